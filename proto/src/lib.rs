@@ -1,0 +1,16 @@
+//! The wire contract of the fleet: `fleet/v1/link.proto` (spoke and hub) and `fleet/v1/view.proto` (hub and its
+//! readers), and what both sides must compute alike. Knows neither Kubernetes nor a runtime.
+
+pub mod digest;
+pub mod time;
+
+/// Messages and services of package `fleet.v1`.
+#[allow(missing_docs, clippy::all)]
+pub mod v1 {
+    tonic::include_proto!("fleet.v1");
+}
+
+/// Oldest protocol version that this build speaks.
+pub const PROTOCOL_MIN: u32 = 1;
+/// Newest protocol version that this build speaks.
+pub const PROTOCOL_MAX: u32 = 1;
