@@ -1,0 +1,307 @@
+//! ResticBackup: what is backed up, where to, and when.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::common::{
+    CrossNamespaceObjectReference, Hook, JobConfiguration, NotificationConfig, ObjectReference,
+    RetentionPolicy,
+};
+use crate::schema;
+
+/// A scheduled backup.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "backup.resticbackup.io",
+    version = "v1alpha1",
+    kind = "ResticBackup",
+    plural = "resticbackups",
+    shortname = "rb",
+    category = "resticfleet",
+    namespaced,
+    status = "ResticBackupStatus",
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Schedule","type":"string","jsonPath":".spec.schedule"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Last Result","type":"string","jsonPath":".status.lastBackup.result"}"#,
+    printcolumn = r#"{"name":"Last Backup","type":"date","jsonPath":".status.lastSuccessfulBackup"}"#,
+    printcolumn = r#"{"name":"Next Run","type":"string","jsonPath":".status.nextBackup"}"#,
+    printcolumn = r#"{"name":"Repository","type":"string","jsonPath":".spec.repositoryRef.name","priority":1}"#,
+    printcolumn = r#"{"name":"Suspended","type":"boolean","jsonPath":".spec.suspend","priority":1}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason","priority":1}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ResticBackupSpec {
+    /// Repository to back up into.
+    pub repository_ref: CrossNamespaceObjectReference,
+    /// Five cron fields such as "30 2 * * *", or @daily.
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = Rule::new(r"self.matches('^(@(annually|yearly|monthly|weekly|daily|midnight|hourly)|@every [0-9][0-9.a-z]*|[0-9A-Za-z*/,?-]+([ ]+[0-9A-Za-z*/,?-]+){4})$')")
+        .message("schedule must be five cron fields such as \"30 2 * * *\", or @daily"))]
+    pub schedule: String,
+    /// IANA time zone of the schedule.
+    #[serde(default = "default_timezone", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub timezone: Option<String>,
+    /// What is backed up.
+    pub source: BackupSource,
+    /// How restic is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restic: Option<ResticConfig>,
+    /// What is done before and after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<BackupHooks>,
+    /// Which snapshots of this backup to keep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<BackupRetention>,
+    /// Who is told of the outcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<NotificationConfig>,
+    /// How the pods are run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_config: Option<JobConfiguration>,
+    /// true stops the schedule; runs asked for by hand still happen.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+#[allow(clippy::unnecessary_wraps)]
+fn default_timezone() -> Option<String> {
+    Some("UTC".to_owned())
+}
+
+/// Exactly one source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.pvc), has(self.podVolumeBackup), has(self.customSource)].filter(x, x).size() == 1")
+    .message("source needs exactly one of pvc, podVolumeBackup and customSource: keep one and remove the others"))]
+pub struct BackupSource {
+    /// A PersistentVolumeClaim in the same namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pvc: Option<PvcSource>,
+    /// A volume of running pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_volume_backup: Option<PodVolumeSource>,
+    /// A pod that brings its own data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom_source: Option<CustomSource>,
+}
+
+/// A PersistentVolumeClaim, mounted read-only at /backup.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PvcSource {
+    pub claim_name: String,
+    /// Folders and files in the volume; all of it unless given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(max = 4096)))]
+    #[x_kube(validation = Rule::new(r"self.all(p, !p.matches('(^|/)\\.\\.(/|$)') && !p.matches('[\\x00\\n]'))")
+        .message("paths must stay inside the volume: remove \"..\" and line breaks"))]
+    pub paths: Vec<String>,
+    /// Patterns as restic's --exclude takes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(max = 4096)))]
+    #[x_kube(validation = Rule::new(r"self.all(p, p != '' && !p.matches('[\\x00\\n]'))")
+        .message("excludes must not be empty or hold line breaks"))]
+    pub excludes: Vec<String>,
+}
+
+/// A volume of running pods.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodVolumeSource {
+    pub selector: LabelSelector,
+    pub volume_name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+}
+
+/// A pod that brings its own data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CustomSource {
+    #[schemars(schema_with = "schema::schemaless")]
+    pub pod_template: Value,
+    pub backup_path: String,
+}
+
+/// How restic is called.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResticConfig {
+    /// Host name in the snapshots; the resource's name unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new(r"!self.matches('[\\x00-\\x20]')").message("hostname must not hold spaces or line breaks"))]
+    pub hostname: Option<String>,
+    /// Tags of the snapshots.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 256)))]
+    #[x_kube(validation = Rule::new(r"self.all(t, t != '' && !t.matches('[\\x00\\n\\r]'))")
+        .message("tags must not be empty or hold line breaks"))]
+    pub tags: Vec<String>,
+    /// More arguments of `restic backup`, one each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 4096)))]
+    pub extra_args: Vec<String>,
+    /// Image with restic 0.18 or later and a POSIX shell.
+    #[serde(default = "default_image", skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+}
+
+#[allow(clippy::unnecessary_wraps)]
+fn default_image() -> Option<String> {
+    Some(crate::RESTIC_IMAGE.to_owned())
+}
+
+/// What is done before and after a backup.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupHooks {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pre_backup: Option<Hook>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub post_backup: Option<Hook>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<Hook>,
+}
+
+/// Which snapshots of this backup to keep.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupRetention {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<RetentionPolicy>,
+    /// true also frees the space of what was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prune: Option<bool>,
+    /// restic's --group-by; host and tags unless given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 3))]
+    #[x_kube(validation = Rule::new("self.all(g, g in ['host', 'tags', 'paths'])").message("groupBy takes host, tags and paths"))]
+    pub group_by: Vec<String>,
+}
+
+/// What is known of a backup.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResticBackupStatus {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The last run that ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup: Option<BackupRun>,
+    /// End of the last run with result Succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_successful_backup: Option<Time>,
+    /// Next time the schedule is due; absent while suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_backup: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statistics: Option<BackupStatistics>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_retention_run: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots_after_retention: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cron_job_ref: Option<ObjectReference>,
+    /// Jobs that run now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub active: Vec<String>,
+    /// uids of finished Jobs that are in the counters and still exist: what makes each run count once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counted_jobs: Vec<String>,
+    /// Last value of the annotation backup.resticbackup.io/run that was acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run_request: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}
+
+/// Result of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum BackupResult {
+    /// Everything was read and stored.
+    Succeeded,
+    /// restic exit code 3: a snapshot exists, but some files could not be read.
+    PartiallyFailed,
+    /// No snapshot that could be trusted.
+    Failed,
+}
+
+impl BackupResult {
+    /// Spelling in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BackupResult::Succeeded => "Succeeded",
+            BackupResult::PartiallyFailed => "PartiallyFailed",
+            BackupResult::Failed => "Failed",
+        }
+    }
+}
+
+/// One run of a backup.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupRun {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<Time>,
+    /// Such as "1m12s".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<String>,
+    /// Full id of the snapshot, 64 hex digits.
+    #[serde(rename = "snapshotID", default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_id: Option<String>,
+    pub result: BackupResult,
+    /// Why the result is not Succeeded, in one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The same in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Job that ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// Bytes that the repository grew by, compressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_added: Option<i64>,
+    /// Bytes read from the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_processed: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files_processed: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files_new: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files_changed: Option<i64>,
+}
+
+/// Counters over all runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupStatistics {
+    #[serde(default)]
+    pub total_backups: i32,
+    #[serde(default)]
+    pub successful_backups: i32,
+    /// Failed and PartiallyFailed ones.
+    #[serde(default)]
+    pub failed_backups: i32,
+    /// Bytes read by the last run that wrote a snapshot, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup_size: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup_size_bytes: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup_files: Option<i64>,
+}

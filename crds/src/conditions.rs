@@ -1,0 +1,165 @@
+//! Conditions by the Kubernetes API conventions: one entry per type, the transition time moves only with the status.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// Condition types.
+pub mod types {
+    /// The resource does what its spec asks for. What `kubectl wait --for=condition=Ready` looks at.
+    pub const READY: &str = "Ready";
+    /// The referenced repository is Ready.
+    pub const REPOSITORY_READY: &str = "RepositoryReady";
+    /// Work on the resource is under way.
+    pub const PROGRESSING: &str = "Progressing";
+    /// The resource works, but its last result was not what it should have been.
+    pub const DEGRADED: &str = "Degraded";
+    /// The resource waits for something that it names.
+    pub const WAITING: &str = "Waiting";
+    /// A person has to approve before the resource goes on.
+    pub const APPROVAL_REQUIRED: &str = "ApprovalRequired";
+}
+
+/// Reasons. Those of the original operator keep their spelling.
+pub mod reasons {
+    pub const INVALID_SPEC: &str = "InvalidSpec";
+    pub const INVALID_SCHEDULE: &str = "InvalidSchedule";
+    pub const INVALID_SOURCE: &str = "InvalidSource";
+    pub const SOURCE_NOT_SUPPORTED: &str = "SourceNotSupported";
+    pub const CRASHED: &str = "Crashed";
+    pub const API_ERROR: &str = "ApiError";
+
+    pub const CREDENTIALS_NOT_FOUND: &str = "CredentialsNotFound";
+    pub const CREDENTIALS_INVALID: &str = "CredentialsInvalid";
+    pub const WRONG_PASSWORD: &str = "WrongPassword";
+    pub const REPOSITORY_LOCKED: &str = "RepositoryLocked";
+    pub const REPOSITORY_UNREACHABLE: &str = "RepositoryUnreachable";
+    pub const REPOSITORY_DAMAGED: &str = "RepositoryDamaged";
+    pub const REPOSITORY_FORBIDDEN: &str = "RepositoryForbidden";
+    pub const REPOSITORY_MISSING: &str = "RepositoryMissing";
+    pub const REPOSITORY_CHANGED: &str = "RepositoryChanged";
+    pub const RESTIC_FAILED: &str = "ResticFailed";
+    pub const INITIALIZATION_FAILED: &str = "InitializationFailed";
+    pub const REPOSITORY_INITIALIZED: &str = "RepositoryInitialized";
+    pub const REPOSITORY_ACCESSIBLE: &str = "RepositoryAccessible";
+    pub const CHECKING: &str = "Checking";
+
+    pub const REPOSITORY_NOT_FOUND: &str = "RepositoryNotFound";
+    pub const REPOSITORY_NOT_READY: &str = "RepositoryNotReady";
+    pub const REPOSITORY_READY: &str = "RepositoryReady";
+    pub const NAMESPACE_NOT_ALLOWED: &str = "NamespaceNotAllowed";
+    pub const PVC_NOT_FOUND: &str = "PersistentVolumeClaimNotFound";
+    pub const BACKUP_CONFIGURED: &str = "BackupConfigured";
+    pub const CRON_JOB_FAILED: &str = "CronJobFailed";
+    pub const BACKUP_SUCCEEDED: &str = "BackupSucceeded";
+    pub const BACKUP_PARTIALLY_FAILED: &str = "BackupPartiallyFailed";
+    pub const BACKUP_FAILED: &str = "BackupFailed";
+    pub const BACKUP_RUNNING: &str = "BackupRunning";
+    pub const NO_RUN_YET: &str = "NoRunYet";
+    pub const IDLE: &str = "Idle";
+}
+
+/// Sets one condition. `lastTransitionTime` stays where the status stays, so an unchanged condition is an unchanged
+/// value and needs no write.
+pub fn set(
+    conditions: &mut Vec<Condition>,
+    type_: &str,
+    status: Status,
+    reason: &str,
+    message: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    let mut next = Condition {
+        type_: type_.to_owned(),
+        status: status.as_str().to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        observed_generation: generation,
+        last_transition_time: Time(whole_seconds(now)),
+    };
+    match conditions.iter_mut().find(|c| c.type_ == type_) {
+        Some(present) => {
+            if present.status == next.status {
+                next.last_transition_time = present.last_transition_time.clone();
+            }
+            *present = next;
+        }
+        None => conditions.push(next),
+    }
+}
+
+/// The condition of a type.
+#[must_use]
+pub fn get<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|c| c.type_ == type_)
+}
+
+/// Whether the condition of a type is present and `True`.
+#[must_use]
+pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
+    get(conditions, type_).is_some_and(|c| c.status == "True")
+}
+
+/// Status of a condition. `Unknown` is a status of its own and never counts as `True`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    True,
+    False,
+    Unknown,
+}
+
+impl Status {
+    /// Spelling in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::True => "True",
+            Status::False => "False",
+            Status::Unknown => "Unknown",
+        }
+    }
+}
+
+impl From<bool> for Status {
+    fn from(value: bool) -> Self {
+        if value { Status::True } else { Status::False }
+    }
+}
+
+/// The API server stores times in whole seconds; rounding first keeps a written status equal to the one read back.
+#[must_use]
+pub fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_transition_time_moves_only_with_the_status() {
+        let mut conditions = Vec::new();
+        set(&mut conditions, "Ready", Status::False, "A", "a", Some(1), at(10));
+        set(&mut conditions, "Ready", Status::False, "B", "b", Some(2), at(20));
+        assert_eq!(conditions[0].last_transition_time, Time(at(10)));
+        assert_eq!(
+            (conditions[0].reason.as_str(), conditions[0].observed_generation),
+            ("B", Some(2))
+        );
+        set(&mut conditions, "Ready", Status::True, "C", "c", Some(2), at(30));
+        assert_eq!(conditions[0].last_transition_time, Time(at(30)));
+        assert_eq!(conditions.len(), 1);
+    }
+
+    #[test]
+    fn unknown_is_not_true() {
+        let mut conditions = Vec::new();
+        set(&mut conditions, "Ready", Status::Unknown, "A", "", None, at(1));
+        assert!(!is_true(&conditions, "Ready"));
+        assert!(!is_true(&conditions, "Absent"));
+    }
+}

@@ -1,0 +1,27 @@
+//! The API of restic-fleet: group `backup.resticbackup.io`, version `v1alpha1`.
+//!
+//! Every field of the operator that first defined these kinds is here under the same name and with the same meaning;
+//! `docs/compatibility.md` lists the few defaults that differ. Knows Kubernetes types, and neither gRPC nor actors.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod backup;
+pub mod common;
+pub mod conditions;
+pub mod names;
+pub mod repository;
+pub mod restore;
+pub mod retention;
+pub mod schedule;
+pub mod schema;
+
+pub use backup::{ResticBackup, ResticBackupSpec, ResticBackupStatus};
+pub use repository::{ResticRepository, ResticRepositorySpec, ResticRepositoryStatus};
+pub use restore::{ResticRestore, ResticRestoreSpec, ResticRestoreStatus};
+pub use retention::{GlobalRetentionPolicy, GlobalRetentionPolicySpec, GlobalRetentionPolicyStatus};
+
+/// API group of all kinds.
+pub const GROUP: &str = "backup.resticbackup.io";
+/// The one served version.
+pub const VERSION: &str = "v1alpha1";
+/// Image that backup pods run unless `spec.restic.image` says otherwise.
+pub const RESTIC_IMAGE: &str = "ghcr.io/restic/restic:0.18.1";

@@ -1,0 +1,104 @@
+//! Names and labels of the objects that the controllers make, kept as the original operator spelt them.
+
+use sha2::{Digest as _, Sha256};
+
+/// Label on everything made for a ResticBackup: its name.
+pub const LABEL_BACKUP: &str = "backup.resticbackup.io/backup";
+/// Label on everything made for a ResticRestore: its name.
+pub const LABEL_RESTORE: &str = "backup.resticbackup.io/restore";
+/// Label on everything made for a GlobalRetentionPolicy: its name.
+pub const LABEL_RETENTION: &str = "backup.resticbackup.io/retentionpolicy";
+/// Label on everything made for a ResticRepository: its name.
+pub const LABEL_REPOSITORY: &str = "backup.resticbackup.io/repository";
+/// What a pod does: `backup`, `restore` or `retention`.
+pub const LABEL_TYPE: &str = "backup.resticbackup.io/type";
+/// Recommended labels of Kubernetes.
+pub const LABEL_APP: &str = "app.kubernetes.io/name";
+pub const LABEL_COMPONENT: &str = "app.kubernetes.io/component";
+pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Value of `app.kubernetes.io/name` and `/managed-by`.
+pub const APP: &str = "restic-backup-operator";
+
+/// Hash of the manifest as it was last applied: an equal hash means that there is nothing to write.
+pub const ANNOTATION_APPLIED: &str = "backup.resticbackup.io/applied";
+/// Set to a new value on a ResticBackup, it asks for one run now.
+pub const ANNOTATION_RUN: &str = "backup.resticbackup.io/run";
+/// ConfigMap with the entrypoint, one in each namespace that has backups.
+pub const SCRIPTS: &str = "restic-operator-scripts";
+
+/// Longest CronJob name: the controller appends 11 characters for the Jobs it makes.
+pub const CRON_JOB_MAX: usize = 52;
+/// Longest name where a label value or a host name is made of it.
+pub const LABEL_MAX: usize = 63;
+
+/// `<prefix><name>`, cut and hashed when longer than `max`, so that two long names never meet.
+#[must_use]
+pub fn bounded(prefix: &str, name: &str, max: usize) -> String {
+    let full = format!("{prefix}{name}");
+    if full.len() <= max {
+        return full;
+    }
+    let hash = short_hash(full.as_bytes());
+    let room = max.saturating_sub(hash.len() + 1);
+    let kept: String = full.chars().take(room).collect();
+    format!("{}-{hash}", kept.trim_end_matches(['-', '.']))
+}
+
+/// First 8 hex digits of SHA-256.
+#[must_use]
+pub fn short_hash(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes)).chars().take(8).collect()
+}
+
+/// CronJob of a ResticBackup.
+#[must_use]
+pub fn backup_cron_job(name: &str) -> String {
+    bounded("resticbackup-", name, CRON_JOB_MAX)
+}
+
+/// ServiceAccount of a ResticBackup's pods.
+#[must_use]
+pub fn backup_service_account(name: &str) -> String {
+    bounded("resticbackup-", name, LABEL_MAX)
+}
+
+/// Secret with what a ResticBackup may use of a repository in another namespace.
+#[must_use]
+pub fn backup_credentials(name: &str) -> String {
+    bounded("resticbackup-", &format!("{name}-credentials"), LABEL_MAX)
+}
+
+/// Secret with a ResticRepository's location, beside the repository.
+#[must_use]
+pub fn repository_location(name: &str) -> String {
+    bounded("resticrepository-", name, LABEL_MAX)
+}
+
+/// A custom resource's name as a label value, which is limited to 63 characters.
+#[must_use]
+pub fn label_value(name: &str) -> String {
+    bounded("", name, LABEL_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_names_stay_as_they_are() {
+        assert_eq!(backup_cron_job("app"), "resticbackup-app");
+    }
+
+    #[test]
+    fn long_names_fit_and_differ() {
+        let (a, b) = ("x".repeat(60), format!("{}y", "x".repeat(60)));
+        assert!(backup_cron_job(&a).len() <= CRON_JOB_MAX);
+        assert_ne!(backup_cron_job(&a), backup_cron_job(&b));
+    }
+
+    #[test]
+    fn a_cut_name_does_not_end_in_a_separator_before_its_hash() {
+        let name = format!("{}-{}", "x".repeat(29), "y".repeat(40));
+        assert!(!backup_cron_job(&name).contains("--"));
+    }
+}

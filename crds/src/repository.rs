@@ -1,0 +1,178 @@
+//! ResticRepository: one restic repository, where it lies and with which credentials it opens.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::common::SecretKeySelector;
+use crate::schema;
+
+/// A restic repository.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "backup.resticbackup.io",
+    version = "v1alpha1",
+    kind = "ResticRepository",
+    plural = "resticrepositories",
+    shortname = "rr",
+    category = "resticfleet",
+    namespaced,
+    status = "ResticRepositoryStatus",
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"URL","type":"string","jsonPath":".spec.repositoryURL"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
+    printcolumn = r#"{"name":"Snapshots","type":"integer","jsonPath":".status.statistics.snapshotCount"}"#,
+    printcolumn = r#"{"name":"Size","type":"string","jsonPath":".status.statistics.totalSize"}"#,
+    printcolumn = r#"{"name":"Repository ID","type":"string","jsonPath":".status.repositoryID","priority":1}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ResticRepositorySpec {
+    /// Location as restic takes it: s3:, sftp:, rest:, azure:, gs:, b2:, swift:, rclone: or local: and what follows.
+    #[serde(rename = "repositoryURL")]
+    #[schemars(length(max = 2048))]
+    #[x_kube(validation = Rule::new(r"self.matches('^(s3|sftp|rest|azure|gs|b2|swift|rclone|local):[^\\x00-\\x20]+$')")
+        .message("repositoryURL must begin with a back end and contain no spaces: s3:https://host/bucket, \
+rest:https://host:8000/path, sftp:user@host:/path, azure:, gs:, b2:, swift:, rclone: or local:"))]
+    #[x_kube(validation = Rule::new("self.split(':')[0] == oldSelf.split(':')[0]")
+        .message("the back end of repositoryURL cannot be changed: create a new ResticRepository for another back end"))]
+    pub repository_url: String,
+    /// Secret in the same namespace with RESTIC_PASSWORD and the back end's variables, such as AWS_ACCESS_KEY_ID.
+    pub credentials_secret_ref: SecretKeySelector,
+    /// Regular checks of the repository's integrity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub integrity_check: Option<IntegrityCheck>,
+    /// Cache of the pods that use the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheConfig>,
+    /// Who may use the repository from other namespaces. Nobody unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_namespaces: Option<AllowedNamespaces>,
+    /// How often statistics are read anew, at least one minute; 1h unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::duration")]
+    pub refresh_interval: Option<String>,
+}
+
+/// Regular `restic check`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IntegrityCheck {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Five cron fields or @weekly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = Rule::new(r"self.matches('^(@(annually|yearly|monthly|weekly|daily|midnight|hourly)|@every [0-9][0-9.a-z]*|[0-9A-Za-z*/,?-]+([ ]+[0-9A-Za-z*/,?-]+){4})$')")
+        .message("schedule must be five cron fields such as \"0 3 * * 0\", or @weekly"))]
+    pub schedule: Option<String>,
+}
+
+/// Where restic's cache lies while a pod runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CacheConfig {
+    /// false makes restic work without a cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Size limit of the cache.
+    #[serde(default = "default_cache_size", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("isQuantity(self)").message("size must be a quantity such as 5Gi"))]
+    pub size: Option<String>,
+    /// Puts the cache on a volume of this class instead of the node's own disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_class_name: Option<String>,
+}
+
+#[allow(clippy::unnecessary_wraps)]
+fn default_cache_size() -> Option<String> {
+    Some("5Gi".to_owned())
+}
+
+/// Namespaces whose resources may use the repository, beside its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.from == 'Selector' ? has(self.selector) : !has(self.selector)")
+    .message("selector belongs to from: Selector, which needs one; write selector: {matchLabels: {team: shop}} for example"))]
+pub struct AllowedNamespaces {
+    #[serde(default)]
+    pub from: NamespacesFrom,
+    /// Labels that a namespace must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+}
+
+/// Which namespaces are meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum NamespacesFrom {
+    /// Only the repository's own namespace.
+    #[default]
+    Same,
+    /// Every namespace of the cluster.
+    All,
+    /// Namespaces with the labels of `selector`.
+    Selector,
+}
+
+/// What is known of a repository.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResticRepositoryStatus {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// restic's own id of the repository (64 hex digits): the same however it is reached.
+    #[serde(rename = "repositoryID", default, skip_serializing_if = "Option::is_none")]
+    pub repository_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statistics: Option<RepositoryStatistics>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_integrity_check: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_integrity_check_result: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}
+
+/// Figures of a repository.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RepositoryStatistics {
+    /// Stored size for people, such as "1.5 GiB".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_size: Option<String>,
+    /// Stored bytes (restic stats --mode raw-data).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_size_bytes: Option<i64>,
+    /// The same blobs without compression, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncompressed_size_bytes: Option<i64>,
+    /// Uncompressed by stored size, such as "2.41".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression_ratio: Option<String>,
+    /// Files in all snapshots together, as the snapshots' own summaries count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_file_count: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_count: Option<i32>,
+    /// Per host name in the snapshots, the 100 with the most snapshots.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostStatistics>,
+    /// When these figures were read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<Time>,
+}
+
+/// Snapshots of one host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostStatistics {
+    pub host: String,
+    pub snapshot_count: i32,
+    /// Time of the newest snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_snapshot: Option<Time>,
+}

@@ -1,0 +1,126 @@
+//! GlobalRetentionPolicy: which snapshots of a repository stay, across everything that writes into it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::common::{
+    CrossNamespaceObjectReference, EmailConfig, JobConfiguration, NtfyConfig, ObjectReference,
+    RetentionPolicy,
+};
+
+/// A retention policy of a whole repository.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "backup.resticbackup.io",
+    version = "v1alpha1",
+    kind = "GlobalRetentionPolicy",
+    plural = "globalretentionpolicies",
+    shortname = "grp",
+    category = "resticfleet",
+    namespaced,
+    status = "GlobalRetentionPolicyStatus",
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Schedule","type":"string","jsonPath":".spec.schedule"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Last Run","type":"date","jsonPath":".status.lastRun"}"#,
+    printcolumn = r#"{"name":"Last Result","type":"string","jsonPath":".status.lastRunResult"}"#,
+    printcolumn = r#"{"name":"Removed","type":"integer","jsonPath":".status.snapshotsRemoved"}"#,
+    printcolumn = r#"{"name":"Next Run","type":"string","jsonPath":".status.nextRun","priority":1}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct GlobalRetentionPolicySpec {
+    /// Repository that is kept in order.
+    pub repository_ref: CrossNamespaceObjectReference,
+    /// Five cron fields such as "0 4 * * 0", or @weekly.
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = Rule::new(r"self.matches('^(@(annually|yearly|monthly|weekly|daily|midnight|hourly)|@every [0-9][0-9.a-z]*|[0-9A-Za-z*/,?-]+([ ]+[0-9A-Za-z*/,?-]+){4})$')")
+        .message("schedule must be five cron fields such as \"0 4 * * 0\", or @weekly"))]
+    pub schedule: String,
+    /// IANA time zone of the schedule.
+    #[serde(default = "default_timezone", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub timezone: Option<String>,
+    /// A snapshot goes only if some policy selects it and none keeps it.
+    #[schemars(length(min = 1, max = 64))]
+    pub policies: Vec<PolicyRule>,
+    /// true also frees the space of what was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prune: Option<bool>,
+    /// Who is told of the outcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<RetentionNotifications>,
+    /// How the pods are run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_config: Option<JobConfiguration>,
+    /// true stops the schedule.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+#[allow(clippy::unnecessary_wraps)]
+fn default_timezone() -> Option<String> {
+    Some("UTC".to_owned())
+}
+
+/// Some snapshots, and what is kept of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyRule {
+    pub selector: PolicySelector,
+    pub retention: RetentionPolicy,
+}
+
+/// Which snapshots a policy is about. Empty means all of the repository.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicySelector {
+    /// Tags that a snapshot must carry, all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 256)))]
+    #[x_kube(validation = Rule::new(r"self.all(t, t != '' && !t.matches('[\\x00\\n\\r]'))")
+        .message("tags must not be empty or hold line breaks"))]
+    pub tags: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub hostname: Option<String>,
+}
+
+/// Who is told of a retention run's outcome.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RetentionNotifications {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<EmailConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ntfy: Option<NtfyConfig>,
+}
+
+/// What is known of a retention policy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GlobalRetentionPolicyStatus {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run_result: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run_duration: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository_size_before: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository_size_after: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots_removed: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_run: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cron_job_ref: Option<ObjectReference>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}

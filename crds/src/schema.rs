@@ -1,0 +1,66 @@
+//! Schema helpers, and the CRDs as they are shipped.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt as _;
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::Value;
+
+use crate::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
+
+/// An object of a core Kubernetes type whose schema is left out: inlined pod templates would make the CRDs
+/// several megabytes large. The reconciler parses it and reports what does not fit.
+pub fn schemaless(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// `core/v1` ResourceRequirements, with quantities as numbers or strings as the API server takes them.
+pub fn resources(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "properties": {
+            "limits": { "type": "object", "additionalProperties": { "x-kubernetes-int-or-string": true } },
+            "requests": { "type": "object", "additionalProperties": { "x-kubernetes-int-or-string": true } },
+            "claims": { "type": "array", "items": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
+        },
+    })
+}
+
+/// `metav1.Duration`, such as `90s` or `1h30m`.
+pub fn duration(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$" })
+}
+
+/// A file name below `deploy/crds` and the definition in it, for each kind.
+#[must_use]
+pub fn definitions() -> Vec<(&'static str, Value)> {
+    [
+        ("resticrepositories.yaml", ResticRepository::crd()),
+        ("resticbackups.yaml", ResticBackup::crd()),
+        ("resticrestores.yaml", ResticRestore::crd()),
+        ("globalretentionpolicies.yaml", GlobalRetentionPolicy::crd()),
+    ]
+    .into_iter()
+    .map(|(file, crd)| (file, shipped(&crd)))
+    .collect()
+}
+
+/// `nullable` is dropped so that the API server prunes a `null` and applies the default in its place, which is what
+/// manifests written for a Go operator expect of an optional field.
+fn shipped(crd: &CustomResourceDefinition) -> Value {
+    let mut value = serde_json::to_value(crd).unwrap_or_default();
+    drop_nullable(&mut value);
+    value
+}
+
+fn drop_nullable(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if map.get("nullable") == Some(&Value::Bool(true)) {
+                map.remove("nullable");
+            }
+            map.values_mut().for_each(drop_nullable);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nullable),
+        _ => {}
+    }
+}
