@@ -1,0 +1,44 @@
+//! What every actor is given: the world to read, the one way to write, and the edges (clock, leader, metrics).
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+
+use crate::apply::Applier;
+use crate::leader::LeaderGate;
+use crate::metrics::Metrics;
+use crate::world::World;
+
+/// Turns that run at the same time. The start of a cluster with 10,000 resources must not be 10,000 parallel requests.
+pub const TURNS: usize = 32;
+
+/// Where time comes from.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's clock.
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+/// Shared by all actors of a spoke.
+pub struct Context {
+    pub world: World,
+    pub applier: Applier,
+    pub events: crate::events::Events,
+    pub leader: LeaderGate,
+    pub metrics: Arc<Metrics>,
+    pub clock: Arc<dyn Clock>,
+    pub turns: Semaphore,
+    /// Latest state per resource on its way to the hub.
+    pub outbox: Arc<crate::link::Outbox>,
+    /// Name of this cluster in the fleet.
+    pub cluster: String,
+}

@@ -1,0 +1,128 @@
+//! A kind of custom resource: one supervisor, one actor per resource. A new kind is one folder with an `impl Kind` and
+//! one line in `root.rs`.
+
+mod resident;
+mod supervisor;
+
+use std::future::Future;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use ractor::ActorRef;
+
+use crate::world::Key;
+
+pub use resident::{ResidentMessage, backoff};
+pub use supervisor::{KindHandle, Supervisor};
+
+/// Why an actor takes a turn. Only for logs and metrics: a turn reads everything anew whatever the cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The resource itself changed.
+    Changed,
+    /// Something that it depends on, or that was made for it, changed.
+    Related,
+    /// Its own timer.
+    Timer,
+    /// Work that it had started came back.
+    Report,
+    /// This replica has just become the leader, or has just started.
+    Leader,
+}
+
+impl Cause {
+    /// Closed set of metric labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::Changed => "changed",
+            Cause::Related => "related",
+            Cause::Timer => "timer",
+            Cause::Report => "report",
+            Cause::Leader => "leader",
+        }
+    }
+}
+
+/// How a turn ended, and when the next one is due without any change.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// Absolute; recomputed by each turn. `None` waits for a change.
+    pub next: Option<Timestamp>,
+    /// The turn could not carry out its plan: it is tried again with rising back-off, at `next` at the latest.
+    pub failed: bool,
+}
+
+impl Outcome {
+    /// Done; next turn at a time, or on change.
+    #[must_use]
+    pub fn at(next: Option<Timestamp>) -> Outcome {
+        Outcome { next, failed: false }
+    }
+
+    /// Try again, with rising back-off.
+    #[must_use]
+    pub fn retry() -> Outcome {
+        Outcome { next: None, failed: true }
+    }
+}
+
+/// Sends the result of long work back to the actor that started it. The result of an actor that has gone is dropped.
+pub struct Reporter<R: Send + 'static> {
+    actor: ActorRef<ResidentMessage<R>>,
+}
+
+impl<R: Send + 'static> Clone for Reporter<R> {
+    fn clone(&self) -> Self {
+        Reporter { actor: self.actor.clone() }
+    }
+}
+
+impl<R: Send + 'static> Reporter<R> {
+    /// Delivers a result; the actor takes a turn with it.
+    pub fn send(&self, report: R) {
+        // An error means that the actor is gone, and with it the interest in the result.
+        let _ = self.actor.cast(ResidentMessage::Report(report));
+    }
+}
+
+/// What a turn is given.
+pub struct Turn<'a, K: Kind> {
+    pub key: &'a Key,
+    /// metadata.uid of the resource that this actor was made for.
+    pub uid: &'a str,
+    pub cause: Cause,
+    pub now: Timestamp,
+    /// What the actor remembers between turns. Lost with the actor: everything that matters is in the status.
+    pub memory: &'a mut K::Memory,
+    /// Result of work started in an earlier turn.
+    pub report: Option<K::Report>,
+    pub reporter: Reporter<K::Report>,
+}
+
+/// One kind of custom resource.
+pub trait Kind: Send + Sync + Sized + 'static {
+    /// Kept by the actor between turns.
+    type Memory: Default + Send + 'static;
+    /// Result of work that an actor starts and does not wait for.
+    type Report: Send + 'static;
+    /// Kind as in the API, for logs and metric labels.
+    const NAME: &'static str;
+    /// A turn is ended after this time; what it had begun is idempotent and tried again.
+    const TURN_LIMIT: Duration = Duration::from_secs(60);
+
+    /// uid of the resource as the store has it now; `None` when it is gone.
+    fn uid(&self, key: &Key) -> Option<String>;
+
+    /// Keys of all resources in the store.
+    fn keys(&self) -> Vec<Key>;
+
+    /// One turn: read the world, plan, carry the plan out. Never fails: what goes wrong becomes status and a retry.
+    fn turn(&self, turn: Turn<'_, Self>) -> impl Future<Output = Outcome> + Send;
+
+    /// The resource is gone: forget metrics and the hub's copy. Owner references take care of what was made for it.
+    fn gone(&self, key: &Key, uid: &str);
+
+    /// The actor crashed `failures` times in a row; say so where a person looks.
+    fn crashed(&self, key: &Key, uid: &str, failures: u32) -> impl Future<Output = ()> + Send;
+}

@@ -1,0 +1,33 @@
+//! What the spoke knows of its cluster: one store per watched type, kept true by the intake and by the answers to our
+//! own writes. Actors read desired and observed state here when they take a turn.
+
+mod resources;
+mod store;
+mod views;
+
+pub use store::{Key, Store, Stored};
+pub use views::{
+    CronJobView, JobEnd, JobView, Meta, MetaView, NamespaceView, PodView, RESTIC_CONTAINER, Termination,
+};
+
+use crds::{ResticBackup, ResticRepository};
+
+/// All stores.
+#[derive(Default)]
+pub struct World {
+    pub repositories: Store<ResticRepository>,
+    /// Grouped by the repository that they refer to.
+    pub backups: Store<ResticBackup>,
+    pub cron_jobs: Store<CronJobView>,
+    /// Grouped by the resource that they were made for: its namespace and label value (`names::label_value`).
+    pub jobs: Store<JobView>,
+    /// Grouped by the uid of the Job that controls them (with an empty namespace).
+    pub pods: Store<PodView>,
+    pub service_accounts: Store<MetaView>,
+    pub config_maps: Store<MetaView>,
+    /// Every Secret of the cluster, by its metadata only.
+    pub secrets: Store<MetaView>,
+    /// Every PersistentVolumeClaim, by its metadata only.
+    pub claims: Store<MetaView>,
+    pub namespaces: Store<NamespaceView>,
+}

@@ -1,0 +1,190 @@
+//! Latest known state of one watched type.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Namespace and name. Cluster-scoped objects have an empty namespace.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+}
+
+impl Key {
+    /// A key out of its parts.
+    pub fn new(namespace: impl AsRef<str>, name: impl AsRef<str>) -> Key {
+        Key { namespace: namespace.as_ref().into(), name: name.as_ref().into() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a store must know of its entries.
+pub trait Stored: Send + Sync + 'static {
+    /// metadata.uid
+    fn uid(&self) -> &str;
+    /// metadata.resourceVersion as a number; rises with each write of an object.
+    fn version(&self) -> u64;
+    /// Entries that are looked up together, such as the Jobs of one backup.
+    fn group(&self) -> Option<Key> {
+        None
+    }
+}
+
+/// Entries by key, and by group. Shared by all actors; locks are held for a map operation only.
+pub struct Store<V> {
+    inner: RwLock<Inner<V>>,
+}
+
+struct Inner<V> {
+    entries: HashMap<Key, Arc<V>>,
+    groups: HashMap<Key, BTreeSet<Key>>,
+}
+
+impl<V> Default for Store<V> {
+    fn default() -> Self {
+        Store { inner: RwLock::new(Inner { entries: HashMap::new(), groups: HashMap::new() }) }
+    }
+}
+
+impl<V: Stored> Store<V> {
+    /// The entry of a key.
+    pub fn get(&self, key: &Key) -> Option<Arc<V>> {
+        self.read(|inner| inner.entries.get(key).cloned())
+    }
+
+    /// All entries of a group, in the order of their keys.
+    pub fn group(&self, group: &Key) -> Vec<(Key, Arc<V>)> {
+        self.read(|inner| {
+            let keys = inner.groups.get(group).into_iter().flatten();
+            keys.filter_map(|key| Some((key.clone(), inner.entries.get(key)?.clone()))).collect()
+        })
+    }
+
+    /// Entries that a predicate takes. Reads everything: for rare events only.
+    pub fn filter(&self, take: impl Fn(&Key, &V) -> bool) -> Vec<(Key, Arc<V>)> {
+        self.read(|inner| {
+            let entries = inner.entries.iter().filter(|(key, value)| take(key, value));
+            entries.map(|(key, value)| (key.clone(), value.clone())).collect()
+        })
+    }
+
+    /// Every key.
+    pub fn keys(&self) -> Vec<Key> {
+        self.read(|inner| inner.entries.keys().cloned().collect())
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.read(|inner| inner.entries.len())
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes a state in unless a newer one is here already; says whether anything changed. What a write returned goes
+    /// in at once, so that a turn never plans on a state older than its own last write, and the watch's echo of that
+    /// write changes nothing.
+    pub fn put(&self, key: Key, value: Arc<V>) -> bool {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        if inner.entries.get(&key).is_some_and(|old| old.version() >= value.version()) {
+            return false;
+        }
+        inner.unlink(&key);
+        if let Some(group) = value.group() {
+            inner.groups.entry(group).or_default().insert(key.clone());
+        }
+        inner.entries.insert(key, value);
+        true
+    }
+
+    /// Takes an object out. A successor under the same name (another uid) stays.
+    pub fn remove(&self, key: &Key, uid: Option<&str>) -> Option<Arc<V>> {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let present = inner.entries.get(key)?;
+        if uid.is_some_and(|uid| uid != present.uid()) {
+            return None;
+        }
+        inner.unlink(key);
+        inner.entries.remove(key)
+    }
+
+    fn read<R>(&self, f: impl FnOnce(&Inner<V>) -> R) -> R {
+        f(&self.inner.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<V: Stored> Inner<V> {
+    fn unlink(&mut self, key: &Key) {
+        let Some(group) = self.entries.get(key).and_then(|old| old.group()) else { return };
+        if let Some(keys) = self.groups.get_mut(&group) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.groups.remove(&group);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Entry(&'static str, u64, Option<Key>);
+
+    impl Stored for Entry {
+        fn uid(&self) -> &str {
+            self.0
+        }
+        fn version(&self) -> u64 {
+            self.1
+        }
+        fn group(&self) -> Option<Key> {
+            self.2.clone()
+        }
+    }
+
+    #[test]
+    fn an_older_state_never_replaces_a_newer_one() {
+        let (store, key) = (Store::default(), Key::new("ns", "a"));
+        assert!(store.put(key.clone(), Arc::new(Entry("u", 5, None))));
+        assert!(!store.put(key.clone(), Arc::new(Entry("u", 5, None))));
+        assert!(!store.put(key.clone(), Arc::new(Entry("u", 4, None))));
+        assert_eq!(store.get(&key).unwrap().1, 5);
+    }
+
+    #[test]
+    fn a_late_delete_leaves_the_successor_alone() {
+        let (store, key) = (Store::default(), Key::new("ns", "a"));
+        store.put(key.clone(), Arc::new(Entry("old", 5, None)));
+        store.put(key.clone(), Arc::new(Entry("new", 7, None)));
+        assert!(store.remove(&key, Some("old")).is_none());
+        assert!(store.remove(&key, Some("new")).is_some());
+    }
+
+    #[test]
+    fn groups_follow_their_entries() {
+        let (store, a, b) = (Store::default(), Key::new("ns", "a"), Key::new("ns", "b"));
+        let (one, two) = (Key::new("ns", "one"), Key::new("ns", "two"));
+        store.put(a.clone(), Arc::new(Entry("a", 1, Some(one.clone()))));
+        store.put(b.clone(), Arc::new(Entry("b", 1, Some(one.clone()))));
+        store.put(a.clone(), Arc::new(Entry("a", 2, Some(two.clone()))));
+        assert_eq!(store.group(&one).len(), 1);
+        assert_eq!(store.group(&two).len(), 1);
+        store.remove(&b, None);
+        assert!(store.group(&one).is_empty());
+    }
+}

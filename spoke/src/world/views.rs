@@ -1,0 +1,244 @@
+//! Watched objects cut down to what the controllers read of them: ten thousand pods must not cost ten thousand specs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crds::names;
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::PartialObjectMeta;
+
+use super::store::{Key, Stored};
+
+/// Identity of an object.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Meta {
+    pub uid: Box<str>,
+    pub version: u64,
+    pub generation: i64,
+    pub deleting: bool,
+    /// Hash of the manifest that was last applied (`names::ANNOTATION_APPLIED`).
+    pub applied: Option<Box<str>>,
+    /// uid of the controlling owner.
+    pub owner: Option<Box<str>>,
+}
+
+impl Meta {
+    /// The part of an object's metadata that is kept.
+    #[must_use]
+    pub fn of(meta: &ObjectMeta) -> Meta {
+        let owners = meta.owner_references.as_deref().unwrap_or_default();
+        let owner = owners.iter().find(|o| o.controller == Some(true));
+        Meta {
+            uid: meta.uid.as_deref().unwrap_or_default().into(),
+            version: meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or_default(),
+            generation: meta.generation.unwrap_or_default(),
+            deleting: meta.deletion_timestamp.is_some(),
+            applied: annotation(meta, names::ANNOTATION_APPLIED).map(Into::into),
+            owner: owner.map(|o| o.uid.as_str().into()),
+        }
+    }
+}
+
+/// An object of which only identity and what was applied count.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MetaView {
+    pub meta: Meta,
+}
+
+impl MetaView {
+    /// Of any object's metadata, as a metadata-only watch delivers it.
+    #[must_use]
+    pub fn of<K>(object: &PartialObjectMeta<K>) -> MetaView {
+        MetaView { meta: Meta::of(&object.metadata) }
+    }
+}
+
+/// A CronJob.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CronJobView {
+    pub meta: Meta,
+    pub suspend: bool,
+    pub last_schedule: Option<Timestamp>,
+}
+
+impl CronJobView {
+    #[must_use]
+    pub fn of(object: &CronJob) -> CronJobView {
+        CronJobView {
+            meta: Meta::of(&object.metadata),
+            suspend: object.spec.as_ref().and_then(|s| s.suspend).unwrap_or_default(),
+            last_schedule: object.status.as_ref().and_then(|s| s.last_schedule_time.as_ref()).map(|t| t.0),
+        }
+    }
+}
+
+/// How a Job ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum JobEnd {
+    Complete,
+    /// Reason and message of the Failed condition, such as BackoffLimitExceeded or DeadlineExceeded.
+    Failed { reason: Box<str>, message: Box<str> },
+}
+
+/// A Job made for one of our resources.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobView {
+    pub meta: Meta,
+    /// Value of `names::LABEL_BACKUP`, `LABEL_RESTORE` or `LABEL_RETENTION`, and the namespace.
+    pub of: Option<Key>,
+    pub start: Option<Timestamp>,
+    /// When it ended, and how; `None` while it is not over.
+    pub end: Option<(Option<Timestamp>, JobEnd)>,
+    pub created: Option<Timestamp>,
+}
+
+impl JobView {
+    #[must_use]
+    pub fn of(object: &Job) -> JobView {
+        let status = object.status.as_ref();
+        let conditions = status.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+        let is = |type_: &str| conditions.iter().find(|c| c.type_ == type_ && c.status == "True");
+        let completion = status.and_then(|s| s.completion_time.as_ref()).map(|t| t.0);
+        let end = if let Some(failed) = is("Failed") {
+            let at = failed.last_transition_time.as_ref().map(|t| t.0);
+            let text = |t: &Option<String>| t.as_deref().unwrap_or_default().into();
+            Some((at, JobEnd::Failed { reason: text(&failed.reason), message: text(&failed.message) }))
+        } else {
+            is("Complete").map(|_| (completion, JobEnd::Complete))
+        };
+        JobView {
+            meta: Meta::of(&object.metadata),
+            of: resource_of(&object.metadata),
+            start: status.and_then(|s| s.start_time.as_ref()).map(|t| t.0),
+            end,
+            created: object.metadata.creation_timestamp.as_ref().map(|t| t.0),
+        }
+    }
+}
+
+/// A container that ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Termination {
+    pub exit_code: i32,
+    /// kubelet's reason, such as Completed, Error or OOMKilled.
+    pub reason: Box<str>,
+    /// What the container wrote to its termination log.
+    pub message: Box<str>,
+    pub started: Option<Timestamp>,
+    pub finished: Option<Timestamp>,
+}
+
+/// A pod of one of our Jobs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodView {
+    pub meta: Meta,
+    /// As in [`JobView::of`].
+    pub of: Option<Key>,
+    /// Pending, Running, Succeeded, Failed or Unknown.
+    pub phase: Box<str>,
+    /// status.reason of the pod, such as Evicted or DeadlineExceeded, and its message.
+    pub reason: Box<str>,
+    pub message: Box<str>,
+    /// Container `restic` when it ended.
+    pub restic: Option<Termination>,
+    /// Why a container waits, such as ImagePullBackOff or CreateContainerConfigError, and the message.
+    pub waiting: Option<(Box<str>, Box<str>)>,
+    /// The scheduler's own words while the pod has no node.
+    pub unschedulable: Option<Box<str>>,
+}
+
+impl PodView {
+    #[must_use]
+    pub fn of(object: &Pod) -> PodView {
+        let status = object.status.clone().unwrap_or_default();
+        let containers = status.container_statuses.unwrap_or_default();
+        let states = || containers.iter().chain(status.init_container_statuses.iter().flatten());
+        let waiting = states().filter_map(|c| c.state.as_ref()?.waiting.as_ref()).find_map(|w| {
+            let reason = w.reason.as_deref().filter(|r| !matches!(*r, "PodInitializing" | "ContainerCreating"))?;
+            Some((reason.into(), w.message.as_deref().unwrap_or_default().into()))
+        });
+        let restic = containers.iter().find(|c| c.name == RESTIC_CONTAINER);
+        let restic = restic.and_then(|c| c.state.as_ref()?.terminated.as_ref()).map(|t| Termination {
+            exit_code: t.exit_code,
+            reason: t.reason.as_deref().unwrap_or_default().into(),
+            message: t.message.as_deref().unwrap_or_default().into(),
+            started: t.started_at.as_ref().map(|t| t.0),
+            finished: t.finished_at.as_ref().map(|t| t.0),
+        });
+        let conditions = status.conditions.unwrap_or_default();
+        let unschedulable = conditions
+            .iter()
+            .find(|c| c.type_ == "PodScheduled" && c.status == "False")
+            .map(|c| c.message.as_deref().unwrap_or_default().into());
+        PodView {
+            meta: Meta::of(&object.metadata),
+            of: resource_of(&object.metadata),
+            phase: status.phase.unwrap_or_default().into(),
+            reason: status.reason.unwrap_or_default().into(),
+            message: status.message.unwrap_or_default().into(),
+            restic,
+            waiting,
+            unschedulable,
+        }
+    }
+}
+
+/// Name of the container that runs restic, in every pod.
+pub const RESTIC_CONTAINER: &str = "restic";
+
+/// A namespace.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NamespaceView {
+    pub meta: Meta,
+    pub labels: Arc<BTreeMap<String, String>>,
+}
+
+impl NamespaceView {
+    #[must_use]
+    pub fn of(object: &PartialObjectMeta<Namespace>) -> NamespaceView {
+        let labels = object.metadata.labels.clone().unwrap_or_default();
+        NamespaceView { meta: Meta::of(&object.metadata), labels: Arc::new(labels) }
+    }
+}
+
+/// The resource that an object was made for, by its label.
+fn resource_of(meta: &ObjectMeta) -> Option<Key> {
+    let labels = meta.labels.as_ref()?;
+    let name = [names::LABEL_BACKUP, names::LABEL_RESTORE, names::LABEL_RETENTION]
+        .iter()
+        .find_map(|label| labels.get(*label))?;
+    Some(Key::new(meta.namespace.as_deref()?, name))
+}
+
+fn annotation<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
+    meta.annotations.as_ref()?.get(name).map(String::as_str)
+}
+
+macro_rules! stored {
+    ($($view:ty => $group:expr;)*) => {$(
+        impl Stored for $view {
+            fn uid(&self) -> &str {
+                &self.meta.uid
+            }
+            fn version(&self) -> u64 {
+                self.meta.version
+            }
+            fn group(&self) -> Option<Key> {
+                let group: fn(&$view) -> Option<Key> = $group;
+                group(self)
+            }
+        }
+    )*};
+}
+
+stored! {
+    MetaView => |_| None;
+    CronJobView => |_| None;
+    NamespaceView => |_| None;
+    JobView => |job| job.of.clone();
+    // Pods are looked up by the Job that controls them.
+    PodView => |pod| pod.meta.owner.as_deref().map(|uid| Key::new("", uid));
+}
