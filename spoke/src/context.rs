@@ -38,7 +38,7 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     pub turns: Semaphore,
     /// Latest state per resource on its way to the hub.
-    pub outbox: Arc<crate::link::Outbox>,
+    // outbox
     /// Name of this cluster in the fleet.
     pub cluster: String,
 }

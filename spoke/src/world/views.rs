@@ -23,6 +23,8 @@ pub struct Meta {
     pub applied: Option<Box<str>>,
     /// uid of the controlling owner.
     pub owner: Option<Box<str>>,
+    /// Kind and name of the controlling owner.
+    pub owner_name: Option<(Box<str>, Box<str>)>,
 }
 
 impl Meta {
@@ -38,6 +40,7 @@ impl Meta {
             deleting: meta.deletion_timestamp.is_some(),
             applied: annotation(meta, names::ANNOTATION_APPLIED).map(Into::into),
             owner: owner.map(|o| o.uid.as_str().into()),
+            owner_name: owner.map(|o| (o.kind.as_str().into(), o.name.as_str().into())),
         }
     }
 }
@@ -69,7 +72,7 @@ impl CronJobView {
     pub fn of(object: &CronJob) -> CronJobView {
         CronJobView {
             meta: Meta::of(&object.metadata),
-            suspend: object.spec.as_ref().and_then(|s| s.suspend).unwrap_or_default(),
+            suspend: object.spec.suspend.unwrap_or_default(),
             last_schedule: object.status.as_ref().and_then(|s| s.last_schedule_time.as_ref()).map(|t| t.0),
         }
     }

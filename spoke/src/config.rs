@@ -1,0 +1,128 @@
+//! Flags and environment, read once. Nothing else in the spoke reads the environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+/// The operator of one cluster.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "fleet-spoke", version)]
+pub struct Config {
+    /// Name of this cluster in the fleet; tags the snapshots that it makes.
+    #[arg(long, env = "FLEET_CLUSTER", default_value = "local")]
+    pub cluster: String,
+
+    /// Hub to connect to, such as https://hub.example.org:8443. Without one the spoke works alone.
+    #[arg(long, env = "FLEET_HUB", value_parser = hub_address)]
+    pub hub: Option<HubAddress>,
+
+    /// Name in the hub's certificate.
+    #[arg(long, env = "FLEET_HUB_SERVER_NAME", default_value = "hub")]
+    pub hub_server_name: String,
+
+    /// Folder with ca.crt, tls.crt and tls.key of the link. Read anew at each connection.
+    #[arg(long, env = "FLEET_TLS_DIR", default_value = "/etc/fleet/tls")]
+    pub tls_dir: PathBuf,
+
+    /// Only one of several replicas writes.
+    #[arg(long, env = "FLEET_LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set)]
+    pub leader_elect: bool,
+
+    /// Namespace of the leader lease.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "restic-fleet-system")]
+    pub lease_namespace: String,
+
+    /// Name of this replica.
+    #[arg(long, env = "POD_NAME", default_value_t = default_identity())]
+    pub identity: String,
+
+    /// Address of /healthz, /readyz and /metrics.
+    #[arg(long, env = "FLEET_ADMIN_ADDRESS", default_value = "0.0.0.0:8080")]
+    pub admin_address: SocketAddr,
+
+    /// Folder for restic's cache and temporary files.
+    #[arg(long, env = "FLEET_CACHE_DIR", default_value = "/var/cache/fleet-spoke")]
+    pub cache_dir: PathBuf,
+
+    /// The restic binary.
+    #[arg(long, env = "FLEET_RESTIC", default_value = "restic")]
+    pub restic: PathBuf,
+
+    /// restic processes that run in this process's container at the same time.
+    #[arg(long, env = "FLEET_RESTIC_PROCESSES", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub restic_processes: u32,
+
+    /// How often statistics of a repository are read, unless it says so itself. Such as 1h or 15m.
+    #[arg(long, env = "FLEET_REFRESH_INTERVAL", default_value = "1h", value_parser = duration)]
+    pub refresh_interval: Duration,
+
+    /// Longest time that a question to a repository may take before it counts as unreachable.
+    #[arg(long, env = "FLEET_PROBE_DEADLINE", default_value = "60s", value_parser = duration)]
+    pub probe_deadline: Duration,
+
+    /// Shortest time between two attempts at a repository that cannot be reached.
+    #[arg(long, env = "FLEET_RETRY_INTERVAL", default_value = "30s", value_parser = duration)]
+    pub retry_interval: Duration,
+
+    /// text or json.
+    #[arg(long, env = "FLEET_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// An address of a hub, or none: an empty value counts as none, so that a ConfigMap may leave it empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubAddress(pub Option<String>);
+
+fn hub_address(text: &str) -> Result<HubAddress, String> {
+    match text.trim() {
+        "" => Ok(HubAddress(None)),
+        url if url.starts_with("https://") => Ok(HubAddress(Some(url.to_owned()))),
+        other => Err(format!("{other:?} must begin with https://, the link is never in plain text")),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    crds::schedule::parse_duration(text)
+        .and_then(|d| Duration::try_from(d).ok())
+        .filter(|d| !d.is_zero())
+        .ok_or_else(|| format!("{text:?} is not a duration; write 30s, 15m or 1h30m"))
+}
+
+fn default_identity() -> String {
+    format!("fleet-spoke-{}", std::process::id())
+}
+
+impl Config {
+    /// URL of the hub, if there is one.
+    #[must_use]
+    pub fn hub_url(&self) -> Option<&str> {
+        self.hub.as_ref()?.0.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_hub_and_an_empty_hub_are_the_same() {
+        assert_eq!(Config::parse_from(["fleet-spoke", "--hub", ""]).hub_url(), None);
+        assert_eq!(Config::parse_from(["fleet-spoke", "--hub", "https://h:1"]).hub_url(), Some("https://h:1"));
+        assert!(Config::try_parse_from(["fleet-spoke", "--hub", "http://h:1"]).is_err());
+    }
+
+    #[test]
+    fn durations_are_go_durations() {
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert!(duration("0s").is_err() && duration("soon").is_err());
+    }
+}

@@ -1,0 +1,104 @@
+//! Watch events into store changes. Pure but for the store it is given.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use kube::runtime::watcher::Event;
+
+use crate::world::{Key, Store, Stored};
+
+/// Finds what was deleted while a watch was broken: no event ever tells of it.
+#[derive(Default)]
+pub struct Relist {
+    /// Keys that the store had when the present list began and that the list has not named yet.
+    unseen: Option<HashSet<Key>>,
+}
+
+impl Relist {
+    /// Takes an event into the store. Returns what changed: new states, and last states of what is gone.
+    pub fn apply<V: Stored>(&mut self, store: &Store<V>, event: Event<(Key, V)>) -> Vec<(Key, Arc<V>)> {
+        match event {
+            Event::Init => {
+                self.unseen = Some(store.keys().into_iter().collect());
+                Vec::new()
+            }
+            Event::InitApply((key, value)) => {
+                self.keep(&key);
+                put(store, key, value)
+            }
+            Event::Apply((key, value)) => put(store, key, value),
+            Event::Delete((key, value)) => store.remove(&key, Some(value.uid())).map(|old| (key, old)).into_iter().collect(),
+            Event::InitDone => {
+                let gone = self.unseen.take().unwrap_or_default();
+                gone.into_iter().filter_map(|key| store.remove(&key, None).map(|old| (key, old))).collect()
+            }
+        }
+    }
+
+    /// The list has named this key.
+    pub fn keep(&mut self, key: &Key) {
+        if let Some(unseen) = &mut self.unseen {
+            unseen.remove(key);
+        }
+    }
+}
+
+fn put<V: Stored>(store: &Store<V>, key: Key, value: V) -> Vec<(Key, Arc<V>)> {
+    let value = Arc::new(value);
+    if store.put(key.clone(), value.clone()) { vec![(key, value)] } else { Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Entry(&'static str, u64);
+
+    impl Stored for Entry {
+        fn uid(&self) -> &str {
+            self.0
+        }
+        fn version(&self) -> u64 {
+            self.1
+        }
+    }
+
+    fn names(changes: Vec<(Key, Arc<Entry>)>) -> Vec<String> {
+        changes.into_iter().map(|(key, _)| key.to_string()).collect()
+    }
+
+    #[test]
+    fn a_delete_missed_by_a_broken_watch_is_found_by_the_next_list() {
+        let (store, mut relist) = (Store::default(), Relist::default());
+        let (a, b) = (Key::new("ns", "a"), Key::new("ns", "b"));
+        relist.apply(&store, Event::Init);
+        relist.apply(&store, Event::InitApply((a.clone(), Entry("a", 1))));
+        relist.apply(&store, Event::InitApply((b, Entry("b", 1))));
+        assert!(relist.apply(&store, Event::InitDone).is_empty());
+        relist.apply(&store, Event::Init);
+        assert!(relist.apply(&store, Event::InitApply((a, Entry("a", 1)))).is_empty(), "unchanged objects wake nobody");
+        assert_eq!(names(relist.apply(&store, Event::InitDone)), ["ns/b"]);
+        assert_eq!(store.len(), 1);
+    }
+
+    #[test]
+    fn a_list_that_breaks_half_way_deletes_nothing() {
+        let (store, mut relist) = (Store::default(), Relist::default());
+        relist.apply(&store, Event::Apply((Key::new("ns", "a"), Entry("a", 1))));
+        relist.apply(&store, Event::Init);
+        relist.apply(&store, Event::Init);
+        assert_eq!(store.len(), 1);
+    }
+
+    #[test]
+    fn an_undecodable_object_is_not_taken_for_deleted() {
+        let (store, mut relist) = (Store::default(), Relist::default());
+        let a = Key::new("ns", "a");
+        relist.apply(&store, Event::Apply((a.clone(), Entry("a", 1))));
+        relist.apply(&store, Event::Init);
+        relist.keep(&a);
+        assert!(relist.apply(&store, Event::InitDone).is_empty());
+        assert_eq!(store.len(), 1);
+    }
+}

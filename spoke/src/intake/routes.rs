@@ -1,0 +1,169 @@
+//! Who has to look again when an object changed. Rules only name keys; what to do is for the actors to find out.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crds::{ResticBackup, ResticRepository, names};
+
+use crate::kind::{Cause, KindHandle};
+use crate::scripts::Scripts;
+use crate::world::{CronJobView, JobView, Key, MetaView, NamespaceView, PodView, Stored as _, World};
+
+/// The supervisors that the intake wakes.
+pub struct Routes {
+    pub repositories: KindHandle,
+    pub backups: KindHandle,
+    pub scripts: std::sync::Arc<Scripts>,
+    /// Closed until every type has been listed: a turn on half a world would draw wrong conclusions.
+    open: AtomicBool,
+}
+
+impl Routes {
+    /// Routes, still closed.
+    #[must_use]
+    pub fn new(repositories: KindHandle, backups: KindHandle, scripts: std::sync::Arc<Scripts>) -> Routes {
+        Routes { repositories, backups, scripts, open: AtomicBool::new(false) }
+    }
+
+    /// Opens the routes and wakes everybody once.
+    pub fn open(&self) {
+        self.open.store(true, Ordering::Release);
+        self.wake_all();
+    }
+
+    /// Wakes everybody, as when this replica has become the leader.
+    pub fn wake_all(&self) {
+        if !self.open.load(Ordering::Acquire) {
+            return;
+        }
+        self.repositories.poke_all(Cause::Leader);
+        self.backups.poke_all(Cause::Leader);
+        self.scripts.poke();
+    }
+
+    pub fn repository(&self, world: &World, key: &Key, value: &ResticRepository) {
+        self.resource(&self.repositories, key, value.uid(), world.repositories.get(key).is_some());
+        self.users_of(world, key, |_| true);
+    }
+
+    pub fn backup(&self, world: &World, key: &Key, value: &ResticBackup) {
+        self.resource(&self.backups, key, value.uid(), world.backups.get(key).is_some());
+        if self.is_open() {
+            self.scripts.poke();
+        }
+    }
+
+    pub fn cron_job(&self, world: &World, key: &Key, value: &CronJobView) {
+        self.owner(world, key, value.meta.owner_name.as_ref());
+    }
+
+    pub fn owned(&self, world: &World, key: &Key, value: &MetaView) {
+        self.owner(world, key, value.meta.owner_name.as_ref());
+    }
+
+    pub fn job(&self, world: &World, _: &Key, value: &JobView) {
+        self.labelled(world, value.of.as_ref());
+    }
+
+    pub fn pod(&self, world: &World, _: &Key, value: &PodView) {
+        self.labelled(world, value.of.as_ref());
+    }
+
+    pub fn config_map(&self, _: &World, _: &Key, _: &MetaView) {
+        if self.is_open() {
+            self.scripts.poke();
+        }
+    }
+
+    /// Credentials: the repositories that name the Secret, and those that get a projection of it.
+    pub fn secret(&self, world: &World, key: &Key, value: &MetaView) {
+        if !self.is_open() {
+            return;
+        }
+        self.owner(world, key, value.meta.owner_name.as_ref());
+        let users = world.repositories.filter(|at, repository| {
+            at.namespace == key.namespace && *repository.spec.credentials_secret_ref.name == *key.name
+        });
+        for (repository, _) in users {
+            self.users_of(world, &repository, |backup| backup.namespace != repository.namespace);
+            self.repositories.poke(repository, Cause::Related);
+        }
+    }
+
+    pub fn claim(&self, world: &World, key: &Key, _: &MetaView) {
+        if !self.is_open() {
+            return;
+        }
+        let users = world.backups.filter(|at, backup| {
+            at.namespace == key.namespace
+                && backup.spec.source.pvc.as_ref().is_some_and(|pvc| *pvc.claim_name == *key.name)
+        });
+        self.poke_backups(users.into_iter().map(|(backup, _)| backup));
+    }
+
+    /// Labels of a namespace decide whether its backups may use a repository elsewhere.
+    pub fn namespace(&self, world: &World, key: &Key, _: &NamespaceView) {
+        if !self.is_open() {
+            return;
+        }
+        let users = world.backups.filter(|at, backup| {
+            *at.namespace == *key.name && backup.spec.repository_ref.namespace_or(&at.namespace) != &*at.namespace
+        });
+        self.poke_backups(users.into_iter().map(|(backup, _)| backup));
+    }
+
+    fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
+    fn resource(&self, kind: &KindHandle, key: &Key, uid: &str, present: bool) {
+        if !self.is_open() {
+            return;
+        }
+        if present {
+            kind.poke(key.clone(), Cause::Changed);
+        } else {
+            kind.gone(key.clone(), uid.to_owned());
+        }
+    }
+
+    fn users_of(&self, world: &World, repository: &Key, take: impl Fn(&Key) -> bool) {
+        if self.is_open() {
+            let users = world.backups.group(repository).into_iter().map(|(backup, _)| backup);
+            self.poke_backups(users.filter(|backup| take(backup)));
+        }
+    }
+
+    fn owner(&self, _: &World, key: &Key, owner: Option<&(Box<str>, Box<str>)>) {
+        if !self.is_open() {
+            return;
+        }
+        match owner {
+            Some((kind, name)) if &**kind == "ResticBackup" => {
+                self.backups.poke(Key::new(&key.namespace, name), Cause::Related);
+            }
+            Some((kind, name)) if &**kind == "ResticRepository" => {
+                self.repositories.poke(Key::new(&key.namespace, name), Cause::Related);
+            }
+            _ => {}
+        }
+    }
+
+    /// Jobs and pods name their resource by a label, which is cut and hashed when the name is long.
+    fn labelled(&self, world: &World, of: Option<&Key>) {
+        let Some(label) = of.filter(|_| self.is_open()) else { return };
+        if world.backups.get(label).is_some() {
+            self.backups.poke(label.clone(), Cause::Related);
+        } else {
+            let long = world.backups.filter(|key, _| {
+                key.namespace == label.namespace && key.name.len() > names::LABEL_MAX && *names::label_value(&key.name) == *label.name
+            });
+            self.poke_backups(long.into_iter().map(|(key, _)| key));
+        }
+    }
+
+    fn poke_backups(&self, keys: impl Iterator<Item = Key>) {
+        for key in keys {
+            self.backups.poke(key, Cause::Related);
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Supervisor of one kind: key -> actor. Starts an actor when a resource appears, stops it when it goes, and starts it
+//! anew when it crashes, with rising back-off, so that one poison resource never hurts its neighbours.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tracing::{error, warn};
+
+use super::resident::{Resident, ResidentMessage, Slot, backoff};
+use super::{Cause, Kind};
+use crate::context::Context;
+use crate::world::Key;
+
+const RESTART_MIN: Duration = Duration::from_secs(1);
+const RESTART_MAX: Duration = Duration::from_secs(300);
+/// An actor that lived this long has recovered: its next crash is the first of a new row.
+const STABLE: Duration = Duration::from_secs(600);
+/// Crashes in a row after which the resource itself says so.
+const CRASHES_TO_REPORT: u32 = 3;
+
+/// What a supervisor is told. Every message is a hint to look at the store, so a lost or doubled one does no harm.
+pub enum SupervisorMessage {
+    /// The resource appeared, changed, was replaced or went: compare with the store.
+    Look(Key, Cause),
+    /// Every resource of the kind.
+    LookAtAll(Cause),
+    /// Restart after a crash is due.
+    Restart(Key, String),
+    /// A resource's store entry went.
+    Gone(Key, String),
+}
+
+/// The way to wake actors of a kind.
+#[derive(Clone)]
+pub struct KindHandle {
+    supervisor: ActorRef<SupervisorMessage>,
+}
+
+impl KindHandle {
+    /// The supervisor behind it.
+    #[must_use]
+    pub fn new(supervisor: ActorRef<SupervisorMessage>) -> KindHandle {
+        KindHandle { supervisor }
+    }
+
+    /// Wakes one actor; coalesced with wake-ups under way.
+    pub fn poke(&self, key: Key, cause: Cause) {
+        self.cast(SupervisorMessage::Look(key, cause));
+    }
+
+    /// Wakes all.
+    pub fn poke_all(&self, cause: Cause) {
+        self.cast(SupervisorMessage::LookAtAll(cause));
+    }
+
+    /// The resource went out of the store.
+    pub fn gone(&self, key: Key, uid: String) {
+        self.cast(SupervisorMessage::Gone(key, uid));
+    }
+
+    fn cast(&self, message: SupervisorMessage) {
+        // An error means that the spoke is stopping.
+        let _ = self.supervisor.cast(message);
+    }
+}
+
+/// Supervisor of kind `K`.
+pub struct Supervisor<K: Kind> {
+    pub kind: Arc<K>,
+    pub context: Arc<Context>,
+}
+
+/// One resource.
+struct Child<K: Kind> {
+    uid: String,
+    failures: u32,
+    started: Instant,
+    phase: Phase<K>,
+}
+
+enum Phase<K: Kind> {
+    Running { actor: ActorRef<ResidentMessage<K::Report>>, slot: Arc<Slot> },
+    /// Told to stop. A successor starts only after its end: two actors of one name would write against each other.
+    Stopping { id: ActorId },
+    /// Crashed; waits for its restart.
+    Crashed,
+}
+
+/// Actors by key, and keys by actor.
+pub struct Children<K: Kind> {
+    by_key: HashMap<Key, Child<K>>,
+    by_id: HashMap<ActorId, Key>,
+}
+
+impl<K: Kind> Actor for Supervisor<K> {
+    type Msg = SupervisorMessage;
+    type State = Children<K>;
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
+        Ok(Children { by_key: HashMap::new(), by_id: HashMap::new() })
+    }
+
+    async fn post_stop(&self, myself: ActorRef<Self::Msg>, _: &mut Self::State) -> Result<(), ActorProcessingErr> {
+        // Without this, stopping would kill the children in the middle of their turns.
+        myself.stop_children_and_wait(None, Some(Duration::from_secs(20))).await;
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        children: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            SupervisorMessage::Look(key, cause) => self.look(&myself, key, cause, children).await,
+            SupervisorMessage::LookAtAll(cause) => {
+                for key in self.kind.keys() {
+                    self.look(&myself, key, cause, children).await;
+                }
+            }
+            SupervisorMessage::Gone(key, uid) => self.gone(&key, &uid, children),
+            SupervisorMessage::Restart(key, uid) => {
+                if children.by_key.get(&key).is_some_and(|c| c.uid == uid && matches!(c.phase, Phase::Crashed)) {
+                    self.start(&myself, key, Cause::Leader, children).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        event: SupervisionEvent,
+        children: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorTerminated(cell, _, _) => {
+                self.ended(&myself, cell.get_id(), None, children).await;
+            }
+            SupervisionEvent::ActorFailed(cell, error) => {
+                self.ended(&myself, cell.get_id(), Some(error.to_string()), children).await;
+            }
+            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl<K: Kind> Supervisor<K> {
+    /// Makes what runs what the store says, and wakes it.
+    async fn look(&self, myself: &ActorRef<SupervisorMessage>, key: Key, cause: Cause, children: &mut Children<K>) {
+        let Some(uid) = self.kind.uid(&key) else {
+            if let Some(uid) = children.by_key.get(&key).map(|c| c.uid.clone()) {
+                self.gone(&key, &uid, children);
+            }
+            return;
+        };
+        match children.by_key.get(&key) {
+            Some(child) if child.uid == uid => {
+                if let Phase::Running { actor, slot } = &child.phase
+                    && slot.mark()
+                {
+                    // An error means that it is ending; its successor reads the same store.
+                    let _ = actor.cast(ResidentMessage::Wake(cause));
+                }
+            }
+            // Deleted and created again under the same name.
+            Some(child) => {
+                let old = child.uid.clone();
+                self.gone(&key, &old, children);
+                if !children.by_key.contains_key(&key) {
+                    self.start(myself, key, cause, children).await;
+                }
+            }
+            None => self.start(myself, key, cause, children).await,
+        }
+    }
+
+    async fn start(&self, myself: &ActorRef<SupervisorMessage>, key: Key, cause: Cause, children: &mut Children<K>) {
+        let Some(uid) = self.kind.uid(&key) else {
+            children.by_key.remove(&key);
+            return;
+        };
+        let failures = children.by_key.get(&key).filter(|c| c.uid == uid).map_or(0, |c| c.failures);
+        let slot = Arc::new(Slot::default());
+        let resident = Resident {
+            kind: self.kind.clone(),
+            context: self.context.clone(),
+            key: key.clone(),
+            uid: uid.clone(),
+            slot: slot.clone(),
+        };
+        // Unnamed: names are global to the process, and two spokes in one test would collide.
+        match Actor::spawn_linked(None, resident, (), myself.get_cell()).await {
+            Ok((actor, _)) => {
+                self.context.metrics.actors(K::NAME, 1);
+                children.by_id.insert(actor.get_id(), key.clone());
+                slot.mark();
+                let _ = actor.cast(ResidentMessage::Wake(cause));
+                children.by_key.insert(key, Child { uid, failures, started: Instant::now(), phase: Phase::Running { actor, slot } });
+            }
+            Err(error) => {
+                error!(kind = K::NAME, object = %key, %error, "could not start an actor");
+                children.by_key.insert(key.clone(), Child { uid: uid.clone(), failures: failures + 1, started: Instant::now(), phase: Phase::Crashed });
+                restart_later(myself, key, uid, failures + 1);
+            }
+        }
+    }
+
+    /// The resource with this uid is gone.
+    fn gone(&self, key: &Key, uid: &str, children: &mut Children<K>) {
+        let Some(child) = children.by_key.get_mut(key).filter(|c| c.uid == uid) else { return };
+        self.kind.gone(key, uid);
+        match &child.phase {
+            Phase::Running { actor, .. } => {
+                let id = actor.get_id();
+                actor.stop(None);
+                child.phase = Phase::Stopping { id };
+            }
+            Phase::Stopping { .. } => {}
+            Phase::Crashed => {
+                children.by_key.remove(key);
+            }
+        }
+    }
+
+    /// An actor ended: as it was told, or by a crash.
+    async fn ended(
+        &self,
+        myself: &ActorRef<SupervisorMessage>,
+        id: ActorId,
+        crash: Option<String>,
+        children: &mut Children<K>,
+    ) {
+        let Some(key) = children.by_id.remove(&id) else { return };
+        self.context.metrics.actors(K::NAME, -1);
+        let Some(child) = children.by_key.get_mut(&key) else { return };
+        match &child.phase {
+            Phase::Stopping { id: stopping } if *stopping == id => {
+                children.by_key.remove(&key);
+                // A successor of the same name may be waiting.
+                self.look(myself, key, Cause::Changed, children).await;
+            }
+            Phase::Running { actor, .. } if actor.get_id() == id => {
+                child.failures = if child.started.elapsed() > STABLE { 1 } else { child.failures.saturating_add(1) };
+                child.phase = Phase::Crashed;
+                let (uid, failures) = (child.uid.clone(), child.failures);
+                let cause = crash.unwrap_or_else(|| "it ended by itself".to_owned());
+                self.context.metrics.crash(K::NAME);
+                warn!(kind = K::NAME, object = %key, failures, cause, "an actor crashed and will be restarted");
+                if failures == CRASHES_TO_REPORT {
+                    self.kind.crashed(&key, &uid, failures).await;
+                }
+                restart_later(myself, key, uid, failures);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn restart_later(myself: &ActorRef<SupervisorMessage>, key: Key, uid: String, failures: u32) {
+    let (supervisor, delay) = (myself.clone(), backoff(failures, RESTART_MIN, RESTART_MAX));
+    tokio::spawn(async move {
+        tokio::time::sleep(delay).await;
+        let _ = supervisor.cast(SupervisorMessage::Restart(key, uid));
+    });
+}

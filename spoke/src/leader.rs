@@ -1,0 +1,219 @@
+//! Leader election among the replicas of one cluster, on a Kubernetes Lease.
+//!
+//! This decides who writes to the API server; it does not fence anything outside the cluster. Time is only ever
+//! measured on the own monotonic clock: a lease counts as lost by its holder when its duration has passed since the
+//! last renewal was *sent*, and as free to others when it was *seen* unchanged for that long.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::{Api, PostParams};
+use kube::{Client, Error};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// Name of the Lease.
+pub const LEASE: &str = "fleet-spoke";
+/// How long a leader that stops answering keeps the lease.
+const DURATION: Duration = Duration::from_secs(15);
+/// How often it is renewed.
+const RENEW: Duration = Duration::from_secs(5);
+/// How often a follower looks.
+const RETRY: Duration = Duration::from_secs(3);
+
+/// Asked before each write.
+#[derive(Clone)]
+pub struct LeaderGate {
+    until: watch::Receiver<Option<Instant>>,
+    /// Keeps the channel of a gate without an election open.
+    _sender: Option<Arc<watch::Sender<Option<Instant>>>>,
+}
+
+impl LeaderGate {
+    /// A replica that always leads: leader election is switched off.
+    #[must_use]
+    pub fn always() -> LeaderGate {
+        let (sender, until) = watch::channel(Some(far_future()));
+        LeaderGate { until, _sender: Some(Arc::new(sender)) }
+    }
+
+    /// Whether this replica may write now.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.until.borrow().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Resolves as soon as this replica leads.
+    pub async fn wait_until_leader(&mut self) {
+        while !self.is_leader() {
+            if self.until.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Resolves as soon as this replica no longer leads.
+    pub async fn wait_until_lost(&mut self) {
+        loop {
+            let until = *self.until.borrow_and_update();
+            let Some(left) = until.and_then(|u| u.checked_duration_since(Instant::now())) else { return };
+            tokio::select! {
+                changed = self.until.changed() => if changed.is_err() { return },
+                () = sleep(left) => {}
+            }
+        }
+    }
+}
+
+fn far_future() -> Instant {
+    Instant::now() + Duration::from_secs(100 * 365 * 24 * 3600)
+}
+
+/// Runs for the Lease until shutdown, and gives it back then.
+pub struct Election {
+    api: Api<Lease>,
+    identity: String,
+    until: watch::Sender<Option<Instant>>,
+}
+
+/// What a replica last saw of the lease, and when by its own clock.
+struct Seen {
+    version: Option<String>,
+    at: Instant,
+}
+
+impl Election {
+    /// An election in a namespace. The identity must be the pod's, not the Deployment's.
+    #[must_use]
+    pub fn new(client: Client, namespace: &str, identity: String) -> (Election, LeaderGate) {
+        let (sender, until) = watch::channel(None);
+        (Election { api: Api::namespaced(client, namespace), identity, until: sender }, LeaderGate { until, _sender: None })
+    }
+
+    /// Renews or waits until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut seen = Seen { version: None, at: Instant::now() };
+        loop {
+            let sent = Instant::now();
+            let step = timeout(RENEW, self.step(&mut seen));
+            let leads = match step.await {
+                Ok(Ok(leads)) => leads,
+                Ok(Err(error)) => {
+                    warn!(%error, "could not reach the leader lease");
+                    false
+                }
+                Err(_) => {
+                    warn!("the leader lease did not answer in time");
+                    false
+                }
+            };
+            let led = self.until.borrow().is_some();
+            if leads {
+                self.until.send_replace(Some(sent + DURATION));
+                if !led {
+                    info!(identity = self.identity, "this replica leads");
+                }
+            } else if led && self.until.borrow().is_some_and(|until| Instant::now() >= until) {
+                self.until.send_replace(None);
+                warn!(identity = self.identity, "this replica no longer leads");
+            }
+            let pause = if leads { RENEW } else { RETRY };
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = shutdown.cancelled() => break,
+            }
+        }
+        if self.until.send_replace(None).is_some() {
+            self.release().await;
+        }
+    }
+
+    async fn step(&self, seen: &mut Seen) -> Result<bool, Error> {
+        let Some(lease) = self.api.get_opt(LEASE).await? else {
+            let lease = Lease {
+                metadata: ObjectMeta { name: Some(LEASE.to_owned()), ..ObjectMeta::default() },
+                spec: Some(self.spec(1)),
+            };
+            return won(self.api.create(&PostParams::default(), &lease).await);
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        let holder = spec.holder_identity.as_deref().unwrap_or_default();
+        if lease.metadata.resource_version != seen.version {
+            *seen = Seen { version: lease.metadata.resource_version.clone(), at: Instant::now() };
+        }
+        let duration = Duration::from_secs(spec.lease_duration_seconds.unwrap_or_default().max(0).unsigned_abs().into());
+        let free = holder.is_empty() || seen.at.elapsed() > duration;
+        if holder != self.identity && !free {
+            return Ok(false);
+        }
+        let transitions = spec.lease_transitions.unwrap_or_default() + i32::from(holder != self.identity);
+        let next = Lease { spec: Some(self.spec(transitions)), ..lease };
+        // The resourceVersion in it makes this a compare-and-swap.
+        won(self.api.replace(LEASE, &PostParams::default(), &next).await)
+    }
+
+    fn spec(&self, transitions: i32) -> LeaseSpec {
+        let now = MicroTime(Timestamp::now());
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            acquire_time: Some(now.clone()),
+            renew_time: Some(now),
+            lease_transitions: Some(transitions),
+            ..LeaseSpec::default()
+        }
+    }
+
+    /// Lets the next replica lead at once instead of after the lease's duration.
+    async fn release(&self) {
+        let release = async {
+            let mut lease = self.api.get(LEASE).await?;
+            let spec = lease.spec.get_or_insert_default();
+            if spec.holder_identity.as_deref() == Some(&self.identity) {
+                spec.holder_identity = None;
+                self.api.replace(LEASE, &PostParams::default(), &lease).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        if let Ok(Err(error)) = timeout(RENEW, release).await {
+            warn!(%error, "could not give the leader lease back");
+        }
+    }
+}
+
+/// A lost race is not an error.
+fn won(result: Result<Lease, Error>) -> Result<bool, Error> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A gate that a test opens and closes.
+#[cfg(test)]
+pub fn test_gate(leads: bool) -> (Arc<watch::Sender<Option<Instant>>>, LeaderGate) {
+    let (sender, until) = watch::channel(leads.then(far_future));
+    (Arc::new(sender), LeaderGate { until, _sender: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_not_renewed_is_lost_by_its_holder() {
+        let (sender, mut gate) = test_gate(false);
+        assert!(!gate.is_leader());
+        sender.send_replace(Some(Instant::now() + Duration::from_millis(20)));
+        assert!(gate.is_leader());
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(!gate.is_leader());
+        gate.wait_until_lost().await;
+    }
+}

@@ -1,0 +1,35 @@
+//! The operator of one cluster.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use spoke::config::{Config, LogFormat};
+use tracing_subscriber::EnvFilter;
+
+// glibc's allocator keeps what a burst of a thousand resources needed; jemalloc gives it back.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // tonic, kube and rustls each ask for a process-wide provider.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let config = Config::parse();
+    log(config.log_format);
+    match { let _ = config; Ok::<(), anyhow::Error>(()) } {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,ractor=warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}

@@ -1,0 +1,89 @@
+//! Root of the actor tree: one supervisor per kind. A supervisor that dies takes the process down, and Kubernetes
+//! starts it anew: the outermost supervisor is the kubelet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::backup::BackupKind;
+use crate::context::Context;
+use crate::kind::{Kind, KindHandle, Supervisor};
+use crate::repository::RepositoryKind;
+
+/// What the root needs to start its kinds.
+pub struct Root {
+    pub context: Arc<Context>,
+    pub repository: Arc<RepositoryKind>,
+    pub backup: Arc<BackupKind>,
+    /// Cancelled when a supervisor dies.
+    pub failed: CancellationToken,
+}
+
+/// Supervisors by kind.
+#[derive(Clone)]
+pub struct Kinds {
+    pub repositories: KindHandle,
+    pub backups: KindHandle,
+}
+
+/// Asked once by `main` for the handles.
+pub enum RootMessage {
+    Kinds(tokio::sync::oneshot::Sender<Kinds>),
+}
+
+impl Actor for Root {
+    type Msg = RootMessage;
+    type State = Kinds;
+    type Arguments = ();
+
+    async fn pre_start(&self, myself: ActorRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
+        Ok(Kinds {
+            repositories: self.start(&myself, self.repository.clone()).await?,
+            backups: self.start(&myself, self.backup.clone()).await?,
+        })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        RootMessage::Kinds(reply): Self::Msg,
+        kinds: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        // An error means that nobody waits for the answer any more.
+        let _ = reply.send(kinds.clone());
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<Self::Msg>,
+        event: SupervisionEvent,
+        _: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        if let SupervisionEvent::ActorFailed(_, cause) = event {
+            error!(%cause, "the supervisor of a kind died");
+            self.failed.cancel();
+        }
+        Ok(())
+    }
+
+    async fn post_stop(&self, myself: ActorRef<Self::Msg>, _: &mut Self::State) -> Result<(), ActorProcessingErr> {
+        myself.stop_children_and_wait(None, Some(Duration::from_secs(25))).await;
+        Ok(())
+    }
+}
+
+impl Root {
+    async fn start<K: Kind>(
+        &self,
+        myself: &ActorRef<RootMessage>,
+        kind: Arc<K>,
+    ) -> Result<KindHandle, ActorProcessingErr> {
+        let supervisor = Supervisor { kind, context: self.context.clone() };
+        let (actor, _) = Actor::spawn_linked(None, supervisor, (), myself.get_cell()).await?;
+        Ok(KindHandle::new(actor))
+    }
+}
