@@ -1,0 +1,63 @@
+# Everything that a person or CI runs. Each target installs what it needs on a bare Debian machine.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Static binaries run in images without a C library. The target is named so that the flags do not reach proc macros,
+# and every target below uses the same ones so that nothing is built twice.
+HOST_TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+export CARGO_BUILD_TARGET := $(HOST_TARGET)
+RUSTFLAGS_VARIABLE := CARGO_TARGET_$(shell echo $(HOST_TARGET) | tr 'a-z-' 'A-Z_')_RUSTFLAGS
+export $(RUSTFLAGS_VARIABLE) := -C target-feature=+crt-static
+
+BIN := target/$(HOST_TARGET)
+TESTBED := $(BIN)/debug/testbed
+
+.PHONY: help
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.PHONY: bootstrap
+bootstrap: ## packages that the test bed needs
+	@tests/bootstrap.sh
+
+.PHONY: binaries
+binaries: ## fleet-spoke, fleet-hub, fleet and testbed
+	cargo build --workspace --bins
+
+.PHONY: demo
+demo: bootstrap binaries ## two clusters back up into one repository
+	$(TESTBED) up --name demo --clusters a,b
+	$(BIN)/debug/demo
+
+.PHONY: demo-down
+demo-down: ## removes the demo and all that it started
+	@if [ -x $(TESTBED) ]; then $(TESTBED) down --name demo; else echo "nothing to remove"; fi
+
+.PHONY: test
+test: bootstrap binaries test-fast ## everything, on real clusters
+	tests/run.sh
+
+.PHONY: test-fast
+test-fast: restic ## what runs without clusters
+	PATH="$(CURDIR)/.testbed/bin:$$PATH" cargo test --workspace
+
+.PHONY: restic
+restic: bootstrap binaries
+	$(TESTBED) build
+
+.PHONY: lint
+lint: ## formatting, clippy, licences, generated files
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo run -q -p crds --bin crdgen -- --check deploy/crds
+	@if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; \
+	 else echo "cargo-deny is not installed: licences and bans are not checked (cargo install cargo-deny --locked)"; fi
+
+.PHONY: bench
+bench: bootstrap restic ## figures against goals, written to docs/benchmarks.md
+	cargo build --release -p spoke -p hub -p cli
+	cargo run -q -p tests --bin bench
+
+.PHONY: gen
+gen: ## generated files
+	cargo run -q -p crds --bin crdgen -- deploy/crds

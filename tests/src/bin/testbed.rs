@@ -1,0 +1,157 @@
+//! `testbed up|down|status|partition|heal|images|build|env`: whole clusters on this machine, without Docker.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command talks to a person"
+)]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tests::{Bed, Options, network, tools};
+
+#[derive(Parser)]
+#[command(
+    name = "testbed",
+    version,
+    about = "Whole Kubernetes clusters on this machine, without Docker"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Builds the programs that the bed needs.
+    Build,
+    /// Makes a bed, or finds that it is up.
+    Up {
+        #[arg(long, default_value = "demo")]
+        name: String,
+        #[arg(long, value_delimiter = ',', default_value = "a,b")]
+        clusters: Vec<String>,
+        /// etcd syncs to disk as in production.
+        #[arg(long)]
+        etcd_fsync: bool,
+        /// Build profile of the binaries in the images: dev or release.
+        #[arg(long, default_value = "dev")]
+        profile: String,
+    },
+    /// Removes a bed and all that it started.
+    Down {
+        #[arg(long, default_value = "demo")]
+        name: String,
+        /// Every bed of this machine.
+        #[arg(long)]
+        all: bool,
+    },
+    /// What runs. Exit code 1 if something that should run does not.
+    Status,
+    /// Cuts a cluster or a server off.
+    Partition {
+        node: String,
+        #[arg(long, default_value = "demo")]
+        name: String,
+    },
+    /// Ends a partition.
+    Heal {
+        node: String,
+        #[arg(long, default_value = "demo")]
+        name: String,
+    },
+    /// Makes the images from the present binaries and loads them.
+    Images {
+        #[arg(long, default_value = "demo")]
+        name: String,
+        #[arg(long, default_value = "dev")]
+        profile: String,
+    },
+    /// Prints the variables of a bed.
+    Env {
+        #[arg(long, default_value = "demo")]
+        name: String,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("testbed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Build => tools::Workspace::here().build()?,
+        Command::Up {
+            name,
+            clusters,
+            etcd_fsync,
+            profile,
+        } => {
+            Bed::up(&Options {
+                name,
+                clusters,
+                fsync: etcd_fsync,
+                profile,
+            })?;
+        }
+        Command::Down { all: true, .. } => Bed::all().iter().for_each(Bed::down),
+        Command::Down { name, .. } => match Bed::attach(&name) {
+            Ok(bed) => bed.down(),
+            Err(_) => println!("there is no test bed {name}"),
+        },
+        Command::Status => return Ok(status()),
+        Command::Partition { node, name } => Bed::attach(&name)?.set_partition(&node, true)?,
+        Command::Heal { node, name } => Bed::attach(&name)?.set_partition(&node, false)?,
+        Command::Images { name, profile } => Bed::attach(&name)?.reload(&profile)?,
+        Command::Env { name } => {
+            for (name, value) in Bed::attach(&name)?.environment() {
+                println!("export {name}=\"{value}\"");
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn status() -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    println!(
+        "{:<10} {:<8} {:<15} {:<10} DEAD",
+        "BED", "NODE", "ADDRESS", "NETWORK"
+    );
+    for bed in Bed::all() {
+        let dead = bed.dead();
+        if !dead.is_empty() {
+            code = ExitCode::FAILURE;
+        }
+        for node in bed.nodes() {
+            let address = match node.as_str() {
+                "s3" => bed.plan().wan(100),
+                "rest" => bed.plan().wan(110),
+                cluster => bed.cluster(cluster).map(|c| c.node_ip()).unwrap_or_default(),
+            };
+            let link = if network::is_linked(bed.plan(), &node) {
+                "connected"
+            } else {
+                "cut off"
+            };
+            let prefix = format!("{node}/");
+            let of_node: Vec<_> = dead
+                .iter()
+                .filter(|d| d.starts_with(&prefix) || **d == node)
+                .cloned()
+                .collect();
+            println!(
+                "{:<10} {node:<8} {address:<15} {link:<10} {}",
+                bed.name(),
+                of_node.join(" ")
+            );
+        }
+    }
+    code
+}

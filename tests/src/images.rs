@@ -1,0 +1,192 @@
+//! Images without a registry: OCI archives made by buildah, loaded into each cluster's containerd.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use sha2::{Digest as _, Sha256};
+
+use crate::process::run;
+use crate::progress;
+use crate::tools::{RESTIC, Workspace};
+
+/// Image of the pause container that containerd is told to use.
+pub const PAUSE: &str = "registry.k8s.io/pause:3.10";
+/// Images that the manifests in deploy/ name.
+pub const SPOKE: &str = "ghcr.io/restic-fleet/spoke:dev";
+pub const HUB: &str = "ghcr.io/restic-fleet/hub:dev";
+
+/// restic's image, which also serves as the application's.
+#[must_use]
+pub fn restic_image() -> String {
+    format!("ghcr.io/restic/restic:{RESTIC}")
+}
+
+/// Hex SHA-256.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// Folder of a build profile below `target/`.
+#[must_use]
+pub fn profile_dir(profile: &str) -> &str {
+    if profile == "dev" { "debug" } else { profile }
+}
+
+impl Workspace {
+    fn images(&self) -> PathBuf {
+        self.state().join("images")
+    }
+
+    /// A product's binary as the Makefile built it.
+    #[must_use]
+    pub fn product(&self, profile: &str, name: &str) -> PathBuf {
+        let target = option_env!("FLEET_TARGET").unwrap_or("x86_64-unknown-linux-gnu");
+        self.root
+            .join("target")
+            .join(target)
+            .join(profile_dir(profile))
+            .join(name)
+    }
+
+    /// Makes what is not made yet; returns the archives in the order of loading.
+    pub fn build_images(&self, profile: &str) -> anyhow::Result<Vec<PathBuf>> {
+        fs::create_dir_all(self.images())?;
+        let busybox = Path::new("/bin/busybox");
+        let mut archives = vec![
+            self.image(PAUSE, &[busybox], |context| {
+                install(busybox, &context.join("busybox"))?;
+                Ok("FROM scratch\nCOPY busybox /busybox\nENTRYPOINT [\"/busybox\", \"sleep\", \"infinity\"]\n".to_owned())
+            })?,
+            self.image(&restic_image(), &[busybox, &self.program("restic")], |context| {
+                self.restic_root(context)?;
+                Ok("FROM scratch\nCOPY root/ /\nENV PATH=/usr/bin:/bin\nENTRYPOINT [\"/usr/bin/restic\"]\n".to_owned())
+            })?,
+        ];
+        for (image, binary, dockerfile) in [
+            (SPOKE, "fleet-spoke", "deploy/Dockerfile.spoke"),
+            (HUB, "fleet-hub", "deploy/Dockerfile.hub"),
+        ] {
+            let binary_path = self.product(profile, binary);
+            if !binary_path.exists() {
+                bail!("{} is not built; run `make binaries`", binary_path.display());
+            }
+            let file = self.root.join(dockerfile);
+            archives.push(self.image(
+                image,
+                &[&binary_path, &file, &self.program("restic")],
+                |context| {
+                    install(&binary_path, &context.join(binary))?;
+                    run("strip", &[&context.join(binary).to_string_lossy()])?;
+                    Ok(fs::read_to_string(&file)?)
+                },
+            )?);
+        }
+        Ok(archives)
+    }
+
+    fn restic_root(&self, context: &Path) -> anyhow::Result<()> {
+        let root = context.join("root");
+        for dir in ["bin", "usr/bin", "tmp", "etc/ssl/certs"] {
+            fs::create_dir_all(root.join(dir))?;
+        }
+        fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777))?;
+        install(&self.program("restic"), &root.join("usr/bin/restic"))?;
+        install(Path::new("/bin/busybox"), &root.join("bin/busybox"))?;
+        for applet in run("/bin/busybox", &["--list"])?
+            .lines()
+            .filter(|a| *a != "busybox")
+        {
+            symlink("busybox", root.join("bin").join(applet))?;
+        }
+        fs::write(
+            root.join("etc/passwd"),
+            "root:x:0:0::/:/bin/sh\nfleet:x:65532:65532::/:/bin/sh\n",
+        )?;
+        if let Ok(certificates) = fs::read("/etc/ssl/certs/ca-certificates.crt") {
+            fs::write(root.join("etc/ssl/certs/ca-certificates.crt"), certificates)?;
+        }
+        Ok(())
+    }
+
+    /// An archive of an image, made anew when one of its inputs changed.
+    fn image(
+        &self,
+        name: &str,
+        inputs: &[&Path],
+        prepare: impl FnOnce(&Path) -> anyhow::Result<String>,
+    ) -> anyhow::Result<PathBuf> {
+        let file = self
+            .images()
+            .join(format!("{}.tar", name.replace(['/', ':'], "_")));
+        let stamp = file.with_extension("stamp");
+        let mut wanted = name.to_owned();
+        for input in inputs {
+            let bytes = fs::read(input).with_context(|| format!("cannot read {}", input.display()))?;
+            wanted.push_str(&digest(&bytes));
+        }
+        if file.exists() && fs::read_to_string(&stamp).is_ok_and(|s| s == wanted) {
+            return Ok(file);
+        }
+        progress(&format!("making image {name}"));
+        let context = tempfile::tempdir_in(self.images())?;
+        let dockerfile = prepare(context.path())?;
+        fs::write(context.path().join("Dockerfile"), dockerfile)?;
+        let storage = self.state().join("buildah");
+        let (root, run_root) = (storage.join("root"), storage.join("run"));
+        let global = |rest: &[&str]| {
+            let (root, run_root) = (root.to_string_lossy(), run_root.to_string_lossy());
+            let mut all = vec!["--root", &*root, "--runroot", &*run_root, "--storage-driver=vfs"];
+            all.extend_from_slice(rest);
+            run("buildah", &all)
+        };
+        let base = format!("BASE={}", restic_image());
+        let context_path = context.path().to_string_lossy();
+        global(&[
+            "bud",
+            "--isolation=chroot",
+            "--pull-never",
+            "--format=docker",
+            "--build-arg",
+            &base,
+            "-t",
+            name,
+            &context_path,
+        ])?;
+        let _ = fs::remove_file(&file);
+        global(&[
+            "push",
+            name,
+            &format!("docker-archive:{}:{name}", file.to_string_lossy()),
+        ])?;
+        fs::write(stamp, wanted)?;
+        Ok(file)
+    }
+}
+
+fn install(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// Loads archives that a containerd does not have yet; `loaded` remembers their digests.
+pub fn load(socket: &Path, loaded: &Path, archives: &[PathBuf]) -> anyhow::Result<()> {
+    fs::create_dir_all(loaded)?;
+    for archive in archives {
+        let stamp = fs::read_to_string(archive.with_extension("stamp")).unwrap_or_default();
+        let mark = loaded.join(archive.file_name().unwrap_or_default());
+        if fs::read_to_string(&mark).is_ok_and(|m| m == stamp) {
+            continue;
+        }
+        let (socket, archive) = (socket.to_string_lossy(), archive.to_string_lossy());
+        run(
+            "ctr",
+            &["-a", &socket, "-n", "k8s.io", "images", "import", &archive],
+        )?;
+        fs::write(mark, stamp)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! Storage servers that clusters share, each in a network namespace of its own so that it can be cut off.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+use crate::address::Plan;
+use crate::network;
+use crate::pki::{Authority, Names};
+use crate::process::{Daemon, run};
+use crate::tools::Workspace;
+
+/// Name of the one bucket.
+pub const BUCKET: &str = "fleet";
+const S3_USER: &str = "fleet";
+const S3_PASSWORD: &str = "fleet-test-secret";
+const REST_USER: &str = "fleet";
+const REST_PASSWORD: &str = "rest-test-secret";
+
+/// The storage servers of a bed.
+#[derive(Clone, Debug)]
+pub struct Servers {
+    plan: Plan,
+    dir: PathBuf,
+    workspace: Workspace,
+}
+
+impl Servers {
+    #[must_use]
+    pub fn new(plan: Plan, dir: &Path, workspace: &Workspace) -> Servers {
+        Servers {
+            plan,
+            dir: dir.join("servers"),
+            workspace: workspace.clone(),
+        }
+    }
+
+    /// The bucket under two addresses: two URLs, one repository.
+    #[must_use]
+    pub fn s3_urls(&self) -> [String; 2] {
+        [100, 101].map(|host| format!("http://{}:9000/{BUCKET}", self.plan.wan(host)))
+    }
+
+    /// Access key and secret.
+    #[must_use]
+    pub fn s3_credentials(&self) -> (&'static str, &'static str) {
+        (S3_USER, S3_PASSWORD)
+    }
+
+    /// `https://host:port` of restic's REST server.
+    #[must_use]
+    pub fn rest_url(&self) -> String {
+        format!("https://{}:8000", self.plan.wan(110))
+    }
+
+    /// User and password of the REST server.
+    #[must_use]
+    pub fn rest_credentials(&self) -> (&'static str, &'static str) {
+        (REST_USER, REST_PASSWORD)
+    }
+
+    /// Certificate of the authority behind the REST server.
+    #[must_use]
+    pub fn rest_ca(&self) -> PathBuf {
+        self.dir.join("pki/rest-ca.crt")
+    }
+
+    /// Repositories of the REST server as files.
+    #[must_use]
+    pub fn rest_data(&self) -> PathBuf {
+        self.dir.join("rest")
+    }
+
+    /// The REST server's access log.
+    #[must_use]
+    pub fn rest_log(&self) -> PathBuf {
+        self.dir.join("rest.log")
+    }
+
+    /// Starts both and makes the bucket.
+    pub fn up(&self) -> anyhow::Result<()> {
+        fs::create_dir_all(self.dir.join("rest"))?;
+        fs::create_dir_all(self.dir.join("s3").join(BUCKET))?;
+        network::create_node(self.plan, "s3", &[self.plan.wan(100), self.plan.wan(101)])?;
+        network::create_node(self.plan, "rest", &[self.plan.wan(110)])?;
+        self.start()?;
+        let end = Instant::now() + Duration::from_secs(20);
+        let health = format!("http://{}:9000/minio/health/live", self.plan.wan(100));
+        while run("curl", &["-sf", "-o", "/dev/null", &health]).is_err() || !self.rest_answers() {
+            if Instant::now() > end {
+                bail!(
+                    "the storage servers did not start; see {}/*.log",
+                    self.dir.display()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    fn start(&self) -> anyhow::Result<()> {
+        let netns = |node: &str| self.plan.netns(node);
+        // A folder made beforehand is a bucket to minio.
+        let s3 = [
+            "server",
+            "--address",
+            ":9000",
+            "--console-address",
+            "127.0.0.1:9001",
+            "s3",
+        ]
+        .map(str::to_owned);
+        let env = [
+            ("MINIO_ROOT_USER", S3_USER),
+            ("MINIO_ROOT_PASSWORD", S3_PASSWORD),
+            ("HOME", "/nonexistent"),
+        ];
+        Daemon::new(&self.dir, "s3").start(
+            Some(&netns("s3")),
+            &self.workspace.program("minio"),
+            &s3,
+            &env,
+        )?;
+
+        let pki = self.dir.join("pki");
+        let names = Names {
+            common_name: "rest".into(),
+            addresses: vec![self.plan.wan(110)],
+            ..Names::default()
+        };
+        Authority::create(&pki, "rest-ca")?.issue("rest", names)?;
+        // The server takes bcrypt and SHA-1 hashes.
+        let hash = run(
+            "sh",
+            &[
+                "-c",
+                "printf %s \"$0\" | openssl dgst -sha1 -binary | base64",
+                REST_PASSWORD,
+            ],
+        )?;
+        fs::write(
+            self.dir.join("htpasswd"),
+            format!("{REST_USER}:{{SHA}}{}\n", hash.trim()),
+        )?;
+        let rest = [
+            "--listen",
+            ":8000",
+            "--path",
+            "rest",
+            "--htpasswd-file",
+            "htpasswd",
+            "--tls",
+            "--tls-cert",
+            "pki/rest.crt",
+            "--tls-key",
+            "pki/rest.key",
+            "--log",
+            "-",
+        ]
+        .map(str::to_owned);
+        Daemon::new(&self.dir, "rest").start(
+            Some(&netns("rest")),
+            &self.workspace.program("rest-server"),
+            &rest,
+            &[],
+        )
+    }
+
+    fn rest_answers(&self) -> bool {
+        let user = format!("{REST_USER}:{REST_PASSWORD}");
+        let ca = self.rest_ca();
+        let code = run(
+            "curl",
+            &[
+                "-s",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code}",
+                "-u",
+                &user,
+                "--cacert",
+                &ca.to_string_lossy(),
+                &self.rest_url(),
+            ],
+        );
+        code.is_ok_and(|code| code == "405" || code == "404" || code == "200")
+    }
+
+    /// Servers that should run and do not.
+    #[must_use]
+    pub fn dead(&self) -> Vec<String> {
+        let all = ["s3", "rest"].into_iter();
+        all.filter(|name| Daemon::new(&self.dir, name).pid().is_none())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    pub fn down(&self) {
+        for daemon in Daemon::all(&self.dir) {
+            daemon.stop(Duration::from_secs(3));
+        }
+    }
+}

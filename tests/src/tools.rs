@@ -1,0 +1,145 @@
+//! Programs built once from their sources: Kubernetes, restic and the storage servers.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+
+use crate::images::digest;
+use crate::progress;
+
+/// The one place that names the Kubernetes version; `tools/kube/go.mod` requires the same.
+pub const KUBERNETES: &str = "v1.34.4";
+/// Version of restic, and of its image.
+pub const RESTIC: &str = "0.18.1";
+
+/// Names under which the one Kubernetes binary is called.
+const COMPONENTS: &[&str] = &[
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "kubectl",
+];
+
+/// Where everything is built and kept.
+#[derive(Clone, Debug)]
+pub struct Workspace {
+    /// Root of the repository.
+    pub root: PathBuf,
+}
+
+impl Workspace {
+    /// The repository that this crate was built from.
+    #[must_use]
+    pub fn here() -> Workspace {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .unwrap_or(Path::new("/"));
+        Workspace {
+            root: root.to_owned(),
+        }
+    }
+
+    /// `.testbed`, ignored by git.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.root.join(".testbed")
+    }
+
+    /// Built programs.
+    #[must_use]
+    pub fn bin(&self) -> PathBuf {
+        self.state().join("bin")
+    }
+
+    /// A built program.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.bin().join(name)
+    }
+
+    /// Builds what is not built yet.
+    pub fn build(&self) -> anyhow::Result<()> {
+        fs::create_dir_all(self.bin())?;
+        let (major, minor) = KUBERNETES
+            .trim_start_matches('v')
+            .split_once('.')
+            .unwrap_or_default();
+        let minor = minor.split('.').next().unwrap_or_default();
+        let version = format!(
+            "-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES} \
+             -X k8s.io/component-base/version.gitMajor={major} -X k8s.io/component-base/version.gitMinor={minor}"
+        );
+        self.build_tool("kube", ".", &version, "about 5 minutes the first time")?;
+        self.build_tool(
+            "restic",
+            "github.com/restic/restic/cmd/restic",
+            "-s -w",
+            "about 1 minute the first time",
+        )?;
+        self.build_tool(
+            "rest-server",
+            "github.com/restic/rest-server/cmd/rest-server",
+            "-s -w",
+            "seconds",
+        )?;
+        self.build_tool(
+            "minio",
+            "github.com/minio/minio",
+            "-s -w",
+            "about 2 minutes the first time",
+        )?;
+        for component in COMPONENTS {
+            let link = self.program(component);
+            if fs::read_link(&link).is_err() {
+                symlink("kube", &link).with_context(|| format!("cannot link {component}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn build_tool(&self, name: &str, package: &str, flags: &str, time: &str) -> anyhow::Result<()> {
+        let source = self.root.join("tests/tools").join(name);
+        let stamp = self.bin().join(format!("{name}.stamp"));
+        let wanted = stamp_of(&source, flags)?;
+        if self.program(name).exists() && fs::read_to_string(&stamp).is_ok_and(|s| s == wanted) {
+            return Ok(());
+        }
+        let start = Instant::now();
+        progress(&format!("building {name} from source, {time}"));
+        let status = Command::new("go")
+            .args(["build", "-trimpath", "-ldflags", flags, "-o"])
+            .arg(self.program(name))
+            .arg(package)
+            .current_dir(&source)
+            .env("CGO_ENABLED", "0")
+            .env("GOTOOLCHAIN", "local")
+            .env("GOFLAGS", "-mod=readonly")
+            .status()
+            .context(
+                "go is not installed: the test bed builds Kubernetes and restic with Go 1.25 or later",
+            )?;
+        if !status.success() {
+            bail!("building {name} failed; if modules could not be fetched, check GOPROXY");
+        }
+        fs::write(stamp, wanted)?;
+        progress(&format!("built {name} in {:.0?}", start.elapsed()));
+        Ok(())
+    }
+}
+
+fn stamp_of(source: &Path, flags: &str) -> anyhow::Result<String> {
+    let mut text = flags.to_owned();
+    let mut files: Vec<PathBuf> = fs::read_dir(source)?.flatten().map(|e| e.path()).collect();
+    files.sort();
+    for file in files {
+        text.push_str(&fs::read_to_string(&file).unwrap_or_default());
+    }
+    Ok(digest(text.as_bytes()))
+}
