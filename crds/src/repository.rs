@@ -129,6 +129,9 @@ pub struct ResticRepositoryStatus {
     pub repository_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statistics: Option<RepositoryStatistics>,
+    /// resourceVersion of the Secret that the last answer of the repository was got with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_version: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_integrity_check: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use crate::apply::Applier;
+use crate::apply::{Applier, ApplyError, Object};
 use crate::leader::LeaderGate;
 use crate::metrics::Metrics;
-use crate::world::World;
+use crate::world::{Key, Store, Stored, World};
 
 /// Turns that run at the same time. The start of a cluster with 10,000 resources must not be 10,000 parallel requests.
 pub const TURNS: usize = 32;
@@ -38,7 +39,28 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     pub turns: Semaphore,
     /// Latest state per resource on its way to the hub.
-    // outbox
+    pub outbox: Arc<crate::link::Outbox>,
     /// Name of this cluster in the fleet.
     pub cluster: String,
+}
+
+impl Context {
+    /// Writes a status if it differs from the stored one, and takes the answer into the store, so that the next turn
+    /// plans on it and the echo of the watch wakes nobody.
+    pub async fn write_status<K: Object + Stored, S: Serialize + PartialEq>(
+        &self,
+        store: &Store<K>,
+        key: &Key,
+        uid: &str,
+        old: &S,
+        new: &S,
+    ) -> Result<(), ApplyError> {
+        if old == new {
+            return Ok(());
+        }
+        let mut written: K = self.applier.status(key, uid, new).await?;
+        written.meta_mut().managed_fields = None;
+        store.put(key.clone(), Arc::new(written));
+        Ok(())
+    }
 }

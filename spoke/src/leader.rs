@@ -206,7 +206,7 @@ pub fn test_gate(leads: bool) -> (Arc<watch::Sender<Option<Instant>>>, LeaderGat
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_lease_that_is_not_renewed_is_lost_by_its_holder() {
         let (sender, mut gate) = test_gate(false);
         assert!(!gate.is_leader());

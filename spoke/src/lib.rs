@@ -22,4 +22,5 @@ pub mod restic;
 //pub mod run;
 pub mod scripts;
 pub mod secrets;
+pub mod units;
 pub mod world;

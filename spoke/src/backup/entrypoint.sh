@@ -1,0 +1,52 @@
+#!/bin/sh
+# Runs restic with the arguments that it is given, passes its output on as it comes, and writes one JSON object about
+# the run to the termination log, where the controller reads the result. Constant text: nothing of a resource is ever
+# put into it. Needs a POSIX shell, awk and mkfifo.
+set -u
+log=${TERMINATION_LOG:-/dev/termination-log}
+work=$(mktemp -d "${TMPDIR:-/tmp}/run.XXXXXX") || exit 1
+mkfifo "$work/out" "$work/err" || exit 1
+
+# Keeps the last summary; everything is passed on.
+awk -v keep="$work/summary" '
+  { print; fflush() }
+  /^\{"message_type":"summary"/ { summary = $0 }
+  END { if (summary != "" && length(summary) < 1500) print summary > keep }
+' <"$work/out" &
+reader_out=$!
+
+# Keeps the last fatal error, counts unreadable files and names the first five, and looks for signs of a lost lock.
+awk -v keep="$work" '
+  { print; fflush() }
+  /^\{"message_type":"exit_error"/ { fatal = $0 }
+  /^\{"message_type":"error"/ {
+    errors++
+    if (errors <= 5 && length($0) < 300) items = items (items == "" ? "" : ",") $0
+  }
+  /unable to refresh lock|failed to refresh lock|error while unlocking/ { lock = 1 }
+  END {
+    if (fatal != "" && length(fatal) < 900) print fatal > (keep "/fatal")
+    print errors + 0 > (keep "/errors")
+    print "[" items "]" > (keep "/items")
+    print (lock ? "true" : "false") > (keep "/lock")
+  }
+' <"$work/err" >&2 &
+reader_err=$!
+
+restic "$@" >"$work/out" 2>"$work/err" &
+restic=$!
+trap 'kill -TERM "$restic" 2>/dev/null' TERM INT
+code=0
+wait "$restic" || code=$?
+# A signal ends `wait` early: restic still has its lock to remove.
+while kill -0 "$restic" 2>/dev/null; do
+  code=0
+  wait "$restic" || code=$?
+done
+wait "$reader_out" "$reader_err"
+
+piece() { if [ -s "$work/$1" ]; then cat "$work/$1"; else printf '%s' "$2"; fi; }
+printf '{"exitCode":%d,"summary":%s,"fatal":%s,"errors":%s,"lockLost":%s,"items":%s}\n' \
+  "$code" "$(piece summary null)" "$(piece fatal null)" "$(piece errors 0)" "$(piece lock false)" "$(piece items '[]')" >"$log"
+rm -rf "$work"
+exit "$code"

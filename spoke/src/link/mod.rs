@@ -1,0 +1,9 @@
+//! The one stream to the hub. What goes out is state: the latest of each resource, coalesced; nothing waits for the hub.
+
+mod client;
+pub mod convert;
+mod outbox;
+mod session;
+
+pub use client::{LinkConfig, run};
+pub use outbox::Outbox;

@@ -1,0 +1,137 @@
+//! The part with clients: the location Secret, the look at the repository, Events.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crds::conditions::{self, reasons, types};
+use crds::{ResticRepository, ResticRepositoryStatus, names};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource as _;
+use tracing::{info, warn};
+
+use super::plan::{Answer, Inputs};
+use super::validate::Valid;
+use super::{Report, RepositoryKind};
+use crate::apply::ApplyError;
+use crate::context::Context;
+use crate::events::Severity;
+use crate::kind::{Kind as _, Reporter};
+use crate::restic::{Failure, Restic};
+use crate::secrets::{self, Credentials, REPOSITORY_VARIABLE};
+use crate::world::{Key, MetaView};
+
+impl RepositoryKind {
+    /// Secret with RESTIC_REPOSITORY for the pods: a URL may hold a password, so it never stands in a pod's spec.
+    pub(super) async fn publish_location(
+        &self,
+        key: &Key,
+        repository: &ResticRepository,
+        valid: &Valid,
+    ) -> Result<(), ApplyError> {
+        let name = names::repository_location(&key.name);
+        let hash = names::short_hash(valid.url.as_bytes());
+        let at = Key::new(&key.namespace, &name);
+        let world = &self.context.world;
+        if world.secrets.get(&at).is_some_and(|s| s.meta.applied.as_deref() == Some(&hash)) {
+            return Ok(());
+        }
+        let labels = [
+            (names::LABEL_APP, names::APP.to_owned()),
+            (names::LABEL_MANAGED_BY, names::APP.to_owned()),
+            (names::LABEL_REPOSITORY, names::label_value(&key.name)),
+        ];
+        let secret = Secret {
+            metadata: ObjectMeta {
+                name: Some(name),
+                namespace: Some(key.namespace.to_string()),
+                labels: Some(labels.map(|(k, v)| (k.to_owned(), v)).into()),
+                annotations: Some([(names::ANNOTATION_APPLIED.to_owned(), hash)].into()),
+                owner_references: repository.controller_owner_ref(&()).map(|owner| vec![owner]),
+                ..ObjectMeta::default()
+            },
+            data: Some(BTreeMap::from([(REPOSITORY_VARIABLE.to_owned(), ByteString(valid.url.clone().into_bytes()))])),
+            ..Secret::default()
+        };
+        let written = self.context.applier.apply(&secret).await.inspect_err(|error| {
+            if !matches!(error, ApplyError::NotLeader) {
+                warn!(%error, "could not write the location Secret");
+            }
+        })?;
+        let view = MetaView { meta: crate::world::Meta::of(&written.metadata) };
+        world.secrets.put(at, Arc::new(view));
+        Ok(())
+    }
+
+    /// Looks at the repository and reports back.
+    pub(super) fn ask(
+        &self,
+        repository: Arc<ResticRepository>,
+        inputs: Inputs,
+        known: Option<String>,
+        reporter: Reporter<Report>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (context, restic) = (self.context.clone(), self.restic.clone());
+        async move {
+            let answer = match read(&context, &repository).await {
+                Ok(Ok(credentials)) => look(restic.as_ref(), &credentials, known).await,
+                Ok(Err(error)) => Answer::Credentials(error),
+                Err(error) => Answer::Failed(Failure::Other(format!("the Secret could not be read: {error}"))),
+            };
+            reporter.send(Report { inputs, answer });
+        }
+    }
+
+    /// Events and log lines, on transitions only.
+    pub(super) fn tell(&self, key: &Key, uid: &str, old: &ResticRepositoryStatus, new: &ResticRepositoryStatus) {
+        let before = conditions::get(&old.conditions, types::READY).map(|c| c.reason.as_str());
+        let Some(after) = conditions::get(&new.conditions, types::READY) else { return };
+        // Created and accessible are both well.
+        let quiet = [Some(reasons::REPOSITORY_INITIALIZED), Some(after.reason.as_str())].contains(&before);
+        if after.reason == reasons::CHECKING || (quiet && after.status == "True") || before == Some(after.reason.as_str()) {
+            return;
+        }
+        let severity = if after.status == "True" { Severity::Normal } else { Severity::Warning };
+        info!(object = %key, reason = after.reason, message = after.message, "repository");
+        self.context.events.publish(Self::NAME, key, uid, severity, &after.reason, &after.message);
+    }
+}
+
+async fn read(
+    context: &Context,
+    repository: &ResticRepository,
+) -> Result<Result<Credentials, secrets::SecretError>, ApplyError> {
+    let namespace = repository.metadata.namespace.as_deref().unwrap_or_default();
+    let key = Key::new(namespace, &repository.spec.credentials_secret_ref.name);
+    let secret: Option<Secret> = context.applier.get(&key).await?;
+    Ok(secrets::credentials(repository, secret.as_ref()))
+}
+
+/// One look. Only [`Failure::NoRepository`], and only where no repository was ever known, leads to `init`.
+async fn look(restic: &dyn Restic, credentials: &Credentials, known: Option<String>) -> Answer {
+    let (id, initialized) = match (restic.id(credentials).await, known) {
+        (Ok(is), Some(was)) if is != was => return Answer::Changed { was, is },
+        (Ok(id), _) => (id, false),
+        (Err(Failure::NoRepository), Some(id)) => return Answer::Missing { id },
+        (Err(Failure::NoRepository), None) => match restic.init(credentials).await {
+            Ok(id) => (id, true),
+            // Another cluster was quicker: its repository must open with our password to count.
+            Err(Failure::Exists) => match restic.id(credentials).await {
+                Ok(id) => (id, false),
+                Err(failure) => return Answer::Failed(failure),
+            },
+            Err(failure @ (Failure::Unreachable(_) | Failure::Forbidden(_) | Failure::DeadlineExceeded(_))) => {
+                return Answer::Failed(failure);
+            }
+            Err(failure) => return Answer::InitFailed(failure),
+        },
+        (Err(failure), _) => return Answer::Failed(failure),
+    };
+    let statistics = restic.statistics(credentials).await;
+    Answer::Open { id, initialized, statistics }
+}
+
+#[cfg(test)]
+#[path = "look_tests.rs"]
+mod tests;

@@ -1,0 +1,141 @@
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+
+use super::*;
+use crate::metrics::Metrics;
+use crate::restic::{Executor, Statistics};
+use crate::secrets::Backend;
+
+/// Answers as told, and writes down whether `init` was ever called.
+struct Scripted {
+    id: Result<String, Failure>,
+    calls: Mutex<Vec<&'static str>>,
+}
+
+impl Restic for Scripted {
+    fn id<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<String, Failure>> {
+        self.calls.lock().unwrap().push("id");
+        std::future::ready(self.id.clone()).boxed()
+    }
+    fn init<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<String, Failure>> {
+        self.calls.lock().unwrap().push("init");
+        std::future::ready(Ok("a".repeat(64))).boxed()
+    }
+    fn statistics<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<Statistics, Failure>> {
+        std::future::ready(Ok(Statistics::default())).boxed()
+    }
+}
+
+fn credentials(url: &str, password: &str) -> Credentials {
+    Credentials {
+        backend: Backend::of(url).unwrap(),
+        url: url.to_owned(),
+        password: password.to_owned(),
+        variables: BTreeMap::new(),
+        files: BTreeMap::new(),
+        file_variables: BTreeMap::new(),
+    }
+}
+
+#[tokio::test]
+async fn no_failure_but_a_missing_repository_leads_to_init() {
+    let text = || "x".to_owned();
+    let failures = [
+        Failure::WrongPassword,
+        Failure::Locked(text()),
+        Failure::Unreachable(text()),
+        Failure::Forbidden(text()),
+        Failure::Damaged(text()),
+        Failure::Exists,
+        Failure::DeadlineExceeded(std::time::Duration::from_secs(1)),
+        Failure::Interrupted,
+        Failure::Other(text()),
+    ];
+    for failure in failures {
+        let restic = Scripted { id: Err(failure.clone()), calls: Mutex::default() };
+        assert_eq!(look(&restic, &credentials("local:/x", "p"), None).await, Answer::Failed(failure));
+        assert_eq!(*restic.calls.lock().unwrap(), ["id"]);
+    }
+    let restic = Scripted { id: Err(Failure::NoRepository), calls: Mutex::default() };
+    assert!(matches!(look(&restic, &credentials("local:/x", "p"), Some(text())).await, Answer::Missing { .. }));
+    assert_eq!(*restic.calls.lock().unwrap(), ["id"], "a repository that was there before is not created anew");
+}
+
+/// The real restic on a real folder.
+async fn executor(cache: &Path) -> Executor {
+    use clap::Parser as _;
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.testbed/bin/restic");
+    let program = if built.exists() { built } else { PathBuf::from("restic") };
+    let arguments = ["x", "--restic", program.to_str().unwrap(), "--cache-dir", cache.to_str().unwrap(), "--probe-deadline", "8s"];
+    let config = crate::config::Config::parse_from(arguments);
+    Executor::start(&config, Arc::new(Metrics::new().unwrap())).await.expect("restic 0.18: run `make restic` first")
+}
+
+/// Every file below a folder with its content.
+fn tree(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            files.extend(tree(&entry.path()));
+        } else {
+            files.insert(entry.path(), std::fs::read(entry.path()).unwrap());
+        }
+    }
+    files
+}
+
+#[tokio::test]
+async fn a_real_repository_is_created_once_and_never_over_a_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cache, place) = (dir.path().join("cache"), dir.path().join("repository"));
+    let restic = executor(&cache).await;
+    let url = format!("local:{}", place.display());
+    let good = credentials(&url, "right horse");
+
+    let Answer::Open { id, initialized: true, statistics: Ok(figures) } = look(&restic, &good, None).await else {
+        panic!("an empty place becomes a repository");
+    };
+    assert_eq!(figures.snapshots, 0);
+    let before = tree(&place);
+    assert!(matches!(look(&restic, &good, Some(id.clone())).await, Answer::Open { initialized: false, .. }));
+
+    assert_eq!(look(&restic, &credentials(&url, "wrong"), None).await, Answer::Failed(Failure::WrongPassword));
+    assert_eq!(tree(&place), before, "a wrong password changes nothing");
+
+    let config = place.join("config");
+    let whole = std::fs::read(&config).unwrap();
+    let mut bytes = whole.clone();
+    bytes[40] ^= 0xff;
+    make_writable(&config);
+    std::fs::write(&config, &bytes).unwrap();
+    let damaged = tree(&place);
+    let answer = look(&restic, &good, None).await;
+    assert!(matches!(answer, Answer::Failed(Failure::Damaged(_))), "{answer:?}");
+    assert_eq!(tree(&place), damaged, "a corrupt config changes nothing");
+
+    std::fs::write(&config, whole).unwrap();
+    assert!(matches!(look(&restic, &good, Some(id.clone())).await, Answer::Open { initialized: false, .. }));
+
+    std::fs::rename(&place, dir.path().join("away")).unwrap();
+    assert_eq!(look(&restic, &good, Some(id.clone())).await, Answer::Missing { id });
+    assert!(!place.exists(), "a repository that is gone is not created anew");
+}
+
+#[tokio::test]
+async fn an_unreachable_server_is_found_out_quickly() {
+    let dir = tempfile::tempdir().unwrap();
+    let restic = executor(dir.path()).await;
+    let start = std::time::Instant::now();
+    let answer = look(&restic, &credentials("rest:http://user:hidden-word@127.0.0.1:9/x", "pw"), None).await;
+    let Answer::Failed(Failure::Unreachable(message)) = answer else { panic!("{answer:?}") };
+    assert!(message.contains("connection refused") && !message.contains("hidden-word"), "{message}");
+    assert!(start.elapsed() < std::time::Duration::from_secs(20), "restic itself would retry for 15 minutes");
+}
+
+fn make_writable(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}

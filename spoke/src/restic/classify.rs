@@ -1,0 +1,182 @@
+//! What a failed run of restic means: by exit code first (restic 0.18 and later), by text second and conservatively.
+
+use super::Failure;
+
+/// Longest message that goes into a status.
+const MESSAGE_MAX: usize = 300;
+
+/// Texts of storage that cannot be reached (Go's net and TLS packages).
+const UNREACHABLE: &[&str] = &[
+    "connection refused",
+    "no such host",
+    "i/o timeout",
+    "network is unreachable",
+    "no route to host",
+    "TLS handshake timeout",
+    "connection reset by peer",
+    "server misbehaving",
+    "x509:",
+    "tls: ",
+    "context deadline exceeded",
+    "request canceled while waiting for connection",
+    "502 Bad Gateway",
+    "503 Service Unavailable",
+    "504 Gateway",
+    "ssh: ",
+    "subprocess ssh",
+];
+
+/// Texts of storage that refuses.
+const FORBIDDEN: &[&str] = &[
+    "Access Denied",
+    "AccessDenied",
+    "InvalidAccessKeyId",
+    "does not exist in our records",
+    "SignatureDoesNotMatch",
+    "signature we calculated does not match",
+    "401 Unauthorized",
+    "403 Forbidden",
+    "(401)",
+    "(403)",
+    "AuthenticationFailed",
+    "invalid_grant",
+    "Invalid bucket name",
+    "Bucket name",
+    "bad_auth_token",
+    "Permission denied",
+    "permission denied",
+];
+
+/// Texts of a repository that does not hold together.
+const DAMAGED: &[&str] = &[
+    "ciphertext verification failed",
+    "invalid data returned",
+    "config or key",
+    "is damaged",
+    "unable to decrypt",
+    "invalid character",
+    "unexpected end of JSON",
+    "not found in index",
+    "does not match id",
+    "unsupported repository version",
+    "config is invalid",
+    "wrong hash",
+    "ciphertext is too short",
+    "trying to decrypt invalid data",
+];
+
+/// Class of a single line that restic printed, if the line alone decides. Used while restic still runs and retries.
+#[must_use]
+pub fn class_of(line: &str) -> Option<fn(String) -> Failure> {
+    let has = |texts: &[&str]| texts.iter().any(|text| line.contains(text));
+    if has(FORBIDDEN) {
+        Some(Failure::Forbidden)
+    } else if has(UNREACHABLE) {
+        Some(Failure::Unreachable)
+    } else {
+        None
+    }
+}
+
+/// What an exit code and what was printed on stderr mean. `message` is made safe by the caller.
+#[must_use]
+pub fn classify(code: Option<i32>, stderr: &str) -> Failure {
+    let message = message_of(stderr);
+    match code {
+        Some(10) => Failure::NoRepository,
+        Some(11) => Failure::Locked(message),
+        Some(12) => Failure::WrongPassword,
+        Some(130 | 143) | None => Failure::Interrupted,
+        Some(code) => {
+            let has = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
+            if stderr.contains("config file already exists") {
+                Failure::Exists
+            } else if has(DAMAGED) {
+                Failure::Damaged(message)
+            } else if let Some(class) = class_of(stderr) {
+                class(message)
+            } else if message.is_empty() {
+                Failure::Other(format!("restic ended with exit code {code} and no message"))
+            } else {
+                Failure::Other(message)
+            }
+        }
+    }
+}
+
+/// The line that says why: the message of the last `exit_error`, or the last line that is not empty.
+fn message_of(stderr: &str) -> String {
+    let error = stderr.lines().rev().find_map(|line| {
+        let value: serde_json::Value = serde_json::from_str(line).ok()?;
+        (value.get("message_type")? == "exit_error").then(|| value.get("message")?.as_str().map(str::to_owned))?
+    });
+    let text = error.unwrap_or_else(|| stderr.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or_default().to_owned());
+    shorten(&text)
+}
+
+/// First line, bounded. Go appends stack traces to some messages.
+#[must_use]
+pub fn shorten(text: &str) -> String {
+    let line = text.lines().find(|l| !l.trim().is_empty()).unwrap_or_default().trim();
+    let line = line.strip_prefix("Fatal: ").unwrap_or(line);
+    if line.chars().count() <= MESSAGE_MAX {
+        return line.to_owned();
+    }
+    let mut cut: String = line.chars().take(MESSAGE_MAX - 1).collect();
+    cut.push('…');
+    cut
+}
+
+/// Replaces each of `secrets` by `***`.
+#[must_use]
+pub fn scrub<'a>(text: &str, secrets: impl Iterator<Item = &'a str>) -> String {
+    secrets.filter(|s| !s.is_empty()).fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn exit_codes_decide_before_texts() {
+        let refused = "dial tcp 127.0.0.1:1: connect: connection refused";
+        assert_eq!(classify(Some(10), refused), Failure::NoRepository);
+        assert_eq!(classify(Some(12), refused), Failure::WrongPassword);
+        assert_eq!(classify(Some(130), refused), Failure::Interrupted);
+        assert_eq!(classify(None, ""), Failure::Interrupted);
+        assert!(matches!(classify(Some(1), refused), Failure::Unreachable(_)));
+    }
+
+    #[test]
+    fn the_message_is_that_of_the_exit_error() {
+        let stderr = "noise\n{\"message_type\":\"exit_error\",\"code\":11,\"message\":\"already locked by PID 1 on pod\\nmore\"}\n";
+        assert_eq!(classify(Some(11), stderr), Failure::Locked("already locked by PID 1 on pod".to_owned()));
+    }
+
+    #[test]
+    fn what_is_not_known_stays_unknown() {
+        assert_eq!(classify(Some(1), "Fatal: something new"), Failure::Other("something new".to_owned()));
+        assert!(matches!(classify(Some(77), ""), Failure::Other(_)));
+    }
+
+    #[test]
+    fn an_existing_repository_is_not_a_success_of_init() {
+        assert_eq!(classify(Some(1), "Fatal: create repository at x failed: config file already exists"), Failure::Exists);
+    }
+
+    proptest! {
+        #[test]
+        fn no_secret_survives_scrubbing(secret in "[a-zA-Z0-9/+]{8,40}", before in ".{0,40}", after in ".{0,40}") {
+            let text = format!("{before}{secret}{after}");
+            prop_assert!(!scrub(&text, std::iter::once(secret.as_str())).contains(&secret));
+        }
+
+        #[test]
+        fn messages_are_one_bounded_line(text in "(?s).{0,2000}") {
+            let short = shorten(&text);
+            prop_assert!(!short.contains('\n') && short.chars().count() <= MESSAGE_MAX);
+        }
+    }
+}

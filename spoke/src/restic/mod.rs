@@ -1,0 +1,95 @@
+//! restic in the manager: short questions to repositories, never a lock, never a secret in a message.
+
+mod classify;
+mod executor;
+mod output;
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+
+use crate::secrets::Credentials;
+
+pub use classify::classify;
+pub use executor::Executor;
+
+/// Why restic did not do what it was asked. Messages are one line, bounded, and free of credentials.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// Exit code 10: nothing is there. The only failure that may lead to `init`.
+    #[error("there is no repository at this location")]
+    NoRepository,
+    /// Exit code 12.
+    #[error("the password does not open this repository")]
+    WrongPassword,
+    /// Exit code 11.
+    #[error("the repository is locked: {0}")]
+    Locked(String),
+    /// Network, name or certificate.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The storage refuses these credentials, or what they ask for.
+    #[error("{0}")]
+    Forbidden(String),
+    /// restic reached the repository and could not make sense of it.
+    #[error("{0}")]
+    Damaged(String),
+    /// `init` found a repository.
+    #[error("a repository exists already at this location")]
+    Exists,
+    /// restic did not come to an end.
+    #[error("no answer within {0:?}")]
+    DeadlineExceeded(Duration),
+    /// Exit code 130, or a signal.
+    #[error("restic was interrupted")]
+    Interrupted,
+    /// Everything else, unknown exit codes included.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Failure {
+    /// Closed set of metric labels.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Failure::NoRepository => "no_repository",
+            Failure::WrongPassword => "wrong_password",
+            Failure::Locked(_) => "locked",
+            Failure::Unreachable(_) => "unreachable",
+            Failure::Forbidden(_) => "forbidden",
+            Failure::Damaged(_) => "damaged",
+            Failure::Exists => "exists",
+            Failure::DeadlineExceeded(_) => "deadline_exceeded",
+            Failure::Interrupted => "interrupted",
+            Failure::Other(_) => "other",
+        }
+    }
+}
+
+/// Figures of a repository, read without a lock.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Statistics {
+    /// Bytes stored (`stats --mode raw-data`: total_size).
+    pub stored: u64,
+    /// The same blobs uncompressed.
+    pub uncompressed: u64,
+    pub snapshots: u64,
+    /// Files over all snapshots; `None` if some snapshot has no summary (written by restic before 0.17).
+    pub files: Option<u64>,
+    /// Host name, snapshots, newest; most snapshots first.
+    pub hosts: Vec<(String, u64, Option<Timestamp>)>,
+}
+
+/// Questions to a repository. A trait, so that tests decide what storage does.
+pub trait Restic: Send + Sync {
+    /// `cat config --no-lock`: the repository's id, 64 hex digits.
+    fn id<'a>(&'a self, credentials: &'a Credentials) -> BoxFuture<'a, Result<String, Failure>>;
+
+    /// `init`. Only ever after [`Failure::NoRepository`].
+    fn init<'a>(&'a self, credentials: &'a Credentials) -> BoxFuture<'a, Result<String, Failure>>;
+
+    /// `snapshots` and `stats --mode raw-data`, both `--no-lock`.
+    fn statistics<'a>(&'a self, credentials: &'a Credentials) -> BoxFuture<'a, Result<Statistics, Failure>>;
+}

@@ -1,0 +1,119 @@
+//! restic's JSON, as far as it is read here. Unknown fields are ignored, missing ones tolerated.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::{Failure, Statistics};
+
+/// `cat config`.
+#[derive(Deserialize)]
+struct Config {
+    id: String,
+}
+
+/// One element of `snapshots --json`.
+#[derive(Deserialize)]
+struct Snapshot {
+    time: Timestamp,
+    #[serde(default)]
+    hostname: String,
+    summary: Option<Summary>,
+}
+
+/// Written by restic 0.17 and later.
+#[derive(Deserialize)]
+struct Summary {
+    #[serde(default)]
+    total_files_processed: u64,
+}
+
+/// `stats --mode raw-data --json`.
+#[derive(Default, Deserialize)]
+struct RawData {
+    #[serde(default)]
+    total_size: u64,
+    #[serde(default)]
+    total_uncompressed_size: u64,
+}
+
+/// `init --json`.
+#[derive(Deserialize)]
+struct Initialized {
+    id: String,
+}
+
+/// Id of a repository out of its config.
+pub fn config_id(stdout: &[u8]) -> Result<String, Failure> {
+    parse::<Config>(stdout, "cat config").and_then(|config| checked(config.id))
+}
+
+/// Id of a new repository.
+pub fn initialized_id(stdout: &[u8]) -> Result<String, Failure> {
+    parse::<Initialized>(stdout, "init").and_then(|done| checked(done.id))
+}
+
+/// Figures out of a snapshot list and raw-data statistics.
+pub fn statistics(snapshots: &[u8], raw: &[u8]) -> Result<Statistics, Failure> {
+    let snapshots: Vec<Snapshot> = parse::<Option<Vec<Snapshot>>>(snapshots, "snapshots")?.unwrap_or_default();
+    let raw: RawData = parse(raw, "stats")?;
+    let mut hosts: HashMap<&str, (u64, Option<Timestamp>)> = HashMap::new();
+    for snapshot in &snapshots {
+        let (count, latest) = hosts.entry(&snapshot.hostname).or_default();
+        *count += 1;
+        *latest = (*latest).max(Some(snapshot.time));
+    }
+    let mut hosts: Vec<_> = hosts.into_iter().map(|(host, (count, latest))| (host.to_owned(), count, latest)).collect();
+    hosts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let files = snapshots.iter().map(|s| Some(s.summary.as_ref()?.total_files_processed)).sum();
+    Ok(Statistics {
+        stored: raw.total_size,
+        uncompressed: raw.total_uncompressed_size,
+        snapshots: snapshots.len() as u64,
+        files,
+        hosts,
+    })
+}
+
+fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], command: &str) -> Result<T, Failure> {
+    serde_json::from_slice(bytes).map_err(|e| Failure::Other(format!("restic {command} printed what is not understood: {e}")))
+}
+
+fn checked(id: String) -> Result<String, Failure> {
+    if id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()) {
+        Ok(id)
+    } else {
+        Err(Failure::Damaged("the repository's config holds no valid id".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_added_up_per_host() {
+        let snapshots = br#"[
+            {"time":"2026-11-23T01:00:00.5Z","hostname":"a","summary":{"total_files_processed":3},"id":"x"},
+            {"time":"2026-11-23T03:00:00+01:00","hostname":"a","summary":{"total_files_processed":4}},
+            {"time":"2026-11-22T01:00:00Z","hostname":"b","summary":{"total_files_processed":5}}]"#;
+        let got = statistics(snapshots, br#"{"total_size":10,"total_uncompressed_size":30,"future":1}"#).unwrap();
+        assert_eq!((got.stored, got.uncompressed, got.snapshots, got.files), (10, 30, 3, Some(12)));
+        assert_eq!(got.hosts[0].0, "a");
+        assert_eq!(got.hosts[0].2.unwrap().to_string(), "2026-11-23T02:00:00Z");
+    }
+
+    #[test]
+    fn snapshots_of_old_versions_have_no_file_count() {
+        let got = statistics(br#"[{"time":"2026-11-23T01:00:00Z","hostname":"a"}]"#, b"{}").unwrap();
+        assert_eq!(got.files, None);
+        assert_eq!(statistics(b"null", b"{}").unwrap().snapshots, 0);
+    }
+
+    #[test]
+    fn an_id_is_64_hex_digits() {
+        assert!(config_id(format!("{{\"version\":2,\"id\":\"{}\"}}", "a".repeat(64)).as_bytes()).is_ok());
+        assert!(config_id(br#"{"id":"short"}"#).is_err() && config_id(b"garbage").is_err());
+    }
+}

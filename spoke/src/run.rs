@@ -1,0 +1,170 @@
+//! Starts everything in order, and stops it in reverse.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kube::Client;
+use ractor::Actor;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::apply::Applier;
+use crate::backup::BackupKind;
+use crate::config::Config;
+use crate::context::{Context, SystemClock, TURNS};
+use crate::events::Events;
+use crate::intake::{self, Routes};
+use crate::leader::{Election, LeaderGate};
+use crate::link::{LinkConfig, Outbox};
+use crate::metrics::Metrics;
+use crate::repository::RepositoryKind;
+use crate::restic;
+use crate::root::{Kinds, Root, RootMessage};
+use crate::scripts::Scripts;
+use crate::world::World;
+use crate::{admin, link};
+
+/// Turns under way may end within this time; the pod's grace period must be longer.
+const STOP_LIMIT: Duration = Duration::from_secs(25);
+
+/// Runs until SIGTERM or SIGINT, or until something that cannot be restarted in place has died.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    stop_on_signal(&stop)?;
+    let restic = restic::Executor::start(&config).await.context("restic cannot be used")?;
+    let client = Client::try_default().await.context(
+        "no Kubernetes API server: run inside a cluster, or set KUBECONFIG to reach one from a shell",
+    )?;
+    let kubernetes = client.apiserver_version().await.context("the API server does not answer")?;
+    info!(cluster = config.cluster, kubernetes = kubernetes.git_version, "starting");
+
+    let metrics = Arc::new(Metrics::new()?);
+    let tasks = TaskTracker::new();
+    // The lease is given back last, after the last write.
+    let stop_election = CancellationToken::new();
+    let (leader, election) = elect(&config, &client, &stop_election);
+    let (events, publisher) = Events::new(metrics.clone());
+    tasks.spawn(publisher.run(client.clone(), leader.clone(), config.identity.clone(), stop.clone()));
+
+    let scripts = Arc::new(Scripts::default());
+    let outbox = Arc::new(Outbox::default());
+    let context = Arc::new(Context {
+        world: World::default(),
+        applier: Applier::new(client.clone(), leader.clone(), metrics.clone()),
+        events,
+        leader: leader.clone(),
+        metrics: metrics.clone(),
+        clock: Arc::new(SystemClock),
+        turns: Semaphore::new(TURNS),
+        outbox: outbox.clone(),
+        cluster: config.cluster.clone(),
+    });
+
+    let failed = CancellationToken::new();
+    let root = Root {
+        context: context.clone(),
+        repository: Arc::new(RepositoryKind::new(context.clone(), Arc::new(restic), &config)),
+        backup: Arc::new(BackupKind::new(context.clone())),
+        failed: failed.clone(),
+    };
+    let (root, _) = Actor::spawn(None, root, ()).await.map_err(|e| anyhow::anyhow!("the actors do not start: {e}"))?;
+    let kinds = kinds(&root).await?;
+    let routes = Arc::new(Routes::new(kinds.repositories, kinds.backups, scripts.clone()));
+
+    let stop_intake = stop.child_token();
+    let synced = intake::start(&client, &context, &routes, &tasks, &stop_intake);
+    tasks.spawn(scripts.clone().run(context.clone(), synced.clone(), stop.clone()));
+    tasks.spawn(wake_on_leadership(leader.clone(), routes.clone(), metrics.clone(), stop.clone()));
+    let admin = tasks.spawn(admin::serve(config.admin_address, metrics.clone(), synced.clone(), stop.clone()));
+    if let Some(url) = config.hub_url() {
+        let link = LinkConfig::new(url, &config, &kubernetes.git_version);
+        tasks.spawn(link::run(link, context.clone(), synced.clone(), stop.clone()));
+    }
+
+    let result = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        () = failed.cancelled() => Err(anyhow::anyhow!("a supervisor died; leaving, so that Kubernetes starts a new process")),
+        ended = admin => match ended {
+            Ok(Err(error)) => Err(error).with_context(|| format!("cannot serve {}", config.admin_address)),
+            _ => Ok(()),
+        },
+    };
+    info!("stopping");
+    stop.cancel();
+    if root.stop_and_wait(None, Some(ractor::concurrency::Duration::from(STOP_LIMIT))).await.is_err() {
+        warn!("turns under way did not end in time");
+    }
+    stop_election.cancel();
+    if let Some(election) = election {
+        let _ = tokio::time::timeout(Duration::from_secs(6), election).await;
+    }
+    tasks.close();
+    if tokio::time::timeout(Duration::from_secs(3), tasks.wait()).await.is_err() {
+        warn!("some tasks did not end in time");
+    }
+    result
+}
+
+fn elect(
+    config: &Config,
+    client: &Client,
+    stop: &CancellationToken,
+) -> (LeaderGate, Option<tokio::task::JoinHandle<()>>) {
+    if !config.leader_elect {
+        return (LeaderGate::always(), None);
+    }
+    let (election, gate) = Election::new(client.clone(), &config.lease_namespace, config.identity.clone());
+    (gate, Some(tokio::spawn(election.run(stop.clone()))))
+}
+
+async fn kinds(root: &ractor::ActorRef<RootMessage>) -> anyhow::Result<Kinds> {
+    let (reply, answer) = oneshot::channel();
+    root.cast(RootMessage::Kinds(reply)).map_err(|e| anyhow::anyhow!("the root actor is gone: {e}"))?;
+    Ok(answer.await?)
+}
+
+/// A replica that has just become the leader looks at everything once.
+async fn wake_on_leadership(
+    mut leader: LeaderGate,
+    routes: Arc<Routes>,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) {
+    let turns = async {
+        loop {
+            leader.wait_until_leader().await;
+            metrics.leader.set(1);
+            routes.wake_all();
+            leader.wait_until_lost().await;
+            metrics.leader.set(0);
+        }
+    };
+    tokio::select! {
+        () = turns => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+/// The first signal stops in order; the second ends the process at once.
+fn stop_on_signal(stop: &CancellationToken) -> anyhow::Result<()> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        for first in [true, false] {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            if first {
+                stop.cancel();
+            } else {
+                std::process::exit(130);
+            }
+        }
+    });
+    Ok(())
+}

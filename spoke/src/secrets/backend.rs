@@ -1,0 +1,224 @@
+//! Which variables and files of a Secret reach restic, per back end. An allow-list: whatever else a Secret holds stays
+//! in it, and RESTIC_HOST, which would silently narrow what restic selects, never gets through.
+
+/// Folder that credential files are mounted at in pods.
+pub const CREDENTIALS_DIR: &str = "/credentials";
+/// Variable with the repository's location.
+pub const REPOSITORY_VARIABLE: &str = "RESTIC_REPOSITORY";
+/// Variable, and default key, of the repository's password.
+pub const PASSWORD_VARIABLE: &str = "RESTIC_PASSWORD";
+
+/// Storage that holds a repository, by the scheme of its URL (restic's documentation, "Preparing a new repository").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    S3,
+    Sftp,
+    Rest,
+    Azure,
+    Gs,
+    B2,
+    Swift,
+    Rclone,
+    Local,
+}
+
+/// A key of a Secret whose value restic, or a program that it starts, wants as a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileKey {
+    /// Key in the Secret.
+    pub key: &'static str,
+    /// Variable that names the file, if there is one.
+    pub variable: Option<&'static str>,
+    /// File name below [`CREDENTIALS_DIR`].
+    pub file: &'static str,
+}
+
+const fn file(key: &'static str, variable: Option<&'static str>, file: &'static str) -> FileKey {
+    FileKey { key, variable, file }
+}
+
+/// Variables that every back end takes.
+const COMMON: &[&str] = &[
+    "RESTIC_KEY_HINT",
+    "RESTIC_COMPRESSION",
+    "RESTIC_PACK_SIZE",
+    "RESTIC_READ_CONCURRENCY",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+];
+const CA: FileKey = file("RESTIC_CACERT", Some("RESTIC_CACERT"), "ca.crt");
+const CLIENT_CERTIFICATE: FileKey = file("RESTIC_TLS_CLIENT_CERT", Some("RESTIC_TLS_CLIENT_CERT"), "client.pem");
+
+impl Backend {
+    /// Back end of a repository URL; `None` for a scheme that restic does not know.
+    #[must_use]
+    pub fn of(url: &str) -> Option<Backend> {
+        Some(match url.split_once(':')?.0 {
+            "s3" => Backend::S3,
+            "sftp" => Backend::Sftp,
+            "rest" => Backend::Rest,
+            "azure" => Backend::Azure,
+            "gs" => Backend::Gs,
+            "b2" => Backend::B2,
+            "swift" => Backend::Swift,
+            "rclone" => Backend::Rclone,
+            "local" => Backend::Local,
+            _ => return None,
+        })
+    }
+
+    /// Variables taken out of the Secret, beside location and password.
+    pub fn variables(self) -> impl Iterator<Item = &'static str> {
+        let own: &[&str] = match self {
+            Backend::S3 => &[
+                "AWS_ACCESS_KEY_ID",
+                "AWS_SECRET_ACCESS_KEY",
+                "AWS_SESSION_TOKEN",
+                "AWS_DEFAULT_REGION",
+                "AWS_REGION",
+                "RESTIC_AWS_ASSUME_ROLE_ARN",
+                "RESTIC_AWS_ASSUME_ROLE_SESSION_NAME",
+                "RESTIC_AWS_ASSUME_ROLE_EXTERNAL_ID",
+                "RESTIC_AWS_ASSUME_ROLE_POLICY",
+                "RESTIC_AWS_ASSUME_ROLE_REGION",
+                "RESTIC_AWS_ASSUME_ROLE_STS_ENDPOINT",
+            ],
+            Backend::Rest => &["RESTIC_REST_USERNAME", "RESTIC_REST_PASSWORD"],
+            Backend::Azure => &[
+                "AZURE_ACCOUNT_NAME",
+                "AZURE_ACCOUNT_KEY",
+                "AZURE_ACCOUNT_SAS",
+                "AZURE_ENDPOINT_SUFFIX",
+                "AZURE_CLIENT_ID",
+                "AZURE_TENANT_ID",
+                "AZURE_CLIENT_SECRET",
+            ],
+            Backend::Gs => &["GOOGLE_PROJECT_ID", "GOOGLE_ACCESS_TOKEN"],
+            Backend::B2 => &["B2_ACCOUNT_ID", "B2_ACCOUNT_KEY"],
+            Backend::Swift => &[
+                "ST_AUTH",
+                "ST_USER",
+                "ST_KEY",
+                "OS_AUTH_URL",
+                "OS_REGION_NAME",
+                "OS_USERNAME",
+                "OS_USER_ID",
+                "OS_PASSWORD",
+                "OS_TENANT_ID",
+                "OS_TENANT_NAME",
+                "OS_USER_DOMAIN_NAME",
+                "OS_USER_DOMAIN_ID",
+                "OS_PROJECT_NAME",
+                "OS_PROJECT_DOMAIN_NAME",
+                "OS_PROJECT_DOMAIN_ID",
+                "OS_TRUST_ID",
+                "OS_APPLICATION_CREDENTIAL_ID",
+                "OS_APPLICATION_CREDENTIAL_NAME",
+                "OS_APPLICATION_CREDENTIAL_SECRET",
+                "OS_STORAGE_URL",
+                "OS_AUTH_TOKEN",
+                "SWIFT_DEFAULT_CONTAINER_POLICY",
+            ],
+            Backend::Rclone => &["RCLONE_BWLIMIT", "RCLONE_CONFIG_PASS"],
+            Backend::Sftp | Backend::Local => &[],
+        };
+        own.iter().chain(COMMON).copied()
+    }
+
+    /// Keys whose values become files.
+    #[must_use]
+    pub fn files(self) -> &'static [FileKey] {
+        const S3: &[FileKey] = &[CA, CLIENT_CERTIFICATE];
+        const GS: &[FileKey] = &[file("GOOGLE_APPLICATION_CREDENTIALS", Some("GOOGLE_APPLICATION_CREDENTIALS"), "google.json"), CA];
+        const RCLONE: &[FileKey] = &[file("RCLONE_CONFIG", Some("RCLONE_CONFIG"), "rclone.conf"), CA];
+        const SFTP: &[FileKey] = &[file("SSH_PRIVATE_KEY", None, "id"), file("SSH_KNOWN_HOSTS", None, "known_hosts")];
+        match self {
+            Backend::S3 | Backend::Rest | Backend::Azure | Backend::B2 | Backend::Swift => S3,
+            Backend::Gs => GS,
+            Backend::Rclone => RCLONE,
+            Backend::Sftp => SFTP,
+            Backend::Local => &[],
+        }
+    }
+
+    /// Options that make restic use the files in `dir`. The host key must be known: an unknown one is refused.
+    #[must_use]
+    pub fn options(self, dir: &str) -> Vec<String> {
+        match self {
+            Backend::Sftp => vec![
+                "-o".to_owned(),
+                format!("sftp.args=-i {dir}/id -o UserKnownHostsFile={dir}/known_hosts -o StrictHostKeyChecking=yes -o BatchMode=yes"),
+            ],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A repository URL without user and password, fit for status, logs and the hub.
+#[must_use]
+pub fn redact(url: &str) -> String {
+    let Some((head, rest)) = url.split_once("://") else {
+        return redact_path(url);
+    };
+    let end = rest.find('/').unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    // The last @: a password may hold one. One behind the first slash may still belong to a password with a slash.
+    let host = match rest.rsplit_once('@') {
+        Some((_, host)) => host.to_owned(),
+        None => format!("{authority}{path}"),
+    };
+    format!("{head}://{host}")
+}
+
+/// `sftp:user:password@host:/path`, and anything else with a password before an @. A plain user name is no secret,
+/// but is not needed either.
+fn redact_path(url: &str) -> String {
+    match url.split_once(':') {
+        Some((scheme, rest)) => match rest.rsplit_once('@') {
+            Some((user, host)) if user.contains(':') => format!("{scheme}:{host}"),
+            _ => url.to_owned(),
+        },
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn user_and_password_leave_the_url() {
+        for (url, redacted) in [
+            ("rest:https://user:pass@host:8000/repo", "rest:https://host:8000/repo"),
+            ("rest:https://user:p@ss@host:8000/repo", "rest:https://host:8000/repo"),
+            ("s3:https://host/bucket/path", "s3:https://host/bucket/path"),
+            ("s3:host:9000/bucket", "s3:host:9000/bucket"),
+            ("sftp:user@host:/srv/restic", "sftp:user@host:/srv/restic"),
+            ("sftp:user:secret@host:/srv", "sftp:host:/srv"),
+            ("local:/srv/restic", "local:/srv/restic"),
+        ] {
+            assert_eq!(redact(url), redacted);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_password_survives(password in "[!-~&&[^@]]{8,40}") {
+            let url = format!("rest:https://user:{password}@host/path");
+            prop_assert!(!redact(&url).contains(&password));
+        }
+    }
+
+    #[test]
+    fn selectors_and_passwords_are_never_on_the_list() {
+        for backend in ["s3", "sftp", "rest", "azure", "gs", "b2", "swift", "rclone", "local"] {
+            let backend = Backend::of(&format!("{backend}:x")).unwrap();
+            for variable in backend.variables() {
+                assert!(!["RESTIC_HOST", "RESTIC_PASSWORD", "RESTIC_REPOSITORY", "PATH", "RESTIC_PASSWORD_COMMAND"].contains(&variable));
+            }
+        }
+    }
+}
