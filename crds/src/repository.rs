@@ -132,6 +132,9 @@ pub struct ResticRepositoryStatus {
     /// resourceVersion of the Secret that the last answer of the repository was got with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_version: Option<String>,
+    /// Key of that Secret that holds the password, where it is not RESTIC_PASSWORD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_key: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_integrity_check: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -16,7 +16,7 @@ async fn main() -> ExitCode {
     rustls::crypto::ring::default_provider().install_default().ok();
     let config = Config::parse();
     log(config.log_format);
-    match { let _ = config; Ok::<(), anyhow::Error>(()) } {
+    match spoke::run::run(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");

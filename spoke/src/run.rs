@@ -35,14 +35,14 @@ const STOP_LIMIT: Duration = Duration::from_secs(25);
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     stop_on_signal(&stop)?;
-    let restic = restic::Executor::start(&config).await.context("restic cannot be used")?;
+    let metrics = Arc::new(Metrics::new()?);
+    let restic = restic::Executor::start(&config, metrics.clone()).await.context("restic cannot be used")?;
     let client = Client::try_default().await.context(
         "no Kubernetes API server: run inside a cluster, or set KUBECONFIG to reach one from a shell",
     )?;
     let kubernetes = client.apiserver_version().await.context("the API server does not answer")?;
     info!(cluster = config.cluster, kubernetes = kubernetes.git_version, "starting");
 
-    let metrics = Arc::new(Metrics::new()?);
     let tasks = TaskTracker::new();
     // The lease is given back last, after the last write.
     let stop_election = CancellationToken::new();

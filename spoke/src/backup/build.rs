@@ -17,7 +17,7 @@ use kube::Resource as _;
 use serde::Serialize;
 
 use super::validate::{SOURCE_DIR, Valid};
-use crate::secrets::{self, Backend, CREDENTIALS_DIR, PASSWORD_VARIABLE, REPOSITORY_VARIABLE};
+use crate::secrets::{Backend, CREDENTIALS_DIR, PASSWORD_VARIABLE, REPOSITORY_VARIABLE};
 use crate::world::{Key, RESTIC_CONTAINER};
 
 /// Where the entrypoint lies in the pod.
@@ -51,14 +51,15 @@ struct Source {
     variables: String,
 }
 
-/// Builds the objects. `projection` is the repository's Secret, read where the repository lies in another namespace.
+/// Builds the objects. `projection` is the data for the Secret of credentials, where the repository lies in another
+/// namespace, and the mark that tells which state of the source it was taken from.
 #[must_use]
 pub fn build(
     key: &Key,
     backup: &ResticBackup,
     valid: &Valid,
     repository: &ResticRepository,
-    projection: Option<BTreeMap<String, ByteString>>,
+    projection: Option<(String, BTreeMap<String, ByteString>)>,
 ) -> Objects {
     let owner = backup.controller_owner_ref(&());
     let meta = |name: String| ObjectMeta {
@@ -75,15 +76,19 @@ pub fn build(
             ..ServiceAccount::default()
         })
     });
-    let credentials = projection.map(|data| {
-        hashed(Secret { metadata: meta(names::backup_credentials(&key.name)), data: Some(data), ..Secret::default() })
+    let credentials = projection.map(|(mark, data)| {
+        let mut metadata = meta(names::backup_credentials(&key.name));
+        // Not the hash of its own content: whether it is still right must be known without reading any Secret.
+        metadata.annotations = Some(BTreeMap::from([(names::ANNOTATION_APPLIED.to_owned(), mark)]));
+        Secret { metadata, data: Some(data), ..Secret::default() }
     });
     let source = if foreign(key, valid) {
         let projected = names::backup_credentials(&key.name);
         Source { location: projected.clone(), password: (projected.clone(), PASSWORD_VARIABLE.to_owned()), variables: projected }
     } else {
         let reference = &repository.spec.credentials_secret_ref;
-        let named = reference.key.clone().filter(|k| !k.is_empty()).unwrap_or_else(|| PASSWORD_VARIABLE.to_owned());
+        let named = repository.status.as_ref().and_then(|s| s.credentials_key.clone());
+        let named = named.unwrap_or_else(|| PASSWORD_VARIABLE.to_owned());
         Source {
             location: names::repository_location(&valid.repository.name),
             password: (reference.name.clone(), named),
@@ -183,7 +188,7 @@ fn pod(key: &Key, valid: &Valid, repository: &ResticRepository, source: &Source)
     }
     if !files.is_empty() {
         mounts.push(mount("credentials", CREDENTIALS_DIR, true));
-        let items = files.iter().map(|f| KeyToPath { key: f.key.to_owned(), path: f.file.to_owned(), mode: Some(0o440) });
+        let items = files.iter().map(|f| KeyToPath { key: f.key.to_owned(), path: f.file.to_owned(), mode: Some(0o440), ..KeyToPath::default() });
         volumes.push(Volume {
             name: "credentials".to_owned(),
             secret: Some(SecretVolumeSource {
@@ -256,13 +261,29 @@ fn environment(source: &Source, backend: Option<Backend>, valid: &Valid) -> Vec<
     ]);
     // Go would take all memory that the node has, and be killed at the container's limit.
     let limit = valid.job.resources.as_ref().and_then(|r| r.limits.as_ref()?.get("memory"));
-    variables.extend(limit.map(|Quantity(limit)| plain("GOMEMLIMIT", &go_memory_limit(limit))));
+    let limit = limit.and_then(|Quantity(limit)| memory_bytes(limit));
+    // A tenth is left for what Go does not count.
+    variables.extend(limit.map(|bytes| plain("GOMEMLIMIT", &(bytes / 10 * 9).to_string())));
     variables
 }
 
-/// A Kubernetes quantity as Go reads it: `512Mi` -> `512MiB`. Other suffixes are left out by Go, so they stay bytes.
-fn go_memory_limit(quantity: &str) -> String {
-    if quantity.ends_with('i') { format!("{quantity}B") } else { quantity.to_owned() }
+/// Bytes of a Kubernetes quantity such as 512Mi or 1G. Go ends a process whose limit it cannot read, so what is not
+/// understood is left out.
+fn memory_bytes(quantity: &str) -> Option<u64> {
+    let digits = quantity.find(|c: char| !c.is_ascii_digit()).unwrap_or(quantity.len());
+    let count: u64 = quantity.get(..digits)?.parse().ok()?;
+    let unit = match quantity.get(digits..)? {
+        "" => 1,
+        "k" => 1000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "Ti" => 1 << 40,
+        _ => return None,
+    };
+    count.checked_mul(unit)
 }
 
 /// The "restricted" Pod Security Standard.
@@ -332,12 +353,6 @@ pub fn hashed<T: Serialize + kube::Resource>(mut manifest: T) -> T {
     let annotations = manifest.meta_mut().annotations.get_or_insert_default();
     annotations.insert(names::ANNOTATION_APPLIED.to_owned(), names::short_hash(&text));
     manifest
-}
-
-/// The data that a backup in another namespace gets of a repository's Secret.
-#[must_use]
-pub fn projection(repository: &ResticRepository, secret: &Secret) -> BTreeMap<String, ByteString> {
-    secrets::projected(repository, secret)
 }
 
 #[cfg(test)]

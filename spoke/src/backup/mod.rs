@@ -1,1 +1,193 @@
-//! Being written.
+//! ResticBackup: a CronJob that backs a volume up, and a status that tells what came of it.
+
+mod act;
+pub mod build;
+mod plan;
+mod result;
+mod status;
+mod validate;
+
+use std::sync::Arc;
+
+use crds::conditions::{self, Status, reasons, types};
+use crds::{ResticBackup, ResticBackupStatus, names};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::apply::ApplyError;
+use crate::context::Context;
+use crate::kind::{Kind, Outcome, Turn};
+use crate::world::{Key, Stored as _};
+
+use plan::{Gate, Observed};
+use status::Run;
+use validate::Valid;
+
+/// The kind, and what its actors share.
+pub struct BackupKind {
+    context: Arc<Context>,
+}
+
+impl BackupKind {
+    /// A kind on a context.
+    #[must_use]
+    pub fn new(context: Arc<Context>) -> BackupKind {
+        BackupKind { context }
+    }
+}
+
+impl Kind for BackupKind {
+    /// Everything that matters is in the status and in the objects themselves.
+    type Memory = ();
+    type Report = ();
+    const NAME: &'static str = "ResticBackup";
+
+    fn uid(&self, key: &Key) -> Option<String> {
+        self.context.world.backups.get(key).map(|b| b.uid().to_owned())
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        self.context.world.backups.keys()
+    }
+
+    async fn turn(&self, turn: Turn<'_, Self>) -> Outcome {
+        let (key, now) = (turn.key, turn.now);
+        let Some(backup) = self.context.world.backups.get(key).filter(|b| b.uid() == turn.uid) else {
+            return Outcome::default();
+        };
+        if backup.metadata.deletion_timestamp.is_some() {
+            return self.release(key, &backup).await;
+        }
+        let generation = backup.metadata.generation;
+        let old = backup.status.clone().unwrap_or_default();
+        let runs = self.runs(key);
+        let (mut new, again) = status::with_runs(&old, &backup, &runs, now);
+
+        let mut failed = false;
+        let mut next = None;
+        match validate::validate(key, &self.context.cluster, &backup) {
+            Err(error) => {
+                status::ready(&mut new, Status::False, error.reason(), &error.to_string(), generation, now);
+                new.next_backup = None;
+            }
+            Ok(valid) => {
+                next = self.carry_out(key, &backup, &valid, &mut new, &mut failed, now).await;
+            }
+        }
+        let next = [next, again].into_iter().flatten().min();
+        failed |= self.finish(key, &backup, &old, &new).await.is_err();
+        Outcome { next, failed }
+    }
+
+    fn gone(&self, key: &Key, uid: &str) {
+        self.context.metrics.backup_gone(key);
+        self.context.outbox.gone(uid);
+    }
+
+    async fn crashed(&self, key: &Key, uid: &str, failures: u32) {
+        let Some(backup) = self.context.world.backups.get(key).filter(|b| b.uid() == uid) else { return };
+        let old = backup.status.clone().unwrap_or_default();
+        let mut new = old.clone();
+        let text = format!("the controller of this resource crashed {failures} times in a row; its log says why");
+        let now = self.context.clock.now();
+        status::ready(&mut new, Status::False, reasons::CRASHED, &text, backup.metadata.generation, now);
+        let _ = self.context.write_status(&self.context.world.backups, key, uid, &old, &new).await;
+    }
+}
+
+impl BackupKind {
+    /// Jobs of this backup, those of a deleted namesake excepted.
+    fn runs(&self, key: &Key) -> Vec<Run> {
+        let world = &self.context.world;
+        let label = Key::new(&key.namespace, names::label_value(&key.name));
+        let cron_job = world.cron_jobs.get(&Key::new(&key.namespace, names::backup_cron_job(&key.name)));
+        let owner = cron_job.map(|c| c.meta.uid.clone());
+        let jobs = world.jobs.group(&label).into_iter().filter(|(_, job)| job.meta.owner == owner && owner.is_some());
+        jobs.map(|(key, job)| {
+            let pods = world.pods.group(&Key::new("", &job.meta.uid)).into_iter().map(|(_, pod)| pod).collect();
+            Run { key, job, pods }
+        })
+        .collect()
+    }
+
+    /// Decides on a valid spec, and does what follows. Returns when the schedule is due.
+    async fn carry_out(
+        &self,
+        key: &Key,
+        backup: &ResticBackup,
+        valid: &Valid,
+        new: &mut ResticBackupStatus,
+        failed: &mut bool,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let world = &self.context.world;
+        let generation = backup.metadata.generation;
+        let repository = world.repositories.get(&valid.repository);
+        let labels = world.namespaces.get(&Key::new("", &key.namespace)).map(|n| n.labels.clone()).unwrap_or_default();
+        let observed = Observed {
+            repository: repository.as_deref(),
+            labels: &labels,
+            claim_exists: world.claims.get(&Key::new(&key.namespace, &valid.claim)).is_some_and(|c| !c.meta.deleting),
+        };
+        match (plan::gate(key, valid, &observed), repository) {
+            (Gate::Open, Some(repository)) => {
+                status::repository(new, true, reasons::REPOSITORY_READY, "the repository is ready", generation, now);
+                let result = self.ensure(key, backup, valid, &repository, new).await;
+                self.report(valid, new, result, generation, failed, now);
+            }
+            (Gate::Refused { message }, _) => {
+                let reason = reasons::NAMESPACE_NOT_ALLOWED;
+                status::repository(new, false, reason, &message, generation, now);
+                status::ready(new, Status::False, reason, &message, generation, now);
+                *failed |= self.withdraw(key).await.is_err();
+                new.next_backup = None;
+                return None;
+            }
+            (Gate::Wait { reason, message }, _) => {
+                let ready = reason == reasons::PVC_NOT_FOUND;
+                let text = if ready { "the repository is ready" } else { &message };
+                status::repository(new, ready, if ready { reasons::REPOSITORY_READY } else { reason }, text, generation, now);
+                status::ready(new, Status::False, reason, &message, generation, now);
+            }
+            (Gate::Open, None) => {}
+        }
+        let cron_job = world.cron_jobs.get(&Key::new(&key.namespace, names::backup_cron_job(&key.name)));
+        let cron_job = cron_job?;
+        new.next_backup = status::next(&valid.schedule, valid.suspend, cron_job.last_schedule, now);
+        // A second later, so that the CronJob controller has had its turn.
+        new.next_backup.as_ref().and_then(|t| t.0.checked_add(SignedDuration::from_secs(1)).ok())
+    }
+
+    /// What making the objects came to, as condition Ready.
+    fn report(
+        &self,
+        valid: &Valid,
+        new: &mut ResticBackupStatus,
+        result: Result<(), ApplyError>,
+        generation: Option<i64>,
+        failed: &mut bool,
+        now: Timestamp,
+    ) {
+        match result {
+            Ok(()) => {
+                let mut text = if valid.suspend { "suspended".to_owned() } else { format!("scheduled: {} ({})", valid.cron, valid.timezone) };
+                if !valid.without_effect.is_empty() {
+                    text = format!("{text}; not in effect yet: {}", valid.without_effect.join(", "));
+                }
+                status::ready(new, Status::True, reasons::BACKUP_CONFIGURED, &text, generation, now);
+            }
+            Err(ApplyError::NotLeader) => {}
+            Err(error @ (ApplyError::Invalid(_) | ApplyError::Forbidden(_))) => {
+                // A change of the spec helps, or of somebody's quota; the latter is not watched.
+                *failed = true;
+                status::ready(new, Status::False, reasons::CRON_JOB_FAILED, &error.to_string(), generation, now);
+            }
+            Err(error) => {
+                *failed = true;
+                // Present state stays as it is known: the API server being away is no fault of this backup.
+                if conditions::get(&new.conditions, types::READY).is_none() {
+                    status::ready(new, Status::Unknown, reasons::API_ERROR, &error.to_string(), generation, now);
+                }
+            }
+        }
+    }
+}

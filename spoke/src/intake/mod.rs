@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 
 use crate::context::Context;
 use crate::world::{CronJobView, JobView, Key, MetaView, NamespaceView, PodView, Store, Stored, World};
-use crds::{ResticBackup, ResticRepository, names};
+use crds::names;
 
 use relist::Relist;
 pub use routes::Routes;

@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::events::Severity;
 use crate::kind::{Kind as _, Reporter};
 use crate::restic::{Failure, Restic};
-use crate::secrets::{self, Credentials, REPOSITORY_VARIABLE};
+use crate::secrets::{self, Credentials, PASSWORD_VARIABLE, REPOSITORY_VARIABLE};
 use crate::world::{Key, MetaView};
 
 impl RepositoryKind {
@@ -74,12 +74,16 @@ impl RepositoryKind {
     ) -> impl Future<Output = ()> + Send + 'static {
         let (context, restic) = (self.context.clone(), self.restic.clone());
         async move {
+            let mut password_key = None;
             let answer = match read(&context, &repository).await {
-                Ok(Ok(credentials)) => look(restic.as_ref(), &credentials, known).await,
+                Ok(Ok(credentials)) => {
+                    password_key = Some(credentials.password_key.clone()).filter(|key| key != PASSWORD_VARIABLE);
+                    look(restic.as_ref(), &credentials, known).await
+                }
                 Ok(Err(error)) => Answer::Credentials(error),
                 Err(error) => Answer::Failed(Failure::Other(format!("the Secret could not be read: {error}"))),
             };
-            reporter.send(Report { inputs, answer });
+            reporter.send(Report { inputs, answer, password_key });
         }
     }
 

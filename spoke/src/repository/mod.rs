@@ -44,6 +44,8 @@ pub struct Memory {
 pub struct Report {
     inputs: Inputs,
     answer: Answer,
+    /// Key of the password in the Secret, where it is not the usual one.
+    password_key: Option<String>,
 }
 
 impl RepositoryKind {
@@ -93,6 +95,9 @@ impl Kind for RepositoryKind {
         if let Some(report) = turn.report.take().filter(|report| report.inputs == inputs) {
             turn.memory.asking = None;
             new = status::after(&old, &report.answer, &inputs, turn.now);
+            if matches!(report.answer, Answer::Open { .. }) {
+                new.credentials_key.clone_from(&report.password_key);
+            }
             turn.memory.attempts = self.attempts_after(&turn.memory.attempts, &report, turn.now);
         }
         let next = match plan::step(&new, &inputs, &turn.memory.attempts, valid.interval, turn.now) {

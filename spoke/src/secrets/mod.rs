@@ -32,6 +32,8 @@ pub struct Credentials {
     pub backend: Backend,
     pub url: String,
     pub password: String,
+    /// Key of the password in the Secret.
+    pub password_key: String,
     /// Allow-listed variables.
     pub variables: BTreeMap<String, String>,
     /// File name below the credentials folder -> content.
@@ -109,7 +111,7 @@ pub fn credentials(repository: &ResticRepository, secret: Option<&Secret>) -> Re
         files.insert(file.file, content);
         file_variables.extend(file.variable.map(|variable| (variable, file.file)));
     }
-    Ok(Credentials { backend, url, password, variables, files, file_variables })
+    Ok(Credentials { backend, url, password, password_key: key, variables, files, file_variables })
 }
 
 /// Data of the Secret that a consumer in another namespace gets: location, password, and what is on the allow-list.

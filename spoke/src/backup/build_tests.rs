@@ -1,0 +1,117 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::backup::validate::validate;
+
+fn repository(spec: Value) -> ResticRepository {
+    let mut full = json!({ "repositoryURL": "s3:https://s3.example.org/backups", "credentialsSecretRef": { "name": "nas" } });
+    full.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    serde_json::from_value(json!({
+        "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
+        "metadata": { "name": "nas", "namespace": "shop", "uid": "r" }, "spec": full,
+    }))
+    .unwrap()
+}
+
+fn built(name: &str, spec: Value, repository: &ResticRepository) -> Objects {
+    let mut full = json!({ "repositoryRef": { "name": "nas" }, "schedule": "30 2 * * *", "source": { "pvc": { "claimName": "data" } } });
+    full.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    let backup: ResticBackup = serde_json::from_value(json!({
+        "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup",
+        "metadata": { "name": name, "namespace": "shop", "uid": "b" }, "spec": full,
+    }))
+    .unwrap();
+    let key = Key::new("shop", name);
+    let valid = validate(&key, "a", &backup).unwrap();
+    build(&key, &backup, &valid, repository, None)
+}
+
+fn pod_of(objects: &Objects) -> &PodSpec {
+    objects.cron_job.spec.job_template.spec.as_ref().unwrap().template.spec.as_ref().unwrap()
+}
+
+#[test]
+fn a_minimal_backup_makes_what_the_controller_document_shows() {
+    let objects = built("orders", json!({}), &repository(json!({})));
+    insta::assert_yaml_snapshot!("cron_job", objects.cron_job);
+    insta::assert_yaml_snapshot!("service_account", objects.service_account);
+}
+
+#[test]
+fn job_config_is_honoured_field_by_field() {
+    let config = json!({ "jobConfig": {
+        "concurrencyPolicy": "Replace", "successfulJobsHistoryLimit": 0, "failedJobsHistoryLimit": 7, "activeDeadlineSeconds": 60,
+        "backoffLimit": 2, "securityContext": { "runAsUser": 0, "runAsNonRoot": false },
+        "resources": { "limits": { "cpu": 1, "memory": "512Mi" }, "requests": { "memory": "64Mi" } },
+        "nodeSelector": { "disk": "ssd" }, "tolerations": [{ "key": "k", "operator": "Exists" }],
+        "affinity": { "nodeAffinity": {} }, "serviceAccountName": "mine",
+    } });
+    let objects = built("orders", config, &repository(json!({})));
+    let (spec, pod) = (&objects.cron_job.spec, pod_of(&objects));
+    let job = spec.job_template.spec.as_ref().unwrap();
+    assert_eq!(spec.concurrency_policy.as_deref(), Some("Replace"));
+    assert_eq!((spec.successful_jobs_history_limit, spec.failed_jobs_history_limit), (Some(1), Some(7)));
+    assert_eq!((job.active_deadline_seconds, job.backoff_limit), (Some(60), Some(2)));
+    assert_eq!(pod.service_account_name.as_deref(), Some("mine"));
+    assert!(objects.service_account.is_none());
+    assert_eq!(pod.node_selector.as_ref().unwrap()["disk"], "ssd");
+    assert_eq!(pod.tolerations.as_ref().unwrap().len(), 1);
+    assert!(pod.affinity.is_some());
+    let container = &pod.containers[0];
+    assert_eq!(container.resources.as_ref().unwrap().limits.as_ref().unwrap()["cpu"].0, "1");
+    let security = container.security_context.as_ref().unwrap();
+    assert_eq!(security.run_as_non_root, None, "root was asked for");
+    assert_eq!(security.capabilities.as_ref().unwrap().add.as_deref(), Some(&["DAC_READ_SEARCH".to_owned()][..]));
+    let limit = container.env.as_ref().unwrap().iter().find(|e| e.name == "GOMEMLIMIT").unwrap();
+    assert_eq!(limit.value.as_deref(), Some("483183819"));
+}
+
+#[test]
+fn the_cache_lies_where_the_repository_says() {
+    let cache_of = |spec: Value| {
+        let objects = built("orders", json!({}), &repository(json!({ "cache": spec })));
+        let pod = pod_of(&objects);
+        let volume = pod.volumes.as_ref().unwrap().iter().find(|v| v.name == "cache").cloned();
+        (volume, pod.containers[0].args.clone().unwrap())
+    };
+    let (volume, _) = cache_of(json!({ "size": "2Gi" }));
+    assert_eq!(volume.unwrap().empty_dir.unwrap().size_limit, Some(Quantity("2Gi".to_owned())));
+    let (volume, _) = cache_of(json!({ "storageClassName": "fast" }));
+    assert!(volume.unwrap().ephemeral.is_some());
+    let (volume, arguments) = cache_of(json!({ "enabled": false }));
+    assert!(volume.is_none() && arguments.contains(&"--no-cache".to_owned()));
+}
+
+#[test]
+fn nothing_of_a_resource_reaches_a_shell() {
+    let evil = "$(reboot); `id` \" ' \\ && rm -rf /";
+    let spec = json!({ "restic": { "hostname": "x$(id)", "tags": [evil] }, "source": { "pvc": { "claimName": "data", "paths": [evil], "excludes": [evil] } } });
+    let objects = built("orders", spec, &repository(json!({})));
+    let container = &pod_of(&objects).containers[0];
+    assert_eq!(container.command.as_deref(), Some(&["/backup-entrypoint.sh".to_owned()][..]));
+    let arguments = container.args.as_ref().unwrap();
+    assert_eq!(arguments.iter().filter(|a| a.contains("reboot")).count(), 3, "each value is one argument");
+    assert!(container.env.as_ref().unwrap().iter().all(|e| !e.value.as_deref().unwrap_or_default().contains("reboot")));
+}
+
+#[test]
+fn credentials_are_references_only() {
+    let objects = built("orders", json!({}), &repository(json!({ "repositoryURL": "rest:https://u:hidden@h/" })));
+    assert!(!serde_json::to_string(&objects.cron_job).unwrap().contains("hidden"));
+}
+
+#[test]
+fn long_names_stay_within_the_limits() {
+    let objects = built(&"x".repeat(200), json!({}), &repository(json!({})));
+    assert!(objects.cron_job.metadata.name.as_ref().unwrap().len() <= names::CRON_JOB_MAX);
+    assert!(objects.service_account.unwrap().metadata.name.unwrap().len() <= names::LABEL_MAX);
+    assert!(objects.cron_job.metadata.labels.unwrap().values().all(|v| v.len() <= names::LABEL_MAX));
+}
+
+#[test]
+fn quantities_become_bytes_or_nothing() {
+    assert_eq!(memory_bytes("512Mi"), Some(512 << 20));
+    assert_eq!(memory_bytes("1G"), Some(1_000_000_000));
+    assert_eq!(memory_bytes("1.5Gi"), None);
+    assert_eq!(memory_bytes("many"), None);
+}

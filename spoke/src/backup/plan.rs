@@ -1,0 +1,165 @@
+//! May this backup run, and if not, what does it wait for? Pure.
+
+use std::collections::BTreeMap;
+
+use crds::ResticRepository;
+use crds::conditions::{self, reasons, types};
+use crds::repository::{AllowedNamespaces, NamespacesFrom};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use super::validate::Valid;
+use crate::world::Key;
+
+/// What the decision depends on.
+pub struct Observed<'a> {
+    pub repository: Option<&'a ResticRepository>,
+    /// Labels of the backup's own namespace.
+    pub labels: &'a BTreeMap<String, String>,
+    pub claim_exists: bool,
+}
+
+/// The decision.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Make, or keep, what the backup needs.
+    Open,
+    /// Leave what is there as it is; say what is waited for.
+    Wait { reason: &'static str, message: String },
+    /// The repository's owner does not, or no longer, consent: stop what is there.
+    Refused { message: String },
+}
+
+/// Decides.
+#[must_use]
+pub fn gate(key: &Key, valid: &Valid, observed: &Observed<'_>) -> Gate {
+    let at = &valid.repository;
+    let wait = |reason, message| Gate::Wait { reason, message };
+    let Some(repository) = observed.repository else {
+        let text = format!("ResticRepository {at} does not exist; create it, or correct spec.repositoryRef");
+        return wait(reasons::REPOSITORY_NOT_FOUND, text);
+    };
+    if at.namespace != key.namespace && !allows(repository.spec.allowed_namespaces.as_ref(), observed.labels) {
+        let message = format!(
+            "ResticRepository {at} does not allow namespace {}; its owner has to set spec.allowedNamespaces on it, such as from: All",
+            key.namespace
+        );
+        return Gate::Refused { message };
+    }
+    let ready = repository.status.as_ref().and_then(|s| conditions::get(&s.conditions, types::READY));
+    if !ready.is_some_and(|c| c.status == "True") {
+        let why = ready.map_or_else(|| "it has not been looked at yet".to_owned(), |c| format!("{}: {}", c.reason, c.message));
+        return wait(reasons::REPOSITORY_NOT_READY, format!("ResticRepository {at} is not ready: {why}"));
+    }
+    if !observed.claim_exists {
+        let text = format!("PersistentVolumeClaim {:?} does not exist in this namespace; create it, or correct spec.source.pvc.claimName", valid.claim);
+        return wait(reasons::PVC_NOT_FOUND, text);
+    }
+    Gate::Open
+}
+
+/// Whether a repository may be used from a namespace with these labels, which is not its own.
+#[must_use]
+pub fn allows(allowed: Option<&AllowedNamespaces>, labels: &BTreeMap<String, String>) -> bool {
+    match allowed {
+        None => false,
+        Some(allowed) => match allowed.from {
+            NamespacesFrom::Same => false,
+            NamespacesFrom::All => true,
+            // An empty selector would match everything; without one nothing is meant.
+            NamespacesFrom::Selector => allowed.selector.as_ref().is_some_and(|selector| matches(selector, labels)),
+        },
+    }
+}
+
+/// `metav1.LabelSelector`; an operator that is not known matches nothing.
+fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    let equal = selector.match_labels.iter().flatten().all(|(name, value)| labels.get(name) == Some(value));
+    let expressions = selector.match_expressions.iter().flatten().all(|rule| {
+        let present = labels.get(&rule.key);
+        let listed = present.is_some_and(|value| rule.values.iter().flatten().any(|v| v == value));
+        match rule.operator.as_str() {
+            "In" => listed,
+            "NotIn" => !listed,
+            "Exists" => present.is_some(),
+            "DoesNotExist" => present.is_none(),
+            _ => false,
+        }
+    });
+    equal && expressions
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn repository(ready: &str, allowed: Value) -> ResticRepository {
+        serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
+            "metadata": { "name": "nas", "namespace": "storage" },
+            "spec": { "repositoryURL": "s3:h/b", "credentialsSecretRef": { "name": "nas" }, "allowedNamespaces": allowed },
+            "status": { "conditions": [{ "type": "Ready", "status": ready, "reason": "WrongPassword", "message": "no",
+                                         "lastTransitionTime": "2026-11-23T00:00:00Z" }] },
+        }))
+        .unwrap()
+    }
+
+    fn decide(repository: Option<&ResticRepository>, namespace: &str, claim_exists: bool) -> Gate {
+        let backup = serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup", "metadata": { "name": "b" },
+            "spec": { "repositoryRef": { "name": "nas", "namespace": "storage" }, "schedule": "@daily",
+                      "source": { "pvc": { "claimName": "data" } } },
+        }));
+        let key = Key::new(namespace, "b");
+        let valid = super::super::validate::validate(&key, "a", &backup.unwrap()).unwrap();
+        let labels = BTreeMap::from([("team".to_owned(), "shop".to_owned())]);
+        gate(&key, &valid, &Observed { repository, labels: &labels, claim_exists })
+    }
+
+    fn reason(gate: Gate) -> &'static str {
+        match gate {
+            Gate::Open => "open",
+            Gate::Wait { reason, .. } => reason,
+            Gate::Refused { message } => {
+                assert!(message.contains("spec.allowedNamespaces"));
+                "refused"
+            }
+        }
+    }
+
+    #[test]
+    fn each_obstacle_has_its_own_reason() {
+        assert_eq!(reason(decide(None, "storage", true)), "RepositoryNotFound");
+        assert_eq!(reason(decide(Some(&repository("False", Value::Null)), "storage", true)), "RepositoryNotReady");
+        assert_eq!(reason(decide(Some(&repository("True", Value::Null)), "storage", false)), "PersistentVolumeClaimNotFound");
+        assert_eq!(reason(decide(Some(&repository("True", Value::Null)), "storage", true)), "open");
+    }
+
+    #[test]
+    fn another_namespace_needs_consent() {
+        let expression = |operator, values: Value| json!({ "from": "Selector", "selector": { "matchExpressions": [{ "key": "team", "operator": operator, "values": values }] } });
+        for (allowed, expected) in [
+            (Value::Null, "refused"),
+            (json!({}), "refused"),
+            (json!({ "from": "Same" }), "refused"),
+            (json!({ "from": "All" }), "open"),
+            (json!({ "from": "Selector" }), "refused"),
+            (json!({ "from": "Selector", "selector": { "matchLabels": { "team": "shop" } } }), "open"),
+            (json!({ "from": "Selector", "selector": { "matchLabels": { "team": "crm" } } }), "refused"),
+            (expression("In", json!(["shop"])), "open"),
+            (expression("NotIn", json!(["shop"])), "refused"),
+            (expression("Exists", Value::Null), "open"),
+            (expression("DoesNotExist", Value::Null), "refused"),
+            (expression("Like", Value::Null), "refused"),
+        ] {
+            assert_eq!(reason(decide(Some(&repository("True", allowed.clone())), "shop", true)), expected, "{allowed}");
+        }
+    }
+
+    #[test]
+    fn a_repository_that_is_not_ready_is_quoted() {
+        let Gate::Wait { message, .. } = decide(Some(&repository("False", Value::Null)), "storage", true) else { panic!() };
+        assert!(message.ends_with("is not ready: WrongPassword: no"));
+    }
+}
