@@ -1,0 +1,105 @@
+//! What is asked for.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Is everything backed up, and how do you know?
+#[derive(Debug, Parser)]
+#[command(name = "fleet", version, about)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub hub: HubArguments,
+}
+
+/// How the hub is reached.
+#[derive(Debug, Args)]
+pub struct HubArguments {
+    /// The hub's view, such as https://hub.example.org:8444.
+    #[arg(long, env = "FLEET_HUB", global = true)]
+    pub hub: Option<String>,
+    /// Authority that signed the hub's certificate, PEM.
+    #[arg(long, env = "FLEET_CA", global = true)]
+    pub ca: Option<PathBuf>,
+    /// Your certificate, PEM.
+    #[arg(long, env = "FLEET_CERT", global = true)]
+    pub cert: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long, env = "FLEET_KEY", global = true)]
+    pub key: Option<PathBuf>,
+    /// Name in the hub's certificate.
+    #[arg(long, env = "FLEET_SERVER_NAME", default_value = "hub", global = true)]
+    pub server_name: String,
+    /// How long to wait for an answer, such as 10s. Does not end a --watch.
+    #[arg(long, default_value = "10s", value_parser = duration, global = true)]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Verdict for the whole fleet, worst first.
+    Status(Output),
+    /// Clusters, and when they were last heard.
+    Clusters(List),
+    /// Physical repositories, each once however many clusters share it.
+    Repos(List),
+    /// Backups and their last results.
+    Backups(List),
+}
+
+/// How answers are printed.
+#[derive(Debug, Args)]
+pub struct Output {
+    /// table, wide, json, yaml or name.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// Stay, and show changes as they come.
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+/// Which rows, in which order.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Part of a name, a URL or a repository id.
+    pub text: Option<String>,
+    /// Only these clusters.
+    #[arg(short, long, value_delimiter = ',')]
+    pub cluster: Vec<String>,
+    /// Only these namespaces.
+    #[arg(short, long, value_delimiter = ',')]
+    pub namespace: Vec<String>,
+    /// Only rows in these states, such as failed,late.
+    #[arg(long, value_delimiter = ',')]
+    pub state: Vec<String>,
+    /// Column to sort by; -COLUMN turns the order round. Worst first unless given.
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    pub sort: String,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Wide,
+    Json,
+    Yaml,
+    Name,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (count, unit) = text.split_at(digits);
+    let unit = match unit {
+        "s" | "" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("write a number and s, m or h, such as 10s".to_owned()),
+    };
+    let count: u64 = count.parse().map_err(|_| "write a number and s, m or h, such as 10s".to_owned())?;
+    Ok(Duration::from_secs(count.saturating_mul(unit)))
+}

@@ -1,0 +1,139 @@
+//! Answers as documents: JSON and YAML are an API of their own. Byte counts are numbers, times RFC 3339, unknown is null.
+
+use prost_types::Timestamp;
+use proto::v1::{BackupResult, BackupRow, BackupRun, ClusterRow, Freshness, RepositoryRow, Row, StatusResponse, row::Body};
+use serde_json::{Value, json};
+
+use crate::text::rfc3339;
+
+/// Version of the documents.
+const API_VERSION: &str = "fleet.resticbackup.io/v1";
+
+/// A list.
+#[must_use]
+pub fn list(kind: &str, revision: u64, as_of: Option<&Timestamp>, rows: &[Row]) -> Value {
+    let items: Vec<Value> = rows.iter().map(row).collect();
+    json!({ "apiVersion": API_VERSION, "kind": kind, "asOf": rfc3339(as_of), "revision": revision, "items": items })
+}
+
+/// The verdict.
+#[must_use]
+pub fn status(status: &StatusResponse) -> Value {
+    let needs_you: Vec<Value> = status
+        .needs_you
+        .iter()
+        .map(|a| json!({ "state": a.state, "subject": a.subject, "detail": a.detail, "count": a.count, "next": a.next }))
+        .collect();
+    let by_state: std::collections::BTreeMap<_, _> = status.backups_by_state.iter().collect();
+    json!({
+        "apiVersion": API_VERSION, "kind": "Status", "asOf": rfc3339(status.as_of.as_ref()), "revision": status.revision,
+        "verdict": status.verdict, "clusters": status.clusters, "clustersStale": status.clusters_stale,
+        "repositories": status.repositories, "backups": status.backups, "backupsByState": by_state,
+        "storedBytes": status.stored_bytes, "needsYou": needs_you,
+    })
+}
+
+/// One row.
+#[must_use]
+pub fn row(row: &Row) -> Value {
+    match &row.body {
+        Some(Body::Cluster(cluster)) => cluster_row(cluster),
+        Some(Body::Repository(repository)) => repository_row(row, repository),
+        Some(Body::Backup(backup)) => backup_row(backup),
+        None => Value::Null,
+    }
+}
+
+fn freshness(freshness: Option<&Freshness>) -> Value {
+    // Nothing known counts as stale.
+    let stale = freshness.is_none_or(|f| f.stale);
+    json!({ "stale": stale, "lastHeard": freshness.and_then(|f| rfc3339(f.last_heard.as_ref())) })
+}
+
+fn text(text: &str) -> Value {
+    if text.is_empty() { Value::Null } else { json!(text) }
+}
+
+fn cluster_row(row: &ClusterRow) -> Value {
+    json!({
+        "name": row.name, "state": row.state, "freshness": freshness(row.freshness.as_ref()), "version": text(&row.version),
+        "kubernetesVersion": text(&row.kubernetes_version), "connectedSince": rfc3339(row.connected_since.as_ref()),
+        "repositories": row.repositories, "backups": row.backups, "backupsUnwell": row.backups_unwell,
+        "clusterUID": text(&row.cluster_uid),
+    })
+}
+
+fn repository_row(row: &Row, repository: &RepositoryRow) -> Value {
+    let statistics = repository.statistics.as_ref().map(|s| {
+        let hosts: Vec<Value> = s
+            .hosts
+            .iter()
+            .map(|h| json!({ "host": h.host, "snapshots": h.snapshots, "latest": rfc3339(h.latest.as_ref()) }))
+            .collect();
+        json!({
+            "asOf": rfc3339(s.as_of.as_ref()), "from": text(&repository.statistics_from), "storedBytes": s.stored_bytes,
+            "uncompressedBytes": s.uncompressed_bytes, "snapshots": s.snapshots, "hosts": hosts,
+        })
+    });
+    let bindings: Vec<Value> = repository
+        .bindings
+        .iter()
+        .map(|b| {
+            json!({
+                "cluster": b.cluster, "namespace": b.namespace, "name": b.name, "url": b.url, "ready": b.ready,
+                "reason": text(&b.reason), "message": text(&b.message), "freshness": freshness(b.freshness.as_ref()),
+            })
+        })
+        .collect();
+    json!({
+        "key": row.key, "resticID": text(&repository.restic_id), "name": repository.name, "state": repository.state,
+        "clusters": repository.clusters, "bindings": bindings, "statistics": statistics,
+        "freshness": freshness(repository.freshness.as_ref()), "backups": repository.backups,
+    })
+}
+
+fn backup_row(row: &BackupRow) -> Value {
+    let backup = row.backup.clone().unwrap_or_default();
+    json!({
+        "cluster": row.cluster, "namespace": row.namespace, "name": row.name, "state": row.state, "reason": text(&row.reason),
+        "ready": row.ready, "freshness": freshness(row.freshness.as_ref()), "due": rfc3339(row.due.as_ref()),
+        "repository": { "namespace": backup.repository_namespace, "name": backup.repository_name, "resticID": text(&backup.restic_id) },
+        "source": backup.source, "schedule": backup.schedule, "timezone": backup.timezone, "suspended": backup.suspended,
+        "running": backup.running, "lastSuccess": rfc3339(backup.last_success.as_ref()), "nextRun": rfc3339(backup.next_run.as_ref()),
+        "runs": { "total": backup.runs_total, "succeeded": backup.runs_succeeded, "failed": backup.runs_failed },
+        "lastRun": backup.last_run.as_ref().map(run),
+    })
+}
+
+fn run(run: &BackupRun) -> Value {
+    json!({
+        "result": result(run), "reason": text(&run.reason), "message": text(&run.message),
+        "started": rfc3339(run.started.as_ref()), "finished": rfc3339(run.finished.as_ref()),
+        "snapshotID": text(&run.snapshot_id), "bytesAdded": run.bytes_added, "bytesProcessed": run.bytes_processed,
+        "filesProcessed": run.files_processed,
+    })
+}
+
+/// A result as the API spells it; unknown is never a success.
+#[must_use]
+pub fn result(run: &BackupRun) -> &'static str {
+    match run.result() {
+        BackupResult::Succeeded => "Succeeded",
+        BackupResult::PartiallyFailed => "PartiallyFailed",
+        BackupResult::Failed => "Failed",
+        BackupResult::Unspecified => "Unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_known_is_null_and_stale() {
+        let row = Row { key: "a/b/c".into(), body: Some(Body::Backup(BackupRow::default())) };
+        let value = super::row(&row);
+        assert_eq!((&value["lastRun"], &value["lastSuccess"], &value["freshness"]["stale"]), (&Value::Null, &Value::Null, &json!(true)));
+        assert_eq!(result(&BackupRun::default()), "Unknown");
+    }
+}

@@ -1,0 +1,180 @@
+//! Carries a command out: asks, prints, and answers with an exit code.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to a person, and data goes to stdout")]
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use proto::v1::{Collection, Filter, ListRequest, Row, WatchEvent, WatchRequest, watch_event::Body};
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::arguments::{Arguments, Command, Format, HubArguments, List, Output};
+use crate::client::Client;
+use crate::failure::{Failure, code};
+use crate::{document, render};
+
+/// The hub sends a heartbeat every 10 s: three missed, and nothing on the screen can be trusted.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// A command, and how it ended.
+pub async fn main(arguments: Arguments) -> ExitCode {
+    let Arguments { command, hub } = arguments;
+    let work = async {
+        match command {
+            Command::Status(output) => status(&hub, &output).await,
+            Command::Clusters(list) => collection(&hub, &list, Collection::Clusters, "ClusterList").await,
+            Command::Repos(list) => collection(&hub, &list, Collection::Repositories, "RepositoryList").await,
+            Command::Backups(list) => collection(&hub, &list, Collection::Backups, "BackupList").await,
+        }
+    };
+    let result = tokio::select! {
+        result = work => result,
+        _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            eprintln!("fleet: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+async fn status(hub: &HubArguments, output: &Output) -> Result<u8, Failure> {
+    let mut client = Client::connect(hub).await?;
+    loop {
+        let status = client.status().await?;
+        match output.output {
+            Format::Json if output.watch => println!("{}", document::status(&status)),
+            Format::Json => println!("{:#}", document::status(&status)),
+            Format::Yaml => print!("{}", yaml(&document::status(&status))),
+            Format::Name => println!("{}", status.verdict),
+            Format::Table | Format::Wide => {
+                clear(output);
+                print!("{}", render::status(&status, Timestamp::now()));
+            }
+        }
+        flush();
+        if !output.watch {
+            return Ok(match status.verdict.as_str() {
+                "safe" => 0,
+                "not-safe" => code::FINDING,
+                _ => code::UNKNOWN,
+            });
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+}
+
+async fn collection(hub: &HubArguments, list: &List, collection: Collection, kind: &str) -> Result<u8, Failure> {
+    let mut client = Client::connect(hub).await?;
+    let filter = Filter {
+        clusters: list.cluster.clone(),
+        namespaces: list.namespace.clone(),
+        states: list.state.clone(),
+        text: list.text.clone().unwrap_or_default(),
+    };
+    if list.output.watch {
+        return watch(&mut client, &list.output, collection, filter).await;
+    }
+    let request = ListRequest { collection: collection.into(), filter: Some(filter), sort: list.sort.clone(), ..ListRequest::default() };
+    let listing = client.list(request).await?;
+    let value = || document::list(kind, listing.revision, listing.as_of.as_ref(), &listing.rows);
+    match list.output.output {
+        Format::Json => println!("{:#}", value()),
+        Format::Yaml => print!("{}", yaml(&value())),
+        Format::Name => listing.rows.iter().for_each(|row| println!("{}", row.key)),
+        Format::Table | Format::Wide if listing.rows.is_empty() => eprintln!("nothing matches; `fleet clusters` shows who is connected"),
+        format @ (Format::Table | Format::Wide) => {
+            print!("{}", render::table(&listing.rows, format == Format::Wide, Timestamp::now()));
+        }
+    }
+    flush();
+    Ok(0)
+}
+
+async fn watch(client: &mut Client, output: &Output, collection: Collection, filter: Filter) -> Result<u8, Failure> {
+    let request = WatchRequest { collection: collection.into(), filter: Some(filter) };
+    let mut events = client.watch(request).await?;
+    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+    let mut complete = false;
+    loop {
+        let event = timeout(SILENCE, events.message()).await;
+        let event = event.map_err(|_| Failure::Hub("it has gone silent; what was shown may be out of date".to_owned()))?;
+        let Some(event) = event.map_err(|status| client.broken(&status))? else {
+            return Err(Failure::Hub("it ended the watch; start it again".to_owned()));
+        };
+        if output.output == Format::Json {
+            println!("{}", event_line(&event));
+            flush();
+            continue;
+        }
+        let changed = match event.body {
+            Some(Body::Upsert(row)) => {
+                let line = complete.then(|| row.clone());
+                rows.insert(row.key.clone(), row);
+                line
+            }
+            Some(Body::Removed(key)) => {
+                rows.remove(&key);
+                None
+            }
+            Some(Body::Bookmark(_)) => {
+                complete = true;
+                print_rows(output, &rows, None);
+                continue;
+            }
+            Some(Body::Heartbeat(_)) | None => continue,
+        };
+        if complete {
+            print_rows(output, &rows, changed.as_ref());
+        }
+    }
+}
+
+/// On a terminal the whole table anew; in a pipe the rows that changed.
+fn print_rows(output: &Output, rows: &BTreeMap<String, Row>, changed: Option<&Row>) {
+    let all: Vec<Row> = rows.values().cloned().collect();
+    let wide = output.output == Format::Wide;
+    let now = Timestamp::now();
+    if std::io::stdout().is_terminal() {
+        clear(output);
+        print!("{}", render::table(&all, wide, now));
+    } else if let Some(row) = changed {
+        let table = render::table(std::slice::from_ref(row), wide, now);
+        table.lines().skip(1).for_each(|line| println!("{line}"));
+    } else {
+        print!("{}", render::table(&all, wide, now));
+    }
+    flush();
+}
+
+fn event_line(event: &WatchEvent) -> serde_json::Value {
+    let (type_, row) = match &event.body {
+        Some(Body::Upsert(row)) => ("UPSERT", document::row(row)),
+        Some(Body::Removed(key)) => ("REMOVED", json!({ "key": key })),
+        Some(Body::Bookmark(_)) => ("BOOKMARK", serde_json::Value::Null),
+        Some(Body::Heartbeat(_)) => ("HEARTBEAT", serde_json::Value::Null),
+        None => ("UNKNOWN", serde_json::Value::Null),
+    };
+    let as_of = crate::text::rfc3339(event.as_of.as_ref());
+    json!({ "type": type_, "revision": event.revision, "asOf": as_of, "object": row })
+}
+
+fn yaml(value: &serde_json::Value) -> String {
+    serde_saphyr::to_string(value).unwrap_or_default()
+}
+
+fn clear(output: &Output) {
+    if output.watch && std::io::stdout().is_terminal() {
+        print!("\x1b[H\x1b[2J");
+    }
+}
+
+fn flush() {
+    // A closed pipe ends the next print; there is nobody to tell.
+    let _ = std::io::stdout().flush();
+}

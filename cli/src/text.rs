@@ -1,0 +1,79 @@
+//! Figures and times for people.
+
+use jiff::Timestamp;
+use prost_types::Timestamp as WireTime;
+
+/// `1.5 GiB`.
+#[must_use]
+pub fn bytes(count: u64) -> String {
+    const UNITS: &[&str] = &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    #[allow(clippy::cast_precision_loss, reason = "one digit is shown")]
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let name = UNITS.get(unit).copied().unwrap_or_default();
+    if unit == 0 { format!("{count} {name}") } else { format!("{value:.1} {name}") }
+}
+
+/// A wire time.
+#[must_use]
+pub fn time(time: Option<&WireTime>) -> Option<Timestamp> {
+    time.and_then(|t| Timestamp::from_millisecond(proto::time::to_unix_millis(t)).ok())
+}
+
+/// RFC 3339.
+#[must_use]
+pub fn rfc3339(at: Option<&WireTime>) -> Option<String> {
+    time(at).map(|t| t.to_string())
+}
+
+/// `2h`, of a number of seconds.
+fn span(seconds: i64) -> String {
+    match seconds {
+        s if s < 120 => format!("{s}s"),
+        s if s < 2 * 3600 => format!("{}m", s / 60),
+        s if s < 48 * 3600 => format!("{}h", s / 3600),
+        s => format!("{}d", s / 86400),
+    }
+}
+
+/// `2h ago`; `-` when it never was.
+#[must_use]
+pub fn ago(at: Option<&WireTime>, now: Timestamp) -> String {
+    time(at).map_or_else(|| "-".to_owned(), |t| format!("{} ago", span(now.duration_since(t).as_secs().max(0))))
+}
+
+/// `in 2h`; `due` when that is past.
+#[must_use]
+pub fn until(at: Option<&WireTime>, now: Timestamp) -> String {
+    match time(at).map(|t| t.duration_since(now).as_secs()) {
+        None => "-".to_owned(),
+        Some(seconds) if seconds <= 0 => "due".to_owned(),
+        Some(seconds) => format!("in {}", span(seconds)),
+    }
+}
+
+/// First ten digits of an id; `-` when there is none.
+#[must_use]
+pub fn short(id: &str) -> &str {
+    if id.is_empty() { "-" } else { id.get(..10).unwrap_or(id) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_read_well() {
+        let now = Timestamp::from_second(1_000_000).unwrap_or_default();
+        let at = |seconds: i64| Some(WireTime { seconds, nanos: 0 });
+        assert_eq!(ago(at(999_990).as_ref(), now), "10s ago");
+        assert_eq!(ago(at(1_000_000 - 3 * 3600).as_ref(), now), "3h ago");
+        assert_eq!(ago(None, now), "-");
+        assert_eq!(until(at(1_000_300).as_ref(), now), "in 5m");
+        assert_eq!(until(at(999_999).as_ref(), now), "due");
+    }
+}

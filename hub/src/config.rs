@@ -1,0 +1,142 @@
+//! What a hub is started with: flags, or the environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+/// Sees every physical repository of a fleet once.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "fleet-hub", version)]
+pub struct Config {
+    /// Where spokes connect (gRPC, mTLS).
+    #[arg(long, env = "FLEET_HUB_LINK_ADDRESS", default_value = "0.0.0.0:8443")]
+    pub link_address: SocketAddr,
+
+    /// Where the CLI and the dashboard connect (gRPC, mTLS).
+    #[arg(long, env = "FLEET_HUB_VIEW_ADDRESS", default_value = "0.0.0.0:8444")]
+    pub view_address: SocketAddr,
+
+    /// Where /healthz, /readyz and /metrics are served (HTTP, no secrets).
+    #[arg(long, env = "FLEET_HUB_ADMIN_ADDRESS", default_value = "0.0.0.0:8080")]
+    pub admin_address: SocketAddr,
+
+    /// Certificate chain of the hub, PEM.
+    #[arg(long, env = "FLEET_HUB_TLS_CERT", default_value = "/etc/fleet-hub/tls/tls.crt")]
+    pub tls_cert: PathBuf,
+
+    /// Private key of the hub, PEM.
+    #[arg(long, env = "FLEET_HUB_TLS_KEY", default_value = "/etc/fleet-hub/tls/tls.key")]
+    pub tls_key: PathBuf,
+
+    /// Authority that signs the certificates of spokes and viewers, PEM.
+    #[arg(long, env = "FLEET_HUB_TLS_CA", default_value = "/etc/fleet-hub/tls/ca.crt")]
+    pub tls_ca: PathBuf,
+
+    /// SQLite file with the last known state of the fleet.
+    #[arg(long, env = "FLEET_HUB_STORE", default_value = "/var/lib/fleet-hub/fleet.db")]
+    pub store: PathBuf,
+
+    /// How often each spoke is asked to send a heartbeat, such as 10s or 500ms.
+    #[arg(long, env = "FLEET_HUB_HEARTBEAT_INTERVAL", default_value = "10s")]
+    pub heartbeat_interval: Span,
+
+    /// A spoke that has been silent this long is stale, and so is all that it reported.
+    #[arg(long, env = "FLEET_HUB_STALE_AFTER", default_value = "30s")]
+    pub stale_after: Span,
+
+    /// A spoke whose stream has ended may come back within this time before it is stale (a rolling update).
+    #[arg(long, env = "FLEET_HUB_DISCONNECT_GRACE", default_value = "15s")]
+    pub disconnect_grace: Span,
+
+    /// How often watchers hear from the hub when nothing changes.
+    #[arg(long, env = "FLEET_HUB_WATCH_HEARTBEAT", default_value = "10s")]
+    pub watch_heartbeat: Span,
+
+    /// How many resources one cluster may report. More than that ends its session.
+    #[arg(long, env = "FLEET_HUB_MAX_OBJECTS", default_value_t = 50_000)]
+    pub max_objects: usize,
+
+    /// How log lines look.
+    #[arg(long, env = "FLEET_HUB_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// Which log lines are written, as tracing's EnvFilter reads it.
+    #[arg(long, env = "FLEET_HUB_LOG", default_value = "info")]
+    pub log: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// A length of time on the command line: 500ms, 10s, 2m or 1h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl Span {
+    /// The span in milliseconds.
+    #[must_use]
+    pub fn millis(self) -> crate::Millis {
+        crate::Millis::try_from(self.0.as_millis()).unwrap_or(crate::Millis::MAX)
+    }
+}
+
+/// Why a text is not a span.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SpanError {
+    /// No unit, no number, or zero.
+    #[error("write a whole number above 0 and a unit, such as 500ms, 10s, 2m or 1h")]
+    Malformed,
+}
+
+impl FromStr for Span {
+    type Err = SpanError;
+
+    fn from_str(text: &str) -> Result<Self, SpanError> {
+        let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or(SpanError::Malformed)?;
+        let (number, unit) = text.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| SpanError::Malformed)?;
+        let millis = match unit {
+            "ms" => Some(number),
+            "s" => number.checked_mul(1_000),
+            "m" => number.checked_mul(60_000),
+            "h" => number.checked_mul(3_600_000),
+            _ => None,
+        };
+        match millis {
+            None | Some(0) => Err(SpanError::Malformed),
+            Some(millis) => Ok(Self(Duration::from_millis(millis))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_have_units() {
+        assert_eq!("500ms".parse(), Ok(Span(Duration::from_millis(500))));
+        assert_eq!("10s".parse(), Ok(Span(Duration::from_secs(10))));
+        assert_eq!("2m".parse(), Ok(Span(Duration::from_secs(120))));
+        assert_eq!("1h".parse(), Ok(Span(Duration::from_secs(3600))));
+        for wrong in ["", "10", "s", "0s", "-1s", "1d", "99999999999999999999s", "18446744073709551615h"] {
+            assert_eq!(wrong.parse::<Span>(), Err(SpanError::Malformed), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn defaults_show_a_killed_spoke_as_stale_within_45_seconds() {
+        let config = Config::parse_from(["fleet-hub"]);
+        assert!(config.stale_after.0 + config.heartbeat_interval.0 <= Duration::from_secs(45));
+        assert!(config.disconnect_grace.0 < config.stale_after.0);
+    }
+}

@@ -1,0 +1,181 @@
+//! Who a peer is: the URI SAN of its client certificate, and nothing that it says.
+//!
+//! `spiffe://<trust domain>/spoke/<cluster>` may report as that cluster; `spiffe://<trust domain>/viewer/<name>` may read
+//! the fleet. The trust domain is not looked at: the authority that the hub was given decides who is in.
+
+use std::sync::Arc;
+
+use tonic::transport::CertificateDer;
+use tonic::{Request, Status};
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// What a certificate entitles to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// Reports the state of one cluster.
+    Spoke {
+        /// Name of the cluster.
+        cluster: Arc<str>,
+    },
+    /// Reads the fleet.
+    Viewer {
+        /// Name of the person or program.
+        name: Arc<str>,
+    },
+}
+
+/// Why a certificate names nobody. The text is what the peer reads.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum IdentityError {
+    /// The peer sent no certificate.
+    #[error("no client certificate: the hub speaks to peers with a certificate of its own authority only")]
+    NoCertificate,
+    /// The certificate does not parse.
+    #[error("the client certificate cannot be read")]
+    Unreadable,
+    /// There is no SPIFFE URI, or several.
+    #[error(
+        "the client certificate must carry exactly one URI SAN that begins with spiffe://, it carries {0}; \
+         spokes need spiffe://<trust domain>/spoke/<cluster>, readers spiffe://<trust domain>/viewer/<name>"
+    )]
+    NotOneUri(usize),
+    /// The URI is of another shape.
+    #[error("the URI SAN {0:?} is neither spiffe://<trust domain>/spoke/<cluster> nor spiffe://<trust domain>/viewer/<name>")]
+    UnknownRole(String),
+    /// The name would not do as a part of a row's key.
+    #[error("the name {0:?} in the URI SAN must be 1 to 253 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit")]
+    BadName(String),
+}
+
+/// Longest name of a cluster: a DNS subdomain, as Kubernetes has it.
+const NAME_LIMIT: usize = 253;
+
+/// What the leaf of a certificate chain entitles to.
+///
+/// # Errors
+/// When the certificate does not name exactly one spoke or viewer.
+pub fn identify(leaf: &[u8]) -> Result<Identity, IdentityError> {
+    let (_, certificate) = X509Certificate::from_der(leaf).map_err(|_| IdentityError::Unreadable)?;
+    let names = certificate.subject_alternative_name().map_err(|_| IdentityError::Unreadable)?;
+    let uris: Vec<&str> = names
+        .iter()
+        .flat_map(|extension| extension.value.general_names.iter())
+        .filter_map(|name| match name {
+            GeneralName::URI(uri) if uri.starts_with("spiffe://") => Some(*uri),
+            _ => None,
+        })
+        .collect();
+    match uris.as_slice() {
+        [uri] => parse(uri),
+        others => Err(IdentityError::NotOneUri(others.len())),
+    }
+}
+
+fn parse(uri: &str) -> Result<Identity, IdentityError> {
+    let unknown = || IdentityError::UnknownRole(uri.to_owned());
+    let rest = uri.strip_prefix("spiffe://").ok_or_else(unknown)?;
+    let parts: Vec<&str> = rest.split('/').collect();
+    let [domain, role, name] = parts.as_slice() else { return Err(unknown()) };
+    if domain.is_empty() {
+        return Err(unknown());
+    }
+    let proper = |name: &str| if proper_name(name) { Ok(Arc::from(name)) } else { Err(IdentityError::BadName(name.to_owned())) };
+    match *role {
+        "spoke" => Ok(Identity::Spoke { cluster: proper(name)? }),
+        "viewer" => Ok(Identity::Viewer { name: proper(name)? }),
+        _ => Err(unknown()),
+    }
+}
+
+fn proper_name(name: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    name.len() <= NAME_LIMIT
+        && edge(name.chars().next())
+        && edge(name.chars().last())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
+}
+
+/// Who sends a request.
+///
+/// # Errors
+/// Unauthenticated without a certificate, PermissionDenied when it names nobody.
+pub fn of_request<T>(request: &Request<T>) -> Result<Identity, Status> {
+    let certificates: Option<Arc<Vec<CertificateDer<'static>>>> = request.peer_certs();
+    let leaf = certificates.as_ref().and_then(|chain| chain.first());
+    let Some(leaf) = leaf else { return Err(Status::unauthenticated(IdentityError::NoCertificate.to_string())) };
+    identify(leaf).map_err(|error| Status::permission_denied(error.to_string()))
+}
+
+/// The cluster whose spoke sends this request.
+///
+/// # Errors
+/// PermissionDenied for anyone else.
+pub fn spoke<T>(request: &Request<T>) -> Result<Arc<str>, Status> {
+    match of_request(request)? {
+        Identity::Spoke { cluster } => Ok(cluster),
+        Identity::Viewer { name } => Err(Status::permission_denied(format!(
+            "viewer {name} may read the fleet and not report to it: connect with a certificate for \
+             spiffe://<trust domain>/spoke/<cluster>"
+        ))),
+    }
+}
+
+/// The viewer that sends this request.
+///
+/// # Errors
+/// PermissionDenied for anyone else.
+pub fn viewer<T>(request: &Request<T>) -> Result<Arc<str>, Status> {
+    match of_request(request)? {
+        Identity::Viewer { name } => Ok(name),
+        Identity::Spoke { cluster } => Err(Status::permission_denied(format!(
+            "the spoke of cluster {cluster} may report and not read the fleet: connect with a certificate for \
+             spiffe://<trust domain>/viewer/<name>"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_roles() {
+        assert_eq!(parse("spiffe://fleet/spoke/prod-eu"), Ok(Identity::Spoke { cluster: "prod-eu".into() }));
+        assert_eq!(parse("spiffe://a.b/viewer/ann"), Ok(Identity::Viewer { name: "ann".into() }));
+    }
+
+    #[test]
+    fn anything_else_is_nobody() {
+        for uri in [
+            "spiffe://fleet/admin/x",
+            "spiffe://fleet/spoke",
+            "spiffe://fleet/spoke/a/b",
+            "spiffe:///spoke/a",
+            "spiffe://fleet/Spoke/a",
+            "https://fleet/spoke/a",
+        ] {
+            assert!(matches!(parse(uri), Err(IdentityError::UnknownRole(_))), "{uri}");
+        }
+        for name in ["", "A", "a_b", "-a", "a-", "a b", "ä", &"a".repeat(254)] {
+            assert_eq!(parse(&format!("spiffe://fleet/spoke/{name}")), Err(IdentityError::BadName(name.to_owned())));
+        }
+    }
+
+    #[test]
+    fn certificates_are_read() {
+        let with = |uris: &[&str]| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            for uri in uris {
+                params.subject_alt_names.push(rcgen::SanType::URI((*uri).try_into().unwrap()));
+            }
+            identify(params.self_signed(&key).unwrap().der())
+        };
+        assert_eq!(with(&["spiffe://fleet/spoke/a"]), Ok(Identity::Spoke { cluster: "a".into() }));
+        assert_eq!(with(&["https://x", "spiffe://fleet/viewer/a"]), Ok(Identity::Viewer { name: "a".into() }));
+        assert_eq!(with(&[]), Err(IdentityError::NotOneUri(0)));
+        assert_eq!(with(&["spiffe://f/spoke/a", "spiffe://f/viewer/b"]), Err(IdentityError::NotOneUri(2)));
+        assert_eq!(identify(b"junk"), Err(IdentityError::Unreadable));
+    }
+}

@@ -1,0 +1,119 @@
+//! One resource of one cluster as the hub holds it, with what is worked out once when it arrives.
+
+use std::sync::Arc;
+
+use proto::digest::{ObjectHash, object_hash};
+use proto::v1::object_state::Body;
+use proto::v1::{BackupState, ObjectState, RepositoryState};
+
+use crate::Millis;
+use crate::health::due;
+use crate::schedule::Deadline;
+
+/// One resource of one cluster.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The cluster that reported it.
+    pub cluster: Arc<str>,
+    /// `<cluster>/<namespace>/<name>`: unique per kind, and the key of a backup's row.
+    pub place: Arc<str>,
+    /// The resource.
+    pub object: ObjectState,
+    /// Hash of the resource for the cluster's digest.
+    pub hash: ObjectHash,
+    /// When the hub first saw the present schedule of a backup replace another one; 0 when it never changed.
+    pub baseline: Millis,
+    /// When the next success is due.
+    pub deadline: Option<Deadline>,
+    /// Key of the repository's row; that of `place` for others.
+    pub row: Arc<str>,
+}
+
+impl Held {
+    /// Takes a resource in. `previous` is what was held under the same uid.
+    ///
+    /// Reads the cron schedule, so call it outside of locks.
+    #[must_use]
+    pub fn new(cluster: &Arc<str>, object: ObjectState, previous: Option<&Self>, now: Millis) -> Self {
+        let baseline = match (backup_of(&object), previous.and_then(|held| held.backup())) {
+            (Some(new), Some(old)) if planned_alike(new, old) => previous.map_or(0, |held| held.baseline),
+            (Some(_), Some(_)) => now,
+            _ => 0,
+        };
+        Self::restored(cluster, object, baseline)
+    }
+
+    /// As it was when it was stored.
+    #[must_use]
+    pub fn restored(cluster: &Arc<str>, object: ObjectState, baseline: Millis) -> Self {
+        let place: Arc<str> = format!("{cluster}/{}/{}", object.namespace, object.name).into();
+        let row = match repository_of(&object) {
+            Some(repository) => repository_row(repository, &place),
+            None => place.clone(),
+        };
+        Self {
+            cluster: cluster.clone(),
+            hash: object_hash(&object),
+            deadline: backup_of(&object).and_then(|backup| due(&object, backup, baseline)),
+            place,
+            row,
+            baseline,
+            object,
+        }
+    }
+
+    /// The body, when this is a backup.
+    #[must_use]
+    pub fn backup(&self) -> Option<&BackupState> {
+        backup_of(&self.object)
+    }
+
+    /// The body, when this is a repository.
+    #[must_use]
+    pub fn repository(&self) -> Option<&RepositoryState> {
+        repository_of(&self.object)
+    }
+
+    /// Place of the repository that a backup writes to.
+    #[must_use]
+    pub fn writes_to(&self) -> Option<Arc<str>> {
+        let backup = self.backup()?;
+        let namespace = match backup.repository_namespace.as_str() {
+            "" => &self.object.namespace,
+            namespace => namespace,
+        };
+        Some(format!("{}/{namespace}/{}", self.cluster, backup.repository_name).into())
+    }
+
+    /// Whether this took the place of `other`, a resource of the same name: the younger one has it.
+    #[must_use]
+    pub fn supersedes(&self, other: &Self) -> bool {
+        let created = |held: &Self| held.object.created.as_ref().map(|time| (time.seconds, time.nanos));
+        created(self) >= created(other)
+    }
+}
+
+fn backup_of(object: &ObjectState) -> Option<&BackupState> {
+    match object.body.as_ref()? {
+        Body::Backup(backup) => Some(backup),
+        Body::Repository(_) => None,
+    }
+}
+
+fn repository_of(object: &ObjectState) -> Option<&RepositoryState> {
+    match object.body.as_ref()? {
+        Body::Repository(repository) => Some(repository),
+        Body::Backup(_) => None,
+    }
+}
+
+fn planned_alike(new: &BackupState, old: &BackupState) -> bool {
+    new.schedule == old.schedule && new.timezone == old.timezone && new.suspended == old.suspended
+}
+
+/// The restic id where it is known and looks like one, else the place.
+fn repository_row(repository: &RepositoryState, place: &str) -> Arc<str> {
+    let id = repository.restic_id.as_str();
+    let proper = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    if proper { id.into() } else { format!("unknown/{place}").into() }
+}

@@ -1,0 +1,143 @@
+//! The ways into the inventory: by name, by physical repository, by who writes where, and by when something is due.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::held::Held;
+use crate::Millis;
+
+/// Rows and what they are made of. Kept up to date with each change, never rebuilt.
+#[derive(Debug, Default)]
+pub struct Index {
+    backups: BTreeMap<Arc<str>, Arc<Held>>,
+    bindings: BTreeMap<Arc<str>, Arc<Held>>,
+    /// Row key of a physical repository -> places of the resources that bind it.
+    physical: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+    /// Place of a repository -> backups that write to it.
+    writers: HashMap<Arc<str>, u64>,
+    deadlines: BTreeSet<(Millis, Arc<str>)>,
+}
+
+impl Index {
+    /// All backups of these clusters, or of all, by place.
+    pub fn backups<'a>(&'a self, clusters: &'a [String]) -> Box<dyn Iterator<Item = &'a Arc<Held>> + 'a> {
+        if clusters.is_empty() {
+            return Box::new(self.backups.values());
+        }
+        Box::new(clusters.iter().flat_map(|cluster| {
+            // '0' comes right after '/'.
+            let (first, end) = (format!("{cluster}/"), format!("{cluster}0"));
+            self.backups
+                .range::<str, _>((Bound::Included(first.as_str()), Bound::Excluded(end.as_str())))
+                .map(|(_, held)| held)
+        }))
+    }
+
+    /// One backup by its place.
+    #[must_use]
+    pub fn backup(&self, place: &str) -> Option<&Arc<Held>> {
+        self.backups.get(place)
+    }
+
+    /// One repository resource by its place.
+    #[must_use]
+    pub fn binding(&self, place: &str) -> Option<&Arc<Held>> {
+        self.bindings.get(place)
+    }
+
+    /// Keys of all physical repositories.
+    pub fn repositories(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.physical.keys()
+    }
+
+    /// The resources that bind a physical repository, by place.
+    pub fn bindings(&self, row: &str) -> impl Iterator<Item = &Arc<Held>> {
+        self.physical.get(row).into_iter().flatten().filter_map(|place| self.bindings.get(place))
+    }
+
+    /// How many backups write to a repository resource.
+    #[must_use]
+    pub fn writers(&self, place: &str) -> u64 {
+        self.writers.get(place).copied().unwrap_or(0)
+    }
+
+    /// Number of physical repositories.
+    #[must_use]
+    pub fn repository_count(&self) -> usize {
+        self.physical.len()
+    }
+
+    /// Number of backups.
+    #[must_use]
+    pub fn backup_count(&self) -> usize {
+        self.backups.len()
+    }
+
+    /// Another resource of the same kind, cluster and name.
+    pub(super) fn rival(&self, held: &Held) -> Option<Arc<Held>> {
+        let named = if held.backup().is_some() {
+            self.backups.get(&held.place)
+        } else if held.repository().is_some() {
+            self.bindings.get(&held.place)
+        } else {
+            None
+        };
+        named.filter(|named| named.object.uid != held.object.uid).cloned()
+    }
+
+    /// Backups that may have turned late by now. Each is given once.
+    pub(super) fn overdue(&mut self, now: Millis) -> Vec<Arc<Held>> {
+        let mut overdue = Vec::new();
+        while self.deadlines.first().is_some_and(|(at, _)| *at <= now) {
+            let held = self.deadlines.pop_first().and_then(|(_, place)| self.backups.get(&place).cloned());
+            overdue.extend(held);
+        }
+        overdue
+    }
+
+    pub(super) fn add(&mut self, held: &Arc<Held>) {
+        if held.backup().is_some() {
+            self.backups.insert(held.place.clone(), held.clone());
+            for at in moments(held) {
+                self.deadlines.insert((at, held.place.clone()));
+            }
+            if let Some(repository) = held.writes_to() {
+                *self.writers.entry(repository).or_insert(0) += 1;
+            }
+        } else if held.repository().is_some() {
+            self.bindings.insert(held.place.clone(), held.clone());
+            self.physical.entry(held.row.clone()).or_default().insert(held.place.clone());
+        }
+    }
+
+    pub(super) fn remove(&mut self, held: &Held) {
+        if held.backup().is_some() {
+            self.backups.remove(&held.place);
+            for at in moments(held) {
+                self.deadlines.remove(&(at, held.place.clone()));
+            }
+            if let Some(repository) = held.writes_to()
+                && let Some(count) = self.writers.get_mut(&repository)
+            {
+                *count -= 1;
+                if *count == 0 {
+                    self.writers.remove(&repository);
+                }
+            }
+        } else if held.repository().is_some() {
+            self.bindings.remove(&held.place);
+            if let Some(places) = self.physical.get_mut(&held.row) {
+                places.remove(&held.place);
+                if places.is_empty() {
+                    self.physical.remove(&held.row);
+                }
+            }
+        }
+    }
+}
+
+/// When the state of a backup may change by itself.
+fn moments(held: &Held) -> impl Iterator<Item = Millis> {
+    held.deadline.into_iter().flat_map(|deadline| [deadline.late, deadline.late_though_running])
+}

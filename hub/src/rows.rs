@@ -1,0 +1,138 @@
+//! Rows as viewers read them, made of the inventory as of its revision.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proto::time::from_unix_millis;
+use proto::v1::{BackupRow, ClusterRow, Freshness, RepositoryBinding, RepositoryRow, Row, row::Body};
+
+use crate::Millis;
+use crate::health::{Evidence, Fresh, Health, is_ready, ready_condition};
+use crate::inventory::{Held, Inventory, Member};
+
+/// How a backup is.
+#[must_use]
+pub fn health(inventory: &Inventory, held: &Held) -> (Health, String) {
+    let Some(backup) = held.backup() else { return (Health::NotReady, String::new()) };
+    let fresh = inventory.fresh(&held.cluster);
+    let evidence = Evidence { object: &held.object, backup, deadline: held.deadline, fresh };
+    let health = evidence.health(inventory.now());
+    (health, evidence.reason(health))
+}
+
+/// A backup's row.
+#[must_use]
+pub fn backup(inventory: &Inventory, held: &Held) -> Row {
+    let (state, reason) = health(inventory, held);
+    let row = BackupRow {
+        cluster: held.cluster.to_string(),
+        namespace: held.object.namespace.clone(),
+        name: held.object.name.clone(),
+        state: state.as_str().to_owned(),
+        reason,
+        backup: held.backup().cloned(),
+        ready: is_ready(&held.object),
+        freshness: Some(freshness(inventory.fresh(&held.cluster))),
+        due: held.deadline.map(|deadline| from_unix_millis(deadline.due)),
+    };
+    Row { key: held.place.to_string(), body: Some(Body::Backup(row)) }
+}
+
+/// A cluster's row.
+#[must_use]
+pub fn cluster(inventory: &Inventory, member: &Member) -> Row {
+    let of_cluster = [member.name.to_string()];
+    let unwell = inventory.index().backups(&of_cluster).filter(|held| health(inventory, held).0.is_unwell()).count();
+    let row = ClusterRow {
+        name: member.name.to_string(),
+        state: if member.stale { "stale" } else { "connected" }.to_owned(),
+        freshness: Some(freshness(member.fresh())),
+        version: member.facts.version.clone(),
+        kubernetes_version: member.facts.kubernetes_version.clone(),
+        connected_since: member.live.map(|live| from_unix_millis(live.since)),
+        repositories: member.repositories,
+        backups: member.backups,
+        backups_unwell: unwell as u64,
+        cluster_uid: member.facts.cluster_uid.clone(),
+    };
+    Row { key: member.name.to_string(), body: Some(Body::Cluster(row)) }
+}
+
+/// A physical repository's row; `None` when nothing binds it any more.
+#[must_use]
+pub fn repository(inventory: &Inventory, key: &str) -> Option<Row> {
+    let held: Vec<&Arc<Held>> = inventory.index().bindings(key).collect();
+    if held.is_empty() {
+        return None;
+    }
+    let bindings: Vec<RepositoryBinding> = held.iter().map(|held| binding(inventory, held)).collect();
+    let fresh: Vec<&RepositoryBinding> = bindings.iter().filter(|b| !is_stale(b)).collect();
+    let ready = fresh.iter().filter(|b| b.ready).count();
+    let state = match (fresh.len(), ready) {
+        (0, _) => "stale",
+        (_, 0) => "unready",
+        (all, ready) if ready == all && all == bindings.len() => "ready",
+        _ => "degraded",
+    };
+    // The newest figures, whoever read them.
+    let newest = held.iter().filter_map(|held| Some((held, held.repository()?.statistics.clone()?)));
+    let newest = newest.max_by_key(|(_, statistics)| statistics.as_of.as_ref().map(|t| (t.seconds, t.nanos)));
+    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+    held.iter().for_each(|held| *names.entry(&held.object.name).or_default() += 1);
+    let name = names.iter().max_by_key(|(name, count)| (**count, std::cmp::Reverse(**name))).map(|(name, _)| (*name).to_owned());
+    let mut clusters: Vec<String> = bindings.iter().map(|b| b.cluster.clone()).collect();
+    clusters.sort();
+    clusters.dedup();
+    let last_heard = bindings.iter().filter_map(|b| b.freshness.as_ref()?.last_heard).max_by_key(|t| (t.seconds, t.nanos));
+    let row = RepositoryRow {
+        restic_id: held.first().and_then(|held| held.repository()).map(|r| r.restic_id.clone()).unwrap_or_default(),
+        name: name.unwrap_or_default(),
+        state: state.to_owned(),
+        clusters,
+        statistics_from: newest.as_ref().map(|(held, _)| held.cluster.to_string()).unwrap_or_default(),
+        statistics: newest.map(|(_, statistics)| statistics),
+        freshness: Some(Freshness { stale: fresh.is_empty(), last_heard }),
+        backups: held.iter().map(|held| inventory.index().writers(&held.place)).sum(),
+        bindings,
+    };
+    Some(Row { key: key.to_owned(), body: Some(Body::Repository(row)) })
+}
+
+fn binding(inventory: &Inventory, held: &Held) -> RepositoryBinding {
+    let condition = ready_condition(&held.object);
+    RepositoryBinding {
+        cluster: held.cluster.to_string(),
+        namespace: held.object.namespace.clone(),
+        name: held.object.name.clone(),
+        url: held.repository().map(|r| r.url.clone()).unwrap_or_default(),
+        ready: is_ready(&held.object),
+        reason: condition.map(|c| c.reason.clone()).unwrap_or_default(),
+        message: condition.map(|c| c.message.clone()).unwrap_or_default(),
+        freshness: Some(freshness(inventory.fresh(&held.cluster))),
+    }
+}
+
+fn is_stale(binding: &RepositoryBinding) -> bool {
+    binding.freshness.as_ref().is_none_or(|f| f.stale)
+}
+
+fn freshness(fresh: Fresh) -> Freshness {
+    Freshness { stale: fresh.stale, last_heard: fresh.last_heard.map(from_unix_millis) }
+}
+
+/// How bad a row's state is: smaller is worse.
+#[must_use]
+pub fn rank(row: &Row) -> usize {
+    match &row.body {
+        Some(Body::Cluster(row)) => usize::from(row.state != "stale"),
+        Some(Body::Repository(row)) => ["unready", "stale", "degraded", "ready"].iter().position(|s| *s == row.state).unwrap_or(0),
+        Some(Body::Backup(row)) => Health::ALL.iter().position(|h| h.as_str() == row.state).unwrap_or(0),
+        None => 0,
+    }
+}
+
+/// Milliseconds of a wire time, for sorting.
+#[must_use]
+pub fn time(time: Option<&prost_types::Timestamp>) -> Millis {
+    time.map_or(Millis::MIN, proto::time::to_unix_millis)
+}

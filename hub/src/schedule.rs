@@ -1,0 +1,144 @@
+//! When the next success of a backup is due: by its cron schedule, counted from the last success.
+//!
+//! A spoke's `next_run` cannot tell that a run was missed, since it moves on whether the run came or not.
+//! So the hub asks the schedule itself: the first run that was planned after the last success is the one that is due.
+
+use croner::Cron;
+use croner::parser::{CronParser, Seconds, Year};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+
+use crate::Millis;
+
+/// A run may be this late without being called late: Kubernetes needs time to start pods.
+const SLACK_LEAST: Millis = 10 * 60 * 1000;
+
+/// And this part of the interval: a weekly backup is not late after ten minutes.
+const SLACK_DIVISOR: Millis = 10;
+
+/// Until when a success must have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    /// The planned run that has to succeed.
+    pub due: Millis,
+    /// From here on the backup is late.
+    pub late: Millis,
+    /// From here on it is late even though a run is under way: by then the run after `due` should have come.
+    pub late_though_running: Millis,
+}
+
+impl Deadline {
+    /// Between runs at `due` and at `next`.
+    fn between(due: Millis, next: Millis) -> Self {
+        let interval = next.saturating_sub(due).max(0);
+        let slack = SLACK_LEAST.max(interval / SLACK_DIVISOR);
+        Self { due, late: due.saturating_add(slack), late_though_running: next.saturating_add(slack) }
+    }
+}
+
+/// The deadline that follows from a schedule when the last success was at `since`.
+///
+/// `None` when the schedule or the zone cannot be read, or when it never comes due.
+#[must_use]
+pub fn deadline(schedule: &str, timezone: &str, since: Millis) -> Option<Deadline> {
+    if let Some(every) = schedule.trim().strip_prefix("@every ") {
+        let due = since.checked_add(every_millis(every)?)?;
+        return Some(Deadline::between(due, due.checked_add(every_millis(every)?)?));
+    }
+    // Kubernetes takes the zone of its controller manager, which is UTC unless somebody went out of their way.
+    let zone = if timezone.is_empty() { TimeZone::UTC } else { TimeZone::get(timezone).ok()? };
+    let cron = parser().parse(schedule).ok()?;
+    let since = Timestamp::from_millisecond(since).ok()?.to_zoned(zone);
+    let due = after(&cron, &since)?;
+    // A schedule that comes due once and never again has no interval; a day is as good a guess as any.
+    let next = after(&cron, &due).map_or(millis(&due).saturating_add(86_400_000), |next| millis(&next));
+    Some(Deadline::between(millis(&due), next))
+}
+
+/// The deadline when only the spoke's own forecast is known.
+#[must_use]
+pub fn deadline_by_forecast(next_run: Millis) -> Deadline {
+    Deadline::between(next_run, next_run)
+}
+
+/// As Kubernetes reads schedules: five fields, either of day-of-month and day-of-week, `5/10` allowed.
+fn parser() -> CronParser {
+    CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).sloppy_ranges(true).build()
+}
+
+fn after(cron: &Cron, time: &Zoned) -> Option<Zoned> {
+    cron.find_next_occurrence(time, false).ok()
+}
+
+fn millis(time: &Zoned) -> Millis {
+    time.timestamp().as_millisecond()
+}
+
+/// A Go duration of hours, minutes and seconds, such as 1h30m; at least a second, as Kubernetes' cron rounds up.
+fn every_millis(text: &str) -> Option<Millis> {
+    let mut rest = text.trim();
+    let mut total: Millis = 0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let (number, tail) = rest.split_at(digits);
+        let (unit, tail) = [("h", 3_600_000), ("m", 60_000), ("s", 1_000)]
+            .iter()
+            .find_map(|(unit, millis)| tail.strip_prefix(unit).map(|tail| (*millis, tail)))?;
+        total = total.checked_add(number.parse::<Millis>().ok()?.checked_mul(unit)?)?;
+        rest = tail;
+    }
+    (total >= 1_000).then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Millis {
+        text.parse::<Timestamp>().unwrap().as_millisecond()
+    }
+
+    #[test]
+    fn the_first_run_after_the_last_success_is_due() {
+        let deadline = deadline("0 2 * * *", "", at("2026-11-20T02:31:00Z")).unwrap();
+        assert_eq!(deadline.due, at("2026-11-21T02:00:00Z"));
+        assert_eq!(deadline.late, at("2026-11-21T04:24:00Z"), "a tenth of a day");
+        assert_eq!(deadline.late_though_running, at("2026-11-22T04:24:00Z"));
+    }
+
+    #[test]
+    fn frequent_backups_have_ten_minutes() {
+        let deadline = deadline("*/5 * * * *", "", at("2026-11-20T02:01:00Z")).unwrap();
+        assert_eq!(deadline.due, at("2026-11-20T02:05:00Z"));
+        assert_eq!(deadline.late, at("2026-11-20T02:15:00Z"));
+    }
+
+    #[test]
+    fn zones_count() {
+        let deadline = deadline("0 2 * * *", "Europe/Berlin", at("2026-11-20T12:00:00Z")).unwrap();
+        assert_eq!(deadline.due, at("2026-11-21T01:00:00Z"));
+    }
+
+    #[test]
+    fn nicknames_and_intervals() {
+        assert_eq!(deadline("@daily", "", at("2026-11-20T12:00:00Z")).unwrap().due, at("2026-11-21T00:00:00Z"));
+        let every = deadline("@every 1h30m", "", at("2026-11-20T12:00:00Z")).unwrap();
+        assert_eq!((every.due, every.late), (at("2026-11-20T13:30:00Z"), at("2026-11-20T13:40:00Z")));
+    }
+
+    #[test]
+    fn what_cannot_be_read_has_no_deadline() {
+        for schedule in ["", "x", "61 * * * *", "* * * * * *", "@every", "@every 5", "@every 0s", "@every 1d"] {
+            assert_eq!(deadline(schedule, "", 0), None, "{schedule}");
+        }
+        assert_eq!(deadline("0 2 * * *", "Atlantis/Capital", 0), None);
+        assert_eq!(deadline("0 2 * * *", "", Millis::MAX), None);
+    }
+
+    #[test]
+    fn a_schedule_that_never_comes_ends_the_search_soon() {
+        let started = std::time::Instant::now();
+        assert_eq!(deadline("0 0 30 2 *", "", at("2026-11-20T12:00:00Z")), None);
+        assert!(started.elapsed() < std::time::Duration::from_millis(500), "{:?}", started.elapsed());
+    }
+}

@@ -1,0 +1,205 @@
+//! What survives a restart of the hub. Behind a trait, so that another database can take the place of SQLite.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, TryStreamExt as _};
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+
+use crate::Millis;
+use crate::inventory::Facts;
+
+/// Why something could not be kept or read.
+#[derive(Debug, thiserror::Error)]
+#[error("the store failed: {0}")]
+pub struct StoreError(#[from] sqlx::Error);
+
+/// A cluster as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredCluster {
+    pub name: String,
+    pub facts: Facts,
+    pub last_heard: Option<Millis>,
+}
+
+/// A resource as it is kept: the wire form of its state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredObject {
+    pub cluster: String,
+    pub uid: String,
+    pub baseline: Millis,
+    pub state: Vec<u8>,
+}
+
+/// What is written together.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    pub clusters: Vec<StoredCluster>,
+    pub objects: Vec<StoredObject>,
+    /// Cluster and uid.
+    pub gone: Vec<(String, String)>,
+}
+
+impl Batch {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.clusters.is_empty() && self.objects.is_empty() && self.gone.is_empty()
+    }
+}
+
+/// A durable store. `Ok` means on disk.
+pub trait HubStore: Send + Sync {
+    /// The epoch of this start: one more than ever before.
+    fn begin_epoch(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
+    /// Everything that is kept.
+    fn load(&self) -> BoxFuture<'_, Result<(Vec<StoredCluster>, Vec<StoredObject>), StoreError>>;
+    /// Keeps a batch, all of it or nothing.
+    fn save(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>>;
+}
+
+/// SQLite in a file, in WAL mode; a commit is on disk when it returns.
+pub struct Sqlite {
+    pool: SqlitePool,
+}
+
+impl Sqlite {
+    /// Opens or creates the file.
+    pub async fn open(path: &Path) -> anyhow::Result<Sqlite> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(10));
+        // One writer: SQLite has no more, and waiting in the pool is cheaper than in the file.
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
+        sqlx::migrate!("./migrations").run(&pool).await?;
+        Ok(Sqlite { pool })
+    }
+}
+
+impl HubStore for Sqlite {
+    fn begin_epoch(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        async move {
+            let row = sqlx::query("UPDATE hub SET epoch = epoch + 1 WHERE id = 1 RETURNING epoch").fetch_one(&self.pool).await?;
+            Ok(u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or_default())
+        }
+        .boxed()
+    }
+
+    fn load(&self) -> BoxFuture<'_, Result<(Vec<StoredCluster>, Vec<StoredObject>), StoreError>> {
+        async move {
+            let query = "SELECT name, cluster_uid, version, kubernetes_version, last_heard FROM cluster";
+            let mut clusters = Vec::new();
+            let mut rows = sqlx::query(query).fetch(&self.pool);
+            while let Some(row) = rows.try_next().await? {
+                let facts = Facts { cluster_uid: row.try_get(1)?, version: row.try_get(2)?, kubernetes_version: row.try_get(3)? };
+                clusters.push(StoredCluster { name: row.try_get(0)?, facts, last_heard: row.try_get(4)? });
+            }
+            drop(rows);
+            let mut objects = Vec::new();
+            let mut rows = sqlx::query("SELECT cluster, uid, baseline, state FROM object").fetch(&self.pool);
+            while let Some(row) = rows.try_next().await? {
+                objects.push(StoredObject {
+                    cluster: row.try_get(0)?,
+                    uid: row.try_get(1)?,
+                    baseline: row.try_get(2)?,
+                    state: row.try_get(3)?,
+                });
+            }
+            Ok((clusters, objects))
+        }
+        .boxed()
+    }
+
+    fn save(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            let mut transaction = self.pool.begin().await?;
+            for cluster in batch.clusters {
+                let query = "INSERT INTO cluster (name, cluster_uid, version, kubernetes_version, last_heard) VALUES (?, ?, ?, ?, ?) \
+                     ON CONFLICT (name) DO UPDATE SET cluster_uid = excluded.cluster_uid, version = excluded.version, \
+                     kubernetes_version = excluded.kubernetes_version, last_heard = excluded.last_heard";
+                let Facts { cluster_uid, version, kubernetes_version } = cluster.facts;
+                let query = sqlx::query(query).bind(cluster.name).bind(cluster_uid).bind(version).bind(kubernetes_version);
+                query.bind(cluster.last_heard).execute(&mut *transaction).await?;
+            }
+            for (cluster, uid) in batch.gone {
+                let query = sqlx::query("DELETE FROM object WHERE cluster = ? AND uid = ?").bind(cluster).bind(uid);
+                query.execute(&mut *transaction).await?;
+            }
+            for object in batch.objects {
+                let query = "INSERT INTO object (cluster, uid, baseline, state) VALUES (?, ?, ?, ?) \
+                     ON CONFLICT (cluster, uid) DO UPDATE SET baseline = excluded.baseline, state = excluded.state";
+                let query = sqlx::query(query).bind(object.cluster).bind(object.uid).bind(object.baseline).bind(object.state);
+                query.execute(&mut *transaction).await?;
+            }
+            transaction.commit().await?;
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Put(u8, Vec<u8>),
+        Gone(u8),
+        Reopen,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0u8..5, prop::collection::vec(any::<u8>(), 0..4)).prop_map(|(uid, state)| Step::Put(uid, state)),
+            (0u8..5).prop_map(Step::Gone),
+            Just(Step::Reopen),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn what_was_kept_is_there_after_a_restart(steps in prop::collection::vec(step(), 0..20)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let dir = tempfile::tempdir().unwrap();
+                let path = dir.path().join("fleet.db");
+                let mut store = Sqlite::open(&path).await.unwrap();
+                let mut model = BTreeMap::new();
+                let mut epoch = store.begin_epoch().await.unwrap();
+                for step in steps {
+                    match step {
+                        Step::Put(uid, state) => {
+                            model.insert(uid.to_string(), state.clone());
+                            let object = StoredObject { cluster: "a".into(), uid: uid.to_string(), baseline: 1, state };
+                            store.save(Batch { objects: vec![object], ..Batch::default() }).await.unwrap();
+                        }
+                        Step::Gone(uid) => {
+                            model.remove(&uid.to_string());
+                            store.save(Batch { gone: vec![("a".into(), uid.to_string())], ..Batch::default() }).await.unwrap();
+                        }
+                        Step::Reopen => {
+                            store = Sqlite::open(&path).await.unwrap();
+                            let next = store.begin_epoch().await.unwrap();
+                            assert!(next > epoch, "epochs rise for ever");
+                            epoch = next;
+                        }
+                    }
+                }
+                let (_, objects) = store.load().await.unwrap();
+                let held: BTreeMap<_, _> = objects.into_iter().map(|o| (o.uid, o.state)).collect();
+                assert_eq!(held, model);
+            });
+        }
+    }
+}
