@@ -13,7 +13,9 @@ use crds::conditions::{self, reasons, types};
 use crds::{ResticRepository, ResticRepositoryStatus};
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::warn;
 
+use crate::apply::ApplyError;
 use crate::config::Config;
 use crate::context::Context;
 use crate::kind::{Kind, Outcome, Turn};
@@ -36,6 +38,8 @@ pub struct RepositoryKind {
 #[derive(Default)]
 pub struct Memory {
     attempts: Attempts,
+    /// An answer whose status could not be written yet.
+    unwritten: Option<Report>,
     /// The look under way, and what it depends on.
     asking: Option<(Inputs, AbortOnDropHandle<()>)>,
 }
@@ -92,13 +96,17 @@ impl Kind for RepositoryKind {
         let inputs = Inputs { generation, secret: secret.map(|s| s.meta.version.to_string()) };
 
         let mut new = old.clone();
-        if let Some(report) = turn.report.take().filter(|report| report.inputs == inputs) {
+        if turn.report.is_some() {
             turn.memory.asking = None;
+        }
+        let report = turn.report.take().or_else(|| turn.memory.unwritten.take());
+        let report = report.filter(|report| report.inputs == inputs);
+        if let Some(report) = &report {
             new = status::after(&old, &report.answer, &inputs, turn.now);
             if matches!(report.answer, Answer::Open { .. }) {
                 new.credentials_key.clone_from(&report.password_key);
             }
-            turn.memory.attempts = self.attempts_after(&turn.memory.attempts, &report, turn.now);
+            turn.memory.attempts = self.attempts_after(&turn.memory.attempts, report, turn.now);
         }
         let next = match plan::step(&new, &inputs, &turn.memory.attempts, valid.interval, turn.now) {
             Step::Wait(next) => next,
@@ -112,7 +120,11 @@ impl Kind for RepositoryKind {
                 None
             }
         };
-        self.finish(turn.key, &repository, &old, &new, next).await
+        let outcome = self.finish(turn.key, &repository, &old, &new, next).await;
+        if outcome.failed {
+            turn.memory.unwritten = report;
+        }
+        outcome
     }
 
     fn gone(&self, _: &Key, uid: &str) {
@@ -155,7 +167,10 @@ impl RepositoryKind {
     ) -> Outcome {
         let uid = repository.uid();
         let world = &self.context.world;
-        if self.context.write_status(&world.repositories, key, uid, old, new).await.is_err() {
+        if let Err(error) = self.context.write_status(&world.repositories, key, uid, old, new).await {
+            if !matches!(error, ApplyError::NotLeader | ApplyError::Gone(_) | ApplyError::Conflict(_)) {
+                warn!(%error, "could not write the status");
+            }
             return Outcome { next, failed: true };
         }
         self.tell(key, uid, old, new);

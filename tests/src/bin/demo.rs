@@ -1,0 +1,134 @@
+//! `make demo`: two clusters with an application each back up into one repository, and the fleet shows it once.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a demonstration talks to a person")]
+
+use std::fs;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use tests::bed::RESTIC_PASSWORD;
+use tests::{Bed, Cluster, fleet, progress};
+
+const NAMESPACE: &str = "shop";
+
+fn main() -> ExitCode {
+    let start = Instant::now();
+    match run() {
+        Ok(()) => {
+            println!("\nDone in {:.0?}. Look around:\n", start.elapsed());
+            println!("  source .testbed/env");
+            println!("  fleet status                       # is everything backed up?");
+            println!("  fleet repos -o wide                # one repository, two clusters, two URLs");
+            println!("  restic snapshots                   # the same repository by restic itself");
+            println!("  kubectl --kubeconfig $KUBECONFIG_A get rr,rb -A");
+            println!("  target/*/debug/testbed partition b # and watch `fleet clusters`; heal b mends it");
+            println!("\n`make demo-down` removes everything.");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("demo: {error:#}");
+            eprintln!("The clusters are left running for a look: source .testbed/env. `make demo-down` removes them.");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let bed = Bed::attach("demo")?;
+    fleet::install(&bed, &[])?;
+    let urls = bed.servers().s3_urls();
+    for (cluster, url) in bed.clusters().iter().zip(&urls) {
+        progress(&format!("cluster {}: an application, a repository at {url}/shared, a backup", cluster.name));
+        application(cluster)?;
+        resources(&bed, cluster, &format!("s3:{url}/shared"))?;
+    }
+    for cluster in bed.clusters() {
+        fleet::wait(&cluster, NAMESPACE, "resticrepository/shared", "condition=Ready", Duration::from_secs(120))?;
+        fleet::wait(&cluster, NAMESPACE, "resticbackup/orders", "condition=Ready", Duration::from_secs(60))?;
+    }
+    for round in ["first", "second"] {
+        progress(&format!("{round} backup in both clusters"));
+        for cluster in bed.clusters() {
+            let run = format!("backup.resticbackup.io/run={round}-{}", jiff::Timestamp::now().as_millisecond());
+            cluster.kubectl(&["annotate", "-n", NAMESPACE, "resticbackup/orders", &run, "--overwrite"])?;
+        }
+        for cluster in bed.clusters() {
+            let count = if round == "first" { "1" } else { "2" };
+            let done = format!("jsonpath={{.status.statistics.successfulBackups}}={count}");
+            fleet::wait(&cluster, NAMESPACE, "resticbackup/orders", &done, Duration::from_secs(180))?;
+        }
+    }
+    check(&bed)
+}
+
+/// Files that an application would write, on a claim of its own.
+fn application(cluster: &Cluster) -> anyhow::Result<()> {
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n---\n\
+         apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: orders-data, namespace: {NAMESPACE}}}\n\
+         spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Gi}}}}}}\n"
+    ))?;
+    fleet::open_volume(cluster, NAMESPACE, "orders-data")?;
+    cluster.apply(&format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: orders, namespace: {NAMESPACE}}}\nspec:\n  selector: {{matchLabels: {{app: orders}}}}\n  \
+         template:\n    metadata: {{labels: {{app: orders}}}}\n    spec:\n      terminationGracePeriodSeconds: 1\n      securityContext: {{runAsUser: 65532, runAsNonRoot: true}}\n      containers:\n      - name: app\n        \
+         image: {image}\n        imagePullPolicy: IfNotPresent\n        command: [sh, -c, 'mkdir -p /data/orders; i=0; while [ $i -lt 200 ]; do head -c 20000 /dev/urandom >/data/orders/$i; i=$((i+1)); done; echo {name} >/data/written; exec sleep 1000000']\n        \
+         volumeMounts: [{{name: data, mountPath: /data}}]\n      volumes: [{{name: data, persistentVolumeClaim: {{claimName: orders-data}}}}]\n",
+        image = tests::images::restic_image(),
+        name = cluster.name,
+    ))?;
+    let file = format!("{}/written", fleet::volume_path(cluster, NAMESPACE, "orders-data")?);
+    let end = Instant::now() + Duration::from_secs(90);
+    while !fs::exists(&file)? {
+        ensure!(Instant::now() < end, "the application of cluster {} has not written its files", cluster.name);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
+}
+
+fn resources(bed: &Bed, cluster: &Cluster, url: &str) -> anyhow::Result<()> {
+    let servers = bed.servers();
+    let (key, secret) = servers.s3_credentials();
+    let manifests = format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: shared, namespace: {NAMESPACE}}}\n\
+         stringData: {{RESTIC_PASSWORD: {RESTIC_PASSWORD}, AWS_ACCESS_KEY_ID: {key}, AWS_SECRET_ACCESS_KEY: {secret}}}\n---\n\
+         apiVersion: backup.resticbackup.io/v1alpha1\nkind: ResticRepository\nmetadata: {{name: shared, namespace: {NAMESPACE}}}\n\
+         spec: {{repositoryURL: \"{url}\", credentialsSecretRef: {{name: shared}}, refreshInterval: 1m}}\n---\n\
+         apiVersion: backup.resticbackup.io/v1alpha1\nkind: ResticBackup\nmetadata: {{name: orders, namespace: {NAMESPACE}}}\n\
+         spec: {{repositoryRef: {{name: shared}}, schedule: \"30 2 * * *\", timezone: Europe/Berlin, source: {{pvc: {{claimName: orders-data}}}}}}\n"
+    );
+    cluster.apply(&manifests).map(drop)
+}
+
+/// What the demonstration claims.
+fn check(bed: &Bed) -> anyhow::Result<()> {
+    progress("checking what the fleet shows against restic itself");
+    for cluster in bed.clusters() {
+        let added = cluster.kubectl(&["get", "-n", NAMESPACE, "resticbackup/orders", "-o", "jsonpath={.status.lastBackup.bytesAdded}"])?;
+        let added: u64 = added.trim().parse().with_context(|| format!("bytesAdded is {added:?}"))?;
+        ensure!(added < 100_000, "the second backup of cluster {} added {added} bytes: it was not incremental", cluster.name);
+    }
+    let snapshots: Vec<serde_json::Value> = serde_json::from_str(&fleet::shell_ok(bed, "restic", &["snapshots", "--json", "--no-lock"])?)?;
+    ensure!(snapshots.len() == 4, "restic shows {} snapshots instead of 4", snapshots.len());
+    let raw = ["stats", "--mode", "raw-data", "--json", "--no-lock"];
+    let raw: serde_json::Value = serde_json::from_str(&fleet::shell_ok(bed, "restic", &raw)?)?;
+    // Statistics are read each minute here.
+    let end = Instant::now() + Duration::from_secs(120);
+    loop {
+        let repos: serde_json::Value = serde_json::from_str(&fleet::shell_ok(bed, "fleet", &["repos", "-o", "json"])?)?;
+        let items = repos["items"].as_array().cloned().unwrap_or_default();
+        let one = items.len() == 1 && items.iter().all(|r| r["clusters"] == serde_json::json!(["a", "b"]));
+        let size = items.first().map(|r| r["statistics"]["storedBytes"].clone()).unwrap_or_default();
+        if one && size == raw["total_size"] {
+            break;
+        }
+        if Instant::now() > end {
+            bail!("the fleet shows {items:#?} instead of one repository of two clusters with {} bytes", raw["total_size"]);
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    println!("\n$ fleet repos -o wide\n{}", fleet::shell_ok(bed, "fleet", &["repos", "-o", "wide"])?);
+    println!("$ fleet backups\n{}", fleet::shell_ok(bed, "fleet", &["backups"])?);
+    println!("$ fleet status\n{}", fleet::shell_ok(bed, "fleet", &["status"])?);
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! The product in a bed's clusters: CRDs, hub and spokes from the manifests in deploy/, as anybody would install them.
+
+use std::fs;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use crate::bed::{Bed, HUB_LINK_PORT};
+use crate::cluster::Cluster;
+use crate::process::run;
+use crate::progress;
+
+/// Namespace of hub and spokes.
+pub const SYSTEM: &str = "restic-fleet-system";
+
+/// Hub in the first cluster, a spoke in each. `settings` are more variables of the spokes.
+pub fn install(bed: &Bed, settings: &[(&str, &str)]) -> anyhow::Result<()> {
+    let clusters = bed.clusters();
+    let first = clusters.first().context("a bed without clusters")?;
+    for cluster in &clusters {
+        install_crds(cluster)?;
+    }
+    progress("installing the hub");
+    let deploy = bed.workspace.root.join("deploy");
+    first.kubectl(&["apply", "-f", &deploy.join("hub/10-namespace.yaml").to_string_lossy()])?;
+    tls_secret(bed, first, "fleet-hub-tls", "hub")?;
+    prepare_hub_volume(first)?;
+    first.kubectl(&["apply", "-f", &deploy.join("hub").to_string_lossy()])?;
+    for cluster in &clusters {
+        progress(&format!("installing the spoke of cluster {}", cluster.name));
+        install_spoke(bed, cluster, &cluster.name, settings)?;
+    }
+    rollout(first, "fleet-hub")?;
+    clusters.iter().try_for_each(|cluster| rollout(cluster, "fleet-spoke"))
+}
+
+/// The kinds.
+pub fn install_crds(cluster: &Cluster) -> anyhow::Result<()> {
+    let crds = cluster.workspace.root.join("deploy/crds");
+    cluster.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &crds.to_string_lossy()])?;
+    cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).map(drop)
+}
+
+/// The host-path provisioner makes volumes that only root may write, and does not know fsGroup.
+fn prepare_hub_volume(cluster: &Cluster) -> anyhow::Result<()> {
+    let claim = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: fleet-hub, namespace: restic-fleet-system}\n\
+                 spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n";
+    cluster.apply(claim)?;
+    open_volume(cluster, SYSTEM, "fleet-hub")
+}
+
+/// Waits for a claim's volume and lets everybody write to it.
+pub fn open_volume(cluster: &Cluster, namespace: &str, claim: &str) -> anyhow::Result<()> {
+    cluster.kubectl(&["wait", "-n", namespace, &format!("pvc/{claim}"), "--for=jsonpath={.status.phase}=Bound", "--timeout=30s"])?;
+    let path = volume_path(cluster, namespace, claim)?;
+    run("mkdir", &["-p", &path])?;
+    run("chmod", &["0777", &path]).map(drop)
+}
+
+/// Folder of a claim on this machine.
+pub fn volume_path(cluster: &Cluster, namespace: &str, claim: &str) -> anyhow::Result<String> {
+    let volume = cluster.kubectl(&["get", "pvc", "-n", namespace, claim, "-o", "jsonpath={.spec.volumeName}"])?;
+    cluster.kubectl(&["get", "pv", volume.trim(), "-o", "jsonpath={.spec.hostPath.path}"])
+}
+
+/// A spoke that calls itself `name`.
+pub fn install_spoke(bed: &Bed, cluster: &Cluster, name: &str, settings: &[(&str, &str)]) -> anyhow::Result<()> {
+    let deploy = bed.workspace.root.join("deploy/spoke");
+    cluster.kubectl(&["apply", "-f", &deploy.join("10-namespace.yaml").to_string_lossy()])?;
+    tls_secret(bed, cluster, "fleet-spoke-tls", &format!("spoke-{}", cluster.name))?;
+    cluster.apply(&config_map("fleet-spoke-settings", settings))?;
+    cluster.kubectl(&["apply", "-f", &deploy.to_string_lossy()])?;
+    let hub = bed.hub_address(HUB_LINK_PORT);
+    cluster.apply(&config_map("fleet-spoke", &[("cluster", name), ("hub", &hub)]))?;
+    // The pods may have started with the name in the manifest.
+    cluster.kubectl(&["rollout", "restart", "-n", SYSTEM, "deployment/fleet-spoke"]).map(drop)
+}
+
+fn config_map(name: &str, data: &[(&str, &str)]) -> String {
+    let data: serde_json::Map<String, serde_json::Value> = data.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
+    let metadata = serde_json::json!({ "name": name, "namespace": SYSTEM });
+    serde_json::json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data }).to_string()
+}
+
+fn tls_secret(bed: &Bed, cluster: &Cluster, name: &str, file: &str) -> anyhow::Result<()> {
+    let read = |file: &str| fs::read_to_string(bed.pki().join(file)).with_context(|| format!("no {file}"));
+    let data = serde_json::json!({ "ca.crt": read("ca.crt")?, "tls.crt": read(&format!("{file}.crt"))?, "tls.key": read(&format!("{file}.key"))? });
+    let metadata = serde_json::json!({ "name": name, "namespace": SYSTEM });
+    cluster.apply(&serde_json::json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data }).to_string()).map(drop)
+}
+
+/// Waits for a Deployment.
+pub fn rollout(cluster: &Cluster, deployment: &str) -> anyhow::Result<()> {
+    cluster.kubectl(&["rollout", "status", "-n", SYSTEM, &format!("deployment/{deployment}"), "--timeout=90s"]).map(drop)
+}
+
+/// Waits for a condition of a resource.
+pub fn wait(cluster: &Cluster, namespace: &str, object: &str, condition: &str, limit: Duration) -> anyhow::Result<()> {
+    let (condition, limit) = (format!("--for={condition}"), format!("--timeout={}s", limit.as_secs()));
+    let waited = cluster.kubectl(&["wait", "-n", namespace, object, &condition, &limit]);
+    if let Err(error) = waited {
+        let state = cluster.kubectl(&["get", "-n", namespace, object, "-o", "jsonpath={.status}"]).unwrap_or_default();
+        bail!("{error:#}; {object} is: {state}");
+    }
+    Ok(())
+}
+
+/// Runs a program with the bed's variables, as a person with `source .testbed/env` would.
+pub fn shell(bed: &Bed, program: &str, arguments: &[&str], more: &[(&str, &str)]) -> anyhow::Result<Output> {
+    let mut command = Command::new("bash");
+    let exports: String = bed.environment().iter().map(|(k, v)| format!("export {k}=\"{v}\"; ")).collect();
+    command.args(["-c", &format!("{exports} exec \"$0\" \"$@\""), program]).args(arguments);
+    // restic's cache would outlive the bed.
+    command.env("RESTIC_CACHE_DIR", bed.dir().join("restic-cache"));
+    command.envs(more.iter().copied());
+    command.output().with_context(|| format!("cannot run {program}"))
+}
+
+/// The same; an error carries what it printed, success its output.
+pub fn shell_ok(bed: &Bed, program: &str, arguments: &[&str]) -> anyhow::Result<String> {
+    let output = shell(bed, program, arguments, &[])?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if !output.status.success() {
+        bail!("{program} {} ended with {}: {}{}", arguments.join(" "), output.status, text(&output.stdout), text(&output.stderr));
+    }
+    Ok(text(&output.stdout))
+}
