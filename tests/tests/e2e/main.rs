@@ -1,0 +1,8 @@
+//! The product on real clusters, with real restic and real storage. Needs the bed that `tests/run.sh` brings up.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+mod admission;
+mod backups;
+mod conditions;
+mod faults;
+mod support;

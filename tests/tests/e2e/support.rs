@@ -1,0 +1,187 @@
+//! What the tests share: the bed with the product in it, namespaces of their own, and waiting for states.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tests::{Bed, Cluster, fleet};
+
+/// What a person would wait for, with room for a busy machine.
+pub const SOON: Duration = Duration::from_secs(90);
+
+/// The bed, with hub and spokes installed once.
+pub fn bed() -> &'static Bed {
+    static BED: OnceLock<Bed> = OnceLock::new();
+    BED.get_or_init(|| {
+        let bed = Bed::attach("test").unwrap();
+        // Quick retries, so that mending a cause shows quickly; the defaults are for production.
+        let settings = [("FLEET_RETRY_INTERVAL", "1s"), ("FLEET_PROBE_DEADLINE", "10s"), ("FLEET_REFRESH_INTERVAL", "20s")];
+        if let Err(error) = fleet::install(&bed, &settings) {
+            keep_logs(&bed);
+            panic!("{error:#}");
+        }
+        bed
+    })
+}
+
+fn keep_logs(bed: &Bed) {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/e2e-logs");
+    bed.collect_logs(&dir).ok();
+    eprintln!("logs of the clusters are in {}", dir.display());
+}
+
+/// A namespace with a claim `data` that holds some files, and credentials for both storage servers.
+pub struct Place {
+    pub cluster: Cluster,
+    pub namespace: String,
+}
+
+impl Place {
+    pub fn new(cluster: &str, namespace: &str) -> Place {
+        let cluster = bed().cluster(cluster).unwrap();
+        let place = Place { cluster, namespace: namespace.to_owned() };
+        place.apply(&[json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } })]);
+        place.apply(&[
+            json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": "data" },
+                    "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } }),
+            place.secret("storage", "right horse"),
+        ]);
+        fleet::open_volume(&place.cluster, namespace, "data").unwrap();
+        place.write("small/a.txt", b"hello");
+        place.write("small/b \"quoted\" ü.txt", b"names are hard");
+        place.write("big.bin", &noise(2 << 20));
+        place
+    }
+
+    /// Writes a file into the claim.
+    pub fn write(&self, path: &str, content: &[u8]) {
+        let path = self.data().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    /// The claim's folder on this machine.
+    pub fn data(&self) -> PathBuf {
+        fleet::volume_path(&self.cluster, &self.namespace, "data").unwrap().into()
+    }
+
+    pub fn secret(&self, name: &str, password: &str) -> Value {
+        let servers = bed().servers();
+        let ((key, secret), (user, rest)) = (servers.s3_credentials(), servers.rest_credentials());
+        let ca = std::fs::read_to_string(servers.rest_ca()).unwrap();
+        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": {
+            "RESTIC_PASSWORD": password, "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret,
+            "RESTIC_REST_USERNAME": user, "RESTIC_REST_PASSWORD": rest, "RESTIC_CACERT": ca } })
+    }
+
+    pub fn repository(&self, name: &str, url: &str) -> Value {
+        json!({ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository", "metadata": { "name": name },
+                "spec": { "repositoryURL": url, "credentialsSecretRef": { "name": "storage" } } })
+    }
+
+    pub fn backup(&self, name: &str, repository: Value, more: Value) -> Value {
+        let mut spec = json!({ "repositoryRef": repository, "schedule": "@yearly", "source": { "pvc": { "claimName": "data" } } });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup", "metadata": { "name": name }, "spec": spec })
+    }
+
+    /// Applies objects in this namespace.
+    pub fn apply(&self, objects: &[Value]) {
+        self.try_apply(objects).unwrap();
+    }
+
+    pub fn try_apply(&self, objects: &[Value]) -> anyhow::Result<String> {
+        let place = |object: &Value| {
+            let mut object = object.clone();
+            if object["kind"] != "Namespace" && object["metadata"]["namespace"].is_null() {
+                object["metadata"]["namespace"] = json!(self.namespace);
+            }
+            object.to_string()
+        };
+        let text: Vec<String> = objects.iter().map(place).collect();
+        self.cluster.apply(&text.join("\n---\n"))
+    }
+
+    pub fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut all = vec!["-n", &self.namespace];
+        all.extend_from_slice(arguments);
+        self.cluster.kubectl(&all)
+    }
+
+    /// An object as it is now; null when there is none.
+    pub fn get(&self, object: &str) -> Value {
+        let text = self.kubectl(&["get", object, "-o", "json"]).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// Waits until an object is as described.
+    pub fn until(&self, object: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + SOON;
+        loop {
+            let now = self.get(object);
+            if holds(&now) {
+                return now;
+            }
+            if Instant::now() > end {
+                keep_logs(bed());
+                panic!("{}/{object} in cluster {}: {what} did not come; status is {:#}", self.namespace, self.cluster.name, now["status"]);
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+
+    /// Waits for a reason of condition Ready, and returns its message.
+    pub fn until_reason(&self, object: &str, reason: &str) -> String {
+        let object = self.until(object, reason, |o| condition(o, "Ready")["reason"] == reason);
+        condition(&object, "Ready")["message"].as_str().unwrap().to_owned()
+    }
+
+    pub fn until_ready(&self, object: &str) -> Value {
+        self.until(object, "Ready", |o| condition(o, "Ready")["status"] == "True")
+    }
+
+    /// Asks for one backup, and waits for its result.
+    pub fn run(&self, backup: &str, request: &str) -> Value {
+        let object = format!("resticbackup/{backup}");
+        let before = self.get(&object)["status"]["statistics"]["totalBackups"].as_i64().unwrap_or_default();
+        self.kubectl(&["annotate", &object, &format!("backup.resticbackup.io/run={request}"), "--overwrite"]).unwrap();
+        let done = |o: &Value| o["status"]["statistics"]["totalBackups"].as_i64().unwrap_or_default() > before;
+        self.until(&object, "a finished run", done)["status"]["lastBackup"].clone()
+    }
+}
+
+/// A condition of an object; null when there is none.
+pub fn condition(object: &Value, type_: &str) -> Value {
+    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.into_iter().find(|c| c["type"] == type_).unwrap_or_default()
+}
+
+/// A repository on the S3 server, by its first or second address.
+pub fn s3(address: usize, name: &str) -> String {
+    format!("s3:{}/{name}", bed().servers().s3_urls()[address])
+}
+
+/// A repository on the REST server.
+pub fn rest(name: &str) -> String {
+    format!("rest:{}/{name}/", bed().servers().rest_url())
+}
+
+/// Bytes that do not compress, the same each time.
+pub fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+/// The CLI's JSON.
+pub fn fleet_json(arguments: &[&str]) -> Value {
+    let mut all = arguments.to_vec();
+    all.extend(["-o", "json"]);
+    serde_json::from_str(&fleet::shell_ok(bed(), "fleet", &all).unwrap()).unwrap()
+}
