@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::Config;
+use crate::creation::{Creations, Ticket};
 use crate::inventory::{Held, Inventory, Limits, Unsaved};
 use crate::metrics::Metrics;
 use crate::store::{Batch, HubStore, StoreError, StoredCluster, StoredObject};
@@ -33,6 +34,9 @@ pub struct Hub {
     /// Rises with each start.
     pub epoch: u64,
     sessions: AtomicU64,
+    creations: Mutex<Creations>,
+    /// Who may create a repository now; each session looks for its own tickets.
+    creating: watch::Sender<Option<Ticket>>,
     pub heartbeat: Duration,
     pub watch_heartbeat: Duration,
 }
@@ -76,6 +80,8 @@ impl Hub {
             metrics: Metrics::new()?,
             epoch,
             sessions: AtomicU64::new(epoch << 32),
+            creations: Mutex::default(),
+            creating: watch::channel(None).0,
             heartbeat: config.heartbeat_interval.0,
             watch_heartbeat: config.watch_heartbeat.0,
         }))
@@ -107,6 +113,21 @@ impl Hub {
         self.revision.subscribe()
     }
 
+    /// Changes who may create a repository, and tells of it.
+    pub fn creations(&self, f: impl FnOnce(&mut Creations)) {
+        let connected = |cluster: &str| self.read(|inventory| inventory.member(cluster).is_some_and(|m| m.live.is_some()));
+        let mut creations = self.creations.lock().unwrap_or_else(PoisonError::into_inner);
+        f(&mut creations);
+        let holder = creations.advance(now(), connected);
+        drop(creations);
+        self.creating.send_if_modified(|known| std::mem::replace(known, holder.clone()) != holder);
+    }
+
+    /// News of who may create a repository.
+    pub fn creating(&self) -> watch::Receiver<Option<Ticket>> {
+        self.creating.subscribe()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inventory> {
         self.inventory.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -119,7 +140,10 @@ impl Hub {
         let mut writes = 0u32;
         loop {
             tokio::select! {
-                _ = tick.tick() => self.change(|inventory| inventory.advance(now())),
+                _ = tick.tick() => {
+                    self.change(|inventory| inventory.advance(now()));
+                    self.creations(|_| {});
+                }
                 _ = write.tick() => {
                     writes = writes.wrapping_add(1);
                     if writes.is_multiple_of(KEEP_TIMES) {

@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod config;
+pub mod creation;
 pub mod health;
 pub mod hub;
 pub mod identity;

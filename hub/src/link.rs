@@ -7,14 +7,15 @@ use std::time::Duration;
 use futures::Stream;
 use proto::v1::fleet_link_server::FleetLink;
 use proto::v1::spoke_message::Body;
-use proto::v1::{Ack, HubMessage, ResyncRequest, SpokeMessage, Welcome, hub_message};
-use tokio::sync::mpsc;
+use proto::v1::{Ack, CreationDone, CreationGrant, CreationRequest, HubMessage, ResyncRequest, SpokeMessage, Welcome, hub_message};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
+use crate::creation::Ticket;
 use crate::hub::Hub;
 use crate::inventory::{Change, Facts, Held, Refused};
 use crate::metrics::Open;
@@ -99,10 +100,30 @@ async fn converse(
     let mut session = Session::default();
     // A silent peer is found by HTTP/2 pings long before this.
     let silence = hub.heartbeat.saturating_mul(6).max(Duration::from_secs(5));
+    let mut creating = hub.creating();
     loop {
-        let message = timeout(silence, incoming.next()).await.map_err(|_| Status::deadline_exceeded("no heartbeat came"))?;
+        let message = tokio::select! {
+            message = timeout(silence, incoming.next()) => message.map_err(|_| Status::deadline_exceeded("no heartbeat came"))?,
+            _ = creating.changed() => {
+                grant(hub, cluster, &mut creating, outgoing)?;
+                continue;
+            }
+        };
         let Some(message) = message else { return Ok(()) };
         let SpokeMessage { seq, body } = message?;
+        match body {
+            Some(Body::CreationRequest(CreationRequest { id })) => {
+                hub.creations(|creations| creations.ask(Ticket { cluster: cluster.clone(), id }));
+                // A holder that asks again has lost the answer.
+                grant(hub, cluster, &mut creating, outgoing)?;
+                continue;
+            }
+            Some(Body::CreationDone(CreationDone { id })) => {
+                hub.creations(|creations| creations.done(&Ticket { cluster: cluster.clone(), id }));
+                continue;
+            }
+            _ => {}
+        }
         hub.metrics.messages.with_label_values(&["in", kind(body.as_ref())]).inc();
         let held = hub.read(|inventory| inventory.holdings(cluster));
         let effect = session.take(body, held, now()).map_err(|broken| Status::invalid_argument(broken.to_string()))?;
@@ -113,6 +134,15 @@ async fn converse(
             send(hub, outgoing, hub_message::Body::Resync(ask), "resync")?;
         }
         send(hub, outgoing, hub_message::Body::Ack(Ack { seq }), "ack")?;
+    }
+}
+
+/// Tells a spoke that one of its creations may begin.
+fn grant(hub: &Hub, cluster: &Arc<str>, creating: &mut watch::Receiver<Option<Ticket>>, outgoing: &Outgoing) -> Result<(), Status> {
+    let holder = creating.borrow_and_update().clone();
+    match holder.filter(|ticket| ticket.cluster == *cluster) {
+        Some(ticket) => send(hub, outgoing, hub_message::Body::CreationGrant(CreationGrant { id: ticket.id }), "creation_grant"),
+        None => Ok(()),
     }
 }
 
@@ -157,6 +187,7 @@ fn kind(body: Option<&Body>) -> &'static str {
         Some(Body::Inventory(_)) => "inventory",
         Some(Body::Delta(_)) => "delta",
         Some(Body::Heartbeat(_)) => "heartbeat",
+        Some(Body::CreationRequest(_) | Body::CreationDone(_)) => "creation",
         None => "unknown",
     }
 }

@@ -70,8 +70,8 @@ impl Session {
     pub fn take(&mut self, body: Option<Body>, held: (u64, Digest), now: Millis) -> Result<Effect, Broken> {
         Ok(match body {
             Some(Body::Hello(_)) => return Err(Broken::Hello),
-            // A message of a newer spoke.
-            None => Effect::default(),
+            // A message of a newer spoke, or one that is not about the inventory.
+            None | Some(Body::CreationRequest(_) | Body::CreationDone(_)) => Effect::default(),
             Some(Body::Inventory(part)) => {
                 if part.first {
                     self.arriving = Some(HashSet::new());

@@ -40,6 +40,8 @@ pub struct Context {
     pub turns: Semaphore,
     /// Latest state per resource on its way to the hub.
     pub outbox: Arc<crate::link::Outbox>,
+    /// Permission to create repositories.
+    pub creations: crate::link::Creations,
     /// Name of this cluster in the fleet.
     pub cluster: String,
 }

@@ -19,7 +19,7 @@ use crate::context::{Context, SystemClock, TURNS};
 use crate::events::Events;
 use crate::intake::{self, Routes};
 use crate::leader::{Election, LeaderGate};
-use crate::link::{LinkConfig, Outbox};
+use crate::link::{Creations, LinkConfig, Outbox};
 use crate::metrics::Metrics;
 use crate::repository::RepositoryKind;
 use crate::restic;
@@ -51,7 +51,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tasks.spawn(publisher.run(client.clone(), leader.clone(), config.identity.clone(), stop.clone()));
 
     let scripts = Arc::new(Scripts::default());
-    let outbox = Arc::new(Outbox::default());
     let context = Arc::new(Context {
         world: World::default(),
         applier: Applier::new(client.clone(), leader.clone(), metrics.clone()),
@@ -60,7 +59,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         clock: Arc::new(SystemClock),
         turns: Semaphore::new(TURNS),
-        outbox: outbox.clone(),
+        outbox: Arc::new(Outbox::default()),
+        creations: Creations::new(config.hub_url().is_some()),
         cluster: config.cluster.clone(),
     });
 

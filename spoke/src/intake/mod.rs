@@ -60,8 +60,8 @@ pub fn start(
             }
         });
     };
-    let w = |name| Wiring { name, client: client.clone(), context: context.clone(), routes: routes.clone() };
-    launch(w("ResticRepository").guarded(|w| &w.repositories, Routes::repository));
+    let w = |name| Wiring { name, client: client.clone(), context: context.clone(), routes: routes.clone(), echoes: false };
+    launch(w("ResticRepository").with_echoes().guarded(|w| &w.repositories, Routes::repository));
     launch(w("ResticBackup").guarded(|w| &w.backups, Routes::backup));
     launch(w("CronJob").watch::<CronJob, _>(ours(), CronJobView::of, |w| &w.cron_jobs, Routes::cron_job));
     launch(w("Job").watch::<Job, _>(ours(), JobView::of, |w| &w.jobs, Routes::job));
@@ -110,12 +110,19 @@ struct Wiring {
     client: Client,
     context: Arc<Context>,
     routes: Arc<Routes>,
+    /// The echo of an own write is news to others: backups wait for what their repository's status says.
+    echoes: bool,
 }
 
 /// Tells the routes that an object changed or went.
 type Route<V> = fn(&Routes, &World, &Key, &V);
 
 impl Wiring {
+    /// Routes the echoes of own writes too.
+    fn with_echoes(self) -> Wiring {
+        Wiring { echoes: true, ..self }
+    }
+
     /// A type whose objects are cut down to a view.
     fn watch<K, V>(self, config: watcher::Config, view: fn(&K) -> V, store: fn(&World) -> &Store<V>, route: Route<V>) -> Watch
     where
@@ -169,7 +176,7 @@ impl Wiring {
         S: futures::Stream<Item = watcher::Result<Event<T>>> + Send + 'static,
         D: Fn(T) -> Result<(Key, V), (Key, String)> + Send + 'static,
     {
-        let Wiring { name, context, routes, .. } = self;
+        let Wiring { name, context, routes, echoes, .. } = self;
         let run = move |listed: tokio::sync::mpsc::Sender<&'static str>| -> futures::future::BoxFuture<'static, ()> {
             Box::pin(async move {
                 let mut stream = Box::pin(stream.default_backoff());
@@ -188,7 +195,7 @@ impl Wiring {
                     let done = matches!(event, Event::InitDone);
                     let decoded = event_map(event, &decode);
                     let changes = match decoded {
-                        Ok(event) => relist.apply(store(&context.world), event),
+                        Ok(event) => relist.apply(store(&context.world), event, echoes),
                         Err((key, error)) => {
                             context.metrics.undecodable(name);
                             warn!(resource = name, object = %key, error, "an object could not be decoded and is left as it is");

@@ -15,8 +15,9 @@ pub struct Relist {
 }
 
 impl Relist {
-    /// Takes an event into the store. Returns what changed: new states, and last states of what is gone.
-    pub fn apply<V: Stored>(&mut self, store: &Store<V>, event: Event<(Key, V)>) -> Vec<(Key, Arc<V>)> {
+    /// Takes an event into the store. Returns what changed: new states, and last states of what is gone. With `echoes`
+    /// also a state that is in the store already because we wrote it ourselves.
+    pub fn apply<V: Stored>(&mut self, store: &Store<V>, event: Event<(Key, V)>, echoes: bool) -> Vec<(Key, Arc<V>)> {
         match event {
             Event::Init => {
                 self.unseen = Some(store.keys().into_iter().collect());
@@ -26,7 +27,12 @@ impl Relist {
                 self.keep(&key);
                 put(store, key, value)
             }
-            Event::Apply((key, value)) => put(store, key, value),
+            Event::Apply((key, value)) => {
+                let version = value.version();
+                let changed = put(store, key.clone(), value);
+                let echo = store.get(&key).filter(|known| echoes && changed.is_empty() && known.version() == version);
+                changed.into_iter().chain(echo.map(|known| (key, known))).collect()
+            }
             Event::Delete((key, value)) => store.remove(&key, Some(value.uid())).map(|old| (key, old)).into_iter().collect(),
             Event::InitDone => {
                 let gone = self.unseen.take().unwrap_or_default();
@@ -72,22 +78,31 @@ mod tests {
     fn a_delete_missed_by_a_broken_watch_is_found_by_the_next_list() {
         let (store, mut relist) = (Store::default(), Relist::default());
         let (a, b) = (Key::new("ns", "a"), Key::new("ns", "b"));
-        relist.apply(&store, Event::Init);
-        relist.apply(&store, Event::InitApply((a.clone(), Entry("a", 1))));
-        relist.apply(&store, Event::InitApply((b, Entry("b", 1))));
-        assert!(relist.apply(&store, Event::InitDone).is_empty());
-        relist.apply(&store, Event::Init);
-        assert!(relist.apply(&store, Event::InitApply((a, Entry("a", 1)))).is_empty(), "unchanged objects wake nobody");
-        assert_eq!(names(relist.apply(&store, Event::InitDone)), ["ns/b"]);
+        relist.apply(&store, Event::Init, false);
+        relist.apply(&store, Event::InitApply((a.clone(), Entry("a", 1))), false);
+        relist.apply(&store, Event::InitApply((b, Entry("b", 1))), false);
+        assert!(relist.apply(&store, Event::InitDone, false).is_empty());
+        relist.apply(&store, Event::Init, false);
+        assert!(relist.apply(&store, Event::InitApply((a, Entry("a", 1))), false).is_empty(), "unchanged objects wake nobody");
+        assert_eq!(names(relist.apply(&store, Event::InitDone, false)), ["ns/b"]);
         assert_eq!(store.len(), 1);
+    }
+
+    #[test]
+    fn the_echo_of_an_own_write_is_news_only_where_it_is_asked_for() {
+        let (store, mut relist, a) = (Store::default(), Relist::default(), Key::new("ns", "a"));
+        store.put(a.clone(), Arc::new(Entry("a", 2)));
+        assert!(relist.apply(&store, Event::Apply((a.clone(), Entry("a", 2))), false).is_empty());
+        assert_eq!(names(relist.apply(&store, Event::Apply((a.clone(), Entry("a", 2))), true)), ["ns/a"]);
+        assert!(relist.apply(&store, Event::Apply((a, Entry("a", 1))), true).is_empty(), "old news is no news");
     }
 
     #[test]
     fn a_list_that_breaks_half_way_deletes_nothing() {
         let (store, mut relist) = (Store::default(), Relist::default());
-        relist.apply(&store, Event::Apply((Key::new("ns", "a"), Entry("a", 1))));
-        relist.apply(&store, Event::Init);
-        relist.apply(&store, Event::Init);
+        relist.apply(&store, Event::Apply((Key::new("ns", "a"), Entry("a", 1))), false);
+        relist.apply(&store, Event::Init, false);
+        relist.apply(&store, Event::Init, false);
         assert_eq!(store.len(), 1);
     }
 
@@ -95,10 +110,10 @@ mod tests {
     fn an_undecodable_object_is_not_taken_for_deleted() {
         let (store, mut relist) = (Store::default(), Relist::default());
         let a = Key::new("ns", "a");
-        relist.apply(&store, Event::Apply((a.clone(), Entry("a", 1))));
-        relist.apply(&store, Event::Init);
+        relist.apply(&store, Event::Apply((a.clone(), Entry("a", 1))), false);
+        relist.apply(&store, Event::Init, false);
         relist.keep(&a);
-        assert!(relist.apply(&store, Event::InitDone).is_empty());
+        assert!(relist.apply(&store, Event::InitDone, false).is_empty());
         assert_eq!(store.len(), 1);
     }
 }

@@ -162,7 +162,9 @@ async fn session(config: &LinkConfig, context: &Context) -> anyhow::Result<()> {
                     context.metrics.link_connected.set(1);
                     context.metrics.link_since.set(unix(context));
                     send(context, &out, session.inventory(&context.outbox), "inventory").await?;
+                    context.creations.restart();
                 }
+                Some(hub_message::Body::CreationGrant(grant)) => context.creations.granted(grant.id),
                 Some(hub_message::Body::Resync(resync)) => {
                     info!(reason = resync.reason, "the hub asks for the inventory again");
                     send(context, &out, session.inventory(&context.outbox), "inventory").await?;
@@ -177,6 +179,10 @@ async fn session(config: &LinkConfig, context: &Context) -> anyhow::Result<()> {
             () = context.outbox.changed() => {
                 sleep(COALESCE).await;
                 send(context, &out, session.deltas(&context.outbox), "delta").await?;
+            }
+            () = context.creations.changed() => {
+                let messages = context.creations.take().into_iter().map(|body| session.message(body)).collect();
+                send(context, &out, messages, "creation").await?;
             }
             _ = beat.tick() => send(context, &out, vec![session.heartbeat()], "heartbeat").await?,
         }

@@ -2,8 +2,10 @@
 
 mod client;
 pub mod convert;
+mod creation;
 mod outbox;
 mod session;
 
 pub use client::{LinkConfig, run};
+pub use creation::Creations;
 pub use outbox::Outbox;

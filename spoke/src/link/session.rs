@@ -124,7 +124,7 @@ mod tests {
                     delta.gone.iter().for_each(|t| drop(self.held.remove(&t.uid)));
                 }
                 Body::Heartbeat(beat) => self.digest = beat.digest,
-                Body::Hello(_) => {}
+                Body::Hello(_) | Body::CreationRequest(_) | Body::CreationDone(_) => {}
             }
         }
 

@@ -18,6 +18,7 @@ use crate::apply::ApplyError;
 use crate::context::Context;
 use crate::events::Severity;
 use crate::kind::{Kind as _, Reporter};
+use crate::link::Creations;
 use crate::restic::{Failure, Restic};
 use crate::secrets::{self, Credentials, PASSWORD_VARIABLE, REPOSITORY_VARIABLE};
 use crate::world::{Key, MetaView};
@@ -78,7 +79,7 @@ impl RepositoryKind {
             let answer = match read(&context, &repository).await {
                 Ok(Ok(credentials)) => {
                     password_key = Some(credentials.password_key.clone()).filter(|key| key != PASSWORD_VARIABLE);
-                    look(restic.as_ref(), &credentials, known).await
+                    look(restic.as_ref(), &credentials, known, &context.creations).await
                 }
                 Ok(Err(error)) => Answer::Credentials(error),
                 Err(error) => Answer::Failed(Failure::Other(format!("the Secret could not be read: {error}"))),
@@ -113,27 +114,37 @@ async fn read(
 }
 
 /// One look. Only [`Failure::NoRepository`], and only where no repository was ever known, leads to `init`.
-async fn look(restic: &dyn Restic, credentials: &Credentials, known: Option<String>) -> Answer {
+async fn look(restic: &dyn Restic, credentials: &Credentials, known: Option<String>, creations: &Creations) -> Answer {
     let (id, initialized) = match (restic.id(credentials).await, known) {
         (Ok(is), Some(was)) if is != was => return Answer::Changed { was, is },
         (Ok(id), _) => (id, false),
         (Err(Failure::NoRepository), Some(id)) => return Answer::Missing { id },
-        (Err(Failure::NoRepository), None) => match restic.init(credentials).await {
-            Ok(id) => (id, true),
-            // Another cluster was quicker: its repository must open with our password to count.
-            Err(Failure::Exists) => match restic.id(credentials).await {
-                Ok(id) => (id, false),
-                Err(failure) => return Answer::Failed(failure),
-            },
-            Err(failure @ (Failure::Unreachable(_) | Failure::Forbidden(_) | Failure::DeadlineExceeded(_))) => {
-                return Answer::Failed(failure);
-            }
-            Err(failure) => return Answer::InitFailed(failure),
+        (Err(Failure::NoRepository), None) => match create(restic, credentials, creations).await {
+            Ok(created) => created,
+            Err(answer) => return answer,
         },
         (Err(failure), _) => return Answer::Failed(failure),
     };
     let statistics = restic.statistics(credentials).await;
     Answer::Open { id, initialized, statistics }
+}
+
+/// Creates the repository, or finds that another cluster has just done it. Two that create at the same moment would
+/// leave one's config and the other's key behind, so each waits for its turn and looks again.
+async fn create(restic: &dyn Restic, credentials: &Credentials, creations: &Creations) -> Result<(String, bool), Answer> {
+    let _permit = creations.permit().await;
+    match restic.id(credentials).await {
+        Err(Failure::NoRepository) => {}
+        Ok(id) => return Ok((id, false)),
+        Err(failure) => return Err(Answer::Failed(failure)),
+    }
+    match restic.init(credentials).await {
+        Ok(id) => Ok((id, true)),
+        // Somebody outside of the fleet was quicker: that repository must open with our password to count.
+        Err(Failure::Exists) => restic.id(credentials).await.map(|id| (id, false)).map_err(Answer::Failed),
+        Err(failure @ (Failure::Unreachable(_) | Failure::Forbidden(_) | Failure::DeadlineExceeded(_))) => Err(Answer::Failed(failure)),
+        Err(failure) => Err(Answer::InitFailed(failure)),
+    }
 }
 
 #[cfg(test)]

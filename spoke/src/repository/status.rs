@@ -50,7 +50,7 @@ pub fn invalid(old: &ResticRepositoryStatus, message: &str, generation: i64, now
 pub fn checking(old: &ResticRepositoryStatus, generation: i64, now: Timestamp) -> ResticRepositoryStatus {
     let mut status = old.clone();
     if conditions::get(&status.conditions, types::READY).is_none() {
-        let text = "the repository is being opened";
+        let text = "the repository is being opened; a new one is created when the hub is connected and lets this cluster do so";
         conditions::set(&mut status.conditions, types::READY, Status::Unknown, reasons::CHECKING, text, Some(generation), now);
     }
     status

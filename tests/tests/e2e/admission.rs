@@ -105,7 +105,7 @@ fn manifests_of_the_original_operator_apply_unchanged() {
     let ntfy = json!({ "enabled": true, "serverURL": "https://ntfy.sh", "topic": "t", "credentialsSecretRef": { "name": "n", "namespace": "original" },
                        "onlyOnFailure": true, "priority": 5, "tags": ["x"] });
     let job = json!({ "concurrencyPolicy": "Forbid", "successfulJobsHistoryLimit": 3, "failedJobsHistoryLimit": 3, "activeDeadlineSeconds": 3600,
-        "backoffLimit": 0, "securityContext": { "runAsUser": 65532, "fsGroup": 65532 }, "resources": { "limits": { "cpu": "500m", "memory": "512Mi" }, "requests": { "cpu": 0.1 } },
+        "backoffLimit": 0, "securityContext": { "runAsUser": 65532, "fsGroup": 65532 }, "resources": { "limits": { "cpu": "500m", "memory": "512Mi" }, "requests": { "cpu": "100m" } },
         "nodeSelector": {}, "tolerations": [{ "key": "k", "operator": "Exists", "effect": "NoSchedule" }], "affinity": {}, "serviceAccountName": "default" });
     let policy = json!({ "keepLast": 1, "keepHourly": 2, "keepDaily": 3, "keepWeekly": 4, "keepMonthly": 5, "keepYearly": 6 });
     let full = [

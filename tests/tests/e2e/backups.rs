@@ -150,11 +150,11 @@ fn a_repository_in_another_namespace_needs_consent_and_loses_it_again() {
     let keys = guest.get("secret/resticbackup-orders-credentials")["data"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert!(keys.contains(&"RESTIC_PASSWORD".to_owned()) && !keys.contains(&"RESTIC_REST_PASSWORD".to_owned()), "{keys:?}");
 
-    allow(json!({ "from": "Same" }));
+    allow(json!({ "from": "Same", "selector": null }));
     guest.until_reason("resticbackup/orders", "NamespaceNotAllowed");
     guest.until("secret/resticbackup-orders-credentials", "no credentials", Value::is_null);
     guest.until("cronjob/resticbackup-orders", "a suspended CronJob", |c| c["spec"]["suspend"] == true);
-    allow(json!({ "from": "All" }));
+    allow(json!({ "from": "All", "selector": null }));
     guest.until_ready("resticbackup/orders");
     guest.until("cronjob/resticbackup-orders", "a running CronJob", |c| c["spec"]["suspend"] == false);
 }

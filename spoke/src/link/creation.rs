@@ -1,0 +1,150 @@
+//! Permission to create a repository: one creation at a time in the whole fleet, see CreationRequest in link.proto.
+//! Without a hub one at a time in this cluster. With a hub that is away nothing is created until it is back: repositories
+//! that exist are not affected.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use proto::v1::spoke_message::Body;
+use proto::v1::{CreationDone, CreationRequest};
+use tokio::sync::{MutexGuard, Notify, oneshot};
+
+/// Creations that this spoke wants to do.
+#[derive(Default)]
+pub struct Creations {
+    /// A hub decides; otherwise only `local` counts.
+    fleet: bool,
+    local: tokio::sync::Mutex<()>,
+    inner: Mutex<Inner>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    last: u64,
+    waiting: BTreeMap<u64, oneshot::Sender<()>>,
+    /// Not told to the hub yet.
+    asked: Vec<u64>,
+    done: Vec<u64>,
+}
+
+/// One creation may happen while this lives.
+pub struct Permit<'a> {
+    _local: MutexGuard<'a, ()>,
+    fleet: Option<(&'a Creations, u64)>,
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        if let Some((creations, id)) = self.fleet {
+            {
+                let mut inner = creations.lock();
+                inner.waiting.remove(&id);
+                inner.asked.retain(|asked| *asked != id);
+                inner.done.push(id);
+            }
+            creations.changed.notify_one();
+        }
+    }
+}
+
+impl Creations {
+    /// With a hub, or alone.
+    #[must_use]
+    pub fn new(fleet: bool) -> Creations {
+        Creations { fleet, ..Creations::default() }
+    }
+
+    /// Waits for permission.
+    pub async fn permit(&self) -> Permit<'_> {
+        let local = self.local.lock().await;
+        if !self.fleet {
+            return Permit { _local: local, fleet: None };
+        }
+        let (sender, granted) = oneshot::channel();
+        let id = {
+            let mut inner = self.lock();
+            inner.last += 1;
+            let id = inner.last;
+            inner.waiting.insert(id, sender);
+            inner.asked.push(id);
+            id
+        };
+        // Made before waiting: a caller that gives up tells the hub so.
+        let permit = Permit { _local: local, fleet: Some((self, id)) };
+        self.changed.notify_one();
+        if granted.await.is_err() {
+            // Only when the sender is dropped without a word, which nothing does.
+            std::future::pending::<()>().await;
+        }
+        permit
+    }
+
+    /// A new session: everything that waits is asked again.
+    pub(super) fn restart(&self) {
+        let mut inner = self.lock();
+        inner.asked = inner.waiting.keys().copied().collect();
+        drop(inner);
+        self.changed.notify_one();
+    }
+
+    /// The hub has granted.
+    pub(super) fn granted(&self, id: u64) {
+        if let Some(waiting) = self.lock().waiting.remove(&id) {
+            // An error means that the caller has given up, and has said so.
+            let _ = waiting.send(());
+        }
+    }
+
+    /// What the hub has to be told.
+    pub(super) fn take(&self) -> Vec<Body> {
+        let mut inner = self.lock();
+        let done = std::mem::take(&mut inner.done).into_iter().map(|id| Body::CreationDone(CreationDone { id }));
+        let done: Vec<Body> = done.collect();
+        let asked = std::mem::take(&mut inner.asked).into_iter().map(|id| Body::CreationRequest(CreationRequest { id }));
+        done.into_iter().chain(asked).collect()
+    }
+
+    /// Resolves when the hub has to be told something.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn alone_one_creation_at_a_time() {
+        let creations = Creations::new(false);
+        let first = creations.permit().await;
+        let second = tokio::time::timeout(Duration::from_millis(20), creations.permit()).await;
+        assert!(second.is_err());
+        drop(first);
+        creations.permit().await;
+    }
+
+    #[tokio::test]
+    async fn in_a_fleet_the_hub_decides_and_hears_of_the_end() {
+        let creations = Creations::new(true);
+        let (permit, ()) = tokio::join!(creations.permit(), async {
+            creations.changed().await;
+            assert_eq!(creations.take(), [Body::CreationRequest(CreationRequest { id: 1 })]);
+            creations.restart();
+            assert_eq!(creations.take(), [Body::CreationRequest(CreationRequest { id: 1 })], "asked again in a new session");
+            creations.granted(1);
+        });
+        drop(permit);
+        assert_eq!(creations.take(), [Body::CreationDone(CreationDone { id: 1 })]);
+        let given_up = tokio::time::timeout(Duration::from_millis(10), creations.permit()).await;
+        assert!(given_up.is_err());
+        assert_eq!(creations.take(), [Body::CreationDone(CreationDone { id: 2 })], "who gives up says so");
+    }
+}
