@@ -44,8 +44,8 @@ pub fn definitions() -> Vec<(&'static str, Value)> {
     .collect()
 }
 
-/// `nullable` is dropped so that the API server prunes a `null` and applies the default in its place, which is what
-/// manifests written for a Go operator expect of an optional field.
+/// `nullable` is dropped so that the API server puts the default in the place of a `null`, and refuses one where there is
+/// no default: what manifests written for a Go operator expect of an optional field.
 fn shipped(crd: &CustomResourceDefinition) -> Value {
     let mut value = serde_json::to_value(crd).unwrap_or_default();
     drop_nullable(&mut value);

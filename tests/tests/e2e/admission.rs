@@ -135,9 +135,9 @@ fn manifests_of_the_original_operator_apply_unchanged() {
     let run = place.run("x", "1");
     assert_eq!((&run["result"], &run["filesProcessed"]), (&json!("Succeeded"), &json!(2)), "{run:#}");
 
-    // The other spelling: blocks that are there and empty, or null.
-    let mut sparse = object("ResticBackup", json!({ "repositoryRef": { "name": "x" }, "schedule": "@daily", "source": { "pvc": { "claimName": "data", "paths": null } },
-        "restic": {}, "hooks": {}, "retention": {}, "notifications": null, "jobConfig": { "backoffLimit": null }, "suspend": null, "timezone": null }));
+    // The other spelling: blocks that are there and empty, and null where there is a default.
+    let mut sparse = object("ResticBackup", json!({ "repositoryRef": { "name": "x" }, "schedule": "@daily", "source": { "pvc": { "claimName": "data" } },
+        "restic": {}, "hooks": {}, "retention": {}, "notifications": {}, "jobConfig": { "backoffLimit": null }, "suspend": null, "timezone": null }));
     sparse["metadata"]["name"] = json!("sparse");
     place.apply(&[sparse]);
     let object = place.until_ready("resticbackup/sparse");

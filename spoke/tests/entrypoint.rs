@@ -1,0 +1,149 @@
+//! The entrypoint of backup pods, run for real: a POSIX shell, awk, restic.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// A folder with a repository, data, and a stand-in for restic where a test needs one.
+struct Bench {
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["tmp", "bin", "data"] {
+            std::fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        // restic's image has busybox's awk, which passes lines on as they come.
+        std::os::unix::fs::symlink("/bin/busybox", dir.path().join("bin/awk")).unwrap();
+        std::fs::write(dir.path().join("data/a \"b\" ü.txt"), "hello").unwrap();
+        Bench { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// restic as this script instead of the real one.
+    fn fake(&self, script: &str) {
+        let file = self.path("bin/restic");
+        std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn command(&self, shell: &[&str], arguments: &[&str]) -> Command {
+        let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.testbed/bin");
+        let path = format!("{}:{}:{}", self.path("bin").display(), built.display(), std::env::var("PATH").unwrap());
+        let mut command = Command::new(shell[0]);
+        command.args(&shell[1..]).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backup/entrypoint.sh")).args(arguments);
+        command.env("PATH", path).env("TERMINATION_LOG", self.path("termination")).env("TMPDIR", self.path("tmp"));
+        command.env("RESTIC_REPOSITORY", self.path("repository")).env("RESTIC_PASSWORD", "p").env("RESTIC_CACHE_DIR", self.path("cache"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Exit code, termination message, and all that was printed.
+    fn run(&self, shell: &[&str], arguments: &[&str]) -> (i32, Value, String) {
+        let output = self.command(shell, arguments).output().unwrap();
+        let printed = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.code().unwrap(), self.message(), printed)
+    }
+
+    fn message(&self) -> Value {
+        let text = std::fs::read_to_string(self.path("termination")).unwrap();
+        assert!(text.len() < 4096, "Kubernetes cuts longer messages: {}", text.len());
+        assert_eq!(std::fs::read_dir(self.path("tmp")).unwrap().count(), 0, "nothing is left behind");
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+    }
+}
+
+/// The shells of Debian and of restic's image.
+const SHELLS: &[&[&str]] = &[&["dash"], &["/bin/busybox", "sh"]];
+
+fn backup(bench: &Bench) -> Vec<String> {
+    ["backup", "--json", "--host", "h", "--"].map(str::to_owned).into_iter().chain([bench.path("data").display().to_string()]).collect()
+}
+
+#[test]
+fn real_runs_tell_their_exit_code_and_summary() {
+    for shell in SHELLS {
+        let bench = Bench::new();
+        let arguments = backup(&bench);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let (code, message, _) = bench.run(shell, &arguments);
+        assert_eq!((code, &message["exitCode"]), (10, &10.into()), "no repository");
+        let (code, ..) = bench.run(shell, &["init", "--json"]);
+        assert_eq!(code, 0);
+        let (code, message, printed) = bench.run(shell, &arguments);
+        assert_eq!((code, message["summary"]["snapshot_id"].as_str().unwrap().len()), (0, 64), "{message:#}");
+        assert!(printed.contains("\"message_type\":\"summary\""), "the log has restic's own output");
+
+        let (code, message, _) = bench.run(shell, &["backup", "--json", "/nonexistent-source"]);
+        assert_eq!((code, message["fatal"]["message_type"].as_str()), (1, Some("exit_error")), "{message:#}");
+        let output = bench.command(shell, &arguments).env("RESTIC_PASSWORD", "wrong").output().unwrap();
+        assert_eq!((output.status.code(), &bench.message()["exitCode"]), (Some(12), &12.into()));
+    }
+}
+
+#[test]
+fn a_flood_of_errors_is_counted_and_the_message_stays_small() {
+    for shell in SHELLS {
+        let bench = Bench::new();
+        bench.fake(
+            r#"i=0; while [ $i -lt 20000 ]; do echo "{\"message_type\":\"error\",\"error\":{\"message\":\"permission denied\"},\"item\":\"/backup/$i\"}" >&2; i=$((i+1)); done
+               echo 'plain text: unable to refresh lock: gone' >&2
+               echo '{"message_type":"summary","snapshot_id":"s"}'; exit 3"#,
+        );
+        let (code, message, _) = bench.run(shell, &["backup"]);
+        assert_eq!((code, &message["errors"], &message["lockLost"]), (3, &20000.into(), &true.into()));
+        assert_eq!(message["items"].as_array().unwrap().len(), 5);
+        assert_eq!(message["summary"]["snapshot_id"], "s");
+    }
+}
+
+#[test]
+fn pieces_that_are_too_long_are_left_out_whole() {
+    for shell in SHELLS {
+        let bench = Bench::new();
+        bench.fake(
+            r#"long=$(head -c 5000 /dev/zero | tr '\0' x)
+               echo "{\"message_type\":\"error\",\"item\":\"$long\"}" >&2
+               echo "{\"message_type\":\"exit_error\",\"code\":1,\"message\":\"$long\"}" >&2; exit 1"#,
+        );
+        let (code, message, _) = bench.run(shell, &["backup"]);
+        assert_eq!((code, &message["fatal"], &message["errors"]), (1, &Value::Null, &1.into()));
+    }
+}
+
+#[test]
+fn a_signal_reaches_restic_and_its_end_is_waited_for() {
+    for shell in SHELLS {
+        let bench = Bench::new();
+        // As restic does: takes its time to remove its lock.
+        bench.fake(r#"trap 'sleep 0.5; echo cleaned >&2; exit 130' TERM; echo started; while :; do sleep 0.05; done"#);
+        let mut child = bench.command(shell, &["backup"]).spawn().unwrap();
+        let fifo = Instant::now() + Duration::from_secs(10);
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.as_mut().unwrap()), &mut line).unwrap();
+        assert!(line == "started\n" && Instant::now() < fifo);
+        Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), &bench.message()["exitCode"]), (Some(130), &130.into()));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("cleaned"));
+    }
+}
+
+#[test]
+fn a_killed_restic_is_no_success() {
+    for shell in SHELLS {
+        let bench = Bench::new();
+        bench.fake("kill -9 $$");
+        let (code, message, _) = bench.run(shell, &["backup"]);
+        assert_eq!((code, &message["exitCode"]), (137, &137.into()));
+    }
+}
