@@ -100,6 +100,8 @@ fn duration(text: &str) -> Result<Duration, String> {
         "h" => 3600,
         _ => return Err("write a number and s, m or h, such as 10s".to_owned()),
     };
-    let count: u64 = count.parse().map_err(|_| "write a number and s, m or h, such as 10s".to_owned())?;
+    let count: u64 = count
+        .parse()
+        .map_err(|_| "write a number and s, m or h, such as 10s".to_owned())?;
     Ok(Duration::from_secs(count.saturating_mul(unit)))
 }

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use prost_types::Timestamp;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::{ListRequest, Row, StatusRequest, StatusResponse, WatchEvent, WatchRequest};
-use prost_types::Timestamp;
 use tokio::time::timeout;
 use tonic::Streaming;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -30,14 +30,20 @@ pub struct Listing {
 impl Client {
     /// Connects within the time given.
     pub async fn connect(arguments: &HubArguments) -> Result<Client, Failure> {
-        let hub = arguments.hub.clone().ok_or(Failure::NotConfigured("FLEET_HUB", "hub"))?;
+        let hub = arguments
+            .hub
+            .clone()
+            .ok_or(Failure::NotConfigured("FLEET_HUB", "hub"))?;
         let file = |path: &Option<PathBuf>, variable, flag| {
             let path = path.as_deref().ok_or(Failure::NotConfigured(variable, flag))?;
             read(path)
         };
         let tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(file(&arguments.ca, "FLEET_CA", "ca")?))
-            .identity(Identity::from_pem(file(&arguments.cert, "FLEET_CERT", "cert")?, file(&arguments.key, "FLEET_KEY", "key")?))
+            .identity(Identity::from_pem(
+                file(&arguments.cert, "FLEET_CERT", "cert")?,
+                file(&arguments.key, "FLEET_KEY", "key")?,
+            ))
             .domain_name(&arguments.server_name);
         let endpoint = Endpoint::from_shared(hub.clone())
             .ok()
@@ -48,18 +54,33 @@ impl Client {
             .connect_timeout(arguments.timeout)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
-        let channel = timeout(arguments.timeout, endpoint.connect()).await.map_err(|_| Failure::Timeout(hub.clone()))?;
-        let channel = channel.map_err(|error| Failure::Unreachable { hub: hub.clone(), cause: cause_of(&error) })?;
-        Ok(Client { hub, limit: arguments.timeout, view: FleetViewClient::new(channel) })
+        let channel = timeout(arguments.timeout, endpoint.connect())
+            .await
+            .map_err(|_| Failure::Timeout(hub.clone()))?;
+        let channel = channel.map_err(|error| Failure::Unreachable {
+            hub: hub.clone(),
+            cause: cause_of(&error),
+        })?;
+        Ok(Client {
+            hub,
+            limit: arguments.timeout,
+            view: FleetViewClient::new(channel),
+        })
     }
 
     /// Every row that a request takes.
     pub async fn list(&mut self, mut request: ListRequest) -> Result<Listing, Failure> {
-        let mut listing = Listing { revision: 0, as_of: None, rows: Vec::new() };
+        let mut listing = Listing {
+            revision: 0,
+            as_of: None,
+            rows: Vec::new(),
+        };
         loop {
             let answer = timeout(self.limit, self.view.list(request.clone())).await;
             let answer = answer.map_err(|_| Failure::Timeout(self.hub.clone()))?;
-            let page = answer.map_err(|status| Failure::of(&status, &self.hub))?.into_inner();
+            let page = answer
+                .map_err(|status| Failure::of(&status, &self.hub))?
+                .into_inner();
             listing.revision = page.revision;
             listing.as_of = page.as_of;
             listing.rows.extend(page.rows);
@@ -74,13 +95,19 @@ impl Client {
     pub async fn status(&mut self) -> Result<StatusResponse, Failure> {
         let answer = timeout(self.limit, self.view.status(StatusRequest {})).await;
         let answer = answer.map_err(|_| Failure::Timeout(self.hub.clone()))?;
-        Ok(answer.map_err(|status| Failure::of(&status, &self.hub))?.into_inner())
+        Ok(answer
+            .map_err(|status| Failure::of(&status, &self.hub))?
+            .into_inner())
     }
 
     /// A watch.
     pub async fn watch(&mut self, request: WatchRequest) -> Result<Streaming<WatchEvent>, Failure> {
-        let answer = timeout(self.limit, self.view.watch(request)).await.map_err(|_| Failure::Timeout(self.hub.clone()))?;
-        Ok(answer.map_err(|status| Failure::of(&status, &self.hub))?.into_inner())
+        let answer = timeout(self.limit, self.view.watch(request))
+            .await
+            .map_err(|_| Failure::Timeout(self.hub.clone()))?;
+        Ok(answer
+            .map_err(|status| Failure::of(&status, &self.hub))?
+            .into_inner())
     }
 
     /// Failure of a stream.
@@ -90,7 +117,10 @@ impl Client {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|error| Failure::File { path: path.display().to_string(), error })
+    std::fs::read(path).map_err(|error| Failure::File {
+        path: path.display().to_string(),
+        error,
+    })
 }
 
 /// The innermost cause says most.

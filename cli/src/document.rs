@@ -1,7 +1,9 @@
 //! Answers as documents: JSON and YAML are an API of their own. Byte counts are numbers, times RFC 3339, unknown is null.
 
 use prost_types::Timestamp;
-use proto::v1::{BackupResult, BackupRow, BackupRun, ClusterRow, Freshness, RepositoryRow, Row, StatusResponse, row::Body};
+use proto::v1::{
+    BackupResult, BackupRow, BackupRun, ClusterRow, Freshness, RepositoryRow, Row, StatusResponse, row::Body,
+};
 use serde_json::{Value, json};
 
 use crate::text::rfc3339;
@@ -131,9 +133,19 @@ mod tests {
 
     #[test]
     fn nothing_known_is_null_and_stale() {
-        let row = Row { key: "a/b/c".into(), body: Some(Body::Backup(BackupRow::default())) };
+        let row = Row {
+            key: "a/b/c".into(),
+            body: Some(Body::Backup(BackupRow::default())),
+        };
         let value = super::row(&row);
-        assert_eq!((&value["lastRun"], &value["lastSuccess"], &value["freshness"]["stale"]), (&Value::Null, &Value::Null, &json!(true)));
+        assert_eq!(
+            (
+                &value["lastRun"],
+                &value["lastSuccess"],
+                &value["freshness"]["stale"]
+            ),
+            (&Value::Null, &Value::Null, &json!(true))
+        );
         assert_eq!(result(&BackupRun::default()), "Unknown");
     }
 }

@@ -41,7 +41,9 @@ impl Failure {
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {
-            Failure::NotConfigured(..) | Failure::File { .. } | Failure::Address(_) | Failure::Usage(_) => code::USAGE,
+            Failure::NotConfigured(..) | Failure::File { .. } | Failure::Address(_) | Failure::Usage(_) => {
+                code::USAGE
+            }
             Failure::Unreachable { .. } | Failure::Hub(_) => code::UNKNOWN,
             Failure::Forbidden(_) => code::FORBIDDEN,
             Failure::Timeout(_) => code::TIMEOUT,

@@ -30,7 +30,14 @@ pub fn table(rows: &[Row], wide: bool, now: Timestamp) -> String {
 /// Columns as wide as their widest cell, the last one as it is.
 fn align(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or_default();
+    let width = |column: usize| {
+        lines
+            .iter()
+            .filter_map(|line| line.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or_default()
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for line in lines {
@@ -66,13 +73,26 @@ fn cluster_cells(row: &ClusterRow, wide: bool, now: Timestamp) -> Cells {
     ];
     if wide {
         header.extend(["KUBERNETES", "SPOKE", "CONNECTED"]);
-        cells.extend([row.kubernetes_version.clone(), row.version.clone(), ago(row.connected_since.as_ref(), now)]);
+        cells.extend([
+            row.kubernetes_version.clone(),
+            row.version.clone(),
+            ago(row.connected_since.as_ref(), now),
+        ]);
     }
     (header, cells)
 }
 
 fn repository_cells(row: &RepositoryRow, wide: bool, now: Timestamp) -> Cells {
-    let mut header = vec!["REPOSITORY", "ID", "STATE", "CLUSTERS", "SIZE", "SNAPSHOTS", "BACKUPS", "AS OF"];
+    let mut header = vec![
+        "REPOSITORY",
+        "ID",
+        "STATE",
+        "CLUSTERS",
+        "SIZE",
+        "SNAPSHOTS",
+        "BACKUPS",
+        "AS OF",
+    ];
     let statistics = row.statistics.as_ref();
     let mut cells = vec![
         row.name.clone(),
@@ -95,10 +115,16 @@ fn repository_cells(row: &RepositoryRow, wide: bool, now: Timestamp) -> Cells {
         urls.dedup();
         cells.push(urls.join(" "));
     }
-    let trouble = row.bindings.iter().find(|b| !b.ready && b.freshness.as_ref().is_some_and(|f| !f.stale));
+    let trouble = row
+        .bindings
+        .iter()
+        .find(|b| !b.ready && b.freshness.as_ref().is_some_and(|f| !f.stale));
     if let Some(binding) = trouble {
         header.push("WHY");
-        cells.push(format!("{}/{}/{}: {}", binding.cluster, binding.namespace, binding.name, binding.message));
+        cells.push(format!(
+            "{}/{}/{}: {}",
+            binding.cluster, binding.namespace, binding.name, binding.message
+        ));
     }
     (header, cells)
 }
@@ -106,7 +132,16 @@ fn repository_cells(row: &RepositoryRow, wide: bool, now: Timestamp) -> Cells {
 fn backup_cells(row: &BackupRow, wide: bool, now: Timestamp) -> Cells {
     let backup = row.backup.clone().unwrap_or_default();
     let run = backup.last_run.as_ref();
-    let mut header = vec!["BACKUP", "STATE", "LAST RESULT", "LAST SUCCESS", "SIZE", "ADDED", "NEXT", "REPOSITORY"];
+    let mut header = vec![
+        "BACKUP",
+        "STATE",
+        "LAST RESULT",
+        "LAST SUCCESS",
+        "SIZE",
+        "ADDED",
+        "NEXT",
+        "REPOSITORY",
+    ];
     let mut cells = vec![
         format!("{}/{}/{}", row.cluster, row.namespace, row.name),
         row.state.to_uppercase(),
@@ -114,7 +149,11 @@ fn backup_cells(row: &BackupRow, wide: bool, now: Timestamp) -> Cells {
         ago(backup.last_success.as_ref(), now),
         run.map_or_else(|| "-".to_owned(), |r| bytes(r.bytes_processed)),
         run.map_or_else(|| "-".to_owned(), |r| bytes(r.bytes_added)),
-        if backup.suspended { "suspended".to_owned() } else { until(backup.next_run.as_ref(), now) },
+        if backup.suspended {
+            "suspended".to_owned()
+        } else {
+            until(backup.next_run.as_ref(), now)
+        },
         backup.repository_name.clone(),
     ];
     if wide {
@@ -153,7 +192,11 @@ pub fn status(status: &StatusResponse, now: Timestamp) -> String {
         // Not known is not well.
         _ => "UNKNOWN",
     };
-    let stale = if status.clusters_stale > 0 { format!(", {} stale", status.clusters_stale) } else { String::new() };
+    let stale = if status.clusters_stale > 0 {
+        format!(", {} stale", status.clusters_stale)
+    } else {
+        String::new()
+    };
     let mut text = format!(
         "{verdict}  {} of {} backups · {} clusters{stale} · as of {}\n",
         facts.join(", "),
@@ -161,10 +204,25 @@ pub fn status(status: &StatusResponse, now: Timestamp) -> String {
         status.clusters,
         ago(status.as_of.as_ref(), now),
     );
-    let lines: Vec<Vec<String>> =
-        status.needs_you.iter().map(|a| vec![a.state.to_uppercase(), a.subject.clone(), a.detail.clone(), a.next.clone()]).collect();
+    let lines: Vec<Vec<String>> = status
+        .needs_you
+        .iter()
+        .map(|a| {
+            vec![
+                a.state.to_uppercase(),
+                a.subject.clone(),
+                a.detail.clone(),
+                a.next.clone(),
+            ]
+        })
+        .collect();
     text.push_str(&align(&lines));
-    let _ = writeln!(text, "{} repositories · {} stored", status.repositories, bytes(status.stored_bytes));
+    let _ = writeln!(
+        text,
+        "{} repositories · {} stored",
+        status.repositories,
+        bytes(status.stored_bytes)
+    );
     text
 }
 
@@ -188,16 +246,32 @@ mod tests {
             state: "stale".into(),
             reason: "its spoke is silent".into(),
             backup: Some(BackupState::default()),
-            freshness: Some(Freshness { stale: true, last_heard: heard }),
+            freshness: Some(Freshness {
+                stale: true,
+                last_heard: heard,
+            }),
             ..BackupRow::default()
         };
-        let text = table(&[Row { key: "k".into(), body: Some(Body::Backup(row)) }], false, now());
+        let text = table(
+            &[Row {
+                key: "k".into(),
+                body: Some(Body::Backup(row)),
+            }],
+            false,
+            now(),
+        );
         assert!(text.contains("STALE 5m ago its spoke is silent"), "{text}");
     }
 
     #[test]
     fn the_verdict_comes_first_and_unknown_is_not_well() {
-        let failed = Attention { state: "failed".into(), subject: "a/shop/orders".into(), detail: "no".into(), count: 1, next: "fleet backups a/shop/orders".into() };
+        let failed = Attention {
+            state: "failed".into(),
+            subject: "a/shop/orders".into(),
+            detail: "no".into(),
+            count: 1,
+            next: "fleet backups a/shop/orders".into(),
+        };
         let answer = StatusResponse {
             verdict: "not-safe".into(),
             backups: 2,
@@ -209,7 +283,12 @@ mod tests {
             ..StatusResponse::default()
         };
         let text = status(&answer, now());
-        assert!(text.starts_with("NOT SAFE  1 failed of 2 backups · 2 clusters, 1 stale · as of 0s ago\nFAILED  a/shop/orders"), "{text}");
+        assert!(
+            text.starts_with(
+                "NOT SAFE  1 failed of 2 backups · 2 clusters, 1 stale · as of 0s ago\nFAILED  a/shop/orders"
+            ),
+            "{text}"
+        );
         assert!(status(&StatusResponse::default(), now()).starts_with("UNKNOWN"));
     }
 }

@@ -1,5 +1,9 @@
 //! Carries a command out: asks, prints, and answers with an exit code.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to a person, and data goes to stdout")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command talks to a person, and data goes to stdout"
+)]
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
@@ -69,7 +73,12 @@ async fn status(hub: &HubArguments, output: &Output) -> Result<u8, Failure> {
     }
 }
 
-async fn collection(hub: &HubArguments, list: &List, collection: Collection, kind: &str) -> Result<u8, Failure> {
+async fn collection(
+    hub: &HubArguments,
+    list: &List,
+    collection: Collection,
+    kind: &str,
+) -> Result<u8, Failure> {
     let mut client = Client::connect(hub).await?;
     let filter = Filter {
         clusters: list.cluster.clone(),
@@ -80,30 +89,49 @@ async fn collection(hub: &HubArguments, list: &List, collection: Collection, kin
     if list.output.watch {
         return watch(&mut client, &list.output, collection, filter).await;
     }
-    let request = ListRequest { collection: collection.into(), filter: Some(filter), sort: list.sort.clone(), ..ListRequest::default() };
+    let request = ListRequest {
+        collection: collection.into(),
+        filter: Some(filter),
+        sort: list.sort.clone(),
+        ..ListRequest::default()
+    };
     let listing = client.list(request).await?;
     let value = || document::list(kind, listing.revision, listing.as_of.as_ref(), &listing.rows);
     match list.output.output {
         Format::Json => println!("{:#}", value()),
         Format::Yaml => print!("{}", yaml(&value())),
         Format::Name => listing.rows.iter().for_each(|row| println!("{}", row.key)),
-        Format::Table | Format::Wide if listing.rows.is_empty() => eprintln!("nothing matches; `fleet clusters` shows who is connected"),
+        Format::Table | Format::Wide if listing.rows.is_empty() => {
+            eprintln!("nothing matches; `fleet clusters` shows who is connected")
+        }
         format @ (Format::Table | Format::Wide) => {
-            print!("{}", render::table(&listing.rows, format == Format::Wide, Timestamp::now()));
+            print!(
+                "{}",
+                render::table(&listing.rows, format == Format::Wide, Timestamp::now())
+            );
         }
     }
     flush();
     Ok(0)
 }
 
-async fn watch(client: &mut Client, output: &Output, collection: Collection, filter: Filter) -> Result<u8, Failure> {
-    let request = WatchRequest { collection: collection.into(), filter: Some(filter) };
+async fn watch(
+    client: &mut Client,
+    output: &Output,
+    collection: Collection,
+    filter: Filter,
+) -> Result<u8, Failure> {
+    let request = WatchRequest {
+        collection: collection.into(),
+        filter: Some(filter),
+    };
     let mut events = client.watch(request).await?;
     let mut rows: BTreeMap<String, Row> = BTreeMap::new();
     let mut complete = false;
     loop {
         let event = timeout(SILENCE, events.message()).await;
-        let event = event.map_err(|_| Failure::Hub("it has gone silent; what was shown may be out of date".to_owned()))?;
+        let event = event
+            .map_err(|_| Failure::Hub("it has gone silent; what was shown may be out of date".to_owned()))?;
         let Some(event) = event.map_err(|status| client.broken(&status))? else {
             return Err(Failure::Hub("it ended the watch; start it again".to_owned()));
         };

@@ -15,7 +15,11 @@ pub fn bytes(count: u64) -> String {
         unit += 1;
     }
     let name = UNITS.get(unit).copied().unwrap_or_default();
-    if unit == 0 { format!("{count} {name}") } else { format!("{value:.1} {name}") }
+    if unit == 0 {
+        format!("{count} {name}")
+    } else {
+        format!("{value:.1} {name}")
+    }
 }
 
 /// A wire time.
@@ -43,7 +47,10 @@ fn span(seconds: i64) -> String {
 /// `2h ago`; `-` when it never was.
 #[must_use]
 pub fn ago(at: Option<&WireTime>, now: Timestamp) -> String {
-    time(at).map_or_else(|| "-".to_owned(), |t| format!("{} ago", span(now.duration_since(t).as_secs().max(0))))
+    time(at).map_or_else(
+        || "-".to_owned(),
+        |t| format!("{} ago", span(now.duration_since(t).as_secs().max(0))),
+    )
 }
 
 /// `in 2h`; `due` when that is past.
@@ -59,7 +66,11 @@ pub fn until(at: Option<&WireTime>, now: Timestamp) -> String {
 /// First ten digits of an id; `-` when there is none.
 #[must_use]
 pub fn short(id: &str) -> &str {
-    if id.is_empty() { "-" } else { id.get(..10).unwrap_or(id) }
+    if id.is_empty() {
+        "-"
+    } else {
+        id.get(..10).unwrap_or(id)
+    }
 }
 
 #[cfg(test)]

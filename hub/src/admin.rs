@@ -15,8 +15,13 @@ pub async fn serve(address: SocketAddr, hub: Arc<Hub>, stop: CancellationToken) 
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(|| async { "ok\n" }))
-        .route("/metrics", get(|State(hub): State<Arc<Hub>>| async move { hub.metrics.render() }))
+        .route(
+            "/metrics",
+            get(|State(hub): State<Arc<Hub>>| async move { hub.metrics.render() }),
+        )
         .with_state(hub);
     let listener = tokio::net::TcpListener::bind(address).await?;
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
 }

@@ -24,7 +24,11 @@ pub struct Config {
     pub admin_address: SocketAddr,
 
     /// Certificate chain of the hub, PEM.
-    #[arg(long, env = "FLEET_HUB_TLS_CERT", default_value = "/etc/fleet-hub/tls/tls.crt")]
+    #[arg(
+        long,
+        env = "FLEET_HUB_TLS_CERT",
+        default_value = "/etc/fleet-hub/tls/tls.crt"
+    )]
     pub tls_cert: PathBuf,
 
     /// Private key of the hub, PEM.
@@ -101,7 +105,9 @@ impl FromStr for Span {
     type Err = SpanError;
 
     fn from_str(text: &str) -> Result<Self, SpanError> {
-        let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or(SpanError::Malformed)?;
+        let digits = text
+            .find(|c: char| !c.is_ascii_digit())
+            .ok_or(SpanError::Malformed)?;
         let (number, unit) = text.split_at(digits);
         let number: u64 = number.parse().map_err(|_| SpanError::Malformed)?;
         let millis = match unit {
@@ -128,7 +134,16 @@ mod tests {
         assert_eq!("10s".parse(), Ok(Span(Duration::from_secs(10))));
         assert_eq!("2m".parse(), Ok(Span(Duration::from_secs(120))));
         assert_eq!("1h".parse(), Ok(Span(Duration::from_secs(3600))));
-        for wrong in ["", "10", "s", "0s", "-1s", "1d", "99999999999999999999s", "18446744073709551615h"] {
+        for wrong in [
+            "",
+            "10",
+            "s",
+            "0s",
+            "-1s",
+            "1d",
+            "99999999999999999999s",
+            "18446744073709551615h",
+        ] {
             assert_eq!(wrong.parse::<Span>(), Err(SpanError::Malformed), "{wrong}");
         }
     }

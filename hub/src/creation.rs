@@ -39,7 +39,8 @@ impl Creations {
 
     /// Who may create now. Those whose spoke is away keep their place.
     pub fn advance(&mut self, now: Millis, connected: impl Fn(&str) -> bool) -> Option<Ticket> {
-        self.holder.take_if(|(_, since)| now.saturating_sub(*since) >= HOLD);
+        self.holder
+            .take_if(|(_, since)| now.saturating_sub(*since) >= HOLD);
         if self.holder.is_none()
             && let Some(next) = self.waiting.iter().position(|ticket| connected(&ticket.cluster))
         {
@@ -54,7 +55,10 @@ mod tests {
     use super::*;
 
     fn ticket(cluster: &str, id: u64) -> Ticket {
-        Ticket { cluster: cluster.into(), id }
+        Ticket {
+            cluster: cluster.into(),
+            id,
+        }
     }
 
     #[test]

@@ -115,7 +115,10 @@ pub struct Fresh {
 /// The value of the condition Ready: `None` when there is none.
 #[must_use]
 pub fn ready_condition(object: &ObjectState) -> Option<&proto::v1::Condition> {
-    object.conditions.iter().find(|condition| condition.r#type == "Ready")
+    object
+        .conditions
+        .iter()
+        .find(|condition| condition.r#type == "Ready")
 }
 
 /// Whether the condition Ready is True.
@@ -132,16 +135,27 @@ pub fn due(object: &ObjectState, backup: &BackupState, baseline: Millis) -> Opti
         return None;
     }
     let left_snapshot = backup.last_run.as_ref().filter(|run| {
-        matches!(run.result(), BackupResult::Succeeded | BackupResult::PartiallyFailed)
+        matches!(
+            run.result(),
+            BackupResult::Succeeded | BackupResult::PartiallyFailed
+        )
     });
     let times = [
         object.created.as_ref(),
         backup.last_success.as_ref(),
         left_snapshot.and_then(|run| run.finished.as_ref()),
     ];
-    let since = times.into_iter().flatten().map(to_unix_millis).fold(baseline, Millis::max);
-    deadline(&backup.schedule, &backup.timezone, since)
-        .or_else(|| backup.next_run.as_ref().map(|next| deadline_by_forecast(to_unix_millis(next))))
+    let since = times
+        .into_iter()
+        .flatten()
+        .map(to_unix_millis)
+        .fold(baseline, Millis::max);
+    deadline(&backup.schedule, &backup.timezone, since).or_else(|| {
+        backup
+            .next_run
+            .as_ref()
+            .map(|next| deadline_by_forecast(to_unix_millis(next)))
+    })
 }
 
 /// What a backup is judged by.
@@ -189,8 +203,16 @@ impl Evidence<'_> {
     /// The deadline, when it has passed.
     fn overdue(&self, now: Millis) -> Option<Deadline> {
         let deadline = self.deadline?;
-        let seen = if self.fresh.stale { now.min(self.fresh.last_heard?) } else { now };
-        let late = if self.backup.running { deadline.late_though_running } else { deadline.late };
+        let seen = if self.fresh.stale {
+            now.min(self.fresh.last_heard?)
+        } else {
+            now
+        };
+        let late = if self.backup.running {
+            deadline.late_though_running
+        } else {
+            deadline.late
+        };
         (seen >= late).then_some(deadline)
     }
 
@@ -200,15 +222,31 @@ impl Evidence<'_> {
         match ready {
             None => return Some("its operator has not reported a Ready condition yet".to_owned()),
             Some(condition) if condition.status != "True" => {
-                let or = |text: &str, other: &str| if text.is_empty() { other.to_owned() } else { text.to_owned() };
-                return Some(or(&condition.message, &or(&condition.reason, "it is not Ready and does not say why")));
+                let or = |text: &str, other: &str| {
+                    if text.is_empty() {
+                        other.to_owned()
+                    } else {
+                        text.to_owned()
+                    }
+                };
+                return Some(or(
+                    &condition.message,
+                    &or(&condition.reason, "it is not Ready and does not say why"),
+                ));
             }
             Some(_) => {}
         }
         if self.deadline.is_none() && !self.backup.suspended {
-            return Some(format!("nobody can tell when it is due: schedule {:?} cannot be read", self.backup.schedule));
+            return Some(format!(
+                "nobody can tell when it is due: schedule {:?} cannot be read",
+                self.backup.schedule
+            ));
         }
-        let unclear = self.backup.last_run.as_ref().is_some_and(|run| run.result() == BackupResult::Unspecified);
+        let unclear = self
+            .backup
+            .last_run
+            .as_ref()
+            .is_some_and(|run| run.result() == BackupResult::Unspecified);
         (unclear && !self.backup.running).then(|| "the result of its last run is not known".to_owned())
     }
 
@@ -220,7 +258,9 @@ impl Evidence<'_> {
             Health::Failed => self.failed().map(run_reason).unwrap_or_default(),
             Health::Late => match (&backup.last_success, backup.running) {
                 (None, _) => "a run is overdue, and none has ever succeeded".to_owned(),
-                (Some(_), true) => "a run has been under way for longer than the schedule's interval".to_owned(),
+                (Some(_), true) => {
+                    "a run has been under way for longer than the schedule's interval".to_owned()
+                }
                 (Some(_), false) => "a run is overdue".to_owned(),
             },
             Health::Partial => backup.last_run.as_ref().map(run_reason).unwrap_or_default(),

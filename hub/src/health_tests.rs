@@ -25,7 +25,11 @@ fn object(backup: BackupState) -> ObjectState {
         uid: "u".into(),
         name: "n".into(),
         created: Some(from_unix_millis(DAY - 168 * HOUR)),
-        conditions: vec![Condition { r#type: "Ready".into(), status: "True".into(), ..Condition::default() }],
+        conditions: vec![Condition {
+            r#type: "Ready".into(),
+            status: "True".into(),
+            ..Condition::default()
+        }],
         body: Some(proto::v1::object_state::Body::Backup(backup)),
         ..ObjectState::default()
     }
@@ -47,11 +51,21 @@ fn backup(object: &mut ObjectState) -> &mut BackupState {
     }
 }
 
-const FRESH: Fresh = Fresh { stale: false, last_heard: None };
+const FRESH: Fresh = Fresh {
+    stale: false,
+    last_heard: None,
+};
 
 fn judge(object: &ObjectState, fresh: Fresh, hours: Millis) -> (Health, String) {
-    let Some(proto::v1::object_state::Body::Backup(backup)) = &object.body else { panic!("not a backup") };
-    let evidence = Evidence { object, backup, deadline: due(object, backup, 0), fresh };
+    let Some(proto::v1::object_state::Body::Backup(backup)) = &object.body else {
+        panic!("not a backup")
+    };
+    let evidence = Evidence {
+        object,
+        backup,
+        deadline: due(object, backup, 0),
+        fresh,
+    };
     let health = evidence.health(DAY + hours * HOUR);
     (health, evidence.reason(health))
 }
@@ -75,13 +89,31 @@ fn failed_until_a_success() {
         failed.message = "locked by host x".into();
         backup.last_run = Some(failed);
     });
-    assert_eq!(judge(&object, FRESH, 27), (Health::Failed, "RepositoryLocked: locked by host x".into()));
+    assert_eq!(
+        judge(&object, FRESH, 27),
+        (Health::Failed, "RepositoryLocked: locked by host x".into())
+    );
     backup(&mut object).suspended = true;
-    assert_eq!(judge(&object, FRESH, 27).0, Health::Failed, "suspending does not mend");
+    assert_eq!(
+        judge(&object, FRESH, 27).0,
+        Health::Failed,
+        "suspending does not mend"
+    );
     backup(&mut object).suspended = false;
     backup(&mut object).running = true;
     assert_eq!(judge(&object, FRESH, 27).0, Health::Failed, "nor does trying");
-    assert_eq!(judge(&object, Fresh { stale: true, last_heard: Some(DAY) }, 27).0, Health::Failed);
+    assert_eq!(
+        judge(
+            &object,
+            Fresh {
+                stale: true,
+                last_heard: Some(DAY)
+            },
+            27
+        )
+        .0,
+        Health::Failed
+    );
     backup(&mut object).running = false;
     backup(&mut object).last_success = Some(from_unix_millis(DAY + 27 * HOUR));
     assert_eq!(judge(&object, FRESH, 28).0, Health::Ok);
@@ -90,29 +122,61 @@ fn failed_until_a_success() {
 #[test]
 fn late_after_a_tenth_of_the_interval() {
     let object = well();
-    assert_eq!(judge(&object, FRESH, 28).0, Health::Ok, "due at 26 h, late at 28.4 h");
-    assert_eq!(judge(&object, FRESH, 29), (Health::Late, "a run is overdue".into()));
+    assert_eq!(
+        judge(&object, FRESH, 28).0,
+        Health::Ok,
+        "due at 26 h, late at 28.4 h"
+    );
+    assert_eq!(
+        judge(&object, FRESH, 29),
+        (Health::Late, "a run is overdue".into())
+    );
     let moved_on = changed(|backup| backup.next_run = Some(from_unix_millis(DAY + 50 * HOUR)));
-    assert_eq!(judge(&moved_on, FRESH, 29).0, Health::Late, "whatever the operator forecasts");
+    assert_eq!(
+        judge(&moved_on, FRESH, 29).0,
+        Health::Late,
+        "whatever the operator forecasts"
+    );
     let running = changed(|backup| backup.running = true);
-    assert_eq!(judge(&running, FRESH, 29).0, Health::Running, "a run under way puts it off");
+    assert_eq!(
+        judge(&running, FRESH, 29).0,
+        Health::Running,
+        "a run under way puts it off"
+    );
     assert_eq!(judge(&running, FRESH, 53).0, Health::Late, "by one interval");
     let suspended = changed(|backup| backup.suspended = true);
     assert_eq!(judge(&suspended, FRESH, 29).0, Health::Suspended);
     let never = changed(|backup| (backup.last_run, backup.last_success) = (None, None));
-    assert_eq!(judge(&never, FRESH, 29), (Health::Late, "a run is overdue, and none has ever succeeded".into()));
+    assert_eq!(
+        judge(&never, FRESH, 29),
+        (
+            Health::Late,
+            "a run is overdue, and none has ever succeeded".into()
+        )
+    );
 }
 
 #[test]
 fn a_new_schedule_counts_from_when_it_was_seen() {
     let object = well();
-    let Some(proto::v1::object_state::Body::Backup(backup)) = &object.body else { panic!("not a backup") };
+    let Some(proto::v1::object_state::Body::Backup(backup)) = &object.body else {
+        panic!("not a backup")
+    };
     let judge = |baseline| {
-        let evidence = Evidence { object: &object, backup, deadline: due(&object, backup, baseline), fresh: FRESH };
+        let evidence = Evidence {
+            object: &object,
+            backup,
+            deadline: due(&object, backup, baseline),
+            fresh: FRESH,
+        };
         evidence.health(DAY + 100 * HOUR)
     };
     assert_eq!(judge(0), Health::Late);
-    assert_eq!(judge(DAY + 99 * HOUR), Health::Ok, "resumed an hour ago, due next night");
+    assert_eq!(
+        judge(DAY + 99 * HOUR),
+        Health::Ok,
+        "resumed an hour ago, due next night"
+    );
 }
 
 #[test]
@@ -123,7 +187,10 @@ fn partial_leaves_a_snapshot_and_so_is_not_late() {
             ..run(BackupResult::PartiallyFailed, 26 * HOUR)
         });
     });
-    assert_eq!(judge(&object, FRESH, 30), (Health::Partial, "4 files could not be read".into()));
+    assert_eq!(
+        judge(&object, FRESH, 30),
+        (Health::Partial, "4 files could not be read".into())
+    );
     assert_eq!(judge(&object, FRESH, 53).0, Health::Late);
 }
 
@@ -132,12 +199,19 @@ fn notready_by_condition_by_schedule_and_by_result() {
     let mut object = well();
     object.conditions[0].status = "False".into();
     object.conditions[0].reason = "RepositoryNotReady".into();
-    assert_eq!(judge(&object, FRESH, 12), (Health::NotReady, "RepositoryNotReady".into()));
+    assert_eq!(
+        judge(&object, FRESH, 12),
+        (Health::NotReady, "RepositoryNotReady".into())
+    );
     object.conditions[0].message = "repository main is not Ready".into();
     assert_eq!(judge(&object, FRESH, 12).1, "repository main is not Ready");
     for status in ["Unknown", "", "true"] {
         object.conditions[0].status = status.into();
-        assert_eq!(judge(&object, FRESH, 12).0, Health::NotReady, "{status:?} is not True");
+        assert_eq!(
+            judge(&object, FRESH, 12).0,
+            Health::NotReady,
+            "{status:?} is not True"
+        );
     }
     object.conditions.clear();
     assert_eq!(judge(&object, FRESH, 12).0, Health::NotReady);
@@ -145,23 +219,52 @@ fn notready_by_condition_by_schedule_and_by_result() {
     let unreadable = changed(|backup| (backup.schedule, backup.next_run) = ("nightly".into(), None));
     assert_eq!(judge(&unreadable, FRESH, 12).0, Health::NotReady);
     let forecast = changed(|backup| backup.schedule = "nightly".into());
-    assert_eq!(judge(&forecast, FRESH, 12).0, Health::Ok, "the operator's forecast will do");
+    assert_eq!(
+        judge(&forecast, FRESH, 12).0,
+        Health::Ok,
+        "the operator's forecast will do"
+    );
     assert_eq!(judge(&forecast, FRESH, 27).0, Health::Late);
 
     let unknown = changed(|backup| backup.last_run = Some(run(BackupResult::Unspecified, 2 * HOUR)));
     assert_eq!(judge(&unknown, FRESH, 12).0, Health::NotReady);
     let newer = changed(|backup| {
-        backup.last_run = Some(BackupRun { result: 99, ..run(BackupResult::Succeeded, 2 * HOUR) });
+        backup.last_run = Some(BackupRun {
+            result: 99,
+            ..run(BackupResult::Succeeded, 2 * HOUR)
+        });
     });
-    assert_eq!(judge(&newer, FRESH, 12).0, Health::NotReady, "a result of a newer operator is not a success");
+    assert_eq!(
+        judge(&newer, FRESH, 12).0,
+        Health::NotReady,
+        "a result of a newer operator is not a success"
+    );
 }
 
 #[test]
 fn stale_is_not_late_by_what_came_due_since() {
-    let silent = |hours| Fresh { stale: true, last_heard: Some(DAY + hours * HOUR) };
+    let silent = |hours| Fresh {
+        stale: true,
+        last_heard: Some(DAY + hours * HOUR),
+    };
     assert_eq!(judge(&well(), silent(12), 100).0, Health::Stale);
-    assert_eq!(judge(&well(), silent(29), 100).0, Health::Late, "it was late when it was last heard");
-    assert_eq!(judge(&well(), Fresh { stale: true, last_heard: None }, 100).0, Health::Stale);
+    assert_eq!(
+        judge(&well(), silent(29), 100).0,
+        Health::Late,
+        "it was late when it was last heard"
+    );
+    assert_eq!(
+        judge(
+            &well(),
+            Fresh {
+                stale: true,
+                last_heard: None
+            },
+            100
+        )
+        .0,
+        Health::Stale
+    );
     let suspended = changed(|backup| backup.suspended = true);
     assert_eq!(judge(&suspended, silent(12), 13).0, Health::Stale);
 }
@@ -176,21 +279,47 @@ fn never_running_suspended() {
     };
     let mut young = blank(|_| ());
     young.created = Some(from_unix_millis(DAY + 11 * HOUR));
-    assert_eq!(judge(&young, FRESH, 12), (Health::Never, "it has not run yet".into()));
+    assert_eq!(
+        judge(&young, FRESH, 12),
+        (Health::Never, "it has not run yet".into())
+    );
     backup(&mut young).running = true;
-    assert_eq!(judge(&young, FRESH, 12), (Health::Never, "the first run is under way".into()));
+    assert_eq!(
+        judge(&young, FRESH, 12),
+        (Health::Never, "the first run is under way".into())
+    );
     let suspended = blank(|backup| backup.suspended = true);
-    assert_eq!(judge(&suspended, FRESH, 12), (Health::Never, "it has never run, and it is suspended".into()));
-    assert_eq!(judge(&changed(|backup| backup.running = true), FRESH, 12).0, Health::Running);
+    assert_eq!(
+        judge(&suspended, FRESH, 12),
+        (Health::Never, "it has never run, and it is suspended".into())
+    );
+    assert_eq!(
+        judge(&changed(|backup| backup.running = true), FRESH, 12).0,
+        Health::Running
+    );
     let both = changed(|backup| (backup.running, backup.suspended) = (true, true));
     assert_eq!(judge(&both, FRESH, 12).0, Health::Running);
-    assert_eq!(judge(&changed(|backup| backup.suspended = true), FRESH, 12).0, Health::Suspended);
+    assert_eq!(
+        judge(&changed(|backup| backup.suspended = true), FRESH, 12).0,
+        Health::Suspended
+    );
 }
 
 #[test]
 fn nothing_at_all_is_not_ok() {
     assert_ne!(judge(&object(BackupState::default()), FRESH, 12).0, Health::Ok);
-    assert_ne!(judge(&ObjectState { conditions: vec![], ..object(BackupState::default()) }, FRESH, 12).0, Health::Ok);
+    assert_ne!(
+        judge(
+            &ObjectState {
+                conditions: vec![],
+                ..object(BackupState::default())
+            },
+            FRESH,
+            12
+        )
+        .0,
+        Health::Ok
+    );
 }
 
 #[test]

@@ -56,8 +56,14 @@ impl Hub {
         // Revisions of one start never meet those of another, so that a page token of before is known for what it is.
         let mut inventory = Inventory::new(limits, epoch << 32, now());
         let (clusters, objects) = store.load().await?;
-        info!(epoch, clusters = clusters.len(), objects = objects.len(), "starting");
-        let mut by_cluster: std::collections::HashMap<String, Vec<StoredObject>> = std::collections::HashMap::new();
+        info!(
+            epoch,
+            clusters = clusters.len(),
+            objects = objects.len(),
+            "starting"
+        );
+        let mut by_cluster: std::collections::HashMap<String, Vec<StoredObject>> =
+            std::collections::HashMap::new();
         for object in objects {
             by_cluster.entry(object.cluster.clone()).or_default().push(object);
         }
@@ -103,8 +109,11 @@ impl Hub {
         let result = f(&mut inventory);
         let revision = inventory.revision();
         drop(inventory);
-        self.revision.send_if_modified(|known| std::mem::replace(known, revision) != revision);
-        self.metrics.revision.set(i64::try_from(revision & u64::from(u32::MAX)).unwrap_or_default());
+        self.revision
+            .send_if_modified(|known| std::mem::replace(known, revision) != revision);
+        self.metrics
+            .revision
+            .set(i64::try_from(revision & u64::from(u32::MAX)).unwrap_or_default());
         result
     }
 
@@ -115,12 +124,15 @@ impl Hub {
 
     /// Changes who may create a repository, and tells of it.
     pub fn creations(&self, f: impl FnOnce(&mut Creations)) {
-        let connected = |cluster: &str| self.read(|inventory| inventory.member(cluster).is_some_and(|m| m.live.is_some()));
+        let connected = |cluster: &str| {
+            self.read(|inventory| inventory.member(cluster).is_some_and(|m| m.live.is_some()))
+        };
         let mut creations = self.creations.lock().unwrap_or_else(PoisonError::into_inner);
         f(&mut creations);
         let holder = creations.advance(now(), connected);
         drop(creations);
-        self.creating.send_if_modified(|known| std::mem::replace(known, holder.clone()) != holder);
+        self.creating
+            .send_if_modified(|known| std::mem::replace(known, holder.clone()) != holder);
     }
 
     /// News of who may create a repository.
@@ -187,7 +199,10 @@ fn batch_of(inventory: &Inventory, unsaved: &Unsaved) -> Batch {
         facts: member.facts.clone(),
         last_heard: member.last_heard,
     });
-    let mut batch = Batch { clusters: clusters.collect(), ..Batch::default() };
+    let mut batch = Batch {
+        clusters: clusters.collect(),
+        ..Batch::default()
+    };
     for ((cluster, uid), held) in &unsaved.objects {
         match held {
             Some(held) => batch.objects.push(StoredObject {

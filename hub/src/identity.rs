@@ -41,10 +41,14 @@ pub enum IdentityError {
     )]
     NotOneUri(usize),
     /// The URI is of another shape.
-    #[error("the URI SAN {0:?} is neither spiffe://<trust domain>/spoke/<cluster> nor spiffe://<trust domain>/viewer/<name>")]
+    #[error(
+        "the URI SAN {0:?} is neither spiffe://<trust domain>/spoke/<cluster> nor spiffe://<trust domain>/viewer/<name>"
+    )]
     UnknownRole(String),
     /// The name would not do as a part of a row's key.
-    #[error("the name {0:?} in the URI SAN must be 1 to 253 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit")]
+    #[error(
+        "the name {0:?} in the URI SAN must be 1 to 253 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit"
+    )]
     BadName(String),
 }
 
@@ -57,7 +61,9 @@ const NAME_LIMIT: usize = 253;
 /// When the certificate does not name exactly one spoke or viewer.
 pub fn identify(leaf: &[u8]) -> Result<Identity, IdentityError> {
     let (_, certificate) = X509Certificate::from_der(leaf).map_err(|_| IdentityError::Unreadable)?;
-    let names = certificate.subject_alternative_name().map_err(|_| IdentityError::Unreadable)?;
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|_| IdentityError::Unreadable)?;
     let uris: Vec<&str> = names
         .iter()
         .flat_map(|extension| extension.value.general_names.iter())
@@ -76,13 +82,23 @@ fn parse(uri: &str) -> Result<Identity, IdentityError> {
     let unknown = || IdentityError::UnknownRole(uri.to_owned());
     let rest = uri.strip_prefix("spiffe://").ok_or_else(unknown)?;
     let parts: Vec<&str> = rest.split('/').collect();
-    let [domain, role, name] = parts.as_slice() else { return Err(unknown()) };
+    let [domain, role, name] = parts.as_slice() else {
+        return Err(unknown());
+    };
     if domain.is_empty() {
         return Err(unknown());
     }
-    let proper = |name: &str| if proper_name(name) { Ok(Arc::from(name)) } else { Err(IdentityError::BadName(name.to_owned())) };
+    let proper = |name: &str| {
+        if proper_name(name) {
+            Ok(Arc::from(name))
+        } else {
+            Err(IdentityError::BadName(name.to_owned()))
+        }
+    };
     match *role {
-        "spoke" => Ok(Identity::Spoke { cluster: proper(name)? }),
+        "spoke" => Ok(Identity::Spoke {
+            cluster: proper(name)?,
+        }),
         "viewer" => Ok(Identity::Viewer { name: proper(name)? }),
         _ => Err(unknown()),
     }
@@ -93,7 +109,9 @@ fn proper_name(name: &str) -> bool {
     name.len() <= NAME_LIMIT
         && edge(name.chars().next())
         && edge(name.chars().last())
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
 }
 
 /// Who sends a request.
@@ -103,7 +121,9 @@ fn proper_name(name: &str) -> bool {
 pub fn of_request<T>(request: &Request<T>) -> Result<Identity, Status> {
     let certificates: Option<Arc<Vec<CertificateDer<'static>>>> = request.peer_certs();
     let leaf = certificates.as_ref().and_then(|chain| chain.first());
-    let Some(leaf) = leaf else { return Err(Status::unauthenticated(IdentityError::NoCertificate.to_string())) };
+    let Some(leaf) = leaf else {
+        return Err(Status::unauthenticated(IdentityError::NoCertificate.to_string()));
+    };
     identify(leaf).map_err(|error| Status::permission_denied(error.to_string()))
 }
 
@@ -141,8 +161,16 @@ mod tests {
 
     #[test]
     fn two_roles() {
-        assert_eq!(parse("spiffe://fleet/spoke/prod-eu"), Ok(Identity::Spoke { cluster: "prod-eu".into() }));
-        assert_eq!(parse("spiffe://a.b/viewer/ann"), Ok(Identity::Viewer { name: "ann".into() }));
+        assert_eq!(
+            parse("spiffe://fleet/spoke/prod-eu"),
+            Ok(Identity::Spoke {
+                cluster: "prod-eu".into()
+            })
+        );
+        assert_eq!(
+            parse("spiffe://a.b/viewer/ann"),
+            Ok(Identity::Viewer { name: "ann".into() })
+        );
     }
 
     #[test]
@@ -158,7 +186,10 @@ mod tests {
             assert!(matches!(parse(uri), Err(IdentityError::UnknownRole(_))), "{uri}");
         }
         for name in ["", "A", "a_b", "-a", "a-", "a b", "ä", &"a".repeat(254)] {
-            assert_eq!(parse(&format!("spiffe://fleet/spoke/{name}")), Err(IdentityError::BadName(name.to_owned())));
+            assert_eq!(
+                parse(&format!("spiffe://fleet/spoke/{name}")),
+                Err(IdentityError::BadName(name.to_owned()))
+            );
         }
     }
 
@@ -168,14 +199,25 @@ mod tests {
             let key = rcgen::KeyPair::generate().unwrap();
             let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
             for uri in uris {
-                params.subject_alt_names.push(rcgen::SanType::URI((*uri).try_into().unwrap()));
+                params
+                    .subject_alt_names
+                    .push(rcgen::SanType::URI((*uri).try_into().unwrap()));
             }
             identify(params.self_signed(&key).unwrap().der())
         };
-        assert_eq!(with(&["spiffe://fleet/spoke/a"]), Ok(Identity::Spoke { cluster: "a".into() }));
-        assert_eq!(with(&["https://x", "spiffe://fleet/viewer/a"]), Ok(Identity::Viewer { name: "a".into() }));
+        assert_eq!(
+            with(&["spiffe://fleet/spoke/a"]),
+            Ok(Identity::Spoke { cluster: "a".into() })
+        );
+        assert_eq!(
+            with(&["https://x", "spiffe://fleet/viewer/a"]),
+            Ok(Identity::Viewer { name: "a".into() })
+        );
         assert_eq!(with(&[]), Err(IdentityError::NotOneUri(0)));
-        assert_eq!(with(&["spiffe://f/spoke/a", "spiffe://f/viewer/b"]), Err(IdentityError::NotOneUri(2)));
+        assert_eq!(
+            with(&["spiffe://f/spoke/a", "spiffe://f/viewer/b"]),
+            Err(IdentityError::NotOneUri(2))
+        );
         assert_eq!(identify(b"junk"), Err(IdentityError::Unreadable));
     }
 }

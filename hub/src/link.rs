@@ -7,7 +7,10 @@ use std::time::Duration;
 use futures::Stream;
 use proto::v1::fleet_link_server::FleetLink;
 use proto::v1::spoke_message::Body;
-use proto::v1::{Ack, CreationDone, CreationGrant, CreationRequest, HubMessage, ResyncRequest, SpokeMessage, Welcome, hub_message};
+use proto::v1::{
+    Ack, CreationDone, CreationGrant, CreationRequest, HubMessage, ResyncRequest, SpokeMessage, Welcome,
+    hub_message,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_stream::StreamExt as _;
@@ -44,7 +47,10 @@ impl LinkService {
 impl FleetLink for LinkService {
     type LinkStream = Pin<Box<dyn Stream<Item = Result<HubMessage, Status>> + Send>>;
 
-    async fn link(&self, request: Request<Streaming<SpokeMessage>>) -> Result<Response<Self::LinkStream>, Status> {
+    async fn link(
+        &self,
+        request: Request<Streaming<SpokeMessage>>,
+    ) -> Result<Response<Self::LinkStream>, Status> {
         let cluster = identity::spoke(&request)?;
         let mut incoming = request.into_inner();
         let (outgoing, stream) = mpsc::channel(OUTBOUND);
@@ -64,14 +70,30 @@ impl FleetLink for LinkService {
 type Outgoing = mpsc::Sender<Result<HubMessage, Status>>;
 
 /// One session, to its end.
-async fn serve(hub: &Hub, cluster: &Arc<str>, incoming: &mut Streaming<SpokeMessage>, outgoing: &Outgoing) -> Result<(), Status> {
-    let first = timeout(HELLO, incoming.message()).await.map_err(|_| Status::deadline_exceeded("no Hello came"))??;
-    let Some(SpokeMessage { body: Some(Body::Hello(hello)), .. }) = first else {
+async fn serve(
+    hub: &Hub,
+    cluster: &Arc<str>,
+    incoming: &mut Streaming<SpokeMessage>,
+    outgoing: &Outgoing,
+) -> Result<(), Status> {
+    let first = timeout(HELLO, incoming.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("no Hello came"))??;
+    let Some(SpokeMessage {
+        body: Some(Body::Hello(hello)),
+        ..
+    }) = first
+    else {
         return Err(Status::invalid_argument(session::Broken::Hello.to_string()));
     };
-    let protocol = session::agree(&hello).map_err(|broken| Status::failed_precondition(broken.to_string()))?;
+    let protocol =
+        session::agree(&hello).map_err(|broken| Status::failed_precondition(broken.to_string()))?;
     let number = hub.next_session();
-    let facts = Facts { cluster_uid: hello.cluster_uid, version: hello.version, kubernetes_version: hello.kubernetes_version };
+    let facts = Facts {
+        cluster_uid: hello.cluster_uid,
+        version: hello.version,
+        kubernetes_version: hello.kubernetes_version,
+    };
     if let Some(before) = hub.read(|inventory| inventory.member(cluster).map(|m| m.facts.cluster_uid.clone()))
         && !before.is_empty()
         && !facts.cluster_uid.is_empty()
@@ -79,11 +101,17 @@ async fn serve(hub: &Hub, cluster: &Arc<str>, incoming: &mut Streaming<SpokeMess
     {
         warn!(%cluster, before, now = facts.cluster_uid, "another cluster reports under this name: rebuilt, or a certificate used twice");
     }
-    hub.change(|inventory| inventory.attach(cluster, number, facts, now())).map_err(refused)?;
+    hub.change(|inventory| inventory.attach(cluster, number, facts, now()))
+        .map_err(refused)?;
     let _open = Open::count(&hub.metrics.sessions);
     info!(%cluster, session = number, "a spoke connected");
     let heartbeat_interval_ms = u32::try_from(hub.heartbeat.as_millis()).unwrap_or(u32::MAX);
-    let welcome = Welcome { session: number, protocol, hub_epoch: hub.epoch, heartbeat_interval_ms };
+    let welcome = Welcome {
+        session: number,
+        protocol,
+        hub_epoch: hub.epoch,
+        heartbeat_interval_ms,
+    };
     send(hub, outgoing, hub_message::Body::Welcome(welcome), "welcome")?;
     let result = converse(hub, cluster, number, incoming, outgoing).await;
     hub.change(|inventory| inventory.detach(cluster, number, now()));
@@ -113,24 +141,41 @@ async fn converse(
         let SpokeMessage { seq, body } = message?;
         match body {
             Some(Body::CreationRequest(CreationRequest { id })) => {
-                hub.creations(|creations| creations.ask(Ticket { cluster: cluster.clone(), id }));
+                hub.creations(|creations| {
+                    creations.ask(Ticket {
+                        cluster: cluster.clone(),
+                        id,
+                    })
+                });
                 // A holder that asks again has lost the answer.
                 grant(hub, cluster, &mut creating, outgoing)?;
                 continue;
             }
             Some(Body::CreationDone(CreationDone { id })) => {
-                hub.creations(|creations| creations.done(&Ticket { cluster: cluster.clone(), id }));
+                hub.creations(|creations| {
+                    creations.done(&Ticket {
+                        cluster: cluster.clone(),
+                        id,
+                    })
+                });
                 continue;
             }
             _ => {}
         }
-        hub.metrics.messages.with_label_values(&["in", kind(body.as_ref())]).inc();
+        hub.metrics
+            .messages
+            .with_label_values(&["in", kind(body.as_ref())])
+            .inc();
         let held = hub.read(|inventory| inventory.holdings(cluster));
-        let effect = session.take(body, held, now()).map_err(|broken| Status::invalid_argument(broken.to_string()))?;
+        let effect = session
+            .take(body, held, now())
+            .map_err(|broken| Status::invalid_argument(broken.to_string()))?;
         let resync = effect.resync;
         apply(hub, cluster, number, effect, session.is_complete()).map_err(refused)?;
         if let Some(reason) = resync {
-            let ask = ResyncRequest { reason: reason.to_owned() };
+            let ask = ResyncRequest {
+                reason: reason.to_owned(),
+            };
             send(hub, outgoing, hub_message::Body::Resync(ask), "resync")?;
         }
         send(hub, outgoing, hub_message::Body::Ack(Ack { seq }), "ack")?;
@@ -138,10 +183,20 @@ async fn converse(
 }
 
 /// Tells a spoke that one of its creations may begin.
-fn grant(hub: &Hub, cluster: &Arc<str>, creating: &mut watch::Receiver<Option<Ticket>>, outgoing: &Outgoing) -> Result<(), Status> {
+fn grant(
+    hub: &Hub,
+    cluster: &Arc<str>,
+    creating: &mut watch::Receiver<Option<Ticket>>,
+    outgoing: &Outgoing,
+) -> Result<(), Status> {
     let holder = creating.borrow_and_update().clone();
     match holder.filter(|ticket| ticket.cluster == *cluster) {
-        Some(ticket) => send(hub, outgoing, hub_message::Body::CreationGrant(CreationGrant { id: ticket.id }), "creation_grant"),
+        Some(ticket) => send(
+            hub,
+            outgoing,
+            hub_message::Body::CreationGrant(CreationGrant { id: ticket.id }),
+            "creation_grant",
+        ),
         None => Ok(()),
     }
 }
@@ -156,14 +211,29 @@ fn apply(hub: &Hub, cluster: &Arc<str>, number: u64, effect: Effect, complete: b
     });
     let upserts = held.collect();
     let confirmed = effect.only.is_some() && complete;
-    let change = Change { upserts, gone: effect.gone, only: effect.only };
+    let change = Change {
+        upserts,
+        gone: effect.gone,
+        only: effect.only,
+    };
     hub.change(|inventory| {
         inventory.hear(cluster, number, now())?;
         inventory.apply(cluster, number, change)?;
-        if confirmed { inventory.confirm(cluster, number, now()) } else { Ok(()) }
+        if confirmed {
+            inventory.confirm(cluster, number, now())
+        } else {
+            Ok(())
+        }
     })?;
-    let objects = hub.read(|inventory| inventory.members().map(|member| member.objects.len()).sum::<usize>());
-    hub.metrics.objects.set(i64::try_from(objects).unwrap_or(i64::MAX));
+    let objects = hub.read(|inventory| {
+        inventory
+            .members()
+            .map(|member| member.objects.len())
+            .sum::<usize>()
+    });
+    hub.metrics
+        .objects
+        .set(i64::try_from(objects).unwrap_or(i64::MAX));
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! Every series of the hub. Labels are closed sets.
 
-use prometheus::{Encoder as _, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
 
 /// A registry of its own: two hubs in one test process do not meet.
 pub struct Metrics {
@@ -31,10 +33,14 @@ impl Metrics {
             registry.register(Box::new(series.clone()))?;
             Ok(series)
         };
-        let messages = IntCounterVec::new(Opts::new("fleet_hub_messages_total", "Messages of spokes"), &["direction", "type"])?;
+        let messages = IntCounterVec::new(
+            Opts::new("fleet_hub_messages_total", "Messages of spokes"),
+            &["direction", "type"],
+        )?;
         registry.register(Box::new(messages.clone()))?;
         let buckets = vec![0.001, 0.005, 0.02, 0.1, 0.5, 2.0];
-        let commit = HistogramOpts::new("fleet_hub_store_commit_duration_seconds", "Duration of commits").buckets(buckets);
+        let commit = HistogramOpts::new("fleet_hub_store_commit_duration_seconds", "Duration of commits")
+            .buckets(buckets);
         let commit_seconds = Histogram::with_opts(commit)?;
         registry.register(Box::new(commit_seconds.clone()))?;
         Ok(Metrics {

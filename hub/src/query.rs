@@ -3,7 +3,9 @@
 
 use std::cmp::Ordering;
 
-use proto::v1::{BackupRow, ClusterRow, Collection, Filter, ListRequest, ListResponse, RepositoryRow, Row, row::Body};
+use proto::v1::{
+    BackupRow, ClusterRow, Collection, Filter, ListRequest, ListResponse, RepositoryRow, Row, row::Body,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::health::Health;
@@ -55,7 +57,11 @@ pub fn list(inventory: &Inventory, request: &ListRequest) -> Result<ListResponse
     };
     let after = match request.page_token.as_str() {
         "" => None,
-        token => Some(parse(token).filter(|token| token.by == request.sort).ok_or(QueryError::Token)?),
+        token => Some(
+            parse(token)
+                .filter(|token| token.by == request.sort)
+                .ok_or(QueryError::Token)?,
+        ),
     };
     let mut places: Vec<(Sort, Found<'_>)> = Vec::new();
     for found in candidates(inventory, request.collection(), &filter)? {
@@ -63,7 +69,9 @@ pub fn list(inventory: &Inventory, request: &ListRequest) -> Result<ListResponse
     }
     // A column is checked even when no row is there to be sorted by it.
     check(request.collection(), column)?;
-    let order = |a: &(Sort, Found<'_>), b: &(Sort, Found<'_>)| direction(a.0.cmp(&b.0), descending).then_with(|| a.1.key().cmp(b.1.key()));
+    let order = |a: &(Sort, Found<'_>), b: &(Sort, Found<'_>)| {
+        direction(a.0.cmp(&b.0), descending).then_with(|| a.1.key().cmp(b.1.key()))
+    };
     places.sort_by(order);
     let total = places.len() as u64;
     let size = match request.page_size as usize {
@@ -72,19 +80,27 @@ pub fn list(inventory: &Inventory, request: &ListRequest) -> Result<ListResponse
     };
     let rest = places.into_iter().filter(|(sort, found)| {
         after.as_ref().is_none_or(|token| {
-            direction(sort.cmp(&token.at), descending).then_with(|| found.key().cmp(&token.key)) == Ordering::Greater
+            direction(sort.cmp(&token.at), descending).then_with(|| found.key().cmp(&token.key))
+                == Ordering::Greater
         })
     });
     let mut page: Vec<(Sort, Found<'_>)> = rest.take(size + 1).collect();
     let more = page.len() > size;
     page.truncate(size);
-    let next = page.last().filter(|_| more).map(|(at, found)| Token { by: request.sort.clone(), at: at.clone(), key: found.key().to_owned() });
+    let next = page.last().filter(|_| more).map(|(at, found)| Token {
+        by: request.sort.clone(),
+        at: at.clone(),
+        key: found.key().to_owned(),
+    });
     Ok(ListResponse {
         revision: inventory.revision(),
         as_of: Some(proto::time::from_unix_millis(inventory.now())),
         rows: page.into_iter().map(|(_, found)| found.row(inventory)).collect(),
         total,
-        next_page_token: next.and_then(|token| serde_json::to_vec(&token).ok()).map(hex::encode).unwrap_or_default(),
+        next_page_token: next
+            .and_then(|token| serde_json::to_vec(&token).ok())
+            .map(hex::encode)
+            .unwrap_or_default(),
     })
 }
 
@@ -104,7 +120,14 @@ fn check(collection: Collection, column: &str) -> Result<(), QueryError> {
         Collection::Unspecified => return Err(QueryError::Collection),
     };
     let there = column.is_empty() || known.split(", ").any(|name| name == column);
-    if there { Ok(()) } else { Err(QueryError::Sort { column: column.to_owned(), known }) }
+    if there {
+        Ok(())
+    } else {
+        Err(QueryError::Sort {
+            column: column.to_owned(),
+            known,
+        })
+    }
 }
 
 /// A row that the filter takes. Backups are made into rows only when they are on the page: there may be a million.
@@ -155,8 +178,15 @@ fn cluster_sort(row: &Row, cluster: &ClusterRow, column: &str) -> Result<Sort, Q
         "backups" => number(cluster.backups),
         "repositories" => number(cluster.repositories),
         "unwell" => number(cluster.backups_unwell),
-        "heard" => Sort::Number(rows::time(cluster.freshness.as_ref().and_then(|f| f.last_heard.as_ref()))),
-        _ => return Err(QueryError::Sort { column: column.to_owned(), known: CLUSTER_COLUMNS }),
+        "heard" => Sort::Number(rows::time(
+            cluster.freshness.as_ref().and_then(|f| f.last_heard.as_ref()),
+        )),
+        _ => {
+            return Err(QueryError::Sort {
+                column: column.to_owned(),
+                known: CLUSTER_COLUMNS,
+            });
+        }
     })
 }
 
@@ -168,7 +198,12 @@ fn repository_sort(row: &Row, repository: &RepositoryRow, column: &str) -> Resul
         "size" => number(statistics.map_or(0, |s| s.stored_bytes)),
         "snapshots" => number(statistics.map_or(0, |s| s.snapshots)),
         "backups" => number(repository.backups),
-        _ => return Err(QueryError::Sort { column: column.to_owned(), known: REPOSITORY_COLUMNS }),
+        _ => {
+            return Err(QueryError::Sort {
+                column: column.to_owned(),
+                known: REPOSITORY_COLUMNS,
+            });
+        }
     })
 }
 
@@ -185,7 +220,12 @@ fn backup_sort(inventory: &Inventory, held: &Held, column: &str) -> Result<Sort,
         "last" => Sort::Number(rows::time(backup.last_success.as_ref())),
         "next" => Sort::Number(rows::time(backup.next_run.as_ref())),
         "size" => number(backup.last_run.map_or(0, |run| run.bytes_processed)),
-        _ => return Err(QueryError::Sort { column: column.to_owned(), known: BACKUP_COLUMNS }),
+        _ => {
+            return Err(QueryError::Sort {
+                column: column.to_owned(),
+                known: BACKUP_COLUMNS,
+            });
+        }
     })
 }
 
@@ -196,16 +236,26 @@ fn candidates<'a>(
 ) -> Result<Box<dyn Iterator<Item = Found<'a>> + 'a>, QueryError> {
     Ok(match collection {
         Collection::Unspecified => return Err(QueryError::Collection),
-        Collection::Clusters => {
-            Box::new(inventory.members().map(|m| rows::cluster(inventory, m)).filter(|row| takes(filter, row)).map(Found::Row))
-        }
+        Collection::Clusters => Box::new(
+            inventory
+                .members()
+                .map(|m| rows::cluster(inventory, m))
+                .filter(|row| takes(filter, row))
+                .map(Found::Row),
+        ),
         Collection::Repositories => {
-            let all = inventory.index().repositories().filter_map(|key| rows::repository(inventory, key));
+            let all = inventory
+                .index()
+                .repositories()
+                .filter_map(|key| rows::repository(inventory, key));
             Box::new(all.filter(|row| takes(filter, row)).map(Found::Row))
         }
         Collection::Backups => {
             let all = inventory.index().backups(&filter.clusters).map(AsRef::as_ref);
-            Box::new(all.filter(move |held| takes_backup(inventory, filter, held)).map(Found::Backup))
+            Box::new(
+                all.filter(move |held| takes_backup(inventory, filter, held))
+                    .map(Found::Backup),
+            )
         }
     })
 }
@@ -235,7 +285,9 @@ pub fn takes(filter: &Filter, row: &Row) -> bool {
                 && any(&filter.states, &repository.state)
                 && contains(
                     filter,
-                    [repository.name.as_str(), &row.key].into_iter().chain(repository.bindings.iter().map(|b| b.url.as_str())),
+                    [repository.name.as_str(), &row.key]
+                        .into_iter()
+                        .chain(repository.bindings.iter().map(|b| b.url.as_str())),
                 )
         }
         Some(Body::Backup(backup)) => takes_backup_row(filter, row, backup),
@@ -244,7 +296,11 @@ pub fn takes(filter: &Filter, row: &Row) -> bool {
 }
 
 fn takes_backup_row(filter: &Filter, row: &Row, backup: &BackupRow) -> bool {
-    let repository = backup.backup.as_ref().map(|b| b.restic_id.as_str()).unwrap_or_default();
+    let repository = backup
+        .backup
+        .as_ref()
+        .map(|b| b.restic_id.as_str())
+        .unwrap_or_default();
     any(&filter.clusters, &backup.cluster)
         && any(&filter.namespaces, &backup.namespace)
         && any(&filter.states, &backup.state)

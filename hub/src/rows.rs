@@ -13,9 +13,16 @@ use crate::inventory::{Held, Inventory, Member};
 /// How a backup is.
 #[must_use]
 pub fn health(inventory: &Inventory, held: &Held) -> (Health, String) {
-    let Some(backup) = held.backup() else { return (Health::NotReady, String::new()) };
+    let Some(backup) = held.backup() else {
+        return (Health::NotReady, String::new());
+    };
     let fresh = inventory.fresh(&held.cluster);
-    let evidence = Evidence { object: &held.object, backup, deadline: held.deadline, fresh };
+    let evidence = Evidence {
+        object: &held.object,
+        backup,
+        deadline: held.deadline,
+        fresh,
+    };
     let health = evidence.health(inventory.now());
     (health, evidence.reason(health))
 }
@@ -35,14 +42,21 @@ pub fn backup(inventory: &Inventory, held: &Held) -> Row {
         freshness: Some(freshness(inventory.fresh(&held.cluster))),
         due: held.deadline.map(|deadline| from_unix_millis(deadline.due)),
     };
-    Row { key: held.place.to_string(), body: Some(Body::Backup(row)) }
+    Row {
+        key: held.place.to_string(),
+        body: Some(Body::Backup(row)),
+    }
 }
 
 /// A cluster's row.
 #[must_use]
 pub fn cluster(inventory: &Inventory, member: &Member) -> Row {
     let of_cluster = [member.name.to_string()];
-    let unwell = inventory.index().backups(&of_cluster).filter(|held| health(inventory, held).0.is_unwell()).count();
+    let unwell = inventory
+        .index()
+        .backups(&of_cluster)
+        .filter(|held| health(inventory, held).0.is_unwell())
+        .count();
     let row = ClusterRow {
         name: member.name.to_string(),
         state: if member.stale { "stale" } else { "connected" }.to_owned(),
@@ -55,7 +69,10 @@ pub fn cluster(inventory: &Inventory, member: &Member) -> Row {
         backups_unwell: unwell as u64,
         cluster_uid: member.facts.cluster_uid.clone(),
     };
-    Row { key: member.name.to_string(), body: Some(Body::Cluster(row)) }
+    Row {
+        key: member.name.to_string(),
+        body: Some(Body::Cluster(row)),
+    }
 }
 
 /// A physical repository's row; `None` when nothing binds it any more.
@@ -75,27 +92,52 @@ pub fn repository(inventory: &Inventory, key: &str) -> Option<Row> {
         _ => "degraded",
     };
     // The newest figures, whoever read them.
-    let newest = held.iter().filter_map(|held| Some((held, held.repository()?.statistics.clone()?)));
+    let newest = held
+        .iter()
+        .filter_map(|held| Some((held, held.repository()?.statistics.clone()?)));
     let newest = newest.max_by_key(|(_, statistics)| statistics.as_of.as_ref().map(|t| (t.seconds, t.nanos)));
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
-    held.iter().for_each(|held| *names.entry(&held.object.name).or_default() += 1);
-    let name = names.iter().max_by_key(|(name, count)| (**count, std::cmp::Reverse(**name))).map(|(name, _)| (*name).to_owned());
+    held.iter()
+        .for_each(|held| *names.entry(&held.object.name).or_default() += 1);
+    let name = names
+        .iter()
+        .max_by_key(|(name, count)| (**count, std::cmp::Reverse(**name)))
+        .map(|(name, _)| (*name).to_owned());
     let mut clusters: Vec<String> = bindings.iter().map(|b| b.cluster.clone()).collect();
     clusters.sort();
     clusters.dedup();
-    let last_heard = bindings.iter().filter_map(|b| b.freshness.as_ref()?.last_heard).max_by_key(|t| (t.seconds, t.nanos));
+    let last_heard = bindings
+        .iter()
+        .filter_map(|b| b.freshness.as_ref()?.last_heard)
+        .max_by_key(|t| (t.seconds, t.nanos));
     let row = RepositoryRow {
-        restic_id: held.first().and_then(|held| held.repository()).map(|r| r.restic_id.clone()).unwrap_or_default(),
+        restic_id: held
+            .first()
+            .and_then(|held| held.repository())
+            .map(|r| r.restic_id.clone())
+            .unwrap_or_default(),
         name: name.unwrap_or_default(),
         state: state.to_owned(),
         clusters,
-        statistics_from: newest.as_ref().map(|(held, _)| held.cluster.to_string()).unwrap_or_default(),
+        statistics_from: newest
+            .as_ref()
+            .map(|(held, _)| held.cluster.to_string())
+            .unwrap_or_default(),
         statistics: newest.map(|(_, statistics)| statistics),
-        freshness: Some(Freshness { stale: fresh.is_empty(), last_heard }),
-        backups: held.iter().map(|held| inventory.index().writers(&held.place)).sum(),
+        freshness: Some(Freshness {
+            stale: fresh.is_empty(),
+            last_heard,
+        }),
+        backups: held
+            .iter()
+            .map(|held| inventory.index().writers(&held.place))
+            .sum(),
         bindings,
     };
-    Some(Row { key: key.to_owned(), body: Some(Body::Repository(row)) })
+    Some(Row {
+        key: key.to_owned(),
+        body: Some(Body::Repository(row)),
+    })
 }
 
 fn binding(inventory: &Inventory, held: &Held) -> RepositoryBinding {
@@ -117,7 +159,10 @@ fn is_stale(binding: &RepositoryBinding) -> bool {
 }
 
 fn freshness(fresh: Fresh) -> Freshness {
-    Freshness { stale: fresh.stale, last_heard: fresh.last_heard.map(from_unix_millis) }
+    Freshness {
+        stale: fresh.stale,
+        last_heard: fresh.last_heard.map(from_unix_millis),
+    }
 }
 
 /// How bad a row's state is: smaller is worse.
@@ -125,8 +170,14 @@ fn freshness(fresh: Fresh) -> Freshness {
 pub fn rank(row: &Row) -> usize {
     match &row.body {
         Some(Body::Cluster(row)) => usize::from(row.state != "stale"),
-        Some(Body::Repository(row)) => ["unready", "stale", "degraded", "ready"].iter().position(|s| *s == row.state).unwrap_or(0),
-        Some(Body::Backup(row)) => Health::ALL.iter().position(|h| h.as_str() == row.state).unwrap_or(0),
+        Some(Body::Repository(row)) => ["unready", "stale", "degraded", "ready"]
+            .iter()
+            .position(|s| *s == row.state)
+            .unwrap_or(0),
+        Some(Body::Backup(row)) => Health::ALL
+            .iter()
+            .position(|h| h.as_str() == row.state)
+            .unwrap_or(0),
         None => 0,
     }
 }

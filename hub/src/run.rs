@@ -54,26 +54,46 @@ impl Running {
 /// When certificates, store or addresses cannot be used.
 pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<Running> {
     if let Some(dir) = config.store.parent() {
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot make the store's folder {}", dir.display()))?;
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("cannot make the store's folder {}", dir.display()))?;
     }
     let store = Sqlite::open(&config.store).await;
-    let store = store.with_context(|| format!("cannot open the store {}; set --store to a file on a writable volume", config.store.display()))?;
+    let store = store.with_context(|| {
+        format!(
+            "cannot open the store {}; set --store to a file on a writable volume",
+            config.store.display()
+        )
+    })?;
     let hub = Hub::start(config, Arc::new(store)).await?;
     let (link_listener, view_listener) = (bind(config.link_address).await?, bind(config.view_address).await?);
     let (link, view) = (link_listener.local_addr()?, view_listener.local_addr()?);
     let link_server = server(config)?
-        .add_service(FleetLinkServer::new(LinkService::new(hub.clone())).max_decoding_message_size(MESSAGE_MAX))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(link_listener), stop.clone().cancelled_owned());
+        .add_service(
+            FleetLinkServer::new(LinkService::new(hub.clone())).max_decoding_message_size(MESSAGE_MAX),
+        )
+        .serve_with_incoming_shutdown(
+            TcpListenerStream::new(link_listener),
+            stop.clone().cancelled_owned(),
+        );
     let view_server = server(config)?
-        .add_service(FleetViewServer::new(ViewService::new(hub.clone())).max_decoding_message_size(MESSAGE_MAX))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(view_listener), stop.clone().cancelled_owned());
+        .add_service(
+            FleetViewServer::new(ViewService::new(hub.clone())).max_decoding_message_size(MESSAGE_MAX),
+        )
+        .serve_with_incoming_shutdown(
+            TcpListenerStream::new(view_listener),
+            stop.clone().cancelled_owned(),
+        );
     let admin = admin::serve(config.admin_address, hub.clone(), stop.clone());
     info!(%link, %view, "serving");
     // Streams are open for ever: a stop does not wait for them.
     let until = |server| bounded(server, stop.clone());
     let tasks = vec![
-        tokio::spawn(until(Box::pin(async move { link_server.await.map_err(anyhow::Error::from) }))),
-        tokio::spawn(until(Box::pin(async move { view_server.await.map_err(anyhow::Error::from) }))),
+        tokio::spawn(until(Box::pin(async move {
+            link_server.await.map_err(anyhow::Error::from)
+        }))),
+        tokio::spawn(until(Box::pin(async move {
+            view_server.await.map_err(anyhow::Error::from)
+        }))),
         tokio::spawn(async move { admin.await.context("cannot serve the admin address") }),
         tokio::spawn({
             let (hub, stop) = (hub.clone(), stop.clone());
@@ -83,10 +103,18 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
             }
         }),
     ];
-    Ok(Running { hub, link, view, tasks })
+    Ok(Running {
+        hub,
+        link,
+        view,
+        tasks,
+    })
 }
 
-async fn bounded(server: futures::future::BoxFuture<'static, anyhow::Result<()>>, stop: CancellationToken) -> anyhow::Result<()> {
+async fn bounded(
+    server: futures::future::BoxFuture<'static, anyhow::Result<()>>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     tokio::select! {
         result = server => result,
         () = async { stop.cancelled().await; tokio::time::sleep(Duration::from_millis(500)).await } => Ok(()),
@@ -94,14 +122,19 @@ async fn bounded(server: futures::future::BoxFuture<'static, anyhow::Result<()>>
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))
 }
 
 /// mTLS only: a peer without a certificate of our authority does not get as far as a request.
 fn server(config: &Config) -> anyhow::Result<Server> {
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let tls = ServerTlsConfig::new()
-        .identity(Identity::from_pem(read(&config.tls_cert)?, read(&config.tls_key)?))
+        .identity(Identity::from_pem(
+            read(&config.tls_cert)?,
+            read(&config.tls_key)?,
+        ))
         .client_ca_root(Certificate::from_pem(read(&config.tls_ca)?));
     Ok(Server::builder()
         .tls_config(tls)?

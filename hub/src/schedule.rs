@@ -32,7 +32,11 @@ impl Deadline {
     fn between(due: Millis, next: Millis) -> Self {
         let interval = next.saturating_sub(due).max(0);
         let slack = SLACK_LEAST.max(interval / SLACK_DIVISOR);
-        Self { due, late: due.saturating_add(slack), late_though_running: next.saturating_add(slack) }
+        Self {
+            due,
+            late: due.saturating_add(slack),
+            late_though_running: next.saturating_add(slack),
+        }
     }
 }
 
@@ -46,7 +50,11 @@ pub fn deadline(schedule: &str, timezone: &str, since: Millis) -> Option<Deadlin
         return Some(Deadline::between(due, due.checked_add(every_millis(every)?)?));
     }
     // Kubernetes takes the zone of its controller manager, which is UTC unless somebody went out of their way.
-    let zone = if timezone.is_empty() { TimeZone::UTC } else { TimeZone::get(timezone).ok()? };
+    let zone = if timezone.is_empty() {
+        TimeZone::UTC
+    } else {
+        TimeZone::get(timezone).ok()?
+    };
     let cron = parser().parse(schedule).ok()?;
     let since = Timestamp::from_millisecond(since).ok()?.to_zoned(zone);
     let due = after(&cron, &since)?;
@@ -63,7 +71,11 @@ pub fn deadline_by_forecast(next_run: Millis) -> Deadline {
 
 /// As Kubernetes reads schedules: five fields, either of day-of-month and day-of-week, `5/10` allowed.
 fn parser() -> CronParser {
-    CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).sloppy_ranges(true).build()
+    CronParser::builder()
+        .seconds(Seconds::Disallowed)
+        .year(Year::Disallowed)
+        .sloppy_ranges(true)
+        .build()
 }
 
 fn after(cron: &Cron, time: &Zoned) -> Option<Zoned> {
@@ -121,14 +133,29 @@ mod tests {
 
     #[test]
     fn nicknames_and_intervals() {
-        assert_eq!(deadline("@daily", "", at("2026-11-20T12:00:00Z")).unwrap().due, at("2026-11-21T00:00:00Z"));
+        assert_eq!(
+            deadline("@daily", "", at("2026-11-20T12:00:00Z")).unwrap().due,
+            at("2026-11-21T00:00:00Z")
+        );
         let every = deadline("@every 1h30m", "", at("2026-11-20T12:00:00Z")).unwrap();
-        assert_eq!((every.due, every.late), (at("2026-11-20T13:30:00Z"), at("2026-11-20T13:40:00Z")));
+        assert_eq!(
+            (every.due, every.late),
+            (at("2026-11-20T13:30:00Z"), at("2026-11-20T13:40:00Z"))
+        );
     }
 
     #[test]
     fn what_cannot_be_read_has_no_deadline() {
-        for schedule in ["", "x", "61 * * * *", "* * * * * *", "@every", "@every 5", "@every 0s", "@every 1d"] {
+        for schedule in [
+            "",
+            "x",
+            "61 * * * *",
+            "* * * * * *",
+            "@every",
+            "@every 5",
+            "@every 0s",
+            "@every 1d",
+        ] {
             assert_eq!(deadline(schedule, "", 0), None, "{schedule}");
         }
         assert_eq!(deadline("0 2 * * *", "Atlantis/Capital", 0), None);
@@ -139,6 +166,10 @@ mod tests {
     fn a_schedule_that_never_comes_ends_the_search_soon() {
         let started = std::time::Instant::now();
         assert_eq!(deadline("0 0 30 2 *", "", at("2026-11-20T12:00:00Z")), None);
-        assert!(started.elapsed() < std::time::Duration::from_millis(500), "{:?}", started.elapsed());
+        assert!(
+            started.elapsed() < std::time::Duration::from_millis(500),
+            "{:?}",
+            started.elapsed()
+        );
     }
 }

@@ -80,7 +80,10 @@ impl Session {
                     return Ok(self.ask("an inventory arrived without its beginning", now));
                 };
                 arriving.extend(part.objects.iter().map(|object| object.uid.clone()));
-                let mut effect = Effect { upserts: part.objects, ..Effect::default() };
+                let mut effect = Effect {
+                    upserts: part.objects,
+                    ..Effect::default()
+                };
                 if part.last {
                     effect.only = self.arriving.take();
                     self.complete = true;
@@ -90,7 +93,11 @@ impl Session {
             Some(Body::Delta(_)) if !self.complete => self.ask("a change arrived before the inventory", now),
             Some(Body::Delta(delta)) => {
                 let gone = delta.gone.into_iter().map(|tombstone| tombstone.uid).collect();
-                Effect { upserts: delta.objects, gone, ..Effect::default() }
+                Effect {
+                    upserts: delta.objects,
+                    gone,
+                    ..Effect::default()
+                }
             }
             Some(Body::Heartbeat(beat)) => {
                 let agrees = beat.objects == held.0 && beat.digest == held.1.to_bytes();
@@ -104,12 +111,17 @@ impl Session {
     }
 
     fn ask(&mut self, reason: &'static str, now: Millis) -> Effect {
-        let again = self.asked.is_some_and(|asked| now.saturating_sub(asked) < RESYNC_PAUSE);
+        let again = self
+            .asked
+            .is_some_and(|asked| now.saturating_sub(asked) < RESYNC_PAUSE);
         if again {
             return Effect::default();
         }
         self.asked = Some(now);
-        Effect { resync: Some(reason), ..Effect::default() }
+        Effect {
+            resync: Some(reason),
+            ..Effect::default()
+        }
     }
 }
 
@@ -120,11 +132,18 @@ mod tests {
     use super::*;
 
     fn object(uid: &str) -> ObjectState {
-        ObjectState { uid: uid.to_owned(), ..ObjectState::default() }
+        ObjectState {
+            uid: uid.to_owned(),
+            ..ObjectState::default()
+        }
     }
 
     fn part(uids: &[&str], first: bool, last: bool) -> Option<Body> {
-        Some(Body::Inventory(Inventory { objects: uids.iter().map(|u| object(u)).collect(), first, last }))
+        Some(Body::Inventory(Inventory {
+            objects: uids.iter().map(|u| object(u)).collect(),
+            first,
+            last,
+        }))
     }
 
     fn nothing() -> (u64, Digest) {
@@ -152,10 +171,25 @@ mod tests {
     #[test]
     fn what_comes_out_of_order_asks_for_everything() {
         let mut session = Session::default();
-        let delta = || Some(Body::Delta(Delta { objects: vec![object("a")], gone: vec![Tombstone { uid: "b".into() }] }));
+        let delta = || {
+            Some(Body::Delta(Delta {
+                objects: vec![object("a")],
+                gone: vec![Tombstone { uid: "b".into() }],
+            }))
+        };
         assert!(session.take(delta(), nothing(), 0).unwrap().resync.is_some());
-        assert_eq!(session.take(delta(), nothing(), 1).unwrap(), Effect::default(), "asked already");
-        assert!(session.take(part(&[], false, true), nothing(), RESYNC_PAUSE).unwrap().resync.is_some());
+        assert_eq!(
+            session.take(delta(), nothing(), 1).unwrap(),
+            Effect::default(),
+            "asked already"
+        );
+        assert!(
+            session
+                .take(part(&[], false, true), nothing(), RESYNC_PAUSE)
+                .unwrap()
+                .resync
+                .is_some()
+        );
         session.take(part(&[], true, true), nothing(), 0).unwrap();
         assert_eq!(session.take(delta(), nothing(), 0).unwrap().gone, ["b"]);
     }
@@ -164,17 +198,32 @@ mod tests {
     fn a_heartbeat_that_does_not_agree_asks_for_everything() {
         let mut session = Session::default();
         session.take(part(&[], true, true), nothing(), 0).unwrap();
-        let beat = |objects| Some(Body::Heartbeat(Heartbeat { digest: Digest::default().to_bytes(), objects }));
+        let beat = |objects| {
+            Some(Body::Heartbeat(Heartbeat {
+                digest: Digest::default().to_bytes(),
+                objects,
+            }))
+        };
         assert_eq!(session.take(beat(0), nothing(), 0).unwrap(), Effect::default());
         assert!(session.take(beat(1), nothing(), 0).unwrap().resync.is_some());
     }
 
     #[test]
     fn versions_are_agreed_on_or_refused() {
-        let hello = |protocol_min, protocol_max| Hello { protocol_min, protocol_max, ..Hello::default() };
+        let hello = |protocol_min, protocol_max| Hello {
+            protocol_min,
+            protocol_max,
+            ..Hello::default()
+        };
         assert_eq!(agree(&hello(1, 7)), Ok(1));
         assert!(agree(&hello(2, 7)).is_err());
-        assert_eq!(SPOKEN, format!("{} to {}", proto::PROTOCOL_MIN, proto::PROTOCOL_MAX));
-        assert_eq!(Session::default().take(Some(Body::Hello(hello(1, 1))), nothing(), 0), Err(Broken::Hello));
+        assert_eq!(
+            SPOKEN,
+            format!("{} to {}", proto::PROTOCOL_MIN, proto::PROTOCOL_MAX)
+        );
+        assert_eq!(
+            Session::default().take(Some(Body::Hello(hello(1, 1))), nothing(), 0),
+            Err(Broken::Hello)
+        );
     }
 }

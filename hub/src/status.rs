@@ -25,7 +25,9 @@ pub fn status(inventory: &Inventory) -> StatusResponse {
         bad |= health.is_unsafe();
         unknown |= health.is_unknown();
         if health.is_unsafe() || health == Health::Never {
-            let entry = causes.entry((health, reason)).or_insert_with(|| (held.place.to_string(), 0, held.cluster.to_string()));
+            let entry = causes
+                .entry((health, reason))
+                .or_insert_with(|| (held.place.to_string(), 0, held.cluster.to_string()));
             entry.1 += 1;
         }
     }
@@ -35,7 +37,11 @@ pub fn status(inventory: &Inventory) -> StatusResponse {
         (false, true) => "unknown",
         (false, false) => "safe",
     };
-    let repositories: Vec<_> = inventory.index().repositories().filter_map(|key| rows::repository(inventory, key)).collect();
+    let repositories: Vec<_> = inventory
+        .index()
+        .repositories()
+        .filter_map(|key| rows::repository(inventory, key))
+        .collect();
     let stored = repositories.iter().filter_map(|row| match &row.body {
         Some(Body::Repository(repository)) => repository.statistics.as_ref().map(|s| s.stored_bytes),
         _ => None,
@@ -44,16 +50,27 @@ pub fn status(inventory: &Inventory) -> StatusResponse {
         .into_iter()
         .map(|((health, reason), (first, count, _))| Attention {
             state: health.as_str().to_owned(),
-            subject: if count == 1 { first.clone() } else { format!("{first} and {} more", count - 1) },
+            subject: if count == 1 {
+                first.clone()
+            } else {
+                format!("{first} and {} more", count - 1)
+            },
             detail: reason,
             count,
-            next: if count == 1 { format!("fleet backups {first}") } else { format!("fleet backups --state {health}") },
+            next: if count == 1 {
+                format!("fleet backups {first}")
+            } else {
+                format!("fleet backups --state {health}")
+            },
         })
         .collect();
     needs_you.extend(stale.iter().map(|member| Attention {
         state: Health::Stale.as_str().to_owned(),
         subject: member.name.to_string(),
-        detail: format!("{} backups, silent; what is shown is the last that is known", member.backups),
+        detail: format!(
+            "{} backups, silent; what is shown is the last that is known",
+            member.backups
+        ),
         count: member.backups,
         next: format!("fleet clusters {}", member.name),
     }));

@@ -6,7 +6,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, TryStreamExt as _};
 use sqlx::Row as _;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
 
 use crate::Millis;
 use crate::inventory::Facts;
@@ -75,7 +77,10 @@ impl Sqlite {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(10));
         // One writer: SQLite has no more, and waiting in the pool is cheaper than in the file.
-        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options)
+            .await?;
         sqlx::migrate!("./migrations").run(&pool).await?;
         Ok(Sqlite { pool })
     }
@@ -84,7 +89,9 @@ impl Sqlite {
 impl HubStore for Sqlite {
     fn begin_epoch(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         async move {
-            let row = sqlx::query("UPDATE hub SET epoch = epoch + 1 WHERE id = 1 RETURNING epoch").fetch_one(&self.pool).await?;
+            let row = sqlx::query("UPDATE hub SET epoch = epoch + 1 WHERE id = 1 RETURNING epoch")
+                .fetch_one(&self.pool)
+                .await?;
             Ok(u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or_default())
         }
         .boxed()
@@ -96,8 +103,16 @@ impl HubStore for Sqlite {
             let mut clusters = Vec::new();
             let mut rows = sqlx::query(query).fetch(&self.pool);
             while let Some(row) = rows.try_next().await? {
-                let facts = Facts { cluster_uid: row.try_get(1)?, version: row.try_get(2)?, kubernetes_version: row.try_get(3)? };
-                clusters.push(StoredCluster { name: row.try_get(0)?, facts, last_heard: row.try_get(4)? });
+                let facts = Facts {
+                    cluster_uid: row.try_get(1)?,
+                    version: row.try_get(2)?,
+                    kubernetes_version: row.try_get(3)?,
+                };
+                clusters.push(StoredCluster {
+                    name: row.try_get(0)?,
+                    facts,
+                    last_heard: row.try_get(4)?,
+                });
             }
             drop(rows);
             let mut objects = Vec::new();

@@ -10,8 +10,8 @@ use proto::time::from_unix_millis;
 use proto::v1::fleet_view_server::FleetView;
 use proto::v1::watch_event::Body;
 use proto::v1::{
-    Bookmark, Collection, Filter, ListRequest, ListResponse, Row, StatusRequest, StatusResponse, WatchEvent, WatchHeartbeat,
-    WatchRequest,
+    Bookmark, Collection, Filter, ListRequest, ListResponse, Row, StatusRequest, StatusResponse, WatchEvent,
+    WatchHeartbeat, WatchRequest,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Duration, interval, sleep};
@@ -49,7 +49,10 @@ impl FleetView for ViewService {
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
         identity::viewer(&request)?;
         let request = request.into_inner();
-        self.hub.read(|inventory| query::list(inventory, &request)).map(Response::new).map_err(refused)
+        self.hub
+            .read(|inventory| query::list(inventory, &request))
+            .map(Response::new)
+            .map_err(refused)
     }
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
@@ -77,7 +80,12 @@ impl FleetView for ViewService {
 type Events = mpsc::Sender<Result<WatchEvent, Status>>;
 
 /// One watch, until its viewer goes.
-async fn watch(hub: &Hub, collection: Collection, filter: Filter, events: &Events) -> Result<(), mpsc::error::SendError<Result<WatchEvent, Status>>> {
+async fn watch(
+    hub: &Hub,
+    collection: Collection,
+    filter: Filter,
+    events: &Events,
+) -> Result<(), mpsc::error::SendError<Result<WatchEvent, Status>>> {
     let _open = Open::count(&hub.metrics.watches);
     let mut revisions = hub.revisions();
     let mut beat = interval(hub.watch_heartbeat);
@@ -88,7 +96,12 @@ async fn watch(hub: &Hub, collection: Collection, filter: Filter, events: &Event
     let mut first = true;
     loop {
         revisions.mark_unchanged();
-        let (at, changes) = hub.read(|inventory| (inventory.revision(), difference(inventory, collection, &filter, revision, &shown)));
+        let (at, changes) = hub.read(|inventory| {
+            (
+                inventory.revision(),
+                difference(inventory, collection, &filter, revision, &shown),
+            )
+        });
         revision = at;
         for (key, row) in changes {
             let body = match row {
@@ -105,7 +118,9 @@ async fn watch(hub: &Hub, collection: Collection, filter: Filter, events: &Event
         }
         if first {
             first = false;
-            events.send(Ok(event(revision, Body::Bookmark(Bookmark {})))).await?;
+            events
+                .send(Ok(event(revision, Body::Bookmark(Bookmark {}))))
+                .await?;
         }
         loop {
             tokio::select! {
@@ -134,7 +149,10 @@ fn difference(
     let touched: Vec<String> = match inventory.changes().since(since, collection) {
         Some(keys) => keys.iter().map(|key| key.to_string()).collect(),
         // Too long ago, or never: everything there is, and everything that was shown.
-        None => all(inventory, collection).into_iter().chain(shown.keys().cloned()).collect(),
+        None => all(inventory, collection)
+            .into_iter()
+            .chain(shown.keys().cloned())
+            .collect(),
     };
     let mut changes = Vec::new();
     for key in touched {
@@ -150,24 +168,44 @@ fn difference(
 
 fn all(inventory: &Inventory, collection: Collection) -> Vec<String> {
     match collection {
-        Collection::Clusters => inventory.members().map(|member| member.name.to_string()).collect(),
-        Collection::Repositories => inventory.index().repositories().map(|key| key.to_string()).collect(),
-        Collection::Backups => inventory.index().backups(&[]).map(|held| held.place.to_string()).collect(),
+        Collection::Clusters => inventory
+            .members()
+            .map(|member| member.name.to_string())
+            .collect(),
+        Collection::Repositories => inventory
+            .index()
+            .repositories()
+            .map(|key| key.to_string())
+            .collect(),
+        Collection::Backups => inventory
+            .index()
+            .backups(&[])
+            .map(|held| held.place.to_string())
+            .collect(),
         Collection::Unspecified => Vec::new(),
     }
 }
 
 fn row(inventory: &Inventory, collection: Collection, key: &str) -> Option<Row> {
     match collection {
-        Collection::Clusters => inventory.member(key).map(|member| rows::cluster(inventory, member)),
+        Collection::Clusters => inventory
+            .member(key)
+            .map(|member| rows::cluster(inventory, member)),
         Collection::Repositories => rows::repository(inventory, key),
-        Collection::Backups => inventory.index().backup(key).map(|held| rows::backup(inventory, held)),
+        Collection::Backups => inventory
+            .index()
+            .backup(key)
+            .map(|held| rows::backup(inventory, held)),
         Collection::Unspecified => None,
     }
 }
 
 fn event(revision: u64, body: Body) -> WatchEvent {
-    WatchEvent { revision, as_of: Some(from_unix_millis(now())), body: Some(body) }
+    WatchEvent {
+        revision,
+        as_of: Some(from_unix_millis(now())),
+        body: Some(body),
+    }
 }
 
 fn refused(error: QueryError) -> Status {

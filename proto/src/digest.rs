@@ -52,7 +52,11 @@ mod tests {
     use super::*;
 
     fn object(name: &str) -> ObjectState {
-        ObjectState { uid: name.to_owned(), name: name.to_owned(), ..ObjectState::default() }
+        ObjectState {
+            uid: name.to_owned(),
+            name: name.to_owned(),
+            ..ObjectState::default()
+        }
     }
 
     #[test]

@@ -12,13 +12,18 @@ pub fn from_unix(seconds: i64) -> Timestamp {
 #[must_use]
 pub fn from_unix_millis(millis: i64) -> Timestamp {
     let nanos = i32::try_from(millis.rem_euclid(1000)).unwrap_or(0) * 1_000_000;
-    Timestamp { seconds: millis.div_euclid(1000), nanos }
+    Timestamp {
+        seconds: millis.div_euclid(1000),
+        nanos,
+    }
 }
 
 /// Milliseconds since the Unix epoch of a wire time.
 #[must_use]
 pub fn to_unix_millis(time: &Timestamp) -> i64 {
-    time.seconds.saturating_mul(1000).saturating_add(i64::from(time.nanos / 1_000_000))
+    time.seconds
+        .saturating_mul(1000)
+        .saturating_add(i64::from(time.nanos / 1_000_000))
 }
 
 #[cfg(test)]

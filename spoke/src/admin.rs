@@ -33,14 +33,19 @@ pub async fn serve(
         .route("/metrics", get(render))
         .with_state(Admin { metrics, synced });
     let listener = tokio::net::TcpListener::bind(address).await?;
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    axum::serve(listener, router)
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await
 }
 
 async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
     if *admin.synced.borrow() {
         (StatusCode::OK, "ok\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the first list of the watched types is not complete\n")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the first list of the watched types is not complete\n",
+        )
     }
 }
 

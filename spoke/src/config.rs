@@ -86,7 +86,9 @@ fn hub_address(text: &str) -> Result<HubAddress, String> {
     match text.trim() {
         "" => Ok(HubAddress(None)),
         url if url.starts_with("https://") => Ok(HubAddress(Some(url.to_owned()))),
-        other => Err(format!("{other:?} must begin with https://, the link is never in plain text")),
+        other => Err(format!(
+            "{other:?} must begin with https://, the link is never in plain text"
+        )),
     }
 }
 
@@ -116,7 +118,10 @@ mod tests {
     #[test]
     fn no_hub_and_an_empty_hub_are_the_same() {
         assert_eq!(Config::parse_from(["fleet-spoke", "--hub", ""]).hub_url(), None);
-        assert_eq!(Config::parse_from(["fleet-spoke", "--hub", "https://h:1"]).hub_url(), Some("https://h:1"));
+        assert_eq!(
+            Config::parse_from(["fleet-spoke", "--hub", "https://h:1"]).hub_url(),
+            Some("https://h:1")
+        );
         assert!(Config::try_parse_from(["fleet-spoke", "--hub", "http://h:1"]).is_err());
     }
 

@@ -54,7 +54,16 @@ impl Events {
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> (Events, Publisher) {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        (Events { queue: sender, metrics: metrics.clone() }, Publisher { queue: receiver, metrics })
+        (
+            Events {
+                queue: sender,
+                metrics: metrics.clone(),
+            },
+            Publisher {
+                queue: receiver,
+                metrics,
+            },
+        )
     }
 
     /// Queues an Event about one of our resources. `kind` as in the API, such as ResticBackup.
@@ -68,7 +77,12 @@ impl Events {
             ..ObjectReference::default()
         };
         let note = note.chars().take(NOTE_MAX).collect();
-        let queued = Queued { about, severity, reason: reason.to_owned(), note };
+        let queued = Queued {
+            about,
+            severity,
+            reason: reason.to_owned(),
+            note,
+        };
         if self.queue.try_send(queued).is_err() {
             self.metrics.event("dropped");
         }
@@ -77,8 +91,17 @@ impl Events {
 
 impl Publisher {
     /// Publishes until shutdown.
-    pub async fn run(mut self, client: Client, leader: LeaderGate, instance: String, shutdown: CancellationToken) {
-        let reporter = Reporter { controller: "restic-fleet-spoke".to_owned(), instance: Some(instance) };
+    pub async fn run(
+        mut self,
+        client: Client,
+        leader: LeaderGate,
+        instance: String,
+        shutdown: CancellationToken,
+    ) {
+        let reporter = Reporter {
+            controller: "restic-fleet-spoke".to_owned(),
+            instance: Some(instance),
+        };
         let recorder = Recorder::new(client, reporter);
         loop {
             let queued = tokio::select! {
@@ -120,8 +143,19 @@ mod tests {
         let metrics = Arc::new(Metrics::new().unwrap());
         let (events, _publisher) = Events::new(metrics.clone());
         for _ in 0..QUEUE + 5 {
-            events.publish("ResticBackup", &Key::new("ns", "a"), "uid", Severity::Normal, "Reason", "note");
+            events.publish(
+                "ResticBackup",
+                &Key::new("ns", "a"),
+                "uid",
+                Severity::Normal,
+                "Reason",
+                "note",
+            );
         }
-        assert!(metrics.render().contains("fleet_events_total{outcome=\"dropped\"} 5"));
+        assert!(
+            metrics
+                .render()
+                .contains("fleet_events_total{outcome=\"dropped\"} 5")
+        );
     }
 }

@@ -39,7 +39,10 @@ impl LeaderGate {
     #[must_use]
     pub fn always() -> LeaderGate {
         let (sender, until) = watch::channel(Some(far_future()));
-        LeaderGate { until, _sender: Some(Arc::new(sender)) }
+        LeaderGate {
+            until,
+            _sender: Some(Arc::new(sender)),
+        }
     }
 
     /// Whether this replica may write now.
@@ -61,7 +64,9 @@ impl LeaderGate {
     pub async fn wait_until_lost(&mut self) {
         loop {
             let until = *self.until.borrow_and_update();
-            let Some(left) = until.and_then(|u| u.checked_duration_since(Instant::now())) else { return };
+            let Some(left) = until.and_then(|u| u.checked_duration_since(Instant::now())) else {
+                return;
+            };
             tokio::select! {
                 changed = self.until.changed() => if changed.is_err() { return },
                 () = sleep(left) => {}
@@ -92,12 +97,22 @@ impl Election {
     #[must_use]
     pub fn new(client: Client, namespace: &str, identity: String) -> (Election, LeaderGate) {
         let (sender, until) = watch::channel(None);
-        (Election { api: Api::namespaced(client, namespace), identity, until: sender }, LeaderGate { until, _sender: None })
+        (
+            Election {
+                api: Api::namespaced(client, namespace),
+                identity,
+                until: sender,
+            },
+            LeaderGate { until, _sender: None },
+        )
     }
 
     /// Renews or waits until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut seen = Seen { version: None, at: Instant::now() };
+        let mut seen = Seen {
+            version: None,
+            at: Instant::now(),
+        };
         loop {
             let sent = Instant::now();
             let step = timeout(RENEW, self.step(&mut seen));
@@ -136,7 +151,10 @@ impl Election {
     async fn step(&self, seen: &mut Seen) -> Result<bool, Error> {
         let Some(lease) = self.api.get_opt(LEASE).await? else {
             let lease = Lease {
-                metadata: ObjectMeta { name: Some(LEASE.to_owned()), ..ObjectMeta::default() },
+                metadata: ObjectMeta {
+                    name: Some(LEASE.to_owned()),
+                    ..ObjectMeta::default()
+                },
                 spec: Some(self.spec(1)),
             };
             return won(self.api.create(&PostParams::default(), &lease).await);
@@ -144,15 +162,27 @@ impl Election {
         let spec = lease.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.as_deref().unwrap_or_default();
         if lease.metadata.resource_version != seen.version {
-            *seen = Seen { version: lease.metadata.resource_version.clone(), at: Instant::now() };
+            *seen = Seen {
+                version: lease.metadata.resource_version.clone(),
+                at: Instant::now(),
+            };
         }
-        let duration = Duration::from_secs(spec.lease_duration_seconds.unwrap_or_default().max(0).unsigned_abs().into());
+        let duration = Duration::from_secs(
+            spec.lease_duration_seconds
+                .unwrap_or_default()
+                .max(0)
+                .unsigned_abs()
+                .into(),
+        );
         let free = holder.is_empty() || seen.at.elapsed() > duration;
         if holder != self.identity && !free {
             return Ok(false);
         }
         let transitions = spec.lease_transitions.unwrap_or_default() + i32::from(holder != self.identity);
-        let next = Lease { spec: Some(self.spec(transitions)), ..lease };
+        let next = Lease {
+            spec: Some(self.spec(transitions)),
+            ..lease
+        };
         // The resourceVersion in it makes this a compare-and-swap.
         won(self.api.replace(LEASE, &PostParams::default(), &next).await)
     }

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use prometheus::{
-    Encoder as _, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder as _, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::world::Key;
@@ -57,11 +57,12 @@ impl Metrics {
             registry.register(Box::new(series.clone()))?;
             Ok(series)
         };
-        let int_gauges = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
-            let series = IntGaugeVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(series.clone()))?;
-            Ok(series)
-        };
+        let int_gauges =
+            |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
+                let series = IntGaugeVec::new(Opts::new(name, help), labels)?;
+                registry.register(Box::new(series.clone()))?;
+                Ok(series)
+            };
         let int_gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
             let series = IntGauge::new(name, help)?;
             registry.register(Box::new(series.clone()))?;
@@ -72,21 +73,49 @@ impl Metrics {
             registry.register(Box::new(series.clone()))?;
             Ok::<_, prometheus::Error>(series)
         };
-        let link_since = Gauge::new("fleet_link_connected_since_seconds", "Unix time of the last connection to the hub")?;
+        let link_since = Gauge::new(
+            "fleet_link_connected_since_seconds",
+            "Unix time of the last connection to the hub",
+        )?;
         registry.register(Box::new(link_since.clone()))?;
         let resource = &["namespace", "name"];
         Ok(Metrics {
             turns: counter("fleet_turns_total", "Turns taken by actors", &["kind", "outcome"])?,
-            turn_seconds: histogram("fleet_turn_duration_seconds", "Duration of turns", TURN_BUCKETS, &["kind"])?,
+            turn_seconds: histogram(
+                "fleet_turn_duration_seconds",
+                "Duration of turns",
+                TURN_BUCKETS,
+                &["kind"],
+            )?,
             actors: int_gauges("fleet_actors", "Living actors", &["kind"])?,
-            crashes: counter("fleet_actor_crashes_total", "Actors that panicked and were restarted", &["kind"])?,
+            crashes: counter(
+                "fleet_actor_crashes_total",
+                "Actors that panicked and were restarted",
+                &["kind"],
+            )?,
             queue: int_gauges("fleet_turns_running", "Turns that run now", &["kind"])?,
             watch_events: counter("fleet_watch_events_total", "Events of watches", &["resource"])?,
             watch_restarts: counter("fleet_watch_errors_total", "Errors of watches", &["resource"])?,
-            undecodable: counter("fleet_undecodable_objects_total", "Objects that could not be decoded", &["resource"])?,
-            writes: counter("fleet_api_writes_total", "Writes to the API server", &["verb", "kind", "outcome"])?,
-            events_dropped: counter("fleet_events_total", "Kubernetes Events by what became of them", &["outcome"])?,
-            restic: counter("fleet_restic_runs_total", "Runs of restic in the manager", &["command", "outcome"])?,
+            undecodable: counter(
+                "fleet_undecodable_objects_total",
+                "Objects that could not be decoded",
+                &["resource"],
+            )?,
+            writes: counter(
+                "fleet_api_writes_total",
+                "Writes to the API server",
+                &["verb", "kind", "outcome"],
+            )?,
+            events_dropped: counter(
+                "fleet_events_total",
+                "Kubernetes Events by what became of them",
+                &["outcome"],
+            )?,
+            restic: counter(
+                "fleet_restic_runs_total",
+                "Runs of restic in the manager",
+                &["command", "outcome"],
+            )?,
             restic_seconds: histogram(
                 "fleet_restic_run_duration_seconds",
                 "Duration of restic runs in the manager",
@@ -98,8 +127,16 @@ impl Metrics {
                 "Unix time of the last backup that succeeded",
                 resource,
             )?,
-            backup_size: gauges("fleet_backup_last_size_bytes", "Bytes read by the last backup", resource)?,
-            backup_duration: gauges("fleet_backup_last_duration_seconds", "Duration of the last backup", resource)?,
+            backup_size: gauges(
+                "fleet_backup_last_size_bytes",
+                "Bytes read by the last backup",
+                resource,
+            )?,
+            backup_duration: gauges(
+                "fleet_backup_last_duration_seconds",
+                "Duration of the last backup",
+                resource,
+            )?,
             backup_result: int_gauges(
                 "fleet_backup_last_result",
                 "1 for the result of the last backup",
@@ -107,7 +144,11 @@ impl Metrics {
             )?,
             leader: int_gauge("fleet_leader", "1 while this replica leads")?,
             link_connected: int_gauge("fleet_link_connected", "1 while the hub is connected")?,
-            link_messages: counter("fleet_link_messages_total", "Messages on the link", &["direction", "type"])?,
+            link_messages: counter(
+                "fleet_link_messages_total",
+                "Messages on the link",
+                &["direction", "type"],
+            )?,
             link_since,
             registry,
         })
@@ -126,7 +167,11 @@ impl Metrics {
     #[must_use]
     pub fn turn(&self, kind: &'static str) -> TurnMeasure<'_> {
         self.queue.with_label_values(&[kind]).inc();
-        TurnMeasure { metrics: self, kind, start: Instant::now() }
+        TurnMeasure {
+            metrics: self,
+            kind,
+            start: Instant::now(),
+        }
     }
 
     /// An actor was started (+1) or ended (-1).
@@ -187,7 +232,9 @@ impl Metrics {
     pub fn backup_result(&self, key: &Key, result: &str) {
         for known in ["Succeeded", "PartiallyFailed", "Failed"] {
             let labels = &[&*key.namespace, &*key.name, known];
-            self.backup_result.with_label_values(labels).set(i64::from(known == result));
+            self.backup_result
+                .with_label_values(labels)
+                .set(i64::from(known == result));
         }
     }
 
@@ -199,7 +246,9 @@ impl Metrics {
         let _ = self.backup_size.remove_label_values(labels);
         let _ = self.backup_duration.remove_label_values(labels);
         for known in ["Succeeded", "PartiallyFailed", "Failed"] {
-            let _ = self.backup_result.remove_label_values(&[&*key.namespace, &*key.name, known]);
+            let _ = self
+                .backup_result
+                .remove_label_values(&[&*key.namespace, &*key.name, known]);
         }
     }
 }
@@ -216,7 +265,10 @@ impl TurnMeasure<'_> {
     pub fn done(self, failed: bool) {
         let outcome = if failed { "retry" } else { "ok" };
         self.metrics.turns.with_label_values(&[self.kind, outcome]).inc();
-        self.metrics.turn_seconds.with_label_values(&[self.kind]).observe(self.start.elapsed().as_secs_f64());
+        self.metrics
+            .turn_seconds
+            .with_label_values(&[self.kind])
+            .observe(self.start.elapsed().as_secs_f64());
     }
 }
 
@@ -246,8 +298,16 @@ mod tests {
     fn a_turn_counts_as_running_until_it_ends() {
         let metrics = Metrics::new().unwrap();
         let measure = metrics.turn("ResticBackup");
-        assert!(metrics.render().contains("fleet_turns_running{kind=\"ResticBackup\"} 1"));
+        assert!(
+            metrics
+                .render()
+                .contains("fleet_turns_running{kind=\"ResticBackup\"} 1")
+        );
         measure.done(false);
-        assert!(metrics.render().contains("fleet_turns_running{kind=\"ResticBackup\"} 0"));
+        assert!(
+            metrics
+                .render()
+                .contains("fleet_turns_running{kind=\"ResticBackup\"} 0")
+        );
     }
 }

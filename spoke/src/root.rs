@@ -39,7 +39,11 @@ impl Actor for Root {
     type State = Kinds;
     type Arguments = ();
 
-    async fn pre_start(&self, myself: ActorRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        (): (),
+    ) -> Result<Self::State, ActorProcessingErr> {
         Ok(Kinds {
             repositories: self.start(&myself, self.repository.clone()).await?,
             backups: self.start(&myself, self.backup.clone()).await?,
@@ -70,8 +74,14 @@ impl Actor for Root {
         Ok(())
     }
 
-    async fn post_stop(&self, myself: ActorRef<Self::Msg>, _: &mut Self::State) -> Result<(), ActorProcessingErr> {
-        myself.stop_children_and_wait(None, Some(Duration::from_secs(25))).await;
+    async fn post_stop(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        _: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        myself
+            .stop_children_and_wait(None, Some(Duration::from_secs(25)))
+            .await;
         Ok(())
     }
 }
@@ -82,7 +92,10 @@ impl Root {
         myself: &ActorRef<RootMessage>,
         kind: Arc<K>,
     ) -> Result<KindHandle, ActorProcessingErr> {
-        let supervisor = Supervisor { kind, context: self.context.clone() };
+        let supervisor = Supervisor {
+            kind,
+            context: self.context.clone(),
+        };
         let (actor, _) = Actor::spawn_linked(None, supervisor, (), myself.get_cell()).await?;
         Ok(KindHandle::new(actor))
     }

@@ -36,19 +36,33 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     stop_on_signal(&stop)?;
     let metrics = Arc::new(Metrics::new()?);
-    let restic = restic::Executor::start(&config, metrics.clone()).await.context("restic cannot be used")?;
+    let restic = restic::Executor::start(&config, metrics.clone())
+        .await
+        .context("restic cannot be used")?;
     let client = Client::try_default().await.context(
         "no Kubernetes API server: run inside a cluster, or set KUBECONFIG to reach one from a shell",
     )?;
-    let kubernetes = client.apiserver_version().await.context("the API server does not answer")?;
-    info!(cluster = config.cluster, kubernetes = kubernetes.git_version, "starting");
+    let kubernetes = client
+        .apiserver_version()
+        .await
+        .context("the API server does not answer")?;
+    info!(
+        cluster = config.cluster,
+        kubernetes = kubernetes.git_version,
+        "starting"
+    );
 
     let tasks = TaskTracker::new();
     // The lease is given back last, after the last write.
     let stop_election = CancellationToken::new();
     let (leader, election) = elect(&config, &client, &stop_election);
     let (events, publisher) = Events::new(metrics.clone());
-    tasks.spawn(publisher.run(client.clone(), leader.clone(), config.identity.clone(), stop.clone()));
+    tasks.spawn(publisher.run(
+        client.clone(),
+        leader.clone(),
+        config.identity.clone(),
+        stop.clone(),
+    ));
 
     let scripts = Arc::new(Scripts::default());
     let context = Arc::new(Context {
@@ -71,15 +85,27 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         backup: Arc::new(BackupKind::new(context.clone())),
         failed: failed.clone(),
     };
-    let (root, _) = Actor::spawn(None, root, ()).await.map_err(|e| anyhow::anyhow!("the actors do not start: {e}"))?;
+    let (root, _) = Actor::spawn(None, root, ())
+        .await
+        .map_err(|e| anyhow::anyhow!("the actors do not start: {e}"))?;
     let kinds = kinds(&root).await?;
     let routes = Arc::new(Routes::new(kinds.repositories, kinds.backups, scripts.clone()));
 
     let stop_intake = stop.child_token();
     let synced = intake::start(&client, &context, &routes, &tasks, &stop_intake);
     tasks.spawn(scripts.clone().run(context.clone(), synced.clone(), stop.clone()));
-    tasks.spawn(wake_on_leadership(leader.clone(), routes.clone(), metrics.clone(), stop.clone()));
-    let admin = tasks.spawn(admin::serve(config.admin_address, metrics.clone(), synced.clone(), stop.clone()));
+    tasks.spawn(wake_on_leadership(
+        leader.clone(),
+        routes.clone(),
+        metrics.clone(),
+        stop.clone(),
+    ));
+    let admin = tasks.spawn(admin::serve(
+        config.admin_address,
+        metrics.clone(),
+        synced.clone(),
+        stop.clone(),
+    ));
     if let Some(url) = config.hub_url() {
         let link = LinkConfig::new(url, &config, &kubernetes.git_version);
         tasks.spawn(link::run(link, context.clone(), synced.clone(), stop.clone()));
@@ -95,7 +121,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     info!("stopping");
     stop.cancel();
-    if root.stop_and_wait(None, Some(ractor::concurrency::Duration::from(STOP_LIMIT))).await.is_err() {
+    if root
+        .stop_and_wait(None, Some(ractor::concurrency::Duration::from(STOP_LIMIT)))
+        .await
+        .is_err()
+    {
         warn!("turns under way did not end in time");
     }
     stop_election.cancel();
@@ -103,7 +133,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         let _ = tokio::time::timeout(Duration::from_secs(6), election).await;
     }
     tasks.close();
-    if tokio::time::timeout(Duration::from_secs(3), tasks.wait()).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(3), tasks.wait())
+        .await
+        .is_err()
+    {
         warn!("some tasks did not end in time");
     }
     result
@@ -123,7 +156,8 @@ fn elect(
 
 async fn kinds(root: &ractor::ActorRef<RootMessage>) -> anyhow::Result<Kinds> {
     let (reply, answer) = oneshot::channel();
-    root.cast(RootMessage::Kinds(reply)).map_err(|e| anyhow::anyhow!("the root actor is gone: {e}"))?;
+    root.cast(RootMessage::Kinds(reply))
+        .map_err(|e| anyhow::anyhow!("the root actor is gone: {e}"))?;
     Ok(answer.await?)
 }
 

@@ -45,7 +45,12 @@ impl Scripts {
     }
 
     /// Works until `stop`.
-    pub async fn run(self: Arc<Self>, context: Arc<Context>, mut synced: watch::Receiver<bool>, stop: CancellationToken) {
+    pub async fn run(
+        self: Arc<Self>,
+        context: Arc<Context>,
+        mut synced: watch::Receiver<bool>,
+        stop: CancellationToken,
+    ) {
         let work = async {
             if synced.wait_for(|synced| *synced).await.is_err() {
                 return;
@@ -75,14 +80,21 @@ impl Scripts {
             .map(|(key, _)| key.namespace.to_string())
             .collect();
         let present = world.config_maps.filter(|key, _| *key.name == *names::SCRIPTS);
-        let present = present.into_iter().map(|(key, view)| (key, view.meta.clone())).collect();
+        let present = present
+            .into_iter()
+            .map(|(key, view)| (key, view.meta.clone()))
+            .collect();
         let Difference { make, remove } = difference(&wanted, &present, &hash());
         let mut done = true;
         for namespace in make {
             match context.applier.apply(&manifest(&namespace)).await {
                 Ok(written) => {
-                    let view = MetaView { meta: Meta::of(&written.metadata) };
-                    world.config_maps.put(Key::new(&namespace, names::SCRIPTS), Arc::new(view));
+                    let view = MetaView {
+                        meta: Meta::of(&written.metadata),
+                    };
+                    world
+                        .config_maps
+                        .put(Key::new(&namespace, names::SCRIPTS), Arc::new(view));
                 }
                 // A namespace that is being deleted takes nothing new.
                 Err(ApplyError::Gone(_) | ApplyError::Forbidden(_) | ApplyError::NotLeader) => {}
@@ -112,13 +124,28 @@ fn difference(wanted: &BTreeSet<String>, present: &BTreeMap<Key, Meta>, hash: &s
         let meta = present.get(&Key::new(namespace, names::SCRIPTS));
         meta.is_some_and(|meta| meta.applied.as_deref() == Some(hash) && !meta.deleting)
     };
-    let make = wanted.iter().filter(|namespace| !right(namespace)).cloned().collect();
-    let unused = present.iter().filter(|(key, meta)| !wanted.contains(&*key.namespace) && !meta.deleting);
-    Difference { make, remove: unused.map(|(key, meta)| (key.clone(), meta.uid.to_string())).collect() }
+    let make = wanted
+        .iter()
+        .filter(|namespace| !right(namespace))
+        .cloned()
+        .collect();
+    let unused = present
+        .iter()
+        .filter(|(key, meta)| !wanted.contains(&*key.namespace) && !meta.deleting);
+    Difference {
+        make,
+        remove: unused
+            .map(|(key, meta)| (key.clone(), meta.uid.to_string()))
+            .collect(),
+    }
 }
 
 fn manifest(namespace: &str) -> ConfigMap {
-    let labels = [(names::LABEL_APP, names::APP), (names::LABEL_MANAGED_BY, names::APP), (names::LABEL_COMPONENT, "backup")];
+    let labels = [
+        (names::LABEL_APP, names::APP),
+        (names::LABEL_MANAGED_BY, names::APP),
+        (names::LABEL_COMPONENT, "backup"),
+    ];
     ConfigMap {
         metadata: ObjectMeta {
             name: Some(names::SCRIPTS.to_owned()),
@@ -127,7 +154,10 @@ fn manifest(namespace: &str) -> ConfigMap {
             annotations: Some([(names::ANNOTATION_APPLIED.to_owned(), hash())].into()),
             ..ObjectMeta::default()
         },
-        data: Some(BTreeMap::from([(ENTRYPOINT_KEY.to_owned(), ENTRYPOINT.to_owned())])),
+        data: Some(BTreeMap::from([(
+            ENTRYPOINT_KEY.to_owned(),
+            ENTRYPOINT.to_owned(),
+        )])),
         ..ConfigMap::default()
     }
 }
@@ -142,7 +172,11 @@ mod tests {
     use super::*;
 
     fn present(namespace: &str, hash: &str) -> (Key, Meta) {
-        let meta = Meta { uid: namespace.into(), applied: Some(hash.into()), ..Meta::default() };
+        let meta = Meta {
+            uid: namespace.into(),
+            applied: Some(hash.into()),
+            ..Meta::default()
+        };
         (Key::new(namespace, names::SCRIPTS), meta)
     }
 
@@ -154,6 +188,9 @@ mod tests {
         assert_eq!(got.make, ["b", "c"]);
         assert_eq!(got.remove, [(Key::new("z", names::SCRIPTS), "z".to_owned())]);
         let have = BTreeMap::from([present("a", "good")]);
-        assert_eq!(difference(&BTreeSet::from(["a".to_owned()]), &have, "good"), Difference::default());
+        assert_eq!(
+            difference(&BTreeSet::from(["a".to_owned()]), &have, "good"),
+            Difference::default()
+        );
     }
 }

@@ -14,7 +14,11 @@ pub fn bytes(count: u64) -> String {
         unit += 1;
     }
     let name = UNITS.get(unit).copied().unwrap_or_default();
-    if unit == 0 { format!("{count} {name}") } else { format!("{value:.1} {name}") }
+    if unit == 0 {
+        format!("{count} {name}")
+    } else {
+        format!("{value:.1} {name}")
+    }
 }
 
 /// `1h2m3s`, in whole seconds.

@@ -38,26 +38,55 @@ impl Bench {
 
     fn command(&self, shell: &[&str], arguments: &[&str]) -> Command {
         let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.testbed/bin");
-        let path = format!("{}:{}:{}", self.path("bin").display(), built.display(), std::env::var("PATH").unwrap());
+        let path = format!(
+            "{}:{}:{}",
+            self.path("bin").display(),
+            built.display(),
+            std::env::var("PATH").unwrap()
+        );
         let mut command = Command::new(shell[0]);
-        command.args(&shell[1..]).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backup/entrypoint.sh")).args(arguments);
-        command.env("PATH", path).env("TERMINATION_LOG", self.path("termination")).env("TMPDIR", self.path("tmp"));
-        command.env("RESTIC_REPOSITORY", self.path("repository")).env("RESTIC_PASSWORD", "p").env("RESTIC_CACHE_DIR", self.path("cache"));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(&shell[1..])
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backup/entrypoint.sh"))
+            .args(arguments);
+        command
+            .env("PATH", path)
+            .env("TERMINATION_LOG", self.path("termination"))
+            .env("TMPDIR", self.path("tmp"));
+        command
+            .env("RESTIC_REPOSITORY", self.path("repository"))
+            .env("RESTIC_PASSWORD", "p")
+            .env("RESTIC_CACHE_DIR", self.path("cache"));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 
     /// Exit code, termination message, and all that was printed.
     fn run(&self, shell: &[&str], arguments: &[&str]) -> (i32, Value, String) {
         let output = self.command(shell, arguments).output().unwrap();
-        let printed = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let printed = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
         (output.status.code().unwrap(), self.message(), printed)
     }
 
     fn message(&self) -> Value {
         let text = std::fs::read_to_string(self.path("termination")).unwrap();
-        assert!(text.len() < 4096, "Kubernetes cuts longer messages: {}", text.len());
-        assert_eq!(std::fs::read_dir(self.path("tmp")).unwrap().count(), 0, "nothing is left behind");
+        assert!(
+            text.len() < 4096,
+            "Kubernetes cuts longer messages: {}",
+            text.len()
+        );
+        assert_eq!(
+            std::fs::read_dir(self.path("tmp")).unwrap().count(),
+            0,
+            "nothing is left behind"
+        );
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
     }
 }
@@ -66,7 +95,11 @@ impl Bench {
 const SHELLS: &[&[&str]] = &[&["dash"], &["/bin/busybox", "sh"]];
 
 fn backup(bench: &Bench) -> Vec<String> {
-    ["backup", "--json", "--host", "h", "--"].map(str::to_owned).into_iter().chain([bench.path("data").display().to_string()]).collect()
+    ["backup", "--json", "--host", "h", "--"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain([bench.path("data").display().to_string()])
+        .collect()
 }
 
 #[test]
@@ -80,13 +113,31 @@ fn real_runs_tell_their_exit_code_and_summary() {
         let (code, ..) = bench.run(shell, &["init", "--json"]);
         assert_eq!(code, 0);
         let (code, message, printed) = bench.run(shell, &arguments);
-        assert_eq!((code, message["summary"]["snapshot_id"].as_str().unwrap().len()), (0, 64), "{message:#}");
-        assert!(printed.contains("\"message_type\":\"summary\""), "the log has restic's own output");
+        assert_eq!(
+            (code, message["summary"]["snapshot_id"].as_str().unwrap().len()),
+            (0, 64),
+            "{message:#}"
+        );
+        assert!(
+            printed.contains("\"message_type\":\"summary\""),
+            "the log has restic's own output"
+        );
 
         let (code, message, _) = bench.run(shell, &["backup", "--json", "/nonexistent-source"]);
-        assert_eq!((code, message["fatal"]["message_type"].as_str()), (1, Some("exit_error")), "{message:#}");
-        let output = bench.command(shell, &arguments).env("RESTIC_PASSWORD", "wrong").output().unwrap();
-        assert_eq!((output.status.code(), &bench.message()["exitCode"]), (Some(12), &12.into()));
+        assert_eq!(
+            (code, message["fatal"]["message_type"].as_str()),
+            (1, Some("exit_error")),
+            "{message:#}"
+        );
+        let output = bench
+            .command(shell, &arguments)
+            .env("RESTIC_PASSWORD", "wrong")
+            .output()
+            .unwrap();
+        assert_eq!(
+            (output.status.code(), &bench.message()["exitCode"]),
+            (Some(12), &12.into())
+        );
     }
 }
 
@@ -100,7 +151,10 @@ fn a_flood_of_errors_is_counted_and_the_message_stays_small() {
                echo '{"message_type":"summary","snapshot_id":"s"}'; exit 3"#,
         );
         let (code, message, _) = bench.run(shell, &["backup"]);
-        assert_eq!((code, &message["errors"], &message["lockLost"]), (3, &20000.into(), &true.into()));
+        assert_eq!(
+            (code, &message["errors"], &message["lockLost"]),
+            (3, &20000.into(), &true.into())
+        );
         assert_eq!(message["items"].as_array().unwrap().len(), 5);
         assert_eq!(message["summary"]["snapshot_id"], "s");
     }
@@ -116,7 +170,10 @@ fn pieces_that_are_too_long_are_left_out_whole() {
                echo "{\"message_type\":\"exit_error\",\"code\":1,\"message\":\"$long\"}" >&2; exit 1"#,
         );
         let (code, message, _) = bench.run(shell, &["backup"]);
-        assert_eq!((code, &message["fatal"], &message["errors"]), (1, &Value::Null, &1.into()));
+        assert_eq!(
+            (code, &message["fatal"], &message["errors"]),
+            (1, &Value::Null, &1.into())
+        );
     }
 }
 
@@ -129,11 +186,21 @@ fn a_signal_reaches_restic_and_its_end_is_waited_for() {
         let mut child = bench.command(shell, &["backup"]).spawn().unwrap();
         let fifo = Instant::now() + Duration::from_secs(10);
         let mut line = String::new();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.as_mut().unwrap()), &mut line).unwrap();
+        std::io::BufRead::read_line(
+            &mut std::io::BufReader::new(child.stdout.as_mut().unwrap()),
+            &mut line,
+        )
+        .unwrap();
         assert!(line == "started\n" && Instant::now() < fifo);
-        Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        Command::new("kill")
+            .args(["-TERM", &child.id().to_string()])
+            .status()
+            .unwrap();
         let output = child.wait_with_output().unwrap();
-        assert_eq!((output.status.code(), &bench.message()["exitCode"]), (Some(130), &130.into()));
+        assert_eq!(
+            (output.status.code(), &bench.message()["exitCode"]),
+            (Some(130), &130.into())
+        );
         assert!(String::from_utf8_lossy(&output.stderr).contains("cleaned"));
     }
 }

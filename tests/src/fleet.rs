@@ -23,7 +23,11 @@ pub fn install(bed: &Bed, settings: &[(&str, &str)]) -> anyhow::Result<()> {
     }
     progress("installing the hub");
     let deploy = bed.workspace.root.join("deploy");
-    first.kubectl(&["apply", "-f", &deploy.join("hub/10-namespace.yaml").to_string_lossy()])?;
+    first.kubectl(&[
+        "apply",
+        "-f",
+        &deploy.join("hub/10-namespace.yaml").to_string_lossy(),
+    ])?;
     tls_secret(bed, first, "fleet-hub-tls", "hub")?;
     prepare_hub_volume(first)?;
     first.kubectl(&["apply", "-f", &deploy.join("hub").to_string_lossy()])?;
@@ -32,14 +36,30 @@ pub fn install(bed: &Bed, settings: &[(&str, &str)]) -> anyhow::Result<()> {
         install_spoke(bed, cluster, &cluster.name, settings)?;
     }
     rollout(first, "fleet-hub")?;
-    clusters.iter().try_for_each(|cluster| rollout(cluster, "fleet-spoke"))
+    clusters
+        .iter()
+        .try_for_each(|cluster| rollout(cluster, "fleet-spoke"))
 }
 
 /// The kinds.
 pub fn install_crds(cluster: &Cluster) -> anyhow::Result<()> {
     let crds = cluster.workspace.root.join("deploy/crds");
-    cluster.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &crds.to_string_lossy()])?;
-    cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).map(drop)
+    cluster.kubectl(&[
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "-f",
+        &crds.to_string_lossy(),
+    ])?;
+    cluster
+        .kubectl(&[
+            "wait",
+            "--for=condition=Established",
+            "crd",
+            "--all",
+            "--timeout=30s",
+        ])
+        .map(drop)
 }
 
 /// The host-path provisioner makes volumes that only root may write, and does not know fsGroup.
@@ -52,7 +72,14 @@ fn prepare_hub_volume(cluster: &Cluster) -> anyhow::Result<()> {
 
 /// Waits for a claim's volume and lets everybody write to it.
 pub fn open_volume(cluster: &Cluster, namespace: &str, claim: &str) -> anyhow::Result<()> {
-    cluster.kubectl(&["wait", "-n", namespace, &format!("pvc/{claim}"), "--for=jsonpath={.status.phase}=Bound", "--timeout=30s"])?;
+    cluster.kubectl(&[
+        "wait",
+        "-n",
+        namespace,
+        &format!("pvc/{claim}"),
+        "--for=jsonpath={.status.phase}=Bound",
+        "--timeout=30s",
+    ])?;
     let path = volume_path(cluster, namespace, claim)?;
     run("mkdir", &["-p", &path])?;
     run("chmod", &["0777", &path]).map(drop)
@@ -60,27 +87,49 @@ pub fn open_volume(cluster: &Cluster, namespace: &str, claim: &str) -> anyhow::R
 
 /// Folder of a claim on this machine.
 pub fn volume_path(cluster: &Cluster, namespace: &str, claim: &str) -> anyhow::Result<String> {
-    let volume = cluster.kubectl(&["get", "pvc", "-n", namespace, claim, "-o", "jsonpath={.spec.volumeName}"])?;
+    let volume = cluster.kubectl(&[
+        "get",
+        "pvc",
+        "-n",
+        namespace,
+        claim,
+        "-o",
+        "jsonpath={.spec.volumeName}",
+    ])?;
     cluster.kubectl(&["get", "pv", volume.trim(), "-o", "jsonpath={.spec.hostPath.path}"])
 }
 
 /// A spoke that calls itself `name`.
-pub fn install_spoke(bed: &Bed, cluster: &Cluster, name: &str, settings: &[(&str, &str)]) -> anyhow::Result<()> {
+pub fn install_spoke(
+    bed: &Bed,
+    cluster: &Cluster,
+    name: &str,
+    settings: &[(&str, &str)],
+) -> anyhow::Result<()> {
     let deploy = bed.workspace.root.join("deploy/spoke");
     cluster.kubectl(&["apply", "-f", &deploy.join("10-namespace.yaml").to_string_lossy()])?;
-    tls_secret(bed, cluster, "fleet-spoke-tls", &format!("spoke-{}", cluster.name))?;
+    tls_secret(
+        bed,
+        cluster,
+        "fleet-spoke-tls",
+        &format!("spoke-{}", cluster.name),
+    )?;
     cluster.apply(&config_map("fleet-spoke-settings", settings))?;
     cluster.kubectl(&["apply", "-f", &deploy.to_string_lossy()])?;
     let hub = bed.hub_address(HUB_LINK_PORT);
     cluster.apply(&config_map("fleet-spoke", &[("cluster", name), ("hub", &hub)]))?;
     // The pods may have started with the name in the manifest.
-    cluster.kubectl(&["rollout", "restart", "-n", SYSTEM, "deployment/fleet-spoke"]).map(drop)
+    cluster
+        .kubectl(&["rollout", "restart", "-n", SYSTEM, "deployment/fleet-spoke"])
+        .map(drop)
 }
 
 fn config_map(name: &str, data: &[(&str, &str)]) -> String {
-    let data: serde_json::Map<String, serde_json::Value> = data.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
+    let data: serde_json::Map<String, serde_json::Value> =
+        data.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
     let metadata = serde_json::json!({ "name": name, "namespace": SYSTEM });
-    serde_json::json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data }).to_string()
+    serde_json::json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data })
+        .to_string()
 }
 
 fn tls_secret(bed: &Bed, cluster: &Cluster, name: &str, file: &str) -> anyhow::Result<()> {
@@ -92,15 +141,35 @@ fn tls_secret(bed: &Bed, cluster: &Cluster, name: &str, file: &str) -> anyhow::R
 
 /// Waits for a Deployment.
 pub fn rollout(cluster: &Cluster, deployment: &str) -> anyhow::Result<()> {
-    cluster.kubectl(&["rollout", "status", "-n", SYSTEM, &format!("deployment/{deployment}"), "--timeout=90s"]).map(drop)
+    cluster
+        .kubectl(&[
+            "rollout",
+            "status",
+            "-n",
+            SYSTEM,
+            &format!("deployment/{deployment}"),
+            "--timeout=90s",
+        ])
+        .map(drop)
 }
 
 /// Waits for a condition of a resource.
-pub fn wait(cluster: &Cluster, namespace: &str, object: &str, condition: &str, limit: Duration) -> anyhow::Result<()> {
-    let (condition, limit) = (format!("--for={condition}"), format!("--timeout={}s", limit.as_secs()));
+pub fn wait(
+    cluster: &Cluster,
+    namespace: &str,
+    object: &str,
+    condition: &str,
+    limit: Duration,
+) -> anyhow::Result<()> {
+    let (condition, limit) = (
+        format!("--for={condition}"),
+        format!("--timeout={}s", limit.as_secs()),
+    );
     let waited = cluster.kubectl(&["wait", "-n", namespace, object, &condition, &limit]);
     if let Err(error) = waited {
-        let state = cluster.kubectl(&["get", "-n", namespace, object, "-o", "jsonpath={.status}"]).unwrap_or_default();
+        let state = cluster
+            .kubectl(&["get", "-n", namespace, object, "-o", "jsonpath={.status}"])
+            .unwrap_or_default();
         bail!("{error:#}; {object} is: {state}");
     }
     Ok(())
@@ -109,8 +178,14 @@ pub fn wait(cluster: &Cluster, namespace: &str, object: &str, condition: &str, l
 /// Runs a program with the bed's variables, as a person with `source .testbed/env` would.
 pub fn shell(bed: &Bed, program: &str, arguments: &[&str], more: &[(&str, &str)]) -> anyhow::Result<Output> {
     let mut command = Command::new("bash");
-    let exports: String = bed.environment().iter().map(|(k, v)| format!("export {k}=\"{v}\"; ")).collect();
-    command.args(["-c", &format!("{exports} exec \"$0\" \"$@\""), program]).args(arguments);
+    let exports: String = bed
+        .environment()
+        .iter()
+        .map(|(k, v)| format!("export {k}=\"{v}\"; "))
+        .collect();
+    command
+        .args(["-c", &format!("{exports} exec \"$0\" \"$@\""), program])
+        .args(arguments);
     // restic's cache would outlive the bed.
     command.env("RESTIC_CACHE_DIR", bed.dir().join("restic-cache"));
     command.envs(more.iter().copied());
@@ -122,7 +197,13 @@ pub fn shell_ok(bed: &Bed, program: &str, arguments: &[&str]) -> anyhow::Result<
     let output = shell(bed, program, arguments, &[])?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if !output.status.success() {
-        bail!("{program} {} ended with {}: {}{}", arguments.join(" "), output.status, text(&output.stdout), text(&output.stderr));
+        bail!(
+            "{program} {} ended with {}: {}{}",
+            arguments.join(" "),
+            output.status,
+            text(&output.stdout),
+            text(&output.stderr)
+        );
     }
     Ok(text(&output.stdout))
 }

@@ -23,7 +23,13 @@ impl Changes {
     /// An empty log that begins at a revision.
     #[must_use]
     pub fn new(revision: u64) -> Self {
-        Self { revision, forgotten: revision, log: VecDeque::new(), pending: BTreeSet::new(), capacity: CAPACITY }
+        Self {
+            revision,
+            forgotten: revision,
+            log: VecDeque::new(),
+            pending: BTreeSet::new(),
+            capacity: CAPACITY,
+        }
     }
 
     /// The newest revision.
@@ -62,7 +68,13 @@ impl Changes {
         }
         let first = self.log.partition_point(|(at, ..)| *at <= revision);
         let of_collection = |entry: &&(u64, Collection, Arc<str>)| entry.1 == collection;
-        Some(self.log.range(first..).filter(of_collection).map(|(.., key)| key.clone()).collect())
+        Some(
+            self.log
+                .range(first..)
+                .filter(of_collection)
+                .map(|(.., key)| key.clone())
+                .collect(),
+        )
     }
 }
 
@@ -71,7 +83,9 @@ mod tests {
     use super::*;
 
     fn touched(changes: &Changes, since: u64) -> Option<Vec<String>> {
-        changes.since(since, Collection::Backups).map(|keys| keys.iter().map(|key| key.to_string()).collect())
+        changes
+            .since(since, Collection::Backups)
+            .map(|keys| keys.iter().map(|key| key.to_string()).collect())
     }
 
     #[test]
@@ -95,7 +109,10 @@ mod tests {
 
     #[test]
     fn forgets_whole_revisions() {
-        let mut changes = Changes { capacity: 2, ..Changes::new(0) };
+        let mut changes = Changes {
+            capacity: 2,
+            ..Changes::new(0)
+        };
         for key in ["a", "b", "c"] {
             changes.touch(Collection::Backups, &key.into());
             changes.publish();

@@ -88,7 +88,12 @@ impl Held {
     /// Whether this took the place of `other`, a resource of the same name: the younger one has it.
     #[must_use]
     pub fn supersedes(&self, other: &Self) -> bool {
-        let created = |held: &Self| held.object.created.as_ref().map(|time| (time.seconds, time.nanos));
+        let created = |held: &Self| {
+            held.object
+                .created
+                .as_ref()
+                .map(|time| (time.seconds, time.nanos))
+        };
         created(self) >= created(other)
     }
 }
@@ -114,6 +119,13 @@ fn planned_alike(new: &BackupState, old: &BackupState) -> bool {
 /// The restic id where it is known and looks like one, else the place.
 fn repository_row(repository: &RepositoryState, place: &str) -> Arc<str> {
     let id = repository.restic_id.as_str();
-    let proper = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    if proper { id.into() } else { format!("unknown/{place}").into() }
+    let proper = id.len() == 64
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    if proper {
+        id.into()
+    } else {
+        format!("unknown/{place}").into()
+    }
 }

@@ -53,7 +53,11 @@ impl Index {
 
     /// The resources that bind a physical repository, by place.
     pub fn bindings(&self, row: &str) -> impl Iterator<Item = &Arc<Held>> {
-        self.physical.get(row).into_iter().flatten().filter_map(|place| self.bindings.get(place))
+        self.physical
+            .get(row)
+            .into_iter()
+            .flatten()
+            .filter_map(|place| self.bindings.get(place))
     }
 
     /// How many backups write to a repository resource.
@@ -90,7 +94,10 @@ impl Index {
     pub(super) fn overdue(&mut self, now: Millis) -> Vec<Arc<Held>> {
         let mut overdue = Vec::new();
         while self.deadlines.first().is_some_and(|(at, _)| *at <= now) {
-            let held = self.deadlines.pop_first().and_then(|(_, place)| self.backups.get(&place).cloned());
+            let held = self
+                .deadlines
+                .pop_first()
+                .and_then(|(_, place)| self.backups.get(&place).cloned());
             overdue.extend(held);
         }
         overdue
@@ -107,7 +114,10 @@ impl Index {
             }
         } else if held.repository().is_some() {
             self.bindings.insert(held.place.clone(), held.clone());
-            self.physical.entry(held.row.clone()).or_default().insert(held.place.clone());
+            self.physical
+                .entry(held.row.clone())
+                .or_default()
+                .insert(held.place.clone());
         }
     }
 
@@ -139,5 +149,7 @@ impl Index {
 
 /// When the state of a backup may change by itself.
 fn moments(held: &Held) -> impl Iterator<Item = Millis> {
-    held.deadline.into_iter().flat_map(|deadline| [deadline.late, deadline.late_though_running])
+    held.deadline
+        .into_iter()
+        .flat_map(|deadline| [deadline.late, deadline.late_though_running])
 }

@@ -87,14 +87,19 @@ impl Member {
     /// everything for longer than the grace.
     #[must_use]
     pub fn is_stale(&self, limits: &Limits, now: Millis) -> bool {
-        let older = |time: Option<Millis>, limit: Millis| time.is_none_or(|time| time.saturating_add(limit) <= now);
-        older(self.last_heard, limits.stale_after) || (self.unconfirmed.is_some() && older(self.unconfirmed, limits.grace))
+        let older =
+            |time: Option<Millis>, limit: Millis| time.is_none_or(|time| time.saturating_add(limit) <= now);
+        older(self.last_heard, limits.stale_after)
+            || (self.unconfirmed.is_some() && older(self.unconfirmed, limits.grace))
     }
 
     /// How fresh its rows are.
     #[must_use]
     pub fn fresh(&self) -> Fresh {
-        Fresh { stale: self.stale, last_heard: self.last_heard }
+        Fresh {
+            stale: self.stale,
+            last_heard: self.last_heard,
+        }
     }
 }
 
@@ -102,10 +107,18 @@ impl Member {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { stale_after: 30, grace: 15, objects: 10 };
+    const LIMITS: Limits = Limits {
+        stale_after: 30,
+        grace: 15,
+        objects: 10,
+    };
 
     fn member(last_heard: Option<Millis>, unconfirmed: Option<Millis>) -> Member {
-        Member { last_heard, unconfirmed, ..Member::new("a".into()) }
+        Member {
+            last_heard,
+            unconfirmed,
+            ..Member::new("a".into())
+        }
     }
 
     #[test]
@@ -115,6 +128,9 @@ mod tests {
         assert!(member(Some(100), None).is_stale(&LIMITS, 130));
         assert!(!member(Some(100), Some(100)).is_stale(&LIMITS, 114));
         assert!(member(Some(100), Some(100)).is_stale(&LIMITS, 115));
-        assert!(member(Some(100), Some(Millis::MIN)).is_stale(&LIMITS, 101), "connected, nothing told yet");
+        assert!(
+            member(Some(100), Some(Millis::MIN)).is_stale(&LIMITS, 101),
+            "connected, nothing told yet"
+        );
     }
 }

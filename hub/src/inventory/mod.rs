@@ -119,7 +119,13 @@ impl Inventory {
     /// How fresh a cluster's rows are; of an unknown cluster nothing is known.
     #[must_use]
     pub fn fresh(&self, cluster: &str) -> Fresh {
-        self.members.get(cluster).map_or(Fresh { stale: true, last_heard: None }, Member::fresh)
+        self.members.get(cluster).map_or(
+            Fresh {
+                stale: true,
+                last_heard: None,
+            },
+            Member::fresh,
+        )
     }
 
     /// Rows and what they are made of.
@@ -133,14 +139,20 @@ impl Inventory {
     pub fn holdings(&self, cluster: &str) -> (u64, Digest) {
         self.members
             .get(cluster)
-            .map_or((0, Digest::default()), |member| (member.objects.len() as u64, member.digest))
+            .map_or((0, Digest::default()), |member| {
+                (member.objects.len() as u64, member.digest)
+            })
     }
 
     /// What is held of a cluster under these uids.
     #[must_use]
     pub fn held(&self, cluster: &str, uids: &[String]) -> HashMap<String, Arc<Held>> {
-        let Some(member) = self.members.get(cluster) else { return HashMap::new() };
-        uids.iter().filter_map(|uid| Some((uid.clone(), member.objects.get(uid.as_str())?.clone()))).collect()
+        let Some(member) = self.members.get(cluster) else {
+            return HashMap::new();
+        };
+        uids.iter()
+            .filter_map(|uid| Some((uid.clone(), member.objects.get(uid.as_str())?.clone())))
+            .collect()
     }
 
     /// Moves the time on: what went silent turns stale, what came due turns late.
@@ -160,10 +172,21 @@ impl Inventory {
     ///
     /// # Errors
     /// When a newer session has come first.
-    pub fn attach(&mut self, name: &Arc<str>, session: u64, facts: Facts, now: Millis) -> Result<(), Refused> {
-        let member = self.members.entry(name.clone()).or_insert_with(|| Member::new(name.clone()));
+    pub fn attach(
+        &mut self,
+        name: &Arc<str>,
+        session: u64,
+        facts: Facts,
+        now: Millis,
+    ) -> Result<(), Refused> {
+        let member = self
+            .members
+            .entry(name.clone())
+            .or_insert_with(|| Member::new(name.clone()));
         if member.live.is_some_and(|live| live.session > session) {
-            return Err(Refused::Superseded { cluster: name.clone() });
+            return Err(Refused::Superseded {
+                cluster: name.clone(),
+            });
         }
         member.live = Some(Live { session, since: now });
         member.facts = facts;
@@ -178,7 +201,9 @@ impl Inventory {
 
     /// A stream has ended. Of no matter when a newer session has taken over.
     pub fn detach(&mut self, name: &Arc<str>, session: u64, now: Millis) {
-        let Some(member) = self.members.get_mut(name) else { return };
+        let Some(member) = self.members.get_mut(name) else {
+            return;
+        };
         if member.live.is_none_or(|live| live.session != session) {
             return;
         }
@@ -221,13 +246,26 @@ impl Inventory {
     pub fn apply(&mut self, name: &Arc<str>, session: u64, change: Change) -> Result<(), Refused> {
         let limit = self.limits.objects;
         let member = self.current(name, session)?;
-        let new = change.upserts.iter().filter(|held| !member.objects.contains_key(held.object.uid.as_str())).count();
+        let new = change
+            .upserts
+            .iter()
+            .filter(|held| !member.objects.contains_key(held.object.uid.as_str()))
+            .count();
         if change.only.is_none() && member.objects.len() + new > limit {
-            return Err(Refused::TooMany { cluster: name.clone(), limit });
+            return Err(Refused::TooMany {
+                cluster: name.clone(),
+                limit,
+            });
         }
         let mut gone = change.gone;
         if let Some(only) = &change.only {
-            gone.extend(member.objects.keys().filter(|uid| !only.contains(&***uid)).map(|uid| uid.to_string()));
+            gone.extend(
+                member
+                    .objects
+                    .keys()
+                    .filter(|uid| !only.contains(&***uid))
+                    .map(|uid| uid.to_string()),
+            );
         }
         for held in change.upserts {
             self.insert(Arc::new(held), true);
@@ -241,7 +279,11 @@ impl Inventory {
 
     /// Takes back what a store had kept. It stays stale until its spoke has told everything again.
     pub fn restore(&mut self, name: &Arc<str>, facts: Facts, last_heard: Option<Millis>, objects: Vec<Held>) {
-        let member = Member { facts, last_heard, ..Member::new(name.clone()) };
+        let member = Member {
+            facts,
+            last_heard,
+            ..Member::new(name.clone())
+        };
         self.members.insert(name.clone(), member);
         self.changes.touch(Collection::Clusters, name);
         for held in objects {
@@ -272,11 +314,15 @@ impl Inventory {
         self.members
             .get_mut(name)
             .filter(|member| member.live.is_some_and(|live| live.session == session))
-            .ok_or_else(|| Refused::Superseded { cluster: name.clone() })
+            .ok_or_else(|| Refused::Superseded {
+                cluster: name.clone(),
+            })
     }
 
     fn insert(&mut self, held: Arc<Held>, unsaved: bool) {
-        let Some(member) = self.members.get(&held.cluster) else { return };
+        let Some(member) = self.members.get(&held.cluster) else {
+            return;
+        };
         let uid: Arc<str> = match member.objects.get_key_value(held.object.uid.as_str()) {
             // The same state again: nothing happened.
             Some((_, known)) if known.hash == held.hash => return,
@@ -300,7 +346,9 @@ impl Inventory {
         self.index.add(&held);
         self.touch(&held);
         if unsaved {
-            self.unsaved.objects.insert((held.cluster.clone(), uid), Some(held));
+            self.unsaved
+                .objects
+                .insert((held.cluster.clone(), uid), Some(held));
         }
     }
 
@@ -337,7 +385,9 @@ impl Inventory {
     }
 
     fn refresh_staleness(&mut self, name: &Arc<str>) {
-        let Some(member) = self.members.get_mut(name) else { return };
+        let Some(member) = self.members.get_mut(name) else {
+            return;
+        };
         let stale = member.is_stale(&self.limits, self.now);
         if stale == member.stale {
             return;

@@ -77,12 +77,24 @@ impl From<kube::Error> for ApplyError {
 
 /// Anything that can be applied: a typed, namespaced object.
 pub trait Object:
-    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Serialize + DeserializeOwned + Debug + Send + Sync
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + Clone
+    + Serialize
+    + DeserializeOwned
+    + Debug
+    + Send
+    + Sync
 {
 }
 
 impl<T> Object for T where
-    T: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Serialize + DeserializeOwned + Debug + Send + Sync
+    T: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Serialize
+        + DeserializeOwned
+        + Debug
+        + Send
+        + Sync
 {
 }
 
@@ -97,19 +109,32 @@ pub struct Applier {
 impl Applier {
     #[must_use]
     pub fn new(client: Client, leader: LeaderGate, metrics: std::sync::Arc<Metrics>) -> Applier {
-        Applier { client, leader, metrics }
+        Applier {
+            client,
+            leader,
+            metrics,
+        }
     }
 
     /// Creates an object or makes it what the manifest says. Returns the object as it is stored.
     pub async fn apply<T: Object>(&self, manifest: &T) -> Result<T, ApplyError> {
-        let (api, name) = (self.api::<T>(manifest.namespace().as_deref()), manifest.name_any());
+        let (api, name) = (
+            self.api::<T>(manifest.namespace().as_deref()),
+            manifest.name_any(),
+        );
         let body = Patch::Apply(typed::<T>(manifest)?);
         let parameters = PatchParams::apply(MANAGER).force();
-        self.write("apply", &T::kind(&()), api.patch(&name, &parameters, &body)).await
+        self.write("apply", &T::kind(&()), api.patch(&name, &parameters, &body))
+            .await
     }
 
     /// Makes a resource's status what is given. The uid keeps it off a successor of the same name.
-    pub async fn status<T: Object>(&self, key: &Key, uid: &str, status: &impl Serialize) -> Result<T, ApplyError> {
+    pub async fn status<T: Object>(
+        &self,
+        key: &Key,
+        uid: &str,
+        status: &impl Serialize,
+    ) -> Result<T, ApplyError> {
         let api = self.api::<T>(Some(&key.namespace));
         let body = Patch::Apply(json!({
             "apiVersion": T::api_version(&()),
@@ -118,29 +143,52 @@ impl Applier {
             "status": status,
         }));
         let parameters = PatchParams::apply(STATUS_MANAGER).force();
-        self.write("status", &T::kind(&()), api.patch_status(&key.name, &parameters, &body)).await
+        self.write(
+            "status",
+            &T::kind(&()),
+            api.patch_status(&key.name, &parameters, &body),
+        )
+        .await
     }
 
     /// Creates an object; one of the same name is a [`ApplyError::Conflict`].
     pub async fn create<T: Object>(&self, manifest: &T) -> Result<T, ApplyError> {
         let api = self.api::<T>(manifest.namespace().as_deref());
-        let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        self.write("create", &T::kind(&()), api.create(&parameters, manifest)).await
+        let parameters = PostParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        self.write("create", &T::kind(&()), api.create(&parameters, manifest))
+            .await
     }
 
     /// Patches parts of an object as a JSON merge patch.
     pub async fn merge<T: Object>(&self, key: &Key, patch: &Value) -> Result<T, ApplyError> {
         let api = self.api::<T>(Some(&key.namespace));
-        let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        self.write("merge", &T::kind(&()), api.patch(&key.name, &parameters, &Patch::Merge(patch))).await
+        let parameters = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        self.write(
+            "merge",
+            &T::kind(&()),
+            api.patch(&key.name, &parameters, &Patch::Merge(patch)),
+        )
+        .await
     }
 
     /// Deletes one very object. That it is gone already is fine.
     pub async fn delete<T: Object>(&self, key: &Key, uid: &str) -> Result<(), ApplyError> {
         let api = self.api::<T>(Some(&key.namespace));
-        let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        let preconditions = Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        };
         let parameters = DeleteParams::background().preconditions(preconditions);
-        match self.write("delete", &T::kind(&()), api.delete(&key.name, &parameters)).await {
+        match self
+            .write("delete", &T::kind(&()), api.delete(&key.name, &parameters))
+            .await
+        {
             Ok(_) | Err(ApplyError::Gone(_) | ApplyError::Conflict(_)) => Ok(()),
             Err(error) => Err(error),
         }
@@ -178,7 +226,8 @@ impl Applier {
                 Err(_) => Err(ApplyError::Unavailable(format!("no answer within {DEADLINE:?}"))),
             }
         };
-        self.metrics.write(verb, kind, result.as_ref().err().map_or("ok", ApplyError::kind));
+        self.metrics
+            .write(verb, kind, result.as_ref().err().map_or("ok", ApplyError::kind));
         result
     }
 }

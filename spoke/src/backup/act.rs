@@ -40,26 +40,56 @@ impl BackupKind {
         let world = &self.context.world;
         let at = |name: &str| Key::new(&key.namespace, name);
         let projection = self.projection(key, valid, repository).await?;
-        let Objects { service_account, credentials, cron_job } = build::build(key, backup, valid, repository, projection);
+        let Objects {
+            service_account,
+            credentials,
+            cron_job,
+        } = build::build(key, backup, valid, repository, projection);
 
         if let Some(wanted) = service_account {
             let place = at(&wanted.name_any());
-            if stale(world.service_accounts.get(&place).map(|v| v.meta.clone()).as_ref(), &wanted.metadata) {
+            if stale(
+                world
+                    .service_accounts
+                    .get(&place)
+                    .map(|v| v.meta.clone())
+                    .as_ref(),
+                &wanted.metadata,
+            ) {
                 let written: ServiceAccount = self.context.applier.apply(&wanted).await?;
-                world.service_accounts.put(place, Arc::new(MetaView { meta: Meta::of(&written.metadata) }));
+                world.service_accounts.put(
+                    place,
+                    Arc::new(MetaView {
+                        meta: Meta::of(&written.metadata),
+                    }),
+                );
             }
         }
         if let Some(wanted) = credentials {
             let written: Secret = self.context.applier.apply(&wanted).await?;
-            world.secrets.put(at(&wanted.name_any()), Arc::new(MetaView { meta: Meta::of(&written.metadata) }));
+            world.secrets.put(
+                at(&wanted.name_any()),
+                Arc::new(MetaView {
+                    meta: Meta::of(&written.metadata),
+                }),
+            );
         }
         let place = at(&cron_job.name_any());
         let present = world.cron_jobs.get(&place);
         let recorded = new.cron_job_ref.as_ref().and_then(|r| r.generation);
-        let changed_by_others = present.as_ref().is_some_and(|v| recorded.is_some_and(|g| g != v.meta.generation));
-        if changed_by_others || stale(present.as_ref().map(|v| v.meta.clone()).as_ref(), &cron_job.metadata) {
+        let changed_by_others = present
+            .as_ref()
+            .is_some_and(|v| recorded.is_some_and(|g| g != v.meta.generation));
+        if changed_by_others
+            || stale(
+                present.as_ref().map(|v| v.meta.clone()).as_ref(),
+                &cron_job.metadata,
+            )
+        {
             let written: CronJob = self.context.applier.apply(&cron_job).await?;
-            world.cron_jobs.put(place.clone(), Arc::new(CronJobView::of(&written)));
+            world
+                .cron_jobs
+                .put(place.clone(), Arc::new(CronJobView::of(&written)));
         }
         let generation = world.cron_jobs.get(&place).map(|v| v.meta.generation);
         new.cron_job_ref = Some(common::ObjectReference {
@@ -76,15 +106,30 @@ impl BackupKind {
         key: &Key,
         valid: &Valid,
         repository: &ResticRepository,
-    ) -> Result<Option<(String, std::collections::BTreeMap<String, k8s_openapi::ByteString>)>, ApplyError> {
+    ) -> Result<
+        Option<(
+            String,
+            std::collections::BTreeMap<String, k8s_openapi::ByteString>,
+        )>,
+        ApplyError,
+    > {
         if !build::foreign(key, valid) {
             return Ok(None);
         }
         let world = &self.context.world;
-        let source = Key::new(&valid.repository.namespace, &repository.spec.credentials_secret_ref.name);
-        let version = world.secrets.get(&source).map(|s| s.meta.version).unwrap_or_default();
+        let source = Key::new(
+            &valid.repository.namespace,
+            &repository.spec.credentials_secret_ref.name,
+        );
+        let version = world
+            .secrets
+            .get(&source)
+            .map(|s| s.meta.version)
+            .unwrap_or_default();
         let mark = names::short_hash(format!("{version}/{}", repository.spec.repository_url).as_bytes());
-        let present = world.secrets.get(&Key::new(&key.namespace, names::backup_credentials(&key.name)));
+        let present = world
+            .secrets
+            .get(&Key::new(&key.namespace, names::backup_credentials(&key.name)));
         if present.is_some_and(|s| s.meta.applied.as_deref() == Some(&mark)) {
             return Ok(None);
         }
@@ -103,16 +148,28 @@ impl BackupKind {
         place: &Key,
         new: &mut ResticBackupStatus,
     ) -> Result<(), ApplyError> {
-        let Some(request) = backup.annotations().get(names::ANNOTATION_RUN).filter(|v| !v.is_empty()) else { return Ok(()) };
+        let Some(request) = backup
+            .annotations()
+            .get(names::ANNOTATION_RUN)
+            .filter(|v| !v.is_empty())
+        else {
+            return Ok(());
+        };
         if new.last_run_request.as_ref() == Some(request) {
             return Ok(());
         }
-        let Some(owner) = self.context.world.cron_jobs.get(place) else { return Ok(()) };
+        let Some(owner) = self.context.world.cron_jobs.get(place) else {
+            return Ok(());
+        };
         let template = cron_job.spec.job_template.clone();
         let suffix = names::short_hash(format!("{}/{request}", Stored::uid(backup)).as_bytes());
         let job = Job {
             metadata: ObjectMeta {
-                name: Some(names::bounded(&place.name, &format!("-{suffix}"), names::LABEL_MAX)),
+                name: Some(names::bounded(
+                    &place.name,
+                    &format!("-{suffix}"),
+                    names::LABEL_MAX,
+                )),
                 namespace: Some(key.namespace.to_string()),
                 labels: template.metadata.and_then(|m| m.labels),
                 annotations: Some([(MANUAL.to_owned(), "manual".to_owned())].into()),
@@ -150,7 +207,10 @@ impl BackupKind {
         }
         let credentials = Key::new(&key.namespace, names::backup_credentials(&key.name));
         if let Some(secret) = world.secrets.get(&credentials) {
-            self.context.applier.delete::<Secret>(&credentials, secret.uid()).await?;
+            self.context
+                .applier
+                .delete::<Secret>(&credentials, secret.uid())
+                .await?;
             world.secrets.remove(&credentials, Some(secret.uid()));
         }
         Ok(())
@@ -163,7 +223,8 @@ impl BackupKind {
             return Outcome::default();
         }
         let rest: Vec<&String> = finalizers.iter().filter(|f| *f != COMPAT_FINALIZER).collect();
-        let patch = json!({ "metadata": { "finalizers": rest, "resourceVersion": backup.resource_version() } });
+        let patch =
+            json!({ "metadata": { "finalizers": rest, "resourceVersion": backup.resource_version() } });
         match self.context.applier.merge::<ResticBackup>(key, &patch).await {
             Ok(_) | Err(ApplyError::Gone(_)) => Outcome::default(),
             Err(_) => Outcome::retry(),
@@ -179,16 +240,24 @@ impl BackupKind {
         new: &ResticBackupStatus,
     ) -> Result<(), ApplyError> {
         let world = &self.context.world;
-        self.context.write_status(&world.backups, key, Stored::uid(backup), old, new).await.inspect_err(|error| {
-            if !matches!(error, ApplyError::NotLeader | ApplyError::Gone(_) | ApplyError::Conflict(_)) {
-                warn!(%error, "could not write the status");
-            }
-        })?;
+        self.context
+            .write_status(&world.backups, key, Stored::uid(backup), old, new)
+            .await
+            .inspect_err(|error| {
+                if !matches!(
+                    error,
+                    ApplyError::NotLeader | ApplyError::Gone(_) | ApplyError::Conflict(_)
+                ) {
+                    warn!(%error, "could not write the status");
+                }
+            })?;
         self.tell(key, Stored::uid(backup), old, new);
         self.measure(key, new);
         if let Some(now) = world.backups.get(key) {
             let reference = &now.spec.repository_ref;
-            let repository = world.repositories.get(&Key::new(reference.namespace_or(&key.namespace), &reference.name));
+            let repository = world
+                .repositories
+                .get(&Key::new(reference.namespace_or(&key.namespace), &reference.name));
             self.context.outbox.put(backup_state(&now, repository.as_deref()));
         }
         Ok(())
@@ -197,17 +266,33 @@ impl BackupKind {
     fn tell(&self, key: &Key, uid: &str, old: &ResticBackupStatus, new: &ResticBackupStatus) {
         let publish = |severity, reason: &str, note: &str| {
             info!(object = %key, reason, note, "backup");
-            self.context.events.publish(Self::NAME, key, uid, severity, reason, note);
+            self.context
+                .events
+                .publish(Self::NAME, key, uid, severity, reason, note);
         };
-        let reason = |status: &ResticBackupStatus| conditions::get(&status.conditions, types::READY).map(|c| c.reason.clone());
+        let reason = |status: &ResticBackupStatus| {
+            conditions::get(&status.conditions, types::READY).map(|c| c.reason.clone())
+        };
         if let Some(ready) = conditions::get(&new.conditions, types::READY)
             && reason(old).as_ref() != Some(&ready.reason)
         {
-            let severity = if ready.status == "True" { Severity::Normal } else { Severity::Warning };
+            let severity = if ready.status == "True" {
+                Severity::Normal
+            } else {
+                Severity::Warning
+            };
             publish(severity, &ready.reason, &ready.message);
         }
-        if let Some(run) = new.last_backup.as_ref().filter(|run| old.last_backup.as_ref() != Some(run)) {
-            let severity = if run.reason.is_none() { Severity::Normal } else { Severity::Warning };
+        if let Some(run) = new
+            .last_backup
+            .as_ref()
+            .filter(|run| old.last_backup.as_ref() != Some(run))
+        {
+            let severity = if run.reason.is_none() {
+                Severity::Normal
+            } else {
+                Severity::Warning
+            };
             publish(severity, &format!("Backup{}", run.result.as_str()), &note(run));
         }
     }
@@ -215,16 +300,28 @@ impl BackupKind {
     #[allow(clippy::cast_precision_loss, reason = "metrics are floats")]
     fn measure(&self, key: &Key, status: &ResticBackupStatus) {
         let Some(run) = &status.last_backup else { return };
-        let seconds = run.start_time.as_ref().zip(run.completion_time.as_ref()).map(|(s, c)| c.0.duration_since(s.0).as_secs_f64());
-        let success = status.last_successful_backup.as_ref().map(|t| t.0.as_second() as f64);
-        self.context.metrics.backup(key, success, run.bytes_processed.map(|b| b as f64), seconds);
+        let seconds = run
+            .start_time
+            .as_ref()
+            .zip(run.completion_time.as_ref())
+            .map(|(s, c)| c.0.duration_since(s.0).as_secs_f64());
+        let success = status
+            .last_successful_backup
+            .as_ref()
+            .map(|t| t.0.as_second() as f64);
+        self.context
+            .metrics
+            .backup(key, success, run.bytes_processed.map(|b| b as f64), seconds);
         self.context.metrics.backup_result(key, run.result.as_str());
     }
 }
 
 /// Whether an object has to be written: it is not there, or was made from another manifest.
 fn stale(present: Option<&Meta>, wanted: &ObjectMeta) -> bool {
-    let hash = wanted.annotations.as_ref().and_then(|a| a.get(names::ANNOTATION_APPLIED));
+    let hash = wanted
+        .annotations
+        .as_ref()
+        .and_then(|a| a.get(names::ANNOTATION_APPLIED));
     present.is_none_or(|meta| meta.applied.as_deref() != hash.map(String::as_str))
 }
 
@@ -233,7 +330,11 @@ fn note(run: &BackupRun) -> String {
     if let Some(id) = run.snapshot_id.as_deref().and_then(|id| id.get(..8)) {
         parts.push(format!("snapshot {id}"));
     }
-    parts.extend(run.bytes_added.and_then(|b| u64::try_from(b).ok()).map(|b| format!("{} added", crate::units::bytes(b))));
+    parts.extend(
+        run.bytes_added
+            .and_then(|b| u64::try_from(b).ok())
+            .map(|b| format!("{} added", crate::units::bytes(b))),
+    );
     parts.extend(run.duration.clone());
     parts.extend(run.message.clone());
     parts.join(", ")

@@ -6,10 +6,11 @@ use crds::{ResticBackup, ResticRepository, names};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec};
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, EphemeralVolumeSource,
-    KeyToPath, PersistentVolumeClaimSpec, PersistentVolumeClaimTemplate, PersistentVolumeClaimVolumeSource, PodSecurityContext,
-    PodSpec, PodTemplateSpec, SeccompProfile, Secret, SecretKeySelector, SecretVolumeSource, SecurityContext, ServiceAccount,
-    Volume, VolumeMount, VolumeResourceRequirements,
+    Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource,
+    EphemeralVolumeSource, KeyToPath, PersistentVolumeClaimSpec, PersistentVolumeClaimTemplate,
+    PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, Secret,
+    SecretKeySelector, SecretVolumeSource, SecurityContext, ServiceAccount, Volume, VolumeMount,
+    VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -66,7 +67,12 @@ pub fn build(
         name: Some(name),
         namespace: Some(key.namespace.to_string()),
         labels: Some(labels(&key.name, true)),
-        owner_references: owner.clone().map(|o| vec![OwnerReference { block_owner_deletion: Some(true), ..o }]),
+        owner_references: owner.clone().map(|o| {
+            vec![OwnerReference {
+                block_owner_deletion: Some(true),
+                ..o
+            }]
+        }),
         ..ObjectMeta::default()
     };
     let service_account = valid.job.service_account.is_none().then(|| {
@@ -80,11 +86,19 @@ pub fn build(
         let mut metadata = meta(names::backup_credentials(&key.name));
         // Not the hash of its own content: whether it is still right must be known without reading any Secret.
         metadata.annotations = Some(BTreeMap::from([(names::ANNOTATION_APPLIED.to_owned(), mark)]));
-        Secret { metadata, data: Some(data), ..Secret::default() }
+        Secret {
+            metadata,
+            data: Some(data),
+            ..Secret::default()
+        }
     });
     let source = if foreign(key, valid) {
         let projected = names::backup_credentials(&key.name);
-        Source { location: projected.clone(), password: (projected.clone(), PASSWORD_VARIABLE.to_owned()), variables: projected }
+        Source {
+            location: projected.clone(),
+            password: (projected.clone(), PASSWORD_VARIABLE.to_owned()),
+            variables: projected,
+        }
     } else {
         let reference = &repository.spec.credentials_secret_ref;
         let named = repository.status.as_ref().and_then(|s| s.credentials_key.clone());
@@ -107,12 +121,18 @@ pub fn build(
             successful_jobs_history_limit: Some(job.successful_history),
             failed_jobs_history_limit: Some(job.failed_history),
             job_template: JobTemplateSpec {
-                metadata: Some(ObjectMeta { labels: Some(labels(&key.name, false)), ..ObjectMeta::default() }),
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels(&key.name, false)),
+                    ..ObjectMeta::default()
+                }),
                 spec: Some(JobSpec {
                     backoff_limit: Some(job.backoff_limit),
                     active_deadline_seconds: Some(job.deadline),
                     template: PodTemplateSpec {
-                        metadata: Some(ObjectMeta { labels: Some(labels(&key.name, false)), ..ObjectMeta::default() }),
+                        metadata: Some(ObjectMeta {
+                            labels: Some(labels(&key.name, false)),
+                            ..ObjectMeta::default()
+                        }),
                         spec: Some(pod(key, valid, repository, &source)),
                     },
                     ..JobSpec::default()
@@ -121,7 +141,11 @@ pub fn build(
         },
         ..CronJob::default()
     };
-    Objects { service_account, credentials, cron_job: hashed(cron_job) }
+    Objects {
+        service_account,
+        credentials,
+        cron_job: hashed(cron_job),
+    }
 }
 
 /// Whether the repository lies in another namespace.
@@ -151,20 +175,31 @@ fn pod(key: &Key, valid: &Valid, repository: &ResticRepository, source: &Source)
     let cached = cache.enabled != Some(false);
     let root = runs_as_root(job.security.as_ref());
 
-    let mut arguments = vec!["backup".to_owned(), "--json".to_owned(), "--retry-lock".to_owned(), RETRY_LOCK.to_owned()];
+    let mut arguments = vec![
+        "backup".to_owned(),
+        "--json".to_owned(),
+        "--retry-lock".to_owned(),
+        RETRY_LOCK.to_owned(),
+    ];
     arguments.extend(backend.map(|b| b.options(CREDENTIALS_DIR)).unwrap_or_default());
     arguments.extend((!cached).then(|| "--no-cache".to_owned()));
     arguments.extend(valid.arguments.iter().cloned());
 
     let mut mounts = vec![
         mount("source-data", SOURCE_DIR, true),
-        VolumeMount { sub_path: Some(ENTRYPOINT_KEY.to_owned()), ..mount("backup-script", ENTRYPOINT, true) },
+        VolumeMount {
+            sub_path: Some(ENTRYPOINT_KEY.to_owned()),
+            ..mount("backup-script", ENTRYPOINT, true)
+        },
         mount("tmp", TMP_DIR, false),
     ];
     let mut volumes = vec![
         Volume {
             name: "source-data".to_owned(),
-            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource { claim_name: valid.claim.clone(), read_only: None }),
+            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                claim_name: valid.claim.clone(),
+                read_only: None,
+            }),
             ..Volume::default()
         },
         Volume {
@@ -188,7 +223,12 @@ fn pod(key: &Key, valid: &Valid, repository: &ResticRepository, source: &Source)
     }
     if !files.is_empty() {
         mounts.push(mount("credentials", CREDENTIALS_DIR, true));
-        let items = files.iter().map(|f| KeyToPath { key: f.key.to_owned(), path: f.file.to_owned(), mode: Some(0o440), ..KeyToPath::default() });
+        let items = files.iter().map(|f| KeyToPath {
+            key: f.key.to_owned(),
+            path: f.file.to_owned(),
+            mode: Some(0o440),
+            ..KeyToPath::default()
+        });
         volumes.push(Volume {
             name: "credentials".to_owned(),
             secret: Some(SecretVolumeSource {
@@ -201,7 +241,11 @@ fn pod(key: &Key, valid: &Valid, repository: &ResticRepository, source: &Source)
         });
     }
     PodSpec {
-        service_account_name: Some(job.service_account.clone().unwrap_or_else(|| names::backup_service_account(&key.name))),
+        service_account_name: Some(
+            job.service_account
+                .clone()
+                .unwrap_or_else(|| names::backup_service_account(&key.name)),
+        ),
         automount_service_account_token: job.service_account.is_none().then_some(false),
         enable_service_links: Some(false),
         restart_policy: Some("Never".to_owned()),
@@ -260,7 +304,11 @@ fn environment(source: &Source, backend: Option<Backend>, valid: &Valid) -> Vec<
         plain("RESTIC_PROGRESS_FPS", "0.1"),
     ]);
     // Go would take all memory that the node has, and be killed at the container's limit.
-    let limit = valid.job.resources.as_ref().and_then(|r| r.limits.as_ref()?.get("memory"));
+    let limit = valid
+        .job
+        .resources
+        .as_ref()
+        .and_then(|r| r.limits.as_ref()?.get("memory"));
     let limit = limit.and_then(|Quantity(limit)| memory_bytes(limit));
     // A tenth is left for what Go does not count.
     variables.extend(limit.map(|bytes| plain("GOMEMLIMIT", &(bytes / 10 * 9).to_string())));
@@ -270,7 +318,9 @@ fn environment(source: &Source, backend: Option<Backend>, valid: &Valid) -> Vec<
 /// Bytes of a Kubernetes quantity such as 512Mi or 1G. Go ends a process whose limit it cannot read, so what is not
 /// understood is left out.
 fn memory_bytes(quantity: &str) -> Option<u64> {
-    let digits = quantity.find(|c: char| !c.is_ascii_digit()).unwrap_or(quantity.len());
+    let digits = quantity
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(quantity.len());
     let count: u64 = quantity.get(..digits)?.parse().ok()?;
     let unit = match quantity.get(digits..)? {
         "" => 1,
@@ -294,7 +344,10 @@ fn restricted() -> PodSecurityContext {
         run_as_group: Some(USER),
         fs_group: Some(USER),
         fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            localhost_profile: None,
+        }),
         ..PodSecurityContext::default()
     }
 }
@@ -327,8 +380,15 @@ fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
 }
 
 fn empty_dir(name: &str, limit: Option<String>) -> Volume {
-    let empty_dir = EmptyDirVolumeSource { size_limit: limit.map(Quantity), ..EmptyDirVolumeSource::default() };
-    Volume { name: name.to_owned(), empty_dir: Some(empty_dir), ..Volume::default() }
+    let empty_dir = EmptyDirVolumeSource {
+        size_limit: limit.map(Quantity),
+        ..EmptyDirVolumeSource::default()
+    };
+    Volume {
+        name: name.to_owned(),
+        empty_dir: Some(empty_dir),
+        ..Volume::default()
+    }
 }
 
 /// A volume of a storage class for the life of the pod: no two pods ever fight for it.
@@ -342,9 +402,18 @@ fn ephemeral(name: &str, class: &str, size: String) -> Volume {
         }),
         ..PersistentVolumeClaimSpec::default()
     };
-    let template = PersistentVolumeClaimTemplate { spec, ..PersistentVolumeClaimTemplate::default() };
-    let ephemeral = EphemeralVolumeSource { volume_claim_template: Some(template) };
-    Volume { name: name.to_owned(), ephemeral: Some(ephemeral), ..Volume::default() }
+    let template = PersistentVolumeClaimTemplate {
+        spec,
+        ..PersistentVolumeClaimTemplate::default()
+    };
+    let ephemeral = EphemeralVolumeSource {
+        volume_claim_template: Some(template),
+    };
+    Volume {
+        name: name.to_owned(),
+        ephemeral: Some(ephemeral),
+        ..Volume::default()
+    }
 }
 
 /// Marks a manifest with its own hash.

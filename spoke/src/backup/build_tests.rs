@@ -5,7 +5,9 @@ use crate::backup::validate::validate;
 
 fn repository(spec: Value) -> ResticRepository {
     let mut full = json!({ "repositoryURL": "s3:https://s3.example.org/backups", "credentialsSecretRef": { "name": "nas" } });
-    full.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    full.as_object_mut()
+        .unwrap()
+        .extend(spec.as_object().unwrap().clone());
     serde_json::from_value(json!({
         "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
         "metadata": { "name": "nas", "namespace": "shop", "uid": "r" }, "spec": full,
@@ -15,7 +17,9 @@ fn repository(spec: Value) -> ResticRepository {
 
 fn built(name: &str, spec: Value, repository: &ResticRepository) -> Objects {
     let mut full = json!({ "repositoryRef": { "name": "nas" }, "schedule": "30 2 * * *", "source": { "pvc": { "claimName": "data" } } });
-    full.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    full.as_object_mut()
+        .unwrap()
+        .extend(spec.as_object().unwrap().clone());
     let backup: ResticBackup = serde_json::from_value(json!({
         "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup",
         "metadata": { "name": name, "namespace": "shop", "uid": "b" }, "spec": full,
@@ -27,7 +31,17 @@ fn built(name: &str, spec: Value, repository: &ResticRepository) -> Objects {
 }
 
 fn pod_of(objects: &Objects) -> &PodSpec {
-    objects.cron_job.spec.job_template.spec.as_ref().unwrap().template.spec.as_ref().unwrap()
+    objects
+        .cron_job
+        .spec
+        .job_template
+        .spec
+        .as_ref()
+        .unwrap()
+        .template
+        .spec
+        .as_ref()
+        .unwrap()
 }
 
 #[test]
@@ -50,19 +64,37 @@ fn job_config_is_honoured_field_by_field() {
     let (spec, pod) = (&objects.cron_job.spec, pod_of(&objects));
     let job = spec.job_template.spec.as_ref().unwrap();
     assert_eq!(spec.concurrency_policy.as_deref(), Some("Replace"));
-    assert_eq!((spec.successful_jobs_history_limit, spec.failed_jobs_history_limit), (Some(1), Some(7)));
-    assert_eq!((job.active_deadline_seconds, job.backoff_limit), (Some(60), Some(2)));
+    assert_eq!(
+        (spec.successful_jobs_history_limit, spec.failed_jobs_history_limit),
+        (Some(1), Some(7))
+    );
+    assert_eq!(
+        (job.active_deadline_seconds, job.backoff_limit),
+        (Some(60), Some(2))
+    );
     assert_eq!(pod.service_account_name.as_deref(), Some("mine"));
     assert!(objects.service_account.is_none());
     assert_eq!(pod.node_selector.as_ref().unwrap()["disk"], "ssd");
     assert_eq!(pod.tolerations.as_ref().unwrap().len(), 1);
     assert!(pod.affinity.is_some());
     let container = &pod.containers[0];
-    assert_eq!(container.resources.as_ref().unwrap().limits.as_ref().unwrap()["cpu"].0, "1");
+    assert_eq!(
+        container.resources.as_ref().unwrap().limits.as_ref().unwrap()["cpu"].0,
+        "1"
+    );
     let security = container.security_context.as_ref().unwrap();
     assert_eq!(security.run_as_non_root, None, "root was asked for");
-    assert_eq!(security.capabilities.as_ref().unwrap().add.as_deref(), Some(&["DAC_READ_SEARCH".to_owned()][..]));
-    let limit = container.env.as_ref().unwrap().iter().find(|e| e.name == "GOMEMLIMIT").unwrap();
+    assert_eq!(
+        security.capabilities.as_ref().unwrap().add.as_deref(),
+        Some(&["DAC_READ_SEARCH".to_owned()][..])
+    );
+    let limit = container
+        .env
+        .as_ref()
+        .unwrap()
+        .iter()
+        .find(|e| e.name == "GOMEMLIMIT")
+        .unwrap();
     assert_eq!(limit.value.as_deref(), Some("483183819"));
 }
 
@@ -71,11 +103,20 @@ fn the_cache_lies_where_the_repository_says() {
     let cache_of = |spec: Value| {
         let objects = built("orders", json!({}), &repository(json!({ "cache": spec })));
         let pod = pod_of(&objects);
-        let volume = pod.volumes.as_ref().unwrap().iter().find(|v| v.name == "cache").cloned();
+        let volume = pod
+            .volumes
+            .as_ref()
+            .unwrap()
+            .iter()
+            .find(|v| v.name == "cache")
+            .cloned();
         (volume, pod.containers[0].args.clone().unwrap())
     };
     let (volume, _) = cache_of(json!({ "size": "2Gi" }));
-    assert_eq!(volume.unwrap().empty_dir.unwrap().size_limit, Some(Quantity("2Gi".to_owned())));
+    assert_eq!(
+        volume.unwrap().empty_dir.unwrap().size_limit,
+        Some(Quantity("2Gi".to_owned()))
+    );
     let (volume, _) = cache_of(json!({ "storageClassName": "fast" }));
     assert!(volume.unwrap().ephemeral.is_some());
     let (volume, arguments) = cache_of(json!({ "enabled": false }));
@@ -88,16 +129,37 @@ fn nothing_of_a_resource_reaches_a_shell() {
     let spec = json!({ "restic": { "hostname": "x$(id)", "tags": [evil] }, "source": { "pvc": { "claimName": "data", "paths": [evil], "excludes": [evil] } } });
     let objects = built("orders", spec, &repository(json!({})));
     let container = &pod_of(&objects).containers[0];
-    assert_eq!(container.command.as_deref(), Some(&["/backup-entrypoint.sh".to_owned()][..]));
+    assert_eq!(
+        container.command.as_deref(),
+        Some(&["/backup-entrypoint.sh".to_owned()][..])
+    );
     let arguments = container.args.as_ref().unwrap();
-    assert_eq!(arguments.iter().filter(|a| a.contains("reboot")).count(), 3, "each value is one argument");
-    assert!(container.env.as_ref().unwrap().iter().all(|e| !e.value.as_deref().unwrap_or_default().contains("reboot")));
+    assert_eq!(
+        arguments.iter().filter(|a| a.contains("reboot")).count(),
+        3,
+        "each value is one argument"
+    );
+    assert!(
+        container.env.as_ref().unwrap().iter().all(|e| !e
+            .value
+            .as_deref()
+            .unwrap_or_default()
+            .contains("reboot"))
+    );
 }
 
 #[test]
 fn credentials_are_references_only() {
-    let objects = built("orders", json!({}), &repository(json!({ "repositoryURL": "rest:https://u:hidden@h/" })));
-    assert!(!serde_json::to_string(&objects.cron_job).unwrap().contains("hidden"));
+    let objects = built(
+        "orders",
+        json!({}),
+        &repository(json!({ "repositoryURL": "rest:https://u:hidden@h/" })),
+    );
+    assert!(
+        !serde_json::to_string(&objects.cron_job)
+            .unwrap()
+            .contains("hidden")
+    );
 }
 
 #[test]
@@ -105,7 +167,15 @@ fn long_names_stay_within_the_limits() {
     let objects = built(&"x".repeat(200), json!({}), &repository(json!({})));
     assert!(objects.cron_job.metadata.name.as_ref().unwrap().len() <= names::CRON_JOB_MAX);
     assert!(objects.service_account.unwrap().metadata.name.unwrap().len() <= names::LABEL_MAX);
-    assert!(objects.cron_job.metadata.labels.unwrap().values().all(|v| v.len() <= names::LABEL_MAX));
+    assert!(
+        objects
+            .cron_job
+            .metadata
+            .labels
+            .unwrap()
+            .values()
+            .all(|v| v.len() <= names::LABEL_MAX)
+    );
 }
 
 #[test]

@@ -51,7 +51,13 @@ impl Kind for BackupKind {
 
     async fn turn(&self, turn: Turn<'_, Self>) -> Outcome {
         let (key, now) = (turn.key, turn.now);
-        let Some(backup) = self.context.world.backups.get(key).filter(|b| b.uid() == turn.uid) else {
+        let Some(backup) = self
+            .context
+            .world
+            .backups
+            .get(key)
+            .filter(|b| b.uid() == turn.uid)
+        else {
             return Outcome::default();
         };
         if backup.metadata.deletion_timestamp.is_some() {
@@ -66,11 +72,20 @@ impl Kind for BackupKind {
         let mut next = None;
         match validate::validate(key, &self.context.cluster, &backup) {
             Err(error) => {
-                status::ready(&mut new, Status::False, error.reason(), &error.to_string(), generation, now);
+                status::ready(
+                    &mut new,
+                    Status::False,
+                    error.reason(),
+                    &error.to_string(),
+                    generation,
+                    now,
+                );
                 new.next_backup = None;
             }
             Ok(valid) => {
-                next = self.carry_out(key, &backup, &valid, &mut new, &mut failed, now).await;
+                next = self
+                    .carry_out(key, &backup, &valid, &mut new, &mut failed, now)
+                    .await;
             }
         }
         let next = [next, again].into_iter().flatten().min();
@@ -84,13 +99,26 @@ impl Kind for BackupKind {
     }
 
     async fn crashed(&self, key: &Key, uid: &str, failures: u32) {
-        let Some(backup) = self.context.world.backups.get(key).filter(|b| b.uid() == uid) else { return };
+        let Some(backup) = self.context.world.backups.get(key).filter(|b| b.uid() == uid) else {
+            return;
+        };
         let old = backup.status.clone().unwrap_or_default();
         let mut new = old.clone();
-        let text = format!("the controller of this resource crashed {failures} times in a row; its log says why");
+        let text =
+            format!("the controller of this resource crashed {failures} times in a row; its log says why");
         let now = self.context.clock.now();
-        status::ready(&mut new, Status::False, reasons::CRASHED, &text, backup.metadata.generation, now);
-        let _ = self.context.write_status(&self.context.world.backups, key, uid, &old, &new).await;
+        status::ready(
+            &mut new,
+            Status::False,
+            reasons::CRASHED,
+            &text,
+            backup.metadata.generation,
+            now,
+        );
+        let _ = self
+            .context
+            .write_status(&self.context.world.backups, key, uid, &old, &new)
+            .await;
     }
 }
 
@@ -99,11 +127,22 @@ impl BackupKind {
     fn runs(&self, key: &Key) -> Vec<Run> {
         let world = &self.context.world;
         let label = Key::new(&key.namespace, names::label_value(&key.name));
-        let cron_job = world.cron_jobs.get(&Key::new(&key.namespace, names::backup_cron_job(&key.name)));
+        let cron_job = world
+            .cron_jobs
+            .get(&Key::new(&key.namespace, names::backup_cron_job(&key.name)));
         let owner = cron_job.map(|c| c.meta.uid.clone());
-        let jobs = world.jobs.group(&label).into_iter().filter(|(_, job)| job.meta.owner == owner && owner.is_some());
+        let jobs = world
+            .jobs
+            .group(&label)
+            .into_iter()
+            .filter(|(_, job)| job.meta.owner == owner && owner.is_some());
         jobs.map(|(key, job)| {
-            let pods = world.pods.group(&Key::new("", &job.meta.uid)).into_iter().map(|(_, pod)| pod).collect();
+            let pods = world
+                .pods
+                .group(&Key::new("", &job.meta.uid))
+                .into_iter()
+                .map(|(_, pod)| pod)
+                .collect();
             Run { key, job, pods }
         })
         .collect()
@@ -122,15 +161,29 @@ impl BackupKind {
         let world = &self.context.world;
         let generation = backup.metadata.generation;
         let repository = world.repositories.get(&valid.repository);
-        let labels = world.namespaces.get(&Key::new("", &key.namespace)).map(|n| n.labels.clone()).unwrap_or_default();
+        let labels = world
+            .namespaces
+            .get(&Key::new("", &key.namespace))
+            .map(|n| n.labels.clone())
+            .unwrap_or_default();
         let observed = Observed {
             repository: repository.as_deref(),
             labels: &labels,
-            claim_exists: world.claims.get(&Key::new(&key.namespace, &valid.claim)).is_some_and(|c| !c.meta.deleting),
+            claim_exists: world
+                .claims
+                .get(&Key::new(&key.namespace, &valid.claim))
+                .is_some_and(|c| !c.meta.deleting),
         };
         match (plan::gate(key, valid, &observed), repository) {
             (Gate::Open, Some(repository)) => {
-                status::repository(new, true, reasons::REPOSITORY_READY, "the repository is ready", generation, now);
+                status::repository(
+                    new,
+                    true,
+                    reasons::REPOSITORY_READY,
+                    "the repository is ready",
+                    generation,
+                    now,
+                );
                 let result = self.ensure(key, backup, valid, &repository, new).await;
                 self.report(valid, new, result, generation, failed, now);
             }
@@ -144,17 +197,32 @@ impl BackupKind {
             }
             (Gate::Wait { reason, message }, _) => {
                 let ready = reason == reasons::PVC_NOT_FOUND;
-                let text = if ready { "the repository is ready" } else { &message };
-                status::repository(new, ready, if ready { reasons::REPOSITORY_READY } else { reason }, text, generation, now);
+                let text = if ready {
+                    "the repository is ready"
+                } else {
+                    &message
+                };
+                status::repository(
+                    new,
+                    ready,
+                    if ready { reasons::REPOSITORY_READY } else { reason },
+                    text,
+                    generation,
+                    now,
+                );
                 status::ready(new, Status::False, reason, &message, generation, now);
             }
             (Gate::Open, None) => {}
         }
-        let cron_job = world.cron_jobs.get(&Key::new(&key.namespace, names::backup_cron_job(&key.name)));
+        let cron_job = world
+            .cron_jobs
+            .get(&Key::new(&key.namespace, names::backup_cron_job(&key.name)));
         let cron_job = cron_job?;
         new.next_backup = status::next(&valid.schedule, valid.suspend, cron_job.last_schedule, now);
         // A second later, so that the CronJob controller has had its turn.
-        new.next_backup.as_ref().and_then(|t| t.0.checked_add(SignedDuration::from_secs(1)).ok())
+        new.next_backup
+            .as_ref()
+            .and_then(|t| t.0.checked_add(SignedDuration::from_secs(1)).ok())
     }
 
     /// What making the objects came to, as condition Ready.
@@ -169,23 +237,48 @@ impl BackupKind {
     ) {
         match result {
             Ok(()) => {
-                let mut text = if valid.suspend { "suspended".to_owned() } else { format!("scheduled: {} ({})", valid.cron, valid.timezone) };
+                let mut text = if valid.suspend {
+                    "suspended".to_owned()
+                } else {
+                    format!("scheduled: {} ({})", valid.cron, valid.timezone)
+                };
                 if !valid.without_effect.is_empty() {
                     text = format!("{text}; not in effect yet: {}", valid.without_effect.join(", "));
                 }
-                status::ready(new, Status::True, reasons::BACKUP_CONFIGURED, &text, generation, now);
+                status::ready(
+                    new,
+                    Status::True,
+                    reasons::BACKUP_CONFIGURED,
+                    &text,
+                    generation,
+                    now,
+                );
             }
             Err(ApplyError::NotLeader) => {}
             Err(error @ (ApplyError::Invalid(_) | ApplyError::Forbidden(_))) => {
                 // A change of the spec helps, or of somebody's quota; the latter is not watched.
                 *failed = true;
-                status::ready(new, Status::False, reasons::CRON_JOB_FAILED, &error.to_string(), generation, now);
+                status::ready(
+                    new,
+                    Status::False,
+                    reasons::CRON_JOB_FAILED,
+                    &error.to_string(),
+                    generation,
+                    now,
+                );
             }
             Err(error) => {
                 *failed = true;
                 // Present state stays as it is known: the API server being away is no fault of this backup.
                 if conditions::get(&new.conditions, types::READY).is_none() {
-                    status::ready(new, Status::Unknown, reasons::API_ERROR, &error.to_string(), generation, now);
+                    status::ready(
+                        new,
+                        Status::Unknown,
+                        reasons::API_ERROR,
+                        &error.to_string(),
+                        generation,
+                        now,
+                    );
                 }
             }
         }

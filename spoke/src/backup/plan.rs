@@ -38,20 +38,33 @@ pub fn gate(key: &Key, valid: &Valid, observed: &Observed<'_>) -> Gate {
         let text = format!("ResticRepository {at} does not exist; create it, or correct spec.repositoryRef");
         return wait(reasons::REPOSITORY_NOT_FOUND, text);
     };
-    if at.namespace != key.namespace && !allows(repository.spec.allowed_namespaces.as_ref(), observed.labels) {
+    if at.namespace != key.namespace && !allows(repository.spec.allowed_namespaces.as_ref(), observed.labels)
+    {
         let message = format!(
             "ResticRepository {at} does not allow namespace {}; its owner has to set spec.allowedNamespaces on it, such as from: All",
             key.namespace
         );
         return Gate::Refused { message };
     }
-    let ready = repository.status.as_ref().and_then(|s| conditions::get(&s.conditions, types::READY));
+    let ready = repository
+        .status
+        .as_ref()
+        .and_then(|s| conditions::get(&s.conditions, types::READY));
     if !ready.is_some_and(|c| c.status == "True") {
-        let why = ready.map_or_else(|| "it has not been looked at yet".to_owned(), |c| format!("{}: {}", c.reason, c.message));
-        return wait(reasons::REPOSITORY_NOT_READY, format!("ResticRepository {at} is not ready: {why}"));
+        let why = ready.map_or_else(
+            || "it has not been looked at yet".to_owned(),
+            |c| format!("{}: {}", c.reason, c.message),
+        );
+        return wait(
+            reasons::REPOSITORY_NOT_READY,
+            format!("ResticRepository {at} is not ready: {why}"),
+        );
     }
     if !observed.claim_exists {
-        let text = format!("PersistentVolumeClaim {:?} does not exist in this namespace; create it, or correct spec.source.pvc.claimName", valid.claim);
+        let text = format!(
+            "PersistentVolumeClaim {:?} does not exist in this namespace; create it, or correct spec.source.pvc.claimName",
+            valid.claim
+        );
         return wait(reasons::PVC_NOT_FOUND, text);
     }
     Gate::Open
@@ -66,14 +79,21 @@ pub fn allows(allowed: Option<&AllowedNamespaces>, labels: &BTreeMap<String, Str
             NamespacesFrom::Same => false,
             NamespacesFrom::All => true,
             // An empty selector would match everything; without one nothing is meant.
-            NamespacesFrom::Selector => allowed.selector.as_ref().is_some_and(|selector| matches(selector, labels)),
+            NamespacesFrom::Selector => allowed
+                .selector
+                .as_ref()
+                .is_some_and(|selector| matches(selector, labels)),
         },
     }
 }
 
 /// `metav1.LabelSelector`; an operator that is not known matches nothing.
 fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    let equal = selector.match_labels.iter().flatten().all(|(name, value)| labels.get(name) == Some(value));
+    let equal = selector
+        .match_labels
+        .iter()
+        .flatten()
+        .all(|(name, value)| labels.get(name) == Some(value));
     let expressions = selector.match_expressions.iter().flatten().all(|rule| {
         let present = labels.get(&rule.key);
         let listed = present.is_some_and(|value| rule.values.iter().flatten().any(|v| v == value));
@@ -114,7 +134,15 @@ mod tests {
         let key = Key::new(namespace, "b");
         let valid = super::super::validate::validate(&key, "a", &backup.unwrap()).unwrap();
         let labels = BTreeMap::from([("team".to_owned(), "shop".to_owned())]);
-        gate(&key, &valid, &Observed { repository, labels: &labels, claim_exists })
+        gate(
+            &key,
+            &valid,
+            &Observed {
+                repository,
+                labels: &labels,
+                claim_exists,
+            },
+        )
     }
 
     fn reason(gate: Gate) -> &'static str {
@@ -131,9 +159,18 @@ mod tests {
     #[test]
     fn each_obstacle_has_its_own_reason() {
         assert_eq!(reason(decide(None, "storage", true)), "RepositoryNotFound");
-        assert_eq!(reason(decide(Some(&repository("False", Value::Null)), "storage", true)), "RepositoryNotReady");
-        assert_eq!(reason(decide(Some(&repository("True", Value::Null)), "storage", false)), "PersistentVolumeClaimNotFound");
-        assert_eq!(reason(decide(Some(&repository("True", Value::Null)), "storage", true)), "open");
+        assert_eq!(
+            reason(decide(Some(&repository("False", Value::Null)), "storage", true)),
+            "RepositoryNotReady"
+        );
+        assert_eq!(
+            reason(decide(Some(&repository("True", Value::Null)), "storage", false)),
+            "PersistentVolumeClaimNotFound"
+        );
+        assert_eq!(
+            reason(decide(Some(&repository("True", Value::Null)), "storage", true)),
+            "open"
+        );
     }
 
     #[test]
@@ -145,21 +182,34 @@ mod tests {
             (json!({ "from": "Same" }), "refused"),
             (json!({ "from": "All" }), "open"),
             (json!({ "from": "Selector" }), "refused"),
-            (json!({ "from": "Selector", "selector": { "matchLabels": { "team": "shop" } } }), "open"),
-            (json!({ "from": "Selector", "selector": { "matchLabels": { "team": "crm" } } }), "refused"),
+            (
+                json!({ "from": "Selector", "selector": { "matchLabels": { "team": "shop" } } }),
+                "open",
+            ),
+            (
+                json!({ "from": "Selector", "selector": { "matchLabels": { "team": "crm" } } }),
+                "refused",
+            ),
             (expression("In", json!(["shop"])), "open"),
             (expression("NotIn", json!(["shop"])), "refused"),
             (expression("Exists", Value::Null), "open"),
             (expression("DoesNotExist", Value::Null), "refused"),
             (expression("Like", Value::Null), "refused"),
         ] {
-            assert_eq!(reason(decide(Some(&repository("True", allowed.clone())), "shop", true)), expected, "{allowed}");
+            assert_eq!(
+                reason(decide(Some(&repository("True", allowed.clone())), "shop", true)),
+                expected,
+                "{allowed}"
+            );
         }
     }
 
     #[test]
     fn a_repository_that_is_not_ready_is_quoted() {
-        let Gate::Wait { message, .. } = decide(Some(&repository("False", Value::Null)), "storage", true) else { panic!() };
+        let Gate::Wait { message, .. } = decide(Some(&repository("False", Value::Null)), "storage", true)
+        else {
+            panic!()
+        };
         assert!(message.ends_with("is not ready: WrongPassword: no"));
     }
 }

@@ -68,10 +68,21 @@ struct Verdict {
 
 /// A finished Job as a run. `None` while the end of its pod may still become known.
 #[must_use]
-pub fn run(name: &str, job: &JobView, pods: &[&PodView], skip_unchanged: bool, patience_over: bool) -> Option<BackupRun> {
+pub fn run(
+    name: &str,
+    job: &JobView,
+    pods: &[&PodView],
+    skip_unchanged: bool,
+    patience_over: bool,
+) -> Option<BackupRun> {
     let (ended, end) = job.end.as_ref()?;
     // With a backoffLimit the newest attempt counts.
-    let pod = pods.iter().max_by_key(|pod| pod.restic.as_ref().and_then(|t| t.finished).unwrap_or(Timestamp::MIN));
+    let pod = pods.iter().max_by_key(|pod| {
+        pod.restic
+            .as_ref()
+            .and_then(|t| t.finished)
+            .unwrap_or(Timestamp::MIN)
+    });
     let termination = pod.and_then(|pod| pod.restic.as_ref());
     let verdict = match (termination, end) {
         (Some(termination), _) => of_termination(termination, end, skip_unchanged),
@@ -80,7 +91,9 @@ pub fn run(name: &str, job: &JobView, pods: &[&PodView], skip_unchanged: bool, p
     };
     let started = termination.and_then(|t| t.started).or(job.start).or(job.created);
     let finished = termination.and_then(|t| t.finished).or(*ended);
-    let duration = started.zip(finished).map(|(s, f)| units::duration(f.duration_since(s)));
+    let duration = started
+        .zip(finished)
+        .map(|(s, f)| units::duration(f.duration_since(s)));
     let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let summary = verdict.summary.as_ref();
     Some(BackupRun {
@@ -101,7 +114,12 @@ pub fn run(name: &str, job: &JobView, pods: &[&PodView], skip_unchanged: bool, p
 }
 
 fn of_termination(termination: &Termination, end: &JobEnd, skip_unchanged: bool) -> Verdict {
-    let failed = |reason, message: String| Verdict { result: BackupResult::Failed, reason: Some(reason), message: Some(message), summary: None };
+    let failed = |reason, message: String| Verdict {
+        result: BackupResult::Failed,
+        reason: Some(reason),
+        message: Some(message),
+        summary: None,
+    };
     let Ok(message) = serde_json::from_str::<Message>(&termination.message) else {
         return match (&*termination.reason, end) {
             ("OOMKilled", _) => failed("OutOfMemory", "restic was killed because the container reached its memory limit; raise spec.jobConfig.resources.limits.memory".to_owned()),
@@ -115,7 +133,9 @@ fn of_termination(termination: &Termination, end: &JobEnd, skip_unchanged: bool)
         };
     };
     let summary = message.summary;
-    let has_snapshot = summary.as_ref().is_some_and(|s| s.snapshot_id.is_some() && !s.dry_run);
+    let has_snapshot = summary
+        .as_ref()
+        .is_some_and(|s| s.snapshot_id.is_some() && !s.dry_run);
     let partly = |reason, text: String, summary| Verdict {
         result: BackupResult::PartiallyFailed,
         reason: Some(reason),
@@ -168,7 +188,9 @@ fn reason_of(failure: &Failure) -> &'static str {
 
 fn message_of(failure: &Failure, code: i32) -> String {
     match failure {
-        Failure::Interrupted => "restic was told to stop before it had finished; no snapshot was stored".to_owned(),
+        Failure::Interrupted => {
+            "restic was told to stop before it had finished; no snapshot was stored".to_owned()
+        }
         Failure::Locked(_) => format!("{failure}; the next run tries again"),
         _ => format!("{failure} (exit code {code})"),
     }
@@ -177,17 +199,33 @@ fn message_of(failure: &Failure, code: i32) -> String {
 /// Nothing is known of a container: the pod's or the Job's own words.
 fn of_job(end: &JobEnd, pod: Option<&PodView>) -> Verdict {
     let (reason, message): (&'static str, String) = match (end, pod) {
-        (_, Some(pod)) if !pod.reason.is_empty() => {
-            ("PodFailed", format!("the pod ended: {} {}", pod.reason, pod.message).trim().to_owned())
-        }
-        (JobEnd::Failed { reason, message }, Some(pod)) if pod.waiting.is_some() || pod.unschedulable.is_some() => {
+        (_, Some(pod)) if !pod.reason.is_empty() => (
+            "PodFailed",
+            format!("the pod ended: {} {}", pod.reason, pod.message)
+                .trim()
+                .to_owned(),
+        ),
+        (JobEnd::Failed { reason, message }, Some(pod))
+            if pod.waiting.is_some() || pod.unschedulable.is_some() =>
+        {
             let words = waiting_for(pod).map(|(_, words)| words).unwrap_or_default();
-            ("PodNeverStarted", format!("{reason}: {message}; the pod waited: {words}"))
+            (
+                "PodNeverStarted",
+                format!("{reason}: {message}; the pod waited: {words}"),
+            )
         }
         (JobEnd::Failed { reason, message }, _) => ("JobFailed", format!("{reason}: {message}")),
-        (JobEnd::Complete, _) => ("ResultLost", "the Job completed, but its pod is gone and with it the result".to_owned()),
+        (JobEnd::Complete, _) => (
+            "ResultLost",
+            "the Job completed, but its pod is gone and with it the result".to_owned(),
+        ),
     };
-    Verdict { result: BackupResult::Failed, reason: Some(reason), message: Some(message), summary: None }
+    Verdict {
+        result: BackupResult::Failed,
+        reason: Some(reason),
+        message: Some(message),
+        summary: None,
+    }
 }
 
 /// What a pod that does not start waits for, in the words of the scheduler or the kubelet.
@@ -199,7 +237,9 @@ pub fn waiting_for(pod: &PodView) -> Option<(&str, String)> {
     if let Some(words) = &pod.unschedulable {
         return Some(("Unschedulable", words.to_string()));
     }
-    pod.waiting.as_ref().map(|(reason, message)| (&**reason, message.to_string()))
+    pod.waiting
+        .as_ref()
+        .map(|(reason, message)| (&**reason, message.to_string()))
 }
 
 #[cfg(test)]
@@ -212,12 +252,24 @@ mod tests {
 
     fn job(end: JobEnd) -> JobView {
         let at = Timestamp::from_second(100).unwrap();
-        JobView { meta: Meta::default(), of: None, start: Some(at), end: Some((Some(at), end)), created: None }
+        JobView {
+            meta: Meta::default(),
+            of: None,
+            start: Some(at),
+            end: Some((Some(at), end)),
+            created: None,
+        }
     }
 
     fn pod(exit: i32, reason: &str, message: &str) -> PodView {
         let at = |s| Some(Timestamp::from_second(s).unwrap());
-        let restic = Termination { exit_code: exit, reason: reason.into(), message: message.into(), started: at(100), finished: at(172) };
+        let restic = Termination {
+            exit_code: exit,
+            reason: reason.into(),
+            message: message.into(),
+            started: at(100),
+            finished: at(172),
+        };
         PodView {
             meta: Meta::default(),
             of: None,
@@ -231,7 +283,14 @@ mod tests {
     }
 
     fn verdict(message: &str) -> BackupRun {
-        run("j", &job(JobEnd::Complete), &[&pod(0, "Completed", message)], false, false).unwrap()
+        run(
+            "j",
+            &job(JobEnd::Complete),
+            &[&pod(0, "Completed", message)],
+            false,
+            false,
+        )
+        .unwrap()
     }
 
     fn told(exit: i32, rest: &str) -> String {
@@ -241,8 +300,14 @@ mod tests {
     #[test]
     fn success_carries_exact_figures() {
         let run = verdict(&told(0, &format!("\"summary\":{SUMMARY},")));
-        assert_eq!((run.result, run.snapshot_id.as_deref(), run.duration.as_deref()), (BackupResult::Succeeded, Some("abc"), Some("1m12s")));
-        assert_eq!((run.bytes_added, run.bytes_processed, run.files_processed), (Some(60), Some(900), Some(5)));
+        assert_eq!(
+            (run.result, run.snapshot_id.as_deref(), run.duration.as_deref()),
+            (BackupResult::Succeeded, Some("abc"), Some("1m12s"))
+        );
+        assert_eq!(
+            (run.bytes_added, run.bytes_processed, run.files_processed),
+            (Some(60), Some(900), Some(5))
+        );
     }
 
     #[test]
@@ -250,19 +315,32 @@ mod tests {
         for (message, reason) in [
             (told(0, ""), "NoSummary"),
             (told(0, r#""summary":{"files_new":1},"#), "NoSnapshot"),
-            (told(0, r#""summary":{"snapshot_id":"x","dry_run":true},"#), "NoSnapshot"),
+            (
+                told(0, r#""summary":{"snapshot_id":"x","dry_run":true},"#),
+                "NoSnapshot",
+            ),
             (told(10, ""), "RepositoryMissing"),
-            (told(11, r#""fatal":{"message":"already locked by PID 7"},"#), "RepositoryLocked"),
+            (
+                told(11, r#""fatal":{"message":"already locked by PID 7"},"#),
+                "RepositoryLocked",
+            ),
             (told(12, ""), "WrongPassword"),
             (told(130, ""), "Interrupted"),
-            (told(1, r#""fatal":{"message":"dial tcp: connection refused"},"#), "RepositoryUnreachable"),
+            (
+                told(1, r#""fatal":{"message":"dial tcp: connection refused"},"#),
+                "RepositoryUnreachable",
+            ),
             (told(1, ""), "ResticFailed"),
             (told(99, ""), "ResticFailed"),
             ("garbage".to_owned(), "ContainerFailed"),
             (String::new(), "ContainerFailed"),
         ] {
             let run = verdict(&message);
-            assert_eq!((run.result, run.reason.as_deref()), (BackupResult::Failed, Some(reason)), "{message}");
+            assert_eq!(
+                (run.result, run.reason.as_deref()),
+                (BackupResult::Failed, Some(reason)),
+                "{message}"
+            );
             assert!(run.message.is_some_and(|m| !m.is_empty()));
         }
     }
@@ -271,22 +349,42 @@ mod tests {
     fn partial_results_name_samples_and_lost_locks() {
         let items = r#"{"exitCode":3,"errors":7,"items":[{"item":"/backup/a","error":{"message":"permission denied"}}],"summary":"#;
         let run = verdict(&format!("{items}{SUMMARY}}}"));
-        assert_eq!((run.result, run.reason.as_deref()), (BackupResult::PartiallyFailed, Some("FilesUnreadable")));
-        assert!(run.message.unwrap().starts_with("7 files or folders could not be read, such as /backup/a (permission denied)"));
+        assert_eq!(
+            (run.result, run.reason.as_deref()),
+            (BackupResult::PartiallyFailed, Some("FilesUnreadable"))
+        );
+        assert!(
+            run.message
+                .unwrap()
+                .starts_with("7 files or folders could not be read, such as /backup/a (permission denied)")
+        );
         let run = verdict(&told(0, &format!("\"lockLost\":true,\"summary\":{SUMMARY},")));
-        assert_eq!((run.result, run.reason.as_deref()), (BackupResult::PartiallyFailed, Some("LockLost")));
+        assert_eq!(
+            (run.result, run.reason.as_deref()),
+            (BackupResult::PartiallyFailed, Some("LockLost"))
+        );
     }
 
     #[test]
     fn an_unchanged_source_may_be_skipped_on_request() {
         let message = told(0, r#""summary":{"files_new":0},"#);
-        let run = run("j", &job(JobEnd::Complete), &[&pod(0, "Completed", &message)], true, false).unwrap();
+        let run = run(
+            "j",
+            &job(JobEnd::Complete),
+            &[&pod(0, "Completed", &message)],
+            true,
+            false,
+        )
+        .unwrap();
         assert_eq!((run.result, run.snapshot_id), (BackupResult::Succeeded, None));
     }
 
     #[test]
     fn memory_and_deadline_say_which_field_to_change() {
-        let end = || JobEnd::Failed { reason: "DeadlineExceeded".into(), message: "Job was active longer than specified deadline".into() };
+        let end = || JobEnd::Failed {
+            reason: "DeadlineExceeded".into(),
+            message: "Job was active longer than specified deadline".into(),
+        };
         let killed = run("j", &job(end()), &[&pod(137, "OOMKilled", "")], false, false).unwrap();
         assert!(killed.message.unwrap().contains("limits.memory"));
         let late = run("j", &job(end()), &[&pod(137, "Error", "")], false, false).unwrap();

@@ -33,15 +33,26 @@ pub fn with_runs(
     now: Timestamp,
 ) -> (ResticBackupStatus, Option<Timestamp>) {
     let mut status = old.clone();
-    let skip_unchanged = backup.spec.restic.as_ref().is_some_and(|r| r.extra_args.iter().any(|a| a == "--skip-if-unchanged"));
+    let skip_unchanged = backup
+        .spec
+        .restic
+        .as_ref()
+        .is_some_and(|r| r.extra_args.iter().any(|a| a == "--skip-if-unchanged"));
     let mut look_again: Option<Timestamp> = None;
     let mut soon = |at: Timestamp| look_again = Some(look_again.map_or(at, |t: Timestamp| t.min(at)));
     let is_counted = |run: &Run| old.counted_jobs.iter().any(|uid| **uid == *run.job.meta.uid);
 
-    let mut finished: Vec<&Run> = runs.iter().filter(|run| run.job.end.is_some() && !is_counted(run)).collect();
+    let mut finished: Vec<&Run> = runs
+        .iter()
+        .filter(|run| run.job.end.is_some() && !is_counted(run))
+        .collect();
     finished.sort_by_key(|run| run.job.end.as_ref().and_then(|(at, _)| *at));
     // Jobs that are gone need no memory: nothing can count them again.
-    let mut counted: Vec<String> = runs.iter().filter(|run| is_counted(run)).map(|run| run.job.meta.uid.to_string()).collect();
+    let mut counted: Vec<String> = runs
+        .iter()
+        .filter(|run| is_counted(run))
+        .map(|run| run.job.meta.uid.to_string())
+        .collect();
     for run in finished {
         let ended = run.job.end.as_ref().and_then(|(at, _)| *at).unwrap_or(now);
         let patience_over = now.duration_since(ended) >= PATIENCE;
@@ -56,17 +67,26 @@ pub fn with_runs(
     }
     counted.sort();
     status.counted_jobs = counted;
-    let running: Vec<&Run> = runs.iter().filter(|run| run.job.end.is_none() && !run.job.meta.deleting).collect();
+    let running: Vec<&Run> = runs
+        .iter()
+        .filter(|run| run.job.end.is_none() && !run.job.meta.deleting)
+        .collect();
     status.active = running.iter().map(|run| run.key.name.to_string()).collect();
     status.active.sort();
     let waiting = running.iter().find_map(|run| {
-        let patient_until = run.job.start.or(run.job.created)?.checked_add(START_PATIENCE).ok()?;
+        let patient_until = run
+            .job
+            .start
+            .or(run.job.created)?
+            .checked_add(START_PATIENCE)
+            .ok()?;
         let pod = run.pods.iter().find(|pod| &*pod.phase == "Pending")?;
         if now < patient_until {
             soon(patient_until);
             return None;
         }
-        result::waiting_for(pod).map(|(reason, words)| (reason.to_owned(), format!("pod of {}: {words}", run.key.name)))
+        result::waiting_for(pod)
+            .map(|(reason, words)| (reason.to_owned(), format!("pod of {}: {words}", run.key.name)))
     });
     progress(&mut status, waiting, backup.metadata.generation, now);
     (status, look_again)
@@ -78,7 +98,10 @@ fn count(status: &mut ResticBackupStatus, run: BackupRun) {
     match run.result {
         BackupResult::Succeeded => {
             counters.successful_backups += 1;
-            status.last_successful_backup = status.last_successful_backup.clone().max(run.completion_time.clone());
+            status.last_successful_backup = status
+                .last_successful_backup
+                .clone()
+                .max(run.completion_time.clone());
         }
         BackupResult::PartiallyFailed | BackupResult::Failed => counters.failed_backups += 1,
     }
@@ -87,60 +110,142 @@ fn count(status: &mut ResticBackupStatus, run: BackupRun) {
         counters.last_backup_size_bytes = Some(bytes);
         counters.last_backup_files = run.files_processed;
     }
-    let newer = status.last_backup.as_ref().is_none_or(|last| last.completion_time <= run.completion_time);
+    let newer = status
+        .last_backup
+        .as_ref()
+        .is_none_or(|last| last.completion_time <= run.completion_time);
     if newer {
         status.last_backup = Some(run);
     }
 }
 
 /// Conditions that tell of runs: Progressing, Waiting, Degraded.
-fn progress(status: &mut ResticBackupStatus, waiting: Option<(String, String)>, generation: Option<i64>, now: Timestamp) {
+fn progress(
+    status: &mut ResticBackupStatus,
+    waiting: Option<(String, String)>,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
     let running = !status.active.is_empty();
     let (reason, text) = if running {
-        (reasons::BACKUP_RUNNING, format!("running: {}", status.active.join(", ")))
+        (
+            reasons::BACKUP_RUNNING,
+            format!("running: {}", status.active.join(", ")),
+        )
     } else {
         (reasons::IDLE, "no backup is running".to_owned())
     };
-    conditions::set(&mut status.conditions, types::PROGRESSING, running.into(), reason, &text, generation, now);
+    conditions::set(
+        &mut status.conditions,
+        types::PROGRESSING,
+        running.into(),
+        reason,
+        &text,
+        generation,
+        now,
+    );
     match waiting {
         Some((reason, words)) => {
-            conditions::set(&mut status.conditions, types::WAITING, Status::True, &reason, &words, generation, now);
+            conditions::set(
+                &mut status.conditions,
+                types::WAITING,
+                Status::True,
+                &reason,
+                &words,
+                generation,
+                now,
+            );
         }
         None => status.conditions.retain(|c| c.type_ != types::WAITING),
     }
     let (degraded, reason, text) = match &status.last_backup {
-        None => (Status::False, reasons::NO_RUN_YET, "no backup has run yet".to_owned()),
+        None => (
+            Status::False,
+            reasons::NO_RUN_YET,
+            "no backup has run yet".to_owned(),
+        ),
         Some(run) => {
             let text = run.message.clone().unwrap_or_default();
             match run.result {
-                BackupResult::Succeeded => (Status::False, reasons::BACKUP_SUCCEEDED, "the last backup succeeded".to_owned()),
+                BackupResult::Succeeded => (
+                    Status::False,
+                    reasons::BACKUP_SUCCEEDED,
+                    "the last backup succeeded".to_owned(),
+                ),
                 BackupResult::PartiallyFailed => (Status::True, reasons::BACKUP_PARTIALLY_FAILED, text),
                 BackupResult::Failed => (Status::True, reasons::BACKUP_FAILED, text),
             }
         }
     };
-    conditions::set(&mut status.conditions, types::DEGRADED, degraded, reason, &text, generation, now);
+    conditions::set(
+        &mut status.conditions,
+        types::DEGRADED,
+        degraded,
+        reason,
+        &text,
+        generation,
+        now,
+    );
 }
 
 /// Condition Ready.
-pub fn ready(status: &mut ResticBackupStatus, ready: Status, reason: &str, text: &str, generation: Option<i64>, now: Timestamp) {
+pub fn ready(
+    status: &mut ResticBackupStatus,
+    ready: Status,
+    reason: &str,
+    text: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
     status.observed_generation = generation;
-    conditions::set(&mut status.conditions, types::READY, ready, reason, text, generation, now);
+    conditions::set(
+        &mut status.conditions,
+        types::READY,
+        ready,
+        reason,
+        text,
+        generation,
+        now,
+    );
 }
 
 /// Condition RepositoryReady.
-pub fn repository(status: &mut ResticBackupStatus, ready: bool, reason: &str, text: &str, generation: Option<i64>, now: Timestamp) {
-    conditions::set(&mut status.conditions, types::REPOSITORY_READY, ready.into(), reason, text, generation, now);
+pub fn repository(
+    status: &mut ResticBackupStatus,
+    ready: bool,
+    reason: &str,
+    text: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    conditions::set(
+        &mut status.conditions,
+        types::REPOSITORY_READY,
+        ready.into(),
+        reason,
+        text,
+        generation,
+        now,
+    );
 }
 
 /// When the schedule is due next; nothing while suspended. `@every` counts from the last start, as the CronJob does.
 #[must_use]
-pub fn next(schedule: &crds::schedule::Schedule, suspend: bool, last: Option<Timestamp>, now: Timestamp) -> Option<Time> {
+pub fn next(
+    schedule: &crds::schedule::Schedule,
+    suspend: bool,
+    last: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Time> {
     if suspend {
         return None;
     }
-    let from_last = last.and_then(|last| schedule.next_after(last)).filter(|next| *next > now);
-    from_last.or_else(|| schedule.next_after(now)).map(|at| Time(whole_seconds(at)))
+    let from_last = last
+        .and_then(|last| schedule.next_after(last))
+        .filter(|next| *next > now);
+    from_last
+        .or_else(|| schedule.next_after(now))
+        .map(|at| Time(whole_seconds(at)))
 }
 
 #[cfg(test)]
@@ -164,9 +269,18 @@ mod tests {
     }
 
     fn job(n: u8, ended: Option<i64>) -> Arc<JobView> {
-        let meta = Meta { uid: format!("job-{n}").into(), ..Meta::default() };
+        let meta = Meta {
+            uid: format!("job-{n}").into(),
+            ..Meta::default()
+        };
         let end = ended.map(|s| (Some(at(s)), JobEnd::Complete));
-        Arc::new(JobView { meta, of: None, start: Some(at(1)), end, created: Some(at(1)) })
+        Arc::new(JobView {
+            meta,
+            of: None,
+            start: Some(at(1)),
+            end,
+            created: Some(at(1)),
+        })
     }
 
     fn pod(exit: Option<i64>, phase: &str) -> Arc<PodView> {
@@ -186,12 +300,17 @@ mod tests {
             message: "".into(),
             restic,
             waiting: None,
-            unschedulable: (phase == "Pending").then(|| "0/1 nodes are available: 1 Insufficient cpu.".into()),
+            unschedulable: (phase == "Pending")
+                .then(|| "0/1 nodes are available: 1 Insufficient cpu.".into()),
         })
     }
 
     fn run(n: u8, ended: Option<i64>, pods: Vec<Arc<PodView>>) -> Run {
-        Run { key: Key::new("ns", format!("b-{n}")), job: job(n, ended), pods }
+        Run {
+            key: Key::new("ns", format!("b-{n}")),
+            job: job(n, ended),
+            pods,
+        }
     }
 
     #[test]
@@ -218,7 +337,10 @@ mod tests {
     fn the_next_run_respects_suspension_and_the_last_start() {
         let every = crds::schedule::Schedule::parse("@every 1h", "UTC").unwrap();
         assert_eq!(next(&every, true, None, at(0)), None);
-        assert_eq!(next(&every, false, Some(at(3000)), at(4000)), Some(Time(at(6600))));
+        assert_eq!(
+            next(&every, false, Some(at(3000)), at(4000)),
+            Some(Time(at(6600)))
+        );
         assert_eq!(next(&every, false, Some(at(0)), at(4000)), Some(Time(at(7600))));
     }
 

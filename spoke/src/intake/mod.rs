@@ -60,8 +60,18 @@ pub fn start(
             }
         });
     };
-    let w = |name| Wiring { name, client: client.clone(), context: context.clone(), routes: routes.clone(), echoes: false };
-    launch(w("ResticRepository").with_echoes().guarded(|w| &w.repositories, Routes::repository));
+    let w = |name| Wiring {
+        name,
+        client: client.clone(),
+        context: context.clone(),
+        routes: routes.clone(),
+        echoes: false,
+    };
+    launch(
+        w("ResticRepository")
+            .with_echoes()
+            .guarded(|w| &w.repositories, Routes::repository),
+    );
     launch(w("ResticBackup").guarded(|w| &w.backups, Routes::backup));
     launch(w("CronJob").watch::<CronJob, _>(ours(), CronJobView::of, |w| &w.cron_jobs, Routes::cron_job));
     launch(w("Job").watch::<Job, _>(ours(), JobView::of, |w| &w.jobs, Routes::job));
@@ -69,7 +79,11 @@ pub fn start(
     launch(w("ServiceAccount").metadata::<ServiceAccount>(ours(), |w| &w.service_accounts, Routes::owned));
     launch(w("ConfigMap").metadata::<ConfigMap>(ours(), |w| &w.config_maps, Routes::config_map));
     launch(w("Secret").metadata::<Secret>(everything(), |w| &w.secrets, Routes::secret));
-    launch(w("PersistentVolumeClaim").metadata::<PersistentVolumeClaim>(everything(), |w| &w.claims, Routes::claim));
+    launch(w("PersistentVolumeClaim").metadata::<PersistentVolumeClaim>(
+        everything(),
+        |w| &w.claims,
+        Routes::claim,
+    ));
     launch(w("Namespace").watch::<PartialObjectMeta<Namespace>, _>(
         everything(),
         NamespaceView::of,
@@ -95,7 +109,9 @@ pub fn start(
 
 /// A watch ready to run.
 struct Watch {
-    run: Box<dyn FnOnce(tokio::sync::mpsc::Sender<&'static str>) -> futures::future::BoxFuture<'static, ()> + Send>,
+    run: Box<
+        dyn FnOnce(tokio::sync::mpsc::Sender<&'static str>) -> futures::future::BoxFuture<'static, ()> + Send,
+    >,
 }
 
 impl Watch {
@@ -124,7 +140,13 @@ impl Wiring {
     }
 
     /// A type whose objects are cut down to a view.
-    fn watch<K, V>(self, config: watcher::Config, view: fn(&K) -> V, store: fn(&World) -> &Store<V>, route: Route<V>) -> Watch
+    fn watch<K, V>(
+        self,
+        config: watcher::Config,
+        view: fn(&K) -> V,
+        store: fn(&World) -> &Store<V>,
+        route: Route<V>,
+    ) -> Watch
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
         V: Stored,
@@ -163,20 +185,35 @@ impl Wiring {
             Err(error) => {
                 let meta = &error.metadata;
                 let name = meta.name.as_deref().unwrap_or_default();
-                Err((Key::new(meta.namespace.as_deref().unwrap_or_default(), name), error.error.to_string()))
+                Err((
+                    Key::new(meta.namespace.as_deref().unwrap_or_default(), name),
+                    error.error.to_string(),
+                ))
             }
         };
         self.stream(watch(api, everything()), decode, store, route)
     }
 
-    fn stream<T, V, S, D>(self, stream: S, decode: D, store: fn(&World) -> &Store<V>, route: Route<V>) -> Watch
+    fn stream<T, V, S, D>(
+        self,
+        stream: S,
+        decode: D,
+        store: fn(&World) -> &Store<V>,
+        route: Route<V>,
+    ) -> Watch
     where
         T: Send + 'static,
         V: Stored,
         S: futures::Stream<Item = watcher::Result<Event<T>>> + Send + 'static,
         D: Fn(T) -> Result<(Key, V), (Key, String)> + Send + 'static,
     {
-        let Wiring { name, context, routes, echoes, .. } = self;
+        let Wiring {
+            name,
+            context,
+            routes,
+            echoes,
+            ..
+        } = self;
         let run = move |listed: tokio::sync::mpsc::Sender<&'static str>| -> futures::future::BoxFuture<'static, ()> {
             Box::pin(async move {
                 let mut stream = Box::pin(stream.default_backoff());
@@ -222,7 +259,10 @@ impl Wiring {
 
 /// Key of an object.
 fn key<K: Resource<DynamicType = ()>>(object: &K) -> Key {
-    Key::new(object.meta().namespace.as_deref().unwrap_or_default(), object.name_any())
+    Key::new(
+        object.meta().namespace.as_deref().unwrap_or_default(),
+        object.name_any(),
+    )
 }
 
 /// Decodes the object in an event.

@@ -17,7 +17,12 @@ pub struct Relist {
 impl Relist {
     /// Takes an event into the store. Returns what changed: new states, and last states of what is gone. With `echoes`
     /// also a state that is in the store already because we wrote it ourselves.
-    pub fn apply<V: Stored>(&mut self, store: &Store<V>, event: Event<(Key, V)>, echoes: bool) -> Vec<(Key, Arc<V>)> {
+    pub fn apply<V: Stored>(
+        &mut self,
+        store: &Store<V>,
+        event: Event<(Key, V)>,
+        echoes: bool,
+    ) -> Vec<(Key, Arc<V>)> {
         match event {
             Event::Init => {
                 self.unseen = Some(store.keys().into_iter().collect());
@@ -30,13 +35,24 @@ impl Relist {
             Event::Apply((key, value)) => {
                 let version = value.version();
                 let changed = put(store, key.clone(), value);
-                let echo = store.get(&key).filter(|known| echoes && changed.is_empty() && known.version() == version);
-                changed.into_iter().chain(echo.map(|known| (key, known))).collect()
+                let echo = store
+                    .get(&key)
+                    .filter(|known| echoes && changed.is_empty() && known.version() == version);
+                changed
+                    .into_iter()
+                    .chain(echo.map(|known| (key, known)))
+                    .collect()
             }
-            Event::Delete((key, value)) => store.remove(&key, Some(value.uid())).map(|old| (key, old)).into_iter().collect(),
+            Event::Delete((key, value)) => store
+                .remove(&key, Some(value.uid()))
+                .map(|old| (key, old))
+                .into_iter()
+                .collect(),
             Event::InitDone => {
                 let gone = self.unseen.take().unwrap_or_default();
-                gone.into_iter().filter_map(|key| store.remove(&key, None).map(|old| (key, old))).collect()
+                gone.into_iter()
+                    .filter_map(|key| store.remove(&key, None).map(|old| (key, old)))
+                    .collect()
             }
         }
     }
@@ -51,7 +67,11 @@ impl Relist {
 
 fn put<V: Stored>(store: &Store<V>, key: Key, value: V) -> Vec<(Key, Arc<V>)> {
     let value = Arc::new(value);
-    if store.put(key.clone(), value.clone()) { vec![(key, value)] } else { Vec::new() }
+    if store.put(key.clone(), value.clone()) {
+        vec![(key, value)]
+    } else {
+        Vec::new()
+    }
 }
 
 #[cfg(test)]
@@ -83,7 +103,12 @@ mod tests {
         relist.apply(&store, Event::InitApply((b, Entry("b", 1))), false);
         assert!(relist.apply(&store, Event::InitDone, false).is_empty());
         relist.apply(&store, Event::Init, false);
-        assert!(relist.apply(&store, Event::InitApply((a, Entry("a", 1))), false).is_empty(), "unchanged objects wake nobody");
+        assert!(
+            relist
+                .apply(&store, Event::InitApply((a, Entry("a", 1))), false)
+                .is_empty(),
+            "unchanged objects wake nobody"
+        );
         assert_eq!(names(relist.apply(&store, Event::InitDone, false)), ["ns/b"]);
         assert_eq!(store.len(), 1);
     }
@@ -92,9 +117,21 @@ mod tests {
     fn the_echo_of_an_own_write_is_news_only_where_it_is_asked_for() {
         let (store, mut relist, a) = (Store::default(), Relist::default(), Key::new("ns", "a"));
         store.put(a.clone(), Arc::new(Entry("a", 2)));
-        assert!(relist.apply(&store, Event::Apply((a.clone(), Entry("a", 2))), false).is_empty());
-        assert_eq!(names(relist.apply(&store, Event::Apply((a.clone(), Entry("a", 2))), true)), ["ns/a"]);
-        assert!(relist.apply(&store, Event::Apply((a, Entry("a", 1))), true).is_empty(), "old news is no news");
+        assert!(
+            relist
+                .apply(&store, Event::Apply((a.clone(), Entry("a", 2))), false)
+                .is_empty()
+        );
+        assert_eq!(
+            names(relist.apply(&store, Event::Apply((a.clone(), Entry("a", 2))), true)),
+            ["ns/a"]
+        );
+        assert!(
+            relist
+                .apply(&store, Event::Apply((a, Entry("a", 1))), true)
+                .is_empty(),
+            "old news is no news"
+        );
     }
 
     #[test]

@@ -21,7 +21,12 @@ impl Routes {
     /// Routes, still closed.
     #[must_use]
     pub fn new(repositories: KindHandle, backups: KindHandle, scripts: std::sync::Arc<Scripts>) -> Routes {
-        Routes { repositories, backups, scripts, open: AtomicBool::new(false) }
+        Routes {
+            repositories,
+            backups,
+            scripts,
+            open: AtomicBool::new(false),
+        }
     }
 
     /// Opens the routes and wakes everybody once.
@@ -41,7 +46,12 @@ impl Routes {
     }
 
     pub fn repository(&self, world: &World, key: &Key, value: &ResticRepository) {
-        self.resource(&self.repositories, key, value.uid(), world.repositories.get(key).is_some());
+        self.resource(
+            &self.repositories,
+            key,
+            value.uid(),
+            world.repositories.get(key).is_some(),
+        );
         self.users_of(world, key, |_| true);
     }
 
@@ -84,7 +94,9 @@ impl Routes {
             at.namespace == key.namespace && *repository.spec.credentials_secret_ref.name == *key.name
         });
         for (repository, _) in users {
-            self.users_of(world, &repository, |backup| backup.namespace != repository.namespace);
+            self.users_of(world, &repository, |backup| {
+                backup.namespace != repository.namespace
+            });
             self.repositories.poke(repository, Cause::Related);
         }
     }
@@ -95,7 +107,12 @@ impl Routes {
         }
         let users = world.backups.filter(|at, backup| {
             at.namespace == key.namespace
-                && backup.spec.source.pvc.as_ref().is_some_and(|pvc| *pvc.claim_name == *key.name)
+                && backup
+                    .spec
+                    .source
+                    .pvc
+                    .as_ref()
+                    .is_some_and(|pvc| *pvc.claim_name == *key.name)
         });
         self.poke_backups(users.into_iter().map(|(backup, _)| backup));
     }
@@ -106,7 +123,8 @@ impl Routes {
             return;
         }
         let users = world.backups.filter(|at, backup| {
-            *at.namespace == *key.name && backup.spec.repository_ref.namespace_or(&at.namespace) != &*at.namespace
+            *at.namespace == *key.name
+                && backup.spec.repository_ref.namespace_or(&at.namespace) != &*at.namespace
         });
         self.poke_backups(users.into_iter().map(|(backup, _)| backup));
     }
@@ -128,7 +146,11 @@ impl Routes {
 
     fn users_of(&self, world: &World, repository: &Key, take: impl Fn(&Key) -> bool) {
         if self.is_open() {
-            let users = world.backups.group(repository).into_iter().map(|(backup, _)| backup);
+            let users = world
+                .backups
+                .group(repository)
+                .into_iter()
+                .map(|(backup, _)| backup);
             self.poke_backups(users.filter(|backup| take(backup)));
         }
     }
@@ -142,7 +164,8 @@ impl Routes {
                 self.backups.poke(Key::new(&key.namespace, name), Cause::Related);
             }
             Some((kind, name)) if &**kind == "ResticRepository" => {
-                self.repositories.poke(Key::new(&key.namespace, name), Cause::Related);
+                self.repositories
+                    .poke(Key::new(&key.namespace, name), Cause::Related);
             }
             _ => {}
         }
@@ -150,12 +173,16 @@ impl Routes {
 
     /// Jobs and pods name their resource by a label, which is cut and hashed when the name is long.
     fn labelled(&self, world: &World, of: Option<&Key>) {
-        let Some(label) = of.filter(|_| self.is_open()) else { return };
+        let Some(label) = of.filter(|_| self.is_open()) else {
+            return;
+        };
         if world.backups.get(label).is_some() {
             self.backups.poke(label.clone(), Cause::Related);
         } else {
             let long = world.backups.filter(|key, _| {
-                key.namespace == label.namespace && key.name.len() > names::LABEL_MAX && *names::label_value(&key.name) == *label.name
+                key.namespace == label.namespace
+                    && key.name.len() > names::LABEL_MAX
+                    && *names::label_value(&key.name) == *label.name
             });
             self.poke_backups(long.into_iter().map(|(key, _)| key));
         }

@@ -63,7 +63,10 @@ impl Outcome {
     /// Try again, with rising back-off.
     #[must_use]
     pub fn retry() -> Outcome {
-        Outcome { next: None, failed: true }
+        Outcome {
+            next: None,
+            failed: true,
+        }
     }
 }
 
@@ -74,7 +77,9 @@ pub struct Reporter<R: Send + 'static> {
 
 impl<R: Send + 'static> Clone for Reporter<R> {
     fn clone(&self) -> Self {
-        Reporter { actor: self.actor.clone() }
+        Reporter {
+            actor: self.actor.clone(),
+        }
     }
 }
 

@@ -25,7 +25,12 @@ const BACKOFF_MAX: Duration = Duration::from_secs(300);
 /// that failed together do not come back together.
 #[must_use]
 pub fn backoff(failures: u32, min: Duration, max: Duration) -> Duration {
-    let ceiling = min.saturating_mul(1u32.checked_shl(failures.saturating_sub(1).min(31)).unwrap_or(u32::MAX)).min(max);
+    let ceiling = min
+        .saturating_mul(
+            1u32.checked_shl(failures.saturating_sub(1).min(31))
+                .unwrap_or(u32::MAX),
+        )
+        .min(max);
     let half = ceiling / 2;
     half + half.mul_f64(rand::rng().random_range(0.0..=1.0))
 }
@@ -82,7 +87,12 @@ impl<K: Kind> Actor for Resident<K> {
 
     // No I/O here: the supervisor waits for it.
     async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
-        Ok(State { memory: K::Memory::default(), timer: None, turns: 0, failures: 0 })
+        Ok(State {
+            memory: K::Memory::default(),
+            timer: None,
+            turns: 0,
+            failures: 0,
+        })
     }
 
     async fn handle(
@@ -104,7 +114,8 @@ impl<K: Kind> Actor for Resident<K> {
         if !self.context.leader.is_leader() {
             return Ok(());
         }
-        self.turn(&myself, cause, report, state).await;
+        // Boxed: a turn is tens of kilobytes of manifests, and an actor would hold that room between turns too.
+        Box::pin(self.turn(&myself, cause, report, state)).await;
         Ok(())
     }
 }
@@ -117,7 +128,9 @@ impl<K: Kind> Resident<K> {
         report: Option<K::Report>,
         state: &mut State<K>,
     ) {
-        let Ok(_permit) = self.context.turns.acquire().await else { return };
+        let Ok(_permit) = self.context.turns.acquire().await else {
+            return;
+        };
         let measure = self.context.metrics.turn(K::NAME);
         let turn = Turn {
             key: &self.key,
@@ -126,9 +139,12 @@ impl<K: Kind> Resident<K> {
             now: self.context.clock.now(),
             memory: &mut state.memory,
             report,
-            reporter: Reporter { actor: myself.clone() },
+            reporter: Reporter {
+                actor: myself.clone(),
+            },
         };
-        let span = info_span!(parent: None, "turn", kind = K::NAME, object = %self.key, cause = cause.as_str());
+        let span =
+            info_span!(parent: None, "turn", kind = K::NAME, object = %self.key, cause = cause.as_str());
         let outcome = match timeout(K::TURN_LIMIT, self.kind.turn(turn).instrument(span)).await {
             Ok(outcome) => outcome,
             Err(_) => {
@@ -142,9 +158,15 @@ impl<K: Kind> Resident<K> {
     }
 
     fn arm(&self, myself: &ActorRef<ResidentMessage<K::Report>>, outcome: Outcome, state: &mut State<K>) {
-        state.failures = if outcome.failed { state.failures.saturating_add(1) } else { 0 };
+        state.failures = if outcome.failed {
+            state.failures.saturating_add(1)
+        } else {
+            0
+        };
         let due = outcome.next.map(|next| until(self.context.clock.now(), next));
-        let retry = outcome.failed.then(|| backoff(state.failures, BACKOFF_MIN, BACKOFF_MAX));
+        let retry = outcome
+            .failed
+            .then(|| backoff(state.failures, BACKOFF_MIN, BACKOFF_MAX));
         let delay = match (due, retry) {
             (Some(due), Some(retry)) => Some(due.min(retry)),
             (due, retry) => due.or(retry),
@@ -162,7 +184,9 @@ impl<K: Kind> Resident<K> {
 
 /// A time in the past is due at once, but never in a busy loop.
 fn until(now: Timestamp, then: Timestamp) -> Duration {
-    Duration::try_from(then.duration_since(now)).unwrap_or_default().max(Duration::from_millis(100))
+    Duration::try_from(then.duration_since(now))
+        .unwrap_or_default()
+        .max(Duration::from_millis(100))
 }
 
 #[cfg(test)]
@@ -191,7 +215,13 @@ mod tests {
     #[test]
     fn a_time_in_the_past_is_no_busy_loop() {
         let now = Timestamp::from_second(100).unwrap();
-        assert_eq!(until(now, Timestamp::from_second(10).unwrap()), Duration::from_millis(100));
-        assert_eq!(until(now, Timestamp::from_second(101).unwrap()), Duration::from_secs(1));
+        assert_eq!(
+            until(now, Timestamp::from_second(10).unwrap()),
+            Duration::from_millis(100)
+        );
+        assert_eq!(
+            until(now, Timestamp::from_second(101).unwrap()),
+            Duration::from_secs(1)
+        );
     }
 }

@@ -81,7 +81,10 @@ struct Child<K: Kind> {
 }
 
 enum Phase<K: Kind> {
-    Running { actor: ActorRef<ResidentMessage<K::Report>>, slot: Arc<Slot> },
+    Running {
+        actor: ActorRef<ResidentMessage<K::Report>>,
+        slot: Arc<Slot>,
+    },
     /// Told to stop. A successor starts only after its end: two actors of one name would write against each other.
     Stopping { id: ActorId },
     /// Crashed; waits for its restart.
@@ -100,12 +103,21 @@ impl<K: Kind> Actor for Supervisor<K> {
     type Arguments = ();
 
     async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
-        Ok(Children { by_key: HashMap::new(), by_id: HashMap::new() })
+        Ok(Children {
+            by_key: HashMap::new(),
+            by_id: HashMap::new(),
+        })
     }
 
-    async fn post_stop(&self, myself: ActorRef<Self::Msg>, _: &mut Self::State) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        _: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
         // Without this, stopping would kill the children in the middle of their turns.
-        myself.stop_children_and_wait(None, Some(Duration::from_secs(20))).await;
+        myself
+            .stop_children_and_wait(None, Some(Duration::from_secs(20)))
+            .await;
         Ok(())
     }
 
@@ -124,7 +136,11 @@ impl<K: Kind> Actor for Supervisor<K> {
             }
             SupervisorMessage::Gone(key, uid) => self.gone(&key, &uid, children),
             SupervisorMessage::Restart(key, uid) => {
-                if children.by_key.get(&key).is_some_and(|c| c.uid == uid && matches!(c.phase, Phase::Crashed)) {
+                if children
+                    .by_key
+                    .get(&key)
+                    .is_some_and(|c| c.uid == uid && matches!(c.phase, Phase::Crashed))
+                {
                     self.start(&myself, key, Cause::Leader, children).await;
                 }
             }
@@ -143,7 +159,8 @@ impl<K: Kind> Actor for Supervisor<K> {
                 self.ended(&myself, cell.get_id(), None, children).await;
             }
             SupervisionEvent::ActorFailed(cell, error) => {
-                self.ended(&myself, cell.get_id(), Some(error.to_string()), children).await;
+                self.ended(&myself, cell.get_id(), Some(error.to_string()), children)
+                    .await;
             }
             SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
         }
@@ -153,7 +170,13 @@ impl<K: Kind> Actor for Supervisor<K> {
 
 impl<K: Kind> Supervisor<K> {
     /// Makes what runs what the store says, and wakes it.
-    async fn look(&self, myself: &ActorRef<SupervisorMessage>, key: Key, cause: Cause, children: &mut Children<K>) {
+    async fn look(
+        &self,
+        myself: &ActorRef<SupervisorMessage>,
+        key: Key,
+        cause: Cause,
+        children: &mut Children<K>,
+    ) {
         let Some(uid) = self.kind.uid(&key) else {
             if let Some(uid) = children.by_key.get(&key).map(|c| c.uid.clone()) {
                 self.gone(&key, &uid, children);
@@ -181,12 +204,22 @@ impl<K: Kind> Supervisor<K> {
         }
     }
 
-    async fn start(&self, myself: &ActorRef<SupervisorMessage>, key: Key, cause: Cause, children: &mut Children<K>) {
+    async fn start(
+        &self,
+        myself: &ActorRef<SupervisorMessage>,
+        key: Key,
+        cause: Cause,
+        children: &mut Children<K>,
+    ) {
         let Some(uid) = self.kind.uid(&key) else {
             children.by_key.remove(&key);
             return;
         };
-        let failures = children.by_key.get(&key).filter(|c| c.uid == uid).map_or(0, |c| c.failures);
+        let failures = children
+            .by_key
+            .get(&key)
+            .filter(|c| c.uid == uid)
+            .map_or(0, |c| c.failures);
         let slot = Arc::new(Slot::default());
         let resident = Resident {
             kind: self.kind.clone(),
@@ -202,11 +235,27 @@ impl<K: Kind> Supervisor<K> {
                 children.by_id.insert(actor.get_id(), key.clone());
                 slot.mark();
                 let _ = actor.cast(ResidentMessage::Wake(cause));
-                children.by_key.insert(key, Child { uid, failures, started: Instant::now(), phase: Phase::Running { actor, slot } });
+                children.by_key.insert(
+                    key,
+                    Child {
+                        uid,
+                        failures,
+                        started: Instant::now(),
+                        phase: Phase::Running { actor, slot },
+                    },
+                );
             }
             Err(error) => {
                 error!(kind = K::NAME, object = %key, %error, "could not start an actor");
-                children.by_key.insert(key.clone(), Child { uid: uid.clone(), failures: failures + 1, started: Instant::now(), phase: Phase::Crashed });
+                children.by_key.insert(
+                    key.clone(),
+                    Child {
+                        uid: uid.clone(),
+                        failures: failures + 1,
+                        started: Instant::now(),
+                        phase: Phase::Crashed,
+                    },
+                );
                 restart_later(myself, key, uid, failures + 1);
             }
         }
@@ -214,7 +263,9 @@ impl<K: Kind> Supervisor<K> {
 
     /// The resource with this uid is gone.
     fn gone(&self, key: &Key, uid: &str, children: &mut Children<K>) {
-        let Some(child) = children.by_key.get_mut(key).filter(|c| c.uid == uid) else { return };
+        let Some(child) = children.by_key.get_mut(key).filter(|c| c.uid == uid) else {
+            return;
+        };
         self.kind.gone(key, uid);
         match &child.phase {
             Phase::Running { actor, .. } => {
@@ -237,9 +288,13 @@ impl<K: Kind> Supervisor<K> {
         crash: Option<String>,
         children: &mut Children<K>,
     ) {
-        let Some(key) = children.by_id.remove(&id) else { return };
+        let Some(key) = children.by_id.remove(&id) else {
+            return;
+        };
         self.context.metrics.actors(K::NAME, -1);
-        let Some(child) = children.by_key.get_mut(&key) else { return };
+        let Some(child) = children.by_key.get_mut(&key) else {
+            return;
+        };
         match &child.phase {
             Phase::Stopping { id: stopping } if *stopping == id => {
                 children.by_key.remove(&key);
@@ -247,7 +302,11 @@ impl<K: Kind> Supervisor<K> {
                 self.look(myself, key, Cause::Changed, children).await;
             }
             Phase::Running { actor, .. } if actor.get_id() == id => {
-                child.failures = if child.started.elapsed() > STABLE { 1 } else { child.failures.saturating_add(1) };
+                child.failures = if child.started.elapsed() > STABLE {
+                    1
+                } else {
+                    child.failures.saturating_add(1)
+                };
                 child.phase = Phase::Crashed;
                 let (uid, failures) = (child.uid.clone(), child.failures);
                 let cause = crash.unwrap_or_else(|| "it ended by itself".to_owned());

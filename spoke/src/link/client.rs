@@ -81,7 +81,12 @@ impl LinkConfig {
 }
 
 /// Keeps a session open until `stop`.
-pub async fn run(config: LinkConfig, context: Arc<Context>, mut synced: watch::Receiver<bool>, stop: CancellationToken) {
+pub async fn run(
+    config: LinkConfig,
+    context: Arc<Context>,
+    mut synced: watch::Receiver<bool>,
+    stop: CancellationToken,
+) {
     let work = async {
         if synced.wait_for(|synced| *synced).await.is_err() {
             return;
@@ -102,7 +107,10 @@ pub async fn run(config: LinkConfig, context: Arc<Context>, mut synced: watch::R
                 let text = format!("{error:#}");
                 // The same cause again is not news.
                 if text != told {
-                    warn!(hub = config.url, "no connection to the hub, backups go on without it: {text}");
+                    warn!(
+                        hub = config.url,
+                        "no connection to the hub, backups go on without it: {text}"
+                    );
                     told = text;
                 }
             }
@@ -122,13 +130,17 @@ pub async fn run(config: LinkConfig, context: Arc<Context>, mut synced: watch::R
 
 /// Full jitter below a doubling ceiling.
 fn pause(attempts: u32) -> Duration {
-    let ceiling = RECONNECT_MIN.saturating_mul(1u32.checked_shl(attempts.min(16)).unwrap_or(u32::MAX)).min(RECONNECT_MAX);
+    let ceiling = RECONNECT_MIN
+        .saturating_mul(1u32.checked_shl(attempts.min(16)).unwrap_or(u32::MAX))
+        .min(RECONNECT_MAX);
     ceiling.mul_f64(rand::rng().random_range(0.0..=1.0))
 }
 
 /// One session: ends with the stream.
 async fn session(config: &LinkConfig, context: &Context) -> anyhow::Result<()> {
-    let channel: Channel = timeout(CONNECT, config.endpoint()?.connect()).await.context("no answer in time")??;
+    let channel: Channel = timeout(CONNECT, config.endpoint()?.connect())
+        .await
+        .context("no answer in time")??;
     let mut session = Session::default();
     let (out, stream) = mpsc::channel::<SpokeMessage>(4);
     let hello = Hello {
@@ -137,11 +149,17 @@ async fn session(config: &LinkConfig, context: &Context) -> anyhow::Result<()> {
         incarnation: config.incarnation.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kubernetes_version: config.kubernetes.clone(),
-        cluster_uid: context.world.namespaces.get(&Key::new("", "kube-system")).map_or_else(String::new, |n| n.meta.uid.to_string()),
+        cluster_uid: context
+            .world
+            .namespaces
+            .get(&Key::new("", "kube-system"))
+            .map_or_else(String::new, |n| n.meta.uid.to_string()),
     };
     out.send(session.message(Body::Hello(hello))).await?;
     let mut client = FleetLinkClient::new(channel);
-    let opened = timeout(CONNECT, client.link(ReceiverStream::new(stream))).await.context("no answer in time")?;
+    let opened = timeout(CONNECT, client.link(ReceiverStream::new(stream)))
+        .await
+        .context("no answer in time")?;
     // With TLS 1.3 a refused certificate shows only here.
     let mut answers = opened
         .context("the hub does not take this spoke; check its certificate in Secret fleet-spoke-tls")?
@@ -189,10 +207,21 @@ async fn session(config: &LinkConfig, context: &Context) -> anyhow::Result<()> {
     }
 }
 
-async fn send(context: &Context, out: &mpsc::Sender<SpokeMessage>, messages: Vec<SpokeMessage>, type_: &str) -> anyhow::Result<()> {
+async fn send(
+    context: &Context,
+    out: &mpsc::Sender<SpokeMessage>,
+    messages: Vec<SpokeMessage>,
+    type_: &str,
+) -> anyhow::Result<()> {
     for message in messages {
-        out.send(message).await.context("the stream to the hub is closed")?;
-        context.metrics.link_messages.with_label_values(&["out", type_]).inc();
+        out.send(message)
+            .await
+            .context("the stream to the hub is closed")?;
+        context
+            .metrics
+            .link_messages
+            .with_label_values(&["out", type_])
+            .inc();
     }
     Ok(())
 }

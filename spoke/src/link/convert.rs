@@ -14,21 +14,24 @@ use crate::secrets::redact;
 #[must_use]
 pub fn repository_state(repository: &ResticRepository) -> ObjectState {
     let status = repository.status.clone().unwrap_or_default();
-    let statistics = status.statistics.as_ref().map(|figures| v1::RepositoryStatistics {
-        as_of: figures.as_of.as_ref().map(time),
-        stored_bytes: unsigned(figures.total_size_bytes),
-        uncompressed_bytes: unsigned(figures.uncompressed_size_bytes),
-        snapshots: unsigned(figures.snapshot_count.map(i64::from)),
-        hosts: figures
-            .hosts
-            .iter()
-            .map(|host| v1::HostStatistics {
-                host: host.host.clone(),
-                snapshots: unsigned(Some(host.snapshot_count.into())),
-                latest: host.latest_snapshot.as_ref().map(time),
-            })
-            .collect(),
-    });
+    let statistics = status
+        .statistics
+        .as_ref()
+        .map(|figures| v1::RepositoryStatistics {
+            as_of: figures.as_of.as_ref().map(time),
+            stored_bytes: unsigned(figures.total_size_bytes),
+            uncompressed_bytes: unsigned(figures.uncompressed_size_bytes),
+            snapshots: unsigned(figures.snapshot_count.map(i64::from)),
+            hosts: figures
+                .hosts
+                .iter()
+                .map(|host| v1::HostStatistics {
+                    host: host.host.clone(),
+                    snapshots: unsigned(Some(host.snapshot_count.into())),
+                    latest: host.latest_snapshot.as_ref().map(time),
+                })
+                .collect(),
+        });
     let body = v1::RepositoryState {
         url: redact(&repository.spec.repository_url),
         restic_id: status.repository_id.clone().unwrap_or_default(),
@@ -44,7 +47,11 @@ pub fn backup_state(backup: &ResticBackup, repository: Option<&ResticRepository>
     let spec = &backup.spec;
     let namespace = backup.metadata.namespace.as_deref().unwrap_or_default();
     let figures = status.statistics.clone().unwrap_or_default();
-    let source = match (&spec.source.pvc, &spec.source.pod_volume_backup, &spec.source.custom_source) {
+    let source = match (
+        &spec.source.pvc,
+        &spec.source.pod_volume_backup,
+        &spec.source.custom_source,
+    ) {
         (Some(pvc), ..) => format!("pvc/{}", pvc.claim_name),
         (_, Some(volume), _) => format!("podVolume/{}", volume.volume_name),
         (.., Some(_)) => "custom".to_owned(),
@@ -53,7 +60,9 @@ pub fn backup_state(backup: &ResticBackup, repository: Option<&ResticRepository>
     let body = v1::BackupState {
         repository_namespace: spec.repository_ref.namespace_or(namespace).to_owned(),
         repository_name: spec.repository_ref.name.clone(),
-        restic_id: repository.and_then(|r| r.status.as_ref()?.repository_id.clone()).unwrap_or_default(),
+        restic_id: repository
+            .and_then(|r| r.status.as_ref()?.repository_id.clone())
+            .unwrap_or_default(),
         schedule: spec.schedule.clone(),
         timezone: spec.timezone.clone().unwrap_or_default(),
         suspended: spec.suspend,
@@ -139,8 +148,13 @@ mod tests {
         .unwrap();
         let state = repository_state(&repository);
         assert!(!format!("{state:?}").contains("hidden"));
-        let Some(Body::Repository(body)) = state.body else { panic!() };
-        assert_eq!((body.restic_id.as_str(), body.statistics.unwrap().stored_bytes), ("f00d", 5));
+        let Some(Body::Repository(body)) = state.body else {
+            panic!()
+        };
+        assert_eq!(
+            (body.restic_id.as_str(), body.statistics.unwrap().stored_bytes),
+            ("f00d", 5)
+        );
     }
 
     #[test]
@@ -153,9 +167,17 @@ mod tests {
                         "statistics": { "totalBackups": 3, "failedBackups": 1 } },
         }))
         .unwrap();
-        let Some(Body::Backup(body)) = backup_state(&backup, None).body else { panic!() };
-        assert_eq!((body.repository_namespace.as_str(), body.source.as_str()), ("shop", "pvc/data"));
+        let Some(Body::Backup(body)) = backup_state(&backup, None).body else {
+            panic!()
+        };
+        assert_eq!(
+            (body.repository_namespace.as_str(), body.source.as_str()),
+            ("shop", "pvc/data")
+        );
         let run = body.last_run.unwrap();
-        assert_eq!((run.result(), run.bytes_added), (v1::BackupResult::PartiallyFailed, 7));
+        assert_eq!(
+            (run.result(), run.bytes_added),
+            (v1::BackupResult::PartiallyFailed, 7)
+        );
     }
 }

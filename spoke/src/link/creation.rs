@@ -52,14 +52,20 @@ impl Creations {
     /// With a hub, or alone.
     #[must_use]
     pub fn new(fleet: bool) -> Creations {
-        Creations { fleet, ..Creations::default() }
+        Creations {
+            fleet,
+            ..Creations::default()
+        }
     }
 
     /// Waits for permission.
     pub async fn permit(&self) -> Permit<'_> {
         let local = self.local.lock().await;
         if !self.fleet {
-            return Permit { _local: local, fleet: None };
+            return Permit {
+                _local: local,
+                fleet: None,
+            };
         }
         let (sender, granted) = oneshot::channel();
         let id = {
@@ -71,7 +77,10 @@ impl Creations {
             id
         };
         // Made before waiting: a caller that gives up tells the hub so.
-        let permit = Permit { _local: local, fleet: Some((self, id)) };
+        let permit = Permit {
+            _local: local,
+            fleet: Some((self, id)),
+        };
         self.changed.notify_one();
         if granted.await.is_err() {
             // Only when the sender is dropped without a word, which nothing does.
@@ -99,9 +108,13 @@ impl Creations {
     /// What the hub has to be told.
     pub(super) fn take(&self) -> Vec<Body> {
         let mut inner = self.lock();
-        let done = std::mem::take(&mut inner.done).into_iter().map(|id| Body::CreationDone(CreationDone { id }));
+        let done = std::mem::take(&mut inner.done)
+            .into_iter()
+            .map(|id| Body::CreationDone(CreationDone { id }));
         let done: Vec<Body> = done.collect();
-        let asked = std::mem::take(&mut inner.asked).into_iter().map(|id| Body::CreationRequest(CreationRequest { id }));
+        let asked = std::mem::take(&mut inner.asked)
+            .into_iter()
+            .map(|id| Body::CreationRequest(CreationRequest { id }));
         done.into_iter().chain(asked).collect()
     }
 
@@ -136,15 +149,26 @@ mod tests {
         let creations = Creations::new(true);
         let (permit, ()) = tokio::join!(creations.permit(), async {
             creations.changed().await;
-            assert_eq!(creations.take(), [Body::CreationRequest(CreationRequest { id: 1 })]);
+            assert_eq!(
+                creations.take(),
+                [Body::CreationRequest(CreationRequest { id: 1 })]
+            );
             creations.restart();
-            assert_eq!(creations.take(), [Body::CreationRequest(CreationRequest { id: 1 })], "asked again in a new session");
+            assert_eq!(
+                creations.take(),
+                [Body::CreationRequest(CreationRequest { id: 1 })],
+                "asked again in a new session"
+            );
             creations.granted(1);
         });
         drop(permit);
         assert_eq!(creations.take(), [Body::CreationDone(CreationDone { id: 1 })]);
         let given_up = tokio::time::timeout(Duration::from_millis(10), creations.permit()).await;
         assert!(given_up.is_err());
-        assert_eq!(creations.take(), [Body::CreationDone(CreationDone { id: 2 })], "who gives up says so");
+        assert_eq!(
+            creations.take(),
+            [Body::CreationDone(CreationDone { id: 2 })],
+            "who gives up says so"
+        );
     }
 }

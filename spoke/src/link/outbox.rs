@@ -34,7 +34,11 @@ impl Outbox {
     pub fn put(&self, state: ObjectState) {
         {
             let mut inner = self.lock();
-            if inner.objects.get(&state.uid).is_some_and(|present| **present == state) {
+            if inner
+                .objects
+                .get(&state.uid)
+                .is_some_and(|present| **present == state)
+            {
                 return;
             }
             let uid = state.uid.clone();
@@ -70,8 +74,14 @@ impl Outbox {
     pub fn changes(&self) -> Changes {
         let mut inner = self.lock();
         let dirty = std::mem::take(&mut inner.dirty);
-        let objects = dirty.iter().filter_map(|uid| inner.objects.get(uid).cloned()).collect();
-        Changes { objects, gone: std::mem::take(&mut inner.gone).into_iter().collect() }
+        let objects = dirty
+            .iter()
+            .filter_map(|uid| inner.objects.get(uid).cloned())
+            .collect();
+        Changes {
+            objects,
+            gone: std::mem::take(&mut inner.gone).into_iter().collect(),
+        }
     }
 
     /// Resolves when there may be changes.

@@ -23,7 +23,10 @@ impl Session {
     /// The next message.
     pub fn message(&mut self, body: Body) -> SpokeMessage {
         self.seq += 1;
-        SpokeMessage { seq: self.seq, body: Some(body) }
+        SpokeMessage {
+            seq: self.seq,
+            body: Some(body),
+        }
     }
 
     /// The whole inventory, in parts of bounded size. The last one says so even when there is nothing to tell.
@@ -49,7 +52,13 @@ impl Session {
         let last = parts.len() - 1;
         let parts = parts.into_iter().enumerate();
         parts
-            .map(|(n, objects)| self.message(Body::Inventory(Inventory { objects, first: n == 0, last: n == last })))
+            .map(|(n, objects)| {
+                self.message(Body::Inventory(Inventory {
+                    objects,
+                    first: n == 0,
+                    last: n == last,
+                }))
+            })
             .collect()
     }
 
@@ -74,12 +83,18 @@ impl Session {
         if delta != Delta::default() {
             deltas.push(delta);
         }
-        deltas.into_iter().map(|delta| self.message(Body::Delta(delta))).collect()
+        deltas
+            .into_iter()
+            .map(|delta| self.message(Body::Delta(delta)))
+            .collect()
     }
 
     /// What the hub should hold after all that was sent.
     pub fn heartbeat(&mut self) -> SpokeMessage {
-        let beat = Heartbeat { digest: self.digest.to_bytes(), objects: self.sent.len() as u64 };
+        let beat = Heartbeat {
+            digest: self.digest.to_bytes(),
+            objects: self.sent.len() as u64,
+        };
         self.message(Body::Heartbeat(beat))
     }
 
@@ -120,7 +135,8 @@ mod tests {
                     }
                 }
                 Body::Delta(delta) => {
-                    self.held.extend(delta.objects.into_iter().map(|o| (o.uid.clone(), o)));
+                    self.held
+                        .extend(delta.objects.into_iter().map(|o| (o.uid.clone(), o)));
                     delta.gone.iter().for_each(|t| drop(self.held.remove(&t.uid)));
                 }
                 Body::Heartbeat(beat) => self.digest = beat.digest,
@@ -157,7 +173,12 @@ mod tests {
 
     fn state(uid: u8, generation: i64) -> ObjectState {
         // Large enough that an inventory needs several parts.
-        ObjectState { uid: uid.to_string(), generation, name: "x".repeat(100_000), ..ObjectState::default() }
+        ObjectState {
+            uid: uid.to_string(),
+            generation,
+            name: "x".repeat(100_000),
+            ..ObjectState::default()
+        }
     }
 
     proptest! {

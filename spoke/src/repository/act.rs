@@ -35,7 +35,11 @@ impl RepositoryKind {
         let hash = names::short_hash(valid.url.as_bytes());
         let at = Key::new(&key.namespace, &name);
         let world = &self.context.world;
-        if world.secrets.get(&at).is_some_and(|s| s.meta.applied.as_deref() == Some(&hash)) {
+        if world
+            .secrets
+            .get(&at)
+            .is_some_and(|s| s.meta.applied.as_deref() == Some(&hash))
+        {
             return Ok(());
         }
         let labels = [
@@ -52,7 +56,10 @@ impl RepositoryKind {
                 owner_references: repository.controller_owner_ref(&()).map(|owner| vec![owner]),
                 ..ObjectMeta::default()
             },
-            data: Some(BTreeMap::from([(REPOSITORY_VARIABLE.to_owned(), ByteString(valid.url.clone().into_bytes()))])),
+            data: Some(BTreeMap::from([(
+                REPOSITORY_VARIABLE.to_owned(),
+                ByteString(valid.url.clone().into_bytes()),
+            )])),
             ..Secret::default()
         };
         let written = self.context.applier.apply(&secret).await.inspect_err(|error| {
@@ -60,7 +67,9 @@ impl RepositoryKind {
                 warn!(%error, "could not write the location Secret");
             }
         })?;
-        let view = MetaView { meta: crate::world::Meta::of(&written.metadata) };
+        let view = MetaView {
+            meta: crate::world::Meta::of(&written.metadata),
+        };
         world.secrets.put(at, Arc::new(view));
         Ok(())
     }
@@ -78,28 +87,52 @@ impl RepositoryKind {
             let mut password_key = None;
             let answer = match read(&context, &repository).await {
                 Ok(Ok(credentials)) => {
-                    password_key = Some(credentials.password_key.clone()).filter(|key| key != PASSWORD_VARIABLE);
+                    password_key =
+                        Some(credentials.password_key.clone()).filter(|key| key != PASSWORD_VARIABLE);
                     look(restic.as_ref(), &credentials, known, &context.creations).await
                 }
                 Ok(Err(error)) => Answer::Credentials(error),
-                Err(error) => Answer::Failed(Failure::Other(format!("the Secret could not be read: {error}"))),
+                Err(error) => {
+                    Answer::Failed(Failure::Other(format!("the Secret could not be read: {error}")))
+                }
             };
-            reporter.send(Report { inputs, answer, password_key });
+            reporter.send(Report {
+                inputs,
+                answer,
+                password_key,
+            });
         }
     }
 
     /// Events and log lines, on transitions only.
-    pub(super) fn tell(&self, key: &Key, uid: &str, old: &ResticRepositoryStatus, new: &ResticRepositoryStatus) {
+    pub(super) fn tell(
+        &self,
+        key: &Key,
+        uid: &str,
+        old: &ResticRepositoryStatus,
+        new: &ResticRepositoryStatus,
+    ) {
         let before = conditions::get(&old.conditions, types::READY).map(|c| c.reason.as_str());
-        let Some(after) = conditions::get(&new.conditions, types::READY) else { return };
+        let Some(after) = conditions::get(&new.conditions, types::READY) else {
+            return;
+        };
         // Created and accessible are both well.
         let quiet = [Some(reasons::REPOSITORY_INITIALIZED), Some(after.reason.as_str())].contains(&before);
-        if after.reason == reasons::CHECKING || (quiet && after.status == "True") || before == Some(after.reason.as_str()) {
+        if after.reason == reasons::CHECKING
+            || (quiet && after.status == "True")
+            || before == Some(after.reason.as_str())
+        {
             return;
         }
-        let severity = if after.status == "True" { Severity::Normal } else { Severity::Warning };
+        let severity = if after.status == "True" {
+            Severity::Normal
+        } else {
+            Severity::Warning
+        };
         info!(object = %key, reason = after.reason, message = after.message, "repository");
-        self.context.events.publish(Self::NAME, key, uid, severity, &after.reason, &after.message);
+        self.context
+            .events
+            .publish(Self::NAME, key, uid, severity, &after.reason, &after.message);
     }
 }
 
@@ -114,7 +147,12 @@ async fn read(
 }
 
 /// One look. Only [`Failure::NoRepository`], and only where no repository was ever known, leads to `init`.
-async fn look(restic: &dyn Restic, credentials: &Credentials, known: Option<String>, creations: &Creations) -> Answer {
+async fn look(
+    restic: &dyn Restic,
+    credentials: &Credentials,
+    known: Option<String>,
+    creations: &Creations,
+) -> Answer {
     let (id, initialized) = match (restic.id(credentials).await, known) {
         (Ok(is), Some(was)) if is != was => return Answer::Changed { was, is },
         (Ok(id), _) => (id, false),
@@ -126,12 +164,20 @@ async fn look(restic: &dyn Restic, credentials: &Credentials, known: Option<Stri
         (Err(failure), _) => return Answer::Failed(failure),
     };
     let statistics = restic.statistics(credentials).await;
-    Answer::Open { id, initialized, statistics }
+    Answer::Open {
+        id,
+        initialized,
+        statistics,
+    }
 }
 
 /// Creates the repository, or finds that another cluster has just done it. Two that create at the same moment would
 /// leave one's config and the other's key behind, so each waits for its turn and looks again.
-async fn create(restic: &dyn Restic, credentials: &Credentials, creations: &Creations) -> Result<(String, bool), Answer> {
+async fn create(
+    restic: &dyn Restic,
+    credentials: &Credentials,
+    creations: &Creations,
+) -> Result<(String, bool), Answer> {
     let _permit = creations.permit().await;
     match restic.id(credentials).await {
         Err(Failure::NoRepository) => {}
@@ -141,8 +187,14 @@ async fn create(restic: &dyn Restic, credentials: &Credentials, creations: &Crea
     match restic.init(credentials).await {
         Ok(id) => Ok((id, true)),
         // Somebody outside of the fleet was quicker: that repository must open with our password to count.
-        Err(Failure::Exists) => restic.id(credentials).await.map(|id| (id, false)).map_err(Answer::Failed),
-        Err(failure @ (Failure::Unreachable(_) | Failure::Forbidden(_) | Failure::DeadlineExceeded(_))) => Err(Answer::Failed(failure)),
+        Err(Failure::Exists) => restic
+            .id(credentials)
+            .await
+            .map(|id| (id, false))
+            .map_err(Answer::Failed),
+        Err(failure @ (Failure::Unreachable(_) | Failure::Forbidden(_) | Failure::DeadlineExceeded(_))) => {
+            Err(Answer::Failed(failure))
+        }
         Err(failure) => Err(Answer::InitFailed(failure)),
     }
 }

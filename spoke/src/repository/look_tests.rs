@@ -56,23 +56,65 @@ async fn no_failure_but_a_missing_repository_leads_to_init() {
         Failure::Other(text()),
     ];
     for failure in failures {
-        let restic = Scripted { id: Err(failure.clone()), calls: Mutex::default() };
-        assert_eq!(look(&restic, &credentials("local:/x", "p"), None, &Creations::new(false)).await, Answer::Failed(failure));
+        let restic = Scripted {
+            id: Err(failure.clone()),
+            calls: Mutex::default(),
+        };
+        assert_eq!(
+            look(
+                &restic,
+                &credentials("local:/x", "p"),
+                None,
+                &Creations::new(false)
+            )
+            .await,
+            Answer::Failed(failure)
+        );
         assert_eq!(*restic.calls.lock().unwrap(), ["id"]);
     }
-    let restic = Scripted { id: Err(Failure::NoRepository), calls: Mutex::default() };
-    assert!(matches!(look(&restic, &credentials("local:/x", "p"), Some(text()), &Creations::new(false)).await, Answer::Missing { .. }));
-    assert_eq!(*restic.calls.lock().unwrap(), ["id"], "a repository that was there before is not created anew");
+    let restic = Scripted {
+        id: Err(Failure::NoRepository),
+        calls: Mutex::default(),
+    };
+    assert!(matches!(
+        look(
+            &restic,
+            &credentials("local:/x", "p"),
+            Some(text()),
+            &Creations::new(false)
+        )
+        .await,
+        Answer::Missing { .. }
+    ));
+    assert_eq!(
+        *restic.calls.lock().unwrap(),
+        ["id"],
+        "a repository that was there before is not created anew"
+    );
 }
 
 /// The real restic on a real folder.
 async fn executor(cache: &Path) -> Executor {
     use clap::Parser as _;
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.testbed/bin/restic");
-    let program = if built.exists() { built } else { PathBuf::from("restic") };
-    let arguments = ["x", "--restic", program.to_str().unwrap(), "--cache-dir", cache.to_str().unwrap(), "--probe-deadline", "8s"];
+    let program = if built.exists() {
+        built
+    } else {
+        PathBuf::from("restic")
+    };
+    let arguments = [
+        "x",
+        "--restic",
+        program.to_str().unwrap(),
+        "--cache-dir",
+        cache.to_str().unwrap(),
+        "--probe-deadline",
+        "8s",
+    ];
     let config = crate::config::Config::parse_from(arguments);
-    Executor::start(&config, Arc::new(Metrics::new().unwrap())).await.expect("restic 0.18: run `make restic` first")
+    Executor::start(&config, Arc::new(Metrics::new().unwrap()))
+        .await
+        .expect("restic 0.18: run `make restic` first")
 }
 
 /// Every file below a folder with its content.
@@ -96,14 +138,28 @@ async fn a_real_repository_is_created_once_and_never_over_a_failure() {
     let url = format!("local:{}", place.display());
     let good = credentials(&url, "right horse");
 
-    let Answer::Open { id, initialized: true, statistics: Ok(figures) } = look(&restic, &good, None, &Creations::new(false)).await else {
+    let Answer::Open {
+        id,
+        initialized: true,
+        statistics: Ok(figures),
+    } = look(&restic, &good, None, &Creations::new(false)).await
+    else {
         panic!("an empty place becomes a repository");
     };
     assert_eq!(figures.snapshots, 0);
     let before = tree(&place);
-    assert!(matches!(look(&restic, &good, Some(id.clone()), &Creations::new(false)).await, Answer::Open { initialized: false, .. }));
+    assert!(matches!(
+        look(&restic, &good, Some(id.clone()), &Creations::new(false)).await,
+        Answer::Open {
+            initialized: false,
+            ..
+        }
+    ));
 
-    assert_eq!(look(&restic, &credentials(&url, "wrong"), None, &Creations::new(false)).await, Answer::Failed(Failure::WrongPassword));
+    assert_eq!(
+        look(&restic, &credentials(&url, "wrong"), None, &Creations::new(false)).await,
+        Answer::Failed(Failure::WrongPassword)
+    );
     assert_eq!(tree(&place), before, "a wrong password changes nothing");
 
     let config = place.join("config");
@@ -114,14 +170,26 @@ async fn a_real_repository_is_created_once_and_never_over_a_failure() {
     std::fs::write(&config, &bytes).unwrap();
     let damaged = tree(&place);
     let answer = look(&restic, &good, None, &Creations::new(false)).await;
-    assert!(matches!(answer, Answer::Failed(Failure::Damaged(_))), "{answer:?}");
+    assert!(
+        matches!(answer, Answer::Failed(Failure::Damaged(_))),
+        "{answer:?}"
+    );
     assert_eq!(tree(&place), damaged, "a corrupt config changes nothing");
 
     std::fs::write(&config, whole).unwrap();
-    assert!(matches!(look(&restic, &good, Some(id.clone()), &Creations::new(false)).await, Answer::Open { initialized: false, .. }));
+    assert!(matches!(
+        look(&restic, &good, Some(id.clone()), &Creations::new(false)).await,
+        Answer::Open {
+            initialized: false,
+            ..
+        }
+    ));
 
     std::fs::rename(&place, dir.path().join("away")).unwrap();
-    assert_eq!(look(&restic, &good, Some(id.clone()), &Creations::new(false)).await, Answer::Missing { id });
+    assert_eq!(
+        look(&restic, &good, Some(id.clone()), &Creations::new(false)).await,
+        Answer::Missing { id }
+    );
     assert!(!place.exists(), "a repository that is gone is not created anew");
 }
 
@@ -130,10 +198,24 @@ async fn an_unreachable_server_is_found_out_quickly() {
     let dir = tempfile::tempdir().unwrap();
     let restic = executor(dir.path()).await;
     let start = std::time::Instant::now();
-    let answer = look(&restic, &credentials("rest:http://user:hidden-word@127.0.0.1:9/x", "pw"), None, &Creations::new(false)).await;
-    let Answer::Failed(Failure::Unreachable(message)) = answer else { panic!("{answer:?}") };
-    assert!(message.contains("connection refused") && !message.contains("hidden-word"), "{message}");
-    assert!(start.elapsed() < std::time::Duration::from_secs(20), "restic itself would retry for 15 minutes");
+    let answer = look(
+        &restic,
+        &credentials("rest:http://user:hidden-word@127.0.0.1:9/x", "pw"),
+        None,
+        &Creations::new(false),
+    )
+    .await;
+    let Answer::Failed(Failure::Unreachable(message)) = answer else {
+        panic!("{answer:?}")
+    };
+    assert!(
+        message.contains("connection refused") && !message.contains("hidden-word"),
+        "{message}"
+    );
+    assert!(
+        start.elapsed() < std::time::Duration::from_secs(20),
+        "restic itself would retry for 15 minutes"
+    );
 }
 
 fn make_writable(path: &Path) {

@@ -56,7 +56,12 @@ impl RepositoryKind {
     /// A kind on a context.
     #[must_use]
     pub fn new(context: Arc<Context>, restic: Arc<dyn Restic>, config: &Config) -> RepositoryKind {
-        RepositoryKind { context, restic, interval: config.refresh_interval, retry: config.retry_interval }
+        RepositoryKind {
+            context,
+            restic,
+            interval: config.refresh_interval,
+            retry: config.retry_interval,
+        }
     }
 }
 
@@ -66,7 +71,11 @@ impl Kind for RepositoryKind {
     const NAME: &'static str = "ResticRepository";
 
     fn uid(&self, key: &Key) -> Option<String> {
-        self.context.world.repositories.get(key).map(|r| r.uid().to_owned())
+        self.context
+            .world
+            .repositories
+            .get(key)
+            .map(|r| r.uid().to_owned())
     }
 
     fn keys(&self) -> Vec<Key> {
@@ -74,7 +83,13 @@ impl Kind for RepositoryKind {
     }
 
     async fn turn(&self, mut turn: Turn<'_, Self>) -> Outcome {
-        let Some(repository) = self.context.world.repositories.get(turn.key).filter(|r| r.uid() == turn.uid) else {
+        let Some(repository) = self
+            .context
+            .world
+            .repositories
+            .get(turn.key)
+            .filter(|r| r.uid() == turn.uid)
+        else {
             return Outcome::default();
         };
         if repository.metadata.deletion_timestamp.is_some() {
@@ -89,11 +104,22 @@ impl Kind for RepositoryKind {
                 return self.finish(turn.key, &repository, &old, &new, None).await;
             }
         };
-        if self.publish_location(turn.key, &repository, &valid).await.is_err() {
+        if self
+            .publish_location(turn.key, &repository, &valid)
+            .await
+            .is_err()
+        {
             return Outcome::retry();
         }
-        let secret = self.context.world.secrets.get(&Key::new(&turn.key.namespace, &valid.secret));
-        let inputs = Inputs { generation, secret: secret.map(|s| s.meta.version.to_string()) };
+        let secret = self
+            .context
+            .world
+            .secrets
+            .get(&Key::new(&turn.key.namespace, &valid.secret));
+        let inputs = Inputs {
+            generation,
+            secret: secret.map(|s| s.meta.version.to_string()),
+        };
 
         let mut new = old.clone();
         if turn.report.is_some() {
@@ -111,7 +137,12 @@ impl Kind for RepositoryKind {
         let next = match plan::step(&new, &inputs, &turn.memory.attempts, valid.interval, turn.now) {
             Step::Wait(next) => next,
             Step::Ask => {
-                if turn.memory.asking.as_ref().is_none_or(|(asked, _)| *asked != inputs) {
+                if turn
+                    .memory
+                    .asking
+                    .as_ref()
+                    .is_none_or(|(asked, _)| *asked != inputs)
+                {
                     let known = new.repository_id.clone();
                     let work = self.ask(repository.clone(), inputs.clone(), known, turn.reporter.clone());
                     turn.memory.asking = Some((inputs.clone(), AbortOnDropHandle::new(tokio::spawn(work))));
@@ -132,28 +163,66 @@ impl Kind for RepositoryKind {
     }
 
     async fn crashed(&self, key: &Key, uid: &str, failures: u32) {
-        let Some(repository) = self.context.world.repositories.get(key).filter(|r| r.uid() == uid) else { return };
+        let Some(repository) = self
+            .context
+            .world
+            .repositories
+            .get(key)
+            .filter(|r| r.uid() == uid)
+        else {
+            return;
+        };
         let old = repository.status.clone().unwrap_or_default();
         let mut new = old.clone();
-        let text = format!("the controller of this resource crashed {failures} times in a row; its log says why");
+        let text =
+            format!("the controller of this resource crashed {failures} times in a row; its log says why");
         let (status, now) = (conditions::Status::False, self.context.clock.now());
-        conditions::set(&mut new.conditions, types::READY, status, reasons::CRASHED, &text, repository.metadata.generation, now);
-        let _ = self.context.write_status(&self.context.world.repositories, key, uid, &old, &new).await;
+        conditions::set(
+            &mut new.conditions,
+            types::READY,
+            status,
+            reasons::CRASHED,
+            &text,
+            repository.metadata.generation,
+            now,
+        );
+        let _ = self
+            .context
+            .write_status(&self.context.world.repositories, key, uid, &old, &new)
+            .await;
     }
 }
 
 impl RepositoryKind {
     /// How the next attempt is to be timed.
     fn attempts_after(&self, before: &Attempts, report: &Report, now: Timestamp) -> Attempts {
-        let good = matches!(&report.answer, Answer::Open { statistics: Ok(_), .. });
+        let good = matches!(
+            &report.answer,
+            Answer::Open {
+                statistics: Ok(_),
+                ..
+            }
+        );
         if good {
-            return Attempts { inputs: Some(report.inputs.clone()), failures: 0, next: None };
+            return Attempts {
+                inputs: Some(report.inputs.clone()),
+                failures: 0,
+                next: None,
+            };
         }
         let same = before.inputs.as_ref() == Some(&report.inputs);
-        let failures = if same { before.failures.saturating_add(1) } else { 1 };
+        let failures = if same {
+            before.failures.saturating_add(1)
+        } else {
+            1
+        };
         let delay = report.answer.retry_after(failures, self.retry);
         let next = delay.and_then(|d| now.checked_add(SignedDuration::try_from(d).ok()?).ok());
-        Attempts { inputs: Some(report.inputs.clone()), failures, next }
+        Attempts {
+            inputs: Some(report.inputs.clone()),
+            failures,
+            next,
+        }
     }
 
     /// Writes the status, tells of transitions, and hands the result to the hub's outbox.
@@ -167,15 +236,24 @@ impl RepositoryKind {
     ) -> Outcome {
         let uid = repository.uid();
         let world = &self.context.world;
-        if let Err(error) = self.context.write_status(&world.repositories, key, uid, old, new).await {
-            if !matches!(error, ApplyError::NotLeader | ApplyError::Gone(_) | ApplyError::Conflict(_)) {
+        if let Err(error) = self
+            .context
+            .write_status(&world.repositories, key, uid, old, new)
+            .await
+        {
+            if !matches!(
+                error,
+                ApplyError::NotLeader | ApplyError::Gone(_) | ApplyError::Conflict(_)
+            ) {
                 warn!(%error, "could not write the status");
             }
             return Outcome { next, failed: true };
         }
         self.tell(key, uid, old, new);
         if let Some(now) = world.repositories.get(key) {
-            self.context.outbox.put(crate::link::convert::repository_state(&now));
+            self.context
+                .outbox
+                .put(crate::link::convert::repository_state(&now));
         }
         Outcome::at(next)
     }

@@ -46,18 +46,29 @@ pub fn step(
     interval: Duration,
     now: Timestamp,
 ) -> Step {
-    let due = |at: Timestamp| if at <= now { Step::Ask } else { Step::Wait(Some(at)) };
+    let due = |at: Timestamp| {
+        if at <= now {
+            Step::Ask
+        } else {
+            Step::Wait(Some(at))
+        }
+    };
     // An answer to these very questions, by this process: its own back-off counts.
     if attempts.inputs.as_ref() == Some(inputs) && attempts.failures > 0 {
         return attempts.next.map_or(Step::Wait(None), due);
     }
-    let unchanged = status.observed_generation == Some(inputs.generation) && status.credentials_version == inputs.secret;
-    let as_of = status.statistics.as_ref().and_then(|s| s.as_of.as_ref()).map(|t| t.0);
+    let unchanged =
+        status.observed_generation == Some(inputs.generation) && status.credentials_version == inputs.secret;
+    let as_of = status
+        .statistics
+        .as_ref()
+        .and_then(|s| s.as_of.as_ref())
+        .map(|t| t.0);
     match as_of {
         // Also after a restart: what the status says is still true, and nothing is asked before it is due.
-        Some(as_of) if unchanged && conditions::is_true(&status.conditions, types::READY) => {
-            due(as_of.checked_add(SignedDuration::try_from(interval).unwrap_or_default()).unwrap_or(now))
-        }
+        Some(as_of) if unchanged && conditions::is_true(&status.conditions, types::READY) => due(as_of
+            .checked_add(SignedDuration::try_from(interval).unwrap_or_default())
+            .unwrap_or(now)),
         _ => Step::Ask,
     }
 }
@@ -75,9 +86,14 @@ pub enum Answer {
     /// The credentials are not usable.
     Credentials(SecretError),
     /// Another id than the one in the status.
-    Changed { was: String, is: String },
+    Changed {
+        was: String,
+        is: String,
+    },
     /// It was there before (its id is in the status) and is gone.
-    Missing { id: String },
+    Missing {
+        id: String,
+    },
     /// `init` failed.
     InitFailed(Failure),
     Failed(Failure),
@@ -88,17 +104,25 @@ impl Answer {
     #[must_use]
     pub fn reason(&self) -> (&'static str, String) {
         match self {
-            Answer::Open { initialized: true, .. } => {
-                (reasons::REPOSITORY_INITIALIZED, "the repository was created and opens with this password".to_owned())
-            }
+            Answer::Open {
+                initialized: true, ..
+            } => (
+                reasons::REPOSITORY_INITIALIZED,
+                "the repository was created and opens with this password".to_owned(),
+            ),
             Answer::Open { statistics, .. } => {
                 let tail = match statistics {
                     Ok(_) => String::new(),
                     Err(failure) => format!("; its statistics could not be read: {failure}"),
                 };
-                (reasons::REPOSITORY_ACCESSIBLE, format!("the repository opens with this password{tail}"))
+                (
+                    reasons::REPOSITORY_ACCESSIBLE,
+                    format!("the repository opens with this password{tail}"),
+                )
             }
-            Answer::Credentials(error @ SecretError::Missing(_)) => (reasons::CREDENTIALS_NOT_FOUND, error.to_string()),
+            Answer::Credentials(error @ SecretError::Missing(_)) => {
+                (reasons::CREDENTIALS_NOT_FOUND, error.to_string())
+            }
             Answer::Credentials(error) => (reasons::CREDENTIALS_INVALID, error.to_string()),
             Answer::Changed { was, is } => (
                 reasons::REPOSITORY_CHANGED,
@@ -115,9 +139,10 @@ impl Answer {
                     short(id)
                 ),
             ),
-            Answer::InitFailed(failure) => {
-                (reasons::INITIALIZATION_FAILED, format!("the repository could not be created: {failure}"))
-            }
+            Answer::InitFailed(failure) => (
+                reasons::INITIALIZATION_FAILED,
+                format!("the repository could not be created: {failure}"),
+            ),
             Answer::Failed(failure) => reason_of(failure),
         }
     }
@@ -132,10 +157,14 @@ impl Answer {
             Answer::Open { .. } => 4,
             Answer::Failed(Failure::WrongPassword) => 20,
             Answer::Failed(Failure::Locked(_)) => 2,
-            Answer::Failed(Failure::Damaged(_) | Failure::Forbidden(_)) | Answer::Missing { .. } | Answer::Changed { .. } => 4,
+            Answer::Failed(Failure::Damaged(_) | Failure::Forbidden(_))
+            | Answer::Missing { .. }
+            | Answer::Changed { .. } => 4,
             Answer::Failed(_) | Answer::InitFailed(_) => 1,
         };
-        let doubled = retry.saturating_mul(factor).saturating_mul(1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
+        let doubled = retry
+            .saturating_mul(factor)
+            .saturating_mul(1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
         Some(doubled.min(MAX.max(retry.saturating_mul(factor))))
     }
 }
@@ -188,17 +217,31 @@ mod tests {
     }
 
     fn inputs() -> Inputs {
-        Inputs { generation: 3, secret: Some("7".to_owned()) }
+        Inputs {
+            generation: 3,
+            secret: Some("7".to_owned()),
+        }
     }
 
     fn ready(as_of: i64) -> ResticRepositoryStatus {
         let mut status = ResticRepositoryStatus {
             observed_generation: Some(3),
             credentials_version: Some("7".to_owned()),
-            statistics: Some(RepositoryStatistics { as_of: Some(Time(at(as_of))), ..RepositoryStatistics::default() }),
+            statistics: Some(RepositoryStatistics {
+                as_of: Some(Time(at(as_of))),
+                ..RepositoryStatistics::default()
+            }),
             ..ResticRepositoryStatus::default()
         };
-        conditions::set(&mut status.conditions, types::READY, Status::True, "RepositoryAccessible", "", Some(3), at(as_of));
+        conditions::set(
+            &mut status.conditions,
+            types::READY,
+            Status::True,
+            "RepositoryAccessible",
+            "",
+            Some(3),
+            at(as_of),
+        );
         status
     }
 
@@ -212,22 +255,48 @@ mod tests {
     #[test]
     fn a_changed_spec_or_secret_asks_at_once() {
         for changed in [
-            Inputs { generation: 4, ..inputs() },
-            Inputs { secret: Some("8".to_owned()), ..inputs() },
-            Inputs { secret: None, ..inputs() },
+            Inputs {
+                generation: 4,
+                ..inputs()
+            },
+            Inputs {
+                secret: Some("8".to_owned()),
+                ..inputs()
+            },
+            Inputs {
+                secret: None,
+                ..inputs()
+            },
         ] {
-            let failed = Attempts { inputs: Some(inputs()), failures: 3, next: Some(at(9999)) };
+            let failed = Attempts {
+                inputs: Some(inputs()),
+                failures: 3,
+                next: Some(at(9999)),
+            };
             assert_eq!(step(&ready(1000), &changed, &failed, HOUR, at(1001)), Step::Ask);
         }
     }
 
     #[test]
     fn a_failure_waits_for_its_back_off() {
-        let attempts = |next| Attempts { inputs: Some(inputs()), failures: 1, next };
+        let attempts = |next| Attempts {
+            inputs: Some(inputs()),
+            failures: 1,
+            next,
+        };
         let status = ResticRepositoryStatus::default();
-        assert_eq!(step(&status, &inputs(), &attempts(Some(at(50))), HOUR, at(49)), Step::Wait(Some(at(50))));
-        assert_eq!(step(&status, &inputs(), &attempts(Some(at(50))), HOUR, at(50)), Step::Ask);
-        assert_eq!(step(&status, &inputs(), &attempts(None), HOUR, at(50)), Step::Wait(None));
+        assert_eq!(
+            step(&status, &inputs(), &attempts(Some(at(50))), HOUR, at(49)),
+            Step::Wait(Some(at(50)))
+        );
+        assert_eq!(
+            step(&status, &inputs(), &attempts(Some(at(50))), HOUR, at(50)),
+            Step::Ask
+        );
+        assert_eq!(
+            step(&status, &inputs(), &attempts(None), HOUR, at(50)),
+            Step::Wait(None)
+        );
     }
 
     #[test]
@@ -235,22 +304,71 @@ mod tests {
         let retry = Duration::from_secs(30);
         let text = || "text".to_owned();
         for (answer, reason, first) in [
-            (Answer::Credentials(SecretError::Missing(text())), "CredentialsNotFound", None),
-            (Answer::Credentials(SecretError::EmptyPassword { secret: text(), key: text() }), "CredentialsInvalid", None),
+            (
+                Answer::Credentials(SecretError::Missing(text())),
+                "CredentialsNotFound",
+                None,
+            ),
+            (
+                Answer::Credentials(SecretError::EmptyPassword {
+                    secret: text(),
+                    key: text(),
+                }),
+                "CredentialsInvalid",
+                None,
+            ),
             (Answer::Failed(Failure::WrongPassword), "WrongPassword", Some(600)),
-            (Answer::Failed(Failure::Locked(text())), "RepositoryLocked", Some(60)),
-            (Answer::Failed(Failure::Unreachable(text())), "RepositoryUnreachable", Some(30)),
-            (Answer::Failed(Failure::DeadlineExceeded(retry)), "RepositoryUnreachable", Some(30)),
-            (Answer::Failed(Failure::Forbidden(text())), "RepositoryForbidden", Some(120)),
-            (Answer::Failed(Failure::Damaged(text())), "RepositoryDamaged", Some(120)),
+            (
+                Answer::Failed(Failure::Locked(text())),
+                "RepositoryLocked",
+                Some(60),
+            ),
+            (
+                Answer::Failed(Failure::Unreachable(text())),
+                "RepositoryUnreachable",
+                Some(30),
+            ),
+            (
+                Answer::Failed(Failure::DeadlineExceeded(retry)),
+                "RepositoryUnreachable",
+                Some(30),
+            ),
+            (
+                Answer::Failed(Failure::Forbidden(text())),
+                "RepositoryForbidden",
+                Some(120),
+            ),
+            (
+                Answer::Failed(Failure::Damaged(text())),
+                "RepositoryDamaged",
+                Some(120),
+            ),
             (Answer::Failed(Failure::Other(text())), "ResticFailed", Some(30)),
             (Answer::Missing { id: text() }, "RepositoryMissing", Some(120)),
-            (Answer::Changed { was: text(), is: text() }, "RepositoryChanged", Some(120)),
-            (Answer::InitFailed(Failure::Exists), "InitializationFailed", Some(30)),
+            (
+                Answer::Changed {
+                    was: text(),
+                    is: text(),
+                },
+                "RepositoryChanged",
+                Some(120),
+            ),
+            (
+                Answer::InitFailed(Failure::Exists),
+                "InitializationFailed",
+                Some(30),
+            ),
         ] {
             assert_eq!(answer.reason().0, reason);
-            assert_eq!(answer.retry_after(1, retry), first.map(Duration::from_secs), "{reason}");
-            assert!(answer.retry_after(40, retry) <= Some(Duration::from_secs(600)), "{reason}");
+            assert_eq!(
+                answer.retry_after(1, retry),
+                first.map(Duration::from_secs),
+                "{reason}"
+            );
+            assert!(
+                answer.retry_after(40, retry) <= Some(Duration::from_secs(600)),
+                "{reason}"
+            );
         }
     }
 }

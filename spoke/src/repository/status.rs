@@ -15,7 +15,12 @@ const HOSTS_MAX: usize = 100;
 
 /// The status after an answer. What is not known anew stays: a repository out of reach keeps its id and last figures.
 #[must_use]
-pub fn after(old: &ResticRepositoryStatus, answer: &Answer, inputs: &Inputs, now: Timestamp) -> ResticRepositoryStatus {
+pub fn after(
+    old: &ResticRepositoryStatus,
+    answer: &Answer,
+    inputs: &Inputs,
+    now: Timestamp,
+) -> ResticRepositoryStatus {
     let mut status = old.clone();
     status.observed_generation = Some(inputs.generation);
     status.credentials_version.clone_from(&inputs.secret);
@@ -29,7 +34,15 @@ pub fn after(old: &ResticRepositoryStatus, answer: &Answer, inputs: &Inputs, now
     let ready = matches!(answer, Answer::Open { .. });
     // Created once, accessible from the next look on: no transition of its own.
     let set = |status: &mut ResticRepositoryStatus, ready| {
-        conditions::set(&mut status.conditions, types::READY, ready, reason, &message, Some(inputs.generation), now);
+        conditions::set(
+            &mut status.conditions,
+            types::READY,
+            ready,
+            reason,
+            &message,
+            Some(inputs.generation),
+            now,
+        );
     };
     set(&mut status, Status::from(ready));
     status
@@ -37,11 +50,24 @@ pub fn after(old: &ResticRepositoryStatus, answer: &Answer, inputs: &Inputs, now
 
 /// The status of a spec that cannot be worked with.
 #[must_use]
-pub fn invalid(old: &ResticRepositoryStatus, message: &str, generation: i64, now: Timestamp) -> ResticRepositoryStatus {
+pub fn invalid(
+    old: &ResticRepositoryStatus,
+    message: &str,
+    generation: i64,
+    now: Timestamp,
+) -> ResticRepositoryStatus {
     let mut status = old.clone();
     status.observed_generation = Some(generation);
     let reason = reasons::INVALID_SPEC;
-    conditions::set(&mut status.conditions, types::READY, Status::False, reason, message, Some(generation), now);
+    conditions::set(
+        &mut status.conditions,
+        types::READY,
+        Status::False,
+        reason,
+        message,
+        Some(generation),
+        now,
+    );
     status
 }
 
@@ -51,7 +77,15 @@ pub fn checking(old: &ResticRepositoryStatus, generation: i64, now: Timestamp) -
     let mut status = old.clone();
     if conditions::get(&status.conditions, types::READY).is_none() {
         let text = "the repository is being opened; a new one is created when the hub is connected and lets this cluster do so";
-        conditions::set(&mut status.conditions, types::READY, Status::Unknown, reasons::CHECKING, text, Some(generation), now);
+        conditions::set(
+            &mut status.conditions,
+            types::READY,
+            Status::Unknown,
+            reasons::CHECKING,
+            text,
+            Some(generation),
+            now,
+        );
     }
     status
 }
@@ -61,11 +95,15 @@ fn figures(statistics: &Statistics, now: Timestamp) -> RepositoryStatistics {
     let small = |count: u64| i32::try_from(count).unwrap_or(i32::MAX);
     #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
     let ratio = (statistics.stored > 0).then(|| statistics.uncompressed as f64 / statistics.stored as f64);
-    let hosts = statistics.hosts.iter().take(HOSTS_MAX).map(|(host, count, latest)| HostStatistics {
-        host: host.clone(),
-        snapshot_count: small(*count),
-        latest_snapshot: latest.map(|time| Time(whole_seconds(time))),
-    });
+    let hosts = statistics
+        .hosts
+        .iter()
+        .take(HOSTS_MAX)
+        .map(|(host, count, latest)| HostStatistics {
+            host: host.clone(),
+            snapshot_count: small(*count),
+            latest_snapshot: latest.map(|time| Time(whole_seconds(time))),
+        });
     RepositoryStatistics {
         total_size: Some(units::bytes(statistics.stored)),
         total_size_bytes: Some(signed(statistics.stored)),
@@ -88,26 +126,57 @@ mod tests {
     }
 
     fn inputs() -> Inputs {
-        Inputs { generation: 1, secret: Some("5".to_owned()) }
+        Inputs {
+            generation: 1,
+            secret: Some("5".to_owned()),
+        }
     }
 
     #[test]
     fn a_repository_out_of_reach_keeps_what_was_known() {
-        let statistics = Ok(Statistics { stored: 100, uncompressed: 250, snapshots: 2, ..Statistics::default() });
-        let open = Answer::Open { id: "f".repeat(64), initialized: false, statistics };
+        let statistics = Ok(Statistics {
+            stored: 100,
+            uncompressed: 250,
+            snapshots: 2,
+            ..Statistics::default()
+        });
+        let open = Answer::Open {
+            id: "f".repeat(64),
+            initialized: false,
+            statistics,
+        };
         let status = after(&ResticRepositoryStatus::default(), &open, &inputs(), at(10));
         assert!(conditions::is_true(&status.conditions, types::READY));
-        let away = after(&status, &Answer::Failed(Failure::Unreachable("x".to_owned())), &inputs(), at(20));
+        let away = after(
+            &status,
+            &Answer::Failed(Failure::Unreachable("x".to_owned())),
+            &inputs(),
+            at(20),
+        );
         assert!(!conditions::is_true(&away.conditions, types::READY));
-        assert_eq!((&away.repository_id, &away.statistics), (&status.repository_id, &status.statistics));
-        assert_eq!(away.statistics.unwrap().compression_ratio.as_deref(), Some("2.50"));
+        assert_eq!(
+            (&away.repository_id, &away.statistics),
+            (&status.repository_id, &status.statistics)
+        );
+        assert_eq!(
+            away.statistics.unwrap().compression_ratio.as_deref(),
+            Some("2.50")
+        );
     }
 
     #[test]
     fn a_known_repository_does_not_flap_while_it_is_asked_again() {
-        let open = Answer::Open { id: "f".repeat(64), initialized: true, statistics: Ok(Statistics::default()) };
+        let open = Answer::Open {
+            id: "f".repeat(64),
+            initialized: true,
+            statistics: Ok(Statistics::default()),
+        };
         let status = after(&ResticRepositoryStatus::default(), &open, &inputs(), at(10));
         assert_eq!(checking(&status, 2, at(20)), status);
-        assert!(!checking(&ResticRepositoryStatus::default(), 1, at(20)).conditions.is_empty());
+        assert!(
+            !checking(&ResticRepositoryStatus::default(), 1, at(20))
+                .conditions
+                .is_empty()
+        );
     }
 }

@@ -22,7 +22,9 @@ pub struct Valid {
 /// Why a spec is refused, with the field to change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    #[error("spec.repositoryURL begins with no back end that restic knows; write s3:, rest:, sftp:, azure:, gs:, b2:, swift:, rclone: or local:")]
+    #[error(
+        "spec.repositoryURL begins with no back end that restic knows; write s3:, rest:, sftp:, azure:, gs:, b2:, swift:, rclone: or local:"
+    )]
     Backend,
     #[error("spec.refreshInterval {0:?} is not a duration of at least one minute; write 1h or 15m")]
     Interval(String),
@@ -39,5 +41,9 @@ pub fn validate(repository: &ResticRepository, default_interval: Duration) -> Re
             .filter(|d| *d >= INTERVAL_MIN)
             .ok_or_else(|| Invalid::Interval(text.clone()))?,
     };
-    Ok(Valid { url: spec.repository_url.clone(), secret: spec.credentials_secret_ref.name.clone(), interval })
+    Ok(Valid {
+        url: spec.repository_url.clone(),
+        secret: spec.credentials_secret_ref.name.clone(),
+        interval,
+    })
 }

@@ -108,16 +108,28 @@ pub fn classify(code: Option<i32>, stderr: &str) -> Failure {
 fn message_of(stderr: &str) -> String {
     let error = stderr.lines().rev().find_map(|line| {
         let value: serde_json::Value = serde_json::from_str(line).ok()?;
-        (value.get("message_type")? == "exit_error").then(|| value.get("message")?.as_str().map(str::to_owned))?
+        (value.get("message_type")? == "exit_error")
+            .then(|| value.get("message")?.as_str().map(str::to_owned))?
     });
-    let text = error.unwrap_or_else(|| stderr.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or_default().to_owned());
+    let text = error.unwrap_or_else(|| {
+        stderr
+            .lines()
+            .rev()
+            .find(|l| !l.trim().is_empty())
+            .unwrap_or_default()
+            .to_owned()
+    });
     shorten(&text)
 }
 
 /// First line, bounded. Go appends stack traces to some messages.
 #[must_use]
 pub fn shorten(text: &str) -> String {
-    let line = text.lines().find(|l| !l.trim().is_empty()).unwrap_or_default().trim();
+    let line = text
+        .lines()
+        .find(|l| !l.trim().is_empty())
+        .unwrap_or_default()
+        .trim();
     let line = line.strip_prefix("Fatal: ").unwrap_or(line);
     if line.chars().count() <= MESSAGE_MAX {
         return line.to_owned();
@@ -130,7 +142,9 @@ pub fn shorten(text: &str) -> String {
 /// Replaces each of `secrets` by `***`.
 #[must_use]
 pub fn scrub<'a>(text: &str, secrets: impl Iterator<Item = &'a str>) -> String {
-    secrets.filter(|s| !s.is_empty()).fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+    secrets
+        .filter(|s| !s.is_empty())
+        .fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
 }
 
 #[cfg(test)]
@@ -152,18 +166,30 @@ mod tests {
     #[test]
     fn the_message_is_that_of_the_exit_error() {
         let stderr = "noise\n{\"message_type\":\"exit_error\",\"code\":11,\"message\":\"already locked by PID 1 on pod\\nmore\"}\n";
-        assert_eq!(classify(Some(11), stderr), Failure::Locked("already locked by PID 1 on pod".to_owned()));
+        assert_eq!(
+            classify(Some(11), stderr),
+            Failure::Locked("already locked by PID 1 on pod".to_owned())
+        );
     }
 
     #[test]
     fn what_is_not_known_stays_unknown() {
-        assert_eq!(classify(Some(1), "Fatal: something new"), Failure::Other("something new".to_owned()));
+        assert_eq!(
+            classify(Some(1), "Fatal: something new"),
+            Failure::Other("something new".to_owned())
+        );
         assert!(matches!(classify(Some(77), ""), Failure::Other(_)));
     }
 
     #[test]
     fn an_existing_repository_is_not_a_success_of_init() {
-        assert_eq!(classify(Some(1), "Fatal: create repository at x failed: config file already exists"), Failure::Exists);
+        assert_eq!(
+            classify(
+                Some(1),
+                "Fatal: create repository at x failed: config file already exists"
+            ),
+            Failure::Exists
+        );
     }
 
     proptest! {

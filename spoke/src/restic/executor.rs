@@ -48,14 +48,22 @@ pub struct Executor {
 impl Executor {
     /// Checks that restic is there and recent enough: exit codes 10 to 12 exist since 0.17.
     pub async fn start(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<Executor> {
-        std::fs::create_dir_all(&config.cache_dir)
-            .with_context(|| format!("cannot write the cache folder {}; set --cache-dir", config.cache_dir.display()))?;
+        std::fs::create_dir_all(&config.cache_dir).with_context(|| {
+            format!(
+                "cannot write the cache folder {}; set --cache-dir",
+                config.cache_dir.display()
+            )
+        })?;
         let version = Command::new(&config.restic).arg("version").output().await;
-        let version = version.with_context(|| format!("cannot run {}; set --restic", config.restic.display()))?;
+        let version =
+            version.with_context(|| format!("cannot run {}; set --restic", config.restic.display()))?;
         let text = String::from_utf8_lossy(&version.stdout).trim().to_owned();
         match parse_version(&text) {
             Some(version) if version >= (0, 18) => info!(version = text, "restic"),
-            _ => bail!("{} is {text:?}; restic 0.18 or later is needed", config.restic.display()),
+            _ => bail!(
+                "{} is {text:?}; restic 0.18 or later is needed",
+                config.restic.display()
+            ),
         }
         Ok(Executor {
             program: config.restic.clone(),
@@ -83,31 +91,61 @@ impl Executor {
     ) -> Result<Vec<u8>, Failure> {
         let repository = self.repository(&credentials.url);
         let _one = repository.lock().await;
-        let Ok(_permit) = self.processes.acquire().await else { return Err(Failure::Interrupted) };
+        let Ok(_permit) = self.processes.acquire().await else {
+            return Err(Failure::Interrupted);
+        };
         let start = Instant::now();
         let result = self.process(arguments, credentials, deadline).await;
         let outcome = result.as_ref().err().map_or("ok", Failure::label);
-        self.metrics.restic_run(command, outcome, start.elapsed().as_secs_f64());
+        self.metrics
+            .restic_run(command, outcome, start.elapsed().as_secs_f64());
         debug!(command, outcome, repository = ?credentials, "restic ended");
         result
     }
 
-    async fn process(&self, arguments: &[&str], credentials: &Credentials, deadline: Duration) -> Result<Vec<u8>, Failure> {
+    async fn process(
+        &self,
+        arguments: &[&str],
+        credentials: &Credentials,
+        deadline: Duration,
+    ) -> Result<Vec<u8>, Failure> {
         let broken = |e: std::io::Error| Failure::Other(format!("restic could not be run: {e}"));
-        let private = tempfile::Builder::new().prefix("run-").tempdir_in(&self.cache).map_err(broken)?;
+        let private = tempfile::Builder::new()
+            .prefix("run-")
+            .tempdir_in(&self.cache)
+            .map_err(broken)?;
         let mut command = Command::new(&self.program);
-        command.args(arguments).args(credentials.backend.options(&private.path().to_string_lossy()));
+        command
+            .args(arguments)
+            .args(credentials.backend.options(&private.path().to_string_lossy()));
         command.env_clear();
         command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
-        command.env(REPOSITORY_VARIABLE, &credentials.url).env(PASSWORD_VARIABLE, &credentials.password);
+        command
+            .env(REPOSITORY_VARIABLE, &credentials.url)
+            .env(PASSWORD_VARIABLE, &credentials.password);
         command.envs(&credentials.variables);
-        command.env("RESTIC_CACHE_DIR", self.cache.join("restic")).env("TMPDIR", private.path()).env("HOME", private.path());
-        command.env("TZ", "UTC").env("RESTIC_PROGRESS_FPS", "0.01").env("GOMAXPROCS", "2");
+        command
+            .env("RESTIC_CACHE_DIR", self.cache.join("restic"))
+            .env("TMPDIR", private.path())
+            .env("HOME", private.path());
+        command
+            .env("TZ", "UTC")
+            .env("RESTIC_PROGRESS_FPS", "0.01")
+            .env("GOMAXPROCS", "2");
         for (name, content) in &credentials.files {
             write_private(&private.path().join(name), content).map_err(broken)?;
         }
-        command.envs(credentials.file_variables.iter().map(|(variable, file)| (variable, private.path().join(file))));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.envs(
+            credentials
+                .file_variables
+                .iter()
+                .map(|(variable, file)| (variable, private.path().join(file))),
+        );
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         let mut child = command.spawn().map_err(broken)?;
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(Failure::Other("restic's output could not be read".to_owned()));
@@ -141,7 +179,11 @@ impl Executor {
             Ok(Ok((bytes, stderr))) => {
                 let status = timeout(GRACE, child.wait()).await;
                 let code = status.ok().and_then(Result::ok).and_then(|s| s.code());
-                if code == Some(0) { bytes.map_err(broken) } else { Err(safe(classify(code, &stderr))) }
+                if code == Some(0) {
+                    bytes.map_err(broken)
+                } else {
+                    Err(safe(classify(code, &stderr)))
+                }
             }
         }
     }
@@ -150,7 +192,14 @@ impl Executor {
 impl Restic for Executor {
     fn id<'a>(&'a self, credentials: &'a Credentials) -> BoxFuture<'a, Result<String, Failure>> {
         async move {
-            let read = self.run("cat", &["cat", "config", "--no-lock", "--json"], credentials, self.probe_deadline).await;
+            let read = self
+                .run(
+                    "cat",
+                    &["cat", "config", "--no-lock", "--json"],
+                    credentials,
+                    self.probe_deadline,
+                )
+                .await;
             output::config_id(&read?)
         }
         .boxed()
@@ -158,7 +207,9 @@ impl Restic for Executor {
 
     fn init<'a>(&'a self, credentials: &'a Credentials) -> BoxFuture<'a, Result<String, Failure>> {
         async move {
-            let made = self.run("init", &["init", "--json"], credentials, self.probe_deadline * 2).await?;
+            let made = self
+                .run("init", &["init", "--json"], credentials, self.probe_deadline * 2)
+                .await?;
             output::initialized_id(&made)
         }
         .boxed()
@@ -167,7 +218,9 @@ impl Restic for Executor {
     fn statistics<'a>(&'a self, credentials: &'a Credentials) -> BoxFuture<'a, Result<Statistics, Failure>> {
         async move {
             let list = ["snapshots", "--json", "--no-lock"];
-            let snapshots = self.run("snapshots", &list, credentials, STATISTICS_DEADLINE).await?;
+            let snapshots = self
+                .run("snapshots", &list, credentials, STATISTICS_DEADLINE)
+                .await?;
             let raw = ["stats", "--mode", "raw-data", "--json", "--no-lock"];
             let raw = self.run("stats", &raw, credentials, STATISTICS_DEADLINE).await?;
             output::statistics(&snapshots, &raw)
@@ -193,7 +246,11 @@ async fn watch(stderr: impl AsyncRead + Unpin) -> Result<String, Failure> {
         text.push_str(&line);
         text.push('\n');
         if text.len() > STDERR_MAX {
-            let keep = text.char_indices().map(|(at, _)| at).find(|at| text.len() - at <= STDERR_MAX / 2).unwrap_or(0);
+            let keep = text
+                .char_indices()
+                .map(|(at, _)| at)
+                .find(|at| text.len() - at <= STDERR_MAX / 2)
+                .unwrap_or(0);
             text.drain(..keep);
         }
     }
@@ -202,7 +259,9 @@ async fn watch(stderr: impl AsyncRead + Unpin) -> Result<String, Failure> {
 
 /// What follows `retrying after 1.5s: ` in a retry's line.
 fn cause_of(line: &str) -> &str {
-    line.split_once("retrying after").and_then(|(_, rest)| rest.split_once(": ")).map_or(line, |(_, cause)| cause)
+    line.split_once("retrying after")
+        .and_then(|(_, rest)| rest.split_once(": "))
+        .map_or(line, |(_, cause)| cause)
 }
 
 async fn read_bounded(stdout: impl AsyncRead + Unpin) -> std::io::Result<Vec<u8>> {
@@ -214,7 +273,11 @@ async fn read_bounded(stdout: impl AsyncRead + Unpin) -> std::io::Result<Vec<u8>
 /// SIGTERM lets restic clean up; a deadline on that too.
 async fn end(child: &mut Child) {
     if let Some(pid) = child.id() {
-        let _ = Command::new("kill").args(["-TERM", &pid.to_string()]).stderr(Stdio::null()).status().await;
+        let _ = Command::new("kill")
+            .args(["-TERM", &pid.to_string()])
+            .stderr(Stdio::null())
+            .status()
+            .await;
     }
     if timeout(GRACE, child.wait()).await.is_err() {
         let _ = child.kill().await;
@@ -236,9 +299,17 @@ fn scrubbed(failure: Failure, credentials: &Credentials) -> Failure {
 fn write_private(path: &std::path::Path, content: &[u8]) -> std::io::Result<()> {
     use std::io::Write as _;
     if let Some(parent) = path.parent() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)?;
     }
-    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(content)
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?
+        .write_all(content)
 }
 
 /// `restic 0.18.1 compiled with …` -> (0, 18).
@@ -262,12 +333,17 @@ mod tests {
     async fn two_retries_of_one_kind_are_enough() {
         let lines = "Stat(<config/>) returned error, retrying after 582ms: Get: dial tcp 10.0.0.1:9: connect: connection refused\n".repeat(3);
         let told = watch(lines.as_bytes()).await.unwrap_err();
-        assert_eq!(told, Failure::Unreachable("Get: dial tcp 10.0.0.1:9: connect: connection refused".to_owned()));
+        assert_eq!(
+            told,
+            Failure::Unreachable("Get: dial tcp 10.0.0.1:9: connect: connection refused".to_owned())
+        );
     }
 
     #[tokio::test]
     async fn stderr_is_kept_in_bounds_and_its_end_counts() {
-        let text = watch(format!("{}last\n", "line\n".repeat(100_000)).as_bytes()).await.unwrap();
+        let text = watch(format!("{}last\n", "line\n".repeat(100_000)).as_bytes())
+            .await
+            .unwrap();
         assert!(text.len() <= STDERR_MAX + 10 && text.ends_with("last\n"));
     }
 }

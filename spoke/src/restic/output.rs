@@ -56,7 +56,8 @@ pub fn initialized_id(stdout: &[u8]) -> Result<String, Failure> {
 
 /// Figures out of a snapshot list and raw-data statistics.
 pub fn statistics(snapshots: &[u8], raw: &[u8]) -> Result<Statistics, Failure> {
-    let snapshots: Vec<Snapshot> = parse::<Option<Vec<Snapshot>>>(snapshots, "snapshots")?.unwrap_or_default();
+    let snapshots: Vec<Snapshot> =
+        parse::<Option<Vec<Snapshot>>>(snapshots, "snapshots")?.unwrap_or_default();
     let raw: RawData = parse(raw, "stats")?;
     let mut hosts: HashMap<&str, (u64, Option<Timestamp>)> = HashMap::new();
     for snapshot in &snapshots {
@@ -64,9 +65,15 @@ pub fn statistics(snapshots: &[u8], raw: &[u8]) -> Result<Statistics, Failure> {
         *count += 1;
         *latest = (*latest).max(Some(snapshot.time));
     }
-    let mut hosts: Vec<_> = hosts.into_iter().map(|(host, (count, latest))| (host.to_owned(), count, latest)).collect();
+    let mut hosts: Vec<_> = hosts
+        .into_iter()
+        .map(|(host, (count, latest))| (host.to_owned(), count, latest))
+        .collect();
     hosts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    let files = snapshots.iter().map(|s| Some(s.summary.as_ref()?.total_files_processed)).sum();
+    let files = snapshots
+        .iter()
+        .map(|s| Some(s.summary.as_ref()?.total_files_processed))
+        .sum();
     Ok(Statistics {
         stored: raw.total_size,
         uncompressed: raw.total_uncompressed_size,
@@ -77,14 +84,17 @@ pub fn statistics(snapshots: &[u8], raw: &[u8]) -> Result<Statistics, Failure> {
 }
 
 fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], command: &str) -> Result<T, Failure> {
-    serde_json::from_slice(bytes).map_err(|e| Failure::Other(format!("restic {command} printed what is not understood: {e}")))
+    serde_json::from_slice(bytes)
+        .map_err(|e| Failure::Other(format!("restic {command} printed what is not understood: {e}")))
 }
 
 fn checked(id: String) -> Result<String, Failure> {
     if id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()) {
         Ok(id)
     } else {
-        Err(Failure::Damaged("the repository's config holds no valid id".to_owned()))
+        Err(Failure::Damaged(
+            "the repository's config holds no valid id".to_owned(),
+        ))
     }
 }
 
@@ -98,8 +108,15 @@ mod tests {
             {"time":"2026-11-23T01:00:00.5Z","hostname":"a","summary":{"total_files_processed":3},"id":"x"},
             {"time":"2026-11-23T03:00:00+01:00","hostname":"a","summary":{"total_files_processed":4}},
             {"time":"2026-11-22T01:00:00Z","hostname":"b","summary":{"total_files_processed":5}}]"#;
-        let got = statistics(snapshots, br#"{"total_size":10,"total_uncompressed_size":30,"future":1}"#).unwrap();
-        assert_eq!((got.stored, got.uncompressed, got.snapshots, got.files), (10, 30, 3, Some(12)));
+        let got = statistics(
+            snapshots,
+            br#"{"total_size":10,"total_uncompressed_size":30,"future":1}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            (got.stored, got.uncompressed, got.snapshots, got.files),
+            (10, 30, 3, Some(12))
+        );
         assert_eq!(got.hosts[0].0, "a");
         assert_eq!(got.hosts[0].2.unwrap().to_string(), "2026-11-23T02:00:00Z");
     }

@@ -48,7 +48,11 @@ const COMMON: &[&str] = &[
     "NO_PROXY",
 ];
 const CA: FileKey = file("RESTIC_CACERT", Some("RESTIC_CACERT"), "ca.crt");
-const CLIENT_CERTIFICATE: FileKey = file("RESTIC_TLS_CLIENT_CERT", Some("RESTIC_TLS_CLIENT_CERT"), "client.pem");
+const CLIENT_CERTIFICATE: FileKey = file(
+    "RESTIC_TLS_CLIENT_CERT",
+    Some("RESTIC_TLS_CLIENT_CERT"),
+    "client.pem",
+);
 
 impl Backend {
     /// Back end of a repository URL; `None` for a scheme that restic does not know.
@@ -130,9 +134,19 @@ impl Backend {
     #[must_use]
     pub fn files(self) -> &'static [FileKey] {
         const S3: &[FileKey] = &[CA, CLIENT_CERTIFICATE];
-        const GS: &[FileKey] = &[file("GOOGLE_APPLICATION_CREDENTIALS", Some("GOOGLE_APPLICATION_CREDENTIALS"), "google.json"), CA];
+        const GS: &[FileKey] = &[
+            file(
+                "GOOGLE_APPLICATION_CREDENTIALS",
+                Some("GOOGLE_APPLICATION_CREDENTIALS"),
+                "google.json",
+            ),
+            CA,
+        ];
         const RCLONE: &[FileKey] = &[file("RCLONE_CONFIG", Some("RCLONE_CONFIG"), "rclone.conf"), CA];
-        const SFTP: &[FileKey] = &[file("SSH_PRIVATE_KEY", None, "id"), file("SSH_KNOWN_HOSTS", None, "known_hosts")];
+        const SFTP: &[FileKey] = &[
+            file("SSH_PRIVATE_KEY", None, "id"),
+            file("SSH_KNOWN_HOSTS", None, "known_hosts"),
+        ];
         match self {
             Backend::S3 | Backend::Rest | Backend::Azure | Backend::B2 | Backend::Swift => S3,
             Backend::Gs => GS,
@@ -148,7 +162,9 @@ impl Backend {
         match self {
             Backend::Sftp => vec![
                 "-o".to_owned(),
-                format!("sftp.args=-i {dir}/id -o UserKnownHostsFile={dir}/known_hosts -o StrictHostKeyChecking=yes -o BatchMode=yes"),
+                format!(
+                    "sftp.args=-i {dir}/id -o UserKnownHostsFile={dir}/known_hosts -o StrictHostKeyChecking=yes -o BatchMode=yes"
+                ),
             ],
             _ => Vec::new(),
         }
@@ -192,8 +208,14 @@ mod tests {
     #[test]
     fn user_and_password_leave_the_url() {
         for (url, redacted) in [
-            ("rest:https://user:pass@host:8000/repo", "rest:https://host:8000/repo"),
-            ("rest:https://user:p@ss@host:8000/repo", "rest:https://host:8000/repo"),
+            (
+                "rest:https://user:pass@host:8000/repo",
+                "rest:https://host:8000/repo",
+            ),
+            (
+                "rest:https://user:p@ss@host:8000/repo",
+                "rest:https://host:8000/repo",
+            ),
             ("s3:https://host/bucket/path", "s3:https://host/bucket/path"),
             ("s3:host:9000/bucket", "s3:host:9000/bucket"),
             ("sftp:user@host:/srv/restic", "sftp:user@host:/srv/restic"),
@@ -214,10 +236,21 @@ mod tests {
 
     #[test]
     fn selectors_and_passwords_are_never_on_the_list() {
-        for backend in ["s3", "sftp", "rest", "azure", "gs", "b2", "swift", "rclone", "local"] {
+        for backend in [
+            "s3", "sftp", "rest", "azure", "gs", "b2", "swift", "rclone", "local",
+        ] {
             let backend = Backend::of(&format!("{backend}:x")).unwrap();
             for variable in backend.variables() {
-                assert!(!["RESTIC_HOST", "RESTIC_PASSWORD", "RESTIC_REPOSITORY", "PATH", "RESTIC_PASSWORD_COMMAND"].contains(&variable));
+                assert!(
+                    ![
+                        "RESTIC_HOST",
+                        "RESTIC_PASSWORD",
+                        "RESTIC_REPOSITORY",
+                        "PATH",
+                        "RESTIC_PASSWORD_COMMAND"
+                    ]
+                    .contains(&variable)
+                );
             }
         }
     }

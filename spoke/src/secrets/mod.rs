@@ -14,7 +14,9 @@ pub use backend::{Backend, CREDENTIALS_DIR, FileKey, PASSWORD_VARIABLE, REPOSITO
 /// What is wrong with a Secret. Names keys, never values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
-    #[error("Secret {0:?} does not exist in this namespace; create it with key RESTIC_PASSWORD and the back end's variables")]
+    #[error(
+        "Secret {0:?} does not exist in this namespace; create it with key RESTIC_PASSWORD and the back end's variables"
+    )]
     Missing(String),
     #[error("Secret {secret:?} has no key {key:?}; put the repository password there")]
     NoPassword { secret: String, key: String },
@@ -44,18 +46,35 @@ pub struct Credentials {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Credentials({}, {} variables)", redact(&self.url), self.variables.len())
+        write!(
+            f,
+            "Credentials({}, {} variables)",
+            redact(&self.url),
+            self.variables.len()
+        )
     }
 }
 
 impl Credentials {
     /// Values that must never appear in a message.
     pub fn values(&self) -> impl Iterator<Item = &str> {
-        let url_user = self.url.rsplit_once('@').map(|(head, _)| head.rsplit_once("//").map_or(head, |(_, user)| user));
+        let url_user = self
+            .url
+            .rsplit_once('@')
+            .map(|(head, _)| head.rsplit_once("//").map_or(head, |(_, user)| user));
         std::iter::once(self.password.as_str())
-            .chain(self.variables.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.as_str()))
+            .chain(
+                self.variables
+                    .iter()
+                    .filter(|(name, _)| is_secret(name))
+                    .map(|(_, value)| value.as_str()),
+            )
             .chain(url_user)
-            .chain(url_user.and_then(|user| user.split_once(':')).map(|(_, password)| password))
+            .chain(
+                url_user
+                    .and_then(|user| user.split_once(':'))
+                    .map(|(_, password)| password),
+            )
             // Masking every "a" in a message would hide more than it protects.
             .filter(|value| value.len() >= 4)
     }
@@ -63,14 +82,23 @@ impl Credentials {
 
 /// Regions and proxies may be named in a message; keys, tokens and passwords may not.
 fn is_secret(variable: &str) -> bool {
-    ["KEY", "SECRET", "PASS", "TOKEN", "SAS", "USER", "PROXY", "ACCOUNT"].iter().any(|part| variable.contains(part))
+    [
+        "KEY", "SECRET", "PASS", "TOKEN", "SAS", "USER", "PROXY", "ACCOUNT",
+    ]
+    .iter()
+    .any(|part| variable.contains(part))
 }
 
 /// Key of the password: the one that the spec names, or RESTIC_PASSWORD where the named one is absent, because the
 /// original operator ignored `key`.
 #[must_use]
 pub fn password_key(repository: &ResticRepository, has: impl Fn(&str) -> bool) -> String {
-    let named = repository.spec.credentials_secret_ref.key.as_deref().filter(|key| !key.is_empty());
+    let named = repository
+        .spec
+        .credentials_secret_ref
+        .key
+        .as_deref()
+        .filter(|key| !key.is_empty());
     match named {
         Some(key) if has(key) || !has(PASSWORD_VARIABLE) => key.to_owned(),
         _ => PASSWORD_VARIABLE.to_owned(),
@@ -78,21 +106,37 @@ pub fn password_key(repository: &ResticRepository, has: impl Fn(&str) -> bool) -
 }
 
 /// Reads a repository's credentials out of its Secret.
-pub fn credentials(repository: &ResticRepository, secret: Option<&Secret>) -> Result<Credentials, SecretError> {
+pub fn credentials(
+    repository: &ResticRepository,
+    secret: Option<&Secret>,
+) -> Result<Credentials, SecretError> {
     let name = repository.spec.credentials_secret_ref.name.clone();
     let secret = secret.ok_or_else(|| SecretError::Missing(name.clone()))?;
     let url = repository.spec.repository_url.clone();
     let backend = Backend::of(&url).ok_or(SecretError::UnknownBackend)?;
     let data = secret.data.as_ref();
-    let value = |key: &str| data.and_then(|d| d.get(key)).map(|ByteString(bytes)| bytes.as_slice());
+    let value = |key: &str| {
+        data.and_then(|d| d.get(key))
+            .map(|ByteString(bytes)| bytes.as_slice())
+    };
     let text = |key: &str| -> Result<Option<String>, SecretError> {
-        let bad = || SecretError::NotText { secret: name.clone(), key: key.to_owned() };
+        let bad = || SecretError::NotText {
+            secret: name.clone(),
+            key: key.to_owned(),
+        };
         let Some(bytes) = value(key) else { return Ok(None) };
         let text = std::str::from_utf8(bytes).map_err(|_| bad())?;
-        if text.contains('\0') { Err(bad()) } else { Ok(Some(text.to_owned())) }
+        if text.contains('\0') {
+            Err(bad())
+        } else {
+            Ok(Some(text.to_owned()))
+        }
     };
     let key = password_key(repository, |key| value(key).is_some());
-    let password = text(&key)?.ok_or_else(|| SecretError::NoPassword { secret: name.clone(), key: key.clone() })?;
+    let password = text(&key)?.ok_or_else(|| SecretError::NoPassword {
+        secret: name.clone(),
+        key: key.clone(),
+    })?;
     // restic trims line breaks at the end of a password file; a Secret made from a file has the same one.
     let password = password.trim_end_matches(['\n', '\r']).to_owned();
     if password.is_empty() {
@@ -104,26 +148,48 @@ pub fn credentials(repository: &ResticRepository, secret: Option<&Secret>) -> Re
             variables.insert(variable.to_owned(), value);
         }
     }
-    let present = backend.files().iter().filter_map(|file| Some((file, value(file.key)?.to_vec())));
+    let present = backend
+        .files()
+        .iter()
+        .filter_map(|file| Some((file, value(file.key)?.to_vec())));
     let mut files = BTreeMap::new();
     let mut file_variables = BTreeMap::new();
     for (file, content) in present {
         files.insert(file.file, content);
         file_variables.extend(file.variable.map(|variable| (variable, file.file)));
     }
-    Ok(Credentials { backend, url, password, password_key: key, variables, files, file_variables })
+    Ok(Credentials {
+        backend,
+        url,
+        password,
+        password_key: key,
+        variables,
+        files,
+        file_variables,
+    })
 }
 
 /// Data of the Secret that a consumer in another namespace gets: location, password, and what is on the allow-list.
 #[must_use]
 pub fn projected(repository: &ResticRepository, secret: &Secret) -> BTreeMap<String, ByteString> {
     let mut data = BTreeMap::new();
-    let Some(backend) = Backend::of(&repository.spec.repository_url) else { return data };
+    let Some(backend) = Backend::of(&repository.spec.repository_url) else {
+        return data;
+    };
     let source = secret.data.clone().unwrap_or_default();
     let key = password_key(repository, |key| source.contains_key(key));
-    data.insert(REPOSITORY_VARIABLE.to_owned(), ByteString(repository.spec.repository_url.clone().into_bytes()));
-    data.extend(source.get(&key).map(|value| (PASSWORD_VARIABLE.to_owned(), value.clone())));
-    let wanted = backend.variables().chain(backend.files().iter().map(|file| file.key));
+    data.insert(
+        REPOSITORY_VARIABLE.to_owned(),
+        ByteString(repository.spec.repository_url.clone().into_bytes()),
+    );
+    data.extend(
+        source
+            .get(&key)
+            .map(|value| (PASSWORD_VARIABLE.to_owned(), value.clone())),
+    );
+    let wanted = backend
+        .variables()
+        .chain(backend.files().iter().map(|file| file.key));
     data.extend(wanted.filter_map(|key| Some((key.to_owned(), source.get(key)?.clone()))));
     data
 }
@@ -144,17 +210,31 @@ mod tests {
     }
 
     fn secret(pairs: &[(&str, &str)]) -> Secret {
-        let data = pairs.iter().map(|(k, v)| ((*k).to_owned(), ByteString(v.as_bytes().to_vec()))).collect();
-        Secret { data: Some(data), ..Secret::default() }
+        let data = pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), ByteString(v.as_bytes().to_vec())))
+            .collect();
+        Secret {
+            data: Some(data),
+            ..Secret::default()
+        }
     }
 
     #[test]
     fn only_listed_variables_get_through() {
-        let secret = secret(&[("RESTIC_PASSWORD", "pw"), ("AWS_ACCESS_KEY_ID", "id"), ("LD_PRELOAD", "x"), ("RESTIC_HOST", "h")]);
+        let secret = secret(&[
+            ("RESTIC_PASSWORD", "pw"),
+            ("AWS_ACCESS_KEY_ID", "id"),
+            ("LD_PRELOAD", "x"),
+            ("RESTIC_HOST", "h"),
+        ]);
         let read = credentials(&repository("s3:https://h/b", None), Some(&secret)).unwrap();
         assert_eq!(read.variables.keys().collect::<Vec<_>>(), ["AWS_ACCESS_KEY_ID"]);
         let data = projected(&repository("s3:https://h/b", None), &secret);
-        assert_eq!(data.keys().collect::<Vec<_>>(), ["AWS_ACCESS_KEY_ID", "RESTIC_PASSWORD", "RESTIC_REPOSITORY"]);
+        assert_eq!(
+            data.keys().collect::<Vec<_>>(),
+            ["AWS_ACCESS_KEY_ID", "RESTIC_PASSWORD", "RESTIC_REPOSITORY"]
+        );
     }
 
     #[test]
@@ -171,13 +251,19 @@ mod tests {
 
     #[test]
     fn the_key_of_the_original_operator_still_works() {
-        let read = credentials(&repository("rest:https://h/", Some("absent")), Some(&secret(&[("RESTIC_PASSWORD", "pw")])));
+        let read = credentials(
+            &repository("rest:https://h/", Some("absent")),
+            Some(&secret(&[("RESTIC_PASSWORD", "pw")])),
+        );
         assert_eq!(read.unwrap().password, "pw");
     }
 
     #[test]
     fn debug_shows_no_value() {
-        let secret = secret(&[("RESTIC_PASSWORD", "topsecret"), ("RESTIC_REST_PASSWORD", "hidden")]);
+        let secret = secret(&[
+            ("RESTIC_PASSWORD", "topsecret"),
+            ("RESTIC_REST_PASSWORD", "hidden"),
+        ]);
         let read = credentials(&repository("rest:https://u:inurl@h/", None), Some(&secret)).unwrap();
         let shown = format!("{read:?}");
         assert!(!shown.contains("topsecret") && !shown.contains("hidden") && !shown.contains("inurl"));

@@ -14,13 +14,20 @@ pub struct Key {
 impl Key {
     /// A key out of its parts.
     pub fn new(namespace: impl AsRef<str>, name: impl AsRef<str>) -> Key {
-        Key { namespace: namespace.as_ref().into(), name: name.as_ref().into() }
+        Key {
+            namespace: namespace.as_ref().into(),
+            name: name.as_ref().into(),
+        }
     }
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
     }
 }
 
@@ -54,7 +61,12 @@ struct Inner<V> {
 
 impl<V> Default for Store<V> {
     fn default() -> Self {
-        Store { inner: RwLock::new(Inner { entries: HashMap::new(), groups: HashMap::new() }) }
+        Store {
+            inner: RwLock::new(Inner {
+                entries: HashMap::new(),
+                groups: HashMap::new(),
+            }),
+        }
     }
 }
 
@@ -68,7 +80,8 @@ impl<V: Stored> Store<V> {
     pub fn group(&self, group: &Key) -> Vec<(Key, Arc<V>)> {
         self.read(|inner| {
             let keys = inner.groups.get(group).into_iter().flatten();
-            keys.filter_map(|key| Some((key.clone(), inner.entries.get(key)?.clone()))).collect()
+            keys.filter_map(|key| Some((key.clone(), inner.entries.get(key)?.clone())))
+                .collect()
         })
     }
 
@@ -100,7 +113,11 @@ impl<V: Stored> Store<V> {
     /// write changes nothing.
     pub fn put(&self, key: Key, value: Arc<V>) -> bool {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        if inner.entries.get(&key).is_some_and(|old| old.version() >= value.version()) {
+        if inner
+            .entries
+            .get(&key)
+            .is_some_and(|old| old.version() >= value.version())
+        {
             return false;
         }
         inner.unlink(&key);
@@ -129,7 +146,9 @@ impl<V: Stored> Store<V> {
 
 impl<V: Stored> Inner<V> {
     fn unlink(&mut self, key: &Key) {
-        let Some(group) = self.entries.get(key).and_then(|old| old.group()) else { return };
+        let Some(group) = self.entries.get(key).and_then(|old| old.group()) else {
+            return;
+        };
         if let Some(keys) = self.groups.get_mut(&group) {
             keys.remove(key);
             if keys.is_empty() {

@@ -35,7 +35,11 @@ impl Meta {
         let owner = owners.iter().find(|o| o.controller == Some(true));
         Meta {
             uid: meta.uid.as_deref().unwrap_or_default().into(),
-            version: meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or_default(),
+            version: meta
+                .resource_version
+                .as_deref()
+                .and_then(|v| v.parse().ok())
+                .unwrap_or_default(),
             generation: meta.generation.unwrap_or_default(),
             deleting: meta.deletion_timestamp.is_some(),
             applied: annotation(meta, names::ANNOTATION_APPLIED).map(Into::into),
@@ -55,7 +59,9 @@ impl MetaView {
     /// Of any object's metadata, as a metadata-only watch delivers it.
     #[must_use]
     pub fn of<K>(object: &PartialObjectMeta<K>) -> MetaView {
-        MetaView { meta: Meta::of(&object.metadata) }
+        MetaView {
+            meta: Meta::of(&object.metadata),
+        }
     }
 }
 
@@ -73,7 +79,11 @@ impl CronJobView {
         CronJobView {
             meta: Meta::of(&object.metadata),
             suspend: object.spec.suspend.unwrap_or_default(),
-            last_schedule: object.status.as_ref().and_then(|s| s.last_schedule_time.as_ref()).map(|t| t.0),
+            last_schedule: object
+                .status
+                .as_ref()
+                .and_then(|s| s.last_schedule_time.as_ref())
+                .map(|t| t.0),
         }
     }
 }
@@ -83,7 +93,10 @@ impl CronJobView {
 pub enum JobEnd {
     Complete,
     /// Reason and message of the Failed condition, such as BackoffLimitExceeded or DeadlineExceeded.
-    Failed { reason: Box<str>, message: Box<str> },
+    Failed {
+        reason: Box<str>,
+        message: Box<str>,
+    },
 }
 
 /// A Job made for one of our resources.
@@ -108,7 +121,13 @@ impl JobView {
         let end = if let Some(failed) = is("Failed") {
             let at = failed.last_transition_time.as_ref().map(|t| t.0);
             let text = |t: &Option<String>| t.as_deref().unwrap_or_default().into();
-            Some((at, JobEnd::Failed { reason: text(&failed.reason), message: text(&failed.message) }))
+            Some((
+                at,
+                JobEnd::Failed {
+                    reason: text(&failed.reason),
+                    message: text(&failed.message),
+                },
+            ))
         } else {
             is("Complete").map(|_| (completion, JobEnd::Complete))
         };
@@ -158,19 +177,30 @@ impl PodView {
     pub fn of(object: &Pod) -> PodView {
         let status = object.status.clone().unwrap_or_default();
         let containers = status.container_statuses.unwrap_or_default();
-        let states = || containers.iter().chain(status.init_container_statuses.iter().flatten());
-        let waiting = states().filter_map(|c| c.state.as_ref()?.waiting.as_ref()).find_map(|w| {
-            let reason = w.reason.as_deref().filter(|r| !matches!(*r, "PodInitializing" | "ContainerCreating"))?;
-            Some((reason.into(), w.message.as_deref().unwrap_or_default().into()))
-        });
+        let states = || {
+            containers
+                .iter()
+                .chain(status.init_container_statuses.iter().flatten())
+        };
+        let waiting = states()
+            .filter_map(|c| c.state.as_ref()?.waiting.as_ref())
+            .find_map(|w| {
+                let reason = w
+                    .reason
+                    .as_deref()
+                    .filter(|r| !matches!(*r, "PodInitializing" | "ContainerCreating"))?;
+                Some((reason.into(), w.message.as_deref().unwrap_or_default().into()))
+            });
         let restic = containers.iter().find(|c| c.name == RESTIC_CONTAINER);
-        let restic = restic.and_then(|c| c.state.as_ref()?.terminated.as_ref()).map(|t| Termination {
-            exit_code: t.exit_code,
-            reason: t.reason.as_deref().unwrap_or_default().into(),
-            message: t.message.as_deref().unwrap_or_default().into(),
-            started: t.started_at.as_ref().map(|t| t.0),
-            finished: t.finished_at.as_ref().map(|t| t.0),
-        });
+        let restic = restic
+            .and_then(|c| c.state.as_ref()?.terminated.as_ref())
+            .map(|t| Termination {
+                exit_code: t.exit_code,
+                reason: t.reason.as_deref().unwrap_or_default().into(),
+                message: t.message.as_deref().unwrap_or_default().into(),
+                started: t.started_at.as_ref().map(|t| t.0),
+                finished: t.finished_at.as_ref().map(|t| t.0),
+            });
         let conditions = status.conditions.unwrap_or_default();
         let unschedulable = conditions
             .iter()
@@ -203,7 +233,10 @@ impl NamespaceView {
     #[must_use]
     pub fn of(object: &PartialObjectMeta<Namespace>) -> NamespaceView {
         let labels = object.metadata.labels.clone().unwrap_or_default();
-        NamespaceView { meta: Meta::of(&object.metadata), labels: Arc::new(labels) }
+        NamespaceView {
+            meta: Meta::of(&object.metadata),
+            labels: Arc::new(labels),
+        }
     }
 }
 

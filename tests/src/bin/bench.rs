@@ -1,6 +1,10 @@
 //! `make bench`: figures against goals. One API server whose etcd syncs to disk; the spoke runs as a process of this
 //! machine with the rights of its ServiceAccount, so that its memory, its start and each of its requests can be seen.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark talks to a person")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark talks to a person"
+)]
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -55,7 +59,11 @@ fn main() -> ExitCode {
 }
 
 fn run(runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
-    let options = Options { clusters: vec!["a".to_owned()], fsync: true, ..Options::new("bench") };
+    let options = Options {
+        clusters: vec!["a".to_owned()],
+        fsync: true,
+        ..Options::new("bench")
+    };
     let bed = Bed::up(&options)?;
     let cluster = bed.cluster("a")?;
     fleet::install_crds(&cluster)?;
@@ -67,8 +75,13 @@ fn run(runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
     figures.extend(entrypoint(&bed)?);
     let mut text = String::new();
     for figure in &figures {
-        let Figure { name, value, unit, goal } = figure;
-        let _ = writeln!(text, "figure {name} = {value:.2} {unit} (goal {goal})");
+        let Figure {
+            name,
+            value,
+            unit,
+            goal,
+        } = figure;
+        let _ = writeln!(text, "figure {name} = {:.2} {unit} (goal {goal})", value.abs());
     }
     print!("{text}");
     write_down(&bed, &text)
@@ -82,24 +95,49 @@ struct Spoke {
 
 impl Spoke {
     fn start(bed: &Bed, cluster: &Cluster) -> anyhow::Result<Spoke> {
-        let token = cluster.kubectl(&["create", "token", "-n", fleet::SYSTEM, "fleet-spoke", "--duration=2h"])?;
+        let token = cluster.kubectl(&[
+            "create",
+            "token",
+            "-n",
+            fleet::SYSTEM,
+            "fleet-spoke",
+            "--duration=2h",
+        ])?;
         let mut kubeconfig: Value = serde_json::from_slice(&std::fs::read(cluster.kubeconfig())?)?;
         kubeconfig["users"][0]["user"] = json!({ "token": token.trim() });
         let file = bed.dir().join("spoke-kubeconfig");
         std::fs::write(&file, kubeconfig.to_string())?;
         let program = bed.workspace.product("release", "fleet-spoke");
-        ensure!(program.exists(), "{} is not built; run `make bench`", program.display());
+        ensure!(
+            program.exists(),
+            "{} is not built; run `make bench`",
+            program.display()
+        );
         let log = std::fs::File::create(bed.dir().join("spoke.log"))?;
         let address = format!("127.0.0.1:{ADMIN_PORT}");
         let cache = bed.dir().join("spoke-cache");
         let started = Instant::now();
         let child = Command::new(program)
-            .args(["--cluster", "a", "--admin-address", &address, "--refresh-interval", "1h", "--identity", "bench"])
+            .args([
+                "--cluster",
+                "a",
+                "--admin-address",
+                &address,
+                "--refresh-interval",
+                "1h",
+                "--identity",
+                "bench",
+            ])
             .arg("--cache-dir")
             .arg(cache)
             .arg("--restic")
             .arg(bed.workspace.program("restic"))
             .env("KUBECONFIG", file)
+            // As in deploy/Dockerfile.spoke.
+            .env(
+                "_RJEM_MALLOC_CONF",
+                "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0",
+            )
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -115,13 +153,20 @@ impl Spoke {
     /// Sum of the series that begin with a text.
     fn sum(&self, prefix: &str) -> f64 {
         let metrics = self.metrics();
-        metrics.lines().filter(|l| l.starts_with(prefix)).filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        metrics
+            .lines()
+            .filter(|l| l.starts_with(prefix))
+            .filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
     }
 
     /// Resident memory in MiB.
     fn memory(&self) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let line = status
+            .lines()
+            .find_map(|l| l.strip_prefix("VmRSS:"))
+            .context("no VmRSS")?;
         let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
         Ok(kib / 1024.0)
     }
@@ -158,15 +203,34 @@ async fn controller(bed: &Bed, cluster: &Cluster) -> anyhow::Result<Vec<Figure>>
     let client = cluster.client().await?;
     prepare(bed, cluster, "warm")?;
     let spoke = Spoke::start(bed, cluster)?;
-    fleet::wait(cluster, "warm", "resticrepository/nas", "condition=Ready", Duration::from_secs(60))?;
+    fleet::wait(
+        cluster,
+        "warm",
+        "resticrepository/nas",
+        "condition=Ready",
+        Duration::from_secs(60),
+    )?;
     // Warms both sides up, and shows what is written.
     let backups: Api<crds::ResticBackup> = Api::namespaced(client.clone(), "warm");
-    backups.create(&PostParams::default(), &serde_json::from_value(backup("warm", "sample"))?).await?;
-    fleet::wait(cluster, "warm", "resticbackup/sample", "condition=Ready", Duration::from_secs(60))?;
+    backups
+        .create(
+            &PostParams::default(),
+            &serde_json::from_value(backup("warm", "sample"))?,
+        )
+        .await?;
+    fleet::wait(
+        cluster,
+        "warm",
+        "resticbackup/sample",
+        "condition=Ready",
+        Duration::from_secs(60),
+    )?;
     let sample = Sample::read(&client).await?;
     spoke.stop()?;
 
-    progress(&format!("{COUNT} backups by a bare client with {WORKERS} workers"));
+    progress(&format!(
+        "{COUNT} backups by a bare client with {WORKERS} workers"
+    ));
     prepare(bed, cluster, "bare")?;
     let bare = bare(&client, &sample).await?;
     cluster.kubectl(&["delete", "namespace", "bare", "--wait=true", "--timeout=300s"])?;
@@ -174,11 +238,20 @@ async fn controller(bed: &Bed, cluster: &Cluster) -> anyhow::Result<Vec<Figure>>
     progress(&format!("{COUNT} backups by the spoke"));
     prepare(bed, cluster, "load")?;
     let spoke = Spoke::start(bed, cluster)?;
-    fleet::wait(cluster, "load", "resticrepository/nas", "condition=Ready", Duration::from_secs(60))?;
+    fleet::wait(
+        cluster,
+        "load",
+        "resticrepository/nas",
+        "condition=Ready",
+        Duration::from_secs(60),
+    )?;
     let loaded = load(&client).await?;
     let memory = spoke.memory()?;
     println!("bare client {bare:.1?}, spoke {loaded:.1?}");
-    let cron_jobs = cluster.kubectl(&["get", "cronjobs", "-n", "load", "-o", "name"])?.lines().count();
+    let cron_jobs = cluster
+        .kubectl(&["get", "cronjobs", "-n", "load", "-o", "name"])?
+        .lines()
+        .count();
     ensure!(cron_jobs == COUNT, "{cron_jobs} CronJobs");
     let writes = spoke.sum("fleet_api_writes_total");
 
@@ -196,22 +269,51 @@ async fn controller(bed: &Bed, cluster: &Cluster) -> anyhow::Result<Vec<Figure>>
         if spoke.sum("fleet_turns_total{kind=\"ResticBackup\"") >= (COUNT + 1) as f64 {
             break spoke.started.elapsed();
         }
-        ensure!(spoke.started.elapsed() < Duration::from_secs(60), "the spoke did not settle: {}", spoke.metrics());
+        ensure!(
+            spoke.started.elapsed() < Duration::from_secs(60),
+            "the spoke did not settle: {}",
+            spoke.metrics()
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     tokio::time::sleep(Duration::from_secs(3)).await;
     let rewrites = spoke.sum("fleet_api_writes_total");
     spoke.stop()?;
-    let figure = |name, value, unit, goal| Figure { name, value, unit, goal };
+    let figure = |name, value, unit, goal| Figure {
+        name,
+        value,
+        unit,
+        goal,
+    };
     let per_backup = writes / COUNT as f64;
     Ok(vec![
-        figure("create_1000_backups_ratio_to_bare_client", loaded.as_secs_f64() / bare.as_secs_f64(), "x", "<= 1.15"),
+        figure(
+            "create_1000_backups_ratio_to_bare_client",
+            loaded.as_secs_f64() / bare.as_secs_f64(),
+            "x",
+            "<= 1.15",
+        ),
         figure("create_1000_backups", loaded.as_secs_f64(), "s", "none"),
         figure("api_writes_per_backup", per_backup, "requests", "none"),
         figure("manager_memory_after_1000_backups", memory, "MiB", "<= 40"),
-        figure("manager_memory_idle_with_1000_backups", idle_memory, "MiB", "<= 40"),
-        figure("idle_api_requests_per_minute", idle as f64 * 60.0 / IDLE.as_secs_f64(), "requests", "0"),
-        figure("restart_settle_time_with_1000_backups", settled.as_secs_f64(), "s", "<= 2"),
+        figure(
+            "manager_memory_idle_with_1000_backups",
+            idle_memory,
+            "MiB",
+            "<= 40",
+        ),
+        figure(
+            "idle_api_requests_per_minute",
+            idle as f64 * 60.0 / IDLE.as_secs_f64(),
+            "requests",
+            "0",
+        ),
+        figure(
+            "restart_settle_time_with_1000_backups",
+            settled.as_secs_f64(),
+            "s",
+            "<= 2",
+        ),
         figure("restart_writes_with_1000_backups", rewrites, "requests", "0"),
     ])
 }
@@ -225,8 +327,12 @@ struct Sample {
 
 impl Sample {
     async fn read(client: &Client) -> anyhow::Result<Sample> {
-        let mut account = Api::<ServiceAccount>::namespaced(client.clone(), "warm").get("resticbackup-sample").await?;
-        let mut cron_job = Api::<CronJob>::namespaced(client.clone(), "warm").get("resticbackup-sample").await?;
+        let mut account = Api::<ServiceAccount>::namespaced(client.clone(), "warm")
+            .get("resticbackup-sample")
+            .await?;
+        let mut cron_job = Api::<CronJob>::namespaced(client.clone(), "warm")
+            .get("resticbackup-sample")
+            .await?;
         for meta in [&mut account.metadata, &mut cron_job.metadata] {
             meta.managed_fields = None;
             meta.resource_version = None;
@@ -237,8 +343,14 @@ impl Sample {
             meta.namespace = Some("bare".to_owned());
         }
         cron_job.status = None;
-        let backup = Api::<crds::ResticBackup>::namespaced(client.clone(), "warm").get("sample").await?;
-        Ok(Sample { account, cron_job, status: serde_json::to_value(backup.status)? })
+        let backup = Api::<crds::ResticBackup>::namespaced(client.clone(), "warm")
+            .get("sample")
+            .await?;
+        Ok(Sample {
+            account,
+            cron_job,
+            status: serde_json::to_value(backup.status)?,
+        })
     }
 }
 
@@ -283,7 +395,8 @@ async fn load(client: &Client) -> anyhow::Result<Duration> {
                 .map(|n| {
                     let backups = &backups;
                     async move {
-                        let object = serde_json::from_value(backup("load", &format!("b{n}"))).map_err(kube::Error::SerdeError)?;
+                        let object = serde_json::from_value(backup("load", &format!("b{n}")))
+                            .map_err(kube::Error::SerdeError)?;
                         backups.create(&PostParams::default(), &object).await
                     }
                 })
@@ -294,10 +407,19 @@ async fn load(client: &Client) -> anyhow::Result<Duration> {
     });
     let mut ready = std::collections::HashSet::new();
     while ready.len() < COUNT {
-        ensure!(start.elapsed() < Duration::from_secs(300), "{} of {COUNT} were Ready", ready.len());
-        let event = tokio::time::timeout(Duration::from_secs(60), events.next()).await.context("no backup became Ready for a minute")?;
+        ensure!(
+            start.elapsed() < Duration::from_secs(300),
+            "{} of {COUNT} were Ready",
+            ready.len()
+        );
+        let event = tokio::time::timeout(Duration::from_secs(60), events.next())
+            .await
+            .context("no backup became Ready for a minute")?;
         if let Some(Ok(Event::Apply(object) | Event::InitApply(object))) = event
-            && object.status.as_ref().is_some_and(|s| crds::conditions::is_true(&s.conditions, crds::conditions::types::READY))
+            && object
+                .status
+                .as_ref()
+                .is_some_and(|s| crds::conditions::is_true(&s.conditions, crds::conditions::types::READY))
         {
             ready.extend(object.metadata.name);
         }
@@ -322,7 +444,13 @@ fn entrypoint(bed: &Bed) -> anyhow::Result<Vec<Figure>> {
     std::fs::create_dir(&data)?;
     for n in 0..2000 {
         let seed = format!("{n}");
-        let content: Vec<u8> = seed.bytes().cycle().take(150_000).zip((0u64..).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56)).map(|(a, b)| a ^ b as u8).collect();
+        let content: Vec<u8> = seed
+            .bytes()
+            .cycle()
+            .take(150_000)
+            .zip((0u64..).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56))
+            .map(|(a, b)| a ^ b as u8)
+            .collect();
         std::fs::write(data.join(seed), content)?;
     }
     let script = bed.workspace.root.join("spoke/src/backup/entrypoint.sh");
@@ -332,9 +460,22 @@ fn entrypoint(bed: &Bed) -> anyhow::Result<Vec<Figure>> {
             let repository: PathBuf = dir.path().join(format!("repository-{round}-{which}"));
             let restic = |program: &str, arguments: &[&str]| -> anyhow::Result<()> {
                 let mut command = Command::new(program);
-                command.args(arguments).env("RESTIC_REPOSITORY", &repository).env("RESTIC_PASSWORD", "p").env("RESTIC_CACHE_DIR", dir.path().join("cache"));
-                command.env("TERMINATION_LOG", dir.path().join("log")).env("RESTIC_PROGRESS_FPS", "0.1");
-                command.env("PATH", format!("{}:{}", bed.workspace.bin().display(), std::env::var("PATH").unwrap_or_default()));
+                command
+                    .args(arguments)
+                    .env("RESTIC_REPOSITORY", &repository)
+                    .env("RESTIC_PASSWORD", "p")
+                    .env("RESTIC_CACHE_DIR", dir.path().join("cache"));
+                command
+                    .env("TERMINATION_LOG", dir.path().join("log"))
+                    .env("RESTIC_PROGRESS_FPS", "0.1");
+                command.env(
+                    "PATH",
+                    format!(
+                        "{}:{}",
+                        bed.workspace.bin().display(),
+                        std::env::var("PATH").unwrap_or_default()
+                    ),
+                );
                 let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status()?;
                 if !status.success() {
                     bail!("restic ended with {status}");
@@ -361,13 +502,27 @@ fn entrypoint(bed: &Bed) -> anyhow::Result<Vec<Figure>> {
     };
     let [alone, through] = &mut times;
     let ratio = median(through) / median(alone);
-    Ok(vec![Figure { name: "backup_wall_time_ratio_to_restic_alone", value: ratio, unit: "x", goal: "<= 1.02" }])
+    Ok(vec![Figure {
+        name: "backup_wall_time_ratio_to_restic_alone",
+        value: ratio,
+        unit: "x",
+        goal: "<= 1.02",
+    }])
 }
 
 fn write_down(bed: &Bed, figures: &str) -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism()?;
     let memory = std::fs::read_to_string("/proc/meminfo")?;
-    let memory: f64 = memory.lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(f64::NAN);
+    let memory: f64 = memory
+        .lines()
+        .find_map(|l| {
+            l.strip_prefix("MemTotal:")?
+                .trim()
+                .trim_end_matches(" kB")
+                .parse()
+                .ok()
+        })
+        .unwrap_or(f64::NAN);
     let text = format!(
         "# Benchmarks\n\nWritten by `make bench`; figures of one run on one machine. Ratios compare two things measured in the same run.\n\n\
          - machine: {cores} cores, {:.0} GiB\n- Kubernetes {}, one API server, etcd with fsync, on the same cores as everything else\n- restic {}\n- {}\n\n```\n{figures}```\n\n\

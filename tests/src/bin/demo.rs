@@ -1,5 +1,9 @@
 //! `make demo`: two clusters with an application each back up into one repository, and the fleet shows it once.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a demonstration talks to a person")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a demonstration talks to a person"
+)]
 
 use std::fs;
 use std::process::ExitCode;
@@ -27,7 +31,9 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             eprintln!("demo: {error:#}");
-            eprintln!("The clusters are left running for a look: source .testbed/env. `make demo-down` removes them.");
+            eprintln!(
+                "The clusters are left running for a look: source .testbed/env. `make demo-down` removes them."
+            );
             ExitCode::FAILURE
         }
     }
@@ -38,24 +44,55 @@ fn run() -> anyhow::Result<()> {
     fleet::install(&bed, &[])?;
     let urls = bed.servers().s3_urls();
     for (cluster, url) in bed.clusters().iter().zip(&urls) {
-        progress(&format!("cluster {}: an application, a repository at {url}/shared, a backup", cluster.name));
+        progress(&format!(
+            "cluster {}: an application, a repository at {url}/shared, a backup",
+            cluster.name
+        ));
         application(cluster)?;
         resources(&bed, cluster, &format!("s3:{url}/shared"))?;
     }
     for cluster in bed.clusters() {
-        fleet::wait(&cluster, NAMESPACE, "resticrepository/shared", "condition=Ready", Duration::from_secs(120))?;
-        fleet::wait(&cluster, NAMESPACE, "resticbackup/orders", "condition=Ready", Duration::from_secs(60))?;
+        fleet::wait(
+            &cluster,
+            NAMESPACE,
+            "resticrepository/shared",
+            "condition=Ready",
+            Duration::from_secs(120),
+        )?;
+        fleet::wait(
+            &cluster,
+            NAMESPACE,
+            "resticbackup/orders",
+            "condition=Ready",
+            Duration::from_secs(60),
+        )?;
     }
     for round in ["first", "second"] {
         progress(&format!("{round} backup in both clusters"));
         for cluster in bed.clusters() {
-            let run = format!("backup.resticbackup.io/run={round}-{}", jiff::Timestamp::now().as_millisecond());
-            cluster.kubectl(&["annotate", "-n", NAMESPACE, "resticbackup/orders", &run, "--overwrite"])?;
+            let run = format!(
+                "backup.resticbackup.io/run={round}-{}",
+                jiff::Timestamp::now().as_millisecond()
+            );
+            cluster.kubectl(&[
+                "annotate",
+                "-n",
+                NAMESPACE,
+                "resticbackup/orders",
+                &run,
+                "--overwrite",
+            ])?;
         }
         for cluster in bed.clusters() {
             let count = if round == "first" { "1" } else { "2" };
             let done = format!("jsonpath={{.status.statistics.successfulBackups}}={count}");
-            fleet::wait(&cluster, NAMESPACE, "resticbackup/orders", &done, Duration::from_secs(180))?;
+            fleet::wait(
+                &cluster,
+                NAMESPACE,
+                "resticbackup/orders",
+                &done,
+                Duration::from_secs(180),
+            )?;
         }
     }
     check(&bed)
@@ -77,10 +114,17 @@ fn application(cluster: &Cluster) -> anyhow::Result<()> {
         image = tests::images::restic_image(),
         name = cluster.name,
     ))?;
-    let file = format!("{}/written", fleet::volume_path(cluster, NAMESPACE, "orders-data")?);
+    let file = format!(
+        "{}/written",
+        fleet::volume_path(cluster, NAMESPACE, "orders-data")?
+    );
     let end = Instant::now() + Duration::from_secs(90);
     while !fs::exists(&file)? {
-        ensure!(Instant::now() < end, "the application of cluster {} has not written its files", cluster.name);
+        ensure!(
+            Instant::now() < end,
+            "the application of cluster {} has not written its files",
+            cluster.name
+        );
         std::thread::sleep(Duration::from_millis(200));
     }
     Ok(())
@@ -104,31 +148,69 @@ fn resources(bed: &Bed, cluster: &Cluster, url: &str) -> anyhow::Result<()> {
 fn check(bed: &Bed) -> anyhow::Result<()> {
     progress("checking what the fleet shows against restic itself");
     for cluster in bed.clusters() {
-        let added = cluster.kubectl(&["get", "-n", NAMESPACE, "resticbackup/orders", "-o", "jsonpath={.status.lastBackup.bytesAdded}"])?;
-        let added: u64 = added.trim().parse().with_context(|| format!("bytesAdded is {added:?}"))?;
-        ensure!(added < 100_000, "the second backup of cluster {} added {added} bytes: it was not incremental", cluster.name);
+        let added = cluster.kubectl(&[
+            "get",
+            "-n",
+            NAMESPACE,
+            "resticbackup/orders",
+            "-o",
+            "jsonpath={.status.lastBackup.bytesAdded}",
+        ])?;
+        let added: u64 = added
+            .trim()
+            .parse()
+            .with_context(|| format!("bytesAdded is {added:?}"))?;
+        ensure!(
+            added < 100_000,
+            "the second backup of cluster {} added {added} bytes: it was not incremental",
+            cluster.name
+        );
     }
-    let snapshots: Vec<serde_json::Value> = serde_json::from_str(&fleet::shell_ok(bed, "restic", &["snapshots", "--json", "--no-lock"])?)?;
-    ensure!(snapshots.len() == 4, "restic shows {} snapshots instead of 4", snapshots.len());
+    let snapshots: Vec<serde_json::Value> = serde_json::from_str(&fleet::shell_ok(
+        bed,
+        "restic",
+        &["snapshots", "--json", "--no-lock"],
+    )?)?;
+    ensure!(
+        snapshots.len() == 4,
+        "restic shows {} snapshots instead of 4",
+        snapshots.len()
+    );
     let raw = ["stats", "--mode", "raw-data", "--json", "--no-lock"];
     let raw: serde_json::Value = serde_json::from_str(&fleet::shell_ok(bed, "restic", &raw)?)?;
     // Statistics are read each minute here.
     let end = Instant::now() + Duration::from_secs(120);
     loop {
-        let repos: serde_json::Value = serde_json::from_str(&fleet::shell_ok(bed, "fleet", &["repos", "-o", "json"])?)?;
+        let repos: serde_json::Value =
+            serde_json::from_str(&fleet::shell_ok(bed, "fleet", &["repos", "-o", "json"])?)?;
         let items = repos["items"].as_array().cloned().unwrap_or_default();
-        let one = items.len() == 1 && items.iter().all(|r| r["clusters"] == serde_json::json!(["a", "b"]));
-        let size = items.first().map(|r| r["statistics"]["storedBytes"].clone()).unwrap_or_default();
+        let one = items.len() == 1
+            && items
+                .iter()
+                .all(|r| r["clusters"] == serde_json::json!(["a", "b"]));
+        let size = items
+            .first()
+            .map(|r| r["statistics"]["storedBytes"].clone())
+            .unwrap_or_default();
         if one && size == raw["total_size"] {
             break;
         }
         if Instant::now() > end {
-            bail!("the fleet shows {items:#?} instead of one repository of two clusters with {} bytes", raw["total_size"]);
+            bail!(
+                "the fleet shows {items:#?} instead of one repository of two clusters with {} bytes",
+                raw["total_size"]
+            );
         }
         std::thread::sleep(Duration::from_millis(500));
     }
-    println!("\n$ fleet repos -o wide\n{}", fleet::shell_ok(bed, "fleet", &["repos", "-o", "wide"])?);
-    println!("$ fleet backups\n{}", fleet::shell_ok(bed, "fleet", &["backups"])?);
+    println!(
+        "\n$ fleet repos -o wide\n{}",
+        fleet::shell_ok(bed, "fleet", &["repos", "-o", "wide"])?
+    );
+    println!(
+        "$ fleet backups\n{}",
+        fleet::shell_ok(bed, "fleet", &["backups"])?
+    );
     println!("$ fleet status\n{}", fleet::shell_ok(bed, "fleet", &["status"])?);
     Ok(())
 }

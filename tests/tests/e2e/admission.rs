@@ -39,47 +39,222 @@ fn each_rule_accepts_and_refuses_with_a_sentence() {
     // kind, base, change, words of the refusal ("" for accepted)
     let cases: Vec<(&str, &Value, Value, &str)> = vec![
         ("ResticRepository", &repository, json!({}), ""),
-        ("ResticRepository", &repository, json!({ "repositoryURL": "/srv/restic" }), "must begin with a back end"),
-        ("ResticRepository", &repository, json!({ "repositoryURL": "s3:h/b c" }), "no spaces"),
-        ("ResticRepository", &repository, json!({ "integrityCheck": { "schedule": "@weekly" } }), ""),
-        ("ResticRepository", &repository, json!({ "integrityCheck": { "schedule": "12345" } }), "five cron fields"),
-        ("ResticRepository", &repository, json!({ "cache": { "size": "5Gi" } }), ""),
-        ("ResticRepository", &repository, json!({ "cache": { "size": "much" } }), "a quantity such as 5Gi"),
-        ("ResticRepository", &repository, json!({ "allowedNamespaces": { "from": "Selector", "selector": {} } }), ""),
-        ("ResticRepository", &repository, json!({ "allowedNamespaces": { "from": "Selector" } }), "selector belongs to from: Selector"),
-        ("ResticRepository", &repository, json!({ "refreshInterval": "1h30m" }), ""),
-        ("ResticRepository", &repository, json!({ "refreshInterval": "soon" }), "refreshInterval"),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "repositoryURL": "/srv/restic" }),
+            "must begin with a back end",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "repositoryURL": "s3:h/b c" }),
+            "no spaces",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "integrityCheck": { "schedule": "@weekly" } }),
+            "",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "integrityCheck": { "schedule": "12345" } }),
+            "five cron fields",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "cache": { "size": "5Gi" } }),
+            "",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "cache": { "size": "much" } }),
+            "a quantity such as 5Gi",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "allowedNamespaces": { "from": "Selector", "selector": {} } }),
+            "",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "allowedNamespaces": { "from": "Selector" } }),
+            "selector belongs to from: Selector",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "refreshInterval": "1h30m" }),
+            "",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "refreshInterval": "soon" }),
+            "refreshInterval",
+        ),
         ("ResticBackup", &backup, json!({}), ""),
-        ("ResticBackup", &backup, json!({ "schedule": "*/15 */2 * * 1-5" }), ""),
+        (
+            "ResticBackup",
+            &backup,
+            json!({ "schedule": "*/15 */2 * * 1-5" }),
+            "",
+        ),
         ("ResticBackup", &backup, json!({ "schedule": "0 0 1 JAN *" }), ""),
         ("ResticBackup", &backup, json!({ "schedule": "@every 1h" }), ""),
-        ("ResticBackup", &backup, json!({ "schedule": "tomorrow" }), "five cron fields"),
-        ("ResticBackup", &backup, json!({ "source": {} }), "exactly one of pvc"),
-        ("ResticBackup", &backup, pvc(json!({ "paths": ["a/b", "/c"], "excludes": ["*.tmp"] })), ""),
-        ("ResticBackup", &backup, pvc(json!({ "paths": ["../etc"] })), "stay inside the volume"),
-        ("ResticBackup", &backup, pvc(json!({ "excludes": [""] })), "must not be empty"),
-        ("ResticBackup", &backup, json!({ "restic": { "hostname": "h", "tags": ["a,b"] } }), ""),
-        ("ResticBackup", &backup, json!({ "restic": { "hostname": "a b" } }), "must not hold spaces"),
-        ("ResticBackup", &backup, json!({ "restic": { "tags": ["a\nb"] } }), "line breaks"),
-        ("ResticBackup", &backup, json!({ "retention": { "enabled": true, "policy": { "keepLast": 1 }, "groupBy": ["host", "tags"] } }), ""),
-        ("ResticBackup", &backup, json!({ "retention": { "policy": { "keepLast": 0 } } }), "at least one keep rule"),
-        ("ResticBackup", &backup, json!({ "retention": { "groupBy": ["colour"] } }), "groupBy takes host, tags and paths"),
-        ("ResticBackup", &backup, json!({ "jobConfig": { "resources": { "limits": { "cpu": 1, "memory": "1Gi" } } } }), ""),
+        (
+            "ResticBackup",
+            &backup,
+            json!({ "schedule": "tomorrow" }),
+            "five cron fields",
+        ),
+        (
+            "ResticBackup",
+            &backup,
+            json!({ "source": {} }),
+            "exactly one of pvc",
+        ),
+        (
+            "ResticBackup",
+            &backup,
+            pvc(json!({ "paths": ["a/b", "/c"], "excludes": ["*.tmp"] })),
+            "",
+        ),
+        (
+            "ResticBackup",
+            &backup,
+            pvc(json!({ "paths": ["../etc"] })),
+            "stay inside the volume",
+        ),
+        (
+            "ResticBackup",
+            &backup,
+            pvc(json!({ "excludes": [""] })),
+            "must not be empty",
+        ),
+        (
+            "ResticBackup",
+            &backup,
+            json!({ "restic": { "hostname": "h", "tags": ["a,b"] } }),
+            "",
+        ),
+        (
+            "ResticBackup",
+            &backup,
+            json!({ "restic": { "hostname": "a b" } }),
+            "must not hold spaces",
+        ),
+        (
+            "ResticBackup",
+            &backup,
+            json!({ "restic": { "tags": ["a\nb"] } }),
+            "line breaks",
+        ),
+        (
+            "ResticBackup",
+            &backup,
+            json!({ "retention": { "enabled": true, "policy": { "keepLast": 1 }, "groupBy": ["host", "tags"] } }),
+            "",
+        ),
+        (
+            "ResticBackup",
+            &backup,
+            json!({ "retention": { "policy": { "keepLast": 0 } } }),
+            "at least one keep rule",
+        ),
+        (
+            "ResticBackup",
+            &backup,
+            json!({ "retention": { "groupBy": ["colour"] } }),
+            "groupBy takes host, tags and paths",
+        ),
+        (
+            "ResticBackup",
+            &backup,
+            json!({ "jobConfig": { "resources": { "limits": { "cpu": 1, "memory": "1Gi" } } } }),
+            "",
+        ),
         ("ResticRestore", &restore, json!({}), ""),
-        ("ResticRestore", &restore, json!({ "repositoryRef": { "name": "r" } }), "exactly one of backupRef and repositoryRef"),
-        ("ResticRestore", &restore, json!({ "backupRef": null, "repositoryRef": { "name": "r" } }), ""),
-        ("ResticRestore", &restore, json!({ "target": {} }), "exactly one of pvc and newPVC"),
-        ("ResticRestore", &restore, json!({ "target": { "newPVC": { "name": "n", "size": "1Gi" } } }), ""),
-        ("ResticRestore", &restore, json!({ "target": { "newPVC": { "name": "n", "size": "x" } } }), "a quantity such as 10Gi"),
-        ("ResticRestore", &restore, json!({ "target": { "pvc": { "claimName": "c", "path": "../x" } } }), "stay inside the volume"),
+        (
+            "ResticRestore",
+            &restore,
+            json!({ "repositoryRef": { "name": "r" } }),
+            "exactly one of backupRef and repositoryRef",
+        ),
+        (
+            "ResticRestore",
+            &restore,
+            json!({ "backupRef": null, "repositoryRef": { "name": "r" } }),
+            "",
+        ),
+        (
+            "ResticRestore",
+            &restore,
+            json!({ "target": {} }),
+            "exactly one of pvc and newPVC",
+        ),
+        (
+            "ResticRestore",
+            &restore,
+            json!({ "target": { "newPVC": { "name": "n", "size": "1Gi" } } }),
+            "",
+        ),
+        (
+            "ResticRestore",
+            &restore,
+            json!({ "target": { "newPVC": { "name": "n", "size": "x" } } }),
+            "a quantity such as 10Gi",
+        ),
+        (
+            "ResticRestore",
+            &restore,
+            json!({ "target": { "pvc": { "claimName": "c", "path": "../x" } } }),
+            "stay inside the volume",
+        ),
         ("ResticRestore", &restore, json!({ "snapshotID": "latest" }), ""),
-        ("ResticRestore", &restore, json!({ "snapshotID": "$(id)" }), "latest or 4 to 64 hex digits"),
+        (
+            "ResticRestore",
+            &restore,
+            json!({ "snapshotID": "$(id)" }),
+            "latest or 4 to 64 hex digits",
+        ),
         ("GlobalRetentionPolicy", &retention, json!({}), ""),
-        ("GlobalRetentionPolicy", &retention, json!({ "schedule": "now" }), "five cron fields"),
-        ("GlobalRetentionPolicy", &retention, keep(json!({ "keepWithin": "1y6m" })), ""),
-        ("GlobalRetentionPolicy", &retention, keep(json!({ "keepDaily": 0, "keepLast": 0 })), "at least one keep rule"),
-        ("GlobalRetentionPolicy", &retention, keep(json!({})), "at least one keep rule"),
-        ("GlobalRetentionPolicy", &retention, json!({ "policies": [] }), "policies"),
+        (
+            "GlobalRetentionPolicy",
+            &retention,
+            json!({ "schedule": "now" }),
+            "five cron fields",
+        ),
+        (
+            "GlobalRetentionPolicy",
+            &retention,
+            keep(json!({ "keepWithin": "1y6m" })),
+            "",
+        ),
+        (
+            "GlobalRetentionPolicy",
+            &retention,
+            keep(json!({ "keepDaily": 0, "keepLast": 0 })),
+            "at least one keep rule",
+        ),
+        (
+            "GlobalRetentionPolicy",
+            &retention,
+            keep(json!({})),
+            "at least one keep rule",
+        ),
+        (
+            "GlobalRetentionPolicy",
+            &retention,
+            json!({ "policies": [] }),
+            "policies",
+        ),
     ];
     for (kind, base, change, words) in cases {
         let answer = dry_run(&object(kind, merged(base, change.clone())));
@@ -91,9 +266,28 @@ fn each_rule_accepts_and_refuses_with_a_sentence() {
     }
     place.apply(&[place.repository("moving", "s3:http://127.0.0.1:9/b")]);
     let patch = |url: &str| json!({ "spec": { "repositoryURL": url } }).to_string();
-    let other = place.kubectl(&["patch", "resticrepository/moving", "--type=merge", "-p", &patch("rest:https://h/")]);
-    assert!(other.unwrap_err().to_string().contains("back end of repositoryURL cannot be changed"));
-    place.kubectl(&["patch", "resticrepository/moving", "--type=merge", "-p", &patch("s3:http://127.0.0.1:10/b")]).unwrap();
+    let other = place.kubectl(&[
+        "patch",
+        "resticrepository/moving",
+        "--type=merge",
+        "-p",
+        &patch("rest:https://h/"),
+    ]);
+    assert!(
+        other
+            .unwrap_err()
+            .to_string()
+            .contains("back end of repositoryURL cannot be changed")
+    );
+    place
+        .kubectl(&[
+            "patch",
+            "resticrepository/moving",
+            "--type=merge",
+            "-p",
+            &patch("s3:http://127.0.0.1:10/b"),
+        ])
+        .unwrap();
 }
 
 #[test]
@@ -101,7 +295,8 @@ fn each_rule_accepts_and_refuses_with_a_sentence() {
 fn manifests_of_the_original_operator_apply_unchanged() {
     let place = Place::new("a", "original");
     let hook = json!({ "exec": { "podSelector": { "matchLabels": { "app": "x" } }, "container": "c", "command": ["sync"], "timeout": "30s" } });
-    let job_hook = json!({ "job": { "podTemplate": { "spec": { "containers": [{ "name": "h", "image": "i" }] } } } });
+    let job_hook =
+        json!({ "job": { "podTemplate": { "spec": { "containers": [{ "name": "h", "image": "i" }] } } } });
     let ntfy = json!({ "enabled": true, "serverURL": "https://ntfy.sh", "topic": "t", "credentialsSecretRef": { "name": "n", "namespace": "original" },
                        "onlyOnFailure": true, "priority": 5, "tags": ["x"] });
     let job = json!({ "concurrencyPolicy": "Forbid", "successfulJobsHistoryLimit": 3, "failedJobsHistoryLimit": 3, "activeDeadlineSeconds": 3600,
@@ -109,37 +304,69 @@ fn manifests_of_the_original_operator_apply_unchanged() {
         "nodeSelector": {}, "tolerations": [{ "key": "k", "operator": "Exists", "effect": "NoSchedule" }], "affinity": {}, "serviceAccountName": "default" });
     let policy = json!({ "keepLast": 1, "keepHourly": 2, "keepDaily": 3, "keepWeekly": 4, "keepMonthly": 5, "keepYearly": 6 });
     let full = [
-        object("ResticRepository", json!({ "repositoryURL": crate::support::s3(0, "original"), "credentialsSecretRef": { "name": "storage", "key": "password" },
-            "integrityCheck": { "enabled": true, "schedule": "0 3 * * 0" }, "cache": { "enabled": true, "size": "5Gi", "storageClassName": "standard" } })),
-        object("ResticBackup", json!({ "repositoryRef": { "name": "x", "namespace": "original" }, "schedule": "0 2 * * *", "timezone": "UTC",
+        object(
+            "ResticRepository",
+            json!({ "repositoryURL": crate::support::s3(0, "original"), "credentialsSecretRef": { "name": "storage", "key": "password" },
+            "integrityCheck": { "enabled": true, "schedule": "0 3 * * 0" }, "cache": { "enabled": true, "size": "5Gi", "storageClassName": "standard" } }),
+        ),
+        object(
+            "ResticBackup",
+            json!({ "repositoryRef": { "name": "x", "namespace": "original" }, "schedule": "0 2 * * *", "timezone": "UTC",
             "source": { "pvc": { "claimName": "data", "paths": ["/small"], "excludes": ["*.tmp"] } },
             "restic": { "hostname": "h", "tags": ["daily", "app"], "extraArgs": ["--exclude-caches"], "image": "ghcr.io/restic/restic:0.18.1" },
             "hooks": { "preBackup": hook, "postBackup": job_hook, "onFailure": hook },
             "retention": { "enabled": true, "policy": policy, "prune": true, "groupBy": ["host", "tags"] },
             "notifications": { "pushgateway": { "enabled": true, "url": "http://p:9091", "jobName": "backup" }, "ntfy": ntfy },
-            "jobConfig": job, "suspend": false })),
-        object("ResticRestore", json!({ "backupRef": { "name": "x", "namespace": "original" }, "snapshotID": "latest",
+            "jobConfig": job, "suspend": false }),
+        ),
+        object(
+            "ResticRestore",
+            json!({ "backupRef": { "name": "x", "namespace": "original" }, "snapshotID": "latest",
             "snapshotSelector": { "latest": true, "tags": ["a"], "hostname": "h", "before": "2026-01-01T00:00:00Z" },
             "target": { "newPVC": { "name": "n", "storageClassName": "standard", "accessModes": ["ReadWriteOnce"], "size": "1Gi" } },
             "includePaths": ["/a"], "excludePaths": ["/b"], "options": { "overwrite": true, "verify": true },
-            "hooks": { "preRestore": hook, "postRestore": job_hook }, "jobConfig": job })),
-        object("GlobalRetentionPolicy", json!({ "repositoryRef": { "name": "x" }, "schedule": "0 4 * * 0",
+            "hooks": { "preRestore": hook, "postRestore": job_hook }, "jobConfig": job }),
+        ),
+        object(
+            "GlobalRetentionPolicy",
+            json!({ "repositoryRef": { "name": "x" }, "schedule": "0 4 * * 0",
             "policies": [{ "selector": { "tags": ["a"], "hostname": "h" }, "retention": policy }], "prune": true,
             "notifications": { "email": { "enabled": true, "smtpServer": "s:25", "from": "a@b", "to": "c@d", "subject": "s" }, "ntfy": ntfy },
-            "jobConfig": job, "suspend": true })),
+            "jobConfig": job, "suspend": true }),
+        ),
     ];
     place.apply(&full);
     let backup = place.until_ready("resticbackup/x");
-    let message = crate::support::condition(&backup, "Ready")["message"].as_str().unwrap().to_owned();
-    assert!(message.contains("not in effect yet: hooks, retention, notifications"), "{message}");
+    let message = crate::support::condition(&backup, "Ready")["message"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        message.contains("not in effect yet: hooks, retention, notifications"),
+        "{message}"
+    );
     let run = place.run("x", "1");
-    assert_eq!((&run["result"], &run["filesProcessed"]), (&json!("Succeeded"), &json!(2)), "{run:#}");
+    assert_eq!(
+        (&run["result"], &run["filesProcessed"]),
+        (&json!("Succeeded"), &json!(2)),
+        "{run:#}"
+    );
 
     // The other spelling: blocks that are there and empty, and null where there is a default.
-    let mut sparse = object("ResticBackup", json!({ "repositoryRef": { "name": "x" }, "schedule": "@daily", "source": { "pvc": { "claimName": "data" } },
-        "restic": {}, "hooks": {}, "retention": {}, "notifications": {}, "jobConfig": { "backoffLimit": null }, "suspend": null, "timezone": null }));
+    let mut sparse = object(
+        "ResticBackup",
+        json!({ "repositoryRef": { "name": "x" }, "schedule": "@daily", "source": { "pvc": { "claimName": "data" } },
+        "restic": {}, "hooks": {}, "retention": {}, "notifications": {}, "jobConfig": { "backoffLimit": null }, "suspend": null, "timezone": null }),
+    );
     sparse["metadata"]["name"] = json!("sparse");
     place.apply(&[sparse]);
     let object = place.until_ready("resticbackup/sparse");
-    assert_eq!((&object["spec"]["suspend"], &object["spec"]["jobConfig"]["backoffLimit"], &object["spec"]["timezone"]), (&json!(false), &json!(0), &json!("UTC")));
+    assert_eq!(
+        (
+            &object["spec"]["suspend"],
+            &object["spec"]["jobConfig"]["backoffLimit"],
+            &object["spec"]["timezone"]
+        ),
+        (&json!(false), &json!(0), &json!("UTC"))
+    );
 }

@@ -18,7 +18,12 @@ fn tree(dir: &Path) -> BTreeMap<String, Vec<u8>> {
             if entry.path().is_dir() {
                 open.push(entry.path());
             } else {
-                let name = entry.path().strip_prefix(dir).unwrap().to_string_lossy().into_owned();
+                let name = entry
+                    .path()
+                    .strip_prefix(dir)
+                    .unwrap()
+                    .to_string_lossy()
+                    .into_owned();
                 files.insert(name, std::fs::read(entry.path()).unwrap());
             }
         }
@@ -31,22 +36,50 @@ fn tree(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 fn a_backup_reaches_the_repository_the_status_and_the_fleet_and_comes_back_byte_for_byte() {
     let place = Place::new("a", "whole");
     let url = s3(0, "whole");
-    place.apply(&[place.repository("nas", &url), place.backup("orders", json!({ "name": "nas" }), json!({}))]);
-    place.kubectl(&["wait", "--for=condition=Ready", "resticrepository/nas", "resticbackup/orders", "--timeout=90s"]).unwrap();
+    place.apply(&[
+        place.repository("nas", &url),
+        place.backup("orders", json!({ "name": "nas" }), json!({})),
+    ]);
+    place
+        .kubectl(&[
+            "wait",
+            "--for=condition=Ready",
+            "resticrepository/nas",
+            "resticbackup/orders",
+            "--timeout=90s",
+        ])
+        .unwrap();
 
     let first = place.run("orders", "1");
     assert_eq!(first["result"], "Succeeded", "{first:#}");
     assert!(first["bytesAdded"].as_i64().unwrap() > 2 << 20);
     assert_eq!(first["filesProcessed"], 3);
     let second = place.run("orders", "2");
-    assert!(second["bytesAdded"].as_i64().unwrap() < 50_000, "the second run is incremental: {second:#}");
+    assert!(
+        second["bytesAdded"].as_i64().unwrap() < 50_000,
+        "the second run is incremental: {second:#}"
+    );
     // By hand, as people do.
-    let cron_job = place.get("resticbackup/orders")["status"]["cronJobRef"]["name"].as_str().unwrap().to_owned();
-    place.kubectl(&["create", "job", "by-hand", &format!("--from=cronjob/{cron_job}")]).unwrap();
-    let status = place.until("resticbackup/orders", "the third run", |o| o["status"]["statistics"]["successfulBackups"] == 3);
+    let cron_job = place.get("resticbackup/orders")["status"]["cronJobRef"]["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    place
+        .kubectl(&["create", "job", "by-hand", &format!("--from=cronjob/{cron_job}")])
+        .unwrap();
+    let status = place.until("resticbackup/orders", "the third run", |o| {
+        o["status"]["statistics"]["successfulBackups"] == 3
+    });
     assert_eq!(status["status"]["lastBackup"]["job"], "by-hand");
     // The same request again is no request.
-    place.kubectl(&["annotate", "resticbackup/orders", "backup.resticbackup.io/run=2", "--overwrite"]).unwrap();
+    place
+        .kubectl(&[
+            "annotate",
+            "resticbackup/orders",
+            "backup.resticbackup.io/run=2",
+            "--overwrite",
+        ])
+        .unwrap();
 
     let id = second["snapshotID"].as_str().unwrap().to_owned();
     assert_eq!(id.len(), 64);
@@ -56,12 +89,22 @@ fn a_backup_reaches_the_repository_the_status_and_the_fleet_and_comes_back_byte_
         let mut all = vec!["RESTIC_PASSWORD=right horse", "restic", "-r", &url];
         all.extend_from_slice(arguments);
         let output = fleet::shell(bed(), "env", &all, &[]).unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     };
     run(&["restore", &id, "--target", &out]);
-    assert_eq!(tree(&target.path().join("backup")), tree(&place.data()), "the restored files are those of the application");
+    assert_eq!(
+        tree(&target.path().join("backup")),
+        tree(&place.data()),
+        "the restored files are those of the application"
+    );
 
-    let events = place.kubectl(&["get", "events", "-o", "jsonpath={.items[*].reason}"]).unwrap();
+    let events = place
+        .kubectl(&["get", "events", "-o", "jsonpath={.items[*].reason}"])
+        .unwrap();
     for reason in ["RepositoryInitialized", "BackupConfigured", "BackupSucceeded"] {
         assert!(events.contains(reason), "no Event {reason}: {events}");
     }
@@ -76,10 +119,20 @@ fn a_backup_reaches_the_repository_the_status_and_the_fleet_and_comes_back_byte_
         std::thread::sleep(Duration::from_millis(300));
     }
 
-    place.kubectl(&["delete", "resticbackup/orders", "--wait=false"]).unwrap();
+    place
+        .kubectl(&["delete", "resticbackup/orders", "--wait=false"])
+        .unwrap();
     place.until("cronjob/resticbackup-orders", "no CronJob", Value::is_null);
-    place.until("serviceaccount/resticbackup-orders", "no ServiceAccount", Value::is_null);
-    place.until("configmap/restic-operator-scripts", "no ConfigMap", Value::is_null);
+    place.until(
+        "serviceaccount/resticbackup-orders",
+        "no ServiceAccount",
+        Value::is_null,
+    );
+    place.until(
+        "configmap/restic-operator-scripts",
+        "no ConfigMap",
+        Value::is_null,
+    );
     run(&["cat", "snapshot", &id, "--no-lock"]);
 }
 
@@ -89,35 +142,87 @@ fn one_repository_of_two_clusters_is_one_row_with_its_true_size_and_shows_its_ag
     let places = [Place::new("a", "shared"), Place::new("b", "shared")];
     for (n, place) in places.iter().enumerate() {
         place.write("mine", &noise(300_000 + n));
-        place.apply(&[place.repository("nas", &s3(n, "shared-by-two")), place.backup("orders", json!({ "name": "nas" }), json!({}))]);
+        place.apply(&[
+            place.repository("nas", &s3(n, "shared-by-two")),
+            place.backup("orders", json!({ "name": "nas" }), json!({})),
+        ]);
     }
     for place in &places {
         place.until_ready("resticbackup/orders");
         assert_eq!(place.run("orders", "1")["result"], "Succeeded");
     }
-    let id = places[0].get("resticrepository/nas")["status"]["repositoryID"].as_str().unwrap().to_owned();
+    let id = places[0].get("resticrepository/nas")["status"]["repositoryID"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let url = s3(0, "shared-by-two");
-    let raw = fleet::shell(bed(), "env", &["RESTIC_PASSWORD=right horse", "restic", "-r", &url, "stats", "--mode", "raw-data", "--json", "--no-lock"], &[]).unwrap();
+    let raw = fleet::shell(
+        bed(),
+        "env",
+        &[
+            "RESTIC_PASSWORD=right horse",
+            "restic",
+            "-r",
+            &url,
+            "stats",
+            "--mode",
+            "raw-data",
+            "--json",
+            "--no-lock",
+        ],
+        &[],
+    )
+    .unwrap();
     let raw: Value = serde_json::from_slice(&raw.stdout).unwrap();
     let row = || {
         let rows = fleet_json(&["repos", &id]);
-        assert!(rows["items"].as_array().unwrap().len() <= 1, "one repository is one row");
+        assert!(
+            rows["items"].as_array().unwrap().len() <= 1,
+            "one repository is one row"
+        );
         rows["items"][0].clone()
     };
     until("one row with the true size", || {
         let row = row();
-        row["clusters"] == json!(["a", "b"]) && row["bindings"].as_array().unwrap().len() == 2 && row["statistics"]["storedBytes"] == raw["total_size"]
+        row["clusters"] == json!(["a", "b"])
+            && row["bindings"].as_array().unwrap().len() == 2
+            && row["statistics"]["storedBytes"] == raw["total_size"]
     });
 
     // No spoke in b: what it told is old, and says so.
     let b = &places[1].cluster;
     let start = Instant::now();
-    b.kubectl(&["scale", "-n", fleet::SYSTEM, "deployment/fleet-spoke", "--replicas=0"]).unwrap();
-    until("the rows of b are stale", || fleet_json(&["backups", "b/shared/orders"])["items"][0]["freshness"]["stale"] == true);
-    assert!(start.elapsed() < Duration::from_secs(45), "it took {:?} to show", start.elapsed());
-    assert_eq!(fleet_json(&["backups", "a/shared/orders"])["items"][0]["freshness"]["stale"], false);
-    b.kubectl(&["scale", "-n", fleet::SYSTEM, "deployment/fleet-spoke", "--replicas=2"]).unwrap();
-    until("the rows of b are fresh", || fleet_json(&["backups", "b/shared/orders"])["items"][0]["freshness"]["stale"] == false);
+    b.kubectl(&[
+        "scale",
+        "-n",
+        fleet::SYSTEM,
+        "deployment/fleet-spoke",
+        "--replicas=0",
+    ])
+    .unwrap();
+    until("the rows of b are stale", || {
+        fleet_json(&["backups", "b/shared/orders"])["items"][0]["freshness"]["stale"] == true
+    });
+    assert!(
+        start.elapsed() < Duration::from_secs(45),
+        "it took {:?} to show",
+        start.elapsed()
+    );
+    assert_eq!(
+        fleet_json(&["backups", "a/shared/orders"])["items"][0]["freshness"]["stale"],
+        false
+    );
+    b.kubectl(&[
+        "scale",
+        "-n",
+        fleet::SYSTEM,
+        "deployment/fleet-spoke",
+        "--replicas=2",
+    ])
+    .unwrap();
+    until("the rows of b are fresh", || {
+        fleet_json(&["backups", "b/shared/orders"])["items"][0]["freshness"]["stale"] == false
+    });
 }
 
 fn until(what: &str, holds: impl Fn() -> bool) {
@@ -135,52 +240,106 @@ fn a_repository_in_another_namespace_needs_consent_and_loses_it_again() {
     let guest = Place::new("a", "guest");
     owner.apply(&[owner.repository("nas", &s3(0, "consent"))]);
     owner.until_ready("resticrepository/nas");
-    guest.apply(&[guest.backup("orders", json!({ "name": "nas", "namespace": "owner" }), json!({}))]);
+    guest.apply(&[guest.backup(
+        "orders",
+        json!({ "name": "nas", "namespace": "owner" }),
+        json!({}),
+    )]);
     let message = guest.until_reason("resticbackup/orders", "NamespaceNotAllowed");
     assert!(message.contains("spec.allowedNamespaces"), "{message}");
     assert!(guest.get("cronjob/resticbackup-orders").is_null());
 
     let allow = |value: Value| {
         let patch = json!({ "spec": { "allowedNamespaces": value } }).to_string();
-        owner.kubectl(&["patch", "resticrepository/nas", "--type=merge", "-p", &patch]).unwrap();
+        owner
+            .kubectl(&["patch", "resticrepository/nas", "--type=merge", "-p", &patch])
+            .unwrap();
     };
-    allow(json!({ "from": "Selector", "selector": { "matchLabels": { "kubernetes.io/metadata.name": "guest" } } }));
+    allow(
+        json!({ "from": "Selector", "selector": { "matchLabels": { "kubernetes.io/metadata.name": "guest" } } }),
+    );
     guest.until_ready("resticbackup/orders");
     assert_eq!(guest.run("orders", "1")["result"], "Succeeded");
-    let keys = guest.get("secret/resticbackup-orders-credentials")["data"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert!(keys.contains(&"RESTIC_PASSWORD".to_owned()) && !keys.contains(&"RESTIC_REST_PASSWORD".to_owned()), "{keys:?}");
+    let keys = guest.get("secret/resticbackup-orders-credentials")["data"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .cloned()
+        .collect::<Vec<_>>();
+    assert!(
+        keys.contains(&"RESTIC_PASSWORD".to_owned()) && !keys.contains(&"RESTIC_REST_PASSWORD".to_owned()),
+        "{keys:?}"
+    );
 
     allow(json!({ "from": "Same", "selector": null }));
     guest.until_reason("resticbackup/orders", "NamespaceNotAllowed");
-    guest.until("secret/resticbackup-orders-credentials", "no credentials", Value::is_null);
-    guest.until("cronjob/resticbackup-orders", "a suspended CronJob", |c| c["spec"]["suspend"] == true);
+    guest.until(
+        "secret/resticbackup-orders-credentials",
+        "no credentials",
+        Value::is_null,
+    );
+    guest.until("cronjob/resticbackup-orders", "a suspended CronJob", |c| {
+        c["spec"]["suspend"] == true
+    });
     allow(json!({ "from": "All", "selector": null }));
     guest.until_ready("resticbackup/orders");
-    guest.until("cronjob/resticbackup-orders", "a running CronJob", |c| c["spec"]["suspend"] == false);
+    guest.until("cronjob/resticbackup-orders", "a running CronJob", |c| {
+        c["spec"]["suspend"] == false
+    });
 }
 
 #[test]
 #[ignore = "needs clusters: make test"]
 fn a_changed_cron_job_is_put_right_and_a_partial_backup_is_not_called_good() {
     let place = Place::new("b", "partial");
-    place.apply(&[place.repository("nas", &s3(1, "partial")), place.backup("orders", json!({ "name": "nas" }), json!({}))]);
+    place.apply(&[
+        place.repository("nas", &s3(1, "partial")),
+        place.backup("orders", json!({ "name": "nas" }), json!({})),
+    ]);
     place.until_ready("resticbackup/orders");
-    place.kubectl(&["patch", "cronjob/resticbackup-orders", "--type=merge", "-p", r#"{"spec":{"schedule":"1 1 1 1 *"}}"#]).unwrap();
-    place.until("cronjob/resticbackup-orders", "the schedule of the resource", |c| c["spec"]["schedule"] == "@yearly");
+    place
+        .kubectl(&[
+            "patch",
+            "cronjob/resticbackup-orders",
+            "--type=merge",
+            "-p",
+            r#"{"spec":{"schedule":"1 1 1 1 *"}}"#,
+        ])
+        .unwrap();
+    place.until(
+        "cronjob/resticbackup-orders",
+        "the schedule of the resource",
+        |c| c["spec"]["schedule"] == "@yearly",
+    );
 
     place.write("secret.txt", b"only root may read this");
     use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(place.data().join("secret.txt"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(
+        place.data().join("secret.txt"),
+        std::fs::Permissions::from_mode(0o600),
+    )
+    .unwrap();
     let run = place.run("orders", "1");
-    assert_eq!((&run["result"], &run["reason"]), (&json!("PartiallyFailed"), &json!("FilesUnreadable")), "{run:#}");
-    assert!(run["message"].as_str().unwrap().contains("/backup/secret.txt"), "{run:#}");
+    assert_eq!(
+        (&run["result"], &run["reason"]),
+        (&json!("PartiallyFailed"), &json!("FilesUnreadable")),
+        "{run:#}"
+    );
+    assert!(
+        run["message"].as_str().unwrap().contains("/backup/secret.txt"),
+        "{run:#}"
+    );
     assert_eq!(run["snapshotID"].as_str().unwrap().len(), 64);
-    let object = place.until("resticbackup/orders", "Degraded", |o| condition(o, "Degraded")["status"] == "True");
+    let object = place.until("resticbackup/orders", "Degraded", |o| {
+        condition(o, "Degraded")["status"] == "True"
+    });
     assert!(object["status"]["lastSuccessfulBackup"].is_null());
 
     // Root is an explicit choice, and then everything is read.
     let root = json!({ "jobConfig": { "securityContext": { "runAsUser": 0, "runAsNonRoot": false } } });
     place.apply(&[place.backup("orders", json!({ "name": "nas" }), root)]);
-    place.until("cronjob/resticbackup-orders", "root", |c| c["spec"]["jobTemplate"]["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == 0);
+    place.until("cronjob/resticbackup-orders", "root", |c| {
+        c["spec"]["jobTemplate"]["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == 0
+    });
     assert_eq!(place.run("orders", "2")["result"], "Succeeded");
 }

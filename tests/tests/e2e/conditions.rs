@@ -35,14 +35,20 @@ fn what_is_wrong_with_a_repository_is_told_apart_and_heals() {
     let poke = |n: u32| {
         // A change of the spec asks at once; statistics would ask by themselves within their interval.
         let patch = json!({ "spec": { "refreshInterval": format!("{}m", 10 + n) } }).to_string();
-        place.kubectl(&["patch", "resticrepository/nas", "--type=merge", "-p", &patch]).unwrap();
+        place
+            .kubectl(&["patch", "resticrepository/nas", "--type=merge", "-p", &patch])
+            .unwrap();
     };
     let mut broken = config.clone();
     broken[30] ^= 0xff;
     write(&folder.join("config"), &broken);
     poke(1);
     place.until_reason("resticrepository/nas", "RepositoryDamaged");
-    assert_eq!(std::fs::read(folder.join("config")).unwrap(), broken, "a damaged repository is left as it is");
+    assert_eq!(
+        std::fs::read(folder.join("config")).unwrap(),
+        broken,
+        "a damaged repository is left as it is"
+    );
     write(&folder.join("config"), &config);
     place.until_ready("resticrepository/nas");
 
@@ -51,26 +57,60 @@ fn what_is_wrong_with_a_repository_is_told_apart_and_heals() {
     poke(2);
     let message = place.until_reason("resticrepository/nas", "RepositoryMissing");
     assert!(message.contains("is not created anew by itself"), "{message}");
-    assert!(!folder.join("config").exists(), "a repository that is gone is not created anew");
+    assert!(
+        !folder.join("config").exists(),
+        "a repository that is gone is not created anew"
+    );
     std::fs::rename(&away, &folder).unwrap();
     place.until_ready("resticrepository/nas");
 
     // A host that does not answer, and a port that refuses.
-    for url in ["rest:https://127.0.0.1:9/reasons/", "rest:https://10.255.255.1:8000/reasons/"] {
+    for url in [
+        "rest:https://127.0.0.1:9/reasons/",
+        "rest:https://10.255.255.1:8000/reasons/",
+    ] {
         let patch = json!({ "spec": { "repositoryURL": url } }).to_string();
-        place.kubectl(&["patch", "resticrepository/nas", "--type=merge", "-p", &patch]).unwrap();
+        place
+            .kubectl(&["patch", "resticrepository/nas", "--type=merge", "-p", &patch])
+            .unwrap();
         place.until_reason("resticrepository/nas", "RepositoryUnreachable");
     }
     let patch = json!({ "spec": { "repositoryURL": rest("reasons") } }).to_string();
-    place.kubectl(&["patch", "resticrepository/nas", "--type=merge", "-p", &patch]).unwrap();
+    place
+        .kubectl(&["patch", "resticrepository/nas", "--type=merge", "-p", &patch])
+        .unwrap();
     place.until_ready("resticrepository/nas");
-    assert_eq!(std::fs::read(folder.join("config")).unwrap(), config, "no look ever changed the repository");
+    assert_eq!(
+        std::fs::read(folder.join("config")).unwrap(),
+        config,
+        "no look ever changed the repository"
+    );
 
-    let logs = place.cluster.kubectl(&["logs", "-n", "restic-fleet-system", "-l", "app.kubernetes.io/name=fleet-spoke", "--tail=-1"]).unwrap();
+    let logs = place
+        .cluster
+        .kubectl(&[
+            "logs",
+            "-n",
+            "restic-fleet-system",
+            "-l",
+            "app.kubernetes.io/name=fleet-spoke",
+            "--tail=-1",
+        ])
+        .unwrap();
     let events = place.kubectl(&["get", "events", "-o", "json"]).unwrap();
-    let status = place.kubectl(&["get", "resticrepository/nas", "-o", "json"]).unwrap();
-    for secret in ["right horse", "rest-test-secret", "not-this-one", "fleet-test-secret"] {
-        assert!(!logs.contains(secret) && !events.contains(secret) && !status.contains(secret), "{secret:?} leaked");
+    let status = place
+        .kubectl(&["get", "resticrepository/nas", "-o", "json"])
+        .unwrap();
+    for secret in [
+        "right horse",
+        "rest-test-secret",
+        "not-this-one",
+        "fleet-test-secret",
+    ] {
+        assert!(
+            !logs.contains(secret) && !events.contains(secret) && !status.contains(secret),
+            "{secret:?} leaked"
+        );
     }
 }
 
@@ -84,7 +124,11 @@ fn write(path: &std::path::Path, content: &[u8]) {
 #[ignore = "needs clusters: make test"]
 fn what_a_backup_waits_for_is_told_apart_and_heals() {
     let place = Place::new("b", "waiting");
-    place.apply(&[place.backup("orders", json!({ "name": "nas" }), json!({ "source": { "pvc": { "claimName": "later" } } }))]);
+    place.apply(&[place.backup(
+        "orders",
+        json!({ "name": "nas" }),
+        json!({ "source": { "pvc": { "claimName": "later" } } }),
+    )]);
     place.until_reason("resticbackup/orders", "RepositoryNotFound");
     let mut repository = place.repository("nas", &s3(1, "waiting"));
     repository["spec"]["credentialsSecretRef"]["name"] = json!("absent");
@@ -100,16 +144,57 @@ fn what_a_backup_waits_for_is_told_apart_and_heals() {
     place.until_ready("resticbackup/orders");
 
     // The schema lets it through; the calendar does not.
-    place.kubectl(&["patch", "resticbackup/orders", "--type=merge", "-p", r#"{"spec":{"schedule":"61 * * * *"}}"#]).unwrap();
+    place
+        .kubectl(&[
+            "patch",
+            "resticbackup/orders",
+            "--type=merge",
+            "-p",
+            r#"{"spec":{"schedule":"61 * * * *"}}"#,
+        ])
+        .unwrap();
     let message = place.until_reason("resticbackup/orders", "InvalidSchedule");
     assert!(message.contains("61 * * * *"), "{message}");
-    place.kubectl(&["patch", "resticbackup/orders", "--type=merge", "-p", r#"{"spec":{"schedule":"0 3 * * *","timezone":"Europe/Berlin"}}"#]).unwrap();
+    place
+        .kubectl(&[
+            "patch",
+            "resticbackup/orders",
+            "--type=merge",
+            "-p",
+            r#"{"spec":{"schedule":"0 3 * * *","timezone":"Europe/Berlin"}}"#,
+        ])
+        .unwrap();
     let object = place.until_ready("resticbackup/orders");
-    assert!(object["status"]["nextBackup"].as_str().is_some_and(|t| t.contains("T02:00:00") || t.contains("T01:00:00")), "{object:#}");
-    place.kubectl(&["patch", "resticbackup/orders", "--type=merge", "-p", r#"{"spec":{"suspend":true}}"#]).unwrap();
-    place.until("resticbackup/orders", "no next run", |o| o["status"]["nextBackup"].is_null());
+    assert!(
+        object["status"]["nextBackup"]
+            .as_str()
+            .is_some_and(|t| t.contains("T02:00:00") || t.contains("T01:00:00")),
+        "{object:#}"
+    );
+    place
+        .kubectl(&[
+            "patch",
+            "resticbackup/orders",
+            "--type=merge",
+            "-p",
+            r#"{"spec":{"suspend":true}}"#,
+        ])
+        .unwrap();
+    place.until("resticbackup/orders", "no next run", |o| {
+        o["status"]["nextBackup"].is_null()
+    });
 
-    let message = place.try_apply(&[place.backup("twice", json!({ "name": "nas" }), json!({ "source": {
-        "pvc": { "claimName": "data" }, "customSource": { "podTemplate": {}, "backupPath": "/x" } } }))]).unwrap_err().to_string();
-    assert!(message.contains("exactly one of pvc, podVolumeBackup and customSource"), "{message}");
+    let message = place
+        .try_apply(&[place.backup(
+            "twice",
+            json!({ "name": "nas" }),
+            json!({ "source": {
+        "pvc": { "claimName": "data" }, "customSource": { "podTemplate": {}, "backupPath": "/x" } } }),
+        )])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("exactly one of pvc, podVolumeBackup and customSource"),
+        "{message}"
+    );
 }

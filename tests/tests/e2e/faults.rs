@@ -8,7 +8,16 @@ use tests::fleet::SYSTEM;
 use crate::support::{Place, noise, s3};
 
 fn spoke_pods(place: &Place) -> Vec<String> {
-    let names = place.cluster.kubectl(&["get", "pods", "-n", SYSTEM, "-l", "app.kubernetes.io/name=fleet-spoke", "-o", "jsonpath={.items[*].metadata.name}"]);
+    let names = place.cluster.kubectl(&[
+        "get",
+        "pods",
+        "-n",
+        SYSTEM,
+        "-l",
+        "app.kubernetes.io/name=fleet-spoke",
+        "-o",
+        "jsonpath={.items[*].metadata.name}",
+    ]);
     names.unwrap().split_whitespace().map(str::to_owned).collect()
 }
 
@@ -19,18 +28,36 @@ fn a_spoke_killed_during_a_backup_loses_and_doubles_nothing() {
     place.write("slow.bin", &noise(6 << 20));
     // Slow enough to be in the middle of it.
     let slow = json!({ "restic": { "extraArgs": ["--limit-upload=400"] } });
-    place.apply(&[place.repository("nas", &s3(0, "killed")), place.backup("orders", json!({ "name": "nas" }), slow)]);
+    place.apply(&[
+        place.repository("nas", &s3(0, "killed")),
+        place.backup("orders", json!({ "name": "nas" }), slow),
+    ]);
     place.until_ready("resticbackup/orders");
-    place.kubectl(&["annotate", "resticbackup/orders", "backup.resticbackup.io/run=1"]).unwrap();
-    place.until("resticbackup/orders", "a running backup", |o| o["status"]["active"].as_array().is_some_and(|a| a.len() == 1));
+    place
+        .kubectl(&["annotate", "resticbackup/orders", "backup.resticbackup.io/run=1"])
+        .unwrap();
+    place.until("resticbackup/orders", "a running backup", |o| {
+        o["status"]["active"].as_array().is_some_and(|a| a.len() == 1)
+    });
     for pod in spoke_pods(&place) {
-        place.cluster.signal_container(SYSTEM, &pod, "fleet-spoke", "KILL").unwrap();
+        place
+            .cluster
+            .signal_container(SYSTEM, &pod, "fleet-spoke", "KILL")
+            .unwrap();
     }
-    let object = place.until("resticbackup/orders", "the result", |o| o["status"]["statistics"]["totalBackups"] == 1);
-    assert_eq!(object["status"]["lastBackup"]["result"], "Succeeded", "{:#}", object["status"]);
+    let object = place.until("resticbackup/orders", "the result", |o| {
+        o["status"]["statistics"]["totalBackups"] == 1
+    });
+    assert_eq!(
+        object["status"]["lastBackup"]["result"], "Succeeded",
+        "{:#}",
+        object["status"]
+    );
     let object = place.until("resticbackup/orders", "idle", |o| o["status"]["active"].is_null());
     assert_eq!(object["status"]["statistics"]["successfulBackups"], 1);
-    let jobs = place.kubectl(&["get", "jobs", "-o", "jsonpath={.items[*].metadata.name}"]).unwrap();
+    let jobs = place
+        .kubectl(&["get", "jobs", "-o", "jsonpath={.items[*].metadata.name}"])
+        .unwrap();
     assert_eq!(jobs.split_whitespace().count(), 1, "one request, one Job: {jobs}");
 }
 
@@ -40,29 +67,61 @@ fn two_hundred_backups_come_and_go_and_leave_nothing() {
     let place = Place::new("b", "many");
     place.apply(&[place.repository("nas", &s3(1, "many"))]);
     place.until_ready("resticrepository/nas");
-    let backups: Vec<Value> = (0..200).map(|n| place.backup(&format!("b{n}"), json!({ "name": "nas" }), json!({}))).collect();
+    let backups: Vec<Value> = (0..200)
+        .map(|n| place.backup(&format!("b{n}"), json!({ "name": "nas" }), json!({})))
+        .collect();
     let start = Instant::now();
     place.apply(&backups);
     until("200 CronJobs", || count(&place, "cronjobs") == 200);
     eprintln!("200 backups were there after {:?}", start.elapsed());
-    place.kubectl(&["delete", "resticbackups", "--all", "--wait=false"]).unwrap();
+    place
+        .kubectl(&["delete", "resticbackups", "--all", "--wait=false"])
+        .unwrap();
     // Half of them come back while the others go.
     place.apply(&backups[..100]);
-    place.kubectl(&["delete", "resticbackups", "--all", "--wait=false"]).unwrap();
-    for kind in ["resticbackups", "cronjobs", "serviceaccounts -l app.kubernetes.io/name=restic-backup-operator", "configmaps -l app.kubernetes.io/name=restic-backup-operator"] {
+    place
+        .kubectl(&["delete", "resticbackups", "--all", "--wait=false"])
+        .unwrap();
+    for kind in [
+        "resticbackups",
+        "cronjobs",
+        "serviceaccounts -l app.kubernetes.io/name=restic-backup-operator",
+        "configmaps -l app.kubernetes.io/name=restic-backup-operator",
+    ] {
         until(&format!("no {kind}"), || count(&place, kind) == 0);
     }
     // Actors, as the leader counts them.
     until("no actor is left over", || {
-        let metrics = spoke_pods(&place).iter().map(|pod| metrics(&place, pod)).find(|m| m.contains("fleet_leader 1")).unwrap_or_default();
-        let actors = metrics.lines().find_map(|l| l.strip_prefix("fleet_actors{kind=\"ResticBackup\"} ").map(str::to_owned));
-        let all = place.cluster.kubectl(&["get", "resticbackups", "-A", "-o", "name"]).unwrap().lines().count();
+        let metrics = spoke_pods(&place)
+            .iter()
+            .map(|pod| metrics(&place, pod))
+            .find(|m| m.contains("fleet_leader 1"))
+            .unwrap_or_default();
+        let actors = metrics.lines().find_map(|l| {
+            l.strip_prefix("fleet_actors{kind=\"ResticBackup\"} ")
+                .map(str::to_owned)
+        });
+        let all = place
+            .cluster
+            .kubectl(&["get", "resticbackups", "-A", "-o", "name"])
+            .unwrap()
+            .lines()
+            .count();
         actors.is_some_and(|a| a == all.to_string()) && !metrics.contains("namespace=\"many\"")
     });
 }
 
 fn metrics(place: &Place, pod: &str) -> String {
-    let wget = ["exec", "-n", SYSTEM, pod, "--", "wget", "-qO-", "http://127.0.0.1:8080/metrics"];
+    let wget = [
+        "exec",
+        "-n",
+        SYSTEM,
+        pod,
+        "--",
+        "wget",
+        "-qO-",
+        "http://127.0.0.1:8080/metrics",
+    ];
     place.cluster.kubectl(&wget).unwrap_or_default()
 }
 

@@ -16,7 +16,11 @@ pub fn bed() -> &'static Bed {
     BED.get_or_init(|| {
         let bed = Bed::attach("test").unwrap();
         // Quick retries, so that mending a cause shows quickly; the defaults are for production.
-        let settings = [("FLEET_RETRY_INTERVAL", "1s"), ("FLEET_PROBE_DEADLINE", "10s"), ("FLEET_REFRESH_INTERVAL", "20s")];
+        let settings = [
+            ("FLEET_RETRY_INTERVAL", "1s"),
+            ("FLEET_PROBE_DEADLINE", "10s"),
+            ("FLEET_REFRESH_INTERVAL", "20s"),
+        ];
         if let Err(error) = fleet::install(&bed, &settings) {
             keep_logs(&bed);
             panic!("{error:#}");
@@ -40,7 +44,10 @@ pub struct Place {
 impl Place {
     pub fn new(cluster: &str, namespace: &str) -> Place {
         let cluster = bed().cluster(cluster).unwrap();
-        let place = Place { cluster, namespace: namespace.to_owned() };
+        let place = Place {
+            cluster,
+            namespace: namespace.to_owned(),
+        };
         place.apply(&[json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } })]);
         place.apply(&[
             json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": "data" },
@@ -63,7 +70,9 @@ impl Place {
 
     /// The claim's folder on this machine.
     pub fn data(&self) -> PathBuf {
-        fleet::volume_path(&self.cluster, &self.namespace, "data").unwrap().into()
+        fleet::volume_path(&self.cluster, &self.namespace, "data")
+            .unwrap()
+            .into()
     }
 
     pub fn secret(&self, name: &str, password: &str) -> Value {
@@ -82,7 +91,9 @@ impl Place {
 
     pub fn backup(&self, name: &str, repository: Value, more: Value) -> Value {
         let mut spec = json!({ "repositoryRef": repository, "schedule": "@yearly", "source": { "pvc": { "claimName": "data" } } });
-        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         json!({ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup", "metadata": { "name": name }, "spec": spec })
     }
 
@@ -125,7 +136,10 @@ impl Place {
             }
             if Instant::now() > end {
                 keep_logs(bed());
-                panic!("{}/{object} in cluster {}: {what} did not come; status is {:#}", self.namespace, self.cluster.name, now["status"]);
+                panic!(
+                    "{}/{object} in cluster {}: {what} did not come; status is {:#}",
+                    self.namespace, self.cluster.name, now["status"]
+                );
             }
             std::thread::sleep(Duration::from_millis(300));
         }
@@ -134,7 +148,10 @@ impl Place {
     /// Waits for a reason of condition Ready, and returns its message.
     pub fn until_reason(&self, object: &str, reason: &str) -> String {
         let object = self.until(object, reason, |o| condition(o, "Ready")["reason"] == reason);
-        condition(&object, "Ready")["message"].as_str().unwrap().to_owned()
+        condition(&object, "Ready")["message"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     pub fn until_ready(&self, object: &str) -> Value {
@@ -144,17 +161,36 @@ impl Place {
     /// Asks for one backup, and waits for its result.
     pub fn run(&self, backup: &str, request: &str) -> Value {
         let object = format!("resticbackup/{backup}");
-        let before = self.get(&object)["status"]["statistics"]["totalBackups"].as_i64().unwrap_or_default();
-        self.kubectl(&["annotate", &object, &format!("backup.resticbackup.io/run={request}"), "--overwrite"]).unwrap();
-        let done = |o: &Value| o["status"]["statistics"]["totalBackups"].as_i64().unwrap_or_default() > before;
+        let before = self.get(&object)["status"]["statistics"]["totalBackups"]
+            .as_i64()
+            .unwrap_or_default();
+        self.kubectl(&[
+            "annotate",
+            &object,
+            &format!("backup.resticbackup.io/run={request}"),
+            "--overwrite",
+        ])
+        .unwrap();
+        let done = |o: &Value| {
+            o["status"]["statistics"]["totalBackups"]
+                .as_i64()
+                .unwrap_or_default()
+                > before
+        };
         self.until(&object, "a finished run", done)["status"]["lastBackup"].clone()
     }
 }
 
 /// A condition of an object; null when there is none.
 pub fn condition(object: &Value, type_: &str) -> Value {
-    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    conditions.into_iter().find(|c| c["type"] == type_).unwrap_or_default()
+    let conditions = object["status"]["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    conditions
+        .into_iter()
+        .find(|c| c["type"] == type_)
+        .unwrap_or_default()
 }
 
 /// A repository on the S3 server, by its first or second address.
