@@ -333,6 +333,7 @@ impl Cluster {
             }
             process::signal(pid, "KILL");
         }
+        self.remove_pod_networks();
         for name in ["apiserver", "etcd", "containerd"] {
             self.daemon(name).stop(Duration::from_secs(5));
         }
@@ -341,6 +342,25 @@ impl Cluster {
         }
         self.unmount();
         let _ = fs::remove_dir_all(&self.dir);
+    }
+
+    /// Network namespaces of pods: the container runtime removes them only with the pod, and may have been killed. They
+    /// are known by their address.
+    fn remove_pod_networks(&self) {
+        let pods = self.plan.pods(self.number);
+        let prefix = pods.trim_end_matches("0.0/16");
+        let all = run("ip", &["netns", "list"]).unwrap_or_default();
+        for name in all
+            .lines()
+            .filter_map(|line| line.split_whitespace().next())
+            .filter(|name| name.starts_with("cni-"))
+        {
+            let address =
+                run("ip", &["-n", name, "-4", "-o", "addr", "show", "dev", "eth0"]).unwrap_or_default();
+            if address.contains(&format!("inet {prefix}")) {
+                attempt("ip", &["netns", "del", name]);
+            }
+        }
     }
 
     fn unmount(&self) {
