@@ -133,7 +133,7 @@ fn check(collection: Collection, column: &str) -> Result<(), QueryError> {
 /// A row that the filter takes. Backups are made into rows only when they are on the page: there may be a million.
 enum Found<'a> {
     Backup(&'a Held),
-    Row(Row),
+    Row(Box<Row>),
 }
 
 impl Found<'_> {
@@ -147,7 +147,7 @@ impl Found<'_> {
     fn row(self, inventory: &Inventory) -> Row {
         match self {
             Found::Backup(held) => rows::backup(inventory, held),
-            Found::Row(row) => row,
+            Found::Row(row) => *row,
         }
     }
 
@@ -241,14 +241,17 @@ fn candidates<'a>(
                 .members()
                 .map(|m| rows::cluster(inventory, m))
                 .filter(|row| takes(filter, row))
-                .map(Found::Row),
+                .map(|row| Found::Row(Box::new(row))),
         ),
         Collection::Repositories => {
             let all = inventory
                 .index()
                 .repositories()
                 .filter_map(|key| rows::repository(inventory, key));
-            Box::new(all.filter(|row| takes(filter, row)).map(Found::Row))
+            Box::new(
+                all.filter(|row| takes(filter, row))
+                    .map(|row| Found::Row(Box::new(row))),
+            )
         }
         Collection::Backups => {
             let all = inventory.index().backups(&filter.clusters).map(AsRef::as_ref);

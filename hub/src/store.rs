@@ -35,6 +35,9 @@ pub struct StoredObject {
     pub state: Vec<u8>,
 }
 
+/// Everything that is kept.
+pub type Kept = (Vec<StoredCluster>, Vec<StoredObject>);
+
 /// What is written together.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
@@ -57,7 +60,7 @@ pub trait HubStore: Send + Sync {
     /// The epoch of this start: one more than ever before.
     fn begin_epoch(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
     /// Everything that is kept.
-    fn load(&self) -> BoxFuture<'_, Result<(Vec<StoredCluster>, Vec<StoredObject>), StoreError>>;
+    fn load(&self) -> BoxFuture<'_, Result<Kept, StoreError>>;
     /// Keeps a batch, all of it or nothing.
     fn save(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>>;
 }
@@ -97,7 +100,7 @@ impl HubStore for Sqlite {
         .boxed()
     }
 
-    fn load(&self) -> BoxFuture<'_, Result<(Vec<StoredCluster>, Vec<StoredObject>), StoreError>> {
+    fn load(&self) -> BoxFuture<'_, Result<Kept, StoreError>> {
         async move {
             let query = "SELECT name, cluster_uid, version, kubernetes_version, last_heard FROM cluster";
             let mut clusters = Vec::new();

@@ -53,13 +53,16 @@ pub enum Refused {
     },
 }
 
+/// Cluster and uid of a resource.
+pub type Place = (Arc<str>, Arc<str>);
+
 /// What has not been stored yet: the latest wins, so it is never more than there is to store.
 #[derive(Clone, Debug, Default)]
 pub struct Unsaved {
     /// Clusters whose facts or times changed.
     pub members: HashSet<Arc<str>>,
     /// Resources that changed; `None` is gone.
-    pub objects: HashMap<(Arc<str>, Arc<str>), Option<Arc<Held>>>,
+    pub objects: HashMap<Place, Option<Arc<Held>>>,
 }
 
 /// The latest state of every cluster.

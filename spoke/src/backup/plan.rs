@@ -50,7 +50,7 @@ pub fn gate(key: &Key, valid: &Valid, observed: &Observed<'_>) -> Gate {
         .status
         .as_ref()
         .and_then(|s| conditions::get(&s.conditions, types::READY));
-    if !ready.is_some_and(|c| c.status == "True") {
+    if ready.is_none_or(|c| c.status != "True") {
         let why = ready.map_or_else(
             || "it has not been looked at yet".to_owned(),
             |c| format!("{}: {}", c.reason, c.message),
