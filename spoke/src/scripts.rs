@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::apply::ApplyError;
-use crate::backup::build::ENTRYPOINT_KEY;
 use crate::context::Context;
+use crate::pod::ENTRYPOINT_KEY;
 use crate::world::{Key, Meta, MetaView};
 
 /// Constant text: nothing of a resource is ever put into it.

@@ -19,7 +19,8 @@ use crate::apply::ApplyError;
 use crate::events::Severity;
 use crate::kind::Outcome;
 use crate::link::convert::backup_state;
-use crate::secrets;
+use crate::pod::stale;
+use crate::secrets::projection;
 use crate::world::{CronJobView, Key, Meta, MetaView, Stored};
 
 /// Finalizer of the original operator: nothing of ours needs one, but an object that has it would never go.
@@ -39,7 +40,14 @@ impl BackupKind {
     ) -> Result<(), ApplyError> {
         let world = &self.context.world;
         let at = |name: &str| Key::new(&key.namespace, name);
-        let projection = self.projection(key, valid, repository).await?;
+        let projection = projection::of(
+            &self.context,
+            key,
+            &valid.repository,
+            repository,
+            &names::backup_credentials(&key.name),
+        )
+        .await?;
         let Objects {
             service_account,
             credentials,
@@ -98,44 +106,6 @@ impl BackupKind {
             generation,
         });
         self.run_on_request(key, backup, &cron_job, &place, new).await
-    }
-
-    /// What a backup gets of a repository in another namespace, if what it has is not of the present state.
-    async fn projection(
-        &self,
-        key: &Key,
-        valid: &Valid,
-        repository: &ResticRepository,
-    ) -> Result<
-        Option<(
-            String,
-            std::collections::BTreeMap<String, k8s_openapi::ByteString>,
-        )>,
-        ApplyError,
-    > {
-        if !build::foreign(key, valid) {
-            return Ok(None);
-        }
-        let world = &self.context.world;
-        let source = Key::new(
-            &valid.repository.namespace,
-            &repository.spec.credentials_secret_ref.name,
-        );
-        let version = world
-            .secrets
-            .get(&source)
-            .map(|s| s.meta.version)
-            .unwrap_or_default();
-        let mark = names::short_hash(format!("{version}/{}", repository.spec.repository_url).as_bytes());
-        let present = world
-            .secrets
-            .get(&Key::new(&key.namespace, names::backup_credentials(&key.name)));
-        if present.is_some_and(|s| s.meta.applied.as_deref() == Some(&mark)) {
-            return Ok(None);
-        }
-        let secret: Option<Secret> = self.context.applier.get(&source).await?;
-        let secret = secret.ok_or_else(|| ApplyError::Gone(format!("Secret {source}")))?;
-        Ok(Some((mark, secrets::projected(repository, &secret))))
     }
 
     /// One run for each new value of the annotation. The Job's name follows from the value, so that a crash between
@@ -314,15 +284,6 @@ impl BackupKind {
             .backup(key, success, run.bytes_processed.map(|b| b as f64), seconds);
         self.context.metrics.backup_result(key, run.result.as_str());
     }
-}
-
-/// Whether an object has to be written: it is not there, or was made from another manifest.
-fn stale(present: Option<&Meta>, wanted: &ObjectMeta) -> bool {
-    let hash = wanted
-        .annotations
-        .as_ref()
-        .and_then(|a| a.get(names::ANNOTATION_APPLIED));
-    present.is_none_or(|meta| meta.applied.as_deref() != hash.map(String::as_str))
 }
 
 fn note(run: &BackupRun) -> String {

@@ -1,3 +1,4 @@
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Value, json};
 
 use super::*;
@@ -176,12 +177,4 @@ fn long_names_stay_within_the_limits() {
             .values()
             .all(|v| v.len() <= names::LABEL_MAX)
     );
-}
-
-#[test]
-fn quantities_become_bytes_or_nothing() {
-    assert_eq!(memory_bytes("512Mi"), Some(512 << 20));
-    assert_eq!(memory_bytes("1G"), Some(1_000_000_000));
-    assert_eq!(memory_bytes("1.5Gi"), None);
-    assert_eq!(memory_bytes("many"), None);
 }

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use crds::ResticRepository;
-use crds::conditions::{self, reasons, types};
-use crds::repository::{AllowedNamespaces, NamespacesFrom};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use crds::conditions::reasons;
 
 use super::validate::Valid;
+use crate::consent::{self, Blocked};
 use crate::world::Key;
 
 /// What the decision depends on.
@@ -32,80 +31,20 @@ pub enum Gate {
 /// Decides.
 #[must_use]
 pub fn gate(key: &Key, valid: &Valid, observed: &Observed<'_>) -> Gate {
-    let at = &valid.repository;
-    let wait = |reason, message| Gate::Wait { reason, message };
-    let Some(repository) = observed.repository else {
-        let text = format!("ResticRepository {at} does not exist; create it, or correct spec.repositoryRef");
-        return wait(reasons::REPOSITORY_NOT_FOUND, text);
-    };
-    if at.namespace != key.namespace && !allows(repository.spec.allowed_namespaces.as_ref(), observed.labels)
-    {
-        let message = format!(
-            "ResticRepository {at} does not allow namespace {}; its owner has to set spec.allowedNamespaces on it, such as from: All",
-            key.namespace
-        );
-        return Gate::Refused { message };
-    }
-    let ready = repository
-        .status
-        .as_ref()
-        .and_then(|s| conditions::get(&s.conditions, types::READY));
-    if ready.is_none_or(|c| c.status != "True") {
-        let why = ready.map_or_else(
-            || "it has not been looked at yet".to_owned(),
-            |c| format!("{}: {}", c.reason, c.message),
-        );
-        return wait(
-            reasons::REPOSITORY_NOT_READY,
-            format!("ResticRepository {at} is not ready: {why}"),
-        );
+    let blocked = consent::usable(&valid.repository, &key.namespace, observed.repository, observed.labels);
+    match blocked {
+        Err(Blocked::Wait { reason, message }) => return Gate::Wait { reason, message },
+        Err(Blocked::Refused { message }) => return Gate::Refused { message },
+        Ok(_) => {}
     }
     if !observed.claim_exists {
         let text = format!(
             "PersistentVolumeClaim {:?} does not exist in this namespace; create it, or correct spec.source.pvc.claimName",
             valid.claim
         );
-        return wait(reasons::PVC_NOT_FOUND, text);
+        return Gate::Wait { reason: reasons::PVC_NOT_FOUND, message: text };
     }
     Gate::Open
-}
-
-/// Whether a repository may be used from a namespace with these labels, which is not its own.
-#[must_use]
-pub fn allows(allowed: Option<&AllowedNamespaces>, labels: &BTreeMap<String, String>) -> bool {
-    match allowed {
-        None => false,
-        Some(allowed) => match allowed.from {
-            NamespacesFrom::Same => false,
-            NamespacesFrom::All => true,
-            // An empty selector would match everything; without one nothing is meant.
-            NamespacesFrom::Selector => allowed
-                .selector
-                .as_ref()
-                .is_some_and(|selector| matches(selector, labels)),
-        },
-    }
-}
-
-/// `metav1.LabelSelector`; an operator that is not known matches nothing.
-fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    let equal = selector
-        .match_labels
-        .iter()
-        .flatten()
-        .all(|(name, value)| labels.get(name) == Some(value));
-    let expressions = selector.match_expressions.iter().flatten().all(|rule| {
-        let present = labels.get(&rule.key);
-        let listed = present.is_some_and(|value| rule.values.iter().flatten().any(|v| v == value));
-        match rule.operator.as_str() {
-            "In" => listed,
-            "NotIn" => !listed,
-            "Exists" => present.is_some(),
-            "DoesNotExist" => present.is_none(),
-            _ => false,
-        }
-    });
-    equal && expressions
 }
 
 #[cfg(test)]

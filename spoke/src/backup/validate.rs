@@ -2,11 +2,11 @@
 
 use crds::ResticBackup;
 use crds::backup::ResticConfig;
-use crds::common::{BadPart, ConcurrencyPolicy, JobConfiguration};
+use crds::common::BadPart;
 use crds::conditions::reasons;
 use crds::schedule::{Schedule, ScheduleError};
-use k8s_openapi::api::core::v1::{Affinity, PodSecurityContext, ResourceRequirements, Toleration};
 
+use crate::pod::{JobSettings, job_settings};
 use crate::world::Key;
 
 /// Where a source is mounted, and what paths in snapshots begin with.
@@ -25,25 +25,9 @@ pub struct Valid {
     /// Arguments of restic after `backup`, paths included.
     pub arguments: Vec<String>,
     pub image: String,
-    pub job: Job,
+    pub job: JobSettings,
     /// Parts of the spec that are accepted and not acted on yet.
     pub without_effect: Vec<&'static str>,
-}
-
-/// `spec.jobConfig`, parsed.
-#[derive(Clone, Debug)]
-pub struct Job {
-    pub concurrency: ConcurrencyPolicy,
-    pub successful_history: i32,
-    pub failed_history: i32,
-    pub deadline: i64,
-    pub backoff_limit: i32,
-    pub security: Option<PodSecurityContext>,
-    pub resources: Option<ResourceRequirements>,
-    pub node_selector: std::collections::BTreeMap<String, String>,
-    pub tolerations: Vec<Toleration>,
-    pub affinity: Option<Affinity>,
-    pub service_account: Option<String>,
 }
 
 /// Why a spec is refused, with the field to change.
@@ -186,7 +170,7 @@ pub fn validate(key: &Key, cluster: &str, backup: &ResticBackup) -> Result<Valid
             .clone()
             .filter(|i| !i.is_empty())
             .unwrap_or_else(|| crds::RESTIC_IMAGE.to_owned()),
-        job: job(spec.job_config.as_ref())?,
+        job: job_settings(spec.job_config.as_ref())?,
         without_effect: without_effect(backup),
     })
 }
@@ -232,28 +216,6 @@ fn paths(paths: &[String]) -> Result<Vec<String>, Invalid> {
         })
     };
     paths.iter().map(inside).collect()
-}
-
-fn job(config: Option<&JobConfiguration>) -> Result<Job, Invalid> {
-    let empty = JobConfiguration::default();
-    let config = config.unwrap_or(&empty);
-    Ok(Job {
-        concurrency: config.concurrency_policy,
-        // The result is read from the finished Job, so at least one must stay.
-        successful_history: config.successful_jobs_history_limit.max(1),
-        failed_history: config.failed_jobs_history_limit.max(1),
-        deadline: config.active_deadline_seconds.max(1),
-        backoff_limit: config.backoff_limit.max(0),
-        security: config.parsed_security_context()?,
-        resources: config.parsed_resources()?,
-        node_selector: config.node_selector.clone(),
-        tolerations: config.tolerations.clone(),
-        affinity: config.parsed_affinity()?,
-        service_account: config
-            .service_account_name
-            .clone()
-            .filter(|name| !name.is_empty()),
-    })
 }
 
 fn without_effect(backup: &ResticBackup) -> Vec<&'static str> {

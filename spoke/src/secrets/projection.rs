@@ -1,0 +1,43 @@
+//! Credentials for a consumer in another namespace than the repository's: a Secret with what is on the allow-list.
+
+use std::collections::BTreeMap;
+
+use crds::{ResticRepository, names};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+
+use super::projected;
+use crate::apply::ApplyError;
+use crate::context::Context;
+use crate::world::Key;
+
+/// A mark that tells which state of the source it was taken from, and the data.
+pub type Projection = (String, BTreeMap<String, ByteString>);
+
+/// What the Secret `name` of a consumer has to hold, if what it holds is not of the present state. `None` also where
+/// the repository lies in the consumer's own namespace.
+///
+/// # Errors
+/// When the source cannot be read.
+pub async fn of(
+    context: &Context,
+    consumer: &Key,
+    at: &Key,
+    repository: &ResticRepository,
+    name: &str,
+) -> Result<Option<Projection>, ApplyError> {
+    if at.namespace == consumer.namespace {
+        return Ok(None);
+    }
+    let world = &context.world;
+    let source = Key::new(&at.namespace, &repository.spec.credentials_secret_ref.name);
+    let version = world.secrets.get(&source).map(|s| s.meta.version).unwrap_or_default();
+    let mark = names::short_hash(format!("{version}/{}", repository.spec.repository_url).as_bytes());
+    let present = world.secrets.get(&Key::new(&consumer.namespace, name));
+    if present.is_some_and(|s| s.meta.applied.as_deref() == Some(&mark)) {
+        return Ok(None);
+    }
+    let secret: Option<Secret> = context.applier.get(&source).await?;
+    let secret = secret.ok_or_else(|| ApplyError::Gone(format!("Secret {source}")))?;
+    Ok(Some((mark, projected(repository, &secret))))
+}
