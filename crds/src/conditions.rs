@@ -56,6 +56,22 @@ pub mod reasons {
     pub const BACKUP_RUNNING: &str = "BackupRunning";
     pub const NO_RUN_YET: &str = "NoRunYet";
     pub const IDLE: &str = "Idle";
+
+    pub const BACKUP_NOT_FOUND: &str = "BackupNotFound";
+    pub const HOOKS_NOT_SUPPORTED: &str = "HooksNotSupported";
+    pub const SELECTING_SNAPSHOT: &str = "SelectingSnapshot";
+    pub const SNAPSHOT_NOT_FOUND: &str = "SnapshotNotFound";
+    pub const SNAPSHOT_AMBIGUOUS: &str = "SnapshotAmbiguous";
+    pub const TARGET_EXISTS: &str = "TargetExists";
+    pub const TARGET_FAILED: &str = "TargetFailed";
+    pub const JOB_CREATION_FAILED: &str = "JobCreationFailed";
+    pub const JOB_NOT_FOUND: &str = "JobNotFound";
+    pub const RESTORE_STARTED: &str = "RestoreStarted";
+    pub const RESTORE_IN_PROGRESS: &str = "RestoreInProgress";
+    pub const RESTORE_COMPLETED: &str = "RestoreCompleted";
+    pub const RESTORE_FAILED: &str = "RestoreFailed";
+    pub const NOTHING_MATCHED: &str = "NothingMatched";
+    pub const POD_NEVER_STARTED: &str = "PodNeverStarted";
 }
 
 /// Sets one condition. `lastTransitionTime` stays where the status stays, so an unchanged condition is an unchanged

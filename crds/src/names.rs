@@ -23,6 +23,10 @@ pub const APP: &str = "restic-backup-operator";
 pub const ANNOTATION_APPLIED: &str = "backup.resticbackup.io/applied";
 /// Set to a new value on a ResticBackup, it asks for one run now.
 pub const ANNOTATION_RUN: &str = "backup.resticbackup.io/run";
+/// On the Job of a ResticRestore: full id of the snapshot that it restores.
+pub const ANNOTATION_SNAPSHOT: &str = "backup.resticbackup.io/snapshot";
+/// On a claim that a ResticRestore made: uid of the restore.
+pub const ANNOTATION_RESTORE_UID: &str = "backup.resticbackup.io/restore-uid";
 /// ConfigMap with the entrypoint, one in each namespace that has backups.
 pub const SCRIPTS: &str = "restic-operator-scripts";
 
@@ -66,6 +70,24 @@ pub fn backup_service_account(name: &str) -> String {
 #[must_use]
 pub fn backup_credentials(name: &str) -> String {
     bounded("resticbackup-", &format!("{name}-credentials"), LABEL_MAX)
+}
+
+/// Job of a ResticRestore.
+#[must_use]
+pub fn restore_job(name: &str) -> String {
+    bounded("resticrestore-", name, LABEL_MAX)
+}
+
+/// ServiceAccount of a ResticRestore's pod.
+#[must_use]
+pub fn restore_service_account(name: &str) -> String {
+    bounded("resticrestore-", name, LABEL_MAX)
+}
+
+/// Secret with what a ResticRestore may use of a repository in another namespace.
+#[must_use]
+pub fn restore_credentials(name: &str) -> String {
+    bounded("resticrestore-", &format!("{name}-credentials"), LABEL_MAX)
 }
 
 /// Secret with a ResticRepository's location, beside the repository.

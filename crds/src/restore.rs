@@ -177,6 +177,9 @@ pub struct ResticRestoreStatus {
     pub restored_size: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_size_bytes: Option<i64>,
+    /// `1m5s`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_ref: Option<ObjectReference>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod pod;
 pub mod repository;
 pub mod restic;
+pub mod restore;
 pub mod root;
 pub mod run;
 pub mod scripts;

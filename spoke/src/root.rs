@@ -12,12 +12,14 @@ use crate::backup::BackupKind;
 use crate::context::Context;
 use crate::kind::{Kind, KindHandle, Supervisor};
 use crate::repository::RepositoryKind;
+use crate::restore::RestoreKind;
 
 /// What the root needs to start its kinds.
 pub struct Root {
     pub context: Arc<Context>,
     pub repository: Arc<RepositoryKind>,
     pub backup: Arc<BackupKind>,
+    pub restore: Arc<RestoreKind>,
     /// Cancelled when a supervisor dies.
     pub failed: CancellationToken,
 }
@@ -27,6 +29,7 @@ pub struct Root {
 pub struct Kinds {
     pub repositories: KindHandle,
     pub backups: KindHandle,
+    pub restores: KindHandle,
 }
 
 /// Asked once by `main` for the handles.
@@ -47,6 +50,7 @@ impl Actor for Root {
         Ok(Kinds {
             repositories: self.start(&myself, self.repository.clone()).await?,
             backups: self.start(&myself, self.backup.clone()).await?,
+            restores: self.start(&myself, self.restore.clone()).await?,
         })
     }
 

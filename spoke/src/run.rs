@@ -22,7 +22,8 @@ use crate::leader::{Election, LeaderGate};
 use crate::link::{Creations, LinkConfig, Outbox};
 use crate::metrics::Metrics;
 use crate::repository::RepositoryKind;
-use crate::restic;
+use crate::restic::{self, Restic};
+use crate::restore::RestoreKind;
 use crate::root::{Kinds, Root, RootMessage};
 use crate::scripts::Scripts;
 use crate::world::World;
@@ -79,17 +80,19 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     });
 
     let failed = CancellationToken::new();
+    let restic: Arc<dyn Restic> = Arc::new(restic);
     let root = Root {
         context: context.clone(),
-        repository: Arc::new(RepositoryKind::new(context.clone(), Arc::new(restic), &config)),
+        repository: Arc::new(RepositoryKind::new(context.clone(), restic.clone(), &config)),
         backup: Arc::new(BackupKind::new(context.clone())),
+        restore: Arc::new(RestoreKind::new(context.clone(), restic, &config)),
         failed: failed.clone(),
     };
     let (root, _) = Actor::spawn(None, root, ())
         .await
         .map_err(|e| anyhow::anyhow!("the actors do not start: {e}"))?;
     let kinds = kinds(&root).await?;
-    let routes = Arc::new(Routes::new(kinds.repositories, kinds.backups, scripts.clone()));
+    let routes = Arc::new(Routes::new(kinds, scripts.clone()));
 
     let stop_intake = stop.child_token();
     let synced = intake::start(&client, &context, &routes, &tasks, &stop_intake);

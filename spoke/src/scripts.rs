@@ -1,4 +1,5 @@
-//! The entrypoint of backup pods: one ConfigMap in each namespace that has backups, and none in others. Level-triggered:
+//! The entrypoint of backup pods: one ConfigMap in each namespace that has backups or
+//! restores, and none in others. Level-triggered:
 //! what is there is compared with what should be, so a deletion missed while nobody watched is made up for.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,12 +74,15 @@ impl Scripts {
     /// One pass; `false` if something has to be tried again.
     async fn settle(&self, context: &Context) -> bool {
         let world = &context.world;
-        let wanted: BTreeSet<String> = world
+        let backups = world
             .backups
-            .filter(|_, backup| backup.metadata.deletion_timestamp.is_none())
-            .into_iter()
-            .map(|(key, _)| key.namespace.to_string())
-            .collect();
+            .filter(|_, backup| backup.metadata.deletion_timestamp.is_none());
+        let restores = world
+            .restores
+            .filter(|_, restore| restore.metadata.deletion_timestamp.is_none());
+        let users = backups.into_iter().map(|(key, _)| key);
+        let users = users.chain(restores.into_iter().map(|(key, _)| key));
+        let wanted: BTreeSet<String> = users.map(|key| key.namespace.to_string()).collect();
         let present = world.config_maps.filter(|key, _| *key.name == *names::SCRIPTS);
         let present = present
             .into_iter()

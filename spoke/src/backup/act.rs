@@ -20,7 +20,7 @@ use crate::events::Severity;
 use crate::kind::Outcome;
 use crate::link::convert::backup_state;
 use crate::pod::stale;
-use crate::secrets::projection;
+use crate::secrets::cluster;
 use crate::world::{CronJobView, Key, Meta, MetaView, Stored};
 
 /// Finalizer of the original operator: nothing of ours needs one, but an object that has it would never go.
@@ -40,7 +40,7 @@ impl BackupKind {
     ) -> Result<(), ApplyError> {
         let world = &self.context.world;
         let at = |name: &str| Key::new(&key.namespace, name);
-        let projection = projection::of(
+        let projection = cluster::projection(
             &self.context,
             key,
             &valid.repository,

@@ -20,6 +20,7 @@ use crate::world::{Key, Stored as _};
 
 use plan::{Gate, Observed};
 use status::Run;
+pub use validate::SOURCE_DIR;
 use validate::Valid;
 
 /// The kind, and what its actors share.

@@ -6,23 +6,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
 
-use crate::restic::{Failure, classify};
+use crate::pod::message::{self, Message, waiting_for};
 use crate::units;
 use crate::world::{JobEnd, JobView, PodView, Termination};
-
-/// The termination message, as entrypoint.sh writes it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Message {
-    exit_code: i32,
-    summary: Option<Summary>,
-    fatal: Option<Fatal>,
-    /// Files that could not be read.
-    errors: u64,
-    /// restic said that it had lost its lock: what it stored may have been deleted meanwhile.
-    lock_lost: bool,
-    items: Vec<Item>,
-}
 
 /// Last line of `restic backup --json`.
 #[derive(Debug, Default, Deserialize)]
@@ -37,25 +23,6 @@ struct Summary {
     total_bytes_processed: u64,
     snapshot_id: Option<String>,
     dry_run: bool,
-}
-
-#[derive(Debug, Deserialize)]
-struct Fatal {
-    #[serde(default)]
-    message: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Item {
-    item: String,
-    error: ItemError,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct ItemError {
-    message: String,
 }
 
 /// What became of a run, in words.
@@ -120,7 +87,7 @@ fn of_termination(termination: &Termination, end: &JobEnd, skip_unchanged: bool)
         message: Some(message),
         summary: None,
     };
-    let Ok(message) = serde_json::from_str::<Message>(&termination.message) else {
+    let Ok(mut message) = Message::<Summary>::parse(&termination.message) else {
         return match (&*termination.reason, end) {
             ("OOMKilled", _) => failed("OutOfMemory", "restic was killed because the container reached its memory limit; raise spec.jobConfig.resources.limits.memory".to_owned()),
             (_, JobEnd::Failed { reason, message }) if **reason == *"DeadlineExceeded" => {
@@ -132,7 +99,7 @@ fn of_termination(termination: &Termination, end: &JobEnd, skip_unchanged: bool)
             )),
         };
     };
-    let summary = message.summary;
+    let summary = message.summary.take();
     let has_snapshot = summary
         .as_ref()
         .is_some_and(|s| s.snapshot_id.is_some() && !s.dry_run);
@@ -154,8 +121,7 @@ fn of_termination(termination: &Termination, end: &JobEnd, skip_unchanged: bool)
         }
         0 => failed("NoSnapshot", "restic ended well but stored no snapshot".to_owned()),
         3 => {
-            let samples: Vec<String> = message.items.iter().take(3).map(|i| format!("{} ({})", i.item, i.error.message)).collect();
-            let listed = if samples.is_empty() { String::new() } else { format!(", such as {}", samples.join("; ")) };
+            let listed = message.samples();
             let count = message.errors.max(1);
             let files = if count == 1 { "1 file or folder".to_owned() } else { format!("{count} files or folders") };
             partly(
@@ -165,34 +131,9 @@ fn of_termination(termination: &Termination, end: &JobEnd, skip_unchanged: bool)
             )
         }
         code => {
-            let text = message.fatal.map(|f| f.message).unwrap_or_default();
-            let fatal = serde_json::json!({ "message_type": "exit_error", "message": text }).to_string();
-            let failure = classify(Some(code), if text.is_empty() { "" } else { &fatal });
-            failed(reason_of(&failure), message_of(&failure, code))
+            let failure = message.failure();
+            failed(message::reason_of(&failure), message::text_of(&failure, code))
         }
-    }
-}
-
-fn reason_of(failure: &Failure) -> &'static str {
-    match failure {
-        Failure::NoRepository => "RepositoryMissing",
-        Failure::WrongPassword => "WrongPassword",
-        Failure::Locked(_) => "RepositoryLocked",
-        Failure::Unreachable(_) | Failure::DeadlineExceeded(_) => "RepositoryUnreachable",
-        Failure::Forbidden(_) => "RepositoryForbidden",
-        Failure::Damaged(_) => "RepositoryDamaged",
-        Failure::Interrupted => "Interrupted",
-        Failure::Exists | Failure::Other(_) => "ResticFailed",
-    }
-}
-
-fn message_of(failure: &Failure, code: i32) -> String {
-    match failure {
-        Failure::Interrupted => {
-            "restic was told to stop before it had finished; no snapshot was stored".to_owned()
-        }
-        Failure::Locked(_) => format!("{failure}; the next run tries again"),
-        _ => format!("{failure} (exit code {code})"),
     }
 }
 
@@ -228,20 +169,6 @@ fn of_job(end: &JobEnd, pod: Option<&PodView>) -> Verdict {
     }
 }
 
-/// What a pod that does not start waits for, in the words of the scheduler or the kubelet.
-#[must_use]
-pub fn waiting_for(pod: &PodView) -> Option<(&str, String)> {
-    if &*pod.phase != "Pending" {
-        return None;
-    }
-    if let Some(words) = &pod.unschedulable {
-        return Some(("Unschedulable", words.to_string()));
-    }
-    pod.waiting
-        .as_ref()
-        .map(|(reason, message)| (&**reason, message.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,6 +185,7 @@ mod tests {
             start: Some(at),
             end: Some((Some(at), end)),
             created: None,
+            snapshot: None,
         }
     }
 

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::result;
+use crate::pod::message;
 use crate::units;
 use crate::world::{JobView, Key, PodView};
 
@@ -85,7 +86,7 @@ pub fn with_runs(
             soon(patient_until);
             return None;
         }
-        result::waiting_for(pod)
+        message::waiting_for(pod)
             .map(|(reason, words)| (reason.to_owned(), format!("pod of {}: {words}", run.key.name)))
     });
     progress(&mut status, waiting, backup.metadata.generation, now);
@@ -280,6 +281,7 @@ mod tests {
             start: Some(at(1)),
             end,
             created: Some(at(1)),
+            snapshot: None,
         })
     }
 

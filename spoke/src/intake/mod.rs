@@ -73,6 +73,7 @@ pub fn start(
             .guarded(|w| &w.repositories, Routes::repository),
     );
     launch(w("ResticBackup").guarded(|w| &w.backups, Routes::backup));
+    launch(w("ResticRestore").guarded(|w| &w.restores, Routes::restore));
     launch(w("CronJob").watch::<CronJob, _>(ours(), CronJobView::of, |w| &w.cron_jobs, Routes::cron_job));
     launch(w("Job").watch::<Job, _>(ours(), JobView::of, |w| &w.jobs, Routes::job));
     launch(w("Pod").watch::<Pod, _>(ours(), PodView::of, |w| &w.pods, Routes::pod));

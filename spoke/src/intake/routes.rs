@@ -2,17 +2,18 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crds::{ResticBackup, ResticRepository, names};
+use crds::restore::RestorePhase;
+use crds::{ResticBackup, ResticRepository, ResticRestore, names};
 
 use crate::kind::{Cause, KindHandle};
+use crate::root::Kinds;
 use crate::scripts::Scripts;
 use crate::world::{CronJobView, JobView, Key, MetaView, NamespaceView, PodView, Stored as _, World};
 
 /// The supervisors that the intake wakes.
 pub struct Routes {
-    pub repositories: KindHandle,
-    pub backups: KindHandle,
-    pub scripts: std::sync::Arc<Scripts>,
+    kinds: Kinds,
+    scripts: std::sync::Arc<Scripts>,
     /// Closed until every type has been listed: a turn on half a world would draw wrong conclusions.
     open: AtomicBool,
 }
@@ -20,10 +21,9 @@ pub struct Routes {
 impl Routes {
     /// Routes, still closed.
     #[must_use]
-    pub fn new(repositories: KindHandle, backups: KindHandle, scripts: std::sync::Arc<Scripts>) -> Routes {
+    pub fn new(kinds: Kinds, scripts: std::sync::Arc<Scripts>) -> Routes {
         Routes {
-            repositories,
-            backups,
+            kinds,
             scripts,
             open: AtomicBool::new(false),
         }
@@ -40,23 +40,42 @@ impl Routes {
         if !self.open.load(Ordering::Acquire) {
             return;
         }
-        self.repositories.poke_all(Cause::Leader);
-        self.backups.poke_all(Cause::Leader);
+        self.kinds.repositories.poke_all(Cause::Leader);
+        self.kinds.backups.poke_all(Cause::Leader);
+        self.kinds.restores.poke_all(Cause::Leader);
         self.scripts.poke();
     }
 
     pub fn repository(&self, world: &World, key: &Key, value: &ResticRepository) {
         self.resource(
-            &self.repositories,
+            &self.kinds.repositories,
             key,
             value.uid(),
             world.repositories.get(key).is_some(),
         );
         self.users_of(world, key, |_| true);
+        self.waiting_restores(world, |_, _| true);
     }
 
     pub fn backup(&self, world: &World, key: &Key, value: &ResticBackup) {
-        self.resource(&self.backups, key, value.uid(), world.backups.get(key).is_some());
+        self.resource(&self.kinds.backups, key, value.uid(), world.backups.get(key).is_some());
+        // Restores wait for a backup to appear, not for each of its status writes.
+        self.waiting_restores(world, |at, restore| {
+            let reference = restore.spec.backup_ref.as_ref();
+            reference.is_some_and(|r| *r.name == *key.name && r.namespace_or(&at.namespace) == &*key.namespace)
+        });
+        if self.is_open() {
+            self.scripts.poke();
+        }
+    }
+
+    pub fn restore(&self, world: &World, key: &Key, value: &ResticRestore) {
+        self.resource(
+            &self.kinds.restores,
+            key,
+            value.uid(),
+            world.restores.get(key).is_some(),
+        );
         if self.is_open() {
             self.scripts.poke();
         }
@@ -70,12 +89,16 @@ impl Routes {
         self.owner(world, key, value.meta.owner_name.as_ref());
     }
 
-    pub fn job(&self, world: &World, _: &Key, value: &JobView) {
-        self.labelled(world, value.of.as_ref());
+    pub fn job(&self, world: &World, key: &Key, value: &JobView) {
+        self.made_for(world, key, value.meta.owner_name.as_ref(), value.of.as_ref());
     }
 
-    pub fn pod(&self, world: &World, _: &Key, value: &PodView) {
-        self.labelled(world, value.of.as_ref());
+    /// Pods are owned by a Job, and that by what they were made for.
+    pub fn pod(&self, world: &World, key: &Key, value: &PodView) {
+        let job = value.meta.owner_name.as_ref().map(|(_, name)| Key::new(&key.namespace, name));
+        let job = job.and_then(|job| world.jobs.get(&job));
+        let owner = job.as_ref().and_then(|job| job.meta.owner_name.as_ref());
+        self.made_for(world, key, owner, value.of.as_ref());
     }
 
     pub fn config_map(&self, _: &World, _: &Key, _: &MetaView) {
@@ -97,7 +120,7 @@ impl Routes {
             self.users_of(world, &repository, |backup| {
                 backup.namespace != repository.namespace
             });
-            self.repositories.poke(repository, Cause::Related);
+            self.kinds.repositories.poke(repository, Cause::Related);
         }
     }
 
@@ -115,6 +138,7 @@ impl Routes {
                     .is_some_and(|pvc| *pvc.claim_name == *key.name)
         });
         self.poke_backups(users.into_iter().map(|(backup, _)| backup));
+        self.waiting_restores(world, |at, _| at.namespace == key.namespace);
     }
 
     /// Labels of a namespace decide whether its backups may use a repository elsewhere.
@@ -127,6 +151,21 @@ impl Routes {
                 && backup.spec.repository_ref.namespace_or(&at.namespace) != &*at.namespace
         });
         self.poke_backups(users.into_iter().map(|(backup, _)| backup));
+        self.waiting_restores(world, |at, _| *at.namespace == *key.name);
+    }
+
+    /// Restores that have not begun yet: few, and soon none.
+    fn waiting_restores(&self, world: &World, take: impl Fn(&Key, &ResticRestore) -> bool) {
+        if !self.is_open() {
+            return;
+        }
+        let pending = |restore: &ResticRestore| {
+            let phase = restore.status.as_ref().and_then(|s| s.phase);
+            phase.is_none_or(|phase| phase == RestorePhase::Pending)
+        };
+        for (key, _) in world.restores.filter(|at, restore| pending(restore) && take(at, restore)) {
+            self.kinds.restores.poke(key, Cause::Related);
+        }
     }
 
     fn is_open(&self) -> bool {
@@ -161,23 +200,34 @@ impl Routes {
         }
         match owner {
             Some((kind, name)) if &**kind == "ResticBackup" => {
-                self.backups.poke(Key::new(&key.namespace, name), Cause::Related);
+                self.kinds.backups.poke(Key::new(&key.namespace, name), Cause::Related);
+            }
+            Some((kind, name)) if &**kind == "ResticRestore" => {
+                self.kinds.restores.poke(Key::new(&key.namespace, name), Cause::Related);
             }
             Some((kind, name)) if &**kind == "ResticRepository" => {
-                self.repositories
+                self.kinds.repositories
                     .poke(Key::new(&key.namespace, name), Cause::Related);
             }
             _ => {}
         }
     }
 
-    /// Jobs and pods name their resource by a label, which is cut and hashed when the name is long.
+    fn made_for(&self, world: &World, key: &Key, owner: Option<&(Box<str>, Box<str>)>, of: Option<&Key>) {
+        match owner {
+            // Owned by the resource itself.
+            Some((kind, _)) if &**kind == "ResticRestore" => self.owner(world, key, owner),
+            _ => self.labelled(world, of),
+        }
+    }
+
+    /// Jobs and pods of a backup name it by a label, which is cut and hashed when the name is long.
     fn labelled(&self, world: &World, of: Option<&Key>) {
         let Some(label) = of.filter(|_| self.is_open()) else {
             return;
         };
         if world.backups.get(label).is_some() {
-            self.backups.poke(label.clone(), Cause::Related);
+            self.kinds.backups.poke(label.clone(), Cause::Related);
         } else {
             let long = world.backups.filter(|key, _| {
                 key.namespace == label.namespace
@@ -190,7 +240,7 @@ impl Routes {
 
     fn poke_backups(&self, keys: impl Iterator<Item = Key>) {
         for key in keys {
-            self.backups.poke(key, Cause::Related);
+            self.kinds.backups.poke(key, Cause::Related);
         }
     }
 }

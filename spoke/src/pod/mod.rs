@@ -1,6 +1,7 @@
 //! What all pods that run restic have in common: the restricted security standard, credentials, cache, entrypoint. Pure.
 
 mod job;
+pub mod message;
 
 use std::collections::BTreeMap;
 

@@ -15,7 +15,6 @@ use super::plan::{Answer, Inputs};
 use super::validate::Valid;
 use super::{Report, RepositoryKind};
 use crate::apply::ApplyError;
-use crate::context::Context;
 use crate::events::Severity;
 use crate::kind::{Kind as _, Reporter};
 use crate::link::Creations;
@@ -85,7 +84,7 @@ impl RepositoryKind {
         let (context, restic) = (self.context.clone(), self.restic.clone());
         async move {
             let mut password_key = None;
-            let answer = match read(&context, &repository).await {
+            let answer = match secrets::cluster::read(&context, &repository).await {
                 Ok(Ok(credentials)) => {
                     password_key =
                         Some(credentials.password_key.clone()).filter(|key| key != PASSWORD_VARIABLE);
@@ -134,16 +133,6 @@ impl RepositoryKind {
             .events
             .publish(Self::NAME, key, uid, severity, &after.reason, &after.message);
     }
-}
-
-async fn read(
-    context: &Context,
-    repository: &ResticRepository,
-) -> Result<Result<Credentials, secrets::SecretError>, ApplyError> {
-    let namespace = repository.metadata.namespace.as_deref().unwrap_or_default();
-    let key = Key::new(namespace, &repository.spec.credentials_secret_ref.name);
-    let secret: Option<Secret> = context.applier.get(&key).await?;
-    Ok(secrets::credentials(repository, secret.as_ref()))
 }
 
 /// One look. Only [`Failure::NoRepository`], and only where no repository was ever known, leads to `init`.

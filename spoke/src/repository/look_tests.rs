@@ -27,6 +27,9 @@ impl Restic for Scripted {
     fn statistics<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<Statistics, Failure>> {
         std::future::ready(Ok(Statistics::default())).boxed()
     }
+    fn snapshots<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<Vec<crate::restic::Snapshot>, Failure>> {
+        std::future::ready(Ok(Vec::new())).boxed()
+    }
 }
 
 fn credentials(url: &str, password: &str) -> Credentials {

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tracing::{debug, info};
 
 use super::classify::{class_of, classify, scrub, shorten};
-use super::{Failure, Restic, Statistics, output};
+use super::{Failure, Restic, Snapshot, Statistics, output};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::secrets::{Credentials, PASSWORD_VARIABLE, REPOSITORY_VARIABLE};
@@ -224,6 +224,17 @@ impl Restic for Executor {
             let raw = ["stats", "--mode", "raw-data", "--json", "--no-lock"];
             let raw = self.run("stats", &raw, credentials, STATISTICS_DEADLINE).await?;
             output::statistics(&snapshots, &raw)
+        }
+        .boxed()
+    }
+
+    fn snapshots<'a>(&'a self, credentials: &'a Credentials) -> BoxFuture<'a, Result<Vec<Snapshot>, Failure>> {
+        async move {
+            let list = ["snapshots", "--json", "--no-lock"];
+            let printed = self
+                .run("snapshots", &list, credentials, STATISTICS_DEADLINE)
+                .await?;
+            output::snapshots(&printed)
         }
         .boxed()
     }

@@ -82,6 +82,20 @@ pub struct Statistics {
     pub hosts: Vec<(String, u64, Option<Timestamp>)>,
 }
 
+/// A snapshot, as `snapshots --json` tells it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+pub struct Snapshot {
+    /// 64 hex digits.
+    pub id: String,
+    pub time: Timestamp,
+    #[serde(default)]
+    pub hostname: String,
+    #[serde(default)]
+    pub tags: Vec<String>,
+    #[serde(default)]
+    pub paths: Vec<String>,
+}
+
 /// Questions to a repository. A trait, so that tests decide what storage does.
 pub trait Restic: Send + Sync {
     /// `cat config --no-lock`: the repository's id, 64 hex digits.
@@ -92,4 +106,7 @@ pub trait Restic: Send + Sync {
 
     /// `snapshots` and `stats --mode raw-data`, both `--no-lock`.
     fn statistics<'a>(&'a self, credentials: &'a Credentials) -> BoxFuture<'a, Result<Statistics, Failure>>;
+
+    /// `snapshots --no-lock`: all there are.
+    fn snapshots<'a>(&'a self, credentials: &'a Credentials) -> BoxFuture<'a, Result<Vec<Snapshot>, Failure>>;
 }

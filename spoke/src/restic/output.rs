@@ -54,6 +54,11 @@ pub fn initialized_id(stdout: &[u8]) -> Result<String, Failure> {
     parse::<Initialized>(stdout, "init").and_then(|done| checked(done.id))
 }
 
+/// All snapshots. Tags and paths may be null.
+pub fn snapshots(stdout: &[u8]) -> Result<Vec<super::Snapshot>, Failure> {
+    Ok(parse::<Option<Vec<super::Snapshot>>>(stdout, "snapshots")?.unwrap_or_default())
+}
+
 /// Figures out of a snapshot list and raw-data statistics.
 pub fn statistics(snapshots: &[u8], raw: &[u8]) -> Result<Statistics, Failure> {
     let snapshots: Vec<Snapshot> =

@@ -1,7 +1,7 @@
 //! Credentials of repositories: out of a Secret, into restic, and nowhere else.
 
 mod backend;
-pub mod projection;
+pub mod cluster;
 
 use std::collections::BTreeMap;
 use std::fmt;

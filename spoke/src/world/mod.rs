@@ -10,7 +10,7 @@ pub use views::{
     CronJobView, JobEnd, JobView, Meta, MetaView, NamespaceView, PodView, RESTIC_CONTAINER, Termination,
 };
 
-use crds::{ResticBackup, ResticRepository};
+use crds::{ResticBackup, ResticRepository, ResticRestore};
 
 /// All stores.
 #[derive(Default)]
@@ -18,6 +18,7 @@ pub struct World {
     pub repositories: Store<ResticRepository>,
     /// Grouped by the repository that they refer to.
     pub backups: Store<ResticBackup>,
+    pub restores: Store<ResticRestore>,
     pub cron_jobs: Store<CronJobView>,
     /// Grouped by the resource that they were made for: its namespace and label value (`names::label_value`).
     pub jobs: Store<JobView>,

@@ -1,6 +1,6 @@
 //! Our own kinds as entries of a store.
 
-use crds::{ResticBackup, ResticRepository};
+use crds::{ResticBackup, ResticRepository, ResticRestore};
 use kube::ResourceExt as _;
 
 use super::store::{Key, Stored};
@@ -24,6 +24,7 @@ macro_rules! stored {
 
 stored! {
     ResticRepository => |_| None;
+    ResticRestore => |_| None;
     ResticBackup => |backup| {
         let own = backup.namespace().unwrap_or_default();
         let reference = &backup.spec.repository_ref;

@@ -21,6 +21,8 @@ pub struct Meta {
     pub deleting: bool,
     /// Hash of the manifest that was last applied (`names::ANNOTATION_APPLIED`).
     pub applied: Option<Box<str>>,
+    /// uid of the restore that made it (`names::ANNOTATION_RESTORE_UID`).
+    pub restore: Option<Box<str>>,
     /// uid of the controlling owner.
     pub owner: Option<Box<str>>,
     /// Kind and name of the controlling owner.
@@ -43,6 +45,7 @@ impl Meta {
             generation: meta.generation.unwrap_or_default(),
             deleting: meta.deletion_timestamp.is_some(),
             applied: annotation(meta, names::ANNOTATION_APPLIED).map(Into::into),
+            restore: annotation(meta, names::ANNOTATION_RESTORE_UID).map(Into::into),
             owner: owner.map(|o| o.uid.as_str().into()),
             owner_name: owner.map(|o| (o.kind.as_str().into(), o.name.as_str().into())),
         }
@@ -109,6 +112,8 @@ pub struct JobView {
     /// When it ended, and how; `None` while it is not over.
     pub end: Option<(Option<Timestamp>, JobEnd)>,
     pub created: Option<Timestamp>,
+    /// Snapshot that a restore's Job restores.
+    pub snapshot: Option<Box<str>>,
 }
 
 impl JobView {
@@ -137,6 +142,7 @@ impl JobView {
             start: status.and_then(|s| s.start_time.as_ref()).map(|t| t.0),
             end,
             created: object.metadata.creation_timestamp.as_ref().map(|t| t.0),
+            snapshot: annotation(&object.metadata, names::ANNOTATION_SNAPSHOT).map(Into::into),
         }
     }
 }

@@ -1,35 +1,11 @@
 //! Backups that run, and what is told of them.
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::fleet;
 
-use crate::support::{Place, bed, condition, fleet_json, noise, s3};
-
-/// Every file below a folder with its content.
-fn tree(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut open = vec![dir.to_owned()];
-    while let Some(folder) = open.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap().flatten() {
-            if entry.path().is_dir() {
-                open.push(entry.path());
-            } else {
-                let name = entry
-                    .path()
-                    .strip_prefix(dir)
-                    .unwrap()
-                    .to_string_lossy()
-                    .into_owned();
-                files.insert(name, std::fs::read(entry.path()).unwrap());
-            }
-        }
-    }
-    files
-}
+use crate::support::{Place, bed, condition, fleet_json, noise, s3, tree};
 
 #[test]
 #[ignore = "needs clusters: make test"]

@@ -21,6 +21,16 @@ fn spoke_pods(place: &Place) -> Vec<String> {
     names.unwrap().split_whitespace().map(str::to_owned).collect()
 }
 
+/// `kill -9` of both replicas.
+pub fn kill_spokes(place: &Place) {
+    for pod in spoke_pods(place) {
+        place
+            .cluster
+            .signal_container(SYSTEM, &pod, "fleet-spoke", "KILL")
+            .unwrap();
+    }
+}
+
 #[test]
 #[ignore = "needs clusters: make test"]
 fn a_spoke_killed_during_a_backup_loses_and_doubles_nothing() {
@@ -39,12 +49,7 @@ fn a_spoke_killed_during_a_backup_loses_and_doubles_nothing() {
     place.until("resticbackup/orders", "a running backup", |o| {
         o["status"]["active"].as_array().is_some_and(|a| a.len() == 1)
     });
-    for pod in spoke_pods(&place) {
-        place
-            .cluster
-            .signal_container(SYSTEM, &pod, "fleet-spoke", "KILL")
-            .unwrap();
-    }
+    kill_spokes(&place);
     let object = place.until("resticbackup/orders", "the result", |o| {
         o["status"]["statistics"]["totalBackups"] == 1
     });
@@ -132,7 +137,7 @@ fn count(place: &Place, kind: &str) -> usize {
     place.kubectl(&arguments).unwrap().lines().count()
 }
 
-fn until(what: &str, holds: impl Fn() -> bool) {
+pub fn until(what: &str, holds: impl Fn() -> bool) {
     let end = Instant::now() + crate::support::SOON;
     while !holds() {
         assert!(Instant::now() < end, "{what} did not come");

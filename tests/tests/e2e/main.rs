@@ -5,4 +5,5 @@ mod admission;
 mod backups;
 mod conditions;
 mod faults;
+mod restores;
 mod support;

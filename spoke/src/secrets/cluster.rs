@@ -1,4 +1,5 @@
-//! Credentials for a consumer in another namespace than the repository's: a Secret with what is on the allow-list.
+//! Secrets as they lie in the cluster: read when a repository is opened, and copied for a consumer in another namespace
+//! with what is on the allow-list.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +7,7 @@ use crds::{ResticRepository, names};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
-use super::projected;
+use super::{Credentials, SecretError, projected};
 use crate::apply::ApplyError;
 use crate::context::Context;
 use crate::world::Key;
@@ -19,7 +20,7 @@ pub type Projection = (String, BTreeMap<String, ByteString>);
 ///
 /// # Errors
 /// When the source cannot be read.
-pub async fn of(
+pub async fn projection(
     context: &Context,
     consumer: &Key,
     at: &Key,
@@ -40,4 +41,18 @@ pub async fn of(
     let secret: Option<Secret> = context.applier.get(&source).await?;
     let secret = secret.ok_or_else(|| ApplyError::Gone(format!("Secret {source}")))?;
     Ok(Some((mark, projected(repository, &secret))))
+}
+
+/// Credentials of a repository, as its Secret holds them now.
+///
+/// # Errors
+/// The outer one when the API server does not answer, the inner one when the Secret is not what it should be.
+pub async fn read(
+    context: &Context,
+    repository: &ResticRepository,
+) -> Result<Result<Credentials, SecretError>, ApplyError> {
+    let namespace = repository.metadata.namespace.as_deref().unwrap_or_default();
+    let key = Key::new(namespace, &repository.spec.credentials_secret_ref.name);
+    let secret: Option<Secret> = context.applier.get(&key).await?;
+    Ok(super::credentials(repository, secret.as_ref()))
 }

@@ -1,0 +1,192 @@
+//! The part with clients: the list of snapshots, the objects, Events.
+
+use std::sync::Arc;
+
+use crds::conditions::{self, reasons, types};
+use crds::restore::RestorePhase;
+use crds::{ResticRestore, ResticRestoreStatus, names};
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt as _;
+use serde_json::json;
+use tracing::{info, warn};
+
+use super::select::{self, Chosen};
+use super::validate::{Target, Valid, Wanted};
+use super::{Ready, Report, RestoreKind, build, fail, started, unanswered, waiting};
+use crate::apply::ApplyError;
+use crate::events::Severity;
+use crate::kind::{Kind as _, Outcome, Reporter};
+use crate::pod::stale;
+use crate::secrets::cluster;
+use crate::world::{JobView, Key, Meta, MetaView, Stored};
+
+/// Finalizer of the original operator: nothing of ours needs one, but an object that has it would never go.
+const COMPAT_FINALIZER: &str = "backup.resticbackup.io/resticrestore-finalizer";
+
+impl RestoreKind {
+    /// Reads the list of snapshots and chooses.
+    pub(super) fn ask(
+        &self,
+        ready: Ready,
+        wanted: Wanted,
+        reporter: Reporter<Report>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (context, restic) = (self.context.clone(), self.restic.clone());
+        async move {
+            let report = match cluster::read(&context, &ready.repository).await {
+                Err(error) => Report::Unanswered(format!("the Secret could not be read: {error}")),
+                Ok(Err(error)) => Report::Unanswered(error.to_string()),
+                Ok(Ok(credentials)) => match restic.snapshots(&credentials).await {
+                    Ok(snapshots) => {
+                        Report::Chosen(select::choose(&wanted, ready.identity.as_ref(), &snapshots))
+                    }
+                    Err(failure) => unanswered(&failure),
+                },
+            };
+            reporter.send(report);
+        }
+    }
+
+    /// Makes everything that the restore needs, its Job last.
+    #[allow(clippy::too_many_arguments, reason = "one call, one name each")]
+    pub(super) async fn start(
+        &self,
+        key: &Key,
+        restore: &ResticRestore,
+        valid: &Valid,
+        ready: &Ready,
+        chosen: &Chosen,
+        new: &mut ResticRestoreStatus,
+        now: Timestamp,
+    ) -> Outcome {
+        match self.make(key, restore, valid, ready, chosen).await {
+            Ok((at, job)) => {
+                started(new, restore, &at, &job, now);
+                Outcome::default()
+            }
+            Err(ApplyError::NotLeader) => Outcome::default(),
+            // A Job of that name which is not ours, or a claim that somebody has just made.
+            Err(error @ (ApplyError::Invalid(_) | ApplyError::Conflict(_))) => {
+                fail(new, restore, reasons::JOB_CREATION_FAILED, &error.to_string(), now);
+                Outcome::default()
+            }
+            Err(error) => {
+                waiting(new, restore, reasons::JOB_CREATION_FAILED, &error.to_string(), now);
+                Outcome::retry()
+            }
+        }
+    }
+
+    async fn make(
+        &self,
+        key: &Key,
+        restore: &ResticRestore,
+        valid: &Valid,
+        ready: &Ready,
+        chosen: &Chosen,
+    ) -> Result<(Key, Arc<JobView>), ApplyError> {
+        let (world, applier) = (&self.context.world, &self.context.applier);
+        let at = |name: &str| Key::new(&key.namespace, name);
+        if valid.job.service_account.is_none() {
+            let wanted = build::service_account(key, restore);
+            let place = at(&wanted.name_any());
+            let present = world.service_accounts.get(&place).map(|v| v.meta.clone());
+            if stale(present.as_ref(), &wanted.metadata) {
+                let written: ServiceAccount = applier.apply(&wanted).await?;
+                world.service_accounts.put(place, view(&written.metadata));
+            }
+        }
+        let name = names::restore_credentials(&key.name);
+        let projection = cluster::projection(&self.context, key, &ready.at, &ready.repository, &name).await?;
+        if let Some(projection) = projection {
+            let written: Secret = applier.apply(&build::credentials(key, restore, projection)).await?;
+            world.secrets.put(at(&name), view(&written.metadata));
+        }
+        if let Target::New(wanted) = &valid.target
+            && world.claims.get(&at(&wanted.name)).is_none()
+        {
+            let written: PersistentVolumeClaim = applier.create(&build::claim(key, restore, wanted)).await?;
+            world.claims.put(at(&wanted.name), view(&written.metadata));
+        }
+        let repository = (&ready.at, ready.repository.as_ref());
+        let wanted = build::job(key, restore, valid, repository, ready.image.clone(), chosen);
+        let place = at(&wanted.name_any());
+        let written = match applier.create(&wanted).await {
+            Ok(written) => written,
+            // Made in an earlier turn whose end nobody has seen.
+            Err(ApplyError::Conflict(text)) => {
+                let present: Option<Job> = applier.get(&place).await?;
+                let ours = present.filter(|job| job.owner_references().iter().any(|o| o.uid == Stored::uid(restore)));
+                ours.ok_or(ApplyError::Conflict(text))?
+            }
+            Err(error) => return Err(error),
+        };
+        let view = Arc::new(JobView::of(&written));
+        world.jobs.put(place.clone(), view.clone());
+        Ok((place, view))
+    }
+
+    /// Ends a Job whose pod never starts.
+    pub(super) async fn remove_job(&self, at: &Key, uid: &str) -> Result<(), ApplyError> {
+        self.context.applier.delete::<Job>(at, uid).await
+    }
+
+    /// Deletion: owner references take care of what was made; the restored data stays.
+    pub(super) async fn release(&self, key: &Key, restore: &ResticRestore) -> Outcome {
+        let finalizers = restore.finalizers();
+        if !finalizers.iter().any(|f| f == COMPAT_FINALIZER) {
+            return Outcome::default();
+        }
+        let rest: Vec<&String> = finalizers.iter().filter(|f| *f != COMPAT_FINALIZER).collect();
+        let patch =
+            json!({ "metadata": { "finalizers": rest, "resourceVersion": restore.resource_version() } });
+        match self.context.applier.merge::<ResticRestore>(key, &patch).await {
+            Ok(_) | Err(ApplyError::Gone(_)) => Outcome::default(),
+            Err(_) => Outcome::retry(),
+        }
+    }
+
+    /// Writes the status, and tells of what changed.
+    pub(super) async fn finish(
+        &self,
+        key: &Key,
+        restore: &ResticRestore,
+        old: &ResticRestoreStatus,
+        new: &ResticRestoreStatus,
+    ) -> Result<(), ApplyError> {
+        let uid = Stored::uid(restore);
+        self.context
+            .write_status(&self.context.world.restores, key, uid, old, new)
+            .await
+            .inspect_err(|error| {
+                if !matches!(
+                    error,
+                    ApplyError::NotLeader | ApplyError::Gone(_) | ApplyError::Conflict(_)
+                ) {
+                    warn!(%error, "could not write the status");
+                }
+            })?;
+        let reason = |status: &ResticRestoreStatus| {
+            conditions::get(&status.conditions, types::READY).map(|c| c.reason.clone())
+        };
+        if let Some(ready) = conditions::get(&new.conditions, types::READY)
+            && reason(old).as_ref() != Some(&ready.reason)
+            && ready.reason != reasons::SELECTING_SNAPSHOT
+        {
+            let well = ready.status == "True" || new.phase == Some(RestorePhase::InProgress);
+            let severity = if well { Severity::Normal } else { Severity::Warning };
+            info!(object = %key, reason = ready.reason, message = ready.message, "restore");
+            self.context
+                .events
+                .publish(Self::NAME, key, uid, severity, &ready.reason, &ready.message);
+        }
+        Ok(())
+    }
+}
+
+fn view(meta: &ObjectMeta) -> Arc<MetaView> {
+    Arc::new(MetaView { meta: Meta::of(meta) })
+}

@@ -1,0 +1,178 @@
+//! The objects of a restore. Pure.
+
+use std::collections::BTreeMap;
+
+use crds::restore::NewPvc;
+use crds::{RESTIC_IMAGE, ResticRepository, ResticRestore, names};
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::core::v1::{
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, PodTemplateSpec, Secret, ServiceAccount,
+    VolumeResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource as _;
+
+use super::select::Chosen;
+use super::validate::{TARGET_DIR, Target, Valid};
+use crate::pod::{self, Frame, Source, hashed};
+use crate::secrets::cluster::Projection;
+use crate::world::Key;
+
+/// The pod's own account, which may do nothing.
+#[must_use]
+pub fn service_account(key: &Key, restore: &ResticRestore) -> ServiceAccount {
+    hashed(ServiceAccount {
+        metadata: pod::controlled(restore, key, names::restore_service_account(&key.name), labels(key, true)),
+        automount_service_account_token: Some(false),
+        ..ServiceAccount::default()
+    })
+}
+
+/// Credentials of a repository in another namespace.
+#[must_use]
+pub fn credentials(key: &Key, restore: &ResticRestore, (mark, data): Projection) -> Secret {
+    let mut metadata = pod::controlled(restore, key, names::restore_credentials(&key.name), labels(key, true));
+    metadata.annotations = Some(BTreeMap::from([(names::ANNOTATION_APPLIED.to_owned(), mark)]));
+    Secret {
+        metadata,
+        data: Some(data),
+        ..Secret::default()
+    }
+}
+
+/// The claim to create. Nothing owns it: what was brought back stays when the restore is deleted.
+#[must_use]
+pub fn claim(key: &Key, restore: &ResticRestore, new: &NewPvc) -> PersistentVolumeClaim {
+    let uid = restore.meta().uid.clone().unwrap_or_default();
+    let modes = if new.access_modes.is_empty() {
+        vec!["ReadWriteOnce".to_owned()]
+    } else {
+        new.access_modes.clone()
+    };
+    PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some(new.name.clone()),
+            namespace: Some(key.namespace.to_string()),
+            labels: Some(labels(key, true)),
+            annotations: Some([(names::ANNOTATION_RESTORE_UID.to_owned(), uid)].into()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(modes),
+            storage_class_name: new.storage_class_name.clone(),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some([("storage".to_owned(), Quantity(new.size.clone()))].into()),
+                ..VolumeResourceRequirements::default()
+            }),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        ..PersistentVolumeClaim::default()
+    }
+}
+
+/// The Job.
+#[must_use]
+pub fn job(
+    key: &Key,
+    restore: &ResticRestore,
+    valid: &Valid,
+    (at, repository): (&Key, &ResticRepository),
+    image: Option<String>,
+    chosen: &Chosen,
+) -> Job {
+    let source = Source::of(key, at, repository, names::restore_credentials(&key.name));
+    let mut metadata = pod::controlled(restore, key, names::restore_job(&key.name), labels(key, true));
+    metadata.annotations = Some([(names::ANNOTATION_SNAPSHOT.to_owned(), chosen.id.clone())].into());
+    let claim = match &valid.target {
+        Target::Existing(name) => name,
+        Target::New(new) => &new.name,
+    };
+    let snapshot = if chosen.folder.is_empty() {
+        chosen.id.clone()
+    } else {
+        format!("{}:{}", chosen.id, chosen.folder)
+    };
+    let target = if valid.folder.is_empty() {
+        TARGET_DIR.to_owned()
+    } else {
+        format!("{TARGET_DIR}/{}", valid.folder)
+    };
+    let fixed = ["restore", &snapshot, "--json", "--target", &target, "--retry-lock", pod::RETRY_LOCK];
+    let mut arguments: Vec<String> = fixed.map(str::to_owned).into();
+    arguments.extend(pod::repository_flags(repository));
+    arguments.extend(valid.arguments.iter().cloned());
+    let (script, script_volume) = pod::entrypoint();
+    let spec = Frame {
+        job: &valid.job,
+        service_account: names::restore_service_account(&key.name),
+        image: image.filter(|i| !i.is_empty()).unwrap_or_else(|| RESTIC_IMAGE.to_owned()),
+        repository,
+        source: &source,
+        command: vec![pod::ENTRYPOINT.to_owned()],
+        arguments,
+        mounts: vec![pod::mount("restore-target", TARGET_DIR, false), script],
+        volumes: vec![pod::claim("restore-target", claim), script_volume],
+        environment: Vec::new(),
+        // Root gives files back to their owners.
+        root_capabilities: &["CHOWN", "DAC_OVERRIDE", "FOWNER", "MKNOD", "SETFCAP"],
+    }
+    .spec();
+    Job {
+        metadata,
+        spec: Some(JobSpec {
+            backoff_limit: Some(valid.job.backoff_limit),
+            active_deadline_seconds: Some(valid.job.deadline),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels(key, false)),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(spec),
+            },
+            ..JobSpec::default()
+        }),
+        ..Job::default()
+    }
+}
+
+fn labels(key: &Key, top: bool) -> BTreeMap<String, String> {
+    pod::labels(names::LABEL_RESTORE, "restore", &key.name, top)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::restore::validate::validate;
+
+    #[test]
+    fn the_job_restores_without_the_mount_point_of_the_source() {
+        let repository: ResticRepository = serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
+            "metadata": { "name": "nas", "namespace": "storage" },
+            "spec": { "repositoryURL": "s3:https://s3.example.org/b", "credentialsSecretRef": { "name": "nas" } },
+        }))
+        .unwrap();
+        let restore: ResticRestore = serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRestore",
+            "metadata": { "name": "back", "namespace": "shop", "uid": "u" },
+            "spec": { "backupRef": { "name": "orders" }, "includePaths": ["config"],
+                      "target": { "newPVC": { "name": "fresh", "size": "1Gi" } } },
+        }))
+        .unwrap();
+        let key = Key::new("shop", "back");
+        let valid = validate(&key, &restore).unwrap();
+        let chosen = Chosen {
+            id: "ab".repeat(32),
+            folder: "/backup",
+        };
+        let job = job(&key, &restore, &valid, (&Key::new("storage", "nas"), &repository), None, &chosen);
+        insta::assert_yaml_snapshot!("restore_job", job);
+        let Target::New(new) = &valid.target else { panic!() };
+        let claim = claim(&key, &restore, new);
+        assert!(claim.metadata.owner_references.is_none(), "data outlives the restore");
+        insta::assert_yaml_snapshot!("restore_claim", claim);
+    }
+}

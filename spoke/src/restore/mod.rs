@@ -1,0 +1,415 @@
+//! ResticRestore: brings a snapshot back, once. Pending until everything it names is there and its snapshot is known,
+//! InProgress while its Job runs, then Completed or Failed for good. An operator that restarts at any point finds in the
+//! status and in the Job itself where it was.
+
+mod act;
+mod build;
+mod outcome;
+mod select;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::conditions::{self, Status, reasons, types, whole_seconds};
+use crds::restore::RestorePhase;
+use crds::{ResticRepository, ResticRestore, ResticRestoreStatus, names};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::config::Config;
+use crate::consent::{self, Blocked};
+use crate::context::Context;
+use crate::kind::{Kind, Outcome, Turn};
+use crate::restic::{Failure, Restic};
+use crate::units;
+use crate::world::{JobView, Key, Stored as _};
+
+use outcome::Progress;
+use select::{Chosen, Identity, NotChosen};
+use validate::{Origin, Target, Valid};
+
+/// The kind, and what its actors share.
+pub struct RestoreKind {
+    context: Arc<Context>,
+    restic: Arc<dyn Restic>,
+    /// Between two attempts at a repository that does not answer.
+    retry: Duration,
+}
+
+/// What an actor remembers. Losing it costs one more look at the list of snapshots.
+#[derive(Default)]
+pub struct Memory {
+    asking: Option<AbortOnDropHandle<()>>,
+    /// Not before this time; the repository did not answer.
+    wait_until: Option<Timestamp>,
+}
+
+/// The snapshot that is meant, or why there is none.
+pub enum Report {
+    Chosen(Result<Chosen, NotChosen>),
+    /// The repository could not be asked.
+    Unanswered(String),
+}
+
+/// What a restore needs of its surroundings.
+struct Ready {
+    at: Key,
+    repository: Arc<ResticRepository>,
+    /// Image of the backup that is referred to.
+    image: Option<String>,
+    identity: Option<Identity>,
+}
+
+/// Why a restore cannot begin yet.
+struct Wait {
+    reason: &'static str,
+    message: String,
+}
+
+impl RestoreKind {
+    /// A kind on a context.
+    #[must_use]
+    pub fn new(context: Arc<Context>, restic: Arc<dyn Restic>, config: &Config) -> RestoreKind {
+        RestoreKind {
+            context,
+            restic,
+            retry: config.retry_interval,
+        }
+    }
+}
+
+impl Kind for RestoreKind {
+    type Memory = Memory;
+    type Report = Report;
+    const NAME: &'static str = "ResticRestore";
+
+    fn uid(&self, key: &Key) -> Option<String> {
+        self.context.world.restores.get(key).map(|r| r.uid().to_owned())
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        self.context.world.restores.keys()
+    }
+
+    async fn turn(&self, mut turn: Turn<'_, Self>) -> Outcome {
+        let (key, now) = (turn.key, turn.now);
+        let world = &self.context.world;
+        let Some(restore) = world.restores.get(key).filter(|r| r.uid() == turn.uid) else {
+            return Outcome::default();
+        };
+        if restore.metadata.deletion_timestamp.is_some() {
+            return self.release(key, &restore).await;
+        }
+        let old = restore.status.clone().unwrap_or_default();
+        if matches!(old.phase, Some(RestorePhase::Completed | RestorePhase::Failed)) {
+            return Outcome::default();
+        }
+        let mut new = old.clone();
+        new.observed_generation = restore.metadata.generation;
+        new.phase = new.phase.or(Some(RestorePhase::Pending));
+        let outcome = match validate::validate(key, &restore) {
+            Err(error) => {
+                waiting(&mut new, &restore, error.reason(), &error.to_string(), now);
+                Outcome::default()
+            }
+            Ok(valid) => self.advance(&mut turn, &restore, &valid, &mut new).await,
+        };
+        let written = self.finish(key, &restore, &old, &new).await;
+        Outcome {
+            failed: outcome.failed || written.is_err(),
+            ..outcome
+        }
+    }
+
+    fn gone(&self, _: &Key, uid: &str) {
+        self.context.outbox.gone(uid);
+    }
+
+    async fn crashed(&self, key: &Key, uid: &str, failures: u32) {
+        let Some(restore) = self.context.world.restores.get(key).filter(|r| r.uid() == uid) else {
+            return;
+        };
+        let old = restore.status.clone().unwrap_or_default();
+        let mut new = old.clone();
+        let text =
+            format!("the controller of this resource crashed {failures} times in a row; its log says why");
+        waiting(&mut new, &restore, reasons::CRASHED, &text, self.context.clock.now());
+        let _ = self
+            .context
+            .write_status(&self.context.world.restores, key, uid, &old, &new)
+            .await;
+    }
+}
+
+impl RestoreKind {
+    /// One step on the way from Pending to an end.
+    async fn advance(
+        &self,
+        turn: &mut Turn<'_, Self>,
+        restore: &ResticRestore,
+        valid: &Valid,
+        new: &mut ResticRestoreStatus,
+    ) -> Outcome {
+        let (key, now) = (turn.key, turn.now);
+        let report = turn.report.take();
+        if report.is_some() {
+            turn.memory.asking = None;
+        }
+        // A Job that is there was made in an earlier turn, whatever the status could still say of it.
+        if let Some((at, job)) = self.job(key, restore) {
+            return self.follow(&at, &job, restore, valid, new, now).await;
+        }
+        if new.phase == Some(RestorePhase::InProgress) {
+            let text = "the restore's Job was deleted before it had ended; what it had written is in the target: create the restore anew";
+            fail(new, restore, reasons::JOB_NOT_FOUND, text, now);
+            return Outcome::default();
+        }
+        let ready = match self.surroundings(key, restore, valid) {
+            Ok(ready) => ready,
+            Err(Wait { reason, message }) => {
+                waiting(new, restore, reason, &message, now);
+                return Outcome::default();
+            }
+        };
+        match report {
+            Some(Report::Chosen(Ok(chosen))) => {
+                self.start(key, restore, valid, &ready, &chosen, new, now).await
+            }
+            Some(Report::Chosen(Err(error))) => {
+                let reason = match error {
+                    NotChosen::Ambiguous(..) | NotChosen::SeveralBackups(_) => reasons::SNAPSHOT_AMBIGUOUS,
+                    _ => reasons::SNAPSHOT_NOT_FOUND,
+                };
+                fail(new, restore, reason, &error.to_string(), now);
+                Outcome::default()
+            }
+            Some(Report::Unanswered(error)) => {
+                let text = format!("the list of snapshots could not be read, it is tried again: {error}");
+                waiting(new, restore, reasons::REPOSITORY_UNREACHABLE, &text, now);
+                let pause = SignedDuration::try_from(self.retry).unwrap_or(SignedDuration::from_secs(30));
+                turn.memory.wait_until = now.checked_add(pause).ok();
+                Outcome::at(turn.memory.wait_until)
+            }
+            None if turn.memory.wait_until.is_some_and(|until| now < until) => {
+                Outcome::at(turn.memory.wait_until)
+            }
+            None => {
+                if turn.memory.asking.is_none() {
+                    let work = self.ask(ready, valid.snapshot.clone(), turn.reporter.clone());
+                    turn.memory.asking = Some(AbortOnDropHandle::new(tokio::spawn(work)));
+                }
+                waiting(new, restore, reasons::SELECTING_SNAPSHOT, "reading the list of snapshots", now);
+                Outcome::default()
+            }
+        }
+    }
+
+    /// The Job of this very restore.
+    fn job(&self, key: &Key, restore: &ResticRestore) -> Option<(Key, Arc<JobView>)> {
+        let at = Key::new(&key.namespace, names::restore_job(&key.name));
+        let job = self.context.world.jobs.get(&at)?;
+        (job.meta.owner.as_deref() == Some(restore.uid())).then_some((at, job))
+    }
+
+    /// The Job is there: what becomes of it.
+    async fn follow(
+        &self,
+        at: &Key,
+        job: &JobView,
+        restore: &ResticRestore,
+        valid: &Valid,
+        new: &mut ResticRestoreStatus,
+        now: Timestamp,
+    ) -> Outcome {
+        started(new, restore, at, job, now);
+        let pods = self.context.world.pods.group(&Key::new("", &job.meta.uid));
+        let pods: Vec<_> = pods.iter().map(|(_, pod)| pod.as_ref()).collect();
+        let last_words = conditions::get(&new.conditions, types::WAITING).map(|c| c.message.clone());
+        match outcome::progress(job, &pods, valid.filtered, last_words.as_deref(), now) {
+            Progress::Running { waiting, again } => {
+                let text = match &waiting {
+                    Some((_, words)) => words.clone(),
+                    None => format!("{} is running", at.name),
+                };
+                match waiting {
+                    Some((reason, words)) => set(new, restore, types::WAITING, Status::True, &reason, &words, now),
+                    None => new.conditions.retain(|c| c.type_ != types::WAITING),
+                }
+                set(new, restore, types::PROGRESSING, Status::True, reasons::RESTORE_IN_PROGRESS, &text, now);
+                set(new, restore, types::READY, Status::Unknown, reasons::RESTORE_IN_PROGRESS, &text, now);
+                Outcome::at(again)
+            }
+            // What its pod was last known to wait for is still needed.
+            Progress::Settling(again) => Outcome::at(again),
+            Progress::NeverStarted(outcome) => {
+                if self.remove_job(at, &job.meta.uid).await.is_err() {
+                    return Outcome::retry();
+                }
+                over(new, restore, &outcome, now);
+                Outcome::default()
+            }
+            Progress::Over(outcome) => {
+                over(new, restore, &outcome, now);
+                Outcome::default()
+            }
+        }
+    }
+
+    /// Is everything there that the restore names?
+    fn surroundings(&self, key: &Key, restore: &ResticRestore, valid: &Valid) -> Result<Ready, Wait> {
+        let world = &self.context.world;
+        let (at, backup) = match &valid.origin {
+            Origin::Repository(at) => (at.clone(), None),
+            Origin::Backup(from) => {
+                let backup = world.backups.get(from).ok_or_else(|| Wait {
+                    reason: reasons::BACKUP_NOT_FOUND,
+                    message: format!(
+                        "ResticBackup {from} does not exist; create it, correct spec.backupRef, or name the repository in spec.repositoryRef"
+                    ),
+                })?;
+                let reference = &backup.spec.repository_ref;
+                (
+                    Key::new(reference.namespace_or(&from.namespace), &reference.name),
+                    Some((from, backup)),
+                )
+            }
+        };
+        let labels = world.namespaces.get(&Key::new("", &key.namespace));
+        let labels = labels.map(|n| n.labels.clone()).unwrap_or_else(|| Arc::new(BTreeMap::new()));
+        let repository = world.repositories.get(&at);
+        if let Err(blocked) = consent::usable(&at, &key.namespace, repository.as_deref(), &labels) {
+            return Err(match blocked {
+                Blocked::Wait { reason, message } => Wait { reason, message },
+                Blocked::Refused { message } => Wait {
+                    reason: reasons::NAMESPACE_NOT_ALLOWED,
+                    message,
+                },
+            });
+        }
+        let missing = || Wait {
+            reason: reasons::REPOSITORY_NOT_FOUND,
+            message: format!("ResticRepository {at} does not exist"),
+        };
+        let repository = repository.ok_or_else(missing)?;
+        self.target(key, restore, valid)?;
+        Ok(Ready {
+            image: backup
+                .as_ref()
+                .and_then(|(_, b)| b.spec.restic.as_ref()?.image.clone()),
+            identity: backup.map(|(from, b)| Identity::of(&self.context.cluster, from, &b)),
+            at,
+            repository,
+        })
+    }
+
+    fn target(&self, key: &Key, restore: &ResticRestore, valid: &Valid) -> Result<(), Wait> {
+        let claim = |name: &str| {
+            let found = self.context.world.claims.get(&Key::new(&key.namespace, name));
+            found.filter(|c| !c.meta.deleting)
+        };
+        match &valid.target {
+            Target::Existing(name) if claim(name).is_none() => Err(Wait {
+                reason: reasons::PVC_NOT_FOUND,
+                message: format!(
+                    "PersistentVolumeClaim {name:?} does not exist in this namespace; create it, correct spec.target.pvc.claimName, or let the restore make one with spec.target.newPVC"
+                ),
+            }),
+            Target::New(new) if claim(&new.name).is_some_and(|c| c.meta.restore.as_deref() != Some(restore.uid())) => {
+                Err(Wait {
+                    reason: reasons::TARGET_EXISTS,
+                    message: format!(
+                        "PersistentVolumeClaim {:?} exists already and was not made by this restore; change spec.target.newPVC.name, or restore into it with spec.target.pvc",
+                        new.name
+                    ),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn set(
+    status: &mut ResticRestoreStatus,
+    restore: &ResticRestore,
+    type_: &str,
+    value: Status,
+    reason: &str,
+    text: &str,
+    now: Timestamp,
+) {
+    conditions::set(&mut status.conditions, type_, value, reason, text, restore.metadata.generation, now);
+}
+
+/// It cannot go on yet.
+fn waiting(status: &mut ResticRestoreStatus, restore: &ResticRestore, reason: &str, text: &str, now: Timestamp) {
+    set(status, restore, types::READY, Status::False, reason, text, now);
+    set(status, restore, types::PROGRESSING, Status::False, reason, text, now);
+    set(status, restore, types::WAITING, Status::True, reason, text, now);
+}
+
+/// Its Job has been made.
+fn started(status: &mut ResticRestoreStatus, restore: &ResticRestore, at: &Key, job: &JobView, now: Timestamp) {
+    if status.phase != Some(RestorePhase::InProgress) {
+        // What was waited for before is there now.
+        status.conditions.retain(|c| c.type_ != types::WAITING);
+        let text = format!("{} was created", at.name);
+        set(status, restore, types::PROGRESSING, Status::True, reasons::RESTORE_STARTED, &text, now);
+        set(status, restore, types::READY, Status::Unknown, reasons::RESTORE_IN_PROGRESS, &text, now);
+    }
+    status.phase = Some(RestorePhase::InProgress);
+    status.restored_snapshot = job.snapshot.as_deref().map(str::to_owned);
+    status.job_ref = Some(crds::common::ObjectReference {
+        name: at.name.to_string(),
+        namespace: at.namespace.to_string(),
+        generation: None,
+    });
+    let begun = job.start.or(job.created).unwrap_or(now);
+    status.start_time.get_or_insert(Time(whole_seconds(begun)));
+}
+
+fn fail(status: &mut ResticRestoreStatus, restore: &ResticRestore, reason: &'static str, text: &str, now: Timestamp) {
+    let outcome = outcome::Outcome {
+        failure: Some((reason, text.to_owned())),
+        ..outcome::Outcome::default()
+    };
+    over(status, restore, &outcome, now);
+}
+
+/// It is over.
+fn over(status: &mut ResticRestoreStatus, restore: &ResticRestore, outcome: &outcome::Outcome, now: Timestamp) {
+    status.conditions.retain(|c| c.type_ != types::WAITING);
+    status.completion_time = Some(outcome.finished.clone().unwrap_or_else(|| Time(whole_seconds(now))));
+    status.start_time = outcome.started.clone().or(status.start_time.take());
+    status.duration.clone_from(&outcome.duration);
+    status.restored_files = outcome.files;
+    status.restored_size_bytes = outcome.bytes;
+    status.restored_size = outcome.bytes.and_then(|b| u64::try_from(b).ok()).map(units::bytes);
+    let (phase, ready, reason, text) = match &outcome.failure {
+        Some((reason, text)) => (RestorePhase::Failed, Status::False, *reason, text.clone()),
+        None => {
+            let figures = format!(
+                "{} files, {}",
+                outcome.files.unwrap_or_default(),
+                status.restored_size.clone().unwrap_or_default()
+            );
+            let text = match &outcome.note {
+                Some(note) => format!("restored {figures}; {note}"),
+                None => format!("restored {figures}"),
+            };
+            (RestorePhase::Completed, Status::True, reasons::RESTORE_COMPLETED, text)
+        }
+    };
+    status.phase = Some(phase);
+    set(status, restore, types::READY, ready, reason, &text, now);
+    set(status, restore, types::PROGRESSING, Status::False, reason, &text, now);
+    let degraded = Status::from(outcome.failure.is_some());
+    set(status, restore, types::DEGRADED, degraded, reason, &text, now);
+}
+
+/// A failure of the repository, in words for the status.
+fn unanswered(failure: &Failure) -> Report {
+    Report::Unanswered(failure.to_string())
+}

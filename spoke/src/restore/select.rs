@@ -1,0 +1,256 @@
+//! Which snapshot is meant. Pure. `latest` of a backup is the latest of that very backup: its cluster, host, tags and
+//! paths. On a shared repository the newest snapshot of all may well be another cluster's.
+
+use std::collections::BTreeSet;
+
+use crds::ResticBackup;
+
+use super::validate::Wanted;
+use crate::backup::SOURCE_DIR;
+use crate::restic::Snapshot;
+use crate::world::Key;
+
+/// What tells a backup's snapshots apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    cluster: String,
+    backup: String,
+    host: String,
+    tags: Vec<String>,
+    paths: BTreeSet<String>,
+}
+
+/// A snapshot to restore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// 64 hex digits.
+    pub id: String,
+    /// Folder in the snapshot whose content is the data; empty for the whole snapshot.
+    pub folder: &'static str,
+}
+
+/// Why no snapshot could be chosen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotChosen {
+    #[error("no snapshot {0} in the repository, which has {1}; `restic snapshots` lists them")]
+    NoSuchId(String, usize),
+    #[error("{0:?} is the beginning of {1} snapshot ids; write more digits")]
+    Ambiguous(String, usize),
+    #[error("none of the repository's {0} snapshots is of this backup and fits the selector")]
+    NothingOfBackup(usize),
+    #[error("none of the repository's {0} snapshots fits spec.snapshotSelector")]
+    NothingFits(usize),
+    #[error("spec.snapshotSelector fits snapshots of different backups: {0}; add one of these as a tag")]
+    SeveralBackups(String),
+}
+
+impl Identity {
+    /// Identity of a backup of this cluster.
+    #[must_use]
+    pub fn of(cluster: &str, key: &Key, backup: &ResticBackup) -> Identity {
+        let restic = backup.spec.restic.clone().unwrap_or_default();
+        let listed = backup.spec.source.pvc.iter().flat_map(|pvc| &pvc.paths);
+        let mut paths: BTreeSet<String> = listed
+            .map(|path| match path.trim_matches('/') {
+                "" => SOURCE_DIR.to_owned(),
+                path => format!("{SOURCE_DIR}/{path}"),
+            })
+            .collect();
+        if paths.is_empty() {
+            paths.insert(SOURCE_DIR.to_owned());
+        }
+        Identity {
+            cluster: cluster.to_owned(),
+            backup: key.to_string(),
+            host: restic.hostname.unwrap_or_else(|| key.name.to_string()),
+            tags: restic.tags,
+            paths,
+        }
+    }
+
+    fn owns(&self, snapshot: &Snapshot) -> bool {
+        match (mark(snapshot, "fleet.cluster="), mark(snapshot, "fleet.backup=")) {
+            // Signed: host, tags and paths may have been changed since.
+            (Some(cluster), Some(backup)) => cluster == self.cluster && backup == self.backup,
+            (None, None) => {
+                snapshot.hostname == self.host
+                    && self.tags.iter().all(|tag| snapshot.tags.contains(tag))
+                    && snapshot.paths.iter().cloned().collect::<BTreeSet<_>>() == self.paths
+            }
+            _ => false,
+        }
+    }
+}
+
+fn mark<'a>(snapshot: &'a Snapshot, prefix: &str) -> Option<&'a str> {
+    snapshot.tags.iter().find_map(|tag| tag.strip_prefix(prefix))
+}
+
+/// Chooses.
+///
+/// # Errors
+/// When nothing, or more than one thing, is meant.
+pub fn choose(wanted: &Wanted, identity: Option<&Identity>, snapshots: &[Snapshot]) -> Result<Chosen, NotChosen> {
+    let chosen = match wanted {
+        Wanted::Id(id) => {
+            let mut found = snapshots.iter().filter(|s| s.id.starts_with(id.as_str()));
+            let first = found
+                .next()
+                .ok_or_else(|| NotChosen::NoSuchId(id.clone(), snapshots.len()))?;
+            match found.count() {
+                0 => first,
+                more => return Err(NotChosen::Ambiguous(id.clone(), more + 1)),
+            }
+        }
+        Wanted::Newest { tags, host, before } => {
+            let fits = |s: &&Snapshot| {
+                identity.is_none_or(|identity| identity.owns(s))
+                    && tags.iter().all(|tag| s.tags.contains(tag))
+                    && host.as_ref().is_none_or(|host| *host == s.hostname)
+                    && before.is_none_or(|before| s.time < before)
+            };
+            let candidates: Vec<&Snapshot> = snapshots.iter().filter(fits).collect();
+            if identity.is_none() {
+                one_backup(&candidates)?;
+            }
+            let none = || match identity {
+                Some(_) => NotChosen::NothingOfBackup(snapshots.len()),
+                None => NotChosen::NothingFits(snapshots.len()),
+            };
+            candidates
+                .into_iter()
+                .max_by(|a, b| a.time.cmp(&b.time).then_with(|| a.id.cmp(&b.id)))
+                .ok_or_else(none)?
+        }
+    };
+    let ours = |path: &String| path == SOURCE_DIR || path.strip_prefix(SOURCE_DIR).is_some_and(|p| p.starts_with('/'));
+    let folder = if !chosen.paths.is_empty() && chosen.paths.iter().all(ours) {
+        SOURCE_DIR
+    } else {
+        ""
+    };
+    Ok(Chosen {
+        id: chosen.id.clone(),
+        folder,
+    })
+}
+
+/// A selector that fits the snapshots of two clusters would bring back whichever ran last.
+fn one_backup(candidates: &[&Snapshot]) -> Result<(), NotChosen> {
+    let marks = candidates.iter().map(|s| {
+        let (cluster, backup) = (mark(s, "fleet.cluster="), mark(s, "fleet.backup="));
+        match (cluster, backup) {
+            (Some(cluster), Some(backup)) => format!("fleet.cluster={cluster} with fleet.backup={backup}"),
+            _ => format!("host {}", s.hostname),
+        }
+    });
+    let marks: BTreeSet<String> = marks.collect();
+    if marks.len() > 1 {
+        let named: Vec<String> = marks.into_iter().take(5).collect();
+        return Err(NotChosen::SeveralBackups(named.join(", ")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn snapshot(id: &str, second: i64, cluster: Option<&str>, host: &str, paths: &[&str]) -> Snapshot {
+        let mut tags = vec!["daily".to_owned()];
+        tags.extend(cluster.map(|c| format!("fleet.cluster={c}")));
+        tags.extend(cluster.map(|_| "fleet.backup=shop/orders".to_owned()));
+        Snapshot {
+            id: id.to_owned(),
+            time: jiff::Timestamp::from_second(second).unwrap(),
+            hostname: host.to_owned(),
+            tags,
+            paths: paths.iter().map(|&p| p.to_owned()).collect(),
+        }
+    }
+
+    fn identity(cluster: &str) -> Identity {
+        let backup: ResticBackup = serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup", "metadata": { "name": "orders" },
+            "spec": { "repositoryRef": { "name": "nas" }, "schedule": "@daily", "source": { "pvc": { "claimName": "d" } },
+                      "restic": { "tags": ["daily"] } },
+        }))
+        .unwrap();
+        Identity::of(cluster, &Key::new("shop", "orders"), &backup)
+    }
+
+    fn newest() -> Wanted {
+        Wanted::Newest {
+            tags: Vec::new(),
+            host: None,
+            before: None,
+        }
+    }
+
+    #[test]
+    fn latest_is_never_another_clusters() {
+        let all = [
+            snapshot("aa", 1, Some("a"), "orders", &["/backup"]),
+            snapshot("bb", 9, Some("b"), "orders", &["/backup"]),
+        ];
+        let id = |cluster: &str| choose(&newest(), Some(&identity(cluster)), &all).unwrap().id;
+        assert_eq!((id("a").as_str(), id("b").as_str()), ("aa", "bb"));
+        assert_eq!(choose(&newest(), Some(&identity("c")), &all), Err(NotChosen::NothingOfBackup(2)));
+    }
+
+    #[test]
+    fn unsigned_snapshots_need_host_tags_and_paths() {
+        let all = [
+            snapshot("aa", 1, None, "orders", &["/backup"]),
+            snapshot("bb", 2, None, "orders", &["/backup/sub"]),
+            snapshot("cc", 3, None, "crm", &["/backup"]),
+        ];
+        assert_eq!(choose(&newest(), Some(&identity("a")), &all).unwrap().id, "aa");
+    }
+
+    #[test]
+    fn a_selector_that_fits_two_backups_is_refused() {
+        let all = [
+            snapshot("aa", 1, Some("a"), "orders", &["/backup"]),
+            snapshot("bb", 9, Some("b"), "orders", &["/backup"]),
+        ];
+        let by = |tag: &str| Wanted::Newest {
+            tags: vec![tag.to_owned()],
+            host: None,
+            before: None,
+        };
+        assert!(matches!(choose(&by("daily"), None, &all), Err(NotChosen::SeveralBackups(_))));
+        assert_eq!(choose(&by("fleet.cluster=a"), None, &all).unwrap().id, "aa");
+        assert_eq!(choose(&by("weekly"), None, &all), Err(NotChosen::NothingFits(2)));
+    }
+
+    #[test]
+    fn ids_may_be_short_but_not_ambiguous() {
+        let all = [
+            snapshot("abcd11", 1, None, "h", &["/backup/x", "/backup/y"]),
+            snapshot("abcd22", 2, None, "h", &["/home"]),
+        ];
+        let id = |id: &str| choose(&Wanted::Id(id.to_owned()), None, &all);
+        assert_eq!(id("abcd1").unwrap().folder, "/backup");
+        assert_eq!(id("abcd2").unwrap().folder, "", "not made by this operator: restored as it is");
+        assert_eq!(id("abcd"), Err(NotChosen::Ambiguous("abcd".to_owned(), 2)));
+        assert_eq!(id("ffff"), Err(NotChosen::NoSuchId("ffff".to_owned(), 2)));
+    }
+
+    #[test]
+    fn before_is_exclusive() {
+        let all = [
+            snapshot("aa", 1, Some("a"), "orders", &["/backup"]),
+            snapshot("bb", 5, Some("a"), "orders", &["/backup"]),
+        ];
+        let before = |second| Wanted::Newest {
+            tags: Vec::new(),
+            host: None,
+            before: Some(jiff::Timestamp::from_second(second).unwrap()),
+        };
+        assert_eq!(choose(&before(5), Some(&identity("a")), &all).unwrap().id, "aa");
+        assert_eq!(choose(&before(6), Some(&identity("a")), &all).unwrap().id, "bb");
+    }
+}
