@@ -14,6 +14,7 @@ pub mod hub;
 pub mod identity;
 pub mod inventory;
 pub mod link;
+pub mod lock;
 pub mod metrics;
 pub mod query;
 pub mod rows;

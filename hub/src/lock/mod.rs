@@ -1,0 +1,3 @@
+//! The maintenance lock of every physical repository.
+
+pub mod grantor;

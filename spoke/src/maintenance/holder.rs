@@ -1,0 +1,278 @@
+//! One maintenance Job on its way through the gate: born suspended, opened under a lease, shut again when the lease is
+//! lost, released when its end is proven. Pure. Times are milliseconds of this machine's clock since boot, suspend
+//! included; no clock of another machine is ever asked.
+
+/// Milliseconds since boot.
+pub type Instant = u64;
+
+/// Renewals whose answer may still come.
+const IN_FLIGHT: usize = 8;
+
+/// The Job as the API server shows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Observed {
+    /// It is complete, failed, or deleted.
+    pub ended: bool,
+    pub suspended: bool,
+    /// Token that its pods are given.
+    pub token: Option<u64>,
+    /// Some pod of it may still be at work.
+    pub pods: bool,
+    /// Its container has started, and waits for the first renewal.
+    pub started: bool,
+}
+
+/// What reaches a holder from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// Look at the Job and at the clock.
+    Look,
+    /// A new session with whoever grants: what was said in the old one may be lost.
+    Connected,
+    Granted { token: u64, ttl: u64, renew: u64 },
+    /// The lease was granted, but a higher token has been seen for this repository: the hub has lost its memory.
+    Refused { token: u64 },
+    Renewed { token: u64, seq: u64 },
+    Revoked { token: u64 },
+    Released { token: u64 },
+}
+
+/// What has to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Effect {
+    Ask,
+    /// The Job is gone before it was granted anything.
+    Withdraw,
+    Renew { token: u64, seq: u64 },
+    /// Nothing of the operation is at work any more.
+    Release { token: u64 },
+    /// Let the Job's pods start, with this token.
+    Open { token: u64 },
+    /// End the Job's pods.
+    Shut,
+    /// Tell the pod that the lease was renewed, for the n-th time.
+    Count { renewals: u64 },
+}
+
+/// Where an operation stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// The lease is asked for.
+    Waiting { ask_again: Option<Instant> },
+    Held(Lease),
+    /// The lease is lost: the Job must be shut, and its pods gone.
+    Closing { token: u64 },
+    /// Nothing is at work. Whoever grants must hear of it.
+    Releasing { token: u64, say_again: Option<Instant> },
+    Done,
+}
+
+/// A lease.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    pub token: u64,
+    pub ttl: u64,
+    pub renew: u64,
+    /// Until when it is ours for sure. `None` before the first answer to a renewal: how long the grant travelled is
+    /// not known.
+    pub deadline: Option<Instant>,
+    /// Renewals that were answered.
+    pub renewals: u64,
+    renew_at: Instant,
+    seq: u64,
+    sent: Vec<(u64, Instant)>,
+    /// The pod's first renewal has been sent.
+    woken: bool,
+}
+
+/// The state machine of one Job.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Holder {
+    phase: Phase,
+}
+
+/// A question that got no answer is asked again.
+const ASK_AGAIN: u64 = 30_000;
+
+impl Lease {
+    fn new(token: u64, ttl: u64, renew: u64, now: Instant) -> Lease {
+        Lease {
+            token,
+            ttl,
+            renew: renew.max(1),
+            deadline: None,
+            renewals: 0,
+            renew_at: now,
+            seq: 0,
+            sent: Vec::new(),
+            woken: false,
+        }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| now >= deadline)
+    }
+}
+
+impl Holder {
+    /// A Job that waits.
+    #[must_use]
+    pub fn new() -> Holder {
+        Holder {
+            phase: Phase::Waiting { ask_again: None },
+        }
+    }
+
+    /// A Job that was found open after a restart of the operator. When its lease was last renewed is not known, so
+    /// its pod's own switch decides; here it counts from now.
+    #[must_use]
+    pub fn adopted(token: u64, ttl: u64, renew: u64, now: Instant) -> Holder {
+        let mut lease = Lease::new(token, ttl, renew, now);
+        lease.deadline = Some(now + ttl - ttl / 10);
+        Holder {
+            phase: Phase::Held(lease),
+        }
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// When to look again although nothing happens.
+    #[must_use]
+    pub fn wake(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Waiting { ask_again } => *ask_again,
+            Phase::Held(lease) => Some(lease.deadline.map_or(lease.renew_at, |d| d.min(lease.renew_at))),
+            Phase::Releasing { say_again, .. } => *say_again,
+            Phase::Closing { .. } | Phase::Done => None,
+        }
+    }
+
+    /// Takes an input, and says what to do about it and about the Job as it is.
+    pub fn step(&mut self, input: Input, job: Observed, now: Instant) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.take(input, job, now, &mut effects);
+        self.look(job, now, &mut effects);
+        effects
+    }
+
+    fn take(&mut self, input: Input, job: Observed, now: Instant, effects: &mut Vec<Effect>) {
+        match (&mut self.phase, input) {
+            (Phase::Waiting { ask_again }, Input::Connected) => *ask_again = None,
+            (Phase::Releasing { say_again, .. }, Input::Connected) => *say_again = None,
+            // The question went through before the connection broke: the hub shall know that it still counts.
+            (Phase::Held(lease), Input::Connected) => lease.renew_at = now,
+            (Phase::Waiting { .. }, Input::Granted { token, ttl, renew }) => {
+                self.phase = Phase::Held(Lease::new(token, ttl, renew, now));
+            }
+            // Nothing runs under it, so it can be given back at once.
+            (Phase::Waiting { .. }, Input::Refused { token }) => {
+                self.phase = Phase::Releasing {
+                    token,
+                    say_again: None,
+                };
+            }
+            // A lease of a former life: given back once nothing runs.
+            (Phase::Done, Input::Granted { token, .. }) => effects.push(Effect::Release { token }),
+            (Phase::Held(lease), Input::Renewed { token, seq }) if lease.token == token => {
+                if let Some((_, sent)) = lease.sent.iter().find(|(n, _)| *n == seq).copied() {
+                    lease.sent.retain(|(n, _)| *n > seq);
+                    let deadline = sent + lease.ttl - lease.ttl / 10;
+                    if now < deadline {
+                        lease.deadline = lease.deadline.max(Some(deadline));
+                        lease.renewals += 1;
+                        if job.pods && !job.suspended {
+                            effects.push(Effect::Count {
+                                renewals: lease.renewals,
+                            });
+                        }
+                    }
+                }
+            }
+            (Phase::Held(lease), Input::Revoked { token }) if lease.token == token => {
+                self.phase = Phase::Closing { token };
+            }
+            (Phase::Releasing { token: said, .. }, Input::Released { token }) if *said == token => {
+                self.phase = if job.ended {
+                    Phase::Done
+                } else {
+                    Phase::Waiting { ask_again: None }
+                };
+            }
+            _ => {}
+        }
+    }
+
+    fn look(&mut self, job: Observed, now: Instant, effects: &mut Vec<Effect>) {
+        if let Phase::Held(lease) = &self.phase {
+            let token = lease.token;
+            // Pods of an ended Job have ended too.
+            if job.ended {
+                self.phase = Phase::Releasing {
+                    token,
+                    say_again: None,
+                };
+            } else if lease.is_over(now) {
+                self.phase = Phase::Closing { token };
+            }
+        }
+        if let Phase::Closing { token } = self.phase {
+            if job.ended || (job.suspended && !job.pods) {
+                self.phase = Phase::Releasing {
+                    token,
+                    say_again: None,
+                };
+            } else if !job.suspended {
+                effects.push(Effect::Shut);
+            }
+        }
+        match &mut self.phase {
+            Phase::Waiting { .. } if job.ended => {
+                self.phase = Phase::Done;
+                effects.push(Effect::Withdraw);
+            }
+            Phase::Waiting { ask_again } if ask_again.is_none_or(|at| now >= at) => {
+                *ask_again = Some(now + ASK_AGAIN);
+                effects.push(Effect::Ask);
+            }
+            Phase::Held(lease) => {
+                let wake_pod = job.started && !lease.woken;
+                if now >= lease.renew_at || wake_pod {
+                    lease.woken |= job.started;
+                    lease.seq += 1;
+                    lease.sent.push((lease.seq, now));
+                    if lease.sent.len() > IN_FLIGHT {
+                        lease.sent.remove(0);
+                    }
+                    lease.renew_at = now + lease.renew;
+                    effects.push(Effect::Renew {
+                        token: lease.token,
+                        seq: lease.seq,
+                    });
+                }
+                // Pods of an earlier opening must be gone before the next one begins.
+                if lease.deadline.is_some() && job.suspended && !job.pods {
+                    effects.push(Effect::Open { token: lease.token });
+                }
+            }
+            Phase::Releasing { token, say_again } if say_again.is_none_or(|at| now >= at) => {
+                *say_again = Some(now + ASK_AGAIN);
+                effects.push(Effect::Release { token: *token });
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Default for Holder {
+    fn default() -> Self {
+        Holder::new()
+    }
+}
+
+#[cfg(test)]
+#[path = "holder_tests.rs"]
+mod tests;

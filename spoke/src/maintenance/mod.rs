@@ -1,0 +1,3 @@
+//! The gate of maintenance: suspended Jobs, opened one at a time per repository.
+
+pub mod holder;

@@ -1,0 +1,3 @@
+//! What runs in a maintenance pod.
+
+pub mod switch;
