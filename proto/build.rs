@@ -4,6 +4,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = ["fleet/v1/link.proto", "fleet/v1/view.proto"];
     println!("cargo:rerun-if-changed=fleet");
     let descriptors = protox::compile(files, ["."])?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    // Written for pods and stores to read, so JSON as well.
+    let mut builder = tonic_prost_build::configure();
+    for message in ["RetentionPolicySpec", "RetentionRule", "RetentionRun", "RetentionOutcome"] {
+        let derive = "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default, rename_all = \"camelCase\")]";
+        builder = builder.type_attribute(format!("fleet.v1.{message}"), derive);
+    }
+    builder.compile_fds(descriptors)?;
     Ok(())
 }

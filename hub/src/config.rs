@@ -63,6 +63,22 @@ pub struct Config {
     #[arg(long, env = "FLEET_HUB_MAX_OBJECTS", default_value_t = 50_000)]
     pub max_objects: usize,
 
+    /// How long a maintenance lease lives without a renewal, as its holder counts it. Its pod ends itself then.
+    #[arg(long, env = "FLEET_HUB_LEASE_TTL", default_value = "5m")]
+    pub lease_ttl: Span,
+
+    /// Pause after a holder fell silent, before anybody else may change the repository.
+    #[arg(long, env = "FLEET_HUB_LOCK_DELAY", default_value = "30m")]
+    pub lock_delay: Span,
+
+    /// Longest time that new backups are held, and running ones waited for, before maintenance begins.
+    #[arg(long, env = "FLEET_HUB_DRAIN_LIMIT", default_value = "15m")]
+    pub drain_limit: Span,
+
+    /// A policy that took part in a run this long ago needs no run of its own; "off" gives each its own.
+    #[arg(long, env = "FLEET_HUB_COALESCE_WINDOW", default_value = "1m")]
+    pub coalesce_window: Window,
+
     /// How log lines look.
     #[arg(long, env = "FLEET_HUB_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -90,6 +106,21 @@ impl Span {
     #[must_use]
     pub fn millis(self) -> crate::Millis {
         crate::Millis::try_from(self.0.as_millis()).unwrap_or(crate::Millis::MAX)
+    }
+}
+
+/// A span, or "off".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window(pub Option<Duration>);
+
+impl FromStr for Window {
+    type Err = SpanError;
+
+    fn from_str(text: &str) -> Result<Self, SpanError> {
+        match text {
+            "off" => Ok(Window(None)),
+            span => Ok(Window(Some(span.parse::<Span>()?.0))),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::creation::{Creations, Ticket};
 use crate::inventory::{Held, Inventory, Limits, Unsaved};
+use crate::lock::Locks;
 use crate::metrics::Metrics;
 use crate::store::{Batch, HubStore, StoreError, StoredCluster, StoredObject};
 use crate::{Millis, now};
@@ -37,6 +38,8 @@ pub struct Hub {
     creations: Mutex<Creations>,
     /// Who may create a repository now; each session looks for its own tickets.
     creating: watch::Sender<Option<Ticket>>,
+    /// The maintenance locks.
+    pub locks: Locks,
     pub heartbeat: Duration,
     pub watch_heartbeat: Duration,
 }
@@ -46,7 +49,7 @@ impl Hub {
     ///
     /// # Errors
     /// When the store cannot be read or written.
-    pub async fn start(config: &Config, store: Arc<dyn HubStore>) -> anyhow::Result<Arc<Hub>> {
+    pub async fn start(config: &Config, store: Arc<dyn HubStore>, locks: Locks) -> anyhow::Result<Arc<Hub>> {
         let epoch = store.begin_epoch().await?;
         let limits = Limits {
             stale_after: config.stale_after.millis(),
@@ -88,6 +91,7 @@ impl Hub {
             sessions: AtomicU64::new(epoch << 32),
             creations: Mutex::default(),
             creating: watch::channel(None).0,
+            locks,
             heartbeat: config.heartbeat_interval.0,
             watch_heartbeat: config.watch_heartbeat.0,
         }))

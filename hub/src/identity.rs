@@ -1,7 +1,7 @@
 //! Who a peer is: the URI SAN of its client certificate, and nothing that it says.
 //!
 //! `spiffe://<trust domain>/spoke/<cluster>` may report as that cluster; `spiffe://<trust domain>/viewer/<name>` may read
-//! the fleet. The trust domain is not looked at: the authority that the hub was given decides who is in.
+//! the fleet, `spiffe://<trust domain>/operator/<name>` may also decide. The trust domain is not looked at: the authority that the hub was given decides who is in.
 
 use std::sync::Arc;
 
@@ -20,6 +20,11 @@ pub enum Identity {
     },
     /// Reads the fleet.
     Viewer {
+        /// Name of the person or program.
+        name: Arc<str>,
+    },
+    /// Reads the fleet, approves plans and takes locks back.
+    Operator {
         /// Name of the person or program.
         name: Arc<str>,
     },
@@ -42,7 +47,7 @@ pub enum IdentityError {
     NotOneUri(usize),
     /// The URI is of another shape.
     #[error(
-        "the URI SAN {0:?} is neither spiffe://<trust domain>/spoke/<cluster> nor spiffe://<trust domain>/viewer/<name>"
+        "the URI SAN {0:?} is neither spiffe://<trust domain>/spoke/<cluster> nor spiffe://<trust domain>/viewer/<name> or /operator/<name>"
     )]
     UnknownRole(String),
     /// The name would not do as a part of a row's key.
@@ -100,6 +105,7 @@ fn parse(uri: &str) -> Result<Identity, IdentityError> {
             cluster: proper(name)?,
         }),
         "viewer" => Ok(Identity::Viewer { name: proper(name)? }),
+        "operator" => Ok(Identity::Operator { name: proper(name)? }),
         _ => Err(unknown()),
     }
 }
@@ -134,7 +140,7 @@ pub fn of_request<T>(request: &Request<T>) -> Result<Identity, Status> {
 pub fn spoke<T>(request: &Request<T>) -> Result<Arc<str>, Status> {
     match of_request(request)? {
         Identity::Spoke { cluster } => Ok(cluster),
-        Identity::Viewer { name } => Err(Status::permission_denied(format!(
+        Identity::Viewer { name } | Identity::Operator { name } => Err(Status::permission_denied(format!(
             "viewer {name} may read the fleet and not report to it: connect with a certificate for \
              spiffe://<trust domain>/spoke/<cluster>"
         ))),
@@ -147,10 +153,27 @@ pub fn spoke<T>(request: &Request<T>) -> Result<Arc<str>, Status> {
 /// PermissionDenied for anyone else.
 pub fn viewer<T>(request: &Request<T>) -> Result<Arc<str>, Status> {
     match of_request(request)? {
-        Identity::Viewer { name } => Ok(name),
+        Identity::Viewer { name } | Identity::Operator { name } => Ok(name),
         Identity::Spoke { cluster } => Err(Status::permission_denied(format!(
             "the spoke of cluster {cluster} may report and not read the fleet: connect with a certificate for \
              spiffe://<trust domain>/viewer/<name>"
+        ))),
+    }
+}
+
+/// The operator that sends this request.
+///
+/// # Errors
+/// PermissionDenied for anyone else.
+pub fn operator<T>(request: &Request<T>) -> Result<Arc<str>, Status> {
+    match of_request(request)? {
+        Identity::Operator { name } => Ok(name),
+        Identity::Viewer { name } => Err(Status::permission_denied(format!(
+            "viewer {name} may read the fleet and decide nothing: connect with a certificate for \
+             spiffe://<trust domain>/operator/<name>"
+        ))),
+        Identity::Spoke { cluster } => Err(Status::permission_denied(format!(
+            "the spoke of cluster {cluster} may report and decide nothing"
         ))),
     }
 }
@@ -160,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_roles() {
+    fn three_roles() {
         assert_eq!(
             parse("spiffe://fleet/spoke/prod-eu"),
             Ok(Identity::Spoke {
@@ -170,6 +193,10 @@ mod tests {
         assert_eq!(
             parse("spiffe://a.b/viewer/ann"),
             Ok(Identity::Viewer { name: "ann".into() })
+        );
+        assert_eq!(
+            parse("spiffe://a.b/operator/ann"),
+            Ok(Identity::Operator { name: "ann".into() })
         );
     }
 

@@ -21,12 +21,13 @@ use tracing::{info, warn};
 use crate::creation::Ticket;
 use crate::hub::Hub;
 use crate::inventory::{Change, Facts, Held, Refused};
+use crate::lock::{Command, Outgoing};
 use crate::metrics::Open;
 use crate::session::{self, Effect, Session};
 use crate::{identity, now};
 
 /// Messages on their way to one spoke. A spoke that does not read its stream is let go.
-const OUTBOUND: usize = 16;
+const OUTBOUND: usize = 64;
 /// A stream without a Hello is nobody's.
 const HELLO: Duration = Duration::from_secs(10);
 
@@ -66,8 +67,6 @@ impl FleetLink for LinkService {
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 }
-
-type Outgoing = mpsc::Sender<Result<HubMessage, Status>>;
 
 /// One session, to its end.
 async fn serve(
@@ -113,7 +112,18 @@ async fn serve(
         heartbeat_interval_ms,
     };
     send(hub, outgoing, hub_message::Body::Welcome(welcome), "welcome")?;
+    let attach = Command::Attach {
+        cluster: cluster.clone(),
+        session: number,
+        outgoing: outgoing.clone(),
+    };
+    hub.locks.tell(attach).await;
     let result = converse(hub, cluster, number, incoming, outgoing).await;
+    let detach = Command::Detach {
+        cluster: cluster.clone(),
+        session: number,
+    };
+    hub.locks.tell(detach).await;
     hub.change(|inventory| inventory.detach(cluster, number, now()));
     result
 }
@@ -139,6 +149,12 @@ async fn converse(
         };
         let Some(message) = message else { return Ok(()) };
         let SpokeMessage { seq, body } = message?;
+        let (body, command) = lease(cluster, body);
+        if let Some(command) = command {
+            hub.metrics.messages.with_label_values(&["in", "lease"]).inc();
+            hub.locks.tell(command).await;
+            continue;
+        }
         match body {
             Some(Body::CreationRequest(CreationRequest { id })) => {
                 hub.creations(|creations| {
@@ -180,6 +196,19 @@ async fn converse(
         }
         send(hub, outgoing, hub_message::Body::Ack(Ack { seq }), "ack")?;
     }
+}
+
+/// What is for the keeper of locks.
+fn lease(cluster: &Arc<str>, body: Option<Body>) -> (Option<Body>, Option<Command>) {
+    let cluster = cluster.clone();
+    let command = match body {
+        Some(Body::LeaseAsk(ask)) => Command::Ask(cluster, ask),
+        Some(Body::LeaseWithdraw(withdraw)) => Command::Withdraw(cluster, withdraw),
+        Some(Body::LeaseRenew(renew)) => Command::Renew(cluster, renew),
+        Some(Body::LeaseRelease(release)) => Command::Release(cluster, release),
+        other => return (other, None),
+    };
+    (None, Some(command))
 }
 
 /// Tells a spoke that one of its creations may begin.
@@ -258,6 +287,9 @@ fn kind(body: Option<&Body>) -> &'static str {
         Some(Body::Delta(_)) => "delta",
         Some(Body::Heartbeat(_)) => "heartbeat",
         Some(Body::CreationRequest(_) | Body::CreationDone(_)) => "creation",
+        Some(
+            Body::LeaseAsk(_) | Body::LeaseWithdraw(_) | Body::LeaseRenew(_) | Body::LeaseRelease(_),
+        ) => "lease",
         None => "unknown",
     }
 }

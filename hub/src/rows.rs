@@ -75,6 +75,19 @@ pub fn cluster(inventory: &Inventory, member: &Member) -> Row {
     }
 }
 
+/// Name that most bindings of a physical repository use.
+#[must_use]
+pub fn repository_name(inventory: &Inventory, key: &str) -> String {
+    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+    for held in inventory.index().bindings(key) {
+        *names.entry(&held.object.name).or_default() += 1;
+    }
+    let most = names
+        .iter()
+        .max_by_key(|(name, count)| (**count, std::cmp::Reverse(**name)));
+    most.map(|(name, _)| (*name).to_owned()).unwrap_or_default()
+}
+
 /// A physical repository's row; `None` when nothing binds it any more.
 #[must_use]
 pub fn repository(inventory: &Inventory, key: &str) -> Option<Row> {
@@ -96,13 +109,7 @@ pub fn repository(inventory: &Inventory, key: &str) -> Option<Row> {
         .iter()
         .filter_map(|held| Some((held, held.repository()?.statistics.clone()?)));
     let newest = newest.max_by_key(|(_, statistics)| statistics.as_of.as_ref().map(|t| (t.seconds, t.nanos)));
-    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
-    held.iter()
-        .for_each(|held| *names.entry(&held.object.name).or_default() += 1);
-    let name = names
-        .iter()
-        .max_by_key(|(name, count)| (**count, std::cmp::Reverse(**name)))
-        .map(|(name, _)| (*name).to_owned());
+    let name = repository_name(inventory, key);
     let mut clusters: Vec<String> = bindings.iter().map(|b| b.cluster.clone()).collect();
     clusters.sort();
     clusters.dedup();
@@ -116,7 +123,7 @@ pub fn repository(inventory: &Inventory, key: &str) -> Option<Row> {
             .and_then(|held| held.repository())
             .map(|r| r.restic_id.clone())
             .unwrap_or_default(),
-        name: name.unwrap_or_default(),
+        name,
         state: state.to_owned(),
         clusters,
         statistics_from: newest

@@ -18,7 +18,8 @@ use crate::admin;
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::link::LinkService;
-use crate::store::Sqlite;
+use crate::lock::{Keeper, Locks, Settings};
+use crate::store::{HubStore, Sqlite};
 use crate::view::ViewService;
 
 /// A spoke's messages are at most 256 KiB and one object; this leaves room and bounds a hostile one.
@@ -64,7 +65,10 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
             config.store.display()
         )
     })?;
-    let hub = Hub::start(config, Arc::new(store)).await?;
+    let store: Arc<dyn HubStore> = Arc::new(store);
+    let (locks, commands) = Locks::new();
+    let hub = Hub::start(config, store.clone(), locks).await?;
+    let keeper = Keeper::start(hub.clone(), store, Settings::of(config)).await?;
     let (link_listener, view_listener) = (bind(config.link_address).await?, bind(config.view_address).await?);
     let (link, view) = (link_listener.local_addr()?, view_listener.local_addr()?);
     let link_server = server(config)?
@@ -99,6 +103,13 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
             let (hub, stop) = (hub.clone(), stop.clone());
             async move {
                 hub.keep(stop).await;
+                Ok(())
+            }
+        }),
+        tokio::spawn({
+            let stop = stop.clone();
+            async move {
+                keeper.keep(commands, stop).await;
                 Ok(())
             }
         }),

@@ -71,7 +71,15 @@ impl Session {
         Ok(match body {
             Some(Body::Hello(_)) => return Err(Broken::Hello),
             // A message of a newer spoke, or one that is not about the inventory.
-            None | Some(Body::CreationRequest(_) | Body::CreationDone(_)) => Effect::default(),
+            None
+            | Some(
+                Body::CreationRequest(_)
+                | Body::CreationDone(_)
+                | Body::LeaseAsk(_)
+                | Body::LeaseWithdraw(_)
+                | Body::LeaseRenew(_)
+                | Body::LeaseRelease(_),
+            ) => Effect::default(),
             Some(Body::Inventory(part)) => {
                 if part.first {
                     self.arriving = Some(HashSet::new());

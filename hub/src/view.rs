@@ -10,8 +10,9 @@ use proto::time::from_unix_millis;
 use proto::v1::fleet_view_server::FleetView;
 use proto::v1::watch_event::Body;
 use proto::v1::{
-    Bookmark, Collection, Filter, ListRequest, ListResponse, Row, StatusRequest, StatusResponse, WatchEvent,
-    WatchHeartbeat, WatchRequest,
+    AuditRequest, AuditResponse, Bookmark, Collection, DecidePlanRequest, DecidePlanResponse, Filter,
+    ListRequest, ListResponse, LocksRequest, LocksResponse, PlansRequest, PlansResponse, ReleaseLockRequest,
+    ReleaseLockResponse, Row, StatusRequest, StatusResponse, WatchEvent, WatchHeartbeat, WatchRequest,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Duration, interval, sleep};
@@ -20,6 +21,7 @@ use tonic::{Request, Response, Status};
 
 use crate::hub::Hub;
 use crate::inventory::Inventory;
+use crate::lock::Command;
 use crate::metrics::Open;
 use crate::query::{self, QueryError};
 use crate::{identity, now, rows, status};
@@ -58,6 +60,50 @@ impl FleetView for ViewService {
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         identity::viewer(&request)?;
         Ok(Response::new(self.hub.read(status::status)))
+    }
+
+    async fn locks(&self, request: Request<LocksRequest>) -> Result<Response<LocksResponse>, Status> {
+        identity::viewer(&request)?;
+        let request = request.into_inner();
+        let answer = self.hub.locks.ask(|reply| Command::Locks(request, reply)).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn release_lock(
+        &self,
+        request: Request<ReleaseLockRequest>,
+    ) -> Result<Response<ReleaseLockResponse>, Status> {
+        identity::operator(&request)?;
+        let request = request.into_inner();
+        self.hub.locks.ask(|reply| Command::Revoke(request, reply)).await??;
+        Ok(Response::new(ReleaseLockResponse {}))
+    }
+
+    async fn plans(&self, request: Request<PlansRequest>) -> Result<Response<PlansResponse>, Status> {
+        identity::viewer(&request)?;
+        let request = request.into_inner();
+        let answer = self.hub.locks.ask(|reply| Command::Plans(request, reply)).await??;
+        Ok(Response::new(answer))
+    }
+
+    async fn decide_plan(
+        &self,
+        request: Request<DecidePlanRequest>,
+    ) -> Result<Response<DecidePlanResponse>, Status> {
+        let who = identity::operator(&request)?;
+        let request = request.into_inner();
+        self.hub
+            .locks
+            .ask(|reply| Command::Decide(request, who, reply))
+            .await??;
+        Ok(Response::new(DecidePlanResponse {}))
+    }
+
+    async fn audit(&self, request: Request<AuditRequest>) -> Result<Response<AuditResponse>, Status> {
+        identity::viewer(&request)?;
+        let request = request.into_inner();
+        let answer = self.hub.locks.ask(|reply| Command::Audit(request, reply)).await??;
+        Ok(Response::new(answer))
     }
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proto::digest::{ObjectHash, object_hash};
 use proto::v1::object_state::Body;
-use proto::v1::{BackupState, ObjectState, RepositoryState};
+use proto::v1::{BackupState, ObjectState, PolicyState, RepositoryState};
 
 use crate::Millis;
 use crate::health::due;
@@ -74,6 +74,15 @@ impl Held {
         repository_of(&self.object)
     }
 
+    /// The body, when this is a retention policy.
+    #[must_use]
+    pub fn policy(&self) -> Option<&PolicyState> {
+        match self.object.body.as_ref()? {
+            Body::Policy(policy) => Some(policy),
+            Body::Backup(_) | Body::Repository(_) => None,
+        }
+    }
+
     /// Place of the repository that a backup writes to.
     #[must_use]
     pub fn writes_to(&self) -> Option<Arc<str>> {
@@ -101,14 +110,14 @@ impl Held {
 fn backup_of(object: &ObjectState) -> Option<&BackupState> {
     match object.body.as_ref()? {
         Body::Backup(backup) => Some(backup),
-        Body::Repository(_) => None,
+        Body::Repository(_) | Body::Policy(_) => None,
     }
 }
 
 fn repository_of(object: &ObjectState) -> Option<&RepositoryState> {
     match object.body.as_ref()? {
         Body::Repository(repository) => Some(repository),
-        Body::Backup(_) => None,
+        Body::Backup(_) | Body::Policy(_) => None,
     }
 }
 

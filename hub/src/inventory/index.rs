@@ -17,6 +17,10 @@ pub struct Index {
     /// Place of a repository -> backups that write to it.
     writers: HashMap<Arc<str>, u64>,
     deadlines: BTreeSet<(Millis, Arc<str>)>,
+    /// restic id -> policies that are bound to it, by place.
+    policies: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Arc<Held>>>,
+    /// restic id -> backups that run into it now, by place.
+    running: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
 }
 
 impl Index {
@@ -44,6 +48,17 @@ impl Index {
     #[must_use]
     pub fn binding(&self, place: &str) -> Option<&Arc<Held>> {
         self.bindings.get(place)
+    }
+
+    /// Retention policies of all clusters that are bound to a physical repository.
+    pub fn policies(&self, restic_id: &str) -> impl Iterator<Item = &Arc<Held>> {
+        self.policies.get(restic_id).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// Whether some cluster has last told of a backup that runs into a physical repository.
+    #[must_use]
+    pub fn is_backing_up(&self, restic_id: &str) -> bool {
+        self.running.contains_key(restic_id)
     }
 
     /// Keys of all physical repositories.
@@ -84,6 +99,10 @@ impl Index {
             self.backups.get(&held.place)
         } else if held.repository().is_some() {
             self.bindings.get(&held.place)
+        } else if let Some(policy) = held.policy() {
+            // One that was bound elsewhere before is gone by its uid.
+            let bound = self.policies.get(policy.restic_id.as_str());
+            bound.and_then(|policies| policies.get(&held.place))
         } else {
             None
         };
@@ -109,6 +128,9 @@ impl Index {
             for at in moments(held) {
                 self.deadlines.insert((at, held.place.clone()));
             }
+            if let Some(id) = runs_into(held) {
+                self.running.entry(id).or_default().insert(held.place.clone());
+            }
             if let Some(repository) = held.writes_to() {
                 *self.writers.entry(repository).or_insert(0) += 1;
             }
@@ -118,6 +140,9 @@ impl Index {
                 .entry(held.row.clone())
                 .or_default()
                 .insert(held.place.clone());
+        } else if let Some(policy) = held.policy() {
+            let bound = self.policies.entry(policy.restic_id.as_str().into()).or_default();
+            bound.insert(held.place.clone(), held.clone());
         }
     }
 
@@ -126,6 +151,14 @@ impl Index {
             self.backups.remove(&held.place);
             for at in moments(held) {
                 self.deadlines.remove(&(at, held.place.clone()));
+            }
+            if let Some(id) = runs_into(held)
+                && let Some(places) = self.running.get_mut(&id)
+            {
+                places.remove(&held.place);
+                if places.is_empty() {
+                    self.running.remove(&id);
+                }
             }
             if let Some(repository) = held.writes_to()
                 && let Some(count) = self.writers.get_mut(&repository)
@@ -143,8 +176,21 @@ impl Index {
                     self.physical.remove(&held.row);
                 }
             }
+        } else if let Some(policy) = held.policy()
+            && let Some(bound) = self.policies.get_mut(policy.restic_id.as_str())
+        {
+            bound.remove(&held.place);
+            if bound.is_empty() {
+                self.policies.remove(policy.restic_id.as_str());
+            }
         }
     }
+}
+
+/// Physical repository that a running backup writes to.
+fn runs_into(held: &Held) -> Option<Arc<str>> {
+    let backup = held.backup().filter(|b| b.running && !b.restic_id.is_empty())?;
+    Some(backup.restic_id.as_str().into())
 }
 
 /// When the state of a backup may change by itself.

@@ -1,5 +1,7 @@
 //! What survives a restart of the hub. Behind a trait, so that another database can take the place of SQLite.
 
+mod locks;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,6 +11,9 @@ use sqlx::Row as _;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+
+use prost::Message;
+use proto::v1::RetentionOutcome;
 
 use crate::Millis;
 use crate::inventory::Facts;
@@ -38,6 +43,53 @@ pub struct StoredObject {
 /// Everything that is kept.
 pub type Kept = (Vec<StoredCluster>, Vec<StoredObject>);
 
+/// A lock as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredLock {
+    pub restic_id: String,
+    /// Highest token that was ever granted.
+    pub token: u64,
+    /// Cluster, operation and subject.
+    pub holder: Option<(String, String, String)>,
+    pub delayed: bool,
+}
+
+/// A grant, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredAudit {
+    pub restic_id: String,
+    pub token: u64,
+    pub cluster: String,
+    pub operation: String,
+    pub subject: String,
+    pub granted: Millis,
+    pub ended: Option<Millis>,
+    pub policies: Vec<String>,
+    pub covered: Vec<String>,
+    /// fleet.v1.RetentionOutcome
+    pub outcome: Option<Vec<u8>>,
+}
+
+/// A plan that waits for a person, or was decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredPlan {
+    pub id: String,
+    pub restic_id: String,
+    pub hash: String,
+    pub state: String,
+    pub made: Millis,
+    pub cluster: String,
+    /// uid of the policy whose run made it.
+    pub policy: String,
+    pub subject: String,
+    pub token: u64,
+    /// fleet.v1.RetentionOutcome
+    pub outcome: Vec<u8>,
+    /// JSON.
+    pub document: Vec<u8>,
+    pub decided_by: String,
+}
+
 /// What is written together.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
@@ -63,11 +115,35 @@ pub trait HubStore: Send + Sync {
     fn load(&self) -> BoxFuture<'_, Result<Kept, StoreError>>;
     /// Keeps a batch, all of it or nothing.
     fn save(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// All locks that were ever used.
+    fn locks(&self) -> BoxFuture<'_, Result<Vec<StoredLock>, StoreError>>;
+    /// Keeps a lock; with a grant its entry in the audit, both or neither.
+    fn save_lock(&self, lock: StoredLock, granted: Option<StoredAudit>) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Records the end of a grant.
+    fn finish(
+        &self,
+        restic_id: &str,
+        token: u64,
+        ended: Millis,
+        outcome: Option<&RetentionOutcome>,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Records that an operation needed no run because of a grant.
+    fn cover(&self, restic_id: &str, token: u64, operation: String) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Newest first; of these repositories, or of all.
+    fn audit(&self, limit: u32, of: Option<Vec<String>>) -> BoxFuture<'_, Result<Vec<StoredAudit>, StoreError>>;
+    /// Keeps a plan; what waited for the same policy is superseded.
+    fn save_plan(&self, plan: StoredPlan) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// All plans, newest first; at most 200.
+    fn plans(&self) -> BoxFuture<'_, Result<Vec<StoredPlan>, StoreError>>;
+    /// What a person decided.
+    fn decide_plan(&self, id: &str, state: &str, by: &str) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// A run of the repository went through: its plan is applied, and others are of the past.
+    fn settle_plans(&self, restic_id: &str, applied: &str) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
 /// SQLite in a file, in WAL mode; a commit is on disk when it returns.
 pub struct Sqlite {
-    pool: SqlitePool,
+    pub(super) pool: SqlitePool,
 }
 
 impl Sqlite {
@@ -158,6 +234,49 @@ impl HubStore for Sqlite {
             Ok(())
         }
         .boxed()
+    }
+
+    fn locks(&self) -> BoxFuture<'_, Result<Vec<StoredLock>, StoreError>> {
+        self.read_locks().boxed()
+    }
+
+    fn save_lock(&self, lock: StoredLock, granted: Option<StoredAudit>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.write_lock(lock, granted).boxed()
+    }
+
+    fn finish(
+        &self,
+        restic_id: &str,
+        token: u64,
+        ended: Millis,
+        outcome: Option<&RetentionOutcome>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        let outcome = outcome.map(Message::encode_to_vec);
+        self.write_end(restic_id.to_owned(), token, ended, outcome).boxed()
+    }
+
+    fn cover(&self, restic_id: &str, token: u64, operation: String) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.write_cover(restic_id.to_owned(), token, operation).boxed()
+    }
+
+    fn audit(&self, limit: u32, of: Option<Vec<String>>) -> BoxFuture<'_, Result<Vec<StoredAudit>, StoreError>> {
+        self.read_audit(limit, of).boxed()
+    }
+
+    fn save_plan(&self, plan: StoredPlan) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.write_plan(plan).boxed()
+    }
+
+    fn plans(&self) -> BoxFuture<'_, Result<Vec<StoredPlan>, StoreError>> {
+        self.read_plans().boxed()
+    }
+
+    fn decide_plan(&self, id: &str, state: &str, by: &str) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.write_decision(id.to_owned(), state.to_owned(), by.to_owned()).boxed()
+    }
+
+    fn settle_plans(&self, restic_id: &str, applied: &str) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.write_settled(restic_id.to_owned(), applied.to_owned()).boxed()
     }
 }
 

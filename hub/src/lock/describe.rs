@@ -1,0 +1,83 @@
+//! Locks in the words of `fleet locks`. Pure.
+
+use proto::v1::{Lock, LockWaiter};
+
+use super::grantor::{Grantor, Instant, Phase};
+
+/// The row of a lock.
+#[must_use]
+pub fn lock(restic_id: &str, repository: &str, grantor: &Grantor, now: Instant, connected: impl Fn(&str) -> bool) -> Lock {
+    let mut lock = Lock {
+        restic_id: restic_id.to_owned(),
+        repository: repository.to_owned(),
+        token: grantor.token(),
+        ..Lock::default()
+    };
+    let holder = |lock: &mut Lock, operation: &super::grantor::Operation| {
+        lock.cluster = operation.cluster.to_string();
+        lock.subject = operation.subject.to_string();
+    };
+    match grantor.phase() {
+        Phase::Free => lock.state = "free".to_owned(),
+        Phase::Draining { operation, until } => {
+            lock.state = "draining".to_owned();
+            holder(&mut lock, operation);
+            lock.ends_ms = until.saturating_sub(now);
+        }
+        Phase::Granting(grant) => {
+            lock.state = "granting".to_owned();
+            holder(&mut lock, &grant.operation);
+        }
+        Phase::Held {
+            grant,
+            expires,
+            renewed,
+            revoked,
+        } => {
+            lock.state = "held".to_owned();
+            holder(&mut lock, &grant.operation);
+            lock.held_ms = now.saturating_sub(grant.since);
+            lock.renewed_ms = now.saturating_sub(*renewed);
+            lock.ends_ms = expires.saturating_sub(now);
+            lock.revoked = *revoked;
+        }
+        Phase::Delay { grant, until } => {
+            lock.state = "delayed".to_owned();
+            holder(&mut lock, &grant.operation);
+            lock.ends_ms = until.saturating_sub(now);
+        }
+    }
+    let waiters = grantor.waiting().iter().map(|waiter| LockWaiter {
+        cluster: waiter.operation.cluster.to_string(),
+        subject: waiter.operation.subject.to_string(),
+        waited_ms: now.saturating_sub(waiter.since),
+        reason: if connected(&waiter.operation.cluster) {
+            reason(grantor)
+        } else {
+            "its spoke is not connected; it keeps its place for 10 minutes".to_owned()
+        },
+    });
+    lock.waiters = waiters.collect();
+    lock
+}
+
+/// What a waiter waits for. Holds no times, so that it is told again only when it has changed.
+#[must_use]
+pub fn reason(grantor: &Grantor) -> String {
+    match grantor.phase() {
+        Phase::Free => "it is next".to_owned(),
+        Phase::Draining { operation, .. } => format!(
+            "{} of {} is next, and waits for running backups to end",
+            operation.subject, operation.cluster
+        ),
+        Phase::Granting(grant) => format!("{} of {} is next", grant.operation.subject, grant.operation.cluster),
+        Phase::Held { grant, .. } => format!(
+            "held by {} of {}, token {}",
+            grant.operation.subject, grant.operation.cluster, grant.token
+        ),
+        Phase::Delay { grant, .. } => format!(
+            "{} of {} fell silent with token {}; its pod ends itself, and the lock waits until that is certain",
+            grant.operation.subject, grant.operation.cluster, grant.token
+        ),
+    }
+}

@@ -1,0 +1,51 @@
+//! What a granted operation is to do: the policies of all clusters that are bound to one physical repository. Pure.
+
+use proto::v1::{PolicyState, RetentionPolicySpec, RetentionRun};
+
+use crate::inventory::{Held, Inventory};
+
+/// The run as of now. Policies of clusters that are away take part as they were last known: what they keep stays kept.
+#[must_use]
+pub fn compose(inventory: &Inventory, restic_id: &str, approved: &str) -> RetentionRun {
+    let policies = inventory.index().policies(restic_id).map(|held| spec(held));
+    let mut policies: Vec<RetentionPolicySpec> = policies.flatten().collect();
+    policies.sort_by(|a, b| a.source.cmp(&b.source));
+    RetentionRun {
+        restic_id: restic_id.to_owned(),
+        policies,
+        clusters: inventory.members().map(|member| member.name.to_string()).collect(),
+        approved: approved.to_owned(),
+    }
+}
+
+fn spec(held: &Held) -> Option<RetentionPolicySpec> {
+    let PolicyState { spec, suspended, .. } = held.policy()?.clone();
+    let mut spec = spec?;
+    spec.source = held.place.to_string();
+    spec.generation = held.object.generation;
+    spec.preview |= suspended;
+    Some(spec)
+}
+
+/// `<cluster>/<namespace>/<name>@<generation>` of each policy of a run.
+#[must_use]
+pub fn names(run: &RetentionRun) -> Vec<String> {
+    run.policies.iter().map(name).collect()
+}
+
+fn name(spec: &RetentionPolicySpec) -> String {
+    format!("{}@{}", spec.source, spec.generation)
+}
+
+/// The name under which a policy takes part in runs.
+#[must_use]
+pub fn name_of(held: &Held) -> Option<String> {
+    spec(held).map(|spec| name(&spec))
+}
+
+/// Whether an outcome spares a policy that took part a run of its own. A preview does: it showed what the policy's own
+/// run would have shown.
+#[must_use]
+pub fn is_conclusive(result: &str) -> bool {
+    ["Applied", "NothingToRemove", "Preview", "ApprovalRequired"].contains(&result)
+}
