@@ -57,6 +57,17 @@ pub mod reasons {
     pub const NO_RUN_YET: &str = "NoRunYet";
     pub const IDLE: &str = "Idle";
 
+    pub const RETENTION_CONFIGURED: &str = "RetentionPolicyConfigured";
+    pub const RETENTION_SUCCEEDED: &str = "RetentionSucceeded";
+    pub const RETENTION_FAILED: &str = "RetentionFailed";
+    pub const RETENTION_PREVIEWED: &str = "RetentionPreviewed";
+    pub const RETENTION_RUNNING: &str = "RetentionRunning";
+    pub const RETENTION_COVERED: &str = "RetentionCovered";
+    pub const APPROVAL_REQUIRED: &str = "PlanOverGuard";
+    pub const WAITING_FOR_LOCK: &str = "WaitingForLock";
+    pub const HUB_AWAY: &str = "HubAway";
+    pub const TOKEN_REFUSED: &str = "TokenRefused";
+
     pub const BACKUP_NOT_FOUND: &str = "BackupNotFound";
     pub const HOOKS_NOT_SUPPORTED: &str = "HooksNotSupported";
     pub const SELECTING_SNAPSHOT: &str = "SelectingSnapshot";

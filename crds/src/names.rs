@@ -27,6 +27,17 @@ pub const ANNOTATION_RUN: &str = "backup.resticbackup.io/run";
 pub const ANNOTATION_SNAPSHOT: &str = "backup.resticbackup.io/snapshot";
 /// On a claim that a ResticRestore made: uid of the restore.
 pub const ANNOTATION_RESTORE_UID: &str = "backup.resticbackup.io/restore-uid";
+/// On a GlobalRetentionPolicy: hash of a plan that may be carried out although it is over the guard. On a Job: the same.
+pub const ANNOTATION_APPROVE: &str = "backup.resticbackup.io/approve-plan";
+/// On the pods of a maintenance Job: fencing token of the lease under which they run.
+pub const ANNOTATION_TOKEN: &str = "backup.resticbackup.io/token";
+/// On the same: life of the lease in milliseconds, and how often it is renewed.
+pub const ANNOTATION_LEASE_TTL: &str = "backup.resticbackup.io/lease-ttl";
+pub const ANNOTATION_LEASE_RENEW: &str = "backup.resticbackup.io/lease-renew";
+/// On the same: how often the lease was renewed. The pod ends itself when it does not move for the life of the lease.
+pub const ANNOTATION_RENEWALS: &str = "backup.resticbackup.io/renewals";
+/// On the same: what to do, fleet.v1.RetentionRun as JSON.
+pub const ANNOTATION_RETENTION_RUN: &str = "backup.resticbackup.io/retention-run";
 /// ConfigMap with the entrypoint, one in each namespace that has backups.
 pub const SCRIPTS: &str = "restic-operator-scripts";
 
@@ -70,6 +81,24 @@ pub fn backup_service_account(name: &str) -> String {
 #[must_use]
 pub fn backup_credentials(name: &str) -> String {
     bounded("resticbackup-", &format!("{name}-credentials"), LABEL_MAX)
+}
+
+/// CronJob of a GlobalRetentionPolicy.
+#[must_use]
+pub fn retention_cron_job(name: &str) -> String {
+    bounded("globalretention-", name, CRON_JOB_MAX)
+}
+
+/// ServiceAccount of a GlobalRetentionPolicy's pods.
+#[must_use]
+pub fn retention_service_account(name: &str) -> String {
+    bounded("globalretention-", name, LABEL_MAX)
+}
+
+/// Secret with what a GlobalRetentionPolicy may use of a repository in another namespace.
+#[must_use]
+pub fn retention_credentials(name: &str) -> String {
+    bounded("globalretention-", &format!("{name}-credentials"), LABEL_MAX)
 }
 
 /// Job of a ResticRestore.

@@ -49,6 +49,12 @@ pub struct GlobalRetentionPolicySpec {
     /// true also frees the space of what was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune: Option<bool>,
+    /// What the first run does: Preview shows what it would remove and removes nothing, Apply removes it.
+    #[serde(default)]
+    pub initial_run: InitialRun,
+    /// Plans that look like a mistake wait for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<RetentionGuard>,
     /// Who is told of the outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<RetentionNotifications>,
@@ -64,6 +70,28 @@ pub struct GlobalRetentionPolicySpec {
 fn default_timezone() -> Option<String> {
     Some("UTC".to_owned())
 }
+
+/// What the first run of a policy does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum InitialRun {
+    #[default]
+    Preview,
+    Apply,
+}
+
+/// When a plan waits for approval.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RetentionGuard {
+    /// A plan that removes more than this part of all snapshots of the repository waits for approval; 30 unless given.
+    /// Where several policies are bound to a repository, the smallest number counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub max_removed_percent: Option<i32>,
+}
+
+/// Per cent of all snapshots that a run removes without being asked.
+pub const DEFAULT_MAX_REMOVED_PERCENT: i32 = 30;
 
 /// Some snapshots, and what is kept of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -116,7 +144,35 @@ pub struct GlobalRetentionPolicyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository_size_after: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository_size_before_bytes: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository_size_after_bytes: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshots_removed: Option<i32>,
+    /// What the last run came to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run_message: Option<String>,
+    /// Fencing token of the last run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run_token: Option<i64>,
+    /// Cluster and policy whose Job did the last run; absent when it was a Job of this policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run_by: Option<String>,
+    /// Hash of the plan that waits for approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
+    /// The first run has shown what the policy would remove.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub previewed: bool,
+    /// Last value of the approval annotation that was acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_approval: Option<String>,
+    /// Jobs that run or wait for the lock.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub active: Vec<String>,
+    /// uids of finished Jobs that are in the figures above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counted_jobs: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_run: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

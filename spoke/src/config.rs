@@ -4,11 +4,38 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::worker::WorkerConfig;
 
 /// The operator of one cluster.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "fleet-spoke", version)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub config: Config,
+
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What else the binary does: it also runs in pods that the operator makes.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Work on a repository under the maintenance lock.
+    #[command(subcommand)]
+    Maintenance(Maintenance),
+}
+
+/// Work under the maintenance lock.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Maintenance {
+    /// Removes the snapshots that no policy of any cluster keeps.
+    Retention(WorkerConfig),
+}
+
+/// Flags of the operator.
+#[derive(Clone, Debug, Args)]
 pub struct Config {
     /// Name of this cluster in the fleet; tags the snapshots that it makes.
     #[arg(long, env = "FLEET_CLUSTER", default_value = "local")]
@@ -66,10 +93,21 @@ pub struct Config {
     #[arg(long, env = "FLEET_RETRY_INTERVAL", default_value = "30s", value_parser = duration)]
     pub retry_interval: Duration,
 
+    /// Image of this binary, for maintenance pods.
+    #[arg(long, env = "FLEET_IMAGE", default_value = DEFAULT_IMAGE)]
+    pub image: String,
+
+    /// Life of a maintenance lease without a hub; with one the hub decides.
+    #[arg(long, env = "FLEET_LEASE_TTL", default_value = "5m", value_parser = duration)]
+    pub lease_ttl: Duration,
+
     /// text or json.
     #[arg(long, env = "FLEET_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 }
+
+/// Where the image is published.
+const DEFAULT_IMAGE: &str = concat!("ghcr.io/restic-fleet/spoke:v", env!("CARGO_PKG_VERSION"));
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -117,12 +155,12 @@ mod tests {
 
     #[test]
     fn no_hub_and_an_empty_hub_are_the_same() {
-        assert_eq!(Config::parse_from(["fleet-spoke", "--hub", ""]).hub_url(), None);
+        assert_eq!(Arguments::parse_from(["fleet-spoke", "--hub", ""]).config.hub_url(), None);
         assert_eq!(
-            Config::parse_from(["fleet-spoke", "--hub", "https://h:1"]).hub_url(),
+            Arguments::parse_from(["fleet-spoke", "--hub", "https://h:1"]).config.hub_url(),
             Some("https://h:1")
         );
-        assert!(Config::try_parse_from(["fleet-spoke", "--hub", "http://h:1"]).is_err());
+        assert!(Arguments::try_parse_from(["fleet-spoke", "--hub", "http://h:1"]).is_err());
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Context {
     pub outbox: Arc<crate::link::Outbox>,
     /// Permission to create repositories.
     pub creations: crate::link::Creations,
+    /// The way to the maintenance lock.
+    pub leases: crate::maintenance::Leases,
     /// Name of this cluster in the fleet.
     pub cluster: String,
 }

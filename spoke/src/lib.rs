@@ -22,6 +22,7 @@ pub mod pod;
 pub mod repository;
 pub mod restic;
 pub mod restore;
+pub mod retention;
 pub mod root;
 pub mod run;
 pub mod scripts;

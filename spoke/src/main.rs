@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use spoke::config::{Config, LogFormat};
+use spoke::config::{Arguments, Command, LogFormat, Maintenance};
 use tracing_subscriber::EnvFilter;
 
 // glibc's allocator keeps what a burst of a thousand resources needed; jemalloc gives it back.
@@ -15,7 +15,10 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 async fn main() -> ExitCode {
     // tonic, kube and rustls each ask for a process-wide provider.
     rustls::crypto::ring::default_provider().install_default().ok();
-    let config = Config::parse();
+    let Arguments { config, command } = Arguments::parse();
+    if let Some(Command::Maintenance(Maintenance::Retention(worker))) = command {
+        return spoke::worker::retention(worker).await;
+    }
     log(config.log_format);
     match spoke::run::run(config).await {
         Ok(()) => ExitCode::SUCCESS,

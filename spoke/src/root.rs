@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::kind::{Kind, KindHandle, Supervisor};
 use crate::repository::RepositoryKind;
 use crate::restore::RestoreKind;
+use crate::retention::RetentionKind;
 
 /// What the root needs to start its kinds.
 pub struct Root {
@@ -20,6 +21,7 @@ pub struct Root {
     pub repository: Arc<RepositoryKind>,
     pub backup: Arc<BackupKind>,
     pub restore: Arc<RestoreKind>,
+    pub retention: Arc<RetentionKind>,
     /// Cancelled when a supervisor dies.
     pub failed: CancellationToken,
 }
@@ -30,6 +32,7 @@ pub struct Kinds {
     pub repositories: KindHandle,
     pub backups: KindHandle,
     pub restores: KindHandle,
+    pub policies: KindHandle,
 }
 
 /// Asked once by `main` for the handles.
@@ -51,6 +54,7 @@ impl Actor for Root {
             repositories: self.start(&myself, self.repository.clone()).await?,
             backups: self.start(&myself, self.backup.clone()).await?,
             restores: self.start(&myself, self.restore.clone()).await?,
+            policies: self.start(&myself, self.retention.clone()).await?,
         })
     }
 

@@ -23,7 +23,9 @@ use crate::link::{Creations, LinkConfig, Outbox};
 use crate::metrics::Metrics;
 use crate::repository::RepositoryKind;
 use crate::restic::{self, Restic};
+use crate::maintenance::{Leases, Local};
 use crate::restore::RestoreKind;
+use crate::retention::RetentionKind;
 use crate::root::{Kinds, Root, RootMessage};
 use crate::scripts::Scripts;
 use crate::world::World;
@@ -66,7 +68,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     ));
 
     let scripts = Arc::new(Scripts::default());
+    let (leases, questions) = Leases::new(config.hub_url().is_some());
     let context = Arc::new(Context {
+        leases,
         world: World::default(),
         applier: Applier::new(client.clone(), leader.clone(), metrics.clone()),
         events,
@@ -86,6 +90,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         repository: Arc::new(RepositoryKind::new(context.clone(), restic.clone(), &config)),
         backup: Arc::new(BackupKind::new(context.clone())),
         restore: Arc::new(RestoreKind::new(context.clone(), restic, &config)),
+        retention: Arc::new(RetentionKind::new(context.clone(), &config)),
         failed: failed.clone(),
     };
     let (root, _) = Actor::spawn(None, root, ())
@@ -111,7 +116,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     ));
     if let Some(url) = config.hub_url() {
         let link = LinkConfig::new(url, &config, &kubernetes.git_version);
-        tasks.spawn(link::run(link, context.clone(), synced.clone(), stop.clone()));
+        let routes = routes.clone();
+        tasks.spawn(link::run(link, context.clone(), routes, synced.clone(), stop.clone()));
+    } else {
+        let local = Local::new(context.clone(), &config.lease_namespace, config.lease_ttl);
+        tasks.spawn(local.run(questions, stop.clone()));
     }
 
     let result = tokio::select! {

@@ -20,7 +20,8 @@ pub fn compose(inventory: &Inventory, restic_id: &str, approved: &str) -> Retent
 
 fn spec(held: &Held) -> Option<RetentionPolicySpec> {
     let PolicyState { spec, suspended, .. } = held.policy()?.clone();
-    let mut spec = spec?;
+    // One that its own spoke refuses has no rules: what it wants is not known, and its cluster's snapshots stay.
+    let mut spec = spec.unwrap_or_default();
     spec.source = held.place.to_string();
     spec.generation = held.object.generation;
     spec.preview |= suspended;

@@ -19,6 +19,8 @@ use crate::world::Key;
 const MANAGER: &str = "restic-fleet-spoke";
 /// Owner of status fields. Apart from the one above, so that a field left out of a status is really removed.
 const STATUS_MANAGER: &str = "restic-fleet-spoke/status";
+/// Longest log that is read.
+const LOG_MAX: i64 = 8 << 20;
 /// A single write; includes the client's own retries.
 const DEADLINE: Duration = Duration::from_secs(15);
 
@@ -198,6 +200,20 @@ impl Applier {
     pub async fn get<T: Object>(&self, key: &Key) -> Result<Option<T>, ApplyError> {
         let api = self.api::<T>(Some(&key.namespace));
         match timeout(DEADLINE, api.get_opt(&key.name)).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(ApplyError::Unavailable(format!("no answer within {DEADLINE:?}"))),
+        }
+    }
+
+    /// What a container of a pod has logged.
+    pub async fn log(&self, pod: &Key, container: &str) -> Result<String, ApplyError> {
+        let api = self.api::<k8s_openapi::api::core::v1::Pod>(Some(&pod.namespace));
+        let parameters = kube::api::LogParams {
+            container: Some(container.to_owned()),
+            limit_bytes: Some(LOG_MAX),
+            ..kube::api::LogParams::default()
+        };
+        match timeout(DEADLINE, api.logs(&pod.name, &parameters)).await {
             Ok(result) => Ok(result?),
             Err(_) => Err(ApplyError::Unavailable(format!("no answer within {DEADLINE:?}"))),
         }

@@ -8,6 +8,7 @@ mod status;
 mod validate;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crds::conditions::{self, Status, reasons, types};
 use crds::{ResticBackup, ResticBackupStatus, names};
@@ -20,6 +21,7 @@ use crate::world::{Key, Stored as _};
 
 use plan::{Gate, Observed};
 use status::Run;
+pub use status::next;
 pub use validate::SOURCE_DIR;
 use validate::Valid;
 
@@ -175,6 +177,7 @@ impl BackupKind {
                 .get(&Key::new(&key.namespace, &valid.claim))
                 .is_some_and(|c| !c.meta.deleting),
         };
+        let mut held: Option<Duration> = None;
         match (plan::gate(key, valid, &observed), repository) {
             (Gate::Open, Some(repository)) => {
                 status::repository(
@@ -185,8 +188,13 @@ impl BackupKind {
                     generation,
                     now,
                 );
-                let result = self.ensure(key, backup, valid, &repository, new).await;
-                self.report(valid, new, result, generation, failed, now);
+                let id = repository.status.as_ref().and_then(|s| s.repository_id.clone());
+                held = id.and_then(|id| self.context.leases.drain_left(&id));
+                // A start that falls into the time is made up for when it is over.
+                let mut wanted = valid.clone();
+                wanted.suspend |= held.is_some();
+                let result = self.ensure(key, backup, &wanted, &repository, new).await;
+                self.report(valid, held.is_some(), new, result, generation, failed, now);
             }
             (Gate::Refused { message }, _) => {
                 let reason = reasons::NAMESPACE_NOT_ALLOWED;
@@ -221,15 +229,20 @@ impl BackupKind {
         let cron_job = cron_job?;
         new.next_backup = status::next(&valid.schedule, valid.suspend, cron_job.last_schedule, now);
         // A second later, so that the CronJob controller has had its turn.
-        new.next_backup
+        let due = new
+            .next_backup
             .as_ref()
-            .and_then(|t| t.0.checked_add(SignedDuration::from_secs(1)).ok())
+            .and_then(|t| t.0.checked_add(SignedDuration::from_secs(1)).ok());
+        let free = held.and_then(|left| now.checked_add(SignedDuration::try_from(left).ok()?).ok());
+        [due, free].into_iter().flatten().min()
     }
 
     /// What making the objects came to, as condition Ready.
+    #[allow(clippy::too_many_arguments, reason = "one call, one name each")]
     fn report(
         &self,
         valid: &Valid,
+        held: bool,
         new: &mut ResticBackupStatus,
         result: Result<(), ApplyError>,
         generation: Option<i64>,
@@ -240,6 +253,11 @@ impl BackupKind {
             Ok(()) => {
                 let mut text = if valid.suspend {
                     "suspended".to_owned()
+                } else if held {
+                    format!(
+                        "scheduled: {} ({}); held for a moment, maintenance of the repository begins",
+                        valid.cron, valid.timezone
+                    )
                 } else {
                     format!("scheduled: {} ({})", valid.cron, valid.timezone)
                 };

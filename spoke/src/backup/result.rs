@@ -186,6 +186,9 @@ mod tests {
             end: Some((Some(at), end)),
             created: None,
             snapshot: None,
+            suspended: false,
+            lease: None,
+            approved: None,
         }
     }
 
@@ -204,6 +207,8 @@ mod tests {
             phase: "Failed".into(),
             reason: "".into(),
             message: "".into(),
+            started: false,
+            renewals: 0,
             restic: Some(restic),
             waiting: None,
             unschedulable: None,

@@ -282,6 +282,9 @@ mod tests {
             end,
             created: Some(at(1)),
             snapshot: None,
+            suspended: false,
+            lease: None,
+            approved: None,
         })
     }
 
@@ -300,6 +303,8 @@ mod tests {
             phase: phase.into(),
             reason: "".into(),
             message: "".into(),
+            started: false,
+            renewals: 0,
             restic,
             waiting: None,
             unschedulable: (phase == "Pending")

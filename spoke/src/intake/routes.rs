@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crds::restore::RestorePhase;
-use crds::{ResticBackup, ResticRepository, ResticRestore, names};
+use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore, names};
 
 use crate::kind::{Cause, KindHandle};
 use crate::root::Kinds;
@@ -43,6 +43,7 @@ impl Routes {
         self.kinds.repositories.poke_all(Cause::Leader);
         self.kinds.backups.poke_all(Cause::Leader);
         self.kinds.restores.poke_all(Cause::Leader);
+        self.kinds.policies.poke_all(Cause::Leader);
         self.scripts.poke();
     }
 
@@ -54,6 +55,7 @@ impl Routes {
             world.repositories.get(key).is_some(),
         );
         self.users_of(world, key, |_| true);
+        self.policies_of(world, key);
         self.waiting_restores(world, |_, _| true);
     }
 
@@ -78,6 +80,23 @@ impl Routes {
         );
         if self.is_open() {
             self.scripts.poke();
+        }
+    }
+
+    pub fn policy(&self, world: &World, key: &Key, value: &GlobalRetentionPolicy) {
+        let present = world.policies.get(key).is_some();
+        self.resource(&self.kinds.policies, key, value.uid(), present);
+    }
+
+    /// Backups into a physical repository are to be held, or may go on.
+    pub fn drained(&self, world: &World, restic_id: &str) {
+        let bound = world.repositories.filter(|_, repository| {
+            let id = repository.status.as_ref().and_then(|s| s.repository_id.as_deref());
+            id == Some(restic_id)
+        });
+        for (repository, _) in bound {
+            let users = world.backups.group(&repository).into_iter();
+            self.poke_backups(users.map(|(backup, _)| backup));
         }
     }
 
@@ -117,6 +136,7 @@ impl Routes {
             at.namespace == key.namespace && *repository.spec.credentials_secret_ref.name == *key.name
         });
         for (repository, _) in users {
+            self.policies_of(world, &repository);
             self.users_of(world, &repository, |backup| {
                 backup.namespace != repository.namespace
             });
@@ -152,6 +172,21 @@ impl Routes {
         });
         self.poke_backups(users.into_iter().map(|(backup, _)| backup));
         self.waiting_restores(world, |at, _| *at.namespace == *key.name);
+        let policies = world.policies.filter(|at, policy| {
+            *at.namespace == *key.name
+                && policy.spec.repository_ref.namespace_or(&at.namespace) != &*at.namespace
+        });
+        for (policy, _) in policies {
+            self.kinds.policies.poke(policy, Cause::Related);
+        }
+    }
+
+    fn policies_of(&self, world: &World, repository: &Key) {
+        if self.is_open() {
+            for (policy, _) in world.policies.group(repository) {
+                self.kinds.policies.poke(policy, Cause::Related);
+            }
+        }
     }
 
     /// Restores that have not begun yet: few, and soon none.
@@ -205,6 +240,9 @@ impl Routes {
             Some((kind, name)) if &**kind == "ResticRestore" => {
                 self.kinds.restores.poke(Key::new(&key.namespace, name), Cause::Related);
             }
+            Some((kind, name)) if &**kind == "GlobalRetentionPolicy" => {
+                self.kinds.policies.poke(Key::new(&key.namespace, name), Cause::Related);
+            }
             Some((kind, name)) if &**kind == "ResticRepository" => {
                 self.kinds.repositories
                     .poke(Key::new(&key.namespace, name), Cause::Related);
@@ -221,20 +259,29 @@ impl Routes {
         }
     }
 
-    /// Jobs and pods of a backup name it by a label, which is cut and hashed when the name is long.
+    /// Jobs and pods of a backup or a policy name it by a label, which is cut and hashed when the name is long. A
+    /// backup and a policy of one name both look: one of them finds nothing.
     fn labelled(&self, world: &World, of: Option<&Key>) {
         let Some(label) = of.filter(|_| self.is_open()) else {
             return;
         };
+        let long = |key: &Key| {
+            key.namespace == label.namespace
+                && key.name.len() > names::LABEL_MAX
+                && *names::label_value(&key.name) == *label.name
+        };
         if world.backups.get(label).is_some() {
             self.kinds.backups.poke(label.clone(), Cause::Related);
         } else {
-            let long = world.backups.filter(|key, _| {
-                key.namespace == label.namespace
-                    && key.name.len() > names::LABEL_MAX
-                    && *names::label_value(&key.name) == *label.name
-            });
+            let long = world.backups.filter(|key, _| long(key));
             self.poke_backups(long.into_iter().map(|(key, _)| key));
+        }
+        if world.policies.get(label).is_some() {
+            self.kinds.policies.poke(label.clone(), Cause::Related);
+        } else {
+            for (key, _) in world.policies.filter(|key, _| long(key)) {
+                self.kinds.policies.poke(key, Cause::Related);
+            }
         }
     }
 

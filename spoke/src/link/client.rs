@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use super::session::Session;
 use crate::config::Config;
 use crate::context::Context;
+use crate::intake::Routes;
 use crate::world::Key;
 
 /// First and longest pause before dialling again, with full jitter: a hub that restarts meets all its spokes.
@@ -84,6 +85,7 @@ impl LinkConfig {
 pub async fn run(
     config: LinkConfig,
     context: Arc<Context>,
+    routes: Arc<Routes>,
     mut synced: watch::Receiver<bool>,
     stop: CancellationToken,
 ) {
@@ -99,10 +101,11 @@ pub async fn run(
             let start = Instant::now();
             let mut lost = context.leader.clone();
             let ended = tokio::select! {
-                ended = session(&config, &context) => ended,
+                ended = session(&config, &context, &routes) => ended,
                 () = lost.wait_until_lost() => Ok(()),
             };
             context.metrics.link_connected.set(0);
+            context.leases.connected(false);
             if let Err(error) = ended {
                 let text = format!("{error:#}");
                 // The same cause again is not news.
@@ -137,7 +140,7 @@ fn pause(attempts: u32) -> Duration {
 }
 
 /// One session: ends with the stream.
-async fn session(config: &LinkConfig, context: &Context) -> anyhow::Result<()> {
+async fn session(config: &LinkConfig, context: &Context, routes: &Routes) -> anyhow::Result<()> {
     let channel: Channel = timeout(CONNECT, config.endpoint()?.connect())
         .await
         .context("no answer in time")??;
@@ -170,6 +173,12 @@ async fn session(config: &LinkConfig, context: &Context) -> anyhow::Result<()> {
     beat.reset();
     loop {
         tokio::select! {
+            // What is said about leases overtakes the rest.
+            biased;
+            () = context.leases.changed() => {
+                let messages = context.leases.take().into_iter().map(|body| session.message(body)).collect();
+                send(context, &out, messages, "lease").await?;
+            }
             answer = answers.message() => match answer?.and_then(|HubMessage { body }| body) {
                 Some(hub_message::Body::Welcome(welcome)) => {
                     info!(hub = config.url, session = welcome.session, epoch = welcome.hub_epoch, "connected to the hub");
@@ -181,6 +190,7 @@ async fn session(config: &LinkConfig, context: &Context) -> anyhow::Result<()> {
                     context.metrics.link_since.set(unix(context));
                     send(context, &out, session.inventory(&context.outbox), "inventory").await?;
                     context.creations.restart();
+                    context.leases.connected(true);
                 }
                 Some(hub_message::Body::CreationGrant(grant)) => context.creations.granted(grant.id),
                 Some(hub_message::Body::Resync(resync)) => {
@@ -189,6 +199,12 @@ async fn session(config: &LinkConfig, context: &Context) -> anyhow::Result<()> {
                 }
                 Some(hub_message::Body::Ack(_)) => {
                     context.metrics.link_messages.with_label_values(&["in", "ack"]).inc();
+                }
+                Some(lease) => {
+                    context.metrics.link_messages.with_label_values(&["in", "lease"]).inc();
+                    if let Some(restic_id) = context.leases.deliver(lease) {
+                        routes.drained(&context.world, &restic_id);
+                    }
                 }
                 // Something of a newer hub.
                 None if !out.is_closed() => {}

@@ -2,7 +2,7 @@
 
 use crds::backup::{BackupResult, BackupRun};
 use crds::conditions::{self, types};
-use crds::{ResticBackup, ResticRepository};
+use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
 use proto::time::from_unix_millis;
@@ -76,6 +76,31 @@ pub fn backup_state(backup: &ResticBackup, repository: Option<&ResticRepository>
         source,
     };
     object(&backup.metadata, &status.conditions, Body::Backup(body))
+}
+
+/// A retention policy's state. `spec` is what it asks for, if that is valid.
+#[must_use]
+pub fn policy_state(
+    policy: &GlobalRetentionPolicy,
+    repository: Option<&ResticRepository>,
+    spec: Option<v1::RetentionPolicySpec>,
+) -> ObjectState {
+    let status = policy.status.clone().unwrap_or_default();
+    let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
+    let reference = &policy.spec.repository_ref;
+    let body = v1::PolicyState {
+        repository_namespace: reference.namespace_or(namespace).to_owned(),
+        repository_name: reference.name.clone(),
+        restic_id: repository
+            .and_then(|r| r.status.as_ref()?.repository_id.clone())
+            .unwrap_or_default(),
+        spec,
+        schedule: policy.spec.schedule.clone(),
+        suspended: policy.spec.suspend,
+        last_run: status.last_run.as_ref().map(time),
+        last_result: status.last_run_result.clone().unwrap_or_default(),
+    };
+    object(&policy.metadata, &status.conditions, Body::Policy(body))
 }
 
 fn run(run: &BackupRun) -> v1::BackupRun {

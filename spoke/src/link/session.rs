@@ -140,7 +140,7 @@ mod tests {
                     delta.gone.iter().for_each(|t| drop(self.held.remove(&t.uid)));
                 }
                 Body::Heartbeat(beat) => self.digest = beat.digest,
-                Body::Hello(_) | Body::CreationRequest(_) | Body::CreationDone(_) => {}
+                _ => {}
             }
         }
 

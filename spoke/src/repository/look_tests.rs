@@ -114,7 +114,7 @@ async fn executor(cache: &Path) -> Executor {
         "--probe-deadline",
         "8s",
     ];
-    let config = crate::config::Config::parse_from(arguments);
+    let config = crate::config::Arguments::parse_from(arguments).config;
     Executor::start(&config, Arc::new(Metrics::new().unwrap()))
         .await
         .expect("restic 0.18: run `make restic` first")

@@ -2,7 +2,7 @@
 
 mod classify;
 mod executor;
-mod output;
+pub mod output;
 
 use std::time::Duration;
 

@@ -59,6 +59,11 @@ pub fn snapshots(stdout: &[u8]) -> Result<Vec<super::Snapshot>, Failure> {
     Ok(parse::<Option<Vec<super::Snapshot>>>(stdout, "snapshots")?.unwrap_or_default())
 }
 
+/// Stored bytes out of raw-data statistics.
+pub fn stored_bytes(stdout: &[u8]) -> Result<u64, Failure> {
+    parse::<RawData>(stdout, "stats").map(|raw| raw.total_size)
+}
+
 /// Figures out of a snapshot list and raw-data statistics.
 pub fn statistics(snapshots: &[u8], raw: &[u8]) -> Result<Statistics, Failure> {
     let snapshots: Vec<Snapshot> =

@@ -237,6 +237,9 @@ mod tests {
             end: end.map(|end| (Some(at(110)), end)),
             created: None,
             snapshot: None,
+            suspended: false,
+            lease: None,
+            approved: None,
         }
     }
 
@@ -247,6 +250,8 @@ mod tests {
             phase: phase.into(),
             reason: "".into(),
             message: "".into(),
+            started: false,
+            renewals: 0,
             restic: message.map(|message| Termination {
                 exit_code: 0,
                 reason: "Completed".into(),

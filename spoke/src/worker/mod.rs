@@ -1,3 +1,192 @@
-//! What runs in a maintenance pod.
+//! What runs in a maintenance pod: `fleet-spoke maintenance retention`. It begins only when it has seen a renewal of
+//! its lease, ends itself when no more come, and tells its result in the termination message.
 
+mod child;
+pub mod forget;
+pub mod plan;
+mod retention;
 pub mod switch;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use proto::v1::{RetentionOutcome, RetentionRun};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use child::{Leave, Restic, Why};
+use switch::{Instant, Switch, Verdict};
+
+/// How often the count of renewals is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+/// Longest text in a termination message, which holds 4096 bytes in all.
+const TEXT_MAX: usize = 1500;
+/// Most entries of a list in it.
+const LIST_MAX: usize = 8;
+
+/// Flags of a maintenance pod.
+#[derive(Clone, Debug, Args)]
+pub struct WorkerConfig {
+    /// Fencing token of the lease. Without one nothing is done.
+    #[arg(long, env = "FLEET_MAINTENANCE_TOKEN", default_value = "")]
+    pub token: String,
+
+    /// Life of the lease in milliseconds.
+    #[arg(long, env = "FLEET_MAINTENANCE_TTL", default_value = "")]
+    pub lease_ttl: String,
+
+    /// Folder with `run` and `renewals`, kept up to date by the kubelet.
+    #[arg(long, env = "FLEET_MAINTENANCE_DIR", default_value = "/fleet")]
+    pub lease_dir: PathBuf,
+
+    /// The restic binary.
+    #[arg(long, env = "FLEET_RESTIC", default_value = "restic")]
+    pub restic: PathBuf,
+
+    /// Where the result goes.
+    #[arg(long, env = "TERMINATION_LOG", default_value = "/dev/termination-log")]
+    pub termination_log: PathBuf,
+
+    /// More flags for each restic command, after "--".
+    #[arg(last = true)]
+    pub flags: Vec<String>,
+}
+
+/// Milliseconds since boot, suspend included: a machine that slept has lost its lease.
+#[must_use]
+pub fn since_boot() -> Instant {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let (seconds, nanos) = (time.tv_sec.max(0).unsigned_abs(), time.tv_nsec.max(0).unsigned_abs());
+    seconds * 1000 + nanos / 1_000_000
+}
+
+/// A line for the pod's log. stdout is for the plan alone.
+fn log(line: &str) {
+    // Nobody is left to be told when the log is gone.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Runs retention, and tells what came of it.
+pub async fn retention(config: WorkerConfig) -> ExitCode {
+    let outcome = match prepare(&config) {
+        Ok((run, restic)) => retention::run(&run, restic).await,
+        Err(text) => failed("NoLease", text),
+    };
+    log(&format!("{}: {}", outcome.result, outcome.message));
+    let well = !matches!(outcome.result.as_str(), "Failed" | "Interrupted");
+    let message = serde_json::to_string(&bounded(outcome)).unwrap_or_default();
+    if let Err(error) = std::fs::write(&config.termination_log, message) {
+        log(&format!("the result could not be written: {error}"));
+        return ExitCode::FAILURE;
+    }
+    if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Reads what the lease says, and starts to watch it.
+fn prepare(config: &WorkerConfig) -> Result<(RetentionRun, Restic), String> {
+    let number = |text: &str| text.parse::<u64>().ok().filter(|n| *n > 0);
+    let (Some(token), Some(ttl)) = (number(&config.token), number(&config.lease_ttl)) else {
+        return Err("this Job was started without the maintenance lock. Leave its suspend field alone: the operator opens it when it has the lock".to_owned());
+    };
+    let read = std::fs::read_to_string(config.lease_dir.join("run"));
+    let text = read.map_err(|e| format!("what to do could not be read: {e}"))?;
+    let run: RetentionRun =
+        serde_json::from_str(&text).map_err(|e| format!("what to do is not understood: {e}"))?;
+    log(&format!("token {token}, {} policies, repository {}", run.policies.len(), run.restic_id));
+    let (leave, receiver) = watch::channel(Leave::NotYet);
+    tokio::spawn(watch_lease(config.lease_dir.join("renewals"), ttl - ttl / 10, leave));
+    let restic = Restic {
+        program: config.restic.clone(),
+        flags: config.flags.clone(),
+        leave: receiver,
+    };
+    Ok((run, restic))
+}
+
+/// Turns renewals and signals into what may be done.
+async fn watch_lease(renewals: PathBuf, lifetime: u64, leave: watch::Sender<Leave>) {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut term), Ok(mut int)) = signals else {
+        leave.send_replace(Leave::End {
+            why: Why::Signal,
+            kill: None,
+        });
+        return;
+    };
+    let mut switch = Switch::new(lifetime, since_boot());
+    // A quarter of the life is for restic to remove its lock.
+    let quarter = lifetime / 4;
+    loop {
+        let now = since_boot();
+        let count = std::fs::read_to_string(&renewals).ok();
+        switch.observe(count.and_then(|text| text.trim().parse().ok()), now);
+        match (switch.verdict(now), switch.verdict(now + quarter)) {
+            (Verdict::Go, Verdict::Go) => {
+                leave.send_if_modified(|l| std::mem::replace(l, Leave::Go) != Leave::Go);
+            }
+            (Verdict::NotYet, Verdict::NotYet | Verdict::Go) => {}
+            (_, Verdict::Stop) | (Verdict::Stop, _) => {
+                leave.send_replace(Leave::End {
+                    why: Why::LeaseLost,
+                    kill: Some(now + quarter),
+                });
+                return;
+            }
+            _ => {}
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => continue,
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        leave.send_replace(Leave::End {
+            why: Why::Signal,
+            kill: None,
+        });
+        return;
+    }
+}
+
+fn failed(reason: &str, message: String) -> RetentionOutcome {
+    RetentionOutcome {
+        result: "Failed".to_owned(),
+        reason: reason.to_owned(),
+        message,
+        ..RetentionOutcome::default()
+    }
+}
+
+/// A termination message holds 4096 bytes.
+fn bounded(mut outcome: RetentionOutcome) -> RetentionOutcome {
+    for list in [&mut outcome.unmatched, &mut outcome.policies] {
+        let more = list.len().saturating_sub(LIST_MAX);
+        list.truncate(LIST_MAX);
+        for text in list.iter_mut() {
+            *text = text.chars().take(120).collect();
+        }
+        if more > 0 {
+            list.push(format!("and {more} more"));
+        }
+    }
+    outcome.message = outcome.message.chars().take(TEXT_MAX / 2).collect();
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_always_fits() {
+        let outcome = RetentionOutcome {
+            message: "ü\"".repeat(5000),
+            unmatched: vec!["a/ns/p".repeat(60); 500],
+            policies: vec!["a/ns/p".repeat(60); 500],
+            ..failed("Reason", String::new())
+        };
+        assert!(serde_json::to_string(&bounded(outcome)).unwrap().len() <= 4096);
+    }
+}

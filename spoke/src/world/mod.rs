@@ -7,10 +7,10 @@ mod views;
 
 pub use store::{Key, Store, Stored};
 pub use views::{
-    CronJobView, JobEnd, JobView, Meta, MetaView, NamespaceView, PodView, RESTIC_CONTAINER, Termination,
+    CronJobView, JobEnd, JobLease, JobView, Meta, MetaView, NamespaceView, PodView, RESTIC_CONTAINER, Termination,
 };
 
-use crds::{ResticBackup, ResticRepository, ResticRestore};
+use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
 
 /// All stores.
 #[derive(Default)]
@@ -19,6 +19,8 @@ pub struct World {
     /// Grouped by the repository that they refer to.
     pub backups: Store<ResticBackup>,
     pub restores: Store<ResticRestore>,
+    /// Grouped by the repository that they refer to.
+    pub policies: Store<GlobalRetentionPolicy>,
     pub cron_jobs: Store<CronJobView>,
     /// Grouped by the resource that they were made for: its namespace and label value (`names::label_value`).
     pub jobs: Store<JobView>,

@@ -1,6 +1,6 @@
 //! Our own kinds as entries of a store.
 
-use crds::{ResticBackup, ResticRepository, ResticRestore};
+use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
 use kube::ResourceExt as _;
 
 use super::store::{Key, Stored};
@@ -25,6 +25,11 @@ macro_rules! stored {
 stored! {
     ResticRepository => |_| None;
     ResticRestore => |_| None;
+    GlobalRetentionPolicy => |policy| {
+        let own = policy.namespace().unwrap_or_default();
+        let reference = &policy.spec.repository_ref;
+        Some(Key::new(reference.namespace_or(&own), &reference.name))
+    };
     ResticBackup => |backup| {
         let own = backup.namespace().unwrap_or_default();
         let reference = &backup.spec.repository_ref;

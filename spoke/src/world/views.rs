@@ -114,12 +114,37 @@ pub struct JobView {
     pub created: Option<Timestamp>,
     /// Snapshot that a restore's Job restores.
     pub snapshot: Option<Box<str>>,
+    pub suspended: bool,
+    /// Lease that its pods run under.
+    pub lease: Option<JobLease>,
+    /// Hash of a plan that it may carry out.
+    pub approved: Option<Box<str>>,
+}
+
+/// The lease that a maintenance Job was opened with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobLease {
+    pub token: u64,
+    /// Milliseconds.
+    pub ttl: u64,
+    pub renew: u64,
+}
+
+impl JobLease {
+    fn of(meta: &ObjectMeta) -> Option<JobLease> {
+        let number = |name| annotation(meta, name)?.parse().ok();
+        Some(JobLease {
+            token: number(names::ANNOTATION_TOKEN)?,
+            ttl: number(names::ANNOTATION_LEASE_TTL)?,
+            renew: number(names::ANNOTATION_LEASE_RENEW)?,
+        })
+    }
 }
 
 impl JobView {
     #[must_use]
     pub fn of(object: &Job) -> JobView {
-        let status = object.status.as_ref();
+        let (status, spec) = (object.status.as_ref(), object.spec.as_ref());
         let conditions = status.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
         let is = |type_: &str| conditions.iter().find(|c| c.type_ == type_ && c.status == "True");
         let completion = status.and_then(|s| s.completion_time.as_ref()).map(|t| t.0);
@@ -143,6 +168,11 @@ impl JobView {
             end,
             created: object.metadata.creation_timestamp.as_ref().map(|t| t.0),
             snapshot: annotation(&object.metadata, names::ANNOTATION_SNAPSHOT).map(Into::into),
+            suspended: spec.and_then(|s| s.suspend).unwrap_or_default(),
+            lease: spec
+                .and_then(|s| s.template.metadata.as_ref())
+                .and_then(JobLease::of),
+            approved: annotation(&object.metadata, names::ANNOTATION_APPROVE).map(Into::into),
         }
     }
 }
@@ -170,6 +200,10 @@ pub struct PodView {
     /// status.reason of the pod, such as Evicted or DeadlineExceeded, and its message.
     pub reason: Box<str>,
     pub message: Box<str>,
+    /// Container `restic` has been started.
+    pub started: bool,
+    /// Renewals of the lease that it was told of.
+    pub renewals: u64,
     /// Container `restic` when it ended.
     pub restic: Option<Termination>,
     /// Why a container waits, such as ImagePullBackOff or CreateContainerConfigError, and the message.
@@ -179,6 +213,12 @@ pub struct PodView {
 }
 
 impl PodView {
+    /// Whether something of it may still be at work.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        !matches!(&*self.phase, "Succeeded" | "Failed")
+    }
+
     #[must_use]
     pub fn of(object: &Pod) -> PodView {
         let status = object.status.clone().unwrap_or_default();
@@ -198,6 +238,7 @@ impl PodView {
                 Some((reason.into(), w.message.as_deref().unwrap_or_default().into()))
             });
         let restic = containers.iter().find(|c| c.name == RESTIC_CONTAINER);
+        let started = restic.is_some_and(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()));
         let restic = restic
             .and_then(|c| c.state.as_ref()?.terminated.as_ref())
             .map(|t| Termination {
@@ -218,6 +259,10 @@ impl PodView {
             phase: status.phase.unwrap_or_default().into(),
             reason: status.reason.unwrap_or_default().into(),
             message: status.message.unwrap_or_default().into(),
+            started,
+            renewals: annotation(&object.metadata, names::ANNOTATION_RENEWALS)
+                .and_then(|n| n.parse().ok())
+                .unwrap_or_default(),
             restic,
             waiting,
             unschedulable,

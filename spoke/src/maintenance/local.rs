@@ -1,0 +1,254 @@
+//! Without a hub: one lock per repository in a Kubernetes Lease. It covers this cluster and no other, and status says
+//! so. The same messages as with a hub, answered here.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt as _;
+use proto::v1::LeaseAsk;
+use proto::v1::spoke_message::Body;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::tokens::name;
+use super::{Event, Leases};
+use crate::apply::ApplyError;
+use crate::context::Context;
+use crate::world::Key;
+
+/// Those who wait are looked at this often: a release by another replica is not watched.
+const LOOK: Duration = Duration::from_secs(2);
+const TOKEN: &str = "backup.resticbackup.io/token";
+
+/// Grants the lock of this cluster.
+pub struct Local {
+    context: Arc<Context>,
+    namespace: String,
+    ttl: Duration,
+    /// Who waits, by repository, in the order of asking.
+    waiting: HashMap<String, VecDeque<LeaseAsk>>,
+    /// Holder and token as last seen, and since when they have not moved, by this machine's clock.
+    seen: HashMap<String, (String, u64, Instant)>,
+}
+
+/// A Lease as it is read.
+struct Held {
+    version: Option<String>,
+    holder: String,
+    token: u64,
+}
+
+impl Local {
+    /// A grantor whose Leases lie in `namespace`.
+    #[must_use]
+    pub fn new(context: Arc<Context>, namespace: &str, ttl: Duration) -> Local {
+        Local {
+            context,
+            namespace: namespace.to_owned(),
+            ttl,
+            waiting: HashMap::new(),
+            seen: HashMap::new(),
+        }
+    }
+
+    /// Answers questions until `stop`.
+    pub async fn run(mut self, mut questions: mpsc::UnboundedReceiver<Body>, stop: CancellationToken) {
+        let mut look = interval(LOOK);
+        loop {
+            let waits = !self.waiting.is_empty();
+            tokio::select! {
+                question = questions.recv() => match question {
+                    Some(question) => self.answer(question).await,
+                    None => return,
+                },
+                _ = look.tick(), if waits => self.serve_all().await,
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    fn leases(&self) -> &Leases {
+        &self.context.leases
+    }
+
+    async fn answer(&mut self, question: Body) {
+        match question {
+            Body::LeaseAsk(ask) => {
+                let id = ask.restic_id.clone();
+                let queue = self.waiting.entry(id.clone()).or_default();
+                if !queue.iter().any(|known| known.operation == ask.operation) {
+                    queue.push_back(ask);
+                }
+                self.serve(&id).await;
+            }
+            Body::LeaseWithdraw(m) => {
+                if let Some(queue) = self.waiting.get_mut(&m.restic_id) {
+                    queue.retain(|ask| ask.operation != m.operation);
+                }
+            }
+            Body::LeaseRenew(m) => match self.write(&m.restic_id, &m.operation, m.token, true).await {
+                Ok(true) => self.leases().tell(
+                    &m.operation,
+                    Event::Renewed {
+                        token: m.token,
+                        seq: m.seq,
+                    },
+                ),
+                Ok(false) => self.leases().tell(
+                    &m.operation,
+                    Event::Revoked {
+                        token: m.token,
+                        reason: "the lease is no longer yours".to_owned(),
+                    },
+                ),
+                // No answer: the holder's own clock decides.
+                Err(error) => warn!(%error, "the maintenance Lease could not be renewed"),
+            },
+            Body::LeaseRelease(m) => match self.write(&m.restic_id, &m.operation, m.token, false).await {
+                Ok(_) => {
+                    self.leases().tell(&m.operation, Event::Released { token: m.token });
+                    self.serve(&m.restic_id).await;
+                }
+                Err(error) => warn!(%error, "the maintenance Lease could not be released"),
+            },
+            _ => {}
+        }
+    }
+
+    async fn serve_all(&mut self) {
+        self.waiting.retain(|_, queue| !queue.is_empty());
+        let ids: Vec<String> = self.waiting.keys().cloned().collect();
+        for id in ids {
+            self.serve(&id).await;
+        }
+    }
+
+    /// Gives the lock to the first that waits, if it is free.
+    async fn serve(&mut self, restic_id: &str) {
+        let Some(ask) = self.waiting.get(restic_id).and_then(|queue| queue.front().cloned()) else {
+            return;
+        };
+        match self.acquire(restic_id, &ask.operation).await {
+            Ok(Ok(token)) => {
+                if let Some(queue) = self.waiting.get_mut(restic_id) {
+                    queue.pop_front();
+                }
+                let ttl = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX);
+                let granted = Event::Granted {
+                    token,
+                    ttl,
+                    renew: (ttl / 5).max(1),
+                    run: None,
+                };
+                self.leases().tell(&ask.operation, granted);
+            }
+            Ok(Err(holder)) => {
+                let queue = self.waiting.get(restic_id).into_iter().flatten().enumerate();
+                for (position, ask) in queue {
+                    let waiting = Event::Waiting {
+                        position: u32::try_from(position + 1).unwrap_or(u32::MAX),
+                        reason: format!("held by Job uid {holder} of this cluster"),
+                    };
+                    self.leases().tell(&ask.operation, waiting);
+                }
+            }
+            Err(ApplyError::NotLeader | ApplyError::Conflict(_)) => {}
+            Err(error) => warn!(%error, "the maintenance Lease could not be taken"),
+        }
+    }
+
+    fn key(&self, restic_id: &str) -> Key {
+        Key::new(&self.namespace, name("fleet-lock", restic_id))
+    }
+
+    async fn read(&mut self, restic_id: &str) -> Result<Option<Held>, ApplyError> {
+        let Some(lease) = self.context.applier.get::<Lease>(&self.key(restic_id)).await? else {
+            return Ok(None);
+        };
+        let token = lease.annotations().get(TOKEN).and_then(|t| t.parse().ok());
+        let holder = lease.spec.and_then(|s| s.holder_identity).unwrap_or_default();
+        Ok(Some(Held {
+            version: lease.metadata.resource_version,
+            holder,
+            token: token.unwrap_or_default(),
+        }))
+    }
+
+    /// The token, or who holds the lock.
+    async fn acquire(&mut self, restic_id: &str, operation: &str) -> Result<Result<u64, String>, ApplyError> {
+        let held = self.read(restic_id).await?;
+        let Some(held) = held else {
+            let lease = Lease {
+                metadata: ObjectMeta {
+                    name: Some(self.key(restic_id).name.to_string()),
+                    namespace: Some(self.namespace.clone()),
+                    annotations: Some([(TOKEN.to_owned(), "1".to_owned())].into()),
+                    ..ObjectMeta::default()
+                },
+                spec: Some(LeaseSpec {
+                    holder_identity: Some(operation.to_owned()),
+                    ..LeaseSpec::default()
+                }),
+            };
+            self.context.applier.create(&lease).await?;
+            return Ok(Ok(1));
+        };
+        if held.holder == operation {
+            return Ok(Ok(held.token));
+        }
+        if !held.holder.is_empty() && !self.is_over(restic_id, &held) {
+            return Ok(Err(held.holder));
+        }
+        let token = held.token + 1;
+        let patch = json!({
+            "metadata": { "resourceVersion": held.version, "annotations": { TOKEN: token.to_string() } },
+            "spec": { "holderIdentity": operation },
+        });
+        self.context.applier.merge::<Lease>(&self.key(restic_id), &patch).await?;
+        Ok(Ok(token))
+    }
+
+    /// Whether a holder is gone: its Job is not there or has ended, and no pod of it is at work. The stores are
+    /// complete: nothing is answered before every watch has listed. A holder that does not renew for a lifetime and a
+    /// half has no pod any more either, but a lost watch could hide one, so that is not enough by itself.
+    fn is_over(&mut self, restic_id: &str, held: &Held) -> bool {
+        let world = &self.context.world;
+        let mut jobs = world.jobs.filter(|_, job| *job.meta.uid == *held.holder).into_iter();
+        let at_work = world
+            .pods
+            .group(&Key::new("", &held.holder))
+            .iter()
+            .any(|(_, pod)| pod.is_active());
+        let ended = jobs.all(|(_, job)| job.end.is_some());
+        let now = Instant::now();
+        let seen = self
+            .seen
+            .entry(restic_id.to_owned())
+            .or_insert((held.holder.clone(), held.token, now));
+        if (seen.0.as_str(), seen.1) != (held.holder.as_str(), held.token) {
+            *seen = (held.holder.clone(), held.token, now);
+        }
+        ended && !at_work && now.duration_since(seen.2) >= self.ttl + self.ttl / 2
+    }
+
+    /// Renews or releases; `false` when the lock is not this operation's under this token.
+    async fn write(&mut self, restic_id: &str, operation: &str, token: u64, keep: bool) -> Result<bool, ApplyError> {
+        let Some(held) = self.read(restic_id).await? else {
+            return Ok(false);
+        };
+        if held.holder != operation || held.token != token {
+            return Ok(false);
+        }
+        if !keep {
+            let patch = json!({ "metadata": { "resourceVersion": held.version }, "spec": { "holderIdentity": null } });
+            self.context.applier.merge::<Lease>(&self.key(restic_id), &patch).await?;
+        }
+        Ok(true)
+    }
+}

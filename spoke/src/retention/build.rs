@@ -1,0 +1,208 @@
+//! The objects of a retention policy. Pure.
+
+use std::collections::BTreeMap;
+
+use crds::{GlobalRetentionPolicy, ResticRepository, names};
+use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, Job, JobSpec, JobTemplateSpec};
+use k8s_openapi::api::core::v1::{
+    DownwardAPIVolumeFile, DownwardAPIVolumeSource, EnvVar, EnvVarSource, ObjectFieldSelector, PodTemplateSpec,
+    Secret, ServiceAccount, Volume,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::ResourceExt as _;
+
+use super::validate::Valid;
+use crate::pod::{self, Frame, Source, hashed};
+use crate::secrets::cluster::Projection;
+use crate::world::Key;
+
+/// Where a pod reads its lease.
+const LEASE_DIR: &str = "/fleet";
+/// A start missed by more waits for the next slot.
+const STARTING_DEADLINE_SECONDS: i64 = 3600;
+/// What kubectl writes on a Job that it makes from a CronJob.
+const MANUAL: &str = "cronjob.kubernetes.io/instantiate";
+
+/// The pods' own account, which may do nothing.
+#[must_use]
+pub fn service_account(key: &Key, policy: &GlobalRetentionPolicy) -> ServiceAccount {
+    hashed(ServiceAccount {
+        metadata: pod::controlled(policy, key, names::retention_service_account(&key.name), labels(key, true)),
+        automount_service_account_token: Some(false),
+        ..ServiceAccount::default()
+    })
+}
+
+/// Credentials of a repository in another namespace.
+#[must_use]
+pub fn credentials(key: &Key, policy: &GlobalRetentionPolicy, (mark, data): Projection) -> Secret {
+    let mut metadata = pod::controlled(policy, key, names::retention_credentials(&key.name), labels(key, true));
+    metadata.annotations = Some(BTreeMap::from([(names::ANNOTATION_APPLIED.to_owned(), mark)]));
+    Secret {
+        metadata,
+        data: Some(data),
+        ..Secret::default()
+    }
+}
+
+/// The CronJob. Its Jobs are born suspended: the gate opens them, whoever made them.
+#[must_use]
+pub fn cron_job(
+    key: &Key,
+    policy: &GlobalRetentionPolicy,
+    valid: &Valid,
+    repository: &ResticRepository,
+    image: &str,
+) -> CronJob {
+    let job = &valid.job;
+    hashed(CronJob {
+        metadata: pod::controlled(policy, key, names::retention_cron_job(&key.name), labels(key, true)),
+        spec: CronJobSpec {
+            schedule: valid.cron.clone(),
+            time_zone: Some(valid.timezone.clone()),
+            concurrency_policy: Some("Forbid".to_owned()),
+            suspend: Some(valid.suspend),
+            starting_deadline_seconds: Some(STARTING_DEADLINE_SECONDS),
+            successful_jobs_history_limit: Some(job.successful_history),
+            failed_jobs_history_limit: Some(job.failed_history),
+            job_template: JobTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels(key, false)),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(JobSpec {
+                    suspend: Some(true),
+                    // A second attempt is a run of its own, with a lock of its own.
+                    backoff_limit: Some(0),
+                    active_deadline_seconds: Some(job.deadline),
+                    template: PodTemplateSpec {
+                        metadata: Some(ObjectMeta {
+                            labels: Some(labels(key, false)),
+                            ..ObjectMeta::default()
+                        }),
+                        spec: Some(frame(key, valid, repository, image)),
+                    },
+                    ..JobSpec::default()
+                }),
+            },
+        },
+        ..CronJob::default()
+    })
+}
+
+fn frame(key: &Key, valid: &Valid, repository: &ResticRepository, image: &str) -> k8s_openapi::api::core::v1::PodSpec {
+    let source = Source::of(key, &valid.repository, repository, names::retention_credentials(&key.name));
+    let mut arguments: Vec<String> = ["maintenance", "retention", "--"].map(str::to_owned).into();
+    arguments.extend(pod::repository_flags(repository));
+    let path = |annotation: &str| format!("metadata.annotations['{annotation}']");
+    let variable = |name: &str, annotation: &str| EnvVar {
+        name: name.to_owned(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                api_version: Some("v1".to_owned()),
+                field_path: path(annotation),
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    };
+    let file = |name: &str, annotation: &str| DownwardAPIVolumeFile {
+        path: name.to_owned(),
+        field_ref: Some(ObjectFieldSelector {
+            api_version: Some("v1".to_owned()),
+            field_path: path(annotation),
+        }),
+        ..DownwardAPIVolumeFile::default()
+    };
+    let lease = Volume {
+        name: "lease".to_owned(),
+        downward_api: Some(DownwardAPIVolumeSource {
+            items: Some(vec![
+                file("run", names::ANNOTATION_RETENTION_RUN),
+                file("renewals", names::ANNOTATION_RENEWALS),
+            ]),
+            ..DownwardAPIVolumeSource::default()
+        }),
+        ..Volume::default()
+    };
+    Frame {
+        job: &valid.job,
+        service_account: names::retention_service_account(&key.name),
+        image: image.to_owned(),
+        repository,
+        source: &source,
+        command: vec!["fleet-spoke".to_owned()],
+        arguments,
+        mounts: vec![pod::mount("lease", LEASE_DIR, true)],
+        volumes: vec![lease],
+        environment: vec![
+            variable("FLEET_MAINTENANCE_TOKEN", names::ANNOTATION_TOKEN),
+            variable("FLEET_MAINTENANCE_TTL", names::ANNOTATION_LEASE_TTL),
+        ],
+        root_capabilities: &[],
+    }
+    .spec()
+}
+
+/// A run of its own for an approved plan.
+#[must_use]
+pub fn approved_job(key: &Key, cron_job: &CronJob, owner_uid: &str, name: String, hash: &str) -> Job {
+    let template = cron_job.spec.job_template.clone();
+    Job {
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace: Some(key.namespace.to_string()),
+            labels: template.metadata.and_then(|m| m.labels),
+            annotations: Some(
+                [
+                    (MANUAL.to_owned(), "manual".to_owned()),
+                    (names::ANNOTATION_APPROVE.to_owned(), hash.to_owned()),
+                ]
+                .into(),
+            ),
+            owner_references: Some(vec![OwnerReference {
+                api_version: "batch/v1".to_owned(),
+                kind: "CronJob".to_owned(),
+                name: cron_job.name_any(),
+                uid: owner_uid.to_owned(),
+                controller: Some(true),
+                block_owner_deletion: None,
+            }]),
+            ..ObjectMeta::default()
+        },
+        spec: template.spec,
+        ..Job::default()
+    }
+}
+
+fn labels(key: &Key, top: bool) -> BTreeMap<String, String> {
+    pod::labels(names::LABEL_RETENTION, "retention", &key.name, top)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::retention::validate::validate;
+
+    #[test]
+    fn the_jobs_are_born_suspended_and_read_their_lease_from_annotations() {
+        let repository: ResticRepository = serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
+            "metadata": { "name": "nas", "namespace": "shop" },
+            "spec": { "repositoryURL": "rest:https://nas:8000/b", "credentialsSecretRef": { "name": "nas" } },
+        }))
+        .unwrap();
+        let policy: GlobalRetentionPolicy = serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "GlobalRetentionPolicy",
+            "metadata": { "name": "nightly", "namespace": "shop", "uid": "u" },
+            "spec": { "repositoryRef": { "name": "nas" }, "schedule": "0 4 * * *",
+                      "policies": [{ "selector": {}, "retention": { "keepDaily": 7 } }] },
+        }))
+        .unwrap();
+        let key = Key::new("shop", "nightly");
+        let valid = validate(&key, &policy).unwrap();
+        insta::assert_yaml_snapshot!("retention_cron_job", cron_job(&key, &policy, &valid, &repository, "spoke:1"));
+    }
+}

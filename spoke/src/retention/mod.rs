@@ -1,0 +1,282 @@
+//! GlobalRetentionPolicy: a CronJob whose Jobs are born suspended, a lease for each, and a status that tells what came
+//! of it. What a run does is not this policy alone: all policies of all clusters that are bound to the same physical
+//! repository make one plan.
+
+mod act;
+mod build;
+mod drive;
+mod status;
+mod validate;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crds::conditions::{self, Status, reasons, types};
+use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus, ResticRepository, names};
+use jiff::{SignedDuration, Timestamp};
+use proto::v1::RetentionPolicySpec;
+
+use crate::apply::ApplyError;
+use crate::config::Config;
+use crate::consent::{self, Blocked};
+use crate::context::Context;
+use crate::kind::{Kind, Outcome, Turn};
+use crate::maintenance::Event;
+use crate::world::{JobView, Key, PodView, Stored as _};
+
+use drive::Operation;
+use validate::Valid;
+
+/// The kind, and what its actors share.
+pub struct RetentionKind {
+    context: Arc<Context>,
+    /// Image of the maintenance pods.
+    image: String,
+    /// Namespace of the Leases that keep the highest tokens.
+    namespace: String,
+}
+
+/// What an actor remembers. Losing it costs a question: everything that matters is in the Jobs and with whoever grants.
+#[derive(Default)]
+pub struct Memory {
+    /// By uid of the Job.
+    operations: HashMap<Box<str>, Operation>,
+    listening: bool,
+}
+
+/// What comes back to an actor.
+pub enum Report {
+    /// About the operation of a Job.
+    Lease(Box<str>, Event),
+    /// About the policy.
+    Policy(Event),
+}
+
+/// A Job of this policy with its pods.
+pub(crate) struct Job {
+    key: Key,
+    view: Arc<JobView>,
+    pods: Vec<Arc<PodView>>,
+}
+
+impl RetentionKind {
+    /// A kind on a context.
+    #[must_use]
+    pub fn new(context: Arc<Context>, config: &Config) -> RetentionKind {
+        RetentionKind {
+            context,
+            image: config.image.clone(),
+            namespace: config.lease_namespace.clone(),
+        }
+    }
+
+    /// Jobs of this policy, those of a deleted namesake excepted.
+    fn jobs(&self, key: &Key) -> Vec<Job> {
+        let world = &self.context.world;
+        let at = Key::new(&key.namespace, names::retention_cron_job(&key.name));
+        let owner = world.cron_jobs.get(&at).map(|c| c.meta.uid.clone());
+        let label = Key::new(&key.namespace, names::label_value(&key.name));
+        let jobs = world.jobs.group(&label).into_iter();
+        let jobs = jobs.filter(|(_, job)| owner.is_some() && job.meta.owner == owner);
+        jobs.map(|(key, view)| {
+            let pods = world.pods.group(&Key::new("", &view.meta.uid));
+            let pods = pods.into_iter().map(|(_, pod)| pod).collect();
+            Job { key, view, pods }
+        })
+        .collect()
+    }
+
+    /// The policies of this cluster that are bound to a physical repository, as a run without a hub takes them.
+    pub(crate) fn own_policies(&self, restic_id: &str) -> Vec<RetentionPolicySpec> {
+        let world = &self.context.world;
+        let bound = |repository: &Key| {
+            let repository = world.repositories.get(repository);
+            repository.and_then(|r| r.status.as_ref()?.repository_id.clone()).as_deref() == Some(restic_id)
+        };
+        let all = world.policies.filter(|_, _| true).into_iter();
+        let mut policies: Vec<RetentionPolicySpec> = all
+            .filter_map(|(key, policy)| {
+                let valid = validate::validate(&key, &policy).ok()?;
+                let source = self.source(&key);
+                bound(&valid.repository).then_some(RetentionPolicySpec { source, ..valid.spec })
+            })
+            .collect();
+        policies.sort_by(|a, b| a.source.cmp(&b.source));
+        policies
+    }
+
+    /// Name of a policy in the fleet.
+    pub(crate) fn source(&self, key: &Key) -> String {
+        format!("{}/{key}", self.context.cluster)
+    }
+}
+
+impl Kind for RetentionKind {
+    type Memory = Memory;
+    type Report = Report;
+    const NAME: &'static str = "GlobalRetentionPolicy";
+
+    fn uid(&self, key: &Key) -> Option<String> {
+        self.context.world.policies.get(key).map(|p| p.uid().to_owned())
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        self.context.world.policies.keys()
+    }
+
+    async fn turn(&self, mut turn: Turn<'_, Self>) -> Outcome {
+        let (key, now) = (turn.key, turn.now);
+        let world = &self.context.world;
+        let Some(policy) = world.policies.get(key).filter(|p| p.uid() == turn.uid) else {
+            return Outcome::default();
+        };
+        if policy.metadata.deletion_timestamp.is_some() {
+            return self.release(key, &policy).await;
+        }
+        self.listen(&mut turn);
+        let old = policy.status.clone().unwrap_or_default();
+        let mut new = old.clone();
+        let mut failed = false;
+        let mut next = None;
+        let reference = &policy.spec.repository_ref;
+        let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
+        match validate::validate(key, &policy) {
+            Err(error) => {
+                ready(&mut new, &policy, Status::False, error.reason(), &error.to_string(), now);
+                new.next_run = None;
+            }
+            Ok(valid) => {
+                next = self.carry_out(&mut turn, &policy, &valid, &mut new, &mut failed).await;
+            }
+        }
+        // Jobs that are open are looked after whatever became of the spec.
+        let driven = self.drive(&mut turn, &policy, &at, &mut new).await;
+        failed |= driven.failed;
+        let next = [next, driven.next].into_iter().flatten().min();
+        failed |= self.finish(key, &policy, &old, &new).await.is_err();
+        Outcome { next, failed }
+    }
+
+    fn gone(&self, key: &Key, uid: &str) {
+        let _ = key;
+        self.context.outbox.gone(uid);
+        self.context.leases.forget_policy(uid);
+        self.bury(uid);
+    }
+
+    async fn crashed(&self, key: &Key, uid: &str, failures: u32) {
+        let Some(policy) = self.context.world.policies.get(key).filter(|p| p.uid() == uid) else {
+            return;
+        };
+        let old = policy.status.clone().unwrap_or_default();
+        let mut new = old.clone();
+        let text =
+            format!("the controller of this resource crashed {failures} times in a row; its log says why");
+        ready(&mut new, &policy, Status::False, reasons::CRASHED, &text, self.context.clock.now());
+        let _ = self
+            .context
+            .write_status(&self.context.world.policies, key, uid, &old, &new)
+            .await;
+    }
+}
+
+impl RetentionKind {
+    /// Decides on a valid spec, and makes what follows. Returns when the schedule is due.
+    async fn carry_out(
+        &self,
+        turn: &mut Turn<'_, Self>,
+        policy: &GlobalRetentionPolicy,
+        valid: &Valid,
+        new: &mut GlobalRetentionPolicyStatus,
+        failed: &mut bool,
+    ) -> Option<Timestamp> {
+        let (key, now) = (turn.key, turn.now);
+        let world = &self.context.world;
+        let labels = world.namespaces.get(&Key::new("", &key.namespace));
+        let labels = labels.map(|n| n.labels.clone()).unwrap_or_default();
+        let repository = world.repositories.get(&valid.repository);
+        let usable = consent::usable(&valid.repository, &key.namespace, repository.as_deref(), &labels);
+        let repository: &ResticRepository = match usable {
+            Ok(repository) => repository,
+            Err(blocked) => {
+                let (reason, message, refused) = match blocked {
+                    Blocked::Wait { reason, message } => (reason, message, false),
+                    Blocked::Refused { message } => (reasons::NAMESPACE_NOT_ALLOWED, message, true),
+                };
+                self.repository_ready(new, policy, false, reason, &message, now);
+                ready(new, policy, Status::False, reason, &message, now);
+                if refused {
+                    *failed |= self.withdraw(key).await.is_err();
+                    new.next_run = None;
+                }
+                return None;
+            }
+        };
+        self.repository_ready(new, policy, true, reasons::REPOSITORY_READY, "the repository is ready", now);
+        match self.ensure(turn, policy, valid, repository, new).await {
+            Ok(()) => {
+                let mut text = if valid.suspend {
+                    "suspended: it removes nothing, and what it keeps stays kept".to_owned()
+                } else {
+                    format!("scheduled: {} ({})", valid.cron, valid.timezone)
+                };
+                if !self.context.leases.is_shared() {
+                    text.push_str("; no hub is configured: the lock covers this cluster only");
+                }
+                if !valid.without_effect.is_empty() {
+                    text = format!("{text}; not in effect yet: {}", valid.without_effect.join(", "));
+                }
+                ready(new, policy, Status::True, reasons::RETENTION_CONFIGURED, &text, now);
+            }
+            Err(ApplyError::NotLeader) => {}
+            Err(error) => {
+                *failed = true;
+                let refused = matches!(error, ApplyError::Invalid(_) | ApplyError::Forbidden(_));
+                if refused || conditions::get(&new.conditions, types::READY).is_none() {
+                    let reason = if refused { reasons::CRON_JOB_FAILED } else { reasons::API_ERROR };
+                    ready(new, policy, Status::False, reason, &error.to_string(), now);
+                }
+            }
+        }
+        let at = Key::new(&key.namespace, names::retention_cron_job(&key.name));
+        let last = world.cron_jobs.get(&at)?.last_schedule;
+        new.next_run = crate::backup::next(&valid.schedule, valid.suspend, last, now);
+        let due = new.next_run.as_ref()?;
+        due.0.checked_add(SignedDuration::from_secs(1)).ok()
+    }
+
+    fn repository_ready(
+        &self,
+        status: &mut GlobalRetentionPolicyStatus,
+        policy: &GlobalRetentionPolicy,
+        value: bool,
+        reason: &str,
+        text: &str,
+        now: Timestamp,
+    ) {
+        let generation = policy.metadata.generation;
+        conditions::set(
+            &mut status.conditions,
+            types::REPOSITORY_READY,
+            value.into(),
+            reason,
+            text,
+            generation,
+            now,
+        );
+    }
+}
+
+/// Condition Ready.
+fn ready(
+    status: &mut GlobalRetentionPolicyStatus,
+    policy: &GlobalRetentionPolicy,
+    value: Status,
+    reason: &str,
+    text: &str,
+    now: Timestamp,
+) {
+    status.observed_generation = policy.metadata.generation;
+    let generation = policy.metadata.generation;
+    conditions::set(&mut status.conditions, types::READY, value, reason, text, generation, now);
+}

@@ -1,0 +1,240 @@
+//! The status that follows from runs. Pure.
+
+use crds::conditions::{self, Status, reasons, types, whole_seconds};
+use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use proto::v1::RetentionOutcome;
+
+use crate::units;
+use crate::world::{JobEnd, JobView, PodView};
+
+/// Time for the end of a pod to become known after the end of its Job.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
+
+/// How a run ended, or when to look again for it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ended {
+    NotYet(Option<Timestamp>),
+    Known {
+        outcome: RetentionOutcome,
+        started: Option<Timestamp>,
+        finished: Option<Timestamp>,
+    },
+}
+
+/// The outcome of a Job, out of its pod's termination message.
+#[must_use]
+pub fn ended(job: &JobView, pods: &[&PodView], now: Timestamp) -> Ended {
+    let Some((at, end)) = &job.end else {
+        return Ended::NotYet(None);
+    };
+    let at = at.unwrap_or(now);
+    let newest = pods
+        .iter()
+        .max_by_key(|pod| pod.restic.as_ref().and_then(|t| t.finished).unwrap_or(Timestamp::MIN));
+    let termination = newest.and_then(|pod| pod.restic.as_ref());
+    let Some(termination) = termination else {
+        if now.duration_since(at) < PATIENCE {
+            return Ended::NotYet(at.checked_add(PATIENCE).ok());
+        }
+        return Ended::Known {
+            outcome: of_job(end, newest.copied()),
+            started: job.start,
+            finished: Some(at),
+        };
+    };
+    let outcome = serde_json::from_str::<RetentionOutcome>(&termination.message);
+    let outcome = outcome.ok().filter(|o| !o.result.is_empty()).unwrap_or_else(|| RetentionOutcome {
+        result: "Failed".to_owned(),
+        reason: if &*termination.reason == "OOMKilled" { "OutOfMemory" } else { "ContainerFailed" }.to_owned(),
+        message: format!(
+            "the container ended with exit code {} ({}) before it could tell a result; see the pod's log",
+            termination.exit_code, termination.reason
+        ),
+        ..RetentionOutcome::default()
+    });
+    Ended::Known {
+        outcome,
+        started: termination.started.or(job.start),
+        finished: termination.finished.or(Some(at)),
+    }
+}
+
+fn of_job(end: &JobEnd, pod: Option<&PodView>) -> RetentionOutcome {
+    let words = pod.and_then(crate::pod::message::waiting_for).map(|(_, words)| words);
+    let message = match (end, words) {
+        (JobEnd::Failed { reason, message }, Some(words)) => {
+            format!("{reason}: {message}; the pod never started: {words}")
+        }
+        (JobEnd::Failed { reason, message }, None) => format!("{reason}: {message}"),
+        (JobEnd::Complete, _) => "the Job completed, but its pod is gone and with it the result".to_owned(),
+    };
+    RetentionOutcome {
+        result: "Failed".to_owned(),
+        reason: "JobFailed".to_owned(),
+        message,
+        ..RetentionOutcome::default()
+    }
+}
+
+/// A run that is to be taken into the status.
+pub struct Run<'a> {
+    pub outcome: &'a RetentionOutcome,
+    pub started: Option<Timestamp>,
+    pub finished: Option<Timestamp>,
+    pub token: Option<u64>,
+    /// Cluster and policy whose Job it was, when it was another's.
+    pub by: Option<&'a str>,
+}
+
+/// Takes a run in.
+pub fn count(status: &mut GlobalRetentionPolicyStatus, policy: &GlobalRetentionPolicy, run: &Run<'_>, now: Timestamp) {
+    let Run {
+        outcome,
+        started,
+        finished,
+        token,
+        by,
+    } = run;
+    let generation = policy.metadata.generation;
+    let signed = |n: u64| i64::try_from(n).ok();
+    status.last_run = Some(Time(whole_seconds(finished.unwrap_or(now))));
+    status.last_run_result = Some(outcome.result.clone());
+    status.last_run_message = Some(outcome.message.clone());
+    status.last_run_duration = started
+        .zip(*finished)
+        .map(|(s, f)| units::duration(f.duration_since(s)));
+    status.last_run_token = token.and_then(signed);
+    status.last_run_by = by.map(str::to_owned);
+    status.snapshots_removed = i32::try_from(outcome.removed).ok();
+    if outcome.pruned {
+        status.repository_size_before = Some(units::bytes(outcome.bytes_before));
+        status.repository_size_after = Some(units::bytes(outcome.bytes_after));
+        status.repository_size_before_bytes = signed(outcome.bytes_before);
+        status.repository_size_after_bytes = signed(outcome.bytes_after);
+    }
+    let conclusive = ["Applied", "NothingToRemove", "Preview", "ApprovalRequired"].contains(&outcome.result.as_str());
+    status.previewed |= conclusive;
+    let waits = outcome.result == "ApprovalRequired";
+    let mut set = |type_: &str, value: Status, reason: &str, text: &str| {
+        conditions::set(&mut status.conditions, type_, value, reason, text, generation, now);
+    };
+    let hint = format!(
+        "{}; look at it with `fleet plan list`, and approve it with `fleet plan approve`, or with annotation {}={}",
+        outcome.message,
+        crds::names::ANNOTATION_APPROVE,
+        outcome.plan
+    );
+    let (degraded, reason, text) = match outcome.result.as_str() {
+        "Applied" | "NothingToRemove" if outcome.unmatched.is_empty() => {
+            (Status::False, reasons::RETENTION_SUCCEEDED, outcome.message.clone())
+        }
+        "Applied" | "NothingToRemove" => (
+            Status::True,
+            "NothingMatched",
+            format!("{}; no snapshot matches {}", outcome.message, outcome.unmatched.join(", ")),
+        ),
+        "Preview" => (Status::False, reasons::RETENTION_PREVIEWED, outcome.message.clone()),
+        "ApprovalRequired" => (Status::True, reasons::APPROVAL_REQUIRED, hint.clone()),
+        _ => (
+            Status::True,
+            reasons::RETENTION_FAILED,
+            format!("{}: {}", outcome.reason, outcome.message),
+        ),
+    };
+    set(types::DEGRADED, degraded, reason, &text);
+    if waits {
+        set(types::APPROVAL_REQUIRED, Status::True, &outcome.reason, &hint);
+    } else if conclusive {
+        set(types::APPROVAL_REQUIRED, Status::False, reasons::IDLE, "no plan waits for approval");
+    }
+    status.plan = (waits || outcome.result == "Preview").then(|| outcome.plan.clone());
+}
+
+/// Conditions that tell of Jobs under way.
+pub fn progress(
+    status: &mut GlobalRetentionPolicyStatus,
+    generation: Option<i64>,
+    running: &[String],
+    waiting: Option<(&str, String)>,
+    now: Timestamp,
+) {
+    let (value, reason, text) = if running.is_empty() {
+        (Status::False, reasons::IDLE, "no run is under way".to_owned())
+    } else {
+        (
+            Status::True,
+            reasons::RETENTION_RUNNING,
+            format!("running: {}", running.join(", ")),
+        )
+    };
+    conditions::set(&mut status.conditions, types::PROGRESSING, value, reason, &text, generation, now);
+    match waiting {
+        Some((reason, text)) => {
+            conditions::set(&mut status.conditions, types::WAITING, Status::True, reason, &text, generation, now);
+        }
+        None => status.conditions.retain(|c| c.type_ != types::WAITING),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn outcome(result: &str) -> RetentionOutcome {
+        RetentionOutcome {
+            result: result.to_owned(),
+            reason: "OverGuard".to_owned(),
+            message: "text".to_owned(),
+            plan: "abcd".to_owned(),
+            removed: 3,
+            ..RetentionOutcome::default()
+        }
+    }
+
+    fn counted(outcome: &RetentionOutcome) -> GlobalRetentionPolicyStatus {
+        let policy: GlobalRetentionPolicy = serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "GlobalRetentionPolicy", "metadata": { "name": "p", "generation": 1 },
+            "spec": { "repositoryRef": { "name": "nas" }, "schedule": "@daily", "policies": [] },
+        }))
+        .unwrap();
+        let mut status = GlobalRetentionPolicyStatus::default();
+        let run = Run {
+            outcome,
+            started: Timestamp::from_second(10).ok(),
+            finished: Timestamp::from_second(75).ok(),
+            token: Some(8),
+            by: None,
+        };
+        count(&mut status, &policy, &run, Timestamp::from_second(80).unwrap());
+        status
+    }
+
+    #[test]
+    fn a_plan_over_the_guard_says_how_to_approve_it() {
+        let status = counted(&outcome("ApprovalRequired"));
+        let waits = conditions::get(&status.conditions, types::APPROVAL_REQUIRED).unwrap();
+        assert!(waits.status == "True" && waits.message.contains("approve-plan=abcd"), "{}", waits.message);
+        assert_eq!((status.plan.as_deref(), status.previewed), (Some("abcd"), true));
+        assert_eq!(status.last_run_duration.as_deref(), Some("1m5s"));
+    }
+
+    #[test]
+    fn a_failed_first_run_is_still_the_first() {
+        let status = counted(&outcome("Failed"));
+        assert!(!status.previewed && conditions::is_true(&status.conditions, types::DEGRADED));
+        assert!(counted(&outcome("Preview")).previewed);
+    }
+
+    #[test]
+    fn a_policy_that_matches_nothing_says_so() {
+        let mut outcome = outcome("NothingToRemove");
+        outcome.unmatched = vec!["a/ns/p".to_owned()];
+        let status = counted(&outcome);
+        let degraded = conditions::get(&status.conditions, types::DEGRADED).unwrap();
+        assert_eq!((degraded.status.as_str(), degraded.reason.as_str()), ("True", "NothingMatched"));
+    }
+}

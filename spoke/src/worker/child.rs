@@ -1,0 +1,146 @@
+//! restic as a child of the maintenance pod: watched by the dead man's switch, and told to stop in time.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+use super::switch::Instant;
+use crate::restic::{Failure, classify};
+
+/// What restic's last lines of stderr are kept of.
+const STDERR_MAX: usize = 16 << 10;
+/// restic takes up to a minute to remove its lock after SIGTERM.
+const GRACE: Duration = Duration::from_secs(80);
+
+/// What the pod may do, as its switch and its signals say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// The first renewal has not been seen yet.
+    NotYet,
+    Go,
+    /// restic is told to end, and has until `kill`, by the clock since boot, to remove its lock.
+    End { why: Why, kill: Option<Instant> },
+}
+
+/// Why a run ends before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    LeaseLost,
+    Signal,
+}
+
+/// Why a command did not do what it was to.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    #[error("{0}")]
+    Failed(#[from] Failure),
+    #[error("the lease was lost: no renewal was seen for its lifetime")]
+    LeaseLost,
+    #[error("the pod was told to end")]
+    Signal,
+}
+
+impl From<Why> for Stopped {
+    fn from(why: Why) -> Self {
+        match why {
+            Why::LeaseLost => Stopped::LeaseLost,
+            Why::Signal => Stopped::Signal,
+        }
+    }
+}
+
+/// Runs restic.
+#[derive(Clone)]
+pub struct Restic {
+    pub program: PathBuf,
+    /// Flags that every command of this repository needs.
+    pub flags: Vec<String>,
+    pub leave: watch::Receiver<Leave>,
+}
+
+impl Restic {
+    /// Runs one command to its end and returns what it printed. Its stderr goes to ours.
+    ///
+    /// # Errors
+    /// What restic says, or that it had to stop.
+    pub async fn run(&self, arguments: &[String]) -> Result<Vec<u8>, Stopped> {
+        let mut leave = self.leave.clone();
+        if let Leave::End { why, .. } = *leave.borrow_and_update() {
+            return Err(why.into());
+        }
+        let broken = |e: std::io::Error| Failure::Other(format!("restic could not be run: {e}"));
+        let mut child = Command::new(&self.program)
+            .args(arguments)
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(broken)?;
+        let (Some(mut stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err(Failure::Other("restic's output could not be read".to_owned()).into());
+        };
+        let out = tokio::spawn(async move {
+            let mut bytes = Vec::new();
+            stdout.read_to_end(&mut bytes).await.map(|_| bytes)
+        });
+        let err = tokio::spawn(pass_on(stderr));
+        let mut ended = None;
+        let status = loop {
+            tokio::select! {
+                status = child.wait() => break status.map_err(broken)?,
+                changed = leave.changed() => {
+                    let now = *leave.borrow_and_update();
+                    if let (Ok(()), Leave::End { why, kill }, None) = (changed, now, ended) {
+                        ended = Some(why);
+                        end(&mut child, kill).await;
+                    }
+                }
+            }
+        };
+        let printed = out.await.ok().and_then(Result::ok).unwrap_or_default();
+        let told = err.await.unwrap_or_default();
+        match (status.code(), ended) {
+            (Some(0), None) => Ok(printed),
+            // It came to its end all the same, but what it relied on may not have held.
+            (_, Some(why)) => Err(why.into()),
+            (code, None) => Err(classify(code, &told).into()),
+        }
+    }
+}
+
+/// SIGTERM, then SIGKILL when the time is over: a command that hangs on dead storage must not outlive the lease.
+async fn end(child: &mut Child, kill: Option<Instant>) {
+    signal(child, "-TERM").await;
+    let left = kill.map_or(GRACE, |at| Duration::from_millis(at.saturating_sub(super::since_boot())));
+    if tokio::time::timeout(left.min(GRACE), child.wait()).await.is_err() {
+        let _ = child.start_kill();
+    }
+}
+
+async fn signal(child: &Child, signal: &str) {
+    if let Some(pid) = child.id() {
+        let _ = Command::new("kill").args([signal, &pid.to_string()]).status().await;
+    }
+}
+
+/// Passes lines on to the pod's log and keeps the last of them.
+async fn pass_on(stderr: tokio::process::ChildStderr) -> String {
+    let mut lines = BufReader::new(stderr).lines();
+    let mut text = String::new();
+    while let Ok(Some(line)) = lines.next_line().await {
+        super::log(&line);
+        text.push_str(&line);
+        text.push('\n');
+        if text.len() > STDERR_MAX {
+            let cut = text.char_indices().map(|(at, _)| at).find(|at| text.len() - at <= STDERR_MAX / 2);
+            text.drain(..cut.unwrap_or(0));
+        }
+    }
+    text
+}

@@ -1,0 +1,114 @@
+//! Arguments and output of `restic forget`. Pure.
+
+use proto::v1::RetentionRule;
+use serde::Deserialize;
+
+use super::plan::Decision;
+
+/// Snapshots of one backup with one set of tags are a group, of which a rule keeps so many. The tags tell clusters and
+/// backups apart (`fleet.cluster`, `fleet.backup`): equal host names in two clusters must not count as one.
+const GROUP_BY: &str = "host,paths,tags";
+
+/// `restic forget --dry-run` for one rule, without a lock.
+#[must_use]
+pub fn dry_run(rule: &RetentionRule) -> Vec<String> {
+    let mut arguments: Vec<String> = ["forget", "--dry-run", "--no-lock", "--json", "--group-by", GROUP_BY]
+        .map(str::to_owned)
+        .into();
+    // One flag with all of them: several flags would mean any of them.
+    if !rule.tags.is_empty() {
+        arguments.extend(["--tag".to_owned(), rule.tags.join(",")]);
+    }
+    if !rule.hostname.is_empty() {
+        arguments.extend(["--host".to_owned(), rule.hostname.clone()]);
+    }
+    for (flag, count) in [
+        ("--keep-last", rule.keep_last),
+        ("--keep-hourly", rule.keep_hourly),
+        ("--keep-daily", rule.keep_daily),
+        ("--keep-weekly", rule.keep_weekly),
+        ("--keep-monthly", rule.keep_monthly),
+        ("--keep-yearly", rule.keep_yearly),
+    ] {
+        if count > 0 {
+            arguments.extend([flag.to_owned(), count.to_string()]);
+        }
+    }
+    for (flag, span) in [
+        ("--keep-within", &rule.keep_within),
+        ("--keep-within-hourly", &rule.keep_within_hourly),
+        ("--keep-within-daily", &rule.keep_within_daily),
+        ("--keep-within-weekly", &rule.keep_within_weekly),
+        ("--keep-within-monthly", &rule.keep_within_monthly),
+        ("--keep-within-yearly", &rule.keep_within_yearly),
+    ] {
+        if !span.is_empty() {
+            arguments.extend([flag.to_owned(), span.clone()]);
+        }
+    }
+    for tag in &rule.keep_tags {
+        arguments.extend(["--keep-tag".to_owned(), tag.clone()]);
+    }
+    arguments
+}
+
+#[derive(Deserialize)]
+struct Group {
+    #[serde(default)]
+    keep: Option<Vec<Id>>,
+    #[serde(default)]
+    remove: Option<Vec<Id>>,
+}
+
+#[derive(Deserialize)]
+struct Id {
+    id: String,
+}
+
+/// What restic decided. It prints nothing when nothing matches.
+///
+/// # Errors
+/// When it printed something else.
+pub fn decision(stdout: &[u8]) -> Result<Decision, serde_json::Error> {
+    if stdout.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Decision::default());
+    }
+    let groups: Option<Vec<Group>> = serde_json::from_slice(stdout)?;
+    let mut decision = Decision::default();
+    for group in groups.unwrap_or_default() {
+        let ids = |list: Option<Vec<Id>>| list.unwrap_or_default().into_iter().map(|s| s.id);
+        decision.keep.extend(ids(group.keep));
+        decision.remove.extend(ids(group.remove));
+    }
+    Ok(decision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_all_meant_and_zero_is_no_rule() {
+        let rule = RetentionRule {
+            tags: vec!["a".to_owned(), "b".to_owned()],
+            hostname: "h".to_owned(),
+            keep_daily: 7,
+            keep_within_weekly: "1m".to_owned(),
+            keep_tags: vec!["keep".to_owned()],
+            ..RetentionRule::default()
+        };
+        let got = dry_run(&rule).split_off(6);
+        let expected = [
+            "--tag", "a,b", "--host", "h", "--keep-daily", "7", "--keep-within-weekly", "1m", "--keep-tag", "keep",
+        ];
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn empty_output_and_null_lists_are_nothing() {
+        assert_eq!(decision(b"\n").unwrap(), Decision::default());
+        let some = decision(br#"[{"keep":[{"id":"a"}],"remove":null},{"keep":null,"remove":[{"id":"b"}]}]"#).unwrap();
+        assert_eq!((some.keep, some.remove), (vec!["a".to_owned()], vec!["b".to_owned()]));
+        assert!(decision(b"Fatal").is_err());
+    }
+}
