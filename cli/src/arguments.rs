@@ -48,6 +48,88 @@ pub enum Command {
     Repos(List),
     /// Backups and their last results.
     Backups(List),
+    /// Who holds a repository for maintenance, and who waits.
+    Locks(Locks),
+    /// Who holds this repository, since when, and what each waiter waits for.
+    WhyLocked(WhyLocked),
+    /// Retention plans that wait for a person.
+    #[command(subcommand)]
+    Plan(Plan),
+    /// Who ran what on which repository, newest first.
+    Audit(Audit),
+}
+
+#[derive(Debug, Args)]
+pub struct Locks {
+    #[command(subcommand)]
+    pub command: Option<LocksCommand>,
+    /// table, wide, json, yaml or name.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LocksCommand {
+    /// Takes a lock back: its pod is told to end, and only its end frees the repository.
+    Release {
+        /// Name or id of the repository.
+        repository: String,
+        /// Token that holds it, so that a later holder is never meant.
+        #[arg(long)]
+        token: u64,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct WhyLocked {
+    /// Name or id of the repository.
+    pub repository: String,
+    /// table, wide, json, yaml or name.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Plan {
+    /// Plans, newest first.
+    List {
+        /// table, wide, json, yaml or name.
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// What a plan would remove, and why it waits.
+    Show {
+        /// Such as p-81f2ab34.
+        plan: String,
+        /// table, wide, json, yaml or name.
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Lets a plan go on. Void if one of its snapshots has changed.
+    Approve(Decision),
+    /// Puts a plan aside.
+    Reject(Decision),
+}
+
+#[derive(Debug, Args)]
+pub struct Decision {
+    /// Such as p-81f2ab34.
+    pub plan: String,
+    /// At least 8 digits of the hash that `fleet plan show` prints: you decide about what you have seen.
+    #[arg(long)]
+    pub hash: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// Name or id of a repository; all of them unless given.
+    pub repository: Option<String>,
+    /// Most entries, up to 200.
+    #[arg(long, default_value_t = 50)]
+    pub limit: u32,
+    /// table, wide, json, yaml or name.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
 }
 
 /// How answers are printed.

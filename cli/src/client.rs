@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use prost_types::Timestamp;
 use proto::v1::fleet_view_client::FleetViewClient;
-use proto::v1::{ListRequest, Row, StatusRequest, StatusResponse, WatchEvent, WatchRequest};
+use proto::v1::{
+    AuditRequest, AuditResponse, DecidePlanRequest, ListRequest, LocksRequest, LocksResponse, PlansRequest,
+    PlansResponse, ReleaseLockRequest, Row, StatusRequest, StatusResponse, WatchEvent, WatchRequest,
+};
 use tokio::time::timeout;
-use tonic::Streaming;
+use tonic::{Response, Status, Streaming};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::arguments::HubArguments;
@@ -98,6 +101,44 @@ impl Client {
         Ok(answer
             .map_err(|status| Failure::of(&status, &self.hub))?
             .into_inner())
+    }
+
+    /// Any other question.
+    async fn answer<T>(&self, question: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
+        let answer = timeout(self.limit, question).await;
+        let answer = answer.map_err(|_| Failure::Timeout(self.hub.clone()))?;
+        Ok(answer.map_err(|status| Failure::of(&status, &self.hub))?.into_inner())
+    }
+
+    /// Locks of repositories.
+    pub async fn locks(&mut self, request: LocksRequest) -> Result<LocksResponse, Failure> {
+        let mut view = self.view.clone();
+        self.answer(view.locks(request)).await
+    }
+
+    /// Takes a lock back.
+    pub async fn release_lock(&mut self, request: ReleaseLockRequest) -> Result<(), Failure> {
+        let mut view = self.view.clone();
+        self.answer(view.release_lock(request)).await.map(drop)
+    }
+
+    /// Plans.
+    pub async fn plans(&mut self, plan: &str) -> Result<PlansResponse, Failure> {
+        let request = PlansRequest { plan: plan.to_owned() };
+        let mut view = self.view.clone();
+        self.answer(view.plans(request)).await
+    }
+
+    /// Approves or rejects.
+    pub async fn decide(&mut self, request: DecidePlanRequest) -> Result<(), Failure> {
+        let mut view = self.view.clone();
+        self.answer(view.decide_plan(request)).await.map(drop)
+    }
+
+    /// Who ran what.
+    pub async fn audit(&mut self, request: AuditRequest) -> Result<AuditResponse, Failure> {
+        let mut view = self.view.clone();
+        self.answer(view.audit(request)).await
     }
 
     /// A watch.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::text::rfc3339;
 
 /// Version of the documents.
-const API_VERSION: &str = "fleet.resticbackup.io/v1";
+pub const API_VERSION: &str = "fleet.resticbackup.io/v1";
 
 /// A list.
 #[must_use]
@@ -91,6 +91,7 @@ fn repository_row(row: &Row, repository: &RepositoryRow) -> Value {
         "key": row.key, "resticID": text(&repository.restic_id), "name": repository.name, "state": repository.state,
         "clusters": repository.clusters, "bindings": bindings, "statistics": statistics,
         "freshness": freshness(repository.freshness.as_ref()), "backups": repository.backups,
+        "policies": repository.policies,
     })
 }
 

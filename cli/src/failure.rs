@@ -14,6 +14,8 @@ pub mod code {
     pub const FORBIDDEN: u8 = 4;
     /// No answer in time.
     pub const TIMEOUT: u8 = 5;
+    /// A plan waits for approval, or has changed since it was looked at.
+    pub const APPROVAL: u8 = 6;
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +34,8 @@ pub enum Failure {
     Usage(String),
     #[error("the hub does not answer this certificate: {0}")]
     Forbidden(String),
+    #[error("{0}")]
+    Changed(String),
     #[error("the hub failed: {0}")]
     Hub(String),
 }
@@ -47,6 +51,7 @@ impl Failure {
             Failure::Unreachable { .. } | Failure::Hub(_) => code::UNKNOWN,
             Failure::Forbidden(_) => code::FORBIDDEN,
             Failure::Timeout(_) => code::TIMEOUT,
+            Failure::Changed(_) => code::APPROVAL,
         }
     }
 
@@ -55,7 +60,8 @@ impl Failure {
     pub fn of(status: &tonic::Status, hub: &str) -> Failure {
         let text = status.message().to_owned();
         match status.code() {
-            Code::InvalidArgument => Failure::Usage(text),
+            Code::InvalidArgument | Code::NotFound => Failure::Usage(text),
+            Code::FailedPrecondition => Failure::Changed(text),
             Code::PermissionDenied | Code::Unauthenticated => Failure::Forbidden(text),
             Code::DeadlineExceeded => Failure::Timeout(hub.to_owned()),
             // TLS 1.3: a certificate that the hub refuses shows as a broken transport at the first request.

@@ -4,6 +4,7 @@ mod arguments;
 mod client;
 mod document;
 mod failure;
+mod maintenance;
 mod render;
 mod run;
 mod text;

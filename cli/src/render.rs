@@ -28,7 +28,7 @@ pub fn table(rows: &[Row], wide: bool, now: Timestamp) -> String {
 }
 
 /// Columns as wide as their widest cell, the last one as it is.
-fn align(lines: &[Vec<String>]) -> String {
+pub fn align(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         lines

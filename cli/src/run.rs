@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::arguments::{Arguments, Command, Format, HubArguments, List, Output};
 use crate::client::Client;
 use crate::failure::{Failure, code};
-use crate::{document, render};
+use crate::{document, maintenance, render};
 
 /// The hub sends a heartbeat every 10 s: three missed, and nothing on the screen can be trusted.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -32,6 +32,10 @@ pub async fn main(arguments: Arguments) -> ExitCode {
             Command::Clusters(list) => collection(&hub, &list, Collection::Clusters, "ClusterList").await,
             Command::Repos(list) => collection(&hub, &list, Collection::Repositories, "RepositoryList").await,
             Command::Backups(list) => collection(&hub, &list, Collection::Backups, "BackupList").await,
+            Command::Locks(locks) => maintenance::locks(&hub, &locks).await,
+            Command::WhyLocked(why) => maintenance::why_locked(&hub, &why).await,
+            Command::Plan(plan) => maintenance::plan(&hub, &plan).await,
+            Command::Audit(audit) => maintenance::audit(&hub, &audit).await,
         }
     };
     let result = tokio::select! {
@@ -192,7 +196,7 @@ fn event_line(event: &WatchEvent) -> serde_json::Value {
     json!({ "type": type_, "revision": event.revision, "asOf": as_of, "object": row })
 }
 
-fn yaml(value: &serde_json::Value) -> String {
+pub fn yaml(value: &serde_json::Value) -> String {
     serde_saphyr::to_string(value).unwrap_or_default()
 }
 
@@ -202,7 +206,7 @@ fn clear(output: &Output) {
     }
 }
 
-fn flush() {
+pub fn flush() {
     // A closed pipe ends the next print; there is nobody to tell.
     let _ = std::io::stdout().flush();
 }

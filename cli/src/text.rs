@@ -34,6 +34,12 @@ pub fn rfc3339(at: Option<&WireTime>) -> Option<String> {
     time(at).map(|t| t.to_string())
 }
 
+/// `2h`, of a number of milliseconds.
+#[must_use]
+pub fn millis(count: u64) -> String {
+    span(i64::try_from(count / 1000).unwrap_or(i64::MAX))
+}
+
 /// `2h`, of a number of seconds.
 fn span(seconds: i64) -> String {
     match seconds {

@@ -124,6 +124,7 @@ pub fn repository(inventory: &Inventory, key: &str) -> Option<Row> {
             .map(|r| r.restic_id.clone())
             .unwrap_or_default(),
         name,
+        policies: inventory.index().policies(key).count() as u64,
         state: state.to_owned(),
         clusters,
         statistics_from: newest

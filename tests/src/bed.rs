@@ -295,7 +295,7 @@ impl Bed {
                 },
             )?;
         }
-        let uri = Some("spiffe://restic-fleet/viewer/admin".to_owned());
+        let uri = Some("spiffe://restic-fleet/operator/admin".to_owned());
         authority.issue(
             "viewer",
             Names {

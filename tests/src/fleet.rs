@@ -14,8 +14,8 @@ use crate::progress;
 /// Namespace of hub and spokes.
 pub const SYSTEM: &str = "restic-fleet-system";
 
-/// Hub in the first cluster, a spoke in each. `settings` are more variables of the spokes.
-pub fn install(bed: &Bed, settings: &[(&str, &str)]) -> anyhow::Result<()> {
+/// Hub in the first cluster, a spoke in each. `settings` are more variables of the spokes, `hub` of the hub.
+pub fn install(bed: &Bed, settings: &[(&str, &str)], hub: &[(&str, &str)]) -> anyhow::Result<()> {
     let clusters = bed.clusters();
     let first = clusters.first().context("a bed without clusters")?;
     for cluster in &clusters {
@@ -30,6 +30,7 @@ pub fn install(bed: &Bed, settings: &[(&str, &str)]) -> anyhow::Result<()> {
     ])?;
     tls_secret(bed, first, "fleet-hub-tls", "hub")?;
     prepare_hub_volume(first)?;
+    first.apply(&config_map("fleet-hub-settings", hub))?;
     first.kubectl(&["apply", "-f", &deploy.join("hub").to_string_lossy()])?;
     for cluster in &clusters {
         progress(&format!("installing the spoke of cluster {}", cluster.name));

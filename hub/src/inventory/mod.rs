@@ -379,6 +379,10 @@ impl Inventory {
         if held.repository().is_some() {
             self.changes.touch(Collection::Repositories, &held.row);
         }
+        if let Some(policy) = held.policy() {
+            self.changes
+                .touch(Collection::Repositories, &policy.restic_id.as_str().into());
+        }
         if held.backup().is_some() {
             self.changes.touch(Collection::Backups, &held.place);
             if let Some(repository) = held.writes_to().and_then(|place| self.index.binding(&place)) {

@@ -49,6 +49,8 @@ struct Recent {
     started: Instant,
     token: u64,
     by: String,
+    /// uid of the policy whose Job it was: when that asks again, it means it.
+    policy: String,
     policies: Vec<String>,
     outcome: RetentionOutcome,
 }
@@ -206,7 +208,8 @@ impl Keeper {
         let recent = self.repositories.get(ask.restic_id.as_str())?.recent.as_ref()?;
         // A question that waited at the spoke for a connection was asked that much earlier.
         let asked = now.saturating_sub(ask.age_ms);
-        if !ask.approved.is_empty() || asked.saturating_sub(recent.started) > window {
+        let own = recent.policy == ask.policy;
+        if own || !ask.approved.is_empty() || asked.saturating_sub(recent.started) > window {
             return None;
         }
         let policy = self.policy_name(cluster, &ask.policy)?;
@@ -287,7 +290,7 @@ impl Keeper {
                 state: "waiting".to_owned(),
                 made: wall_clock(),
                 cluster: cluster.to_string(),
-                policy,
+                policy: policy.clone(),
                 subject: grant.operation.subject.to_string(),
                 token: grant.token,
                 outcome: outcome.encode_to_vec(),
@@ -317,6 +320,7 @@ impl Keeper {
             started: grant.since,
             token: grant.token,
             by: by.clone(),
+            policy: policy.clone(),
             policies: policies.clone(),
             outcome: outcome.clone(),
         });
@@ -328,7 +332,7 @@ impl Keeper {
         for (operation, since) in waiting {
             let key = (operation.cluster.clone(), operation.id.clone());
             let ask = self.repositories.get(id).and_then(|r| r.asks.get(&key).cloned());
-            let Some(ask) = ask.filter(|ask| ask.approved.is_empty()) else {
+            let Some(ask) = ask.filter(|ask| ask.approved.is_empty() && ask.policy != policy) else {
                 continue;
             };
             let took_part = self

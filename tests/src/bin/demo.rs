@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     let bed = Bed::attach("demo")?;
-    fleet::install(&bed, &[])?;
+    fleet::install(&bed, &[], &[])?;
     let urls = bed.servers().s3_urls();
     for (cluster, url) in bed.clusters().iter().zip(&urls) {
         progress(&format!(

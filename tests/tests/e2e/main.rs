@@ -6,4 +6,5 @@ mod backups;
 mod conditions;
 mod faults;
 mod restores;
+mod retention;
 mod support;

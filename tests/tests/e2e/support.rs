@@ -22,7 +22,13 @@ pub fn bed() -> &'static Bed {
             ("FLEET_PROBE_DEADLINE", "10s"),
             ("FLEET_REFRESH_INTERVAL", "20s"),
         ];
-        if let Err(error) = fleet::install(&bed, &settings) {
+        // Short lives of leases, so that their loss shows quickly.
+        let hub = [
+            ("FLEET_HUB_LEASE_TTL", "20s"),
+            ("FLEET_HUB_LOCK_DELAY", "8s"),
+            ("FLEET_HUB_DRAIN_LIMIT", "20s"),
+        ];
+        if let Err(error) = fleet::install(&bed, &settings, &hub) {
             keep_logs(&bed);
             panic!("{error:#}");
         }

@@ -1,0 +1,127 @@
+//! Locks, plans and the audit.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to a person")]
+
+mod document;
+mod render;
+
+use jiff::Timestamp;
+use proto::v1::{AuditRequest, DecidePlanRequest, LocksRequest, ReleaseLockRequest};
+use serde_json::Value;
+
+use crate::arguments::{self, Format, HubArguments, LocksCommand};
+use crate::client::Client;
+use crate::failure::{Failure, code};
+use crate::run::{flush, yaml};
+
+/// Prints an answer: a document, names, or text.
+fn print(format: Format, document: &Value, names: impl Iterator<Item = String>, text: impl FnOnce() -> String) {
+    match format {
+        Format::Json => println!("{document:#}"),
+        Format::Yaml => print!("{}", yaml(document)),
+        Format::Name => names.for_each(|name| println!("{name}")),
+        Format::Table | Format::Wide => print!("{}", text()),
+    }
+    flush();
+}
+
+pub async fn locks(hub: &HubArguments, arguments: &arguments::Locks) -> Result<u8, Failure> {
+    let mut client = Client::connect(hub).await?;
+    if let Some(LocksCommand::Release { repository, token }) = &arguments.command {
+        let request = ReleaseLockRequest {
+            repository: repository.clone(),
+            token: *token,
+        };
+        client.release_lock(request).await?;
+        eprintln!("taken back; its pod ends now, and its end frees the repository: fleet why-locked {repository}");
+        return Ok(0);
+    }
+    let answer = client.locks(LocksRequest::default()).await?;
+    if answer.locks.is_empty() && matches!(arguments.output, Format::Table | Format::Wide) {
+        eprintln!("no repository is locked, and nobody waits");
+        return Ok(0);
+    }
+    let names = answer.locks.iter().map(|lock| lock.restic_id.clone());
+    print(arguments.output, &document::locks(&answer), names, || render::locks(&answer.locks));
+    Ok(0)
+}
+
+pub async fn why_locked(hub: &HubArguments, arguments: &arguments::WhyLocked) -> Result<u8, Failure> {
+    let mut client = Client::connect(hub).await?;
+    let request = LocksRequest {
+        repository: arguments.repository.clone(),
+    };
+    let answer = client.locks(request).await?;
+    if answer.locks.is_empty() {
+        let text = format!("there is no repository {:?}; `fleet repos` lists them", arguments.repository);
+        return Err(Failure::Usage(text));
+    }
+    let names = answer.locks.iter().map(|lock| lock.restic_id.clone());
+    print(arguments.output, &document::locks(&answer), names, || {
+        answer.locks.iter().map(render::why_locked).collect()
+    });
+    Ok(0)
+}
+
+pub async fn plan(hub: &HubArguments, plan: &arguments::Plan) -> Result<u8, Failure> {
+    let mut client = Client::connect(hub).await?;
+    match plan {
+        arguments::Plan::List { output } => {
+            let answer = client.plans("").await?;
+            if answer.plans.is_empty() && matches!(output, Format::Table | Format::Wide) {
+                eprintln!("no plan has ever waited for approval");
+                return Ok(0);
+            }
+            let names = answer.plans.iter().map(|plan| plan.id.clone());
+            print(*output, &document::plans(&answer), names, || {
+                render::plans(&answer.plans, Timestamp::now())
+            });
+            let waits = answer.plans.iter().any(|plan| plan.state == "waiting");
+            Ok(if waits { code::APPROVAL } else { 0 })
+        }
+        arguments::Plan::Show { plan, output } => {
+            let answer = client.plans(plan).await?;
+            let [found] = answer.plans.as_slice() else {
+                let text = format!("{plan:?} names {} plans; `fleet plan list` shows them", answer.plans.len());
+                return Err(Failure::Usage(text));
+            };
+            let names = std::iter::once(found.id.clone());
+            print(*output, &document::plan(found), names, || render::plan(found, Timestamp::now()));
+            Ok(if found.state == "waiting" { code::APPROVAL } else { 0 })
+        }
+        arguments::Plan::Approve(decision) => decide(&mut client, decision, true).await,
+        arguments::Plan::Reject(decision) => decide(&mut client, decision, false).await,
+    }
+}
+
+async fn decide(client: &mut Client, decision: &arguments::Decision, approve: bool) -> Result<u8, Failure> {
+    let request = DecidePlanRequest {
+        plan: decision.plan.clone(),
+        hash: decision.hash.clone(),
+        approve,
+    };
+    client.decide(request).await?;
+    if approve {
+        eprintln!("approved; a run begins when it has the lock. It plans anew, and removes nothing if a snapshot has changed: fleet audit");
+    } else {
+        eprintln!("rejected; the next run makes a plan of its own");
+    }
+    Ok(0)
+}
+
+pub async fn audit(hub: &HubArguments, arguments: &arguments::Audit) -> Result<u8, Failure> {
+    let mut client = Client::connect(hub).await?;
+    let request = AuditRequest {
+        repository: arguments.repository.clone().unwrap_or_default(),
+        limit: arguments.limit,
+    };
+    let answer = client.audit(request).await?;
+    if answer.entries.is_empty() && matches!(arguments.output, Format::Table | Format::Wide) {
+        eprintln!("nothing has run under the maintenance lock yet");
+        return Ok(0);
+    }
+    let names = answer.entries.iter().map(|e| format!("{}/{}", e.restic_id, e.token));
+    print(arguments.output, &document::audit(&answer), names, || {
+        render::audit(&answer.entries, Timestamp::now())
+    });
+    Ok(0)
+}

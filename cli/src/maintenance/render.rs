@@ -1,0 +1,212 @@
+//! Locks, plans and the audit as text. Pure.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use proto::v1::{AuditEntry, Lock, Plan};
+use serde_json::Value;
+
+use crate::render::align;
+use crate::text::{ago, bytes, millis, short};
+
+fn heading(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&n| n.to_owned()).collect()
+}
+
+fn name(repository: &str, id: &str) -> String {
+    if repository.is_empty() { short(id).to_owned() } else { repository.to_owned() }
+}
+
+/// `fleet locks`
+#[must_use]
+pub fn locks(locks: &[Lock]) -> String {
+    let mut lines = vec![heading(&["REPOSITORY", "ID", "STATE", "TOKEN", "HOLDER", "SINCE", "RENEWED", "WAITING"])];
+    for lock in locks {
+        let held = lock.state == "held";
+        let since = |ms| if held { format!("{} ago", millis(ms)) } else { "-".to_owned() };
+        lines.push(vec![
+            name(&lock.repository, &lock.restic_id),
+            short(&lock.restic_id).to_owned(),
+            lock.state.to_uppercase(),
+            lock.token.to_string(),
+            if lock.cluster.is_empty() { "-".to_owned() } else { format!("{} {}", lock.cluster, lock.subject) },
+            since(lock.held_ms),
+            since(lock.renewed_ms),
+            lock.waiters.len().to_string(),
+        ]);
+    }
+    align(&lines)
+}
+
+/// `fleet why-locked`
+#[must_use]
+pub fn why_locked(lock: &Lock) -> String {
+    let who = format!("{} {}", lock.cluster, lock.subject);
+    let repository = name(&lock.repository, &lock.restic_id);
+    let mut text = String::new();
+    let (state, detail, next) = match lock.state.as_str() {
+        "held" => (
+            "HELD",
+            format!("{who}, token {}, {}, renewed {} ago", lock.token, millis(lock.held_ms), millis(lock.renewed_ms)),
+            if lock.revoked {
+                "taken back; its pod ends, and its end frees the repository".to_owned()
+            } else {
+                format!("nothing to do; to stop: fleet locks release {repository} --token {}", lock.token)
+            },
+        ),
+        "delayed" => (
+            "DELAY",
+            format!("{who} fell silent with token {}; free in {}", lock.token, millis(lock.ends_ms)),
+            "nothing to do; its pod has ended itself, and the wait makes that certain".to_owned(),
+        ),
+        "draining" => (
+            "DRAINS",
+            format!("{who} is next; running backups end first, for {} at most", millis(lock.ends_ms)),
+            "nothing to do".to_owned(),
+        ),
+        "granting" => ("GRANTS", who, "nothing to do".to_owned()),
+        _ => ("FREE", format!("last token {}", lock.token), "nothing to do".to_owned()),
+    };
+    let _ = writeln!(text, "{state:<8}{repository}  {detail}");
+    for (n, waiter) in lock.waiters.iter().enumerate() {
+        let head = if n == 0 { "WAITS" } else { "" };
+        let _ = writeln!(
+            text,
+            "{head:<8}{} {} {} {}: {}",
+            n + 1,
+            waiter.cluster,
+            waiter.subject,
+            millis(waiter.waited_ms),
+            waiter.reason
+        );
+    }
+    let _ = writeln!(text, "next    {next}");
+    text
+}
+
+/// `fleet plan list`
+#[must_use]
+pub fn plans(plans: &[Plan], now: Timestamp) -> String {
+    let mut lines = vec![heading(&["PLAN", "STATE", "REPOSITORY", "REMOVES", "MADE", "BY", "WHY"])];
+    for plan in plans {
+        let outcome = plan.outcome.clone().unwrap_or_default();
+        lines.push(vec![
+            plan.id.clone(),
+            plan.state.to_uppercase(),
+            name(&plan.repository, &plan.restic_id),
+            format!("{} of {}", outcome.planned, outcome.snapshots),
+            ago(plan.made.as_ref(), now),
+            format!("{} {}", plan.cluster, plan.subject),
+            outcome.message,
+        ]);
+    }
+    align(&lines)
+}
+
+/// `fleet plan show`
+#[must_use]
+pub fn plan(plan: &Plan, now: Timestamp) -> String {
+    let outcome = plan.outcome.clone().unwrap_or_default();
+    let state = if plan.state == "waiting" { "NEEDS APPROVAL".to_owned() } else { plan.state.to_uppercase() };
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "{state}  {} · {} policies · {} · {}",
+        name(&plan.repository, &plan.restic_id),
+        outcome.policies.len(),
+        plan.hash.get(..12).unwrap_or(&plan.hash),
+        ago(plan.made.as_ref(), now)
+    );
+    let document: Value = serde_json::from_str(&plan.document).unwrap_or_default();
+    let part = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let mark = |group: &Value, prefix: &str| {
+        let tags = group["tags"].as_array().into_iter().flatten();
+        tags.filter_map(|t| t.as_str()?.strip_prefix(prefix).map(str::to_owned)).next()
+    };
+    let mut lines = vec![heading(&["CLUSTER", "GROUP", "KEEP", "REMOVE", "OLDEST"])];
+    for group in document["plan"]["groups"].as_array().into_iter().flatten() {
+        let backup = mark(group, "fleet.backup=").unwrap_or_else(|| part(&group["host"]));
+        lines.push(vec![
+            mark(group, "fleet.cluster=").unwrap_or_else(|| "-".to_owned()),
+            backup,
+            group["keep"].to_string(),
+            group["remove"].to_string(),
+            part(&group["oldest"]).get(..10).unwrap_or("-").to_owned(),
+        ]);
+    }
+    if lines.len() > 1 {
+        text.push_str(&align(&lines));
+    } else {
+        text.push_str("the snapshots are listed in the log of its pod\n");
+    }
+    let _ = writeln!(text, "{}", outcome.message);
+    if plan.state == "waiting" {
+        let hash = plan.hash.get(..12).unwrap_or(&plan.hash);
+        let _ = writeln!(text, "fleet plan approve {} --hash {hash}   void if a listed snapshot changes", plan.id);
+    }
+    text
+}
+
+/// `fleet audit`
+#[must_use]
+pub fn audit(entries: &[AuditEntry], now: Timestamp) -> String {
+    let mut lines = vec![heading(&["GRANTED", "REPOSITORY", "TOKEN", "BY", "RESULT", "REMOVED", "FREED", "POLICIES", "COVERED"])];
+    for entry in entries {
+        let outcome = entry.outcome.clone();
+        let result = match (&outcome, &entry.ended) {
+            (Some(outcome), _) if !outcome.reason.is_empty() => format!("{} ({})", outcome.result, outcome.reason),
+            (Some(outcome), _) => outcome.result.clone(),
+            (None, Some(_)) => "Interrupted".to_owned(),
+            (None, None) => "running, or never heard of again".to_owned(),
+        };
+        let outcome = outcome.unwrap_or_default();
+        let freed = if outcome.pruned { bytes(outcome.bytes_before.saturating_sub(outcome.bytes_after)) } else { "-".to_owned() };
+        lines.push(vec![
+            ago(entry.granted.as_ref(), now),
+            name(&entry.repository, &entry.restic_id),
+            entry.token.to_string(),
+            format!("{} {}", entry.cluster, entry.subject),
+            result,
+            outcome.removed.to_string(),
+            freed,
+            entry.policies.join(" "),
+            entry.covered.join("; "),
+        ]);
+    }
+    align(&lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::v1::LockWaiter;
+
+    use super::*;
+
+    #[test]
+    fn why_locked_says_who_since_when_and_what_next() {
+        let lock = Lock {
+            restic_id: "ab".repeat(32),
+            repository: "nas".to_owned(),
+            state: "held".to_owned(),
+            token: 88,
+            cluster: "prod-us".to_owned(),
+            subject: "retention ops/main".to_owned(),
+            held_ms: 34 * 60_000,
+            renewed_ms: 8_000,
+            waiters: vec![LockWaiter {
+                cluster: "prod-eu".to_owned(),
+                subject: "retention ops/eu".to_owned(),
+                waited_ms: 300_000,
+                reason: "held by retention ops/main of prod-us, token 88".to_owned(),
+            }],
+            ..Lock::default()
+        };
+        let text = why_locked(&lock);
+        assert_eq!(
+            text.lines().next(),
+            Some("HELD    nas  prod-us retention ops/main, token 88, 34m, renewed 8s ago")
+        );
+        assert!(text.contains("WAITS   1 prod-eu retention ops/eu 5m: held by"), "{text}");
+        assert!(text.ends_with("fleet locks release nas --token 88\n"), "{text}");
+    }
+}
