@@ -6,8 +6,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(files, ["."])?;
     // Written for pods and stores to read, so JSON as well.
     let mut builder = tonic_prost_build::configure();
-    for message in ["RetentionPolicySpec", "RetentionRule", "RetentionRun", "RetentionOutcome"] {
-        let derive = "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default, rename_all = \"camelCase\")]";
+    for message in [
+        "RetentionPolicySpec",
+        "RetentionRule",
+        "RetentionRun",
+        "RetentionOutcome",
+    ] {
+        let derive =
+            "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default, rename_all = \"camelCase\")]";
         builder = builder.type_attribute(format!("fleet.v1.{message}"), derive);
     }
     builder.compile_fds(descriptors)?;

@@ -10,8 +10,8 @@ use proto::v1::{
     PlansResponse, ReleaseLockRequest, Row, StatusRequest, StatusResponse, WatchEvent, WatchRequest,
 };
 use tokio::time::timeout;
-use tonic::{Response, Status, Streaming};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Response, Status, Streaming};
 
 use crate::arguments::HubArguments;
 use crate::failure::Failure;
@@ -104,10 +104,15 @@ impl Client {
     }
 
     /// Any other question.
-    async fn answer<T>(&self, question: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
+    async fn answer<T>(
+        &self,
+        question: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Failure> {
         let answer = timeout(self.limit, question).await;
         let answer = answer.map_err(|_| Failure::Timeout(self.hub.clone()))?;
-        Ok(answer.map_err(|status| Failure::of(&status, &self.hub))?.into_inner())
+        Ok(answer
+            .map_err(|status| Failure::of(&status, &self.hub))?
+            .into_inner())
     }
 
     /// Locks of repositories.
@@ -124,7 +129,9 @@ impl Client {
 
     /// Plans.
     pub async fn plans(&mut self, plan: &str) -> Result<PlansResponse, Failure> {
-        let request = PlansRequest { plan: plan.to_owned() };
+        let request = PlansRequest {
+            plan: plan.to_owned(),
+        };
         let mut view = self.view.clone();
         self.answer(view.plans(request)).await
     }

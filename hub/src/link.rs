@@ -287,9 +287,9 @@ fn kind(body: Option<&Body>) -> &'static str {
         Some(Body::Delta(_)) => "delta",
         Some(Body::Heartbeat(_)) => "heartbeat",
         Some(Body::CreationRequest(_) | Body::CreationDone(_)) => "creation",
-        Some(
-            Body::LeaseAsk(_) | Body::LeaseWithdraw(_) | Body::LeaseRenew(_) | Body::LeaseRelease(_),
-        ) => "lease",
+        Some(Body::LeaseAsk(_) | Body::LeaseWithdraw(_) | Body::LeaseRenew(_) | Body::LeaseRelease(_)) => {
+            "lease"
+        }
         None => "unknown",
     }
 }

@@ -75,14 +75,21 @@ impl FleetView for ViewService {
     ) -> Result<Response<ReleaseLockResponse>, Status> {
         identity::operator(&request)?;
         let request = request.into_inner();
-        self.hub.locks.ask(|reply| Command::Revoke(request, reply)).await??;
+        self.hub
+            .locks
+            .ask(|reply| Command::Revoke(request, reply))
+            .await??;
         Ok(Response::new(ReleaseLockResponse {}))
     }
 
     async fn plans(&self, request: Request<PlansRequest>) -> Result<Response<PlansResponse>, Status> {
         identity::viewer(&request)?;
         let request = request.into_inner();
-        let answer = self.hub.locks.ask(|reply| Command::Plans(request, reply)).await??;
+        let answer = self
+            .hub
+            .locks
+            .ask(|reply| Command::Plans(request, reply))
+            .await??;
         Ok(Response::new(answer))
     }
 
@@ -102,7 +109,11 @@ impl FleetView for ViewService {
     async fn audit(&self, request: Request<AuditRequest>) -> Result<Response<AuditResponse>, Status> {
         identity::viewer(&request)?;
         let request = request.into_inner();
-        let answer = self.hub.locks.ask(|reply| Command::Audit(request, reply)).await??;
+        let answer = self
+            .hub
+            .locks
+            .ask(|reply| Command::Audit(request, reply))
+            .await??;
         Ok(Response::new(answer))
     }
 

@@ -155,9 +155,16 @@ mod tests {
 
     #[test]
     fn no_hub_and_an_empty_hub_are_the_same() {
-        assert_eq!(Arguments::parse_from(["fleet-spoke", "--hub", ""]).config.hub_url(), None);
         assert_eq!(
-            Arguments::parse_from(["fleet-spoke", "--hub", "https://h:1"]).config.hub_url(),
+            Arguments::parse_from(["fleet-spoke", "--hub", ""])
+                .config
+                .hub_url(),
+            None
+        );
+        assert_eq!(
+            Arguments::parse_from(["fleet-spoke", "--hub", "https://h:1"])
+                .config
+                .hub_url(),
             Some("https://h:1")
         );
         assert!(Arguments::try_parse_from(["fleet-spoke", "--hub", "http://h:1"]).is_err());

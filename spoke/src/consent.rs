@@ -31,7 +31,9 @@ pub fn usable<'a>(
     let Some(repository) = repository else {
         return Err(Blocked::Wait {
             reason: reasons::REPOSITORY_NOT_FOUND,
-            message: format!("ResticRepository {at} does not exist; create it, or correct spec.repositoryRef"),
+            message: format!(
+                "ResticRepository {at} does not exist; create it, or correct spec.repositoryRef"
+            ),
         });
     };
     if *at.namespace != *namespace && !allows(repository.spec.allowed_namespaces.as_ref(), labels) {

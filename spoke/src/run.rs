@@ -20,10 +20,10 @@ use crate::events::Events;
 use crate::intake::{self, Routes};
 use crate::leader::{Election, LeaderGate};
 use crate::link::{Creations, LinkConfig, Outbox};
+use crate::maintenance::{Leases, Local};
 use crate::metrics::Metrics;
 use crate::repository::RepositoryKind;
 use crate::restic::{self, Restic};
-use crate::maintenance::{Leases, Local};
 use crate::restore::RestoreKind;
 use crate::retention::RetentionKind;
 use crate::root::{Kinds, Root, RootMessage};
@@ -117,7 +117,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(url) = config.hub_url() {
         let link = LinkConfig::new(url, &config, &kubernetes.git_version);
         let routes = routes.clone();
-        tasks.spawn(link::run(link, context.clone(), routes, synced.clone(), stop.clone()));
+        tasks.spawn(link::run(
+            link,
+            context.clone(),
+            routes,
+            synced.clone(),
+            stop.clone(),
+        ));
     } else {
         let local = Local::new(context.clone(), &config.lease_namespace, config.lease_ttl);
         tasks.spawn(local.run(questions, stop.clone()));

@@ -20,9 +20,7 @@ pub fn locks(answer: &LocksResponse) -> Value {
 }
 
 fn lock(lock: &Lock) -> Value {
-    let waiter = |w: &LockWaiter| {
-        json!({ "cluster": w.cluster, "subject": w.subject, "waitedMilliseconds": w.waited_ms, "reason": w.reason })
-    };
+    let waiter = |w: &LockWaiter| json!({ "cluster": w.cluster, "subject": w.subject, "waitedMilliseconds": w.waited_ms, "reason": w.reason });
     let waiters: Vec<Value> = lock.waiters.iter().map(waiter).collect();
     json!({
         "resticID": lock.restic_id, "repository": text(&lock.repository), "state": lock.state, "token": lock.token,

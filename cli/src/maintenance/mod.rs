@@ -1,5 +1,9 @@
 //! Locks, plans and the audit.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to a person")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command talks to a person"
+)]
 
 mod document;
 mod render;
@@ -14,7 +18,12 @@ use crate::failure::{Failure, code};
 use crate::run::{flush, yaml};
 
 /// Prints an answer: a document, names, or text.
-fn print(format: Format, document: &Value, names: impl Iterator<Item = String>, text: impl FnOnce() -> String) {
+fn print(
+    format: Format,
+    document: &Value,
+    names: impl Iterator<Item = String>,
+    text: impl FnOnce() -> String,
+) {
     match format {
         Format::Json => println!("{document:#}"),
         Format::Yaml => print!("{}", yaml(document)),
@@ -32,7 +41,9 @@ pub async fn locks(hub: &HubArguments, arguments: &arguments::Locks) -> Result<u
             token: *token,
         };
         client.release_lock(request).await?;
-        eprintln!("taken back; its pod ends now, and its end frees the repository: fleet why-locked {repository}");
+        eprintln!(
+            "taken back; its pod ends now, and its end frees the repository: fleet why-locked {repository}"
+        );
         return Ok(0);
     }
     let answer = client.locks(LocksRequest::default()).await?;
@@ -41,7 +52,9 @@ pub async fn locks(hub: &HubArguments, arguments: &arguments::Locks) -> Result<u
         return Ok(0);
     }
     let names = answer.locks.iter().map(|lock| lock.restic_id.clone());
-    print(arguments.output, &document::locks(&answer), names, || render::locks(&answer.locks));
+    print(arguments.output, &document::locks(&answer), names, || {
+        render::locks(&answer.locks)
+    });
     Ok(0)
 }
 
@@ -52,7 +65,10 @@ pub async fn why_locked(hub: &HubArguments, arguments: &arguments::WhyLocked) ->
     };
     let answer = client.locks(request).await?;
     if answer.locks.is_empty() {
-        let text = format!("there is no repository {:?}; `fleet repos` lists them", arguments.repository);
+        let text = format!(
+            "there is no repository {:?}; `fleet repos` lists them",
+            arguments.repository
+        );
         return Err(Failure::Usage(text));
     }
     let names = answer.locks.iter().map(|lock| lock.restic_id.clone());
@@ -81,12 +97,21 @@ pub async fn plan(hub: &HubArguments, plan: &arguments::Plan) -> Result<u8, Fail
         arguments::Plan::Show { plan, output } => {
             let answer = client.plans(plan).await?;
             let [found] = answer.plans.as_slice() else {
-                let text = format!("{plan:?} names {} plans; `fleet plan list` shows them", answer.plans.len());
+                let text = format!(
+                    "{plan:?} names {} plans; `fleet plan list` shows them",
+                    answer.plans.len()
+                );
                 return Err(Failure::Usage(text));
             };
             let names = std::iter::once(found.id.clone());
-            print(*output, &document::plan(found), names, || render::plan(found, Timestamp::now()));
-            Ok(if found.state == "waiting" { code::APPROVAL } else { 0 })
+            print(*output, &document::plan(found), names, || {
+                render::plan(found, Timestamp::now())
+            });
+            Ok(if found.state == "waiting" {
+                code::APPROVAL
+            } else {
+                0
+            })
         }
         arguments::Plan::Approve(decision) => decide(&mut client, decision, true).await,
         arguments::Plan::Reject(decision) => decide(&mut client, decision, false).await,
@@ -101,7 +126,9 @@ async fn decide(client: &mut Client, decision: &arguments::Decision, approve: bo
     };
     client.decide(request).await?;
     if approve {
-        eprintln!("approved; a run begins when it has the lock. It plans anew, and removes nothing if a snapshot has changed: fleet audit");
+        eprintln!(
+            "approved; a run begins when it has the lock. It plans anew, and removes nothing if a snapshot has changed: fleet audit"
+        );
     } else {
         eprintln!("rejected; the next run makes a plan of its own");
     }
@@ -119,7 +146,10 @@ pub async fn audit(hub: &HubArguments, arguments: &arguments::Audit) -> Result<u
         eprintln!("nothing has run under the maintenance lock yet");
         return Ok(0);
     }
-    let names = answer.entries.iter().map(|e| format!("{}/{}", e.restic_id, e.token));
+    let names = answer
+        .entries
+        .iter()
+        .map(|e| format!("{}/{}", e.restic_id, e.token));
     print(arguments.output, &document::audit(&answer), names, || {
         render::audit(&answer.entries, Timestamp::now())
     });

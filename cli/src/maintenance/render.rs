@@ -14,22 +14,45 @@ fn heading(names: &[&str]) -> Vec<String> {
 }
 
 fn name(repository: &str, id: &str) -> String {
-    if repository.is_empty() { short(id).to_owned() } else { repository.to_owned() }
+    if repository.is_empty() {
+        short(id).to_owned()
+    } else {
+        repository.to_owned()
+    }
 }
 
 /// `fleet locks`
 #[must_use]
 pub fn locks(locks: &[Lock]) -> String {
-    let mut lines = vec![heading(&["REPOSITORY", "ID", "STATE", "TOKEN", "HOLDER", "SINCE", "RENEWED", "WAITING"])];
+    let mut lines = vec![heading(&[
+        "REPOSITORY",
+        "ID",
+        "STATE",
+        "TOKEN",
+        "HOLDER",
+        "SINCE",
+        "RENEWED",
+        "WAITING",
+    ])];
     for lock in locks {
         let held = lock.state == "held";
-        let since = |ms| if held { format!("{} ago", millis(ms)) } else { "-".to_owned() };
+        let since = |ms| {
+            if held {
+                format!("{} ago", millis(ms))
+            } else {
+                "-".to_owned()
+            }
+        };
         lines.push(vec![
             name(&lock.repository, &lock.restic_id),
             short(&lock.restic_id).to_owned(),
             lock.state.to_uppercase(),
             lock.token.to_string(),
-            if lock.cluster.is_empty() { "-".to_owned() } else { format!("{} {}", lock.cluster, lock.subject) },
+            if lock.cluster.is_empty() {
+                "-".to_owned()
+            } else {
+                format!("{} {}", lock.cluster, lock.subject)
+            },
             since(lock.held_ms),
             since(lock.renewed_ms),
             lock.waiters.len().to_string(),
@@ -47,25 +70,44 @@ pub fn why_locked(lock: &Lock) -> String {
     let (state, detail, next) = match lock.state.as_str() {
         "held" => (
             "HELD",
-            format!("{who}, token {}, {}, renewed {} ago", lock.token, millis(lock.held_ms), millis(lock.renewed_ms)),
+            format!(
+                "{who}, token {}, {}, renewed {} ago",
+                lock.token,
+                millis(lock.held_ms),
+                millis(lock.renewed_ms)
+            ),
             if lock.revoked {
                 "taken back; its pod ends, and its end frees the repository".to_owned()
             } else {
-                format!("nothing to do; to stop: fleet locks release {repository} --token {}", lock.token)
+                format!(
+                    "nothing to do; to stop: fleet locks release {repository} --token {}",
+                    lock.token
+                )
             },
         ),
         "delayed" => (
             "DELAY",
-            format!("{who} fell silent with token {}; free in {}", lock.token, millis(lock.ends_ms)),
+            format!(
+                "{who} fell silent with token {}; free in {}",
+                lock.token,
+                millis(lock.ends_ms)
+            ),
             "nothing to do; its pod has ended itself, and the wait makes that certain".to_owned(),
         ),
         "draining" => (
             "DRAINS",
-            format!("{who} is next; running backups end first, for {} at most", millis(lock.ends_ms)),
+            format!(
+                "{who} is next; running backups end first, for {} at most",
+                millis(lock.ends_ms)
+            ),
             "nothing to do".to_owned(),
         ),
         "granting" => ("GRANTS", who, "nothing to do".to_owned()),
-        _ => ("FREE", format!("last token {}", lock.token), "nothing to do".to_owned()),
+        _ => (
+            "FREE",
+            format!("last token {}", lock.token),
+            "nothing to do".to_owned(),
+        ),
     };
     let _ = writeln!(text, "{state:<8}{repository}  {detail}");
     for (n, waiter) in lock.waiters.iter().enumerate() {
@@ -87,7 +129,15 @@ pub fn why_locked(lock: &Lock) -> String {
 /// `fleet plan list`
 #[must_use]
 pub fn plans(plans: &[Plan], now: Timestamp) -> String {
-    let mut lines = vec![heading(&["PLAN", "STATE", "REPOSITORY", "REMOVES", "MADE", "BY", "WHY"])];
+    let mut lines = vec![heading(&[
+        "PLAN",
+        "STATE",
+        "REPOSITORY",
+        "REMOVES",
+        "MADE",
+        "BY",
+        "WHY",
+    ])];
     for plan in plans {
         let outcome = plan.outcome.clone().unwrap_or_default();
         lines.push(vec![
@@ -107,7 +157,11 @@ pub fn plans(plans: &[Plan], now: Timestamp) -> String {
 #[must_use]
 pub fn plan(plan: &Plan, now: Timestamp) -> String {
     let outcome = plan.outcome.clone().unwrap_or_default();
-    let state = if plan.state == "waiting" { "NEEDS APPROVAL".to_owned() } else { plan.state.to_uppercase() };
+    let state = if plan.state == "waiting" {
+        "NEEDS APPROVAL".to_owned()
+    } else {
+        plan.state.to_uppercase()
+    };
     let mut text = String::new();
     let _ = writeln!(
         text,
@@ -121,7 +175,8 @@ pub fn plan(plan: &Plan, now: Timestamp) -> String {
     let part = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let mark = |group: &Value, prefix: &str| {
         let tags = group["tags"].as_array().into_iter().flatten();
-        tags.filter_map(|t| t.as_str()?.strip_prefix(prefix).map(str::to_owned)).next()
+        tags.filter_map(|t| t.as_str()?.strip_prefix(prefix).map(str::to_owned))
+            .next()
     };
     let mut lines = vec![heading(&["CLUSTER", "GROUP", "KEEP", "REMOVE", "OLDEST"])];
     for group in document["plan"]["groups"].as_array().into_iter().flatten() {
@@ -142,7 +197,11 @@ pub fn plan(plan: &Plan, now: Timestamp) -> String {
     let _ = writeln!(text, "{}", outcome.message);
     if plan.state == "waiting" {
         let hash = plan.hash.get(..12).unwrap_or(&plan.hash);
-        let _ = writeln!(text, "fleet plan approve {} --hash {hash}   void if a listed snapshot changes", plan.id);
+        let _ = writeln!(
+            text,
+            "fleet plan approve {} --hash {hash}   void if a listed snapshot changes",
+            plan.id
+        );
     }
     text
 }
@@ -150,17 +209,33 @@ pub fn plan(plan: &Plan, now: Timestamp) -> String {
 /// `fleet audit`
 #[must_use]
 pub fn audit(entries: &[AuditEntry], now: Timestamp) -> String {
-    let mut lines = vec![heading(&["GRANTED", "REPOSITORY", "TOKEN", "BY", "RESULT", "REMOVED", "FREED", "POLICIES", "COVERED"])];
+    let mut lines = vec![heading(&[
+        "GRANTED",
+        "REPOSITORY",
+        "TOKEN",
+        "BY",
+        "RESULT",
+        "REMOVED",
+        "FREED",
+        "POLICIES",
+        "COVERED",
+    ])];
     for entry in entries {
         let outcome = entry.outcome.clone();
         let result = match (&outcome, &entry.ended) {
-            (Some(outcome), _) if !outcome.reason.is_empty() => format!("{} ({})", outcome.result, outcome.reason),
+            (Some(outcome), _) if !outcome.reason.is_empty() => {
+                format!("{} ({})", outcome.result, outcome.reason)
+            }
             (Some(outcome), _) => outcome.result.clone(),
             (None, Some(_)) => "Interrupted".to_owned(),
             (None, None) => "running, or never heard of again".to_owned(),
         };
         let outcome = outcome.unwrap_or_default();
-        let freed = if outcome.pruned { bytes(outcome.bytes_before.saturating_sub(outcome.bytes_after)) } else { "-".to_owned() };
+        let freed = if outcome.pruned {
+            bytes(outcome.bytes_before.saturating_sub(outcome.bytes_after))
+        } else {
+            "-".to_owned()
+        };
         lines.push(vec![
             ago(entry.granted.as_ref(), now),
             name(&entry.repository, &entry.restic_id),
@@ -206,7 +281,10 @@ mod tests {
             text.lines().next(),
             Some("HELD    nas  prod-us retention ops/main, token 88, 34m, renewed 8s ago")
         );
-        assert!(text.contains("WAITS   1 prod-eu retention ops/eu 5m: held by"), "{text}");
+        assert!(
+            text.contains("WAITS   1 prod-eu retention ops/eu 5m: held by"),
+            "{text}"
+        );
         assert!(text.ends_with("fleet locks release nas --token 88\n"), "{text}");
     }
 }

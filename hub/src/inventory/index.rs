@@ -52,7 +52,10 @@ impl Index {
 
     /// Retention policies of all clusters that are bound to a physical repository.
     pub fn policies(&self, restic_id: &str) -> impl Iterator<Item = &Arc<Held>> {
-        self.policies.get(restic_id).into_iter().flat_map(BTreeMap::values)
+        self.policies
+            .get(restic_id)
+            .into_iter()
+            .flat_map(BTreeMap::values)
     }
 
     /// Whether some cluster has last told of a backup that runs into a physical repository.

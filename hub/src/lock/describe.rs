@@ -6,7 +6,13 @@ use super::grantor::{Grantor, Instant, Phase};
 
 /// The row of a lock.
 #[must_use]
-pub fn lock(restic_id: &str, repository: &str, grantor: &Grantor, now: Instant, connected: impl Fn(&str) -> bool) -> Lock {
+pub fn lock(
+    restic_id: &str,
+    repository: &str,
+    grantor: &Grantor,
+    now: Instant,
+    connected: impl Fn(&str) -> bool,
+) -> Lock {
     let mut lock = Lock {
         restic_id: restic_id.to_owned(),
         repository: repository.to_owned(),
@@ -70,7 +76,10 @@ pub fn reason(grantor: &Grantor) -> String {
             "{} of {} is next, and waits for running backups to end",
             operation.subject, operation.cluster
         ),
-        Phase::Granting(grant) => format!("{} of {} is next", grant.operation.subject, grant.operation.cluster),
+        Phase::Granting(grant) => format!(
+            "{} of {} is next",
+            grant.operation.subject, grant.operation.cluster
+        ),
         Phase::Held { grant, .. } => format!(
             "held by {} of {}, token {}",
             grant.operation.subject, grant.operation.cluster, grant.token

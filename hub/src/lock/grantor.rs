@@ -96,10 +96,20 @@ pub enum Effect {
     /// The record that was just kept is a grant: call [`Grantor::committed`].
     Confirm(u64),
     Grant(Grant),
-    Renewed { operation: Operation, token: u64 },
-    Revoke { operation: Operation, token: u64, reason: &'static str },
+    Renewed {
+        operation: Operation,
+        token: u64,
+    },
+    Revoke {
+        operation: Operation,
+        token: u64,
+        reason: &'static str,
+    },
     /// A release was heard, and is kept.
-    Released { operation: Operation, token: u64 },
+    Released {
+        operation: Operation,
+        token: u64,
+    },
 }
 
 /// The lock of one repository.
@@ -178,7 +188,11 @@ impl Grantor {
     /// A spoke asks, perhaps again. Who holds the lock already is told so again, under the same token.
     pub fn ask(&mut self, operation: Operation, now: Instant) -> Vec<Effect> {
         match &self.phase {
-            Phase::Held { grant, revoked: false, .. } if grant.operation == operation => {
+            Phase::Held {
+                grant,
+                revoked: false,
+                ..
+            } if grant.operation == operation => {
                 return vec![Effect::Grant(grant.clone())];
             }
             Phase::Granting(grant) if grant.operation == operation => return Vec::new(),
@@ -321,7 +335,8 @@ impl Grantor {
                 waiter.seen = now;
             }
         }
-        self.waiting.retain(|w| now.saturating_sub(w.seen) < terms.patience);
+        self.waiting
+            .retain(|w| now.saturating_sub(w.seen) < terms.patience);
         let mut effects = Vec::new();
         match &self.phase {
             Phase::Held { grant, expires, .. } if now >= *expires => {

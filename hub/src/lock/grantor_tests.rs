@@ -47,8 +47,14 @@ fn a_grant_is_told_only_after_it_is_kept_and_again_under_the_same_token() {
     let mut grantor = Grantor::default();
     assert!(grantor.ask(operation("a", "1"), 0).is_empty());
     let effects = grantor.advance(0, &TERMS, false, |_| true);
-    assert!(matches!(effects[..], [Effect::Commit(_), Effect::Confirm(1)]), "{effects:?}");
-    assert!(grantor.ask(operation("a", "1"), 1).is_empty(), "not told before it is kept");
+    assert!(
+        matches!(effects[..], [Effect::Commit(_), Effect::Confirm(1)]),
+        "{effects:?}"
+    );
+    assert!(
+        grantor.ask(operation("a", "1"), 1).is_empty(),
+        "not told before it is kept"
+    );
     assert_eq!(token(&grantor.committed(1, 1, &TERMS)), Some(1));
     assert_eq!(token(&grantor.ask(operation("a", "1"), 2)), Some(1));
     grantor.ask(operation("b", "1"), 3);
@@ -79,7 +85,10 @@ fn a_silent_holder_is_followed_by_a_delay_that_only_its_own_end_cuts_short() {
     carry_out(&mut early, released, expiry + 1);
     assert_eq!(token(&advance(&mut early, expiry + 1)), Some(2));
     grantor.release(&operation("b", "1"), 1);
-    assert!(matches!(grantor.phase(), Phase::Delay { .. }), "of another operation");
+    assert!(
+        matches!(grantor.phase(), Phase::Delay { .. }),
+        "of another operation"
+    );
     assert_eq!(token(&advance(&mut grantor, expiry + TERMS.delay)), Some(2));
 }
 
@@ -95,7 +104,10 @@ fn after_a_restart_the_holder_has_a_full_lifetime() {
     assert!(advance(&mut grantor, 1000 + TERMS.expiry() - 1).is_empty());
     let renewed = grantor.renew(&operation("a", "1"), 7, 1050, &TERMS);
     assert!(matches!(renewed[..], [Effect::Renewed { token: 7, .. }]));
-    let delayed = Record { delayed: true, ..record };
+    let delayed = Record {
+        delayed: true,
+        ..record
+    };
     let mut grantor = Grantor::restored(delayed, 1000, &TERMS);
     grantor.ask(operation("b", "1"), 1000);
     assert!(advance(&mut grantor, 1000 + TERMS.delay - 1).is_empty());
@@ -107,10 +119,19 @@ fn old_tokens_renew_nothing_and_release_nothing() {
     let mut grantor = Grantor::default();
     grantor.ask(operation("a", "1"), 0);
     advance(&mut grantor, 0);
-    assert!(matches!(grantor.renew(&operation("a", "1"), 0, 1, &TERMS)[..], [Effect::Revoke { .. }]));
-    assert!(matches!(grantor.renew(&operation("b", "1"), 1, 1, &TERMS)[..], [Effect::Revoke { .. }]));
+    assert!(matches!(
+        grantor.renew(&operation("a", "1"), 0, 1, &TERMS)[..],
+        [Effect::Revoke { .. }]
+    ));
+    assert!(matches!(
+        grantor.renew(&operation("b", "1"), 1, 1, &TERMS)[..],
+        [Effect::Revoke { .. }]
+    ));
     let effects = grantor.release(&operation("a", "1"), 0);
-    assert!(matches!(effects[..], [Effect::Released { token: 0, .. }]), "told, so that it is not said for ever");
+    assert!(
+        matches!(effects[..], [Effect::Released { token: 0, .. }]),
+        "told, so that it is not said for ever"
+    );
     assert!(matches!(grantor.phase(), Phase::Held { .. }));
 }
 
@@ -120,8 +141,14 @@ fn what_a_person_takes_back_stays_locked_until_its_end() {
     grantor.ask(operation("a", "1"), 0);
     advance(&mut grantor, 0);
     assert!(grantor.revoke(9).is_err());
-    assert!(matches!(grantor.revoke(1).unwrap()[..], [Effect::Revoke { token: 1, .. }]));
-    assert!(matches!(grantor.renew(&operation("a", "1"), 1, 1, &TERMS)[..], [Effect::Revoke { .. }]));
+    assert!(matches!(
+        grantor.revoke(1).unwrap()[..],
+        [Effect::Revoke { token: 1, .. }]
+    ));
+    assert!(matches!(
+        grantor.renew(&operation("a", "1"), 1, 1, &TERMS)[..],
+        [Effect::Revoke { .. }]
+    ));
     grantor.ask(operation("b", "1"), 2);
     assert!(advance(&mut grantor, 3).is_empty());
     let effects = grantor.release(&operation("a", "1"), 1);
@@ -151,7 +178,9 @@ fn clusters_take_turns_and_who_is_away_holds_nobody_up() {
     let mut order = Vec::new();
     for now in 2..6 {
         advance(&mut grantor, now);
-        let Phase::Held { grant, .. } = grantor.phase().clone() else { panic!() };
+        let Phase::Held { grant, .. } = grantor.phase().clone() else {
+            panic!()
+        };
         order.push(format!("{}{}", grant.operation.cluster, grant.operation.id));
         let effects = grantor.release(&grant.operation, grant.token);
         carry_out(&mut grantor, effects, now);

@@ -70,7 +70,11 @@ impl Keeper {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn start(hub: Arc<Hub>, store: Arc<dyn HubStore>, settings: Settings) -> anyhow::Result<Keeper> {
+    pub async fn start(
+        hub: Arc<Hub>,
+        store: Arc<dyn HubStore>,
+        settings: Settings,
+    ) -> anyhow::Result<Keeper> {
         let mut repositories = BTreeMap::new();
         for lock in store.locks().await? {
             let holder = lock.holder.map(|(cluster, id, subject)| Operation {
@@ -141,7 +145,11 @@ impl Keeper {
                 self.tell_approvals(&cluster).await;
             }
             Command::Detach { cluster, session } => {
-                if self.sessions.get(&cluster).is_some_and(|(present, _)| *present == session) {
+                if self
+                    .sessions
+                    .get(&cluster)
+                    .is_some_and(|(present, _)| *present == session)
+                {
                     self.sessions.remove(&cluster);
                 }
             }
@@ -257,7 +265,10 @@ impl Keeper {
         }
         let effects = repository.grantor.release(&known, release.token);
         if let Some(grant) = held {
-            let ended = self.store.finish(&id, grant.token, wall_clock(), release.outcome.as_ref()).await;
+            let ended = self
+                .store
+                .finish(&id, grant.token, wall_clock(), release.outcome.as_ref())
+                .await;
             if let Err(error) = ended {
                 // Said again later: nothing is answered, nothing changes.
                 error!(%error, "the end of a run could not be recorded");
@@ -339,7 +350,10 @@ impl Keeper {
                 .policy_name(&operation.cluster, &ask.policy)
                 .is_some_and(|name| policies.contains(&name));
             // A run that began long before the question may have looked at the repository before it.
-            let window = self.settings.coalesce.and_then(|w| u64::try_from(w.as_millis()).ok());
+            let window = self
+                .settings
+                .coalesce
+                .and_then(|w| u64::try_from(w.as_millis()).ok());
             let asked = since.saturating_sub(ask.age_ms);
             let early = window.is_some_and(|window| asked.saturating_sub(grant.since) <= window);
             if took_part && early {
@@ -353,7 +367,8 @@ impl Keeper {
                     token: grant.token,
                     outcome: Some(outcome.clone()),
                 };
-                self.cover(id, &operation.cluster, &operation.subject, covered).await;
+                self.cover(id, &operation.cluster, &operation.subject, covered)
+                    .await;
             }
         }
     }
@@ -384,9 +399,13 @@ impl Keeper {
     /// Asks all clusters that are bound to a repository to hold new backups, or to go on.
     fn drain(&self, id: &Arc<str>, begin: bool) {
         let duration_ms = if begin { self.settings.terms.drain } else { 0 };
-        let bound: std::collections::BTreeSet<Arc<str>> = self
-            .hub
-            .read(|inventory| inventory.index().bindings(id).map(|held| held.cluster.clone()).collect());
+        let bound: std::collections::BTreeSet<Arc<str>> = self.hub.read(|inventory| {
+            inventory
+                .index()
+                .bindings(id)
+                .map(|held| held.cluster.clone())
+                .collect()
+        });
         for cluster in bound {
             let drain = Drain {
                 restic_id: id.to_string(),
@@ -451,7 +470,12 @@ impl Keeper {
     }
 
     /// Keeps a record; a grant together with its entry in the audit.
-    async fn commit(&mut self, id: &Arc<str>, record: &Record, granting: bool) -> Result<(), crate::store::StoreError> {
+    async fn commit(
+        &mut self,
+        id: &Arc<str>,
+        record: &Record,
+        granting: bool,
+    ) -> Result<(), crate::store::StoreError> {
         let holder = record.holder.as_ref();
         let audit = match holder.filter(|_| granting) {
             None => None,
@@ -490,7 +514,9 @@ impl Keeper {
     fn run(&self, id: &Arc<str>, operation: &Operation) -> RetentionRun {
         let key = (operation.cluster.clone(), operation.id.clone());
         let repository = self.repositories.get(id);
-        let approved = repository.and_then(|r| r.asks.get(&key)).map(|a| a.approved.clone());
+        let approved = repository
+            .and_then(|r| r.asks.get(&key))
+            .map(|a| a.approved.clone());
         self.hub
             .read(|inventory| run::compose(inventory, id, &approved.unwrap_or_default()))
     }
@@ -541,7 +567,11 @@ impl Keeper {
 
     fn send(&self, cluster: &Arc<str>, body: Body) {
         if let Some((_, outgoing)) = self.sessions.get(cluster) {
-            self.hub.metrics.messages.with_label_values(&["out", "lease"]).inc();
+            self.hub
+                .metrics
+                .messages
+                .with_label_values(&["out", "lease"])
+                .inc();
             // One that is lost is asked for again.
             let _ = outgoing.try_send(Ok(HubMessage { body: Some(body) }));
         }
@@ -571,10 +601,13 @@ impl Keeper {
         let connected = |cluster: &str| self.sessions.contains_key(cluster);
         let named = !request.repository.is_empty();
         let free = Grantor::default();
-        let locks = self.resolve(&request.repository).into_iter().filter_map(|(id, name)| {
-            let grantor = self.repositories.get(&id).map_or(&free, |r| &r.grantor);
-            (named || !grantor.is_idle()).then(|| describe::lock(&id, &name, grantor, now, connected))
-        });
+        let locks = self
+            .resolve(&request.repository)
+            .into_iter()
+            .filter_map(|(id, name)| {
+                let grantor = self.repositories.get(&id).map_or(&free, |r| &r.grantor);
+                (named || !grantor.is_idle()).then(|| describe::lock(&id, &name, grantor, now, connected))
+            });
         LocksResponse {
             as_of: Some(from_unix_millis(wall_clock())),
             locks: locks.collect(),
@@ -590,7 +623,10 @@ impl Keeper {
                 found.len()
             )));
         };
-        let repository = self.repositories.get_mut(id).ok_or_else(|| Status::not_found("nobody holds it"))?;
+        let repository = self
+            .repositories
+            .get_mut(id)
+            .ok_or_else(|| Status::not_found("nobody holds it"))?;
         let effects = repository
             .grantor
             .revoke(request.token)
@@ -602,7 +638,9 @@ impl Keeper {
     async fn plans(&self, request: &PlansRequest) -> Result<PlansResponse, Status> {
         let stored = self.store.plans().await.map_err(unavailable)?;
         let one = !request.plan.is_empty();
-        let plans = stored.into_iter().filter(|p| !one || p.id.starts_with(&request.plan));
+        let plans = stored
+            .into_iter()
+            .filter(|p| !one || p.id.starts_with(&request.plan));
         let plans = plans.map(|plan| {
             let names = self.resolve(&plan.restic_id);
             proto::v1::Plan {
@@ -616,7 +654,11 @@ impl Keeper {
                 subject: plan.subject,
                 token: plan.token,
                 outcome: RetentionOutcome::decode(plan.outcome.as_slice()).ok(),
-                document: if one { String::from_utf8_lossy(&plan.document).into_owned() } else { String::new() },
+                document: if one {
+                    String::from_utf8_lossy(&plan.document).into_owned()
+                } else {
+                    String::new()
+                },
                 decided_by: plan.decided_by,
             }
         });
@@ -636,7 +678,10 @@ impl Keeper {
             )));
         };
         if plan.state != "waiting" {
-            return Err(Status::failed_precondition(format!("plan {} is {}, not waiting", plan.id, plan.state)));
+            return Err(Status::failed_precondition(format!(
+                "plan {} is {}, not waiting",
+                plan.id, plan.state
+            )));
         }
         if !hash_matches(&plan.hash, &request.hash) {
             return Err(Status::failed_precondition(format!(
@@ -662,8 +707,13 @@ impl Keeper {
 
     /// A spoke that was away when a plan was approved hears of it when it comes back.
     async fn tell_approvals(&self, cluster: &Arc<str>) {
-        let Ok(stored) = self.store.plans().await else { return };
-        for plan in stored.into_iter().filter(|p| p.state == "approved" && p.cluster == **cluster) {
+        let Ok(stored) = self.store.plans().await else {
+            return;
+        };
+        for plan in stored
+            .into_iter()
+            .filter(|p| p.state == "approved" && p.cluster == **cluster)
+        {
             let approved = PlanApproved {
                 policy: plan.policy,
                 hash: plan.hash,
@@ -673,24 +723,38 @@ impl Keeper {
     }
 
     async fn audit(&self, request: &AuditRequest) -> Result<AuditResponse, Status> {
-        let limit = if request.limit == 0 { PAGE } else { request.limit.min(PAGE) };
+        let limit = if request.limit == 0 {
+            PAGE
+        } else {
+            request.limit.min(PAGE)
+        };
         let wanted = self.resolve(&request.repository);
         let names: HashMap<&str, &str> = wanted.iter().map(|(id, name)| (&**id, name.as_str())).collect();
-        let stored = self.store.audit(limit, (!request.repository.is_empty()).then(|| {
-            wanted.iter().map(|(id, _)| id.to_string()).collect()
-        }));
-        let entries = stored.await.map_err(unavailable)?.into_iter().map(|entry| proto::v1::AuditEntry {
-            token: entry.token,
-            repository: names.get(entry.restic_id.as_str()).map(|n| (*n).to_owned()).unwrap_or_default(),
-            restic_id: entry.restic_id,
-            cluster: entry.cluster,
-            subject: entry.subject,
-            granted: Some(from_unix_millis(entry.granted)),
-            ended: entry.ended.map(from_unix_millis),
-            outcome: entry.outcome.and_then(|bytes| RetentionOutcome::decode(bytes.as_slice()).ok()),
-            policies: entry.policies,
-            covered: entry.covered,
-        });
+        let stored = self.store.audit(
+            limit,
+            (!request.repository.is_empty()).then(|| wanted.iter().map(|(id, _)| id.to_string()).collect()),
+        );
+        let entries = stored
+            .await
+            .map_err(unavailable)?
+            .into_iter()
+            .map(|entry| proto::v1::AuditEntry {
+                token: entry.token,
+                repository: names
+                    .get(entry.restic_id.as_str())
+                    .map(|n| (*n).to_owned())
+                    .unwrap_or_default(),
+                restic_id: entry.restic_id,
+                cluster: entry.cluster,
+                subject: entry.subject,
+                granted: Some(from_unix_millis(entry.granted)),
+                ended: entry.ended.map(from_unix_millis),
+                outcome: entry
+                    .outcome
+                    .and_then(|bytes| RetentionOutcome::decode(bytes.as_slice()).ok()),
+                policies: entry.policies,
+                covered: entry.covered,
+            });
         Ok(AuditResponse {
             as_of: Some(from_unix_millis(wall_clock())),
             entries: entries.collect(),
@@ -703,12 +767,18 @@ impl Repository {
     fn known(&self, operation: &Operation) -> Operation {
         let same = |other: &&Operation| other.cluster == operation.cluster && other.id == operation.id;
         let held = match self.grantor.phase() {
-            Phase::Held { grant, .. } | Phase::Delay { grant, .. } | Phase::Granting(grant) => Some(&grant.operation),
+            Phase::Held { grant, .. } | Phase::Delay { grant, .. } | Phase::Granting(grant) => {
+                Some(&grant.operation)
+            }
             Phase::Draining { operation, .. } => Some(operation),
             Phase::Free => None,
         };
         let waiting = self.grantor.waiting().iter().map(|w| &w.operation);
-        held.into_iter().chain(waiting).find(same).unwrap_or(operation).clone()
+        held.into_iter()
+            .chain(waiting)
+            .find(same)
+            .unwrap_or(operation)
+            .clone()
     }
 }
 

@@ -104,6 +104,8 @@ impl Locks {
     pub async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Status> {
         let (reply, answer) = oneshot::channel();
         self.tell(command(reply)).await;
-        answer.await.map_err(|_| Status::unavailable("the hub is stopping"))
+        answer
+            .await
+            .map_err(|_| Status::unavailable("the hub is stopping"))
     }
 }

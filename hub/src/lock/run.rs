@@ -13,7 +13,10 @@ pub fn compose(inventory: &Inventory, restic_id: &str, approved: &str) -> Retent
     RetentionRun {
         restic_id: restic_id.to_owned(),
         policies,
-        clusters: inventory.members().map(|member| member.name.to_string()).collect(),
+        clusters: inventory
+            .members()
+            .map(|member| member.name.to_string())
+            .collect(),
         approved: approved.to_owned(),
     }
 }

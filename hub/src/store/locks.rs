@@ -46,7 +46,11 @@ impl Sqlite {
         Ok(locks)
     }
 
-    pub(super) async fn write_lock(&self, lock: StoredLock, granted: Option<StoredAudit>) -> Result<(), StoreError> {
+    pub(super) async fn write_lock(
+        &self,
+        lock: StoredLock,
+        granted: Option<StoredAudit>,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
         let (mut cluster, mut operation, mut subject) = (None, None, None);
         if let Some(holder) = lock.holder {
@@ -56,14 +60,31 @@ impl Sqlite {
         let query = "INSERT INTO lock (restic_id, token, cluster, operation, subject, delayed) VALUES (?, ?, ?, ?, ?, ?) \
              ON CONFLICT (restic_id) DO UPDATE SET token = max(token, excluded.token), cluster = excluded.cluster, \
              operation = excluded.operation, subject = excluded.subject, delayed = excluded.delayed";
-        let query = sqlx::query(query).bind(lock.restic_id).bind(signed(lock.token)).bind(cluster).bind(operation);
-        query.bind(subject).bind(i64::from(lock.delayed)).execute(&mut *transaction).await?;
+        let query = sqlx::query(query)
+            .bind(lock.restic_id)
+            .bind(signed(lock.token))
+            .bind(cluster)
+            .bind(operation);
+        query
+            .bind(subject)
+            .bind(i64::from(lock.delayed))
+            .execute(&mut *transaction)
+            .await?;
         if let Some(entry) = granted {
             let query = "INSERT INTO audit (restic_id, token, cluster, operation, subject, granted, policies, covered) \
                  VALUES (?, ?, ?, ?, ?, ?, ?, '[]')";
-            let query = sqlx::query(query).bind(entry.restic_id).bind(signed(entry.token)).bind(entry.cluster);
-            let query = query.bind(entry.operation).bind(entry.subject).bind(entry.granted);
-            query.bind(json(&entry.policies)).execute(&mut *transaction).await?;
+            let query = sqlx::query(query)
+                .bind(entry.restic_id)
+                .bind(signed(entry.token))
+                .bind(entry.cluster);
+            let query = query
+                .bind(entry.operation)
+                .bind(entry.subject)
+                .bind(entry.granted);
+            query
+                .bind(json(&entry.policies))
+                .execute(&mut *transaction)
+                .await?;
         }
         transaction.commit().await?;
         Ok(())
@@ -76,22 +97,39 @@ impl Sqlite {
         ended: Millis,
         outcome: Option<Vec<u8>>,
     ) -> Result<(), StoreError> {
-        let query = "UPDATE audit SET ended = ?, outcome = coalesce(?, outcome) WHERE restic_id = ? AND token = ?";
-        let query = sqlx::query(query).bind(ended).bind(outcome).bind(restic_id).bind(signed(token));
+        let query =
+            "UPDATE audit SET ended = ?, outcome = coalesce(?, outcome) WHERE restic_id = ? AND token = ?";
+        let query = sqlx::query(query)
+            .bind(ended)
+            .bind(outcome)
+            .bind(restic_id)
+            .bind(signed(token));
         query.execute(&self.pool).await?;
         Ok(())
     }
 
-    pub(super) async fn write_cover(&self, restic_id: String, token: u64, operation: String) -> Result<(), StoreError> {
+    pub(super) async fn write_cover(
+        &self,
+        restic_id: String,
+        token: u64,
+        operation: String,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
         let query = "SELECT covered FROM audit WHERE restic_id = ? AND token = ?";
-        let found = sqlx::query(query).bind(&restic_id).bind(signed(token)).fetch_optional(&mut *transaction).await?;
+        let found = sqlx::query(query)
+            .bind(&restic_id)
+            .bind(signed(token))
+            .fetch_optional(&mut *transaction)
+            .await?;
         if let Some(row) = found {
             let mut covered = list(row.try_get::<&str, _>(0)?);
             if !covered.contains(&operation) {
                 covered.push(operation);
                 let query = "UPDATE audit SET covered = ? WHERE restic_id = ? AND token = ?";
-                let query = sqlx::query(query).bind(json(&covered)).bind(restic_id).bind(signed(token));
+                let query = sqlx::query(query)
+                    .bind(json(&covered))
+                    .bind(restic_id)
+                    .bind(signed(token));
                 query.execute(&mut *transaction).await?;
             }
         }
@@ -99,11 +137,19 @@ impl Sqlite {
         Ok(())
     }
 
-    pub(super) async fn read_audit(&self, limit: u32, of: Option<Vec<String>>) -> Result<Vec<StoredAudit>, StoreError> {
+    pub(super) async fn read_audit(
+        &self,
+        limit: u32,
+        of: Option<Vec<String>>,
+    ) -> Result<Vec<StoredAudit>, StoreError> {
         let query = "SELECT restic_id, token, cluster, operation, subject, granted, ended, policies, covered, outcome FROM audit \
              WHERE ? IS NULL OR restic_id IN (SELECT value FROM json_each(?)) ORDER BY granted DESC, token DESC LIMIT ?";
         let of = of.map(|of| json(&of));
-        let mut rows = sqlx::query(query).bind(of.clone()).bind(of).bind(i64::from(limit)).fetch(&self.pool);
+        let mut rows = sqlx::query(query)
+            .bind(of.clone())
+            .bind(of)
+            .bind(i64::from(limit))
+            .fetch(&self.pool);
         let mut entries = Vec::new();
         while let Some(row) = rows.try_next().await? {
             entries.push(StoredAudit {
@@ -125,14 +171,27 @@ impl Sqlite {
     pub(super) async fn write_plan(&self, plan: StoredPlan) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
         let query = "UPDATE plan SET state = 'superseded' WHERE restic_id = ? AND id <> ? AND state IN ('waiting', 'approved')";
-        sqlx::query(query).bind(&plan.restic_id).bind(&plan.id).execute(&mut *transaction).await?;
+        sqlx::query(query)
+            .bind(&plan.restic_id)
+            .bind(&plan.id)
+            .execute(&mut *transaction)
+            .await?;
         // The same plan again keeps what was decided about it, an approval that has been used up excepted.
         let query = "INSERT INTO plan (id, restic_id, hash, state, made, cluster, policy, subject, token, outcome, document, decided_by) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET made = excluded.made, token = excluded.token, \
              cluster = excluded.cluster, policy = excluded.policy, subject = excluded.subject, outcome = excluded.outcome, \
              document = excluded.document, state = CASE WHEN state = 'rejected' THEN state ELSE 'waiting' END";
-        let query = sqlx::query(query).bind(plan.id).bind(plan.restic_id).bind(plan.hash).bind(plan.state).bind(plan.made);
-        let query = query.bind(plan.cluster).bind(plan.policy).bind(plan.subject).bind(signed(plan.token));
+        let query = sqlx::query(query)
+            .bind(plan.id)
+            .bind(plan.restic_id)
+            .bind(plan.hash)
+            .bind(plan.state)
+            .bind(plan.made);
+        let query = query
+            .bind(plan.cluster)
+            .bind(plan.policy)
+            .bind(plan.subject)
+            .bind(signed(plan.token));
         let query = query.bind(plan.outcome).bind(plan.document).bind(plan.decided_by);
         query.execute(&mut *transaction).await?;
         transaction.commit().await?;
@@ -163,16 +222,30 @@ impl Sqlite {
         Ok(plans)
     }
 
-    pub(super) async fn write_decision(&self, id: String, state: String, by: String) -> Result<(), StoreError> {
+    pub(super) async fn write_decision(
+        &self,
+        id: String,
+        state: String,
+        by: String,
+    ) -> Result<(), StoreError> {
         let query = "UPDATE plan SET state = ?, decided_by = ? WHERE id = ?";
-        sqlx::query(query).bind(state).bind(by).bind(id).execute(&self.pool).await?;
+        sqlx::query(query)
+            .bind(state)
+            .bind(by)
+            .bind(id)
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 
     pub(super) async fn write_settled(&self, restic_id: String, applied: String) -> Result<(), StoreError> {
         let query = "UPDATE plan SET state = CASE WHEN hash = ? THEN 'applied' ELSE 'superseded' END \
              WHERE restic_id = ? AND state IN ('waiting', 'approved')";
-        sqlx::query(query).bind(applied).bind(restic_id).execute(&self.pool).await?;
+        sqlx::query(query)
+            .bind(applied)
+            .bind(restic_id)
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 }
@@ -211,7 +284,10 @@ mod tests {
         let store = Sqlite::open(&path).await.unwrap();
         let (lock, audit) = granted(7);
         store.save_lock(lock.clone(), Some(audit.clone())).await.unwrap();
-        assert!(store.save_lock(lock.clone(), Some(audit)).await.is_err(), "a token is granted once");
+        assert!(
+            store.save_lock(lock.clone(), Some(audit)).await.is_err(),
+            "a token is granted once"
+        );
         store.cover("r", 7, "b: retention ns/q".to_owned()).await.unwrap();
         store.cover("r", 7, "b: retention ns/q".to_owned()).await.unwrap();
         let outcome = proto::v1::RetentionOutcome {
@@ -225,7 +301,10 @@ mod tests {
         assert_eq!(store.locks().await.unwrap(), [lock]);
         let entries = store.audit(10, Some(vec!["r".to_owned()])).await.unwrap();
         assert_eq!((entries[0].ended, entries[0].covered.len()), (Some(9), 1));
-        assert!(entries[0].outcome.as_ref().is_some_and(|o| !o.is_empty()), "kept by a second end");
+        assert!(
+            entries[0].outcome.as_ref().is_some_and(|o| !o.is_empty()),
+            "kept by a second end"
+        );
         assert!(store.audit(10, Some(Vec::new())).await.unwrap().is_empty());
         let lower = StoredLock {
             token: 3,
@@ -255,7 +334,10 @@ mod tests {
         };
         let states = async || {
             let plans = store.plans().await.unwrap();
-            plans.into_iter().map(|p| format!("{}={}", p.id, p.state)).collect::<Vec<_>>()
+            plans
+                .into_iter()
+                .map(|p| format!("{}={}", p.id, p.state))
+                .collect::<Vec<_>>()
         };
         store.save_plan(plan("p-1", 1)).await.unwrap();
         store.save_plan(plan("p-2", 2)).await.unwrap();

@@ -118,7 +118,11 @@ pub trait HubStore: Send + Sync {
     /// All locks that were ever used.
     fn locks(&self) -> BoxFuture<'_, Result<Vec<StoredLock>, StoreError>>;
     /// Keeps a lock; with a grant its entry in the audit, both or neither.
-    fn save_lock(&self, lock: StoredLock, granted: Option<StoredAudit>) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn save_lock(
+        &self,
+        lock: StoredLock,
+        granted: Option<StoredAudit>,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Records the end of a grant.
     fn finish(
         &self,
@@ -130,7 +134,11 @@ pub trait HubStore: Send + Sync {
     /// Records that an operation needed no run because of a grant.
     fn cover(&self, restic_id: &str, token: u64, operation: String) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Newest first; of these repositories, or of all.
-    fn audit(&self, limit: u32, of: Option<Vec<String>>) -> BoxFuture<'_, Result<Vec<StoredAudit>, StoreError>>;
+    fn audit(
+        &self,
+        limit: u32,
+        of: Option<Vec<String>>,
+    ) -> BoxFuture<'_, Result<Vec<StoredAudit>, StoreError>>;
     /// Keeps a plan; what waited for the same policy is superseded.
     fn save_plan(&self, plan: StoredPlan) -> BoxFuture<'_, Result<(), StoreError>>;
     /// All plans, newest first; at most 200.
@@ -240,7 +248,11 @@ impl HubStore for Sqlite {
         self.read_locks().boxed()
     }
 
-    fn save_lock(&self, lock: StoredLock, granted: Option<StoredAudit>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn save_lock(
+        &self,
+        lock: StoredLock,
+        granted: Option<StoredAudit>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
         self.write_lock(lock, granted).boxed()
     }
 
@@ -252,14 +264,19 @@ impl HubStore for Sqlite {
         outcome: Option<&RetentionOutcome>,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         let outcome = outcome.map(Message::encode_to_vec);
-        self.write_end(restic_id.to_owned(), token, ended, outcome).boxed()
+        self.write_end(restic_id.to_owned(), token, ended, outcome)
+            .boxed()
     }
 
     fn cover(&self, restic_id: &str, token: u64, operation: String) -> BoxFuture<'_, Result<(), StoreError>> {
         self.write_cover(restic_id.to_owned(), token, operation).boxed()
     }
 
-    fn audit(&self, limit: u32, of: Option<Vec<String>>) -> BoxFuture<'_, Result<Vec<StoredAudit>, StoreError>> {
+    fn audit(
+        &self,
+        limit: u32,
+        of: Option<Vec<String>>,
+    ) -> BoxFuture<'_, Result<Vec<StoredAudit>, StoreError>> {
         self.read_audit(limit, of).boxed()
     }
 
@@ -272,11 +289,13 @@ impl HubStore for Sqlite {
     }
 
     fn decide_plan(&self, id: &str, state: &str, by: &str) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.write_decision(id.to_owned(), state.to_owned(), by.to_owned()).boxed()
+        self.write_decision(id.to_owned(), state.to_owned(), by.to_owned())
+            .boxed()
     }
 
     fn settle_plans(&self, restic_id: &str, applied: &str) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.write_settled(restic_id.to_owned(), applied.to_owned()).boxed()
+        self.write_settled(restic_id.to_owned(), applied.to_owned())
+            .boxed()
     }
 }
 

@@ -31,7 +31,12 @@ pub enum Gate {
 /// Decides.
 #[must_use]
 pub fn gate(key: &Key, valid: &Valid, observed: &Observed<'_>) -> Gate {
-    let blocked = consent::usable(&valid.repository, &key.namespace, observed.repository, observed.labels);
+    let blocked = consent::usable(
+        &valid.repository,
+        &key.namespace,
+        observed.repository,
+        observed.labels,
+    );
     match blocked {
         Err(Blocked::Wait { reason, message }) => return Gate::Wait { reason, message },
         Err(Blocked::Refused { message }) => return Gate::Refused { message },
@@ -42,7 +47,10 @@ pub fn gate(key: &Key, valid: &Valid, observed: &Observed<'_>) -> Gate {
             "PersistentVolumeClaim {:?} does not exist in this namespace; create it, or correct spec.source.pvc.claimName",
             valid.claim
         );
-        return Gate::Wait { reason: reasons::PVC_NOT_FOUND, message: text };
+        return Gate::Wait {
+            reason: reasons::PVC_NOT_FOUND,
+            message: text,
+        };
     }
     Gate::Open
 }

@@ -60,11 +60,17 @@ impl Routes {
     }
 
     pub fn backup(&self, world: &World, key: &Key, value: &ResticBackup) {
-        self.resource(&self.kinds.backups, key, value.uid(), world.backups.get(key).is_some());
+        self.resource(
+            &self.kinds.backups,
+            key,
+            value.uid(),
+            world.backups.get(key).is_some(),
+        );
         // Restores wait for a backup to appear, not for each of its status writes.
         self.waiting_restores(world, |at, restore| {
             let reference = restore.spec.backup_ref.as_ref();
-            reference.is_some_and(|r| *r.name == *key.name && r.namespace_or(&at.namespace) == &*key.namespace)
+            reference
+                .is_some_and(|r| *r.name == *key.name && r.namespace_or(&at.namespace) == &*key.namespace)
         });
         if self.is_open() {
             self.scripts.poke();
@@ -91,7 +97,10 @@ impl Routes {
     /// Backups into a physical repository are to be held, or may go on.
     pub fn drained(&self, world: &World, restic_id: &str) {
         let bound = world.repositories.filter(|_, repository| {
-            let id = repository.status.as_ref().and_then(|s| s.repository_id.as_deref());
+            let id = repository
+                .status
+                .as_ref()
+                .and_then(|s| s.repository_id.as_deref());
             id == Some(restic_id)
         });
         for (repository, _) in bound {
@@ -114,7 +123,11 @@ impl Routes {
 
     /// Pods are owned by a Job, and that by what they were made for.
     pub fn pod(&self, world: &World, key: &Key, value: &PodView) {
-        let job = value.meta.owner_name.as_ref().map(|(_, name)| Key::new(&key.namespace, name));
+        let job = value
+            .meta
+            .owner_name
+            .as_ref()
+            .map(|(_, name)| Key::new(&key.namespace, name));
         let job = job.and_then(|job| world.jobs.get(&job));
         let owner = job.as_ref().and_then(|job| job.meta.owner_name.as_ref());
         self.made_for(world, key, owner, value.of.as_ref());
@@ -198,7 +211,10 @@ impl Routes {
             let phase = restore.status.as_ref().and_then(|s| s.phase);
             phase.is_none_or(|phase| phase == RestorePhase::Pending)
         };
-        for (key, _) in world.restores.filter(|at, restore| pending(restore) && take(at, restore)) {
+        for (key, _) in world
+            .restores
+            .filter(|at, restore| pending(restore) && take(at, restore))
+        {
             self.kinds.restores.poke(key, Cause::Related);
         }
     }
@@ -235,16 +251,23 @@ impl Routes {
         }
         match owner {
             Some((kind, name)) if &**kind == "ResticBackup" => {
-                self.kinds.backups.poke(Key::new(&key.namespace, name), Cause::Related);
+                self.kinds
+                    .backups
+                    .poke(Key::new(&key.namespace, name), Cause::Related);
             }
             Some((kind, name)) if &**kind == "ResticRestore" => {
-                self.kinds.restores.poke(Key::new(&key.namespace, name), Cause::Related);
+                self.kinds
+                    .restores
+                    .poke(Key::new(&key.namespace, name), Cause::Related);
             }
             Some((kind, name)) if &**kind == "GlobalRetentionPolicy" => {
-                self.kinds.policies.poke(Key::new(&key.namespace, name), Cause::Related);
+                self.kinds
+                    .policies
+                    .poke(Key::new(&key.namespace, name), Cause::Related);
             }
             Some((kind, name)) if &**kind == "ResticRepository" => {
-                self.kinds.repositories
+                self.kinds
+                    .repositories
                     .poke(Key::new(&key.namespace, name), Cause::Related);
             }
             _ => {}

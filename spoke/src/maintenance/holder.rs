@@ -29,12 +29,25 @@ pub enum Input {
     Look,
     /// A new session with whoever grants: what was said in the old one may be lost.
     Connected,
-    Granted { token: u64, ttl: u64, renew: u64 },
+    Granted {
+        token: u64,
+        ttl: u64,
+        renew: u64,
+    },
     /// The lease was granted, but a higher token has been seen for this repository: the hub has lost its memory.
-    Refused { token: u64 },
-    Renewed { token: u64, seq: u64 },
-    Revoked { token: u64 },
-    Released { token: u64 },
+    Refused {
+        token: u64,
+    },
+    Renewed {
+        token: u64,
+        seq: u64,
+    },
+    Revoked {
+        token: u64,
+    },
+    Released {
+        token: u64,
+    },
 }
 
 /// What has to be done.
@@ -43,27 +56,43 @@ pub enum Effect {
     Ask,
     /// The Job is gone before it was granted anything.
     Withdraw,
-    Renew { token: u64, seq: u64 },
+    Renew {
+        token: u64,
+        seq: u64,
+    },
     /// Nothing of the operation is at work any more.
-    Release { token: u64 },
+    Release {
+        token: u64,
+    },
     /// Let the Job's pods start, with this token.
-    Open { token: u64 },
+    Open {
+        token: u64,
+    },
     /// End the Job's pods.
     Shut,
     /// Tell the pod that the lease was renewed, for the n-th time.
-    Count { renewals: u64 },
+    Count {
+        renewals: u64,
+    },
 }
 
 /// Where an operation stands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// The lease is asked for.
-    Waiting { ask_again: Option<Instant> },
+    Waiting {
+        ask_again: Option<Instant>,
+    },
     Held(Lease),
     /// The lease is lost: the Job must be shut, and its pods gone.
-    Closing { token: u64 },
+    Closing {
+        token: u64,
+    },
     /// Nothing is at work. Whoever grants must hear of it.
-    Releasing { token: u64, say_again: Option<Instant> },
+    Releasing {
+        token: u64,
+        say_again: Option<Instant>,
+    },
     Done,
 }
 

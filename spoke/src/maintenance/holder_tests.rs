@@ -28,7 +28,10 @@ fn granted() -> Input {
 fn held() -> Holder {
     let mut holder = Holder::new();
     assert_eq!(holder.step(Input::Look, BORN, 0), [Effect::Ask]);
-    assert_eq!(holder.step(granted(), BORN, 10), [Effect::Renew { token: 5, seq: 1 }]);
+    assert_eq!(
+        holder.step(granted(), BORN, 10),
+        [Effect::Renew { token: 5, seq: 1 }]
+    );
     let opened = holder.step(Input::Renewed { token: 5, seq: 1 }, BORN, 11);
     assert_eq!(opened, [Effect::Open { token: 5 }]);
     holder
@@ -39,7 +42,10 @@ fn the_gate_opens_only_after_a_renewal_was_answered() {
     let mut holder = held();
     assert_eq!(holder.wake(), Some(30));
     assert_eq!(holder.step(Input::Look, OPEN, 29), []);
-    assert_eq!(holder.step(Input::Look, OPEN, 30), [Effect::Renew { token: 5, seq: 2 }]);
+    assert_eq!(
+        holder.step(Input::Look, OPEN, 30),
+        [Effect::Renew { token: 5, seq: 2 }]
+    );
     let told = holder.step(Input::Renewed { token: 5, seq: 2 }, OPEN, 31);
     assert_eq!(told, [Effect::Count { renewals: 2 }]);
 }
@@ -47,8 +53,14 @@ fn the_gate_opens_only_after_a_renewal_was_answered() {
 #[test]
 fn a_pod_that_has_started_is_told_at_once() {
     let mut holder = held();
-    let started = Observed { started: true, ..OPEN };
-    assert_eq!(holder.step(Input::Look, started, 15), [Effect::Renew { token: 5, seq: 2 }]);
+    let started = Observed {
+        started: true,
+        ..OPEN
+    };
+    assert_eq!(
+        holder.step(Input::Look, started, 15),
+        [Effect::Renew { token: 5, seq: 2 }]
+    );
     assert_eq!(holder.step(Input::Look, started, 16), []);
 }
 
@@ -56,7 +68,10 @@ fn a_pod_that_has_started_is_told_at_once() {
 fn the_deadline_counts_from_the_sending_of_the_last_renewal_that_was_answered() {
     let mut holder = held();
     holder.step(Input::Look, OPEN, 30);
-    assert_eq!(holder.step(Input::Look, OPEN, 50), [Effect::Renew { token: 5, seq: 3 }]);
+    assert_eq!(
+        holder.step(Input::Look, OPEN, 50),
+        [Effect::Renew { token: 5, seq: 3 }]
+    );
     // The answer to the second arrives late.
     holder.step(Input::Renewed { token: 5, seq: 2 }, OPEN, 60);
     holder.step(Input::Look, OPEN, 70);
@@ -70,11 +85,25 @@ fn the_deadline_counts_from_the_sending_of_the_last_renewal_that_was_answered() 
 fn what_is_shut_is_released_when_its_pods_are_gone_and_asked_for_again() {
     let mut holder = held();
     assert_eq!(holder.step(Input::Revoked { token: 5 }, OPEN, 20), [Effect::Shut]);
-    let ending = Observed { suspended: true, ..OPEN };
-    assert_eq!(holder.step(Input::Look, ending, 21), [], "its pod is still at work");
-    let gone = Observed { pods: false, ..ending };
+    let ending = Observed {
+        suspended: true,
+        ..OPEN
+    };
+    assert_eq!(
+        holder.step(Input::Look, ending, 21),
+        [],
+        "its pod is still at work"
+    );
+    let gone = Observed {
+        pods: false,
+        ..ending
+    };
     assert_eq!(holder.step(Input::Look, gone, 22), [Effect::Release { token: 5 }]);
-    assert_eq!(holder.step(Input::Connected, gone, 23), [Effect::Release { token: 5 }], "said again in a new session");
+    assert_eq!(
+        holder.step(Input::Connected, gone, 23),
+        [Effect::Release { token: 5 }],
+        "said again in a new session"
+    );
     assert_eq!(holder.step(Input::Released { token: 5 }, gone, 24), [Effect::Ask]);
 }
 
@@ -86,19 +115,32 @@ fn an_ended_job_is_released_and_done() {
         pods: false,
         ..OPEN
     };
-    assert_eq!(holder.step(Input::Look, ended, 20), [Effect::Release { token: 5 }]);
+    assert_eq!(
+        holder.step(Input::Look, ended, 20),
+        [Effect::Release { token: 5 }]
+    );
     assert_eq!(holder.step(Input::Released { token: 4 }, ended, 21), []);
     assert_eq!(holder.step(Input::Released { token: 5 }, ended, 22), []);
     assert_eq!(*holder.phase(), Phase::Done);
     let late = holder.step(granted(), ended, 23);
-    assert_eq!(late, [Effect::Release { token: 5 }], "a grant that comes too late is given back");
+    assert_eq!(
+        late,
+        [Effect::Release { token: 5 }],
+        "a grant that comes too late is given back"
+    );
 }
 
 #[test]
 fn an_adopted_job_renews_first_and_opens_nothing() {
     let mut holder = Holder::adopted(5, 100, 20, 1000);
-    assert_eq!(holder.step(Input::Look, OPEN, 1000), [Effect::Renew { token: 5, seq: 1 }]);
-    assert_eq!(holder.step(Input::Revoked { token: 5 }, OPEN, 1001), [Effect::Shut]);
+    assert_eq!(
+        holder.step(Input::Look, OPEN, 1000),
+        [Effect::Renew { token: 5, seq: 1 }]
+    );
+    assert_eq!(
+        holder.step(Input::Revoked { token: 5 }, OPEN, 1001),
+        [Effect::Shut]
+    );
     let mut silent = Holder::adopted(5, 100, 20, 1000);
     assert!(silent.step(Input::Look, OPEN, 1090).contains(&Effect::Shut));
 }
@@ -107,7 +149,10 @@ fn an_adopted_job_renews_first_and_opens_nothing() {
 fn a_lower_token_than_one_seen_before_is_given_back() {
     let mut holder = Holder::new();
     holder.step(Input::Look, BORN, 0);
-    assert_eq!(holder.step(Input::Refused { token: 3 }, BORN, 1), [Effect::Release { token: 3 }]);
+    assert_eq!(
+        holder.step(Input::Refused { token: 3 }, BORN, 1),
+        [Effect::Release { token: 3 }]
+    );
 }
 
 fn input() -> impl Strategy<Value = Input> {
@@ -124,13 +169,15 @@ fn input() -> impl Strategy<Value = Input> {
 }
 
 fn observed() -> impl Strategy<Value = Observed> {
-    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(ended, suspended, pods, started)| Observed {
-        ended: ended && !pods,
-        suspended,
-        token: None,
-        pods,
-        started: pods && started,
-    })
+    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(ended, suspended, pods, started)| Observed {
+            ended: ended && !pods,
+            suspended,
+            token: None,
+            pods,
+            started: pods && started,
+        },
+    )
 }
 
 proptest! {

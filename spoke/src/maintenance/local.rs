@@ -112,7 +112,8 @@ impl Local {
             },
             Body::LeaseRelease(m) => match self.write(&m.restic_id, &m.operation, m.token, false).await {
                 Ok(_) => {
-                    self.leases().tell(&m.operation, Event::Released { token: m.token });
+                    self.leases()
+                        .tell(&m.operation, Event::Released { token: m.token });
                     self.serve(&m.restic_id).await;
                 }
                 Err(error) => warn!(%error, "the maintenance Lease could not be released"),
@@ -131,7 +132,11 @@ impl Local {
 
     /// Gives the lock to the first that waits, if it is free.
     async fn serve(&mut self, restic_id: &str) {
-        let Some(ask) = self.waiting.get(restic_id).and_then(|queue| queue.front().cloned()) else {
+        let Some(ask) = self
+            .waiting
+            .get(restic_id)
+            .and_then(|queue| queue.front().cloned())
+        else {
             return;
         };
         match self.acquire(restic_id, &ask.operation).await {
@@ -210,7 +215,10 @@ impl Local {
             "metadata": { "resourceVersion": held.version, "annotations": { TOKEN: token.to_string() } },
             "spec": { "holderIdentity": operation },
         });
-        self.context.applier.merge::<Lease>(&self.key(restic_id), &patch).await?;
+        self.context
+            .applier
+            .merge::<Lease>(&self.key(restic_id), &patch)
+            .await?;
         Ok(Ok(token))
     }
 
@@ -219,7 +227,10 @@ impl Local {
     /// half has no pod any more either, but a lost watch could hide one, so that is not enough by itself.
     fn is_over(&mut self, restic_id: &str, held: &Held) -> bool {
         let world = &self.context.world;
-        let mut jobs = world.jobs.filter(|_, job| *job.meta.uid == *held.holder).into_iter();
+        let mut jobs = world
+            .jobs
+            .filter(|_, job| *job.meta.uid == *held.holder)
+            .into_iter();
         let at_work = world
             .pods
             .group(&Key::new("", &held.holder))
@@ -238,7 +249,13 @@ impl Local {
     }
 
     /// Renews or releases; `false` when the lock is not this operation's under this token.
-    async fn write(&mut self, restic_id: &str, operation: &str, token: u64, keep: bool) -> Result<bool, ApplyError> {
+    async fn write(
+        &mut self,
+        restic_id: &str,
+        operation: &str,
+        token: u64,
+        keep: bool,
+    ) -> Result<bool, ApplyError> {
         let Some(held) = self.read(restic_id).await? else {
             return Ok(false);
         };
@@ -247,7 +264,10 @@ impl Local {
         }
         if !keep {
             let patch = json!({ "metadata": { "resourceVersion": held.version }, "spec": { "holderIdentity": null } });
-            self.context.applier.merge::<Lease>(&self.key(restic_id), &patch).await?;
+            self.context
+                .applier
+                .merge::<Lease>(&self.key(restic_id), &patch)
+                .await?;
         }
         Ok(true)
     }

@@ -124,7 +124,9 @@ impl Leases {
 
     /// Hears what is said about an operation from now on.
     pub fn listen(&self, operation: &str, listener: impl Fn(Event) + Send + Sync + 'static) {
-        self.lock().operations.insert(operation.to_owned(), Arc::new(listener));
+        self.lock()
+            .operations
+            .insert(operation.to_owned(), Arc::new(listener));
     }
 
     /// Hears what is said about a policy.
@@ -148,7 +150,12 @@ impl Leases {
     #[must_use]
     pub fn claims(&self, policy: &str) -> Vec<Claim> {
         let inner = self.lock();
-        inner.claims.values().filter(|c| c.policy == policy).cloned().collect()
+        inner
+            .claims
+            .values()
+            .filter(|c| c.policy == policy)
+            .cloned()
+            .collect()
     }
 
     /// A policy is gone.

@@ -65,6 +65,10 @@ pub async fn claim(
 
 /// A Lease's name for a repository.
 pub(super) fn name(prefix: &str, restic_id: &str) -> String {
-    let id: String = restic_id.chars().filter(char::is_ascii_hexdigit).take(32).collect();
+    let id: String = restic_id
+        .chars()
+        .filter(char::is_ascii_hexdigit)
+        .take(32)
+        .collect();
     format!("{prefix}-{id}")
 }

@@ -67,7 +67,11 @@ impl<S> Message<S> {
     /// Why restic failed.
     #[must_use]
     pub fn failure(&self) -> Failure {
-        let text = self.fatal.as_ref().map(|f| f.message.as_str()).unwrap_or_default();
+        let text = self
+            .fatal
+            .as_ref()
+            .map(|f| f.message.as_str())
+            .unwrap_or_default();
         let fatal = serde_json::json!({ "message_type": "exit_error", "message": text }).to_string();
         classify(Some(self.exit_code), if text.is_empty() { "" } else { &fatal })
     }
@@ -76,7 +80,9 @@ impl<S> Message<S> {
     #[must_use]
     pub fn samples(&self) -> String {
         let items = self.items.iter().take(3);
-        let samples: Vec<String> = items.map(|i| format!("{} ({})", i.item, i.error.message)).collect();
+        let samples: Vec<String> = items
+            .map(|i| format!("{} ({})", i.item, i.error.message))
+            .collect();
         if samples.is_empty() {
             String::new()
         } else {

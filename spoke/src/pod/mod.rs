@@ -169,7 +169,11 @@ impl Frame<'_> {
 pub fn repository_flags(repository: &ResticRepository) -> Vec<String> {
     let backend = Backend::of(&repository.spec.repository_url);
     let mut flags = backend.map(|b| b.options(CREDENTIALS_DIR)).unwrap_or_default();
-    let cached = repository.spec.cache.as_ref().is_none_or(|c| c.enabled != Some(false));
+    let cached = repository
+        .spec
+        .cache
+        .as_ref()
+        .is_none_or(|c| c.enabled != Some(false));
     flags.extend((!cached).then(|| "--no-cache".to_owned()));
     flags
 }
@@ -281,7 +285,10 @@ fn environment(source: &Source, backend: Option<Backend>, job: &JobSettings) -> 
         variable("RESTIC_PROGRESS_FPS", "0.1"),
     ]);
     // Go would take all memory that the node has, and be killed at the container's limit.
-    let limit = job.resources.as_ref().and_then(|r| r.limits.as_ref()?.get("memory"));
+    let limit = job
+        .resources
+        .as_ref()
+        .and_then(|r| r.limits.as_ref()?.get("memory"));
     let limit = limit.and_then(|Quantity(limit)| memory_bytes(limit));
     // A tenth is left for what Go does not count.
     variables.extend(limit.map(|bytes| variable("GOMEMLIMIT", &(bytes / 10 * 9).to_string())));

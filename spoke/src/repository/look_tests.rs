@@ -27,7 +27,10 @@ impl Restic for Scripted {
     fn statistics<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<Statistics, Failure>> {
         std::future::ready(Ok(Statistics::default())).boxed()
     }
-    fn snapshots<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<Vec<crate::restic::Snapshot>, Failure>> {
+    fn snapshots<'a>(
+        &'a self,
+        _: &'a Credentials,
+    ) -> BoxFuture<'a, Result<Vec<crate::restic::Snapshot>, Failure>> {
         std::future::ready(Ok(Vec::new())).boxed()
     }
 }

@@ -228,7 +228,10 @@ impl Restic for Executor {
         .boxed()
     }
 
-    fn snapshots<'a>(&'a self, credentials: &'a Credentials) -> BoxFuture<'a, Result<Vec<Snapshot>, Failure>> {
+    fn snapshots<'a>(
+        &'a self,
+        credentials: &'a Credentials,
+    ) -> BoxFuture<'a, Result<Vec<Snapshot>, Failure>> {
         async move {
             let list = ["snapshots", "--json", "--no-lock"];
             let printed = self

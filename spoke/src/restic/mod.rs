@@ -108,5 +108,6 @@ pub trait Restic: Send + Sync {
     fn statistics<'a>(&'a self, credentials: &'a Credentials) -> BoxFuture<'a, Result<Statistics, Failure>>;
 
     /// `snapshots --no-lock`: all there are.
-    fn snapshots<'a>(&'a self, credentials: &'a Credentials) -> BoxFuture<'a, Result<Vec<Snapshot>, Failure>>;
+    fn snapshots<'a>(&'a self, credentials: &'a Credentials)
+    -> BoxFuture<'a, Result<Vec<Snapshot>, Failure>>;
 }

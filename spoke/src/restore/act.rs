@@ -70,11 +70,23 @@ impl RestoreKind {
             Err(ApplyError::NotLeader) => Outcome::default(),
             // A Job of that name which is not ours, or a claim that somebody has just made.
             Err(error @ (ApplyError::Invalid(_) | ApplyError::Conflict(_))) => {
-                fail(new, restore, reasons::JOB_CREATION_FAILED, &error.to_string(), now);
+                fail(
+                    new,
+                    restore,
+                    reasons::JOB_CREATION_FAILED,
+                    &error.to_string(),
+                    now,
+                );
                 Outcome::default()
             }
             Err(error) => {
-                waiting(new, restore, reasons::JOB_CREATION_FAILED, &error.to_string(), now);
+                waiting(
+                    new,
+                    restore,
+                    reasons::JOB_CREATION_FAILED,
+                    &error.to_string(),
+                    now,
+                );
                 Outcome::retry()
             }
         }
@@ -102,7 +114,9 @@ impl RestoreKind {
         let name = names::restore_credentials(&key.name);
         let projection = cluster::projection(&self.context, key, &ready.at, &ready.repository, &name).await?;
         if let Some(projection) = projection {
-            let written: Secret = applier.apply(&build::credentials(key, restore, projection)).await?;
+            let written: Secret = applier
+                .apply(&build::credentials(key, restore, projection))
+                .await?;
             world.secrets.put(at(&name), view(&written.metadata));
         }
         if let Target::New(wanted) = &valid.target
@@ -119,7 +133,11 @@ impl RestoreKind {
             // Made in an earlier turn whose end nobody has seen.
             Err(ApplyError::Conflict(text)) => {
                 let present: Option<Job> = applier.get(&place).await?;
-                let ours = present.filter(|job| job.owner_references().iter().any(|o| o.uid == Stored::uid(restore)));
+                let ours = present.filter(|job| {
+                    job.owner_references()
+                        .iter()
+                        .any(|o| o.uid == Stored::uid(restore))
+                });
                 ours.ok_or(ApplyError::Conflict(text))?
             }
             Err(error) => return Err(error),

@@ -23,7 +23,12 @@ use crate::world::Key;
 #[must_use]
 pub fn service_account(key: &Key, restore: &ResticRestore) -> ServiceAccount {
     hashed(ServiceAccount {
-        metadata: pod::controlled(restore, key, names::restore_service_account(&key.name), labels(key, true)),
+        metadata: pod::controlled(
+            restore,
+            key,
+            names::restore_service_account(&key.name),
+            labels(key, true),
+        ),
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
     })
@@ -32,7 +37,12 @@ pub fn service_account(key: &Key, restore: &ResticRestore) -> ServiceAccount {
 /// Credentials of a repository in another namespace.
 #[must_use]
 pub fn credentials(key: &Key, restore: &ResticRestore, (mark, data): Projection) -> Secret {
-    let mut metadata = pod::controlled(restore, key, names::restore_credentials(&key.name), labels(key, true));
+    let mut metadata = pod::controlled(
+        restore,
+        key,
+        names::restore_credentials(&key.name),
+        labels(key, true),
+    );
     metadata.annotations = Some(BTreeMap::from([(names::ANNOTATION_APPLIED.to_owned(), mark)]));
     Secret {
         metadata,
@@ -98,7 +108,15 @@ pub fn job(
     } else {
         format!("{TARGET_DIR}/{}", valid.folder)
     };
-    let fixed = ["restore", &snapshot, "--json", "--target", &target, "--retry-lock", pod::RETRY_LOCK];
+    let fixed = [
+        "restore",
+        &snapshot,
+        "--json",
+        "--target",
+        &target,
+        "--retry-lock",
+        pod::RETRY_LOCK,
+    ];
     let mut arguments: Vec<String> = fixed.map(str::to_owned).into();
     arguments.extend(pod::repository_flags(repository));
     arguments.extend(valid.arguments.iter().cloned());
@@ -106,7 +124,9 @@ pub fn job(
     let spec = Frame {
         job: &valid.job,
         service_account: names::restore_service_account(&key.name),
-        image: image.filter(|i| !i.is_empty()).unwrap_or_else(|| RESTIC_IMAGE.to_owned()),
+        image: image
+            .filter(|i| !i.is_empty())
+            .unwrap_or_else(|| RESTIC_IMAGE.to_owned()),
         repository,
         source: &source,
         command: vec![pod::ENTRYPOINT.to_owned()],
@@ -168,11 +188,21 @@ mod tests {
             id: "ab".repeat(32),
             folder: "/backup",
         };
-        let job = job(&key, &restore, &valid, (&Key::new("storage", "nas"), &repository), None, &chosen);
+        let job = job(
+            &key,
+            &restore,
+            &valid,
+            (&Key::new("storage", "nas"), &repository),
+            None,
+            &chosen,
+        );
         insta::assert_yaml_snapshot!("restore_job", job);
         let Target::New(new) = &valid.target else { panic!() };
         let claim = claim(&key, &restore, new);
-        assert!(claim.metadata.owner_references.is_none(), "data outlives the restore");
+        assert!(
+            claim.metadata.owner_references.is_none(),
+            "data outlives the restore"
+        );
         insta::assert_yaml_snapshot!("restore_claim", claim);
     }
 }

@@ -136,7 +136,13 @@ impl Kind for RestoreKind {
         let mut new = old.clone();
         let text =
             format!("the controller of this resource crashed {failures} times in a row; its log says why");
-        waiting(&mut new, &restore, reasons::CRASHED, &text, self.context.clock.now());
+        waiting(
+            &mut new,
+            &restore,
+            reasons::CRASHED,
+            &text,
+            self.context.clock.now(),
+        );
         let _ = self
             .context
             .write_status(&self.context.world.restores, key, uid, &old, &new)
@@ -201,7 +207,13 @@ impl RestoreKind {
                     let work = self.ask(ready, valid.snapshot.clone(), turn.reporter.clone());
                     turn.memory.asking = Some(AbortOnDropHandle::new(tokio::spawn(work)));
                 }
-                waiting(new, restore, reasons::SELECTING_SNAPSHOT, "reading the list of snapshots", now);
+                waiting(
+                    new,
+                    restore,
+                    reasons::SELECTING_SNAPSHOT,
+                    "reading the list of snapshots",
+                    now,
+                );
                 Outcome::default()
             }
         }
@@ -235,11 +247,29 @@ impl RestoreKind {
                     None => format!("{} is running", at.name),
                 };
                 match waiting {
-                    Some((reason, words)) => set(new, restore, types::WAITING, Status::True, &reason, &words, now),
+                    Some((reason, words)) => {
+                        set(new, restore, types::WAITING, Status::True, &reason, &words, now)
+                    }
                     None => new.conditions.retain(|c| c.type_ != types::WAITING),
                 }
-                set(new, restore, types::PROGRESSING, Status::True, reasons::RESTORE_IN_PROGRESS, &text, now);
-                set(new, restore, types::READY, Status::Unknown, reasons::RESTORE_IN_PROGRESS, &text, now);
+                set(
+                    new,
+                    restore,
+                    types::PROGRESSING,
+                    Status::True,
+                    reasons::RESTORE_IN_PROGRESS,
+                    &text,
+                    now,
+                );
+                set(
+                    new,
+                    restore,
+                    types::READY,
+                    Status::Unknown,
+                    reasons::RESTORE_IN_PROGRESS,
+                    &text,
+                    now,
+                );
                 Outcome::at(again)
             }
             // What its pod was last known to wait for is still needed.
@@ -278,7 +308,9 @@ impl RestoreKind {
             }
         };
         let labels = world.namespaces.get(&Key::new("", &key.namespace));
-        let labels = labels.map(|n| n.labels.clone()).unwrap_or_else(|| Arc::new(BTreeMap::new()));
+        let labels = labels
+            .map(|n| n.labels.clone())
+            .unwrap_or_else(|| Arc::new(BTreeMap::new()));
         let repository = world.repositories.get(&at);
         if let Err(blocked) = consent::usable(&at, &key.namespace, repository.as_deref(), &labels) {
             return Err(match blocked {
@@ -317,7 +349,9 @@ impl RestoreKind {
                     "PersistentVolumeClaim {name:?} does not exist in this namespace; create it, correct spec.target.pvc.claimName, or let the restore make one with spec.target.newPVC"
                 ),
             }),
-            Target::New(new) if claim(&new.name).is_some_and(|c| c.meta.restore.as_deref() != Some(restore.uid())) => {
+            Target::New(new)
+                if claim(&new.name).is_some_and(|c| c.meta.restore.as_deref() != Some(restore.uid())) =>
+            {
                 Err(Wait {
                     reason: reasons::TARGET_EXISTS,
                     message: format!(
@@ -340,24 +374,68 @@ fn set(
     text: &str,
     now: Timestamp,
 ) {
-    conditions::set(&mut status.conditions, type_, value, reason, text, restore.metadata.generation, now);
+    conditions::set(
+        &mut status.conditions,
+        type_,
+        value,
+        reason,
+        text,
+        restore.metadata.generation,
+        now,
+    );
 }
 
 /// It cannot go on yet.
-fn waiting(status: &mut ResticRestoreStatus, restore: &ResticRestore, reason: &str, text: &str, now: Timestamp) {
+fn waiting(
+    status: &mut ResticRestoreStatus,
+    restore: &ResticRestore,
+    reason: &str,
+    text: &str,
+    now: Timestamp,
+) {
     set(status, restore, types::READY, Status::False, reason, text, now);
-    set(status, restore, types::PROGRESSING, Status::False, reason, text, now);
+    set(
+        status,
+        restore,
+        types::PROGRESSING,
+        Status::False,
+        reason,
+        text,
+        now,
+    );
     set(status, restore, types::WAITING, Status::True, reason, text, now);
 }
 
 /// Its Job has been made.
-fn started(status: &mut ResticRestoreStatus, restore: &ResticRestore, at: &Key, job: &JobView, now: Timestamp) {
+fn started(
+    status: &mut ResticRestoreStatus,
+    restore: &ResticRestore,
+    at: &Key,
+    job: &JobView,
+    now: Timestamp,
+) {
     if status.phase != Some(RestorePhase::InProgress) {
         // What was waited for before is there now.
         status.conditions.retain(|c| c.type_ != types::WAITING);
         let text = format!("{} was created", at.name);
-        set(status, restore, types::PROGRESSING, Status::True, reasons::RESTORE_STARTED, &text, now);
-        set(status, restore, types::READY, Status::Unknown, reasons::RESTORE_IN_PROGRESS, &text, now);
+        set(
+            status,
+            restore,
+            types::PROGRESSING,
+            Status::True,
+            reasons::RESTORE_STARTED,
+            &text,
+            now,
+        );
+        set(
+            status,
+            restore,
+            types::READY,
+            Status::Unknown,
+            reasons::RESTORE_IN_PROGRESS,
+            &text,
+            now,
+        );
     }
     status.phase = Some(RestorePhase::InProgress);
     status.restored_snapshot = job.snapshot.as_deref().map(str::to_owned);
@@ -370,7 +448,13 @@ fn started(status: &mut ResticRestoreStatus, restore: &ResticRestore, at: &Key, 
     status.start_time.get_or_insert(Time(whole_seconds(begun)));
 }
 
-fn fail(status: &mut ResticRestoreStatus, restore: &ResticRestore, reason: &'static str, text: &str, now: Timestamp) {
+fn fail(
+    status: &mut ResticRestoreStatus,
+    restore: &ResticRestore,
+    reason: &'static str,
+    text: &str,
+    now: Timestamp,
+) {
     let outcome = outcome::Outcome {
         failure: Some((reason, text.to_owned())),
         ..outcome::Outcome::default()
@@ -379,14 +463,27 @@ fn fail(status: &mut ResticRestoreStatus, restore: &ResticRestore, reason: &'sta
 }
 
 /// It is over.
-fn over(status: &mut ResticRestoreStatus, restore: &ResticRestore, outcome: &outcome::Outcome, now: Timestamp) {
+fn over(
+    status: &mut ResticRestoreStatus,
+    restore: &ResticRestore,
+    outcome: &outcome::Outcome,
+    now: Timestamp,
+) {
     status.conditions.retain(|c| c.type_ != types::WAITING);
-    status.completion_time = Some(outcome.finished.clone().unwrap_or_else(|| Time(whole_seconds(now))));
+    status.completion_time = Some(
+        outcome
+            .finished
+            .clone()
+            .unwrap_or_else(|| Time(whole_seconds(now))),
+    );
     status.start_time = outcome.started.clone().or(status.start_time.take());
     status.duration.clone_from(&outcome.duration);
     status.restored_files = outcome.files;
     status.restored_size_bytes = outcome.bytes;
-    status.restored_size = outcome.bytes.and_then(|b| u64::try_from(b).ok()).map(units::bytes);
+    status.restored_size = outcome
+        .bytes
+        .and_then(|b| u64::try_from(b).ok())
+        .map(units::bytes);
     let (phase, ready, reason, text) = match &outcome.failure {
         Some((reason, text)) => (RestorePhase::Failed, Status::False, *reason, text.clone()),
         None => {
@@ -399,12 +496,25 @@ fn over(status: &mut ResticRestoreStatus, restore: &ResticRestore, outcome: &out
                 Some(note) => format!("restored {figures}; {note}"),
                 None => format!("restored {figures}"),
             };
-            (RestorePhase::Completed, Status::True, reasons::RESTORE_COMPLETED, text)
+            (
+                RestorePhase::Completed,
+                Status::True,
+                reasons::RESTORE_COMPLETED,
+                text,
+            )
         }
     };
     status.phase = Some(phase);
     set(status, restore, types::READY, ready, reason, &text, now);
-    set(status, restore, types::PROGRESSING, Status::False, reason, &text, now);
+    set(
+        status,
+        restore,
+        types::PROGRESSING,
+        Status::False,
+        reason,
+        &text,
+        now,
+    );
     let degraded = Status::from(outcome.failure.is_some());
     set(status, restore, types::DEGRADED, degraded, reason, &text, now);
 }

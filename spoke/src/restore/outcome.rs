@@ -68,9 +68,12 @@ pub fn progress(
     let Some((ended, end)) = &job.end else {
         return running(job, pods, now);
     };
-    let pod = pods
-        .iter()
-        .max_by_key(|pod| pod.restic.as_ref().and_then(|t| t.finished).unwrap_or(Timestamp::MIN));
+    let pod = pods.iter().max_by_key(|pod| {
+        pod.restic
+            .as_ref()
+            .and_then(|t| t.finished)
+            .unwrap_or(Timestamp::MIN)
+    });
     let termination = pod.and_then(|pod| pod.restic.as_ref());
     let at = ended.unwrap_or(now);
     let Some(termination) = termination else {
@@ -84,8 +87,16 @@ pub fn progress(
         });
     };
     let (started, finished) = (termination.started.or(job.start), termination.finished.or(*ended));
-    let mut outcome = of_message(&termination.message, termination.exit_code, &termination.reason, end, filtered);
-    outcome.duration = started.zip(finished).map(|(s, f)| units::duration(f.duration_since(s)));
+    let mut outcome = of_message(
+        &termination.message,
+        termination.exit_code,
+        &termination.reason,
+        end,
+        filtered,
+    );
+    outcome.duration = started
+        .zip(finished)
+        .map(|(s, f)| units::duration(f.duration_since(s)));
     outcome.started = started.map(|t| Time(whole_seconds(t)));
     outcome.finished = finished.map(|t| Time(whole_seconds(t)));
     Progress::Over(outcome)
@@ -112,7 +123,10 @@ fn running(job: &JobView, pods: &[&PodView], now: Timestamp) -> Progress {
     let words = waiting_for(pod);
     if waited >= START_LIMIT {
         let words = words.map_or_else(|| "no reason is known".to_owned(), |(_, words)| words);
-        let text = format!("the pod did not start within {}: {words}", units::duration(START_LIMIT));
+        let text = format!(
+            "the pod did not start within {}: {words}",
+            units::duration(START_LIMIT)
+        );
         return Progress::NeverStarted(Outcome {
             failure: Some((reasons::POD_NEVER_STARTED, text)),
             finished: Some(Time(whole_seconds(now))),
@@ -260,7 +274,8 @@ mod tests {
                 finished: Some(at(109)),
             }),
             waiting: None,
-            unschedulable: (phase == "Pending").then(|| "0/1 nodes are available: 1 Insufficient cpu.".into()),
+            unschedulable: (phase == "Pending")
+                .then(|| "0/1 nodes are available: 1 Insufficient cpu.".into()),
         }
     }
 
@@ -278,7 +293,10 @@ mod tests {
             r#"{"exitCode":0,"summary":{"total_files":4,"files_restored":4,"total_bytes":9,"bytes_restored":9}}"#,
             false,
         );
-        assert_eq!((outcome.failure, outcome.files, outcome.bytes), (None, Some(4), Some(9)));
+        assert_eq!(
+            (outcome.failure, outcome.files, outcome.bytes),
+            (None, Some(4), Some(9))
+        );
         assert_eq!(outcome.duration.as_deref(), Some("9s"));
     }
 
@@ -286,7 +304,11 @@ mod tests {
     fn nothing_matched_is_a_failure_although_restic_is_content() {
         let message = r#"{"exitCode":0,"summary":{"message_type":"summary"}}"#;
         assert_eq!(over(message, true).failure.unwrap().0, reasons::NOTHING_MATCHED);
-        assert_eq!(over(message, false).failure, None, "an empty volume is restored empty");
+        assert_eq!(
+            over(message, false).failure,
+            None,
+            "an empty volume is restored empty"
+        );
     }
 
     #[test]
@@ -305,24 +327,56 @@ mod tests {
             false,
         );
         assert_eq!(outcome.failure.unwrap().0, "RepositoryLocked");
-        assert_eq!(over(r#"{"exitCode":1,"summary":{},"errors":2}"#, false).failure.unwrap().0, "FilesNotRestored");
+        assert_eq!(
+            over(r#"{"exitCode":1,"summary":{},"errors":2}"#, false)
+                .failure
+                .unwrap()
+                .0,
+            "FilesNotRestored"
+        );
     }
 
     #[test]
     fn a_pod_that_never_starts_fails_with_the_schedulers_words() {
         let waits = pod("Pending", None);
         let state = |now| progress(&job(None), &[&waits], false, None, at(now));
-        assert!(matches!(state(105), Progress::Running { waiting: None, again: Some(_) }));
-        let Progress::Running { waiting: Some((reason, words)), .. } = state(130) else { panic!() };
+        assert!(matches!(
+            state(105),
+            Progress::Running {
+                waiting: None,
+                again: Some(_)
+            }
+        ));
+        let Progress::Running {
+            waiting: Some((reason, words)),
+            ..
+        } = state(130)
+        else {
+            panic!()
+        };
         assert!(reason == "Unschedulable" && words.contains("Insufficient cpu"));
-        let Progress::NeverStarted(outcome) = state(3700) else { panic!() };
+        let Progress::NeverStarted(outcome) = state(3700) else {
+            panic!()
+        };
         assert!(outcome.failure.unwrap().1.contains("Insufficient cpu"));
-        assert_eq!(progress(&job(None), &[], false, None, at(130)), Progress::Settling(None), "the pod goes before its Job ends");
+        assert_eq!(
+            progress(&job(None), &[], false, None, at(130)),
+            Progress::Settling(None),
+            "the pod goes before its Job ends"
+        );
         let deadline = JobEnd::Failed {
             reason: "DeadlineExceeded".into(),
             message: "Job was active longer than specified deadline".into(),
         };
-        let Progress::Over(outcome) = progress(&job(Some(deadline)), &[], false, Some("Insufficient cpu"), at(130)) else { panic!() };
+        let Progress::Over(outcome) = progress(
+            &job(Some(deadline)),
+            &[],
+            false,
+            Some("Insufficient cpu"),
+            at(130),
+        ) else {
+            panic!()
+        };
         let (reason, text) = outcome.failure.unwrap();
         assert!(reason == reasons::POD_NEVER_STARTED && text.contains("Insufficient cpu"));
     }

@@ -90,7 +90,11 @@ fn mark<'a>(snapshot: &'a Snapshot, prefix: &str) -> Option<&'a str> {
 ///
 /// # Errors
 /// When nothing, or more than one thing, is meant.
-pub fn choose(wanted: &Wanted, identity: Option<&Identity>, snapshots: &[Snapshot]) -> Result<Chosen, NotChosen> {
+pub fn choose(
+    wanted: &Wanted,
+    identity: Option<&Identity>,
+    snapshots: &[Snapshot],
+) -> Result<Chosen, NotChosen> {
     let chosen = match wanted {
         Wanted::Id(id) => {
             let mut found = snapshots.iter().filter(|s| s.id.starts_with(id.as_str()));
@@ -123,7 +127,9 @@ pub fn choose(wanted: &Wanted, identity: Option<&Identity>, snapshots: &[Snapsho
                 .ok_or_else(none)?
         }
     };
-    let ours = |path: &String| path == SOURCE_DIR || path.strip_prefix(SOURCE_DIR).is_some_and(|p| p.starts_with('/'));
+    let ours = |path: &String| {
+        path == SOURCE_DIR || path.strip_prefix(SOURCE_DIR).is_some_and(|p| p.starts_with('/'))
+    };
     let folder = if !chosen.paths.is_empty() && chosen.paths.iter().all(ours) {
         SOURCE_DIR
     } else {
@@ -197,7 +203,10 @@ mod tests {
         ];
         let id = |cluster: &str| choose(&newest(), Some(&identity(cluster)), &all).unwrap().id;
         assert_eq!((id("a").as_str(), id("b").as_str()), ("aa", "bb"));
-        assert_eq!(choose(&newest(), Some(&identity("c")), &all), Err(NotChosen::NothingOfBackup(2)));
+        assert_eq!(
+            choose(&newest(), Some(&identity("c")), &all),
+            Err(NotChosen::NothingOfBackup(2))
+        );
     }
 
     #[test]
@@ -221,7 +230,10 @@ mod tests {
             host: None,
             before: None,
         };
-        assert!(matches!(choose(&by("daily"), None, &all), Err(NotChosen::SeveralBackups(_))));
+        assert!(matches!(
+            choose(&by("daily"), None, &all),
+            Err(NotChosen::SeveralBackups(_))
+        ));
         assert_eq!(choose(&by("fleet.cluster=a"), None, &all).unwrap().id, "aa");
         assert_eq!(choose(&by("weekly"), None, &all), Err(NotChosen::NothingFits(2)));
     }
@@ -234,7 +246,11 @@ mod tests {
         ];
         let id = |id: &str| choose(&Wanted::Id(id.to_owned()), None, &all);
         assert_eq!(id("abcd1").unwrap().folder, "/backup");
-        assert_eq!(id("abcd2").unwrap().folder, "", "not made by this operator: restored as it is");
+        assert_eq!(
+            id("abcd2").unwrap().folder,
+            "",
+            "not made by this operator: restored as it is"
+        );
         assert_eq!(id("abcd"), Err(NotChosen::Ambiguous("abcd".to_owned(), 2)));
         assert_eq!(id("ffff"), Err(NotChosen::NoSuchId("ffff".to_owned(), 2)));
     }

@@ -77,9 +77,13 @@ pub enum Invalid {
         pattern: String,
         why: &'static str,
     },
-    #[error("spec.includePaths and spec.excludePaths exclude each other in restic: keep one and remove the other")]
+    #[error(
+        "spec.includePaths and spec.excludePaths exclude each other in restic: keep one and remove the other"
+    )]
     Filters,
-    #[error("spec.hooks is not supported yet, and a restore without them might harm what runs; remove it and do by hand what they would do")]
+    #[error(
+        "spec.hooks is not supported yet, and a restore without them might harm what runs; remove it and do by hand what they would do"
+    )]
     Hooks,
     #[error(transparent)]
     Part(#[from] BadPart),
@@ -124,7 +128,10 @@ pub fn validate(key: &Key, restore: &ResticRestore) -> Result<Valid, Invalid> {
             if path.split('/').any(|part| part == "..") || path.contains('\0') {
                 return Err(Invalid::Path(path));
             }
-            (Target::Existing(pvc.claim_name.clone()), path.trim_matches('/').to_owned())
+            (
+                Target::Existing(pvc.claim_name.clone()),
+                path.trim_matches('/').to_owned(),
+            )
         }
         (None, Some(new)) => (Target::New(new.clone()), String::new()),
         _ => return Err(Invalid::Target),
@@ -142,7 +149,11 @@ pub fn validate(key: &Key, restore: &ResticRestore) -> Result<Valid, Invalid> {
         }
     }
     let options = spec.options.clone().unwrap_or_default();
-    let overwrite = if options.overwrite == Some(false) { "never" } else { "always" };
+    let overwrite = if options.overwrite == Some(false) {
+        "never"
+    } else {
+        "always"
+    };
     arguments.extend(["--overwrite".to_owned(), overwrite.to_owned()]);
     arguments.extend((options.verify == Some(true)).then(|| "--verify".to_owned()));
     Ok(Valid {
@@ -158,7 +169,10 @@ pub fn validate(key: &Key, restore: &ResticRestore) -> Result<Valid, Invalid> {
 
 fn wanted(restore: &ResticRestore, origin: &Origin) -> Result<Wanted, Invalid> {
     let spec = &restore.spec;
-    let id = spec.snapshot_id.as_deref().filter(|id| !id.is_empty() && *id != "latest");
+    let id = spec
+        .snapshot_id
+        .as_deref()
+        .filter(|id| !id.is_empty() && *id != "latest");
     let selector = spec.snapshot_selector.clone().unwrap_or_default();
     let selects = !selector.tags.is_empty() || selector.hostname.is_some() || selector.before.is_some();
     match id {
@@ -209,7 +223,8 @@ mod tests {
     use super::*;
 
     fn check(spec: Value) -> Result<Valid, String> {
-        let mut full = json!({ "backupRef": { "name": "orders" }, "target": { "pvc": { "claimName": "back" } } });
+        let mut full =
+            json!({ "backupRef": { "name": "orders" }, "target": { "pvc": { "claimName": "back" } } });
         for (name, value) in spec.as_object().unwrap() {
             full[name] = value.clone();
         }
@@ -237,7 +252,15 @@ mod tests {
             "target": { "pvc": { "claimName": "back", "path": "/a/b/" } },
         }))
         .unwrap();
-        let expected = ["--include", "/config", "--include", "*.conf", "--overwrite", "never", "--verify"];
+        let expected = [
+            "--include",
+            "/config",
+            "--include",
+            "*.conf",
+            "--overwrite",
+            "never",
+            "--verify",
+        ];
         assert_eq!(valid.arguments, expected);
         assert_eq!(valid.snapshot, Wanted::Id("abcd1234".to_owned()));
         assert_eq!((valid.folder.as_str(), valid.filtered), ("a/b", true));
@@ -246,7 +269,9 @@ mod tests {
     #[test]
     fn each_error_names_its_field() {
         let refused = |spec: Value| check(spec).unwrap_err();
-        assert!(refused(json!({ "repositoryRef": { "name": "nas" } })).contains("backupRef and repositoryRef"));
+        assert!(
+            refused(json!({ "repositoryRef": { "name": "nas" } })).contains("backupRef and repositoryRef")
+        );
         let alone = json!({ "backupRef": null, "repositoryRef": { "name": "nas" } });
         assert!(refused(alone).contains("snapshotSelector"));
         let broad = json!({ "backupRef": null, "repositoryRef": { "name": "nas" }, "snapshotSelector": { "latest": true } });
@@ -255,8 +280,13 @@ mod tests {
         let both = json!({ "snapshotID": "abcd", "snapshotSelector": { "hostname": "h" } });
         assert!(refused(both).contains("exclude each other"));
         assert!(refused(json!({ "includePaths": ["a/../b"] })).contains("spec.includePaths"));
-        assert!(refused(json!({ "target": { "pvc": { "claimName": "c", "path": "../x" } } })).contains("target.pvc.path"));
-        assert!(refused(json!({ "includePaths": ["a"], "excludePaths": ["b"] })).contains("exclude each other"));
+        assert!(
+            refused(json!({ "target": { "pvc": { "claimName": "c", "path": "../x" } } }))
+                .contains("target.pvc.path")
+        );
+        assert!(
+            refused(json!({ "includePaths": ["a"], "excludePaths": ["b"] })).contains("exclude each other")
+        );
         let hook = json!({ "hooks": { "preRestore": { "exec": { "podSelector": {}, "command": ["x"] } } } });
         assert!(refused(hook).contains("spec.hooks"));
     }

@@ -52,9 +52,12 @@ impl RetentionKind {
             }
         }
         let name = names::retention_credentials(&key.name);
-        let projection = cluster::projection(&self.context, key, &valid.repository, repository, &name).await?;
+        let projection =
+            cluster::projection(&self.context, key, &valid.repository, repository, &name).await?;
         if let Some(projection) = projection {
-            let written: Secret = applier.apply(&build::credentials(key, policy, projection)).await?;
+            let written: Secret = applier
+                .apply(&build::credentials(key, policy, projection))
+                .await?;
             world.secrets.put(at(&name), view(&written.metadata));
         }
         let wanted = build::cron_job(key, policy, valid, repository, &self.image);
@@ -77,15 +80,20 @@ impl RetentionKind {
             generation: present.as_ref().map(|v| v.meta.generation),
         });
         let Some(present) = present else { return Ok(()) };
-        let annotated = policy.annotations().get(names::ANNOTATION_APPROVE).filter(|hash| !hash.is_empty());
+        let annotated = policy
+            .annotations()
+            .get(names::ANNOTATION_APPROVE)
+            .filter(|hash| !hash.is_empty());
         if let Some(hash) = annotated
             && new.last_approval.as_ref() != Some(hash)
         {
-            self.run_approved(key, policy, &wanted, &present.meta.uid, hash, new).await?;
+            self.run_approved(key, policy, &wanted, &present.meta.uid, hash, new)
+                .await?;
             new.last_approval = Some(hash.clone());
         }
         if let Some(Report::Policy(Event::Approved { hash })) = turn.report.take() {
-            self.run_approved(key, policy, &wanted, &present.meta.uid, &hash, new).await?;
+            self.run_approved(key, policy, &wanted, &present.meta.uid, &hash, new)
+                .await?;
         }
         Ok(())
     }
@@ -152,7 +160,10 @@ impl RetentionKind {
         }
         let credentials = Key::new(&key.namespace, names::retention_credentials(&key.name));
         if let Some(secret) = world.secrets.get(&credentials) {
-            self.context.applier.delete::<Secret>(&credentials, secret.uid()).await?;
+            self.context
+                .applier
+                .delete::<Secret>(&credentials, secret.uid())
+                .await?;
             world.secrets.remove(&credentials, Some(secret.uid()));
         }
         Ok(())
@@ -167,7 +178,12 @@ impl RetentionKind {
         let rest: Vec<&String> = finalizers.iter().filter(|f| *f != COMPAT_FINALIZER).collect();
         let patch =
             json!({ "metadata": { "finalizers": rest, "resourceVersion": policy.resource_version() } });
-        match self.context.applier.merge::<GlobalRetentionPolicy>(key, &patch).await {
+        match self
+            .context
+            .applier
+            .merge::<GlobalRetentionPolicy>(key, &patch)
+            .await
+        {
             Ok(_) | Err(ApplyError::Gone(_)) => Outcome::default(),
             Err(_) => Outcome::retry(),
         }
@@ -200,15 +216,25 @@ impl RetentionKind {
             let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
             let repository = world.repositories.get(&at);
             let spec = super::validate::validate(key, &now).ok().map(|valid| valid.spec);
-            self.context.outbox.put(policy_state(&now, repository.as_deref(), spec));
+            self.context
+                .outbox
+                .put(policy_state(&now, repository.as_deref(), spec));
         }
         Ok(())
     }
 
-    fn tell(&self, key: &Key, uid: &str, old: &GlobalRetentionPolicyStatus, new: &GlobalRetentionPolicyStatus) {
+    fn tell(
+        &self,
+        key: &Key,
+        uid: &str,
+        old: &GlobalRetentionPolicyStatus,
+        new: &GlobalRetentionPolicyStatus,
+    ) {
         let publish = |severity, reason: &str, note: &str| {
             info!(object = %key, reason, note, "retention");
-            self.context.events.publish(Self::NAME, key, uid, severity, reason, note);
+            self.context
+                .events
+                .publish(Self::NAME, key, uid, severity, reason, note);
         };
         let reason = |status: &GlobalRetentionPolicyStatus| {
             conditions::get(&status.conditions, types::READY).map(|c| c.reason.clone())
@@ -216,16 +242,28 @@ impl RetentionKind {
         if let Some(ready) = conditions::get(&new.conditions, types::READY)
             && reason(old).as_ref() != Some(&ready.reason)
         {
-            let severity = if ready.status == "True" { Severity::Normal } else { Severity::Warning };
+            let severity = if ready.status == "True" {
+                Severity::Normal
+            } else {
+                Severity::Warning
+            };
             publish(severity, &ready.reason, &ready.message);
         }
         let run = |status: &GlobalRetentionPolicyStatus| (status.last_run.clone(), status.last_run_token);
         if run(old) != run(new)
             && let Some(outcome) = conditions::get(&new.conditions, types::DEGRADED)
         {
-            let severity = if outcome.status == "True" { Severity::Warning } else { Severity::Normal };
+            let severity = if outcome.status == "True" {
+                Severity::Warning
+            } else {
+                Severity::Normal
+            };
             let by = new.last_run_by.as_ref().map(|by| format!(" (run of {by})"));
-            publish(severity, &outcome.reason, &format!("{}{}", outcome.message, by.unwrap_or_default()));
+            publish(
+                severity,
+                &outcome.reason,
+                &format!("{}{}", outcome.message, by.unwrap_or_default()),
+            );
         }
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crds::{GlobalRetentionPolicy, ResticRepository, names};
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, Job, JobSpec, JobTemplateSpec};
 use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, DownwardAPIVolumeSource, EnvVar, EnvVarSource, ObjectFieldSelector, PodTemplateSpec,
-    Secret, ServiceAccount, Volume,
+    DownwardAPIVolumeFile, DownwardAPIVolumeSource, EnvVar, EnvVarSource, ObjectFieldSelector,
+    PodTemplateSpec, Secret, ServiceAccount, Volume,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::ResourceExt as _;
@@ -27,7 +27,12 @@ const MANUAL: &str = "cronjob.kubernetes.io/instantiate";
 #[must_use]
 pub fn service_account(key: &Key, policy: &GlobalRetentionPolicy) -> ServiceAccount {
     hashed(ServiceAccount {
-        metadata: pod::controlled(policy, key, names::retention_service_account(&key.name), labels(key, true)),
+        metadata: pod::controlled(
+            policy,
+            key,
+            names::retention_service_account(&key.name),
+            labels(key, true),
+        ),
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
     })
@@ -36,7 +41,12 @@ pub fn service_account(key: &Key, policy: &GlobalRetentionPolicy) -> ServiceAcco
 /// Credentials of a repository in another namespace.
 #[must_use]
 pub fn credentials(key: &Key, policy: &GlobalRetentionPolicy, (mark, data): Projection) -> Secret {
-    let mut metadata = pod::controlled(policy, key, names::retention_credentials(&key.name), labels(key, true));
+    let mut metadata = pod::controlled(
+        policy,
+        key,
+        names::retention_credentials(&key.name),
+        labels(key, true),
+    );
     metadata.annotations = Some(BTreeMap::from([(names::ANNOTATION_APPLIED.to_owned(), mark)]));
     Secret {
         metadata,
@@ -56,7 +66,12 @@ pub fn cron_job(
 ) -> CronJob {
     let job = &valid.job;
     hashed(CronJob {
-        metadata: pod::controlled(policy, key, names::retention_cron_job(&key.name), labels(key, true)),
+        metadata: pod::controlled(
+            policy,
+            key,
+            names::retention_cron_job(&key.name),
+            labels(key, true),
+        ),
         spec: CronJobSpec {
             schedule: valid.cron.clone(),
             time_zone: Some(valid.timezone.clone()),
@@ -90,8 +105,18 @@ pub fn cron_job(
     })
 }
 
-fn frame(key: &Key, valid: &Valid, repository: &ResticRepository, image: &str) -> k8s_openapi::api::core::v1::PodSpec {
-    let source = Source::of(key, &valid.repository, repository, names::retention_credentials(&key.name));
+fn frame(
+    key: &Key,
+    valid: &Valid,
+    repository: &ResticRepository,
+    image: &str,
+) -> k8s_openapi::api::core::v1::PodSpec {
+    let source = Source::of(
+        key,
+        &valid.repository,
+        repository,
+        names::retention_credentials(&key.name),
+    );
     let mut arguments: Vec<String> = ["maintenance", "retention", "--"].map(str::to_owned).into();
     arguments.extend(pod::repository_flags(repository));
     let path = |annotation: &str| format!("metadata.annotations['{annotation}']");
@@ -203,6 +228,9 @@ mod tests {
         .unwrap();
         let key = Key::new("shop", "nightly");
         let valid = validate(&key, &policy).unwrap();
-        insta::assert_yaml_snapshot!("retention_cron_job", cron_job(&key, &policy, &valid, &repository, "spoke:1"));
+        insta::assert_yaml_snapshot!(
+            "retention_cron_job",
+            cron_job(&key, &policy, &valid, &repository, "spoke:1")
+        );
     }
 }

@@ -114,9 +114,9 @@ impl RetentionKind {
                 }
                 let reporter = turn.reporter.clone();
                 let heard = uid.clone();
-                self.context
-                    .leases
-                    .listen(&uid, move |event| reporter.send(Report::Lease(heard.clone(), event)));
+                self.context.leases.listen(&uid, move |event| {
+                    reporter.send(Report::Lease(heard.clone(), event))
+                });
                 let fresh = Operation::new(&job.view, since_boot());
                 let held = matches!(fresh.holder.phase(), Phase::Held(_));
                 self.context.leases.note(Claim {
@@ -163,13 +163,18 @@ impl RetentionKind {
                     Phase::Waiting { .. } if !self.context.leases.is_connected() => {
                         waiting = Some((
                             reasons::HUB_AWAY,
-                            format!("{name} waits for the maintenance lock: the hub cannot be reached. Backups go on"),
+                            format!(
+                                "{name} waits for the maintenance lock: the hub cannot be reached. Backups go on"
+                            ),
                         ));
                     }
                     Phase::Waiting { .. } => {
                         let words = operation.waiting.clone();
                         let words = words.unwrap_or_else(|| "it is asked for".to_owned());
-                        waiting = Some((reasons::WAITING_FOR_LOCK, format!("{name} waits for the maintenance lock: {words}")));
+                        waiting = Some((
+                            reasons::WAITING_FOR_LOCK,
+                            format!("{name} waits for the maintenance lock: {words}"),
+                        ));
                     }
                     _ => running.push(name),
                 }
@@ -215,7 +220,9 @@ impl RetentionKind {
                 for effect in operation.holder.step(input, observed, since_boot()) {
                     match effect {
                         Effect::Withdraw => self.context.leases.withdraw(&uid, restic_id),
-                        Effect::Renew { token, seq } => self.context.leases.renew(&uid, restic_id, token, seq),
+                        Effect::Renew { token, seq } => {
+                            self.context.leases.renew(&uid, restic_id, token, seq)
+                        }
                         Effect::Release { token } => self.context.leases.release(LeaseRelease {
                             operation: uid.to_string(),
                             restic_id: restic_id.to_owned(),
@@ -248,7 +255,13 @@ impl RetentionKind {
                 let uid = claim.operation.clone();
                 if let Some(token) = claim.token {
                     let pods = Key::new("", &uid);
-                    while context.world.pods.group(&pods).iter().any(|(_, pod)| pod.is_active()) {
+                    while context
+                        .world
+                        .pods
+                        .group(&pods)
+                        .iter()
+                        .any(|(_, pod)| pod.is_active())
+                    {
                         tokio::time::sleep(BURY_LOOK).await;
                     }
                     let outcome = RetentionOutcome {
@@ -327,7 +340,10 @@ impl RetentionKind {
         while let Some(event) = queue.pop() {
             let fed = match &event {
                 Event::Covered { by, token, outcome } => {
-                    self.context.applier.delete::<k8s_openapi::api::batch::v1::Job>(&scene.job.key, &uid).await?;
+                    self.context
+                        .applier
+                        .delete::<k8s_openapi::api::batch::v1::Job>(&scene.job.key, &uid)
+                        .await?;
                     self.context.world.jobs.remove(&scene.job.key, Some(&uid));
                     info!(object = scene.source, job = %scene.job.key, by, token, "not needed: another run has done it");
                     let mut outcome = outcome.clone();
@@ -347,7 +363,15 @@ impl RetentionKind {
                     None
                 }
                 Event::Granted { token, run, .. } => {
-                    match claim(&self.context.applier, &self.namespace, scene.restic_id, *token, &uid).await {
+                    match claim(
+                        &self.context.applier,
+                        &self.namespace,
+                        scene.restic_id,
+                        *token,
+                        &uid,
+                    )
+                    .await
+                    {
                         Ok(true) => {
                             operation.run = Some(self.run_of(scene, run.clone()));
                             operation.waiting = None;
@@ -360,7 +384,11 @@ impl RetentionKind {
                             input(&event)
                         }
                         Ok(false) => {
-                            warn!(object = scene.source, token, "this cluster has seen a higher token for the repository: was the hub's store restored from a backup?");
+                            warn!(
+                                object = scene.source,
+                                token,
+                                "this cluster has seen a higher token for the repository: was the hub's store restored from a backup?"
+                            );
                             operation.waiting = Some(format!(
                                 "token {token} is not higher than one that this cluster has seen; was the hub's store restored from a backup?"
                             ));
@@ -387,7 +415,12 @@ impl RetentionKind {
         Ok(false)
     }
 
-    async fn feed(&self, scene: &Scene<'_>, operation: &mut Operation, input: Input) -> Result<(), ApplyError> {
+    async fn feed(
+        &self,
+        scene: &Scene<'_>,
+        operation: &mut Operation,
+        input: Input,
+    ) -> Result<(), ApplyError> {
         let uid = scene.job.view.meta.uid.to_string();
         // As it is now: an effect of this turn may have changed it.
         let job = self.context.world.jobs.get(&scene.job.key);
@@ -425,7 +458,8 @@ impl RetentionKind {
                 Effect::Open { token } => self.open(scene, operation, token).await?,
                 Effect::Shut => {
                     info!(object = scene.source, job = %scene.job.key, "the lease is lost: the Job is shut");
-                    self.patch_job(scene, &json!({ "spec": { "suspend": true } })).await?;
+                    self.patch_job(scene, &json!({ "spec": { "suspend": true } }))
+                        .await?;
                 }
                 Effect::Count { .. } => {
                     for (at, pod) in at_work() {
@@ -470,7 +504,12 @@ impl RetentionKind {
 
     async fn patch_job(&self, scene: &Scene<'_>, patch: &serde_json::Value) -> Result<(), ApplyError> {
         let at = &scene.job.key;
-        match self.context.applier.merge::<k8s_openapi::api::batch::v1::Job>(at, patch).await {
+        match self
+            .context
+            .applier
+            .merge::<k8s_openapi::api::batch::v1::Job>(at, patch)
+            .await
+        {
             Ok(written) => {
                 self.context
                     .world
@@ -487,8 +526,14 @@ impl RetentionKind {
     /// Tells a pod that the lease was renewed.
     async fn count_renewal(&self, at: &Key, pod: &PodView) -> Result<(), ApplyError> {
         let next = pod.renewals + 1;
-        let patch = json!({ "metadata": { "annotations": { names::ANNOTATION_RENEWALS: next.to_string() } } });
-        match self.context.applier.merge::<k8s_openapi::api::core::v1::Pod>(at, &patch).await {
+        let patch =
+            json!({ "metadata": { "annotations": { names::ANNOTATION_RENEWALS: next.to_string() } } });
+        match self
+            .context
+            .applier
+            .merge::<k8s_openapi::api::core::v1::Pod>(at, &patch)
+            .await
+        {
             Ok(written) => {
                 self.context
                     .world
@@ -506,7 +551,9 @@ impl RetentionKind {
 fn input(event: &Event) -> Option<Input> {
     Some(match event {
         Event::Connected => Input::Connected,
-        Event::Granted { token, ttl, renew, .. } => Input::Granted {
+        Event::Granted {
+            token, ttl, renew, ..
+        } => Input::Granted {
             token: *token,
             ttl: *ttl,
             renew: *renew,

@@ -91,7 +91,10 @@ impl RetentionKind {
         let world = &self.context.world;
         let bound = |repository: &Key| {
             let repository = world.repositories.get(repository);
-            repository.and_then(|r| r.status.as_ref()?.repository_id.clone()).as_deref() == Some(restic_id)
+            repository
+                .and_then(|r| r.status.as_ref()?.repository_id.clone())
+                .as_deref()
+                == Some(restic_id)
         };
         let all = world.policies.filter(|_, _| true).into_iter();
         let mut policies: Vec<RetentionPolicySpec> = all
@@ -142,11 +145,20 @@ impl Kind for RetentionKind {
         let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
         match validate::validate(key, &policy) {
             Err(error) => {
-                ready(&mut new, &policy, Status::False, error.reason(), &error.to_string(), now);
+                ready(
+                    &mut new,
+                    &policy,
+                    Status::False,
+                    error.reason(),
+                    &error.to_string(),
+                    now,
+                );
                 new.next_run = None;
             }
             Ok(valid) => {
-                next = self.carry_out(&mut turn, &policy, &valid, &mut new, &mut failed).await;
+                next = self
+                    .carry_out(&mut turn, &policy, &valid, &mut new, &mut failed)
+                    .await;
             }
         }
         // Jobs that are open are looked after whatever became of the spec.
@@ -172,7 +184,14 @@ impl Kind for RetentionKind {
         let mut new = old.clone();
         let text =
             format!("the controller of this resource crashed {failures} times in a row; its log says why");
-        ready(&mut new, &policy, Status::False, reasons::CRASHED, &text, self.context.clock.now());
+        ready(
+            &mut new,
+            &policy,
+            Status::False,
+            reasons::CRASHED,
+            &text,
+            self.context.clock.now(),
+        );
         let _ = self
             .context
             .write_status(&self.context.world.policies, key, uid, &old, &new)
@@ -212,7 +231,14 @@ impl RetentionKind {
                 return None;
             }
         };
-        self.repository_ready(new, policy, true, reasons::REPOSITORY_READY, "the repository is ready", now);
+        self.repository_ready(
+            new,
+            policy,
+            true,
+            reasons::REPOSITORY_READY,
+            "the repository is ready",
+            now,
+        );
         match self.ensure(turn, policy, valid, repository, new).await {
             Ok(()) => {
                 let mut text = if valid.suspend {
@@ -226,14 +252,25 @@ impl RetentionKind {
                 if !valid.without_effect.is_empty() {
                     text = format!("{text}; not in effect yet: {}", valid.without_effect.join(", "));
                 }
-                ready(new, policy, Status::True, reasons::RETENTION_CONFIGURED, &text, now);
+                ready(
+                    new,
+                    policy,
+                    Status::True,
+                    reasons::RETENTION_CONFIGURED,
+                    &text,
+                    now,
+                );
             }
             Err(ApplyError::NotLeader) => {}
             Err(error) => {
                 *failed = true;
                 let refused = matches!(error, ApplyError::Invalid(_) | ApplyError::Forbidden(_));
                 if refused || conditions::get(&new.conditions, types::READY).is_none() {
-                    let reason = if refused { reasons::CRON_JOB_FAILED } else { reasons::API_ERROR };
+                    let reason = if refused {
+                        reasons::CRON_JOB_FAILED
+                    } else {
+                        reasons::API_ERROR
+                    };
                     ready(new, policy, Status::False, reason, &error.to_string(), now);
                 }
             }
@@ -278,5 +315,13 @@ fn ready(
 ) {
     status.observed_generation = policy.metadata.generation;
     let generation = policy.metadata.generation;
-    conditions::set(&mut status.conditions, types::READY, value, reason, text, generation, now);
+    conditions::set(
+        &mut status.conditions,
+        types::READY,
+        value,
+        reason,
+        text,
+        generation,
+        now,
+    );
 }

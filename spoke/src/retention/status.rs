@@ -30,9 +30,12 @@ pub fn ended(job: &JobView, pods: &[&PodView], now: Timestamp) -> Ended {
         return Ended::NotYet(None);
     };
     let at = at.unwrap_or(now);
-    let newest = pods
-        .iter()
-        .max_by_key(|pod| pod.restic.as_ref().and_then(|t| t.finished).unwrap_or(Timestamp::MIN));
+    let newest = pods.iter().max_by_key(|pod| {
+        pod.restic
+            .as_ref()
+            .and_then(|t| t.finished)
+            .unwrap_or(Timestamp::MIN)
+    });
     let termination = newest.and_then(|pod| pod.restic.as_ref());
     let Some(termination) = termination else {
         if now.duration_since(at) < PATIENCE {
@@ -45,15 +48,23 @@ pub fn ended(job: &JobView, pods: &[&PodView], now: Timestamp) -> Ended {
         };
     };
     let outcome = serde_json::from_str::<RetentionOutcome>(&termination.message);
-    let outcome = outcome.ok().filter(|o| !o.result.is_empty()).unwrap_or_else(|| RetentionOutcome {
-        result: "Failed".to_owned(),
-        reason: if &*termination.reason == "OOMKilled" { "OutOfMemory" } else { "ContainerFailed" }.to_owned(),
-        message: format!(
-            "the container ended with exit code {} ({}) before it could tell a result; see the pod's log",
-            termination.exit_code, termination.reason
-        ),
-        ..RetentionOutcome::default()
-    });
+    let outcome = outcome
+        .ok()
+        .filter(|o| !o.result.is_empty())
+        .unwrap_or_else(|| RetentionOutcome {
+            result: "Failed".to_owned(),
+            reason: if &*termination.reason == "OOMKilled" {
+                "OutOfMemory"
+            } else {
+                "ContainerFailed"
+            }
+            .to_owned(),
+            message: format!(
+                "the container ended with exit code {} ({}) before it could tell a result; see the pod's log",
+                termination.exit_code, termination.reason
+            ),
+            ..RetentionOutcome::default()
+        });
     Ended::Known {
         outcome,
         started: termination.started.or(job.start),
@@ -62,7 +73,9 @@ pub fn ended(job: &JobView, pods: &[&PodView], now: Timestamp) -> Ended {
 }
 
 fn of_job(end: &JobEnd, pod: Option<&PodView>) -> RetentionOutcome {
-    let words = pod.and_then(crate::pod::message::waiting_for).map(|(_, words)| words);
+    let words = pod
+        .and_then(crate::pod::message::waiting_for)
+        .map(|(_, words)| words);
     let message = match (end, words) {
         (JobEnd::Failed { reason, message }, Some(words)) => {
             format!("{reason}: {message}; the pod never started: {words}")
@@ -89,7 +102,12 @@ pub struct Run<'a> {
 }
 
 /// Takes a run in.
-pub fn count(status: &mut GlobalRetentionPolicyStatus, policy: &GlobalRetentionPolicy, run: &Run<'_>, now: Timestamp) {
+pub fn count(
+    status: &mut GlobalRetentionPolicyStatus,
+    policy: &GlobalRetentionPolicy,
+    run: &Run<'_>,
+    now: Timestamp,
+) {
     let Run {
         outcome,
         started,
@@ -114,11 +132,20 @@ pub fn count(status: &mut GlobalRetentionPolicyStatus, policy: &GlobalRetentionP
         status.repository_size_before_bytes = signed(outcome.bytes_before);
         status.repository_size_after_bytes = signed(outcome.bytes_after);
     }
-    let conclusive = ["Applied", "NothingToRemove", "Preview", "ApprovalRequired"].contains(&outcome.result.as_str());
+    let conclusive =
+        ["Applied", "NothingToRemove", "Preview", "ApprovalRequired"].contains(&outcome.result.as_str());
     status.previewed |= conclusive;
     let waits = outcome.result == "ApprovalRequired";
     let mut set = |type_: &str, value: Status, reason: &str, text: &str| {
-        conditions::set(&mut status.conditions, type_, value, reason, text, generation, now);
+        conditions::set(
+            &mut status.conditions,
+            type_,
+            value,
+            reason,
+            text,
+            generation,
+            now,
+        );
     };
     let hint = format!(
         "{}; look at it with `fleet plan list`, and approve it with `fleet plan approve`, or with annotation {}={}",
@@ -127,15 +154,25 @@ pub fn count(status: &mut GlobalRetentionPolicyStatus, policy: &GlobalRetentionP
         outcome.plan
     );
     let (degraded, reason, text) = match outcome.result.as_str() {
-        "Applied" | "NothingToRemove" if outcome.unmatched.is_empty() => {
-            (Status::False, reasons::RETENTION_SUCCEEDED, outcome.message.clone())
-        }
+        "Applied" | "NothingToRemove" if outcome.unmatched.is_empty() => (
+            Status::False,
+            reasons::RETENTION_SUCCEEDED,
+            outcome.message.clone(),
+        ),
         "Applied" | "NothingToRemove" => (
             Status::True,
             "NothingMatched",
-            format!("{}; no snapshot matches {}", outcome.message, outcome.unmatched.join(", ")),
+            format!(
+                "{}; no snapshot matches {}",
+                outcome.message,
+                outcome.unmatched.join(", ")
+            ),
         ),
-        "Preview" => (Status::False, reasons::RETENTION_PREVIEWED, outcome.message.clone()),
+        "Preview" => (
+            Status::False,
+            reasons::RETENTION_PREVIEWED,
+            outcome.message.clone(),
+        ),
         "ApprovalRequired" => (Status::True, reasons::APPROVAL_REQUIRED, hint.clone()),
         _ => (
             Status::True,
@@ -147,7 +184,12 @@ pub fn count(status: &mut GlobalRetentionPolicyStatus, policy: &GlobalRetentionP
     if waits {
         set(types::APPROVAL_REQUIRED, Status::True, &outcome.reason, &hint);
     } else if conclusive {
-        set(types::APPROVAL_REQUIRED, Status::False, reasons::IDLE, "no plan waits for approval");
+        set(
+            types::APPROVAL_REQUIRED,
+            Status::False,
+            reasons::IDLE,
+            "no plan waits for approval",
+        );
     }
     status.plan = (waits || outcome.result == "Preview").then(|| outcome.plan.clone());
 }
@@ -169,10 +211,26 @@ pub fn progress(
             format!("running: {}", running.join(", ")),
         )
     };
-    conditions::set(&mut status.conditions, types::PROGRESSING, value, reason, &text, generation, now);
+    conditions::set(
+        &mut status.conditions,
+        types::PROGRESSING,
+        value,
+        reason,
+        &text,
+        generation,
+        now,
+    );
     match waiting {
         Some((reason, text)) => {
-            conditions::set(&mut status.conditions, types::WAITING, Status::True, reason, &text, generation, now);
+            conditions::set(
+                &mut status.conditions,
+                types::WAITING,
+                Status::True,
+                reason,
+                &text,
+                generation,
+                now,
+            );
         }
         None => status.conditions.retain(|c| c.type_ != types::WAITING),
     }
@@ -217,7 +275,11 @@ mod tests {
     fn a_plan_over_the_guard_says_how_to_approve_it() {
         let status = counted(&outcome("ApprovalRequired"));
         let waits = conditions::get(&status.conditions, types::APPROVAL_REQUIRED).unwrap();
-        assert!(waits.status == "True" && waits.message.contains("approve-plan=abcd"), "{}", waits.message);
+        assert!(
+            waits.status == "True" && waits.message.contains("approve-plan=abcd"),
+            "{}",
+            waits.message
+        );
         assert_eq!((status.plan.as_deref(), status.previewed), (Some("abcd"), true));
         assert_eq!(status.last_run_duration.as_deref(), Some("1m5s"));
     }
@@ -235,6 +297,9 @@ mod tests {
         outcome.unmatched = vec!["a/ns/p".to_owned()];
         let status = counted(&outcome);
         let degraded = conditions::get(&status.conditions, types::DEGRADED).unwrap();
-        assert_eq!((degraded.status.as_str(), degraded.reason.as_str()), ("True", "NothingMatched"));
+        assert_eq!(
+            (degraded.status.as_str(), degraded.reason.as_str()),
+            ("True", "NothingMatched")
+        );
     }
 }

@@ -69,7 +69,11 @@ pub fn validate(key: &Key, policy: &GlobalRetentionPolicy) -> Result<Valid, Inva
     if spec.policies.is_empty() {
         return Err(Invalid::Empty);
     }
-    let rules = spec.policies.iter().enumerate().map(|(index, part)| rule(index, part));
+    let rules = spec
+        .policies
+        .iter()
+        .enumerate()
+        .map(|(index, part)| rule(index, part));
     let rules = rules.collect::<Result<Vec<_>, _>>()?;
     let percent = spec.guard.as_ref().and_then(|g| g.max_removed_percent);
     let previewed = policy.status.as_ref().is_some_and(|s| s.previewed);
@@ -95,7 +99,11 @@ pub fn validate(key: &Key, policy: &GlobalRetentionPolicy) -> Result<Valid, Inva
             prune: spec.prune == Some(true),
             max_removed_percent: u32::try_from(percent.unwrap_or(DEFAULT_MAX_REMOVED_PERCENT)).unwrap_or(0),
         },
-        without_effect: if notifications { vec!["notifications"] } else { Vec::new() },
+        without_effect: if notifications {
+            vec!["notifications"]
+        } else {
+            Vec::new()
+        },
     })
 }
 
@@ -133,12 +141,21 @@ fn rule(index: usize, part: &PolicyRule) -> Result<RetentionRule, Invalid> {
             why,
         })
     };
-    part.selector.tags.iter().try_for_each(|tag| check("selector.tags", tag))?;
+    part.selector
+        .tags
+        .iter()
+        .try_for_each(|tag| check("selector.tags", tag))?;
     part.selector.hostname.iter().try_for_each(|host| {
         // A host name may hold what a tag may not.
-        if host.contains(['\0', '\n', '\r']) { check("selector.hostname", host) } else { Ok(()) }
+        if host.contains(['\0', '\n', '\r']) {
+            check("selector.hostname", host)
+        } else {
+            Ok(())
+        }
     })?;
-    keep_tags.iter().try_for_each(|tag| check("retention.keepTags", tag))?;
+    keep_tags
+        .iter()
+        .try_for_each(|tag| check("retention.keepTags", tag))?;
     let count = |n: Option<i32>| n.and_then(|n| u32::try_from(n).ok()).unwrap_or_default();
     let rule = RetentionRule {
         tags: part.selector.tags.clone(),
@@ -194,9 +211,17 @@ mod tests {
         assert!(valid.spec.preview && !valid.spec.prune);
         assert_eq!((valid.spec.max_removed_percent, valid.spec.generation), (30, 3));
         let rule = &valid.spec.rules[0];
-        assert_eq!((rule.keep_daily, rule.keep_within.as_str(), rule.tags.len()), (7, "14d", 2));
+        assert_eq!(
+            (rule.keep_daily, rule.keep_within.as_str(), rule.tags.len()),
+            (7, "14d", 2)
+        );
         assert!(!check(json!({ "initialRun": "Apply" })).unwrap().spec.preview);
-        assert!(check(json!({ "initialRun": "Apply", "suspend": true })).unwrap().spec.preview);
+        assert!(
+            check(json!({ "initialRun": "Apply", "suspend": true }))
+                .unwrap()
+                .spec
+                .preview
+        );
     }
 
     #[test]
@@ -208,6 +233,10 @@ mod tests {
         assert!(comma.contains("comma"), "{comma}");
         let broken = with(json!({ "selector": {}, "retention": { "keepTags": ["a\nb"] } }));
         assert!(broken.contains("retention.keepTags"), "{broken}");
-        assert!(check(json!({ "schedule": "61 * * * *" })).unwrap_err().starts_with("spec."));
+        assert!(
+            check(json!({ "schedule": "61 * * * *" }))
+                .unwrap_err()
+                .starts_with("spec.")
+        );
     }
 }

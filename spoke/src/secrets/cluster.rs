@@ -32,7 +32,11 @@ pub async fn projection(
     }
     let world = &context.world;
     let source = Key::new(&at.namespace, &repository.spec.credentials_secret_ref.name);
-    let version = world.secrets.get(&source).map(|s| s.meta.version).unwrap_or_default();
+    let version = world
+        .secrets
+        .get(&source)
+        .map(|s| s.meta.version)
+        .unwrap_or_default();
     let mark = names::short_hash(format!("{version}/{}", repository.spec.repository_url).as_bytes());
     let present = world.secrets.get(&Key::new(&consumer.namespace, name));
     if present.is_some_and(|s| s.meta.applied.as_deref() == Some(&mark)) {

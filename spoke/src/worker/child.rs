@@ -23,7 +23,10 @@ pub enum Leave {
     NotYet,
     Go,
     /// restic is told to end, and has until `kill`, by the clock since boot, to remove its lock.
-    End { why: Why, kill: Option<Instant> },
+    End {
+        why: Why,
+        kill: Option<Instant>,
+    },
 }
 
 /// Why a run ends before its time.
@@ -117,7 +120,9 @@ impl Restic {
 /// SIGTERM, then SIGKILL when the time is over: a command that hangs on dead storage must not outlive the lease.
 async fn end(child: &mut Child, kill: Option<Instant>) {
     signal(child, "-TERM").await;
-    let left = kill.map_or(GRACE, |at| Duration::from_millis(at.saturating_sub(super::since_boot())));
+    let left = kill.map_or(GRACE, |at| {
+        Duration::from_millis(at.saturating_sub(super::since_boot()))
+    });
     if tokio::time::timeout(left.min(GRACE), child.wait()).await.is_err() {
         let _ = child.start_kill();
     }
@@ -125,7 +130,10 @@ async fn end(child: &mut Child, kill: Option<Instant>) {
 
 async fn signal(child: &Child, signal: &str) {
     if let Some(pid) = child.id() {
-        let _ = Command::new("kill").args([signal, &pid.to_string()]).status().await;
+        let _ = Command::new("kill")
+            .args([signal, &pid.to_string()])
+            .status()
+            .await;
     }
 }
 
@@ -138,7 +146,10 @@ async fn pass_on(stderr: tokio::process::ChildStderr) -> String {
         text.push_str(&line);
         text.push('\n');
         if text.len() > STDERR_MAX {
-            let cut = text.char_indices().map(|(at, _)| at).find(|at| text.len() - at <= STDERR_MAX / 2);
+            let cut = text
+                .char_indices()
+                .map(|(at, _)| at)
+                .find(|at| text.len() - at <= STDERR_MAX / 2);
             text.drain(..cut.unwrap_or(0));
         }
     }

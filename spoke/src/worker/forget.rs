@@ -12,9 +12,16 @@ const GROUP_BY: &str = "host,paths,tags";
 /// `restic forget --dry-run` for one rule, without a lock.
 #[must_use]
 pub fn dry_run(rule: &RetentionRule) -> Vec<String> {
-    let mut arguments: Vec<String> = ["forget", "--dry-run", "--no-lock", "--json", "--group-by", GROUP_BY]
-        .map(str::to_owned)
-        .into();
+    let mut arguments: Vec<String> = [
+        "forget",
+        "--dry-run",
+        "--no-lock",
+        "--json",
+        "--group-by",
+        GROUP_BY,
+    ]
+    .map(str::to_owned)
+    .into();
     // One flag with all of them: several flags would mean any of them.
     if !rule.tags.is_empty() {
         arguments.extend(["--tag".to_owned(), rule.tags.join(",")]);
@@ -99,7 +106,16 @@ mod tests {
         };
         let got = dry_run(&rule).split_off(6);
         let expected = [
-            "--tag", "a,b", "--host", "h", "--keep-daily", "7", "--keep-within-weekly", "1m", "--keep-tag", "keep",
+            "--tag",
+            "a,b",
+            "--host",
+            "h",
+            "--keep-daily",
+            "7",
+            "--keep-within-weekly",
+            "1m",
+            "--keep-tag",
+            "keep",
         ];
         assert_eq!(got, expected);
     }
@@ -107,8 +123,12 @@ mod tests {
     #[test]
     fn empty_output_and_null_lists_are_nothing() {
         assert_eq!(decision(b"\n").unwrap(), Decision::default());
-        let some = decision(br#"[{"keep":[{"id":"a"}],"remove":null},{"keep":null,"remove":[{"id":"b"}]}]"#).unwrap();
-        assert_eq!((some.keep, some.remove), (vec!["a".to_owned()], vec!["b".to_owned()]));
+        let some = decision(br#"[{"keep":[{"id":"a"}],"remove":null},{"keep":null,"remove":[{"id":"b"}]}]"#)
+            .unwrap();
+        assert_eq!(
+            (some.keep, some.remove),
+            (vec!["a".to_owned()], vec!["b".to_owned()])
+        );
         assert!(decision(b"Fatal").is_err());
     }
 }

@@ -59,7 +59,10 @@ pub struct WorkerConfig {
 #[must_use]
 pub fn since_boot() -> Instant {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let (seconds, nanos) = (time.tv_sec.max(0).unsigned_abs(), time.tv_nsec.max(0).unsigned_abs());
+    let (seconds, nanos) = (
+        time.tv_sec.max(0).unsigned_abs(),
+        time.tv_nsec.max(0).unsigned_abs(),
+    );
     seconds * 1000 + nanos / 1_000_000
 }
 
@@ -82,7 +85,11 @@ pub async fn retention(config: WorkerConfig) -> ExitCode {
         log(&format!("the result could not be written: {error}"));
         return ExitCode::FAILURE;
     }
-    if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Reads what the lease says, and starts to watch it.
@@ -95,9 +102,17 @@ fn prepare(config: &WorkerConfig) -> Result<(RetentionRun, Restic), String> {
     let text = read.map_err(|e| format!("what to do could not be read: {e}"))?;
     let run: RetentionRun =
         serde_json::from_str(&text).map_err(|e| format!("what to do is not understood: {e}"))?;
-    log(&format!("token {token}, {} policies, repository {}", run.policies.len(), run.restic_id));
+    log(&format!(
+        "token {token}, {} policies, repository {}",
+        run.policies.len(),
+        run.restic_id
+    ));
     let (leave, receiver) = watch::channel(Leave::NotYet);
-    tokio::spawn(watch_lease(config.lease_dir.join("renewals"), ttl - ttl / 10, leave));
+    tokio::spawn(watch_lease(
+        config.lease_dir.join("renewals"),
+        ttl - ttl / 10,
+        leave,
+    ));
     let restic = Restic {
         program: config.restic.clone(),
         flags: config.flags.clone(),

@@ -45,7 +45,9 @@ pub struct Removal {
 /// Why a plan has to wait.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize)]
 pub enum Guard {
-    #[error("it removes {removed} of {all} snapshots, {percent}%, and spec.guard.maxRemovedPercent allows {allowed}%")]
+    #[error(
+        "it removes {removed} of {all} snapshots, {percent}%, and spec.guard.maxRemovedPercent allows {allowed}%"
+    )]
     TooMuch {
         removed: usize,
         all: usize,
@@ -154,7 +156,10 @@ pub fn make(run: &RetentionRun, snapshots: &[Snapshot], decisions: &[Vec<Decisio
             plan.kept_by_others += 1;
             continue;
         }
-        let cluster = snapshot.tags.iter().find_map(|t| t.strip_prefix("fleet.cluster="));
+        let cluster = snapshot
+            .tags
+            .iter()
+            .find_map(|t| t.strip_prefix("fleet.cluster="));
         if let Some(cluster) = cluster.filter(|c| !known.contains(*c) || unclear.contains(*c)) {
             *plan.unknown_clusters.entry(cluster.to_owned()).or_default() += 1;
             continue;
@@ -181,7 +186,8 @@ pub fn make(run: &RetentionRun, snapshots: &[Snapshot], decisions: &[Vec<Decisio
     plan.preview = now.is_empty() && !shown.is_empty();
     plan.previewed = shown.len();
     plan.remove = if plan.preview { shown } else { now };
-    plan.remove.sort_by(|a, b| (&a.time, &a.id).cmp(&(&b.time, &b.id)));
+    plan.remove
+        .sort_by(|a, b| (&a.time, &a.id).cmp(&(&b.time, &b.id)));
     plan.hash = hash(&run.restic_id, plan.ids());
     plan.groups = groups(snapshots, &plan);
     plan.guard = guard(run, &plan);
@@ -231,7 +237,12 @@ fn groups(snapshots: &[Snapshot], plan: &Plan) -> Vec<Group> {
         if going.contains(snapshot.id.as_str()) {
             group.remove += 1;
             let time = snapshot.time.to_string();
-            group.oldest = Some(group.oldest.take().map_or(time.clone(), |oldest| oldest.min(time)));
+            group.oldest = Some(
+                group
+                    .oldest
+                    .take()
+                    .map_or(time.clone(), |oldest| oldest.min(time)),
+            );
         } else {
             group.keep += 1;
         }
@@ -245,7 +256,12 @@ fn guard(run: &RetentionRun, plan: &Plan) -> Option<Guard> {
         return Some(Guard::LastOfGroup(of));
     }
     let takes_part = |p: &&RetentionPolicySpec| plan.preview || !p.preview;
-    let allowed = run.policies.iter().filter(takes_part).map(|p| p.max_removed_percent).min()?;
+    let allowed = run
+        .policies
+        .iter()
+        .filter(takes_part)
+        .map(|p| p.max_removed_percent)
+        .min()?;
     let (removed, all) = (plan.remove.len(), plan.snapshots.max(1));
     // In whole per cent, rounded up: a guard of 0 lets nothing through.
     let percent = (removed * 100).div_ceil(all);

@@ -39,7 +39,9 @@ fn run(policies: Vec<RetentionPolicySpec>) -> RetentionRun {
 }
 
 fn numbers(plan: &Plan) -> Vec<usize> {
-    plan.ids().map(|id| usize::from_str_radix(id, 16).unwrap()).collect()
+    plan.ids()
+        .map(|id| usize::from_str_radix(id, 16).unwrap())
+        .collect()
 }
 
 #[test]
@@ -57,15 +59,26 @@ fn what_one_policy_keeps_no_other_removes() {
 fn a_first_run_removes_nothing_and_keeps_what_it_keeps() {
     let snapshots: Vec<Snapshot> = (1..=4).map(|n| snapshot(n, "a")).collect();
     let decisions = [vec![decision(&[3, 4], &[1, 2])], vec![decision(&[2, 4], &[1, 3])]];
-    let plan = make(&run(vec![policy("a/ns/p", true), policy("b/ns/q", false)]), &snapshots, &decisions);
+    let plan = make(
+        &run(vec![policy("a/ns/p", true), policy("b/ns/q", false)]),
+        &snapshots,
+        &decisions,
+    );
     assert_eq!(numbers(&plan), [1]);
-    let plan = make(&run(vec![policy("a/ns/p", true), policy("b/ns/q", true)]), &snapshots, &decisions);
+    let plan = make(
+        &run(vec![policy("a/ns/p", true), policy("b/ns/q", true)]),
+        &snapshots,
+        &decisions,
+    );
     assert!(plan.preview);
     assert_eq!((numbers(&plan), plan.verdict("")), (vec![1], Verdict::Preview));
     let mut approved = run(vec![policy("a/ns/p", true), policy("b/ns/q", true)]);
     approved.approved.clone_from(&plan.hash);
     let again = make(&approved, &snapshots, &decisions);
-    assert_eq!((again.preview, again.verdict(&approved.approved)), (false, Verdict::Apply));
+    assert_eq!(
+        (again.preview, again.verdict(&approved.approved)),
+        (false, Verdict::Apply)
+    );
 }
 
 #[test]
@@ -115,8 +128,15 @@ fn the_guard_stops_what_looks_like_a_mistake() {
 
 #[test]
 fn a_policy_that_matches_nothing_is_named() {
-    let plan = make(&run(vec![policy("a/ns/p", false)]), &[snapshot(1, "a")], &[vec![Decision::default()]]);
-    assert_eq!((plan.unmatched, plan.remove.len()), (vec!["a/ns/p".to_owned()], 0));
+    let plan = make(
+        &run(vec![policy("a/ns/p", false)]),
+        &[snapshot(1, "a")],
+        &[vec![Decision::default()]],
+    );
+    assert_eq!(
+        (plan.unmatched, plan.remove.len()),
+        (vec!["a/ns/p".to_owned()], 0)
+    );
 }
 
 #[test]
@@ -125,5 +145,8 @@ fn the_hash_knows_the_snapshots_that_go_and_no_others() {
     let three: Vec<Snapshot> = (1..=3).map(|n| snapshot(n, "a")).collect();
     let four: Vec<Snapshot> = (1..=4).map(|n| snapshot(n, "a")).collect();
     let run = run(vec![policy("a/ns/p", false)]);
-    assert_eq!(make(&run, &three, &decisions).hash, make(&run, &four, &decisions).hash);
+    assert_eq!(
+        make(&run, &three, &decisions).hash,
+        make(&run, &four, &decisions).hash
+    );
 }

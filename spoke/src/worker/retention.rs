@@ -19,7 +19,11 @@ const BATCH: usize = 500;
 /// Runs, and says what came of it.
 pub async fn run(run: &RetentionRun, restic: Restic) -> RetentionOutcome {
     let mut outcome = RetentionOutcome {
-        policies: run.policies.iter().map(|p| format!("{}@{}", p.source, p.generation)).collect(),
+        policies: run
+            .policies
+            .iter()
+            .map(|p| format!("{}@{}", p.source, p.generation))
+            .collect(),
         ..RetentionOutcome::default()
     };
     match steps(run, &restic, &mut outcome).await {
@@ -45,7 +49,11 @@ pub async fn run(run: &RetentionRun, restic: Restic) -> RetentionOutcome {
 
 async fn steps(run: &RetentionRun, restic: &Restic, outcome: &mut RetentionOutcome) -> Result<(), Stopped> {
     wait_for_lease(restic).await?;
-    let id = output::config_id(&restic.run(&words(&["cat", "config", "--no-lock", "--json"])).await?)?;
+    let id = output::config_id(
+        &restic
+            .run(&words(&["cat", "config", "--no-lock", "--json"]))
+            .await?,
+    )?;
     if id != run.restic_id {
         let text = format!("the repository here is {id}, the lock is for {}", run.restic_id);
         *outcome = failed("RepositoryChanged", text);
@@ -73,7 +81,13 @@ async fn steps(run: &RetentionRun, restic: &Restic, outcome: &mut RetentionOutco
             "ApprovalRequired".clone_into(&mut outcome.result);
             let why = plan.guard.as_ref().map(ToString::to_string).unwrap_or_default();
             let (reason, text) = match verdict {
-                Verdict::Changed => ("PlanChanged", format!("the snapshots have changed since plan {} was approved, so it was made anew; {why}", run.approved)),
+                Verdict::Changed => (
+                    "PlanChanged",
+                    format!(
+                        "the snapshots have changed since plan {} was approved, so it was made anew; {why}",
+                        run.approved
+                    ),
+                ),
                 _ => ("OverGuard", why),
             };
             reason.clone_into(&mut outcome.reason);
@@ -112,7 +126,10 @@ async fn conclude(
         "NothingToRemove".clone_into(&mut outcome.result);
         outcome.message = match plan.unmatched.as_slice() {
             [] => format!("all {} snapshots are kept", plan.snapshots),
-            unmatched => format!("no snapshot matches {}; look at the selectors", unmatched.join(", ")),
+            unmatched => format!(
+                "no snapshot matches {}; look at the selectors",
+                unmatched.join(", ")
+            ),
         };
         return Ok(());
     }
@@ -131,7 +148,10 @@ async fn conclude(
     "Applied".clone_into(&mut outcome.result);
     let mut text = format!("removed {} of {} snapshots", outcome.removed, plan.snapshots);
     if plan.kept_by_others > 0 {
-        text.push_str(&format!("; {} that one policy would remove are kept by another", plan.kept_by_others));
+        text.push_str(&format!(
+            "; {} that one policy would remove are kept by another",
+            plan.kept_by_others
+        ));
     }
     outcome.message = text;
     Ok(())
@@ -167,10 +187,13 @@ async fn decide(run: &RetentionRun, restic: &Restic) -> Result<Vec<Vec<Decision>
         let mut of_policy = Vec::new();
         for rule in &policy.rules {
             let command = forget::dry_run(rule);
-            let at = commands.iter().position(|known| *known == command).unwrap_or_else(|| {
-                commands.push(command);
-                commands.len() - 1
-            });
+            let at = commands
+                .iter()
+                .position(|known| *known == command)
+                .unwrap_or_else(|| {
+                    commands.push(command);
+                    commands.len() - 1
+                });
             of_policy.push(at);
         }
         places.push(of_policy);
@@ -179,13 +202,20 @@ async fn decide(run: &RetentionRun, restic: &Restic) -> Result<Vec<Vec<Decision>
         .map(|command| async move {
             let printed = restic.run(&command).await?;
             forget::decision(&printed).map_err(|e| {
-                Stopped::from(Failure::Other(format!("restic forget printed what is not understood: {e}")))
+                Stopped::from(Failure::Other(format!(
+                    "restic forget printed what is not understood: {e}"
+                )))
             })
         })
         .buffered(SIDE_BY_SIDE)
         .try_collect()
         .await?;
-    let pick = |of_policy: Vec<usize>| of_policy.into_iter().filter_map(|at| decisions.get(at).cloned()).collect();
+    let pick = |of_policy: Vec<usize>| {
+        of_policy
+            .into_iter()
+            .filter_map(|at| decisions.get(at).cloned())
+            .collect()
+    };
     Ok(places.into_iter().map(pick).collect())
 }
 
@@ -196,7 +226,9 @@ fn describe(plan: &Plan, outcome: &mut RetentionOutcome) {
     outcome.kept_by_others = count(plan.kept_by_others);
     outcome.unmatched.clone_from(&plan.unmatched);
     for (cluster, snapshots) in &plan.unknown_clusters {
-        log(&format!("{snapshots} snapshots of cluster {cluster} stay: it is not known here; a selector with tag fleet.cluster={cluster} takes them in"));
+        log(&format!(
+            "{snapshots} snapshots of cluster {cluster} stay: it is not known here; a selector with tag fleet.cluster={cluster} takes them in"
+        ));
     }
 }
 

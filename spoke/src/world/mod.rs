@@ -7,7 +7,8 @@ mod views;
 
 pub use store::{Key, Store, Stored};
 pub use views::{
-    CronJobView, JobEnd, JobLease, JobView, Meta, MetaView, NamespaceView, PodView, RESTIC_CONTAINER, Termination,
+    CronJobView, JobEnd, JobLease, JobView, Meta, MetaView, NamespaceView, PodView, RESTIC_CONTAINER,
+    Termination,
 };
 
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};

@@ -21,8 +21,10 @@ fn folder(place: &Place, claim: &str) -> std::path::PathBuf {
 }
 
 fn restore(place: &Place, name: &str, spec: Value) {
-    place.apply(&[json!({ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRestore",
-                          "metadata": { "name": name }, "spec": spec })]);
+    place.apply(&[
+        json!({ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRestore",
+                          "metadata": { "name": name }, "spec": spec }),
+    ]);
 }
 
 /// Waits for the end of a restore.
@@ -54,13 +56,21 @@ fn a_restore_brings_back_what_is_meant_and_nothing_else() {
     other.write("small/a.txt", b"of another cluster");
     // Asked for before there is anything: it waits.
     claim(&place, "early");
-    restore(&place, "early", json!({ "backupRef": { "name": "orders" }, "target": { "pvc": { "claimName": "early" } } }));
+    restore(
+        &place,
+        "early",
+        json!({ "backupRef": { "name": "orders" }, "target": { "pvc": { "claimName": "early" } } }),
+    );
     let message = place.until_reason("resticrestore/early", "BackupNotFound");
     assert!(message.contains("ResticBackup restores/orders"), "{message}");
     place.apply(&[place.repository("nas", &s3(0, "restores"))]);
     place.until_ready("resticrepository/nas");
     let backup = |place: &Place| {
-        place.backup("orders", json!({ "name": "nas" }), json!({ "restic": { "hostname": "orders", "tags": ["daily"] } }))
+        place.backup(
+            "orders",
+            json!({ "name": "nas" }),
+            json!({ "restic": { "hostname": "orders", "tags": ["daily"] } }),
+        )
     };
     other.apply(&[other.repository("nas", &s3(1, "restores")), backup(&other)]);
     other.until_ready("resticbackup/orders");
@@ -82,47 +92,88 @@ fn a_restore_brings_back_what_is_meant_and_nothing_else() {
         }
         spec
     };
-    restore(&place, "latest", by_backup(into("latest"), json!({ "options": { "verify": true } })));
+    restore(
+        &place,
+        "latest",
+        by_backup(into("latest"), json!({ "options": { "verify": true } })),
+    );
     let status = completed(&place, "latest");
     assert_eq!(status["restoredSnapshot"], second["snapshotID"]);
     assert!(status["restoredFiles"].as_i64().unwrap() >= 4, "{status:#}");
     assert!(status["restoredSizeBytes"].as_i64().unwrap() > 2 << 20 && status["duration"].is_string());
-    assert_eq!(tree(&folder(&place, "back").join("latest")), tree(&place.data()), "without /backup, byte for byte");
+    assert_eq!(
+        tree(&folder(&place, "back").join("latest")),
+        tree(&place.data()),
+        "without /backup, byte for byte"
+    );
 
     let short = &first["snapshotID"].as_str().unwrap()[..8];
     let wanted = json!({ "snapshotID": short, "includePaths": ["/small/a*"] });
     restore(&place, "by-id", by_backup(into("by-id"), wanted));
-    assert_eq!(completed(&place, "by-id")["restoredSnapshot"], first["snapshotID"]);
+    assert_eq!(
+        completed(&place, "by-id")["restoredSnapshot"],
+        first["snapshotID"]
+    );
     let files = tree(&folder(&place, "back").join("by-id"));
-    assert_eq!(files.into_iter().collect::<Vec<_>>(), [("small/a.txt".to_owned(), b"hello".to_vec())]);
+    assert_eq!(
+        files.into_iter().collect::<Vec<_>>(),
+        [("small/a.txt".to_owned(), b"hello".to_vec())]
+    );
 
     // Times of snapshots are those of their start.
     let before = second["startTime"].clone();
-    let selector = json!({ "snapshotSelector": { "tags": ["daily"], "hostname": "orders", "before": before } });
+    let selector =
+        json!({ "snapshotSelector": { "tags": ["daily"], "hostname": "orders", "before": before } });
     restore(&place, "before", by_backup(into("before"), selector));
-    assert_eq!(completed(&place, "before")["restoredSnapshot"], first["snapshotID"]);
+    assert_eq!(
+        completed(&place, "before")["restoredSnapshot"],
+        first["snapshotID"]
+    );
 
     std::fs::write(folder(&place, "back").join("latest/small/a.txt"), b"mine").unwrap();
-    restore(&place, "keep", by_backup(into("latest"), json!({ "options": { "overwrite": false } })));
+    restore(
+        &place,
+        "keep",
+        by_backup(into("latest"), json!({ "options": { "overwrite": false } })),
+    );
     let status = completed(&place, "keep");
-    assert_eq!(std::fs::read(folder(&place, "back").join("latest/small/a.txt")).unwrap(), b"mine");
-    assert!(status["conditions"].to_string().contains("stayed as they are"), "{status:#}");
+    assert_eq!(
+        std::fs::read(folder(&place, "back").join("latest/small/a.txt")).unwrap(),
+        b"mine"
+    );
+    assert!(
+        status["conditions"].to_string().contains("stayed as they are"),
+        "{status:#}"
+    );
     restore(&place, "over", by_backup(into("latest"), json!({})));
     completed(&place, "over");
-    assert_eq!(std::fs::read(folder(&place, "back").join("latest/small/a.txt")).unwrap(), b"changed");
+    assert_eq!(
+        std::fs::read(folder(&place, "back").join("latest/small/a.txt")).unwrap(),
+        b"changed"
+    );
 
-    restore(&place, "nothing", by_backup(into("x"), json!({ "includePaths": ["/backup/small"] })));
+    restore(
+        &place,
+        "nothing",
+        by_backup(into("x"), json!({ "includePaths": ["/backup/small"] })),
+    );
     assert!(failed(&place, "nothing", "NothingMatched").contains("relative to the data"));
-    restore(&place, "no-such", by_backup(into("x"), json!({ "snapshotID": "ffffffff" })));
+    restore(
+        &place,
+        "no-such",
+        by_backup(into("x"), json!({ "snapshotID": "ffffffff" })),
+    );
     failed(&place, "no-such", "SnapshotNotFound");
 
     // A fresh cluster: no backup, only the repository. Both clusters' snapshots carry the tag.
-    let fresh = |selector: Value| {
-        json!({ "repositoryRef": { "name": "nas" }, "snapshotSelector": selector, "target": into("fresh") })
-    };
+    let fresh = |selector: Value| json!({ "repositoryRef": { "name": "nas" }, "snapshotSelector": selector, "target": into("fresh") });
     restore(&place, "unclear", fresh(json!({ "tags": ["daily"] })));
     assert!(failed(&place, "unclear", "SnapshotAmbiguous").contains("fleet.cluster=b"));
-    restore(&place, "fresh", fresh(json!({ "tags": ["daily", "fleet.cluster=b"] })));
+    restore(
+        &place,
+        "fresh",
+        fresh(json!({ "tags": ["daily", "fleet.cluster=b"] })),
+    );
     completed(&place, "fresh");
     assert_eq!(tree(&folder(&place, "back").join("fresh")), tree(&other.data()));
 }
@@ -145,37 +196,81 @@ fn a_restore_makes_its_claim_survives_kills_and_gives_up_with_the_schedulers_wor
                        "target": { "newPVC": { "name": "fresh", "size": "1Gi" } } });
     restore(&place, "fresh", spec.clone());
     // Both replicas are killed while it is under way; the restore goes on, and there is one Job.
-    place.until("resticrestore/fresh", "a Job", |o| o["status"]["phase"] == "InProgress");
+    place.until("resticrestore/fresh", "a Job", |o| {
+        o["status"]["phase"] == "InProgress"
+    });
     crate::faults::kill_spokes(&place);
     completed(&place, "fresh");
     assert_eq!(tree(&folder(&place, "fresh")), tree(&place.data()));
-    let jobs = place.kubectl(&["get", "jobs", "-l", "backup.resticbackup.io/restore=fresh", "-o", "name"]).unwrap();
+    let jobs = place
+        .kubectl(&[
+            "get",
+            "jobs",
+            "-l",
+            "backup.resticbackup.io/restore=fresh",
+            "-o",
+            "name",
+        ])
+        .unwrap();
     assert_eq!(jobs.lines().count(), 1, "{jobs}");
     // Its name is taken now, by data.
     let mut again = spec;
     again["target"]["newPVC"]["name"] = json!("data");
     restore(&place, "taken", again);
     place.until_reason("resticrestore/taken", "TargetExists");
-    place.kubectl(&["delete", "resticrestore", "fresh", "--wait"]).unwrap();
-    assert!(!place.get("pvc/fresh")["metadata"]["uid"].is_null(), "the data outlives the restore");
+    place
+        .kubectl(&["delete", "resticrestore", "fresh", "--wait"])
+        .unwrap();
+    assert!(
+        !place.get("pvc/fresh")["metadata"]["uid"].is_null(),
+        "the data outlives the restore"
+    );
 
     // The pod is killed in the middle.
     claim(&place, "half");
-    restore(&place, "half", json!({ "backupRef": { "name": "orders" }, "target": { "pvc": { "claimName": "half" } } }));
-    place.until("resticrestore/half", "a Job", |o| o["status"]["phase"] == "InProgress");
-    let pod = ["get", "pods", "-l", "backup.resticbackup.io/restore=half", "-o", "name"];
-    crate::faults::until("the pod", || place.kubectl(&pod).is_ok_and(|name| !name.is_empty()));
+    restore(
+        &place,
+        "half",
+        json!({ "backupRef": { "name": "orders" }, "target": { "pvc": { "claimName": "half" } } }),
+    );
+    place.until("resticrestore/half", "a Job", |o| {
+        o["status"]["phase"] == "InProgress"
+    });
+    let pod = [
+        "get",
+        "pods",
+        "-l",
+        "backup.resticbackup.io/restore=half",
+        "-o",
+        "name",
+    ];
+    crate::faults::until("the pod", || {
+        place.kubectl(&pod).is_ok_and(|name| !name.is_empty())
+    });
     let pod = place.kubectl(&pod).unwrap();
-    place.kubectl(&["delete", pod.trim(), "--grace-period=0", "--force"]).unwrap();
+    place
+        .kubectl(&["delete", pod.trim(), "--grace-period=0", "--force"])
+        .unwrap();
     let object = ended(&place, "half");
     // Killed before its end it fails and says so; it may also have ended just before.
     if object["status"]["phase"] == "Failed" {
-        assert!(condition(&object, "Ready")["message"].as_str().is_some_and(|m| !m.is_empty()));
+        assert!(
+            condition(&object, "Ready")["message"]
+                .as_str()
+                .is_some_and(|m| !m.is_empty())
+        );
     }
 
     let nowhere = json!({ "nodeSelector": { "no-such": "node" }, "activeDeadlineSeconds": 25 });
-    restore(&place, "nowhere", json!({ "backupRef": { "name": "orders" }, "jobConfig": nowhere,
-                                       "target": { "pvc": { "claimName": "half" } } }));
+    restore(
+        &place,
+        "nowhere",
+        json!({ "backupRef": { "name": "orders" }, "jobConfig": nowhere,
+                                       "target": { "pvc": { "claimName": "half" } } }),
+    );
     let message = failed(&place, "nowhere", "PodNeverStarted");
-    assert!(message.contains("node affinity/selector") && message.contains("deadline"), "{message}");
+    assert!(
+        message.contains("node affinity/selector") && message.contains("deadline"),
+        "{message}"
+    );
 }

@@ -31,7 +31,12 @@ pub fn snapshots(url: &str, tags: &str) -> Vec<String> {
         .as_array()
         .unwrap()
         .iter()
-        .map(|s| (s["time"].as_str().unwrap().to_owned(), s["id"].as_str().unwrap().to_owned()))
+        .map(|s| {
+            (
+                s["time"].as_str().unwrap().to_owned(),
+                s["id"].as_str().unwrap().to_owned(),
+            )
+        })
         .collect();
     list.sort();
     list.into_iter().map(|(_, id)| id).collect()
@@ -39,17 +44,30 @@ pub fn snapshots(url: &str, tags: &str) -> Vec<String> {
 
 /// Makes snapshots of one small file, as a backup of a cluster would, one a day.
 pub fn make_snapshots(url: &str, cluster: &str, backup: &str, tag: &str, days: std::ops::Range<u32>) {
-    let dir = tempfile::tempdir().unwrap();
+    // The same path each time: it is part of what makes a group.
+    let dir = std::env::temp_dir().join(format!("fleet-{cluster}-{}", backup.replace('/', "-")));
+    std::fs::create_dir_all(&dir).unwrap();
     for day in days {
-        std::fs::write(dir.path().join("file"), format!("{cluster} {backup} {day} {:?}", Instant::now())).unwrap();
-        let (cluster, backup) = (format!("fleet.cluster={cluster}"), format!("fleet.backup={backup}"));
+        std::fs::write(
+            dir.join("file"),
+            format!("{cluster} {backup} {day} {:?}", Instant::now()),
+        )
+        .unwrap();
+        let (cluster, backup) = (
+            format!("fleet.cluster={cluster}"),
+            format!("fleet.backup={backup}"),
+        );
         let time = format!("2026-10-{day:02} 03:00:00");
-        let path = dir.path().to_string_lossy().into_owned();
+        let path = dir.to_string_lossy().into_owned();
         restic(
             url,
-            &["backup", "-q", "--host", "orders", "--tag", &cluster, "--tag", &backup, "--tag", tag, "--time", &time, &path],
+            &[
+                "backup", "-q", "--host", "orders", "--tag", &cluster, "--tag", &backup, "--tag", tag,
+                "--time", &time, &path,
+            ],
         );
     }
+    std::fs::remove_dir_all(&dir).unwrap();
 }
 
 pub fn policy(name: &str, policies: Value, more: Value) -> Value {
@@ -68,17 +86,17 @@ pub fn start(place: &Place, policy: &str, job: &str) {
 
 /// Waits for the next run's end.
 pub fn until_run(place: &Place, policy: &str, before: &Value) -> Value {
-    let object = place.until(&format!("globalretentionpolicy/{policy}"), "the end of a run", |o| {
-        let status = &o["status"];
-        (&status["lastRun"], &status["lastRunToken"]) != (&before["lastRun"], &before["lastRunToken"])
-            && !status["lastRun"].is_null()
-            && status["active"].is_null()
-    });
+    let object = place.until(
+        &format!("globalretentionpolicy/{policy}"),
+        "the end of a run",
+        |o| {
+            let status = &o["status"];
+            (&status["lastRun"], &status["lastRunToken"]) != (&before["lastRun"], &before["lastRunToken"])
+                && !status["lastRun"].is_null()
+                && status["active"].is_null()
+        },
+    );
     object["status"].clone()
-}
-
-pub fn status(place: &Place, policy: &str) -> Value {
-    place.get(&format!("globalretentionpolicy/{policy}"))["status"].clone()
 }
 
 /// Two clusters with the same repository, reached at two addresses.
@@ -97,10 +115,17 @@ fn policies_of_two_clusters_that_are_due_together_make_one_run_with_the_union_of
     let (a, b, url) = shared("union");
     make_snapshots(&url, "a", "union/orders", "x", 1..7);
     make_snapshots(&url, "b", "union/orders", "x", 1..7);
-    let (of_a, of_b) = (snapshots(&url, "fleet.cluster=a"), snapshots(&url, "fleet.cluster=b"));
+    let (of_a, of_b) = (
+        snapshots(&url, "fleet.cluster=a"),
+        snapshots(&url, "fleet.cluster=b"),
+    );
     let apply = json!({ "initialRun": "Apply", "prune": true, "guard": { "maxRemovedPercent": 100 } });
     // Opposed: a keeps the newest of everything, b keeps three of its own.
-    a.apply(&[policy("everything", json!([{ "selector": {}, "retention": { "keepLast": 1 } }]), apply.clone())]);
+    a.apply(&[policy(
+        "everything",
+        json!([{ "selector": {}, "retention": { "keepLast": 1 } }]),
+        apply.clone(),
+    )]);
     b.apply(&[policy(
         "own",
         json!([{ "selector": { "tags": ["x", "fleet.cluster=b"] }, "retention": { "keepLast": 3 } }]),
@@ -111,14 +136,31 @@ fn policies_of_two_clusters_that_are_due_together_make_one_run_with_the_union_of
     until_fleet_knows(&a, 2);
     start(&a, "everything", "first");
     start(&b, "own", "first");
-    let (ran_a, ran_b) = (until_run(&a, "everything", &json!({})), until_run(&b, "own", &json!({})));
-    assert_eq!(ran_a["lastRunToken"], ran_b["lastRunToken"], "one run: {ran_a:#} {ran_b:#}");
+    let (ran_a, ran_b) = (
+        until_run(&a, "everything", &json!({})),
+        until_run(&b, "own", &json!({})),
+    );
+    assert_eq!(
+        ran_a["lastRunToken"], ran_b["lastRunToken"],
+        "one run: {ran_a:#} {ran_b:#}"
+    );
     for ran in [&ran_a, &ran_b] {
-        assert_eq!((&ran["lastRunResult"], &ran["snapshotsRemoved"]), (&json!("Applied"), &json!(8)), "{ran:#}");
+        assert_eq!(
+            (&ran["lastRunResult"], &ran["snapshotsRemoved"]),
+            (&json!("Applied"), &json!(8)),
+            "{ran:#}"
+        );
     }
-    assert!([&ran_a, &ran_b].iter().any(|r| r["lastRunBy"].is_string()), "one of them was covered");
+    assert!(
+        [&ran_a, &ran_b].iter().any(|r| r["lastRunBy"].is_string()),
+        "one of them was covered"
+    );
     assert_eq!(snapshots(&url, "fleet.cluster=a"), of_a[5..]);
-    assert_eq!(snapshots(&url, "fleet.cluster=b"), of_b[3..], "what b keeps, a does not remove");
+    assert_eq!(
+        snapshots(&url, "fleet.cluster=b"),
+        of_b[3..],
+        "what b keeps, a does not remove"
+    );
     restic(&url, &["check", "--read-data", "-q"]);
 
     let audit = fleet_json(&["audit", &repository_id(&a)]);
@@ -131,7 +173,10 @@ fn policies_of_two_clusters_that_are_due_together_make_one_run_with_the_union_of
 
 /// restic id of the place's repository.
 pub fn repository_id(place: &Place) -> String {
-    place.get("resticrepository/nas")["status"]["repositoryID"].as_str().unwrap().to_owned()
+    place.get("resticrepository/nas")["status"]["repositoryID"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 /// Waits until the hub has heard of so many policies of the place's repository.
@@ -165,45 +210,86 @@ fn a_first_run_shows_a_plan_over_the_guard_waits_and_a_changed_one_is_refused() 
     // By hand, as people do: it waits for the lock like any other, and gets it.
     start(&place, "nightly", "one");
     let first = until_run(&place, "nightly", &json!({}));
-    assert_eq!((&first["lastRunResult"], &first["snapshotsRemoved"]), (&json!("Preview"), &json!(0)), "{first:#}");
-    assert!(first["lastRunMessage"].as_str().unwrap().contains("5 of 6"), "{first:#}");
+    assert_eq!(
+        (&first["lastRunResult"], &first["snapshotsRemoved"]),
+        (&json!("Preview"), &json!(0)),
+        "{first:#}"
+    );
+    assert!(
+        first["lastRunMessage"].as_str().unwrap().contains("5 of 6"),
+        "{first:#}"
+    );
     start(&place, "nightly", "two");
     let second = until_run(&place, "nightly", &first);
     assert_eq!(second["lastRunResult"], "ApprovalRequired", "{second:#}");
     let object = place.get("globalretentionpolicy/nightly");
     let waits = condition(&object, "ApprovalRequired");
-    assert!(waits["status"] == "True" && waits["message"].as_str().unwrap().contains("84%"), "{waits:#}");
+    assert!(
+        waits["status"] == "True" && waits["message"].as_str().unwrap().contains("84%"),
+        "{waits:#}"
+    );
     assert_eq!(snapshots(&url, "").len(), 6);
 
     let id = repository_id(&place);
     let plan = |state: &str| {
         let plans = fleet_json_any(&["plan", "list"]);
-        let found = plans["items"].as_array().unwrap().iter().find(|p| p["resticID"] == *id && p["state"] == state).cloned();
+        let found = plans["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|p| p["resticID"] == *id && p["state"] == state)
+            .cloned();
         found.unwrap_or_else(|| panic!("no {state} plan: {plans:#}"))
     };
     let waiting = plan("waiting");
-    let (name, hash) = (waiting["id"].as_str().unwrap().to_owned(), waiting["hash"].as_str().unwrap().to_owned());
+    let (name, hash) = (
+        waiting["id"].as_str().unwrap().to_owned(),
+        waiting["hash"].as_str().unwrap().to_owned(),
+    );
     let (code, text) = fleet_code(&["plan", "show", &name]);
-    assert!(code == 6 && text.contains("NEEDS APPROVAL") && text.contains("guarded/orders"), "{text}");
+    assert!(
+        code == 6 && text.contains("NEEDS APPROVAL") && text.contains("guarded/orders"),
+        "{text}"
+    );
     let shown = fleet_json_any(&["plan", "show", &name]);
     assert_eq!(shown["plan"]["remove"].as_array().unwrap().len(), 5, "{shown:#}");
-    assert_eq!(fleet_code(&["plan", "approve", &name, "--hash", "0123456789"]).0, 6, "another hash");
+    assert_eq!(
+        fleet_code(&["plan", "approve", &name, "--hash", "0123456789"]).0,
+        6,
+        "another hash"
+    );
 
     // The newest is another now, so other snapshots would go.
     make_snapshots(&url, "a", "guarded/orders", "x", 7..8);
     assert_eq!(fleet_code(&["plan", "approve", &name, "--hash", &hash]).0, 0);
     let third = until_run(&place, "nightly", &second);
     assert_eq!(third["lastRunResult"], "ApprovalRequired", "{third:#}");
-    assert!(third["lastRunMessage"].as_str().unwrap().contains("have changed since"), "{third:#}");
+    assert!(
+        third["lastRunMessage"]
+            .as_str()
+            .unwrap()
+            .contains("have changed since"),
+        "{third:#}"
+    );
     assert_eq!(snapshots(&url, "").len(), 7, "nothing was removed");
-    assert_eq!(fleet_code(&["plan", "approve", &name, "--hash", &hash]).0, 6, "superseded");
+    assert_eq!(
+        fleet_code(&["plan", "approve", &name, "--hash", &hash]).0,
+        6,
+        "superseded"
+    );
 
     // This time by annotation.
     let hash = third["plan"].as_str().unwrap().to_owned();
     let annotation = format!("backup.resticbackup.io/approve-plan={hash}");
-    place.kubectl(&["annotate", "globalretentionpolicy/nightly", &annotation]).unwrap();
+    place
+        .kubectl(&["annotate", "globalretentionpolicy/nightly", &annotation])
+        .unwrap();
     let fourth = until_run(&place, "nightly", &third);
-    assert_eq!((&fourth["lastRunResult"], &fourth["snapshotsRemoved"]), (&json!("Applied"), &json!(6)), "{fourth:#}");
+    assert_eq!(
+        (&fourth["lastRunResult"], &fourth["snapshotsRemoved"]),
+        (&json!("Applied"), &json!(6)),
+        "{fourth:#}"
+    );
     assert_eq!(snapshots(&url, "").len(), 1);
     assert_eq!(plan("applied")["hash"], *hash);
 
@@ -215,7 +301,12 @@ fn a_first_run_shows_a_plan_over_the_guard_waits_and_a_changed_one_is_refused() 
     let fifth = until_run(&place, "nightly", &fourth);
     assert_eq!(fifth["lastRunResult"], "NothingToRemove", "{fifth:#}");
     let object = place.get("globalretentionpolicy/nightly");
-    assert_eq!(condition(&object, "Degraded")["reason"], "NothingMatched", "{:#}", object["status"]);
+    assert_eq!(
+        condition(&object, "Degraded")["reason"],
+        "NothingMatched",
+        "{:#}",
+        object["status"]
+    );
     let failing = json!([{ "selector": { "tags": ["x"] }, "retention": { "keepTags": ["no-such"] } }]);
     place.apply(&[policy("nightly", failing, json!({}))]);
     until_generation(&place, "nightly", 3);
@@ -224,7 +315,10 @@ fn a_first_run_shows_a_plan_over_the_guard_waits_and_a_changed_one_is_refused() 
     assert_eq!(sixth["lastRunResult"], "Failed", "{sixth:#}");
     assert_eq!(snapshots(&url, "").len(), 1);
     let zero = json!([{ "selector": {}, "retention": { "keepLast": 0 } }]);
-    let refused = place.try_apply(&[policy("zero", zero, json!({}))]).unwrap_err().to_string();
+    let refused = place
+        .try_apply(&[policy("zero", zero, json!({}))])
+        .unwrap_err()
+        .to_string();
     assert!(refused.contains("at least one keep rule"), "{refused}");
 }
 
