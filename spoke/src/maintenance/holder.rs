@@ -118,6 +118,8 @@ pub struct Lease {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Holder {
     phase: Phase,
+    /// Highest token that was given back. A word about it that arrives late says nothing about the present.
+    spent: u64,
 }
 
 /// A question that got no answer is asked again.
@@ -132,7 +134,8 @@ impl Lease {
             deadline: None,
             renewals: 0,
             renew_at: now,
-            seq: 0,
+            // Never the same twice: an answer to a question of an earlier life must not count.
+            seq: now << 10,
             sent: Vec::new(),
             woken: false,
         }
@@ -149,6 +152,16 @@ impl Holder {
     pub fn new() -> Holder {
         Holder {
             phase: Phase::Waiting { ask_again: None },
+            spent: 0,
+        }
+    }
+
+    /// A Job that waits, and was shut under this token in a former life of the operator.
+    #[must_use]
+    pub fn after(token: u64) -> Holder {
+        Holder {
+            spent: token,
+            ..Holder::new()
         }
     }
 
@@ -160,6 +173,7 @@ impl Holder {
         lease.deadline = Some(now + ttl - ttl / 10);
         Holder {
             phase: Phase::Held(lease),
+            spent: 0,
         }
     }
 
@@ -194,6 +208,10 @@ impl Holder {
             (Phase::Releasing { say_again, .. }, Input::Connected) => *say_again = None,
             // The question went through before the connection broke: the hub shall know that it still counts.
             (Phase::Held(lease), Input::Connected) => lease.renew_at = now,
+            // It was given back, and whoever grants may not have heard of it.
+            (Phase::Waiting { .. }, Input::Granted { token, .. }) if token <= self.spent => {
+                effects.push(Effect::Release { token });
+            }
             (Phase::Waiting { .. }, Input::Granted { token, ttl, renew }) => {
                 self.phase = Phase::Held(Lease::new(token, ttl, renew, now));
             }
@@ -225,6 +243,7 @@ impl Holder {
                 self.phase = Phase::Closing { token };
             }
             (Phase::Releasing { token: said, .. }, Input::Released { token }) if *said == token => {
+                self.spent = self.spent.max(token);
                 self.phase = if job.ended {
                     Phase::Done
                 } else {

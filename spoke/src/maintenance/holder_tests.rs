@@ -16,6 +16,11 @@ const OPEN: Observed = Observed {
     ..BORN
 };
 
+/// Number of the n-th renewal of a lease that was granted at a time.
+fn seq(granted: u64, n: u64) -> u64 {
+    (granted << 10) + n
+}
+
 fn granted() -> Input {
     Input::Granted {
         token: 5,
@@ -30,9 +35,19 @@ fn held() -> Holder {
     assert_eq!(holder.step(Input::Look, BORN, 0), [Effect::Ask]);
     assert_eq!(
         holder.step(granted(), BORN, 10),
-        [Effect::Renew { token: 5, seq: 1 }]
+        [Effect::Renew {
+            token: 5,
+            seq: seq(10, 1)
+        }]
     );
-    let opened = holder.step(Input::Renewed { token: 5, seq: 1 }, BORN, 11);
+    let opened = holder.step(
+        Input::Renewed {
+            token: 5,
+            seq: seq(10, 1),
+        },
+        BORN,
+        11,
+    );
     assert_eq!(opened, [Effect::Open { token: 5 }]);
     holder
 }
@@ -44,9 +59,19 @@ fn the_gate_opens_only_after_a_renewal_was_answered() {
     assert_eq!(holder.step(Input::Look, OPEN, 29), []);
     assert_eq!(
         holder.step(Input::Look, OPEN, 30),
-        [Effect::Renew { token: 5, seq: 2 }]
+        [Effect::Renew {
+            token: 5,
+            seq: seq(10, 2)
+        }]
     );
-    let told = holder.step(Input::Renewed { token: 5, seq: 2 }, OPEN, 31);
+    let told = holder.step(
+        Input::Renewed {
+            token: 5,
+            seq: seq(10, 2),
+        },
+        OPEN,
+        31,
+    );
     assert_eq!(told, [Effect::Count { renewals: 2 }]);
 }
 
@@ -59,7 +84,10 @@ fn a_pod_that_has_started_is_told_at_once() {
     };
     assert_eq!(
         holder.step(Input::Look, started, 15),
-        [Effect::Renew { token: 5, seq: 2 }]
+        [Effect::Renew {
+            token: 5,
+            seq: seq(10, 2)
+        }]
     );
     assert_eq!(holder.step(Input::Look, started, 16), []);
 }
@@ -70,10 +98,20 @@ fn the_deadline_counts_from_the_sending_of_the_last_renewal_that_was_answered() 
     holder.step(Input::Look, OPEN, 30);
     assert_eq!(
         holder.step(Input::Look, OPEN, 50),
-        [Effect::Renew { token: 5, seq: 3 }]
+        [Effect::Renew {
+            token: 5,
+            seq: seq(10, 3)
+        }]
     );
     // The answer to the second arrives late.
-    holder.step(Input::Renewed { token: 5, seq: 2 }, OPEN, 60);
+    holder.step(
+        Input::Renewed {
+            token: 5,
+            seq: seq(10, 2),
+        },
+        OPEN,
+        60,
+    );
     holder.step(Input::Look, OPEN, 70);
     holder.step(Input::Look, OPEN, 90);
     holder.step(Input::Look, OPEN, 110);
@@ -135,7 +173,10 @@ fn an_adopted_job_renews_first_and_opens_nothing() {
     let mut holder = Holder::adopted(5, 100, 20, 1000);
     assert_eq!(
         holder.step(Input::Look, OPEN, 1000),
-        [Effect::Renew { token: 5, seq: 1 }]
+        [Effect::Renew {
+            token: 5,
+            seq: seq(1000, 1)
+        }]
     );
     assert_eq!(
         holder.step(Input::Revoked { token: 5 }, OPEN, 1001),
@@ -143,6 +184,29 @@ fn an_adopted_job_renews_first_and_opens_nothing() {
     );
     let mut silent = Holder::adopted(5, 100, 20, 1000);
     assert!(silent.step(Input::Look, OPEN, 1090).contains(&Effect::Shut));
+}
+
+#[test]
+fn a_lease_that_was_given_back_is_not_taken_again() {
+    let mut holder = held();
+    let gone = Observed {
+        suspended: true,
+        ..BORN
+    };
+    holder.step(Input::Revoked { token: 5 }, gone, 20);
+    holder.step(Input::Released { token: 5 }, gone, 21);
+    assert_eq!(
+        holder.step(granted(), gone, 22),
+        [Effect::Release { token: 5 }],
+        "a late word"
+    );
+    assert!(matches!(holder.phase(), Phase::Waiting { .. }));
+    let mut restarted = Holder::after(5);
+    assert!(
+        restarted
+            .step(granted(), gone, 23)
+            .contains(&Effect::Release { token: 5 })
+    );
 }
 
 #[test]
@@ -162,7 +226,8 @@ fn input() -> impl Strategy<Value = Input> {
         1 => Just(Input::Connected),
         2 => token().prop_map(|token| Input::Granted { token, ttl: 100, renew: 20 }),
         1 => token().prop_map(|token| Input::Refused { token }),
-        3 => (token(), 1u64..20).prop_map(|(token, seq)| Input::Renewed { token, seq }),
+        // One of the renewals that were sent; filled in below.
+        3 => (token(), 0u64..20).prop_map(|(token, seq)| Input::Renewed { token, seq }),
         1 => token().prop_map(|token| Input::Revoked { token }),
         1 => token().prop_map(|token| Input::Released { token }),
     ]
@@ -190,6 +255,13 @@ proptest! {
         let mut answered: Option<(u64, u64)> = None;
         for (input, job, passed) in steps {
             now += passed;
+            let input = match input {
+                Input::Renewed { seq, .. } if !sent.is_empty() => {
+                    let (token, seq, _) = sent[usize::try_from(seq).unwrap() % sent.len()];
+                    Input::Renewed { token, seq }
+                }
+                other => other,
+            };
             if let Input::Renewed { token, seq } = input
                 && let Some((_, _, at)) = sent.iter().find(|(t, s, _)| (*t, *s) == (token, seq))
             {
@@ -209,7 +281,7 @@ proptest! {
                         prop_assert_eq!(by, token);
                         prop_assert!(now < at + 90);
                     }
-                    Effect::Release { .. } if had_lease => prop_assert!(job.ended || (job.suspended && !job.pods)),
+                    Effect::Release { .. } if had_lease && !matches!(input, Input::Refused { .. }) => prop_assert!(job.ended || (job.suspended && !job.pods)),
                     Effect::Ask => prop_assert!(!job.ended),
                     _ => {}
                 }

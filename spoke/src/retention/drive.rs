@@ -40,6 +40,7 @@ impl Operation {
         // Found open: made so in a former life of this operator.
         let holder = match (&job.lease, job.suspended) {
             (Some(lease), false) => Holder::adopted(lease.token, lease.ttl, lease.renew, now),
+            (Some(lease), true) => Holder::after(lease.token),
             _ => Holder::new(),
         };
         Operation {
@@ -304,7 +305,7 @@ impl RetentionKind {
                 outcome,
                 started,
                 finished,
-            } => (outcome, started, finished),
+            } => (*outcome, started, finished),
         };
         if ["ApprovalRequired", "Preview"].contains(&outcome.result.as_str()) {
             operation.plan = self.plan_of(scene.job).await;

@@ -17,7 +17,7 @@ const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
 pub enum Ended {
     NotYet(Option<Timestamp>),
     Known {
-        outcome: RetentionOutcome,
+        outcome: Box<RetentionOutcome>,
         started: Option<Timestamp>,
         finished: Option<Timestamp>,
     },
@@ -42,7 +42,7 @@ pub fn ended(job: &JobView, pods: &[&PodView], now: Timestamp) -> Ended {
             return Ended::NotYet(at.checked_add(PATIENCE).ok());
         }
         return Ended::Known {
-            outcome: of_job(end, newest.copied()),
+            outcome: Box::new(of_job(end, newest.copied())),
             started: job.start,
             finished: Some(at),
         };
@@ -66,7 +66,7 @@ pub fn ended(job: &JobView, pods: &[&PodView], now: Timestamp) -> Ended {
             ..RetentionOutcome::default()
         });
     Ended::Known {
-        outcome,
+        outcome: Box::new(outcome),
         started: termination.started.or(job.start),
         finished: termination.finished.or(Some(at)),
     }
