@@ -8,13 +8,18 @@ use tests::fleet::SYSTEM;
 use crate::support::{Place, noise, s3};
 
 fn spoke_pods(place: &Place) -> Vec<String> {
+    pods_of(place, "fleet-spoke")
+}
+
+/// Pods of a Deployment of ours.
+pub fn pods_of(place: &Place, app: &str) -> Vec<String> {
     let names = place.cluster.kubectl(&[
         "get",
         "pods",
         "-n",
         SYSTEM,
         "-l",
-        "app.kubernetes.io/name=fleet-spoke",
+        &format!("app.kubernetes.io/name={app}"),
         "-o",
         "jsonpath={.items[*].metadata.name}",
     ]);

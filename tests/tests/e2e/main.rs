@@ -5,6 +5,7 @@ mod admission;
 mod backups;
 mod conditions;
 mod faults;
+mod locks;
 mod restores;
 mod retention;
 mod support;

@@ -9,15 +9,35 @@ use crate::support::{Place, bed, condition, fleet_json, s3};
 
 /// restic with the password of the test's repositories.
 pub fn restic(url: &str, arguments: &[&str]) -> String {
-    let mut all = vec!["RESTIC_PASSWORD=right horse", "restic", "-r", url];
-    all.extend_from_slice(arguments);
-    let output = fleet::shell(bed(), "env", &all, &[]).unwrap();
+    let output = restic_command(url, arguments).output().unwrap();
     assert!(
         output.status.success(),
         "restic {arguments:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// The same, not yet started.
+pub fn restic_command(url: &str, arguments: &[&str]) -> std::process::Command {
+    let servers = bed().servers();
+    let ((key, secret), (user, rest)) = (servers.s3_credentials(), servers.rest_credentials());
+    let mut command = std::process::Command::new("restic");
+    command.args(["-r", url]).args(arguments);
+    command.envs([
+        ("RESTIC_PASSWORD", "right horse"),
+        ("AWS_ACCESS_KEY_ID", key),
+        ("AWS_SECRET_ACCESS_KEY", secret),
+        ("RESTIC_REST_USERNAME", user),
+        ("RESTIC_REST_PASSWORD", rest),
+    ]);
+    command
+        .env("RESTIC_CACERT", servers.rest_ca())
+        .env("RESTIC_CACHE_DIR", bed().dir().join("restic-cache"));
+    let path = std::env::var("PATH").unwrap_or_default();
+    let own = bed().workspace.root.join(".testbed/bin");
+    command.env("PATH", format!("{}:{path}", own.display()));
+    command
 }
 
 /// Ids of the snapshots that carry all of these tags, oldest first.
