@@ -95,7 +95,72 @@ fn run() -> anyhow::Result<()> {
             )?;
         }
     }
-    check(&bed)
+    check(&bed)?;
+    retention(&bed)?;
+    restore(&bed)?;
+    println!(
+        "\n$ fleet repos -o wide\n{}",
+        fleet::shell_ok(&bed, "fleet", &["repos", "-o", "wide"])?
+    );
+    println!("$ fleet audit\n{}", fleet::shell_ok(&bed, "fleet", &["audit"])?);
+    println!("$ fleet backups\n{}", fleet::shell_ok(&bed, "fleet", &["backups"])?);
+    println!("$ fleet status\n{}", fleet::shell_ok(&bed, "fleet", &["status"])?);
+    Ok(())
+}
+
+/// Both clusters' policies come due in the same minute: one run, one plan, the union of what they keep.
+fn retention(bed: &Bed) -> anyhow::Result<()> {
+    let due = jiff::Timestamp::now().as_second() / 60 * 60 + if jiff::Timestamp::now().as_second() % 60 > 45 { 120 } else { 60 };
+    let due = jiff::Timestamp::from_second(due)?.strftime("%M %H * * *").to_string();
+    progress(&format!("retention in both clusters, due at {due} (UTC): a keeps the last of everything, b its own last two"));
+    for (cluster, rule) in bed.clusters().iter().zip([
+        "{selector: {}, retention: {keepLast: 1}}",
+        "{selector: {tags: [fleet.cluster=b]}, retention: {keepLast: 2}}",
+    ]) {
+        cluster.apply(&format!(
+            "apiVersion: backup.resticbackup.io/v1alpha1\nkind: GlobalRetentionPolicy\nmetadata: {{name: nightly, namespace: {NAMESPACE}}}\n\
+             spec: {{repositoryRef: {{name: shared}}, schedule: \"{due}\", prune: true, initialRun: Apply, guard: {{maxRemovedPercent: 60}}, policies: [{rule}]}}\n"
+        ))?;
+    }
+    for cluster in bed.clusters() {
+        let applied = "jsonpath={.status.lastRunResult}=Applied";
+        fleet::wait(&cluster, NAMESPACE, "globalretentionpolicy/nightly", applied, Duration::from_secs(240))?;
+    }
+    let audit: serde_json::Value = serde_json::from_str(&fleet::shell_ok(bed, "fleet", &["audit", "-o", "json"])?)?;
+    let runs = audit["items"].as_array().map_or(0, Vec::len);
+    ensure!(runs == 1, "{runs} runs instead of one: {audit:#}");
+    let left = |tags: &str| -> anyhow::Result<usize> {
+        let list = fleet::shell_ok(bed, "restic", &["snapshots", "--json", "--no-lock", "--tag", tags])?;
+        Ok(serde_json::from_str::<Vec<serde_json::Value>>(&list)?.len())
+    };
+    let (of_a, of_b) = (left("fleet.cluster=a")?, left("fleet.cluster=b")?);
+    ensure!((of_a, of_b) == (1, 2), "{of_a} snapshots of a and {of_b} of b are left instead of 1 and 2");
+    Ok(())
+}
+
+/// Cluster b brings the files of cluster a's application back, from nothing but the repository.
+fn restore(bed: &Bed) -> anyhow::Result<()> {
+    progress("cluster b restores the files of cluster a");
+    let (a, b) = (bed.cluster("a")?, bed.cluster("b")?);
+    b.apply(&format!(
+        "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: from-a, namespace: {NAMESPACE}}}\n\
+         spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Gi}}}}}}\n"
+    ))?;
+    fleet::open_volume(&b, NAMESPACE, "from-a")?;
+    b.apply(&format!(
+        "apiVersion: backup.resticbackup.io/v1alpha1\nkind: ResticRestore\nmetadata: {{name: from-a, namespace: {NAMESPACE}}}\n\
+         spec: {{repositoryRef: {{name: shared}}, snapshotSelector: {{tags: [fleet.cluster=a, fleet.backup={NAMESPACE}/orders]}}, \
+         target: {{pvc: {{claimName: from-a}}}}, options: {{verify: true}}}}\n"
+    ))?;
+    let done = "jsonpath={.status.phase}=Completed";
+    fleet::wait(&b, NAMESPACE, "resticrestore/from-a", done, Duration::from_secs(120))?;
+    let (before, after) = (
+        fleet::volume_path(&a, NAMESPACE, "orders-data")?,
+        fleet::volume_path(&b, NAMESPACE, "from-a")?,
+    );
+    tests::process::run("diff", &["-r", &before, &after])
+        .context("the restored files differ from those of cluster a")
+        .map(drop)
 }
 
 /// Files that an application would write, on a claim of its own.
@@ -203,14 +268,5 @@ fn check(bed: &Bed) -> anyhow::Result<()> {
         }
         std::thread::sleep(Duration::from_millis(500));
     }
-    println!(
-        "\n$ fleet repos -o wide\n{}",
-        fleet::shell_ok(bed, "fleet", &["repos", "-o", "wide"])?
-    );
-    println!(
-        "$ fleet backups\n{}",
-        fleet::shell_ok(bed, "fleet", &["backups"])?
-    );
-    println!("$ fleet status\n{}", fleet::shell_ok(bed, "fleet", &["status"])?);
     Ok(())
 }
