@@ -95,6 +95,12 @@ impl Workspace {
             "-s -w",
             "about 2 minutes the first time",
         )?;
+        self.build_tool(
+            "rclone",
+            "github.com/rclone/rclone",
+            "-s -w",
+            "about 2 minutes the first time",
+        )?;
         for component in COMPONENTS {
             let link = self.program(component);
             if fs::read_link(&link).is_err() {

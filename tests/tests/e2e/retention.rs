@@ -358,3 +358,53 @@ fn fleet_json_any(arguments: &[&str]) -> Value {
     let output = fleet::shell(bed(), "fleet", &all, &[]).unwrap();
     serde_json::from_slice(&output.stdout).unwrap()
 }
+
+#[test]
+#[ignore = "needs clusters: make test"]
+fn a_repository_that_is_reached_by_two_back_ends_has_one_lock_and_one_plan() {
+    // The same bucket, for b through rclone's REST server.
+    let bed = bed();
+    let ((key, secret), address) = (bed.servers().s3_credentials(), format!("{}:8001", bed.plan().wan(1)));
+    let endpoint = bed.servers().s3_urls()[0].clone();
+    let (endpoint, bucket) = endpoint.rsplit_once('/').unwrap();
+    let remote = format!(":s3:{bucket}/backends");
+    let mut rclone = std::process::Command::new(bed.workspace.root.join(".testbed/bin/rclone"));
+    rclone.args(["serve", "restic", "--addr", &address, &remote]).envs([
+        ("RCLONE_CONFIG", "/nonexistent"),
+        ("RCLONE_S3_PROVIDER", "Minio"),
+        ("RCLONE_S3_ENDPOINT", endpoint),
+        ("RCLONE_S3_ACCESS_KEY_ID", key),
+        ("RCLONE_S3_SECRET_ACCESS_KEY", secret),
+    ]);
+    struct Server(std::process::Child);
+    impl Drop for Server {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+    let (a, b, url) = (Place::new("a", "backends"), Place::new("b", "backends"), s3(0, "backends"));
+    a.apply(&[a.repository("nas", &url)]);
+    a.until_ready("resticrepository/nas");
+    let _server = Server(rclone.stderr(std::process::Stdio::null()).spawn().unwrap());
+    b.apply(&[b.repository("nas", &format!("rest:http://{address}/"))]);
+    b.until_ready("resticrepository/nas");
+    assert_eq!(repository_id(&a), repository_id(&b), "one physical repository");
+
+    make_snapshots(&url, "a", "backends/x", "x", 1..4);
+    make_snapshots(&url, "b", "backends/x", "x", 1..4);
+    let more = json!({ "initialRun": "Apply", "prune": true, "guard": { "maxRemovedPercent": 100 } });
+    for place in [&a, &b] {
+        let own = format!("fleet.cluster={}", place.cluster.name);
+        let rule = json!([{ "selector": { "tags": [own] }, "retention": { "keepLast": 1 } }]);
+        place.apply(&[policy("own", rule, more.clone())]);
+        place.until_ready("globalretentionpolicy/own");
+    }
+    until_fleet_knows(&a, 2);
+    start(&b, "own", "first");
+    start(&a, "own", "first");
+    let (ran_a, ran_b) = (until_run(&a, "own", &json!({})), until_run(&b, "own", &json!({})));
+    assert_eq!(ran_a["lastRunToken"], ran_b["lastRunToken"], "one run: {ran_a:#} {ran_b:#}");
+    assert_eq!(snapshots(&url, "").len(), 2, "the newest of each");
+    restic(&url, &["check", "--read-data", "-q"]);
+}
