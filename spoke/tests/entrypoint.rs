@@ -103,6 +103,39 @@ fn backup(bench: &Bench) -> Vec<String> {
 }
 
 #[test]
+fn only_credential_files_that_are_there_reach_restic() {
+    let bench = Bench::new();
+    bench.fake("env");
+    std::fs::write(bench.path("ca.crt"), "x").unwrap();
+    std::fs::write(bench.path("empty"), "").unwrap();
+    let file = |name: &str| bench.path(name).display().to_string();
+    let named = format!(
+        "RESTIC_CACERT={} RESTIC_TLS_CLIENT_CERT={} RCLONE_CONFIG={}",
+        file("ca.crt"),
+        file("missing"),
+        file("empty")
+    );
+    for shell in SHELLS {
+        let output = bench
+            .command(shell, &["version"])
+            .env("FLEET_CREDENTIAL_FILES", &named)
+            .output()
+            .unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            printed
+                .lines()
+                .any(|l| l == format!("RESTIC_CACERT={}", file("ca.crt")))
+        );
+        assert!(
+            !printed
+                .lines()
+                .any(|l| l.starts_with("RESTIC_TLS_CLIENT_CERT=") || l.starts_with("RCLONE_CONFIG="))
+        );
+    }
+}
+
+#[test]
 fn real_runs_tell_their_exit_code_and_summary() {
     for shell in SHELLS {
         let bench = Bench::new();

@@ -7,6 +7,11 @@ log=${TERMINATION_LOG:-/dev/termination-log}
 work=$(mktemp -d "${TMPDIR:-/tmp}/run.XXXXXX") || exit 1
 mkfifo "$work/out" "$work/err" || exit 1
 
+# Only files that the Secret really holds: restic does not begin with the name of one that is missing.
+for named in ${FLEET_CREDENTIAL_FILES:-}; do
+  if [ -s "${named#*=}" ]; then export "${named?}"; fi
+done
+
 # Keeps the last summary; everything is passed on.
 awk -v keep="$work/summary" '
   { print; fflush() }

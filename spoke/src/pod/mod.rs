@@ -17,7 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::Resource;
 use serde::Serialize;
 
-use crate::secrets::{Backend, CREDENTIALS_DIR, PASSWORD_VARIABLE, REPOSITORY_VARIABLE};
+use crate::secrets::{Backend, CREDENTIALS_DIR, FILES_VARIABLE, PASSWORD_VARIABLE, REPOSITORY_VARIABLE};
 use crate::world::{Key, Meta, RESTIC_CONTAINER};
 
 pub use job::{JobSettings, job_settings};
@@ -135,6 +135,11 @@ impl Frame<'_> {
             });
         }
         let mut environment = environment(self.source, backend, job);
+        let named = files.iter().filter_map(|f| Some((f.variable?, f.file)));
+        let named: Vec<String> = named
+            .map(|(variable, file)| format!("{variable}={CREDENTIALS_DIR}/{file}"))
+            .collect();
+        environment.extend((!named.is_empty()).then(|| variable(FILES_VARIABLE, &named.join(" "))));
         environment.extend(self.environment);
         PodSpec {
             service_account_name: Some(job.service_account.clone().unwrap_or(self.service_account)),

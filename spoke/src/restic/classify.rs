@@ -139,6 +139,16 @@ pub fn shorten(text: &str) -> String {
     cut
 }
 
+/// What a line of a retry says behind `retrying after 1.5s: `, bounded.
+#[must_use]
+pub fn cause_of(line: &str) -> String {
+    let cause = line
+        .split_once("retrying after")
+        .and_then(|(_, rest)| rest.split_once(": "))
+        .map_or(line, |(_, cause)| cause);
+    shorten(cause)
+}
+
 /// Replaces each of `secrets` by `***`.
 #[must_use]
 pub fn scrub<'a>(text: &str, secrets: impl Iterator<Item = &'a str>) -> String {

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, info};
 
-use super::classify::{class_of, classify, scrub, shorten};
+use super::classify::{cause_of, class_of, classify, scrub};
 use super::{Failure, Restic, Snapshot, Statistics, output};
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -254,7 +254,7 @@ async fn watch(stderr: impl AsyncRead + Unpin) -> Result<String, Failure> {
         {
             seen += 1;
             if seen >= CERTAIN {
-                return Err(class(shorten(cause_of(&line))));
+                return Err(class(cause_of(&line)));
             }
         }
         text.push_str(&line);
@@ -271,13 +271,6 @@ async fn watch(stderr: impl AsyncRead + Unpin) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// What follows `retrying after 1.5s: ` in a retry's line.
-fn cause_of(line: &str) -> &str {
-    line.split_once("retrying after")
-        .and_then(|(_, rest)| rest.split_once(": "))
-        .map_or(line, |(_, cause)| cause)
-}
-
 async fn read_bounded(stdout: impl AsyncRead + Unpin) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     stdout.take(STDOUT_MAX).read_to_end(&mut bytes).await?;
@@ -286,13 +279,7 @@ async fn read_bounded(stdout: impl AsyncRead + Unpin) -> std::io::Result<Vec<u8>
 
 /// SIGTERM lets restic clean up; a deadline on that too.
 async fn end(child: &mut Child) {
-    if let Some(pid) = child.id() {
-        let _ = Command::new("kill")
-            .args(["-TERM", &pid.to_string()])
-            .stderr(Stdio::null())
-            .status()
-            .await;
-    }
+    super::terminate(child);
     if timeout(GRACE, child.wait()).await.is_err() {
         let _ = child.kill().await;
     }

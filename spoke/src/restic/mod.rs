@@ -11,8 +11,18 @@ use jiff::Timestamp;
 
 use crate::secrets::Credentials;
 
-pub use classify::classify;
+pub use classify::{cause_of, class_of, classify};
 pub use executor::Executor;
+
+/// SIGTERM to a child that has not been waited for: its id is still its own. Needs no `kill` in the image.
+pub fn terminate(child: &tokio::process::Child) {
+    use rustix::process::{Pid, Signal, kill_process};
+    let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+    if let Some(pid) = pid {
+        // It may just have ended by itself.
+        let _ = kill_process(pid, Signal::TERM);
+    }
+}
 
 /// Why restic did not do what it was asked. Messages are one line, bounded, and free of credentials.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

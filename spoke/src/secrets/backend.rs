@@ -3,6 +3,9 @@
 
 /// Folder that credential files are mounted at in pods.
 pub const CREDENTIALS_DIR: &str = "/credentials";
+/// Variable that tells a pod which variables name credential files: `VARIABLE=/path VARIABLE=/path`. A pod sets those
+/// whose file is there, for restic refuses to begin with a name of a file that is not.
+pub const FILES_VARIABLE: &str = "FLEET_CREDENTIAL_FILES";
 /// Variable with the repository's location.
 pub const REPOSITORY_VARIABLE: &str = "RESTIC_REPOSITORY";
 /// Variable, and default key, of the repository's password.

@@ -10,7 +10,9 @@ use crds::ResticRepository;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
-pub use backend::{Backend, CREDENTIALS_DIR, FileKey, PASSWORD_VARIABLE, REPOSITORY_VARIABLE, redact};
+pub use backend::{
+    Backend, CREDENTIALS_DIR, FILES_VARIABLE, FileKey, PASSWORD_VARIABLE, REPOSITORY_VARIABLE, redact,
+};
 
 /// What is wrong with a Secret. Names keys, never values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,7 +9,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use super::switch::Instant;
-use crate::restic::{Failure, classify};
+use crate::restic::{Failure, cause_of, class_of, classify, terminate};
 
 /// What restic's last lines of stderr are kept of.
 const STDERR_MAX: usize = 16 << 10;
@@ -62,6 +62,8 @@ pub struct Restic {
     pub program: PathBuf,
     /// Flags that every command of this repository needs.
     pub flags: Vec<String>,
+    /// What its environment has beside ours.
+    pub variables: Vec<(String, String)>,
     pub leave: watch::Receiver<Leave>,
 }
 
@@ -71,6 +73,25 @@ impl Restic {
     /// # Errors
     /// What restic says, or that it had to stop.
     pub async fn run(&self, arguments: &[String]) -> Result<Vec<u8>, Stopped> {
+        self.run_within(arguments, None).await
+    }
+
+    /// The same with a deadline: restic alone retries for 15 minutes, which the lock would be held in vain.
+    ///
+    /// # Errors
+    /// As of [`Restic::run`], and why it had not come to its end.
+    pub async fn run_within(
+        &self,
+        arguments: &[String],
+        deadline: Option<Duration>,
+    ) -> Result<Vec<u8>, Stopped> {
+        let over = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(over);
         let mut leave = self.leave.clone();
         if let Leave::End { why, .. } = *leave.borrow_and_update() {
             return Err(why.into());
@@ -79,6 +100,7 @@ impl Restic {
         let mut child = Command::new(&self.program)
             .args(arguments)
             .args(&self.flags)
+            .envs(self.variables.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -93,7 +115,7 @@ impl Restic {
             stdout.read_to_end(&mut bytes).await.map(|_| bytes)
         });
         let err = tokio::spawn(pass_on(stderr));
-        let mut ended = None;
+        let (mut ended, mut late) = (None, false);
         let status = loop {
             tokio::select! {
                 status = child.wait() => break status.map_err(broken)?,
@@ -104,6 +126,10 @@ impl Restic {
                         end(&mut child, kill).await;
                     }
                 }
+                () = &mut over, if !late => {
+                    late = true;
+                    end(&mut child, None).await;
+                }
             }
         };
         let printed = out.await.ok().and_then(Result::ok).unwrap_or_default();
@@ -112,6 +138,15 @@ impl Restic {
             (Some(0), None) => Ok(printed),
             // It came to its end all the same, but what it relied on may not have held.
             (_, Some(why)) => Err(why.into()),
+            (_, None) if late => {
+                let cause = told
+                    .lines()
+                    .rev()
+                    .find_map(|line| Some(class_of(line)?(cause_of(line))));
+                Err(cause
+                    .unwrap_or(Failure::DeadlineExceeded(deadline.unwrap_or_default()))
+                    .into())
+            }
             (code, None) => Err(classify(code, &told).into()),
         }
     }
@@ -119,21 +154,12 @@ impl Restic {
 
 /// SIGTERM, then SIGKILL when the time is over: a command that hangs on dead storage must not outlive the lease.
 async fn end(child: &mut Child, kill: Option<Instant>) {
-    signal(child, "-TERM").await;
+    terminate(child);
     let left = kill.map_or(GRACE, |at| {
         Duration::from_millis(at.saturating_sub(super::since_boot()))
     });
     if tokio::time::timeout(left.min(GRACE), child.wait()).await.is_err() {
         let _ = child.start_kill();
-    }
-}
-
-async fn signal(child: &Child, signal: &str) {
-    if let Some(pid) = child.id() {
-        let _ = Command::new("kill")
-            .args([signal, &pid.to_string()])
-            .status()
-            .await;
     }
 }
 

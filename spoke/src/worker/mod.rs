@@ -17,6 +17,7 @@ use proto::v1::{RetentionOutcome, RetentionRun};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::secrets::FILES_VARIABLE;
 use child::{Leave, Restic, Why};
 use switch::{Instant, Switch, Verdict};
 
@@ -45,6 +46,10 @@ pub struct WorkerConfig {
     /// The restic binary.
     #[arg(long, env = "FLEET_RESTIC", default_value = "restic")]
     pub restic: PathBuf,
+
+    /// Variables that name credential files, each as `VARIABLE=/path`.
+    #[arg(long, env = FILES_VARIABLE, default_value = "")]
+    pub credential_files: String,
 
     /// Where the result goes.
     #[arg(long, env = "TERMINATION_LOG", default_value = "/dev/termination-log")]
@@ -116,9 +121,20 @@ fn prepare(config: &WorkerConfig) -> Result<(RetentionRun, Restic), String> {
     let restic = Restic {
         program: config.restic.clone(),
         flags: config.flags.clone(),
+        variables: credential_files(&config.credential_files),
         leave: receiver,
     };
     Ok((run, restic))
+}
+
+/// Those of the variables whose file the Secret really holds.
+fn credential_files(named: &str) -> Vec<(String, String)> {
+    let pairs = named.split(' ').filter_map(|pair| pair.split_once('='));
+    let there = |path: &str| std::fs::metadata(path).is_ok_and(|file| file.len() > 0);
+    pairs
+        .filter(|(_, path)| there(path))
+        .map(|(variable, path)| (variable.to_owned(), path.to_owned()))
+        .collect()
 }
 
 /// Turns renewals and signals into what may be done.
@@ -193,6 +209,18 @@ fn bounded(mut outcome: RetentionOutcome) -> RetentionOutcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_files_that_are_there_reach_restic() {
+        let dir = tempfile::tempdir().unwrap();
+        let (full, empty) = (dir.path().join("full"), dir.path().join("empty"));
+        std::fs::write(&full, "x").unwrap();
+        std::fs::write(&empty, "").unwrap();
+        let named = format!("A={} B={} C=/not/there", full.display(), empty.display());
+        let got = credential_files(&named);
+        assert_eq!(got, [("A".to_owned(), full.display().to_string())]);
+        assert!(credential_files("").is_empty());
+    }
 
     #[test]
     fn a_result_always_fits() {

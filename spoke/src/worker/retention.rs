@@ -1,6 +1,7 @@
 //! One retention run: dry-run each rule, one plan, guard, forget by full ids, prune, look again.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use proto::v1::{RetentionOutcome, RetentionRun};
@@ -11,6 +12,8 @@ use super::{failed, forget, log};
 use crate::pod::RETRY_LOCK;
 use crate::restic::{Failure, Snapshot, output};
 
+/// Storage that has not opened the repository by then is not waited for under the lock.
+const OPEN: Duration = Duration::from_secs(90);
 /// Dry runs that go side by side: each takes one core, most of it to derive the key.
 const SIDE_BY_SIDE: usize = 2;
 /// Ids in one command: arguments have a limit.
@@ -49,19 +52,17 @@ pub async fn run(run: &RetentionRun, restic: Restic) -> RetentionOutcome {
 
 async fn steps(run: &RetentionRun, restic: &Restic, outcome: &mut RetentionOutcome) -> Result<(), Stopped> {
     wait_for_lease(restic).await?;
-    let id = output::config_id(
-        &restic
-            .run(&words(&["cat", "config", "--no-lock", "--json"]))
-            .await?,
-    )?;
+    let config = words(&["cat", "config", "--no-lock", "--json"]);
+    let id = output::config_id(&restic.run_within(&config, Some(OPEN)).await?)?;
     if id != run.restic_id {
         let text = format!("the repository here is {id}, the lock is for {}", run.restic_id);
         *outcome = failed("RepositoryChanged", text);
         return Ok(());
     }
+    // In this order: a snapshot that comes in between is one that stays, and not one that the decisions do not know.
+    let decisions = decide(run, restic).await?;
     let before = list(restic).await?;
     outcome.snapshots = count(before.len());
-    let decisions = decide(run, restic).await?;
     let plan = plan::make(run, &before, &decisions);
     describe(&plan, outcome);
     print(&plan);

@@ -1,9 +1,12 @@
 //! Restores on real pods: what is meant comes back, and nothing else.
 
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 use tests::fleet;
 
-use crate::support::{Place, condition, noise, s3, tree};
+use crate::retention::{restic, restic_command};
+use crate::support::{Place, bed, condition, noise, rest, s3, tree};
 
 /// A second claim to restore into, open to everybody.
 fn claim(place: &Place, name: &str) {
@@ -178,13 +181,82 @@ fn a_restore_brings_back_what_is_meant_and_nothing_else() {
     assert_eq!(tree(&folder(&place, "back").join("fresh")), tree(&other.data()));
 }
 
+/// A prune that stands still while it holds restic's exclusive lock.
+struct Prune(std::process::Child);
+
+impl Prune {
+    fn paused(name: &str) -> Prune {
+        let url = rest(name);
+        let locks = bed().servers().rest_data().join(name).join("locks");
+        let is_locked = || std::fs::read_dir(&locks).is_ok_and(|mut files| files.next().is_some());
+        // One that was too quick is made again.
+        for _ in 0..20 {
+            let mut command = restic_command(&url, &["prune", "-q", "--limit-download", "1"]);
+            let prune = Prune(command.stdin(Stdio::null()).spawn().unwrap());
+            crate::faults::until("restic's lock", is_locked);
+            tests::process::signal(prune.0.id(), "STOP");
+            if is_locked() {
+                return prune;
+            }
+        }
+        panic!("no prune was slow enough to be paused");
+    }
+}
+
+impl Drop for Prune {
+    fn drop(&mut self) {
+        tests::process::signal(self.0.id(), "CONT");
+        let ended = self.0.wait().unwrap();
+        assert!(ended.success() || std::thread::panicking(), "prune: {ended}");
+    }
+}
+
+#[test]
+#[ignore = "needs clusters: make test"]
+fn a_restore_during_a_prune_waits_and_completes() {
+    let place = Place::new("a", "pruned");
+    place.apply(&[
+        place.repository("nas", &rest("pruned")),
+        place.backup("orders", json!({ "name": "nas" }), json!({})),
+    ]);
+    place.until_ready("resticbackup/orders");
+    place.run("orders", "1");
+    claim(&place, "back");
+    let prune = Prune::paused("pruned");
+    restore(
+        &place,
+        "during",
+        json!({ "backupRef": { "name": "orders" }, "target": { "pvc": { "claimName": "back" } } }),
+    );
+    let address = [
+        "get",
+        "pods",
+        "-l",
+        "backup.resticbackup.io/restore=during",
+        "-o",
+        "jsonpath={.items[*].status.podIP}",
+    ];
+    crate::faults::until("the pod looks at restic's locks", || {
+        let address = place.kubectl(&address).unwrap_or_default();
+        let log = std::fs::read_to_string(bed().servers().rest_log()).unwrap();
+        let mut of_it = log.lines().filter(|line| line.split(' ').next() == Some(address.trim()));
+        of_it.any(|line| line.contains("GET /pruned/locks/"))
+    });
+    assert_eq!(place.get("resticrestore/during")["status"]["phase"], "InProgress");
+    drop(prune);
+    completed(&place, "during");
+    assert_eq!(tree(&folder(&place, "back")), tree(&place.data()));
+    restic(&rest("pruned"), &["check", "--read-data", "-q"]);
+}
+
 #[test]
 #[ignore = "needs clusters: make test"]
 fn a_restore_makes_its_claim_survives_kills_and_gives_up_with_the_schedulers_words() {
     let place = Place::new("b", "restored");
     place.write("slow.bin", &noise(6 << 20));
     place.apply(&[
-        place.repository("nas", &s3(0, "restored")),
+        // By TLS whose authority is in the Secret.
+        place.repository("nas", &rest("restored")),
         place.backup("orders", json!({ "name": "nas" }), json!({})),
     ]);
     place.until_ready("resticbackup/orders");
