@@ -375,30 +375,32 @@ impl Bed {
                 to.join(format!("{}-objects.txt", cluster.name)),
                 all.unwrap_or_else(|e| e.to_string()),
             )?;
-            let yaml = cluster.kubectl(&["get", "rr,rb", "-A", "-o", "yaml"]);
+            let yaml = cluster.kubectl(&["get", "rr,rb,rres,grp", "-A", "-o", "yaml"]);
             fs::write(
                 to.join(format!("{}-resources.yaml", cluster.name)),
                 yaml.unwrap_or_else(|e| e.to_string()),
             )?;
-            let log = cluster.kubectl(&[
-                "logs",
-                "-n",
-                "restic-fleet-system",
-                "-l",
-                "app.kubernetes.io/name=fleet-spoke",
-                "--tail=-1",
-                "--prefix",
-            ]);
-            fs::write(
-                to.join(format!("{}-spoke.log", cluster.name)),
-                log.unwrap_or_else(|e| e.to_string()),
-            )?;
+            for program in ["fleet-spoke", "fleet-hub"] {
+                let label = format!("app.kubernetes.io/name={program}");
+                let of_it = ["-n", "restic-fleet-system", "-l", &label, "--tail=-1", "--prefix"];
+                let log = cluster.kubectl(&[&["logs"], &of_it[..]].concat());
+                fs::write(
+                    to.join(format!("{}-{program}.log", cluster.name)),
+                    log.unwrap_or_else(|e| e.to_string()),
+                )?;
+            }
             for name in ["apiserver", "kubelet", "containerd"] {
                 let _ = fs::copy(
                     cluster.dir.join(format!("{name}.log")),
                     to.join(format!("{}-{name}.log", cluster.name)),
                 );
             }
+        }
+        for name in ["s3", "rest", "rclone"] {
+            let _ = fs::copy(
+                self.servers().dir().join(format!("{name}.log")),
+                to.join(format!("{name}.log")),
+            );
         }
         Ok(())
     }

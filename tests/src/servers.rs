@@ -1,6 +1,7 @@
 //! Storage servers that clusters share, each in a network namespace of its own so that it can be cut off.
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,12 @@ impl Servers {
             dir: dir.join("servers"),
             workspace: workspace.clone(),
         }
+    }
+
+    /// Logs, keys and data.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The bucket under two addresses: two URLs, one repository.
@@ -115,7 +122,7 @@ impl Servers {
         let env = [
             ("MINIO_ROOT_USER", S3_USER),
             ("MINIO_ROOT_PASSWORD", S3_PASSWORD),
-            ("HOME", "/nonexistent"),
+            ("HOME", &*self.dir.to_string_lossy()),
         ];
         Daemon::new(&self.dir, "s3").start(
             Some(&netns("s3")),
@@ -166,6 +173,32 @@ impl Servers {
             &rest,
             &[],
         )
+    }
+
+    /// Serves a folder of the bucket by rclone's REST server as well; returns its URL.
+    pub fn serve_by_rclone(&self, folder: &str) -> anyhow::Result<String> {
+        let address = format!("{}:8001", self.plan.wan(1));
+        let remote = format!(":s3:{BUCKET}/{folder}");
+        let arguments = ["serve", "restic", "--addr", &address, &remote].map(str::to_owned);
+        let endpoint = format!("http://{}:9000", self.plan.wan(100));
+        let env = [
+            // In memory only.
+            ("RCLONE_CONFIG", ""),
+            ("RCLONE_S3_PROVIDER", "Minio"),
+            ("RCLONE_S3_ENDPOINT", &endpoint),
+            ("RCLONE_S3_ACCESS_KEY_ID", S3_USER),
+            ("RCLONE_S3_SECRET_ACCESS_KEY", S3_PASSWORD),
+        ];
+        let program = self.workspace.program("rclone");
+        Daemon::new(&self.dir, "rclone").start(None, &program, &arguments, &env)?;
+        let end = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(&address).is_err() {
+            if Instant::now() > end {
+                bail!("rclone does not listen; see {}/rclone.log", self.dir.display());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(format!("rest:http://{address}/"))
     }
 
     fn rest_answers(&self) -> bool {

@@ -4,7 +4,7 @@
 //!
 //! Not modelled: the hub's drain and queue order (property tests in the hub), and restic's own lock in the safety
 //! property: delete phases must not overlap even without it.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 use std::collections::BTreeSet;
 

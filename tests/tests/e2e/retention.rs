@@ -362,32 +362,12 @@ fn fleet_json_any(arguments: &[&str]) -> Value {
 #[test]
 #[ignore = "needs clusters: make test"]
 fn a_repository_that_is_reached_by_two_back_ends_has_one_lock_and_one_plan() {
-    // The same bucket, for b through rclone's REST server.
-    let bed = bed();
-    let ((key, secret), address) = (bed.servers().s3_credentials(), format!("{}:8001", bed.plan().wan(1)));
-    let endpoint = bed.servers().s3_urls()[0].clone();
-    let (endpoint, bucket) = endpoint.rsplit_once('/').unwrap();
-    let remote = format!(":s3:{bucket}/backends");
-    let mut rclone = std::process::Command::new(bed.workspace.root.join(".testbed/bin/rclone"));
-    rclone.args(["serve", "restic", "--addr", &address, &remote]).envs([
-        ("RCLONE_CONFIG", "/nonexistent"),
-        ("RCLONE_S3_PROVIDER", "Minio"),
-        ("RCLONE_S3_ENDPOINT", endpoint),
-        ("RCLONE_S3_ACCESS_KEY_ID", key),
-        ("RCLONE_S3_SECRET_ACCESS_KEY", secret),
-    ]);
-    struct Server(std::process::Child);
-    impl Drop for Server {
-        fn drop(&mut self) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-    }
     let (a, b, url) = (Place::new("a", "backends"), Place::new("b", "backends"), s3(0, "backends"));
     a.apply(&[a.repository("nas", &url)]);
     a.until_ready("resticrepository/nas");
-    let _server = Server(rclone.stderr(std::process::Stdio::null()).spawn().unwrap());
-    b.apply(&[b.repository("nas", &format!("rest:http://{address}/"))]);
+    // The same bucket, for b through rclone's REST server.
+    let by_rest = bed().servers().serve_by_rclone("backends").unwrap();
+    b.apply(&[b.repository("nas", &by_rest)]);
     b.until_ready("resticrepository/nas");
     assert_eq!(repository_id(&a), repository_id(&b), "one physical repository");
 
