@@ -103,16 +103,28 @@ fn run() -> anyhow::Result<()> {
         fleet::shell_ok(&bed, "fleet", &["repos", "-o", "wide"])?
     );
     println!("$ fleet audit\n{}", fleet::shell_ok(&bed, "fleet", &["audit"])?);
-    println!("$ fleet backups\n{}", fleet::shell_ok(&bed, "fleet", &["backups"])?);
+    println!(
+        "$ fleet backups\n{}",
+        fleet::shell_ok(&bed, "fleet", &["backups"])?
+    );
     println!("$ fleet status\n{}", fleet::shell_ok(&bed, "fleet", &["status"])?);
     Ok(())
 }
 
 /// Both clusters' policies come due in the same minute: one run, one plan, the union of what they keep.
 fn retention(bed: &Bed) -> anyhow::Result<()> {
-    let due = jiff::Timestamp::now().as_second() / 60 * 60 + if jiff::Timestamp::now().as_second() % 60 > 45 { 120 } else { 60 };
-    let due = jiff::Timestamp::from_second(due)?.strftime("%M %H * * *").to_string();
-    progress(&format!("retention in both clusters, due at {due} (UTC): a keeps the last of everything, b its own last two"));
+    let due = jiff::Timestamp::now().as_second() / 60 * 60
+        + if jiff::Timestamp::now().as_second() % 60 > 45 {
+            120
+        } else {
+            60
+        };
+    let due = jiff::Timestamp::from_second(due)?
+        .strftime("%M %H * * *")
+        .to_string();
+    progress(&format!(
+        "retention in both clusters, due at {due} (UTC): a keeps the last of everything, b its own last two"
+    ));
     for (cluster, rule) in bed.clusters().iter().zip([
         "{selector: {}, retention: {keepLast: 1}}",
         "{selector: {tags: [fleet.cluster=b]}, retention: {keepLast: 2}}",
@@ -124,17 +136,31 @@ fn retention(bed: &Bed) -> anyhow::Result<()> {
     }
     for cluster in bed.clusters() {
         let applied = "jsonpath={.status.lastRunResult}=Applied";
-        fleet::wait(&cluster, NAMESPACE, "globalretentionpolicy/nightly", applied, Duration::from_secs(240))?;
+        fleet::wait(
+            &cluster,
+            NAMESPACE,
+            "globalretentionpolicy/nightly",
+            applied,
+            Duration::from_secs(240),
+        )?;
     }
-    let audit: serde_json::Value = serde_json::from_str(&fleet::shell_ok(bed, "fleet", &["audit", "-o", "json"])?)?;
+    let audit: serde_json::Value =
+        serde_json::from_str(&fleet::shell_ok(bed, "fleet", &["audit", "-o", "json"])?)?;
     let runs = audit["items"].as_array().map_or(0, Vec::len);
     ensure!(runs == 1, "{runs} runs instead of one: {audit:#}");
     let left = |tags: &str| -> anyhow::Result<usize> {
-        let list = fleet::shell_ok(bed, "restic", &["snapshots", "--json", "--no-lock", "--tag", tags])?;
+        let list = fleet::shell_ok(
+            bed,
+            "restic",
+            &["snapshots", "--json", "--no-lock", "--tag", tags],
+        )?;
         Ok(serde_json::from_str::<Vec<serde_json::Value>>(&list)?.len())
     };
     let (of_a, of_b) = (left("fleet.cluster=a")?, left("fleet.cluster=b")?);
-    ensure!((of_a, of_b) == (1, 2), "{of_a} snapshots of a and {of_b} of b are left instead of 1 and 2");
+    ensure!(
+        (of_a, of_b) == (1, 2),
+        "{of_a} snapshots of a and {of_b} of b are left instead of 1 and 2"
+    );
     Ok(())
 }
 
@@ -153,7 +179,13 @@ fn restore(bed: &Bed) -> anyhow::Result<()> {
          target: {{pvc: {{claimName: from-a}}}}, options: {{verify: true}}}}\n"
     ))?;
     let done = "jsonpath={.status.phase}=Completed";
-    fleet::wait(&b, NAMESPACE, "resticrestore/from-a", done, Duration::from_secs(120))?;
+    fleet::wait(
+        &b,
+        NAMESPACE,
+        "resticrestore/from-a",
+        done,
+        Duration::from_secs(120),
+    )?;
     let (before, after) = (
         fleet::volume_path(&a, NAMESPACE, "orders-data")?,
         fleet::volume_path(&b, NAMESPACE, "from-a")?,

@@ -239,7 +239,9 @@ fn a_restore_during_a_prune_waits_and_completes() {
     crate::faults::until("the pod looks at restic's locks", || {
         let address = place.kubectl(&address).unwrap_or_default();
         let log = std::fs::read_to_string(bed().servers().rest_log()).unwrap();
-        let mut of_it = log.lines().filter(|line| line.split(' ').next() == Some(address.trim()));
+        let mut of_it = log
+            .lines()
+            .filter(|line| line.split(' ').next() == Some(address.trim()));
         of_it.any(|line| line.contains("GET /pruned/locks/"))
     });
     assert_eq!(place.get("resticrestore/during")["status"]["phase"], "InProgress");

@@ -362,7 +362,11 @@ fn fleet_json_any(arguments: &[&str]) -> Value {
 #[test]
 #[ignore = "needs clusters: make test"]
 fn a_repository_that_is_reached_by_two_back_ends_has_one_lock_and_one_plan() {
-    let (a, b, url) = (Place::new("a", "backends"), Place::new("b", "backends"), s3(0, "backends"));
+    let (a, b, url) = (
+        Place::new("a", "backends"),
+        Place::new("b", "backends"),
+        s3(0, "backends"),
+    );
     a.apply(&[a.repository("nas", &url)]);
     a.until_ready("resticrepository/nas");
     // The same bucket, for b through rclone's REST server.
@@ -384,7 +388,10 @@ fn a_repository_that_is_reached_by_two_back_ends_has_one_lock_and_one_plan() {
     start(&b, "own", "first");
     start(&a, "own", "first");
     let (ran_a, ran_b) = (until_run(&a, "own", &json!({})), until_run(&b, "own", &json!({})));
-    assert_eq!(ran_a["lastRunToken"], ran_b["lastRunToken"], "one run: {ran_a:#} {ran_b:#}");
+    assert_eq!(
+        ran_a["lastRunToken"], ran_b["lastRunToken"],
+        "one run: {ran_a:#} {ran_b:#}"
+    );
     assert_eq!(snapshots(&url, "").len(), 2, "the newest of each");
     restic(&url, &["check", "--read-data", "-q"]);
 }

@@ -1,0 +1,292 @@
+//! restic itself as the oracle of a plan: whatever snapshots and policies there are, what is left is exactly the union
+//! of what `restic forget --dry-run` keeps for each policy alone, and what no policy selects.
+//!
+//! `weak-key` is an empty repository whose key is derived from its password in no time (scrypt with N=2): a call of
+//! restic takes 25 ms instead of 600.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use proto::v1::{RetentionPolicySpec, RetentionRule, RetentionRun};
+use rand::prelude::*;
+use rand::rngs::StdRng;
+use spoke::restic::{Snapshot, output};
+use spoke::worker::{forget, plan};
+
+const POOL: usize = 240;
+const CASES: u64 = 1_000;
+const THREADS: u64 = 4;
+const TAGS: [&str; 5] = [
+    "daily",
+    "gold",
+    "fleet.cluster=a",
+    "fleet.cluster=b",
+    "fleet.cluster=gone",
+];
+const HOSTS: [&str; 2] = ["db", "web"];
+const FOLDERS: [&str; 2] = ["x", "y"];
+
+type Ids = BTreeSet<String>;
+
+fn restic(repository: &Path, arguments: &[String]) -> Vec<u8> {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.testbed/bin");
+    let path = format!("{}:{}", built.display(), std::env::var("PATH").unwrap());
+    let output = Command::new("restic")
+        .args(["--no-cache", "-q", "-r"])
+        .arg(repository)
+        .args(arguments)
+        .env("RESTIC_PASSWORD", "p")
+        .env("PATH", path)
+        .output()
+        .expect("restic; make restic builds it");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "restic {arguments:?}: {told}");
+    output.stdout
+}
+
+fn words<S: ToString>(words: &[S]) -> Vec<String> {
+    words.iter().map(S::to_string).collect()
+}
+
+/// An empty repository in `at`.
+fn repository(at: &Path) {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/weak-key");
+    for folder in ["data", "index", "keys", "locks", "snapshots"] {
+        std::fs::create_dir_all(at.join(folder)).unwrap();
+    }
+    std::fs::copy(fixture.join("config"), at.join("config")).unwrap();
+    for key in std::fs::read_dir(fixture.join("keys")).unwrap() {
+        let key = key.unwrap();
+        std::fs::copy(key.path(), at.join("keys").join(key.file_name())).unwrap();
+    }
+}
+
+fn some<'a>(random: &mut StdRng, of: &[&'a str], chance: f64) -> Vec<&'a str> {
+    of.iter()
+        .copied()
+        .filter(|_| random.random_bool(chance))
+        .collect()
+}
+
+/// Snapshots of two hosts in about two years, some of them within the same hour.
+fn fill(repository: &Path, data: &Path, random: &mut StdRng) {
+    let mut commands = Vec::new();
+    for folder in FOLDERS {
+        std::fs::create_dir_all(data.join(folder)).unwrap();
+        std::fs::write(data.join(folder).join("f"), folder).unwrap();
+    }
+    for n in 0..POOL {
+        let days = random.random_range(0..700) / random.random_range(1..20);
+        // Never two at the same time: which of them restic keeps is chance, so that two calls of it differ.
+        let time = 1_790_000_000 - days * 86_400 - random.random_range(0..4) * 1_700 - n as i64;
+        // Most are of cluster a, and few of one that nobody knows any more.
+        let cluster = TAGS[2 + [0, 0, 0, 0, 0, 0, 1, 1, 1, 2].choose(random).unwrap()];
+        let time = jiff::Timestamp::from_second(time).unwrap();
+        let mut command = words(&["backup", "--host", HOSTS.choose(random).unwrap(), "--time"]);
+        command.push(time.strftime("%Y-%m-%d %H:%M:%S").to_string());
+        for tag in some(random, &TAGS[..2], 0.1).into_iter().chain(Some(cluster)) {
+            command.extend(words(&["--tag", tag]));
+        }
+        let folder = data.join(FOLDERS[usize::from(random.random_bool(0.1))]);
+        command.push(folder.display().to_string());
+        commands.push(command);
+    }
+    std::thread::scope(|scope| {
+        for part in commands.chunks(POOL.div_ceil(THREADS as usize)) {
+            scope.spawn(|| part.iter().for_each(|command| drop(restic(repository, command))));
+        }
+    });
+}
+
+fn rule(random: &mut StdRng) -> RetentionRule {
+    let mut count = |most: u32| {
+        if random.random_bool(0.25) {
+            random.random_range(1..=most)
+        } else {
+            0
+        }
+    };
+    let mut rule = RetentionRule {
+        keep_last: count(4),
+        keep_hourly: count(6),
+        keep_daily: count(8),
+        keep_weekly: count(5),
+        keep_monthly: count(6),
+        keep_yearly: count(2),
+        ..RetentionRule::default()
+    };
+    let mut span = || {
+        let spans = ["12h", "5d", "2m10d", "1y", "1y5m7d2h"];
+        let one = random.random_bool(0.05).then(|| spans.choose(random).copied());
+        one.flatten().unwrap_or_default().to_owned()
+    };
+    rule.keep_within = span();
+    rule.keep_within_hourly = span();
+    rule.keep_within_daily = span();
+    rule.keep_within_weekly = span();
+    rule.keep_within_monthly = span();
+    rule.keep_within_yearly = span();
+    // By tags alone restic may keep nothing of a group, which it refuses, and the run with it.
+    if rule == RetentionRule::default() {
+        rule.keep_last = 1;
+    }
+    rule.keep_tags = words(&some(random, &TAGS[..2], 0.1));
+    rule.tags = words(&some(random, &TAGS, 0.15));
+    if random.random_bool(0.3) {
+        rule.hostname = (*HOSTS.choose(random).unwrap()).to_owned();
+    }
+    rule
+}
+
+fn run(random: &mut StdRng) -> RetentionRun {
+    let policies = (0..random.random_range(1..=3)).map(|n| RetentionPolicySpec {
+        source: format!("{}/ns/p{n}", ["a", "b"].choose(random).unwrap()),
+        rules: (0..random.random_range(1..=2)).map(|_| rule(random)).collect(),
+        max_removed_percent: 100,
+        ..RetentionPolicySpec::default()
+    });
+    RetentionRun {
+        policies: policies.collect(),
+        clusters: words(&["a", "b"]),
+        ..RetentionRun::default()
+    }
+}
+
+/// What restic keeps and removes for a rule, asked for in this test's own words.
+fn oracle(repository: &Path, rule: &RetentionRule) -> (Ids, Ids) {
+    let mut arguments = words(&[
+        "forget",
+        "--dry-run",
+        "--no-lock",
+        "--json",
+        "--group-by=host,paths,tags",
+    ]);
+    let mut flag = |name: &str, value: &str| {
+        if !value.is_empty() && value != "0" {
+            arguments.push(format!("--{name}={value}"));
+        }
+    };
+    flag("host", &rule.hostname);
+    flag("tag", &rule.tags.join(","));
+    flag("keep-last", &rule.keep_last.to_string());
+    flag("keep-hourly", &rule.keep_hourly.to_string());
+    flag("keep-daily", &rule.keep_daily.to_string());
+    flag("keep-weekly", &rule.keep_weekly.to_string());
+    flag("keep-monthly", &rule.keep_monthly.to_string());
+    flag("keep-yearly", &rule.keep_yearly.to_string());
+    flag("keep-within", &rule.keep_within);
+    flag("keep-within-hourly", &rule.keep_within_hourly);
+    flag("keep-within-daily", &rule.keep_within_daily);
+    flag("keep-within-weekly", &rule.keep_within_weekly);
+    flag("keep-within-monthly", &rule.keep_within_monthly);
+    flag("keep-within-yearly", &rule.keep_within_yearly);
+    rule.keep_tags.iter().for_each(|tag| flag("keep-tag", tag));
+    let printed = restic(repository, &arguments);
+    let groups: serde_json::Value = serde_json::from_slice(&printed).unwrap_or_default();
+    let ids = |list: &str| -> Ids {
+        let groups = groups.as_array().into_iter().flatten();
+        let snapshots = groups.flat_map(|group| group[list].as_array().into_iter().flatten());
+        snapshots.map(|s| s["id"].as_str().unwrap().to_owned()).collect()
+    };
+    (ids("keep"), ids("remove"))
+}
+
+/// What must go: whatever some policy alone removes and none alone keeps, and is not of a cluster that nobody knows.
+fn expected(repository: &Path, run: &RetentionRun, all: &[Snapshot]) -> Ids {
+    let rules = || run.policies.iter().flat_map(|policy| &policy.rules);
+    let (mut kept, mut removed) = (Ids::new(), Ids::new());
+    for rule in rules() {
+        let (keep, remove) = oracle(repository, rule);
+        kept.extend(keep);
+        removed.extend(remove);
+    }
+    let gone = TAGS[4].to_owned();
+    let named = rules().any(|rule| rule.tags.contains(&gone));
+    let known = |id: &String| named || !all.iter().any(|s| s.id == *id && s.tags.contains(&gone));
+    removed
+        .difference(&kept)
+        .filter(|id| known(id))
+        .cloned()
+        .collect()
+}
+
+fn list(repository: &Path) -> Vec<Snapshot> {
+    output::snapshots(&restic(repository, &words(&["snapshots", "--json", "--no-lock"]))).unwrap()
+}
+
+/// One case: how many snapshots there were and how many went.
+fn case(seed: u64, pool: &[PathBuf]) -> (usize, usize) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let dir = tempfile::tempdir().unwrap();
+    repository(dir.path());
+    let size = random.random_range(1..=120);
+    for file in pool.choose_multiple(&mut random, size) {
+        let to = dir.path().join("snapshots").join(file.file_name().unwrap());
+        std::fs::hard_link(file, to).unwrap();
+    }
+    let run = run(&mut random);
+    let all = list(dir.path());
+    assert_eq!(all.len(), size, "seed {seed}");
+    let decide = |rule| forget::decision(&restic(dir.path(), &forget::dry_run(rule))).unwrap();
+    let decisions: Vec<Vec<_>> = run
+        .policies
+        .iter()
+        .map(|policy| policy.rules.iter().map(decide).collect())
+        .collect();
+    let plan = plan::make(&run, &all, &decisions);
+    let goes: Ids = plan.ids().map(str::to_owned).collect();
+    assert_eq!(goes, expected(dir.path(), &run, &all), "seed {seed}: {run:#?}");
+    // And what restic does with these ids is what was planned.
+    if seed % 10 == 0 && !goes.is_empty() {
+        let mut arguments = words(&["forget"]);
+        arguments.extend(goes.iter().cloned());
+        restic(dir.path(), &arguments);
+        let left: Ids = list(dir.path()).into_iter().map(|s| s.id).collect();
+        let planned: Ids = all
+            .iter()
+            .map(|s| s.id.clone())
+            .filter(|id| !goes.contains(id))
+            .collect();
+        assert_eq!(left, planned, "seed {seed}");
+    }
+    (size, goes.len())
+}
+
+#[test]
+fn a_plan_keeps_exactly_the_union_of_what_restic_keeps_for_each_policy() {
+    let first: u64 = std::env::var("FLEET_TEST_SEED").map_or(0, |seed| seed.parse().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, data) = (dir.path().join("pool"), dir.path().join("data"));
+    repository(&whole);
+    fill(&whole, &data, &mut StdRng::seed_from_u64(first));
+    let files = std::fs::read_dir(whole.join("snapshots")).unwrap();
+    let mut pool: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+    pool.sort();
+    assert_eq!(pool.len(), POOL);
+    let (mut snapshots, mut removed, mut idle) = (0, 0, 0);
+    std::thread::scope(|scope| {
+        let pool = &pool;
+        let part = |n| {
+            move || {
+                (0..CASES)
+                    .filter(|c| c % THREADS == n)
+                    .map(|c| case(first + c, pool))
+                    .collect::<Vec<_>>()
+            }
+        };
+        let parts: Vec<_> = (0..THREADS).map(|n| scope.spawn(part(n))).collect();
+        for (size, gone) in parts.into_iter().flat_map(|part| part.join().unwrap()) {
+            snapshots += size;
+            removed += gone;
+            idle += usize::from(gone == 0);
+        }
+    });
+    eprintln!("{CASES} cases: {removed} of {snapshots} snapshots go; in {idle} cases none");
+    // The cases say something: they neither keep nor remove nearly everything.
+    assert!(
+        removed * 10 > snapshots && removed * 10 < snapshots * 9,
+        "{removed} of {snapshots}"
+    );
+}
