@@ -239,7 +239,7 @@ fn case(seed: u64, pool: &[PathBuf]) -> (usize, usize) {
     let goes: Ids = plan.ids().map(str::to_owned).collect();
     assert_eq!(goes, expected(dir.path(), &run, &all), "seed {seed}: {run:#?}");
     // And what restic does with these ids is what was planned.
-    if seed % 10 == 0 && !goes.is_empty() {
+    if seed.is_multiple_of(10) && !goes.is_empty() {
         let mut arguments = words(&["forget"]);
         arguments.extend(goes.iter().cloned());
         restic(dir.path(), &arguments);
