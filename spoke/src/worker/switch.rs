@@ -13,6 +13,9 @@ pub struct Switch {
     started: Instant,
     /// The count as it was last seen. As it was found first it may be old, and proves nothing.
     last: Option<u64>,
+    /// When it was last read.
+    looked: Instant,
+    /// A time after which the last renewal must have come.
     moved: Option<Instant>,
 }
 
@@ -34,19 +37,20 @@ impl Switch {
             lifetime,
             started: now,
             last: None,
+            looked: now,
             moved: None,
         }
     }
 
-    /// The count was looked at; `None` if it could not be read.
+    /// The count was looked at; `None` if it could not be read. A count that has risen did so at some time since the
+    /// last look. A pod that was paused in between cannot know when, so the earliest of these times is taken.
     pub fn observe(&mut self, count: Option<u64>, now: Instant) {
         let Some(count) = count else { return };
-        match self.last {
-            None => {}
-            Some(last) if count > last => self.moved = Some(now),
-            Some(_) => return,
+        if self.last.is_some_and(|last| count > last) {
+            self.moved = Some(self.looked);
         }
-        self.last = Some(count);
+        self.last = self.last.max(Some(count));
+        self.looked = now;
     }
 
     /// What may be done now.
@@ -81,8 +85,23 @@ mod tests {
         switch.observe(Some(0), 1);
         switch.observe(Some(1), 10);
         switch.observe(None, 50);
-        assert_eq!(switch.verdict(109), Verdict::Go);
-        assert_eq!(switch.verdict(110), Verdict::Stop);
+        assert_eq!(switch.verdict(100), Verdict::Go);
+        assert_eq!(switch.verdict(101), Verdict::Stop);
+    }
+
+    #[test]
+    fn a_renewal_that_came_during_a_pause_is_as_old_as_the_pause() {
+        let mut switch = Switch::new(100, 0);
+        switch.observe(Some(0), 1);
+        switch.observe(Some(1), 10);
+        switch.observe(Some(1), 20);
+        // Paused from here on; the lease may have been lost right after this renewal.
+        switch.observe(Some(2), 140);
+        assert_eq!(switch.verdict(140), Verdict::Stop);
+        let mut brief = Switch::new(100, 0);
+        brief.observe(Some(0), 1);
+        brief.observe(Some(1), 90);
+        assert_eq!(brief.verdict(90), Verdict::Go);
     }
 
     #[test]
@@ -91,6 +110,6 @@ mod tests {
         switch.observe(Some(5), 1);
         switch.observe(Some(6), 2);
         switch.observe(Some(3), 90);
-        assert_eq!(switch.verdict(103), Verdict::Stop);
+        assert_eq!(switch.verdict(101), Verdict::Stop);
     }
 }
