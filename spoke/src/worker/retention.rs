@@ -7,8 +7,9 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use proto::v1::{RetentionOutcome, RetentionRun};
 
 use super::child::{Leave, Restic, Stopped, Why};
+use super::forget::{decision, dry_run};
 use super::plan::{self, Decision, Plan, Verdict};
-use super::{failed, forget, log};
+use super::{failed, log};
 use crate::pod::RETRY_LOCK;
 use crate::restic::{Failure, Snapshot, output};
 
@@ -37,12 +38,13 @@ pub async fn run(run: &RetentionRun, restic: Restic) -> RetentionOutcome {
                 Stopped::Signal => ("Interrupted", "Stopped"),
                 Stopped::Failed(failure) => ("Failed", crate::pod::message::reason_of(failure)),
             };
-            // What was read of the repository so far stays told; what was removed is known only from a new listing.
+            // What was read of the repository so far stays told.
             RetentionOutcome {
                 policies: outcome.policies,
                 plan: outcome.plan,
                 snapshots: outcome.snapshots,
                 planned: outcome.planned,
+                removed: outcome.removed,
                 result: result.to_owned(),
                 ..failed(reason, stopped.to_string())
             }
@@ -101,28 +103,37 @@ async fn steps(run: &RetentionRun, restic: &Restic, outcome: &mut RetentionOutco
         outcome.bytes_before = stored(restic).await?;
     }
     if verdict == Verdict::Apply {
-        let ids: Vec<&str> = plan.ids().collect();
-        for batch in ids.chunks(BATCH) {
-            let mut arguments = words(&["forget", "--json", "--retry-lock", RETRY_LOCK]);
-            arguments.extend(batch.iter().map(|&id| id.to_owned()));
-            restic.run(&arguments).await?;
+        let forgot = forget(restic, &plan).await;
+        // What is really gone is what a new listing no longer shows: restic 0.18 is content although storage refuses.
+        // One that fails half way has removed something, too.
+        let left = list(restic).await;
+        if let Ok(left) = &left {
+            let left: HashSet<&str> = left.iter().map(|s| s.id.as_str()).collect();
+            outcome.removed = count(plan.ids().filter(|id| !left.contains(id)).count());
         }
+        forgot?;
+        left?;
     }
     if prune {
         restic.run(&words(&["prune", "--retry-lock", RETRY_LOCK])).await?;
         outcome.pruned = true;
         outcome.bytes_after = stored(restic).await?;
     }
-    conclude(restic, &plan, verdict, outcome).await
+    conclude(&plan, verdict, outcome);
+    Ok(())
 }
 
-/// What is really gone is what a new listing no longer shows: restic 0.18 is content although storage refuses.
-async fn conclude(
-    restic: &Restic,
-    plan: &Plan,
-    verdict: Verdict,
-    outcome: &mut RetentionOutcome,
-) -> Result<(), Stopped> {
+async fn forget(restic: &Restic, plan: &Plan) -> Result<(), Stopped> {
+    let ids: Vec<&str> = plan.ids().collect();
+    for batch in ids.chunks(BATCH) {
+        let mut arguments = words(&["forget", "--json", "--retry-lock", RETRY_LOCK]);
+        arguments.extend(batch.iter().map(|&id| id.to_owned()));
+        restic.run(&arguments).await?;
+    }
+    Ok(())
+}
+
+fn conclude(plan: &Plan, verdict: Verdict, outcome: &mut RetentionOutcome) {
     if verdict == Verdict::Nothing {
         "NothingToRemove".clone_into(&mut outcome.result);
         outcome.message = match plan.unmatched.as_slice() {
@@ -132,11 +143,9 @@ async fn conclude(
                 unmatched.join(", ")
             ),
         };
-        return Ok(());
+        return;
     }
-    let left: HashSet<String> = list(restic).await?.into_iter().map(|s| s.id).collect();
-    let stayed = plan.ids().filter(|id| left.contains(*id)).count();
-    outcome.removed = count(plan.remove.len() - stayed);
+    let stayed = outcome.planned.saturating_sub(outcome.removed);
     if stayed > 0 {
         "Failed".clone_into(&mut outcome.result);
         "NotRemoved".clone_into(&mut outcome.reason);
@@ -144,7 +153,7 @@ async fn conclude(
             "{stayed} of {} snapshots are still there; do the credentials allow to delete?",
             plan.remove.len()
         );
-        return Ok(());
+        return;
     }
     "Applied".clone_into(&mut outcome.result);
     let mut text = format!("removed {} of {} snapshots", outcome.removed, plan.snapshots);
@@ -155,7 +164,6 @@ async fn conclude(
         ));
     }
     outcome.message = text;
-    Ok(())
 }
 
 async fn wait_for_lease(restic: &Restic) -> Result<(), Stopped> {
@@ -187,7 +195,7 @@ async fn decide(run: &RetentionRun, restic: &Restic) -> Result<Vec<Vec<Decision>
     for policy in &run.policies {
         let mut of_policy = Vec::new();
         for rule in &policy.rules {
-            let command = forget::dry_run(rule);
+            let command = dry_run(rule);
             let at = commands
                 .iter()
                 .position(|known| *known == command)
@@ -202,7 +210,7 @@ async fn decide(run: &RetentionRun, restic: &Restic) -> Result<Vec<Vec<Decision>
     let decisions: Vec<Decision> = stream::iter(commands)
         .map(|command| async move {
             let printed = restic.run(&command).await?;
-            forget::decision(&printed).map_err(|e| {
+            decision(&printed).map_err(|e| {
                 Stopped::from(Failure::Other(format!(
                     "restic forget printed what is not understood: {e}"
                 )))
