@@ -88,6 +88,23 @@ pub struct Config {
     pub log: String,
 }
 
+impl Config {
+    /// Checks what no flag can say by itself.
+    ///
+    /// # Errors
+    /// Which flag to change.
+    pub fn check(&self) -> anyhow::Result<()> {
+        // A renewal that was answered in its last moment lets a pod work for nearly another life.
+        anyhow::ensure!(
+            self.lock_delay.0 >= self.lease_ttl.0,
+            "--lock-delay {:?} is shorter than --lease-ttl {:?}: a pod that was cut off could still be at work; raise it",
+            self.lock_delay.0,
+            self.lease_ttl.0
+        );
+        Ok(())
+    }
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -184,5 +201,14 @@ mod tests {
         let config = Config::parse_from(["fleet-hub"]);
         assert!(config.stale_after.0 + config.heartbeat_interval.0 <= Duration::from_secs(45));
         assert!(config.disconnect_grace.0 < config.stale_after.0);
+    }
+
+    #[test]
+    fn a_delay_shorter_than_a_lease_is_refused() {
+        let check = |arguments: &[&str]| Config::parse_from([&["fleet-hub"], arguments].concat()).check();
+        assert!(check(&[]).is_ok());
+        assert!(check(&["--lease-ttl", "20s", "--lock-delay", "20s"]).is_ok());
+        let refused = check(&["--lock-delay", "1m"]).unwrap_err().to_string();
+        assert!(refused.contains("--lock-delay 60s"), "{refused}");
     }
 }

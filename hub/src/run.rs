@@ -54,6 +54,7 @@ impl Running {
 /// # Errors
 /// When certificates, store or addresses cannot be used.
 pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<Running> {
+    config.check()?;
     if let Some(dir) = config.store.parent() {
         std::fs::create_dir_all(dir)
             .with_context(|| format!("cannot make the store's folder {}", dir.display()))?;

@@ -1,22 +1,24 @@
 //! What a granted operation is to do: the policies of all clusters that are bound to one physical repository. Pure.
 
+use std::collections::BTreeSet;
+
 use proto::v1::{PolicyState, RetentionPolicySpec, RetentionRun};
 
 use crate::inventory::{Held, Inventory};
 
 /// The run as of now. Policies of clusters that are away take part as they were last known: what they keep stays kept.
+/// A cluster that is not bound to the repository, any more or yet, cannot say what it keeps: its snapshots stay.
 #[must_use]
 pub fn compose(inventory: &Inventory, restic_id: &str, approved: &str) -> RetentionRun {
     let policies = inventory.index().policies(restic_id).map(|held| spec(held));
     let mut policies: Vec<RetentionPolicySpec> = policies.flatten().collect();
+    let bound = inventory.index().bindings(restic_id);
+    let clusters: BTreeSet<String> = bound.map(|held| held.cluster.to_string()).collect();
     policies.sort_by(|a, b| a.source.cmp(&b.source));
     RetentionRun {
         restic_id: restic_id.to_owned(),
         policies,
-        clusters: inventory
-            .members()
-            .map(|member| member.name.to_string())
-            .collect(),
+        clusters: clusters.into_iter().collect(),
         approved: approved.to_owned(),
     }
 }
