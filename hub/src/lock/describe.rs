@@ -84,6 +84,10 @@ pub fn reason(grantor: &Grantor) -> String {
             "held by {} of {}, token {}",
             grant.operation.subject, grant.operation.cluster, grant.token
         ),
+        Phase::Delay { grant, .. } if grant.operation.is_unknown() => format!(
+            "token {} was granted by a hub whose memory is lost (a restored store?); whoever holds it must have ended first",
+            grant.token
+        ),
         Phase::Delay { grant, .. } => format!(
             "{} of {} fell silent with token {}; its pod ends itself, and the lock waits until that is certain",
             grant.operation.subject, grant.operation.cluster, grant.token

@@ -3,7 +3,9 @@
 //!
 //! A grant is answered only after it is durable ([`Effect::Commit`], then [`Grantor::committed`]). What was held when
 //! the hub stopped is held again when it starts, for a full lifetime. A holder that fell silent is followed by a delay,
-//! which only its own proven end cuts short.
+//! which only its own proven end cuts short. A token that is higher than any that is known shows that the hub has lost
+//! its memory (its store was restored from a backup): who renews under it holds the lock, and if nobody does, whoever
+//! may hold it is waited for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +42,24 @@ pub struct Operation {
     pub id: Arc<str>,
     /// For people, such as `retention shop/nightly`.
     pub subject: Arc<str>,
+}
+
+impl Operation {
+    /// One that the hub does not remember.
+    #[must_use]
+    pub fn unknown() -> Operation {
+        Operation {
+            cluster: "".into(),
+            id: "".into(),
+            subject: "".into(),
+        }
+    }
+
+    /// Whether it is one that the hub does not remember.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.id.is_empty()
+    }
 }
 
 /// An operation with its token.
@@ -123,6 +143,8 @@ pub struct Grantor {
     served: BTreeMap<Arc<str>, u64>,
 }
 
+/// Tokens of a hub that was forgotten are believed up to here: there are enough left above.
+const BELIEVED: u64 = 1 << 60;
 const STALE: &str = "the lease is no longer yours";
 const TAKEN_BACK: &str = "the lease was taken back by a person";
 
@@ -185,8 +207,9 @@ impl Grantor {
         self.phase == Phase::Free && self.waiting.is_empty()
     }
 
-    /// A spoke asks, perhaps again. Who holds the lock already is told so again, under the same token.
-    pub fn ask(&mut self, operation: Operation, now: Instant) -> Vec<Effect> {
+    /// A spoke asks, perhaps again. Who holds the lock already is told so again, under the same token. `seen`: a token
+    /// that its cluster has seen granted for this repository; 0 if it does not say.
+    pub fn ask(&mut self, operation: Operation, seen: u64, now: Instant, terms: &Terms) -> Vec<Effect> {
         match &self.phase {
             Phase::Held {
                 grant,
@@ -207,7 +230,42 @@ impl Grantor {
                 seen: now,
             }),
         }
-        Vec::new()
+        if !self.is_forgotten(seen) {
+            return Vec::new();
+        }
+        self.yield_place(now);
+        self.token = seen;
+        let grant = Grant {
+            operation: Operation::unknown(),
+            token: seen,
+            since: now,
+        };
+        self.phase = Phase::Delay {
+            grant,
+            until: now + terms.expiry() + terms.delay,
+        };
+        vec![Effect::Commit(self.record())]
+    }
+
+    /// Whether a token was granted by a hub that this one does not remember, and nobody holds the lock now.
+    fn is_forgotten(&self, token: u64) -> bool {
+        let held = matches!(self.phase, Phase::Granting(_) | Phase::Held { .. });
+        !held && token > self.token && token <= BELIEVED
+    }
+
+    /// Whoever is about to be granted the lock waits again, as the first.
+    fn yield_place(&mut self, now: Instant) {
+        let operation = match std::mem::take(&mut self.phase) {
+            Phase::Draining { operation, .. } => operation,
+            Phase::Granting(grant) => grant.operation,
+            _ => return,
+        };
+        let waiter = Waiter {
+            operation,
+            since: now,
+            seen: now,
+        };
+        self.waiting.insert(0, waiter);
     }
 
     /// An operation is not wanted any more.
@@ -222,6 +280,24 @@ impl Grantor {
     /// A holder is still at work.
     pub fn renew(&mut self, operation: &Operation, token: u64, now: Instant, terms: &Terms) -> Vec<Effect> {
         let operation = operation.clone();
+        if self.is_forgotten(token) {
+            self.yield_place(now);
+            self.token = token;
+            self.phase = Phase::Held {
+                grant: Grant {
+                    operation: operation.clone(),
+                    token,
+                    since: now,
+                },
+                expires: now + terms.expiry(),
+                renewed: now,
+                revoked: false,
+            };
+            return vec![
+                Effect::Commit(self.record()),
+                Effect::Renewed { operation, token },
+            ];
+        }
         match &mut self.phase {
             Phase::Held {
                 grant,
@@ -255,7 +331,8 @@ impl Grantor {
             Phase::Held { grant, .. } | Phase::Delay { grant, .. } => Some(grant),
             _ => None,
         };
-        if held.is_some_and(|grant| grant.token == token && grant.operation == *operation) {
+        let is_its = |o: &Operation| o == operation || o.is_unknown();
+        if held.is_some_and(|grant| grant.token == token && is_its(&grant.operation)) {
             self.phase = Phase::Free;
             effects.push(Effect::Commit(self.record()));
         }
@@ -308,16 +385,7 @@ impl Grantor {
         if let Phase::Granting(grant) = &self.phase
             && grant.token == token
         {
-            let operation = grant.operation.clone();
-            self.phase = Phase::Free;
-            self.waiting.insert(
-                0,
-                Waiter {
-                    operation,
-                    since: now,
-                    seen: now,
-                },
-            );
+            self.yield_place(now);
         }
     }
 

@@ -45,26 +45,26 @@ fn token(effects: &[Effect]) -> Option<u64> {
 #[test]
 fn a_grant_is_told_only_after_it_is_kept_and_again_under_the_same_token() {
     let mut grantor = Grantor::default();
-    assert!(grantor.ask(operation("a", "1"), 0).is_empty());
+    assert!(grantor.ask(operation("a", "1"), 0, 0, &TERMS).is_empty());
     let effects = grantor.advance(0, &TERMS, false, |_| true);
     assert!(
         matches!(effects[..], [Effect::Commit(_), Effect::Confirm(1)]),
         "{effects:?}"
     );
     assert!(
-        grantor.ask(operation("a", "1"), 1).is_empty(),
+        grantor.ask(operation("a", "1"), 0, 1, &TERMS).is_empty(),
         "not told before it is kept"
     );
     assert_eq!(token(&grantor.committed(1, 1, &TERMS)), Some(1));
-    assert_eq!(token(&grantor.ask(operation("a", "1"), 2)), Some(1));
-    grantor.ask(operation("b", "1"), 3);
+    assert_eq!(token(&grantor.ask(operation("a", "1"), 0, 2, &TERMS)), Some(1));
+    grantor.ask(operation("b", "1"), 0, 3, &TERMS);
     assert!(advance(&mut grantor, 4).is_empty(), "one at a time");
 }
 
 #[test]
 fn a_grant_that_could_not_be_kept_spends_its_token() {
     let mut grantor = Grantor::default();
-    grantor.ask(operation("a", "1"), 0);
+    grantor.ask(operation("a", "1"), 0, 0, &TERMS);
     grantor.advance(0, &TERMS, false, |_| true);
     grantor.failed(1, 1);
     assert_eq!(token(&advance(&mut grantor, 2)), Some(2));
@@ -73,9 +73,9 @@ fn a_grant_that_could_not_be_kept_spends_its_token() {
 #[test]
 fn a_silent_holder_is_followed_by_a_delay_that_only_its_own_end_cuts_short() {
     let mut grantor = Grantor::default();
-    grantor.ask(operation("a", "1"), 0);
+    grantor.ask(operation("a", "1"), 0, 0, &TERMS);
     advance(&mut grantor, 0);
-    grantor.ask(operation("b", "1"), 1);
+    grantor.ask(operation("b", "1"), 0, 1, &TERMS);
     let expiry = TERMS.expiry();
     assert!(advance(&mut grantor, expiry).is_empty());
     assert!(matches!(grantor.phase(), Phase::Delay { .. }));
@@ -100,7 +100,7 @@ fn after_a_restart_the_holder_has_a_full_lifetime() {
         delayed: false,
     };
     let mut grantor = Grantor::restored(record.clone(), 1000, &TERMS);
-    grantor.ask(operation("b", "1"), 1000);
+    grantor.ask(operation("b", "1"), 0, 1000, &TERMS);
     assert!(advance(&mut grantor, 1000 + TERMS.expiry() - 1).is_empty());
     let renewed = grantor.renew(&operation("a", "1"), 7, 1050, &TERMS);
     assert!(matches!(renewed[..], [Effect::Renewed { token: 7, .. }]));
@@ -109,7 +109,7 @@ fn after_a_restart_the_holder_has_a_full_lifetime() {
         ..record
     };
     let mut grantor = Grantor::restored(delayed, 1000, &TERMS);
-    grantor.ask(operation("b", "1"), 1000);
+    grantor.ask(operation("b", "1"), 0, 1000, &TERMS);
     assert!(advance(&mut grantor, 1000 + TERMS.delay - 1).is_empty());
     assert_eq!(token(&advance(&mut grantor, 1000 + TERMS.delay)), Some(8));
 }
@@ -117,7 +117,7 @@ fn after_a_restart_the_holder_has_a_full_lifetime() {
 #[test]
 fn old_tokens_renew_nothing_and_release_nothing() {
     let mut grantor = Grantor::default();
-    grantor.ask(operation("a", "1"), 0);
+    grantor.ask(operation("a", "1"), 0, 0, &TERMS);
     advance(&mut grantor, 0);
     assert!(matches!(
         grantor.renew(&operation("a", "1"), 0, 1, &TERMS)[..],
@@ -138,7 +138,7 @@ fn old_tokens_renew_nothing_and_release_nothing() {
 #[test]
 fn what_a_person_takes_back_stays_locked_until_its_end() {
     let mut grantor = Grantor::default();
-    grantor.ask(operation("a", "1"), 0);
+    grantor.ask(operation("a", "1"), 0, 0, &TERMS);
     advance(&mut grantor, 0);
     assert!(grantor.revoke(9).is_err());
     assert!(matches!(
@@ -149,7 +149,7 @@ fn what_a_person_takes_back_stays_locked_until_its_end() {
         grantor.renew(&operation("a", "1"), 1, 1, &TERMS)[..],
         [Effect::Revoke { .. }]
     ));
-    grantor.ask(operation("b", "1"), 2);
+    grantor.ask(operation("b", "1"), 0, 2, &TERMS);
     assert!(advance(&mut grantor, 3).is_empty());
     let effects = grantor.release(&operation("a", "1"), 1);
     carry_out(&mut grantor, effects, 4);
@@ -159,7 +159,7 @@ fn what_a_person_takes_back_stays_locked_until_its_end() {
 #[test]
 fn a_drain_waits_for_backups_but_not_for_ever() {
     let mut grantor = Grantor::default();
-    grantor.ask(operation("a", "1"), 0);
+    grantor.ask(operation("a", "1"), 0, 0, &TERMS);
     assert!(grantor.advance(0, &TERMS, true, |_| true).is_empty());
     assert!(matches!(grantor.phase(), Phase::Draining { .. }));
     let mut ended = grantor.clone();
@@ -172,9 +172,9 @@ fn a_drain_waits_for_backups_but_not_for_ever() {
 fn clusters_take_turns_and_who_is_away_holds_nobody_up() {
     let mut grantor = Grantor::default();
     for id in ["1", "2", "3"] {
-        grantor.ask(operation("a", id), 0);
+        grantor.ask(operation("a", id), 0, 0, &TERMS);
     }
-    grantor.ask(operation("b", "1"), 1);
+    grantor.ask(operation("b", "1"), 0, 1, &TERMS);
     let mut order = Vec::new();
     for now in 2..6 {
         advance(&mut grantor, now);
@@ -186,13 +186,55 @@ fn clusters_take_turns_and_who_is_away_holds_nobody_up() {
         carry_out(&mut grantor, effects, now);
     }
     assert_eq!(order, ["a1", "b1", "a2", "a3"]);
-    grantor.ask(operation("a", "9"), 10);
-    grantor.ask(operation("b", "9"), 11);
+    grantor.ask(operation("a", "9"), 0, 10, &TERMS);
+    grantor.ask(operation("b", "9"), 0, 11, &TERMS);
     grantor.advance(12, &TERMS, false, |cluster| cluster == "b");
     assert!(matches!(grantor.phase(), Phase::Granting(g) if &*g.operation.cluster == "b"));
     assert_eq!(grantor.waiting().len(), 1, "it keeps its place");
     grantor.advance(12 + TERMS.patience, &TERMS, false, |cluster| cluster == "b");
     assert!(grantor.waiting().is_empty(), "for a while");
+}
+
+/// A hub whose store was restored from a backup: it remembers token 3, and 7 was granted.
+fn forgetful() -> Grantor {
+    let record = Record {
+        token: 3,
+        holder: None,
+        delayed: false,
+    };
+    Grantor::restored(record, 0, &TERMS)
+}
+
+#[test]
+fn who_renews_under_a_token_that_the_hub_has_forgotten_goes_on_under_it() {
+    let mut grantor = forgetful();
+    grantor.ask(operation("b", "1"), 0, 0, &TERMS);
+    grantor.advance(0, &TERMS, true, |_| true);
+    assert!(matches!(grantor.phase(), Phase::Draining { .. }));
+    let effects = grantor.renew(&operation("a", "1"), 7, 1, &TERMS);
+    assert!(
+        matches!(&effects[..], [Effect::Commit(record), Effect::Renewed { token: 7, .. }] if record.token == 7),
+        "{effects:?}"
+    );
+    assert!(advance(&mut grantor, 2).is_empty(), "b waits again");
+    grantor.release(&operation("a", "1"), 7);
+    assert_eq!(token(&advance(&mut grantor, 3)), Some(8));
+    let absurd = grantor.renew(&operation("a", "2"), u64::MAX, 4, &TERMS);
+    assert!(matches!(absurd[..], [Effect::Revoke { .. }]));
+}
+
+#[test]
+fn whoever_may_hold_a_forgotten_token_is_waited_for() {
+    let mut grantor = forgetful();
+    let effects = grantor.ask(operation("b", "1"), 7, 0, &TERMS);
+    assert!(matches!(&effects[..], [Effect::Commit(record)] if record.token == 7 && record.delayed));
+    assert!(grantor.ask(operation("b", "1"), 7, 1, &TERMS).is_empty(), "once");
+    let over = TERMS.expiry() + TERMS.delay;
+    assert!(advance(&mut grantor, over - 1).is_empty());
+    let mut ended = grantor.clone();
+    ended.release(&operation("a", "1"), 7);
+    assert_eq!(token(&advance(&mut ended, 2)), Some(8), "its end is proven");
+    assert_eq!(token(&advance(&mut grantor, over)), Some(8));
 }
 
 #[derive(Clone, Debug)]
@@ -229,7 +271,7 @@ proptest! {
         for step in steps {
             let name = |c: u8, i: u8| operation(&c.to_string(), &i.to_string());
             let effects = match step {
-                Step::Ask(c, i) => grantor.ask(name(c, i), now),
+                Step::Ask(c, i) => grantor.ask(name(c, i), 0, now, &TERMS),
                 Step::Withdraw(c, i) => grantor.withdraw(&name(c, i)),
                 Step::Renew(c, i, back) => grantor.renew(&name(c, i), grantor.token().saturating_sub(back), now, &TERMS),
                 Step::Release(c, i, back) => {

@@ -4,65 +4,57 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost::Message as _;
-use proto::time::from_unix_millis;
 use proto::v1::hub_message::Body;
 use proto::v1::{
-    AuditRequest, AuditResponse, DecidePlanRequest, Drain, HubMessage, LeaseAsk, LeaseCovered, LeaseGrant,
-    LeaseRelease, LeaseReleased, LeaseRenewed, LeaseRevoke, LeaseWaiting, LocksRequest, LocksResponse,
-    PlanApproved, PlansRequest, PlansResponse, ReleaseLockRequest, RetentionOutcome, RetentionRun,
+    Drain, HubMessage, LeaseAsk, LeaseGrant, LeaseReleased, LeaseRenewed, LeaseRevoke, LeaseWaiting,
+    RetentionOutcome, RetentionRun,
 };
-use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 use tracing::{error, info, warn};
 
 use super::grantor::{Effect, Grant, Grantor, Instant, Operation, Phase, Record};
 use super::{Command, Outgoing, Settings, describe, run};
 use crate::hub::Hub;
 use crate::now as wall_clock;
-use crate::rows;
-use crate::store::{HubStore, StoredAudit, StoredLock, StoredPlan};
+use crate::store::{HubStore, StoreError, StoredAudit, StoredLock};
 
 /// Time moves on this often while some lock is in use.
 const TICK: Duration = Duration::from_millis(100);
-/// Longest list.
-const PAGE: u32 = 200;
 
 /// The lock of one repository, with what the hub knows of those who hold it and wait.
 #[derive(Default)]
-struct Repository {
-    grantor: Grantor,
+pub(super) struct Repository {
+    pub grantor: Grantor,
     /// Questions as they came, by cluster and operation.
-    asks: HashMap<(Arc<str>, Arc<str>), LeaseAsk>,
+    pub asks: HashMap<(Arc<str>, Arc<str>), LeaseAsk>,
     /// What the present holder was given to do.
-    run: Option<(u64, RetentionRun)>,
-    recent: Option<Recent>,
+    pub run: Option<(u64, RetentionRun)>,
+    pub recent: Option<Recent>,
     /// What each waiter was told last.
     told: HashMap<(Arc<str>, Arc<str>), LeaseWaiting>,
     draining: bool,
 }
 
 /// The last run that came to an end.
-struct Recent {
-    started: Instant,
-    token: u64,
-    by: String,
+pub(super) struct Recent {
+    pub started: Instant,
+    pub token: u64,
+    pub by: String,
     /// uid of the policy whose Job it was: when that asks again, it means it.
-    policy: String,
-    policies: Vec<String>,
-    outcome: RetentionOutcome,
+    pub policy: String,
+    pub policies: Vec<String>,
+    pub outcome: RetentionOutcome,
 }
 
 /// All locks.
 pub struct Keeper {
-    hub: Arc<Hub>,
-    store: Arc<dyn HubStore>,
-    settings: Settings,
+    pub(super) hub: Arc<Hub>,
+    pub(super) store: Arc<dyn HubStore>,
+    pub(super) settings: Settings,
     start: tokio::time::Instant,
-    repositories: BTreeMap<Arc<str>, Repository>,
-    sessions: HashMap<Arc<str>, (u64, Outgoing)>,
+    pub(super) repositories: BTreeMap<Arc<str>, Repository>,
+    pub(super) sessions: HashMap<Arc<str>, (u64, Outgoing)>,
 }
 
 impl Keeper {
@@ -130,7 +122,7 @@ impl Keeper {
         }
     }
 
-    fn now(&self) -> Instant {
+    pub(super) fn now(&self) -> Instant {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -194,7 +186,7 @@ impl Keeper {
         if ask.restic_id.is_empty() || ask.operation.is_empty() {
             return;
         }
-        let now = self.now();
+        let (now, terms) = (self.now(), self.settings.terms);
         let id: Arc<str> = ask.restic_id.as_str().into();
         if let Some(covered) = self.covered(&cluster, &ask, now) {
             info!(%cluster, subject = ask.subject, token = covered.token, "needs no run of its own");
@@ -202,175 +194,16 @@ impl Keeper {
             return;
         }
         let operation = operation(&cluster, &ask.operation, &ask.subject);
+        let seen = ask.seen_token;
         let repository = self.repositories.entry(id.clone()).or_default();
         repository.told.remove(&(cluster.clone(), operation.id.clone()));
         repository.asks.insert((cluster, operation.id.clone()), ask);
         let known = repository.known(&operation);
-        let effects = repository.grantor.ask(known, now);
+        if seen > repository.grantor.token() {
+            warn!(repository = %id, seen, known = repository.grantor.token(), "a higher token was granted before: was this store restored from a backup?");
+        }
+        let effects = repository.grantor.ask(known, seen, now, &terms);
         self.carry_out(&id, effects, 0).await;
-    }
-
-    /// The answer to a question whose policy has just taken part in another cluster's run.
-    fn covered(&self, cluster: &Arc<str>, ask: &LeaseAsk, now: Instant) -> Option<LeaseCovered> {
-        let window = u64::try_from(self.settings.coalesce?.as_millis()).ok()?;
-        let recent = self.repositories.get(ask.restic_id.as_str())?.recent.as_ref()?;
-        // A question that waited at the spoke for a connection was asked that much earlier.
-        let asked = now.saturating_sub(ask.age_ms);
-        let own = recent.policy == ask.policy;
-        if own || !ask.approved.is_empty() || asked.saturating_sub(recent.started) > window {
-            return None;
-        }
-        let policy = self.policy_name(cluster, &ask.policy)?;
-        recent.policies.contains(&policy).then(|| LeaseCovered {
-            operation: ask.operation.clone(),
-            by: recent.by.clone(),
-            token: recent.token,
-            outcome: Some(recent.outcome.clone()),
-        })
-    }
-
-    fn policy_name(&self, cluster: &Arc<str>, uid: &str) -> Option<String> {
-        self.hub.read(|inventory| {
-            let held = inventory.held(cluster, &[uid.to_owned()]);
-            run::name_of(held.get(uid)?)
-        })
-    }
-
-    async fn cover(&mut self, id: &Arc<str>, cluster: &Arc<str>, subject: &str, covered: LeaseCovered) {
-        if let Err(error) = self
-            .store
-            .cover(id, covered.token, format!("{cluster}: {subject}"))
-            .await
-        {
-            warn!(%error, "the audit misses a covered operation");
-        }
-        self.send(cluster, Body::LeaseCovered(covered));
-    }
-
-    async fn release(&mut self, cluster: Arc<str>, release: LeaseRelease) {
-        let id: Arc<str> = release.restic_id.as_str().into();
-        let asked = operation(&cluster, &release.operation, "");
-        let repository = self.repositories.entry(id.clone()).or_default();
-        let known = repository.known(&asked);
-        let held = match repository.grantor.phase() {
-            Phase::Held { grant, .. } | Phase::Delay { grant, .. } => {
-                (grant.operation == known && grant.token == release.token).then(|| grant.clone())
-            }
-            _ => None,
-        };
-        let key = (cluster.clone(), asked.id.clone());
-        let ask = repository.asks.get(&key).cloned();
-        if release.outcome.is_some() {
-            repository.asks.remove(&key);
-        }
-        let effects = repository.grantor.release(&known, release.token);
-        if let Some(grant) = held {
-            let ended = self
-                .store
-                .finish(&id, grant.token, wall_clock(), release.outcome.as_ref())
-                .await;
-            if let Err(error) = ended {
-                // Said again later: nothing is answered, nothing changes.
-                error!(%error, "the end of a run could not be recorded");
-                return;
-            }
-            self.conclude(&id, &grant, ask.as_ref(), &release).await;
-        }
-        self.carry_out(&id, effects, 0).await;
-    }
-
-    /// Takes the outcome of a run in: plans to approve, and operations that need no run of their own now.
-    async fn conclude(
-        &mut self,
-        id: &Arc<str>,
-        grant: &Grant,
-        ask: Option<&LeaseAsk>,
-        release: &LeaseRelease,
-    ) {
-        let Some(outcome) = release.outcome.clone() else {
-            return;
-        };
-        let cluster = &grant.operation.cluster;
-        info!(repository = %id, %cluster, subject = %grant.operation.subject, token = grant.token, result = outcome.result, "a run has ended");
-        let policy = ask.map(|a| a.policy.clone()).unwrap_or_default();
-        if outcome.result == "ApprovalRequired" {
-            let plan = StoredPlan {
-                id: plan_id(id, &outcome.plan),
-                restic_id: id.to_string(),
-                hash: outcome.plan.clone(),
-                state: "waiting".to_owned(),
-                made: wall_clock(),
-                cluster: cluster.to_string(),
-                policy: policy.clone(),
-                subject: grant.operation.subject.to_string(),
-                token: grant.token,
-                outcome: outcome.encode_to_vec(),
-                document: release.plan.clone(),
-                decided_by: String::new(),
-            };
-            if let Err(error) = self.store.save_plan(plan).await {
-                warn!(%error, "a plan could not be kept; its next run makes it again");
-            }
-        } else if ["Applied", "NothingToRemove"].contains(&outcome.result.as_str())
-            && let Err(error) = self.store.settle_plans(id, &outcome.plan).await
-        {
-            warn!(%error, "plans could not be settled");
-        }
-        let Some(repository) = self.repositories.get_mut(id) else {
-            return;
-        };
-        let Some((_, run)) = repository.run.take().filter(|(token, _)| *token == grant.token) else {
-            return;
-        };
-        if !run::is_conclusive(&outcome.result) {
-            return;
-        }
-        let policies = run::names(&run);
-        let by = format!("{cluster}: {}", grant.operation.subject);
-        repository.recent = Some(Recent {
-            started: grant.since,
-            token: grant.token,
-            by: by.clone(),
-            policy: policy.clone(),
-            policies: policies.clone(),
-            outcome: outcome.clone(),
-        });
-        if self.settings.coalesce.is_none() {
-            return;
-        }
-        let waiting = repository.grantor.waiting().iter();
-        let waiting: Vec<(Operation, Instant)> = waiting.map(|w| (w.operation.clone(), w.since)).collect();
-        for (operation, since) in waiting {
-            let key = (operation.cluster.clone(), operation.id.clone());
-            let ask = self.repositories.get(id).and_then(|r| r.asks.get(&key).cloned());
-            let Some(ask) = ask.filter(|ask| ask.approved.is_empty() && ask.policy != policy) else {
-                continue;
-            };
-            let took_part = self
-                .policy_name(&operation.cluster, &ask.policy)
-                .is_some_and(|name| policies.contains(&name));
-            // A run that began long before the question may have looked at the repository before it.
-            let window = self
-                .settings
-                .coalesce
-                .and_then(|w| u64::try_from(w.as_millis()).ok());
-            let asked = since.saturating_sub(ask.age_ms);
-            let early = window.is_some_and(|window| asked.saturating_sub(grant.since) <= window);
-            if took_part && early {
-                if let Some(repository) = self.repositories.get_mut(id) {
-                    repository.grantor.withdraw(&operation);
-                    repository.asks.remove(&key);
-                }
-                let covered = LeaseCovered {
-                    operation: operation.id.to_string(),
-                    by: by.clone(),
-                    token: grant.token,
-                    outcome: Some(outcome.clone()),
-                };
-                self.cover(id, &operation.cluster, &operation.subject, covered)
-                    .await;
-            }
-        }
     }
 
     async fn advance_all(&mut self) {
@@ -416,7 +249,7 @@ impl Keeper {
     }
 
     /// Does what a grantor asks for, in order.
-    async fn carry_out(&mut self, id: &Arc<str>, effects: Vec<Effect>, seq: u64) {
+    pub(super) async fn carry_out(&mut self, id: &Arc<str>, effects: Vec<Effect>, seq: u64) {
         let mut queue: VecDeque<Effect> = effects.into();
         while let Some(effect) = queue.pop_front() {
             match effect {
@@ -470,12 +303,7 @@ impl Keeper {
     }
 
     /// Keeps a record; a grant together with its entry in the audit.
-    async fn commit(
-        &mut self,
-        id: &Arc<str>,
-        record: &Record,
-        granting: bool,
-    ) -> Result<(), crate::store::StoreError> {
+    async fn commit(&mut self, id: &Arc<str>, record: &Record, granting: bool) -> Result<(), StoreError> {
         let holder = record.holder.as_ref();
         let audit = match holder.filter(|_| granting) {
             None => None,
@@ -565,7 +393,7 @@ impl Keeper {
         }
     }
 
-    fn send(&self, cluster: &Arc<str>, body: Body) {
+    pub(super) fn send(&self, cluster: &Arc<str>, body: Body) {
         if let Some((_, outgoing)) = self.sessions.get(cluster) {
             self.hub
                 .metrics
@@ -576,195 +404,11 @@ impl Keeper {
             let _ = outgoing.try_send(Ok(HubMessage { body: Some(body) }));
         }
     }
-
-    /// Name and id of repositories that a text means: a name, an id, or the beginning of an id.
-    fn resolve(&self, text: &str) -> Vec<(Arc<str>, String)> {
-        let known = self.hub.read(|inventory| {
-            let ids = inventory.index().repositories().cloned();
-            ids.map(|id| {
-                let name = rows::repository_name(inventory, &id);
-                (id, name)
-            })
-            .collect::<BTreeMap<_, _>>()
-        });
-        let mut all: BTreeMap<Arc<str>, String> = known;
-        for id in self.repositories.keys() {
-            all.entry(id.clone()).or_default();
-        }
-        all.into_iter()
-            .filter(|(id, name)| text.is_empty() || name == text || (text.len() >= 4 && id.starts_with(text)))
-            .collect()
-    }
-
-    fn locks(&self, request: &LocksRequest) -> LocksResponse {
-        let now = self.now();
-        let connected = |cluster: &str| self.sessions.contains_key(cluster);
-        let named = !request.repository.is_empty();
-        let free = Grantor::default();
-        let locks = self
-            .resolve(&request.repository)
-            .into_iter()
-            .filter_map(|(id, name)| {
-                let grantor = self.repositories.get(&id).map_or(&free, |r| &r.grantor);
-                (named || !grantor.is_idle()).then(|| describe::lock(&id, &name, grantor, now, connected))
-            });
-        LocksResponse {
-            as_of: Some(from_unix_millis(wall_clock())),
-            locks: locks.collect(),
-        }
-    }
-
-    async fn revoke(&mut self, request: &ReleaseLockRequest) -> Result<(), Status> {
-        let found = self.resolve(&request.repository);
-        let [(id, _)] = found.as_slice() else {
-            return Err(Status::not_found(format!(
-                "{:?} names {} repositories; `fleet repos` lists them",
-                request.repository,
-                found.len()
-            )));
-        };
-        let repository = self
-            .repositories
-            .get_mut(id)
-            .ok_or_else(|| Status::not_found("nobody holds it"))?;
-        let effects = repository
-            .grantor
-            .revoke(request.token)
-            .map_err(Status::failed_precondition)?;
-        self.carry_out(id, effects, 0).await;
-        Ok(())
-    }
-
-    async fn plans(&self, request: &PlansRequest) -> Result<PlansResponse, Status> {
-        let stored = self.store.plans().await.map_err(unavailable)?;
-        let one = !request.plan.is_empty();
-        let plans = stored
-            .into_iter()
-            .filter(|p| !one || p.id.starts_with(&request.plan));
-        let plans = plans.map(|plan| {
-            let names = self.resolve(&plan.restic_id);
-            proto::v1::Plan {
-                repository: names.first().map(|(_, name)| name.clone()).unwrap_or_default(),
-                id: plan.id,
-                restic_id: plan.restic_id,
-                hash: plan.hash,
-                state: plan.state,
-                made: Some(from_unix_millis(plan.made)),
-                cluster: plan.cluster,
-                subject: plan.subject,
-                token: plan.token,
-                outcome: RetentionOutcome::decode(plan.outcome.as_slice()).ok(),
-                document: if one {
-                    String::from_utf8_lossy(&plan.document).into_owned()
-                } else {
-                    String::new()
-                },
-                decided_by: plan.decided_by,
-            }
-        });
-        Ok(PlansResponse {
-            as_of: Some(from_unix_millis(wall_clock())),
-            plans: plans.collect(),
-        })
-    }
-
-    async fn decide(&mut self, request: &DecidePlanRequest, who: &str) -> Result<(), Status> {
-        let stored = self.store.plans().await.map_err(unavailable)?;
-        let found: Vec<&StoredPlan> = stored.iter().filter(|p| p.id == request.plan).collect();
-        let [plan] = found.as_slice() else {
-            return Err(Status::not_found(format!(
-                "there is no plan {:?}; `fleet plan list` shows them",
-                request.plan
-            )));
-        };
-        if plan.state != "waiting" {
-            return Err(Status::failed_precondition(format!(
-                "plan {} is {}, not waiting",
-                plan.id, plan.state
-            )));
-        }
-        if !hash_matches(&plan.hash, &request.hash) {
-            return Err(Status::failed_precondition(format!(
-                "plan {} has another hash than {:?}: look at it again with `fleet plan show {}`",
-                plan.id, request.hash, plan.id
-            )));
-        }
-        let state = if request.approve { "approved" } else { "rejected" };
-        self.store
-            .decide_plan(&plan.id, state, who)
-            .await
-            .map_err(unavailable)?;
-        info!(plan = plan.id, state, by = who, "a plan was decided");
-        if request.approve {
-            let approved = PlanApproved {
-                policy: plan.policy.clone(),
-                hash: plan.hash.clone(),
-            };
-            self.send(&plan.cluster.as_str().into(), Body::PlanApproved(approved));
-        }
-        Ok(())
-    }
-
-    /// A spoke that was away when a plan was approved hears of it when it comes back.
-    async fn tell_approvals(&self, cluster: &Arc<str>) {
-        let Ok(stored) = self.store.plans().await else {
-            return;
-        };
-        for plan in stored
-            .into_iter()
-            .filter(|p| p.state == "approved" && p.cluster == **cluster)
-        {
-            let approved = PlanApproved {
-                policy: plan.policy,
-                hash: plan.hash,
-            };
-            self.send(cluster, Body::PlanApproved(approved));
-        }
-    }
-
-    async fn audit(&self, request: &AuditRequest) -> Result<AuditResponse, Status> {
-        let limit = if request.limit == 0 {
-            PAGE
-        } else {
-            request.limit.min(PAGE)
-        };
-        let wanted = self.resolve(&request.repository);
-        let names: HashMap<&str, &str> = wanted.iter().map(|(id, name)| (&**id, name.as_str())).collect();
-        let stored = self.store.audit(
-            limit,
-            (!request.repository.is_empty()).then(|| wanted.iter().map(|(id, _)| id.to_string()).collect()),
-        );
-        let entries = stored
-            .await
-            .map_err(unavailable)?
-            .into_iter()
-            .map(|entry| proto::v1::AuditEntry {
-                token: entry.token,
-                repository: names
-                    .get(entry.restic_id.as_str())
-                    .map(|n| (*n).to_owned())
-                    .unwrap_or_default(),
-                restic_id: entry.restic_id,
-                cluster: entry.cluster,
-                subject: entry.subject,
-                granted: Some(from_unix_millis(entry.granted)),
-                ended: entry.ended.map(from_unix_millis),
-                outcome: entry
-                    .outcome
-                    .and_then(|bytes| RetentionOutcome::decode(bytes.as_slice()).ok()),
-                policies: entry.policies,
-                covered: entry.covered,
-            });
-        Ok(AuditResponse {
-            as_of: Some(from_unix_millis(wall_clock())),
-            entries: entries.collect(),
-        })
-    }
 }
 
 impl Repository {
     /// An operation as it is known, with its subject: messages after the first do not repeat it.
-    fn known(&self, operation: &Operation) -> Operation {
+    pub fn known(&self, operation: &Operation) -> Operation {
         let same = |other: &&Operation| other.cluster == operation.cluster && other.id == operation.id;
         let held = match self.grantor.phase() {
             Phase::Held { grant, .. } | Phase::Delay { grant, .. } | Phase::Granting(grant) => {
@@ -782,27 +426,10 @@ impl Repository {
     }
 }
 
-fn operation(cluster: &Arc<str>, id: &str, subject: &str) -> Operation {
+pub(super) fn operation(cluster: &Arc<str>, id: &str, subject: &str) -> Operation {
     Operation {
         cluster: cluster.clone(),
         id: id.into(),
         subject: subject.into(),
     }
-}
-
-/// Short enough to type, long enough to be one plan's.
-fn plan_id(restic_id: &str, hash: &str) -> String {
-    let digest = Sha256::digest(format!("{restic_id}/{hash}").as_bytes());
-    format!("p-{}", hex::encode(digest).chars().take(8).collect::<String>())
-}
-
-/// At least 8 digits of the hash, with or without its prefix.
-fn hash_matches(hash: &str, given: &str) -> bool {
-    let given = given.strip_prefix("sha256:").unwrap_or(given);
-    let hash = hash.strip_prefix("sha256:").unwrap_or(hash);
-    given.len() >= 8 && hash.starts_with(given)
-}
-
-fn unavailable(error: crate::store::StoreError) -> Status {
-    Status::unavailable(error.to_string())
 }

@@ -1,9 +1,12 @@
 //! The maintenance lock of every physical repository: [`grantor`] decides (pure), [`keeper`] carries out (one task, so
-//! that no two decisions meet), [`run`] says what a granted operation is to do (pure), [`describe`] tells people.
+//! that no two decisions meet), [`run`] says what a granted operation is to do (pure), [`ends`] takes outcomes in,
+//! [`people`] answers and obeys them, in the words of [`describe`] (pure).
 
 mod describe;
+mod ends;
 pub mod grantor;
 mod keeper;
+mod people;
 mod run;
 
 use std::sync::Arc;

@@ -208,6 +208,7 @@ mod tests {
             reason: "".into(),
             message: "".into(),
             started: false,
+            token: None,
             renewals: 0,
             restic: Some(restic),
             waiting: None,

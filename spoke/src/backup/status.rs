@@ -304,6 +304,7 @@ mod tests {
             reason: "".into(),
             message: "".into(),
             started: false,
+            token: None,
             renewals: 0,
             restic,
             waiting: None,

@@ -20,6 +20,9 @@ pub struct Observed {
     pub pods: bool,
     /// Its container has started, and waits for the first renewal.
     pub started: bool,
+    /// Token of a pod that went without its end having been seen, as one that was deleted by force: it may be at work
+    /// until its switch is thrown.
+    pub lost: Option<u64>,
 }
 
 /// What reaches a holder from outside.
@@ -34,7 +37,8 @@ pub enum Input {
         ttl: u64,
         renew: u64,
     },
-    /// The lease was granted, but a higher token has been seen for this repository: the hub has lost its memory.
+    /// The lease was granted, but cannot be used: a higher token has been seen for this repository, or what to do does
+    /// not fit into a Job.
     Refused {
         token: u64,
     },
@@ -120,6 +124,10 @@ pub struct Holder {
     phase: Phase,
     /// Highest token that was given back. A word about it that arrives late says nothing about the present.
     spent: u64,
+    /// The last grant could not be used: the next question is put after a pause.
+    refused: bool,
+    /// Token of a pod whose end was never seen. It is not given back: whoever grants waits until it has run out.
+    lost: Option<u64>,
 }
 
 /// A question that got no answer is asked again.
@@ -153,14 +161,17 @@ impl Holder {
         Holder {
             phase: Phase::Waiting { ask_again: None },
             spent: 0,
+            refused: false,
+            lost: None,
         }
     }
 
-    /// A Job that waits, and was shut under this token in a former life of the operator.
+    /// A Job that was shut under this token in a former life of the operator. Whether its pods were gone by then, and
+    /// whether that was said, is not known.
     #[must_use]
     pub fn after(token: u64) -> Holder {
         Holder {
-            spent: token,
+            phase: Phase::Closing { token },
             ..Holder::new()
         }
     }
@@ -173,7 +184,7 @@ impl Holder {
         lease.deadline = Some(now + ttl - ttl / 10);
         Holder {
             phase: Phase::Held(lease),
-            spent: 0,
+            ..Holder::new()
         }
     }
 
@@ -208,6 +219,8 @@ impl Holder {
             (Phase::Releasing { say_again, .. }, Input::Connected) => *say_again = None,
             // The question went through before the connection broke: the hub shall know that it still counts.
             (Phase::Held(lease), Input::Connected) => lease.renew_at = now,
+            (Phase::Waiting { .. } | Phase::Done, Input::Granted { token, .. })
+                if self.lost == Some(token) => {}
             // It was given back, and whoever grants may not have heard of it.
             (Phase::Waiting { .. }, Input::Granted { token, .. }) if token <= self.spent => {
                 effects.push(Effect::Release { token });
@@ -217,6 +230,7 @@ impl Holder {
             }
             // Nothing runs under it, so it can be given back at once.
             (Phase::Waiting { .. }, Input::Refused { token }) => {
+                self.refused = true;
                 self.phase = Phase::Releasing {
                     token,
                     say_again: None,
@@ -231,7 +245,7 @@ impl Holder {
                     if now < deadline {
                         lease.deadline = lease.deadline.max(Some(deadline));
                         lease.renewals += 1;
-                        if job.pods && !job.suspended {
+                        if job.pods && !job.suspended && job.token == Some(token) {
                             effects.push(Effect::Count {
                                 renewals: lease.renewals,
                             });
@@ -244,10 +258,13 @@ impl Holder {
             }
             (Phase::Releasing { token: said, .. }, Input::Released { token }) if *said == token => {
                 self.spent = self.spent.max(token);
+                let pause = std::mem::take(&mut self.refused);
                 self.phase = if job.ended {
                     Phase::Done
                 } else {
-                    Phase::Waiting { ask_again: None }
+                    Phase::Waiting {
+                        ask_again: pause.then_some(now + ASK_AGAIN),
+                    }
                 };
             }
             _ => {}
@@ -255,6 +272,14 @@ impl Holder {
     }
 
     fn look(&mut self, job: Observed, now: Instant, effects: &mut Vec<Effect>) {
+        if let Phase::Held(Lease { token, .. }) | Phase::Closing { token } = self.phase
+            && job.lost == Some(token)
+        {
+            self.lost = Some(token);
+            self.phase = Phase::Waiting {
+                ask_again: Some(now + ASK_AGAIN),
+            };
+        }
         if let Phase::Held(lease) = &self.phase {
             let token = lease.token;
             // Pods of an ended Job have ended too.
@@ -276,6 +301,15 @@ impl Holder {
             } else if !job.suspended {
                 effects.push(Effect::Shut);
             }
+        }
+        // Opened by a person, or for an earlier lease: what its pods were told then does not count any more.
+        let misled = match &self.phase {
+            Phase::Waiting { .. } => true,
+            Phase::Held(lease) => job.token != Some(lease.token),
+            _ => false,
+        };
+        if misled && !job.suspended && !job.ended {
+            effects.push(Effect::Shut);
         }
         match &mut self.phase {
             Phase::Waiting { .. } if job.ended => {

@@ -8,6 +8,7 @@ const BORN: Observed = Observed {
     token: None,
     pods: false,
     started: false,
+    lost: None,
 };
 const OPEN: Observed = Observed {
     suspended: false,
@@ -201,12 +202,57 @@ fn a_lease_that_was_given_back_is_not_taken_again() {
         "a late word"
     );
     assert!(matches!(holder.phase(), Phase::Waiting { .. }));
+}
+
+#[test]
+fn an_operator_that_restarts_while_a_pod_ends_gives_the_lease_back_only_when_it_is_gone() {
     let mut restarted = Holder::after(5);
-    assert!(
-        restarted
-            .step(granted(), gone, 23)
-            .contains(&Effect::Release { token: 5 })
+    let ending = Observed {
+        suspended: true,
+        ..OPEN
+    };
+    assert_eq!(restarted.step(Input::Look, ending, 20), []);
+    assert_eq!(restarted.step(granted(), ending, 21), [], "told again by the hub");
+    let gone = Observed {
+        pods: false,
+        ..ending
+    };
+    assert_eq!(
+        restarted.step(Input::Look, gone, 22),
+        [Effect::Release { token: 5 }]
     );
+}
+
+#[test]
+fn the_lease_of_a_pod_whose_end_was_not_seen_runs_out() {
+    let mut holder = held();
+    let failed = Observed {
+        ended: true,
+        pods: false,
+        lost: Some(5),
+        ..OPEN
+    };
+    assert_eq!(holder.step(Input::Look, failed, 20), [Effect::Withdraw]);
+    assert_eq!(holder.step(granted(), failed, 21), [], "and is not given back");
+    let mut shut = held();
+    let waits = Observed {
+        suspended: true,
+        pods: false,
+        lost: Some(5),
+        ..OPEN
+    };
+    assert_eq!(shut.step(Input::Look, waits, 20), []);
+    assert_eq!(shut.step(Input::Look, waits, 20 + ASK_AGAIN), [Effect::Ask]);
+    assert_eq!(shut.step(granted(), waits, 21 + ASK_AGAIN), []);
+    let higher = Input::Granted {
+        token: 6,
+        ttl: 100,
+        renew: 20,
+    };
+    assert!(matches!(
+        shut.step(higher, waits, 22 + ASK_AGAIN)[..],
+        [Effect::Renew { token: 6, .. }]
+    ));
 }
 
 #[test]
@@ -216,6 +262,45 @@ fn a_lower_token_than_one_seen_before_is_given_back() {
     assert_eq!(
         holder.step(Input::Refused { token: 3 }, BORN, 1),
         [Effect::Release { token: 3 }]
+    );
+}
+
+#[test]
+fn a_grant_that_cannot_be_used_is_not_asked_for_again_at_once() {
+    let mut holder = Holder::new();
+    holder.step(Input::Look, BORN, 0);
+    holder.step(Input::Refused { token: 3 }, BORN, 1);
+    assert_eq!(holder.step(Input::Released { token: 3 }, BORN, 2), []);
+    assert_eq!(holder.wake(), Some(2 + ASK_AGAIN));
+    assert_eq!(holder.step(Input::Look, BORN, 2 + ASK_AGAIN), [Effect::Ask]);
+}
+
+#[test]
+fn a_job_that_was_opened_by_somebody_else_is_shut() {
+    let mut waits = Holder::new();
+    waits.step(Input::Look, BORN, 0);
+    let by_hand = Observed { token: None, ..OPEN };
+    assert_eq!(waits.step(Input::Look, by_hand, 1), [Effect::Shut]);
+    let mut holds = held();
+    let stale = Observed {
+        token: Some(4),
+        ..OPEN
+    };
+    assert_eq!(
+        holds.step(Input::Look, stale, 15),
+        [Effect::Shut],
+        "its pods were told of an earlier lease"
+    );
+    let renewed = Input::Renewed {
+        token: 5,
+        seq: seq(10, 1),
+    };
+    assert!(
+        !holds
+            .step(renewed, stale, 16)
+            .iter()
+            .any(|e| matches!(e, Effect::Count { .. })),
+        "and are not told of this one"
     );
 }
 
@@ -241,6 +326,7 @@ fn observed() -> impl Strategy<Value = Observed> {
             token: None,
             pods,
             started: pods && started,
+            lost: None,
         },
     )
 }

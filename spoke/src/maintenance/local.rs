@@ -82,8 +82,9 @@ impl Local {
             Body::LeaseAsk(ask) => {
                 let id = ask.restic_id.clone();
                 let queue = self.waiting.entry(id.clone()).or_default();
-                if !queue.iter().any(|known| known.operation == ask.operation) {
-                    queue.push_back(ask);
+                match queue.iter_mut().find(|known| known.operation == ask.operation) {
+                    Some(known) => *known = ask,
+                    None => queue.push_back(ask),
                 }
                 self.serve(&id).await;
             }
@@ -139,7 +140,7 @@ impl Local {
         else {
             return;
         };
-        match self.acquire(restic_id, &ask.operation).await {
+        match self.acquire(restic_id, &ask).await {
             Ok(Ok(token)) => {
                 if let Some(queue) = self.waiting.get_mut(restic_id) {
                     queue.pop_front();
@@ -186,14 +187,18 @@ impl Local {
     }
 
     /// The token, or who holds the lock.
-    async fn acquire(&mut self, restic_id: &str, operation: &str) -> Result<Result<u64, String>, ApplyError> {
+    async fn acquire(&mut self, restic_id: &str, ask: &LeaseAsk) -> Result<Result<u64, String>, ApplyError> {
+        let operation = ask.operation.as_str();
         let held = self.read(restic_id).await?;
+        // Higher after a time with a hub.
+        let seen = ask.seen_token;
         let Some(held) = held else {
+            let token = seen + 1;
             let lease = Lease {
                 metadata: ObjectMeta {
                     name: Some(self.key(restic_id).name.to_string()),
                     namespace: Some(self.namespace.clone()),
-                    annotations: Some([(TOKEN.to_owned(), "1".to_owned())].into()),
+                    annotations: Some([(TOKEN.to_owned(), token.to_string())].into()),
                     ..ObjectMeta::default()
                 },
                 spec: Some(LeaseSpec {
@@ -202,7 +207,7 @@ impl Local {
                 }),
             };
             self.context.applier.create(&lease).await?;
-            return Ok(Ok(1));
+            return Ok(Ok(token));
         };
         if held.holder == operation {
             return Ok(Ok(held.token));
@@ -210,7 +215,7 @@ impl Local {
         if !held.holder.is_empty() && !self.is_over(restic_id, &held) {
             return Ok(Err(held.holder));
         }
-        let token = held.token + 1;
+        let token = held.token.max(seen) + 1;
         let patch = json!({
             "metadata": { "resourceVersion": held.version, "annotations": { TOKEN: token.to_string() } },
             "spec": { "holderIdentity": operation },

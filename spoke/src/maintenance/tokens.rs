@@ -12,7 +12,8 @@ use crate::world::Key;
 const TOKEN: &str = "backup.resticbackup.io/highest-token";
 const OPERATION: &str = "backup.resticbackup.io/operation";
 
-/// Takes a token for an operation. `false` when a higher one was seen, or the same one for another operation.
+/// Takes a token for an operation. A token comes back when it was seen before and is not below this one, the same
+/// operation's excepted.
 ///
 /// # Errors
 /// When it could not be made durable.
@@ -22,7 +23,7 @@ pub async fn claim(
     restic_id: &str,
     token: u64,
     operation: &str,
-) -> Result<bool, ApplyError> {
+) -> Result<Option<u64>, ApplyError> {
     let key = Key::new(namespace, name("fleet-token", restic_id));
     let annotations = [
         (TOKEN.to_owned(), token.to_string()),
@@ -42,14 +43,14 @@ pub async fn claim(
             }),
         };
         applier.create(&lease).await?;
-        return Ok(true);
+        return Ok(None);
     };
     let seen = present.metadata.annotations.as_ref();
     let value = |name: &str| seen.and_then(|a| a.get(name)).cloned().unwrap_or_default();
     let highest: u64 = value(TOKEN).parse().unwrap_or_default();
     match token.cmp(&highest) {
-        std::cmp::Ordering::Less => Ok(false),
-        std::cmp::Ordering::Equal => Ok(value(OPERATION) == operation),
+        std::cmp::Ordering::Less => Ok(Some(highest)),
+        std::cmp::Ordering::Equal => Ok((value(OPERATION) != operation).then_some(highest)),
         std::cmp::Ordering::Greater => {
             // The version makes it fail when another replica was quicker.
             let patch = json!({
@@ -58,7 +59,7 @@ pub async fn claim(
                 "spec": { "holderIdentity": operation },
             });
             applier.merge::<Lease>(&key, &patch).await?;
-            Ok(true)
+            Ok(None)
         }
     }
 }

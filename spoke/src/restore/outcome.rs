@@ -265,6 +265,7 @@ mod tests {
             reason: "".into(),
             message: "".into(),
             started: false,
+            token: None,
             renewals: 0,
             restic: message.map(|message| Termination {
                 exit_code: 0,

@@ -4,33 +4,33 @@
 use std::collections::VecDeque;
 
 use crds::conditions::reasons;
-use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus, names};
+use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus};
 use jiff::{SignedDuration, Timestamp};
 use proto::v1::{LeaseAsk, LeaseRelease, RetentionOutcome, RetentionRun};
-use serde_json::json;
 use tracing::{info, warn};
 
+use super::gate::order;
 use super::status::{self, Ended, Run};
-use super::{Job, Memory, Report, RetentionKind};
+use super::{Job, Report, RetentionKind};
 use crate::apply::ApplyError;
 use crate::kind::{Outcome, Turn};
 use crate::maintenance::holder::{Effect, Holder, Input, Observed, Phase};
 use crate::maintenance::{Claim, Event, claim};
 use crate::worker::since_boot;
-use crate::world::{JobView, Key, PodView, Stored as _};
-
-/// How often the pods of a deleted policy are looked for.
-const BURY_LOOK: std::time::Duration = std::time::Duration::from_millis(500);
+use crate::world::{JobView, Key, PodView, Stored as _, World};
 
 /// A Job as its actor knows it.
 pub struct Operation {
     pub(super) holder: Holder,
     /// When it was seen first, by the clock since boot.
     seen: u64,
-    events: VecDeque<Event>,
+    pub(super) events: VecDeque<Event>,
     /// What it waits for, in the words of whoever grants.
     waiting: Option<String>,
-    run: Option<RetentionRun>,
+    /// What its pod is to do, once it has the lease.
+    pub(super) order: Option<String>,
+    /// A token that was seen before and is not below the last one that was granted.
+    seen_token: u64,
     outcome: Option<RetentionOutcome>,
     plan: Vec<u8>,
 }
@@ -48,7 +48,8 @@ impl Operation {
             seen: now,
             events: VecDeque::new(),
             waiting: None,
-            run: None,
+            order: None,
+            seen_token: 0,
             outcome: None,
             plan: Vec::new(),
         }
@@ -56,11 +57,11 @@ impl Operation {
 }
 
 /// One operation of one turn.
-struct Scene<'a> {
+pub(super) struct Scene<'a> {
     policy: &'a GlobalRetentionPolicy,
-    job: &'a Job,
-    restic_id: &'a str,
-    source: String,
+    pub(super) job: &'a Job,
+    pub(super) restic_id: &'a str,
+    pub(super) source: String,
     subject: String,
 }
 
@@ -119,6 +120,14 @@ impl RetentionKind {
                     reporter.send(Report::Lease(heard.clone(), event))
                 });
                 let fresh = Operation::new(&job.view, since_boot());
+                // Opened in a former life of this operator, and its pod is gone: how it ended, nobody saw.
+                if let Some(lease) = job.view.lease
+                    && job.pods.is_empty()
+                    && (job.view.suspended || job.view.start.is_some())
+                {
+                    let pods = &self.context.world.pods;
+                    pods.remember(&Key::new("", &uid), lease.token);
+                }
                 let held = matches!(fresh.holder.phase(), Phase::Held(_));
                 self.context.leases.note(Claim {
                     operation: uid.to_string(),
@@ -142,7 +151,7 @@ impl RetentionKind {
             match self.step(&scene, &mut operation, new, now).await {
                 Ok(true) => {
                     // Another cluster's run has done it.
-                    self.context.leases.forget(&uid);
+                    self.let_go(&uid);
                     continue;
                 }
                 Ok(false) => {}
@@ -181,7 +190,7 @@ impl RetentionKind {
                 }
             }
             if *operation.holder.phase() == Phase::Done {
-                self.context.leases.forget(&uid);
+                self.let_go(&uid);
             }
             turn.memory.operations.insert(uid, operation);
         }
@@ -193,98 +202,6 @@ impl RetentionKind {
         status::progress(new, policy.metadata.generation, &running, waits, now);
         result.failed = failed;
         result
-    }
-
-    /// Operations whose Job is not there any more. What they held is given back when no pod of theirs is left.
-    fn forget_gone(&self, memory: &mut Memory, present: &[&str], restic_id: &str) {
-        let gone: Vec<Box<str>> = memory
-            .operations
-            .keys()
-            .filter(|uid| !present.contains(&&***uid))
-            .cloned()
-            .collect();
-        for uid in gone {
-            let pods = self.context.world.pods.group(&Key::new("", &uid));
-            let Some(operation) = memory.operations.get_mut(&uid) else {
-                continue;
-            };
-            let at_work = pods.iter().any(|(_, pod)| pod.is_active());
-            let observed = Observed {
-                ended: !at_work,
-                suspended: true,
-                token: None,
-                pods: at_work,
-                started: false,
-            };
-            let inputs: Vec<Input> = operation.events.drain(..).filter_map(|e| input(&e)).collect();
-            for input in inputs.into_iter().chain([Input::Look]) {
-                for effect in operation.holder.step(input, observed, since_boot()) {
-                    match effect {
-                        Effect::Withdraw => self.context.leases.withdraw(&uid, restic_id),
-                        Effect::Renew { token, seq } => {
-                            self.context.leases.renew(&uid, restic_id, token, seq)
-                        }
-                        Effect::Release { token } => self.context.leases.release(LeaseRelease {
-                            operation: uid.to_string(),
-                            restic_id: restic_id.to_owned(),
-                            token,
-                            outcome: Some(RetentionOutcome {
-                                result: "Interrupted".to_owned(),
-                                reason: "JobDeleted".to_owned(),
-                                message: "its Job was deleted".to_owned(),
-                                ..RetentionOutcome::default()
-                            }),
-                            plan: Vec::new(),
-                        }),
-                        _ => {}
-                    }
-                }
-            }
-            if *operation.holder.phase() == Phase::Done {
-                self.context.leases.forget(&uid);
-                memory.operations.remove(&uid);
-            }
-        }
-    }
-
-    /// A policy is gone: what its Jobs wait for is withdrawn, and what they hold is given back when their pods, which
-    /// Kubernetes removes with them, are gone.
-    pub(super) fn bury(&self, policy: &str) {
-        for claim in self.context.leases.claims(policy) {
-            let context = self.context.clone();
-            tokio::spawn(async move {
-                let uid = claim.operation.clone();
-                if let Some(token) = claim.token {
-                    let pods = Key::new("", &uid);
-                    while context
-                        .world
-                        .pods
-                        .group(&pods)
-                        .iter()
-                        .any(|(_, pod)| pod.is_active())
-                    {
-                        tokio::time::sleep(BURY_LOOK).await;
-                    }
-                    let outcome = RetentionOutcome {
-                        result: "Interrupted".to_owned(),
-                        reason: "PolicyDeleted".to_owned(),
-                        message: "its policy was deleted".to_owned(),
-                        ..RetentionOutcome::default()
-                    };
-                    // Lost with a lost connection: then the lease expires.
-                    context.leases.release(LeaseRelease {
-                        operation: uid.clone(),
-                        restic_id: claim.restic_id,
-                        token,
-                        outcome: Some(outcome),
-                        plan: Vec::new(),
-                    });
-                } else {
-                    context.leases.withdraw(&uid, &claim.restic_id);
-                }
-                context.leases.forget(&uid);
-            });
-        }
     }
 
     /// Takes the outcome of an ended Job in, once. Returns when to look again for it.
@@ -364,37 +281,9 @@ impl RetentionKind {
                     None
                 }
                 Event::Granted { token, run, .. } => {
-                    match claim(
-                        &self.context.applier,
-                        &self.namespace,
-                        scene.restic_id,
-                        *token,
-                        &uid,
-                    )
-                    .await
-                    {
-                        Ok(true) => {
-                            operation.run = Some(self.run_of(scene, run.clone()));
-                            operation.waiting = None;
-                            self.context.leases.note(Claim {
-                                operation: uid.clone(),
-                                policy: scene.policy.uid().to_owned(),
-                                restic_id: scene.restic_id.to_owned(),
-                                token: Some(*token),
-                            });
-                            input(&event)
-                        }
-                        Ok(false) => {
-                            warn!(
-                                object = scene.source,
-                                token,
-                                "this cluster has seen a higher token for the repository: was the hub's store restored from a backup?"
-                            );
-                            operation.waiting = Some(format!(
-                                "token {token} is not higher than one that this cluster has seen; was the hub's store restored from a backup?"
-                            ));
-                            Some(Input::Refused { token: *token })
-                        }
+                    match self.granted(scene, operation, *token, run).await {
+                        Ok(None) => input(&event),
+                        Ok(refused) => refused,
                         Err(error) => {
                             // Asked again later, and granted under the same token.
                             operation.events.extend(queue.drain(..).rev());
@@ -416,6 +305,45 @@ impl RetentionKind {
         Ok(false)
     }
 
+    /// Whether a grant can be used; otherwise what the holder is told instead.
+    async fn granted(
+        &self,
+        scene: &Scene<'_>,
+        operation: &mut Operation,
+        token: u64,
+        run: &Option<RetentionRun>,
+    ) -> Result<Option<Input>, ApplyError> {
+        let uid = scene.job.view.meta.uid.to_string();
+        let refused = Ok(Some(Input::Refused { token }));
+        let order = match order(&self.run_of(scene, run.clone())) {
+            Ok(order) => order,
+            Err(text) => {
+                warn!(object = scene.source, token, text, "the lock is given back");
+                operation.waiting = Some(text);
+                return refused;
+            }
+        };
+        let (applier, id) = (&self.context.applier, scene.restic_id);
+        if let Some(seen) = claim(applier, &self.namespace, id, token, &uid).await? {
+            let text = format!(
+                "token {token} was granted, and this cluster has seen {seen}: was the hub's store restored from a backup? It is asked again"
+            );
+            warn!(object = scene.source, text);
+            operation.waiting = Some(text);
+            operation.seen_token = seen;
+            return refused;
+        }
+        operation.order = Some(order);
+        operation.waiting = None;
+        self.context.leases.note(Claim {
+            operation: uid,
+            policy: scene.policy.uid().to_owned(),
+            restic_id: scene.restic_id.to_owned(),
+            token: Some(token),
+        });
+        Ok(None)
+    }
+
     async fn feed(
         &self,
         scene: &Scene<'_>,
@@ -426,15 +354,13 @@ impl RetentionKind {
         // As it is now: an effect of this turn may have changed it.
         let job = self.context.world.jobs.get(&scene.job.key);
         let job = job.unwrap_or_else(|| scene.job.view.clone());
-        let pods = self.context.world.pods.group(&Key::new("", &uid));
-        let at_work = || pods.iter().filter(|(_, pod)| pod.is_active());
+        let pods = observe_pods(&self.context.world, &uid);
         let observed = Observed {
             // Its result goes with the release.
-            ended: operation.outcome.is_some() && at_work().next().is_none(),
+            ended: operation.outcome.is_some() && !pods.pods,
             suspended: job.suspended,
             token: job.lease.map(|l| l.token),
-            pods: at_work().next().is_some(),
-            started: at_work().any(|(_, pod)| pod.started),
+            ..pods
         };
         let leases = &self.context.leases;
         for effect in operation.holder.step(input, observed, since_boot()) {
@@ -446,6 +372,7 @@ impl RetentionKind {
                     policy: scene.policy.uid().to_owned(),
                     approved: job.approved.as_deref().unwrap_or_default().to_owned(),
                     age_ms: since_boot().saturating_sub(operation.seen),
+                    seen_token: operation.seen_token,
                 }),
                 Effect::Withdraw => leases.withdraw(&uid, scene.restic_id),
                 Effect::Renew { token, seq } => leases.renew(&uid, scene.restic_id, token, seq),
@@ -457,13 +384,10 @@ impl RetentionKind {
                     plan: operation.plan.clone(),
                 }),
                 Effect::Open { token } => self.open(scene, operation, token).await?,
-                Effect::Shut => {
-                    info!(object = scene.source, job = %scene.job.key, "the lease is lost: the Job is shut");
-                    self.patch_job(scene, &json!({ "spec": { "suspend": true } }))
-                        .await?;
-                }
+                Effect::Shut => self.shut(scene).await?,
                 Effect::Count { .. } => {
-                    for (at, pod) in at_work() {
+                    let pods = self.context.world.pods.group(&Key::new("", &uid));
+                    for (at, pod) in pods.iter().filter(|(_, pod)| pod.is_active()) {
                         self.count_renewal(at, pod).await?;
                     }
                 }
@@ -471,85 +395,23 @@ impl RetentionKind {
         }
         Ok(())
     }
+}
 
-    /// What to do under a grant: what the hub says, or without one the policies of this cluster.
-    fn run_of(&self, scene: &Scene<'_>, run: Option<RetentionRun>) -> RetentionRun {
-        run.unwrap_or_else(|| RetentionRun {
-            restic_id: scene.restic_id.to_owned(),
-            policies: self.own_policies(scene.restic_id),
-            clusters: vec![self.context.cluster.clone()],
-            approved: scene.job.view.approved.as_deref().unwrap_or_default().to_owned(),
-        })
-    }
-
-    /// Opens the gate: one patch with the token, the lease's life and what to do.
-    async fn open(&self, scene: &Scene<'_>, operation: &Operation, token: u64) -> Result<(), ApplyError> {
-        let Phase::Held(lease) = operation.holder.phase() else {
-            return Ok(());
-        };
-        let Some(run) = &operation.run else {
-            return Ok(());
-        };
-        let run = serde_json::to_string(run).map_err(|e| ApplyError::Invalid(e.to_string()))?;
-        info!(object = scene.source, job = %scene.job.key, token, "the maintenance gate is opened");
-        let annotations = json!({
-            names::ANNOTATION_TOKEN: token.to_string(),
-            names::ANNOTATION_LEASE_TTL: lease.ttl.to_string(),
-            names::ANNOTATION_LEASE_RENEW: lease.renew.to_string(),
-            names::ANNOTATION_RENEWALS: "0",
-            names::ANNOTATION_RETENTION_RUN: run,
-        });
-        let patch = json!({ "spec": { "suspend": false, "template": { "metadata": { "annotations": annotations } } } });
-        self.patch_job(scene, &patch).await
-    }
-
-    async fn patch_job(&self, scene: &Scene<'_>, patch: &serde_json::Value) -> Result<(), ApplyError> {
-        let at = &scene.job.key;
-        match self
-            .context
-            .applier
-            .merge::<k8s_openapi::api::batch::v1::Job>(at, patch)
-            .await
-        {
-            Ok(written) => {
-                self.context
-                    .world
-                    .jobs
-                    .put(at.clone(), std::sync::Arc::new(JobView::of(&written)));
-                Ok(())
-            }
-            // Its end is on its way through the watch.
-            Err(ApplyError::Gone(_)) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Tells a pod that the lease was renewed.
-    async fn count_renewal(&self, at: &Key, pod: &PodView) -> Result<(), ApplyError> {
-        let next = pod.renewals + 1;
-        let patch =
-            json!({ "metadata": { "annotations": { names::ANNOTATION_RENEWALS: next.to_string() } } });
-        match self
-            .context
-            .applier
-            .merge::<k8s_openapi::api::core::v1::Pod>(at, &patch)
-            .await
-        {
-            Ok(written) => {
-                self.context
-                    .world
-                    .pods
-                    .put(at.clone(), std::sync::Arc::new(PodView::of(&written)));
-                Ok(())
-            }
-            Err(ApplyError::Gone(_)) => Ok(()),
-            Err(error) => Err(error),
-        }
+/// What is known of a Job's pods; of the Job itself nothing.
+pub(super) fn observe_pods(world: &World, uid: &str) -> Observed {
+    let job = Key::new("", uid);
+    let pods = world.pods.group(&job);
+    let at_work = || pods.iter().filter(|(_, pod)| pod.is_active());
+    Observed {
+        pods: at_work().next().is_some(),
+        started: at_work().any(|(_, pod)| pod.started),
+        lost: world.pods.remembered(&job),
+        ..Observed::default()
     }
 }
 
 /// What an event means to a holder.
-fn input(event: &Event) -> Option<Input> {
+pub(super) fn input(event: &Event) -> Option<Input> {
     Some(match event {
         Event::Connected => Input::Connected,
         Event::Granted {

@@ -5,6 +5,8 @@
 mod act;
 mod build;
 mod drive;
+mod gate;
+mod gone;
 mod status;
 mod validate;
 

@@ -25,7 +25,8 @@ pub struct World {
     pub cron_jobs: Store<CronJobView>,
     /// Grouped by the resource that they were made for: its namespace and label value (`names::label_value`).
     pub jobs: Store<JobView>,
-    /// Grouped by the uid of the Job that controls them (with an empty namespace).
+    /// Grouped by the uid of the Job that controls them (with an empty namespace). Remembers the token of a pod that
+    /// went without its end having been seen.
     pub pods: Store<PodView>,
     pub service_accounts: Store<MetaView>,
     pub config_maps: Store<MetaView>,

@@ -47,6 +47,10 @@ pub trait Stored: Send + Sync + 'static {
     fn group(&self) -> Option<Key> {
         None
     }
+    /// What is to be remembered, by group, of an entry that goes in this state. The highest number counts.
+    fn last_word(&self) -> Option<(Key, u64)> {
+        None
+    }
 }
 
 /// Entries by key, and by group. Shared by all actors; locks are held for a map operation only.
@@ -57,6 +61,7 @@ pub struct Store<V> {
 struct Inner<V> {
     entries: HashMap<Key, Arc<V>>,
     groups: HashMap<Key, BTreeSet<Key>>,
+    remembered: HashMap<Key, u64>,
 }
 
 impl<V> Default for Store<V> {
@@ -65,6 +70,7 @@ impl<V> Default for Store<V> {
             inner: RwLock::new(Inner {
                 entries: HashMap::new(),
                 groups: HashMap::new(),
+                remembered: HashMap::new(),
             }),
         }
     }
@@ -121,6 +127,14 @@ impl<V: Stored> Store<V> {
             return false;
         }
         inner.unlink(&key);
+        if let Some(old) = inner
+            .entries
+            .get(&key)
+            .filter(|old| old.uid() != value.uid())
+            .cloned()
+        {
+            inner.remember(old.last_word());
+        }
         if let Some(group) = value.group() {
             inner.groups.entry(group).or_default().insert(key.clone());
         }
@@ -136,7 +150,27 @@ impl<V: Stored> Store<V> {
             return None;
         }
         inner.unlink(key);
-        inner.entries.remove(key)
+        let gone = inner.entries.remove(key)?;
+        // Under the same lock: whoever sees that it is gone finds its last word.
+        inner.remember(gone.last_word());
+        Some(gone)
+    }
+
+    /// The last word of the entries of a group that are gone.
+    pub fn remembered(&self, group: &Key) -> Option<u64> {
+        self.read(|inner| inner.remembered.get(group).copied())
+    }
+
+    /// Adds to it.
+    pub fn remember(&self, group: &Key, word: u64) {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        inner.remember(Some((group.clone(), word)));
+    }
+
+    /// Nobody will ask for this group again.
+    pub fn forget(&self, group: &Key) {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        inner.remembered.remove(group);
     }
 
     fn read<R>(&self, f: impl FnOnce(&Inner<V>) -> R) -> R {
@@ -145,6 +179,13 @@ impl<V: Stored> Store<V> {
 }
 
 impl<V: Stored> Inner<V> {
+    fn remember(&mut self, word: Option<(Key, u64)>) {
+        if let Some((group, word)) = word {
+            let known = self.remembered.entry(group).or_default();
+            *known = word.max(*known);
+        }
+    }
+
     fn unlink(&mut self, key: &Key) {
         let Some(group) = self.entries.get(key).and_then(|old| old.group()) else {
             return;

@@ -202,6 +202,8 @@ pub struct PodView {
     pub message: Box<str>,
     /// Container `restic` has been started.
     pub started: bool,
+    /// Token of the lease that it runs under.
+    pub token: Option<u64>,
     /// Renewals of the lease that it was told of.
     pub renewals: u64,
     /// Container `restic` when it ended.
@@ -217,6 +219,13 @@ impl PodView {
     #[must_use]
     pub fn is_active(&self) -> bool {
         !matches!(&*self.phase, "Succeeded" | "Failed")
+    }
+
+    /// The token that it ran under, if it goes in this state: its end was not seen, as when it is deleted by force. One
+    /// that was never told of a renewal has not begun, and never will.
+    fn lost(&self) -> Option<(Key, u64)> {
+        let began = self.is_active() && self.renewals > 0;
+        self.group().zip(self.token).filter(|_| began)
     }
 
     #[must_use]
@@ -260,6 +269,7 @@ impl PodView {
             reason: status.reason.unwrap_or_default().into(),
             message: status.message.unwrap_or_default().into(),
             started,
+            token: annotation(&object.metadata, names::ANNOTATION_TOKEN).and_then(|n| n.parse().ok()),
             renewals: annotation(&object.metadata, names::ANNOTATION_RENEWALS)
                 .and_then(|n| n.parse().ok())
                 .unwrap_or_default(),
@@ -305,7 +315,7 @@ fn annotation<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
 }
 
 macro_rules! stored {
-    ($($view:ty => $group:expr;)*) => {$(
+    ($($view:ty => $group:expr $(, $last_word:expr)?;)*) => {$(
         impl Stored for $view {
             fn uid(&self) -> &str {
                 &self.meta.uid
@@ -317,6 +327,10 @@ macro_rules! stored {
                 let group: fn(&$view) -> Option<Key> = $group;
                 group(self)
             }
+            $(fn last_word(&self) -> Option<(Key, u64)> {
+                let last_word: fn(&$view) -> Option<(Key, u64)> = $last_word;
+                last_word(self)
+            })?
         }
     )*};
 }
@@ -327,5 +341,36 @@ stored! {
     NamespaceView => |_| None;
     JobView => |job| job.of.clone();
     // Pods are looked up by the Job that controls them.
-    PodView => |pod| pod.meta.owner.as_deref().map(|uid| Key::new("", uid));
+    PodView => |pod| pod.meta.owner.as_deref().map(|uid| Key::new("", uid)), PodView::lost;
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::Store;
+    use super::*;
+
+    #[test]
+    fn a_pod_that_had_begun_and_was_not_seen_to_end_leaves_its_token() {
+        let (pods, job) = (Store::default(), Key::new("", "job"));
+        let go = |name: &str, phase: &str, renewals: &str| {
+            let pod: Pod = serde_json::from_value(json!({
+                "metadata": { "uid": name, "resourceVersion": "1",
+                              "ownerReferences": [{ "apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "job", "controller": true }],
+                              "annotations": { names::ANNOTATION_TOKEN: "7", names::ANNOTATION_RENEWALS: renewals } },
+                "status": { "phase": phase },
+            }))
+            .unwrap();
+            let key = Key::new("ns", name);
+            pods.put(key.clone(), Arc::new(PodView::of(&pod)));
+            pods.remove(&key, Some(name));
+            pods.remembered(&job)
+        };
+        assert_eq!(go("ended", "Failed", "3"), None);
+        assert_eq!(go("waits", "Running", "0"), None);
+        assert_eq!(go("by-force", "Running", "1"), Some(7));
+        pods.forget(&job);
+        assert_eq!(pods.remembered(&job), None);
+    }
 }
