@@ -25,7 +25,7 @@ pub fn bed() -> &'static Bed {
         // Short lives of leases, so that their loss shows quickly.
         let hub = [
             ("FLEET_HUB_LEASE_TTL", "20s"),
-            ("FLEET_HUB_LOCK_DELAY", "8s"),
+            ("FLEET_HUB_LOCK_DELAY", "20s"),
             ("FLEET_HUB_DRAIN_LIMIT", "20s"),
         ];
         if let Err(error) = fleet::install(&bed, &settings, &hub) {

@@ -1,0 +1,117 @@
+//! The maintenance lock on real pods, many times and under faults. One after the other: each of these tests is felt by
+//! the whole bed.
+
+mod alone;
+mod faults;
+mod many;
+
+use std::process::{Child, Stdio};
+
+use serde_json::{Value, json};
+use tests::fleet::{self, SYSTEM};
+
+use crate::faults::until;
+use crate::retention::{policy, restic, restic_command, until_fleet_knows};
+use crate::support::{Place, bed, fleet_json};
+
+/// Each policy has a run of its own, however close they are.
+fn without_coalescing() {
+    let cluster = bed().cluster("a").unwrap();
+    let patch = r#"{"data":{"FLEET_HUB_COALESCE_WINDOW":"off"}}"#;
+    let names = ["-n", SYSTEM, "configmap", "fleet-hub-settings", "-p", patch];
+    let mut arguments = vec!["patch"];
+    arguments.extend(names);
+    cluster.kubectl(&arguments).unwrap();
+    cluster
+        .kubectl(&["rollout", "restart", "-n", SYSTEM, "deployment/fleet-hub"])
+        .unwrap();
+    fleet::rollout(&cluster, "fleet-hub").unwrap();
+}
+
+/// Two clusters with one repository and a policy each that keeps the newest snapshot of everything.
+fn two(name: &str, urls: [String; 2]) -> (Place, Place) {
+    without_coalescing();
+    let places = (Place::new("a", name), Place::new("b", name));
+    let more = json!({ "initialRun": "Apply", "prune": true, "guard": { "maxRemovedPercent": 100 },
+                       "jobConfig": { "successfulJobsHistoryLimit": 50 } });
+    let keep = json!([{ "selector": {}, "retention": { "keepLast": 1 } }]);
+    for (place, url) in [(&places.0, &urls[0]), (&places.1, &urls[1])] {
+        place.apply(&[place.repository("nas", url)]);
+        place.until_ready("resticrepository/nas");
+        place.apply(&[policy("p", keep.clone(), more.clone())]);
+        place.until_ready("globalretentionpolicy/p");
+    }
+    until_fleet_knows(&places.0, 2);
+    places
+}
+
+/// Holds restic's shared lock, so that a run under the maintenance lock waits in the middle of its work.
+struct Blocker(Child);
+
+impl Blocker {
+    fn new(url: &str) -> Blocker {
+        let mut command = restic_command(url, &["backup", "--stdin", "--host", "blocker", "-q"]);
+        let child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        until("restic's shared lock", || {
+            !restic(url, &["list", "locks", "--no-lock"]).trim().is_empty()
+        });
+        Blocker(child)
+    }
+}
+
+impl Drop for Blocker {
+    fn drop(&mut self) {
+        let pid = self.0.id().to_string();
+        std::process::Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// The lock of the place's repository, as `fleet locks` tells it.
+fn lock(id: &str) -> Value {
+    fleet_json(&["why-locked", id])["items"][0].clone()
+}
+
+/// Waits until a cluster's pod is at work under the lock; returns the token.
+fn until_at_work(place: &Place, id: &str) -> u64 {
+    until("the lock", || {
+        let lock = lock(id);
+        lock["state"] == "held" && lock["cluster"] == place.cluster.name.as_str()
+    });
+    until("the pod", || {
+        worker(place).is_some_and(|pod| {
+            place
+                .kubectl(&["logs", &pod])
+                .is_ok_and(|log| log.contains("\"plan\""))
+        })
+    });
+    lock(id)["token"].as_u64().unwrap()
+}
+
+fn worker(place: &Place) -> Option<String> {
+    let running = place.kubectl(&[
+        "get",
+        "pods",
+        "-l",
+        "backup.resticbackup.io/type=retention",
+        "--field-selector",
+        "status.phase=Running",
+        "-o",
+        "jsonpath={.items[*].metadata.name}",
+    ]);
+    running.ok()?.split_whitespace().next().map(str::to_owned)
+}
+
+fn audit(id: &str) -> Vec<Value> {
+    let mut entries = fleet_json(&["audit", id])["items"].as_array().unwrap().clone();
+    entries.reverse();
+    entries
+}
