@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod apply;
 pub mod backup;
+pub mod children;
 pub mod config;
 pub mod consent;
 pub mod context;

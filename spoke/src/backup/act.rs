@@ -1,32 +1,22 @@
 //! The part with a client: makes the objects what the plan says, and tells of what changed.
 
-use std::sync::Arc;
-
 use crds::backup::BackupRun;
 use crds::conditions::{self, types};
-use crds::{ResticBackup, ResticBackupStatus, ResticRepository, common, names};
-use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use crds::{ResticBackup, ResticBackupStatus, ResticRepository, names};
+use k8s_openapi::api::batch::v1::CronJob;
 use kube::ResourceExt as _;
-use serde_json::json;
 use tracing::{info, warn};
 
 use super::build::{self, Objects};
 use super::validate::Valid;
 use super::{BackupKind, Kind as _};
 use crate::apply::ApplyError;
+use crate::children;
 use crate::events::Severity;
-use crate::kind::Outcome;
 use crate::link::convert::backup_state;
-use crate::pod::stale;
+use crate::pod;
 use crate::secrets::cluster;
-use crate::world::{CronJobView, Key, Meta, MetaView, Stored};
-
-/// Finalizer of the original operator: nothing of ours needs one, but an object that has it would never go.
-const COMPAT_FINALIZER: &str = "backup.resticbackup.io/resticbackup-finalizer";
-/// What kubectl writes on a Job that it makes from a CronJob.
-const MANUAL: &str = "cronjob.kubernetes.io/instantiate";
+use crate::world::{Key, Stored};
 
 impl BackupKind {
     /// Makes ServiceAccount, credentials and CronJob what they should be. What is right already costs nothing.
@@ -38,8 +28,6 @@ impl BackupKind {
         repository: &ResticRepository,
         new: &mut ResticBackupStatus,
     ) -> Result<(), ApplyError> {
-        let world = &self.context.world;
-        let at = |name: &str| Key::new(&key.namespace, name);
         let projection = cluster::projection(
             &self.context,
             key,
@@ -55,56 +43,13 @@ impl BackupKind {
         } = build::build(key, backup, valid, repository, projection);
 
         if let Some(wanted) = service_account {
-            let place = at(&wanted.name_any());
-            if stale(
-                world
-                    .service_accounts
-                    .get(&place)
-                    .map(|v| v.meta.clone())
-                    .as_ref(),
-                &wanted.metadata,
-            ) {
-                let written: ServiceAccount = self.context.applier.apply(&wanted).await?;
-                world.service_accounts.put(
-                    place,
-                    Arc::new(MetaView {
-                        meta: Meta::of(&written.metadata),
-                    }),
-                );
-            }
+            children::service_account(&self.context, &wanted).await?;
         }
         if let Some(wanted) = credentials {
-            let written: Secret = self.context.applier.apply(&wanted).await?;
-            world.secrets.put(
-                at(&wanted.name_any()),
-                Arc::new(MetaView {
-                    meta: Meta::of(&written.metadata),
-                }),
-            );
+            children::credentials(&self.context, &wanted).await?;
         }
-        let place = at(&cron_job.name_any());
-        let present = world.cron_jobs.get(&place);
-        let recorded = new.cron_job_ref.as_ref().and_then(|r| r.generation);
-        let changed_by_others = present
-            .as_ref()
-            .is_some_and(|v| recorded.is_some_and(|g| g != v.meta.generation));
-        if changed_by_others
-            || stale(
-                present.as_ref().map(|v| v.meta.clone()).as_ref(),
-                &cron_job.metadata,
-            )
-        {
-            let written: CronJob = self.context.applier.apply(&cron_job).await?;
-            world
-                .cron_jobs
-                .put(place.clone(), Arc::new(CronJobView::of(&written)));
-        }
-        let generation = world.cron_jobs.get(&place).map(|v| v.meta.generation);
-        new.cron_job_ref = Some(common::ObjectReference {
-            name: place.name.to_string(),
-            namespace: place.namespace.to_string(),
-            generation,
-        });
+        children::cron_job(&self.context, &cron_job, &mut new.cron_job_ref).await?;
+        let place = Key::new(&key.namespace, cron_job.name_any());
         self.run_on_request(key, backup, &cron_job, &place, new).await
     }
 
@@ -131,31 +76,9 @@ impl BackupKind {
         let Some(owner) = self.context.world.cron_jobs.get(place) else {
             return Ok(());
         };
-        let template = cron_job.spec.job_template.clone();
         let suffix = names::short_hash(format!("{}/{request}", Stored::uid(backup)).as_bytes());
-        let job = Job {
-            metadata: ObjectMeta {
-                name: Some(names::bounded(
-                    &place.name,
-                    &format!("-{suffix}"),
-                    names::LABEL_MAX,
-                )),
-                namespace: Some(key.namespace.to_string()),
-                labels: template.metadata.and_then(|m| m.labels),
-                annotations: Some([(MANUAL.to_owned(), "manual".to_owned())].into()),
-                owner_references: Some(vec![OwnerReference {
-                    api_version: "batch/v1".to_owned(),
-                    kind: "CronJob".to_owned(),
-                    name: place.name.to_string(),
-                    uid: owner.meta.uid.to_string(),
-                    controller: Some(true),
-                    block_owner_deletion: None,
-                }]),
-                ..ObjectMeta::default()
-            },
-            spec: template.spec,
-            ..Job::default()
-        };
+        let name = names::bounded(&place.name, &format!("-{suffix}"), names::LABEL_MAX);
+        let job = pod::manual_job(cron_job, &owner.meta.uid, name);
         match self.context.applier.create(&job).await {
             Ok(_) => info!(object = %key, job = job.name_any(), "a backup was asked for"),
             Err(ApplyError::Conflict(_)) => {}
@@ -167,38 +90,9 @@ impl BackupKind {
 
     /// Consent was withdrawn, or never given: what was made with it stops.
     pub(super) async fn withdraw(&self, key: &Key) -> Result<(), ApplyError> {
-        let world = &self.context.world;
-        let place = Key::new(&key.namespace, names::backup_cron_job(&key.name));
-        if world.cron_jobs.get(&place).is_some_and(|c| !c.suspend) {
-            // The mark goes too, so that consent given again makes the CronJob right again.
-            let patch = json!({ "metadata": { "annotations": { names::ANNOTATION_APPLIED: null } }, "spec": { "suspend": true } });
-            let written: CronJob = self.context.applier.merge(&place, &patch).await?;
-            world.cron_jobs.put(place, Arc::new(CronJobView::of(&written)));
-        }
-        let credentials = Key::new(&key.namespace, names::backup_credentials(&key.name));
-        if let Some(secret) = world.secrets.get(&credentials) {
-            self.context
-                .applier
-                .delete::<Secret>(&credentials, secret.uid())
-                .await?;
-            world.secrets.remove(&credentials, Some(secret.uid()));
-        }
-        Ok(())
-    }
-
-    /// Deletion: owner references take care of what was made. No snapshot is ever touched.
-    pub(super) async fn release(&self, key: &Key, backup: &ResticBackup) -> Outcome {
-        let finalizers = backup.finalizers();
-        if !finalizers.iter().any(|f| f == COMPAT_FINALIZER) {
-            return Outcome::default();
-        }
-        let rest: Vec<&String> = finalizers.iter().filter(|f| *f != COMPAT_FINALIZER).collect();
-        let patch =
-            json!({ "metadata": { "finalizers": rest, "resourceVersion": backup.resource_version() } });
-        match self.context.applier.merge::<ResticBackup>(key, &patch).await {
-            Ok(_) | Err(ApplyError::Gone(_)) => Outcome::default(),
-            Err(_) => Outcome::retry(),
-        }
+        let at = |name: String| Key::new(&key.namespace, name);
+        let cron_job = at(names::backup_cron_job(&key.name));
+        children::withdraw(&self.context, cron_job, &at(names::backup_credentials(&key.name))).await
     }
 
     /// Writes the status, and tells of what changed: Events, metrics, hub.

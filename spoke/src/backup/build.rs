@@ -35,23 +35,10 @@ pub fn build(
     projection: Option<(String, BTreeMap<String, ByteString>)>,
 ) -> Objects {
     let meta = |name: String| pod::controlled(backup, key, name, labels(&key.name, true));
-    let service_account = valid.job.service_account.is_none().then(|| {
-        hashed(ServiceAccount {
-            metadata: meta(names::backup_service_account(&key.name)),
-            automount_service_account_token: Some(false),
-            ..ServiceAccount::default()
-        })
-    });
-    let credentials = projection.map(|(mark, data)| {
-        let mut metadata = meta(names::backup_credentials(&key.name));
-        // Not the hash of its own content: whether it is still right must be known without reading any Secret.
-        metadata.annotations = Some(BTreeMap::from([(names::ANNOTATION_APPLIED.to_owned(), mark)]));
-        Secret {
-            metadata,
-            data: Some(data),
-            ..Secret::default()
-        }
-    });
+    let account = || pod::account(meta(names::backup_service_account(&key.name)));
+    let service_account = valid.job.service_account.is_none().then(account);
+    let credentials =
+        projection.map(|projection| pod::credentials(meta(names::backup_credentials(&key.name)), projection));
     let source = Source::of(
         key,
         &valid.repository,

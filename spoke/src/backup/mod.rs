@@ -15,6 +15,7 @@ use crds::{ResticBackup, ResticBackupStatus, names};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::apply::ApplyError;
+use crate::children;
 use crate::context::Context;
 use crate::kind::{Kind, Outcome, Turn};
 use crate::world::{Key, Stored as _};
@@ -24,6 +25,9 @@ use status::Run;
 pub use status::next;
 pub use validate::SOURCE_DIR;
 use validate::Valid;
+
+/// Finalizer of the original operator.
+const COMPAT_FINALIZER: &str = "backup.resticbackup.io/resticbackup-finalizer";
 
 /// The kind, and what its actors share.
 pub struct BackupKind {
@@ -64,7 +68,7 @@ impl Kind for BackupKind {
             return Outcome::default();
         };
         if backup.metadata.deletion_timestamp.is_some() {
-            return self.release(key, &backup).await;
+            return children::release(&self.context, key, &*backup, COMPAT_FINALIZER).await;
         }
         let generation = backup.metadata.generation;
         let old = backup.status.clone().unwrap_or_default();

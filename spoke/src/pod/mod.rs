@@ -6,17 +6,20 @@ pub mod message;
 use std::collections::BTreeMap;
 
 use crds::{ResticRepository, names};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource,
     EphemeralVolumeSource, KeyToPath, PersistentVolumeClaimSpec, PersistentVolumeClaimTemplate,
-    PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, SeccompProfile, SecretKeySelector,
-    SecretVolumeSource, SecurityContext, Volume, VolumeMount, VolumeResourceRequirements,
+    PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, SeccompProfile, Secret,
+    SecretKeySelector, SecretVolumeSource, SecurityContext, ServiceAccount, Volume, VolumeMount,
+    VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 use serde::Serialize;
 
+use crate::secrets::cluster::Projection;
 use crate::secrets::{Backend, CREDENTIALS_DIR, FILES_VARIABLE, PASSWORD_VARIABLE, REPOSITORY_VARIABLE};
 use crate::world::{Key, Meta, RESTIC_CONTAINER};
 
@@ -26,6 +29,8 @@ pub use job::{JobSettings, job_settings};
 pub const ENTRYPOINT: &str = "/backup-entrypoint.sh";
 /// Key of the entrypoint in the ConfigMap.
 pub const ENTRYPOINT_KEY: &str = "entrypoint.sh";
+/// What kubectl writes on a Job that it makes from a CronJob.
+const MANUAL: &str = "cronjob.kubernetes.io/instantiate";
 const TMP_DIR: &str = "/tmp";
 const CACHE_DIR: &str = "/cache";
 /// uid and gid that pods run as by default; the original operator's.
@@ -249,6 +254,56 @@ pub fn controlled<K: Resource<DynamicType = ()>>(
             }]
         }),
         ..ObjectMeta::default()
+    }
+}
+
+/// The pods' own account, which may do nothing.
+#[must_use]
+pub fn account(metadata: ObjectMeta) -> ServiceAccount {
+    hashed(ServiceAccount {
+        metadata,
+        automount_service_account_token: Some(false),
+        ..ServiceAccount::default()
+    })
+}
+
+/// Credentials of a repository in another namespace. Marked not with the hash of its own content: whether it is still
+/// right must be known without reading any Secret.
+#[must_use]
+pub fn credentials(metadata: ObjectMeta, (mark, data): Projection) -> Secret {
+    let marks = BTreeMap::from([(names::ANNOTATION_APPLIED.to_owned(), mark)]);
+    Secret {
+        metadata: ObjectMeta {
+            annotations: Some(marks),
+            ..metadata
+        },
+        data: Some(data),
+        ..Secret::default()
+    }
+}
+
+/// A Job as a CronJob would make it, now, as by `kubectl create job --from`.
+#[must_use]
+pub fn manual_job(cron_job: &CronJob, owner_uid: &str, name: String) -> Job {
+    let template = cron_job.spec.job_template.clone();
+    Job {
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace: cron_job.metadata.namespace.clone(),
+            labels: template.metadata.and_then(|m| m.labels),
+            annotations: Some([(MANUAL.to_owned(), "manual".to_owned())].into()),
+            owner_references: Some(vec![OwnerReference {
+                api_version: "batch/v1".to_owned(),
+                kind: "CronJob".to_owned(),
+                name: cron_job.metadata.name.clone().unwrap_or_default(),
+                uid: owner_uid.to_owned(),
+                controller: Some(true),
+                block_owner_deletion: None,
+            }]),
+            ..ObjectMeta::default()
+        },
+        spec: template.spec,
+        ..Job::default()
     }
 }
 

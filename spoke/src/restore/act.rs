@@ -7,24 +7,20 @@ use crds::restore::RestorePhase;
 use crds::{ResticRestore, ResticRestoreStatus, names};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret, ServiceAccount};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt as _;
-use serde_json::json;
 use tracing::{info, warn};
 
 use super::select::{self, Chosen};
+use super::status::{fail, started, waiting};
 use super::validate::{Target, Valid, Wanted};
-use super::{Ready, Report, RestoreKind, build, fail, started, unanswered, waiting};
+use super::{Ready, Report, RestoreKind, build, unanswered};
 use crate::apply::ApplyError;
+use crate::children;
 use crate::events::Severity;
 use crate::kind::{Kind as _, Outcome, Reporter};
-use crate::pod::stale;
 use crate::secrets::cluster;
-use crate::world::{JobView, Key, Meta, MetaView, Stored};
-
-/// Finalizer of the original operator: nothing of ours needs one, but an object that has it would never go.
-const COMPAT_FINALIZER: &str = "backup.resticbackup.io/resticrestore-finalizer";
+use crate::world::{JobView, Key, Stored};
 
 impl RestoreKind {
     /// Reads the list of snapshots and chooses.
@@ -103,27 +99,20 @@ impl RestoreKind {
         let (world, applier) = (&self.context.world, &self.context.applier);
         let at = |name: &str| Key::new(&key.namespace, name);
         if valid.job.service_account.is_none() {
-            let wanted = build::service_account(key, restore);
-            let place = at(&wanted.name_any());
-            let present = world.service_accounts.get(&place).map(|v| v.meta.clone());
-            if stale(present.as_ref(), &wanted.metadata) {
-                let written: ServiceAccount = applier.apply(&wanted).await?;
-                world.service_accounts.put(place, view(&written.metadata));
-            }
+            children::service_account(&self.context, &build::service_account(key, restore)).await?;
         }
         let name = names::restore_credentials(&key.name);
         let projection = cluster::projection(&self.context, key, &ready.at, &ready.repository, &name).await?;
         if let Some(projection) = projection {
-            let written: Secret = applier
-                .apply(&build::credentials(key, restore, projection))
-                .await?;
-            world.secrets.put(at(&name), view(&written.metadata));
+            children::credentials(&self.context, &build::credentials(key, restore, projection)).await?;
         }
         if let Target::New(wanted) = &valid.target
             && world.claims.get(&at(&wanted.name)).is_none()
         {
             let written: PersistentVolumeClaim = applier.create(&build::claim(key, restore, wanted)).await?;
-            world.claims.put(at(&wanted.name), view(&written.metadata));
+            world
+                .claims
+                .put(at(&wanted.name), children::view(&written.metadata));
         }
         let repository = (&ready.at, ready.repository.as_ref());
         let wanted = build::job(key, restore, valid, repository, ready.image.clone(), chosen);
@@ -150,21 +139,6 @@ impl RestoreKind {
     /// Ends a Job whose pod never starts.
     pub(super) async fn remove_job(&self, at: &Key, uid: &str) -> Result<(), ApplyError> {
         self.context.applier.delete::<Job>(at, uid).await
-    }
-
-    /// Deletion: owner references take care of what was made; the restored data stays.
-    pub(super) async fn release(&self, key: &Key, restore: &ResticRestore) -> Outcome {
-        let finalizers = restore.finalizers();
-        if !finalizers.iter().any(|f| f == COMPAT_FINALIZER) {
-            return Outcome::default();
-        }
-        let rest: Vec<&String> = finalizers.iter().filter(|f| *f != COMPAT_FINALIZER).collect();
-        let patch =
-            json!({ "metadata": { "finalizers": rest, "resourceVersion": restore.resource_version() } });
-        match self.context.applier.merge::<ResticRestore>(key, &patch).await {
-            Ok(_) | Err(ApplyError::Gone(_)) => Outcome::default(),
-            Err(_) => Outcome::retry(),
-        }
     }
 
     /// Writes the status, and tells of what changed.
@@ -203,8 +177,4 @@ impl RestoreKind {
         }
         Ok(())
     }
-}
-
-fn view(meta: &ObjectMeta) -> Arc<MetaView> {
-    Arc::new(MetaView { meta: Meta::of(meta) })
 }

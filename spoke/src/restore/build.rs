@@ -15,40 +15,22 @@ use kube::Resource as _;
 
 use super::select::Chosen;
 use super::validate::{TARGET_DIR, Target, Valid};
-use crate::pod::{self, Frame, Source, hashed};
+use crate::pod::{self, Frame, Source};
 use crate::secrets::cluster::Projection;
 use crate::world::Key;
 
-/// The pod's own account, which may do nothing.
+/// The pod's own account.
 #[must_use]
 pub fn service_account(key: &Key, restore: &ResticRestore) -> ServiceAccount {
-    hashed(ServiceAccount {
-        metadata: pod::controlled(
-            restore,
-            key,
-            names::restore_service_account(&key.name),
-            labels(key, true),
-        ),
-        automount_service_account_token: Some(false),
-        ..ServiceAccount::default()
-    })
+    let name = names::restore_service_account(&key.name);
+    pod::account(pod::controlled(restore, key, name, labels(key, true)))
 }
 
 /// Credentials of a repository in another namespace.
 #[must_use]
-pub fn credentials(key: &Key, restore: &ResticRestore, (mark, data): Projection) -> Secret {
-    let mut metadata = pod::controlled(
-        restore,
-        key,
-        names::restore_credentials(&key.name),
-        labels(key, true),
-    );
-    metadata.annotations = Some(BTreeMap::from([(names::ANNOTATION_APPLIED.to_owned(), mark)]));
-    Secret {
-        metadata,
-        data: Some(data),
-        ..Secret::default()
-    }
+pub fn credentials(key: &Key, restore: &ResticRestore, projection: Projection) -> Secret {
+    let name = names::restore_credentials(&key.name);
+    pod::credentials(pod::controlled(restore, key, name, labels(key, true)), projection)
 }
 
 /// The claim to create. Nothing owns it: what was brought back stays when the restore is deleted.

@@ -1,33 +1,29 @@
 //! The part with clients: the objects, approvals, the plan in a pod's log, Events.
 
-use std::sync::Arc;
-
 use crds::conditions::{self, types};
-use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus, ResticRepository, common, names};
+use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus, ResticRepository, names};
 use k8s_openapi::api::batch::v1::CronJob;
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
-use serde_json::json;
+use serde_json::Value;
 use tracing::{info, warn};
 
 use super::validate::Valid;
 use super::{Job, Report, RetentionKind, build};
 use crate::apply::ApplyError;
+use crate::children;
 use crate::events::Severity;
-use crate::kind::{Kind as _, Outcome, Turn};
+use crate::kind::{Kind as _, Turn};
 use crate::link::convert::policy_state;
 use crate::maintenance::Event;
-use crate::pod::stale;
 use crate::secrets::cluster;
-use crate::world::{CronJobView, Key, Meta, MetaView, Stored};
+use crate::world::{Key, Stored};
 
-/// Finalizer of the original operator: nothing of ours needs one, but an object that has it would never go.
-const COMPAT_FINALIZER: &str = "backup.resticbackup.io/globalretentionpolicy-finalizer";
 /// How the plan's line in a pod's log begins.
 const PLAN_LINE: &str = "{\"plan\":";
-/// Longest plan that is passed on.
+/// A plan that is longer is passed on with its groups, and with the oldest of the snapshots that go.
 const PLAN_MAX: usize = 2 << 20;
+/// What is passed on of each list of a long plan.
+const LIST_MAX: usize = 2000;
 
 impl RetentionKind {
     /// Makes ServiceAccount, credentials and CronJob what they should be, and runs what a person has approved.
@@ -40,45 +36,17 @@ impl RetentionKind {
         new: &mut GlobalRetentionPolicyStatus,
     ) -> Result<(), ApplyError> {
         let key = turn.key;
-        let (world, applier) = (&self.context.world, &self.context.applier);
-        let at = |name: &str| Key::new(&key.namespace, name);
         if valid.job.service_account.is_none() {
-            let wanted = build::service_account(key, policy);
-            let place = at(&wanted.name_any());
-            let present = world.service_accounts.get(&place).map(|v| v.meta.clone());
-            if stale(present.as_ref(), &wanted.metadata) {
-                let written: ServiceAccount = applier.apply(&wanted).await?;
-                world.service_accounts.put(place, view(&written.metadata));
-            }
+            children::service_account(&self.context, &build::service_account(key, policy)).await?;
         }
         let name = names::retention_credentials(&key.name);
         let projection =
             cluster::projection(&self.context, key, &valid.repository, repository, &name).await?;
         if let Some(projection) = projection {
-            let written: Secret = applier
-                .apply(&build::credentials(key, policy, projection))
-                .await?;
-            world.secrets.put(at(&name), view(&written.metadata));
+            children::credentials(&self.context, &build::credentials(key, policy, projection)).await?;
         }
         let wanted = build::cron_job(key, policy, valid, repository, &self.image);
-        let place = at(&wanted.name_any());
-        let present = world.cron_jobs.get(&place);
-        let recorded = new.cron_job_ref.as_ref().and_then(|r| r.generation);
-        let changed_by_others = present
-            .as_ref()
-            .is_some_and(|v| recorded.is_some_and(|g| g != v.meta.generation));
-        if changed_by_others || stale(present.map(|v| v.meta.clone()).as_ref(), &wanted.metadata) {
-            let written: CronJob = applier.apply(&wanted).await?;
-            world
-                .cron_jobs
-                .put(place.clone(), Arc::new(CronJobView::of(&written)));
-        }
-        let present = world.cron_jobs.get(&place);
-        new.cron_job_ref = Some(common::ObjectReference {
-            name: place.name.to_string(),
-            namespace: place.namespace.to_string(),
-            generation: present.as_ref().map(|v| v.meta.generation),
-        });
+        let present = children::cron_job(&self.context, &wanted, &mut new.cron_job_ref).await?;
         let Some(present) = present else { return Ok(()) };
         let annotated = policy
             .annotations()
@@ -115,7 +83,7 @@ impl RetentionKind {
             &format!("-{}", names::short_hash(seed.as_bytes())),
             names::LABEL_MAX,
         );
-        let job = build::approved_job(key, cron_job, owner, name, hash);
+        let job = build::approved_job(cron_job, owner, name, hash);
         match self.context.applier.create(&job).await {
             Ok(_) => info!(object = %key, job = job.name_any(), hash, "a plan was approved"),
             Err(ApplyError::Conflict(_)) => {}
@@ -138,9 +106,7 @@ impl RetentionKind {
         match self.context.applier.log(at, crate::world::RESTIC_CONTAINER).await {
             Ok(log) => {
                 let line = log.lines().find(|line| line.starts_with(PLAN_LINE));
-                line.filter(|line| line.len() <= PLAN_MAX)
-                    .map(|line| line.as_bytes().to_vec())
-                    .unwrap_or_default()
+                line.map(bounded).unwrap_or_default()
             }
             Err(error) => {
                 warn!(pod = %at, %error, "the plan could not be read from the pod's log");
@@ -151,42 +117,14 @@ impl RetentionKind {
 
     /// Consent was withdrawn: no more runs.
     pub(super) async fn withdraw(&self, key: &Key) -> Result<(), ApplyError> {
-        let world = &self.context.world;
-        let place = Key::new(&key.namespace, names::retention_cron_job(&key.name));
-        if world.cron_jobs.get(&place).is_some_and(|c| !c.suspend) {
-            let patch = json!({ "metadata": { "annotations": { names::ANNOTATION_APPLIED: null } }, "spec": { "suspend": true } });
-            let written: CronJob = self.context.applier.merge(&place, &patch).await?;
-            world.cron_jobs.put(place, Arc::new(CronJobView::of(&written)));
-        }
-        let credentials = Key::new(&key.namespace, names::retention_credentials(&key.name));
-        if let Some(secret) = world.secrets.get(&credentials) {
-            self.context
-                .applier
-                .delete::<Secret>(&credentials, secret.uid())
-                .await?;
-            world.secrets.remove(&credentials, Some(secret.uid()));
-        }
-        Ok(())
-    }
-
-    /// Deletion: owner references take care of what was made.
-    pub(super) async fn release(&self, key: &Key, policy: &GlobalRetentionPolicy) -> Outcome {
-        let finalizers = policy.finalizers();
-        if !finalizers.iter().any(|f| f == COMPAT_FINALIZER) {
-            return Outcome::default();
-        }
-        let rest: Vec<&String> = finalizers.iter().filter(|f| *f != COMPAT_FINALIZER).collect();
-        let patch =
-            json!({ "metadata": { "finalizers": rest, "resourceVersion": policy.resource_version() } });
-        match self
-            .context
-            .applier
-            .merge::<GlobalRetentionPolicy>(key, &patch)
-            .await
-        {
-            Ok(_) | Err(ApplyError::Gone(_)) => Outcome::default(),
-            Err(_) => Outcome::retry(),
-        }
+        let at = |name: String| Key::new(&key.namespace, name);
+        let cron_job = at(names::retention_cron_job(&key.name));
+        children::withdraw(
+            &self.context,
+            cron_job,
+            &at(names::retention_credentials(&key.name)),
+        )
+        .await
     }
 
     /// Writes the status, and tells of what changed.
@@ -268,6 +206,42 @@ impl RetentionKind {
     }
 }
 
-fn view(meta: &ObjectMeta) -> Arc<MetaView> {
-    Arc::new(MetaView { meta: Meta::of(meta) })
+/// A plan as it is passed on.
+fn bounded(line: &str) -> Vec<u8> {
+    if line.len() <= PLAN_MAX {
+        return line.as_bytes().to_vec();
+    }
+    // One that the log has cut off is no document.
+    let Ok(mut document) = serde_json::from_str::<Value>(line) else {
+        return Vec::new();
+    };
+    for list in ["remove", "groups"] {
+        if let Some(list) = document["plan"][list].as_array_mut() {
+            list.truncate(LIST_MAX);
+        }
+    }
+    document.to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_long_plan_is_passed_on_with_the_oldest_of_what_goes() {
+        let removal = |n: usize| json!({ "id": format!("{n:064x}"), "tags": ["x".repeat(300)] });
+        let plan = |count: usize| {
+            let remove: Vec<Value> = (0..count).map(removal).collect();
+            json!({ "plan": { "hash": "h", "remove": remove, "groups": [{ "remove": count }] } }).to_string()
+        };
+        assert_eq!(bounded(&plan(10)), plan(10).into_bytes());
+        let short: Value = serde_json::from_slice(&bounded(&plan(10_000))).unwrap();
+        assert_eq!(short["plan"]["remove"].as_array().unwrap().len(), LIST_MAX);
+        assert_eq!(
+            (&short["plan"]["hash"], &short["plan"]["groups"][0]["remove"]),
+            (&json!("h"), &json!(10_000))
+        );
+    }
 }

@@ -8,8 +8,7 @@ use k8s_openapi::api::core::v1::{
     DownwardAPIVolumeFile, DownwardAPIVolumeSource, EnvVar, EnvVarSource, ObjectFieldSelector,
     PodTemplateSpec, Secret, ServiceAccount, Volume,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::ResourceExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::validate::Valid;
 use crate::pod::{self, Frame, Source, hashed};
@@ -20,39 +19,19 @@ use crate::world::Key;
 const LEASE_DIR: &str = "/fleet";
 /// A start missed by more waits for the next slot.
 const STARTING_DEADLINE_SECONDS: i64 = 3600;
-/// What kubectl writes on a Job that it makes from a CronJob.
-const MANUAL: &str = "cronjob.kubernetes.io/instantiate";
 
-/// The pods' own account, which may do nothing.
+/// The pods' own account.
 #[must_use]
 pub fn service_account(key: &Key, policy: &GlobalRetentionPolicy) -> ServiceAccount {
-    hashed(ServiceAccount {
-        metadata: pod::controlled(
-            policy,
-            key,
-            names::retention_service_account(&key.name),
-            labels(key, true),
-        ),
-        automount_service_account_token: Some(false),
-        ..ServiceAccount::default()
-    })
+    let name = names::retention_service_account(&key.name);
+    pod::account(pod::controlled(policy, key, name, labels(key, true)))
 }
 
 /// Credentials of a repository in another namespace.
 #[must_use]
-pub fn credentials(key: &Key, policy: &GlobalRetentionPolicy, (mark, data): Projection) -> Secret {
-    let mut metadata = pod::controlled(
-        policy,
-        key,
-        names::retention_credentials(&key.name),
-        labels(key, true),
-    );
-    metadata.annotations = Some(BTreeMap::from([(names::ANNOTATION_APPLIED.to_owned(), mark)]));
-    Secret {
-        metadata,
-        data: Some(data),
-        ..Secret::default()
-    }
+pub fn credentials(key: &Key, policy: &GlobalRetentionPolicy, projection: Projection) -> Secret {
+    let name = names::retention_credentials(&key.name);
+    pod::credentials(pod::controlled(policy, key, name, labels(key, true)), projection)
 }
 
 /// The CronJob. Its Jobs are born suspended: the gate opens them, whoever made them.
@@ -171,33 +150,11 @@ fn frame(
 
 /// A run of its own for an approved plan.
 #[must_use]
-pub fn approved_job(key: &Key, cron_job: &CronJob, owner_uid: &str, name: String, hash: &str) -> Job {
-    let template = cron_job.spec.job_template.clone();
-    Job {
-        metadata: ObjectMeta {
-            name: Some(name),
-            namespace: Some(key.namespace.to_string()),
-            labels: template.metadata.and_then(|m| m.labels),
-            annotations: Some(
-                [
-                    (MANUAL.to_owned(), "manual".to_owned()),
-                    (names::ANNOTATION_APPROVE.to_owned(), hash.to_owned()),
-                ]
-                .into(),
-            ),
-            owner_references: Some(vec![OwnerReference {
-                api_version: "batch/v1".to_owned(),
-                kind: "CronJob".to_owned(),
-                name: cron_job.name_any(),
-                uid: owner_uid.to_owned(),
-                controller: Some(true),
-                block_owner_deletion: None,
-            }]),
-            ..ObjectMeta::default()
-        },
-        spec: template.spec,
-        ..Job::default()
-    }
+pub fn approved_job(cron_job: &CronJob, owner_uid: &str, name: String, hash: &str) -> Job {
+    let mut job = pod::manual_job(cron_job, owner_uid, name);
+    let annotations = job.metadata.annotations.get_or_insert_default();
+    annotations.insert(names::ANNOTATION_APPROVE.to_owned(), hash.to_owned());
+    job
 }
 
 fn labels(key: &Key, top: bool) -> BTreeMap<String, String> {

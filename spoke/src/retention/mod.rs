@@ -19,6 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use proto::v1::RetentionPolicySpec;
 
 use crate::apply::ApplyError;
+use crate::children;
 use crate::config::Config;
 use crate::consent::{self, Blocked};
 use crate::context::Context;
@@ -28,6 +29,9 @@ use crate::world::{JobView, Key, PodView, Stored as _};
 
 use drive::Operation;
 use validate::Valid;
+
+/// Finalizer of the original operator.
+const COMPAT_FINALIZER: &str = "backup.resticbackup.io/globalretentionpolicy-finalizer";
 
 /// The kind, and what its actors share.
 pub struct RetentionKind {
@@ -136,7 +140,7 @@ impl Kind for RetentionKind {
             return Outcome::default();
         };
         if policy.metadata.deletion_timestamp.is_some() {
-            return self.release(key, &policy).await;
+            return children::release(&self.context, key, &*policy, COMPAT_FINALIZER).await;
         }
         self.listen(&mut turn);
         let old = policy.status.clone().unwrap_or_default();

@@ -1,0 +1,116 @@
+//! What the kinds that run pods do alike with a client: the pods' account and credentials, the CronJob, and their end.
+
+use std::sync::Arc;
+
+use crds::{common, names};
+use k8s_openapi::api::batch::v1::CronJob;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt as _;
+use serde_json::json;
+
+use crate::apply::{ApplyError, Object};
+use crate::context::Context;
+use crate::kind::Outcome;
+use crate::pod::stale;
+use crate::world::{CronJobView, Key, Meta, MetaView, Stored as _};
+
+/// Makes the pods' account what it should be.
+///
+/// # Errors
+/// When it cannot be written.
+pub async fn service_account(context: &Context, wanted: &ServiceAccount) -> Result<(), ApplyError> {
+    let (accounts, place) = (&context.world.service_accounts, key(wanted));
+    let present = accounts.get(&place);
+    if stale(present.as_ref().map(|v| &v.meta), &wanted.metadata) {
+        let written = context.applier.apply(wanted).await?;
+        accounts.put(place, view(&written.metadata));
+    }
+    Ok(())
+}
+
+/// Writes the copy of a repository's credentials.
+///
+/// # Errors
+/// When it cannot be written.
+pub async fn credentials(context: &Context, wanted: &Secret) -> Result<(), ApplyError> {
+    let written = context.applier.apply(wanted).await?;
+    context.world.secrets.put(key(wanted), view(&written.metadata));
+    Ok(())
+}
+
+/// Makes a CronJob what it should be. `recorded` is its generation after our last write: another one was made by
+/// somebody else.
+///
+/// # Errors
+/// When it cannot be written.
+pub async fn cron_job(
+    context: &Context,
+    wanted: &CronJob,
+    recorded: &mut Option<common::ObjectReference>,
+) -> Result<Option<Arc<CronJobView>>, ApplyError> {
+    let (cron_jobs, place) = (&context.world.cron_jobs, key(wanted));
+    let present = cron_jobs.get(&place);
+    let last = recorded.as_ref().and_then(|r| r.generation);
+    let changed_by_others = present
+        .as_ref()
+        .is_some_and(|v| last.is_some_and(|g| g != v.meta.generation));
+    if changed_by_others || stale(present.as_ref().map(|v| &v.meta), &wanted.metadata) {
+        let written = context.applier.apply(wanted).await?;
+        cron_jobs.put(place.clone(), Arc::new(CronJobView::of(&written)));
+    }
+    let present = cron_jobs.get(&place);
+    *recorded = Some(common::ObjectReference {
+        name: place.name.to_string(),
+        namespace: place.namespace.to_string(),
+        generation: present.as_ref().map(|v| v.meta.generation),
+    });
+    Ok(present)
+}
+
+/// Consent was withdrawn, or never given: what was made with it stops.
+///
+/// # Errors
+/// When it cannot be written.
+pub async fn withdraw(context: &Context, cron_job: Key, credentials: &Key) -> Result<(), ApplyError> {
+    let world = &context.world;
+    if world.cron_jobs.get(&cron_job).is_some_and(|c| !c.suspend) {
+        // The mark goes too, so that consent given again makes the CronJob right again.
+        let patch = json!({ "metadata": { "annotations": { names::ANNOTATION_APPLIED: null } }, "spec": { "suspend": true } });
+        let written: CronJob = context.applier.merge(&cron_job, &patch).await?;
+        world.cron_jobs.put(cron_job, Arc::new(CronJobView::of(&written)));
+    }
+    if let Some(secret) = world.secrets.get(credentials) {
+        context
+            .applier
+            .delete::<Secret>(credentials, secret.uid())
+            .await?;
+        world.secrets.remove(credentials, Some(secret.uid()));
+    }
+    Ok(())
+}
+
+/// A resource is being deleted: owner references take care of what was made. The original operator's finalizer is taken
+/// off; nothing of ours needs one, but an object that has it would never go.
+pub async fn release<K: Object>(context: &Context, key: &Key, object: &K, finalizer: &str) -> Outcome {
+    let finalizers = object.finalizers();
+    if !finalizers.iter().any(|f| f == finalizer) {
+        return Outcome::default();
+    }
+    let rest: Vec<&String> = finalizers.iter().filter(|f| *f != finalizer).collect();
+    let patch = json!({ "metadata": { "finalizers": rest, "resourceVersion": object.resource_version() } });
+    match context.applier.merge::<K>(key, &patch).await {
+        Ok(_) | Err(ApplyError::Gone(_)) => Outcome::default(),
+        Err(_) => Outcome::retry(),
+    }
+}
+
+/// A view of what was written.
+#[must_use]
+pub fn view(meta: &ObjectMeta) -> Arc<MetaView> {
+    Arc::new(MetaView { meta: Meta::of(meta) })
+}
+
+fn key<T: Object>(object: &T) -> Key {
+    Key::new(object.namespace().unwrap_or_default(), object.name_any())
+}
