@@ -68,8 +68,8 @@ pub struct Plan {
     pub remove: Vec<Removal>,
     /// Nothing goes: these are first runs, which only show.
     pub preview: bool,
-    /// Snapshots that would go in a first run of some policy, while others of this plan go now.
-    pub previewed: usize,
+    /// What first runs would remove, while others of this plan go now.
+    pub previewed: Vec<Removal>,
     /// Snapshots that some policy removes and another keeps.
     pub kept_by_others: usize,
     /// Policies whose selectors match nothing.
@@ -184,8 +184,7 @@ pub fn make(run: &RetentionRun, snapshots: &[Snapshot], decisions: &[Vec<Decisio
         now.append(&mut shown);
     }
     plan.preview = now.is_empty() && !shown.is_empty();
-    plan.previewed = shown.len();
-    plan.remove = if plan.preview { shown } else { now };
+    (plan.remove, plan.previewed) = if plan.preview { (shown, now) } else { (now, shown) };
     plan.remove
         .sort_by(|a, b| (&a.time, &a.id).cmp(&(&b.time, &b.id)));
     plan.hash = hash(&run.restic_id, plan.ids());

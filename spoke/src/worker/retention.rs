@@ -133,11 +133,21 @@ async fn forget(restic: &Restic, plan: &Plan) -> Result<(), Stopped> {
     Ok(())
 }
 
+/// What a policy in its first run wants removed is shown, also beside what others remove.
+fn first_runs(plan: &Plan) -> String {
+    match plan.previewed.len() {
+        0 => String::new(),
+        more => {
+            format!("; {more} more would go by policies whose first run this is, and go with the next one")
+        }
+    }
+}
+
 fn conclude(plan: &Plan, verdict: Verdict, outcome: &mut RetentionOutcome) {
     if verdict == Verdict::Nothing {
         "NothingToRemove".clone_into(&mut outcome.result);
         outcome.message = match plan.unmatched.as_slice() {
-            [] => format!("all {} snapshots are kept", plan.snapshots),
+            [] => format!("all {} snapshots are kept{}", plan.snapshots, first_runs(plan)),
             unmatched => format!(
                 "no snapshot matches {}; look at the selectors",
                 unmatched.join(", ")
@@ -163,6 +173,7 @@ fn conclude(plan: &Plan, verdict: Verdict, outcome: &mut RetentionOutcome) {
             plan.kept_by_others
         ));
     }
+    text.push_str(&first_runs(plan));
     outcome.message = text;
 }
 
@@ -231,7 +242,7 @@ async fn decide(run: &RetentionRun, restic: &Restic) -> Result<Vec<Vec<Decision>
 fn describe(plan: &Plan, outcome: &mut RetentionOutcome) {
     outcome.plan.clone_from(&plan.hash);
     outcome.planned = count(plan.remove.len());
-    outcome.previewed = count(plan.previewed);
+    outcome.previewed = count(plan.previewed.len());
     outcome.kept_by_others = count(plan.kept_by_others);
     outcome.unmatched.clone_from(&plan.unmatched);
     for (cluster, snapshots) in &plan.unknown_clusters {
