@@ -85,6 +85,16 @@ pub fn why_locked(lock: &Lock) -> String {
                 )
             },
         ),
+        "delayed" if lock.cluster.is_empty() => (
+            "DELAY",
+            format!(
+                "token {} was granted before, and the hub does not remember to whom; free in {}",
+                lock.token,
+                millis(lock.ends_ms)
+            ),
+            "nothing to do; was the hub's store restored from a backup? whoever holds it ends meanwhile"
+                .to_owned(),
+        ),
         "delayed" => (
             "DELAY",
             format!(

@@ -190,7 +190,7 @@ impl Local {
     async fn acquire(&mut self, restic_id: &str, ask: &LeaseAsk) -> Result<Result<u64, String>, ApplyError> {
         let operation = ask.operation.as_str();
         let held = self.read(restic_id).await?;
-        // Higher after a time with a hub.
+        // Higher after a time with a hub, or of a pod whose end was not seen.
         let seen = ask.seen_token;
         let Some(held) = held else {
             let token = seen + 1;
@@ -209,10 +209,11 @@ impl Local {
             self.context.applier.create(&lease).await?;
             return Ok(Ok(token));
         };
-        if held.holder == operation {
+        // Under a token that it has seen a pod was lost: that has to run out first.
+        if held.holder == operation && held.token > seen {
             return Ok(Ok(held.token));
         }
-        if !held.holder.is_empty() && !self.is_over(restic_id, &held) {
+        if !held.holder.is_empty() && !self.is_over(restic_id, &held, operation) {
             return Ok(Err(held.holder));
         }
         let token = held.token.max(seen) + 1;
@@ -230,7 +231,7 @@ impl Local {
     /// Whether a holder is gone: its Job is not there or has ended, and no pod of it is at work. The stores are
     /// complete: nothing is answered before every watch has listed. A holder that does not renew for a lifetime and a
     /// half has no pod any more either, but a lost watch could hide one, so that is not enough by itself.
-    fn is_over(&mut self, restic_id: &str, held: &Held) -> bool {
+    fn is_over(&mut self, restic_id: &str, held: &Held, asks: &str) -> bool {
         let world = &self.context.world;
         let mut jobs = world
             .jobs
@@ -241,7 +242,8 @@ impl Local {
             .group(&Key::new("", &held.holder))
             .iter()
             .any(|(_, pod)| pod.is_active());
-        let ended = jobs.all(|(_, job)| job.end.is_some());
+        // Who asks again has given up what it held.
+        let ended = held.holder == asks || jobs.all(|(_, job)| job.end.is_some());
         let now = Instant::now();
         let seen = self
             .seen

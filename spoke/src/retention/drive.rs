@@ -372,7 +372,7 @@ impl RetentionKind {
                     policy: scene.policy.uid().to_owned(),
                     approved: job.approved.as_deref().unwrap_or_default().to_owned(),
                     age_ms: since_boot().saturating_sub(operation.seen),
-                    seen_token: operation.seen_token,
+                    seen_token: operation.seen_token.max(pods.lost.unwrap_or_default()),
                 }),
                 Effect::Withdraw => leases.withdraw(&uid, scene.restic_id),
                 Effect::Renew { token, seq } => leases.renew(&uid, scene.restic_id, token, seq),
