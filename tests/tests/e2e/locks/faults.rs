@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tests::fleet::SYSTEM;
 
-use super::{Blocker, audit, lock, two, until_at_work, worker};
+use super::{Blocker, audit, lock, try_lock, two, until_at_work, worker};
 use crate::faults::{kill_spokes, pods_of, until};
 use crate::retention::{make_snapshots, repository_id, restic, snapshots, start, until_run};
 use crate::support::{bed, condition, s3};
@@ -97,7 +97,7 @@ fn kills_of_hub_and_spokes_change_neither_token_nor_job() {
         .signal_container(SYSTEM, &hub, "fleet-hub", "KILL")
         .unwrap();
     until("the hub again, with the same holder", || {
-        let lock = std::panic::catch_unwind(|| lock(&id)).unwrap_or_default();
+        let lock = try_lock(&id).unwrap_or_default();
         lock["state"] == "held"
             && lock["token"] == token
             && lock["renewedMillisecondsAgo"]

@@ -75,9 +75,15 @@ impl Drop for Blocker {
     }
 }
 
-/// The lock of the place's repository, as `fleet locks` tells it.
+/// The lock of a repository, as `fleet why-locked` tells it.
 fn lock(id: &str) -> Value {
-    fleet_json(&["why-locked", id])["items"][0].clone()
+    try_lock(id).unwrap()
+}
+
+/// The same of a hub that may be away.
+fn try_lock(id: &str) -> anyhow::Result<Value> {
+    let told = fleet::shell_ok(bed(), "fleet", &["why-locked", id, "-o", "json"])?;
+    Ok(serde_json::from_str::<Value>(&told)?["items"][0].clone())
 }
 
 /// Waits until a cluster's pod is at work under the lock; returns the token.
