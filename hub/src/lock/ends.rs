@@ -170,7 +170,8 @@ impl Keeper {
             let early = window.is_some_and(|window| asked.saturating_sub(grant.since) <= window);
             if took_part && early {
                 if let Some(repository) = self.repositories.get_mut(id) {
-                    repository.grantor.withdraw(&operation);
+                    // It waits, so it holds nothing that could be freed here.
+                    repository.grantor.withdraw(&operation, u64::MAX);
                     repository.asks.remove(&key);
                 }
                 let covered = LeaseCovered {

@@ -268,13 +268,23 @@ impl Grantor {
         self.waiting.insert(0, waiter);
     }
 
-    /// An operation is not wanted any more.
-    pub fn withdraw(&mut self, operation: &Operation) -> Vec<Effect> {
+    /// An operation is not wanted any more. `opened`: the highest token that it ever worked under; it never heard of a
+    /// grant above it.
+    pub fn withdraw(&mut self, operation: &Operation, opened: u64) -> Vec<Effect> {
         self.waiting.retain(|w| w.operation != *operation);
-        if matches!(&self.phase, Phase::Draining { operation: first, .. } if first == operation) {
-            self.phase = Phase::Free;
+        match &self.phase {
+            Phase::Draining { operation: first, .. } if first == operation => {
+                self.phase = Phase::Free;
+                Vec::new()
+            }
+            Phase::Held { grant, .. } | Phase::Delay { grant, .. }
+                if grant.operation == *operation && grant.token > opened =>
+            {
+                self.phase = Phase::Free;
+                vec![Effect::Commit(self.record())]
+            }
+            _ => Vec::new(),
         }
-        Vec::new()
     }
 
     /// A holder is still at work.

@@ -237,6 +237,20 @@ fn whoever_may_hold_a_forgotten_token_is_waited_for() {
     assert_eq!(token(&advance(&mut grantor, over)), Some(8));
 }
 
+#[test]
+fn a_grant_that_its_job_did_not_live_to_hear_of_is_free_again() {
+    let mut grantor = Grantor::default();
+    grantor.ask(operation("a", "1"), 0, 0, &TERMS);
+    advance(&mut grantor, 0);
+    grantor.ask(operation("b", "1"), 0, 1, &TERMS);
+    let mut opened = grantor.clone();
+    assert!(opened.withdraw(&operation("a", "1"), 1).is_empty());
+    assert!(advance(&mut opened, 2).is_empty(), "its pod was lost");
+    let effects = grantor.withdraw(&operation("a", "1"), 0);
+    assert!(matches!(&effects[..], [Effect::Commit(record)] if record.holder.is_none()));
+    assert_eq!(token(&advance(&mut grantor, 2)), Some(2));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Ask(u8, u8),
@@ -272,7 +286,10 @@ proptest! {
             let name = |c: u8, i: u8| operation(&c.to_string(), &i.to_string());
             let effects = match step {
                 Step::Ask(c, i) => grantor.ask(name(c, i), 0, now, &TERMS),
-                Step::Withdraw(c, i) => grantor.withdraw(&name(c, i)),
+                Step::Withdraw(c, i) => {
+                    let (operation, opened) = (name(c, i), told.as_ref().map_or(0, |(g, _)| g.token));
+                    grantor.withdraw(&operation, opened)
+                }
                 Step::Renew(c, i, back) => grantor.renew(&name(c, i), grantor.token().saturating_sub(back), now, &TERMS),
                 Step::Release(c, i, back) => {
                     let token = grantor.token().saturating_sub(back);

@@ -148,10 +148,12 @@ impl Keeper {
             Command::Ask(cluster, ask) => self.ask(cluster, ask).await,
             Command::Withdraw(cluster, withdraw) => {
                 let operation = operation(&cluster, &withdraw.operation, "");
-                if let Some(repository) = self.repositories.get_mut(withdraw.restic_id.as_str()) {
+                let id: Arc<str> = withdraw.restic_id.as_str().into();
+                if let Some(repository) = self.repositories.get_mut(&id) {
                     let known = repository.known(&operation);
                     repository.asks.remove(&(cluster, operation.id.clone()));
-                    repository.grantor.withdraw(&known);
+                    let effects = repository.grantor.withdraw(&known, withdraw.token);
+                    self.carry_out(&id, effects, 0).await;
                 }
             }
             Command::Renew(cluster, renew) => {

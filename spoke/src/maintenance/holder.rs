@@ -58,8 +58,10 @@ pub enum Input {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     Ask,
-    /// The Job is gone before it was granted anything.
-    Withdraw,
+    /// The Job is gone while it waited. It was never opened with a token above this one.
+    Withdraw {
+        opened: u64,
+    },
     Renew {
         token: u64,
         seq: u64,
@@ -314,7 +316,9 @@ impl Holder {
         match &mut self.phase {
             Phase::Waiting { .. } if job.ended => {
                 self.phase = Phase::Done;
-                effects.push(Effect::Withdraw);
+                effects.push(Effect::Withdraw {
+                    opened: self.spent.max(self.lost.unwrap_or_default()),
+                });
             }
             Phase::Waiting { ask_again } if ask_again.is_none_or(|at| now >= at) => {
                 *ask_again = Some(now + ASK_AGAIN);

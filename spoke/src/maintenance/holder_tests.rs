@@ -232,7 +232,10 @@ fn the_lease_of_a_pod_whose_end_was_not_seen_runs_out() {
         lost: Some(5),
         ..OPEN
     };
-    assert_eq!(holder.step(Input::Look, failed, 20), [Effect::Withdraw]);
+    assert_eq!(
+        holder.step(Input::Look, failed, 20),
+        [Effect::Withdraw { opened: 5 }]
+    );
     assert_eq!(holder.step(granted(), failed, 21), [], "and is not given back");
     let mut shut = held();
     let waits = Observed {

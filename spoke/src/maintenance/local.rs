@@ -92,6 +92,9 @@ impl Local {
                 if let Some(queue) = self.waiting.get_mut(&m.restic_id) {
                     queue.retain(|ask| ask.operation != m.operation);
                 }
+                if let Err(error) = self.give_back_unused(&m.restic_id, &m.operation, m.token).await {
+                    warn!(%error, "the maintenance Lease could not be released");
+                }
             }
             Body::LeaseRenew(m) => match self.write(&m.restic_id, &m.operation, m.token, true).await {
                 Ok(true) => self.leases().tell(
@@ -253,6 +256,23 @@ impl Local {
             *seen = (held.holder.clone(), held.token, now);
         }
         ended && !at_work && now.duration_since(seen.2) >= self.ttl + self.ttl / 2
+    }
+
+    /// A grant above `opened` was never heard of by the Job that it was for.
+    async fn give_back_unused(
+        &mut self,
+        restic_id: &str,
+        operation: &str,
+        opened: u64,
+    ) -> Result<(), ApplyError> {
+        match self.read(restic_id).await? {
+            Some(held) if held.holder == operation && held.token > opened => {
+                self.write(restic_id, operation, held.token, false).await?;
+                self.serve(restic_id).await;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Renews or releases; `false` when the lock is not this operation's under this token.

@@ -167,10 +167,11 @@ impl Leases {
         self.say(Body::LeaseAsk(ask));
     }
 
-    pub fn withdraw(&self, operation: &str, restic_id: &str) {
+    pub fn withdraw(&self, operation: &str, restic_id: &str, opened: u64) {
         self.say(Body::LeaseWithdraw(LeaseWithdraw {
             operation: operation.to_owned(),
             restic_id: restic_id.to_owned(),
+            token: opened,
         }));
     }
 

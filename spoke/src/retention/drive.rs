@@ -374,7 +374,7 @@ impl RetentionKind {
                     age_ms: since_boot().saturating_sub(operation.seen),
                     seen_token: operation.seen_token.max(pods.lost.unwrap_or_default()),
                 }),
-                Effect::Withdraw => leases.withdraw(&uid, scene.restic_id),
+                Effect::Withdraw { opened } => leases.withdraw(&uid, scene.restic_id, opened),
                 Effect::Renew { token, seq } => leases.renew(&uid, scene.restic_id, token, seq),
                 Effect::Release { token } => leases.release(LeaseRelease {
                     operation: uid.clone(),

@@ -40,7 +40,7 @@ impl RetentionKind {
             for input in inputs.into_iter().chain([Input::Look]) {
                 for effect in operation.holder.step(input, observed, since_boot()) {
                     match effect {
-                        Effect::Withdraw => self.context.leases.withdraw(&uid, restic_id),
+                        Effect::Withdraw { opened } => self.context.leases.withdraw(&uid, restic_id, opened),
                         Effect::Renew { token, seq } => {
                             self.context.leases.renew(&uid, restic_id, token, seq)
                         }
@@ -79,7 +79,7 @@ impl RetentionKind {
 async fn bury(context: Arc<Context>, claim: Claim) {
     let uid = claim.operation.as_str();
     let Some(token) = claim.token else {
-        context.leases.withdraw(uid, &claim.restic_id);
+        context.leases.withdraw(uid, &claim.restic_id, 0);
         return let_go(&context, uid);
     };
     let mut pods = observe_pods(&context.world, uid);
@@ -97,6 +97,8 @@ async fn bury(context: Arc<Context>, claim: Claim) {
             plan: Vec::new(),
         });
     }
+    // It may have asked again since.
+    context.leases.withdraw(uid, &claim.restic_id, token);
     let_go(&context, uid);
 }
 
