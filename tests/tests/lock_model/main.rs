@@ -46,7 +46,7 @@ fn no_two_delete_phases_overlap_and_tokens_rise() {
 fn each_guard_taken_away_is_seen() {
     let mut missed = Vec::new();
     for mutation in MUTATIONS {
-        let met = walk(mutation, 100_000);
+        let met = walk(mutation, 300_000);
         eprintln!("{mutation:?}: after {} steps", met.steps);
         let fallen = mutation == Mutation::TellBeforeCommit && met.fallen;
         missed.extend((!met.overlap && !fallen).then_some(mutation));

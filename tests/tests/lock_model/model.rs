@@ -109,7 +109,7 @@ impl Lock {
         for effect in holder.step(input, observed, now) {
             match effect {
                 Effect::Ask => drop(world.network.insert(Message::Ask(n))),
-                Effect::Withdraw => {}
+                Effect::Withdraw { opened } => drop(world.network.insert(Message::Withdraw(n, opened))),
                 Effect::Renew { token, seq } => drop(world.network.insert(Message::Renew(n, token, seq))),
                 Effect::Release { token } => drop(world.network.insert(Message::Release(n, token))),
                 Effect::Open { token } => {
@@ -216,6 +216,10 @@ impl Lock {
                     None => hub.release(&Lock::operation(n), token),
                 };
                 self.at_hub(world, release, 0)?;
+            }
+            Message::Withdraw(n, opened) => {
+                let withdraw = |hub: &mut Grantor, _| hub.withdraw(&Lock::operation(n), opened);
+                self.at_hub(world, withdraw, 0)?;
             }
             Message::Grant(n, token) => {
                 let granted = Input::Granted {

@@ -107,7 +107,7 @@ pub fn walk(mutation: Mutation, walks: u64) -> Met {
 
 /// How often each kind of what may happen is chosen: what is new arrives more often than what was delivered before,
 /// and faults are rare.
-const WEIGHTS: [usize; 14] = [1, 8, 8, 8, 8, 4, 4, 3, 16, 1, 3, 1, 1, 1];
+const WEIGHTS: [usize; 15] = [1, 8, 8, 8, 8, 4, 4, 3, 16, 1, 3, 1, 1, 1, 4];
 
 /// The kinds from here on are faults.
 const FAULT: usize = 12;
@@ -118,7 +118,8 @@ fn kind(action: &Action, delivered: &BTreeSet<Message>) -> usize {
         Action::Deliver(Message::Ask(_) | Message::Grant(..)) => 1,
         Action::Deliver(Message::Renew(..)) => 2,
         Action::Deliver(Message::Renewed(..)) => 3,
-        Action::Deliver(Message::Release(..) | Message::Released(..) | Message::Revoke(..)) => 4,
+        Action::Deliver(Message::Release(..) | Message::Withdraw(..)) => 4,
+        Action::Deliver(Message::Released(..) | Message::Revoke(..)) => 4,
         Action::Look(_) => 5,
         Action::Tick => 6,
         Action::Sync(_) => 7,
@@ -127,7 +128,8 @@ fn kind(action: &Action, delivered: &BTreeSet<Message>) -> usize {
         Action::HubStart | Action::SpokeStart(_) => 10,
         Action::Resume(_) => 11,
         Action::HubCrash | Action::SpokeCrash(_) => FAULT,
-        Action::Pause(_) | Action::Kill(_) | Action::ForceDelete(_) => FAULT + 1,
+        Action::Kill(_) | Action::ForceDelete(_) => FAULT + 1,
+        Action::Pause(_) => FAULT + 2,
     }
 }
 
@@ -148,22 +150,24 @@ fn way_out(model: &Lock, mut world: World) -> World {
         }
         if world == before {
             world.now += AGAIN;
-            // Questions and releases are said again; renewals are new each time.
-            heard.retain(|message| matches!(message, Message::Renew(..) | Message::Renewed(..)));
         }
         world = model.next_state(&world, Action::Tick).unwrap_or(world);
     }
     world
 }
 
-/// One after the other everything that is no fault and takes no time, each message once; `None` if it changes nothing.
+/// One after the other everything that is no fault and takes no time, each renewal once; `None` if it changes nothing.
 fn sweep(model: &Lock, last: &World, heard: &mut BTreeSet<Message>) -> Option<World> {
     let mut world = last.clone();
     let mut actions = Vec::new();
     model.actions(&world, &mut actions);
     for action in actions {
         let takes_part = match &action {
-            Action::Deliver(message) => !heard.contains(message),
+            // A renewal is new each time; all else is said again and again by those who wait for an answer.
+            Action::Deliver(message @ (Message::Renew(..) | Message::Renewed(..))) => {
+                !heard.contains(message)
+            }
+            Action::Deliver(_) => true,
             Action::Tick => false,
             action => kind(action, heard) < FAULT,
         };

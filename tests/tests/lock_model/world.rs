@@ -56,6 +56,7 @@ pub enum Message {
     Ask(usize),
     Renew(usize, u64, u64),
     Release(usize, u64),
+    Withdraw(usize, u64),
     Grant(usize, u64),
     Renewed(usize, u64, u64),
     Revoke(usize, u64),
@@ -66,7 +67,7 @@ impl Message {
     /// The spoke that it comes from or goes to.
     pub fn of(&self) -> usize {
         match self {
-            Message::Ask(n) | Message::Renew(n, ..) | Message::Release(n, _) => *n,
+            Message::Ask(n) | Message::Renew(n, ..) | Message::Release(n, _) | Message::Withdraw(n, _) => *n,
             Message::Grant(n, _) | Message::Renewed(n, ..) => *n,
             Message::Revoke(n, _) | Message::Released(n, _) => *n,
         }
