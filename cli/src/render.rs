@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use proto::v1::{BackupRow, ClusterRow, Freshness, RepositoryRow, Row, StatusResponse, row::Body};
 
 use crate::document::result;
-use crate::text::{ago, bytes, short, until};
+use crate::text::{ago, bytes, counted, short, until};
 
 /// Columns and cells of a table.
 #[must_use]
@@ -198,10 +198,10 @@ pub fn status(status: &StatusResponse, now: Timestamp) -> String {
         String::new()
     };
     let mut text = format!(
-        "{verdict}  {} of {} backups · {} clusters{stale} · as of {}\n",
+        "{verdict}  {} of {} · {}{stale} · as of {}\n",
         facts.join(", "),
-        status.backups,
-        status.clusters,
+        counted(status.backups, "backup", "backups"),
+        counted(status.clusters, "cluster", "clusters"),
         ago(status.as_of.as_ref(), now),
     );
     let lines: Vec<Vec<String>> = status
@@ -219,8 +219,8 @@ pub fn status(status: &StatusResponse, now: Timestamp) -> String {
     text.push_str(&align(&lines));
     let _ = writeln!(
         text,
-        "{} repositories · {} stored",
-        status.repositories,
+        "{} · {} stored",
+        counted(status.repositories, "repository", "repositories"),
         bytes(status.stored_bytes)
     );
     text
@@ -279,6 +279,7 @@ mod tests {
             clusters_stale: 1,
             backups_by_state: [("failed".to_owned(), 1), ("ok".to_owned(), 1)].into(),
             needs_you: vec![failed],
+            repositories: 1,
             as_of: Some(proto::time::from_unix(1_795_000_000)),
             ..StatusResponse::default()
         };
@@ -289,6 +290,7 @@ mod tests {
             ),
             "{text}"
         );
+        assert!(text.ends_with("\n1 repository · 0 B stored\n"), "{text}");
         assert!(status(&StatusResponse::default(), now()).starts_with("UNKNOWN"));
     }
 }

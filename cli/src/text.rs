@@ -3,6 +3,13 @@
 use jiff::Timestamp;
 use prost_types::Timestamp as WireTime;
 
+/// `1 cluster`, `2 clusters`.
+#[must_use]
+pub fn counted(count: u64, one: &str, many: &str) -> String {
+    let noun = if count == 1 { one } else { many };
+    format!("{count} {noun}")
+}
+
 /// `1.5 GiB`.
 #[must_use]
 pub fn bytes(count: u64) -> String {
