@@ -420,6 +420,13 @@ impl Cluster {
         Ok(())
     }
 
+    /// Sends a signal to the kubelet: while it stands still, nobody hears of its pods, which go on.
+    pub fn signal_kubelet(&self, name: &str) -> anyhow::Result<()> {
+        let pid = self.daemon("kubelet").pid().context("no kubelet")?;
+        process::signal(pid, name);
+        Ok(())
+    }
+
     /// Requests that the API server answered, from its audit log, for one user agent or ServiceAccount.
     pub fn audit(&self) -> anyhow::Result<Vec<serde_json::Value>> {
         let text = fs::read_to_string(self.dir.join("audit.log")).context("no audit log")?;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tests::Cluster;
 use tests::fleet::SYSTEM;
 
 use super::{Blocker, audit, lock, try_lock, two, until_at_work, worker};
@@ -168,6 +169,22 @@ fn a_pod_that_was_paused_for_longer_than_a_lease_ends_itself() {
     restic(&url, &["check", "--read-data", "-q"]);
 }
 
+/// A node of which its cluster hears nothing, while its pods go on.
+struct SilentNode<'a>(&'a Cluster);
+
+impl SilentNode<'_> {
+    fn new(cluster: &Cluster) -> SilentNode<'_> {
+        cluster.signal_kubelet("STOP").unwrap();
+        SilentNode(cluster)
+    }
+}
+
+impl Drop for SilentNode<'_> {
+    fn drop(&mut self) {
+        self.0.signal_kubelet("CONT").unwrap();
+    }
+}
+
 #[test]
 #[ignore = "needs clusters: make test"]
 fn a_pod_that_is_deleted_by_force_is_no_proof_of_its_end() {
@@ -179,12 +196,26 @@ fn a_pod_that_is_deleted_by_force_is_no_proof_of_its_end() {
     let token = until_at_work(&b, &id);
     start(&a, "p", "next");
     let pod = worker(&b).unwrap();
+    let at_work = || {
+        !b.cluster
+            .container_pids("forced", &pod, "restic")
+            .unwrap()
+            .is_empty()
+    };
+    // Why people use force. A kubelet that hears of it would end the pod, and might still say so.
+    let silent = SilentNode::new(&b.cluster);
     b.kubectl(&["delete", "pod", &pod, "--grace-period=0", "--force"])
         .unwrap();
     let forced = Instant::now();
+    let failed = ["wait", "job/forced", "--for=condition=Failed", "--timeout=60s"];
+    b.kubectl(&failed).unwrap();
+    assert!(at_work(), "its Job has failed, and the pod goes on");
     let ended = until_run(&b, "p", &json!({}));
     assert_eq!(ended["lastRunResult"], "Failed", "{ended:#}");
     until("the delay", || lock(&id)["state"] == "delayed");
+    until("the end of its pod", || !at_work());
+    assert_eq!(lock(&id)["state"], "delayed", "nobody is granted it before");
+    drop(silent);
     until("a's grant", || {
         lock(&id)["cluster"] == "a" && lock(&id)["state"] == "held"
     });
