@@ -92,7 +92,7 @@ pub struct Claim {
     /// uid of the policy.
     pub policy: String,
     pub restic_id: String,
-    /// Absent while it waits.
+    /// The last that it was granted; absent while it never was.
     pub token: Option<u64>,
 }
 

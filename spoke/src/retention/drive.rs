@@ -128,12 +128,12 @@ impl RetentionKind {
                     let pods = &self.context.world.pods;
                     pods.remember(&Key::new("", &uid), lease.token);
                 }
-                let held = matches!(fresh.holder.phase(), Phase::Held(_));
                 self.context.leases.note(Claim {
                     operation: uid.to_string(),
                     policy: turn.uid.to_owned(),
                     restic_id: restic_id.to_owned(),
-                    token: job.view.lease.filter(|_| held).map(|l| l.token),
+                    // Also of one that is shut by now: pods of it may still be at work.
+                    token: job.view.lease.map(|l| l.token),
                 });
                 turn.memory.operations.insert(uid.clone(), fresh);
             }
