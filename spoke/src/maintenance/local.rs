@@ -267,12 +267,12 @@ impl Local {
     ) -> Result<(), ApplyError> {
         match self.read(restic_id).await? {
             Some(held) if held.holder == operation && held.token > opened => {
-                self.write(restic_id, operation, held.token, false).await?;
+                self.free(restic_id, &held).await?;
                 self.serve(restic_id).await;
-                Ok(())
             }
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(())
     }
 
     /// Renews or releases; `false` when the lock is not this operation's under this token.
@@ -290,12 +290,16 @@ impl Local {
             return Ok(false);
         }
         if !keep {
-            let patch = json!({ "metadata": { "resourceVersion": held.version }, "spec": { "holderIdentity": null } });
-            self.context
-                .applier
-                .merge::<Lease>(&self.key(restic_id), &patch)
-                .await?;
+            self.free(restic_id, &held).await?;
         }
         Ok(true)
+    }
+
+    /// Nobody holds it any more, unless it has changed since it was read.
+    async fn free(&self, restic_id: &str, held: &Held) -> Result<(), ApplyError> {
+        let patch =
+            json!({ "metadata": { "resourceVersion": held.version }, "spec": { "holderIdentity": null } });
+        let key = self.key(restic_id);
+        self.context.applier.merge::<Lease>(&key, &patch).await.map(drop)
     }
 }
