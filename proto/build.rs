@@ -1,7 +1,13 @@
 //! Compiles the wire contract with protox, so that no protoc has to be installed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["fleet/v1/link.proto", "fleet/v1/view.proto"];
+    let files = [
+        "fleet/v1/link.proto",
+        "fleet/v1/lease.proto",
+        "fleet/v1/retention.proto",
+        "fleet/v1/state.proto",
+        "fleet/v1/view.proto",
+    ];
     println!("cargo:rerun-if-changed=fleet");
     let descriptors = protox::compile(files, ["."])?;
     // Written for pods and stores to read, so JSON as well.
@@ -10,7 +16,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "RetentionPolicySpec",
         "RetentionRule",
         "RetentionRun",
-        "RetentionOutcome",
+        "OperationOutcome",
+        "Baseline",
+        "PolicyFault",
+        "UnlockRun",
     ] {
         let derive =
             "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default, rename_all = \"camelCase\")]";

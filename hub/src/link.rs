@@ -110,6 +110,7 @@ async fn serve(
         protocol,
         hub_epoch: hub.epoch,
         heartbeat_interval_ms,
+        ..Default::default()
     };
     send(hub, outgoing, hub_message::Body::Welcome(welcome), "welcome")?;
     let attach = Command::Attach {
@@ -156,7 +157,7 @@ async fn converse(
             continue;
         }
         match body {
-            Some(Body::CreationRequest(CreationRequest { id })) => {
+            Some(Body::CreationRequest(CreationRequest { id, .. })) => {
                 hub.creations(|creations| {
                     creations.ask(Ticket {
                         cluster: cluster.clone(),
@@ -287,9 +288,14 @@ fn kind(body: Option<&Body>) -> &'static str {
         Some(Body::Delta(_)) => "delta",
         Some(Body::Heartbeat(_)) => "heartbeat",
         Some(Body::CreationRequest(_) | Body::CreationDone(_)) => "creation",
-        Some(Body::LeaseAsk(_) | Body::LeaseWithdraw(_) | Body::LeaseRenew(_) | Body::LeaseRelease(_)) => {
-            "lease"
-        }
+        Some(
+            Body::LeaseAsk(_)
+            | Body::LeaseWithdraw(_)
+            | Body::LeaseRenew(_)
+            | Body::LeaseRelease(_)
+            | Body::PlanPart(_),
+        ) => "lease",
+        Some(Body::PossessionProof(_)) => "possession",
         None => "unknown",
     }
 }

@@ -78,7 +78,9 @@ impl Session {
                 | Body::LeaseAsk(_)
                 | Body::LeaseWithdraw(_)
                 | Body::LeaseRenew(_)
-                | Body::LeaseRelease(_),
+                | Body::LeaseRelease(_)
+                | Body::PossessionProof(_)
+                | Body::PlanPart(_),
             ) => Effect::default(),
             Some(Body::Inventory(part)) => {
                 if part.first {
@@ -151,6 +153,7 @@ mod tests {
             objects: uids.iter().map(|u| object(u)).collect(),
             first,
             last,
+            ..Default::default()
         }))
     }
 
@@ -183,6 +186,7 @@ mod tests {
             Some(Body::Delta(Delta {
                 objects: vec![object("a")],
                 gone: vec![Tombstone { uid: "b".into() }],
+                ..Default::default()
             }))
         };
         assert!(session.take(delta(), nothing(), 0).unwrap().resync.is_some());

@@ -168,6 +168,7 @@ impl Fleet {
             objects,
             first: true,
             last: true,
+            ..Default::default()
         };
         out.send(SpokeMessage {
             seq: 2,
@@ -237,6 +238,7 @@ fn repository(cluster: &str, url: &str) -> ObjectState {
         url: url.to_owned(),
         restic_id: "a".repeat(64),
         statistics: Some(statistics),
+        ..Default::default()
     };
     ObjectState {
         uid: format!("{cluster}-1"),
@@ -377,6 +379,7 @@ async fn a_watch_shows_what_is_then_a_bookmark_then_changes_and_heartbeats() {
                 let delta = proto::v1::Delta {
                     objects: vec![changed.clone()],
                     gone: vec![],
+                    ..Default::default()
                 };
                 a.send(SpokeMessage {
                     seq: 100,

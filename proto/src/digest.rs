@@ -4,7 +4,7 @@
 use prost::Message;
 use sha2::{Digest as _, Sha256};
 
-use crate::v1::ObjectState;
+use crate::v1::{ObjectState, RetentionRun};
 
 /// Hash of one object as it goes over the wire.
 pub type ObjectHash = [u8; 32];
@@ -13,6 +13,12 @@ pub type ObjectHash = [u8; 32];
 #[must_use]
 pub fn object_hash(object: &ObjectState) -> ObjectHash {
     Sha256::digest(object.encode_to_vec()).into()
+}
+
+/// Hash of a run as the hub composed it, for LeaseRenew.run_hash.
+#[must_use]
+pub fn run_hash(run: &RetentionRun) -> Vec<u8> {
+    Sha256::digest(run.encode_to_vec()).to_vec()
 }
 
 /// Sum of object hashes modulo 2^256. Adding and removing are inverse, so it is kept up to date per change.

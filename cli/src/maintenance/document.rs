@@ -1,7 +1,7 @@
 //! Locks, plans and the audit as documents.
 
 use proto::v1::{
-    AuditEntry, AuditResponse, Lock, LockWaiter, LocksResponse, Plan, PlansResponse, RetentionOutcome,
+    AuditEntry, AuditResponse, Lock, LockWaiter, LocksResponse, OperationOutcome, Plan, PlansResponse,
 };
 use serde_json::{Value, json};
 
@@ -68,7 +68,7 @@ pub fn audit(answer: &AuditResponse) -> Value {
     json!({ "apiVersion": API_VERSION, "kind": "AuditList", "asOf": rfc3339(answer.as_of.as_ref()), "items": items })
 }
 
-fn outcome(outcome: Option<&RetentionOutcome>) -> Value {
+fn outcome(outcome: Option<&OperationOutcome>) -> Value {
     let Some(o) = outcome else { return Value::Null };
     let freed = (o.pruned && o.bytes_before >= o.bytes_after).then(|| o.bytes_before - o.bytes_after);
     json!({

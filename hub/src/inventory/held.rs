@@ -79,7 +79,7 @@ impl Held {
     pub fn policy(&self) -> Option<&PolicyState> {
         match self.object.body.as_ref()? {
             Body::Policy(policy) => Some(policy),
-            Body::Backup(_) | Body::Repository(_) => None,
+            _ => None,
         }
     }
 
@@ -110,14 +110,14 @@ impl Held {
 fn backup_of(object: &ObjectState) -> Option<&BackupState> {
     match object.body.as_ref()? {
         Body::Backup(backup) => Some(backup),
-        Body::Repository(_) | Body::Policy(_) => None,
+        _ => None,
     }
 }
 
 fn repository_of(object: &ObjectState) -> Option<&RepositoryState> {
     match object.body.as_ref()? {
         Body::Repository(repository) => Some(repository),
-        Body::Backup(_) | Body::Policy(_) => None,
+        _ => None,
     }
 }
 

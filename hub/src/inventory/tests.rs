@@ -24,6 +24,7 @@ fn repository(uid: &str, id: &str, url: &str, as_of: i64, stored_bytes: u64) -> 
         url: url.to_owned(),
         restic_id: id.to_owned(),
         statistics: Some(statistics),
+        ..Default::default()
     };
     let ready = proto::v1::Condition {
         r#type: "Ready".into(),

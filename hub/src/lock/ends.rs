@@ -32,6 +32,7 @@ impl Keeper {
             by: recent.by.clone(),
             token: recent.token,
             outcome: Some(recent.outcome.clone()),
+            ..Default::default()
         })
     }
 
@@ -179,6 +180,7 @@ impl Keeper {
                     by: by.clone(),
                     token: grant.token,
                     outcome: Some(outcome.clone()),
+                    ..Default::default()
                 };
                 self.cover(id, &operation.cluster, &operation.subject, covered)
                     .await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proto::v1::hub_message::Body;
 use proto::v1::{
     Drain, HubMessage, LeaseAsk, LeaseGrant, LeaseReleased, LeaseRenewed, LeaseRevoke, LeaseWaiting,
-    RetentionOutcome, RetentionRun,
+    OperationOutcome, RetentionRun,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +44,7 @@ pub(super) struct Recent {
     /// uid of the policy whose Job it was: when that asks again, it means it.
     pub policy: String,
     pub policies: Vec<String>,
-    pub outcome: RetentionOutcome,
+    pub outcome: OperationOutcome,
 }
 
 /// All locks.
@@ -278,6 +278,7 @@ impl Keeper {
                         operation: operation.id.to_string(),
                         token,
                         seq,
+                        ..Default::default()
                     };
                     self.send(&operation.cluster, Body::LeaseRenewed(renewed));
                 }
@@ -290,6 +291,7 @@ impl Keeper {
                         operation: operation.id.to_string(),
                         token,
                         reason: reason.to_owned(),
+                        ..Default::default()
                     };
                     self.send(&operation.cluster, Body::LeaseRevoke(revoke));
                 }
@@ -297,6 +299,7 @@ impl Keeper {
                     let released = LeaseReleased {
                         operation: operation.id.to_string(),
                         token,
+                        ..Default::default()
                     };
                     self.send(&operation.cluster, Body::LeaseReleased(released));
                 }
@@ -365,6 +368,7 @@ impl Keeper {
             ttl_ms: self.settings.terms.ttl,
             renew_ms: self.settings.renew,
             run: Some(run),
+            ..Default::default()
         };
         self.send(&grant.operation.cluster, Body::LeaseGrant(message));
     }
@@ -383,6 +387,7 @@ impl Keeper {
                 operation: waiter.operation.id.to_string(),
                 position: u32::try_from(position + 1).unwrap_or(u32::MAX),
                 reason: reason.clone(),
+                ..Default::default()
             };
             if repository.told.get(&key) != Some(&message) {
                 news.push((waiter.operation.cluster.clone(), message.clone()));

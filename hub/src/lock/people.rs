@@ -7,8 +7,8 @@ use prost::Message as _;
 use proto::time::from_unix_millis;
 use proto::v1::hub_message::Body;
 use proto::v1::{
-    AuditRequest, AuditResponse, DecidePlanRequest, LocksRequest, LocksResponse, PlanApproved, PlansRequest,
-    PlansResponse, ReleaseLockRequest, RetentionOutcome,
+    AuditRequest, AuditResponse, DecidePlanRequest, LocksRequest, LocksResponse, OperationOutcome,
+    PlanApproved, PlansRequest, PlansResponse, ReleaseLockRequest,
 };
 use tonic::Status;
 use tracing::info;
@@ -100,7 +100,7 @@ impl Keeper {
                 cluster: plan.cluster,
                 subject: plan.subject,
                 token: plan.token,
-                outcome: RetentionOutcome::decode(plan.outcome.as_slice()).ok(),
+                outcome: OperationOutcome::decode(plan.outcome.as_slice()).ok(),
                 document: if one {
                     String::from_utf8_lossy(&plan.document).into_owned()
                 } else {
@@ -146,6 +146,7 @@ impl Keeper {
             let approved = PlanApproved {
                 policy: plan.policy.clone(),
                 hash: plan.hash.clone(),
+                ..Default::default()
             };
             self.send(&plan.cluster.as_str().into(), Body::PlanApproved(approved));
         }
@@ -164,6 +165,7 @@ impl Keeper {
             let approved = PlanApproved {
                 policy: plan.policy,
                 hash: plan.hash,
+                ..Default::default()
             };
             self.send(cluster, Body::PlanApproved(approved));
         }
@@ -198,7 +200,7 @@ impl Keeper {
                 ended: entry.ended.map(from_unix_millis),
                 outcome: entry
                     .outcome
-                    .and_then(|bytes| RetentionOutcome::decode(bytes.as_slice()).ok()),
+                    .and_then(|bytes| OperationOutcome::decode(bytes.as_slice()).ok()),
                 policies: entry.policies,
                 covered: entry.covered,
             });

@@ -20,6 +20,7 @@ pub fn compose(inventory: &Inventory, restic_id: &str, approved: &str) -> Retent
         policies,
         clusters: clusters.into_iter().collect(),
         approved: approved.to_owned(),
+        ..Default::default()
     }
 }
 

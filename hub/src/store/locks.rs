@@ -290,9 +290,9 @@ mod tests {
         );
         store.cover("r", 7, "b: retention ns/q".to_owned()).await.unwrap();
         store.cover("r", 7, "b: retention ns/q".to_owned()).await.unwrap();
-        let outcome = proto::v1::RetentionOutcome {
+        let outcome = proto::v1::OperationOutcome {
             result: "Applied".to_owned(),
-            ..proto::v1::RetentionOutcome::default()
+            ..proto::v1::OperationOutcome::default()
         };
         store.finish("r", 7, 9, Some(&outcome)).await.unwrap();
         store.finish("r", 7, 9, None).await.unwrap();

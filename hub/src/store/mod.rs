@@ -13,7 +13,7 @@ use sqlx::sqlite::{
 };
 
 use prost::Message;
-use proto::v1::RetentionOutcome;
+use proto::v1::OperationOutcome;
 
 use crate::Millis;
 use crate::inventory::Facts;
@@ -66,7 +66,7 @@ pub struct StoredAudit {
     pub ended: Option<Millis>,
     pub policies: Vec<String>,
     pub covered: Vec<String>,
-    /// fleet.v1.RetentionOutcome
+    /// fleet.v1.OperationOutcome
     pub outcome: Option<Vec<u8>>,
 }
 
@@ -83,7 +83,7 @@ pub struct StoredPlan {
     pub policy: String,
     pub subject: String,
     pub token: u64,
-    /// fleet.v1.RetentionOutcome
+    /// fleet.v1.OperationOutcome
     pub outcome: Vec<u8>,
     /// JSON.
     pub document: Vec<u8>,
@@ -129,7 +129,7 @@ pub trait HubStore: Send + Sync {
         restic_id: &str,
         token: u64,
         ended: Millis,
-        outcome: Option<&RetentionOutcome>,
+        outcome: Option<&OperationOutcome>,
     ) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Records that an operation needed no run because of a grant.
     fn cover(&self, restic_id: &str, token: u64, operation: String) -> BoxFuture<'_, Result<(), StoreError>>;
@@ -261,7 +261,7 @@ impl HubStore for Sqlite {
         restic_id: &str,
         token: u64,
         ended: Millis,
-        outcome: Option<&RetentionOutcome>,
+        outcome: Option<&OperationOutcome>,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         let outcome = outcome.map(Message::encode_to_vec);
         self.write_end(restic_id.to_owned(), token, ended, outcome)

@@ -157,6 +157,7 @@ async fn session(config: &LinkConfig, context: &Context, routes: &Routes) -> any
             .namespaces
             .get(&Key::new("", "kube-system"))
             .map_or_else(String::new, |n| n.meta.uid.to_string()),
+        ..Default::default()
     };
     out.send(session.message(Body::Hello(hello))).await?;
     let mut client = FleetLinkClient::new(channel);

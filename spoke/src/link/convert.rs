@@ -36,6 +36,7 @@ pub fn repository_state(repository: &ResticRepository) -> ObjectState {
         url: redact(&repository.spec.repository_url),
         restic_id: status.repository_id.clone().unwrap_or_default(),
         statistics,
+        ..Default::default()
     };
     object(&repository.metadata, &status.conditions, Body::Repository(body))
 }

@@ -112,9 +112,12 @@ impl Creations {
             .into_iter()
             .map(|id| Body::CreationDone(CreationDone { id }));
         let done: Vec<Body> = done.collect();
-        let asked = std::mem::take(&mut inner.asked)
-            .into_iter()
-            .map(|id| Body::CreationRequest(CreationRequest { id }));
+        let asked = std::mem::take(&mut inner.asked).into_iter().map(|id| {
+            Body::CreationRequest(CreationRequest {
+                id,
+                ..Default::default()
+            })
+        });
         done.into_iter().chain(asked).collect()
     }
 
@@ -151,12 +154,12 @@ mod tests {
             creations.changed().await;
             assert_eq!(
                 creations.take(),
-                [Body::CreationRequest(CreationRequest { id: 1 })]
+                [Body::CreationRequest(CreationRequest { id: 1, hold_ms: 0 })]
             );
             creations.restart();
             assert_eq!(
                 creations.take(),
-                [Body::CreationRequest(CreationRequest { id: 1 })],
+                [Body::CreationRequest(CreationRequest { id: 1, hold_ms: 0 })],
                 "asked again in a new session"
             );
             creations.granted(1);

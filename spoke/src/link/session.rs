@@ -57,6 +57,7 @@ impl Session {
                     objects,
                     first: n == 0,
                     last: n == last,
+                    ..Default::default()
                 }))
             })
             .collect()

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use proto::v1::spoke_message::Body;
 use proto::v1::{
-    LeaseAsk, LeaseRelease, LeaseRenew, LeaseWithdraw, RetentionOutcome, RetentionRun, hub_message,
+    LeaseAsk, LeaseRelease, LeaseRenew, LeaseWithdraw, OperationOutcome, RetentionRun, hub_message,
 };
 use tokio::sync::{Notify, mpsc};
 
@@ -52,7 +52,7 @@ pub enum Event {
     Covered {
         by: String,
         token: u64,
-        outcome: RetentionOutcome,
+        outcome: OperationOutcome,
     },
     /// A person has approved a plan of the policy.
     Approved {
@@ -181,6 +181,7 @@ impl Leases {
             restic_id: restic_id.to_owned(),
             token,
             seq,
+            ..Default::default()
         }));
     }
 

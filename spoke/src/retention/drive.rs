@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crds::conditions::reasons;
 use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus};
 use jiff::{SignedDuration, Timestamp};
-use proto::v1::{LeaseAsk, LeaseRelease, RetentionOutcome, RetentionRun};
+use proto::v1::{LeaseAsk, LeaseRelease, OperationOutcome, RetentionRun};
 use tracing::{info, warn};
 
 use super::gate::order;
@@ -31,7 +31,7 @@ pub struct Operation {
     pub(super) order: Option<String>,
     /// A token that was seen before and is not below the last one that was granted.
     seen_token: u64,
-    outcome: Option<RetentionOutcome>,
+    outcome: Option<OperationOutcome>,
     plan: Vec<u8>,
 }
 
@@ -373,6 +373,7 @@ impl RetentionKind {
                     approved: job.approved.as_deref().unwrap_or_default().to_owned(),
                     age_ms: since_boot().saturating_sub(operation.seen),
                     seen_token: operation.seen_token.max(pods.lost.unwrap_or_default()),
+                    ..Default::default()
                 }),
                 Effect::Withdraw { opened } => leases.withdraw(&uid, scene.restic_id, opened),
                 Effect::Renew { token, seq } => leases.renew(&uid, scene.restic_id, token, seq),
@@ -382,6 +383,7 @@ impl RetentionKind {
                     token,
                     outcome: operation.outcome.clone(),
                     plan: operation.plan.clone(),
+                    ..Default::default()
                 }),
                 Effect::Open { token } => self.open(scene, operation, token).await?,
                 Effect::Shut => self.shut(scene).await?,

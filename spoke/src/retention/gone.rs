@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::v1::{LeaseRelease, RetentionOutcome};
+use proto::v1::{LeaseRelease, OperationOutcome};
 
 use super::drive::{input, observe_pods};
 use super::{Memory, RetentionKind};
@@ -50,6 +50,7 @@ impl RetentionKind {
                             token,
                             outcome: Some(interrupted("JobDeleted", "its Job was deleted")),
                             plan: Vec::new(),
+                            ..Default::default()
                         }),
                         _ => {}
                     }
@@ -95,6 +96,7 @@ async fn bury(context: Arc<Context>, claim: Claim) {
             token,
             outcome: Some(interrupted("PolicyDeleted", "its policy was deleted")),
             plan: Vec::new(),
+            ..Default::default()
         });
     }
     // It may have asked again since.
@@ -107,11 +109,11 @@ fn let_go(context: &Context, uid: &str) {
     context.world.pods.forget(&Key::new("", uid));
 }
 
-fn interrupted(reason: &str, message: &str) -> RetentionOutcome {
-    RetentionOutcome {
+fn interrupted(reason: &str, message: &str) -> OperationOutcome {
+    OperationOutcome {
         result: "Interrupted".to_owned(),
         reason: reason.to_owned(),
         message: message.to_owned(),
-        ..RetentionOutcome::default()
+        ..OperationOutcome::default()
     }
 }

@@ -4,7 +4,7 @@ use crds::conditions::{self, Status, reasons, types, whole_seconds};
 use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use proto::v1::RetentionOutcome;
+use proto::v1::OperationOutcome;
 
 use crate::units;
 use crate::world::{JobEnd, JobView, PodView};
@@ -17,7 +17,7 @@ const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
 pub enum Ended {
     NotYet(Option<Timestamp>),
     Known {
-        outcome: Box<RetentionOutcome>,
+        outcome: Box<OperationOutcome>,
         started: Option<Timestamp>,
         finished: Option<Timestamp>,
     },
@@ -47,11 +47,11 @@ pub fn ended(job: &JobView, pods: &[&PodView], now: Timestamp) -> Ended {
             finished: Some(at),
         };
     };
-    let outcome = serde_json::from_str::<RetentionOutcome>(&termination.message);
+    let outcome = serde_json::from_str::<OperationOutcome>(&termination.message);
     let outcome = outcome
         .ok()
         .filter(|o| !o.result.is_empty())
-        .unwrap_or_else(|| RetentionOutcome {
+        .unwrap_or_else(|| OperationOutcome {
             result: "Failed".to_owned(),
             reason: if &*termination.reason == "OOMKilled" {
                 "OutOfMemory"
@@ -63,7 +63,7 @@ pub fn ended(job: &JobView, pods: &[&PodView], now: Timestamp) -> Ended {
                 "the container ended with exit code {} ({}) before it could tell a result; see the pod's log",
                 termination.exit_code, termination.reason
             ),
-            ..RetentionOutcome::default()
+            ..OperationOutcome::default()
         });
     Ended::Known {
         outcome: Box::new(outcome),
@@ -72,7 +72,7 @@ pub fn ended(job: &JobView, pods: &[&PodView], now: Timestamp) -> Ended {
     }
 }
 
-fn of_job(end: &JobEnd, pod: Option<&PodView>) -> RetentionOutcome {
+fn of_job(end: &JobEnd, pod: Option<&PodView>) -> OperationOutcome {
     let words = pod
         .and_then(crate::pod::message::waiting_for)
         .map(|(_, words)| words);
@@ -83,17 +83,17 @@ fn of_job(end: &JobEnd, pod: Option<&PodView>) -> RetentionOutcome {
         (JobEnd::Failed { reason, message }, None) => format!("{reason}: {message}"),
         (JobEnd::Complete, _) => "the Job completed, but its pod is gone and with it the result".to_owned(),
     };
-    RetentionOutcome {
+    OperationOutcome {
         result: "Failed".to_owned(),
         reason: "JobFailed".to_owned(),
         message,
-        ..RetentionOutcome::default()
+        ..OperationOutcome::default()
     }
 }
 
 /// A run that is to be taken into the status.
 pub struct Run<'a> {
-    pub outcome: &'a RetentionOutcome,
+    pub outcome: &'a OperationOutcome,
     pub started: Option<Timestamp>,
     pub finished: Option<Timestamp>,
     pub token: Option<u64>,
@@ -242,18 +242,18 @@ mod tests {
 
     use super::*;
 
-    fn outcome(result: &str) -> RetentionOutcome {
-        RetentionOutcome {
+    fn outcome(result: &str) -> OperationOutcome {
+        OperationOutcome {
             result: result.to_owned(),
             reason: "OverGuard".to_owned(),
             message: "text".to_owned(),
             plan: "abcd".to_owned(),
             removed: 3,
-            ..RetentionOutcome::default()
+            ..OperationOutcome::default()
         }
     }
 
-    fn counted(outcome: &RetentionOutcome) -> GlobalRetentionPolicyStatus {
+    fn counted(outcome: &OperationOutcome) -> GlobalRetentionPolicyStatus {
         let policy: GlobalRetentionPolicy = serde_json::from_value(json!({
             "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "GlobalRetentionPolicy", "metadata": { "name": "p", "generation": 1 },
             "spec": { "repositoryRef": { "name": "nas" }, "schedule": "@daily", "policies": [] },

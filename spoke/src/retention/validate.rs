@@ -98,6 +98,7 @@ pub fn validate(key: &Key, policy: &GlobalRetentionPolicy) -> Result<Valid, Inva
             rules,
             prune: spec.prune == Some(true),
             max_removed_percent: u32::try_from(percent.unwrap_or(DEFAULT_MAX_REMOVED_PERCENT)).unwrap_or(0),
+            ..Default::default()
         },
         without_effect: if notifications {
             vec!["notifications"]

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use proto::v1::{RetentionOutcome, RetentionRun};
+use proto::v1::{OperationOutcome, RetentionRun};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -181,17 +181,17 @@ async fn watch_lease(renewals: PathBuf, lifetime: u64, leave: watch::Sender<Leav
     }
 }
 
-fn failed(reason: &str, message: String) -> RetentionOutcome {
-    RetentionOutcome {
+fn failed(reason: &str, message: String) -> OperationOutcome {
+    OperationOutcome {
         result: "Failed".to_owned(),
         reason: reason.to_owned(),
         message,
-        ..RetentionOutcome::default()
+        ..OperationOutcome::default()
     }
 }
 
 /// A termination message holds 4096 bytes.
-fn bounded(mut outcome: RetentionOutcome) -> RetentionOutcome {
+fn bounded(mut outcome: OperationOutcome) -> OperationOutcome {
     for list in [&mut outcome.unmatched, &mut outcome.policies] {
         let more = list.len().saturating_sub(LIST_MAX);
         list.truncate(LIST_MAX);
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_result_always_fits() {
-        let outcome = RetentionOutcome {
+        let outcome = OperationOutcome {
             message: "ü\"".repeat(5000),
             unmatched: vec!["a/ns/p".repeat(60); 500],
             policies: vec!["a/ns/p".repeat(60); 500],

@@ -35,6 +35,7 @@ fn run(policies: Vec<RetentionPolicySpec>) -> RetentionRun {
         policies,
         clusters: vec!["a".to_owned(), "b".to_owned()],
         approved: String::new(),
+        ..Default::default()
     }
 }
 

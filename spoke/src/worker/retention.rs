@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use proto::v1::{RetentionOutcome, RetentionRun};
+use proto::v1::{OperationOutcome, RetentionRun};
 
 use super::child::{Leave, Restic, Stopped, Why};
 use super::forget::{decision, dry_run};
@@ -21,14 +21,14 @@ const SIDE_BY_SIDE: usize = 2;
 const BATCH: usize = 500;
 
 /// Runs, and says what came of it.
-pub async fn run(run: &RetentionRun, restic: Restic) -> RetentionOutcome {
-    let mut outcome = RetentionOutcome {
+pub async fn run(run: &RetentionRun, restic: Restic) -> OperationOutcome {
+    let mut outcome = OperationOutcome {
         policies: run
             .policies
             .iter()
             .map(|p| format!("{}@{}", p.source, p.generation))
             .collect(),
-        ..RetentionOutcome::default()
+        ..OperationOutcome::default()
     };
     match steps(run, &restic, &mut outcome).await {
         Ok(()) => outcome,
@@ -39,7 +39,7 @@ pub async fn run(run: &RetentionRun, restic: Restic) -> RetentionOutcome {
                 Stopped::Failed(failure) => ("Failed", crate::pod::message::reason_of(failure)),
             };
             // What was read of the repository so far stays told.
-            RetentionOutcome {
+            OperationOutcome {
                 policies: outcome.policies,
                 plan: outcome.plan,
                 snapshots: outcome.snapshots,
@@ -52,7 +52,7 @@ pub async fn run(run: &RetentionRun, restic: Restic) -> RetentionOutcome {
     }
 }
 
-async fn steps(run: &RetentionRun, restic: &Restic, outcome: &mut RetentionOutcome) -> Result<(), Stopped> {
+async fn steps(run: &RetentionRun, restic: &Restic, outcome: &mut OperationOutcome) -> Result<(), Stopped> {
     wait_for_lease(restic).await?;
     let config = words(&["cat", "config", "--no-lock", "--json"]);
     let id = output::config_id(&restic.run_within(&config, Some(OPEN)).await?)?;
@@ -143,7 +143,7 @@ fn first_runs(plan: &Plan) -> String {
     }
 }
 
-fn conclude(plan: &Plan, verdict: Verdict, outcome: &mut RetentionOutcome) {
+fn conclude(plan: &Plan, verdict: Verdict, outcome: &mut OperationOutcome) {
     if verdict == Verdict::Nothing {
         "NothingToRemove".clone_into(&mut outcome.result);
         outcome.message = match plan.unmatched.as_slice() {
@@ -239,7 +239,7 @@ async fn decide(run: &RetentionRun, restic: &Restic) -> Result<Vec<Vec<Decision>
     Ok(places.into_iter().map(pick).collect())
 }
 
-fn describe(plan: &Plan, outcome: &mut RetentionOutcome) {
+fn describe(plan: &Plan, outcome: &mut OperationOutcome) {
     outcome.plan.clone_from(&plan.hash);
     outcome.planned = count(plan.remove.len());
     outcome.previewed = count(plan.previewed.len());

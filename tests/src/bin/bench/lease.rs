@@ -98,6 +98,7 @@ impl Spoke {
             objects: Vec::new(),
             first: true,
             last: true,
+            ..Default::default()
         };
         spoke.say(Body::Inventory(inventory)).await?;
         spoke

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use proto::v1::{RetentionOutcome, RetentionPolicySpec, RetentionRule, RetentionRun};
+use proto::v1::{OperationOutcome, RetentionPolicySpec, RetentionRule, RetentionRun};
 use tests::{Bed, progress};
 
 use crate::{Figure, median};
@@ -126,7 +126,7 @@ impl Tools<'_> {
         repository: &Path,
         cache: &str,
         restic_id: &str,
-    ) -> anyhow::Result<(f64, RetentionOutcome)> {
+    ) -> anyhow::Result<(f64, OperationOutcome)> {
         let lease = self.dir.join("lease");
         std::fs::create_dir_all(&lease)?;
         std::fs::write(lease.join("run"), serde_json::to_string(&order(restic_id))?)?;
