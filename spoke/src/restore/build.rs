@@ -114,10 +114,11 @@ pub fn job(
         command: vec![pod::ENTRYPOINT.to_owned()],
         arguments,
         mounts: vec![pod::mount("restore-target", TARGET_DIR, false), script],
-        volumes: vec![pod::claim("restore-target", claim), script_volume],
+        volumes: vec![pod::claim("restore-target", claim, false), script_volume],
         environment: Vec::new(),
         // Root gives files back to their owners.
         root_capabilities: &["CHOWN", "DAC_OVERRIDE", "FOWNER", "MKNOD", "SETFCAP"],
+        own_volumes: matches!(valid.target, Target::New(_)),
     }
     .spec();
     Job {
