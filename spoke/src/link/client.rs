@@ -192,6 +192,7 @@ async fn session(config: &LinkConfig, context: &Context, routes: &Routes) -> any
                     send(context, &out, session.inventory(&context.outbox), "inventory").await?;
                     context.creations.restart();
                     context.leases.connected(true);
+                    context.shared.welcomed();
                 }
                 Some(hub_message::Body::CreationGrant(grant)) => context.creations.granted(grant.id),
                 Some(hub_message::Body::Resync(resync)) => {

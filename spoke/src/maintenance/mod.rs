@@ -4,6 +4,7 @@
 
 pub mod holder;
 mod local;
+mod shared;
 mod tokens;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use proto::v1::{
 use tokio::sync::{Notify, mpsc};
 
 pub use local::Local;
+pub use shared::Shared;
 pub use tokens::claim;
 
 /// What whoever grants says about an operation.
