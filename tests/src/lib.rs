@@ -10,6 +10,7 @@ pub mod images;
 pub mod network;
 pub mod pki;
 pub mod process;
+pub mod proxy;
 pub mod servers;
 pub mod tools;
 
