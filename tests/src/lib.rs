@@ -12,6 +12,7 @@ pub mod pki;
 pub mod process;
 pub mod proxy;
 pub mod servers;
+pub mod storage_log;
 pub mod tools;
 
 use std::time::{Duration, Instant};
