@@ -5,6 +5,7 @@
 pub mod address;
 pub mod bed;
 pub mod cluster;
+pub mod faults;
 pub mod fleet;
 pub mod images;
 pub mod network;

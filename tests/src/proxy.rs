@@ -24,6 +24,11 @@
 //! It has threads of its own, so it can be used in tests that block, and stops when it is dropped. Heads of requests
 //! and answers pass byte by byte (signatures cover `Host`), bodies are streamed. Requests are numbered from 1 in the
 //! order in which their heads came; what a client sends again counts again.
+//!
+//! On a bed it runs as a daemon of its own (`testbed proxy`) before each storage server: see `Servers::faulty_rest_url` and
+//! [`control::Control`].
+
+pub mod control;
 
 use std::io;
 use std::net::SocketAddr;

@@ -330,3 +330,29 @@ fn rules_as_data_are_read_from_json_and_the_first_that_matches_decides() {
     assert_eq!(decide(&rules, &request("DELETE", "/r/index/1")), Action::pass());
     assert_eq!(decide(&rules, &request("GET", "/r/locks/1")), Action::pass());
 }
+
+#[test]
+fn a_proxy_in_another_process_takes_rules_and_gives_its_log() {
+    let (upstream, seen) = server();
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("proxy.sock");
+    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let control = control::Control::at(&socket);
+    std::thread::spawn(move || control::serve(listen, upstream, &socket));
+    let end = Instant::now() + Duration::from_secs(10);
+    while control.set(&[]).is_err() {
+        assert!(Instant::now() < end, "it did not start");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let ask = |method: &str, path: &str| {
+        let stream = TcpStream::connect(listen).unwrap();
+        Client(BufReader::new(stream)).ask(method, path).unwrap().0
+    };
+    assert_eq!(ask("DELETE", "/r/data/1"), 204);
+    control.set(&[Rule::each("DELETE", Action::status(403))]).unwrap();
+    assert_eq!((ask("DELETE", "/r/data/2"), ask("GET", "/other")), (403, 200));
+    let log = control.log("/r/").unwrap();
+    let paths: Vec<(&str, Option<u16>)> = log.iter().map(|e| (e.path.as_str(), e.status)).collect();
+    assert_eq!(paths, [("/r/data/1", Some(204)), ("/r/data/2", Some(403))]);
+    assert_eq!(seen.try_iter().count(), 2);
+}
