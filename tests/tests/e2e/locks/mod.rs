@@ -3,6 +3,7 @@
 
 mod alone;
 mod deleting;
+mod failover;
 mod faults;
 mod long;
 mod many;
