@@ -80,6 +80,9 @@ pub fn bed() -> &'static Bed {
             ("FLEET_RETRY_INTERVAL", "1s"),
             ("FLEET_PROBE_DEADLINE", "10s"),
             ("FLEET_REFRESH_INTERVAL", "20s"),
+            // What a dead restic has left is removed within minutes. Longer than a test holds a lock on purpose.
+            ("FLEET_LOCK_INTERVAL", "5s"),
+            ("FLEET_TEST_UNLOCK_AFTER", "90s"),
         ];
         let hub = suite().hub();
         let hub: Vec<(&str, &str)> = hub.iter().map(|(name, value)| (*name, value.as_str())).collect();

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::proxy::{Action, Entry, Rule};
-use tests::storage_log::{self, Grant};
+use tests::storage_log::{self, Grant, Verdict};
 
 use super::{lock, try_lock, two, worker};
 use crate::retention::{make_snapshots, repository_id, restic, snapshots, start};
 use crate::support::{Place, bed, faulty, fleet_json, keep_logs, rest, suite};
 
 /// How long one deletion takes while a fault is awaited: five at a time, two packs for each snapshot.
-const SLOW: Duration = Duration::from_secs(6);
+const SLOW: Duration = Duration::from_secs(10);
 /// Snapshots that b's run removes: its deletions take longer than a lease lives.
 const REMOVED: u32 = 20;
 /// From a fault to the next grant at most: a start of the hub, the life of a lease, the delay, and a busy machine.
@@ -142,6 +142,12 @@ impl Scene {
         all.clone()
     }
 
+    /// The first grant above b's token; `None` also when there is no hub to ask.
+    fn next_grant(&self) -> Option<Grant> {
+        try_lock(&self.id).ok()?;
+        self.grants().into_iter().find(|grant| grant.token > self.token)
+    }
+
     /// Sends a signal to the processes of b's pod.
     pub fn signal(&self, name: &str) {
         let cluster = &self.b.cluster;
@@ -150,19 +156,23 @@ impl Scene {
             .unwrap();
     }
 
-    /// Every deletion lay inside the time of its grant, and b's were among them.
-    fn judge(&self) {
+    fn verdict(&self) -> Verdict {
         let log = bed()
             .servers()
             .rest_proxy()
             .log(&format!("/{}/", self.name))
             .unwrap();
-        let verdict = storage_log::judge(
+        storage_log::judge(
             &log,
             &self.grants(),
             &self.name_at_storage(),
             &bed().pod_networks(),
-        );
+        )
+    }
+
+    /// Every deletion lay inside the time of its grant, and b's were among them.
+    fn judge(&self) {
+        let verdict = self.verdict();
         eprintln!("{}: {verdict}", self.name);
         assert!(
             verdict.violations.is_empty(),
@@ -201,6 +211,9 @@ pub fn strike<F: Fault>(mut fault: F) {
     bed().servers().rest_proxy().set(&[]).unwrap();
     if let Err(panic) = end {
         keep_logs(bed());
+        if try_lock(&scene.id).is_ok() {
+            eprintln!("{}: {}", F::NAME, scene.verdict());
+        }
         // The next test finds the bed as it was.
         if !mended {
             fault.mend(&scene);
@@ -254,13 +267,14 @@ fn follow(then: Then, scene: &Scene) {
             let jobs = scene.b.kubectl(&["get", "jobs", "-o", "name"]).unwrap();
             assert_eq!(jobs.lines().count(), 1, "adopted, no second Job: {jobs}");
         }
-        Then::Ends => within(TURN, "the end of b's pod", || {
-            assert!(scene.grants().iter().all(|g| g.token <= scene.token) || !scene.at_work());
-            !scene.at_work()
-        }),
+        Then::Ends => within(TURN, "the end of b's pod", || !works_alone(scene)),
         Then::RunsOut => {
-            within(TURN, "the end of b's pod", || !scene.at_work());
-            within(TURN, "the delay", || state() == "delayed");
+            within(TURN, "the end of b's pod", || !works_alone(scene));
+            within(TURN, "the delay", || {
+                let next = scene.next_grant();
+                assert_eq!(next, None, "granted without a delay");
+                state() == "delayed"
+            });
         }
         Then::StandsStill => {
             within(TURN, "the delay", || state() == "delayed");
@@ -270,14 +284,19 @@ fn follow(then: Then, scene: &Scene) {
     }
 }
 
+/// Whether b's pod is at work; nobody else may be granted the lock while it is.
+fn works_alone(scene: &Scene) -> bool {
+    // In this order: it may end between the two questions.
+    let next = scene.next_grant();
+    let at_work = scene.at_work();
+    assert!(!(at_work && next.is_some()), "b's pod is at work beside {next:?}");
+    at_work
+}
+
 /// The first grant above b's token.
 fn until_next_grant(scene: &Scene) -> Grant {
-    let next = || {
-        try_lock(&scene.id).ok()?;
-        scene.grants().into_iter().find(|grant| grant.token > scene.token)
-    };
-    within(TURN, "the next grant", || next().is_some());
-    next().unwrap()
+    within(TURN, "the next grant", || scene.next_grant().is_some());
+    scene.next_grant().unwrap()
 }
 
 /// Waits for the end of a run of policy `p` after the one that `before` tells of.
