@@ -273,6 +273,8 @@ impl Cluster {
             "readOnlyPort": 0, "cgroupDriver": "cgroupfs", "cgroupsPerQOS": false, "enforceNodeAllocatable": [],
             "failSwapOn": false, "containerRuntimeEndpoint": format!("unix://{dir}/containerd.sock"),
             "podLogsDir": self.dir.join("podlogs"), "resolvConf": "/dev/null", "maxPods": 500,
+            // Images that are removed when the disk is nearly full could not be pulled again.
+            "imageGCHighThresholdPercent": 100,
             "evictionHard": { "nodefs.available": "0%", "imagefs.available": "0%", "memory.available": "1Mi" },
         });
         fs::write(self.dir.join("kubelet.json"), kubelet.to_string())?;
