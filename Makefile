@@ -37,6 +37,10 @@ demo-down: ## removes the demo and all that it started
 test: bootstrap binaries test-fast ## everything, on real clusters
 	tests/run.sh
 
+.PHONY: faults
+faults: bootstrap binaries ## every fault in the middle of deleting, judged by the storage's log (about an hour)
+	tests/run.sh faults
+
 .PHONY: test-fast
 test-fast: restic ## what runs without clusters
 	PATH="$(CURDIR)/.testbed/bin:$$PATH" cargo test --workspace

@@ -239,7 +239,31 @@ impl Cluster {
         })
     }
 
+    /// Name of the node's object.
+    #[must_use]
+    pub fn node_name(&self) -> String {
+        format!("node-{}", self.name)
+    }
+
     fn start_node(&self) -> anyhow::Result<()> {
+        self.start_kubelet()?;
+        let proxy = format!(
+            "--kubeconfig {dir}/kubeconfig --hostname-override {node} --proxy-mode nftables --cluster-cidr {pods} \
+             --conntrack-max-per-core 0 --conntrack-tcp-timeout-established 0 --conntrack-tcp-timeout-close-wait 0",
+            dir = self.dir.display(),
+            node = self.node_name(),
+            pods = self.plan.pods(self.number),
+        );
+        self.start_daemon("proxy", &self.workspace.program("kube-proxy"), &arguments(&proxy))
+    }
+
+    /// Ends the kubelet; containers go on.
+    pub fn stop_kubelet(&self) {
+        self.daemon("kubelet").stop(Duration::from_secs(5));
+    }
+
+    /// Starts the kubelet, which registers its node if it is not there.
+    pub fn start_kubelet(&self) -> anyhow::Result<()> {
         let dir = self.dir.display();
         let kubelet = serde_json::json!({
             "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
@@ -249,27 +273,22 @@ impl Cluster {
             "readOnlyPort": 0, "cgroupDriver": "cgroupfs", "cgroupsPerQOS": false, "enforceNodeAllocatable": [],
             "failSwapOn": false, "containerRuntimeEndpoint": format!("unix://{dir}/containerd.sock"),
             "podLogsDir": self.dir.join("podlogs"), "resolvConf": "/dev/null", "maxPods": 500,
+            // Images that are removed when the disk is nearly full could not be pulled again.
+            "imageGCHighThresholdPercent": 100,
             "evictionHard": { "nodefs.available": "0%", "imagefs.available": "0%", "memory.available": "1Mi" },
         });
         fs::write(self.dir.join("kubelet.json"), kubelet.to_string())?;
         let kubelet = format!(
-            "--config {dir}/kubelet.json --kubeconfig {dir}/kubeconfig --root-dir {dir}/kubelet --hostname-override node-{name} \
+            "--config {dir}/kubelet.json --kubeconfig {dir}/kubeconfig --root-dir {dir}/kubelet --hostname-override {node} \
              --node-ip {ip} --cert-dir {dir}/kubelet-pki",
-            name = self.name,
+            node = self.node_name(),
             ip = self.node_ip(),
         );
         self.start_daemon(
             "kubelet",
             &self.workspace.program("kubelet"),
             &arguments(&kubelet),
-        )?;
-        let proxy = format!(
-            "--kubeconfig {dir}/kubeconfig --hostname-override node-{name} --proxy-mode nftables --cluster-cidr {pods} \
-             --conntrack-max-per-core 0 --conntrack-tcp-timeout-established 0 --conntrack-tcp-timeout-close-wait 0",
-            name = self.name,
-            pods = self.plan.pods(self.number),
-        );
-        self.start_daemon("proxy", &self.workspace.program("kube-proxy"), &arguments(&proxy))
+        )
     }
 
     fn wait(&self, limit: Duration, what: &str, ready: impl Fn() -> bool) -> anyhow::Result<()> {

@@ -202,8 +202,9 @@ pub fn wait(
     Ok(())
 }
 
-/// Runs a program with the bed's variables, as a person with `source .testbed/env` would.
-pub fn shell(bed: &Bed, program: &str, arguments: &[&str], more: &[(&str, &str)]) -> anyhow::Result<Output> {
+/// A program with the bed's variables, as a person with `source .testbed/env` would start it.
+#[must_use]
+pub fn command(bed: &Bed, program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("bash");
     let exports: String = bed
         .environment()
@@ -215,6 +216,12 @@ pub fn shell(bed: &Bed, program: &str, arguments: &[&str], more: &[(&str, &str)]
         .args(arguments);
     // restic's cache would outlive the bed.
     command.env("RESTIC_CACHE_DIR", bed.dir().join("restic-cache"));
+    command
+}
+
+/// Runs it to its end.
+pub fn shell(bed: &Bed, program: &str, arguments: &[&str], more: &[(&str, &str)]) -> anyhow::Result<Output> {
+    let mut command = command(bed, program, arguments);
     command.envs(more.iter().copied());
     command.output().with_context(|| format!("cannot run {program}"))
 }

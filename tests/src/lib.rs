@@ -5,12 +5,15 @@
 pub mod address;
 pub mod bed;
 pub mod cluster;
+pub mod faults;
 pub mod fleet;
 pub mod images;
 pub mod network;
 pub mod pki;
 pub mod process;
+pub mod proxy;
 pub mod servers;
+pub mod storage_log;
 pub mod tools;
 
 use std::time::{Duration, Instant};

@@ -48,6 +48,19 @@ impl Authority {
         })
     }
 
+    /// An authority that was created before.
+    pub fn load(dir: &Path, name: &str) -> anyhow::Result<Authority> {
+        let read = |ending: &str| {
+            let path = dir.join(format!("{name}.{ending}"));
+            fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))
+        };
+        let key = KeyPair::from_pem(&read("key")?)?;
+        Ok(Authority {
+            dir: dir.to_owned(),
+            issuer: Issuer::from_ca_cert_pem(&read("crt")?, key)?,
+        })
+    }
+
     /// Issues `<file>.crt` and `<file>.key`, good for server and client.
     pub fn issue(&self, file: &str, names: Names) -> anyhow::Result<()> {
         let key = KeyPair::generate()?;
@@ -89,4 +102,31 @@ pub fn service_account_key(dir: &Path) -> anyhow::Result<()> {
     fs::write(dir.join("sa.key"), key.serialize_pem())?;
     fs::write(dir.join("sa.pub"), key.public_key_pem())?;
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_that_was_written_down_issues_again() {
+        let dir = tempfile::tempdir().unwrap();
+        Authority::create(dir.path(), "ca").unwrap();
+        let names = Names {
+            common_name: "mallory".to_owned(),
+            ..Names::default()
+        };
+        Authority::load(dir.path(), "ca")
+            .unwrap()
+            .issue("second", names)
+            .unwrap();
+        let file = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+        crate::process::run(
+            "openssl",
+            &["verify", "-CAfile", &file("ca.crt"), &file("second.crt")],
+        )
+        .unwrap();
+        assert!(Authority::load(dir.path(), "none").is_err());
+    }
 }

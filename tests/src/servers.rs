@@ -11,6 +11,7 @@ use crate::address::Plan;
 use crate::network;
 use crate::pki::{Authority, Names};
 use crate::process::{Daemon, run};
+use crate::proxy::control::Control;
 use crate::tools::Workspace;
 
 /// Name of the one bucket.
@@ -74,6 +75,30 @@ impl Servers {
         self.dir.join("pki/rest-ca.crt")
     }
 
+    /// The REST server's repositories through a proxy that can make it fail: `http://host:port`.
+    #[must_use]
+    pub fn faulty_rest_url(&self) -> String {
+        format!("http://{}:8002", self.plan.wan(110))
+    }
+
+    /// The bucket through a proxy that can make it fail, under both addresses.
+    #[must_use]
+    pub fn faulty_s3_urls(&self) -> [String; 2] {
+        [100, 101].map(|host| format!("http://{}:9002/{BUCKET}", self.plan.wan(host)))
+    }
+
+    /// Rules and log of the proxy before the REST server.
+    #[must_use]
+    pub fn rest_proxy(&self) -> Control {
+        Control::at(&self.dir.join("rest-proxy.sock"))
+    }
+
+    /// Rules and log of the proxy before S3.
+    #[must_use]
+    pub fn s3_proxy(&self) -> Control {
+        Control::at(&self.dir.join("s3-proxy.sock"))
+    }
+
     /// Repositories of the REST server as files.
     #[must_use]
     pub fn rest_data(&self) -> PathBuf {
@@ -95,7 +120,11 @@ impl Servers {
         self.start()?;
         let end = Instant::now() + Duration::from_secs(20);
         let health = format!("http://{}:9000/minio/health/live", self.plan.wan(100));
-        while run("curl", &["-sf", "-o", "/dev/null", &health]).is_err() || !self.rest_answers() {
+        while run("curl", &["-sf", "-o", "/dev/null", &health]).is_err()
+            || !self.rest_answers()
+            || self.rest_proxy().set(&[]).is_err()
+            || self.s3_proxy().set(&[]).is_err()
+        {
             if Instant::now() > end {
                 bail!(
                     "the storage servers did not start; see {}/*.log",
@@ -167,12 +196,38 @@ impl Servers {
             "-",
         ]
         .map(str::to_owned);
-        Daemon::new(&self.dir, "rest").start(
-            Some(&netns("rest")),
-            &self.workspace.program("rest-server"),
-            &rest,
-            &[],
-        )
+        let program = self.workspace.program("rest-server");
+        Daemon::new(&self.dir, "rest").start(Some(&netns("rest")), &program, &rest, &[])?;
+        // The same files without TLS, for the proxy only.
+        let plain = [
+            "--listen",
+            "127.0.0.1:8003",
+            "--path",
+            "rest",
+            "--htpasswd-file",
+            "htpasswd",
+        ]
+        .map(str::to_owned);
+        Daemon::new(&self.dir, "rest-plain").start(Some(&netns("rest")), &program, &plain, &[])?;
+        self.start_proxy("rest", "0.0.0.0:8002", "127.0.0.1:8003")?;
+        self.start_proxy("s3", "0.0.0.0:9002", "127.0.0.1:9000")
+    }
+
+    fn start_proxy(&self, node: &str, listen: &str, upstream: &str) -> anyhow::Result<()> {
+        let name = format!("{node}-proxy");
+        let socket = format!("{name}.sock");
+        let arguments = [
+            "proxy",
+            "--listen",
+            listen,
+            "--upstream",
+            upstream,
+            "--control",
+            &socket,
+        ]
+        .map(str::to_owned);
+        let program = self.workspace.testbed()?;
+        Daemon::new(&self.dir, &name).start(Some(&self.plan.netns(node)), &program, &arguments, &[])
     }
 
     /// Serves a folder of the bucket by rclone's REST server as well; returns its URL.
@@ -225,7 +280,7 @@ impl Servers {
     /// Servers that should run and do not.
     #[must_use]
     pub fn dead(&self) -> Vec<String> {
-        let all = ["s3", "rest"].into_iter();
+        let all = ["s3", "rest", "rest-plain", "s3-proxy", "rest-proxy"].into_iter();
         all.filter(|name| Daemon::new(&self.dir, name).pid().is_none())
             .map(str::to_owned)
             .collect()

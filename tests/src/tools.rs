@@ -64,6 +64,22 @@ impl Workspace {
         self.bin().join(name)
     }
 
+    /// The program that runs the bed's own daemons: this one, or the one that `cargo build` made.
+    ///
+    /// # Errors
+    /// It was not built.
+    pub fn testbed(&self) -> anyhow::Result<PathBuf> {
+        let own = std::env::current_exe()?;
+        if own.file_name().is_some_and(|name| name == "testbed") {
+            return Ok(own);
+        }
+        let built = self.product("dev", "testbed");
+        if !built.exists() {
+            bail!("{} is not built; run `make binaries`", built.display());
+        }
+        Ok(built)
+    }
+
     /// Builds what is not built yet.
     pub fn build(&self) -> anyhow::Result<()> {
         fs::create_dir_all(self.bin())?;

@@ -8,7 +8,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tests::{Bed, Options, network, tools};
+use tests::{Bed, Options, network, proxy, tools};
 
 #[derive(Parser)]
 #[command(
@@ -67,6 +67,16 @@ enum Command {
         #[arg(long, default_value = "dev")]
         profile: String,
     },
+    /// A proxy that makes storage fail, as part of a bed. Rules and log by its socket.
+    #[command(hide = true)]
+    Proxy {
+        #[arg(long)]
+        listen: std::net::SocketAddr,
+        #[arg(long)]
+        upstream: std::net::SocketAddr,
+        #[arg(long)]
+        control: std::path::PathBuf,
+    },
     /// Prints the variables of a bed.
     Env {
         #[arg(long, default_value = "demo")]
@@ -109,6 +119,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Partition { node, name } => Bed::attach(&name)?.set_partition(&node, true)?,
         Command::Heal { node, name } => Bed::attach(&name)?.set_partition(&node, false)?,
         Command::Images { name, profile } => Bed::attach(&name)?.reload(&profile)?,
+        Command::Proxy {
+            listen,
+            upstream,
+            control,
+        } => proxy::control::serve(listen, upstream, &control)?,
         Command::Env { name } => {
             for (name, value) in Bed::attach(&name)?.environment() {
                 println!("export {name}=\"{value}\"");
@@ -140,12 +155,12 @@ fn status() -> ExitCode {
             } else {
                 "cut off"
             };
-            let prefix = format!("{node}/");
-            let of_node: Vec<_> = dead
-                .iter()
-                .filter(|d| d.starts_with(&prefix) || **d == node)
-                .cloned()
-                .collect();
+            // "a/kubelet" of a cluster, "rest" and "rest-proxy" of a server.
+            let of = |d: &&String| {
+                d.strip_prefix(&node)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '-']))
+            };
+            let of_node: Vec<_> = dead.iter().filter(of).cloned().collect();
             println!(
                 "{:<10} {node:<8} {address:<15} {link:<10} {}",
                 bed.name(),

@@ -11,23 +11,81 @@ use tests::{Bed, Cluster, fleet};
 /// What a person would wait for, with room for a busy machine.
 pub const SOON: Duration = Duration::from_secs(90);
 
+/// How the bed of a suite is set: what a person would choose by flags.
+pub struct Suite {
+    /// Name of the bed that `tests/run.sh` brings up.
+    bed: &'static str,
+    /// Life of a lease without a renewal.
+    pub ttl: Duration,
+    /// Pause after a holder fell silent.
+    pub delay: Duration,
+    /// Longest time that backups are held before maintenance.
+    drain: Duration,
+    /// Policies that took part in a run this long ago need none of their own.
+    coalesce: &'static str,
+}
+
+impl Suite {
+    /// The suite whose name `FLEET_SUITE` holds. Lives of leases are short, so that their loss shows quickly.
+    fn named(name: &str) -> Suite {
+        let test = Suite {
+            bed: "test",
+            ttl: Duration::from_secs(20),
+            delay: Duration::from_secs(40),
+            drain: Duration::from_secs(20),
+            coalesce: "1m",
+        };
+        match name {
+            "" | "test" => test,
+            // Each fault is judged by its own runs, and nothing is gained by waiting for backups.
+            "faults" => Suite {
+                bed: "faults",
+                drain: Duration::from_secs(5),
+                coalesce: "off",
+                ..test
+            },
+            other => panic!("there is no suite {other}"),
+        }
+    }
+
+    /// From the last renewal of a holder that fell silent to the next grant, at least.
+    pub fn silence(&self) -> Duration {
+        self.ttl + self.delay
+    }
+
+    fn hub(&self) -> Vec<(&'static str, String)> {
+        let seconds = |time: Duration| format!("{}s", time.as_secs());
+        vec![
+            ("FLEET_HUB_LEASE_TTL", seconds(self.ttl)),
+            ("FLEET_HUB_LOCK_DELAY", seconds(self.delay)),
+            ("FLEET_HUB_DRAIN_LIMIT", seconds(self.drain)),
+            ("FLEET_HUB_COALESCE_WINDOW", self.coalesce.to_owned()),
+        ]
+    }
+}
+
+/// The suite that runs.
+pub fn suite() -> &'static Suite {
+    static SUITE: OnceLock<Suite> = OnceLock::new();
+    SUITE.get_or_init(|| Suite::named(&std::env::var("FLEET_SUITE").unwrap_or_default()))
+}
+
 /// The bed, with hub and spokes installed once.
 pub fn bed() -> &'static Bed {
     static BED: OnceLock<Bed> = OnceLock::new();
     BED.get_or_init(|| {
-        let bed = Bed::attach("test").unwrap();
+        let bed = Bed::attach(suite().bed).unwrap();
         // Quick retries, so that mending a cause shows quickly; the defaults are for production.
         let settings = [
             ("FLEET_RETRY_INTERVAL", "1s"),
             ("FLEET_PROBE_DEADLINE", "10s"),
             ("FLEET_REFRESH_INTERVAL", "20s"),
+            // What a dead restic has left is removed within minutes. Longer than a test holds a lock on purpose.
+            ("FLEET_LOCK_INTERVAL", "5s"),
+            ("FLEET_TEST_UNLOCK_AFTER", "90s"),
         ];
-        // Short lives of leases, so that their loss shows quickly.
-        let hub = [
-            ("FLEET_HUB_LEASE_TTL", "20s"),
-            ("FLEET_HUB_LOCK_DELAY", "20s"),
-            ("FLEET_HUB_DRAIN_LIMIT", "20s"),
-        ];
+        let hub = suite().hub();
+        let hub: Vec<(&str, &str)> = hub.iter().map(|(name, value)| (*name, value.as_str())).collect();
         if let Err(error) = fleet::install(&bed, &settings, &hub) {
             keep_logs(&bed);
             panic!("{error:#}");
@@ -36,7 +94,8 @@ pub fn bed() -> &'static Bed {
     })
 }
 
-fn keep_logs(bed: &Bed) {
+/// Copies what a person would look at after a failure.
+pub fn keep_logs(bed: &Bed) {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/e2e-logs");
     bed.collect_logs(&dir).ok();
     eprintln!("logs of the clusters are in {}", dir.display());
@@ -135,7 +194,18 @@ impl Place {
 
     /// Waits until an object is as described.
     pub fn until(&self, object: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        let end = Instant::now() + SOON;
+        self.until_within(SOON, object, what, holds)
+    }
+
+    /// The same, for what may take longer.
+    pub fn until_within(
+        &self,
+        limit: Duration,
+        object: &str,
+        what: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let end = Instant::now() + limit;
         loop {
             let now = self.get(object);
             if holds(&now) {
@@ -208,6 +278,11 @@ pub fn s3(address: usize, name: &str) -> String {
 /// A repository on the REST server.
 pub fn rest(name: &str) -> String {
     format!("rest:{}/{name}/", bed().servers().rest_url())
+}
+
+/// A repository on the REST server, reached through the proxy that can make it fail.
+pub fn faulty(name: &str) -> String {
+    format!("rest:{}/{name}/", bed().servers().faulty_rest_url())
 }
 
 /// Bytes that do not compress, the same each time.

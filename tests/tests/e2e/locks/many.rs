@@ -1,17 +1,20 @@
 //! Two clusters that ask again and again.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
+use tests::storage_log::{self, Grant};
 
 use super::{audit, two};
 use crate::retention::{make_snapshots, repository_id, restic, start, until_run};
-use crate::support::{bed, rest};
+use crate::support::{bed, faulty, fleet_json, rest};
 
 #[test]
 #[ignore = "needs clusters: make test"]
 fn twenty_times_two_clusters_ask_at_once_and_their_delete_phases_never_overlap() {
     const ROUNDS: usize = 20;
     let url = rest("twenty");
-    let (a, b) = two("twenty", [url.clone(), url.clone()]);
+    let (a, b) = two("twenty", [faulty("twenty"), faulty("twenty")]);
     let id = repository_id(&a);
     make_snapshots(&url, "a", "twenty/x", "x", 1..3);
     let (mut last_a, mut last_b) = (json!({}), json!({}));
@@ -65,23 +68,27 @@ fn twenty_times_two_clusters_ask_at_once_and_their_delete_phases_never_overlap()
     assert_eq!(entries.len(), 2 * ROUNDS);
     let tokens: Vec<u64> = entries.iter().map(|e| e["token"].as_u64().unwrap()).collect();
     assert!(tokens.windows(2).all(|pair| pair[0] < pair[1]), "{tokens:?}");
-    // Who deleted, in the order in which the server answered. Pods have addresses of their own cluster.
-    let log = std::fs::read_to_string(bed().servers().rest_log()).unwrap();
-    let deletes = log
-        .lines()
-        .filter(|line| line.contains("\"DELETE /twenty/") && !line.contains("/locks/"));
-    let who: Vec<&str> = deletes.filter_map(|line| line.split(' ').next()).collect();
-    let blocks = 1 + who.windows(2).filter(|pair| pair[0] != pair[1]).count();
-    let addresses: std::collections::BTreeSet<&&str> = who.iter().collect();
-    eprintln!(
-        "{} deletes by {addresses:?} in {blocks} blocks of {} runs",
-        who.len(),
-        entries.len()
-    );
-    assert!(
-        addresses.len() > 1 && who.len() > 2 * ROUNDS,
-        "both clusters deleted: {who:?}"
-    );
-    assert!(blocks <= entries.len(), "delete phases overlap: {who:?}");
+    // Each deletion, by the storage's own log, against the time of its grant in the audit.
+    let log = bed().servers().rest_proxy().log("/twenty/").unwrap();
+    let grants = storage_log::grants(&fleet_json(&["audit", &id])).unwrap();
+    let verdict = storage_log::judge(&log, &grants, "/twenty", &bed().pod_networks());
+    eprintln!("{verdict}");
+    assert!(verdict.violations.is_empty(), "{verdict}");
+    // Each run that removed something deleted under its own token, in both clusters.
+    for entry in &entries {
+        let removed = entry["outcome"]["removed"].as_u64().unwrap_or_default();
+        let deletes = verdict.deletes.get(&entry["token"].as_u64().unwrap());
+        assert!(
+            removed == 0 || deletes.is_some(),
+            "no deletion in {entry:#}: {verdict}"
+        );
+    }
+    let deleted = |grant: &&Grant| verdict.deletes.contains_key(&grant.token);
+    let clusters: BTreeSet<&str> = grants
+        .iter()
+        .filter(deleted)
+        .map(|g| g.cluster.as_str())
+        .collect();
+    assert_eq!(clusters, BTreeSet::from(["a", "b"]), "both clusters deleted");
     restic(&url, &["check", "--read-data", "-q"]);
 }

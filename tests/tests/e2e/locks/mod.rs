@@ -2,7 +2,10 @@
 //! the whole bed.
 
 mod alone;
+mod deleting;
+mod failover;
 mod faults;
+mod long;
 mod many;
 
 use std::process::{Child, Stdio};
@@ -17,6 +20,11 @@ use crate::support::{Place, bed, fleet_json};
 /// Each policy has a run of its own, however close they are.
 fn without_coalescing() {
     let cluster = bed().cluster("a").unwrap();
+    let window = ["-o", "jsonpath={.data.FLEET_HUB_COALESCE_WINDOW}"];
+    let set = ["get", "-n", SYSTEM, "configmap", "fleet-hub-settings"];
+    if cluster.kubectl(&[&set[..], &window].concat()).unwrap() == "off" {
+        return;
+    }
     let patch = r#"{"data":{"FLEET_HUB_COALESCE_WINDOW":"off"}}"#;
     let names = ["-n", SYSTEM, "configmap", "fleet-hub-settings", "-p", patch];
     let mut arguments = vec!["patch"];
