@@ -15,7 +15,7 @@ use crate::creation::{Creations, Ticket};
 use crate::inventory::{Held, Inventory, Limits, Member, Unsaved};
 use crate::lock::Locks;
 use crate::metrics::Metrics;
-use crate::store::{Batch, HubStore, StoreError, StoredObject};
+use crate::store::{Batch, HubStore, Kept, StoreError, StoredObject};
 use crate::{Millis, Moment};
 
 /// Time moves on this often: what went silent turns stale, what came due turns late.
@@ -62,27 +62,14 @@ impl Hub {
             objects: config.max_objects,
             bytes: config.max_bytes,
         };
-        // Revisions of one start never meet those of another, so that a page token of before is known for what it is.
-        let mut inventory = Inventory::new(limits, epoch << 32, Moment::now());
-        let (clusters, objects) = store.load().await?;
+        let kept = store.load().await?;
         info!(
             epoch,
-            clusters = clusters.len(),
-            objects = objects.len(),
+            clusters = kept.0.len(),
+            objects = kept.1.len(),
             "starting"
         );
-        let mut by_cluster: HashMap<String, Vec<StoredObject>> = HashMap::new();
-        for object in objects {
-            by_cluster.entry(object.cluster.clone()).or_default().push(object);
-        }
-        for cluster in clusters {
-            let name: Arc<str> = cluster.name.as_str().into();
-            let kept = by_cluster.remove(&cluster.name).unwrap_or_default();
-            let held = kept
-                .iter()
-                .map(|object| Held::restored(&name, &object.uid, &object.state, object.baseline));
-            inventory.restore(&cluster, held.collect());
-        }
+        let inventory = restored(limits, epoch, kept, Moment::now());
         let (revision, _) = watch::channel(inventory.revision());
         Ok(Arc::new(Hub {
             inventory: Mutex::new(inventory),
@@ -237,8 +224,29 @@ impl Hub {
     }
 }
 
+/// The inventory of a new start, as a store has kept it.
+#[must_use]
+pub fn restored(limits: Limits, epoch: u64, (clusters, objects): Kept, now: Moment) -> Inventory {
+    // Revisions of one start never meet those of another, so that a page token of before is known for what it is.
+    let mut inventory = Inventory::new(limits, epoch << 32, now);
+    let mut by_cluster: HashMap<String, Vec<StoredObject>> = HashMap::new();
+    for object in objects {
+        by_cluster.entry(object.cluster.clone()).or_default().push(object);
+    }
+    for cluster in clusters {
+        let name: Arc<str> = cluster.name.as_str().into();
+        let kept = by_cluster.remove(&cluster.name).unwrap_or_default();
+        let held = kept
+            .iter()
+            .map(|object| Held::restored(&name, &object.uid, &object.state, object.baseline));
+        inventory.restore(&cluster, held.collect());
+    }
+    inventory
+}
+
 /// A batch as of one moment: a cluster's row says whether the objects that are stored with it are complete.
-fn batch_of(inventory: &Inventory, unsaved: &Unsaved) -> Batch {
+#[must_use]
+pub fn batch_of(inventory: &Inventory, unsaved: &Unsaved) -> Batch {
     let members = unsaved.members.iter().filter_map(|name| inventory.member(name));
     let mut batch = Batch {
         clusters: members.map(Member::stored).collect(),

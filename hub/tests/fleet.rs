@@ -21,6 +21,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
+#[path = "fleet/sessions.rs"]
+mod sessions;
+
 /// Certificates of a fleet in a folder, and a hub that uses them.
 struct Fleet {
     dir: tempfile::TempDir,

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::Millis;
 
-/// This many returns of a superseded incarnation within the window are a conflict.
+/// This many returns of a superseded incarnation within the window are a conflict. Leaders cannot change that often: each
+/// change takes a life of the leader's lease, 15 s.
 const RETURNS: usize = 3;
-const WINDOW: Millis = 60_000;
+const WINDOW: Millis = 30_000;
 /// A claimant that was silent for this long does not exist any more.
 pub const QUIET: Millis = 60 * 60_000;
 /// Claimants that are remembered.
@@ -134,7 +135,7 @@ mod tests {
         let mut takeovers = Takeovers::default();
         for n in 0..20 {
             let who = ["a", "b"][n % 2];
-            let at = Millis::try_from(n).unwrap_or_default() * 21_000;
+            let at = Millis::try_from(n).unwrap_or_default() * 15_000;
             assert!(!takeovers.begins(who, true, at), "back and forth, once per life of the leader's lease");
         }
         let mut takeovers = Takeovers::default();
