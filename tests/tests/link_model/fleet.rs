@@ -424,7 +424,11 @@ impl Fleet {
     /// Nothing happens any more: the hub comes to show the present state.
     pub fn settle(&mut self) -> Result<(), String> {
         self.lead(0);
-        for _ in 0..4 {
+        let mut resyncs = 0;
+        for round in 0..4 {
+            if round == 2 {
+                resyncs = self.resyncs;
+            }
             self.time += 31_000;
             self.exchange(0);
             self.check()?;
@@ -432,7 +436,7 @@ impl Fleet {
             self.exchange(0);
             self.check()?;
         }
-        if !self.is_complete() {
+        if !self.is_complete() || self.resyncs > resyncs {
             return Err("the ends never agree".to_owned());
         }
         let (shown, present) = (self.picture(), self.cluster.picture());

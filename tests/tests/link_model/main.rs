@@ -13,7 +13,7 @@ use cluster::Kind;
 use fleet::{Fleet, Mutant};
 
 /// Walks of the product, and of each mutant.
-const WALKS: u32 = 96;
+const WALKS: u32 = 400;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -28,6 +28,8 @@ enum Step {
     Deliver(u8),
     /// A replica takes one answer.
     Answer(u8),
+    /// All that is on the way of a replica arrives, in both directions.
+    Exchange(u8),
     Beat(u8),
     /// The line breaks for the replica; the hub learns of it later.
     Cut(u8),
@@ -53,18 +55,19 @@ fn kind() -> impl Strategy<Value = Kind> {
 fn step() -> impl Strategy<Value = Step> {
     let replica = || 0u8..2;
     prop_oneof![
-        6 => (kind(), 0u8..3).prop_map(|(kind, n)| Step::Put(kind, n)),
+        9 => (kind(), 0u8..3).prop_map(|(kind, n)| Step::Put(kind, n)),
         1 => (0u8..3).prop_map(Step::Break),
         3 => (kind(), 0u8..3).prop_map(|(kind, n)| Step::Delete(kind, n)),
         2 => (0u8..2, prop::option::of(0u8..3)).prop_map(|(n, id)| Step::Bind(n, id)),
-        14 => replica().prop_map(Step::Send),
-        18 => replica().prop_map(Step::Deliver),
+        18 => replica().prop_map(Step::Send),
+        12 => replica().prop_map(Step::Deliver),
         10 => replica().prop_map(Step::Answer),
+        5 => replica().prop_map(Step::Exchange),
         2 => replica().prop_map(Step::Beat),
         1 => replica().prop_map(Step::Cut),
         1 => replica().prop_map(Step::Seen),
         1 => replica().prop_map(Step::Restart),
-        3 => replica().prop_map(Step::Lead),
+        2 => replica().prop_map(Step::Lead),
         2 => Just(Step::Flush),
         1 => Just(Step::RestartHub),
         1 => Just(Step::Wait),
@@ -84,6 +87,7 @@ fn walk(steps: &[Step], ahead: bool, mutant: Mutant) -> Result<(), TestCaseError
             Step::Send(r) => fleet.send(*r),
             Step::Deliver(r) => fleet.deliver(*r),
             Step::Answer(r) => fleet.answer(*r),
+            Step::Exchange(r) => fleet.exchange(*r),
             Step::Beat(r) => fleet.beat(*r),
             Step::Cut(r) => fleet.cut(*r),
             Step::Seen(r) => fleet.seen(*r),
@@ -107,7 +111,7 @@ fn walks(mutant: Mutant) -> Result<(), String> {
     };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
     let mut runner = TestRunner::new_with_rng(config, rng);
-    let strategy = (prop::collection::vec(step(), 0..160), any::<bool>());
+    let strategy = (prop::collection::vec(step(), 0..240), any::<bool>());
     let result = runner.run(&strategy, |(steps, ahead)| walk(&steps, ahead, mutant));
     result.map_err(|error| error.to_string())
 }
