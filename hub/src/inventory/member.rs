@@ -74,6 +74,8 @@ pub struct Member {
     pub(super) takeovers: Takeovers,
     /// uid of the cluster that an operator has accepted.
     pub(super) accepted: Option<String>,
+    /// When this hub began to wait for it, by the steady clock: its silence before that is not known.
+    pub(super) awaited: Millis,
     /// Everything that it reported, by uid.
     pub objects: HashMap<Arc<str>, Arc<Held>>,
     /// Digest of `objects`.
@@ -103,6 +105,7 @@ impl Member {
             conflict: None,
             takeovers: Takeovers::default(),
             accepted: None,
+            awaited: 0,
             objects: HashMap::new(),
             digest: Digest::default(),
             repositories: 0,

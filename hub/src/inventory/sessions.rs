@@ -203,7 +203,8 @@ impl Member {
         let heard_within = |limit: i64| self.heard.is_some_and(|at| now.saturating_sub(at) < limit);
         let before = &self.facts.cluster_uid;
         if !before.is_empty() && before != uid {
-            if self.accepted.as_ref() == Some(before) && heard_within(QUIET) {
+            let silent = now.saturating_sub(self.heard.unwrap_or(self.awaited));
+            if self.accepted.as_ref() == Some(before) && silent < QUIET {
                 return Err(format!(
                     "an operator has accepted {before} as {name}, and this is another cluster ({uid}); `fleet clusters accept {name} --uid UID` changes it"
                 ));

@@ -53,10 +53,16 @@ impl Sqlite {
     pub(super) async fn write_inventory(&self, batch: Batch) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
         for cluster in batch.clusters {
-            let query = sqlx::query(PUT_CLUSTER).bind(cluster.name).bind(cluster.facts.cluster_uid);
-            let query = query.bind(cluster.facts.version).bind(cluster.facts.kubernetes_version);
+            let query = sqlx::query(PUT_CLUSTER)
+                .bind(cluster.name)
+                .bind(cluster.facts.cluster_uid);
+            let query = query
+                .bind(cluster.facts.version)
+                .bind(cluster.facts.kubernetes_version);
             let query = query.bind(cluster.last_heard).bind(i64::from(cluster.complete));
-            let query = query.bind(cluster.digest).bind(i64::try_from(cluster.objects).unwrap_or(i64::MAX));
+            let query = query
+                .bind(cluster.digest)
+                .bind(i64::try_from(cluster.objects).unwrap_or(i64::MAX));
             let query = query.bind(cluster.conflict).bind(cluster.accepted);
             query.execute(&mut *transaction).await?;
         }
@@ -75,10 +81,58 @@ impl Sqlite {
 
     pub(super) async fn remove_cluster(&self, cluster: String) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
-        for query in ["DELETE FROM object WHERE cluster = ?", "DELETE FROM cluster WHERE name = ?"] {
-            sqlx::query(query).bind(&cluster).execute(&mut *transaction).await?;
+        for query in [
+            "DELETE FROM object WHERE cluster = ?",
+            "DELETE FROM cluster WHERE name = ?",
+        ] {
+            sqlx::query(query)
+                .bind(&cluster)
+                .execute(&mut *transaction)
+                .await?;
         }
         transaction.commit().await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::HubStore as _;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_cluster_is_kept_with_its_objects_and_forgotten_with_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fleet.db");
+        let store = Sqlite::open(&path).await.unwrap();
+        let cluster = |name: &str| StoredCluster {
+            name: name.to_owned(),
+            complete: true,
+            digest: vec![7; 32],
+            objects: 1,
+            conflict: Some("two".to_owned()),
+            accepted: Some("uid".to_owned()),
+            last_heard: Some(5),
+            ..StoredCluster::default()
+        };
+        let object = |cluster: &str| StoredObject {
+            cluster: cluster.to_owned(),
+            uid: "u".to_owned(),
+            baseline: 3,
+            state: vec![1, 2, 3],
+        };
+        let batch = Batch {
+            clusters: vec![cluster("a"), cluster("b")],
+            objects: vec![object("a"), object("b")],
+            ..Batch::default()
+        };
+        store.save(batch).await.unwrap();
+        store.forget("a").await.unwrap();
+        drop(store);
+        let store = Sqlite::open(&path).await.unwrap();
+        assert_eq!(
+            store.load().await.unwrap(),
+            (vec![cluster("b")], vec![object("b")])
+        );
     }
 }

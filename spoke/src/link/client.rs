@@ -187,11 +187,8 @@ async fn session(config: &LinkConfig, context: &Context, routes: &Routes) -> any
                     permit.send(message);
                 }
             }
-            answer = answers.message() => match answer? {
-                Some(HubMessage { body: Some(body) }) => conversation.hear(body),
-                // A message of a newer hub.
-                Some(HubMessage { body: None }) => {}
-                None => anyhow::bail!("the hub closed the stream"),
+            answer = answers.message() => if let Some(body) = read(answer?)? {
+                conversation.hear(body);
             },
             permit = lanes.slow.reserve(), if session.is_busy() => {
                 let permit = permit.context(CLOSED)?;
@@ -211,6 +208,13 @@ async fn session(config: &LinkConfig, context: &Context, routes: &Routes) -> any
             _ = beat.tick() => session.beat(),
         }
     }
+}
+
+/// What the hub says. A body that this version does not know is ignored; the end of the stream is the end of the session.
+fn read(answer: Option<HubMessage>) -> anyhow::Result<Option<hub_message::Body>> {
+    answer
+        .map(|HubMessage { body }| body)
+        .context("the hub closed the stream")
 }
 
 const CLOSED: &str = "the stream to the hub is closed";
@@ -309,7 +313,11 @@ async fn at(time: Option<Instant>) {
 }
 
 fn count(context: &Context, direction: &str, type_: &str) {
-    context.metrics.link_messages.with_label_values(&[direction, type_]).inc();
+    context
+        .metrics
+        .link_messages
+        .with_label_values(&[direction, type_])
+        .inc();
 }
 
 fn kind(message: &SpokeMessage) -> &'static str {
@@ -328,4 +336,26 @@ fn kind(message: &SpokeMessage) -> &'static str {
 #[allow(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
 fn unix(context: &Context) -> f64 {
     context.clock.now().as_second() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_the_stream_is_not_an_unknown_message() {
+        assert!(read(None).is_err());
+        assert_eq!(read(Some(HubMessage { body: None })).unwrap(), None);
+        let known = hub_message::Body::Welcome(Welcome::default());
+        let message = HubMessage {
+            body: Some(known.clone()),
+        };
+        assert_eq!(read(Some(message)).unwrap(), Some(known));
+    }
+
+    #[test]
+    fn pauses_grow_to_a_bound() {
+        assert!((1..100).all(|attempts| pause(attempts) <= RECONNECT_MAX));
+        assert!(pause(1) <= RECONNECT_MIN * 2);
+    }
 }
