@@ -9,6 +9,7 @@ use crate::common::{
     CrossNamespaceObjectReference, EmailConfig, JobConfiguration, NtfyConfig, ObjectReference,
     RetentionPolicy,
 };
+use crate::rules;
 
 /// A retention policy of a whole repository.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -108,8 +109,7 @@ pub struct PolicySelector {
     /// Tags that a snapshot must carry, all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 256)))]
-    #[x_kube(validation = Rule::new(r"self.all(t, t != '' && !t.matches('[\\x00\\n\\r]'))")
-        .message("tags must not be empty or hold line breaks"))]
+    #[x_kube(validation = Rule::new(rules::tags_rule()).message(rules::BAD_TAGS))]
     pub tags: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
