@@ -153,10 +153,18 @@ impl RetentionKind {
             let reference = &now.spec.repository_ref;
             let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
             let repository = world.repositories.get(&at);
-            let spec = super::validate::validate(key, &now).ok().map(|valid| valid.spec);
+            let id = repository
+                .as_ref()
+                .and_then(|r| r.status.as_ref()?.repository_id.clone());
+            let spec = super::policies::spec_of(
+                key,
+                &now,
+                &self.context.cluster,
+                id.as_deref().unwrap_or_default(),
+            );
             self.context
                 .outbox
-                .put(policy_state(&now, repository.as_deref(), spec));
+                .put(policy_state(&now, repository.as_deref(), Some(spec)));
         }
         Ok(())
     }

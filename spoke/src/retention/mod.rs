@@ -7,6 +7,7 @@ mod build;
 mod drive;
 mod gate;
 mod gone;
+pub(crate) mod policies;
 mod status;
 mod validate;
 
@@ -105,9 +106,10 @@ impl RetentionKind {
         let all = world.policies.filter(|_, _| true).into_iter();
         let mut policies: Vec<RetentionPolicySpec> = all
             .filter_map(|(key, policy)| {
-                let valid = validate::validate(&key, &policy).ok()?;
-                let source = self.source(&key);
-                bound(&valid.repository).then_some(RetentionPolicySpec { source, ..valid.spec })
+                let reference = &policy.spec.repository_ref;
+                let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
+                let spec = || policies::spec_of(&key, &policy, &self.context.cluster, restic_id);
+                bound(&at).then(spec)
             })
             .collect();
         policies.sort_by(|a, b| a.source.cmp(&b.source));
