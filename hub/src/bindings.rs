@@ -3,7 +3,7 @@
 //! The first cluster that reports a repository is bound to it. Every other one is pending until it has shown the key that
 //! only who can open the repository has, or until a person accepts it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::Millis;
@@ -86,7 +86,8 @@ pub enum Proof {
 pub struct Bindings {
     repositories: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Binding>>,
     keys: HashMap<Arc<str>, Key>,
-    counts: HashMap<Arc<str>, usize>,
+    /// Repositories of each cluster.
+    clusters: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
 }
 
 impl Bindings {
@@ -119,7 +120,8 @@ impl Bindings {
 
     /// All bindings of a cluster.
     pub fn of_cluster<'a>(&'a self, cluster: &'a str) -> impl Iterator<Item = &'a Binding> {
-        self.repositories.values().filter_map(move |of| of.get(cluster))
+        let ids = self.clusters.get(cluster).into_iter().flatten();
+        ids.filter_map(move |id| self.get(cluster, id))
     }
 
     /// The key of a repository.
@@ -130,11 +132,10 @@ impl Bindings {
 
     /// Takes a binding in that was made durable.
     pub fn put(&mut self, binding: Binding) {
+        let ids = self.clusters.entry(binding.cluster.clone()).or_default();
+        ids.insert(binding.restic_id.clone());
         let of = self.repositories.entry(binding.restic_id.clone()).or_default();
-        let cluster = binding.cluster.clone();
-        if of.insert(cluster.clone(), binding).is_none() {
-            *self.counts.entry(cluster).or_default() += 1;
-        }
+        of.insert(binding.cluster.clone(), binding);
     }
 
     /// Takes a key in that was made durable.
@@ -155,7 +156,7 @@ impl Bindings {
         if self.get(cluster, restic_id).is_some() {
             return Ok(None);
         }
-        if self.counts.get(cluster).is_some_and(|count| *count >= PER_CLUSTER) {
+        if self.clusters.get(cluster).is_some_and(|ids| ids.len() >= PER_CLUSTER) {
             return Err(Refusal::TooMany("repositories"));
         }
         let first = !self.of(restic_id).any(|other| other.state != State::Ended);

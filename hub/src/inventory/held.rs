@@ -7,6 +7,7 @@ use proto::v1::object_state::Body;
 use proto::v1::{BackupState, ObjectState, PolicyState, RepositoryState};
 
 use crate::Millis;
+use crate::clean;
 use crate::health::due;
 use crate::schedule::Deadline;
 
@@ -45,7 +46,10 @@ impl Held {
 
     /// As it was when it was stored.
     #[must_use]
-    pub fn restored(cluster: &Arc<str>, object: ObjectState, baseline: Millis) -> Self {
+    pub fn restored(cluster: &Arc<str>, mut object: ObjectState, baseline: Millis) -> Self {
+        // The hash is of what the spoke sent.
+        let hash = object_hash(&object);
+        clean::object(&mut object);
         let place: Arc<str> = format!("{cluster}/{}/{}", object.namespace, object.name).into();
         let row = match repository_of(&object) {
             Some(repository) => repository_row(repository, &place),
@@ -53,7 +57,7 @@ impl Held {
         };
         Self {
             cluster: cluster.clone(),
-            hash: object_hash(&object),
+            hash,
             deadline: backup_of(&object).and_then(|backup| due(&object, backup, baseline)),
             place,
             row,
@@ -94,6 +98,17 @@ impl Held {
         Some(format!("{}/{namespace}/{}", self.cluster, backup.repository_name).into())
     }
 
+    /// Place of the repository that a policy is for.
+    #[must_use]
+    pub fn refers_to(&self) -> Option<Arc<str>> {
+        let policy = self.policy()?;
+        let namespace = match policy.repository_namespace.as_str() {
+            "" => &self.object.namespace,
+            namespace => namespace,
+        };
+        Some(format!("{}/{namespace}/{}", self.cluster, policy.repository_name).into())
+    }
+
     /// Whether this took the place of `other`, a resource of the same name: the younger one has it.
     #[must_use]
     pub fn supersedes(&self, other: &Self) -> bool {
@@ -128,11 +143,7 @@ fn planned_alike(new: &BackupState, old: &BackupState) -> bool {
 /// The restic id where it is known and looks like one, else the place.
 fn repository_row(repository: &RepositoryState, place: &str) -> Arc<str> {
     let id = repository.restic_id.as_str();
-    let proper = id.len() == 64
-        && id
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    if proper {
+    if proto::plan::is_id(id) {
         id.into()
     } else {
         format!("unknown/{place}").into()

@@ -93,6 +93,12 @@ impl Member {
             || (self.unconfirmed.is_some() && older(self.unconfirmed, limits.grace))
     }
 
+    /// Whether a whole inventory of it has been told: what it does not name does not exist.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.unconfirmed != Some(Millis::MIN)
+    }
+
     /// How fresh its rows are.
     #[must_use]
     pub fn fresh(&self) -> Fresh {

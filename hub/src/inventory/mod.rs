@@ -3,6 +3,7 @@
 //! Everything here is a function of calls and the times passed in. Time moves rows only in [`Inventory::advance`], so
 //! that two answers of one revision cannot differ.
 
+mod bound;
 mod changes;
 mod held;
 mod index;
@@ -18,9 +19,11 @@ use proto::v1::Collection;
 
 pub use self::changes::Changes;
 pub use self::held::Held;
+use self::bound::Vanished;
 use self::index::Index;
 pub use self::member::{Facts, Limits, Live, Member};
 use crate::Millis;
+use crate::bindings::Bindings;
 use crate::health::Fresh;
 
 /// What one message of a spoke changes, all at once.
@@ -74,6 +77,8 @@ pub struct Inventory {
     index: Index,
     changes: Changes,
     unsaved: Unsaved,
+    bindings: Bindings,
+    vanished: Vanished,
 }
 
 impl Inventory {
@@ -87,6 +92,8 @@ impl Inventory {
             index: Index::default(),
             changes: Changes::new(revision),
             unsaved: Unsaved::default(),
+            bindings: Bindings::default(),
+            vanished: Vanished::default(),
         }
     }
 
@@ -261,7 +268,15 @@ impl Inventory {
             });
         }
         let mut gone = change.gone;
+        for uid in &gone {
+            self.vanished.settle(name, uid);
+        }
         if let Some(only) = &change.only {
+            let member = self.current(name, session)?;
+            let lost = member.objects.values().filter(|held| !only.contains(&held.object.uid));
+            let lost: Vec<Arc<Held>> = lost.filter(|held| held.policy().is_some()).cloned().collect();
+            self.vanished.note(lost, self.now);
+            let member = self.current(name, session)?;
             gone.extend(
                 member
                     .objects
@@ -347,6 +362,7 @@ impl Inventory {
             member.objects.insert(uid.clone(), held.clone());
         }
         self.index.add(&held);
+        self.vanished.settle(&held.cluster, &uid);
         self.touch(&held);
         if unsaved {
             self.unsaved
