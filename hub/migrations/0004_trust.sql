@@ -76,3 +76,6 @@ CREATE INDEX plan_by_repository ON plan (restic_id, state);
 -- Clusters that the run was told of, a JSON list, and the plan that it made.
 ALTER TABLE audit ADD COLUMN clusters TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE audit ADD COLUMN plan TEXT NOT NULL DEFAULT '';
+
+-- A person has taken the lock back from its holder.
+ALTER TABLE lock ADD COLUMN revoked INTEGER NOT NULL DEFAULT 0;

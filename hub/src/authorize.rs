@@ -26,6 +26,8 @@ pub enum Claim<'a> {
     Proof(&'a str),
     /// Creates a repository somewhere; its id is not known yet.
     Creation,
+    /// Reports which repositories it uses.
+    Report,
 }
 
 /// Why words do not count.

@@ -25,7 +25,7 @@ fn list(text: &str) -> Vec<String> {
 
 impl Sqlite {
     pub(super) async fn read_locks(&self) -> Result<Vec<StoredLock>, StoreError> {
-        let query = "SELECT restic_id, token, cluster, operation, subject, delayed FROM lock";
+        let query = "SELECT restic_id, token, cluster, operation, subject, delayed, revoked FROM lock";
         let mut rows = sqlx::query(query).fetch(&self.pool);
         let mut locks = Vec::new();
         while let Some(row) = rows.try_next().await? {
@@ -38,6 +38,7 @@ impl Sqlite {
                     .zip(operation)
                     .map(|(cluster, operation)| (cluster, operation, subject.unwrap_or_default())),
                 delayed: row.try_get::<i64, _>(5)? != 0,
+                revoked: row.try_get::<i64, _>(6)? != 0,
             });
         }
         Ok(locks)
@@ -55,9 +56,10 @@ impl Sqlite {
             (cluster, operation, subject) = (Some(holder.0), Some(holder.1), Some(holder.2));
         }
         // A token never falls, whatever is asked for.
-        let query = "INSERT INTO lock (restic_id, token, cluster, operation, subject, delayed) VALUES (?, ?, ?, ?, ?, ?) \
+        let query = "INSERT INTO lock (restic_id, token, cluster, operation, subject, delayed, revoked) VALUES (?, ?, ?, ?, ?, ?, ?) \
              ON CONFLICT (restic_id) DO UPDATE SET token = max(token, excluded.token), cluster = excluded.cluster, \
-             operation = excluded.operation, subject = excluded.subject, delayed = excluded.delayed";
+             operation = excluded.operation, subject = excluded.subject, delayed = excluded.delayed, \
+             revoked = excluded.revoked";
         let query = sqlx::query(query)
             .bind(lock.restic_id)
             .bind(signed(lock.token))
@@ -66,6 +68,7 @@ impl Sqlite {
         query
             .bind(subject)
             .bind(i64::from(lock.delayed))
+            .bind(i64::from(lock.revoked))
             .execute(&mut *transaction)
             .await?;
         if let Some(StoredGrant { audit, approved }) = granted {

@@ -75,9 +75,10 @@ pub struct StoredLock {
     pub restic_id: String,
     /// Highest token that was ever granted.
     pub token: u64,
-    /// Cluster, operation and subject.
+    /// Cluster, operation and subject; empty for a holder that is not known.
     pub holder: Option<(String, String, String)>,
     pub delayed: bool,
+    pub revoked: bool,
 }
 
 /// A grant, and what became of it.
