@@ -3,19 +3,19 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::lock::grantor::Instant;
+use crate::Millis;
 
 /// A spoke does not begin a creation after this time less a margin, and ends restic's process within it; only then is a
 /// silent holder passed over.
-pub const HOLD: Instant = 150_000;
+pub const HOLD: Millis = 150_000;
 
 /// Who creates, and who waits.
 #[derive(Debug, Default)]
 pub struct Creations {
-    holder: Option<(Ticket, Instant)>,
+    holder: Option<(Ticket, Millis)>,
     /// One per cluster, in the order of asking: each cluster's next one comes after everybody else's.
     waiting: VecDeque<Ticket>,
-    not_before: Instant,
+    not_before: Millis,
 }
 
 /// A creation of a process of a cluster's spoke. Ids of different processes may be equal.
@@ -29,7 +29,7 @@ pub struct Ticket {
 
 impl Creations {
     /// Grants nothing for one hold: what another hub, or this one before, has granted is not known.
-    pub fn pause(&mut self, now: Instant) {
+    pub fn pause(&mut self, now: Millis) {
         self.not_before = now + HOLD;
     }
 
@@ -51,7 +51,7 @@ impl Creations {
     }
 
     /// Who may create now. Those whose spoke is away keep their place.
-    pub fn advance(&mut self, now: Instant, connected: impl Fn(&str) -> bool) -> Option<Ticket> {
+    pub fn advance(&mut self, now: Millis, connected: impl Fn(&str) -> bool) -> Option<Ticket> {
         self.holder
             .take_if(|(_, since)| now.saturating_sub(*since) >= HOLD);
         if self.holder.is_none()

@@ -1,11 +1,10 @@
 //! What the parts of a hub share: the inventory, the news of its revisions, and the store behind it.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prost::Message as _;
-use proto::v1::ObjectState;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -13,11 +12,11 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::creation::{Creations, Ticket};
-use crate::inventory::{Held, Inventory, Limits, Unsaved};
+use crate::inventory::{Held, Inventory, Limits, Member, Unsaved};
 use crate::lock::Locks;
 use crate::metrics::Metrics;
-use crate::store::{Batch, HubStore, StoreError, StoredCluster, StoredObject};
-use crate::{Millis, now};
+use crate::store::{Batch, HubStore, Start, StoreError, StoredObject};
+use crate::{Millis, Moment};
 
 /// Time moves on this often: what went silent turns stale, what came due turns late.
 const TICK: Duration = Duration::from_millis(500);
@@ -34,7 +33,15 @@ pub struct Hub {
     pub metrics: Metrics,
     /// Rises with each start.
     pub epoch: u64,
+    /// Random, made with the store.
+    pub incarnation: String,
     sessions: AtomicU64,
+    /// The present session of each cluster, and what ends it.
+    open: Mutex<HashMap<Arc<str>, (u64, CancellationToken)>>,
+    /// Held while a batch is written, so that a cluster that is removed is not written again.
+    pub(crate) writing: tokio::sync::Mutex<()>,
+    /// Most bytes of one cluster.
+    pub max_bytes: usize,
     creations: Mutex<Creations>,
     /// Who may create a repository now; each session looks for its own tickets.
     creating: watch::Sender<Option<Ticket>>,
@@ -49,15 +56,21 @@ impl Hub {
     ///
     /// # Errors
     /// When the store cannot be read or written.
-    pub async fn start(config: &Config, store: Arc<dyn HubStore>, locks: Locks) -> anyhow::Result<Arc<Hub>> {
-        let epoch = store.begin_epoch().await?;
+    pub async fn start(
+        config: &Config,
+        store: Arc<dyn HubStore>,
+        locks: Locks,
+        metrics: Metrics,
+    ) -> anyhow::Result<Arc<Hub>> {
+        let Start { epoch, incarnation } = store.begin().await?;
         let limits = Limits {
             stale_after: config.stale_after.millis(),
             grace: config.disconnect_grace.millis(),
             objects: config.max_objects,
+            bytes: config.max_bytes,
         };
         // Revisions of one start never meet those of another, so that a page token of before is known for what it is.
-        let mut inventory = Inventory::new(limits, epoch << 32, now());
+        let mut inventory = Inventory::new(limits, epoch << 32, Moment::now());
         let (clusters, objects) = store.load().await?;
         info!(
             epoch,
@@ -65,31 +78,38 @@ impl Hub {
             objects = objects.len(),
             "starting"
         );
-        let mut by_cluster: std::collections::HashMap<String, Vec<StoredObject>> =
-            std::collections::HashMap::new();
+        let mut by_cluster: HashMap<String, Vec<StoredObject>> = HashMap::new();
         for object in objects {
             by_cluster.entry(object.cluster.clone()).or_default().push(object);
         }
         for cluster in clusters {
             let name: Arc<str> = cluster.name.as_str().into();
             let kept = by_cluster.remove(&cluster.name).unwrap_or_default();
-            let held = kept.into_iter().filter_map(|object| {
-                // Written by another version: its spoke tells it again.
-                let state = ObjectState::decode(object.state.as_slice()).ok()?;
-                Some(Held::restored(&name, state, object.baseline))
-            });
-            let held = held.collect();
-            inventory.restore(&name, cluster.facts, cluster.last_heard, held);
+            let held = kept
+                .iter()
+                .map(|object| Held::restored(&name, &object.uid, &object.state, object.baseline));
+            inventory.restore(&cluster, held.collect());
+        }
+        let (bindings, keys) = store.bindings().await?;
+        inventory.bind(bindings, keys);
+        let mut creations = Creations::default();
+        // A store that was never used before has granted no creation.
+        if epoch > 1 {
+            creations.pause(Moment::now().steady);
         }
         let (revision, _) = watch::channel(inventory.revision());
         Ok(Arc::new(Hub {
             inventory: Mutex::new(inventory),
             revision,
             store,
-            metrics: Metrics::new()?,
+            metrics,
             epoch,
+            incarnation,
             sessions: AtomicU64::new(epoch << 32),
-            creations: Mutex::default(),
+            open: Mutex::default(),
+            writing: tokio::sync::Mutex::new(()),
+            max_bytes: config.max_bytes,
+            creations: Mutex::new(creations),
             creating: watch::channel(None).0,
             locks,
             heartbeat: config.heartbeat_interval.0,
@@ -100,6 +120,33 @@ impl Hub {
     /// A session number that was never given out before.
     pub fn next_session(&self) -> u64 {
         self.sessions.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Makes a session the present one of its cluster and ends the one before. A session that is not the newest is ended
+    /// itself.
+    pub fn open(&self, cluster: &Arc<str>, session: u64, end: &CancellationToken) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        match open.get(cluster) {
+            Some((present, _)) if *present > session => end.cancel(),
+            _ => {
+                let before = open.insert(cluster.clone(), (session, end.clone()));
+                before.inspect(|(_, end)| end.cancel());
+            }
+        }
+    }
+
+    /// Ends the present session of a cluster, if there is one.
+    pub fn end(&self, cluster: &str) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.get(cluster).inspect(|(_, end)| end.cancel());
+    }
+
+    /// A session has ended.
+    pub fn close(&self, cluster: &Arc<str>, session: u64) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.get(cluster).is_some_and(|(present, _)| *present == session) {
+            open.remove(cluster);
+        }
     }
 
     /// Reads the inventory.
@@ -127,13 +174,14 @@ impl Hub {
     }
 
     /// Changes who may create a repository, and tells of it.
-    pub fn creations(&self, f: impl FnOnce(&mut Creations)) {
+    pub fn creations(&self, f: impl FnOnce(&mut Creations, Millis)) {
+        let now = Moment::now().steady;
         let connected = |cluster: &str| {
             self.read(|inventory| inventory.member(cluster).is_some_and(|m| m.live.is_some()))
         };
         let mut creations = self.creations.lock().unwrap_or_else(PoisonError::into_inner);
-        f(&mut creations);
-        let holder = creations.advance(now(), connected);
+        f(&mut creations, now);
+        let holder = creations.advance(now, connected);
         drop(creations);
         self.creating
             .send_if_modified(|known| std::mem::replace(known, holder.clone()) != holder);
@@ -149,7 +197,10 @@ impl Hub {
     }
 
     /// Moves time on, and writes behind, until `stop`; then writes what is left.
-    pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
+    ///
+    /// # Errors
+    /// When another process has taken the store over.
+    pub async fn keep(self: Arc<Self>, stop: CancellationToken) -> Result<(), StoreError> {
         let (mut tick, mut write) = (interval(TICK), interval(WRITE_BEHIND));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         write.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -157,63 +208,72 @@ impl Hub {
         loop {
             tokio::select! {
                 _ = tick.tick() => {
-                    self.change(|inventory| inventory.advance(now()));
-                    self.creations(|_| {});
+                    self.change(|inventory| inventory.advance(Moment::now()));
+                    self.creations(|_, _| {});
                 }
                 _ = write.tick() => {
                     writes = writes.wrapping_add(1);
                     if writes.is_multiple_of(KEEP_TIMES) {
                         self.change(Inventory::mark_members_unsaved);
                     }
-                    self.flush().await;
+                    // Another error was logged, and the batch was given back.
+                    if let Err(fenced @ StoreError::Fenced(_)) = self.flush().await {
+                        return Err(fenced);
+                    }
                 }
                 () = stop.cancelled() => break,
             }
         }
         self.change(Inventory::mark_members_unsaved);
-        self.flush().await;
+        let _ = self.flush().await;
+        Ok(())
     }
 
-    async fn flush(&self) {
+    /// Writes what has changed.
+    ///
+    /// # Errors
+    /// When it could not be written; it is tried again with the next batch.
+    pub(crate) async fn flush(&self) -> Result<(), StoreError> {
+        let _writing = self.writing.lock().await;
         let (unsaved, batch) = self.change(|inventory| {
             let unsaved = inventory.take_unsaved();
             let batch = batch_of(inventory, &unsaved);
             (unsaved, batch)
         });
         if batch.is_empty() {
-            return;
+            return Ok(());
         }
         let timer = self.metrics.commit_seconds.start_timer();
-        if let Err(error) = self.save(batch).await {
-            warn!(%error, "what spokes told could not be written; it is tried again");
+        let result = self.store.save(batch).await;
+        if let Err(error) = &result {
+            self.metrics.store_failures.inc();
+            warn!(%error, "what spokes reported could not be written; it is tried again");
             self.change(|inventory| inventory.give_back(unsaved));
         }
         timer.observe_duration();
+        result
     }
 
-    async fn save(&self, batch: Batch) -> Result<(), StoreError> {
-        self.store.save(batch).await
+    /// The store.
+    pub(crate) fn store(&self) -> &dyn HubStore {
+        &*self.store
     }
 }
 
+/// A batch as of one moment: a cluster's row says whether the objects that are stored with it are complete.
 fn batch_of(inventory: &Inventory, unsaved: &Unsaved) -> Batch {
     let members = unsaved.members.iter().filter_map(|name| inventory.member(name));
-    let clusters = members.map(|member| StoredCluster {
-        name: member.name.to_string(),
-        facts: member.facts.clone(),
-        last_heard: member.last_heard,
-    });
     let mut batch = Batch {
-        clusters: clusters.collect(),
+        clusters: members.map(Member::stored).collect(),
         ..Batch::default()
     };
-    for ((cluster, uid), held) in &unsaved.objects {
-        match held {
-            Some(held) => batch.objects.push(StoredObject {
+    for ((cluster, uid), unwritten) in &unsaved.objects {
+        match unwritten {
+            Some(unwritten) => batch.objects.push(StoredObject {
                 cluster: cluster.to_string(),
                 uid: uid.to_string(),
-                baseline: held.baseline,
-                state: held.object.encode_to_vec(),
+                baseline: unwritten.baseline,
+                state: unwritten.state.to_vec(),
             }),
             None => batch.gone.push((cluster.to_string(), uid.to_string())),
         }

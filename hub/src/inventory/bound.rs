@@ -67,25 +67,25 @@ impl Inventory {
     /// Policies of bound clusters.
     pub fn policies_of(&self, restic_id: &str) -> impl Iterator<Item = &Arc<Held>> {
         let policies = self.index.policies(restic_id);
-        policies.filter(|held| self.bindings.is_bound(&held.cluster, restic_id))
+        policies.filter(move |held| self.bindings.is_bound(&held.cluster, restic_id))
     }
 
     /// Policies of bound clusters whose repository is not known: each may be meant for this one.
     pub fn undecided_policies(&self, restic_id: &str) -> impl Iterator<Item = &Arc<Held>> {
-        let undecided = self.index.policies("").filter(|held| {
+        let undecided = self.index.policies("").filter(move |held| {
             let named = held.refers_to().and_then(|place| self.index.binding(&place).cloned());
             // A repository that is known to be another one is not meant.
             let known = named.and_then(|named| Some(named.repository()?.restic_id.clone()));
             known.is_none_or(|id| id.is_empty() || id == restic_id)
         });
-        undecided.filter(|held| self.bindings.is_bound(&held.cluster, restic_id))
+        undecided.filter(move |held| self.bindings.is_bound(&held.cluster, restic_id))
     }
 
     /// Policies of bound clusters that vanished lately without a word that they were deleted.
     pub fn vanished_policies(&self, restic_id: &str) -> impl Iterator<Item = &Arc<Held>> {
         let fresh = |since: Millis| self.now.saturating_sub(since) < VANISHED;
         let vanished = self.vanished.0.values().filter(move |(_, since)| fresh(*since));
-        vanished.map(|(held, _)| held).filter(|held| {
+        vanished.map(|(held, _)| held).filter(move |held| {
             let of = held.policy().is_some_and(|policy| policy.restic_id == restic_id);
             of && self.bindings.is_bound(&held.cluster, restic_id)
         })
@@ -97,8 +97,25 @@ impl Inventory {
         let members = bound.filter_map(|cluster| self.member(cluster));
         members.filter(|member| {
             let uses = |held: &&Arc<Held>| held.cluster == member.name;
-            member.is_whole() && self.index.bindings(restic_id).any(|held| uses(&held))
+            member.complete() && self.index.bindings(restic_id).any(|held| uses(&held))
         })
+    }
+
+    /// A repository that the table of bindings does not have yet.
+    pub(super) fn note_reported(&mut self, held: &Held) {
+        let Some(repository) = held.repository() else { return };
+        let id = &repository.restic_id;
+        // One that is not proper is reported as well: it is refused and counted.
+        if !id.is_empty() && self.bindings.get(&held.cluster, id).is_none() {
+            let ids = self.reported.entry(held.cluster.clone()).or_default();
+            ids.insert(id.clone());
+        }
+    }
+
+    /// What a cluster has reported since the last look.
+    pub fn take_reported(&mut self, cluster: &str) -> Vec<String> {
+        let ids = self.reported.remove(cluster).unwrap_or_default();
+        ids.into_iter().collect()
     }
 
     /// Ids that a cluster reports and that the table does not have yet.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::{
-    AuditRequest, AuditResponse, DecideBindingRequest, DecidePlanRequest, HubMessage, LeaseAsk, LeaseRelease,
+    AuditRequest, AuditResponse, DecideBindingRequest, DecidePlanRequest, LeaseAsk, LeaseRelease,
     LeaseRenew, LeaseWithdraw, LocksRequest, LocksResponse, PlanPart, PlansRequest, PlansResponse,
     PossessionProof, ReleaseLockRequest,
 };
@@ -67,8 +67,7 @@ impl Settings {
     }
 }
 
-/// Messages on their way to one spoke.
-pub type Outgoing = mpsc::Sender<Result<HubMessage, Status>>;
+pub use crate::outbound::Outgoing;
 
 /// A hub as a cluster has seen it: incarnation of its store, and epoch.
 pub type SeenHub = (String, u64);

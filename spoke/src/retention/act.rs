@@ -13,7 +13,6 @@ use crate::apply::ApplyError;
 use crate::children;
 use crate::events::Severity;
 use crate::kind::{Kind as _, Turn};
-use crate::link::convert::policy_state;
 use crate::maintenance::Event;
 use crate::secrets::cluster;
 use crate::world::{Key, Stored};
@@ -137,6 +136,15 @@ impl RetentionKind {
     ) -> Result<(), ApplyError> {
         let world = &self.context.world;
         let uid = Stored::uid(policy);
+        let reference = &policy.spec.repository_ref;
+        let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
+        let bound = world.repositories.get(&at);
+        let bound = bound.and_then(|r| r.status.as_ref()?.repository_id.clone());
+        // The last known one stays while the repository is deleted or not looked at yet.
+        let new = &GlobalRetentionPolicyStatus {
+            repository_id: bound.or_else(|| new.repository_id.clone()),
+            ..new.clone()
+        };
         self.context
             .write_status(&world.policies, key, uid, old, new)
             .await
@@ -149,23 +157,6 @@ impl RetentionKind {
                 }
             })?;
         self.tell(key, uid, old, new);
-        if let Some(now) = world.policies.get(key) {
-            let reference = &now.spec.repository_ref;
-            let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
-            let repository = world.repositories.get(&at);
-            let id = repository
-                .as_ref()
-                .and_then(|r| r.status.as_ref()?.repository_id.clone());
-            let spec = super::policies::spec_of(
-                key,
-                &now,
-                &self.context.cluster,
-                id.as_deref().unwrap_or_default(),
-            );
-            self.context
-                .outbox
-                .put(policy_state(&now, repository.as_deref(), Some(spec)));
-        }
         Ok(())
     }
 

@@ -122,6 +122,24 @@ impl RetentionKind {
     }
 }
 
+/// A policy as a run takes it, without its source. One whose spec cannot be used is unclear.
+#[must_use]
+pub fn policy_spec(key: &Key, policy: &GlobalRetentionPolicy) -> RetentionPolicySpec {
+    let spec = match validate::validate(key, policy) {
+        Ok(valid) => valid.spec,
+        Err(error) => RetentionPolicySpec {
+            unclear: error.to_string(),
+            ..RetentionPolicySpec::default()
+        },
+    };
+    RetentionPolicySpec {
+        generation: policy.metadata.generation.unwrap_or_default(),
+        uid: policy.uid().to_owned(),
+        suspended: policy.spec.suspend,
+        ..spec
+    }
+}
+
 impl Kind for RetentionKind {
     type Memory = Memory;
     type Report = Report;
@@ -179,7 +197,6 @@ impl Kind for RetentionKind {
 
     fn gone(&self, key: &Key, uid: &str) {
         let _ = key;
-        self.context.outbox.gone(uid);
         self.context.leases.forget_policy(uid);
         self.bury(uid);
     }
