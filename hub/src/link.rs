@@ -178,7 +178,7 @@ impl Conversation<'_> {
                 () = end.cancelled() => return Err(self.ended()),
                 message = timeout(silence, incoming.next()) => message.map_err(|_| Status::deadline_exceeded("no heartbeat came"))?,
                 _ = creating.changed() => {
-                    self.grant(&mut creating)?;
+                    self.grant(&mut creating, None)?;
                     continue;
                 }
             };
@@ -221,7 +221,7 @@ impl Conversation<'_> {
             Some(Body::CreationRequest(CreationRequest { id, .. })) => {
                 self.create(id, Creations::ask);
                 // A holder that asks again has lost the answer.
-                self.grant(creating)
+                self.grant(creating, Some(id))
             }
             Some(Body::CreationDone(CreationDone { id })) => {
                 self.create(id, |creations, ticket| creations.done(&ticket));
@@ -248,11 +248,11 @@ impl Conversation<'_> {
         self.hub.locks.tell(command).await;
     }
 
-    /// Tells the spoke's process that one of its creations may begin.
-    fn grant(&self, creating: &mut watch::Receiver<Option<Ticket>>) -> Result<(), Status> {
+    /// Tells the spoke's process that one of its creations may begin; if one is `asked` for, only about that.
+    fn grant(&self, creating: &mut watch::Receiver<Option<Ticket>>, asked: Option<u64>) -> Result<(), Status> {
         let holder = creating.borrow_and_update().clone();
         let own = |ticket: &Ticket| ticket.cluster == *self.cluster && ticket.incarnation == *self.incarnation;
-        match holder.filter(own) {
+        match holder.filter(own).filter(|ticket| asked.is_none_or(|id| id == ticket.id)) {
             Some(ticket) => send(
                 self.hub,
                 self.outgoing,
