@@ -23,6 +23,7 @@ use crate::link::{Creations, LinkConfig, Outbox};
 use crate::maintenance::{Leases, Local};
 use crate::metrics::Metrics;
 use crate::repository::RepositoryKind;
+use crate::possession::{self, Possession};
 use crate::restic::{self, Restic};
 use crate::restore::RestoreKind;
 use crate::retention::RetentionKind;
@@ -87,6 +88,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let failed = CancellationToken::new();
     let restic: Arc<dyn Restic> = Arc::new(restic);
+    let prover = restic.clone();
     let root = Root {
         context: context.clone(),
         repository: Arc::new(RepositoryKind::new(context.clone(), restic.clone(), &config)),
@@ -117,7 +119,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         stop.clone(),
     ));
     if let Some(url) = config.hub_url() {
-        let link = LinkConfig::new(url, &config, &kubernetes.git_version);
+        let (possession, challenges) = Possession::new();
+        tasks.spawn(possession::run(
+            possession.clone(),
+            challenges,
+            context.clone(),
+            prover,
+            stop.clone(),
+        ));
+        let link = LinkConfig::new(url, &config, &kubernetes.git_version, possession);
         let routes = routes.clone();
         tasks.spawn(link::run(
             link,
