@@ -122,22 +122,10 @@ impl RetentionKind {
     }
 }
 
-/// A policy as a run takes it, without its source. One whose spec cannot be used is unclear.
+/// A policy as a run takes it, without its source; the hub knows the cluster. `restic_id` is empty while it is unknown.
 #[must_use]
-pub fn policy_spec(key: &Key, policy: &GlobalRetentionPolicy) -> RetentionPolicySpec {
-    let spec = match validate::validate(key, policy) {
-        Ok(valid) => valid.spec,
-        Err(error) => RetentionPolicySpec {
-            unclear: error.to_string(),
-            ..RetentionPolicySpec::default()
-        },
-    };
-    RetentionPolicySpec {
-        generation: policy.metadata.generation.unwrap_or_default(),
-        uid: policy.uid().to_owned(),
-        suspended: policy.spec.suspend,
-        ..spec
-    }
+pub fn policy_spec(key: &Key, policy: &GlobalRetentionPolicy, restic_id: &str) -> RetentionPolicySpec {
+    policies::spec_of(key, policy, "", restic_id)
 }
 
 impl Kind for RetentionKind {
