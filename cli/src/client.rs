@@ -6,8 +6,9 @@ use std::time::Duration;
 use prost_types::Timestamp;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::{
-    AuditRequest, AuditResponse, DecideBindingRequest, DecidePlanRequest, ListRequest, LocksRequest, LocksResponse, PlansRequest,
-    PlansResponse, ReleaseLockRequest, Row, StatusRequest, StatusResponse, WatchEvent, WatchRequest,
+    AuditRequest, AuditResponse, DecideBindingRequest, DecidePlanRequest, ListRequest, LocksRequest,
+    LocksResponse, PlansRequest, PlansResponse, ReleaseLockRequest, Row, StatusRequest, StatusResponse,
+    WatchEvent, WatchRequest,
 };
 use tokio::time::timeout;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};

@@ -39,7 +39,9 @@ pub enum Refusal {
     Id,
     #[error("the cluster has not reported that it uses this repository")]
     NotBound,
-    #[error("other clusters use the repository, and this one has not shown that it can open it; an operator can accept it with `fleet repos accept`")]
+    #[error(
+        "other clusters use the repository, and this one has not shown that it can open it; an operator can accept it with `fleet repos accept`"
+    )]
     Pending,
     #[error("an operator has ended the cluster's binding to the repository")]
     Ended,
@@ -109,7 +111,12 @@ mod tests {
             bindings.put(bindings.reported(&cluster.into(), ID, 0).unwrap().unwrap());
         }
         bindings.put(bindings.decided("ended", ID, false, "ann", 0).unwrap().0);
-        let claims = [Claim::Lease(ID), Claim::End(ID), Claim::Share(ID), Claim::Proof(ID)];
+        let claims = [
+            Claim::Lease(ID),
+            Claim::End(ID),
+            Claim::Share(ID),
+            Claim::Proof(ID),
+        ];
         let ask = |cluster, current| {
             claims.map(|claim| authorize(Speaker { cluster, current }, claim, &bindings).err())
         };
@@ -120,7 +127,10 @@ mod tests {
         assert_eq!(ask("nobody", true), [Some(Refusal::NotBound); 4]);
         assert_eq!(ask("bound", false), [Some(Refusal::Superseded); 4]);
         for id in ["", "A", &"A".repeat(64)] {
-            let speaker = Speaker { cluster: "bound", current: true };
+            let speaker = Speaker {
+                cluster: "bound",
+                current: true,
+            };
             assert_eq!(authorize(speaker, Claim::Lease(id), &bindings), Err(Refusal::Id));
         }
     }

@@ -156,7 +156,11 @@ impl Bindings {
         if self.get(cluster, restic_id).is_some() {
             return Ok(None);
         }
-        if self.clusters.get(cluster).is_some_and(|ids| ids.len() >= PER_CLUSTER) {
+        if self
+            .clusters
+            .get(cluster)
+            .is_some_and(|ids| ids.len() >= PER_CLUSTER)
+        {
             return Err(Refusal::TooMany("repositories"));
         }
         let first = !self.of(restic_id).any(|other| other.state != State::Ended);
@@ -218,7 +222,10 @@ impl Bindings {
                 Ok(Proof::Proven(proven, None))
             }
             Some(key) => Ok(Proof::Rival(Key {
-                rival: format!("clusters {} and {cluster} have different keys under this id", key.cluster),
+                rival: format!(
+                    "clusters {} and {cluster} have different keys under this id",
+                    key.cluster
+                ),
                 ..key.clone()
             })),
         }

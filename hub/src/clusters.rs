@@ -17,14 +17,24 @@ use crate::store::StoredDecision;
 ///
 /// # Errors
 /// NotFound, FailedPrecondition while it is connected, Unavailable when the store fails.
-pub async fn forget(hub: &Hub, cluster: &str, confirm: bool, who: &str) -> Result<ForgetClusterResponse, Status> {
-    let found = hub.read(|inventory| inventory.member(cluster).map(|m| (m.name.clone(), describe(m), m.live.is_some())));
+pub async fn forget(
+    hub: &Hub,
+    cluster: &str,
+    confirm: bool,
+    who: &str,
+) -> Result<ForgetClusterResponse, Status> {
+    let found = hub.read(|inventory| {
+        inventory
+            .member(cluster)
+            .map(|m| (m.name.clone(), describe(m), m.live.is_some()))
+    });
     let Some((name, mut answer, connected)) = found else {
         let text = format!("there is no cluster {cluster:?}; `fleet clusters` lists them");
         return Err(Status::not_found(text));
     };
     let busy = || {
-        let text = format!("cluster {name} is connected: stop its spoke first, or it reports everything again");
+        let text =
+            format!("cluster {name} is connected: stop its spoke first, or it reports everything again");
         Status::failed_precondition(text)
     };
     if connected {
@@ -41,7 +51,9 @@ pub async fn forget(hub: &Hub, cluster: &str, confirm: bool, who: &str) -> Resul
     hub.change(|inventory| inventory.end_forget(&name, written.is_ok()));
     written.map_err(|error| Status::unavailable(error.to_string()))?;
     let person: Arc<str> = who.into();
-    let bindings = hub.locks.ask(|reply| Command::Forget(name.clone(), person, reply));
+    let bindings = hub
+        .locks
+        .ask(|reply| Command::Forget(name.clone(), person, reply));
     let bindings = bindings.await??;
     info!(cluster = %name, who, bindings, policies = answer.policies.len(), "a cluster was forgotten");
     answer.forgotten = true;
@@ -69,7 +81,9 @@ fn describe(member: &Member) -> ForgetClusterResponse {
 /// NotFound, InvalidArgument without a uid, Unavailable when the store fails.
 pub async fn accept(hub: &Hub, cluster: &str, uid: &str, who: &str) -> Result<(), Status> {
     if uid.is_empty() {
-        return Err(Status::invalid_argument("name the uid of the cluster's namespace kube-system"));
+        return Err(Status::invalid_argument(
+            "name the uid of the cluster's namespace kube-system",
+        ));
     }
     let name: Arc<str> = cluster.into();
     if !hub.change(|inventory: &mut Inventory| inventory.accept(&name, uid)) {
@@ -86,7 +100,9 @@ pub async fn accept(hub: &Hub, cluster: &str, uid: &str, who: &str) -> Result<()
     };
     let written = hub.store().decide(decision).await;
     written.map_err(|error| Status::unavailable(error.to_string()))?;
-    hub.flush().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    hub.flush()
+        .await
+        .map_err(|error| Status::unavailable(error.to_string()))?;
     info!(cluster, uid, who, "a cluster was accepted");
     Ok(())
 }

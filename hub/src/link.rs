@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::info;
 
-use crate::creation::{Creations, Ticket};
-use crate::hub::Hub;
 use crate::authorize::{Claim, Speaker, authorize};
 use crate::clean;
+use crate::creation::{Creations, Ticket};
+use crate::hub::Hub;
 use crate::inventory::{Arrived, Change, Facts, Held, Introduction, Inventory, Refused};
 use crate::lock::{Command, Word};
 use crate::metrics::Open;
@@ -93,7 +93,8 @@ async fn serve(
     let seen = (hello.hub_incarnation.clone(), hello.hub_epoch);
     let incarnation: Arc<str> = hello.incarnation.as_str().into();
     let number = hub.next_session();
-    let attached = hub.change(|inventory| inventory.attach(cluster, number, introduction(hello), Moment::now()));
+    let attached =
+        hub.change(|inventory| inventory.attach(cluster, number, introduction(hello), Moment::now()));
     if let Err(Refused::Conflict { .. }) = attached {
         // Nothing is taken from the other one either.
         hub.end(cluster);
@@ -167,7 +168,11 @@ struct Conversation<'a> {
 }
 
 impl Conversation<'_> {
-    async fn run(&mut self, incoming: &mut Streaming<SpokeMessage>, end: &CancellationToken) -> Result<(), Status> {
+    async fn run(
+        &mut self,
+        incoming: &mut Streaming<SpokeMessage>,
+        end: &CancellationToken,
+    ) -> Result<(), Status> {
         let hub = self.hub;
         // A silent peer is found by HTTP/2 pings long before this.
         let silence = hub.heartbeat.saturating_mul(6).max(Duration::from_secs(5));
@@ -189,7 +194,10 @@ impl Conversation<'_> {
 
     /// Why the session was ended from outside.
     fn ended(&self) -> Status {
-        match self.hub.read(|inventory| inventory.is_present(self.cluster, self.number)) {
+        match self
+            .hub
+            .read(|inventory| inventory.is_present(self.cluster, self.number))
+        {
             true => Status::resource_exhausted("the spoke does not read its stream"),
             false => refused(Refused::Superseded {
                 cluster: self.cluster.clone(),
@@ -249,10 +257,22 @@ impl Conversation<'_> {
     }
 
     /// Tells the spoke's process that one of its creations may begin; if one is `asked` for, only about that.
-    fn grant(&self, creating: &mut watch::Receiver<Option<Ticket>>, asked: Option<u64>) -> Result<(), Status> {
-        let holder = creating.borrow_and_update().clone();
-        let own = |ticket: &Ticket| ticket.cluster == *self.cluster && ticket.incarnation == *self.incarnation;
-        match holder.filter(own).filter(|ticket| asked.is_none_or(|id| id == ticket.id)) {
+    fn grant(
+        &self,
+        creating: &mut watch::Receiver<Option<Ticket>>,
+        asked: Option<u64>,
+    ) -> Result<(), Status> {
+        // A question must not hide the news of another ticket.
+        let holder = match asked {
+            Some(_) => creating.borrow().clone(),
+            None => creating.borrow_and_update().clone(),
+        };
+        let own =
+            |ticket: &Ticket| ticket.cluster == *self.cluster && ticket.incarnation == *self.incarnation;
+        match holder
+            .filter(own)
+            .filter(|ticket| asked.is_none_or(|id| id == ticket.id))
+        {
             Some(ticket) => send(
                 self.hub,
                 self.outgoing,
@@ -269,7 +289,8 @@ impl Conversation<'_> {
             cluster: self.cluster,
             current: inventory.is_present(self.cluster, self.number),
         };
-        let allowed = hub.read(|inventory| authorize(speaker(inventory), Claim::Creation, inventory.bindings()));
+        let allowed =
+            hub.read(|inventory| authorize(speaker(inventory), Claim::Creation, inventory.bindings()));
         if allowed.is_err() {
             return;
         }
@@ -290,7 +311,11 @@ impl Conversation<'_> {
         let (hub, cluster, number) = (self.hub, self.cluster, self.number);
         let held = hub.read(|inventory| inventory.holdings(cluster));
         let taken = self.session.take(body, held, Moment::now().steady);
-        let Effect { update, doubt, resync } = taken.map_err(|broken| {
+        let Effect {
+            update,
+            doubt,
+            resync,
+        } = taken.map_err(|broken| {
             if let Broken::TooLarge(_) = broken {
                 self.refuse(&broken.to_string());
             }

@@ -48,7 +48,10 @@ impl Metrics {
             .buckets(buckets);
         let commit_seconds = Histogram::with_opts(commit)?;
         registry.register(Box::new(commit_seconds.clone()))?;
-        let store_failures = IntCounter::new("fleet_hub_store_failures_total", "Accesses of the store that failed")?;
+        let store_failures = IntCounter::new(
+            "fleet_hub_store_failures_total",
+            "Accesses of the store that failed",
+        )?;
         registry.register(Box::new(store_failures.clone()))?;
         let refused = IntCounterVec::new(
             Opts::new("fleet_hub_refused_total", "Words of spokes that do not count"),

@@ -115,15 +115,11 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
         tokio::spawn(async move { admin.await?.context("cannot serve the admin address") }),
         tokio::spawn({
             let (hub, stop) = (hub.clone(), stop.clone());
-            async move {
-                Ok(hub.keep(stop).await?)
-            }
+            async move { Ok(hub.keep(stop).await?) }
         }),
         tokio::spawn({
             let stop = stop.clone();
-            async move {
-                Ok(keeper.keep(commands, stop).await?)
-            }
+            async move { Ok(keeper.keep(commands, stop).await?) }
         }),
     ];
     Ok(Running {

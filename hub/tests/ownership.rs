@@ -12,7 +12,8 @@ use proto::plan::plan_hash;
 use proto::v1::hub_message::Body as Told;
 use proto::v1::spoke_message::Body;
 use proto::v1::{
-    AuditRequest, DecidePlanRequest, LeaseAsk, LeaseRelease, LeaseRenew, OperationOutcome, PlanPart, PlansRequest,
+    AuditRequest, DecidePlanRequest, LeaseAsk, LeaseRelease, LeaseRenew, OperationOutcome, PlanPart,
+    PlansRequest,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
@@ -38,7 +39,11 @@ async fn until_ready(port: u16, holds: impl Fn(&str) -> bool) {
 #[tokio::test]
 async fn a_second_process_on_one_store_is_not_ready_until_the_first_has_ended() {
     let fleet = Fleet::new().await;
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let admin = format!("127.0.0.1:{port}");
     let stop = CancellationToken::new();
     let second = config(fleet.dir.path(), &["--admin-address", &admin]);
@@ -46,7 +51,10 @@ async fn a_second_process_on_one_store_is_not_ready_until_the_first_has_ended() 
         let stop = stop.clone();
         async move { start(&second, stop).await }
     });
-    until_ready(port, |answer| answer.contains("503") && answer.contains("another hub has it")).await;
+    until_ready(port, |answer| {
+        answer.contains("503") && answer.contains("another hub has it")
+    })
+    .await;
     assert!(!second.is_finished());
     let _dir = fleet.stop().await;
     until_ready(port, |answer| answer.contains("200")).await;
@@ -79,7 +87,11 @@ async fn member(fleet: &Fleet) -> Spoke {
     let mut spoke = fleet.spoke("a").await;
     spoke.tell(vec![repository(ID), policy(keep_last(3))]).await;
     fleet.until_binding("a", ID, "bound").await;
-    if fleet.running.hub.read(|i| !i.bindings().get("a", ID).unwrap().proven) {
+    if fleet
+        .running
+        .hub
+        .read(|i| !i.bindings().get("a", ID).unwrap().proven)
+    {
         spoke.prove(ID, 1).await;
     }
     spoke
@@ -87,7 +99,12 @@ async fn member(fleet: &Fleet) -> Spoke {
 
 async fn granted(spoke: &mut Spoke, approved: &str) -> u64 {
     let approved = approved.to_owned();
-    spoke.say(Body::LeaseAsk(LeaseAsk { approved, ..harness::ask("job") })).await;
+    spoke
+        .say(Body::LeaseAsk(LeaseAsk {
+            approved,
+            ..harness::ask("job")
+        }))
+        .await;
     spoke.granted().await.token
 }
 
@@ -170,9 +187,17 @@ async fn an_approval_is_told_until_a_run_under_it_even_over_restarts_and_again_a
     };
     ends(&mut spoke, token, "ApprovalRequired").await;
     let mut view = fleet.operator().await;
-    let plans = view.plans(PlansRequest::default()).await.unwrap().into_inner().plans;
+    let plans = view
+        .plans(PlansRequest::default())
+        .await
+        .unwrap()
+        .into_inner()
+        .plans;
     let plan = plans[0].id.clone();
-    assert_eq!((plans[0].state.as_str(), plans[0].document.as_str()), ("waiting", ""));
+    assert_eq!(
+        (plans[0].state.as_str(), plans[0].document.as_str()),
+        ("waiting", "")
+    );
     let one = PlansRequest {
         plan: plan.clone(),
         ..PlansRequest::default()
@@ -201,10 +226,16 @@ async fn an_approval_is_told_until_a_run_under_it_even_over_restarts_and_again_a
     let token = granted(&mut spoke, &hash()).await;
     ends(&mut spoke, token, "Applied").await;
     let shown = view.plans(one).await.unwrap().into_inner().plans;
-    assert_eq!((shown[0].state.as_str(), shown[0].decided_by.as_str()), ("applied", "ann"));
+    assert_eq!(
+        (shown[0].state.as_str(), shown[0].decided_by.as_str()),
+        ("applied", "ann")
+    );
     let audit = view.audit(AuditRequest::default()).await.unwrap().into_inner();
     assert!(audit.entries.iter().all(|entry| entry.ended.is_some()));
-    assert_eq!((audit.entries[0].plan.as_str(), audit.decisions.len()), (plan.as_str(), 2));
+    assert_eq!(
+        (audit.entries[0].plan.as_str(), audit.decisions.len()),
+        (plan.as_str(), 2)
+    );
 }
 
 #[tokio::test]

@@ -64,9 +64,7 @@ fn key_pair(master: &MasterKey, restic_id: &str) -> Result<Ed25519KeyPair, Inval
     let secret = Salt::new(HKDF_SHA256, restic_id.as_bytes()).extract(&material);
     let mut seed = [0; 32];
     let purpose = [PURPOSE];
-    let derived = secret
-        .expand(&purpose, Seed)
-        .and_then(|okm| okm.fill(&mut seed));
+    let derived = secret.expand(&purpose, Seed).and_then(|okm| okm.fill(&mut seed));
     derived.map_err(|_| Invalid::Malformed)?;
     Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| Invalid::Malformed)
 }
@@ -74,14 +72,7 @@ fn key_pair(master: &MasterKey, restic_id: &str) -> Result<Ed25519KeyPair, Inval
 /// What is signed: the domain, the cluster's name with its length, the repository's id, the nonce.
 fn message(cluster: &str, restic_id: &str, nonce: &[u8]) -> Vec<u8> {
     let length = u32::try_from(cluster.len()).unwrap_or(u32::MAX).to_be_bytes();
-    [
-        DOMAIN,
-        &length,
-        cluster.as_bytes(),
-        restic_id.as_bytes(),
-        nonce,
-    ]
-    .concat()
+    [DOMAIN, &length, cluster.as_bytes(), restic_id.as_bytes(), nonce].concat()
 }
 
 /// Answers the hub's question.

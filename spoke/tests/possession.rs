@@ -44,10 +44,20 @@ fn the_key_stays_while_passwords_change_and_a_copy_by_restic_has_another() {
 
     let new = dir.path().join("new-password");
     std::fs::write(&new, "two").unwrap();
-    restic(&first, "one", &["key", "add", "--new-password-file", new.to_str().unwrap()]);
+    restic(
+        &first,
+        "one",
+        &["key", "add", "--new-password-file", new.to_str().unwrap()],
+    );
     assert_eq!(public_key(&first, "two"), key, "another password");
-    let keys: serde_json::Value = serde_json::from_slice(&restic(&first, "two", &["key", "list", "--json"])).unwrap();
-    let old = keys.as_array().unwrap().iter().find(|k| k["current"] == false).unwrap();
+    let keys: serde_json::Value =
+        serde_json::from_slice(&restic(&first, "two", &["key", "list", "--json"])).unwrap();
+    let old = keys
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|k| k["current"] == false)
+        .unwrap();
     restic(&first, "two", &["key", "remove", old["id"].as_str().unwrap()]);
     assert_eq!(public_key(&first, "two"), key, "the first password is removed");
 
@@ -57,5 +67,9 @@ fn the_key_stays_while_passwords_change_and_a_copy_by_restic_has_another() {
 
     let copied = dir.path().join("copied");
     restic(&copied, "two", &["init"]);
-    assert_ne!(public_key(&copied, "two"), key, "another repository with the same password");
+    assert_ne!(
+        public_key(&copied, "two"),
+        key,
+        "another repository with the same password"
+    );
 }

@@ -1,7 +1,8 @@
 //! Locks, plans and the audit as documents.
 
 use proto::v1::{
-    AuditEntry, AuditResponse, Decision, Lock, LockWaiter, LocksResponse, OperationOutcome, Plan, PlansResponse,
+    AuditEntry, AuditResponse, Decision, Lock, LockWaiter, LocksResponse, OperationOutcome, Plan,
+    PlansResponse,
 };
 use serde_json::{Value, json};
 

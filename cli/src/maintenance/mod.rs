@@ -193,7 +193,10 @@ pub async fn audit(hub: &HubArguments, arguments: &arguments::Audit) -> Result<u
         before: arguments.before.clone(),
     };
     let answer = client.audit(request).await?;
-    if answer.entries.is_empty() && answer.decisions.is_empty() && matches!(arguments.output, Format::Table | Format::Wide) {
+    if answer.entries.is_empty()
+        && answer.decisions.is_empty()
+        && matches!(arguments.output, Format::Table | Format::Wide)
+    {
         eprintln!("nothing has run under the maintenance lock yet");
         return Ok(0);
     }

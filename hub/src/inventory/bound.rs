@@ -20,7 +20,8 @@ pub(super) struct Vanished(BTreeMap<(Arc<str>, String), (Arc<Held>, Millis)>);
 
 impl Vanished {
     pub fn note(&mut self, policies: Vec<Arc<Held>>, now: Millis) {
-        self.0.retain(|_, (_, since)| now.saturating_sub(*since) < VANISHED);
+        self.0
+            .retain(|_, (_, since)| now.saturating_sub(*since) < VANISHED);
         for held in policies {
             let key = (held.cluster.clone(), held.object.uid.clone());
             self.0.insert(key, (held, now));
@@ -73,7 +74,9 @@ impl Inventory {
     /// Policies of bound clusters whose repository is not known: each may be meant for this one.
     pub fn undecided_policies(&self, restic_id: &str) -> impl Iterator<Item = &Arc<Held>> {
         let undecided = self.index.policies("").filter(move |held| {
-            let named = held.refers_to().and_then(|place| self.index.binding(&place).cloned());
+            let named = held
+                .refers_to()
+                .and_then(|place| self.index.binding(&place).cloned());
             // A repository that is known to be another one is not meant.
             let known = named.and_then(|named| Some(named.repository()?.restic_id.clone()));
             known.is_none_or(|id| id.is_empty() || id == restic_id)
@@ -103,7 +106,9 @@ impl Inventory {
 
     /// A repository that the table of bindings does not have yet.
     pub(super) fn note_reported(&mut self, held: &Held) {
-        let Some(repository) = held.repository() else { return };
+        let Some(repository) = held.repository() else {
+            return;
+        };
         let id = &repository.restic_id;
         // One that is not proper is reported as well: it is refused and counted.
         if !id.is_empty() && self.bindings.get(&held.cluster, id).is_none() {

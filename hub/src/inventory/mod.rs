@@ -7,9 +7,9 @@ mod bound;
 mod changes;
 mod conflict;
 mod held;
-mod sessions;
 mod index;
 mod member;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
@@ -19,9 +19,9 @@ use std::sync::Arc;
 use proto::digest::Digest;
 use proto::v1::Collection;
 
+use self::bound::Vanished;
 pub use self::changes::Changes;
 pub use self::held::Held;
-use self::bound::Vanished;
 use self::index::Index;
 pub use self::member::{Facts, Limits, Live, Member};
 pub use self::sessions::Introduction;
@@ -239,7 +239,13 @@ impl Inventory {
     ///
     /// # Errors
     /// When a newer session has taken over, or the cluster reports too much; then nothing is applied.
-    pub fn apply(&mut self, name: &Arc<str>, session: u64, change: Change, now: Moment) -> Result<(), Refused> {
+    pub fn apply(
+        &mut self,
+        name: &Arc<str>,
+        session: u64,
+        change: Change,
+        now: Moment,
+    ) -> Result<(), Refused> {
         let Limits { objects, bytes, .. } = self.limits;
         let member = self.current(name, session)?;
         let Change {
@@ -253,7 +259,10 @@ impl Inventory {
             let held = member.objects.iter().filter(|(uid, _)| !named.contains(&***uid));
             let missing: Vec<Arc<Held>> = held.map(|(_, held)| held.clone()).collect();
             gone = missing.iter().map(|held| held.object.uid.clone()).collect();
-            lost = missing.into_iter().filter(|held| held.policy().is_some()).collect();
+            lost = missing
+                .into_iter()
+                .filter(|held| held.policy().is_some())
+                .collect();
         }
         let (mut count, mut size) = (member.objects.len(), member.bytes);
         for uid in &gone {
@@ -327,7 +336,10 @@ impl Inventory {
 
     /// Removes a cluster and all that it reported from memory.
     fn drop_member(&mut self, name: &Arc<str>) {
-        let uids = self.members.get(name).map(|member| member.objects.keys().cloned().collect());
+        let uids = self
+            .members
+            .get(name)
+            .map(|member| member.objects.keys().cloned().collect());
         let uids: Vec<Arc<str>> = uids.unwrap_or_default();
         for uid in uids {
             self.forget(name, &uid);

@@ -17,9 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::{
-    AuditRequest, AuditResponse, DecideBindingRequest, DecidePlanRequest, LeaseAsk, LeaseRelease,
-    LeaseRenew, LeaseWithdraw, LocksRequest, LocksResponse, PlanPart, PlansRequest, PlansResponse,
-    PossessionProof, ReleaseLockRequest,
+    AuditRequest, AuditResponse, DecideBindingRequest, DecidePlanRequest, LeaseAsk, LeaseRelease, LeaseRenew,
+    LeaseWithdraw, LocksRequest, LocksResponse, PlanPart, PlansRequest, PlansResponse, PossessionProof,
+    ReleaseLockRequest,
 };
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
@@ -109,7 +109,11 @@ pub enum Command {
     Decide(DecidePlanRequest, Arc<str>, oneshot::Sender<Result<(), Status>>),
     Audit(AuditRequest, oneshot::Sender<Result<AuditResponse, Status>>),
     /// The answer is what the decision means.
-    Bind(DecideBindingRequest, Arc<str>, oneshot::Sender<Result<String, Status>>),
+    Bind(
+        DecideBindingRequest,
+        Arc<str>,
+        oneshot::Sender<Result<String, Status>>,
+    ),
     /// A person has given a cluster up: its bindings end. The answer is how many did.
     Forget(Arc<str>, Arc<str>, oneshot::Sender<Result<usize, Status>>),
 }

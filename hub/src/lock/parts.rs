@@ -30,8 +30,8 @@ impl Parts {
                 data: Vec::new(),
             };
         }
-        let same = (&part.operation, &part.restic_id, part.token)
-            == (&self.operation, &self.restic_id, self.token);
+        let same =
+            (&part.operation, &part.restic_id, part.token) == (&self.operation, &self.restic_id, self.token);
         if !same || part.offset != self.data.len() as u64 {
             *self = Parts::default();
             return Err(Refusal::Malformed);

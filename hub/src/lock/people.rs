@@ -258,7 +258,12 @@ impl Keeper {
         let before = audit_cursor(&request.before)?;
         let of = match request.repository.as_str() {
             "" => None,
-            text => Some(self.resolve(text).into_iter().map(|(id, _)| id.to_string()).collect()),
+            text => Some(
+                self.resolve(text)
+                    .into_iter()
+                    .map(|(id, _)| id.to_string())
+                    .collect(),
+            ),
         };
         let until = before.as_ref().map_or(Millis::MAX, |(granted, ..)| *granted);
         let stored = self.store.audit(limit, before, of.clone()).await;
@@ -269,7 +274,10 @@ impl Keeper {
         let from = next.map_or(Millis::MIN, |entry| entry.granted);
         let decisions = self.store.decisions(from, until, limit).await;
         let mut decisions = decisions.map_err(|e| unavailable(&e))?;
-        decisions.retain(|d| of.as_ref().is_none_or(|of: &Vec<String>| of.contains(&d.restic_id)));
+        decisions.retain(|d| {
+            of.as_ref()
+                .is_none_or(|of: &Vec<String>| of.contains(&d.restic_id))
+        });
         Ok(AuditResponse {
             as_of: Some(from_unix_millis(wall_clock())),
             entries: stored.into_iter().map(|entry| self.audit_row(entry)).collect(),

@@ -41,7 +41,9 @@ pub fn compose(inventory: &Inventory, history: &History, restic_id: &str, approv
             // Without any selector it keeps everything.
             policies.push(RetentionPolicySpec {
                 source: format!("{cluster}/-/-"),
-                unclear: format!("cluster {cluster} has more than {PER_CLUSTER} policies for this repository"),
+                unclear: format!(
+                    "cluster {cluster} has more than {PER_CLUSTER} policies for this repository"
+                ),
                 ..RetentionPolicySpec::default()
             });
         }
@@ -49,7 +51,9 @@ pub fn compose(inventory: &Inventory, history: &History, restic_id: &str, approv
     policies.sort_by(|a, b| a.source.cmp(&b.source).then_with(|| a.uid.cmp(&b.uid)));
     let members: Vec<_> = inventory.whole_clusters(restic_id).collect();
     let clusters: Vec<String> = members.iter().map(|member| member.name.to_string()).collect();
-    let uids = members.iter().filter(|member| !member.facts.cluster_uid.is_empty());
+    let uids = members
+        .iter()
+        .filter(|member| !member.facts.cluster_uid.is_empty());
     // Before the first applied run there is nothing to compare with, and the policies' own previews show everything.
     let new = clusters.iter().filter(|cluster| {
         !history.participants.is_empty() && !history.participants.contains(cluster.as_str())
@@ -129,7 +133,10 @@ fn problem(spec: &RetentionPolicySpec) -> Option<String> {
         return Some("it has no rules".to_owned());
     }
     let checks = spec.rules.iter().map(|rule| rule_of(rule).check());
-    checks.filter_map(Result::err).map(|error| error.to_string()).next()
+    checks
+        .filter_map(Result::err)
+        .map(|error| error.to_string())
+        .next()
 }
 
 fn rule_of(rule: &RetentionRule) -> Rule<'_> {

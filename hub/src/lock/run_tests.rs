@@ -121,7 +121,10 @@ fn only_bound_clusters_take_part() {
     let run = run(&inventory);
     assert_eq!(run.clusters, ["a"]);
     assert_eq!(names(&run), ["a/ns/p@3"]);
-    assert_eq!((run.policies[0].uid.as_str(), run.policies[0].unclear.as_str()), ("p", ""));
+    assert_eq!(
+        (run.policies[0].uid.as_str(), run.policies[0].unclear.as_str()),
+        ("p", "")
+    );
     assert_eq!(run.cluster_uids[0].uid, "uid-a");
 }
 
@@ -165,10 +168,18 @@ fn what_is_not_understood_keeps_what_it_could_match() {
         .collect();
     assert_eq!(
         unclear,
-        [("bad", true, 1), ("empty", true, 0), ("newer", true, 0), ("none", true, 0)]
+        [
+            ("bad", true, 1),
+            ("empty", true, 0),
+            ("newer", true, 0),
+            ("none", true, 0)
+        ]
     );
     let rule = &run.policies[0].rules[0];
-    assert_eq!((rule.tags.as_slice(), rule.keep_within.as_str()), (&["x".to_owned()][..], ""));
+    assert_eq!(
+        (rule.tags.as_slice(), rule.keep_within.as_str()),
+        (&["x".to_owned()][..], "")
+    );
 }
 
 #[test]
@@ -184,12 +195,21 @@ fn a_policy_whose_repository_is_not_known_counts_wherever_it_could_be_meant() {
     if let Some(Body::Policy(body)) = &mut to_other.body {
         body.repository_name = "other".to_owned();
     }
-    let objects = vec![repository(), elsewhere, policy("p", "", rules(vec![rule()])), to_other];
+    let objects = vec![
+        repository(),
+        elsewhere,
+        policy("p", "", rules(vec![rule()])),
+        to_other,
+    ];
     tell(&mut inventory, "a", 1, objects);
     bind(&mut inventory, "a", State::Bound);
     let run = run(&inventory);
     assert_eq!(names(&run), ["a/ns/p@3"]);
-    assert!(run.policies[0].unclear.contains("not known"), "{}", run.policies[0].unclear);
+    assert!(
+        run.policies[0].unclear.contains("not known"),
+        "{}",
+        run.policies[0].unclear
+    );
 }
 
 #[test]

@@ -73,7 +73,8 @@ impl Sqlite {
             .await?;
         if let Some(StoredGrant { audit, approved }) = granted {
             // A run under an earlier approval that was never concluded is over: its plan waits again.
-            let query = "UPDATE plan SET granted = 0, state = 'waiting' WHERE restic_id = ? AND state = 'granted'";
+            let query =
+                "UPDATE plan SET granted = 0, state = 'waiting' WHERE restic_id = ? AND state = 'granted'";
             sqlx::query(query)
                 .bind(&audit.restic_id)
                 .execute(&mut *transaction)
@@ -149,7 +150,10 @@ impl Sqlite {
              ORDER BY granted DESC, restic_id DESC, token DESC LIMIT ?";
         let of = of.map(|of| json(&of));
         let (granted, restic_id, token) = before.unwrap_or((i64::MAX, String::new(), 0));
-        let query = sqlx::query(query).bind(granted).bind(restic_id).bind(signed(token));
+        let query = sqlx::query(query)
+            .bind(granted)
+            .bind(restic_id)
+            .bind(signed(token));
         let mut rows = query
             .bind(of.clone())
             .bind(of)

@@ -69,7 +69,10 @@ async fn open(dir: &tempfile::TempDir) -> Sqlite {
 
 async fn states(store: &Sqlite) -> Vec<String> {
     let plans = store.plans(10, None).await.unwrap();
-    plans.into_iter().map(|p| format!("{}={}", p.id, p.state)).collect()
+    plans
+        .into_iter()
+        .map(|p| format!("{}={}", p.id, p.state))
+        .collect()
 }
 
 fn decided() -> StoredDecision {
@@ -86,7 +89,10 @@ async fn grants_and_ends_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir).await;
     let (lock, grant) = granted(7);
-    store.save_lock(lock.clone(), Some(grant.clone()), None).await.unwrap();
+    store
+        .save_lock(lock.clone(), Some(grant.clone()), None)
+        .await
+        .unwrap();
     assert!(
         store.save_lock(lock.clone(), Some(grant), None).await.is_err(),
         "a token is granted once"
@@ -143,7 +149,10 @@ async fn a_writer_of_an_earlier_epoch_is_fenced_in_every_write() {
         old.verify().await,
     ];
     for (n, result) in refused.into_iter().enumerate() {
-        assert!(result.as_ref().is_err_and(StoreError::is_fenced), "{n}: {result:?}");
+        assert!(
+            result.as_ref().is_err_and(StoreError::is_fenced),
+            "{n}: {result:?}"
+        );
     }
     assert!(!old.is_well());
     assert!(new.locks().await.unwrap().is_empty(), "nothing was written");
@@ -177,7 +186,10 @@ async fn an_approval_stays_until_a_run_under_it_and_comes_back_when_that_fails()
         store.save_lock(lock, Some(grant), None).await.unwrap();
     };
     take(1, "").await;
-    store.finish(end(1, "ApprovalRequired", Some(plan("p-1", "waiting", 1)))).await.unwrap();
+    store
+        .finish(end(1, "ApprovalRequired", Some(plan("p-1", "waiting", 1))))
+        .await
+        .unwrap();
     store.decide_plan("p-1", "approved", decided()).await.unwrap();
     // Another run makes the same plan.
     take(2, "").await;
@@ -186,10 +198,17 @@ async fn an_approval_stays_until_a_run_under_it_and_comes_back_when_that_fails()
         policy: "other".to_owned(),
         ..plan("p-1", "waiting", 2)
     };
-    store.finish(end(2, "ApprovalRequired", Some(again))).await.unwrap();
+    store
+        .finish(end(2, "ApprovalRequired", Some(again)))
+        .await
+        .unwrap();
     assert_eq!(states(&store).await, ["p-1=approved"]);
     let told = store.approved("a").await.unwrap();
-    assert_eq!((told.len(), told[0].policy.as_str()), (1, "uid"), "told to who asked for it");
+    assert_eq!(
+        (told.len(), told[0].policy.as_str()),
+        (1, "uid"),
+        "told to who asked for it"
+    );
     take(3, "hash-p-1").await;
     assert_eq!(states(&store).await, ["p-1=granted"]);
     assert!(store.approved("a").await.unwrap().is_empty());
@@ -202,7 +221,10 @@ async fn an_approval_stays_until_a_run_under_it_and_comes_back_when_that_fails()
     assert_eq!(states(&store).await, ["p-1=waiting"]);
     store.decide_plan("p-1", "approved", decided()).await.unwrap();
     take(6, "hash-p-1").await;
-    store.finish(end(6, "Applied", Some(plan("p-1", "applied", 6)))).await.unwrap();
+    store
+        .finish(end(6, "Applied", Some(plan("p-1", "applied", 6))))
+        .await
+        .unwrap();
     assert_eq!(states(&store).await, ["p-1=applied"]);
     assert_eq!(store.decisions(0, 100, 10).await.unwrap().len(), 3);
 }
@@ -211,14 +233,32 @@ async fn an_approval_stays_until_a_run_under_it_and_comes_back_when_that_fails()
 async fn a_new_plan_supersedes_what_waited_and_a_rejected_one_stays_so() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir).await;
-    store.finish(end(1, "ApprovalRequired", Some(plan("p-1", "waiting", 1)))).await.unwrap();
+    store
+        .finish(end(1, "ApprovalRequired", Some(plan("p-1", "waiting", 1))))
+        .await
+        .unwrap();
     store.decide_plan("p-1", "rejected", decided()).await.unwrap();
-    store.finish(end(1, "ApprovalRequired", Some(plan("p-1", "waiting", 1)))).await.unwrap();
-    store.finish(end(2, "Preview", Some(plan("p-2", "preview", 2)))).await.unwrap();
-    store.finish(end(3, "ApprovalRequired", Some(plan("p-3", "waiting", 3)))).await.unwrap();
-    assert_eq!(states(&store).await, ["p-3=waiting", "p-2=superseded", "p-1=rejected"]);
+    store
+        .finish(end(1, "ApprovalRequired", Some(plan("p-1", "waiting", 1))))
+        .await
+        .unwrap();
+    store
+        .finish(end(2, "Preview", Some(plan("p-2", "preview", 2))))
+        .await
+        .unwrap();
+    store
+        .finish(end(3, "ApprovalRequired", Some(plan("p-3", "waiting", 3))))
+        .await
+        .unwrap();
+    assert_eq!(
+        states(&store).await,
+        ["p-3=waiting", "p-2=superseded", "p-1=rejected"]
+    );
     store.finish(end(4, "NothingToRemove", None)).await.unwrap();
-    assert_eq!(states(&store).await, ["p-3=superseded", "p-2=superseded", "p-1=rejected"]);
+    assert_eq!(
+        states(&store).await,
+        ["p-3=superseded", "p-2=superseded", "p-1=rejected"]
+    );
     let page = store.plans(1, Some((3, "p-3".to_owned()))).await.unwrap();
     assert_eq!(page[0].id, "p-2");
     assert_eq!(store.plans_named("p-").await.unwrap().len(), 2);
@@ -245,7 +285,14 @@ async fn pages_of_the_audit_and_what_is_forgotten() {
     assert_eq!(tokens(None).await, [5, 4]);
     assert_eq!(tokens(Some((4, "r".to_owned(), 4))).await, [3, 2]);
     store.prune(2, 2500).await.unwrap();
-    assert_eq!(tokens(Some((3, "r".to_owned(), 3))).await, [2], "older than the retention");
+    assert_eq!(
+        tokens(Some((3, "r".to_owned(), 3))).await,
+        [2],
+        "older than the retention"
+    );
     assert!(store.document("r", 5).await.unwrap().is_some());
-    assert!(store.document("r", 3).await.unwrap().is_none(), "beyond the bound");
+    assert!(
+        store.document("r", 3).await.unwrap().is_none(),
+        "beyond the bound"
+    );
 }

@@ -59,7 +59,8 @@ pub struct StoredEnd {
     pub baseline: Option<Vec<(String, u32)>>,
 }
 
-const COLUMNS: &str = "id, restic_id, hash, state, made, cluster, policy, subject, token, outcome, decided_by, decided";
+const COLUMNS: &str =
+    "id, restic_id, hash, state, made, cluster, policy, subject, token, outcome, decided_by, decided";
 
 fn plan(row: &SqliteRow) -> Result<StoredPlan, StoreError> {
     Ok(StoredPlan {
@@ -327,7 +328,8 @@ async fn put_history(
         .execute(&mut **transaction)
         .await?;
     for (key, remaining) in baseline {
-        let query = "INSERT INTO baseline (restic_id, key, remaining) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
+        let query =
+            "INSERT INTO baseline (restic_id, key, remaining) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
         let query = sqlx::query(query).bind(restic_id).bind(key);
         query
             .bind(i64::from(remaining))

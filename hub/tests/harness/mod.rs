@@ -16,8 +16,8 @@ use proto::v1::hub_message::Body as Told;
 use proto::v1::object_state::Body as Object;
 use proto::v1::spoke_message::Body;
 use proto::v1::{
-    Condition, Hello, Inventory, LeaseAsk, LeaseGrant, LocksRequest, LocksResponse, ObjectState, ObjectUpdate,
-    PolicyState, RepositoryState, RetentionPolicySpec, RetentionRule, SpokeMessage, Welcome,
+    Condition, Hello, Inventory, LeaseAsk, LeaseGrant, LocksRequest, LocksResponse, ObjectState,
+    ObjectUpdate, PolicyState, RepositoryState, RetentionPolicySpec, RetentionRule, SpokeMessage, Welcome,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use tokio::sync::mpsc;
@@ -121,7 +121,9 @@ impl Fleet {
     }
 
     pub async fn operator(&self) -> FleetViewClient<Channel> {
-        let channel = self.dial(self.running.view.port(), "spiffe://fleet/operator/ann").await;
+        let channel = self
+            .dial(self.running.view.port(), "spiffe://fleet/operator/ann")
+            .await;
         FleetViewClient::new(channel)
     }
 
@@ -136,7 +138,11 @@ impl Fleet {
         let hello = Hello {
             protocol_min: 1,
             protocol_max: 1,
-            incarnation: if hello.incarnation.is_empty() { "one".to_owned() } else { hello.incarnation },
+            incarnation: if hello.incarnation.is_empty() {
+                "one".to_owned()
+            } else {
+                hello.incarnation
+            },
             ..hello
         };
         let spoke = Spoke {
@@ -148,7 +154,11 @@ impl Fleet {
         };
         spoke.say(Body::Hello(hello)).await;
         let mut client = FleetLinkClient::new(channel);
-        let answers = client.link(ReceiverStream::new(stream)).await.unwrap().into_inner();
+        let answers = client
+            .link(ReceiverStream::new(stream))
+            .await
+            .unwrap()
+            .into_inner();
         let mut spoke = Spoke {
             answers: Some(answers),
             ..spoke
@@ -170,7 +180,12 @@ impl Fleet {
 
     /// How often a word was refused for a reason.
     pub fn refused(&self, message: &str, reason: &str) -> u64 {
-        self.running.hub.metrics.refused.with_label_values(&[message, reason]).get()
+        self.running
+            .hub
+            .metrics
+            .refused
+            .with_label_values(&[message, reason])
+            .get()
     }
 
     pub async fn until(&self, what: &str, holds: impl AsyncFn(&Fleet) -> bool) {
@@ -179,12 +194,15 @@ impl Fleet {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("{what} did not come"));
+        tokio::time::timeout(SOON, wait)
+            .await
+            .unwrap_or_else(|_| panic!("{what} did not come"));
     }
 
     pub async fn until_refused(&self, message: &str, reason: &str) {
         let what = format!("a refusal of {message} for {reason}");
-        self.until(&what, async |fleet| fleet.refused(message, reason) > 0).await;
+        self.until(&what, async |fleet| fleet.refused(message, reason) > 0)
+            .await;
     }
 
     pub async fn until_binding(&self, cluster: &str, id: &str, state: &str) {
@@ -234,7 +252,10 @@ impl Spoke {
         let read = async {
             loop {
                 let message = self.answers.as_mut().unwrap().message().await.unwrap();
-                let told = message.unwrap_or_else(|| panic!("{cluster}: the stream ended")).body.unwrap();
+                let told = message
+                    .unwrap_or_else(|| panic!("{cluster}: the stream ended"))
+                    .body
+                    .unwrap();
                 let found = find(&told);
                 self.told.push(told);
                 if let Some(found) = found {

@@ -134,9 +134,9 @@ impl Creations {
             .into_iter()
             .map(|id| Body::CreationDone(CreationDone { id }));
         let done: Vec<Body> = done.collect();
-        let asked = std::mem::take(&mut inner.asked).into_iter().map(|id| {
-            Body::CreationRequest(CreationRequest { id, hold_ms: hold() })
-        });
+        let asked = std::mem::take(&mut inner.asked)
+            .into_iter()
+            .map(|id| Body::CreationRequest(CreationRequest { id, hold_ms: hold() }));
         done.into_iter().chain(asked).collect()
     }
 
@@ -171,12 +171,18 @@ mod tests {
             creations.changed().await;
             assert_eq!(
                 creations.take(),
-                [Body::CreationRequest(CreationRequest { id: 1, hold_ms: hold() })]
+                [Body::CreationRequest(CreationRequest {
+                    id: 1,
+                    hold_ms: hold()
+                })]
             );
             creations.restart();
             assert_eq!(
                 creations.take(),
-                [Body::CreationRequest(CreationRequest { id: 1, hold_ms: hold() })],
+                [Body::CreationRequest(CreationRequest {
+                    id: 1,
+                    hold_ms: hold()
+                })],
                 "asked again in a new session"
             );
             creations.granted(1);

@@ -38,10 +38,15 @@ impl SeenHub {
 /// When it cannot be read.
 pub async fn read(applier: &Applier, namespace: &str) -> Result<SeenHub, ApplyError> {
     let present = applier.get::<Lease>(&Key::new(namespace, NAME)).await?;
-    let annotations = present.and_then(|lease| lease.metadata.annotations).unwrap_or_default();
+    let annotations = present
+        .and_then(|lease| lease.metadata.annotations)
+        .unwrap_or_default();
     Ok(SeenHub {
         incarnation: annotations.get(INCARNATION).cloned().unwrap_or_default(),
-        epoch: annotations.get(EPOCH).and_then(|text| text.parse().ok()).unwrap_or_default(),
+        epoch: annotations
+            .get(EPOCH)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default(),
     })
 }
 

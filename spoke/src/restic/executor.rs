@@ -89,7 +89,8 @@ impl Executor {
         credentials: &Credentials,
         deadline: Duration,
     ) -> Result<Vec<u8>, Failure> {
-        self.run_before(command, arguments, credentials, deadline, None).await
+        self.run_before(command, arguments, credentials, deadline, None)
+            .await
     }
 
     /// The same, unless a process is free only after a time.
