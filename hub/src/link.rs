@@ -251,7 +251,7 @@ impl Conversation<'_> {
         let command = Command::Word {
             cluster: self.cluster.clone(),
             session: self.number,
-            word,
+            word: Box::new(word),
         };
         self.hub.locks.tell(command).await;
     }
@@ -377,12 +377,13 @@ impl Conversation<'_> {
 }
 
 /// What is for the keeper of locks; the rest comes back.
+#[allow(clippy::result_large_err, reason = "what comes back is no error")]
 fn word(body: Option<Body>) -> Result<Word, Option<Body>> {
     Ok(match body {
         Some(Body::LeaseAsk(ask)) => Word::Ask(ask),
         Some(Body::LeaseWithdraw(withdraw)) => Word::Withdraw(withdraw),
         Some(Body::LeaseRenew(renew)) => Word::Renew(renew),
-        Some(Body::LeaseRelease(release)) => Word::Release(release),
+        Some(Body::LeaseRelease(release)) => Word::Release(Box::new(release)),
         Some(Body::PlanPart(part)) => Word::Part(part),
         Some(Body::PossessionProof(proof)) => Word::Proof(proof),
         other => return Err(other),

@@ -25,7 +25,6 @@ pub struct Outgoing {
 
 /// Both lanes of a session, and the stream that they make. A message that finds its lane full ends the session: dropped, it
 /// would leave a spoke waiting that believes to be connected.
-#[must_use]
 pub fn lanes(session: CancellationToken) -> (Outgoing, impl Stream<Item = Item> + Send + 'static) {
     let (fast, urgent) = mpsc::channel(LANE);
     let (slow, rest) = mpsc::channel(LANE);

@@ -32,6 +32,9 @@ const PRUNE: u32 = 120;
 /// No hub has started so often since a store was copied that this difference is honest.
 const EPOCHS: u64 = 1_000_000;
 
+/// Cluster and operation.
+pub(super) type Asker = (Arc<str>, Arc<str>);
+
 /// The lock of one repository, with what the hub knows of those who hold it and wait.
 #[derive(Default)]
 pub(super) struct Repository {
@@ -83,9 +86,9 @@ pub struct Keeper {
     restored: Option<Instant>,
     pub(super) repositories: BTreeMap<Arc<str>, Repository>,
     /// Questions as they came, by cluster and operation, each pinned to its repository.
-    pub(super) asks: BTreeMap<(Arc<str>, Arc<str>), (Arc<str>, LeaseAsk)>,
+    pub(super) asks: BTreeMap<Asker, (Arc<str>, LeaseAsk)>,
     /// Operations whose run does not fit into a pod, and what they were told.
-    pub(super) blocked: BTreeMap<(Arc<str>, Arc<str>), LeaseWaiting>,
+    pub(super) blocked: BTreeMap<Asker, LeaseWaiting>,
     pub(super) sessions: HashMap<Arc<str>, Session>,
     /// Plans that are arriving, one per cluster.
     pub(super) parts: HashMap<Arc<str>, Parts>,
@@ -241,7 +244,7 @@ impl Keeper {
                 cluster,
                 session,
                 word,
-            } => self.hear(cluster, session, word).await,
+            } => self.hear(cluster, session, *word).await,
             Command::Locks(request, reply) => {
                 let _ = reply.send(self.locks(&request));
             }

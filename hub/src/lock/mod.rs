@@ -78,7 +78,7 @@ pub enum Word {
     Ask(LeaseAsk),
     Withdraw(LeaseWithdraw),
     Renew(LeaseRenew),
-    Release(LeaseRelease),
+    Release(Box<LeaseRelease>),
     Part(PlanPart),
     Proof(PossessionProof),
     /// Repositories that its inventory names and the table of bindings does not.
@@ -101,7 +101,7 @@ pub enum Command {
     Word {
         cluster: Arc<str>,
         session: u64,
-        word: Word,
+        word: Box<Word>,
     },
     Locks(LocksRequest, oneshot::Sender<LocksResponse>),
     Revoke(ReleaseLockRequest, Arc<str>, oneshot::Sender<Result<(), Status>>),

@@ -94,7 +94,7 @@ impl Keeper {
             Word::Ask(ask) => self.ask(cluster, ask).await,
             Word::Withdraw(withdraw) => self.withdraw(&cluster, &withdraw).await,
             Word::Renew(renew) => self.renew(&cluster, &renew).await,
-            Word::Release(release) => self.release(cluster, release).await,
+            Word::Release(release) => self.release(cluster, *release).await,
             Word::Part(part) => {
                 let gathered = self.parts.entry(cluster.clone()).or_default().take(part);
                 if let Err(refusal) = gathered {

@@ -209,7 +209,7 @@ pub trait HubStore: Send + Sync {
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<StoredDecision>, StoreError>>;
     /// All bindings, and the keys of repositories.
-    fn bindings(&self) -> BoxFuture<'_, Result<(Vec<Binding>, Vec<Key>), StoreError>>;
+    fn bindings(&self) -> BoxFuture<'_, Result<KeptBindings, StoreError>>;
     /// Keeps a binding, with its key and a person's word.
     fn save_binding(
         &self,
@@ -220,6 +220,9 @@ pub trait HubStore: Send + Sync {
     /// Forgets what ended before, and the oldest documents of plans beyond so many bytes.
     fn prune(&self, before: Millis, documents: u64) -> BoxFuture<'_, Result<(), StoreError>>;
 }
+
+/// Bindings, and the keys of repositories.
+pub type KeptBindings = (Vec<Binding>, Vec<Key>);
 
 /// What earlier applied runs of a repository left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -425,7 +428,7 @@ impl HubStore for Sqlite {
         self.read_decisions(from, until, limit).boxed()
     }
 
-    fn bindings(&self) -> BoxFuture<'_, Result<(Vec<Binding>, Vec<Key>), StoreError>> {
+    fn bindings(&self) -> BoxFuture<'_, Result<KeptBindings, StoreError>> {
         self.read_bindings().boxed()
     }
 
