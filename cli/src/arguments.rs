@@ -45,7 +45,7 @@ pub enum Command {
     /// Clusters, and when they were last heard.
     Clusters(Clusters),
     /// Physical repositories, each once however many clusters share it.
-    Repos(List),
+    Repos(Repos),
     /// Backups and their last results.
     Backups(List),
     /// Who holds a repository for maintenance, and who waits.
@@ -64,6 +64,15 @@ pub enum Command {
 pub struct Clusters {
     #[command(subcommand)]
     pub command: Option<ClustersCommand>,
+    #[command(flatten)]
+    pub list: List,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Repos {
+    #[command(subcommand)]
+    pub command: Option<ReposCommand>,
     #[command(flatten)]
     pub list: List,
 }
@@ -88,6 +97,22 @@ pub enum ClustersCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub enum ReposCommand {
+    /// Lets a cluster take part in a repository that others use, although it has not shown that it can open it.
+    Accept(Binding),
+    /// Ends a cluster's part in a repository: its policies keep and remove nothing there any more.
+    Unbind(Binding),
+}
+
+#[derive(Debug, Args)]
+pub struct Binding {
+    /// Name or id of the repository.
+    pub repository: String,
+    /// Name of the cluster.
+    pub cluster: String,
+}
+
 #[derive(Debug, Args)]
 pub struct Locks {
     #[command(subcommand)]
@@ -106,6 +131,9 @@ pub enum LocksCommand {
         /// Token that holds it, so that a later holder is never meant.
         #[arg(long)]
         token: u64,
+        /// Ends the pause after a holder that fell silent: you have made certain that its pod has ended.
+        #[arg(long)]
+        i_checked: bool,
     },
 }
 
@@ -122,6 +150,12 @@ pub struct WhyLocked {
 pub enum Plan {
     /// Plans, newest first.
     List {
+        /// Most plans, up to 200.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+        /// Where the page begins: what the page before ended with.
+        #[arg(long, default_value = "")]
+        before: String,
         /// table, wide, json, yaml or name.
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
@@ -156,6 +190,9 @@ pub struct Audit {
     /// Most entries, up to 200.
     #[arg(long, default_value_t = 50)]
     pub limit: u32,
+    /// Where the page begins: what the page before ended with.
+    #[arg(long, default_value = "")]
+    pub before: String,
     /// table, wide, json, yaml or name.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub output: Format,

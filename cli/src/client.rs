@@ -6,9 +6,9 @@ use std::time::Duration;
 use prost_types::Timestamp;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::{
-    AcceptClusterRequest, AuditRequest, AuditResponse, DecidePlanRequest, ForgetClusterRequest,
-    ForgetClusterResponse, ListRequest, LocksRequest, LocksResponse, PlansRequest, PlansResponse,
-    ReleaseLockRequest, Row, StatusRequest, StatusResponse, WatchEvent, WatchRequest,
+    AcceptClusterRequest, AuditRequest, AuditResponse, DecideBindingRequest, DecidePlanRequest,
+    ForgetClusterRequest, ForgetClusterResponse, ListRequest, LocksRequest, LocksResponse, PlansRequest,
+    PlansResponse, ReleaseLockRequest, Row, StatusRequest, StatusResponse, WatchEvent, WatchRequest,
 };
 use tokio::time::timeout;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -144,10 +144,7 @@ impl Client {
     }
 
     /// Plans.
-    pub async fn plans(&mut self, plan: &str) -> Result<PlansResponse, Failure> {
-        let request = PlansRequest {
-            plan: plan.to_owned(),
-        };
+    pub async fn plans(&mut self, request: PlansRequest) -> Result<PlansResponse, Failure> {
         let mut view = self.view.clone();
         self.answer(view.plans(request)).await
     }
@@ -162,6 +159,13 @@ impl Client {
     pub async fn audit(&mut self, request: AuditRequest) -> Result<AuditResponse, Failure> {
         let mut view = self.view.clone();
         self.answer(view.audit(request)).await
+    }
+
+    /// Decides about a cluster's part in a repository; the answer is what that means.
+    pub async fn decide_binding(&mut self, request: DecideBindingRequest) -> Result<String, Failure> {
+        let mut view = self.view.clone();
+        let answer = self.answer(view.decide_binding(request)).await?;
+        Ok(answer.effect)
     }
 
     /// A watch.

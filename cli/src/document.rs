@@ -83,13 +83,13 @@ fn repository_row(row: &Row, repository: &RepositoryRow) -> Value {
         .map(|b| {
             json!({
                 "cluster": b.cluster, "namespace": b.namespace, "name": b.name, "url": b.url, "ready": b.ready,
-                "reason": text(&b.reason), "message": text(&b.message), "freshness": freshness(b.freshness.as_ref()),
+                "reason": text(&b.reason), "message": text(&b.message), "binding": text(&b.binding), "bindingReason": text(&b.binding_reason), "freshness": freshness(b.freshness.as_ref()),
             })
         })
         .collect();
     json!({
         "key": row.key, "resticID": text(&repository.restic_id), "name": repository.name, "state": repository.state,
-        "clusters": repository.clusters, "bindings": bindings, "statistics": statistics,
+        "clusters": repository.clusters, "alarm": text(&repository.alarm), "bindings": bindings, "statistics": statistics,
         "freshness": freshness(repository.freshness.as_ref()), "backups": repository.backups,
         "policies": repository.policies,
     })

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
+use proto::text::cleaned;
 use proto::v1::{BackupRow, ClusterRow, Freshness, RepositoryRow, Row, StatusResponse, row::Body};
 
 use crate::document::result;
@@ -29,6 +30,9 @@ pub fn table(rows: &[Row], wide: bool, now: Timestamp) -> String {
 
 /// Columns as wide as their widest cell, the last one as it is.
 pub fn align(lines: &[Vec<String>]) -> String {
+    // Text of clusters: nothing in it may move the cursor.
+    let clean = |line: &Vec<String>| line.iter().map(|cell| cleaned(cell)).collect();
+    let lines: Vec<Vec<String>> = lines.iter().map(clean).collect();
     let columns = lines.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         lines
@@ -40,7 +44,7 @@ pub fn align(lines: &[Vec<String>]) -> String {
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for line in lines {
+    for line in &lines {
         let mut out = String::new();
         for (cell, width) in line.iter().zip(&widths) {
             let _ = write!(out, "{cell:<width$}  ");
@@ -121,7 +125,17 @@ fn repository_cells(row: &RepositoryRow, wide: bool, now: Timestamp) -> Cells {
         .bindings
         .iter()
         .find(|b| !b.ready && b.freshness.as_ref().is_some_and(|f| !f.stale));
-    if let Some(binding) = trouble {
+    let pending = row.bindings.iter().find(|b| b.binding == "pending");
+    if !row.alarm.is_empty() {
+        header.push("WHY");
+        cells.push(row.alarm.clone());
+    } else if let Some(binding) = pending {
+        header.push("WHY");
+        cells.push(format!(
+            "{} takes no part yet: {}",
+            binding.cluster, binding.binding_reason
+        ));
+    } else if let Some(binding) = trouble {
         header.push("WHY");
         cells.push(format!(
             "{}/{}/{}: {}",

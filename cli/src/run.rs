@@ -15,7 +15,7 @@ use proto::v1::{Collection, Filter, ListRequest, Row, WatchEvent, WatchRequest, 
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::arguments::{Arguments, Command, Format, HubArguments, List, Output};
+use crate::arguments::{Arguments, Command, Format, HubArguments, List, Output, Repos};
 use crate::client::Client;
 use crate::failure::{Failure, code};
 use crate::{document, maintenance, render};
@@ -33,7 +33,13 @@ pub async fn main(arguments: Arguments) -> ExitCode {
                 Some(command) => crate::clusters::decide(&hub, command).await,
                 None => collection(&hub, &clusters.list, Collection::Clusters, "ClusterList").await,
             },
-            Command::Repos(list) => collection(&hub, &list, Collection::Repositories, "RepositoryList").await,
+            Command::Repos(Repos {
+                command: Some(command),
+                ..
+            }) => maintenance::bind(&hub, &command).await,
+            Command::Repos(Repos { list, .. }) => {
+                collection(&hub, &list, Collection::Repositories, "RepositoryList").await
+            }
             Command::Backups(list) => collection(&hub, &list, Collection::Backups, "BackupList").await,
             Command::Locks(locks) => maintenance::locks(&hub, &locks).await,
             Command::WhyLocked(why) => maintenance::why_locked(&hub, &why).await,

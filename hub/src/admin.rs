@@ -1,27 +1,54 @@
-//! /healthz, /readyz and /metrics.
+//! /healthz, /readyz and /metrics. Served from the first moment, also while another hub has the store.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 
-use crate::hub::Hub;
+use crate::metrics::Metrics;
+use crate::store::HubStore;
 
-/// Serves until `stop`. A hub that serves is ready: it has read its store.
-pub async fn serve(address: SocketAddr, hub: Arc<Hub>, stop: CancellationToken) -> std::io::Result<()> {
+/// What the endpoints answer from.
+#[derive(Clone)]
+pub struct Admin {
+    pub metrics: Metrics,
+    /// The store, once this process has it and has read it.
+    pub store: Arc<OnceLock<Arc<dyn HubStore>>>,
+}
+
+/// Serves until `stop`.
+///
+/// # Errors
+/// When the address cannot be served.
+pub async fn serve(address: SocketAddr, admin: Admin, stop: CancellationToken) -> std::io::Result<()> {
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
         .route(
             "/metrics",
-            get(|State(hub): State<Arc<Hub>>| async move { hub.metrics.render() }),
+            get(|State(admin): State<Admin>| async move { admin.metrics.render() }),
         )
-        .with_state(hub);
+        .with_state(admin);
     let listener = tokio::net::TcpListener::bind(address).await?;
     axum::serve(listener, router)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await
+}
+
+async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
+    match admin.store.get() {
+        None => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "this process does not have the store: it is being read, or another hub has it\n",
+        ),
+        Some(store) if !store.is_well() => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the last write to the store failed\n",
+        ),
+        Some(_) => (StatusCode::OK, "ok\n"),
+    }
 }

@@ -9,6 +9,9 @@ use tracing::info;
 
 use crate::hub::Hub;
 use crate::inventory::{Inventory, Member};
+use crate::lock::Command;
+use crate::now;
+use crate::store::StoredDecision;
 
 /// Removes a cluster, or says what that would remove.
 ///
@@ -47,7 +50,12 @@ pub async fn forget(
     let written = hub.store().forget(&name).await;
     hub.change(|inventory| inventory.end_forget(&name, written.is_ok()));
     written.map_err(|error| Status::unavailable(error.to_string()))?;
-    info!(cluster = %name, who, policies = answer.policies.len(), "a cluster was forgotten");
+    let person: Arc<str> = who.into();
+    let bindings = hub
+        .locks
+        .ask(|reply| Command::Forget(name.clone(), person, reply));
+    let bindings = bindings.await??;
+    info!(cluster = %name, who, bindings, policies = answer.policies.len(), "a cluster was forgotten");
     answer.forgotten = true;
     Ok(answer)
 }
@@ -83,6 +91,15 @@ pub async fn accept(hub: &Hub, cluster: &str, uid: &str, who: &str) -> Result<()
         return Err(Status::not_found(text));
     }
     hub.end(cluster);
+    let decision = StoredDecision {
+        at: now(),
+        who: who.to_owned(),
+        what: "accept-cluster".to_owned(),
+        subject: format!("{cluster} {uid}"),
+        ..StoredDecision::default()
+    };
+    let written = hub.store().decide(decision).await;
+    written.map_err(|error| Status::unavailable(error.to_string()))?;
     hub.flush()
         .await
         .map_err(|error| Status::unavailable(error.to_string()))?;

@@ -83,6 +83,14 @@ pub struct Config {
     #[arg(long, env = "FLEET_HUB_COALESCE_WINDOW", default_value = "1m")]
     pub coalesce_window: Window,
 
+    /// How long the audit, the plans of all runs and people's decisions are kept.
+    #[arg(long, env = "FLEET_HUB_AUDIT_RETENTION", default_value = "400d")]
+    pub audit_retention: Span,
+
+    /// How many MiB the plans of all runs may take together; beyond that the oldest ones lose their lists of snapshots.
+    #[arg(long, env = "FLEET_HUB_AUDIT_PLANS_MIB", default_value_t = 512)]
+    pub audit_plans_mib: u64,
+
     /// How log lines look.
     #[arg(long, env = "FLEET_HUB_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -118,7 +126,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// A length of time on the command line: 500ms, 10s, 2m or 1h.
+/// A length of time on the command line: 500ms, 10s, 2m, 1h or 400d.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
@@ -149,7 +157,7 @@ impl FromStr for Window {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SpanError {
     /// No unit, no number, or zero.
-    #[error("write a whole number above 0 and a unit, such as 500ms, 10s, 2m or 1h")]
+    #[error("write a whole number above 0 and a unit, such as 500ms, 10s, 2m, 1h or 400d")]
     Malformed,
 }
 
@@ -167,6 +175,7 @@ impl FromStr for Span {
             "s" => number.checked_mul(1_000),
             "m" => number.checked_mul(60_000),
             "h" => number.checked_mul(3_600_000),
+            "d" => number.checked_mul(86_400_000),
             _ => None,
         };
         match millis {
@@ -192,7 +201,7 @@ mod tests {
             "s",
             "0s",
             "-1s",
-            "1d",
+            "1w",
             "99999999999999999999s",
             "18446744073709551615h",
         ] {

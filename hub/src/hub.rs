@@ -15,7 +15,7 @@ use crate::creation::{Creations, Ticket};
 use crate::inventory::{Held, Inventory, Limits, Member, Unsaved};
 use crate::lock::Locks;
 use crate::metrics::Metrics;
-use crate::store::{Batch, HubStore, Kept, StoreError, StoredObject};
+use crate::store::{Batch, HubStore, Kept, Start, StoreError, StoredObject};
 use crate::{Millis, Moment};
 
 /// Time moves on this often: what went silent turns stale, what came due turns late.
@@ -33,6 +33,8 @@ pub struct Hub {
     pub metrics: Metrics,
     /// Rises with each start.
     pub epoch: u64,
+    /// Random, made with the store.
+    pub incarnation: String,
     sessions: AtomicU64,
     /// The present session of each cluster, and what ends it.
     open: Mutex<HashMap<Arc<str>, (u64, CancellationToken)>>,
@@ -54,8 +56,13 @@ impl Hub {
     ///
     /// # Errors
     /// When the store cannot be read or written.
-    pub async fn start(config: &Config, store: Arc<dyn HubStore>, locks: Locks) -> anyhow::Result<Arc<Hub>> {
-        let epoch = store.begin_epoch().await?;
+    pub async fn start(
+        config: &Config,
+        store: Arc<dyn HubStore>,
+        locks: Locks,
+        metrics: Metrics,
+    ) -> anyhow::Result<Arc<Hub>> {
+        let Start { epoch, incarnation } = store.begin().await?;
         let limits = Limits {
             stale_after: config.stale_after.millis(),
             grace: config.disconnect_grace.millis(),
@@ -64,19 +71,27 @@ impl Hub {
         };
         let kept = store.load().await?;
         info!(epoch, clusters = kept.0.len(), objects = kept.1.len(), "starting");
-        let inventory = restored(limits, epoch, kept, Moment::now());
+        let mut inventory = restored(limits, epoch, kept, Moment::now());
+        let (bindings, keys) = store.bindings().await?;
+        inventory.bind(bindings, keys);
+        let mut creations = Creations::default();
+        // A store that was never used before has granted no creation.
+        if epoch > 1 {
+            creations.pause(Moment::now().steady);
+        }
         let (revision, _) = watch::channel(inventory.revision());
         Ok(Arc::new(Hub {
             inventory: Mutex::new(inventory),
             revision,
             store,
-            metrics: Metrics::new()?,
+            metrics,
             epoch,
+            incarnation,
             sessions: AtomicU64::new(epoch << 32),
             open: Mutex::default(),
             writing: tokio::sync::Mutex::new(()),
             max_bytes: config.max_bytes,
-            creations: Mutex::default(),
+            creations: Mutex::new(creations),
             creating: watch::channel(None).0,
             locks,
             heartbeat: config.heartbeat_interval.0,
@@ -141,13 +156,14 @@ impl Hub {
     }
 
     /// Changes who may create a repository, and tells of it.
-    pub fn creations(&self, f: impl FnOnce(&mut Creations)) {
+    pub fn creations(&self, f: impl FnOnce(&mut Creations, Millis)) {
+        let now = Moment::now().steady;
         let connected = |cluster: &str| {
             self.read(|inventory| inventory.member(cluster).is_some_and(|m| m.live.is_some()))
         };
         let mut creations = self.creations.lock().unwrap_or_else(PoisonError::into_inner);
-        f(&mut creations);
-        let holder = creations.advance(Moment::now().steady, connected);
+        f(&mut creations, now);
+        let holder = creations.advance(now, connected);
         drop(creations);
         self.creating
             .send_if_modified(|known| std::mem::replace(known, holder.clone()) != holder);
@@ -163,7 +179,10 @@ impl Hub {
     }
 
     /// Moves time on, and writes behind, until `stop`; then writes what is left.
-    pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
+    ///
+    /// # Errors
+    /// When another process has taken the store over.
+    pub async fn keep(self: Arc<Self>, stop: CancellationToken) -> Result<(), StoreError> {
         let (mut tick, mut write) = (interval(TICK), interval(WRITE_BEHIND));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         write.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -172,21 +191,24 @@ impl Hub {
             tokio::select! {
                 _ = tick.tick() => {
                     self.change(|inventory| inventory.advance(Moment::now()));
-                    self.creations(|_| {});
+                    self.creations(|_, _| {});
                 }
                 _ = write.tick() => {
                     writes = writes.wrapping_add(1);
                     if writes.is_multiple_of(KEEP_TIMES) {
                         self.change(Inventory::mark_members_unsaved);
                     }
-                    // An error was logged, and the batch was given back.
-                    let _ = self.flush().await;
+                    // Another error was logged, and the batch was given back.
+                    if let Err(fenced @ StoreError::Fenced(_)) = self.flush().await {
+                        return Err(fenced);
+                    }
                 }
                 () = stop.cancelled() => break,
             }
         }
         self.change(Inventory::mark_members_unsaved);
         let _ = self.flush().await;
+        Ok(())
     }
 
     /// Writes what has changed.
@@ -206,6 +228,7 @@ impl Hub {
         let timer = self.metrics.commit_seconds.start_timer();
         let result = self.store.save(batch).await;
         if let Err(error) = &result {
+            self.metrics.store_failures.inc();
             warn!(%error, "what spokes reported could not be written; it is tried again");
             self.change(|inventory| inventory.give_back(unsaved));
         }

@@ -7,6 +7,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod admin;
+pub mod authorize;
+pub mod bindings;
+pub mod clean;
 pub mod clusters;
 pub mod config;
 pub mod creation;

@@ -18,10 +18,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::info;
 
+use crate::authorize::{Claim, Speaker, authorize};
+use crate::clean;
 use crate::creation::{Creations, Ticket};
 use crate::hub::Hub;
-use crate::inventory::{Arrived, Change, Facts, Held, Introduction, Refused};
-use crate::lock::Command;
+use crate::inventory::{Arrived, Change, Facts, Held, Introduction, Inventory, Refused};
+use crate::lock::{Command, Word};
 use crate::metrics::Open;
 use crate::outbound::{Outgoing, lanes};
 use crate::session::{self, Broken, Effect, Session, Update};
@@ -80,13 +82,16 @@ async fn serve(
         .await
         .map_err(|_| Status::deadline_exceeded("no Hello came"))??;
     let Some(SpokeMessage {
-        body: Some(Body::Hello(hello)),
+        body: Some(Body::Hello(mut hello)),
     }) = first
     else {
         return Err(Status::invalid_argument(Broken::Hello.to_string()));
     };
     let protocol =
         session::agree(&hello).map_err(|broken| Status::failed_precondition(broken.to_string()))?;
+    clean::hello(&mut hello);
+    let seen = (hello.hub_incarnation.clone(), hello.hub_epoch);
+    let incarnation: Arc<str> = hello.incarnation.as_str().into();
     let number = hub.next_session();
     let attached =
         hub.change(|inventory| inventory.attach(cluster, number, introduction(hello), Moment::now()));
@@ -104,20 +109,22 @@ async fn serve(
         hub_epoch: hub.epoch,
         heartbeat_interval_ms: u32::try_from(hub.heartbeat.as_millis()).unwrap_or(u32::MAX),
         cluster: cluster.to_string(),
+        hub_incarnation: hub.incarnation.clone(),
         up_to_date,
-        ..Default::default()
     };
     let sent = send(hub, outgoing, hub_message::Body::Welcome(welcome), "welcome");
     let attach = Command::Attach {
         cluster: cluster.clone(),
         session: number,
         outgoing: outgoing.clone(),
+        seen,
     };
     hub.locks.tell(attach).await;
     let mut conversation = Conversation {
         hub,
         cluster,
         number,
+        incarnation: &incarnation,
         outgoing,
         session: Session::new(up_to_date, hub.max_bytes),
     };
@@ -135,16 +142,15 @@ async fn serve(
     result
 }
 
-/// What a spoke says about itself, cut to what is shown.
+/// What a spoke says about itself.
 fn introduction(hello: Hello) -> Introduction {
-    let clean = |text: String| text.chars().filter(|c| !c.is_control()).take(128).collect();
     Introduction {
         facts: Facts {
-            cluster_uid: clean(hello.cluster_uid),
-            version: clean(hello.version),
-            kubernetes_version: clean(hello.kubernetes_version),
+            cluster_uid: hello.cluster_uid,
+            version: hello.version,
+            kubernetes_version: hello.kubernetes_version,
         },
-        incarnation: clean(hello.incarnation),
+        incarnation: hello.incarnation,
         digest: hello.digest,
         objects: hello.objects,
     }
@@ -155,6 +161,8 @@ struct Conversation<'a> {
     hub: &'a Hub,
     cluster: &'a Arc<str>,
     number: u64,
+    /// Of the spoke's process.
+    incarnation: &'a Arc<str>,
     outgoing: &'a Outgoing,
     session: Session,
 }
@@ -175,7 +183,7 @@ impl Conversation<'_> {
                 () = end.cancelled() => return Err(self.ended()),
                 message = timeout(silence, incoming.next()) => message.map_err(|_| Status::deadline_exceeded("no heartbeat came"))?,
                 _ = creating.changed() => {
-                    grant(hub, self.cluster, &mut creating, self.outgoing)?;
+                    self.grant(&mut creating, None)?;
                     continue;
                 }
             };
@@ -210,36 +218,92 @@ impl Conversation<'_> {
             .messages
             .with_label_values(&["in", kind(body.as_ref())])
             .inc();
-        let (body, command) = lease(cluster, body);
-        if let Some(command) = command {
-            let command = Command::From {
-                session: number,
-                cluster: cluster.clone(),
-                command: Box::new(command),
-            };
-            hub.locks.tell(command).await;
-            return Ok(());
-        }
+        let body = match word(body) {
+            Ok(word) => {
+                self.tell(word).await;
+                return Ok(());
+            }
+            Err(body) => body,
+        };
         match body {
             Some(Body::CreationRequest(CreationRequest { id, .. })) => {
                 self.create(id, Creations::ask);
                 // A holder that asks again has lost the answer.
-                grant(hub, cluster, creating, self.outgoing)
+                self.grant(creating, Some(id))
             }
             Some(Body::CreationDone(CreationDone { id })) => {
                 self.create(id, |creations, ticket| creations.done(&ticket));
                 Ok(())
             }
-            body => self.inventory(body),
+            body => {
+                self.inventory(body)?;
+                let new = hub.change(|inventory| inventory.take_reported(cluster));
+                if !new.is_empty() {
+                    self.tell(Word::Uses(new)).await;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Says something to the keeper of locks.
+    async fn tell(&self, word: Word) {
+        let command = Command::Word {
+            cluster: self.cluster.clone(),
+            session: self.number,
+            word: Box::new(word),
+        };
+        self.hub.locks.tell(command).await;
+    }
+
+    /// Tells the spoke's process that one of its creations may begin; if one is `asked` for, only about that.
+    fn grant(
+        &self,
+        creating: &mut watch::Receiver<Option<Ticket>>,
+        asked: Option<u64>,
+    ) -> Result<(), Status> {
+        // A question must not hide the news of another ticket.
+        let holder = match asked {
+            Some(_) => creating.borrow().clone(),
+            None => creating.borrow_and_update().clone(),
+        };
+        let own =
+            |ticket: &Ticket| ticket.cluster == *self.cluster && ticket.incarnation == *self.incarnation;
+        match holder
+            .filter(own)
+            .filter(|ticket| asked.is_none_or(|id| id == ticket.id))
+        {
+            Some(ticket) => send(
+                self.hub,
+                self.outgoing,
+                hub_message::Body::CreationGrant(CreationGrant { id: ticket.id }),
+                "creation_grant",
+            ),
+            None => Ok(()),
         }
     }
 
     fn create(&self, id: u64, f: impl FnOnce(&mut Creations, Ticket)) {
         let (hub, cluster) = (self.hub, self.cluster.clone());
-        hub.creations(|creations| {
-            if hub.read(|inventory| inventory.is_present(&cluster, self.number)) {
-                f(creations, Ticket { cluster, id });
-            }
+        let speaker = |inventory: &Inventory| Speaker {
+            cluster: self.cluster,
+            current: inventory.is_present(self.cluster, self.number),
+        };
+        let allowed =
+            hub.read(|inventory| authorize(speaker(inventory), Claim::Creation, inventory.bindings()));
+        if allowed.is_err() {
+            return;
+        }
+        let incarnation = self.incarnation.clone();
+        hub.creations(|creations, _| {
+            f(
+                creations,
+                Ticket {
+                    cluster,
+                    incarnation,
+                    id,
+                },
+            );
         });
     }
 
@@ -312,36 +376,18 @@ impl Conversation<'_> {
     }
 }
 
-/// What is for the keeper of locks.
-fn lease(cluster: &Arc<str>, body: Option<Body>) -> (Option<Body>, Option<Command>) {
-    let cluster = cluster.clone();
-    let command = match body {
-        Some(Body::LeaseAsk(ask)) => Command::Ask(cluster, ask),
-        Some(Body::LeaseWithdraw(withdraw)) => Command::Withdraw(cluster, withdraw),
-        Some(Body::LeaseRenew(renew)) => Command::Renew(cluster, renew),
-        Some(Body::LeaseRelease(release)) => Command::Release(cluster, release),
-        other => return (other, None),
-    };
-    (None, Some(command))
-}
-
-/// Tells a spoke that one of its creations may begin.
-fn grant(
-    hub: &Hub,
-    cluster: &Arc<str>,
-    creating: &mut watch::Receiver<Option<Ticket>>,
-    outgoing: &Outgoing,
-) -> Result<(), Status> {
-    let holder = creating.borrow_and_update().clone();
-    match holder.filter(|ticket| ticket.cluster == *cluster) {
-        Some(ticket) => send(
-            hub,
-            outgoing,
-            hub_message::Body::CreationGrant(CreationGrant { id: ticket.id }),
-            "creation_grant",
-        ),
-        None => Ok(()),
-    }
+/// What is for the keeper of locks; the rest comes back.
+#[allow(clippy::result_large_err, reason = "what comes back is no error")]
+fn word(body: Option<Body>) -> Result<Word, Option<Body>> {
+    Ok(match body {
+        Some(Body::LeaseAsk(ask)) => Word::Ask(ask),
+        Some(Body::LeaseWithdraw(withdraw)) => Word::Withdraw(withdraw),
+        Some(Body::LeaseRenew(renew)) => Word::Renew(renew),
+        Some(Body::LeaseRelease(release)) => Word::Release(Box::new(release)),
+        Some(Body::PlanPart(part)) => Word::Part(part),
+        Some(Body::PossessionProof(proof)) => Word::Proof(proof),
+        other => return Err(other),
+    })
 }
 
 fn send(hub: &Hub, outgoing: &Outgoing, body: hub_message::Body, type_: &str) -> Result<(), Status> {

@@ -1,10 +1,11 @@
 //! Every series of the hub. Labels are closed sets.
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
 /// A registry of its own: two hubs in one test process do not meet.
+#[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
     /// Sessions of spokes that are open.
@@ -19,6 +20,10 @@ pub struct Metrics {
     pub messages: IntCounterVec,
     /// Duration of commits of the store.
     pub commit_seconds: Histogram,
+    /// Writes and looks that failed.
+    pub store_failures: IntCounter,
+    /// Words of spokes that do not count, by what they were about and why.
+    pub refused: IntCounterVec,
 }
 
 impl Metrics {
@@ -43,12 +48,24 @@ impl Metrics {
             .buckets(buckets);
         let commit_seconds = Histogram::with_opts(commit)?;
         registry.register(Box::new(commit_seconds.clone()))?;
+        let store_failures = IntCounter::new(
+            "fleet_hub_store_failures_total",
+            "Accesses of the store that failed",
+        )?;
+        registry.register(Box::new(store_failures.clone()))?;
+        let refused = IntCounterVec::new(
+            Opts::new("fleet_hub_refused_total", "Words of spokes that do not count"),
+            &["message", "reason"],
+        )?;
+        registry.register(Box::new(refused.clone()))?;
         Ok(Metrics {
             sessions: gauge("fleet_hub_sessions", "Sessions of spokes that are open")?,
             objects: gauge("fleet_hub_objects", "Resources of all clusters")?,
             revision: gauge("fleet_hub_revision", "Revisions since the start")?,
             watches: gauge("fleet_hub_watches", "Watches of viewers that are open")?,
             messages,
+            store_failures,
+            refused,
             commit_seconds,
             registry,
         })

@@ -10,6 +10,9 @@ use crate::Millis;
 use crate::health::{Evidence, Fresh, Health, is_ready, ready_condition};
 use crate::inventory::{Held, Inventory, Member};
 
+/// Clocks of two machines may differ by this much.
+const CLOCKS: Millis = 10 * 60_000;
+
 /// How a backup is.
 #[must_use]
 pub fn health(inventory: &Inventory, held: &Held) -> (Health, String) {
@@ -108,10 +111,14 @@ pub fn repository(inventory: &Inventory, key: &str) -> Option<Row> {
         (all, ready) if ready == all && all == bindings.len() => "ready",
         _ => "degraded",
     };
-    // The newest figures, whoever read them.
+    // The newest figures of clusters whose word counts. No honest figures are of tomorrow.
+    let latest = inventory.now().saturating_add(CLOCKS);
+    let counts = |cluster: &str| inventory.bindings().is_bound(cluster, key);
     let newest = held
         .iter()
-        .filter_map(|held| Some((held, held.repository()?.statistics.clone()?)));
+        .filter(|held| counts(&held.cluster))
+        .filter_map(|held| Some((held, held.repository()?.statistics.clone()?)))
+        .filter(|(_, statistics)| time(statistics.as_of.as_ref()) <= latest);
     let newest = newest.max_by_key(|(_, statistics)| statistics.as_of.as_ref().map(|t| (t.seconds, t.nanos)));
     let name = repository_name(inventory, key);
     let mut clusters: Vec<String> = bindings.iter().map(|b| b.cluster.clone()).collect();
@@ -128,7 +135,12 @@ pub fn repository(inventory: &Inventory, key: &str) -> Option<Row> {
             .map(|r| r.restic_id.clone())
             .unwrap_or_default(),
         name,
-        policies: inventory.index().policies(key).count() as u64,
+        policies: inventory.policies_of(key).count() as u64,
+        alarm: inventory
+            .bindings()
+            .key(key)
+            .map(|known| known.rival.clone())
+            .unwrap_or_default(),
         state: state.to_owned(),
         clusters,
         statistics_from: newest
@@ -154,6 +166,7 @@ pub fn repository(inventory: &Inventory, key: &str) -> Option<Row> {
 
 fn binding(inventory: &Inventory, held: &Held) -> RepositoryBinding {
     let condition = ready_condition(&held.object);
+    let known = inventory.bindings().get(&held.cluster, &held.row);
     RepositoryBinding {
         cluster: held.cluster.to_string(),
         namespace: held.object.namespace.clone(),
@@ -163,6 +176,8 @@ fn binding(inventory: &Inventory, held: &Held) -> RepositoryBinding {
         reason: condition.map(|c| c.reason.clone()).unwrap_or_default(),
         message: condition.map(|c| c.message.clone()).unwrap_or_default(),
         freshness: Some(freshness(inventory.fresh(&held.cluster))),
+        binding: known.map(|b| b.state.as_str().to_owned()).unwrap_or_default(),
+        binding_reason: known.map(|b| b.how.clone()).unwrap_or_default(),
     }
 }
 

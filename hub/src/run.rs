@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,15 +12,20 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
-use tracing::info;
+use tracing::{info, warn};
 
-use crate::admin;
+use crate::admin::{self, Admin};
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::link::LinkService;
 use crate::lock::{Keeper, Locks, Settings};
+use crate::metrics::Metrics;
+use crate::store::held::{self, Hold};
 use crate::store::{HubStore, Sqlite};
 use crate::view::ViewService;
+
+/// How often a second process looks whether the store is free.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// A hub that serves.
 pub struct Running {
@@ -29,6 +34,8 @@ pub struct Running {
     pub link: SocketAddr,
     pub view: SocketAddr,
     tasks: Vec<tokio::task::JoinHandle<anyhow::Result<()>>>,
+    /// The store is this process's own until everything has ended.
+    _hold: Hold,
 }
 
 impl Running {
@@ -38,11 +45,17 @@ impl Running {
     /// What that part ended with.
     pub async fn ended(mut self) -> anyhow::Result<()> {
         let (first, _, rest) = futures::future::select_all(std::mem::take(&mut self.tasks)).await;
+        let ended = first?;
         for task in rest {
+            if ended.is_err() {
+                // Nothing may be answered any more, not even what is on its way.
+                task.abort();
+                continue;
+            }
             // An error means that it was ended with the others.
             let _ = tokio::time::timeout(Duration::from_secs(5), task).await;
         }
-        first?
+        ended
     }
 }
 
@@ -56,6 +69,14 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
         std::fs::create_dir_all(dir)
             .with_context(|| format!("cannot make the store's folder {}", dir.display()))?;
     }
+    let metrics = Metrics::new()?;
+    let ready: Arc<OnceLock<Arc<dyn HubStore>>> = Arc::new(OnceLock::new());
+    let admin = Admin {
+        metrics: metrics.clone(),
+        store: ready.clone(),
+    };
+    let admin = tokio::spawn(admin::serve(config.admin_address, admin, stop.clone()));
+    let hold = hold(config, &stop).await?;
     let store = Sqlite::open(&config.store).await;
     let store = store.with_context(|| {
         format!(
@@ -65,8 +86,8 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
     })?;
     let store: Arc<dyn HubStore> = Arc::new(store);
     let (locks, commands) = Locks::new();
-    let hub = Hub::start(config, store.clone(), locks).await?;
-    let keeper = Keeper::start(hub.clone(), store, Settings::of(config)).await?;
+    let hub = Hub::start(config, store.clone(), locks, metrics).await?;
+    let keeper = Keeper::start(hub.clone(), store.clone(), Settings::of(config)).await?;
     let (link_listener, view_listener) = (bind(config.link_address).await?, bind(config.view_address).await?);
     let (link, view) = (link_listener.local_addr()?, view_listener.local_addr()?);
     let link_server = server(config)?
@@ -79,7 +100,8 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
             FleetViewServer::new(ViewService::new(hub.clone())).max_decoding_message_size(proto::MESSAGE_MAX),
         )
         .serve_with_incoming_shutdown(incoming(view_listener), stop.clone().cancelled_owned());
-    let admin = admin::serve(config.admin_address, hub.clone(), stop.clone());
+    // An error means that it is set already.
+    let _ = ready.set(store);
     info!(%link, %view, "serving");
     // Streams are open for ever: a stop does not wait for them.
     let until = |server| bounded(server, stop.clone());
@@ -90,20 +112,14 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
         tokio::spawn(until(Box::pin(async move {
             view_server.await.map_err(anyhow::Error::from)
         }))),
-        tokio::spawn(async move { admin.await.context("cannot serve the admin address") }),
+        tokio::spawn(async move { admin.await?.context("cannot serve the admin address") }),
         tokio::spawn({
             let (hub, stop) = (hub.clone(), stop.clone());
-            async move {
-                hub.keep(stop).await;
-                Ok(())
-            }
+            async move { Ok(hub.keep(stop).await?) }
         }),
         tokio::spawn({
             let stop = stop.clone();
-            async move {
-                keeper.keep(commands, stop).await;
-                Ok(())
-            }
+            async move { Ok(keeper.keep(commands, stop).await?) }
         }),
     ];
     Ok(Running {
@@ -111,7 +127,28 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
         link,
         view,
         tasks,
+        _hold: hold,
     })
+}
+
+/// Waits until no other process has the store.
+async fn hold(config: &Config, stop: &CancellationToken) -> anyhow::Result<Hold> {
+    let mut told = false;
+    loop {
+        if let Some(hold) = held::take(&config.store)? {
+            return Ok(hold);
+        }
+        if !std::mem::replace(&mut told, true) {
+            warn!(
+                store = %config.store.display(),
+                "another hub has this store; this one serves nothing until that has ended (a fleet has one hub process per store)"
+            );
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            () = stop.cancelled() => anyhow::bail!("stopped while another hub had the store"),
+        }
+    }
 }
 
 async fn bounded(

@@ -11,9 +11,10 @@ use proto::v1::fleet_view_server::FleetView;
 use proto::v1::watch_event::Body;
 use proto::v1::{
     AcceptClusterRequest, AcceptClusterResponse, AuditRequest, AuditResponse, Bookmark, Collection,
-    DecidePlanRequest, DecidePlanResponse, Filter, ForgetClusterRequest, ForgetClusterResponse, ListRequest,
-    ListResponse, LocksRequest, LocksResponse, PlansRequest, PlansResponse, ReleaseLockRequest,
-    ReleaseLockResponse, Row, StatusRequest, StatusResponse, WatchEvent, WatchHeartbeat, WatchRequest,
+    DecideBindingRequest, DecideBindingResponse, DecidePlanRequest, DecidePlanResponse, Filter,
+    ForgetClusterRequest, ForgetClusterResponse, ListRequest, ListResponse, LocksRequest, LocksResponse,
+    PlansRequest, PlansResponse, ReleaseLockRequest, ReleaseLockResponse, Row, StatusRequest, StatusResponse,
+    WatchEvent, WatchHeartbeat, WatchRequest,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Duration, interval, sleep};
@@ -74,11 +75,11 @@ impl FleetView for ViewService {
         &self,
         request: Request<ReleaseLockRequest>,
     ) -> Result<Response<ReleaseLockResponse>, Status> {
-        identity::operator(&request)?;
+        let who = identity::operator(&request)?;
         let request = request.into_inner();
         self.hub
             .locks
-            .ask(|reply| Command::Revoke(request, reply))
+            .ask(|reply| Command::Revoke(request, who, reply))
             .await??;
         Ok(Response::new(ReleaseLockResponse {}))
     }
@@ -116,6 +117,20 @@ impl FleetView for ViewService {
             .ask(|reply| Command::Audit(request, reply))
             .await??;
         Ok(Response::new(answer))
+    }
+
+    async fn decide_binding(
+        &self,
+        request: Request<DecideBindingRequest>,
+    ) -> Result<Response<DecideBindingResponse>, Status> {
+        let who = identity::operator(&request)?;
+        let request = request.into_inner();
+        let effect = self
+            .hub
+            .locks
+            .ask(|reply| Command::Bind(request, who, reply))
+            .await??;
+        Ok(Response::new(DecideBindingResponse { effect }))
     }
 
     async fn forget_cluster(

@@ -2,6 +2,9 @@
 //! readers), and what both sides must compute alike. Knows neither Kubernetes nor a runtime.
 
 pub mod digest;
+pub mod plan;
+pub mod possession;
+pub mod text;
 pub mod time;
 
 /// Messages and services of package `fleet.v1`.

@@ -39,7 +39,12 @@ pub async fn serve(
 }
 
 async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
-    if *admin.synced.borrow() {
+    if *admin.synced.borrow() && admin.metrics.link_name_differs.get() != 0 {
+        (
+            StatusCode::OK,
+            "ok, but not linked: FLEET_CLUSTER is not the name in the certificate\n",
+        )
+    } else if *admin.synced.borrow() {
         (StatusCode::OK, "ok\n")
     } else {
         (

@@ -20,6 +20,7 @@ pub mod link;
 pub mod maintenance;
 pub mod metrics;
 pub mod pod;
+pub mod possession;
 pub mod repository;
 pub mod restic;
 pub mod restore;

@@ -32,6 +32,8 @@ pub struct Metrics {
     pub leader: IntGauge,
     /// 1 while the hub is connected.
     pub link_connected: IntGauge,
+    /// The hub knows this cluster by another name than the configured one.
+    pub link_name_differs: IntGauge,
     /// Messages sent to the hub and received from it.
     pub link_messages: IntCounterVec,
     /// Unix time of the last connection to the hub.
@@ -144,6 +146,10 @@ impl Metrics {
             )?,
             leader: int_gauge("fleet_leader", "1 while this replica leads")?,
             link_connected: int_gauge("fleet_link_connected", "1 while the hub is connected")?,
+            link_name_differs: int_gauge(
+                "fleet_link_name_differs",
+                "1 while the certificate names another cluster than the configured one",
+            )?,
             link_messages: counter(
                 "fleet_link_messages_total",
                 "Messages on the link",

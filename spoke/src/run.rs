@@ -23,6 +23,7 @@ use crate::leader::{Election, LeaderGate};
 use crate::link::{Creations, LinkConfig, Outbox};
 use crate::maintenance::{Leases, Local, Shared};
 use crate::metrics::Metrics;
+use crate::possession::{self, Possession};
 use crate::repository::RepositoryKind;
 use crate::restic::{self, Restic};
 use crate::restore::RestoreKind;
@@ -92,6 +93,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let failed = CancellationToken::new();
     let restic: Arc<dyn Restic> = Arc::new(restic);
+    let prover = restic.clone();
     let root = Root {
         context: context.clone(),
         repository: Arc::new(RepositoryKind::new(context.clone(), restic.clone(), &config)),
@@ -122,7 +124,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         stop.clone(),
     ));
     if let Some(url) = config.hub_url() {
-        let link = LinkConfig::new(url, &config, &kubernetes.git_version);
+        let (possession, challenges) = Possession::new();
+        tasks.spawn(possession::run(
+            possession.clone(),
+            challenges,
+            context.clone(),
+            prover,
+            stop.clone(),
+        ));
+        let link = LinkConfig::new(url, &config, &kubernetes.git_version, possession);
         let routes = routes.clone();
         tasks.spawn(Shared::run(context.clone(), stop.clone()));
         tasks.spawn(link::run(

@@ -1,7 +1,8 @@
 //! Locks, plans and the audit as documents.
 
 use proto::v1::{
-    AuditEntry, AuditResponse, Lock, LockWaiter, LocksResponse, OperationOutcome, Plan, PlansResponse,
+    AuditEntry, AuditResponse, Decision, Lock, LockWaiter, LocksResponse, OperationOutcome, Plan,
+    PlansResponse,
 };
 use serde_json::{Value, json};
 
@@ -33,7 +34,7 @@ fn lock(lock: &Lock) -> Value {
 #[must_use]
 pub fn plans(answer: &PlansResponse) -> Value {
     let items: Vec<Value> = answer.plans.iter().map(one_plan).collect();
-    json!({ "apiVersion": API_VERSION, "kind": "PlanList", "asOf": rfc3339(answer.as_of.as_ref()), "items": items })
+    json!({ "apiVersion": API_VERSION, "kind": "PlanList", "asOf": rfc3339(answer.as_of.as_ref()), "nextBefore": text(&answer.next_before), "items": items })
 }
 
 /// One plan, with all that it removes.
@@ -51,6 +52,7 @@ fn one_plan(plan: &Plan) -> Value {
         "id": plan.id, "resticID": plan.restic_id, "repository": text(&plan.repository), "hash": plan.hash, "state": plan.state,
         "made": rfc3339(plan.made.as_ref()), "cluster": plan.cluster, "subject": plan.subject, "token": plan.token,
         "outcome": outcome(plan.outcome.as_ref()), "decidedBy": text(&plan.decided_by),
+        "decided": rfc3339(plan.decided.as_ref()), "documentMissing": text(&plan.document_missing),
     })
 }
 
@@ -61,11 +63,21 @@ pub fn audit(answer: &AuditResponse) -> Value {
         json!({
             "token": e.token, "resticID": e.restic_id, "repository": text(&e.repository), "cluster": e.cluster, "subject": e.subject,
             "granted": rfc3339(e.granted.as_ref()), "ended": rfc3339(e.ended.as_ref()), "outcome": outcome(e.outcome.as_ref()),
-            "policies": e.policies, "covered": e.covered,
+            "policies": e.policies, "covered": e.covered, "plan": text(&e.plan),
         })
     };
     let items: Vec<Value> = answer.entries.iter().map(entry).collect();
-    json!({ "apiVersion": API_VERSION, "kind": "AuditList", "asOf": rfc3339(answer.as_of.as_ref()), "items": items })
+    let decision = |d: &Decision| {
+        json!({
+            "at": rfc3339(d.at.as_ref()), "who": d.who, "what": d.what, "subject": d.subject, "resticID": text(&d.restic_id),
+            "before": text(&d.before), "after": text(&d.after),
+        })
+    };
+    let decisions: Vec<Value> = answer.decisions.iter().map(decision).collect();
+    json!({
+        "apiVersion": API_VERSION, "kind": "AuditList", "asOf": rfc3339(answer.as_of.as_ref()),
+        "nextBefore": text(&answer.next_before), "items": items, "decisions": decisions,
+    })
 }
 
 fn outcome(outcome: Option<&OperationOutcome>) -> Value {

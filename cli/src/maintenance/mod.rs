@@ -9,10 +9,13 @@ mod document;
 mod render;
 
 use jiff::Timestamp;
-use proto::v1::{AuditRequest, DecidePlanRequest, LocksRequest, ReleaseLockRequest};
+use proto::text::cleaned;
+use proto::v1::{
+    AuditRequest, DecideBindingRequest, DecidePlanRequest, LocksRequest, PlansRequest, ReleaseLockRequest,
+};
 use serde_json::Value;
 
-use crate::arguments::{self, Format, HubArguments, LocksCommand};
+use crate::arguments::{self, Format, HubArguments, LocksCommand, ReposCommand};
 use crate::client::Client;
 use crate::failure::{Failure, code};
 use crate::run::{flush, yaml};
@@ -35,12 +38,22 @@ fn print(
 
 pub async fn locks(hub: &HubArguments, arguments: &arguments::Locks) -> Result<u8, Failure> {
     let mut client = Client::connect(hub).await?;
-    if let Some(LocksCommand::Release { repository, token }) = &arguments.command {
+    if let Some(LocksCommand::Release {
+        repository,
+        token,
+        i_checked,
+    }) = &arguments.command
+    {
         let request = ReleaseLockRequest {
             repository: repository.clone(),
             token: *token,
+            checked: *i_checked,
         };
         client.release_lock(request).await?;
+        if *i_checked {
+            eprintln!("the pause is over; the next operation begins: fleet why-locked {repository}");
+            return Ok(0);
+        }
         eprintln!(
             "taken back; its pod ends now, and its end frees the repository: fleet why-locked {repository}"
         );
@@ -81,8 +94,17 @@ pub async fn why_locked(hub: &HubArguments, arguments: &arguments::WhyLocked) ->
 pub async fn plan(hub: &HubArguments, plan: &arguments::Plan) -> Result<u8, Failure> {
     let mut client = Client::connect(hub).await?;
     match plan {
-        arguments::Plan::List { output } => {
-            let answer = client.plans("").await?;
+        arguments::Plan::List {
+            limit,
+            before,
+            output,
+        } => {
+            let request = PlansRequest {
+                plan: String::new(),
+                limit: *limit,
+                before: before.clone(),
+            };
+            let answer = client.plans(request).await?;
             if answer.plans.is_empty() && matches!(output, Format::Table | Format::Wide) {
                 eprintln!("no plan has ever waited for approval");
                 return Ok(0);
@@ -91,11 +113,16 @@ pub async fn plan(hub: &HubArguments, plan: &arguments::Plan) -> Result<u8, Fail
             print(*output, &document::plans(&answer), names, || {
                 render::plans(&answer.plans, Timestamp::now())
             });
+            more(*output, &answer.next_before);
             let waits = answer.plans.iter().any(|plan| plan.state == "waiting");
             Ok(if waits { code::APPROVAL } else { 0 })
         }
         arguments::Plan::Show { plan, output } => {
-            let answer = client.plans(plan).await?;
+            let request = PlansRequest {
+                plan: plan.clone(),
+                ..PlansRequest::default()
+            };
+            let answer = client.plans(request).await?;
             let [found] = answer.plans.as_slice() else {
                 let text = format!(
                     "{plan:?} names {} plans; `fleet plan list` shows them",
@@ -105,7 +132,7 @@ pub async fn plan(hub: &HubArguments, plan: &arguments::Plan) -> Result<u8, Fail
             };
             let names = std::iter::once(found.id.clone());
             print(*output, &document::plan(found), names, || {
-                render::plan(found, Timestamp::now())
+                render::plan(found, *output == Format::Wide, Timestamp::now())
             });
             Ok(if found.state == "waiting" {
                 code::APPROVAL
@@ -116,6 +143,29 @@ pub async fn plan(hub: &HubArguments, plan: &arguments::Plan) -> Result<u8, Fail
         arguments::Plan::Approve(decision) => decide(&mut client, decision, true).await,
         arguments::Plan::Reject(decision) => decide(&mut client, decision, false).await,
     }
+}
+
+/// Where the next page begins.
+fn more(format: Format, next: &str) {
+    if !next.is_empty() && matches!(format, Format::Table | Format::Wide) {
+        eprintln!("there is more: --before {next}");
+    }
+}
+
+pub async fn bind(hub: &HubArguments, command: &ReposCommand) -> Result<u8, Failure> {
+    let mut client = Client::connect(hub).await?;
+    let (binding, accept) = match command {
+        ReposCommand::Accept(binding) => (binding, true),
+        ReposCommand::Unbind(binding) => (binding, false),
+    };
+    let request = DecideBindingRequest {
+        repository: binding.repository.clone(),
+        cluster: binding.cluster.clone(),
+        accept,
+    };
+    let effect = client.decide_binding(request).await?;
+    eprintln!("{}", cleaned(&effect));
+    Ok(0)
 }
 
 async fn decide(client: &mut Client, decision: &arguments::Decision, approve: bool) -> Result<u8, Failure> {
@@ -140,9 +190,13 @@ pub async fn audit(hub: &HubArguments, arguments: &arguments::Audit) -> Result<u
     let request = AuditRequest {
         repository: arguments.repository.clone().unwrap_or_default(),
         limit: arguments.limit,
+        before: arguments.before.clone(),
     };
     let answer = client.audit(request).await?;
-    if answer.entries.is_empty() && matches!(arguments.output, Format::Table | Format::Wide) {
+    if answer.entries.is_empty()
+        && answer.decisions.is_empty()
+        && matches!(arguments.output, Format::Table | Format::Wide)
+    {
         eprintln!("nothing has run under the maintenance lock yet");
         return Ok(0);
     }
@@ -151,7 +205,8 @@ pub async fn audit(hub: &HubArguments, arguments: &arguments::Audit) -> Result<u
         .iter()
         .map(|e| format!("{}/{}", e.restic_id, e.token));
     print(arguments.output, &document::audit(&answer), names, || {
-        render::audit(&answer.entries, Timestamp::now())
+        render::audit(&answer, Timestamp::now())
     });
+    more(arguments.output, &answer.next_before);
     Ok(0)
 }

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use proto::v1::{AuditEntry, Lock, Plan};
+use proto::text::cleaned;
+use proto::v1::{AuditEntry, AuditResponse, Lock, Plan};
 use serde_json::Value;
 
 use crate::render::align;
@@ -102,7 +103,11 @@ pub fn why_locked(lock: &Lock) -> String {
                 lock.token,
                 millis(lock.ends_ms)
             ),
-            "nothing to do; its pod has ended itself, and the wait makes that certain".to_owned(),
+            format!(
+                "nothing to do; its pod has ended itself, and the wait makes that certain (if you have checked: \
+                 fleet locks release {repository} --token {} --i-checked)",
+                lock.token
+            ),
         ),
         "draining" => (
             "DRAINS",
@@ -133,7 +138,8 @@ pub fn why_locked(lock: &Lock) -> String {
         );
     }
     let _ = writeln!(text, "next    {next}");
-    text
+    // Line breaks are ours; nothing else may move the cursor.
+    text.lines().map(|line| cleaned(line) + "\n").collect()
 }
 
 /// `fleet plan list`
@@ -165,7 +171,7 @@ pub fn plans(plans: &[Plan], now: Timestamp) -> String {
 
 /// `fleet plan show`
 #[must_use]
-pub fn plan(plan: &Plan, now: Timestamp) -> String {
+pub fn plan(plan: &Plan, wide: bool, now: Timestamp) -> String {
     let outcome = plan.outcome.clone().unwrap_or_default();
     let state = if plan.state == "waiting" {
         "NEEDS APPROVAL".to_owned()
@@ -181,6 +187,14 @@ pub fn plan(plan: &Plan, now: Timestamp) -> String {
         plan.hash.get(..12).unwrap_or(&plan.hash),
         ago(plan.made.as_ref(), now)
     );
+    if !plan.decided_by.is_empty() {
+        let _ = writeln!(
+            text,
+            "decided by {} {}",
+            cleaned(&plan.decided_by),
+            ago(plan.decided.as_ref(), now)
+        );
+    }
     let document: Value = serde_json::from_str(&plan.document).unwrap_or_default();
     let part = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let mark = |group: &Value, prefix: &str| {
@@ -202,10 +216,18 @@ pub fn plan(plan: &Plan, now: Timestamp) -> String {
     if lines.len() > 1 {
         text.push_str(&align(&lines));
     } else {
-        text.push_str("the snapshots are listed in the log of its pod\n");
+        let why = if plan.document_missing.is_empty() {
+            "the plan names no groups"
+        } else {
+            plan.document_missing.as_str()
+        };
+        let _ = writeln!(text, "{why}");
     }
-    let _ = writeln!(text, "{}", outcome.message);
-    if plan.state == "waiting" {
+    if wide {
+        text.push_str(&align(&removals(&document)));
+    }
+    let _ = writeln!(text, "{}", cleaned(&outcome.message));
+    if ["waiting", "preview", "rejected"].contains(&plan.state.as_str()) {
         let hash = plan.hash.get(..12).unwrap_or(&plan.hash);
         let _ = writeln!(
             text,
@@ -216,9 +238,50 @@ pub fn plan(plan: &Plan, now: Timestamp) -> String {
     text
 }
 
-/// `fleet audit`
+/// Each snapshot that goes: its id, its time, and where it belongs.
+fn removals(document: &Value) -> Vec<Vec<String>> {
+    let mut lines = vec![heading(&["SNAPSHOT", "TIME", "HOST", "TAGS", "BY"])];
+    let list = |value: &Value| {
+        let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
+        texts.collect::<Vec<_>>().join(",")
+    };
+    for removal in document["plan"]["remove"].as_array().into_iter().flatten() {
+        let part = |name: &str| removal[name].as_str().unwrap_or("-").to_owned();
+        lines.push(vec![
+            part("id"),
+            part("time").get(..19).unwrap_or("-").to_owned(),
+            part("host"),
+            list(&removal["tags"]),
+            list(&removal["by"]),
+        ]);
+    }
+    lines
+}
+
+/// `fleet audit`: runs, then what people decided in the same time.
 #[must_use]
-pub fn audit(entries: &[AuditEntry], now: Timestamp) -> String {
+pub fn audit(answer: &AuditResponse, now: Timestamp) -> String {
+    let mut text = entries(&answer.entries, now);
+    if answer.decisions.is_empty() {
+        return text;
+    }
+    let mut lines = vec![heading(&["DECIDED", "WHO", "WHAT", "SUBJECT", "BEFORE", "AFTER"])];
+    for decision in &answer.decisions {
+        lines.push(vec![
+            ago(decision.at.as_ref(), now),
+            decision.who.clone(),
+            decision.what.clone(),
+            decision.subject.clone(),
+            decision.before.clone(),
+            decision.after.clone(),
+        ]);
+    }
+    text.push('\n');
+    text.push_str(&align(&lines));
+    text
+}
+
+fn entries(entries: &[AuditEntry], now: Timestamp) -> String {
     let mut lines = vec![heading(&[
         "GRANTED",
         "REPOSITORY",
@@ -229,6 +292,7 @@ pub fn audit(entries: &[AuditEntry], now: Timestamp) -> String {
         "FREED",
         "POLICIES",
         "COVERED",
+        "PLAN",
     ])];
     for entry in entries {
         let outcome = entry.outcome.clone();
@@ -256,6 +320,7 @@ pub fn audit(entries: &[AuditEntry], now: Timestamp) -> String {
             freed,
             entry.policies.join(" "),
             entry.covered.join("; "),
+            entry.plan.clone(),
         ]);
     }
     align(&lines)

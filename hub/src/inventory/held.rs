@@ -8,6 +8,7 @@ use proto::v1::object_state::Body;
 use proto::v1::{BackupState, ObjectState, PolicyState, RepositoryState};
 
 use crate::Millis;
+use crate::clean;
 use crate::health::due;
 use crate::schedule::Deadline;
 
@@ -106,16 +107,29 @@ impl Held {
         };
         Some(format!("{}/{namespace}/{}", self.cluster, backup.repository_name).into())
     }
+
+    /// Place of the repository that a policy is for.
+    #[must_use]
+    pub fn refers_to(&self) -> Option<Arc<str>> {
+        let policy = self.policy()?;
+        let namespace = match policy.repository_namespace.as_str() {
+            "" => &self.object.namespace,
+            namespace => namespace,
+        };
+        Some(format!("{}/{namespace}/{}", self.cluster, policy.repository_name).into())
+    }
 }
 
-/// The state of a resource. The uid is that under which it was sent.
+/// The state of a resource, cleaned for people's eyes: what is hashed and stored is what was sent. The uid is that under
+/// which it was sent.
 fn decode(uid: &str, state: &[u8]) -> (ObjectState, bool) {
     let decoded = ObjectState::decode(state);
     let readable = decoded.is_ok();
-    let object = ObjectState {
+    let mut object = ObjectState {
         uid: uid.to_owned(),
         ..decoded.unwrap_or_default()
     };
+    clean::object(&mut object);
     (object, readable)
 }
 
@@ -140,11 +154,7 @@ fn planned_alike(new: &BackupState, old: &BackupState) -> bool {
 /// The restic id where it is known and looks like one, else the place.
 fn repository_row(repository: &RepositoryState, place: &str) -> Arc<str> {
     let id = repository.restic_id.as_str();
-    let proper = id.len() == 64
-        && id
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    if proper {
+    if proto::plan::is_id(id) {
         id.into()
     } else {
         format!("unknown/{place}").into()

@@ -58,10 +58,9 @@ impl Index {
             .flat_map(BTreeMap::values)
     }
 
-    /// Whether some cluster has last told of a backup that runs into a physical repository.
-    #[must_use]
-    pub fn is_backing_up(&self, restic_id: &str) -> bool {
-        self.running.contains_key(restic_id)
+    /// Backups that run into a physical repository as last told, by place.
+    pub fn running(&self, restic_id: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.running.get(restic_id).into_iter().flatten()
     }
 
     /// Keys of all physical repositories.

@@ -3,6 +3,7 @@
 //! Everything here is a function of calls and the times passed in. Time moves rows only in [`Inventory::advance`], so
 //! that two answers of one revision cannot differ.
 
+mod bound;
 mod changes;
 mod conflict;
 mod held;
@@ -12,17 +13,19 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use proto::digest::Digest;
 use proto::v1::Collection;
 
+use self::bound::Vanished;
 pub use self::changes::Changes;
 pub use self::held::Held;
 use self::index::Index;
 pub use self::member::{Facts, Limits, Live, Member};
 pub use self::sessions::Introduction;
+use crate::bindings::Bindings;
 use crate::health::Fresh;
 use crate::store::StoredCluster;
 use crate::{Millis, Moment};
@@ -118,6 +121,10 @@ pub struct Inventory {
     objects: usize,
     /// Clusters that are being removed from the store.
     forgetting: HashSet<Arc<str>>,
+    bindings: Bindings,
+    vanished: Vanished,
+    /// Repositories that were reported and are not in the table of bindings.
+    reported: BTreeMap<Arc<str>, BTreeSet<String>>,
 }
 
 impl Inventory {
@@ -134,6 +141,9 @@ impl Inventory {
             unsaved: Unsaved::default(),
             objects: 0,
             forgetting: HashSet::new(),
+            bindings: Bindings::default(),
+            vanished: Vanished::default(),
+            reported: BTreeMap::new(),
         }
     }
 
@@ -243,10 +253,16 @@ impl Inventory {
             mut gone,
             whole,
         } = change;
+        let mut lost = Vec::new();
         if whole {
             let named: HashSet<&str> = upserts.iter().map(|a| a.held.object.uid.as_str()).collect();
-            let held = member.objects.keys().filter(|uid| !named.contains(&***uid));
-            gone = held.map(|uid| uid.to_string()).collect();
+            let held = member.objects.iter().filter(|(uid, _)| !named.contains(&***uid));
+            let missing: Vec<Arc<Held>> = held.map(|(_, held)| held.clone()).collect();
+            gone = missing.iter().map(|held| held.object.uid.clone()).collect();
+            lost = missing
+                .into_iter()
+                .filter(|held| held.policy().is_some())
+                .collect();
         }
         let (mut count, mut size) = (member.objects.len(), member.bytes);
         for uid in &gone {
@@ -274,8 +290,11 @@ impl Inventory {
             });
         }
         for uid in gone {
+            // A word that it was deleted, or a whole inventory without it, which is noted below.
+            self.vanished.settle(name, &uid);
             self.remove(name, &uid);
         }
+        self.vanished.note(lost, self.now);
         for arrived in upserts {
             self.insert(Arc::new(arrived.held), Some(arrived.state));
         }
@@ -377,6 +396,8 @@ impl Inventory {
         }
         self.objects += 1;
         self.index.add(&held);
+        self.vanished.settle(&held.cluster, &uid);
+        self.note_reported(&held);
         self.touch(&held);
         if let Some(state) = state {
             let unwritten = Unwritten {

@@ -122,6 +122,15 @@ fn one_repository_under_two_urls_is_one_row_with_the_newest_figures() {
         0,
     );
     assert_eq!(inventory.index().repository_count(), 2);
+    let bound = ["a", "b"].map(|cluster| crate::bindings::Binding {
+        restic_id: id.as_str().into(),
+        cluster: cluster.into(),
+        state: crate::bindings::State::Bound,
+        how: String::new(),
+        since: 0,
+        proven: true,
+    });
+    inventory.bind(bound.to_vec(), Vec::new());
     let Some(row::Body::Repository(row)) = rows::repository(&inventory, &id).unwrap().body else {
         panic!()
     };

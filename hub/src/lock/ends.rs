@@ -1,19 +1,25 @@
-//! How runs end: their outcome is kept, a plan that needs a person is put before people, and operations whose policy
-//! has taken part need no run of their own.
+//! How runs end: their outcome and plan are kept, a plan that needs a person is put before people, and operations whose
+//! policy has taken part need no run of their own.
 
 use std::sync::Arc;
 
 use prost::Message as _;
+use proto::plan::{PlanDocument, PlanLine, plan_hash};
 use proto::v1::hub_message::Body;
-use proto::v1::{LeaseAsk, LeaseCovered, LeaseRelease};
+use proto::v1::{LeaseAsk, LeaseCovered, LeaseRelease, OperationOutcome};
 use sha2::{Digest as _, Sha256};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
-use super::grantor::{Grant, Instant, Operation, Phase};
-use super::keeper::{Keeper, Recent, operation};
+use super::grantor::{Grant, Instant, Operation};
+use super::keeper::{Keeper, Recent, Reply, operation};
 use super::run;
+use crate::authorize::Refusal;
+use crate::clean;
 use crate::now as wall_clock;
-use crate::store::StoredPlan;
+use crate::store::{StoredEnd, StoredPlan};
+
+/// What the last applied run left, at most: so many clusters and groups.
+const BASELINE: usize = 20_000;
 
 impl Keeper {
     /// The answer to a question whose policy has just taken part in another cluster's run.
@@ -32,7 +38,7 @@ impl Keeper {
             by: recent.by.clone(),
             token: recent.token,
             outcome: Some(recent.outcome.clone()),
-            ..Default::default()
+            restic_id: ask.restic_id.clone(),
         })
     }
 
@@ -55,83 +61,99 @@ impl Keeper {
             .cover(id, covered.token, format!("{cluster}: {subject}"))
             .await
         {
-            warn!(%error, "the audit misses a covered operation");
+            self.failed(error, "the audit misses a covered operation");
         }
         self.send(cluster, Body::LeaseCovered(covered));
     }
 
-    pub(super) async fn release(&mut self, cluster: Arc<str>, release: LeaseRelease) {
+    pub(super) async fn release(&mut self, cluster: Arc<str>, mut release: LeaseRelease) {
         let id: Arc<str> = release.restic_id.as_str().into();
         let asked = operation(&cluster, &release.operation, "");
-        let repository = self.repositories.entry(id.clone()).or_default();
+        let document = self
+            .parts
+            .get_mut(&cluster)
+            .and_then(|parts| parts.of(&release))
+            .unwrap_or_default();
+        let repository = self.repository(&id);
         let known = repository.known(&asked);
-        let held = match repository.grantor.phase() {
-            Phase::Held { grant, .. } | Phase::Delay { grant, .. } => {
-                (grant.operation == known && grant.token == release.token).then(|| grant.clone())
-            }
-            _ => None,
-        };
+        let held = repository.grantor.held_by(&known, release.token);
         let key = (cluster.clone(), asked.id.clone());
-        let ask = repository.asks.get(&key).cloned();
-        if release.outcome.is_some() {
-            repository.asks.remove(&key);
-        }
-        let effects = repository.grantor.release(&known, release.token);
+        let ask = self.asks.get(&key).filter(|(pinned, _)| *pinned == id).cloned();
         if let Some(grant) = held {
-            let ended = self
-                .store
-                .finish(&id, grant.token, wall_clock(), release.outcome.as_ref())
-                .await;
-            if let Err(error) = ended {
-                // Said again later: nothing is answered, nothing changes.
-                error!(%error, "the end of a run could not be recorded");
+            if let Some(outcome) = &mut release.outcome {
+                clean::outcome(outcome);
+            }
+            if release.policy.is_empty() {
+                release.policy = ask.map(|(_, ask)| ask.policy).unwrap_or_default();
+            }
+            if !self.finish(&id, &grant, &release, document).await {
+                // The spoke releases again: nothing is answered, nothing changes.
                 return;
             }
-            self.conclude(&id, &grant, ask.as_ref(), &release).await;
+            self.conclude(&id, &grant, &release).await;
         }
-        self.carry_out(&id, effects, 0).await;
+        if release.outcome.is_some() {
+            self.asks.remove(&key);
+        }
+        let repository = self.repository(&id);
+        let effects = repository.grantor.release(&known, release.token);
+        self.carry_out(&id, effects, Reply::default()).await;
     }
 
-    /// Takes the outcome of a run in: plans to approve, and operations that need no run of their own now.
-    async fn conclude(
+    /// Records the end of a run with its plan.
+    async fn finish(
         &mut self,
         id: &Arc<str>,
         grant: &Grant,
-        ask: Option<&LeaseAsk>,
         release: &LeaseRelease,
-    ) {
+        document: Vec<u8>,
+    ) -> bool {
+        let cluster = grant.operation.cluster.clone();
+        let outcome = release.outcome.clone().unwrap_or_default();
+        let plan = match document_of(id, &document) {
+            Some(plan) if outcome.plan.is_empty() || plan.hash == outcome.plan => Some(plan),
+            None if document.is_empty() => None,
+            _ => {
+                warn!(%cluster, repository = %id, token = grant.token, "the plan of a run does not have the hash that it says");
+                self.refuse(&cluster, "plan", Refusal::Malformed);
+                None
+            }
+        };
+        let fits = document.is_empty() || plan.is_some();
+        let told = told_plan(id, grant, release, &outcome).filter(|_| fits);
+        let carried_out = ["Applied", "NothingToRemove"].contains(&outcome.result.as_str());
+        let left = plan.as_ref().map(|plan| &plan.left).unwrap_or(&outcome.left);
+        let left = left.iter().take(BASELINE);
+        let end = StoredEnd {
+            restic_id: id.to_string(),
+            token: grant.token,
+            ended: wall_clock(),
+            outcome: release.outcome.clone(),
+            plan: told,
+            document: if plan.is_some() { document } else { Vec::new() },
+            baseline: carried_out.then(|| left.map(|b| (b.key.clone(), b.left)).collect()),
+        };
+        match self.store.finish(end).await {
+            Ok(()) => {
+                // Read again when it is needed next.
+                self.repository(id).history = None;
+                true
+            }
+            Err(error) => {
+                self.failed(error, "the end of a run could not be recorded");
+                false
+            }
+        }
+    }
+
+    /// Takes the outcome of a run in: operations that need no run of their own now.
+    async fn conclude(&mut self, id: &Arc<str>, grant: &Grant, release: &LeaseRelease) {
         let Some(outcome) = release.outcome.clone() else {
             return;
         };
         let cluster = &grant.operation.cluster;
         info!(repository = %id, %cluster, subject = %grant.operation.subject, token = grant.token, result = outcome.result, "a run has ended");
-        let policy = ask.map(|a| a.policy.clone()).unwrap_or_default();
-        if outcome.result == "ApprovalRequired" {
-            let plan = StoredPlan {
-                id: plan_id(id, &outcome.plan),
-                restic_id: id.to_string(),
-                hash: outcome.plan.clone(),
-                state: "waiting".to_owned(),
-                made: wall_clock(),
-                cluster: cluster.to_string(),
-                policy: policy.clone(),
-                subject: grant.operation.subject.to_string(),
-                token: grant.token,
-                outcome: outcome.encode_to_vec(),
-                document: release.plan.clone(),
-                decided_by: String::new(),
-            };
-            if let Err(error) = self.store.save_plan(plan).await {
-                warn!(%error, "a plan could not be kept; its next run makes it again");
-            }
-        } else if ["Applied", "NothingToRemove"].contains(&outcome.result.as_str())
-            && let Err(error) = self.store.settle_plans(id, &outcome.plan).await
-        {
-            warn!(%error, "plans could not be settled");
-        }
-        let Some(repository) = self.repositories.get_mut(id) else {
-            return;
-        };
+        let repository = self.repository(id);
         let Some((_, run)) = repository.run.take().filter(|(token, _)| *token == grant.token) else {
             return;
         };
@@ -144,49 +166,80 @@ impl Keeper {
             started: grant.since,
             token: grant.token,
             by: by.clone(),
-            policy: policy.clone(),
+            policy: release.policy.clone(),
             policies: policies.clone(),
             outcome: outcome.clone(),
         });
-        if self.settings.coalesce.is_none() {
+        let Some(window) = self.settings.coalesce else {
             return;
-        }
-        let waiting = repository.grantor.waiting().iter();
+        };
+        let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+        let waiting = self.repository(id).grantor.waiting().iter();
         let waiting: Vec<(Operation, Instant)> = waiting.map(|w| (w.operation.clone(), w.since)).collect();
         for (operation, since) in waiting {
             let key = (operation.cluster.clone(), operation.id.clone());
-            let ask = self.repositories.get(id).and_then(|r| r.asks.get(&key).cloned());
-            let Some(ask) = ask.filter(|ask| ask.approved.is_empty() && ask.policy != policy) else {
+            let ask = self.asks.get(&key).map(|(_, ask)| ask.clone());
+            let Some(ask) = ask.filter(|ask| ask.approved.is_empty() && ask.policy != release.policy) else {
                 continue;
             };
             let took_part = self
                 .policy_name(&operation.cluster, &ask.policy)
                 .is_some_and(|name| policies.contains(&name));
             // A run that began long before the question may have looked at the repository before it.
-            let window = self
-                .settings
-                .coalesce
-                .and_then(|w| u64::try_from(w.as_millis()).ok());
             let asked = since.saturating_sub(ask.age_ms);
-            let early = window.is_some_and(|window| asked.saturating_sub(grant.since) <= window);
-            if took_part && early {
-                if let Some(repository) = self.repositories.get_mut(id) {
-                    // It waits, so it holds nothing that could be freed here.
-                    repository.grantor.withdraw(&operation, u64::MAX);
-                    repository.asks.remove(&key);
-                }
-                let covered = LeaseCovered {
-                    operation: operation.id.to_string(),
-                    by: by.clone(),
-                    token: grant.token,
-                    outcome: Some(outcome.clone()),
-                    ..Default::default()
-                };
-                self.cover(id, &operation.cluster, &operation.subject, covered)
-                    .await;
+            if !took_part || asked.saturating_sub(grant.since) > window {
+                continue;
             }
+            // It waits, so it holds nothing that could be freed here.
+            self.repository(id).grantor.withdraw(&operation, u64::MAX);
+            self.asks.remove(&key);
+            let covered = LeaseCovered {
+                operation: operation.id.to_string(),
+                by: by.clone(),
+                token: grant.token,
+                outcome: Some(outcome.clone()),
+                restic_id: id.to_string(),
+            };
+            self.cover(id, &operation.cluster, &operation.subject, covered)
+                .await;
         }
     }
+}
+
+/// The plan in a document, if it is one of this repository and its ids give its hash.
+pub(super) fn document_of(restic_id: &str, document: &[u8]) -> Option<PlanDocument> {
+    let PlanLine { plan } = serde_json::from_slice(document).ok()?;
+    let hash = plan_hash(restic_id, plan.remove.iter().map(|removal| removal.id.as_str()));
+    (plan.restic_id == restic_id && plan.hash == hash).then_some(plan)
+}
+
+/// A plan as people are told of it; `None` when the run made none.
+fn told_plan(
+    id: &Arc<str>,
+    grant: &Grant,
+    release: &LeaseRelease,
+    outcome: &OperationOutcome,
+) -> Option<StoredPlan> {
+    let state = match outcome.result.as_str() {
+        "ApprovalRequired" => "waiting",
+        "Preview" => "preview",
+        "Applied" => "applied",
+        _ => return None,
+    };
+    (!outcome.plan.is_empty()).then(|| StoredPlan {
+        id: plan_id(id, &outcome.plan),
+        restic_id: id.to_string(),
+        hash: outcome.plan.clone(),
+        state: state.to_owned(),
+        made: wall_clock(),
+        cluster: grant.operation.cluster.to_string(),
+        policy: release.policy.clone(),
+        subject: grant.operation.subject.to_string(),
+        token: grant.token,
+        outcome: outcome.encode_to_vec(),
+        decided_by: String::new(),
+        decided: None,
+    })
 }
 
 /// Short enough to type, long enough to be one plan's.

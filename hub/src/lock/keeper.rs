@@ -1,4 +1,4 @@
-//! The one task that owns all locks: takes commands, asks the grantors what to do, makes it durable, and tells spokes.
+//! The one task that owns all locks: takes commands, asks the grantors what to do, makes it durable, and answers spokes.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -7,32 +7,45 @@ use std::time::Duration;
 use proto::v1::hub_message::Body;
 use proto::v1::{
     Drain, HubMessage, LeaseAsk, LeaseGrant, LeaseReleased, LeaseRenewed, LeaseRevoke, LeaseWaiting,
-    OperationOutcome, RetentionRun,
+    OperationKind, OperationOutcome, RetentionRun,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::grantor::{Effect, Grant, Grantor, Instant, Operation, Phase, Record};
-use super::{Command, Outgoing, Settings, describe, run};
+use super::bind::Questions;
+use super::grantor::{Effect, Grant, Grantor, Holder, Instant, Operation, Phase, Record};
+use super::parts::Parts;
+use super::words::Refusals;
+use super::{Command, Outgoing, SeenHub, Settings, describe, run};
+use crate::authorize::Refusal;
 use crate::hub::Hub;
 use crate::now as wall_clock;
-use crate::store::{HubStore, StoreError, StoredAudit, StoredLock};
+use crate::store::{History, HubStore, StoreError, StoredAudit, StoredDecision, StoredGrant, StoredLock};
 
 /// Time moves on this often while some lock is in use.
 const TICK: Duration = Duration::from_millis(100);
+/// What is not urgent is looked at this often.
+const HOUSEKEEPING: Duration = Duration::from_secs(30);
+/// Old entries are removed once in so many rounds of housekeeping.
+const PRUNE: u32 = 120;
+/// No hub has started so often since a store was copied that this difference is honest.
+const EPOCHS: u64 = 1_000_000;
+
+/// Cluster and operation.
+pub(super) type Asker = (Arc<str>, Arc<str>);
 
 /// The lock of one repository, with what the hub knows of those who hold it and wait.
 #[derive(Default)]
 pub(super) struct Repository {
     pub grantor: Grantor,
-    /// Questions as they came, by cluster and operation.
-    pub asks: HashMap<(Arc<str>, Arc<str>), LeaseAsk>,
     /// What the present holder was given to do.
     pub run: Option<(u64, RetentionRun)>,
     pub recent: Option<Recent>,
+    /// What earlier runs left; read when it is needed.
+    pub history: Option<History>,
     /// What each waiter was told last.
-    told: HashMap<(Arc<str>, Arc<str>), LeaseWaiting>,
+    pub told: HashMap<(Arc<str>, Arc<str>), LeaseWaiting>,
     draining: bool,
 }
 
@@ -47,14 +60,43 @@ pub(super) struct Recent {
     pub outcome: OperationOutcome,
 }
 
+/// A spoke's present session.
+pub(super) struct Session {
+    pub number: u64,
+    pub outgoing: Outgoing,
+    pub questions: Questions,
+}
+
+/// What goes with an answer to a renewal.
+#[derive(Default)]
+pub(super) struct Reply {
+    pub seq: u64,
+    pub run: Option<RetentionRun>,
+}
+
 /// All locks.
 pub struct Keeper {
     pub(super) hub: Arc<Hub>,
     pub(super) store: Arc<dyn HubStore>,
     pub(super) settings: Settings,
     start: tokio::time::Instant,
+    /// No new grant on a repository that is met for the first time before this time.
+    not_before: Instant,
+    /// When it became known that the store was restored from a backup, or is not the one that clusters have seen.
+    restored: Option<Instant>,
     pub(super) repositories: BTreeMap<Arc<str>, Repository>,
-    pub(super) sessions: HashMap<Arc<str>, (u64, Outgoing)>,
+    /// Questions as they came, by cluster and operation, each pinned to its repository.
+    pub(super) asks: BTreeMap<Asker, (Arc<str>, LeaseAsk)>,
+    /// Operations whose run does not fit into a pod, and what they were told.
+    pub(super) blocked: BTreeMap<Asker, LeaseWaiting>,
+    pub(super) sessions: HashMap<Arc<str>, Session>,
+    /// Plans that are arriving, one per cluster.
+    pub(super) parts: HashMap<Arc<str>, Parts>,
+    pub(super) refusals: Refusals,
+    /// A person's decision that is written with the next record.
+    pub(super) deciding: Option<StoredDecision>,
+    /// Why the process has to end.
+    pub(super) fenced: Option<StoreError>,
 }
 
 impl Keeper {
@@ -69,16 +111,7 @@ impl Keeper {
     ) -> anyhow::Result<Keeper> {
         let mut repositories = BTreeMap::new();
         for lock in store.locks().await? {
-            let holder = lock.holder.map(|(cluster, id, subject)| Operation {
-                cluster: cluster.into(),
-                id: id.into(),
-                subject: subject.into(),
-            });
-            let record = Record {
-                token: lock.token,
-                holder,
-                delayed: lock.delayed,
-            };
+            let record = recorded(&lock);
             let repository = Repository {
                 grantor: Grantor::restored(record, 0, &settings.terms),
                 ..Repository::default()
@@ -90,15 +123,40 @@ impl Keeper {
             store,
             settings,
             start: tokio::time::Instant::now(),
+            not_before: settings.terms.expiry(),
+            restored: None,
             repositories,
+            asks: BTreeMap::new(),
+            blocked: BTreeMap::new(),
             sessions: HashMap::new(),
+            parts: HashMap::new(),
+            refusals: Refusals::default(),
+            deciding: None,
+            fenced: None,
         })
     }
 
     /// Works until `stop`.
-    pub async fn keep(mut self, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) {
+    ///
+    /// # Errors
+    /// When another process has taken the store over: nothing may be answered any more.
+    pub async fn keep(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        stop: CancellationToken,
+    ) -> Result<(), StoreError> {
+        // A memory that is not the only one any more must renew nothing: looked at ten times in the life of a lease.
+        let look = Duration::from_millis((self.settings.terms.ttl / 10).clamp(10, 5_000));
+        let mut looks = tokio::time::interval(look);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut rounds = 0u32;
         loop {
-            let busy = self.repositories.values().any(|r| !r.grantor.is_idle());
+            let busy = self
+                .repositories
+                .values()
+                .any(|r| r.draining || !r.grantor.is_idle());
             let tick = async {
                 if busy {
                     tokio::time::sleep(TICK).await;
@@ -109,17 +167,58 @@ impl Keeper {
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => self.take(command).await,
-                    None => return,
+                    None => return Ok(()),
                 },
                 () = tick => {}
-                () = stop.cancelled() => return,
+                _ = looks.tick() => self.look().await,
+                _ = housekeeping.tick() => {
+                    self.tidy(rounds.is_multiple_of(PRUNE)).await;
+                    rounds = rounds.wrapping_add(1);
+                }
+                () = stop.cancelled() => return Ok(()),
             }
             // A burst of commands is taken before time moves on.
-            while let Ok(command) = commands.try_recv() {
+            while self.fenced.is_none()
+                && let Ok(command) = commands.try_recv()
+            {
                 self.take(command).await;
+            }
+            if let Some(fenced) = self.fenced.take() {
+                return Err(fenced);
             }
             self.advance_all().await;
         }
+    }
+
+    async fn look(&mut self) {
+        if let Err(error) = self.store.verify().await {
+            self.failed(error, "the store could not be read");
+        }
+    }
+
+    /// A write that did not succeed.
+    pub(super) fn failed(&mut self, error: StoreError, what: &str) {
+        error!(%error, "{what}");
+        self.hub.metrics.store_failures.inc();
+        if error.is_fenced() {
+            self.fenced = Some(error);
+        }
+    }
+
+    /// The lock of a repository, which may be met for the first time.
+    pub(super) fn repository(&mut self, id: &Arc<str>) -> &mut Repository {
+        let (not_before, restored, terms) = (self.not_before, self.restored, self.settings.terms);
+        self.repositories.entry(id.clone()).or_insert_with(|| {
+            let mut grantor = Grantor::fresh(not_before);
+            if let Some(at) = restored {
+                // Nothing is known of it that would have to be written.
+                let _ = grantor.store_restored(at, &terms);
+            }
+            Repository {
+                grantor,
+                ..Repository::default()
+            }
+        })
     }
 
     pub(super) fn now(&self) -> Instant {
@@ -127,71 +226,30 @@ impl Keeper {
     }
 
     async fn take(&mut self, command: Command) {
-        let command = match command {
-            Command::From {
-                session,
-                cluster,
-                command,
-            } => match self.sessions.get(&cluster) {
-                Some((present, _)) if *present == session => *command,
-                _ => return,
-            },
-            command => command,
-        };
         match command {
-            Command::From { .. } => {}
             Command::Attach {
                 cluster,
                 session,
                 outgoing,
-            } => {
-                // Of two quick sessions the older may come last.
-                if self
-                    .sessions
-                    .get(&cluster)
-                    .is_some_and(|(present, _)| *present > session)
-                {
-                    return;
-                }
-                self.sessions.insert(cluster.clone(), (session, outgoing));
-                self.tell_drains(&cluster);
-                self.tell_approvals(&cluster).await;
-            }
+                seen,
+            } => self.attach(cluster, session, outgoing, seen).await,
             Command::Detach { cluster, session } => {
-                if self
-                    .sessions
-                    .get(&cluster)
-                    .is_some_and(|(present, _)| *present == session)
-                {
+                let present = self.sessions.get(&cluster);
+                if present.is_some_and(|present| present.number == session) {
                     self.sessions.remove(&cluster);
+                    self.parts.remove(&cluster);
                 }
             }
-            Command::Ask(cluster, ask) => self.ask(cluster, ask).await,
-            Command::Withdraw(cluster, withdraw) => {
-                let operation = operation(&cluster, &withdraw.operation, "");
-                let id: Arc<str> = withdraw.restic_id.as_str().into();
-                if let Some(repository) = self.repositories.get_mut(&id) {
-                    let known = repository.known(&operation);
-                    repository.asks.remove(&(cluster, operation.id.clone()));
-                    let effects = repository.grantor.withdraw(&known, withdraw.token);
-                    self.carry_out(&id, effects, 0).await;
-                }
-            }
-            Command::Renew(cluster, renew) => {
-                let (now, terms) = (self.now(), self.settings.terms);
-                let operation = operation(&cluster, &renew.operation, "");
-                let id: Arc<str> = renew.restic_id.as_str().into();
-                let repository = self.repositories.entry(id.clone()).or_default();
-                let known = repository.known(&operation);
-                let effects = repository.grantor.renew(&known, renew.token, now, &terms);
-                self.carry_out(&id, effects, renew.seq).await;
-            }
-            Command::Release(cluster, release) => self.release(cluster, release).await,
+            Command::Word {
+                cluster,
+                session,
+                word,
+            } => self.hear(cluster, session, *word).await,
             Command::Locks(request, reply) => {
                 let _ = reply.send(self.locks(&request));
             }
-            Command::Revoke(request, reply) => {
-                let _ = reply.send(self.revoke(&request).await);
+            Command::Revoke(request, who, reply) => {
+                let _ = reply.send(self.revoke(&request, &who).await);
             }
             Command::Plans(request, reply) => {
                 let _ = reply.send(self.plans(&request).await);
@@ -202,39 +260,80 @@ impl Keeper {
             Command::Audit(request, reply) => {
                 let _ = reply.send(self.audit(&request).await);
             }
+            Command::Bind(request, who, reply) => {
+                let _ = reply.send(self.decide_binding(&request, &who).await);
+            }
+            Command::Forget(cluster, who, reply) => {
+                let _ = reply.send(self.forget(&cluster, &who).await);
+            }
         }
     }
 
-    async fn ask(&mut self, cluster: Arc<str>, ask: LeaseAsk) {
-        if ask.restic_id.is_empty() || ask.operation.is_empty() {
+    /// A new session. Of two that come at the same time the later one counts, in whatever order they are taken.
+    async fn attach(&mut self, cluster: Arc<str>, session: u64, outgoing: Outgoing, seen: SeenHub) {
+        if self
+            .sessions
+            .get(&cluster)
+            .is_some_and(|present| present.number > session)
+        {
             return;
+        }
+        let present = Session {
+            number: session,
+            outgoing,
+            questions: Questions::default(),
+        };
+        self.sessions.insert(cluster.clone(), present);
+        self.parts.remove(&cluster);
+        self.compare(&cluster, seen).await;
+        self.tell_drains(&cluster);
+        self.tell_approvals(&cluster).await;
+        let unreported = self.hub.read(|inventory| inventory.unreported(&cluster));
+        self.uses(&cluster, unreported).await;
+        self.question(&cluster);
+    }
+
+    /// What a cluster has seen of the hub shows whether the store is an older copy, or another one. It is believed once
+    /// in each run of the hub: it costs the fleet a wait, and must not be a way to keep everybody waiting.
+    async fn compare(&mut self, cluster: &Arc<str>, (incarnation, epoch): SeenHub) {
+        let same = incarnation == self.hub.incarnation;
+        if incarnation.is_empty() || (same && epoch <= self.hub.epoch) {
+            return;
+        }
+        if self.restored.is_some() {
+            return;
+        }
+        if same && epoch > self.hub.epoch.saturating_add(EPOCHS) {
+            return self.refuse(cluster, "hello", Refusal::Restore);
         }
         let (now, terms) = (self.now(), self.settings.terms);
-        let id: Arc<str> = ask.restic_id.as_str().into();
-        if let Some(covered) = self.covered(&cluster, &ask, now) {
-            info!(%cluster, subject = ask.subject, token = covered.token, "needs no run of its own");
-            self.cover(&id, &cluster, &ask.subject, covered).await;
-            return;
+        if same {
+            warn!(%cluster, seen = epoch, epoch = self.hub.epoch, "this store was restored from a backup: nothing is granted until every lease that it may have lost has run out");
+            if let Err(error) = self.store.raise_epoch(epoch).await {
+                return self.failed(error, "the epoch could not be raised");
+            }
+        } else {
+            warn!(%cluster, seen = incarnation, incarnation = self.hub.incarnation, "this store is not the one that the cluster has seen: nothing is granted until every lease of the other hub has run out");
         }
-        let operation = operation(&cluster, &ask.operation, &ask.subject);
-        let seen = ask.seen_token;
-        let repository = self.repositories.entry(id.clone()).or_default();
-        repository.told.remove(&(cluster.clone(), operation.id.clone()));
-        repository.asks.insert((cluster, operation.id.clone()), ask);
-        let known = repository.known(&operation);
-        if seen > repository.grantor.token() {
-            warn!(repository = %id, seen, known = repository.grantor.token(), "a higher token was granted before: was this store restored from a backup?");
+        self.restored = Some(now);
+        self.hub.creations(|creations, now| creations.pause(now));
+        let ids: Vec<Arc<str>> = self.repositories.keys().cloned().collect();
+        for id in ids {
+            if let Some(repository) = self.repositories.get_mut(&id) {
+                let effects = repository.grantor.store_restored(now, &terms);
+                self.carry_out(&id, effects, Reply::default()).await;
+            }
         }
-        let effects = repository.grantor.ask(known, seen, now, &terms);
-        self.carry_out(&id, effects, 0).await;
     }
 
     async fn advance_all(&mut self) {
         let (now, terms) = (self.now(), self.settings.terms);
-        let active = self.repositories.iter().filter(|(_, r)| !r.grantor.is_idle());
+        // A drain that was withdrawn leaves an idle lock, and clusters that still hold their backups.
+        let due = |r: &Repository| r.draining || !r.grantor.is_idle();
+        let active = self.repositories.iter().filter(|(_, r)| due(r));
         let ids: Vec<Arc<str>> = active.map(|(id, _)| id.clone()).collect();
         for id in ids {
-            let busy = self.hub.read(|inventory| inventory.index().is_backing_up(&id));
+            let busy = self.hub.read(|inventory| inventory.is_backing_up(&id));
             let sessions = &self.sessions;
             let Some(repository) = self.repositories.get_mut(&id) else {
                 continue;
@@ -247,21 +346,20 @@ impl Keeper {
             if changed {
                 self.drain(&id, drains);
             }
-            self.carry_out(&id, effects, 0).await;
+            self.carry_out(&id, effects, Reply::default()).await;
             self.tell_waiting(&id);
+            if self.fenced.is_some() {
+                return;
+            }
         }
     }
 
     /// Asks all clusters that are bound to a repository to hold new backups, or to go on.
     fn drain(&self, id: &Arc<str>, begin: bool) {
         let duration_ms = if begin { self.settings.terms.drain } else { 0 };
-        let bound: std::collections::BTreeSet<Arc<str>> = self.hub.read(|inventory| {
-            inventory
-                .index()
-                .bindings(id)
-                .map(|held| held.cluster.clone())
-                .collect()
-        });
+        let bound: Vec<Arc<str>> = self
+            .hub
+            .read(|inventory| inventory.bindings().bound(id).cloned().collect());
         for cluster in bound {
             let drain = Drain {
                 restic_id: id.to_string(),
@@ -271,55 +369,54 @@ impl Keeper {
         }
     }
 
-    /// A spoke that connects during a drain has not heard of it.
+    /// A spoke that connects during a drain holds its backups for the rest of it.
     fn tell_drains(&self, cluster: &Arc<str>) {
-        let draining = self.repositories.iter().filter(|(_, r)| r.draining);
-        for (id, _) in draining {
-            let bound = self.hub.read(|inventory| {
-                inventory
-                    .index()
-                    .bindings(id)
-                    .any(|held| held.cluster == *cluster)
-            });
-            if bound {
+        let now = self.now();
+        for (id, repository) in &self.repositories {
+            let Phase::Draining { until, .. } = repository.grantor.phase() else {
+                continue;
+            };
+            if self
+                .hub
+                .read(|inventory| inventory.bindings().is_bound(cluster, id))
+            {
                 let drain = Drain {
                     restic_id: id.to_string(),
-                    duration_ms: self.settings.terms.drain,
+                    duration_ms: until.saturating_sub(now).max(1),
                 };
                 self.send(cluster, Body::Drain(drain));
             }
         }
     }
 
-    /// Does what a grantor asks for, in order.
-    pub(super) async fn carry_out(&mut self, id: &Arc<str>, effects: Vec<Effect>, seq: u64) {
+    /// Does what a grantor asks for, in order. What follows a record that could not be kept is not done.
+    pub(super) async fn carry_out(&mut self, id: &Arc<str>, effects: Vec<Effect>, mut reply: Reply) {
         let mut queue: VecDeque<Effect> = effects.into();
         while let Some(effect) = queue.pop_front() {
             match effect {
-                Effect::Commit(record) => {
-                    let granting = matches!(queue.front(), Some(Effect::Confirm(_)));
-                    if let Err(error) = self.commit(id, &record, granting).await {
-                        error!(%error, repository = %id, "the lock could not be made durable");
+                Effect::Commit { record, grant } => {
+                    if !self.keep_record(id, &record, grant.as_ref()).await {
                         let now = self.now();
-                        if granting && let Some(repository) = self.repositories.get_mut(id) {
-                            repository.grantor.failed(record.token, now);
-                            queue.pop_front();
+                        if let Some(repository) = self.repositories.get_mut(id) {
+                            repository.grantor.failed(now);
                         }
+                        return;
                     }
-                }
-                Effect::Confirm(token) => {
                     let (now, terms) = (self.now(), self.settings.terms);
-                    if let Some(repository) = self.repositories.get_mut(id) {
-                        queue.extend(repository.grantor.committed(token, now, &terms));
+                    if let Some(grant) = grant
+                        && let Some(repository) = self.repositories.get_mut(id)
+                    {
+                        queue.extend(repository.grantor.committed(grant.token, now, &terms));
                     }
                 }
-                Effect::Grant(grant) => self.tell_grant(id, &grant),
+                Effect::Grant(grant) => queue.extend(self.tell_grant(id, &grant)),
                 Effect::Renewed { operation, token } => {
                     let renewed = LeaseRenewed {
                         operation: operation.id.to_string(),
                         token,
-                        seq,
-                        ..Default::default()
+                        seq: reply.seq,
+                        restic_id: id.to_string(),
+                        run: reply.run.take(),
                     };
                     self.send(&operation.cluster, Body::LeaseRenewed(renewed));
                 }
@@ -332,7 +429,7 @@ impl Keeper {
                         operation: operation.id.to_string(),
                         token,
                         reason: reason.to_owned(),
-                        ..Default::default()
+                        restic_id: id.to_string(),
                     };
                     self.send(&operation.cluster, Body::LeaseRevoke(revoke));
                 }
@@ -340,7 +437,7 @@ impl Keeper {
                     let released = LeaseReleased {
                         operation: operation.id.to_string(),
                         token,
-                        ..Default::default()
+                        restic_id: id.to_string(),
                     };
                     self.send(&operation.cluster, Body::LeaseReleased(released));
                 }
@@ -348,70 +445,110 @@ impl Keeper {
         }
     }
 
-    /// Keeps a record; a grant together with its entry in the audit.
-    async fn commit(&mut self, id: &Arc<str>, record: &Record, granting: bool) -> Result<(), StoreError> {
-        let holder = record.holder.as_ref();
-        let audit = match holder.filter(|_| granting) {
+    /// Keeps a record; a grant together with its entry in the audit, a person's decision with what it did.
+    async fn keep_record(&mut self, id: &Arc<str>, record: &Record, grant: Option<&Grant>) -> bool {
+        let granted = match grant {
             None => None,
-            Some(operation) => {
-                let run = self.run(id, operation);
-                let policies = run::names(&run);
-                if let Some(repository) = self.repositories.get_mut(id) {
-                    repository.run = Some((record.token, run));
-                }
-                Some(StoredAudit {
-                    restic_id: id.to_string(),
-                    token: record.token,
-                    cluster: operation.cluster.to_string(),
-                    operation: operation.id.to_string(),
-                    subject: operation.subject.to_string(),
-                    granted: wall_clock(),
-                    ended: None,
-                    policies,
-                    covered: Vec::new(),
-                    outcome: None,
-                })
-            }
+            Some(grant) => Some(self.audit_of(id, grant).await),
         };
         let lock = StoredLock {
             restic_id: id.to_string(),
             token: record.token,
-            holder: holder.map(|o| (o.cluster.to_string(), o.id.to_string(), o.subject.to_string())),
+            holder: record.holder.as_ref().map(|holder| match holder {
+                Holder::Known(o) => (o.cluster.to_string(), o.id.to_string(), o.subject.to_string()),
+                Holder::Unknown => Default::default(),
+            }),
             delayed: record.delayed,
+            revoked: record.revoked,
         };
+        let decision = self.deciding.take();
         let timer = self.hub.metrics.commit_seconds.start_timer();
-        let result = self.store.save_lock(lock, audit).await;
+        let result = self.store.save_lock(lock, granted, decision).await;
         timer.observe_duration();
-        result
+        match result {
+            Ok(()) => true,
+            Err(error) => {
+                self.failed(error, &format!("the lock of {id} could not be made durable"));
+                false
+            }
+        }
     }
 
-    fn run(&self, id: &Arc<str>, operation: &Operation) -> RetentionRun {
+    async fn audit_of(&mut self, id: &Arc<str>, grant: &Grant) -> StoredGrant {
+        let Grant { operation, token, .. } = grant;
         let key = (operation.cluster.clone(), operation.id.clone());
-        let repository = self.repositories.get(id);
-        let approved = repository
-            .and_then(|r| r.asks.get(&key))
-            .map(|a| a.approved.clone());
-        self.hub
-            .read(|inventory| run::compose(inventory, id, &approved.unwrap_or_default()))
+        self.learn_history(id).await;
+        let run = self.compose(id, &key).unwrap_or_default();
+        let approved = run.approved.clone();
+        let audit = StoredAudit {
+            restic_id: id.to_string(),
+            token: *token,
+            cluster: operation.cluster.to_string(),
+            operation: operation.id.to_string(),
+            subject: operation.subject.to_string(),
+            granted: wall_clock(),
+            ended: None,
+            policies: run::names(&run),
+            covered: Vec::new(),
+            outcome: None,
+            clusters: run.clusters.clone(),
+            plan: String::new(),
+        };
+        if let Some(repository) = self.repositories.get_mut(id) {
+            repository.run = Some((*token, run));
+        }
+        StoredGrant { audit, approved }
     }
 
-    fn tell_grant(&self, id: &Arc<str>, grant: &Grant) {
+    /// Reads what earlier runs of a repository left, once.
+    pub(super) async fn learn_history(&mut self, id: &Arc<str>) {
+        if self.repository(id).history.is_some() {
+            return;
+        }
+        match self.store.history(id).await {
+            Ok(history) => self.repository(id).history = Some(history),
+            Err(error) => self.failed(error, "the history of a repository could not be read"),
+        }
+    }
+
+    /// What an operation is to do as of now; `None` when it is no retention run, or the hub does not know it.
+    pub(super) fn compose(&self, id: &Arc<str>, key: &(Arc<str>, Arc<str>)) -> Option<RetentionRun> {
+        let (_, ask) = self.asks.get(key)?;
+        let retention = [OperationKind::Retention, OperationKind::Unspecified].contains(&ask.kind());
+        // Without the history clusters that are new could not be told from others.
+        let history = self.repositories.get(id)?.history.as_ref()?;
+        retention.then(|| {
+            self.hub
+                .read(|inventory| run::compose(inventory, history, id, &ask.approved))
+        })
+    }
+
+    fn tell_grant(&mut self, id: &Arc<str>, grant: &Grant) -> Vec<Effect> {
         let kept = self.repositories.get(id).and_then(|r| r.run.clone());
+        let key = (grant.operation.cluster.clone(), grant.operation.id.clone());
         let run = match kept {
-            Some((token, run)) if token == grant.token => run,
+            Some((token, run)) if token == grant.token => Some(run).filter(|run| !run.restic_id.is_empty()),
             // Granted before the hub's last restart.
-            _ => self.run(id, &grant.operation),
+            _ => self.compose(id, &key),
         };
+        if let Some(reason) = run.as_ref().and_then(run::too_long) {
+            // It has grown while the operation waited. The grant was never told, so it is free at once.
+            warn!(repository = %id, cluster = %key.0, reason, "a run does not fit into a pod");
+            self.block(id, &key, reason);
+            let repository = self.repository(id);
+            return repository.grantor.withdraw(&grant.operation, grant.token - 1);
+        }
         info!(repository = %id, cluster = %grant.operation.cluster, subject = %grant.operation.subject, token = grant.token, "lock granted");
         let message = LeaseGrant {
             operation: grant.operation.id.to_string(),
             token: grant.token,
             ttl_ms: self.settings.terms.ttl,
             renew_ms: self.settings.renew,
-            run: Some(run),
-            ..Default::default()
+            run,
+            restic_id: id.to_string(),
         };
         self.send(&grant.operation.cluster, Body::LeaseGrant(message));
+        Vec::new()
     }
 
     /// Tells each waiter what it waits for, when that has changed.
@@ -428,7 +565,7 @@ impl Keeper {
                 operation: waiter.operation.id.to_string(),
                 position: u32::try_from(position + 1).unwrap_or(u32::MAX),
                 reason: reason.clone(),
-                ..Default::default()
+                restic_id: id.to_string(),
             };
             if repository.told.get(&key) != Some(&message) {
                 news.push((waiter.operation.cluster.clone(), message.clone()));
@@ -441,15 +578,35 @@ impl Keeper {
         }
     }
 
+    /// Forgets what is not needed: entries that were never granted, questions that nobody waits for, old documents.
+    async fn tidy(&mut self, prune: bool) {
+        self.retry_blocked().await;
+        self.ask_again();
+        let (repositories, blocked) = (&self.repositories, &self.blocked);
+        self.asks.retain(|key, (id, _)| {
+            let asked = operation(&key.0, &key.1, "");
+            blocked.contains_key(key) || repositories.get(id).is_some_and(|r| r.knows(&asked))
+        });
+        // The wait after a start is kept by the keeper itself.
+        self.repositories
+            .retain(|_, r| r.draining || !r.grantor.is_idle() || r.grantor.token() > 0);
+        if prune {
+            let before = wall_clock().saturating_sub(self.settings.audit);
+            if let Err(error) = self.store.prune(before, self.settings.documents).await {
+                self.failed(error, "old entries of the audit could not be removed");
+            }
+        }
+    }
+
     pub(super) fn send(&self, cluster: &Arc<str>, body: Body) {
-        if let Some((_, outgoing)) = self.sessions.get(cluster) {
+        if let Some(session) = self.sessions.get(cluster) {
             self.hub
                 .metrics
                 .messages
                 .with_label_values(&["out", "lease"])
                 .inc();
             // One that is lost is asked for again.
-            let _ = outgoing.try_send(Ok(HubMessage { body: Some(body) }));
+            let _ = session.outgoing.try_send(Ok(HubMessage { body: Some(body) }));
         }
     }
 }
@@ -457,20 +614,44 @@ impl Keeper {
 impl Repository {
     /// An operation as it is known, with its subject: messages after the first do not repeat it.
     pub fn known(&self, operation: &Operation) -> Operation {
+        self.find(operation).unwrap_or(operation).clone()
+    }
+
+    /// Whether an operation holds the lock or waits for it.
+    pub fn knows(&self, operation: &Operation) -> bool {
+        self.find(operation).is_some()
+    }
+
+    fn find(&self, operation: &Operation) -> Option<&Operation> {
         let same = |other: &&Operation| other.cluster == operation.cluster && other.id == operation.id;
         let held = match self.grantor.phase() {
-            Phase::Held { grant, .. } | Phase::Delay { grant, .. } | Phase::Granting(grant) => {
-                Some(&grant.operation)
-            }
-            Phase::Draining { operation, .. } => Some(operation),
+            Phase::Held { grant, .. } | Phase::Granting { grant, .. } => Some(&grant.operation),
+            Phase::Delay { holder, .. } => holder.operation(),
+            Phase::Draining { first, .. } => Some(&first.operation),
             Phase::Free => None,
         };
         let waiting = self.grantor.waiting().iter().map(|w| &w.operation);
-        held.into_iter()
-            .chain(waiting)
-            .find(same)
-            .unwrap_or(operation)
-            .clone()
+        held.into_iter().chain(waiting).find(same)
+    }
+}
+
+/// A lock as its grantor knows it. One whose holder is not known is kept with empty names.
+fn recorded(lock: &StoredLock) -> Record {
+    let holder = lock.holder.as_ref().map(|(cluster, id, subject)| {
+        if id.is_empty() {
+            return Holder::Unknown;
+        }
+        Holder::Known(Operation {
+            cluster: cluster.as_str().into(),
+            id: id.as_str().into(),
+            subject: subject.as_str().into(),
+        })
+    });
+    Record {
+        token: lock.token,
+        holder,
+        delayed: lock.delayed,
+        revoked: lock.revoked,
     }
 }
 

@@ -1,24 +1,30 @@
 //! The maintenance lock of every physical repository: [`grantor`] decides (pure), [`keeper`] carries out (one task, so
-//! that no two decisions meet), [`run`] says what a granted operation is to do (pure), [`ends`] takes outcomes in,
-//! [`people`] answers and obeys them, in the words of [`describe`] (pure).
+//! that no two decisions meet), [`words`] asks whether a spoke's word counts, [`run`] composes what a granted operation
+//! is to do (pure), [`parts`] gathers plans (pure), [`ends`] takes outcomes in, [`bind`] keeps the table of bindings,
+//! [`people`] answers and obeys persons, in the words of [`describe`] (pure).
 
+mod bind;
 mod describe;
 mod ends;
 pub mod grantor;
 mod keeper;
+mod parts;
 mod people;
 mod run;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::{
-    AuditRequest, AuditResponse, DecidePlanRequest, LeaseAsk, LeaseRelease, LeaseRenew, LeaseWithdraw,
-    LocksRequest, LocksResponse, PlansRequest, PlansResponse, ReleaseLockRequest,
+    AuditRequest, AuditResponse, DecideBindingRequest, DecidePlanRequest, LeaseAsk, LeaseRelease, LeaseRenew,
+    LeaseWithdraw, LocksRequest, LocksResponse, PlanPart, PlansRequest, PlansResponse, PossessionProof,
+    ReleaseLockRequest,
 };
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
+use crate::Millis;
 use crate::config::Config;
 use grantor::Terms;
 
@@ -35,6 +41,10 @@ pub struct Settings {
     pub renew: u64,
     /// A policy that took part in a run this long ago needs no run of its own.
     pub coalesce: Option<Duration>,
+    /// How long audit, plans and decisions are kept.
+    pub audit: Millis,
+    /// Bytes of all plans' documents together.
+    pub documents: u64,
 }
 
 impl Settings {
@@ -51,11 +61,29 @@ impl Settings {
             },
             renew: (millis(config.lease_ttl) / 5).max(1),
             coalesce: config.coalesce_window.0,
+            audit: config.audit_retention.millis(),
+            documents: config.audit_plans_mib << 20,
         }
     }
 }
 
 pub use crate::outbound::Outgoing;
+
+/// A hub as a cluster has seen it: incarnation of its store, and epoch.
+pub type SeenHub = (String, u64);
+
+/// What a spoke says of locks and bindings.
+#[derive(Debug)]
+pub enum Word {
+    Ask(LeaseAsk),
+    Withdraw(LeaseWithdraw),
+    Renew(LeaseRenew),
+    Release(Box<LeaseRelease>),
+    Part(PlanPart),
+    Proof(PossessionProof),
+    /// Repositories that its inventory names and the table of bindings does not.
+    Uses(Vec<String>),
+}
 
 /// What the keeper is told and asked.
 pub enum Command {
@@ -63,26 +91,31 @@ pub enum Command {
         cluster: Arc<str>,
         session: u64,
         outgoing: Outgoing,
+        /// Hub that the cluster has seen before; an empty incarnation for none.
+        seen: SeenHub,
     },
     Detach {
         cluster: Arc<str>,
         session: u64,
     },
-    /// What a session says; of no effect when it is not the present one of its cluster.
-    From {
-        session: u64,
+    Word {
         cluster: Arc<str>,
-        command: Box<Command>,
+        session: u64,
+        word: Box<Word>,
     },
-    Ask(Arc<str>, LeaseAsk),
-    Withdraw(Arc<str>, LeaseWithdraw),
-    Renew(Arc<str>, LeaseRenew),
-    Release(Arc<str>, LeaseRelease),
     Locks(LocksRequest, oneshot::Sender<LocksResponse>),
-    Revoke(ReleaseLockRequest, oneshot::Sender<Result<(), Status>>),
+    Revoke(ReleaseLockRequest, Arc<str>, oneshot::Sender<Result<(), Status>>),
     Plans(PlansRequest, oneshot::Sender<Result<PlansResponse, Status>>),
     Decide(DecidePlanRequest, Arc<str>, oneshot::Sender<Result<(), Status>>),
     Audit(AuditRequest, oneshot::Sender<Result<AuditResponse, Status>>),
+    /// The answer is what the decision means.
+    Bind(
+        DecideBindingRequest,
+        Arc<str>,
+        oneshot::Sender<Result<String, Status>>,
+    ),
+    /// A person has given a cluster up: its bindings end. The answer is how many did.
+    Forget(Arc<str>, Arc<str>, oneshot::Sender<Result<usize, Status>>),
 }
 
 /// The way to the keeper.

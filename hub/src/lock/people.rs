@@ -1,6 +1,6 @@
 //! What people ask about locks, plans and past runs, and what they decide.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prost::Message as _;
@@ -14,11 +14,13 @@ use tonic::Status;
 use tracing::info;
 
 use super::describe;
+use super::ends::document_of;
 use super::grantor::Grantor;
-use super::keeper::Keeper;
+use super::keeper::{Keeper, Reply};
+use crate::Millis;
 use crate::now as wall_clock;
 use crate::rows;
-use crate::store::{StoreError, StoredPlan};
+use crate::store::{AuditCursor, PlanCursor, StoreError, StoredAudit, StoredDecision, StoredPlan};
 
 /// Longest list.
 const PAGE: u32 = 200;
@@ -61,72 +63,141 @@ impl Keeper {
         }
     }
 
-    pub(super) async fn revoke(&mut self, request: &ReleaseLockRequest) -> Result<(), Status> {
-        let found = self.resolve(&request.repository);
+    /// The one repository that a text means.
+    pub(super) fn one(&self, text: &str) -> Result<Arc<str>, Status> {
+        let found = self.resolve(text);
         let [(id, _)] = found.as_slice() else {
             return Err(Status::not_found(format!(
-                "{:?} names {} repositories; `fleet repos` lists them",
-                request.repository,
+                "{text:?} names {} repositories; `fleet repos` lists them",
                 found.len()
             )));
         };
+        Ok(id.clone())
+    }
+
+    pub(super) async fn revoke(&mut self, request: &ReleaseLockRequest, who: &str) -> Result<(), Status> {
+        let id = self.one(&request.repository)?;
         let repository = self
             .repositories
-            .get_mut(id)
+            .get_mut(&id)
             .ok_or_else(|| Status::not_found("nobody holds it"))?;
-        let effects = repository
-            .grantor
-            .revoke(request.token)
-            .map_err(Status::failed_precondition)?;
-        self.carry_out(id, effects, 0).await;
-        Ok(())
+        let (what, before) = if request.checked {
+            ("release-delay", "delayed")
+        } else {
+            ("release-lock", "held")
+        };
+        let effects = if request.checked {
+            repository.grantor.release_delay(request.token)
+        } else {
+            repository.grantor.revoke(request.token)
+        };
+        let effects = effects.map_err(Status::failed_precondition)?;
+        self.deciding = Some(StoredDecision {
+            at: wall_clock(),
+            who: who.to_owned(),
+            what: what.to_owned(),
+            subject: format!("{} token {}", request.repository, request.token),
+            restic_id: id.to_string(),
+            before: before.to_owned(),
+            after: if request.checked { "free" } else { "taken back" }.to_owned(),
+        });
+        info!(repository = %id, token = request.token, by = who, what, "a lock was taken back");
+        self.carry_out(&id, effects, Reply::default()).await;
+        // It is written with the record; when that failed, the grantor repeats the record and this is lost.
+        match self.deciding.take() {
+            None => Ok(()),
+            Some(decision) => self.store.decide(decision).await.map_err(|e| unavailable(&e)),
+        }
     }
 
     pub(super) async fn plans(&self, request: &PlansRequest) -> Result<PlansResponse, Status> {
-        let stored = self.store.plans().await.map_err(unavailable)?;
-        let one = !request.plan.is_empty();
-        let plans = stored
-            .into_iter()
-            .filter(|p| !one || p.id.starts_with(&request.plan));
-        let plans = plans.map(|plan| {
-            let names = self.resolve(&plan.restic_id);
-            proto::v1::Plan {
-                repository: names.first().map(|(_, name)| name.clone()).unwrap_or_default(),
-                id: plan.id,
-                restic_id: plan.restic_id,
-                hash: plan.hash,
-                state: plan.state,
-                made: Some(from_unix_millis(plan.made)),
-                cluster: plan.cluster,
-                subject: plan.subject,
-                token: plan.token,
-                outcome: OperationOutcome::decode(plan.outcome.as_slice()).ok(),
-                document: if one {
-                    String::from_utf8_lossy(&plan.document).into_owned()
-                } else {
-                    String::new()
-                },
-                decided_by: plan.decided_by,
+        let as_of = Some(from_unix_millis(wall_clock()));
+        if request.plan.is_empty() {
+            let limit = page(request.limit);
+            let before = plan_cursor(&request.before)?;
+            let stored = self.store.plans(limit, before).await;
+            let stored = stored.map_err(|e| unavailable(&e))?;
+            let full = stored.len() == limit as usize;
+            let next = stored.last().filter(|_| full);
+            let next_before = next.map(|plan| format!("{}/{}", plan.made, plan.id));
+            return Ok(PlansResponse {
+                as_of,
+                next_before: next_before.unwrap_or_default(),
+                plans: stored.into_iter().map(|plan| self.plan_row(plan)).collect(),
+            });
+        }
+        let stored = self.store.plans_named(&request.plan).await;
+        let stored = stored.map_err(|e| unavailable(&e))?;
+        let mut plans = Vec::new();
+        for plan in stored {
+            let found = self.verified(&plan).await?;
+            let mut row = self.plan_row(plan);
+            match found {
+                Ok(document) => row.document = document,
+                Err(missing) => missing.clone_into(&mut row.document_missing),
             }
-        });
+            plans.push(row);
+        }
         Ok(PlansResponse {
-            as_of: Some(from_unix_millis(wall_clock())),
-            plans: plans.collect(),
+            as_of,
+            plans,
+            next_before: String::new(),
         })
     }
 
+    /// The document of a plan, if its ids give the hash that an approval names; otherwise why it is not shown.
+    async fn verified(&self, plan: &StoredPlan) -> Result<Result<String, &'static str>, Status> {
+        let document = self.store.document(&plan.restic_id, plan.token).await;
+        let Some(document) = document.map_err(|e| unavailable(&e))? else {
+            return Ok(Err("the list of its snapshots is not kept here"));
+        };
+        let hash = document_of(&plan.restic_id, &document).map(|plan| plan.hash);
+        Ok(if hash.as_deref() == Some(plan.hash.as_str()) {
+            String::from_utf8(document).map_err(|_| "its document is damaged")
+        } else {
+            Err("its document does not have its hash")
+        })
+    }
+
+    fn plan_row(&self, plan: StoredPlan) -> proto::v1::Plan {
+        let name = self
+            .hub
+            .read(|inventory| rows::repository_name(inventory, &plan.restic_id));
+        proto::v1::Plan {
+            repository: name,
+            id: plan.id,
+            restic_id: plan.restic_id,
+            hash: plan.hash,
+            state: plan.state,
+            made: Some(from_unix_millis(plan.made)),
+            cluster: plan.cluster,
+            subject: plan.subject,
+            token: plan.token,
+            outcome: OperationOutcome::decode(plan.outcome.as_slice()).ok(),
+            document: String::new(),
+            decided_by: plan.decided_by,
+            decided: plan.decided.map(from_unix_millis),
+            document_missing: String::new(),
+        }
+    }
+
     pub(super) async fn decide(&mut self, request: &DecidePlanRequest, who: &str) -> Result<(), Status> {
-        let stored = self.store.plans().await.map_err(unavailable)?;
-        let found: Vec<&StoredPlan> = stored.iter().filter(|p| p.id == request.plan).collect();
-        let [plan] = found.as_slice() else {
+        let stored = self.store.plans_named(&request.plan).await;
+        let stored = stored.map_err(|e| unavailable(&e))?;
+        let Some(plan) = stored.iter().find(|p| p.id == request.plan) else {
             return Err(Status::not_found(format!(
                 "there is no plan {:?}; `fleet plan list` shows them",
                 request.plan
             )));
         };
-        if plan.state != "waiting" {
+        let (state, open): (&str, &[&str]) = if request.approve {
+            ("approved", &["waiting", "preview", "rejected"])
+        } else {
+            ("rejected", &["waiting", "preview", "approved"])
+        };
+        if !open.contains(&plan.state.as_str()) {
             return Err(Status::failed_precondition(format!(
-                "plan {} is {}, not waiting",
+                "plan {} is {}",
                 plan.id, plan.state
             )));
         }
@@ -136,79 +207,157 @@ impl Keeper {
                 plan.id, request.hash, plan.id
             )));
         }
-        let state = if request.approve { "approved" } else { "rejected" };
-        self.store
-            .decide_plan(&plan.id, state, who)
-            .await
-            .map_err(unavailable)?;
+        if request.approve
+            && let Err(missing) = self.verified(plan).await?
+        {
+            return Err(Status::failed_precondition(format!(
+                "plan {} cannot be approved: {missing}",
+                plan.id
+            )));
+        }
+        let decision = StoredDecision {
+            at: wall_clock(),
+            who: who.to_owned(),
+            what: if request.approve {
+                "approve-plan"
+            } else {
+                "reject-plan"
+            }
+            .to_owned(),
+            subject: plan.id.clone(),
+            restic_id: plan.restic_id.clone(),
+            before: plan.state.clone(),
+            after: state.to_owned(),
+        };
+        if let Err(error) = self.store.decide_plan(&plan.id, state, decision).await {
+            let status = unavailable(&error);
+            self.failed(error, "a decision could not be kept");
+            return Err(status);
+        }
         info!(plan = plan.id, state, by = who, "a plan was decided");
         if request.approve {
-            let approved = PlanApproved {
-                policy: plan.policy.clone(),
-                hash: plan.hash.clone(),
-                ..Default::default()
-            };
-            self.send(&plan.cluster.as_str().into(), Body::PlanApproved(approved));
+            self.send(&plan.cluster.as_str().into(), approval(plan));
         }
         Ok(())
     }
 
-    /// A spoke that was away when a plan was approved hears of it when it comes back.
-    pub(super) async fn tell_approvals(&self, cluster: &Arc<str>) {
-        let Ok(stored) = self.store.plans().await else {
-            return;
-        };
-        for plan in stored
-            .into_iter()
-            .filter(|p| p.state == "approved" && p.cluster == **cluster)
-        {
-            let approved = PlanApproved {
-                policy: plan.policy,
-                hash: plan.hash,
-                ..Default::default()
-            };
-            self.send(cluster, Body::PlanApproved(approved));
+    /// Approvals that no run was granted under yet: told in each session, however often.
+    pub(super) async fn tell_approvals(&mut self, cluster: &Arc<str>) {
+        match self.store.approved(cluster).await {
+            Ok(plans) => {
+                for plan in plans {
+                    self.send(cluster, approval(&plan));
+                }
+            }
+            Err(error) => self.failed(error, "approvals could not be read"),
         }
     }
 
     pub(super) async fn audit(&self, request: &AuditRequest) -> Result<AuditResponse, Status> {
-        let limit = if request.limit == 0 {
-            PAGE
-        } else {
-            request.limit.min(PAGE)
+        let limit = page(request.limit);
+        let before = audit_cursor(&request.before)?;
+        let of = match request.repository.as_str() {
+            "" => None,
+            text => Some(
+                self.resolve(text)
+                    .into_iter()
+                    .map(|(id, _)| id.to_string())
+                    .collect(),
+            ),
         };
-        let wanted = self.resolve(&request.repository);
-        let names: HashMap<&str, &str> = wanted.iter().map(|(id, name)| (&**id, name.as_str())).collect();
-        let stored = self.store.audit(
-            limit,
-            (!request.repository.is_empty()).then(|| wanted.iter().map(|(id, _)| id.to_string()).collect()),
-        );
-        let entries = stored
-            .await
-            .map_err(unavailable)?
-            .into_iter()
-            .map(|entry| proto::v1::AuditEntry {
-                token: entry.token,
-                repository: names
-                    .get(entry.restic_id.as_str())
-                    .map(|n| (*n).to_owned())
-                    .unwrap_or_default(),
-                restic_id: entry.restic_id,
-                cluster: entry.cluster,
-                subject: entry.subject,
-                granted: Some(from_unix_millis(entry.granted)),
-                ended: entry.ended.map(from_unix_millis),
-                outcome: entry
-                    .outcome
-                    .and_then(|bytes| OperationOutcome::decode(bytes.as_slice()).ok()),
-                policies: entry.policies,
-                covered: entry.covered,
-            });
+        let until = before.as_ref().map_or(Millis::MAX, |(granted, ..)| *granted);
+        let stored = self.store.audit(limit, before, of.clone()).await;
+        let stored = stored.map_err(|e| unavailable(&e))?;
+        let full = stored.len() == limit as usize;
+        let next = stored.last().filter(|_| full);
+        let next_before = next.map(|e| format!("{}/{}/{}", e.granted, e.restic_id, e.token));
+        let from = next.map_or(Millis::MIN, |entry| entry.granted);
+        let decisions = self.store.decisions(from, until, limit).await;
+        let mut decisions = decisions.map_err(|e| unavailable(&e))?;
+        decisions.retain(|d| {
+            of.as_ref()
+                .is_none_or(|of: &Vec<String>| of.contains(&d.restic_id))
+        });
         Ok(AuditResponse {
             as_of: Some(from_unix_millis(wall_clock())),
-            entries: entries.collect(),
+            entries: stored.into_iter().map(|entry| self.audit_row(entry)).collect(),
+            decisions: decisions.into_iter().map(decision_row).collect(),
+            next_before: next_before.unwrap_or_default(),
         })
     }
+
+    fn audit_row(&self, entry: StoredAudit) -> proto::v1::AuditEntry {
+        let name = self
+            .hub
+            .read(|inventory| rows::repository_name(inventory, &entry.restic_id));
+        proto::v1::AuditEntry {
+            token: entry.token,
+            repository: name,
+            restic_id: entry.restic_id,
+            cluster: entry.cluster,
+            subject: entry.subject,
+            granted: Some(from_unix_millis(entry.granted)),
+            ended: entry.ended.map(from_unix_millis),
+            outcome: entry
+                .outcome
+                .and_then(|bytes| OperationOutcome::decode(bytes.as_slice()).ok()),
+            policies: entry.policies,
+            covered: entry.covered,
+            plan: entry.plan,
+        }
+    }
+}
+
+fn decision_row(decision: StoredDecision) -> proto::v1::Decision {
+    proto::v1::Decision {
+        at: Some(from_unix_millis(decision.at)),
+        who: decision.who,
+        what: decision.what,
+        subject: decision.subject,
+        restic_id: decision.restic_id,
+        before: decision.before,
+        after: decision.after,
+    }
+}
+
+fn approval(plan: &StoredPlan) -> Body {
+    Body::PlanApproved(PlanApproved {
+        policy: plan.policy.clone(),
+        hash: plan.hash.clone(),
+        plan: plan.id.clone(),
+        restic_id: plan.restic_id.clone(),
+    })
+}
+
+fn page(limit: u32) -> u32 {
+    if limit == 0 { PAGE } else { limit.min(PAGE) }
+}
+
+fn plan_cursor(text: &str) -> Result<Option<PlanCursor>, Status> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let parse = || {
+        let (made, id) = text.split_once('/')?;
+        Some((made.parse().ok()?, id.to_owned()))
+    };
+    parse().map(Some).ok_or_else(bad_cursor)
+}
+
+fn audit_cursor(text: &str) -> Result<Option<AuditCursor>, Status> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let parse = || {
+        let (granted, rest) = text.split_once('/')?;
+        let (restic_id, token) = rest.split_once('/')?;
+        Some((granted.parse().ok()?, restic_id.to_owned(), token.parse().ok()?))
+    };
+    parse().map(Some).ok_or_else(bad_cursor)
+}
+
+fn bad_cursor() -> Status {
+    Status::invalid_argument("\"before\" is what the page before gave as next_before")
 }
 
 /// At least 8 digits of the hash, with or without its prefix.
@@ -218,6 +367,6 @@ fn hash_matches(hash: &str, given: &str) -> bool {
     given.len() >= 8 && hash.starts_with(given)
 }
 
-fn unavailable(error: StoreError) -> Status {
+pub(super) fn unavailable(error: &StoreError) -> Status {
     Status::unavailable(error.to_string())
 }

@@ -1,56 +1,189 @@
 //! What a granted operation is to do: the policies of all clusters that are bound to one physical repository. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use proto::v1::{PolicyState, RetentionPolicySpec, RetentionRun};
+use crds::rules::{RULES_VERSION, Rule};
+use prost::Message as _;
+use proto::v1::{Baseline, ClusterUid, RetentionPolicySpec, RetentionRule, RetentionRun};
 
-use crate::inventory::{Held, Inventory, Member};
+use crate::health::ready_condition;
+use crate::inventory::{Held, Inventory};
+use crate::store::History;
+
+/// Policies of one cluster for one repository. One that has more stops the repository's runs, in words that name it.
+const PER_CLUSTER: usize = 64;
+/// A run is an annotation of a pod: Kubernetes bounds all annotations of an object together to 256 KiB.
+const LONGEST: usize = 200 << 10;
 
 /// The run as of now. Policies of clusters that are away take part as they were last known: what they keep stays kept.
-/// A cluster that is not bound to the repository, any more or yet, or whose inventory is not complete, cannot say what it
-/// keeps: its snapshots stay. So can a policy that cannot be read and of which no binding is known: it takes part wherever
-/// its cluster is bound.
+/// Only bound clusters that use the repository and are known as a whole are in `clusters`: snapshots of others stay.
 #[must_use]
-pub fn compose(inventory: &Inventory, restic_id: &str, approved: &str) -> RetentionRun {
-    let complete = |cluster: &str| inventory.member(cluster).is_some_and(Member::complete);
-    let bound: BTreeSet<&str> = inventory
-        .index()
-        .bindings(restic_id)
-        .map(|held| &*held.cluster)
-        .collect();
-    let unplaced = inventory
-        .index()
-        .policies("")
-        .filter(|held| bound.contains(&*held.cluster) && is_unclear(held));
-    let policies = inventory.index().policies(restic_id).chain(unplaced);
-    let mut policies: Vec<RetentionPolicySpec> = policies.filter_map(|held| spec(held)).collect();
-    let clusters = bound
-        .into_iter()
-        .filter(|cluster| complete(cluster))
-        .map(str::to_owned);
-    policies.sort_by(|a, b| a.source.cmp(&b.source));
+pub fn compose(inventory: &Inventory, history: &History, restic_id: &str, approved: &str) -> RetentionRun {
+    let known = inventory.policies_of(restic_id).filter_map(|held| spec(held));
+    let undecided = inventory.undecided_policies(restic_id).filter_map(|held| {
+        let text = "its repository is not known at the moment, so it may be this one";
+        Some(unclear(spec(held)?, text))
+    });
+    let vanished = inventory.vanished_policies(restic_id).filter_map(|held| {
+        let text = "it is missing from what its cluster tells, without having been deleted";
+        Some(unclear(spec(held)?, text))
+    });
+    let mut by_cluster: BTreeMap<String, Vec<RetentionPolicySpec>> = BTreeMap::new();
+    for spec in known.chain(undecided).chain(vanished) {
+        let cluster = spec.source.split('/').next().unwrap_or_default().to_owned();
+        by_cluster.entry(cluster).or_default().push(spec);
+    }
+    let mut policies: Vec<RetentionPolicySpec> = Vec::new();
+    for (cluster, specs) in by_cluster {
+        if specs.len() <= PER_CLUSTER {
+            policies.extend(specs);
+        } else {
+            // Without any selector it keeps everything.
+            policies.push(RetentionPolicySpec {
+                source: format!("{cluster}/-/-"),
+                unclear: format!(
+                    "cluster {cluster} has more than {PER_CLUSTER} policies for this repository"
+                ),
+                ..RetentionPolicySpec::default()
+            });
+        }
+    }
+    policies.sort_by(|a, b| a.source.cmp(&b.source).then_with(|| a.uid.cmp(&b.uid)));
+    let members: Vec<_> = inventory.whole_clusters(restic_id).collect();
+    let clusters: Vec<String> = members.iter().map(|member| member.name.to_string()).collect();
+    let uids = members
+        .iter()
+        .filter(|member| !member.facts.cluster_uid.is_empty());
+    // Before the first applied run there is nothing to compare with, and the policies' own previews show everything.
+    let new = clusters.iter().filter(|cluster| {
+        !history.participants.is_empty() && !history.participants.contains(cluster.as_str())
+    });
     RetentionRun {
         restic_id: restic_id.to_owned(),
         policies,
-        clusters: clusters.collect(),
         approved: approved.to_owned(),
-        ..Default::default()
+        new_clusters: new.cloned().collect(),
+        baseline: history
+            .baseline
+            .iter()
+            .map(|(key, left)| Baseline {
+                key: key.clone(),
+                left: *left,
+            })
+            .collect(),
+        cluster_uids: uids
+            .map(|member| ClusterUid {
+                cluster: member.name.to_string(),
+                uid: member.facts.cluster_uid.clone(),
+            })
+            .collect(),
+        clusters,
     }
 }
 
-fn is_unclear(held: &Held) -> bool {
-    let spec = held.policy().and_then(|policy| policy.spec.as_ref());
-    spec.is_some_and(|spec| !spec.unclear.is_empty())
+/// Why a run cannot be handed to a pod.
+#[must_use]
+pub fn too_long(run: &RetentionRun) -> Option<String> {
+    let length = run.encoded_len();
+    (length > LONGEST).then(|| {
+        format!(
+            "the {} policies of {} clusters for this repository make an order of {} KiB, and a pod can be given {} KiB; \
+             remove or shorten policies",
+            run.policies.len(),
+            run.clusters.len(),
+            length >> 10,
+            LONGEST >> 10
+        )
+    })
 }
 
 fn spec(held: &Held) -> Option<RetentionPolicySpec> {
-    let PolicyState { spec, suspended, .. } = held.policy()?.clone();
-    // One that its own spoke refuses has no rules: what it wants is not known, and its cluster's snapshots stay.
-    let mut spec = spec.unwrap_or_default();
+    let policy = held.policy()?;
+    let mut spec = policy.spec.clone().unwrap_or_default();
     spec.source = held.place.to_string();
+    spec.uid.clone_from(&held.object.uid);
     spec.generation = held.object.generation;
-    spec.preview |= suspended;
-    Some(spec)
+    spec.suspended |= policy.suspended;
+    if policy.spec.is_none() {
+        let why = ready_condition(&held.object).map(|condition| condition.message.clone());
+        let why = why.filter(|why| !why.is_empty());
+        return Some(unclear(
+            spec,
+            &why.unwrap_or_else(|| "its cluster cannot read its rules".to_owned()),
+        ));
+    }
+    Some(match problem(&spec) {
+        Some(problem) => unclear(spec, &problem),
+        None => spec,
+    })
+}
+
+/// Why the rules of a spoke cannot be used; the same parser as the spoke's own.
+fn problem(spec: &RetentionPolicySpec) -> Option<String> {
+    if spec.rules_version > RULES_VERSION {
+        return Some(format!(
+            "its rules are of version {}, and this hub understands version {RULES_VERSION}; update the hub",
+            spec.rules_version
+        ));
+    }
+    if !spec.unclear.is_empty() {
+        return None;
+    }
+    if spec.rules.is_empty() {
+        return Some("it has no rules".to_owned());
+    }
+    let checks = spec.rules.iter().map(|rule| rule_of(rule).check());
+    checks
+        .filter_map(Result::err)
+        .map(|error| error.to_string())
+        .next()
+}
+
+fn rule_of(rule: &RetentionRule) -> Rule<'_> {
+    let counts = [
+        rule.keep_last,
+        rule.keep_hourly,
+        rule.keep_daily,
+        rule.keep_weekly,
+        rule.keep_monthly,
+        rule.keep_yearly,
+    ];
+    Rule {
+        tags: &rule.tags,
+        hostname: &rule.hostname,
+        counts: counts.map(i64::from),
+        spans: [
+            &rule.keep_within,
+            &rule.keep_within_hourly,
+            &rule.keep_within_daily,
+            &rule.keep_within_weekly,
+            &rule.keep_within_monthly,
+            &rule.keep_within_yearly,
+        ],
+        keep_tags: &rule.keep_tags,
+    }
+}
+
+/// A policy whose rules cannot be used: all that it could match is kept.
+fn unclear(mut spec: RetentionPolicySpec, why: &str) -> RetentionPolicySpec {
+    if spec.unclear.is_empty() {
+        why.clone_into(&mut spec.unclear);
+    }
+    // Selectors of a later version may mean something else.
+    if spec.rules_version > RULES_VERSION {
+        spec.rules.clear();
+        // Otherwise a reader would refuse it for its version, in words of its own.
+        spec.rules_version = RULES_VERSION;
+    }
+    for rule in &mut spec.rules {
+        let (tags, hostname) = rule_of(rule).usable_selector();
+        *rule = RetentionRule {
+            tags,
+            hostname,
+            ..RetentionRule::default()
+        };
+    }
+    spec
 }
 
 /// `<cluster>/<namespace>/<name>@<generation>` of each policy of a run.

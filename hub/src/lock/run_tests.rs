@@ -1,112 +1,268 @@
-use prost::Message as _;
 use proto::v1::object_state::Body;
-use proto::v1::{ObjectState, PolicyState, RepositoryState, RetentionPolicySpec};
+use proto::v1::{ObjectState, PolicyState, RepositoryState};
 
 use super::*;
-use crate::inventory::{Arrived, Change, Introduction, Limits};
+use crate::Moment;
+use crate::bindings::{Binding, State};
+use crate::inventory::{Arrived, Change, Facts, Introduction, Limits};
 
-const LIMITS: Limits = Limits {
-    stale_after: 30,
-    grace: 15,
-    objects: 10,
-    bytes: 10_000,
-};
+const ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
-fn id() -> String {
-    "f".repeat(64)
+fn inventory() -> Inventory {
+    let limits = Limits {
+        stale_after: 30_000,
+        grace: 15_000,
+        objects: 1000,
+        bytes: 1 << 24,
+    };
+    Inventory::new(limits, 0, Moment::from(1))
 }
 
 fn object(uid: &str, body: Body) -> ObjectState {
     ObjectState {
         uid: uid.to_owned(),
-        namespace: "ns".into(),
+        namespace: "ns".to_owned(),
         name: uid.to_owned(),
+        generation: 3,
         body: Some(body),
         ..ObjectState::default()
     }
 }
 
 fn repository() -> ObjectState {
-    object(
-        "r",
-        Body::Repository(RepositoryState {
-            restic_id: id(),
-            ..Default::default()
-        }),
-    )
-}
-
-fn policy(uid: &str, restic_id: &str, unclear: &str) -> ObjectState {
-    let spec = RetentionPolicySpec {
-        unclear: unclear.to_owned(),
-        ..Default::default()
+    let body = RepositoryState {
+        restic_id: ID.to_owned(),
+        ..RepositoryState::default()
     };
-    object(
-        uid,
-        Body::Policy(PolicyState {
-            restic_id: restic_id.to_owned(),
-            spec: Some(spec),
-            ..Default::default()
-        }),
-    )
+    object("nas", Body::Repository(body))
 }
 
-fn inventory(clusters: &[(&str, Vec<ObjectState>)]) -> Inventory {
-    let mut inventory = Inventory::new(LIMITS, 0, 0.into());
-    for (cluster, objects) in clusters {
-        let name = (*cluster).into();
-        inventory
-            .attach(&name, 1, Introduction::default(), 0.into())
-            .unwrap();
-        let upserts = objects.iter().map(|object| {
-            let state = object.encode_to_vec();
-            Arrived {
-                held: Held::new(&name, &object.uid, &state, None, 0),
-                state,
-            }
-        });
-        let change = Change {
-            upserts: upserts.collect(),
-            whole: true,
-            ..Change::default()
-        };
-        inventory.apply(&name, 1, change, 0.into()).unwrap();
+fn rule() -> RetentionRule {
+    RetentionRule {
+        tags: vec!["x".to_owned()],
+        keep_last: 3,
+        ..RetentionRule::default()
     }
-    inventory
 }
 
-fn sources(run: &RetentionRun) -> Vec<&str> {
-    run.policies.iter().map(|p| p.source.as_str()).collect()
+fn policy(uid: &str, id: &str, spec: Option<RetentionPolicySpec>) -> ObjectState {
+    let body = PolicyState {
+        repository_namespace: "ns".to_owned(),
+        repository_name: "nas".to_owned(),
+        restic_id: id.to_owned(),
+        spec,
+        ..PolicyState::default()
+    };
+    object(uid, Body::Policy(body))
+}
+
+fn rules(rules: Vec<RetentionRule>) -> Option<RetentionPolicySpec> {
+    Some(RetentionPolicySpec {
+        rules,
+        ..RetentionPolicySpec::default()
+    })
+}
+
+/// A whole inventory of a cluster.
+fn tell(inventory: &mut Inventory, cluster: &str, session: u64, objects: Vec<ObjectState>) {
+    let name: std::sync::Arc<str> = cluster.into();
+    let introduction = Introduction {
+        facts: Facts {
+            cluster_uid: format!("uid-{cluster}"),
+            ..Facts::default()
+        },
+        incarnation: "one".to_owned(),
+        digest: Vec::new(),
+        objects: 0,
+    };
+    let now = Moment::from(i64::try_from(session).unwrap());
+    inventory.attach(&name, session, introduction, now).unwrap();
+    let upserts = objects.into_iter().map(|object| {
+        let state = object.encode_to_vec();
+        Arrived {
+            held: Held::new(&name, &object.uid, &state, None, 1),
+            state,
+        }
+    });
+    let change = Change {
+        upserts: upserts.collect(),
+        gone: Vec::new(),
+        whole: true,
+    };
+    inventory.apply(&name, session, change, now).unwrap();
+}
+
+fn bind(inventory: &mut Inventory, cluster: &str, state: State) {
+    let binding = Binding {
+        restic_id: ID.into(),
+        cluster: cluster.into(),
+        state,
+        how: String::new(),
+        since: 0,
+        proven: true,
+    };
+    inventory.bind(vec![binding], Vec::new());
+}
+
+fn run(inventory: &Inventory) -> RetentionRun {
+    compose(inventory, &History::default(), ID, "")
 }
 
 #[test]
-fn only_clusters_that_are_complete_are_known_and_policies_of_all_take_part() {
-    let all = |policy_| vec![repository(), policy_];
-    let mut inventory = inventory(&[
-        ("a", all(policy("p", &id(), ""))),
-        ("b", all(policy("q", &id(), ""))),
-    ]);
-    assert_eq!(compose(&inventory, &id(), "").clusters, ["a", "b"]);
-    inventory.doubt(&"b".into(), 1, 1.into()).unwrap();
-    let run = compose(&inventory, &id(), "");
+fn only_bound_clusters_take_part() {
+    let mut inventory = inventory();
+    for (session, cluster) in (1..).zip(["a", "b", "c"]) {
+        let objects = vec![repository(), policy("p", ID, rules(vec![rule()]))];
+        tell(&mut inventory, cluster, session, objects);
+    }
+    bind(&mut inventory, "a", State::Bound);
+    bind(&mut inventory, "b", State::Pending);
+    bind(&mut inventory, "c", State::Ended);
+    let run = run(&inventory);
     assert_eq!(run.clusters, ["a"]);
-    assert_eq!(sources(&run), ["a/ns/p", "b/ns/q"], "what it keeps stays kept");
+    assert_eq!(names(&run), ["a/ns/p@3"]);
+    assert_eq!(
+        (run.policies[0].uid.as_str(), run.policies[0].unclear.as_str()),
+        ("p", "")
+    );
+    assert_eq!(run.cluster_uids[0].uid, "uid-a");
 }
 
 #[test]
-fn an_unreadable_policy_without_a_known_binding_takes_part_wherever_its_cluster_is_bound() {
-    let inventory = inventory(&[
-        (
-            "a",
-            vec![
-                repository(),
-                policy("p", "", "cannot be read"),
-                policy("new", "", ""),
-            ],
-        ),
-        ("c", vec![policy("x", "", "cannot be read")]),
-    ]);
-    let run = compose(&inventory, &id(), "");
-    assert_eq!(sources(&run), ["a/ns/p"]);
-    assert!(!run.policies[0].unclear.is_empty());
+fn a_cluster_that_does_not_use_the_repository_any_more_is_not_known_in_it() {
+    let mut inventory = inventory();
+    tell(&mut inventory, "a", 1, vec![repository()]);
+    bind(&mut inventory, "a", State::Bound);
+    assert_eq!(run(&inventory).clusters, ["a"]);
+    tell(&mut inventory, "a", 2, Vec::new());
+    assert!(run(&inventory).clusters.is_empty());
+}
+
+#[test]
+fn what_is_not_understood_keeps_what_it_could_match() {
+    let mut inventory = inventory();
+    let bad = RetentionRule {
+        keep_within: "x".to_owned(),
+        keep_last: 0,
+        ..rule()
+    };
+    let newer = RetentionPolicySpec {
+        rules_version: RULES_VERSION + 1,
+        rules: vec![rule()],
+        ..RetentionPolicySpec::default()
+    };
+    let objects = vec![
+        repository(),
+        policy("bad", ID, rules(vec![bad])),
+        policy("empty", ID, rules(Vec::new())),
+        policy("newer", ID, Some(newer)),
+        policy("none", ID, None),
+    ];
+    tell(&mut inventory, "a", 1, objects);
+    bind(&mut inventory, "a", State::Bound);
+    let run = run(&inventory);
+    let unclear: Vec<(&str, bool, usize)> = run
+        .policies
+        .iter()
+        .map(|p| (p.uid.as_str(), !p.unclear.is_empty(), p.rules.len()))
+        .collect();
+    assert_eq!(
+        unclear,
+        [
+            ("bad", true, 1),
+            ("empty", true, 0),
+            ("newer", true, 0),
+            ("none", true, 0)
+        ]
+    );
+    let rule = &run.policies[0].rules[0];
+    assert_eq!(
+        (rule.tags.as_slice(), rule.keep_within.as_str()),
+        (&["x".to_owned()][..], "")
+    );
+}
+
+#[test]
+fn a_policy_whose_repository_is_not_known_counts_wherever_it_could_be_meant() {
+    let mut inventory = inventory();
+    let mut elsewhere = repository();
+    elsewhere.uid = "other".to_owned();
+    elsewhere.name = "other".to_owned();
+    if let Some(Body::Repository(body)) = &mut elsewhere.body {
+        body.restic_id = "b".repeat(64);
+    }
+    let mut to_other = policy("q", "", rules(vec![rule()]));
+    if let Some(Body::Policy(body)) = &mut to_other.body {
+        body.repository_name = "other".to_owned();
+    }
+    let objects = vec![
+        repository(),
+        elsewhere,
+        policy("p", "", rules(vec![rule()])),
+        to_other,
+    ];
+    tell(&mut inventory, "a", 1, objects);
+    bind(&mut inventory, "a", State::Bound);
+    let run = run(&inventory);
+    assert_eq!(names(&run), ["a/ns/p@3"]);
+    assert!(
+        run.policies[0].unclear.contains("not known"),
+        "{}",
+        run.policies[0].unclear
+    );
+}
+
+#[test]
+fn a_policy_that_vanished_keeps_and_one_that_was_deleted_does_not() {
+    let mut inventory = inventory();
+    let all = || vec![repository(), policy("p", ID, rules(vec![rule()]))];
+    tell(&mut inventory, "a", 1, all());
+    bind(&mut inventory, "a", State::Bound);
+    tell(&mut inventory, "a", 2, vec![repository()]);
+    let vanished = run(&inventory);
+    assert_eq!(names(&vanished), ["a/ns/p@3"]);
+    assert!(vanished.policies[0].unclear.contains("missing"));
+    tell(&mut inventory, "a", 3, all());
+    assert_eq!(run(&inventory).policies[0].unclear, "");
+    let change = Change {
+        gone: vec!["p".to_owned()],
+        ..Change::default()
+    };
+    inventory.apply(&"a".into(), 3, change, Moment::from(4)).unwrap();
+    assert!(run(&inventory).policies.is_empty());
+}
+
+#[test]
+fn a_new_cluster_is_told_apart_once_there_was_a_run() {
+    let mut inventory = inventory();
+    for (session, cluster) in (1..).zip(["a", "b"]) {
+        tell(&mut inventory, cluster, session, vec![repository()]);
+        bind(&mut inventory, cluster, State::Bound);
+    }
+    assert!(run(&inventory).new_clusters.is_empty());
+    let history = History {
+        participants: ["a".to_owned()].into(),
+        baseline: vec![("cluster/a".to_owned(), 7)],
+    };
+    let run = compose(&inventory, &history, ID, "h");
+    assert_eq!(run.new_clusters, ["b"]);
+    assert_eq!((run.baseline[0].left, run.approved.as_str()), (7, "h"));
+}
+
+#[test]
+fn a_flood_of_policies_stops_the_runs_in_words_that_name_it() {
+    let mut inventory = inventory();
+    let mut objects = vec![repository()];
+    objects.extend((0..=PER_CLUSTER).map(|n| policy(&format!("p{n}"), ID, rules(vec![rule()]))));
+    tell(&mut inventory, "flood", 1, objects);
+    bind(&mut inventory, "flood", State::Bound);
+    let flooded = run(&inventory);
+    assert_eq!(flooded.policies.len(), 1);
+    assert!(flooded.policies[0].unclear.contains("cluster flood"));
+    assert!(too_long(&flooded).is_none());
+    let long = RetentionRun {
+        approved: "x".repeat(LONGEST + 1),
+        ..RetentionRun::default()
+    };
+    assert!(too_long(&long).is_some());
 }

@@ -51,7 +51,7 @@ impl Sqlite {
     }
 
     pub(super) async fn write_inventory(&self, batch: Batch) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.write().await?;
         for cluster in batch.clusters {
             let query = sqlx::query(PUT_CLUSTER)
                 .bind(cluster.name)
@@ -80,7 +80,7 @@ impl Sqlite {
     }
 
     pub(super) async fn remove_cluster(&self, cluster: String) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.write().await?;
         for query in [
             "DELETE FROM object WHERE cluster = ?",
             "DELETE FROM cluster WHERE name = ?",

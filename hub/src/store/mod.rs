@@ -1,28 +1,54 @@
 //! What survives a restart of the hub. Behind a trait, so that another database can take the place of SQLite.
 
+mod bindings;
 mod clusters;
+pub mod held;
 mod locks;
+mod plans;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use sqlx::Row as _;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-
-use prost::Message;
-use proto::v1::OperationOutcome;
+use sqlx::{Row as _, Sqlite as Database, Transaction};
 
 use crate::Millis;
+use crate::bindings::{Binding, Key};
 use crate::inventory::Facts;
+
+pub use plans::{StoredDecision, StoredEnd, StoredPlan};
 
 /// Why something could not be kept or read.
 #[derive(Debug, thiserror::Error)]
-#[error("the store failed: {0}")]
-pub struct StoreError(#[from] sqlx::Error);
+pub enum StoreError {
+    #[error("the store failed: {0}")]
+    Failed(#[from] sqlx::Error),
+    /// Another process has begun a later epoch: this one must not decide anything any more.
+    #[error("another hub has taken this store over (its epoch is not {0} any more); this process ends")]
+    Fenced(u64),
+}
+
+impl StoreError {
+    /// Whether the process has to end.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        matches!(self, StoreError::Fenced(_))
+    }
+}
+
+/// This start of the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// One more than ever before.
+    pub epoch: u64,
+    /// Random, made with the store: 32 hex digits.
+    pub incarnation: String,
+}
 
 /// A cluster as it is kept, always in one transaction with what changed of its objects.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,9 +85,10 @@ pub struct StoredLock {
     pub restic_id: String,
     /// Highest token that was ever granted.
     pub token: u64,
-    /// Cluster, operation and subject.
+    /// Cluster, operation and subject; empty for a holder that is not known.
     pub holder: Option<(String, String, String)>,
     pub delayed: bool,
+    pub revoked: bool,
 }
 
 /// A grant, and what became of it.
@@ -78,27 +105,24 @@ pub struct StoredAudit {
     pub covered: Vec<String>,
     /// fleet.v1.OperationOutcome
     pub outcome: Option<Vec<u8>>,
+    /// Clusters that the run was told of.
+    pub clusters: Vec<String>,
+    /// Id of the plan that it made; empty for none.
+    pub plan: String,
 }
 
-/// A plan that waits for a person, or was decided.
+/// A grant as it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredPlan {
-    pub id: String,
-    pub restic_id: String,
-    pub hash: String,
-    pub state: String,
-    pub made: Millis,
-    pub cluster: String,
-    /// uid of the policy whose run made it.
-    pub policy: String,
-    pub subject: String,
-    pub token: u64,
-    /// fleet.v1.OperationOutcome
-    pub outcome: Vec<u8>,
-    /// JSON.
-    pub document: Vec<u8>,
-    pub decided_by: String,
+pub struct StoredGrant {
+    pub audit: StoredAudit,
+    /// Hash of the plan that a person has approved for it; empty for none.
+    pub approved: String,
 }
+
+/// Where a page of the audit begins: the time of a grant, its repository and token.
+pub type AuditCursor = (Millis, String, u64);
+/// Where a page of plans begins: its time and id.
+pub type PlanCursor = (Millis, String);
 
 /// What is written together.
 #[derive(Clone, Debug, Default)]
@@ -117,10 +141,17 @@ impl Batch {
     }
 }
 
-/// A durable store. `Ok` means on disk.
+/// A durable store. `Ok` means on disk. Every write fails with [`StoreError::Fenced`] when a later epoch has begun.
 pub trait HubStore: Send + Sync {
-    /// The epoch of this start: one more than ever before.
-    fn begin_epoch(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
+    /// Begins the epoch of this start.
+    fn begin(&self) -> BoxFuture<'_, Result<Start, StoreError>>;
+    /// Whether the epoch is still this process's. Cheap: asked between writes, so that nobody renews out of a memory
+    /// that is not the only one any more.
+    fn verify(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Goes on under an epoch above this one: clusters have seen it before the store was restored.
+    fn raise_epoch(&self, above: u64) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Whether the last write was kept.
+    fn is_well(&self) -> bool;
     /// Everything that is kept.
     fn load(&self) -> BoxFuture<'_, Result<Kept, StoreError>>;
     /// Keeps a batch, all of it or nothing.
@@ -129,41 +160,83 @@ pub trait HubStore: Send + Sync {
     fn forget(&self, cluster: &str) -> BoxFuture<'_, Result<(), StoreError>>;
     /// All locks that were ever used.
     fn locks(&self) -> BoxFuture<'_, Result<Vec<StoredLock>, StoreError>>;
-    /// Keeps a lock; with a grant its entry in the audit, both or neither.
+    /// Keeps a lock, with a grant its entry in the audit, with a person's word the decision: all or nothing.
     fn save_lock(
         &self,
         lock: StoredLock,
-        granted: Option<StoredAudit>,
+        granted: Option<StoredGrant>,
+        decision: Option<StoredDecision>,
     ) -> BoxFuture<'_, Result<(), StoreError>>;
-    /// Records the end of a grant.
-    fn finish(
-        &self,
-        restic_id: &str,
-        token: u64,
-        ended: Millis,
-        outcome: Option<&OperationOutcome>,
-    ) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Records the end of a grant with all that it left.
+    fn finish(&self, end: StoredEnd) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Records that an operation needed no run because of a grant.
     fn cover(&self, restic_id: &str, token: u64, operation: String) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Newest first; of these repositories, or of all.
     fn audit(
         &self,
         limit: u32,
+        before: Option<AuditCursor>,
         of: Option<Vec<String>>,
     ) -> BoxFuture<'_, Result<Vec<StoredAudit>, StoreError>>;
-    /// Keeps a plan; what waited for the same policy is superseded.
-    fn save_plan(&self, plan: StoredPlan) -> BoxFuture<'_, Result<(), StoreError>>;
-    /// All plans, newest first; at most 200.
-    fn plans(&self) -> BoxFuture<'_, Result<Vec<StoredPlan>, StoreError>>;
-    /// What a person decided.
-    fn decide_plan(&self, id: &str, state: &str, by: &str) -> BoxFuture<'_, Result<(), StoreError>>;
-    /// A run of the repository went through: its plan is applied, and others are of the past.
-    fn settle_plans(&self, restic_id: &str, applied: &str) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Clusters that took part in an applied run of a repository, and what the last one left.
+    fn history(&self, restic_id: &str) -> BoxFuture<'_, Result<History, StoreError>>;
+    /// Plans without their documents, newest first.
+    fn plans(
+        &self,
+        limit: u32,
+        before: Option<PlanCursor>,
+    ) -> BoxFuture<'_, Result<Vec<StoredPlan>, StoreError>>;
+    /// Plans whose id begins so; at most two.
+    fn plans_named(&self, id: &str) -> BoxFuture<'_, Result<Vec<StoredPlan>, StoreError>>;
+    /// Plans of a cluster that were approved and not granted yet.
+    fn approved(&self, cluster: &str) -> BoxFuture<'_, Result<Vec<StoredPlan>, StoreError>>;
+    /// The plan of one run, JSON.
+    fn document(&self, restic_id: &str, token: u64) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>>;
+    /// What a person decided about a plan: its state, and who.
+    fn decide_plan(
+        &self,
+        id: &str,
+        state: &str,
+        decision: StoredDecision,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Records what a person did.
+    fn decide(&self, decision: StoredDecision) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// What people did between two times, newest first; at most `limit`.
+    fn decisions(
+        &self,
+        from: Millis,
+        until: Millis,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<StoredDecision>, StoreError>>;
+    /// All bindings, and the keys of repositories.
+    fn bindings(&self) -> BoxFuture<'_, Result<KeptBindings, StoreError>>;
+    /// Keeps a binding, with its key and a person's word.
+    fn save_binding(
+        &self,
+        binding: Option<Binding>,
+        key: Option<Key>,
+        decision: Option<StoredDecision>,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Forgets what ended before, and the oldest documents of plans beyond so many bytes.
+    fn prune(&self, before: Millis, documents: u64) -> BoxFuture<'_, Result<(), StoreError>>;
+}
+
+/// Bindings, and the keys of repositories.
+pub type KeptBindings = (Vec<Binding>, Vec<Key>);
+
+/// What earlier applied runs of a repository left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    pub participants: std::collections::BTreeSet<String>,
+    /// Key and remaining snapshots.
+    pub baseline: Vec<(String, u32)>,
 }
 
 /// SQLite in a file, in WAL mode; a commit is on disk when it returns.
 pub struct Sqlite {
     pub(super) pool: SqlitePool,
+    epoch: AtomicU64,
+    failed: AtomicBool,
 }
 
 impl Sqlite {
@@ -181,19 +254,88 @@ impl Sqlite {
             .connect_with(options)
             .await?;
         sqlx::migrate!("./migrations").run(&pool).await?;
-        Ok(Sqlite { pool })
+        Ok(Sqlite {
+            pool,
+            epoch: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+        })
+    }
+
+    /// A write that counts only in this process's epoch.
+    pub(super) async fn write(&self) -> Result<Transaction<'static, Database>, StoreError> {
+        // Immediate: nobody else can begin an epoch between the look and the commit.
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let row = sqlx::query("SELECT epoch FROM hub WHERE id = 1")
+            .fetch_one(&mut *transaction)
+            .await?;
+        self.is_ours(row.try_get(0)?)?;
+        Ok(transaction)
+    }
+
+    fn is_ours(&self, epoch: i64) -> Result<(), StoreError> {
+        let ours = self.epoch.load(Ordering::Acquire);
+        if u64::try_from(epoch) == Ok(ours) {
+            Ok(())
+        } else {
+            Err(StoreError::Fenced(ours))
+        }
+    }
+
+    /// Notes whether a write was kept.
+    async fn noted<T>(&self, write: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let result = write.await;
+        self.failed.store(result.is_err(), Ordering::Release);
+        result
+    }
+
+    async fn begin_epoch(&self) -> Result<Start, StoreError> {
+        let query = "UPDATE hub SET epoch = epoch + 1, \
+             incarnation = CASE incarnation WHEN '' THEN lower(hex(randomblob(16))) ELSE incarnation END \
+             WHERE id = 1 RETURNING epoch, incarnation";
+        let row = sqlx::query(query).fetch_one(&self.pool).await?;
+        let epoch = u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or_default();
+        self.epoch.store(epoch, Ordering::Release);
+        Ok(Start {
+            epoch,
+            incarnation: row.try_get(1)?,
+        })
+    }
+
+    async fn verify_epoch(&self) -> Result<(), StoreError> {
+        let row = sqlx::query("SELECT epoch FROM hub WHERE id = 1")
+            .fetch_one(&self.pool)
+            .await?;
+        self.is_ours(row.try_get(0)?)
+    }
+
+    async fn begin_epoch_above(&self, above: u64) -> Result<(), StoreError> {
+        let epoch = above.saturating_add(1);
+        let mut transaction = self.write().await?;
+        sqlx::query("UPDATE hub SET epoch = ? WHERE id = 1")
+            .bind(i64::try_from(epoch).unwrap_or(i64::MAX))
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        self.epoch.store(epoch, Ordering::Release);
+        Ok(())
     }
 }
 
 impl HubStore for Sqlite {
-    fn begin_epoch(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
-        async move {
-            let row = sqlx::query("UPDATE hub SET epoch = epoch + 1 WHERE id = 1 RETURNING epoch")
-                .fetch_one(&self.pool)
-                .await?;
-            Ok(u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or_default())
-        }
-        .boxed()
+    fn begin(&self) -> BoxFuture<'_, Result<Start, StoreError>> {
+        self.noted(self.begin_epoch()).boxed()
+    }
+
+    fn verify(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.verify_epoch().boxed()
+    }
+
+    fn raise_epoch(&self, above: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.noted(self.begin_epoch_above(above)).boxed()
+    }
+
+    fn is_well(&self) -> bool {
+        !self.failed.load(Ordering::Acquire)
     }
 
     fn load(&self) -> BoxFuture<'_, Result<Kept, StoreError>> {
@@ -201,11 +343,11 @@ impl HubStore for Sqlite {
     }
 
     fn save(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.write_inventory(batch).boxed()
+        self.noted(self.write_inventory(batch)).boxed()
     }
 
     fn forget(&self, cluster: &str) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.remove_cluster(cluster.to_owned()).boxed()
+        self.noted(self.remove_cluster(cluster.to_owned())).boxed()
     }
 
     fn locks(&self) -> BoxFuture<'_, Result<Vec<StoredLock>, StoreError>> {
@@ -215,51 +357,92 @@ impl HubStore for Sqlite {
     fn save_lock(
         &self,
         lock: StoredLock,
-        granted: Option<StoredAudit>,
+        granted: Option<StoredGrant>,
+        decision: Option<StoredDecision>,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.write_lock(lock, granted).boxed()
+        self.noted(self.write_lock(lock, granted, decision)).boxed()
     }
 
-    fn finish(
-        &self,
-        restic_id: &str,
-        token: u64,
-        ended: Millis,
-        outcome: Option<&OperationOutcome>,
-    ) -> BoxFuture<'_, Result<(), StoreError>> {
-        let outcome = outcome.map(Message::encode_to_vec);
-        self.write_end(restic_id.to_owned(), token, ended, outcome)
-            .boxed()
+    fn finish(&self, end: StoredEnd) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.noted(self.write_end(end)).boxed()
     }
 
     fn cover(&self, restic_id: &str, token: u64, operation: String) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.write_cover(restic_id.to_owned(), token, operation).boxed()
+        let restic_id = restic_id.to_owned();
+        self.noted(self.write_cover(restic_id, token, operation)).boxed()
     }
 
     fn audit(
         &self,
         limit: u32,
+        before: Option<AuditCursor>,
         of: Option<Vec<String>>,
     ) -> BoxFuture<'_, Result<Vec<StoredAudit>, StoreError>> {
-        self.read_audit(limit, of).boxed()
+        self.read_audit(limit, before, of).boxed()
     }
 
-    fn save_plan(&self, plan: StoredPlan) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.write_plan(plan).boxed()
+    fn history(&self, restic_id: &str) -> BoxFuture<'_, Result<History, StoreError>> {
+        self.read_history(restic_id.to_owned()).boxed()
     }
 
-    fn plans(&self) -> BoxFuture<'_, Result<Vec<StoredPlan>, StoreError>> {
-        self.read_plans().boxed()
+    fn plans(
+        &self,
+        limit: u32,
+        before: Option<PlanCursor>,
+    ) -> BoxFuture<'_, Result<Vec<StoredPlan>, StoreError>> {
+        self.read_plans(limit, before).boxed()
     }
 
-    fn decide_plan(&self, id: &str, state: &str, by: &str) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.write_decision(id.to_owned(), state.to_owned(), by.to_owned())
-            .boxed()
+    fn plans_named(&self, id: &str) -> BoxFuture<'_, Result<Vec<StoredPlan>, StoreError>> {
+        self.read_plans_named(id.to_owned()).boxed()
     }
 
-    fn settle_plans(&self, restic_id: &str, applied: &str) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.write_settled(restic_id.to_owned(), applied.to_owned())
-            .boxed()
+    fn approved(&self, cluster: &str) -> BoxFuture<'_, Result<Vec<StoredPlan>, StoreError>> {
+        self.read_approved(cluster.to_owned()).boxed()
+    }
+
+    fn document(&self, restic_id: &str, token: u64) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>> {
+        self.read_document(restic_id.to_owned(), token).boxed()
+    }
+
+    fn decide_plan(
+        &self,
+        id: &str,
+        state: &str,
+        decision: StoredDecision,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        let (id, state) = (id.to_owned(), state.to_owned());
+        self.noted(self.write_plan_decision(id, state, decision)).boxed()
+    }
+
+    fn decide(&self, decision: StoredDecision) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.noted(self.write_decision(decision)).boxed()
+    }
+
+    fn decisions(
+        &self,
+        from: Millis,
+        until: Millis,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<StoredDecision>, StoreError>> {
+        self.read_decisions(from, until, limit).boxed()
+    }
+
+    fn bindings(&self) -> BoxFuture<'_, Result<KeptBindings, StoreError>> {
+        self.read_bindings().boxed()
+    }
+
+    fn save_binding(
+        &self,
+        binding: Option<Binding>,
+        key: Option<Key>,
+        decision: Option<StoredDecision>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.noted(self.write_binding(binding, key, decision)).boxed()
+    }
+
+    fn prune(&self, before: Millis, documents: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.noted(self.remove_old(before, documents)).boxed()
     }
 }
 
@@ -296,7 +479,7 @@ mod tests {
                 let path = dir.path().join("fleet.db");
                 let mut store = Sqlite::open(&path).await.unwrap();
                 let mut model = BTreeMap::new();
-                let mut epoch = store.begin_epoch().await.unwrap();
+                let mut epoch = store.begin().await.unwrap().epoch;
                 for step in steps {
                     match step {
                         Step::Put(uid, state) => {
@@ -310,7 +493,7 @@ mod tests {
                         }
                         Step::Reopen => {
                             store = Sqlite::open(&path).await.unwrap();
-                            let next = store.begin_epoch().await.unwrap();
+                            let next = store.begin().await.unwrap().epoch;
                             assert!(next > epoch, "epochs rise for ever");
                             epoch = next;
                         }

@@ -17,10 +17,12 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tracing::{info, warn};
 
 use super::lanes::{Waiting, lanes};
+use super::seen::{self, SeenHub};
 use super::session::Session;
 use crate::config::Config;
 use crate::context::Context;
 use crate::intake::Routes;
+use crate::possession::Possession;
 use crate::world::Key;
 
 /// First and longest pause before dialling again, with full jitter: a hub that restarts meets all its spokes.
@@ -42,12 +44,15 @@ pub struct LinkConfig {
     tls: PathBuf,
     kubernetes: String,
     incarnation: String,
+    /// Where Leases are kept.
+    namespace: String,
+    possession: Arc<Possession>,
 }
 
 impl LinkConfig {
     /// A link to the hub at `url`.
     #[must_use]
-    pub fn new(url: &str, config: &Config, kubernetes: &str) -> LinkConfig {
+    pub fn new(url: &str, config: &Config, kubernetes: &str, possession: Arc<Possession>) -> LinkConfig {
         let incarnation: u128 = rand::rng().random();
         LinkConfig {
             url: url.to_owned(),
@@ -55,6 +60,8 @@ impl LinkConfig {
             tls: config.tls_dir.clone(),
             kubernetes: kubernetes.to_owned(),
             incarnation: format!("{incarnation:032x}"),
+            namespace: config.lease_namespace.clone(),
+            possession,
         }
     }
 
@@ -145,8 +152,12 @@ async fn session(config: &LinkConfig, context: &Context, routes: &Routes) -> any
         .await
         .context("no answer in time")??;
     let mut session = Session::default();
+    // Without it a restored hub would not be known as one; so no session begins before it was read.
+    let seen = seen::read(&context.applier, &config.namespace)
+        .await
+        .context("cannot read which hub was seen before (Lease fleet-hub-seen)")?;
     let (lanes, stream) = lanes();
-    let hello = hello(config, context, &mut session);
+    let hello = hello(config, context, &seen, &mut session);
     count(context, "out", kind(&hello));
     lanes.fast.send(hello).await.context(CLOSED)?;
     let mut client = FleetLinkClient::new(channel).max_decoding_message_size(proto::MESSAGE_MAX);
@@ -187,8 +198,20 @@ async fn session(config: &LinkConfig, context: &Context, routes: &Routes) -> any
                     permit.send(message);
                 }
             }
-            answer = answers.message() => if let Some(body) = read(answer?)? {
-                conversation.hear(body);
+            answer = answers.message() => match read(answer?)? {
+                Some(hub_message::Body::Welcome(welcome)) => {
+                    conversation.check_name(&welcome)?;
+                    // Before anything is done under this hub's grants.
+                    if let Some(seen) = seen.after(&welcome.hub_incarnation, welcome.hub_epoch) {
+                        seen::write(&context.applier, &config.namespace, &seen)
+                            .await
+                            .context("cannot remember this hub (Lease fleet-hub-seen)")?;
+                    }
+                    conversation.welcomed(&welcome);
+                }
+                Some(body) => conversation.hear(body),
+                // A message of a newer hub.
+                None => {}
             },
             permit = lanes.slow.reserve(), if session.is_busy() => {
                 let permit = permit.context(CLOSED)?;
@@ -205,6 +228,9 @@ async fn session(config: &LinkConfig, context: &Context, routes: &Routes) -> any
             () = context.creations.changed(), if *welcome => {
                 context.creations.take().into_iter().for_each(|body| waiting.push(body));
             }
+            () = config.possession.changed() => {
+                config.possession.take().into_iter().for_each(|body| waiting.push(body));
+            }
             _ = beat.tick() => session.beat(),
         }
     }
@@ -219,7 +245,7 @@ fn read(answer: Option<HubMessage>) -> anyhow::Result<Option<hub_message::Body>>
 
 const CLOSED: &str = "the stream to the hub is closed";
 
-fn hello(config: &LinkConfig, context: &Context, session: &mut Session) -> SpokeMessage {
+fn hello(config: &LinkConfig, context: &Context, seen: &SeenHub, session: &mut Session) -> SpokeMessage {
     let (digest, objects) = session.hello(&context.world, &context.outbox);
     let hello = Hello {
         protocol_min: proto::PROTOCOL_MIN,
@@ -234,7 +260,8 @@ fn hello(config: &LinkConfig, context: &Context, session: &mut Session) -> Spoke
             .map_or_else(String::new, |n| n.meta.uid.to_string()),
         digest,
         objects,
-        ..Default::default()
+        hub_incarnation: seen.incarnation.clone(),
+        hub_epoch: seen.epoch,
     };
     SpokeMessage {
         body: Some(Body::Hello(hello)),
@@ -259,7 +286,10 @@ impl Conversation<'_> {
     fn hear(&mut self, body: hub_message::Body) {
         let context = self.context;
         match body {
-            hub_message::Body::Welcome(welcome) => self.welcomed(&welcome),
+            hub_message::Body::PossessionChallenge(challenge) => {
+                count(context, "in", "possession");
+                self.config.possession.asked(challenge);
+            }
             hub_message::Body::CreationGrant(grant) => context.creations.granted(grant.id),
             hub_message::Body::Resync(resync) => {
                 info!(reason = resync.reason, "the hub asks for the inventory again");
@@ -272,6 +302,20 @@ impl Conversation<'_> {
                 }
             }
         }
+    }
+
+    /// Snapshots are tagged with the configured name, and the hub knows the cluster by its certificate's.
+    fn check_name(&self, welcome: &Welcome) -> anyhow::Result<()> {
+        let configured = self.context.cluster.as_str();
+        let differs = !welcome.cluster.is_empty() && welcome.cluster != configured;
+        self.context.metrics.link_name_differs.set(i64::from(differs));
+        anyhow::ensure!(
+            !differs,
+            "this cluster is configured as {configured:?}, and its certificate names it {:?}; set FLEET_CLUSTER to the \
+             certificate's name, or install a certificate for {configured:?}. No maintenance is done meanwhile",
+            welcome.cluster
+        );
+        Ok(())
     }
 
     fn welcomed(&mut self, welcome: &Welcome) {

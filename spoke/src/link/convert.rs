@@ -191,8 +191,8 @@ pub fn policy_state(key: &Key, policy: &GlobalRetentionPolicy, restic_id: String
     let body = v1::PolicyState {
         repository_namespace: reference.namespace_or(namespace).to_owned(),
         repository_name: reference.name.clone(),
+        spec: Some(crate::retention::policy_spec(key, policy, &restic_id)),
         restic_id,
-        spec: Some(crate::retention::policy_spec(key, policy)),
         schedule: policy.spec.schedule.clone(),
         suspended: policy.spec.suspend,
         last_run: status.last_run.as_ref().map(time),

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use proto::v1::spoke_message::Body;
 use proto::v1::{CreationDone, CreationRequest};
@@ -28,10 +29,24 @@ struct Inner {
     done: Vec<u64>,
 }
 
+/// How long the hub keeps the permission for a spoke that falls silent, in milliseconds.
+const HOLD: Duration = Duration::from_millis(150_000);
+/// The grant was some time on its way, and clocks run at different rates.
+const MARGIN: Duration = Duration::from_secs(20);
+
 /// One creation may happen while this lives.
 pub struct Permit<'a> {
+    until: Instant,
     _local: MutexGuard<'a, ()>,
     fleet: Option<(&'a Creations, u64)>,
+}
+
+impl Permit<'_> {
+    /// A creation has to be over by then: later another cluster may create.
+    #[must_use]
+    pub fn until(&self) -> Instant {
+        self.until
+    }
 }
 
 impl Drop for Permit<'_> {
@@ -46,6 +61,10 @@ impl Drop for Permit<'_> {
             creations.changed.notify_one();
         }
     }
+}
+
+fn hold() -> u64 {
+    u64::try_from(HOLD.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Creations {
@@ -63,6 +82,7 @@ impl Creations {
         let local = self.local.lock().await;
         if !self.fleet {
             return Permit {
+                until: Instant::now() + HOLD - MARGIN,
                 _local: local,
                 fleet: None,
             };
@@ -77,7 +97,8 @@ impl Creations {
             id
         };
         // Made before waiting: a caller that gives up tells the hub so.
-        let permit = Permit {
+        let mut permit = Permit {
+            until: Instant::now(),
             _local: local,
             fleet: Some((self, id)),
         };
@@ -86,6 +107,7 @@ impl Creations {
             // Only when the sender is dropped without a word, which nothing does.
             std::future::pending::<()>().await;
         }
+        permit.until = Instant::now() + HOLD - MARGIN;
         permit
     }
 
@@ -112,12 +134,9 @@ impl Creations {
             .into_iter()
             .map(|id| Body::CreationDone(CreationDone { id }));
         let done: Vec<Body> = done.collect();
-        let asked = std::mem::take(&mut inner.asked).into_iter().map(|id| {
-            Body::CreationRequest(CreationRequest {
-                id,
-                ..Default::default()
-            })
-        });
+        let asked = std::mem::take(&mut inner.asked)
+            .into_iter()
+            .map(|id| Body::CreationRequest(CreationRequest { id, hold_ms: hold() }));
         done.into_iter().chain(asked).collect()
     }
 
@@ -133,8 +152,6 @@ impl Creations {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test]
@@ -154,12 +171,18 @@ mod tests {
             creations.changed().await;
             assert_eq!(
                 creations.take(),
-                [Body::CreationRequest(CreationRequest { id: 1, hold_ms: 0 })]
+                [Body::CreationRequest(CreationRequest {
+                    id: 1,
+                    hold_ms: hold()
+                })]
             );
             creations.restart();
             assert_eq!(
                 creations.take(),
-                [Body::CreationRequest(CreationRequest { id: 1, hold_ms: 0 })],
+                [Body::CreationRequest(CreationRequest {
+                    id: 1,
+                    hold_ms: hold()
+                })],
                 "asked again in a new session"
             );
             creations.granted(1);

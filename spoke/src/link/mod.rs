@@ -6,6 +6,7 @@ pub mod convert;
 mod creation;
 mod lanes;
 pub mod outbox;
+mod seen;
 pub mod session;
 
 pub use client::{LinkConfig, run};

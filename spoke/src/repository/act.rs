@@ -167,13 +167,13 @@ async fn create(
     credentials: &Credentials,
     creations: &Creations,
 ) -> Result<(String, bool), Answer> {
-    let _permit = creations.permit().await;
+    let permit = creations.permit().await;
     match restic.id(credentials).await {
         Err(Failure::NoRepository) => {}
         Ok(id) => return Ok((id, false)),
         Err(failure) => return Err(Answer::Failed(failure)),
     }
-    match restic.init(credentials).await {
+    match restic.init_before(credentials, permit.until()).await {
         Ok(id) => Ok((id, true)),
         // Somebody outside of the fleet was quicker: that repository must open with our password to count.
         Err(Failure::Exists) => restic

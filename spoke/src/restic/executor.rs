@@ -89,12 +89,28 @@ impl Executor {
         credentials: &Credentials,
         deadline: Duration,
     ) -> Result<Vec<u8>, Failure> {
+        self.run_before(command, arguments, credentials, deadline, None)
+            .await
+    }
+
+    /// The same, unless a process is free only after a time.
+    async fn run_before(
+        &self,
+        command: &'static str,
+        arguments: &[&str],
+        credentials: &Credentials,
+        deadline: Duration,
+        before: Option<Instant>,
+    ) -> Result<Vec<u8>, Failure> {
         let repository = self.repository(&credentials.url);
         let _one = repository.lock().await;
         let Ok(_permit) = self.processes.acquire().await else {
             return Err(Failure::Interrupted);
         };
         let start = Instant::now();
+        if before.is_some_and(|before| start + deadline > before) {
+            return Err(Failure::DeadlineExceeded(deadline));
+        }
         let result = self.process(arguments, credentials, deadline).await;
         let outcome = result.as_ref().err().map_or("ok", Failure::label);
         self.metrics
@@ -211,6 +227,32 @@ impl Restic for Executor {
                 .run("init", &["init", "--json"], credentials, self.probe_deadline * 2)
                 .await?;
             output::initialized_id(&made)
+        }
+        .boxed()
+    }
+
+    fn init_before<'a>(
+        &'a self,
+        credentials: &'a Credentials,
+        before: Instant,
+    ) -> BoxFuture<'a, Result<String, Failure>> {
+        async move {
+            let deadline = self.probe_deadline * 2;
+            let arguments = ["init", "--json"];
+            let made = self.run_before("init", &arguments, credentials, deadline, Some(before));
+            output::initialized_id(&made.await?)
+        }
+        .boxed()
+    }
+
+    fn master_key<'a>(
+        &'a self,
+        credentials: &'a Credentials,
+    ) -> BoxFuture<'a, Result<proto::possession::MasterKey, Failure>> {
+        async move {
+            let arguments = ["cat", "masterkey", "--no-lock"];
+            let read = self.run("cat", &arguments, credentials, self.probe_deadline);
+            output::master_key(&read.await?)
         }
         .boxed()
     }

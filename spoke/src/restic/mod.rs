@@ -117,6 +117,25 @@ pub trait Restic: Send + Sync {
     /// `snapshots` and `stats --mode raw-data`, both `--no-lock`.
     fn statistics<'a>(&'a self, credentials: &'a Credentials) -> BoxFuture<'a, Result<Statistics, Failure>>;
 
+    /// `cat masterkey --no-lock`: what opens every pack of the repository. Held in memory only.
+    fn master_key<'a>(
+        &'a self,
+        _: &'a Credentials,
+    ) -> BoxFuture<'a, Result<proto::possession::MasterKey, Failure>> {
+        Box::pin(std::future::ready(Err(Failure::Other(
+            "the master key cannot be read here".to_owned(),
+        ))))
+    }
+
+    /// As [`Restic::init`], but only if it begins before a time: later the permission to create is somebody else's.
+    fn init_before<'a>(
+        &'a self,
+        credentials: &'a Credentials,
+        _: std::time::Instant,
+    ) -> BoxFuture<'a, Result<String, Failure>> {
+        self.init(credentials)
+    }
+
     /// `snapshots --no-lock`: all there are.
     fn snapshots<'a>(&'a self, credentials: &'a Credentials)
     -> BoxFuture<'a, Result<Vec<Snapshot>, Failure>>;

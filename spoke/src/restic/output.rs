@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
+use k8s_openapi::ByteString;
 use serde::Deserialize;
 
 use super::{Failure, Statistics};
@@ -57,6 +58,30 @@ pub fn initialized_id(stdout: &[u8]) -> Result<String, Failure> {
 /// All snapshots. Tags and paths may be null.
 pub fn snapshots(stdout: &[u8]) -> Result<Vec<super::Snapshot>, Failure> {
     Ok(parse::<Option<Vec<super::Snapshot>>>(stdout, "snapshots")?.unwrap_or_default())
+}
+
+/// `cat masterkey`.
+#[derive(Deserialize)]
+struct MasterKey {
+    mac: Mac,
+    encrypt: ByteString,
+}
+
+#[derive(Deserialize)]
+struct Mac {
+    k: ByteString,
+    r: ByteString,
+}
+
+/// The master key, its fields decoded. What went wrong is told without a word of it.
+pub fn master_key(stdout: &[u8]) -> Result<proto::possession::MasterKey, Failure> {
+    let MasterKey { mac, encrypt } = serde_json::from_slice(stdout)
+        .map_err(|_| Failure::Other("restic cat masterkey printed what is not understood".to_owned()))?;
+    Ok(proto::possession::MasterKey {
+        mac_k: mac.k.0,
+        mac_r: mac.r.0,
+        encrypt: encrypt.0,
+    })
 }
 
 /// Stored bytes out of raw-data statistics.

@@ -189,7 +189,7 @@ impl RetentionKind {
                     _ => running.push(name),
                 }
             }
-            if *operation.holder.phase() == Phase::Done {
+            if matches!(operation.holder.phase(), Phase::Done(_)) {
                 self.let_go(&uid);
             }
             turn.memory.operations.insert(uid, operation);
@@ -359,6 +359,7 @@ impl RetentionKind {
             // Its result goes with the release.
             ended: operation.outcome.is_some() && !pods.pods,
             suspended: job.suspended,
+            begun: job.start.is_some(),
             token: job.lease.map(|l| l.token),
             ..pods
         };
@@ -407,6 +408,7 @@ pub(super) fn observe_pods(world: &World, uid: &str) -> Observed {
     Observed {
         pods: at_work().next().is_some(),
         started: at_work().any(|(_, pod)| pod.started),
+        alive: at_work().next().is_some(),
         lost: world.pods.remembered(&job),
         ..Observed::default()
     }

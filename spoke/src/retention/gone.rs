@@ -56,7 +56,7 @@ impl RetentionKind {
                     }
                 }
             }
-            if *operation.holder.phase() == Phase::Done {
+            if matches!(operation.holder.phase(), Phase::Done(_)) {
                 self.let_go(&uid);
                 memory.operations.remove(&uid);
             }

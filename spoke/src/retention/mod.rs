@@ -7,6 +7,7 @@ mod build;
 mod drive;
 mod gate;
 mod gone;
+pub(crate) mod policies;
 mod status;
 mod validate;
 
@@ -105,9 +106,10 @@ impl RetentionKind {
         let all = world.policies.filter(|_, _| true).into_iter();
         let mut policies: Vec<RetentionPolicySpec> = all
             .filter_map(|(key, policy)| {
-                let valid = validate::validate(&key, &policy).ok()?;
-                let source = self.source(&key);
-                bound(&valid.repository).then_some(RetentionPolicySpec { source, ..valid.spec })
+                let reference = &policy.spec.repository_ref;
+                let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
+                let spec = || policies::spec_of(&key, &policy, &self.context.cluster, restic_id);
+                bound(&at).then(spec)
             })
             .collect();
         policies.sort_by(|a, b| a.source.cmp(&b.source));
@@ -120,22 +122,10 @@ impl RetentionKind {
     }
 }
 
-/// A policy as a run takes it, without its source. One whose spec cannot be used is unclear.
+/// A policy as a run takes it, without its source; the hub knows the cluster. `restic_id` is empty while it is unknown.
 #[must_use]
-pub fn policy_spec(key: &Key, policy: &GlobalRetentionPolicy) -> RetentionPolicySpec {
-    let spec = match validate::validate(key, policy) {
-        Ok(valid) => valid.spec,
-        Err(error) => RetentionPolicySpec {
-            unclear: error.to_string(),
-            ..RetentionPolicySpec::default()
-        },
-    };
-    RetentionPolicySpec {
-        generation: policy.metadata.generation.unwrap_or_default(),
-        uid: policy.uid().to_owned(),
-        suspended: policy.spec.suspend,
-        ..spec
-    }
+pub fn policy_spec(key: &Key, policy: &GlobalRetentionPolicy, restic_id: &str) -> RetentionPolicySpec {
+    policies::spec_of(key, policy, "", restic_id)
 }
 
 impl Kind for RetentionKind {

@@ -1,0 +1,160 @@
+//! Text of spokes as it enters the hub: no control characters, bounded. Terminals, logs and pages show it.
+
+use proto::text::{LONGEST, clean};
+use proto::v1::object_state::Body;
+use proto::v1::{Hello, LeaseAsk, ObjectState, OperationOutcome, RetentionPolicySpec};
+
+/// Longest name: Kubernetes' own bound on names.
+pub const NAME: usize = 253;
+
+/// A resource. Selectors and keep rules are left as they are: the rules' own parser judges them.
+pub fn object(object: &mut ObjectState) {
+    for name in [&mut object.namespace, &mut object.name] {
+        clean(name, NAME);
+    }
+    for condition in &mut object.conditions {
+        for text in [
+            &mut condition.r#type,
+            &mut condition.status,
+            &mut condition.reason,
+            &mut condition.message,
+        ] {
+            clean(text, LONGEST);
+        }
+    }
+    match &mut object.body {
+        Some(Body::Repository(repository)) => {
+            clean(&mut repository.url, LONGEST);
+            if let Some(statistics) = &mut repository.statistics {
+                for host in &mut statistics.hosts {
+                    clean(&mut host.host, NAME);
+                }
+            }
+            for lock in &mut repository.locks {
+                for text in [
+                    &mut lock.id,
+                    &mut lock.user,
+                    &mut lock.host,
+                    &mut lock.kept_because,
+                ] {
+                    clean(text, LONGEST);
+                }
+            }
+        }
+        Some(Body::Backup(backup)) => {
+            for text in [
+                &mut backup.repository_namespace,
+                &mut backup.repository_name,
+                &mut backup.schedule,
+                &mut backup.timezone,
+                &mut backup.source,
+            ] {
+                clean(text, NAME);
+            }
+            if let Some(run) = &mut backup.last_run {
+                clean(&mut run.reason, NAME);
+                clean(&mut run.message, LONGEST);
+                clean(&mut run.snapshot_id, NAME);
+            }
+        }
+        Some(Body::Policy(policy)) => {
+            for text in [
+                &mut policy.repository_namespace,
+                &mut policy.repository_name,
+                &mut policy.schedule,
+                &mut policy.last_result,
+            ] {
+                clean(text, NAME);
+            }
+            if let Some(RetentionPolicySpec { unclear, .. }) = &mut policy.spec {
+                clean(unclear, LONGEST);
+            }
+        }
+        Some(Body::Restore(restore)) => {
+            for text in [
+                &mut restore.repository_namespace,
+                &mut restore.repository_name,
+                &mut restore.phase,
+                &mut restore.snapshot_id,
+                &mut restore.target,
+            ] {
+                clean(text, NAME);
+            }
+        }
+        None => {}
+    }
+}
+
+/// What a spoke says about itself.
+pub fn hello(hello: &mut Hello) {
+    for text in [
+        &mut hello.incarnation,
+        &mut hello.version,
+        &mut hello.kubernetes_version,
+        &mut hello.cluster_uid,
+        &mut hello.hub_incarnation,
+    ] {
+        clean(text, NAME);
+    }
+}
+
+/// What people read of a question.
+pub fn ask(ask: &mut LeaseAsk) {
+    clean(&mut ask.subject, NAME);
+}
+
+/// What became of an operation.
+pub fn outcome(outcome: &mut OperationOutcome) {
+    for text in [&mut outcome.result, &mut outcome.reason, &mut outcome.plan] {
+        clean(text, NAME);
+    }
+    clean(&mut outcome.message, 2 * LONGEST);
+    for list in [
+        &mut outcome.unmatched,
+        &mut outcome.policies,
+        &mut outcome.removed_locks,
+        &mut outcome.shown,
+    ] {
+        list.truncate(4096);
+        list.iter_mut().for_each(|text| clean(text, 4 * NAME));
+    }
+    outcome.faults.truncate(4096);
+    for fault in &mut outcome.faults {
+        clean(&mut fault.source, 4 * NAME);
+        clean(&mut fault.text, LONGEST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::v1::{Condition, RepositoryState};
+
+    use super::*;
+
+    #[test]
+    fn what_a_spoke_tells_moves_no_cursor() {
+        let evil = "x\u{1b}[2J\u{7}";
+        let condition = Condition {
+            message: evil.to_owned(),
+            ..Condition::default()
+        };
+        let body = RepositoryState {
+            url: evil.to_owned(),
+            ..RepositoryState::default()
+        };
+        let mut state = ObjectState {
+            name: evil.to_owned(),
+            conditions: vec![condition],
+            body: Some(Body::Repository(body)),
+            ..ObjectState::default()
+        };
+        object(&mut state);
+        assert!(!format!("{state:?}").contains("\\u{1b}"), "{state:?}");
+        let mut question = LeaseAsk {
+            subject: evil.to_owned(),
+            ..LeaseAsk::default()
+        };
+        ask(&mut question);
+        assert_eq!(question.subject, "x?[2J?");
+    }
+}

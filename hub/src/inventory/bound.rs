@@ -1,0 +1,139 @@
+//! What counts: the inventory through the table of bindings. What a cluster tells of a repository that it is not bound
+//! to is shown, and nothing more.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proto::plan::is_id;
+use proto::v1::Collection;
+
+use super::{Held, Inventory, Member};
+use crate::Millis;
+use crate::bindings::{Binding, Bindings, Key};
+
+/// A policy that was missing from a whole inventory, without a word that it was deleted, keeps what it kept for so long.
+const VANISHED: Millis = 60 * 60_000;
+
+/// Policies that vanished without a tombstone, by cluster and uid.
+#[derive(Debug, Default)]
+pub(super) struct Vanished(BTreeMap<(Arc<str>, String), (Arc<Held>, Millis)>);
+
+impl Vanished {
+    pub fn note(&mut self, policies: Vec<Arc<Held>>, now: Millis) {
+        self.0
+            .retain(|_, (_, since)| now.saturating_sub(*since) < VANISHED);
+        for held in policies {
+            let key = (held.cluster.clone(), held.object.uid.clone());
+            self.0.insert(key, (held, now));
+        }
+    }
+
+    /// It is there again, or its cluster has said that it was deleted.
+    pub fn settle(&mut self, cluster: &Arc<str>, uid: &str) {
+        if !self.0.is_empty() {
+            self.0.remove(&(cluster.clone(), uid.to_owned()));
+        }
+    }
+}
+
+impl Inventory {
+    /// Whose word counts for what.
+    #[must_use]
+    pub fn bindings(&self) -> &Bindings {
+        &self.bindings
+    }
+
+    /// Takes bindings and keys in that were made durable.
+    pub fn bind(&mut self, bindings: Vec<Binding>, keys: Vec<Key>) {
+        for binding in bindings {
+            self.changes.touch(Collection::Repositories, &binding.restic_id);
+            self.bindings.put(binding);
+        }
+        for key in keys {
+            self.changes.touch(Collection::Repositories, &key.restic_id);
+            self.bindings.put_key(key);
+        }
+        self.changes.publish();
+    }
+
+    /// Whether a bound cluster has last told of a backup that runs into a repository.
+    #[must_use]
+    pub fn is_backing_up(&self, restic_id: &str) -> bool {
+        self.index.running(restic_id).any(|place| {
+            let cluster = place.split('/').next().unwrap_or_default();
+            self.bindings.is_bound(cluster, restic_id)
+        })
+    }
+
+    /// Policies of bound clusters.
+    pub fn policies_of(&self, restic_id: &str) -> impl Iterator<Item = &Arc<Held>> {
+        let policies = self.index.policies(restic_id);
+        policies.filter(move |held| self.bindings.is_bound(&held.cluster, restic_id))
+    }
+
+    /// Policies of bound clusters whose repository is not known: each may be meant for this one.
+    pub fn undecided_policies(&self, restic_id: &str) -> impl Iterator<Item = &Arc<Held>> {
+        let undecided = self.index.policies("").filter(move |held| {
+            let named = held
+                .refers_to()
+                .and_then(|place| self.index.binding(&place).cloned());
+            // A repository that is known to be another one is not meant.
+            let known = named.and_then(|named| Some(named.repository()?.restic_id.clone()));
+            known.is_none_or(|id| id.is_empty() || id == restic_id)
+        });
+        undecided.filter(move |held| self.bindings.is_bound(&held.cluster, restic_id))
+    }
+
+    /// Policies of bound clusters that vanished lately without a word that they were deleted.
+    pub fn vanished_policies(&self, restic_id: &str) -> impl Iterator<Item = &Arc<Held>> {
+        let fresh = |since: Millis| self.now.saturating_sub(since) < VANISHED;
+        let vanished = self.vanished.0.values().filter(move |(_, since)| fresh(*since));
+        vanished.map(|(held, _)| held).filter(move |held| {
+            let of = held.policy().is_some_and(|policy| policy.restic_id == restic_id);
+            of && self.bindings.is_bound(&held.cluster, restic_id)
+        })
+    }
+
+    /// Clusters of a run: bound, using the repository still, and known as a whole.
+    pub fn whole_clusters(&self, restic_id: &str) -> impl Iterator<Item = &Member> {
+        let bound = self.bindings.bound(restic_id);
+        let members = bound.filter_map(|cluster| self.member(cluster));
+        members.filter(|member| {
+            let uses = |held: &&Arc<Held>| held.cluster == member.name;
+            member.complete() && self.index.bindings(restic_id).any(|held| uses(&held))
+        })
+    }
+
+    /// A repository that the table of bindings does not have yet.
+    pub(super) fn note_reported(&mut self, held: &Held) {
+        let Some(repository) = held.repository() else {
+            return;
+        };
+        let id = &repository.restic_id;
+        // One that is not proper is reported as well: it is refused and counted.
+        if !id.is_empty() && self.bindings.get(&held.cluster, id).is_none() {
+            let ids = self.reported.entry(held.cluster.clone()).or_default();
+            ids.insert(id.clone());
+        }
+    }
+
+    /// What a cluster has reported since the last look.
+    pub fn take_reported(&mut self, cluster: &str) -> Vec<String> {
+        let ids = self.reported.remove(cluster).unwrap_or_default();
+        ids.into_iter().collect()
+    }
+
+    /// Ids that a cluster reports and that the table does not have yet.
+    #[must_use]
+    pub fn unreported(&self, cluster: &str) -> Vec<String> {
+        let Some(member) = self.member(cluster) else {
+            return Vec::new();
+        };
+        let ids = member.objects.values().filter_map(|held| {
+            let id = &held.repository()?.restic_id;
+            (is_id(id) && self.bindings.get(cluster, id).is_none()).then(|| id.clone())
+        });
+        let ids: std::collections::BTreeSet<String> = ids.collect();
+        ids.into_iter().collect()
+    }
+}

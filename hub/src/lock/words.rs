@@ -1,0 +1,276 @@
+//! What spokes say: whether it counts, within which bounds, and what is done about it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use proto::v1::hub_message::Body;
+use proto::v1::{LeaseAsk, LeaseRenew, LeaseRevoke, LeaseWaiting, LeaseWithdraw};
+use tracing::{info, warn};
+
+use super::grantor::Instant;
+use super::keeper::{Keeper, Reply, operation};
+use super::{Word, run};
+use crate::authorize::{Claim, Refusal, Speaker, authorize};
+use crate::clean;
+
+/// Operations of one cluster that may wait.
+const WAITING: usize = 64;
+/// Longest id of an operation, uid or hash.
+const LONGEST: usize = 256;
+/// A cluster cannot have seen a token this far above the hub's: even a restored store is not so old.
+const AHEAD: u64 = 1 << 20;
+/// The same refusal of the same cluster is logged this often.
+const QUIET: Instant = 60_000;
+
+/// When each refusal of each cluster was logged last.
+#[derive(Default)]
+pub(super) struct Refusals(HashMap<(Arc<str>, &'static str), Instant>);
+
+impl Word {
+    fn kind(&self) -> &'static str {
+        match self {
+            Word::Ask(_) => "ask",
+            Word::Withdraw(_) => "withdraw",
+            Word::Renew(_) => "renew",
+            Word::Release(_) => "release",
+            Word::Part(_) => "plan",
+            Word::Proof(_) => "proof",
+            Word::Uses(_) => "binding",
+        }
+    }
+
+    fn claim(&self) -> Claim<'_> {
+        match self {
+            Word::Ask(ask) => Claim::Lease(&ask.restic_id),
+            Word::Renew(renew) => Claim::Lease(&renew.restic_id),
+            Word::Withdraw(withdraw) => Claim::End(&withdraw.restic_id),
+            Word::Release(release) => Claim::End(&release.restic_id),
+            Word::Part(part) => Claim::End(&part.restic_id),
+            Word::Proof(proof) => Claim::Proof(&proof.restic_id),
+            // Whether a report makes a binding is the table's own question.
+            Word::Uses(_) => Claim::Report,
+        }
+    }
+
+    fn is_short(&self) -> bool {
+        let short = |text: &str| !text.is_empty() && text.len() <= LONGEST;
+        match self {
+            Word::Ask(ask) => {
+                short(&ask.operation) && ask.policy.len() <= LONGEST && ask.approved.len() <= LONGEST
+            }
+            Word::Withdraw(withdraw) => short(&withdraw.operation),
+            Word::Renew(renew) => short(&renew.operation) && renew.run_hash.len() <= LONGEST,
+            Word::Release(release) => short(&release.operation) && release.policy.len() <= LONGEST,
+            Word::Part(part) => short(&part.operation),
+            Word::Proof(_) | Word::Uses(_) => true,
+        }
+    }
+}
+
+impl Keeper {
+    /// Does what a spoke says, if its word counts.
+    pub(super) async fn hear(&mut self, cluster: Arc<str>, session: u64, word: Word) {
+        let current = self
+            .sessions
+            .get(&cluster)
+            .is_some_and(|present| present.number == session);
+        let speaker = Speaker {
+            cluster: &cluster,
+            current,
+        };
+        let claim = word.claim();
+        let allowed = self
+            .hub
+            .read(|inventory| authorize(speaker, claim, inventory.bindings()))
+            .and_then(|()| word.is_short().then_some(()).ok_or(Refusal::Malformed));
+        if let Err(refusal) = allowed {
+            self.refuse(&cluster, word.kind(), refusal);
+            if current {
+                self.answer_refused(&cluster, &word, refusal);
+            }
+            return;
+        }
+        match word {
+            Word::Ask(ask) => self.ask(cluster, ask).await,
+            Word::Withdraw(withdraw) => self.withdraw(&cluster, &withdraw).await,
+            Word::Renew(renew) => self.renew(&cluster, &renew).await,
+            Word::Release(release) => self.release(cluster, *release).await,
+            Word::Part(part) => {
+                let gathered = self.parts.entry(cluster.clone()).or_default().take(part);
+                if let Err(refusal) = gathered {
+                    self.refuse(&cluster, "plan", refusal);
+                }
+            }
+            Word::Proof(proof) => self.proof(&cluster, proof).await,
+            Word::Uses(ids) => self.uses(&cluster, ids).await,
+        }
+    }
+
+    /// Counts a refusal, and logs it now and then.
+    pub(super) fn refuse(&mut self, cluster: &Arc<str>, what: &'static str, refusal: Refusal) {
+        let label = refusal.label();
+        self.hub.metrics.refused.with_label_values(&[what, label]).inc();
+        let now = self.now();
+        let last = self.refusals.0.entry((cluster.clone(), label)).or_insert(0);
+        if *last == 0 || now.saturating_sub(*last) >= QUIET {
+            *last = now.max(1);
+            warn!(%cluster, what, reason = label, "a spoke's word does not count: {refusal}");
+        }
+    }
+
+    /// Tells an honest spoke why nothing happens.
+    fn answer_refused(&self, cluster: &Arc<str>, word: &Word, refusal: Refusal) {
+        match word {
+            Word::Ask(ask) => {
+                let waiting = LeaseWaiting {
+                    operation: ask.operation.clone(),
+                    restic_id: ask.restic_id.clone(),
+                    position: 0,
+                    reason: refusal.to_string(),
+                };
+                self.send(cluster, Body::LeaseWaiting(waiting));
+            }
+            Word::Renew(renew) => {
+                let revoke = LeaseRevoke {
+                    operation: renew.operation.clone(),
+                    restic_id: renew.restic_id.clone(),
+                    token: renew.token,
+                    reason: refusal.to_string(),
+                };
+                self.send(cluster, Body::LeaseRevoke(revoke));
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) async fn ask(&mut self, cluster: Arc<str>, mut ask: LeaseAsk) {
+        clean::ask(&mut ask);
+        let now = self.now();
+        let id: Arc<str> = ask.restic_id.as_str().into();
+        let key = (cluster.clone(), Arc::<str>::from(ask.operation.as_str()));
+        match self.asks.get(&key) {
+            Some((pinned, _)) if *pinned != id => {
+                return self.refuse(&cluster, "ask", Refusal::Malformed);
+            }
+            Some(_) => {}
+            None if self.waiting_of(&cluster) >= WAITING => {
+                let refusal = Refusal::TooMany("waiting operations");
+                self.refuse(&cluster, "ask", refusal);
+                return self.answer_refused(&cluster, &Word::Ask(ask), refusal);
+            }
+            None => {}
+        }
+        if let Some(covered) = self.covered(&cluster, &ask, now) {
+            info!(%cluster, subject = ask.subject, token = covered.token, "needs no run of its own");
+            self.cover(&id, &cluster, &ask.subject, covered).await;
+            return;
+        }
+        let seen = ask.seen_token;
+        let asked = operation(&cluster, &ask.operation, &ask.subject);
+        let known = self.repository(&id).grantor.token();
+        if seen > known.saturating_add(AHEAD) {
+            return self.refuse(&cluster, "ask", Refusal::Token);
+        }
+        if seen > known {
+            warn!(repository = %id, seen, known, "a cluster has seen a higher token than this hub has granted");
+        }
+        self.asks.insert(key.clone(), (id.clone(), ask));
+        if let Some(reason) = self.too_long(&id, &key).await {
+            return self.block(&id, &key, reason);
+        }
+        let repository = self.repository(&id);
+        repository.told.remove(&key);
+        let known = repository.known(&asked);
+        let effects = repository.grantor.ask(known, seen, now);
+        self.blocked.remove(&key);
+        self.carry_out(&id, effects, Reply::default()).await;
+    }
+
+    /// The run would not fit into a pod: the operation waits outside of the queue, and holds nobody up.
+    pub(super) fn block(&mut self, id: &Arc<str>, key: &(Arc<str>, Arc<str>), reason: String) {
+        let waiting = LeaseWaiting {
+            operation: key.1.to_string(),
+            restic_id: id.to_string(),
+            position: 0,
+            reason,
+        };
+        if self.blocked.get(key) != Some(&waiting) {
+            self.send(&key.0, Body::LeaseWaiting(waiting.clone()));
+            self.blocked.insert(key.clone(), waiting);
+        }
+    }
+
+    /// Operations that wait outside of the queue are tried again.
+    pub(super) async fn retry_blocked(&mut self) {
+        let blocked: Vec<_> = self.blocked.keys().cloned().collect();
+        for key in blocked {
+            match self.asks.get(&key).cloned() {
+                Some((_, ask)) if self.sessions.contains_key(&key.0) => self.ask(key.0, ask).await,
+                _ => {
+                    self.blocked.remove(&key);
+                    self.asks.remove(&key);
+                }
+            }
+        }
+    }
+
+    fn waiting_of(&self, cluster: &Arc<str>) -> usize {
+        let from = (cluster.clone(), Arc::<str>::from(""));
+        let of_cluster = self.asks.range(from..).take_while(|((of, _), _)| of == cluster);
+        of_cluster.count()
+    }
+
+    /// Why the run of an operation cannot be handed to a pod.
+    async fn too_long(&mut self, id: &Arc<str>, key: &(Arc<str>, Arc<str>)) -> Option<String> {
+        self.learn_history(id).await;
+        run::too_long(&self.compose(id, key)?)
+    }
+
+    async fn withdraw(&mut self, cluster: &Arc<str>, withdraw: &LeaseWithdraw) {
+        let asked = operation(cluster, &withdraw.operation, "");
+        let id: Arc<str> = withdraw.restic_id.as_str().into();
+        let key = (cluster.clone(), asked.id.clone());
+        if self.asks.get(&key).is_some_and(|(pinned, _)| *pinned == id) {
+            self.asks.remove(&key);
+            self.blocked.remove(&key);
+        }
+        if let Some(repository) = self.repositories.get_mut(&id) {
+            let known = repository.known(&asked);
+            let effects = repository.grantor.withdraw(&known, withdraw.token);
+            self.carry_out(&id, effects, Reply::default()).await;
+        }
+    }
+
+    async fn renew(&mut self, cluster: &Arc<str>, renew: &LeaseRenew) {
+        let (now, terms) = (self.now(), self.settings.terms);
+        let asked = operation(cluster, &renew.operation, "");
+        let id: Arc<str> = renew.restic_id.as_str().into();
+        let repository = self.repository(&id);
+        let known = repository.known(&asked);
+        let effects = repository.grantor.renew(&known, renew.token, now, &terms);
+        let mut reply = Reply {
+            seq: renew.seq,
+            run: None,
+        };
+        let key = (cluster.clone(), asked.id.clone());
+        if !renew.run_hash.is_empty() {
+            self.learn_history(&id).await;
+            let run = self.compose(&id, &key);
+            if let Some(run) = run.filter(|run| proto::digest::run_hash(run) != renew.run_hash) {
+                if let Some(reason) = run::too_long(&run) {
+                    // The pod must not go on with rules that are not in force any more.
+                    self.refuse(cluster, "renew", Refusal::TooMany("policies"));
+                    let revoke = LeaseRevoke {
+                        operation: renew.operation.clone(),
+                        restic_id: renew.restic_id.clone(),
+                        token: renew.token,
+                        reason,
+                    };
+                    return self.send(cluster, Body::LeaseRevoke(revoke));
+                }
+                reply.run = Some(run);
+            }
+        }
+        self.carry_out(&id, effects, reply).await;
+    }
+}

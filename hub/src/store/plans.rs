@@ -1,0 +1,340 @@
+//! Ends of runs, plans and decisions in SQLite. Documents stand apart from the rows: a list never reads them.
+
+use futures::TryStreamExt as _;
+use prost::Message as _;
+use proto::v1::OperationOutcome;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, Sqlite as Database, Transaction};
+
+use super::locks::{number, signed};
+use super::{History, PlanCursor, Sqlite, StoreError};
+use crate::Millis;
+
+/// A plan that a run made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredPlan {
+    pub id: String,
+    pub restic_id: String,
+    pub hash: String,
+    /// "waiting", "preview", "approved", "granted", "rejected", "superseded" or "applied".
+    pub state: String,
+    pub made: Millis,
+    pub cluster: String,
+    /// uid of the policy whose run made it.
+    pub policy: String,
+    pub subject: String,
+    /// Token of the run that made it last: its document is kept under it.
+    pub token: u64,
+    /// fleet.v1.OperationOutcome
+    pub outcome: Vec<u8>,
+    pub decided_by: String,
+    pub decided: Option<Millis>,
+}
+
+/// What a person did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredDecision {
+    pub at: Millis,
+    pub who: String,
+    pub what: String,
+    pub subject: String,
+    pub restic_id: String,
+    pub before: String,
+    pub after: String,
+}
+
+/// The end of a grant, with all that it left.
+#[derive(Clone, Debug, Default)]
+pub struct StoredEnd {
+    pub restic_id: String,
+    pub token: u64,
+    pub ended: Millis,
+    /// Absent when nobody knows.
+    pub outcome: Option<OperationOutcome>,
+    /// The plan as it is told to people, if the run made one that can be told.
+    pub plan: Option<StoredPlan>,
+    /// JSON; empty for none.
+    pub document: Vec<u8>,
+    /// The run was carried out: its clusters have taken part, and this is left.
+    pub baseline: Option<Vec<(String, u32)>>,
+}
+
+const COLUMNS: &str =
+    "id, restic_id, hash, state, made, cluster, policy, subject, token, outcome, decided_by, decided";
+
+fn plan(row: &SqliteRow) -> Result<StoredPlan, StoreError> {
+    Ok(StoredPlan {
+        id: row.try_get(0)?,
+        restic_id: row.try_get(1)?,
+        hash: row.try_get(2)?,
+        state: row.try_get(3)?,
+        made: row.try_get(4)?,
+        cluster: row.try_get(5)?,
+        policy: row.try_get(6)?,
+        subject: row.try_get(7)?,
+        token: number(row, 8)?,
+        outcome: row.try_get(9)?,
+        decided_by: row.try_get(10)?,
+        decided: row.try_get(11)?,
+    })
+}
+
+/// Writes a decision with what it changes.
+pub(super) async fn put_decision(
+    transaction: &mut Transaction<'static, Database>,
+    decision: StoredDecision,
+) -> Result<(), StoreError> {
+    let query = "INSERT INTO decision (at, who, what, subject, restic_id, before, after) VALUES (?, ?, ?, ?, ?, ?, ?)";
+    let query = sqlx::query(query)
+        .bind(decision.at)
+        .bind(decision.who)
+        .bind(decision.what)
+        .bind(decision.subject);
+    let query = query
+        .bind(decision.restic_id)
+        .bind(decision.before)
+        .bind(decision.after);
+    query.execute(&mut **transaction).await?;
+    Ok(())
+}
+
+impl Sqlite {
+    pub(super) async fn write_end(&self, end: StoredEnd) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        let plan_id = end.plan.as_ref().map(|plan| plan.id.clone()).unwrap_or_default();
+        let outcome = end.outcome.as_ref().map(OperationOutcome::encode_to_vec);
+        let query = "UPDATE audit SET ended = ?, outcome = coalesce(?, outcome), plan = CASE ? WHEN '' THEN plan ELSE ? END \
+             WHERE restic_id = ? AND token = ?";
+        let query = sqlx::query(query)
+            .bind(end.ended)
+            .bind(outcome)
+            .bind(&plan_id)
+            .bind(&plan_id);
+        let query = query.bind(&end.restic_id).bind(signed(end.token));
+        query.execute(&mut *transaction).await?;
+        let result = end.outcome.as_ref().map_or("", |o| o.result.as_str());
+        let done = ["Applied", "NothingToRemove"].contains(&result);
+        // What was approved for this run is used up when it was carried out, and waits again otherwise.
+        let query = "UPDATE plan SET granted = 0, state = CASE WHEN ? THEN 'applied' ELSE 'waiting' END \
+             WHERE restic_id = ? AND state = 'granted' AND granted = ?";
+        let query = sqlx::query(query)
+            .bind(done)
+            .bind(&end.restic_id)
+            .bind(signed(end.token));
+        query.execute(&mut *transaction).await?;
+        if !end.document.is_empty() {
+            let query = "INSERT INTO plan_document (restic_id, token, made, document) VALUES (?, ?, ?, ?) \
+                 ON CONFLICT (restic_id, token) DO UPDATE SET document = excluded.document";
+            let query = sqlx::query(query).bind(&end.restic_id).bind(signed(end.token));
+            let query = query.bind(end.ended).bind(end.document);
+            query.execute(&mut *transaction).await?;
+        }
+        if done || end.plan.is_some() {
+            // After a run that was carried out every other plan is of the past. A new plan leaves one alone that is
+            // approved already: only the run under it can tell.
+            let query = "UPDATE plan SET state = 'superseded' WHERE restic_id = ? AND id <> ? \
+                 AND (state IN ('waiting', 'preview') OR (? AND state = 'approved'))";
+            let query = sqlx::query(query).bind(&end.restic_id).bind(&plan_id).bind(done);
+            query.execute(&mut *transaction).await?;
+        }
+        if let Some(plan) = end.plan {
+            put_plan(&mut transaction, plan).await?;
+        }
+        if let Some(baseline) = end.baseline {
+            put_history(&mut transaction, &end.restic_id, end.token, baseline).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    pub(super) async fn read_history(&self, restic_id: String) -> Result<History, StoreError> {
+        let mut history = History::default();
+        let mut rows = sqlx::query("SELECT cluster FROM participant WHERE restic_id = ?")
+            .bind(&restic_id)
+            .fetch(&self.pool);
+        while let Some(row) = rows.try_next().await? {
+            history.participants.insert(row.try_get(0)?);
+        }
+        drop(rows);
+        let mut rows = sqlx::query("SELECT key, remaining FROM baseline WHERE restic_id = ? ORDER BY key")
+            .bind(&restic_id)
+            .fetch(&self.pool);
+        while let Some(row) = rows.try_next().await? {
+            let remaining = u32::try_from(row.try_get::<i64, _>(1)?).unwrap_or(u32::MAX);
+            history.baseline.push((row.try_get(0)?, remaining));
+        }
+        Ok(history)
+    }
+
+    pub(super) async fn read_plans(
+        &self,
+        limit: u32,
+        before: Option<PlanCursor>,
+    ) -> Result<Vec<StoredPlan>, StoreError> {
+        let (made, id) = before.unwrap_or((i64::MAX, String::new()));
+        let query = format!(
+            "SELECT {COLUMNS} FROM plan WHERE (made, id) < (?, ?) ORDER BY made DESC, id DESC LIMIT ?"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(query))
+            .bind(made)
+            .bind(id)
+            .bind(i64::from(limit));
+        let rows = query.fetch_all(&self.pool).await?;
+        rows.iter().map(plan).collect()
+    }
+
+    pub(super) async fn read_plans_named(&self, id: String) -> Result<Vec<StoredPlan>, StoreError> {
+        // Ids are letters, digits and "-": what follows the beginning sorts before "~".
+        let query = format!("SELECT {COLUMNS} FROM plan WHERE id >= ? AND id < ? ORDER BY id LIMIT 2");
+        let query = sqlx::query(sqlx::AssertSqlSafe(query)).bind(&id);
+        let rows = query.bind(format!("{id}~")).fetch_all(&self.pool).await?;
+        rows.iter().map(plan).collect()
+    }
+
+    pub(super) async fn read_approved(&self, cluster: String) -> Result<Vec<StoredPlan>, StoreError> {
+        let query = format!("SELECT {COLUMNS} FROM plan WHERE cluster = ? AND state = 'approved' LIMIT 1000");
+        let query = sqlx::query(sqlx::AssertSqlSafe(query)).bind(cluster);
+        let rows = query.fetch_all(&self.pool).await?;
+        rows.iter().map(plan).collect()
+    }
+
+    pub(super) async fn read_document(
+        &self,
+        restic_id: String,
+        token: u64,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let query = "SELECT document FROM plan_document WHERE restic_id = ? AND token = ?";
+        let query = sqlx::query(query).bind(restic_id).bind(signed(token));
+        let row = query.fetch_optional(&self.pool).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
+    pub(super) async fn write_plan_decision(
+        &self,
+        id: String,
+        state: String,
+        decision: StoredDecision,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        let query = "UPDATE plan SET state = ?, decided_by = ?, decided = ? WHERE id = ?";
+        let query = sqlx::query(query).bind(state).bind(&decision.who);
+        let query = query.bind(decision.at).bind(id);
+        query.execute(&mut *transaction).await?;
+        put_decision(&mut transaction, decision).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    pub(super) async fn write_decision(&self, decision: StoredDecision) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        put_decision(&mut transaction, decision).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    pub(super) async fn read_decisions(
+        &self,
+        from: Millis,
+        until: Millis,
+        limit: u32,
+    ) -> Result<Vec<StoredDecision>, StoreError> {
+        let query = "SELECT at, who, what, subject, restic_id, before, after FROM decision \
+             WHERE at >= ? AND at < ? ORDER BY at DESC, id DESC LIMIT ?";
+        let query = sqlx::query(query).bind(from).bind(until).bind(i64::from(limit));
+        let rows = query.fetch_all(&self.pool).await?;
+        let decision = |row: &SqliteRow| -> Result<StoredDecision, StoreError> {
+            Ok(StoredDecision {
+                at: row.try_get(0)?,
+                who: row.try_get(1)?,
+                what: row.try_get(2)?,
+                subject: row.try_get(3)?,
+                restic_id: row.try_get(4)?,
+                before: row.try_get(5)?,
+                after: row.try_get(6)?,
+            })
+        };
+        rows.iter().map(decision).collect()
+    }
+
+    pub(super) async fn remove_old(&self, before: Millis, documents: u64) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        for query in [
+            "DELETE FROM plan_document WHERE (restic_id, token) IN \
+             (SELECT restic_id, token FROM audit WHERE granted < ? AND ended IS NOT NULL)",
+            "DELETE FROM audit WHERE granted < ? AND ended IS NOT NULL",
+            "DELETE FROM plan WHERE made < ? AND state NOT IN ('waiting', 'approved', 'granted')",
+            "DELETE FROM decision WHERE at < ?",
+        ] {
+            sqlx::query(query).bind(before).execute(&mut *transaction).await?;
+        }
+        // The newest documents that fit stay; those of plans that wait for a person stay in any case.
+        let query = "DELETE FROM plan_document WHERE rowid IN (SELECT id FROM (SELECT rowid AS id, restic_id, token, \
+             sum(length(document)) OVER (ORDER BY made DESC, rowid DESC) AS total FROM plan_document) AS d WHERE total > ? \
+             AND NOT EXISTS (SELECT 1 FROM plan WHERE plan.restic_id = d.restic_id AND plan.token = d.token \
+             AND plan.state IN ('waiting', 'approved', 'granted')))";
+        sqlx::query(query)
+            .bind(signed(documents))
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+async fn put_plan(
+    transaction: &mut Transaction<'static, Database>,
+    plan: StoredPlan,
+) -> Result<(), StoreError> {
+    // The same plan again keeps what was decided about it, and who is told of an approval.
+    let query = "INSERT INTO plan (id, restic_id, hash, state, made, cluster, policy, subject, token, outcome, decided_by) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '') ON CONFLICT (id) DO UPDATE SET made = excluded.made, token = excluded.token, \
+         cluster = CASE plan.state WHEN 'approved' THEN plan.cluster ELSE excluded.cluster END, \
+         policy = CASE plan.state WHEN 'approved' THEN plan.policy ELSE excluded.policy END, \
+         subject = CASE plan.state WHEN 'approved' THEN plan.subject ELSE excluded.subject END, \
+         outcome = excluded.outcome, \
+         state = CASE WHEN excluded.state <> 'applied' AND plan.state IN ('approved', 'rejected') THEN plan.state \
+         ELSE excluded.state END";
+    let query = sqlx::query(query)
+        .bind(plan.id)
+        .bind(plan.restic_id)
+        .bind(plan.hash)
+        .bind(plan.state)
+        .bind(plan.made);
+    let query = query
+        .bind(plan.cluster)
+        .bind(plan.policy)
+        .bind(plan.subject)
+        .bind(signed(plan.token))
+        .bind(plan.outcome);
+    query.execute(&mut **transaction).await?;
+    Ok(())
+}
+
+async fn put_history(
+    transaction: &mut Transaction<'static, Database>,
+    restic_id: &str,
+    token: u64,
+    baseline: Vec<(String, u32)>,
+) -> Result<(), StoreError> {
+    let query = "INSERT INTO participant (restic_id, cluster) SELECT audit.restic_id, value FROM audit, json_each(audit.clusters) \
+         WHERE audit.restic_id = ? AND audit.token = ? ON CONFLICT DO NOTHING";
+    let query = sqlx::query(query).bind(restic_id).bind(signed(token));
+    query.execute(&mut **transaction).await?;
+    if baseline.is_empty() {
+        return Ok(());
+    }
+    sqlx::query("DELETE FROM baseline WHERE restic_id = ?")
+        .bind(restic_id)
+        .execute(&mut **transaction)
+        .await?;
+    for (key, remaining) in baseline {
+        let query =
+            "INSERT INTO baseline (restic_id, key, remaining) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
+        let query = sqlx::query(query).bind(restic_id).bind(key);
+        query
+            .bind(i64::from(remaining))
+            .execute(&mut **transaction)
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,365 @@
+//! A hub over real mTLS sockets, and clients that hold a spoke's certificate and say what they like.
+#![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Parser as _;
+use hub::config::Config;
+use hub::lock::Command;
+use hub::run::{Running, start};
+use prost::Message as _;
+use proto::possession::{MasterKey, prove};
+use proto::v1::fleet_link_client::FleetLinkClient;
+use proto::v1::fleet_view_client::FleetViewClient;
+use proto::v1::hub_message::Body as Told;
+use proto::v1::object_state::Body as Object;
+use proto::v1::spoke_message::Body;
+use proto::v1::{
+    Condition, Hello, Inventory, LeaseAsk, LeaseGrant, LocksRequest, LocksResponse, ObjectState,
+    ObjectUpdate, PolicyState, RepositoryState, RetentionPolicySpec, RetentionRule, SpokeMessage, Welcome,
+};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+pub const ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+pub const OTHER: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+/// Nothing in these tests takes longer.
+const SOON: Duration = Duration::from_secs(20);
+
+pub struct Fleet {
+    pub dir: tempfile::TempDir,
+    issuer: Issuer<'static, KeyPair>,
+    stop: CancellationToken,
+    pub running: Running,
+}
+
+pub fn config(dir: &Path, more: &[&str]) -> Config {
+    let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    let files = [
+        ("--tls-cert", path("hub.crt")),
+        ("--tls-key", path("hub.key")),
+        ("--tls-ca", path("ca.crt")),
+        ("--store", path("fleet.db")),
+    ];
+    let mut arguments: Vec<String> = vec!["fleet-hub".to_owned()];
+    arguments.extend(files.into_iter().flat_map(|(flag, path)| [flag.to_owned(), path]));
+    let short = "--link-address 127.0.0.1:0 --view-address 127.0.0.1:0 --heartbeat-interval 10s --lease-ttl 1s \
+                 --lock-delay 4s --drain-limit 1s";
+    arguments.extend(short.split_whitespace().map(str::to_owned));
+    if !more.contains(&"--admin-address") {
+        arguments.extend(["--admin-address", "127.0.0.1:0"].map(str::to_owned));
+    }
+    arguments.extend(more.iter().map(|text| (*text).to_owned()));
+    Config::parse_from(arguments)
+}
+
+fn issue(issuer: &Issuer<'static, KeyPair>, dns: &str, uri: Option<&str>) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut parameters = CertificateParams::new(vec![dns.to_owned()]).unwrap();
+    let uri = uri.map(|uri| SanType::URI(uri.try_into().unwrap()));
+    parameters.subject_alt_names.extend(uri);
+    let certificate = parameters.signed_by(&key, issuer).unwrap();
+    (certificate.pem(), key.serialize_pem())
+}
+
+impl Fleet {
+    pub async fn new() -> Fleet {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let dir = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut parameters = CertificateParams::default();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = parameters.self_signed(&key).unwrap().pem();
+        std::fs::write(dir.path().join("ca.crt"), ca).unwrap();
+        let issuer = Issuer::new(parameters, key);
+        let (cert, key) = issue(&issuer, "hub", None);
+        std::fs::write(dir.path().join("hub.crt"), cert).unwrap();
+        std::fs::write(dir.path().join("hub.key"), key).unwrap();
+        let stop = CancellationToken::new();
+        let running = start(&config(dir.path(), &[]), stop.clone()).await.unwrap();
+        Fleet {
+            dir,
+            issuer,
+            stop,
+            running,
+        }
+    }
+
+    pub async fn restart(self) -> Fleet {
+        self.stop.cancel();
+        self.running.ended().await.unwrap();
+        let stop = CancellationToken::new();
+        let running = start(&config(self.dir.path(), &[]), stop.clone()).await.unwrap();
+        Fleet {
+            dir: self.dir,
+            issuer: self.issuer,
+            stop,
+            running,
+        }
+    }
+
+    /// Stops the hub, and gives back what is needed to start another.
+    pub async fn stop(self) -> tempfile::TempDir {
+        self.stop.cancel();
+        self.running.ended().await.unwrap();
+        self.dir
+    }
+
+    async fn dial(&self, port: u16, uri: &str) -> Channel {
+        let ca = std::fs::read(self.dir.path().join("ca.crt")).unwrap();
+        let (cert, key) = issue(&self.issuer, "peer", Some(uri));
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(ca))
+            .domain_name("hub")
+            .identity(Identity::from_pem(cert, key));
+        let endpoint = Endpoint::from_shared(format!("https://127.0.0.1:{port}")).unwrap();
+        endpoint.tls_config(tls).unwrap().connect().await.unwrap()
+    }
+
+    pub async fn operator(&self) -> FleetViewClient<Channel> {
+        let channel = self
+            .dial(self.running.view.port(), "spiffe://fleet/operator/ann")
+            .await;
+        FleetViewClient::new(channel)
+    }
+
+    pub async fn spoke(&self, cluster: &str) -> Spoke {
+        self.spoke_that_says(cluster, Hello::default()).await
+    }
+
+    pub async fn spoke_that_says(&self, cluster: &str, hello: Hello) -> Spoke {
+        let uri = format!("spiffe://fleet/spoke/{cluster}");
+        let channel = self.dial(self.running.link.port(), &uri).await;
+        let (out, stream) = mpsc::channel(256);
+        let hello = Hello {
+            protocol_min: 1,
+            protocol_max: 1,
+            incarnation: if hello.incarnation.is_empty() {
+                "one".to_owned()
+            } else {
+                hello.incarnation
+            },
+            ..hello
+        };
+        let spoke = Spoke {
+            cluster: cluster.to_owned(),
+            out,
+            told: Vec::new(),
+            answers: None,
+            welcome: Welcome::default(),
+        };
+        spoke.say(Body::Hello(hello)).await;
+        let mut client = FleetLinkClient::new(channel);
+        let answers = client
+            .link(ReceiverStream::new(stream))
+            .await
+            .unwrap()
+            .into_inner();
+        let mut spoke = Spoke {
+            answers: Some(answers),
+            ..spoke
+        };
+        spoke.welcome = spoke
+            .until("a welcome", |told| match told {
+                Told::Welcome(welcome) => Some(welcome.clone()),
+                _ => None,
+            })
+            .await;
+        spoke
+    }
+
+    pub async fn locks(&self) -> LocksResponse {
+        let locks = &self.running.hub.locks;
+        let ask = locks.ask(|reply| Command::Locks(LocksRequest::default(), reply));
+        ask.await.unwrap()
+    }
+
+    /// How often a word was refused for a reason.
+    pub fn refused(&self, message: &str, reason: &str) -> u64 {
+        self.running
+            .hub
+            .metrics
+            .refused
+            .with_label_values(&[message, reason])
+            .get()
+    }
+
+    pub async fn until(&self, what: &str, holds: impl AsyncFn(&Fleet) -> bool) {
+        let wait = async {
+            while !holds(self).await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(SOON, wait)
+            .await
+            .unwrap_or_else(|_| panic!("{what} did not come"));
+    }
+
+    pub async fn until_refused(&self, message: &str, reason: &str) {
+        let what = format!("a refusal of {message} for {reason}");
+        self.until(&what, async |fleet| fleet.refused(message, reason) > 0)
+            .await;
+    }
+
+    pub async fn until_binding(&self, cluster: &str, id: &str, state: &str) {
+        let what = format!("{cluster} {state}");
+        self.until(&what, async |fleet| {
+            fleet.running.hub.read(|inventory| {
+                let binding = inventory.bindings().get(cluster, id);
+                binding.is_some_and(|binding| binding.state.as_str() == state)
+            })
+        })
+        .await;
+    }
+}
+
+pub struct Spoke {
+    pub cluster: String,
+    out: mpsc::Sender<SpokeMessage>,
+    answers: Option<tonic::Streaming<proto::v1::HubMessage>>,
+    /// Everything that the hub has said so far.
+    pub told: Vec<Told>,
+    pub welcome: Welcome,
+}
+
+impl Spoke {
+    pub async fn say(&self, body: Body) {
+        let message = SpokeMessage { body: Some(body) };
+        // The session may have been ended meanwhile.
+        let _ = self.out.send(message).await;
+    }
+
+    pub async fn tell(&self, objects: Vec<ObjectState>) {
+        let updates = objects.into_iter().map(|object| ObjectUpdate {
+            uid: object.uid.clone(),
+            state: object.encode_to_vec(),
+        });
+        let inventory = Inventory {
+            first: true,
+            last: true,
+            updates: updates.collect(),
+        };
+        self.say(Body::Inventory(inventory)).await;
+    }
+
+    /// Reads until the hub says what is waited for.
+    pub async fn until<T>(&mut self, what: &str, mut find: impl FnMut(&Told) -> Option<T>) -> T {
+        let cluster = self.cluster.clone();
+        let read = async {
+            loop {
+                let message = self.answers.as_mut().unwrap().message().await.unwrap();
+                let told = message
+                    .unwrap_or_else(|| panic!("{cluster}: the stream ended"))
+                    .body
+                    .unwrap();
+                let found = find(&told);
+                self.told.push(told);
+                if let Some(found) = found {
+                    return found;
+                }
+            }
+        };
+        let found = tokio::time::timeout(SOON, read).await;
+        found.unwrap_or_else(|_| panic!("{cluster}: {what} did not come"))
+    }
+
+    /// Answers the hub's question about a repository.
+    pub async fn prove(&mut self, id: &str, key: u8) {
+        let asked = self
+            .until("a challenge", |told| match told {
+                Told::PossessionChallenge(asked) if asked.restic_id == id => Some(asked.clone()),
+                _ => None,
+            })
+            .await;
+        let proof = prove(&master(key), &self.cluster, id, &asked.nonce).unwrap();
+        self.say(Body::PossessionProof(proof)).await;
+    }
+
+    pub async fn ask(&self, operation: &str) {
+        self.say(Body::LeaseAsk(ask(operation))).await;
+    }
+
+    pub async fn granted(&mut self) -> LeaseGrant {
+        self.until("a grant", |told| match told {
+            Told::LeaseGrant(grant) => Some(grant.clone()),
+            _ => None,
+        })
+        .await
+    }
+}
+
+pub fn ask(operation: &str) -> LeaseAsk {
+    LeaseAsk {
+        operation: operation.to_owned(),
+        restic_id: ID.to_owned(),
+        subject: "retention ns/p".to_owned(),
+        policy: "p".to_owned(),
+        ..LeaseAsk::default()
+    }
+}
+
+pub fn master(key: u8) -> MasterKey {
+    MasterKey {
+        mac_k: vec![key; 16],
+        mac_r: vec![2; 16],
+        encrypt: vec![3; 32],
+    }
+}
+
+pub fn object(uid: &str, body: Object) -> ObjectState {
+    let ready = Condition {
+        r#type: "Ready".to_owned(),
+        status: "True".to_owned(),
+        ..Condition::default()
+    };
+    ObjectState {
+        uid: uid.to_owned(),
+        namespace: "ns".to_owned(),
+        name: uid.to_owned(),
+        conditions: vec![ready],
+        body: Some(body),
+        ..ObjectState::default()
+    }
+}
+
+pub fn repository(id: &str) -> ObjectState {
+    let body = RepositoryState {
+        url: "s3:http://one/bucket".to_owned(),
+        restic_id: id.to_owned(),
+        ..RepositoryState::default()
+    };
+    object("nas", Object::Repository(body))
+}
+
+pub fn policy(rule: RetentionRule) -> ObjectState {
+    let spec = RetentionPolicySpec {
+        rules: vec![rule],
+        ..RetentionPolicySpec::default()
+    };
+    let body = PolicyState {
+        repository_namespace: "ns".to_owned(),
+        repository_name: "nas".to_owned(),
+        restic_id: ID.to_owned(),
+        spec: Some(spec),
+        ..PolicyState::default()
+    };
+    object("p", Object::Policy(body))
+}
+
+pub fn keep_last(count: u32) -> RetentionRule {
+    RetentionRule {
+        keep_last: count,
+        ..RetentionRule::default()
+    }
+}
+
+impl Spoke {
+    /// The next message, or the end.
+    pub async fn next(&mut self) -> Result<Option<proto::v1::HubMessage>, tonic::Status> {
+        self.answers.as_mut().unwrap().message().await
+    }
+}

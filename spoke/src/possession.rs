@@ -1,0 +1,141 @@
+//! Proves to the hub that this cluster can open a repository. The master key is read when it is asked for, held in memory
+//! for one signature, and never written, logged or sent.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use proto::plan::is_id;
+use proto::possession::{NONCE, prove};
+use proto::v1::spoke_message::Body;
+use proto::v1::{PossessionChallenge, PossessionProof};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::context::Context;
+use crate::restic::Restic;
+use crate::secrets;
+
+/// Questions that wait. The hub has fewer open at a time, and asks again.
+const WAITING: usize = 64;
+
+/// The hub's questions, and our answers.
+#[derive(Debug)]
+pub struct Possession {
+    questions: mpsc::Sender<PossessionChallenge>,
+    answers: Mutex<Vec<Body>>,
+    changed: Notify,
+}
+
+/// The other end of the questions.
+pub type Questions = mpsc::Receiver<PossessionChallenge>;
+
+impl Possession {
+    /// Nothing asked yet.
+    #[must_use]
+    pub fn new() -> (Arc<Possession>, Questions) {
+        let (questions, receiver) = mpsc::channel(WAITING);
+        let possession = Possession {
+            questions,
+            answers: Mutex::default(),
+            changed: Notify::new(),
+        };
+        (Arc::new(possession), receiver)
+    }
+
+    /// The hub asks.
+    pub fn asked(&self, challenge: PossessionChallenge) {
+        // One that is dropped is asked again.
+        let _ = self.questions.try_send(challenge);
+    }
+
+    /// Resolves when there is an answer.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// What the hub is to be answered.
+    pub fn take(&self) -> Vec<Body> {
+        std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn put(&self, proof: PossessionProof) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.truncate(WAITING);
+        answers.push(Body::PossessionProof(proof));
+        drop(answers);
+        self.changed.notify_one();
+    }
+}
+
+/// Answers one question after another, until `stop`.
+pub async fn run(
+    possession: Arc<Possession>,
+    mut questions: Questions,
+    context: Arc<Context>,
+    restic: Arc<dyn Restic>,
+    stop: CancellationToken,
+) {
+    let work = async {
+        while let Some(challenge) = questions.recv().await {
+            let proof = match answer(&context, restic.as_ref(), &challenge).await {
+                Ok(proof) => proof,
+                Err(error) => {
+                    debug!(repository = challenge.restic_id, error, "no proof for the hub");
+                    PossessionProof {
+                        restic_id: challenge.restic_id,
+                        nonce: challenge.nonce,
+                        error,
+                        ..PossessionProof::default()
+                    }
+                }
+            };
+            possession.put(proof);
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+async fn answer(
+    context: &Context,
+    restic: &dyn Restic,
+    challenge: &PossessionChallenge,
+) -> Result<PossessionProof, String> {
+    let id = challenge.restic_id.as_str();
+    if !is_id(id) || challenge.nonce.len() != NONCE {
+        return Err("the question is malformed".to_owned());
+    }
+    let has = |repository: &crds::ResticRepository| {
+        let status = repository.status.as_ref();
+        status.and_then(|s| s.repository_id.as_deref()) == Some(id)
+    };
+    let repositories = context.world.repositories.filter(|_, repository| has(repository));
+    let mut last = "no ResticRepository of this cluster has this id".to_owned();
+    // Several resources may lead to it, with different credentials.
+    for (key, repository) in repositories {
+        match open(context, restic, &repository).await {
+            Ok((found, master)) if found == id => {
+                return prove(&master, &context.cluster, id, &challenge.nonce).map_err(|e| e.to_string());
+            }
+            Ok(_) => last = format!("{key}: another repository is there now"),
+            Err(error) => last = format!("{key}: {error}"),
+        }
+    }
+    Err(last)
+}
+
+async fn open(
+    context: &Context,
+    restic: &dyn Restic,
+    repository: &crds::ResticRepository,
+) -> Result<(String, proto::possession::MasterKey), String> {
+    let credentials = secrets::cluster::read(context, repository).await;
+    let credentials = credentials
+        .map_err(|error| format!("the Secret could not be read: {error}"))?
+        .map_err(|error| error.to_string())?;
+    let id = restic.id(&credentials).await.map_err(|e| e.to_string())?;
+    let master = restic.master_key(&credentials).await.map_err(|e| e.to_string())?;
+    Ok((id, master))
+}
