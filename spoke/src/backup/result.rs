@@ -189,6 +189,7 @@ mod tests {
             suspended: false,
             lease: None,
             approved: None,
+            ..JobView::default()
         }
     }
 
@@ -213,6 +214,7 @@ mod tests {
             restic: Some(restic),
             waiting: None,
             unschedulable: None,
+            ..PodView::default()
         }
     }
 

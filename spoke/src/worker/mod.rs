@@ -39,7 +39,7 @@ pub struct WorkerConfig {
     #[arg(long, env = "FLEET_MAINTENANCE_TTL", default_value = "")]
     pub lease_ttl: String,
 
-    /// Folder with `run` and `renewals`, kept up to date by the kubelet.
+    /// Folder with `order` and `renewals`, kept up to date by the kubelet.
     #[arg(long, env = "FLEET_MAINTENANCE_DIR", default_value = "/fleet")]
     pub lease_dir: PathBuf,
 
@@ -103,7 +103,7 @@ fn prepare(config: &WorkerConfig) -> Result<(RetentionRun, Restic), String> {
     let (Some(token), Some(ttl)) = (number(&config.token), number(&config.lease_ttl)) else {
         return Err("this Job was started without the maintenance lock. Leave its suspend field alone: the operator opens it when it has the lock".to_owned());
     };
-    let read = std::fs::read_to_string(config.lease_dir.join("run"));
+    let read = std::fs::read_to_string(config.lease_dir.join("order"));
     let text = read.map_err(|e| format!("what to do could not be read: {e}"))?;
     let run: RetentionRun =
         serde_json::from_str(&text).map_err(|e| format!("what to do is not understood: {e}"))?;
