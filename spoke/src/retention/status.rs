@@ -235,7 +235,7 @@ mod tests {
     fn an_approval_is_acted_on_until_its_run_has_an_outcome_and_can_be_given_again() {
         let now = Timestamp::from_second(90).unwrap();
         let mut status = counted(&outcome("ApprovalRequired"));
-        let mut ask = |annotated: Option<&str>, status: &mut GlobalRetentionPolicyStatus| approval(status, annotated, None, now);
+        let ask = |annotated: Option<&str>, status: &mut _| approval(status, annotated, None, now);
         assert_eq!(ask(Some("abcd"), &mut status).as_deref(), Some("abcd"));
         assert_eq!(ask(Some("abcd"), &mut status).as_deref(), Some("abcd"), "until its run has an outcome");
         status.last_approval = Some("abcd".to_owned());
