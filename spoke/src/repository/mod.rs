@@ -147,7 +147,9 @@ impl Kind for RepositoryKind {
                     let work = self.ask(repository.clone(), inputs.clone(), known);
                     let panicked = Report {
                         inputs: inputs.clone(),
-                        answer: Answer::Failed(Failure::Other("looking at the repository failed; the log says why".to_owned())),
+                        answer: Answer::Failed(Failure::Other(
+                            "looking at the repository failed; the log says why".to_owned(),
+                        )),
                         password_key: None,
                     };
                     turn.memory.asking = Some((inputs.clone(), turn.reporter.work(work, panicked)));

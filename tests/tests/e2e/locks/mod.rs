@@ -4,6 +4,7 @@
 mod alone;
 mod faults;
 mod many;
+mod operations;
 
 use std::process::{Child, Stdio};
 
