@@ -505,3 +505,7 @@ impl Operations {
         [due, result].into_iter().flatten().min()
     }
 }
+
+#[cfg(test)]
+#[path = "actor_tests.rs"]
+mod tests;
