@@ -26,7 +26,7 @@ use crate::world::Key;
 
 /// What reaches the local grantor.
 pub enum Question {
-    Ask(Body),
+    Ask(Box<Body>),
     /// This replica no longer leads: who waits, and since when a holder is silent, is forgotten.
     Reset,
 }
@@ -77,7 +77,7 @@ impl Local {
             let waits = !self.waiting.is_empty();
             tokio::select! {
                 question = questions.recv() => match question {
-                    Some(Question::Ask(question)) => self.answer(question).await,
+                    Some(Question::Ask(question)) => self.answer(*question).await,
                     Some(Question::Reset) => {
                         self.waiting.clear();
                         self.silence.clear();

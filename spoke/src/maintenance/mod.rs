@@ -206,7 +206,7 @@ impl Leases {
     fn say(&self, body: Body) {
         if !self.fleet {
             // An error means that the spoke is stopping.
-            let _ = self.local.send(Question::Ask(body));
+            let _ = self.local.send(Question::Ask(Box::new(body)));
             return;
         }
         let mut inner = self.lock();

@@ -44,7 +44,7 @@ pub struct Memory {
 /// What comes back to an actor.
 pub enum Report {
     /// A message of the grantor.
-    Lease(Event),
+    Lease(Box<Event>),
     /// The owner has recorded something, or refers to something else.
     Recorded,
     /// The plan from the pod's log; `None` when it could not be read.
@@ -150,7 +150,7 @@ impl Kind for Operations {
             record.plan = Plan::Read(read.clone().unwrap_or_default());
         }
         let event = match report {
-            Some(Report::Lease(event)) => Some(event),
+            Some(Report::Lease(event)) => Some(*event),
             _ => None,
         };
         let mut outcome = match self.advance(record, event).await {

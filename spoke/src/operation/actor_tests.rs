@@ -313,7 +313,10 @@ impl Bench {
     async fn open(&mut self) {
         self.until("the question", |b| {
             b.said.iter().find_map(|body| match body {
-                Body::LeaseAsk(ask) => Some(assert_eq!((ask.restic_id.as_str(), ask.seen_token), ("one", 0))),
+                Body::LeaseAsk(ask) => {
+                    assert_eq!((ask.restic_id.as_str(), ask.seen_token), ("one", 0));
+                    Some(())
+                }
                 _ => None,
             })
         })

@@ -45,7 +45,7 @@ impl Operations {
         self.context
             .leases
             .listen(&pinned.operation, &pinned.restic_id, move |event| {
-                reporter.send(Report::Lease(event));
+                reporter.send(Report::Lease(Box::new(event)));
             });
         let holder = self.holder(&pinned, job.as_deref(), token);
         // Every question names the highest token: a grantor that lost its store must not grant below it.

@@ -50,8 +50,8 @@ pub struct Memory {
 
 /// What comes back to an actor.
 pub enum Report {
-    /// About the policy.
-    Policy(Event),
+    /// A plan was approved at the hub: its hash, and the restic id.
+    Approved { hash: String, restic_id: String },
     /// An operation of the policy has moved.
     Operation,
 }
@@ -82,15 +82,17 @@ impl RetentionKind {
         if !turn.memory.listening {
             turn.memory.listening = true;
             let reporter = turn.reporter.clone();
-            self.context
-                .leases
-                .listen_policy(turn.uid, move |event| reporter.send(Report::Policy(event)));
+            self.context.leases.listen_policy(turn.uid, move |event| {
+                if let Event::Approved { hash, restic_id } = event {
+                    reporter.send(Report::Approved { hash, restic_id });
+                }
+            });
             let reporter = turn.reporter.clone();
             self.context
                 .operations
                 .listen(turn.uid, move || reporter.send(Report::Operation));
         }
-        if let Some(Report::Policy(Event::Approved { hash, restic_id })) = turn.report.take() {
+        if let Some(Report::Approved { hash, restic_id }) = turn.report.take() {
             turn.memory.approvals.insert((hash, restic_id));
         }
     }

@@ -101,7 +101,7 @@ impl Owner for RetentionOwner {
             return true;
         };
         let status = policy.status.as_ref();
-        status.is_some_and(|s| s.counted_jobs.iter().any(|uid| *uid == pinned.operation))
+        status.is_some_and(|s| s.counted_jobs.contains(&pinned.operation))
     }
 
     fn has_plan(&self) -> bool {
