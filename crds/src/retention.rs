@@ -149,6 +149,10 @@ pub struct GlobalRetentionPolicyStatus {
     pub repository_size_after_bytes: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshots_removed: Option<i32>,
+    /// restic id of the repository that the policy is bound to. Kept while the ResticRepository is deleted or not looked at
+    /// yet: what the policy keeps stays kept.
+    #[serde(rename = "repositoryID", default, skip_serializing_if = "Option::is_none")]
+    pub repository_id: Option<String>,
     /// What the last run came to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run_message: Option<String>,

@@ -14,3 +14,6 @@ pub mod v1 {
 pub const PROTOCOL_MIN: u32 = 1;
 /// Newest protocol version that this build speaks.
 pub const PROTOCOL_MAX: u32 = 1;
+
+/// Most bytes of one encoded message in either direction. Senders check it, because a receiver can only end the stream.
+pub const MESSAGE_MAX: usize = 4 << 20;

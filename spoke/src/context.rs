@@ -38,7 +38,7 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
     pub turns: Semaphore,
-    /// Latest state per resource on its way to the hub.
+    /// What changed since the hub was last told.
     pub outbox: Arc<crate::link::Outbox>,
     /// Permission to create repositories.
     pub creations: crate::link::Creations,

@@ -165,9 +165,7 @@ impl Kind for RepositoryKind {
         outcome
     }
 
-    fn gone(&self, _: &Key, uid: &str) {
-        self.context.outbox.gone(uid);
-    }
+    fn gone(&self, _: &Key, _: &str) {}
 
     async fn crashed(&self, key: &Key, uid: &str, failures: u32) {
         let Some(repository) = self
@@ -232,7 +230,7 @@ impl RepositoryKind {
         }
     }
 
-    /// Writes the status, tells of transitions, and hands the result to the hub's outbox.
+    /// Writes the status, and publishes its transitions.
     async fn finish(
         &self,
         key: &Key,
@@ -257,11 +255,6 @@ impl RepositoryKind {
             return Outcome { next, failed: true };
         }
         self.tell(key, uid, old, new);
-        if let Some(now) = world.repositories.get(key) {
-            self.context
-                .outbox
-                .put(crate::link::convert::repository_state(&now));
-        }
         Outcome::at(next)
     }
 }

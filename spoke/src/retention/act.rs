@@ -12,7 +12,6 @@ use crate::apply::ApplyError;
 use crate::children;
 use crate::events::Severity;
 use crate::kind::{Kind as _, Turn};
-use crate::link::convert::policy_state;
 use crate::secrets::cluster;
 use crate::world::{JobView, Key, Stored};
 
@@ -136,6 +135,15 @@ impl RetentionKind {
     ) -> Result<(), ApplyError> {
         let world = &self.context.world;
         let uid = Stored::uid(policy);
+        let reference = &policy.spec.repository_ref;
+        let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
+        let bound = world.repositories.get(&at);
+        let bound = bound.and_then(|r| r.status.as_ref()?.repository_id.clone());
+        // The last known one stays while the repository is deleted or not looked at yet.
+        let new = &GlobalRetentionPolicyStatus {
+            repository_id: bound.or_else(|| new.repository_id.clone()),
+            ..new.clone()
+        };
         self.context
             .write_status(&world.policies, key, uid, old, new)
             .await
@@ -148,15 +156,6 @@ impl RetentionKind {
                 }
             })?;
         self.tell(key, uid, old, new);
-        if let Some(now) = world.policies.get(key) {
-            let reference = &now.spec.repository_ref;
-            let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
-            let repository = world.repositories.get(&at);
-            let spec = super::validate::validate(key, &now).ok().map(|valid| valid.spec);
-            self.context
-                .outbox
-                .put(policy_state(&now, repository.as_deref(), spec));
-        }
         Ok(())
     }
 

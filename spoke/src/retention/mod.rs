@@ -125,6 +125,24 @@ impl RetentionKind {
     }
 }
 
+/// A policy as a run takes it, without its source. One whose spec cannot be used is unclear.
+#[must_use]
+pub fn policy_spec(key: &Key, policy: &GlobalRetentionPolicy) -> RetentionPolicySpec {
+    let spec = match validate::validate(key, policy) {
+        Ok(valid) => valid.spec,
+        Err(error) => RetentionPolicySpec {
+            unclear: error.to_string(),
+            ..RetentionPolicySpec::default()
+        },
+    };
+    RetentionPolicySpec {
+        generation: policy.metadata.generation.unwrap_or_default(),
+        uid: policy.uid().to_owned(),
+        suspended: policy.spec.suspend,
+        ..spec
+    }
+}
+
 impl Kind for RetentionKind {
     type Memory = Memory;
     type Report = Report;
@@ -187,7 +205,6 @@ impl Kind for RetentionKind {
     }
 
     fn gone(&self, _: &Key, uid: &str) {
-        self.context.outbox.gone(uid);
         self.context.leases.forget_policy(uid);
         self.context.operations.forget_owner(uid);
     }
