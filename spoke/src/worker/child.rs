@@ -56,10 +56,22 @@ impl From<Why> for Stopped {
     }
 }
 
+/// What a command printed.
+#[derive(Clone, Debug, Default)]
+pub struct Printed {
+    pub stdout: Vec<u8>,
+    /// A line of stderr by which restic says that it left something out, although it ends with exit code 0.
+    pub incomplete: Option<String>,
+}
+
 /// Runs restic.
 #[derive(Clone)]
 pub struct Restic {
     pub program: PathBuf,
+    /// Longest time for a command that only reads.
+    pub read_limit: Duration,
+    /// Whether its stderr goes to ours.
+    pub echo: bool,
     /// Flags that every command of this repository needs.
     pub flags: Vec<String>,
     /// What its environment has beside ours.
@@ -85,6 +97,18 @@ impl Restic {
         arguments: &[String],
         deadline: Option<Duration>,
     ) -> Result<Vec<u8>, Stopped> {
+        self.execute(arguments, deadline).await.map(|printed| printed.stdout)
+    }
+
+    /// A command that only reads, with all that is known of whether it could.
+    ///
+    /// # Errors
+    /// As of [`Restic::run_within`].
+    pub async fn read(&self, arguments: &[String]) -> Result<Printed, Stopped> {
+        self.execute(arguments, Some(self.read_limit)).await
+    }
+
+    async fn execute(&self, arguments: &[String], deadline: Option<Duration>) -> Result<Printed, Stopped> {
         let over = async {
             match deadline {
                 Some(deadline) => tokio::time::sleep(deadline).await,
@@ -114,7 +138,7 @@ impl Restic {
             let mut bytes = Vec::new();
             stdout.read_to_end(&mut bytes).await.map(|_| bytes)
         });
-        let err = tokio::spawn(pass_on(stderr));
+        let err = tokio::spawn(pass_on(stderr, self.echo));
         let (mut ended, mut late) = (None, false);
         let status = loop {
             tokio::select! {
@@ -132,10 +156,14 @@ impl Restic {
                 }
             }
         };
-        let printed = out.await.ok().and_then(Result::ok).unwrap_or_default();
-        let told = err.await.unwrap_or_default();
+        // Output that could not be read to its end is not the output.
+        let stdout = out.await.map_err(std::io::Error::other).and_then(|read| read);
+        let (told, incomplete) = err.await.map_err(std::io::Error::other).map_err(broken)?;
         match (status.code(), ended) {
-            (Some(0), None) => Ok(printed),
+            (Some(0), None) => Ok(Printed {
+                stdout: stdout.map_err(broken)?,
+                incomplete,
+            }),
             // It came to its end all the same, but what it relied on may not have held.
             (_, Some(why)) => Err(why.into()),
             (_, None) if late => {
@@ -163,12 +191,18 @@ async fn end(child: &mut Child, kill: Option<Instant>) {
     }
 }
 
-/// Passes lines on to the pod's log and keeps the last of them.
-async fn pass_on(stderr: tokio::process::ChildStderr) -> String {
+/// Passes lines on to the pod's log, keeps the last of them, and the first by which restic says that it left something
+/// out.
+async fn pass_on(stderr: tokio::process::ChildStderr, echo: bool) -> (String, Option<String>) {
     let mut lines = BufReader::new(stderr).lines();
-    let mut text = String::new();
+    let (mut text, mut incomplete) = (String::new(), None);
     while let Ok(Some(line)) = lines.next_line().await {
-        super::log(&line);
+        if echo {
+            super::log(&line);
+        }
+        if incomplete.is_none() && leaves_out(&line) {
+            incomplete = Some(line.clone());
+        }
         text.push_str(&line);
         text.push('\n');
         if text.len() > STDERR_MAX {
@@ -179,5 +213,10 @@ async fn pass_on(stderr: tokio::process::ChildStderr) -> String {
             text.drain(..cut.unwrap_or(0));
         }
     }
-    text
+    (text, incomplete)
+}
+
+/// Whether restic says with this line that it could not read snapshots, and goes on without them.
+fn leaves_out(line: &str) -> bool {
+    line.contains("Ignoring \"") || line.contains("could not load snapshot")
 }

@@ -54,7 +54,8 @@ impl Guard {
 struct Part {
     /// For people.
     name: String,
-    is_group: bool,
+    /// Key of the cluster of a group; `None` for a cluster.
+    within: Option<String>,
     present: usize,
     removed: usize,
     /// Smallest maxRemovedPercent of the policies that remove something here.
@@ -77,12 +78,15 @@ impl Parts {
             }
             for cluster in owners {
                 add(&mut parts, cluster_key(cluster), allowed, || match cluster {
-                    "" => ("no cluster".to_owned(), false),
-                    name => (format!("cluster {name}"), false),
+                    "" => ("no cluster".to_owned(), None),
+                    name => (format!("cluster {name}"), None),
                 });
             }
             let key = group_key(&snapshot.hostname, &snapshot.paths, &snapshot.tags);
-            add(&mut parts, key, allowed, || (group_name(snapshot), true));
+            let cluster = clusters(snapshot).first().copied().unwrap_or_default();
+            add(&mut parts, key, allowed, || {
+                (group_name(snapshot), Some(cluster_key(cluster)))
+            });
         }
         Parts(parts)
     }
@@ -102,9 +106,14 @@ impl Parts {
     pub fn guards(&self, run: &RetentionRun) -> Vec<Guard> {
         let before: HashMap<&str, u32> = run.baseline.iter().map(|b| (b.key.as_str(), b.left)).collect();
         let loses = || self.0.iter().filter(|(_, part)| part.removed > 0);
-        let emptied = loses().filter(|(_, part)| part.is_group && part.removed == part.present);
+        let emptied = loses().filter(|(_, part)| part.within.is_some() && part.removed == part.present);
         let emptied = emptied.map(|(_, part)| Guard::LastOfGroup(part.name.clone()));
-        let over = loses().filter_map(|(key, part)| too_much(part, before.get(key.as_str()).copied()));
+        let left_before = |key: &str, part: &Part| {
+            // A run that knew the cluster, and not this group, left nothing of it: it did not exist.
+            let known = || part.within.as_deref().filter(|cluster| before.contains_key(cluster));
+            before.get(key).copied().or_else(|| known().map(|_| 0))
+        };
+        let over = loses().filter_map(|(key, part)| too_much(part, left_before(key, part)));
         // Keys of clusters sort before those of groups.
         let mut guards: Vec<Guard> = emptied.chain(over).collect();
         if loses().next().is_some() && !run.new_clusters.is_empty() {
@@ -118,13 +127,13 @@ fn add(
     parts: &mut BTreeMap<String, Part>,
     key: String,
     allowed: Option<u32>,
-    describe: impl FnOnce() -> (String, bool),
+    describe: impl FnOnce() -> (String, Option<String>),
 ) {
     let part = parts.entry(key).or_insert_with(|| {
-        let (name, is_group) = describe();
+        let (name, within) = describe();
         Part {
             name,
-            is_group,
+            within,
             present: 0,
             removed: 0,
             allowed: u32::MAX,

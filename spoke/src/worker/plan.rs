@@ -76,6 +76,8 @@ pub struct Plan {
     pub stopped_by: Option<PolicyFault>,
     /// Policies in preview of which removals are shown, in the order of the run.
     pub shown: Vec<String>,
+    /// Ids of the snapshots that stay.
+    pub staying: Vec<String>,
 }
 
 impl Plan {
@@ -224,6 +226,9 @@ fn decide<'a>(
     document.groups = groups(snapshots, &document.remove);
     document.guards = plan.guards.iter().map(Guard::document).collect();
     document.left = parts.left();
+    let going: HashSet<&str> = document.remove.iter().map(|r| r.id.as_str()).collect();
+    let staying = snapshots.iter().filter(|s| !going.contains(s.id.as_str()));
+    plan.staying = staying.map(|s| s.id.clone()).collect();
 }
 
 fn voters<'a>(run: &'a RetentionRun, verdicts: &'a [Vec<RuleVerdict>]) -> Result<Vec<Voter<'a>>, Broken> {
