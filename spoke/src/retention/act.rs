@@ -4,7 +4,6 @@ use crds::conditions::{self, types};
 use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus, ResticRepository, names};
 use k8s_openapi::api::batch::v1::CronJob;
 use kube::ResourceExt as _;
-use serde_json::Value;
 use tracing::{info, warn};
 
 use super::validate::Valid;
@@ -20,10 +19,6 @@ use crate::world::{Key, Stored};
 
 /// How the plan's line in a pod's log begins.
 const PLAN_LINE: &str = "{\"plan\":";
-/// A plan that is longer is passed on with its groups, and with the oldest of the snapshots that go.
-const PLAN_MAX: usize = 2 << 20;
-/// What is passed on of each list of a long plan.
-const LIST_MAX: usize = 2000;
 
 impl RetentionKind {
     /// Makes ServiceAccount, credentials and CronJob what they should be, and runs what a person has approved.
@@ -105,8 +100,10 @@ impl RetentionKind {
         };
         match self.context.applier.log(at, crate::world::RESTIC_CONTAINER).await {
             Ok(log) => {
-                let line = log.lines().find(|line| line.starts_with(PLAN_LINE));
-                line.map(bounded).unwrap_or_default()
+                let mut lines = log.lines().filter(|line| line.starts_with(PLAN_LINE));
+                // One that the log has cut off is no document.
+                let line = lines.find(|line| serde_json::from_str::<serde::de::IgnoredAny>(line).is_ok());
+                line.map(|line| line.as_bytes().to_vec()).unwrap_or_default()
             }
             Err(error) => {
                 warn!(pod = %at, %error, "the plan could not be read from the pod's log");
@@ -211,45 +208,5 @@ impl RetentionKind {
                 &format!("{}{}", outcome.message, by.unwrap_or_default()),
             );
         }
-    }
-}
-
-/// A plan as it is passed on.
-fn bounded(line: &str) -> Vec<u8> {
-    if line.len() <= PLAN_MAX {
-        return line.as_bytes().to_vec();
-    }
-    // One that the log has cut off is no document.
-    let Ok(mut document) = serde_json::from_str::<Value>(line) else {
-        return Vec::new();
-    };
-    for list in ["remove", "groups"] {
-        if let Some(list) = document["plan"][list].as_array_mut() {
-            list.truncate(LIST_MAX);
-        }
-    }
-    document.to_string().into_bytes()
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_long_plan_is_passed_on_with_the_oldest_of_what_goes() {
-        let removal = |n: usize| json!({ "id": format!("{n:064x}"), "tags": ["x".repeat(300)] });
-        let plan = |count: usize| {
-            let remove: Vec<Value> = (0..count).map(removal).collect();
-            json!({ "plan": { "hash": "h", "remove": remove, "groups": [{ "remove": count }] } }).to_string()
-        };
-        assert_eq!(bounded(&plan(10)), plan(10).into_bytes());
-        let short: Value = serde_json::from_slice(&bounded(&plan(10_000))).unwrap();
-        assert_eq!(short["plan"]["remove"].as_array().unwrap().len(), LIST_MAX);
-        assert_eq!(
-            (&short["plan"]["hash"], &short["plan"]["groups"][0]["remove"]),
-            (&json!("h"), &json!(10_000))
-        );
     }
 }

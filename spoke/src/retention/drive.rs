@@ -224,14 +224,13 @@ impl RetentionKind {
                 finished,
             } => (*outcome, started, finished),
         };
-        if ["ApprovalRequired", "Preview"].contains(&outcome.result.as_str()) {
-            operation.plan = self.plan_of(scene.job).await;
-        }
+        operation.plan = self.plan_of(scene.job).await;
         operation.outcome = Some(outcome.clone());
         let uid = scene.job.view.meta.uid.to_string();
         if !new.counted_jobs.contains(&uid) {
             outcome.unmatched.retain(|source| *source == scene.source);
             let run = Run {
+                source: scene.source,
                 outcome: &outcome,
                 started,
                 finished,
@@ -267,6 +266,7 @@ impl RetentionKind {
                     let mut outcome = outcome.clone();
                     outcome.unmatched.retain(|source| *source == scene.source);
                     let run = Run {
+                        source: scene.source,
                         outcome: &outcome,
                         started: None,
                         finished: Some(now),

@@ -64,6 +64,7 @@ impl RetentionKind {
             policies: self.own_policies(scene.restic_id),
             clusters: vec![self.context.cluster.clone()],
             approved: scene.job.view.approved.as_deref().unwrap_or_default().to_owned(),
+            baseline: self.own_baseline(scene.restic_id),
             ..Default::default()
         })
     }

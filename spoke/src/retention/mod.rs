@@ -11,13 +11,13 @@ pub(crate) mod policies;
 mod status;
 mod validate;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crds::conditions::{self, Status, reasons, types};
 use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus, ResticRepository, names};
 use jiff::{SignedDuration, Timestamp};
-use proto::v1::RetentionPolicySpec;
+use proto::v1::{Baseline, RetentionPolicySpec};
 
 use crate::apply::ApplyError;
 use crate::children;
@@ -116,6 +116,24 @@ impl RetentionKind {
         policies
     }
 
+    /// What the last applied run left, as the policies of this cluster know it: the guard of a run without a hub.
+    pub(crate) fn own_baseline(&self, restic_id: &str) -> Vec<Baseline> {
+        let own: HashSet<String> = self.own_policies(restic_id).into_iter().map(|p| p.uid).collect();
+        let all = self.context.world.policies.filter(|_, _| true).into_iter();
+        let newest = all
+            .filter(|(_, policy)| own.contains(policy.uid()))
+            .filter_map(|(_, policy)| policy.status.clone())
+            .filter(|status| !status.left.is_empty())
+            .max_by_key(|status| status.last_run.as_ref().map(|time| time.0));
+        let left = newest.map(|status| status.left).unwrap_or_default();
+        left.into_iter()
+            .map(|left| Baseline {
+                key: left.key,
+                left: u32::try_from(left.snapshots).unwrap_or_default(),
+            })
+            .collect()
+    }
+
     /// Name of a policy in the fleet.
     pub(crate) fn source(&self, key: &Key) -> String {
         format!("{}/{key}", self.context.cluster)
@@ -151,6 +169,13 @@ impl Kind for RetentionKind {
         let mut next = None;
         let reference = &policy.spec.repository_ref;
         let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
+        let restic_id = world
+            .repositories
+            .get(&at)
+            .and_then(|r| r.status.as_ref()?.repository_id.clone());
+        let fingerprint =
+            restic_id.map(|id| policies::spec_of(key, &policy, &self.context.cluster, &id).fingerprint);
+        status::adopt_preview(&mut new, &policy, fingerprint);
         match validate::validate(key, &policy) {
             Err(error) => {
                 ready(
@@ -250,7 +275,7 @@ impl RetentionKind {
         match self.ensure(turn, policy, valid, repository, new).await {
             Ok(()) => {
                 let mut text = if valid.suspend {
-                    "suspended: it removes nothing, and what it keeps stays kept".to_owned()
+                    "suspended: no runs; snapshots this policy keeps remain protected".to_owned()
                 } else {
                     format!("scheduled: {} ({})", valid.cron, valid.timezone)
                 };

@@ -105,6 +105,16 @@ pub fn is_refusal(message: &str) -> bool {
     REFUSALS.iter().any(|text| message.starts_with(text))
 }
 
+/// Why `restic prune` must not go on after a line of its output: a REST server's 404 to the listing of snapshots is an
+/// empty list to restic, and all data would be unused. `staying` is how many snapshots there are at least.
+#[must_use]
+pub fn prune_alarm(line: &str, staying: usize) -> Option<String> {
+    let rest = line.strip_prefix("finding data that is still in use for ")?;
+    let found: usize = rest.split(' ').next()?.parse().ok()?;
+    (found < staying)
+        .then(|| format!("it found {found} of {staying} snapshots, and was killed before it removed their data"))
+}
+
 /// Names of all snapshot files, without opening them.
 #[must_use]
 pub fn list_names() -> Vec<String> {
@@ -183,6 +193,14 @@ mod tests {
             "keep",
         ];
         assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn prune_stops_when_it_sees_fewer_snapshots_than_there_are() {
+        let line = |n: usize| format!("finding data that is still in use for {n} snapshots");
+        assert!(prune_alarm(&line(0), 3).is_some() && prune_alarm(&line(2), 3).is_some());
+        assert!(prune_alarm(&line(3), 3).is_none() && prune_alarm(&line(4), 3).is_none());
+        assert!(prune_alarm("loading all snapshots...", 3).is_none());
     }
 
     #[test]

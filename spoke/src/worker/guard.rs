@@ -116,7 +116,8 @@ impl Parts {
         let over = loses().filter_map(|(key, part)| too_much(part, left_before(key, part)));
         // Keys of clusters sort before those of groups.
         let mut guards: Vec<Guard> = emptied.chain(over).collect();
-        if loses().next().is_some() && !run.new_clusters.is_empty() {
+        // Before the first applied run no cluster is newer than another.
+        if loses().next().is_some() && !run.new_clusters.is_empty() && !run.baseline.is_empty() {
             guards.push(Guard::NewCluster(run.new_clusters.join(", ")));
         }
         guards

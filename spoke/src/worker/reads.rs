@@ -28,6 +28,21 @@ pub enum Halt {
 }
 
 impl Halt {
+    /// A command that changes the repository, or that came after one. `what` names it.
+    pub fn at(what: &str, stopped: Stopped) -> Halt {
+        match stopped {
+            Stopped::Failed(failure) => Halt::Failed {
+                reason: crate::pod::message::reason_of(&failure),
+                text: format!("{what} failed: {failure}"),
+            },
+            Stopped::Alarm(why) => Halt::Failed {
+                reason: "IncompleteRead",
+                text: format!("{what}: {why}"),
+            },
+            other => other.into(),
+        }
+    }
+
     /// Something could not be read, or not wholly.
     fn incomplete(text: String) -> Halt {
         Halt::Failed {
@@ -142,7 +157,8 @@ async fn read(restic: &Restic, arguments: &[String], what: &str) -> Result<Vec<u
     }
 }
 
-fn failed(what: &str, stopped: Stopped) -> Halt {
+/// A read before anything was removed. `what` names it.
+pub fn failed(what: &str, stopped: Stopped) -> Halt {
     match stopped {
         Stopped::Failed(failure) => Halt::Failed {
             reason: crate::pod::message::reason_of(&failure),

@@ -6,6 +6,7 @@ use proto::digest::run_hash;
 use proto::v1::{OperationOutcome, RetentionRun};
 
 use super::child::{Leave, Restic, Stopped, Why};
+use super::forget::prune_alarm;
 use super::plan::{Action, Plan};
 use super::reads::{self, Halt};
 use super::select::{Standing, standing};
@@ -30,6 +31,7 @@ pub async fn run(order: &Order, restic: &Restic, print: impl Fn(&str)) -> Operat
     let (result, reason) = match &halt {
         Halt::Stopped(Stopped::LeaseLost) => ("Interrupted", "LeaseLost"),
         Halt::Stopped(Stopped::Signal) => ("Interrupted", "Stopped"),
+        Halt::Stopped(Stopped::Alarm(_)) => ("Failed", "IncompleteRead"),
         Halt::Stopped(Stopped::Failed(failure)) => ("Failed", crate::pod::message::reason_of(failure)),
         Halt::Failed { reason, .. } => ("Failed", *reason),
     };
@@ -55,8 +57,9 @@ async fn steps(
     wait_for_lease(restic).await?;
     let mut run = read_order(order)?;
     let config = words(&["cat", "config", "--no-lock", "--json"]);
-    let printed = restic.run_within(&config, Some(OPEN.min(restic.read_limit))).await?;
-    let id = output::config_id(&printed).map_err(Stopped::from)?;
+    let printed = restic.run_within(&config, Some(OPEN.min(restic.read_limit))).await;
+    let id = printed.and_then(|printed| Ok(output::config_id(&printed)?));
+    let id = id.map_err(|stopped| reads::failed("restic cat config", stopped))?;
     for _ in 0..PLANS {
         if id != run.restic_id {
             let text = format!("the repository here is {id}, the lock is for {}", run.restic_id);
@@ -125,11 +128,15 @@ async fn carry_out(
         if let Ok(removed) = removed {
             outcome.removed = outcome::count(removed);
         }
-        forgot?;
+        forgot.map_err(|stopped| Halt::at("restic forget", stopped))?;
         removed?;
     }
     if prune {
-        restic.run(&words(&["prune", "--retry-lock", RETRY_LOCK])).await?;
+        let staying = plan.staying.len();
+        let alarm = Box::new(move |line: &str| prune_alarm(line, staying));
+        let arguments = words(&["prune", "--retry-lock", RETRY_LOCK]);
+        let pruned = restic.run_watched(&arguments, alarm).await;
+        pruned.map_err(|stopped| Halt::at("restic prune", stopped))?;
         outcome.pruned = true;
         outcome.bytes_after = stored(restic).await?;
     }
@@ -157,11 +164,11 @@ async fn wait_for_lease(restic: &Restic) -> Result<(), Stopped> {
     }
 }
 
-async fn stored(restic: &Restic) -> Result<u64, Stopped> {
-    let printed = restic
-        .read(&words(&["stats", "--mode", "raw-data", "--json", "--no-lock"]))
-        .await?;
-    Ok(output::stored_bytes(&printed.stdout)?)
+async fn stored(restic: &Restic) -> Result<u64, Halt> {
+    let arguments = words(&["stats", "--mode", "raw-data", "--json", "--no-lock"]);
+    let printed = restic.read(&arguments).await;
+    let bytes = printed.and_then(|printed| Ok(output::stored_bytes(&printed.stdout)?));
+    bytes.map_err(|stopped| Halt::at("restic stats", stopped))
 }
 
 fn words(words: &[&str]) -> Vec<String> {
