@@ -230,7 +230,7 @@ impl RetentionKind {
         if !new.counted_jobs.contains(&uid) {
             outcome.unmatched.retain(|source| *source == scene.source);
             let run = Run {
-                source: scene.source,
+                source: &scene.source,
                 outcome: &outcome,
                 started,
                 finished,
@@ -266,7 +266,7 @@ impl RetentionKind {
                     let mut outcome = outcome.clone();
                     outcome.unmatched.retain(|source| *source == scene.source);
                     let run = Run {
-                        source: scene.source,
+                        source: &scene.source,
                         outcome: &outcome,
                         started: None,
                         finished: Some(now),
