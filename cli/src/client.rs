@@ -6,8 +6,9 @@ use std::time::Duration;
 use prost_types::Timestamp;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::{
-    AcceptClusterRequest, AuditRequest, AuditResponse, DecidePlanRequest, ForgetClusterRequest, ForgetClusterResponse, ListRequest, LocksRequest, LocksResponse, PlansRequest,
-    PlansResponse, ReleaseLockRequest, Row, StatusRequest, StatusResponse, WatchEvent, WatchRequest,
+    AcceptClusterRequest, AuditRequest, AuditResponse, DecidePlanRequest, ForgetClusterRequest,
+    ForgetClusterResponse, ListRequest, LocksRequest, LocksResponse, PlansRequest, PlansResponse,
+    ReleaseLockRequest, Row, StatusRequest, StatusResponse, WatchEvent, WatchRequest,
 };
 use tokio::time::timeout;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -128,7 +129,10 @@ impl Client {
     }
 
     /// Removes a cluster, or asks what that would remove.
-    pub async fn forget_cluster(&mut self, request: ForgetClusterRequest) -> Result<ForgetClusterResponse, Failure> {
+    pub async fn forget_cluster(
+        &mut self,
+        request: ForgetClusterRequest,
+    ) -> Result<ForgetClusterResponse, Failure> {
         let mut view = self.view.clone();
         self.answer(view.forget_cluster(request)).await
     }

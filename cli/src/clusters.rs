@@ -80,7 +80,10 @@ mod tests {
             ..ForgetClusterResponse::default()
         };
         let text = consequences("old", &answer);
-        assert!(text.contains("2 repositories, 7 backups, 1 retention policies"), "{text}");
+        assert!(
+            text.contains("2 repositories, 7 backups, 1 retention policies"),
+            "{text}"
+        );
         assert!(text.contains("  old/shop/nightly"), "{text}");
         assert!(!text.contains('\u{1b}'));
     }

@@ -14,14 +14,24 @@ use crate::inventory::{Inventory, Member};
 ///
 /// # Errors
 /// NotFound, FailedPrecondition while it is connected, Unavailable when the store fails.
-pub async fn forget(hub: &Hub, cluster: &str, confirm: bool, who: &str) -> Result<ForgetClusterResponse, Status> {
-    let found = hub.read(|inventory| inventory.member(cluster).map(|m| (m.name.clone(), describe(m), m.live.is_some())));
+pub async fn forget(
+    hub: &Hub,
+    cluster: &str,
+    confirm: bool,
+    who: &str,
+) -> Result<ForgetClusterResponse, Status> {
+    let found = hub.read(|inventory| {
+        inventory
+            .member(cluster)
+            .map(|m| (m.name.clone(), describe(m), m.live.is_some()))
+    });
     let Some((name, mut answer, connected)) = found else {
         let text = format!("there is no cluster {cluster:?}; `fleet clusters` lists them");
         return Err(Status::not_found(text));
     };
     let busy = || {
-        let text = format!("cluster {name} is connected: stop its spoke first, or it reports everything again");
+        let text =
+            format!("cluster {name} is connected: stop its spoke first, or it reports everything again");
         Status::failed_precondition(text)
     };
     if connected {
@@ -63,7 +73,9 @@ fn describe(member: &Member) -> ForgetClusterResponse {
 /// NotFound, InvalidArgument without a uid, Unavailable when the store fails.
 pub async fn accept(hub: &Hub, cluster: &str, uid: &str, who: &str) -> Result<(), Status> {
     if uid.is_empty() {
-        return Err(Status::invalid_argument("name the uid of the cluster's namespace kube-system"));
+        return Err(Status::invalid_argument(
+            "name the uid of the cluster's namespace kube-system",
+        ));
     }
     let name: Arc<str> = cluster.into();
     if !hub.change(|inventory: &mut Inventory| inventory.accept(&name, uid)) {
@@ -71,7 +83,9 @@ pub async fn accept(hub: &Hub, cluster: &str, uid: &str, who: &str) -> Result<()
         return Err(Status::not_found(text));
     }
     hub.end(cluster);
-    hub.flush().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    hub.flush()
+        .await
+        .map_err(|error| Status::unavailable(error.to_string()))?;
     info!(cluster, uid, who, "a cluster was accepted");
     Ok(())
 }

@@ -63,12 +63,7 @@ impl Hub {
             bytes: config.max_bytes,
         };
         let kept = store.load().await?;
-        info!(
-            epoch,
-            clusters = kept.0.len(),
-            objects = kept.1.len(),
-            "starting"
-        );
+        info!(epoch, clusters = kept.0.len(), objects = kept.1.len(), "starting");
         let inventory = restored(limits, epoch, kept, Moment::now());
         let (revision, _) = watch::channel(inventory.revision());
         Ok(Arc::new(Hub {

@@ -43,7 +43,8 @@ impl Moment {
     /// This moment. Only shells call it.
     #[must_use]
     pub fn now() -> Moment {
-        static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+        static START: std::sync::LazyLock<std::time::Instant> =
+            std::sync::LazyLock::new(std::time::Instant::now);
         Moment {
             wall: now(),
             steady: Millis::try_from(START.elapsed().as_millis()).unwrap_or(Millis::MAX),

@@ -88,7 +88,8 @@ async fn serve(
     let protocol =
         session::agree(&hello).map_err(|broken| Status::failed_precondition(broken.to_string()))?;
     let number = hub.next_session();
-    let attached = hub.change(|inventory| inventory.attach(cluster, number, introduction(hello), Moment::now()));
+    let attached =
+        hub.change(|inventory| inventory.attach(cluster, number, introduction(hello), Moment::now()));
     if let Err(Refused::Conflict { .. }) = attached {
         // Nothing is taken from the other one either.
         hub.end(cluster);
@@ -159,7 +160,11 @@ struct Conversation<'a> {
 }
 
 impl Conversation<'_> {
-    async fn run(&mut self, incoming: &mut Streaming<SpokeMessage>, end: &CancellationToken) -> Result<(), Status> {
+    async fn run(
+        &mut self,
+        incoming: &mut Streaming<SpokeMessage>,
+        end: &CancellationToken,
+    ) -> Result<(), Status> {
         let hub = self.hub;
         // A silent peer is found by HTTP/2 pings long before this.
         let silence = hub.heartbeat.saturating_mul(6).max(Duration::from_secs(5));
@@ -181,7 +186,10 @@ impl Conversation<'_> {
 
     /// Why the session was ended from outside.
     fn ended(&self) -> Status {
-        match self.hub.read(|inventory| inventory.is_present(self.cluster, self.number)) {
+        match self
+            .hub
+            .read(|inventory| inventory.is_present(self.cluster, self.number))
+        {
             true => Status::resource_exhausted("the spoke does not read its stream"),
             false => refused(Refused::Superseded {
                 cluster: self.cluster.clone(),
@@ -239,7 +247,11 @@ impl Conversation<'_> {
         let (hub, cluster, number) = (self.hub, self.cluster, self.number);
         let held = hub.read(|inventory| inventory.holdings(cluster));
         let taken = self.session.take(body, held, Moment::now().steady);
-        let Effect { update, doubt, resync } = taken.map_err(|broken| {
+        let Effect {
+            update,
+            doubt,
+            resync,
+        } = taken.map_err(|broken| {
             if let Broken::TooLarge(_) = broken {
                 self.refuse(&broken.to_string());
             }

@@ -55,7 +55,11 @@ impl Outgoing {
         if let Ok(message) = &item {
             let length = message.encoded_len();
             if length > proto::MESSAGE_MAX {
-                error!(length, limit = proto::MESSAGE_MAX, "a message to a spoke is too large and is not sent");
+                error!(
+                    length,
+                    limit = proto::MESSAGE_MAX,
+                    "a message to a spoke is too large and is not sent"
+                );
                 return Err(Status::out_of_range("the message is too large"));
             }
         }
@@ -81,8 +85,12 @@ mod tests {
     #[tokio::test]
     async fn leases_overtake_the_rest() {
         let (outgoing, stream) = lanes(CancellationToken::new());
-        outgoing.send(message(Body::Resync(ResyncRequest::default()))).unwrap();
-        outgoing.try_send(Ok(message(Body::LeaseRenewed(LeaseRenewed::default())))).unwrap();
+        outgoing
+            .send(message(Body::Resync(ResyncRequest::default())))
+            .unwrap();
+        outgoing
+            .try_send(Ok(message(Body::LeaseRenewed(LeaseRenewed::default()))))
+            .unwrap();
         drop(outgoing);
         let order: Vec<bool> = stream
             .map(|m| matches!(m.unwrap().body, Some(Body::LeaseRenewed(_))))

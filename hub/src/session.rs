@@ -143,7 +143,12 @@ impl Session {
     }
 
     /// Takes a part in; the last one makes them a change.
-    fn part(&mut self, updates: Vec<ObjectUpdate>, gone: Vec<Tombstone>, last: bool) -> Result<Effect, Broken> {
+    fn part(
+        &mut self,
+        updates: Vec<ObjectUpdate>,
+        gone: Vec<Tombstone>,
+        last: bool,
+    ) -> Result<Effect, Broken> {
         let arriving = self.arriving.get_or_insert_default();
         for tombstone in gone {
             arriving.bytes += tombstone.uid.len() + OVERHEAD;

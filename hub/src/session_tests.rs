@@ -41,10 +41,16 @@ fn parts_are_applied_together_with_the_last() {
     let effect = session.take(part(&["b"], false, true), nothing(), 0).unwrap();
     let update = effect.update.unwrap();
     assert!(update.whole && update.states.len() == 2);
-    assert_eq!(session.take(delta(&["c"], &[], true), nothing(), 0).unwrap(), Effect::default());
+    assert_eq!(
+        session.take(delta(&["c"], &[], true), nothing(), 0).unwrap(),
+        Effect::default()
+    );
     let effect = session.take(delta(&[], &["a"], false), nothing(), 0).unwrap();
     let update = effect.update.unwrap();
-    assert_eq!((update.whole, update.states.len(), update.gone.len()), (false, 1, 1));
+    assert_eq!(
+        (update.whole, update.states.len(), update.gone.len()),
+        (false, 1, 1)
+    );
 }
 
 #[test]
@@ -62,7 +68,9 @@ fn what_arrives_out_of_order_is_not_applied_and_asks_for_everything() {
     assert!(effect.doubt && effect.resync.is_some() && effect.update.is_none());
     let effect = session.take(delta(&["a"], &[], false), nothing(), 1).unwrap();
     assert!(effect.doubt && effect.resync.is_none(), "asked already");
-    let effect = session.take(part(&[], false, true), nothing(), RESYNC_PAUSE).unwrap();
+    let effect = session
+        .take(part(&[], false, true), nothing(), RESYNC_PAUSE)
+        .unwrap();
     assert!(effect.resync.is_some() && effect.update.is_none());
     session.take(part(&[], true, true), nothing(), 0).unwrap();
     session.take(part(&["a"], true, false), nothing(), 0).unwrap();
@@ -83,7 +91,10 @@ fn a_heartbeat_that_does_not_agree_asks_for_everything() {
     let effect = session.take(beat(1), nothing(), 0).unwrap();
     assert!(effect.doubt && effect.resync.is_some());
     session.take(part(&["a"], true, false), nothing(), 0).unwrap();
-    assert_eq!(session.take(beat(1), nothing(), RESYNC_PAUSE).unwrap(), Effect::default());
+    assert_eq!(
+        session.take(beat(1), nothing(), RESYNC_PAUSE).unwrap(),
+        Effect::default()
+    );
 }
 
 #[test]

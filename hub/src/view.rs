@@ -11,7 +11,8 @@ use proto::v1::fleet_view_server::FleetView;
 use proto::v1::watch_event::Body;
 use proto::v1::{
     AcceptClusterRequest, AcceptClusterResponse, AuditRequest, AuditResponse, Bookmark, Collection,
-    DecidePlanRequest, DecidePlanResponse, Filter, ForgetClusterRequest, ForgetClusterResponse, ListRequest, ListResponse, LocksRequest, LocksResponse, PlansRequest, PlansResponse, ReleaseLockRequest,
+    DecidePlanRequest, DecidePlanResponse, Filter, ForgetClusterRequest, ForgetClusterResponse, ListRequest,
+    ListResponse, LocksRequest, LocksResponse, PlansRequest, PlansResponse, ReleaseLockRequest,
     ReleaseLockResponse, Row, StatusRequest, StatusResponse, WatchEvent, WatchHeartbeat, WatchRequest,
 };
 use tokio::sync::mpsc;
@@ -123,7 +124,9 @@ impl FleetView for ViewService {
     ) -> Result<Response<ForgetClusterResponse>, Status> {
         let who = identity::operator(&request)?;
         let ForgetClusterRequest { cluster, confirm } = request.into_inner();
-        clusters::forget(&self.hub, &cluster, confirm, &who).await.map(Response::new)
+        clusters::forget(&self.hub, &cluster, confirm, &who)
+            .await
+            .map(Response::new)
     }
 
     async fn accept_cluster(

@@ -2,6 +2,7 @@
 //! readers), and what both sides must compute alike. Knows neither Kubernetes nor a runtime.
 
 pub mod digest;
+pub mod plan;
 pub mod time;
 
 /// Messages and services of package `fleet.v1`.

@@ -101,7 +101,11 @@ impl Conflict {
         let claimant = if self.by_uid { uid } else { incarnation };
         self.claimants.insert(claimant.to_owned(), now);
         while self.claimants.len() > CLAIMANTS {
-            let oldest = self.claimants.iter().min_by_key(|(_, at)| **at).map(|(c, _)| c.clone());
+            let oldest = self
+                .claimants
+                .iter()
+                .min_by_key(|(_, at)| **at)
+                .map(|(c, _)| c.clone());
             oldest.map(|oldest| self.claimants.remove(&oldest));
         }
         let quiet = |at: Millis| now.saturating_sub(at) >= QUIET;
@@ -130,17 +134,26 @@ mod tests {
     fn leaders_that_change_are_none() {
         let mut takeovers = Takeovers::default();
         for n in 0..20 {
-            assert!(!takeovers.begins(&format!("pod-{n}"), true, n * 1_000), "new processes");
+            assert!(
+                !takeovers.begins(&format!("pod-{n}"), true, n * 1_000),
+                "new processes"
+            );
         }
         let mut takeovers = Takeovers::default();
         for n in 0..20 {
             let who = ["a", "b"][n % 2];
             let at = Millis::try_from(n).unwrap_or_default() * 15_000;
-            assert!(!takeovers.begins(who, true, at), "back and forth, once per life of the leader's lease");
+            assert!(
+                !takeovers.begins(who, true, at),
+                "back and forth, once per life of the leader's lease"
+            );
         }
         let mut takeovers = Takeovers::default();
         for n in 0..20 {
-            assert!(!takeovers.begins(["a", "b"][n % 2], false, 0), "after the other has ended");
+            assert!(
+                !takeovers.begins(["a", "b"][n % 2], false, 0),
+                "after the other has ended"
+            );
         }
     }
 

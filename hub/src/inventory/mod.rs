@@ -6,9 +6,9 @@
 mod changes;
 mod conflict;
 mod held;
-mod sessions;
 mod index;
 mod member;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
@@ -229,7 +229,13 @@ impl Inventory {
     ///
     /// # Errors
     /// When a newer session has taken over, or the cluster reports too much; then nothing is applied.
-    pub fn apply(&mut self, name: &Arc<str>, session: u64, change: Change, now: Moment) -> Result<(), Refused> {
+    pub fn apply(
+        &mut self,
+        name: &Arc<str>,
+        session: u64,
+        change: Change,
+        now: Moment,
+    ) -> Result<(), Refused> {
         let Limits { objects, bytes, .. } = self.limits;
         let member = self.current(name, session)?;
         let Change {
@@ -311,7 +317,10 @@ impl Inventory {
 
     /// Removes a cluster and all that it reported from memory.
     fn drop_member(&mut self, name: &Arc<str>) {
-        let uids = self.members.get(name).map(|member| member.objects.keys().cloned().collect());
+        let uids = self
+            .members
+            .get(name)
+            .map(|member| member.objects.keys().cloned().collect());
         let uids: Vec<Arc<str>> = uids.unwrap_or_default();
         for uid in uids {
             self.forget(name, &uid);

@@ -193,15 +193,23 @@ fn a_cluster_that_reports_too_much_is_refused_whole_and_shown() {
     let id = "f".repeat(64);
     told(&mut inventory, "a", 1, vec![repository("u", &id, "x", 1, 1)], 0);
     assert!(inventory.member("a").unwrap().complete());
-    let many: Vec<ObjectState> = (0..11).map(|n| repository(&format!("u{n}"), "", "x", 1, 1)).collect();
+    let many: Vec<ObjectState> = (0..11)
+        .map(|n| repository(&format!("u{n}"), "", "x", 1, 1))
+        .collect();
     for whole in [false, true] {
         let refused = inventory.apply(&name("a"), 1, change(&many, whole), 0.into());
         assert!(matches!(refused, Err(Refused::TooMany { limit: 10, .. })));
     }
     let huge = repository("u", &id, &"x".repeat(100_001), 1, 1);
-    let refused = inventory.apply(&name("a"), 1, change(&[huge], true), 0.into()).unwrap_err();
+    let refused = inventory
+        .apply(&name("a"), 1, change(&[huge], true), 0.into())
+        .unwrap_err();
     assert!(matches!(refused, Refused::TooMuch { limit: 100_000, .. }));
-    assert_eq!(inventory.member("a").unwrap().objects.len(), 1, "what is held stays");
+    assert_eq!(
+        inventory.member("a").unwrap().objects.len(),
+        1,
+        "what is held stays"
+    );
     inventory.refuse(&name("a"), 1, &refused.to_string(), 0.into());
     let member = inventory.member("a").unwrap();
     assert!(!member.complete());
@@ -211,7 +219,10 @@ fn a_cluster_that_reports_too_much_is_refused_whole_and_shown() {
     assert_eq!(row.state, "refused");
     assert!(row.reason.contains("--max-bytes"), "{}", row.reason);
     told(&mut inventory, "a", 2, vec![], 1);
-    assert!(inventory.member("a").unwrap().trouble().is_none(), "until it fits");
+    assert!(
+        inventory.member("a").unwrap().trouble().is_none(),
+        "until it fits"
+    );
 }
 
 #[test]
@@ -224,8 +235,14 @@ fn a_hello_that_agrees_confirms_and_one_that_does_not_leaves_it_open() {
         objects,
         ..Introduction::default()
     };
-    assert_eq!(inventory.attach(&name("a"), 2, hello(objects), 1.into()), Ok(true));
-    assert_eq!(inventory.attach(&name("a"), 3, hello(objects + 1), 2.into()), Ok(false));
+    assert_eq!(
+        inventory.attach(&name("a"), 2, hello(objects), 1.into()),
+        Ok(true)
+    );
+    assert_eq!(
+        inventory.attach(&name("a"), 3, hello(objects + 1), 2.into()),
+        Ok(false)
+    );
     inventory.doubt(&name("a"), 3, 3.into()).unwrap();
     assert!(!inventory.member("a").unwrap().complete());
     assert_eq!(
@@ -284,31 +301,63 @@ fn a_restored_cluster_is_complete_only_if_it_was_stored_so_and_nothing_is_missin
 fn a_second_cluster_under_the_name_of_a_fresh_one_is_a_conflict_until_somebody_decides() {
     let mut inventory = Inventory::new(LIMITS, 0, 0.into());
     let a = name("a");
-    inventory.attach(&a, 1, introduction("old", "x"), 0.into()).unwrap();
-    inventory.apply(&a, 1, change(&[backup("b", 1)], true), 0.into()).unwrap();
+    inventory
+        .attach(&a, 1, introduction("old", "x"), 0.into())
+        .unwrap();
+    inventory
+        .apply(&a, 1, change(&[backup("b", 1)], true), 0.into())
+        .unwrap();
     let refused = inventory.attach(&a, 2, introduction("new", "y"), 1.into());
     assert!(matches!(refused, Err(Refused::Conflict { .. })));
-    assert!(inventory.hear(&a, 1, 2.into()).is_err(), "nothing is taken from either");
-    assert!(inventory.attach(&a, 3, introduction("old", "x"), 3.into()).is_err());
+    assert!(
+        inventory.hear(&a, 1, 2.into()).is_err(),
+        "nothing is taken from either"
+    );
+    assert!(
+        inventory
+            .attach(&a, 3, introduction("old", "x"), 3.into())
+            .is_err()
+    );
     let member = inventory.member("a").unwrap();
-    assert_eq!((member.objects.len(), member.complete()), (1, false), "what is held stays");
+    assert_eq!(
+        (member.objects.len(), member.complete()),
+        (1, false),
+        "what is held stays"
+    );
     assert_eq!(member.trouble().unwrap().0, "conflict");
     let stored = member.stored();
     let mut restarted = Inventory::new(LIMITS, 0, 0.into());
     restarted.restore(&stored, Vec::new());
-    assert!(restarted.attach(&a, 4, introduction("new", "y"), 4.into()).is_err(), "also after a restart");
+    assert!(
+        restarted
+            .attach(&a, 4, introduction("new", "y"), 4.into())
+            .is_err(),
+        "also after a restart"
+    );
     assert!(inventory.accept(&a, "new"));
-    assert!(inventory.attach(&a, 5, introduction("old", "x"), 5.into()).is_err());
-    assert_eq!(inventory.attach(&a, 6, introduction("new", "y"), 6.into()), Ok(false));
+    assert!(
+        inventory
+            .attach(&a, 5, introduction("old", "x"), 5.into())
+            .is_err()
+    );
+    assert_eq!(
+        inventory.attach(&a, 6, introduction("new", "y"), 6.into()),
+        Ok(false)
+    );
 }
 
 #[test]
 fn a_rebuilt_cluster_takes_the_name_of_one_that_is_silent() {
     let mut inventory = Inventory::new(LIMITS, 0, 0.into());
     let a = name("a");
-    inventory.attach(&a, 1, introduction("old", "x"), 0.into()).unwrap();
+    inventory
+        .attach(&a, 1, introduction("old", "x"), 0.into())
+        .unwrap();
     inventory.detach(&a, 1, 0.into());
-    assert_eq!(inventory.attach(&a, 2, introduction("new", "y"), 30.into()), Ok(false));
+    assert_eq!(
+        inventory.attach(&a, 2, introduction("new", "y"), 30.into()),
+        Ok(false)
+    );
 }
 
 #[test]

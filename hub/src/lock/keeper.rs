@@ -152,7 +152,11 @@ impl Keeper {
                 outgoing,
             } => {
                 // Of two quick sessions the older may come last.
-                if self.sessions.get(&cluster).is_some_and(|(present, _)| *present > session) {
+                if self
+                    .sessions
+                    .get(&cluster)
+                    .is_some_and(|(present, _)| *present > session)
+                {
                     return;
                 }
                 self.sessions.insert(cluster.clone(), (session, outgoing));
@@ -279,9 +283,12 @@ impl Keeper {
     fn tell_drains(&self, cluster: &Arc<str>) {
         let draining = self.repositories.iter().filter(|(_, r)| r.draining);
         for (id, _) in draining {
-            let bound = self
-                .hub
-                .read(|inventory| inventory.index().bindings(id).any(|held| held.cluster == *cluster));
+            let bound = self.hub.read(|inventory| {
+                inventory
+                    .index()
+                    .bindings(id)
+                    .any(|held| held.cluster == *cluster)
+            });
             if bound {
                 let drain = Drain {
                     restic_id: id.to_string(),

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::{
-    AuditRequest, AuditResponse, DecidePlanRequest, LeaseAsk, LeaseRelease, LeaseRenew,
-    LeaseWithdraw, LocksRequest, LocksResponse, PlansRequest, PlansResponse, ReleaseLockRequest,
+    AuditRequest, AuditResponse, DecidePlanRequest, LeaseAsk, LeaseRelease, LeaseRenew, LeaseWithdraw,
+    LocksRequest, LocksResponse, PlansRequest, PlansResponse, ReleaseLockRequest,
 };
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;

@@ -13,11 +13,21 @@ use crate::inventory::{Held, Inventory, Member};
 #[must_use]
 pub fn compose(inventory: &Inventory, restic_id: &str, approved: &str) -> RetentionRun {
     let complete = |cluster: &str| inventory.member(cluster).is_some_and(Member::complete);
-    let bound: BTreeSet<&str> = inventory.index().bindings(restic_id).map(|held| &*held.cluster).collect();
-    let unplaced = inventory.index().policies("").filter(|held| bound.contains(&*held.cluster) && is_unclear(held));
+    let bound: BTreeSet<&str> = inventory
+        .index()
+        .bindings(restic_id)
+        .map(|held| &*held.cluster)
+        .collect();
+    let unplaced = inventory
+        .index()
+        .policies("")
+        .filter(|held| bound.contains(&*held.cluster) && is_unclear(held));
     let policies = inventory.index().policies(restic_id).chain(unplaced);
     let mut policies: Vec<RetentionPolicySpec> = policies.filter_map(|held| spec(held)).collect();
-    let clusters = bound.into_iter().filter(|cluster| complete(cluster)).map(str::to_owned);
+    let clusters = bound
+        .into_iter()
+        .filter(|cluster| complete(cluster))
+        .map(str::to_owned);
     policies.sort_by(|a, b| a.source.cmp(&b.source));
     RetentionRun {
         restic_id: restic_id.to_owned(),

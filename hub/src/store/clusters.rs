@@ -53,10 +53,16 @@ impl Sqlite {
     pub(super) async fn write_inventory(&self, batch: Batch) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
         for cluster in batch.clusters {
-            let query = sqlx::query(PUT_CLUSTER).bind(cluster.name).bind(cluster.facts.cluster_uid);
-            let query = query.bind(cluster.facts.version).bind(cluster.facts.kubernetes_version);
+            let query = sqlx::query(PUT_CLUSTER)
+                .bind(cluster.name)
+                .bind(cluster.facts.cluster_uid);
+            let query = query
+                .bind(cluster.facts.version)
+                .bind(cluster.facts.kubernetes_version);
             let query = query.bind(cluster.last_heard).bind(i64::from(cluster.complete));
-            let query = query.bind(cluster.digest).bind(i64::try_from(cluster.objects).unwrap_or(i64::MAX));
+            let query = query
+                .bind(cluster.digest)
+                .bind(i64::try_from(cluster.objects).unwrap_or(i64::MAX));
             let query = query.bind(cluster.conflict).bind(cluster.accepted);
             query.execute(&mut *transaction).await?;
         }
@@ -75,8 +81,14 @@ impl Sqlite {
 
     pub(super) async fn remove_cluster(&self, cluster: String) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
-        for query in ["DELETE FROM object WHERE cluster = ?", "DELETE FROM cluster WHERE name = ?"] {
-            sqlx::query(query).bind(&cluster).execute(&mut *transaction).await?;
+        for query in [
+            "DELETE FROM object WHERE cluster = ?",
+            "DELETE FROM cluster WHERE name = ?",
+        ] {
+            sqlx::query(query)
+                .bind(&cluster)
+                .execute(&mut *transaction)
+                .await?;
         }
         transaction.commit().await?;
         Ok(())

@@ -31,7 +31,11 @@ impl Session {
         let mut client = FleetLinkClient::new(channel);
         let body = Some(Body::Hello(hello));
         out.send(SpokeMessage { body }).await.unwrap();
-        let answers = client.link(ReceiverStream::new(stream)).await.unwrap().into_inner();
+        let answers = client
+            .link(ReceiverStream::new(stream))
+            .await
+            .unwrap()
+            .into_inner();
         Session { out, answers }
     }
 
@@ -41,7 +45,11 @@ impl Session {
 
     async fn hear(&mut self) -> Result<hub_message::Body, tonic::Status> {
         let answer = tokio::time::timeout(Duration::from_secs(10), self.answers.message()).await;
-        Ok(answer.expect("an answer in time")?.expect("an answer").body.unwrap())
+        Ok(answer
+            .expect("an answer in time")?
+            .expect("an answer")
+            .body
+            .unwrap())
     }
 
     async fn welcome(&mut self) -> proto::v1::Welcome {
@@ -96,13 +104,26 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 async fn complete(fleet: &Fleet, cluster: &str) {
-    let complete = || fleet.running.hub.read(|i| i.member(cluster).is_some_and(|m| m.complete()));
+    let complete = || {
+        fleet
+            .running
+            .hub
+            .read(|i| i.member(cluster).is_some_and(|m| m.complete()))
+    };
     until("a complete cluster", async || complete()).await;
 }
 
 async fn locks(fleet: &Fleet) -> usize {
     let request = LocksRequest::default();
-    fleet.view().await.locks(request).await.unwrap().into_inner().locks.len()
+    fleet
+        .view()
+        .await
+        .locks(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .locks
+        .len()
 }
 
 #[tokio::test]
@@ -127,7 +148,10 @@ async fn a_session_that_agrees_sends_nothing_again() {
     drop(second);
     let fleet = fleet.restart().await;
     let mut third = Session::open(&fleet, "a", hello()).await;
-    assert!(third.welcome().await.up_to_date, "also after a restart of the hub");
+    assert!(
+        third.welcome().await.up_to_date,
+        "also after a restart of the hub"
+    );
 }
 
 #[tokio::test]
@@ -182,7 +206,12 @@ async fn a_body_that_the_hub_does_not_know_is_ignored() {
     session.welcome().await;
     session.out.send(SpokeMessage { body: None }).await.unwrap();
     session.report(vec![]).await;
-    session.say(Body::Heartbeat(Heartbeat { digest: vec![0; 32], objects: 0 })).await;
+    session
+        .say(Body::Heartbeat(Heartbeat {
+            digest: vec![0; 32],
+            objects: 0,
+        }))
+        .await;
     complete(&fleet, "a").await;
 }
 
@@ -208,12 +237,26 @@ async fn a_cluster_is_forgotten_by_an_operator_and_only_while_it_is_away() {
     assert_eq!(connected.code(), Code::FailedPrecondition, "{connected}");
     drop(session);
     until("the end of the session", async || {
-        fleet.running.hub.read(|i| i.member("old").unwrap().live.is_none())
+        fleet
+            .running
+            .hub
+            .read(|i| i.member("old").unwrap().live.is_none())
     })
     .await;
-    let shown = operator.forget_cluster(request(false)).await.unwrap().into_inner();
+    let shown = operator
+        .forget_cluster(request(false))
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!((shown.repositories, shown.forgotten), (1, false));
-    assert!(operator.forget_cluster(request(true)).await.unwrap().into_inner().forgotten);
+    assert!(
+        operator
+            .forget_cluster(request(true))
+            .await
+            .unwrap()
+            .into_inner()
+            .forgotten
+    );
     assert!(fleet.repositories().await.is_empty());
     let fleet = fleet.restart().await;
     assert!(fleet.repositories().await.is_empty(), "it was written first");
@@ -231,7 +274,10 @@ async fn two_clusters_under_one_name_are_both_refused_until_one_is_accepted() {
     first.welcome().await;
     let mut second = Session::open(&fleet, "a", hello("two")).await;
     let refused = second.hear().await.unwrap_err();
-    assert!(refused.message().contains("fleet clusters accept a --uid"), "{refused}");
+    assert!(
+        refused.message().contains("fleet clusters accept a --uid"),
+        "{refused}"
+    );
     assert!(first.hear().await.is_err(), "the first is ended as well");
     let operator = fleet
         .dial(fleet.running.view.port(), Some("spiffe://fleet/operator/ann"))
@@ -241,9 +287,18 @@ async fn two_clusters_under_one_name_are_both_refused_until_one_is_accepted() {
         cluster: "a".into(),
         cluster_uid: "two".into(),
     };
-    FleetViewClient::new(operator).accept_cluster(accept).await.unwrap();
+    FleetViewClient::new(operator)
+        .accept_cluster(accept)
+        .await
+        .unwrap();
     let fleet = fleet.restart().await;
     let mut second = Session::open(&fleet, "a", hello("two")).await;
     second.welcome().await;
-    assert!(Session::open(&fleet, "a", hello("one")).await.hear().await.is_err());
+    assert!(
+        Session::open(&fleet, "a", hello("one"))
+            .await
+            .hear()
+            .await
+            .is_err()
+    );
 }

@@ -198,6 +198,9 @@ mod tests {
         assert!(store.undecodable(&a).is_none());
         relist.apply(&store, Event::Init, false);
         relist.apply(&store, Event::InitDone, false);
-        assert!(store.undecodable(&b).is_none(), "deleted while the watch was broken");
+        assert!(
+            store.undecodable(&b).is_none(),
+            "deleted while the watch was broken"
+        );
     }
 }

@@ -309,7 +309,11 @@ async fn at(time: Option<Instant>) {
 }
 
 fn count(context: &Context, direction: &str, type_: &str) {
-    context.metrics.link_messages.with_label_values(&[direction, type_]).inc();
+    context
+        .metrics
+        .link_messages
+        .with_label_values(&[direction, type_])
+        .inc();
 }
 
 fn kind(message: &SpokeMessage) -> &'static str {

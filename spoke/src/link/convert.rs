@@ -73,7 +73,8 @@ pub fn encode(state: &ObjectState) -> Vec<u8> {
         Some(Body::Policy(policy)) => {
             if let Some(spec) = &mut policy.spec {
                 spec.rules.clear();
-                spec.unclear = "spec.policies is too large to be sent to the hub: write fewer rules".to_owned();
+                spec.unclear =
+                    "spec.policies is too large to be sent to the hub: write fewer rules".to_owned();
             }
         }
         Some(Body::Backup(backup)) => {
@@ -190,8 +191,8 @@ pub fn policy_state(key: &Key, policy: &GlobalRetentionPolicy, restic_id: String
     let body = v1::PolicyState {
         repository_namespace: reference.namespace_or(namespace).to_owned(),
         repository_name: reference.name.clone(),
+        spec: Some(crate::retention::policy_spec(key, policy, &restic_id)),
         restic_id,
-        spec: Some(crate::retention::policy_spec(key, policy)),
         schedule: policy.spec.schedule.clone(),
         suspended: policy.spec.suspend,
         last_run: status.last_run.as_ref().map(time),
@@ -216,7 +217,10 @@ fn unclear_policy(
     let spec = v1::RetentionPolicySpec {
         uid,
         generation: broken.meta.generation.unwrap_or_default(),
-        unclear: format!("fleet-spoke of this version cannot read the policy: {}", cut(&broken.error)),
+        unclear: format!(
+            "fleet-spoke of this version cannot read the policy: {}",
+            cut(&broken.error)
+        ),
         ..Default::default()
     };
     let body = v1::PolicyState {
@@ -384,7 +388,13 @@ mod tests {
         let Some(Body::Restore(body)) = state.body else {
             panic!()
         };
-        assert_eq!((body.repository_namespace.as_str(), body.repository_name.as_str()), ("store", "nas"));
-        assert_eq!((body.phase.as_str(), body.files, body.target.as_str()), ("InProgress", 3, "pvc/data2"));
+        assert_eq!(
+            (body.repository_namespace.as_str(), body.repository_name.as_str()),
+            ("store", "nas")
+        );
+        assert_eq!(
+            (body.phase.as_str(), body.files, body.target.as_str()),
+            ("InProgress", 3, "pvc/data2")
+        );
     }
 }

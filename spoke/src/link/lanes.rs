@@ -73,7 +73,10 @@ fn bounded(body: Body) -> Option<Body> {
     match body {
         Body::LeaseRelease(mut release) => {
             // The outcome counts more than what is said about it.
-            warn!(operation = release.operation, length, "the plan of a run is too large to be sent and is left out");
+            warn!(
+                operation = release.operation,
+                length, "the plan of a run is too large to be sent and is left out"
+            );
             release.plan.clear();
             if let Some(outcome) = &mut release.outcome {
                 outcome.message = outcome.message.chars().take(4096).collect();
@@ -124,7 +127,11 @@ mod tests {
         let (lanes, stream) = lanes();
         let bulk = message(Body::Heartbeat(Heartbeat::default()));
         lanes.slow.send(bulk).await.unwrap();
-        lanes.fast.send(message(Body::LeaseRenew(LeaseRenew::default()))).await.unwrap();
+        lanes
+            .fast
+            .send(message(Body::LeaseRenew(LeaseRenew::default())))
+            .await
+            .unwrap();
         drop(lanes);
         let order: Vec<bool> = stream
             .map(|m| matches!(m.body, Some(Body::LeaseRenew(_))))

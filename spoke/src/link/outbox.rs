@@ -55,7 +55,10 @@ impl Bindings {
     /// policy before its reference was changed, else what the policy's status has kept over a restart.
     #[must_use]
     pub fn last(&self, uid: &str, repository: &Key, status: Option<&str>) -> Option<String> {
-        let known = self.repositories.get(repository).or_else(|| self.policies.get(uid));
+        let known = self
+            .repositories
+            .get(repository)
+            .or_else(|| self.policies.get(uid));
         known.cloned().or_else(|| status.map(str::to_owned))
     }
 }
@@ -75,13 +78,21 @@ impl Outbox {
     pub fn attached(world: &World) -> Arc<Outbox> {
         let outbox = Arc::new(Outbox::default());
         let o = outbox.clone();
-        world.repositories.observe(move |key, old, new| o.repository(key, old, new));
+        world
+            .repositories
+            .observe(move |key, old, new| o.repository(key, old, new));
         let o = outbox.clone();
-        world.backups.observe(move |key, old, new| o.backup(key, old, new));
+        world
+            .backups
+            .observe(move |key, old, new| o.backup(key, old, new));
         let o = outbox.clone();
-        world.policies.observe(move |key, old, new| o.policy(key, old, new));
+        world
+            .policies
+            .observe(move |key, old, new| o.policy(key, old, new));
         let o = outbox.clone();
-        world.restores.observe(move |key, _: Option<&ResticRestore>, _| o.mark(Kind::Restore, key));
+        world
+            .restores
+            .observe(move |key, _: Option<&ResticRestore>, _| o.mark(Kind::Restore, key));
         outbox
     }
 
@@ -120,8 +131,12 @@ impl Outbox {
             match new.filter(|new| new.uid() == old.uid()) {
                 None => drop(bindings.policies.remove(old.uid())),
                 Some(new) if new.group() != old.group() => {
-                    let last = old.group().and_then(|group| bindings.repositories.get(&group).cloned());
-                    bindings.policies.extend(last.map(|id| (old.uid().to_owned(), id)));
+                    let last = old
+                        .group()
+                        .and_then(|group| bindings.repositories.get(&group).cloned());
+                    bindings
+                        .policies
+                        .extend(last.map(|id| (old.uid().to_owned(), id)));
                 }
                 Some(_) => {}
             }
@@ -131,7 +146,10 @@ impl Outbox {
 
     /// A policy was converted while its repository was known.
     pub fn bound(&self, uid: &str, restic_id: &str) {
-        self.lock().bindings.policies.insert(uid.to_owned(), restic_id.to_owned());
+        self.lock()
+            .bindings
+            .policies
+            .insert(uid.to_owned(), restic_id.to_owned());
     }
 
     /// The last known bindings.

@@ -88,7 +88,8 @@ impl Session {
         let mut size = 0;
         for place in marked(world, outbox.take()) {
             let (gone, update) = self.compare(world, outbox, place);
-            let length = update.as_ref().map_or(0, |u| u.encoded_len()) + gone.as_ref().map_or(0, String::len);
+            let length =
+                update.as_ref().map_or(0, |u| u.encoded_len()) + gone.as_ref().map_or(0, String::len);
             if size > 0 && size + length > PART {
                 deltas.push(Delta::default());
                 size = 0;
@@ -135,22 +136,33 @@ impl Session {
         self.sent.clear();
         self.digest = Digest::default();
         let places = everything(world).into_iter();
-        places.filter_map(|place| self.compare(world, outbox, place).1).collect()
+        places
+            .filter_map(|place| self.compare(world, outbox, place).1)
+            .collect()
     }
 
     /// What has to be sent about a place: the uid of what is no longer there, and the present state if it differs.
-    fn compare(&mut self, world: &World, outbox: &Outbox, place: Place) -> (Option<String>, Option<ObjectUpdate>) {
+    fn compare(
+        &mut self,
+        world: &World,
+        outbox: &Outbox,
+        place: Place,
+    ) -> (Option<String>, Option<ObjectUpdate>) {
         let present = convert::state(world, outbox, &place).map(|state| ObjectUpdate {
             state: (self.encode)(&state),
             uid: state.uid,
         });
-        let hash = present.as_ref().map(|update| object_hash(&update.uid, &update.state));
+        let hash = present
+            .as_ref()
+            .map(|update| object_hash(&update.uid, &update.state));
         let old = self.sent.remove(&place);
         if let Some((_, old)) = &old {
             self.digest.remove(old);
         }
         let gone = old.as_ref().map(|(uid, _)| uid);
-        let gone = gone.filter(|uid| present.as_ref().is_none_or(|update| update.uid != **uid)).cloned();
+        let gone = gone
+            .filter(|uid| present.as_ref().is_none_or(|update| update.uid != **uid))
+            .cloned();
         let (Some(update), Some(hash)) = (present, hash) else {
             return (gone, None);
         };
@@ -172,7 +184,11 @@ fn everything(world: &World) -> BTreeSet<Place> {
 
 /// Marked places, and those whose state is looked up through a marked one.
 fn marked(world: &World, changes: Changes) -> BTreeSet<Place> {
-    let Changes { dirty, rebound, restores } = changes;
+    let Changes {
+        dirty,
+        rebound,
+        restores,
+    } = changes;
     let mut places: BTreeSet<Place> = dirty.into_iter().collect();
     for repository in &rebound {
         let backups = world.backups.group(repository).into_iter();

@@ -14,7 +14,10 @@ fn repository(version: u64, id: Option<&str>) -> (Key, Arc<ResticRepository>) {
         "spec": { "repositoryURL": "s3:nas", "credentialsSecretRef": { "name": "nas" } },
         "status": { "repositoryID": id },
     });
-    (Key::new("shop", "nas"), Arc::new(serde_json::from_value(repository).unwrap()))
+    (
+        Key::new("shop", "nas"),
+        Arc::new(serde_json::from_value(repository).unwrap()),
+    )
 }
 
 fn policy(version: u64, repository: &str, status: Option<&str>) -> (Key, Arc<GlobalRetentionPolicy>) {
@@ -25,7 +28,10 @@ fn policy(version: u64, repository: &str, status: Option<&str>) -> (Key, Arc<Glo
                   "policies": [{ "selector": {}, "retention": { "keepDaily": 7 } }] },
         "status": { "repositoryID": status },
     });
-    (Key::new("shop", "keep"), Arc::new(serde_json::from_value(policy).unwrap()))
+    (
+        Key::new("shop", "keep"),
+        Arc::new(serde_json::from_value(policy).unwrap()),
+    )
 }
 
 fn at(world: &World, outbox: &Outbox) -> proto::v1::PolicyState {
@@ -91,9 +97,17 @@ fn a_living_policy_keeps_its_last_known_binding() {
     world.repositories.remove(&r, None);
     assert_eq!(at(&world, &outbox).restic_id, "f00d", "deleted");
     world.repositories.put(r.clone(), repository(3, None).1);
-    assert_eq!(at(&world, &outbox).restic_id, "f00d", "made again, not looked at yet");
+    assert_eq!(
+        at(&world, &outbox).restic_id,
+        "f00d",
+        "made again, not looked at yet"
+    );
     world.policies.put(p.clone(), policy(4, "new", None).1);
-    assert_eq!(at(&world, &outbox).restic_id, "f00d", "the new reference is not known yet");
+    assert_eq!(
+        at(&world, &outbox).restic_id,
+        "f00d",
+        "the new reference is not known yet"
+    );
     world.policies.put(p, policy(5, "nas", None).1);
     world.repositories.put(r, repository(6, Some("cafe")).1);
     assert_eq!(at(&world, &outbox).restic_id, "cafe", "another id");
@@ -154,7 +168,10 @@ fn a_name_with_a_new_uid_is_one_tombstone_and_one_state() {
     let [Body::Delta(delta)] = <[Body; 1]>::try_from(drain(&mut session)).unwrap() else {
         panic!()
     };
-    assert_eq!((delta.gone[0].uid.as_str(), delta.updates[0].uid.as_str()), ("p", "q"));
+    assert_eq!(
+        (delta.gone[0].uid.as_str(), delta.updates[0].uid.as_str()),
+        ("p", "q")
+    );
     assert!(!delta.more);
 }
 
@@ -167,7 +184,9 @@ fn changes_that_do_not_fit_are_sent_as_parts_of_one() {
     for n in 0..3 {
         let mut repository = ResticRepository::clone(&repository(1, None).1);
         repository.metadata.uid = Some(format!("r{n}"));
-        world.repositories.put(Key::new("shop", format!("r{n}")), Arc::new(repository));
+        world
+            .repositories
+            .put(Key::new("shop", format!("r{n}")), Arc::new(repository));
     }
     session.changes(&world, &outbox);
     let more: Vec<bool> = drain(&mut session)

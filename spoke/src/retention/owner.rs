@@ -83,6 +83,7 @@ impl Owner for RetentionOwner {
             policies: self.kind.own_policies(&pinned.restic_id),
             clusters: vec![self.kind.context.cluster.clone()],
             approved: job.approved.as_deref().unwrap_or_default().to_owned(),
+            baseline: self.kind.own_baseline(&pinned.restic_id),
             ..Default::default()
         });
         if run.restic_id != pinned.restic_id {

@@ -28,6 +28,7 @@ pub(super) fn record(
         let mut outcome = finished.outcome.clone();
         outcome.unmatched.retain(|name| name == source);
         let run = Run {
+            source,
             outcome: &outcome,
             started: finished.started,
             finished: finished.finished,

@@ -156,7 +156,11 @@ impl<V: Stored> Store<V> {
         {
             return false;
         }
-        if inner.undecodable.get(&key).is_some_and(|broken| broken.version() <= value.version()) {
+        if inner
+            .undecodable
+            .get(&key)
+            .is_some_and(|broken| broken.version() <= value.version())
+        {
             inner.undecodable.remove(&key);
         }
         self.tell(&key, inner.entries.get(&key).map(AsRef::as_ref), Some(&value));
@@ -215,7 +219,7 @@ impl<V: Stored> Store<V> {
             self.tell(&key, Some(old), None);
             inner.unlink(&key);
             inner.entries.remove(&key);
-            inner.remember(old.last_word());
+            inner.remember(old.last_word(true));
         } else {
             let present = inner.entries.get(&key).map(AsRef::as_ref);
             self.tell(&key, present, present);
@@ -231,7 +235,14 @@ impl<V: Stored> Store<V> {
 
     /// Every key, those of undecodable objects included.
     pub fn all_keys(&self) -> BTreeSet<Key> {
-        self.read(|inner| inner.entries.keys().chain(inner.undecodable.keys()).cloned().collect())
+        self.read(|inner| {
+            inner
+                .entries
+                .keys()
+                .chain(inner.undecodable.keys())
+                .cloned()
+                .collect()
+        })
     }
 
     /// Has a function called with each change from now on. Only the first one counts.

@@ -23,7 +23,10 @@ struct Watch {
 impl Watch {
     fn start() -> Watch {
         let environment = bed().environment();
-        let exports: String = environment.iter().map(|(k, v)| format!("export {k}=\"{v}\"; ")).collect();
+        let exports: String = environment
+            .iter()
+            .map(|(k, v)| format!("export {k}=\"{v}\"; "))
+            .collect();
         let mut child = Command::new("bash")
             .args(["-c", &format!("{exports} exec \"$0\" \"$@\""), "fleet"])
             .args(["backups", "--cluster", "a", "--watch", "-o", "json"])
@@ -31,7 +34,10 @@ impl Watch {
             .spawn()
             .unwrap();
         let events = Arc::new(Mutex::new(Vec::new()));
-        let (lines, seen) = (BufReader::new(child.stdout.take().unwrap()).lines(), events.clone());
+        let (lines, seen) = (
+            BufReader::new(child.stdout.take().unwrap()).lines(),
+            events.clone(),
+        );
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 if let Ok(event) = serde_json::from_str(&line) {
@@ -84,7 +90,13 @@ fn leaders_change_twenty_times_and_no_row_is_removed() {
     let cluster = &place.cluster;
     place.apply(&[place.repository("nas", &s3(0, "leaders"))]);
     let backups: Vec<Value> = (0..BACKUPS)
-        .map(|n| place.backup(&format!("b{n}"), json!({ "name": "nas" }), json!({ "suspend": true })))
+        .map(|n| {
+            place.backup(
+                &format!("b{n}"),
+                json!({ "name": "nas" }),
+                json!({ "suspend": true }),
+            )
+        })
         .collect();
     place.apply(&backups);
     place.until_ready("resticrepository/nas");
@@ -98,13 +110,27 @@ fn leaders_change_twenty_times_and_no_row_is_removed() {
     assert!(watch.count("UPSERT") >= BACKUPS);
     for change in 0..CHANGES {
         let before = connected_since();
-        let leader = system(cluster, &["get", "lease", "fleet-spoke", "-o", "jsonpath={.spec.holderIdentity}"]);
+        let leader = system(
+            cluster,
+            &[
+                "get",
+                "lease",
+                "fleet-spoke",
+                "-o",
+                "jsonpath={.spec.holderIdentity}",
+            ],
+        );
         system(cluster, &["delete", "pod", leader.trim(), "--wait=false"]);
         until("another leader", || {
             let since = connected_since();
             since.is_string() && since != before
         });
-        assert_eq!(watch.count("REMOVED"), 0, "after {} changes of leaders", change + 1);
+        assert_eq!(
+            watch.count("REMOVED"),
+            0,
+            "after {} changes of leaders",
+            change + 1
+        );
         assert_eq!(rows(), BACKUPS);
     }
     assert_eq!(watch.count("REMOVED"), 0);

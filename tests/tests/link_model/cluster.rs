@@ -147,7 +147,12 @@ impl Cluster {
         self.show(kind, n);
         self.remember();
         // What the policies' actors write when they have seen it.
-        let policies: Vec<u16> = self.objects.keys().filter(|(k, _)| *k == Kind::Policy).map(|(_, n)| *n).collect();
+        let policies: Vec<u16> = self
+            .objects
+            .keys()
+            .filter(|(k, _)| *k == Kind::Policy)
+            .map(|(_, n)| *n)
+            .collect();
         for n in policies {
             let id = self.id_of(n % 2);
             let Some(policy) = self.objects.get_mut(&(Kind::Policy, n)) else {
@@ -193,7 +198,11 @@ fn key(kind: Kind, n: u16) -> Key {
 fn watched(replica: &Replica, kind: Kind, n: u16, object: &Object, version: u64) {
     let (world, key) = (&replica.world, key(kind, n));
     // Two states fill a part.
-    let message = if n < 10 { "x".repeat(30_000) } else { "as usual".to_owned() };
+    let message = if n < 10 {
+        "x".repeat(30_000)
+    } else {
+        "as usual".to_owned()
+    };
     let condition = json!({ "type": "Ready", "status": "True", "reason": "Ok", "message": message,
         "lastTransitionTime": "2026-01-01T00:00:00Z" });
     let meta = json!({ "name": *key.name, "namespace": "ns", "uid": object.uid, "resourceVersion": version.to_string(),
@@ -224,7 +233,11 @@ fn watched(replica: &Replica, kind: Kind, n: u16, object: &Object, version: u64)
     }
 }
 
-fn decode<K: serde::de::DeserializeOwned + kube::Resource<DynamicType = ()>>(meta: &Value, spec: Value, status: Value) -> Arc<K> {
+fn decode<K: serde::de::DeserializeOwned + kube::Resource<DynamicType = ()>>(
+    meta: &Value,
+    spec: Value,
+    status: Value,
+) -> Arc<K> {
     let object = json!({ "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": meta, "spec": spec, "status": status });
     Arc::new(serde_json::from_value(object).unwrap())
 }

@@ -11,7 +11,9 @@ use hub::store::{HubStore as _, Sqlite};
 use prost::Message as _;
 use proto::v1::object_state::Body as State;
 use proto::v1::spoke_message::Body;
-use proto::v1::{Hello, HubMessage, Inventory as Part, ObjectState, ResyncRequest, SpokeMessage, Welcome, hub_message};
+use proto::v1::{
+    Hello, HubMessage, Inventory as Part, ObjectState, ResyncRequest, SpokeMessage, Welcome, hub_message,
+};
 use spoke::link::{convert, session as spoke_session};
 
 use crate::cluster::{Cluster, Picture, Replica};
@@ -332,11 +334,15 @@ impl Fleet {
                 last: true,
                 ..part
             }),
-            (Body::Delta(delta), Mutant::PartsAtOnce) => Body::Delta(proto::v1::Delta { more: false, ..delta }),
+            (Body::Delta(delta), Mutant::PartsAtOnce) => {
+                Body::Delta(proto::v1::Delta { more: false, ..delta })
+            }
             (Body::Inventory(part), Mutant::HalfInventory) => {
                 let updates = part.updates.into_iter();
                 Body::Inventory(Part {
-                    updates: updates.filter(|update| !update.uid.starts_with("Policy")).collect(),
+                    updates: updates
+                        .filter(|update| !update.uid.starts_with("Policy"))
+                        .collect(),
                     ..part
                 })
             }
@@ -375,7 +381,9 @@ impl Fleet {
     }
 
     pub fn is_complete(&self) -> bool {
-        self.inventory.member("a").is_some_and(hub::inventory::Member::complete)
+        self.inventory
+            .member("a")
+            .is_some_and(hub::inventory::Member::complete)
     }
 
     fn picture(&self) -> Picture {
@@ -404,7 +412,10 @@ impl Fleet {
         if self.cluster.history.contains(&picture) {
             return Ok(());
         }
-        Err(format!("a picture that never was: {picture:#?}, now {:#?}", self.cluster.picture()))
+        Err(format!(
+            "a picture that never was: {picture:#?}, now {:#?}",
+            self.cluster.picture()
+        ))
     }
 
     /// Both ends of a line are served until nothing is on it.
@@ -414,7 +425,9 @@ impl Fleet {
             self.answer(r);
             self.send(r);
             let line = self.lines[usize::from(r)].as_ref();
-            if line.is_none_or(|line| line.to_hub.is_empty() && line.to_spoke.is_empty() && !line.spoke.is_busy()) {
+            if line.is_none_or(|line| {
+                line.to_hub.is_empty() && line.to_spoke.is_empty() && !line.spoke.is_busy()
+            }) {
                 return;
             }
         }
@@ -448,7 +461,9 @@ impl Fleet {
             let bound = member.objects.get(uid.as_str()).and_then(|held| held.policy());
             let bound = bound.map(|policy| policy.restic_id.as_str()).unwrap_or_default();
             if bound != id {
-                return Err(format!("policy {uid} was bound to {id} and is shown with {bound:?}"));
+                return Err(format!(
+                    "policy {uid} was bound to {id} and is shown with {bound:?}"
+                ));
             }
         }
         Ok(())

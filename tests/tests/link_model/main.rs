@@ -75,7 +75,9 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn walk(steps: &[Step], ahead: bool, mutant: Mutant) -> Result<(), TestCaseError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let mut fleet = Fleet::new(ahead, mutant);
     for step in steps {
         fleet.time += 1_000;
@@ -97,7 +99,9 @@ fn walk(steps: &[Step], ahead: bool, mutant: Mutant) -> Result<(), TestCaseError
             Step::RestartHub => runtime.block_on(fleet.restart_hub()),
             Step::Wait => fleet.time += 31_000,
         }
-        fleet.check().map_err(|text| TestCaseError::fail(format!("{step:?}: {text}")))?;
+        fleet
+            .check()
+            .map_err(|text| TestCaseError::fail(format!("{step:?}: {text}")))?;
     }
     fleet.settle().map_err(TestCaseError::fail)
 }
@@ -132,7 +136,10 @@ fn without_any_one_of_the_mends_it_is_not() {
 
 #[test]
 fn a_spoke_one_version_ahead_agrees_after_one_heartbeat_and_a_restart_of_the_hub() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let mut fleet = Fleet::new(true, Mutant::None);
     for n in 0..3 {
         fleet.change(|cluster| cluster.put(Kind::Backup, n));
@@ -147,7 +154,11 @@ fn a_spoke_one_version_ahead_agrees_after_one_heartbeat_and_a_restart_of_the_hub
     assert!(fleet.is_complete(), "as it was stored");
     fleet.lead(0);
     fleet.exchange(0);
-    assert_eq!((fleet.up_to_date, fleet.resyncs), (1, 0), "no inventory is needed");
+    assert_eq!(
+        (fleet.up_to_date, fleet.resyncs),
+        (1, 0),
+        "no inventory is needed"
+    );
 }
 
 #[test]
@@ -166,5 +177,9 @@ fn a_reconnect_without_a_change_costs_less_than_two_kib() {
     fleet.beat(0);
     fleet.exchange(0);
     assert!(fleet.is_complete());
-    assert!(fleet.bytes < 2_048, "{} bytes after {first} at first", fleet.bytes);
+    assert!(
+        fleet.bytes < 2_048,
+        "{} bytes after {first} at first",
+        fleet.bytes
+    );
 }

@@ -48,7 +48,9 @@ impl Session {
         };
         let bytes = message.encoded_len();
         out.send(message).await?;
-        let answers = FleetLinkClient::new(channel).link(ReceiverStream::new(stream)).await?;
+        let answers = FleetLinkClient::new(channel)
+            .link(ReceiverStream::new(stream))
+            .await?;
         let mut session = Session {
             out,
             answers: answers.into_inner(),
@@ -83,7 +85,9 @@ fn backup(n: u64) -> ObjectUpdate {
         uid: format!("00000000-0000-4000-8000-{n:012}"),
         namespace: "shop".to_owned(),
         name: format!("backup-{n}"),
-        conditions: ["Ready", "Progressing", "Suspended", "Stalled"].map(condition).to_vec(),
+        conditions: ["Ready", "Progressing", "Suspended", "Stalled"]
+            .map(condition)
+            .to_vec(),
         body: Some(object_state::Body::Backup(BackupState {
             repository_name: "nas".to_owned(),
             restic_id: "a".repeat(64),
@@ -106,7 +110,9 @@ pub async fn link(bed: &Bed) -> anyhow::Result<Vec<Figure>> {
     let hub = Hub::start(bed, dir.path())?;
     let updates: Vec<ObjectUpdate> = (0..OBJECTS).map(backup).collect();
     let mut digest = Digest::default();
-    updates.iter().for_each(|u| digest.add(&object_hash(&u.uid, &u.state)));
+    updates
+        .iter()
+        .for_each(|u| digest.add(&object_hash(&u.uid, &u.state)));
     let (mut first, welcome) = Session::open(dir.path(), &digest).await?;
     ensure!(!welcome.up_to_date, "the hub holds what nobody has sent");
     let whole = Inventory {
