@@ -338,6 +338,7 @@ impl Keeper {
                         operation: operation.id.to_string(),
                         token,
                         reason: reason.to_owned(),
+                        by_person: reason == super::grantor::TAKEN_BACK,
                         ..Default::default()
                     };
                     self.send(&operation.cluster, Body::LeaseRevoke(revoke));
