@@ -206,12 +206,16 @@ impl Operations {
     /// Feeds what has happened into the holder.
     async fn advance(&self, record: &mut Record, event: Option<Event>) -> Result<(), ApplyError> {
         self.check_meaning(record);
+        // It asks for nothing, so that no message can be about it.
+        if record.covered || self.is_early(record) {
+            return Ok(());
+        }
         if let Some(event) = event
             && let Some(input) = self.apply_event(record, event).await?
         {
             self.feed(record, input).await?;
         }
-        if record.covered || self.is_early(record) {
+        if record.covered {
             return Ok(());
         }
         // An operation that lost its meaning gives its lease back as if the grantor had taken it.
@@ -333,6 +337,7 @@ impl Operations {
             .any(|pod| pod.is_active() && pod.unproven().is_none());
         let token = job.as_ref().and_then(|job| job.lease).map(|lease| lease.token);
         let now = self.context.clock.now();
+        let given_up = matches!(record.holder.phase(), Phase::Done(End::Interrupted(_)));
         let (outcome, started, finished) = match &job {
             Some(job) if job.end.is_some() => match result::ended(job, &views, now) {
                 result::Ended::NotYet(_) => return,
@@ -356,8 +361,8 @@ impl Operations {
                     Some(now),
                 )
             }
-            // Never opened, and not wanted any more.
-            Some(job) if record.ending.is_some() && job.suspended && !active => {
+            // Never opened, and not wanted any more, or given up before.
+            Some(job) if (record.ending.is_some() || given_up) && job.suspended && !active => {
                 let (reason, message) = self.why(record);
                 (result::interrupted(&[], reason, &message), None, Some(now))
             }

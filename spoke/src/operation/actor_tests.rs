@@ -501,6 +501,42 @@ async fn a_lock_that_a_person_takes_back_is_followed_by_no_job() {
 }
 
 #[tokio::test]
+async fn a_job_that_the_api_server_refuses_to_open_gives_its_lock_back_and_says_so() {
+    let mut bench = Bench::new().await;
+    bench
+        .until("the question", |b| {
+            let asked = b.said.iter().any(|body| matches!(body, Body::LeaseAsk(_)));
+            asked.then_some(())
+        })
+        .await;
+    // Started and suspended again behind the operator's back: its template is fixed.
+    bench.api.change(JOB, |job| {
+        job["status"] = json!({ "startTime": "2026-11-25T00:00:00Z" })
+    });
+    bench.deliver(hub_message::Body::LeaseGrant(LeaseGrant {
+        operation: "first".to_owned(),
+        token: 5,
+        ttl_ms: 300_000,
+        renew_ms: 60_000,
+        run: Some(run("a")),
+        restic_id: "one".to_owned(),
+    }));
+    let renew = bench.renewal().await;
+    bench.answer(&renew, None);
+    bench.until("the release", |b| b.released()).await;
+    bench.give_back();
+    let result = bench
+        .until("the result", |b| b.context.operations.of("p").pop()?.finished)
+        .await;
+    assert_eq!(result.outcome.reason, "OpenRefused", "{result:?}");
+    assert!(result.outcome.message.contains("immutable"), "{result:?}");
+    bench.owner.recorded.store(true, Ordering::Relaxed);
+    bench.context.operations.wake("p");
+    bench.until_left().await;
+    assert!(bench.api.get(JOB).is_none());
+}
+
+#[tokio::test]
 async fn an_actor_that_panics_and_a_replica_that_leads_again_adopt_the_open_job() {
     let mut bench = Bench::new().await;
     bench.open().await;

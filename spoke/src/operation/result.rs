@@ -169,7 +169,7 @@ pub fn describe(
     };
     let more = match why {
         Some(Interruption::NotStarted) => pod,
-        Some(Interruption::Revoked) => waiting,
+        Some(Interruption::Revoked | Interruption::OpenRefused) => waiting,
         _ => None,
     };
     (
