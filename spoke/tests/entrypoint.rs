@@ -103,6 +103,48 @@ fn backup(bench: &Bench) -> Vec<String> {
 }
 
 #[test]
+fn a_link_out_of_the_volume_is_not_followed() {
+    let bench = Bench::new();
+    let (data, init) = (bench.path("data"), ["init", "--json"]);
+    std::fs::create_dir(data.join("inside")).unwrap();
+    std::fs::write(data.join("inside/file"), "hello").unwrap();
+    for (name, target) in [("proc", "/proc"), ("again", "inside")] {
+        std::os::unix::fs::symlink(target, data.join(name)).unwrap();
+    }
+    assert_eq!(bench.run(SHELLS[0], &init).0, 0);
+    let attempt = |shell: &[&str], path: &str| {
+        let path = data.join(path).display().to_string();
+        let output = bench
+            .command(shell, &["backup", "--json", "--", &path])
+            .env("FLEET_SOURCE_DIR", &data)
+            .output()
+            .unwrap();
+        (
+            output.status.code().unwrap(),
+            bench.message()["fatal"]["message"].to_string(),
+        )
+    };
+    for shell in SHELLS {
+        let (code, message) = attempt(shell, "proc/self/environ");
+        assert!(
+            code == 1 && message.contains("symbolic link"),
+            "{code}: {message}"
+        );
+        for inside in ["inside/file", "again/file", "proc", ""] {
+            let (code, message) = attempt(shell, inside);
+            assert_eq!((code, message.as_str()), (0, "null"), "{inside}");
+        }
+        // What cannot be entered is restic's to complain about.
+        assert!(!attempt(shell, "absent/file").1.contains("symbolic link"));
+    }
+    let snapshots = bench
+        .command(&["sh"], &["ls", "latest", "--recursive"])
+        .output()
+        .unwrap();
+    assert!(!String::from_utf8_lossy(&snapshots.stdout).contains("environ"));
+}
+
+#[test]
 fn only_credential_files_that_are_there_reach_restic() {
     let bench = Bench::new();
     bench.fake("env");

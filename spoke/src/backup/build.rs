@@ -113,10 +113,11 @@ fn pod_spec(key: &Key, valid: &Valid, repository: &ResticRepository, source: &So
         command: vec![pod::ENTRYPOINT.to_owned()],
         arguments,
         mounts: vec![pod::mount("source-data", SOURCE_DIR, true), script],
-        volumes: vec![pod::claim("source-data", &valid.claim), script_volume],
-        environment: Vec::new(),
+        volumes: vec![pod::claim("source-data", &valid.claim, true), script_volume],
+        environment: vec![pod::variable(pod::SOURCE_VARIABLE, SOURCE_DIR)],
         // Root may read what it does not own, and write nothing.
         root_capabilities: &["DAC_READ_SEARCH"],
+        own_volumes: true,
     }
     .spec()
 }

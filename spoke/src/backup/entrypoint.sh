@@ -7,6 +7,25 @@ log=${TERMINATION_LOG:-/dev/termination-log}
 work=$(mktemp -d "${TMPDIR:-/tmp}/run.XXXXXX") || exit 1
 mkfifo "$work/out" "$work/err" || exit 1
 
+# restic follows links on the way to a path that it is given: one out of the volume would lead to the credentials.
+behind=
+for argument in "$@"; do
+  if [ -n "$behind" ] && [ -n "${FLEET_SOURCE_DIR:-}" ] && [ "$argument" != "$FLEET_SOURCE_DIR" ]; then
+    # A folder that cannot be entered is restic's to complain about.
+    folder=$(cd -P -- "${argument%/*}/" 2>/dev/null && pwd -P) || continue
+    case $folder/ in
+      "$FLEET_SOURCE_DIR"/*) ;;
+      *)
+        printf '{"exitCode":1,"fatal":{"message":"a path leaves the volume by a symbolic link: correct spec.source.pvc.paths"}}\n' >"$log"
+        echo "a path leaves the volume by a symbolic link: $argument" >&2
+        rm -rf "$work"
+        exit 1
+        ;;
+    esac
+  fi
+  if [ "$argument" = -- ]; then behind=yes; fi
+done
+
 # Only files that the Secret really holds: restic does not begin with the name of one that is missing.
 for named in ${FLEET_CREDENTIAL_FILES:-}; do
   if [ -s "${named#*=}" ]; then export "${named?}"; fi

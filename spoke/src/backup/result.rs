@@ -126,10 +126,14 @@ fn of_termination(termination: &Termination, end: &JobEnd, skip_unchanged: bool)
             let files = if count == 1 { "1 file or folder".to_owned() } else { format!("{count} files or folders") };
             partly(
                 "FilesUnreadable",
-                format!("{files} could not be read{listed}; the snapshot holds the rest. If they belong to another user, see spec.jobConfig.securityContext"),
+                format!("{files} could not be read{listed}; the snapshot holds the rest; {}", message::OWNER_HINT),
                 summary,
             )
         }
+        _ if message.nothing_readable() => failed(
+            "FilesUnreadable",
+            format!("nothing could be read, and no snapshot was stored{}; {}", message.samples(), message::OWNER_HINT),
+        ),
         code => {
             let failure = message.failure();
             failed(message::reason_of(&failure), message::text_of(&failure, code))
@@ -299,6 +303,22 @@ mod tests {
             (run.result, run.reason.as_deref()),
             (BackupResult::PartiallyFailed, Some("LockLost"))
         );
+    }
+
+    #[test]
+    fn a_volume_that_the_pod_may_not_read_names_the_field_that_helps() {
+        let fatal = r#""fatal":{"message":"unable to save snapshot: snapshot is empty"},"errors":1,"#;
+        let item = r#"[{"item":"/backup","error":{"message":"open /backup: permission denied"}}]"#;
+        let run = verdict(&format!("{{\"exitCode\":1,{fatal}\"items\":{item}}}"));
+        let message = run.message.unwrap();
+        assert_eq!(run.reason.as_deref(), Some("FilesUnreadable"), "{message}");
+        for part in [
+            "/backup: permission denied",
+            "65532",
+            "jobConfig.securityContext.runAsUser: <owner>",
+        ] {
+            assert!(message.contains(part), "{part} in {message}");
+        }
     }
 
     #[test]

@@ -76,6 +76,16 @@ impl<S> Message<S> {
         classify(Some(self.exit_code), if text.is_empty() { "" } else { &fatal })
     }
 
+    /// restic read nothing at all, because it may not.
+    #[must_use]
+    pub fn nothing_readable(&self) -> bool {
+        let empty = self
+            .fatal
+            .as_ref()
+            .is_some_and(|f| f.message.contains("snapshot is empty"));
+        empty && self.errors > 0
+    }
+
     /// `, such as …` with up to three of the files that restic had trouble with, or nothing.
     #[must_use]
     pub fn samples(&self) -> String {
@@ -90,6 +100,9 @@ impl<S> Message<S> {
         }
     }
 }
+
+/// What to write where files belong to a user that the pod does not run as.
+pub const OWNER_HINT: &str = "if they belong to another user, write spec.jobConfig.securityContext.runAsUser: <owner>; pods run as uid 65532 unless given";
 
 /// Reason of a run that restic ended.
 #[must_use]

@@ -1,7 +1,10 @@
 //! What all pods that run restic have in common: the restricted security standard, credentials, cache, entrypoint. Pure.
 
+pub mod images;
 mod job;
+mod literal;
 pub mod message;
+mod security;
 
 use std::collections::BTreeMap;
 
@@ -10,9 +13,8 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource,
     EphemeralVolumeSource, KeyToPath, PersistentVolumeClaimSpec, PersistentVolumeClaimTemplate,
-    PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, SeccompProfile, Secret,
-    SecretKeySelector, SecretVolumeSource, SecurityContext, ServiceAccount, Volume, VolumeMount,
-    VolumeResourceRequirements,
+    PersistentVolumeClaimVolumeSource, PodSpec, Secret, SecretKeySelector, SecretVolumeSource,
+    SecurityContext, ServiceAccount, Volume, VolumeMount, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -24,6 +26,8 @@ use crate::secrets::{Backend, CREDENTIALS_DIR, FILES_VARIABLE, PASSWORD_VARIABLE
 use crate::world::{Key, Meta, RESTIC_CONTAINER};
 
 pub use job::{JobSettings, job_settings};
+pub use literal::literal;
+use security::runs_as_root;
 
 /// Where the entrypoint lies in the pod.
 pub const ENTRYPOINT: &str = "/backup-entrypoint.sh";
@@ -31,10 +35,10 @@ pub const ENTRYPOINT: &str = "/backup-entrypoint.sh";
 pub const ENTRYPOINT_KEY: &str = "entrypoint.sh";
 /// What kubectl writes on a Job that it makes from a CronJob.
 const MANUAL: &str = "cronjob.kubernetes.io/instantiate";
+/// Variable that names the folder which a backup must not leave by a link.
+pub const SOURCE_VARIABLE: &str = "FLEET_SOURCE_DIR";
 const TMP_DIR: &str = "/tmp";
 const CACHE_DIR: &str = "/cache";
-/// uid and gid that pods run as by default; the original operator's.
-const USER: i64 = 65532;
 /// How long a command waits for another client's lock before it gives up.
 pub const RETRY_LOCK: &str = "30m";
 /// restic takes up to a minute to remove its lock after SIGTERM.
@@ -98,6 +102,9 @@ pub struct Frame<'a> {
     pub environment: Vec<EnvVar>,
     /// What root may do, where it is asked for.
     pub root_capabilities: &'static [&'static str],
+    /// The kubelet may give the volumes to the pod's group. Never where one of them holds an application's files and
+    /// is mounted to be written: it would change group and mode of all of them.
+    pub own_volumes: bool,
 }
 
 impl Frame<'_> {
@@ -108,7 +115,8 @@ impl Frame<'_> {
         let backend = Backend::of(&self.repository.spec.repository_url);
         let files = backend.map(Backend::files).unwrap_or_default();
         let cache = self.repository.spec.cache.clone().unwrap_or_default();
-        let root = runs_as_root(job.security.as_ref());
+        let security = security::laid_over(job.security.clone().unwrap_or_default(), self.own_volumes);
+        let root = runs_as_root(&security);
         let (mut mounts, mut volumes) = (self.mounts, self.volumes);
         mounts.push(mount("tmp", TMP_DIR, false));
         volumes.push(empty_dir("tmp", None));
@@ -125,7 +133,8 @@ impl Frame<'_> {
             let items = files.iter().map(|f| KeyToPath {
                 key: f.key.to_owned(),
                 path: f.file.to_owned(),
-                mode: Some(0o440),
+                // Readable for any user of the pod. ssh refuses a key of its own user that others may read.
+                mode: Some(if root { 0o400 } else { 0o444 }),
                 ..KeyToPath::default()
             });
             volumes.push(Volume {
@@ -148,15 +157,16 @@ impl Frame<'_> {
         environment.extend(self.environment);
         PodSpec {
             service_account_name: Some(job.service_account.clone().unwrap_or(self.service_account)),
-            automount_service_account_token: job.service_account.is_none().then_some(false),
+            // restic needs no token of the API server, whosever it is.
+            automount_service_account_token: Some(false),
             enable_service_links: Some(false),
             restart_policy: Some("Never".to_owned()),
             termination_grace_period_seconds: Some(GRACE_SECONDS),
-            security_context: Some(job.security.clone().unwrap_or_else(restricted)),
+            security_context: Some(security),
             node_selector: Some(job.node_selector.clone()).filter(|s| !s.is_empty()),
             tolerations: Some(job.tolerations.clone()).filter(|t| !t.is_empty()),
             affinity: job.affinity.clone(),
-            containers: vec![Container {
+            containers: vec![literal::literal_container(Container {
                 name: RESTIC_CONTAINER.to_owned(),
                 image: Some(self.image),
                 image_pull_policy: Some("IfNotPresent".to_owned()),
@@ -167,7 +177,7 @@ impl Frame<'_> {
                 security_context: Some(container_security(root, self.root_capabilities)),
                 volume_mounts: Some(mounts),
                 ..Container::default()
-            }],
+            })],
             volumes: Some(volumes),
             ..PodSpec::default()
         }
@@ -207,14 +217,15 @@ pub fn entrypoint() -> (VolumeMount, Volume) {
     (mount, volume)
 }
 
-/// A claim's volume.
+/// A claim's volume. `read_only` reaches the kubelet, which otherwise changes group and mode of what is in it (fsGroup)
+/// and its SELinux labels, whatever the mount says.
 #[must_use]
-pub fn claim(name: &str, claim: &str) -> Volume {
+pub fn claim(name: &str, claim: &str, read_only: bool) -> Volume {
     Volume {
         name: name.to_owned(),
         persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
             claim_name: claim.to_owned(),
-            read_only: None,
+            read_only: read_only.then_some(true),
         }),
         ..Volume::default()
     }
@@ -374,27 +385,6 @@ fn memory_bytes(quantity: &str) -> Option<u64> {
         _ => return None,
     };
     count.checked_mul(unit)
-}
-
-/// The "restricted" Pod Security Standard.
-#[must_use]
-pub fn restricted() -> PodSecurityContext {
-    PodSecurityContext {
-        run_as_non_root: Some(true),
-        run_as_user: Some(USER),
-        run_as_group: Some(USER),
-        fs_group: Some(USER),
-        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-        seccomp_profile: Some(SeccompProfile {
-            type_: "RuntimeDefault".to_owned(),
-            localhost_profile: None,
-        }),
-        ..PodSecurityContext::default()
-    }
-}
-
-fn runs_as_root(security: Option<&PodSecurityContext>) -> bool {
-    security.is_some_and(|s| s.run_as_user == Some(0) || s.run_as_non_root == Some(false))
 }
 
 /// Root is an explicit choice in `jobConfig.securityContext`, and then it may read what it does not own.

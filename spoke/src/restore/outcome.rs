@@ -179,7 +179,7 @@ fn of_message(text: &str, code: i32, reason: &str, end: &JobEnd, filtered: bool)
         )),
         (0, _) if message.errors > 0 => Some((
             "FilesNotRestored",
-            format!("{} files or folders could not be restored{}", message.errors, message.samples()),
+            format!("{} files or folders could not be restored{}; {}", message.errors, message.samples(), message::OWNER_HINT),
         )),
         (0, Some(s)) => {
             let kept = s.files_skipped;
@@ -191,9 +191,10 @@ fn of_message(text: &str, code: i32, reason: &str, end: &JobEnd, filtered: bool)
         (code, _) if message.errors > 0 => Some((
             "FilesNotRestored",
             format!(
-                "{} files or folders could not be restored{} (exit code {code}); if they belong to another user, see spec.jobConfig.securityContext",
+                "{} files or folders could not be restored{} (exit code {code}); {}",
                 message.errors,
-                message.samples()
+                message.samples(),
+                message::OWNER_HINT
             ),
         )),
         (code, _) => {

@@ -144,6 +144,7 @@ fn frame(
             variable("FLEET_MAINTENANCE_TTL", names::ANNOTATION_LEASE_TTL),
         ],
         root_capabilities: &[],
+        own_volumes: true,
     }
     .spec()
 }
