@@ -64,11 +64,15 @@ pub mod reasons {
     pub const RETENTION_PREVIEWED: &str = "RetentionPreviewed";
     pub const RETENTION_RUNNING: &str = "RetentionRunning";
     pub const RETENTION_COVERED: &str = "RetentionCovered";
+    pub const RULE_REFUSED: &str = "RuleRefused";
     pub const APPROVAL_REQUIRED: &str = "PlanOverGuard";
     pub const WAITING_FOR_LOCK: &str = "WaitingForLock";
     pub const HUB_AWAY: &str = "HubAway";
     pub const HUB_REQUIRED: &str = "HubRequired";
     pub const TOKEN_REFUSED: &str = "TokenRefused";
+    pub const MAINTENANCE_FORBIDDEN: &str = "MaintenanceForbidden";
+    pub const TAKEN_BACK: &str = "TakenBack";
+    pub const UNKNOWN_PLAN: &str = "UnknownPlan";
 
     pub const BACKUP_NOT_FOUND: &str = "BackupNotFound";
     pub const HOOKS_NOT_SUPPORTED: &str = "HooksNotSupported";

@@ -132,6 +132,7 @@ pub struct PolicySelector {
     pub tags: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new(rules::hostname_rule()).message(rules::BAD_HOSTNAME))]
     pub hostname: Option<String>,
 }
 

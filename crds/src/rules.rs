@@ -48,6 +48,8 @@ pub const TAGS_ALONE: &str = "keepTags alone cannot be used, because restic refu
 /// What the schema says of a span.
 pub const BAD_SPAN: &str =
     "write a number and y, m, d or h, each unit once, such as 14d or 1y6m; for weeks write days";
+/// What the schema says of a host name.
+pub const BAD_HOSTNAME: &str = "hostname must not hold line breaks";
 /// What the schema says of a tag.
 pub const BAD_TAGS: &str =
     "tags must not be empty, hold commas or line breaks, or begin or end with white space";
@@ -284,6 +286,12 @@ fn has_tags() -> &'static str {
 #[must_use]
 pub fn span_rule() -> String {
     format!("self == '' || (self.matches('{PATTERN}') && !self.matches('{REPEATED}'))")
+}
+
+/// CEL: a host name of a selector.
+#[must_use]
+pub fn hostname_rule() -> String {
+    r"!self.matches('[\x00\n\r]')".to_owned()
 }
 
 /// CEL: tags that restic reads as they are written.

@@ -45,6 +45,8 @@ pub struct Context {
     pub creations: crate::link::Creations,
     /// The way to the maintenance lock.
     pub leases: crate::maintenance::Leases,
+    /// Maintenance operations under way, and what their owners still have to record.
+    pub operations: crate::operation::Board,
     /// Name of this cluster in the fleet.
     pub cluster: String,
     /// What specs are checked against.
@@ -94,4 +96,33 @@ impl Context {
         store.put(key.clone(), Arc::new(written));
         Ok(())
     }
+}
+
+/// A context that leads, with empty stores and no API server.
+#[cfg(test)]
+pub fn test_context() -> Arc<Context> {
+    let nowhere = "http://127.0.0.1:1".parse().unwrap();
+    test_context_on(kube::Client::try_from(kube::Config::new(nowhere)).unwrap())
+}
+
+/// A context that leads, with empty stores.
+#[cfg(test)]
+pub fn test_context_on(client: kube::Client) -> Arc<Context> {
+    let (metrics, leader) = (Arc::new(Metrics::new().unwrap()), LeaderGate::always());
+    Arc::new(Context {
+        world: World::default(),
+        applier: Applier::new(client, leader.clone(), metrics.clone()),
+        events: crate::events::Events::new(metrics.clone()).0,
+        leader,
+        metrics,
+        clock: Arc::new(SystemClock),
+        turns: Semaphore::new(TURNS),
+        outbox: Arc::default(),
+        creations: crate::link::Creations::new(false),
+        leases: crate::maintenance::Leases::new(true).0,
+        operations: crate::operation::Board::default(),
+        shared: crate::maintenance::Shared::new(None, true, "system"),
+        site: Site::of_tests(),
+        cluster: "a".to_owned(),
+    })
 }

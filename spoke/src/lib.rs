@@ -19,6 +19,7 @@ pub mod leader;
 pub mod link;
 pub mod maintenance;
 pub mod metrics;
+pub mod operation;
 pub mod pod;
 pub mod possession;
 pub mod repository;

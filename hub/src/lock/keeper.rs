@@ -430,6 +430,7 @@ impl Keeper {
                         token,
                         reason: reason.to_owned(),
                         restic_id: id.to_string(),
+                        by_person: reason == super::grantor::TAKEN_BACK,
                     };
                     self.send(&operation.cluster, Body::LeaseRevoke(revoke));
                 }

@@ -132,6 +132,7 @@ impl Keeper {
             }
             Word::Renew(renew) => {
                 let revoke = LeaseRevoke {
+                    by_person: false,
                     operation: renew.operation.clone(),
                     restic_id: renew.restic_id.clone(),
                     token: renew.token,
@@ -261,6 +262,7 @@ impl Keeper {
                     // The pod must not go on with rules that are not in force any more.
                     self.refuse(cluster, "renew", Refusal::TooMany("policies"));
                     let revoke = LeaseRevoke {
+                        by_person: false,
                         operation: renew.operation.clone(),
                         restic_id: renew.restic_id.clone(),
                         token: renew.token,

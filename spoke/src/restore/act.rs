@@ -19,7 +19,7 @@ use super::{Ready, Report, RestoreKind, Wait, build, unanswered};
 use crate::apply::ApplyError;
 use crate::children;
 use crate::events::Severity;
-use crate::kind::{Kind as _, Outcome, Reporter};
+use crate::kind::{Kind as _, Outcome};
 use crate::secrets::cluster;
 use crate::world::{JobView, Key, Meta, Stored};
 
@@ -31,15 +31,10 @@ enum Made {
 
 impl RestoreKind {
     /// Reads the list of snapshots and chooses.
-    pub(super) fn ask(
-        &self,
-        ready: Ready,
-        wanted: Wanted,
-        reporter: Reporter<Report>,
-    ) -> impl Future<Output = ()> + Send + 'static {
+    pub(super) fn ask(&self, ready: Ready, wanted: Wanted) -> impl Future<Output = Report> + Send + 'static {
         let (context, restic) = (self.context.clone(), self.restic.clone());
         async move {
-            let report = match cluster::read(&context, &ready.repository).await {
+            match cluster::read(&context, &ready.repository).await {
                 Err(error) => Report::Unanswered(format!("the Secret could not be read: {error}")),
                 Ok(Err(error)) => Report::Unanswered(error.to_string()),
                 Ok(Ok(credentials)) => match restic.snapshots(&credentials).await {
@@ -48,8 +43,7 @@ impl RestoreKind {
                     }
                     Err(failure) => unanswered(&failure),
                 },
-            };
-            reporter.send(report);
+            }
         }
     }
 

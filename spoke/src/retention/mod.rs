@@ -4,20 +4,19 @@
 
 mod act;
 mod build;
-mod drive;
-mod gate;
-mod gone;
+mod owner;
 pub(crate) mod policies;
+mod runs;
 mod status;
 mod validate;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crds::conditions::{self, Status, reasons, types};
 use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus, ResticRepository, names};
 use jiff::{SignedDuration, Timestamp};
-use proto::v1::RetentionPolicySpec;
+use proto::v1::{Baseline, RetentionPolicySpec};
 
 use crate::apply::ApplyError;
 use crate::children;
@@ -26,9 +25,9 @@ use crate::consent::{self, Blocked};
 use crate::context::Context;
 use crate::kind::{Kind, Outcome, Turn};
 use crate::maintenance::Event;
-use crate::world::{JobView, Key, PodView, Stored as _};
+use crate::world::{Key, Stored as _};
 
-use drive::Operation;
+pub use owner::RetentionOwner;
 use validate::Valid;
 
 /// Finalizer of the original operator.
@@ -39,31 +38,23 @@ pub struct RetentionKind {
     context: Arc<Context>,
     /// Image of the maintenance pods.
     image: String,
-    /// Namespace of the Leases that keep the highest tokens.
-    namespace: String,
 }
 
-/// What an actor remembers. Losing it costs a question: everything that matters is in the Jobs and with whoever grants.
+/// What an actor remembers. Losing it costs a question: everything that matters is in the Jobs and with the grantor.
 #[derive(Default)]
 pub struct Memory {
-    /// By uid of the Job.
-    operations: HashMap<Box<str>, Operation>,
     listening: bool,
+    /// Hashes of plans that were approved at the hub, each with the restic id. The hub sends them again in each session
+    /// until a run under them was granted.
+    approvals: BTreeSet<(String, String)>,
 }
 
 /// What comes back to an actor.
 pub enum Report {
-    /// About the operation of a Job.
-    Lease(Box<str>, Event),
-    /// About the policy.
-    Policy(Event),
-}
-
-/// A Job of this policy with its pods.
-pub(crate) struct Job {
-    key: Key,
-    view: Arc<JobView>,
-    pods: Vec<Arc<PodView>>,
+    /// A plan was approved at the hub: its hash, and the restic id.
+    Approved { hash: String, restic_id: String },
+    /// An operation of the policy has moved.
+    Operation,
 }
 
 impl RetentionKind {
@@ -73,24 +64,38 @@ impl RetentionKind {
         RetentionKind {
             context,
             image: config.image.clone(),
-            namespace: config.lease_namespace.clone(),
         }
     }
 
-    /// Jobs of this policy, those of a deleted namesake excepted.
-    fn jobs(&self, key: &Key) -> Vec<Job> {
+    /// uids of the Jobs of this policy, those of a deleted namesake excepted.
+    fn jobs(&self, key: &Key) -> BTreeSet<String> {
         let world = &self.context.world;
         let at = Key::new(&key.namespace, names::retention_cron_job(&key.name));
         let owner = world.cron_jobs.get(&at).map(|c| c.meta.uid.clone());
         let label = Key::new(&key.namespace, names::label_value(&key.name));
         let jobs = world.jobs.group(&label).into_iter();
         let jobs = jobs.filter(|(_, job)| owner.is_some() && job.meta.owner == owner);
-        jobs.map(|(key, view)| {
-            let pods = world.pods.group(&Key::new("", &view.meta.uid));
-            let pods = pods.into_iter().map(|(_, pod)| pod).collect();
-            Job { key, view, pods }
-        })
-        .collect()
+        jobs.map(|(_, job)| job.meta.uid.to_string()).collect()
+    }
+
+    /// Subscribes to what concerns the policy, and takes an approval in.
+    fn subscribe(&self, turn: &mut Turn<'_, Self>) {
+        if !turn.memory.listening {
+            turn.memory.listening = true;
+            let reporter = turn.reporter.clone();
+            self.context.leases.listen_policy(turn.uid, move |event| {
+                if let Event::Approved { hash, restic_id } = event {
+                    reporter.send(Report::Approved { hash, restic_id });
+                }
+            });
+            let reporter = turn.reporter.clone();
+            self.context
+                .operations
+                .listen(turn.uid, move || reporter.send(Report::Operation));
+        }
+        if let Some(Report::Approved { hash, restic_id }) = turn.report.take() {
+            turn.memory.approvals.insert((hash, restic_id));
+        }
     }
 
     /// The policies of this cluster that are bound to a physical repository, as a run without a hub takes them.
@@ -116,16 +121,37 @@ impl RetentionKind {
         policies
     }
 
+    /// What the last applied run left, as the policies of this cluster know it: the guard of a run without a hub.
+    pub(crate) fn own_baseline(&self, restic_id: &str) -> Vec<Baseline> {
+        let own: HashSet<String> = self.own_policies(restic_id).into_iter().map(|p| p.uid).collect();
+        let all = self.context.world.policies.filter(|_, _| true).into_iter();
+        let newest = all
+            .filter(|(_, policy)| own.contains(policy.uid()))
+            .filter_map(|(_, policy)| policy.status.clone())
+            .filter(|status| !status.left.is_empty())
+            .max_by_key(|status| status.last_run.as_ref().map(|time| time.0));
+        let left = newest.map(|status| status.left).unwrap_or_default();
+        left.into_iter()
+            .map(|left| Baseline {
+                key: left.key,
+                left: u32::try_from(left.snapshots).unwrap_or_default(),
+            })
+            .collect()
+    }
+
     /// Name of a policy in the fleet.
     pub(crate) fn source(&self, key: &Key) -> String {
         format!("{}/{key}", self.context.cluster)
     }
 }
 
-/// A policy as a run takes it, without its source; the hub knows the cluster. `restic_id` is empty while it is unknown.
+/// A policy as a run takes it, without its source: the hub knows the name of the cluster.
 #[must_use]
 pub fn policy_spec(key: &Key, policy: &GlobalRetentionPolicy, restic_id: &str) -> RetentionPolicySpec {
-    policies::spec_of(key, policy, "", restic_id)
+    RetentionPolicySpec {
+        source: String::new(),
+        ..policies::spec_of(key, policy, "", restic_id)
+    }
 }
 
 impl Kind for RetentionKind {
@@ -150,13 +176,30 @@ impl Kind for RetentionKind {
         if policy.metadata.deletion_timestamp.is_some() {
             return children::release(&self.context, key, &*policy, COMPAT_FINALIZER).await;
         }
-        self.listen(&mut turn);
+        self.subscribe(&mut turn);
         let old = policy.status.clone().unwrap_or_default();
         let mut new = old.clone();
         let mut failed = false;
         let mut next = None;
         let reference = &policy.spec.repository_ref;
         let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
+        let restic_id = world
+            .repositories
+            .get(&at)
+            .and_then(|r| r.status.as_ref()?.repository_id.clone());
+        let fingerprint =
+            restic_id.map(|id| policies::spec_of(key, &policy, &self.context.cluster, &id).fingerprint);
+        status::adopt_preview(&mut new, &policy, fingerprint);
+        // Results first: what they say of an approval decides what is made.
+        let operations = self.context.operations.of(turn.uid);
+        runs::record(
+            &mut new,
+            &policy,
+            &operations,
+            &self.jobs(key),
+            &self.source(key),
+            now,
+        );
         match validate::validate(key, &policy) {
             Err(error) => {
                 ready(
@@ -178,18 +221,15 @@ impl Kind for RetentionKind {
                     .await;
             }
         }
-        // Jobs that are open are looked after whatever became of the spec.
-        let driven = self.drive(&mut turn, &policy, &at, &mut new).await;
-        failed |= driven.failed;
-        let next = [next, driven.next].into_iter().flatten().min();
         failed |= self.finish(key, &policy, &old, &new).await.is_err();
+        // Their results are recorded now, or they find that the policy refers to something else.
+        self.context.operations.wake(turn.uid);
         Outcome { next, failed }
     }
 
-    fn gone(&self, key: &Key, uid: &str) {
-        let _ = key;
+    fn gone(&self, _: &Key, uid: &str) {
         self.context.leases.forget_policy(uid);
-        self.bury(uid);
+        self.context.operations.forget_owner(uid);
     }
 
     async fn crashed(&self, key: &Key, uid: &str, failures: u32) {
@@ -281,7 +321,7 @@ impl RetentionKind {
         match self.ensure(turn, policy, valid, repository, new).await {
             Ok(()) => {
                 let mut text = if valid.suspend {
-                    "suspended: it removes nothing, and what it keeps stays kept".to_owned()
+                    "suspended: no runs; snapshots this policy keeps remain protected".to_owned()
                 } else {
                     format!("scheduled: {} ({})", valid.cron, valid.timezone)
                 };

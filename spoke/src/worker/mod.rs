@@ -1,10 +1,16 @@
 //! What runs in a maintenance pod: `fleet-spoke maintenance retention`. It begins only when it has seen a renewal of
 //! its lease, ends itself when no more come, and tells its result in the termination message.
 
-mod child;
+pub mod child;
+mod document;
 pub mod forget;
+mod guard;
+pub mod order;
+mod outcome;
 pub mod plan;
-mod retention;
+mod reads;
+pub mod retention;
+pub mod select;
 pub mod switch;
 
 use std::io::Write as _;
@@ -13,12 +19,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use proto::v1::{OperationOutcome, RetentionRun};
+use proto::v1::OperationOutcome;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::secrets::FILES_VARIABLE;
 use child::{Leave, Restic, Why};
+use order::Order;
 use switch::{Instant, Switch, Verdict};
 
 /// How often the count of renewals is looked at.
@@ -27,8 +34,15 @@ const LOOK: Duration = Duration::from_millis(200);
 const GRACE: u64 = 80_000;
 /// Longest text in a termination message, which holds 4096 bytes in all.
 const TEXT_MAX: usize = 1500;
-/// Most entries of a list in it.
-const LIST_MAX: usize = 8;
+/// Longest entry of a list in it.
+const ENTRY_MAX: usize = 120;
+/// Longest message as JSON, in bytes.
+const MESSAGE_MAX: usize = 4000;
+/// Entries of a list in it, as far as they fit.
+const LISTS: [usize; 6] = [8, 6, 4, 2, 1, 0];
+/// Longest time for a command that only reads: restic alone retries for 15 minutes, for which the lock would be held in
+/// vain. Ten thousand snapshots without a cache take minutes.
+const READ_LIMIT: Duration = Duration::from_secs(600);
 
 /// Flags of a maintenance pod.
 #[derive(Clone, Debug, Args)]
@@ -41,7 +55,7 @@ pub struct WorkerConfig {
     #[arg(long, env = "FLEET_MAINTENANCE_TTL", default_value = "")]
     pub lease_ttl: String,
 
-    /// Folder with `run` and `renewals`, kept up to date by the kubelet.
+    /// Folder with `order` and `renewals`, kept up to date by the kubelet.
     #[arg(long, env = "FLEET_MAINTENANCE_DIR", default_value = "/fleet")]
     pub lease_dir: PathBuf,
 
@@ -82,7 +96,7 @@ fn log(line: &str) {
 /// Runs retention, and tells what came of it.
 pub async fn retention(config: WorkerConfig) -> ExitCode {
     let outcome = match prepare(&config) {
-        Ok((run, restic)) => retention::run(&run, restic).await,
+        Ok((order, restic)) => retention::run(&order, &restic, print).await,
         Err(text) => failed("NoLease", text),
     };
     log(&format!("{}: {}", outcome.result, outcome.message));
@@ -99,16 +113,20 @@ pub async fn retention(config: WorkerConfig) -> ExitCode {
     }
 }
 
+/// The plan is the one line on stdout.
+fn print(line: &str) {
+    // Nobody is left to be told when the log is gone.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 /// Reads what the lease says, and starts to watch it.
-fn prepare(config: &WorkerConfig) -> Result<(RetentionRun, Restic), String> {
+fn prepare(config: &WorkerConfig) -> Result<(Order, Restic), String> {
     let number = |text: &str| text.parse::<u64>().ok().filter(|n| *n > 0);
     let (Some(token), Some(ttl)) = (number(&config.token), number(&config.lease_ttl)) else {
         return Err("this Job was started without the maintenance lock. Leave its suspend field alone: the operator opens it when it has the lock".to_owned());
     };
-    let read = std::fs::read_to_string(config.lease_dir.join("run"));
-    let text = read.map_err(|e| format!("what to do could not be read: {e}"))?;
-    let run: RetentionRun =
-        serde_json::from_str(&text).map_err(|e| format!("what to do is not understood: {e}"))?;
+    let order = Order::in_folder(&config.lease_dir);
+    let run = order.read()?;
     log(&format!(
         "token {token}, {} policies, repository {}",
         run.policies.len(),
@@ -122,11 +140,13 @@ fn prepare(config: &WorkerConfig) -> Result<(RetentionRun, Restic), String> {
     ));
     let restic = Restic {
         program: config.restic.clone(),
+        read_limit: READ_LIMIT,
+        echo: true,
         flags: config.flags.clone(),
         variables: credential_files(&config.credential_files),
         leave: receiver,
     };
-    Ok((run, restic))
+    Ok((order, restic))
 }
 
 /// Those of the variables whose file the Secret really holds.
@@ -195,24 +215,48 @@ fn failed(reason: &str, message: String) -> OperationOutcome {
     }
 }
 
-/// A termination message holds 4096 bytes.
+/// A termination message holds 4096 bytes: lists are shortened until it fits.
 fn bounded(mut outcome: OperationOutcome) -> OperationOutcome {
+    outcome.message = outcome.message.chars().take(TEXT_MAX / 2).collect();
+    for fault in &mut outcome.faults {
+        fault.text = fault.text.chars().take(ENTRY_MAX).collect();
+    }
+    let fitting = LISTS.iter().map(|&most| shortened(&outcome, most));
+    let fits = |o: &OperationOutcome| serde_json::to_string(o).is_ok_and(|text| text.len() <= MESSAGE_MAX);
+    let mut last = OperationOutcome::default();
+    for one in fitting {
+        if fits(&one) {
+            return one;
+        }
+        last = one;
+    }
+    last
+}
+
+/// The outcome with at most `most` entries in its lists.
+fn shortened(outcome: &OperationOutcome, most: usize) -> OperationOutcome {
+    let mut outcome = outcome.clone();
     for list in [&mut outcome.unmatched, &mut outcome.policies] {
-        let more = list.len().saturating_sub(LIST_MAX);
-        list.truncate(LIST_MAX);
+        let more = list.len().saturating_sub(most);
+        list.truncate(most);
         for text in list.iter_mut() {
-            *text = text.chars().take(120).collect();
+            *text = text.chars().take(ENTRY_MAX).collect();
         }
         if more > 0 {
             list.push(format!("and {more} more"));
         }
     }
-    outcome.message = outcome.message.chars().take(TEXT_MAX / 2).collect();
+    // What is missing here is shown, or counted, by a later run.
+    outcome.faults.truncate(most);
+    outcome.shown.truncate(most);
+    outcome.left.truncate(3 * most);
     outcome
 }
 
 #[cfg(test)]
 mod tests {
+    use proto::v1::{Baseline, PolicyFault};
+
     use super::*;
 
     #[test]
@@ -233,6 +277,15 @@ mod tests {
             message: "ü\"".repeat(5000),
             unmatched: vec!["a/ns/p".repeat(60); 500],
             policies: vec!["a/ns/p".repeat(60); 500],
+            shown: vec!["a/ns/p".repeat(60); 500],
+            faults: vec![
+                PolicyFault {
+                    source: "a/ns/p".repeat(60),
+                    text: "ü\"".repeat(500),
+                };
+                20
+            ],
+            left: vec![Baseline::default(); 2000],
             ..failed("Reason", String::new())
         };
         assert!(serde_json::to_string(&bounded(outcome)).unwrap().len() <= 4096);

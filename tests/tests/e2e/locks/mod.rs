@@ -7,6 +7,7 @@ mod failover;
 mod faults;
 mod long;
 mod many;
+mod operations;
 
 use std::process::{Child, Stdio};
 
