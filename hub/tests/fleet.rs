@@ -269,7 +269,7 @@ async fn two_clusters_one_repository_one_row_and_staleness_shows() {
     fleet
         .until(
             "one row of two clusters",
-            |rows| matches!(rows, [row] if row.clusters == ["a", "b"] && row.state == "ready"),
+            |rows| matches!(rows, [row] if row.clusters == ["a", "b"] && row.state == "ready" && row.statistics.is_some()),
         )
         .await;
     let rows = fleet.repositories().await;
