@@ -339,7 +339,7 @@ fn judge(ran: &Ran, expected: &Ids, what: &str) {
 fn no_fault_of_the_storage_removes_what_a_policy_keeps() {
     let server = Server::start();
     let expected = server.expected();
-    let clean = {
+    let (clean, reading) = {
         let (proxy, case) = (server.proxy(), server.case());
         case.give(&server.order());
         let ran = case.run(&proxy, |_| Action::pass());
@@ -357,7 +357,11 @@ fn no_fault_of_the_storage_removes_what_a_policy_keeps() {
             plan.hash,
             plan_hash(&server.restic_id, listed.iter().map(String::as_str))
         );
-        proxy.count()
+        let log = proxy.log();
+        let lock = log
+            .iter()
+            .position(|e| e.method == "POST" && e.path.contains("/locks/"));
+        (proxy.count(), lock.unwrap() as u64)
     };
     // Refusals are never tried again, so each request counts; what is tried again is sampled.
     let mut cases: Vec<(&str, Fate, u64, bool)> = Vec::new();
@@ -389,6 +393,7 @@ fn no_fault_of_the_storage_removes_what_a_policy_keeps() {
                 {
                     let case = server.case();
                     case.give(&server.order());
+                    let start = Instant::now();
                     let ran = case.run(&proxy, move |request| {
                         let now = request.number == n || (lasting && request.number > n);
                         if now { Action::of(fate) } else { Action::pass() }
@@ -400,6 +405,11 @@ fn no_fault_of_the_storage_removes_what_a_policy_keeps() {
                         victim.map(|e| (&e.method, &e.path))
                     );
                     judge(&ran, &expected, &what);
+                    assert!(
+                        start.elapsed() < Duration::from_secs(60),
+                        "{what}: {:?}",
+                        start.elapsed()
+                    );
                     hit.fetch_add(u64::from(victim.is_some()), Ordering::Relaxed);
                     failed.fetch_add(u64::from(ran.outcome.result == "Failed"), Ordering::Relaxed);
                     std::fs::remove_dir_all(&case.at).unwrap();
