@@ -53,6 +53,12 @@ pub fn start(world: &mut World, gone: Gone) {
             None => Grantor::fresh(terms.expiry()),
         }
     });
+    let old = world.now > world.store.alive + TTL && world.hubs_started > 1;
+    if old && !gone.has(Guard::NoDetection) {
+        world.unnoticed = None;
+        world.store.restored = true;
+    }
+    world.store.alive = world.now;
     world.hubs.push(Hub {
         serial: world.hubs_started,
         epoch: world.store.epoch,
@@ -161,6 +167,11 @@ fn release(grantor: &mut Grantor, n: usize, uid: u8, token: u64, gone: Gone) -> 
 /// Time passes at a hub.
 pub fn advance(world: &mut World, serial: u8, gone: Gone) {
     let terms = terms(gone);
+    if let Some(at) = world.hub(serial)
+        && world.store.epoch == world.hubs[at].epoch
+    {
+        world.store.alive = world.now;
+    }
     for repo in 0..REPOSITORIES {
         let Some(at) = world.hub(serial) else { return };
         let now = hub_time(world, &world.hubs[at]);

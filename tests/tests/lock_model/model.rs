@@ -88,6 +88,25 @@ impl Action {
             Action::Orphan(_) => 32,
         }
     }
+
+    /// The cluster that it befalls.
+    pub fn spoke(self, world: &World) -> Option<usize> {
+        match self {
+            Action::Exchange(n) | Action::Up(n) | Action::Down(n) | Action::Late(n) => Some(n),
+            Action::Connect(n, _) | Action::Make(n) | Action::SpokeStart(n) | Action::Unstall(n) => Some(n),
+            Action::Cut(n) | Action::SpokeCrash(n) | Action::HandOver(n) | Action::Stall(n) => Some(n),
+            Action::Repoint(n) | Action::RefuseOpen(n) | Action::Orphan(n) => Some(n),
+            Action::Begin(at) | Action::Sync(at) | Action::Delete(at) | Action::Finish(at) => {
+                Some(world.pods[at].spoke)
+            }
+            Action::Resume(at) | Action::NodeBack(at) | Action::Pause(at) | Action::CutNode(at) => {
+                Some(world.pods[at].spoke)
+            }
+            Action::PodGc(at) | Action::Force(at) => Some(world.pods[at].spoke),
+            Action::Tick | Action::HubStart | Action::PutBack | Action::Copy | Action::HubCrash(_) => None,
+            Action::SecondHub | Action::BreakCommit | Action::Revoke(_) => None,
+        }
+    }
 }
 
 pub const KINDS: usize = 33;
@@ -101,6 +120,8 @@ pub struct Lock {
     pub faults: u8,
     pub jobs: u8,
     pub rates: Rates,
+    /// Streams carry all at once, containers start at once, and only the faults that lead furthest happen.
+    pub coarse: bool,
 }
 
 impl Lock {
@@ -118,11 +139,23 @@ impl Lock {
         match world.hubs.is_empty() {
             true => {
                 actions.push(Action::HubStart);
-                if world.copy != world.store && !world.ever_put_back {
+                // A copy that is younger than a life is put back by nobody.
+                if world.copied && world.now > world.copy.alive + TTL && !world.ever_put_back {
                     actions.push(Action::PutBack);
                 }
             }
             false => self.of_hub(world, actions),
+        }
+        if self.coarse {
+            // Clusters are alike: the first is the first that connects.
+            let second = |n: usize| n == 1 && world.spokes[0].epoch == 0;
+            actions.retain(|action| match action {
+                Action::Up(_) | Action::Down(_) | Action::Late(_) | Action::Copy => false,
+                Action::BreakCommit | Action::Repoint(_) | Action::RefuseOpen(_) => false,
+                Action::Stall(_) | Action::Revoke(_) | Action::SecondHub => false,
+                Action::Connect(n, _) => !second(*n),
+                _ => true,
+            });
         }
     }
 
@@ -132,7 +165,7 @@ impl Lock {
 
     /// The kubelet's lag is bounded: that is what the delay is for. And after a store was put back, some cluster that
     /// has met the hub before connects within one life of a lease. Nothing else is bounded.
-    fn time_may_pass(&self, world: &World) -> bool {
+    pub fn time_may_pass(&self, world: &World) -> bool {
         let late = |pod: &Pod| {
             let waits = pod.visible && !pod.cut_off && !pod.paused && !pod.dead && pod.switch.is_some();
             waits && pod.file != pod.count && world.now + self.tick > pod.counted + LAG
@@ -242,7 +275,7 @@ impl Lock {
         if !world.broken {
             actions.push(Action::BreakCommit);
         }
-        if world.copy != world.store && !world.ever_put_back {
+        if !world.copied {
             actions.push(Action::Copy);
         }
         for hub in &world.hubs {
@@ -287,7 +320,10 @@ impl Lock {
                     keeper::exit(world, at);
                 }
             }
-            Action::Copy => world.copy = world.store.clone(),
+            Action::Copy => {
+                world.copied = true;
+                world.copy = world.store.clone();
+            }
             Action::PutBack => {
                 world.ever_put_back = true;
                 let epoch = world.store.epoch;
@@ -297,6 +333,14 @@ impl Lock {
             Action::BreakCommit => world.broken = true,
             Action::Revoke(repo) => self.revoke(world, repo),
             _ => self.apply_to_cluster(world, action),
+        }
+        if self.coarse {
+            for at in 0..world.pods.len() {
+                let now = node_time(world, world.pods[at].spoke);
+                if world.pods[at].switch.is_none() {
+                    pod::start(&mut world.pods[at], now);
+                }
+            }
         }
         for n in 0..world.spokes.len() {
             operator::look(world, n, gone);

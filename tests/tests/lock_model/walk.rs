@@ -61,27 +61,84 @@ impl Random {
 
 /// How often each kind of action is chosen.
 const WEIGHTS: [usize; KINDS] = [
-    12, 12, 2, 2, 1, 8, 8, 12, 6, 16, 2, 4, 4, 2, 2, 1, 8, // what follows: faults
-    4, 2, 4, 3, 3, 3, 3, 3, 3, 3, 2, 5, 3, 4, 4, 4,
+    12, 16, 2, 2, 1, 12, 8, 12, 6, 16, 2, 6, 4, 2, 2, 1, 16, // what follows: faults
+    4, 3, 4, 3, 3, 3, 3, 3, 3, 3, 2, 5, 3, 4, 4, 4,
 ];
 
-/// Each walk has its own likes: what is rare on one is frequent on another, and most faults never happen on it.
-fn likes(random: &mut Random) -> [usize; KINDS] {
-    let mut likes = WEIGHTS.map(|weight| weight * [1, 2, 2, 4, 8][random.below(5)]);
-    let few = 1 + random.below(4);
-    let faults: Vec<usize> = (0..few)
-        .map(|_| FIRST_FAULT + random.below(KINDS - FIRST_FAULT))
-        .collect();
-    for (kind, weight) in likes.iter_mut().enumerate().skip(FIRST_FAULT) {
-        *weight = if faults.contains(&kind) { *weight } else { 0 };
-    }
-    // Some never let a run come to its end soon, some never carry a message in parts, some never sync soon.
-    for kind in [2, 3, 4, 8, 10, 13, 15] {
-        if random.below(3) == 0 {
-            likes[kind] = likes[kind].min(1);
+/// What a walk is fond of: what is rare on one is frequent on another, and most faults never happen on it.
+struct Likes {
+    weights: [usize; KINDS],
+    /// Faults befall this cluster alone.
+    victim: Option<usize>,
+    /// Faults happen only while a pod deletes.
+    at_work: bool,
+    /// Of the victim: its runs take long; its kubelet takes as much time as it may; its operator stays away once it has
+    /// lost its hub; its streams carry one message at a time.
+    slow: bool,
+    lazy: bool,
+    away: bool,
+    parts: bool,
+}
+
+impl Likes {
+    fn new(random: &mut Random) -> Likes {
+        let mut weights = WEIGHTS.map(|weight| weight * [1, 2, 2, 4, 8][random.below(5)]);
+        let few = 1 + random.below(3);
+        let mut faults: Vec<usize> = (0..few)
+            .map(|_| FIRST_FAULT + random.below(KINDS - FIRST_FAULT))
+            .collect();
+        // What an operator that is cut off leaves behind is the hardest case; a copy that is not put back is none.
+        if random.below(2) == 0 {
+            faults.push(Action::Cut(0).kind());
+        }
+        if random.below(4) == 0 {
+            faults.extend([Action::Copy.kind(), Action::HubCrash(0).kind()]);
+        }
+        for (kind, weight) in weights.iter_mut().enumerate().skip(FIRST_FAULT) {
+            *weight = if faults.contains(&kind) { *weight } else { 0 };
+        }
+        let mut often = || random.below(3) > 0;
+        let (slow, lazy, away, at_work) = (often(), often(), often(), often());
+        Likes {
+            weights,
+            victim: [None, Some(0), Some(0), Some(1)][random.below(4)],
+            at_work,
+            slow,
+            lazy,
+            away,
+            parts: random.below(4) == 0,
         }
     }
-    likes
+
+    fn of(&self, model: &Lock, world: &World, action: Action) -> usize {
+        let weight = self.weights[action.kind()];
+        let spoke = action.spoke(world);
+        let is_victim = spoke.is_some() && spoke == self.victim;
+        if action.kind() >= FIRST_FAULT && action != Action::Copy {
+            let works = world
+                .pods
+                .iter()
+                .any(|p| p.deleting && self.victim.is_none_or(|v| v == p.spoke));
+            let spared = spoke.is_some() && self.victim.is_some() && !is_victim;
+            return if spared || (self.at_work && !works) {
+                0
+            } else {
+                weight
+            };
+        }
+        if !is_victim {
+            return weight;
+        }
+        match action {
+            Action::Finish(_) | Action::Resume(_) | Action::Unstall(_) if self.slow => {
+                usize::from(world.now % 200 == 0)
+            }
+            Action::Sync(_) if self.lazy && model.time_may_pass(world) => 0,
+            Action::Connect(n, _) if self.away && world.spokes[n].epoch > 0 => 0,
+            Action::Exchange(_) if self.parts => 0,
+            _ => weight,
+        }
+    }
 }
 
 fn rates(random: &mut Random) -> Rates {
@@ -115,20 +172,24 @@ fn one(gone: Gone, n: u64, met: &mut Met) {
         faults: 1 + u8::try_from(random.below(8)).unwrap(),
         jobs: 3,
         rates: rates(&mut random),
+        coarse: false,
     };
     let mut world = model.init_states().remove(0);
-    let likes = likes(&mut random);
+    let likes = Likes::new(&mut random);
     let (mut actions, mut way) = (Vec::new(), Vec::new());
     for _ in 0..STEPS {
         actions.clear();
         model.possible(&world, &mut actions);
-        let all: usize = actions.iter().map(|action| likes[action.kind()]).sum();
+        let all: usize = actions
+            .iter()
+            .map(|action| likes.of(&model, &world, *action))
+            .sum();
         if all == 0 {
             break;
         }
         let mut at = random.below(all);
         let chosen = actions.iter().copied().find(|action| {
-            let weight = likes[action.kind()];
+            let weight = likes.of(&model, &world, *action);
             let here = at < weight;
             at = at.saturating_sub(weight);
             here

@@ -74,6 +74,8 @@ pub struct Store {
     pub records: [Option<Record>; REPOSITORIES],
     /// It was found to be restored from a backup, and the wait for who is not known is not over.
     pub restored: bool,
+    /// When a hub last ran on it.
+    pub alive: u64,
 }
 
 /// A hub's process.
@@ -177,6 +179,7 @@ pub struct World {
     pub rates: Rates,
     pub store: Store,
     /// A copy that may be put back.
+    pub copied: bool,
     pub copy: Store,
     /// The store was put back, and no hub knows yet. Since when a hub runs on it.
     pub unnoticed: Option<u64>,
@@ -256,6 +259,7 @@ impl World {
             now: 0,
             rates,
             store: Store::default(),
+            copied: false,
             copy: Store::default(),
             unnoticed: None,
             ever_put_back: false,
