@@ -10,14 +10,10 @@ pub enum Guard {
     ShortDelay,
     /// Hub: after a start it takes every lease for expired.
     NoGrace,
-    /// Hub: after a start it grants what is free at once.
+    /// Hub: after a start it grants what is free at once, whatever its store is.
     NoWaitAfterStart,
-    /// Hub: nobody compares epochs, so a restored store is not known as such.
+    /// Hub: a restored store is not known as such, by its age or by a cluster that has seen a higher epoch.
     NoDetection,
-    /// Hub: that a store was restored is forgotten with the process that found it.
-    RestoredForgotten,
-    /// Hub: anybody's release ends the wait for a holder that is not known.
-    UnknownReleased,
     /// Hub: a grant is told before it is kept.
     TellBeforeCommit,
     /// Hub: a release counts whatever token it names.
@@ -40,8 +36,6 @@ pub enum Guard {
     OrphanIsAnEnd,
     /// Operator: after a restart it takes a pod that is not there any more for ended.
     UnseenIsAnEnd,
-    /// Operator: an answer to a renewal counts however late it is.
-    LateAnswerCounts,
     /// Operator: renews without a sign of life.
     NoSignOfLife,
     /// Operator: an Open that the API server refuses is tried for ever, and no start has a limit.
@@ -59,14 +53,12 @@ pub enum Guard {
 }
 
 /// All of them.
-pub const GUARDS: [Guard; 26] = [
+pub const GUARDS: [Guard; 23] = [
     Guard::NoDelay,
     Guard::ShortDelay,
     Guard::NoGrace,
     Guard::NoWaitAfterStart,
     Guard::NoDetection,
-    Guard::RestoredForgotten,
-    Guard::UnknownReleased,
     Guard::TellBeforeCommit,
     Guard::AnyRelease,
     Guard::FailedCommitIgnored,
@@ -78,7 +70,6 @@ pub const GUARDS: [Guard; 26] = [
     Guard::PodGcIsAnEnd,
     Guard::OrphanIsAnEnd,
     Guard::UnseenIsAnEnd,
-    Guard::LateAnswerCounts,
     Guard::NoSignOfLife,
     Guard::RefusalIgnored,
     Guard::KeptMemory,

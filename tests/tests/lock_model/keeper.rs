@@ -54,7 +54,8 @@ pub fn start(world: &mut World, gone: Gone) {
         }
     });
     let old = world.now > world.store.alive + TTL && world.hubs_started > 1;
-    if old && !gone.has(Guard::NoDetection) {
+    let blind = gone.has(Guard::NoDetection) || gone.has(Guard::NoWaitAfterStart);
+    if old && !blind {
         world.unnoticed = None;
         world.store.restored = true;
     }
@@ -66,7 +67,7 @@ pub fn start(world: &mut World, gone: Gone) {
         learnt: None,
         grantors,
     });
-    if world.store.restored && !gone.has(Guard::RestoredForgotten) {
+    if world.store.restored {
         await_unknown(world, world.hubs.len() - 1, gone);
     }
 }
@@ -93,7 +94,8 @@ pub fn connect(world: &mut World, n: usize, serial: u8, gone: Gone) {
         }
         // Higher than any that its store has ever had: it was put back.
         world.unnoticed = None;
-        if world.store.epoch == world.hubs[at].epoch && !gone.has(Guard::NoDetection) {
+        let blind = gone.has(Guard::NoDetection) || gone.has(Guard::NoWaitAfterStart);
+        if world.store.epoch == world.hubs[at].epoch && !blind {
             world.store.epoch = world.spokes[n].epoch + 1;
             world.hubs[at].epoch = world.store.epoch;
             world.store.restored = true;
@@ -152,10 +154,6 @@ fn release(grantor: &mut Grantor, n: usize, uid: u8, token: u64, gone: Gone) -> 
             token,
             ..
         } => Some((operation.clone(), *token)),
-        Phase::Delay { token, .. } if gone.has(Guard::UnknownReleased) => {
-            let token = *token;
-            return grantor.release_delay(token).unwrap();
-        }
         _ => None,
     };
     match held.filter(|_| gone.has(Guard::AnyRelease)) {

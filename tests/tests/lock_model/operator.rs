@@ -86,14 +86,6 @@ pub fn feed(world: &mut World, n: usize, input: Input, gone: Gone) {
         let now = operator_time(world, n);
         let seen = observe(world, n, operating.uid, gone);
         let effects = operating.holder.step(input, seen, now);
-        if gone.has(Guard::LateAnswerCounts)
-            && let Input::Renewed { .. } = input
-            && !effects
-                .iter()
-                .any(|effect| matches!(effect, Effect::Count { .. }))
-        {
-            count(world, n, operating.uid);
-        }
         for effect in effects {
             if let Effect::Shut = effect {
                 let waits = matches!(operating.holder.phase(), Phase::Waiting { .. } | Phase::Done(_));

@@ -6,9 +6,9 @@ use crate::model::{Action, FIRST_FAULT, KINDS, Lock};
 use crate::world::{Gone, Rates, World};
 
 /// Steps of one walk.
-const STEPS: usize = 220;
+const STEPS: usize = 260;
 /// Each so many walks the way out is looked for.
-const WAYS_OUT: u64 = 4;
+const WAYS_OUT: u64 = 3;
 /// Ticks within which everything must have ended once nothing goes wrong any more: for each Job that may still be made
 /// a lease's life, the delay, and the limit of a start.
 const ROUNDS: usize = 240;
@@ -78,35 +78,74 @@ struct Likes {
     lazy: bool,
     away: bool,
     parts: bool,
+    /// How much quicker the other one is, and whether its runs take long too.
+    hurry: usize,
+    other_slow: bool,
+    /// The victim comes to work without a fault; then the theme's faults befall it, each once, not before this time.
+    staged: Option<u64>,
+    theme: &'static [usize],
+    done: u64,
 }
+
+/// Faults that are worth more together.
+const THEMES: [&[usize]; 14] = [
+    &[],
+    &[CUT],
+    &[CUT, HUB_CRASH],
+    &[CUT, HUB_CRASH, COPY],
+    &[HUB_CRASH, COPY, SPOKE_CRASH],
+    &[CUT, SECOND_HUB],
+    &[HUB_CRASH, BREAK_COMMIT],
+    &[SPOKE_CRASH, FORCE],
+    &[CUT, PAUSE],
+    &[CUT_NODE, POD_GC, HAND_OVER],
+    &[CUT_NODE],
+    &[SECOND_HUB],
+    &[CUT, STALL, HAND_OVER],
+    &[REPOINT, CUT],
+];
+const COPY: usize = 17;
+const CUT: usize = 18;
+const HUB_CRASH: usize = 19;
+const SECOND_HUB: usize = 20;
+const BREAK_COMMIT: usize = 21;
+const SPOKE_CRASH: usize = 22;
+const HAND_OVER: usize = 23;
+const STALL: usize = 24;
+const REPOINT: usize = 25;
+const PAUSE: usize = 28;
+const CUT_NODE: usize = 29;
+const POD_GC: usize = 30;
+const FORCE: usize = 31;
 
 impl Likes {
     fn new(random: &mut Random) -> Likes {
         let mut weights = WEIGHTS.map(|weight| weight * [1, 2, 2, 4, 8][random.below(5)]);
-        let few = 1 + random.below(3);
-        let mut faults: Vec<usize> = (0..few)
-            .map(|_| FIRST_FAULT + random.below(KINDS - FIRST_FAULT))
-            .collect();
-        // What an operator that is cut off leaves behind is the hardest case; a copy that is not put back is none.
-        if random.below(2) == 0 {
-            faults.push(Action::Cut(0).kind());
-        }
-        if random.below(4) == 0 {
-            faults.extend([Action::Copy.kind(), Action::HubCrash(0).kind()]);
+        let theme = THEMES[random.below(THEMES.len())];
+        let mut faults: Vec<usize> = theme.to_vec();
+        for _ in 0..random.below(3) {
+            faults.push(FIRST_FAULT + random.below(KINDS - FIRST_FAULT));
         }
         for (kind, weight) in weights.iter_mut().enumerate().skip(FIRST_FAULT) {
             *weight = if faults.contains(&kind) { *weight } else { 0 };
         }
         let mut often = || random.below(3) > 0;
         let (slow, lazy, away, at_work) = (often(), often(), often(), often());
+        let other_slow = !often();
+        let staged = !theme.is_empty() && !theme.contains(&BREAK_COMMIT) && random.below(3) > 0;
         Likes {
             weights,
-            victim: [None, Some(0), Some(0), Some(1)][random.below(4)],
+            other_slow,
+            staged: staged.then(|| 20 * random.below(12) as u64),
+            theme,
+            done: 0,
+            victim: [None, Some(0), Some(0), Some(1)][random.below(4)].or(staged.then_some(0)),
             at_work,
             slow,
             lazy,
             away,
-            parts: random.below(4) == 0,
+            parts: random.below(3) == 0,
+            hurry: [1, 1, 8, 16][random.below(4)],
         }
     }
 
@@ -114,6 +153,18 @@ impl Likes {
         let weight = self.weights[action.kind()];
         let spoke = action.spoke(world);
         let is_victim = spoke.is_some() && spoke == self.victim;
+        if action.kind() >= FIRST_FAULT
+            && let Some(from) = self.staged
+        {
+            let works = world
+                .pods
+                .iter()
+                .any(|p| p.deleting && Some(p.spoke) == self.victim);
+            let due = (works && world.now >= from) || self.done != 0 || action == Action::Copy;
+            let is_due = due && self.theme.contains(&action.kind()) && self.done & (1 << action.kind()) == 0;
+            let spared = spoke.is_some() && !is_victim;
+            return if is_due && !spared { 200 } else { 0 };
+        }
         if action.kind() >= FIRST_FAULT && action != Action::Copy {
             let works = world
                 .pods
@@ -126,14 +177,20 @@ impl Likes {
                 weight
             };
         }
-        if !is_victim {
-            return weight;
+        if spoke.is_some() && !is_victim {
+            return match action {
+                Action::Finish(_) if self.other_slow => 1,
+                _ => weight * self.hurry,
+            };
         }
         match action {
-            Action::Finish(_) | Action::Resume(_) | Action::Unstall(_) if self.slow => {
+            Action::Finish(_) | Action::Resume(_) | Action::Unstall(_) | Action::SpokeStart(_)
+                if self.slow =>
+            {
                 usize::from(world.now % 200 == 0)
             }
-            Action::Sync(_) if self.lazy && model.time_may_pass(world) => 0,
+            Action::Sync(at) if self.lazy && !world.pods[at].paused && model.time_may_pass(world) => 0,
+            Action::Down(_) if self.parts && self.lazy => 1,
             Action::Connect(n, _) if self.away && world.spokes[n].epoch > 0 => 0,
             Action::Exchange(_) if self.parts => 0,
             _ => weight,
@@ -142,7 +199,7 @@ impl Likes {
 }
 
 fn rates(random: &mut Random) -> Rates {
-    let mut rate = || [9, 10, 10, 11][random.below(4)];
+    let mut rate = || [9, 9, 10, 11, 11][random.below(5)];
     Rates {
         hub: rate(),
         operator: [rate(), rate()],
@@ -175,7 +232,7 @@ fn one(gone: Gone, n: u64, met: &mut Met) {
         coarse: false,
     };
     let mut world = model.init_states().remove(0);
-    let likes = Likes::new(&mut random);
+    let mut likes = Likes::new(&mut random);
     let (mut actions, mut way) = (Vec::new(), Vec::new());
     for _ in 0..STEPS {
         actions.clear();
@@ -196,6 +253,9 @@ fn one(gone: Gone, n: u64, met: &mut Met) {
         });
         let action = chosen.unwrap();
         way.push((world.now, action));
+        if action.kind() >= FIRST_FAULT && action != Action::Copy {
+            likes.done |= 1 << action.kind();
+        }
         model.apply(&mut world, action);
         met.steps += 1;
         if world.overlap || world.fallen || world.misled {
