@@ -101,6 +101,15 @@ pub struct Config {
     #[arg(long, env = "FLEET_LEASE_TTL", default_value = "5m", value_parser = duration)]
     pub lease_ttl: Duration,
 
+    /// Pause after a holder whose end was not seen, without a hub; with one the hub decides.
+    #[arg(long, env = "FLEET_LOCK_DELAY", default_value = "30m", value_parser = duration)]
+    pub lock_delay: Duration,
+
+    /// Leases shorter than two minutes, and pauses shorter than two lives: for tests. A pod that is cut off can then be at
+    /// work beside the next one.
+    #[arg(long, env = "FLEET_UNSAFE_SHORT_LEASES")]
+    pub unsafe_short_leases: bool,
+
     /// text or json.
     #[arg(long, env = "FLEET_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -141,7 +150,24 @@ fn default_identity() -> String {
     format!("fleet-spoke-{}", std::process::id())
 }
 
+/// Shortest life of a lease outside of tests.
+const SHORTEST_TTL: Duration = Duration::from_secs(120);
+
 impl Config {
+    /// Checks what no flag can tell alone.
+    ///
+    /// # Errors
+    /// Which flag to change.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let (ttl, delay) = (self.lease_ttl, self.lock_delay);
+        anyhow::ensure!(
+            self.unsafe_short_leases || (ttl >= SHORTEST_TTL && delay >= ttl * 2),
+            "--lease-ttl {ttl:?} and --lock-delay {delay:?}: a pod that was cut off could still be at work beside the next \
+             one; a lease lives for 2m or more, and the delay is two lives or more"
+        );
+        Ok(())
+    }
+
     /// URL of the hub, if there is one.
     #[must_use]
     pub fn hub_url(&self) -> Option<&str> {
@@ -168,6 +194,18 @@ mod tests {
             Some("https://h:1")
         );
         assert!(Arguments::try_parse_from(["fleet-spoke", "--hub", "http://h:1"]).is_err());
+    }
+
+    #[test]
+    fn short_leases_and_delays_are_refused_outside_of_tests() {
+        let check = |arguments: &[&str]| {
+            let arguments = [&["fleet-spoke"], arguments].concat();
+            Arguments::parse_from(arguments).config.check()
+        };
+        assert!(check(&[]).is_ok());
+        assert!(check(&["--lease-ttl", "1m"]).is_err());
+        assert!(check(&["--lock-delay", "9m"]).is_err());
+        assert!(check(&["--lease-ttl", "20s", "--unsafe-short-leases"]).is_ok());
     }
 
     #[test]

@@ -36,6 +36,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(25);
 
 /// Runs until SIGTERM or SIGINT, or until something that cannot be restarted in place has died.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    config.check()?;
     let stop = CancellationToken::new();
     stop_on_signal(&stop)?;
     let metrics = Arc::new(Metrics::new()?);
@@ -125,7 +126,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             stop.clone(),
         ));
     } else {
-        let local = Local::new(context.clone(), &config.lease_namespace, config.lease_ttl);
+        let local = Local::new(
+            context.clone(),
+            &config.lease_namespace,
+            config.lease_ttl,
+            config.lock_delay,
+        );
         tasks.spawn(local.run(questions, stop.clone()));
     }
 

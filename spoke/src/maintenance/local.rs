@@ -12,14 +12,16 @@ use proto::v1::LeaseAsk;
 use proto::v1::spoke_message::Body;
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, interval};
+use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::local_lock::{Ask, Decision, Kept, LocalLock, Sight, Terms};
 use super::tokens::name;
 use super::{Event, Leases};
 use crate::apply::ApplyError;
 use crate::context::Context;
+use crate::worker::since_boot;
 use crate::world::Key;
 
 /// Those who wait are looked at this often: a release by another replica is not watched.
@@ -33,27 +35,30 @@ pub struct Local {
     ttl: Duration,
     /// Who waits, by repository, in the order of asking.
     waiting: HashMap<String, VecDeque<LeaseAsk>>,
-    /// Holder and token as last seen, and since when they have not moved, by this machine's clock.
-    seen: HashMap<String, (String, u64, Instant)>,
+    lock: LocalLock,
 }
 
 /// A Lease as it is read.
 struct Held {
     version: Option<String>,
-    holder: String,
-    token: u64,
+    kept: Kept,
 }
 
 impl Local {
     /// A grantor whose Leases lie in `namespace`.
     #[must_use]
-    pub fn new(context: Arc<Context>, namespace: &str, ttl: Duration) -> Local {
+    pub fn new(context: Arc<Context>, namespace: &str, ttl: Duration, delay: Duration) -> Local {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let terms = Terms {
+            ttl: millis(ttl),
+            delay: millis(delay),
+        };
         Local {
             context,
             namespace: namespace.to_owned(),
             ttl,
             waiting: HashMap::new(),
-            seen: HashMap::new(),
+            lock: LocalLock::new(terms),
         }
     }
 
@@ -184,22 +189,48 @@ impl Local {
         let holder = lease.spec.and_then(|s| s.holder_identity).unwrap_or_default();
         Ok(Some(Held {
             version: lease.metadata.resource_version,
-            holder,
-            token: token.unwrap_or_default(),
+            kept: Kept {
+                holder,
+                token: token.unwrap_or_default(),
+            },
         }))
     }
 
     /// The token, or who holds the lock.
     async fn acquire(&mut self, restic_id: &str, ask: &LeaseAsk) -> Result<Result<u64, String>, ApplyError> {
-        let operation = ask.operation.as_str();
         let held = self.read(restic_id).await?;
-        // Higher after a time with a hub, or of a pod whose end was not seen.
-        let seen = ask.seen_token;
+        let now = since_boot();
+        if let Some(held) = held.as_ref().filter(|held| !held.kept.holder.is_empty()) {
+            let sight = self.sight(&held.kept.holder, &ask.operation);
+            self.lock.look(restic_id, &held.kept, sight, now);
+        }
+        let kept = held.as_ref().map(|held| &held.kept);
+        let asked = Ask {
+            operation: &ask.operation,
+            seen: ask.seen_token,
+        };
+        let token = match self.lock.decide(restic_id, kept, asked, now) {
+            Decision::Wait { holder, .. } => return Ok(Err(holder)),
+            Decision::Again { token } => return Ok(Ok(token)),
+            Decision::Grant { token } => token,
+        };
+        self.keep(restic_id, held, token, &ask.operation).await?;
+        Ok(Ok(token))
+    }
+
+    /// Makes a grant durable, unless the Lease has changed since it was read.
+    async fn keep(
+        &self,
+        restic_id: &str,
+        held: Option<Held>,
+        token: u64,
+        operation: &str,
+    ) -> Result<(), ApplyError> {
+        let key = self.key(restic_id);
         let Some(held) = held else {
-            let token = seen + 1;
             let lease = Lease {
                 metadata: ObjectMeta {
-                    name: Some(self.key(restic_id).name.to_string()),
+                    name: Some(key.name.to_string()),
                     namespace: Some(self.namespace.clone()),
                     annotations: Some([(TOKEN.to_owned(), token.to_string())].into()),
                     ..ObjectMeta::default()
@@ -209,53 +240,26 @@ impl Local {
                     ..LeaseSpec::default()
                 }),
             };
-            self.context.applier.create(&lease).await?;
-            return Ok(Ok(token));
+            return self.context.applier.create(&lease).await.map(drop);
         };
-        // Under a token that it has seen a pod was lost: that has to run out first.
-        if held.holder == operation && held.token > seen {
-            return Ok(Ok(held.token));
-        }
-        if !held.holder.is_empty() && !self.is_over(restic_id, &held, operation) {
-            return Ok(Err(held.holder));
-        }
-        let token = held.token.max(seen) + 1;
         let patch = json!({
             "metadata": { "resourceVersion": held.version, "annotations": { TOKEN: token.to_string() } },
             "spec": { "holderIdentity": operation },
         });
-        self.context
-            .applier
-            .merge::<Lease>(&self.key(restic_id), &patch)
-            .await?;
-        Ok(Ok(token))
+        self.context.applier.merge::<Lease>(&key, &patch).await.map(drop)
     }
 
-    /// Whether a holder is gone: its Job is not there or has ended, and no pod of it is at work. The stores are
-    /// complete: nothing is answered before every watch has listed. A holder that does not renew for a lifetime and a
-    /// half has no pod any more either, but a lost watch could hide one, so that is not enough by itself.
-    fn is_over(&mut self, restic_id: &str, held: &Held, asks: &str) -> bool {
+    /// What is seen of a holder. The stores are complete: nothing is answered before every watch has listed. A lost
+    /// watch could hide a pod all the same, so this is not enough for a grant.
+    fn sight(&self, holder: &str, asks: &str) -> Sight {
         let world = &self.context.world;
-        let mut jobs = world
-            .jobs
-            .filter(|_, job| *job.meta.uid == *held.holder)
-            .into_iter();
-        let at_work = world
-            .pods
-            .group(&Key::new("", &held.holder))
-            .iter()
-            .any(|(_, pod)| pod.is_active());
-        // Who asks again has given up what it held.
-        let ended = held.holder == asks || jobs.all(|(_, job)| job.end.is_some());
-        let now = Instant::now();
-        let seen = self
-            .seen
-            .entry(restic_id.to_owned())
-            .or_insert((held.holder.clone(), held.token, now));
-        if (seen.0.as_str(), seen.1) != (held.holder.as_str(), held.token) {
-            *seen = (held.holder.clone(), held.token, now);
+        let jobs = world.jobs.filter(|_, job| *job.meta.uid == *holder);
+        let pods = world.pods.group(&Key::new("", holder));
+        Sight {
+            // An operation that asks again has given up what it held.
+            ended: holder == asks || jobs.iter().all(|(_, job)| job.end.is_some()),
+            at_work: pods.iter().any(|(_, pod)| pod.is_active()),
         }
-        ended && !at_work && now.duration_since(seen.2) >= self.ttl + self.ttl / 2
     }
 
     /// A grant above `opened` was never heard of by the Job that it was for.
@@ -266,7 +270,7 @@ impl Local {
         opened: u64,
     ) -> Result<(), ApplyError> {
         match self.read(restic_id).await? {
-            Some(held) if held.holder == operation && held.token > opened => {
+            Some(held) if held.kept.holder == operation && held.kept.token > opened => {
                 self.free(restic_id, &held).await?;
                 self.serve(restic_id).await;
             }
@@ -286,20 +290,24 @@ impl Local {
         let Some(held) = self.read(restic_id).await? else {
             return Ok(false);
         };
-        if held.holder != operation || held.token != token {
+        if held.kept.holder != operation || held.kept.token != token {
             return Ok(false);
         }
-        if !keep {
+        if keep {
+            self.lock.renewed(restic_id, &held.kept, since_boot());
+        } else {
             self.free(restic_id, &held).await?;
         }
         Ok(true)
     }
 
     /// Nobody holds it any more, unless it has changed since it was read.
-    async fn free(&self, restic_id: &str, held: &Held) -> Result<(), ApplyError> {
+    async fn free(&mut self, restic_id: &str, held: &Held) -> Result<(), ApplyError> {
         let patch =
             json!({ "metadata": { "resourceVersion": held.version }, "spec": { "holderIdentity": null } });
         let key = self.key(restic_id);
-        self.context.applier.merge::<Lease>(&key, &patch).await.map(drop)
+        self.context.applier.merge::<Lease>(&key, &patch).await?;
+        self.lock.freed(restic_id);
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod holder;
 mod local;
+mod local_lock;
 mod tokens;
 
 use std::collections::HashMap;

@@ -26,6 +26,7 @@ pub fn bed() -> &'static Bed {
         let hub = [
             ("FLEET_HUB_LEASE_TTL", "20s"),
             ("FLEET_HUB_LOCK_DELAY", "20s"),
+            ("FLEET_HUB_UNSAFE_SHORT_LEASES", "true"),
             ("FLEET_HUB_DRAIN_LIMIT", "20s"),
         ];
         if let Err(error) = fleet::install(&bed, &settings, &hub) {
