@@ -71,9 +71,14 @@ pub struct Config {
     #[arg(long, env = "FLEET_HUB_LEASE_TTL", default_value = "5m")]
     pub lease_ttl: Span,
 
-    /// Pause after a holder fell silent, before anybody else may change the repository.
+    /// Pause after a holder fell silent, before anybody else may change the repository. At least two lives of a lease.
     #[arg(long, env = "FLEET_HUB_LOCK_DELAY", default_value = "30m")]
     pub lock_delay: Span,
+
+    /// Leases shorter than two minutes, and pauses shorter than two lives: for tests. A pod that is cut off can then be at
+    /// work beside the next one.
+    #[arg(long, env = "FLEET_HUB_UNSAFE_SHORT_LEASES")]
+    pub unsafe_short_leases: bool,
 
     /// Longest time that new backups are held, and running ones waited for, before maintenance begins.
     #[arg(long, env = "FLEET_HUB_DRAIN_LIMIT", default_value = "15m")]
@@ -106,16 +111,30 @@ impl Config {
     /// # Errors
     /// Which flag to change.
     pub fn check(&self) -> anyhow::Result<()> {
-        // A renewal that was answered in its last moment lets a pod work for nearly another life.
+        let (ttl, delay) = (self.lease_ttl.0, self.lock_delay.0);
+        if self.unsafe_short_leases {
+            tracing::warn!("leases may be short (--unsafe-short-leases): for tests only");
+            return Ok(());
+        }
+        // A renewal that was answered in its last moment lets a pod work for nearly another life, and a kubelet may take
+        // minutes until the pod sees it.
         anyhow::ensure!(
-            self.lock_delay.0 >= self.lease_ttl.0,
-            "--lock-delay {:?} is shorter than --lease-ttl {:?}: a pod that was cut off could still be at work; raise it",
-            self.lock_delay.0,
-            self.lease_ttl.0
+            delay >= ttl * 2,
+            "--lock-delay {delay:?} is shorter than two lives of a lease (--lease-ttl {ttl:?}): a pod that was cut off \
+             could still be at work; write --lock-delay {}s or more",
+            ttl.as_secs() * 2
+        );
+        anyhow::ensure!(
+            ttl >= SHORTEST_TTL,
+            "--lease-ttl {ttl:?} is shorter than {SHORTEST_TTL:?}: a busy kubelet takes that long to show a renewal to a \
+             pod; raise it"
         );
         Ok(())
     }
 }
+
+/// Shortest life of a lease outside of tests.
+const SHORTEST_TTL: Duration = Duration::from_secs(120);
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -217,11 +236,15 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_shorter_than_a_lease_is_refused() {
+    fn short_leases_and_delays_are_refused_outside_of_tests() {
         let check = |arguments: &[&str]| Config::parse_from([&["fleet-hub"], arguments].concat()).check();
         assert!(check(&[]).is_ok());
-        assert!(check(&["--lease-ttl", "20s", "--lock-delay", "20s"]).is_ok());
-        let refused = check(&["--lock-delay", "1m"]).unwrap_err().to_string();
-        assert!(refused.contains("--lock-delay 60s"), "{refused}");
+        assert!(check(&["--lease-ttl", "2m", "--lock-delay", "4m"]).is_ok());
+        let short = ["--lease-ttl", "20s", "--lock-delay", "20s"];
+        assert!(check(&[&short[..], &["--unsafe-short-leases"]].concat()).is_ok());
+        let refused = check(&["--lock-delay", "9m"]).unwrap_err().to_string();
+        assert!(refused.contains("write --lock-delay 600s"), "{refused}");
+        let refused = check(&["--lease-ttl", "1m"]).unwrap_err().to_string();
+        assert!(refused.contains("--lease-ttl 60s"), "{refused}");
     }
 }

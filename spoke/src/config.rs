@@ -113,9 +113,14 @@ pub struct Config {
     #[arg(long, env = "FLEET_LEASE_TTL", default_value = "5m", value_parser = duration)]
     pub lease_ttl: Duration,
 
-    /// How long a lock without a hub stays shut after a lease that ran out instead of being given back.
+    /// Pause after a holder whose end was not seen, without a hub; with one the hub decides.
     #[arg(long, env = "FLEET_LOCK_DELAY", default_value = "30m", value_parser = duration)]
     pub lock_delay: Duration,
+
+    /// Leases shorter than two minutes, and pauses shorter than two lives: for tests. A pod that is cut off can then be at
+    /// work beside the next one.
+    #[arg(long, env = "FLEET_UNSAFE_SHORT_LEASES")]
+    pub unsafe_short_leases: bool,
 
     /// text or json.
     #[arg(long, env = "FLEET_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
@@ -157,7 +162,24 @@ fn default_identity() -> String {
     format!("fleet-spoke-{}", std::process::id())
 }
 
+/// Shortest life of a lease outside of tests.
+const SHORTEST_TTL: Duration = Duration::from_secs(120);
+
 impl Config {
+    /// Checks what no flag can tell alone.
+    ///
+    /// # Errors
+    /// Which flag to change.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let (ttl, delay) = (self.lease_ttl, self.lock_delay);
+        anyhow::ensure!(
+            self.unsafe_short_leases || (ttl >= SHORTEST_TTL && delay >= ttl * 2),
+            "--lease-ttl {ttl:?} and --lock-delay {delay:?}: a pod that was cut off could still be at work beside the next \
+             one; a lease lives for 2m or more, and the delay is two lives or more"
+        );
+        Ok(())
+    }
+
     /// URL of the hub, if there is one.
     #[must_use]
     pub fn hub_url(&self) -> Option<&str> {
@@ -236,6 +258,18 @@ mod tests {
         }
         let example = include_str!("../../deploy/spoke-config.example.yaml");
         assert!(example.contains("kind: ConfigMap") && example.contains("name: fleet-spoke"));
+    }
+
+    #[test]
+    fn short_leases_and_delays_are_refused_outside_of_tests() {
+        let check = |arguments: &[&str]| {
+            let arguments = [&["fleet-spoke"], arguments].concat();
+            Arguments::parse_from(arguments).config.check()
+        };
+        assert!(check(&[]).is_ok());
+        assert!(check(&["--lease-ttl", "1m"]).is_err());
+        assert!(check(&["--lock-delay", "9m"]).is_err());
+        assert!(check(&["--lease-ttl", "20s", "--unsafe-short-leases"]).is_ok());
     }
 
     #[test]

@@ -39,6 +39,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(25);
 
 /// Runs until SIGTERM or SIGINT, or until something that cannot be restarted in place has died.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    config.check()?;
     let stop = CancellationToken::new();
     stop_on_signal(&stop)?;
     let metrics = Arc::new(Metrics::new()?);

@@ -1,8 +1,7 @@
 //! Sessions that supersede each other, that agree at once, and clusters that an operator removes.
 
 use proto::v1::{
-    AcceptClusterRequest, BackupState, ForgetClusterRequest, Heartbeat, HubMessage, LeaseAsk,
-    ObjectUpdate,
+    AcceptClusterRequest, BackupState, ForgetClusterRequest, Heartbeat, HubMessage, LeaseAsk, ObjectUpdate,
 };
 use tonic::{Code, Streaming};
 

@@ -478,7 +478,9 @@ impl Holder {
                 } else {
                     End::Interrupted(Interruption::Meddled)
                 });
-                effects.push(Effect::Withdraw { opened: self.spent });
+                // The template knows the highest token that it was ever opened with.
+                let opened = self.spent.max(job.token.or(job.lost).unwrap_or_default());
+                effects.push(Effect::Withdraw { opened });
             }
             Phase::Waiting { ask_again } if ask_again.is_none_or(|at| now >= at) => {
                 *ask_again = Some(now + self.limits.ask_again);

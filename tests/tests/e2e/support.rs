@@ -58,6 +58,7 @@ impl Suite {
         vec![
             ("FLEET_HUB_LEASE_TTL", seconds(self.ttl)),
             ("FLEET_HUB_LOCK_DELAY", seconds(self.delay)),
+            ("FLEET_HUB_UNSAFE_SHORT_LEASES", "true".to_owned()),
             ("FLEET_HUB_DRAIN_LIMIT", seconds(self.drain)),
             ("FLEET_HUB_COALESCE_WINDOW", self.coalesce.to_owned()),
         ]

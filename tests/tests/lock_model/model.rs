@@ -1,267 +1,462 @@
-//! The transitions: state machines of hub, spoke and pod as the product runs them, with what is around them.
+//! What can happen, and what follows from it.
 
-use std::collections::{BTreeSet, VecDeque};
-
-use hub::lock::grantor::{Effect as HubEffect, Grantor, Operation, Phase, Terms};
-use spoke::maintenance::holder::{Effect, Holder, Input, Observed};
-use spoke::worker::switch::{Switch, Verdict};
+use hub::lock::grantor::Phase;
+use spoke::maintenance::holder::Input;
 use stateright::{Model, Property};
 
-use crate::world::{Action, At, DELAY, LAG, Message, Mutation, Pod, SPOKES, Spoke, TTL, World};
+use crate::guards::Guard;
+use crate::world::{Gone, LAG, Pod, Rates, TTL, World, node_time};
+use crate::{keeper, operator, pod};
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    Tick,
+    /// The streams of a cluster carry what is in them, and what follows from it, until nothing is left.
+    Exchange(usize),
+    /// The first message of one direction.
+    Up(usize),
+    Down(usize),
+    /// A question of a session that is over.
+    Late(usize),
+    Connect(usize, u8),
+    Make(usize),
+    Begin(usize),
+    Sync(usize),
+    Delete(usize),
+    Finish(usize),
+    HubStart,
+    SpokeStart(usize),
+    Resume(usize),
+    Unstall(usize),
+    NodeBack(usize),
+    PutBack,
+    /// From here on: faults.
+    Copy,
+    Cut(usize),
+    HubCrash(u8),
+    SecondHub,
+    BreakCommit,
+    SpokeCrash(usize),
+    HandOver(usize),
+    Stall(usize),
+    Repoint(usize),
+    RefuseOpen(usize),
+    Revoke(usize),
+    Pause(usize),
+    CutNode(usize),
+    PodGc(usize),
+    Force(usize),
+    Orphan(usize),
+}
+
+impl Action {
+    /// Its kind, as a number.
+    pub fn kind(self) -> usize {
+        match self {
+            Action::Tick => 0,
+            Action::Exchange(_) => 1,
+            Action::Up(_) => 2,
+            Action::Down(_) => 3,
+            Action::Late(_) => 4,
+            Action::Connect(..) => 5,
+            Action::Make(_) => 6,
+            Action::Begin(_) => 7,
+            Action::Sync(_) => 8,
+            Action::Delete(_) => 9,
+            Action::Finish(_) => 10,
+            Action::HubStart => 11,
+            Action::SpokeStart(_) => 12,
+            Action::Resume(_) => 13,
+            Action::Unstall(_) => 14,
+            Action::NodeBack(_) => 15,
+            Action::PutBack => 16,
+            Action::Copy => 17,
+            Action::Cut(_) => 18,
+            Action::HubCrash(_) => 19,
+            Action::SecondHub => 20,
+            Action::BreakCommit => 21,
+            Action::SpokeCrash(_) => 22,
+            Action::HandOver(_) => 23,
+            Action::Stall(_) => 24,
+            Action::Repoint(_) => 25,
+            Action::RefuseOpen(_) => 26,
+            Action::Revoke(_) => 27,
+            Action::Pause(_) => 28,
+            Action::CutNode(_) => 29,
+            Action::PodGc(_) => 30,
+            Action::Force(_) => 31,
+            Action::Orphan(_) => 32,
+        }
+    }
+
+    /// The cluster that it befalls.
+    pub fn spoke(self, world: &World) -> Option<usize> {
+        match self {
+            Action::Exchange(n) | Action::Up(n) | Action::Down(n) | Action::Late(n) => Some(n),
+            Action::Connect(n, _) | Action::Make(n) | Action::SpokeStart(n) | Action::Unstall(n) => Some(n),
+            Action::Cut(n) | Action::SpokeCrash(n) | Action::HandOver(n) | Action::Stall(n) => Some(n),
+            Action::Repoint(n) | Action::RefuseOpen(n) | Action::Orphan(n) => Some(n),
+            Action::Begin(at) | Action::Sync(at) | Action::Delete(at) | Action::Finish(at) => {
+                Some(world.pods[at].spoke)
+            }
+            Action::Resume(at) | Action::NodeBack(at) | Action::Pause(at) | Action::CutNode(at) => {
+                Some(world.pods[at].spoke)
+            }
+            Action::PodGc(at) | Action::Force(at) => Some(world.pods[at].spoke),
+            Action::Tick | Action::HubStart | Action::PutBack | Action::Copy | Action::HubCrash(_) => None,
+            Action::SecondHub | Action::BreakCommit | Action::Revoke(_) => None,
+        }
+    }
+}
+
+pub const KINDS: usize = 33;
+pub const FIRST_FAULT: usize = 17;
+
+#[derive(Clone, Copy, Debug)]
 pub struct Lock {
-    pub mutation: Mutation,
-    pub ticks: u64,
+    pub gone: Gone,
+    pub tick: u64,
+    pub until: u64,
+    pub faults: u8,
+    pub jobs: u8,
+    pub rates: Rates,
+    /// Streams carry all at once, containers start at once, and only the faults that lead furthest happen.
+    pub coarse: bool,
 }
 
 impl Lock {
-    fn terms(&self) -> Terms {
-        let none = self.mutation == Mutation::NoDelay;
-        Terms {
-            ttl: TTL,
-            delay: if none { 0 } else { DELAY },
-            drain: 0,
-            patience: u64::MAX,
+    /// What can happen now.
+    pub fn possible(&self, world: &World, actions: &mut Vec<Action>) {
+        if world.now < self.until && self.time_may_pass(world) {
+            actions.push(Action::Tick);
+        }
+        for n in 0..world.spokes.len() {
+            self.of_spoke(world, n, actions);
+        }
+        for (at, pod) in world.pods.iter().enumerate() {
+            self.of_pod(world, at, pod, actions);
+        }
+        match world.hubs.is_empty() {
+            true => {
+                actions.push(Action::HubStart);
+                // A copy that is younger than a life is put back by nobody.
+                if world.copied && world.now > world.copy.alive + TTL && !world.ever_put_back {
+                    actions.push(Action::PutBack);
+                }
+            }
+            false => self.of_hub(world, actions),
+        }
+        if self.coarse {
+            // Clusters are alike: the first is the first that connects.
+            let second = |n: usize| n == 1 && world.spokes[0].epoch == 0;
+            actions.retain(|action| match action {
+                Action::Up(_) | Action::Down(_) | Action::Late(_) | Action::Copy => false,
+                Action::BreakCommit | Action::Repoint(_) | Action::RefuseOpen(_) => false,
+                Action::Stall(_) | Action::Revoke(_) | Action::SecondHub => false,
+                Action::Connect(n, _) => !second(*n),
+                _ => true,
+            });
         }
     }
 
-    fn operation(spoke: usize) -> Operation {
-        Operation {
-            cluster: spoke.to_string().into(),
-            id: "job".into(),
-            subject: "".into(),
-        }
+    fn may_fail(&self, world: &World) -> bool {
+        world.faults < self.faults
     }
 
-    fn hub(&self, world: &mut World, effects: Vec<HubEffect>, seq: u64) {
-        let mut queue: VecDeque<HubEffect> = effects.into();
-        let index = |operation: &Operation| operation.cluster.parse::<usize>().unwrap();
-        while let Some(effect) = queue.pop_front() {
-            match effect {
-                HubEffect::Commit(record) => {
-                    // Told first, kept never: as if the hub crashed in between.
-                    let granting = matches!(queue.front(), Some(HubEffect::Confirm(_)));
-                    if !(self.mutation == Mutation::TellBeforeCommit && granting) {
-                        world.disk = Some(record);
-                    }
-                }
-                HubEffect::Confirm(token) => {
-                    let hub = world.hub.as_mut().unwrap();
-                    queue.extend(hub.committed(token, world.now, &self.terms()));
-                }
-                HubEffect::Grant(grant) => {
-                    if world.granted.last().is_none_or(|last| *last != grant.token) {
-                        world.fallen |= world.granted.iter().any(|seen| *seen >= grant.token);
-                        world.granted.push(grant.token);
-                    }
-                    let to = index(&grant.operation);
-                    world.network.insert(Message::Grant(to, grant.token));
-                }
-                HubEffect::Renewed { operation, token } => {
-                    let renewed = Message::Renewed(index(&operation), token, seq);
-                    world.network.insert(renewed);
-                }
-                HubEffect::Revoke { operation, token, .. } => {
-                    world.network.insert(Message::Revoke(index(&operation), token));
-                }
-                HubEffect::Released { operation, token } => {
-                    world.network.insert(Message::Released(index(&operation), token));
+    /// The kubelet's lag is bounded: that is what the delay is for. And after a store was put back, some cluster that
+    /// has met the hub before connects within one life of a lease. Nothing else is bounded.
+    pub fn time_may_pass(&self, world: &World) -> bool {
+        let late = |pod: &Pod| {
+            let waits = pod.visible && !pod.cut_off && !pod.paused && !pod.dead && pod.switch.is_some();
+            waits && pod.file != pod.count && world.now + self.tick > pod.counted + LAG
+        };
+        let unnoticed = world.unnoticed.is_some_and(|since| {
+            !world.hubs.is_empty() && (world.now + self.tick - since) * world.rates.hub / 10 >= TTL
+        });
+        !unnoticed && !world.pods.iter().any(late)
+    }
+
+    fn of_spoke(&self, world: &World, n: usize, actions: &mut Vec<Action>) {
+        let spoke = &world.spokes[n];
+        if !spoke.up {
+            actions.push(Action::SpokeStart(n));
+            return;
+        }
+        if spoke.stalled {
+            actions.push(Action::Unstall(n));
+        }
+        if spoke.link.is_some() {
+            if !spoke.questions.is_empty() || (!spoke.answers.is_empty() && spoke.works()) {
+                actions.push(Action::Exchange(n));
+            }
+            if !spoke.questions.is_empty() {
+                actions.push(Action::Up(n));
+            }
+            if !spoke.answers.is_empty() && spoke.works() {
+                actions.push(Action::Down(n));
+            }
+        } else if spoke.works() {
+            actions.extend(world.hubs.iter().map(|hub| Action::Connect(n, hub.serial)));
+        }
+        if !spoke.late.is_empty() && !world.hubs.is_empty() {
+            actions.push(Action::Late(n));
+        }
+        if spoke.works() && spoke.job.is_none() && spoke.left > 0 {
+            actions.push(Action::Make(n));
+        }
+        if self.may_fail(world) {
+            if spoke.link.is_some() {
+                actions.push(Action::Cut(n));
+                // To a second hub, although the first could still be reached.
+                let others = world.hubs.iter().filter(|hub| Some(hub.serial) != spoke.link);
+                actions.extend(others.map(|hub| Action::Connect(n, hub.serial)));
+            }
+            actions.extend([Action::SpokeCrash(n), Action::HandOver(n), Action::Repoint(n)]);
+            if !spoke.stalled {
+                actions.push(Action::Stall(n));
+            }
+            if let Some(job) = &spoke.job {
+                match job.token {
+                    None if !job.refused => actions.push(Action::RefuseOpen(n)),
+                    Some(_) => actions.push(Action::Orphan(n)),
+                    None => {}
                 }
             }
         }
     }
 
-    fn at_hub(
-        &self,
-        world: &mut World,
-        ask: impl FnOnce(&mut Grantor, u64) -> Vec<HubEffect>,
-        seq: u64,
-    ) -> Option<()> {
-        let mut hub = world.hub.take()?;
-        let mut effects = ask(&mut hub, world.now);
-        effects.extend(hub.advance(world.now, &self.terms(), false, |_| true));
-        world.hub = Some(hub);
-        self.hub(world, effects, seq);
-        Some(())
-    }
-
-    fn observed(&self, spoke: &Spoke) -> Observed {
-        let hidden = self.mutation == Mutation::EarlyRelease && spoke.suspended;
-        let at_work = !hidden && spoke.pods.iter().any(|pod| pod.visible);
-        let forced = self.mutation == Mutation::ForceIsAnEnd;
-        Observed {
-            ended: spoke.ended && !at_work,
-            suspended: spoke.suspended,
-            token: spoke.token,
-            pods: at_work,
-            started: at_work,
-            lost: spoke.lost.filter(|_| !forced),
+    fn of_pod(&self, world: &World, at: usize, pod: &Pod, actions: &mut Vec<Action>) {
+        if pod.cut_off && pod.visible {
+            actions.push(Action::NodeBack(at));
+        }
+        if self.may_fail(world) || pod.cut_off {
+            if pod.visible && pod.cut_off {
+                actions.push(Action::PodGc(at));
+            }
+            if self.may_fail(world) && pod.visible {
+                actions.push(Action::Force(at));
+                if !pod.cut_off {
+                    actions.push(Action::CutNode(at));
+                }
+            }
+        }
+        if pod.dead {
+            return;
+        }
+        if pod.switch.is_none() && pod.kill.is_none() && pod.visible {
+            actions.push(Action::Begin(at));
+        }
+        if pod.file != pod.count && pod.visible && !pod.cut_off && pod.switch.is_some() {
+            actions.push(Action::Sync(at));
+        }
+        if pod.paused {
+            actions.push(Action::Resume(at));
+            return;
+        }
+        if pod::may_begin(pod, node_time(world, pod.spoke), self.gone) {
+            actions.push(Action::Delete(at));
+        }
+        if pod.deleting {
+            actions.push(Action::Finish(at));
+            if self.may_fail(world) {
+                actions.push(Action::Pause(at));
+            }
         }
     }
 
-    fn feed(&self, world: &mut World, n: usize, input: Input) {
-        let now = world.now;
-        let spoke = &mut world.spokes[n];
-        let observed = self.observed(spoke);
-        let Some(holder) = spoke.holder.as_mut() else {
+    fn of_hub(&self, world: &World, actions: &mut Vec<Action>) {
+        if !self.may_fail(world) {
+            return;
+        }
+        actions.extend(world.hubs.iter().map(|hub| Action::HubCrash(hub.serial)));
+        if world.hubs.len() == 1 {
+            actions.push(Action::SecondHub);
+        }
+        if !world.broken {
+            actions.push(Action::BreakCommit);
+        }
+        if !world.copied {
+            actions.push(Action::Copy);
+        }
+        for hub in &world.hubs {
+            for (repo, grantor) in hub.grantors.iter().enumerate() {
+                if matches!(grantor.phase(), Phase::Held { revoked: false, .. }) {
+                    actions.push(Action::Revoke(repo));
+                }
+            }
+        }
+    }
+
+    /// Carries an action out.
+    pub fn apply(&self, world: &mut World, action: Action) {
+        let gone = self.gone;
+        world.faults += u8::from(action.kind() >= FIRST_FAULT);
+        match action {
+            Action::Tick => {
+                world.now += self.tick;
+                for serial in world.hubs.iter().map(|hub| hub.serial).collect::<Vec<_>>() {
+                    keeper::advance(world, serial, gone);
+                }
+            }
+            Action::Exchange(n) => self.exchange(world, n),
+            Action::Up(n) => self.up(world, n),
+            Action::Down(n) => self.down(world, n),
+            Action::Late(n) => {
+                let question = world.spokes[n].late.remove(0);
+                let serial = world.hubs[world.hubs.len() - 1].serial;
+                keeper::answer(world, n, serial, question, gone);
+            }
+            Action::Connect(n, serial) => {
+                keeper::connect(world, n, serial, gone);
+                if world.spokes[n].link.is_some() {
+                    operator::feed(world, n, Input::Connected, gone);
+                }
+            }
+            Action::Make(n) => operator::make(&mut world.spokes[n]),
+            Action::HubStart => keeper::start(world, gone),
+            Action::SecondHub => keeper::start(world, gone),
+            Action::HubCrash(serial) => {
+                if let Some(at) = world.hub(serial) {
+                    keeper::exit(world, at);
+                }
+            }
+            Action::Copy => {
+                world.copied = true;
+                world.copy = world.store.clone();
+            }
+            Action::PutBack => {
+                world.ever_put_back = true;
+                let epoch = world.store.epoch;
+                world.store = world.copy.clone();
+                world.unnoticed = (world.store.epoch < epoch).then_some(world.now);
+            }
+            Action::BreakCommit => world.broken = true,
+            Action::Revoke(repo) => self.revoke(world, repo),
+            _ => self.apply_to_cluster(world, action),
+        }
+        if self.coarse {
+            for at in 0..world.pods.len() {
+                let now = node_time(world, world.pods[at].spoke);
+                if world.pods[at].switch.is_none() {
+                    pod::start(&mut world.pods[at], now);
+                }
+            }
+        }
+        for n in 0..world.spokes.len() {
+            operator::look(world, n, gone);
+        }
+        pod::settle(world, gone);
+    }
+
+    fn apply_to_cluster(&self, world: &mut World, action: Action) {
+        let gone = self.gone;
+        match action {
+            Action::SpokeStart(n) => {
+                let leader = world.spokes[n].leader;
+                operator::lead(world, n, leader, gone);
+            }
+            Action::HandOver(n) => {
+                let other = 1 - world.spokes[n].leader;
+                operator::lead(world, n, other, gone);
+            }
+            Action::SpokeCrash(n) => {
+                world.cut(n);
+                let spoke = &mut world.spokes[n];
+                spoke.replicas = [None, None];
+                (spoke.up, spoke.lost) = (false, None);
+            }
+            Action::Cut(n) => world.cut(n),
+            Action::Stall(n) => world.spokes[n].stalled = true,
+            Action::Unstall(n) => world.spokes[n].stalled = false,
+            Action::Repoint(n) => world.spokes[n].policy = 1 - world.spokes[n].policy,
+            Action::RefuseOpen(n) => {
+                if let Some(job) = &mut world.spokes[n].job {
+                    job.refused = true;
+                }
+            }
+            Action::Orphan(n) => {
+                let uid = world.spokes[n].job.as_ref().map(|job| job.uid);
+                let its = |pod: &Pod| pod.spoke == n && Some(pod.uid) == uid && pod.visible;
+                match world.pods.iter().position(its) {
+                    Some(at) => pod::disappear(world, at, Guard::OrphanIsAnEnd, gone),
+                    None => world.spokes[n].job = None,
+                }
+            }
+            Action::Begin(at) => {
+                let now = node_time(world, world.pods[at].spoke);
+                pod::start(&mut world.pods[at], now);
+            }
+            Action::Sync(at) => world.pods[at].file = world.pods[at].count,
+            Action::Delete(at) => world.pods[at].deleting = true,
+            Action::Finish(at) => pod::end(world, at, true),
+            Action::Pause(at) => world.pods[at].paused = true,
+            Action::Resume(at) => {
+                let now = node_time(world, world.pods[at].spoke);
+                let pod = &mut world.pods[at];
+                pod.paused = false;
+                if let Some(switch) = pod.switch.as_mut().filter(|_| gone.has(Guard::FreshAfterPause)) {
+                    // As if it had looked at its file all the time: no count is lower than this one.
+                    switch.observe(Some(0), now, now);
+                }
+            }
+            Action::CutNode(at) => world.pods[at].cut_off = true,
+            Action::NodeBack(at) => self.node_back(world, at),
+            Action::PodGc(at) => pod::disappear(world, at, Guard::PodGcIsAnEnd, gone),
+            Action::Force(at) => pod::disappear(world, at, Guard::ForceIsAnEnd, gone),
+            _ => {}
+        }
+    }
+
+    fn node_back(&self, world: &mut World, at: usize) {
+        let now = node_time(world, world.pods[at].spoke);
+        let pod = &mut world.pods[at];
+        pod.cut_off = false;
+        if pod.dead {
+            return pod::end(world, at, false);
+        }
+        let job = world.spokes[pod.spoke].job.as_ref();
+        if job.is_none_or(|job| job.uid != pod.uid || job.suspended) {
+            let over = pod
+                .switch
+                .as_ref()
+                .map_or(now, |s| s.signalled(now, crate::world::GRACE));
+            pod.kill = Some(pod.kill.map_or(over, |kill| kill.min(over)));
+        }
+    }
+
+    fn up(&self, world: &mut World, n: usize) {
+        let Some(serial) = world.spokes[n].link else {
             return;
         };
-        for effect in holder.step(input, observed, now) {
-            match effect {
-                Effect::Ask => drop(world.network.insert(Message::Ask(n))),
-                Effect::Withdraw { opened } => drop(world.network.insert(Message::Withdraw(n, opened))),
-                Effect::Renew { token, seq } => drop(world.network.insert(Message::Renew(n, token, seq))),
-                Effect::Release { token } => drop(world.network.insert(Message::Release(n, token))),
-                Effect::Open { token } => {
-                    spoke.suspended = false;
-                    spoke.token = Some(token);
-                    let mut switch = Switch::new(TTL - TTL / 10, now);
-                    switch.observe(Some(0), now);
-                    spoke.pods.push(Pod {
-                        switch,
-                        token,
-                        count: 0,
-                        counted: now,
-                        file: 0,
-                        deleting: false,
-                        ending: false,
-                        paused: false,
-                        visible: true,
-                    });
-                }
-                Effect::Shut => {
-                    spoke.suspended = true;
-                    for pod in spoke.pods.iter_mut().filter(|pod| pod.visible) {
-                        pod.ending = true;
-                    }
-                }
-                Effect::Count { .. } => {
-                    for pod in spoke.pods.iter_mut().filter(|pod| pod.visible) {
-                        if pod.count == pod.file {
-                            pod.counted = now;
-                        }
-                        pod.count += 1;
-                    }
-                }
+        if let Some(question) = world.spokes[n].questions.pop_front() {
+            keeper::answer(world, n, serial, question, self.gone);
+        }
+    }
+
+    fn down(&self, world: &mut World, n: usize) {
+        if let Some(answer) = world.spokes[n].answers.pop_front() {
+            operator::hear(world, n, answer, self.gone);
+        }
+    }
+
+    fn exchange(&self, world: &mut World, n: usize) {
+        for _ in 0..16 {
+            let spoke = &world.spokes[n];
+            let answers = !spoke.answers.is_empty() && spoke.works();
+            if spoke.link.is_none() || (spoke.questions.is_empty() && !answers) {
+                return;
+            }
+            self.up(world, n);
+            if world.spokes[n].works() {
+                self.down(world, n);
+                operator::look(world, n, self.gone);
             }
         }
     }
 
-    fn may_act(&self, pod: &Pod, now: u64) -> bool {
-        match pod.switch.verdict(now) {
-            Verdict::Go => true,
-            Verdict::NotYet => self.mutation == Mutation::NoFirstRenewal,
-            Verdict::Stop => self.mutation == Mutation::NoSwitch,
-        }
-    }
-
-    /// What a pod does by itself, as soon as it runs: it looks at its file, and stops when its lease is over.
-    fn settle_pods(&self, world: &mut World) {
-        let now = world.now;
-        for pod in world.spokes.iter_mut().flat_map(|spoke| &mut spoke.pods) {
-            if pod.paused {
-                continue;
-            }
-            pod.switch.observe(Some(pod.file), now);
-            if pod.deleting && !self.may_act(pod, now) {
-                pod.deleting = false;
-                pod.ending = true;
-            }
-        }
-        let deleting = world.pods().filter(|(_, pod)| pod.deleting && !pod.paused);
-        world.overlap |= deleting.count() > 1;
-    }
-
-    /// A pod's process is no more.
-    fn end_pod(world: &mut World, (n, i): At) {
-        let spoke = &mut world.spokes[n];
-        let pod = spoke.pods.remove(i);
-        if pod.visible {
-            // One that was told to end leaves a Job that may go on; one that ended itself has failed it.
-            spoke.ended |= !spoke.suspended;
-            // Kubernetes deletes the pods of a suspended Job.
-            spoke.seen_to_end = !spoke.suspended;
-        }
-    }
-
-    fn start_spoke(&self, world: &mut World, n: usize) {
-        let now = world.now;
-        let spoke = &mut world.spokes[n];
-        let visible = spoke.seen_to_end || spoke.pods.iter().any(|pod| pod.visible);
-        // What its store had remembered is gone; a Job without pods was once opened, and nobody saw how it ended.
-        spoke.lost = spoke.token.filter(|_| !visible);
-        spoke.holder = Some(match (spoke.token, spoke.suspended) {
-            (Some(token), false) => Holder::adopted(token, TTL, 1, now),
-            (Some(token), true) => Holder::after(token),
-            _ => Holder::new(),
-        });
-        self.feed(world, n, Input::Look);
-    }
-
-    fn deliver(&self, world: &mut World, message: Message) -> Option<()> {
-        let terms = self.terms();
-        match message {
-            Message::Ask(n) => {
-                let ask = |hub: &mut Grantor, now| hub.ask(Lock::operation(n), 0, now, &terms);
-                self.at_hub(world, ask, 0)?;
-            }
-            Message::Renew(n, token, seq) => {
-                let renew = |hub: &mut Grantor, now| hub.renew(&Lock::operation(n), token, now, &terms);
-                self.at_hub(world, renew, seq)?;
-            }
-            Message::Release(n, token) => {
-                let any = self.mutation == Mutation::AnyRelease;
-                let release = |hub: &mut Grantor, _| match holder_of(hub).filter(|_| any) {
-                    Some(holder) => hub.release(&Lock::operation(holder), hub.token()),
-                    None => hub.release(&Lock::operation(n), token),
-                };
-                self.at_hub(world, release, 0)?;
-            }
-            Message::Withdraw(n, opened) => {
-                let withdraw = |hub: &mut Grantor, _| hub.withdraw(&Lock::operation(n), opened);
-                self.at_hub(world, withdraw, 0)?;
-            }
-            Message::Grant(n, token) => {
-                let granted = Input::Granted {
-                    token,
-                    ttl: TTL,
-                    renew: 1,
-                };
-                self.feed(world, n, granted);
-            }
-            Message::Renewed(n, token, seq) => self.feed(world, n, Input::Renewed { token, seq }),
-            Message::Revoke(n, token) => self.feed(world, n, Input::Revoked { token }),
-            Message::Released(n, token) => self.feed(world, n, Input::Released { token }),
-        }
-        Some(())
-    }
-
-    fn pod_actions(&self, world: &World, actions: &mut Vec<Action>) {
-        for (at, pod) in world.pods() {
-            if pod.file != pod.count && pod.visible {
-                actions.push(Action::Sync(at));
-            }
-            if pod.paused {
-                actions.push(Action::Resume(at));
-                continue;
-            }
-            if !pod.deleting && !pod.ending && self.may_act(pod, world.now) {
-                actions.push(Action::Delete(at));
-            }
-            if pod.deleting {
-                actions.push(Action::Finish(at));
-            } else if pod.is_stopped(world.now) {
-                actions.push(Action::PodGone(at));
-            }
-            if world.pod_faults < 1 {
-                if pod.deleting {
-                    actions.push(Action::Pause(at));
-                    actions.push(Action::Kill(at));
-                }
-                if pod.visible {
-                    actions.push(Action::ForceDelete(at));
-                }
-            }
+    fn revoke(&self, world: &mut World, repo: usize) {
+        for serial in world.hubs.iter().map(|hub| hub.serial).collect::<Vec<_>>() {
+            keeper::revoke(world, serial, repo, self.gone);
         }
     }
 }
@@ -271,156 +466,29 @@ impl Model for Lock {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        let spoke = Spoke {
-            holder: Some(Holder::new()),
-            suspended: true,
-            token: None,
-            ended: false,
-            seen_to_end: false,
-            lost: None,
-            pods: Vec::new(),
-        };
-        let mut world = World {
-            now: 0,
-            hub: Some(Grantor::default()),
-            disk: None,
-            spokes: vec![spoke; SPOKES],
-            network: BTreeSet::new(),
-            granted: Vec::new(),
-            hub_crashes: 0,
-            spoke_crashes: 0,
-            pod_faults: 0,
-            left_lock: false,
-            overlap: false,
-            fallen: false,
-        };
-        for n in 0..SPOKES {
-            self.feed(&mut world, n, Input::Look);
+        let mut world = World::new(self.rates, self.jobs);
+        keeper::start(&mut world, self.gone);
+        for spoke in &mut world.spokes {
+            operator::make(spoke);
         }
         vec![world]
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
-        // The kubelet's lag is bounded: what the delay is there for. Pauses are not.
-        let late = |pod: &Pod| pod.visible && pod.file != pod.count && world.now - pod.counted >= LAG;
-        if world.now < self.ticks && !world.pods().any(|(_, pod)| late(pod)) {
-            actions.push(Action::Tick);
-        }
-        for message in &world.network {
-            actions.push(Action::Deliver(message.clone()));
-        }
-        match &world.hub {
-            Some(_) if world.hub_crashes < 1 => actions.push(Action::HubCrash),
-            None => actions.push(Action::HubStart),
-            Some(_) => {}
-        }
-        for (n, spoke) in world.spokes.iter().enumerate() {
-            match &spoke.holder {
-                Some(_) => {
-                    actions.push(Action::Look(n));
-                    if world.spoke_crashes < 1 {
-                        actions.push(Action::SpokeCrash(n));
-                    }
-                }
-                None => actions.push(Action::SpokeStart(n)),
-            }
-        }
-        self.pod_actions(world, actions);
+        self.possible(world, actions);
     }
 
     fn next_state(&self, last: &World, action: Action) -> Option<World> {
         let mut world = last.clone();
-        match action {
-            Action::Tick => {
-                world.now += 1;
-                if world.hub.is_some() {
-                    self.at_hub(&mut world, |_, _| Vec::new(), 0)?;
-                }
-            }
-            // It can be delivered once more some other time.
-            Action::Deliver(message) => self.deliver(&mut world, message)?,
-            Action::HubCrash => {
-                world.hub = None;
-                world.hub_crashes += 1;
-            }
-            Action::HubStart => {
-                let restored = world.disk.clone().map_or_else(Grantor::default, |mut record| {
-                    if self.mutation == Mutation::NoGrace {
-                        record.holder = None;
-                    }
-                    Grantor::restored(record, world.now, &self.terms())
-                });
-                world.hub = Some(restored);
-            }
-            Action::SpokeCrash(n) => {
-                world.spokes[n].holder = None;
-                world.spoke_crashes += 1;
-            }
-            Action::SpokeStart(n) => self.start_spoke(&mut world, n),
-            Action::Look(n) => self.feed(&mut world, n, Input::Look),
-            Action::Sync(at) => {
-                let pod = world.pod(at)?;
-                pod.file = pod.count;
-            }
-            // restic refuses to run beside a lock that somebody left behind, and the run fails.
-            Action::Delete(at) if world.left_lock => Lock::end_pod(&mut world, at),
-            Action::Delete(at) => world.pod(at)?.deleting = true,
-            Action::Finish((n, i)) => {
-                world.spokes[n].ended |= world.spokes[n].pods[i].visible;
-                Lock::end_pod(&mut world, (n, i));
-            }
-            Action::PodGone(at) => Lock::end_pod(&mut world, at),
-            Action::Pause(at) => {
-                world.pod(at)?.paused = true;
-                world.pod_faults += 1;
-            }
-            Action::Resume(at) => {
-                let (now, mutation) = (world.now, self.mutation);
-                let pod = world.pod(at)?;
-                pod.paused = false;
-                if mutation == Mutation::FreshAfterPause {
-                    // As if it had looked at its file all the time.
-                    let found = pod.switch.clone();
-                    pod.switch = looked_at(found, now);
-                }
-            }
-            Action::Kill(at) => {
-                world.left_lock = true;
-                world.pod_faults += 1;
-                Lock::end_pod(&mut world, at);
-            }
-            Action::ForceDelete(at) => {
-                world.pod_faults += 1;
-                let pod = world.pod(at)?;
-                pod.visible = false;
-                let lost = (pod.count > 0).then_some(pod.token);
-                let spoke = &mut world.spokes[at.0];
-                spoke.lost = spoke.lost.max(lost);
-                spoke.ended |= !spoke.suspended;
-            }
-        }
-        self.settle_pods(&mut world);
+        self.apply(&mut world, action);
         (world != *last).then_some(world)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("no two delete phases overlap", |_, w: &World| !w.overlap),
+            Property::always("no two delete phases", |_, w: &World| !w.overlap),
             Property::always("tokens rise for ever", |_, w: &World| !w.fallen),
+            Property::always("no stale memory shuts a Job", |_, w: &World| !w.misled),
         ]
-    }
-}
-
-/// A switch that looked at an unchanged file just now.
-fn looked_at(mut switch: Switch, now: u64) -> Switch {
-    // No count is lower: nothing but the time of the look changes.
-    switch.observe(Some(0), now);
-    switch
-}
-
-fn holder_of(hub: &Grantor) -> Option<usize> {
-    match hub.phase() {
-        Phase::Held { grant, .. } | Phase::Delay { grant, .. } => grant.operation.cluster.parse().ok(),
-        _ => None,
     }
 }

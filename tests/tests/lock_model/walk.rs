@@ -1,187 +1,327 @@
 //! Random ways through the model, and the way out of wherever they lead.
 
-use std::collections::BTreeSet;
-
 use stateright::Model as _;
 
-use crate::model::Lock;
-use crate::world::{Action, Message, Mutation, SPOKES, World};
+use crate::model::{Action, FIRST_FAULT, KINDS, Lock};
+use crate::world::{Gone, Rates, World};
 
 /// Steps of one walk.
-const STEPS: usize = 160;
-/// A question that got no answer is put again after this time.
-const AGAIN: u64 = 30_001;
-/// Rounds after which both runs must have ended once nothing goes wrong any more.
-const ROUNDS: usize = 40;
-/// What follows from what happens at one time comes to rest within so many steps.
-const SWEEPS: usize = 12;
+const STEPS: usize = 260;
+/// Each so many walks the way out is looked for.
+const WAYS_OUT: u64 = 3;
+/// Ticks within which everything must have ended once nothing goes wrong any more: for each Job that may still be made
+/// a lease's life, the delay, and the limit of a start.
+const ROUNDS: usize = 240;
 
 /// What was met.
 #[derive(Debug, Default)]
 pub struct Met {
+    pub walks: u64,
     pub steps: u64,
     pub overlap: bool,
     pub fallen: bool,
-    pub both_end: bool,
-    pub end_after_crash: bool,
-    pub second_grant: bool,
-    /// What led to an overlap or a fallen token, with its times.
-    pub way: Vec<(u64, Action)>,
+    pub misled: bool,
     /// A world that nothing leads out of.
     pub stuck: Option<Box<World>>,
+    /// How many walks met what shows that the walk is worth something.
+    pub both_worked: u64,
+    pub second_grant: u64,
+    pub put_back: u64,
+    pub interrupted: u64,
+    /// What led to what must not be, with its times.
+    pub way: Vec<(u64, Action)>,
 }
 
-/// Walks through the model, choosing among all that may happen, until a guard is seen to be missing or so many walks
-/// are done. The seed is fixed, so that each failure can be had again.
-pub fn walk(mutation: Mutation, walks: u64) -> Met {
-    let model = Lock { mutation, ticks: 20 };
+impl Met {
+    /// Whether anything was met that must not be.
+    pub fn harm(&self) -> bool {
+        self.overlap || self.fallen || self.misled || self.stuck.is_some()
+    }
+}
+
+/// xorshift: the same ways each time.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ seed.wrapping_mul(0xbf58_476d_1ce4_e5b9));
+        for _ in 0..4 {
+            random.below(2);
+        }
+        random
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from((self.0 >> 11) % n as u64).unwrap()
+    }
+}
+
+/// How often each kind of action is chosen.
+const WEIGHTS: [usize; KINDS] = [
+    12, 16, 2, 2, 1, 12, 8, 12, 6, 16, 2, 6, 4, 2, 2, 1, 16, // what follows: faults
+    4, 3, 4, 3, 3, 3, 3, 3, 3, 3, 2, 5, 3, 4, 4, 4,
+];
+
+/// What a walk is fond of: what is rare on one is frequent on another, and most faults never happen on it.
+struct Likes {
+    weights: [usize; KINDS],
+    /// Faults befall this cluster alone.
+    victim: Option<usize>,
+    /// Faults happen only while a pod deletes.
+    at_work: bool,
+    /// Of the victim: its runs take long; its kubelet takes as much time as it may; its operator stays away once it has
+    /// lost its hub; its streams carry one message at a time.
+    slow: bool,
+    lazy: bool,
+    away: bool,
+    parts: bool,
+    /// How much quicker the other one is, and whether its runs take long too.
+    hurry: usize,
+    other_slow: bool,
+    /// The victim comes to work without a fault; then the theme's faults befall it, each once, not before this time.
+    staged: Option<u64>,
+    theme: &'static [usize],
+    done: u64,
+}
+
+/// Faults that are worth more together.
+const THEMES: [&[usize]; 14] = [
+    &[],
+    &[CUT],
+    &[CUT, HUB_CRASH],
+    &[CUT, HUB_CRASH, COPY],
+    &[HUB_CRASH, COPY, SPOKE_CRASH],
+    &[CUT, SECOND_HUB],
+    &[HUB_CRASH, BREAK_COMMIT],
+    &[SPOKE_CRASH, FORCE],
+    &[CUT, PAUSE],
+    &[CUT_NODE, POD_GC, HAND_OVER],
+    &[CUT_NODE],
+    &[SECOND_HUB],
+    &[CUT, STALL, HAND_OVER],
+    &[REPOINT, CUT],
+];
+const COPY: usize = 17;
+const CUT: usize = 18;
+const HUB_CRASH: usize = 19;
+const SECOND_HUB: usize = 20;
+const BREAK_COMMIT: usize = 21;
+const SPOKE_CRASH: usize = 22;
+const HAND_OVER: usize = 23;
+const STALL: usize = 24;
+const REPOINT: usize = 25;
+const PAUSE: usize = 28;
+const CUT_NODE: usize = 29;
+const POD_GC: usize = 30;
+const FORCE: usize = 31;
+
+impl Likes {
+    fn new(random: &mut Random) -> Likes {
+        let mut weights = WEIGHTS.map(|weight| weight * [1, 2, 2, 4, 8][random.below(5)]);
+        let theme = THEMES[random.below(THEMES.len())];
+        let mut faults: Vec<usize> = theme.to_vec();
+        for _ in 0..random.below(3) {
+            faults.push(FIRST_FAULT + random.below(KINDS - FIRST_FAULT));
+        }
+        for (kind, weight) in weights.iter_mut().enumerate().skip(FIRST_FAULT) {
+            *weight = if faults.contains(&kind) { *weight } else { 0 };
+        }
+        let mut often = || random.below(3) > 0;
+        let (slow, lazy, away, at_work) = (often(), often(), often(), often());
+        let other_slow = !often();
+        let staged = !theme.is_empty() && !theme.contains(&BREAK_COMMIT) && random.below(3) > 0;
+        Likes {
+            weights,
+            other_slow,
+            staged: staged.then(|| 20 * random.below(12) as u64),
+            theme,
+            done: 0,
+            victim: [None, Some(0), Some(0), Some(1)][random.below(4)].or(staged.then_some(0)),
+            at_work,
+            slow,
+            lazy,
+            away,
+            parts: random.below(3) == 0,
+            hurry: [1, 1, 8, 16][random.below(4)],
+        }
+    }
+
+    fn of(&self, model: &Lock, world: &World, action: Action) -> usize {
+        let weight = self.weights[action.kind()];
+        let spoke = action.spoke(world);
+        let is_victim = spoke.is_some() && spoke == self.victim;
+        if action.kind() >= FIRST_FAULT
+            && let Some(from) = self.staged
+        {
+            let works = world
+                .pods
+                .iter()
+                .any(|p| p.deleting && Some(p.spoke) == self.victim);
+            let due = (works && world.now >= from) || self.done != 0 || action == Action::Copy;
+            let is_due = due && self.theme.contains(&action.kind()) && self.done & (1 << action.kind()) == 0;
+            let spared = spoke.is_some() && !is_victim;
+            return if is_due && !spared { 200 } else { 0 };
+        }
+        if action.kind() >= FIRST_FAULT && action != Action::Copy {
+            let works = world
+                .pods
+                .iter()
+                .any(|p| p.deleting && self.victim.is_none_or(|v| v == p.spoke));
+            let spared = spoke.is_some() && self.victim.is_some() && !is_victim;
+            return if spared || (self.at_work && !works) {
+                0
+            } else {
+                weight
+            };
+        }
+        if spoke.is_some() && !is_victim {
+            return match action {
+                Action::Finish(_) if self.other_slow => 1,
+                _ => weight * self.hurry,
+            };
+        }
+        match action {
+            Action::Finish(_) | Action::Resume(_) | Action::Unstall(_) | Action::SpokeStart(_)
+                if self.slow =>
+            {
+                usize::from(world.now % 200 == 0)
+            }
+            Action::Sync(at) if self.lazy && !world.pods[at].paused && model.time_may_pass(world) => 0,
+            Action::Down(_) if self.parts && self.lazy => 1,
+            Action::Connect(n, _) if self.away && world.spokes[n].epoch > 0 => 0,
+            Action::Exchange(_) if self.parts => 0,
+            _ => weight,
+        }
+    }
+}
+
+fn rates(random: &mut Random) -> Rates {
+    let mut rate = || [9, 9, 10, 11, 11][random.below(5)];
+    Rates {
+        hub: rate(),
+        operator: [rate(), rate()],
+        node: [rate(), rate()],
+    }
+}
+
+/// Walks through the model until something is met that must not be, or so many walks are done.
+pub fn walk(gone: Gone, walks: u64) -> Met {
     let mut met = Met::default();
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut choose = |among: usize| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        usize::try_from(random % among as u64).unwrap()
-    };
     for n in 0..walks {
-        let mut world = model.init_states().remove(0);
-        let mut delivered = BTreeSet::new();
-        let mut way = Vec::new();
-        // Each walk has its own likes: what is rare on one is frequent on another, and some things never happen.
-        let likes = WEIGHTS.map(|weight| weight * [0, 1, 1, 1, 2, 2, 4, 8][choose(8)]);
-        // On every other walk a cluster is cut off at some time.
-        let cut = (n % 2 == 1).then(|| (choose(SPOKES), choose(5) as u64));
-        for _ in 0..STEPS {
-            let mut actions = Vec::new();
-            model.actions(&world, &mut actions);
-            let is_cut_off = |action: &Action| match (action, cut) {
-                (Action::Deliver(message), Some((spoke, at))) => world.now >= at && message.of() == spoke,
-                _ => false,
-            };
-            let weight = |action: &Action| match is_cut_off(action) {
-                true => 0,
-                false => likes[kind(action, &delivered)],
-            };
-            let all: usize = actions.iter().map(weight).sum();
-            if all == 0 {
-                break;
-            }
-            let mut at = choose(all);
-            let chosen = actions.into_iter().find(|action| {
-                let weight = weight(action);
-                let here = at < weight;
-                at = at.saturating_sub(weight);
-                here
-            });
-            let action = chosen.unwrap();
-            if let Action::Deliver(message) = &action {
-                delivered.insert(message.clone());
-            }
-            met.steps += 1;
-            if let Some(next) = model.next_state(&world, action.clone()) {
-                way.push((world.now, action));
-                world = next;
-            }
-        }
-        met.overlap |= world.overlap;
-        met.fallen |= world.fallen;
-        met.both_end |= world.all_ended();
-        let ended = world.spokes.iter().any(|s| s.ended && s.pods.is_empty());
-        met.end_after_crash |= world.hub_crashes > 0 && ended;
-        met.second_grant |= world.granted.len() > 1;
-        if met.overlap || met.fallen {
-            met.way = way;
+        met.walks += 1;
+        one(gone, n, &mut met);
+        if met.harm() {
             break;
-        }
-        if mutation == Mutation::None && n % 20 == 0 {
-            let out = way_out(&model, world);
-            assert!(!out.overlap && !out.fallen, "{way:?} then {out:#?}");
-            if !out.all_ended() {
-                met.stuck = Some(Box::new(out));
-                break;
-            }
         }
     }
     met
 }
 
-/// How often each kind of what may happen is chosen: what is new arrives more often than what was delivered before,
-/// and faults are rare.
-const WEIGHTS: [usize; 15] = [1, 8, 8, 8, 8, 4, 4, 3, 16, 1, 3, 1, 1, 1, 4];
-
-/// The kinds from here on are faults.
-const FAULT: usize = 12;
-
-fn kind(action: &Action, delivered: &BTreeSet<Message>) -> usize {
-    match action {
-        Action::Deliver(message) if delivered.contains(message) => 0,
-        Action::Deliver(Message::Ask(_) | Message::Grant(..)) => 1,
-        Action::Deliver(Message::Renew(..)) => 2,
-        Action::Deliver(Message::Renewed(..)) => 3,
-        Action::Deliver(Message::Release(..) | Message::Withdraw(..)) => 4,
-        Action::Deliver(Message::Released(..) | Message::Revoke(..)) => 4,
-        Action::Look(_) => 5,
-        Action::Tick => 6,
-        Action::Sync(_) => 7,
-        Action::Delete(_) => 8,
-        Action::Finish(_) | Action::PodGone(_) => 9,
-        Action::HubStart | Action::SpokeStart(_) => 10,
-        Action::Resume(_) => 11,
-        Action::HubCrash | Action::SpokeCrash(_) => FAULT,
-        Action::Kill(_) | Action::ForceDelete(_) => FAULT + 1,
-        Action::Pause(_) => FAULT + 2,
-    }
-}
-
-/// From here on nothing goes wrong: everybody runs, what is sent arrives, what can end ends.
-fn way_out(model: &Lock, mut world: World) -> World {
-    let mut heard = BTreeSet::new();
-    for _ in 0..ROUNDS {
-        if world.all_ended() {
+fn one(gone: Gone, n: u64, met: &mut Met) {
+    let mut random = Random::new(n);
+    let model = Lock {
+        gone,
+        tick: 20,
+        until: 2000,
+        faults: 1 + u8::try_from(random.below(8)).unwrap(),
+        jobs: 3,
+        rates: rates(&mut random),
+        coarse: false,
+    };
+    let mut world = model.init_states().remove(0);
+    let mut likes = Likes::new(&mut random);
+    let (mut actions, mut way) = (Vec::new(), Vec::new());
+    for _ in 0..STEPS {
+        actions.clear();
+        model.possible(&world, &mut actions);
+        let all: usize = actions
+            .iter()
+            .map(|action| likes.of(&model, &world, *action))
+            .sum();
+        if all == 0 {
             break;
         }
-        let before = world.clone();
-        // All that can happen at this time, and what follows from it.
-        for _ in 0..SWEEPS {
-            let Some(next) = sweep(model, &world, &mut heard) else {
-                break;
-            };
-            world = next;
+        let mut at = random.below(all);
+        let chosen = actions.iter().copied().find(|action| {
+            let weight = likes.of(&model, &world, *action);
+            let here = at < weight;
+            at = at.saturating_sub(weight);
+            here
+        });
+        let action = chosen.unwrap();
+        way.push((world.now, action));
+        if action.kind() >= FIRST_FAULT && action != Action::Copy {
+            likes.done |= 1 << action.kind();
         }
-        if world == before {
-            world.now += AGAIN;
+        model.apply(&mut world, action);
+        met.steps += 1;
+        if world.overlap || world.fallen || world.misled {
+            break;
         }
-        world = model.next_state(&world, Action::Tick).unwrap_or(world);
     }
-    world
+    met.overlap = world.overlap;
+    met.fallen = world.fallen;
+    met.misled = world.misled;
+    met.both_worked += u64::from(world.spokes.iter().all(|s| s.made > 1));
+    met.second_grant += u64::from(world.granted.iter().any(|(_, count)| *count > 1));
+    met.put_back += u64::from(world.ever_put_back);
+    met.interrupted += u64::from(world.spokes.iter().any(|s| s.lost.is_some()));
+    if !met.harm() && n % WAYS_OUT == 0 {
+        let nodes = n % (2 * WAYS_OUT) == 0;
+        if let Err(stuck) = way_out(&model, world, nodes) {
+            met.overlap |= stuck.overlap;
+            met.stuck = Some(stuck);
+        }
+    }
+    if met.harm() {
+        met.way = way;
+    }
 }
 
-/// One after the other everything that is no fault and takes no time, each renewal once; `None` if it changes nothing.
-fn sweep(model: &Lock, last: &World, heard: &mut BTreeSet<Message>) -> Option<World> {
-    let mut world = last.clone();
+/// From here on nothing goes wrong: everybody runs, what is sent arrives, what can end ends. Nodes that are cut off come
+/// back, or stay away: then the cluster whose pod is on one of them waits, and nobody else.
+fn way_out(model: &Lock, mut world: World, nodes: bool) -> Result<(), Box<World>> {
+    let over = Lock {
+        until: u64::MAX,
+        faults: 0,
+        ..*model
+    };
+    let held_up: Vec<usize> = world
+        .pods
+        .iter()
+        .filter(|p| p.cut_off && !nodes)
+        .map(|p| p.spoke)
+        .collect();
     let mut actions = Vec::new();
-    model.actions(&world, &mut actions);
-    for action in actions {
-        let takes_part = match &action {
-            // A renewal is new each time; all else is said again and again by those who wait for an answer.
-            Action::Deliver(message @ (Message::Renew(..) | Message::Renewed(..))) => {
-                !heard.contains(message)
+    for _ in 0..ROUNDS {
+        // All that can happen at this time, and what follows from it.
+        for _ in 0..64 {
+            actions.clear();
+            over.possible(&world, &mut actions);
+            let next = actions.iter().copied().find(|action| match action {
+                Action::Tick | Action::Late(_) | Action::PutBack | Action::Up(_) | Action::Down(_) => false,
+                Action::NodeBack(_) => nodes,
+                action => action.kind() < FIRST_FAULT,
+            });
+            match next {
+                Some(action) => over.apply(&mut world, action),
+                None => break,
             }
-            Action::Deliver(_) => true,
-            Action::Tick => false,
-            action => kind(action, heard) < FAULT,
+        }
+        if world.overlap || world.fallen || world.misled {
+            return Err(Box::new(world));
+        }
+        let ended = |n: usize| {
+            let spoke = &world.spokes[n];
+            spoke.job.is_none() && spoke.left == 0
         };
-        let mut possible = Vec::new();
-        model.actions(&world, &mut possible);
-        if !takes_part || !possible.contains(&action) {
-            continue;
+        if (0..world.spokes.len()).all(|n| held_up.contains(&n) || ended(n)) {
+            return Ok(());
         }
-        if let Action::Deliver(message) = &action {
-            heard.insert(message.clone());
-        }
-        if let Some(next) = model.next_state(&world, action) {
-            world = next;
-        }
+        over.apply(&mut world, Action::Tick);
     }
-    (world != *last).then_some(world)
+    Err(Box::new(world))
 }

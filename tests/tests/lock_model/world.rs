@@ -1,171 +1,308 @@
-//! What there is in the model, and what can happen in it.
+//! What there is in the model: hubs on one store, clusters with an operator and its Job, pods, and the streams between.
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 
-use hub::lock::grantor::{Grantor, Record};
+use hub::lock::grantor::{Grantor, Operation, Record};
 use spoke::maintenance::holder::Holder;
-use spoke::worker::switch::{Switch, Verdict};
+use spoke::worker::switch::Switch;
 
-/// Life of a lease, of which a pod uses all but a tenth; the hub waits for `TTL + 1`.
-pub const TTL: u64 = 3;
-/// A count that the API server tells reaches the pod's file within this time.
-pub const LAG: u64 = 3;
-/// A renewal that was answered in its last moment, told to the pod as late as can be, lets it act for another life.
-pub const DELAY: u64 = LAG + TTL;
+use crate::guards::Guard;
+
+/// Life of a lease. The holder and the pod use nine tenths of it by their clocks, the hub waits for a tenth more by its.
+pub const TTL: u64 = 100;
+pub const RENEW: u64 = 20;
+/// As the hub demands it outside of tests: two lives.
+pub const DELAY: u64 = 2 * TTL;
+/// A renewal that the operator writes reaches the pod's file within this time. A renewal that was answered in its last
+/// moment, shown as late as can be, lets a pod act until `2 TTL + LAG` when its clocks are a tenth slow; the hub waits
+/// for `2.82 TTL` when its own is a tenth fast.
+pub const LAG: u64 = 80;
+/// How long restic may take to end after SIGTERM.
+pub const GRACE: u64 = 27;
+pub const START: u64 = 160;
+pub const ASK_AGAIN: u64 = 40;
 pub const SPOKES: usize = 2;
+pub const REPOSITORIES: usize = 2;
 
-/// Guards, and how each is taken away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mutation {
-    None,
-    /// Nobody waits after a lease that ended without a word.
-    NoDelay,
-    /// A restarted hub thinks that every lease has expired.
-    NoGrace,
-    /// A grant is told before it is kept.
-    TellBeforeCommit,
-    /// A release counts whatever token it names.
-    AnyRelease,
-    /// The pod does not look at its switch.
-    NoSwitch,
-    /// The pod begins without having seen a renewal.
-    NoFirstRenewal,
-    /// A pod that was paused takes a renewal that it finds for a new one.
-    FreshAfterPause,
-    /// The spoke releases although its pod is still at work.
-    EarlyRelease,
-    /// The spoke takes a pod that was deleted by force for ended.
-    ForceIsAnEnd,
+/// What a spoke sends to the hub.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Question {
+    Ask {
+        uid: u8,
+        repo: usize,
+        seen: u64,
+    },
+    Withdraw {
+        uid: u8,
+        repo: usize,
+        opened: u64,
+    },
+    Renew {
+        uid: u8,
+        repo: usize,
+        token: u64,
+        seq: u64,
+    },
+    Release {
+        uid: u8,
+        repo: usize,
+        token: u64,
+    },
 }
 
-/// Every guard.
-pub const MUTATIONS: [Mutation; 9] = [
-    Mutation::NoDelay,
-    Mutation::NoGrace,
-    Mutation::TellBeforeCommit,
-    Mutation::AnyRelease,
-    Mutation::NoSwitch,
-    Mutation::NoFirstRenewal,
-    Mutation::FreshAfterPause,
-    Mutation::EarlyRelease,
-    Mutation::ForceIsAnEnd,
-];
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Message {
-    Ask(usize),
-    Renew(usize, u64, u64),
-    Release(usize, u64),
-    Withdraw(usize, u64),
-    Grant(usize, u64),
-    Renewed(usize, u64, u64),
-    Revoke(usize, u64),
-    Released(usize, u64),
+/// What a hub sends to a spoke.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Answer {
+    pub uid: u8,
+    pub repo: usize,
+    pub token: u64,
+    pub what: What,
 }
 
-impl Message {
-    /// The spoke that it comes from or goes to.
-    pub fn of(&self) -> usize {
-        match self {
-            Message::Ask(n) | Message::Renew(n, ..) | Message::Release(n, _) | Message::Withdraw(n, _) => *n,
-            Message::Grant(n, _) | Message::Renewed(n, ..) => *n,
-            Message::Revoke(n, _) | Message::Released(n, _) => *n,
-        }
-    }
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum What {
+    Grant,
+    Renewed(u64),
+    Revoke,
+    Released,
+}
+
+/// What a hub keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Store {
+    pub epoch: u64,
+    pub records: [Option<Record>; REPOSITORIES],
+    /// It was found to be restored from a backup, and the wait for who is not known is not over.
+    pub restored: bool,
+    /// When a hub last ran on it.
+    pub alive: u64,
+}
+
+/// A hub's process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Hub {
+    pub serial: u8,
+    pub epoch: u64,
+    pub born: u64,
+    /// When it learnt that its store was restored, by its own clock.
+    pub learnt: Option<u64>,
+    pub grantors: [Grantor; REPOSITORIES],
+}
+
+/// A maintenance Job, as the API server has it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Job {
+    pub uid: u8,
+    pub repo: usize,
+    pub suspended: bool,
+    pub token: Option<u64>,
+    pub ended: bool,
+    /// The API server refuses to open it.
+    pub refused: bool,
+}
+
+/// An operation in the memory of an operator.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Operating {
+    pub uid: u8,
+    pub repo: usize,
+    pub holder: Holder,
+}
+
+/// A cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Spoke {
+    /// Which repository the policy means.
+    pub policy: usize,
+    pub job: Option<Job>,
+    /// Jobs that were made, and how many may still be.
+    pub made: u8,
+    pub left: u8,
+    /// Memories of two replicas, of which one leads.
+    pub replicas: [Option<Operating>; 2],
+    pub leader: usize,
+    pub up: bool,
+    /// Its process is stopped, and goes on later.
+    pub stalled: bool,
+    /// Pods whose end was not seen, as the caches remember them: uid and token.
+    pub lost: Option<(u8, u64)>,
+    /// A pod of the present Job was seen to end.
+    pub seen_to_end: bool,
+    /// Highest token by repository, and of which Job.
+    pub seen: [(u64, u8); REPOSITORIES],
+    /// Highest epoch of a hub that it was connected to.
+    pub epoch: u64,
+    /// The hub that it is connected to.
+    pub link: Option<u8>,
+    pub questions: VecDeque<Question>,
+    pub answers: VecDeque<Answer>,
+    /// Questions of sessions that are over, which still reach the hub.
+    pub late: Vec<Question>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pod {
-    pub switch: Switch,
+    pub spoke: usize,
+    pub uid: u8,
+    /// Where its restic works.
+    pub repo: usize,
     pub token: u64,
-    /// Renewals as the API server tells them, and since when.
+    /// Renewals as the API server has them, since when the file is behind, and as the file has them.
     pub count: u64,
     pub counted: u64,
-    /// Renewals as its file tells them.
     pub file: u64,
-    /// Its restic holds the exclusive lock and deletes.
+    /// `None` until its container has started.
+    pub switch: Option<Switch>,
     pub deleting: bool,
-    /// Told to end by the spoke.
-    pub ending: bool,
+    /// SIGTERM was sent; SIGKILL follows at this time of its own clock.
+    pub kill: Option<u64>,
     pub paused: bool,
-    /// The API server knows it. One that was deleted by force goes on unseen.
+    /// The API server has no contact with its node.
+    pub cut_off: bool,
+    /// The API server has it, under its Job.
     pub visible: bool,
+    /// Its process has ended, and its node could not say so.
+    pub dead: bool,
 }
 
-impl Pod {
-    pub fn is_stopped(&self, now: u64) -> bool {
-        self.ending || self.switch.verdict(now) == Verdict::Stop
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Spoke {
-    /// `None` while its process is down.
-    pub holder: Option<Holder>,
-    /// The Job.
-    pub suspended: bool,
-    pub token: Option<u64>,
-    pub ended: bool,
-    /// The pod's end can be seen.
-    pub seen_to_end: bool,
-    /// What the spoke's store remembers of a pod whose end was not seen.
-    pub lost: Option<u64>,
-    pub pods: Vec<Pod>,
+/// Tenths of the true time by which clocks go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rates {
+    pub hub: u64,
+    pub operator: [u64; SPOKES],
+    pub node: [u64; SPOKES],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
     pub now: u64,
-    pub hub: Option<Grantor>,
-    pub disk: Option<Record>,
-    pub spokes: Vec<Spoke>,
-    /// What was sent can arrive at any time, any number of times, or never.
-    pub network: BTreeSet<Message>,
-    pub granted: Vec<u64>,
-    pub hub_crashes: u8,
-    pub spoke_crashes: u8,
-    /// Pauses, kills and forced deletions of pods.
-    pub pod_faults: u8,
-    /// restic's exclusive lock was left behind by a pod that was killed.
-    pub left_lock: bool,
+    pub rates: Rates,
+    pub store: Store,
+    /// A copy that may be put back.
+    pub copied: bool,
+    pub copy: Store,
+    /// The store was put back, and no hub knows yet. Since when a hub runs on it.
+    pub unnoticed: Option<u64>,
+    pub ever_put_back: bool,
+    /// The next write fails.
+    pub broken: bool,
+    pub hubs: Vec<Hub>,
+    pub hubs_started: u8,
+    pub spokes: [Spoke; SPOKES],
+    pub pods: Vec<Pod>,
+    /// Highest token that was told, by repository, and how many were.
+    pub granted: [(u64, u32); REPOSITORIES],
+    pub faults: u8,
+    /// What must never be.
     pub overlap: bool,
     pub fallen: bool,
+    pub misled: bool,
 }
 
-/// A pod of a spoke.
-pub type At = (usize, usize);
+/// The hub's clock, from its start.
+pub fn hub_time(world: &World, hub: &Hub) -> u64 {
+    (world.now - hub.born) * world.rates.hub / 10
+}
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Action {
-    Tick,
-    Deliver(Message),
-    HubCrash,
-    HubStart,
-    SpokeCrash(usize),
-    SpokeStart(usize),
-    Look(usize),
-    /// The kubelet brings the pod's file up to date.
-    Sync(At),
-    Delete(At),
-    Finish(At),
-    PodGone(At),
-    Pause(At),
-    Resume(At),
-    Kill(At),
-    ForceDelete(At),
+pub fn operator_time(world: &World, n: usize) -> u64 {
+    world.now * world.rates.operator[n] / 10
+}
+
+pub fn node_time(world: &World, n: usize) -> u64 {
+    world.now * world.rates.node[n] / 10
+}
+
+pub fn operation(n: usize, uid: u8) -> Operation {
+    Operation {
+        cluster: n.to_string().into(),
+        id: uid.to_string().into(),
+        subject: "".into(),
+    }
+}
+
+impl Spoke {
+    pub fn new(left: u8) -> Spoke {
+        Spoke {
+            policy: 0,
+            job: None,
+            made: 0,
+            left,
+            replicas: [None, None],
+            leader: 0,
+            up: true,
+            stalled: false,
+            lost: None,
+            seen_to_end: false,
+            seen: [(0, 0); REPOSITORIES],
+            epoch: 0,
+            link: None,
+            questions: VecDeque::new(),
+            answers: VecDeque::new(),
+            late: Vec::new(),
+        }
+    }
+
+    pub fn works(&self) -> bool {
+        self.up && !self.stalled
+    }
+
+    pub fn send(&mut self, question: Question) {
+        if self.link.is_some() {
+            self.questions.push_back(question);
+        }
+    }
 }
 
 impl World {
-    pub fn pods(&self) -> impl Iterator<Item = (At, &Pod)> {
-        let spokes = self.spokes.iter().enumerate();
-        spokes.flat_map(|(n, spoke)| spoke.pods.iter().enumerate().map(move |(i, pod)| ((n, i), pod)))
+    pub fn new(rates: Rates, jobs: u8) -> World {
+        World {
+            now: 0,
+            rates,
+            store: Store::default(),
+            copied: false,
+            copy: Store::default(),
+            unnoticed: None,
+            ever_put_back: false,
+            broken: false,
+            hubs: Vec::new(),
+            hubs_started: 0,
+            spokes: [Spoke::new(jobs), Spoke::new(jobs)],
+            pods: Vec::new(),
+            granted: [(0, 0); REPOSITORIES],
+            faults: 0,
+            overlap: false,
+            fallen: false,
+            misled: false,
+        }
     }
 
-    pub fn pod(&mut self, (spoke, pod): At) -> Option<&mut Pod> {
-        self.spokes.get_mut(spoke)?.pods.get_mut(pod)
+    pub fn hub(&self, serial: u8) -> Option<usize> {
+        self.hubs.iter().position(|hub| hub.serial == serial)
     }
 
-    pub fn all_ended(&self) -> bool {
-        self.spokes.iter().all(|s| s.ended) && self.pods().next().is_none()
+    /// What was in a session is lost, or comes late.
+    pub fn cut(&mut self, n: usize) {
+        let spoke = &mut self.spokes[n];
+        spoke.link = None;
+        spoke.answers.clear();
+        spoke.late = spoke.questions.drain(..).collect();
+        spoke.late.truncate(2);
+    }
+}
+
+/// The guards that are gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gone(u64);
+
+impl Gone {
+    pub const NONE: Gone = Gone(0);
+    pub const ALL: Gone = Gone(u64::MAX);
+
+    pub fn only(guard: Guard) -> Gone {
+        Gone(1 << guard as u64)
+    }
+
+    pub fn has(self, guard: Guard) -> bool {
+        self.0 & (1 << guard as u64) != 0
     }
 }
