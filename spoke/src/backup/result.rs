@@ -310,7 +310,11 @@ mod tests {
         let run = verdict(&format!("{{\"exitCode\":1,{fatal}\"items\":{item}}}"));
         let message = run.message.unwrap();
         assert_eq!(run.reason.as_deref(), Some("FilesUnreadable"), "{message}");
-        for part in ["/backup: permission denied", "65532", "jobConfig.securityContext.runAsUser: <owner>"] {
+        for part in [
+            "/backup: permission denied",
+            "65532",
+            "jobConfig.securityContext.runAsUser: <owner>",
+        ] {
             assert!(message.contains(part), "{part} in {message}");
         }
     }

@@ -27,6 +27,16 @@ impl Restic for Scripted {
     fn statistics<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<Statistics, Failure>> {
         std::future::ready(Ok(Statistics::default())).boxed()
     }
+    fn locks<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
+        std::future::ready(Ok(Vec::new())).boxed()
+    }
+    fn lock<'a>(
+        &'a self,
+        _: &'a Credentials,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<crate::restic::locks::LockFile, Failure>> {
+        std::future::ready(Err(Failure::Interrupted)).boxed()
+    }
     fn snapshots<'a>(
         &'a self,
         _: &'a Credentials,

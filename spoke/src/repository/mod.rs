@@ -2,6 +2,7 @@
 //! takes seconds to minutes, so the actor starts it and takes another turn with the answer.
 
 mod act;
+mod locks;
 mod plan;
 mod status;
 mod validate;
@@ -23,6 +24,8 @@ use crate::restic::Restic;
 use crate::world::{Key, Stored as _};
 
 use plan::{Answer, Attempts, Inputs, Step};
+
+pub use locks::owner as owner_in_words;
 
 /// The kind, and what its actors share.
 pub struct RepositoryKind {

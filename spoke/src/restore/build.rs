@@ -67,6 +67,7 @@ pub fn claim(key: &Key, restore: &ResticRestore, new: &NewPvc) -> PersistentVolu
 #[must_use]
 pub fn job(
     key: &Key,
+    cluster: &str,
     restore: &ResticRestore,
     valid: &Valid,
     (at, repository): (&Key, &ResticRepository),
@@ -115,7 +116,7 @@ pub fn job(
         arguments,
         mounts: vec![pod::mount("restore-target", TARGET_DIR, false), script],
         volumes: vec![pod::claim("restore-target", claim, false), script_volume],
-        environment: Vec::new(),
+        environment: pod::identity(cluster, pod::POD_UID).into(),
         // Root gives files back to their owners.
         root_capabilities: &["CHOWN", "DAC_OVERRIDE", "FOWNER", "MKNOD", "SETFCAP"],
         own_volumes: matches!(valid.target, Target::New(_)),
@@ -173,6 +174,7 @@ mod tests {
         };
         let job = job(
             &key,
+            "prod-eu",
             &restore,
             &valid,
             (&Key::new("storage", "nas"), &repository),

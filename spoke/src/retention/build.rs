@@ -38,6 +38,7 @@ pub fn credentials(key: &Key, policy: &GlobalRetentionPolicy, projection: Projec
 #[must_use]
 pub fn cron_job(
     key: &Key,
+    cluster: &str,
     policy: &GlobalRetentionPolicy,
     valid: &Valid,
     repository: &ResticRepository,
@@ -74,7 +75,7 @@ pub fn cron_job(
                             labels: Some(labels(key, false)),
                             ..ObjectMeta::default()
                         }),
-                        spec: Some(frame(key, valid, repository, image)),
+                        spec: Some(frame(key, cluster, valid, repository, image)),
                     },
                     ..JobSpec::default()
                 }),
@@ -86,6 +87,7 @@ pub fn cron_job(
 
 fn frame(
     key: &Key,
+    cluster: &str,
     valid: &Valid,
     repository: &ResticRepository,
     image: &str,
@@ -139,10 +141,13 @@ fn frame(
         arguments,
         mounts: vec![pod::mount("lease", LEASE_DIR, true)],
         volumes: vec![lease],
-        environment: vec![
+        environment: [
             variable("FLEET_MAINTENANCE_TOKEN", names::ANNOTATION_TOKEN),
             variable("FLEET_MAINTENANCE_TTL", names::ANNOTATION_LEASE_TTL),
-        ],
+        ]
+        .into_iter()
+        .chain(pod::identity(cluster, pod::JOB_UID))
+        .collect(),
         root_capabilities: &[],
         own_volumes: true,
     }
@@ -188,7 +193,7 @@ mod tests {
         let valid = validate(&key, &policy).unwrap();
         insta::assert_yaml_snapshot!(
             "retention_cron_job",
-            cron_job(&key, &policy, &valid, &repository, "spoke:1")
+            cron_job(&key, "prod-eu", &policy, &valid, &repository, "spoke:1")
         );
     }
 }

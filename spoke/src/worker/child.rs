@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
@@ -65,6 +67,8 @@ pub struct Restic {
     /// What its environment has beside ours.
     pub variables: Vec<(String, String)>,
     pub leave: watch::Receiver<Leave>,
+    /// A command that takes a lock was killed, so that it could not remove it.
+    pub lock_left: Arc<AtomicBool>,
 }
 
 impl Restic {
@@ -134,6 +138,10 @@ impl Restic {
         };
         let printed = out.await.ok().and_then(Result::ok).unwrap_or_default();
         let told = err.await.unwrap_or_default();
+        // No exit code: a signal that restic could not handle, ours or the kernel's.
+        if status.code().is_none() && !arguments.iter().any(|a| a == "--no-lock") {
+            self.lock_left.store(true, Ordering::Release);
+        }
         match (status.code(), ended) {
             (Some(0), None) => Ok(printed),
             // It came to its end all the same, but what it relied on may not have held.

@@ -1,4 +1,4 @@
-//! What runs in a maintenance pod: `fleet-spoke maintenance retention`. It begins only when it has seen a renewal of
+//! What runs in a maintenance pod: `fleet-spoke maintenance retention` or `unlock`. It begins only when it has seen a renewal of
 //! its lease, ends itself when no more come, and tells its result in the termination message.
 
 mod child;
@@ -6,21 +6,29 @@ pub mod forget;
 pub mod plan;
 mod retention;
 pub mod switch;
+mod unlock;
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use proto::v1::{OperationOutcome, RetentionRun};
+use proto::v1::{OperationOutcome, RetentionRun, UnlockRun};
+use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::pod::{CLUSTER_VARIABLE, OPERATION_VARIABLE};
+use crate::restic::locks::LockOwner;
 use crate::secrets::FILES_VARIABLE;
 use child::{Leave, Restic, Why};
 use switch::{Instant, Switch, Verdict};
 
+/// Where the kernel tells the host name, as restic writes it into its locks.
+const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 /// How often the count of renewals is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 /// Longest text in a termination message, which holds 4096 bytes in all.
@@ -46,6 +54,12 @@ pub struct WorkerConfig {
     /// The restic binary.
     #[arg(long, env = "FLEET_RESTIC", default_value = "restic")]
     pub restic: PathBuf,
+
+    /// Name of this cluster, and uid of the Job: restic's locks tell whose they are.
+    #[arg(long, env = CLUSTER_VARIABLE, default_value = "")]
+    pub cluster: String,
+    #[arg(long, env = OPERATION_VARIABLE, default_value = "")]
+    pub operation: String,
 
     /// Variables that name credential files, each as `VARIABLE=/path`.
     #[arg(long, env = FILES_VARIABLE, default_value = "")]
@@ -79,10 +93,52 @@ fn log(line: &str) {
 
 /// Runs retention, and tells what came of it.
 pub async fn retention(config: WorkerConfig) -> ExitCode {
-    let outcome = match prepare(&config) {
-        Ok((run, restic)) => retention::run(&run, restic).await,
+    let outcome = match prepare::<RetentionRun>(&config) {
+        Ok((run, restic)) => {
+            log(&format!(
+                "{} policies, repository {}",
+                run.policies.len(),
+                run.restic_id
+            ));
+            let left = restic.lock_left.clone();
+            left_behind(retention::run(&run, restic).await, &left)
+        }
         Err(text) => failed("NoLease", text),
     };
+    tell(&config, outcome)
+}
+
+/// Removes left-over locks, and tells what came of it.
+pub async fn unlock(config: WorkerConfig) -> ExitCode {
+    let outcome = match prepare::<UnlockRun>(&config) {
+        Ok((run, restic)) => {
+            log(&format!(
+                "{} locks, repository {}",
+                run.locks.len(),
+                run.restic_id
+            ));
+            let host = std::fs::read_to_string(HOST_NAME).unwrap_or_default();
+            unlock::run(&run, restic, host.trim()).await
+        }
+        Err(text) => failed("NoLease", text),
+    };
+    tell(&config, outcome)
+}
+
+/// A restic that was killed leaves its lock, and everybody waits for it until it is known as dead: the operator begins
+/// to count at once when it is told.
+fn left_behind(mut outcome: OperationOutcome, left: &AtomicBool) -> OperationOutcome {
+    if left.load(Ordering::Acquire) {
+        outcome.lock_left = true;
+        outcome
+            .message
+            .push_str("; restic was killed, and its lock is still in the repository");
+    }
+    outcome
+}
+
+/// Writes the termination message.
+fn tell(config: &WorkerConfig, outcome: OperationOutcome) -> ExitCode {
     log(&format!("{}: {}", outcome.result, outcome.message));
     let well = !matches!(outcome.result.as_str(), "Failed" | "Interrupted");
     let message = serde_json::to_string(&bounded(outcome)).unwrap_or_default();
@@ -98,31 +154,32 @@ pub async fn retention(config: WorkerConfig) -> ExitCode {
 }
 
 /// Reads what the lease says, and starts to watch it.
-fn prepare(config: &WorkerConfig) -> Result<(RetentionRun, Restic), String> {
+fn prepare<R: DeserializeOwned>(config: &WorkerConfig) -> Result<(R, Restic), String> {
     let number = |text: &str| text.parse::<u64>().ok().filter(|n| *n > 0);
     let (Some(token), Some(ttl)) = (number(&config.token), number(&config.lease_ttl)) else {
         return Err("this Job was started without the maintenance lock. Leave its suspend field alone: the operator opens it when it has the lock".to_owned());
     };
     let read = std::fs::read_to_string(config.lease_dir.join("run"));
     let text = read.map_err(|e| format!("what to do could not be read: {e}"))?;
-    let run: RetentionRun =
-        serde_json::from_str(&text).map_err(|e| format!("what to do is not understood: {e}"))?;
-    log(&format!(
-        "token {token}, {} policies, repository {}",
-        run.policies.len(),
-        run.restic_id
-    ));
+    let run: R = serde_json::from_str(&text).map_err(|e| format!("what to do is not understood: {e}"))?;
+    log(&format!("token {token}"));
     let (leave, receiver) = watch::channel(Leave::NotYet);
     tokio::spawn(watch_lease(
         config.lease_dir.join("renewals"),
         ttl - ttl / 10,
         leave,
     ));
+    let mut variables = credential_files(&config.credential_files);
+    if !config.cluster.is_empty() {
+        let user = LockOwner::user(&config.cluster, &config.operation, &config.token);
+        variables.push(("USER".to_owned(), user));
+    }
     let restic = Restic {
         program: config.restic.clone(),
         flags: config.flags.clone(),
-        variables: credential_files(&config.credential_files),
+        variables,
         leave: receiver,
+        lock_left: Arc::default(),
     };
     Ok((run, restic))
 }
@@ -192,7 +249,11 @@ fn failed(reason: &str, message: String) -> OperationOutcome {
 
 /// A termination message holds 4096 bytes.
 fn bounded(mut outcome: OperationOutcome) -> OperationOutcome {
-    for list in [&mut outcome.unmatched, &mut outcome.policies] {
+    for list in [
+        &mut outcome.unmatched,
+        &mut outcome.policies,
+        &mut outcome.removed_locks,
+    ] {
         let more = list.len().saturating_sub(LIST_MAX);
         list.truncate(LIST_MAX);
         for text in list.iter_mut() {

@@ -14,7 +14,7 @@ use crate::pod::RETRY_LOCK;
 use crate::restic::{Failure, Snapshot, output};
 
 /// Storage that has not opened the repository by then is not waited for under the lock.
-const OPEN: Duration = Duration::from_secs(90);
+pub(super) const OPEN: Duration = Duration::from_secs(90);
 /// Dry runs that go side by side: each takes one core, most of it to derive the key.
 const SIDE_BY_SIDE: usize = 2;
 /// Ids in one command: arguments have a limit.
@@ -177,7 +177,7 @@ fn conclude(plan: &Plan, verdict: Verdict, outcome: &mut OperationOutcome) {
     outcome.message = text;
 }
 
-async fn wait_for_lease(restic: &Restic) -> Result<(), Stopped> {
+pub(super) async fn wait_for_lease(restic: &Restic) -> Result<(), Stopped> {
     let mut leave = restic.leave.clone();
     let seen = leave.wait_for(|leave| *leave != Leave::NotYet).await;
     match seen.map(|leave| *leave) {
@@ -261,7 +261,7 @@ fn print(plan: &Plan) {
     }
 }
 
-fn words(words: &[&str]) -> Vec<String> {
+pub(super) fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|&w| w.to_owned()).collect()
 }
 
