@@ -7,6 +7,7 @@ mod ends;
 pub mod grantor;
 mod keeper;
 mod people;
+mod restic;
 mod run;
 
 use std::sync::Arc;
