@@ -69,6 +69,9 @@ pub mod reasons {
     pub const WAITING_FOR_LOCK: &str = "WaitingForLock";
     pub const HUB_AWAY: &str = "HubAway";
     pub const TOKEN_REFUSED: &str = "TokenRefused";
+    pub const MAINTENANCE_FORBIDDEN: &str = "MaintenanceForbidden";
+    pub const TAKEN_BACK: &str = "TakenBack";
+    pub const UNKNOWN_PLAN: &str = "UnknownPlan";
 
     pub const BACKUP_NOT_FOUND: &str = "BackupNotFound";
     pub const HOOKS_NOT_SUPPORTED: &str = "HooksNotSupported";

@@ -36,8 +36,25 @@ pub const ANNOTATION_LEASE_TTL: &str = "backup.resticbackup.io/lease-ttl";
 pub const ANNOTATION_LEASE_RENEW: &str = "backup.resticbackup.io/lease-renew";
 /// On the same: how often the lease was renewed. The pod ends itself when it does not move for the life of the lease.
 pub const ANNOTATION_RENEWALS: &str = "backup.resticbackup.io/renewals";
-/// On the same: what to do, fleet.v1.RetentionRun as JSON.
-pub const ANNOTATION_RETENTION_RUN: &str = "backup.resticbackup.io/retention-run";
+/// On the same: what to do, fleet.v1.RetentionRun or UnlockRun as JSON.
+pub const ANNOTATION_ORDER: &str = "backup.resticbackup.io/order";
+/// On the same: proto::digest::run_hash of the run in the order, as hex digits.
+pub const ANNOTATION_ORDER_HASH: &str = "backup.resticbackup.io/order-hash";
+/// On a maintenance Job: restic id of the repository that it was made for, and namespace and name of the
+/// ResticRepository. Written when the Job is first seen; its lease is for this id, whatever its owner refers to later.
+pub const ANNOTATION_RESTIC_ID: &str = "backup.resticbackup.io/restic-id";
+pub const ANNOTATION_REPOSITORY: &str = "backup.resticbackup.io/repository-ref";
+/// On the same: uid of the custom resource that it works for.
+pub const ANNOTATION_OWNER_UID: &str = "backup.resticbackup.io/owner-uid";
+/// On the same: why it was shut for good, such as `TakenBack`, and a sentence.
+pub const ANNOTATION_SHUT_REASON: &str = "backup.resticbackup.io/shut-reason";
+pub const ANNOTATION_SHUT_MESSAGE: &str = "backup.resticbackup.io/shut-message";
+/// On the same: token that was given back; 0 if it never held one. Nothing is left to do for its lease.
+pub const ANNOTATION_RELEASED: &str = "backup.resticbackup.io/released";
+/// On a Job that replaces one which was interrupted: how many were before it, and when it asks for the lock at the
+/// earliest (seconds since 1970).
+pub const ANNOTATION_ATTEMPT: &str = "backup.resticbackup.io/attempt";
+pub const ANNOTATION_NOT_BEFORE: &str = "backup.resticbackup.io/not-before";
 /// ConfigMap with the entrypoint, one in each namespace that has backups.
 pub const SCRIPTS: &str = "restic-operator-scripts";
 

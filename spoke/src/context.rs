@@ -44,6 +44,8 @@ pub struct Context {
     pub creations: crate::link::Creations,
     /// The way to the maintenance lock.
     pub leases: crate::maintenance::Leases,
+    /// Maintenance operations under way, and what their owners still have to record.
+    pub operations: crate::operation::Board,
     /// Name of this cluster in the fleet.
     pub cluster: String,
 }

@@ -26,21 +26,35 @@ const RENEW: Duration = Duration::from_secs(5);
 /// How often a follower looks.
 const RETRY: Duration = Duration::from_secs(3);
 
+/// A time of leadership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Reign {
+    /// Rises each time that leadership begins, also after a lapse that nobody noticed.
+    term: u64,
+    until: Instant,
+}
+
+impl Reign {
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.until
+    }
+}
+
 /// Asked before each write.
 #[derive(Clone)]
 pub struct LeaderGate {
-    until: watch::Receiver<Option<Instant>>,
+    reign: watch::Receiver<Option<Reign>>,
     /// Keeps the channel of a gate without an election open.
-    _sender: Option<Arc<watch::Sender<Option<Instant>>>>,
+    _sender: Option<Arc<watch::Sender<Option<Reign>>>>,
 }
 
 impl LeaderGate {
     /// A replica that always leads: leader election is switched off.
     #[must_use]
     pub fn always() -> LeaderGate {
-        let (sender, until) = watch::channel(Some(far_future()));
+        let (sender, reign) = watch::channel(Some(Reign { term: 1, until: far_future() }));
         LeaderGate {
-            until,
+            reign,
             _sender: Some(Arc::new(sender)),
         }
     }
@@ -48,28 +62,31 @@ impl LeaderGate {
     /// Whether this replica may write now.
     #[must_use]
     pub fn is_leader(&self) -> bool {
-        self.until.borrow().is_some_and(|until| Instant::now() < until)
+        self.reign.borrow().is_some_and(|reign| !reign.is_over())
     }
 
-    /// Resolves as soon as this replica leads.
-    pub async fn wait_until_leader(&mut self) {
-        while !self.is_leader() {
-            if self.until.changed().await.is_err() {
+    /// Resolves as soon as this replica leads, with the number of the term.
+    pub async fn wait_until_leader(&mut self) -> u64 {
+        loop {
+            if let Some(reign) = self.reign.borrow_and_update().filter(|reign| !reign.is_over()) {
+                return reign.term;
+            }
+            if self.reign.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// Resolves as soon as this replica no longer leads.
-    pub async fn wait_until_lost(&mut self) {
+    /// Resolves as soon as this replica no longer leads in this term. One that lapsed and was won again is another term.
+    pub async fn wait_until_lost(&mut self, term: u64) {
         loop {
-            let until = *self.until.borrow_and_update();
-            let Some(left) = until.and_then(|u| u.checked_duration_since(Instant::now())) else {
+            let reign = *self.reign.borrow_and_update();
+            let Some(reign) = reign.filter(|reign| reign.term == term && !reign.is_over()) else {
                 return;
             };
             tokio::select! {
-                changed = self.until.changed() => if changed.is_err() { return },
-                () = sleep(left) => {}
+                changed = self.reign.changed() => if changed.is_err() { return },
+                () = sleep(reign.until.saturating_duration_since(Instant::now())) => {}
             }
         }
     }
@@ -83,7 +100,7 @@ fn far_future() -> Instant {
 pub struct Election {
     api: Api<Lease>,
     identity: String,
-    until: watch::Sender<Option<Instant>>,
+    reign: watch::Sender<Option<Reign>>,
 }
 
 /// What a replica last saw of the lease, and when by its own clock.
@@ -96,14 +113,14 @@ impl Election {
     /// An election in a namespace. The identity must be the pod's, not the Deployment's.
     #[must_use]
     pub fn new(client: Client, namespace: &str, identity: String) -> (Election, LeaderGate) {
-        let (sender, until) = watch::channel(None);
+        let (sender, reign) = watch::channel(None);
         (
             Election {
                 api: Api::namespaced(client, namespace),
                 identity,
-                until: sender,
+                reign: sender,
             },
-            LeaderGate { until, _sender: None },
+            LeaderGate { reign, _sender: None },
         )
     }
 
@@ -113,6 +130,7 @@ impl Election {
             version: None,
             at: Instant::now(),
         };
+        let mut terms = 0;
         loop {
             let sent = Instant::now();
             let step = timeout(RENEW, self.step(&mut seen));
@@ -127,14 +145,12 @@ impl Election {
                     false
                 }
             };
-            let led = self.until.borrow().is_some();
             if leads {
-                self.until.send_replace(Some(sent + DURATION));
-                if !led {
+                if extend(&self.reign, &mut terms, sent + DURATION) {
                     info!(identity = self.identity, "this replica leads");
                 }
-            } else if led && self.until.borrow().is_some_and(|until| Instant::now() >= until) {
-                self.until.send_replace(None);
+            } else if self.reign.borrow().is_some_and(|reign| reign.is_over()) {
+                self.reign.send_replace(None);
                 warn!(identity = self.identity, "this replica no longer leads");
             }
             let pause = if leads { RENEW } else { RETRY };
@@ -143,7 +159,7 @@ impl Election {
                 () = shutdown.cancelled() => break,
             }
         }
-        if self.until.send_replace(None).is_some() {
+        if self.reign.send_replace(None).is_some() {
             self.release().await;
         }
     }
@@ -216,6 +232,21 @@ impl Election {
     }
 }
 
+/// Extends leadership, or begins a new term if the present one is over by now; says whether it did. Decided under the
+/// channel's lock: who was told that this replica does not lead finds another term afterwards.
+fn extend(reign: &watch::Sender<Option<Reign>>, terms: &mut u64, until: Instant) -> bool {
+    let mut begins = false;
+    reign.send_modify(|present| match present {
+        Some(reign) if !reign.is_over() => reign.until = until,
+        _ => {
+            begins = true;
+            *terms += 1;
+            *present = Some(Reign { term: *terms, until });
+        }
+    });
+    begins
+}
+
 /// A lost race is not an error.
 fn won(result: Result<Lease, Error>) -> Result<bool, Error> {
     match result {
@@ -225,25 +256,36 @@ fn won(result: Result<Lease, Error>) -> Result<bool, Error> {
     }
 }
 
-/// A gate that a test opens and closes.
-#[cfg(test)]
-pub fn test_gate(leads: bool) -> (Arc<watch::Sender<Option<Instant>>>, LeaderGate) {
-    let (sender, until) = watch::channel(leads.then(far_future));
-    (Arc::new(sender), LeaderGate { until, _sender: None })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test]
     async fn a_lease_that_is_not_renewed_is_lost_by_its_holder() {
-        let (sender, mut gate) = test_gate(false);
+        let (sender, reign) = watch::channel(None);
+        let mut gate = LeaderGate { reign, _sender: None };
+        let mut terms = 0;
         assert!(!gate.is_leader());
-        sender.send_replace(Some(Instant::now() + Duration::from_millis(20)));
+        assert!(extend(&sender, &mut terms, Instant::now() + Duration::from_millis(20)));
         assert!(gate.is_leader());
+        let term = gate.wait_until_leader().await;
         std::thread::sleep(Duration::from_millis(30));
         assert!(!gate.is_leader());
-        gate.wait_until_lost().await;
+        gate.wait_until_lost(term).await;
+    }
+
+    #[tokio::test]
+    async fn a_lapse_between_two_renewals_is_another_term() {
+        let (sender, reign) = watch::channel(None);
+        let mut gate = LeaderGate { reign, _sender: None };
+        let mut terms = 0;
+        extend(&sender, &mut terms, Instant::now() + Duration::from_millis(5));
+        let term = gate.wait_until_leader().await;
+        assert!(!extend(&sender, &mut terms, Instant::now() + Duration::from_millis(5)), "renewed in time");
+        std::thread::sleep(Duration::from_millis(10));
+        // Won again before anybody looked.
+        assert!(extend(&sender, &mut terms, Instant::now() + Duration::from_secs(60)));
+        gate.wait_until_lost(term).await;
+        assert_ne!(gate.wait_until_leader().await, term);
     }
 }

@@ -18,6 +18,7 @@ pub mod kind;
 pub mod leader;
 pub mod link;
 pub mod maintenance;
+pub mod operation;
 pub mod metrics;
 pub mod pod;
 pub mod repository;

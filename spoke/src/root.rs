@@ -11,6 +11,7 @@ use tracing::error;
 use crate::backup::BackupKind;
 use crate::context::Context;
 use crate::kind::{Kind, KindHandle, Supervisor};
+use crate::operation::Operations;
 use crate::repository::RepositoryKind;
 use crate::restore::RestoreKind;
 use crate::retention::RetentionKind;
@@ -22,6 +23,7 @@ pub struct Root {
     pub backup: Arc<BackupKind>,
     pub restore: Arc<RestoreKind>,
     pub retention: Arc<RetentionKind>,
+    pub operations: Arc<Operations>,
     /// Cancelled when a supervisor dies.
     pub failed: CancellationToken,
 }
@@ -33,6 +35,26 @@ pub struct Kinds {
     pub backups: KindHandle,
     pub restores: KindHandle,
     pub policies: KindHandle,
+    pub operations: KindHandle,
+}
+
+impl Kinds {
+    /// This replica leads: actors start.
+    pub fn lead(&self) {
+        for kind in self.all() {
+            kind.lead();
+        }
+    }
+
+    /// This replica no longer leads. Resolves when no actor is left.
+    pub async fn follow(&self) {
+        futures::future::join_all(self.all().map(KindHandle::follow)).await;
+    }
+
+    // Operations first: their owners' first turns find what they publish.
+    fn all(&self) -> [&KindHandle; 5] {
+        [&self.operations, &self.repositories, &self.backups, &self.restores, &self.policies]
+    }
 }
 
 /// Asked once by `main` for the handles.
@@ -55,6 +77,7 @@ impl Actor for Root {
             backups: self.start(&myself, self.backup.clone()).await?,
             restores: self.start(&myself, self.restore.clone()).await?,
             policies: self.start(&myself, self.retention.clone()).await?,
+            operations: self.start(&myself, self.operations.clone()).await?,
         })
     }
 

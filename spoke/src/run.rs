@@ -22,10 +22,11 @@ use crate::leader::{Election, LeaderGate};
 use crate::link::{Creations, LinkConfig, Outbox};
 use crate::maintenance::{Leases, Local};
 use crate::metrics::Metrics;
+use crate::operation::{Board, Operations};
 use crate::repository::RepositoryKind;
 use crate::restic::{self, Restic};
 use crate::restore::RestoreKind;
-use crate::retention::RetentionKind;
+use crate::retention::{RetentionKind, RetentionOwner};
 use crate::root::{Kinds, Root, RootMessage};
 use crate::scripts::Scripts;
 use crate::world::World;
@@ -71,6 +72,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (leases, questions) = Leases::new(config.hub_url().is_some());
     let context = Arc::new(Context {
         leases,
+        operations: Board::default(),
         world: World::default(),
         applier: Applier::new(client.clone(), leader.clone(), metrics.clone()),
         events,
@@ -85,12 +87,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let failed = CancellationToken::new();
     let restic: Arc<dyn Restic> = Arc::new(restic);
+    let retention = Arc::new(RetentionKind::new(context.clone(), &config));
     let root = Root {
         context: context.clone(),
         repository: Arc::new(RepositoryKind::new(context.clone(), restic.clone(), &config)),
         backup: Arc::new(BackupKind::new(context.clone())),
         restore: Arc::new(RestoreKind::new(context.clone(), restic, &config)),
-        retention: Arc::new(RetentionKind::new(context.clone(), &config)),
+        retention: retention.clone(),
+        operations: Arc::new(Operations::new(
+            context.clone(),
+            &config.lease_namespace,
+            vec![Arc::new(RetentionOwner::new(retention))],
+        )),
         failed: failed.clone(),
     };
     let (root, _) = Actor::spawn(None, root, ())
@@ -102,10 +110,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let stop_intake = stop.child_token();
     let synced = intake::start(&client, &context, &routes, &tasks, &stop_intake);
     tasks.spawn(scripts.clone().run(context.clone(), synced.clone(), stop.clone()));
-    tasks.spawn(wake_on_leadership(
-        leader.clone(),
+    tasks.spawn(follow_leadership(
+        context.clone(),
         routes.clone(),
-        metrics.clone(),
+        synced.clone(),
         stop.clone(),
     ));
     let admin = tasks.spawn(admin::serve(
@@ -179,24 +187,31 @@ async fn kinds(root: &ractor::ActorRef<RootMessage>) -> anyhow::Result<Kinds> {
     Ok(answer.await?)
 }
 
-/// A replica that has just become the leader looks at everything once.
-async fn wake_on_leadership(
-    mut leader: LeaderGate,
+/// Actors run while this replica leads and every watch has listed. When leadership is lost they are stopped, and awaited
+/// before the next term begins: nothing that they remembered is used again.
+async fn follow_leadership(
+    context: Arc<Context>,
     routes: Arc<Routes>,
-    metrics: Arc<Metrics>,
+    mut synced: tokio::sync::watch::Receiver<bool>,
     stop: CancellationToken,
 ) {
-    let turns = async {
+    let mut leader = context.leader.clone();
+    let terms = async {
+        if synced.wait_for(|synced| *synced).await.is_err() {
+            return;
+        }
         loop {
-            leader.wait_until_leader().await;
-            metrics.leader.set(1);
-            routes.wake_all();
-            leader.wait_until_lost().await;
-            metrics.leader.set(0);
+            let term = leader.wait_until_leader().await;
+            context.metrics.leader.set(1);
+            routes.lead();
+            leader.wait_until_lost(term).await;
+            context.metrics.leader.set(0);
+            routes.follow().await;
+            context.leases.reset();
         }
     };
     tokio::select! {
-        () = turns => {}
+        () = terms => {}
         () = stop.cancelled() => {}
     }
 }

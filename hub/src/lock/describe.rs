@@ -2,7 +2,7 @@
 
 use proto::v1::{Lock, LockWaiter};
 
-use super::grantor::{Grantor, Instant, Phase};
+use super::grantor::{Grantor, Holder, Instant, Operation, Phase};
 
 /// The row of a lock.
 #[must_use]
@@ -19,18 +19,18 @@ pub fn lock(
         token: grantor.token(),
         ..Lock::default()
     };
-    let holder = |lock: &mut Lock, operation: &super::grantor::Operation| {
+    let holder = |lock: &mut Lock, operation: &Operation| {
         lock.cluster = operation.cluster.to_string();
         lock.subject = operation.subject.to_string();
     };
     match grantor.phase() {
         Phase::Free => lock.state = "free".to_owned(),
-        Phase::Draining { operation, until } => {
+        Phase::Draining { first, until } => {
             lock.state = "draining".to_owned();
-            holder(&mut lock, operation);
+            holder(&mut lock, &first.operation);
             lock.ends_ms = until.saturating_sub(now);
         }
-        Phase::Granting(grant) => {
+        Phase::Granting { grant, .. } => {
             lock.state = "granting".to_owned();
             holder(&mut lock, &grant.operation);
         }
@@ -47,9 +47,13 @@ pub fn lock(
             lock.ends_ms = expires.saturating_sub(now);
             lock.revoked = *revoked;
         }
-        Phase::Delay { grant, until } => {
+        Phase::Delay {
+            holder: last, until, ..
+        } => {
             lock.state = "delayed".to_owned();
-            holder(&mut lock, &grant.operation);
+            if let Some(operation) = last.operation() {
+                holder(&mut lock, operation);
+            }
             lock.ends_ms = until.saturating_sub(now);
         }
     }
@@ -71,12 +75,15 @@ pub fn lock(
 #[must_use]
 pub fn reason(grantor: &Grantor) -> String {
     match grantor.phase() {
+        Phase::Free if grantor.not_before() > 0 => {
+            "it is next; after a start of the hub nothing is granted for one life of a lease".to_owned()
+        }
         Phase::Free => "it is next".to_owned(),
-        Phase::Draining { operation, .. } => format!(
+        Phase::Draining { first, .. } => format!(
             "{} of {} is next, and waits for running backups to end",
-            operation.subject, operation.cluster
+            first.operation.subject, first.operation.cluster
         ),
-        Phase::Granting(grant) => format!(
+        Phase::Granting { grant, .. } => format!(
             "{} of {} is next",
             grant.operation.subject, grant.operation.cluster
         ),
@@ -84,13 +91,19 @@ pub fn reason(grantor: &Grantor) -> String {
             "held by {} of {}, token {}",
             grant.operation.subject, grant.operation.cluster, grant.token
         ),
-        Phase::Delay { grant, .. } if grant.operation.is_unknown() => format!(
-            "token {} was granted by a hub whose memory is lost (a restored store?); whoever holds it must have ended first",
-            grant.token
-        ),
-        Phase::Delay { grant, .. } => format!(
-            "{} of {} fell silent with token {}; its pod ends itself, and the lock waits until that is certain",
-            grant.operation.subject, grant.operation.cluster, grant.token
+        Phase::Delay {
+            holder: Holder::Unknown,
+            ..
+        } => "the hub's store was restored from a backup, and may have lost a grant; the lock waits until every pod \
+              that could have one has ended"
+            .to_owned(),
+        Phase::Delay {
+            holder: Holder::Known(operation),
+            token,
+            ..
+        } => format!(
+            "{} of {} fell silent with token {token}; its pod ends itself, and the lock waits until that is certain",
+            operation.subject, operation.cluster
         ),
     }
 }

@@ -9,7 +9,7 @@ use proto::v1::{LeaseAsk, LeaseCovered, LeaseRelease};
 use sha2::{Digest as _, Sha256};
 use tracing::{error, info, warn};
 
-use super::grantor::{Grant, Instant, Operation, Phase};
+use super::grantor::{Grant, Instant, Operation};
 use super::keeper::{Keeper, Recent, operation};
 use super::run;
 use crate::now as wall_clock;
@@ -63,14 +63,9 @@ impl Keeper {
     pub(super) async fn release(&mut self, cluster: Arc<str>, release: LeaseRelease) {
         let id: Arc<str> = release.restic_id.as_str().into();
         let asked = operation(&cluster, &release.operation, "");
-        let repository = self.repositories.entry(id.clone()).or_default();
+        let repository = self.repository(&id);
         let known = repository.known(&asked);
-        let held = match repository.grantor.phase() {
-            Phase::Held { grant, .. } | Phase::Delay { grant, .. } => {
-                (grant.operation == known && grant.token == release.token).then(|| grant.clone())
-            }
-            _ => None,
-        };
+        let held = repository.grantor.held_by(&known, release.token);
         let key = (cluster.clone(), asked.id.clone());
         let ask = repository.asks.get(&key).cloned();
         if release.outcome.is_some() {

@@ -2,10 +2,10 @@
 //! network. Times are milliseconds of the hub's own monotonic clock; clocks of two machines are never compared.
 //!
 //! A grant is answered only after it is durable ([`Effect::Commit`], then [`Grantor::committed`]). What was held when
-//! the hub stopped is held again when it starts, for a full lifetime. A holder that fell silent is followed by a delay,
-//! which only its own proven end cuts short. A token that is higher than any that is known shows that the hub has lost
-//! its memory (its store was restored from a backup): who renews under it holds the lock, and if nobody does, whoever
-//! may hold it is waited for.
+//! the hub stopped is held again when it starts, for a full lifetime, and nothing new is granted before one is over. A
+//! holder that fell silent is followed by a delay, which only its own proven end cuts short, or a person who has
+//! checked. A store that was restored from a backup forgets grants: [`Grantor::store_restored`] then waits for holders
+//! that are not known, and only during that wait is a token believed that this hub did not grant.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,21 +44,22 @@ pub struct Operation {
     pub subject: Arc<str>,
 }
 
-impl Operation {
-    /// One that the hub does not remember.
-    #[must_use]
-    pub fn unknown() -> Operation {
-        Operation {
-            cluster: "".into(),
-            id: "".into(),
-            subject: "".into(),
-        }
-    }
+/// Who has a token.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Holder {
+    Known(Operation),
+    /// Somebody may have one that a hub granted whose store is lost.
+    Unknown,
+}
 
-    /// Whether it is one that the hub does not remember.
+impl Holder {
+    /// The operation, if it is known.
     #[must_use]
-    pub fn is_unknown(&self) -> bool {
-        self.id.is_empty()
+    pub fn operation(&self) -> Option<&Operation> {
+        match self {
+            Holder::Known(operation) => Some(operation),
+            Holder::Unknown => None,
+        }
     }
 }
 
@@ -75,10 +76,10 @@ pub struct Grant {
 pub enum Phase {
     #[default]
     Free,
-    /// Backups are asked to hold; the operation gets the lock when none runs, or when the time is over.
-    Draining { operation: Operation, until: Instant },
+    /// Backups are asked to hold; the first gets the lock when none runs, or when the time is over.
+    Draining { first: Waiter, until: Instant },
     /// On its way to disk. Nobody knows of it yet.
-    Granting(Grant),
+    Granting { grant: Grant, asked: Instant },
     Held {
         grant: Grant,
         expires: Instant,
@@ -86,8 +87,13 @@ pub enum Phase {
         /// A person has taken it back; renewals are refused.
         revoked: bool,
     },
-    /// The last holder fell silent.
-    Delay { grant: Grant, until: Instant },
+    /// The last holder fell silent, or is not known.
+    Delay {
+        holder: Holder,
+        token: u64,
+        since: Instant,
+        until: Instant,
+    },
 }
 
 /// An operation that waits.
@@ -100,21 +106,25 @@ pub struct Waiter {
 }
 
 /// What is kept of a lock.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Record {
     pub token: u64,
     /// Who holds it, or held it last while the delay runs.
-    pub holder: Option<Operation>,
+    pub holder: Option<Holder>,
     pub delayed: bool,
+    /// A person has taken it back from its holder.
+    pub revoked: bool,
 }
 
-/// What has to be done, in this order.
+/// What has to be done, in this order. When a commit fails, nothing that follows it is done, and
+/// [`Grantor::failed`] is called.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// Keep; what follows is done only after it is on disk.
-    Commit(Record),
-    /// The record that was just kept is a grant: call [`Grantor::committed`].
-    Confirm(u64),
+    /// Keep. With a grant: call [`Grantor::committed`] once it is on disk.
+    Commit {
+        record: Record,
+        grant: Option<Grant>,
+    },
     Grant(Grant),
     Renewed {
         operation: Operation,
@@ -125,7 +135,7 @@ pub enum Effect {
         token: u64,
         reason: &'static str,
     },
-    /// A release was heard, and is kept.
+    /// A release was taken in, and is kept.
     Released {
         operation: Operation,
         token: u64,
@@ -138,49 +148,105 @@ pub struct Grantor {
     phase: Phase,
     /// Highest token that was ever granted.
     token: u64,
+    /// Highest token that any cluster has seen. The next grant is above it.
+    floor: u64,
+    /// No new grant before this time.
+    not_before: Instant,
+    /// Until then a token is believed that this hub did not grant.
+    believes_until: Instant,
+    /// The last record could not be kept: it is due again before anything is answered.
+    unkept: bool,
     waiting: Vec<Waiter>,
     /// Last token that each waiting cluster was granted: who was served longest ago comes first.
     served: BTreeMap<Arc<str>, u64>,
 }
 
-/// Tokens of a hub that was forgotten are believed up to here: there are enough left above.
+/// Tokens that were not granted here are believed up to this one: there are enough left above.
 const BELIEVED: u64 = 1 << 60;
 const STALE: &str = "the lease is no longer yours";
 const TAKEN_BACK: &str = "the lease was taken back by a person";
 
 impl Grantor {
-    /// A lock as its record tells it, after a restart of the hub. Renewals are not kept, so a holder gets a full
-    /// lifetime to be heard of, and a delay starts anew.
+    /// A lock that no store remembers. The hub may have started a short time ago, so nothing is granted before
+    /// `not_before`: one life of a lease ([`Terms::expiry`]) after that start.
     #[must_use]
-    pub fn restored(record: Record, now: Instant, terms: &Terms) -> Grantor {
-        let phase = match record.holder {
-            None => Phase::Free,
-            Some(operation) => {
-                let grant = Grant {
-                    operation,
-                    token: record.token,
-                    since: now,
-                };
-                if record.delayed {
-                    Phase::Delay {
-                        grant,
-                        until: now + terms.delay,
-                    }
-                } else {
-                    Phase::Held {
-                        grant,
-                        expires: now + terms.expiry(),
-                        renewed: now,
-                        revoked: false,
-                    }
-                }
-            }
-        };
+    pub fn fresh(not_before: Instant) -> Grantor {
         Grantor {
-            phase,
-            token: record.token,
+            not_before,
             ..Grantor::default()
         }
+    }
+
+    /// A lock as it was kept, after a start of the hub. Renewals are not kept, so a holder gets a full lifetime to come
+    /// back, a delay starts anew, and a free lock is granted to nobody for a lifetime.
+    #[must_use]
+    pub fn restored(record: Record, now: Instant, terms: &Terms) -> Grantor {
+        let mut grantor = Grantor {
+            token: record.token,
+            not_before: now + terms.expiry(),
+            ..Grantor::default()
+        };
+        match record.holder {
+            None => {}
+            Some(Holder::Unknown) => grantor.await_unknown(now, terms),
+            Some(holder) if record.delayed => {
+                grantor.phase = Phase::Delay {
+                    holder,
+                    token: record.token,
+                    since: now,
+                    until: now + terms.delay,
+                };
+            }
+            Some(Holder::Known(operation)) => {
+                grantor.phase = Phase::Held {
+                    grant: Grant {
+                        operation,
+                        token: record.token,
+                        since: now,
+                    },
+                    expires: now + terms.expiry(),
+                    renewed: now,
+                    revoked: record.revoked,
+                };
+            }
+        }
+        grantor
+    }
+
+    /// The hub's store was restored from a backup: grants were made that it does not know. Who held or waited for the
+    /// lock by its record still may; beside that somebody unknown is waited for, for a lease's life and the delay, and
+    /// only in that time may a holder show a higher token. Called for each repository, also for one that is met later
+    /// in that time (then with the time of the detection), and again after a start of the hub in that time: a record
+    /// does not tell that a known holder was met during the wait.
+    pub fn store_restored(&mut self, now: Instant, terms: &Terms) -> Vec<Effect> {
+        self.yield_place(now);
+        self.await_unknown(now, terms);
+        vec![self.commit()]
+    }
+
+    fn await_unknown(&mut self, now: Instant, terms: &Terms) {
+        let over = now + terms.expiry() + terms.delay;
+        self.not_before = self.not_before.max(over);
+        self.believes_until = self.believes_until.max(over);
+        match &mut self.phase {
+            Phase::Held { .. } => {}
+            // A genuine delay keeps its holder: nobody else may cut it short.
+            Phase::Delay { until, .. } => *until = over.max(*until),
+            _ => self.free(),
+        }
+    }
+
+    /// Nobody that is known holds it any more.
+    fn free(&mut self) {
+        self.phase = match self.believes_until {
+            0 => Phase::Free,
+            until => Phase::Delay {
+                holder: Holder::Unknown,
+                token: self.token,
+                since: until,
+                until,
+            },
+        };
     }
 
     /// Where it stands.
@@ -195,31 +261,62 @@ impl Grantor {
         self.token
     }
 
-    /// Who waits, in the order of asking.
+    /// Before this time nothing new is granted; 0 once it has passed.
+    #[must_use]
+    pub fn not_before(&self) -> Instant {
+        self.not_before
+    }
+
+    /// Who waits, in the order of asking. The one for whom backups are drained is not among them.
     #[must_use]
     pub fn waiting(&self) -> &[Waiter] {
         &self.waiting
     }
 
-    /// Whether there is nothing to remember but the token.
+    /// Whether time changes nothing: nobody holds it, waits for it, or is waited for.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.phase == Phase::Free && self.waiting.is_empty()
+        self.phase == Phase::Free && self.waiting.is_empty() && !self.unkept
     }
 
-    /// A spoke asks, perhaps again. Who holds the lock already is told so again, under the same token. `seen`: a token
-    /// that its cluster has seen granted for this repository; 0 if it does not say.
-    pub fn ask(&mut self, operation: Operation, seen: u64, now: Instant, terms: &Terms) -> Vec<Effect> {
-        match &self.phase {
+    /// What this operation holds under this token, or held until it fell silent.
+    #[must_use]
+    pub fn held_by(&self, operation: &Operation, token: u64) -> Option<Grant> {
+        let (holder, of, since) = match &self.phase {
+            Phase::Held { grant, .. } => (&grant.operation, grant.token, grant.since),
+            Phase::Delay {
+                holder: Holder::Known(holder),
+                token,
+                since,
+                ..
+            } => (holder, *token, *since),
+            _ => return None,
+        };
+        (holder == operation && of == token).then(|| Grant {
+            operation: holder.clone(),
+            token,
+            since,
+        })
+    }
+
+    /// A spoke asks, perhaps again. An operation that holds the lock already gets the same grant once more. `seen`: the
+    /// highest token that its cluster has seen for this repository, 0 for none; the next grant is above it.
+    pub fn ask(&mut self, operation: Operation, seen: u64, now: Instant) -> Vec<Effect> {
+        self.note(seen);
+        match &mut self.phase {
             Phase::Held {
                 grant,
                 revoked: false,
                 ..
             } if grant.operation == operation => {
-                return vec![Effect::Grant(grant.clone())];
+                let grant = Effect::Grant(grant.clone());
+                return self.after_kept(vec![grant]);
             }
-            Phase::Granting(grant) if grant.operation == operation => return Vec::new(),
-            Phase::Draining { operation: first, .. } if *first == operation => return Vec::new(),
+            Phase::Granting { grant, .. } if grant.operation == operation => return Vec::new(),
+            Phase::Draining { first, .. } if first.operation == operation => {
+                first.seen = now;
+                return Vec::new();
+            }
             _ => {}
         }
         match self.waiting.iter_mut().find(|w| w.operation == operation) {
@@ -230,58 +327,53 @@ impl Grantor {
                 seen: now,
             }),
         }
-        if !self.is_forgotten(seen) {
-            return Vec::new();
+        Vec::new()
+    }
+
+    /// A cluster has seen this token.
+    fn note(&mut self, seen: u64) {
+        if seen <= BELIEVED {
+            self.floor = self.floor.max(seen);
         }
-        self.yield_place(now);
-        self.token = seen;
-        let grant = Grant {
-            operation: Operation::unknown(),
-            token: seen,
-            since: now,
-        };
-        self.phase = Phase::Delay {
-            grant,
-            until: now + terms.expiry() + terms.delay,
-        };
-        vec![Effect::Commit(self.record())]
     }
 
-    /// Whether a token was granted by a hub that this one does not remember, and nobody holds the lock now.
-    fn is_forgotten(&self, token: u64) -> bool {
-        let held = matches!(self.phase, Phase::Granting(_) | Phase::Held { .. });
-        !held && token > self.token && token <= BELIEVED
-    }
-
-    /// Whoever is about to be granted the lock waits again, as the first.
+    /// Who is about to be granted the lock waits again, as the first.
     fn yield_place(&mut self, now: Instant) {
-        let operation = match std::mem::take(&mut self.phase) {
-            Phase::Draining { operation, .. } => operation,
-            Phase::Granting(grant) => grant.operation,
-            _ => return,
+        let first = match std::mem::take(&mut self.phase) {
+            Phase::Draining { first, .. } => first,
+            Phase::Granting { grant, asked } => Waiter {
+                operation: grant.operation,
+                since: asked,
+                seen: now,
+            },
+            other => {
+                self.phase = other;
+                return;
+            }
         };
-        let waiter = Waiter {
-            operation,
-            since: now,
-            seen: now,
-        };
-        self.waiting.insert(0, waiter);
+        self.waiting.insert(0, first);
     }
 
-    /// An operation is not wanted any more. `opened`: the highest token that it ever worked under; it never heard of a
-    /// grant above it.
+    /// An operation is not wanted any more. `opened`: the highest token that it ever worked under; a grant above it
+    /// never reached it.
     pub fn withdraw(&mut self, operation: &Operation, opened: u64) -> Vec<Effect> {
         self.waiting.retain(|w| w.operation != *operation);
         match &self.phase {
-            Phase::Draining { operation: first, .. } if first == operation => {
-                self.phase = Phase::Free;
+            Phase::Draining { first, .. } if first.operation == *operation => {
+                self.free();
                 Vec::new()
             }
-            Phase::Held { grant, .. } | Phase::Delay { grant, .. }
-                if grant.operation == *operation && grant.token > opened =>
-            {
-                self.phase = Phase::Free;
-                vec![Effect::Commit(self.record())]
+            Phase::Held { grant, .. } if grant.operation == *operation && grant.token > opened => {
+                self.free();
+                vec![self.commit()]
+            }
+            Phase::Delay {
+                holder: Holder::Known(holder),
+                token,
+                ..
+            } if holder == operation && *token > opened => {
+                self.free();
+                vec![self.commit()]
             }
             _ => Vec::new(),
         }
@@ -290,7 +382,7 @@ impl Grantor {
     /// A holder is still at work.
     pub fn renew(&mut self, operation: &Operation, token: u64, now: Instant, terms: &Terms) -> Vec<Effect> {
         let operation = operation.clone();
-        if self.is_forgotten(token) {
+        if self.is_forgotten(token, now) {
             self.yield_place(now);
             self.token = token;
             self.phase = Phase::Held {
@@ -303,12 +395,9 @@ impl Grantor {
                 renewed: now,
                 revoked: false,
             };
-            return vec![
-                Effect::Commit(self.record()),
-                Effect::Renewed { operation, token },
-            ];
+            return vec![self.commit(), Effect::Renewed { operation, token }];
         }
-        match &mut self.phase {
+        let answer = match &mut self.phase {
             Phase::Held {
                 grant,
                 expires,
@@ -316,65 +405,97 @@ impl Grantor {
                 revoked,
             } if grant.token == token && grant.operation == operation => {
                 if *revoked {
-                    return vec![Effect::Revoke {
+                    Effect::Revoke {
                         operation,
                         token,
                         reason: TAKEN_BACK,
-                    }];
+                    }
+                } else {
+                    *expires = now + terms.expiry();
+                    *renewed = now;
+                    Effect::Renewed { operation, token }
                 }
-                *expires = now + terms.expiry();
-                *renewed = now;
-                vec![Effect::Renewed { operation, token }]
             }
-            _ => vec![Effect::Revoke {
-                operation,
-                token,
-                reason: STALE,
-            }],
-        }
+            _ => {
+                return vec![Effect::Revoke {
+                    operation,
+                    token,
+                    reason: STALE,
+                }];
+            }
+        };
+        self.after_kept(vec![answer])
     }
 
-    /// The operation's Job has ended, or its pods are proven gone. One that arrives in a later reign changes nothing.
+    /// Whether a token was granted by a hub whose grants this store has lost. A higher one than any other that shows
+    /// itself is the latest.
+    fn is_forgotten(&self, token: u64, now: Instant) -> bool {
+        now < self.believes_until && token > self.token && token <= BELIEVED
+    }
+
+    /// The operation's Job has ended, or its pods are proven to have ended. One that arrives in a later reign changes
+    /// nothing, and the wait for an unknown holder is cut short by none.
     pub fn release(&mut self, operation: &Operation, token: u64) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        let held = match &self.phase {
-            Phase::Held { grant, .. } | Phase::Delay { grant, .. } => Some(grant),
-            _ => None,
-        };
-        let is_its = |o: &Operation| o == operation || o.is_unknown();
-        if held.is_some_and(|grant| grant.token == token && is_its(&grant.operation)) {
-            self.phase = Phase::Free;
-            effects.push(Effect::Commit(self.record()));
-        }
-        effects.push(Effect::Released {
+        let released = Effect::Released {
             operation: operation.clone(),
             token,
-        });
-        effects
+        };
+        if self.held_by(operation, token).is_some() {
+            self.free();
+            return vec![self.commit(), released];
+        }
+        // Of a grant that this store has lost: its number is not given out again.
+        if self.believes_until > 0 {
+            self.note(token);
+        }
+        self.after_kept(vec![released])
     }
 
-    /// A person takes the lock back. The holder shuts its Job and says so; until then nobody else gets it.
+    /// A person takes the lock back. The holder shuts its Job and releases; until then nobody else gets it.
     ///
     /// # Errors
     /// When this token does not hold the lock.
     pub fn revoke(&mut self, token: u64) -> Result<Vec<Effect>, &'static str> {
-        match &mut self.phase {
-            Phase::Held { grant, revoked, .. } if grant.token == token => {
-                *revoked = true;
-                Ok(vec![Effect::Revoke {
-                    operation: grant.operation.clone(),
-                    token,
-                    reason: TAKEN_BACK,
-                }])
+        let Phase::Held { grant, revoked, .. } = &mut self.phase else {
+            return Err("no operation holds the lock");
+        };
+        if grant.token != token {
+            return Err("no operation holds the lock under this token");
+        }
+        *revoked = true;
+        let revoke = Effect::Revoke {
+            operation: grant.operation.clone(),
+            token,
+            reason: TAKEN_BACK,
+        };
+        Ok(vec![self.commit(), revoke])
+    }
+
+    /// A person has checked that nothing works under this token any more, and ends the delay. A wait for an unknown
+    /// holder that is due beside it begins then, and is ended the same way.
+    ///
+    /// # Errors
+    /// When the lock is not delayed under this token.
+    pub fn release_delay(&mut self, token: u64) -> Result<Vec<Effect>, &'static str> {
+        match &self.phase {
+            Phase::Delay {
+                holder, token: of, ..
+            } if *of == token => {
+                if *holder == Holder::Unknown {
+                    (self.believes_until, self.not_before) = (0, 0);
+                }
+                self.free();
+                Ok(vec![self.commit()])
             }
-            _ => Err("no operation holds the lock under this token"),
+            _ => Err("the lock is not delayed under this token"),
         }
     }
 
     /// The record of a grant is on disk.
     pub fn committed(&mut self, token: u64, now: Instant, terms: &Terms) -> Vec<Effect> {
-        match std::mem::take(&mut self.phase) {
-            Phase::Granting(grant) if grant.token == token => {
+        match &self.phase {
+            Phase::Granting { grant, .. } if grant.token == token => {
+                let grant = grant.clone();
                 self.phase = Phase::Held {
                     grant: grant.clone(),
                     expires: now + terms.expiry(),
@@ -383,24 +504,25 @@ impl Grantor {
                 };
                 vec![Effect::Grant(grant)]
             }
-            other => {
-                self.phase = other;
-                Vec::new()
-            }
+            _ => Vec::new(),
         }
     }
 
-    /// The record of a grant could not be kept. It may be on disk all the same, so the token is spent.
-    pub fn failed(&mut self, token: u64, now: Instant) {
-        if let Phase::Granting(grant) = &self.phase
-            && grant.token == token
-        {
+    /// A record could not be kept, and nothing that was to follow it was done. It may be on disk all the same, so the
+    /// token of a grant is spent.
+    pub fn failed(&mut self, now: Instant) {
+        self.unkept = true;
+        self.yield_granting(now);
+    }
+
+    fn yield_granting(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Granting { .. }) {
             self.yield_place(now);
         }
     }
 
-    /// Time has passed, or something changed. `busy`: backups run into this repository. `connected`: a cluster's spoke
-    /// can be told of a grant.
+    /// Time has passed, or something changed. `busy`: backups run into this repository. `connected`: a grant can reach
+    /// a cluster's spoke.
     pub fn advance(
         &mut self,
         now: Instant,
@@ -408,77 +530,143 @@ impl Grantor {
         busy: bool,
         connected: impl Fn(&str) -> bool,
     ) -> Vec<Effect> {
-        for waiter in &mut self.waiting {
+        let first = match &mut self.phase {
+            Phase::Draining { first, .. } => Some(first),
+            _ => None,
+        };
+        for waiter in self.waiting.iter_mut().chain(first) {
             if connected(&waiter.operation.cluster) {
                 waiter.seen = now;
             }
         }
         self.waiting
             .retain(|w| now.saturating_sub(w.seen) < terms.patience);
-        let mut effects = Vec::new();
-        match &self.phase {
-            Phase::Held { grant, expires, .. } if now >= *expires => {
-                let grant = grant.clone();
-                self.phase = Phase::Delay {
-                    grant,
-                    until: now + terms.delay,
-                };
-                effects.push(Effect::Commit(self.record()));
-            }
-            Phase::Delay { until, .. } if now >= *until => {
-                self.phase = Phase::Free;
-                effects.push(Effect::Commit(self.record()));
-            }
-            _ => {}
-        }
+        let mut changed = self.expire(now, terms);
         if self.phase == Phase::Free
-            && let Some(operation) = self.next(&connected)
+            && now >= self.not_before
+            && let Some(first) = self.next(&connected)
         {
             self.phase = Phase::Draining {
-                operation,
+                first,
                 until: now + terms.drain,
             };
         }
-        if let Phase::Draining { operation, until } = &self.phase
+        if let Phase::Draining { until, .. } = &self.phase
             && (!busy || now >= *until)
+            && let Some(first) = self.drained(&connected)
         {
-            self.token += 1;
-            let grant = Grant {
-                operation: operation.clone(),
-                token: self.token,
-                since: now,
-            };
-            self.served.insert(operation.cluster.clone(), self.token);
-            let waiting = &self.waiting;
-            self.served
-                .retain(|cluster, _| waiting.iter().any(|w| w.operation.cluster == *cluster));
-            self.phase = Phase::Granting(grant);
-            effects.push(Effect::Commit(self.record()));
-            effects.push(Effect::Confirm(self.token));
+            return vec![self.grant(first, now)];
         }
-        effects
+        changed |= std::mem::take(&mut self.unkept);
+        if changed {
+            return vec![self.commit()];
+        }
+        Vec::new()
+    }
+
+    /// Lets a lease or a delay end whose time is over. Says whether the record has changed.
+    fn expire(&mut self, now: Instant, terms: &Terms) -> bool {
+        if now >= self.believes_until {
+            self.believes_until = 0;
+        }
+        if now >= self.not_before {
+            self.not_before = 0;
+        }
+        match &self.phase {
+            Phase::Held { grant, expires, .. } if now >= *expires => {
+                self.phase = Phase::Delay {
+                    holder: Holder::Known(grant.operation.clone()),
+                    token: grant.token,
+                    since: grant.since,
+                    until: now + terms.delay,
+                };
+                true
+            }
+            Phase::Delay { until, .. } if now >= *until => {
+                self.free();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Who gets the lock at the end of a drain. A cluster that is away keeps its place, and is passed over.
+    fn drained(&mut self, connected: impl Fn(&str) -> bool) -> Option<Waiter> {
+        let Phase::Draining { first, .. } = std::mem::take(&mut self.phase) else {
+            return None;
+        };
+        if connected(&first.operation.cluster) {
+            return Some(first);
+        }
+        self.waiting.insert(0, first);
+        self.next(connected)
+    }
+
+    fn grant(&mut self, first: Waiter, now: Instant) -> Effect {
+        self.token = self.token.max(self.floor) + 1;
+        let grant = Grant {
+            operation: first.operation,
+            token: self.token,
+            since: now,
+        };
+        self.served.insert(grant.operation.cluster.clone(), self.token);
+        let waiting = &self.waiting;
+        self.served
+            .retain(|cluster, _| waiting.iter().any(|w| w.operation.cluster == *cluster));
+        self.phase = Phase::Granting {
+            grant: grant.clone(),
+            asked: first.since,
+        };
+        self.unkept = false;
+        Effect::Commit {
+            record: self.record(),
+            grant: Some(grant),
+        }
     }
 
     /// The next operation: of the cluster that was served longest ago, the one that waits longest.
-    fn next(&mut self, connected: impl Fn(&str) -> bool) -> Option<Operation> {
+    fn next(&mut self, connected: impl Fn(&str) -> bool) -> Option<Waiter> {
         let candidates = self.waiting.iter().enumerate();
         let (at, _) = candidates
             .filter(|(_, w)| connected(&w.operation.cluster))
             .min_by_key(|(at, w)| (self.served.get(&w.operation.cluster).copied().unwrap_or(0), *at))?;
-        Some(self.waiting.remove(at).operation)
+        Some(self.waiting.remove(at))
+    }
+
+    fn commit(&mut self) -> Effect {
+        self.unkept = false;
+        Effect::Commit {
+            record: self.record(),
+            grant: None,
+        }
+    }
+
+    /// Answers that rest on a record which could not be kept before: it comes first.
+    fn after_kept(&mut self, mut effects: Vec<Effect>) -> Vec<Effect> {
+        if self.unkept {
+            effects.insert(0, self.commit());
+        }
+        effects
     }
 
     fn record(&self) -> Record {
-        let (holder, delayed) = match &self.phase {
-            Phase::Granting(grant) | Phase::Held { grant, .. } => (Some(grant.operation.clone()), false),
-            Phase::Delay { grant, .. } => (Some(grant.operation.clone()), true),
-            Phase::Free | Phase::Draining { .. } => (None, false),
-        };
-        Record {
+        let mut record = Record {
             token: self.token,
-            holder,
-            delayed,
+            ..Record::default()
+        };
+        match &self.phase {
+            Phase::Granting { grant, .. } => record.holder = Some(Holder::Known(grant.operation.clone())),
+            Phase::Held { grant, revoked, .. } => {
+                record.holder = Some(Holder::Known(grant.operation.clone()));
+                record.revoked = *revoked;
+            }
+            Phase::Delay { holder, .. } => {
+                record.holder = Some(holder.clone());
+                record.delayed = true;
+            }
+            Phase::Free | Phase::Draining { .. } => {}
         }
+        record
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::grantor::{Effect, Grant, Grantor, Instant, Operation, Phase, Record};
+use super::grantor::{Effect, Grant, Grantor, Holder, Instant, Operation, Phase, Record};
 use super::{Command, Outgoing, Settings, describe, run};
 use crate::hub::Hub;
 use crate::now as wall_clock;
@@ -53,6 +53,8 @@ pub struct Keeper {
     pub(super) store: Arc<dyn HubStore>,
     pub(super) settings: Settings,
     start: tokio::time::Instant,
+    /// No new grant on a repository that is met for the first time before this time.
+    not_before: Instant,
     pub(super) repositories: BTreeMap<Arc<str>, Repository>,
     pub(super) sessions: HashMap<Arc<str>, (u64, Outgoing)>,
 }
@@ -69,16 +71,7 @@ impl Keeper {
     ) -> anyhow::Result<Keeper> {
         let mut repositories = BTreeMap::new();
         for lock in store.locks().await? {
-            let holder = lock.holder.map(|(cluster, id, subject)| Operation {
-                cluster: cluster.into(),
-                id: id.into(),
-                subject: subject.into(),
-            });
-            let record = Record {
-                token: lock.token,
-                holder,
-                delayed: lock.delayed,
-            };
+            let record = recorded(&lock);
             let repository = Repository {
                 grantor: Grantor::restored(record, 0, &settings.terms),
                 ..Repository::default()
@@ -90,6 +83,7 @@ impl Keeper {
             store,
             settings,
             start: tokio::time::Instant::now(),
+            not_before: settings.terms.expiry(),
             repositories,
             sessions: HashMap::new(),
         })
@@ -98,7 +92,10 @@ impl Keeper {
     /// Works until `stop`.
     pub async fn keep(mut self, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) {
         loop {
-            let busy = self.repositories.values().any(|r| !r.grantor.is_idle());
+            let busy = self
+                .repositories
+                .values()
+                .any(|r| r.draining || !r.grantor.is_idle());
             let tick = async {
                 if busy {
                     tokio::time::sleep(TICK).await;
@@ -120,6 +117,15 @@ impl Keeper {
             }
             self.advance_all().await;
         }
+    }
+
+    /// The lock of a repository, which may be met for the first time.
+    pub(super) fn repository(&mut self, id: &Arc<str>) -> &mut Repository {
+        let not_before = self.not_before;
+        self.repositories.entry(id.clone()).or_insert_with(|| Repository {
+            grantor: Grantor::fresh(not_before),
+            ..Repository::default()
+        })
     }
 
     pub(super) fn now(&self) -> Instant {
@@ -160,7 +166,7 @@ impl Keeper {
                 let (now, terms) = (self.now(), self.settings.terms);
                 let operation = operation(&cluster, &renew.operation, "");
                 let id: Arc<str> = renew.restic_id.as_str().into();
-                let repository = self.repositories.entry(id.clone()).or_default();
+                let repository = self.repository(&id);
                 let known = repository.known(&operation);
                 let effects = repository.grantor.renew(&known, renew.token, now, &terms);
                 self.carry_out(&id, effects, renew.seq).await;
@@ -188,7 +194,7 @@ impl Keeper {
         if ask.restic_id.is_empty() || ask.operation.is_empty() {
             return;
         }
-        let (now, terms) = (self.now(), self.settings.terms);
+        let now = self.now();
         let id: Arc<str> = ask.restic_id.as_str().into();
         if let Some(covered) = self.covered(&cluster, &ask, now) {
             info!(%cluster, subject = ask.subject, token = covered.token, "needs no run of its own");
@@ -197,20 +203,22 @@ impl Keeper {
         }
         let operation = operation(&cluster, &ask.operation, &ask.subject);
         let seen = ask.seen_token;
-        let repository = self.repositories.entry(id.clone()).or_default();
+        let repository = self.repository(&id);
         repository.told.remove(&(cluster.clone(), operation.id.clone()));
         repository.asks.insert((cluster, operation.id.clone()), ask);
         let known = repository.known(&operation);
         if seen > repository.grantor.token() {
             warn!(repository = %id, seen, known = repository.grantor.token(), "a higher token was granted before: was this store restored from a backup?");
         }
-        let effects = repository.grantor.ask(known, seen, now, &terms);
+        let effects = repository.grantor.ask(known, seen, now);
         self.carry_out(&id, effects, 0).await;
     }
 
     async fn advance_all(&mut self) {
         let (now, terms) = (self.now(), self.settings.terms);
-        let active = self.repositories.iter().filter(|(_, r)| !r.grantor.is_idle());
+        // A drain that was withdrawn leaves an idle lock, and clusters that still hold their backups.
+        let due = |r: &Repository| r.draining || !r.grantor.is_idle();
+        let active = self.repositories.iter().filter(|(_, r)| due(r));
         let ids: Vec<Arc<str>> = active.map(|(id, _)| id.clone()).collect();
         for id in ids {
             let busy = self.hub.read(|inventory| inventory.index().is_backing_up(&id));
@@ -255,21 +263,19 @@ impl Keeper {
         let mut queue: VecDeque<Effect> = effects.into();
         while let Some(effect) = queue.pop_front() {
             match effect {
-                Effect::Commit(record) => {
-                    let granting = matches!(queue.front(), Some(Effect::Confirm(_)));
-                    if let Err(error) = self.commit(id, &record, granting).await {
-                        error!(%error, repository = %id, "the lock could not be made durable");
-                        let now = self.now();
-                        if granting && let Some(repository) = self.repositories.get_mut(id) {
-                            repository.grantor.failed(record.token, now);
-                            queue.pop_front();
-                        }
-                    }
-                }
-                Effect::Confirm(token) => {
+                Effect::Commit { record, grant } => {
+                    let kept = self.commit(id, &record, grant.as_ref()).await;
                     let (now, terms) = (self.now(), self.settings.terms);
-                    if let Some(repository) = self.repositories.get_mut(id) {
-                        queue.extend(repository.grantor.committed(token, now, &terms));
+                    let Some(repository) = self.repositories.get_mut(id) else {
+                        return;
+                    };
+                    if let Err(error) = kept {
+                        error!(%error, repository = %id, "the lock could not be made durable");
+                        repository.grantor.failed(now);
+                        return;
+                    }
+                    if let Some(grant) = grant {
+                        queue.extend(repository.grantor.committed(grant.token, now, &terms));
                     }
                 }
                 Effect::Grant(grant) => self.tell_grant(id, &grant),
@@ -308,19 +314,23 @@ impl Keeper {
     }
 
     /// Keeps a record; a grant together with its entry in the audit.
-    async fn commit(&mut self, id: &Arc<str>, record: &Record, granting: bool) -> Result<(), StoreError> {
-        let holder = record.holder.as_ref();
-        let audit = match holder.filter(|_| granting) {
+    async fn commit(
+        &mut self,
+        id: &Arc<str>,
+        record: &Record,
+        grant: Option<&Grant>,
+    ) -> Result<(), StoreError> {
+        let audit = match grant {
             None => None,
-            Some(operation) => {
+            Some(Grant { operation, token, .. }) => {
                 let run = self.run(id, operation);
                 let policies = run::names(&run);
                 if let Some(repository) = self.repositories.get_mut(id) {
-                    repository.run = Some((record.token, run));
+                    repository.run = Some((*token, run));
                 }
                 Some(StoredAudit {
                     restic_id: id.to_string(),
-                    token: record.token,
+                    token: *token,
                     cluster: operation.cluster.to_string(),
                     operation: operation.id.to_string(),
                     subject: operation.subject.to_string(),
@@ -335,7 +345,10 @@ impl Keeper {
         let lock = StoredLock {
             restic_id: id.to_string(),
             token: record.token,
-            holder: holder.map(|o| (o.cluster.to_string(), o.id.to_string(), o.subject.to_string())),
+            holder: record.holder.as_ref().map(|holder| match holder {
+                Holder::Known(o) => (o.cluster.to_string(), o.id.to_string(), o.subject.to_string()),
+                Holder::Unknown => Default::default(),
+            }),
             delayed: record.delayed,
         };
         let timer = self.hub.metrics.commit_seconds.start_timer();
@@ -418,10 +431,9 @@ impl Repository {
     pub fn known(&self, operation: &Operation) -> Operation {
         let same = |other: &&Operation| other.cluster == operation.cluster && other.id == operation.id;
         let held = match self.grantor.phase() {
-            Phase::Held { grant, .. } | Phase::Delay { grant, .. } | Phase::Granting(grant) => {
-                Some(&grant.operation)
-            }
-            Phase::Draining { operation, .. } => Some(operation),
+            Phase::Held { grant, .. } | Phase::Granting { grant, .. } => Some(&grant.operation),
+            Phase::Delay { holder, .. } => holder.operation(),
+            Phase::Draining { first, .. } => Some(&first.operation),
             Phase::Free => None,
         };
         let waiting = self.grantor.waiting().iter().map(|w| &w.operation);
@@ -430,6 +442,26 @@ impl Repository {
             .find(same)
             .unwrap_or(operation)
             .clone()
+    }
+}
+
+/// A lock as its grantor knows it. One whose holder is not known is kept with empty names.
+fn recorded(lock: &StoredLock) -> Record {
+    let holder = lock.holder.as_ref().map(|(cluster, id, subject)| {
+        if id.is_empty() {
+            return Holder::Unknown;
+        }
+        Holder::Known(Operation {
+            cluster: cluster.as_str().into(),
+            id: id.as_str().into(),
+            subject: subject.as_str().into(),
+        })
+    });
+    Record {
+        token: lock.token,
+        holder,
+        delayed: lock.delayed,
+        revoked: false,
     }
 }
 

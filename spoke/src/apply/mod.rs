@@ -19,8 +19,8 @@ use crate::world::Key;
 const MANAGER: &str = "restic-fleet-spoke";
 /// Owner of status fields. Apart from the one above, so that a field left out of a status is really removed.
 const STATUS_MANAGER: &str = "restic-fleet-spoke/status";
-/// Longest log that is read.
-const LOG_MAX: i64 = 8 << 20;
+/// Longest log that is read, in bytes: a plan of 8 MiB, and what stands around it.
+const LOG_MAX: i64 = 9 << 20;
 /// A single write; includes the client's own retries.
 const DEADLINE: Duration = Duration::from_secs(15);
 

@@ -193,6 +193,7 @@ mod tests {
             suspended: false,
             lease: None,
             approved: None,
+            ..JobView::default()
         }
     }
 
@@ -217,6 +218,7 @@ mod tests {
             restic: Some(restic),
             waiting: None,
             unschedulable: None,
+            ..PodView::default()
         }
     }
 

@@ -285,6 +285,7 @@ mod tests {
             suspended: false,
             lease: None,
             approved: None,
+            ..JobView::default()
         })
     }
 
@@ -309,6 +310,7 @@ mod tests {
             restic,
             waiting: None,
             unschedulable: (phase == "Pending")
+            ..PodView::default()
                 .then(|| "0/1 nodes are available: 1 Insufficient cpu.".into()),
         })
     }

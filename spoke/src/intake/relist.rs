@@ -51,7 +51,7 @@ impl Relist {
             Event::InitDone => {
                 let gone = self.unseen.take().unwrap_or_default();
                 gone.into_iter()
-                    .filter_map(|key| store.remove(&key, None).map(|old| (key, old)))
+                    .filter_map(|key| store.remove_unobserved(&key).map(|old| (key, old)))
                     .collect()
             }
         }

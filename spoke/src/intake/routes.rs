@@ -29,22 +29,20 @@ impl Routes {
         }
     }
 
-    /// Opens the routes and wakes everybody once.
+    /// Opens the routes.
     pub fn open(&self) {
         self.open.store(true, Ordering::Release);
-        self.wake_all();
     }
 
-    /// Wakes everybody, as when this replica has become the leader.
-    pub fn wake_all(&self) {
-        if !self.open.load(Ordering::Acquire) {
-            return;
-        }
-        self.kinds.repositories.poke_all(Cause::Leader);
-        self.kinds.backups.poke_all(Cause::Leader);
-        self.kinds.restores.poke_all(Cause::Leader);
-        self.kinds.policies.poke_all(Cause::Leader);
+    /// This replica leads: every resource gets its actor.
+    pub fn lead(&self) {
+        self.kinds.lead();
         self.scripts.poke();
+    }
+
+    /// This replica no longer leads. Resolves when no actor is left.
+    pub async fn follow(&self) {
+        self.kinds.follow().await;
     }
 
     pub fn repository(&self, world: &World, key: &Key, value: &ResticRepository) {
@@ -118,6 +116,9 @@ impl Routes {
     }
 
     pub fn job(&self, world: &World, key: &Key, value: &JobView) {
+        if value.type_.is_some() {
+            self.operation(key.clone());
+        }
         self.made_for(world, key, value.meta.owner_name.as_ref(), value.of.as_ref());
     }
 
@@ -128,6 +129,9 @@ impl Routes {
             .owner_name
             .as_ref()
             .map(|(_, name)| Key::new(&key.namespace, name));
+        if let Some(job) = job.as_ref().filter(|_| value.token.is_some()) {
+            self.operation(job.clone());
+        }
         let job = job.and_then(|job| world.jobs.get(&job));
         let owner = job.as_ref().and_then(|job| job.meta.owner_name.as_ref());
         self.made_for(world, key, owner, value.of.as_ref());
@@ -191,6 +195,12 @@ impl Routes {
         });
         for (policy, _) in policies {
             self.kinds.policies.poke(policy, Cause::Related);
+        }
+    }
+
+    fn operation(&self, job: Key) {
+        if self.is_open() {
+            self.kinds.operations.poke(job, Cause::Related);
         }
     }
 

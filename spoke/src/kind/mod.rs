@@ -7,9 +7,13 @@ mod supervisor;
 use std::future::Future;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use ractor::ActorRef;
+use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
 
+use crate::context::Context;
 use crate::world::Key;
 
 pub use resident::{ResidentMessage, backoff};
@@ -89,6 +93,20 @@ impl<R: Send + 'static> Reporter<R> {
         // An error means that the actor is gone, and with it the interest in the result.
         let _ = self.actor.cast(ResidentMessage::Report(report));
     }
+
+    /// Starts work that takes long beside the actor, which takes a turn with its result. A panic is a result too:
+    /// `panicked`. Dropping the handle ends the work.
+    pub fn work(
+        &self,
+        work: impl Future<Output = R> + Send + 'static,
+        panicked: R,
+    ) -> AbortOnDropHandle<()> {
+        let reporter = self.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let result = std::panic::AssertUnwindSafe(work).catch_unwind().await;
+            reporter.send(result.unwrap_or(panicked));
+        }))
+    }
 }
 
 /// What a turn is given.
@@ -115,6 +133,14 @@ pub trait Kind: Send + Sync + Sized + 'static {
     const NAME: &'static str;
     /// A turn is ended after this time; what it had begun is idempotent and tried again.
     const TURN_LIMIT: Duration = Duration::from_secs(60);
+
+    /// Turns that may run at the same time. Shared by the kinds unless one must not queue behind the others.
+    fn permits<'a>(&'a self, context: &'a Context) -> &'a Semaphore {
+        &context.turns
+    }
+
+    /// This replica has begun to lead: what the kind itself remembers of an earlier time is dropped.
+    fn begin(&self) {}
 
     /// uid of the resource as the store has it now; `None` when it is gone.
     fn uid(&self, key: &Key) -> Option<String>;

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, info_span, warn};
 
+use super::supervisor::SupervisorMessage;
 use super::{Cause, Kind, Outcome, Reporter, Turn};
 use crate::context::Context;
 use crate::world::Key;
@@ -111,6 +112,7 @@ impl<K: Kind> Actor for Resident<K> {
             ResidentMessage::Timer(_) => (Cause::Timer, None),
             ResidentMessage::Report(report) => (Cause::Report, Some(report)),
         };
+        // Nothing is lost: leadership that lapsed is another term, and its actors begin with nothing remembered.
         if !self.context.leader.is_leader() {
             return Ok(());
         }
@@ -128,7 +130,7 @@ impl<K: Kind> Resident<K> {
         report: Option<K::Report>,
         state: &mut State<K>,
     ) {
-        let Ok(_permit) = self.context.turns.acquire().await else {
+        let Ok(_permit) = self.kind.permits(&self.context).acquire().await else {
             return;
         };
         let measure = self.context.metrics.turn(K::NAME);
@@ -155,6 +157,13 @@ impl<K: Kind> Resident<K> {
         measure.done(outcome.failed);
         state.turns += 1;
         self.arm(myself, outcome, state);
+        // Removed from the store by this very turn: no watch event tells the supervisor.
+        if self.kind.uid(&self.key).as_ref() != Some(&self.uid)
+            && let Some(supervisor) = myself.try_get_supervisor()
+        {
+            // An error means that the spoke is stopping.
+            let _ = supervisor.send_message(SupervisorMessage::Look(self.key.clone(), Cause::Related));
+        }
     }
 
     fn arm(&self, myself: &ActorRef<ResidentMessage<K::Report>>, outcome: Outcome, state: &mut State<K>) {

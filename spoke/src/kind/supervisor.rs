@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::oneshot;
 use tracing::{error, warn};
 
 use super::resident::{Resident, ResidentMessage, Slot, backoff};
@@ -17,6 +18,8 @@ const RESTART_MIN: Duration = Duration::from_secs(1);
 const RESTART_MAX: Duration = Duration::from_secs(300);
 /// An actor that lived this long has recovered: its next crash is the first of a new row.
 const STABLE: Duration = Duration::from_secs(600);
+/// Turns under way may end within this time.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// Crashes in a row after which the resource itself says so.
 const CRASHES_TO_REPORT: u32 = 3;
 
@@ -30,6 +33,10 @@ pub enum SupervisorMessage {
     Restart(Key, String),
     /// A resource's store entry went.
     Gone(Key, String),
+    /// This replica leads: actors start, with nothing remembered.
+    Lead,
+    /// This replica no longer leads: actors are stopped, and answered when the last one has ended.
+    Follow(oneshot::Sender<()>),
 }
 
 /// The way to wake actors of a kind.
@@ -58,6 +65,19 @@ impl KindHandle {
     /// The resource went out of the store.
     pub fn gone(&self, key: Key, uid: String) {
         self.cast(SupervisorMessage::Gone(key, uid));
+    }
+
+    /// This replica leads.
+    pub fn lead(&self) {
+        self.cast(SupervisorMessage::Lead);
+    }
+
+    /// This replica no longer leads. Resolves when no actor is left.
+    pub async fn follow(&self) {
+        let (stopped, done) = oneshot::channel();
+        self.cast(SupervisorMessage::Follow(stopped));
+        // An error means that the spoke is stopping.
+        let _ = done.await;
     }
 
     fn cast(&self, message: SupervisorMessage) {
@@ -93,6 +113,8 @@ enum Phase<K: Kind> {
 
 /// Actors by key, and keys by actor.
 pub struct Children<K: Kind> {
+    /// Actors run only while this replica leads.
+    leading: bool,
     by_key: HashMap<Key, Child<K>>,
     by_id: HashMap<ActorId, Key>,
 }
@@ -104,6 +126,7 @@ impl<K: Kind> Actor for Supervisor<K> {
 
     async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
         Ok(Children {
+            leading: false,
             by_key: HashMap::new(),
             by_id: HashMap::new(),
         })
@@ -115,9 +138,7 @@ impl<K: Kind> Actor for Supervisor<K> {
         _: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         // Without this, stopping would kill the children in the middle of their turns.
-        myself
-            .stop_children_and_wait(None, Some(Duration::from_secs(20)))
-            .await;
+        myself.stop_children_and_wait(None, Some(STOP_LIMIT)).await;
         Ok(())
     }
 
@@ -128,12 +149,20 @@ impl<K: Kind> Actor for Supervisor<K> {
         children: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            SupervisorMessage::Look(key, cause) => self.look(&myself, key, cause, children).await,
-            SupervisorMessage::LookAtAll(cause) => {
-                for key in self.kind.keys() {
-                    self.look(&myself, key, cause, children).await;
-                }
+            SupervisorMessage::Lead => {
+                children.leading = true;
+                self.kind.begin();
+                self.look_at_all(&myself, Cause::Leader, children).await;
             }
+            SupervisorMessage::Follow(stopped) => {
+                self.stop_all(&myself, children).await;
+                // An error means that nobody waits for it.
+                let _ = stopped.send(());
+            }
+            SupervisorMessage::Gone(key, uid) if !children.leading => self.kind.gone(&key, &uid),
+            _ if !children.leading => {}
+            SupervisorMessage::Look(key, cause) => self.look(&myself, key, cause, children).await,
+            SupervisorMessage::LookAtAll(cause) => self.look_at_all(&myself, cause, children).await,
             SupervisorMessage::Gone(key, uid) => self.gone(&key, &uid, children),
             SupervisorMessage::Restart(key, uid) => {
                 if children
@@ -169,6 +198,30 @@ impl<K: Kind> Actor for Supervisor<K> {
 }
 
 impl<K: Kind> Supervisor<K> {
+    async fn look_at_all(
+        &self,
+        myself: &ActorRef<SupervisorMessage>,
+        cause: Cause,
+        children: &mut Children<K>,
+    ) {
+        for key in self.kind.keys() {
+            self.look(myself, key, cause, children).await;
+        }
+    }
+
+    /// Stops every actor. One that does not end in time is killed: it can write nothing any more, the leader gate is shut.
+    async fn stop_all(&self, myself: &ActorRef<SupervisorMessage>, children: &mut Children<K>) {
+        children.leading = false;
+        myself.stop_children_and_wait(None, Some(STOP_LIMIT)).await;
+        for child in std::mem::take(&mut children.by_key).into_values() {
+            if let Phase::Running { actor, .. } = child.phase {
+                actor.kill();
+            }
+        }
+        let ended = i64::try_from(std::mem::take(&mut children.by_id).len()).unwrap_or(i64::MAX);
+        self.context.metrics.actors(K::NAME, -ended);
+    }
+
     /// Makes what runs what the store says, and wakes it.
     async fn look(
         &self,

@@ -97,12 +97,12 @@ pub async fn run(
         let mut attempts = 0u32;
         let mut told = String::new();
         loop {
-            leader.wait_until_leader().await;
+            let term = leader.wait_until_leader().await;
             let start = Instant::now();
             let mut lost = context.leader.clone();
             let ended = tokio::select! {
                 ended = session(&config, &context, &routes) => ended,
-                () = lost.wait_until_lost() => Ok(()),
+                () = lost.wait_until_lost(term) => Ok(()),
             };
             context.metrics.link_connected.set(0);
             context.leases.connected(false);

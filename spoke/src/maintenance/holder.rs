@@ -1,6 +1,9 @@
-//! One maintenance Job on its way through the gate: born suspended, opened under a lease, shut again when the lease is
+//! One maintenance Job on its way through the gate: born suspended, opened once under a lease, shut when the lease is
 //! lost, released when its end is proven. Pure. Times are milliseconds of this machine's clock since boot, suspend
 //! included; no clock of another machine is ever asked.
+//!
+//! A Job that was opened can never be opened again, because its template cannot change any more. When it is shut, its
+//! operation is at its end ([`Phase::Done`] with [`End::Interrupted`]); what is still wanted is done by another Job.
 
 /// Milliseconds since boot.
 pub type Instant = u64;
@@ -11,18 +14,34 @@ const IN_FLIGHT: usize = 8;
 /// The Job as the API server shows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Observed {
-    /// It is complete, failed, or deleted.
+    /// It is complete, failed, or deleted, and no pod of it is at work.
     pub ended: bool,
     pub suspended: bool,
+    /// It was started at some time (`status.startTime`): its template is fixed.
+    pub begun: bool,
     /// Token that its pods are given.
     pub token: Option<u64>,
     /// Some pod of it may still be at work.
     pub pods: bool,
     /// Its container has started, and waits for the first renewal.
     pub started: bool,
-    /// Token of a pod that went without its end having been seen, as one that was deleted by force: it may be at work
-    /// until its switch is thrown.
+    /// Its pod lives and moves, as far as anybody knows: Ready, its node not lost, progress within the bound.
+    pub alive: bool,
+    /// Token of a pod that disappeared without its end having been seen, as one that was deleted by force: it may be at
+    /// work until its switch ends it.
     pub lost: Option<u64>,
+}
+
+impl Observed {
+    /// Whether it was ever open.
+    fn was_opened(&self) -> bool {
+        self.begun || self.token.is_some() || !self.suspended
+    }
+
+    /// Whether it was open once and is shut: it can never be opened again.
+    fn is_spent(&self) -> bool {
+        self.suspended && (self.begun || self.token.is_some())
+    }
 }
 
 /// What reaches a holder from outside.
@@ -30,7 +49,7 @@ pub struct Observed {
 pub enum Input {
     /// Look at the Job and at the clock.
     Look,
-    /// A new session with whoever grants: what was said in the old one may be lost.
+    /// A new session with the grantor: what was sent in the old one may be lost.
     Connected,
     Granted {
         token: u64,
@@ -52,13 +71,18 @@ pub enum Input {
     Released {
         token: u64,
     },
+    /// The API server has refused to open the Job under this token, and will refuse it again (such as 422). A request
+    /// whose fate is not known is no refusal.
+    OpenRefused {
+        token: u64,
+    },
 }
 
 /// What has to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     Ask,
-    /// The Job is gone while it waited. It was never opened with a token above this one.
+    /// Nothing is wanted any more. The Job was never opened with a token above this one; 0 if it never was opened.
     Withdraw {
         opened: u64,
     },
@@ -76,10 +100,38 @@ pub enum Effect {
     },
     /// End the Job's pods.
     Shut,
-    /// Tell the pod that the lease was renewed, for the n-th time.
+    /// Show the pod that the lease was renewed, for the n-th time.
     Count {
         renewals: u64,
     },
+}
+
+/// Why an operation was ended before its Job came to its own end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Interruption {
+    /// No renewal was answered in time.
+    LeaseLost,
+    /// The grantor took the lease back: a person wanted it, or it was not ours any more.
+    Revoked,
+    /// The API server refused to open the Job.
+    OpenRefused,
+    /// Its container did not start in time.
+    NotStarted,
+    /// A pod disappeared without its end having been seen.
+    PodLost,
+    /// Somebody else opened or suspended the Job.
+    Meddled,
+    /// It was found shut after a restart of the operator.
+    FoundShut,
+}
+
+/// How an operation came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// Its Job has ended, well or not, or was deleted.
+    Job,
+    /// The Job is shut for ever: record it, remove the Job, and make another if it is still wanted.
+    Interrupted(Interruption),
 }
 
 /// Where an operation stands.
@@ -90,16 +142,16 @@ pub enum Phase {
         ask_again: Option<Instant>,
     },
     Held(Lease),
-    /// The lease is lost: the Job must be shut, and its pods gone.
+    /// The lease is given up: the Job must be shut, and its pods ended.
     Closing {
         token: u64,
     },
-    /// Nothing is at work. Whoever grants must hear of it.
+    /// Nothing is at work. The grantor must know.
     Releasing {
         token: u64,
         say_again: Option<Instant>,
     },
-    Done,
+    Done(End),
 }
 
 /// A lease.
@@ -113,27 +165,54 @@ pub struct Lease {
     pub deadline: Option<Instant>,
     /// Renewals that were answered.
     pub renewals: u64,
+    since: Instant,
     renew_at: Instant,
     seq: u64,
     sent: Vec<(u64, Instant)>,
-    /// The pod's first renewal has been sent.
+    /// The container was seen to have started; the pod's first renewal has been sent.
     woken: bool,
+    /// A renewal was due and not sent, for want of a sign of life.
+    withheld: bool,
+}
+
+/// How long is waited for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// From a grant to the start of the container; so long the lease is renewed without a sign of life.
+    pub start: u64,
+    /// A question that got no answer is asked again after this time.
+    pub ask_again: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            start: 600_000,
+            ask_again: 30_000,
+        }
+    }
 }
 
 /// The state machine of one Job.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Holder {
     phase: Phase,
-    /// Highest token that was given back. A word about it that arrives late says nothing about the present.
+    limits: Limits,
+    /// Highest token that was given back. An answer about it that arrives late means nothing for the present.
     spent: u64,
     /// The last grant could not be used: the next question is put after a pause.
     refused: bool,
-    /// Token of a pod whose end was never seen. It is not given back: whoever grants waits until it has run out.
+    /// Why the lease was given up.
+    why: Option<Interruption>,
+    /// Token of a pod whose end was never seen. It is not given back: it has to run out at the grantor.
     lost: Option<u64>,
 }
 
-/// A question that got no answer is asked again.
-const ASK_AGAIN: u64 = 30_000;
+impl Default for Phase {
+    fn default() -> Phase {
+        Phase::Waiting { ask_again: None }
+    }
+}
 
 impl Lease {
     fn new(token: u64, ttl: u64, renew: u64, now: Instant) -> Lease {
@@ -143,16 +222,59 @@ impl Lease {
             renew: renew.max(1),
             deadline: None,
             renewals: 0,
+            since: now,
             renew_at: now,
             // Never the same twice: an answer to a question of an earlier life must not count.
             seq: now << 10,
             sent: Vec::new(),
             woken: false,
+            withheld: false,
         }
     }
 
     fn is_over(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| now >= deadline)
+    }
+
+    /// Takes the answer to a renewal. Says whether it came in time.
+    fn answered(&mut self, seq: u64, now: Instant) -> bool {
+        let Some((_, sent)) = self.sent.iter().find(|(n, _)| *n == seq).copied() else {
+            return false;
+        };
+        self.sent.retain(|(n, _)| *n > seq);
+        let deadline = sent + self.ttl - self.ttl / 10;
+        if now >= deadline || self.is_over(now) {
+            return false;
+        }
+        self.deadline = self.deadline.max(Some(deadline));
+        self.renewals += 1;
+        true
+    }
+
+    /// Sends a renewal if one is due and the pod shows a sign of life, or is too young for one.
+    fn renew(&mut self, job: Observed, start: Instant, now: Instant) -> Option<Effect> {
+        let wake_pod = job.started && !self.woken;
+        if now < self.renew_at && !wake_pod && !self.withheld {
+            return None;
+        }
+        if now >= self.renew_at {
+            self.renew_at = now + self.renew;
+        }
+        self.woken |= job.started;
+        self.withheld = !(job.alive || now < start);
+        if self.withheld {
+            return None;
+        }
+        self.renew_at = now + self.renew;
+        self.seq += 1;
+        self.sent.push((self.seq, now));
+        if self.sent.len() > IN_FLIGHT {
+            self.sent.remove(0);
+        }
+        Some(Effect::Renew {
+            token: self.token,
+            seq: self.seq,
+        })
     }
 }
 
@@ -160,21 +282,17 @@ impl Holder {
     /// A Job that waits.
     #[must_use]
     pub fn new() -> Holder {
-        Holder {
-            phase: Phase::Waiting { ask_again: None },
-            spent: 0,
-            refused: false,
-            lost: None,
-        }
+        Holder::default()
     }
 
-    /// A Job that was shut under this token in a former life of the operator. Whether its pods were gone by then, and
-    /// whether that was said, is not known.
+    /// A Job that was shut under this token in a former life of the operator. Whether its pods had ended by then, and
+    /// whether that was told, is not known.
     #[must_use]
     pub fn after(token: u64) -> Holder {
         Holder {
             phase: Phase::Closing { token },
-            ..Holder::new()
+            why: Some(Interruption::FoundShut),
+            ..Holder::default()
         }
     }
 
@@ -186,8 +304,15 @@ impl Holder {
         lease.deadline = Some(now + ttl - ttl / 10);
         Holder {
             phase: Phase::Held(lease),
-            ..Holder::new()
+            ..Holder::default()
         }
+    }
+
+    /// The same with other limits.
+    #[must_use]
+    pub fn within(mut self, limits: Limits) -> Holder {
+        self.limits = limits;
+        self
     }
 
     /// Where it stands.
@@ -196,22 +321,36 @@ impl Holder {
         &self.phase
     }
 
+    /// Why the lease was given up, or is about to be.
+    #[must_use]
+    pub fn interruption(&self) -> Option<Interruption> {
+        self.why
+    }
+
     /// When to look again although nothing happens.
     #[must_use]
     pub fn wake(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Waiting { ask_again } => *ask_again,
-            Phase::Held(lease) => Some(lease.deadline.map_or(lease.renew_at, |d| d.min(lease.renew_at))),
+            Phase::Held(lease) => {
+                let started = (!lease.woken).then(|| lease.since + self.limits.start);
+                [lease.deadline, started]
+                    .into_iter()
+                    .flatten()
+                    .fold(lease.renew_at, Instant::min)
+                    .into()
+            }
             Phase::Releasing { say_again, .. } => *say_again,
-            Phase::Closing { .. } | Phase::Done => None,
+            Phase::Closing { .. } | Phase::Done(_) => None,
         }
     }
 
-    /// Takes an input, and says what to do about it and about the Job as it is.
+    /// Takes an input, and returns what to do about it and about the Job as it is.
     pub fn step(&mut self, input: Input, job: Observed, now: Instant) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.take(input, job, now, &mut effects);
-        self.look(job, now, &mut effects);
+        self.judge(job, now);
+        self.act(job, now, &mut effects);
         effects
     }
 
@@ -219,143 +358,144 @@ impl Holder {
         match (&mut self.phase, input) {
             (Phase::Waiting { ask_again }, Input::Connected) => *ask_again = None,
             (Phase::Releasing { say_again, .. }, Input::Connected) => *say_again = None,
-            // The question went through before the connection broke: the hub shall know that it still counts.
+            // The question went through before the connection broke: the grantor shall know that it still counts.
             (Phase::Held(lease), Input::Connected) => lease.renew_at = now,
-            (Phase::Waiting { .. } | Phase::Done, Input::Granted { token, .. })
+            (Phase::Waiting { .. } | Phase::Done(_), Input::Granted { token, .. })
                 if self.lost == Some(token) => {}
-            // It was given back, and whoever grants may not have heard of it.
+            // It was given back, and the grantor may not know yet.
             (Phase::Waiting { .. }, Input::Granted { token, .. }) if token <= self.spent => {
                 effects.push(Effect::Release { token });
             }
             (Phase::Waiting { .. }, Input::Granted { token, ttl, renew }) => {
+                self.why = None;
                 self.phase = Phase::Held(Lease::new(token, ttl, renew, now));
             }
             // Nothing runs under it, so it can be given back at once.
-            (Phase::Waiting { .. }, Input::Refused { token }) => {
+            (Phase::Waiting { .. }, Input::Refused { token }) if self.lost != Some(token) => {
                 self.refused = true;
                 self.phase = Phase::Releasing {
                     token,
                     say_again: None,
                 };
             }
-            // A lease of a former life: given back once nothing runs.
-            (Phase::Done, Input::Granted { token, .. }) => effects.push(Effect::Release { token }),
+            // A lease that came too late: nothing runs under it, or its end was told before.
+            (Phase::Done(_), Input::Granted { token, .. }) => effects.push(Effect::Release { token }),
             (Phase::Held(lease), Input::Renewed { token, seq }) if lease.token == token => {
-                if let Some((_, sent)) = lease.sent.iter().find(|(n, _)| *n == seq).copied() {
-                    lease.sent.retain(|(n, _)| *n > seq);
-                    let deadline = sent + lease.ttl - lease.ttl / 10;
-                    if now < deadline {
-                        lease.deadline = lease.deadline.max(Some(deadline));
-                        lease.renewals += 1;
-                        if job.pods && !job.suspended && job.token == Some(token) {
-                            effects.push(Effect::Count {
-                                renewals: lease.renewals,
-                            });
-                        }
-                    }
+                // One that has not started needs none, and without any it can never begin.
+                let waits = job.started && job.pods && job.lost.is_none();
+                let its = !job.suspended && job.token == Some(token);
+                if lease.answered(seq, now) && waits && its {
+                    effects.push(Effect::Count {
+                        renewals: lease.renewals,
+                    });
                 }
             }
             (Phase::Held(lease), Input::Revoked { token }) if lease.token == token => {
-                self.phase = Phase::Closing { token };
+                self.close(token, Interruption::Revoked);
+            }
+            (Phase::Held(lease), Input::OpenRefused { token }) if lease.token == token => {
+                self.close(token, Interruption::OpenRefused);
             }
             (Phase::Releasing { token: said, .. }, Input::Released { token }) if *said == token => {
                 self.spent = self.spent.max(token);
-                let pause = std::mem::take(&mut self.refused);
-                self.phase = if job.ended {
-                    Phase::Done
-                } else {
-                    Phase::Waiting {
-                        ask_again: pause.then_some(now + ASK_AGAIN),
-                    }
-                };
+                self.given_back(job, now);
             }
             _ => {}
         }
     }
 
-    fn look(&mut self, job: Observed, now: Instant, effects: &mut Vec<Effect>) {
-        if let Phase::Held(Lease { token, .. }) | Phase::Closing { token } = self.phase
-            && job.lost == Some(token)
-        {
-            self.lost = Some(token);
-            self.phase = Phase::Waiting {
-                ask_again: Some(now + ASK_AGAIN),
-            };
-        }
+    /// The lease is given up.
+    fn close(&mut self, token: u64, why: Interruption) {
+        self.why = Some(why);
+        self.phase = Phase::Closing { token };
+    }
+
+    /// Where an operation goes that holds nothing any more. A Job that was never opened may wait again, unless the
+    /// lease was taken from it or it can never be opened.
+    fn given_back(&mut self, job: Observed, now: Instant) {
+        let pause = std::mem::take(&mut self.refused);
+        let waits = || Phase::Waiting {
+            ask_again: pause.then_some(now + self.limits.ask_again),
+        };
+        self.phase = match self.why {
+            _ if job.ended => Phase::Done(End::Job),
+            None | Some(Interruption::LeaseLost) if !job.was_opened() => waits(),
+            None => waits(),
+            Some(why) => Phase::Done(End::Interrupted(why)),
+        };
+    }
+
+    /// What the Job and the clock mean for where it stands.
+    fn judge(&mut self, job: Observed, now: Instant) {
         if let Phase::Held(lease) = &self.phase {
             let token = lease.token;
-            // Pods of an ended Job have ended too.
+            let silent = !lease.woken && !job.started && now >= lease.since + self.limits.start;
+            let stranger = !job.suspended && job.token != Some(token);
             if job.ended {
-                self.phase = Phase::Releasing {
-                    token,
-                    say_again: None,
-                };
-            } else if lease.is_over(now) {
                 self.phase = Phase::Closing { token };
+            } else if job.lost.is_some() {
+                self.close(token, Interruption::PodLost);
+            } else if lease.is_over(now) {
+                self.close(token, Interruption::LeaseLost);
+            } else if stranger || job.is_spent() {
+                self.close(token, Interruption::Meddled);
+            } else if silent {
+                self.close(token, Interruption::NotStarted);
             }
         }
         if let Phase::Closing { token } = self.phase {
+            self.lost = self.lost.max(job.lost);
             if job.ended || (job.suspended && !job.pods) {
                 self.phase = Phase::Releasing {
                     token,
                     say_again: None,
                 };
-            } else if !job.suspended {
-                effects.push(Effect::Shut);
             }
         }
-        // Opened by a person, or for an earlier lease: what its pods were told then does not count any more.
-        let misled = match &self.phase {
-            Phase::Waiting { .. } => true,
-            Phase::Held(lease) => job.token != Some(lease.token),
-            _ => false,
-        };
-        if misled && !job.suspended && !job.ended {
+        // A pod whose end was not seen: the lease runs out, and is not given back.
+        if let Phase::Releasing { .. } = self.phase
+            && self.lost.is_some()
+        {
+            let why = self.why.unwrap_or(Interruption::PodLost);
+            self.phase = Phase::Done(if job.ended {
+                End::Job
+            } else {
+                End::Interrupted(why)
+            });
+        }
+    }
+
+    fn act(&mut self, job: Observed, now: Instant, effects: &mut Vec<Effect>) {
+        // Pods may start under a lease that is held, and at no other time.
+        let open = matches!(&self.phase, Phase::Held(lease) if job.token == Some(lease.token));
+        if !open && !job.suspended && !job.ended {
             effects.push(Effect::Shut);
         }
         match &mut self.phase {
-            Phase::Waiting { .. } if job.ended => {
-                self.phase = Phase::Done;
-                effects.push(Effect::Withdraw {
-                    opened: self.spent.max(self.lost.unwrap_or_default()),
+            Phase::Waiting { .. } if job.ended || (job.is_spent() && !job.pods) => {
+                self.phase = Phase::Done(if job.ended {
+                    End::Job
+                } else {
+                    End::Interrupted(Interruption::Meddled)
                 });
+                effects.push(Effect::Withdraw { opened: self.spent });
             }
-            Phase::Waiting { ask_again } if ask_again.is_none_or(|at| now >= at) => {
-                *ask_again = Some(now + ASK_AGAIN);
+            Phase::Waiting { ask_again } if !job.was_opened() && ask_again.is_none_or(|at| now >= at) => {
+                *ask_again = Some(now + self.limits.ask_again);
                 effects.push(Effect::Ask);
             }
             Phase::Held(lease) => {
-                let wake_pod = job.started && !lease.woken;
-                if now >= lease.renew_at || wake_pod {
-                    lease.woken |= job.started;
-                    lease.seq += 1;
-                    lease.sent.push((lease.seq, now));
-                    if lease.sent.len() > IN_FLIGHT {
-                        lease.sent.remove(0);
-                    }
-                    lease.renew_at = now + lease.renew;
-                    effects.push(Effect::Renew {
-                        token: lease.token,
-                        seq: lease.seq,
-                    });
-                }
-                // Pods of an earlier opening must be gone before the next one begins.
-                if lease.deadline.is_some() && job.suspended && !job.pods {
+                effects.extend(lease.renew(job, lease.since + self.limits.start, now));
+                if lease.deadline.is_some() && !job.was_opened() && !job.pods {
                     effects.push(Effect::Open { token: lease.token });
                 }
             }
             Phase::Releasing { token, say_again } if say_again.is_none_or(|at| now >= at) => {
-                *say_again = Some(now + ASK_AGAIN);
+                *say_again = Some(now + self.limits.ask_again);
                 effects.push(Effect::Release { token: *token });
             }
             _ => {}
         }
-    }
-}
-
-impl Default for Holder {
-    fn default() -> Self {
-        Holder::new()
     }
 }
 

@@ -64,6 +64,18 @@ pub async fn claim(
     }
 }
 
+/// The highest token that this cluster has seen for a repository; 0 for none.
+///
+/// # Errors
+/// When it could not be read.
+pub async fn highest(applier: &Applier, namespace: &str, restic_id: &str) -> Result<u64, ApplyError> {
+    let key = Key::new(namespace, name("fleet-token", restic_id));
+    let lease = applier.get::<Lease>(&key).await?;
+    let annotations = lease.and_then(|lease| lease.metadata.annotations);
+    let token = annotations.and_then(|a| a.get(TOKEN)?.parse().ok());
+    Ok(token.unwrap_or_default())
+}
+
 /// A Lease's name for a repository.
 pub(super) fn name(prefix: &str, restic_id: &str) -> String {
     let id: String = restic_id

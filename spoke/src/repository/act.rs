@@ -16,7 +16,7 @@ use super::validate::Valid;
 use super::{Report, RepositoryKind};
 use crate::apply::ApplyError;
 use crate::events::Severity;
-use crate::kind::{Kind as _, Reporter};
+use crate::kind::Kind as _;
 use crate::link::Creations;
 use crate::restic::{Failure, Restic};
 use crate::secrets::{self, Credentials, PASSWORD_VARIABLE, REPOSITORY_VARIABLE};
@@ -73,14 +73,13 @@ impl RepositoryKind {
         Ok(())
     }
 
-    /// Looks at the repository and reports back.
+    /// Looks at the repository.
     pub(super) fn ask(
         &self,
         repository: Arc<ResticRepository>,
         inputs: Inputs,
         known: Option<String>,
-        reporter: Reporter<Report>,
-    ) -> impl Future<Output = ()> + Send + 'static {
+    ) -> impl Future<Output = Report> + Send + 'static {
         let (context, restic) = (self.context.clone(), self.restic.clone());
         async move {
             let mut password_key = None;
@@ -95,11 +94,11 @@ impl RepositoryKind {
                     Answer::Failed(Failure::Other(format!("the Secret could not be read: {error}")))
                 }
             };
-            reporter.send(Report {
+            Report {
                 inputs,
                 answer,
                 password_key,
-            });
+            }
         }
     }
 

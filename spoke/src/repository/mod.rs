@@ -20,7 +20,7 @@ use crate::apply::ApplyError;
 use crate::config::Config;
 use crate::context::Context;
 use crate::kind::{Kind, Outcome, Turn};
-use crate::restic::Restic;
+use crate::restic::{Failure, Restic};
 use crate::world::{Key, Stored as _};
 
 use plan::{Answer, Attempts, Inputs, Step};
@@ -147,8 +147,13 @@ impl Kind for RepositoryKind {
                     .is_none_or(|(asked, _)| *asked != inputs)
                 {
                     let known = new.repository_id.clone();
-                    let work = self.ask(repository.clone(), inputs.clone(), known, turn.reporter.clone());
-                    turn.memory.asking = Some((inputs.clone(), AbortOnDropHandle::new(tokio::spawn(work))));
+                    let work = self.ask(repository.clone(), inputs.clone(), known);
+                    let panicked = Report {
+                        inputs: inputs.clone(),
+                        answer: Answer::Failed(Failure::Other("looking at the repository failed; the log says why".to_owned())),
+                        password_key: None,
+                    };
+                    turn.memory.asking = Some((inputs.clone(), turn.reporter.work(work, panicked)));
                 }
                 new = status::checking(&new, generation, turn.now);
                 None

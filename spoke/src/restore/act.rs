@@ -18,7 +18,7 @@ use super::{Ready, Report, RestoreKind, build, unanswered};
 use crate::apply::ApplyError;
 use crate::children;
 use crate::events::Severity;
-use crate::kind::{Kind as _, Outcome, Reporter};
+use crate::kind::{Kind as _, Outcome};
 use crate::secrets::cluster;
 use crate::world::{JobView, Key, Stored};
 
@@ -28,11 +28,10 @@ impl RestoreKind {
         &self,
         ready: Ready,
         wanted: Wanted,
-        reporter: Reporter<Report>,
-    ) -> impl Future<Output = ()> + Send + 'static {
+    ) -> impl Future<Output = Report> + Send + 'static {
         let (context, restic) = (self.context.clone(), self.restic.clone());
         async move {
-            let report = match cluster::read(&context, &ready.repository).await {
+            match cluster::read(&context, &ready.repository).await {
                 Err(error) => Report::Unanswered(format!("the Secret could not be read: {error}")),
                 Ok(Err(error)) => Report::Unanswered(error.to_string()),
                 Ok(Ok(credentials)) => match restic.snapshots(&credentials).await {
@@ -41,8 +40,7 @@ impl RestoreKind {
                     }
                     Err(failure) => unanswered(&failure),
                 },
-            };
-            reporter.send(report);
+            }
         }
     }
 

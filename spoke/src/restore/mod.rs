@@ -208,8 +208,9 @@ impl RestoreKind {
             }
             None => {
                 if turn.memory.asking.is_none() {
-                    let work = self.ask(ready, valid.snapshot.clone(), turn.reporter.clone());
-                    turn.memory.asking = Some(AbortOnDropHandle::new(tokio::spawn(work)));
+                    let work = self.ask(ready, valid.snapshot.clone());
+                    let panicked = Report::Unanswered("reading it failed; the log says why".to_owned());
+                    turn.memory.asking = Some(turn.reporter.work(work, panicked));
                 }
                 waiting(
                     new,

@@ -255,6 +255,7 @@ mod tests {
             suspended: false,
             lease: None,
             approved: None,
+            ..JobView::default()
         }
     }
 
@@ -278,6 +279,7 @@ mod tests {
             waiting: None,
             unschedulable: (phase == "Pending")
                 .then(|| "0/1 nodes are available: 1 Insufficient cpu.".into()),
+            ..PodView::default()
         }
     }
 

@@ -1,29 +1,20 @@
-//! The part with clients: the objects, approvals, the plan in a pod's log, Events.
+//! The part with clients: the objects, approvals, Events.
 
 use crds::conditions::{self, types};
 use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus, ResticRepository, names};
 use k8s_openapi::api::batch::v1::CronJob;
 use kube::ResourceExt as _;
-use serde_json::Value;
 use tracing::{info, warn};
 
 use super::validate::Valid;
-use super::{Job, Report, RetentionKind, build};
+use super::{RetentionKind, build, status};
 use crate::apply::ApplyError;
 use crate::children;
 use crate::events::Severity;
 use crate::kind::{Kind as _, Turn};
 use crate::link::convert::policy_state;
-use crate::maintenance::Event;
 use crate::secrets::cluster;
 use crate::world::{Key, Stored};
-
-/// How the plan's line in a pod's log begins.
-const PLAN_LINE: &str = "{\"plan\":";
-/// A plan that is longer is passed on with its groups, and with the oldest of the snapshots that go.
-const PLAN_MAX: usize = 2 << 20;
-/// What is passed on of each list of a long plan.
-const LIST_MAX: usize = 2000;
 
 impl RetentionKind {
     /// Makes ServiceAccount, credentials and CronJob what they should be, and runs what a person has approved.
@@ -48,20 +39,31 @@ impl RetentionKind {
         let wanted = build::cron_job(key, &self.context.cluster, policy, valid, repository, &self.image);
         let present = children::cron_job(&self.context, &wanted, &mut new.cron_job_ref).await?;
         let Some(present) = present else { return Ok(()) };
-        let annotated = policy
-            .annotations()
-            .get(names::ANNOTATION_APPROVE)
-            .filter(|hash| !hash.is_empty());
-        if let Some(hash) = annotated
-            && new.last_approval.as_ref() != Some(hash)
-        {
-            self.run_approved(key, policy, &wanted, &present.meta.uid, hash, new)
-                .await?;
-            new.last_approval = Some(hash.clone());
+        self.approvals(turn, policy, &wanted, &present.meta.uid, repository, new).await
+    }
+
+    /// Makes a Job for each approved plan. An approval is acted on until its run has an outcome.
+    async fn approvals(
+        &self,
+        turn: &mut Turn<'_, Self>,
+        policy: &GlobalRetentionPolicy,
+        wanted: &CronJob,
+        owner: &str,
+        repository: &ResticRepository,
+        new: &mut GlobalRetentionPolicyStatus,
+    ) -> Result<(), ApplyError> {
+        let annotated = policy.annotations().get(names::ANNOTATION_APPROVE);
+        let approval = status::approval(new, annotated.map(String::as_str), policy.metadata.generation, turn.now);
+        if let Some(hash) = approval {
+            self.run_approved(turn.key, policy, wanted, owner, &hash, new).await?;
         }
-        if let Some(Report::Policy(Event::Approved { hash })) = turn.report.take() {
-            self.run_approved(key, policy, &wanted, &present.meta.uid, &hash, new)
-                .await?;
+        let restic_id = repository.status.as_ref().and_then(|s| s.repository_id.as_deref());
+        for (hash, about) in turn.memory.approvals.clone() {
+            if Some(about.as_str()) == restic_id {
+                self.run_approved(turn.key, policy, wanted, owner, &hash, new).await?;
+            }
+            // The hub sends it again in its next session if no run under it was granted by then.
+            turn.memory.approvals.remove(&(hash, about));
         }
         Ok(())
     }
@@ -90,29 +92,6 @@ impl RetentionKind {
             Err(error) => return Err(error),
         }
         Ok(())
-    }
-
-    /// The plan as the pod has logged it; empty when it cannot be read.
-    pub(super) async fn plan_of(&self, job: &Job) -> Vec<u8> {
-        let newest = job
-            .pods
-            .iter()
-            .max_by_key(|pod| pod.restic.as_ref().and_then(|t| t.finished));
-        let Some(pod) = newest else { return Vec::new() };
-        let found = self.context.world.pods.group(&Key::new("", &job.view.meta.uid));
-        let Some((at, _)) = found.iter().find(|(_, p)| p.meta.uid == pod.meta.uid) else {
-            return Vec::new();
-        };
-        match self.context.applier.log(at, crate::world::RESTIC_CONTAINER).await {
-            Ok(log) => {
-                let line = log.lines().find(|line| line.starts_with(PLAN_LINE));
-                line.map(bounded).unwrap_or_default()
-            }
-            Err(error) => {
-                warn!(pod = %at, %error, "the plan could not be read from the pod's log");
-                Vec::new()
-            }
-        }
     }
 
     /// Consent was withdrawn: no more runs.
@@ -203,45 +182,5 @@ impl RetentionKind {
                 &format!("{}{}", outcome.message, by.unwrap_or_default()),
             );
         }
-    }
-}
-
-/// A plan as it is passed on.
-fn bounded(line: &str) -> Vec<u8> {
-    if line.len() <= PLAN_MAX {
-        return line.as_bytes().to_vec();
-    }
-    // One that the log has cut off is no document.
-    let Ok(mut document) = serde_json::from_str::<Value>(line) else {
-        return Vec::new();
-    };
-    for list in ["remove", "groups"] {
-        if let Some(list) = document["plan"][list].as_array_mut() {
-            list.truncate(LIST_MAX);
-        }
-    }
-    document.to_string().into_bytes()
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_long_plan_is_passed_on_with_the_oldest_of_what_goes() {
-        let removal = |n: usize| json!({ "id": format!("{n:064x}"), "tags": ["x".repeat(300)] });
-        let plan = |count: usize| {
-            let remove: Vec<Value> = (0..count).map(removal).collect();
-            json!({ "plan": { "hash": "h", "remove": remove, "groups": [{ "remove": count }] } }).to_string()
-        };
-        assert_eq!(bounded(&plan(10)), plan(10).into_bytes());
-        let short: Value = serde_json::from_slice(&bounded(&plan(10_000))).unwrap();
-        assert_eq!(short["plan"]["remove"].as_array().unwrap().len(), LIST_MAX);
-        assert_eq!(
-            (&short["plan"]["hash"], &short["plan"]["groups"][0]["remove"]),
-            (&json!("h"), &json!(10_000))
-        );
     }
 }

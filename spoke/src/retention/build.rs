@@ -124,7 +124,7 @@ fn frame(
         name: "lease".to_owned(),
         downward_api: Some(DownwardAPIVolumeSource {
             items: Some(vec![
-                file("run", names::ANNOTATION_RETENTION_RUN),
+                file("order", names::ANNOTATION_ORDER),
                 file("renewals", names::ANNOTATION_RENEWALS),
             ]),
             ..DownwardAPIVolumeSource::default()

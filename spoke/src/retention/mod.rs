@@ -4,13 +4,12 @@
 
 mod act;
 mod build;
-mod drive;
-mod gate;
-mod gone;
+mod owner;
+mod runs;
 mod status;
 mod validate;
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crds::conditions::{self, Status, reasons, types};
@@ -25,9 +24,9 @@ use crate::consent::{self, Blocked};
 use crate::context::Context;
 use crate::kind::{Kind, Outcome, Turn};
 use crate::maintenance::Event;
-use crate::world::{JobView, Key, PodView, Stored as _};
+use crate::world::{Key, Stored as _};
 
-use drive::Operation;
+pub use owner::RetentionOwner;
 use validate::Valid;
 
 /// Finalizer of the original operator.
@@ -38,31 +37,23 @@ pub struct RetentionKind {
     context: Arc<Context>,
     /// Image of the maintenance pods.
     image: String,
-    /// Namespace of the Leases that keep the highest tokens.
-    namespace: String,
 }
 
-/// What an actor remembers. Losing it costs a question: everything that matters is in the Jobs and with whoever grants.
+/// What an actor remembers. Losing it costs a question: everything that matters is in the Jobs and with the grantor.
 #[derive(Default)]
 pub struct Memory {
-    /// By uid of the Job.
-    operations: HashMap<Box<str>, Operation>,
     listening: bool,
+    /// Hashes of plans that were approved at the hub, each with the restic id. The hub sends them again in each session
+    /// until a run under them was granted.
+    approvals: BTreeSet<(String, String)>,
 }
 
 /// What comes back to an actor.
 pub enum Report {
-    /// About the operation of a Job.
-    Lease(Box<str>, Event),
     /// About the policy.
     Policy(Event),
-}
-
-/// A Job of this policy with its pods.
-pub(crate) struct Job {
-    key: Key,
-    view: Arc<JobView>,
-    pods: Vec<Arc<PodView>>,
+    /// An operation of the policy has moved.
+    Operation,
 }
 
 impl RetentionKind {
@@ -72,24 +63,36 @@ impl RetentionKind {
         RetentionKind {
             context,
             image: config.image.clone(),
-            namespace: config.lease_namespace.clone(),
         }
     }
 
-    /// Jobs of this policy, those of a deleted namesake excepted.
-    fn jobs(&self, key: &Key) -> Vec<Job> {
+    /// uids of the Jobs of this policy, those of a deleted namesake excepted.
+    fn jobs(&self, key: &Key) -> BTreeSet<String> {
         let world = &self.context.world;
         let at = Key::new(&key.namespace, names::retention_cron_job(&key.name));
         let owner = world.cron_jobs.get(&at).map(|c| c.meta.uid.clone());
         let label = Key::new(&key.namespace, names::label_value(&key.name));
         let jobs = world.jobs.group(&label).into_iter();
         let jobs = jobs.filter(|(_, job)| owner.is_some() && job.meta.owner == owner);
-        jobs.map(|(key, view)| {
-            let pods = world.pods.group(&Key::new("", &view.meta.uid));
-            let pods = pods.into_iter().map(|(_, pod)| pod).collect();
-            Job { key, view, pods }
-        })
-        .collect()
+        jobs.map(|(_, job)| job.meta.uid.to_string()).collect()
+    }
+
+    /// Subscribes to what concerns the policy, and takes an approval in.
+    fn subscribe(&self, turn: &mut Turn<'_, Self>) {
+        if !turn.memory.listening {
+            turn.memory.listening = true;
+            let reporter = turn.reporter.clone();
+            self.context
+                .leases
+                .listen_policy(turn.uid, move |event| reporter.send(Report::Policy(event)));
+            let reporter = turn.reporter.clone();
+            self.context
+                .operations
+                .listen(turn.uid, move || reporter.send(Report::Operation));
+        }
+        if let Some(Report::Policy(Event::Approved { hash, restic_id })) = turn.report.take() {
+            turn.memory.approvals.insert((hash, restic_id));
+        }
     }
 
     /// The policies of this cluster that are bound to a physical repository, as a run without a hub takes them.
@@ -142,13 +145,14 @@ impl Kind for RetentionKind {
         if policy.metadata.deletion_timestamp.is_some() {
             return children::release(&self.context, key, &*policy, COMPAT_FINALIZER).await;
         }
-        self.listen(&mut turn);
+        self.subscribe(&mut turn);
         let old = policy.status.clone().unwrap_or_default();
         let mut new = old.clone();
         let mut failed = false;
         let mut next = None;
-        let reference = &policy.spec.repository_ref;
-        let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
+        // Results first: what they say of an approval decides what is made.
+        let operations = self.context.operations.of(turn.uid);
+        runs::record(&mut new, &policy, &operations, &self.jobs(key), &self.source(key), now);
         match validate::validate(key, &policy) {
             Err(error) => {
                 ready(
@@ -167,19 +171,16 @@ impl Kind for RetentionKind {
                     .await;
             }
         }
-        // Jobs that are open are looked after whatever became of the spec.
-        let driven = self.drive(&mut turn, &policy, &at, &mut new).await;
-        failed |= driven.failed;
-        let next = [next, driven.next].into_iter().flatten().min();
         failed |= self.finish(key, &policy, &old, &new).await.is_err();
+        // Their results are recorded now, or they find that the policy refers to something else.
+        self.context.operations.wake(turn.uid);
         Outcome { next, failed }
     }
 
-    fn gone(&self, key: &Key, uid: &str) {
-        let _ = key;
+    fn gone(&self, _: &Key, uid: &str) {
         self.context.outbox.gone(uid);
         self.context.leases.forget_policy(uid);
-        self.bury(uid);
+        self.context.operations.forget_owner(uid);
     }
 
     async fn crashed(&self, key: &Key, uid: &str, failures: u32) {

@@ -2,94 +2,11 @@
 
 use crds::conditions::{self, Status, reasons, types, whole_seconds};
 use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proto::v1::OperationOutcome;
 
 use crate::units;
-use crate::world::{JobEnd, JobView, PodView};
-
-/// Time for the end of a pod to become known after the end of its Job.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
-
-/// How a run ended, or when to look again for it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Ended {
-    NotYet(Option<Timestamp>),
-    Known {
-        outcome: Box<OperationOutcome>,
-        started: Option<Timestamp>,
-        finished: Option<Timestamp>,
-    },
-}
-
-/// The outcome of a Job, out of its pod's termination message.
-#[must_use]
-pub fn ended(job: &JobView, pods: &[&PodView], now: Timestamp) -> Ended {
-    let Some((at, end)) = &job.end else {
-        return Ended::NotYet(None);
-    };
-    let at = at.unwrap_or(now);
-    let newest = pods.iter().max_by_key(|pod| {
-        pod.restic
-            .as_ref()
-            .and_then(|t| t.finished)
-            .unwrap_or(Timestamp::MIN)
-    });
-    let termination = newest.and_then(|pod| pod.restic.as_ref());
-    let Some(termination) = termination else {
-        if now.duration_since(at) < PATIENCE {
-            return Ended::NotYet(at.checked_add(PATIENCE).ok());
-        }
-        return Ended::Known {
-            outcome: Box::new(of_job(end, newest.copied())),
-            started: job.start,
-            finished: Some(at),
-        };
-    };
-    let outcome = serde_json::from_str::<OperationOutcome>(&termination.message);
-    let outcome = outcome
-        .ok()
-        .filter(|o| !o.result.is_empty())
-        .unwrap_or_else(|| OperationOutcome {
-            result: "Failed".to_owned(),
-            reason: if &*termination.reason == "OOMKilled" {
-                "OutOfMemory"
-            } else {
-                "ContainerFailed"
-            }
-            .to_owned(),
-            message: format!(
-                "the container ended with exit code {} ({}) before it could tell a result; see the pod's log",
-                termination.exit_code, termination.reason
-            ),
-            ..OperationOutcome::default()
-        });
-    Ended::Known {
-        outcome: Box::new(outcome),
-        started: termination.started.or(job.start),
-        finished: termination.finished.or(Some(at)),
-    }
-}
-
-fn of_job(end: &JobEnd, pod: Option<&PodView>) -> OperationOutcome {
-    let words = pod
-        .and_then(crate::pod::message::waiting_for)
-        .map(|(_, words)| words);
-    let message = match (end, words) {
-        (JobEnd::Failed { reason, message }, Some(words)) => {
-            format!("{reason}: {message}; the pod never started: {words}")
-        }
-        (JobEnd::Failed { reason, message }, None) => format!("{reason}: {message}"),
-        (JobEnd::Complete, _) => "the Job completed, but its pod is gone and with it the result".to_owned(),
-    };
-    OperationOutcome {
-        result: "Failed".to_owned(),
-        reason: "JobFailed".to_owned(),
-        message,
-        ..OperationOutcome::default()
-    }
-}
 
 /// A run that is to be taken into the status.
 pub struct Run<'a> {
@@ -191,7 +108,37 @@ pub fn count(
             "no plan waits for approval",
         );
     }
-    status.plan = (waits || outcome.result == "Preview").then(|| outcome.plan.clone());
+    // A run that failed leaves the plan waiting: it may be approved again.
+    if conclusive {
+        status.plan = (waits || outcome.result == "Preview").then(|| outcome.plan.clone());
+    }
+}
+
+/// The plan that the annotation approves and no run has carried out yet, if there is such a plan. An annotation that was
+/// removed may give the same approval again.
+pub fn approval(
+    status: &mut GlobalRetentionPolicyStatus,
+    annotated: Option<&str>,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Option<String> {
+    let Some(hash) = annotated.filter(|hash| !hash.is_empty()) else {
+        status.last_approval = None;
+        return None;
+    };
+    if status.last_approval.as_deref() == Some(hash) {
+        return None;
+    }
+    let text = match status.plan.as_deref() {
+        Some(plan) if plan == hash => return Some(hash.to_owned()),
+        Some(plan) => format!("there is no plan {hash}; the plan that waits is {plan}: approve that one"),
+        None => format!("there is no plan {hash}: no plan waits for approval"),
+    };
+    let waits = conditions::is_true(&status.conditions, types::APPROVAL_REQUIRED);
+    let value = Status::from(waits);
+    let (type_, reason) = (types::APPROVAL_REQUIRED, reasons::UNKNOWN_PLAN);
+    conditions::set(&mut status.conditions, type_, value, reason, &text, generation, now);
+    None
 }
 
 /// Conditions that tell of Jobs under way.
@@ -282,6 +229,29 @@ mod tests {
         );
         assert_eq!((status.plan.as_deref(), status.previewed), (Some("abcd"), true));
         assert_eq!(status.last_run_duration.as_deref(), Some("1m5s"));
+    }
+
+    #[test]
+    fn an_approval_is_acted_on_until_its_run_has_an_outcome_and_can_be_given_again() {
+        let now = Timestamp::from_second(90).unwrap();
+        let mut status = counted(&outcome("ApprovalRequired"));
+        let mut ask = |annotated: Option<&str>, status: &mut GlobalRetentionPolicyStatus| approval(status, annotated, None, now);
+        assert_eq!(ask(Some("abcd"), &mut status).as_deref(), Some("abcd"));
+        assert_eq!(ask(Some("abcd"), &mut status).as_deref(), Some("abcd"), "until its run has an outcome");
+        status.last_approval = Some("abcd".to_owned());
+        assert_eq!(ask(Some("abcd"), &mut status), None);
+        // The run has failed, the plan waits again: the annotation is removed and set anew.
+        assert_eq!(ask(None, &mut status), None);
+        assert_eq!(ask(Some("abcd"), &mut status).as_deref(), Some("abcd"));
+    }
+
+    #[test]
+    fn an_approval_of_no_known_plan_says_so() {
+        let mut status = counted(&outcome("ApprovalRequired"));
+        assert_eq!(approval(&mut status, Some("beef"), None, Timestamp::from_second(90).unwrap()), None);
+        let condition = conditions::get(&status.conditions, types::APPROVAL_REQUIRED).unwrap();
+        assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("True", "UnknownPlan"));
+        assert!(condition.message.contains("there is no plan beef") && condition.message.contains("abcd"));
     }
 
     #[test]

@@ -11,12 +11,11 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use super::switch::Instant;
+use super::{GRACE, LOOK};
 use crate::restic::{Failure, cause_of, class_of, classify, terminate};
 
 /// What restic's last lines of stderr are kept of.
 const STDERR_MAX: usize = 16 << 10;
-/// restic takes up to a minute to remove its lock after SIGTERM.
-const GRACE: Duration = Duration::from_secs(80);
 
 /// What the pod may do, as its switch and its signals say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +26,7 @@ pub enum Leave {
     /// restic is told to end, and has until `kill`, by the clock since boot, to remove its lock.
     End {
         why: Why,
-        kill: Option<Instant>,
+        kill: Instant,
     },
 }
 
@@ -127,12 +126,12 @@ impl Restic {
                     let now = *leave.borrow_and_update();
                     if let (Ok(()), Leave::End { why, kill }, None) = (changed, now, ended) {
                         ended = Some(why);
-                        end(&mut child, kill).await;
+                        end(&mut child, kill, &leave).await;
                     }
                 }
                 () = &mut over, if !late => {
                     late = true;
-                    end(&mut child, None).await;
+                    end(&mut child, super::since_boot() + GRACE, &leave).await;
                 }
             }
         };
@@ -160,14 +159,23 @@ impl Restic {
     }
 }
 
-/// SIGTERM, then SIGKILL when the time is over: a command that hangs on dead storage must not outlive the lease.
-async fn end(child: &mut Child, kill: Option<Instant>) {
+/// SIGTERM, then SIGKILL at `kill`, or when the lease is over: a command that hangs on dead storage must not outlive it.
+/// The clock since boot decides, since timers stand still while the machine sleeps.
+async fn end(child: &mut Child, kill: Instant, leave: &watch::Receiver<Leave>) {
     terminate(child);
-    let left = kill.map_or(GRACE, |at| {
-        Duration::from_millis(at.saturating_sub(super::since_boot()))
-    });
-    if tokio::time::timeout(left.min(GRACE), child.wait()).await.is_err() {
-        let _ = child.start_kill();
+    loop {
+        let over = match *leave.borrow() {
+            Leave::End { kill: over, .. } => kill.min(over),
+            Leave::NotYet | Leave::Go => kill,
+        };
+        let left = Duration::from_millis(over.saturating_sub(super::since_boot()));
+        if left.is_zero() {
+            let _ = child.start_kill();
+            return;
+        }
+        if tokio::time::timeout(left.min(LOOK), child.wait()).await.is_ok() {
+            return;
+        }
     }
 }
 

@@ -31,6 +31,8 @@ use switch::{Instant, Switch, Verdict};
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 /// How often the count of renewals is looked at.
 const LOOK: Duration = Duration::from_millis(200);
+/// restic takes up to a minute to remove its lock after SIGTERM.
+const GRACE: u64 = 80_000;
 /// Longest text in a termination message, which holds 4096 bytes in all.
 const TEXT_MAX: usize = 1500;
 /// Most entries of a list in it.
@@ -47,7 +49,7 @@ pub struct WorkerConfig {
     #[arg(long, env = "FLEET_MAINTENANCE_TTL", default_value = "")]
     pub lease_ttl: String,
 
-    /// Folder with `run` and `renewals`, kept up to date by the kubelet.
+    /// Folder with `order` and `renewals`, kept up to date by the kubelet.
     #[arg(long, env = "FLEET_MAINTENANCE_DIR", default_value = "/fleet")]
     pub lease_dir: PathBuf,
 
@@ -159,7 +161,7 @@ fn prepare<R: DeserializeOwned>(config: &WorkerConfig) -> Result<(R, Restic), St
     let (Some(token), Some(ttl)) = (number(&config.token), number(&config.lease_ttl)) else {
         return Err("this Job was started without the maintenance lock. Leave its suspend field alone: the operator opens it when it has the lock".to_owned());
     };
-    let read = std::fs::read_to_string(config.lease_dir.join("run"));
+    let read = std::fs::read_to_string(config.lease_dir.join("order"));
     let text = read.map_err(|e| format!("what to do could not be read: {e}"))?;
     let run: R = serde_json::from_str(&text).map_err(|e| format!("what to do is not understood: {e}"))?;
     log(&format!("token {token}"));
@@ -200,30 +202,25 @@ async fn watch_lease(renewals: PathBuf, lifetime: u64, leave: watch::Sender<Leav
     let (Ok(mut term), Ok(mut int)) = signals else {
         leave.send_replace(Leave::End {
             why: Why::Signal,
-            kill: None,
+            kill: since_boot(),
         });
         return;
     };
     let mut switch = Switch::new(lifetime, since_boot());
-    // A quarter of the life is for restic to remove its lock.
-    let quarter = lifetime / 4;
     loop {
         let now = since_boot();
         let count = std::fs::read_to_string(&renewals).ok();
-        switch.observe(count.and_then(|text| text.trim().parse().ok()), now);
-        match (switch.verdict(now), switch.verdict(now + quarter)) {
-            (Verdict::Go, Verdict::Go) => {
+        switch.observe(count.and_then(|text| text.trim().parse().ok()), now, wall());
+        match switch.verdict(now) {
+            Verdict::Go => {
                 leave.send_if_modified(|l| std::mem::replace(l, Leave::Go) != Leave::Go);
             }
-            (Verdict::NotYet, Verdict::NotYet | Verdict::Go) => {}
-            (_, Verdict::Stop) | (Verdict::Stop, _) => {
-                leave.send_replace(Leave::End {
-                    why: Why::LeaseLost,
-                    kill: Some(now + quarter),
-                });
+            Verdict::NotYet => {}
+            Verdict::Stop { kill } => {
+                let why = Why::LeaseLost;
+                leave.send_replace(Leave::End { why, kill });
                 return;
             }
-            _ => {}
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => continue,
@@ -232,10 +229,18 @@ async fn watch_lease(renewals: PathBuf, lifetime: u64, leave: watch::Sender<Leav
         }
         leave.send_replace(Leave::End {
             why: Why::Signal,
-            kill: None,
+            kill: switch.signalled(since_boot(), GRACE),
         });
         return;
     }
+}
+
+/// Milliseconds of the wall clock.
+fn wall() -> u64 {
+    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    time.ok()
+        .and_then(|t| u64::try_from(t.as_millis()).ok())
+        .unwrap_or_default()
 }
 
 fn failed(reason: &str, message: String) -> OperationOutcome {

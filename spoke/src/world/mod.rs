@@ -7,7 +7,7 @@ mod views;
 
 pub use store::{Key, Store, Stored};
 pub use views::{
-    CronJobView, JobEnd, JobLease, JobView, Meta, MetaView, NamespaceView, PodView, RESTIC_CONTAINER,
+    CronJobView, JobEnd, JobLease, JobPin, JobView, Meta, MetaView, NamespaceView, PodView, RESTIC_CONTAINER,
     Termination,
 };
 

@@ -47,8 +47,11 @@ pub trait Stored: Send + Sync + 'static {
     fn group(&self) -> Option<Key> {
         None
     }
-    /// What is to be remembered, by group, of an entry that goes in this state. The highest number counts.
-    fn last_word(&self) -> Option<(Key, u64)> {
+    /// If the entry is removed in this state, or leaves its group, keep this number (the fencing token of a pod whose end
+    /// was not observed) under the group. The highest number counts. `observed` is false when the removal was found by
+    /// a new list: changes before it may be missing in this state.
+    fn last_word(&self, observed: bool) -> Option<(Key, u64)> {
+        let _ = observed;
         None
     }
 }
@@ -127,13 +130,10 @@ impl<V: Stored> Store<V> {
             return false;
         }
         inner.unlink(&key);
-        if let Some(old) = inner
-            .entries
-            .get(&key)
-            .filter(|old| old.uid() != value.uid())
-            .cloned()
-        {
-            inner.remember(old.last_word());
+        let old = inner.entries.get(&key).cloned();
+        // Also of one that stays and leaves its group, as a pod does whose Job is deleted with --cascade=orphan.
+        if let Some(old) = old.filter(|old| old.uid() != value.uid() || old.group() != value.group()) {
+            inner.remember(old.last_word(old.uid() == value.uid()));
         }
         if let Some(group) = value.group() {
             inner.groups.entry(group).or_default().insert(key.clone());
@@ -144,6 +144,15 @@ impl<V: Stored> Store<V> {
 
     /// Takes an object out. A successor under the same name (another uid) stays.
     pub fn remove(&self, key: &Key, uid: Option<&str>) -> Option<Arc<V>> {
+        self.take(key, uid, true)
+    }
+
+    /// Takes out an object that a new list no longer names.
+    pub fn remove_unobserved(&self, key: &Key) -> Option<Arc<V>> {
+        self.take(key, None, false)
+    }
+
+    fn take(&self, key: &Key, uid: Option<&str>, observed: bool) -> Option<Arc<V>> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let present = inner.entries.get(key)?;
         if uid.is_some_and(|uid| uid != present.uid()) {
@@ -152,7 +161,7 @@ impl<V: Stored> Store<V> {
         inner.unlink(key);
         let gone = inner.entries.remove(key)?;
         // Under the same lock: whoever sees that it is gone finds its last word.
-        inner.remember(gone.last_word());
+        inner.remember(gone.last_word(observed));
         Some(gone)
     }
 

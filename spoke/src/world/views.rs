@@ -103,7 +103,7 @@ pub enum JobEnd {
 }
 
 /// A Job made for one of our resources.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct JobView {
     pub meta: Meta,
     /// Value of `names::LABEL_BACKUP`, `LABEL_RESTORE` or `LABEL_RETENTION`, and the namespace.
@@ -119,6 +119,40 @@ pub struct JobView {
     pub lease: Option<JobLease>,
     /// Hash of a plan that it may carry out.
     pub approved: Option<Box<str>>,
+    /// Value of `names::LABEL_TYPE` on a Job that is not a backup's or a restore's.
+    pub type_: Option<Box<str>>,
+    /// What it was pinned to as a maintenance operation.
+    pub pin: Option<JobPin>,
+    /// spec.activeDeadlineSeconds
+    pub deadline: Option<i64>,
+    /// Reason and message, when it was shut for good.
+    pub shut: Option<(Box<str>, Box<str>)>,
+    /// Token that was given back; 0 if it never held one.
+    pub released: Option<u64>,
+    /// Interrupted Jobs before it, and when it asks for the lock at the earliest.
+    pub attempt: u32,
+    pub not_before: Option<Timestamp>,
+}
+
+/// Identity of a maintenance operation, in the annotations of its Job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobPin {
+    pub restic_id: Box<str>,
+    /// The ResticRepository.
+    pub repository: Key,
+    /// uid of the custom resource that the Job works for.
+    pub owner_uid: Box<str>,
+}
+
+impl JobPin {
+    fn of(meta: &ObjectMeta) -> Option<JobPin> {
+        let (namespace, name) = annotation(meta, names::ANNOTATION_REPOSITORY)?.split_once('/')?;
+        Some(JobPin {
+            restic_id: annotation(meta, names::ANNOTATION_RESTIC_ID)?.into(),
+            repository: Key::new(namespace, name),
+            owner_uid: annotation(meta, names::ANNOTATION_OWNER_UID)?.into(),
+        })
+    }
 }
 
 /// The lease that a maintenance Job was opened with.
@@ -146,6 +180,7 @@ impl JobView {
     pub fn of(object: &Job) -> JobView {
         let (status, spec) = (object.status.as_ref(), object.spec.as_ref());
         let conditions = status.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+        let number = |name| annotation(&object.metadata, name).and_then(|n| n.parse::<u64>().ok());
         let is = |type_: &str| conditions.iter().find(|c| c.type_ == type_ && c.status == "True");
         let completion = status.and_then(|s| s.completion_time.as_ref()).map(|t| t.0);
         let end = if let Some(failed) = is("Failed") {
@@ -173,8 +208,34 @@ impl JobView {
                 .and_then(|s| s.template.metadata.as_ref())
                 .and_then(JobLease::of),
             approved: annotation(&object.metadata, names::ANNOTATION_APPROVE).map(Into::into),
+            type_: maintenance_type(&object.metadata).map(Into::into),
+            pin: JobPin::of(&object.metadata),
+            deadline: spec.and_then(|s| s.active_deadline_seconds),
+            shut: annotation(&object.metadata, names::ANNOTATION_SHUT_REASON).map(|reason| {
+                let message = annotation(&object.metadata, names::ANNOTATION_SHUT_MESSAGE);
+                (reason.into(), message.unwrap_or_default().into())
+            }),
+            released: number(names::ANNOTATION_RELEASED),
+            attempt: number(names::ANNOTATION_ATTEMPT).and_then(|n| n.try_into().ok()).unwrap_or_default(),
+            not_before: number(names::ANNOTATION_NOT_BEFORE)
+                .and_then(|n| Timestamp::from_second(n.try_into().ok()?).ok()),
         }
     }
+
+    /// It was started, and is shut: Kubernetes does not let its template change any more, so it cannot be opened under
+    /// another lease.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.suspended && (self.start.is_some() || self.lease.is_some() || self.shut.is_some())
+    }
+}
+
+/// Type of a maintenance Job: not that of a backup or a restore, which need no lease.
+fn maintenance_type(meta: &ObjectMeta) -> Option<&str> {
+    let labels = meta.labels.as_ref()?;
+    let others = [names::LABEL_BACKUP, names::LABEL_RESTORE];
+    let type_ = labels.get(names::LABEL_TYPE)?;
+    (!others.iter().any(|label| labels.contains_key(*label))).then_some(type_)
 }
 
 /// A container that ended.
@@ -190,7 +251,7 @@ pub struct Termination {
 }
 
 /// A pod of one of our Jobs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodView {
     pub meta: Meta,
     /// As in [`JobView::of`].
@@ -206,26 +267,58 @@ pub struct PodView {
     pub token: Option<u64>,
     /// Renewals of the lease that it was told of.
     pub renewals: u64,
+    /// proto::digest::run_hash of the run that it was given, as hex digits.
+    pub order_hash: Option<Box<str>>,
     /// Container `restic` when it ended.
     pub restic: Option<Termination>,
     /// Why a container waits, such as ImagePullBackOff or CreateContainerConfigError, and the message.
     pub waiting: Option<(Box<str>, Box<str>)>,
     /// The scheduler's own words while the pod has no node.
     pub unschedulable: Option<Box<str>>,
+    /// It was given a node.
+    pub scheduled: bool,
+    /// The kubelet's last report shows no container that may be running: each that was started has terminated.
+    pub stopped: bool,
+    /// Condition Ready. The node controller sets it to `False` when the node stops reporting.
+    pub ready: bool,
 }
 
 impl PodView {
-    /// Whether something of it may still be at work.
+    /// Whether something of it may still be at work. phase=Failed alone proves nothing: the pod garbage collector sets it
+    /// on pods of deleted nodes, where no kubelet is left to ask.
     #[must_use]
     pub fn is_active(&self) -> bool {
-        !matches!(&*self.phase, "Succeeded" | "Failed")
+        !self.is_over() || (self.began() && !self.stopped)
     }
 
-    /// The token that it ran under, if it goes in this state: its end was not seen, as when it is deleted by force. One
-    /// that was never told of a renewal has not begun, and never will.
-    fn lost(&self) -> Option<(Key, u64)> {
-        let began = self.is_active() && self.renewals > 0;
-        self.group().zip(self.token).filter(|_| began)
+    /// Fencing token of a pod that counts as failed although its kubelet did not report the end of its containers.
+    #[must_use]
+    pub fn unproven(&self) -> Option<u64> {
+        self.token.filter(|_| self.is_over() && self.began() && !self.stopped)
+    }
+
+    /// Whether the lease may be renewed for it: its container runs, and its node reports.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.started && self.ready && &*self.phase == "Running"
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(&*self.phase, "Succeeded" | "Failed")
+    }
+
+    /// The worker does not start restic before it has seen a renewal.
+    fn began(&self) -> bool {
+        self.renewals > 0
+    }
+
+    /// Fencing token of a pod whose end was not observed, if it disappears from the API in this state (deletion by force,
+    /// of its node, or of its owner reference). `observed` is false when a new list no longer names it: then renewals
+    /// that were counted last may be missing here.
+    fn lost(&self, observed: bool) -> Option<(Key, u64)> {
+        let began = self.began() || (!observed && self.scheduled && !self.stopped);
+        let lost = began && self.is_active();
+        self.group().zip(self.token).filter(|_| lost)
     }
 
     #[must_use]
@@ -257,7 +350,16 @@ impl PodView {
                 started: t.started_at.as_ref().map(|t| t.0),
                 finished: t.finished_at.as_ref().map(|t| t.0),
             });
+        let ephemeral = status.ephemeral_container_statuses.as_deref().unwrap_or_default();
+        let stopped = states().chain(ephemeral).all(|c| {
+            let (now, before) = (c.state.as_ref(), c.last_state.as_ref());
+            let waits = now.is_none_or(|s| s.running.is_none() && s.terminated.is_none());
+            // One that waits has never run, unless it is started again.
+            now.is_some_and(|s| s.terminated.is_some())
+                || (waits && before.is_none_or(|s| s.terminated.is_none()))
+        });
         let conditions = status.conditions.unwrap_or_default();
+        let ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
         let unschedulable = conditions
             .iter()
             .find(|c| c.type_ == "PodScheduled" && c.status == "False")
@@ -273,9 +375,13 @@ impl PodView {
             renewals: annotation(&object.metadata, names::ANNOTATION_RENEWALS)
                 .and_then(|n| n.parse().ok())
                 .unwrap_or_default(),
+            order_hash: annotation(&object.metadata, names::ANNOTATION_ORDER_HASH).map(Into::into),
             restic,
             waiting,
             unschedulable,
+            scheduled: object.spec.as_ref().is_some_and(|s| s.node_name.is_some()),
+            stopped: stopped && !containers.is_empty(),
+            ready,
         }
     }
 }
@@ -327,9 +433,9 @@ macro_rules! stored {
                 let group: fn(&$view) -> Option<Key> = $group;
                 group(self)
             }
-            $(fn last_word(&self) -> Option<(Key, u64)> {
-                let last_word: fn(&$view) -> Option<(Key, u64)> = $last_word;
-                last_word(self)
+            $(fn last_word(&self, observed: bool) -> Option<(Key, u64)> {
+                let last_word: fn(&$view, bool) -> Option<(Key, u64)> = $last_word;
+                last_word(self, observed)
             })?
         }
     )*};
@@ -351,26 +457,81 @@ mod tests {
     use super::super::Store;
     use super::*;
 
+    fn pod(name: &str, phase: &str, renewals: &str, state: serde_json::Value) -> PodView {
+        let statuses = if state.is_null() { json!([]) } else { json!([{ "name": "restic", "state": state, "image": "i", "imageID": "", "ready": false, "restartCount": 0 }]) };
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": { "uid": name, "resourceVersion": "1",
+                          "ownerReferences": [{ "apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "job", "controller": true }],
+                          "annotations": { names::ANNOTATION_TOKEN: "7", names::ANNOTATION_RENEWALS: renewals } },
+            "spec": { "nodeName": "n", "containers": [] },
+            "status": { "phase": phase, "containerStatuses": statuses },
+        }))
+        .unwrap();
+        PodView::of(&pod)
+    }
+
+    fn running() -> serde_json::Value {
+        json!({ "running": {} })
+    }
+
+    fn terminated() -> serde_json::Value {
+        json!({ "terminated": { "exitCode": 0 } })
+    }
+
     #[test]
     fn a_pod_that_had_begun_and_was_not_seen_to_end_leaves_its_token() {
         let (pods, job) = (Store::default(), Key::new("", "job"));
-        let go = |name: &str, phase: &str, renewals: &str| {
-            let pod: Pod = serde_json::from_value(json!({
-                "metadata": { "uid": name, "resourceVersion": "1",
-                              "ownerReferences": [{ "apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "job", "controller": true }],
-                              "annotations": { names::ANNOTATION_TOKEN: "7", names::ANNOTATION_RENEWALS: renewals } },
-                "status": { "phase": phase },
-            }))
-            .unwrap();
+        let go = |name: &str, phase: &str, renewals: &str, state| {
             let key = Key::new("ns", name);
-            pods.put(key.clone(), Arc::new(PodView::of(&pod)));
+            pods.put(key.clone(), Arc::new(pod(name, phase, renewals, state)));
             pods.remove(&key, Some(name));
             pods.remembered(&job)
         };
-        assert_eq!(go("ended", "Failed", "3"), None);
-        assert_eq!(go("waits", "Running", "0"), None);
-        assert_eq!(go("by-force", "Running", "1"), Some(7));
+        assert_eq!(go("ended", "Failed", "3", terminated()), None);
+        assert_eq!(go("waits", "Running", "0", running()), None);
+        assert_eq!(go("by-force", "Running", "1", running()), Some(7));
         pods.forget(&job);
         assert_eq!(pods.remembered(&job), None);
+    }
+
+    #[test]
+    fn failed_by_the_garbage_collector_is_not_the_kubelets_word() {
+        // Its node was deleted: phase=Failed, and the containers as they were last reported.
+        let view = pod("gc", "Failed", "4", running());
+        assert!(view.is_active());
+        assert_eq!(view.unproven(), Some(7));
+        let (pods, key) = (Store::default(), Key::new("ns", "gc"));
+        pods.put(key.clone(), Arc::new(view));
+        pods.remove(&key, Some("gc"));
+        assert_eq!(pods.remembered(&Key::new("", "job")), Some(7));
+
+        let told = pod("kubelet", "Failed", "4", terminated());
+        assert!(!told.is_active() && told.unproven().is_none());
+        // Never began: the worker waits for a renewal that was never counted.
+        let unborn = pod("unborn", "Failed", "0", running());
+        assert!(!unborn.is_active() && unborn.unproven().is_none());
+        // Nothing was ever reported of its containers.
+        assert!(pod("silent", "Failed", "1", json!(null)).is_active());
+    }
+
+    #[test]
+    fn a_pod_that_loses_its_owner_reference_is_lost_to_its_job() {
+        let (pods, key, job) = (Store::default(), Key::new("ns", "p"), Key::new("", "job"));
+        let view = pod("p", "Running", "2", running());
+        let mut orphan = view.clone();
+        orphan.meta.version += 1;
+        orphan.meta.owner = None;
+        pods.put(key.clone(), Arc::new(view));
+        pods.put(key, Arc::new(orphan));
+        assert!(pods.group(&job).is_empty());
+        assert_eq!(pods.remembered(&job), Some(7));
+    }
+
+    #[test]
+    fn a_pod_that_a_new_list_does_not_name_may_have_begun() {
+        let (pods, key, job) = (Store::default(), Key::new("ns", "p"), Key::new("", "job"));
+        pods.put(key.clone(), Arc::new(pod("p", "Running", "0", running())));
+        pods.remove_unobserved(&key);
+        assert_eq!(pods.remembered(&job), Some(7));
     }
 }

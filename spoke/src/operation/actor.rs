@@ -1,0 +1,454 @@
+//! The actor of one operation: feeds observations and lease events into its holder, and carries the effects out. One
+//! actor per Job under way, supervised like those of custom resources, with permits of its own: renewals do not queue
+//! behind the reconciles of ten thousand resources.
+
+use std::sync::Arc;
+
+use crds::conditions::reasons;
+use jiff::SignedDuration;
+use tokio::sync::Semaphore;
+use tracing::warn;
+
+use super::adopt::NotYet;
+use super::board::Progress;
+use super::life::{self, Pods};
+use super::record::{Plan, Record, ending};
+use super::result::{self, Finished};
+use super::{Owner, Pinned, maintenance_allowed, plan};
+use crate::apply::ApplyError;
+use crate::context::Context;
+use crate::kind::{Kind, Outcome, Turn};
+use crate::maintenance::Event;
+use crate::maintenance::holder::{Effect, End, Input, Phase};
+use crate::worker::since_boot;
+use crate::world::{JobView, Key, PodView};
+
+/// Turns of operations that run at the same time.
+const TURNS: usize = 64;
+
+/// All operations of this cluster.
+pub struct Operations {
+    pub(super) context: Arc<Context>,
+    /// Namespace of the Leases that keep the highest tokens.
+    pub(super) namespace: String,
+    pub(super) owners: Vec<Arc<dyn Owner>>,
+    permits: Semaphore,
+}
+
+/// What an actor remembers; adopted from the Job when it is lost.
+#[derive(Default)]
+pub struct Memory {
+    record: Option<Box<Record>>,
+}
+
+/// What comes back to an actor.
+pub enum Report {
+    /// A message of the grantor.
+    Lease(Event),
+    /// The owner has recorded something, or refers to something else.
+    Recorded,
+    /// The plan from the pod's log; `None` when it could not be read.
+    Plan(Option<Vec<u8>>),
+}
+
+impl Operations {
+    /// Operations of these owners' Jobs.
+    #[must_use]
+    pub fn new(context: Arc<Context>, namespace: &str, owners: Vec<Arc<dyn Owner>>) -> Operations {
+        Operations {
+            context,
+            namespace: namespace.to_owned(),
+            owners,
+            permits: Semaphore::new(TURNS),
+        }
+    }
+
+    /// Whether there is something left to do for a Job.
+    fn is_open(&self, at: &Key, job: &JobView) -> bool {
+        let Some(owner) = self.owner(job) else { return false };
+        let Some(pin) = job.pin.as_ref().filter(|_| job.released.is_some()) else {
+            return true;
+        };
+        let pinned = Pinned {
+            operation: job.meta.uid.to_string(),
+            job: at.clone(),
+            owner: owner.assignment(at, job).map_or_else(|| Key::new("", ""), |a| a.owner),
+            owner_uid: pin.owner_uid.to_string(),
+            repository: pin.repository.clone(),
+            restic_id: pin.restic_id.to_string(),
+        };
+        // One that was shut is still to be deleted.
+        !owner.is_recorded(&pinned) || job.is_spent()
+    }
+
+    /// The pods of an operation.
+    pub(super) fn pods(&self, pinned: &Pinned) -> Vec<(Key, Arc<PodView>)> {
+        self.context.world.pods.group(&Key::new("", &pinned.operation))
+    }
+}
+
+impl Kind for Operations {
+    type Memory = Memory;
+    type Report = Report;
+    const NAME: &'static str = "Operation";
+
+    fn permits<'a>(&'a self, _: &'a Context) -> &'a Semaphore {
+        &self.permits
+    }
+
+    fn begin(&self) {
+        self.context.operations.clear();
+    }
+
+    fn uid(&self, key: &Key) -> Option<String> {
+        let board = &self.context.operations;
+        // One whose Job is deleted lives until its lease is given back.
+        board.uid(key).or_else(|| {
+            let job = self.context.world.jobs.get(key)?;
+            self.is_open(key, &job).then(|| {
+                board.enter(key, &job.meta.uid);
+                job.meta.uid.to_string()
+            })
+        })
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        let world = &self.context.world;
+        let jobs = world.jobs.filter(|_, job| job.type_.is_some()).into_iter();
+        jobs.map(|(key, _)| key).chain(self.context.operations.keys()).collect()
+    }
+
+    async fn turn(&self, mut turn: Turn<'_, Self>) -> Outcome {
+        if self.context.operations.uid(turn.key).as_deref() != Some(turn.uid) {
+            return Outcome::default();
+        }
+        if turn.memory.record.is_none() {
+            match self.adopt(&turn).await {
+                Ok(record) => turn.memory.record = Some(Box::new(record)),
+                Err(NotYet::Unassigned) => return self.unassigned(turn.key, turn.uid),
+                Err(NotYet::Failed(error)) => return failed(turn.key, &error),
+            }
+        }
+        let report = turn.report.take();
+        let Turn { memory, key, reporter, .. } = turn;
+        let Some(record) = memory.record.as_mut() else {
+            return Outcome::retry();
+        };
+        if let Some(Report::Plan(read)) = &report {
+            record.plan = Plan::Read(read.clone().unwrap_or_default());
+        }
+        let event = match report {
+            Some(Report::Lease(event)) => Some(event),
+            _ => None,
+        };
+        let mut outcome = match self.advance(record, event).await {
+            Ok(()) => Outcome::default(),
+            Err(error) => failed(key, &error),
+        };
+        self.read_plan(record, &reporter);
+        self.publish(record);
+        let end = match record.holder.phase() {
+            Phase::Done(end) => Some(*end),
+            _ => record.covered.then_some(End::Job),
+        };
+        if let Some(end) = end {
+            match self.end(record, end).await {
+                Ok(true) => {
+                    memory.record = None;
+                    return Outcome::default();
+                }
+                Ok(false) => {}
+                Err(error) => outcome = failed(key, &error),
+            }
+        }
+        outcome.next = self.wake_at(record);
+        outcome
+    }
+
+    fn gone(&self, _: &Key, uid: &str) {
+        self.context.leases.forget(uid);
+    }
+
+    async fn crashed(&self, _: &Key, _: &str, _: u32) {
+        // Its owner's status shows that the Job does not move; the log says why.
+    }
+}
+
+fn failed(key: &Key, error: &ApplyError) -> Outcome {
+    if matches!(error, ApplyError::NotLeader) {
+        return Outcome::default();
+    }
+    warn!(job = %key, %error, "the maintenance gate could not be moved");
+    Outcome::retry()
+}
+
+impl Operations {
+    /// A Job that belongs to nobody yet: its owner's actor wakes this one. Its pods do nothing without a token.
+    fn unassigned(&self, key: &Key, uid: &str) -> Outcome {
+        if self.job(key, uid).is_none() {
+            self.context.operations.leave(key);
+        }
+        Outcome::default()
+    }
+
+    /// Feeds what has happened into the holder.
+    async fn advance(&self, record: &mut Record, event: Option<Event>) -> Result<(), ApplyError> {
+        self.check_meaning(record);
+        record.forbidden = maintenance_allowed(&self.context, &record.pinned.restic_id).err();
+        if let Some(event) = event
+            && let Some(input) = self.apply_event(record, event).await?
+        {
+            self.feed(record, input).await?;
+        }
+        if record.covered || self.is_early(record) {
+            return Ok(());
+        }
+        // An operation that lost its meaning gives its lease back as if the grantor had taken it.
+        if let (Some(_), Phase::Held(lease)) = (&record.ending, record.holder.phase()) {
+            let token = lease.token;
+            self.feed(record, Input::Revoked { token }).await?;
+        }
+        self.find_result(record);
+        self.feed(record, Input::Look).await?;
+        self.find_result(record);
+        Ok(())
+    }
+
+    fn check_meaning(&self, record: &mut Record) {
+        let Some(job) = self.job(&record.pinned.job, &record.pinned.operation) else { return };
+        if record.ending.is_none() && job.end.is_none() {
+            let now = self.owner(&job).and_then(|owner| owner.assignment(&record.pinned.job, &job));
+            record.ending = ending(&record.pinned, now.as_ref());
+        }
+    }
+
+    /// A Job that follows one that did not start asks after a pause.
+    fn is_early(&self, record: &Record) -> bool {
+        let job = self.job(&record.pinned.job, &record.pinned.operation);
+        let not_before = job.and_then(|job| job.not_before);
+        let waits = matches!(record.holder.phase(), Phase::Waiting { .. });
+        waits && record.ending.is_none() && not_before.is_some_and(|at| self.context.clock.now() < at)
+    }
+
+    async fn feed(&self, record: &mut Record, input: Input) -> Result<(), ApplyError> {
+        let mut input = Some(input);
+        while let Some(next) = input.take() {
+            let pinned = &record.pinned;
+            let job = self.job(&pinned.job, &pinned.operation);
+            let pods = self.summary(pinned);
+            let now = since_boot();
+            let open = record.open_for(job.as_deref(), now);
+            let settled = self.is_settled(record, job.as_deref(), pods);
+            let observed = life::observed(job.as_deref(), pods, settled, record.ending.is_some(), open);
+            for effect in record.holder.step(next, observed, now) {
+                input = self.carry_out(record, effect).await?.or(input);
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries an effect out; what the holder is to be told of it.
+    async fn carry_out(&self, record: &mut Record, effect: Effect) -> Result<Option<Input>, ApplyError> {
+        match effect {
+            Effect::Ask if record.forbidden.is_none() && record.ending.is_none() => self.ask(record),
+            Effect::Ask => {}
+            Effect::Withdraw { opened } => self.withdraw(record, opened),
+            Effect::Renew { token, seq } => self.renew(record, token, seq),
+            Effect::Release { token } => self.release(record, token),
+            Effect::Open { token } => match self.open(record, token).await {
+                Err(ApplyError::Invalid(text) | ApplyError::Forbidden(text)) => {
+                    warn!(job = %record.pinned.job, token, text, "the Job cannot be opened");
+                    record.waiting = Some(text);
+                    return Ok(Some(Input::OpenRefused { token }));
+                }
+                result => result?,
+            },
+            Effect::Shut => {
+                let (reason, message) = self.why(record);
+                self.shut(record, reason, &message).await?;
+            }
+            Effect::Count { .. } => self.count(record).await?,
+        }
+        Ok(None)
+    }
+
+    pub(super) fn summary(&self, pinned: &Pinned) -> Pods {
+        let pods = self.pods(pinned);
+        let remembered = self.context.world.pods.remembered(&Key::new("", &pinned.operation));
+        Pods::of(pods.iter().map(|(_, pod)| pod.as_ref()), remembered)
+    }
+
+    /// Why the Job is shut, for its annotations and the result.
+    pub(super) fn why(&self, record: &Record) -> (&'static str, String) {
+        if let Some(ending) = &record.ending {
+            return (ending.reason, ending.message.clone());
+        }
+        let pods = self.pods(&record.pinned);
+        let words = pods.iter().find_map(|(_, pod)| crate::pod::message::waiting_for(pod));
+        let words = words.map(|(_, words)| words);
+        result::describe(record.holder.interruption(), record.waiting.as_deref(), words.as_deref())
+    }
+
+    /// Takes the result of an operation that has ended.
+    fn find_result(&self, record: &mut Record) {
+        if record.finished.is_some() {
+            return;
+        }
+        let job = self.job(&record.pinned.job, &record.pinned.operation);
+        let pods = self.pods(&record.pinned);
+        let views: Vec<&PodView> = pods.iter().map(|(_, pod)| pod.as_ref()).collect();
+        let active = views.iter().any(|pod| pod.is_active() && pod.unproven().is_none());
+        let token = job.as_ref().and_then(|job| job.lease).map(|lease| lease.token);
+        let now = self.context.clock.now();
+        let (outcome, started, finished) = match &job {
+            Some(job) if job.end.is_some() => match result::ended(job, &views, now) {
+                result::Ended::NotYet(_) => return,
+                result::Ended::Known { outcome, started, finished } => (*outcome, started, finished),
+            },
+            Some(job) if job.is_spent() && !active => {
+                let (reason, message) = match &job.shut {
+                    Some((reason, message)) => (reason.to_string(), message.to_string()),
+                    None => {
+                        let (reason, message) = self.why(record);
+                        (reason.to_owned(), message)
+                    }
+                };
+                (result::interrupted(&views, &reason, &message), job.start, Some(now))
+            }
+            // Never opened, and not wanted any more.
+            Some(job) if record.ending.is_some() && job.suspended && !active => {
+                let (reason, message) = self.why(record);
+                (result::interrupted(&[], reason, &message), None, Some(now))
+            }
+            None if !active && self.context.operations.known(&record.pinned.job).1.is_some() => {
+                (result::interrupted(&[], "JobDeleted", "its Job was deleted"), None, Some(now))
+            }
+            _ => return,
+        };
+        record.finished_at = since_boot();
+        record.finished = Some(Finished {
+            operation: record.pinned.operation.clone(),
+            outcome,
+            started,
+            finished,
+            token: token.or_else(|| self.context.operations.known(&record.pinned.job).1),
+            by: None,
+            approved: job.and_then(|job| job.approved.as_deref().map(str::to_owned)),
+        });
+    }
+
+    /// Whether nothing is left to wait for before the lease is released.
+    fn is_settled(&self, record: &Record, job: Option<&JobView>, pods: Pods) -> bool {
+        let Some(finished) = &record.finished else {
+            // A Job that was deleted before it was granted anything has no result.
+            return job.is_none() && self.context.operations.known(&record.pinned.job).1.is_none();
+        };
+        if matches!(record.plan, Plan::Reading(_)) || (self.wants_plan(record) && !pods.active) {
+            return false;
+        }
+        let late = since_boot().saturating_sub(record.finished_at) > super::record::RECORD_LIMIT;
+        late || self.is_recorded(record, finished)
+    }
+
+    pub(super) fn is_recorded(&self, record: &Record, finished: &Finished) -> bool {
+        debug_assert_eq!(finished.operation, record.pinned.operation);
+        self.owners.iter().any(|owner| owner.is_recorded(&record.pinned))
+    }
+
+    fn wants_plan(&self, record: &Record) -> bool {
+        let job = self.job(&record.pinned.job, &record.pinned.operation);
+        let ended = record.finished.as_ref().is_some_and(|f| f.by.is_none() && !f.outcome.plan.is_empty());
+        let logs = job.and_then(|job| self.owner(&job).map(|owner| owner.has_plan()));
+        ended && logs == Some(true) && matches!(record.plan, Plan::Unread)
+    }
+
+    /// Starts to read the plan from the pod's log, once.
+    fn read_plan(&self, record: &mut Record, reporter: &crate::kind::Reporter<Report>) {
+        if !self.wants_plan(record) {
+            return;
+        }
+        let pods = self.pods(&record.pinned);
+        let newest = pods.iter().max_by_key(|(_, pod)| pod.restic.as_ref().and_then(|t| t.finished));
+        let Some((at, _)) = newest else {
+            record.plan = Plan::Read(Vec::new());
+            return;
+        };
+        let (context, at) = (self.context.clone(), at.clone());
+        let work = async move { Report::Plan(plan::read(&context, &at).await) };
+        record.plan = Plan::Reading(reporter.work(work, Report::Plan(None)));
+    }
+
+    /// Tells the owner where the operation stands.
+    fn publish(&self, record: &Record) {
+        let progress = self.progress(record);
+        let board = &self.context.operations;
+        board.publish(&record.pinned.job, progress, record.finished.as_ref());
+    }
+
+    fn progress(&self, record: &Record) -> Progress {
+        let name = &record.pinned.job.name;
+        if record.finished.is_some() {
+            return Progress::Ended;
+        }
+        if let Some(message) = &record.forbidden {
+            return Progress::Waiting {
+                reason: reasons::MAINTENANCE_FORBIDDEN,
+                message: format!("{name} does not start: {message}"),
+            };
+        }
+        match record.holder.phase() {
+            Phase::Waiting { .. } if self.is_early(record) => Progress::Waiting {
+                reason: reasons::POD_NEVER_STARTED,
+                message: format!("{name} asks for the maintenance lock again later: the container of the run before did not start"),
+            },
+            Phase::Waiting { .. } if !self.context.leases.is_connected() => Progress::Waiting {
+                reason: reasons::HUB_AWAY,
+                message: format!("{name} waits for the maintenance lock: the hub cannot be reached. Backups go on"),
+            },
+            Phase::Waiting { .. } => {
+                let words = record.waiting.as_deref().unwrap_or("it is asked for");
+                Progress::Waiting {
+                    reason: reasons::WAITING_FOR_LOCK,
+                    message: format!("{name} waits for the maintenance lock: {words}"),
+                }
+            }
+            Phase::Held(_) => self.starting(record).unwrap_or(Progress::Running),
+            _ => Progress::Running,
+        }
+    }
+
+    /// A pod that does not start says why.
+    fn starting(&self, record: &Record) -> Option<Progress> {
+        let pods = self.pods(&record.pinned);
+        let (_, pod) = pods.iter().find(|(_, pod)| pod.is_active() && !pod.started)?;
+        let (_, words) = crate::pod::message::waiting_for(pod)?;
+        Some(Progress::Waiting {
+            reason: reasons::POD_NEVER_STARTED,
+            message: format!("{}: {words}", record.pinned.job.name),
+        })
+    }
+
+    /// When to look again although nothing happens.
+    fn wake_at(&self, record: &Record) -> Option<jiff::Timestamp> {
+        let now = self.context.clock.now();
+        let in_millis = |at: u64| {
+            let left = i64::try_from(at.saturating_sub(since_boot())).unwrap_or(i64::MAX);
+            now.checked_add(SignedDuration::from_millis(left)).ok()
+        };
+        let job = self.job(&record.pinned.job, &record.pinned.operation);
+        let early = job.as_ref().and_then(|job| job.not_before).filter(|at| now < *at);
+        let holder = record.holder.wake().and_then(in_millis);
+        let pods = self.pods(&record.pinned);
+        let views: Vec<&PodView> = pods.iter().map(|(_, pod)| pod.as_ref()).collect();
+        let result = match (&record.finished, &job) {
+            (Some(_), _) => in_millis(record.finished_at + super::record::RECORD_LIMIT),
+            (None, Some(job)) => match result::ended(job, &views, now) {
+                result::Ended::NotYet(again) => again,
+                result::Ended::Known { .. } => None,
+            },
+            (None, None) => None,
+        };
+        let due = if self.is_early(record) { early } else { holder };
+        [due, result].into_iter().flatten().min()
+    }
+}

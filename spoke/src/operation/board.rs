@@ -1,0 +1,230 @@
+//! What operations and their owners know of each other: progress and results one way, "it is recorded" the other. Holds
+//! one entry per Job under way. Nothing here is needed after a restart: Jobs, pods and statuses say it all again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Pinned;
+use super::result::Finished;
+use crate::world::Key;
+
+/// Wakes an actor.
+type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// Where an operation stands, for its owner's status.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Progress {
+    /// It waits for something: reason in CamelCase, and a sentence.
+    Waiting { reason: &'static str, message: String },
+    /// Its pods work, or may.
+    #[default]
+    Running,
+    Ended,
+}
+
+/// An operation as its owner sees it.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    pub job: Key,
+    pub progress: Progress,
+    /// To be recorded, once per uid of the Job.
+    pub finished: Option<Finished>,
+}
+
+/// Operations under way.
+#[derive(Default)]
+pub struct Board {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// By key of the Job. A Job that was deleted stays here until its lease is given back.
+    entries: HashMap<Key, Entry>,
+    /// By uid of the owner.
+    owners: HashMap<String, Wake>,
+}
+
+struct Entry {
+    uid: String,
+    pinned: Option<Pinned>,
+    /// Last token that it was granted.
+    token: Option<u64>,
+    progress: Progress,
+    finished: Option<Finished>,
+    wake: Option<Wake>,
+}
+
+impl Board {
+    /// Wakes an owner's actor when something changes for it.
+    pub fn listen(&self, owner_uid: &str, wake: impl Fn() + Send + Sync + 'static) {
+        self.lock().owners.insert(owner_uid.to_owned(), Arc::new(wake));
+    }
+
+    /// An owner was deleted.
+    pub fn forget_owner(&self, owner_uid: &str) {
+        self.lock().owners.remove(owner_uid);
+        self.wake(owner_uid);
+    }
+
+    /// The operations of an owner, in the order of their Jobs' names.
+    #[must_use]
+    pub fn of(&self, owner_uid: &str) -> Vec<Operation> {
+        let inner = self.lock();
+        let its = inner.entries.iter().filter(|(_, entry)| entry.owner() == Some(owner_uid));
+        let mut operations: Vec<Operation> = its
+            .map(|(job, entry)| Operation {
+                job: job.clone(),
+                progress: entry.progress.clone(),
+                finished: entry.finished.clone(),
+            })
+            .collect();
+        operations.sort_by(|a, b| a.job.cmp(&b.job));
+        operations
+    }
+
+    /// Wakes the operations of an owner: its status, or what it refers to, has changed.
+    pub fn wake(&self, owner_uid: &str) {
+        let wakes: Vec<Wake> = {
+            let inner = self.lock();
+            let its = inner.entries.values();
+            // Those that belong to nobody yet may find their owner now.
+            let its = its.filter(|entry| entry.owner().is_none_or(|owner| owner == owner_uid));
+            its.filter_map(|entry| entry.wake.clone()).collect()
+        };
+        wakes.iter().for_each(|wake| wake());
+    }
+
+    /// uid of the operation that lives under a Job's key.
+    pub(super) fn uid(&self, job: &Key) -> Option<String> {
+        self.lock().entries.get(job).map(|entry| entry.uid.clone())
+    }
+
+    pub(super) fn keys(&self) -> Vec<Key> {
+        self.lock().entries.keys().cloned().collect()
+    }
+
+    /// An operation has begun to live.
+    pub(super) fn enter(&self, job: &Key, uid: &str) {
+        let mut inner = self.lock();
+        let entry = inner.entries.entry(job.clone()).or_insert_with(|| Entry {
+            uid: uid.to_owned(),
+            pinned: None,
+            token: None,
+            progress: Progress::Running,
+            finished: None,
+            wake: None,
+        });
+        debug_assert_eq!(entry.uid, uid);
+    }
+
+    /// What a restarted actor has to know of a Job that may be deleted by now.
+    pub(super) fn known(&self, job: &Key) -> (Option<Pinned>, Option<u64>) {
+        let inner = self.lock();
+        let entry = inner.entries.get(job);
+        entry.map_or((None, None), |e| (e.pinned.clone(), e.token))
+    }
+
+    pub(super) fn pin(&self, pinned: &Pinned) {
+        self.change(&pinned.job, |entry| entry.pinned = Some(pinned.clone()));
+    }
+
+    pub(super) fn listen_operation(&self, job: &Key, wake: impl Fn() + Send + Sync + 'static) {
+        self.change(job, |entry| entry.wake = Some(Arc::new(wake)));
+    }
+
+    pub(super) fn granted(&self, job: &Key, token: u64) {
+        self.change(job, |entry| entry.token = Some(token));
+    }
+
+    /// Publishes where an operation stands. Wakes its owner if that has changed.
+    pub(super) fn publish(&self, job: &Key, progress: Progress, finished: Option<&Finished>) {
+        let wake = {
+            let mut inner = self.lock();
+            let Some(entry) = inner.entries.get_mut(job) else { return };
+            if entry.progress == progress && entry.finished.as_ref() == finished {
+                return;
+            }
+            entry.progress = progress;
+            entry.finished = finished.cloned();
+            let owner = entry.owner().map(str::to_owned);
+            owner.and_then(|owner| inner.owners.get(&owner).cloned())
+        };
+        if let Some(wake) = wake {
+            wake();
+        }
+    }
+
+    /// An operation is over. Wakes its owner.
+    pub(super) fn leave(&self, job: &Key) {
+        let wake = {
+            let mut inner = self.lock();
+            let owner = inner.entries.remove(job).and_then(|entry| entry.owner().map(str::to_owned));
+            owner.and_then(|owner| inner.owners.get(&owner).cloned())
+        };
+        if let Some(wake) = wake {
+            wake();
+        }
+    }
+
+    /// A new term of leadership begins with nothing remembered.
+    pub(super) fn clear(&self) {
+        *self.lock() = Inner::default();
+    }
+
+    fn change(&self, job: &Key, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.lock().entries.get_mut(job) {
+            change(entry);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn owner(&self) -> Option<&str> {
+        self.pinned.as_ref().map(|pinned| pinned.owner_uid.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn an_owner_is_woken_by_what_is_new_and_by_nothing_else() {
+        let (board, job) = (Board::default(), Key::new("ns", "job"));
+        board.enter(&job, "u");
+        let pinned = Pinned {
+            operation: "u".to_owned(),
+            job: job.clone(),
+            owner: Key::new("ns", "p"),
+            owner_uid: "p".to_owned(),
+            repository: Key::new("ns", "r"),
+            restic_id: "id".to_owned(),
+        };
+        board.pin(&pinned);
+        let woken = Arc::new(AtomicU32::new(0));
+        let count = woken.clone();
+        board.listen("p", move || drop(count.fetch_add(1, Ordering::Relaxed)));
+        let waiting = || Progress::Waiting {
+            reason: "R",
+            message: "m".to_owned(),
+        };
+        board.publish(&job, waiting(), None);
+        board.publish(&job, waiting(), None);
+        assert_eq!(woken.load(Ordering::Relaxed), 1);
+        assert_eq!(board.of("p")[0].progress, waiting());
+        assert!(board.of("other").is_empty());
+        // A panic of the actor leaves this.
+        board.granted(&job, 7);
+        assert_eq!(board.known(&job), (Some(pinned), Some(7)));
+        board.leave(&job);
+        assert_eq!(woken.load(Ordering::Relaxed), 2);
+        assert!(board.of("p").is_empty());
+    }
+}

@@ -1,0 +1,133 @@
+//! What follows the end of an operation: the Job is marked as given back, or deleted and followed by another.
+
+use crds::names;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use serde_json::json;
+use tracing::info;
+
+use super::actor::Operations;
+use super::record::{Record, next_attempt};
+use crate::apply::ApplyError;
+use crate::maintenance::holder::End;
+use crate::pod;
+use crate::world::{JobView, Key};
+
+impl Operations {
+    /// Cleans up after an operation whose lease is given back, or runs out at the grantor. `false` while its result is
+    /// not recorded.
+    pub(super) async fn end(&self, record: &Record, end: End) -> Result<bool, ApplyError> {
+        let late = crate::worker::since_boot().saturating_sub(record.finished_at) > super::record::RECORD_LIMIT;
+        if let Some(finished) = &record.finished
+            && !late
+            && !self.is_recorded(record, finished)
+        {
+            return Ok(false);
+        }
+        let pinned = &record.pinned;
+        if let Some(job) = self.job(&pinned.job, &pinned.operation) {
+            let over = job.end.is_some() && !record.covered;
+            if over && end == End::Job {
+                let token = job.lease.map_or(0, |lease| lease.token);
+                self.annotate(record, &json!({ names::ANNOTATION_RELEASED: token.to_string() }))
+                    .await?;
+            } else {
+                self.replace(record, &job).await?;
+            }
+        }
+        self.forget(record);
+        Ok(true)
+    }
+
+    /// Deletes a Job that can do nothing any more, after another was made if it is still wanted. Its name follows from the
+    /// Job before it: done twice, it is one Job.
+    async fn replace(&self, record: &Record, job: &JobView) -> Result<(), ApplyError> {
+        let pinned = &record.pinned;
+        let again = record.ending.as_ref().is_none_or(|ending| ending.again) && !record.covered;
+        let wanted = again && self.owner(job).is_some_and(|owner| owner.is_repeated(pinned));
+        let reason = record.finished.as_ref().map_or("", |finished| finished.outcome.reason.as_str());
+        let attempt = next_attempt(job, reason, self.context.clock.now());
+        if let Some((attempt, not_before)) = attempt.filter(|_| wanted) {
+            self.follow(record, job, attempt, not_before).await?;
+        }
+        self.context.applier.delete::<Job>(&pinned.job, &pinned.operation).await?;
+        self.context.world.jobs.remove(&pinned.job, Some(&pinned.operation));
+        Ok(())
+    }
+
+    async fn follow(
+        &self,
+        record: &Record,
+        job: &JobView,
+        attempt: u32,
+        not_before: Option<i64>,
+    ) -> Result<(), ApplyError> {
+        let at = &record.pinned.job;
+        let Some((_, name)) = job.meta.owner_name.as_ref().filter(|(kind, _)| &**kind == "CronJob") else {
+            return Ok(());
+        };
+        let cron_job = self.context.applier.get::<CronJob>(&Key::new(&at.namespace, name)).await?;
+        let cron_job = cron_job.filter(|c| c.metadata.uid.as_deref() == job.meta.owner.as_deref());
+        let Some(cron_job) = cron_job else { return Ok(()) };
+        let next = successor(&cron_job, job, attempt, not_before);
+        info!(job = %at, attempt, "another Job follows the one that was interrupted");
+        match self.context.applier.create(&next).await {
+            Ok(_) | Err(ApplyError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Nothing more will be said about an operation.
+    fn forget(&self, record: &Record) {
+        let pinned = &record.pinned;
+        self.context.leases.forget(&pinned.operation);
+        self.context.world.pods.forget(&Key::new("", &pinned.operation));
+        self.context.operations.leave(&pinned.job);
+    }
+}
+
+/// The Job that follows an interrupted one: from the CronJob as it is now.
+fn successor(cron_job: &CronJob, before: &JobView, attempt: u32, not_before: Option<i64>) -> Job {
+    let (name, uid) = (&cron_job.metadata.name, &cron_job.metadata.uid);
+    let name = names::bounded(
+        name.as_deref().unwrap_or_default(),
+        &format!("-{}", names::short_hash(before.meta.uid.as_bytes())),
+        names::LABEL_MAX,
+    );
+    let mut job = pod::manual_job(cron_job, uid.as_deref().unwrap_or_default(), name);
+    let annotations = job.metadata.annotations.get_or_insert_default();
+    annotations.insert(names::ANNOTATION_ATTEMPT.to_owned(), attempt.to_string());
+    if let Some(at) = not_before {
+        annotations.insert(names::ANNOTATION_NOT_BEFORE.to_owned(), at.to_string());
+    }
+    if let Some(hash) = &before.approved {
+        annotations.insert(names::ANNOTATION_APPROVE.to_owned(), hash.to_string());
+    }
+    job
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_successor_is_one_job_however_often_it_is_made() {
+        let cron_job: CronJob = serde_json::from_value(json!({
+            "metadata": { "name": "globalretention-p", "namespace": "ns", "uid": "c" },
+            "spec": { "schedule": "@daily", "jobTemplate": { "spec": { "suspend": true, "template": {} } } },
+        }))
+        .unwrap();
+        let mut before = JobView {
+            approved: Some("hash".into()),
+            ..JobView::default()
+        };
+        before.meta.uid = "one".into();
+        let next = successor(&cron_job, &before, 1, Some(50));
+        assert_eq!(next, successor(&cron_job, &before, 1, Some(50)));
+        assert_eq!(next.spec.as_ref().unwrap().suspend, Some(true), "born suspended");
+        let view = JobView::of(&next);
+        assert_eq!((view.attempt, view.approved.as_deref()), (1, Some("hash")));
+        assert_eq!(view.not_before.map(jiff::Timestamp::as_second), Some(50));
+        before.meta.uid = "two".into();
+        assert_ne!(next.metadata.name, successor(&cron_job, &before, 1, None).metadata.name);
+    }
+}

@@ -1,0 +1,81 @@
+//! The plan of a retention run, as its pod has logged it. It goes to the hub before the release of the lease.
+
+use serde_json::Value;
+use tracing::warn;
+
+use crate::apply::ApplyError;
+use crate::context::Context;
+use crate::world::{Key, RESTIC_CONTAINER};
+
+/// How the plan's line in a pod's log begins.
+const PLAN_LINE: &str = "{\"plan\":";
+/// Longest plan that is sent, in bytes.
+const PLAN_MAX: usize = 8 << 20;
+/// Entries of each list that are sent of a plan that is longer.
+const LIST_MAX: usize = 2000;
+/// Attempts to read a log.
+const ATTEMPTS: u32 = 3;
+
+/// Reads the plan. `None` when the log cannot be read now: the kubelet may answer later.
+pub(super) async fn read(context: &Context, pod: &Key) -> Option<Vec<u8>> {
+    for _ in 0..ATTEMPTS {
+        match context.applier.log(pod, RESTIC_CONTAINER).await {
+            Ok(log) => {
+                let line = log.lines().find(|line| line.starts_with(PLAN_LINE));
+                return Some(line.map(bounded).unwrap_or_default());
+            }
+            Err(error @ (ApplyError::Gone(_) | ApplyError::Forbidden(_) | ApplyError::Invalid(_))) => {
+                warn!(%pod, %error, "the plan could not be read from the pod's log");
+                return Some(Vec::new());
+            }
+            Err(error) => warn!(%pod, %error, "the plan could not be read from the pod's log yet"),
+        }
+    }
+    None
+}
+
+/// A plan as it is sent. Lists of one that is too long are cut, all others stay.
+fn bounded(line: &str) -> Vec<u8> {
+    if line.len() <= PLAN_MAX {
+        return line.as_bytes().to_vec();
+    }
+    // One that the log has cut off is no document.
+    let Ok(mut document) = serde_json::from_str::<Value>(line) else {
+        return Vec::new();
+    };
+    if let Some(plan) = document["plan"].as_object_mut() {
+        for list in plan.values_mut().filter_map(Value::as_array_mut) {
+            list.truncate(LIST_MAX);
+        }
+        plan.insert("truncated".to_owned(), Value::Bool(true));
+    }
+    document.to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_list_of_a_long_plan_is_bounded() {
+        let removal = |n: usize| json!({ "id": format!("{n:064x}"), "tags": ["x".repeat(300)] });
+        let plan = |count: usize| {
+            let list: Vec<Value> = (0..count).map(removal).collect();
+            json!({ "plan": { "hash": "h", "remove": list, "previewed": list, "groups": [{ "remove": count }] } })
+                .to_string()
+        };
+        assert_eq!(bounded(&plan(10)), plan(10).into_bytes());
+        let bytes = bounded(&plan(15_000));
+        assert!(bytes.len() < PLAN_MAX);
+        let short: Value = serde_json::from_slice(&bytes).unwrap();
+        for list in ["remove", "previewed"] {
+            assert_eq!(short["plan"][list].as_array().unwrap().len(), LIST_MAX);
+        }
+        assert_eq!(
+            (&short["plan"]["hash"], &short["plan"]["groups"][0]["remove"]),
+            (&json!("h"), &json!(15_000))
+        );
+    }
+}
