@@ -138,6 +138,9 @@ pub struct ResticRepositoryStatus {
     /// restic's own locks as of the last look, the oldest 20. Empty while nobody works on the repository.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub locks: Vec<ResticLock>,
+    /// The last attempt to remove locks of dead processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_unlock: Option<LastUnlock>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_integrity_check: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -169,6 +172,24 @@ pub struct ResticLock {
     /// Why it is not removed; absent while it is to be removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_because: Option<String>,
+}
+
+/// An attempt to remove locks of dead processes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastUnlock {
+    /// uid of the Job.
+    #[serde(rename = "jobUID")]
+    pub job_uid: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+    /// "Applied", "NothingToRemove", "Failed" or "Interrupted".
+    pub result: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Ids of the locks that it removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<String>,
 }
 
 /// Figures of a repository.

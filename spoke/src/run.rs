@@ -23,7 +23,7 @@ use crate::link::{Creations, LinkConfig, Outbox};
 use crate::maintenance::{Leases, Local};
 use crate::metrics::Metrics;
 use crate::operation::{Board, Operations};
-use crate::repository::RepositoryKind;
+use crate::repository::{RepositoryKind, UnlockOwner};
 use crate::restic::{self, Restic};
 use crate::restore::RestoreKind;
 use crate::retention::{RetentionKind, RetentionOwner};
@@ -88,16 +88,20 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let failed = CancellationToken::new();
     let restic: Arc<dyn Restic> = Arc::new(restic);
     let retention = Arc::new(RetentionKind::new(context.clone(), &config));
+    let repository = Arc::new(RepositoryKind::new(context.clone(), restic.clone(), &config));
     let root = Root {
         context: context.clone(),
-        repository: Arc::new(RepositoryKind::new(context.clone(), restic.clone(), &config)),
+        repository: repository.clone(),
         backup: Arc::new(BackupKind::new(context.clone())),
         restore: Arc::new(RestoreKind::new(context.clone(), restic, &config)),
         retention: retention.clone(),
         operations: Arc::new(Operations::new(
             context.clone(),
             &config.lease_namespace,
-            vec![Arc::new(RetentionOwner::new(retention))],
+            vec![
+                Arc::new(RetentionOwner::new(retention)),
+                Arc::new(UnlockOwner::new(repository)),
+            ],
         )),
         failed: failed.clone(),
     };

@@ -2,6 +2,7 @@
 
 pub mod images;
 mod job;
+pub mod lease;
 mod literal;
 pub mod message;
 mod security;

@@ -29,7 +29,7 @@ pub struct Moment {
 pub enum Content {
     Unread,
     Read(LockFile),
-    /// Why not.
+    /// Why not. It is read again at each look.
     Unreadable(String),
 }
 
@@ -63,12 +63,21 @@ pub enum Life {
 
 /// How long to wait.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub struct Rules<'a> {
     /// An id that did not change for so long, in milliseconds, is left over.
     pub after: Boot,
-    /// How much longer this cluster waits before it removes what another may remove: clusters that share a repository
-    /// all see the same lock, and one of them is enough. By id of the lock.
-    pub spread: fn(&str) -> Boot,
+    /// Clusters that share a repository all see the same lock, and one of them is enough: each waits longer for what is
+    /// not its own, by a part of this time, in milliseconds, that follows from its name and the lock.
+    pub spread: Boot,
+    pub cluster: &'a str,
+}
+
+impl Rules<'_> {
+    fn extra(&self, id: &str) -> Boot {
+        let hash = crds::names::short_hash(format!("{}/{id}", self.cluster).as_bytes());
+        let share = u64::from_str_radix(&hash, 16).unwrap_or_default();
+        share.checked_rem(self.spread).unwrap_or_default()
+    }
 }
 
 /// What is to become of a lock.
@@ -112,15 +121,6 @@ impl Watch {
         self.last = Some(start);
     }
 
-    /// Those to read now: the longest known first.
-    #[must_use]
-    pub fn unread(&self) -> Vec<String> {
-        let unread = self.seen.iter().filter(|(_, s)| s.content == Content::Unread);
-        let mut unread: Vec<_> = unread.map(|(id, s)| (s.first.boot, id)).collect();
-        unread.sort();
-        unread.into_iter().take(READS).map(|(_, id)| id.clone()).collect()
-    }
-
     /// Takes in what a lock holds. One that was gone when it was read is not there at the next look.
     pub fn read(&mut self, id: &str, content: Content) {
         if let Some(seen) = self.seen.get_mut(id) {
@@ -149,7 +149,12 @@ impl Watch {
     }
 
     /// What is to become of each lock, in the order of [`Watch::locks`].
-    pub fn judge(&self, rules: Rules, now: Boot, life: impl Fn(&LockFile) -> Life) -> Vec<(&str, Verdict)> {
+    pub fn judge(
+        &self,
+        rules: Rules<'_>,
+        now: Boot,
+        life: impl Fn(&LockFile) -> Life,
+    ) -> Vec<(&str, Verdict)> {
         let skew = self.skew();
         let judged = self.locks().into_iter();
         judged
@@ -178,7 +183,7 @@ impl Watch {
 fn judge(
     id: &str,
     seen: &Seen,
-    rules: Rules,
+    rules: Rules<'_>,
     now: Boot,
     skew: Option<&str>,
     life: &impl Fn(&LockFile) -> Life,
@@ -208,7 +213,7 @@ fn judge(
     if let Some(skew) = skew {
         return Verdict::Keep(skew.to_owned());
     }
-    let due = due.saturating_add(if own { 0 } else { (rules.spread)(id) });
+    let due = due.saturating_add(if own { 0 } else { rules.extra(id) });
     if now < due {
         return Verdict::Wait(
             due,

@@ -1,9 +1,10 @@
 use super::*;
 
 const MINUTE: Boot = 60_000;
-const RULES: Rules = Rules {
+const RULES: Rules<'static> = Rules {
     after: 35 * MINUTE,
-    spread: |_| 0,
+    spread: 0,
+    cluster: "a",
 };
 
 fn at(minute: u64) -> Moment {
@@ -31,7 +32,10 @@ fn lock(user: &str, written: u64) -> LockFile {
 fn look(watch: &mut Watch, ids: &[&str], minute: u64, user: &str) {
     let ids: Vec<String> = ids.iter().map(|&i| i.to_owned()).collect();
     watch.look(&ids, at(minute), at(minute));
-    for id in watch.unread() {
+    let locks = watch.locks().into_iter();
+    let new = locks.filter(|(_, seen)| seen.content == Content::Unread);
+    let new: Vec<String> = new.map(|(id, _)| id.to_owned()).collect();
+    for id in new {
         watch.read(&id, Content::Read(lock(user, minute)));
     }
 }
@@ -150,25 +154,23 @@ fn a_wall_clock_that_was_set_begins_the_wait_anew() {
 fn others_wait_longer_so_that_one_cluster_is_enough() {
     let (mut watch, one) = (Watch::default(), id('1'));
     look(&mut watch, &[&one], 0, "root");
-    let rules = Rules {
-        spread: |_| 10 * MINUTE,
-        ..RULES
+    let told = |cluster: &str, life: Life, minute| {
+        let rules = Rules {
+            spread: 30 * MINUTE,
+            cluster,
+            ..RULES
+        };
+        watch.judge(rules, at(minute).boot, |_| life.clone())[0].1.clone()
     };
-    let told = |life: Life, minute| watch.judge(rules, at(minute).boot, |_| life.clone())[0].1.clone();
-    assert_eq!(told(Life::OursEnded, 35), Verdict::Remove);
-    assert!(matches!(told(Life::Elsewhere, 44), Verdict::Wait(until, _) if until == 45 * MINUTE));
-    assert_eq!(told(Life::Elsewhere, 45), Verdict::Remove);
-}
-
-#[test]
-fn a_crowd_of_locks_is_read_bit_by_bit() {
-    let mut watch = Watch::default();
-    let ids: Vec<String> = (0..20).map(|n| format!("{n:064x}")).collect();
-    watch.look(&ids, at(0), at(0));
-    let first = watch.unread();
-    assert_eq!(first.len(), READS);
-    for id in first {
-        watch.read(&id, Content::Read(lock("root", 0)));
-    }
-    assert_eq!(watch.unread()[0], ids[READS]);
+    assert_eq!(told("a", Life::OursEnded, 35), Verdict::Remove, "its own");
+    let clusters: Vec<String> = (0..50).map(|n| format!("cluster-{n}")).collect();
+    let at_once = |minute| {
+        let remove = |c: &&String| told(c, Life::Elsewhere, minute) == Verdict::Remove;
+        clusters.iter().filter(remove).count()
+    };
+    assert!(
+        at_once(36) < 10 && at_once(50) > 10,
+        "they come one after the other"
+    );
+    assert_eq!(at_once(65), 50);
 }
