@@ -104,8 +104,9 @@ pub struct Config {
     #[arg(long, env = "FLEET_UNLOCK_AFTER", default_value = "35m", value_parser = unlock_after)]
     pub unlock_after: Duration,
 
-    /// For tests alone: takes the place of --unlock-after without its lower bound. The pod that removes a lock then has
-    /// the host name that stands in it, since restic spares a lock of less than 30 minutes unless it is of its own host.
+    /// For tests alone: takes the place of --unlock-after, without its lower bound, for locks of pods whose end the kubelet
+    /// has reported. The pod that removes a lock then has the host name that stands in it, since restic spares a lock of
+    /// less than 30 minutes unless it is of its own host.
     #[arg(long, env = "FLEET_TEST_UNLOCK_AFTER", hide = true, value_parser = duration)]
     pub test_unlock_after: Option<Duration>,
 

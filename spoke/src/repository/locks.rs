@@ -55,8 +55,10 @@ pub struct Watch {
 pub enum Life {
     /// A pod of this cluster, in words, that has not been proven to be at its end.
     Alive(String),
-    /// A pod of this cluster that has ended, by the kubelet's word, or is not there any more.
-    OursEnded,
+    /// A pod of this cluster that has ended, by the kubelet's word.
+    Ended,
+    /// Of this cluster too, but its pod is not there any more.
+    Gone,
     /// Another cluster's, or not the fleet's: only its lock tells.
     Elsewhere,
 }
@@ -66,6 +68,8 @@ pub enum Life {
 pub struct Rules<'a> {
     /// An id that did not change for so long, in milliseconds, is left over.
     pub after: Boot,
+    /// The same where the kubelet has said that the holder is at its end. Only tests set it to less.
+    pub after_end: Boot,
     /// Clusters that share a repository all see the same lock, and one of them is enough: each waits longer for what is
     /// not its own, by a part of this time, in milliseconds, that follows from its name and the lock.
     pub spread: Boot,
@@ -195,18 +199,19 @@ fn judge(
             return Verdict::Keep(format!("it cannot be read, so nobody knows whose it is: {why}"));
         }
     };
-    let own = match life(lock) {
+    let (own, after) = match life(lock) {
         Life::Alive(what) => return Verdict::Keep(format!("{what} may still be at work")),
-        Life::OursEnded => true,
-        Life::Elsewhere => false,
+        Life::Ended => (true, rules.after_end),
+        Life::Gone => (true, rules.after),
+        Life::Elsewhere => (false, rules.after),
     };
-    let due = seen.first.boot.saturating_add(rules.after);
+    let due = seen.first.boot.saturating_add(after);
     if now < due {
         return Verdict::Wait(
             due,
             format!(
                 "it is removed when its id has not changed for {} (restic changes it every 5 minutes while it works)",
-                span(rules.after)
+                span(after)
             ),
         );
     }

@@ -3,6 +3,7 @@ use super::*;
 const MINUTE: Boot = 60_000;
 const RULES: Rules<'static> = Rules {
     after: 35 * MINUTE,
+    after_end: 35 * MINUTE,
     spread: 0,
     cluster: "a",
 };
@@ -61,7 +62,22 @@ fn only_an_id_that_stays_for_long_is_left_over() {
     look(&mut watch, &[&one], 35, "root");
     assert_eq!(verdicts(&watch, 34, Life::Elsewhere).len(), 1);
     assert_eq!(verdicts(&watch, 35, Life::Elsewhere), [Verdict::Remove]);
-    assert_eq!(verdicts(&watch, 35, Life::OursEnded), [Verdict::Remove]);
+    assert_eq!(verdicts(&watch, 35, Life::Gone), [Verdict::Remove]);
+    assert_eq!(verdicts(&watch, 35, Life::Ended), [Verdict::Remove]);
+}
+
+#[test]
+fn what_tests_shorten_is_the_wait_for_a_holder_that_is_proven_dead() {
+    let (mut watch, one) = (Watch::default(), id('1'));
+    look(&mut watch, &[&one], 0, "root");
+    let short = Rules {
+        after_end: MINUTE,
+        ..RULES
+    };
+    let told = |life: Life| watch.judge(short, at(2).boot, |_| life.clone())[0].1.clone();
+    assert_eq!(told(Life::Ended), Verdict::Remove);
+    assert!(matches!(told(Life::Gone), Verdict::Wait(..)));
+    assert!(matches!(told(Life::Elsewhere), Verdict::Wait(..)));
 }
 
 #[test]
@@ -101,7 +117,7 @@ fn what_one_of_our_pods_may_hold_stays_however_old_it_is() {
 fn what_cannot_be_read_stays() {
     let (mut watch, one) = (Watch::default(), id('1'));
     watch.look(std::slice::from_ref(&one), at(0), at(0));
-    let told = |watch: &Watch| verdicts(watch, 1000, Life::OursEnded)[0].clone();
+    let told = |watch: &Watch| verdicts(watch, 1000, Life::Gone)[0].clone();
     assert!(matches!(told(&watch), Verdict::Keep(_)), "not read yet");
     watch.read(
         &one,
@@ -120,7 +136,7 @@ fn clocks_that_differ_remove_nothing() {
         look(&mut watch, &[&one], 15, "root");
         watch.look(&[one.clone(), two.clone()], at(20), at(20));
         watch.read(&two, Content::Read(lock("root", written)));
-        let verdict = verdicts(&watch, 40, Life::OursEnded)[0].clone();
+        let verdict = verdicts(&watch, 40, Life::Gone)[0].clone();
         match verdict {
             Verdict::Remove => assert!(!told, "{written}"),
             Verdict::Keep(text) => assert!(told && text.contains("clock"), "{written}: {text}"),
@@ -131,7 +147,7 @@ fn clocks_that_differ_remove_nothing() {
     let mut watch = Watch::default();
     watch.look(std::slice::from_ref(&one), at(500), at(500));
     watch.read(&one, Content::Read(lock("root", 10)));
-    assert_eq!(verdicts(&watch, 540, Life::OursEnded), [Verdict::Remove]);
+    assert_eq!(verdicts(&watch, 540, Life::Gone), [Verdict::Remove]);
 }
 
 #[test]
@@ -145,7 +161,7 @@ fn a_wall_clock_that_was_set_begins_the_wait_anew() {
     watch.look(std::slice::from_ref(&one), odd, odd);
     watch.read(&one, Content::Read(lock("root", 0)));
     assert!(matches!(
-        verdicts(&watch, 40, Life::OursEnded)[..],
+        verdicts(&watch, 40, Life::Gone)[..],
         [Verdict::Wait(..)]
     ));
 }
@@ -162,7 +178,7 @@ fn others_wait_longer_so_that_one_cluster_is_enough() {
         };
         watch.judge(rules, at(minute).boot, |_| life.clone())[0].1.clone()
     };
-    assert_eq!(told("a", Life::OursEnded, 35), Verdict::Remove, "its own");
+    assert_eq!(told("a", Life::Gone, 35), Verdict::Remove, "its own");
     let clusters: Vec<String> = (0..50).map(|n| format!("cluster-{n}")).collect();
     let at_once = |minute| {
         let remove = |c: &&String| told(c, Life::Elsewhere, minute) == Verdict::Remove;

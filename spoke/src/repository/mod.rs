@@ -94,7 +94,8 @@ impl RepositoryKind {
             image: config.image.clone(),
             settings: Settings {
                 interval: millis(config.lock_interval),
-                after: millis(config.test_unlock_after.unwrap_or(config.unlock_after)),
+                after: millis(config.unlock_after),
+                after_end: millis(config.test_unlock_after.unwrap_or(config.unlock_after)),
                 test: config.test_unlock_after.is_some(),
             },
             removable: Mutex::default(),

@@ -56,6 +56,7 @@ pub struct Settings {
     pub interval: u64,
     /// Milliseconds after which an unchanged lock is left over.
     pub after: u64,
+    pub after_end: u64,
     /// Tests remove locks that restic does not find old yet.
     pub test: bool,
 }
@@ -217,6 +218,7 @@ impl RepositoryKind {
         let shared = self.context.leases.is_shared();
         let rules = Rules {
             after: self.settings.after,
+            after_end: self.settings.after_end,
             spread: if shared { self.settings.after } else { 0 },
             cluster: &self.context.cluster,
         };
@@ -228,7 +230,11 @@ impl RepositoryKind {
         let pods = &self.context.world.pods;
         let of = |found: Vec<(Key, Arc<crate::world::PodView>)>| {
             let active = found.iter().find(|(_, pod)| pod.is_active());
-            active.map_or(Life::OursEnded, |(key, _)| Life::Alive(format!("pod {key}")))
+            match (active, found.is_empty()) {
+                (Some((key, _)), _) => Life::Alive(format!("pod {key}")),
+                (None, false) => Life::Ended,
+                (None, true) => Life::Gone,
+            }
         };
         match LockOwner::parse(&lock.user, &lock.host) {
             LockOwner::Fleet {

@@ -317,7 +317,7 @@ async fn a_restic_that_was_killed_is_told_to_have_left_its_lock() {
     assert!(stopped.unwrap().success());
     leave.send_replace(Leave::End {
         why: super::super::child::Why::LeaseLost,
-        kill: Some(since_boot()),
+        kill: since_boot(),
     });
     assert!(matches!(running.await.unwrap(), Err(Stopped::LeaseLost)));
     assert!(bench.locks().contains(&lock));

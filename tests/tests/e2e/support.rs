@@ -21,6 +21,9 @@ pub fn bed() -> &'static Bed {
             ("FLEET_RETRY_INTERVAL", "1s"),
             ("FLEET_PROBE_DEADLINE", "10s"),
             ("FLEET_REFRESH_INTERVAL", "20s"),
+            // restic's own times cannot be shortened, those for pods that are proven dead can.
+            ("FLEET_LOCK_INTERVAL", "10s"),
+            ("FLEET_TEST_UNLOCK_AFTER", "30s"),
         ];
         // Short lives of leases, so that their loss shows quickly.
         let hub = [

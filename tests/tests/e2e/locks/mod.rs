@@ -3,6 +3,7 @@
 
 mod alone;
 mod faults;
+mod left;
 mod many;
 
 use std::process::{Child, Stdio};
