@@ -118,6 +118,10 @@ pub struct Config {
     #[arg(long, env = "FLEET_LEASE_TTL", default_value = "5m", value_parser = duration)]
     pub lease_ttl: Duration,
 
+    /// How long a lock without a hub stays shut after a lease that ran out instead of being given back.
+    #[arg(long, env = "FLEET_LOCK_DELAY", default_value = "30m", value_parser = duration)]
+    pub lock_delay: Duration,
+
     /// text or json.
     #[arg(long, env = "FLEET_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,

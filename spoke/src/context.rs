@@ -70,3 +70,25 @@ impl Context {
         Ok(())
     }
 }
+
+/// A context that leads, with empty stores and an API server that nobody answers for.
+#[cfg(test)]
+pub fn test_context() -> Arc<Context> {
+    let nowhere = "http://127.0.0.1:1".parse().unwrap();
+    let client = kube::Client::try_from(kube::Config::new(nowhere)).unwrap();
+    let (metrics, leader) = (Arc::new(Metrics::new().unwrap()), LeaderGate::always());
+    Arc::new(Context {
+        world: World::default(),
+        applier: Applier::new(client, leader.clone(), metrics.clone()),
+        events: crate::events::Events::new(metrics.clone()).0,
+        leader,
+        metrics,
+        clock: Arc::new(SystemClock),
+        turns: Semaphore::new(TURNS),
+        outbox: Arc::default(),
+        creations: crate::link::Creations::new(false),
+        leases: crate::maintenance::Leases::new(true).0,
+        operations: crate::operation::Board::default(),
+        cluster: "a".to_owned(),
+    })
+}

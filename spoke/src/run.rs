@@ -137,7 +137,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             stop.clone(),
         ));
     } else {
-        let local = Local::new(context.clone(), &config.lease_namespace, config.lease_ttl);
+        let (ttl, delay) = (config.lease_ttl, config.lock_delay);
+        let local = Local::new(context.clone(), &config.lease_namespace, ttl, delay);
         tasks.spawn(local.run(questions, stop.clone()));
     }
 

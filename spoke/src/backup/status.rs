@@ -310,7 +310,8 @@ mod tests {
             restic,
             waiting: None,
             unschedulable: (phase == "Pending")
-                ..PodView::default().then(|| "0/1 nodes are available: 1 Insufficient cpu.".into()),
+                .then(|| "0/1 nodes are available: 1 Insufficient cpu.".into()),
+            ..PodView::default()
         })
     }
 

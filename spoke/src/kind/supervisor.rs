@@ -382,3 +382,7 @@ fn restart_later(myself: &ActorRef<SupervisorMessage>, key: Key, uid: String, fa
         let _ = supervisor.cast(SupervisorMessage::Restart(key, uid));
     });
 }
+
+#[cfg(test)]
+#[path = "supervisor_tests.rs"]
+mod tests;

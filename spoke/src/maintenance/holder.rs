@@ -480,9 +480,11 @@ impl Holder {
                 });
                 effects.push(Effect::Withdraw { opened: self.spent });
             }
-            Phase::Waiting { ask_again } if !job.was_opened() && ask_again.is_none_or(|at| now >= at) => {
+            Phase::Waiting { ask_again } if ask_again.is_none_or(|at| now >= at) => {
                 *ask_again = Some(now + self.limits.ask_again);
-                effects.push(Effect::Ask);
+                if !job.was_opened() {
+                    effects.push(Effect::Ask);
+                }
             }
             Phase::Held(lease) => {
                 effects.extend(lease.renew(job, lease.since + self.limits.start, now));

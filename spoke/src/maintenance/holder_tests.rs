@@ -2,19 +2,31 @@ use proptest::prelude::*;
 
 use super::*;
 
+const ASK_AGAIN: u64 = 30_000;
+const START: u64 = 600_000;
+
 const BORN: Observed = Observed {
     ended: false,
     suspended: true,
+    begun: false,
     token: None,
     pods: false,
     started: false,
+    alive: false,
     lost: None,
 };
+/// Open, and its pod is on its way.
 const OPEN: Observed = Observed {
     suspended: false,
+    begun: true,
     token: Some(5),
     pods: true,
     ..BORN
+};
+const RUNS: Observed = Observed {
+    started: true,
+    alive: true,
+    ..OPEN
 };
 
 /// Number of the n-th renewal of a lease that was granted at a time.
@@ -53,6 +65,24 @@ fn held() -> Holder {
     holder
 }
 
+/// The same, and its pod was told once, at 15.
+fn at_work() -> Holder {
+    let mut holder = held();
+    assert_eq!(
+        holder.step(Input::Look, RUNS, 15),
+        [Effect::Renew {
+            token: 5,
+            seq: seq(10, 2)
+        }]
+    );
+    let renewed = Input::Renewed {
+        token: 5,
+        seq: seq(10, 2),
+    };
+    assert_eq!(holder.step(renewed, RUNS, 16), [Effect::Count { renewals: 2 }]);
+    holder
+}
+
 #[test]
 fn the_gate_opens_only_after_a_renewal_was_answered() {
     let mut holder = held();
@@ -65,32 +95,21 @@ fn the_gate_opens_only_after_a_renewal_was_answered() {
             seq: seq(10, 2)
         }]
     );
-    let told = holder.step(
-        Input::Renewed {
-            token: 5,
-            seq: seq(10, 2),
-        },
-        OPEN,
-        31,
+    let renewed = Input::Renewed {
+        token: 5,
+        seq: seq(10, 2),
+    };
+    assert_eq!(
+        holder.step(renewed, OPEN, 31),
+        [],
+        "a pod that has not started can be removed without a trace"
     );
-    assert_eq!(told, [Effect::Count { renewals: 2 }]);
 }
 
 #[test]
 fn a_pod_that_has_started_is_told_at_once() {
-    let mut holder = held();
-    let started = Observed {
-        started: true,
-        ..OPEN
-    };
-    assert_eq!(
-        holder.step(Input::Look, started, 15),
-        [Effect::Renew {
-            token: 5,
-            seq: seq(10, 2)
-        }]
-    );
-    assert_eq!(holder.step(Input::Look, started, 16), []);
+    let mut holder = at_work();
+    assert_eq!(holder.step(Input::Look, RUNS, 17), []);
 }
 
 #[test]
@@ -120,30 +139,163 @@ fn the_deadline_counts_from_the_sending_of_the_last_renewal_that_was_answered() 
     assert_eq!(holder.step(Input::Look, OPEN, 120), [Effect::Shut]);
 }
 
+const ENDING: Observed = Observed {
+    suspended: true,
+    ..RUNS
+};
+const SHUT: Observed = Observed {
+    suspended: true,
+    pods: false,
+    ..OPEN
+};
+
 #[test]
-fn what_is_shut_is_released_when_its_pods_are_gone_and_asked_for_again() {
-    let mut holder = held();
-    assert_eq!(holder.step(Input::Revoked { token: 5 }, OPEN, 20), [Effect::Shut]);
-    let ending = Observed {
-        suspended: true,
-        ..OPEN
-    };
+fn what_is_shut_is_released_when_its_pods_have_ended_and_is_at_its_end() {
+    let mut holder = at_work();
+    assert_eq!(holder.step(Input::Revoked { token: 5 }, RUNS, 20), [Effect::Shut]);
     assert_eq!(
-        holder.step(Input::Look, ending, 21),
+        holder.step(Input::Look, ENDING, 21),
         [],
         "its pod is still at work"
     );
-    let gone = Observed {
-        pods: false,
-        ..ending
-    };
-    assert_eq!(holder.step(Input::Look, gone, 22), [Effect::Release { token: 5 }]);
+    assert_eq!(holder.step(Input::Look, SHUT, 22), [Effect::Release { token: 5 }]);
     assert_eq!(
-        holder.step(Input::Connected, gone, 23),
+        holder.step(Input::Connected, SHUT, 23),
         [Effect::Release { token: 5 }],
         "said again in a new session"
     );
-    assert_eq!(holder.step(Input::Released { token: 5 }, gone, 24), [Effect::Ask]);
+    assert_eq!(holder.step(Input::Released { token: 5 }, SHUT, 24), []);
+    assert_eq!(
+        *holder.phase(),
+        Phase::Done(End::Interrupted(Interruption::Revoked)),
+        "its template cannot change any more"
+    );
+    assert_eq!(holder.wake(), None);
+}
+
+#[test]
+fn a_job_that_was_never_opened_may_wait_again_after_a_lost_lease() {
+    let mut holder = Holder::new();
+    holder.step(Input::Look, BORN, 0);
+    holder.step(granted(), BORN, 10);
+    let late = Observed { pods: true, ..BORN };
+    let renewed = Input::Renewed {
+        token: 5,
+        seq: seq(10, 1),
+    };
+    assert_eq!(holder.step(renewed, late, 11), [], "something of it is at work");
+    assert_eq!(
+        holder.step(Input::Look, BORN, 100),
+        [Effect::Release { token: 5 }]
+    );
+    assert_eq!(
+        holder.step(Input::Released { token: 5 }, BORN, 101),
+        [Effect::Ask]
+    );
+    let mut taken = held();
+    taken.step(Input::Revoked { token: 5 }, BORN, 12);
+    taken.step(Input::Released { token: 5 }, BORN, 13);
+    assert_eq!(
+        *taken.phase(),
+        Phase::Done(End::Interrupted(Interruption::Revoked)),
+        "a person decides what comes next"
+    );
+}
+
+#[test]
+fn an_open_that_is_refused_ends_the_operation() {
+    let mut holder = held();
+    let refused = Input::OpenRefused { token: 5 };
+    assert_eq!(holder.step(refused, BORN, 12), [Effect::Release { token: 5 }]);
+    assert_eq!(
+        holder.step(Input::Look, BORN, 12 + ASK_AGAIN),
+        [Effect::Release { token: 5 }]
+    );
+    assert_eq!(
+        holder.step(Input::Released { token: 5 }, BORN, 13 + ASK_AGAIN),
+        []
+    );
+    assert_eq!(
+        *holder.phase(),
+        Phase::Done(End::Interrupted(Interruption::OpenRefused))
+    );
+    let mut other = held();
+    assert_eq!(
+        other.step(Input::OpenRefused { token: 4 }, BORN, 12),
+        [Effect::Open { token: 5 }]
+    );
+    // An earlier try came through after all: its pod has seen no renewal, and is ended.
+    let mut through = held();
+    assert_eq!(through.step(refused, OPEN, 12), [Effect::Shut]);
+}
+
+#[test]
+fn a_job_that_was_shut_by_somebody_is_never_opened_again() {
+    let mut holder = at_work();
+    assert_eq!(holder.step(Input::Look, ENDING, 20), []);
+    assert!(matches!(holder.phase(), Phase::Closing { .. }));
+    assert_eq!(holder.step(Input::Look, SHUT, 21), [Effect::Release { token: 5 }]);
+    holder.step(Input::Released { token: 5 }, SHUT, 22);
+    assert_eq!(
+        *holder.phase(),
+        Phase::Done(End::Interrupted(Interruption::Meddled))
+    );
+    // Opened by hand, without a lease, and shut: the API server knows that it was started.
+    let mut waits = Holder::new();
+    let by_hand = Observed { begun: true, ..BORN };
+    assert_eq!(
+        waits.step(Input::Look, by_hand, 0),
+        [Effect::Withdraw { opened: 0 }]
+    );
+    assert_eq!(
+        *waits.phase(),
+        Phase::Done(End::Interrupted(Interruption::Meddled))
+    );
+}
+
+#[test]
+fn a_container_that_does_not_start_in_time_gives_the_lease_back() {
+    let mut holder = held();
+    let mut now = 30;
+    while now < 10 + START {
+        let effects = holder.step(Input::Look, OPEN, now);
+        if let [Effect::Renew { token, seq }] = effects[..] {
+            holder.step(Input::Renewed { token, seq }, OPEN, now);
+        } else {
+            panic!("{effects:?} at {now}");
+        }
+        now = holder.wake().unwrap();
+    }
+    assert_eq!(holder.step(Input::Look, OPEN, 10 + START), [Effect::Shut]);
+    assert_eq!(
+        holder.step(Input::Look, SHUT, 11 + START),
+        [Effect::Release { token: 5 }]
+    );
+    holder.step(Input::Released { token: 5 }, SHUT, 12 + START);
+    assert_eq!(
+        *holder.phase(),
+        Phase::Done(End::Interrupted(Interruption::NotStarted))
+    );
+}
+
+#[test]
+fn a_lease_is_renewed_only_while_the_pod_lives() {
+    let limits = Limits {
+        start: 30,
+        ..Limits::default()
+    };
+    let silent = Observed { alive: false, ..RUNS };
+    let mut holder = at_work().within(limits);
+    let renews = |effects: &[Effect]| matches!(effects, [Effect::Renew { .. }]);
+    assert!(renews(&holder.step(Input::Look, silent, 35)), "it is young");
+    assert_eq!(holder.step(Input::Look, silent, 55), []);
+    assert!(holder.wake().unwrap() > 55);
+    assert!(renews(&holder.step(Input::Look, RUNS, 56)), "at once");
+    assert_eq!(holder.step(Input::Look, silent, 76), []);
+    assert_eq!(holder.step(Input::Look, silent, 96), []);
+    // Renewed at 15, and answered, for 90.
+    assert_eq!(holder.step(Input::Look, silent, 105), [Effect::Shut]);
+    assert_eq!(holder.interruption(), Some(Interruption::LeaseLost));
 }
 
 #[test]
@@ -160,7 +312,7 @@ fn an_ended_job_is_released_and_done() {
     );
     assert_eq!(holder.step(Input::Released { token: 4 }, ended, 21), []);
     assert_eq!(holder.step(Input::Released { token: 5 }, ended, 22), []);
-    assert_eq!(*holder.phase(), Phase::Done);
+    assert_eq!(*holder.phase(), Phase::Done(End::Job));
     let late = holder.step(granted(), ended, 23);
     assert_eq!(
         late,
@@ -190,16 +342,13 @@ fn an_adopted_job_renews_first_and_opens_nothing() {
 #[test]
 fn a_lease_that_was_given_back_is_not_taken_again() {
     let mut holder = held();
-    let gone = Observed {
-        suspended: true,
-        ..BORN
-    };
-    holder.step(Input::Revoked { token: 5 }, gone, 20);
-    holder.step(Input::Released { token: 5 }, gone, 21);
+    holder.step(Input::Look, BORN, 101);
+    holder.step(Input::Released { token: 5 }, BORN, 102);
+    assert!(matches!(holder.phase(), Phase::Waiting { .. }));
     assert_eq!(
-        holder.step(granted(), gone, 22),
+        holder.step(granted(), BORN, 103),
         [Effect::Release { token: 5 }],
-        "a late word"
+        "it was on its way for long"
     );
     assert!(matches!(holder.phase(), Phase::Waiting { .. }));
 }
@@ -212,7 +361,7 @@ fn an_operator_that_restarts_while_a_pod_ends_gives_the_lease_back_only_when_it_
         ..OPEN
     };
     assert_eq!(restarted.step(Input::Look, ending, 20), []);
-    assert_eq!(restarted.step(granted(), ending, 21), [], "told again by the hub");
+    assert_eq!(restarted.step(granted(), ending, 21), [], "sent again by the hub");
     let gone = Observed {
         pods: false,
         ..ending
@@ -225,37 +374,36 @@ fn an_operator_that_restarts_while_a_pod_ends_gives_the_lease_back_only_when_it_
 
 #[test]
 fn the_lease_of_a_pod_whose_end_was_not_seen_runs_out() {
-    let mut holder = held();
+    let mut holder = at_work();
     let failed = Observed {
         ended: true,
         pods: false,
         lost: Some(5),
         ..OPEN
     };
-    assert_eq!(
-        holder.step(Input::Look, failed, 20),
-        [Effect::Withdraw { opened: 5 }]
-    );
+    assert_eq!(holder.step(Input::Look, failed, 20), []);
+    assert_eq!(*holder.phase(), Phase::Done(End::Job));
     assert_eq!(holder.step(granted(), failed, 21), [], "and is not given back");
-    let mut shut = held();
-    let waits = Observed {
-        suspended: true,
-        pods: false,
+    let mut shut = at_work();
+    let replaced = Observed {
         lost: Some(5),
-        ..OPEN
+        ..RUNS
     };
-    assert_eq!(shut.step(Input::Look, waits, 20), []);
-    assert_eq!(shut.step(Input::Look, waits, 20 + ASK_AGAIN), [Effect::Ask]);
-    assert_eq!(shut.step(granted(), waits, 21 + ASK_AGAIN), []);
-    let higher = Input::Granted {
-        token: 6,
-        ttl: 100,
-        renew: 20,
+    assert_eq!(
+        shut.step(Input::Look, replaced, 20),
+        [Effect::Shut],
+        "another pod of the Job would work beside it"
+    );
+    let waits = Observed {
+        lost: Some(5),
+        ..SHUT
     };
-    assert!(matches!(
-        shut.step(higher, waits, 22 + ASK_AGAIN)[..],
-        [Effect::Renew { token: 6, .. }]
-    ));
+    assert_eq!(shut.step(Input::Look, waits, 21), []);
+    assert_eq!(
+        *shut.phase(),
+        Phase::Done(End::Interrupted(Interruption::PodLost))
+    );
+    assert_eq!(shut.step(granted(), waits, 22), []);
 }
 
 #[test]
@@ -285,97 +433,224 @@ fn a_job_that_was_opened_by_somebody_else_is_shut() {
     let by_hand = Observed { token: None, ..OPEN };
     assert_eq!(waits.step(Input::Look, by_hand, 1), [Effect::Shut]);
     let mut holds = held();
-    let stale = Observed {
+    holds.step(Input::Look, BORN, 30);
+    let stranger = Observed {
         token: Some(4),
-        ..OPEN
+        ..RUNS
     };
-    assert_eq!(
-        holds.step(Input::Look, stale, 15),
-        [Effect::Shut],
-        "its pods were told of an earlier lease"
-    );
     let renewed = Input::Renewed {
         token: 5,
-        seq: seq(10, 1),
+        seq: seq(10, 2),
     };
-    assert!(
-        !holds
-            .step(renewed, stale, 16)
-            .iter()
-            .any(|e| matches!(e, Effect::Count { .. })),
-        "and are not told of this one"
+    assert_eq!(
+        holds.step(renewed, stranger, 31),
+        [Effect::Shut],
+        "its pods have another token, and see no renewal of this one"
     );
 }
 
-fn input() -> impl Strategy<Value = Input> {
-    let token = || 1u64..4;
+/// What happens around a holder. The Job and its pods answer to its effects, and now and then to somebody else.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Look,
+    Connected,
+    /// Granted anew, or again.
+    Granted(bool),
+    Refused,
+    /// The answer to one of the renewals that were sent, of whatever age.
+    Renewed(usize),
+    Revoked,
+    Released,
+    OpenRefused,
+    /// The pod starts, shows life or none, ends by itself, is seen to end after a Shut, or disappears.
+    Started,
+    Alive(bool),
+    Finished,
+    Ended,
+    Lost,
+    /// A person opens or suspends the Job.
+    Meddled,
+}
+
+fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        4 => Just(Input::Look),
-        1 => Just(Input::Connected),
-        2 => token().prop_map(|token| Input::Granted { token, ttl: 100, renew: 20 }),
-        1 => token().prop_map(|token| Input::Refused { token }),
-        // One of the renewals that were sent; filled in below.
-        3 => (token(), 0u64..20).prop_map(|(token, seq)| Input::Renewed { token, seq }),
-        1 => token().prop_map(|token| Input::Revoked { token }),
-        1 => token().prop_map(|token| Input::Released { token }),
+        6 => Just(Event::Look),
+        1 => Just(Event::Connected),
+        4 => any::<bool>().prop_map(Event::Granted),
+        1 => Just(Event::Refused),
+        8 => (0usize..4).prop_map(Event::Renewed),
+        1 => Just(Event::Revoked),
+        2 => Just(Event::Released),
+        1 => Just(Event::OpenRefused),
+        3 => Just(Event::Started),
+        2 => any::<bool>().prop_map(Event::Alive),
+        1 => Just(Event::Finished),
+        2 => Just(Event::Ended),
+        1 => Just(Event::Lost),
+        1 => Just(Event::Meddled),
     ]
 }
 
-fn observed() -> impl Strategy<Value = Observed> {
-    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-        |(ended, suspended, pods, started)| Observed {
-            ended: ended && !pods,
-            suspended,
-            token: None,
-            pods,
-            started: pods && started,
-            lost: None,
-        },
-    )
+/// What the property has met, so that it is known to assert something.
+#[derive(Debug, Default)]
+struct Met {
+    opened: u32,
+    counted: u32,
+    released: u32,
+    lost: u32,
+    refused: u32,
+    interrupted: u32,
 }
 
-proptest! {
-    /// Whatever comes in: the gate is opened only while a renewal of this very lease was answered less than a
-    /// lifetime after it was sent, and a lease is released only when nothing can be at work under it.
-    #[test]
-    fn the_gate_is_never_open_without_a_lease(steps in prop::collection::vec((input(), observed(), 0u64..40), 0..120)) {
-        let (mut holder, mut now) = (Holder::new(), 0);
-        let mut sent: Vec<(u64, u64, u64)> = Vec::new();
-        let mut answered: Option<(u64, u64)> = None;
-        for (input, job, passed) in steps {
-            now += passed;
-            let input = match input {
-                Input::Renewed { seq, .. } if !sent.is_empty() => {
-                    let (token, seq, _) = sent[usize::try_from(seq).unwrap() % sent.len()];
-                    Input::Renewed { token, seq }
-                }
-                other => other,
-            };
-            if let Input::Renewed { token, seq } = input
-                && let Some((_, _, at)) = sent.iter().find(|(t, s, _)| (*t, *s) == (token, seq))
-            {
-                let at = (*at).max(answered.filter(|(t, _)| *t == token).map_or(0, |(_, at)| at));
-                answered = Some((token, at));
-            }
-            let had_lease = matches!(holder.phase(), Phase::Held(_) | Phase::Closing { .. });
-            for effect in holder.step(input, job, now) {
-                match effect {
-                    Effect::Renew { token, seq } => {
-                        sent.retain(|(t, s, _)| (*t, *s) != (token, seq));
-                        sent.push((token, seq, now));
-                    }
-                    Effect::Open { token } => {
-                        prop_assert!(job.suspended && !job.ended && !job.pods);
-                        let (by, at) = answered.expect("no renewal was answered");
-                        prop_assert_eq!(by, token);
-                        prop_assert!(now < at + 90);
-                    }
-                    Effect::Release { .. } if had_lease && !matches!(input, Input::Refused { .. }) => prop_assert!(job.ended || (job.suspended && !job.pods)),
-                    Effect::Ask => prop_assert!(!job.ended),
-                    _ => {}
+fn run(steps: &[(Event, u64)], met: &mut Met) -> Result<(), TestCaseError> {
+    let limits = Limits {
+        start: 150,
+        ask_again: 40,
+    };
+    let (mut holder, mut now, mut job) = (Holder::new().within(limits), 0, BORN);
+    let (mut granted, mut opened) = (0u64, 0u32);
+    let mut sent: Vec<(u64, u64, u64)> = Vec::new();
+    // Until when the lease is ours, by the renewals that were answered.
+    let mut ours: Option<(u64, u64)> = None;
+    let mut given_back: Vec<u64> = Vec::new();
+    for (event, passed) in steps {
+        now += passed;
+        let holds = match holder.phase() {
+            Phase::Held(lease) => lease.token,
+            Phase::Closing { token } | Phase::Releasing { token, .. } => *token,
+            _ => granted,
+        };
+        let input = match *event {
+            Event::Connected => Input::Connected,
+            Event::Granted(anew) => {
+                granted += u64::from(anew || granted == 0);
+                Input::Granted {
+                    token: granted,
+                    ttl: 100,
+                    renew: 20,
                 }
             }
-            prop_assert!(holder.wake().is_none_or(|at| at > now), "{:?} wakes at once for ever", holder);
+            Event::Refused if matches!(holder.phase(), Phase::Waiting { .. }) => {
+                met.refused += 1;
+                granted += 1;
+                Input::Refused { token: granted }
+            }
+            Event::Renewed(n) if !sent.is_empty() => {
+                let (token, seq, _) = sent[sent.len() - 1 - n % sent.len()];
+                Input::Renewed { token, seq }
+            }
+            Event::Revoked => Input::Revoked { token: holds },
+            Event::Released => Input::Released { token: holds },
+            Event::OpenRefused => Input::OpenRefused { token: holds },
+            _ => Input::Look,
+        };
+        match *event {
+            Event::Started if job.pods => (job.started, job.alive) = (true, true),
+            Event::Alive(alive) if job.started => job.alive = alive,
+            Event::Finished if job.pods && !job.suspended => {
+                (job.ended, job.pods, job.started, job.alive) = (true, false, false, false);
+            }
+            Event::Ended if job.suspended => (job.pods, job.started, job.alive) = (false, false, false),
+            Event::Lost if job.started => {
+                met.lost += 1;
+                job.lost = job.token;
+                (job.pods, job.started, job.alive) = (false, false, false);
+            }
+            Event::Meddled if !job.ended => {
+                job.suspended = !job.suspended;
+                (job.begun, job.pods) = (true, job.pods || !job.suspended);
+            }
+            _ => {}
         }
+        if let Input::Renewed { token, seq } = input
+            && let Some((_, _, at)) = sent.iter().find(|(t, s, _)| (*t, *s) == (token, seq))
+        {
+            let before = ours.filter(|(t, _)| *t == token).map_or(0, |(_, until)| until);
+            ours = Some((token, before.max(at + 90)));
+        }
+        let before = job;
+        for effect in holder.step(input, before, now) {
+            match effect {
+                Effect::Renew { token, seq } => {
+                    prop_assert!(matches!(holder.phase(), Phase::Held(lease) if lease.token == token));
+                    prop_assert!(
+                        !sent.iter().any(|(t, s, _)| (*t, *s) == (token, seq)),
+                        "the same twice"
+                    );
+                    sent.push((token, seq, now));
+                }
+                Effect::Open { token } => {
+                    prop_assert!(before.suspended && !before.ended && !before.pods);
+                    prop_assert_eq!(ours.map(|(t, _)| t), Some(token), "no renewal was answered");
+                    prop_assert!(ours.is_some_and(|(_, until)| now < until), "too late");
+                    opened += 1;
+                    met.opened += 1;
+                    prop_assert_eq!(opened, 1, "a Job is opened once");
+                    (job.suspended, job.begun, job.token, job.pods) = (false, true, Some(token), true);
+                }
+                Effect::Count { .. } => {
+                    met.counted += 1;
+                    prop_assert!(before.started && before.lost.is_none() && !before.suspended);
+                    prop_assert_eq!(ours.map(|(t, _)| t), before.token);
+                    prop_assert!(ours.is_some_and(|(_, until)| now < until), "too late");
+                }
+                Effect::Release { token } => {
+                    met.released += 1;
+                    // A pod that somebody starts after that sees no renewal, and does not begin.
+                    let first = !given_back.contains(&token);
+                    let at_work = before.token == Some(token)
+                        && first
+                        && !before.ended
+                        && (before.pods || !before.suspended);
+                    prop_assert!(!at_work, "{token} was given back beside {before:?}");
+                    prop_assert!(
+                        !first || before.lost != Some(token),
+                        "the end of {token} was never seen"
+                    );
+                    given_back.push(token);
+                }
+                Effect::Ask => prop_assert!(!before.ended && !before.begun),
+                Effect::Shut => job.suspended = true,
+                Effect::Withdraw { .. } => {}
+            }
+        }
+        if let Phase::Held(lease) = holder.phase() {
+            prop_assert!(!given_back.contains(&lease.token), "held after it was given back");
+            prop_assert!(lease.deadline.is_none_or(|at| now < at));
+            prop_assert!(before.begun || before.suspended || before.token.is_none() || !before.ended);
+        }
+        met.interrupted += u32::from(matches!(holder.phase(), Phase::Done(End::Interrupted(_))));
+        prop_assert!(
+            holder.wake().is_none_or(|at| at > now),
+            "{:?} wakes at once for ever",
+            holder
+        );
     }
+    Ok(())
+}
+
+/// Whatever comes in: the gate is opened once, and only while a renewal of this very lease was answered less than a
+/// lifetime after it was sent; a pod is told only then; a lease is given back only when nothing can be at work under
+/// it; and nothing is held that was given back.
+#[test]
+fn the_gate_is_never_open_without_a_lease() {
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(3000)
+    });
+    let met = std::cell::RefCell::new(Met::default());
+    let steps = prop::collection::vec((event(), 0u64..20), 0..120);
+    runner
+        .run(&steps, |steps| run(&steps, &mut met.borrow_mut()))
+        .unwrap();
+    let met = met.into_inner();
+    let all = [
+        met.opened,
+        met.counted,
+        met.released,
+        met.lost,
+        met.refused,
+        met.interrupted,
+    ];
+    assert!(all.iter().all(|n| *n > 100), "{met:?}");
 }

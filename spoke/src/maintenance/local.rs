@@ -8,19 +8,28 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
-use proto::v1::LeaseAsk;
+use proto::v1::{LeaseAsk, LeaseRenew};
 use proto::v1::spoke_message::Body;
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, interval};
+use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::silence::{Silence, limit};
 use super::tokens::name;
 use super::{Event, Leases};
 use crate::apply::ApplyError;
 use crate::context::Context;
+use crate::worker::since_boot;
 use crate::world::Key;
+
+/// What reaches the local grantor.
+pub enum Question {
+    Ask(Body),
+    /// This replica no longer leads: who waits, and since when a holder is silent, is forgotten.
+    Reset,
+}
 
 /// Those who wait are looked at this often: a release by another replica is not watched.
 const LOOK: Duration = Duration::from_secs(2);
@@ -30,11 +39,13 @@ const TOKEN: &str = "backup.resticbackup.io/token";
 pub struct Local {
     context: Arc<Context>,
     namespace: String,
-    ttl: Duration,
+    /// Life of a lease, and how long is waited after the end of one that was not given back. Milliseconds.
+    ttl: u64,
+    delay: u64,
     /// Who waits, by repository, in the order of asking.
     waiting: HashMap<String, VecDeque<LeaseAsk>>,
-    /// Holder and token as last seen, and since when they have not moved, by this machine's clock.
-    seen: HashMap<String, (String, u64, Instant)>,
+    /// By repository.
+    silence: HashMap<String, Silence>,
 }
 
 /// A Lease as it is read.
@@ -47,24 +58,30 @@ struct Held {
 impl Local {
     /// A grantor whose Leases lie in `namespace`.
     #[must_use]
-    pub fn new(context: Arc<Context>, namespace: &str, ttl: Duration) -> Local {
+    pub fn new(context: Arc<Context>, namespace: &str, ttl: Duration, delay: Duration) -> Local {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4);
         Local {
             context,
             namespace: namespace.to_owned(),
-            ttl,
+            ttl: millis(ttl),
+            delay: millis(delay),
             waiting: HashMap::new(),
-            seen: HashMap::new(),
+            silence: HashMap::new(),
         }
     }
 
     /// Answers questions until `stop`.
-    pub async fn run(mut self, mut questions: mpsc::UnboundedReceiver<Body>, stop: CancellationToken) {
+    pub async fn run(mut self, mut questions: mpsc::UnboundedReceiver<Question>, stop: CancellationToken) {
         let mut look = interval(LOOK);
         loop {
             let waits = !self.waiting.is_empty();
             tokio::select! {
                 question = questions.recv() => match question {
-                    Some(question) => self.answer(question).await,
+                    Some(Question::Ask(question)) => self.answer(question).await,
+                    Some(Question::Reset) => {
+                        self.waiting.clear();
+                        self.silence.clear();
+                    }
                     None => return,
                 },
                 _ = look.tick(), if waits => self.serve_all().await,
@@ -96,34 +113,38 @@ impl Local {
                     warn!(%error, "the maintenance Lease could not be released");
                 }
             }
-            Body::LeaseRenew(m) => match self.write(&m.restic_id, &m.operation, m.token, true).await {
-                Ok(true) => self.leases().tell(
-                    &m.operation,
-                    Event::Renewed {
-                        token: m.token,
-                        seq: m.seq,
-                    },
-                ),
-                Ok(false) => self.leases().tell(
-                    &m.operation,
-                    Event::Revoked {
-                        token: m.token,
-                        reason: "the lease is no longer yours".to_owned(),
-                    },
-                ),
-                // No answer: the holder's own clock decides.
-                Err(error) => warn!(%error, "the maintenance Lease could not be renewed"),
-            },
+            Body::LeaseRenew(m) => self.renew(m).await,
             Body::LeaseRelease(m) => match self.write(&m.restic_id, &m.operation, m.token, false).await {
                 Ok(_) => {
-                    self.leases()
-                        .tell(&m.operation, Event::Released { token: m.token });
+                    let event = Event::Released { token: m.token };
+                    self.leases().tell(&m.operation, &m.restic_id, event);
                     self.serve(&m.restic_id).await;
                 }
                 Err(error) => warn!(%error, "the maintenance Lease could not be released"),
             },
             _ => {}
         }
+    }
+
+    async fn renew(&mut self, m: LeaseRenew) {
+        let event = match self.write(&m.restic_id, &m.operation, m.token, true).await {
+            Ok(true) => {
+                self.silence.entry(m.restic_id.clone()).or_default().renewed();
+                Event::Renewed {
+                    token: m.token,
+                    seq: m.seq,
+                    run: None,
+                }
+            }
+            Ok(false) => Event::Revoked {
+                token: m.token,
+                reason: "the lease is no longer yours".to_owned(),
+                by_person: false,
+            },
+            // No answer: the holder's own clock decides.
+            Err(error) => return warn!(%error, "the maintenance Lease could not be renewed"),
+        };
+        self.leases().tell(&m.operation, &m.restic_id, event);
     }
 
     async fn serve_all(&mut self) {
@@ -148,14 +169,13 @@ impl Local {
                 if let Some(queue) = self.waiting.get_mut(restic_id) {
                     queue.pop_front();
                 }
-                let ttl = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX);
                 let granted = Event::Granted {
                     token,
-                    ttl,
-                    renew: (ttl / 5).max(1),
+                    ttl: self.ttl,
+                    renew: (self.ttl / 5).max(1),
                     run: None,
                 };
-                self.leases().tell(&ask.operation, granted);
+                self.leases().tell(&ask.operation, restic_id, granted);
             }
             Ok(Err(holder)) => {
                 let queue = self.waiting.get(restic_id).into_iter().flatten().enumerate();
@@ -164,7 +184,7 @@ impl Local {
                         position: u32::try_from(position + 1).unwrap_or(u32::MAX),
                         reason: format!("held by Job uid {holder} of this cluster"),
                     };
-                    self.leases().tell(&ask.operation, waiting);
+                    self.leases().tell(&ask.operation, restic_id, waiting);
                 }
             }
             Err(ApplyError::NotLeader | ApplyError::Conflict(_)) => {}
@@ -212,8 +232,8 @@ impl Local {
             self.context.applier.create(&lease).await?;
             return Ok(Ok(token));
         };
-        // Under a token that it has seen a pod was lost: that has to run out first.
-        if held.holder == operation && held.token > seen {
+        // Granted before, and its answer was not received: the Job was never opened.
+        if held.holder == operation && held.token >= seen {
             return Ok(Ok(held.token));
         }
         if !held.holder.is_empty() && !self.is_over(restic_id, &held, operation) {
@@ -231,31 +251,19 @@ impl Local {
         Ok(Ok(token))
     }
 
-    /// Whether a holder is gone: its Job is not there or has ended, and no pod of it is at work. The stores are
-    /// complete: nothing is answered before every watch has listed. A holder that does not renew for a lifetime and a
-    /// half has no pod any more either, but a lost watch could hide one, so that is not enough by itself.
+    /// Whether the lock of a holder that did not give it back is free: its Job has ended or is not there, no pod of it may
+    /// be at work as far as this cluster knows, and a lease that a pod may still rely on has run out since. The stores are
+    /// complete: nothing is answered before every watch has listed.
     fn is_over(&mut self, restic_id: &str, held: &Held, asks: &str) -> bool {
         let world = &self.context.world;
-        let mut jobs = world
-            .jobs
-            .filter(|_, job| *job.meta.uid == *held.holder)
-            .into_iter();
-        let at_work = world
-            .pods
-            .group(&Key::new("", &held.holder))
-            .iter()
-            .any(|(_, pod)| pod.is_active());
-        // Who asks again has given up what it held.
-        let ended = held.holder == asks || jobs.all(|(_, job)| job.end.is_some());
-        let now = Instant::now();
-        let seen = self
-            .seen
-            .entry(restic_id.to_owned())
-            .or_insert((held.holder.clone(), held.token, now));
-        if (seen.0.as_str(), seen.1) != (held.holder.as_str(), held.token) {
-            *seen = (held.holder.clone(), held.token, now);
-        }
-        ended && !at_work && now.duration_since(seen.2) >= self.ttl + self.ttl / 2
+        let jobs = world.jobs.filter(|_, job| *job.meta.uid == *held.holder);
+        let pods = world.pods.group(&Key::new("", &held.holder));
+        let at_work = pods.iter().any(|(_, pod)| pod.is_active());
+        // A Job that asks again holds nothing.
+        let ended = held.holder == asks || jobs.iter().all(|(_, job)| job.end.is_some());
+        let silence = self.silence.entry(restic_id.to_owned()).or_default();
+        let silent = silence.observe(&held.holder, held.token, ended && !at_work, since_boot());
+        ended && !at_work && silent >= limit(self.ttl, self.delay)
     }
 
     /// A grant above `opened` was never heard of by the Job that it was for.

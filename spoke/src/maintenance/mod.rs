@@ -4,6 +4,7 @@
 
 pub mod holder;
 mod local;
+mod silence;
 mod tokens;
 
 use std::collections::{HashMap, VecDeque};

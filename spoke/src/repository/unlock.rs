@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crds::conditions::{self, Status, reasons, types, whole_seconds};
 use crds::repository::LastUnlock;
-use crds::{ResticRepository, ResticRepositoryStatus, names};
+use crds::backup::BackupResult;
+use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRepositoryStatus, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -20,7 +21,7 @@ use crate::restic::locks::{LockFile, LockOwner};
 use crate::restic::{Failure, Restic};
 use crate::secrets::{self, Credentials};
 use crate::worker::since_boot;
-use crate::world::{JobView, Key, Stored as _};
+use crate::world::{JobView, Key, PodView, Stored as _, World};
 
 /// A host name has at most so many characters: that of a pod with a longer name is cut.
 const HOST_MAX: usize = 63;
@@ -169,7 +170,7 @@ impl RepositoryKind {
         let due = match last {
             // The wait begins anew with this process.
             None if !status.locks.is_empty() => boot,
-            _ if self.failed_since(key, since) => boot,
+            _ if failed_since(&self.context.world, key, since) => boot,
             Some(last) if !watch.is_empty() => {
                 let next = last.boot.saturating_add(interval);
                 let waits = self
@@ -192,27 +193,6 @@ impl RepositoryKind {
         .ok()
     }
 
-    /// Whether a backup or a run of a policy has failed since a moment: what was killed leaves its lock, and what finds
-    /// one fails.
-    fn failed_since(&self, key: &Key, since: Timestamp) -> bool {
-        let world = &self.context.world;
-        let after = |time: Option<&Time>| time.is_some_and(|time| time.0 > since);
-        let backup = |backup: &crds::ResticBackup| {
-            let last = backup.status.as_ref().and_then(|s| s.last_backup.as_ref());
-            last.is_some_and(|run| {
-                run.result == crds::backup::BackupResult::Failed && after(run.completion_time.as_ref())
-            })
-        };
-        let policy = |policy: &crds::GlobalRetentionPolicy| {
-            policy.status.as_ref().is_some_and(|status| {
-                let ill = matches!(status.last_run_result.as_deref(), Some("Failed" | "Interrupted"));
-                ill && after(status.last_run.as_ref())
-            })
-        };
-        world.backups.group(key).iter().any(|(_, b)| backup(b))
-            || world.policies.group(key).iter().any(|(_, p)| policy(p))
-    }
-
     /// What is to become of each lock.
     pub(super) fn judge<'a>(&self, watch: &'a Watch) -> Vec<(&'a str, Verdict)> {
         let shared = self.context.leases.is_shared();
@@ -222,42 +202,8 @@ impl RepositoryKind {
             spread: if shared { self.settings.after } else { 0 },
             cluster: &self.context.cluster,
         };
-        watch.judge(rules, since_boot(), |lock| self.life(lock))
-    }
-
-    /// What this cluster knows of the process that holds a lock.
-    fn life(&self, lock: &LockFile) -> Life {
-        let pods = &self.context.world.pods;
-        let of = |found: Vec<(Key, Arc<crate::world::PodView>)>| {
-            let active = found.iter().find(|(_, pod)| pod.is_active());
-            match (active, found.is_empty()) {
-                (Some((key, _)), _) => Life::Alive(format!("pod {key}")),
-                (None, false) => Life::Ended,
-                (None, true) => Life::Gone,
-            }
-        };
-        match LockOwner::parse(&lock.user, &lock.host) {
-            LockOwner::Fleet {
-                cluster,
-                operation,
-                token,
-            } if cluster == self.context.cluster => {
-                if token > 0 {
-                    of(pods.group(&Key::new("", &operation)))
-                } else {
-                    of(pods.filter(|_, pod| *pod.meta.uid == *operation))
-                }
-            }
-            LockOwner::Fleet { .. } => Life::Elsewhere,
-            LockOwner::Host(host) => {
-                let found = pods.filter(|key, _| key.name.get(..HOST_MAX).unwrap_or(&key.name) == host);
-                if found.is_empty() {
-                    Life::Elsewhere
-                } else {
-                    of(found)
-                }
-            }
-        }
+        let (world, cluster) = (&self.context.world, &self.context.cluster);
+        watch.judge(rules, since_boot(), |lock| life(world, cluster, lock))
     }
 
     /// Writes into the status what is known of locks and of their removal, and has removed what is left over.
@@ -375,6 +321,47 @@ impl RepositoryKind {
             // The one before is being deleted.
             Err(ApplyError::Conflict(_)) => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether a backup or a run of a policy has failed since a moment: what was killed leaves its lock, and what finds one
+/// fails. Pure.
+fn failed_since(world: &World, key: &Key, since: Timestamp) -> bool {
+    let after = |time: Option<&Time>| time.is_some_and(|time| time.0 > since);
+    let backup = |backup: &ResticBackup| {
+        let last = backup.status.as_ref().and_then(|s| s.last_backup.as_ref());
+        last.is_some_and(|run| run.result == BackupResult::Failed && after(run.completion_time.as_ref()))
+    };
+    let policy = |policy: &GlobalRetentionPolicy| {
+        policy.status.as_ref().is_some_and(|status| {
+            let ill = matches!(status.last_run_result.as_deref(), Some("Failed" | "Interrupted"));
+            ill && after(status.last_run.as_ref())
+        })
+    };
+    world.backups.group(key).iter().any(|(_, b)| backup(b))
+        || world.policies.group(key).iter().any(|(_, p)| policy(p))
+}
+
+/// What a cluster knows of the process that holds a lock. Pure.
+fn life(world: &World, own: &str, lock: &LockFile) -> Life {
+    let of = |found: Vec<(Key, Arc<PodView>)>| {
+        let active = found.iter().find(|(_, pod)| pod.is_active());
+        match (active, found.is_empty()) {
+            (Some((key, _)), _) => Life::Alive(format!("pod {key}")),
+            (None, false) => Life::Ended,
+            (None, true) => Life::Gone,
+        }
+    };
+    match LockOwner::parse(&lock.user, &lock.host) {
+        LockOwner::Fleet { cluster, .. } if cluster != own => Life::Elsewhere,
+        // A maintenance operation is named by its Job.
+        LockOwner::Fleet { operation, token, .. } if token > 0 => of(world.pods.group(&Key::new("", &operation))),
+        LockOwner::Fleet { operation, .. } => of(world.pods.filter(|_, pod| *pod.meta.uid == *operation)),
+        LockOwner::Host(host) => {
+            let is = |key: &Key| key.name.get(..HOST_MAX).unwrap_or(&key.name) == host;
+            let found = world.pods.filter(|key, _| is(key));
+            if found.is_empty() { Life::Elsewhere } else { of(found) }
         }
     }
 }
@@ -501,6 +488,73 @@ mod tests {
         }
         let last = status.last_unlock.unwrap();
         assert_eq!((last.job_uid.as_str(), last.removed.len()), ("job", 1));
+    }
+
+    fn pod(uid: &str, job: &str, phase: &str) -> PodView {
+        let mut pod = PodView {
+            phase: phase.into(),
+            ..PodView::default()
+        };
+        pod.meta.uid = uid.into();
+        pod.meta.owner = Some(job.into());
+        pod
+    }
+
+    fn lock(user: &str, host: &str) -> LockFile {
+        LockFile {
+            time: Timestamp::UNIX_EPOCH,
+            exclusive: false,
+            host: host.to_owned(),
+            user: user.to_owned(),
+            pid: 1,
+        }
+    }
+
+    #[test]
+    fn a_lock_leads_to_the_pod_that_holds_it() {
+        let world = World::default();
+        let long = "x".repeat(70);
+        for (name, view) in [
+            ("works", pod("pod-1", "job-1", "Running")),
+            ("ended", pod("pod-2", "job-2", "Failed")),
+            (&long, pod("pod-3", "job-3", "Running")),
+        ] {
+            world.pods.put(Key::new("shop", name), Arc::new(view));
+        }
+        let alive = |name: &str| Life::Alive(format!("pod shop/{name}"));
+        for (user, host, told) in [
+            ("fleet:a:pod-1:0", "h", alive("works")),
+            ("fleet:a:job-1:7", "h", alive("works")),
+            ("fleet:a:pod-2:0", "h", Life::Ended),
+            ("fleet:a:job-2:7", "h", Life::Ended),
+            ("fleet:a:job-9:7", "h", Life::Gone),
+            ("fleet:b:pod-1:0", "h", Life::Elsewhere),
+            // Where restic writes the name that the image has for its user, the host name leads to the pod.
+            ("root", "works", alive("works")),
+            ("root", &"x".repeat(63), alive(&long)),
+            ("root", "ended", Life::Ended),
+            ("root", "nas", Life::Elsewhere),
+        ] {
+            assert_eq!(life(&world, "a", &lock(user, host)), told, "{user} {host}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_failed_calls_for_a_look() {
+        let world = World::default();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let backup: ResticBackup = serde_json::from_value(serde_json::json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup",
+            "metadata": { "name": "orders", "namespace": "shop" },
+            "spec": { "repositoryRef": { "name": "nas" }, "schedule": "@daily", "source": { "pvc": { "claimName": "data" } } },
+            "status": { "lastBackup": { "result": "Failed", "completionTime": at(100).to_string() } },
+        }))
+        .unwrap();
+        world.backups.put(Key::new("shop", "orders"), Arc::new(backup));
+        let nas = Key::new("shop", "nas");
+        assert!(failed_since(&world, &nas, at(99)));
+        assert!(!failed_since(&world, &nas, at(100)));
+        assert!(!failed_since(&world, &Key::new("shop", "other"), at(0)));
     }
 
     #[test]

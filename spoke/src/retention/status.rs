@@ -137,15 +137,7 @@ pub fn approval(
     let waits = conditions::is_true(&status.conditions, types::APPROVAL_REQUIRED);
     let value = Status::from(waits);
     let (type_, reason) = (types::APPROVAL_REQUIRED, reasons::UNKNOWN_PLAN);
-    conditions::set(
-        &mut status.conditions,
-        type_,
-        value,
-        reason,
-        &text,
-        generation,
-        now,
-    );
+    conditions::set(&mut status.conditions, type_, value, reason, &text, generation, now);
     None
 }
 
@@ -243,15 +235,9 @@ mod tests {
     fn an_approval_is_acted_on_until_its_run_has_an_outcome_and_can_be_given_again() {
         let now = Timestamp::from_second(90).unwrap();
         let mut status = counted(&outcome("ApprovalRequired"));
-        let mut ask = |annotated: Option<&str>, status: &mut GlobalRetentionPolicyStatus| {
-            approval(status, annotated, None, now)
-        };
+        let ask = |annotated: Option<&str>, status: &mut _| approval(status, annotated, None, now);
         assert_eq!(ask(Some("abcd"), &mut status).as_deref(), Some("abcd"));
-        assert_eq!(
-            ask(Some("abcd"), &mut status).as_deref(),
-            Some("abcd"),
-            "until its run has an outcome"
-        );
+        assert_eq!(ask(Some("abcd"), &mut status).as_deref(), Some("abcd"), "until its run has an outcome");
         status.last_approval = Some("abcd".to_owned());
         assert_eq!(ask(Some("abcd"), &mut status), None);
         // The run has failed, the plan waits again: the annotation is removed and set anew.
@@ -262,20 +248,9 @@ mod tests {
     #[test]
     fn an_approval_of_no_known_plan_says_so() {
         let mut status = counted(&outcome("ApprovalRequired"));
-        assert_eq!(
-            approval(
-                &mut status,
-                Some("beef"),
-                None,
-                Timestamp::from_second(90).unwrap()
-            ),
-            None
-        );
+        assert_eq!(approval(&mut status, Some("beef"), None, Timestamp::from_second(90).unwrap()), None);
         let condition = conditions::get(&status.conditions, types::APPROVAL_REQUIRED).unwrap();
-        assert_eq!(
-            (condition.status.as_str(), condition.reason.as_str()),
-            ("True", "UnknownPlan")
-        );
+        assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("True", "UnknownPlan"));
         assert!(condition.message.contains("there is no plan beef") && condition.message.contains("abcd"));
     }
 
