@@ -65,18 +65,14 @@ impl Operations {
 
     /// Whether there is something left to do for a Job.
     fn is_open(&self, at: &Key, job: &JobView) -> bool {
-        let Some(owner) = self.owner(job) else {
-            return false;
-        };
+        let Some(owner) = self.owner(job) else { return false };
         let Some(pin) = job.pin.as_ref().filter(|_| job.released.is_some()) else {
             return true;
         };
         let pinned = Pinned {
             operation: job.meta.uid.to_string(),
             job: at.clone(),
-            owner: owner
-                .assignment(at, job)
-                .map_or_else(|| Key::new("", ""), |a| a.owner),
+            owner: owner.assignment(at, job).map_or_else(|| Key::new("", ""), |a| a.owner),
             owner_uid: pin.owner_uid.to_string(),
             repository: pin.repository.clone(),
             restic_id: pin.restic_id.to_string(),
@@ -119,9 +115,7 @@ impl Kind for Operations {
     fn keys(&self) -> Vec<Key> {
         let world = &self.context.world;
         let jobs = world.jobs.filter(|_, job| job.type_.is_some()).into_iter();
-        jobs.map(|(key, _)| key)
-            .chain(self.context.operations.keys())
-            .collect()
+        jobs.map(|(key, _)| key).chain(self.context.operations.keys()).collect()
     }
 
     async fn turn(&self, mut turn: Turn<'_, Self>) -> Outcome {
@@ -136,12 +130,7 @@ impl Kind for Operations {
             }
         }
         let report = turn.report.take();
-        let Turn {
-            memory,
-            key,
-            reporter,
-            ..
-        } = turn;
+        let Turn { memory, key, reporter, .. } = turn;
         let Some(record) = memory.record.as_mut() else {
             return Outcome::retry();
         };
@@ -226,13 +215,9 @@ impl Operations {
     }
 
     fn check_meaning(&self, record: &mut Record) {
-        let Some(job) = self.job(&record.pinned.job, &record.pinned.operation) else {
-            return;
-        };
+        let Some(job) = self.job(&record.pinned.job, &record.pinned.operation) else { return };
         if record.ending.is_none() && job.end.is_none() {
-            let now = self
-                .owner(&job)
-                .and_then(|owner| owner.assignment(&record.pinned.job, &job));
+            let now = self.owner(&job).and_then(|owner| owner.assignment(&record.pinned.job, &job));
             record.ending = ending(&record.pinned, now.as_ref());
         }
     }
@@ -289,11 +274,7 @@ impl Operations {
 
     pub(super) fn summary(&self, pinned: &Pinned) -> Pods {
         let pods = self.pods(pinned);
-        let remembered = self
-            .context
-            .world
-            .pods
-            .remembered(&Key::new("", &pinned.operation));
+        let remembered = self.context.world.pods.remembered(&Key::new("", &pinned.operation));
         Pods::of(pods.iter().map(|(_, pod)| pod.as_ref()), remembered)
     }
 
@@ -303,15 +284,9 @@ impl Operations {
             return (ending.reason, ending.message.clone());
         }
         let pods = self.pods(&record.pinned);
-        let words = pods
-            .iter()
-            .find_map(|(_, pod)| crate::pod::message::waiting_for(pod));
+        let words = pods.iter().find_map(|(_, pod)| crate::pod::message::waiting_for(pod));
         let words = words.map(|(_, words)| words);
-        result::describe(
-            record.holder.interruption(),
-            record.waiting.as_deref(),
-            words.as_deref(),
-        )
+        result::describe(record.holder.interruption(), record.waiting.as_deref(), words.as_deref())
     }
 
     /// Takes the result of an operation that has ended.
@@ -322,19 +297,13 @@ impl Operations {
         let job = self.job(&record.pinned.job, &record.pinned.operation);
         let pods = self.pods(&record.pinned);
         let views: Vec<&PodView> = pods.iter().map(|(_, pod)| pod.as_ref()).collect();
-        let active = views
-            .iter()
-            .any(|pod| pod.is_active() && pod.unproven().is_none());
+        let active = views.iter().any(|pod| pod.is_active() && pod.unproven().is_none());
         let token = job.as_ref().and_then(|job| job.lease).map(|lease| lease.token);
         let now = self.context.clock.now();
         let (outcome, started, finished) = match &job {
             Some(job) if job.end.is_some() => match result::ended(job, &views, now) {
                 result::Ended::NotYet(_) => return,
-                result::Ended::Known {
-                    outcome,
-                    started,
-                    finished,
-                } => (*outcome, started, finished),
+                result::Ended::Known { outcome, started, finished } => (*outcome, started, finished),
             },
             Some(job) if job.is_spent() && !active => {
                 let (reason, message) = match &job.shut {
@@ -344,22 +313,16 @@ impl Operations {
                         (reason.to_owned(), message)
                     }
                 };
-                (
-                    result::interrupted(&views, &reason, &message),
-                    job.start,
-                    Some(now),
-                )
+                (result::interrupted(&views, &reason, &message), job.start, Some(now))
             }
             // Never opened, and not wanted any more.
             Some(job) if record.ending.is_some() && job.suspended && !active => {
                 let (reason, message) = self.why(record);
                 (result::interrupted(&[], reason, &message), None, Some(now))
             }
-            None if !active && self.context.operations.known(&record.pinned.job).1.is_some() => (
-                result::interrupted(&[], "JobDeleted", "its Job was deleted"),
-                None,
-                Some(now),
-            ),
+            None if !active && self.context.operations.known(&record.pinned.job).1.is_some() => {
+                (result::interrupted(&[], "JobDeleted", "its Job was deleted"), None, Some(now))
+            }
             _ => return,
         };
         record.finished_at = since_boot();
@@ -394,10 +357,7 @@ impl Operations {
 
     fn wants_plan(&self, record: &Record) -> bool {
         let job = self.job(&record.pinned.job, &record.pinned.operation);
-        let ended = record
-            .finished
-            .as_ref()
-            .is_some_and(|f| f.by.is_none() && !f.outcome.plan.is_empty());
+        let ended = record.finished.as_ref().is_some_and(|f| f.by.is_none() && !f.outcome.plan.is_empty());
         let logs = job.and_then(|job| self.owner(&job).map(|owner| owner.has_plan()));
         ended && logs == Some(true) && matches!(record.plan, Plan::Unread)
     }
@@ -408,9 +368,7 @@ impl Operations {
             return;
         }
         let pods = self.pods(&record.pinned);
-        let newest = pods
-            .iter()
-            .max_by_key(|(_, pod)| pod.restic.as_ref().and_then(|t| t.finished));
+        let newest = pods.iter().max_by_key(|(_, pod)| pod.restic.as_ref().and_then(|t| t.finished));
         let Some((at, _)) = newest else {
             record.plan = Plan::Read(Vec::new());
             return;
@@ -441,15 +399,11 @@ impl Operations {
         match record.holder.phase() {
             Phase::Waiting { .. } if self.is_early(record) => Progress::Waiting {
                 reason: reasons::POD_NEVER_STARTED,
-                message: format!(
-                    "{name} asks for the maintenance lock again later: the container of the run before did not start"
-                ),
+                message: format!("{name} asks for the maintenance lock again later: the container of the run before did not start"),
             },
             Phase::Waiting { .. } if !self.context.leases.is_connected() => Progress::Waiting {
                 reason: reasons::HUB_AWAY,
-                message: format!(
-                    "{name} waits for the maintenance lock: the hub cannot be reached. Backups go on"
-                ),
+                message: format!("{name} waits for the maintenance lock: the hub cannot be reached. Backups go on"),
             },
             Phase::Waiting { .. } => {
                 let words = record.waiting.as_deref().unwrap_or("it is asked for");

@@ -99,8 +99,7 @@ impl Operations {
         // Opened before this actor, and its pod is missing: how it ended, nobody saw.
         let pods = &self.context.world.pods;
         let group = Key::new("", &pinned.operation);
-        if job.start.is_some() && job.end.is_none() && job.released.is_none() && pods.group(&group).is_empty()
-        {
+        if job.start.is_some() && job.end.is_none() && job.released.is_none() && pods.group(&group).is_empty() {
             pods.remember(&group, lease.token);
         }
         if job.suspended {
@@ -112,20 +111,13 @@ impl Operations {
 
     /// The Job with this uid.
     pub(super) fn job(&self, at: &Key, uid: &str) -> Option<std::sync::Arc<JobView>> {
-        self.context
-            .world
-            .jobs
-            .get(at)
-            .filter(|job| *job.meta.uid == *uid)
+        self.context.world.jobs.get(at).filter(|job| *job.meta.uid == *uid)
     }
 
     /// The owner of a Job's sort.
     pub(super) fn owner(&self, job: &JobView) -> Option<&dyn Owner> {
         let type_ = job.type_.as_deref()?;
-        self.owners
-            .iter()
-            .find(|owner| owner.job_type() == type_)
-            .map(AsRef::as_ref)
+        self.owners.iter().find(|owner| owner.job_type() == type_).map(AsRef::as_ref)
     }
 }
 

@@ -15,10 +15,7 @@ type Wake = Arc<dyn Fn() + Send + Sync>;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Progress {
     /// It waits for something: reason in CamelCase, and a sentence.
-    Waiting {
-        reason: &'static str,
-        message: String,
-    },
+    Waiting { reason: &'static str, message: String },
     /// Its pods work, or may.
     #[default]
     Running,
@@ -74,10 +71,7 @@ impl Board {
     #[must_use]
     pub fn of(&self, owner_uid: &str) -> Vec<Operation> {
         let inner = self.lock();
-        let its = inner
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.owner() == Some(owner_uid));
+        let its = inner.entries.iter().filter(|(_, entry)| entry.owner() == Some(owner_uid));
         let mut operations: Vec<Operation> = its
             .map(|(job, entry)| Operation {
                 job: job.clone(),
@@ -147,9 +141,7 @@ impl Board {
     pub(super) fn publish(&self, job: &Key, progress: Progress, finished: Option<&Finished>) {
         let wake = {
             let mut inner = self.lock();
-            let Some(entry) = inner.entries.get_mut(job) else {
-                return;
-            };
+            let Some(entry) = inner.entries.get_mut(job) else { return };
             if entry.progress == progress && entry.finished.as_ref() == finished {
                 return;
             }
@@ -167,10 +159,7 @@ impl Board {
     pub(super) fn leave(&self, job: &Key) {
         let wake = {
             let mut inner = self.lock();
-            let owner = inner
-                .entries
-                .remove(job)
-                .and_then(|entry| entry.owner().map(str::to_owned));
+            let owner = inner.entries.remove(job).and_then(|entry| entry.owner().map(str::to_owned));
             owner.and_then(|owner| inner.owners.get(&owner).cloned())
         };
         if let Some(wake) = wake {

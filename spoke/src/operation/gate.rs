@@ -154,10 +154,7 @@ impl Operations {
             }
             match applier.merge::<Pod>(at, &renewal(&pod, record)).await {
                 Ok(written) => {
-                    self.context
-                        .world
-                        .pods
-                        .put(at.clone(), Arc::new(PodView::of(&written)));
+                    self.context.world.pods.put(at.clone(), Arc::new(PodView::of(&written)));
                     return Ok(());
                 }
                 Err(ApplyError::Gone(_)) => return Ok(()),
@@ -254,11 +251,6 @@ mod tests {
         let patch = renewal(&pod, &record);
         let annotations = &patch["metadata"]["annotations"];
         assert_eq!(annotations[names::ANNOTATION_ORDER_HASH], "0102");
-        assert!(
-            annotations[names::ANNOTATION_ORDER]
-                .as_str()
-                .unwrap()
-                .contains("cluster-0")
-        );
+        assert!(annotations[names::ANNOTATION_ORDER].as_str().unwrap().contains("cluster-0"));
     }
 }

@@ -23,9 +23,7 @@ pub fn literal_variable(variable: EnvVar) -> EnvVar {
 #[must_use]
 pub fn literal_container(container: Container) -> Container {
     let all = |texts: Option<Vec<String>>| texts.map(|list| list.iter().map(|text| literal(text)).collect());
-    let variables = container
-        .env
-        .map(|list| list.into_iter().map(literal_variable).collect());
+    let variables = container.env.map(|list| list.into_iter().map(literal_variable).collect());
     Container {
         command: all(container.command),
         args: all(container.args),
@@ -85,17 +83,7 @@ mod tests {
 
     #[test]
     fn no_text_reads_a_variable() {
-        for text in [
-            "$(RESTIC_PASSWORD)",
-            "$$(X)",
-            "$",
-            "$$",
-            "$$$(X)",
-            "a$(",
-            "$)",
-            "100$",
-            "",
-        ] {
+        for text in ["$(RESTIC_PASSWORD)", "$$(X)", "$", "$$", "$$$(X)", "a$(", "$)", "100$", ""] {
             assert_eq!(arrives(text), text);
         }
     }

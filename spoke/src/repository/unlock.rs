@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crds::backup::BackupResult;
 use crds::conditions::{self, Status, reasons, types, whole_seconds};
 use crds::repository::LastUnlock;
-use crds::backup::BackupResult;
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRepositoryStatus, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
@@ -36,6 +36,8 @@ pub struct Locks {
     pub watch: Watch,
     /// When a look was last begun, in milliseconds since boot.
     pub attempted: Option<u64>,
+    /// A look that was begun before this moment says nothing any more.
+    look_after: u64,
     /// Attempts in a row that removed nothing.
     failures: u32,
     /// No other attempt before this moment, in milliseconds since boot.
@@ -122,7 +124,10 @@ impl Locks {
             self.failures.saturating_add(1)
         };
         let doubled = interval.saturating_mul(1u64.checked_shl(self.failures).unwrap_or(u64::MAX));
-        self.not_before = since_boot().saturating_add(doubled.min(PAUSE_MAX.max(interval)));
+        self.look_after = since_boot();
+        self.not_before = self
+            .look_after
+            .saturating_add(doubled.min(PAUSE_MAX.max(interval)));
     }
 }
 
@@ -171,6 +176,7 @@ impl RepositoryKind {
             // The wait begins anew with this process.
             None if !status.locks.is_empty() => boot,
             _ if failed_since(&self.context.world, key, since) => boot,
+            Some(last) if last.boot < locks.look_after => boot,
             Some(last) if !watch.is_empty() => {
                 let next = last.boot.saturating_add(interval);
                 let waits = self
@@ -239,7 +245,12 @@ impl RepositoryKind {
             now,
         );
         let batch = self.batch(&memory.locks.watch, &judged);
-        let acts = !batch.0.is_empty() && self.is_first(key, new);
+        let locks = &memory.locks;
+        let is_new = locks
+            .watch
+            .last()
+            .is_some_and(|last| last.boot >= locks.look_after);
+        let acts = is_new && !batch.0.is_empty() && self.is_first(key, new);
         self.lock_removable()
             .insert(key.clone(), if acts { batch.0 } else { Vec::new() });
         let at = Key::new(&key.namespace, names::unlock_job(&key.name));
@@ -356,12 +367,18 @@ fn life(world: &World, own: &str, lock: &LockFile) -> Life {
     match LockOwner::parse(&lock.user, &lock.host) {
         LockOwner::Fleet { cluster, .. } if cluster != own => Life::Elsewhere,
         // A maintenance operation is named by its Job.
-        LockOwner::Fleet { operation, token, .. } if token > 0 => of(world.pods.group(&Key::new("", &operation))),
+        LockOwner::Fleet { operation, token, .. } if token > 0 => {
+            of(world.pods.group(&Key::new("", &operation)))
+        }
         LockOwner::Fleet { operation, .. } => of(world.pods.filter(|_, pod| *pod.meta.uid == *operation)),
         LockOwner::Host(host) => {
             let is = |key: &Key| key.name.get(..HOST_MAX).unwrap_or(&key.name) == host;
             let found = world.pods.filter(|key, _| is(key));
-            if found.is_empty() { Life::Elsewhere } else { of(found) }
+            if found.is_empty() {
+                Life::Elsewhere
+            } else {
+                of(found)
+            }
         }
     }
 }

@@ -7,6 +7,8 @@ use super::Failure;
 
 /// How the user name of whatever the fleet runs begins.
 const PREFIX: &str = "fleet:";
+/// Longest user or host name that is kept.
+const NAME_MAX: usize = 300;
 
 /// A lock file, as `cat lock` prints it. What is missing there is empty.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -94,8 +96,18 @@ pub fn is_id(text: &str) -> bool {
 /// # Errors
 /// When it is not understood.
 pub fn lock_file(stdout: &[u8]) -> Result<LockFile, Failure> {
-    serde_json::from_slice(stdout)
-        .map_err(|e| Failure::Other(format!("restic cat lock printed what is not understood: {e}")))
+    let file: LockFile = serde_json::from_slice(stdout)
+        .map_err(|e| Failure::Other(format!("restic cat lock printed what is not understood: {e}")))?;
+    Ok(LockFile {
+        user: printable(&file.user),
+        host: printable(&file.host),
+        ..file
+    })
+}
+
+/// A name as it may be shown: whoever has the password can write a lock with any text.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(NAME_MAX).collect()
 }
 
 #[cfg(test)]
@@ -142,6 +154,12 @@ mod tests {
             (lock.exclusive, lock.host.as_str(), lock.pid, lock.user.as_str()),
             (true, "vm", 26903, "fleet:a:op:8")
         );
+        let odd = format!(
+            r#"{{"time":"2026-11-25T18:04:34Z","username":"a\u001b[2Jb{}"}}"#,
+            "x".repeat(999)
+        );
+        let lock = lock_file(odd.as_bytes()).unwrap();
+        assert!(lock.user.starts_with("a[2Jbx") && lock.user.len() == NAME_MAX && lock.host.is_empty());
         assert!(lock_file(b"{}").is_err() && lock_file(b"null").is_err());
     }
 }

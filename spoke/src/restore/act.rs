@@ -24,7 +24,11 @@ use crate::world::{JobView, Key, Stored};
 
 impl RestoreKind {
     /// Reads the list of snapshots and chooses.
-    pub(super) fn ask(&self, ready: Ready, wanted: Wanted) -> impl Future<Output = Report> + Send + 'static {
+    pub(super) fn ask(
+        &self,
+        ready: Ready,
+        wanted: Wanted,
+    ) -> impl Future<Output = Report> + Send + 'static {
         let (context, restic) = (self.context.clone(), self.restic.clone());
         async move {
             match cluster::read(&context, &ready.repository).await {
@@ -109,15 +113,7 @@ impl RestoreKind {
                 .put(at(&wanted.name), children::view(&written.metadata));
         }
         let repository = (&ready.at, ready.repository.as_ref());
-        let wanted = build::job(
-            key,
-            &self.context.cluster,
-            restore,
-            valid,
-            repository,
-            ready.image.clone(),
-            chosen,
-        );
+        let wanted = build::job(key, &self.context.cluster, restore, valid, repository, ready.image.clone(), chosen);
         let place = at(&wanted.name_any());
         let written = match applier.create(&wanted).await {
             Ok(written) => written,

@@ -39,8 +39,7 @@ impl RetentionKind {
         let wanted = build::cron_job(key, &self.context.cluster, policy, valid, repository, &self.image);
         let present = children::cron_job(&self.context, &wanted, &mut new.cron_job_ref).await?;
         let Some(present) = present else { return Ok(()) };
-        self.approvals(turn, policy, &wanted, &present.meta.uid, repository, new)
-            .await
+        self.approvals(turn, policy, &wanted, &present.meta.uid, repository, new).await
     }
 
     /// Makes a Job for each approved plan. An approval is acted on until its run has an outcome.
@@ -54,24 +53,14 @@ impl RetentionKind {
         new: &mut GlobalRetentionPolicyStatus,
     ) -> Result<(), ApplyError> {
         let annotated = policy.annotations().get(names::ANNOTATION_APPROVE);
-        let approval = status::approval(
-            new,
-            annotated.map(String::as_str),
-            policy.metadata.generation,
-            turn.now,
-        );
+        let approval = status::approval(new, annotated.map(String::as_str), policy.metadata.generation, turn.now);
         if let Some(hash) = approval {
-            self.run_approved(turn.key, policy, wanted, owner, &hash, new)
-                .await?;
+            self.run_approved(turn.key, policy, wanted, owner, &hash, new).await?;
         }
-        let restic_id = repository
-            .status
-            .as_ref()
-            .and_then(|s| s.repository_id.as_deref());
+        let restic_id = repository.status.as_ref().and_then(|s| s.repository_id.as_deref());
         for (hash, about) in turn.memory.approvals.clone() {
             if Some(about.as_str()) == restic_id {
-                self.run_approved(turn.key, policy, wanted, owner, &hash, new)
-                    .await?;
+                self.run_approved(turn.key, policy, wanted, owner, &hash, new).await?;
             }
             // The hub sends it again in its next session if no run under it was granted by then.
             turn.memory.approvals.remove(&(hash, about));

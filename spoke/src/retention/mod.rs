@@ -152,14 +152,7 @@ impl Kind for RetentionKind {
         let mut next = None;
         // Results first: what they say of an approval decides what is made.
         let operations = self.context.operations.of(turn.uid);
-        runs::record(
-            &mut new,
-            &policy,
-            &operations,
-            &self.jobs(key),
-            &self.source(key),
-            now,
-        );
+        runs::record(&mut new, &policy, &operations, &self.jobs(key), &self.source(key), now);
         match validate::validate(key, &policy) {
             Err(error) => {
                 ready(

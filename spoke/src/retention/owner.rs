@@ -88,18 +88,12 @@ impl Owner for RetentionOwner {
         if run.restic_id != pinned.restic_id {
             return Err(format!("the hub sent a run for repository {}", run.restic_id));
         }
-        let what = format!(
-            "{} policies in {} clusters",
-            run.policies.len(),
-            run.clusters.len()
-        );
+        let what = format!("{} policies in {} clusters", run.policies.len(), run.clusters.len());
         order(&run, run_hash(&run), &what)
     }
 
     fn is_recorded(&self, pinned: &Pinned) -> bool {
-        let Some(policy) = self.policy(pinned) else {
-            return true;
-        };
+        let Some(policy) = self.policy(pinned) else { return true };
         let status = policy.status.as_ref();
         status.is_some_and(|s| s.counted_jobs.iter().any(|uid| *uid == pinned.operation))
     }
