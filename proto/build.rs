@@ -18,6 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "RetentionRun",
         "OperationOutcome",
         "Baseline",
+        "ClusterUid",
         "PolicyFault",
         "UnlockRun",
     ] {

@@ -43,7 +43,7 @@ pub enum Command {
     /// Verdict for the whole fleet, worst first.
     Status(Output),
     /// Clusters, and when they were last heard.
-    Clusters(List),
+    Clusters(Clusters),
     /// Physical repositories, each once however many clusters share it.
     Repos(List),
     /// Backups and their last results.
@@ -57,6 +57,35 @@ pub enum Command {
     Plan(Plan),
     /// Who ran what on which repository, newest first.
     Audit(Audit),
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Clusters {
+    #[command(subcommand)]
+    pub command: Option<ClustersCommand>,
+    #[command(flatten)]
+    pub list: List,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ClustersCommand {
+    /// Removes a cluster that no longer exists. Its snapshots stay; what its policies keep is no longer kept by them.
+    Forget {
+        /// Name of the cluster.
+        cluster: String,
+        /// Removes it; without this, only shows what would be removed.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Says which of two clusters that report under one name is the right one.
+    Accept {
+        /// Name of the cluster.
+        cluster: String,
+        /// uid of its namespace kube-system.
+        #[arg(long)]
+        uid: String,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -6,8 +6,9 @@ use std::time::Duration;
 use prost_types::Timestamp;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::{
-    AuditRequest, AuditResponse, DecidePlanRequest, ListRequest, LocksRequest, LocksResponse, PlansRequest,
-    PlansResponse, ReleaseLockRequest, Row, StatusRequest, StatusResponse, WatchEvent, WatchRequest,
+    AcceptClusterRequest, AuditRequest, AuditResponse, DecidePlanRequest, ForgetClusterRequest,
+    ForgetClusterResponse, ListRequest, LocksRequest, LocksResponse, PlansRequest, PlansResponse,
+    ReleaseLockRequest, Row, StatusRequest, StatusResponse, WatchEvent, WatchRequest,
 };
 use tokio::time::timeout;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -125,6 +126,21 @@ impl Client {
     pub async fn release_lock(&mut self, request: ReleaseLockRequest) -> Result<(), Failure> {
         let mut view = self.view.clone();
         self.answer(view.release_lock(request)).await.map(drop)
+    }
+
+    /// Removes a cluster, or asks what that would remove.
+    pub async fn forget_cluster(
+        &mut self,
+        request: ForgetClusterRequest,
+    ) -> Result<ForgetClusterResponse, Failure> {
+        let mut view = self.view.clone();
+        self.answer(view.forget_cluster(request)).await
+    }
+
+    /// Decides which of two clusters has a name.
+    pub async fn accept_cluster(&mut self, request: AcceptClusterRequest) -> Result<(), Failure> {
+        let mut view = self.view.clone();
+        self.answer(view.accept_cluster(request)).await.map(drop)
     }
 
     /// Plans.

@@ -61,7 +61,7 @@ fn cluster_row(row: &ClusterRow) -> Value {
         "name": row.name, "state": row.state, "freshness": freshness(row.freshness.as_ref()), "version": text(&row.version),
         "kubernetesVersion": text(&row.kubernetes_version), "connectedSince": rfc3339(row.connected_since.as_ref()),
         "repositories": row.repositories, "backups": row.backups, "backupsUnwell": row.backups_unwell,
-        "clusterUID": text(&row.cluster_uid),
+        "clusterUID": text(&row.cluster_uid), "reason": text(&row.reason), "complete": row.complete,
     })
 }
 

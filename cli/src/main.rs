@@ -2,6 +2,7 @@
 
 mod arguments;
 mod client;
+mod clusters;
 mod document;
 mod failure;
 mod maintenance;

@@ -79,6 +79,8 @@ fn cluster_cells(row: &ClusterRow, wide: bool, now: Timestamp) -> Cells {
             ago(row.connected_since.as_ref(), now),
         ]);
     }
+    header.push("WHY");
+    cells.push(row.reason.clone());
     (header, cells)
 }
 

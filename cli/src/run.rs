@@ -29,7 +29,10 @@ pub async fn main(arguments: Arguments) -> ExitCode {
     let work = async {
         match command {
             Command::Status(output) => status(&hub, &output).await,
-            Command::Clusters(list) => collection(&hub, &list, Collection::Clusters, "ClusterList").await,
+            Command::Clusters(clusters) => match &clusters.command {
+                Some(command) => crate::clusters::decide(&hub, command).await,
+                None => collection(&hub, &clusters.list, Collection::Clusters, "ClusterList").await,
+            },
             Command::Repos(list) => collection(&hub, &list, Collection::Repositories, "RepositoryList").await,
             Command::Backups(list) => collection(&hub, &list, Collection::Backups, "BackupList").await,
             Command::Locks(locks) => maintenance::locks(&hub, &locks).await,

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::schema;
+use crate::{rules, schema};
 
 /// A Secret, and a key in it where a single value is meant.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -55,16 +55,13 @@ pub struct ObjectReference {
     pub generation: Option<i64>,
 }
 
-/// Which snapshots to keep. A snapshot stays as long as one rule keeps it.
+/// Which snapshots to keep. A snapshot stays as long as one rule keeps it. keepTags alone is not enough.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new(
-    "(has(self.keepLast) && self.keepLast > 0) || (has(self.keepHourly) && self.keepHourly > 0) || \
-     (has(self.keepDaily) && self.keepDaily > 0) || (has(self.keepWeekly) && self.keepWeekly > 0) || \
-     (has(self.keepMonthly) && self.keepMonthly > 0) || (has(self.keepYearly) && self.keepYearly > 0) || \
-     has(self.keepWithin) || has(self.keepWithinHourly) || has(self.keepWithinDaily) || has(self.keepWithinWeekly) || \
-     has(self.keepWithinMonthly) || has(self.keepWithinYearly) || (has(self.keepTags) && self.keepTags.size() > 0)"
-).message("at least one keep rule must be greater than zero: write keepDaily: 7, for example"))]
+#[x_kube(
+    validation = Rule::new(rules::keeps_something()).message(rules::KEEPS_NOTHING),
+    validation = Rule::new(rules::keeps_more_than_tags()).message(rules::TAGS_ALONE)
+)]
 pub struct RetentionPolicy {
     /// The last n snapshots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,31 +89,38 @@ pub struct RetentionPolicy {
     pub keep_yearly: Option<i32>,
     /// All snapshots within this time before the newest of their group, such as 14d or 1y6m (restic's --keep-within).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]+[yMmwdh])+$"))]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(rules::span_rule()).message(rules::BAD_SPAN))]
     pub keep_within: Option<String>,
     /// Hourly snapshots within this time before the newest of their group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]+[yMmwdh])+$"))]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(rules::span_rule()).message(rules::BAD_SPAN))]
     pub keep_within_hourly: Option<String>,
     /// Daily snapshots within this time before the newest of their group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]+[yMmwdh])+$"))]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(rules::span_rule()).message(rules::BAD_SPAN))]
     pub keep_within_daily: Option<String>,
     /// Weekly snapshots within this time before the newest of their group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]+[yMmwdh])+$"))]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(rules::span_rule()).message(rules::BAD_SPAN))]
     pub keep_within_weekly: Option<String>,
     /// Monthly snapshots within this time before the newest of their group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]+[yMmwdh])+$"))]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(rules::span_rule()).message(rules::BAD_SPAN))]
     pub keep_within_monthly: Option<String>,
     /// Yearly snapshots within this time before the newest of their group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]+[yMmwdh])+$"))]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(rules::span_rule()).message(rules::BAD_SPAN))]
     pub keep_within_yearly: Option<String>,
     /// Snapshots that carry one of these tags.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    #[x_kube(validation = Rule::new(rules::tags_rule()).message(rules::BAD_TAGS))]
     pub keep_tags: Vec<String>,
 }
 

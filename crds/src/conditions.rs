@@ -65,6 +65,7 @@ pub mod reasons {
     pub const RETENTION_PREVIEWED: &str = "RetentionPreviewed";
     pub const RETENTION_RUNNING: &str = "RetentionRunning";
     pub const RETENTION_COVERED: &str = "RetentionCovered";
+    pub const RULE_REFUSED: &str = "RuleRefused";
     pub const APPROVAL_REQUIRED: &str = "PlanOverGuard";
     pub const WAITING_FOR_LOCK: &str = "WaitingForLock";
     pub const HUB_AWAY: &str = "HubAway";

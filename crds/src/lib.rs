@@ -11,6 +11,7 @@ pub mod names;
 pub mod repository;
 pub mod restore;
 pub mod retention;
+pub mod rules;
 pub mod schedule;
 pub mod schema;
 

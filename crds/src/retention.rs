@@ -9,6 +9,7 @@ use crate::common::{
     CrossNamespaceObjectReference, EmailConfig, JobConfiguration, NtfyConfig, ObjectReference,
     RetentionPolicy,
 };
+use crate::rules;
 
 /// A retention policy of a whole repository.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -43,13 +44,21 @@ pub struct GlobalRetentionPolicySpec {
     #[serde(default = "default_timezone", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub timezone: Option<String>,
-    /// A snapshot goes only if some policy selects it and none keeps it.
+    /// What is kept of which snapshots. A snapshot is removed only if every rule that selects it, of all policies of all
+    /// clusters bound to the repository, would remove it. Each run of any of these policies carries out the rules of
+    /// all of them, whatever their own schedules.
     #[schemars(length(min = 1, max = 64))]
     pub policies: Vec<PolicyRule>,
+    /// Whose snapshots may be removed: Global reaches those of every cluster bound to the repository, Cluster only those
+    /// of this cluster. Snapshots of clusters that are not bound, and those without a cluster, are removed only by a
+    /// rule whose selector names them (tag fleet.cluster=NAME; a tag or hostname for those without).
+    #[serde(default)]
+    pub scope: Scope,
     /// true also frees the space of what was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune: Option<bool>,
-    /// What the first run does: Preview shows what it would remove and removes nothing, Apply removes it.
+    /// What the first run with these rules does, on this repository: Preview shows what it would remove and removes
+    /// nothing, Apply removes it. Changed rules, scope or guard, or another repository, are shown again.
     #[serde(default)]
     pub initial_run: InitialRun,
     /// Plans that look like a mistake wait for a person.
@@ -71,6 +80,16 @@ fn default_timezone() -> Option<String> {
     Some("UTC".to_owned())
 }
 
+/// Whose snapshots a policy may remove.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Scope {
+    /// Those of every cluster that is bound to the repository.
+    #[default]
+    Global,
+    /// Those of the policy's own cluster.
+    Cluster,
+}
+
 /// What the first run of a policy does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum InitialRun {
@@ -83,14 +102,15 @@ pub enum InitialRun {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RetentionGuard {
-    /// A plan that removes more than this part of all snapshots of the repository waits for approval; 30 unless given.
-    /// Where several policies are bound to a repository, the smallest number counts.
+    /// A plan that leaves a cluster, or a group of one host with the same paths and tags, with this part fewer snapshots
+    /// than the last applied run did waits for approval; 30 unless given. Before the first applied run, the snapshots
+    /// that are there count. The smallest number of the policies that remove something there applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub max_removed_percent: Option<i32>,
 }
 
-/// Per cent of all snapshots that a run removes without being asked.
+/// Per cent of a cluster's or group's snapshots that a run removes without approval.
 pub const DEFAULT_MAX_REMOVED_PERCENT: i32 = 30;
 
 /// Some snapshots, and what is kept of them.
@@ -108,11 +128,11 @@ pub struct PolicySelector {
     /// Tags that a snapshot must carry, all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 256)))]
-    #[x_kube(validation = Rule::new(r"self.all(t, t != '' && !t.matches('[\\x00\\n\\r]'))")
-        .message("tags must not be empty or hold line breaks"))]
+    #[x_kube(validation = Rule::new(rules::tags_rule()).message(rules::BAD_TAGS))]
     pub tags: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new(rules::hostname_rule()).message(rules::BAD_HOSTNAME))]
     pub hostname: Option<String>,
 }
 
@@ -124,6 +144,15 @@ pub struct RetentionNotifications {
     pub email: Option<EmailConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ntfy: Option<NtfyConfig>,
+}
+
+/// Snapshots that a run left of a cluster or of a group.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotsLeft {
+    /// "cluster/NAME", or "group/" and a hash of host, paths and tags.
+    pub key: String,
+    pub snapshots: i32,
 }
 
 /// What is known of a retention policy.
@@ -149,6 +178,10 @@ pub struct GlobalRetentionPolicyStatus {
     pub repository_size_after_bytes: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshots_removed: Option<i32>,
+    /// restic id of the repository that the policy is bound to. Kept while the ResticRepository is deleted or not looked at
+    /// yet: what the policy keeps stays kept.
+    #[serde(rename = "repositoryID", default, skip_serializing_if = "Option::is_none")]
+    pub repository_id: Option<String>,
     /// What the last run came to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run_message: Option<String>,
@@ -161,9 +194,16 @@ pub struct GlobalRetentionPolicyStatus {
     /// Hash of the plan that waits for approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
-    /// The first run has shown what the policy would remove.
+    /// Hash of the rules, guard and repository for which a preview has shown what the policy would remove.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previewed_for: Option<String>,
+    /// Written by versions that did not know previewedFor. Read until the spec changes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub previewed: bool,
+    /// Snapshots that the last applied run left, by cluster and group: what the guard compares with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub left: Vec<SnapshotsLeft>,
     /// Last value of the approval annotation that was acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_approval: Option<String>,

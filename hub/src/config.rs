@@ -63,6 +63,10 @@ pub struct Config {
     #[arg(long, env = "FLEET_HUB_MAX_OBJECTS", default_value_t = 50_000)]
     pub max_objects: usize,
 
+    /// How many bytes of states one cluster may report. More than that ends its session; what is held of it stays.
+    #[arg(long, env = "FLEET_HUB_MAX_BYTES", default_value_t = 64 << 20)]
+    pub max_bytes: usize,
+
     /// How long a maintenance lease lives without a renewal, as its holder counts it. Its pod ends itself then.
     #[arg(long, env = "FLEET_HUB_LEASE_TTL", default_value = "5m")]
     pub lease_ttl: Span,

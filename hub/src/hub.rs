@@ -1,11 +1,10 @@
 //! What the parts of a hub share: the inventory, the news of its revisions, and the store behind it.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prost::Message as _;
-use proto::v1::ObjectState;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -13,11 +12,11 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::creation::{Creations, Ticket};
-use crate::inventory::{Held, Inventory, Limits, Unsaved};
+use crate::inventory::{Held, Inventory, Limits, Member, Unsaved};
 use crate::lock::Locks;
 use crate::metrics::Metrics;
-use crate::store::{Batch, HubStore, StoreError, StoredCluster, StoredObject};
-use crate::{Millis, now};
+use crate::store::{Batch, HubStore, Kept, StoreError, StoredObject};
+use crate::{Millis, Moment};
 
 /// Time moves on this often: what went silent turns stale, what came due turns late.
 const TICK: Duration = Duration::from_millis(500);
@@ -35,6 +34,12 @@ pub struct Hub {
     /// Rises with each start.
     pub epoch: u64,
     sessions: AtomicU64,
+    /// The present session of each cluster, and what ends it.
+    open: Mutex<HashMap<Arc<str>, (u64, CancellationToken)>>,
+    /// Held while a batch is written, so that a cluster that is removed is not written again.
+    pub(crate) writing: tokio::sync::Mutex<()>,
+    /// Most bytes of one cluster.
+    pub max_bytes: usize,
     creations: Mutex<Creations>,
     /// Who may create a repository now; each session looks for its own tickets.
     creating: watch::Sender<Option<Ticket>>,
@@ -55,32 +60,11 @@ impl Hub {
             stale_after: config.stale_after.millis(),
             grace: config.disconnect_grace.millis(),
             objects: config.max_objects,
+            bytes: config.max_bytes,
         };
-        // Revisions of one start never meet those of another, so that a page token of before is known for what it is.
-        let mut inventory = Inventory::new(limits, epoch << 32, now());
-        let (clusters, objects) = store.load().await?;
-        info!(
-            epoch,
-            clusters = clusters.len(),
-            objects = objects.len(),
-            "starting"
-        );
-        let mut by_cluster: std::collections::HashMap<String, Vec<StoredObject>> =
-            std::collections::HashMap::new();
-        for object in objects {
-            by_cluster.entry(object.cluster.clone()).or_default().push(object);
-        }
-        for cluster in clusters {
-            let name: Arc<str> = cluster.name.as_str().into();
-            let kept = by_cluster.remove(&cluster.name).unwrap_or_default();
-            let held = kept.into_iter().filter_map(|object| {
-                // Written by another version: its spoke tells it again.
-                let state = ObjectState::decode(object.state.as_slice()).ok()?;
-                Some(Held::restored(&name, state, object.baseline))
-            });
-            let held = held.collect();
-            inventory.restore(&name, cluster.facts, cluster.last_heard, held);
-        }
+        let kept = store.load().await?;
+        info!(epoch, clusters = kept.0.len(), objects = kept.1.len(), "starting");
+        let inventory = restored(limits, epoch, kept, Moment::now());
         let (revision, _) = watch::channel(inventory.revision());
         Ok(Arc::new(Hub {
             inventory: Mutex::new(inventory),
@@ -89,6 +73,9 @@ impl Hub {
             metrics: Metrics::new()?,
             epoch,
             sessions: AtomicU64::new(epoch << 32),
+            open: Mutex::default(),
+            writing: tokio::sync::Mutex::new(()),
+            max_bytes: config.max_bytes,
             creations: Mutex::default(),
             creating: watch::channel(None).0,
             locks,
@@ -100,6 +87,33 @@ impl Hub {
     /// A session number that was never given out before.
     pub fn next_session(&self) -> u64 {
         self.sessions.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Makes a session the present one of its cluster and ends the one before. A session that is not the newest is ended
+    /// itself.
+    pub fn open(&self, cluster: &Arc<str>, session: u64, end: &CancellationToken) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        match open.get(cluster) {
+            Some((present, _)) if *present > session => end.cancel(),
+            _ => {
+                let before = open.insert(cluster.clone(), (session, end.clone()));
+                before.inspect(|(_, end)| end.cancel());
+            }
+        }
+    }
+
+    /// Ends the present session of a cluster, if there is one.
+    pub fn end(&self, cluster: &str) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.get(cluster).inspect(|(_, end)| end.cancel());
+    }
+
+    /// A session has ended.
+    pub fn close(&self, cluster: &Arc<str>, session: u64) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.get(cluster).is_some_and(|(present, _)| *present == session) {
+            open.remove(cluster);
+        }
     }
 
     /// Reads the inventory.
@@ -133,7 +147,7 @@ impl Hub {
         };
         let mut creations = self.creations.lock().unwrap_or_else(PoisonError::into_inner);
         f(&mut creations);
-        let holder = creations.advance(now(), connected);
+        let holder = creations.advance(Moment::now().steady, connected);
         drop(creations);
         self.creating
             .send_if_modified(|known| std::mem::replace(known, holder.clone()) != holder);
@@ -157,7 +171,7 @@ impl Hub {
         loop {
             tokio::select! {
                 _ = tick.tick() => {
-                    self.change(|inventory| inventory.advance(now()));
+                    self.change(|inventory| inventory.advance(Moment::now()));
                     self.creations(|_| {});
                 }
                 _ = write.tick() => {
@@ -165,55 +179,81 @@ impl Hub {
                     if writes.is_multiple_of(KEEP_TIMES) {
                         self.change(Inventory::mark_members_unsaved);
                     }
-                    self.flush().await;
+                    // An error was logged, and the batch was given back.
+                    let _ = self.flush().await;
                 }
                 () = stop.cancelled() => break,
             }
         }
         self.change(Inventory::mark_members_unsaved);
-        self.flush().await;
+        let _ = self.flush().await;
     }
 
-    async fn flush(&self) {
+    /// Writes what has changed.
+    ///
+    /// # Errors
+    /// When it could not be written; it is tried again with the next batch.
+    pub(crate) async fn flush(&self) -> Result<(), StoreError> {
+        let _writing = self.writing.lock().await;
         let (unsaved, batch) = self.change(|inventory| {
             let unsaved = inventory.take_unsaved();
             let batch = batch_of(inventory, &unsaved);
             (unsaved, batch)
         });
         if batch.is_empty() {
-            return;
+            return Ok(());
         }
         let timer = self.metrics.commit_seconds.start_timer();
-        if let Err(error) = self.save(batch).await {
-            warn!(%error, "what spokes told could not be written; it is tried again");
+        let result = self.store.save(batch).await;
+        if let Err(error) = &result {
+            warn!(%error, "what spokes reported could not be written; it is tried again");
             self.change(|inventory| inventory.give_back(unsaved));
         }
         timer.observe_duration();
+        result
     }
 
-    async fn save(&self, batch: Batch) -> Result<(), StoreError> {
-        self.store.save(batch).await
+    /// The store.
+    pub(crate) fn store(&self) -> &dyn HubStore {
+        &*self.store
     }
 }
 
-fn batch_of(inventory: &Inventory, unsaved: &Unsaved) -> Batch {
+/// The inventory of a new start, as a store has kept it.
+#[must_use]
+pub fn restored(limits: Limits, epoch: u64, (clusters, objects): Kept, now: Moment) -> Inventory {
+    // Revisions of one start never meet those of another, so that a page token of before is known for what it is.
+    let mut inventory = Inventory::new(limits, epoch << 32, now);
+    let mut by_cluster: HashMap<String, Vec<StoredObject>> = HashMap::new();
+    for object in objects {
+        by_cluster.entry(object.cluster.clone()).or_default().push(object);
+    }
+    for cluster in clusters {
+        let name: Arc<str> = cluster.name.as_str().into();
+        let kept = by_cluster.remove(&cluster.name).unwrap_or_default();
+        let held = kept
+            .iter()
+            .map(|object| Held::restored(&name, &object.uid, &object.state, object.baseline));
+        inventory.restore(&cluster, held.collect());
+    }
+    inventory
+}
+
+/// A batch as of one moment: a cluster's row says whether the objects that are stored with it are complete.
+#[must_use]
+pub fn batch_of(inventory: &Inventory, unsaved: &Unsaved) -> Batch {
     let members = unsaved.members.iter().filter_map(|name| inventory.member(name));
-    let clusters = members.map(|member| StoredCluster {
-        name: member.name.to_string(),
-        facts: member.facts.clone(),
-        last_heard: member.last_heard,
-    });
     let mut batch = Batch {
-        clusters: clusters.collect(),
+        clusters: members.map(Member::stored).collect(),
         ..Batch::default()
     };
-    for ((cluster, uid), held) in &unsaved.objects {
-        match held {
-            Some(held) => batch.objects.push(StoredObject {
+    for ((cluster, uid), unwritten) in &unsaved.objects {
+        match unwritten {
+            Some(unwritten) => batch.objects.push(StoredObject {
                 cluster: cluster.to_string(),
                 uid: uid.to_string(),
-                baseline: held.baseline,
-                state: held.object.encode_to_vec(),
+                baseline: unwritten.baseline,
+                state: unwritten.state.to_vec(),
             }),
             None => batch.gone.push((cluster.to_string(), uid.to_string())),
         }

@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod admin;
+pub mod clusters;
 pub mod config;
 pub mod creation;
 pub mod health;
@@ -16,6 +17,7 @@ pub mod inventory;
 pub mod link;
 pub mod lock;
 pub mod metrics;
+pub mod outbound;
 pub mod query;
 pub mod rows;
 pub mod run;
@@ -27,6 +29,38 @@ pub mod view;
 
 /// Milliseconds since the Unix epoch, by the clock of the hub's machine.
 pub type Millis = i64;
+
+/// One moment by two clocks: the wall clock is what people read and may be set; the steady one only goes forward, and ages
+/// are measured by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    pub wall: Millis,
+    /// Milliseconds since the process began.
+    pub steady: Millis,
+}
+
+impl Moment {
+    /// This moment. Only shells call it.
+    #[must_use]
+    pub fn now() -> Moment {
+        static START: std::sync::LazyLock<std::time::Instant> =
+            std::sync::LazyLock::new(std::time::Instant::now);
+        Moment {
+            wall: now(),
+            steady: Millis::try_from(START.elapsed().as_millis()).unwrap_or(Millis::MAX),
+        }
+    }
+}
+
+impl From<Millis> for Moment {
+    /// A moment at which both clocks show the same.
+    fn from(time: Millis) -> Moment {
+        Moment {
+            wall: time,
+            steady: time,
+        }
+    }
+}
 
 /// The present time. Only shells call it; decisions take the time as an argument.
 #[must_use]

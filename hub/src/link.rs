@@ -8,26 +8,25 @@ use futures::Stream;
 use proto::v1::fleet_link_server::FleetLink;
 use proto::v1::spoke_message::Body;
 use proto::v1::{
-    Ack, CreationDone, CreationGrant, CreationRequest, HubMessage, ResyncRequest, SpokeMessage, Welcome,
+    CreationDone, CreationGrant, CreationRequest, Hello, HubMessage, ResyncRequest, SpokeMessage, Welcome,
     hub_message,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::{info, warn};
+use tracing::info;
 
-use crate::creation::Ticket;
+use crate::creation::{Creations, Ticket};
 use crate::hub::Hub;
-use crate::inventory::{Change, Facts, Held, Refused};
-use crate::lock::{Command, Outgoing};
+use crate::inventory::{Arrived, Change, Facts, Held, Introduction, Refused};
+use crate::lock::Command;
 use crate::metrics::Open;
-use crate::session::{self, Effect, Session};
-use crate::{identity, now};
+use crate::outbound::{Outgoing, lanes};
+use crate::session::{self, Broken, Effect, Session, Update};
+use crate::{Moment, identity, now};
 
-/// Messages on their way to one spoke. A spoke that does not read its stream is let go.
-const OUTBOUND: usize = 64;
 /// A stream without a Hello is nobody's.
 const HELLO: Duration = Duration::from_secs(10);
 
@@ -54,17 +53,18 @@ impl FleetLink for LinkService {
     ) -> Result<Response<Self::LinkStream>, Status> {
         let cluster = identity::spoke(&request)?;
         let mut incoming = request.into_inner();
-        let (outgoing, stream) = mpsc::channel(OUTBOUND);
+        let end = CancellationToken::new();
+        let (outgoing, stream) = lanes(end.clone());
         let hub = self.hub.clone();
         tokio::spawn(async move {
-            let ended = serve(&hub, &cluster, &mut incoming, &outgoing).await;
+            let ended = serve(&hub, &cluster, &mut incoming, &outgoing, &end).await;
             if let Err(status) = ended {
                 info!(%cluster, reason = status.message(), "a session ended");
                 // An error means that the spoke is gone already.
                 let _ = outgoing.try_send(Err(status));
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        Ok(Response::new(Box::pin(stream)))
     }
 }
 
@@ -74,128 +74,241 @@ async fn serve(
     cluster: &Arc<str>,
     incoming: &mut Streaming<SpokeMessage>,
     outgoing: &Outgoing,
+    end: &CancellationToken,
 ) -> Result<(), Status> {
     let first = timeout(HELLO, incoming.message())
         .await
         .map_err(|_| Status::deadline_exceeded("no Hello came"))??;
     let Some(SpokeMessage {
         body: Some(Body::Hello(hello)),
-        ..
     }) = first
     else {
-        return Err(Status::invalid_argument(session::Broken::Hello.to_string()));
+        return Err(Status::invalid_argument(Broken::Hello.to_string()));
     };
     let protocol =
         session::agree(&hello).map_err(|broken| Status::failed_precondition(broken.to_string()))?;
     let number = hub.next_session();
-    let facts = Facts {
-        cluster_uid: hello.cluster_uid,
-        version: hello.version,
-        kubernetes_version: hello.kubernetes_version,
-    };
-    if let Some(before) = hub.read(|inventory| inventory.member(cluster).map(|m| m.facts.cluster_uid.clone()))
-        && !before.is_empty()
-        && !facts.cluster_uid.is_empty()
-        && before != facts.cluster_uid
-    {
-        warn!(%cluster, before, now = facts.cluster_uid, "another cluster reports under this name: rebuilt, or a certificate used twice");
+    let attached =
+        hub.change(|inventory| inventory.attach(cluster, number, introduction(hello), Moment::now()));
+    if let Err(Refused::Conflict { .. }) = attached {
+        // Nothing is taken from the other one either.
+        hub.end(cluster);
     }
-    hub.change(|inventory| inventory.attach(cluster, number, facts, now()))
-        .map_err(refused)?;
+    let up_to_date = attached.map_err(refused)?;
+    hub.open(cluster, number, end);
     let _open = Open::count(&hub.metrics.sessions);
-    info!(%cluster, session = number, "a spoke connected");
-    let heartbeat_interval_ms = u32::try_from(hub.heartbeat.as_millis()).unwrap_or(u32::MAX);
+    info!(%cluster, session = number, up_to_date, "a spoke connected");
     let welcome = Welcome {
         session: number,
         protocol,
         hub_epoch: hub.epoch,
-        heartbeat_interval_ms,
+        heartbeat_interval_ms: u32::try_from(hub.heartbeat.as_millis()).unwrap_or(u32::MAX),
+        cluster: cluster.to_string(),
+        up_to_date,
         ..Default::default()
     };
-    send(hub, outgoing, hub_message::Body::Welcome(welcome), "welcome")?;
+    let sent = send(hub, outgoing, hub_message::Body::Welcome(welcome), "welcome");
     let attach = Command::Attach {
         cluster: cluster.clone(),
         session: number,
         outgoing: outgoing.clone(),
     };
     hub.locks.tell(attach).await;
-    let result = converse(hub, cluster, number, incoming, outgoing).await;
+    let mut conversation = Conversation {
+        hub,
+        cluster,
+        number,
+        outgoing,
+        session: Session::new(up_to_date, hub.max_bytes),
+    };
+    let result = match sent {
+        Ok(()) => conversation.run(incoming, end).await,
+        Err(status) => Err(status),
+    };
     let detach = Command::Detach {
         cluster: cluster.clone(),
         session: number,
     };
     hub.locks.tell(detach).await;
-    hub.change(|inventory| inventory.detach(cluster, number, now()));
+    hub.close(cluster, number);
+    hub.change(|inventory| inventory.detach(cluster, number, Moment::now()));
     result
 }
 
-async fn converse(
-    hub: &Hub,
-    cluster: &Arc<str>,
+/// What a spoke says about itself, cut to what is shown.
+fn introduction(hello: Hello) -> Introduction {
+    let clean = |text: String| text.chars().filter(|c| !c.is_control()).take(128).collect();
+    Introduction {
+        facts: Facts {
+            cluster_uid: clean(hello.cluster_uid),
+            version: clean(hello.version),
+            kubernetes_version: clean(hello.kubernetes_version),
+        },
+        incarnation: clean(hello.incarnation),
+        digest: hello.digest,
+        objects: hello.objects,
+    }
+}
+
+/// An attached session.
+struct Conversation<'a> {
+    hub: &'a Hub,
+    cluster: &'a Arc<str>,
     number: u64,
-    incoming: &mut Streaming<SpokeMessage>,
-    outgoing: &Outgoing,
-) -> Result<(), Status> {
-    let mut session = Session::default();
-    // A silent peer is found by HTTP/2 pings long before this.
-    let silence = hub.heartbeat.saturating_mul(6).max(Duration::from_secs(5));
-    let mut creating = hub.creating();
-    loop {
-        let message = tokio::select! {
-            message = timeout(silence, incoming.next()) => message.map_err(|_| Status::deadline_exceeded("no heartbeat came"))?,
-            _ = creating.changed() => {
-                grant(hub, cluster, &mut creating, outgoing)?;
-                continue;
-            }
-        };
-        let Some(message) = message else { return Ok(()) };
-        let SpokeMessage { seq, body } = message?;
-        let (body, command) = lease(cluster, body);
-        if let Some(command) = command {
-            hub.metrics.messages.with_label_values(&["in", "lease"]).inc();
-            hub.locks.tell(command).await;
-            continue;
+    outgoing: &'a Outgoing,
+    session: Session,
+}
+
+impl Conversation<'_> {
+    async fn run(
+        &mut self,
+        incoming: &mut Streaming<SpokeMessage>,
+        end: &CancellationToken,
+    ) -> Result<(), Status> {
+        let hub = self.hub;
+        // A silent peer is found by HTTP/2 pings long before this.
+        let silence = hub.heartbeat.saturating_mul(6).max(Duration::from_secs(5));
+        let mut creating = hub.creating();
+        loop {
+            let message = tokio::select! {
+                biased;
+                () = end.cancelled() => return Err(self.ended()),
+                message = timeout(silence, incoming.next()) => message.map_err(|_| Status::deadline_exceeded("no heartbeat came"))?,
+                _ = creating.changed() => {
+                    grant(hub, self.cluster, &mut creating, self.outgoing)?;
+                    continue;
+                }
+            };
+            let Some(message) = message else { return Ok(()) };
+            self.take(message?.body, &mut creating).await?;
         }
-        match body {
-            Some(Body::CreationRequest(CreationRequest { id, .. })) => {
-                hub.creations(|creations| {
-                    creations.ask(Ticket {
-                        cluster: cluster.clone(),
-                        id,
-                    })
-                });
-                // A holder that asks again has lost the answer.
-                grant(hub, cluster, &mut creating, outgoing)?;
-                continue;
-            }
-            Some(Body::CreationDone(CreationDone { id })) => {
-                hub.creations(|creations| {
-                    creations.done(&Ticket {
-                        cluster: cluster.clone(),
-                        id,
-                    })
-                });
-                continue;
-            }
-            _ => {}
+    }
+
+    /// Why the session was ended from outside.
+    fn ended(&self) -> Status {
+        match self
+            .hub
+            .read(|inventory| inventory.is_present(self.cluster, self.number))
+        {
+            true => Status::resource_exhausted("the spoke does not read its stream"),
+            false => refused(Refused::Superseded {
+                cluster: self.cluster.clone(),
+            }),
         }
+    }
+
+    async fn take(
+        &mut self,
+        body: Option<Body>,
+        creating: &mut watch::Receiver<Option<Ticket>>,
+    ) -> Result<(), Status> {
+        let (hub, cluster, number) = (self.hub, self.cluster, self.number);
+        // On every lane: a session that is not the present one has no say.
+        hub.change(|inventory| inventory.hear(cluster, number, Moment::now()))
+            .map_err(refused)?;
         hub.metrics
             .messages
             .with_label_values(&["in", kind(body.as_ref())])
             .inc();
+        let (body, command) = lease(cluster, body);
+        if let Some(command) = command {
+            let command = Command::From {
+                session: number,
+                cluster: cluster.clone(),
+                command: Box::new(command),
+            };
+            hub.locks.tell(command).await;
+            return Ok(());
+        }
+        match body {
+            Some(Body::CreationRequest(CreationRequest { id, .. })) => {
+                self.create(id, Creations::ask);
+                // A holder that asks again has lost the answer.
+                grant(hub, cluster, creating, self.outgoing)
+            }
+            Some(Body::CreationDone(CreationDone { id })) => {
+                self.create(id, |creations, ticket| creations.done(&ticket));
+                Ok(())
+            }
+            body => self.inventory(body),
+        }
+    }
+
+    fn create(&self, id: u64, f: impl FnOnce(&mut Creations, Ticket)) {
+        let (hub, cluster) = (self.hub, self.cluster.clone());
+        hub.creations(|creations| {
+            if hub.read(|inventory| inventory.is_present(&cluster, self.number)) {
+                f(creations, Ticket { cluster, id });
+            }
+        });
+    }
+
+    fn inventory(&mut self, body: Option<Body>) -> Result<(), Status> {
+        let (hub, cluster, number) = (self.hub, self.cluster, self.number);
         let held = hub.read(|inventory| inventory.holdings(cluster));
-        let effect = session
-            .take(body, held, now())
-            .map_err(|broken| Status::invalid_argument(broken.to_string()))?;
-        let resync = effect.resync;
-        apply(hub, cluster, number, effect, session.is_complete()).map_err(refused)?;
+        let taken = self.session.take(body, held, Moment::now().steady);
+        let Effect {
+            update,
+            doubt,
+            resync,
+        } = taken.map_err(|broken| {
+            if let Broken::TooLarge(_) = broken {
+                self.refuse(&broken.to_string());
+            }
+            Status::invalid_argument(broken.to_string())
+        })?;
+        if doubt {
+            hub.change(|inventory| inventory.doubt(cluster, number, Moment::now()))
+                .map_err(refused)?;
+        }
+        if let Some(update) = update {
+            self.apply(update).map_err(|error| {
+                if !matches!(error, Refused::Superseded { .. }) {
+                    self.refuse(&error.to_string());
+                }
+                refused(error)
+            })?;
+        }
         if let Some(reason) = resync {
             let ask = ResyncRequest {
                 reason: reason.to_owned(),
             };
-            send(hub, outgoing, hub_message::Body::Resync(ask), "resync")?;
+            send(hub, self.outgoing, hub_message::Body::Resync(ask), "resync")?;
         }
-        send(hub, outgoing, hub_message::Body::Ack(Ack { seq }), "ack")?;
+        Ok(())
+    }
+
+    fn refuse(&self, reason: &str) {
+        self.hub
+            .change(|inventory| inventory.refuse(self.cluster, self.number, reason, Moment::now()));
+    }
+
+    fn apply(&self, update: Update) -> Result<(), Refused> {
+        let (hub, cluster, number) = (self.hub, self.cluster, self.number);
+        let uids: Vec<String> = update.states.iter().map(|(uid, _)| uid.clone()).collect();
+        let mut known = hub.read(|inventory| inventory.held(cluster, &uids));
+        // Schedules are parsed here, outside of the lock.
+        let upserts = update.states.into_iter().map(|(uid, state)| {
+            let previous = known.remove(&uid);
+            Arrived {
+                held: Held::new(cluster, &uid, &state, previous.as_deref(), now()),
+                state,
+            }
+        });
+        let change = Change {
+            upserts: upserts.collect(),
+            gone: update.gone,
+            whole: update.whole,
+        };
+        let objects = hub.change(|inventory| {
+            inventory
+                .apply(cluster, number, change, Moment::now())
+                .map(|()| inventory.object_count())
+        })?;
+        hub.metrics
+            .objects
+            .set(i64::try_from(objects).unwrap_or(i64::MAX));
+        Ok(())
     }
 }
 
@@ -231,53 +344,17 @@ fn grant(
     }
 }
 
-fn apply(hub: &Hub, cluster: &Arc<str>, number: u64, effect: Effect, complete: bool) -> Result<(), Refused> {
-    let uids: Vec<String> = effect.upserts.iter().map(|object| object.uid.clone()).collect();
-    let mut known = hub.read(|inventory| inventory.held(cluster, &uids));
-    // Schedules are parsed here, outside of the lock.
-    let held = effect.upserts.into_iter().map(|object| {
-        let previous = known.remove(&object.uid);
-        Held::new(cluster, object, previous.as_deref(), now())
-    });
-    let upserts = held.collect();
-    let confirmed = effect.only.is_some() && complete;
-    let change = Change {
-        upserts,
-        gone: effect.gone,
-        only: effect.only,
-    };
-    hub.change(|inventory| {
-        inventory.hear(cluster, number, now())?;
-        inventory.apply(cluster, number, change)?;
-        if confirmed {
-            inventory.confirm(cluster, number, now())
-        } else {
-            Ok(())
-        }
-    })?;
-    let objects = hub.read(|inventory| {
-        inventory
-            .members()
-            .map(|member| member.objects.len())
-            .sum::<usize>()
-    });
-    hub.metrics
-        .objects
-        .set(i64::try_from(objects).unwrap_or(i64::MAX));
-    Ok(())
-}
-
 fn send(hub: &Hub, outgoing: &Outgoing, body: hub_message::Body, type_: &str) -> Result<(), Status> {
     hub.metrics.messages.with_label_values(&["out", type_]).inc();
-    outgoing
-        .try_send(Ok(HubMessage { body: Some(body) }))
-        .map_err(|_| Status::resource_exhausted("the spoke does not read its stream"))
+    outgoing.send(HubMessage { body: Some(body) })
 }
 
 fn refused(refused: Refused) -> Status {
     match refused {
         Refused::Superseded { .. } => Status::aborted(refused.to_string()),
-        Refused::TooMany { .. } => Status::resource_exhausted(refused.to_string()),
+        Refused::TooMany { .. } | Refused::TooMuch { .. } => Status::resource_exhausted(refused.to_string()),
+        Refused::Conflict { .. } => Status::failed_precondition(refused.to_string()),
+        Refused::Forgotten { .. } => Status::unavailable(refused.to_string()),
     }
 }
 

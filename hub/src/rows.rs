@@ -57,9 +57,13 @@ pub fn cluster(inventory: &Inventory, member: &Member) -> Row {
         .backups(&of_cluster)
         .filter(|held| health(inventory, held).0.is_unwell())
         .count();
+    let known = if member.stale { "stale" } else { "connected" };
+    let (state, reason) = member.trouble().unwrap_or((known, ""));
     let row = ClusterRow {
         name: member.name.to_string(),
-        state: if member.stale { "stale" } else { "connected" }.to_owned(),
+        state: state.to_owned(),
+        reason: reason.to_owned(),
+        complete: member.complete(),
         freshness: Some(freshness(member.fresh())),
         version: member.facts.version.clone(),
         kubernetes_version: member.facts.kubernetes_version.clone(),
@@ -177,7 +181,10 @@ fn freshness(fresh: Fresh) -> Freshness {
 #[must_use]
 pub fn rank(row: &Row) -> usize {
     match &row.body {
-        Some(Body::Cluster(row)) => usize::from(row.state != "stale"),
+        Some(Body::Cluster(row)) => ["conflict", "refused", "stale", "connected"]
+            .iter()
+            .position(|s| *s == row.state)
+            .unwrap_or(0),
         Some(Body::Repository(row)) => ["unready", "stale", "degraded", "ready"]
             .iter()
             .position(|s| *s == row.state)

@@ -22,9 +22,6 @@ use crate::lock::{Keeper, Locks, Settings};
 use crate::store::{HubStore, Sqlite};
 use crate::view::ViewService;
 
-/// A spoke's messages are at most 256 KiB and one object; this leaves room and bounds a hostile one.
-const MESSAGE_MAX: usize = 4 << 20;
-
 /// A hub that serves.
 pub struct Running {
     pub hub: Arc<Hub>,
@@ -74,12 +71,12 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
     let (link, view) = (link_listener.local_addr()?, view_listener.local_addr()?);
     let link_server = server(config)?
         .add_service(
-            FleetLinkServer::new(LinkService::new(hub.clone())).max_decoding_message_size(MESSAGE_MAX),
+            FleetLinkServer::new(LinkService::new(hub.clone())).max_decoding_message_size(proto::MESSAGE_MAX),
         )
         .serve_with_incoming_shutdown(incoming(link_listener), stop.clone().cancelled_owned());
     let view_server = server(config)?
         .add_service(
-            FleetViewServer::new(ViewService::new(hub.clone())).max_decoding_message_size(MESSAGE_MAX),
+            FleetViewServer::new(ViewService::new(hub.clone())).max_decoding_message_size(proto::MESSAGE_MAX),
         )
         .serve_with_incoming_shutdown(incoming(view_listener), stop.clone().cancelled_owned());
     let admin = admin::serve(config.admin_address, hub.clone(), stop.clone());

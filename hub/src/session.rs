@@ -1,36 +1,59 @@
 //! What a spoke's messages mean. Pure: a message in, a change of the inventory and an answer out.
+//!
+//! Parts are kept aside and become one change with the last of them, so that the inventory is never half a state.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use proto::digest::Digest;
 use proto::v1::spoke_message::Body;
-use proto::v1::{Hello, ObjectState};
+use proto::v1::{Hello, ObjectUpdate, Tombstone};
 
 use crate::Millis;
 
-/// Two askings for the whole inventory are at least this far apart: a spoke that never agrees must not be a load.
+/// Two requests for the whole inventory are at least this far apart: a spoke that never agrees must not be a load.
 const RESYNC_PAUSE: Millis = 30_000;
 /// As people read it; a test keeps it true.
 const SPOKEN: &str = "1 to 1";
+/// What a uid costs besides its bytes.
+const OVERHEAD: usize = 64;
 
 /// One session with one spoke.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Session {
-    /// uids of an inventory that is arriving.
-    arriving: Option<HashSet<String>>,
-    /// A whole inventory has arrived.
+    /// Most bytes that are kept aside.
+    limit: usize,
+    arriving: Option<Arriving>,
+    /// The spoke and the hub began with the same inventory, or a whole one has arrived.
     complete: bool,
     asked: Option<Millis>,
+}
+
+/// Parts that are kept aside.
+#[derive(Debug, Default)]
+struct Arriving {
+    whole: bool,
+    updates: HashMap<String, Vec<u8>>,
+    gone: Vec<String>,
+    bytes: usize,
+}
+
+/// States that are applied together.
+#[derive(Debug, Default, PartialEq)]
+pub struct Update {
+    /// uid and state as the spoke encoded it.
+    pub states: Vec<(String, Vec<u8>)>,
+    /// uids.
+    pub gone: Vec<String>,
+    /// Nothing else exists.
+    pub whole: bool,
 }
 
 /// What a message asks of the hub.
 #[derive(Debug, Default, PartialEq)]
 pub struct Effect {
-    pub upserts: Vec<ObjectState>,
-    /// uids.
-    pub gone: Vec<String>,
-    /// The inventory is complete: only these uids exist.
-    pub only: Option<HashSet<String>>,
+    pub update: Option<Update>,
+    /// What is held is not what the spoke has.
+    pub doubt: bool,
     /// Ask for the whole inventory, and why.
     pub resync: Option<&'static str>,
 }
@@ -42,6 +65,8 @@ pub enum Broken {
     Protocol(u32, u32),
     #[error("the first message must be a Hello, and only the first")]
     Hello,
+    #[error("the cluster reports more than {0} bytes; raise --max-bytes of the hub")]
+    TooLarge(usize),
 }
 
 /// The protocol version to speak.
@@ -57,19 +82,51 @@ pub fn agree(hello: &Hello) -> Result<u32, Broken> {
 }
 
 impl Session {
-    /// Whether the spoke has told everything.
+    /// A session after its Hello. `up_to_date` when the Hello agreed with what is held; `limit` in bytes of one inventory.
     #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.complete
+    pub fn new(up_to_date: bool, limit: usize) -> Session {
+        Session {
+            limit,
+            arriving: None,
+            complete: up_to_date,
+            asked: None,
+        }
     }
 
     /// Takes a message after the Hello. `held` is what the hub holds of the cluster: number and digest.
     ///
     /// # Errors
-    /// When the message breaks the protocol.
+    /// When the message breaks the protocol or a bound.
     pub fn take(&mut self, body: Option<Body>, held: (u64, Digest), now: Millis) -> Result<Effect, Broken> {
         Ok(match body {
             Some(Body::Hello(_)) => return Err(Broken::Hello),
+            Some(Body::Inventory(part)) => {
+                if part.first {
+                    self.arriving = Some(Arriving {
+                        whole: true,
+                        ..Arriving::default()
+                    });
+                }
+                if !self.arriving.as_ref().is_some_and(|arriving| arriving.whole) {
+                    return Ok(self.lost("an inventory arrived without its beginning", now));
+                }
+                self.part(part.updates, Vec::new(), part.last)?
+            }
+            Some(Body::Delta(_)) if !self.complete => self.lost("a change arrived before the inventory", now),
+            Some(Body::Delta(delta)) => {
+                if self.arriving.get_or_insert_default().whole {
+                    return Ok(self.lost("a change arrived in the middle of an inventory", now));
+                }
+                self.part(delta.updates, delta.gone, !delta.more)?
+            }
+            Some(Body::Heartbeat(beat)) => {
+                let agrees = beat.objects == held.0 && beat.digest == held.1.to_bytes();
+                if self.complete && self.arriving.is_none() && !agrees {
+                    self.lost("hub and spoke hold different inventories", now)
+                } else {
+                    Effect::default()
+                }
+            }
             // A message of a newer spoke, or one that is not about the inventory.
             None
             | Some(
@@ -82,160 +139,65 @@ impl Session {
                 | Body::PossessionProof(_)
                 | Body::PlanPart(_),
             ) => Effect::default(),
-            Some(Body::Inventory(part)) => {
-                if part.first {
-                    self.arriving = Some(HashSet::new());
-                }
-                let Some(arriving) = &mut self.arriving else {
-                    return Ok(self.ask("an inventory arrived without its beginning", now));
-                };
-                arriving.extend(part.objects.iter().map(|object| object.uid.clone()));
-                let mut effect = Effect {
-                    upserts: part.objects,
-                    ..Effect::default()
-                };
-                if part.last {
-                    effect.only = self.arriving.take();
-                    self.complete = true;
-                }
-                effect
-            }
-            Some(Body::Delta(_)) if !self.complete => self.ask("a change arrived before the inventory", now),
-            Some(Body::Delta(delta)) => {
-                let gone = delta.gone.into_iter().map(|tombstone| tombstone.uid).collect();
-                Effect {
-                    upserts: delta.objects,
-                    gone,
-                    ..Effect::default()
-                }
-            }
-            Some(Body::Heartbeat(beat)) => {
-                let agrees = beat.objects == held.0 && beat.digest == held.1.to_bytes();
-                if self.complete && !agrees {
-                    self.ask("hub and spoke hold different inventories", now)
-                } else {
-                    Effect::default()
-                }
-            }
         })
     }
 
-    fn ask(&mut self, reason: &'static str, now: Millis) -> Effect {
+    /// Takes a part in; the last one makes them a change.
+    fn part(
+        &mut self,
+        updates: Vec<ObjectUpdate>,
+        gone: Vec<Tombstone>,
+        last: bool,
+    ) -> Result<Effect, Broken> {
+        let arriving = self.arriving.get_or_insert_default();
+        for tombstone in gone {
+            arriving.bytes += tombstone.uid.len() + OVERHEAD;
+            arriving.updates.remove(&tombstone.uid);
+            arriving.gone.push(tombstone.uid);
+        }
+        for update in updates {
+            arriving.bytes += update.uid.len() + update.state.len() + OVERHEAD;
+            arriving.updates.insert(update.uid, update.state);
+        }
+        if arriving.bytes > self.limit {
+            self.arriving = None;
+            self.complete = false;
+            return Err(Broken::TooLarge(self.limit));
+        }
+        if !last {
+            return Ok(Effect::default());
+        }
+        let Arriving {
+            whole, updates, gone, ..
+        } = self.arriving.take().unwrap_or_default();
+        self.complete |= whole;
+        Ok(Effect {
+            update: Some(Update {
+                states: updates.into_iter().collect(),
+                gone,
+                whole,
+            }),
+            ..Effect::default()
+        })
+    }
+
+    /// Something did not arrive: what is held is in doubt until a whole inventory has come.
+    fn lost(&mut self, reason: &'static str, now: Millis) -> Effect {
+        self.arriving = None;
         let again = self
             .asked
             .is_some_and(|asked| now.saturating_sub(asked) < RESYNC_PAUSE);
-        if again {
-            return Effect::default();
+        if !again {
+            self.asked = Some(now);
         }
-        self.asked = Some(now);
         Effect {
-            resync: Some(reason),
+            doubt: true,
+            resync: (!again).then_some(reason),
             ..Effect::default()
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proto::v1::{Delta, Heartbeat, Inventory, Tombstone};
-
-    use super::*;
-
-    fn object(uid: &str) -> ObjectState {
-        ObjectState {
-            uid: uid.to_owned(),
-            ..ObjectState::default()
-        }
-    }
-
-    fn part(uids: &[&str], first: bool, last: bool) -> Option<Body> {
-        Some(Body::Inventory(Inventory {
-            objects: uids.iter().map(|u| object(u)).collect(),
-            first,
-            last,
-            ..Default::default()
-        }))
-    }
-
-    fn nothing() -> (u64, Digest) {
-        (0, Digest::default())
-    }
-
-    #[test]
-    fn only_a_complete_inventory_deletes() {
-        let mut session = Session::default();
-        let effect = session.take(part(&["a"], true, false), nothing(), 0).unwrap();
-        assert!(effect.only.is_none() && !session.is_complete());
-        let effect = session.take(part(&["b"], false, true), nothing(), 0).unwrap();
-        assert_eq!(effect.only.unwrap().len(), 2);
-        assert!(session.is_complete());
-    }
-
-    #[test]
-    fn a_new_beginning_forgets_the_half_that_came_before() {
-        let mut session = Session::default();
-        session.take(part(&["a"], true, false), nothing(), 0).unwrap();
-        let effect = session.take(part(&["b"], true, true), nothing(), 0).unwrap();
-        assert_eq!(effect.only.unwrap(), HashSet::from(["b".to_owned()]));
-    }
-
-    #[test]
-    fn what_comes_out_of_order_asks_for_everything() {
-        let mut session = Session::default();
-        let delta = || {
-            Some(Body::Delta(Delta {
-                objects: vec![object("a")],
-                gone: vec![Tombstone { uid: "b".into() }],
-                ..Default::default()
-            }))
-        };
-        assert!(session.take(delta(), nothing(), 0).unwrap().resync.is_some());
-        assert_eq!(
-            session.take(delta(), nothing(), 1).unwrap(),
-            Effect::default(),
-            "asked already"
-        );
-        assert!(
-            session
-                .take(part(&[], false, true), nothing(), RESYNC_PAUSE)
-                .unwrap()
-                .resync
-                .is_some()
-        );
-        session.take(part(&[], true, true), nothing(), 0).unwrap();
-        assert_eq!(session.take(delta(), nothing(), 0).unwrap().gone, ["b"]);
-    }
-
-    #[test]
-    fn a_heartbeat_that_does_not_agree_asks_for_everything() {
-        let mut session = Session::default();
-        session.take(part(&[], true, true), nothing(), 0).unwrap();
-        let beat = |objects| {
-            Some(Body::Heartbeat(Heartbeat {
-                digest: Digest::default().to_bytes(),
-                objects,
-            }))
-        };
-        assert_eq!(session.take(beat(0), nothing(), 0).unwrap(), Effect::default());
-        assert!(session.take(beat(1), nothing(), 0).unwrap().resync.is_some());
-    }
-
-    #[test]
-    fn versions_are_agreed_on_or_refused() {
-        let hello = |protocol_min, protocol_max| Hello {
-            protocol_min,
-            protocol_max,
-            ..Hello::default()
-        };
-        assert_eq!(agree(&hello(1, 7)), Ok(1));
-        assert!(agree(&hello(2, 7)).is_err());
-        assert_eq!(
-            SPOKEN,
-            format!("{} to {}", proto::PROTOCOL_MIN, proto::PROTOCOL_MAX)
-        );
-        assert_eq!(
-            Session::default().take(Some(Body::Hello(hello(1, 1))), nothing(), 0),
-            Err(Broken::Hello)
-        );
-    }
-}
+#[path = "session_tests.rs"]
+mod tests;

@@ -10,8 +10,9 @@ use proto::time::from_unix_millis;
 use proto::v1::fleet_view_server::FleetView;
 use proto::v1::watch_event::Body;
 use proto::v1::{
-    AuditRequest, AuditResponse, Bookmark, Collection, DecidePlanRequest, DecidePlanResponse, Filter,
-    ListRequest, ListResponse, LocksRequest, LocksResponse, PlansRequest, PlansResponse, ReleaseLockRequest,
+    AcceptClusterRequest, AcceptClusterResponse, AuditRequest, AuditResponse, Bookmark, Collection,
+    DecidePlanRequest, DecidePlanResponse, Filter, ForgetClusterRequest, ForgetClusterResponse, ListRequest,
+    ListResponse, LocksRequest, LocksResponse, PlansRequest, PlansResponse, ReleaseLockRequest,
     ReleaseLockResponse, Row, StatusRequest, StatusResponse, WatchEvent, WatchHeartbeat, WatchRequest,
 };
 use tokio::sync::mpsc;
@@ -24,7 +25,7 @@ use crate::inventory::Inventory;
 use crate::lock::Command;
 use crate::metrics::Open;
 use crate::query::{self, QueryError};
-use crate::{identity, now, rows, status};
+use crate::{clusters, identity, now, rows, status};
 
 /// Events on their way to one viewer; the rest waits as keys.
 const BUFFER: usize = 64;
@@ -115,6 +116,27 @@ impl FleetView for ViewService {
             .ask(|reply| Command::Audit(request, reply))
             .await??;
         Ok(Response::new(answer))
+    }
+
+    async fn forget_cluster(
+        &self,
+        request: Request<ForgetClusterRequest>,
+    ) -> Result<Response<ForgetClusterResponse>, Status> {
+        let who = identity::operator(&request)?;
+        let ForgetClusterRequest { cluster, confirm } = request.into_inner();
+        clusters::forget(&self.hub, &cluster, confirm, &who)
+            .await
+            .map(Response::new)
+    }
+
+    async fn accept_cluster(
+        &self,
+        request: Request<AcceptClusterRequest>,
+    ) -> Result<Response<AcceptClusterResponse>, Status> {
+        let who = identity::operator(&request)?;
+        let AcceptClusterRequest { cluster, cluster_uid } = request.into_inner();
+        clusters::accept(&self.hub, &cluster, &cluster_uid, &who).await?;
+        Ok(Response::new(AcceptClusterResponse {}))
     }
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {

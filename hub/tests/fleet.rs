@@ -21,6 +21,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
+#[path = "fleet/sessions.rs"]
+mod sessions;
+
 /// Certificates of a fleet in a folder, and a hub that uses them.
 struct Fleet {
     dir: tempfile::TempDir,
@@ -151,7 +154,6 @@ impl Fleet {
             ..Hello::default()
         };
         out.send(SpokeMessage {
-            seq: 1,
             body: Some(Body::Hello(hello)),
         })
         .await
@@ -163,15 +165,15 @@ impl Fleet {
             .into_inner();
         let welcome = answers.message().await.unwrap().unwrap().body.unwrap();
         assert!(matches!(welcome, hub_message::Body::Welcome(_)));
-        let objects = vec![repository(cluster, url)];
+        let state = update(&repository(cluster, url));
+        let mut digest = proto::digest::Digest::default();
+        digest.add(&proto::digest::object_hash(&state.uid, &state.state));
         let inventory = Inventory {
-            objects,
+            updates: vec![state],
             first: true,
             last: true,
-            ..Default::default()
         };
         out.send(SpokeMessage {
-            seq: 2,
             body: Some(Body::Inventory(inventory)),
         })
         .await
@@ -179,13 +181,15 @@ impl Fleet {
         tokio::spawn(async move { while let Ok(Some(_)) = answers.message().await {} });
         let beats = out.downgrade();
         tokio::spawn(async move {
-            for seq in 3.. {
+            loop {
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 let Some(out) = beats.upgrade() else { return };
-                let beat = proto::v1::Heartbeat::default();
+                let beat = proto::v1::Heartbeat {
+                    digest: digest.to_bytes(),
+                    objects: 1,
+                };
                 if out
                     .send(SpokeMessage {
-                        seq,
                         body: Some(Body::Heartbeat(beat)),
                     })
                     .await
@@ -220,6 +224,13 @@ impl Fleet {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         panic!("{what} did not come: {:?}", self.repositories().await);
+    }
+}
+
+fn update(object: &ObjectState) -> proto::v1::ObjectUpdate {
+    proto::v1::ObjectUpdate {
+        uid: object.uid.clone(),
+        state: prost::Message::encode_to_vec(object),
     }
 }
 
@@ -377,12 +388,10 @@ async fn a_watch_shows_what_is_then_a_bookmark_then_changes_and_heartbeats() {
             if !told && seen.iter().any(|s| s == "bookmark") {
                 told = true;
                 let delta = proto::v1::Delta {
-                    objects: vec![changed.clone()],
-                    gone: vec![],
+                    updates: vec![update(&changed)],
                     ..Default::default()
                 };
                 a.send(SpokeMessage {
-                    seq: 100,
                     body: Some(Body::Delta(delta)),
                 })
                 .await

@@ -2,6 +2,7 @@
 //! readers), and what both sides must compute alike. Knows neither Kubernetes nor a runtime.
 
 pub mod digest;
+pub mod plan;
 pub mod time;
 
 /// Messages and services of package `fleet.v1`.
@@ -14,3 +15,6 @@ pub mod v1 {
 pub const PROTOCOL_MIN: u32 = 1;
 /// Newest protocol version that this build speaks.
 pub const PROTOCOL_MAX: u32 = 1;
+
+/// Most bytes of one encoded message in either direction. Senders check it, because a receiver can only end the stream.
+pub const MESSAGE_MAX: usize = 4 << 20;

@@ -38,7 +38,7 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
     pub turns: Semaphore,
-    /// Latest state per resource on its way to the hub.
+    /// What changed since the hub was last told.
     pub outbox: Arc<crate::link::Outbox>,
     /// Permission to create repositories.
     pub creations: crate::link::Creations,
@@ -71,11 +71,16 @@ impl Context {
     }
 }
 
-/// A context that leads, with empty stores and an API server that nobody answers for.
+/// A context that leads, with empty stores and no API server.
 #[cfg(test)]
 pub fn test_context() -> Arc<Context> {
     let nowhere = "http://127.0.0.1:1".parse().unwrap();
-    let client = kube::Client::try_from(kube::Config::new(nowhere)).unwrap();
+    test_context_on(kube::Client::try_from(kube::Config::new(nowhere)).unwrap())
+}
+
+/// A context that leads, with empty stores.
+#[cfg(test)]
+pub fn test_context_on(client: kube::Client) -> Arc<Context> {
     let (metrics, leader) = (Arc::new(Metrics::new().unwrap()), LeaderGate::always());
     Arc::new(Context {
         world: World::default(),

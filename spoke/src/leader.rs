@@ -52,7 +52,10 @@ impl LeaderGate {
     /// A replica that always leads: leader election is switched off.
     #[must_use]
     pub fn always() -> LeaderGate {
-        let (sender, reign) = watch::channel(Some(Reign { term: 1, until: far_future() }));
+        let (sender, reign) = watch::channel(Some(Reign {
+            term: 1,
+            until: far_future(),
+        }));
         LeaderGate {
             reign,
             _sender: Some(Arc::new(sender)),
@@ -266,7 +269,11 @@ mod tests {
         let mut gate = LeaderGate { reign, _sender: None };
         let mut terms = 0;
         assert!(!gate.is_leader());
-        assert!(extend(&sender, &mut terms, Instant::now() + Duration::from_millis(20)));
+        assert!(extend(
+            &sender,
+            &mut terms,
+            Instant::now() + Duration::from_millis(20)
+        ));
         assert!(gate.is_leader());
         let term = gate.wait_until_leader().await;
         std::thread::sleep(Duration::from_millis(30));
@@ -281,10 +288,17 @@ mod tests {
         let mut terms = 0;
         extend(&sender, &mut terms, Instant::now() + Duration::from_millis(5));
         let term = gate.wait_until_leader().await;
-        assert!(!extend(&sender, &mut terms, Instant::now() + Duration::from_millis(5)), "renewed in time");
+        assert!(
+            !extend(&sender, &mut terms, Instant::now() + Duration::from_millis(5)),
+            "renewed in time"
+        );
         std::thread::sleep(Duration::from_millis(10));
         // Won again before anybody looked.
-        assert!(extend(&sender, &mut terms, Instant::now() + Duration::from_secs(60)));
+        assert!(extend(
+            &sender,
+            &mut terms,
+            Instant::now() + Duration::from_secs(60)
+        ));
         gate.wait_until_lost(term).await;
         assert_ne!(gate.wait_until_leader().await, term);
     }

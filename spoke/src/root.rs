@@ -53,7 +53,13 @@ impl Kinds {
 
     // Operations first: their owners' first turns find what they publish.
     fn all(&self) -> [&KindHandle; 5] {
-        [&self.operations, &self.repositories, &self.backups, &self.restores, &self.policies]
+        [
+            &self.operations,
+            &self.repositories,
+            &self.backups,
+            &self.restores,
+            &self.policies,
+        ]
     }
 }
 

@@ -70,17 +70,19 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let scripts = Arc::new(Scripts::default());
     let (leases, questions) = Leases::new(config.hub_url().is_some());
+    let world = World::default();
+    let outbox = Outbox::attached(&world);
     let context = Arc::new(Context {
         leases,
         operations: Board::default(),
-        world: World::default(),
+        world,
         applier: Applier::new(client.clone(), leader.clone(), metrics.clone()),
         events,
         leader: leader.clone(),
         metrics: metrics.clone(),
         clock: Arc::new(SystemClock),
         turns: Semaphore::new(TURNS),
-        outbox: Arc::new(Outbox::default()),
+        outbox,
         creations: Creations::new(config.hub_url().is_some()),
         cluster: config.cluster.clone(),
     });

@@ -10,7 +10,9 @@ pub mod images;
 pub mod network;
 pub mod pki;
 pub mod process;
+pub mod proxy;
 pub mod servers;
+pub mod storage_log;
 pub mod tools;
 
 use std::time::{Duration, Instant};

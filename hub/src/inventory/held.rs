@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use proto::digest::{ObjectHash, object_hash};
 use proto::v1::object_state::Body;
 use proto::v1::{BackupState, ObjectState, PolicyState, RepositoryState};
@@ -17,10 +18,14 @@ pub struct Held {
     pub cluster: Arc<str>,
     /// `<cluster>/<namespace>/<name>`: unique per kind, and the key of a backup's row.
     pub place: Arc<str>,
-    /// The resource.
+    /// The resource, as far as this version knows its fields.
     pub object: ObjectState,
-    /// Hash of the resource for the cluster's digest.
+    /// Whether the bytes could be decoded. If not, `object` has only its uid.
+    pub readable: bool,
+    /// Hash of the bytes as the spoke sent them, for the cluster's digest.
     pub hash: ObjectHash,
+    /// Number of those bytes.
+    pub size: usize,
     /// When the hub first saw the present schedule of a backup replace another one; 0 when it never changed.
     pub baseline: Millis,
     /// When the next success is due.
@@ -30,22 +35,28 @@ pub struct Held {
 }
 
 impl Held {
-    /// Takes a resource in. `previous` is what was held under the same uid.
+    /// Takes a resource in, as the spoke encoded it. `previous` is what was held under the same uid.
     ///
     /// Reads the cron schedule, so call it outside of locks.
     #[must_use]
-    pub fn new(cluster: &Arc<str>, object: ObjectState, previous: Option<&Self>, now: Millis) -> Self {
+    pub fn new(cluster: &Arc<str>, uid: &str, state: &[u8], previous: Option<&Self>, now: Millis) -> Self {
+        let (object, readable) = decode(uid, state);
         let baseline = match (backup_of(&object), previous.and_then(|held| held.backup())) {
             (Some(new), Some(old)) if planned_alike(new, old) => previous.map_or(0, |held| held.baseline),
             (Some(_), Some(_)) => now,
             _ => 0,
         };
-        Self::restored(cluster, object, baseline)
+        Self::of(cluster, object, readable, state, baseline)
     }
 
     /// As it was when it was stored.
     #[must_use]
-    pub fn restored(cluster: &Arc<str>, object: ObjectState, baseline: Millis) -> Self {
+    pub fn restored(cluster: &Arc<str>, uid: &str, state: &[u8], baseline: Millis) -> Self {
+        let (object, readable) = decode(uid, state);
+        Self::of(cluster, object, readable, state, baseline)
+    }
+
+    fn of(cluster: &Arc<str>, object: ObjectState, readable: bool, state: &[u8], baseline: Millis) -> Self {
         let place: Arc<str> = format!("{cluster}/{}/{}", object.namespace, object.name).into();
         let row = match repository_of(&object) {
             Some(repository) => repository_row(repository, &place),
@@ -53,7 +64,9 @@ impl Held {
         };
         Self {
             cluster: cluster.clone(),
-            hash: object_hash(&object),
+            hash: object_hash(&object.uid, state),
+            size: object.uid.len() + state.len(),
+            readable,
             deadline: backup_of(&object).and_then(|backup| due(&object, backup, baseline)),
             place,
             row,
@@ -93,18 +106,17 @@ impl Held {
         };
         Some(format!("{}/{namespace}/{}", self.cluster, backup.repository_name).into())
     }
+}
 
-    /// Whether this took the place of `other`, a resource of the same name: the younger one has it.
-    #[must_use]
-    pub fn supersedes(&self, other: &Self) -> bool {
-        let created = |held: &Self| {
-            held.object
-                .created
-                .as_ref()
-                .map(|time| (time.seconds, time.nanos))
-        };
-        created(self) >= created(other)
-    }
+/// The state of a resource. The uid is that under which it was sent.
+fn decode(uid: &str, state: &[u8]) -> (ObjectState, bool) {
+    let decoded = ObjectState::decode(state);
+    let readable = decoded.is_ok();
+    let object = ObjectState {
+        uid: uid.to_owned(),
+        ..decoded.unwrap_or_default()
+    };
+    (object, readable)
 }
 
 fn backup_of(object: &ObjectState) -> Option<&BackupState> {

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use proto::digest::Digest;
 
+use super::conflict::{Conflict, Takeovers};
 use super::held::Held;
 use crate::Millis;
 use crate::health::Fresh;
+use crate::store::StoredCluster;
 
 /// When silence becomes staleness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub struct Limits {
     pub grace: Millis,
     /// Most resources of one cluster.
     pub objects: usize,
+    /// Most bytes of the resources of one cluster.
+    pub bytes: usize,
 }
 
 /// What a cluster says about itself.
@@ -49,12 +53,27 @@ pub struct Member {
     pub facts: Facts,
     /// Its stream, while there is one.
     pub live: Option<Live>,
-    /// When it was last heard.
+    /// When it was last heard, by the wall clock.
     pub last_heard: Option<Millis>,
-    /// Since when no stream has confirmed what is held; `None` while one has.
+    /// The same by the steady clock; `None` when it was before this start of the hub.
+    pub heard: Option<Millis>,
+    /// By the steady clock: since when no stream has confirmed what is held; `None` while one has.
     pub unconfirmed: Option<Millis>,
     /// Whether it is stale as of the present revision.
     pub stale: bool,
+    /// `objects` are the whole of one of its states.
+    pub(super) whole: bool,
+    /// Resources whose bytes this hub cannot decode.
+    pub(super) unreadable: usize,
+    /// Bytes of all states.
+    pub(super) bytes: usize,
+    /// Why its last report was not taken.
+    pub(super) refused: Option<String>,
+    /// Two clusters report under this name.
+    pub(super) conflict: Option<Conflict>,
+    pub(super) takeovers: Takeovers,
+    /// uid of the cluster that an operator has accepted.
+    pub(super) accepted: Option<String>,
     /// Everything that it reported, by uid.
     pub objects: HashMap<Arc<str>, Arc<Held>>,
     /// Digest of `objects`.
@@ -74,8 +93,16 @@ impl Member {
             facts: Facts::default(),
             live: None,
             last_heard: None,
+            heard: None,
             unconfirmed: Some(Millis::MIN),
             stale: true,
+            whole: false,
+            unreadable: 0,
+            bytes: 0,
+            refused: None,
+            conflict: None,
+            takeovers: Takeovers::default(),
+            accepted: None,
             objects: HashMap::new(),
             digest: Digest::default(),
             repositories: 0,
@@ -83,13 +110,42 @@ impl Member {
         }
     }
 
-    /// Whether nobody can vouch for what is held: the spoke has been silent for too long, or no stream has told
+    /// Whether what is held is the whole of a past or present state of the cluster. If not, nobody knows what its policies
+    /// keep, and all its snapshots stay.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.whole && self.unreadable == 0 && self.conflict.is_none()
+    }
+
+    /// As it is kept, together with its objects.
+    #[must_use]
+    pub fn stored(&self) -> StoredCluster {
+        StoredCluster {
+            name: self.name.to_string(),
+            facts: self.facts.clone(),
+            last_heard: self.last_heard,
+            complete: self.whole,
+            digest: self.digest.to_bytes(),
+            objects: self.objects.len() as u64,
+            conflict: self.conflict.as_ref().map(|conflict| conflict.reason.clone()),
+            accepted: self.accepted.clone(),
+        }
+    }
+
+    /// Why nothing is taken from it, if so.
+    #[must_use]
+    pub fn trouble(&self) -> Option<(&'static str, &str)> {
+        let conflict = self.conflict.as_ref().map(|c| ("conflict", c.reason.as_str()));
+        conflict.or_else(|| Some(("refused", self.refused.as_deref()?)))
+    }
+
+    /// By the steady clock, whether nobody can vouch for what is held: the spoke has been silent for too long, or no stream has told
     /// everything for longer than the grace.
     #[must_use]
     pub fn is_stale(&self, limits: &Limits, now: Millis) -> bool {
         let older =
             |time: Option<Millis>, limit: Millis| time.is_none_or(|time| time.saturating_add(limit) <= now);
-        older(self.last_heard, limits.stale_after)
+        older(self.heard, limits.stale_after)
             || (self.unconfirmed.is_some() && older(self.unconfirmed, limits.grace))
     }
 
@@ -111,11 +167,12 @@ mod tests {
         stale_after: 30,
         grace: 15,
         objects: 10,
+        bytes: 1_000,
     };
 
-    fn member(last_heard: Option<Millis>, unconfirmed: Option<Millis>) -> Member {
+    fn member(heard: Option<Millis>, unconfirmed: Option<Millis>) -> Member {
         Member {
-            last_heard,
+            heard,
             unconfirmed,
             ..Member::new("a".into())
         }

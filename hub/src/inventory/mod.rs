@@ -4,9 +4,11 @@
 //! that two answers of one revision cannot differ.
 
 mod changes;
+mod conflict;
 mod held;
 mod index;
 mod member;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
@@ -20,18 +22,27 @@ pub use self::changes::Changes;
 pub use self::held::Held;
 use self::index::Index;
 pub use self::member::{Facts, Limits, Live, Member};
-use crate::Millis;
+pub use self::sessions::Introduction;
 use crate::health::Fresh;
+use crate::store::StoredCluster;
+use crate::{Millis, Moment};
 
-/// What one message of a spoke changes, all at once.
+/// A resource that arrives: what is held of it, and its bytes for the store.
+#[derive(Clone, Debug)]
+pub struct Arrived {
+    pub held: Held,
+    pub state: Vec<u8>,
+}
+
+/// What a spoke's messages change, all at once.
 #[derive(Debug, Default)]
 pub struct Change {
     /// New latest states.
-    pub upserts: Vec<Held>,
-    /// uids that are gone.
+    pub upserts: Vec<Arrived>,
+    /// uids of deleted resources.
     pub gone: Vec<String>,
-    /// When a whole inventory is complete: only these uids exist.
-    pub only: Option<HashSet<String>>,
+    /// `upserts` are all that exist.
+    pub whole: bool,
 }
 
 /// Why a message was not taken.
@@ -51,6 +62,26 @@ pub enum Refused {
         /// Most that it may report.
         limit: usize,
     },
+    /// The same in bytes.
+    #[error("cluster {cluster} reports more than {limit} bytes; raise --max-bytes of the hub")]
+    TooMuch {
+        /// Name of the cluster.
+        cluster: Arc<str>,
+        /// Most that it may report.
+        limit: usize,
+    },
+    /// Two clusters report under one name.
+    #[error("{reason}")]
+    Conflict {
+        /// In one sentence.
+        reason: String,
+    },
+    /// The cluster is being removed.
+    #[error("cluster {cluster} is being forgotten; connect again")]
+    Forgotten {
+        /// Name of the cluster.
+        cluster: Arc<str>,
+    },
 }
 
 /// Cluster and uid of a resource.
@@ -61,8 +92,15 @@ pub type Place = (Arc<str>, Arc<str>);
 pub struct Unsaved {
     /// Clusters whose facts or times changed.
     pub members: HashSet<Arc<str>>,
-    /// Resources that changed; `None` is gone.
-    pub objects: HashMap<Place, Option<Arc<Held>>>,
+    /// Resources that changed; `None` is deleted.
+    pub objects: HashMap<Place, Option<Unwritten>>,
+}
+
+/// A state that has not been stored yet.
+#[derive(Clone, Debug)]
+pub struct Unwritten {
+    pub baseline: Millis,
+    pub state: Arc<Vec<u8>>,
 }
 
 /// The latest state of every cluster.
@@ -70,23 +108,32 @@ pub struct Unsaved {
 pub struct Inventory {
     limits: Limits,
     now: Millis,
+    /// The same moment by the steady clock.
+    steady: Millis,
     members: BTreeMap<Arc<str>, Member>,
     index: Index,
     changes: Changes,
     unsaved: Unsaved,
+    /// Resources of all clusters.
+    objects: usize,
+    /// Clusters that are being removed from the store.
+    forgetting: HashSet<Arc<str>>,
 }
 
 impl Inventory {
     /// An empty inventory. Revisions count up from `revision`.
     #[must_use]
-    pub fn new(limits: Limits, revision: u64, now: Millis) -> Self {
+    pub fn new(limits: Limits, revision: u64, now: Moment) -> Self {
         Self {
             limits,
-            now,
+            now: now.wall,
+            steady: now.steady,
             members: BTreeMap::new(),
             index: Index::default(),
             changes: Changes::new(revision),
             unsaved: Unsaved::default(),
+            objects: 0,
+            forgetting: HashSet::new(),
         }
     }
 
@@ -158,140 +205,130 @@ impl Inventory {
             .collect()
     }
 
+    /// Number of resources of all clusters.
+    #[must_use]
+    pub fn object_count(&self) -> usize {
+        self.objects
+    }
+
     /// Moves the time on: what went silent turns stale, what came due turns late.
-    pub fn advance(&mut self, now: Millis) {
-        self.now = now;
+    pub fn advance(&mut self, now: Moment) {
+        self.now = now.wall;
+        self.steady = now.steady;
         let names: Vec<Arc<str>> = self.members.keys().cloned().collect();
         for name in names {
             self.refresh_staleness(&name);
         }
-        for held in self.index.overdue(now) {
+        for held in self.index.overdue(now.wall) {
             self.touch(&held);
         }
         self.changes.publish();
     }
 
-    /// A spoke has introduced itself. Older sessions of its cluster no longer count.
-    ///
-    /// # Errors
-    /// When a newer session has come first.
-    pub fn attach(
-        &mut self,
-        name: &Arc<str>,
-        session: u64,
-        facts: Facts,
-        now: Millis,
-    ) -> Result<(), Refused> {
-        let member = self
-            .members
-            .entry(name.clone())
-            .or_insert_with(|| Member::new(name.clone()));
-        if member.live.is_some_and(|live| live.session > session) {
-            return Err(Refused::Superseded {
-                cluster: name.clone(),
-            });
-        }
-        member.live = Some(Live { session, since: now });
-        member.facts = facts;
-        member.last_heard = Some(now);
-        // What the session before had confirmed stays fresh for the grace, until this one has told everything.
-        member.unconfirmed.get_or_insert(now);
-        self.changes.touch(Collection::Clusters, name);
-        self.unsaved.members.insert(name.clone());
-        self.changes.publish();
-        Ok(())
-    }
-
-    /// A stream has ended. Of no matter when a newer session has taken over.
-    pub fn detach(&mut self, name: &Arc<str>, session: u64, now: Millis) {
-        let Some(member) = self.members.get_mut(name) else {
-            return;
-        };
-        if member.live.is_none_or(|live| live.session != session) {
-            return;
-        }
-        member.live = None;
-        member.unconfirmed.get_or_insert(now);
-        self.changes.touch(Collection::Clusters, name);
-        self.unsaved.members.insert(name.clone());
-        self.refresh_staleness(name);
-        self.changes.publish();
-    }
-
-    /// A message has come. Whether it still counts.
-    ///
-    /// # Errors
-    /// When a newer session has taken over.
-    pub fn hear(&mut self, name: &Arc<str>, session: u64, now: Millis) -> Result<(), Refused> {
-        self.current(name, session)?.last_heard = Some(now);
-        Ok(())
-    }
-
-    /// The session has told everything that there is: what is held of its cluster is confirmed.
-    ///
-    /// # Errors
-    /// When a newer session has taken over.
-    pub fn confirm(&mut self, name: &Arc<str>, session: u64, now: Millis) -> Result<(), Refused> {
-        let member = self.current(name, session)?;
-        member.last_heard = Some(now);
-        member.unconfirmed = None;
-        self.now = self.now.max(now);
-        self.unsaved.members.insert(name.clone());
-        self.refresh_staleness(name);
-        self.changes.publish();
-        Ok(())
-    }
-
-    /// Applies one message.
+    /// Applies what belongs together. A whole inventory confirms all that is held.
     ///
     /// # Errors
     /// When a newer session has taken over, or the cluster reports too much; then nothing is applied.
-    pub fn apply(&mut self, name: &Arc<str>, session: u64, change: Change) -> Result<(), Refused> {
-        let limit = self.limits.objects;
+    pub fn apply(
+        &mut self,
+        name: &Arc<str>,
+        session: u64,
+        change: Change,
+        now: Moment,
+    ) -> Result<(), Refused> {
+        let Limits { objects, bytes, .. } = self.limits;
         let member = self.current(name, session)?;
-        let new = change
-            .upserts
-            .iter()
-            .filter(|held| !member.objects.contains_key(held.object.uid.as_str()))
-            .count();
-        if change.only.is_none() && member.objects.len() + new > limit {
+        let Change {
+            upserts,
+            mut gone,
+            whole,
+        } = change;
+        if whole {
+            let named: HashSet<&str> = upserts.iter().map(|a| a.held.object.uid.as_str()).collect();
+            let held = member.objects.keys().filter(|uid| !named.contains(&***uid));
+            gone = held.map(|uid| uid.to_string()).collect();
+        }
+        let (mut count, mut size) = (member.objects.len(), member.bytes);
+        for uid in &gone {
+            if let Some(held) = member.objects.get(uid.as_str()) {
+                (count, size) = (count - 1, size - held.size);
+            }
+        }
+        for arrived in &upserts {
+            size += arrived.held.size;
+            match member.objects.get(arrived.held.object.uid.as_str()) {
+                Some(held) => size -= held.size,
+                None => count += 1,
+            }
+        }
+        if count > objects {
             return Err(Refused::TooMany {
                 cluster: name.clone(),
-                limit,
+                limit: objects,
             });
         }
-        let mut gone = change.gone;
-        if let Some(only) = &change.only {
-            gone.extend(
-                member
-                    .objects
-                    .keys()
-                    .filter(|uid| !only.contains(&***uid))
-                    .map(|uid| uid.to_string()),
-            );
-        }
-        for held in change.upserts {
-            self.insert(Arc::new(held), true);
+        if size > bytes {
+            return Err(Refused::TooMuch {
+                cluster: name.clone(),
+                limit: bytes,
+            });
         }
         for uid in gone {
             self.remove(name, &uid);
         }
+        for arrived in upserts {
+            self.insert(Arc::new(arrived.held), Some(arrived.state));
+        }
+        // The cluster's digest is stored with its objects.
+        self.unsaved.members.insert(name.clone());
+        if whole {
+            self.confirm(name, now);
+        }
         self.changes.publish();
         Ok(())
     }
 
-    /// Takes back what a store had kept. It stays stale until its spoke has told everything again.
-    pub fn restore(&mut self, name: &Arc<str>, facts: Facts, last_heard: Option<Millis>, objects: Vec<Held>) {
+    /// Takes back what a store had kept. It stays stale until its spoke has confirmed it. It is complete only if it was so
+    /// when it was stored, and nothing of it is missing.
+    pub fn restore(&mut self, kept: &StoredCluster, objects: Vec<Held>) {
+        let name: Arc<str> = kept.name.as_str().into();
         let member = Member {
-            facts,
-            last_heard,
+            facts: kept.facts.clone(),
+            last_heard: kept.last_heard,
+            conflict: kept
+                .conflict
+                .clone()
+                .map(|reason| conflict::Conflict::restored(reason, self.steady)),
+            accepted: kept.accepted.clone(),
             ..Member::new(name.clone())
         };
         self.members.insert(name.clone(), member);
-        self.changes.touch(Collection::Clusters, name);
+        self.changes.touch(Collection::Clusters, &name);
         for held in objects {
-            self.insert(Arc::new(held), false);
+            self.insert(Arc::new(held), None);
         }
+        if let Some(member) = self.members.get_mut(&name) {
+            let agrees =
+                kept.objects == member.objects.len() as u64 && kept.digest == member.digest.to_bytes();
+            member.whole = kept.complete && agrees;
+        }
+        self.changes.publish();
+    }
+
+    /// Removes a cluster and all that it reported from memory.
+    fn drop_member(&mut self, name: &Arc<str>) {
+        let uids = self
+            .members
+            .get(name)
+            .map(|member| member.objects.keys().cloned().collect());
+        let uids: Vec<Arc<str>> = uids.unwrap_or_default();
+        for uid in uids {
+            self.forget(name, &uid);
+        }
+        self.members.remove(name);
+        self.unsaved.members.remove(name);
+        self.unsaved.objects.retain(|(cluster, _), _| cluster != name);
+        self.changes.touch(Collection::Clusters, name);
         self.changes.publish();
     }
 
@@ -303,8 +340,8 @@ impl Inventory {
     /// Gives back what could not be stored; what changed since is newer and stays.
     pub fn give_back(&mut self, unsaved: Unsaved) {
         self.unsaved.members.extend(unsaved.members);
-        for (key, held) in unsaved.objects {
-            self.unsaved.objects.entry(key).or_insert(held);
+        for (key, state) in unsaved.objects {
+            self.unsaved.objects.entry(key).or_insert(state);
         }
     }
 
@@ -313,16 +350,7 @@ impl Inventory {
         self.unsaved.members.extend(self.members.keys().cloned());
     }
 
-    fn current(&mut self, name: &Arc<str>, session: u64) -> Result<&mut Member, Refused> {
-        self.members
-            .get_mut(name)
-            .filter(|member| member.live.is_some_and(|live| live.session == session))
-            .ok_or_else(|| Refused::Superseded {
-                cluster: name.clone(),
-            })
-    }
-
-    fn insert(&mut self, held: Arc<Held>, unsaved: bool) {
+    fn insert(&mut self, held: Arc<Held>, state: Option<Vec<u8>>) {
         let Some(member) = self.members.get(&held.cluster) else {
             return;
         };
@@ -332,26 +360,31 @@ impl Inventory {
             Some((uid, _)) => uid.clone(),
             None => held.object.uid.as_str().into(),
         };
-        // A resource that was deleted and made again under its name has a new uid: one name is one row.
+        // A resource that was deleted and made again under its name has a new uid: one name is one row, and what a spoke
+        // sends last is what it has.
         if let Some(rival) = self.index.rival(&held) {
-            if !held.supersedes(&rival) {
-                return;
-            }
             self.remove(&held.cluster, &rival.object.uid);
         }
         self.forget(&held.cluster, &uid);
         if let Some(member) = self.members.get_mut(&held.cluster) {
             member.digest.add(&held.hash);
+            member.bytes += held.size;
+            member.unreadable += usize::from(!held.readable);
             member.backups += u64::from(held.backup().is_some());
             member.repositories += u64::from(held.repository().is_some());
             member.objects.insert(uid.clone(), held.clone());
         }
+        self.objects += 1;
         self.index.add(&held);
         self.touch(&held);
-        if unsaved {
+        if let Some(state) = state {
+            let unwritten = Unwritten {
+                baseline: held.baseline,
+                state: Arc::new(state),
+            };
             self.unsaved
                 .objects
-                .insert((held.cluster.clone(), uid), Some(held));
+                .insert((held.cluster.clone(), uid), Some(unwritten));
         }
     }
 
@@ -366,6 +399,9 @@ impl Inventory {
         let member = self.members.get_mut(cluster)?;
         let (uid, held) = member.objects.remove_entry(uid)?;
         member.digest.remove(&held.hash);
+        member.bytes -= held.size;
+        member.unreadable -= usize::from(!held.readable);
+        self.objects -= 1;
         member.backups -= u64::from(held.backup().is_some());
         member.repositories -= u64::from(held.repository().is_some());
         self.touch(&held);
@@ -395,7 +431,7 @@ impl Inventory {
         let Some(member) = self.members.get_mut(name) else {
             return;
         };
-        let stale = member.is_stale(&self.limits, self.now);
+        let stale = member.is_stale(&self.limits, self.steady);
         if stale == member.stale {
             return;
         }

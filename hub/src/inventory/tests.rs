@@ -1,3 +1,4 @@
+use prost::Message as _;
 use proto::v1::object_state::Body;
 use proto::v1::{BackupState, ObjectState, RepositoryState, RepositoryStatistics, row};
 
@@ -8,6 +9,7 @@ const LIMITS: Limits = Limits {
     stale_after: 30,
     grace: 15,
     objects: 10,
+    bytes: 100_000,
 };
 
 fn name(text: &str) -> Arc<str> {
@@ -56,34 +58,50 @@ fn backup(uid: &str, created: i64) -> ObjectState {
     }
 }
 
-/// A cluster that has told everything.
+fn arrived(cluster: &str, object: &ObjectState) -> Arrived {
+    let state = object.encode_to_vec();
+    Arrived {
+        held: Held::new(&name(cluster), &object.uid, &state, None, 0),
+        state,
+    }
+}
+
+fn change(objects: &[ObjectState], whole: bool) -> Change {
+    Change {
+        upserts: objects.iter().map(|object| arrived("a", object)).collect(),
+        whole,
+        ..Change::default()
+    }
+}
+
+fn introduction(uid: &str, incarnation: &str) -> Introduction {
+    Introduction {
+        facts: Facts {
+            cluster_uid: uid.to_owned(),
+            ..Facts::default()
+        },
+        incarnation: incarnation.to_owned(),
+        ..Introduction::default()
+    }
+}
+
+/// A cluster that has reported everything.
 fn told(inventory: &mut Inventory, cluster: &str, session: u64, objects: Vec<ObjectState>, now: Millis) {
-    let cluster = name(cluster);
+    let at = name(cluster);
     inventory
-        .attach(&cluster, session, Facts::default(), now)
+        .attach(&at, session, Introduction::default(), now.into())
         .unwrap();
-    let only = objects.iter().map(|object| object.uid.clone()).collect();
-    let upserts = objects
-        .into_iter()
-        .map(|object| Held::new(&cluster, object, None, now))
-        .collect();
-    inventory
-        .apply(
-            &cluster,
-            session,
-            Change {
-                upserts,
-                only: Some(only),
-                ..Change::default()
-            },
-        )
-        .unwrap();
-    inventory.confirm(&cluster, session, now).unwrap();
+    let change = Change {
+        upserts: objects.iter().map(|object| arrived(cluster, object)).collect(),
+        whole: true,
+        ..Change::default()
+    };
+    inventory.apply(&at, session, change, now.into()).unwrap();
 }
 
 #[test]
 fn one_repository_under_two_urls_is_one_row_with_the_newest_figures() {
-    let mut inventory = Inventory::new(LIMITS, 0, 0);
+    let mut inventory = Inventory::new(LIMITS, 0, 0.into());
     let id = "f".repeat(64);
     told(
         &mut inventory,
@@ -121,14 +139,14 @@ fn one_repository_under_two_urls_is_one_row_with_the_newest_figures() {
 
 #[test]
 fn silence_turns_rows_stale_and_a_new_session_turns_them_fresh() {
-    let mut inventory = Inventory::new(LIMITS, 0, 0);
+    let mut inventory = Inventory::new(LIMITS, 0, 0.into());
     let id = "f".repeat(64);
     told(&mut inventory, "a", 1, vec![repository("u1", &id, "x", 1, 1)], 0);
-    inventory.detach(&name("a"), 1, 5);
-    inventory.advance(19);
+    inventory.detach(&name("a"), 1, 5.into());
+    inventory.advance(19.into());
     assert!(!inventory.fresh("a").stale, "within the grace");
     let before = inventory.revision();
-    inventory.advance(20);
+    inventory.advance(20.into());
     assert!(inventory.fresh("a").stale);
     let touched = inventory
         .changes()
@@ -141,7 +159,7 @@ fn silence_turns_rows_stale_and_a_new_session_turns_them_fresh() {
 
 #[test]
 fn the_newest_session_wins_and_the_older_one_is_not_heard() {
-    let mut inventory = Inventory::new(LIMITS, 0, 0);
+    let mut inventory = Inventory::new(LIMITS, 0, 0.into());
     told(&mut inventory, "a", 1, vec![], 0);
     told(&mut inventory, "a", 2, vec![backup("b1", 1)], 1);
     let late = Change {
@@ -149,58 +167,222 @@ fn the_newest_session_wins_and_the_older_one_is_not_heard() {
         ..Change::default()
     };
     assert!(matches!(
-        inventory.apply(&name("a"), 1, late),
+        inventory.apply(&name("a"), 1, late, 2.into()),
         Err(Refused::Superseded { .. })
     ));
-    inventory.detach(&name("a"), 1, 2);
+    inventory.detach(&name("a"), 1, 2.into());
     assert!(inventory.member("a").unwrap().live.is_some());
     assert_eq!(inventory.index().backup_count(), 1);
 }
 
 #[test]
 fn a_recreated_resource_takes_the_place_of_its_namesake() {
-    let mut inventory = Inventory::new(LIMITS, 0, 0);
-    told(&mut inventory, "a", 1, vec![backup("old", 1)], 0);
-    let new = Held::new(&name("a"), backup("new", 2), None, 0);
+    let mut inventory = Inventory::new(LIMITS, 0, 0.into());
+    told(&mut inventory, "a", 1, vec![backup("old", 2)], 0);
     inventory
-        .apply(
-            &name("a"),
-            1,
-            Change {
-                upserts: vec![new],
-                ..Change::default()
-            },
-        )
-        .unwrap();
-    let stale_echo = Held::new(&name("a"), backup("old", 1), None, 0);
-    inventory
-        .apply(
-            &name("a"),
-            1,
-            Change {
-                upserts: vec![stale_echo],
-                ..Change::default()
-            },
-        )
+        .apply(&name("a"), 1, change(&[backup("new", 1)], false), 0.into())
         .unwrap();
     assert_eq!(inventory.index().backup_count(), 1);
     assert_eq!(inventory.index().backup("a/ns/orders").unwrap().object.uid, "new");
+    assert_eq!(inventory.holdings("a").0, 1);
 }
 
 #[test]
-fn a_cluster_that_reports_too_much_is_refused_whole() {
-    let mut inventory = Inventory::new(LIMITS, 0, 0);
-    told(&mut inventory, "a", 1, vec![], 0);
-    let many = (0..11)
-        .map(|n| Held::new(&name("a"), repository(&format!("u{n}"), "", "x", 1, 1), None, 0))
+fn a_cluster_that_reports_too_much_is_refused_whole_and_shown() {
+    let mut inventory = Inventory::new(LIMITS, 0, 0.into());
+    let id = "f".repeat(64);
+    told(&mut inventory, "a", 1, vec![repository("u", &id, "x", 1, 1)], 0);
+    assert!(inventory.member("a").unwrap().complete());
+    let many: Vec<ObjectState> = (0..11)
+        .map(|n| repository(&format!("u{n}"), "", "x", 1, 1))
         .collect();
-    let change = Change {
-        upserts: many,
+    for whole in [false, true] {
+        let refused = inventory.apply(&name("a"), 1, change(&many, whole), 0.into());
+        assert!(matches!(refused, Err(Refused::TooMany { limit: 10, .. })));
+    }
+    let huge = repository("u", &id, &"x".repeat(100_001), 1, 1);
+    let refused = inventory
+        .apply(&name("a"), 1, change(&[huge], true), 0.into())
+        .unwrap_err();
+    assert!(matches!(refused, Refused::TooMuch { limit: 100_000, .. }));
+    assert_eq!(
+        inventory.member("a").unwrap().objects.len(),
+        1,
+        "what is held stays"
+    );
+    inventory.refuse(&name("a"), 1, &refused.to_string(), 0.into());
+    let member = inventory.member("a").unwrap();
+    assert!(!member.complete());
+    let Some(row::Body::Cluster(row)) = rows::cluster(&inventory, member).body else {
+        panic!()
+    };
+    assert_eq!(row.state, "refused");
+    assert!(row.reason.contains("--max-bytes"), "{}", row.reason);
+    told(&mut inventory, "a", 2, vec![], 1);
+    assert!(
+        inventory.member("a").unwrap().trouble().is_none(),
+        "until it fits"
+    );
+}
+
+#[test]
+fn a_hello_that_agrees_confirms_and_one_that_does_not_leaves_it_open() {
+    let mut inventory = Inventory::new(LIMITS, 0, 0.into());
+    told(&mut inventory, "a", 1, vec![backup("b", 1)], 0);
+    let (objects, digest) = inventory.holdings("a");
+    let hello = |objects| Introduction {
+        digest: digest.to_bytes(),
+        objects,
+        ..Introduction::default()
+    };
+    assert_eq!(
+        inventory.attach(&name("a"), 2, hello(objects), 1.into()),
+        Ok(true)
+    );
+    assert_eq!(
+        inventory.attach(&name("a"), 3, hello(objects + 1), 2.into()),
+        Ok(false)
+    );
+    inventory.doubt(&name("a"), 3, 3.into()).unwrap();
+    assert!(!inventory.member("a").unwrap().complete());
+    assert_eq!(
+        inventory.attach(&name("a"), 4, hello(objects), 4.into()),
+        Ok(false),
+        "what is in doubt is not agreed on"
+    );
+}
+
+#[test]
+fn a_state_that_cannot_be_decoded_counts_in_the_digest_and_makes_the_cluster_unclear() {
+    let mut inventory = Inventory::new(LIMITS, 0, 0.into());
+    told(&mut inventory, "a", 1, vec![], 0);
+    let state = vec![0xff; 3];
+    let broken = Change {
+        upserts: vec![Arrived {
+            held: Held::new(&name("a"), "u", &state, None, 0),
+            state: state.clone(),
+        }],
         ..Change::default()
     };
-    assert!(matches!(
-        inventory.apply(&name("a"), 1, change),
-        Err(Refused::TooMany { limit: 10, .. })
-    ));
-    assert!(inventory.member("a").unwrap().objects.is_empty());
+    inventory.apply(&name("a"), 1, broken, 0.into()).unwrap();
+    let mut digest = proto::digest::Digest::default();
+    digest.add(&proto::digest::object_hash("u", &state));
+    assert_eq!(inventory.holdings("a"), (1, digest));
+    assert!(!inventory.member("a").unwrap().complete());
+    let gone = Change {
+        gone: vec!["u".to_owned()],
+        ..Change::default()
+    };
+    inventory.apply(&name("a"), 1, gone, 0.into()).unwrap();
+    assert!(inventory.member("a").unwrap().complete());
+}
+
+#[test]
+fn a_restored_cluster_is_complete_only_if_it_was_stored_so_and_nothing_is_missing() {
+    let mut inventory = Inventory::new(LIMITS, 0, 0.into());
+    told(&mut inventory, "a", 1, vec![backup("b", 1)], 0);
+    let kept = inventory.member("a").unwrap().stored();
+    let held = || Held::restored(&name("a"), "b", &backup("b", 1).encode_to_vec(), 0);
+    let complete = |kept: &StoredCluster, held: Vec<Held>| {
+        let mut inventory = Inventory::new(LIMITS, 0, 0.into());
+        inventory.restore(kept, held);
+        inventory.member("a").unwrap().complete()
+    };
+    assert!(complete(&kept, vec![held()]));
+    assert!(!complete(&kept, vec![]));
+    let half = StoredCluster {
+        complete: false,
+        ..kept
+    };
+    assert!(!complete(&half, vec![held()]));
+}
+
+#[test]
+fn a_second_cluster_under_the_name_of_a_fresh_one_is_a_conflict_until_somebody_decides() {
+    let mut inventory = Inventory::new(LIMITS, 0, 0.into());
+    let a = name("a");
+    inventory
+        .attach(&a, 1, introduction("old", "x"), 0.into())
+        .unwrap();
+    inventory
+        .apply(&a, 1, change(&[backup("b", 1)], true), 0.into())
+        .unwrap();
+    let refused = inventory.attach(&a, 2, introduction("new", "y"), 1.into());
+    assert!(matches!(refused, Err(Refused::Conflict { .. })));
+    assert!(
+        inventory.hear(&a, 1, 2.into()).is_err(),
+        "nothing is taken from either"
+    );
+    assert!(
+        inventory
+            .attach(&a, 3, introduction("old", "x"), 3.into())
+            .is_err()
+    );
+    let member = inventory.member("a").unwrap();
+    assert_eq!(
+        (member.objects.len(), member.complete()),
+        (1, false),
+        "what is held stays"
+    );
+    assert_eq!(member.trouble().unwrap().0, "conflict");
+    let stored = member.stored();
+    let mut restarted = Inventory::new(LIMITS, 0, 0.into());
+    restarted.restore(&stored, Vec::new());
+    assert!(
+        restarted
+            .attach(&a, 4, introduction("new", "y"), 4.into())
+            .is_err(),
+        "also after a restart"
+    );
+    assert!(inventory.accept(&a, "new"));
+    assert!(
+        inventory
+            .attach(&a, 5, introduction("old", "x"), 5.into())
+            .is_err()
+    );
+    assert_eq!(
+        inventory.attach(&a, 6, introduction("new", "y"), 6.into()),
+        Ok(false)
+    );
+}
+
+#[test]
+fn a_rebuilt_cluster_takes_the_name_of_one_that_is_silent() {
+    let mut inventory = Inventory::new(LIMITS, 0, 0.into());
+    let a = name("a");
+    inventory
+        .attach(&a, 1, introduction("old", "x"), 0.into())
+        .unwrap();
+    inventory.detach(&a, 1, 0.into());
+    assert_eq!(
+        inventory.attach(&a, 2, introduction("new", "y"), 30.into()),
+        Ok(false)
+    );
+}
+
+#[test]
+fn a_clock_that_is_set_forward_makes_nothing_stale() {
+    let mut inventory = Inventory::new(LIMITS, 0, 0.into());
+    told(&mut inventory, "a", 1, vec![], 0);
+    inventory.advance(Moment {
+        wall: 1_000_000,
+        steady: 5,
+    });
+    assert!(!inventory.fresh("a").stale);
+}
+
+#[test]
+fn a_forgotten_cluster_leaves_nothing_behind() {
+    let mut inventory = Inventory::new(LIMITS, 0, 0.into());
+    let a = name("a");
+    told(&mut inventory, "a", 1, vec![backup("b", 1)], 0);
+    assert!(!inventory.begin_forget(&a), "it is connected");
+    inventory.detach(&a, 1, 1.into());
+    assert!(inventory.begin_forget(&a));
+    let refused = inventory.attach(&a, 2, Introduction::default(), 2.into());
+    assert!(matches!(refused, Err(Refused::Forgotten { .. })));
+    inventory.end_forget(&a, true);
+    assert!(inventory.member("a").is_none() && inventory.index().backup_count() == 0);
+    let unsaved = inventory.take_unsaved();
+    assert!(unsaved.members.is_empty() && unsaved.objects.is_empty());
 }

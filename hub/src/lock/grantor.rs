@@ -164,7 +164,8 @@ pub struct Grantor {
 /// Tokens that were not granted here are believed up to this one: there are enough left above.
 const BELIEVED: u64 = 1 << 60;
 const STALE: &str = "the lease is no longer yours";
-const TAKEN_BACK: &str = "the lease was taken back by a person";
+/// Reason of a revocation by a person.
+pub const TAKEN_BACK: &str = "the lease was taken back by a person";
 
 impl Grantor {
     /// A lock that no store remembers. The hub may have started a short time ago, so nothing is granted before

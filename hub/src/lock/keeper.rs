@@ -133,13 +133,34 @@ impl Keeper {
     }
 
     async fn take(&mut self, command: Command) {
+        let command = match command {
+            Command::From {
+                session,
+                cluster,
+                command,
+            } => match self.sessions.get(&cluster) {
+                Some((present, _)) if *present == session => *command,
+                _ => return,
+            },
+            command => command,
+        };
         match command {
+            Command::From { .. } => {}
             Command::Attach {
                 cluster,
                 session,
                 outgoing,
             } => {
+                // Of two quick sessions the older may come last.
+                if self
+                    .sessions
+                    .get(&cluster)
+                    .is_some_and(|(present, _)| *present > session)
+                {
+                    return;
+                }
                 self.sessions.insert(cluster.clone(), (session, outgoing));
+                self.tell_drains(&cluster);
                 self.tell_approvals(&cluster).await;
             }
             Command::Detach { cluster, session } => {
@@ -258,6 +279,26 @@ impl Keeper {
         }
     }
 
+    /// A spoke that connects during a drain has not heard of it.
+    fn tell_drains(&self, cluster: &Arc<str>) {
+        let draining = self.repositories.iter().filter(|(_, r)| r.draining);
+        for (id, _) in draining {
+            let bound = self.hub.read(|inventory| {
+                inventory
+                    .index()
+                    .bindings(id)
+                    .any(|held| held.cluster == *cluster)
+            });
+            if bound {
+                let drain = Drain {
+                    restic_id: id.to_string(),
+                    duration_ms: self.settings.terms.drain,
+                };
+                self.send(cluster, Body::Drain(drain));
+            }
+        }
+    }
+
     /// Does what a grantor asks for, in order.
     pub(super) async fn carry_out(&mut self, id: &Arc<str>, effects: Vec<Effect>, seq: u64) {
         let mut queue: VecDeque<Effect> = effects.into();
@@ -297,6 +338,7 @@ impl Keeper {
                         operation: operation.id.to_string(),
                         token,
                         reason: reason.to_owned(),
+                        by_person: reason == super::grantor::TAKEN_BACK,
                         ..Default::default()
                     };
                     self.send(&operation.cluster, Body::LeaseRevoke(revoke));

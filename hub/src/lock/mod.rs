@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::{
-    AuditRequest, AuditResponse, DecidePlanRequest, HubMessage, LeaseAsk, LeaseRelease, LeaseRenew,
-    LeaseWithdraw, LocksRequest, LocksResponse, PlansRequest, PlansResponse, ReleaseLockRequest,
+    AuditRequest, AuditResponse, DecidePlanRequest, LeaseAsk, LeaseRelease, LeaseRenew, LeaseWithdraw,
+    LocksRequest, LocksResponse, PlansRequest, PlansResponse, ReleaseLockRequest,
 };
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
@@ -56,8 +56,7 @@ impl Settings {
     }
 }
 
-/// Messages on their way to one spoke.
-pub type Outgoing = mpsc::Sender<Result<HubMessage, Status>>;
+pub use crate::outbound::Outgoing;
 
 /// What the keeper is told and asked.
 pub enum Command {
@@ -69,6 +68,12 @@ pub enum Command {
     Detach {
         cluster: Arc<str>,
         session: u64,
+    },
+    /// What a session says; of no effect when it is not the present one of its cluster.
+    From {
+        session: u64,
+        cluster: Arc<str>,
+        command: Box<Command>,
     },
     Ask(Arc<str>, LeaseAsk),
     Withdraw(Arc<str>, LeaseWithdraw),

@@ -4,24 +4,43 @@ use std::collections::BTreeSet;
 
 use proto::v1::{PolicyState, RetentionPolicySpec, RetentionRun};
 
-use crate::inventory::{Held, Inventory};
+use crate::inventory::{Held, Inventory, Member};
 
 /// The run as of now. Policies of clusters that are away take part as they were last known: what they keep stays kept.
-/// A cluster that is not bound to the repository, any more or yet, cannot say what it keeps: its snapshots stay.
+/// A cluster that is not bound to the repository, any more or yet, or whose inventory is not complete, cannot say what it
+/// keeps: its snapshots stay. So can a policy that cannot be read and of which no binding is known: it takes part wherever
+/// its cluster is bound.
 #[must_use]
 pub fn compose(inventory: &Inventory, restic_id: &str, approved: &str) -> RetentionRun {
-    let policies = inventory.index().policies(restic_id).map(|held| spec(held));
-    let mut policies: Vec<RetentionPolicySpec> = policies.flatten().collect();
-    let bound = inventory.index().bindings(restic_id);
-    let clusters: BTreeSet<String> = bound.map(|held| held.cluster.to_string()).collect();
+    let complete = |cluster: &str| inventory.member(cluster).is_some_and(Member::complete);
+    let bound: BTreeSet<&str> = inventory
+        .index()
+        .bindings(restic_id)
+        .map(|held| &*held.cluster)
+        .collect();
+    let unplaced = inventory
+        .index()
+        .policies("")
+        .filter(|held| bound.contains(&*held.cluster) && is_unclear(held));
+    let policies = inventory.index().policies(restic_id).chain(unplaced);
+    let mut policies: Vec<RetentionPolicySpec> = policies.filter_map(|held| spec(held)).collect();
+    let clusters = bound
+        .into_iter()
+        .filter(|cluster| complete(cluster))
+        .map(str::to_owned);
     policies.sort_by(|a, b| a.source.cmp(&b.source));
     RetentionRun {
         restic_id: restic_id.to_owned(),
         policies,
-        clusters: clusters.into_iter().collect(),
+        clusters: clusters.collect(),
         approved: approved.to_owned(),
         ..Default::default()
     }
+}
+
+fn is_unclear(held: &Held) -> bool {
+    let spec = held.policy().and_then(|policy| policy.spec.as_ref());
+    spec.is_some_and(|spec| !spec.unclear.is_empty())
 }
 
 fn spec(held: &Held) -> Option<RetentionPolicySpec> {

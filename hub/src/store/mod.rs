@@ -1,12 +1,13 @@
 //! What survives a restart of the hub. Behind a trait, so that another database can take the place of SQLite.
 
+mod clusters;
 mod locks;
 
 use std::path::Path;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use futures::{FutureExt as _, TryStreamExt as _};
 use sqlx::Row as _;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -23,15 +24,24 @@ use crate::inventory::Facts;
 #[error("the store failed: {0}")]
 pub struct StoreError(#[from] sqlx::Error);
 
-/// A cluster as it is kept.
-#[derive(Clone, Debug, PartialEq)]
+/// A cluster as it is kept, always in one transaction with what changed of its objects.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct StoredCluster {
     pub name: String,
     pub facts: Facts,
     pub last_heard: Option<Millis>,
+    /// Its objects are the whole of one of its states.
+    pub complete: bool,
+    /// Digest and number of its objects.
+    pub digest: Vec<u8>,
+    pub objects: u64,
+    /// Why two clusters are in conflict about the name.
+    pub conflict: Option<String>,
+    /// uid of the cluster that an operator has accepted.
+    pub accepted: Option<String>,
 }
 
-/// A resource as it is kept: the wire form of its state.
+/// A resource as it is kept: the bytes of its state as its spoke sent them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredObject {
     pub cluster: String,
@@ -115,6 +125,8 @@ pub trait HubStore: Send + Sync {
     fn load(&self) -> BoxFuture<'_, Result<Kept, StoreError>>;
     /// Keeps a batch, all of it or nothing.
     fn save(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Removes a cluster and its objects, all or nothing.
+    fn forget(&self, cluster: &str) -> BoxFuture<'_, Result<(), StoreError>>;
     /// All locks that were ever used.
     fn locks(&self) -> BoxFuture<'_, Result<Vec<StoredLock>, StoreError>>;
     /// Keeps a lock; with a grant its entry in the audit, both or neither.
@@ -185,63 +197,15 @@ impl HubStore for Sqlite {
     }
 
     fn load(&self) -> BoxFuture<'_, Result<Kept, StoreError>> {
-        async move {
-            let query = "SELECT name, cluster_uid, version, kubernetes_version, last_heard FROM cluster";
-            let mut clusters = Vec::new();
-            let mut rows = sqlx::query(query).fetch(&self.pool);
-            while let Some(row) = rows.try_next().await? {
-                let facts = Facts {
-                    cluster_uid: row.try_get(1)?,
-                    version: row.try_get(2)?,
-                    kubernetes_version: row.try_get(3)?,
-                };
-                clusters.push(StoredCluster {
-                    name: row.try_get(0)?,
-                    facts,
-                    last_heard: row.try_get(4)?,
-                });
-            }
-            drop(rows);
-            let mut objects = Vec::new();
-            let mut rows = sqlx::query("SELECT cluster, uid, baseline, state FROM object").fetch(&self.pool);
-            while let Some(row) = rows.try_next().await? {
-                objects.push(StoredObject {
-                    cluster: row.try_get(0)?,
-                    uid: row.try_get(1)?,
-                    baseline: row.try_get(2)?,
-                    state: row.try_get(3)?,
-                });
-            }
-            Ok((clusters, objects))
-        }
-        .boxed()
+        self.read_inventory().boxed()
     }
 
     fn save(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
-        async move {
-            let mut transaction = self.pool.begin().await?;
-            for cluster in batch.clusters {
-                let query = "INSERT INTO cluster (name, cluster_uid, version, kubernetes_version, last_heard) VALUES (?, ?, ?, ?, ?) \
-                     ON CONFLICT (name) DO UPDATE SET cluster_uid = excluded.cluster_uid, version = excluded.version, \
-                     kubernetes_version = excluded.kubernetes_version, last_heard = excluded.last_heard";
-                let Facts { cluster_uid, version, kubernetes_version } = cluster.facts;
-                let query = sqlx::query(query).bind(cluster.name).bind(cluster_uid).bind(version).bind(kubernetes_version);
-                query.bind(cluster.last_heard).execute(&mut *transaction).await?;
-            }
-            for (cluster, uid) in batch.gone {
-                let query = sqlx::query("DELETE FROM object WHERE cluster = ? AND uid = ?").bind(cluster).bind(uid);
-                query.execute(&mut *transaction).await?;
-            }
-            for object in batch.objects {
-                let query = "INSERT INTO object (cluster, uid, baseline, state) VALUES (?, ?, ?, ?) \
-                     ON CONFLICT (cluster, uid) DO UPDATE SET baseline = excluded.baseline, state = excluded.state";
-                let query = sqlx::query(query).bind(object.cluster).bind(object.uid).bind(object.baseline).bind(object.state);
-                query.execute(&mut *transaction).await?;
-            }
-            transaction.commit().await?;
-            Ok(())
-        }
-        .boxed()
+        self.write_inventory(batch).boxed()
+    }
+
+    fn forget(&self, cluster: &str) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.remove_cluster(cluster.to_owned()).boxed()
     }
 
     fn locks(&self) -> BoxFuture<'_, Result<Vec<StoredLock>, StoreError>> {

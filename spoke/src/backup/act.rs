@@ -13,7 +13,6 @@ use super::{BackupKind, Kind as _};
 use crate::apply::ApplyError;
 use crate::children;
 use crate::events::Severity;
-use crate::link::convert::backup_state;
 use crate::pod;
 use crate::secrets::cluster;
 use crate::world::{Key, Stored};
@@ -95,7 +94,7 @@ impl BackupKind {
         children::withdraw(&self.context, cron_job, &at(names::backup_credentials(&key.name))).await
     }
 
-    /// Writes the status, and tells of what changed: Events, metrics, hub.
+    /// Writes the status, and tells of what changed: Events and metrics.
     pub(super) async fn finish(
         &self,
         key: &Key,
@@ -117,13 +116,6 @@ impl BackupKind {
             })?;
         self.tell(key, Stored::uid(backup), old, new);
         self.measure(key, new);
-        if let Some(now) = world.backups.get(key) {
-            let reference = &now.spec.repository_ref;
-            let repository = world
-                .repositories
-                .get(&Key::new(reference.namespace_or(&key.namespace), &reference.name));
-            self.context.outbox.put(backup_state(&now, repository.as_deref()));
-        }
         Ok(())
     }
 

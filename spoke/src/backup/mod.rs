@@ -100,9 +100,8 @@ impl Kind for BackupKind {
         Outcome { next, failed }
     }
 
-    fn gone(&self, key: &Key, uid: &str) {
+    fn gone(&self, key: &Key, _: &str) {
         self.context.metrics.backup_gone(key);
-        self.context.outbox.gone(uid);
     }
 
     async fn crashed(&self, key: &Key, uid: &str, failures: u32) {

@@ -1,6 +1,7 @@
 //! Watches -> stores -> wake-ups. One watch per type; a broken watch is started again with back-off, and what was
 //! deleted while it was broken is found by comparing the new list with the store.
 
+mod guard;
 mod relist;
 mod routes;
 
@@ -12,7 +13,7 @@ use futures::StreamExt as _;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, ServiceAccount};
 use kube::api::Api;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Client, Resource, ResourceExt as _};
@@ -23,9 +24,12 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::context::Context;
-use crate::world::{CronJobView, JobView, Key, MetaView, NamespaceView, PodView, Store, Stored, World};
+use crate::world::{
+    CronJobView, JobView, Key, MetaView, NamespaceView, PodView, Store, Stored, Undecodable, World,
+};
 use crds::names;
 
+use guard::Guard;
 use relist::Relist;
 pub use routes::Routes;
 
@@ -132,6 +136,9 @@ struct Wiring {
     echoes: bool,
 }
 
+/// An object that does not decode.
+type Broken = Box<(Key, Undecodable)>;
+
 /// Tells the routes that an object changed or went.
 type Route<V> = fn(&Routes, &World, &Key, &V);
 
@@ -178,19 +185,16 @@ impl Wiring {
     where
         K: Resource<DynamicType = ()> + Stored + Clone + DeserializeOwned + Debug,
     {
-        let api = Api::<DeserializeGuard<K>>::all(self.client.clone());
-        let decode = move |guard: DeserializeGuard<K>| match guard.0 {
+        let api = Api::<Guard<K>>::all(self.client.clone());
+        let decode = move |guard: Guard<K>| match guard.object {
             Ok(mut object) => {
                 object.managed_fields_mut().clear();
                 Ok((key(&object), object))
             }
-            Err(error) => {
-                let meta = &error.metadata;
-                let name = meta.name.as_deref().unwrap_or_default();
-                Err((
-                    Key::new(meta.namespace.as_deref().unwrap_or_default(), name),
-                    error.error.to_string(),
-                ))
+            Err(object) => {
+                let (namespace, name) = (object.meta.namespace.as_deref(), object.meta.name.as_deref());
+                let key = Key::new(namespace.unwrap_or_default(), name.unwrap_or_default());
+                Err(Box::new((key, object)))
             }
         };
         self.stream(watch(api, everything()), decode, store, route)
@@ -207,7 +211,7 @@ impl Wiring {
         T: Send + 'static,
         V: Stored,
         S: futures::Stream<Item = watcher::Result<Event<T>>> + Send + 'static,
-        D: Fn(T) -> Result<(Key, V), (Key, String)> + Send + 'static,
+        D: Fn(T) -> Result<(Key, V), Broken> + Send + 'static,
     {
         let Wiring {
             name,
@@ -232,14 +236,17 @@ impl Wiring {
                     };
                     context.metrics.watch_event(name);
                     let done = matches!(event, Event::InitDone);
+                    let deleted = matches!(event, Event::Delete(_));
                     let decoded = event_map(event, &decode);
                     let changes = match decoded {
                         Ok(event) => relist.apply(store(&context.world), event, echoes),
-                        Err((key, error)) => {
-                            context.metrics.undecodable(name);
-                            warn!(resource = name, object = %key, error, "an object could not be decoded and is left as it is");
-                            relist.keep(&key);
-                            Vec::new()
+                        Err(broken) => {
+                            let (key, object) = *broken;
+                            if !deleted {
+                                context.metrics.undecodable(name);
+                                warn!(resource = name, object = %key, error = object.error, "an object could not be decoded and is left as it is");
+                            }
+                            relist.undecodable(store(&context.world), key, object, deleted)
                         }
                     };
                     for (key, value) in changes {
@@ -270,8 +277,8 @@ fn key<K: Resource<DynamicType = ()>>(object: &K) -> Key {
 /// Decodes the object in an event.
 fn event_map<T, V>(
     event: Event<T>,
-    decode: impl Fn(T) -> Result<(Key, V), (Key, String)>,
-) -> Result<Event<(Key, V)>, (Key, String)> {
+    decode: impl Fn(T) -> Result<(Key, V), Broken>,
+) -> Result<Event<(Key, V)>, Broken> {
     Ok(match event {
         Event::Apply(object) => Event::Apply(decode(object)?),
         Event::Delete(object) => Event::Delete(decode(object)?),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kube::runtime::watcher::Event;
 
-use crate::world::{Key, Store, Stored};
+use crate::world::{Key, Store, Stored, Undecodable};
 
 /// Finds what was deleted while a watch was broken: no event ever tells of it.
 #[derive(Default)]
@@ -25,7 +25,7 @@ impl Relist {
     ) -> Vec<(Key, Arc<V>)> {
         match event {
             Event::Init => {
-                self.unseen = Some(store.keys().into_iter().collect());
+                self.unseen = Some(store.all_keys().into_iter().collect());
                 Vec::new()
             }
             Event::InitApply((key, value)) => {
@@ -57,8 +57,26 @@ impl Relist {
         }
     }
 
+    /// Takes an event about an object that cannot be decoded. It exists, unless the event says that it was deleted: then
+    /// what was decoded of it before is returned, and else what was decoded of a deleted namesake.
+    pub fn undecodable<V: Stored>(
+        &mut self,
+        store: &Store<V>,
+        key: Key,
+        object: Undecodable,
+        deleted: bool,
+    ) -> Vec<(Key, Arc<V>)> {
+        if deleted {
+            let old = store.remove(&key, object.meta.uid.as_deref());
+            return old.map(|old| (key, old)).into_iter().collect();
+        }
+        self.keep(&key);
+        let namesake = store.put_undecodable(key.clone(), object);
+        namesake.map(|old| (key, old)).into_iter().collect()
+    }
+
     /// The list has named this key.
-    pub fn keep(&mut self, key: &Key) {
+    fn keep(&mut self, key: &Key) {
         if let Some(unseen) = &mut self.unseen {
             unseen.remove(key);
         }
@@ -143,14 +161,46 @@ mod tests {
         assert_eq!(store.len(), 1);
     }
 
+    fn broken(uid: &str) -> Undecodable {
+        Undecodable {
+            meta: kube::core::ObjectMeta {
+                uid: Some(uid.to_owned()),
+                ..kube::core::ObjectMeta::default()
+            },
+            ..Undecodable::default()
+        }
+    }
+
     #[test]
     fn an_undecodable_object_is_not_taken_for_deleted() {
         let (store, mut relist) = (Store::default(), Relist::default());
         let a = Key::new("ns", "a");
         relist.apply(&store, Event::Apply((a.clone(), Entry("a", 1))), false);
         relist.apply(&store, Event::Init, false);
-        relist.keep(&a);
+        relist.undecodable(&store, a.clone(), broken("a"), false);
         assert!(relist.apply(&store, Event::InitDone, false).is_empty());
         assert_eq!(store.len(), 1);
+        assert!(store.undecodable(&a).is_some());
+        relist.apply(&store, Event::Apply((a.clone(), Entry("a", 2))), false);
+        assert!(store.undecodable(&a).is_none(), "mended");
+    }
+
+    #[test]
+    fn an_undecodable_object_is_kept_on_record_until_it_is_deleted() {
+        let (store, mut relist) = (Store::<Entry>::default(), Relist::default());
+        let (a, b) = (Key::new("ns", "a"), Key::new("ns", "b"));
+        relist.apply(&store, Event::Init, false);
+        relist.undecodable(&store, a.clone(), broken("a"), false);
+        relist.undecodable(&store, b.clone(), broken("b"), false);
+        relist.apply(&store, Event::InitDone, false);
+        assert!(store.undecodable(&a).is_some(), "also at the first list");
+        relist.undecodable(&store, a.clone(), broken("a"), true);
+        assert!(store.undecodable(&a).is_none());
+        relist.apply(&store, Event::Init, false);
+        relist.apply(&store, Event::InitDone, false);
+        assert!(
+            store.undecodable(&b).is_none(),
+            "deleted while the watch was broken"
+        );
     }
 }

@@ -96,11 +96,7 @@ impl<R: Send + 'static> Reporter<R> {
 
     /// Starts work that takes long beside the actor, which takes a turn with its result. A panic is a result too:
     /// `panicked`. Dropping the handle ends the work.
-    pub fn work(
-        &self,
-        work: impl Future<Output = R> + Send + 'static,
-        panicked: R,
-    ) -> AbortOnDropHandle<()> {
+    pub fn work(&self, work: impl Future<Output = R> + Send + 'static, panicked: R) -> AbortOnDropHandle<()> {
         let reporter = self.clone();
         AbortOnDropHandle::new(tokio::spawn(async move {
             let result = std::panic::AssertUnwindSafe(work).catch_unwind().await;

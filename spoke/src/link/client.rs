@@ -1,5 +1,5 @@
-//! Dials the hub and keeps the stream open. Only the leader talks to the hub, and only once every watch has listed:
-//! half an inventory would look like deletions.
+//! Dials the hub and keeps the stream open. Only the leader talks to the hub, and only once every watch has listed: an
+//! inventory is converted from the caches, so it is whole from then on, whether or not an actor has taken a turn.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,15 +8,15 @@ use std::time::Duration;
 use anyhow::Context as _;
 use proto::v1::fleet_link_client::FleetLinkClient;
 use proto::v1::spoke_message::Body;
-use proto::v1::{Hello, HubMessage, SpokeMessage, hub_message};
+use proto::v1::{Hello, HubMessage, SpokeMessage, Welcome, hub_message};
 use rand::Rng as _;
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tracing::{info, warn};
 
+use super::lanes::{Waiting, lanes};
 use super::session::Session;
 use crate::config::Config;
 use crate::context::Context;
@@ -145,7 +145,78 @@ async fn session(config: &LinkConfig, context: &Context, routes: &Routes) -> any
         .await
         .context("no answer in time")??;
     let mut session = Session::default();
-    let (out, stream) = mpsc::channel::<SpokeMessage>(4);
+    let (lanes, stream) = lanes();
+    let hello = hello(config, context, &mut session);
+    count(context, "out", kind(&hello));
+    lanes.fast.send(hello).await.context(CLOSED)?;
+    let mut client = FleetLinkClient::new(channel).max_decoding_message_size(proto::MESSAGE_MAX);
+    let opened = timeout(CONNECT, client.link(stream))
+        .await
+        .context("no answer in time")?;
+    // With TLS 1.3 a refused certificate shows only here.
+    let mut answers = opened
+        .context("the hub does not take this spoke; check its certificate in Secret fleet-spoke-tls")?
+        .into_inner();
+    let mut conversation = Conversation {
+        config,
+        context,
+        routes,
+        session,
+        waiting: Waiting::default(),
+        collect: None,
+        beat: every(HEARTBEAT),
+        welcome: false,
+    };
+    loop {
+        let Conversation {
+            waiting,
+            session,
+            collect,
+            beat,
+            welcome,
+            ..
+        } = &mut conversation;
+        tokio::select! {
+            // What is said about leases overtakes the rest.
+            biased;
+            () = context.leases.changed() => context.leases.take().into_iter().for_each(|body| waiting.push(body)),
+            permit = lanes.fast.reserve(), if !waiting.is_empty() => {
+                let permit = permit.context(CLOSED)?;
+                if let Some(message) = waiting.pop() {
+                    count(context, "out", kind(&message));
+                    permit.send(message);
+                }
+            }
+            answer = answers.message() => match answer? {
+                Some(HubMessage { body: Some(body) }) => conversation.hear(body),
+                // A message of a newer hub.
+                Some(HubMessage { body: None }) => {}
+                None => anyhow::bail!("the hub closed the stream"),
+            },
+            permit = lanes.slow.reserve(), if session.is_busy() => {
+                let permit = permit.context(CLOSED)?;
+                if let Some(message) = session.next_part() {
+                    count(context, "out", kind(&message));
+                    permit.send(message);
+                }
+            }
+            () = at(*collect), if *welcome && !session.is_busy() => {
+                *collect = None;
+                session.changes(&context.world, &context.outbox);
+            }
+            () = context.outbox.changed() => *collect = collect.or(Some(Instant::now() + COALESCE)),
+            () = context.creations.changed(), if *welcome => {
+                context.creations.take().into_iter().for_each(|body| waiting.push(body));
+            }
+            _ = beat.tick() => session.beat(),
+        }
+    }
+}
+
+const CLOSED: &str = "the stream to the hub is closed";
+
+fn hello(config: &LinkConfig, context: &Context, session: &mut Session) -> SpokeMessage {
+    let (digest, objects) = session.hello(&context.world, &context.outbox);
     let hello = Hello {
         protocol_min: proto::PROTOCOL_MIN,
         protocol_max: proto::PROTOCOL_MAX,
@@ -157,90 +228,105 @@ async fn session(config: &LinkConfig, context: &Context, routes: &Routes) -> any
             .namespaces
             .get(&Key::new("", "kube-system"))
             .map_or_else(String::new, |n| n.meta.uid.to_string()),
+        digest,
+        objects,
         ..Default::default()
     };
-    out.send(session.message(Body::Hello(hello))).await?;
-    let mut client = FleetLinkClient::new(channel);
-    let opened = timeout(CONNECT, client.link(ReceiverStream::new(stream)))
-        .await
-        .context("no answer in time")?;
-    // With TLS 1.3 a refused certificate shows only here.
-    let mut answers = opened
-        .context("the hub does not take this spoke; check its certificate in Secret fleet-spoke-tls")?
-        .into_inner();
-
-    let mut beat = interval(HEARTBEAT);
-    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    beat.reset();
-    loop {
-        tokio::select! {
-            // What is said about leases overtakes the rest.
-            biased;
-            () = context.leases.changed() => {
-                let messages = context.leases.take().into_iter().map(|body| session.message(body)).collect();
-                send(context, &out, messages, "lease").await?;
-            }
-            answer = answers.message() => match answer?.and_then(|HubMessage { body }| body) {
-                Some(hub_message::Body::Welcome(welcome)) => {
-                    info!(hub = config.url, session = welcome.session, epoch = welcome.hub_epoch, "connected to the hub");
-                    let every = Duration::from_millis(u64::from(welcome.heartbeat_interval_ms)).max(Duration::from_millis(100));
-                    beat = interval(every);
-                    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                    beat.reset();
-                    context.metrics.link_connected.set(1);
-                    context.metrics.link_since.set(unix(context));
-                    send(context, &out, session.inventory(&context.outbox), "inventory").await?;
-                    context.creations.restart();
-                    context.leases.connected(true);
-                }
-                Some(hub_message::Body::CreationGrant(grant)) => context.creations.granted(grant.id),
-                Some(hub_message::Body::Resync(resync)) => {
-                    info!(reason = resync.reason, "the hub asks for the inventory again");
-                    send(context, &out, session.inventory(&context.outbox), "inventory").await?;
-                }
-                Some(hub_message::Body::Ack(_)) => {
-                    context.metrics.link_messages.with_label_values(&["in", "ack"]).inc();
-                }
-                Some(lease) => {
-                    context.metrics.link_messages.with_label_values(&["in", "lease"]).inc();
-                    if let Some(restic_id) = context.leases.deliver(lease) {
-                        routes.drained(&context.world, &restic_id);
-                    }
-                }
-                // Something of a newer hub.
-                None if !out.is_closed() => {}
-                None => anyhow::bail!("the hub closed the stream"),
-            },
-            () = context.outbox.changed() => {
-                sleep(COALESCE).await;
-                send(context, &out, session.deltas(&context.outbox), "delta").await?;
-            }
-            () = context.creations.changed() => {
-                let messages = context.creations.take().into_iter().map(|body| session.message(body)).collect();
-                send(context, &out, messages, "creation").await?;
-            }
-            _ = beat.tick() => send(context, &out, vec![session.heartbeat()], "heartbeat").await?,
-        }
+    SpokeMessage {
+        body: Some(Body::Hello(hello)),
     }
 }
 
-async fn send(
-    context: &Context,
-    out: &mpsc::Sender<SpokeMessage>,
-    messages: Vec<SpokeMessage>,
-    type_: &str,
-) -> anyhow::Result<()> {
-    for message in messages {
-        out.send(message)
-            .await
-            .context("the stream to the hub is closed")?;
-        context
-            .metrics
-            .link_messages
-            .with_label_values(&["out", type_])
-            .inc();
+/// What a session knows while its stream is open.
+struct Conversation<'a> {
+    config: &'a LinkConfig,
+    context: &'a Context,
+    routes: &'a Routes,
+    session: Session,
+    waiting: Waiting,
+    /// When marked changes are collected.
+    collect: Option<Instant>,
+    beat: Interval,
+    /// The hub has answered the Hello.
+    welcome: bool,
+}
+
+impl Conversation<'_> {
+    fn hear(&mut self, body: hub_message::Body) {
+        let context = self.context;
+        match body {
+            hub_message::Body::Welcome(welcome) => self.welcomed(&welcome),
+            hub_message::Body::CreationGrant(grant) => context.creations.granted(grant.id),
+            hub_message::Body::Resync(resync) => {
+                info!(reason = resync.reason, "the hub asks for the inventory again");
+                self.session.inventory(&context.world, &context.outbox);
+            }
+            lease => {
+                count(context, "in", "lease");
+                if let Some(restic_id) = context.leases.deliver(lease) {
+                    self.routes.drained(&context.world, &restic_id);
+                }
+            }
+        }
     }
-    Ok(())
+
+    fn welcomed(&mut self, welcome: &Welcome) {
+        let context = self.context;
+        info!(
+            hub = self.config.url,
+            session = welcome.session,
+            epoch = welcome.hub_epoch,
+            up_to_date = welcome.up_to_date,
+            "connected to the hub"
+        );
+        let interval = Duration::from_millis(u64::from(welcome.heartbeat_interval_ms));
+        self.beat = every(interval.max(Duration::from_millis(100)));
+        self.welcome = true;
+        context.metrics.link_connected.set(1);
+        context.metrics.link_since.set(unix(context));
+        if !welcome.up_to_date {
+            self.session.inventory(&context.world, &context.outbox);
+        }
+        // What was marked before the Hello counts as well: its wake-up may have been for an earlier session.
+        self.collect = Some(Instant::now());
+        context.creations.restart();
+        context.leases.connected(true);
+    }
+}
+
+fn every(interval_: Duration) -> Interval {
+    let mut beat = interval(interval_);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beat.reset();
+    beat
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn count(context: &Context, direction: &str, type_: &str) {
+    context
+        .metrics
+        .link_messages
+        .with_label_values(&[direction, type_])
+        .inc();
+}
+
+fn kind(message: &SpokeMessage) -> &'static str {
+    match &message.body {
+        Some(Body::Hello(_)) => "hello",
+        Some(Body::Inventory(_)) => "inventory",
+        Some(Body::Delta(_)) => "delta",
+        Some(Body::Heartbeat(_)) => "heartbeat",
+        Some(Body::CreationRequest(_) | Body::CreationDone(_)) => "creation",
+        Some(Body::PossessionProof(_)) => "possession",
+        Some(_) => "lease",
+        None => "unknown",
+    }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]

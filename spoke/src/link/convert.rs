@@ -1,14 +1,119 @@
-//! Custom resources as the hub sees them: their status, and no secret.
+//! Custom resources as the hub sees them: their status, and no secret. Conversions read the caches and nothing else, so
+//! that equal caches give equal bytes.
 
 use crds::backup::{BackupResult, BackupRun};
 use crds::conditions::{self, types};
-use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository};
+use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
+use prost::Message as _;
 use proto::time::from_unix_millis;
 use proto::v1::{self, ObjectState, object_state::Body};
 
+use super::outbox::{Kind, Outbox, Place};
 use crate::secrets::redact;
+use crate::world::{Key, Undecodable, World};
+
+/// Most bytes of one state; a message has room for it and for what is around it.
+const STATE_MAX: usize = proto::MESSAGE_MAX / 2;
+
+/// What the hub is told of a place now; `None` when nothing is there.
+pub fn state(world: &World, outbox: &Outbox, (kind, key): &Place) -> Option<ObjectState> {
+    let id_at = |at: &Key| {
+        let repository = world.repositories.get(at)?;
+        repository.status.as_ref()?.repository_id.clone()
+    };
+    match kind {
+        Kind::Repository => world.repositories.get(key).map(|r| repository_state(&r)),
+        Kind::Backup => {
+            let backup = world.backups.get(key)?;
+            let reference = &backup.spec.repository_ref;
+            let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
+            Some(backup_state(&backup, id_at(&at)))
+        }
+        Kind::Policy => {
+            if let Some(broken) = world.policies.undecodable(key) {
+                return Some(unclear_policy(&broken, key, id_at, outbox));
+            }
+            let policy = world.policies.get(key)?;
+            let reference = &policy.spec.repository_ref;
+            let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
+            let uid = policy.metadata.uid.as_deref().unwrap_or_default();
+            let kept = policy.status.as_ref().and_then(|s| s.repository_id.as_deref());
+            let id = binding(outbox, uid, &at, id_at(&at), kept);
+            Some(policy_state(key, &policy, id))
+        }
+        Kind::Restore => {
+            let restore = world.restores.get(key)?;
+            let at = restored_from(world, key, &restore);
+            let id = at.as_ref().and_then(id_at);
+            Some(restore_state(&restore, at, id))
+        }
+    }
+}
+
+/// The bytes that are sent of a state. One that is too large loses its details rather than the connection.
+#[must_use]
+pub fn encode(state: &ObjectState) -> Vec<u8> {
+    if state.encoded_len() <= STATE_MAX {
+        return state.encode_to_vec();
+    }
+    let mut state = state.clone();
+    state.conditions.retain(|c| c.r#type == types::READY);
+    for condition in &mut state.conditions {
+        condition.message = cut(&condition.message);
+    }
+    match &mut state.body {
+        Some(Body::Repository(repository)) => {
+            repository.locks.clear();
+            if let Some(figures) = &mut repository.statistics {
+                figures.hosts.clear();
+            }
+        }
+        Some(Body::Policy(policy)) => {
+            if let Some(spec) = &mut policy.spec {
+                spec.rules.clear();
+                spec.unclear =
+                    "spec.policies is too large to be sent to the hub: write fewer rules".to_owned();
+            }
+        }
+        Some(Body::Backup(backup)) => {
+            if let Some(run) = &mut backup.last_run {
+                run.message = cut(&run.message);
+            }
+        }
+        _ => {}
+    }
+    state.encode_to_vec()
+}
+
+/// The first KiB of a text.
+fn cut(text: &str) -> String {
+    text.chars().take(1024).collect()
+}
+
+/// The restic id that a policy is bound to: that of its repository, or while that has none the last known one.
+fn binding(outbox: &Outbox, uid: &str, at: &Key, present: Option<String>, kept: Option<&str>) -> String {
+    match present.filter(|id| !id.is_empty()) {
+        Some(id) => {
+            outbox.bound(uid, &id);
+            id
+        }
+        None => outbox.last_binding(uid, at, kept).unwrap_or_default(),
+    }
+}
+
+/// Where a restore's snapshots are.
+fn restored_from(world: &World, key: &Key, restore: &ResticRestore) -> Option<Key> {
+    if let Some(reference) = &restore.spec.repository_ref {
+        return Some(Key::new(reference.namespace_or(&key.namespace), &reference.name));
+    }
+    let reference = restore.spec.backup_ref.as_ref()?;
+    let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
+    let backup = world.backups.get(&at)?;
+    let reference = &backup.spec.repository_ref;
+    Some(Key::new(reference.namespace_or(&at.namespace), &reference.name))
+}
 
 /// A repository's state.
 #[must_use]
@@ -53,9 +158,9 @@ fn restic_lock(lock: &crds::repository::ResticLock) -> v1::ResticLock {
     }
 }
 
-/// A backup's state. `repository` is what it refers to, if that exists.
+/// A backup's state. `restic_id` is that of the repository that it refers to, if it is known.
 #[must_use]
-pub fn backup_state(backup: &ResticBackup, repository: Option<&ResticRepository>) -> ObjectState {
+pub fn backup_state(backup: &ResticBackup, restic_id: Option<String>) -> ObjectState {
     let status = backup.status.clone().unwrap_or_default();
     let spec = &backup.spec;
     let namespace = backup.metadata.namespace.as_deref().unwrap_or_default();
@@ -73,9 +178,7 @@ pub fn backup_state(backup: &ResticBackup, repository: Option<&ResticRepository>
     let body = v1::BackupState {
         repository_namespace: spec.repository_ref.namespace_or(namespace).to_owned(),
         repository_name: spec.repository_ref.name.clone(),
-        restic_id: repository
-            .and_then(|r| r.status.as_ref()?.repository_id.clone())
-            .unwrap_or_default(),
+        restic_id: restic_id.unwrap_or_default(),
         schedule: spec.schedule.clone(),
         timezone: spec.timezone.clone().unwrap_or_default(),
         suspended: spec.suspend,
@@ -91,29 +194,84 @@ pub fn backup_state(backup: &ResticBackup, repository: Option<&ResticRepository>
     object(&backup.metadata, &status.conditions, Body::Backup(body))
 }
 
-/// A retention policy's state. `spec` is what it asks for, if that is valid.
+/// A retention policy's state. `restic_id` is what it is bound to, or was last known to be; empty if it never was.
 #[must_use]
-pub fn policy_state(
-    policy: &GlobalRetentionPolicy,
-    repository: Option<&ResticRepository>,
-    spec: Option<v1::RetentionPolicySpec>,
-) -> ObjectState {
+pub fn policy_state(key: &Key, policy: &GlobalRetentionPolicy, restic_id: String) -> ObjectState {
     let status = policy.status.clone().unwrap_or_default();
     let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
     let reference = &policy.spec.repository_ref;
     let body = v1::PolicyState {
         repository_namespace: reference.namespace_or(namespace).to_owned(),
         repository_name: reference.name.clone(),
-        restic_id: repository
-            .and_then(|r| r.status.as_ref()?.repository_id.clone())
-            .unwrap_or_default(),
-        spec,
+        spec: Some(crate::retention::policy_spec(key, policy, &restic_id)),
+        restic_id,
         schedule: policy.spec.schedule.clone(),
         suspended: policy.spec.suspend,
         last_run: status.last_run.as_ref().map(time),
         last_result: status.last_run_result.clone().unwrap_or_default(),
     };
     object(&policy.metadata, &status.conditions, Body::Policy(body))
+}
+
+/// A policy that this version cannot decode: what it could match has to be kept, so the hub must know that it exists.
+fn unclear_policy(
+    broken: &Undecodable,
+    key: &Key,
+    id_at: impl Fn(&Key) -> Option<String>,
+    outbox: &Outbox,
+) -> ObjectState {
+    let text = |path: &str| broken.raw.pointer(path).and_then(|v| v.as_str());
+    let name = text("/spec/repositoryRef/name").unwrap_or_default();
+    let namespace = text("/spec/repositoryRef/namespace").filter(|ns| !ns.is_empty());
+    let at = Key::new(namespace.unwrap_or(&key.namespace), name);
+    let uid = broken.meta.uid.clone().unwrap_or_default();
+    let restic_id = binding(outbox, &uid, &at, id_at(&at), text("/status/repositoryID"));
+    let spec = v1::RetentionPolicySpec {
+        uid,
+        generation: broken.meta.generation.unwrap_or_default(),
+        unclear: format!(
+            "fleet-spoke of this version cannot read the policy: {}",
+            cut(&broken.error)
+        ),
+        ..Default::default()
+    };
+    let body = v1::PolicyState {
+        repository_namespace: at.namespace.to_string(),
+        repository_name: name.to_owned(),
+        restic_id,
+        spec: Some(spec),
+        ..Default::default()
+    };
+    object(&broken.meta, &[], Body::Policy(body))
+}
+
+/// A restore's state. `at` is the repository that it reads, as far as that is known.
+#[must_use]
+pub fn restore_state(restore: &ResticRestore, at: Option<Key>, restic_id: Option<String>) -> ObjectState {
+    use crds::restore::RestorePhase;
+    let status = restore.status.clone().unwrap_or_default();
+    let target = &restore.spec.target;
+    let claim = target.pvc.as_ref().map(|pvc| &pvc.claim_name);
+    let claim = claim.or(target.new_pvc.as_ref().map(|pvc| &pvc.name));
+    let phase = status.phase.map(|phase| match phase {
+        RestorePhase::Pending => "Pending",
+        RestorePhase::InProgress => "InProgress",
+        RestorePhase::Completed => "Completed",
+        RestorePhase::Failed => "Failed",
+    });
+    let body = v1::RestoreState {
+        repository_namespace: at.as_ref().map(|at| at.namespace.to_string()).unwrap_or_default(),
+        repository_name: at.as_ref().map(|at| at.name.to_string()).unwrap_or_default(),
+        restic_id: restic_id.unwrap_or_default(),
+        phase: phase.unwrap_or_default().to_owned(),
+        snapshot_id: status.restored_snapshot.clone().unwrap_or_default(),
+        started: status.start_time.as_ref().map(time),
+        finished: status.completion_time.as_ref().map(time),
+        files: unsigned(status.restored_files),
+        bytes: unsigned(status.restored_size_bytes),
+        target: claim.map(|claim| format!("pvc/{claim}")).unwrap_or_default(),
+    };
+    object(&restore.metadata, &status.conditions, Body::Restore(body))
 }
 
 fn run(run: &BackupRun) -> v1::BackupRun {
@@ -216,6 +374,39 @@ mod tests {
         assert_eq!(
             (run.result(), run.bytes_added),
             (v1::BackupResult::PartiallyFailed, 7)
+        );
+    }
+
+    #[test]
+    fn a_restore_names_its_repository_through_its_backup() {
+        let world = World::default();
+        let backup: ResticBackup = serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup",
+            "metadata": { "name": "orders", "namespace": "shop", "uid": "b", "resourceVersion": "1" },
+            "spec": { "repositoryRef": { "name": "nas", "namespace": "store" }, "schedule": "@daily", "source": { "pvc": { "claimName": "data" } } },
+        }))
+        .unwrap();
+        let restore: ResticRestore = serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRestore",
+            "metadata": { "name": "back", "namespace": "shop", "uid": "u", "resourceVersion": "2" },
+            "spec": { "backupRef": { "name": "orders" }, "target": { "newPVC": { "name": "data2", "size": "1Gi" } } },
+            "status": { "phase": "InProgress", "restoredFiles": 3 },
+        }))
+        .unwrap();
+        let key = |name: &str| Key::new("shop", name);
+        world.backups.put(key("orders"), std::sync::Arc::new(backup));
+        world.restores.put(key("back"), std::sync::Arc::new(restore));
+        let state = state(&world, &Outbox::default(), &(Kind::Restore, key("back"))).unwrap();
+        let Some(Body::Restore(body)) = state.body else {
+            panic!()
+        };
+        assert_eq!(
+            (body.repository_namespace.as_str(), body.repository_name.as_str()),
+            ("store", "nas")
+        );
+        assert_eq!(
+            (body.phase.as_str(), body.files, body.target.as_str()),
+            ("InProgress", 3, "pvc/data2")
         );
     }
 }

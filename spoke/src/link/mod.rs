@@ -1,10 +1,12 @@
-//! The one stream to the hub. What goes out is state: the latest of each resource, coalesced; nothing waits for the hub.
+//! The one stream to the hub. What goes out about resources is state, converted from the caches when it is sent; nothing in
+//! the cluster waits for the hub.
 
 mod client;
 pub mod convert;
 mod creation;
-mod outbox;
-mod session;
+mod lanes;
+pub mod outbox;
+pub mod session;
 
 pub use client::{LinkConfig, run};
 pub use creation::Creations;

@@ -1,218 +1,210 @@
-//! What is said in one session, and what the hub holds of it by now. Pure but for the outbox it is given.
+//! What one session sends about the resources of the cluster. Pure but for the caches and the outbox that it is given.
+//!
+//! The hub's copy is a view of the caches: an inventory converts all of them at one moment, and a change converts what was
+//! marked since. Messages are queued in parts of bounded size, so that others may be sent between two parts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use prost::Message as _;
 use proto::digest::{Digest, ObjectHash, object_hash};
-use proto::v1::{Delta, Heartbeat, Inventory, ObjectState, SpokeMessage, Tombstone, spoke_message::Body};
+use proto::v1::{
+    Delta, Heartbeat, Inventory, ObjectState, ObjectUpdate, SpokeMessage, Tombstone, spoke_message::Body,
+};
 
-use super::outbox::{Changes, Outbox};
+use super::convert;
+use super::outbox::{Changes, Kind, Outbox, Place};
+use crate::world::World;
 
-/// Largest message; the hub reads with a bound too.
-const CHUNK: usize = 256 << 10;
+/// Bytes of one part. On a line of 1 Mbit/s a lease message waits half a second for it.
+const PART: usize = 64 << 10;
 
 /// One connection's worth of state.
-#[derive(Default)]
 pub struct Session {
-    seq: u64,
-    sent: HashMap<String, ObjectHash>,
+    /// uid and hash of what the hub holds after all that was queued.
+    sent: HashMap<Place, (String, ObjectHash)>,
     digest: Digest,
+    queue: VecDeque<Body>,
+    encode: fn(&ObjectState) -> Vec<u8>,
+}
+
+impl Default for Session {
+    fn default() -> Session {
+        Session::encoding(convert::encode)
+    }
 }
 
 impl Session {
-    /// The next message.
-    pub fn message(&mut self, body: Body) -> SpokeMessage {
-        self.seq += 1;
-        SpokeMessage {
-            seq: self.seq,
-            body: Some(body),
+    /// A session that encodes states in its own way, as a spoke of another version does.
+    #[must_use]
+    pub fn encoding(encode: fn(&ObjectState) -> Vec<u8>) -> Session {
+        Session {
+            sent: HashMap::new(),
+            digest: Digest::default(),
+            queue: VecDeque::new(),
+            encode,
         }
     }
 
-    /// The whole inventory, in parts of bounded size. The last one says so even when there is nothing to tell.
-    pub fn inventory(&mut self, outbox: &Outbox) -> Vec<SpokeMessage> {
+    /// Digest and number of all resources as of now, for Hello. If the hub holds the same, changes since are all that has to
+    /// be sent.
+    pub fn hello(&mut self, world: &World, outbox: &Outbox) -> (Vec<u8>, u64) {
+        self.snapshot(world, outbox);
+        (self.digest.to_bytes(), self.sent.len() as u64)
+    }
+
+    /// Queues the whole inventory as of now. Takes the place of all that was queued.
+    pub fn inventory(&mut self, world: &World, outbox: &Outbox) {
+        self.queue.clear();
+        let updates = self.snapshot(world, outbox);
+        let mut parts = vec![Inventory {
+            first: true,
+            ..Inventory::default()
+        }];
+        let mut size = 0;
+        for update in updates {
+            let length = update.encoded_len();
+            if size > 0 && size + length > PART {
+                parts.push(Inventory::default());
+                size = 0;
+            }
+            size += length;
+            if let Some(part) = parts.last_mut() {
+                part.updates.push(update);
+            }
+        }
+        // Marked also when there is nothing to report: an empty inventory is a whole one.
+        if let Some(part) = parts.last_mut() {
+            part.last = true;
+        }
+        self.queue.extend(parts.into_iter().map(Body::Inventory));
+    }
+
+    /// Queues what has changed. Nothing while an earlier message is still in parts: the marks wait, and coalesce.
+    pub fn changes(&mut self, world: &World, outbox: &Outbox) {
+        if self.is_busy() {
+            return;
+        }
+        let mut deltas = vec![Delta::default()];
+        let mut size = 0;
+        for place in marked(world, outbox.take()) {
+            let (gone, update) = self.compare(world, outbox, place);
+            let length =
+                update.as_ref().map_or(0, |u| u.encoded_len()) + gone.as_ref().map_or(0, String::len);
+            if size > 0 && size + length > PART {
+                deltas.push(Delta::default());
+                size = 0;
+            }
+            size += length;
+            if let Some(delta) = deltas.last_mut() {
+                delta.gone.extend(gone.map(|uid| Tombstone { uid }));
+                delta.updates.extend(update);
+            }
+        }
+        let last = deltas.len() - 1;
+        for (n, delta) in deltas.iter_mut().enumerate() {
+            delta.more = n < last;
+        }
+        deltas.retain(|delta| *delta != Delta::default());
+        self.queue.extend(deltas.into_iter().map(Body::Delta));
+    }
+
+    /// The next part of what is queued.
+    pub fn next_part(&mut self) -> Option<SpokeMessage> {
+        let body = self.queue.pop_front()?;
+        Some(SpokeMessage { body: Some(body) })
+    }
+
+    /// Whether parts are queued.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Queues what the hub should hold after all that was queued, unless something is on its way.
+    pub fn beat(&mut self) {
+        if !self.is_busy() {
+            self.queue.push_back(Body::Heartbeat(Heartbeat {
+                digest: self.digest.to_bytes(),
+                objects: self.sent.len() as u64,
+            }));
+        }
+    }
+
+    fn snapshot(&mut self, world: &World, outbox: &Outbox) -> Vec<ObjectUpdate> {
+        // First: what changes while the caches are read is marked for the next message.
+        outbox.take();
         self.sent.clear();
         self.digest = Digest::default();
-        let mut parts = vec![Vec::new()];
-        let mut size = 0;
-        for object in outbox.all() {
-            size += object.encoded_len();
-            if size > CHUNK
-                && let Some(part) = parts.last()
-                && !part.is_empty()
-            {
-                parts.push(Vec::new());
-                size = object.encoded_len();
-            }
-            self.note(&object);
-            if let Some(part) = parts.last_mut() {
-                part.push(ObjectState::clone(&object));
-            }
-        }
-        let last = parts.len() - 1;
-        let parts = parts.into_iter().enumerate();
-        parts
-            .map(|(n, objects)| {
-                self.message(Body::Inventory(Inventory {
-                    objects,
-                    first: n == 0,
-                    last: n == last,
-                    ..Default::default()
-                }))
-            })
+        let places = everything(world).into_iter();
+        places
+            .filter_map(|place| self.compare(world, outbox, place).1)
             .collect()
     }
 
-    /// What has changed, in messages of bounded size.
-    pub fn deltas(&mut self, outbox: &Outbox) -> Vec<SpokeMessage> {
-        let Changes { objects, gone } = outbox.changes();
-        let mut deltas = Vec::new();
-        let mut delta = Delta::default();
-        for uid in gone {
-            if let Some(hash) = self.sent.remove(&uid) {
-                self.digest.remove(&hash);
-                delta.gone.push(Tombstone { uid });
-            }
+    /// What has to be sent about a place: the uid of what is no longer there, and the present state if it differs.
+    fn compare(
+        &mut self,
+        world: &World,
+        outbox: &Outbox,
+        place: Place,
+    ) -> (Option<String>, Option<ObjectUpdate>) {
+        let present = convert::state(world, outbox, &place).map(|state| ObjectUpdate {
+            state: (self.encode)(&state),
+            uid: state.uid,
+        });
+        let hash = present
+            .as_ref()
+            .map(|update| object_hash(&update.uid, &update.state));
+        let old = self.sent.remove(&place);
+        if let Some((_, old)) = &old {
+            self.digest.remove(old);
         }
-        for object in objects {
-            self.note(&object);
-            delta.objects.push(ObjectState::clone(&object));
-            if delta.encoded_len() > CHUNK {
-                deltas.push(std::mem::take(&mut delta));
-            }
-        }
-        if delta != Delta::default() {
-            deltas.push(delta);
-        }
-        deltas
-            .into_iter()
-            .map(|delta| self.message(Body::Delta(delta)))
-            .collect()
-    }
-
-    /// What the hub should hold after all that was sent.
-    pub fn heartbeat(&mut self) -> SpokeMessage {
-        let beat = Heartbeat {
-            digest: self.digest.to_bytes(),
-            objects: self.sent.len() as u64,
+        let gone = old.as_ref().map(|(uid, _)| uid);
+        let gone = gone
+            .filter(|uid| present.as_ref().is_none_or(|update| update.uid != **uid))
+            .cloned();
+        let (Some(update), Some(hash)) = (present, hash) else {
+            return (gone, None);
         };
-        self.message(Body::Heartbeat(beat))
-    }
-
-    fn note(&mut self, object: &ObjectState) {
-        let hash = object_hash(object);
-        if let Some(old) = self.sent.insert(object.uid.clone(), hash) {
-            self.digest.remove(&old);
-        }
         self.digest.add(&hash);
+        let known = old.is_some_and(|(uid, old)| uid == update.uid && old == hash);
+        self.sent.insert(place, (update.uid.clone(), hash));
+        (gone, (!known).then_some(update))
     }
+}
+
+fn everything(world: &World) -> BTreeSet<Place> {
+    let of = |kind: Kind, keys: Vec<_>| keys.into_iter().map(move |key| (kind, key));
+    of(Kind::Repository, world.repositories.keys())
+        .chain(of(Kind::Backup, world.backups.keys()))
+        .chain(of(Kind::Policy, world.policies.all_keys().into_iter().collect()))
+        .chain(of(Kind::Restore, world.restores.keys()))
+        .collect()
+}
+
+/// Marked places, and those whose state is looked up through a marked one.
+fn marked(world: &World, changes: Changes) -> BTreeSet<Place> {
+    let Changes {
+        dirty,
+        rebound,
+        restores,
+    } = changes;
+    let mut places: BTreeSet<Place> = dirty.into_iter().collect();
+    for repository in &rebound {
+        let backups = world.backups.group(repository).into_iter();
+        places.extend(backups.map(|(key, _)| (Kind::Backup, key)));
+    }
+    if !rebound.is_empty() {
+        // Few, and rarely.
+        let policies = world.policies.all_keys().into_iter();
+        places.extend(policies.map(|key| (Kind::Policy, key)));
+    }
+    if restores || !rebound.is_empty() {
+        places.extend(world.restores.keys().into_iter().map(|key| (Kind::Restore, key)));
+    }
+    places
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// The hub as link.proto describes it.
-    #[derive(Default)]
-    struct Receiver {
-        held: HashMap<String, ObjectState>,
-        arriving: Option<HashMap<String, ObjectState>>,
-        digest: Vec<u8>,
-    }
-
-    impl Receiver {
-        fn take(&mut self, message: SpokeMessage) {
-            match message.body.unwrap() {
-                Body::Inventory(part) => {
-                    if part.first {
-                        self.arriving = Some(HashMap::new());
-                    }
-                    let arriving = self.arriving.as_mut().unwrap();
-                    arriving.extend(part.objects.into_iter().map(|o| (o.uid.clone(), o)));
-                    if part.last {
-                        self.held = self.arriving.take().unwrap();
-                    }
-                }
-                Body::Delta(delta) => {
-                    self.held
-                        .extend(delta.objects.into_iter().map(|o| (o.uid.clone(), o)));
-                    delta.gone.iter().for_each(|t| drop(self.held.remove(&t.uid)));
-                }
-                Body::Heartbeat(beat) => self.digest = beat.digest,
-                _ => {}
-            }
-        }
-
-        fn digest(&self) -> Vec<u8> {
-            let mut digest = Digest::default();
-            self.held.values().for_each(|o| digest.add(&object_hash(o)));
-            digest.to_bytes()
-        }
-    }
-
-    #[derive(Clone, Debug)]
-    enum Happening {
-        Put(u8, i64),
-        Gone(u8),
-        Deltas,
-        /// The stream breaks after n messages of a new inventory.
-        Cut(u8),
-        Resync,
-    }
-
-    fn happening() -> impl Strategy<Value = Happening> {
-        prop_oneof![
-            (0u8..6, 0i64..3).prop_map(|(uid, generation)| Happening::Put(uid, generation)),
-            (0u8..6).prop_map(Happening::Gone),
-            Just(Happening::Deltas),
-            (0u8..4).prop_map(Happening::Cut),
-            Just(Happening::Resync),
-        ]
-    }
-
-    fn state(uid: u8, generation: i64) -> ObjectState {
-        // Large enough that an inventory needs several parts.
-        ObjectState {
-            uid: uid.to_string(),
-            generation,
-            name: "x".repeat(100_000),
-            ..ObjectState::default()
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
-        #[test]
-        fn whatever_happens_the_hub_ends_up_with_the_truth(happenings in prop::collection::vec(happening(), 0..30)) {
-            let (outbox, mut session, mut hub) = (Outbox::default(), Session::default(), Receiver::default());
-            session.inventory(&outbox).into_iter().for_each(|m| hub.take(m));
-            for happening in happenings {
-                match happening {
-                    Happening::Put(uid, generation) => outbox.put(state(uid, generation)),
-                    Happening::Gone(uid) => outbox.gone(&uid.to_string()),
-                    Happening::Deltas => session.deltas(&outbox).into_iter().for_each(|m| hub.take(m)),
-                    Happening::Cut(after) => {
-                        session = Session::default();
-                        hub.arriving = None;
-                        let before: Vec<String> = hub.held.keys().cloned().collect();
-                        let parts = session.inventory(&outbox);
-                        let cut = usize::from(after).min(parts.len() - 1);
-                        parts.into_iter().take(cut).for_each(|m| hub.take(m));
-                        prop_assert!(before.iter().all(|uid| hub.held.contains_key(uid)), "a cut inventory deleted something");
-                        session = Session::default();
-                        session.inventory(&outbox).into_iter().for_each(|m| hub.take(m));
-                    }
-                    Happening::Resync => session.inventory(&outbox).into_iter().for_each(|m| hub.take(m)),
-                }
-            }
-            session.deltas(&outbox).into_iter().for_each(|m| hub.take(m));
-            hub.take(session.heartbeat());
-            let truth: HashMap<String, ObjectState> =
-                outbox.all().into_iter().map(|o| (o.uid.clone(), ObjectState::clone(&o))).collect();
-            prop_assert_eq!(&hub.held, &truth);
-            prop_assert_eq!(hub.digest(), hub.digest.clone());
-        }
-    }
-}
+#[path = "session_tests.rs"]
+mod tests;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
-use proto::v1::{LeaseAsk, LeaseRenew};
 use proto::v1::spoke_message::Body;
+use proto::v1::{LeaseAsk, LeaseRenew};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::interval;
@@ -26,7 +26,7 @@ use crate::world::Key;
 
 /// What reaches the local grantor.
 pub enum Question {
-    Ask(Body),
+    Ask(Box<Body>),
     /// This replica no longer leads: who waits, and since when a holder is silent, is forgotten.
     Reset,
 }
@@ -77,7 +77,7 @@ impl Local {
             let waits = !self.waiting.is_empty();
             tokio::select! {
                 question = questions.recv() => match question {
-                    Some(Question::Ask(question)) => self.answer(question).await,
+                    Some(Question::Ask(question)) => self.answer(*question).await,
                     Some(Question::Reset) => {
                         self.waiting.clear();
                         self.silence.clear();

@@ -126,12 +126,7 @@ impl Leases {
     }
 
     /// Passes messages about an operation to `listener`. A message about another repository is dropped.
-    pub fn listen(
-        &self,
-        operation: &str,
-        restic_id: &str,
-        listener: impl Fn(Event) + Send + Sync + 'static,
-    ) {
+    pub fn listen(&self, operation: &str, restic_id: &str, listener: impl Fn(Event) + Send + Sync + 'static) {
         let entry: (String, Listener) = (restic_id.to_owned(), Arc::new(listener));
         self.lock().operations.insert(operation.to_owned(), entry);
     }
@@ -211,7 +206,7 @@ impl Leases {
     fn say(&self, body: Body) {
         if !self.fleet {
             // An error means that the spoke is stopping.
-            let _ = self.local.send(Question::Ask(body));
+            let _ = self.local.send(Question::Ask(Box::new(body)));
             return;
         }
         let mut inner = self.lock();
@@ -238,7 +233,11 @@ impl Leases {
             inner.connected = connected;
             inner.outgoing.clear();
             inner.documents.clear();
-            inner.operations.values().map(|(_, listener)| listener.clone()).collect()
+            inner
+                .operations
+                .values()
+                .map(|(_, listener)| listener.clone())
+                .collect()
         };
         let event = if connected { Event::Connected } else { Event::Away };
         for listener in listeners {
@@ -299,7 +298,10 @@ impl Leases {
         match entry {
             Some((pinned, listener)) if pinned == restic_id => listener(event),
             Some((pinned, _)) => {
-                warn!(operation, pinned, restic_id, "a lease message about another repository is dropped");
+                warn!(
+                    operation,
+                    pinned, restic_id, "a lease message about another repository is dropped"
+                );
             }
             None => {}
         }
@@ -334,9 +336,7 @@ fn event_of(body: hub_message::Body) -> Option<(String, String, Event)> {
             };
             (m.operation, m.restic_id, event)
         }
-        hub_message::Body::LeaseReleased(m) => {
-            (m.operation, m.restic_id, Event::Released { token: m.token })
-        }
+        hub_message::Body::LeaseReleased(m) => (m.operation, m.restic_id, Event::Released { token: m.token }),
         hub_message::Body::LeaseWaiting(m) => {
             let (position, reason) = (m.position, m.reason);
             (m.operation, m.restic_id, Event::Waiting { position, reason })
@@ -422,10 +422,16 @@ mod tests {
             Body::PlanPart(part) => Some((part.offset, part.data.len())),
             _ => None,
         };
-        assert_eq!(leases.take().iter().filter_map(part).collect::<Vec<_>>(), [(0, PLAN_PART)]);
+        assert_eq!(
+            leases.take().iter().filter_map(part).collect::<Vec<_>>(),
+            [(0, PLAN_PART)]
+        );
         leases.renew(renew(1));
         let second = leases.take();
-        assert!(matches!(second[0], Body::LeaseRenew(_)) && part(&second[1]) == Some((PLAN_PART as u64, PLAN_PART)));
+        assert!(
+            matches!(second[0], Body::LeaseRenew(_))
+                && part(&second[1]) == Some((PLAN_PART as u64, PLAN_PART))
+        );
         assert_eq!(part(&leases.take()[0]), Some((2 * PLAN_PART as u64, 5)));
         assert!(matches!(leases.take()[..], [Body::LeaseRelease(_)]));
         assert!(leases.take().is_empty());

@@ -44,7 +44,7 @@ pub struct Memory {
 /// What comes back to an actor.
 pub enum Report {
     /// A message of the grantor.
-    Lease(Event),
+    Lease(Box<Event>),
     /// The owner has recorded something, or refers to something else.
     Recorded,
     /// The plan from the pod's log; `None` when it could not be read.
@@ -65,14 +65,19 @@ impl Operations {
 
     /// Whether there is something left to do for a Job.
     fn is_open(&self, at: &Key, job: &JobView) -> bool {
-        let Some(owner) = self.owner(job) else { return false };
+        let Some(owner) = self.owner(job) else {
+            return false;
+        };
         let Some(pin) = job.pin.as_ref().filter(|_| job.released.is_some()) else {
             return true;
         };
         let pinned = Pinned {
             operation: job.meta.uid.to_string(),
+            job_type: owner.job_type().to_owned(),
             job: at.clone(),
-            owner: owner.assignment(at, job).map_or_else(|| Key::new("", ""), |a| a.owner),
+            owner: owner
+                .assignment(at, job)
+                .map_or_else(|| Key::new("", ""), |a| a.owner),
             owner_uid: pin.owner_uid.to_string(),
             repository: pin.repository.clone(),
             restic_id: pin.restic_id.to_string(),
@@ -115,7 +120,9 @@ impl Kind for Operations {
     fn keys(&self) -> Vec<Key> {
         let world = &self.context.world;
         let jobs = world.jobs.filter(|_, job| job.type_.is_some()).into_iter();
-        jobs.map(|(key, _)| key).chain(self.context.operations.keys()).collect()
+        jobs.map(|(key, _)| key)
+            .chain(self.context.operations.keys())
+            .collect()
     }
 
     async fn turn(&self, mut turn: Turn<'_, Self>) -> Outcome {
@@ -130,7 +137,12 @@ impl Kind for Operations {
             }
         }
         let report = turn.report.take();
-        let Turn { memory, key, reporter, .. } = turn;
+        let Turn {
+            memory,
+            key,
+            reporter,
+            ..
+        } = turn;
         let Some(record) = memory.record.as_mut() else {
             return Outcome::retry();
         };
@@ -138,7 +150,7 @@ impl Kind for Operations {
             record.plan = Plan::Read(read.clone().unwrap_or_default());
         }
         let event = match report {
-            Some(Report::Lease(event)) => Some(event),
+            Some(Report::Lease(event)) => Some(*event),
             _ => None,
         };
         let mut outcome = match self.advance(record, event).await {
@@ -194,13 +206,16 @@ impl Operations {
     /// Feeds what has happened into the holder.
     async fn advance(&self, record: &mut Record, event: Option<Event>) -> Result<(), ApplyError> {
         self.check_meaning(record);
-        record.forbidden = maintenance_allowed(&self.context, &record.pinned.restic_id).err();
+        // It asks for nothing, so that no message can be about it.
+        if record.covered || self.is_early(record) {
+            return Ok(());
+        }
         if let Some(event) = event
             && let Some(input) = self.apply_event(record, event).await?
         {
             self.feed(record, input).await?;
         }
-        if record.covered || self.is_early(record) {
+        if record.covered {
             return Ok(());
         }
         // An operation that lost its meaning gives its lease back as if the grantor had taken it.
@@ -215,9 +230,13 @@ impl Operations {
     }
 
     fn check_meaning(&self, record: &mut Record) {
-        let Some(job) = self.job(&record.pinned.job, &record.pinned.operation) else { return };
+        let Some(job) = self.job(&record.pinned.job, &record.pinned.operation) else {
+            return;
+        };
         if record.ending.is_none() && job.end.is_none() {
-            let now = self.owner(&job).and_then(|owner| owner.assignment(&record.pinned.job, &job));
+            let now = self
+                .owner(&job)
+                .and_then(|owner| owner.assignment(&record.pinned.job, &job));
             record.ending = ending(&record.pinned, now.as_ref());
         }
     }
@@ -250,8 +269,14 @@ impl Operations {
     /// Carries an effect out; what the holder is to be told of it.
     async fn carry_out(&self, record: &mut Record, effect: Effect) -> Result<Option<Input>, ApplyError> {
         match effect {
-            Effect::Ask if record.forbidden.is_none() && record.ending.is_none() => self.ask(record),
-            Effect::Ask => {}
+            Effect::Ask if record.ending.is_some() => {}
+            Effect::Ask => {
+                let allowed = maintenance_allowed(&self.context, &record.pinned.restic_id).await?;
+                record.forbidden = allowed.err();
+                if record.forbidden.is_none() {
+                    self.ask(record);
+                }
+            }
             Effect::Withdraw { opened } => self.withdraw(record, opened),
             Effect::Renew { token, seq } => self.renew(record, token, seq),
             Effect::Release { token } => self.release(record, token),
@@ -274,7 +299,11 @@ impl Operations {
 
     pub(super) fn summary(&self, pinned: &Pinned) -> Pods {
         let pods = self.pods(pinned);
-        let remembered = self.context.world.pods.remembered(&Key::new("", &pinned.operation));
+        let remembered = self
+            .context
+            .world
+            .pods
+            .remembered(&Key::new("", &pinned.operation));
         Pods::of(pods.iter().map(|(_, pod)| pod.as_ref()), remembered)
     }
 
@@ -284,9 +313,15 @@ impl Operations {
             return (ending.reason, ending.message.clone());
         }
         let pods = self.pods(&record.pinned);
-        let words = pods.iter().find_map(|(_, pod)| crate::pod::message::waiting_for(pod));
+        let words = pods
+            .iter()
+            .find_map(|(_, pod)| crate::pod::message::waiting_for(pod));
         let words = words.map(|(_, words)| words);
-        result::describe(record.holder.interruption(), record.waiting.as_deref(), words.as_deref())
+        result::describe(
+            record.holder.interruption(),
+            record.waiting.as_deref(),
+            words.as_deref(),
+        )
     }
 
     /// Takes the result of an operation that has ended.
@@ -297,13 +332,20 @@ impl Operations {
         let job = self.job(&record.pinned.job, &record.pinned.operation);
         let pods = self.pods(&record.pinned);
         let views: Vec<&PodView> = pods.iter().map(|(_, pod)| pod.as_ref()).collect();
-        let active = views.iter().any(|pod| pod.is_active() && pod.unproven().is_none());
+        let active = views
+            .iter()
+            .any(|pod| pod.is_active() && pod.unproven().is_none());
         let token = job.as_ref().and_then(|job| job.lease).map(|lease| lease.token);
         let now = self.context.clock.now();
+        let given_up = matches!(record.holder.phase(), Phase::Done(End::Interrupted(_)));
         let (outcome, started, finished) = match &job {
             Some(job) if job.end.is_some() => match result::ended(job, &views, now) {
                 result::Ended::NotYet(_) => return,
-                result::Ended::Known { outcome, started, finished } => (*outcome, started, finished),
+                result::Ended::Known {
+                    outcome,
+                    started,
+                    finished,
+                } => (*outcome, started, finished),
             },
             Some(job) if job.is_spent() && !active => {
                 let (reason, message) = match &job.shut {
@@ -313,16 +355,22 @@ impl Operations {
                         (reason.to_owned(), message)
                     }
                 };
-                (result::interrupted(&views, &reason, &message), job.start, Some(now))
+                (
+                    result::interrupted(&views, &reason, &message),
+                    job.start,
+                    Some(now),
+                )
             }
-            // Never opened, and not wanted any more.
-            Some(job) if record.ending.is_some() && job.suspended && !active => {
+            // Never opened, and not wanted any more, or given up before.
+            Some(job) if (record.ending.is_some() || given_up) && job.suspended && !active => {
                 let (reason, message) = self.why(record);
                 (result::interrupted(&[], reason, &message), None, Some(now))
             }
-            None if !active && self.context.operations.known(&record.pinned.job).1.is_some() => {
-                (result::interrupted(&[], "JobDeleted", "its Job was deleted"), None, Some(now))
-            }
+            None if !active && self.context.operations.known(&record.pinned.job).1.is_some() => (
+                result::interrupted(&[], "JobDeleted", "its Job was deleted"),
+                None,
+                Some(now),
+            ),
             _ => return,
         };
         record.finished_at = since_boot();
@@ -352,12 +400,16 @@ impl Operations {
 
     pub(super) fn is_recorded(&self, record: &Record, finished: &Finished) -> bool {
         debug_assert_eq!(finished.operation, record.pinned.operation);
-        self.owners.iter().any(|owner| owner.is_recorded(&record.pinned))
+        self.owner_of(&record.pinned.job_type)
+            .is_none_or(|owner| owner.is_recorded(&record.pinned))
     }
 
     fn wants_plan(&self, record: &Record) -> bool {
         let job = self.job(&record.pinned.job, &record.pinned.operation);
-        let ended = record.finished.as_ref().is_some_and(|f| f.by.is_none() && !f.outcome.plan.is_empty());
+        let ended = record
+            .finished
+            .as_ref()
+            .is_some_and(|f| f.by.is_none() && !f.outcome.plan.is_empty());
         let logs = job.and_then(|job| self.owner(&job).map(|owner| owner.has_plan()));
         ended && logs == Some(true) && matches!(record.plan, Plan::Unread)
     }
@@ -368,7 +420,9 @@ impl Operations {
             return;
         }
         let pods = self.pods(&record.pinned);
-        let newest = pods.iter().max_by_key(|(_, pod)| pod.restic.as_ref().and_then(|t| t.finished));
+        let newest = pods
+            .iter()
+            .max_by_key(|(_, pod)| pod.restic.as_ref().and_then(|t| t.finished));
         let Some((at, _)) = newest else {
             record.plan = Plan::Read(Vec::new());
             return;
@@ -399,11 +453,15 @@ impl Operations {
         match record.holder.phase() {
             Phase::Waiting { .. } if self.is_early(record) => Progress::Waiting {
                 reason: reasons::POD_NEVER_STARTED,
-                message: format!("{name} asks for the maintenance lock again later: the container of the run before did not start"),
+                message: format!(
+                    "{name} asks for the maintenance lock again later: the container of the run before did not start"
+                ),
             },
             Phase::Waiting { .. } if !self.context.leases.is_connected() => Progress::Waiting {
                 reason: reasons::HUB_AWAY,
-                message: format!("{name} waits for the maintenance lock: the hub cannot be reached. Backups go on"),
+                message: format!(
+                    "{name} waits for the maintenance lock: the hub cannot be reached. Backups go on"
+                ),
             },
             Phase::Waiting { .. } => {
                 let words = record.waiting.as_deref().unwrap_or("it is asked for");
@@ -452,3 +510,7 @@ impl Operations {
         [due, result].into_iter().flatten().min()
     }
 }
+
+#[cfg(test)]
+#[path = "actor_tests.rs"]
+mod tests;

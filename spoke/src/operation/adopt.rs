@@ -45,7 +45,7 @@ impl Operations {
         self.context
             .leases
             .listen(&pinned.operation, &pinned.restic_id, move |event| {
-                reporter.send(Report::Lease(event));
+                reporter.send(Report::Lease(Box::new(event)));
             });
         let holder = self.holder(&pinned, job.as_deref(), token);
         // Every question names the highest token: a grantor that lost its store must not grant below it.
@@ -60,8 +60,10 @@ impl Operations {
     async fn pin(&self, at: &Key, job: &JobView) -> Result<Pinned, NotYet> {
         let owner = self.owner(job).ok_or(NotYet::Unassigned)?;
         let assigned = owner.assignment(at, job);
+        let job_type = owner.job_type().to_owned();
         let pinned = |owner: Key, owner_uid: String, repository: Key, restic_id: String| Pinned {
             operation: job.meta.uid.to_string(),
+            job_type,
             job: at.clone(),
             owner,
             owner_uid,
@@ -99,7 +101,8 @@ impl Operations {
         // Opened before this actor, and its pod is missing: how it ended, nobody saw.
         let pods = &self.context.world.pods;
         let group = Key::new("", &pinned.operation);
-        if job.start.is_some() && job.end.is_none() && job.released.is_none() && pods.group(&group).is_empty() {
+        if job.start.is_some() && job.end.is_none() && job.released.is_none() && pods.group(&group).is_empty()
+        {
             pods.remember(&group, lease.token);
         }
         if job.suspended {
@@ -111,13 +114,23 @@ impl Operations {
 
     /// The Job with this uid.
     pub(super) fn job(&self, at: &Key, uid: &str) -> Option<std::sync::Arc<JobView>> {
-        self.context.world.jobs.get(at).filter(|job| *job.meta.uid == *uid)
+        self.context
+            .world
+            .jobs
+            .get(at)
+            .filter(|job| *job.meta.uid == *uid)
     }
 
     /// The owner of a Job's sort.
     pub(super) fn owner(&self, job: &JobView) -> Option<&dyn Owner> {
-        let type_ = job.type_.as_deref()?;
-        self.owners.iter().find(|owner| owner.job_type() == type_).map(AsRef::as_ref)
+        self.owner_of(job.type_.as_deref()?)
+    }
+
+    pub(super) fn owner_of(&self, job_type: &str) -> Option<&dyn Owner> {
+        self.owners
+            .iter()
+            .find(|owner| owner.job_type() == job_type)
+            .map(AsRef::as_ref)
     }
 }
 

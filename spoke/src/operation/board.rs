@@ -15,7 +15,10 @@ type Wake = Arc<dyn Fn() + Send + Sync>;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Progress {
     /// It waits for something: reason in CamelCase, and a sentence.
-    Waiting { reason: &'static str, message: String },
+    Waiting {
+        reason: &'static str,
+        message: String,
+    },
     /// Its pods work, or may.
     #[default]
     Running,
@@ -71,7 +74,10 @@ impl Board {
     #[must_use]
     pub fn of(&self, owner_uid: &str) -> Vec<Operation> {
         let inner = self.lock();
-        let its = inner.entries.iter().filter(|(_, entry)| entry.owner() == Some(owner_uid));
+        let its = inner
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.owner() == Some(owner_uid));
         let mut operations: Vec<Operation> = its
             .map(|(job, entry)| Operation {
                 job: job.clone(),
@@ -141,7 +147,9 @@ impl Board {
     pub(super) fn publish(&self, job: &Key, progress: Progress, finished: Option<&Finished>) {
         let wake = {
             let mut inner = self.lock();
-            let Some(entry) = inner.entries.get_mut(job) else { return };
+            let Some(entry) = inner.entries.get_mut(job) else {
+                return;
+            };
             if entry.progress == progress && entry.finished.as_ref() == finished {
                 return;
             }
@@ -159,7 +167,10 @@ impl Board {
     pub(super) fn leave(&self, job: &Key) {
         let wake = {
             let mut inner = self.lock();
-            let owner = inner.entries.remove(job).and_then(|entry| entry.owner().map(str::to_owned));
+            let owner = inner
+                .entries
+                .remove(job)
+                .and_then(|entry| entry.owner().map(str::to_owned));
             owner.and_then(|owner| inner.owners.get(&owner).cloned())
         };
         if let Some(wake) = wake {
@@ -201,6 +212,7 @@ mod tests {
         board.enter(&job, "u");
         let pinned = Pinned {
             operation: "u".to_owned(),
+            job_type: "retention".to_owned(),
             job: job.clone(),
             owner: Key::new("ns", "p"),
             owner_uid: "p".to_owned(),
@@ -210,7 +222,9 @@ mod tests {
         board.pin(&pinned);
         let woken = Arc::new(AtomicU32::new(0));
         let count = woken.clone();
-        board.listen("p", move || drop(count.fetch_add(1, Ordering::Relaxed)));
+        board.listen("p", move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
         let waiting = || Progress::Waiting {
             reason: "R",
             message: "m".to_owned(),

@@ -16,7 +16,8 @@ impl Operations {
     /// Cleans up after an operation whose lease is given back, or runs out at the grantor. `false` while its result is
     /// not recorded.
     pub(super) async fn end(&self, record: &Record, end: End) -> Result<bool, ApplyError> {
-        let late = crate::worker::since_boot().saturating_sub(record.finished_at) > super::record::RECORD_LIMIT;
+        let late =
+            crate::worker::since_boot().saturating_sub(record.finished_at) > super::record::RECORD_LIMIT;
         if let Some(finished) = &record.finished
             && !late
             && !self.is_recorded(record, finished)
@@ -44,13 +45,22 @@ impl Operations {
         let pinned = &record.pinned;
         let again = record.ending.as_ref().is_none_or(|ending| ending.again) && !record.covered;
         let wanted = again && self.owner(job).is_some_and(|owner| owner.is_repeated(pinned));
-        let reason = record.finished.as_ref().map_or("", |finished| finished.outcome.reason.as_str());
+        let reason = record
+            .finished
+            .as_ref()
+            .map_or("", |finished| finished.outcome.reason.as_str());
         let attempt = next_attempt(job, reason, self.context.clock.now());
         if let Some((attempt, not_before)) = attempt.filter(|_| wanted) {
             self.follow(record, job, attempt, not_before).await?;
         }
-        self.context.applier.delete::<Job>(&pinned.job, &pinned.operation).await?;
-        self.context.world.jobs.remove(&pinned.job, Some(&pinned.operation));
+        self.context
+            .applier
+            .delete::<Job>(&pinned.job, &pinned.operation)
+            .await?;
+        self.context
+            .world
+            .jobs
+            .remove(&pinned.job, Some(&pinned.operation));
         Ok(())
     }
 
@@ -62,10 +72,19 @@ impl Operations {
         not_before: Option<i64>,
     ) -> Result<(), ApplyError> {
         let at = &record.pinned.job;
-        let Some((_, name)) = job.meta.owner_name.as_ref().filter(|(kind, _)| &**kind == "CronJob") else {
+        let Some((_, name)) = job
+            .meta
+            .owner_name
+            .as_ref()
+            .filter(|(kind, _)| &**kind == "CronJob")
+        else {
             return Ok(());
         };
-        let cron_job = self.context.applier.get::<CronJob>(&Key::new(&at.namespace, name)).await?;
+        let cron_job = self
+            .context
+            .applier
+            .get::<CronJob>(&Key::new(&at.namespace, name))
+            .await?;
         let cron_job = cron_job.filter(|c| c.metadata.uid.as_deref() == job.meta.owner.as_deref());
         let Some(cron_job) = cron_job else { return Ok(()) };
         let next = successor(&cron_job, job, attempt, not_before);
@@ -128,6 +147,9 @@ mod tests {
         assert_eq!((view.attempt, view.approved.as_deref()), (1, Some("hash")));
         assert_eq!(view.not_before.map(jiff::Timestamp::as_second), Some(50));
         before.meta.uid = "two".into();
-        assert_ne!(next.metadata.name, successor(&cron_job, &before, 1, None).metadata.name);
+        assert_ne!(
+            next.metadata.name,
+            successor(&cron_job, &before, 1, None).metadata.name
+        );
     }
 }

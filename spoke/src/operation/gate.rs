@@ -154,7 +154,10 @@ impl Operations {
             }
             match applier.merge::<Pod>(at, &renewal(&pod, record)).await {
                 Ok(written) => {
-                    self.context.world.pods.put(at.clone(), Arc::new(PodView::of(&written)));
+                    self.context
+                        .world
+                        .pods
+                        .put(at.clone(), Arc::new(PodView::of(&written)));
                     return Ok(());
                 }
                 Err(ApplyError::Gone(_)) => return Ok(()),
@@ -229,6 +232,7 @@ mod tests {
     fn a_renewal_names_the_version_of_the_pod_and_carries_the_newer_order() {
         let pinned = Pinned {
             operation: "job".to_owned(),
+            job_type: "retention".to_owned(),
             job: Key::new("ns", "job"),
             owner: Key::new("ns", "p"),
             owner_uid: "p".to_owned(),
@@ -251,6 +255,11 @@ mod tests {
         let patch = renewal(&pod, &record);
         let annotations = &patch["metadata"]["annotations"];
         assert_eq!(annotations[names::ANNOTATION_ORDER_HASH], "0102");
-        assert!(annotations[names::ANNOTATION_ORDER].as_str().unwrap().contains("cluster-0"));
+        assert!(
+            annotations[names::ANNOTATION_ORDER]
+                .as_str()
+                .unwrap()
+                .contains("cluster-0")
+        );
     }
 }

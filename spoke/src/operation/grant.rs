@@ -21,7 +21,12 @@ impl Operations {
         Ok(match event {
             Event::Connected => Some(Input::Connected),
             Event::Away => Some(Input::Look),
-            Event::Granted { token, ttl, renew, run } => {
+            Event::Granted {
+                token,
+                ttl,
+                renew,
+                run,
+            } => {
                 let granted = Input::Granted { token, ttl, renew };
                 let usable = self.take_grant(record, token, run).await?;
                 Some(if usable { granted } else { Input::Refused { token } })
@@ -30,7 +35,11 @@ impl Operations {
                 self.take_run(record, run);
                 Some(Input::Renewed { token, seq })
             }
-            Event::Revoked { token, reason, by_person } => {
+            Event::Revoked {
+                token,
+                reason,
+                by_person,
+            } => {
                 if by_person {
                     record.ending = Some(Ending {
                         reason: "TakenBack",
@@ -76,7 +85,9 @@ impl Operations {
             // The holder gives it back.
             return Ok(true);
         };
-        let Some(owner) = self.owner(&job) else { return Ok(false) };
+        let Some(owner) = self.owner(&job) else {
+            return Ok(false);
+        };
         let order = match owner.order(&record.pinned, &job, run) {
             Ok(order) => order,
             Err(text) => {
@@ -86,7 +97,14 @@ impl Operations {
             }
         };
         let (applier, pinned) = (&self.context.applier, &record.pinned);
-        let seen = claim(applier, &self.namespace, &pinned.restic_id, token, &pinned.operation).await?;
+        let seen = claim(
+            applier,
+            &self.namespace,
+            &pinned.restic_id,
+            token,
+            &pinned.operation,
+        )
+        .await?;
         if let Some(seen) = seen {
             let text = format!(
                 "token {token} was granted, and this cluster has seen {seen}: was the hub's store restored from a backup? It is asked again"
@@ -118,7 +136,9 @@ impl Operations {
     }
 
     pub(super) fn ask(&self, record: &Record) {
-        let Some(job) = self.job(&record.pinned.job, &record.pinned.operation) else { return };
+        let Some(job) = self.job(&record.pinned.job, &record.pinned.operation) else {
+            return;
+        };
         let Some(owner) = self.owner(&job) else { return };
         self.context.leases.ask(LeaseAsk {
             operation: record.pinned.operation.clone(),
@@ -154,8 +174,12 @@ impl Operations {
     fn run_hash(&self, record: &Record) -> Vec<u8> {
         let pods = self.pods(&record.pinned);
         let annotated = pods.iter().filter(|(_, pod)| pod.is_active());
-        let annotated = annotated.filter_map(|(_, pod)| hex::decode(pod.order_hash.as_deref()?).ok()).next();
-        annotated.or_else(|| Some(record.order.as_ref()?.hash.clone())).unwrap_or_default()
+        let annotated = annotated
+            .filter_map(|(_, pod)| hex::decode(pod.order_hash.as_deref()?).ok())
+            .next();
+        annotated
+            .or_else(|| Some(record.order.as_ref()?.hash.clone()))
+            .unwrap_or_default()
     }
 
     pub(super) fn release(&self, record: &Record, token: u64) {

@@ -58,7 +58,10 @@ pub fn observed(job: Option<&JobView>, pods: Pods, settled: bool, unwanted: bool
     let spent = job.is_spent();
     let never_opened = job.suspended && !spent;
     let over = job.end.is_some() || (unwanted && never_opened);
-    let deadline = job.deadline.and_then(|s| u64::try_from(s).ok()).map(|s| s.saturating_mul(1000));
+    let deadline = job
+        .deadline
+        .and_then(|s| u64::try_from(s).ok())
+        .map(|s| s.saturating_mul(1000));
     let in_time = deadline.is_none_or(|deadline| open < deadline.saturating_add(DEADLINE_GRACE));
     Observed {
         ended: over && settled && !pods.active,
@@ -110,7 +113,10 @@ mod tests {
     fn a_pod_shows_a_sign_of_life_while_its_node_reports() {
         let of = |pod: &PodView| Pods::of([pod], None);
         assert!(of(&pod(|_| ())).alive);
-        assert!(!of(&pod(|p| p.ready = false)).alive, "the node controller has set Ready=False");
+        assert!(
+            !of(&pod(|p| p.ready = false)).alive,
+            "the node controller has set Ready=False"
+        );
         let pulling = pod(|p| {
             p.phase = "Pending".into();
             p.started = false;
@@ -160,6 +166,9 @@ mod tests {
         assert!(observed(Some(&waits), Pods::default(), true, true, 0).ended);
         assert!(!observed(Some(&waits), Pods::default(), true, false, 0).ended);
         let open = job(|_| ());
-        assert!(!observed(Some(&open), Pods::default(), true, true, 0).ended, "it is shut first");
+        assert!(
+            !observed(Some(&open), Pods::default(), true, true, 0).ended,
+            "it is shut first"
+        );
     }
 }

@@ -36,6 +36,7 @@ pub mod result;
 
 use proto::v1::{OperationKind, RetentionRun};
 
+use crate::apply::ApplyError;
 use crate::context::Context;
 use crate::world::{JobView, Key};
 
@@ -49,6 +50,8 @@ pub use result::Finished;
 pub struct Pinned {
     /// uid of the Job.
     pub operation: String,
+    /// Value of `names::LABEL_TYPE` on the Job.
+    pub job_type: String,
     pub job: Key,
     /// The custom resource that it works for.
     pub owner: Key,
@@ -104,12 +107,15 @@ pub trait Owner: Send + Sync + 'static {
     }
 }
 
-/// Whether this spoke may ask for maintenance of a repository: one that it knows to be shared is not touched without the
-/// hub that serialises the clusters.
+/// Whether this spoke may ask for maintenance of a repository; otherwise a sentence that says why not. One that it knows to
+/// be shared is not touched without the hub that serialises the clusters.
 ///
 /// # Errors
-/// A sentence that says why not.
-pub fn maintenance_allowed(context: &Context, restic_id: &str) -> Result<(), String> {
+/// When what is known of it could not be read.
+pub async fn maintenance_allowed(
+    context: &Context,
+    restic_id: &str,
+) -> Result<Result<(), String>, ApplyError> {
     let _ = (context, restic_id);
-    Ok(())
+    Ok(Ok(()))
 }

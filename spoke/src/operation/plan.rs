@@ -21,8 +21,7 @@ pub(super) async fn read(context: &Context, pod: &Key) -> Option<Vec<u8>> {
     for _ in 0..ATTEMPTS {
         match context.applier.log(pod, RESTIC_CONTAINER).await {
             Ok(log) => {
-                let line = log.lines().find(|line| line.starts_with(PLAN_LINE));
-                return Some(line.map(bounded).unwrap_or_default());
+                return Some(last(&log));
             }
             Err(error @ (ApplyError::Gone(_) | ApplyError::Forbidden(_) | ApplyError::Invalid(_))) => {
                 warn!(%pod, %error, "the plan could not be read from the pod's log");
@@ -32,6 +31,14 @@ pub(super) async fn read(context: &Context, pod: &Key) -> Option<Vec<u8>> {
         }
     }
     None
+}
+
+/// The plan that was carried out: the last of them, when a changed order was planned anew. A line that the log has cut off
+/// is no plan.
+fn last(log: &str) -> Vec<u8> {
+    let whole = |line: &&str| serde_json::from_str::<serde::de::IgnoredAny>(line).is_ok();
+    let mut plans = log.lines().rev().filter(|line| line.starts_with(PLAN_LINE));
+    plans.find(whole).map(bounded).unwrap_or_default()
 }
 
 /// A plan as it is sent. Lists of one that is too long are cut, all others stay.
@@ -57,6 +64,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_last_whole_plan_counts() {
+        let log = "token 5\n{\"plan\":{\"hash\":\"a\"}}\nthe order has changed\n{\"plan\":{\"hash\":\"b\"}}\n{\"plan\":{\"ha";
+        assert_eq!(last(log), br#"{"plan":{"hash":"b"}}"#);
+        assert!(last("nothing").is_empty());
+    }
 
     #[test]
     fn every_list_of_a_long_plan_is_bounded() {

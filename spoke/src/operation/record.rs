@@ -117,7 +117,10 @@ pub(super) fn ending(pinned: &Pinned, now: Option<&Assignment>) -> Option<Ending
             short(&pinned.restic_id)
         )
     } else {
-        format!("it refers to ResticRepository {} now, the Job was made for {}", now.repository, pinned.repository)
+        format!(
+            "it refers to ResticRepository {} now, the Job was made for {}",
+            now.repository, pinned.repository
+        )
     };
     Some(Ending {
         reason: "RepositoryChanged",
@@ -145,6 +148,7 @@ mod tests {
     fn pinned() -> Pinned {
         Pinned {
             operation: "u".to_owned(),
+            job_type: "retention".to_owned(),
             job: Key::new("ns", "job"),
             owner: Key::new("ns", "p"),
             owner_uid: "p".to_owned(),
@@ -169,12 +173,26 @@ mod tests {
         assert_eq!(end(refers("one", Some("aaaaaaaaaa"), true)), None);
         // The same repository by another resource.
         assert_eq!(end(refers("two", Some("aaaaaaaaaa"), true)), None);
-        assert_eq!(end(refers("two", Some("bbbbbbbbbb"), true)), Some("RepositoryChanged"));
+        assert_eq!(
+            end(refers("two", Some("bbbbbbbbbb"), true)),
+            Some("RepositoryChanged")
+        );
         // Created anew under its name, with another id.
-        assert_eq!(end(refers("one", Some("bbbbbbbbbb"), true)), Some("RepositoryChanged"));
-        assert_eq!(end(refers("one", None, true)), None, "not looked at yet: nothing is known");
+        assert_eq!(
+            end(refers("one", Some("bbbbbbbbbb"), true)),
+            Some("RepositoryChanged")
+        );
+        assert_eq!(
+            end(refers("one", None, true)),
+            None,
+            "not looked at yet: nothing is known"
+        );
         assert_eq!(end(refers("one", None, false)), Some("RepositoryGone"));
-        assert_eq!(ending(&pinned(), None), None, "its owner was deleted, and the Job is deleted with it");
+        assert_eq!(
+            ending(&pinned(), None),
+            None,
+            "its owner was deleted, and the Job is deleted with it"
+        );
     }
 
     #[test]

@@ -77,7 +77,12 @@ pub fn ended(job: &JobView, pods: &[&PodView], now: Timestamp) -> Ended {
 /// The pod that ended last.
 #[must_use]
 pub fn newest<'a>(pods: &[&'a PodView]) -> Option<&'a PodView> {
-    let finished = |pod: &&&PodView| pod.restic.as_ref().and_then(|t| t.finished).unwrap_or(Timestamp::MIN);
+    let finished = |pod: &&&PodView| {
+        pod.restic
+            .as_ref()
+            .and_then(|t| t.finished)
+            .unwrap_or(Timestamp::MIN)
+    };
     pods.iter().max_by_key(finished).copied()
 }
 
@@ -95,7 +100,9 @@ fn of_job(end: &JobEnd, pod: Option<&PodView>) -> OperationOutcome {
             format!("{reason}: {message}; the pod never started: {words}")
         }
         (JobEnd::Failed { reason, message }, None) => format!("{reason}: {message}"),
-        (JobEnd::Complete, _) => "the Job completed, but its pod was removed and with it the result".to_owned(),
+        (JobEnd::Complete, _) => {
+            "the Job completed, but its pod was removed and with it the result".to_owned()
+        }
     };
     OperationOutcome {
         result: "Failed".to_owned(),
@@ -109,41 +116,66 @@ fn of_job(end: &JobEnd, pod: Option<&PodView>) -> OperationOutcome {
 #[must_use]
 pub fn interrupted(pods: &[&PodView], reason: &str, message: &str) -> OperationOutcome {
     let told = newest(pods).and_then(|pod| message_of(&pod.restic.as_ref()?.message));
-    told.unwrap_or_else(|| OperationOutcome {
+    let (message, told) = match told {
+        // It was done before it was shut.
+        Some(told) if !["Interrupted", "Failed"].contains(&told.result.as_str()) => return told,
+        Some(told) => (
+            format!("{message}; the pod: {}: {}", told.reason, told.message),
+            told,
+        ),
+        None => (message.to_owned(), OperationOutcome::default()),
+    };
+    OperationOutcome {
         result: "Interrupted".to_owned(),
         reason: reason.to_owned(),
-        message: message.to_owned(),
-        ..OperationOutcome::default()
-    })
+        message,
+        ..told
+    }
 }
 
 /// Reason and message of an interruption, for people.
 #[must_use]
-pub fn describe(why: Option<Interruption>, waiting: Option<&str>, pod: Option<&str>) -> (&'static str, String) {
+pub fn describe(
+    why: Option<Interruption>,
+    waiting: Option<&str>,
+    pod: Option<&str>,
+) -> (&'static str, String) {
     let (reason, text) = match why {
-        Some(Interruption::LeaseLost) => {
-            ("LeaseLost", "the maintenance lock could not be renewed in time, so the Job was shut")
-        }
-        Some(Interruption::Revoked) => ("LockRevoked", "the maintenance lock was taken back, so the Job was shut"),
+        Some(Interruption::LeaseLost) => (
+            "LeaseLost",
+            "the maintenance lock could not be renewed in time, so the Job was shut",
+        ),
+        Some(Interruption::Revoked) => (
+            "LockRevoked",
+            "the maintenance lock was taken back, so the Job was shut",
+        ),
         Some(Interruption::OpenRefused) => ("OpenRefused", "the API server refused to start the Job"),
-        Some(Interruption::NotStarted) => {
-            ("PodNotStarted", "the container did not start in time, so the lock was given back; it is tried again later")
-        }
-        Some(Interruption::PodLost) => {
-            ("PodLost", "a pod disappeared and nobody saw its end; the lock stays held until its lease has run out")
-        }
+        Some(Interruption::NotStarted) => (
+            "PodNotStarted",
+            "the container did not start in time, so the lock was given back; it is tried again later",
+        ),
+        Some(Interruption::PodLost) => (
+            "PodLost",
+            "a pod disappeared and nobody saw its end; the lock stays held until its lease has run out",
+        ),
         Some(Interruption::Meddled) | None => (
             "NotOpenedByOperator",
             "the Job was started or suspended by somebody else; leave its suspend field alone",
         ),
-        Some(Interruption::FoundShut) => ("FoundShut", "the Job was found shut after the operator had started"),
+        Some(Interruption::FoundShut) => (
+            "FoundShut",
+            "the Job was found shut after the operator had started",
+        ),
     };
     let more = match why {
         Some(Interruption::NotStarted) => pod,
-        Some(Interruption::Revoked) => waiting,
+        Some(Interruption::Revoked | Interruption::OpenRefused) => waiting,
         _ => None,
     };
-    (reason, more.map_or_else(|| text.to_owned(), |more| format!("{text}: {more}")))
+    (
+        reason,
+        more.map_or_else(|| text.to_owned(), |more| format!("{text}: {more}")),
+    )
 }
 
 #[cfg(test)]
@@ -152,26 +184,41 @@ mod tests {
     use crate::world::Termination;
 
     #[test]
-    fn what_the_pod_wrote_counts_more_than_why_it_was_shut() {
-        let pod = PodView {
+    fn a_job_that_was_shut_reports_why_and_what_its_pod_had_done() {
+        let pod = |message: &str| PodView {
             restic: Some(Termination {
                 exit_code: 1,
                 reason: "Error".into(),
-                message: r#"{"result":"Interrupted","reason":"LeaseLost","removed":3}"#.into(),
+                message: message.into(),
                 started: None,
                 finished: None,
             }),
             ..PodView::default()
         };
-        let told = interrupted(&[&pod], "TakenBack", "a person");
-        assert_eq!((told.reason.as_str(), told.removed), ("LeaseLost", 3));
+        let stopped = pod(r#"{"result":"Interrupted","reason":"Stopped","message":"signal","removed":3}"#);
+        let told = interrupted(&[&stopped], "TakenBack", "a person");
+        assert_eq!((told.reason.as_str(), told.removed), ("TakenBack", 3));
+        assert!(
+            told.message.contains("a person; the pod: Stopped: signal"),
+            "{}",
+            told.message
+        );
+        let done = pod(r#"{"result":"Applied","removed":5}"#);
+        assert_eq!(interrupted(&[&done], "TakenBack", "a person").result, "Applied");
         let silent = interrupted(&[], "TakenBack", "a person");
-        assert_eq!((silent.result.as_str(), silent.reason.as_str()), ("Interrupted", "TakenBack"));
+        assert_eq!(
+            (silent.result.as_str(), silent.reason.as_str()),
+            ("Interrupted", "TakenBack")
+        );
     }
 
     #[test]
     fn a_pod_that_does_not_start_says_why() {
-        let (reason, text) = describe(Some(Interruption::NotStarted), None, Some("ImagePullBackOff: no such image"));
+        let (reason, text) = describe(
+            Some(Interruption::NotStarted),
+            None,
+            Some("ImagePullBackOff: no such image"),
+        );
         assert_eq!(reason, "PodNotStarted");
         assert!(text.contains("ImagePullBackOff"), "{text}");
     }

@@ -225,7 +225,6 @@ impl Kind for RepositoryKind {
     }
 
     fn gone(&self, key: &Key, uid: &str) {
-        self.context.outbox.gone(uid);
         self.context.operations.forget_owner(uid);
         self.lock_removable().remove(key);
     }
@@ -343,7 +342,7 @@ impl RepositoryKind {
         }
     }
 
-    /// Writes the status, tells of transitions, and hands the result to the hub's outbox.
+    /// Writes the status, and publishes its transitions.
     async fn finish(
         &self,
         key: &Key,
@@ -368,11 +367,6 @@ impl RepositoryKind {
             return Outcome { next, failed: true };
         }
         self.tell(key, uid, old, new);
-        if let Some(now) = world.repositories.get(key) {
-            self.context
-                .outbox
-                .put(crate::link::convert::repository_state(&now));
-        }
         Outcome::at(next)
     }
 }

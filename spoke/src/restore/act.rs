@@ -24,11 +24,7 @@ use crate::world::{JobView, Key, Stored};
 
 impl RestoreKind {
     /// Reads the list of snapshots and chooses.
-    pub(super) fn ask(
-        &self,
-        ready: Ready,
-        wanted: Wanted,
-    ) -> impl Future<Output = Report> + Send + 'static {
+    pub(super) fn ask(&self, ready: Ready, wanted: Wanted) -> impl Future<Output = Report> + Send + 'static {
         let (context, restic) = (self.context.clone(), self.restic.clone());
         async move {
             match cluster::read(&context, &ready.repository).await {

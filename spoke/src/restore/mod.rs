@@ -128,9 +128,7 @@ impl Kind for RestoreKind {
         }
     }
 
-    fn gone(&self, _: &Key, uid: &str) {
-        self.context.outbox.gone(uid);
-    }
+    fn gone(&self, _: &Key, _: &str) {}
 
     async fn crashed(&self, key: &Key, uid: &str, failures: u32) {
         let Some(restore) = self.context.world.restores.get(key).filter(|r| r.uid() == uid) else {

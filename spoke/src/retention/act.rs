@@ -12,9 +12,8 @@ use crate::apply::ApplyError;
 use crate::children;
 use crate::events::Severity;
 use crate::kind::{Kind as _, Turn};
-use crate::link::convert::policy_state;
 use crate::secrets::cluster;
-use crate::world::{Key, Stored};
+use crate::world::{JobView, Key, Stored};
 
 impl RetentionKind {
     /// Makes ServiceAccount, credentials and CronJob what they should be, and runs what a person has approved.
@@ -39,7 +38,8 @@ impl RetentionKind {
         let wanted = build::cron_job(key, &self.context.cluster, policy, valid, repository, &self.image);
         let present = children::cron_job(&self.context, &wanted, &mut new.cron_job_ref).await?;
         let Some(present) = present else { return Ok(()) };
-        self.approvals(turn, policy, &wanted, &present.meta.uid, repository, new).await
+        self.approvals(turn, policy, &wanted, &present.meta.uid, repository, new)
+            .await
     }
 
     /// Makes a Job for each approved plan. An approval is acted on until its run has an outcome.
@@ -53,14 +53,24 @@ impl RetentionKind {
         new: &mut GlobalRetentionPolicyStatus,
     ) -> Result<(), ApplyError> {
         let annotated = policy.annotations().get(names::ANNOTATION_APPROVE);
-        let approval = status::approval(new, annotated.map(String::as_str), policy.metadata.generation, turn.now);
+        let approval = status::approval(
+            new,
+            annotated.map(String::as_str),
+            policy.metadata.generation,
+            turn.now,
+        );
         if let Some(hash) = approval {
-            self.run_approved(turn.key, policy, wanted, owner, &hash, new).await?;
+            self.run_approved(turn.key, policy, wanted, owner, &hash, new)
+                .await?;
         }
-        let restic_id = repository.status.as_ref().and_then(|s| s.repository_id.as_deref());
+        let restic_id = repository
+            .status
+            .as_ref()
+            .and_then(|s| s.repository_id.as_deref());
         for (hash, about) in turn.memory.approvals.clone() {
             if Some(about.as_str()) == restic_id {
-                self.run_approved(turn.key, policy, wanted, owner, &hash, new).await?;
+                self.run_approved(turn.key, policy, wanted, owner, &hash, new)
+                    .await?;
             }
             // The hub sends it again in its next session if no run under it was granted by then.
             turn.memory.approvals.remove(&(hash, about));
@@ -79,6 +89,15 @@ impl RetentionKind {
         hash: &str,
         status: &GlobalRetentionPolicyStatus,
     ) -> Result<(), ApplyError> {
+        let label = Key::new(&key.namespace, names::label_value(&key.name));
+        let jobs = self.context.world.jobs.group(&label);
+        let under_way = |job: &JobView| job.end.is_none() && job.approved.as_deref() == Some(hash);
+        if jobs
+            .iter()
+            .any(|(_, job)| under_way(job) && job.meta.owner.as_deref() == Some(owner))
+        {
+            return Ok(());
+        }
         let seed = format!("{}/{hash}/{:?}", Stored::uid(policy), status.last_run_token);
         let name = names::bounded(
             &cron_job.name_any(),
@@ -116,6 +135,15 @@ impl RetentionKind {
     ) -> Result<(), ApplyError> {
         let world = &self.context.world;
         let uid = Stored::uid(policy);
+        let reference = &policy.spec.repository_ref;
+        let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
+        let bound = world.repositories.get(&at);
+        let bound = bound.and_then(|r| r.status.as_ref()?.repository_id.clone());
+        // The last known one stays while the repository is deleted or not looked at yet.
+        let new = &GlobalRetentionPolicyStatus {
+            repository_id: bound.or_else(|| new.repository_id.clone()),
+            ..new.clone()
+        };
         self.context
             .write_status(&world.policies, key, uid, old, new)
             .await
@@ -128,15 +156,6 @@ impl RetentionKind {
                 }
             })?;
         self.tell(key, uid, old, new);
-        if let Some(now) = world.policies.get(key) {
-            let reference = &now.spec.repository_ref;
-            let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
-            let repository = world.repositories.get(&at);
-            let spec = super::validate::validate(key, &now).ok().map(|valid| valid.spec);
-            self.context
-                .outbox
-                .put(policy_state(&now, repository.as_deref(), spec));
-        }
         Ok(())
     }
 

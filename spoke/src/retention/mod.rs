@@ -5,17 +5,18 @@
 mod act;
 mod build;
 mod owner;
+pub(crate) mod policies;
 mod runs;
 mod status;
 mod validate;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crds::conditions::{self, Status, reasons, types};
 use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus, ResticRepository, names};
 use jiff::{SignedDuration, Timestamp};
-use proto::v1::RetentionPolicySpec;
+use proto::v1::{Baseline, RetentionPolicySpec};
 
 use crate::apply::ApplyError;
 use crate::children;
@@ -50,8 +51,8 @@ pub struct Memory {
 
 /// What comes back to an actor.
 pub enum Report {
-    /// About the policy.
-    Policy(Event),
+    /// A plan was approved at the hub: its hash, and the restic id.
+    Approved { hash: String, restic_id: String },
     /// An operation of the policy has moved.
     Operation,
 }
@@ -82,15 +83,17 @@ impl RetentionKind {
         if !turn.memory.listening {
             turn.memory.listening = true;
             let reporter = turn.reporter.clone();
-            self.context
-                .leases
-                .listen_policy(turn.uid, move |event| reporter.send(Report::Policy(event)));
+            self.context.leases.listen_policy(turn.uid, move |event| {
+                if let Event::Approved { hash, restic_id } = event {
+                    reporter.send(Report::Approved { hash, restic_id });
+                }
+            });
             let reporter = turn.reporter.clone();
             self.context
                 .operations
                 .listen(turn.uid, move || reporter.send(Report::Operation));
         }
-        if let Some(Report::Policy(Event::Approved { hash, restic_id })) = turn.report.take() {
+        if let Some(Report::Approved { hash, restic_id }) = turn.report.take() {
             turn.memory.approvals.insert((hash, restic_id));
         }
     }
@@ -108,18 +111,46 @@ impl RetentionKind {
         let all = world.policies.filter(|_, _| true).into_iter();
         let mut policies: Vec<RetentionPolicySpec> = all
             .filter_map(|(key, policy)| {
-                let valid = validate::validate(&key, &policy).ok()?;
-                let source = self.source(&key);
-                bound(&valid.repository).then_some(RetentionPolicySpec { source, ..valid.spec })
+                let reference = &policy.spec.repository_ref;
+                let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
+                let spec = || policies::spec_of(&key, &policy, &self.context.cluster, restic_id);
+                bound(&at).then(spec)
             })
             .collect();
         policies.sort_by(|a, b| a.source.cmp(&b.source));
         policies
     }
 
+    /// What the last applied run left, as the policies of this cluster know it: the guard of a run without a hub.
+    pub(crate) fn own_baseline(&self, restic_id: &str) -> Vec<Baseline> {
+        let own: HashSet<String> = self.own_policies(restic_id).into_iter().map(|p| p.uid).collect();
+        let all = self.context.world.policies.filter(|_, _| true).into_iter();
+        let newest = all
+            .filter(|(_, policy)| own.contains(policy.uid()))
+            .filter_map(|(_, policy)| policy.status.clone())
+            .filter(|status| !status.left.is_empty())
+            .max_by_key(|status| status.last_run.as_ref().map(|time| time.0));
+        let left = newest.map(|status| status.left).unwrap_or_default();
+        left.into_iter()
+            .map(|left| Baseline {
+                key: left.key,
+                left: u32::try_from(left.snapshots).unwrap_or_default(),
+            })
+            .collect()
+    }
+
     /// Name of a policy in the fleet.
     pub(crate) fn source(&self, key: &Key) -> String {
         format!("{}/{key}", self.context.cluster)
+    }
+}
+
+/// A policy as a run takes it, without its source: the hub knows the name of the cluster.
+#[must_use]
+pub fn policy_spec(key: &Key, policy: &GlobalRetentionPolicy, restic_id: &str) -> RetentionPolicySpec {
+    RetentionPolicySpec {
+        source: String::new(),
+        ..policies::spec_of(key, policy, "", restic_id)
     }
 }
 
@@ -150,9 +181,25 @@ impl Kind for RetentionKind {
         let mut new = old.clone();
         let mut failed = false;
         let mut next = None;
+        let reference = &policy.spec.repository_ref;
+        let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
+        let restic_id = world
+            .repositories
+            .get(&at)
+            .and_then(|r| r.status.as_ref()?.repository_id.clone());
+        let fingerprint =
+            restic_id.map(|id| policies::spec_of(key, &policy, &self.context.cluster, &id).fingerprint);
+        status::adopt_preview(&mut new, &policy, fingerprint);
         // Results first: what they say of an approval decides what is made.
         let operations = self.context.operations.of(turn.uid);
-        runs::record(&mut new, &policy, &operations, &self.jobs(key), &self.source(key), now);
+        runs::record(
+            &mut new,
+            &policy,
+            &operations,
+            &self.jobs(key),
+            &self.source(key),
+            now,
+        );
         match validate::validate(key, &policy) {
             Err(error) => {
                 ready(
@@ -178,7 +225,6 @@ impl Kind for RetentionKind {
     }
 
     fn gone(&self, _: &Key, uid: &str) {
-        self.context.outbox.gone(uid);
         self.context.leases.forget_policy(uid);
         self.context.operations.forget_owner(uid);
     }
@@ -249,7 +295,7 @@ impl RetentionKind {
         match self.ensure(turn, policy, valid, repository, new).await {
             Ok(()) => {
                 let mut text = if valid.suspend {
-                    "suspended: it removes nothing, and what it keeps stays kept".to_owned()
+                    "suspended: no runs; snapshots this policy keeps remain protected".to_owned()
                 } else {
                     format!("scheduled: {} ({})", valid.cron, valid.timezone)
                 };

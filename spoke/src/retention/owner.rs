@@ -83,19 +83,26 @@ impl Owner for RetentionOwner {
             policies: self.kind.own_policies(&pinned.restic_id),
             clusters: vec![self.kind.context.cluster.clone()],
             approved: job.approved.as_deref().unwrap_or_default().to_owned(),
+            baseline: self.kind.own_baseline(&pinned.restic_id),
             ..Default::default()
         });
         if run.restic_id != pinned.restic_id {
             return Err(format!("the hub sent a run for repository {}", run.restic_id));
         }
-        let what = format!("{} policies in {} clusters", run.policies.len(), run.clusters.len());
+        let what = format!(
+            "{} policies in {} clusters",
+            run.policies.len(),
+            run.clusters.len()
+        );
         order(&run, run_hash(&run), &what)
     }
 
     fn is_recorded(&self, pinned: &Pinned) -> bool {
-        let Some(policy) = self.policy(pinned) else { return true };
+        let Some(policy) = self.policy(pinned) else {
+            return true;
+        };
         let status = policy.status.as_ref();
-        status.is_some_and(|s| s.counted_jobs.iter().any(|uid| *uid == pinned.operation))
+        status.is_some_and(|s| s.counted_jobs.contains(&pinned.operation))
     }
 
     fn has_plan(&self) -> bool {

@@ -18,13 +18,17 @@ pub(super) fn record(
     source: &str,
     now: Timestamp,
 ) {
-    for finished in operations.iter().filter_map(|operation| operation.finished.as_ref()) {
+    for finished in operations
+        .iter()
+        .filter_map(|operation| operation.finished.as_ref())
+    {
         if status.counted_jobs.contains(&finished.operation) {
             continue;
         }
         let mut outcome = finished.outcome.clone();
         outcome.unmatched.retain(|name| name == source);
         let run = Run {
+            source,
             outcome: &outcome,
             started: finished.started,
             finished: finished.finished,
@@ -39,7 +43,9 @@ pub(super) fn record(
         status.counted_jobs.push(finished.operation.clone());
     }
     let known = |uid: &String| {
-        let finished = operations.iter().filter_map(|operation| operation.finished.as_ref());
+        let finished = operations
+            .iter()
+            .filter_map(|operation| operation.finished.as_ref());
         present.contains(uid) || finished.map(|f| &f.operation).any(|operation| operation == uid)
     };
     // A Job that was deleted, and whose operation is over, can be recorded by nobody again.
@@ -85,7 +91,11 @@ mod tests {
     fn operation(uid: &str, result: Option<&str>, approved: Option<&str>) -> Operation {
         Operation {
             job: Key::new("ns", format!("job-{uid}")),
-            progress: if result.is_some() { Progress::Ended } else { Progress::Running },
+            progress: if result.is_some() {
+                Progress::Ended
+            } else {
+                Progress::Running
+            },
             finished: result.map(|result| Finished {
                 operation: uid.to_owned(),
                 outcome: OperationOutcome {
@@ -103,14 +113,24 @@ mod tests {
 
     fn take(status: &mut GlobalRetentionPolicyStatus, operations: &[Operation], present: &[&str]) {
         let present = present.iter().map(|uid| (*uid).to_owned()).collect();
-        record(status, &policy(), operations, &present, "a/ns/p", Timestamp::from_second(60).unwrap());
+        record(
+            status,
+            &policy(),
+            operations,
+            &present,
+            "a/ns/p",
+            Timestamp::from_second(60).unwrap(),
+        );
     }
 
     #[test]
     fn a_result_is_recorded_once_and_remembered_while_its_job_is_there() {
         let mut status = GlobalRetentionPolicyStatus::default();
         take(&mut status, &[operation("u", Some("Applied"), None)], &["u"]);
-        assert_eq!((status.last_run_result.as_deref(), status.last_run_token), (Some("Applied"), Some(7)));
+        assert_eq!(
+            (status.last_run_result.as_deref(), status.last_run_token),
+            (Some("Applied"), Some(7))
+        );
         status.last_run_token = None;
         take(&mut status, &[operation("u", Some("Applied"), None)], &["u"]);
         assert_eq!(status.last_run_token, None, "not again");
@@ -126,7 +146,11 @@ mod tests {
         let mut status = GlobalRetentionPolicyStatus::default();
         take(&mut status, &[operation("u", None, None)], &["u"]);
         assert_eq!((status.last_approval.as_ref(), status.active.len()), (None, 1));
-        take(&mut status, &[operation("u", Some("Failed"), Some("hash"))], &["u"]);
+        take(
+            &mut status,
+            &[operation("u", Some("Failed"), Some("hash"))],
+            &["u"],
+        );
         assert_eq!(status.last_approval.as_deref(), Some("hash"));
     }
 

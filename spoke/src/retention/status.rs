@@ -1,6 +1,7 @@
 //! The status that follows from runs. Pure.
 
 use crds::conditions::{self, Status, reasons, types, whole_seconds};
+use crds::retention::SnapshotsLeft;
 use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -8,8 +9,13 @@ use proto::v1::OperationOutcome;
 
 use crate::units;
 
+/// Entries of status.left, as the schema allows.
+const LEFT_MAX: usize = 256;
+
 /// A run that is to be taken into the status.
 pub struct Run<'a> {
+    /// Name of the policy in the fleet: `<cluster>/<namespace>/<name>`.
+    pub source: &'a str,
     pub outcome: &'a OperationOutcome,
     pub started: Option<Timestamp>,
     pub finished: Option<Timestamp>,
@@ -26,6 +32,7 @@ pub fn count(
     now: Timestamp,
 ) {
     let Run {
+        source,
         outcome,
         started,
         finished,
@@ -51,7 +58,18 @@ pub fn count(
     }
     let conclusive =
         ["Applied", "NothingToRemove", "Preview", "ApprovalRequired"].contains(&outcome.result.as_str());
-    status.previewed |= conclusive;
+    if let Some(fingerprint) = shown(run) {
+        status.previewed_for = Some(fingerprint.to_owned());
+        status.previewed = false;
+    }
+    if ["Applied", "NothingToRemove"].contains(&outcome.result.as_str()) && !outcome.left.is_empty() {
+        let left = outcome.left.iter().take(LEFT_MAX).map(|left| SnapshotsLeft {
+            key: left.key.clone(),
+            snapshots: i32::try_from(left.left).unwrap_or(i32::MAX),
+        });
+        status.left = left.collect();
+    }
+    let fault = outcome.faults.iter().find(|fault| fault.source == *source);
     let waits = outcome.result == "ApprovalRequired";
     let mut set = |type_: &str, value: Status, reason: &str, text: &str| {
         conditions::set(
@@ -71,6 +89,14 @@ pub fn count(
         outcome.plan
     );
     let (degraded, reason, text) = match outcome.result.as_str() {
+        _ if fault.is_some() => (
+            Status::True,
+            reasons::RULE_REFUSED,
+            format!(
+                "{}; until this policy is corrected, all snapshots that it could match are kept",
+                fault.map_or("", |fault| &fault.text)
+            ),
+        ),
         "Applied" | "NothingToRemove" if outcome.unmatched.is_empty() => (
             Status::False,
             reasons::RETENTION_SUCCEEDED,
@@ -137,8 +163,42 @@ pub fn approval(
     let waits = conditions::is_true(&status.conditions, types::APPROVAL_REQUIRED);
     let value = Status::from(waits);
     let (type_, reason) = (types::APPROVAL_REQUIRED, reasons::UNKNOWN_PLAN);
-    conditions::set(&mut status.conditions, type_, value, reason, &text, generation, now);
+    conditions::set(
+        &mut status.conditions,
+        type_,
+        value,
+        reason,
+        &text,
+        generation,
+        now,
+    );
     None
+}
+
+/// What a run has shown of this policy's removals: the fingerprint of the rules. A run of another policy's Job shows it
+/// where nobody who owns this one looks, and one that waits for approval shows something else.
+fn shown<'a>(run: &Run<'a>) -> Option<&'a str> {
+    let shows = ["Preview", "Applied", "NothingToRemove"].contains(&run.outcome.result.as_str());
+    let mut shown = run.outcome.shown.iter().filter(|_| shows && run.by.is_none());
+    shown.find_map(|entry| entry.strip_prefix(run.source)?.strip_prefix('#'))
+}
+
+/// Turns what older versions wrote of a preview into what it was about, before the generation moves on.
+/// `fingerprint` is that of the policy, `None` while its repository is not known.
+pub fn adopt_preview(
+    status: &mut GlobalRetentionPolicyStatus,
+    policy: &GlobalRetentionPolicy,
+    fingerprint: Option<String>,
+) {
+    if !status.previewed {
+        return;
+    }
+    if status.observed_generation != policy.metadata.generation {
+        status.previewed = false;
+    } else if let Some(fingerprint) = fingerprint {
+        status.previewed = false;
+        status.previewed_for.get_or_insert(fingerprint);
+    }
 }
 
 /// Conditions that tell of Jobs under way.
@@ -208,6 +268,7 @@ mod tests {
         .unwrap();
         let mut status = GlobalRetentionPolicyStatus::default();
         let run = Run {
+            source: "a/ns/p",
             outcome,
             started: Timestamp::from_second(10).ok(),
             finished: Timestamp::from_second(75).ok(),
@@ -227,7 +288,7 @@ mod tests {
             "{}",
             waits.message
         );
-        assert_eq!((status.plan.as_deref(), status.previewed), (Some("abcd"), true));
+        assert_eq!(status.plan.as_deref(), Some("abcd"));
         assert_eq!(status.last_run_duration.as_deref(), Some("1m5s"));
     }
 
@@ -237,7 +298,11 @@ mod tests {
         let mut status = counted(&outcome("ApprovalRequired"));
         let ask = |annotated: Option<&str>, status: &mut _| approval(status, annotated, None, now);
         assert_eq!(ask(Some("abcd"), &mut status).as_deref(), Some("abcd"));
-        assert_eq!(ask(Some("abcd"), &mut status).as_deref(), Some("abcd"), "until its run has an outcome");
+        assert_eq!(
+            ask(Some("abcd"), &mut status).as_deref(),
+            Some("abcd"),
+            "until its run has an outcome"
+        );
         status.last_approval = Some("abcd".to_owned());
         assert_eq!(ask(Some("abcd"), &mut status), None);
         // The run has failed, the plan waits again: the annotation is removed and set anew.
@@ -248,17 +313,107 @@ mod tests {
     #[test]
     fn an_approval_of_no_known_plan_says_so() {
         let mut status = counted(&outcome("ApprovalRequired"));
-        assert_eq!(approval(&mut status, Some("beef"), None, Timestamp::from_second(90).unwrap()), None);
+        assert_eq!(
+            approval(
+                &mut status,
+                Some("beef"),
+                None,
+                Timestamp::from_second(90).unwrap()
+            ),
+            None
+        );
         let condition = conditions::get(&status.conditions, types::APPROVAL_REQUIRED).unwrap();
-        assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("True", "UnknownPlan"));
+        assert_eq!(
+            (condition.status.as_str(), condition.reason.as_str()),
+            ("True", "UnknownPlan")
+        );
         assert!(condition.message.contains("there is no plan beef") && condition.message.contains("abcd"));
     }
 
     #[test]
-    fn a_failed_first_run_is_still_the_first() {
-        let status = counted(&outcome("Failed"));
-        assert!(!status.previewed && conditions::is_true(&status.conditions, types::DEGRADED));
-        assert!(counted(&outcome("Preview")).previewed);
+    fn only_what_was_shown_counts_as_previewed() {
+        let with = |result: &str, shown: &[&str]| {
+            let mut outcome = outcome(result);
+            outcome.shown = shown.iter().map(|&s| s.to_owned()).collect();
+            counted(&outcome).previewed_for
+        };
+        let own = ["a/ns/pq#other", "a/ns/p#f00d"];
+        assert_eq!(with("Preview", &own).as_deref(), Some("f00d"));
+        assert_eq!(with("Applied", &own).as_deref(), Some("f00d"));
+        // An empty listing, or a plan in which this policy removes nothing, shows nothing of it.
+        assert_eq!(with("Preview", &["b/ns/p#f00d"]), None);
+        assert_eq!(with("NothingToRemove", &[]), None);
+        assert_eq!(with("ApprovalRequired", &own), None);
+        assert_eq!(with("Failed", &own), None);
+        let mut covered = outcome("Preview");
+        covered.shown = vec!["a/ns/p#f00d".to_owned()];
+        let run = Run {
+            source: "a/ns/p",
+            outcome: &covered,
+            started: None,
+            finished: None,
+            token: None,
+            by: Some("b/ns/q"),
+        };
+        assert_eq!(shown(&run), None);
+        assert!(conditions::is_true(
+            &counted(&outcome("Failed")).conditions,
+            types::DEGRADED
+        ));
+    }
+
+    #[test]
+    fn a_preview_of_an_older_version_is_about_the_spec_of_then() {
+        let policy: GlobalRetentionPolicy = serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "GlobalRetentionPolicy", "metadata": { "name": "p", "generation": 2 },
+            "spec": { "repositoryRef": { "name": "nas" }, "schedule": "@daily", "policies": [] },
+        }))
+        .unwrap();
+        let adopt = |observed: i64, fingerprint: Option<&str>| {
+            let mut status = GlobalRetentionPolicyStatus {
+                previewed: true,
+                observed_generation: Some(observed),
+                ..GlobalRetentionPolicyStatus::default()
+            };
+            adopt_preview(&mut status, &policy, fingerprint.map(str::to_owned));
+            (status.previewed, status.previewed_for)
+        };
+        assert_eq!(adopt(2, Some("f")), (false, Some("f".to_owned())));
+        assert_eq!(adopt(1, Some("f")), (false, None));
+        assert_eq!(adopt(2, None), (true, None));
+    }
+
+    #[test]
+    fn the_policy_whose_rule_is_refused_says_so_and_no_other() {
+        let fault = |source: &str| proto::v1::PolicyFault {
+            source: source.to_owned(),
+            text: "invalid unit".to_owned(),
+        };
+        let mut outcome = outcome("Applied");
+        outcome.faults = vec![fault("b/ns/p")];
+        let degraded = |outcome: &OperationOutcome| {
+            let status = counted(outcome);
+            let degraded = conditions::get(&status.conditions, types::DEGRADED)
+                .unwrap()
+                .clone();
+            (degraded.status, degraded.reason)
+        };
+        assert_eq!(degraded(&outcome).0, "False");
+        outcome.faults.push(fault("a/ns/p"));
+        assert_eq!(degraded(&outcome), ("True".to_owned(), "RuleRefused".to_owned()));
+    }
+
+    #[test]
+    fn what_a_run_left_is_kept_for_the_guard() {
+        let mut outcome = outcome("Applied");
+        outcome.left = vec![proto::v1::Baseline {
+            key: "cluster/a".to_owned(),
+            left: 7,
+        }];
+        let left = counted(&outcome).left;
+        assert_eq!((left[0].key.as_str(), left[0].snapshots), ("cluster/a", 7));
+        outcome.result = "ApprovalRequired".to_owned();
+        assert!(counted(&outcome).left.is_empty());
     }
 
     #[test]

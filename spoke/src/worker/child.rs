@@ -46,6 +46,8 @@ pub enum Stopped {
     LeaseLost,
     #[error("the pod was told to end")]
     Signal,
+    #[error("{0}")]
+    Alarm(String),
 }
 
 impl From<Why> for Stopped {
@@ -57,10 +59,25 @@ impl From<Why> for Stopped {
     }
 }
 
+/// Why a command has to be killed after it has printed a line.
+pub type Alarm = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// What a command printed.
+#[derive(Clone, Debug, Default)]
+pub struct Printed {
+    pub stdout: Vec<u8>,
+    /// A line of stderr by which restic says that it left something out, although it ends with exit code 0.
+    pub incomplete: Option<String>,
+}
+
 /// Runs restic.
 #[derive(Clone)]
 pub struct Restic {
     pub program: PathBuf,
+    /// Longest time for a command that only reads.
+    pub read_limit: Duration,
+    /// Whether its stderr goes to ours.
+    pub echo: bool,
     /// Flags that every command of this repository needs.
     pub flags: Vec<String>,
     /// What its environment has beside ours.
@@ -88,6 +105,34 @@ impl Restic {
         arguments: &[String],
         deadline: Option<Duration>,
     ) -> Result<Vec<u8>, Stopped> {
+        self.execute(arguments, deadline, None)
+            .await
+            .map(|printed| printed.stdout)
+    }
+
+    /// As [`Restic::run`], with an eye on what it prints: on a line of stdout for which `alarm` has a reason, restic is
+    /// killed at once. Its lock stays behind.
+    ///
+    /// # Errors
+    /// As of [`Restic::run`], and [`Stopped::Alarm`].
+    pub async fn run_watched(&self, arguments: &[String], alarm: Alarm) -> Result<(), Stopped> {
+        self.execute(arguments, None, Some(alarm)).await.map(drop)
+    }
+
+    /// A command that only reads, with all that is known of whether it could.
+    ///
+    /// # Errors
+    /// As of [`Restic::run_within`].
+    pub async fn read(&self, arguments: &[String]) -> Result<Printed, Stopped> {
+        self.execute(arguments, Some(self.read_limit), None).await
+    }
+
+    async fn execute(
+        &self,
+        arguments: &[String],
+        deadline: Option<Duration>,
+        alarm: Option<Alarm>,
+    ) -> Result<Printed, Stopped> {
         let over = async {
             match deadline {
                 Some(deadline) => tokio::time::sleep(deadline).await,
@@ -110,14 +155,12 @@ impl Restic {
             .kill_on_drop(true)
             .spawn()
             .map_err(broken)?;
-        let (Some(mut stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(Failure::Other("restic's output could not be read".to_owned()).into());
         };
-        let out = tokio::spawn(async move {
-            let mut bytes = Vec::new();
-            stdout.read_to_end(&mut bytes).await.map(|_| bytes)
-        });
-        let err = tokio::spawn(pass_on(stderr));
+        let (raised, mut raise) = watch::channel(None);
+        let out = tokio::spawn(collect(stdout, alarm, raised));
+        let err = tokio::spawn(pass_on(stderr, self.echo));
         let (mut ended, mut late) = (None, false);
         let status = loop {
             tokio::select! {
@@ -129,20 +172,30 @@ impl Restic {
                         end(&mut child, kill, &leave).await;
                     }
                 }
+                Ok(()) = raise.changed() => {
+                    let _ = child.start_kill();
+                }
                 () = &mut over, if !late => {
                     late = true;
                     end(&mut child, super::since_boot() + GRACE, &leave).await;
                 }
             }
         };
-        let printed = out.await.ok().and_then(Result::ok).unwrap_or_default();
-        let told = err.await.unwrap_or_default();
+        // Output that could not be read to its end is not the output.
+        let stdout = out.await.map_err(std::io::Error::other).and_then(|read| read);
+        let (told, incomplete) = err.await.map_err(std::io::Error::other).map_err(broken)?;
         // No exit code: a signal that restic could not handle, ours or the kernel's.
         if status.code().is_none() && !arguments.iter().any(|a| a == "--no-lock") {
             self.lock_left.store(true, Ordering::Release);
         }
+        if let Some(why) = raise.borrow_and_update().clone() {
+            return Err(Stopped::Alarm(why));
+        }
         match (status.code(), ended) {
-            (Some(0), None) => Ok(printed),
+            (Some(0), None) => Ok(Printed {
+                stdout: stdout.map_err(broken)?,
+                incomplete,
+            }),
             // It came to its end all the same, but what it relied on may not have held.
             (_, Some(why)) => Err(why.into()),
             (_, None) if late => {
@@ -179,12 +232,42 @@ async fn end(child: &mut Child, kill: Instant, leave: &watch::Receiver<Leave>) {
     }
 }
 
-/// Passes lines on to the pod's log and keeps the last of them.
-async fn pass_on(stderr: tokio::process::ChildStderr) -> String {
-    let mut lines = BufReader::new(stderr).lines();
-    let mut text = String::new();
-    while let Ok(Some(line)) = lines.next_line().await {
-        super::log(&line);
+/// Reads stdout to its end, and raises the alarm.
+async fn collect(
+    mut stdout: tokio::process::ChildStdout,
+    alarm: Option<Alarm>,
+    raised: watch::Sender<Option<String>>,
+) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let Some(alarm) = alarm else {
+        return stdout.read_to_end(&mut bytes).await.map(|_| bytes);
+    };
+    let mut seen = 0;
+    while stdout.read_buf(&mut bytes).await? > 0 {
+        while let Some(length) = bytes[seen..].iter().position(|byte| *byte == b'\n') {
+            let line = String::from_utf8_lossy(&bytes[seen..seen + length]);
+            if let Some(why) = alarm(&line) {
+                raised.send_if_modified(|first| first.is_none() && first.replace(why).is_none());
+            }
+            seen += length + 1;
+        }
+    }
+    Ok(bytes)
+}
+
+/// Passes lines on to the pod's log, keeps the last of them, and the first by which restic says that it left something
+/// out.
+async fn pass_on(stderr: tokio::process::ChildStderr, echo: bool) -> (String, Option<String>) {
+    let mut lines = BufReader::new(stderr).split(b'\n');
+    let (mut text, mut incomplete) = (String::new(), None);
+    while let Ok(Some(line)) = lines.next_segment().await {
+        let line = String::from_utf8_lossy(&line).into_owned();
+        if echo {
+            super::log(&line);
+        }
+        if incomplete.is_none() && leaves_out(&line) {
+            incomplete = Some(line.clone());
+        }
         text.push_str(&line);
         text.push('\n');
         if text.len() > STDERR_MAX {
@@ -195,5 +278,10 @@ async fn pass_on(stderr: tokio::process::ChildStderr) -> String {
             text.drain(..cut.unwrap_or(0));
         }
     }
-    text
+    (text, incomplete)
+}
+
+/// Whether restic says with this line that it could not read snapshots, and goes on without them.
+fn leaves_out(line: &str) -> bool {
+    line.contains("Ignoring \"") || line.contains("could not load snapshot")
 }

@@ -1,5 +1,6 @@
-//! Arguments and output of `restic forget`. Pure.
+//! Arguments and output of the restic commands that decide about snapshots. Pure.
 
+use crds::rules::{BadRule, Rule};
 use proto::v1::RetentionRule;
 use serde::Deserialize;
 
@@ -57,6 +58,85 @@ pub fn dry_run(rule: &RetentionRule) -> Vec<String> {
         arguments.extend(["--keep-tag".to_owned(), tag.clone()]);
     }
     arguments
+}
+
+/// Whether restic would take a rule as it is written. A rule that it refuses is not given to it: its texts would stand
+/// in an error message that has to be told apart from those about storage.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(rule: &RetentionRule) -> Result<(), BadRule> {
+    Rule {
+        tags: &rule.tags,
+        hostname: &rule.hostname,
+        counts: [
+            rule.keep_last,
+            rule.keep_hourly,
+            rule.keep_daily,
+            rule.keep_weekly,
+            rule.keep_monthly,
+            rule.keep_yearly,
+        ]
+        .map(i64::from),
+        spans: [
+            &rule.keep_within,
+            &rule.keep_within_hourly,
+            &rule.keep_within_daily,
+            &rule.keep_within_weekly,
+            &rule.keep_within_monthly,
+            &rule.keep_within_yearly,
+        ],
+        keep_tags: &rule.keep_tags,
+    }
+    .check()
+}
+
+/// What restic prints when it is the rule that is wrong, and not the storage.
+const REFUSALS: [&str; 4] = [
+    "invalid argument ",
+    "no policy was specified",
+    "refusing to delete last snapshot",
+    "durations containing negative values",
+];
+
+/// Whether restic's message is about the rule.
+#[must_use]
+pub fn is_refusal(message: &str) -> bool {
+    REFUSALS.iter().any(|text| message.starts_with(text))
+}
+
+/// Why `restic prune` must not go on after a line of its output: a REST server's 404 to the listing of snapshots is an
+/// empty list to restic, and all data would be unused. `staying` is how many snapshots there are at least.
+#[must_use]
+pub fn prune_alarm(line: &str, staying: usize) -> Option<String> {
+    let rest = line.strip_prefix("finding data that is still in use for ")?;
+    let found: usize = rest.split(' ').next()?.parse().ok()?;
+    (found < staying).then(|| {
+        format!("it found {found} of {staying} snapshots, and was killed before it removed their data")
+    })
+}
+
+/// Names of all snapshot files, without opening them.
+#[must_use]
+pub fn list_names() -> Vec<String> {
+    ["list", "snapshots", "--no-lock"].map(str::to_owned).into()
+}
+
+/// Ids out of `restic list snapshots`.
+///
+/// # Errors
+/// The first line that is none.
+pub fn names(stdout: &[u8]) -> Result<Vec<String>, String> {
+    let text = String::from_utf8_lossy(stdout);
+    let is_id = |line: &str| line.len() == 64 && line.bytes().all(|b| b.is_ascii_hexdigit());
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    lines
+        .map(|line| {
+            is_id(line)
+                .then(|| line.to_owned())
+                .ok_or_else(|| line.to_owned())
+        })
+        .collect()
 }
 
 #[derive(Deserialize)]
@@ -118,6 +198,14 @@ mod tests {
             "keep",
         ];
         assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn prune_stops_when_it_sees_fewer_snapshots_than_there_are() {
+        let line = |n: usize| format!("finding data that is still in use for {n} snapshots");
+        assert!(prune_alarm(&line(0), 3).is_some() && prune_alarm(&line(2), 3).is_some());
+        assert!(prune_alarm(&line(3), 3).is_none() && prune_alarm(&line(4), 3).is_none());
+        assert!(prune_alarm("loading all snapshots...", 3).is_none());
     }
 
     #[test]

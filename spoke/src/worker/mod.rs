@@ -1,10 +1,16 @@
 //! What runs in a maintenance pod: `fleet-spoke maintenance retention` or `unlock`. It begins only when it has seen a renewal of
 //! its lease, ends itself when no more come, and tells its result in the termination message.
 
-mod child;
+pub mod child;
+mod document;
 pub mod forget;
+mod guard;
+pub mod order;
+mod outcome;
 pub mod plan;
-mod retention;
+mod reads;
+pub mod retention;
+pub mod select;
 pub mod switch;
 mod unlock;
 
@@ -16,8 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use proto::v1::{OperationOutcome, RetentionRun, UnlockRun};
-use serde::de::DeserializeOwned;
+use proto::v1::{OperationOutcome, UnlockRun};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -25,6 +30,7 @@ use crate::pod::{CLUSTER_VARIABLE, OPERATION_VARIABLE};
 use crate::restic::locks::LockOwner;
 use crate::secrets::FILES_VARIABLE;
 use child::{Leave, Restic, Why};
+use order::Order;
 use switch::{Instant, Switch, Verdict};
 
 /// Where the kernel tells the host name, as restic writes it into its locks.
@@ -35,8 +41,15 @@ const LOOK: Duration = Duration::from_millis(200);
 const GRACE: u64 = 80_000;
 /// Longest text in a termination message, which holds 4096 bytes in all.
 const TEXT_MAX: usize = 1500;
-/// Most entries of a list in it.
-const LIST_MAX: usize = 8;
+/// Longest entry of a list in it.
+const ENTRY_MAX: usize = 120;
+/// Longest message as JSON, in bytes.
+const MESSAGE_MAX: usize = 4000;
+/// Entries of a list in it, as far as they fit.
+const LISTS: [usize; 6] = [8, 6, 4, 2, 1, 0];
+/// Longest time for a command that only reads: restic alone retries for 15 minutes, for which the lock would be held in
+/// vain. Ten thousand snapshots without a cache take minutes.
+const READ_LIMIT: Duration = Duration::from_secs(600);
 
 /// Flags of a maintenance pod.
 #[derive(Clone, Debug, Args)]
@@ -95,15 +108,10 @@ fn log(line: &str) {
 
 /// Runs retention, and tells what came of it.
 pub async fn retention(config: WorkerConfig) -> ExitCode {
-    let outcome = match prepare::<RetentionRun>(&config) {
-        Ok((run, restic)) => {
-            log(&format!(
-                "{} policies, repository {}",
-                run.policies.len(),
-                run.restic_id
-            ));
-            let left = restic.lock_left.clone();
-            left_behind(retention::run(&run, restic).await, &left)
+    let outcome = match prepare(&config) {
+        Ok((order, restic)) => {
+            let outcome = retention::run(&order, &restic, print).await;
+            left_behind(outcome, &restic.lock_left)
         }
         Err(text) => failed("NoLease", text),
     };
@@ -112,7 +120,8 @@ pub async fn retention(config: WorkerConfig) -> ExitCode {
 
 /// Removes left-over locks, and tells what came of it.
 pub async fn unlock(config: WorkerConfig) -> ExitCode {
-    let outcome = match prepare::<UnlockRun>(&config) {
+    let ready = prepare(&config).and_then(|(order, restic)| Ok((order.parse::<UnlockRun>()?, restic)));
+    let outcome = match ready {
         Ok((run, restic)) => {
             log(&format!(
                 "{} locks, repository {}",
@@ -155,15 +164,19 @@ fn tell(config: &WorkerConfig, outcome: OperationOutcome) -> ExitCode {
     }
 }
 
+/// The plan is the one line on stdout.
+fn print(line: &str) {
+    // Nobody is left to be told when the log is gone.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 /// Reads what the lease says, and starts to watch it.
-fn prepare<R: DeserializeOwned>(config: &WorkerConfig) -> Result<(R, Restic), String> {
+fn prepare(config: &WorkerConfig) -> Result<(Order, Restic), String> {
     let number = |text: &str| text.parse::<u64>().ok().filter(|n| *n > 0);
     let (Some(token), Some(ttl)) = (number(&config.token), number(&config.lease_ttl)) else {
         return Err("this Job was started without the maintenance lock. Leave its suspend field alone: the operator opens it when it has the lock".to_owned());
     };
-    let read = std::fs::read_to_string(config.lease_dir.join("order"));
-    let text = read.map_err(|e| format!("what to do could not be read: {e}"))?;
-    let run: R = serde_json::from_str(&text).map_err(|e| format!("what to do is not understood: {e}"))?;
+    let order = Order::in_folder(&config.lease_dir);
     log(&format!("token {token}"));
     let (leave, receiver) = watch::channel(Leave::NotYet);
     tokio::spawn(watch_lease(
@@ -178,12 +191,14 @@ fn prepare<R: DeserializeOwned>(config: &WorkerConfig) -> Result<(R, Restic), St
     }
     let restic = Restic {
         program: config.restic.clone(),
+        read_limit: READ_LIMIT,
+        echo: true,
         flags: config.flags.clone(),
         variables,
         leave: receiver,
         lock_left: Arc::default(),
     };
-    Ok((run, restic))
+    Ok((order, restic))
 }
 
 /// Those of the variables whose file the Secret really holds.
@@ -252,28 +267,52 @@ fn failed(reason: &str, message: String) -> OperationOutcome {
     }
 }
 
-/// A termination message holds 4096 bytes.
+/// A termination message holds 4096 bytes: lists are shortened until it fits.
 fn bounded(mut outcome: OperationOutcome) -> OperationOutcome {
+    outcome.message = outcome.message.chars().take(TEXT_MAX / 2).collect();
+    for fault in &mut outcome.faults {
+        fault.text = fault.text.chars().take(ENTRY_MAX).collect();
+    }
+    let fitting = LISTS.iter().map(|&most| shortened(&outcome, most));
+    let fits = |o: &OperationOutcome| serde_json::to_string(o).is_ok_and(|text| text.len() <= MESSAGE_MAX);
+    let mut last = OperationOutcome::default();
+    for one in fitting {
+        if fits(&one) {
+            return one;
+        }
+        last = one;
+    }
+    last
+}
+
+/// The outcome with at most `most` entries in its lists.
+fn shortened(outcome: &OperationOutcome, most: usize) -> OperationOutcome {
+    let mut outcome = outcome.clone();
     for list in [
         &mut outcome.unmatched,
         &mut outcome.policies,
         &mut outcome.removed_locks,
     ] {
-        let more = list.len().saturating_sub(LIST_MAX);
-        list.truncate(LIST_MAX);
+        let more = list.len().saturating_sub(most);
+        list.truncate(most);
         for text in list.iter_mut() {
-            *text = text.chars().take(120).collect();
+            *text = text.chars().take(ENTRY_MAX).collect();
         }
         if more > 0 {
             list.push(format!("and {more} more"));
         }
     }
-    outcome.message = outcome.message.chars().take(TEXT_MAX / 2).collect();
+    // What is missing here is shown, or counted, by a later run.
+    outcome.faults.truncate(most);
+    outcome.shown.truncate(most);
+    outcome.left.truncate(3 * most);
     outcome
 }
 
 #[cfg(test)]
 mod tests {
+    use proto::v1::{Baseline, PolicyFault};
+
     use super::*;
 
     #[test]
@@ -294,6 +333,15 @@ mod tests {
             message: "ü\"".repeat(5000),
             unmatched: vec!["a/ns/p".repeat(60); 500],
             policies: vec!["a/ns/p".repeat(60); 500],
+            shown: vec!["a/ns/p".repeat(60); 500],
+            faults: vec![
+                PolicyFault {
+                    source: "a/ns/p".repeat(60),
+                    text: "ü\"".repeat(500),
+                };
+                20
+            ],
+            left: vec![Baseline::default(); 2000],
             ..failed("Reason", String::new())
         };
         assert!(serde_json::to_string(&bounded(outcome)).unwrap().len() <= 4096);

@@ -1,13 +1,14 @@
-//! One plan out of the policies of all clusters. Pure. A snapshot goes only if some policy removes it and none keeps
-//! it. What a policy keeps of a snapshot is restic's own decision (`forget --dry-run`); here is only their union, and
-//! what makes a plan wait for a person.
+//! One plan out of the policies of all clusters. Pure. A snapshot is removed only if every rule that matches it has
+//! restic's own verdict "remove", and at least one of these rules may remove it. No verdict means that something could
+//! not be read, and then there is no plan.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use proto::v1::{RetentionPolicySpec, RetentionRun};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use proto::plan::{self as document, Keeper, OutOfReach, PlanDocument, PlanPolicy, Removal, plan_hash};
+use proto::v1::{PolicyFault, RetentionPolicySpec, RetentionRule, RetentionRun};
 
+use super::guard::{Guard, Parts};
+use super::select::{self, Standing, matches, matches_all, reaches};
 use crate::restic::Snapshot;
 
 /// What `restic forget --dry-run` decided for one rule.
@@ -18,72 +19,44 @@ pub struct Decision {
     pub remove: Vec<String>,
 }
 
-/// Snapshots of one backup with one set of tags.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Group {
-    pub host: String,
-    pub paths: Vec<String>,
-    pub tags: Vec<String>,
-    pub keep: usize,
-    pub remove: usize,
-    /// Time of the oldest snapshot that goes.
-    pub oldest: Option<String>,
+/// What is known of one rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuleVerdict {
+    Decided(Decision),
+    /// The rule cannot be carried out, and why. All that it matches is kept.
+    Refused(String),
 }
 
-/// A snapshot that goes, as people recognise it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Removal {
-    pub id: String,
-    pub time: String,
-    pub host: String,
-    pub tags: Vec<String>,
-    pub paths: Vec<String>,
-    /// Policies that remove it.
-    pub by: Vec<String>,
-}
-
-/// Why a plan has to wait.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize)]
-pub enum Guard {
+/// Why there is no plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
     #[error(
-        "it removes {removed} of {all} snapshots, {percent}%, and spec.guard.maxRemovedPercent allows {allowed}%"
+        "the dry run of rule {rule} of {policy} returned no verdict on {count} of the snapshots that it matches, such as {example}"
     )]
-    TooMuch {
-        removed: usize,
-        all: usize,
-        percent: usize,
-        allowed: u32,
+    NoVerdict {
+        policy: String,
+        rule: usize,
+        count: usize,
+        example: String,
     },
-    #[error("it removes the last snapshot of {0}")]
-    LastOfGroup(String),
-}
-
-/// The plan.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Plan {
-    /// Of the full ids that go.
-    pub hash: String,
-    pub snapshots: usize,
-    pub remove: Vec<Removal>,
-    /// Nothing goes: these are first runs, which only show.
-    pub preview: bool,
-    /// What first runs would remove, while others of this plan go now.
-    pub previewed: Vec<Removal>,
-    /// Snapshots that some policy removes and another keeps.
-    pub kept_by_others: usize,
-    /// Policies whose selectors match nothing.
-    pub unmatched: Vec<String>,
-    /// Clusters that nobody here knows, or whose policy is not understood, and how many of their snapshots would go otherwise.
-    pub unknown_clusters: BTreeMap<String, usize>,
-    pub groups: Vec<Group>,
-    pub guard: Option<Guard>,
+    #[error(
+        "the dry run of rule {rule} of {policy} returned a verdict on snapshot {example}, which its selector does not match"
+    )]
+    Mismatch {
+        policy: String,
+        rule: usize,
+        example: String,
+    },
+    #[error("the order holds no verdicts for {0}")]
+    Missing(String),
 }
 
 /// What to do about a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Verdict {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
     Nothing,
+    /// A policy that cannot be understood, or evaluated, could keep every snapshot.
+    Stopped,
     Preview,
     /// A person has to approve.
     Wait,
@@ -92,131 +65,363 @@ pub enum Verdict {
     Apply,
 }
 
+/// The plan.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    pub document: PlanDocument,
+    pub guards: Vec<Guard>,
+    /// Snapshots that would be removed, were it not for a policy in `document.faults`.
+    pub blocked: usize,
+    /// Policy, among those in `document.faults`, that could keep every snapshot.
+    pub stopped_by: Option<PolicyFault>,
+    /// Policies in preview of which removals are shown, in the order of the run.
+    pub shown: Vec<String>,
+    /// Ids of the snapshots that stay.
+    pub staying: Vec<String>,
+}
+
 impl Plan {
     /// What to do.
     #[must_use]
-    pub fn verdict(&self, approved: &str) -> Verdict {
-        let matches = !approved.is_empty() && approved == self.hash;
-        match (self.remove.is_empty(), &self.guard) {
-            (true, _) => Verdict::Nothing,
-            _ if matches => Verdict::Apply,
-            _ if !approved.is_empty() => Verdict::Changed,
-            _ if self.preview => Verdict::Preview,
-            (_, Some(_)) => Verdict::Wait,
-            (_, None) => Verdict::Apply,
+    pub fn action(&self, approved: &str) -> Action {
+        let plan = &self.document;
+        match (plan.remove.is_empty(), self.guards.is_empty()) {
+            (true, _) if self.blocked > 0 && self.stopped_by.is_some() => Action::Stopped,
+            (true, _) => Action::Nothing,
+            _ if !approved.is_empty() && approved == plan.hash => Action::Apply,
+            _ if !approved.is_empty() => Action::Changed,
+            _ if plan.preview => Action::Preview,
+            (_, false) => Action::Wait,
+            (_, true) => Action::Apply,
         }
     }
 
-    /// Ids that go.
+    /// Ids that are removed.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
-        self.remove.iter().map(|r| r.id.as_str())
+        self.document.remove.iter().map(|r| r.id.as_str())
     }
 }
 
-/// Makes the plan. `decisions` has one entry for each rule of each policy, in order.
-#[must_use]
-pub fn make(run: &RetentionRun, snapshots: &[Snapshot], decisions: &[Vec<Decision>]) -> Plan {
-    let policies = || run.policies.iter().zip(decisions);
-    let mut kept: HashSet<&str> = HashSet::new();
-    let mut removed_by: HashMap<&str, Vec<&RetentionPolicySpec>> = HashMap::new();
-    let mut plan = Plan {
-        snapshots: snapshots.len(),
-        ..Plan::default()
-    };
-    for (policy, decisions) in policies() {
-        let mut matched = false;
-        for decision in decisions {
-            matched |= !decision.keep.is_empty() || !decision.remove.is_empty();
-            kept.extend(decision.keep.iter().map(String::as_str));
-            for id in &decision.remove {
-                let by = removed_by.entry(id).or_default();
-                if !by.iter().any(|known| known.source == policy.source) {
-                    by.push(policy);
-                }
-            }
-        }
-        if !matched {
-            plan.unmatched.push(policy.source.clone());
-        }
+/// A rule with what is known of it.
+struct Voter<'a> {
+    policy: &'a RetentionPolicySpec,
+    standing: Standing,
+    rule: &'a RetentionRule,
+    /// Position in the policy, from 0.
+    position: usize,
+    /// `None`: all that it matches is kept.
+    decision: Option<(HashSet<&'a str>, HashSet<&'a str>)>,
+}
+
+/// What became of one snapshot.
+#[derive(Default)]
+struct Fate<'a> {
+    /// Policies in force that remove it and may do so, then those in preview.
+    now: Vec<&'a RetentionPolicySpec>,
+    shown: Vec<&'a RetentionPolicySpec>,
+    /// Some policy that is not suspended would remove it.
+    wanted: bool,
+    keepers: Vec<&'a str>,
+    blockers: Vec<&'a str>,
+}
+
+/// Makes the plan. `snapshots` is one whole listing; `verdicts` has one entry for each rule of each policy, in order,
+/// and none for policies whose standing is [`Standing::Unclear`].
+///
+/// # Errors
+/// When a verdict is missing or does not fit the listing.
+pub fn make(
+    run: &RetentionRun,
+    snapshots: &[Snapshot],
+    verdicts: &[Vec<RuleVerdict>],
+) -> Result<Plan, Broken> {
+    let voters = voters(run, verdicts)?;
+    for voter in &voters {
+        complete(voter, snapshots)?;
     }
-    let known = known_clusters(run);
-    // A policy without a rule is one that could not be understood: what it wants kept is not known.
-    let unclear: HashSet<&str> = run
-        .policies
-        .iter()
-        .filter(|policy| policy.rules.is_empty())
-        .filter_map(|policy| policy.source.split('/').next())
-        .collect();
+    let mut plan = Plan::default();
+    plan.document.restic_id.clone_from(&run.restic_id);
+    plan.document.snapshots = snapshots.len();
+    plan.document.policies = run.policies.iter().map(policy).collect();
+    plan.document.faults = faults(run, verdicts);
+    plan.document.unmatched = unmatched(run, &voters, snapshots);
+    plan.stopped_by = stopped_by(&plan.document.faults, &voters, run);
+    let mut keepers: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut out_of_reach: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     let (mut now, mut shown) = (Vec::new(), Vec::new());
     for snapshot in snapshots {
-        let Some(by) = removed_by.get(snapshot.id.as_str()) else {
-            continue;
-        };
-        if kept.contains(snapshot.id.as_str()) {
-            plan.kept_by_others += 1;
+        let fate = fate(run, &voters, snapshot);
+        if !fate.wanted {
             continue;
         }
-        let cluster = snapshot
-            .tags
-            .iter()
-            .find_map(|t| t.strip_prefix("fleet.cluster="));
-        if let Some(cluster) = cluster.filter(|c| !known.contains(*c) || unclear.contains(*c)) {
-            *plan.unknown_clusters.entry(cluster.to_owned()).or_default() += 1;
-            continue;
-        }
-        let removal = Removal {
-            id: snapshot.id.clone(),
-            time: snapshot.time.to_string(),
-            host: snapshot.hostname.clone(),
-            tags: snapshot.tags.clone(),
-            paths: snapshot.paths.clone(),
-            by: by.iter().map(|p| p.source.clone()).collect(),
-        };
-        if by.iter().any(|policy| !policy.preview) {
-            now.push(removal);
+        if !fate.keepers.is_empty() {
+            plan.document.kept_by_others += 1;
+            for keeper in fate.keepers {
+                *keepers.entry(keeper).or_default() += 1;
+            }
+        } else if !fate.blockers.is_empty() {
+            plan.blocked += 1;
+        } else if !fate.now.is_empty() {
+            now.push((snapshot, fate.now));
+        } else if !fate.shown.is_empty() {
+            shown.push((snapshot, fate.shown));
         } else {
-            shown.push(removal);
+            for owner in owners(run, snapshot) {
+                *out_of_reach.entry(owner).or_default() += 1;
+            }
         }
     }
+    plan.document.keepers = keepers
+        .into_iter()
+        .map(|(source, snapshots)| Keeper {
+            source: source.to_owned(),
+            snapshots,
+        })
+        .collect();
+    plan.document.out_of_reach = out_of_reach
+        .into_iter()
+        .map(|((cluster, uid), snapshots)| OutOfReach {
+            cluster: cluster.to_owned(),
+            uid: uid.to_owned(),
+            snapshots,
+        })
+        .collect();
+    decide(run, snapshots, &mut plan, now, shown);
+    Ok(plan)
+}
+
+type Goes<'a> = Vec<(&'a Snapshot, Vec<&'a RetentionPolicySpec>)>;
+
+/// Lists, hash and guards, once it is known what may be removed now and what is only shown.
+fn decide<'a>(
+    run: &RetentionRun,
+    snapshots: &'a [Snapshot],
+    plan: &mut Plan,
+    mut now: Goes<'a>,
+    mut shown: Goes<'a>,
+) {
+    let named = |policy: &RetentionPolicySpec| {
+        shown
+            .iter()
+            .any(|(_, by)| by.iter().any(|p| p.source == policy.source))
+    };
+    let in_preview = run.policies.iter().filter(|policy| named(policy));
+    plan.shown = in_preview
+        .map(|policy| format!("{}#{}", policy.source, policy.fingerprint))
+        .collect();
     // A person who approves a preview approves all that it showed.
-    let all = hash(&run.restic_id, now.iter().chain(&shown).map(|r| r.id.as_str()));
-    if !run.approved.is_empty() && run.approved == all {
+    let all = now.iter().chain(&shown).map(|(snapshot, _)| snapshot.id.as_str());
+    if !run.approved.is_empty() && run.approved == plan_hash(&run.restic_id, all) {
         now.append(&mut shown);
     }
-    plan.preview = now.is_empty() && !shown.is_empty();
-    (plan.remove, plan.previewed) = if plan.preview { (shown, now) } else { (now, shown) };
-    plan.remove
-        .sort_by(|a, b| (&a.time, &a.id).cmp(&(&b.time, &b.id)));
-    plan.hash = hash(&run.restic_id, plan.ids());
-    plan.groups = groups(snapshots, &plan);
-    plan.guard = guard(run, &plan);
-    plan
+    let preview = now.is_empty() && !shown.is_empty();
+    let (remove, previewed) = if preview { (shown, now) } else { (now, shown) };
+    let percents = remove.iter().map(|(snapshot, by)| {
+        let allowed = by.iter().map(|policy| policy.max_removed_percent).min();
+        (snapshot.id.as_str(), allowed.unwrap_or_default())
+    });
+    let parts = Parts::count(snapshots, &percents.collect());
+    plan.guards = parts.guards(run);
+    let document = &mut plan.document;
+    document.preview = preview;
+    document.remove = removals(remove);
+    document.previewed = removals(previewed);
+    document.hash = plan_hash(&run.restic_id, document.remove.iter().map(|r| r.id.as_str()));
+    document.groups = groups(snapshots, &document.remove);
+    document.guards = plan.guards.iter().map(Guard::document).collect();
+    document.left = parts.left();
+    let going: HashSet<&str> = document.remove.iter().map(|r| r.id.as_str()).collect();
+    let staying = snapshots.iter().filter(|s| !going.contains(s.id.as_str()));
+    plan.staying = staying.map(|s| s.id.clone()).collect();
 }
 
-/// Clusters that whoever grants knows, and those that a policy names itself.
-fn known_clusters(run: &RetentionRun) -> HashSet<&str> {
-    let rules = run.policies.iter().flat_map(|p| &p.rules);
-    let named = rules
-        .flat_map(|r| &r.tags)
-        .filter_map(|tag| tag.strip_prefix("fleet.cluster="));
-    run.clusters.iter().map(String::as_str).chain(named).collect()
-}
-
-/// Hash of the snapshots that go: it changes when any of them does, and not when others come.
-fn hash<'a>(restic_id: &str, ids: impl Iterator<Item = &'a str>) -> String {
-    let ids: BTreeSet<&str> = ids.collect();
-    let mut digest = Sha256::new();
-    digest.update(restic_id.as_bytes());
-    for id in ids {
-        digest.update(b"\n");
-        digest.update(id.as_bytes());
+fn voters<'a>(run: &'a RetentionRun, verdicts: &'a [Vec<RuleVerdict>]) -> Result<Vec<Voter<'a>>, Broken> {
+    let mut voters = Vec::new();
+    for (at, policy) in run.policies.iter().enumerate() {
+        let standing = select::standing(policy);
+        for (position, rule) in policy.rules.iter().enumerate() {
+            let decision = if standing == Standing::Unclear {
+                None
+            } else {
+                let verdict = verdicts.get(at).and_then(|of_policy| of_policy.get(position));
+                match verdict.ok_or_else(|| Broken::Missing(policy.source.clone()))? {
+                    RuleVerdict::Refused(_) => None,
+                    RuleVerdict::Decided(decision) => {
+                        let ids = |list: &'a [String]| list.iter().map(String::as_str).collect();
+                        Some((ids(&decision.keep), ids(&decision.remove)))
+                    }
+                }
+            };
+            voters.push(Voter {
+                policy,
+                standing,
+                rule,
+                position,
+                decision,
+            });
+        }
     }
-    hex::encode(digest.finalize())
+    Ok(voters)
 }
 
-fn groups(snapshots: &[Snapshot], plan: &Plan) -> Vec<Group> {
-    let going: HashSet<&str> = plan.ids().collect();
-    let mut groups: BTreeMap<(String, Vec<String>, Vec<String>), Group> = BTreeMap::new();
+/// restic read as much as the listing holds: its verdict is about each snapshot that the rule matches, and about no
+/// other. Snapshots that were added since the listing are left alone.
+fn complete(voter: &Voter<'_>, snapshots: &[Snapshot]) -> Result<(), Broken> {
+    let Some((keep, remove)) = &voter.decision else {
+        return Ok(());
+    };
+    let (policy, rule) = (voter.policy.source.clone(), voter.position);
+    let (mut count, mut example) = (0, None);
+    for snapshot in snapshots {
+        let id = snapshot.id.as_str();
+        match (
+            matches(voter.rule, snapshot),
+            keep.contains(id) || remove.contains(id),
+        ) {
+            (true, false) => {
+                count += 1;
+                example = example.or(Some(id));
+            }
+            (false, true) => {
+                let example = id.to_owned();
+                return Err(Broken::Mismatch {
+                    policy,
+                    rule,
+                    example,
+                });
+            }
+            _ => {}
+        }
+    }
+    match example {
+        None => Ok(()),
+        Some(example) => Err(Broken::NoVerdict {
+            policy,
+            rule,
+            count,
+            example: example.to_owned(),
+        }),
+    }
+}
+
+fn fate<'a>(run: &RetentionRun, voters: &[Voter<'a>], snapshot: &Snapshot) -> Fate<'a> {
+    fn add<'a>(list: &mut Vec<&'a RetentionPolicySpec>, policy: &'a RetentionPolicySpec) {
+        if !list.iter().any(|known| known.source == policy.source) {
+            list.push(policy);
+        }
+    }
+    let mut fate = Fate::default();
+    for voter in voters.iter().filter(|voter| matches(voter.rule, snapshot)) {
+        let policy = voter.policy;
+        let list = match &voter.decision {
+            None => &mut fate.blockers,
+            Some((keep, remove)) if keep.contains(&*snapshot.id) || !remove.contains(&*snapshot.id) => {
+                &mut fate.keepers
+            }
+            Some(_) => {
+                let may = reaches(run, policy, voter.rule, snapshot);
+                fate.wanted |= voter.standing != Standing::Suspended;
+                match voter.standing {
+                    Standing::InForce if may => add(&mut fate.now, policy),
+                    Standing::Preview if may => add(&mut fate.shown, policy),
+                    _ => {}
+                }
+                continue;
+            }
+        };
+        if !list.contains(&policy.source.as_str()) {
+            list.push(&policy.source);
+        }
+    }
+    // A policy without any selector could mean every snapshot.
+    let blind = run.policies.iter().filter(|policy| policy.rules.is_empty());
+    if blind.count() > 0 {
+        fate.blockers.push("");
+    }
+    fate
+}
+
+/// Clusters of a snapshot that is out of reach: name, and uid where the name is that of another cluster.
+fn owners<'a>(run: &RetentionRun, snapshot: &'a Snapshot) -> Vec<(&'a str, &'a str)> {
+    let owners = select::clusters(snapshot);
+    if owners.is_empty() {
+        return vec![("", "")];
+    }
+    let uid = |cluster: &'a str| select::foreign_uid(run, snapshot, cluster).unwrap_or_default();
+    owners
+        .into_iter()
+        .map(|cluster| (cluster, uid(cluster)))
+        .collect()
+}
+
+fn policy(spec: &RetentionPolicySpec) -> PlanPolicy {
+    PlanPolicy {
+        source: spec.source.clone(),
+        generation: spec.generation,
+        preview: spec.preview && !spec.suspended,
+        suspended: spec.suspended,
+    }
+}
+
+fn faults(run: &RetentionRun, verdicts: &[Vec<RuleVerdict>]) -> Vec<PolicyFault> {
+    let fault = |(at, policy): (usize, &RetentionPolicySpec)| {
+        let refused = || {
+            verdicts.get(at)?.iter().find_map(|verdict| match verdict {
+                RuleVerdict::Refused(why) => Some(why.clone()),
+                RuleVerdict::Decided(_) => None,
+            })
+        };
+        let text = select::why_unclear(policy).or_else(refused)?;
+        Some(PolicyFault {
+            source: policy.source.clone(),
+            text,
+        })
+    };
+    run.policies.iter().enumerate().filter_map(fault).collect()
+}
+
+fn stopped_by(faults: &[PolicyFault], voters: &[Voter<'_>], run: &RetentionRun) -> Option<PolicyFault> {
+    let could_keep_all = |source: &String| {
+        let blind = run
+            .policies
+            .iter()
+            .any(|p| p.source == *source && p.rules.is_empty());
+        let mut of_policy = voters.iter().filter(|voter| voter.policy.source == *source);
+        blind || of_policy.any(|voter| voter.decision.is_none() && matches_all(voter.rule))
+    };
+    faults.iter().find(|fault| could_keep_all(&fault.source)).cloned()
+}
+
+/// Policies of which no rule matches anything. A selector that is not known as a whole is none of them.
+fn unmatched(run: &RetentionRun, voters: &[Voter<'_>], snapshots: &[Snapshot]) -> Vec<String> {
+    let matched: HashSet<&str> = voters
+        .iter()
+        .filter(|voter| snapshots.iter().any(|snapshot| matches(voter.rule, snapshot)))
+        .map(|voter| voter.policy.source.as_str())
+        .collect();
+    let policies = run.policies.iter().filter(|p| !p.rules.is_empty());
+    let unmatched = policies.filter(|p| !matched.contains(p.source.as_str()));
+    unmatched.map(|policy| policy.source.clone()).collect()
+}
+
+fn removals(goes: Goes<'_>) -> Vec<Removal> {
+    let removal = |(snapshot, by): (&Snapshot, Vec<&RetentionPolicySpec>)| Removal {
+        id: snapshot.id.clone(),
+        time: snapshot.time.to_string(),
+        host: snapshot.hostname.clone(),
+        tags: snapshot.tags.clone(),
+        paths: snapshot.paths.clone(),
+        by: by.iter().map(|policy| policy.source.clone()).collect(),
+    };
+    let mut removals: Vec<Removal> = goes.into_iter().map(removal).collect();
+    removals.sort_by(|a, b| (&a.time, &a.id).cmp(&(&b.time, &b.id)));
+    removals
+}
+
+/// Groups that lose snapshots.
+fn groups(snapshots: &[Snapshot], remove: &[Removal]) -> Vec<document::Group> {
+    let going: HashMap<&str, &str> = remove.iter().map(|r| (r.id.as_str(), r.time.as_str())).collect();
+    let mut groups: BTreeMap<(String, Vec<String>, Vec<String>), document::Group> = BTreeMap::new();
     for snapshot in snapshots {
         let sorted = |list: &[String]| {
             let mut list = list.to_vec();
@@ -225,51 +430,24 @@ fn groups(snapshots: &[Snapshot], plan: &Plan) -> Vec<Group> {
         };
         let (paths, tags) = (sorted(&snapshot.paths), sorted(&snapshot.tags));
         let key = (snapshot.hostname.clone(), paths.clone(), tags.clone());
-        let group = groups.entry(key).or_insert_with(|| Group {
+        let group = groups.entry(key).or_insert_with(|| document::Group {
             host: snapshot.hostname.clone(),
             paths,
             tags,
-            keep: 0,
-            remove: 0,
-            oldest: None,
+            ..document::Group::default()
         });
-        if going.contains(snapshot.id.as_str()) {
-            group.remove += 1;
-            let time = snapshot.time.to_string();
-            group.oldest = Some(
-                group
-                    .oldest
-                    .take()
-                    .map_or(time.clone(), |oldest| oldest.min(time)),
-            );
-        } else {
-            group.keep += 1;
+        match going.get(snapshot.id.as_str()) {
+            None => group.keep += 1,
+            Some(&time) => {
+                group.remove += 1;
+                let older = group.oldest.as_deref().is_none_or(|oldest| time < oldest);
+                if older {
+                    group.oldest = Some(time.to_owned());
+                }
+            }
         }
     }
     groups.into_values().filter(|group| group.remove > 0).collect()
-}
-
-fn guard(run: &RetentionRun, plan: &Plan) -> Option<Guard> {
-    if let Some(group) = plan.groups.iter().find(|group| group.keep == 0) {
-        let of = format!("host {} with paths {}", group.host, group.paths.join(", "));
-        return Some(Guard::LastOfGroup(of));
-    }
-    let takes_part = |p: &&RetentionPolicySpec| plan.preview || !p.preview;
-    let allowed = run
-        .policies
-        .iter()
-        .filter(takes_part)
-        .map(|p| p.max_removed_percent)
-        .min()?;
-    let (removed, all) = (plan.remove.len(), plan.snapshots.max(1));
-    // In whole per cent, rounded up: a guard of 0 lets nothing through.
-    let percent = (removed * 100).div_ceil(all);
-    (percent > allowed as usize).then_some(Guard::TooMuch {
-        removed,
-        all,
-        percent,
-        allowed,
-    })
 }
 
 #[cfg(test)]

@@ -59,6 +59,7 @@ pub async fn run(run: &UnlockRun, restic: Restic, host: &str) -> OperationOutcom
             let (result, reason) = match &stopped {
                 Stopped::LeaseLost => ("Interrupted", "LeaseLost"),
                 Stopped::Signal => ("Interrupted", "Stopped"),
+                Stopped::Alarm(_) => ("Failed", "IncompleteRead"),
                 Stopped::Failed(failure) => ("Failed", crate::pod::message::reason_of(failure)),
             };
             OperationOutcome {

@@ -36,6 +36,8 @@ impl Bench {
         let (leave, receiver) = watch::channel(Leave::Go);
         let restic = Restic {
             program: program(),
+            read_limit: Duration::from_secs(60),
+            echo: true,
             flags: Vec::new(),
             variables: variables.map(|(k, v)| (k.to_owned(), v)).into(),
             leave: receiver,

@@ -5,7 +5,7 @@ mod resources;
 mod store;
 mod views;
 
-pub use store::{Key, Store, Stored};
+pub use store::{Key, Store, Stored, Undecodable};
 pub use views::{
     CronJobView, JobEnd, JobLease, JobPin, JobView, Meta, MetaView, NamespaceView, PodView, RESTIC_CONTAINER,
     Termination,

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// Namespace and name. Cluster-scoped objects have an empty namespace.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,13 +58,36 @@ pub trait Stored: Send + Sync + 'static {
     }
 }
 
+/// An object of one of our kinds that this version cannot decode.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Undecodable {
+    pub meta: ObjectMeta,
+    /// Why, as serde says it.
+    pub error: String,
+    /// The object as JSON, without managed fields.
+    pub raw: serde_json::Value,
+}
+
+impl Undecodable {
+    fn version(&self) -> u64 {
+        let version = self.meta.resource_version.as_deref();
+        version.and_then(|v| v.parse().ok()).unwrap_or_default()
+    }
+}
+
+/// Called with key, state before and state after of each change, while the store is locked: it must not use the store.
+type Observer<V> = Box<dyn Fn(&Key, Option<&V>, Option<&V>) + Send + Sync>;
+
 /// Entries by key, and by group. Shared by all actors; locks are held for a map operation only.
 pub struct Store<V> {
     inner: RwLock<Inner<V>>,
+    observer: OnceLock<Observer<V>>,
 }
 
 struct Inner<V> {
     entries: HashMap<Key, Arc<V>>,
+    /// Objects whose present state is not in `entries`. An older state of the same object may be there.
+    undecodable: HashMap<Key, Arc<Undecodable>>,
     groups: HashMap<Key, BTreeSet<Key>>,
     remembered: HashMap<Key, u64>,
 }
@@ -70,8 +95,10 @@ struct Inner<V> {
 impl<V> Default for Store<V> {
     fn default() -> Self {
         Store {
+            observer: OnceLock::new(),
             inner: RwLock::new(Inner {
                 entries: HashMap::new(),
+                undecodable: HashMap::new(),
                 groups: HashMap::new(),
                 remembered: HashMap::new(),
             }),
@@ -129,6 +156,14 @@ impl<V: Stored> Store<V> {
         {
             return false;
         }
+        if inner
+            .undecodable
+            .get(&key)
+            .is_some_and(|broken| broken.version() <= value.version())
+        {
+            inner.undecodable.remove(&key);
+        }
+        self.tell(&key, inner.entries.get(&key).map(AsRef::as_ref), Some(&value));
         inner.unlink(&key);
         let old = inner.entries.get(&key).cloned();
         // Also of one that stays and leaves its group, as a pod does whose Job is deleted with --cascade=orphan.
@@ -154,15 +189,72 @@ impl<V: Stored> Store<V> {
 
     fn take(&self, key: &Key, uid: Option<&str>, observed: bool) -> Option<Arc<V>> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let fault = inner.undecodable.get(key);
+        if fault.is_some_and(|fault| uid.is_none() || fault.meta.uid.as_deref() == uid) {
+            inner.undecodable.remove(key);
+            self.tell(key, None, None);
+        }
         let present = inner.entries.get(key)?;
         if uid.is_some_and(|uid| uid != present.uid()) {
             return None;
         }
+        self.tell(key, Some(present), None);
         inner.unlink(key);
         let gone = inner.entries.remove(key)?;
         // Under the same lock: whoever sees that it is gone finds its last word.
         inner.remember(gone.last_word(observed));
         Some(gone)
+    }
+
+    /// Notes that the present state of an object cannot be decoded. A state of it that was decoded before stays; that of a
+    /// deleted namesake is taken out and returned.
+    pub fn put_undecodable(&self, key: Key, object: Undecodable) -> Option<Arc<V>> {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let namesake = inner
+            .entries
+            .get(&key)
+            .filter(|old| Some(old.uid()) != object.meta.uid.as_deref())
+            .cloned();
+        if let Some(old) = &namesake {
+            self.tell(&key, Some(old), None);
+            inner.unlink(&key);
+            inner.entries.remove(&key);
+            inner.remember(old.last_word(true));
+        } else {
+            let present = inner.entries.get(&key).map(AsRef::as_ref);
+            self.tell(&key, present, present);
+        }
+        inner.undecodable.insert(key, Arc::new(object));
+        namesake
+    }
+
+    /// What is known of an object whose present state cannot be decoded.
+    pub fn undecodable(&self, key: &Key) -> Option<Arc<Undecodable>> {
+        self.read(|inner| inner.undecodable.get(key).cloned())
+    }
+
+    /// Every key, those of undecodable objects included.
+    pub fn all_keys(&self) -> BTreeSet<Key> {
+        self.read(|inner| {
+            inner
+                .entries
+                .keys()
+                .chain(inner.undecodable.keys())
+                .cloned()
+                .collect()
+        })
+    }
+
+    /// Has a function called with each change from now on. Only the first one counts.
+    pub fn observe(&self, observer: impl Fn(&Key, Option<&V>, Option<&V>) + Send + Sync + 'static) {
+        // An error means that there is one already.
+        let _ = self.observer.set(Box::new(observer));
+    }
+
+    fn tell(&self, key: &Key, old: Option<&V>, new: Option<&V>) {
+        if let Some(observer) = self.observer.get() {
+            observer(key, old, new);
+        }
     }
 
     /// The last word of the entries of a group that are gone.

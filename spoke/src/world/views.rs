@@ -216,7 +216,9 @@ impl JobView {
                 (reason.into(), message.unwrap_or_default().into())
             }),
             released: number(names::ANNOTATION_RELEASED),
-            attempt: number(names::ANNOTATION_ATTEMPT).and_then(|n| n.try_into().ok()).unwrap_or_default(),
+            attempt: number(names::ANNOTATION_ATTEMPT)
+                .and_then(|n| n.try_into().ok())
+                .unwrap_or_default(),
             not_before: number(names::ANNOTATION_NOT_BEFORE)
                 .and_then(|n| Timestamp::from_second(n.try_into().ok()?).ok()),
         }
@@ -294,7 +296,8 @@ impl PodView {
     /// Fencing token of a pod that counts as failed although its kubelet did not report the end of its containers.
     #[must_use]
     pub fn unproven(&self) -> Option<u64> {
-        self.token.filter(|_| self.is_over() && self.began() && !self.stopped)
+        self.token
+            .filter(|_| self.is_over() && self.began() && !self.stopped)
     }
 
     /// Whether the lease may be renewed for it: its container runs, and its node reports.
@@ -359,7 +362,9 @@ impl PodView {
                 || (waits && before.is_none_or(|s| s.terminated.is_none()))
         });
         let conditions = status.conditions.unwrap_or_default();
-        let ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+        let ready = conditions
+            .iter()
+            .any(|c| c.type_ == "Ready" && c.status == "True");
         let unschedulable = conditions
             .iter()
             .find(|c| c.type_ == "PodScheduled" && c.status == "False")
@@ -458,7 +463,11 @@ mod tests {
     use super::*;
 
     fn pod(name: &str, phase: &str, renewals: &str, state: serde_json::Value) -> PodView {
-        let statuses = if state.is_null() { json!([]) } else { json!([{ "name": "restic", "state": state, "image": "i", "imageID": "", "ready": false, "restartCount": 0 }]) };
+        let statuses = if state.is_null() {
+            json!([])
+        } else {
+            json!([{ "name": "restic", "state": state, "image": "i", "imageID": "", "ready": false, "restartCount": 0 }])
+        };
         let pod: Pod = serde_json::from_value(json!({
             "metadata": { "uid": name, "resourceVersion": "1",
                           "ownerReferences": [{ "apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "job", "controller": true }],

@@ -5,6 +5,7 @@ mod admission;
 mod backups;
 mod conditions;
 mod faults;
+mod link;
 mod locks;
 mod restores;
 mod retention;

@@ -24,13 +24,13 @@ use crate::Figure;
 const GRANTS: u64 = 1000;
 /// Those before them only warm up.
 const WARM: u64 = 50;
-const LINK: &str = "127.0.0.1:18443";
+pub const LINK: &str = "127.0.0.1:18443";
 
 /// A hub as a process of this machine.
-struct Hub(Child);
+pub struct Hub(Child);
 
 impl Hub {
-    fn start(bed: &Bed, dir: &Path) -> anyhow::Result<Hub> {
+    pub fn start(bed: &Bed, dir: &Path) -> anyhow::Result<Hub> {
         let path = |name: &str| dir.join(name);
         let program = bed.workspace.product("release", "fleet-hub");
         let child = Command::new(program)
@@ -60,25 +60,15 @@ impl Drop for Hub {
     }
 }
 
-/// What a spoke says, numbered.
+/// The two directions of a spoke's stream.
 struct Spoke {
     out: mpsc::Sender<SpokeMessage>,
     answers: Streaming<proto::v1::HubMessage>,
-    seq: u64,
 }
 
 impl Spoke {
     async fn connect(dir: &Path) -> anyhow::Result<Spoke> {
-        let read = |name: &str| std::fs::read(dir.join(name));
-        let tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(read("ca.crt")?))
-            .identity(Identity::from_pem(read("spoke.crt")?, read("spoke.key")?))
-            .domain_name("hub");
-        let endpoint = Endpoint::from_shared(format!("https://{LINK}"))?.tls_config(tls)?;
-        let channel: Channel = tests::wait_until("the hub", Duration::from_secs(20), || async {
-            Ok(endpoint.connect().await.ok())
-        })
-        .await?;
+        let channel = dial(dir).await?;
         let (out, stream) = mpsc::channel(8);
         let hello = Hello {
             protocol_min: 1,
@@ -88,29 +78,26 @@ impl Spoke {
         };
         // The hub answers when it has been greeted.
         let body = Some(Body::Hello(hello));
-        out.send(SpokeMessage { seq: 1, body }).await?;
+        out.send(SpokeMessage { body }).await?;
         let response = FleetLinkClient::new(channel)
             .link(ReceiverStream::new(stream))
             .await?;
         let answers = response.into_inner();
-        let mut spoke = Spoke { out, answers, seq: 1 };
+        let mut spoke = Spoke { out, answers };
+        spoke
+            .hear(|body| matches!(body, hub_message::Body::Welcome(_)).then_some(()))
+            .await?;
         let inventory = Inventory {
-            objects: Vec::new(),
             first: true,
             last: true,
             ..Default::default()
         };
         spoke.say(Body::Inventory(inventory)).await?;
-        spoke
-            .hear(|body| matches!(body, hub_message::Body::Ack(_)).then_some(()))
-            .await?;
         Ok(spoke)
     }
 
     async fn say(&mut self, body: Body) -> anyhow::Result<()> {
-        self.seq += 1;
-        let (seq, body) = (self.seq, Some(body));
-        self.out.send(SpokeMessage { seq, body }).await?;
+        self.out.send(SpokeMessage { body: Some(body) }).await?;
         Ok(())
     }
 
@@ -180,11 +167,9 @@ fn percentile(times: &mut [f64], percent: usize) -> anyhow::Result<f64> {
     times.get(place).copied().context("nothing was measured")
 }
 
-/// What a grant costs.
-pub async fn lease(bed: &Bed) -> anyhow::Result<Vec<Figure>> {
-    progress(&format!("{GRANTS} grants of the maintenance lock"));
-    let dir = tempfile::tempdir_in(bed.dir())?;
-    let authority = Authority::create(dir.path(), "ca")?;
+/// Certificates of a hub and a spoke in a folder.
+pub fn certificates(dir: &Path) -> anyhow::Result<()> {
+    let authority = Authority::create(dir, "ca")?;
     let names = |uri: &str| Names {
         common_name: "bench".to_owned(),
         dns: vec!["hub".to_owned()],
@@ -193,6 +178,28 @@ pub async fn lease(bed: &Bed) -> anyhow::Result<Vec<Figure>> {
     };
     authority.issue("hub", names("spiffe://fleet/hub"))?;
     authority.issue("spoke", names("spiffe://fleet/spoke/bench"))?;
+    Ok(())
+}
+
+/// A channel to the hub, as soon as it serves.
+pub async fn dial(dir: &Path) -> anyhow::Result<Channel> {
+    let read = |name: &str| std::fs::read(dir.join(name));
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(read("ca.crt")?))
+        .identity(Identity::from_pem(read("spoke.crt")?, read("spoke.key")?))
+        .domain_name("hub");
+    let endpoint = Endpoint::from_shared(format!("https://{LINK}"))?.tls_config(tls)?;
+    tests::wait_until("the hub", Duration::from_secs(20), || async {
+        Ok(endpoint.connect().await.ok())
+    })
+    .await
+}
+
+/// What a grant costs.
+pub async fn lease(bed: &Bed) -> anyhow::Result<Vec<Figure>> {
+    progress(&format!("{GRANTS} grants of the maintenance lock"));
+    let dir = tempfile::tempdir_in(bed.dir())?;
+    certificates(dir.path())?;
     let mut syncs = syncs(dir.path())?;
     let hub = Hub::start(bed, dir.path())?;
     let mut spoke = Spoke::connect(dir.path()).await?;

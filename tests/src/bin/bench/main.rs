@@ -9,6 +9,7 @@
 mod controller;
 mod entrypoint;
 mod lease;
+mod link;
 mod retention;
 mod spoke;
 
@@ -72,6 +73,9 @@ fn run(runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
     if wanted("lease") {
         figures.extend(runtime.block_on(lease::lease(&bed))?);
     }
+    if wanted("link") {
+        figures.extend(runtime.block_on(link::link(&bed))?);
+    }
     if wanted("retention") {
         figures.extend(retention::retention(&bed)?);
     }
@@ -119,6 +123,7 @@ fn write_down(bed: &Bed, figures: &str) -> anyhow::Result<()> {
          `restart_settle_time`: from the start of the process until every actor has taken its turn. \
          `backup_wall_time`: median of seven turns each, 300 MB in 2,000 files; the start of a pod comes on top. \
          `lease_grant`: from the question to the grant over mTLS on the loopback, 1,000 times, each durable in SQLite with fsync before it is answered. `disk_sync`: 4 KiB written and synced on the same disk, for comparison. \
+         `reconnect_1000_objects_unchanged`: bytes of all messages of both directions, without TLS and HTTP/2, from the Hello to the first heartbeat when the spoke's digest agrees with what the hub holds; `connect_1000_objects_first`: the same for a cluster that the hub does not know. \
          `retention_run_ratio`: median of three runs of `fleet-spoke maintenance retention`, from its start to its result with 10 policies over 10,240 snapshots and without prune, by ten calls of `restic forget --dry-run` one after the other; the run lists, decides, forgets and looks again.\n",
         memory / 1024.0 / 1024.0,
         tests::tools::KUBERNETES,

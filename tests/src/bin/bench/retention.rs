@@ -65,7 +65,7 @@ impl Tools<'_> {
         let days: Vec<i64> = (0..).take(SEED).collect();
         let backup = |day: &i64| {
             let time = jiff::Timestamp::from_second(newest - day * 86_400)?;
-            let mut arguments = words("backup --quiet --host seed --time");
+            let mut arguments = words("backup --quiet --host seed --tag fleet.cluster=bench --time");
             arguments.extend([
                 time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
                 data.display().to_string(),
@@ -129,7 +129,7 @@ impl Tools<'_> {
     ) -> anyhow::Result<(f64, OperationOutcome)> {
         let lease = self.dir.join("lease");
         std::fs::create_dir_all(&lease)?;
-        std::fs::write(lease.join("run"), serde_json::to_string(&order(restic_id))?)?;
+        std::fs::write(lease.join("order"), serde_json::to_string(&order(restic_id))?)?;
         let (program, message) = (
             self.bed.workspace.product("release", "fleet-spoke"),
             self.dir.join("message"),
@@ -194,6 +194,7 @@ fn order(restic_id: &str) -> RetentionRun {
     RetentionRun {
         restic_id: restic_id.to_owned(),
         policies: policies.collect(),
+        clusters: vec!["bench".to_owned()],
         ..RetentionRun::default()
     }
 }

@@ -170,10 +170,10 @@ fn a_pod_that_was_paused_for_longer_than_a_lease_ends_itself() {
 }
 
 /// A node of which its cluster hears nothing, while its pods go on.
-struct SilentNode<'a>(&'a Cluster);
+pub struct SilentNode<'a>(&'a Cluster);
 
 impl SilentNode<'_> {
-    fn new(cluster: &Cluster) -> SilentNode<'_> {
+    pub fn new(cluster: &Cluster) -> SilentNode<'_> {
         cluster.signal_kubelet("STOP").unwrap();
         SilentNode(cluster)
     }

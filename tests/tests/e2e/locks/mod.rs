@@ -5,6 +5,7 @@ mod alone;
 mod faults;
 mod left;
 mod many;
+mod operations;
 
 use std::process::{Child, Stdio};
 

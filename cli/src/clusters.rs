@@ -1,0 +1,90 @@
+//! Decisions about a cluster as a whole.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command talks to a person"
+)]
+
+use std::fmt::Write as _;
+
+use proto::v1::{AcceptClusterRequest, ForgetClusterRequest, ForgetClusterResponse};
+
+use crate::arguments::{ClustersCommand, HubArguments};
+use crate::client::Client;
+use crate::failure::{Failure, code};
+use crate::run::flush;
+
+/// Carries a decision out.
+pub async fn decide(hub: &HubArguments, command: &ClustersCommand) -> Result<u8, Failure> {
+    let mut client = Client::connect(hub).await?;
+    match command {
+        ClustersCommand::Accept { cluster, uid } => {
+            let request = AcceptClusterRequest {
+                cluster: cluster.clone(),
+                cluster_uid: uid.clone(),
+            };
+            client.accept_cluster(request).await?;
+            eprintln!("{cluster} is the cluster {uid} from now on; it reports everything when it connects");
+            Ok(0)
+        }
+        ClustersCommand::Forget { cluster, yes } => {
+            let request = |confirm| ForgetClusterRequest {
+                cluster: cluster.clone(),
+                confirm,
+            };
+            let shown = client.forget_cluster(request(false)).await?;
+            print!("{}", consequences(cluster, &shown));
+            flush();
+            if !yes {
+                eprintln!("nothing was removed; to remove it: fleet clusters forget {cluster} --yes");
+                return Ok(code::FINDING);
+            }
+            client.forget_cluster(request(true)).await?;
+            eprintln!("{cluster} was removed");
+            Ok(0)
+        }
+    }
+}
+
+/// What is no longer protected.
+fn consequences(cluster: &str, answer: &ForgetClusterResponse) -> String {
+    let mut text = format!(
+        "The hub forgets {cluster}: {} repositories, {} backups, {} retention policies.\n",
+        answer.repositories,
+        answer.backups,
+        answer.policies.len()
+    );
+    let _ = writeln!(
+        text,
+        "Its snapshots stay in their repositories. Policies of other clusters remove them only if a selector names them."
+    );
+    if !answer.policies.is_empty() {
+        let _ = writeln!(text, "What these policies keep is no longer kept by them:");
+    }
+    for policy in &answer.policies {
+        let _ = writeln!(text, "  {cluster}/{policy}");
+    }
+    text.chars().filter(|c| *c == '\n' || !c.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_longer_protected_is_named() {
+        let answer = ForgetClusterResponse {
+            policies: vec!["shop/nightly\u{1b}[2J".to_owned()],
+            repositories: 2,
+            backups: 7,
+            ..ForgetClusterResponse::default()
+        };
+        let text = consequences("old", &answer);
+        assert!(
+            text.contains("2 repositories, 7 backups, 1 retention policies"),
+            "{text}"
+        );
+        assert!(text.contains("  old/shop/nightly"), "{text}");
+        assert!(!text.contains('\u{1b}'));
+    }
+}

@@ -1,0 +1,91 @@
+//! What an operator decides about a cluster as a whole. Written to the store before it is answered.
+
+use std::sync::Arc;
+
+use proto::time::from_unix_millis;
+use proto::v1::ForgetClusterResponse;
+use tonic::Status;
+use tracing::info;
+
+use crate::hub::Hub;
+use crate::inventory::{Inventory, Member};
+
+/// Removes a cluster, or says what that would remove.
+///
+/// # Errors
+/// NotFound, FailedPrecondition while it is connected, Unavailable when the store fails.
+pub async fn forget(
+    hub: &Hub,
+    cluster: &str,
+    confirm: bool,
+    who: &str,
+) -> Result<ForgetClusterResponse, Status> {
+    let found = hub.read(|inventory| {
+        inventory
+            .member(cluster)
+            .map(|m| (m.name.clone(), describe(m), m.live.is_some()))
+    });
+    let Some((name, mut answer, connected)) = found else {
+        let text = format!("there is no cluster {cluster:?}; `fleet clusters` lists them");
+        return Err(Status::not_found(text));
+    };
+    let busy = || {
+        let text =
+            format!("cluster {name} is connected: stop its spoke first, or it reports everything again");
+        Status::failed_precondition(text)
+    };
+    if connected {
+        return Err(busy());
+    }
+    if !confirm {
+        return Ok(answer);
+    }
+    if !hub.change(|inventory| inventory.begin_forget(&name)) {
+        return Err(busy());
+    }
+    let _writing = hub.writing.lock().await;
+    let written = hub.store().forget(&name).await;
+    hub.change(|inventory| inventory.end_forget(&name, written.is_ok()));
+    written.map_err(|error| Status::unavailable(error.to_string()))?;
+    info!(cluster = %name, who, policies = answer.policies.len(), "a cluster was forgotten");
+    answer.forgotten = true;
+    Ok(answer)
+}
+
+fn describe(member: &Member) -> ForgetClusterResponse {
+    let policies = member.objects.values().filter(|held| held.policy().is_some());
+    let mut policies: Vec<String> = policies
+        .map(|held| format!("{}/{}", held.object.namespace, held.object.name))
+        .collect();
+    policies.sort();
+    ForgetClusterResponse {
+        policies,
+        repositories: member.repositories,
+        backups: member.backups,
+        last_heard: member.last_heard.map(from_unix_millis),
+        forgotten: false,
+    }
+}
+
+/// Says which of two clusters has a name.
+///
+/// # Errors
+/// NotFound, InvalidArgument without a uid, Unavailable when the store fails.
+pub async fn accept(hub: &Hub, cluster: &str, uid: &str, who: &str) -> Result<(), Status> {
+    if uid.is_empty() {
+        return Err(Status::invalid_argument(
+            "name the uid of the cluster's namespace kube-system",
+        ));
+    }
+    let name: Arc<str> = cluster.into();
+    if !hub.change(|inventory: &mut Inventory| inventory.accept(&name, uid)) {
+        let text = format!("there is no cluster {cluster:?}; `fleet clusters` lists them");
+        return Err(Status::not_found(text));
+    }
+    hub.end(cluster);
+    hub.flush()
+        .await
+        .map_err(|error| Status::unavailable(error.to_string()))?;
+    info!(cluster, uid, who, "a cluster was accepted");
+    Ok(())
+}

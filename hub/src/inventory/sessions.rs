@@ -1,0 +1,230 @@
+//! Who may report a cluster, and what its sessions do to it besides changing objects.
+
+use std::sync::Arc;
+
+use proto::v1::Collection;
+
+use super::conflict::{Conflict, QUIET};
+use super::{Facts, Inventory, Live, Member, Refused};
+use crate::Moment;
+
+/// What a spoke says when it connects.
+#[derive(Clone, Debug, Default)]
+pub struct Introduction {
+    pub facts: Facts,
+    /// New for each process of a spoke.
+    pub incarnation: String,
+    /// Digest and number of all that it has.
+    pub digest: Vec<u8>,
+    pub objects: u64,
+}
+
+impl Inventory {
+    /// A spoke has introduced itself. Older sessions of its cluster no longer count. Whether what is held is what it has.
+    ///
+    /// # Errors
+    /// When a newer session has come first, or it is not clear which of two clusters this is.
+    pub fn attach(
+        &mut self,
+        name: &Arc<str>,
+        session: u64,
+        introduction: Introduction,
+        now: Moment,
+    ) -> Result<bool, Refused> {
+        if self.forgetting.contains(name) {
+            return Err(Refused::Forgotten {
+                cluster: name.clone(),
+            });
+        }
+        let stale_after = self.limits.stale_after;
+        let member = self
+            .members
+            .entry(name.clone())
+            .or_insert_with(|| Member::new(name.clone()));
+        if member.live.is_some_and(|live| live.session > session) {
+            return Err(Refused::Superseded {
+                cluster: name.clone(),
+            });
+        }
+        self.changes.touch(Collection::Clusters, name);
+        self.unsaved.members.insert(name.clone());
+        if let Err(reason) = member.admit(&introduction, stale_after, now) {
+            self.refresh_staleness(name);
+            self.changes.publish();
+            return Err(Refused::Conflict { reason });
+        }
+        let agrees = member.whole
+            && introduction.objects == member.objects.len() as u64
+            && introduction.digest == member.digest.to_bytes();
+        member.live = Some(Live {
+            session,
+            since: now.wall,
+        });
+        member.facts = introduction.facts;
+        member.last_heard = Some(now.wall);
+        member.heard = Some(now.steady);
+        // What the session before had confirmed stays fresh for the grace, until this one has told everything.
+        member.unconfirmed.get_or_insert(now.steady);
+        if agrees {
+            self.confirm(name, now);
+        }
+        self.changes.publish();
+        Ok(agrees)
+    }
+
+    /// A stream has ended. Of no matter when a newer session has taken over.
+    pub fn detach(&mut self, name: &Arc<str>, session: u64, now: Moment) {
+        let Ok(member) = self.current(name, session) else {
+            return;
+        };
+        member.live = None;
+        member.unconfirmed.get_or_insert(now.steady);
+        self.changes.touch(Collection::Clusters, name);
+        self.unsaved.members.insert(name.clone());
+        self.refresh_staleness(name);
+        self.changes.publish();
+    }
+
+    /// A message has come. Whether it still counts.
+    ///
+    /// # Errors
+    /// When a newer session has taken over.
+    pub fn hear(&mut self, name: &Arc<str>, session: u64, now: Moment) -> Result<(), Refused> {
+        let member = self.current(name, session)?;
+        member.last_heard = Some(now.wall);
+        member.heard = Some(now.steady);
+        Ok(())
+    }
+
+    /// Whether a session is the present one of its cluster.
+    #[must_use]
+    pub fn is_present(&self, name: &str, session: u64) -> bool {
+        let live = self.members.get(name).and_then(|member| member.live);
+        live.is_some_and(|live| live.session == session)
+    }
+
+    /// What is held is not what the spoke has: not complete until a whole inventory has arrived.
+    ///
+    /// # Errors
+    /// When a newer session has taken over.
+    pub fn doubt(&mut self, name: &Arc<str>, session: u64, now: Moment) -> Result<(), Refused> {
+        let member = self.current(name, session)?;
+        member.whole = false;
+        member.unconfirmed.get_or_insert(now.steady);
+        self.changes.touch(Collection::Clusters, name);
+        self.unsaved.members.insert(name.clone());
+        self.changes.publish();
+        Ok(())
+    }
+
+    /// A report was not taken, and why. What is held stays, and is not complete.
+    pub fn refuse(&mut self, name: &Arc<str>, session: u64, reason: &str, now: Moment) {
+        if self.doubt(name, session, now).is_err() {
+            return;
+        }
+        if let Some(member) = self.members.get_mut(name) {
+            member.refused = Some(reason.to_owned());
+        }
+    }
+
+    /// An operator says which cluster has the name. Whether the cluster is known.
+    pub fn accept(&mut self, name: &Arc<str>, uid: &str) -> bool {
+        let Some(member) = self.members.get_mut(name) else {
+            return false;
+        };
+        if member.facts.cluster_uid != uid {
+            uid.clone_into(&mut member.facts.cluster_uid);
+            // What is held may be the other one's.
+            member.whole = false;
+            member.live = None;
+        }
+        member.accepted = Some(uid.to_owned());
+        member.conflict = None;
+        self.changes.touch(Collection::Clusters, name);
+        self.unsaved.members.insert(name.clone());
+        self.changes.publish();
+        true
+    }
+
+    /// Begins to remove a cluster: from now on it cannot connect. Whether it may be removed, because it is not connected.
+    pub fn begin_forget(&mut self, name: &Arc<str>) -> bool {
+        let connected = self.members.get(name).is_some_and(|member| member.live.is_some());
+        !connected && self.forgetting.insert(name.clone())
+    }
+
+    /// Ends it. `removed` is whether the store has forgotten the cluster.
+    pub fn end_forget(&mut self, name: &Arc<str>, removed: bool) {
+        self.forgetting.remove(name);
+        if removed {
+            self.drop_member(name);
+        }
+    }
+
+    pub(super) fn current(&mut self, name: &Arc<str>, session: u64) -> Result<&mut Member, Refused> {
+        self.members
+            .get_mut(name)
+            .filter(|member| member.live.is_some_and(|live| live.session == session))
+            .ok_or_else(|| Refused::Superseded {
+                cluster: name.clone(),
+            })
+    }
+
+    /// The session and the hub hold the same: what is held is the present state of the cluster.
+    pub(super) fn confirm(&mut self, name: &Arc<str>, now: Moment) {
+        let Some(member) = self.members.get_mut(name) else {
+            return;
+        };
+        member.whole = true;
+        member.refused = None;
+        member.last_heard = Some(now.wall);
+        member.heard = Some(now.steady);
+        member.unconfirmed = None;
+        self.now = self.now.max(now.wall);
+        self.steady = self.steady.max(now.steady);
+        self.unsaved.members.insert(name.clone());
+        self.changes.touch(Collection::Clusters, name);
+        self.refresh_staleness(name);
+    }
+}
+
+impl Member {
+    /// Whether a spoke that introduces itself is the cluster that has this name.
+    fn admit(&mut self, introduction: &Introduction, stale_after: i64, now: Moment) -> Result<(), String> {
+        let (uid, incarnation) = (&introduction.facts.cluster_uid, &introduction.incarnation);
+        let (now, name) = (now.steady, self.name.clone());
+        if let Some(conflict) = &mut self.conflict {
+            if !conflict.knock(uid, incarnation, now) {
+                return Err(conflict.reason.clone());
+            }
+            self.conflict = None;
+            self.whole = false;
+            return Ok(());
+        }
+        let heard_within = |limit: i64| self.heard.is_some_and(|at| now.saturating_sub(at) < limit);
+        let before = &self.facts.cluster_uid;
+        if !before.is_empty() && before != uid {
+            if self.accepted.as_ref() == Some(before) && heard_within(QUIET) {
+                return Err(format!(
+                    "an operator has accepted {before} as {name}, and this is another cluster ({uid}); `fleet clusters accept {name} --uid UID` changes it"
+                ));
+            }
+            if heard_within(stale_after) {
+                let conflict = Conflict::of_uids(&name, before, uid, now);
+                return Err(self.enter(conflict));
+            }
+            self.accepted = None;
+        }
+        if self.takeovers.begins(incarnation, self.live.is_some(), now) {
+            let conflict = Conflict::of_incarnations(&name, uid, now);
+            return Err(self.enter(conflict));
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, conflict: Conflict) -> String {
+        let reason = conflict.reason.clone();
+        self.conflict = Some(conflict);
+        self.live = None;
+        reason
+    }
+}

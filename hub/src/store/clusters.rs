@@ -1,0 +1,96 @@
+//! Clusters and their objects in SQLite.
+
+use futures::TryStreamExt as _;
+use sqlx::Row as _;
+
+use super::{Batch, Kept, Sqlite, StoreError, StoredCluster, StoredObject};
+use crate::inventory::Facts;
+
+const CLUSTERS: &str = "SELECT name, cluster_uid, version, kubernetes_version, last_heard, complete, digest, objects, conflict, \
+     accepted FROM cluster";
+const PUT_CLUSTER: &str = "INSERT INTO cluster (name, cluster_uid, version, kubernetes_version, last_heard, complete, digest, \
+     objects, conflict, accepted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+     ON CONFLICT (name) DO UPDATE SET cluster_uid = excluded.cluster_uid, version = excluded.version, \
+     kubernetes_version = excluded.kubernetes_version, last_heard = excluded.last_heard, complete = excluded.complete, \
+     digest = excluded.digest, objects = excluded.objects, conflict = excluded.conflict, accepted = excluded.accepted";
+const PUT_OBJECT: &str = "INSERT INTO object (cluster, uid, baseline, state) VALUES (?, ?, ?, ?) \
+     ON CONFLICT (cluster, uid) DO UPDATE SET baseline = excluded.baseline, state = excluded.state";
+
+impl Sqlite {
+    pub(super) async fn read_inventory(&self) -> Result<Kept, StoreError> {
+        let mut clusters = Vec::new();
+        let mut rows = sqlx::query(CLUSTERS).fetch(&self.pool);
+        while let Some(row) = rows.try_next().await? {
+            clusters.push(StoredCluster {
+                name: row.try_get(0)?,
+                facts: Facts {
+                    cluster_uid: row.try_get(1)?,
+                    version: row.try_get(2)?,
+                    kubernetes_version: row.try_get(3)?,
+                },
+                last_heard: row.try_get(4)?,
+                complete: row.try_get::<i64, _>(5)? != 0,
+                digest: row.try_get(6)?,
+                objects: u64::try_from(row.try_get::<i64, _>(7)?).unwrap_or_default(),
+                conflict: row.try_get(8)?,
+                accepted: row.try_get(9)?,
+            });
+        }
+        drop(rows);
+        let mut objects = Vec::new();
+        let mut rows = sqlx::query("SELECT cluster, uid, baseline, state FROM object").fetch(&self.pool);
+        while let Some(row) = rows.try_next().await? {
+            objects.push(StoredObject {
+                cluster: row.try_get(0)?,
+                uid: row.try_get(1)?,
+                baseline: row.try_get(2)?,
+                state: row.try_get(3)?,
+            });
+        }
+        Ok((clusters, objects))
+    }
+
+    pub(super) async fn write_inventory(&self, batch: Batch) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        for cluster in batch.clusters {
+            let query = sqlx::query(PUT_CLUSTER)
+                .bind(cluster.name)
+                .bind(cluster.facts.cluster_uid);
+            let query = query
+                .bind(cluster.facts.version)
+                .bind(cluster.facts.kubernetes_version);
+            let query = query.bind(cluster.last_heard).bind(i64::from(cluster.complete));
+            let query = query
+                .bind(cluster.digest)
+                .bind(i64::try_from(cluster.objects).unwrap_or(i64::MAX));
+            let query = query.bind(cluster.conflict).bind(cluster.accepted);
+            query.execute(&mut *transaction).await?;
+        }
+        for (cluster, uid) in batch.gone {
+            let query = sqlx::query("DELETE FROM object WHERE cluster = ? AND uid = ?");
+            query.bind(cluster).bind(uid).execute(&mut *transaction).await?;
+        }
+        for object in batch.objects {
+            let query = sqlx::query(PUT_OBJECT).bind(object.cluster).bind(object.uid);
+            let query = query.bind(object.baseline).bind(object.state);
+            query.execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    pub(super) async fn remove_cluster(&self, cluster: String) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        for query in [
+            "DELETE FROM object WHERE cluster = ?",
+            "DELETE FROM cluster WHERE name = ?",
+        ] {
+            sqlx::query(query)
+                .bind(&cluster)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,304 @@
+//! Sessions that supersede each other, that agree at once, and clusters that an operator removes.
+
+use std::sync::Arc;
+
+use hub::lock::Command;
+use hub::outbound::lanes;
+use proto::v1::{
+    AcceptClusterRequest, BackupState, ForgetClusterRequest, Heartbeat, HubMessage, LeaseAsk, LocksRequest,
+    ObjectUpdate,
+};
+use tonic::{Code, Streaming};
+
+use super::*;
+
+/// A stream of a spoke: what it sends and what it hears.
+struct Session {
+    out: mpsc::Sender<SpokeMessage>,
+    answers: Streaming<HubMessage>,
+}
+
+impl Session {
+    async fn open(fleet: &Fleet, cluster: &str, hello: Hello) -> Session {
+        let uri = format!("spiffe://fleet/spoke/{cluster}");
+        let channel = fleet.dial(fleet.running.link.port(), Some(&uri)).await.unwrap();
+        let (out, stream) = mpsc::channel(8);
+        let hello = Hello {
+            protocol_min: 1,
+            protocol_max: 1,
+            ..hello
+        };
+        let mut client = FleetLinkClient::new(channel);
+        let body = Some(Body::Hello(hello));
+        out.send(SpokeMessage { body }).await.unwrap();
+        let answers = client
+            .link(ReceiverStream::new(stream))
+            .await
+            .unwrap()
+            .into_inner();
+        Session { out, answers }
+    }
+
+    async fn say(&self, body: Body) {
+        self.out.send(SpokeMessage { body: Some(body) }).await.unwrap();
+    }
+
+    async fn hear(&mut self) -> Result<hub_message::Body, tonic::Status> {
+        let answer = tokio::time::timeout(Duration::from_secs(10), self.answers.message()).await;
+        Ok(answer
+            .expect("an answer in time")?
+            .expect("an answer")
+            .body
+            .unwrap())
+    }
+
+    async fn welcome(&mut self) -> proto::v1::Welcome {
+        match self.hear().await.unwrap() {
+            hub_message::Body::Welcome(welcome) => welcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn report(&self, updates: Vec<ObjectUpdate>) {
+        let whole = Inventory {
+            updates,
+            first: true,
+            last: true,
+        };
+        self.say(Body::Inventory(whole)).await;
+    }
+}
+
+fn running() -> ObjectState {
+    ObjectState {
+        uid: "b".into(),
+        namespace: "ns".into(),
+        name: "orders".into(),
+        body: Some(object_state::Body::Backup(BackupState {
+            repository_name: "nas".into(),
+            restic_id: "a".repeat(64),
+            running: true,
+            ..Default::default()
+        })),
+        ..ObjectState::default()
+    }
+}
+
+fn ask() -> LeaseAsk {
+    LeaseAsk {
+        operation: "job".into(),
+        restic_id: "a".repeat(64),
+        subject: "retention ns/p".into(),
+        ..LeaseAsk::default()
+    }
+}
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..200 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{what} did not come");
+}
+
+async fn complete(fleet: &Fleet, cluster: &str) {
+    let complete = || {
+        fleet
+            .running
+            .hub
+            .read(|i| i.member(cluster).is_some_and(|m| m.complete()))
+    };
+    until("a complete cluster", async || complete()).await;
+}
+
+async fn locks(fleet: &Fleet) -> usize {
+    let request = LocksRequest::default();
+    fleet
+        .view()
+        .await
+        .locks(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .locks
+        .len()
+}
+
+#[tokio::test]
+async fn a_session_that_agrees_sends_nothing_again() {
+    let fleet = Fleet::new().await;
+    let mut first = Session::open(&fleet, "a", Hello::default()).await;
+    let welcome = first.welcome().await;
+    assert!(!welcome.up_to_date && welcome.cluster == "a");
+    let state = update(&repository("a", "s3:one"));
+    let mut digest = proto::digest::Digest::default();
+    digest.add(&proto::digest::object_hash(&state.uid, &state.state));
+    let hello = || Hello {
+        digest: digest.to_bytes(),
+        objects: 1,
+        ..Hello::default()
+    };
+    first.report(vec![state]).await;
+    complete(&fleet, "a").await;
+    drop(first);
+    let mut second = Session::open(&fleet, "a", hello()).await;
+    assert!(second.welcome().await.up_to_date);
+    drop(second);
+    let fleet = fleet.restart().await;
+    let mut third = Session::open(&fleet, "a", hello()).await;
+    assert!(
+        third.welcome().await.up_to_date,
+        "also after a restart of the hub"
+    );
+}
+
+#[tokio::test]
+async fn a_superseded_session_is_ended_at_once_and_says_nothing_on_any_lane() {
+    let fleet = Fleet::new().await;
+    let mut old = Session::open(&fleet, "a", Hello::default()).await;
+    let before = old.welcome().await.session;
+    let mut new = Session::open(&fleet, "a", Hello::default()).await;
+    let present = new.welcome().await.session;
+    let ended = old.hear().await.unwrap_err();
+    assert_eq!(ended.code(), Code::Aborted, "{ended}");
+
+    let locks_of = &fleet.running.hub.locks;
+    let from = |session| Command::From {
+        session,
+        cluster: Arc::from("a"),
+        command: Box::new(Command::Ask("a".into(), ask())),
+    };
+    locks_of.tell(from(before)).await;
+    assert_eq!(locks(&fleet).await, 0, "a late question of the old session");
+    // Attached late, the old session does not take the place of the new one.
+    let (outgoing, _stream) = lanes(CancellationToken::new());
+    let attach = Command::Attach {
+        cluster: "a".into(),
+        session: before,
+        outgoing,
+    };
+    locks_of.tell(attach).await;
+    locks_of.tell(from(present)).await;
+    assert_eq!(locks(&fleet).await, 1);
+}
+
+#[tokio::test]
+async fn a_spoke_that_connects_during_a_drain_is_told() {
+    let fleet = Fleet::new().await;
+    let reports = || vec![update(&repository("a", "s3:one")), update(&running())];
+    let mut first = Session::open(&fleet, "a", Hello::default()).await;
+    first.welcome().await;
+    first.report(reports()).await;
+    complete(&fleet, "a").await;
+    first.say(Body::LeaseAsk(ask())).await;
+    let drains = |body: &hub_message::Body| matches!(body, hub_message::Body::Drain(d) if d.duration_ms > 0);
+    while !drains(&first.hear().await.unwrap()) {}
+    let mut second = Session::open(&fleet, "a", Hello::default()).await;
+    while !drains(&second.hear().await.unwrap()) {}
+}
+
+#[tokio::test]
+async fn a_body_that_the_hub_does_not_know_is_ignored() {
+    let fleet = Fleet::new().await;
+    let mut session = Session::open(&fleet, "a", Hello::default()).await;
+    session.welcome().await;
+    session.out.send(SpokeMessage { body: None }).await.unwrap();
+    session.report(vec![]).await;
+    session
+        .say(Body::Heartbeat(Heartbeat {
+            digest: vec![0; 32],
+            objects: 0,
+        }))
+        .await;
+    complete(&fleet, "a").await;
+}
+
+#[tokio::test]
+async fn a_cluster_is_forgotten_by_an_operator_and_only_while_it_is_away() {
+    let fleet = Fleet::new().await;
+    let mut session = Session::open(&fleet, "old", Hello::default()).await;
+    session.welcome().await;
+    session.report(vec![update(&repository("old", "s3:one"))]).await;
+    complete(&fleet, "old").await;
+    let request = |confirm| ForgetClusterRequest {
+        cluster: "old".into(),
+        confirm,
+    };
+    let viewer = fleet.view().await.forget_cluster(request(true)).await;
+    assert_eq!(viewer.unwrap_err().code(), Code::PermissionDenied);
+    let operator = fleet
+        .dial(fleet.running.view.port(), Some("spiffe://fleet/operator/ann"))
+        .await
+        .unwrap();
+    let mut operator = FleetViewClient::new(operator);
+    let connected = operator.forget_cluster(request(true)).await.unwrap_err();
+    assert_eq!(connected.code(), Code::FailedPrecondition, "{connected}");
+    drop(session);
+    until("the end of the session", async || {
+        fleet
+            .running
+            .hub
+            .read(|i| i.member("old").unwrap().live.is_none())
+    })
+    .await;
+    let shown = operator
+        .forget_cluster(request(false))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!((shown.repositories, shown.forgotten), (1, false));
+    assert!(
+        operator
+            .forget_cluster(request(true))
+            .await
+            .unwrap()
+            .into_inner()
+            .forgotten
+    );
+    assert!(fleet.repositories().await.is_empty());
+    let fleet = fleet.restart().await;
+    assert!(fleet.repositories().await.is_empty(), "it was written first");
+}
+
+#[tokio::test]
+async fn two_clusters_under_one_name_are_both_refused_until_one_is_accepted() {
+    let fleet = Fleet::new().await;
+    let hello = |uid: &str| Hello {
+        cluster_uid: uid.into(),
+        incarnation: uid.into(),
+        ..Hello::default()
+    };
+    let mut first = Session::open(&fleet, "a", hello("one")).await;
+    first.welcome().await;
+    let mut second = Session::open(&fleet, "a", hello("two")).await;
+    let refused = second.hear().await.unwrap_err();
+    assert!(
+        refused.message().contains("fleet clusters accept a --uid"),
+        "{refused}"
+    );
+    assert!(first.hear().await.is_err(), "the first is ended as well");
+    let operator = fleet
+        .dial(fleet.running.view.port(), Some("spiffe://fleet/operator/ann"))
+        .await
+        .unwrap();
+    let accept = AcceptClusterRequest {
+        cluster: "a".into(),
+        cluster_uid: "two".into(),
+    };
+    FleetViewClient::new(operator)
+        .accept_cluster(accept)
+        .await
+        .unwrap();
+    let fleet = fleet.restart().await;
+    let mut second = Session::open(&fleet, "a", hello("two")).await;
+    second.welcome().await;
+    assert!(
+        Session::open(&fleet, "a", hello("one"))
+            .await
+            .hear()
+            .await
+            .is_err()
+    );
+}

@@ -1,0 +1,198 @@
+//! The plan of a retention run as a document: one line of JSON in the pod's log, kept by the hub, read by people and
+//! by the next run's guard. And the hashes over it that pod, hub and readers must compute alike.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::v1::{Baseline, PolicyFault};
+
+/// The line.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlanLine {
+    pub plan: PlanDocument,
+}
+
+/// A plan. Lists of snapshots hold all of them; where the document would be too long, entries have an id only.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PlanDocument {
+    /// [`plan_hash`] of the snapshots in `remove`.
+    pub hash: String,
+    pub restic_id: String,
+    /// Snapshots in the repository before the run.
+    pub snapshots: usize,
+    /// Nothing is removed: all that the plan would remove is only shown.
+    pub preview: bool,
+    pub remove: Vec<Removal>,
+    /// What policies in preview would remove, while others of this plan are removed now.
+    pub previewed: Vec<Removal>,
+    /// All policies that took part.
+    pub policies: Vec<PlanPolicy>,
+    /// Snapshots that some policy would remove and another keeps.
+    pub kept_by_others: usize,
+    /// The policies that keep them.
+    pub keepers: Vec<Keeper>,
+    /// Groups that lose snapshots.
+    pub groups: Vec<Group>,
+    /// Snapshots that stay because no policy that would remove them may do so.
+    pub out_of_reach: Vec<OutOfReach>,
+    /// Why the plan waits for approval, most important first.
+    pub guards: Vec<Guard>,
+    /// Policies whose selectors match nothing.
+    pub unmatched: Vec<String>,
+    /// Policies that could not be evaluated; what they could match is kept.
+    pub faults: Vec<PolicyFault>,
+    /// Snapshots of each cluster and group after the plan, for the guard of the next run.
+    pub left: Vec<Baseline>,
+    /// Parts of the document were left out to bound its length.
+    pub shortened: bool,
+}
+
+/// A snapshot that is removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Removal {
+    /// 64 hex digits.
+    pub id: String,
+    /// RFC 3339.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub time: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub host: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+    /// Policies that remove it and may do so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub by: Vec<String>,
+}
+
+/// A policy that took part.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlanPolicy {
+    /// "<cluster>/<namespace>/<name>".
+    pub source: String,
+    pub generation: i64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub preview: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
+}
+
+/// A policy that keeps what others would remove.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Keeper {
+    pub source: String,
+    pub snapshots: usize,
+}
+
+/// Snapshots of one backup with one set of tags.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Group {
+    pub host: String,
+    pub paths: Vec<String>,
+    pub tags: Vec<String>,
+    pub keep: usize,
+    pub remove: usize,
+    /// Time of the oldest snapshot that is removed.
+    pub oldest: Option<String>,
+}
+
+/// Snapshots that no policy may remove without naming them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OutOfReach {
+    /// Empty for snapshots without a cluster.
+    pub cluster: String,
+    /// Set where a bound cluster has this name and another uid.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+    pub snapshots: usize,
+}
+
+/// Why a plan waits for approval.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Guard {
+    /// "LastOfGroup", "OverGuard" or "NewCluster".
+    pub reason: String,
+    pub message: String,
+}
+
+/// Hash of a plan: of the repository and the full ids of the snapshots to remove. It changes when any of them does,
+/// and not when others are added to the repository.
+#[must_use]
+pub fn plan_hash<'a>(restic_id: &str, ids: impl IntoIterator<Item = &'a str>) -> String {
+    let ids: BTreeSet<&str> = ids.into_iter().collect();
+    let mut digest = Sha256::new();
+    digest.update(restic_id.as_bytes());
+    for id in ids {
+        digest.update(b"\n");
+        digest.update(id.as_bytes());
+    }
+    hex(&digest.finalize())
+}
+
+/// Key of a cluster's [`Baseline`]; an empty name stands for snapshots without a cluster.
+#[must_use]
+pub fn cluster_key(cluster: &str) -> String {
+    format!("cluster/{cluster}")
+}
+
+/// Key of a group's [`Baseline`]. The order of paths and tags does not matter.
+#[must_use]
+pub fn group_key(host: &str, paths: &[String], tags: &[String]) -> String {
+    let mut digest = Sha256::new();
+    let mut add = |text: &str| {
+        digest.update((text.len() as u64).to_be_bytes());
+        digest.update(text.as_bytes());
+    };
+    add(host);
+    for list in [paths, tags] {
+        let sorted: BTreeSet<&String> = list.iter().collect();
+        add(&sorted.len().to_string());
+        sorted.into_iter().for_each(|text| add(text));
+    }
+    let mut text = hex(&digest.finalize());
+    text.truncate(16);
+    format!("group/{text}")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_over_repository_and_ids_in_any_order() {
+        let hash = plan_hash("r", ["b", "a"]);
+        assert_eq!(hash, plan_hash("r", ["a", "b"]));
+        assert_ne!(hash, plan_hash("s", ["a", "b"]));
+        assert_ne!(hash, plan_hash("r", ["a", "b", "c"]));
+        // sha256("r\na\nb")
+        assert_eq!(hash.len(), 64);
+    }
+
+    #[test]
+    fn a_group_is_the_same_in_any_order_and_another_with_other_parts() {
+        let list = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let key = group_key("h", &list("/a /b"), &list("x y"));
+        assert_eq!(key, group_key("h", &list("/b /a"), &list("y x")));
+        assert_ne!(key, group_key("h", &list("/a"), &list("/b x y")));
+        assert_eq!(key.len(), "group/".len() + 16);
+    }
+}
