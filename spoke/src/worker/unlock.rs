@@ -241,7 +241,7 @@ fn errors(printed: &[u8]) -> Option<u64> {
     let summaries = text
         .lines()
         .filter_map(|line| serde_json::from_str::<CheckSummary>(line).ok());
-    let last = summaries.filter(|s| s.message_type == "summary").last()?;
+    let last = summaries.rev().find(|s| s.message_type == "summary")?;
     Some(last.num_errors)
 }
 

@@ -89,15 +89,17 @@ impl Bench {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let child = command.spawn().unwrap();
+        let mut child = command.spawn().unwrap();
         let start = Instant::now();
-        loop {
+        while start.elapsed() < Duration::from_secs(60) {
             if let Some(id) = self.locks().difference(&before).next() {
                 return (child, id.clone());
             }
-            assert!(start.elapsed() < Duration::from_secs(60), "{arguments:?}");
             std::thread::sleep(Duration::from_millis(2));
         }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        panic!("{arguments:?} took no lock");
     }
 
     /// A command that is killed while it holds its lock.
