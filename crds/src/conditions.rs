@@ -43,6 +43,8 @@ pub mod reasons {
     pub const REPOSITORY_INITIALIZED: &str = "RepositoryInitialized";
     pub const REPOSITORY_ACCESSIBLE: &str = "RepositoryAccessible";
     pub const CHECKING: &str = "Checking";
+    pub const REPOSITORY_UNLOCKED: &str = "RepositoryUnlocked";
+    pub const UNLOCK_FAILED: &str = "UnlockFailed";
 
     pub const REPOSITORY_NOT_FOUND: &str = "RepositoryNotFound";
     pub const REPOSITORY_NOT_READY: &str = "RepositoryNotReady";

@@ -136,6 +136,12 @@ pub fn restore_credentials(name: &str) -> String {
     bounded("resticrestore-", &format!("{name}-credentials"), LABEL_MAX)
 }
 
+/// Job that removes left-over locks from a ResticRepository.
+#[must_use]
+pub fn unlock_job(name: &str) -> String {
+    bounded("resticunlock-", name, LABEL_MAX)
+}
+
 /// Secret with a ResticRepository's location, beside the repository.
 #[must_use]
 pub fn repository_location(name: &str) -> String {

@@ -135,12 +135,61 @@ pub struct ResticRepositoryStatus {
     /// Key of that Secret that holds the password, where it is not RESTIC_PASSWORD.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_key: Option<String>,
+    /// restic's own locks as of the last look, the oldest 20. Empty while nobody works on the repository.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locks: Vec<ResticLock>,
+    /// The last attempt to remove locks of dead processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_unlock: Option<LastUnlock>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_integrity_check: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_integrity_check_result: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+}
+
+/// A lock of restic. restic changes the id of a lock each five minutes while it works.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResticLock {
+    /// 64 hex digits.
+    pub id: String,
+    /// Nothing else may use the repository meanwhile; otherwise only forget and prune have to wait.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exclusive: bool,
+    /// User name in the lock; `fleet:<cluster>:<operation>:<token>` for what the fleet runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Time in the lock, by the clock of the machine that wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<Time>,
+    /// When this id was first seen here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unchanged_since: Option<Time>,
+    /// Why it is not removed; absent while it is to be removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_because: Option<String>,
+}
+
+/// An attempt to remove locks of dead processes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastUnlock {
+    /// uid of the Job.
+    #[serde(rename = "jobUID")]
+    pub job_uid: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+    /// "Applied", "NothingToRemove", "Failed" or "Interrupted".
+    pub result: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Ids of the locks that it removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<String>,
 }
 
 /// Figures of a repository.

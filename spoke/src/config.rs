@@ -34,6 +34,8 @@ pub enum Command {
 pub enum Maintenance {
     /// Removes the snapshots that no policy of any cluster keeps.
     Retention(WorkerConfig),
+    /// Removes restic's locks whose processes are dead.
+    Unlock(WorkerConfig),
 }
 
 /// Flags of the operator.
@@ -100,6 +102,21 @@ pub struct Config {
     #[arg(long, env = "FLEET_RETRY_INTERVAL", default_value = "30s", value_parser = duration)]
     pub retry_interval: Duration,
 
+    /// How often the locks of a repository are looked at while there are any.
+    #[arg(long, env = "FLEET_LOCK_INTERVAL", default_value = "5m", value_parser = duration)]
+    pub lock_interval: Duration,
+
+    /// A lock of restic that has not changed for so long is left over and removed. Not below 35m: a live restic may take
+    /// 30 minutes to find out that it has lost its lock.
+    #[arg(long, env = "FLEET_UNLOCK_AFTER", default_value = "35m", value_parser = unlock_after)]
+    pub unlock_after: Duration,
+
+    /// For tests alone: takes the place of --unlock-after, without its lower bound, for locks of pods whose end the kubelet
+    /// has reported. The pod that removes a lock then has the host name that stands in it, since restic spares a lock of
+    /// less than 30 minutes unless it is of its own host.
+    #[arg(long, env = "FLEET_TEST_UNLOCK_AFTER", hide = true, value_parser = duration)]
+    pub test_unlock_after: Option<Duration>,
+
     /// Image of this binary, for maintenance pods.
     #[arg(long, env = "FLEET_IMAGE", default_value = DEFAULT_IMAGE)]
     pub image: String,
@@ -156,6 +173,17 @@ fn duration(text: &str) -> Result<Duration, String> {
         .and_then(|d| Duration::try_from(d).ok())
         .filter(|d| !d.is_zero())
         .ok_or_else(|| format!("{text:?} is not a duration; write 30s, 15m or 1h30m"))
+}
+
+/// Shortest time after which a lock of restic counts as left over.
+const UNLOCK_AFTER_MIN: Duration = Duration::from_secs(35 * 60);
+
+fn unlock_after(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|after| {
+        (after >= UNLOCK_AFTER_MIN)
+            .then_some(after)
+            .ok_or_else(|| format!("{text} is less than 35m: a live restic may hold a lock that long"))
+    })
 }
 
 fn default_identity() -> String {
@@ -270,6 +298,12 @@ mod tests {
         assert!(check(&["--lease-ttl", "1m"]).is_err());
         assert!(check(&["--lock-delay", "9m"]).is_err());
         assert!(check(&["--lease-ttl", "20s", "--unsafe-short-leases"]).is_ok());
+    }
+
+    #[test]
+    fn a_live_lock_is_never_called_left_over() {
+        let parse = |after: &str| Arguments::try_parse_from(["fleet-spoke", "--unlock-after", after]);
+        assert!(parse("34m59s").is_err() && parse("1h").is_ok());
     }
 
     #[test]

@@ -16,8 +16,14 @@ async fn main() -> ExitCode {
     // tonic, kube and rustls each ask for a process-wide provider.
     rustls::crypto::ring::default_provider().install_default().ok();
     let Arguments { config, command } = Arguments::parse();
-    if let Some(Command::Maintenance(Maintenance::Retention(worker))) = command {
-        return spoke::worker::retention(worker).await;
+    match command {
+        Some(Command::Maintenance(Maintenance::Retention(worker))) => {
+            return spoke::worker::retention(worker).await;
+        }
+        Some(Command::Maintenance(Maintenance::Unlock(worker))) => {
+            return spoke::worker::unlock(worker).await;
+        }
+        None => {}
     }
     log(config.log_format);
     match spoke::run::run(config).await {

@@ -25,7 +25,7 @@ use crate::maintenance::{Leases, Local, Shared};
 use crate::metrics::Metrics;
 use crate::operation::{Board, Operations};
 use crate::possession::{self, Possession};
-use crate::repository::RepositoryKind;
+use crate::repository::{RepositoryKind, UnlockOwner};
 use crate::restic::{self, Restic};
 use crate::restore::RestoreKind;
 use crate::retention::{RetentionKind, RetentionOwner};
@@ -43,9 +43,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     stop_on_signal(&stop)?;
     let metrics = Arc::new(Metrics::new()?);
-    let restic = restic::Executor::start(&config, metrics.clone())
-        .await
-        .context("restic cannot be used")?;
     let client = Client::try_default().await.context(
         "no Kubernetes API server: run inside a cluster, or set KUBECONFIG to reach one from a shell",
     )?;
@@ -54,6 +51,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .await
         .context("the API server does not answer")?;
     let site = config.site(&cluster_uid(&client).await?);
+    let restic = restic::Executor::start(&config, &site.cluster, metrics.clone())
+        .await
+        .context("restic cannot be used")?;
     info!(
         cluster = site.cluster,
         uid = site.cluster_uid,
@@ -98,16 +98,20 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let restic: Arc<dyn Restic> = Arc::new(restic);
     let prover = restic.clone();
     let retention = Arc::new(RetentionKind::new(context.clone(), &config));
+    let repository = Arc::new(RepositoryKind::new(context.clone(), restic.clone(), &config));
     let root = Root {
         context: context.clone(),
-        repository: Arc::new(RepositoryKind::new(context.clone(), restic.clone(), &config)),
+        repository: repository.clone(),
         backup: Arc::new(BackupKind::new(context.clone())),
         restore: Arc::new(RestoreKind::new(context.clone(), restic, &config)),
         retention: retention.clone(),
         operations: Arc::new(Operations::new(
             context.clone(),
             &config.lease_namespace,
-            vec![Arc::new(RetentionOwner::new(retention))],
+            vec![
+                Arc::new(RetentionOwner::new(retention)),
+                Arc::new(UnlockOwner::new(repository)),
+            ],
         )),
         failed: failed.clone(),
     };

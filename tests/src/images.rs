@@ -101,10 +101,8 @@ impl Workspace {
         {
             symlink("busybox", root.join("bin").join(applet))?;
         }
-        fs::write(
-            root.join("etc/passwd"),
-            "root:x:0:0::/:/bin/sh\nfleet:x:65532:65532::/:/bin/sh\n",
-        )?;
+        // As restic's image: it does not know the user that pods run as, so restic takes its name from USER.
+        fs::write(root.join("etc/passwd"), "root:x:0:0::/:/bin/sh\n")?;
         if let Ok(certificates) = fs::read("/etc/ssl/certs/ca-certificates.crt") {
             fs::write(root.join("etc/ssl/certs/ca-certificates.crt"), certificates)?;
         }

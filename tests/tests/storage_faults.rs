@@ -249,6 +249,7 @@ impl Case {
             flags: vec!["--no-cache".to_owned()],
             variables: variables.map(|(name, value)| (name.to_owned(), value)).into(),
             leave,
+            lock_left: std::sync::Arc::default(),
         };
         let plans = Mutex::new(Vec::new());
         let print = |line: &str| plans.lock().unwrap().push(serde_json::from_str(line).unwrap());

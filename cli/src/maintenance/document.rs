@@ -2,7 +2,7 @@
 
 use proto::v1::{
     AuditEntry, AuditResponse, Decision, Lock, LockWaiter, LocksResponse, OperationOutcome, Plan,
-    PlansResponse,
+    PlansResponse, ResticLock,
 };
 use serde_json::{Value, json};
 
@@ -20,13 +20,23 @@ pub fn locks(answer: &LocksResponse) -> Value {
     json!({ "apiVersion": API_VERSION, "kind": "LockList", "asOf": rfc3339(answer.as_of.as_ref()), "items": items })
 }
 
+fn restic_lock(lock: &ResticLock) -> Value {
+    json!({
+        "id": lock.id, "exclusive": lock.exclusive, "user": text(&lock.user), "host": text(&lock.host),
+        "created": rfc3339(lock.created.as_ref()), "unchangedSince": rfc3339(lock.unchanged_since.as_ref()),
+        "keptBecause": text(&lock.kept_because),
+    })
+}
+
 fn lock(lock: &Lock) -> Value {
+    let restic: Vec<Value> = lock.restic_locks.iter().map(restic_lock).collect();
     let waiter = |w: &LockWaiter| json!({ "cluster": w.cluster, "subject": w.subject, "waitedMilliseconds": w.waited_ms, "reason": w.reason });
     let waiters: Vec<Value> = lock.waiters.iter().map(waiter).collect();
     json!({
         "resticID": lock.restic_id, "repository": text(&lock.repository), "state": lock.state, "token": lock.token,
         "cluster": text(&lock.cluster), "subject": text(&lock.subject), "heldMilliseconds": lock.held_ms,
         "renewedMillisecondsAgo": lock.renewed_ms, "endsInMilliseconds": lock.ends_ms, "revoked": lock.revoked, "waiters": waiters,
+        "resticLocks": restic,
     })
 }
 
@@ -86,6 +96,6 @@ fn outcome(outcome: Option<&OperationOutcome>) -> Value {
     json!({
         "result": o.result, "reason": text(&o.reason), "message": o.message, "plan": text(&o.plan), "snapshots": o.snapshots,
         "planned": o.planned, "removed": o.removed, "keptByOthers": o.kept_by_others, "bytesFreed": freed, "pruned": o.pruned,
-        "unmatched": o.unmatched,
+        "unmatched": o.unmatched, "removedLocks": o.removed_locks,
     })
 }

@@ -86,7 +86,12 @@ pub async fn why_locked(hub: &HubArguments, arguments: &arguments::WhyLocked) ->
     }
     let names = answer.locks.iter().map(|lock| lock.restic_id.clone());
     print(arguments.output, &document::locks(&answer), names, || {
-        answer.locks.iter().map(render::why_locked).collect()
+        let now = Timestamp::now();
+        answer
+            .locks
+            .iter()
+            .map(|lock| render::why_locked(lock, now))
+            .collect()
     });
     Ok(0)
 }

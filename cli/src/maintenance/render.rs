@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use proto::text::cleaned;
-use proto::v1::{AuditEntry, AuditResponse, Lock, Plan};
+use proto::v1::{AuditEntry, AuditResponse, Lock, OperationOutcome, Plan};
 use serde_json::Value;
 
 use crate::render::align;
@@ -64,7 +64,7 @@ pub fn locks(locks: &[Lock]) -> String {
 
 /// `fleet why-locked`
 #[must_use]
-pub fn why_locked(lock: &Lock) -> String {
+pub fn why_locked(lock: &Lock, now: Timestamp) -> String {
     let who = format!("{} {}", lock.cluster, lock.subject);
     let repository = name(&lock.repository, &lock.restic_id);
     let mut text = String::new();
@@ -137,9 +137,54 @@ pub fn why_locked(lock: &Lock) -> String {
             waiter.reason
         );
     }
+    restic_locks(&mut text, lock, now);
     let _ = writeln!(text, "next    {next}");
     // Line breaks are ours; nothing else may move the cursor.
     text.lines().map(|line| cleaned(line) + "\n").collect()
+}
+
+/// restic's own locks: whose they are, why they stay, and what a person may do.
+fn restic_locks(text: &mut String, lock: &Lock, now: Timestamp) {
+    for restic in &lock.restic_locks {
+        let kind = if restic.exclusive {
+            "exclusive, stops everything"
+        } else {
+            "shared, stops forget and prune"
+        };
+        let _ = writeln!(
+            text,
+            "RESTIC  {} {kind}, of {} on {}, written {}, unchanged since {}",
+            short(&restic.id),
+            or_dash(&restic.user),
+            or_dash(&restic.host),
+            ago(restic.created.as_ref(), now),
+            ago(restic.unchanged_since.as_ref(), now)
+        );
+        if restic.kept_because.is_empty() {
+            let _ = writeln!(
+                text,
+                "        left behind by a dead process; it is removed now: fleet audit"
+            );
+        } else {
+            let _ = writeln!(text, "        stays: {}", restic.kept_because);
+        }
+    }
+    if lock
+        .restic_locks
+        .iter()
+        .any(|restic| !restic.kept_because.is_empty())
+    {
+        let _ = writeln!(
+            text,
+            "        by hand, when you know that its process is dead: restic -r {} unlock (--remove-all for a lock that \
+             cannot be read, or is younger than 30 minutes; only when nothing works on the repository)",
+            or_dash(&lock.url)
+        );
+    }
+}
+
+fn or_dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
 }
 
 /// `fleet plan list`
@@ -316,7 +361,7 @@ fn entries(entries: &[AuditEntry], now: Timestamp) -> String {
             entry.token.to_string(),
             format!("{} {}", entry.cluster, entry.subject),
             result,
-            outcome.removed.to_string(),
+            removed(&outcome),
             freed,
             entry.policies.join(" "),
             entry.covered.join("; "),
@@ -326,9 +371,18 @@ fn entries(entries: &[AuditEntry], now: Timestamp) -> String {
     align(&lines)
 }
 
+/// Snapshots, or restic's locks by the beginning of their ids.
+fn removed(outcome: &OperationOutcome) -> String {
+    if outcome.removed_locks.is_empty() {
+        return outcome.removed.to_string();
+    }
+    let ids: Vec<&str> = outcome.removed_locks.iter().map(|id| short(id)).collect();
+    format!("lock {}", ids.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
-    use proto::v1::LockWaiter;
+    use proto::v1::{LockWaiter, ResticLock};
 
     use super::*;
 
@@ -351,7 +405,7 @@ mod tests {
             }],
             ..Lock::default()
         };
-        let text = why_locked(&lock);
+        let text = why_locked(&lock, Timestamp::UNIX_EPOCH);
         assert_eq!(
             text.lines().next(),
             Some("HELD    nas  prod-us retention ops/main, token 88, 34m, renewed 8s ago")
@@ -361,5 +415,52 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("fleet locks release nas --token 88\n"), "{text}");
+    }
+
+    #[test]
+    fn why_locked_names_restics_locks_and_the_command_for_a_person() {
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let restic = ResticLock {
+            id: "4f".repeat(32),
+            exclusive: true,
+            user: "root".to_owned(),
+            host: "nas".to_owned(),
+            created: at(600),
+            unchanged_since: at(1200),
+            kept_because: "it cannot be read".to_owned(),
+        };
+        let lock = Lock {
+            restic_id: "ab".repeat(32),
+            repository: "nas".to_owned(),
+            state: "free".to_owned(),
+            url: "s3:https://s3.example.org/b".to_owned(),
+            restic_locks: vec![restic],
+            ..Lock::default()
+        };
+        let text = why_locked(&lock, Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(3000));
+        for part in [
+            "RESTIC  4f4f4f4f4f exclusive, stops everything, of root on nas, written 40m ago, unchanged since 30m ago",
+            "stays: it cannot be read",
+            "restic -r s3:https://s3.example.org/b unlock (",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_audit_names_a_lock_that_was_removed() {
+        let entry = AuditEntry {
+            outcome: Some(OperationOutcome {
+                result: "Applied".to_owned(),
+                removed_locks: vec!["4f".repeat(32)],
+                ..OperationOutcome::default()
+            }),
+            ..AuditEntry::default()
+        };
+        let answer = AuditResponse {
+            entries: vec![entry],
+            ..AuditResponse::default()
+        };
+        assert!(audit(&answer, Timestamp::UNIX_EPOCH).contains("lock 4f4f4f4f4f"));
     }
 }

@@ -10,6 +10,7 @@ pub mod grantor;
 mod keeper;
 mod parts;
 mod people;
+mod restic;
 mod run;
 mod words;
 

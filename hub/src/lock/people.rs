@@ -55,7 +55,12 @@ impl Keeper {
             .into_iter()
             .filter_map(|(id, name)| {
                 let grantor = self.repositories.get(&id).map_or(&free, |r| &r.grantor);
-                (named || !grantor.is_idle()).then(|| describe::lock(&id, &name, grantor, now, connected))
+                (named || !grantor.is_idle()).then(|| {
+                    let mut lock = describe::lock(&id, &name, grantor, now, connected);
+                    self.hub
+                        .read(|inventory| super::restic::add(&mut lock, inventory));
+                    lock
+                })
             });
         LocksResponse {
             as_of: Some(from_unix_millis(wall_clock())),

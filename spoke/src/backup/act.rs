@@ -39,7 +39,7 @@ impl BackupKind {
             service_account,
             credentials,
             cron_job,
-        } = build::build(key, backup, valid, repository, projection);
+        } = build::build(key, &self.context.cluster, backup, valid, repository, projection);
 
         if let Some(wanted) = service_account {
             children::service_account(&self.context, &wanted).await?;

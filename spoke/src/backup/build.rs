@@ -29,6 +29,7 @@ pub struct Objects {
 #[must_use]
 pub fn build(
     key: &Key,
+    cluster: &str,
     backup: &ResticBackup,
     valid: &Valid,
     repository: &ResticRepository,
@@ -69,7 +70,7 @@ pub fn build(
                             labels: Some(labels(&key.name, false)),
                             ..ObjectMeta::default()
                         }),
-                        spec: Some(pod_spec(key, valid, repository, &source)),
+                        spec: Some(pod_spec(key, cluster, valid, repository, &source)),
                     },
                     ..JobSpec::default()
                 }),
@@ -94,7 +95,13 @@ fn labels(name: &str, top: bool) -> BTreeMap<String, String> {
     pod::labels(names::LABEL_BACKUP, "backup", name, top)
 }
 
-fn pod_spec(key: &Key, valid: &Valid, repository: &ResticRepository, source: &Source) -> PodSpec {
+fn pod_spec(
+    key: &Key,
+    cluster: &str,
+    valid: &Valid,
+    repository: &ResticRepository,
+    source: &Source,
+) -> PodSpec {
     let mut arguments = vec![
         "backup".to_owned(),
         "--json".to_owned(),
@@ -114,7 +121,9 @@ fn pod_spec(key: &Key, valid: &Valid, repository: &ResticRepository, source: &So
         arguments,
         mounts: vec![pod::mount("source-data", SOURCE_DIR, true), script],
         volumes: vec![pod::claim("source-data", &valid.claim, true), script_volume],
-        environment: vec![pod::variable(pod::SOURCE_VARIABLE, SOURCE_DIR)],
+        environment: std::iter::once(pod::variable(pod::SOURCE_VARIABLE, SOURCE_DIR))
+            .chain(pod::identity(cluster, pod::POD_UID))
+            .collect(),
         // Root may read what it does not own, and write nothing.
         root_capabilities: &["DAC_READ_SEARCH"],
         own_volumes: true,

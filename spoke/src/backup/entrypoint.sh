@@ -26,6 +26,9 @@ for argument in "$@"; do
   if [ "$argument" = -- ]; then behind=yes; fi
 done
 
+# restic's locks name their holder. Needs HOME as well, and a user that the image does not know.
+if [ -n "${FLEET_CLUSTER:-}" ]; then export USER="fleet:$FLEET_CLUSTER:${FLEET_OPERATION:-}:0"; fi
+
 # Only files that the Secret really holds: restic does not begin with the name of one that is missing.
 for named in ${FLEET_CREDENTIAL_FILES:-}; do
   if [ -s "${named#*=}" ]; then export "${named?}"; fi

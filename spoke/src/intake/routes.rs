@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crds::backup::BackupResult;
 use crds::restore::RestorePhase;
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore, names};
 
@@ -64,6 +65,12 @@ impl Routes {
             value.uid(),
             world.backups.get(key).is_some(),
         );
+        // What failed may have found a lock, or left one.
+        let last = value.status.as_ref().and_then(|s| s.last_backup.as_ref());
+        if last.is_some_and(|run| run.result == BackupResult::Failed) {
+            let reference = &value.spec.repository_ref;
+            self.look_at_repository(reference.namespace_or(&key.namespace), &reference.name);
+        }
         // Restores wait for a backup to appear, not for each of its status writes.
         self.waiting_restores(world, |at, restore| {
             let reference = restore.spec.backup_ref.as_ref();
@@ -90,6 +97,11 @@ impl Routes {
     pub fn policy(&self, world: &World, key: &Key, value: &GlobalRetentionPolicy) {
         let present = world.policies.get(key).is_some();
         self.resource(&self.kinds.policies, key, value.uid(), present);
+        let last = value.status.as_ref().and_then(|s| s.last_run_result.as_deref());
+        if matches!(last, Some("Failed" | "Interrupted")) {
+            let reference = &value.spec.repository_ref;
+            self.look_at_repository(reference.namespace_or(&key.namespace), &reference.name);
+        }
     }
 
     /// Backups into a physical repository are to be held, or may go on.
@@ -241,6 +253,13 @@ impl Routes {
         }
     }
 
+    fn look_at_repository(&self, namespace: &str, name: &str) {
+        if self.is_open() {
+            let repository = Key::new(namespace, name);
+            self.kinds.repositories.poke(repository, Cause::Related);
+        }
+    }
+
     fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
     }
@@ -299,7 +318,9 @@ impl Routes {
     fn made_for(&self, world: &World, key: &Key, owner: Option<&(Box<str>, Box<str>)>, of: Option<&Key>) {
         match owner {
             // Owned by the resource itself.
-            Some((kind, _)) if &**kind == "ResticRestore" => self.owner(world, key, owner),
+            Some((kind, _)) if matches!(&**kind, "ResticRestore" | "ResticRepository") => {
+                self.owner(world, key, owner);
+            }
             _ => self.labelled(world, of),
         }
     }

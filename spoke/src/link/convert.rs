@@ -141,9 +141,21 @@ pub fn repository_state(repository: &ResticRepository) -> ObjectState {
         url: redact(&repository.spec.repository_url),
         restic_id: status.repository_id.clone().unwrap_or_default(),
         statistics,
-        ..Default::default()
+        locks: status.locks.iter().map(restic_lock).collect(),
     };
     object(&repository.metadata, &status.conditions, Body::Repository(body))
+}
+
+fn restic_lock(lock: &crds::repository::ResticLock) -> v1::ResticLock {
+    v1::ResticLock {
+        id: lock.id.clone(),
+        exclusive: lock.exclusive,
+        user: lock.user.clone().unwrap_or_default(),
+        host: lock.host.clone().unwrap_or_default(),
+        created: lock.created.as_ref().map(time),
+        kept_because: lock.kept_because.clone().unwrap_or_default(),
+        unchanged_since: lock.unchanged_since.as_ref().map(time),
+    }
 }
 
 /// A backup's state. `restic_id` is that of the repository that it refers to, if it is known.

@@ -2,6 +2,7 @@
 
 pub mod images;
 mod job;
+pub mod lease;
 mod literal;
 pub mod message;
 mod security;
@@ -12,9 +13,9 @@ use crds::{ResticRepository, names};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource,
-    EphemeralVolumeSource, KeyToPath, PersistentVolumeClaimSpec, PersistentVolumeClaimTemplate,
-    PersistentVolumeClaimVolumeSource, PodSpec, Secret, SecretKeySelector, SecretVolumeSource,
-    SecurityContext, ServiceAccount, Volume, VolumeMount, VolumeResourceRequirements,
+    EphemeralVolumeSource, KeyToPath, ObjectFieldSelector, PersistentVolumeClaimSpec,
+    PersistentVolumeClaimTemplate, PersistentVolumeClaimVolumeSource, PodSpec, Secret, SecretKeySelector,
+    SecretVolumeSource, SecurityContext, ServiceAccount, Volume, VolumeMount, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -37,6 +38,13 @@ pub const ENTRYPOINT_KEY: &str = "entrypoint.sh";
 const MANUAL: &str = "cronjob.kubernetes.io/instantiate";
 /// Variable that names the folder which a backup must not leave by a link.
 pub const SOURCE_VARIABLE: &str = "FLEET_SOURCE_DIR";
+/// Name of the cluster, and uid of the pod or of its Job: what runs restic puts both into `USER`, so that restic's locks
+/// tell whose they are.
+pub const CLUSTER_VARIABLE: &str = "FLEET_CLUSTER";
+pub const OPERATION_VARIABLE: &str = "FLEET_OPERATION";
+/// Where a pod finds its own uid, and that of its Job.
+pub const POD_UID: &str = "metadata.uid";
+pub const JOB_UID: &str = "metadata.labels['batch.kubernetes.io/controller-uid']";
 const TMP_DIR: &str = "/tmp";
 const CACHE_DIR: &str = "/cache";
 /// How long a command waits for another client's lock before it gives up.
@@ -316,6 +324,24 @@ pub fn manual_job(cron_job: &CronJob, owner_uid: &str, name: String) -> Job {
         spec: template.spec,
         ..Job::default()
     }
+}
+
+/// Who runs restic. It writes its user's name into its locks, and that is `USER` where the image does not know the
+/// user and `HOME` is set too.
+#[must_use]
+pub fn identity(cluster: &str, uid: &str) -> [EnvVar; 2] {
+    let operation = EnvVar {
+        name: OPERATION_VARIABLE.to_owned(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                api_version: Some("v1".to_owned()),
+                field_path: uid.to_owned(),
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    };
+    [variable(CLUSTER_VARIABLE, cluster), operation]
 }
 
 /// A variable with a value.

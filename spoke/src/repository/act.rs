@@ -1,6 +1,6 @@
 //! The part with clients: the location Secret, the look at the repository, Events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crds::conditions::{self, reasons, types};
@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::plan::{Answer, Inputs};
 use super::validate::Valid;
-use super::{Report, RepositoryKind};
+use super::{Reply, Report, RepositoryKind, unlock};
 use crate::apply::ApplyError;
 use crate::events::Severity;
 use crate::kind::Kind as _;
@@ -79,26 +79,34 @@ impl RepositoryKind {
         repository: Arc<ResticRepository>,
         inputs: Inputs,
         known: Option<String>,
+        known_locks: BTreeSet<String>,
     ) -> impl Future<Output = Report> + Send + 'static {
         let (context, restic) = (self.context.clone(), self.restic.clone());
         async move {
-            let mut password_key = None;
+            let (mut password_key, mut locks) = (None, None);
             let answer = match secrets::cluster::read(&context, &repository).await {
                 Ok(Ok(credentials)) => {
                     password_key =
                         Some(credentials.password_key.clone()).filter(|key| key != PASSWORD_VARIABLE);
-                    look(restic.as_ref(), &credentials, known, &context.creations).await
+                    let answer = look(restic.as_ref(), &credentials, known, &context.creations).await;
+                    if matches!(answer, Answer::Open { .. }) {
+                        locks = unlock::look(restic.as_ref(), &credentials, &known_locks)
+                            .await
+                            .ok();
+                    }
+                    answer
                 }
                 Ok(Err(error)) => Answer::Credentials(error),
                 Err(error) => {
                     Answer::Failed(Failure::Other(format!("the Secret could not be read: {error}")))
                 }
             };
-            Report {
+            Report::Answer(Reply {
                 inputs,
                 answer,
                 password_key,
-            }
+                locks,
+            })
         }
     }
 
@@ -110,6 +118,29 @@ impl RepositoryKind {
         old: &ResticRepositoryStatus,
         new: &ResticRepositoryStatus,
     ) {
+        let unlocked = |status: &ResticRepositoryStatus| status.last_unlock.clone().map(|last| last.job_uid);
+        let degraded = |status: &ResticRepositoryStatus| {
+            let condition = conditions::get(&status.conditions, types::DEGRADED)?;
+            Some((condition.status.clone(), condition.reason.clone()))
+        };
+        if (unlocked(old), degraded(old)) != (unlocked(new), degraded(new))
+            && let Some(condition) = conditions::get(&new.conditions, types::DEGRADED)
+        {
+            let severity = if condition.status == "True" {
+                Severity::Warning
+            } else {
+                Severity::Normal
+            };
+            info!(object = %key, reason = condition.reason, message = condition.message, "restic's locks");
+            self.context.events.publish(
+                Self::NAME,
+                key,
+                uid,
+                severity,
+                &condition.reason,
+                &condition.message,
+            );
+        }
         let before = conditions::get(&old.conditions, types::READY).map(|c| c.reason.as_str());
         let Some(after) = conditions::get(&new.conditions, types::READY) else {
             return;

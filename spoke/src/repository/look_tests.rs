@@ -27,6 +27,16 @@ impl Restic for Scripted {
     fn statistics<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<Statistics, Failure>> {
         std::future::ready(Ok(Statistics::default())).boxed()
     }
+    fn locks<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
+        std::future::ready(Ok(Vec::new())).boxed()
+    }
+    fn lock<'a>(
+        &'a self,
+        _: &'a Credentials,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<crate::restic::locks::LockFile, Failure>> {
+        std::future::ready(Err(Failure::Interrupted)).boxed()
+    }
     fn snapshots<'a>(
         &'a self,
         _: &'a Credentials,
@@ -118,7 +128,7 @@ async fn executor(cache: &Path) -> Executor {
         "8s",
     ];
     let config = crate::config::Arguments::parse_from(arguments).config;
-    Executor::start(&config, Arc::new(Metrics::new().unwrap()))
+    Executor::start(&config, "a", Arc::new(Metrics::new().unwrap()))
         .await
         .expect("restic 0.18: run `make restic` first")
 }

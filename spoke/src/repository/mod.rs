@@ -2,11 +2,16 @@
 //! takes seconds to minutes, so the actor starts it and takes another turn with the answer.
 
 mod act;
+mod build;
+mod locks;
+mod owner;
 mod plan;
 mod status;
+mod unlock;
 mod validate;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crds::conditions::{self, reasons, types};
@@ -20,9 +25,14 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::kind::{Kind, Outcome, Turn};
 use crate::restic::{Failure, Restic};
+use crate::worker::since_boot;
 use crate::world::{Key, Stored as _};
 
 use plan::{Answer, Attempts, Inputs, Step};
+use unlock::{Locks, Looked, Settings};
+
+pub use locks::owner as owner_in_words;
+pub use owner::UnlockOwner;
 
 /// The kind, and what its actors share.
 pub struct RepositoryKind {
@@ -32,6 +42,11 @@ pub struct RepositoryKind {
     interval: Duration,
     /// Shortest time between two attempts at a repository that does not open.
     retry: Duration,
+    /// Image of the maintenance pods.
+    image: String,
+    settings: Settings,
+    /// Locks that may be removed, by repository: what their operations are given.
+    removable: Mutex<HashMap<Key, Vec<String>>>,
 }
 
 /// What an actor remembers. Losing it costs one more look at the repository.
@@ -39,17 +54,32 @@ pub struct RepositoryKind {
 pub struct Memory {
     attempts: Attempts,
     /// An answer whose status could not be written yet.
-    unwritten: Option<Report>,
+    unwritten: Option<Reply>,
     /// The look under way, and what it depends on.
     asking: Option<(Inputs, AbortOnDropHandle<()>)>,
+    locks: Locks,
+    /// A look at the locks alone.
+    looking: Option<AbortOnDropHandle<()>>,
+    listening: bool,
+}
+
+/// What comes back to an actor.
+pub enum Report {
+    Answer(Reply),
+    /// A look at the locks alone; `None` if it failed.
+    Locks(Option<Looked>),
+    /// An operation of the repository has moved.
+    Operation,
 }
 
 /// The answer of a look.
-pub struct Report {
+pub struct Reply {
     inputs: Inputs,
     answer: Answer,
     /// Key of the password in the Secret, where it is not the usual one.
     password_key: Option<String>,
+    /// The locks, where they could be listed.
+    locks: Option<Looked>,
 }
 
 impl RepositoryKind {
@@ -61,8 +91,24 @@ impl RepositoryKind {
             restic,
             interval: config.refresh_interval,
             retry: config.retry_interval,
+            image: config.image.clone(),
+            settings: Settings {
+                interval: millis(config.lock_interval),
+                after: millis(config.unlock_after),
+                after_end: millis(config.test_unlock_after.unwrap_or(config.unlock_after)),
+                test: config.test_unlock_after.is_some(),
+            },
+            removable: Mutex::default(),
         }
     }
+
+    fn lock_removable(&self) -> MutexGuard<'_, HashMap<Key, Vec<String>>> {
+        self.removable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Kind for RepositoryKind {
@@ -121,11 +167,9 @@ impl Kind for RepositoryKind {
             secret: secret.map(|s| s.meta.version.to_string()),
         };
 
+        self.subscribe(&mut turn);
         let mut new = old.clone();
-        if turn.report.is_some() {
-            turn.memory.asking = None;
-        }
-        let report = turn.report.take().or_else(|| turn.memory.unwritten.take());
+        let report = self.take(&mut turn).or_else(|| turn.memory.unwritten.take());
         let report = report.filter(|report| report.inputs == inputs);
         if let Some(report) = &report {
             new = status::after(&old, &report.answer, &inputs, turn.now);
@@ -144,28 +188,46 @@ impl Kind for RepositoryKind {
                     .is_none_or(|(asked, _)| *asked != inputs)
                 {
                     let known = new.repository_id.clone();
-                    let work = self.ask(repository.clone(), inputs.clone(), known);
-                    let panicked = Report {
+                    let locks = turn.memory.locks.known();
+                    let work = self.ask(repository.clone(), inputs.clone(), known, locks);
+                    let text = "looking at the repository failed; the log says why".to_owned();
+                    let panicked = Report::Answer(Reply {
                         inputs: inputs.clone(),
-                        answer: Answer::Failed(Failure::Other(
-                            "looking at the repository failed; the log says why".to_owned(),
-                        )),
+                        answer: Answer::Failed(Failure::Other(text)),
                         password_key: None,
-                    };
+                        locks: None,
+                    });
                     turn.memory.asking = Some((inputs.clone(), turn.reporter.work(work, panicked)));
                 }
                 new = status::checking(&new, generation, turn.now);
                 None
             }
         };
-        let outcome = self.finish(turn.key, &repository, &old, &new, next).await;
+        let tended = self
+            .tend(turn.key, &repository, turn.memory, &mut new, turn.now)
+            .await;
+        let look = self.look_at_locks(&mut turn, &repository, &new);
+        let next = [next, look].into_iter().flatten().min();
+        let mut outcome = self.finish(turn.key, &repository, &old, &new, next).await;
         if outcome.failed {
             turn.memory.unwritten = report;
+        } else {
+            // Their results are recorded now.
+            self.context.operations.wake(turn.uid);
+        }
+        if let Err(error) = tended
+            && !matches!(error, ApplyError::NotLeader)
+        {
+            warn!(object = %turn.key, %error, "the Job that removes locks could not be made or deleted");
+            outcome.failed = true;
         }
         outcome
     }
 
-    fn gone(&self, _: &Key, _: &str) {}
+    fn gone(&self, key: &Key, uid: &str) {
+        self.context.operations.forget_owner(uid);
+        self.lock_removable().remove(key);
+    }
 
     async fn crashed(&self, key: &Key, uid: &str, failures: u32) {
         let Some(repository) = self
@@ -199,8 +261,58 @@ impl Kind for RepositoryKind {
 }
 
 impl RepositoryKind {
+    /// Operations of the repository wake its actor.
+    fn subscribe(&self, turn: &mut Turn<'_, Self>) {
+        if !std::mem::replace(&mut turn.memory.listening, true) {
+            let reporter = turn.reporter.clone();
+            self.context
+                .operations
+                .listen(turn.uid, move || reporter.send(Report::Operation));
+        }
+    }
+
+    /// Takes in what came back; returns the answer of the repository, if that is it.
+    fn take(&self, turn: &mut Turn<'_, Self>) -> Option<Reply> {
+        match turn.report.take()? {
+            Report::Answer(mut reply) => {
+                turn.memory.asking = None;
+                if let Some(looked) = reply.locks.take() {
+                    turn.memory.locks.take(looked);
+                }
+                Some(reply)
+            }
+            Report::Locks(looked) => {
+                turn.memory.looking = None;
+                turn.memory.locks.take(looked?);
+                None
+            }
+            Report::Operation => None,
+        }
+    }
+
+    /// Starts a look at the locks when it is due. Returns when the next one is.
+    fn look_at_locks(
+        &self,
+        turn: &mut Turn<'_, Self>,
+        repository: &Arc<ResticRepository>,
+        status: &ResticRepositoryStatus,
+    ) -> Option<Timestamp> {
+        if turn.memory.looking.is_some() || turn.memory.asking.is_some() {
+            return None;
+        }
+        let due = self.look_due(turn.key, status, &turn.memory.locks, turn.now)?;
+        if due > turn.now {
+            return Some(due);
+        }
+        turn.memory.locks.attempted = Some(since_boot());
+        let work = self.ask_for_locks(repository.clone(), turn.memory.locks.known());
+        let work = async move { Report::Locks(work.await) };
+        turn.memory.looking = Some(turn.reporter.work(work, Report::Locks(None)));
+        None
+    }
+
     /// How the next attempt is to be timed.
-    fn attempts_after(&self, before: &Attempts, report: &Report, now: Timestamp) -> Attempts {
+    fn attempts_after(&self, before: &Attempts, report: &Reply, now: Timestamp) -> Attempts {
         let good = matches!(
             &report.answer,
             Answer::Open {

@@ -2,16 +2,19 @@
 
 use crds::ResticRepositoryStatus;
 use crds::conditions::{self, Status, reasons, types, whole_seconds};
-use crds::repository::{HostStatistics, RepositoryStatistics};
+use crds::repository::{HostStatistics, RepositoryStatistics, ResticLock};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::locks::{Content, Verdict, Watch};
 use super::plan::{Answer, Inputs};
 use crate::restic::Statistics;
 use crate::units;
 
 /// Hosts listed in a status; a repository of a thousand clusters must still fit an object.
 const HOSTS_MAX: usize = 100;
+/// Locks listed in a status.
+const LOCKS_MAX: usize = 20;
 
 /// The status after an answer. What is not known anew stays: a repository out of reach keeps its id and last figures.
 #[must_use]
@@ -88,6 +91,33 @@ pub fn checking(old: &ResticRepositoryStatus, generation: i64, now: Timestamp) -
         );
     }
     status
+}
+
+/// restic's locks as people see them, the longest known first.
+#[must_use]
+pub fn locks(watch: &Watch, judged: &[(&str, Verdict)]) -> Vec<ResticLock> {
+    let seen = watch.locks().into_iter().take(LOCKS_MAX);
+    let because = |id: &str| {
+        let verdict = judged.iter().find(|(of, _)| *of == id);
+        verdict.and_then(|(_, verdict)| Some(verdict.kept_because()?.to_owned()))
+    };
+    seen.map(|(id, seen)| {
+        let file = match &seen.content {
+            Content::Read(file) => Some(file),
+            Content::Unread | Content::Unreadable(_) => None,
+        };
+        let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        ResticLock {
+            id: id.to_owned(),
+            exclusive: file.is_some_and(|file| file.exclusive),
+            user: file.and_then(|file| text(&file.user)),
+            host: file.and_then(|file| text(&file.host)),
+            created: file.map(|file| Time(whole_seconds(file.time))),
+            unchanged_since: Some(Time(whole_seconds(seen.first.wall))),
+            kept_because: because(id),
+        }
+    })
+    .collect()
 }
 
 fn figures(statistics: &Statistics, now: Timestamp) -> RepositoryStatistics {

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tracing::{debug, info};
 
 use super::classify::{cause_of, class_of, classify, scrub};
+use super::locks::{self, LockFile, LockOwner};
 use super::{Failure, Restic, Snapshot, Statistics, output};
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -39,6 +40,8 @@ pub struct Executor {
     program: PathBuf,
     cache: PathBuf,
     probe_deadline: Duration,
+    /// User name in the locks that restic writes.
+    user: String,
     processes: Semaphore,
     /// One process per repository at a time.
     repositories: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -47,7 +50,8 @@ pub struct Executor {
 
 impl Executor {
     /// Checks that restic is there and recent enough: exit codes 10 to 12 exist since 0.17.
-    pub async fn start(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<Executor> {
+    pub async fn start(config: &Config,
+        cluster: &str, metrics: Arc<Metrics>) -> anyhow::Result<Executor> {
         std::fs::create_dir_all(&config.cache_dir).with_context(|| {
             format!(
                 "cannot write the cache folder {}; set --cache-dir",
@@ -69,6 +73,7 @@ impl Executor {
             program: config.restic.clone(),
             cache: config.cache_dir.clone(),
             probe_deadline: config.probe_deadline,
+            user: LockOwner::user(cluster, "operator", "0"),
             processes: Semaphore::new(config.restic_processes as usize),
             repositories: Mutex::default(),
             metrics,
@@ -143,7 +148,8 @@ impl Executor {
         command
             .env("RESTIC_CACHE_DIR", self.cache.join("restic"))
             .env("TMPDIR", private.path())
-            .env("HOME", private.path());
+            .env("HOME", private.path())
+            .env("USER", &self.user);
         command
             .env("TZ", "UTC")
             .env("RESTIC_PROGRESS_FPS", "0.01")
@@ -266,6 +272,26 @@ impl Restic for Executor {
             let raw = ["stats", "--mode", "raw-data", "--json", "--no-lock"];
             let raw = self.run("stats", &raw, credentials, STATISTICS_DEADLINE).await?;
             output::statistics(&snapshots, &raw)
+        }
+        .boxed()
+    }
+
+    fn locks<'a>(&'a self, credentials: &'a Credentials) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
+        async move {
+            let list = ["list", "locks", "--no-lock"];
+            locks::ids(&self.run("list", &list, credentials, self.probe_deadline).await?)
+        }
+        .boxed()
+    }
+
+    fn lock<'a>(
+        &'a self,
+        credentials: &'a Credentials,
+        id: &'a str,
+    ) -> BoxFuture<'a, Result<LockFile, Failure>> {
+        async move {
+            let cat = ["cat", "lock", id, "--no-lock"];
+            locks::lock_file(&self.run("cat", &cat, credentials, self.probe_deadline).await?)
         }
         .boxed()
     }

@@ -2,6 +2,7 @@
 
 mod classify;
 mod executor;
+pub mod locks;
 pub mod output;
 
 use std::time::Duration;
@@ -135,6 +136,15 @@ pub trait Restic: Send + Sync {
     ) -> BoxFuture<'a, Result<String, Failure>> {
         self.init(credentials)
     }
+    /// `list locks --no-lock`: ids of all locks.
+    fn locks<'a>(&'a self, credentials: &'a Credentials) -> BoxFuture<'a, Result<Vec<String>, Failure>>;
+
+    /// `cat lock --no-lock`.
+    fn lock<'a>(
+        &'a self,
+        credentials: &'a Credentials,
+        id: &'a str,
+    ) -> BoxFuture<'a, Result<locks::LockFile, Failure>>;
 
     /// `snapshots --no-lock`: all there are.
     fn snapshots<'a>(&'a self, credentials: &'a Credentials)

@@ -67,6 +67,7 @@ pub fn claim(key: &Key, restore: &ResticRestore, new: &NewPvc) -> PersistentVolu
 #[must_use]
 pub fn job(
     key: &Key,
+    cluster: &str,
     restore: &ResticRestore,
     valid: &Valid,
     (at, repository): (&Key, &ResticRepository),
@@ -113,7 +114,7 @@ pub fn job(
         arguments,
         mounts: vec![pod::mount("restore-target", TARGET_DIR, false), script],
         volumes: vec![pod::claim("restore-target", claim, false), script_volume],
-        environment: Vec::new(),
+        environment: pod::identity(cluster, pod::POD_UID).into(),
         // Root gives files back to their owners.
         root_capabilities: &["CHOWN", "DAC_OVERRIDE", "FOWNER", "MKNOD", "SETFCAP"],
         own_volumes: matches!(valid.target, Target::New(_)),
@@ -171,6 +172,7 @@ mod tests {
         };
         let job = job(
             &key,
+            "prod-eu",
             &restore,
             &valid,
             (&Key::new("storage", "nas"), &repository),
@@ -211,7 +213,7 @@ mod tests {
         };
         let image = crds::RESTIC_IMAGE.to_owned();
         let at = Key::new("shop", "nas");
-        let job = job(&key, &restore, &valid, (&at, &repository), image, &chosen);
+        let job = job(&key, "a", &restore, &valid, (&at, &repository), image, &chosen);
         job.spec.unwrap().template.spec.unwrap()
     }
 

@@ -4,19 +4,14 @@ use std::collections::BTreeMap;
 
 use crds::{GlobalRetentionPolicy, ResticRepository, names};
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, Job, JobSpec, JobTemplateSpec};
-use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, DownwardAPIVolumeSource, EnvVar, EnvVarSource, ObjectFieldSelector,
-    PodTemplateSpec, Secret, ServiceAccount, Volume,
-};
+use k8s_openapi::api::core::v1::{PodTemplateSpec, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::validate::Valid;
-use crate::pod::{self, Frame, Source, hashed};
+use crate::pod::{self, Frame, Source, hashed, lease};
 use crate::secrets::cluster::Projection;
 use crate::world::Key;
 
-/// Where a pod reads its lease.
-const LEASE_DIR: &str = "/fleet";
 /// A start missed by more waits for the next slot.
 const STARTING_DEADLINE_SECONDS: i64 = 3600;
 
@@ -38,6 +33,7 @@ pub fn credentials(key: &Key, policy: &GlobalRetentionPolicy, projection: Projec
 #[must_use]
 pub fn cron_job(
     key: &Key,
+    cluster: &str,
     policy: &GlobalRetentionPolicy,
     valid: &Valid,
     repository: &ResticRepository,
@@ -74,7 +70,7 @@ pub fn cron_job(
                             labels: Some(labels(key, false)),
                             ..ObjectMeta::default()
                         }),
-                        spec: Some(frame(key, valid, repository, image)),
+                        spec: Some(frame(key, cluster, valid, repository, image)),
                     },
                     ..JobSpec::default()
                 }),
@@ -86,6 +82,7 @@ pub fn cron_job(
 
 fn frame(
     key: &Key,
+    cluster: &str,
     valid: &Valid,
     repository: &ResticRepository,
     image: &str,
@@ -98,37 +95,6 @@ fn frame(
     );
     let mut arguments: Vec<String> = ["maintenance", "retention", "--"].map(str::to_owned).into();
     arguments.extend(pod::repository_flags(repository));
-    let path = |annotation: &str| format!("metadata.annotations['{annotation}']");
-    let variable = |name: &str, annotation: &str| EnvVar {
-        name: name.to_owned(),
-        value_from: Some(EnvVarSource {
-            field_ref: Some(ObjectFieldSelector {
-                api_version: Some("v1".to_owned()),
-                field_path: path(annotation),
-            }),
-            ..EnvVarSource::default()
-        }),
-        ..EnvVar::default()
-    };
-    let file = |name: &str, annotation: &str| DownwardAPIVolumeFile {
-        path: name.to_owned(),
-        field_ref: Some(ObjectFieldSelector {
-            api_version: Some("v1".to_owned()),
-            field_path: path(annotation),
-        }),
-        ..DownwardAPIVolumeFile::default()
-    };
-    let lease = Volume {
-        name: "lease".to_owned(),
-        downward_api: Some(DownwardAPIVolumeSource {
-            items: Some(vec![
-                file("order", names::ANNOTATION_ORDER),
-                file("renewals", names::ANNOTATION_RENEWALS),
-            ]),
-            ..DownwardAPIVolumeSource::default()
-        }),
-        ..Volume::default()
-    };
     Frame {
         job: &valid.job,
         service_account: names::retention_service_account(&key.name),
@@ -137,12 +103,12 @@ fn frame(
         source: &source,
         command: vec!["fleet-spoke".to_owned()],
         arguments,
-        mounts: vec![pod::mount("lease", LEASE_DIR, true)],
-        volumes: vec![lease],
-        environment: vec![
-            variable("FLEET_MAINTENANCE_TOKEN", names::ANNOTATION_TOKEN),
-            variable("FLEET_MAINTENANCE_TTL", names::ANNOTATION_LEASE_TTL),
-        ],
+        mounts: vec![lease::mount()],
+        volumes: vec![lease::volume()],
+        environment: lease::variables()
+            .into_iter()
+            .chain(pod::identity(cluster, pod::JOB_UID))
+            .collect(),
         root_capabilities: &[],
         own_volumes: true,
     }
@@ -188,7 +154,7 @@ mod tests {
         let valid = validate(&key, &policy).unwrap();
         insta::assert_yaml_snapshot!(
             "retention_cron_job",
-            cron_job(&key, &policy, &valid, &repository, "spoke:1")
+            cron_job(&key, "prod-eu", &policy, &valid, &repository, "spoke:1")
         );
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
@@ -81,6 +83,8 @@ pub struct Restic {
     /// What its environment has beside ours.
     pub variables: Vec<(String, String)>,
     pub leave: watch::Receiver<Leave>,
+    /// A command that takes a lock was killed, so that it could not remove it.
+    pub lock_left: Arc<AtomicBool>,
 }
 
 impl Restic {
@@ -180,6 +184,10 @@ impl Restic {
         // Output that could not be read to its end is not the output.
         let stdout = out.await.map_err(std::io::Error::other).and_then(|read| read);
         let (told, incomplete) = err.await.map_err(std::io::Error::other).map_err(broken)?;
+        // No exit code: a signal that restic could not handle, ours or the kernel's.
+        if status.code().is_none() && !arguments.iter().any(|a| a == "--no-lock") {
+            self.lock_left.store(true, Ordering::Release);
+        }
         if let Some(why) = raise.borrow_and_update().clone() {
             return Err(Stopped::Alarm(why));
         }

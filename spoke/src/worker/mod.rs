@@ -1,4 +1,4 @@
-//! What runs in a maintenance pod: `fleet-spoke maintenance retention`. It begins only when it has seen a renewal of
+//! What runs in a maintenance pod: `fleet-spoke maintenance retention` or `unlock`. It begins only when it has seen a renewal of
 //! its lease, ends itself when no more come, and tells its result in the termination message.
 
 pub mod child;
@@ -12,22 +12,29 @@ mod reads;
 pub mod retention;
 pub mod select;
 pub mod switch;
+mod unlock;
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use proto::v1::OperationOutcome;
+use proto::v1::{OperationOutcome, UnlockRun};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::pod::{CLUSTER_VARIABLE, OPERATION_VARIABLE};
+use crate::restic::locks::LockOwner;
 use crate::secrets::FILES_VARIABLE;
 use child::{Leave, Restic, Why};
 use order::Order;
 use switch::{Instant, Switch, Verdict};
 
+/// Where the kernel tells the host name, as restic writes it into its locks.
+const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 /// How often the count of renewals is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 /// restic takes up to a minute to remove its lock after SIGTERM.
@@ -63,6 +70,12 @@ pub struct WorkerConfig {
     #[arg(long, env = "FLEET_RESTIC", default_value = "restic")]
     pub restic: PathBuf,
 
+    /// Name of this cluster, and uid of the Job: restic's locks tell whose they are.
+    #[arg(long, env = CLUSTER_VARIABLE, default_value = "")]
+    pub cluster: String,
+    #[arg(long, env = OPERATION_VARIABLE, default_value = "")]
+    pub operation: String,
+
     /// Variables that name credential files, each as `VARIABLE=/path`.
     #[arg(long, env = FILES_VARIABLE, default_value = "")]
     pub credential_files: String,
@@ -96,9 +109,47 @@ fn log(line: &str) {
 /// Runs retention, and tells what came of it.
 pub async fn retention(config: WorkerConfig) -> ExitCode {
     let outcome = match prepare(&config) {
-        Ok((order, restic)) => retention::run(&order, &restic, print).await,
+        Ok((order, restic)) => {
+            let outcome = retention::run(&order, &restic, print).await;
+            left_behind(outcome, &restic.lock_left)
+        }
         Err(text) => failed("NoLease", text),
     };
+    tell(&config, outcome)
+}
+
+/// Removes left-over locks, and tells what came of it.
+pub async fn unlock(config: WorkerConfig) -> ExitCode {
+    let ready = prepare(&config).and_then(|(order, restic)| Ok((order.parse::<UnlockRun>()?, restic)));
+    let outcome = match ready {
+        Ok((run, restic)) => {
+            log(&format!(
+                "{} locks, repository {}",
+                run.locks.len(),
+                run.restic_id
+            ));
+            let host = std::fs::read_to_string(HOST_NAME).unwrap_or_default();
+            unlock::run(&run, restic, host.trim()).await
+        }
+        Err(text) => failed("NoLease", text),
+    };
+    tell(&config, outcome)
+}
+
+/// A restic that was killed leaves its lock, and everybody waits for it until it is known as dead: the operator begins
+/// to count at once when it is told.
+fn left_behind(mut outcome: OperationOutcome, left: &AtomicBool) -> OperationOutcome {
+    if left.load(Ordering::Acquire) {
+        outcome.lock_left = true;
+        outcome
+            .message
+            .push_str("; restic was killed, and its lock is still in the repository");
+    }
+    outcome
+}
+
+/// Writes the termination message.
+fn tell(config: &WorkerConfig, outcome: OperationOutcome) -> ExitCode {
     log(&format!("{}: {}", outcome.result, outcome.message));
     let well = !matches!(outcome.result.as_str(), "Failed" | "Interrupted");
     let message = serde_json::to_string(&bounded(outcome)).unwrap_or_default();
@@ -126,25 +177,26 @@ fn prepare(config: &WorkerConfig) -> Result<(Order, Restic), String> {
         return Err("this Job was started without the maintenance lock. Leave its suspend field alone: the operator opens it when it has the lock".to_owned());
     };
     let order = Order::in_folder(&config.lease_dir);
-    let run = order.read()?;
-    log(&format!(
-        "token {token}, {} policies, repository {}",
-        run.policies.len(),
-        run.restic_id
-    ));
+    log(&format!("token {token}"));
     let (leave, receiver) = watch::channel(Leave::NotYet);
     tokio::spawn(watch_lease(
         config.lease_dir.join("renewals"),
         ttl - ttl / 10,
         leave,
     ));
+    let mut variables = credential_files(&config.credential_files);
+    if !config.cluster.is_empty() {
+        let user = LockOwner::user(&config.cluster, &config.operation, &config.token);
+        variables.push(("USER".to_owned(), user));
+    }
     let restic = Restic {
         program: config.restic.clone(),
         read_limit: READ_LIMIT,
         echo: true,
         flags: config.flags.clone(),
-        variables: credential_files(&config.credential_files),
+        variables,
         leave: receiver,
+        lock_left: Arc::default(),
     };
     Ok((order, restic))
 }
@@ -236,7 +288,11 @@ fn bounded(mut outcome: OperationOutcome) -> OperationOutcome {
 /// The outcome with at most `most` entries in its lists.
 fn shortened(outcome: &OperationOutcome, most: usize) -> OperationOutcome {
     let mut outcome = outcome.clone();
-    for list in [&mut outcome.unmatched, &mut outcome.policies] {
+    for list in [
+        &mut outcome.unmatched,
+        &mut outcome.policies,
+        &mut outcome.removed_locks,
+    ] {
         let more = list.len().saturating_sub(most);
         list.truncate(most);
         for text in list.iter_mut() {

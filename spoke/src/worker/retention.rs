@@ -15,7 +15,7 @@ use crate::pod::RETRY_LOCK;
 use crate::restic::output;
 
 /// Storage that has not opened the repository by then is not waited for under the lock.
-const OPEN: Duration = Duration::from_secs(90);
+pub(super) const OPEN: Duration = Duration::from_secs(90);
 /// Ids in one command: arguments have a limit.
 const BATCH: usize = 500;
 /// Plans that are made at most, while the policies change.
@@ -156,7 +156,7 @@ async fn forget(restic: &Restic, plan: &Plan) -> Result<(), Stopped> {
     Ok(())
 }
 
-async fn wait_for_lease(restic: &Restic) -> Result<(), Stopped> {
+pub(super) async fn wait_for_lease(restic: &Restic) -> Result<(), Stopped> {
     let mut leave = restic.leave.clone();
     let seen = leave.wait_for(|leave| *leave != Leave::NotYet).await;
     match seen.map(|leave| *leave) {

@@ -81,9 +81,9 @@ pub fn bed() -> &'static Bed {
             ("FLEET_RETRY_INTERVAL", "1s"),
             ("FLEET_PROBE_DEADLINE", "10s"),
             ("FLEET_REFRESH_INTERVAL", "20s"),
-            // What a dead restic has left is removed within minutes. Longer than a test holds a lock on purpose.
-            ("FLEET_LOCK_INTERVAL", "5s"),
-            ("FLEET_TEST_UNLOCK_AFTER", "90s"),
+            // restic's own times cannot be shortened, those for pods that are proven dead can.
+            ("FLEET_LOCK_INTERVAL", "10s"),
+            ("FLEET_TEST_UNLOCK_AFTER", "30s"),
         ];
         let hub = suite().hub();
         let hub: Vec<(&str, &str)> = hub.iter().map(|(name, value)| (*name, value.as_str())).collect();

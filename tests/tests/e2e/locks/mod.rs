@@ -6,6 +6,7 @@ mod deleting;
 mod failover;
 mod faults;
 mod long;
+mod left;
 mod many;
 mod operations;
 

@@ -1,0 +1,43 @@
+//! restic's own locks in a repository, as its bindings saw them. Pure.
+
+use std::collections::BTreeMap;
+
+use proto::v1::{Lock, ResticLock};
+
+use crate::inventory::Inventory;
+
+/// Longest list.
+const LOCKS_MAX: usize = 50;
+
+/// Adds restic's locks to a row, the oldest first, and the location for the command that a person may need. Of what
+/// several clusters have seen, the one that watched longest counts; a cluster that is silent counts only alone.
+pub fn add(lock: &mut Lock, inventory: &Inventory) {
+    let bindings: Vec<_> = inventory.index().bindings(&lock.restic_id).collect();
+    let fresh = |cluster: &str| inventory.member(cluster).is_some_and(|member| !member.stale);
+    let heard = bindings.iter().any(|held| fresh(&held.cluster));
+    let mut found: BTreeMap<&str, &ResticLock> = BTreeMap::new();
+    for held in bindings.iter().filter(|held| !heard || fresh(&held.cluster)) {
+        let Some(repository) = held.repository() else {
+            continue;
+        };
+        if lock.url.is_empty() {
+            lock.url.clone_from(&repository.url);
+        }
+        for seen in &repository.locks {
+            let known = found.entry(&seen.id).or_insert(seen);
+            if since(seen) < since(known) {
+                *known = seen;
+            }
+        }
+    }
+    let mut all: Vec<ResticLock> = found.into_values().cloned().collect();
+    all.sort_by(|a, b| since(a).cmp(&since(b)).then_with(|| a.id.cmp(&b.id)));
+    all.truncate(LOCKS_MAX);
+    lock.restic_locks = all;
+}
+
+fn since(lock: &ResticLock) -> (i64, i32) {
+    lock.unchanged_since
+        .as_ref()
+        .map_or((i64::MAX, 0), |at| (at.seconds, at.nanos))
+}

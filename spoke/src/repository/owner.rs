@@ -1,0 +1,81 @@
+//! ResticRepositories as owners of maintenance operations: the removal of left-over locks.
+
+use std::sync::Arc;
+
+use crds::ResticRepository;
+use proto::v1::{OperationKind, RetentionRun, UnlockRun};
+
+use super::RepositoryKind;
+use crate::operation::{Assignment, Order, Owner, Pinned, order};
+use crate::world::{JobView, Key, Stored as _};
+
+/// Type of the Jobs.
+pub const UNLOCK: &str = "unlock";
+
+/// Repositories as owners.
+pub struct UnlockOwner {
+    kind: Arc<RepositoryKind>,
+}
+
+impl UnlockOwner {
+    /// Of the repositories of this kind.
+    #[must_use]
+    pub fn new(kind: Arc<RepositoryKind>) -> UnlockOwner {
+        UnlockOwner { kind }
+    }
+
+    fn repository(&self, pinned: &Pinned) -> Option<Arc<ResticRepository>> {
+        let repository = self.kind.context.world.repositories.get(&pinned.owner)?;
+        (repository.uid() == pinned.owner_uid).then_some(repository)
+    }
+}
+
+impl Owner for UnlockOwner {
+    fn job_type(&self) -> &'static str {
+        UNLOCK
+    }
+
+    fn kind(&self) -> OperationKind {
+        OperationKind::Unlock
+    }
+
+    fn assignment(&self, at: &Key, job: &JobView) -> Option<Assignment> {
+        let (kind, name) = job.meta.owner_name.as_ref()?;
+        let owner = Key::new(&at.namespace, name);
+        let repository = self.kind.context.world.repositories.get(&owner);
+        let repository = repository.filter(|r| Some(r.uid()) == job.meta.owner.as_deref())?;
+        (&**kind == "ResticRepository").then(|| Assignment {
+            owner_uid: repository.uid().to_owned(),
+            repository: owner.clone(),
+            owner,
+            exists: true,
+            restic_id: repository.status.as_ref().and_then(|s| s.repository_id.clone()),
+        })
+    }
+
+    fn subject(&self, pinned: &Pinned) -> String {
+        format!("unlock {}", pinned.owner)
+    }
+
+    // What may go is decided here, and not at the hub: only this cluster has watched these locks.
+    fn order(&self, pinned: &Pinned, _: &JobView, _: Option<RetentionRun>) -> Result<Order, String> {
+        let locks = self.kind.removable(&pinned.owner);
+        if locks.is_empty() {
+            return Err("the locks that were left behind are not there any more".to_owned());
+        }
+        let run = UnlockRun {
+            restic_id: pinned.restic_id.clone(),
+            locks,
+            made_ms: self.kind.context.clock.now().as_millisecond(),
+        };
+        order(&run, Vec::new(), "many locks")
+    }
+
+    fn is_recorded(&self, pinned: &Pinned) -> bool {
+        let Some(repository) = self.repository(pinned) else {
+            return true;
+        };
+        let last = repository.status.as_ref().and_then(|s| s.last_unlock.as_ref());
+        last.is_some_and(|last| last.job_uid == pinned.operation)
+    }
+}

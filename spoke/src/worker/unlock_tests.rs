@@ -1,0 +1,348 @@
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use super::super::child::Leave;
+use super::*;
+
+/// A repository with one snapshot, and the real restic.
+struct Bench {
+    dir: tempfile::TempDir,
+    _leave: watch::Sender<Leave>,
+    restic: Restic,
+}
+
+fn program() -> PathBuf {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.testbed/bin/restic");
+    if built.exists() {
+        built
+    } else {
+        PathBuf::from("restic")
+    }
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let variables = [
+            ("RESTIC_REPOSITORY", path("repository")),
+            ("RESTIC_PASSWORD", "p".to_owned()),
+            ("RESTIC_CACHE_DIR", path("cache")),
+        ];
+        let (leave, receiver) = watch::channel(Leave::Go);
+        let restic = Restic {
+            program: program(),
+            read_limit: Duration::from_secs(60),
+            echo: true,
+            flags: Vec::new(),
+            variables: variables.map(|(k, v)| (k.to_owned(), v)).into(),
+            leave: receiver,
+            lock_left: Arc::default(),
+        };
+        let bench = Bench {
+            dir,
+            _leave: leave,
+            restic,
+        };
+        bench.well(&["init"]);
+        std::fs::write(bench.dir.path().join("file"), "x".repeat(100_000)).unwrap();
+        let file = bench.dir.path().join("file").display().to_string();
+        bench.well(&["backup", &file]);
+        bench
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.restic.program);
+        command.args(arguments);
+        command.envs(self.restic.variables.iter().map(|(k, v)| (k, v)));
+        command
+    }
+
+    fn code(&self, arguments: &[&str]) -> Option<i32> {
+        self.command(arguments).output().unwrap().status.code()
+    }
+
+    fn well(&self, arguments: &[&str]) {
+        let out = self.command(arguments).output().unwrap();
+        assert!(
+            out.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+    }
+
+    fn locks(&self) -> BTreeSet<String> {
+        let files = std::fs::read_dir(self.dir.path().join("repository/locks")).unwrap();
+        let names = files.map(|f| f.unwrap().file_name().to_string_lossy().into_owned());
+        names.filter(|name| locks::is_id(name)).collect()
+    }
+
+    /// Starts a command, and waits until a lock is there that was not there before.
+    fn hold(&self, arguments: &[&str]) -> (Child, String) {
+        let before = self.locks();
+        let mut command = self.command(arguments);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(60) {
+            if let Some(id) = self.locks().difference(&before).next() {
+                return (child, id.clone());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        panic!("{arguments:?} took no lock");
+    }
+
+    /// A command that is killed while it holds its lock.
+    fn killed(&self, arguments: &[&str]) -> String {
+        let (mut child, id) = self.hold(arguments);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(self.locks().contains(&id), "it was killed with its lock in place");
+        id
+    }
+
+    /// A lock of another machine, written long ago. Its file is a snapshot's of that time: restic seals both alike, reads
+    /// of a lock what a lock has, and that is time, host and user.
+    fn old(&self, host: &str) -> String {
+        let known = self.snapshots();
+        let file = self.dir.path().join("file").display().to_string();
+        let time = (Timestamp::now() - SignedDuration::from_mins(50))
+            .strftime("%Y-%m-%d %H:%M:%S")
+            .to_string();
+        self.well(&["backup", "--host", host, "--time", &time, &file]);
+        let id = self.snapshots().difference(&known).next().unwrap().clone();
+        let at = |folder: &str| self.dir.path().join("repository").join(folder).join(&id);
+        std::fs::copy(at("snapshots"), at("locks")).unwrap();
+        id
+    }
+
+    fn snapshots(&self) -> BTreeSet<String> {
+        let files = std::fs::read_dir(self.dir.path().join("repository/snapshots")).unwrap();
+        let names = files.map(|f| f.unwrap().file_name().to_string_lossy().into_owned());
+        names.collect()
+    }
+
+    async fn order(&self, locks: &[&String]) -> UnlockRun {
+        let config = words(&["cat", "config", "--no-lock", "--json"]);
+        let printed = self.restic.run(&config).await.unwrap();
+        UnlockRun {
+            restic_id: output::config_id(&printed).unwrap(),
+            locks: locks.iter().map(|id| (*id).clone()).collect(),
+            made_ms: Timestamp::now().as_millisecond(),
+        }
+    }
+
+    async fn unlock(&self, locks: &[&String]) -> OperationOutcome {
+        run(&self.order(locks).await, self.restic.clone(), "elsewhere").await
+    }
+}
+
+fn own_host() -> String {
+    std::fs::read_to_string(super::super::HOST_NAME)
+        .unwrap()
+        .trim()
+        .to_owned()
+}
+
+#[tokio::test]
+async fn locks_of_a_killed_backup_and_prune_go_and_the_next_prune_works() {
+    let bench = Bench::new();
+    let backup = bench.killed(&["backup", "--stdin"]);
+    assert_eq!(bench.code(&["prune"]), Some(11), "a shared lock stops prune");
+    let done = bench.unlock(&[&backup]).await;
+    assert_eq!(
+        (done.result.as_str(), &done.removed_locks),
+        ("Applied", &vec![backup.clone()]),
+        "{done:?}"
+    );
+    assert!(
+        done.message.contains(&backup[..10]) && done.message.contains(" old"),
+        "{}",
+        done.message
+    );
+
+    let prune = bench.killed(&["prune"]);
+    assert_eq!(
+        bench.code(&["backup", "--stdin"]),
+        Some(11),
+        "an exclusive lock stops backups"
+    );
+    let done = bench.unlock(&[&prune]).await;
+    assert_eq!(
+        (done.result.as_str(), &done.removed_locks),
+        ("Applied", &vec![prune])
+    );
+    assert!(done.message.contains("exclusive lock"), "{}", done.message);
+    bench.well(&["prune"]);
+    bench.well(&["check", "--read-data"]);
+}
+
+#[tokio::test]
+async fn the_lock_of_a_live_restic_stays() {
+    let bench = Bench::new();
+    let dead = bench.killed(&["backup", "--stdin"]);
+    let (mut live, lock) = bench.hold(&["backup", "--stdin"]);
+    let done = bench.unlock(&[&dead]).await;
+    assert_eq!(
+        (done.result.as_str(), &done.removed_locks),
+        ("Applied", &vec![dead])
+    );
+    assert_eq!(bench.locks(), BTreeSet::from([lock.clone()]));
+    // Also when its id were given: restic's own rule is the second barrier.
+    let done = bench.unlock(&[&lock]).await;
+    assert_eq!(
+        (done.result.as_str(), done.reason.as_str()),
+        ("Failed", "NotRemoved"),
+        "{done:?}"
+    );
+    assert_eq!(bench.locks(), BTreeSet::from([lock]));
+    let mut input = live.stdin.take().unwrap();
+    std::io::Write::write_all(&mut input, b"data").unwrap();
+    drop(input);
+    assert!(live.wait().unwrap().success(), "its backup comes to its end");
+}
+
+#[tokio::test]
+async fn nothing_goes_while_restic_would_take_a_lock_that_was_not_found_dead() {
+    let bench = Bench::new();
+    let (known, unknown) = (bench.old("gone"), bench.old("asleep"));
+    let done = bench.unlock(&[&known]).await;
+    assert_eq!(
+        (done.result.as_str(), done.reason.as_str()),
+        ("Failed", "OtherLocks")
+    );
+    assert!(done.message.contains("asleep"), "{}", done.message);
+    assert_eq!(bench.locks().len(), 2);
+    let done = bench.unlock(&[&known, &unknown]).await;
+    assert_eq!(
+        (done.result.as_str(), done.removed_locks.len()),
+        ("Applied", 2),
+        "{done:?}"
+    );
+    assert!(
+        done.message.contains("gone, 50m old"),
+        "restic's 30 minutes: {}",
+        done.message
+    );
+
+    // restic removes a lock of its own host at once if it knows no such process: another cluster's pod of this name?
+    let dead = bench.old("gone");
+    let (mut live, lock) = bench.hold(&["backup", "--stdin"]);
+    let done = run(&bench.order(&[&dead]).await, bench.restic.clone(), &own_host()).await;
+    assert_eq!(done.reason, "OtherLocks", "{done:?}");
+    assert!(bench.locks().contains(&lock) && bench.locks().contains(&dead));
+    live.kill().unwrap();
+    live.wait().unwrap();
+}
+
+#[tokio::test]
+async fn an_order_that_no_longer_fits_removes_nothing() {
+    let bench = Bench::new();
+    let dead = bench.old("gone");
+    let gone = "ab".repeat(32);
+    let done = bench.unlock(&[&dead, &gone]).await;
+    assert_eq!(
+        (done.result.as_str(), done.reason.as_str()),
+        ("NothingToRemove", "LocksChanged")
+    );
+    let mut order = bench.order(&[&dead]).await;
+    order.made_ms -= 30 * 60_000;
+    let done = run(&order, bench.restic.clone(), "elsewhere").await;
+    assert_eq!(
+        (done.result.as_str(), done.reason.as_str()),
+        ("Failed", "ClockSkew")
+    );
+    let other = UnlockRun {
+        restic_id: gone,
+        ..bench.order(&[&dead]).await
+    };
+    let done = run(&other, bench.restic.clone(), "elsewhere").await;
+    assert_eq!(done.reason, "RepositoryChanged");
+    assert_eq!(bench.locks().len(), 1);
+}
+
+#[tokio::test]
+async fn a_damaged_repository_keeps_its_lock() {
+    let bench = Bench::new();
+    let dead = bench.old("gone");
+    let mut packs = Vec::new();
+    for folder in std::fs::read_dir(bench.dir.path().join("repository/data")).unwrap() {
+        packs.extend(std::fs::read_dir(folder.unwrap().path()).unwrap());
+    }
+    for pack in packs {
+        std::fs::remove_file(pack.unwrap().path()).unwrap();
+    }
+    let done = bench.unlock(&[&dead]).await;
+    assert_eq!(
+        (done.result.as_str(), done.reason.as_str()),
+        ("Failed", "CheckFailed"),
+        "{done:?}"
+    );
+    assert_eq!(bench.locks().len(), 1);
+}
+
+#[tokio::test]
+async fn a_restic_that_was_killed_is_told_to_have_left_its_lock() {
+    let bench = Bench::new();
+    let (leave, receiver) = watch::channel(Leave::Go);
+    let restic = Restic {
+        leave: receiver,
+        ..bench.restic.clone()
+    };
+    // Never ends: its input is silent. TERM is answered by removing the lock, so it is stopped first.
+    let backup = words(&["backup", "--stdin-from-command", "--", "sleep", "600"]);
+    let before = bench.locks();
+    let running = tokio::spawn({
+        let restic = restic.clone();
+        async move { restic.run(&backup).await }
+    });
+    let lock = loop {
+        if let Some(id) = bench.locks().difference(&before).next() {
+            break id.clone();
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    let printed = restic
+        .run(&words(&["cat", "lock", &lock, "--no-lock"]))
+        .await
+        .unwrap();
+    let pid = locks::lock_file(&printed).unwrap().pid;
+    let stopped = Command::new("kill").args(["-STOP", &pid.to_string()]).status();
+    assert!(stopped.unwrap().success());
+    leave.send_replace(Leave::End {
+        why: super::super::child::Why::LeaseLost,
+        kill: since_boot(),
+    });
+    assert!(matches!(running.await.unwrap(), Err(Stopped::LeaseLost)));
+    assert!(bench.locks().contains(&lock));
+    let told = super::super::left_behind(failed("LeaseLost", "x".to_owned()), &restic.lock_left);
+    assert!(
+        told.lock_left && told.message.contains("lock is still"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_wall_clock_that_was_set_is_found_out() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    assert!(!stepped((0, at(1000)), (7_200_000, at(8200))));
+    assert!(stepped((0, at(1000)), (7_200_000, at(8600))));
+    assert!(stepped((0, at(1000)), (7_200_000, at(7800))));
+}
+
+#[test]
+fn the_last_summary_of_a_check_counts() {
+    let line = r#"{"message_type":"summary","num_errors":0,"broken_packs":null,"suggest_prune":true}"#;
+    assert_eq!(errors(format!("noise\n{line}\n").as_bytes()), Some(0));
+    assert_eq!(errors(b"noise\n"), None);
+}
