@@ -143,12 +143,22 @@ pub struct ResticConfig {
     #[schemars(length(max = 64), inner(length(max = 256)))]
     #[x_kube(validation = Rule::new(r"self.all(t, t != '' && !t.matches('[\\x00\\n\\r]'))")
         .message("tags must not be empty or hold line breaks"))]
+    #[x_kube(validation = Rule::new(r"self.all(t, !t.matches('(^|,)\\s*fleet\\.'))")
+        .message("tags that begin with fleet. are reserved: they say whose a snapshot is"))]
     pub tags: Vec<String>,
-    /// More arguments of `restic backup`, one each.
+    /// Options of `restic backup`, with their values in the same or in the next entry. Allowed are those that choose and
+    /// compare files, limit the transfer or change how data is stored, such as --exclude-caches or --limit-upload=1000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 4096)))]
+    #[x_kube(validation = Rule::new(r"self.size() == 0 || self[0].startsWith('-')")
+        .message("extraArgs are options and their values: the first one must begin with -"))]
+    #[x_kube(validation = Rule::new(r"self.all(a, !a.matches('^(--|-o.*|--option(=.*)?)$'))")
+        .message("extraArgs must not hold -- or extended options (-o), which can run commands"))]
+    #[x_kube(validation = Rule::new(r"self.all(a, !a.matches('^--tag=(.*,)?\\s*fleet\\.'))")
+        .message("tags that begin with fleet. are reserved: they say whose a snapshot is"))]
     pub extra_args: Vec<String>,
-    /// Image with restic 0.18 or later and a POSIX shell.
+    /// Image with restic 0.18 or later and a POSIX shell, from the operator's list (--allowed-images; restic's own unless
+    /// changed).
     #[serde(default = "default_image", skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
 }

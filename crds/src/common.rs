@@ -249,7 +249,8 @@ pub struct JobConfiguration {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub backoff_limit: i32,
-    /// core/v1 PodSecurityContext; replaces the default (not root, uid 65532, RuntimeDefault seccomp profile).
+    /// core/v1 PodSecurityContext, laid over the default (not root, uid and gid 65532, RuntimeDefault seccomp profile).
+    /// Files that only their owner may read need runAsUser: <owner>, or 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::schemaless")]
     pub security_context: Option<Value>,
@@ -264,7 +265,7 @@ pub struct JobConfiguration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::schemaless")]
     pub affinity: Option<Value>,
-    /// ServiceAccount of the pods; one is made unless given.
+    /// ServiceAccount of the pods; one is made unless given. Its token is not mounted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_name: Option<String>,
 }

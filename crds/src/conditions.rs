@@ -25,6 +25,7 @@ pub mod reasons {
     pub const INVALID_SCHEDULE: &str = "InvalidSchedule";
     pub const INVALID_SOURCE: &str = "InvalidSource";
     pub const SOURCE_NOT_SUPPORTED: &str = "SourceNotSupported";
+    pub const IMAGE_NOT_ALLOWED: &str = "ImageNotAllowed";
     pub const CRASHED: &str = "Crashed";
     pub const API_ERROR: &str = "ApiError";
 
@@ -69,6 +70,7 @@ pub mod reasons {
     pub const APPROVAL_REQUIRED: &str = "PlanOverGuard";
     pub const WAITING_FOR_LOCK: &str = "WaitingForLock";
     pub const HUB_AWAY: &str = "HubAway";
+    pub const HUB_REQUIRED: &str = "HubRequired";
     pub const TOKEN_REFUSED: &str = "TokenRefused";
     pub const MAINTENANCE_FORBIDDEN: &str = "MaintenanceForbidden";
     pub const TAKEN_BACK: &str = "TakenBack";

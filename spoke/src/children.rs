@@ -68,24 +68,41 @@ pub async fn cron_job(
     Ok(present)
 }
 
-/// Consent was withdrawn, or never given: what was made with it stops.
+/// Stops what was made with a consent that was withdrawn, or never given: the copy of the credentials is deleted and the
+/// CronJob suspended.
 ///
 /// # Errors
 /// When it cannot be written.
-pub async fn withdraw(context: &Context, cron_job: Key, credentials: &Key) -> Result<(), ApplyError> {
+pub async fn withdraw(context: &Context, cron_job: Key, copy: &Key) -> Result<(), ApplyError> {
+    remove_credentials(context, copy).await?;
+    suspend(context, cron_job).await
+}
+
+/// Suspends a CronJob. Its mark is removed too, so that the next apply makes it right again.
+///
+/// # Errors
+/// When it cannot be written.
+pub async fn suspend(context: &Context, cron_job: Key) -> Result<(), ApplyError> {
     let world = &context.world;
     if world.cron_jobs.get(&cron_job).is_some_and(|c| !c.suspend) {
-        // The mark goes too, so that consent given again makes the CronJob right again.
         let patch = json!({ "metadata": { "annotations": { names::ANNOTATION_APPLIED: null } }, "spec": { "suspend": true } });
         let written: CronJob = context.applier.merge(&cron_job, &patch).await?;
         world.cron_jobs.put(cron_job, Arc::new(CronJobView::of(&written)));
     }
-    if let Some(secret) = world.secrets.get(credentials) {
-        context
-            .applier
-            .delete::<Secret>(credentials, secret.uid())
-            .await?;
-        world.secrets.remove(credentials, Some(secret.uid()));
+    Ok(())
+}
+
+/// Deletes the copy of a repository's credentials that one of our resources had in another namespace.
+///
+/// # Errors
+/// When it cannot be deleted.
+pub async fn remove_credentials(context: &Context, copy: &Key) -> Result<(), ApplyError> {
+    let secrets = &context.world.secrets;
+    // One of the same name that somebody else made has neither mark nor owner of ours.
+    let ours = |secret: &MetaView| secret.meta.applied.is_some() && secret.meta.owner_name.is_some();
+    if let Some(secret) = secrets.get(copy).filter(|secret| ours(secret)) {
+        context.applier.delete::<Secret>(copy, secret.uid()).await?;
+        secrets.remove(copy, Some(secret.uid()));
     }
     Ok(())
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::context::Site;
+use crate::pod::images::AllowedImages;
 use crate::worker::WorkerConfig;
 
 /// The operator of one cluster.
@@ -39,13 +41,18 @@ pub enum Maintenance {
 /// Flags of the operator.
 #[derive(Clone, Debug, Args)]
 pub struct Config {
-    /// Name of this cluster in the fleet; tags the snapshots that it makes.
-    #[arg(long, env = "FLEET_CLUSTER", default_value = "local")]
-    pub cluster: String,
+    /// Name of this cluster in the fleet; tags the snapshots that it makes. Without one, or with an empty one, the name
+    /// is made of the uid of namespace kube-system.
+    #[arg(long, env = "FLEET_CLUSTER")]
+    pub cluster: Option<String>,
 
     /// Hub to connect to, such as https://hub.example.org:8443. Without one the spoke works alone.
     #[arg(long, env = "FLEET_HUB", value_parser = hub_address)]
     pub hub: Option<HubAddress>,
+
+    /// There is no hub any more: maintain also repositories that were shared through one. Only if no other cluster does.
+    #[arg(long, env = "FLEET_STANDALONE", default_value_t = false, action = clap::ArgAction::Set)]
+    pub standalone: bool,
 
     /// Name in the hub's certificate.
     #[arg(long, env = "FLEET_HUB_SERVER_NAME", default_value = "hub")]
@@ -114,6 +121,11 @@ pub struct Config {
     #[arg(long, env = "FLEET_IMAGE", default_value = DEFAULT_IMAGE)]
     pub image: String,
 
+    /// Images that resources may name, with commas: exact ones, or beginnings that end in *. restic's own unless given.
+    /// Their containers get the repositories' keys. The operator's own image is always allowed.
+    #[arg(long, env = "FLEET_ALLOWED_IMAGES", default_value = "", value_parser = AllowedImages::parse)]
+    pub allowed_images: AllowedImages,
+
     /// Life of a maintenance lease without a hub; with one the hub decides.
     #[arg(long, env = "FLEET_LEASE_TTL", default_value = "5m", value_parser = duration)]
     pub lease_ttl: Duration,
@@ -179,6 +191,28 @@ impl Config {
     pub fn hub_url(&self) -> Option<&str> {
         self.hub.as_ref()?.0.as_deref()
     }
+
+    /// What this installation is called, and what it allows. `cluster_uid` is the uid of namespace kube-system.
+    #[must_use]
+    pub fn site(&self, cluster_uid: &str) -> Site {
+        let named = self
+            .cluster
+            .as_deref()
+            .map(str::trim)
+            .filter(|name| !name.is_empty());
+        Site {
+            cluster: named.map_or_else(|| default_cluster(cluster_uid), str::to_owned),
+            cluster_uid: cluster_uid.to_owned(),
+            images: self.allowed_images.clone().and(&self.image),
+        }
+    }
+}
+
+/// A name that no other cluster has. A constant would make one group of the snapshots of all clusters that share a
+/// repository, and retention would count them together.
+fn default_cluster(uid: &str) -> String {
+    let digits: String = uid.chars().filter(char::is_ascii_hexdigit).take(10).collect();
+    format!("cluster-{digits}")
 }
 
 #[cfg(test)]
@@ -206,6 +240,36 @@ mod tests {
     fn a_live_lock_is_never_called_left_over() {
         let parse = |after: &str| Arguments::try_parse_from(["fleet-spoke", "--unlock-after", after]);
         assert!(parse("34m59s").is_err() && parse("1h").is_ok());
+    }
+
+    #[test]
+    fn a_cluster_without_a_name_is_called_by_its_uid() {
+        let named = |arguments: &[&str]| {
+            let all = ["fleet-spoke"].iter().chain(arguments);
+            Arguments::parse_from(all)
+                .config
+                .site("3F2504e0-4f89-11d3-9a0c-0305e82c3301")
+        };
+        for none in [&[][..], &["--cluster", ""], &["--cluster", " "]] {
+            assert_eq!(named(none).cluster, "cluster-3F2504e04f");
+        }
+        let site = named(&["--cluster", "berlin", "--image", "mirror/spoke:1"]);
+        assert_eq!(site.cluster, "berlin");
+        assert_eq!(site.cluster_uid, "3F2504e0-4f89-11d3-9a0c-0305e82c3301");
+        assert!(site.images.allows("mirror/spoke:1") && !site.images.allows("evil/x:1"));
+    }
+
+    /// Applied again they must take no cluster out of its fleet.
+    #[test]
+    fn the_shipped_manifests_say_neither_name_nor_hub() {
+        let shipped = include_str!("../../deploy/spoke/30-deployment.yaml");
+        assert!(!shipped.contains("kind: ConfigMap"));
+        for key in ["cluster", "hub"] {
+            let reference = format!("configMapKeyRef: {{ name: fleet-spoke, key: {key}, optional: true }}");
+            assert!(shipped.contains(&reference), "{key}");
+        }
+        let example = include_str!("../../deploy/spoke-config.example.yaml");
+        assert!(example.contains("kind: ConfigMap") && example.contains("name: fleet-spoke"));
     }
 
     #[test]

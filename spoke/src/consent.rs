@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use crds::ResticRepository;
+use crds::common::CrossNamespaceObjectReference;
 use crds::conditions::{self, reasons, types};
 use crds::repository::{AllowedNamespaces, NamespacesFrom};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::world::Key;
+use crate::world::{Key, World};
 
 /// Why a repository cannot be used.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub fn usable<'a>(
     };
     if *at.namespace != *namespace && !allows(repository.spec.allowed_namespaces.as_ref(), labels) {
         let message = format!(
-            "ResticRepository {at} does not allow namespace {namespace}; its owner has to set spec.allowedNamespaces on it, such as from: All"
+            "ResticRepository {at} does not allow namespace {namespace}; its owner can allow it with spec.allowedNamespaces: {{from: Selector, selector: {{matchLabels: {{kubernetes.io/metadata.name: {namespace}}}}}}}, which hands the repository's password and keys to that namespace"
         );
         return Err(Blocked::Refused { message });
     }
@@ -57,6 +58,20 @@ pub fn usable<'a>(
         });
     }
     Ok(repository)
+}
+
+/// Whether a resource refers to a repository in another namespace that does not exist, or does not allow this namespace
+/// any more: a copy of its credentials must not stay, whatever else is wrong with the resource.
+#[must_use]
+pub fn ended(world: &World, key: &Key, reference: &CrossNamespaceObjectReference) -> bool {
+    let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
+    let labels = world.namespaces.get(&Key::new("", &key.namespace));
+    let labels = labels.map(|n| n.labels.clone()).unwrap_or_default();
+    at.namespace != key.namespace && !consents(world.repositories.get(&at).as_deref(), &labels)
+}
+
+fn consents(repository: Option<&ResticRepository>, labels: &BTreeMap<String, String>) -> bool {
+    repository.is_some_and(|r| allows(r.spec.allowed_namespaces.as_ref(), labels))
 }
 
 /// Whether a repository may be used from a namespace with these labels, which is not its own.
@@ -95,4 +110,71 @@ fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool 
         }
     });
     equal && expressions
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::world::{Meta, NamespaceView};
+
+    fn repository(allowed: Value) -> ResticRepository {
+        serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
+            "metadata": { "name": "nas", "namespace": "storage", "uid": "r", "resourceVersion": "1" },
+            "spec": { "repositoryURL": "s3:h/b", "credentialsSecretRef": { "name": "nas" }, "allowedNamespaces": allowed },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn consent_ends_with_its_withdrawal_and_with_the_repository() {
+        let world = World::default();
+        let label = ("kubernetes.io/metadata.name".to_owned(), "shop".to_owned());
+        world.namespaces.put(
+            Key::new("", "shop"),
+            Arc::new(NamespaceView {
+                meta: Meta::default(),
+                labels: Arc::new([label].into()),
+            }),
+        );
+        let reference = |namespace: &str| CrossNamespaceObjectReference {
+            name: "nas".to_owned(),
+            namespace: Some(namespace.to_owned()),
+        };
+        let key = Key::new("shop", "orders");
+        let ended_with = |repository: Option<ResticRepository>| {
+            let at = Key::new("storage", "nas");
+            world.repositories.remove(&at, None);
+            if let Some(repository) = repository {
+                world.repositories.put(at, Arc::new(repository));
+            }
+            ended(&world, &key, &reference("storage"))
+        };
+        let selector = json!({ "from": "Selector", "selector": { "matchLabels": { "kubernetes.io/metadata.name": "shop" } } });
+        assert!(!ended_with(Some(repository(selector))));
+        assert!(ended_with(Some(repository(json!({ "from": "Same" })))));
+        assert!(ended_with(Some(repository(Value::Null))));
+        assert!(ended_with(None));
+        assert!(
+            !ended(&world, &key, &reference("shop")),
+            "the own namespace needs no consent"
+        );
+    }
+
+    #[test]
+    fn the_refusal_recommends_one_namespace_and_says_what_consent_gives() {
+        let (at, closed) = (Key::new("storage", "nas"), repository(Value::Null));
+        let refused = usable(&at, "shop", Some(&closed), &BTreeMap::new());
+        let Err(Blocked::Refused { message }) = refused else {
+            panic!()
+        };
+        for part in ["kubernetes.io/metadata.name: shop", "password"] {
+            assert!(message.contains(part), "{message}");
+        }
+        assert!(!message.contains("All"), "{message}");
+    }
 }

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use crate::apply::{Applier, ApplyError, Object};
 use crate::leader::LeaderGate;
 use crate::metrics::Metrics;
+use crate::pod::images::AllowedImages;
 use crate::world::{Key, Store, Stored, World};
 
 /// Turns that run at the same time. The start of a cluster with 10,000 resources must not be 10,000 parallel requests.
@@ -48,6 +49,32 @@ pub struct Context {
     pub operations: crate::operation::Board,
     /// Name of this cluster in the fleet.
     pub cluster: String,
+    /// What specs are checked against.
+    pub site: Site,
+    /// Which repositories are shared through a hub.
+    pub shared: crate::maintenance::Shared,
+}
+
+/// What this installation is called, and what it allows.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Name of this cluster in the fleet.
+    pub cluster: String,
+    /// uid of namespace kube-system: the same for the life of a cluster, and never that of another one.
+    pub cluster_uid: String,
+    pub images: AllowedImages,
+}
+
+#[cfg(test)]
+impl Site {
+    /// Cluster a, with the default images.
+    pub fn of_tests() -> Site {
+        Site {
+            cluster: "a".to_owned(),
+            cluster_uid: "uid-of-a".to_owned(),
+            images: AllowedImages::default(),
+        }
+    }
 }
 
 impl Context {
@@ -94,6 +121,8 @@ pub fn test_context_on(client: kube::Client) -> Arc<Context> {
         creations: crate::link::Creations::new(false),
         leases: crate::maintenance::Leases::new(true).0,
         operations: crate::operation::Board::default(),
+        shared: crate::maintenance::Shared::new(None, true, "system"),
+        site: Site::of_tests(),
         cluster: "a".to_owned(),
     })
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kube::Client;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client};
 use ractor::Actor;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, oneshot};
@@ -20,7 +21,7 @@ use crate::events::Events;
 use crate::intake::{self, Routes};
 use crate::leader::{Election, LeaderGate};
 use crate::link::{Creations, LinkConfig, Outbox};
-use crate::maintenance::{Leases, Local};
+use crate::maintenance::{Leases, Local, Shared};
 use crate::metrics::Metrics;
 use crate::operation::{Board, Operations};
 use crate::repository::{RepositoryKind, UnlockOwner};
@@ -50,8 +51,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .apiserver_version()
         .await
         .context("the API server does not answer")?;
+    let site = config.site(&cluster_uid(&client).await?);
     info!(
-        cluster = config.cluster,
+        cluster = site.cluster,
+        uid = site.cluster_uid,
         kubernetes = kubernetes.git_version,
         "starting"
     );
@@ -84,11 +87,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         turns: Semaphore::new(TURNS),
         outbox,
         creations: Creations::new(config.hub_url().is_some()),
-        cluster: config.cluster.clone(),
+        cluster: site.cluster.clone(),
+        shared: Shared::new(config.hub_url(), config.standalone, &config.lease_namespace),
+        site,
     });
 
     let failed = CancellationToken::new();
-    let restic: Arc<dyn Restic> = Arc::new(restic);
+    let restic: Arc<dyn Restic> = Arc::new(restic.of_cluster(&context.cluster));
     let retention = Arc::new(RetentionKind::new(context.clone(), &config));
     let repository = Arc::new(RepositoryKind::new(context.clone(), restic.clone(), &config));
     let root = Root {
@@ -131,6 +136,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(url) = config.hub_url() {
         let link = LinkConfig::new(url, &config, &kubernetes.git_version);
         let routes = routes.clone();
+        tasks.spawn(Shared::run(context.clone(), stop.clone()));
         tasks.spawn(link::run(
             link,
             context.clone(),
@@ -173,6 +179,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         warn!("some tasks did not end in time");
     }
     result
+}
+
+/// uid of namespace kube-system, which identifies a cluster for its whole life.
+async fn cluster_uid(client: &Client) -> anyhow::Result<String> {
+    let system = Api::<Namespace>::all(client.clone()).get("kube-system").await;
+    let uid = system
+        .context("namespace kube-system cannot be read")?
+        .metadata
+        .uid;
+    uid.context("namespace kube-system has no uid")
 }
 
 fn elect(

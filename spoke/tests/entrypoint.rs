@@ -119,11 +119,17 @@ fn a_link_out_of_the_volume_is_not_followed() {
             .env("FLEET_SOURCE_DIR", &data)
             .output()
             .unwrap();
-        (output.status.code().unwrap(), bench.message()["fatal"]["message"].to_string())
+        (
+            output.status.code().unwrap(),
+            bench.message()["fatal"]["message"].to_string(),
+        )
     };
     for shell in SHELLS {
         let (code, message) = attempt(shell, "proc/self/environ");
-        assert!(code == 1 && message.contains("symbolic link"), "{code}: {message}");
+        assert!(
+            code == 1 && message.contains("symbolic link"),
+            "{code}: {message}"
+        );
         for inside in ["inside/file", "again/file", "proc", ""] {
             let (code, message) = attempt(shell, inside);
             assert_eq!((code, message.as_str()), (0, "null"), "{inside}");

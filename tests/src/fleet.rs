@@ -1,6 +1,7 @@
 //! The product in a bed's clusters: CRDs, hub and spokes from the manifests in deploy/, as anybody would install them.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -100,6 +101,31 @@ pub fn volume_path(cluster: &Cluster, namespace: &str, claim: &str) -> anyhow::R
     cluster.kubectl(&["get", "pv", volume.trim(), "-o", "jsonpath={.spec.hostPath.path}"])
 }
 
+/// A claim on a PersistentVolume of type `local`, bound: for it the kubelet honours fsGroup, which the volumes of the
+/// host-path provisioner do not know. Returns its folder, which is empty.
+pub fn local_volume(cluster: &Cluster, namespace: &str, claim: &str) -> anyhow::Result<PathBuf> {
+    let folder = cluster.dir.join("local").join(namespace).join(claim);
+    fs::create_dir_all(&folder)?;
+    let name = format!("{namespace}-{claim}");
+    let node = serde_json::json!({ "key": "kubernetes.io/hostname", "operator": "In", "values": [format!("node-{}", cluster.name)] });
+    let size = serde_json::json!({ "storage": "1Gi" });
+    let volume = serde_json::json!({ "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": name },
+        "spec": { "capacity": size, "accessModes": ["ReadWriteOnce"], "storageClassName": "local", "persistentVolumeReclaimPolicy": "Retain",
+                  "claimRef": { "namespace": namespace, "name": claim }, "local": { "path": folder },
+                  "nodeAffinity": { "required": { "nodeSelectorTerms": [{ "matchExpressions": [node] }] } } } });
+    let wanted = serde_json::json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": claim, "namespace": namespace },
+        "spec": { "accessModes": ["ReadWriteOnce"], "storageClassName": "local", "volumeName": name, "resources": { "requests": size } } });
+    cluster.apply(&format!("{volume}\n---\n{wanted}"))?;
+    wait(
+        cluster,
+        namespace,
+        &format!("pvc/{claim}"),
+        "jsonpath={.status.phase}=Bound",
+        Duration::from_secs(30),
+    )?;
+    Ok(folder)
+}
+
 /// A spoke that calls itself `name`.
 pub fn install_spoke(
     bed: &Bed,
@@ -116,10 +142,10 @@ pub fn install_spoke(
         &format!("spoke-{}", cluster.name),
     )?;
     cluster.apply(&config_map("fleet-spoke-settings", settings))?;
-    cluster.kubectl(&["apply", "-f", &deploy.to_string_lossy()])?;
     let hub = bed.hub_address(HUB_LINK_PORT);
     cluster.apply(&config_map("fleet-spoke", &[("cluster", name), ("hub", &hub)]))?;
-    // The pods may have started with the name in the manifest.
+    cluster.kubectl(&["apply", "-f", &deploy.to_string_lossy()])?;
+    // Settings are read at the start.
     cluster
         .kubectl(&["rollout", "restart", "-n", SYSTEM, "deployment/fleet-spoke"])
         .map(drop)

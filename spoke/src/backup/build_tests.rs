@@ -27,7 +27,7 @@ fn built(name: &str, spec: Value, repository: &ResticRepository) -> Objects {
     }))
     .unwrap();
     let key = Key::new("shop", name);
-    let valid = validate(&key, "a", &backup).unwrap();
+    let valid = validate(&key, &crate::context::Site::of_tests(), &backup).unwrap();
     build(&key, "prod-eu", &backup, &valid, repository, None)
 }
 
@@ -146,6 +146,67 @@ fn nothing_of_a_resource_reaches_a_shell() {
             .as_deref()
             .unwrap_or_default()
             .contains("reboot"))
+    );
+}
+
+#[test]
+fn live_files_keep_their_owner_and_mode() {
+    for security in [json!({}), json!({ "runAsUser": 999 }), json!({ "fsGroup": 5 })] {
+        let spec = json!({ "jobConfig": { "securityContext": security.clone() } });
+        let objects = built("orders", spec, &repository(json!({})));
+        let volumes = pod_of(&objects).volumes.clone().unwrap();
+        let source = volumes.iter().find(|v| v.name == "source-data").unwrap();
+        let claim = source.persistent_volume_claim.as_ref().unwrap();
+        assert_eq!(
+            claim.read_only,
+            Some(true),
+            "kubelet looks here and not at the mount: {security}"
+        );
+    }
+}
+
+#[test]
+fn no_text_of_a_resource_reads_a_variable_of_the_pod() {
+    let secret = "$(RESTIC_PASSWORD)";
+    let spec = json!({
+        "restic": { "hostname": secret, "tags": [secret], "extraArgs": ["--exclude", secret] },
+        "source": { "pvc": { "claimName": "data", "paths": [secret], "excludes": [secret] } },
+        "jobConfig": { "resources": { "limits": { "memory": secret } } },
+    });
+    let objects = built("orders", spec, &repository(json!({})));
+    let container = &pod_of(&objects).containers[0];
+    let values = container.env.iter().flatten().filter_map(|v| v.value.as_ref());
+    let texts = container
+        .args
+        .iter()
+        .flatten()
+        .chain(container.command.iter().flatten())
+        .chain(values);
+    let named: Vec<&String> = texts.filter(|text| text.contains("RESTIC_PASSWORD")).collect();
+    assert_eq!(named.len(), 5, "{named:?}");
+    assert!(
+        named.iter().all(|text| text.contains("$$(RESTIC_PASSWORD)")),
+        "{named:?}"
+    );
+}
+
+#[test]
+fn any_user_can_read_the_credential_files_and_no_pod_gets_a_token() {
+    let files = |security: Value| {
+        let spec = json!({ "jobConfig": { "securityContext": security, "serviceAccountName": "admin" } });
+        let objects = built("orders", spec, &repository(json!({})));
+        let pod = pod_of(&objects);
+        assert_eq!(pod.automount_service_account_token, Some(false));
+        let volumes = pod.volumes.clone().unwrap();
+        let credentials = volumes.into_iter().find(|v| v.name == "credentials").unwrap();
+        credentials.secret.unwrap().items.unwrap()[0].mode
+    };
+    assert_eq!(files(json!({})), Some(0o444));
+    assert_eq!(files(json!({ "runAsUser": 568, "runAsGroup": 568 })), Some(0o444));
+    assert_eq!(
+        files(json!({ "runAsUser": 0 })),
+        Some(0o400),
+        "ssh refuses a key that others may read"
     );
 }
 

@@ -2,6 +2,7 @@
 
 mod act;
 pub mod build;
+mod options;
 mod plan;
 mod result;
 mod status;
@@ -16,6 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::apply::ApplyError;
 use crate::children;
+use crate::consent;
 use crate::context::Context;
 use crate::kind::{Kind, Outcome, Turn};
 use crate::world::{Key, Stored as _};
@@ -77,7 +79,7 @@ impl Kind for BackupKind {
 
         let mut failed = false;
         let mut next = None;
-        match validate::validate(key, &self.context.cluster, &backup) {
+        match validate::validate(key, &self.context.site, &backup) {
             Err(error) => {
                 status::ready(
                     &mut new,
@@ -88,6 +90,10 @@ impl Kind for BackupKind {
                     now,
                 );
                 new.next_backup = None;
+                if error.is_unsafe() || consent::ended(&self.context.world, key, &backup.spec.repository_ref)
+                {
+                    failed |= self.withdraw(key).await.is_err();
+                }
             }
             Ok(valid) => {
                 next = self
@@ -223,6 +229,9 @@ impl BackupKind {
                     now,
                 );
                 status::ready(new, Status::False, reason, &message, generation, now);
+                if consent::ended(world, key, &backup.spec.repository_ref) {
+                    *failed |= self.withdraw(key).await.is_err();
+                }
             }
             (Gate::Open, None) => {}
         }

@@ -79,7 +79,9 @@ mod tests {
                       "source": { "pvc": { "claimName": "data" } } },
         }));
         let key = Key::new(namespace, "b");
-        let valid = super::super::validate::validate(&key, "a", &backup.unwrap()).unwrap();
+        let valid =
+            super::super::validate::validate(&key, &crate::context::Site::of_tests(), &backup.unwrap())
+                .unwrap();
         let labels = BTreeMap::from([("team".to_owned(), "shop".to_owned())]);
         gate(
             &key,

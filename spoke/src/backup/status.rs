@@ -8,7 +8,7 @@ use crds::{ResticBackup, ResticBackupStatus};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::result;
+use super::{options, result};
 use crate::pod::message;
 use crate::units;
 use crate::world::{JobView, Key, PodView};
@@ -38,7 +38,7 @@ pub fn with_runs(
         .spec
         .restic
         .as_ref()
-        .is_some_and(|r| r.extra_args.iter().any(|a| a == "--skip-if-unchanged"));
+        .is_some_and(|r| options::parse(&r.extra_args).is_ok_and(|options| options.skip_unchanged));
     let mut look_again: Option<Timestamp> = None;
     let mut soon = |at: Timestamp| look_again = Some(look_again.map_or(at, |t: Timestamp| t.min(at)));
     let is_counted = |run: &Run| old.counted_jobs.iter().any(|uid| **uid == *run.job.meta.uid);

@@ -6,6 +6,8 @@ use crds::common::BadPart;
 use crds::conditions::reasons;
 use crds::schedule::{Schedule, ScheduleError};
 
+use super::options::{self, BadOption};
+use crate::context::Site;
 use crate::pod::{JobSettings, job_settings};
 use crate::world::Key;
 
@@ -41,8 +43,12 @@ pub enum Invalid {
     NotSupported(&'static str),
     #[error("spec.source.pvc.paths: {0:?} leaves the volume; remove \"..\"")]
     Path(String),
-    #[error("spec.restic.extraArgs: {argument:?} cannot be used: {why}")]
-    Argument { argument: String, why: &'static str },
+    #[error(transparent)]
+    Option(#[from] BadOption),
+    #[error("spec.restic.tags: {0:?} is reserved: tags that begin with fleet. say whose a snapshot is")]
+    Tag(String),
+    #[error("spec.restic.{0}")]
+    Image(String),
     #[error(transparent)]
     Part(#[from] BadPart),
 }
@@ -55,56 +61,22 @@ impl Invalid {
             Invalid::Schedule(_) => reasons::INVALID_SCHEDULE,
             Invalid::Sources(_) => reasons::INVALID_SOURCE,
             Invalid::NotSupported(_) => reasons::SOURCE_NOT_SUPPORTED,
-            Invalid::Path(_) | Invalid::Argument { .. } | Invalid::Part(_) => reasons::INVALID_SPEC,
+            Invalid::Image(_) => reasons::IMAGE_NOT_ALLOWED,
+            Invalid::Path(_) | Invalid::Option(_) | Invalid::Tag(_) | Invalid::Part(_) => {
+                reasons::INVALID_SPEC
+            }
         }
+    }
+
+    /// A CronJob that an earlier version made of this spec must not run on: it might give the repository's keys away.
+    #[must_use]
+    pub fn is_unsafe(&self) -> bool {
+        matches!(self, Invalid::Option(_) | Invalid::Tag(_) | Invalid::Image(_))
     }
 }
 
-/// Arguments that would break what the controller relies on, and why.
-const REFUSED: &[(&[&str], &str)] = &[
-    (
-        &["-r", "--repo", "--repository-file"],
-        "the repository is set by spec.repositoryRef",
-    ),
-    (
-        &[
-            "-p",
-            "--password-file",
-            "--password-command",
-            "--insecure-no-password",
-        ],
-        "the password comes from the repository's Secret",
-    ),
-    (
-        &["--no-lock"],
-        "a backup without a lock can be destroyed by a prune",
-    ),
-    (
-        &["--json", "-q", "--quiet", "-v", "--verbose"],
-        "the result is read from restic's output",
-    ),
-    (
-        &["-n", "--dry-run"],
-        "it would look like a backup and store nothing",
-    ),
-    (
-        &["--stdin", "--stdin-filename", "--stdin-from-command"],
-        "the source is set by spec.source",
-    ),
-    (
-        &["--files-from", "--files-from-raw", "--files-from-verbatim"],
-        "the source is set by spec.source.pvc.paths",
-    ),
-    (&["-H", "--host"], "write spec.restic.hostname instead"),
-    (
-        &["--cache-dir", "--no-cache"],
-        "the cache is set by spec.cache of the ResticRepository",
-    ),
-    (&["--"], "it would turn what follows into paths"),
-];
-
 /// Checks what the schema cannot, and what it checks again: an object may be older than the schema.
-pub fn validate(key: &Key, cluster: &str, backup: &ResticBackup) -> Result<Valid, Invalid> {
+pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, Invalid> {
     let spec = &backup.spec;
     let timezone = spec
         .timezone
@@ -134,8 +106,15 @@ pub fn validate(key: &Key, cluster: &str, backup: &ResticBackup) -> Result<Valid
         "--host".to_owned(),
         restic.hostname.clone().unwrap_or_else(|| key.name.to_string()),
     ];
-    // Two clusters may well use the same host name: these tell their snapshots apart.
-    let identity = [format!("fleet.cluster={cluster}"), format!("fleet.backup={key}")];
+    if let Some(tag) = restic.tags.iter().find_map(|tag| options::reserved(tag)) {
+        return Err(Invalid::Tag(tag.to_owned()));
+    }
+    // Two clusters may well use the same host name, and even the same name: these tell their snapshots apart.
+    let identity = [
+        format!("fleet.cluster={}", site.cluster),
+        format!("fleet.cluster-uid={}", site.cluster_uid),
+        format!("fleet.backup={key}"),
+    ];
     for tag in restic.tags.iter().chain(&identity) {
         arguments.extend(["--tag".to_owned(), tag.clone()]);
     }
@@ -148,12 +127,14 @@ pub fn validate(key: &Key, cluster: &str, backup: &ResticBackup) -> Result<Valid
         };
         arguments.extend(["--exclude".to_owned(), anchored]);
     }
-    for argument in &restic.extra_args {
-        check_argument(argument)?;
-        arguments.push(argument.clone());
-    }
+    arguments.extend(options::parse(&restic.extra_args)?.arguments);
     arguments.push("--".to_owned());
     arguments.extend(paths(&pvc.paths)?);
+    let image = restic.image.clone().filter(|image| !image.is_empty());
+    let image = image.unwrap_or_else(|| crds::RESTIC_IMAGE.to_owned());
+    if !site.images.allows(&image) {
+        return Err(Invalid::Image(site.images.refusal(&image)));
+    }
     Ok(Valid {
         repository: Key::new(
             spec.repository_ref.namespace_or(&key.namespace),
@@ -165,39 +146,10 @@ pub fn validate(key: &Key, cluster: &str, backup: &ResticBackup) -> Result<Valid
         suspend: spec.suspend,
         claim: pvc.claim_name.clone(),
         arguments,
-        image: restic
-            .image
-            .clone()
-            .filter(|i| !i.is_empty())
-            .unwrap_or_else(|| crds::RESTIC_IMAGE.to_owned()),
+        image,
         job: job_settings(spec.job_config.as_ref())?,
         without_effect: without_effect(backup),
     })
-}
-
-fn check_argument(argument: &str) -> Result<(), Invalid> {
-    let refuse = |why| {
-        Err(Invalid::Argument {
-            argument: argument.to_owned(),
-            why,
-        })
-    };
-    let name = argument.split('=').next().unwrap_or_default();
-    if let Some((_, why)) = REFUSED.iter().find(|(names, _)| names.contains(&name)) {
-        return refuse(why);
-    }
-    // Short flags may be written together, as in -vn, or with their value, as in -rs3:…
-    let short = argument.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
-    if let Some(first) = short.and_then(|rest| rest.chars().next()) {
-        let flag = format!("-{first}");
-        if let Some((_, why)) = REFUSED.iter().find(|(names, _)| names.contains(&flag.as_str())) {
-            return refuse(why);
-        }
-    }
-    if argument.contains('\0') {
-        return refuse("it holds a NUL character");
-    }
-    Ok(())
 }
 
 fn paths(paths: &[String]) -> Result<Vec<String>, Invalid> {
@@ -258,7 +210,7 @@ mod tests {
             "metadata": { "name": "orders", "namespace": "shop" }, "spec": full,
         }))
         .unwrap();
-        validate(&Key::new("shop", "orders"), "a", &backup)
+        validate(&Key::new("shop", "orders"), &Site::of_tests(), &backup)
     }
 
     #[test]
@@ -269,6 +221,8 @@ mod tests {
             "orders",
             "--tag",
             "fleet.cluster=a",
+            "--tag",
+            "fleet.cluster-uid=uid-of-a",
             "--tag",
             "fleet.backup=shop/orders",
             "--",
@@ -297,34 +251,43 @@ mod tests {
     }
 
     #[test]
-    fn what_would_break_the_contract_is_refused_with_a_reason() {
-        for bad in [
-            "--repo=x",
-            "-rx",
-            "--no-lock",
-            "--dry-run",
-            "-n",
-            "--json",
-            "--password-command=cat /x",
-            "--host=h",
-            "--",
-            "-Hx",
+    fn what_could_give_the_keys_away_is_refused_and_stops_what_runs() {
+        for (restic, reason, part) in [
+            (
+                json!({ "extraArgs": ["/proc/self/environ"] }),
+                "InvalidSpec",
+                "spec.restic.extraArgs",
+            ),
+            (
+                json!({ "extraArgs": ["-o", "sftp.command=id"] }),
+                "InvalidSpec",
+                "spec.restic.extraArgs",
+            ),
+            (
+                json!({ "tags": ["fleet.backup=shop/other"] }),
+                "InvalidSpec",
+                "spec.restic.tags",
+            ),
+            (
+                json!({ "tags": ["a, fleet.cluster=b"] }),
+                "InvalidSpec",
+                "spec.restic.tags",
+            ),
+            (
+                json!({ "image": "evil/x:1" }),
+                "ImageNotAllowed",
+                "--allowed-images",
+            ),
         ] {
-            let error = check(json!({ "restic": { "extraArgs": [bad] } })).unwrap_err();
-            assert!(error.to_string().starts_with("spec.restic.extraArgs"), "{bad}");
+            let error = check(json!({ "restic": restic.clone() })).unwrap_err();
+            assert_eq!(error.reason(), reason, "{restic}");
+            assert!(error.to_string().contains(part) && error.is_unsafe(), "{error}");
         }
-        for good in [
-            "--exclude-caches",
-            "--one-file-system",
-            "--limit-upload=1000",
-            "--skip-if-unchanged",
-            "-x",
-        ] {
-            assert!(
-                check(json!({ "restic": { "extraArgs": [good] } })).is_ok(),
-                "{good}"
-            );
-        }
+        assert!(!check(json!({ "source": {} })).unwrap_err().is_unsafe());
+        let good = json!({ "restic": { "tags": ["fleet"], "extraArgs": ["--exclude", "a b"], "image": "restic/restic:1" } });
+        let valid = check(good).unwrap();
+        assert!(valid.arguments.contains(&"--exclude=a b".to_owned()));
+        assert_eq!(valid.image, "restic/restic:1");
     }
 
     #[test]

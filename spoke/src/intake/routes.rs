@@ -55,7 +55,7 @@ impl Routes {
         );
         self.users_of(world, key, |_| true);
         self.policies_of(world, key);
-        self.waiting_restores(world, |_, _| true);
+        self.open_restores(world, |_, _| true);
     }
 
     pub fn backup(&self, world: &World, key: &Key, value: &ResticBackup) {
@@ -187,7 +187,7 @@ impl Routes {
                     .is_some_and(|pvc| *pvc.claim_name == *key.name)
         });
         self.poke_backups(users.into_iter().map(|(backup, _)| backup));
-        self.waiting_restores(world, |at, _| at.namespace == key.namespace);
+        self.open_restores(world, |at, _| at.namespace == key.namespace);
     }
 
     /// Labels of a namespace decide whether its backups may use a repository elsewhere.
@@ -200,7 +200,7 @@ impl Routes {
                 && backup.spec.repository_ref.namespace_or(&at.namespace) != &*at.namespace
         });
         self.poke_backups(users.into_iter().map(|(backup, _)| backup));
-        self.waiting_restores(world, |at, _| *at.namespace == *key.name);
+        self.open_restores(world, |at, _| *at.namespace == *key.name);
         let policies = world.policies.filter(|at, policy| {
             *at.namespace == *key.name
                 && policy.spec.repository_ref.namespace_or(&at.namespace) != &*at.namespace
@@ -226,17 +226,29 @@ impl Routes {
 
     /// Restores that have not begun yet: few, and soon none.
     fn waiting_restores(&self, world: &World, take: impl Fn(&Key, &ResticRestore) -> bool) {
+        let pending = |phase: Option<RestorePhase>| phase.is_none_or(|phase| phase == RestorePhase::Pending);
+        self.poke_restores(world, pending, take);
+    }
+
+    /// Restores that have not ended: one whose pod has not started loses its claim, or the consent that it needs.
+    fn open_restores(&self, world: &World, take: impl Fn(&Key, &ResticRestore) -> bool) {
+        let ended = |phase| matches!(phase, Some(RestorePhase::Completed | RestorePhase::Failed));
+        self.poke_restores(world, |phase| !ended(phase), take);
+    }
+
+    fn poke_restores(
+        &self,
+        world: &World,
+        phase: impl Fn(Option<RestorePhase>) -> bool,
+        take: impl Fn(&Key, &ResticRestore) -> bool,
+    ) {
         if !self.is_open() {
             return;
         }
-        let pending = |restore: &ResticRestore| {
-            let phase = restore.status.as_ref().and_then(|s| s.phase);
-            phase.is_none_or(|phase| phase == RestorePhase::Pending)
+        let wanted = |at: &Key, restore: &ResticRestore| {
+            phase(restore.status.as_ref().and_then(|s| s.phase)) && take(at, restore)
         };
-        for (key, _) in world
-            .restores
-            .filter(|at, restore| pending(restore) && take(at, restore))
-        {
+        for (key, _) in world.restores.filter(wanted) {
             self.kinds.restores.poke(key, Cause::Related);
         }
     }

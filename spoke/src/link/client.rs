@@ -291,6 +291,7 @@ impl Conversation<'_> {
         self.collect = Some(Instant::now());
         context.creations.restart();
         context.leases.connected(true);
+        context.shared.welcomed();
     }
 }
 

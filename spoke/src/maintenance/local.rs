@@ -164,6 +164,14 @@ impl Local {
         else {
             return;
         };
+        match self.context.shared.allowed(&self.context, restic_id).await {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => {
+                let waiting = Event::Waiting { position: 1, reason };
+                return self.leases().tell(&ask.operation, restic_id, waiting);
+            }
+            Err(error) => return warn!(%error, "it is not known whether the repository is shared"),
+        }
         match self.acquire(restic_id, &ask).await {
             Ok(Ok(token)) => {
                 if let Some(queue) = self.waiting.get_mut(restic_id) {

@@ -4,6 +4,7 @@
 
 pub mod holder;
 mod local;
+mod shared;
 mod silence;
 mod tokens;
 
@@ -20,6 +21,7 @@ use tracing::warn;
 
 pub use local::Local;
 pub use local::Question;
+pub use shared::Shared;
 pub use tokens::{claim, highest};
 
 /// Message of the grantor about an operation.

@@ -116,6 +116,5 @@ pub async fn maintenance_allowed(
     context: &Context,
     restic_id: &str,
 ) -> Result<Result<(), String>, ApplyError> {
-    let _ = (context, restic_id);
-    Ok(Ok(()))
+    context.shared.allowed(context, restic_id).await
 }

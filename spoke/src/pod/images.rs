@@ -37,9 +37,15 @@ impl AllowedImages {
             .map(str::to_owned)
             .collect();
         if let Some(bad) = list.iter().find(|i| i.trim_end_matches('*').contains('*')) {
-            return Err(format!("{bad:?}: * stands at the end only, such as ghcr.io/restic/restic:*"));
+            return Err(format!(
+                "{bad:?}: * stands at the end only, such as ghcr.io/restic/restic:*"
+            ));
         }
-        Ok(if list.is_empty() { AllowedImages::default() } else { AllowedImages(list) })
+        Ok(if list.is_empty() {
+            AllowedImages::default()
+        } else {
+            AllowedImages(list)
+        })
     }
 
     /// The same and one more: the operator's own image.
@@ -80,10 +86,20 @@ mod tests {
     #[test]
     fn only_what_is_listed_gets_keys() {
         let images = AllowedImages::default();
-        for good in [crds::RESTIC_IMAGE, "restic/restic:0.18.1", "ghcr.io/restic/restic@sha256:ab"] {
+        for good in [
+            crds::RESTIC_IMAGE,
+            "restic/restic:0.18.1",
+            "ghcr.io/restic/restic@sha256:ab",
+        ] {
             assert!(images.allows(good), "{good}");
         }
-        for bad in ["evil/x:1", "ghcr.io/restic/restic-evil:1", "ghcr.io/restic/resticx", "", "evil.io/ghcr.io/restic/restic:1"] {
+        for bad in [
+            "evil/x:1",
+            "ghcr.io/restic/restic-evil:1",
+            "ghcr.io/restic/resticx",
+            "",
+            "evil.io/ghcr.io/restic/restic:1",
+        ] {
             assert!(!images.allows(bad), "{bad}");
         }
         let own = AllowedImages::parse(" mirror.lan/restic:*, mirror.lan/tool:1 ,").unwrap();

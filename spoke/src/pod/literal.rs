@@ -23,7 +23,9 @@ pub fn literal_variable(variable: EnvVar) -> EnvVar {
 #[must_use]
 pub fn literal_container(container: Container) -> Container {
     let all = |texts: Option<Vec<String>>| texts.map(|list| list.iter().map(|text| literal(text)).collect());
-    let variables = container.env.map(|list| list.into_iter().map(literal_variable).collect());
+    let variables = container
+        .env
+        .map(|list| list.into_iter().map(literal_variable).collect());
     Container {
         command: all(container.command),
         args: all(container.args),
@@ -83,14 +85,24 @@ mod tests {
 
     #[test]
     fn no_text_reads_a_variable() {
-        for text in ["$(RESTIC_PASSWORD)", "$$(X)", "$", "$$", "$$$(X)", "a$(", "$)", "100$", ""] {
+        for text in [
+            "$(RESTIC_PASSWORD)",
+            "$$(X)",
+            "$",
+            "$$",
+            "$$$(X)",
+            "a$(",
+            "$)",
+            "100$",
+            "",
+        ] {
             assert_eq!(arrives(text), text);
         }
     }
 
     proptest! {
         #[test]
-        fn every_text_arrives_as_it_was_written(text in "([$()A-Z]|.){0,30}") {
+        fn every_text_arrives_as_it_was_written(text in "[$()A]{0,12}.{0,3}[$()A]{0,12}") {
             prop_assert_eq!(arrives(&text), text);
         }
     }

@@ -79,7 +79,10 @@ impl<S> Message<S> {
     /// restic read nothing at all, because it may not.
     #[must_use]
     pub fn nothing_readable(&self) -> bool {
-        let empty = self.fatal.as_ref().is_some_and(|f| f.message.contains("snapshot is empty"));
+        let empty = self
+            .fatal
+            .as_ref()
+            .is_some_and(|f| f.message.contains("snapshot is empty"));
         empty && self.errors > 0
     }
 

@@ -73,7 +73,10 @@ mod tests {
     fn root_is_not_contradicted_by_the_defaults() {
         for root in [json!({ "runAsUser": 0 }), json!({ "runAsNonRoot": false })] {
             let laid = laid(root.clone(), true);
-            assert!(laid["fsGroup"].is_null() && laid["runAsNonRoot"] != true, "{root}: {laid}");
+            assert!(
+                laid["fsGroup"].is_null() && laid["runAsNonRoot"] != true,
+                "{root}: {laid}"
+            );
         }
         let image = laid(json!({ "runAsNonRoot": false }), true);
         assert!(image["runAsUser"].is_null(), "the image's user: {image}");

@@ -72,11 +72,20 @@ impl Executor {
             program: config.restic.clone(),
             cache: config.cache_dir.clone(),
             probe_deadline: config.probe_deadline,
-            user: LockOwner::user(&config.cluster, "operator", "0"),
+            user: String::new(),
             processes: Semaphore::new(config.restic_processes as usize),
             repositories: Mutex::default(),
             metrics,
         })
+    }
+
+    /// Restic's locks name this cluster.
+    #[must_use]
+    pub fn of_cluster(self, cluster: &str) -> Executor {
+        Executor {
+            user: LockOwner::user(cluster, "operator", "0"),
+            ..self
+        }
     }
 
     fn repository(&self, url: &str) -> Arc<tokio::sync::Mutex<()>> {

@@ -13,14 +13,21 @@ use tracing::{info, warn};
 
 use super::select::{self, Chosen};
 use super::status::{fail, started, waiting};
+use super::target::{self, Claim};
 use super::validate::{Target, Valid, Wanted};
-use super::{Ready, Report, RestoreKind, build, unanswered};
+use super::{Ready, Report, RestoreKind, Wait, build, unanswered};
 use crate::apply::ApplyError;
 use crate::children;
 use crate::events::Severity;
 use crate::kind::{Kind as _, Outcome};
 use crate::secrets::cluster;
-use crate::world::{JobView, Key, Stored};
+use crate::world::{JobView, Key, Meta, Stored};
+
+/// What making the objects came to.
+enum Made {
+    Job(Key, Arc<JobView>),
+    Not(Wait),
+}
 
 impl RestoreKind {
     /// Reads the list of snapshots and chooses.
@@ -53,12 +60,17 @@ impl RestoreKind {
         now: Timestamp,
     ) -> Outcome {
         match self.make(key, restore, valid, ready, chosen).await {
-            Ok((at, job)) => {
+            Ok(Made::Job(at, job)) => {
                 started(new, restore, &at, &job, now);
                 Outcome::default()
             }
+            // The claim's watch wakes this actor.
+            Ok(Made::Not(wait)) => {
+                waiting(new, restore, wait.reason, &wait.message, now);
+                Outcome::default()
+            }
             Err(ApplyError::NotLeader) => Outcome::default(),
-            // A Job of that name which is not ours, or a claim that somebody has just made.
+            // A Job of that name which is not ours.
             Err(error @ (ApplyError::Invalid(_) | ApplyError::Conflict(_))) => {
                 fail(
                     new,
@@ -89,7 +101,7 @@ impl RestoreKind {
         valid: &Valid,
         ready: &Ready,
         chosen: &Chosen,
-    ) -> Result<(Key, Arc<JobView>), ApplyError> {
+    ) -> Result<Made, ApplyError> {
         let (world, applier) = (&self.context.world, &self.context.applier);
         let at = |name: &str| Key::new(&key.namespace, name);
         if valid.job.service_account.is_none() {
@@ -100,13 +112,8 @@ impl RestoreKind {
         if let Some(projection) = projection {
             children::credentials(&self.context, &build::credentials(key, restore, projection)).await?;
         }
-        if let Target::New(wanted) = &valid.target
-            && world.claims.get(&at(&wanted.name)).is_none()
-        {
-            let written: PersistentVolumeClaim = applier.create(&build::claim(key, restore, wanted)).await?;
-            world
-                .claims
-                .put(at(&wanted.name), children::view(&written.metadata));
+        if let Some(wait) = self.claim(key, restore, valid).await? {
+            return Ok(Made::Not(wait));
         }
         let repository = (&ready.at, ready.repository.as_ref());
         let wanted = build::job(key, &self.context.cluster, restore, valid, repository, ready.image.clone(), chosen);
@@ -121,13 +128,56 @@ impl RestoreKind {
                         .iter()
                         .any(|o| o.uid == Stored::uid(restore))
                 });
-                ours.ok_or(ApplyError::Conflict(text))?
+                let ours = ours.ok_or(ApplyError::Conflict(text))?;
+                if ours.metadata.deletion_timestamp.is_some() {
+                    return Err(ApplyError::Unavailable(format!(
+                        "Job {place} is still being deleted"
+                    )));
+                }
+                ours
             }
             Err(error) => return Err(error),
         };
         let view = Arc::new(JobView::of(&written));
         world.jobs.put(place.clone(), view.clone());
-        Ok((place, view))
+        Ok(Made::Job(place, view))
+    }
+
+    /// Makes the target's claim, if the restore has to. Looks at the API server: a store may be a moment behind, and the
+    /// Job must not begin on a claim of somebody else. Returns what to wait for.
+    async fn claim(
+        &self,
+        key: &Key,
+        restore: &ResticRestore,
+        valid: &Valid,
+    ) -> Result<Option<Wait>, ApplyError> {
+        let Target::New(wanted) = &valid.target else {
+            return Ok(None);
+        };
+        let (applier, at) = (&self.context.applier, Key::new(&key.namespace, &wanted.name));
+        let decide = |present: Option<&PersistentVolumeClaim>| {
+            let meta = present.map(|claim| Meta::of(&claim.metadata));
+            target::claim(&valid.target, Stored::uid(restore), meta.as_ref())
+        };
+        let mut present: Option<PersistentVolumeClaim> = applier.get(&at).await?;
+        if decide(present.as_ref()) == Claim::Make {
+            present = match applier.create(&build::claim(key, restore, wanted)).await {
+                Ok(written) => Some(written),
+                // Somebody was quicker.
+                Err(ApplyError::Conflict(_)) => applier.get(&at).await?,
+                Err(error) => return Err(error),
+            };
+        }
+        match (decide(present.as_ref()), present) {
+            (Claim::Ready, Some(claim)) => {
+                self.context.world.claims.put(at, children::view(&claim.metadata));
+                Ok(None)
+            }
+            (Claim::Wait(wait), _) => Ok(Some(wait)),
+            _ => Err(ApplyError::Unavailable(format!(
+                "PersistentVolumeClaim {at} comes and goes"
+            ))),
+        }
     }
 
     /// Ends a Job whose pod never starts.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crds::restore::NewPvc;
-use crds::{RESTIC_IMAGE, ResticRepository, ResticRestore, names};
+use crds::{ResticRepository, ResticRestore, names};
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, PodTemplateSpec, Secret, ServiceAccount,
@@ -71,7 +71,7 @@ pub fn job(
     restore: &ResticRestore,
     valid: &Valid,
     (at, repository): (&Key, &ResticRepository),
-    image: Option<String>,
+    image: String,
     chosen: &Chosen,
 ) -> Job {
     let source = Source::of(key, at, repository, names::restore_credentials(&key.name));
@@ -107,9 +107,7 @@ pub fn job(
     let spec = Frame {
         job: &valid.job,
         service_account: names::restore_service_account(&key.name),
-        image: image
-            .filter(|i| !i.is_empty())
-            .unwrap_or_else(|| RESTIC_IMAGE.to_owned()),
+        image,
         repository,
         source: &source,
         command: vec![pod::ENTRYPOINT.to_owned()],
@@ -178,7 +176,7 @@ mod tests {
             &restore,
             &valid,
             (&Key::new("storage", "nas"), &repository),
-            None,
+            crds::RESTIC_IMAGE.to_owned(),
             &chosen,
         );
         insta::assert_yaml_snapshot!("restore_job", job);
@@ -189,5 +187,60 @@ mod tests {
             "data outlives the restore"
         );
         insta::assert_yaml_snapshot!("restore_claim", claim);
+    }
+
+    fn pod(spec: serde_json::Value) -> k8s_openapi::api::core::v1::PodSpec {
+        let repository: ResticRepository = serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
+            "metadata": { "name": "nas", "namespace": "shop" },
+            "spec": { "repositoryURL": "s3:https://s3.example.org/b", "credentialsSecretRef": { "name": "nas" } },
+        }))
+        .unwrap();
+        let mut full = json!({ "backupRef": { "name": "orders" } });
+        full.as_object_mut()
+            .unwrap()
+            .extend(spec.as_object().unwrap().clone());
+        let restore: ResticRestore = serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRestore",
+            "metadata": { "name": "back", "namespace": "shop", "uid": "u" }, "spec": full,
+        }))
+        .unwrap();
+        let key = Key::new("shop", "back");
+        let valid = validate(&key, &restore).unwrap();
+        let chosen = Chosen {
+            id: "ab".repeat(32),
+            folder: "",
+        };
+        let image = crds::RESTIC_IMAGE.to_owned();
+        let at = Key::new("shop", "nas");
+        let job = job(&key, "prod-eu", &restore, &valid, (&at, &repository), image, &chosen);
+        job.spec.unwrap().template.spec.unwrap()
+    }
+
+    /// The kubelet would change group and mode of every file of the application that uses the claim.
+    #[test]
+    fn an_existing_claim_is_not_given_to_a_group() {
+        let existing = json!({ "target": { "pvc": { "claimName": "data", "path": "sub" } } });
+        assert_eq!(pod(existing.clone()).security_context.unwrap().fs_group, None);
+        let new = json!({ "target": { "newPVC": { "name": "fresh", "size": "1Gi" } } });
+        assert_eq!(pod(new).security_context.unwrap().fs_group, Some(65532));
+        let mut asked = existing;
+        asked["jobConfig"] = json!({ "securityContext": { "fsGroup": 999 } });
+        assert_eq!(pod(asked).security_context.unwrap().fs_group, Some(999));
+    }
+
+    #[test]
+    fn patterns_arrive_as_they_were_written() {
+        let spec = json!({ "target": { "pvc": { "claimName": "data", "path": "$(RESTIC_PASSWORD)" } },
+                           "includePaths": ["$(AWS_SECRET_ACCESS_KEY)"] });
+        let arguments = pod(spec).containers[0].args.clone().unwrap();
+        assert!(
+            arguments.contains(&"/restore/$$(RESTIC_PASSWORD)".to_owned()),
+            "{arguments:?}"
+        );
+        assert!(
+            arguments.contains(&"$$(AWS_SECRET_ACCESS_KEY)".to_owned()),
+            "{arguments:?}"
+        );
     }
 }

@@ -7,18 +7,21 @@ mod build;
 mod outcome;
 mod select;
 mod status;
+mod target;
 mod validate;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crds::common::CrossNamespaceObjectReference;
 use crds::conditions::{self, Status, reasons, types};
 use crds::restore::RestorePhase;
 use crds::{ResticRepository, ResticRestore, ResticRestoreStatus, names};
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::apply::ApplyError;
 use crate::children;
 use crate::config::Config;
 use crate::consent::{self, Blocked};
@@ -30,6 +33,7 @@ use crate::world::{JobView, Key, Stored as _};
 use outcome::Progress;
 use select::{Chosen, Identity, NotChosen};
 use status::{fail, over, set, started, waiting};
+use target::Claim;
 use validate::{Origin, Target, Valid};
 
 /// Finalizer of the original operator.
@@ -62,12 +66,13 @@ pub enum Report {
 struct Ready {
     at: Key,
     repository: Arc<ResticRepository>,
-    /// Image of the backup that is referred to.
-    image: Option<String>,
+    /// Image of the backup that is referred to, or the default.
+    image: String,
     identity: Option<Identity>,
 }
 
 /// Why a restore cannot begin yet.
+#[derive(Debug, PartialEq, Eq)]
 struct Wait {
     reason: &'static str,
     message: String,
@@ -109,7 +114,7 @@ impl Kind for RestoreKind {
         }
         let old = restore.status.clone().unwrap_or_default();
         if matches!(old.phase, Some(RestorePhase::Completed | RestorePhase::Failed)) {
-            return Outcome::default();
+            return self.clean(key, &restore).await;
         }
         let mut new = old.clone();
         new.observed_generation = restore.metadata.generation;
@@ -122,8 +127,13 @@ impl Kind for RestoreKind {
             Ok(valid) => self.advance(&mut turn, &restore, &valid, &mut new).await,
         };
         let written = self.finish(key, &restore, &old, &new).await;
+        let cleaned = if self.needs_credentials(key, &restore, &new) {
+            Outcome::default()
+        } else {
+            self.clean(key, &restore).await
+        };
         Outcome {
-            failed: outcome.failed || written.is_err(),
+            failed: outcome.failed || written.is_err() || cleaned.failed,
             ..outcome
         }
     }
@@ -168,6 +178,13 @@ impl RestoreKind {
         }
         // A Job that is there was made in an earlier turn, whatever the status could still say of it.
         if let Some((at, job)) = self.job(key, restore) {
+            if job.meta.deleting && new.phase == Some(RestorePhase::Pending) {
+                // Taken back: its end wakes this actor again.
+                return Outcome::default();
+            }
+            if let Some(wait) = self.lost_footing(key, &job, restore, valid) {
+                return self.take_back(&at, &job, restore, &wait, new, now).await;
+            }
             return self.follow(&at, &job, restore, valid, new, now).await;
         }
         if new.phase == Some(RestorePhase::InProgress) {
@@ -227,6 +244,104 @@ impl RestoreKind {
         let at = Key::new(&key.namespace, names::restore_job(&key.name));
         let job = self.context.world.jobs.get(&at)?;
         (job.meta.owner.as_deref() == Some(restore.uid())).then_some((at, job))
+    }
+
+    /// What a Job needs and does not have any more, before any of its pods has started: the claim that this restore made,
+    /// or the consent of the repository's owner.
+    fn lost_footing(&self, key: &Key, job: &JobView, restore: &ResticRestore, valid: &Valid) -> Option<Wait> {
+        let world = &self.context.world;
+        let pods = world.pods.group(&Key::new("", &job.meta.uid));
+        let began = pods.iter().any(|(_, pod)| pod.started || pod.restic.is_some());
+        if began || job.end.is_some() {
+            return None;
+        }
+        if let Some(reference) = self.repository_reference(valid)
+            && consent::ended(world, key, &reference)
+        {
+            let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
+            return Some(Wait {
+                reason: reasons::NAMESPACE_NOT_ALLOWED,
+                message: format!(
+                    "ResticRepository {at} does not allow namespace {} any more",
+                    key.namespace
+                ),
+            });
+        }
+        let Target::New(new) = &valid.target else {
+            return None;
+        };
+        let present = world.claims.get(&Key::new(&key.namespace, &new.name));
+        match target::claim(&valid.target, restore.uid(), present.as_ref().map(|c| &c.meta)) {
+            Claim::Ready => None,
+            Claim::Make => Some(Wait {
+                reason: reasons::TARGET_EXISTS,
+                message: format!(
+                    "PersistentVolumeClaim {:?} was deleted before the restore began; it is made again",
+                    new.name
+                ),
+            }),
+            Claim::Wait(wait) => Some(wait),
+        }
+    }
+
+    /// Ends a Job whose pods have not started, and waits again.
+    async fn take_back(
+        &self,
+        at: &Key,
+        job: &JobView,
+        restore: &ResticRestore,
+        wait: &Wait,
+        new: &mut ResticRestoreStatus,
+        now: Timestamp,
+    ) -> Outcome {
+        if self.remove_job(at, &job.meta.uid).await.is_err() {
+            return Outcome::retry();
+        }
+        self.context.world.jobs.remove(at, Some(&job.meta.uid));
+        new.phase = Some(RestorePhase::Pending);
+        (new.start_time, new.job_ref) = (None, None);
+        waiting(new, restore, wait.reason, &wait.message, now);
+        Outcome::default()
+    }
+
+    /// Whether the copy of the credentials is still needed: a Job of this restore has not ended, and consent goes on.
+    fn needs_credentials(&self, key: &Key, restore: &ResticRestore, status: &ResticRestoreStatus) -> bool {
+        let over = matches!(status.phase, Some(RestorePhase::Completed | RestorePhase::Failed));
+        let job = self.job(key, restore);
+        let at_work = job.is_some_and(|(_, job)| job.end.is_none() && !job.meta.deleting);
+        let ended = |reference| consent::ended(&self.context.world, key, &reference);
+        let valid = validate::validate(key, restore).ok();
+        let reference = valid.and_then(|valid| self.repository_reference(&valid));
+        !over && at_work && !reference.is_some_and(ended)
+    }
+
+    /// Deletes the copy of the credentials, if there is one.
+    async fn clean(&self, key: &Key, restore: &ResticRestore) -> Outcome {
+        let copy = Key::new(&key.namespace, names::restore_credentials(&key.name));
+        let secret = self.context.world.secrets.get(&copy);
+        if secret.is_none_or(|secret| secret.meta.owner.as_deref() != Some(restore.uid())) {
+            return Outcome::default();
+        }
+        match children::remove_credentials(&self.context, &copy).await {
+            Ok(()) | Err(ApplyError::NotLeader) => Outcome::default(),
+            Err(_) => Outcome::retry(),
+        }
+    }
+
+    /// The repository that is restored from, as far as it is known.
+    fn repository_reference(&self, valid: &Valid) -> Option<CrossNamespaceObjectReference> {
+        let at = match &valid.origin {
+            Origin::Repository(at) => at.clone(),
+            Origin::Backup(from) => {
+                let backup = self.context.world.backups.get(from)?;
+                let reference = &backup.spec.repository_ref;
+                Key::new(reference.namespace_or(&from.namespace), &reference.name)
+            }
+        };
+        Some(CrossNamespaceObjectReference {
+            name: at.name.to_string(),
+            namespace: Some(at.namespace.to_string()),
+        })
     }
 
     /// The Job is there: what becomes of it.
@@ -329,41 +444,36 @@ impl RestoreKind {
             message: format!("ResticRepository {at} does not exist"),
         };
         let repository = repository.ok_or_else(missing)?;
+        let image = backup
+            .as_ref()
+            .and_then(|(_, b)| b.spec.restic.as_ref()?.image.clone());
+        let image = image.filter(|image| !image.is_empty());
+        let image = image.unwrap_or_else(|| crds::RESTIC_IMAGE.to_owned());
+        let images = &self.context.site.images;
+        if !images.allows(&image) {
+            return Err(Wait {
+                reason: reasons::IMAGE_NOT_ALLOWED,
+                message: images.refusal(&image),
+            });
+        }
         self.target(key, restore, valid)?;
         Ok(Ready {
-            image: backup
-                .as_ref()
-                .and_then(|(_, b)| b.spec.restic.as_ref()?.image.clone()),
-            identity: backup.map(|(from, b)| Identity::of(&self.context.cluster, from, &b)),
+            image,
+            identity: backup.map(|(from, b)| Identity::of(&self.context.site, from, &b)),
             at,
             repository,
         })
     }
 
     fn target(&self, key: &Key, restore: &ResticRestore, valid: &Valid) -> Result<(), Wait> {
-        let claim = |name: &str| {
-            let found = self.context.world.claims.get(&Key::new(&key.namespace, name));
-            found.filter(|c| !c.meta.deleting)
+        let name = match &valid.target {
+            Target::Existing(name) => name,
+            Target::New(new) => &new.name,
         };
-        match &valid.target {
-            Target::Existing(name) if claim(name).is_none() => Err(Wait {
-                reason: reasons::PVC_NOT_FOUND,
-                message: format!(
-                    "PersistentVolumeClaim {name:?} does not exist in this namespace; create it, correct spec.target.pvc.claimName, or let the restore make one with spec.target.newPVC"
-                ),
-            }),
-            Target::New(new)
-                if claim(&new.name).is_some_and(|c| c.meta.restore.as_deref() != Some(restore.uid())) =>
-            {
-                Err(Wait {
-                    reason: reasons::TARGET_EXISTS,
-                    message: format!(
-                        "PersistentVolumeClaim {:?} exists already and was not made by this restore; change spec.target.newPVC.name, or restore into it with spec.target.pvc",
-                        new.name
-                    ),
-                })
-            }
-            _ => Ok(()),
+        let present = self.context.world.claims.get(&Key::new(&key.namespace, name));
+        match target::claim(&valid.target, restore.uid(), present.as_ref().map(|c| &c.meta)) {
+            Claim::Ready | Claim::Make => Ok(()),
+            Claim::Wait(wait) => Err(wait),
         }
     }
 }

@@ -7,6 +7,7 @@ use crds::ResticBackup;
 
 use super::validate::Wanted;
 use crate::backup::SOURCE_DIR;
+use crate::context::Site;
 use crate::restic::Snapshot;
 use crate::world::Key;
 
@@ -14,6 +15,7 @@ use crate::world::Key;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     cluster: String,
+    cluster_uid: String,
     backup: String,
     host: String,
     tags: Vec<String>,
@@ -47,7 +49,7 @@ pub enum NotChosen {
 impl Identity {
     /// Identity of a backup of this cluster.
     #[must_use]
-    pub fn of(cluster: &str, key: &Key, backup: &ResticBackup) -> Identity {
+    pub fn of(site: &Site, key: &Key, backup: &ResticBackup) -> Identity {
         let restic = backup.spec.restic.clone().unwrap_or_default();
         let listed = backup.spec.source.pvc.iter().flat_map(|pvc| &pvc.paths);
         let mut paths: BTreeSet<String> = listed
@@ -60,7 +62,8 @@ impl Identity {
             paths.insert(SOURCE_DIR.to_owned());
         }
         Identity {
-            cluster: cluster.to_owned(),
+            cluster: site.cluster.clone(),
+            cluster_uid: site.cluster_uid.clone(),
             backup: key.to_string(),
             host: restic.hostname.unwrap_or_else(|| key.name.to_string()),
             tags: restic.tags,
@@ -71,7 +74,12 @@ impl Identity {
     fn owns(&self, snapshot: &Snapshot) -> bool {
         match (mark(snapshot, "fleet.cluster="), mark(snapshot, "fleet.backup=")) {
             // Signed: host, tags and paths may have been changed since.
-            (Some(cluster), Some(backup)) => cluster == self.cluster && backup == self.backup,
+            (Some(cluster), Some(backup)) => {
+                // The uid stays when the cluster is renamed, and tells two clusters of one name apart.
+                let uid = mark(snapshot, CLUSTER_UID);
+                let own = uid.map_or(cluster == self.cluster, |uid| uid == self.cluster_uid);
+                own && backup == self.backup
+            }
             (None, None) => {
                 snapshot.hostname == self.host
                     && self.tags.iter().all(|tag| snapshot.tags.contains(tag))
@@ -81,6 +89,9 @@ impl Identity {
         }
     }
 }
+
+/// Tag of the uid of the cluster that made a snapshot.
+const CLUSTER_UID: &str = "fleet.cluster-uid=";
 
 fn mark<'a>(snapshot: &'a Snapshot, prefix: &str) -> Option<&'a str> {
     snapshot.tags.iter().find_map(|tag| tag.strip_prefix(prefix))
@@ -150,7 +161,15 @@ fn one_backup(candidates: &[&Snapshot]) -> Result<(), NotChosen> {
             _ => format!("host {}", s.hostname),
         }
     });
-    let marks: BTreeSet<String> = marks.collect();
+    let mut marks: BTreeSet<String> = marks.collect();
+    let uids: BTreeSet<&str> = candidates.iter().filter_map(|s| mark(s, CLUSTER_UID)).collect();
+    // Two clusters of one name. Snapshots from before the uid was tagged may be of either.
+    if uids.len() > 1 {
+        marks = uids
+            .into_iter()
+            .map(|uid| format!("{CLUSTER_UID}{uid}"))
+            .collect();
+    }
     if marks.len() > 1 {
         let named: Vec<String> = marks.into_iter().take(5).collect();
         return Err(NotChosen::SeveralBackups(named.join(", ")));
@@ -184,7 +203,11 @@ mod tests {
                       "restic": { "tags": ["daily"] } },
         }))
         .unwrap();
-        Identity::of(cluster, &Key::new("shop", "orders"), &backup)
+        let site = Site {
+            cluster: cluster.to_owned(),
+            ..Site::of_tests()
+        };
+        Identity::of(&site, &Key::new("shop", "orders"), &backup)
     }
 
     fn newest() -> Wanted {
@@ -206,6 +229,39 @@ mod tests {
         assert_eq!(
             choose(&newest(), Some(&identity("c")), &all),
             Err(NotChosen::NothingOfBackup(2))
+        );
+    }
+
+    #[test]
+    fn two_clusters_of_one_name_are_told_apart_and_a_renamed_one_is_known() {
+        let of = |id: &str, second, cluster: &str, uid: &str| {
+            let mut snapshot = snapshot(id, second, Some(cluster), "orders", &["/backup"]);
+            snapshot.tags.push(format!("fleet.cluster-uid={uid}"));
+            snapshot
+        };
+        let all = [
+            of("aa", 1, "a", "uid-of-a"),
+            of("a2", 2, "before", "uid-of-a"),
+            of("bb", 9, "a", "another"),
+            snapshot("a0", 0, Some("a"), "orders", &["/backup"]),
+        ];
+        assert_eq!(choose(&newest(), Some(&identity("a")), &all).unwrap().id, "a2");
+        assert_eq!(
+            choose(&newest(), Some(&identity("a")), &all[3..]).unwrap().id,
+            "a0"
+        );
+        let by = |tag: &str| Wanted::Newest {
+            tags: vec![tag.to_owned()],
+            host: None,
+            before: None,
+        };
+        let refused = choose(&by("fleet.cluster=a"), None, &all)
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains("fleet.cluster-uid=another"), "{refused}");
+        assert_eq!(
+            choose(&by("fleet.cluster-uid=another"), None, &all).unwrap().id,
+            "bb"
         );
     }
 

@@ -211,6 +211,9 @@ impl Kind for RetentionKind {
                     now,
                 );
                 new.next_run = None;
+                if consent::ended(world, key, &policy.spec.repository_ref) {
+                    failed |= self.withdraw(key).await.is_err();
+                }
             }
             Ok(valid) => {
                 next = self
@@ -277,7 +280,7 @@ impl RetentionKind {
                 };
                 self.repository_ready(new, policy, false, reason, &message, now);
                 ready(new, policy, Status::False, reason, &message, now);
-                if refused {
+                if refused || consent::ended(world, key, &policy.spec.repository_ref) {
                     *failed |= self.withdraw(key).await.is_err();
                     new.next_run = None;
                 }
@@ -292,6 +295,29 @@ impl RetentionKind {
             "the repository is ready",
             now,
         );
+        let id = repository
+            .status
+            .as_ref()
+            .and_then(|s| s.repository_id.as_deref());
+        match self
+            .context
+            .shared
+            .allowed(&self.context, id.unwrap_or_default())
+            .await
+        {
+            Ok(Ok(())) => {}
+            Ok(Err(text)) => {
+                ready(new, policy, Status::False, reasons::HUB_REQUIRED, &text, now);
+                let cron_job = Key::new(&key.namespace, names::retention_cron_job(&key.name));
+                *failed |= children::suspend(&self.context, cron_job).await.is_err();
+                new.next_run = None;
+                return None;
+            }
+            Err(error) => {
+                *failed |= !matches!(error, ApplyError::NotLeader);
+                return None;
+            }
+        }
         match self.ensure(turn, policy, valid, repository, new).await {
             Ok(()) => {
                 let mut text = if valid.suspend {

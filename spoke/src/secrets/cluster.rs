@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::{Credentials, SecretError, projected};
 use crate::apply::ApplyError;
+use crate::children;
 use crate::context::Context;
 use crate::world::Key;
 
@@ -16,7 +17,7 @@ use crate::world::Key;
 pub type Projection = (String, BTreeMap<String, ByteString>);
 
 /// What the Secret `name` of a consumer has to hold, if what it holds is not of the present state. `None` also where
-/// the repository lies in the consumer's own namespace.
+/// the repository lies in the consumer's own namespace: a copy from a time when it did not is deleted then.
 ///
 /// # Errors
 /// When the source cannot be read.
@@ -28,6 +29,7 @@ pub async fn projection(
     name: &str,
 ) -> Result<Option<Projection>, ApplyError> {
     if at.namespace == consumer.namespace {
+        children::remove_credentials(context, &Key::new(&consumer.namespace, name)).await?;
         return Ok(None);
     }
     let world = &context.world;

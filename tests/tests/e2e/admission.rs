@@ -159,6 +159,36 @@ fn each_rule_accepts_and_refuses_with_a_sentence() {
         (
             "ResticBackup",
             &backup,
+            json!({ "restic": { "tags": ["a, fleet.cluster=b"] } }),
+            "fleet. are reserved",
+        ),
+        (
+            "ResticBackup",
+            &backup,
+            json!({ "restic": { "extraArgs": ["--exclude", "a b", "-x"] } }),
+            "",
+        ),
+        (
+            "ResticBackup",
+            &backup,
+            json!({ "restic": { "extraArgs": ["/proc/self/environ"] } }),
+            "must begin with -",
+        ),
+        (
+            "ResticBackup",
+            &backup,
+            json!({ "restic": { "extraArgs": ["-x", "--option=sftp.command=id"] } }),
+            "extended options",
+        ),
+        (
+            "ResticBackup",
+            &backup,
+            json!({ "restic": { "extraArgs": ["--tag=fleet.backup=shop/orders"] } }),
+            "fleet. are reserved",
+        ),
+        (
+            "ResticBackup",
+            &backup,
             json!({ "retention": { "enabled": true, "policy": { "keepLast": 1 }, "groupBy": ["host", "tags"] } }),
             "",
         ),

@@ -222,7 +222,10 @@ fn a_repository_in_another_namespace_needs_consent_and_loses_it_again() {
         json!({}),
     )]);
     let message = guest.until_reason("resticbackup/orders", "NamespaceNotAllowed");
-    assert!(message.contains("spec.allowedNamespaces"), "{message}");
+    assert!(
+        message.contains("kubernetes.io/metadata.name: guest"),
+        "{message}"
+    );
     assert!(guest.get("cronjob/resticbackup-orders").is_null());
 
     let allow = |value: Value| {
@@ -245,6 +248,20 @@ fn a_repository_in_another_namespace_needs_consent_and_loses_it_again() {
     assert!(
         keys.contains(&"RESTIC_PASSWORD".to_owned()) && !keys.contains(&"RESTIC_REST_PASSWORD".to_owned()),
         "{keys:?}"
+    );
+
+    // A restore's copy of the credentials is deleted with the end of its Job.
+    guest.apply(&[
+        json!({ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRestore", "metadata": { "name": "cross" },
+                "spec": { "backupRef": { "name": "orders" }, "target": { "pvc": { "claimName": "data", "path": "back" } } } }),
+    ]);
+    guest.until("resticrestore/cross", "Completed", |o| {
+        o["status"]["phase"] == "Completed"
+    });
+    guest.until(
+        "secret/resticrestore-cross-credentials",
+        "no credentials of an ended restore",
+        Value::is_null,
     );
 
     allow(json!({ "from": "Same", "selector": null }));
@@ -318,4 +335,132 @@ fn a_changed_cron_job_is_put_right_and_a_partial_backup_is_not_called_good() {
         c["spec"]["jobTemplate"]["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == 0
     });
     assert_eq!(place.run("orders", "2")["result"], "Succeeded");
+}
+
+/// Owner, mode and content of every file and folder.
+fn live(folder: &std::path::Path) -> Vec<(String, u32, u32, u32, Vec<u8>)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let (mut all, mut open) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(path) = open.pop() {
+        let meta = std::fs::symlink_metadata(&path).unwrap();
+        let mut content = Vec::new();
+        if meta.is_dir() {
+            open.extend(
+                std::fs::read_dir(&path)
+                    .unwrap()
+                    .flatten()
+                    .map(|entry| entry.path()),
+            );
+        } else {
+            content = std::fs::read(&path).unwrap();
+        }
+        all.push((
+            path.display().to_string(),
+            meta.uid(),
+            meta.gid(),
+            meta.mode(),
+            content,
+        ));
+    }
+    all.sort();
+    all
+}
+
+#[test]
+#[ignore = "needs clusters: make test"]
+fn a_backup_leaves_owner_mode_and_content_of_live_files_as_they_are() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    let place = Place::new("b", "live");
+    let folder = fleet::local_volume(&place.cluster, "live", "pgdata").unwrap();
+    std::fs::create_dir(folder.join("base")).unwrap();
+    for (name, content) in [("PG_VERSION", "17"), ("base/1", "pages")] {
+        std::fs::write(folder.join(name), content).unwrap();
+        std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+        chown(folder.join(name), Some(999), Some(999)).unwrap();
+    }
+    for name in ["base", ""] {
+        std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(0o700)).unwrap();
+        chown(folder.join(name), Some(999), Some(999)).unwrap();
+    }
+    let before = live(&folder);
+    let source = json!({ "pvc": { "claimName": "pgdata" } });
+    place.apply(&[
+        // Its authority is in the Secret: any user of the pod has to read it.
+        place.repository("nas", &crate::support::rest("live")),
+        place.backup("db", json!({ "name": "nas" }), json!({ "source": source })),
+    ]);
+    place.until_ready("resticbackup/db");
+    let run = place.run("db", "1");
+    assert_eq!(live(&folder), before, "by a backup with the defaults");
+    assert_eq!(run["reason"], "FilesUnreadable", "{run:#}");
+    let words = run["message"].as_str().unwrap();
+    assert!(
+        words.contains("jobConfig.securityContext.runAsUser: <owner>"),
+        "{words}"
+    );
+
+    for (request, security) in [
+        ("2", json!({ "runAsUser": 999, "runAsGroup": 999 })),
+        ("3", json!({ "runAsUser": 0 })),
+    ] {
+        let more = json!({ "source": source, "jobConfig": { "securityContext": security } });
+        place.apply(&[place.backup("db", json!({ "name": "nas" }), more)]);
+        place.until("cronjob/resticbackup-db", "the user", |c| {
+            let pod = &c["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+            pod["securityContext"]["runAsUser"] == security["runAsUser"]
+        });
+        let run = place.run("db", request);
+        assert_eq!(run["result"], "Succeeded", "{security}: {run:#}");
+        assert_eq!(live(&folder), before, "{security}");
+    }
+}
+
+#[test]
+#[ignore = "needs clusters: make test"]
+fn who_writes_a_backup_does_not_get_the_repositorys_keys() {
+    let place = Place::new("a", "keys");
+    std::os::unix::fs::symlink("/proc", place.data().join("out")).unwrap();
+    let source = |paths: Value| json!({ "pvc": { "claimName": "data", "paths": paths } });
+    let expanded = json!({ "source": source(json!(["small"])),
+                           "restic": { "hostname": "$(RESTIC_PASSWORD)", "tags": ["$$(AWS_SECRET_ACCESS_KEY)"] } });
+    let linked = json!({ "source": source(json!(["out/self/environ"])) });
+    let image = json!({ "restic": { "image": "evil.example.org/x:1" } });
+    let file = json!({ "restic": { "extraArgs": ["--exclude-caches", "/proc/self/environ"] } });
+    let nas = json!({ "name": "nas" });
+    place.apply(&[
+        place.repository("nas", &s3(0, "keys")),
+        place.backup("expanded", nas.clone(), expanded),
+        place.backup("linked", nas.clone(), linked),
+        place.backup("image", nas.clone(), image),
+        place.backup("file", nas, file),
+    ]);
+    let message = place.until_reason("resticbackup/image", "ImageNotAllowed");
+    assert!(message.contains("--allowed-images"), "{message}");
+    let message = place.until_reason("resticbackup/file", "InvalidSpec");
+    assert!(
+        message.contains("spec.restic.extraArgs") && message.contains("--exclude-caches"),
+        "{message}"
+    );
+    for name in ["image", "file"] {
+        assert!(place.get(&format!("cronjob/resticbackup-{name}")).is_null());
+    }
+    place.until_ready("resticbackup/linked");
+    let run = place.run("linked", "1");
+    assert_eq!(run["result"], "Failed", "{run:#}");
+    assert!(
+        run["message"].as_str().unwrap().contains("symbolic link"),
+        "{run:#}"
+    );
+    place.until_ready("resticbackup/expanded");
+    let run = place.run("expanded", "1");
+    assert_eq!(run["result"], "Succeeded", "{run:#}");
+    let listed = crate::retention::restic(&s3(0, "keys"), &["snapshots", "--json"]);
+    assert!(
+        listed.contains("$(RESTIC_PASSWORD)") && listed.contains("$$(AWS_SECRET_ACCESS_KEY)"),
+        "{listed}"
+    );
+    assert!(
+        !listed.contains("right horse") && !listed.contains("environ"),
+        "{listed}"
+    );
 }

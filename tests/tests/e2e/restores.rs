@@ -348,3 +348,53 @@ fn a_restore_makes_its_claim_survives_kills_and_gives_up_with_the_schedulers_wor
         "{message}"
     );
 }
+
+#[test]
+#[ignore = "needs clusters: make test"]
+fn a_restore_never_gets_into_a_claim_that_it_did_not_make() {
+    let place = Place::new("b", "foreign");
+    place.apply(&[
+        place.repository("nas", &s3(1, "foreign")),
+        place.backup("orders", json!({ "name": "nas" }), json!({})),
+    ]);
+    place.until_ready("resticbackup/orders");
+    place.run("orders", "1");
+    claim(&place, "fresh");
+    // As a pod that uses the claim would, this keeps it in deletion.
+    let hold = |list: Value| {
+        let patch = json!({ "metadata": { "finalizers": list } }).to_string();
+        place
+            .kubectl(&["patch", "pvc/fresh", "--type=merge", "-p", &patch])
+            .unwrap();
+    };
+    hold(json!(["example.org/hold"]));
+    let root = json!({ "securityContext": { "runAsUser": 0 } });
+    let spec = json!({ "backupRef": { "name": "orders" }, "jobConfig": root,
+                       "target": { "newPVC": { "name": "fresh", "size": "1Gi" } } });
+    restore(&place, "own", spec);
+    let message = place.until_reason("resticrestore/own", "TargetExists");
+    assert!(message.contains("was not made by this restore"), "{message}");
+    let old = place.get("pvc/fresh")["metadata"]["uid"].clone();
+    place
+        .kubectl(&["delete", "pvc", "fresh", "--wait=false"])
+        .unwrap();
+    let object = place.until("resticrestore/own", "the deletion in words", |o| {
+        condition(o, "Ready")["message"]
+            .as_str()
+            .is_some_and(|m| m.contains("is being deleted"))
+    });
+    assert_eq!(condition(&object, "Ready")["reason"], "TargetExists");
+    assert!(
+        place.get("job/resticrestore-own").is_null(),
+        "no Job on a claim of somebody else"
+    );
+    hold(json!([]));
+    completed(&place, "own");
+    let made = place.get("pvc/fresh");
+    assert_ne!(made["metadata"]["uid"], old);
+    assert_eq!(
+        made["metadata"]["annotations"]["backup.resticbackup.io/restore-uid"],
+        place.get("resticrestore/own")["metadata"]["uid"]
+    );
+    assert_eq!(tree(&folder(&place, "fresh")), tree(&place.data()));
+}

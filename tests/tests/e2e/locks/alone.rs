@@ -90,7 +90,43 @@ impl Drop for Alone {
 #[test]
 #[ignore = "needs clusters: make test"]
 fn without_a_hub_a_lease_of_the_cluster_is_the_lock_and_status_says_so() {
+    // Known to the hub: shared for all that this spoke can know.
+    let shared = Place::new("b", "known");
+    shared.apply(&[shared.repository("nas", &s3(1, "known"))]);
+    shared.until_ready("resticrepository/nas");
+    keep_one(&shared, "p");
+    until("it is noted as shared", || {
+        let id = repository_id(&shared);
+        let lease = ["get", "-n", SYSTEM, "lease/fleet-shared", "-o", "yaml"];
+        shared
+            .cluster
+            .kubectl(&lease)
+            .is_ok_and(|text| text.contains(&id[..32]))
+    });
     let alone = Alone::new(Place::new("b", "alone"));
+    let message = shared.until_reason("globalretentionpolicy/p", "HubRequired");
+    assert!(message.contains("FLEET_STANDALONE"), "{message}");
+    let cron_job = shared.get("cronjob/globalretention-p");
+    assert_eq!(cron_job["spec"]["suspend"], true);
+    // The shipped manifests, applied again, change neither name nor hub.
+    let config = || {
+        alone.0.cluster.kubectl(&[
+            "get",
+            "-n",
+            SYSTEM,
+            "configmap/fleet-spoke",
+            "-o",
+            "jsonpath={.data}",
+        ])
+    };
+    let before = config().unwrap();
+    let shipped = bed().workspace.root.join("deploy/spoke");
+    alone
+        .0
+        .cluster
+        .kubectl(&["apply", "-f", &shipped.to_string_lossy()])
+        .unwrap();
+    assert_eq!(config().unwrap(), before);
     let (place, url) = (&alone.0, s3(1, "alone"));
     place.apply(&[place.repository("nas", &url)]);
     place.until_ready("resticrepository/nas");
