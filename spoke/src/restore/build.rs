@@ -213,7 +213,15 @@ mod tests {
         };
         let image = crds::RESTIC_IMAGE.to_owned();
         let at = Key::new("shop", "nas");
-        let job = job(&key, "prod-eu", &restore, &valid, (&at, &repository), image, &chosen);
+        let job = job(
+            &key,
+            "prod-eu",
+            &restore,
+            &valid,
+            (&at, &repository),
+            image,
+            &chosen,
+        );
         job.spec.unwrap().template.spec.unwrap()
     }
 
