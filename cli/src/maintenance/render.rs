@@ -437,7 +437,10 @@ mod tests {
             restic_locks: vec![restic],
             ..Lock::default()
         };
-        let text = why_locked(&lock, Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(3000));
+        let text = why_locked(
+            &lock,
+            Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(3000),
+        );
         for part in [
             "RESTIC  4f4f4f4f4f exclusive, stops everything, of root on nas, written 40m ago, unchanged since 30m ago",
             "stays: it cannot be read",

@@ -50,8 +50,7 @@ pub struct Executor {
 
 impl Executor {
     /// Checks that restic is there and recent enough: exit codes 10 to 12 exist since 0.17.
-    pub async fn start(config: &Config,
-        cluster: &str, metrics: Arc<Metrics>) -> anyhow::Result<Executor> {
+    pub async fn start(config: &Config, cluster: &str, metrics: Arc<Metrics>) -> anyhow::Result<Executor> {
         std::fs::create_dir_all(&config.cache_dir).with_context(|| {
             format!(
                 "cannot write the cache folder {}; set --cache-dir",

@@ -116,7 +116,15 @@ impl RestoreKind {
             return Ok(Made::Not(wait));
         }
         let repository = (&ready.at, ready.repository.as_ref());
-        let wanted = build::job(key, &self.context.cluster, restore, valid, repository, ready.image.clone(), chosen);
+        let wanted = build::job(
+            key,
+            &self.context.cluster,
+            restore,
+            valid,
+            repository,
+            ready.image.clone(),
+            chosen,
+        );
         let place = at(&wanted.name_any());
         let written = match applier.create(&wanted).await {
             Ok(written) => written,

@@ -5,8 +5,8 @@ mod alone;
 mod deleting;
 mod failover;
 mod faults;
-mod long;
 mod left;
+mod long;
 mod many;
 mod operations;
 
