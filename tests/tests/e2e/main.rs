@@ -5,7 +5,6 @@ mod admission;
 mod backups;
 mod conditions;
 mod faults;
-mod link;
 mod locks;
 mod restores;
 mod retention;
