@@ -27,7 +27,7 @@ use world::{Gone, Rates};
 /// The budget: states that are searched one by one, and ways that are walked far beyond them. The product must pass it
 /// whole, and it must be enough to find that a guard is gone.
 const STATES: usize = 200_000;
-const WALKS: u64 = 12_000;
+const WALKS: u64 = 20_000;
 
 fn all_first_steps(gone: Gone) -> Lock {
     Lock {
@@ -81,7 +81,10 @@ fn two_delete_phases_are_within_reach_when_all_guards_are_gone() {
 #[test]
 fn each_guard_that_is_gone_is_found_with_the_budget_that_the_product_passes() {
     let mut missed = Vec::new();
-    for guard in GUARDS {
+    for guard in GUARDS
+        .into_iter()
+        .filter(|g| std::env::var("ONLY").map_or(true, |o| o.contains(&format!("{g:?}"))))
+    {
         let met = walk(Gone::only(guard), WALKS);
         let harm = (met.overlap, met.fallen, met.misled, met.stuck.is_some());
         eprintln!("{guard:?}: {} walks, {} steps, {harm:?}", met.walks, met.steps);

@@ -1,9 +1,11 @@
 //! Random ways through the model, and the way out of wherever they lead.
 
+use spoke::maintenance::holder::Phase;
+use spoke::worker::switch::Verdict;
 use stateright::Model as _;
 
 use crate::model::{Action, FIRST_FAULT, KINDS, Lock};
-use crate::world::{Gone, Rates, World};
+use crate::world::{Gone, Pod, Rates, World};
 
 /// Steps of one walk.
 const STEPS: usize = 260;
@@ -61,7 +63,7 @@ impl Random {
 
 /// How often each kind of action is chosen.
 const WEIGHTS: [usize; KINDS] = [
-    12, 16, 2, 2, 1, 12, 8, 12, 6, 16, 2, 6, 4, 2, 2, 1, 16, // what follows: faults
+    12, 16, 2, 2, 1, 12, 8, 12, 6, 16, 2, 60, 4, 2, 2, 1, 250, // what follows: faults
     4, 3, 4, 3, 3, 3, 3, 3, 3, 3, 2, 5, 3, 4, 4, 4,
 ];
 
@@ -88,20 +90,23 @@ struct Likes {
 }
 
 /// Faults that are worth more together.
-const THEMES: [&[usize]; 14] = [
+const THEMES: [&[usize]; 17] = [
     &[],
     &[CUT],
-    &[CUT, HUB_CRASH],
-    &[CUT, HUB_CRASH, COPY],
-    &[HUB_CRASH, COPY, SPOKE_CRASH],
-    &[CUT, SECOND_HUB],
-    &[HUB_CRASH, BREAK_COMMIT],
-    &[SPOKE_CRASH, FORCE],
+    &[SPOKE_CRASH],
+    &[STALL],
+    &[STALL, PAUSE],
+    &[SPOKE_CRASH, PAUSE],
     &[CUT, PAUSE],
-    &[CUT_NODE, POD_GC, HAND_OVER],
+    &[SPOKE_CRASH, HUB_CRASH],
+    &[SPOKE_CRASH, HUB_CRASH, COPY],
+    &[STALL, HUB_CRASH, COPY],
+    &[SPOKE_CRASH, FORCE],
     &[CUT_NODE],
+    &[CUT_NODE, POD_GC, HAND_OVER],
     &[SECOND_HUB],
-    &[CUT, STALL, HAND_OVER],
+    &[SECOND_HUB, CUT],
+    &[HUB_CRASH, BREAK_COMMIT],
     &[REPOINT, CUT],
 ];
 const COPY: usize = 17;
@@ -130,7 +135,8 @@ impl Likes {
             *weight = if faults.contains(&kind) { *weight } else { 0 };
         }
         let mut often = || random.below(3) > 0;
-        let (slow, lazy, away, at_work) = (often(), often(), often(), often());
+        let (slow, lazy, away) = (often(), often(), often());
+        let at_work = often() && !theme.contains(&BREAK_COMMIT);
         let other_slow = !often();
         let staged = !theme.is_empty() && !theme.contains(&BREAK_COMMIT) && random.below(3) > 0;
         Likes {
@@ -145,7 +151,7 @@ impl Likes {
             lazy,
             away,
             parts: random.below(3) == 0,
-            hurry: [1, 1, 8, 16][random.below(4)],
+            hurry: [1, 8, 64, 64][random.below(4)],
         }
     }
 
@@ -153,28 +159,13 @@ impl Likes {
         let weight = self.weights[action.kind()];
         let spoke = action.spoke(world);
         let is_victim = spoke.is_some() && spoke == self.victim;
-        if action.kind() >= FIRST_FAULT
-            && let Some(from) = self.staged
-        {
-            let works = world
-                .pods
-                .iter()
-                .any(|p| p.deleting && Some(p.spoke) == self.victim);
-            let due = (works && world.now >= from) || self.done != 0 || action == Action::Copy;
-            let is_due = due && self.theme.contains(&action.kind()) && self.done & (1 << action.kind()) == 0;
-            let spared = spoke.is_some() && !is_victim;
-            return if is_due && !spared { 200 } else { 0 };
-        }
-        if action.kind() >= FIRST_FAULT && action != Action::Copy {
-            let works = world
-                .pods
-                .iter()
-                .any(|p| p.deleting && self.victim.is_none_or(|v| v == p.spoke));
+        if action.kind() >= FIRST_FAULT {
             let spared = spoke.is_some() && self.victim.is_some() && !is_victim;
-            return if spared || (self.at_work && !works) {
-                0
-            } else {
-                weight
+            return match (spared, self.staged) {
+                (true, _) => 0,
+                (false, Some(from)) => self.of_theme(world, action, from),
+                (false, None) if self.at_work && !self.works(world) && action != Action::Copy => 0,
+                (false, None) => weight,
             };
         }
         if spoke.is_some() && !is_victim {
@@ -183,22 +174,95 @@ impl Likes {
                 _ => weight * self.hurry,
             };
         }
+        if !is_victim {
+            return weight;
+        }
         match action {
-            Action::Finish(_) | Action::Resume(_) | Action::Unstall(_) | Action::SpokeStart(_)
-                if self.slow =>
-            {
-                usize::from(world.now % 200 == 0)
+            Action::Finish(_) if self.slow => usize::from(world.now % 200 == 0),
+            Action::SpokeStart(_) | Action::Unstall(_) if self.away => 0,
+            // It goes on when it does most harm.
+            Action::Resume(_) | Action::Unstall(_) | Action::NodeBack(_) if self.slow => {
+                let works = world
+                    .pods
+                    .iter()
+                    .any(|p| p.deleting && Some(p.spoke) != self.victim);
+                if works { weight * 8 } else { 0 }
             }
-            Action::Sync(at) if self.lazy && !world.pods[at].paused && model.time_may_pass(world) => 0,
-            Action::Down(_) if self.parts && self.lazy => 1,
+            // Nobody leaves a hub that answers.
+            Action::Connect(n, _) if world.spokes[n].link.is_some() => 0,
             Action::Connect(n, _) if self.away && world.spokes[n].epoch > 0 => 0,
+            Action::Sync(at) if self.lazy && !world.pods[at].paused => {
+                if !model.time_may_pass(world) || presses(model, world, n_of(world, at)) {
+                    weight * 8
+                } else {
+                    0
+                }
+            }
+            // As early at the hub and as late at the operator as can be.
+            Action::Up(n) if self.parts && !world.spokes[n].answers.is_empty() => 0,
+            Action::Up(_) if self.parts => weight * 8,
+            Action::Down(n)
+                if self.parts && !is_last_moment(model, world, n) && !presses(model, world, n) =>
+            {
+                0
+            }
             Action::Exchange(_) if self.parts => 0,
             _ => weight,
         }
     }
+
+    /// Whether a victim deletes.
+    fn works(&self, world: &World) -> bool {
+        let its = |p: &Pod| p.deleting && self.victim.is_none_or(|v| v == p.spoke);
+        world.pods.iter().any(its)
+    }
+
+    /// A fault of the theme happens once, in the middle of the victim's work, and best when a renewal is on its way to
+    /// the pod.
+    fn of_theme(&self, world: &World, action: Action, from: u64) -> usize {
+        let best = |p: &Pod| p.deleting && p.file != p.count && p.counted == world.now;
+        let now = self.works(world) && (!self.lazy || world.pods.iter().any(best));
+        let due = (now && world.now >= from) || self.done != 0 || action == Action::Copy;
+        let once = self.done & (1 << action.kind()) == 0;
+        if due && once && self.theme.contains(&action.kind()) {
+            return 1000;
+        }
+        0
+    }
+}
+
+fn n_of(world: &World, at: usize) -> usize {
+    world.pods[at].spoke
+}
+
+/// Whether a pod of a cluster will have to end with the next tick.
+fn presses(model: &Lock, world: &World, n: usize) -> bool {
+    let next = (world.now + model.tick) * world.rates.node[n] / 10;
+    let its = world.pods.iter().filter(|p| p.spoke == n && p.kill.is_none());
+    let mut switches = its.filter_map(|p| p.switch.as_ref());
+    switches.any(|switch| matches!(switch.verdict(next), Verdict::Stop { .. }))
+}
+
+/// Whether an operator that holds a lease will have lost it with the next tick.
+fn is_last_moment(model: &Lock, world: &World, n: usize) -> bool {
+    let spoke = &world.spokes[n];
+    let held = spoke.replicas[spoke.leader].as_ref().map(|o| o.holder.phase());
+    let Some(Phase::Held(lease)) = held else {
+        return true;
+    };
+    let next = (world.now + model.tick) * world.rates.operator[n] / 10;
+    lease.deadline.is_none_or(|deadline| next >= deadline)
 }
 
 fn rates(random: &mut Random) -> Rates {
+    // What is hardest on the delay: all clocks of the clusters are slow, and the hub's is fast.
+    if random.below(3) == 0 {
+        return Rates {
+            hub: 11,
+            operator: [9, 9],
+            node: [9, 9],
+        };
+    }
     let mut rate = || [9, 9, 10, 11, 11][random.below(5)];
     Rates {
         hub: rate(),
@@ -227,7 +291,7 @@ fn one(gone: Gone, n: u64, met: &mut Met) {
         tick: 20,
         until: 2000,
         faults: 1 + u8::try_from(random.below(8)).unwrap(),
-        jobs: 3,
+        jobs: 2 + u8::try_from(random.below(7)).unwrap(),
         rates: rates(&mut random),
         coarse: false,
     };
@@ -266,7 +330,7 @@ fn one(gone: Gone, n: u64, met: &mut Met) {
     met.fallen = world.fallen;
     met.misled = world.misled;
     met.both_worked += u64::from(world.spokes.iter().all(|s| s.made > 1));
-    met.second_grant += u64::from(world.granted.iter().any(|(_, count)| *count > 1));
+    met.second_grant += u64::from(world.grants > 1);
     met.put_back += u64::from(world.ever_put_back);
     met.interrupted += u64::from(world.spokes.iter().any(|s| s.lost.is_some()));
     if !met.harm() && n % WAYS_OUT == 0 {
