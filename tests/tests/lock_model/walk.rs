@@ -8,7 +8,7 @@ use crate::model::{Action, FIRST_FAULT, KINDS, Lock};
 use crate::world::{Gone, Pod, Rates, World};
 
 /// Steps of one walk.
-const STEPS: usize = 260;
+const STEPS: usize = 300;
 /// Each so many walks the way out is looked for.
 const WAYS_OUT: u64 = 3;
 /// Ticks within which everything must have ended once nothing goes wrong any more: for each Job that may still be made
@@ -80,6 +80,8 @@ struct Likes {
     lazy: bool,
     away: bool,
     parts: bool,
+    /// How often that what could be later happens early.
+    early: usize,
     /// How much quicker the other one is, and whether its runs take long too.
     hurry: usize,
     other_slow: bool,
@@ -109,6 +111,14 @@ const THEMES: [&[usize]; 17] = [
     &[HUB_CRASH, BREAK_COMMIT],
     &[REPOINT, CUT],
 ];
+/// What is hardest on the times: a cluster loses its operator in the middle of its work, with clocks that are slow, and a
+/// hub's that is fast.
+const HARD: [&[usize]; 4] = [
+    &[SPOKE_CRASH],
+    &[STALL],
+    &[SPOKE_CRASH, HUB_CRASH],
+    &[SPOKE_CRASH, HUB_CRASH, COPY],
+];
 const COPY: usize = 17;
 const CUT: usize = 18;
 const HUB_CRASH: usize = 19;
@@ -124,9 +134,12 @@ const POD_GC: usize = 30;
 const FORCE: usize = 31;
 
 impl Likes {
-    fn new(random: &mut Random) -> Likes {
+    fn new(random: &mut Random, hard: bool) -> Likes {
         let mut weights = WEIGHTS.map(|weight| weight * [1, 2, 2, 4, 8][random.below(5)]);
-        let theme = THEMES[random.below(THEMES.len())];
+        let theme = match hard {
+            true => HARD[random.below(HARD.len())],
+            false => THEMES[random.below(THEMES.len())],
+        };
         let mut faults: Vec<usize> = theme.to_vec();
         for _ in 0..random.below(3) {
             faults.push(FIRST_FAULT + random.below(KINDS - FIRST_FAULT));
@@ -134,11 +147,12 @@ impl Likes {
         for (kind, weight) in weights.iter_mut().enumerate().skip(FIRST_FAULT) {
             *weight = if faults.contains(&kind) { *weight } else { 0 };
         }
-        let mut often = || random.below(3) > 0;
+        let mut often = || hard || random.below(3) > 0;
         let (slow, lazy, away) = (often(), often(), often());
         let at_work = often() && !theme.contains(&BREAK_COMMIT);
-        let other_slow = !often();
-        let staged = !theme.is_empty() && !theme.contains(&BREAK_COMMIT) && random.below(3) > 0;
+        let other_slow = random.below(3) == 0;
+        let is_due = hard || random.below(3) > 0;
+        let staged = !theme.is_empty() && !theme.contains(&BREAK_COMMIT) && is_due;
         Likes {
             weights,
             other_slow,
@@ -150,8 +164,9 @@ impl Likes {
             slow,
             lazy,
             away,
-            parts: random.below(3) == 0,
-            hurry: [1, 8, 64, 64][random.below(4)],
+            parts: random.below(if hard { 2 } else { 3 }) == 0,
+            early: [0, 1, 4][random.below(3)],
+            hurry: if hard { 64 } else { [1, 8, 64][random.below(3)] },
         }
     }
 
@@ -195,7 +210,7 @@ impl Likes {
                 if !model.time_may_pass(world) || presses(model, world, n_of(world, at)) {
                     weight * 8
                 } else {
-                    0
+                    self.early
                 }
             }
             // As early at the hub and as late at the operator as can be.
@@ -204,7 +219,7 @@ impl Likes {
             Action::Down(n)
                 if self.parts && !is_last_moment(model, world, n) && !presses(model, world, n) =>
             {
-                0
+                self.early
             }
             Action::Exchange(_) if self.parts => 0,
             _ => weight,
@@ -254,9 +269,8 @@ fn is_last_moment(model: &Lock, world: &World, n: usize) -> bool {
     lease.deadline.is_none_or(|deadline| next >= deadline)
 }
 
-fn rates(random: &mut Random) -> Rates {
-    // What is hardest on the delay: all clocks of the clusters are slow, and the hub's is fast.
-    if random.below(3) == 0 {
+fn rates(random: &mut Random, hard: bool) -> Rates {
+    if hard {
         return Rates {
             hub: 11,
             operator: [9, 9],
@@ -286,17 +300,18 @@ pub fn walk(gone: Gone, walks: u64) -> Met {
 
 fn one(gone: Gone, n: u64, met: &mut Met) {
     let mut random = Random::new(n);
+    let hard = random.below(4) == 0;
     let model = Lock {
         gone,
-        tick: 20,
+        tick: [10, 20][random.below(2)],
         until: 2000,
         faults: 1 + u8::try_from(random.below(8)).unwrap(),
         jobs: 2 + u8::try_from(random.below(7)).unwrap(),
-        rates: rates(&mut random),
+        rates: rates(&mut random, hard),
         coarse: false,
     };
     let mut world = model.init_states().remove(0);
-    let mut likes = Likes::new(&mut random);
+    let mut likes = Likes::new(&mut random, hard);
     let (mut actions, mut way) = (Vec::new(), Vec::new());
     for _ in 0..STEPS {
         actions.clear();
