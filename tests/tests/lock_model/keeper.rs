@@ -11,7 +11,7 @@ pub fn terms(gone: Gone) -> Terms {
     let delay = if gone.has(Guard::NoDelay) {
         0
     } else if gone.has(Guard::ShortDelay) {
-        TTL
+        TTL / 2
     } else {
         DELAY
     };

@@ -1,11 +1,12 @@
 //! Random ways through the model, and the way out of wherever they lead.
 
+use hub::lock::grantor::Phase as Grant;
 use spoke::maintenance::holder::Phase;
 use spoke::worker::switch::Verdict;
 use stateright::Model as _;
 
 use crate::model::{Action, FIRST_FAULT, KINDS, Lock};
-use crate::world::{Gone, Pod, Rates, World};
+use crate::world::{ASK_AGAIN, DELAY, GRACE, Gone, Pod, Rates, START, TTL, World};
 
 /// Steps of one walk.
 const STEPS: usize = 300;
@@ -14,6 +15,11 @@ const WAYS_OUT: u64 = 3;
 /// Ticks within which everything must have ended once nothing goes wrong any more: for each Job that may still be made
 /// a lease's life, the delay, and the limit of a start.
 const ROUNDS: usize = 240;
+
+/// Somebody who waits is granted the lock again within this time: a pod that never starts or is cut off while it is
+/// young keeps it for the limit of a start; then its lease runs out, the delay passes, and what was asked meanwhile is
+/// asked again. All of it by clocks that are a tenth slow, seen with the next tick.
+const AGAIN: u64 = (START + TTL * 11 / 10 + 1 + DELAY + GRACE + ASK_AGAIN) * 10 / 9 + 40;
 
 /// What was met.
 #[derive(Debug, Default)]
@@ -82,6 +88,8 @@ struct Likes {
     parts: bool,
     /// How often that what could be later happens early.
     early: usize,
+    /// For how long the hub was not asked, at least, when the theme's faults begin.
+    quiet: u64,
     /// How much quicker the other one is, and whether its runs take long too.
     hurry: usize,
     other_slow: bool,
@@ -166,6 +174,7 @@ impl Likes {
             away,
             parts: random.below(if hard { 2 } else { 3 }) == 0,
             early: [0, 1, 4][random.below(3)],
+            quiet: if hard { [0, 30, 50, 70][random.below(4)] } else { 0 },
             hurry: if hard { 64 } else { [1, 8, 64][random.below(3)] },
         }
     }
@@ -236,7 +245,8 @@ impl Likes {
     /// the pod.
     fn of_theme(&self, world: &World, action: Action, from: u64) -> usize {
         let best = |p: &Pod| p.deleting && p.file != p.count && p.counted == world.now;
-        let now = self.works(world) && (!self.lazy || world.pods.iter().any(best));
+        let old = |p: &Pod| self.quiet == 0 || unanswered(world, p) >= self.quiet;
+        let now = self.works(world) && (!self.lazy || world.pods.iter().any(|p| best(p) && old(p)));
         let due = (now && world.now >= from) || self.done != 0 || action == Action::Copy;
         let once = self.done & (1 << action.kind()) == 0;
         if due && once && self.theme.contains(&action.kind()) {
@@ -244,6 +254,20 @@ impl Likes {
         }
         0
     }
+}
+
+/// How long ago a hub last answered a renewal of a pod's lease.
+fn unanswered(world: &World, pod: &Pod) -> u64 {
+    let answered = world
+        .hubs
+        .iter()
+        .filter_map(|hub| match hub.grantors[pod.repo].phase() {
+            Grant::Held { grant, renewed, .. } if grant.token == pod.token => {
+                Some(hub.born + renewed * 10 / world.rates.hub)
+            }
+            _ => None,
+        });
+    world.now - answered.max().unwrap_or(0)
 }
 
 fn n_of(world: &World, at: usize) -> usize {
@@ -375,6 +399,7 @@ fn way_out(model: &Lock, mut world: World, nodes: bool) -> Result<(), Box<World>
         .map(|p| p.spoke)
         .collect();
     let mut actions = Vec::new();
+    let (mut grants, mut since) = (world.grants, world.now);
     for _ in 0..ROUNDS {
         // All that can happen at this time, and what follows from it.
         for _ in 0..64 {
@@ -399,6 +424,12 @@ fn way_out(model: &Lock, mut world: World, nodes: bool) -> Result<(), Box<World>
         };
         if (0..world.spokes.len()).all(|n| held_up.contains(&n) || ended(n)) {
             return Ok(());
+        }
+        if world.grants != grants {
+            (grants, since) = (world.grants, world.now);
+        }
+        if world.now > since + AGAIN {
+            return Err(Box::new(world));
         }
         over.apply(&mut world, Action::Tick);
     }
