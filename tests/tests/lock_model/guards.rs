@@ -6,7 +6,7 @@
 pub enum Guard {
     /// Hub: nobody waits after a lease that ended in silence.
     NoDelay,
-    /// Hub: the delay is one life of a lease.
+    /// Hub: the delay is half a life of a lease.
     ShortDelay,
     /// Hub: after a start it takes every lease for expired.
     NoGrace,

@@ -11,7 +11,7 @@ pub fn terms(gone: Gone) -> Terms {
     let delay = if gone.has(Guard::NoDelay) {
         0
     } else if gone.has(Guard::ShortDelay) {
-        TTL
+        TTL / 2
     } else {
         DELAY
     };
@@ -219,11 +219,15 @@ fn carry_out(world: &mut World, at: usize, repo: usize, effects: Vec<Effect>, se
                 continue;
             }
             Effect::Grant(grant) => {
-                let (highest, count) = &mut world.granted[repo];
-                if grant.token != *highest {
-                    world.fallen |= grant.token < *highest && !world.ever_put_back;
-                    *highest = grant.token;
-                    *count += 1;
+                let of = (
+                    grant.operation.cluster.parse().unwrap(),
+                    grant.operation.id.parse().unwrap(),
+                );
+                let (highest, whose) = world.granted[repo];
+                if (grant.token, of) != (highest, whose) {
+                    world.fallen |= grant.token <= highest && !world.ever_put_back;
+                    world.granted[repo] = (grant.token, of);
+                    world.grants += 1;
                 }
                 (grant.operation, grant.token, What::Grant)
             }

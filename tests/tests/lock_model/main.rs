@@ -27,7 +27,7 @@ use world::{Gone, Rates};
 /// The budget: states that are searched one by one, and ways that are walked far beyond them. The product must pass it
 /// whole, and it must be enough to find that a guard is gone.
 const STATES: usize = 200_000;
-const WALKS: u64 = 12_000;
+const WALKS: u64 = 20_000;
 
 fn all_first_steps(gone: Gone) -> Lock {
     Lock {

@@ -195,6 +195,11 @@ impl Lock {
             if !spoke.answers.is_empty() && spoke.works() {
                 actions.push(Action::Down(n));
             }
+            // To a second hub, although the first can still be reached.
+            if spoke.works() {
+                let others = world.hubs.iter().filter(|hub| Some(hub.serial) > spoke.link);
+                actions.extend(others.map(|hub| Action::Connect(n, hub.serial)));
+            }
         } else if spoke.works() {
             actions.extend(world.hubs.iter().map(|hub| Action::Connect(n, hub.serial)));
         }
@@ -207,9 +212,6 @@ impl Lock {
         if self.may_fail(world) {
             if spoke.link.is_some() {
                 actions.push(Action::Cut(n));
-                // To a second hub, although the first could still be reached.
-                let others = world.hubs.iter().filter(|hub| Some(hub.serial) != spoke.link);
-                actions.extend(others.map(|hub| Action::Connect(n, hub.serial)));
             }
             actions.extend([Action::SpokeCrash(n), Action::HandOver(n), Action::Repoint(n)]);
             if !spoke.stalled {

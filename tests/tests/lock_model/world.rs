@@ -190,8 +190,9 @@ pub struct World {
     pub hubs_started: u8,
     pub spokes: [Spoke; SPOKES],
     pub pods: Vec<Pod>,
-    /// Highest token that was told, by repository, and how many were.
-    pub granted: [(u64, u32); REPOSITORIES],
+    /// The last token that was told, by repository, and whose it was.
+    pub granted: [(u64, (usize, u8)); REPOSITORIES],
+    pub grants: u32,
     pub faults: u8,
     /// What must never be.
     pub overlap: bool,
@@ -268,7 +269,8 @@ impl World {
             hubs_started: 0,
             spokes: [Spoke::new(jobs), Spoke::new(jobs)],
             pods: Vec::new(),
-            granted: [(0, 0); REPOSITORIES],
+            granted: [(0, (0, 0)); REPOSITORIES],
+            grants: 0,
             faults: 0,
             overlap: false,
             fallen: false,
