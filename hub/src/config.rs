@@ -88,6 +88,11 @@ pub struct Config {
     #[arg(long, env = "FLEET_HUB_COALESCE_WINDOW", default_value = "1m")]
     pub coalesce_window: Window,
 
+    /// How long a spoke that was allowed to create a repository and fell silent holds up the creations of others. Longer
+    /// than two and a half times --probe-deadline of every spoke. Nothing is created for as long after a start.
+    #[arg(long, env = "FLEET_HUB_CREATION_HOLD", default_value = "150s")]
+    pub creation_hold: Span,
+
     /// How long the audit, the plans of all runs and people's decisions are kept.
     #[arg(long, env = "FLEET_HUB_AUDIT_RETENTION", default_value = "400d")]
     pub audit_retention: Span,

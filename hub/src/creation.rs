@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use crate::Millis;
 
-/// A spoke does not begin a creation after this time less a margin, and ends restic's process within it; only then is a
-/// silent holder passed over.
-pub const HOLD: Millis = 150_000;
-
 /// Who creates, and who waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Creations {
+    /// A spoke ends a creation well within this time from its grant; only then is a silent holder passed over.
+    hold: Millis,
     holder: Option<(Ticket, Millis)>,
     /// One per cluster, in the order of asking: each cluster's next one comes after everybody else's.
     waiting: VecDeque<Ticket>,
@@ -28,9 +26,27 @@ pub struct Ticket {
 }
 
 impl Creations {
+    /// Nobody creates.
+    #[must_use]
+    pub fn new(hold: Millis) -> Creations {
+        Creations {
+            hold,
+            holder: None,
+            waiting: VecDeque::new(),
+            not_before: 0,
+        }
+    }
+
+    /// How long the holder keeps the permission from now on if nothing is heard of it.
+    #[must_use]
+    pub fn left(&self, now: Millis) -> Millis {
+        let since = self.holder.as_ref().map_or(now, |(_, since)| *since);
+        (self.hold - now.saturating_sub(since)).max(0)
+    }
+
     /// Grants nothing for one hold: what another hub, or this one before, has granted is not known.
     pub fn pause(&mut self, now: Millis) {
-        self.not_before = now + HOLD;
+        self.not_before = now + self.hold;
     }
 
     /// A spoke asks, perhaps again. A cluster has one place: another question takes it over.
@@ -53,7 +69,7 @@ impl Creations {
     /// Who may create now. Those whose spoke is away keep their place.
     pub fn advance(&mut self, now: Millis, connected: impl Fn(&str) -> bool) -> Option<Ticket> {
         self.holder
-            .take_if(|(_, since)| now.saturating_sub(*since) >= HOLD);
+            .take_if(|(_, since)| now.saturating_sub(*since) >= self.hold);
         if self.holder.is_none()
             && now >= self.not_before
             && let Some(next) = self.waiting.iter().position(|ticket| connected(&ticket.cluster))
@@ -67,6 +83,8 @@ impl Creations {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const HOLD: Millis = 150_000;
 
     fn of(cluster: &str, incarnation: &str, id: u64) -> Ticket {
         Ticket {
@@ -82,7 +100,7 @@ mod tests {
 
     #[test]
     fn one_at_a_time_in_order() {
-        let mut creations = Creations::default();
+        let mut creations = Creations::new(HOLD);
         creations.ask(ticket("a", 1));
         creations.ask(ticket("b", 1));
         creations.ask(ticket("a", 1));
@@ -97,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_holder_that_vanished_is_passed_over_only_after_its_restic_must_have_ended() {
-        let mut creations = Creations::default();
+        let mut creations = Creations::new(HOLD);
         creations.ask(ticket("a", 1));
         creations.ask(ticket("b", 1));
         creations.advance(0, |_| true);
@@ -107,7 +125,7 @@ mod tests {
 
     #[test]
     fn who_is_away_keeps_its_place_and_holds_nobody_up() {
-        let mut creations = Creations::default();
+        let mut creations = Creations::new(HOLD);
         creations.ask(ticket("a", 1));
         creations.ask(ticket("b", 1));
         assert_eq!(creations.advance(0, |c| c == "b"), Some(ticket("b", 1)));
@@ -117,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_first_creation_of_a_new_process_is_not_the_one_of_the_old_process() {
-        let mut creations = Creations::default();
+        let mut creations = Creations::new(HOLD);
         creations.ask(of("a", "old", 1));
         assert_eq!(creations.advance(0, |_| true), Some(of("a", "old", 1)));
         creations.ask(of("a", "new", 1));
@@ -127,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_questions_has_one_place() {
-        let mut creations = Creations::default();
+        let mut creations = Creations::new(HOLD);
         creations.ask(ticket("flood", 0));
         creations.advance(0, |_| true);
         for id in 1..10_000 {
@@ -143,8 +161,20 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_is_given_again_leaves_what_is_left() {
+        let mut creations = Creations::new(HOLD);
+        creations.ask(ticket("a", 1));
+        creations.advance(1000, |_| true);
+        assert_eq!(
+            (creations.left(1000), creations.left(41_000)),
+            (HOLD, HOLD - 40_000)
+        );
+        assert_eq!(creations.left(1000 + 2 * HOLD), 0);
+    }
+
+    #[test]
     fn after_a_start_nothing_is_granted_for_one_hold() {
-        let mut creations = Creations::default();
+        let mut creations = Creations::new(HOLD);
         creations.pause(0);
         creations.ask(ticket("a", 1));
         assert_eq!(creations.advance(HOLD - 1, |_| true), None);

@@ -74,7 +74,7 @@ impl Hub {
         let mut inventory = restored(limits, epoch, kept, Moment::now());
         let (bindings, keys) = store.bindings().await?;
         inventory.bind(bindings, keys);
-        let mut creations = Creations::default();
+        let mut creations = Creations::new(config.creation_hold.millis());
         // A store that was never used before has granted no creation.
         if epoch > 1 {
             creations.pause(Moment::now().steady);
@@ -167,6 +167,12 @@ impl Hub {
         drop(creations);
         self.creating
             .send_if_modified(|known| std::mem::replace(known, holder.clone()) != holder);
+    }
+
+    /// How long the one who may create keeps the permission from now on.
+    pub fn creation_left(&self) -> Millis {
+        let creations = self.creations.lock().unwrap_or_else(PoisonError::into_inner);
+        creations.left(Moment::now().steady)
     }
 
     /// News of who may create a repository.

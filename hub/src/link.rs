@@ -226,7 +226,7 @@ impl Conversation<'_> {
             Err(body) => body,
         };
         match body {
-            Some(Body::CreationRequest(CreationRequest { id, .. })) => {
+            Some(Body::CreationRequest(CreationRequest { id })) => {
                 self.create(id, Creations::ask);
                 // A holder that asks again has lost the answer.
                 self.grant(creating, Some(id))
@@ -276,7 +276,10 @@ impl Conversation<'_> {
             Some(ticket) => send(
                 self.hub,
                 self.outgoing,
-                hub_message::Body::CreationGrant(CreationGrant { id: ticket.id }),
+                hub_message::Body::CreationGrant(CreationGrant {
+                    id: ticket.id,
+                    hold_ms: u64::try_from(self.hub.creation_left()).unwrap_or_default(),
+                }),
                 "creation_grant",
             ),
             None => Ok(()),

@@ -376,18 +376,14 @@ async fn a_person_binds_and_unbinds_and_it_is_in_the_audit() {
 async fn a_flood_of_creations_has_one_place_and_every_other_one_is_somebody_elses() {
     let (fleet, mut honest, mut attacker) = victims().await;
     for id in 1..=200 {
-        attacker
-            .say(Body::CreationRequest(CreationRequest { id, hold_ms: 0 }))
-            .await;
+        attacker.say(Body::CreationRequest(CreationRequest { id })).await;
     }
     let granted = |told: &Told| match told {
         Told::CreationGrant(grant) => Some(grant.id),
         _ => None,
     };
     let first = attacker.until("a creation", granted).await;
-    honest
-        .say(Body::CreationRequest(CreationRequest { id: 1, hold_ms: 0 }))
-        .await;
+    honest.say(Body::CreationRequest(CreationRequest { id: 1 })).await;
     // Both have asked when the first one ends.
     honest.tell(vec![repository(ID)]).await;
     fleet
@@ -395,7 +391,7 @@ async fn a_flood_of_creations_has_one_place_and_every_other_one_is_somebody_else
         .await;
     attacker.say(Body::CreationDone(CreationDone { id: first })).await;
     attacker
-        .say(Body::CreationRequest(CreationRequest { id: 999, hold_ms: 0 }))
+        .say(Body::CreationRequest(CreationRequest { id: 999 }))
         .await;
     let mut served = 0;
     let mut seen = std::collections::HashSet::from([first]);
@@ -413,7 +409,7 @@ async fn a_flood_of_creations_has_one_place_and_every_other_one_is_somebody_else
         assert!(served <= 1, "the flood was served {served} times first");
         attacker.say(Body::CreationDone(CreationDone { id: next })).await;
         attacker
-            .say(Body::CreationRequest(CreationRequest { id: 1000, hold_ms: 0 }))
+            .say(Body::CreationRequest(CreationRequest { id: 1000 }))
             .await;
     }
 }

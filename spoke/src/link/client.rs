@@ -290,7 +290,7 @@ impl Conversation<'_> {
                 count(context, "in", "possession");
                 self.config.possession.asked(challenge);
             }
-            hub_message::Body::CreationGrant(grant) => context.creations.granted(grant.id),
+            hub_message::Body::CreationGrant(grant) => context.creations.granted(grant.id, grant.hold_ms),
             hub_message::Body::Resync(resync) => {
                 info!(reason = resync.reason, "the hub asks for the inventory again");
                 self.session.inventory(&context.world, &context.outbox);

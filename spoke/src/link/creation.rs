@@ -23,16 +23,14 @@ pub struct Creations {
 #[derive(Default)]
 struct Inner {
     last: u64,
-    waiting: BTreeMap<u64, oneshot::Sender<()>>,
+    waiting: BTreeMap<u64, oneshot::Sender<Duration>>,
     /// Not told to the hub yet.
     asked: Vec<u64>,
     done: Vec<u64>,
 }
 
-/// How long the hub keeps the permission for a spoke that falls silent, in milliseconds.
-const HOLD: Duration = Duration::from_millis(150_000);
-/// The grant was some time on its way, and clocks run at different rates.
-const MARGIN: Duration = Duration::from_secs(20);
+/// How long the permission lasts where no hub says it.
+const HOLD: Duration = Duration::from_secs(150);
 
 /// One creation may happen while this lives.
 pub struct Permit<'a> {
@@ -63,8 +61,9 @@ impl Drop for Permit<'_> {
     }
 }
 
-fn hold() -> u64 {
-    u64::try_from(HOLD.as_millis()).unwrap_or(u64::MAX)
+/// When a creation has to be over. A fifth is left out: the grant was some time on its way, and clocks differ in rate.
+fn until(hold: Duration) -> Instant {
+    Instant::now() + hold * 4 / 5
 }
 
 impl Creations {
@@ -82,7 +81,7 @@ impl Creations {
         let local = self.local.lock().await;
         if !self.fleet {
             return Permit {
-                until: Instant::now() + HOLD - MARGIN,
+                until: until(HOLD),
                 _local: local,
                 fleet: None,
             };
@@ -103,11 +102,11 @@ impl Creations {
             fleet: Some((self, id)),
         };
         self.changed.notify_one();
-        if granted.await.is_err() {
+        permit.until = match granted.await {
+            Ok(hold) => until(hold),
             // Only when the sender is dropped without a word, which nothing does.
-            std::future::pending::<()>().await;
-        }
-        permit.until = Instant::now() + HOLD - MARGIN;
+            Err(_) => std::future::pending().await,
+        };
         permit
     }
 
@@ -120,10 +119,10 @@ impl Creations {
     }
 
     /// The hub has granted.
-    pub(super) fn granted(&self, id: u64) {
+    pub(super) fn granted(&self, id: u64, hold_ms: u64) {
         if let Some(waiting) = self.lock().waiting.remove(&id) {
             // An error means that the caller has given up, and has said so.
-            let _ = waiting.send(());
+            let _ = waiting.send(Duration::from_millis(hold_ms));
         }
     }
 
@@ -136,7 +135,7 @@ impl Creations {
         let done: Vec<Body> = done.collect();
         let asked = std::mem::take(&mut inner.asked)
             .into_iter()
-            .map(|id| Body::CreationRequest(CreationRequest { id, hold_ms: hold() }));
+            .map(|id| Body::CreationRequest(CreationRequest { id }));
         done.into_iter().chain(asked).collect()
     }
 
@@ -171,21 +170,15 @@ mod tests {
             creations.changed().await;
             assert_eq!(
                 creations.take(),
-                [Body::CreationRequest(CreationRequest {
-                    id: 1,
-                    hold_ms: hold()
-                })]
+                [Body::CreationRequest(CreationRequest { id: 1 })]
             );
             creations.restart();
             assert_eq!(
                 creations.take(),
-                [Body::CreationRequest(CreationRequest {
-                    id: 1,
-                    hold_ms: hold()
-                })],
+                [Body::CreationRequest(CreationRequest { id: 1 })],
                 "asked again in a new session"
             );
-            creations.granted(1);
+            creations.granted(1, 1000);
         });
         drop(permit);
         assert_eq!(creations.take(), [Body::CreationDone(CreationDone { id: 1 })]);
