@@ -6,6 +6,7 @@ mod describe;
 mod ends;
 pub mod grantor;
 mod keeper;
+mod lease;
 mod people;
 mod run;
 
