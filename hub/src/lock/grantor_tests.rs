@@ -333,6 +333,16 @@ fn a_wait_for_who_is_not_known_survives_a_restart() {
 }
 
 #[test]
+fn a_store_without_a_sign_of_life_for_longer_than_a_lease_lives_may_be_a_copy() {
+    assert!(!TERMS.is_outdated(1000, 1000 + TERMS.expiry()));
+    assert!(TERMS.is_outdated(1000, 1001 + TERMS.expiry()));
+    assert!(
+        TERMS.is_outdated(1001 + TERMS.expiry(), 1000),
+        "a clock that was set back"
+    );
+}
+
+#[test]
 fn a_person_who_has_checked_ends_a_delay() {
     let mut grantor = Grantor::default();
     grantor.ask(operation("a", "1"), 0, 0);

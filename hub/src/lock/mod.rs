@@ -8,6 +8,7 @@ mod describe;
 mod ends;
 pub mod grantor;
 mod keeper;
+mod lease;
 mod parts;
 mod people;
 mod restic;

@@ -236,7 +236,7 @@ impl Lease {
         self.deadline.is_some_and(|deadline| now >= deadline)
     }
 
-    /// Takes the answer to a renewal. Says whether it came in time.
+    /// Takes the answer to a renewal. Returns whether it came in time.
     fn answered(&mut self, seq: u64, now: Instant) -> bool {
         let Some((_, sent)) = self.sent.iter().find(|(n, _)| *n == seq).copied() else {
             return false;
@@ -286,7 +286,7 @@ impl Holder {
     }
 
     /// A Job that was shut under this token in a former life of the operator. Whether its pods had ended by then, and
-    /// whether that was told, is not known.
+    /// whether the grantor knows, is not known.
     #[must_use]
     pub fn after(token: u64) -> Holder {
         Holder {
@@ -378,7 +378,7 @@ impl Holder {
                     say_again: None,
                 };
             }
-            // A lease that came too late: nothing runs under it, or its end was told before.
+            // A lease that came too late: nothing runs under it, or its end is known.
             (Phase::Done(_), Input::Granted { token, .. }) => effects.push(Effect::Release { token }),
             (Phase::Held(lease), Input::Renewed { token, seq }) if lease.token == token => {
                 // One that has not started needs none, and without any it can never begin.
@@ -410,7 +410,7 @@ impl Holder {
         self.phase = Phase::Closing { token };
     }
 
-    /// Where an operation goes that holds nothing any more. A Job that was never opened may wait again, unless the
+    /// Where an operation stands that holds nothing any more. A Job that was never opened may wait again, unless the
     /// lease was taken from it or it can never be opened.
     fn given_back(&mut self, job: Observed, now: Instant) {
         let pause = std::mem::take(&mut self.refused);

@@ -3,8 +3,8 @@
 //! network is lost ends itself before anybody else can be granted the lease, and one that starts late, under a lease
 //! that was lost meanwhile, never begins.
 //!
-//! All times are absolute: restic is told to end at three quarters of the life and killed at its end, and a pod that was
-//! stopped for longer kills it as soon as it goes on.
+//! All times are absolute: restic gets SIGTERM at three quarters of the life and killed at its end, and a pod that was
+//! stopped for longer kills it as soon as it runs again.
 
 /// Milliseconds since boot, suspend included.
 pub type Instant = u64;
@@ -102,7 +102,7 @@ impl Switch {
         self.stood_still.map_or(over, |at| at.min(over))
     }
 
-    /// When restic is killed that was told to end by a signal to the pod: after its grace, or when the lease is over.
+    /// When restic is killed after a signal to the pod: after its grace, or when the lease is over.
     #[must_use]
     pub fn signalled(&self, now: Instant, grace: u64) -> Instant {
         self.kill_at().min(now + grace)

@@ -14,7 +14,7 @@ pub enum Guard {
     NoWaitAfterStart,
     /// Hub: a restored store is not known as such, by its age or by a cluster that has seen a higher epoch.
     NoDetection,
-    /// Hub: a grant is told before it is kept.
+    /// Hub: a grant is answered before it is kept.
     TellBeforeCommit,
     /// Hub: a release counts whatever token it names.
     AnyRelease,
@@ -40,7 +40,7 @@ pub enum Guard {
     NoSignOfLife,
     /// Operator: an Open that the API server refuses is tried for ever, and no start has a limit.
     RefusalIgnored,
-    /// Operator: goes on with what it remembers of an earlier leadership.
+    /// Operator: uses what it remembers of an earlier leadership.
     KeptMemory,
     /// Pod: does not look at its switch.
     NoSwitch,

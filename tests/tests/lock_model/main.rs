@@ -9,6 +9,7 @@
 //! hub's drain and queue order (property tests in the hub), delays of an operator's own caches.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod action;
 mod guards;
 mod keeper;
 mod model;
@@ -22,16 +23,16 @@ use stateright::{Checker as _, Model as _};
 use guards::GUARDS;
 use model::Lock;
 use walk::walk;
-use world::{Gone, Rates};
+use world::{Missing, Rates};
 
 /// The budget: states that are searched one by one, and ways that are walked far beyond them. The product must pass it
-/// whole, and it must be enough to find that a guard is gone.
+/// whole, and it must be enough to find that a guard is missing.
 const STATES: usize = 200_000;
 const WALKS: u64 = 20_000;
 
-fn all_first_steps(gone: Gone) -> Lock {
+fn all_first_steps(missing: Missing) -> Lock {
     Lock {
-        gone,
+        missing,
         tick: 100,
         until: 400,
         faults: 1,
@@ -45,8 +46,8 @@ fn all_first_steps(gone: Gone) -> Lock {
     }
 }
 
-fn search(gone: Gone) -> (bool, usize) {
-    let checker = all_first_steps(gone)
+fn search(missing: Missing) -> (bool, usize) {
+    let checker = all_first_steps(missing)
         .checker()
         .threads(1)
         .target_state_count(STATES)
@@ -64,8 +65,8 @@ fn search(gone: Gone) -> (bool, usize) {
 
 #[test]
 fn the_product_keeps_every_promise() {
-    assert_eq!(search(Gone::NONE), (false, 0));
-    let met = walk(Gone::NONE, WALKS);
+    assert_eq!(search(Missing::NONE), (false, 0));
+    let met = walk(Missing::NONE, WALKS);
     eprintln!("{met:?}");
     assert!(!met.harm(), "{met:#?}");
     // The ways are worth something.
@@ -75,17 +76,17 @@ fn the_product_keeps_every_promise() {
 
 #[test]
 fn two_delete_phases_are_within_reach_when_all_guards_are_gone() {
-    assert!(search(Gone::ALL).0, "then the search proves nothing");
+    assert!(search(Missing::ALL).0, "then the search proves nothing");
 }
 
 #[test]
 fn each_guard_that_is_gone_is_found_with_the_budget_that_the_product_passes() {
     let mut missed = Vec::new();
     for guard in GUARDS {
-        let met = walk(Gone::only(guard), WALKS);
+        let met = walk(Missing::only(guard), WALKS);
         let harm = (met.overlap, met.fallen, met.misled, met.stuck.is_some());
         eprintln!("{guard:?}: {} walks, {} steps, {harm:?}", met.walks, met.steps);
         missed.extend((!met.harm()).then_some(guard));
     }
-    assert_eq!(missed, [], "gone, and nothing was seen");
+    assert_eq!(missed, [], "missing, and nothing was seen");
 }

@@ -1,120 +1,17 @@
-//! What can happen, and what follows from it.
+//! When something can happen, and what follows from it.
 
 use hub::lock::grantor::Phase;
 use spoke::maintenance::holder::Input;
 use stateright::{Model, Property};
 
+use crate::action::{Action, FIRST_FAULT};
 use crate::guards::Guard;
-use crate::world::{Gone, LAG, Pod, Rates, TTL, World, node_time};
+use crate::world::{LAG, Missing, Pod, Rates, TTL, World, node_time};
 use crate::{keeper, operator, pod};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Action {
-    Tick,
-    /// The streams of a cluster carry what is in them, and what follows from it, until nothing is left.
-    Exchange(usize),
-    /// The first message of one direction.
-    Up(usize),
-    Down(usize),
-    /// A question of a session that is over.
-    Late(usize),
-    Connect(usize, u8),
-    Make(usize),
-    Begin(usize),
-    Sync(usize),
-    Delete(usize),
-    Finish(usize),
-    HubStart,
-    SpokeStart(usize),
-    Resume(usize),
-    Unstall(usize),
-    NodeBack(usize),
-    PutBack,
-    /// From here on: faults.
-    Copy,
-    Cut(usize),
-    HubCrash(u8),
-    SecondHub,
-    BreakCommit,
-    SpokeCrash(usize),
-    HandOver(usize),
-    Stall(usize),
-    Repoint(usize),
-    RefuseOpen(usize),
-    Revoke(usize),
-    Pause(usize),
-    CutNode(usize),
-    PodGc(usize),
-    Force(usize),
-    Orphan(usize),
-}
-
-impl Action {
-    /// Its kind, as a number.
-    pub fn kind(self) -> usize {
-        match self {
-            Action::Tick => 0,
-            Action::Exchange(_) => 1,
-            Action::Up(_) => 2,
-            Action::Down(_) => 3,
-            Action::Late(_) => 4,
-            Action::Connect(..) => 5,
-            Action::Make(_) => 6,
-            Action::Begin(_) => 7,
-            Action::Sync(_) => 8,
-            Action::Delete(_) => 9,
-            Action::Finish(_) => 10,
-            Action::HubStart => 11,
-            Action::SpokeStart(_) => 12,
-            Action::Resume(_) => 13,
-            Action::Unstall(_) => 14,
-            Action::NodeBack(_) => 15,
-            Action::PutBack => 16,
-            Action::Copy => 17,
-            Action::Cut(_) => 18,
-            Action::HubCrash(_) => 19,
-            Action::SecondHub => 20,
-            Action::BreakCommit => 21,
-            Action::SpokeCrash(_) => 22,
-            Action::HandOver(_) => 23,
-            Action::Stall(_) => 24,
-            Action::Repoint(_) => 25,
-            Action::RefuseOpen(_) => 26,
-            Action::Revoke(_) => 27,
-            Action::Pause(_) => 28,
-            Action::CutNode(_) => 29,
-            Action::PodGc(_) => 30,
-            Action::Force(_) => 31,
-            Action::Orphan(_) => 32,
-        }
-    }
-
-    /// The cluster that it befalls.
-    pub fn spoke(self, world: &World) -> Option<usize> {
-        match self {
-            Action::Exchange(n) | Action::Up(n) | Action::Down(n) | Action::Late(n) => Some(n),
-            Action::Connect(n, _) | Action::Make(n) | Action::SpokeStart(n) | Action::Unstall(n) => Some(n),
-            Action::Cut(n) | Action::SpokeCrash(n) | Action::HandOver(n) | Action::Stall(n) => Some(n),
-            Action::Repoint(n) | Action::RefuseOpen(n) | Action::Orphan(n) => Some(n),
-            Action::Begin(at) | Action::Sync(at) | Action::Delete(at) | Action::Finish(at) => {
-                Some(world.pods[at].spoke)
-            }
-            Action::Resume(at) | Action::NodeBack(at) | Action::Pause(at) | Action::CutNode(at) => {
-                Some(world.pods[at].spoke)
-            }
-            Action::PodGc(at) | Action::Force(at) => Some(world.pods[at].spoke),
-            Action::Tick | Action::HubStart | Action::PutBack | Action::Copy | Action::HubCrash(_) => None,
-            Action::SecondHub | Action::BreakCommit | Action::Revoke(_) => None,
-        }
-    }
-}
-
-pub const KINDS: usize = 33;
-pub const FIRST_FAULT: usize = 17;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Lock {
-    pub gone: Gone,
+    pub missing: Missing,
     pub tick: u64,
     pub until: u64,
     pub faults: u8,
@@ -140,7 +37,7 @@ impl Lock {
             true => {
                 actions.push(Action::HubStart);
                 // A copy that is younger than a life is put back by nobody.
-                if world.copied && world.now > world.copy.alive + TTL && !world.ever_put_back {
+                if world.copied && world.now > world.copy.alive + TTL * 11 / 10 + 1 && !world.ever_put_back {
                     actions.push(Action::PutBack);
                 }
             }
@@ -255,7 +152,7 @@ impl Lock {
             actions.push(Action::Resume(at));
             return;
         }
-        if pod::may_begin(pod, node_time(world, pod.spoke), self.gone) {
+        if pod::may_begin(pod, node_time(world, pod.spoke), self.missing) {
             actions.push(Action::Delete(at));
         }
         if pod.deleting {
@@ -291,13 +188,13 @@ impl Lock {
 
     /// Carries an action out.
     pub fn apply(&self, world: &mut World, action: Action) {
-        let gone = self.gone;
+        let missing = self.missing;
         world.faults += u8::from(action.kind() >= FIRST_FAULT);
         match action {
             Action::Tick => {
                 world.now += self.tick;
                 for serial in world.hubs.iter().map(|hub| hub.serial).collect::<Vec<_>>() {
-                    keeper::advance(world, serial, gone);
+                    keeper::advance(world, serial, missing);
                 }
             }
             Action::Exchange(n) => self.exchange(world, n),
@@ -306,17 +203,17 @@ impl Lock {
             Action::Late(n) => {
                 let question = world.spokes[n].late.remove(0);
                 let serial = world.hubs[world.hubs.len() - 1].serial;
-                keeper::answer(world, n, serial, question, gone);
+                keeper::answer(world, n, serial, question, missing);
             }
             Action::Connect(n, serial) => {
-                keeper::connect(world, n, serial, gone);
+                keeper::connect(world, n, serial, missing);
                 if world.spokes[n].link.is_some() {
-                    operator::feed(world, n, Input::Connected, gone);
+                    operator::feed(world, n, Input::Connected, missing);
                 }
             }
             Action::Make(n) => operator::make(&mut world.spokes[n]),
-            Action::HubStart => keeper::start(world, gone),
-            Action::SecondHub => keeper::start(world, gone),
+            Action::HubStart => keeper::start(world, missing),
+            Action::SecondHub => keeper::start(world, missing),
             Action::HubCrash(serial) => {
                 if let Some(at) = world.hub(serial) {
                     keeper::exit(world, at);
@@ -345,21 +242,21 @@ impl Lock {
             }
         }
         for n in 0..world.spokes.len() {
-            operator::look(world, n, gone);
+            operator::look(world, n, missing);
         }
-        pod::settle(world, gone);
+        pod::settle(world, missing);
     }
 
     fn apply_to_cluster(&self, world: &mut World, action: Action) {
-        let gone = self.gone;
+        let missing = self.missing;
         match action {
             Action::SpokeStart(n) => {
                 let leader = world.spokes[n].leader;
-                operator::lead(world, n, leader, gone);
+                operator::lead(world, n, leader, missing);
             }
             Action::HandOver(n) => {
                 let other = 1 - world.spokes[n].leader;
-                operator::lead(world, n, other, gone);
+                operator::lead(world, n, other, missing);
             }
             Action::SpokeCrash(n) => {
                 world.cut(n);
@@ -380,7 +277,7 @@ impl Lock {
                 let uid = world.spokes[n].job.as_ref().map(|job| job.uid);
                 let its = |pod: &Pod| pod.spoke == n && Some(pod.uid) == uid && pod.visible;
                 match world.pods.iter().position(its) {
-                    Some(at) => pod::disappear(world, at, Guard::OrphanIsAnEnd, gone),
+                    Some(at) => pod::disappear(world, at, Guard::OrphanIsAnEnd, missing),
                     None => world.spokes[n].job = None,
                 }
             }
@@ -396,15 +293,19 @@ impl Lock {
                 let now = node_time(world, world.pods[at].spoke);
                 let pod = &mut world.pods[at];
                 pod.paused = false;
-                if let Some(switch) = pod.switch.as_mut().filter(|_| gone.has(Guard::FreshAfterPause)) {
+                if let Some(switch) = pod
+                    .switch
+                    .as_mut()
+                    .filter(|_| missing.has(Guard::FreshAfterPause))
+                {
                     // As if it had looked at its file all the time: no count is lower than this one.
                     switch.observe(Some(0), now, now);
                 }
             }
             Action::CutNode(at) => world.pods[at].cut_off = true,
             Action::NodeBack(at) => self.node_back(world, at),
-            Action::PodGc(at) => pod::disappear(world, at, Guard::PodGcIsAnEnd, gone),
-            Action::Force(at) => pod::disappear(world, at, Guard::ForceIsAnEnd, gone),
+            Action::PodGc(at) => pod::disappear(world, at, Guard::PodGcIsAnEnd, missing),
+            Action::Force(at) => pod::disappear(world, at, Guard::ForceIsAnEnd, missing),
             _ => {}
         }
     }
@@ -431,13 +332,13 @@ impl Lock {
             return;
         };
         if let Some(question) = world.spokes[n].questions.pop_front() {
-            keeper::answer(world, n, serial, question, self.gone);
+            keeper::answer(world, n, serial, question, self.missing);
         }
     }
 
     fn down(&self, world: &mut World, n: usize) {
         if let Some(answer) = world.spokes[n].answers.pop_front() {
-            operator::hear(world, n, answer, self.gone);
+            operator::take(world, n, answer, self.missing);
         }
     }
 
@@ -451,14 +352,14 @@ impl Lock {
             self.up(world, n);
             if world.spokes[n].works() {
                 self.down(world, n);
-                operator::look(world, n, self.gone);
+                operator::look(world, n, self.missing);
             }
         }
     }
 
     fn revoke(&self, world: &mut World, repo: usize) {
         for serial in world.hubs.iter().map(|hub| hub.serial).collect::<Vec<_>>() {
-            keeper::revoke(world, serial, repo, self.gone);
+            keeper::revoke(world, serial, repo, self.missing);
         }
     }
 }
@@ -469,7 +370,7 @@ impl Model for Lock {
 
     fn init_states(&self) -> Vec<World> {
         let mut world = World::new(self.rates, self.jobs);
-        keeper::start(&mut world, self.gone);
+        keeper::start(&mut world, self.missing);
         for spoke in &mut world.spokes {
             operator::make(spoke);
         }

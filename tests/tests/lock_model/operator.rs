@@ -4,12 +4,12 @@ use spoke::maintenance::holder::{Effect, Holder, Input, Limits, Observed, Phase}
 
 use crate::guards::Guard;
 use crate::world::{
-    ASK_AGAIN, Answer, GRACE, Gone, Job, Operating, Pod, Question, RENEW, START, Spoke, TTL, What, World,
+    ASK_AGAIN, Answer, GRACE, Job, Missing, Operating, Pod, Question, RENEW, START, Spoke, TTL, What, World,
     node_time, operator_time,
 };
 
-fn limits(gone: Gone) -> Limits {
-    let endless = gone.has(Guard::RefusalIgnored);
+fn limits(missing: Missing) -> Limits {
+    let endless = missing.has(Guard::RefusalIgnored);
     Limits {
         start: if endless { 1 << 40 } else { START },
         ask_again: ASK_AGAIN,
@@ -17,10 +17,10 @@ fn limits(gone: Gone) -> Limits {
 }
 
 /// The Job and its pods, as the caches of an operator have them.
-fn observe(world: &World, n: usize, uid: u8, gone: Gone) -> Observed {
+fn observe(world: &World, n: usize, uid: u8, missing: Missing) -> Observed {
     let spoke = &world.spokes[n];
     let job = spoke.job.as_ref().filter(|job| job.uid == uid);
-    let hidden = gone.has(Guard::EarlyRelease) && job.is_none_or(|job| job.suspended);
+    let hidden = missing.has(Guard::EarlyRelease) && job.is_none_or(|job| job.suspended);
     let pods = || {
         let its = |pod: &&Pod| pod.spoke == n && pod.uid == uid && pod.visible;
         world.pods.iter().filter(its).filter(|_| !hidden)
@@ -33,13 +33,13 @@ fn observe(world: &World, n: usize, uid: u8, gone: Gone) -> Observed {
         token: job.and_then(|job| job.token),
         pods: at_work,
         started: pods().any(|pod| pod.switch.is_some()),
-        alive: gone.has(Guard::NoSignOfLife) || pods().any(|pod| pod.switch.is_some() && !pod.cut_off),
+        alive: missing.has(Guard::NoSignOfLife) || pods().any(|pod| pod.switch.is_some() && !pod.cut_off),
         lost: spoke.lost.filter(|(of, _)| *of == uid).map(|(_, token)| token),
     }
 }
 
 /// The leader meets its Job for the first time.
-fn adopt(world: &mut World, n: usize, gone: Gone) {
+fn adopt(world: &mut World, n: usize, missing: Missing) {
     let now = operator_time(world, n);
     let spoke = &world.spokes[n];
     let Some(job) = spoke.job.clone() else { return };
@@ -53,7 +53,7 @@ fn adopt(world: &mut World, n: usize, gone: Gone) {
         .any(|pod| pod.spoke == n && pod.uid == job.uid && pod.visible);
     let spoke = &mut world.spokes[n];
     // Nobody saw how its pod ended.
-    if !visible && !spoke.seen_to_end && !gone.has(Guard::UnseenIsAnEnd) {
+    if !visible && !spoke.seen_to_end && !missing.has(Guard::UnseenIsAnEnd) {
         spoke.lost = job.token.map(|token| (job.uid, token)).or(spoke.lost);
     }
     let holder = match (job.token, job.suspended) {
@@ -64,19 +64,19 @@ fn adopt(world: &mut World, n: usize, gone: Gone) {
     spoke.replicas[spoke.leader] = Some(Operating {
         uid: job.uid,
         repo: job.repo,
-        holder: holder.within(limits(gone)),
+        holder: holder.within(limits(missing)),
     });
 }
 
 /// The leader looks at its Job, and does what is due.
-pub fn look(world: &mut World, n: usize, gone: Gone) {
+pub fn look(world: &mut World, n: usize, missing: Missing) {
     if world.spokes[n].works() {
-        adopt(world, n, gone);
-        feed(world, n, Input::Look, gone);
+        adopt(world, n, missing);
+        feed(world, n, Input::Look, missing);
     }
 }
 
-pub fn feed(world: &mut World, n: usize, input: Input, gone: Gone) {
+pub fn feed(world: &mut World, n: usize, input: Input, missing: Missing) {
     let mut next = Some(input);
     while let Some(input) = next.take() {
         let leader = world.spokes[n].leader;
@@ -84,14 +84,14 @@ pub fn feed(world: &mut World, n: usize, input: Input, gone: Gone) {
             return;
         };
         let now = operator_time(world, n);
-        let seen = observe(world, n, operating.uid, gone);
+        let seen = observe(world, n, operating.uid, missing);
         let effects = operating.holder.step(input, seen, now);
         for effect in effects {
             if let Effect::Shut = effect {
                 let waits = matches!(operating.holder.phase(), Phase::Waiting { .. } | Phase::Done(_));
                 world.misled |= waits && seen.token.is_some() && seen.pods;
             }
-            if !carry_out(world, n, &operating, effect, gone) && !gone.has(Guard::RefusalIgnored) {
+            if !carry_out(world, n, &operating, effect, missing) && !missing.has(Guard::RefusalIgnored) {
                 let Effect::Open { token } = effect else {
                     unreachable!()
                 };
@@ -110,10 +110,10 @@ pub fn feed(world: &mut World, n: usize, input: Input, gone: Gone) {
 }
 
 /// `false` if the API server refuses it.
-fn carry_out(world: &mut World, n: usize, operating: &Operating, effect: Effect, gone: Gone) -> bool {
+fn carry_out(world: &mut World, n: usize, operating: &Operating, effect: Effect, missing: Missing) -> bool {
     let uid = operating.uid;
     let spoke = &mut world.spokes[n];
-    let repo = if gone.has(Guard::Unpinned) {
+    let repo = if missing.has(Guard::Unpinned) {
         spoke.policy
     } else {
         operating.repo
@@ -194,7 +194,7 @@ fn count(world: &mut World, n: usize, uid: u8) {
 }
 
 /// An answer arrives.
-pub fn hear(world: &mut World, n: usize, answer: Answer, gone: Gone) {
+pub fn take(world: &mut World, n: usize, answer: Answer, missing: Missing) {
     let spoke = &mut world.spokes[n];
     let Some(operating) = &spoke.replicas[spoke.leader] else {
         return;
@@ -205,7 +205,7 @@ pub fn hear(world: &mut World, n: usize, answer: Answer, gone: Gone) {
         token,
         what,
     } = answer;
-    if operating.uid != uid || (operating.repo != repo && !gone.has(Guard::Unpinned)) {
+    if operating.uid != uid || (operating.repo != repo && !missing.has(Guard::Unpinned)) {
         return;
     }
     let input = match what {
@@ -226,7 +226,7 @@ pub fn hear(world: &mut World, n: usize, answer: Answer, gone: Gone) {
         What::Revoke => Input::Revoked { token },
         What::Released => Input::Released { token },
     };
-    feed(world, n, input, gone);
+    feed(world, n, input, missing);
 }
 
 /// The CronJob's next Job.
@@ -245,13 +245,13 @@ pub fn make(spoke: &mut Spoke) {
 }
 
 /// The operator's process starts, or a replica becomes the leader.
-pub fn lead(world: &mut World, n: usize, leader: usize, gone: Gone) {
+pub fn lead(world: &mut World, n: usize, leader: usize, missing: Missing) {
     world.cut(n);
     let spoke = &mut world.spokes[n];
     spoke.leader = leader;
-    if !gone.has(Guard::KeptMemory) {
+    if !missing.has(Guard::KeptMemory) {
         spoke.replicas = [None, None];
     }
     (spoke.up, spoke.stalled) = (true, false);
-    look(world, n, gone);
+    look(world, n, missing);
 }

@@ -3,7 +3,7 @@
 use spoke::worker::switch::{Switch, Verdict};
 
 use crate::guards::Guard;
-use crate::world::{Gone, Pod, TTL, World, node_time};
+use crate::world::{Missing, Pod, TTL, World, node_time};
 
 const LIFETIME: u64 = TTL - TTL / 10;
 
@@ -14,20 +14,20 @@ pub fn start(pod: &mut Pod, now: u64) {
 }
 
 /// Whether restic may begin to delete.
-pub fn may_begin(pod: &Pod, now: u64, gone: Gone) -> bool {
+pub fn may_begin(pod: &Pod, now: u64, missing: Missing) -> bool {
     let Some(switch) = &pod.switch else { return false };
     if pod.kill.is_some() || pod.paused || pod.deleting || pod.dead {
         return false;
     }
     match switch.verdict(now) {
         Verdict::Go => true,
-        Verdict::NotYet => gone.has(Guard::NoFirstRenewal),
-        Verdict::Stop { .. } => gone.has(Guard::NoSwitch),
+        Verdict::NotYet => missing.has(Guard::NoFirstRenewal),
+        Verdict::Stop { .. } => missing.has(Guard::NoSwitch),
     }
 }
 
-/// What pods do by themselves, as soon as they run: look at their file, end restic in time, kill it in time.
-pub fn settle(world: &mut World, gone: Gone) {
+/// What pods do as soon as they run: look at their file, end restic in time, kill it in time.
+pub fn settle(world: &mut World, missing: Missing) {
     let mut at = 0;
     while at < world.pods.len() {
         let now = node_time(world, world.pods[at].spoke);
@@ -40,9 +40,9 @@ pub fn settle(world: &mut World, gone: Gone) {
             switch.observe(Some(pod.file), now, now);
             if let Verdict::Stop { kill } = switch.verdict(now)
                 && pod.kill.is_none()
-                && !gone.has(Guard::NoSwitch)
+                && !missing.has(Guard::NoSwitch)
             {
-                let late = gone.has(Guard::GraceAfterPause) && kill <= now;
+                let late = missing.has(Guard::GraceAfterPause) && kill <= now;
                 pod.kill = Some(if late { now + LIFETIME / 4 } else { kill });
             }
         }
@@ -61,10 +61,10 @@ pub fn settle(world: &mut World, gone: Gone) {
     }
 }
 
-/// A pod's process ends, and the kubelet says so, if it can.
+/// A pod's process ends, and the kubelet reports it, if it can.
 pub fn end(world: &mut World, at: usize, well: bool) {
     let pod = &mut world.pods[at];
-    // A node that is cut off cannot say that its pod has ended.
+    // A node that is cut off cannot report that its pod has ended.
     if pod.visible && pod.cut_off {
         (pod.deleting, pod.dead) = (false, true);
         return;
@@ -82,15 +82,15 @@ pub fn end(world: &mut World, at: usize, well: bool) {
 }
 
 /// A pod disappears from the API server without the kubelet's word.
-pub fn disappear(world: &mut World, at: usize, guard: Guard, gone: Gone) {
+pub fn disappear(world: &mut World, at: usize, guard: Guard, missing: Missing) {
     let pod = &mut world.pods[at];
     pod.visible = false;
     let spoke = &mut world.spokes[pod.spoke];
     // One that was never shown a renewal has not begun.
-    if pod.count > 0 && spoke.up && !gone.has(guard) {
+    if pod.count > 0 && spoke.up && !missing.has(guard) {
         spoke.lost = Some((pod.uid, pod.token));
     }
-    spoke.seen_to_end |= gone.has(guard);
+    spoke.seen_to_end |= missing.has(guard);
     let job = spoke.job.as_mut().filter(|job| job.uid == pod.uid);
     if guard == Guard::OrphanIsAnEnd {
         spoke.job = None;

@@ -5,14 +5,15 @@ use spoke::maintenance::holder::Phase;
 use spoke::worker::switch::Verdict;
 use stateright::Model as _;
 
-use crate::model::{Action, FIRST_FAULT, KINDS, Lock};
-use crate::world::{ASK_AGAIN, DELAY, GRACE, Gone, Pod, Rates, START, TTL, World};
+use crate::action::{Action, FIRST_FAULT, KINDS};
+use crate::model::Lock;
+use crate::world::{ASK_AGAIN, DELAY, GRACE, Missing, Pod, Rates, START, TTL, World};
 
 /// Steps of one walk.
 const STEPS: usize = 300;
 /// Each so many walks the way out is looked for.
 const WAYS_OUT: u64 = 3;
-/// Ticks within which everything must have ended once nothing goes wrong any more: for each Job that may still be made
+/// Ticks within which everything must have ended once there are no more faults: for each Job that may still be made
 /// a lease's life, the delay, and the limit of a start.
 const ROUNDS: usize = 240;
 
@@ -202,9 +203,9 @@ impl Likes {
             return weight;
         }
         match action {
-            Action::Finish(_) if self.slow => usize::from(world.now % 200 == 0),
+            Action::Finish(_) if self.slow => usize::from(world.now.is_multiple_of(200)),
             Action::SpokeStart(_) | Action::Unstall(_) if self.away => 0,
-            // It goes on when it does most harm.
+            // It runs again when it does most harm.
             Action::Resume(_) | Action::Unstall(_) | Action::NodeBack(_) if self.slow => {
                 let works = world
                     .pods
@@ -310,11 +311,11 @@ fn rates(random: &mut Random, hard: bool) -> Rates {
 }
 
 /// Walks through the model until something is met that must not be, or so many walks are done.
-pub fn walk(gone: Gone, walks: u64) -> Met {
+pub fn walk(missing: Missing, walks: u64) -> Met {
     let mut met = Met::default();
     for n in 0..walks {
         met.walks += 1;
-        one(gone, n, &mut met);
+        one(missing, n, &mut met);
         if met.harm() {
             break;
         }
@@ -322,11 +323,11 @@ pub fn walk(gone: Gone, walks: u64) -> Met {
     met
 }
 
-fn one(gone: Gone, n: u64, met: &mut Met) {
+fn one(missing: Missing, n: u64, met: &mut Met) {
     let mut random = Random::new(n);
     let hard = random.below(4) == 0;
     let model = Lock {
-        gone,
+        missing,
         tick: [10, 20][random.below(2)],
         until: 2000,
         faults: 1 + u8::try_from(random.below(8)).unwrap(),
@@ -372,8 +373,8 @@ fn one(gone: Gone, n: u64, met: &mut Met) {
     met.second_grant += u64::from(world.grants > 1);
     met.put_back += u64::from(world.ever_put_back);
     met.interrupted += u64::from(world.spokes.iter().any(|s| s.lost.is_some()));
-    if !met.harm() && n % WAYS_OUT == 0 {
-        let nodes = n % (2 * WAYS_OUT) == 0;
+    if !met.harm() && n.is_multiple_of(WAYS_OUT) {
+        let nodes = n.is_multiple_of(2 * WAYS_OUT);
         if let Err(stuck) = way_out(&model, world, nodes) {
             met.overlap |= stuck.overlap;
             met.stuck = Some(stuck);
@@ -384,7 +385,7 @@ fn one(gone: Gone, n: u64, met: &mut Met) {
     }
 }
 
-/// From here on nothing goes wrong: everybody runs, what is sent arrives, what can end ends. Nodes that are cut off come
+/// From here on there are no faults: everybody runs, what is sent arrives, what can end ends. Nodes that are cut off come
 /// back, or stay away: then the cluster whose pod is on one of them waits, and nobody else.
 fn way_out(model: &Lock, mut world: World, nodes: bool) -> Result<(), Box<World>> {
     let over = Lock {

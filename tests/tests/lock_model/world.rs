@@ -122,7 +122,7 @@ pub struct Spoke {
     pub replicas: [Option<Operating>; 2],
     pub leader: usize,
     pub up: bool,
-    /// Its process is stopped, and goes on later.
+    /// Its process is stopped, and runs again later.
     pub stalled: bool,
     /// Pods whose end was not seen, as the caches remember them: uid and token.
     pub lost: Option<(u8, u64)>,
@@ -161,7 +161,7 @@ pub struct Pod {
     pub cut_off: bool,
     /// The API server has it, under its Job.
     pub visible: bool,
-    /// Its process has ended, and its node could not say so.
+    /// Its process has ended, and its node could not report it.
     pub dead: bool,
 }
 
@@ -190,7 +190,7 @@ pub struct World {
     pub hubs_started: u8,
     pub spokes: [Spoke; SPOKES],
     pub pods: Vec<Pod>,
-    /// The last token that was told, by repository, and whose it was.
+    /// The last token that was granted, by repository, and whose it was.
     pub granted: [(u64, (usize, u8)); REPOSITORIES],
     pub grants: u32,
     pub faults: u8,
@@ -292,16 +292,16 @@ impl World {
     }
 }
 
-/// The guards that are gone.
+/// The guards that are missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Gone(u64);
+pub struct Missing(u64);
 
-impl Gone {
-    pub const NONE: Gone = Gone(0);
-    pub const ALL: Gone = Gone(u64::MAX);
+impl Missing {
+    pub const NONE: Missing = Missing(0);
+    pub const ALL: Missing = Missing(u64::MAX);
 
-    pub fn only(guard: Guard) -> Gone {
-        Gone(1 << guard as u64)
+    pub fn only(guard: Guard) -> Missing {
+        Missing(1 << guard as u64)
     }
 
     pub fn has(self, guard: Guard) -> bool {
