@@ -359,10 +359,13 @@ fn no_fault_of_the_storage_removes_what_a_policy_keeps() {
             plan_hash(&server.restic_id, listed.iter().map(String::as_str))
         );
         let log = proxy.log();
+        // The last listing before restic forget takes its lock ends the reading.
         let lock = log
             .iter()
             .position(|e| e.method == "POST" && e.path.contains("/locks/"));
-        (proxy.count(), lock.unwrap() as u64)
+        let before = &log[..lock.unwrap()];
+        let reading = before.iter().rposition(|e| e.path.ends_with("/snapshots/"));
+        (proxy.count(), reading.unwrap() as u64)
     };
     // Refusals are never tried again, so each request counts; what is tried again is sampled.
     let mut cases: Vec<(&str, Fate, u64, bool)> = Vec::new();
@@ -377,9 +380,10 @@ fn no_fault_of_the_storage_removes_what_a_policy_keeps() {
             .step_by(9)
             .map(|n| ("403 from here on", Fate::Status(403), n, true)),
     );
+    // restic itself tries again for 15 minutes, which the worker bounds as long as it only reads.
     cases.extend(
-        (1..=clean)
-            .step_by(40)
+        (1..=reading)
+            .step_by(20)
             .map(|n| ("500 from here on", Fate::Status(500), n, true)),
     );
     let total = cases.len();
