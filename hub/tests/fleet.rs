@@ -59,6 +59,12 @@ fn config(dir: &Path) -> Config {
         "1s",
         "--watch-heartbeat",
         "300ms",
+        // Nothing is granted for one life after a start.
+        "--unsafe-short-leases",
+        "--lease-ttl",
+        "300ms",
+        "--lock-delay",
+        "600ms",
     ])
 }
 
