@@ -14,6 +14,8 @@ pub enum Guard {
     NoWaitAfterStart,
     /// Hub: a restored store is not known as such, by its age or by a cluster that has seen a higher epoch.
     NoDetection,
+    /// Hub: only epochs show that a store was restored, not its age. A copy of the same epoch is not found then.
+    EpochsOnly,
     /// Hub: a grant is answered before it is kept.
     TellBeforeCommit,
     /// Hub: a release counts whatever token it names.
@@ -53,12 +55,13 @@ pub enum Guard {
 }
 
 /// All of them.
-pub const GUARDS: [Guard; 23] = [
+pub const GUARDS: [Guard; 24] = [
     Guard::NoDelay,
     Guard::ShortDelay,
     Guard::NoGrace,
     Guard::NoWaitAfterStart,
     Guard::NoDetection,
+    Guard::EpochsOnly,
     Guard::TellBeforeCommit,
     Guard::AnyRelease,
     Guard::FailedCommitIgnored,

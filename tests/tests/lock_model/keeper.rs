@@ -57,7 +57,7 @@ pub fn start(world: &mut World, missing: Missing) {
     });
     let old = terms.is_outdated(world.store.alive, world.now) && world.hubs_started > 1;
     let blind = missing.has(Guard::NoDetection) || missing.has(Guard::NoWaitAfterStart);
-    if old && !blind {
+    if old && !blind && !missing.has(Guard::EpochsOnly) {
         world.unnoticed = None;
         world.store.restored = true;
     }
