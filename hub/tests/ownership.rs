@@ -83,6 +83,50 @@ async fn a_hub_whose_store_was_taken_over_ends_and_answers_nobody() {
     let _ = tokio::time::timeout(Duration::from_millis(500), answer).await;
 }
 
+async fn is_delayed(fleet: &Fleet) -> bool {
+    fleet
+        .locks()
+        .await
+        .locks
+        .iter()
+        .any(|lock| lock.state == "delayed")
+}
+
+/// A copy of the epoch in which the lost store was begins the epoch that every cluster has seen.
+#[tokio::test]
+async fn a_store_that_is_older_than_a_lease_waits_for_what_it_may_have_forgotten() {
+    let fleet = Fleet::new().await;
+    let mut spoke = member(&fleet).await;
+    let token = granted(&mut spoke, "").await;
+    let release = LeaseRelease {
+        operation: "job".to_owned(),
+        restic_id: ID.to_owned(),
+        token,
+        ..LeaseRelease::default()
+    };
+    spoke.say(Body::LeaseRelease(release)).await;
+    spoke
+        .until("the release", |told| {
+            matches!(told, Told::LeaseReleased(_)).then_some(())
+        })
+        .await;
+    drop(spoke);
+    let fleet = fleet.restart().await;
+    assert!(!is_delayed(&fleet).await, "a restart alone forgets nothing");
+    let fleet = fleet.restart_after(Duration::from_millis(1500)).await;
+    fleet
+        .until("a wait for the forgotten", async |fleet| is_delayed(fleet).await)
+        .await;
+    let fleet = fleet.restart().await;
+    fleet
+        .until("a wait that survives another restart", async |fleet| {
+            is_delayed(fleet).await
+        })
+        .await;
+    let mut spoke = member(&fleet).await;
+    assert!(granted(&mut spoke, "").await > token);
+}
+
 async fn member(fleet: &Fleet) -> Spoke {
     let mut spoke = fleet.spoke("a").await;
     spoke.tell(vec![repository(ID), policy(keep_last(3))]).await;

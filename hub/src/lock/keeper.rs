@@ -18,7 +18,6 @@ use super::grantor::{Effect, Grant, Grantor, Holder, Instant, Operation, Phase, 
 use super::parts::Parts;
 use super::words::Refusals;
 use super::{Command, Outgoing, SeenHub, Settings, describe, run};
-use crate::authorize::Refusal;
 use crate::hub::Hub;
 use crate::now as wall_clock;
 use crate::store::{History, HubStore, StoreError, StoredAudit, StoredDecision, StoredGrant, StoredLock};
@@ -29,8 +28,6 @@ const TICK: Duration = Duration::from_millis(100);
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 /// Old entries are removed once in so many rounds of housekeeping.
 const PRUNE: u32 = 120;
-/// No hub has started so often since a store was copied that this difference is honest.
-const EPOCHS: u64 = 1_000_000;
 
 /// Cluster and operation.
 pub(super) type Asker = (Arc<str>, Arc<str>);
@@ -83,7 +80,7 @@ pub struct Keeper {
     /// No new grant on a repository that is met for the first time before this time.
     not_before: Instant,
     /// When it became known that the store was restored from a backup, or is not the one that clusters have seen.
-    restored: Option<Instant>,
+    pub(super) restored: Option<Instant>,
     pub(super) repositories: BTreeMap<Arc<str>, Repository>,
     /// Questions as they came, by cluster and operation, each pinned to its repository.
     pub(super) asks: BTreeMap<Asker, (Arc<str>, LeaseAsk)>,
@@ -97,6 +94,10 @@ pub struct Keeper {
     pub(super) deciding: Option<StoredDecision>,
     /// Why the process has to end.
     pub(super) fenced: Option<StoreError>,
+    /// When it was last noted in the store that this hub works on it.
+    pub(super) signed: Instant,
+    /// The store could not be read: renewals are not answered.
+    pub(super) blind: bool,
 }
 
 impl Keeper {
@@ -133,6 +134,8 @@ impl Keeper {
             refusals: Refusals::default(),
             deciding: None,
             fenced: None,
+            signed: 0,
+            blind: false,
         })
     }
 
@@ -152,6 +155,7 @@ impl Keeper {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut rounds = 0u32;
+        self.judge_age().await;
         loop {
             let busy = self
                 .repositories
@@ -187,12 +191,6 @@ impl Keeper {
                 return Err(fenced);
             }
             self.advance_all().await;
-        }
-    }
-
-    async fn look(&mut self) {
-        if let Err(error) = self.store.verify().await {
-            self.failed(error, "the store could not be read");
         }
     }
 
@@ -291,39 +289,6 @@ impl Keeper {
         let unreported = self.hub.read(|inventory| inventory.unreported(&cluster));
         self.uses(&cluster, unreported).await;
         self.question(&cluster);
-    }
-
-    /// What a cluster has seen of the hub shows whether the store is an older copy, or another one. It is believed once
-    /// in each run of the hub: it costs the fleet a wait, and must not be a way to keep everybody waiting.
-    async fn compare(&mut self, cluster: &Arc<str>, (incarnation, epoch): SeenHub) {
-        let same = incarnation == self.hub.incarnation;
-        if incarnation.is_empty() || (same && epoch <= self.hub.epoch) {
-            return;
-        }
-        if self.restored.is_some() {
-            return;
-        }
-        if same && epoch > self.hub.epoch.saturating_add(EPOCHS) {
-            return self.refuse(cluster, "hello", Refusal::Restore);
-        }
-        let (now, terms) = (self.now(), self.settings.terms);
-        if same {
-            warn!(%cluster, seen = epoch, epoch = self.hub.epoch, "this store was restored from a backup: nothing is granted until every lease that it may have lost has run out");
-            if let Err(error) = self.store.raise_epoch(epoch).await {
-                return self.failed(error, "the epoch could not be raised");
-            }
-        } else {
-            warn!(%cluster, seen = incarnation, incarnation = self.hub.incarnation, "this store is not the one that the cluster has seen: nothing is granted until every lease of the other hub has run out");
-        }
-        self.restored = Some(now);
-        self.hub.creations(|creations, now| creations.pause(now));
-        let ids: Vec<Arc<str>> = self.repositories.keys().cloned().collect();
-        for id in ids {
-            if let Some(repository) = self.repositories.get_mut(&id) {
-                let effects = repository.grantor.store_restored(now, &terms);
-                self.carry_out(&id, effects, Reply::default()).await;
-            }
-        }
     }
 
     async fn advance_all(&mut self) {

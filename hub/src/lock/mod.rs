@@ -12,6 +12,7 @@ mod lease;
 mod parts;
 mod people;
 mod restic;
+mod restored;
 mod run;
 mod words;
 

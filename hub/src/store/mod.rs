@@ -50,6 +50,15 @@ pub struct Start {
     pub incarnation: String,
 }
 
+/// Times by the wall clock, in milliseconds since 1970; 0 for never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Age {
+    /// When a hub last worked on the store.
+    pub alive: Millis,
+    /// Until when nothing may be granted, because the store was restored.
+    pub waits_until: Millis,
+}
+
 /// A cluster as it is kept, always in one transaction with what changed of its objects.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StoredCluster {
@@ -148,6 +157,10 @@ pub trait HubStore: Send + Sync {
     /// Whether the epoch is still this process's. Cheap: asked between writes, so that nobody renews out of a memory
     /// that is not the only one any more.
     fn verify(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// What is kept of the store's age.
+    fn age(&self) -> BoxFuture<'_, Result<Age, StoreError>>;
+    /// Keeps the store's age.
+    fn keep_age(&self, age: Age) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Goes on under an epoch above this one: clusters have seen it before the store was restored.
     fn raise_epoch(&self, above: u64) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Whether the last write was kept.
@@ -308,6 +321,27 @@ impl Sqlite {
         self.is_ours(row.try_get(0)?)
     }
 
+    async fn read_age(&self) -> Result<Age, StoreError> {
+        let row = sqlx::query("SELECT alive, waits_until FROM hub WHERE id = 1")
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(Age {
+            alive: row.try_get(0)?,
+            waits_until: row.try_get(1)?,
+        })
+    }
+
+    async fn write_age(&self, age: Age) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        sqlx::query("UPDATE hub SET alive = ?, waits_until = ? WHERE id = 1")
+            .bind(age.alive)
+            .bind(age.waits_until)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
     async fn begin_epoch_above(&self, above: u64) -> Result<(), StoreError> {
         let epoch = above.saturating_add(1);
         let mut transaction = self.write().await?;
@@ -328,6 +362,14 @@ impl HubStore for Sqlite {
 
     fn verify(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         self.verify_epoch().boxed()
+    }
+
+    fn age(&self) -> BoxFuture<'_, Result<Age, StoreError>> {
+        self.read_age().boxed()
+    }
+
+    fn keep_age(&self, age: Age) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.noted(self.write_age(age)).boxed()
     }
 
     fn raise_epoch(&self, above: u64) -> BoxFuture<'_, Result<(), StoreError>> {

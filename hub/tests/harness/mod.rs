@@ -48,7 +48,7 @@ pub fn config(dir: &Path, more: &[&str]) -> Config {
     let mut arguments: Vec<String> = vec!["fleet-hub".to_owned()];
     arguments.extend(files.into_iter().flat_map(|(flag, path)| [flag.to_owned(), path]));
     let short = "--link-address 127.0.0.1:0 --view-address 127.0.0.1:0 --heartbeat-interval 10s --lease-ttl 1s \
-                 --lock-delay 4s --drain-limit 1s";
+                 --lock-delay 4s --drain-limit 1s --unsafe-short-leases";
     arguments.extend(short.split_whitespace().map(str::to_owned));
     if !more.contains(&"--admin-address") {
         arguments.extend(["--admin-address", "127.0.0.1:0"].map(str::to_owned));
@@ -90,8 +90,14 @@ impl Fleet {
     }
 
     pub async fn restart(self) -> Fleet {
+        self.restart_after(std::time::Duration::ZERO).await
+    }
+
+    /// Starts the hub again when its store is older.
+    pub async fn restart_after(self, age: std::time::Duration) -> Fleet {
         self.stop.cancel();
         self.running.ended().await.unwrap();
+        tokio::time::sleep(age).await;
         let stop = CancellationToken::new();
         let running = start(&config(self.dir.path(), &[]), stop.clone()).await.unwrap();
         Fleet {

@@ -1,0 +1,113 @@
+//! A store that was restored from a copy has forgotten grants. It shows by its age, or by a cluster that has seen more
+//! than the store knows. Nothing is granted then until every lease that may have been forgotten has run out.
+
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::SeenHub;
+use super::keeper::{Keeper, Reply};
+use crate::authorize::Refusal;
+use crate::now as wall_clock;
+use crate::store::Age;
+
+/// No hub has started so often since a store was copied that this difference is honest.
+const EPOCHS: u64 = 1_000_000;
+
+impl Keeper {
+    /// Judges the store by its age, before anything is granted.
+    pub(super) async fn judge_age(&mut self) {
+        let age = match self.store.age().await {
+            Ok(age) => age,
+            Err(error) => return self.failed(error, "the age of the store could not be read"),
+        };
+        // A store that is used for the first time has granted nothing.
+        if self.hub.epoch > 1 {
+            let now = wall_clock();
+            let unsigned = |time: i64| u64::try_from(time).unwrap_or_default();
+            let outdated = self
+                .settings
+                .terms
+                .is_outdated(unsigned(age.alive), unsigned(now));
+            if outdated || now < age.waits_until {
+                warn!(
+                    "no hub worked on this store for longer than a lease lives, so it may be an older copy: nothing is granted until every lease that it may have lost has run out"
+                );
+                self.wait_for_the_forgotten().await;
+            }
+        }
+        self.sign_of_life().await;
+    }
+
+    /// Notes that this hub works on the store. A hub that cannot read its store answers no renewals: another one may have
+    /// taken it over.
+    pub(super) async fn look(&mut self) {
+        let due = self.signed + self.settings.terms.ttl / 4;
+        if self.now() >= due {
+            return self.sign_of_life().await;
+        }
+        let read = self.store.verify().await;
+        self.blind = read.is_err();
+        if let Err(error) = read {
+            self.failed(error, "the store could not be read");
+        }
+    }
+
+    async fn sign_of_life(&mut self) {
+        let terms = self.settings.terms;
+        let left = self
+            .restored
+            .map(|at| (at + terms.expiry() + terms.delay).saturating_sub(self.now()));
+        let now = wall_clock();
+        let left = left.map_or(0, |left| i64::try_from(left).unwrap_or(i64::MAX / 2));
+        let age = Age {
+            alive: now,
+            waits_until: if left > 0 { now + left } else { 0 },
+        };
+        let written = self.store.keep_age(age).await;
+        self.blind = written.is_err();
+        match written {
+            Ok(()) => self.signed = self.now(),
+            Err(error) => self.failed(error, "the store could not be written"),
+        }
+    }
+
+    async fn wait_for_the_forgotten(&mut self) {
+        let (now, terms) = (self.now(), self.settings.terms);
+        self.restored = Some(now);
+        self.hub.creations(|creations, now| creations.pause(now));
+        let ids: Vec<Arc<str>> = self.repositories.keys().cloned().collect();
+        for id in ids {
+            if let Some(repository) = self.repositories.get_mut(&id) {
+                let effects = repository.grantor.store_restored(now, &terms);
+                self.carry_out(&id, effects, Reply::default()).await;
+            }
+        }
+        self.signed = 0;
+    }
+
+    /// What a cluster has seen of the hub shows whether the store is an older copy, or another one. It is believed once
+    /// in each run of the hub: it costs the fleet a wait, and must not be a way to keep everybody waiting.
+    pub(super) async fn compare(&mut self, cluster: &Arc<str>, (incarnation, epoch): SeenHub) {
+        let same = incarnation == self.hub.incarnation;
+        if incarnation.is_empty() || (same && epoch <= self.hub.epoch) {
+            return;
+        }
+        if self.restored.is_some() {
+            return;
+        }
+        if same && epoch > self.hub.epoch.saturating_add(EPOCHS) {
+            return self.refuse(cluster, "hello", Refusal::Restore);
+        }
+        if same {
+            warn!(%cluster, seen = epoch, epoch = self.hub.epoch, "this store was restored from a backup: nothing is granted until every lease that it may have lost has run out");
+            if let Err(error) = self.store.raise_epoch(epoch).await {
+                return self.failed(error, "the epoch could not be raised");
+            }
+        } else {
+            warn!(%cluster, seen = incarnation, incarnation = self.hub.incarnation, "this store is not the one that the cluster has seen: nothing is granted until every lease of the other hub has run out");
+        }
+        self.wait_for_the_forgotten().await;
+        self.sign_of_life().await;
+    }
+}
