@@ -219,9 +219,8 @@ impl<'a> Rule<'a> {
     /// # Errors
     /// The first thing that is wrong, with its field.
     pub fn check(&self) -> Result<(), BadRule> {
-        let text = |field, text: &String| {
-            check_tag(text).map_err(|why| BadRule::Text(field, text.clone(), why))
-        };
+        let text =
+            |field, text: &String| check_tag(text).map_err(|why| BadRule::Text(field, text.clone(), why));
         self.tags.iter().try_for_each(|tag| text("selector.tags", tag))?;
         if self.hostname.contains(['\0', '\n', '\r']) {
             let host = self.hostname.to_owned();

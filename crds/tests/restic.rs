@@ -26,7 +26,9 @@ impl Repository {
         }
         let file = repository.0.path().join("file");
         std::fs::write(&file, "x").unwrap();
-        repository.restic(&["backup", &file.display().to_string()]).unwrap();
+        repository
+            .restic(&["backup", &file.display().to_string()])
+            .unwrap();
         repository
     }
 
@@ -63,13 +65,22 @@ fn restic_takes_the_spans_that_the_parser_takes_and_no_others() {
     let repository = Repository::create();
     let numbers = ["", "0", "1", "07", "999999"];
     let units = ["y", "m", "d", "h", "w", "M", "s", ""];
-    let one = numbers.iter().flat_map(|n| units.iter().map(move |u| format!("{n}{u}")));
-    let two = ["1d2y", "1y2m3d4h", "4h3d2m1y", "1y2w", "1d2", "1d-2h", "-1d", "+1d", "1.5d", "٣d", "1 d", "1d,2h", "1D"];
+    let one = numbers
+        .iter()
+        .flat_map(|n| units.iter().map(move |u| format!("{n}{u}")));
+    let two = [
+        "1d2y", "1y2m3d4h", "4h3d2m1y", "1y2w", "1d2", "1d-2h", "-1d", "+1d", "1.5d", "٣d", "1 d", "1d,2h",
+        "1D",
+    ];
     let two = two.into_iter().map(str::to_owned);
     let spans: Vec<String> = one.chain(two).filter(|span| !span.is_empty()).collect();
     for span in &spans {
         let answer = repository.forget(&["--keep-last=1", &format!("--keep-within-daily={span}")]);
-        assert_eq!(answer.is_ok(), Span::from_str(span).is_ok(), "{span:?}: {answer:?}");
+        assert_eq!(
+            answer.is_ok(),
+            Span::from_str(span).is_ok(),
+            "{span:?}: {answer:?}"
+        );
     }
     for span in STRICTER {
         repository.forget(&[&format!("--keep-within={span}")]).unwrap();
@@ -86,7 +97,12 @@ fn restic_refuses_the_rules_that_the_parser_refuses() {
         ..Rule::default()
     };
     assert!(zero.check().is_err());
-    assert!(repository.forget(&["--keep-within=0d"]).unwrap_err().contains("no policy was specified"));
+    assert!(
+        repository
+            .forget(&["--keep-within=0d"])
+            .unwrap_err()
+            .contains("no policy was specified")
+    );
     let tags = Rule {
         keep_tags: &gold,
         ..Rule::default()

@@ -230,7 +230,9 @@ fn expected(
     counts: impl Fn(&RetentionPolicySpec) -> bool,
 ) -> Ids {
     let goes = |snapshot: &&Snapshot| {
-        let own = TAGS[2..].iter().find(|tag| snapshot.tags.contains(&(**tag).to_owned()));
+        let own = TAGS[2..]
+            .iter()
+            .find(|tag| snapshot.tags.contains(&(**tag).to_owned()));
         let mut allowed = false;
         for (policy, decided) in run.policies.iter().zip(decided) {
             for (rule, decided) in policy.rules.iter().zip(decided) {

@@ -22,8 +22,14 @@ use tokio::sync::watch;
 type Ids = BTreeSet<String>;
 
 fn program(name: &str) -> PathBuf {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.testbed/bin").join(name);
-    if built.exists() { built } else { PathBuf::from(name) }
+    let built = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../.testbed/bin")
+        .join(name);
+    if built.exists() {
+        built
+    } else {
+        PathBuf::from(name)
+    }
 }
 
 /// A REST server on a folder of repositories. It ends with the test.
@@ -47,7 +53,10 @@ impl Drop for Server {
 impl Server {
     fn start() -> Server {
         let dir = tempfile::tempdir().unwrap();
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .unwrap()
+            .local_addr()
+            .unwrap();
         let child = Command::new(program("rest-server"))
             .args(["--no-auth", "--listen", &address.to_string(), "--path"])
             .arg(dir.path().join("served"))
@@ -109,9 +118,15 @@ impl Server {
             for year in 2023..=2026 {
                 std::fs::write(&file, format!("{cluster} {year}")).unwrap();
                 let before = ids(&pool);
-                let (tag, time) = (format!("fleet.cluster={cluster}"), format!("{year}-06-01 12:00:00"));
+                let (tag, time) = (
+                    format!("fleet.cluster={cluster}"),
+                    format!("{year}-06-01 12:00:00"),
+                );
                 let file = file.display().to_string();
-                self.restic(&pool, &["backup", "--host", host, "--tag", &tag, "--time", &time, &file]);
+                self.restic(
+                    &pool,
+                    &["backup", "--host", host, "--tag", &tag, "--time", &time, &file],
+                );
                 let new: Vec<String> = ids(&pool).difference(&before).cloned().collect();
                 assert_eq!(new.len(), 1);
                 self.snapshots[at].extend(new);
@@ -144,12 +159,36 @@ impl Server {
             restic_id: self.restic_id.clone(),
             clusters: vec!["a".to_owned(), "b".to_owned()],
             policies: vec![
-                policy("a/ns/last", RetentionRule { keep_last: 1, ..rule() }),
-                policy("a/ns/years", RetentionRule { tags: of("a"), keep_yearly: 2, ..rule() }),
-                policy("b/ns/three", RetentionRule { tags: of("b"), keep_last: 3, ..rule() }),
+                policy(
+                    "a/ns/last",
+                    RetentionRule {
+                        keep_last: 1,
+                        ..rule()
+                    },
+                ),
+                policy(
+                    "a/ns/years",
+                    RetentionRule {
+                        tags: of("a"),
+                        keep_yearly: 2,
+                        ..rule()
+                    },
+                ),
+                policy(
+                    "b/ns/three",
+                    RetentionRule {
+                        tags: of("b"),
+                        keep_last: 3,
+                        ..rule()
+                    },
+                ),
                 policy(
                     "b/ns/web",
-                    RetentionRule { hostname: "web".to_owned(), keep_within: "1y1d".to_owned(), ..rule() },
+                    RetentionRule {
+                        hostname: "web".to_owned(),
+                        keep_within: "1y1d".to_owned(),
+                        ..rule()
+                    },
                 ),
             ],
             ..RetentionRun::default()
@@ -196,7 +235,10 @@ impl Case {
         // Held, or the permission would be lost.
         let (permission, leave) = watch::channel(Leave::Go);
         let variables = [
-            ("RESTIC_REPOSITORY", format!("rest:{}/{}/", proxy.url(), self.name)),
+            (
+                "RESTIC_REPOSITORY",
+                format!("rest:{}/{}/", proxy.url(), self.name),
+            ),
             ("RESTIC_PASSWORD", "p".to_owned()),
             ("GOMAXPROCS", "1".to_owned()),
         ];
@@ -210,7 +252,10 @@ impl Case {
         };
         let plans = Mutex::new(Vec::new());
         let print = |line: &str| plans.lock().unwrap().push(serde_json::from_str(line).unwrap());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         let outcome = runtime.block_on(retention::run(&Order::in_folder(&self.lease), &restic, print));
         drop(permission);
         proxy.set(|_| Action::pass());
@@ -227,7 +272,9 @@ impl Case {
 /// Snapshots of a repository, as files.
 fn ids(repository: &Path) -> Ids {
     let files = std::fs::read_dir(repository.join("snapshots")).unwrap();
-    files.map(|f| f.unwrap().file_name().into_string().unwrap()).collect()
+    files
+        .map(|f| f.unwrap().file_name().into_string().unwrap())
+        .collect()
 }
 
 fn link(from: &Path, to: &Path) {
@@ -263,8 +310,15 @@ const READS: [&str; 6] = [
 
 fn judge(ran: &Ran, expected: &Ids, what: &str) {
     let outcome = &ran.outcome;
-    let words = format!("{what}: {} {}: {}", outcome.result, outcome.reason, outcome.message);
-    assert!(ran.removed.is_subset(expected), "{words}: removed {:?}", ran.removed);
+    let words = format!(
+        "{what}: {} {}: {}",
+        outcome.result, outcome.reason, outcome.message
+    );
+    assert!(
+        ran.removed.is_subset(expected),
+        "{words}: removed {:?}",
+        ran.removed
+    );
     match outcome.result.as_str() {
         // It could read, be it at the second try.
         "Applied" => assert_eq!(ran.removed, *expected, "{words}"),
@@ -285,17 +339,32 @@ fn judge(ran: &Ran, expected: &Ids, what: &str) {
 fn no_fault_of_the_storage_removes_what_a_policy_keeps() {
     let server = Server::start();
     let expected = server.expected();
-    let clean = {
+    let (clean, reading) = {
         let (proxy, case) = (server.proxy(), server.case());
         case.give(&server.order());
         let ran = case.run(&proxy, |_| Action::pass());
-        assert_eq!((ran.outcome.result.as_str(), &ran.removed), ("Applied", &expected), "{}", ran.outcome.message);
+        assert_eq!(
+            (ran.outcome.result.as_str(), &ran.removed),
+            ("Applied", &expected),
+            "{}",
+            ran.outcome.message
+        );
         assert_eq!(ran.plans.len(), 1);
         let plan = &ran.plans[0].plan;
         let listed: Ids = plan.remove.iter().map(|r| r.id.clone()).collect();
         assert_eq!(listed, expected);
-        assert_eq!(plan.hash, plan_hash(&server.restic_id, listed.iter().map(String::as_str)));
-        proxy.count()
+        assert_eq!(
+            plan.hash,
+            plan_hash(&server.restic_id, listed.iter().map(String::as_str))
+        );
+        let log = proxy.log();
+        // The last listing before restic forget takes its lock ends the reading.
+        let lock = log
+            .iter()
+            .position(|e| e.method == "POST" && e.path.contains("/locks/"));
+        let before = &log[..lock.unwrap()];
+        let reading = before.iter().rposition(|e| e.path.ends_with("/snapshots/"));
+        (proxy.count(), reading.unwrap() as u64)
     };
     // Refusals are never tried again, so each request counts; what is tried again is sampled.
     let mut cases: Vec<(&str, Fate, u64, bool)> = Vec::new();
@@ -305,8 +374,17 @@ fn no_fault_of_the_storage_removes_what_a_policy_keeps() {
         cases.extend(numbers.map(|n| (name, fate, n, false)));
     }
     // And storage that stays away from some request on.
-    cases.extend((1..=clean).step_by(9).map(|n| ("403 from here on", Fate::Status(403), n, true)));
-    cases.extend((1..=clean).step_by(40).map(|n| ("500 from here on", Fate::Status(500), n, true)));
+    cases.extend(
+        (1..=clean)
+            .step_by(9)
+            .map(|n| ("403 from here on", Fate::Status(403), n, true)),
+    );
+    // restic itself tries again for 15 minutes, which the worker bounds as long as it only reads.
+    cases.extend(
+        (1..=reading)
+            .step_by(20)
+            .map(|n| ("500 from here on", Fate::Status(500), n, true)),
+    );
     let total = cases.len();
     assert!(clean >= 60 && total >= 200, "{clean} requests, {total} cases");
     let (next, hit, failed) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
@@ -314,17 +392,28 @@ fn no_fault_of_the_storage_removes_what_a_policy_keeps() {
         for _ in 0..8 {
             scope.spawn(|| {
                 let proxy = server.proxy();
-                while let Some(&(name, fate, n, lasting)) = cases.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                while let Some(&(name, fate, n, lasting)) =
+                    cases.get(next.fetch_add(1, Ordering::Relaxed) as usize)
+                {
                     let case = server.case();
                     case.give(&server.order());
+                    let start = Instant::now();
                     let ran = case.run(&proxy, move |request| {
                         let now = request.number == n || (lasting && request.number > n);
                         if now { Action::of(fate) } else { Action::pass() }
                     });
                     let log = proxy.log();
                     let victim = log.iter().find(|entry| entry.number == n);
-                    let what = format!("{name} to request {n} ({:?})", victim.map(|e| (&e.method, &e.path)));
+                    let what = format!(
+                        "{name} to request {n} ({:?})",
+                        victim.map(|e| (&e.method, &e.path))
+                    );
                     judge(&ran, &expected, &what);
+                    assert!(
+                        start.elapsed() < Duration::from_secs(60),
+                        "{what}: {:?}",
+                        start.elapsed()
+                    );
                     hit.fetch_add(u64::from(victim.is_some()), Ordering::Relaxed);
                     failed.fetch_add(u64::from(ran.outcome.result == "Failed"), Ordering::Relaxed);
                     std::fs::remove_dir_all(&case.at).unwrap();
@@ -347,12 +436,19 @@ fn a_repository_that_lists_nothing_has_lost_nothing() {
     order.policies.iter_mut().for_each(|p| p.preview = true);
     let no_snapshot = |request: &Request| {
         let listing = request.path.ends_with("/snapshots/") && request.method == "GET";
-        if listing { Action::status(404) } else { Action::pass() }
+        if listing {
+            Action::status(404)
+        } else {
+            Action::pass()
+        }
     };
     case.give(&order);
     let ran = case.run(&proxy, no_snapshot);
     // To restic that is an empty repository; a preview of nothing is none.
-    assert_eq!((ran.outcome.result.as_str(), ran.outcome.snapshots), ("NothingToRemove", 0));
+    assert_eq!(
+        (ran.outcome.result.as_str(), ran.outcome.snapshots),
+        ("NothingToRemove", 0)
+    );
     assert!(ran.outcome.shown.is_empty() && ran.removed.is_empty());
     order.baseline = vec![Baseline {
         key: "cluster/a".to_owned(),
@@ -360,8 +456,15 @@ fn a_repository_that_lists_nothing_has_lost_nothing() {
     }];
     case.give(&order);
     let ran = case.run(&proxy, no_snapshot);
-    assert_eq!((ran.outcome.result.as_str(), ran.outcome.reason.as_str()), ("Failed", "IncompleteRead"));
-    assert!(ran.outcome.message.contains("lists no snapshot at all"), "{}", ran.outcome.message);
+    assert_eq!(
+        (ran.outcome.result.as_str(), ran.outcome.reason.as_str()),
+        ("Failed", "IncompleteRead")
+    );
+    assert!(
+        ran.outcome.message.contains("lists no snapshot at all"),
+        "{}",
+        ran.outcome.message
+    );
 }
 
 #[test]
@@ -371,9 +474,16 @@ fn deletes_that_the_storage_refuses_are_not_reported_as_done() {
     case.give(&server.order());
     let ran = case.run(&proxy, |request| {
         let delete = request.method == "DELETE" && request.path.contains("/snapshots/");
-        if delete { Action::status(403) } else { Action::pass() }
+        if delete {
+            Action::status(403)
+        } else {
+            Action::pass()
+        }
     });
-    assert_eq!((ran.outcome.result.as_str(), ran.outcome.reason.as_str()), ("Failed", "NotRemoved"));
+    assert_eq!(
+        (ran.outcome.result.as_str(), ran.outcome.reason.as_str()),
+        ("Failed", "NotRemoved")
+    );
     assert!(ran.removed.is_empty() && ran.outcome.removed == 0);
 }
 
@@ -401,7 +511,10 @@ fn policies_that_change_while_the_plan_is_made_count() {
         Action::pass()
     });
     let [_, b] = &server.snapshots;
-    assert_eq!((ran.outcome.result.as_str(), ran.removed), ("Applied", Ids::from([b[0].clone()])));
+    assert_eq!(
+        (ran.outcome.result.as_str(), ran.removed),
+        ("Applied", Ids::from([b[0].clone()]))
+    );
     assert_eq!(ran.outcome.policies[1], "a/ns/years@2");
     assert_eq!(ran.plans.len(), 1);
     assert_eq!(ran.plans[0].plan.policies[1].generation, 2);
@@ -418,7 +531,10 @@ fn policies_that_change_while_the_plan_is_made_count() {
         }
         Action::pass()
     });
-    assert_eq!((ran.outcome.result.as_str(), ran.outcome.reason.as_str()), ("Failed", "PolicyChanged"));
+    assert_eq!(
+        (ran.outcome.result.as_str(), ran.outcome.reason.as_str()),
+        ("Failed", "PolicyChanged")
+    );
     assert!(ran.removed.is_empty());
 }
 
@@ -434,9 +550,18 @@ fn a_policy_that_cannot_be_evaluated_is_named_and_the_others_go_on() {
     let ran = case.run(&proxy, |_| Action::pass());
     let [a, _] = &server.snapshots;
     let only_a = Ids::from([a[0].clone(), a[1].clone()]);
-    assert_eq!((ran.outcome.result.as_str(), ran.removed), ("Applied", only_a), "{}", ran.outcome.message);
+    assert_eq!(
+        (ran.outcome.result.as_str(), ran.removed),
+        ("Applied", only_a),
+        "{}",
+        ran.outcome.message
+    );
     assert_eq!(ran.outcome.faults[0].source, "b/ns/three");
-    assert!(ran.outcome.faults[0].text.contains("2w"), "{}", ran.outcome.faults[0].text);
+    assert!(
+        ran.outcome.faults[0].text.contains("2w"),
+        "{}",
+        ran.outcome.faults[0].text
+    );
 }
 
 /// A 404 to a listing is an empty list to restic, and everything is unused to a prune that sees no snapshot.
@@ -449,14 +574,23 @@ fn a_prune_that_sees_no_snapshots_is_stopped_before_it_removes_data() {
     case.give(&order);
     let listings = AtomicU64::new(0);
     let clean = case.run(&proxy, |_| Action::pass());
-    assert_eq!((clean.outcome.result.as_str(), clean.outcome.pruned), ("Applied", true), "{}", clean.outcome.message);
+    assert_eq!(
+        (clean.outcome.result.as_str(), clean.outcome.pruned),
+        ("Applied", true),
+        "{}",
+        clean.outcome.message
+    );
     server.restic(&case.at, &["check", "--read-data"]);
     // The listing by prune is the first behind the lock file of prune.
     let case = server.case();
     case.give(&order);
     let ran = case.run(&proxy, move |request| {
         let locks = request.path.contains("/locks/") && request.method == "POST";
-        let held = if locks { listings.fetch_add(1, Ordering::Relaxed) + 1 } else { listings.load(Ordering::Relaxed) };
+        let held = if locks {
+            listings.fetch_add(1, Ordering::Relaxed) + 1
+        } else {
+            listings.load(Ordering::Relaxed)
+        };
         let listing = request.path.ends_with("/snapshots/") && request.method == "GET";
         match (held, listing, request.method.as_str()) {
             (2.., true, _) => Action::status(404),
@@ -465,8 +599,17 @@ fn a_prune_that_sees_no_snapshots_is_stopped_before_it_removes_data() {
             _ => Action::pass(),
         }
     });
-    assert_eq!((ran.outcome.result.as_str(), ran.outcome.reason.as_str()), ("Failed", "IncompleteRead"), "{}", ran.outcome.message);
-    assert!(ran.outcome.message.contains("it found 0 of 5 snapshots"), "{}", ran.outcome.message);
+    assert_eq!(
+        (ran.outcome.result.as_str(), ran.outcome.reason.as_str()),
+        ("Failed", "IncompleteRead"),
+        "{}",
+        ran.outcome.message
+    );
+    assert!(
+        ran.outcome.message.contains("it found 0 of 5 snapshots"),
+        "{}",
+        ran.outcome.message
+    );
     server.restic(&case.at, &["unlock", "--remove-all"]);
     server.restic(&case.at, &["check", "--read-data"]);
 }

@@ -99,8 +99,14 @@ fn rule(part: &PolicyRule) -> RetentionRule {
     } = Rule::of(part);
     let [last, hourly, daily, weekly, monthly, yearly] =
         counts.map(|count| u32::try_from(count).unwrap_or_default());
-    let [within, within_hourly, within_daily, within_weekly, within_monthly, within_yearly] =
-        spans.map(str::to_owned);
+    let [
+        within,
+        within_hourly,
+        within_daily,
+        within_weekly,
+        within_monthly,
+        within_yearly,
+    ] = spans.map(str::to_owned);
     RetentionRule {
         tags: tags.to_vec(),
         hostname: hostname.to_owned(),
@@ -192,7 +198,13 @@ mod tests {
     fn what_older_versions_wrote_counts_until_the_spec_changes() {
         assert!(!taken(json!({}), json!({ "previewed": true, "observedGeneration": 3 })).preview);
         assert!(taken(json!({}), json!({ "previewed": true, "observedGeneration": 2 })).preview);
-        assert!(taken(json!({}), json!({ "previewed": true, "previewedFor": "other", "observedGeneration": 3 })).preview);
+        assert!(
+            taken(
+                json!({}),
+                json!({ "previewed": true, "previewedFor": "other", "observedGeneration": 3 })
+            )
+            .preview
+        );
     }
 
     #[test]
@@ -201,7 +213,13 @@ mod tests {
                             "jobConfig": { "resources": { "limits": { "memory": "much" } } } });
         let spec = taken(wrong, json!({}));
         assert_eq!((spec.unclear.as_str(), spec.rules[0].keep_daily), ("", 7));
-        assert!(super::super::validate::validate(&Key::new("shop", "p"), &policy(&json!({ "timezone": "Europe/Nowhere" }), json!({}))).is_err());
+        assert!(
+            super::super::validate::validate(
+                &Key::new("shop", "p"),
+                &policy(&json!({ "timezone": "Europe/Nowhere" }), json!({}))
+            )
+            .is_err()
+        );
     }
 
     #[test]
@@ -209,9 +227,23 @@ mod tests {
         let parts = json!([{ "selector": { "tags": ["x", " "], "hostname": "h" }, "retention": { "keepLast": 1 } },
                            { "selector": { "tags": ["y"] }, "retention": { "keepWithin": "2w" } }]);
         let spec = taken(json!({ "policies": parts }), json!({}));
-        assert!(spec.unclear.starts_with("spec.policies[0].selector.tags"), "{}", spec.unclear);
-        let selectors: Vec<_> = spec.rules.iter().map(|r| (r.tags.clone(), r.hostname.clone(), r.keep_last)).collect();
-        assert_eq!(selectors, [(vec!["x".to_owned()], "h".to_owned(), 0), (vec!["y".to_owned()], String::new(), 0)]);
+        assert!(
+            spec.unclear.starts_with("spec.policies[0].selector.tags"),
+            "{}",
+            spec.unclear
+        );
+        let selectors: Vec<_> = spec
+            .rules
+            .iter()
+            .map(|r| (r.tags.clone(), r.hostname.clone(), r.keep_last))
+            .collect();
+        assert_eq!(
+            selectors,
+            [
+                (vec!["x".to_owned()], "h".to_owned(), 0),
+                (vec!["y".to_owned()], String::new(), 0)
+            ]
+        );
         let none = taken(json!({ "policies": [] }), json!({}));
         assert!(none.rules.is_empty() && !none.unclear.is_empty());
     }

@@ -363,7 +363,10 @@ mod tests {
             by: Some("b/ns/q"),
         };
         assert_eq!(shown(&run), None);
-        assert!(conditions::is_true(&counted(&outcome("Failed")).conditions, types::DEGRADED));
+        assert!(conditions::is_true(
+            &counted(&outcome("Failed")).conditions,
+            types::DEGRADED
+        ));
     }
 
     #[test]
@@ -397,7 +400,9 @@ mod tests {
         outcome.faults = vec![fault("b/ns/p")];
         let degraded = |outcome: &OperationOutcome| {
             let status = counted(outcome);
-            let degraded = conditions::get(&status.conditions, types::DEGRADED).unwrap().clone();
+            let degraded = conditions::get(&status.conditions, types::DEGRADED)
+                .unwrap()
+                .clone();
             (degraded.status, degraded.reason)
         };
         assert_eq!(degraded(&outcome).0, "False");

@@ -30,7 +30,9 @@ pub enum Invalid {
     Schedule(#[from] ScheduleError),
     #[error("spec.policies is empty: what is kept must be said, such as retention: {{keepDaily: 7}}")]
     Empty,
-    #[error("spec.policies[{0}].{1}. Until it is corrected, everything that its selector could match is kept")]
+    #[error(
+        "spec.policies[{0}].{1}. Until it is corrected, everything that its selector could match is kept"
+    )]
     Rule(usize, BadRule),
     #[error(transparent)]
     Part(#[from] BadPart),

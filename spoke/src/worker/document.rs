@@ -76,7 +76,11 @@ mod tests {
         let whole: PlanLine = serde_json::from_str(&line(&plan(10))).unwrap();
         assert_eq!(whole.plan, plan(10));
         let text = line(&plan(7_000));
-        assert!(text.len() <= MAX && text.starts_with("{\"plan\":"), "{}", text.len());
+        assert!(
+            text.len() <= MAX && text.starts_with("{\"plan\":"),
+            "{}",
+            text.len()
+        );
         let short = serde_json::from_str::<PlanLine>(&text).unwrap().plan;
         assert!(short.shortened && short.remove[0] == removal(0));
         assert!(short.previewed[6_999].tags.is_empty());

@@ -111,8 +111,9 @@ pub fn is_refusal(message: &str) -> bool {
 pub fn prune_alarm(line: &str, staying: usize) -> Option<String> {
     let rest = line.strip_prefix("finding data that is still in use for ")?;
     let found: usize = rest.split(' ').next()?.parse().ok()?;
-    (found < staying)
-        .then(|| format!("it found {found} of {staying} snapshots, and was killed before it removed their data"))
+    (found < staying).then(|| {
+        format!("it found {found} of {staying} snapshots, and was killed before it removed their data")
+    })
 }
 
 /// Names of all snapshot files, without opening them.
@@ -130,7 +131,11 @@ pub fn names(stdout: &[u8]) -> Result<Vec<String>, String> {
     let is_id = |line: &str| line.len() == 64 && line.bytes().all(|b| b.is_ascii_hexdigit());
     let lines = text.lines().filter(|line| !line.trim().is_empty());
     lines
-        .map(|line| is_id(line).then(|| line.to_owned()).ok_or_else(|| line.to_owned()))
+        .map(|line| {
+            is_id(line)
+                .then(|| line.to_owned())
+                .ok_or_else(|| line.to_owned())
+        })
         .collect()
 }
 

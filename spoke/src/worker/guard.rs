@@ -110,7 +110,11 @@ impl Parts {
         let emptied = emptied.map(|(_, part)| Guard::LastOfGroup(part.name.clone()));
         let left_before = |key: &str, part: &Part| {
             // A run that knew the cluster, and not this group, left nothing of it: it did not exist.
-            let known = || part.within.as_deref().filter(|cluster| before.contains_key(cluster));
+            let known = || {
+                part.within
+                    .as_deref()
+                    .filter(|cluster| before.contains_key(cluster))
+            };
             before.get(key).copied().or_else(|| known().map(|_| 0))
         };
         let over = loses().filter_map(|(key, part)| too_much(part, left_before(key, part)));
@@ -153,7 +157,11 @@ fn group_name(snapshot: &Snapshot) -> String {
         (Some(backup), Some(cluster)) => format!("backup {backup} of cluster {cluster}, "),
         _ => String::new(),
     };
-    format!("{of}host {} with paths {}", snapshot.hostname, snapshot.paths.join(", "))
+    format!(
+        "{of}host {} with paths {}",
+        snapshot.hostname,
+        snapshot.paths.join(", ")
+    )
 }
 
 /// `left_before` is what the last applied run left, if one is known.

@@ -44,7 +44,11 @@ pub fn without_removal(run: &RetentionRun, plan: &Plan, action: Action, outcome:
             format!(
                 "nothing was removed: plan {} was approved, and the plan made now would remove other snapshots ({what}){}",
                 run.approved,
-                if guard.is_empty() { guard } else { format!("; {guard}") }
+                if guard.is_empty() {
+                    guard
+                } else {
+                    format!("; {guard}")
+                }
             ),
         ),
         Action::Stopped => {
@@ -105,7 +109,10 @@ fn also(plan: &Plan, removes: bool) -> String {
         text.push_str(&part);
     };
     if document.kept_by_others > 0 {
-        add(format!("{} more were kept by another policy", document.kept_by_others));
+        add(format!(
+            "{} more were kept by another policy",
+            document.kept_by_others
+        ));
     }
     if removes && !document.previewed.is_empty() {
         add(format!(
@@ -143,7 +150,10 @@ fn guards(plan: &Plan) -> String {
 pub fn log_out_of_reach(document: &PlanDocument) {
     for part in &document.out_of_reach {
         let (whose, tag) = match (part.cluster.as_str(), part.uid.as_str()) {
-            ("", _) => ("no cluster".to_owned(), "one of their tags, or their hostname,".to_owned()),
+            ("", _) => (
+                "no cluster".to_owned(),
+                "one of their tags, or their hostname,".to_owned(),
+            ),
             (name, "") => (format!("cluster {name}"), format!("tag fleet.cluster={name}")),
             (name, uid) => (
                 format!("another cluster named {name}"),

@@ -200,7 +200,11 @@ fn decide<'a>(
     mut now: Goes<'a>,
     mut shown: Goes<'a>,
 ) {
-    let named = |policy: &RetentionPolicySpec| shown.iter().any(|(_, by)| by.iter().any(|p| p.source == policy.source));
+    let named = |policy: &RetentionPolicySpec| {
+        shown
+            .iter()
+            .any(|(_, by)| by.iter().any(|p| p.source == policy.source))
+    };
     let in_preview = run.policies.iter().filter(|policy| named(policy));
     plan.shown = in_preview
         .map(|policy| format!("{}#{}", policy.source, policy.fingerprint))
@@ -344,7 +348,10 @@ fn owners<'a>(run: &RetentionRun, snapshot: &'a Snapshot) -> Vec<(&'a str, &'a s
         return vec![("", "")];
     }
     let uid = |cluster: &'a str| select::foreign_uid(run, snapshot, cluster).unwrap_or_default();
-    owners.into_iter().map(|cluster| (cluster, uid(cluster))).collect()
+    owners
+        .into_iter()
+        .map(|cluster| (cluster, uid(cluster)))
+        .collect()
 }
 
 fn policy(spec: &RetentionPolicySpec) -> PlanPolicy {
@@ -375,7 +382,10 @@ fn faults(run: &RetentionRun, verdicts: &[Vec<RuleVerdict>]) -> Vec<PolicyFault>
 
 fn stopped_by(faults: &[PolicyFault], voters: &[Voter<'_>], run: &RetentionRun) -> Option<PolicyFault> {
     let could_keep_all = |source: &String| {
-        let blind = run.policies.iter().any(|p| p.source == *source && p.rules.is_empty());
+        let blind = run
+            .policies
+            .iter()
+            .any(|p| p.source == *source && p.rules.is_empty());
         let mut of_policy = voters.iter().filter(|voter| voter.policy.source == *source);
         blind || of_policy.any(|voter| voter.decision.is_none() && matches_all(voter.rule))
     };
@@ -410,10 +420,7 @@ fn removals(goes: Goes<'_>) -> Vec<Removal> {
 
 /// Groups that lose snapshots.
 fn groups(snapshots: &[Snapshot], remove: &[Removal]) -> Vec<document::Group> {
-    let going: HashMap<&str, &str> = remove
-        .iter()
-        .map(|r| (r.id.as_str(), r.time.as_str()))
-        .collect();
+    let going: HashMap<&str, &str> = remove.iter().map(|r| (r.id.as_str(), r.time.as_str())).collect();
     let mut groups: BTreeMap<(String, Vec<String>, Vec<String>), document::Group> = BTreeMap::new();
     for snapshot in snapshots {
         let sorted = |list: &[String]| {

@@ -81,9 +81,17 @@ fn what_one_policy_keeps_no_other_removes() {
     let verdicts = [decided(&[4], &[1, 2, 3]), decided(&[2, 3], &[1, 4])];
     let plan = plan(&run, &of_a(4), &verdicts);
     assert_eq!(numbers(&plan), [1]);
-    assert_eq!((plan.document.kept_by_others, plan.action("")), (3, Action::Apply));
+    assert_eq!(
+        (plan.document.kept_by_others, plan.action("")),
+        (3, Action::Apply)
+    );
     assert_eq!(plan.document.remove[0].by, ["a/ns/p", "b/ns/q"]);
-    let keepers: Vec<_> = plan.document.keepers.iter().map(|k| (&*k.source, k.snapshots)).collect();
+    let keepers: Vec<_> = plan
+        .document
+        .keepers
+        .iter()
+        .map(|k| (&*k.source, k.snapshots))
+        .collect();
     assert_eq!(keepers, [("a/ns/p", 1), ("b/ns/q", 2)]);
     assert_eq!(plan.staying.len(), 3);
 }
@@ -94,17 +102,30 @@ fn without_a_verdict_on_everything_that_a_rule_matches_there_is_no_plan() {
     let make = |verdicts: &[Vec<RuleVerdict>]| make(&two, &of_a(3), verdicts);
     // An empty answer, which is what restic prints when a listing was refused.
     let empty = make(&[vec![decided(&[], &[])], vec![decided(&[3], &[1, 2])]]);
-    assert!(matches!(&empty, Err(Broken::NoVerdict { policy, count: 3, .. }) if policy == "a/ns/p"), "{empty:?}");
+    assert!(
+        matches!(&empty, Err(Broken::NoVerdict { policy, count: 3, .. }) if policy == "a/ns/p"),
+        "{empty:?}"
+    );
     // One snapshot that could not be loaded.
     let partial = make(&[vec![decided(&[3], &[1, 2])], vec![decided(&[3], &[2])]]);
-    assert!(matches!(&partial, Err(Broken::NoVerdict { policy, count: 1, .. }) if policy == "b/ns/q"), "{partial:?}");
-    assert!(matches!(make(&[vec![decided(&[3], &[1, 2])]]), Err(Broken::Missing(_))));
+    assert!(
+        matches!(&partial, Err(Broken::NoVerdict { policy, count: 1, .. }) if policy == "b/ns/q"),
+        "{partial:?}"
+    );
+    assert!(matches!(
+        make(&[vec![decided(&[3], &[1, 2])]]),
+        Err(Broken::Missing(_))
+    ));
     // A verdict on what the rule does not match: restic and this plan do not mean the same.
     let tagged = run(vec![policy("a/ns/p", &["gold"])]);
     let other = super::make(&tagged, &of_a(1), &[vec![decided(&[1], &[])]]);
     assert!(matches!(other, Err(Broken::Mismatch { .. })));
     // What was added since the listing is left alone.
-    let newer = make(&[vec![decided(&[3, 9], &[1, 2, 8])], vec![decided(&[9], &[1, 2, 3])]]).unwrap();
+    let newer = make(&[
+        vec![decided(&[3, 9], &[1, 2, 8])],
+        vec![decided(&[9], &[1, 2, 3])],
+    ])
+    .unwrap();
     assert_eq!(numbers(&newer), [1, 2]);
 }
 
@@ -136,11 +157,17 @@ fn a_suspended_policy_removes_nothing_even_by_approval() {
     let snapshots = of_a(4);
     let verdicts = [decided(&[4], &[1, 2, 3]), decided(&[2, 4], &[1, 3])];
     let shown = plan(&run, &snapshots, &verdicts);
-    assert_eq!((numbers(&shown), shown.document.remove[0].by.clone()), (vec![1, 3], vec!["b/ns/q".to_owned()]));
+    assert_eq!(
+        (numbers(&shown), shown.document.remove[0].by.clone()),
+        (vec![1, 3], vec!["b/ns/q".to_owned()])
+    );
     assert_eq!(shown.shown, ["b/ns/q#f"]);
     run.policies.truncate(1);
     let alone = plan(&run, &snapshots, &verdicts[..1]);
-    assert_eq!((alone.action(""), alone.document.previewed.len()), (Action::Nothing, 0));
+    assert_eq!(
+        (alone.action(""), alone.document.previewed.len()),
+        (Action::Nothing, 0)
+    );
     // The hash of what it would remove approves nothing.
     run.approved = plan_hash("r", alone.staying.iter().take(3).map(String::as_str));
     assert!(numbers(&plan(&run, &snapshots, &verdicts[..1])).is_empty());
@@ -152,7 +179,12 @@ fn snapshots_of_unbound_clusters_stay_unless_a_rule_in_force_names_them() {
     let all = || decided(&[3], &[1, 2]);
     let plain = plan(&run(vec![policy("a/ns/p", &[])]), &snapshots, &[all()]);
     assert_eq!(numbers(&plain), [1]);
-    let reach: Vec<_> = plain.document.out_of_reach.iter().map(|o| (&*o.cluster, o.snapshots)).collect();
+    let reach: Vec<_> = plain
+        .document
+        .out_of_reach
+        .iter()
+        .map(|o| (&*o.cluster, o.snapshots))
+        .collect();
     assert_eq!(reach, [("lost", 1)]);
     let named = policy("a/ns/p", &["fleet.cluster=lost"]);
     let only = plan(&run(vec![named.clone()]), &snapshots, &[decided(&[], &[2])]);
@@ -170,17 +202,37 @@ fn snapshots_of_unbound_clusters_stay_unless_a_rule_in_force_names_them() {
 #[test]
 fn untagged_snapshots_stay_unless_a_rule_names_a_tag_or_host_of_theirs() {
     let snapshots = [tagged(1, &[]), tagged(2, &["laptop"]), snapshot(3, "a")];
-    let plain = plan(&run(vec![policy("a/ns/p", &[])]), &snapshots, &[decided(&[], &[1, 2, 3])]);
+    let plain = plan(
+        &run(vec![policy("a/ns/p", &[])]),
+        &snapshots,
+        &[decided(&[], &[1, 2, 3])],
+    );
     assert_eq!(numbers(&plain), [3]);
-    assert_eq!(plain.document.out_of_reach[0], OutOfReach { snapshots: 2, ..OutOfReach::default() });
-    let tag = plan(&run(vec![policy("a/ns/p", &["laptop"])]), &snapshots, &[decided(&[], &[2])]);
+    assert_eq!(
+        plain.document.out_of_reach[0],
+        OutOfReach {
+            snapshots: 2,
+            ..OutOfReach::default()
+        }
+    );
+    let tag = plan(
+        &run(vec![policy("a/ns/p", &["laptop"])]),
+        &snapshots,
+        &[decided(&[], &[2])],
+    );
     assert_eq!(numbers(&tag), [2]);
     let mut host = policy("a/ns/p", &[]);
     host.rules[0].hostname = "orders".to_owned();
     let host_run = run(vec![host.clone()]);
-    assert_eq!(numbers(&plan(&host_run, &snapshots, &[decided(&[], &[1, 2, 3])])), [1, 2, 3]);
+    assert_eq!(
+        numbers(&plan(&host_run, &snapshots, &[decided(&[], &[1, 2, 3])])),
+        [1, 2, 3]
+    );
     host.own_cluster_only = true;
-    assert_eq!(numbers(&plan(&run(vec![host]), &snapshots, &[decided(&[], &[1, 2, 3])])), [3]);
+    assert_eq!(
+        numbers(&plan(&run(vec![host]), &snapshots, &[decided(&[], &[1, 2, 3])])),
+        [3]
+    );
 }
 
 #[test]
@@ -199,7 +251,10 @@ fn a_cluster_of_the_same_name_and_another_uid_is_not_known() {
     let of = |n: u8, uid: &str| tagged(n, &["fleet.cluster=a", &format!("fleet.cluster-uid={uid}")]);
     let snapshots = [of(1, "u1"), of(2, "u2"), snapshot(3, "a")];
     let mut run = run(vec![policy("a/ns/p", &[])]);
-    assert_eq!(numbers(&plan(&run, &snapshots, &[decided(&[], &[1, 2, 3])])), [1, 2, 3]);
+    assert_eq!(
+        numbers(&plan(&run, &snapshots, &[decided(&[], &[1, 2, 3])])),
+        [1, 2, 3]
+    );
     run.cluster_uids = vec![ClusterUid {
         cluster: "a".to_owned(),
         uid: "u1".to_owned(),
@@ -208,7 +263,10 @@ fn a_cluster_of_the_same_name_and_another_uid_is_not_known() {
     assert_eq!(numbers(&foreign), [1, 3]);
     assert_eq!(foreign.document.out_of_reach[0].uid, "u2");
     run.policies[0].rules[0].tags = vec!["fleet.cluster=a".to_owned()];
-    assert_eq!(numbers(&plan(&run, &snapshots, &[decided(&[], &[1, 2, 3])])), [1, 3]);
+    assert_eq!(
+        numbers(&plan(&run, &snapshots, &[decided(&[], &[1, 2, 3])])),
+        [1, 3]
+    );
     run.policies[0].rules[0].tags = vec!["fleet.cluster-uid=u2".to_owned()];
     assert_eq!(numbers(&plan(&run, &snapshots, &[decided(&[], &[2])])), [2]);
 }
@@ -222,7 +280,12 @@ fn what_an_unclear_policy_could_match_stays() {
     unclear.max_removed_percent = 100;
     let verdicts = [vec![decided(&[3], &[1, 2])], vec![]];
     let make = |policy: RetentionPolicySpec| {
-        super::make(&run(vec![super::tests::policy("a/ns/p", &[]), policy]), &snapshots, &verdicts).unwrap()
+        super::make(
+            &run(vec![super::tests::policy("a/ns/p", &[]), policy]),
+            &snapshots,
+            &verdicts,
+        )
+        .unwrap()
     };
     let some = make(unclear.clone());
     assert_eq!((numbers(&some), some.blocked), (vec![1], 1));
@@ -232,19 +295,35 @@ fn what_an_unclear_policy_could_match_stays() {
     assert_eq!(numbers(&make(newer)), [1]);
     // With no selector that is known, it could keep everything: the run names it and removes nothing.
     for rules in [vec![], vec![selecting(&[])]] {
-        let blind = make(RetentionPolicySpec { rules, ..unclear.clone() });
+        let blind = make(RetentionPolicySpec {
+            rules,
+            ..unclear.clone()
+        });
         assert_eq!((numbers(&blind), blind.action("")), (vec![], Action::Stopped));
         assert_eq!(blind.stopped_by.unwrap().source, "b/ns/q");
     }
     // A cluster's policy that its own spoke could not send as a spec.
-    assert_eq!(make(RetentionPolicySpec { source: "b/ns/q".to_owned(), ..Default::default() }).action(""), Action::Stopped);
+    assert_eq!(
+        make(RetentionPolicySpec {
+            source: "b/ns/q".to_owned(),
+            ..Default::default()
+        })
+        .action(""),
+        Action::Stopped
+    );
 }
 
 #[test]
 fn a_refused_rule_keeps_what_it_matches_and_others_go_on() {
     let snapshots = [snapshot(1, "a"), snapshot(2, "b"), snapshot(3, "a")];
-    let run = run(vec![policy("a/ns/p", &[]), policy("b/ns/q", &["fleet.cluster=b"])]);
-    let verdicts = [decided(&[3], &[1, 2]), RuleVerdict::Refused("invalid unit".to_owned())];
+    let run = run(vec![
+        policy("a/ns/p", &[]),
+        policy("b/ns/q", &["fleet.cluster=b"]),
+    ]);
+    let verdicts = [
+        decided(&[3], &[1, 2]),
+        RuleVerdict::Refused("invalid unit".to_owned()),
+    ];
     let plan = plan(&run, &snapshots, &verdicts);
     assert_eq!((numbers(&plan), plan.action("")), (vec![1], Action::Apply));
     let fault = &plan.document.faults[0];
@@ -262,16 +341,36 @@ fn the_guard_is_per_cluster_and_not_over_the_whole_repository() {
     assert_eq!(plan(&run, &snapshots, &[remove(3)]).action(""), Action::Apply);
     let nine = plan(&run, &snapshots, &[remove(9)]);
     assert_eq!(nine.action(""), Action::Wait);
-    assert!(nine.guards[0].to_string().contains("9 of 10 snapshots of cluster a (90%"), "{:?}", nine.guards);
+    assert!(
+        nine.guards[0]
+            .to_string()
+            .contains("9 of 10 snapshots of cluster a (90%"),
+        "{:?}",
+        nine.guards
+    );
     assert_eq!(nine.action(&nine.document.hash), Action::Apply);
-    assert_eq!(plan(&run, &snapshots, &[remove(8)]).action(&nine.document.hash), Action::Changed);
+    assert_eq!(
+        plan(&run, &snapshots, &[remove(8)]).action(&nine.document.hash),
+        Action::Changed
+    );
     // The percentage of a policy that removes nothing here stops nobody.
     let mut strict = policy("b/ns/q", &["fleet.cluster=b"]);
     strict.max_removed_percent = 0;
     run.policies.push(strict);
     let keeps_b = decided(&(11..=100).collect::<Vec<_>>(), &[]);
-    assert_eq!(plan(&run, &snapshots, &[remove(3), keeps_b]).action(""), Action::Apply);
-    assert!(matches!(plan(&run, &snapshots, &[remove(10), decided(&(11..=100).collect::<Vec<_>>(), &[])]).guards[0], Guard::LastOfGroup(_)));
+    assert_eq!(
+        plan(&run, &snapshots, &[remove(3), keeps_b]).action(""),
+        Action::Apply
+    );
+    assert!(matches!(
+        plan(
+            &run,
+            &snapshots,
+            &[remove(10), decided(&(11..=100).collect::<Vec<_>>(), &[])]
+        )
+        .guards[0],
+        Guard::LastOfGroup(_)
+    ));
 }
 
 #[test]
@@ -284,9 +383,20 @@ fn the_guard_is_per_group_too() {
     snapshots.extend((11..=100).map(|n| group(n, "large")));
     let mut run = run(vec![policy("a/ns/p", &[])]);
     run.policies[0].max_removed_percent = 30;
-    let plan = plan(&run, &snapshots, &[decided(&(10..=100).collect::<Vec<_>>(), &(1..=9).collect::<Vec<_>>())]);
+    let plan = plan(
+        &run,
+        &snapshots,
+        &[decided(
+            &(10..=100).collect::<Vec<_>>(),
+            &(1..=9).collect::<Vec<_>>(),
+        )],
+    );
     assert_eq!((plan.action(""), plan.guards.len()), (Action::Wait, 1));
-    assert!(plan.guards[0].to_string().contains("host small"), "{}", plan.guards[0]);
+    assert!(
+        plan.guards[0].to_string().contains("host small"),
+        "{}",
+        plan.guards[0]
+    );
 }
 
 /// What the last applied run left, by this plan's own account.
@@ -304,26 +414,53 @@ fn a_policy_at_its_steady_state_never_waits() {
     assert_eq!((hourly.action(""), hourly.guards.len()), (Action::Apply, 0));
     // A run that was missed ten times removes eleven.
     let late: Vec<u8> = (1..=11).collect();
-    assert_eq!(plan(&run, &of_a(13), &[decided(&[12, 13], &late)]).action(""), Action::Apply);
+    assert_eq!(
+        plan(&run, &of_a(13), &[decided(&[12, 13], &late)]).action(""),
+        Action::Apply
+    );
     // Without a baseline the snapshots that are there count.
     run.baseline.clear();
-    assert_eq!(plan(&run, &of_a(3), &[decided(&[2, 3], &[1])]).action(""), Action::Wait);
+    assert_eq!(
+        plan(&run, &of_a(3), &[decided(&[2, 3], &[1])]).action(""),
+        Action::Wait
+    );
 }
 
 #[test]
 fn fewer_snapshots_than_the_last_run_left_make_it_wait() {
     let mut run = run(vec![policy("a/ns/p", &[])]);
     run.policies[0].max_removed_percent = 30;
-    run.baseline = after(&plan(&run, &of_a(100), &[decided(&(1..=100).collect::<Vec<_>>(), &[])]));
-    let keep = |n: u8| decided(&(102 - n..=101).collect::<Vec<_>>(), &(1..=101 - n).collect::<Vec<_>>());
+    run.baseline = after(&plan(
+        &run,
+        &of_a(100),
+        &[decided(&(1..=100).collect::<Vec<_>>(), &[])],
+    ));
+    let keep = |n: u8| {
+        decided(
+            &(102 - n..=101).collect::<Vec<_>>(),
+            &(1..=101 - n).collect::<Vec<_>>(),
+        )
+    };
     assert_eq!(plan(&run, &of_a(101), &[keep(70)]).action(""), Action::Apply);
     let typo = plan(&run, &of_a(101), &[keep(1)]);
     assert_eq!(typo.action(""), Action::Wait);
-    assert!(typo.guards[0].to_string().contains("99% fewer than the last applied run left"), "{}", typo.guards[0]);
+    assert!(
+        typo.guards[0]
+            .to_string()
+            .contains("99% fewer than the last applied run left"),
+        "{}",
+        typo.guards[0]
+    );
     // Rules by day and week keep one more or less: 3 and then 2 is no loss of a third.
     run.baseline = after(&plan(&run, &of_a(3), &[decided(&[1, 2, 3], &[])]));
-    assert_eq!(plan(&run, &of_a(4), &[decided(&[3, 4], &[1, 2])]).action(""), Action::Apply);
-    assert_eq!(plan(&run, &of_a(4), &[decided(&[4], &[1, 2, 3])]).action(""), Action::Wait);
+    assert_eq!(
+        plan(&run, &of_a(4), &[decided(&[3, 4], &[1, 2])]).action(""),
+        Action::Apply
+    );
+    assert_eq!(
+        plan(&run, &of_a(4), &[decided(&[4], &[1, 2, 3])]).action(""),
+        Action::Wait
+    );
 }
 
 #[test]
@@ -334,7 +471,11 @@ fn a_group_that_the_last_run_did_not_know_has_lost_nothing() {
         key: "cluster/a".to_owned(),
         left: 2,
     }];
-    let new = plan(&run, &of_a(24), &[decided(&[23, 24], &(1..=22).collect::<Vec<_>>())]);
+    let new = plan(
+        &run,
+        &of_a(24),
+        &[decided(&[23, 24], &(1..=22).collect::<Vec<_>>())],
+    );
     assert_eq!(new.action(""), Action::Apply, "{:?}", new.guards);
 }
 
@@ -343,18 +484,30 @@ fn a_cluster_that_is_new_to_the_repository_makes_the_plan_wait_once() {
     let mut run = run(vec![policy("a/ns/p", &[])]);
     run.new_clusters = vec!["a".to_owned(), "b".to_owned()];
     // The first applied run of all: nobody was there before.
-    assert_eq!(plan(&run, &of_a(3), &[decided(&[2, 3], &[1])]).action(""), Action::Apply);
+    assert_eq!(
+        plan(&run, &of_a(3), &[decided(&[2, 3], &[1])]).action(""),
+        Action::Apply
+    );
     run.new_clusters = vec!["b".to_owned()];
     run.baseline = vec![Baseline {
         key: "cluster/a".to_owned(),
         left: 2,
     }];
-    assert_eq!(plan(&run, &of_a(3), &[decided(&[1, 2, 3], &[])]).action(""), Action::Nothing);
+    assert_eq!(
+        plan(&run, &of_a(3), &[decided(&[1, 2, 3], &[])]).action(""),
+        Action::Nothing
+    );
     let waits = plan(&run, &of_a(3), &[decided(&[2, 3], &[1])]);
-    assert_eq!((waits.action(""), waits.guards[0].reason()), (Action::Wait, "NewCluster"));
+    assert_eq!(
+        (waits.action(""), waits.guards[0].reason()),
+        (Action::Wait, "NewCluster")
+    );
     assert_eq!(waits.action(&waits.document.hash), Action::Apply);
     run.new_clusters.clear();
-    assert_eq!(plan(&run, &of_a(3), &[decided(&[2, 3], &[1])]).action(""), Action::Apply);
+    assert_eq!(
+        plan(&run, &of_a(3), &[decided(&[2, 3], &[1])]).action(""),
+        Action::Apply
+    );
 }
 
 #[test]

@@ -83,10 +83,13 @@ async fn listing(restic: &Restic) -> Result<Vec<Snapshot>, Halt> {
         let names = names_of(restic, "restic list snapshots").await?;
         let arguments = ["snapshots", "--json", "--no-lock"].map(str::to_owned);
         let printed = read(restic, &arguments, "restic snapshots").await?;
-        let snapshots =
-            output::snapshots(&printed).map_err(|failure| failed("restic snapshots", Stopped::from(failure)))?;
+        let snapshots = output::snapshots(&printed)
+            .map_err(|failure| failed("restic snapshots", Stopped::from(failure)))?;
         let listed: HashSet<&str> = snapshots.iter().map(|s| s.id.as_str()).collect();
-        let missing = names.iter().filter(|name| !listed.contains(name.as_str())).count();
+        let missing = names
+            .iter()
+            .filter(|name| !listed.contains(name.as_str()))
+            .count();
         if missing > 0 {
             let text = format!("restic snapshots lacks {missing} of {} snapshots", names.len());
             return Err(Halt::incomplete(text));
@@ -139,7 +142,9 @@ async fn names_of_left(restic: &Restic) -> Result<HashSet<String>, Halt> {
     let verify = |stopped: Stopped| match stopped {
         Stopped::Failed(failure) => Halt::Failed {
             reason: "NotVerified",
-            text: format!("what forget removed could not be verified: restic list snapshots failed: {failure}"),
+            text: format!(
+                "what forget removed could not be verified: restic list snapshots failed: {failure}"
+            ),
         },
         other => other.into(),
     };
@@ -150,10 +155,15 @@ async fn names_of_left(restic: &Restic) -> Result<HashSet<String>, Halt> {
 
 /// One command that reads.
 async fn read(restic: &Restic, arguments: &[String], what: &str) -> Result<Vec<u8>, Halt> {
-    let printed = restic.read(arguments).await.map_err(|stopped| failed(what, stopped))?;
+    let printed = restic
+        .read(arguments)
+        .await
+        .map_err(|stopped| failed(what, stopped))?;
     match printed.incomplete {
         None => Ok(printed.stdout),
-        Some(line) => Err(Halt::incomplete(format!("{what} could not read everything: {line}"))),
+        Some(line) => Err(Halt::incomplete(format!(
+            "{what} could not read everything: {line}"
+        ))),
     }
 }
 
@@ -218,7 +228,9 @@ async fn ask(command: Vec<String>, source: &str, restic: &Restic) -> Result<Rule
         Ok(printed) => printed,
     };
     if let Some(line) = printed.incomplete {
-        return Err(Halt::incomplete(format!("{what} could not read everything: {line}")));
+        return Err(Halt::incomplete(format!(
+            "{what} could not read everything: {line}"
+        )));
     }
     let decision = decision(&printed.stdout).map_err(|e| {
         let text = format!("restic printed what is not valid: {e}");

@@ -10,7 +10,7 @@ use super::forget::prune_alarm;
 use super::plan::{Action, Plan};
 use super::reads::{self, Halt};
 use super::select::{Standing, standing};
-use super::{document, failed, outcome, order::Order};
+use super::{document, failed, order::Order, outcome};
 use crate::pod::RETRY_LOCK;
 use crate::restic::output;
 
@@ -57,7 +57,9 @@ async fn steps(
     wait_for_lease(restic).await?;
     let mut run = read_order(order)?;
     let config = words(&["cat", "config", "--no-lock", "--json"]);
-    let printed = restic.run_within(&config, Some(OPEN.min(restic.read_limit))).await;
+    let printed = restic
+        .run_within(&config, Some(OPEN.min(restic.read_limit)))
+        .await;
     let id = printed.and_then(|printed| Ok(output::config_id(&printed)?));
     let id = id.map_err(|stopped| reads::failed("restic cat config", stopped))?;
     for _ in 0..PLANS {
