@@ -1,6 +1,8 @@
 //! The wire contract of the fleet: `fleet/v1/link.proto` (spoke and hub) and `fleet/v1/view.proto` (hub and its
 //! readers), and what both sides must compute alike. Knows neither Kubernetes nor a runtime.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
 pub mod digest;
 pub mod plan;
 pub mod possession;
