@@ -130,6 +130,11 @@ pub struct Config {
     #[arg(long, env = "FLEET_LEASE_TTL", default_value = "5m", value_parser = duration)]
     pub lease_ttl: Duration,
 
+    /// How long a retention run waits for a lock of restic that a process outside of the fleet holds, or a dead one has
+    /// left, such as 30m. It holds the maintenance lock meanwhile.
+    #[arg(long, env = "FLEET_MAINTENANCE_RETRY_LOCK", default_value = crate::pod::RETRY_LOCK)]
+    pub maintenance_retry_lock: String,
+
     /// Pause after a holder whose end was not seen, without a hub; with one the hub decides.
     #[arg(long, env = "FLEET_LOCK_DELAY", default_value = "30m", value_parser = duration)]
     pub lock_delay: Duration,

@@ -250,6 +250,7 @@ impl Case {
             variables: variables.map(|(name, value)| (name.to_owned(), value)).into(),
             leave,
             lock_left: std::sync::Arc::default(),
+            retry_lock: "30m".to_owned(),
         };
         let plans = Mutex::new(Vec::new());
         let print = |line: &str| plans.lock().unwrap().push(serde_json::from_str(line).unwrap());

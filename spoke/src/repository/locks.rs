@@ -68,7 +68,8 @@ pub enum Life {
 pub struct Rules<'a> {
     /// An id that did not change for so long, in milliseconds, is left over.
     pub after: Boot,
-    /// The same where the kubelet has said that the holder is at its end. Only tests set it to less.
+    /// The same where the holder was a pod of this cluster that has ended, by the kubelet's word, or that is not there any
+    /// more. Only tests set it to less.
     pub after_end: Boot,
     /// Clusters that share a repository all see the same lock, and one of them is enough: each waits longer for what is
     /// not its own, by a part of this time, in milliseconds, that follows from its name and the lock.
@@ -201,8 +202,7 @@ fn judge(
     };
     let (own, after) = match life(lock) {
         Life::Alive(what) => return Verdict::Keep(format!("{what} may still be at work")),
-        Life::Ended => (true, rules.after_end),
-        Life::Gone => (true, rules.after),
+        Life::Ended | Life::Gone => (true, rules.after_end),
         Life::Elsewhere => (false, rules.after),
     };
     let due = seen.first.boot.saturating_add(after);

@@ -76,7 +76,8 @@ fn what_tests_shorten_is_the_wait_for_a_holder_that_is_proven_dead() {
     };
     let told = |life: Life| watch.judge(short, at(2).boot, |_| life.clone())[0].1.clone();
     assert_eq!(told(Life::Ended), Verdict::Remove);
-    assert!(matches!(told(Life::Gone), Verdict::Wait(..)));
+    assert_eq!(told(Life::Gone), Verdict::Remove);
+    assert!(matches!(told(Life::Elsewhere), Verdict::Wait(..)));
     assert!(matches!(told(Life::Elsewhere), Verdict::Wait(..)));
 }
 

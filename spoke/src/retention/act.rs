@@ -35,7 +35,14 @@ impl RetentionKind {
         if let Some(projection) = projection {
             children::credentials(&self.context, &build::credentials(key, policy, projection)).await?;
         }
-        let wanted = build::cron_job(key, &self.context.cluster, policy, valid, repository, &self.image);
+        let wanted = build::cron_job(
+            key,
+            &self.context.cluster,
+            policy,
+            valid,
+            repository,
+            (&self.image, &self.retry_lock),
+        );
         let present = children::cron_job(&self.context, &wanted, &mut new.cron_job_ref).await?;
         let Some(present) = present else { return Ok(()) };
         self.approvals(turn, policy, &wanted, &present.meta.uid, repository, new)

@@ -37,7 +37,7 @@ pub fn cron_job(
     policy: &GlobalRetentionPolicy,
     valid: &Valid,
     repository: &ResticRepository,
-    image: &str,
+    (image, retry_lock): (&str, &str),
 ) -> CronJob {
     let job = &valid.job;
     hashed(CronJob {
@@ -70,7 +70,7 @@ pub fn cron_job(
                             labels: Some(labels(key, false)),
                             ..ObjectMeta::default()
                         }),
-                        spec: Some(frame(key, cluster, valid, repository, image)),
+                        spec: Some(frame(key, cluster, valid, repository, (image, retry_lock))),
                     },
                     ..JobSpec::default()
                 }),
@@ -85,7 +85,7 @@ fn frame(
     cluster: &str,
     valid: &Valid,
     repository: &ResticRepository,
-    image: &str,
+    (image, retry_lock): (&str, &str),
 ) -> k8s_openapi::api::core::v1::PodSpec {
     let source = Source::of(
         key,
@@ -93,7 +93,11 @@ fn frame(
         repository,
         names::retention_credentials(&key.name),
     );
-    let mut arguments: Vec<String> = ["maintenance", "retention", "--"].map(str::to_owned).into();
+    let mut arguments = ["maintenance", "retention"].map(str::to_owned).to_vec();
+    if retry_lock != pod::RETRY_LOCK {
+        arguments.push(format!("--retry-lock={retry_lock}"));
+    }
+    arguments.push("--".to_owned());
     arguments.extend(pod::repository_flags(repository));
     Frame {
         job: &valid.job,
@@ -154,7 +158,14 @@ mod tests {
         let valid = validate(&key, &policy).unwrap();
         insta::assert_yaml_snapshot!(
             "retention_cron_job",
-            cron_job(&key, "prod-eu", &policy, &valid, &repository, "spoke:1")
+            cron_job(
+                &key,
+                "prod-eu",
+                &policy,
+                &valid,
+                &repository,
+                ("spoke:1", pod::RETRY_LOCK)
+            )
         );
     }
 }

@@ -38,6 +38,8 @@ pub struct RetentionKind {
     context: Arc<Context>,
     /// Image of the maintenance pods.
     image: String,
+    /// How long a run waits for restic's lock of others.
+    retry_lock: String,
 }
 
 /// What an actor remembers. Losing it costs a question: everything that matters is in the Jobs and with the grantor.
@@ -64,6 +66,7 @@ impl RetentionKind {
         RetentionKind {
             context,
             image: config.image.clone(),
+            retry_lock: config.maintenance_retry_lock.clone(),
         }
     }
 

@@ -76,6 +76,8 @@ pub struct Restic {
     pub program: PathBuf,
     /// Longest time for a command that only reads.
     pub read_limit: Duration,
+    /// How long a command waits for restic's lock of others, as restic takes it.
+    pub retry_lock: String,
     /// Whether its stderr goes to ours.
     pub echo: bool,
     /// Flags that every command of this repository needs.

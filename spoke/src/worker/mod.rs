@@ -26,7 +26,7 @@ use proto::v1::{OperationOutcome, UnlockRun};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::pod::{CLUSTER_VARIABLE, OPERATION_VARIABLE};
+use crate::pod::{CLUSTER_VARIABLE, OPERATION_VARIABLE, RETRY_LOCK};
 use crate::restic::locks::LockOwner;
 use crate::secrets::FILES_VARIABLE;
 use child::{Leave, Restic, Why};
@@ -65,6 +65,10 @@ pub struct WorkerConfig {
     /// Folder with `order` and `renewals`, kept up to date by the kubelet.
     #[arg(long, env = "FLEET_MAINTENANCE_DIR", default_value = "/fleet")]
     pub lease_dir: PathBuf,
+
+    /// How long forget and prune wait for restic's lock of others.
+    #[arg(long, default_value = RETRY_LOCK)]
+    pub retry_lock: String,
 
     /// The restic binary.
     #[arg(long, env = "FLEET_RESTIC", default_value = "restic")]
@@ -197,6 +201,7 @@ fn prepare(config: &WorkerConfig) -> Result<(Order, Restic), String> {
         variables,
         leave: receiver,
         lock_left: Arc::default(),
+        retry_lock: config.retry_lock.clone(),
     };
     Ok((order, restic))
 }

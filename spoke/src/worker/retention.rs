@@ -11,7 +11,6 @@ use super::plan::{Action, Plan};
 use super::reads::{self, Halt};
 use super::select::{Standing, standing};
 use super::{document, failed, order::Order, outcome};
-use crate::pod::RETRY_LOCK;
 use crate::restic::output;
 
 /// Storage that has not opened the repository by then is not waited for under the lock.
@@ -136,7 +135,7 @@ async fn carry_out(
     if prune {
         let staying = plan.staying.len();
         let alarm = Box::new(move |line: &str| prune_alarm(line, staying));
-        let arguments = words(&["prune", "--retry-lock", RETRY_LOCK]);
+        let arguments = words(&["prune", "--retry-lock", &restic.retry_lock]);
         let pruned = restic.run_watched(&arguments, alarm).await;
         pruned.map_err(|stopped| Halt::at("restic prune", stopped))?;
         outcome.pruned = true;
@@ -149,7 +148,7 @@ async fn carry_out(
 async fn forget(restic: &Restic, plan: &Plan) -> Result<(), Stopped> {
     let ids: Vec<&str> = plan.ids().collect();
     for batch in ids.chunks(BATCH) {
-        let mut arguments = words(&["forget", "--json", "--retry-lock", RETRY_LOCK]);
+        let mut arguments = words(&["forget", "--json", "--retry-lock", &restic.retry_lock]);
         arguments.extend(batch.iter().map(|&id| id.to_owned()));
         restic.run(&arguments).await?;
     }

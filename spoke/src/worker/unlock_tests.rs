@@ -42,6 +42,7 @@ impl Bench {
             variables: variables.map(|(k, v)| (k.to_owned(), v)).into(),
             leave: receiver,
             lock_left: Arc::default(),
+            retry_lock: "30m".to_owned(),
         };
         let bench = Bench {
             dir,

@@ -86,6 +86,8 @@ pub fn bed() -> &'static Bed {
             // restic's own times cannot be shortened, those for pods that are proven dead can.
             ("FLEET_LOCK_INTERVAL", "10s"),
             ("FLEET_TEST_UNLOCK_AFTER", "30s"),
+            // A run that meets the lock of a dead process gives the repository back, so that the lock can be removed.
+            ("FLEET_MAINTENANCE_RETRY_LOCK", "40s"),
         ];
         let hub = suite().hub();
         let hub: Vec<(&str, &str)> = hub.iter().map(|(name, value)| (*name, value.as_str())).collect();
