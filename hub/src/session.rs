@@ -13,7 +13,7 @@ use crate::Millis;
 /// Two requests for the whole inventory are at least this far apart: a spoke that never agrees must not be a load.
 const RESYNC_PAUSE: Millis = 30_000;
 /// As people read it; a test keeps it true.
-const SPOKEN: &str = "1 to 1";
+const SPOKEN: &str = "2 to 2";
 /// What a uid costs besides its bytes.
 const OVERHEAD: usize = 64;
 

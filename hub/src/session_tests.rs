@@ -115,14 +115,14 @@ fn versions_are_agreed_on_or_refused() {
         protocol_max,
         ..Hello::default()
     };
-    assert_eq!(agree(&hello(1, 7)), Ok(1));
-    assert!(agree(&hello(2, 7)).is_err());
+    assert_eq!(agree(&hello(1, 7)), Ok(2));
+    assert!(agree(&hello(3, 7)).is_err());
     assert_eq!(
         SPOKEN,
         format!("{} to {}", proto::PROTOCOL_MIN, proto::PROTOCOL_MAX)
     );
     assert_eq!(
-        session().take(Some(Body::Hello(hello(1, 1))), nothing(), 0),
+        session().take(Some(Body::Hello(hello(2, 2))), nothing(), 0),
         Err(Broken::Hello)
     );
 }

@@ -155,8 +155,8 @@ impl Fleet {
             .unwrap();
         let (out, stream) = mpsc::channel(8);
         let hello = Hello {
-            protocol_min: 1,
-            protocol_max: 1,
+            protocol_min: proto::PROTOCOL_MIN,
+            protocol_max: proto::PROTOCOL_MAX,
             ..Hello::default()
         };
         out.send(SpokeMessage {

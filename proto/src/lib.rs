@@ -16,9 +16,9 @@ pub mod v1 {
 }
 
 /// Oldest protocol version that this build speaks.
-pub const PROTOCOL_MIN: u32 = 1;
+pub const PROTOCOL_MIN: u32 = 2;
 /// Newest protocol version that this build speaks.
-pub const PROTOCOL_MAX: u32 = 1;
+pub const PROTOCOL_MAX: u32 = 2;
 
 /// Most bytes of one encoded message in either direction. Senders check it, because a receiver can only end the stream.
 pub const MESSAGE_MAX: usize = 4 << 20;

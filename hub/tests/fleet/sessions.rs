@@ -19,8 +19,8 @@ impl Session {
         let channel = fleet.dial(fleet.running.link.port(), Some(&uri)).await.unwrap();
         let (out, stream) = mpsc::channel(8);
         let hello = Hello {
-            protocol_min: 1,
-            protocol_max: 1,
+            protocol_min: proto::PROTOCOL_MIN,
+            protocol_max: proto::PROTOCOL_MAX,
             ..hello
         };
         let mut client = FleetLinkClient::new(channel);

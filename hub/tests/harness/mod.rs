@@ -142,8 +142,8 @@ impl Fleet {
         let channel = self.dial(self.running.link.port(), &uri).await;
         let (out, stream) = mpsc::channel(256);
         let hello = Hello {
-            protocol_min: 1,
-            protocol_max: 1,
+            protocol_min: proto::PROTOCOL_MIN,
+            protocol_max: proto::PROTOCOL_MAX,
             incarnation: if hello.incarnation.is_empty() {
                 "one".to_owned()
             } else {

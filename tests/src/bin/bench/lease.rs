@@ -71,8 +71,8 @@ impl Spoke {
         let channel = dial(dir).await?;
         let (out, stream) = mpsc::channel(8);
         let hello = Hello {
-            protocol_min: 1,
-            protocol_max: 1,
+            protocol_min: proto::PROTOCOL_MIN,
+            protocol_max: proto::PROTOCOL_MAX,
             incarnation: "bench".to_owned(),
             ..Hello::default()
         };
