@@ -14,10 +14,11 @@ trap finish EXIT
 case $FLEET_SUITE in
 test)
   cargo test -p tests --test e2e -- --ignored --test-threads 3 --skip locks::
-  # These cut clusters off and kill the hub, so they run alone, one after the other.
-  cargo test -p tests --test e2e -- --ignored --test-threads 1 locks:: --skip locks::long::
+  # These stop the hub and hold locks, so they run alone, one after the other.
+  cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 locks:: \
+    --skip locks::long:: --skip locks::faults:: --skip locks::failover::
   ;;
 faults)
-  cargo test -p tests --test e2e -- --ignored --test-threads 1 locks::long:: locks::faults::
+  cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 locks::faults:: locks::long:: locks::failover::
   ;;
 esac

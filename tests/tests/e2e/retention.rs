@@ -82,8 +82,22 @@ pub fn make_snapshots(url: &str, cluster: &str, backup: &str, tag: &str, days: s
         restic(
             url,
             &[
-                "backup", "-q", "--host", "orders", "--tag", &cluster, "--tag", &backup, "--tag", tag,
-                "--time", &time, &path,
+                // A dead process may have left its lock, which is removed without a person.
+                "backup",
+                "-q",
+                "--retry-lock",
+                "10m",
+                "--host",
+                "orders",
+                "--tag",
+                &cluster,
+                "--tag",
+                &backup,
+                "--tag",
+                tag,
+                "--time",
+                &time,
+                &path,
             ],
         );
     }
