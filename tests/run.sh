@@ -19,6 +19,7 @@ test)
     --skip locks::long:: --skip locks::faults:: --skip locks::failover::
   ;;
 faults)
-  cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 locks::faults:: locks::long:: locks::failover::
+  cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 \
+    locks::faults:: locks::long:: locks::failover:: locks::many::
   ;;
 esac

@@ -23,6 +23,8 @@ pub struct Suite {
     drain: Duration,
     /// Policies that took part in a run this long ago need none of their own.
     coalesce: &'static str,
+    /// How often two clusters ask at the same moment.
+    pub rounds: usize,
 }
 
 impl Suite {
@@ -34,6 +36,7 @@ impl Suite {
             delay: Duration::from_secs(40),
             drain: Duration::from_secs(20),
             coalesce: "1m",
+            rounds: 5,
         };
         match name {
             "" | "test" => test,
@@ -42,6 +45,7 @@ impl Suite {
                 bed: "faults",
                 drain: Duration::from_secs(5),
                 coalesce: "off",
+                rounds: 20,
                 ..test
             },
             other => panic!("there is no suite {other}"),

@@ -7,18 +7,18 @@ use tests::storage_log::{self, Grant};
 
 use super::{audit, two};
 use crate::retention::{make_snapshots, repository_id, restic, start, until_run};
-use crate::support::{bed, faulty, fleet_json, rest};
+use crate::support::{bed, faulty, fleet_json, rest, suite};
 
 #[test]
 #[ignore = "needs clusters: make test"]
-fn twenty_times_two_clusters_ask_at_once_and_their_delete_phases_never_overlap() {
-    const ROUNDS: usize = 20;
+fn two_clusters_ask_at_once_many_times_and_their_delete_phases_never_overlap() {
+    let rounds = suite().rounds;
     let url = rest("twenty");
     let (a, b) = two("twenty", [faulty("twenty"), faulty("twenty")]);
     let id = repository_id(&a);
     make_snapshots(&url, "a", "twenty/x", "x", 1..3);
     let (mut last_a, mut last_b) = (json!({}), json!({}));
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         start(&a, "p", &format!("r{round}"));
         start(&b, "p", &format!("r{round}"));
         // Something to remove for the second one too.
@@ -65,7 +65,7 @@ fn twenty_times_two_clusters_ask_at_once_and_their_delete_phases_never_overlap()
         );
     }
     let entries = audit(&id);
-    assert_eq!(entries.len(), 2 * ROUNDS);
+    assert_eq!(entries.len(), 2 * rounds);
     let tokens: Vec<u64> = entries.iter().map(|e| e["token"].as_u64().unwrap()).collect();
     assert!(tokens.windows(2).all(|pair| pair[0] < pair[1]), "{tokens:?}");
     // Each deletion, by the storage's own log, against the time of its grant in the audit.
