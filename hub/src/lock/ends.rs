@@ -92,9 +92,8 @@ impl Keeper {
             }
             self.conclude(&id, &grant, &release).await;
         }
-        if release.outcome.is_some() {
-            self.asks.remove(&key);
-        }
+        // One that waits again asks again.
+        self.asks.remove(&key);
         let repository = self.repository(&id);
         let effects = repository.grantor.release(&known, release.token);
         self.carry_out(&id, effects, Reply::default()).await;
