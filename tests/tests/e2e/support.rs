@@ -23,6 +23,8 @@ pub struct Suite {
     drain: Duration,
     /// Policies that took part in a run this long ago need none of their own.
     coalesce: &'static str,
+    /// How long a run waits for restic's lock of others.
+    retry_lock: &'static str,
     /// How often two clusters ask at the same moment.
     pub rounds: usize,
 }
@@ -36,6 +38,8 @@ impl Suite {
             delay: Duration::from_secs(40),
             drain: Duration::from_secs(20),
             coalesce: "1m",
+            // Longer than any test holds a lock.
+            retry_lock: "30m",
             rounds: 5,
         };
         match name {
@@ -45,6 +49,8 @@ impl Suite {
                 bed: "faults",
                 drain: Duration::from_secs(5),
                 coalesce: "off",
+                // A run that meets the lock of a dead process gives the repository back, so that it can be removed.
+                retry_lock: "40s",
                 rounds: 20,
                 ..test
             },
@@ -90,8 +96,7 @@ pub fn bed() -> &'static Bed {
             // restic's own times cannot be shortened, those for pods that are proven dead can.
             ("FLEET_LOCK_INTERVAL", "10s"),
             ("FLEET_TEST_UNLOCK_AFTER", "30s"),
-            // A run that meets the lock of a dead process gives the repository back, so that the lock can be removed.
-            ("FLEET_MAINTENANCE_RETRY_LOCK", "40s"),
+            ("FLEET_MAINTENANCE_RETRY_LOCK", suite().retry_lock),
         ];
         let hub = suite().hub();
         let hub: Vec<(&str, &str)> = hub.iter().map(|(name, value)| (*name, value.as_str())).collect();

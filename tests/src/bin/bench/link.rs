@@ -120,11 +120,16 @@ pub async fn link(bed: &Bed) -> anyhow::Result<Vec<Figure>> {
         first: true,
         last: true,
     };
-    first.say(Body::Inventory(whole)).await?;
-    // The next session agrees as soon as the hub has taken the first one's inventory.
+    first.say(Body::Inventory(whole.clone())).await?;
+    // The next session agrees when the hub has taken the inventory of the one before; one that comes too early ends that.
     let again = tests::wait_until("an agreement", Duration::from_secs(20), || async {
-        let (session, welcome) = Session::open(dir.path(), &digest).await?;
-        Ok(welcome.up_to_date.then_some(session))
+        let (mut session, welcome) = Session::open(dir.path(), &digest).await?;
+        if welcome.up_to_date {
+            return Ok(Some(session));
+        }
+        session.say(Body::Inventory(whole.clone())).await?;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        Ok(None)
     });
     let mut again = again.await?;
     let beat = Heartbeat {
