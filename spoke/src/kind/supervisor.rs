@@ -350,6 +350,8 @@ impl<K: Kind> Supervisor<K> {
         };
         match &child.phase {
             Phase::Stopping { id: stopping } if *stopping == id => {
+                // Once more: a turn that was under way when the resource went may have put something back.
+                self.kind.gone(&key, &child.uid);
                 children.by_key.remove(&key);
                 // A successor of the same name may be waiting.
                 self.look(myself, key, Cause::Changed, children).await;

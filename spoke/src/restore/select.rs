@@ -164,7 +164,7 @@ fn one_backup(candidates: &[&Snapshot]) -> Result<(), NotChosen> {
     let mut marks: BTreeSet<String> = marks.collect();
     let uids: BTreeSet<&str> = candidates.iter().filter_map(|s| mark(s, CLUSTER_UID)).collect();
     // Two clusters of one name. Snapshots from before the uid was tagged may be of either.
-    if uids.len() > 1 {
+    if marks.len() == 1 && uids.len() > 1 {
         marks = uids
             .into_iter()
             .map(|uid| format!("{CLUSTER_UID}{uid}"))
