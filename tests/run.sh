@@ -16,10 +16,10 @@ test)
   cargo test -p tests --test e2e -- --ignored --test-threads 3 --skip locks::
   # These stop the hub and hold locks, so they run alone, one after the other.
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 locks:: \
-    --skip locks::long:: --skip locks::faults:: --skip locks::failover::
+    --skip locks::long:: --skip locks::faults:: --skip locks::failover:: --skip locks::operations::
   ;;
 faults)
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 \
-    locks::faults:: locks::long:: locks::failover:: locks::many::
+    locks::faults:: locks::long:: locks::failover:: locks::many:: locks::operations::
   ;;
 esac

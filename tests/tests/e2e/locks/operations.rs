@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{Blocker, lock, two, until_at_work};
 use crate::faults::until;
-use crate::retention::{make_snapshots, repository_id, restic, start, until_run};
+use crate::retention::{make_snapshots, repository_id, start, until_run};
 use crate::support::{Place, s3};
 
 fn jobs(place: &Place) -> Vec<String> {
@@ -34,7 +34,6 @@ fn a_job_that_is_shut_by_hand_is_followed_by_another() {
     });
     let before = b.get("globalretentionpolicy/p")["status"].clone();
     drop(blocker);
-    restic(&url, &["unlock", "--remove-all"]);
     let ran = until_run(&b, "p", &before);
     assert_eq!(ran["lastRunResult"], "Applied", "{ran:#}");
 }
