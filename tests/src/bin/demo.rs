@@ -46,8 +46,10 @@ fn run() -> anyhow::Result<()> {
         ("FLEET_HUB_LEASE_TTL", "20s"),
         ("FLEET_HUB_LOCK_DELAY", "40s"),
         ("FLEET_HUB_UNSAFE_SHORT_LEASES", "true"),
+        // Two and a half times the spokes' probe deadline.
+        ("FLEET_HUB_CREATION_HOLD", "30s"),
     ];
-    fleet::install(&bed, &[], &hub)?;
+    fleet::install(&bed, &[("FLEET_PROBE_DEADLINE", "10s")], &hub)?;
     let urls = bed.servers().s3_urls();
     for (cluster, url) in bed.clusters().iter().zip(&urls) {
         progress(&format!(
