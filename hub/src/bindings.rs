@@ -34,7 +34,7 @@ impl State {
         }
     }
 
-    /// As it was stored; what is not understood counts for nothing.
+    /// As it was stored. A state that is not known gives no rights, as an ended binding.
     #[must_use]
     pub fn parse(text: &str) -> State {
         match text {

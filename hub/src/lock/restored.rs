@@ -17,19 +17,23 @@ const EPOCHS: u64 = 1_000_000;
 impl Keeper {
     /// Judges the store by its age, before anything is granted.
     pub(super) async fn judge_age(&mut self) {
+        // An age that is not known is not a young one.
         let age = match self.store.age().await {
-            Ok(age) => age,
-            Err(error) => return self.failed(error, "the age of the store could not be read"),
+            Ok(age) => Some(age),
+            Err(error) => {
+                self.failed(error, "the age of the store could not be read");
+                None
+            }
         };
         // A store that is used for the first time has granted nothing.
         if self.hub.epoch > 1 {
             let now = wall_clock();
             let unsigned = |time: i64| u64::try_from(time).unwrap_or_default();
-            let outdated = self
-                .settings
-                .terms
-                .is_outdated(unsigned(age.alive), unsigned(now));
-            if outdated || now < age.waits_until {
+            let terms = self.settings.terms;
+            let outdated = age.is_none_or(|age| {
+                terms.is_outdated(unsigned(age.alive), unsigned(now)) || now < age.waits_until
+            });
+            if outdated {
                 warn!(
                     "no hub worked on this store for longer than a lease lives, so it may be an older copy: nothing is granted until every lease that it may have lost has run out"
                 );

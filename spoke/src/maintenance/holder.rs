@@ -285,7 +285,7 @@ impl Holder {
         Holder::default()
     }
 
-    /// A Job that was shut under this token in a former life of the operator. Whether its pods had ended by then, and
+    /// A Job that was shut under this token before the operator restarted. Whether its pods had ended by then, and
     /// whether the grantor knows, is not known.
     #[must_use]
     pub fn after(token: u64) -> Holder {

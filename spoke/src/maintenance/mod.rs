@@ -418,7 +418,7 @@ mod tests {
         };
         let plan = vec![7; PLAN_PART * 2 + 5];
         leases.release(release.clone(), &plan);
-        // Said again before it was sent: once is enough.
+        // Repeated before it was sent: once is enough.
         leases.release(release, &plan);
         let part = |body: &Body| match body {
             Body::PlanPart(part) => Some((part.offset, part.data.len())),

@@ -16,7 +16,7 @@ use crate::world::{JobView, Key};
 
 /// A Job that cannot begin yet.
 pub(super) enum NotYet {
-    /// Its owner, or the repository's id, is not known. Whoever learns of it wakes this actor.
+    /// Its owner, or the repository's id, is not known. The change that reveals it wakes this actor.
     Unassigned,
     Failed(ApplyError),
 }
