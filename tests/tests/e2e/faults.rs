@@ -102,24 +102,39 @@ fn two_hundred_backups_come_and_go_and_leave_nothing() {
     }
     // Actors, as the leader counts them. Another test may kill both replicas meanwhile, and the kubelet starts them again
     // with rising pauses.
-    until_within(Duration::from_secs(300), "no actor is left over", || {
-        let metrics = spoke_pods(&place)
-            .iter()
-            .map(|pod| metrics(&place, pod))
-            .find(|m| m.contains("fleet_leader 1"))
-            .unwrap_or_default();
-        let actors = metrics.lines().find_map(|l| {
-            l.strip_prefix("fleet_actors{kind=\"ResticBackup\"} ")
-                .map(str::to_owned)
-        });
-        let all = place
-            .cluster
-            .kubectl(&["get", "resticbackups", "-A", "-o", "name"])
-            .unwrap()
-            .lines()
-            .count();
-        actors.is_some_and(|a| a == all.to_string()) && !metrics.contains("namespace=\"many\"")
+    until_shown(Duration::from_secs(300), "no actor left over", || {
+        left_over(&place)
     });
+}
+
+/// What the leader still holds of deleted backups, in words; `Ok` for nothing.
+fn left_over(place: &Place) -> Result<(), String> {
+    let pods = spoke_pods(place);
+    let leader = pods
+        .iter()
+        .map(|pod| metrics(place, pod))
+        .find(|m| m.contains("fleet_leader 1"));
+    let Some(metrics) = leader else {
+        return Err(format!("none of {pods:?} says that it leads"));
+    };
+    let prefix = "fleet_actors{kind=\"ResticBackup\"} ";
+    let actors = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(prefix))
+        .unwrap_or("no count");
+    let all = place
+        .cluster
+        .kubectl(&["get", "resticbackups", "-A", "-o", "name"])
+        .map_err(|e| format!("{e:#}"))?
+        .lines()
+        .count();
+    if actors != all.to_string() {
+        return Err(format!("{actors} actors for {all} backups"));
+    }
+    match metrics.lines().find(|line| line.contains("namespace=\"many\"")) {
+        Some(series) => Err(format!("the series {series}")),
+        None => Ok(()),
+    }
 }
 
 fn metrics(place: &Place, pod: &str) -> String {
@@ -149,9 +164,20 @@ pub fn until(what: &str, holds: impl Fn() -> bool) {
 
 /// The same, for what may take longer.
 fn until_within(limit: Duration, what: &str, holds: impl Fn() -> bool) {
+    until_shown(limit, what, || {
+        if holds() {
+            Ok(())
+        } else {
+            Err("it does not hold".to_owned())
+        }
+    });
+}
+
+/// The same, saying what was there instead.
+fn until_shown(limit: Duration, what: &str, look: impl Fn() -> Result<(), String>) {
     let end = Instant::now() + limit;
-    while !holds() {
-        assert!(Instant::now() < end, "{what} did not come");
+    while let Err(seen) = look() {
+        assert!(Instant::now() < end, "{what} did not come: {seen}");
         std::thread::sleep(Duration::from_millis(300));
     }
 }
