@@ -10,6 +10,7 @@ use crate::common::{
     CrossNamespaceObjectReference, Hook, JobConfiguration, NotificationConfig, ObjectReference,
     RetentionPolicy,
 };
+use crate::schedule::schema::{BAD_SCHEDULE, BAD_TIMEZONE, schedule_rule, timezone_rule};
 use crate::schema;
 
 /// A scheduled backup.
@@ -40,12 +41,12 @@ pub struct ResticBackupSpec {
     pub repository_ref: CrossNamespaceObjectReference,
     /// Five cron fields such as "30 2 * * *", or @daily.
     #[schemars(length(max = 128))]
-    #[x_kube(validation = Rule::new(r"self.matches('^(@(annually|yearly|monthly|weekly|daily|midnight|hourly)|@every [0-9][0-9.a-z]*|[0-9A-Za-z*/,?-]+([ ]+[0-9A-Za-z*/,?-]+){4})$')")
-        .message("schedule must be five cron fields such as \"30 2 * * *\", or @daily"))]
+    #[x_kube(validation = Rule::new(schedule_rule()).message(BAD_SCHEDULE))]
     pub schedule: String,
-    /// IANA time zone of the schedule.
+    /// IANA time zone of the schedule, such as Europe/Berlin.
     #[serde(default = "default_timezone", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new(timezone_rule()).message(BAD_TIMEZONE))]
     pub timezone: Option<String>,
     /// What is backed up.
     pub source: BackupSource,

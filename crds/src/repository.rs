@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::SecretKeySelector;
+use crate::schedule::schema::{BAD_SCHEDULE, schedule_rule};
 use crate::schema;
 
 /// A restic repository.
@@ -65,8 +66,7 @@ pub struct IntegrityCheck {
     /// Five cron fields or @weekly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
-    #[x_kube(validation = Rule::new(r"self.matches('^(@(annually|yearly|monthly|weekly|daily|midnight|hourly)|@every [0-9][0-9.a-z]*|[0-9A-Za-z*/,?-]+([ ]+[0-9A-Za-z*/,?-]+){4})$')")
-        .message("schedule must be five cron fields such as \"0 3 * * 0\", or @weekly"))]
+    #[x_kube(validation = Rule::new(schedule_rule()).message(BAD_SCHEDULE))]
     pub schedule: Option<String>,
 }
 

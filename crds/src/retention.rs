@@ -10,6 +10,7 @@ use crate::common::{
     RetentionPolicy,
 };
 use crate::rules;
+use crate::schedule::schema::{BAD_SCHEDULE, BAD_TIMEZONE, schedule_rule, timezone_rule};
 
 /// A retention policy of a whole repository.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -37,12 +38,12 @@ pub struct GlobalRetentionPolicySpec {
     pub repository_ref: CrossNamespaceObjectReference,
     /// Five cron fields such as "0 4 * * 0", or @weekly.
     #[schemars(length(max = 128))]
-    #[x_kube(validation = Rule::new(r"self.matches('^(@(annually|yearly|monthly|weekly|daily|midnight|hourly)|@every [0-9][0-9.a-z]*|[0-9A-Za-z*/,?-]+([ ]+[0-9A-Za-z*/,?-]+){4})$')")
-        .message("schedule must be five cron fields such as \"0 4 * * 0\", or @weekly"))]
+    #[x_kube(validation = Rule::new(schedule_rule()).message(BAD_SCHEDULE))]
     pub schedule: String,
-    /// IANA time zone of the schedule.
+    /// IANA time zone of the schedule, such as Europe/Berlin.
     #[serde(default = "default_timezone", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new(timezone_rule()).message(BAD_TIMEZONE))]
     pub timezone: Option<String>,
     /// What is kept of which snapshots. A snapshot is removed only if every rule that selects it, of all policies of all
     /// clusters bound to the repository, would remove it. Each run of any of these policies carries out the rules of
