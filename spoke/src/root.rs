@@ -8,21 +8,21 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::backup::BackupKind;
+use crate::backup::BackupController;
 use crate::context::Context;
-use crate::kind::{Kind, KindHandle, Supervisor};
+use crate::kind::{Driver, Kind, KindHandle, Supervisor};
 use crate::operation::Operations;
-use crate::repository::RepositoryKind;
-use crate::restore::RestoreKind;
-use crate::retention::RetentionKind;
+use crate::repository::RepositoryController;
+use crate::restore::RestoreController;
+use crate::retention::RetentionController;
 
 /// What the root needs to start its kinds.
 pub struct Root {
     pub context: Arc<Context>,
-    pub repository: Arc<RepositoryKind>,
-    pub backup: Arc<BackupKind>,
-    pub restore: Arc<RestoreKind>,
-    pub retention: Arc<RetentionKind>,
+    pub repository: Arc<Driver<RepositoryController>>,
+    pub backup: Arc<Driver<BackupController>>,
+    pub restore: Arc<Driver<RestoreController>>,
+    pub retention: Arc<Driver<RetentionController>>,
     pub operations: Arc<Operations>,
     /// Cancelled when a supervisor dies.
     pub failed: CancellationToken,

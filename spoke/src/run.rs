@@ -14,21 +14,22 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::apply::Applier;
-use crate::backup::BackupKind;
+use crate::backup::BackupController;
 use crate::config::Config;
 use crate::context::{Context, SystemClock, TURNS};
 use crate::events::Events;
 use crate::intake::{self, Routes};
+use crate::kind::{Controller, Driver};
 use crate::leader::{Election, LeaderGate};
 use crate::link::{Creations, LinkConfig, Outbox};
 use crate::maintenance::{Leases, Local, Shared};
 use crate::metrics::Metrics;
 use crate::operation::{Board, Operations};
 use crate::possession::{self, Possession};
-use crate::repository::{RepositoryKind, UnlockOwner};
+use crate::repository::{RepositoryController, UnlockOwner};
 use crate::restic::{self, Restic};
-use crate::restore::RestoreKind;
-use crate::retention::{RetentionKind, RetentionOwner};
+use crate::restore::RestoreController;
+use crate::retention::{RetentionController, RetentionOwner};
 use crate::root::{Kinds, Root, RootMessage};
 use crate::scripts::Scripts;
 use crate::world::World;
@@ -97,20 +98,19 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let failed = CancellationToken::new();
     let restic: Arc<dyn Restic> = Arc::new(restic);
     let prover = restic.clone();
-    let retention = Arc::new(RetentionKind::new(context.clone(), &config));
-    let repository = Arc::new(RepositoryKind::new(context.clone(), restic.clone(), &config));
+    let site = &context.site;
     let root = Root {
         context: context.clone(),
-        repository: repository.clone(),
-        backup: Arc::new(BackupKind::new(context.clone())),
-        restore: Arc::new(RestoreKind::new(context.clone(), restic, &config)),
-        retention: retention.clone(),
+        repository: driver(&context, RepositoryController::new(site, restic.clone(), &config)),
+        backup: driver(&context, BackupController::new(site)),
+        restore: driver(&context, RestoreController::new(site, restic, &config)),
+        retention: driver(&context, RetentionController::new(site, &config)),
         operations: Arc::new(Operations::new(
             context.clone(),
             &config.lease_namespace,
             vec![
-                Arc::new(RetentionOwner::new(retention)),
-                Arc::new(UnlockOwner::new(repository)),
+                Arc::new(RetentionOwner::new(context.clone())),
+                Arc::new(UnlockOwner::new(context.clone())),
             ],
         )),
         failed: failed.clone(),
@@ -190,6 +190,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         warn!("some tasks did not end in time");
     }
     result
+}
+
+fn driver<C: Controller>(context: &Arc<Context>, controller: C) -> Arc<Driver<C>> {
+    Arc::new(Driver::new(context.clone(), controller))
 }
 
 /// uid of namespace kube-system, which identifies a cluster for its whole life.
