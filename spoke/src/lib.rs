@@ -30,6 +30,8 @@ pub mod root;
 pub mod run;
 pub mod scripts;
 pub mod secrets;
+#[cfg(test)]
+pub mod testing;
 pub mod units;
 pub mod worker;
 pub mod world;
