@@ -107,7 +107,7 @@ async fn start(config: &Config, fatal: &Fatal) -> anyhow::Result<Tree> {
 }
 
 /// What all actors share, and the ends of its queues.
-fn context(
+pub(crate) fn context(
     config: &Config,
     client: &Client,
     site: Site,
@@ -142,7 +142,7 @@ fn context(
 }
 
 /// One supervisor for each kind.
-async fn kinds(
+pub(crate) async fn kinds(
     root: ActorCell,
     context: &Arc<Context>,
     config: &Config,
@@ -179,7 +179,7 @@ async fn cluster_uid(client: &Client) -> anyhow::Result<String> {
     uid.context("namespace kube-system has no uid")
 }
 
-fn elect(config: &Config, client: &Client) -> (LeaderGate, Option<Election>) {
+pub(crate) fn elect(config: &Config, client: &Client) -> (LeaderGate, Option<Election>) {
     if !config.leader_elect {
         return (LeaderGate::always(), None);
     }

@@ -220,4 +220,4 @@ fn grantor(grantor: LocalGrantor) -> Service {
 
 #[cfg(test)]
 #[path = "services_tests.rs"]
-mod tests;
+pub(crate) mod tests;

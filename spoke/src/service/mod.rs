@@ -77,6 +77,30 @@ impl Service {
     }
 }
 
+#[cfg(test)]
+impl Service {
+    /// The same, which panics in the middle of its work each time that `trigger` is notified.
+    pub(crate) fn breakable(self, trigger: Arc<tokio::sync::Notify>) -> Service {
+        let Service {
+            name,
+            stage,
+            advice,
+            work,
+        } = self;
+        Service::new(name, stage, advice, move |running| {
+            let (mut work, trigger) = (work(running), trigger.clone());
+            async move {
+                let mut fired = Box::pin(trigger.notified());
+                std::future::poll_fn(|cx| {
+                    assert!(fired.as_mut().poll(cx).is_pending(), "injected");
+                    work.as_mut().poll(cx)
+                })
+                .await
+            }
+        })
+    }
+}
+
 /// What a service is given at each start.
 #[derive(Clone)]
 pub struct Running {
