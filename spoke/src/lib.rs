@@ -1,5 +1,8 @@
 //! fleet-spoke: the operator of one cluster.
 //!
+//! [`run`] starts everything: the long-lived parts ([`services`], each supervised as a [`service`]) and the supervisors of
+//! the kinds ([`root`]).
+//!
 //! One change, from watch to status: `intake` (watch events into stores and wake-ups) -> `kind` (one supervisor per
 //! kind, one actor per resource, one turn at a time) -> `repository` and `backup` (observe, validate, plan: pure; act:
 //! the part with a client) -> `apply` (the only writer) -> `link` (latest status per resource, on one stream to the hub).
@@ -7,6 +10,7 @@
 
 pub mod admin;
 pub mod apply;
+pub mod backoff;
 pub mod backup;
 pub mod children;
 pub mod config;
@@ -30,6 +34,8 @@ pub mod root;
 pub mod run;
 pub mod scripts;
 pub mod secrets;
+pub mod service;
+pub mod services;
 #[cfg(test)]
 pub mod testing;
 pub mod units;

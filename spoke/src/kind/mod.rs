@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::context::Context;
 use crate::world::Key;
 
-pub use resident::{ResidentMessage, backoff};
+pub use resident::ResidentMessage;
 pub use supervisor::{KindHandle, Supervisor};
 
 /// Why an actor takes a turn. Only for logs and metrics: a turn reads everything anew whatever the cause.
