@@ -7,34 +7,18 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use rand::Rng as _;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, info_span, warn};
 
 use super::supervisor::SupervisorMessage;
 use super::{Cause, Kind, Requeue, Turn, WorkHandle};
+use crate::backoff::{Backoff, Jitter};
 use crate::context::Context;
 use crate::world::Key;
 
-/// First delay after a failed turn; doubles up to [`BACKOFF_MAX`].
-const BACKOFF_MIN: Duration = Duration::from_secs(1);
-/// A failing resource costs at most one attempt in this time.
-const BACKOFF_MAX: Duration = Duration::from_secs(300);
-
-/// Delay before attempt `failures + 1`: doubling, with full jitter on its upper half so that a thousand resources
-/// that failed together do not come back together.
-#[must_use]
-pub fn backoff(failures: u32, min: Duration, max: Duration) -> Duration {
-    let ceiling = min
-        .saturating_mul(
-            1u32.checked_shl(failures.saturating_sub(1).min(31))
-                .unwrap_or(u32::MAX),
-        )
-        .min(max);
-    let half = ceiling / 2;
-    half + half.mul_f64(rand::rng().random_range(0.0..=1.0))
-}
+/// After a failed turn: a failing resource costs at most one attempt in five minutes.
+const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300), Jitter::Half);
 
 /// Messages of an actor.
 pub enum ActorMessage<R> {
@@ -178,9 +162,7 @@ impl<K: Kind> ResourceActor<K> {
             0
         };
         let due = requeue.next.map(|next| until(self.context.clock.now(), next));
-        let retry = requeue
-            .failed
-            .then(|| backoff(state.failures, BACKOFF_MIN, BACKOFF_MAX));
+        let retry = requeue.failed.then(|| RETRY.after(state.failures));
         let delay = match (due, retry) {
             (Some(due), Some(retry)) => Some(due.min(retry)),
             (due, retry) => due.or(retry),
@@ -206,16 +188,6 @@ fn until(now: Timestamp, then: Timestamp) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn back_off_doubles_up_to_its_ceiling_and_is_never_zero() {
-        let (min, max) = (Duration::from_secs(1), Duration::from_secs(300));
-        for failures in 1..100 {
-            let delay = backoff(failures, min, max);
-            let ceiling = min.saturating_mul(2u32.saturating_pow(failures - 1)).min(max);
-            assert!(delay >= ceiling / 2 && delay <= ceiling, "{failures}: {delay:?}");
-        }
-    }
 
     #[test]
     fn only_the_first_mark_sends_a_wake_up() {

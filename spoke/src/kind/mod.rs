@@ -26,7 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::context::Context;
 use crate::world::Key;
 
-pub use actor::{ActorMessage, backoff};
+pub use actor::ActorMessage;
 pub use children::{
     Applied, Cause as RefusedBecause, Children, Credentials, Permission, Prepared, Refused, Removal, Run,
 };

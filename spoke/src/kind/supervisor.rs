@@ -10,13 +10,13 @@ use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, warn};
 
-use super::actor::{ActorMessage, ResourceActor, WakeFlag, backoff};
+use super::actor::{ActorMessage, ResourceActor, WakeFlag};
 use super::{Cause, Kind};
+use crate::backoff::{Backoff, Jitter};
 use crate::context::Context;
 use crate::world::Key;
 
-const RESTART_MIN: Duration = Duration::from_secs(1);
-const RESTART_MAX: Duration = Duration::from_secs(300);
+const RESTART: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300), Jitter::Half);
 /// An actor that lived this long has recovered: its next crash is the first of a new row.
 const STABLE: Duration = Duration::from_secs(600);
 /// Turns under way may end within this time.
@@ -207,7 +207,10 @@ impl<K: Kind> Supervisor<K> {
         cause: Cause,
         children: &mut Children<K>,
     ) {
-        for key in self.kind.keys() {
+        // Those that run as well: the end of a resource may not have been seen.
+        let running = children.by_key.keys().filter(|key| self.kind.uid(key).is_none());
+        let gone: Vec<Key> = running.cloned().collect();
+        for key in self.kind.keys().into_iter().chain(gone) {
             self.look(myself, key, cause, children).await;
         }
     }
@@ -383,7 +386,7 @@ impl<K: Kind> Supervisor<K> {
 }
 
 fn restart_later(myself: &ActorRef<SupervisorMessage>, key: Key, uid: String, failures: u32) {
-    let (supervisor, delay) = (myself.clone(), backoff(failures, RESTART_MIN, RESTART_MAX));
+    let (supervisor, delay) = (myself.clone(), RESTART.after(failures));
     tokio::spawn(async move {
         tokio::time::sleep(delay).await;
         let _ = supervisor.cast(SupervisorMessage::Restart(key, uid));

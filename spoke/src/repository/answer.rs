@@ -6,6 +6,7 @@ use crds::ResticRepositoryStatus;
 use crds::conditions::{self, reasons, types};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::backoff::{Backoff, Jitter};
 use crate::restic::{Failure, Statistics};
 use crate::secrets::SecretError;
 
@@ -162,10 +163,8 @@ impl Answer {
             | Answer::Changed { .. } => 4,
             Answer::Failed(_) | Answer::InitFailed(_) => 1,
         };
-        let doubled = retry
-            .saturating_mul(factor)
-            .saturating_mul(1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
-        Some(doubled.min(MAX.max(retry.saturating_mul(factor))))
+        let first = retry.saturating_mul(factor);
+        Some(Backoff::new(first, MAX.max(first), Jitter::None).after(failures))
     }
 }
 
