@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 
 use harness::{Fleet, ID, keep_last, object, policy, repository};
 use proto::v1::object_state::Body as Object;
-use proto::v1::{BackupState, Condition, ObjectState, RestoreState};
+use proto::v1::{BackupResult, BackupRun, BackupState, Condition, ObjectState, RestoreState};
 
 /// A folder with certificates as a person has them.
 struct Person {
@@ -72,7 +72,12 @@ fn backup(name: &str) -> ObjectState {
         repository_namespace: "ns".to_owned(),
         repository_name: "nas".to_owned(),
         suspended: true,
-        runs_total: 1,
+        last_run: Some(BackupRun {
+            result: BackupResult::Succeeded.into(),
+            finished: Some(proto::time::from_unix(1_795_000_000)),
+            ..BackupRun::default()
+        }),
+        last_success: Some(proto::time::from_unix(1_795_000_000)),
         ..BackupState::default()
     };
     object(name, Object::Backup(body))

@@ -27,12 +27,15 @@ use crate::schema;
     derive = "PartialEq",
     printcolumn = r#"{"name":"Schedule","type":"string","jsonPath":".spec.schedule"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
+    printcolumn = r#"{"name":"Running","type":"string","jsonPath":".status.conditions[?(@.type==\"Progressing\")].status"}"#,
     printcolumn = r#"{"name":"Last Result","type":"string","jsonPath":".status.lastBackup.result"}"#,
-    printcolumn = r#"{"name":"Last Backup","type":"date","jsonPath":".status.lastSuccessfulBackup"}"#,
-    printcolumn = r#"{"name":"Next Run","type":"string","jsonPath":".status.nextBackup"}"#,
+    printcolumn = r#"{"name":"Last Success","type":"date","jsonPath":".status.lastSuccessfulBackup"}"#,
+    printcolumn = r#"{"name":"Failure","type":"string","jsonPath":".status.lastBackup.reason"}"#,
+    printcolumn = r#"{"name":"Next Run","type":"string","jsonPath":".status.nextBackup","priority":1}"#,
     printcolumn = r#"{"name":"Repository","type":"string","jsonPath":".spec.repositoryRef.name","priority":1}"#,
     printcolumn = r#"{"name":"Suspended","type":"boolean","jsonPath":".spec.suspend","priority":1}"#,
-    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason","priority":1}"#,
+    printcolumn = r#"{"name":"Not In Effect","type":"string","jsonPath":".status.conditions[?(@.type==\"NotInEffect\")].message","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -53,13 +56,13 @@ pub struct ResticBackupSpec {
     /// How restic is called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restic: Option<ResticConfig>,
-    /// What is done before and after.
+    /// Not in effect yet: accepted and ignored. What is done before and after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<BackupHooks>,
-    /// Which snapshots of this backup to keep.
+    /// Not in effect yet: accepted and ignored; use a GlobalRetentionPolicy. Which snapshots of this backup to keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<BackupRetention>,
-    /// Who is told of the outcome.
+    /// Not in effect yet: accepted and ignored. Who is told of the outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<NotificationConfig>,
     /// How the pods are run.

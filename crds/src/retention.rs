@@ -25,10 +25,14 @@ use crate::schedule::schema::{BAD_SCHEDULE, BAD_TIMEZONE, schedule_rule, timezon
     status = "GlobalRetentionPolicyStatus",
     derive = "PartialEq",
     printcolumn = r#"{"name":"Schedule","type":"string","jsonPath":".spec.schedule"}"#,
+    printcolumn = r#"{"name":"Repository","type":"string","jsonPath":".spec.repositoryRef.name"}"#,
+    printcolumn = r#"{"name":"Suspended","type":"boolean","jsonPath":".spec.suspend"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name":"Last Run","type":"date","jsonPath":".status.lastRun"}"#,
     printcolumn = r#"{"name":"Last Result","type":"string","jsonPath":".status.lastRunResult"}"#,
     printcolumn = r#"{"name":"Removed","type":"integer","jsonPath":".status.snapshotsRemoved"}"#,
+    printcolumn = r#"{"name":"Approval","type":"string","jsonPath":".status.conditions[?(@.type==\"ApprovalRequired\")].status"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason","priority":1}"#,
     printcolumn = r#"{"name":"Next Run","type":"string","jsonPath":".status.nextRun","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
@@ -65,7 +69,7 @@ pub struct GlobalRetentionPolicySpec {
     /// Plans that look like a mistake wait for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<RetentionGuard>,
-    /// Who is told of the outcome.
+    /// Not in effect yet: accepted and ignored. Who is told of the outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<RetentionNotifications>,
     /// How the pods are run.

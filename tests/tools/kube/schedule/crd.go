@@ -43,6 +43,9 @@ func load(path string) (*definition, error) {
 	if errs := validation.ValidateCustomResourceDefinition(context.Background(), &inner); len(errs) > 0 {
 		return nil, errs.ToAggregate()
 	}
+	if len(os.Args) == 3 && os.Args[1] == "--check" {
+		return nil, nil
+	}
 	validationSchema := inner.Spec.Validation
 	if validationSchema == nil {
 		validationSchema = inner.Spec.Versions[0].Schema

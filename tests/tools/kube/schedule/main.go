@@ -1,7 +1,7 @@
 // Command schedule answers what Kubernetes makes of schedules. Each line of the input is a JSON object with schedule,
 // zone and times (Unix seconds); each line of the output has error, or the next run after each time (0: none). The
 // argument is a CustomResourceDefinition (JSON) with spec.schedule and spec.timezone: schema is what the API server
-// answers to a resource of that kind.
+// answers to a resource of that kind. With --check, nothing but the definition is looked at.
 package main
 
 import (
@@ -32,14 +32,17 @@ type answer struct {
 }
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: schedule DEFINITION")
+	if len(os.Args) < 2 {
+		fmt.Fprintln(os.Stderr, "usage: schedule [--check] DEFINITION")
 		os.Exit(2)
 	}
-	kind, err := load(os.Args[1])
+	kind, err := load(os.Args[len(os.Args)-1])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
+	}
+	if kind == nil {
+		return
 	}
 	lines := bufio.NewScanner(os.Stdin)
 	out := bufio.NewWriter(os.Stdout)
