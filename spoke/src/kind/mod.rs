@@ -1,5 +1,5 @@
 //! A kind of custom resource: one supervisor, one actor per resource. A new kind is one folder with an `impl Kind` and
-//! one line in `root.rs`.
+//! a line in `run::kinds`.
 
 mod resident;
 mod supervisor;
