@@ -13,20 +13,21 @@ use tracing::info;
 
 use crate::admin;
 use crate::apply::Applier;
-use crate::backup::BackupKind;
+use crate::backup::BackupController;
 use crate::config::Config;
 use crate::context::{Context, Site, SystemClock, TURNS};
 use crate::events::{Events, Publisher};
 use crate::intake::Routes;
+use crate::kind::{Controller, Driver};
 use crate::leader::{Election, LeaderGate};
 use crate::link::{Creations, Outbox};
 use crate::maintenance::{Leases, Question, Shared};
 use crate::metrics::Metrics;
 use crate::operation::{Board, Operations};
-use crate::repository::{RepositoryKind, UnlockOwner};
+use crate::repository::{RepositoryController, UnlockOwner};
 use crate::restic::{self, Restic};
-use crate::restore::RestoreKind;
-use crate::retention::{RetentionKind, RetentionOwner};
+use crate::restore::RestoreController;
+use crate::retention::{RetentionController, RetentionOwner};
 use crate::root::{Kinds, Root, Tree, supervise};
 use crate::scripts::Scripts;
 use crate::service::{Fatal, Health, Pace, Services, ServicesHandle};
@@ -148,16 +149,17 @@ pub(crate) async fn kinds(
     config: &Config,
     restic: &Arc<dyn Restic>,
 ) -> anyhow::Result<Kinds> {
-    let retention = Arc::new(RetentionKind::new(context.clone(), config));
-    let repository = Arc::new(RepositoryKind::new(context.clone(), restic.clone(), config));
-    let backup = Arc::new(BackupKind::new(context.clone()));
-    let restore = Arc::new(RestoreKind::new(context.clone(), restic.clone(), config));
+    let site = &context.site;
+    let repository = driver(context, RepositoryController::new(site, restic.clone(), config));
+    let backup = driver(context, BackupController::new(site));
+    let restore = driver(context, RestoreController::new(site, restic.clone(), config));
+    let retention = driver(context, RetentionController::new(site, config));
     let operations = Arc::new(Operations::new(
         context.clone(),
         &config.lease_namespace,
         vec![
-            Arc::new(RetentionOwner::new(retention.clone())),
-            Arc::new(UnlockOwner::new(repository.clone())),
+            Arc::new(RetentionOwner::new(context.clone())),
+            Arc::new(UnlockOwner::new(context.clone())),
         ],
     ));
     Ok(Kinds {
@@ -167,6 +169,10 @@ pub(crate) async fn kinds(
         policies: supervise(root.clone(), context, retention).await?,
         operations: supervise(root, context, operations).await?,
     })
+}
+
+fn driver<C: Controller>(context: &Arc<Context>, controller: C) -> Arc<Driver<C>> {
+    Arc::new(Driver::new(context.clone(), controller))
 }
 
 /// uid of namespace kube-system, which identifies a cluster for its whole life.

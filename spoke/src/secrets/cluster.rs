@@ -9,15 +9,13 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::{Credentials, SecretError, projected};
 use crate::apply::ApplyError;
-use crate::children;
 use crate::context::Context;
 use crate::world::Key;
 
 /// A mark that tells which state of the source it was taken from, and the data.
 pub type Projection = (String, BTreeMap<String, ByteString>);
 
-/// What the Secret `name` of a consumer has to hold, if what it holds is not of the present state. `None` also where
-/// the repository lies in the consumer's own namespace: a copy from a time when it did not is deleted then.
+/// Data for the Secret `name` of a consumer in another namespace; `None` if the Secret is up to date.
 ///
 /// # Errors
 /// When the source cannot be read.
@@ -28,10 +26,6 @@ pub async fn projection(
     repository: &ResticRepository,
     name: &str,
 ) -> Result<Option<Projection>, ApplyError> {
-    if at.namespace == consumer.namespace {
-        children::remove_credentials(context, &Key::new(&consumer.namespace, name)).await?;
-        return Ok(None);
-    }
     let world = &context.world;
     let source = Key::new(&at.namespace, &repository.spec.credentials_secret_ref.name);
     let version = world
