@@ -91,7 +91,6 @@ async fn ten_thousand_objects_are_listed_without_a_timer_for_each() {
     let elapsed = start.elapsed();
     handle.stop(Stage::Intake).await;
     assert_eq!(context.world.cron_jobs.len(), OBJECTS);
-    // With a timer for each object it is more than ten seconds.
+    // About a second. With a timer for each object it is more than ten.
     assert!(elapsed < Duration::from_secs(8), "{elapsed:?}");
-    panic!("listed {OBJECTS} objects in {elapsed:?}");
 }

@@ -5,7 +5,7 @@
 //!   fetch → finalizer → C::validate → C::observe(cache) → C::plan → Children::apply → C::conclude
 //!         → write status → C::events(old, new) → start work (C::perform), whose result is the next turn's `found`
 //! ```
-//! A kind is a folder with pure functions and their types, an `impl` [`Controller`], and one line in `root.rs`. The driver
+//! A kind is a folder with pure functions and their types, an `impl` [`Controller`], and one line in `run::kinds`. The driver
 //! is the only code of a turn that has a client.
 
 mod actor;

@@ -590,3 +590,13 @@ async fn a_job_deleted_beside_its_pod_is_released_when_the_pod_has_ended_and_not
     bench.until_left().await;
     assert!(bench.released().is_none(), "its lease runs out at the grantor");
 }
+
+#[tokio::test]
+async fn a_lease_is_taken_and_renewed_while_ordinary_turns_hold_every_permit() {
+    let mut bench = Bench::new().await;
+    let context = bench.context.clone();
+    let all = u32::try_from(crate::context::TURNS).unwrap();
+    let _turns = context.turns.acquire_many(all).await.unwrap();
+    bench.open().await;
+    bench.renewal().await;
+}
