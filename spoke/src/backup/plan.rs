@@ -216,8 +216,8 @@ fn earliest(times: impl IntoIterator<Item = Option<Timestamp>>) -> Option<Timest
 }
 
 fn scheduled(valid: &Valid, held: bool) -> String {
-    let mut text = if valid.suspend {
-        "suspended".to_owned()
+    if valid.suspend {
+        "suspended: no scheduled runs".to_owned()
     } else if held {
         format!(
             "scheduled: {} ({}); held for a moment, maintenance of the repository begins",
@@ -225,9 +225,5 @@ fn scheduled(valid: &Valid, held: bool) -> String {
         )
     } else {
         format!("scheduled: {} ({})", valid.cron, valid.timezone)
-    };
-    if !valid.without_effect.is_empty() {
-        text = format!("{text}; not in effect yet: {}", valid.without_effect.join(", "));
     }
-    text
 }

@@ -200,11 +200,8 @@ pub fn next(
     if suspend {
         return None;
     }
-    let from_last = last
-        .and_then(|last| schedule.next_after(last))
-        .filter(|next| *next > now);
-    from_last
-        .or_else(|| schedule.next_after(now))
+    schedule
+        .next_run(last, now)
         .map(|at| Time(whole_seconds(at)))
 }
 

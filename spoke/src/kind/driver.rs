@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crds::conditions::{Conditions, reasons, types};
 use crds::{GlobalRetentionPolicyStatus, ResticBackupStatus, ResticRepositoryStatus, ResticRestoreStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use crds::effect::WithoutEffect as _;
 use kube::core::object::HasStatus as _;
 use kube::{Resource as _, ResourceExt as _};
 use serde::Serialize;
@@ -264,11 +265,14 @@ impl<C: Controller> Driver<C> {
         self.controller
             .conclude(&input, &observed, &mut settled, &applied, refused.as_ref());
         let Settled {
-            status,
+            mut status,
             state,
             next,
             mut failed,
         } = settled;
+        let fields = resource.without_effect();
+        let generation = resource.meta().generation;
+        crds::effect::tell(status.conditions_mut(), &fields, generation, turn.now);
         actor.state = state;
         if !failed {
             self.start(work, &turn.work, actor);

@@ -269,8 +269,5 @@ fn scheduled(valid: &Valid, shared: bool) -> String {
     if !shared {
         text.push_str("; no hub is configured: the lock covers this cluster only");
     }
-    if !valid.without_effect.is_empty() {
-        text = format!("{text}; not in effect yet: {}", valid.without_effect.join(", "));
-    }
     text
 }
