@@ -19,7 +19,7 @@ mod server;
 mod server_tests;
 mod workloads;
 
-pub use clock::PausedClock;
+pub use clock::{Longest, PausedClock};
 pub use faults::{Action, Fault, Request};
 pub use server::ApiServer;
 pub use workloads::End;

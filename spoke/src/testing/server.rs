@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::clock::PausedClock;
 use super::faults::{Action, Fault, Request, Script};
 use super::objects::{Change, Id, Objects, Part, Refusal};
-use crate::context::Clock as _;
+use crate::clock::Clock as _;
 
 /// Longest time, by tokio's clock, that a test waits for a state.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
