@@ -14,6 +14,8 @@ mod controller;
 mod driver;
 mod kinds;
 mod supervisor;
+#[cfg(test)]
+pub mod table;
 
 use std::future::Future;
 use std::time::Duration;
@@ -174,3 +176,6 @@ pub trait Kind: Send + Sync + Sized + 'static {
     /// The actor crashed `failures` times in a row: reports it where a person looks. Runs beside the supervisor.
     fn crashed(&self, key: Key, uid: String, failures: u32) -> impl Future<Output = ()> + Send;
 }
+
+#[cfg(test)]
+mod fifth_tests;
