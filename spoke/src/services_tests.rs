@@ -18,8 +18,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
 
 use super::*;
+use crate::arguments::Arguments;
 use crate::backoff::{Backoff, Jitter};
-use crate::config::Arguments;
 use crate::events::Severity;
 use crate::restic::{Failure, Snapshot, Statistics, locks::LockFile};
 use crate::root::Root;
@@ -132,20 +132,29 @@ async fn spoke(arguments: &[&str]) -> Spoke {
     let client = Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
 
     let metrics = Arc::new(Metrics::new().unwrap());
+    let restic: Arc<dyn Restic> = Arc::new(Away);
+    let listener = admin::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let outside = crate::run::Outside {
+        client: client.clone(),
+        kubernetes: "v1".to_owned(),
+        site: crate::site::Site::of_tests(),
+        restic: restic.clone(),
+        clock: Arc::new(crate::clock::SystemClock),
+        random: Arc::new(crate::clock::SystemRandom),
+        listener: listener.try_clone().unwrap(),
+        metrics: metrics.clone(),
+    };
     let (leader, election) = crate::run::elect(&config, &client);
-    let site = crate::context::Site::of_tests();
-    let (context, publisher, questions) = crate::run::context(&config, &client, site, leader, &metrics);
+    let (context, publisher, questions) = crate::run::context(&config, &outside, leader);
     let (fatal, health) = (Fatal::default(), Health::default());
     let (root, _) = Actor::spawn(None, Root { fatal: fatal.clone() }, ())
         .await
         .unwrap();
-    let restic: Arc<dyn Restic> = Arc::new(Away);
     let kinds = crate::run::kinds(root.get_cell(), &context, &config, &restic)
         .await
         .unwrap();
     let scripts = Arc::new(Scripts::default());
-    let listener = admin::listen("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = listener.local_addr().unwrap();
     let parts = Parts {
         client,
         context: context.clone(),

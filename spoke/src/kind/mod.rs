@@ -12,6 +12,7 @@ mod actor;
 mod children;
 mod controller;
 mod driver;
+mod kinds;
 mod supervisor;
 #[cfg(test)]
 pub mod table;
@@ -37,6 +38,7 @@ pub use controller::{
     announce, failed_as, observed_generation, ready_changed,
 };
 pub use driver::{Driver, ResourceStatus};
+pub use kinds::Kinds;
 pub use supervisor::{KindHandle, Supervisor};
 
 /// Why an actor takes a turn. Only for logs and metrics: a turn reads everything anew whatever the cause.

@@ -10,17 +10,15 @@ use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::adopt::NotYet;
-use super::board::Progress;
 use super::life::{self, Pods};
 use super::record::{Plan, Record, ending};
-use super::result::{self, Finished};
-use super::{Owner, Pinned, maintenance_allowed, plan};
+use super::result;
+use super::{Owner, maintenance_allowed, plan};
 use crate::apply::ApplyError;
 use crate::context::Context;
+use crate::exchange::{Event, Finished, Pinned, Progress};
 use crate::kind::{Kind, Requeue, Turn};
-use crate::maintenance::Event;
 use crate::maintenance::holder::{Effect, End, Input, Phase};
-use crate::worker::since_boot;
 use crate::world::{JobView, Key, PodView};
 
 /// Turns of operations that run at the same time.
@@ -255,7 +253,7 @@ impl Operations {
             let pinned = &record.pinned;
             let job = self.job(&pinned.job, &pinned.operation);
             let pods = self.summary(pinned);
-            let now = since_boot();
+            let now = self.context.clock.since_boot();
             let open = record.open_for(job.as_deref(), now);
             let settled = self.is_settled(record, job.as_deref(), pods);
             let observed = life::observed(job.as_deref(), pods, settled, record.ending.is_some(), open);
@@ -373,7 +371,7 @@ impl Operations {
             ),
             _ => return,
         };
-        record.finished_at = since_boot();
+        record.finished_at = self.context.clock.since_boot();
         record.finished = Some(Finished {
             operation: record.pinned.operation.clone(),
             outcome,
@@ -394,7 +392,8 @@ impl Operations {
         if matches!(record.plan, Plan::Reading(_)) || (self.wants_plan(record) && !pods.active) {
             return false;
         }
-        let late = since_boot().saturating_sub(record.finished_at) > super::record::RECORD_LIMIT;
+        let late =
+            self.context.clock.since_boot().saturating_sub(record.finished_at) > super::record::RECORD_LIMIT;
         late || self.is_recorded(record, finished)
     }
 
@@ -490,7 +489,7 @@ impl Operations {
     fn wake_at(&self, record: &Record) -> Option<jiff::Timestamp> {
         let now = self.context.clock.now();
         let in_millis = |at: u64| {
-            let left = i64::try_from(at.saturating_sub(since_boot())).unwrap_or(i64::MAX);
+            let left = i64::try_from(at.saturating_sub(self.context.clock.since_boot())).unwrap_or(i64::MAX);
             now.checked_add(SignedDuration::from_millis(left)).ok()
         };
         let job = self.job(&record.pinned.job, &record.pinned.operation);

@@ -17,7 +17,7 @@ impl Operations {
     /// not recorded.
     pub(super) async fn end(&self, record: &Record, end: End) -> Result<bool, ApplyError> {
         let late =
-            crate::worker::since_boot().saturating_sub(record.finished_at) > super::record::RECORD_LIMIT;
+            self.context.clock.since_boot().saturating_sub(record.finished_at) > super::record::RECORD_LIMIT;
         if let Some(finished) = &record.finished
             && !late
             && !self.is_recorded(record, finished)

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::gate::Order;
-use super::result::Finished;
 use super::{Assignment, Pinned};
+use crate::exchange::Finished;
 use crate::maintenance::holder::Holder;
 use crate::world::JobView;
 

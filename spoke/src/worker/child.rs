@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::switch::Instant;
 use super::{GRACE, LOOK};
+use crate::clock::since_boot;
 use crate::restic::{Failure, cause_of, class_of, classify, terminate};
 
 /// What restic's last lines of stderr are kept of.
@@ -179,7 +180,7 @@ impl Restic {
                 }
                 () = &mut over, if !late => {
                     late = true;
-                    end(&mut child, super::since_boot() + GRACE, &leave).await;
+                    end(&mut child, since_boot() + GRACE, &leave).await;
                 }
             }
         };
@@ -223,7 +224,7 @@ async fn end(child: &mut Child, kill: Instant, leave: &watch::Receiver<Leave>) {
             Leave::End { kill: over, .. } => kill.min(over),
             Leave::NotYet | Leave::Go => kill,
         };
-        let left = Duration::from_millis(over.saturating_sub(super::since_boot()));
+        let left = Duration::from_millis(over.saturating_sub(since_boot()));
         if left.is_zero() {
             let _ = child.start_kill();
             return;

@@ -26,12 +26,14 @@ use proto::v1::{OperationOutcome, UnlockRun};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::pod::{CLUSTER_VARIABLE, OPERATION_VARIABLE, RETRY_LOCK};
+use crate::clock::since_boot;
+use crate::config::RETRY_LOCK;
+use crate::pod::{CLUSTER_VARIABLE, OPERATION_VARIABLE};
 use crate::restic::locks::LockOwner;
 use crate::secrets::FILES_VARIABLE;
 use child::{Leave, Restic, Why};
 use order::Order;
-use switch::{Instant, Switch, Verdict};
+use switch::{Switch, Verdict};
 
 /// Where the kernel tells the host name, as restic writes it into its locks.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
@@ -91,17 +93,6 @@ pub struct WorkerConfig {
     /// More flags for each restic command, after "--".
     #[arg(last = true)]
     pub flags: Vec<String>,
-}
-
-/// Milliseconds since boot, suspend included: a machine that slept has lost its lease.
-#[must_use]
-pub fn since_boot() -> Instant {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let (seconds, nanos) = (
-        time.tv_sec.max(0).unsigned_abs(),
-        time.tv_nsec.max(0).unsigned_abs(),
-    );
-    seconds * 1000 + nanos / 1_000_000
 }
 
 /// A line for the pod's log. stdout is for the plan alone.
