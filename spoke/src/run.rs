@@ -99,20 +99,21 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let prover = restic.clone();
     let retention = Arc::new(RetentionKind::new(context.clone(), &config));
     let repository = Arc::new(RepositoryKind::new(context.clone(), restic.clone(), &config));
+    let operations = Operations::new(
+        context.clone(),
+        &config.lease_namespace,
+        vec![
+            Arc::new(RetentionOwner::new(retention.clone())),
+            Arc::new(UnlockOwner::new(repository.clone())),
+        ],
+    );
     let root = Root {
         context: context.clone(),
         repository: repository.clone(),
         backup: Arc::new(BackupKind::new(context.clone())),
         restore: Arc::new(RestoreKind::new(context.clone(), restic, &config)),
         retention: retention.clone(),
-        operations: Arc::new(Operations::new(
-            context.clone(),
-            &config.lease_namespace,
-            vec![
-                Arc::new(RetentionOwner::new(retention)),
-                Arc::new(UnlockOwner::new(repository)),
-            ],
-        )),
+        operations: Arc::new(operations.with_lock_pause(config.unlock_after_end() + config.lock_interval)),
         failed: failed.clone(),
     };
     let (root, _) = Actor::spawn(None, root, ())

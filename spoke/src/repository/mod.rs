@@ -95,7 +95,7 @@ impl RepositoryKind {
             settings: Settings {
                 interval: millis(config.lock_interval),
                 after: millis(config.unlock_after),
-                after_end: millis(config.test_unlock_after.unwrap_or(config.unlock_after)),
+                after_end: millis(config.unlock_after_end()),
                 test: config.test_unlock_after.is_some(),
             },
             removable: Mutex::default(),
