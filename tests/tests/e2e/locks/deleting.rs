@@ -330,13 +330,20 @@ pub fn until_end(place: &Place, before: &Value, limit: Duration) -> Value {
 /// A run that fails is only tried again, as its schedule would.
 fn go_on<F: Fault>(scene: &Scene) {
     let end = Instant::now() + MENDED;
-    for (place, good) in [(&scene.a, &["Applied"][..]), (&scene.b, F::AGAIN)] {
+    let idle = |place: &Place| {
         let idle = |o: &Value| o["status"]["active"].is_null();
         let object = place.until_within(MENDED, "globalretentionpolicy/p", "no run under way", idle);
-        let mut last = object["status"].clone();
+        object["status"].clone()
+    };
+    // A run that waits would remove what the other's is to remove.
+    for place in [&scene.a, &scene.b] {
+        idle(place);
+    }
+    for (place, good) in [(&scene.a, &["Applied"][..]), (&scene.b, F::AGAIN)] {
+        let mut last = idle(place);
         let more = format!("{}/{}", scene.name, place.cluster.name);
-        make_snapshots(&rest(scene.name), &place.cluster.name, &more, "y", 1..4);
         for n in 1.. {
+            make_snapshots(&rest(scene.name), &place.cluster.name, &more, "y", 1..4);
             start(place, "p", &format!("again-{n}"));
             last = until_end(place, &last, MENDED);
             if good.contains(&last["lastRunResult"].as_str().unwrap_or_default()) {
