@@ -13,6 +13,10 @@ use crate::pod;
 use crate::worker::STALE_LOCK;
 use crate::world::{JobView, Key};
 
+/// Reasons for which another Job follows one that has ended by itself: the lock is to be removed first, or the pod has
+/// noticed the loss of its lease before the operator did.
+const FOLLOWED: [&str; 2] = [STALE_LOCK, "LeaseLost"];
+
 impl Operations {
     /// Cleans up after an operation whose lease is given back, or runs out at the grantor. `false` while its result is
     /// not recorded.
@@ -29,9 +33,8 @@ impl Operations {
         if let Some(job) = self.job(&pinned.job, &pinned.operation) {
             let over = job.end.is_some() && !record.covered;
             if over && end == End::Job {
-                // It has failed by itself, and would be in the way of the operation that removes the lock. The schedule
-                // may be due in weeks.
-                if reason(record) == STALE_LOCK {
+                // The schedule may be due in weeks.
+                if FOLLOWED.contains(&reason(record)) {
                     self.succeed(record, &job).await?;
                 }
                 let token = job.lease.map_or(0, |lease| lease.token);
