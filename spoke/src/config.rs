@@ -173,6 +173,12 @@ fn default_identity() -> String {
 const SHORTEST_TTL: Duration = Duration::from_secs(120);
 
 impl Config {
+    /// How long the lock of a pod that is proven to be dead must not have changed.
+    #[must_use]
+    pub fn unlock_after_end(&self) -> Duration {
+        self.test_unlock_after.unwrap_or(self.unlock_after)
+    }
+
     /// Checks what no flag can tell alone.
     ///
     /// # Errors

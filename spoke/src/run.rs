@@ -191,20 +191,21 @@ pub(crate) async fn kinds(
     let backup = driver(context, BackupController::new(site));
     let restore = driver(context, RestoreController::new(site, restic.clone(), config));
     let retention = driver(context, RetentionController::new(site, config));
-    let operations = Arc::new(Operations::new(
+    let operations = Operations::new(
         context.clone(),
         &config.lease_namespace,
         vec![
             Arc::new(RetentionOwner::new(context.clone())),
             Arc::new(UnlockOwner::new(context.clone())),
         ],
-    ));
+    );
+    let operations = operations.with_lock_pause(config.unlock_after_end() + config.lock_interval);
     Ok(Kinds {
         repositories: supervise(root.clone(), context, repository).await?,
         backups: supervise(root.clone(), context, backup).await?,
         restores: supervise(root.clone(), context, restore).await?,
         policies: supervise(root.clone(), context, retention).await?,
-        operations: supervise(root, context, operations).await?,
+        operations: supervise(root, context, Arc::new(operations)).await?,
     })
 }
 

@@ -3,6 +3,7 @@
 //! behind the reconciles of ten thousand resources.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crds::conditions::reasons;
 use jiff::SignedDuration;
@@ -11,7 +12,7 @@ use tracing::warn;
 
 use super::adopt::NotYet;
 use super::life::{self, Pods};
-use super::record::{Plan, Record, ending};
+use super::record::{LOCK_PAUSE, Plan, Record, ending};
 use super::result;
 use super::{Owner, maintenance_allowed, plan};
 use crate::apply::ApplyError;
@@ -30,6 +31,8 @@ pub struct Operations {
     /// Namespace of the Leases that keep the highest tokens.
     pub(super) namespace: String,
     pub(super) owners: Vec<Arc<dyn Owner>>,
+    /// Seconds before a Job asks again that met restic's lock of a run that is over.
+    pub(super) lock_pause: i64,
     permits: Semaphore,
 }
 
@@ -57,8 +60,16 @@ impl Operations {
             context,
             namespace: namespace.to_owned(),
             owners,
+            lock_pause: LOCK_PAUSE,
             permits: Semaphore::new(TURNS),
         }
+    }
+
+    /// With another time after which restic's lock of a run that is over should be removed.
+    #[must_use]
+    pub fn with_lock_pause(mut self, pause: Duration) -> Operations {
+        self.lock_pause = i64::try_from(pause.as_secs()).unwrap_or(LOCK_PAUSE);
+        self
     }
 
     /// Whether there is something left to do for a Job.

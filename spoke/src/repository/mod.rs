@@ -133,7 +133,7 @@ impl RepositoryController {
                 locks: Settings {
                     interval: millis(config.lock_interval),
                     after: millis(config.unlock_after),
-                    after_end: millis(config.test_unlock_after.unwrap_or(config.unlock_after)),
+                    after_end: millis(config.unlock_after_end()),
                     test: config.test_unlock_after.is_some(),
                 },
             },

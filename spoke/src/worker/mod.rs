@@ -2,6 +2,7 @@
 //! its lease, ends itself when no more come, and tells its result in the termination message.
 
 pub mod child;
+pub mod contend;
 mod document;
 pub mod forget;
 mod guard;
@@ -32,9 +33,12 @@ use crate::pod::{CLUSTER_VARIABLE, OPERATION_VARIABLE};
 use crate::restic::locks::LockOwner;
 use crate::secrets::FILES_VARIABLE;
 use child::{Leave, Restic, Why};
+use contend::Lease;
 use order::Order;
 use switch::{Switch, Verdict};
 
+/// Reason of a run that met restic's lock of one that is over.
+pub const STALE_LOCK: &str = "StaleLock";
 /// Where the kernel tells the host name, as restic writes it into its locks.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 /// How often the count of renewals is looked at.
@@ -191,6 +195,10 @@ fn prepare(config: &WorkerConfig) -> Result<(Order, Restic), String> {
         flags: config.flags.clone(),
         variables,
         leave: receiver,
+        lease: Lease {
+            cluster: config.cluster.clone(),
+            token,
+        },
         lock_left: Arc::default(),
         retry_lock: config.retry_lock.clone(),
     };
