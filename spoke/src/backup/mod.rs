@@ -19,18 +19,17 @@ use crds::{ResticBackup, ResticBackupStatus, ResticRepository, names};
 use futures::future::BoxFuture;
 
 use crate::consent;
-use crate::context::{Context, Site};
+use crate::context::Context;
 use crate::kind::{
     Announcement, Applied, Cache, Children, Controller, Input, Plan, Refused, Settled, Task, Tools,
     Unreadable, observed_generation,
 };
 use crate::metrics::Metrics;
 use crate::secrets::Credentials;
+use crate::site::Site;
 use crate::world::{CronJobView, Key, Store, World};
 
 use status::Run;
-pub use status::next;
-pub use validate::SOURCE_DIR;
 use validate::{Invalid, Valid};
 
 /// The kind: what it knows of this installation.
@@ -162,3 +161,6 @@ fn runs(world: &World, key: &Key, cron_job: Option<&CronJobView>) -> Vec<Run> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod plan_tests;

@@ -201,7 +201,8 @@ pub(super) fn conclude(
     let Some(cron_job) = cron_job.or(observed.cron_job.as_ref()) else {
         return;
     };
-    status.next_backup = status::next(&valid.schedule, valid.suspend, cron_job.last_schedule, now);
+    status.next_backup =
+        crate::schedule::next_run(&valid.schedule, valid.suspend, cron_job.last_schedule, now);
     // A second later, so that the CronJob controller has had its turn.
     let due = status
         .next_backup

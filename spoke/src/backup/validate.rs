@@ -7,12 +7,9 @@ use crds::conditions::reasons;
 use crds::schedule::{Schedule, ScheduleError};
 
 use super::options::{self, BadOption};
-use crate::context::Site;
-use crate::pod::{JobSettings, job_settings};
+use crate::pod::{JobSettings, SOURCE_DIR, job_settings};
+use crate::site::Site;
 use crate::world::Key;
-
-/// Where a source is mounted, and what paths in snapshots begin with.
-pub const SOURCE_DIR: &str = "/backup";
 
 /// A valid spec.
 #[derive(Clone, Debug)]

@@ -14,8 +14,8 @@ use tracing::info;
 
 use crate::apply::{ApplyError, Object};
 use crate::context::Context;
+use crate::credentials;
 use crate::pod::{self, stale};
-use crate::secrets::cluster;
 use crate::world::{CronJobView, JobView, Key, Meta, MetaView, Store, Stored as _};
 
 /// What the parts of [`Children`] are before and after they were applied.
@@ -196,6 +196,15 @@ impl Refused {
         )
     }
 
+    /// No later attempt is expected to succeed with the same spec.
+    #[must_use]
+    pub fn is_hopeless(&self) -> bool {
+        matches!(
+            self.cause,
+            Cause::Occupied { .. } | Cause::Write(ApplyError::Invalid(_) | ApplyError::Conflict(_))
+        )
+    }
+
     pub(super) fn is_not_leader(&self) -> bool {
         matches!(self.cause, Cause::Write(ApplyError::NotLeader))
     }
@@ -267,7 +276,10 @@ async fn permit(context: &Context, permission: Permission) -> Result<(), Refused
         name: "fleet-shared".to_owned(),
         cause,
     };
-    let answer = context.shared.allowed(context, &permission.restic_id).await;
+    let answer = context
+        .shared
+        .allowed(&context.applier, &context.leases, &permission.restic_id)
+        .await;
     match answer.map_err(|error| lease(Cause::Write(error)))? {
         Ok(()) => Ok(()),
         Err(text) => {
@@ -323,7 +335,7 @@ where
 async fn copy(context: &Context, consumer: &Key, wanted: Credentials) -> Result<(), Refused> {
     let name = wanted.metadata.name.clone().unwrap_or_default();
     let refused = |error| Refused::write::<Secret>(name.clone(), error);
-    let projection = cluster::projection(context, consumer, &wanted.at, &wanted.repository, &name).await;
+    let projection = credentials::projection(context, consumer, &wanted.at, &wanted.repository, &name).await;
     let Some(projection) = projection.map_err(refused)? else {
         return Ok(());
     };
@@ -437,6 +449,6 @@ fn view(meta: &ObjectMeta) -> Arc<MetaView> {
     Arc::new(MetaView { meta: Meta::of(meta) })
 }
 
-fn key_of<T: Resource>(object: &T) -> Key {
+pub(super) fn key_of<T: Resource>(object: &T) -> Key {
     Key::new(object.namespace().unwrap_or_default(), object.name_any())
 }

@@ -16,12 +16,11 @@ use super::WorkHandle;
 use super::children::{Applied, Cause, Children, Prepared, Refused};
 use super::driver::{Delivery, ResourceStatus};
 use crate::apply::{ApplyError, Object};
+use crate::clock::Clock;
 use crate::context::Context;
 use crate::events::Severity;
-use crate::link::Creations;
-use crate::maintenance::Leases;
+use crate::exchange::{Board, Creations, Leases};
 use crate::metrics::Metrics;
-use crate::operation::Board;
 use crate::secrets::{Credentials, SecretError};
 use crate::world::{Key, Store, Stored, World};
 
@@ -139,6 +138,12 @@ impl Tools {
     #[must_use]
     pub fn creations(&self) -> &Creations {
         &self.context.creations
+    }
+
+    /// The spoke's clocks.
+    #[must_use]
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.context.clock
     }
 }
 

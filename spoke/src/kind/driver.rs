@@ -18,8 +18,7 @@ use super::controller::{Cache, Controller, Input, Mailbox, Moment, Plan, Settled
 use super::{Kind, Requeue, Turn, WorkHandle};
 use crate::apply::ApplyError;
 use crate::context::Context;
-use crate::secrets::cluster;
-use crate::worker::since_boot;
+use crate::credentials;
 use crate::world::{Key, Stored};
 
 /// What the statuses of all kinds have.
@@ -187,7 +186,7 @@ impl<C: Controller> Driver<C> {
     fn perform(&self, task: Task<C::Work>) -> impl Future<Output = C::Found> + Send + use<C> {
         let (context, controller) = (self.context.clone(), self.controller.clone());
         async move {
-            let credentials = match cluster::read(&context, &task.repository).await {
+            let credentials = match credentials::read(&context, &task.repository).await {
                 Ok(Ok(credentials)) => Ok(credentials),
                 Ok(Err(error)) => Err(Unreadable::Secret(error)),
                 Err(error) => Err(Unreadable::Api(error)),
@@ -234,7 +233,7 @@ impl<C: Controller> Driver<C> {
             running: &actor.work,
             now: Moment {
                 wall: turn.now,
-                boot: since_boot(),
+                boot: context.clock.since_boot(),
             },
         };
         let observed = self.controller.observe(cache, &input);

@@ -25,7 +25,6 @@ use jiff::Timestamp;
 
 use crate::config::Config;
 use crate::consent;
-use crate::context::Site;
 use crate::events::Severity;
 use crate::kind::{
     Announcement, Applied, Cache, Children, Controller, Input, Plan, Refused, Settled, Task, Tools,
@@ -33,6 +32,7 @@ use crate::kind::{
 };
 use crate::restic::Restic;
 use crate::secrets::Credentials;
+use crate::site::Site;
 use crate::world::{JobView, Key, Meta, PodView, Store, World};
 
 use select::{Chosen, Identity, NotChosen};

@@ -93,7 +93,7 @@ fn frame(
         names::retention_credentials(&key.name),
     );
     let mut arguments = ["maintenance", "retention"].map(str::to_owned).to_vec();
-    if retry_lock != pod::RETRY_LOCK {
+    if retry_lock != crate::config::RETRY_LOCK {
         arguments.push(format!("--retry-lock={retry_lock}"));
     }
     arguments.push("--".to_owned());
@@ -154,7 +154,7 @@ mod tests {
                 &policy,
                 &valid,
                 &repository,
-                ("spoke:1", pod::RETRY_LOCK)
+                ("spoke:1", crate::config::RETRY_LOCK)
             )
         );
     }

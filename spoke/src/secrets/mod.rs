@@ -1,7 +1,6 @@
 //! Credentials of repositories: out of a Secret, into restic, and nowhere else.
 
 mod backend;
-pub mod cluster;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,6 +12,9 @@ use k8s_openapi::api::core::v1::Secret;
 pub use backend::{
     Backend, CREDENTIALS_DIR, FILES_VARIABLE, FileKey, PASSWORD_VARIABLE, REPOSITORY_VARIABLE, redact,
 };
+
+/// A mark that tells which state of the source it was taken from, and the data.
+pub type Projection = (String, BTreeMap<String, ByteString>);
 
 /// What is wrong with a Secret. Names keys, never values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,19 +1,13 @@
 //! Secrets as they lie in the cluster: read when a repository is opened, and copied for a consumer in another namespace
 //! with what is on the allow-list.
 
-use std::collections::BTreeMap;
-
 use crds::{ResticRepository, names};
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
-use super::{Credentials, SecretError, projected};
 use crate::apply::ApplyError;
 use crate::context::Context;
+use crate::secrets::{self, Credentials, Projection, SecretError, projected};
 use crate::world::Key;
-
-/// A mark that tells which state of the source it was taken from, and the data.
-pub type Projection = (String, BTreeMap<String, ByteString>);
 
 /// Data for the Secret `name` of a consumer in another namespace; `None` if the Secret is up to date.
 ///
@@ -54,5 +48,5 @@ pub async fn read(
     let namespace = repository.metadata.namespace.as_deref().unwrap_or_default();
     let key = Key::new(namespace, &repository.spec.credentials_secret_ref.name);
     let secret: Option<Secret> = context.applier.get(&key).await?;
-    Ok(super::credentials(repository, secret.as_ref()))
+    Ok(secrets::credentials(repository, secret.as_ref()))
 }
