@@ -38,7 +38,9 @@ pub enum NotChosen {
     NoSuchId(String, usize),
     #[error("{0:?} is the beginning of {1} snapshot ids; write more digits")]
     Ambiguous(String, usize),
-    #[error("no snapshot matches: the repository has {0}, none of which belongs to this backup and matches the selector")]
+    #[error(
+        "no snapshot matches: the repository has {0}, none of which belongs to this backup and matches the selector"
+    )]
     NothingOfBackup(usize),
     #[error("no snapshot matches spec.snapshotSelector; the repository has {0}")]
     NothingFits(usize),
