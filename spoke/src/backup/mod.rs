@@ -22,7 +22,7 @@ use crate::context::Context;
 use crate::kind::{Kind, Outcome, Turn};
 use crate::world::{Key, Stored as _};
 
-use plan::{Gate, Observed};
+use plan::{Claim, Gate, Observed};
 use status::Run;
 pub use status::next;
 pub use validate::SOURCE_DIR;
@@ -102,8 +102,17 @@ impl Kind for BackupKind {
             }
         }
         let next = [next, again].into_iter().flatten().min();
-        failed |= self.finish(key, &backup, &old, &new).await.is_err();
-        Outcome { next, failed }
+        if self.finish(key, &backup, &old, &new).await.is_err() {
+            return Outcome { next, failed: true };
+        }
+        let claim = backup.spec.source.pvc.as_ref().map(|pvc| &pvc.claim_name);
+        let deleting = claim.is_some_and(|claim| self.claim(key, claim) == Claim::Deleting);
+        let ended = status::ended(&new, &runs);
+        let released = children::release_pods(&self.context, &ended, deleting, now).await;
+        Outcome {
+            next: [next, released.next].into_iter().flatten().min(),
+            failed: failed || released.failed,
+        }
     }
 
     fn gone(&self, key: &Key, _: &str) {
@@ -160,6 +169,14 @@ impl BackupKind {
         .collect()
     }
 
+    fn claim(&self, key: &Key, name: &str) -> Claim {
+        match self.context.world.claims.get(&Key::new(&key.namespace, name)) {
+            None => Claim::Missing,
+            Some(claim) if claim.meta.deleting => Claim::Deleting,
+            Some(_) => Claim::There,
+        }
+    }
+
     /// Decides on a valid spec, and does what follows. Returns when the schedule is due.
     async fn carry_out(
         &self,
@@ -181,10 +198,7 @@ impl BackupKind {
         let observed = Observed {
             repository: repository.as_deref(),
             labels: &labels,
-            claim_exists: world
-                .claims
-                .get(&Key::new(&key.namespace, &valid.claim))
-                .is_some_and(|c| !c.meta.deleting),
+            claim: self.claim(key, &valid.claim),
         };
         let mut held: Option<Duration> = None;
         match (plan::gate(key, valid, &observed), repository) {
@@ -202,7 +216,8 @@ impl BackupKind {
                 // A start that falls into the time is made up for when it is over.
                 let mut wanted = valid.clone();
                 wanted.suspend |= held.is_some();
-                let result = self.ensure(key, backup, &wanted, &repository, new).await;
+                let is_held = held.is_some();
+                let result = self.ensure(key, backup, &wanted, is_held, &repository, new).await;
                 self.report(valid, held.is_some(), new, result, generation, failed, now);
             }
             (Gate::Refused { message }, _) => {
@@ -267,7 +282,7 @@ impl BackupKind {
                     "suspended".to_owned()
                 } else if held {
                     format!(
-                        "scheduled: {} ({}); held for a moment, maintenance of the repository begins",
+                        "scheduled: {} ({}); this and a run that was asked for are held for a moment, maintenance of the repository begins",
                         valid.cron, valid.timezone
                     )
                 } else {

@@ -14,7 +14,16 @@ pub struct Observed<'a> {
     pub repository: Option<&'a ResticRepository>,
     /// Labels of the backup's own namespace.
     pub labels: &'a BTreeMap<String, String>,
-    pub claim_exists: bool,
+    pub claim: Claim,
+}
+
+/// The source's claim, as it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    Missing,
+    /// It goes as soon as no pod uses it. A new one of its name cannot be made before.
+    Deleting,
+    There,
 }
 
 /// The decision.
@@ -42,15 +51,24 @@ pub fn gate(key: &Key, valid: &Valid, observed: &Observed<'_>) -> Gate {
         Err(Blocked::Refused { message }) => return Gate::Refused { message },
         Ok(_) => {}
     }
-    if !observed.claim_exists {
-        let text = format!(
-            "PersistentVolumeClaim {:?} does not exist in this namespace; create it, or correct spec.source.pvc.claimName",
-            valid.claim
-        );
-        return Gate::Wait {
-            reason: reasons::PVC_NOT_FOUND,
-            message: text,
-        };
+    let wait = |message| Gate::Wait {
+        reason: reasons::PVC_NOT_FOUND,
+        message,
+    };
+    match observed.claim {
+        Claim::There => {}
+        Claim::Deleting => {
+            return wait(format!(
+                "PersistentVolumeClaim {:?} is being deleted; the backup goes on with a new one of this name, or correct spec.source.pvc.claimName",
+                valid.claim
+            ));
+        }
+        Claim::Missing => {
+            return wait(format!(
+                "PersistentVolumeClaim {:?} does not exist in this namespace; create it, or correct spec.source.pvc.claimName",
+                valid.claim
+            ));
+        }
     }
     Gate::Open
 }
@@ -72,7 +90,12 @@ mod tests {
         .unwrap()
     }
 
-    fn decide(repository: Option<&ResticRepository>, namespace: &str, claim_exists: bool) -> Gate {
+    fn decide(repository: Option<&ResticRepository>, namespace: &str, there: bool) -> Gate {
+        let claim = if there { Claim::There } else { Claim::Missing };
+        decide_on(repository, namespace, claim)
+    }
+
+    fn decide_on(repository: Option<&ResticRepository>, namespace: &str, claim: Claim) -> Gate {
         let backup = serde_json::from_value(json!({
             "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup", "metadata": { "name": "b" },
             "spec": { "repositoryRef": { "name": "nas", "namespace": "storage" }, "schedule": "@daily",
@@ -89,7 +112,7 @@ mod tests {
             &Observed {
                 repository,
                 labels: &labels,
-                claim_exists,
+                claim,
             },
         )
     }
@@ -120,6 +143,20 @@ mod tests {
             reason(decide(Some(&repository("True", Value::Null)), "storage", true)),
             "open"
         );
+    }
+
+    #[test]
+    fn a_claim_that_is_being_deleted_is_not_called_missing() {
+        let ready = repository("True", Value::Null);
+        for (claim, words) in [
+            (Claim::Deleting, "is being deleted"),
+            (Claim::Missing, "does not exist"),
+        ] {
+            let Gate::Wait { message, .. } = decide_on(Some(&ready), "storage", claim) else {
+                panic!("{claim:?}")
+            };
+            assert!(message.contains(words), "{message}");
+        }
     }
 
     #[test]

@@ -173,7 +173,7 @@ impl Routes {
         }
     }
 
-    pub fn claim(&self, world: &World, key: &Key, _: &MetaView) {
+    pub fn claim(&self, world: &World, key: &Key, value: &MetaView) {
         if !self.is_open() {
             return;
         }
@@ -188,6 +188,21 @@ impl Routes {
         });
         self.poke_backups(users.into_iter().map(|(backup, _)| backup));
         self.open_restores(world, |at, _| at.namespace == key.namespace);
+        if value.meta.deleting {
+            // The pod of one that has failed gives the claim free.
+            let names_it = |restore: &ResticRestore| {
+                let target = &restore.spec.target;
+                target
+                    .pvc
+                    .as_ref()
+                    .is_some_and(|pvc| *pvc.claim_name == *key.name)
+                    || target.new_pvc.as_ref().is_some_and(|new| *new.name == *key.name)
+            };
+            let failed = |phase| phase == Some(RestorePhase::Failed);
+            self.poke_restores(world, failed, |at, restore| {
+                at.namespace == key.namespace && names_it(restore)
+            });
+        }
     }
 
     /// Labels of a namespace decide whether its backups may use a repository elsewhere.

@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::consent::{self, Blocked};
 use crate::context::Context;
 use crate::kind::{Kind, Outcome, Turn};
+use crate::pod::finished::Ended;
 use crate::restic::{Failure, Restic};
 use crate::world::{JobView, Key, Stored as _};
 
@@ -114,7 +115,7 @@ impl Kind for RestoreKind {
         }
         let old = restore.status.clone().unwrap_or_default();
         if matches!(old.phase, Some(RestorePhase::Completed | RestorePhase::Failed)) {
-            return self.clean(key, &restore).await;
+            return self.settle(key, &restore, &old, now).await;
         }
         let mut new = old.clone();
         new.observed_generation = restore.metadata.generation;
@@ -129,12 +130,14 @@ impl Kind for RestoreKind {
         let written = self.finish(key, &restore, &old, &new).await;
         let cleaned = if self.needs_credentials(key, &restore, &new) {
             Outcome::default()
+        } else if written.is_ok() {
+            self.settle(key, &restore, &new, now).await
         } else {
             self.clean(key, &restore).await
         };
         Outcome {
             failed: outcome.failed || written.is_err() || cleaned.failed,
-            ..outcome
+            next: [outcome.next, cleaned.next].into_iter().flatten().min(),
         }
     }
 
@@ -313,6 +316,39 @@ impl RestoreKind {
         let valid = validate::validate(key, restore).ok();
         let reference = valid.and_then(|valid| self.repository_reference(&valid));
         !over && at_work && !reference.is_some_and(ended)
+    }
+
+    /// What is left to do when the end is recorded: the copy of the credentials goes, and the pod that holds the claim.
+    async fn settle(
+        &self,
+        key: &Key,
+        restore: &ResticRestore,
+        status: &ResticRestoreStatus,
+        now: Timestamp,
+    ) -> Outcome {
+        let cleaned = self.clean(key, restore).await;
+        let over = matches!(status.phase, Some(RestorePhase::Completed | RestorePhase::Failed));
+        let Some((_, job)) = self.job(key, restore).filter(|_| over) else {
+            return cleaned;
+        };
+        let ended = job.end.as_ref().map(|(at, _)| Ended {
+            job_uid: job.meta.uid.to_string(),
+            at: at.or(job.created).unwrap_or(now),
+            well: status.phase == Some(RestorePhase::Completed),
+        });
+        let target = &restore.spec.target;
+        let claim = target.pvc.as_ref().map(|pvc| &pvc.claim_name);
+        let claim = claim.or(target.new_pvc.as_ref().map(|new| &new.name));
+        let deleting = claim.is_some_and(|name| {
+            let claim = self.context.world.claims.get(&Key::new(&key.namespace, name));
+            claim.is_some_and(|claim| claim.meta.deleting)
+        });
+        let ended: Vec<Ended> = ended.into_iter().collect();
+        let released = children::release_pods(&self.context, &ended, deleting, now).await;
+        Outcome {
+            next: released.next,
+            failed: cleaned.failed || released.failed,
+        }
     }
 
     /// Deletes the copy of the credentials, if there is one.

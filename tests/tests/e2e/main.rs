@@ -8,4 +8,5 @@ mod faults;
 mod locks;
 mod restores;
 mod retention;
+mod rights;
 mod support;
