@@ -10,7 +10,7 @@ use crate::apply::{Applier, ApplyError, Object};
 use crate::leader::LeaderGate;
 use crate::metrics::Metrics;
 use crate::pod::images::AllowedImages;
-use crate::world::{Key, Store, Stored, World};
+use crate::world::{Key, Store, Stored, World, slim};
 
 /// Turns that run at the same time. The start of a cluster with 10,000 resources must not be 10,000 parallel requests.
 pub const TURNS: usize = 32;
@@ -92,7 +92,7 @@ impl Context {
             return Ok(());
         }
         let mut written: K = self.applier.status(key, uid, new).await?;
-        written.meta_mut().managed_fields = None;
+        slim(written.meta_mut());
         store.put(key.clone(), Arc::new(written));
         Ok(())
     }

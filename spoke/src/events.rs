@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -21,6 +21,8 @@ const QUEUE: usize = 1024;
 /// The API server refuses longer notes.
 const NOTE_MAX: usize = 1024;
 const DEADLINE: Duration = Duration::from_secs(10);
+/// For what is queued when the spoke stops.
+const LAST: Duration = Duration::from_secs(2);
 
 /// Normal or Warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +45,10 @@ pub struct Events {
     metrics: Arc<Metrics>,
 }
 
-/// The task behind [`Events`].
+/// The part behind [`Events`].
 pub struct Publisher {
-    queue: mpsc::Receiver<Queued>,
+    /// Outlives a failure of the part.
+    queue: Mutex<mpsc::Receiver<Queued>>,
     metrics: Arc<Metrics>,
 }
 
@@ -60,7 +63,7 @@ impl Events {
                 metrics: metrics.clone(),
             },
             Publisher {
-                queue: receiver,
+                queue: Mutex::new(receiver),
                 metrics,
             },
         )
@@ -90,9 +93,9 @@ impl Events {
 }
 
 impl Publisher {
-    /// Publishes until shutdown.
+    /// Publishes until shutdown, and then what is queued still, within a limit.
     pub async fn run(
-        mut self,
+        &self,
         client: Client,
         leader: LeaderGate,
         instance: String,
@@ -103,33 +106,48 @@ impl Publisher {
             instance: Some(instance),
         };
         let recorder = Recorder::new(client, reporter);
+        let mut queue = self.queue.lock().await;
         loop {
             let queued = tokio::select! {
-                queued = self.queue.recv() => queued,
-                () = shutdown.cancelled() => return,
+                queued = queue.recv() => queued,
+                () = shutdown.cancelled() => break,
             };
             let Some(queued) = queued else { return };
-            if !leader.is_leader() {
-                continue;
+            tokio::select! {
+                () = self.publish(&recorder, &leader, queued) => {}
+                () = shutdown.cancelled() => break,
             }
-            let event = Event {
-                type_: match queued.severity {
-                    Severity::Normal => EventType::Normal,
-                    Severity::Warning => EventType::Warning,
-                },
-                reason: queued.reason.clone(),
-                note: Some(queued.note),
-                action: queued.reason,
-                secondary: None,
-            };
-            match timeout(DEADLINE, recorder.publish(&event, &queued.about)).await {
-                Ok(Ok(_)) => self.metrics.event("published"),
-                Ok(Err(error)) => {
-                    self.metrics.event("refused");
-                    debug!(%error, "an Event was refused");
-                }
-                Err(_) => self.metrics.event("refused"),
+        }
+        // What the last turns have said.
+        let rest = async {
+            while let Ok(queued) = queue.try_recv() {
+                self.publish(&recorder, &leader, queued).await;
             }
+        };
+        let _ = timeout(LAST, rest).await;
+    }
+
+    async fn publish(&self, recorder: &Recorder, leader: &LeaderGate, queued: Queued) {
+        if !leader.is_leader() {
+            return;
+        }
+        let event = Event {
+            type_: match queued.severity {
+                Severity::Normal => EventType::Normal,
+                Severity::Warning => EventType::Warning,
+            },
+            reason: queued.reason.clone(),
+            note: Some(queued.note),
+            action: queued.reason,
+            secondary: None,
+        };
+        match timeout(DEADLINE, recorder.publish(&event, &queued.about)).await {
+            Ok(Ok(_)) => self.metrics.event("published"),
+            Ok(Err(error)) => {
+                self.metrics.event("refused");
+                debug!(%error, "an Event was refused");
+            }
+            Err(_) => self.metrics.event("refused"),
         }
     }
 }

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use crds::{ResticBackup, ResticRepository, names};
-use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec};
-use k8s_openapi::api::core::v1::{PodTemplateSpec, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{PodTemplateSpec, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::validate::{SOURCE_DIR, Valid};
@@ -19,13 +18,12 @@ const STARTING_DEADLINE_SECONDS: i64 = 3600;
 #[derive(Clone, Debug)]
 pub struct Objects {
     pub service_account: Option<ServiceAccount>,
-    /// Only where the repository lies in another namespace.
-    pub credentials: Option<Secret>,
+    /// Metadata of the copy of the credentials. Only where the repository lies in another namespace.
+    pub credentials: Option<ObjectMeta>,
     pub cron_job: CronJob,
 }
 
-/// Builds the objects. `projection` is the data for the Secret of credentials, where the repository lies in another
-/// namespace, and the mark that tells which state of the source it was taken from.
+/// Builds the objects.
 #[must_use]
 pub fn build(
     key: &Key,
@@ -33,13 +31,11 @@ pub fn build(
     backup: &ResticBackup,
     valid: &Valid,
     repository: &ResticRepository,
-    projection: Option<(String, BTreeMap<String, ByteString>)>,
 ) -> Objects {
     let meta = |name: String| pod::controlled(backup, key, name, labels(&key.name, true));
     let account = || pod::account(meta(names::backup_service_account(&key.name)));
     let service_account = valid.job.service_account.is_none().then(account);
-    let credentials =
-        projection.map(|projection| pod::credentials(meta(names::backup_credentials(&key.name)), projection));
+    let credentials = foreign(key, valid).then(|| meta(names::backup_credentials(&key.name)));
     let source = Source::of(key, &valid.repository, names::backup_credentials(&key.name));
     let job = &valid.job;
     let cron_job = CronJob {
@@ -75,8 +71,7 @@ pub fn build(
 }
 
 /// Whether the repository lies in another namespace.
-#[must_use]
-pub fn foreign(key: &Key, valid: &Valid) -> bool {
+fn foreign(key: &Key, valid: &Valid) -> bool {
     valid.repository.namespace != key.namespace
 }
 

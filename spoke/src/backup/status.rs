@@ -205,47 +205,6 @@ fn progress(
     );
 }
 
-/// Condition Ready.
-pub fn ready(
-    status: &mut ResticBackupStatus,
-    ready: Status,
-    reason: &str,
-    text: &str,
-    generation: Option<i64>,
-    now: Timestamp,
-) {
-    status.observed_generation = generation;
-    conditions::set(
-        &mut status.conditions,
-        types::READY,
-        ready,
-        reason,
-        text,
-        generation,
-        now,
-    );
-}
-
-/// Condition RepositoryReady.
-pub fn repository(
-    status: &mut ResticBackupStatus,
-    ready: bool,
-    reason: &str,
-    text: &str,
-    generation: Option<i64>,
-    now: Timestamp,
-) {
-    conditions::set(
-        &mut status.conditions,
-        types::REPOSITORY_READY,
-        ready.into(),
-        reason,
-        text,
-        generation,
-        now,
-    );
-}
-
 /// When the schedule is due next; nothing while suspended. `@every` counts from the last start, as the CronJob does.
 #[must_use]
 pub fn next(

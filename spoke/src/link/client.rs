@@ -19,15 +19,15 @@ use tracing::{info, warn};
 use super::lanes::{Waiting, lanes};
 use super::seen::{self, SeenHub};
 use super::session::Session;
+use crate::backoff::{Backoff, Jitter};
 use crate::config::Config;
 use crate::context::Context;
 use crate::intake::Routes;
 use crate::possession::Possession;
 use crate::world::Key;
 
-/// First and longest pause before dialling again, with full jitter: a hub that restarts meets all its spokes.
-const RECONNECT_MIN: Duration = Duration::from_millis(500);
-const RECONNECT_MAX: Duration = Duration::from_secs(60);
+/// Pause before dialling again, with full jitter: a hub that restarts meets all its spokes.
+const RECONNECT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60), Jitter::Full);
 /// A session of this length was a good one.
 const STABLE: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(10);
@@ -90,13 +90,15 @@ impl LinkConfig {
 
 /// Keeps a session open until `stop`.
 pub async fn run(
-    config: LinkConfig,
+    config: Arc<LinkConfig>,
     context: Arc<Context>,
     routes: Arc<Routes>,
     mut synced: watch::Receiver<bool>,
     stop: CancellationToken,
 ) {
     let work = async {
+        // A session of an earlier start has ended with it.
+        disconnected(&context);
         if synced.wait_for(|synced| *synced).await.is_err() {
             return;
         }
@@ -111,8 +113,7 @@ pub async fn run(
                 ended = session(&config, &context, &routes) => ended,
                 () = lost.wait_until_lost(term) => Ok(()),
             };
-            context.metrics.link_connected.set(0);
-            context.leases.connected(false);
+            disconnected(&context);
             if let Err(error) = ended {
                 let text = format!("{error:#}");
                 // The same cause again is not news.
@@ -129,7 +130,7 @@ pub async fn run(
                 told.clear();
             }
             attempts = attempts.saturating_add(1);
-            sleep(pause(attempts)).await;
+            sleep(RECONNECT.after(attempts)).await;
         }
     };
     tokio::select! {
@@ -138,12 +139,9 @@ pub async fn run(
     }
 }
 
-/// Full jitter below a doubling ceiling.
-fn pause(attempts: u32) -> Duration {
-    let ceiling = RECONNECT_MIN
-        .saturating_mul(1u32.checked_shl(attempts.min(16)).unwrap_or(u32::MAX))
-        .min(RECONNECT_MAX);
-    ceiling.mul_f64(rand::rng().random_range(0.0..=1.0))
+fn disconnected(context: &Context) {
+    context.metrics.link_connected.set(0);
+    context.leases.connected(false);
 }
 
 /// One session: ends with the stream.
@@ -396,11 +394,5 @@ mod tests {
             body: Some(known.clone()),
         };
         assert_eq!(read(Some(message)).unwrap(), Some(known));
-    }
-
-    #[test]
-    fn pauses_grow_to_a_bound() {
-        assert!((1..100).all(|attempts| pause(attempts) <= RECONNECT_MAX));
-        assert!(pause(1) <= RECONNECT_MIN * 2);
     }
 }

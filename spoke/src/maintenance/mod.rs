@@ -19,8 +19,8 @@ use proto::v1::{
 use tokio::sync::{Notify, mpsc};
 use tracing::warn;
 
-pub use local::Local;
 pub use local::Question;
+pub use local::{Local, LocalGrantor};
 pub use shared::Shared;
 pub use tokens::{claim, highest};
 

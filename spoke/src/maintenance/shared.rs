@@ -154,6 +154,10 @@ impl Shared {
     pub async fn run(context: Arc<Context>, stop: CancellationToken) {
         let work = async {
             let shared = &context.shared;
+            // A session that began before may not have been noted.
+            if context.leases.is_connected() {
+                shared.welcomed();
+            }
             while let Some(hub) = &shared.hub {
                 shared.welcome.notified().await;
                 let all = context.world.repositories.filter(|_, _| true).into_iter();

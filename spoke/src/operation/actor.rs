@@ -17,7 +17,7 @@ use super::result::{self, Finished};
 use super::{Owner, Pinned, maintenance_allowed, plan};
 use crate::apply::ApplyError;
 use crate::context::Context;
-use crate::kind::{Kind, Outcome, Turn};
+use crate::kind::{Kind, Requeue, Turn};
 use crate::maintenance::Event;
 use crate::maintenance::holder::{Effect, End, Input, Phase};
 use crate::worker::since_boot;
@@ -93,8 +93,8 @@ impl Operations {
 }
 
 impl Kind for Operations {
-    type Memory = Memory;
-    type Report = Report;
+    type State = Memory;
+    type WorkResult = Report;
     const NAME: &'static str = "Operation";
 
     fn permits<'a>(&'a self, _: &'a Context) -> &'a Semaphore {
@@ -125,26 +125,26 @@ impl Kind for Operations {
             .collect()
     }
 
-    async fn turn(&self, mut turn: Turn<'_, Self>) -> Outcome {
+    async fn turn(&self, mut turn: Turn<'_, Self>) -> Requeue {
         if self.context.operations.uid(turn.key).as_deref() != Some(turn.uid) {
-            return Outcome::default();
+            return Requeue::default();
         }
-        if turn.memory.record.is_none() {
+        if turn.state.record.is_none() {
             match self.adopt(&turn).await {
-                Ok(record) => turn.memory.record = Some(Box::new(record)),
+                Ok(record) => turn.state.record = Some(Box::new(record)),
                 Err(NotYet::Unassigned) => return self.unassigned(turn.key, turn.uid),
                 Err(NotYet::Failed(error)) => return failed(turn.key, &error),
             }
         }
-        let report = turn.report.take();
+        let report = turn.result.take();
         let Turn {
-            memory,
+            state: memory,
             key,
-            reporter,
+            work,
             ..
         } = turn;
         let Some(record) = memory.record.as_mut() else {
-            return Outcome::retry();
+            return Requeue::retry();
         };
         if let Some(Report::Plan(read)) = &report {
             record.plan = Plan::Read(read.clone().unwrap_or_default());
@@ -154,10 +154,10 @@ impl Kind for Operations {
             _ => None,
         };
         let mut outcome = match self.advance(record, event).await {
-            Ok(()) => Outcome::default(),
+            Ok(()) => Requeue::default(),
             Err(error) => failed(key, &error),
         };
-        self.read_plan(record, &reporter);
+        self.read_plan(record, &work);
         self.publish(record);
         let end = match record.holder.phase() {
             Phase::Done(end) => Some(*end),
@@ -167,7 +167,7 @@ impl Kind for Operations {
             match self.end(record, end).await {
                 Ok(true) => {
                     memory.record = None;
-                    return Outcome::default();
+                    return Requeue::default();
                 }
                 Ok(false) => {}
                 Err(error) => outcome = failed(key, &error),
@@ -181,26 +181,26 @@ impl Kind for Operations {
         self.context.leases.forget(uid);
     }
 
-    async fn crashed(&self, _: &Key, _: &str, _: u32) {
+    async fn crashed(&self, _: Key, _: String, _: u32) {
         // Its owner's status shows that the Job does not move; the log says why.
     }
 }
 
-fn failed(key: &Key, error: &ApplyError) -> Outcome {
+fn failed(key: &Key, error: &ApplyError) -> Requeue {
     if matches!(error, ApplyError::NotLeader) {
-        return Outcome::default();
+        return Requeue::default();
     }
     warn!(job = %key, %error, "the maintenance gate could not be moved");
-    Outcome::retry()
+    Requeue::retry()
 }
 
 impl Operations {
     /// A Job that belongs to nobody yet: its owner's actor wakes this one. Its pods do nothing without a token.
-    fn unassigned(&self, key: &Key, uid: &str) -> Outcome {
+    fn unassigned(&self, key: &Key, uid: &str) -> Requeue {
         if self.job(key, uid).is_none() {
             self.context.operations.leave(key);
         }
-        Outcome::default()
+        Requeue::default()
     }
 
     /// Feeds what has happened into the holder.
@@ -415,7 +415,7 @@ impl Operations {
     }
 
     /// Starts to read the plan from the pod's log, once.
-    fn read_plan(&self, record: &mut Record, reporter: &crate::kind::Reporter<Report>) {
+    fn read_plan(&self, record: &mut Record, handle: &crate::kind::WorkHandle<Report>) {
         if !self.wants_plan(record) {
             return;
         }
@@ -429,7 +429,7 @@ impl Operations {
         };
         let (context, at) = (self.context.clone(), at.clone());
         let work = async move { Report::Plan(plan::read(&context, &at).await) };
-        record.plan = Plan::Reading(reporter.work(work, Report::Plan(None)));
+        record.plan = Plan::Reading(handle.work(work, Report::Plan(None)));
     }
 
     /// Tells the owner where the operation stands.

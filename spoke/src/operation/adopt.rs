@@ -31,7 +31,7 @@ impl Operations {
     /// Makes the record of an operation out of its Job, or out of the board if its Job is deleted by now.
     pub(super) async fn adopt(&self, turn: &Turn<'_, Self>) -> Result<Record, NotYet> {
         let board = &self.context.operations;
-        let reporter = turn.reporter.clone();
+        let reporter = turn.work.clone();
         board.listen_operation(turn.key, move || reporter.send(Report::Recorded));
         let job = self.job(turn.key, turn.uid);
         let (known, token) = board.known(turn.key);
@@ -41,7 +41,7 @@ impl Operations {
             (None, None) => return Err(NotYet::Unassigned),
         };
         board.pin(&pinned);
-        let reporter = turn.reporter.clone();
+        let reporter = turn.work.clone();
         self.context
             .leases
             .listen(&pinned.operation, &pinned.restic_id, move |event| {

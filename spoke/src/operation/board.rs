@@ -46,6 +46,8 @@ struct Inner {
     entries: HashMap<Key, Entry>,
     /// By uid of the owner.
     owners: HashMap<String, Wake>,
+    /// Locks that the next operation of an owner may remove, by uid of the owner.
+    offered: HashMap<String, Vec<String>>,
 }
 
 struct Entry {
@@ -66,8 +68,23 @@ impl Board {
 
     /// An owner was deleted.
     pub fn forget_owner(&self, owner_uid: &str) {
-        self.lock().owners.remove(owner_uid);
+        {
+            let mut inner = self.lock();
+            inner.owners.remove(owner_uid);
+            inner.offered.remove(owner_uid);
+        }
         self.wake(owner_uid);
+    }
+
+    /// An owner decides which locks its next operation may remove.
+    pub fn offer(&self, owner_uid: &str, locks: Vec<String>) {
+        self.lock().offered.insert(owner_uid.to_owned(), locks);
+    }
+
+    /// Locks that an operation of an owner may remove now.
+    #[must_use]
+    pub fn offered(&self, owner_uid: &str) -> Vec<String> {
+        self.lock().offered.get(owner_uid).cloned().unwrap_or_default()
     }
 
     /// The operations of an owner, in the order of their Jobs' names.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::kind::Moment;
 use crate::restic::locks::{LockFile, LockOwner};
 
 /// Milliseconds since boot, suspend included.
@@ -16,13 +17,6 @@ pub type Boot = u64;
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
 /// Each read of a lock costs a process that derives the key.
 pub const READS: usize = 8;
-
-/// A moment on both clocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
-    pub boot: Boot,
-    pub wall: Timestamp,
-}
 
 /// What a lock file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]

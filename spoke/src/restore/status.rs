@@ -1,6 +1,6 @@
 //! The status of a restore on its way from Pending to an end. Pure.
 
-use crds::conditions::{self, Status, reasons, types, whole_seconds};
+use crds::conditions::{Conditions, Status, reasons, types, whole_seconds};
 use crds::restore::RestorePhase;
 use crds::{ResticRestore, ResticRestoreStatus};
 use jiff::Timestamp;
@@ -10,25 +10,9 @@ use super::outcome::Outcome;
 use crate::units;
 use crate::world::{JobView, Key};
 
-/// One condition.
-pub(super) fn set(
-    status: &mut ResticRestoreStatus,
-    restore: &ResticRestore,
-    type_: &str,
-    value: Status,
-    reason: &str,
-    text: &str,
-    now: Timestamp,
-) {
-    conditions::set(
-        &mut status.conditions,
-        type_,
-        value,
-        reason,
-        text,
-        restore.metadata.generation,
-        now,
-    );
+/// The conditions of a restore, now.
+fn at<'a>(status: &'a mut ResticRestoreStatus, restore: &ResticRestore, now: Timestamp) -> Conditions<'a> {
+    Conditions::at(&mut status.conditions, restore.metadata.generation, now)
 }
 
 /// It cannot go on yet.
@@ -39,55 +23,33 @@ pub(super) fn waiting(
     text: &str,
     now: Timestamp,
 ) {
-    set(status, restore, types::READY, Status::False, reason, text, now);
-    set(
-        status,
-        restore,
-        types::PROGRESSING,
-        Status::False,
-        reason,
-        text,
-        now,
-    );
-    set(status, restore, types::WAITING, Status::True, reason, text, now);
+    at(status, restore, now)
+        .set(types::READY, false, reason, text)
+        .set(types::PROGRESSING, false, reason, text)
+        .set(types::WAITING, true, reason, text);
 }
 
 /// Its Job has been made.
 pub(super) fn started(
     status: &mut ResticRestoreStatus,
     restore: &ResticRestore,
-    at: &Key,
+    place: &Key,
     job: &JobView,
     now: Timestamp,
 ) {
     if status.phase != Some(RestorePhase::InProgress) {
         // What was waited for before is there now.
-        status.conditions.retain(|c| c.type_ != types::WAITING);
-        let text = format!("{} was created", at.name);
-        set(
-            status,
-            restore,
-            types::PROGRESSING,
-            Status::True,
-            reasons::RESTORE_STARTED,
-            &text,
-            now,
-        );
-        set(
-            status,
-            restore,
-            types::READY,
-            Status::Unknown,
-            reasons::RESTORE_IN_PROGRESS,
-            &text,
-            now,
-        );
+        let text = format!("{} was created", place.name);
+        at(status, restore, now)
+            .remove(types::WAITING)
+            .set(types::PROGRESSING, true, reasons::RESTORE_STARTED, &text)
+            .set(types::READY, Status::Unknown, reasons::RESTORE_IN_PROGRESS, &text);
     }
     status.phase = Some(RestorePhase::InProgress);
     status.restored_snapshot = job.snapshot.as_deref().map(str::to_owned);
     status.job_ref = Some(crds::common::ObjectReference {
-        name: at.name.to_string(),
-        namespace: at.namespace.to_string(),
+        name: place.name.to_string(),
+        namespace: place.namespace.to_string(),
         generation: None,
     });
     let begun = job.start.or(job.created).unwrap_or(now);
@@ -115,7 +77,6 @@ pub(super) fn over(
     outcome: &Outcome,
     now: Timestamp,
 ) {
-    status.conditions.retain(|c| c.type_ != types::WAITING);
     status.completion_time = Some(
         outcome
             .finished
@@ -151,16 +112,9 @@ pub(super) fn over(
         }
     };
     status.phase = Some(phase);
-    set(status, restore, types::READY, ready, reason, &text, now);
-    set(
-        status,
-        restore,
-        types::PROGRESSING,
-        Status::False,
-        reason,
-        &text,
-        now,
-    );
-    let degraded = Status::from(outcome.failure.is_some());
-    set(status, restore, types::DEGRADED, degraded, reason, &text, now);
+    at(status, restore, now)
+        .remove(types::WAITING)
+        .set(types::READY, ready, reason, &text)
+        .set(types::PROGRESSING, false, reason, &text)
+        .set(types::DEGRADED, outcome.failure.is_some(), reason, &text);
 }

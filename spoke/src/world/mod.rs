@@ -5,7 +5,8 @@ mod resources;
 mod store;
 mod views;
 
-pub use store::{Key, Store, Stored, Undecodable};
+pub use resources::slim;
+pub use store::{Index, Key, Put, Store, Stored, Undecodable};
 pub use views::{
     CronJobView, JobEnd, JobLease, JobPin, JobView, Meta, MetaView, NamespaceView, PodView, RESTIC_CONTAINER,
     Termination,
