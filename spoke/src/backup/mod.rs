@@ -178,3 +178,6 @@ fn runs(world: &World, key: &Key, cron_job: Option<&CronJobView>) -> Vec<Run> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod plan_tests;

@@ -457,6 +457,6 @@ fn view(meta: &ObjectMeta) -> Arc<MetaView> {
     Arc::new(MetaView { meta: Meta::of(meta) })
 }
 
-fn key_of<T: Resource>(object: &T) -> Key {
+pub(super) fn key_of<T: Resource>(object: &T) -> Key {
     Key::new(object.namespace().unwrap_or_default(), object.name_any())
 }

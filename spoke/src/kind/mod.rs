@@ -13,6 +13,8 @@ mod children;
 mod controller;
 mod driver;
 mod supervisor;
+#[cfg(test)]
+pub mod table;
 
 use std::future::Future;
 use std::time::Duration;
@@ -172,3 +174,6 @@ pub trait Kind: Send + Sync + Sized + 'static {
     /// The actor crashed `failures` times in a row: reports it where a person looks. Runs beside the supervisor.
     fn crashed(&self, key: Key, uid: String, failures: u32) -> impl Future<Output = ()> + Send;
 }
+
+#[cfg(test)]
+mod fifth_tests;
