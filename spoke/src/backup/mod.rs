@@ -25,10 +25,12 @@ use crate::kind::{
     Unreadable, observed_generation,
 };
 use crate::metrics::Metrics;
+use crate::pod::finished::{self, Finished};
 use crate::secrets::Credentials;
 use crate::site::Site;
 use crate::world::{CronJobView, Key, Store, World};
 
+use readiness::Claim;
 use status::Run;
 use validate::{Invalid, Valid};
 
@@ -51,9 +53,11 @@ pub struct Observed {
     repository: Option<Arc<ResticRepository>>,
     /// Labels of the backup's own namespace.
     labels: Arc<BTreeMap<String, String>>,
-    claim_exists: bool,
+    claim: Claim,
     cron_job: Option<Arc<CronJobView>>,
     runs: Vec<Run>,
+    /// Pods of `runs` that have ended.
+    finished: Vec<Finished>,
     /// Maintenance of the repository is about to begin: no run starts for so long.
     held: Option<Duration>,
     /// The repository's owner does not consent any more, or the repository was deleted.
@@ -90,10 +94,22 @@ impl Controller for BackupController {
         let cron_job = world.cron_jobs.get(&cron_job);
         let claim = valid.and_then(|valid| world.claims.get(&Key::new(&key.namespace, &valid.claim)));
         let labels = world.namespaces.get(&Key::new("", &key.namespace));
+        let runs = runs(world, key, cron_job.as_deref());
         Observed {
             labels: labels.map(|n| n.labels.clone()).unwrap_or_default(),
-            claim_exists: claim.is_some_and(|claim| !claim.meta.deleting),
-            runs: runs(world, key, cron_job.as_deref()),
+            claim: claim.map_or(Claim::Missing, |claim| {
+                if claim.meta.deleting {
+                    Claim::Deleting
+                } else {
+                    Claim::There
+                }
+            }),
+            finished: runs
+                .iter()
+                .filter(|run| run.job.end.is_some())
+                .flat_map(|run| finished::of(world, &run.job.meta.uid))
+                .collect(),
+            runs,
             cron_job,
             held: id.and_then(|id| cache.leases.drain_left(&id)),
             consent_ended: consent::ended(world, key, &input.resource.spec.repository_ref),

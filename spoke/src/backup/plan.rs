@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use crds::conditions::{Conditions, reasons, types};
-use crds::{ResticRepository, common, names};
+use crds::{ResticBackupStatus, ResticRepository, common, names};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use super::build::{self, Objects};
-use super::readiness::{self, Readiness, Surroundings};
+use super::readiness::{self, Claim, Readiness, Surroundings};
 use super::validate::Valid;
 use super::{BackupController, Observed, status};
 use crate::kind::{
     Applied, Children, Credentials, Input, Plan, Prepared, Refused, Removal, Run, Settled, failed_as,
 };
+use crate::pod::finished::{self, Ended, Finished};
 use crate::world::Key;
 
 /// Plans.
@@ -50,18 +51,39 @@ pub(super) fn plan(
             }
         }
     }
+    let released = release(input, observed, &status);
+    children.finished = released.0;
     Plan {
         children,
-        next: again,
+        next: earliest([again, released.1]),
         ..Plan::status(status, ())
     }
+}
+
+/// Finished pods that go, and when to look again. Only those whose result is in the status already: a pod that was deleted
+/// before would take it along.
+fn release(
+    input: &Input<'_, BackupController>,
+    observed: &Observed,
+    status: &ResticBackupStatus,
+) -> (Vec<Finished>, Option<Timestamp>) {
+    let now = input.now.wall;
+    let recorded = status::ended(&input.status(), &observed.runs);
+    let deleting = observed.claim == Claim::Deleting;
+    let (go, next) = finished::released(&recorded, &observed.finished, deleting, now);
+    let new = status::ended(status, &observed.runs);
+    let fresh = observed.finished.iter().any(|pod| {
+        let of = |list: &[Ended]| list.iter().any(|run| run.job_uid == pod.job_uid);
+        of(&new) && !of(&recorded)
+    });
+    (go, earliest([next, fresh.then_some(now)]))
 }
 
 fn readiness_of(key: &Key, observed: &Observed, valid: &Valid) -> Readiness {
     let surroundings = Surroundings {
         repository: observed.repository.as_deref(),
         labels: &observed.labels,
-        claim_exists: observed.claim_exists,
+        claim: observed.claim,
     };
     readiness::readiness(key, valid, &surroundings)
 }
@@ -122,7 +144,8 @@ fn objects(
         cron_job,
     } = build::build(key, cluster, backup, &wanted, repository);
     let recorded = backup.status.as_ref().and_then(|s| s.cron_job_ref.as_ref());
-    let request = request(input).map(|request| {
+    // Asked for again when the hold is over.
+    let request = request(input).filter(|_| !held).map(|request| {
         let suffix = names::short_hash(format!("{}/{request}", input.uid()).as_bytes());
         Run {
             name: names::bounded(&cron_job.name_any(), &format!("-{suffix}"), names::LABEL_MAX),
@@ -221,7 +244,7 @@ fn scheduled(valid: &Valid, held: bool) -> String {
         "suspended: no scheduled runs".to_owned()
     } else if held {
         format!(
-            "scheduled: {} ({}); held for a moment, maintenance of the repository begins",
+            "scheduled: {} ({}); this and a run that was asked for are held for a moment, maintenance of the repository begins",
             valid.cron, valid.timezone
         )
     } else {

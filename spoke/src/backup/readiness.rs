@@ -14,7 +14,17 @@ pub struct Surroundings<'a> {
     pub repository: Option<&'a ResticRepository>,
     /// Labels of the backup's own namespace.
     pub labels: &'a BTreeMap<String, String>,
-    pub claim_exists: bool,
+    pub claim: Claim,
+}
+
+/// The source's claim, as it is now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Claim {
+    #[default]
+    Missing,
+    /// It goes as soon as no pod uses it. A new one of its name cannot be made before.
+    Deleting,
+    There,
 }
 
 /// The decision.
@@ -42,17 +52,20 @@ pub fn readiness(key: &Key, valid: &Valid, observed: &Surroundings<'_>) -> Readi
         Err(Blocked::Refused { message }) => return Readiness::Refused { message },
         Ok(_) => {}
     }
-    if !observed.claim_exists {
-        let text = format!(
-            "PersistentVolumeClaim {:?} does not exist in this namespace; create it, or correct spec.source.pvc.claimName",
-            valid.claim
-        );
-        return Readiness::Waiting {
-            reason: reasons::PVC_NOT_FOUND,
-            message: text,
-        };
+    let name = &valid.claim;
+    let message = match observed.claim {
+        Claim::There => return Readiness::Ready,
+        Claim::Deleting => format!(
+            "PersistentVolumeClaim {name:?} is being deleted; the backup goes on with a new one of this name, or correct spec.source.pvc.claimName"
+        ),
+        Claim::Missing => format!(
+            "PersistentVolumeClaim {name:?} does not exist in this namespace; create it, or correct spec.source.pvc.claimName"
+        ),
+    };
+    Readiness::Waiting {
+        reason: reasons::PVC_NOT_FOUND,
+        message,
     }
-    Readiness::Ready
 }
 
 #[cfg(test)]
@@ -72,7 +85,12 @@ mod tests {
         .unwrap()
     }
 
-    fn decide(repository: Option<&ResticRepository>, namespace: &str, claim_exists: bool) -> Readiness {
+    fn decide(repository: Option<&ResticRepository>, namespace: &str, there: bool) -> Readiness {
+        let claim = if there { Claim::There } else { Claim::Missing };
+        decide_on(repository, namespace, claim)
+    }
+
+    fn decide_on(repository: Option<&ResticRepository>, namespace: &str, claim: Claim) -> Readiness {
         let backup = serde_json::from_value(json!({
             "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup", "metadata": { "name": "b" },
             "spec": { "repositoryRef": { "name": "nas", "namespace": "storage" }, "schedule": "@daily",
@@ -88,7 +106,7 @@ mod tests {
             &Surroundings {
                 repository,
                 labels: &labels,
-                claim_exists,
+                claim,
             },
         )
     }
@@ -119,6 +137,20 @@ mod tests {
             reason(decide(Some(&repository("True", Value::Null)), "storage", true)),
             "open"
         );
+    }
+
+    #[test]
+    fn a_claim_that_is_being_deleted_is_not_called_missing() {
+        let ready = repository("True", Value::Null);
+        for (claim, words) in [
+            (Claim::Deleting, "is being deleted"),
+            (Claim::Missing, "does not exist"),
+        ] {
+            let Readiness::Waiting { message, .. } = decide_on(Some(&ready), "storage", claim) else {
+                panic!("{claim:?}")
+            };
+            assert!(message.contains(words), "{message}");
+        }
     }
 
     #[test]

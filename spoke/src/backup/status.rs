@@ -8,9 +8,10 @@ use crds::{ResticBackup, ResticBackupStatus};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{options, result};
+use crate::pod::finished::Ended;
 use crate::pod::message;
 use crate::units;
-use crate::world::{JobView, Key, PodView};
+use crate::world::{JobEnd, JobView, Key, PodView};
 
 /// Time for the end of a pod to become known after the end of its Job: two watches, two orders.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
@@ -90,6 +91,21 @@ pub fn with_runs(
     });
     progress(&mut status, waiting, backup.metadata.generation, now);
     (status, look_again)
+}
+
+/// Jobs that have ended and are counted in a status.
+#[must_use]
+pub fn ended(status: &ResticBackupStatus, runs: &[Run]) -> Vec<Ended> {
+    let counted = |run: &&Run| status.counted_jobs.iter().any(|uid| **uid == *run.job.meta.uid);
+    let ended = |run: &Run| {
+        let (at, end) = run.job.end.as_ref()?;
+        Some(Ended {
+            job_uid: run.job.meta.uid.to_string(),
+            at: at.or(run.job.created).unwrap_or(Timestamp::MIN),
+            well: *end == JobEnd::Complete,
+        })
+    };
+    runs.iter().filter(counted).filter_map(ended).collect()
 }
 
 fn count(status: &mut ResticBackupStatus, run: BackupRun) {

@@ -122,7 +122,13 @@ pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, 
         };
         arguments.extend(["--exclude".to_owned(), anchored]);
     }
-    arguments.extend(options::parse(&restic.extra_args)?.arguments);
+    let options = options::parse(&restic.extra_args)?.arguments;
+    // The parent is the last snapshot of this very backup: host and paths are the same for backups of one name in all
+    // clusters, and each would read all files again after the other's run. The tags tell them apart.
+    if !options.iter().any(|option| option.starts_with("--group-by=")) {
+        arguments.extend(["--group-by", "host,paths,tags"].map(str::to_owned));
+    }
+    arguments.extend(options);
     arguments.push("--".to_owned());
     arguments.extend(paths(&pvc.paths)?);
     let image = restic.image.clone().filter(|image| !image.is_empty());
@@ -195,6 +201,8 @@ mod tests {
             "fleet.cluster-uid=uid-of-a",
             "--tag",
             "fleet.backup=shop/orders",
+            "--group-by",
+            "host,paths,tags",
             "--",
             "/backup",
         ];
@@ -258,6 +266,14 @@ mod tests {
         let valid = check(good).unwrap();
         assert!(valid.arguments.contains(&"--exclude=a b".to_owned()));
         assert_eq!(valid.image, "restic/restic:1");
+    }
+
+    #[test]
+    fn who_groups_otherwise_does_so() {
+        let own = json!({ "restic": { "extraArgs": ["-g", "paths"] } });
+        let arguments = check(own).unwrap().arguments;
+        assert!(arguments.contains(&"--group-by=paths".to_owned()));
+        assert!(!arguments.contains(&"--group-by".to_owned()), "{arguments:?}");
     }
 
     #[test]

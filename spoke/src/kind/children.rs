@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use crds::{ResticRepository, names};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt as _};
 use serde_json::json;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::apply::{ApplyError, Object};
 use crate::context::Context;
 use crate::credentials;
+use crate::pod::finished::Finished;
 use crate::pod::{self, stale};
 use crate::world::{CronJobView, JobView, Key, Meta, MetaView, Store, Stored as _};
 
@@ -29,6 +30,7 @@ pub trait Stage {
     type CronJob;
     type Run;
     type Job;
+    type Pod;
 }
 
 /// As a plan asks for them.
@@ -44,12 +46,13 @@ impl Stage for Prepared {
     type Removal = Removal;
     type Account = ServiceAccount;
     type Credentials = Credentials;
-    type Location = Secret;
+    type Location = Credentials;
     type Claim = PersistentVolumeClaim;
     /// With its generation after our last write: another generation was made by somebody else.
     type CronJob = (CronJob, Option<i64>);
     type Run = Run;
     type Job = Job;
+    type Pod = Finished;
 }
 
 impl Stage for Applied {
@@ -62,6 +65,7 @@ impl Stage for Applied {
     type CronJob = (Key, Arc<CronJobView>);
     type Run = Key;
     type Job = (Key, Arc<JobView>);
+    type Pod = ();
 }
 
 /// Everything that is made for a resource, in the order in which it is applied. What is right already costs no request.
@@ -72,7 +76,7 @@ pub struct Children<S: Stage> {
     pub account: Option<S::Account>,
     /// Copy of the credentials of a repository in another namespace.
     pub credentials: Option<S::Credentials>,
-    /// Secret with a repository's location.
+    /// Copy of a repository's location and credentials for pods in its own namespace.
     pub location: Option<S::Location>,
     /// A claim that is written to only with the mark of the restore that made it (`names::ANNOTATION_RESTORE_UID`).
     pub claim: Option<S::Claim>,
@@ -81,6 +85,8 @@ pub struct Children<S: Stage> {
     pub runs: Vec<S::Run>,
     /// A Job of its own. A maintenance operation starts with it.
     pub job: Option<S::Job>,
+    /// Finished pods to delete. One that stays for now is no fault of the resource.
+    pub finished: Vec<S::Pod>,
 }
 
 impl<S: Stage> Default for Children<S> {
@@ -95,6 +101,7 @@ impl<S: Stage> Default for Children<S> {
             cron_job: None,
             runs: Vec::new(),
             job: None,
+            finished: Vec::new(),
         }
     }
 }
@@ -235,6 +242,7 @@ impl Children<Prepared> {
             cron_job,
             runs,
             job,
+            finished,
         } = self;
         if let Some(permission) = permission {
             applied.permission = Some(permit(context, permission).await?);
@@ -251,7 +259,7 @@ impl Children<Prepared> {
             applied.credentials = Some(copy(context, key, wanted).await?);
         }
         if let Some(wanted) = location {
-            applied.location = Some(mark(context, &world.secrets, &wanted).await?);
+            applied.location = Some(copy(context, key, wanted).await?);
         }
         if let Some(wanted) = claim {
             applied.claim = Some(create_claim(context, &wanted).await?);
@@ -265,6 +273,18 @@ impl Children<Prepared> {
         }
         if let Some(wanted) = job {
             applied.job = Some(create_job(context, &wanted).await?);
+        }
+        for pod in finished {
+            match context.applier.delete::<Pod>(&pod.at, &pod.uid).await {
+                Ok(()) => {
+                    world.pods.remove(&pod.at, Some(&pod.uid));
+                    applied.finished.push(());
+                }
+                Err(ApplyError::NotLeader) => {
+                    return Err(Refused::write::<Pod>(&*pod.at.name, ApplyError::NotLeader));
+                }
+                Err(error) => warn!(pod = %pod.at, %error, "a finished pod could not be deleted"),
+            }
         }
         Ok(())
     }

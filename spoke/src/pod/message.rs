@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::restic::{Failure, classify};
+use crate::restic::{Failure, SSH, classify};
 use crate::world::PodView;
 
 /// The termination message. `S` is the summary that restic's command prints last.
@@ -13,6 +13,8 @@ pub struct Message<S> {
     pub exit_code: i32,
     pub summary: Option<S>,
     fatal: Option<Fatal>,
+    /// The last words of ssh, which restic does not repeat in its own.
+    ssh: Option<String>,
     /// Files that restic had trouble with.
     pub errors: u64,
     /// restic said that it had lost its lock: what it relied on may have been deleted meanwhile.
@@ -27,6 +29,7 @@ impl<S> Default for Message<S> {
             exit_code: 0,
             summary: None,
             fatal: None,
+            ssh: None,
             errors: 0,
             lock_lost: false,
             items: Vec::new(),
@@ -73,7 +76,9 @@ impl<S> Message<S> {
             .map(|f| f.message.as_str())
             .unwrap_or_default();
         let fatal = serde_json::json!({ "message_type": "exit_error", "message": text }).to_string();
-        classify(Some(self.exit_code), if text.is_empty() { "" } else { &fatal })
+        let ssh = self.ssh.as_ref().map(|words| format!("{SSH}{words}\n"));
+        let fatal = if text.is_empty() { String::new() } else { fatal };
+        classify(Some(self.exit_code), &(ssh.unwrap_or_default() + &fatal))
     }
 
     /// restic read nothing at all, because it may not.
@@ -114,6 +119,7 @@ pub fn reason_of(failure: &Failure) -> &'static str {
         Failure::Unreachable(_) | Failure::DeadlineExceeded(_) => "RepositoryUnreachable",
         Failure::Forbidden(_) => "RepositoryForbidden",
         Failure::Damaged(_) => "RepositoryDamaged",
+        Failure::FileUnreadable(_) => "FileUnreadable",
         Failure::Interrupted => "Interrupted",
         Failure::Exists | Failure::Other(_) => "ResticFailed",
     }

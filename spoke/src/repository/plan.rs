@@ -1,20 +1,15 @@
 //! What a turn of a repository does. Pure.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crds::{ResticRepository, ResticRepositoryStatus, names};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource as _;
 
 use super::answer::{self, Answer, Attempts, Inputs, Step};
-use super::validate::Valid;
 use super::{Found, Observed, Planning, Reply, RepositoryController, State, Work, status, unlock};
-use crate::kind::{Children, Input, Plan, Refused, RefusedBecause, Settled, Task, failed_as};
-use crate::secrets::REPOSITORY_VARIABLE;
+use crate::kind::{Children, Credentials, Input, Plan, Refused, RefusedBecause, Settled, Task, failed_as};
 use crate::world::Key;
 
 /// Plans.
@@ -72,7 +67,7 @@ pub(super) fn plan(
     Plan {
         status,
         children: Children {
-            location: Some(location(input.key, input.resource, valid)),
+            location: Some(location(input.key, &repository)),
             removals: tended.removals,
             job: tended.job,
             ..Children::default()
@@ -149,28 +144,25 @@ fn attempts_after(planning: &Planning, before: &Attempts, reply: &Reply, now: Ti
     }
 }
 
-/// Secret with RESTIC_REPOSITORY for the pods: a URL may hold a password, so it never stands in a pod's spec.
-fn location(key: &Key, repository: &ResticRepository, valid: &Valid) -> Secret {
+/// Secret with location and credentials for the pods, as the manager itself uses them. Not the repository's own Secret:
+/// that may hold line breaks, and keys which no pod is to see. A URL may hold a password, so it never stands in a pod's spec.
+fn location(key: &Key, repository: &Arc<ResticRepository>) -> Credentials {
     let labels = [
         (names::LABEL_APP, names::APP.to_owned()),
         (names::LABEL_MANAGED_BY, names::APP.to_owned()),
         (names::LABEL_REPOSITORY, names::label_value(&key.name)),
     ];
-    let hash = names::short_hash(valid.url.as_bytes());
-    Secret {
-        metadata: ObjectMeta {
-            name: Some(names::repository_location(&key.name)),
-            namespace: Some(key.namespace.to_string()),
-            labels: Some(labels.map(|(k, v)| (k.to_owned(), v)).into()),
-            annotations: Some([(names::ANNOTATION_APPLIED.to_owned(), hash)].into()),
-            owner_references: repository.controller_owner_ref(&()).map(|owner| vec![owner]),
-            ..ObjectMeta::default()
-        },
-        data: Some(BTreeMap::from([(
-            REPOSITORY_VARIABLE.to_owned(),
-            ByteString(valid.url.clone().into_bytes()),
-        )])),
-        ..Secret::default()
+    let metadata = ObjectMeta {
+        name: Some(names::repository_location(&key.name)),
+        namespace: Some(key.namespace.to_string()),
+        labels: Some(labels.map(|(k, v)| (k.to_owned(), v)).into()),
+        owner_references: repository.controller_owner_ref(&()).map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    };
+    Credentials {
+        metadata,
+        at: key.clone(),
+        repository: repository.clone(),
     }
 }
 

@@ -30,6 +30,7 @@ use crate::kind::{
     Announcement, Applied, Cache, Children, Controller, Input, Plan, Refused, Settled, Task, Tools,
     Unreadable, ready_changed,
 };
+use crate::pod::finished::{self, Finished};
 use crate::restic::Restic;
 use crate::secrets::Credentials;
 use crate::site::Site;
@@ -82,6 +83,8 @@ pub struct Observed {
     /// The Job of this very restore, and its pods.
     job: Option<(Key, Arc<JobView>)>,
     pods: Vec<Arc<PodView>>,
+    /// Those of them that have ended.
+    finished: Vec<Finished>,
     /// The backup that is restored from, if the restore names one.
     backup: Option<Arc<ResticBackup>>,
     /// The repository that is restored from, as far as it is known.
@@ -157,6 +160,11 @@ impl Controller for RestoreController {
             namespace: Some(at.namespace.to_string()),
         });
         Observed {
+            finished: job
+                .iter()
+                .filter(|job| job.end.is_some())
+                .flat_map(|job| finished::of(world, &job.meta.uid))
+                .collect(),
             job: job.map(|job| (place, job)),
             pods: pods.into_iter().flatten().map(|(_, pod)| pod).collect(),
             backup,

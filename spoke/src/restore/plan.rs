@@ -15,6 +15,7 @@ use super::{Found, Observed, Planning, RestoreController, Wait, Work, build};
 use crate::kind::{
     Applied, Children, Credentials, Input, Plan, Prepared, Refused, RefusedBecause, Removal, Settled, Task,
 };
+use crate::pod::finished::{self, Ended};
 use crate::world::{JobView, Key};
 
 /// Plans.
@@ -37,7 +38,30 @@ pub(super) fn plan(
         let copy = Key::new(&input.key.namespace, names::restore_credentials(&input.key.name));
         plan.children.removals.push(Removal::Credentials(copy));
     }
+    release(input, observed, &mut plan);
     plan
+}
+
+/// When the end is recorded, the pod gives the claim free.
+fn release(input: &Input<'_, RestoreController>, observed: &Observed, plan: &mut Plan<RestoreController>) {
+    let now = input.now.wall;
+    let Some((_, job)) = observed.job.as_ref().filter(|_| is_over(&plan.status)) else {
+        return;
+    };
+    if !is_over(&input.status()) {
+        plan.next = (!observed.finished.is_empty()).then_some(now);
+        return;
+    }
+    let ended = job.end.as_ref().map(|(at, _)| Ended {
+        job_uid: job.meta.uid.to_string(),
+        at: at.or(job.created).unwrap_or(now),
+        well: plan.status.phase == Some(RestorePhase::Completed),
+    });
+    let ended: Vec<Ended> = ended.into_iter().collect();
+    let deleting = observed.claim.as_ref().is_some_and(|claim| claim.deleting);
+    let (go, next) = finished::released(&ended, &observed.finished, deleting, now);
+    plan.children.finished = go;
+    plan.next = next;
 }
 
 fn is_over(status: &ResticRestoreStatus) -> bool {

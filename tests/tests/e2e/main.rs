@@ -9,4 +9,5 @@ mod faults;
 mod locks;
 mod restores;
 mod retention;
+mod rights;
 mod support;
