@@ -64,7 +64,7 @@ pub const CLUSTER: &[Right] = &[
     right(
         GROUP,
         KINDS,
-        &["get", "list", "watch", "patch"],
+        &["list", "watch", "patch"],
         "Read; patched only to take a finalizer of the original operator off.",
     ),
     right(GROUP, STATUSES, &["patch"], "What is observed."),
@@ -77,7 +77,7 @@ pub const CLUSTER: &[Right] = &[
     right(
         "batch",
         &["cronjobs"],
-        &["get", "list", "watch", "create", "patch"],
+        &["list", "watch", "create", "patch"],
         "Schedules.",
     ),
     right(
@@ -89,13 +89,13 @@ pub const CLUSTER: &[Right] = &[
     right(
         "",
         &["serviceaccounts"],
-        &["get", "list", "watch", "create", "patch"],
+        &["list", "watch", "create", "patch"],
         "Accounts of the pods.",
     ),
     right(
         "",
         &["configmaps"],
-        &["get", "list", "watch", "create", "patch", "delete"],
+        &["list", "watch", "create", "patch", "delete"],
         "The entrypoint of the pods, in each namespace that has a backup.",
     ),
     right(
@@ -127,7 +127,7 @@ pub const CLUSTER: &[Right] = &[
     right(
         "",
         &["events"],
-        &["get", "list", "watch"],
+        &["list", "watch"],
         "Why a pod of ours is not created or not started; asked for by kind and reason.",
     ),
     right("", &["pods/log"], &["get"], "The plan of a retention run."),

@@ -298,7 +298,9 @@ fn the_rights_of_people_are_those_of_kubernetes_own_roles() {
             .unwrap();
     }
     let may = |user: &str, verb: &str, kind: &str| {
-        let answer = place.kubectl(&["auth", "can-i", verb, kind, &format!("--as={user}")]);
+        let (kind, sub) = kind.split_once('/').unwrap_or((kind, ""));
+        let (user, sub) = (format!("--as={user}"), format!("--subresource={sub}"));
+        let answer = place.kubectl(&["auth", "can-i", verb, kind, &user, &sub]);
         answer.is_ok_and(|answer| answer.trim() == "yes")
     };
     for kind in [

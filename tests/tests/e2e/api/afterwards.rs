@@ -35,6 +35,10 @@ fn rights_are_those_that_are_used() {
                 "refused in cluster {}: {entry:#}",
                 cluster.name
             );
+            // An apply that makes an object needs the right to create it, too.
+            if verb == "patch" && entry["responseStatus"]["code"] == 201 {
+                used.insert((text("apiGroup"), resource.clone(), "create".to_owned()));
+            }
             used.insert((text("apiGroup"), resource, verb));
         }
     }
