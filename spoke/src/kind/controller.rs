@@ -310,3 +310,61 @@ pub fn failed_as(list: &mut Vec<Condition>, refused: &Refused, generation: Optio
         conditions.set(types::READY, Status::Unknown, reasons::API_ERROR, text);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready(status: &str, reason: &str, message: &str) -> Vec<Condition> {
+        let mut list = Vec::new();
+        let status = match status {
+            "True" => Status::True,
+            "False" => Status::False,
+            _ => Status::Unknown,
+        };
+        Conditions::at(&mut list, None, Timestamp::UNIX_EPOCH).set(types::READY, status, reason, message);
+        list
+    }
+
+    fn quoted(why: &str) -> Vec<Condition> {
+        let text = format!("ResticRepository shop/nas is not ready: {why}");
+        ready("False", reasons::REPOSITORY_NOT_READY, &text)
+    }
+
+    fn severity(old: &[Condition], new: &[Condition]) -> Option<Severity> {
+        ready_changed(old, new).map(|event| event.severity)
+    }
+
+    #[test]
+    fn a_first_apply_warns_of_nothing() {
+        for first in [
+            quoted("not checked yet"),
+            quoted("Checking: checking the repository"),
+            ready("False", reasons::REPOSITORY_NOT_FOUND, "it does not exist"),
+            ready("False", reasons::CREDENTIALS_NOT_FOUND, "no Secret"),
+            ready("Unknown", reasons::CHECKING, "checking"),
+        ] {
+            assert_eq!(severity(&[], &first), Some(Severity::Normal), "{first:?}");
+        }
+        assert_eq!(
+            severity(&[], &ready("False", reasons::INVALID_SPEC, "paths")),
+            Some(Severity::Warning)
+        );
+    }
+
+    #[test]
+    fn the_cause_that_comes_later_is_told() {
+        let (checking, wrong) = (quoted("not checked yet"), quoted("WrongPassword: wrong password"));
+        assert_eq!(severity(&checking, &wrong), Some(Severity::Warning));
+        assert_eq!(severity(&wrong, &wrong), None);
+        assert_eq!(
+            severity(&wrong, &quoted("RepositoryUnreachable: no route")),
+            Some(Severity::Warning)
+        );
+        let gone = ready("False", reasons::REPOSITORY_NOT_FOUND, "it does not exist");
+        assert_eq!(severity(&wrong, &gone), Some(Severity::Warning), "it was there");
+        // Other messages hold figures that change without a new cause.
+        let done = |files: u32| ready("True", reasons::RESTORE_COMPLETED, &format!("{files} files"));
+        assert_eq!(severity(&done(1), &done(2)), None);
+    }
+}
