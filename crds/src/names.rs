@@ -148,6 +148,19 @@ pub fn repository_location(name: &str) -> String {
     bounded("resticrepository-", name, LABEL_MAX)
 }
 
+/// Whether a CronJob, Job or pod of this name may be one of ours.
+#[must_use]
+pub fn is_of_a_run(name: &str) -> bool {
+    [
+        "resticbackup-",
+        "resticrestore-",
+        "globalretention-",
+        "resticunlock-",
+    ]
+    .iter()
+    .any(|prefix| name.starts_with(prefix))
+}
+
 /// A custom resource's name as a label value, which is limited to 63 characters.
 #[must_use]
 pub fn label_value(name: &str) -> String {
@@ -161,6 +174,13 @@ mod tests {
     #[test]
     fn short_names_stay_as_they_are() {
         assert_eq!(backup_cron_job("app"), "resticbackup-app");
+        let all = [
+            backup_cron_job("a"),
+            restore_job("a"),
+            retention_cron_job("a"),
+            unlock_job("a"),
+        ];
+        assert!(all.iter().all(|name| is_of_a_run(name)) && !is_of_a_run("app"));
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crds::{common, names};
-use k8s_openapi::api::batch::v1::CronJob;
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 use serde_json::json;
@@ -13,6 +14,7 @@ use crate::apply::{ApplyError, Object};
 use crate::context::Context;
 use crate::kind::Outcome;
 use crate::pod::stale;
+use crate::runs::{JobWithPods, Lingers};
 use crate::world::{CronJobView, Key, Meta, MetaView, Stored as _};
 
 /// Makes the pods' account what it should be.
@@ -105,6 +107,35 @@ pub async fn remove_credentials(context: &Context, copy: &Key) -> Result<(), App
         secrets.remove(copy, Some(secret.uid()));
     }
     Ok(())
+}
+
+/// Ends a pod that another container keeps alive after `restic` has ended. Its log stays: the pod is not deleted, its
+/// active deadline ends it; the Job then counts it as failed, whatever `restic` has reported.
+pub async fn end_lingering(context: &Context, run: &JobWithPods, now: Timestamp) -> Outcome {
+    let (pod, with_job) = match run.lingers(now) {
+        None => return Outcome::default(),
+        Some(Lingers::Until(at)) => return Outcome::at(Some(at)),
+        Some(Lingers::End { pod, with_job }) => (pod, with_job),
+    };
+    if with_job {
+        let patch = json!({ "spec": { "backoffLimit": 0 } });
+        match context.applier.merge::<Job>(&run.key, &patch).await {
+            Ok(_) | Err(ApplyError::Gone(_)) => {}
+            Err(error) => return retry(&error),
+        }
+    }
+    let patch = json!({ "spec": { "activeDeadlineSeconds": 1 } });
+    match context.applier.merge::<Pod>(pod, &patch).await {
+        Ok(_) | Err(ApplyError::Gone(_)) => Outcome::default(),
+        Err(error) => retry(&error),
+    }
+}
+
+fn retry(error: &ApplyError) -> Outcome {
+    match error {
+        ApplyError::NotLeader => Outcome::default(),
+        _ => Outcome::retry(),
+    }
 }
 
 /// A resource is being deleted: owner references take care of what was made. The original operator's finalizer is taken

@@ -28,6 +28,7 @@ pub mod restore;
 pub mod retention;
 pub mod root;
 pub mod run;
+pub mod runs;
 pub mod scripts;
 pub mod secrets;
 pub mod units;

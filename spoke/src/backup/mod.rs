@@ -20,10 +20,10 @@ use crate::children;
 use crate::consent;
 use crate::context::Context;
 use crate::kind::{Kind, Outcome, Turn};
+use crate::runs::{self, JobWithPods, Words};
 use crate::world::{Key, Stored as _};
 
 use plan::{Gate, Observed};
-use status::Run;
 pub use status::next;
 pub use validate::SOURCE_DIR;
 use validate::Valid;
@@ -74,10 +74,16 @@ impl Kind for BackupKind {
         }
         let generation = backup.metadata.generation;
         let old = backup.status.clone().unwrap_or_default();
-        let runs = self.runs(key);
-        let (mut new, again) = status::with_runs(&old, &backup, &runs, now);
+        let runs = self.runs(key, &old);
+        let refused = self.refused(key, &runs);
+        let (mut new, mut again) = status::with_runs(&old, &backup, &runs, refused, now);
 
         let mut failed = false;
+        for run in &runs {
+            let ended = children::end_lingering(&self.context, run, now).await;
+            failed |= ended.failed;
+            again = again.into_iter().chain(ended.next).min();
+        }
         let mut next = None;
         match validate::validate(key, &self.context.site, &backup) {
             Err(error) => {
@@ -136,7 +142,7 @@ impl Kind for BackupKind {
 
 impl BackupKind {
     /// Jobs of this backup, those of a deleted namesake excepted.
-    fn runs(&self, key: &Key) -> Vec<Run> {
+    fn runs(&self, key: &Key, old: &ResticBackupStatus) -> Vec<JobWithPods> {
         let world = &self.context.world;
         let label = Key::new(&key.namespace, names::label_value(&key.name));
         let cron_job = world
@@ -148,16 +154,22 @@ impl BackupKind {
             .group(&label)
             .into_iter()
             .filter(|(_, job)| job.meta.owner == owner && owner.is_some());
-        jobs.map(|(key, job)| {
-            let pods = world
-                .pods
-                .group(&Key::new("", &job.meta.uid))
-                .into_iter()
-                .map(|(_, pod)| pod)
-                .collect();
-            Run { key, job, pods }
+        let last_words = conditions::get(&old.conditions, types::WAITING).map(|c| c.message.clone());
+        jobs.map(|(key, job)| JobWithPods {
+            last_words: last_words.clone(),
+            ..JobWithPods::of(world, key, job)
         })
         .collect()
+    }
+
+    /// Why the CronJob makes no Job, if that is so.
+    fn refused(&self, key: &Key, runs: &[JobWithPods]) -> Option<Words> {
+        let world = &self.context.world;
+        let name = names::backup_cron_job(&key.name);
+        let cron_job = world.cron_jobs.get(&Key::new(&key.namespace, &name))?;
+        let created = runs.iter().filter_map(|run| run.job.created);
+        let last = created.chain(cron_job.last_schedule).max();
+        runs::not_created(&name, world.notices.get(&cron_job.meta.uid).as_deref(), last)
     }
 
     /// Decides on a valid spec, and does what follows. Returns when the schedule is due.
@@ -178,13 +190,11 @@ impl BackupKind {
             .get(&Key::new("", &key.namespace))
             .map(|n| n.labels.clone())
             .unwrap_or_default();
+        let claim = world.claims.get(&Key::new(&key.namespace, &valid.claim));
         let observed = Observed {
             repository: repository.as_deref(),
             labels: &labels,
-            claim_exists: world
-                .claims
-                .get(&Key::new(&key.namespace, &valid.claim))
-                .is_some_and(|c| !c.meta.deleting),
+            claim: claim.as_deref(),
         };
         let mut held: Option<Duration> = None;
         match (plan::gate(key, valid, &observed), repository) {
@@ -213,21 +223,18 @@ impl BackupKind {
                 new.next_backup = None;
                 return None;
             }
+            (Gate::Held { reason, message }, _) => {
+                let text = "the repository is ready";
+                status::repository(new, true, reasons::REPOSITORY_READY, text, generation, now);
+                status::ready(new, Status::False, reason, &message, generation, now);
+                // A run would hang, or bind the claim.
+                let cron_job = Key::new(&key.namespace, names::backup_cron_job(&key.name));
+                *failed |= children::suspend(&self.context, cron_job).await.is_err();
+                new.next_backup = None;
+                return None;
+            }
             (Gate::Wait { reason, message }, _) => {
-                let ready = reason == reasons::PVC_NOT_FOUND;
-                let text = if ready {
-                    "the repository is ready"
-                } else {
-                    &message
-                };
-                status::repository(
-                    new,
-                    ready,
-                    if ready { reasons::REPOSITORY_READY } else { reason },
-                    text,
-                    generation,
-                    now,
-                );
+                status::repository(new, false, reason, &message, generation, now);
                 status::ready(new, Status::False, reason, &message, generation, now);
                 if consent::ended(world, key, &backup.spec.repository_ref) {
                     *failed |= self.withdraw(key).await.is_err();

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use crds::ResticRepository;
-use crds::conditions::reasons;
 
 use super::validate::Valid;
 use crate::consent::{self, Blocked};
-use crate::world::Key;
+use crate::runs::{self, Unusable};
+use crate::world::{ClaimView, Key};
 
 /// What the decision depends on.
 pub struct Observed<'a> {
     pub repository: Option<&'a ResticRepository>,
     /// Labels of the backup's own namespace.
     pub labels: &'a BTreeMap<String, String>,
-    pub claim_exists: bool,
+    pub claim: Option<&'a ClaimView>,
 }
 
 /// The decision.
@@ -24,6 +24,8 @@ pub enum Gate {
     Open,
     /// Leave what is there as it is; say what is waited for.
     Wait { reason: &'static str, message: String },
+    /// The claim cannot be read: no run may begin, that of the schedule neither.
+    Held { reason: &'static str, message: String },
     /// The repository's owner does not, or no longer, consent: stop what is there.
     Refused { message: String },
 }
@@ -42,15 +44,10 @@ pub fn gate(key: &Key, valid: &Valid, observed: &Observed<'_>) -> Gate {
         Err(Blocked::Refused { message }) => return Gate::Refused { message },
         Ok(_) => {}
     }
-    if !observed.claim_exists {
-        let text = format!(
-            "PersistentVolumeClaim {:?} does not exist in this namespace; create it, or correct spec.source.pvc.claimName",
-            valid.claim
-        );
-        return Gate::Wait {
-            reason: reasons::PVC_NOT_FOUND,
-            message: text,
-        };
+    if let Err(Unusable { reason, message }) =
+        runs::readable(&valid.claim, observed.claim, "spec.source.pvc.claimName")
+    {
+        return Gate::Held { reason, message };
     }
     Gate::Open
 }
@@ -83,13 +80,17 @@ mod tests {
             super::super::validate::validate(&key, &crate::context::Site::of_tests(), &backup.unwrap())
                 .unwrap();
         let labels = BTreeMap::from([("team".to_owned(), "shop".to_owned())]);
+        let bound = ClaimView {
+            phase: "Bound".into(),
+            ..ClaimView::default()
+        };
         gate(
             &key,
             &valid,
             &Observed {
                 repository,
                 labels: &labels,
-                claim_exists,
+                claim: claim_exists.then_some(&bound),
             },
         )
     }
@@ -97,7 +98,7 @@ mod tests {
     fn reason(gate: Gate) -> &'static str {
         match gate {
             Gate::Open => "open",
-            Gate::Wait { reason, .. } => reason,
+            Gate::Wait { reason, .. } | Gate::Held { reason, .. } => reason,
             Gate::Refused { message } => {
                 assert!(message.contains("spec.allowedNamespaces"));
                 "refused"

@@ -2,6 +2,7 @@
 //! deleted while it was broken is found by comparing the new list with the store.
 
 mod guard;
+mod notices;
 mod relist;
 mod routes;
 
@@ -25,7 +26,7 @@ use tracing::{debug, warn};
 
 use crate::context::Context;
 use crate::world::{
-    CronJobView, JobView, Key, MetaView, NamespaceView, PodView, Store, Stored, Undecodable, World,
+    ClaimView, CronJobView, JobView, Key, MetaView, NamespaceView, PodView, Store, Stored, Undecodable, World,
 };
 use crds::names;
 
@@ -85,8 +86,9 @@ pub fn start(
     launch(w("ServiceAccount").metadata::<ServiceAccount>(ours(), |w| &w.service_accounts, Routes::owned));
     launch(w("ConfigMap").metadata::<ConfigMap>(ours(), |w| &w.config_maps, Routes::config_map));
     launch(w("Secret").metadata::<Secret>(everything(), |w| &w.secrets, Routes::secret));
-    launch(w("PersistentVolumeClaim").metadata::<PersistentVolumeClaim>(
+    launch(w("PersistentVolumeClaim").watch::<PersistentVolumeClaim, _>(
         everything(),
+        ClaimView::of,
         |w| &w.claims,
         Routes::claim,
     ));
@@ -96,6 +98,7 @@ pub fn start(
         |w| &w.namespaces,
         Routes::namespace,
     ));
+    notices::start(client, context, routes, tasks, shutdown);
     let (synced, receiver) = signal::channel(false);
     let routes = routes.clone();
     tasks.spawn(async move {

@@ -6,10 +6,14 @@ use crds::backup::BackupResult;
 use crds::restore::RestorePhase;
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore, names};
 
+use k8s_openapi::api::core::v1::ObjectReference;
+
 use crate::kind::{Cause, KindHandle};
 use crate::root::Kinds;
 use crate::scripts::Scripts;
-use crate::world::{CronJobView, JobView, Key, MetaView, NamespaceView, PodView, Stored as _, World};
+use crate::world::{
+    ClaimView, CronJobView, JobView, Key, MetaView, NamespaceView, PodView, Stored as _, World,
+};
 
 /// The supervisors that the intake wakes.
 pub struct Routes {
@@ -128,6 +132,14 @@ impl Routes {
     }
 
     pub fn job(&self, world: &World, key: &Key, value: &JobView) {
+        if world
+            .jobs
+            .get(key)
+            .is_none_or(|job| job.meta.uid != value.meta.uid)
+        {
+            world.notices.forget(&value.meta.uid);
+            world.last_seen.forget(&value.meta.uid);
+        }
         if value.type_.is_some() {
             self.operation(key.clone());
         }
@@ -145,8 +157,41 @@ impl Routes {
             self.operation(job.clone());
         }
         let job = job.and_then(|job| world.jobs.get(&job));
+        let deleted = world
+            .pods
+            .get(key)
+            .is_none_or(|pod| pod.meta.uid != value.meta.uid);
+        // After the end of its Job, nothing more is asked of it.
+        if deleted && job.as_ref().is_some_and(|job| job.end.is_none()) {
+            world
+                .last_seen
+                .put(key.clone(), std::sync::Arc::new(value.clone()));
+        }
         let owner = job.as_ref().and_then(|job| job.meta.owner_name.as_ref());
         self.made_for(world, key, owner, value.of.as_ref());
+    }
+
+    /// A warning about an object of ours: its owner has something new to tell.
+    pub fn notice(&self, world: &World, about: &ObjectReference) {
+        let name = about.name.as_deref().unwrap_or_default();
+        let key = Key::new(about.namespace.as_deref().unwrap_or_default(), name);
+        match about.kind.as_deref() {
+            Some("CronJob") => {
+                if let Some(cron_job) = world.cron_jobs.get(&key) {
+                    self.cron_job(world, &key, &cron_job);
+                }
+            }
+            Some("Job") => {
+                if let Some(job) = world.jobs.get(&key) {
+                    self.job(world, &key, &job);
+                }
+            }
+            _ => {
+                if let Some(pod) = world.pods.get(&key) {
+                    self.pod(world, &key, &pod);
+                }
+            }
+        }
     }
 
     pub fn config_map(&self, _: &World, _: &Key, _: &MetaView) {
@@ -173,7 +218,7 @@ impl Routes {
         }
     }
 
-    pub fn claim(&self, world: &World, key: &Key, _: &MetaView) {
+    pub fn claim(&self, world: &World, key: &Key, _: &ClaimView) {
         if !self.is_open() {
             return;
         }

@@ -21,7 +21,7 @@ use crate::children;
 use crate::events::Severity;
 use crate::kind::{Kind as _, Outcome};
 use crate::secrets::cluster;
-use crate::world::{JobView, Key, Meta, Stored};
+use crate::world::{ClaimView, JobView, Key, Stored};
 
 /// What making the objects came to.
 enum Made {
@@ -164,8 +164,8 @@ impl RestoreKind {
         };
         let (applier, at) = (&self.context.applier, Key::new(&key.namespace, &wanted.name));
         let decide = |present: Option<&PersistentVolumeClaim>| {
-            let meta = present.map(|claim| Meta::of(&claim.metadata));
-            target::claim(&valid.target, Stored::uid(restore), meta.as_ref())
+            let view = present.map(ClaimView::of);
+            target::claim(&valid.target, Stored::uid(restore), view.as_ref())
         };
         let mut present: Option<PersistentVolumeClaim> = applier.get(&at).await?;
         if decide(present.as_ref()) == Claim::Make {
@@ -178,7 +178,7 @@ impl RestoreKind {
         }
         match (decide(present.as_ref()), present) {
             (Claim::Ready, Some(claim)) => {
-                self.context.world.claims.put(at, children::view(&claim.metadata));
+                self.context.world.claims.put(at, Arc::new(ClaimView::of(&claim)));
                 Ok(None)
             }
             (Claim::Wait(wait), _) => Ok(Some(wait)),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crds::common::CrossNamespaceObjectReference;
-use crds::conditions::{self, Status, reasons, types};
+use crds::conditions::{self, reasons, types};
 use crds::restore::RestorePhase;
 use crds::{ResticRepository, ResticRestore, ResticRestoreStatus, names};
 use jiff::{SignedDuration, Timestamp};
@@ -28,11 +28,12 @@ use crate::consent::{self, Blocked};
 use crate::context::Context;
 use crate::kind::{Kind, Outcome, Turn};
 use crate::restic::{Failure, Restic};
+use crate::runs::JobWithPods;
 use crate::world::{JobView, Key, Stored as _};
 
 use outcome::Progress;
 use select::{Chosen, Identity, NotChosen};
-use status::{fail, over, set, started, waiting};
+use status::{fail, over, started, waiting};
 use target::Claim;
 use validate::{Origin, Target, Valid};
 
@@ -271,7 +272,7 @@ impl RestoreKind {
             return None;
         };
         let present = world.claims.get(&Key::new(&key.namespace, &new.name));
-        match target::claim(&valid.target, restore.uid(), present.as_ref().map(|c| &c.meta)) {
+        match target::claim(&valid.target, restore.uid(), present.as_deref()) {
             Claim::Ready => None,
             Claim::Make => Some(Wait {
                 reason: reasons::TARGET_EXISTS,
@@ -348,50 +349,27 @@ impl RestoreKind {
     async fn follow(
         &self,
         at: &Key,
-        job: &JobView,
+        job: &Arc<JobView>,
         restore: &ResticRestore,
         valid: &Valid,
         new: &mut ResticRestoreStatus,
         now: Timestamp,
     ) -> Outcome {
         started(new, restore, at, job, now);
-        let pods = self.context.world.pods.group(&Key::new("", &job.meta.uid));
-        let pods: Vec<_> = pods.iter().map(|(_, pod)| pod.as_ref()).collect();
-        let last_words = conditions::get(&new.conditions, types::WAITING).map(|c| c.message.clone());
-        match outcome::progress(job, &pods, valid.filtered, last_words.as_deref(), now) {
-            Progress::Running { waiting, again } => {
-                let text = match &waiting {
-                    Some((_, words)) => words.clone(),
-                    None => format!("{} is running", at.name),
-                };
-                match waiting {
-                    Some((reason, words)) => {
-                        set(new, restore, types::WAITING, Status::True, &reason, &words, now)
-                    }
-                    None => new.conditions.retain(|c| c.type_ != types::WAITING),
-                }
-                set(
-                    new,
-                    restore,
-                    types::PROGRESSING,
-                    Status::True,
-                    reasons::RESTORE_IN_PROGRESS,
-                    &text,
-                    now,
-                );
-                set(
-                    new,
-                    restore,
-                    types::READY,
-                    Status::Unknown,
-                    reasons::RESTORE_IN_PROGRESS,
-                    &text,
-                    now,
-                );
+        let mut run = JobWithPods::of(&self.context.world, at.clone(), job.clone());
+        run.last_words = conditions::get(&new.conditions, types::WAITING).map(|c| c.message.clone());
+        let ended = children::end_lingering(&self.context, &run, now).await;
+        match outcome::progress(&run, valid.filtered, now) {
+            Progress::Running => {
+                status::running(new, restore, at, now);
+                ended
+            }
+            Progress::Waiting { words, again } => {
+                status::starting(new, restore, at, words.as_ref(), now);
                 Outcome::at(again)
             }
             // What its pod was last known to wait for is still needed.
-            Progress::Settling(again) => Outcome::at(again),
+            Progress::Settling(again) => Outcome::at(Some(again)),
             Progress::NeverStarted(outcome) => {
                 if self.remove_job(at, &job.meta.uid).await.is_err() {
                     return Outcome::retry();
@@ -401,7 +379,7 @@ impl RestoreKind {
             }
             Progress::Over(outcome) => {
                 over(new, restore, &outcome, now);
-                Outcome::default()
+                ended
             }
         }
     }
@@ -471,7 +449,7 @@ impl RestoreKind {
             Target::New(new) => &new.name,
         };
         let present = self.context.world.claims.get(&Key::new(&key.namespace, name));
-        match target::claim(&valid.target, restore.uid(), present.as_ref().map(|c| &c.meta)) {
+        match target::claim(&valid.target, restore.uid(), present.as_deref()) {
             Claim::Ready | Claim::Make => Ok(()),
             Claim::Wait(wait) => Err(wait),
         }

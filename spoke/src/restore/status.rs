@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::outcome::Outcome;
+use crate::runs::Words;
 use crate::units;
 use crate::world::{JobView, Key};
 
@@ -52,6 +53,64 @@ pub(super) fn waiting(
     set(status, restore, types::WAITING, Status::True, reason, text, now);
 }
 
+/// None of its pods runs yet. Without words it is too early to say anything.
+pub(super) fn starting(
+    status: &mut ResticRestoreStatus,
+    restore: &ResticRestore,
+    at: &Key,
+    words: Option<&Words>,
+    now: Timestamp,
+) {
+    let Some(Words { reason, text }) = words else {
+        let text = format!("{} was created", at.name);
+        set(
+            status,
+            restore,
+            types::PROGRESSING,
+            Status::False,
+            reasons::RESTORE_STARTED,
+            &text,
+            now,
+        );
+        return;
+    };
+    set(status, restore, types::WAITING, Status::True, reason, text, now);
+    set(
+        status,
+        restore,
+        types::PROGRESSING,
+        Status::False,
+        reason,
+        text,
+        now,
+    );
+    set(
+        status,
+        restore,
+        types::READY,
+        Status::Unknown,
+        reasons::RESTORE_IN_PROGRESS,
+        text,
+        now,
+    );
+}
+
+/// A pod of it runs.
+pub(super) fn running(status: &mut ResticRestoreStatus, restore: &ResticRestore, at: &Key, now: Timestamp) {
+    status.conditions.retain(|c| c.type_ != types::WAITING);
+    let (reason, text) = (reasons::RESTORE_IN_PROGRESS, format!("{} is running", at.name));
+    set(
+        status,
+        restore,
+        types::PROGRESSING,
+        Status::True,
+        reason,
+        &text,
+        now,
+    );
+    set(status, restore, types::READY, Status::Unknown, reason, &text, now);
+}
+
 /// Its Job has been made.
 pub(super) fn started(
     status: &mut ResticRestoreStatus,
@@ -68,7 +127,7 @@ pub(super) fn started(
             status,
             restore,
             types::PROGRESSING,
-            Status::True,
+            Status::False,
             reasons::RESTORE_STARTED,
             &text,
             now,
