@@ -23,6 +23,9 @@ need curl curl
 need strip binutils
 need cc gcc
 need pgrep procps
+need ssh openssh-client
+need /usr/sbin/sshd openssh-server
+need /usr/lib/openssh/sftp-server openssh-sftp-server
 if [ ${#packages[@]} -gt 0 ]; then
   echo "[testbed] installing ${packages[*]}"
   export DEBIAN_FRONTEND=noninteractive

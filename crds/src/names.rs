@@ -25,6 +25,8 @@ pub const ANNOTATION_APPLIED: &str = "backup.resticbackup.io/applied";
 pub const ANNOTATION_RUN: &str = "backup.resticbackup.io/run";
 /// On the Job of a ResticRestore: full id of the snapshot that it restores.
 pub const ANNOTATION_SNAPSHOT: &str = "backup.resticbackup.io/snapshot";
+/// On the same: files in that snapshot, if restic has counted them.
+pub const ANNOTATION_SNAPSHOT_FILES: &str = "backup.resticbackup.io/snapshot-files";
 /// On a claim that a ResticRestore made: uid of the restore.
 pub const ANNOTATION_RESTORE_UID: &str = "backup.resticbackup.io/restore-uid";
 /// On a GlobalRetentionPolicy: hash of a plan that may be carried out although it is over the guard. On a Job: the same.

@@ -30,12 +30,16 @@ use crate::schema;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ResticRepositorySpec {
-    /// Location as restic takes it: s3:, sftp:, rest:, azure:, gs:, b2:, swift:, rclone: or local: and what follows.
+    /// Location as restic takes it: s3:, sftp:, rest:, azure:, gs:, b2:, swift: or rclone: and what follows.
+    /// A folder (local:) cannot be one: the operator and the pods of backups would each see another folder.
     #[serde(rename = "repositoryURL")]
     #[schemars(length(max = 2048))]
     #[x_kube(validation = Rule::new(r"self.matches('^(s3|sftp|rest|azure|gs|b2|swift|rclone|local):[^\\x00-\\x20]+$')")
         .message("repositoryURL must begin with a back end and contain no spaces: s3:https://host/bucket, \
-rest:https://host:8000/path, sftp:user@host:/path, azure:, gs:, b2:, swift:, rclone: or local:"))]
+rest:https://host:8000/path, sftp:user@host:/path, azure:, gs:, b2:, swift: or rclone:"))]
+    #[x_kube(validation = Rule::new("!self.startsWith('local:') && !self.startsWith('rclone:/') && !self.startsWith('rclone::local')")
+        .message("repositoryURL names a folder of the container that restic runs in: the operator and each backup would see \
+another one. Put a server in front of the folder's volume (rest-server or SFTP), and write rest: or sftp:"))]
     #[x_kube(validation = Rule::new("self.split(':')[0] == oldSelf.split(':')[0]")
         .message("the back end of repositoryURL cannot be changed: create a new ResticRepository for another back end"))]
     pub repository_url: String,

@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::apply::{ApplyError, Object};
 use crate::context::Context;
 use crate::kind::Outcome;
+use crate::pod::finished::{self, Ended};
 use crate::pod::stale;
 use crate::runs::{JobWithPods, Lingers};
 use crate::world::{CronJobView, Key, Meta, MetaView, Stored as _};
@@ -136,6 +137,40 @@ fn retry(error: &ApplyError) -> Outcome {
         ApplyError::NotLeader => Outcome::default(),
         _ => Outcome::retry(),
     }
+}
+
+/// Deletes the finished pods of Jobs whose result is recorded, as far as they may not stay: they hold the claim that they
+/// name. `claim_deleting`: somebody waits for it.
+pub async fn release_pods(
+    context: &Context,
+    ended: &[Ended],
+    claim_deleting: bool,
+    now: Timestamp,
+) -> Outcome {
+    let pods = &context.world.pods;
+    let kept = finished::kept(ended, claim_deleting, now);
+    let mut outcome = Outcome::default();
+    for run in ended {
+        let over = pods.group(&Key::new("", &run.job_uid)).into_iter();
+        let over: Vec<_> = over
+            .filter(|(_, pod)| !pod.is_active() && !pod.meta.deleting)
+            .collect();
+        match kept {
+            Some((uid, until)) if uid == run.job_uid => {
+                outcome.next = (!over.is_empty()).then_some(until);
+                continue;
+            }
+            _ => {}
+        }
+        for (at, pod) in over {
+            match context.applier.delete::<Pod>(&at, pod.uid()).await {
+                Ok(()) => drop(pods.remove(&at, Some(pod.uid()))),
+                Err(ApplyError::NotLeader) => return Outcome::default(),
+                Err(_) => outcome.failed = true,
+            }
+        }
+    }
+    outcome
 }
 
 /// A resource is being deleted: owner references take care of what was made. The original operator's finalizer is taken

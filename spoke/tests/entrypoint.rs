@@ -145,6 +145,73 @@ fn a_link_out_of_the_volume_is_not_followed() {
 }
 
 #[test]
+fn ssh_gets_a_key_of_its_own_user_and_its_last_words_are_kept() {
+    let bench = Bench::new();
+    let (mounted, own) = (bench.path("id"), bench.path("own"));
+    std::fs::write(&mounted, "key").unwrap();
+    std::fs::set_permissions(&mounted, std::fs::Permissions::from_mode(0o444)).unwrap();
+    bench.fake(
+        r#"printf 'subprocess ssh: one\nsubprocess ssh: "Host" \\ key\t verification failed.\n' >&2
+printf '{"message_type":"exit_error","code":1,"message":"Fatal: unexpected EOF"}\n' >&2
+exit 1"#,
+    );
+    for shell in SHELLS {
+        let _ = std::fs::remove_file(&own);
+        let pair = format!("{}={}", mounted.display(), own.display());
+        let output = bench
+            .command(shell, &["version"])
+            .env("FLEET_PRIVATE_FILES", format!("{pair} /not/there=/x"))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(std::fs::read_to_string(&own).unwrap(), "key");
+        assert_eq!(
+            std::fs::metadata(&own).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        let message = bench.message();
+        assert_eq!(message["ssh"], "Host  key  verification failed.", "{message}");
+        assert_eq!(message["fatal"]["message"], "Fatal: unexpected EOF");
+    }
+}
+
+#[test]
+fn a_credential_file_that_cannot_be_read_is_named() {
+    let bench = Bench::new();
+    bench.fake("echo begun");
+    let ca = bench.path("ca.crt");
+    std::fs::write(&ca, "x").unwrap();
+    std::fs::set_permissions(&ca, std::fs::Permissions::from_mode(0o600)).unwrap();
+    // Root reads everything, so another user has to try.
+    for folder in ["", "tmp"] {
+        std::fs::set_permissions(bench.path(folder), std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let script = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backup/entrypoint.sh"));
+    std::fs::write(bench.path("entrypoint.sh"), script.unwrap()).unwrap();
+    for shell in SHELLS {
+        let mut command = bench.command(&["setpriv"], &[]);
+        command = {
+            let mut other = Command::new("setpriv");
+            other.args(["--reuid=568", "--regid=568", "--clear-groups"]);
+            other.args(*shell).arg(bench.path("entrypoint.sh")).arg("version");
+            other.envs(
+                command
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))),
+            );
+            other
+        };
+        let named = format!("RESTIC_CACERT={}", ca.display());
+        let output = command.env("FLEET_CREDENTIAL_FILES", named).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("begun"));
+        let words = bench.message()["fatal"]["message"].to_string();
+        assert!(words.contains("ca.crt: permission denied: user 568"), "{words}");
+        std::fs::remove_file(bench.path("termination")).unwrap();
+    }
+}
+
+#[test]
 fn only_credential_files_that_are_there_reach_restic() {
     let bench = Bench::new();
     bench.fake("env");
@@ -277,6 +344,47 @@ fn a_signal_reaches_restic_and_its_end_is_waited_for() {
             (Some(130), &130.into())
         );
         assert!(String::from_utf8_lossy(&output.stderr).contains("cleaned"));
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_counted_once() {
+    for shell in SHELLS {
+        let bench = Bench::new();
+        bench.fake(
+            r#"echo '{"message_type":"error","error":{"message":"open /backup/a: permission denied"},"during":"scan","item":"/backup/a"}' >&2
+               echo '{"message_type":"error","error":{"message":"open /backup/a: permission denied"},"during":"archival","item":"/backup/a"}' >&2
+               echo '{"message_type":"summary","snapshot_id":"s"}'; exit 3"#,
+        );
+        let (_, message, _) = bench.run(shell, &["backup"]);
+        assert_eq!(
+            (&message["errors"], message["items"].as_array().unwrap().len()),
+            (&1.into(), 1)
+        );
+    }
+}
+
+#[test]
+fn the_kernels_count_of_processes_killed_for_memory_is_reported() {
+    for shell in SHELLS {
+        for (file, killed) in [
+            ("memory.events", 1),
+            ("memory.events", 0),
+            ("memory/memory.oom_control", 1),
+        ] {
+            let bench = Bench::new();
+            let counts = bench.path("cgroup").join(file);
+            std::fs::create_dir_all(counts.parent().unwrap()).unwrap();
+            std::fs::write(&counts, format!("oom 3\nunder_oom 0\noom_kill {killed}\n")).unwrap();
+            bench.fake("kill -9 $$");
+            let status = bench
+                .command(shell, &["backup"])
+                .env("CGROUP_DIR", bench.path("cgroup"))
+                .output()
+                .unwrap();
+            assert_eq!(status.status.code(), Some(137));
+            assert_eq!(bench.message()["outOfMemory"], (killed > 0), "{file} {killed}");
+        }
     }
 }
 

@@ -396,7 +396,7 @@ impl Bed {
                 );
             }
         }
-        for name in ["s3", "rest", "rclone", "s3-proxy", "rest-proxy"] {
+        for name in ["s3", "rest", "sshd", "rclone", "s3-proxy", "rest-proxy"] {
             let _ = fs::copy(
                 self.servers().dir().join(format!("{name}.log")),
                 to.join(format!("{name}.log")),

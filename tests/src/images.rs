@@ -17,6 +17,19 @@ pub const PAUSE: &str = "registry.k8s.io/pause:3.10";
 pub const SPOKE: &str = "ghcr.io/restic-fleet/spoke:dev";
 pub const HUB: &str = "ghcr.io/restic-fleet/hub:dev";
 
+/// Another number makes every image anew: for a change of what is in them beside their inputs.
+const LAYOUT: u8 = 2;
+/// ssh of this machine, in the place of the one that restic's image has.
+const SSH: &str = "/usr/bin/ssh";
+/// Users and groups of the published image (Alpine 3.22): none of the ids that pods run as, root excepted.
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nbin:x:1:1:bin:/bin:/sbin/nologin\ndaemon:x:2:2:daemon:/sbin:/sbin/nologin\n\
+lp:x:4:7:lp:/var/spool/lpd:/sbin/nologin\nsync:x:5:0:sync:/sbin:/bin/sync\nshutdown:x:6:0:shutdown:/sbin:/sbin/shutdown\n\
+halt:x:7:0:halt:/sbin:/sbin/halt\nmail:x:8:12:mail:/var/mail:/sbin/nologin\nnews:x:9:13:news:/usr/lib/news:/sbin/nologin\n\
+uucp:x:10:14:uucp:/var/spool/uucppublic:/sbin/nologin\ncron:x:16:16:cron:/var/spool/cron:/sbin/nologin\n\
+ftp:x:21:21::/var/lib/ftp:/sbin/nologin\nsshd:x:22:22:sshd:/dev/null:/sbin/nologin\ngames:x:35:35:games:/usr/games:/sbin/nologin\n\
+ntp:x:123:123:NTP:/var/empty:/sbin/nologin\nguest:x:405:100:guest:/dev/null:/sbin/nologin\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n";
+const GROUP: &str = "root:x:0:root\nnobody:x:65534:\n";
+
 /// restic's image, which also serves as the application's.
 #[must_use]
 pub fn restic_image() -> String {
@@ -60,7 +73,7 @@ impl Workspace {
                 install(busybox, &context.join("busybox"))?;
                 Ok("FROM scratch\nCOPY busybox /busybox\nENTRYPOINT [\"/busybox\", \"sleep\", \"infinity\"]\n".to_owned())
             })?,
-            self.image(&restic_image(), &[busybox, &self.program("restic")], |context| {
+            self.image(&restic_image(), &[busybox, &self.program("restic"), Path::new(SSH)], |context| {
                 self.restic_root(context)?;
                 Ok("FROM scratch\nCOPY root/ /\nENV PATH=/usr/bin:/bin\nENTRYPOINT [\"/usr/bin/restic\"]\n".to_owned())
             })?,
@@ -101,8 +114,10 @@ impl Workspace {
         {
             symlink("busybox", root.join("bin").join(applet))?;
         }
-        // As restic's image: it does not know the user that pods run as, so restic takes its name from USER.
-        fs::write(root.join("etc/passwd"), "root:x:0:0::/:/bin/sh\n")?;
+        // As restic's image: it does not know the user that pods run as, so restic takes its name from USER, and ssh ends.
+        fs::write(root.join("etc/passwd"), PASSWD)?;
+        fs::write(root.join("etc/group"), GROUP)?;
+        dynamic(Path::new(SSH), &root)?;
         if let Ok(certificates) = fs::read("/etc/ssl/certs/ca-certificates.crt") {
             fs::write(root.join("etc/ssl/certs/ca-certificates.crt"), certificates)?;
         }
@@ -120,7 +135,7 @@ impl Workspace {
             .images()
             .join(format!("{}.tar", name.replace(['/', ':'], "_")));
         let stamp = file.with_extension("stamp");
-        let mut wanted = name.to_owned();
+        let mut wanted = format!("{name}{LAYOUT}");
         for input in inputs {
             let bytes = fs::read(input).with_context(|| format!("cannot read {}", input.display()))?;
             wanted.push_str(&digest(&bytes));
@@ -167,6 +182,19 @@ impl Workspace {
 fn install(from: &Path, to: &Path) -> anyhow::Result<()> {
     fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
     fs::set_permissions(to, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// Installs a program with the shared libraries that it names.
+fn dynamic(program: &Path, root: &Path) -> anyhow::Result<()> {
+    let text = program.to_string_lossy();
+    let libraries = run("ldd", &[&text])?;
+    let paths = libraries.split_whitespace().filter(|word| word.starts_with('/'));
+    for path in paths.chain([&*text]) {
+        let to = root.join(path.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().unwrap_or(root))?;
+        install(Path::new(path), &to)?;
+    }
     Ok(())
 }
 

@@ -21,6 +21,8 @@ const S3_PASSWORD: &str = "fleet-test-secret";
 const REST_USER: &str = "fleet";
 const REST_PASSWORD: &str = "rest-test-secret";
 
+const SSH_PORT: u16 = 2222;
+
 /// The storage servers of a bed.
 #[derive(Clone, Debug)]
 pub struct Servers {
@@ -111,7 +113,58 @@ impl Servers {
         self.dir.join("rest.log")
     }
 
-    /// Starts both and makes the bucket.
+    /// A repository on the SSH server, in a folder of its own: `sftp://user@host:port//path`.
+    #[must_use]
+    pub fn sftp_url(&self, name: &str) -> String {
+        let folder = self.dir.join("ssh").join(name);
+        format!(
+            "sftp://root@{}:{SSH_PORT}/{}",
+            self.plan.wan(110),
+            folder.display()
+        )
+    }
+
+    /// The private key that the SSH server accepts, and the line of its host key for known_hosts.
+    ///
+    /// # Errors
+    /// The bed is not up.
+    pub fn ssh_files(&self) -> anyhow::Result<(String, String)> {
+        let dir = self.dir.join("ssh");
+        let host = fs::read_to_string(dir.join("host.pub"))?;
+        let address = format!("[{}]:{SSH_PORT}", self.plan.wan(110));
+        Ok((fs::read_to_string(dir.join("id"))?, format!("{address} {host}")))
+    }
+
+    /// sshd with keys of its own, which serves files as root and nothing else.
+    fn start_sshd(&self) -> anyhow::Result<()> {
+        let dir = self.dir.join("ssh");
+        fs::create_dir_all(&dir)?;
+        // sshd wants its folder for the time before a login, on every machine the same.
+        fs::create_dir_all("/run/sshd")?;
+        for name in ["host", "id"] {
+            if !dir.join(name).exists() {
+                let file = dir.join(name);
+                run(
+                    "ssh-keygen",
+                    &["-q", "-t", "ed25519", "-N", "", "-f", &file.to_string_lossy()],
+                )?;
+            }
+        }
+        let path = |name: &str| dir.join(name).display().to_string();
+        let config = format!(
+            "Port {SSH_PORT}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nPermitRootLogin prohibit-password\n\
+             PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nStrictModes no\nForceCommand internal-sftp\n\
+             Subsystem sftp internal-sftp\nMaxStartups 100\n",
+            path("host"),
+            path("id.pub")
+        );
+        fs::write(dir.join("sshd_config"), config)?;
+        let arguments = ["-D", "-e", "-f", &path("sshd_config")].map(str::to_owned);
+        let netns = self.plan.netns("rest");
+        Daemon::new(&self.dir, "sshd").start(Some(&netns), Path::new("/usr/sbin/sshd"), &arguments, &[])
+    }
+
+    /// Starts all and makes the bucket.
     pub fn up(&self) -> anyhow::Result<()> {
         fs::create_dir_all(self.dir.join("rest"))?;
         fs::create_dir_all(self.dir.join("s3").join(BUCKET))?;
@@ -124,6 +177,7 @@ impl Servers {
             || !self.rest_answers()
             || self.rest_proxy().set(&[]).is_err()
             || self.s3_proxy().set(&[]).is_err()
+            || TcpStream::connect((self.plan.wan(110), SSH_PORT)).is_err()
         {
             if Instant::now() > end {
                 bail!(
@@ -208,6 +262,7 @@ impl Servers {
             "htpasswd",
         ]
         .map(str::to_owned);
+        self.start_sshd()?;
         Daemon::new(&self.dir, "rest-plain").start(Some(&netns("rest")), &program, &plain, &[])?;
         self.start_proxy("rest", "0.0.0.0:8002", "127.0.0.1:8003")?;
         self.start_proxy("s3", "0.0.0.0:9002", "127.0.0.1:9000")
@@ -280,7 +335,7 @@ impl Servers {
     /// Servers that should run and do not.
     #[must_use]
     pub fn dead(&self) -> Vec<String> {
-        let all = ["s3", "rest", "rest-plain", "s3-proxy", "rest-proxy"].into_iter();
+        let all = ["s3", "rest", "rest-plain", "sshd", "s3-proxy", "rest-proxy"].into_iter();
         all.filter(|name| Daemon::new(&self.dir, name).pid().is_none())
             .map(str::to_owned)
             .collect()

@@ -18,12 +18,14 @@ use crate::secrets::cluster;
 use crate::world::{Key, Stored};
 
 impl BackupKind {
-    /// Makes ServiceAccount, credentials and CronJob what they should be. What is right already costs nothing.
+    /// Makes ServiceAccount, credentials and CronJob what they should be. What is right already costs nothing. `held`: no
+    /// run begins now, neither by the schedule nor by request.
     pub(super) async fn ensure(
         &self,
         key: &Key,
         backup: &ResticBackup,
         valid: &Valid,
+        held: bool,
         repository: &ResticRepository,
         new: &mut ResticBackupStatus,
     ) -> Result<(), ApplyError> {
@@ -49,6 +51,10 @@ impl BackupKind {
         }
         children::cron_job(&self.context, &cron_job, &mut new.cron_job_ref).await?;
         let place = Key::new(&key.namespace, cron_job.name_any());
+        if held {
+            // Asked for again when the hold is over.
+            return Ok(());
+        }
         self.run_on_request(key, backup, &cron_job, &place, new).await
     }
 

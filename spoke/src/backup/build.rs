@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crds::{ResticBackup, ResticRepository, names};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec};
-use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{PodTemplateSpec, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::validate::{SOURCE_DIR, Valid};
@@ -40,12 +40,7 @@ pub fn build(
     let service_account = valid.job.service_account.is_none().then(account);
     let credentials =
         projection.map(|projection| pod::credentials(meta(names::backup_credentials(&key.name)), projection));
-    let source = Source::of(
-        key,
-        &valid.repository,
-        repository,
-        names::backup_credentials(&key.name),
-    );
+    let source = Source::of(key, &valid.repository, names::backup_credentials(&key.name));
     let job = &valid.job;
     let cron_job = CronJob {
         metadata: meta(names::backup_cron_job(&key.name)),
@@ -65,13 +60,7 @@ pub fn build(
                 spec: Some(JobSpec {
                     backoff_limit: Some(job.backoff_limit),
                     active_deadline_seconds: Some(job.deadline),
-                    template: PodTemplateSpec {
-                        metadata: Some(ObjectMeta {
-                            labels: Some(labels(&key.name, false)),
-                            ..ObjectMeta::default()
-                        }),
-                        spec: Some(pod_spec(key, cluster, valid, repository, &source)),
-                    },
+                    template: pod_template(key, cluster, valid, repository, &source),
                     ..JobSpec::default()
                 }),
             },
@@ -95,13 +84,13 @@ fn labels(name: &str, top: bool) -> BTreeMap<String, String> {
     pod::labels(names::LABEL_BACKUP, "backup", name, top)
 }
 
-fn pod_spec(
+fn pod_template(
     key: &Key,
     cluster: &str,
     valid: &Valid,
     repository: &ResticRepository,
     source: &Source,
-) -> PodSpec {
+) -> PodTemplateSpec {
     let mut arguments = vec![
         "backup".to_owned(),
         "--json".to_owned(),
@@ -128,7 +117,7 @@ fn pod_spec(
         root_capabilities: &["DAC_READ_SEARCH"],
         own_volumes: true,
     }
-    .spec()
+    .template(labels(&key.name, false))
 }
 
 #[cfg(test)]

@@ -1,3 +1,4 @@
+use k8s_openapi::api::core::v1::PodSpec;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Value, json};
 
@@ -203,10 +204,64 @@ fn any_user_can_read_the_credential_files_and_no_pod_gets_a_token() {
     };
     assert_eq!(files(json!({})), Some(0o444));
     assert_eq!(files(json!({ "runAsUser": 568, "runAsGroup": 568 })), Some(0o444));
-    assert_eq!(
-        files(json!({ "runAsUser": 0 })),
-        Some(0o400),
-        "ssh refuses a key that others may read"
+    assert_eq!(files(json!({ "runAsUser": 0, "fsGroup": 5 })), Some(0o444));
+}
+
+#[test]
+fn ssh_finds_its_user_and_a_key_of_its_own() {
+    let sftp = repository(json!({ "repositoryURL": "sftp:u@h:/r" }));
+    for (security, line) in [
+        (json!({}), "restic:x:065532:065532::/tmp:/bin/sh\n"),
+        (
+            json!({ "runAsUser": 568, "runAsGroup": 7 }),
+            "restic:x:0568:07::/tmp:/bin/sh\n",
+        ),
+        (json!({ "runAsUser": 0 }), "restic:x:00:00::/tmp:/bin/sh\n"),
+    ] {
+        let objects = built(
+            "orders",
+            json!({ "jobConfig": { "securityContext": security } }),
+            &sftp,
+        );
+        let template = &objects.cron_job.spec.job_template.spec.as_ref().unwrap().template;
+        let annotations = template.metadata.as_ref().unwrap().annotations.as_ref().unwrap();
+        assert_eq!(annotations[pod::user::ANNOTATION], line);
+        let container = &pod_of(&objects).containers[0];
+        let mounts = container.volume_mounts.as_ref().unwrap();
+        assert!(mounts.iter().any(|m| m.mount_path == "/etc/passwd"));
+        assert!(
+            mounts
+                .iter()
+                .any(|m| m.mount_path == "/ssh" && m.read_only.is_none())
+        );
+        let variables = container.env.as_ref().unwrap();
+        let private = variables
+            .iter()
+            .find(|v| v.name == "FLEET_PRIVATE_FILES")
+            .unwrap();
+        assert_eq!(private.value.as_deref(), Some("/credentials/id=/ssh/id"));
+        let arguments = container.args.as_ref().unwrap();
+        assert!(
+            arguments.iter().any(|a| a.starts_with("sftp.args=-i /ssh/id ")),
+            "{arguments:?}"
+        );
+    }
+    // Which user an image brings along is known to the image alone.
+    let image = json!({ "jobConfig": { "securityContext": { "runAsNonRoot": false } } });
+    let objects = built("orders", image, &sftp);
+    let mounts = pod_of(&objects).containers[0].volume_mounts.as_ref().unwrap();
+    assert!(mounts.iter().all(|m| m.mount_path != "/etc/passwd"));
+}
+
+#[test]
+fn no_pod_reads_the_secret_that_people_write() {
+    let mut ours = repository(json!({ "credentialsSecretRef": { "name": "written", "key": "password" } }));
+    ours.status = Some(serde_json::from_value(json!({ "credentialsKey": "password" })).unwrap());
+    let objects = built("orders", json!({}), &ours);
+    assert!(
+        !serde_json::to_string(&objects.cron_job)
+            .unwrap()
+            .contains("\"written\"")
     );
 }
 

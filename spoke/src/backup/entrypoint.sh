@@ -29,9 +29,25 @@ done
 # restic's locks name their holder. Needs HOME as well, and a user that the image does not know.
 if [ -n "${FLEET_CLUSTER:-}" ]; then export USER="fleet:$FLEET_CLUSTER:${FLEET_OPERATION:-}:0"; fi
 
+# A file that is there and cannot be read would look like storage that refuses.
+refuse_unreadable() {
+  if [ ! -e "$1" ] || [ -r "$1" ]; then return; fi
+  printf '{"exitCode":1,"fatal":{"message":"open %s: permission denied: user %d of the pod cannot read it"}}\n' "$1" "$(id -u)" >"$log"
+  echo "user $(id -u) cannot read $1" >&2
+  rm -rf "$work"
+  exit 1
+}
+
 # Only files that the Secret really holds: restic does not begin with the name of one that is missing.
 for named in ${FLEET_CREDENTIAL_FILES:-}; do
+  refuse_unreadable "${named#*=}"
   if [ -s "${named#*=}" ]; then export "${named?}"; fi
+done
+
+# ssh takes no key that others may read, and the mounted one is readable for any user of the pod.
+for pair in ${FLEET_PRIVATE_FILES:-}; do
+  refuse_unreadable "${pair%%=*}"
+  if [ -s "${pair%%=*}" ]; then (umask 077 && cat "${pair%%=*}" >"${pair#*=}") || exit 1; fi
 done
 
 # Keeps the last summary; everything is passed on.
@@ -42,17 +58,24 @@ awk -v keep="$work/summary" '
 ' <"$work/out" &
 reader_out=$!
 
-# Keeps the last fatal error, counts unreadable files and names the first five, and looks for signs of a lost lock.
+# Keeps the last fatal error and the last words of ssh, counts unreadable files and names the first five, and looks for signs of a lost lock.
 awk -v keep="$work" '
   { print; fflush() }
   /^\{"message_type":"exit_error"/ { fatal = $0 }
-  /^\{"message_type":"error"/ {
+  # The scan, which only foretells the size, names again what the reading names.
+  /^\{"message_type":"error"/ && !/"during":"scan"/ {
     errors++
     if (errors <= 5 && length($0) < 300) items = items (items == "" ? "" : ",") $0
+  }
+  /^subprocess ssh: / {
+    ssh = substr($0, 17, 300)
+    gsub(/[\\"]/, "", ssh)
+    gsub(/[^ -~]/, " ", ssh)
   }
   /unable to refresh lock|failed to refresh lock|error while unlocking/ { lock = 1 }
   END {
     if (fatal != "" && length(fatal) < 900) print fatal > (keep "/fatal")
+    if (ssh != "") print "\"" ssh "\"" > (keep "/ssh")
     print errors + 0 > (keep "/errors")
     print "[" items "]" > (keep "/items")
     print (lock ? "true" : "false") > (keep "/lock")
@@ -72,8 +95,16 @@ while kill -0 "$restic" 2>/dev/null; do
 done
 wait "$reader_out" "$reader_err"
 
+# Whether the kernel has killed a process of this container for want of memory: by cgroup v2, or v1. The shell and the
+# readers may live on when restic does not.
+memory=false
+groups=${CGROUP_DIR:-/sys/fs/cgroup}
+for counts in "$groups/memory.events" "$groups/memory/memory.oom_control"; do
+  if [ -r "$counts" ] && awk '$1 == "oom_kill" && $2 > 0 { found = 1 } END { exit !found }' "$counts"; then memory=true; fi
+done
+
 piece() { if [ -s "$work/$1" ]; then cat "$work/$1"; else printf '%s' "$2"; fi; }
-printf '{"exitCode":%d,"summary":%s,"fatal":%s,"errors":%s,"lockLost":%s,"items":%s}\n' \
-  "$code" "$(piece summary null)" "$(piece fatal null)" "$(piece errors 0)" "$(piece lock false)" "$(piece items '[]')" >"$log"
+printf '{"exitCode":%d,"summary":%s,"fatal":%s,"ssh":%s,"errors":%s,"lockLost":%s,"outOfMemory":%s,"items":%s}\n' \
+  "$code" "$(piece summary null)" "$(piece fatal null)" "$(piece ssh null)" "$(piece errors 0)" "$(piece lock false)" "$memory" "$(piece items '[]')" >"$log"
 rm -rf "$work"
 exit "$code"

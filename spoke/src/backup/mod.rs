@@ -108,8 +108,17 @@ impl Kind for BackupKind {
             }
         }
         let next = [next, again].into_iter().flatten().min();
-        failed |= self.finish(key, &backup, &old, &new).await.is_err();
-        Outcome { next, failed }
+        if self.finish(key, &backup, &old, &new).await.is_err() {
+            return Outcome { next, failed: true };
+        }
+        let claim = backup.spec.source.pvc.as_ref().map(|pvc| &pvc.claim_name);
+        let deleting = claim.is_some_and(|claim| self.is_claim_deleting(key, claim));
+        let ended = status::ended(&new, &runs);
+        let released = children::release_pods(&self.context, &ended, deleting, now).await;
+        Outcome {
+            next: [next, released.next].into_iter().flatten().min(),
+            failed: failed || released.failed,
+        }
     }
 
     fn gone(&self, key: &Key, _: &str) {
@@ -172,6 +181,11 @@ impl BackupKind {
         runs::not_created(&name, world.notices.get(&cron_job.meta.uid).as_deref(), last)
     }
 
+    fn is_claim_deleting(&self, key: &Key, name: &str) -> bool {
+        let claim = self.context.world.claims.get(&Key::new(&key.namespace, name));
+        claim.is_some_and(|claim| claim.meta.deleting)
+    }
+
     /// Decides on a valid spec, and does what follows. Returns when the schedule is due.
     async fn carry_out(
         &self,
@@ -212,7 +226,8 @@ impl BackupKind {
                 // A start that falls into the time is made up for when it is over.
                 let mut wanted = valid.clone();
                 wanted.suspend |= held.is_some();
-                let result = self.ensure(key, backup, &wanted, &repository, new).await;
+                let is_held = held.is_some();
+                let result = self.ensure(key, backup, &wanted, is_held, &repository, new).await;
                 self.report(valid, held.is_some(), new, result, generation, failed, now);
             }
             (Gate::Refused { message }, _) => {
@@ -274,7 +289,7 @@ impl BackupKind {
                     "suspended".to_owned()
                 } else if held {
                     format!(
-                        "scheduled: {} ({}); held for a moment, maintenance of the repository begins",
+                        "scheduled: {} ({}); this and a run that was asked for are held for a moment, maintenance of the repository begins",
                         valid.cron, valid.timezone
                     )
                 } else {

@@ -69,7 +69,18 @@ mod tests {
         .unwrap()
     }
 
-    fn decide(repository: Option<&ResticRepository>, namespace: &str, claim_exists: bool) -> Gate {
+    fn bound() -> ClaimView {
+        ClaimView {
+            phase: "Bound".into(),
+            ..ClaimView::default()
+        }
+    }
+
+    fn decide(repository: Option<&ResticRepository>, namespace: &str, there: bool) -> Gate {
+        decide_on(repository, namespace, there.then_some(&bound()))
+    }
+
+    fn decide_on(repository: Option<&ResticRepository>, namespace: &str, claim: Option<&ClaimView>) -> Gate {
         let backup = serde_json::from_value(json!({
             "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup", "metadata": { "name": "b" },
             "spec": { "repositoryRef": { "name": "nas", "namespace": "storage" }, "schedule": "@daily",
@@ -80,17 +91,13 @@ mod tests {
             super::super::validate::validate(&key, &crate::context::Site::of_tests(), &backup.unwrap())
                 .unwrap();
         let labels = BTreeMap::from([("team".to_owned(), "shop".to_owned())]);
-        let bound = ClaimView {
-            phase: "Bound".into(),
-            ..ClaimView::default()
-        };
         gate(
             &key,
             &valid,
             &Observed {
                 repository,
                 labels: &labels,
-                claim: claim_exists.then_some(&bound),
+                claim,
             },
         )
     }
@@ -121,6 +128,24 @@ mod tests {
             reason(decide(Some(&repository("True", Value::Null)), "storage", true)),
             "open"
         );
+    }
+
+    #[test]
+    fn nothing_runs_on_a_claim_that_cannot_be_read() {
+        let ready = repository("True", Value::Null);
+        let mut deleting = bound();
+        deleting.meta.deleting = true;
+        let pending = ClaimView::default();
+        for (claim, words) in [
+            (Some(&deleting), "is being deleted"),
+            (Some(&pending), "is not bound"),
+            (None, "does not exist"),
+        ] {
+            let Gate::Held { message, .. } = decide_on(Some(&ready), "storage", claim) else {
+                panic!("{claim:?}")
+            };
+            assert!(message.contains(words), "{message}");
+        }
     }
 
     #[test]

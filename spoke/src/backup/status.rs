@@ -10,9 +10,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{options, result};
+use crate::pod::finished;
 use crate::pod::message::Message;
 use crate::runs::{self, Ended, Ending, JobWithPods, State, Words};
 use crate::units;
+use crate::world::JobEnd;
 
 /// What is under way.
 #[derive(Default)]
@@ -110,6 +112,21 @@ fn deleted(
         (name.clone(), Ended::without_pod(ending, now))
     })
     .collect()
+}
+
+/// Jobs that have ended and are counted in a status.
+#[must_use]
+pub fn ended(status: &ResticBackupStatus, runs: &[JobWithPods]) -> Vec<finished::Ended> {
+    let counted = |run: &&JobWithPods| status.counted_jobs.iter().any(|uid| **uid == *run.job.meta.uid);
+    let ended = |run: &JobWithPods| {
+        let (at, end) = run.job.end.as_ref()?;
+        Some(finished::Ended {
+            job_uid: run.job.meta.uid.to_string(),
+            at: at.or(run.job.created).unwrap_or(Timestamp::MIN),
+            well: *end == JobEnd::Complete,
+        })
+    };
+    runs.iter().filter(counted).filter_map(ended).collect()
 }
 
 fn count(status: &mut ResticBackupStatus, run: BackupRun) {

@@ -127,7 +127,16 @@ pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, 
         };
         arguments.extend(["--exclude".to_owned(), anchored]);
     }
-    arguments.extend(options::parse(&restic.extra_args)?.arguments);
+    if pvc.include_lost_and_found != Some(true) {
+        arguments.extend(["--exclude".to_owned(), format!("{SOURCE_DIR}/lost+found")]);
+    }
+    let options = options::parse(&restic.extra_args)?.arguments;
+    // The parent is the last snapshot of this very backup: host and paths are the same for backups of one name in all
+    // clusters, and each would read all files again after the other's run. The tags tell them apart.
+    if !options.iter().any(|option| option.starts_with("--group-by=")) {
+        arguments.extend(["--group-by", "host,paths,tags"].map(str::to_owned));
+    }
+    arguments.extend(options);
     arguments.push("--".to_owned());
     arguments.extend(paths(&pvc.paths)?);
     let image = restic.image.clone().filter(|image| !image.is_empty());
@@ -225,6 +234,10 @@ mod tests {
             "fleet.cluster-uid=uid-of-a",
             "--tag",
             "fleet.backup=shop/orders",
+            "--exclude",
+            "/backup/lost+found",
+            "--group-by",
+            "host,paths,tags",
             "--",
             "/backup",
         ];
@@ -233,6 +246,16 @@ mod tests {
             (valid.timezone.as_str(), valid.repository),
             ("UTC", Key::new("shop", "nas"))
         );
+    }
+
+    #[test]
+    fn lost_and_found_of_the_file_system_is_left_out_unless_it_is_asked_for() {
+        let excluded = |value: Value| {
+            let pvc = json!({ "source": { "pvc": { "claimName": "d", "includeLostAndFound": value } } });
+            let arguments = check(pvc).unwrap().arguments;
+            arguments.contains(&"/backup/lost+found".to_owned())
+        };
+        assert!(excluded(Value::Null) && excluded(json!(false)) && !excluded(json!(true)));
     }
 
     #[test]
@@ -288,6 +311,14 @@ mod tests {
         let valid = check(good).unwrap();
         assert!(valid.arguments.contains(&"--exclude=a b".to_owned()));
         assert_eq!(valid.image, "restic/restic:1");
+    }
+
+    #[test]
+    fn who_groups_otherwise_does_so() {
+        let own = json!({ "restic": { "extraArgs": ["-g", "paths"] } });
+        let arguments = check(own).unwrap().arguments;
+        assert!(arguments.contains(&"--group-by=paths".to_owned()));
+        assert!(!arguments.contains(&"--group-by".to_owned()), "{arguments:?}");
     }
 
     #[test]

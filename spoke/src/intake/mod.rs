@@ -79,7 +79,11 @@ pub fn start(
     );
     launch(w("ResticBackup").guarded(|w| &w.backups, Routes::backup));
     launch(w("ResticRestore").guarded(|w| &w.restores, Routes::restore));
-    launch(w("GlobalRetentionPolicy").guarded(|w| &w.policies, Routes::policy));
+    launch(
+        w("GlobalRetentionPolicy")
+            .with_echoes()
+            .guarded(|w| &w.policies, Routes::policy),
+    );
     launch(w("CronJob").watch::<CronJob, _>(ours(), CronJobView::of, |w| &w.cron_jobs, Routes::cron_job));
     launch(w("Job").watch::<Job, _>(ours(), JobView::of, |w| &w.jobs, Routes::job));
     launch(w("Pod").watch::<Pod, _>(ours(), PodView::of, |w| &w.pods, Routes::pod));

@@ -102,6 +102,14 @@ impl Routes {
         let present = world.policies.get(key).is_some();
         self.resource(&self.kinds.policies, key, value.uid(), present);
         let last = value.status.as_ref().and_then(|s| s.last_run_result.as_deref());
+        if matches!(last, Some("Applied" | "NothingToRemove")) {
+            // Plans of the others may have come to nothing.
+            let reference = &value.spec.repository_ref;
+            self.policies_of(
+                world,
+                &Key::new(reference.namespace_or(&key.namespace), &reference.name),
+            );
+        }
         if matches!(last, Some("Failed" | "Interrupted")) {
             let reference = &value.spec.repository_ref;
             self.look_at_repository(reference.namespace_or(&key.namespace), &reference.name);
@@ -218,7 +226,7 @@ impl Routes {
         }
     }
 
-    pub fn claim(&self, world: &World, key: &Key, _: &ClaimView) {
+    pub fn claim(&self, world: &World, key: &Key, value: &ClaimView) {
         if !self.is_open() {
             return;
         }
@@ -233,6 +241,21 @@ impl Routes {
         });
         self.poke_backups(users.into_iter().map(|(backup, _)| backup));
         self.open_restores(world, |at, _| at.namespace == key.namespace);
+        if value.meta.deleting {
+            // The pod of one that has failed gives the claim free.
+            let names_it = |restore: &ResticRestore| {
+                let target = &restore.spec.target;
+                target
+                    .pvc
+                    .as_ref()
+                    .is_some_and(|pvc| *pvc.claim_name == *key.name)
+                    || target.new_pvc.as_ref().is_some_and(|new| *new.name == *key.name)
+            };
+            let failed = |phase| phase == Some(RestorePhase::Failed);
+            self.poke_restores(world, failed, |at, restore| {
+                at.namespace == key.namespace && names_it(restore)
+            });
+        }
     }
 
     /// Labels of a namespace decide whether its backups may use a repository elsewhere.

@@ -17,6 +17,7 @@ use super::record::{Plan, Record, ending};
 use super::result::{self, Finished};
 use super::{Owner, Pinned, maintenance_allowed, plan};
 use crate::apply::ApplyError;
+use crate::children;
 use crate::context::Context;
 use crate::kind::{Kind, Outcome, Turn};
 use crate::maintenance::Event;
@@ -175,7 +176,16 @@ impl Kind for Operations {
                 Err(error) => outcome = failed(key, &error),
             }
         }
-        outcome.next = self.wake_at(record);
+        let job = self.job(&record.pinned.job, &record.pinned.operation);
+        let lingering = match job {
+            Some(job) => {
+                let run = self.run(&record.pinned, job);
+                children::end_lingering(&self.context, &run, self.context.clock.now()).await
+            }
+            None => Outcome::default(),
+        };
+        outcome.next = self.wake_at(record).into_iter().chain(lingering.next).min();
+        outcome.failed |= lingering.failed;
         outcome
     }
 

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::restic::{Failure, classify};
+use crate::restic::{Failure, SSH, classify};
 use crate::runs::Report;
 
 /// Files that are named in a text.
@@ -16,6 +16,8 @@ pub struct Message<S> {
     pub exit_code: i32,
     pub summary: Option<S>,
     fatal: Option<Fatal>,
+    /// The last words of ssh, which restic does not repeat in its own.
+    ssh: Option<String>,
     /// Files that restic had trouble with.
     pub errors: u64,
     /// The kernel killed a process of the container for want of memory.
@@ -32,6 +34,7 @@ impl<S> Default for Message<S> {
             exit_code: 0,
             summary: None,
             fatal: None,
+            ssh: None,
             errors: 0,
             out_of_memory: false,
             lock_lost: false,
@@ -88,7 +91,9 @@ impl<S> Message<S> {
             .map(|f| f.message.as_str())
             .unwrap_or_default();
         let fatal = serde_json::json!({ "message_type": "exit_error", "message": text }).to_string();
-        classify(Some(self.exit_code), if text.is_empty() { "" } else { &fatal })
+        let ssh = self.ssh.as_ref().map(|words| format!("{SSH}{words}\n"));
+        let fatal = if text.is_empty() { String::new() } else { fatal };
+        classify(Some(self.exit_code), &(ssh.unwrap_or_default() + &fatal))
     }
 
     /// restic read nothing at all, because it may not.
@@ -116,7 +121,7 @@ impl Item {
     fn describe(&self, mount: &str) -> String {
         let text = &self.error.message;
         let cause = text
-            .split_once(&format!("{}: ", self.item))
+            .rsplit_once(&format!("{}: ", self.item))
             .map_or(text.as_str(), |(_, cause)| cause);
         let path = self.item.strip_prefix(mount).unwrap_or(&self.item);
         let path = if path.is_empty() { "/" } else { path };
@@ -134,6 +139,7 @@ pub fn reason_of(failure: &Failure) -> &'static str {
         Failure::Unreachable(_) | Failure::DeadlineExceeded(_) => "RepositoryUnreachable",
         Failure::Forbidden(_) => "RepositoryForbidden",
         Failure::Damaged(_) => "RepositoryDamaged",
+        Failure::FileUnreadable(_) => "FileUnreadable",
         Failure::Interrupted => "Interrupted",
         Failure::Exists | Failure::Other(_) => "ResticFailed",
     }

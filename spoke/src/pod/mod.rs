@@ -1,11 +1,13 @@
 //! What all pods that run restic have in common: the restricted security standard, credentials, cache, entrypoint. Pure.
 
+pub mod finished;
 pub mod images;
 mod job;
 pub mod lease;
 mod literal;
 pub mod message;
 mod security;
+pub mod user;
 
 use std::collections::BTreeMap;
 
@@ -14,8 +16,9 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource,
     EphemeralVolumeSource, KeyToPath, ObjectFieldSelector, PersistentVolumeClaimSpec,
-    PersistentVolumeClaimTemplate, PersistentVolumeClaimVolumeSource, PodSpec, Secret, SecretKeySelector,
-    SecretVolumeSource, SecurityContext, ServiceAccount, Volume, VolumeMount, VolumeResourceRequirements,
+    PersistentVolumeClaimTemplate, PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec, Secret,
+    SecretKeySelector, SecretVolumeSource, SecurityContext, ServiceAccount, Volume, VolumeMount,
+    VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -23,7 +26,10 @@ use kube::Resource;
 use serde::Serialize;
 
 use crate::secrets::cluster::Projection;
-use crate::secrets::{Backend, CREDENTIALS_DIR, FILES_VARIABLE, PASSWORD_VARIABLE, REPOSITORY_VARIABLE};
+use crate::secrets::{
+    Backend, CREDENTIALS_DIR, FILES_VARIABLE, FileKey, PASSWORD_VARIABLE, PRIVATE_FILES_VARIABLE,
+    REPOSITORY_VARIABLE, SSH_DIR,
+};
 use crate::world::{Key, Meta, RESTIC_CONTAINER};
 
 pub use job::{JobSettings, job_settings};
@@ -52,45 +58,25 @@ pub const RETRY_LOCK: &str = "30m";
 /// restic takes up to a minute to remove its lock after SIGTERM.
 const GRACE_SECONDS: i64 = 120;
 
-/// Where the pods find location, password and the back end's variables.
+/// The Secret in which pods find location, password, variables and files: never the one that people write, always a
+/// copy of it as the manager reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    location: String,
-    password: (String, String),
-    variables: String,
-}
+pub struct Source(String);
 
 impl Source {
-    /// Secrets of a repository in the pod's own namespace.
+    /// That of a repository in the pod's own namespace.
     #[must_use]
-    pub fn own(name: &str, repository: &ResticRepository) -> Source {
-        let reference = &repository.spec.credentials_secret_ref;
-        let named = repository.status.as_ref().and_then(|s| s.credentials_key.clone());
-        let named = named.unwrap_or_else(|| PASSWORD_VARIABLE.to_owned());
-        Source {
-            location: names::repository_location(name),
-            password: (reference.name.clone(), named),
-            variables: reference.name.clone(),
-        }
+    pub fn own(name: &str) -> Source {
+        Source(names::repository_location(name))
     }
 
-    /// A copy of them that was made in the pod's namespace.
+    /// That, or the consumer's own where the repository lies in another namespace.
     #[must_use]
-    pub fn projected(secret: String) -> Source {
-        Source {
-            location: secret.clone(),
-            password: (secret.clone(), PASSWORD_VARIABLE.to_owned()),
-            variables: secret,
-        }
-    }
-
-    /// One of both.
-    #[must_use]
-    pub fn of(own: &Key, at: &Key, repository: &ResticRepository, projection: String) -> Source {
+    pub fn of(own: &Key, at: &Key, projection: String) -> Source {
         if at.namespace == own.namespace {
-            Source::own(&at.name, repository)
+            Source::own(&at.name)
         } else {
-            Source::projected(projection)
+            Source(projection)
         }
     }
 }
@@ -116,9 +102,9 @@ pub struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    /// The pod's spec.
+    /// The pod, with these labels.
     #[must_use]
-    pub fn spec(self) -> PodSpec {
+    pub fn template(self, labels: BTreeMap<String, String>) -> PodTemplateSpec {
         let job = self.job;
         let backend = Backend::of(&self.repository.spec.repository_url);
         let files = backend.map(Backend::files).unwrap_or_default();
@@ -136,34 +122,32 @@ impl Frame<'_> {
                 None => empty_dir("cache", Some(size)),
             });
         }
+        let users = user::users(&security);
+        if users.is_some() {
+            mounts.push(user::mount());
+            volumes.push(user::volume());
+        }
         if !files.is_empty() {
             mounts.push(mount("credentials", CREDENTIALS_DIR, true));
-            let items = files.iter().map(|f| KeyToPath {
-                key: f.key.to_owned(),
-                path: f.file.to_owned(),
-                // Readable for any user of the pod. ssh refuses a key of its own user that others may read.
-                mode: Some(if root { 0o400 } else { 0o444 }),
-                ..KeyToPath::default()
-            });
-            volumes.push(Volume {
-                name: "credentials".to_owned(),
-                secret: Some(SecretVolumeSource {
-                    secret_name: Some(self.source.variables.clone()),
-                    items: Some(items.collect()),
-                    optional: Some(true),
-                    ..SecretVolumeSource::default()
-                }),
-                ..Volume::default()
-            });
+            volumes.push(credentials_volume(self.source, files));
         }
         let mut environment = environment(self.source, backend, job);
+        let private = files.iter().filter(|f| f.private);
+        let private: Vec<String> = private
+            .map(|f| format!("{CREDENTIALS_DIR}/{0}={SSH_DIR}/{0}", f.file))
+            .collect();
+        if !private.is_empty() {
+            mounts.push(mount("ssh", SSH_DIR, false));
+            volumes.push(in_memory("ssh"));
+            environment.push(variable(PRIVATE_FILES_VARIABLE, &private.join(" ")));
+        }
         let named = files.iter().filter_map(|f| Some((f.variable?, f.file)));
         let named: Vec<String> = named
             .map(|(variable, file)| format!("{variable}={CREDENTIALS_DIR}/{file}"))
             .collect();
         environment.extend((!named.is_empty()).then(|| variable(FILES_VARIABLE, &named.join(" "))));
         environment.extend(self.environment);
-        PodSpec {
+        let spec = PodSpec {
             service_account_name: Some(job.service_account.clone().unwrap_or(self.service_account)),
             // restic needs no token of the API server, whosever it is.
             automount_service_account_token: Some(false),
@@ -188,7 +172,49 @@ impl Frame<'_> {
             })],
             volumes: Some(volumes),
             ..PodSpec::default()
+        };
+        PodTemplateSpec {
+            metadata: Some(ObjectMeta {
+                labels: Some(labels),
+                annotations: users.map(|users| [(user::ANNOTATION.to_owned(), users)].into()),
+                ..ObjectMeta::default()
+            }),
+            spec: Some(spec),
         }
+    }
+}
+
+/// The files of a back end, readable for any user of the pod.
+fn credentials_volume(source: &Source, files: &[FileKey]) -> Volume {
+    let items = files.iter().map(|f| KeyToPath {
+        key: f.key.to_owned(),
+        path: f.file.to_owned(),
+        mode: Some(0o444),
+        ..KeyToPath::default()
+    });
+    Volume {
+        name: "credentials".to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(source.0.clone()),
+            items: Some(items.collect()),
+            optional: Some(true),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+/// A volume that never reaches the node's disk.
+fn in_memory(name: &str) -> Volume {
+    let empty_dir = EmptyDirVolumeSource {
+        medium: Some("Memory".to_owned()),
+        size_limit: Some(Quantity("1Mi".to_owned())),
+        ..EmptyDirVolumeSource::default()
+    };
+    Volume {
+        name: name.to_owned(),
+        empty_dir: Some(empty_dir),
+        ..Volume::default()
     }
 }
 
@@ -196,7 +222,9 @@ impl Frame<'_> {
 #[must_use]
 pub fn repository_flags(repository: &ResticRepository) -> Vec<String> {
     let backend = Backend::of(&repository.spec.repository_url);
-    let mut flags = backend.map(|b| b.options(CREDENTIALS_DIR)).unwrap_or_default();
+    let mut flags = backend
+        .map(|b| b.options(CREDENTIALS_DIR, SSH_DIR))
+        .unwrap_or_default();
     let cached = repository
         .spec
         .cache
@@ -355,12 +383,12 @@ pub fn variable(name: &str, value: &str) -> EnvVar {
 }
 
 fn environment(source: &Source, backend: Option<Backend>, job: &JobSettings) -> Vec<EnvVar> {
-    let secret = |variable: &str, secret: &str, key: &str, optional: bool| EnvVar {
+    let secret = |variable: &str, optional: bool| EnvVar {
         name: variable.to_owned(),
         value_from: Some(EnvVarSource {
             secret_key_ref: Some(SecretKeySelector {
-                name: secret.to_owned(),
-                key: key.to_owned(),
+                name: source.0.clone(),
+                key: variable.to_owned(),
                 optional: optional.then_some(true),
             }),
             ..EnvVarSource::default()
@@ -368,11 +396,11 @@ fn environment(source: &Source, backend: Option<Backend>, job: &JobSettings) -> 
         ..EnvVar::default()
     };
     let mut variables = vec![
-        secret(REPOSITORY_VARIABLE, &source.location, REPOSITORY_VARIABLE, false),
-        secret(PASSWORD_VARIABLE, &source.password.0, &source.password.1, false),
+        secret(REPOSITORY_VARIABLE, false),
+        secret(PASSWORD_VARIABLE, false),
     ];
     let own = backend.into_iter().flat_map(Backend::variables);
-    variables.extend(own.map(|variable| secret(variable, &source.variables, variable, true)));
+    variables.extend(own.map(|variable| secret(variable, true)));
     variables.extend([
         variable("RESTIC_CACHE_DIR", CACHE_DIR),
         variable("TMPDIR", TMP_DIR),

@@ -19,11 +19,13 @@ use crate::events::Severity;
 use crate::kind::Kind as _;
 use crate::link::Creations;
 use crate::restic::{Failure, Restic};
-use crate::secrets::{self, Credentials, PASSWORD_VARIABLE, REPOSITORY_VARIABLE};
+use crate::secrets::{Credentials, PASSWORD_VARIABLE, REPOSITORY_VARIABLE, cluster};
 use crate::world::{Key, MetaView};
 
 impl RepositoryKind {
-    /// Secret with RESTIC_REPOSITORY for the pods: a URL may hold a password, so it never stands in a pod's spec.
+    /// Secret with location and credentials for the pods, as the manager itself uses them. Not the repository's own
+    /// Secret: that may hold line breaks and keys which no pod is to see, and a URL may hold a password, so it never
+    /// stands in a pod's spec. Credentials that cannot be used are left out: no pod starts then.
     pub(super) async fn publish_location(
         &self,
         key: &Key,
@@ -31,7 +33,7 @@ impl RepositoryKind {
         valid: &Valid,
     ) -> Result<(), ApplyError> {
         let name = names::repository_location(&key.name);
-        let hash = names::short_hash(valid.url.as_bytes());
+        let hash = cluster::mark(&self.context, key, repository);
         let at = Key::new(&key.namespace, &name);
         let world = &self.context.world;
         if world
@@ -41,6 +43,11 @@ impl RepositoryKind {
         {
             return Ok(());
         }
+        let location = || {
+            let url = ByteString(valid.url.clone().into_bytes());
+            BTreeMap::from([(REPOSITORY_VARIABLE.to_owned(), url)])
+        };
+        let data = cluster::copy(&self.context, key, repository).await?;
         let labels = [
             (names::LABEL_APP, names::APP.to_owned()),
             (names::LABEL_MANAGED_BY, names::APP.to_owned()),
@@ -55,10 +62,7 @@ impl RepositoryKind {
                 owner_references: repository.controller_owner_ref(&()).map(|owner| vec![owner]),
                 ..ObjectMeta::default()
             },
-            data: Some(BTreeMap::from([(
-                REPOSITORY_VARIABLE.to_owned(),
-                ByteString(valid.url.clone().into_bytes()),
-            )])),
+            data: Some(data.unwrap_or_else(|_| location())),
             ..Secret::default()
         };
         let written = self.context.applier.apply(&secret).await.inspect_err(|error| {
@@ -84,7 +88,7 @@ impl RepositoryKind {
         let (context, restic) = (self.context.clone(), self.restic.clone());
         async move {
             let (mut password_key, mut locks) = (None, None);
-            let answer = match secrets::cluster::read(&context, &repository).await {
+            let answer = match cluster::read(&context, &repository).await {
                 Ok(Ok(credentials)) => {
                     password_key =
                         Some(credentials.password_key.clone()).filter(|key| key != PASSWORD_VARIABLE);

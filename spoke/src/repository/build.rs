@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use crds::{ResticRepository, names};
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
-use k8s_openapi::api::core::v1::PodTemplateSpec;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::owner::UNLOCK;
 use crate::pod::{self, Frame, JobSettings, Source, lease};
@@ -29,10 +27,10 @@ pub fn unlock_job(
     image: &str,
     host: Option<String>,
 ) -> Job {
-    let source = Source::own(&key.name, repository);
+    let source = Source::own(&key.name);
     let mut arguments: Vec<String> = ["maintenance", "unlock", "--"].map(str::to_owned).into();
     arguments.extend(pod::repository_flags(repository));
-    let mut spec = Frame {
+    let mut template = Frame {
         job: settings,
         service_account: SERVICE_ACCOUNT.to_owned(),
         image: image.to_owned(),
@@ -49,8 +47,10 @@ pub fn unlock_job(
         root_capabilities: &[],
         own_volumes: true,
     }
-    .spec();
-    spec.hostname = host;
+    .template(labels(key, false));
+    if let Some(spec) = &mut template.spec {
+        spec.hostname = host;
+    }
     Job {
         metadata: pod::controlled(repository, key, names::unlock_job(&key.name), labels(key, true)),
         spec: Some(JobSpec {
@@ -59,13 +59,7 @@ pub fn unlock_job(
             backoff_limit: Some(0),
             active_deadline_seconds: Some(DEADLINE_SECONDS),
             ttl_seconds_after_finished: Some(KEPT_SECONDS),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(labels(key, false)),
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(spec),
-            },
+            template,
             ..JobSpec::default()
         }),
         ..Job::default()

@@ -23,9 +23,13 @@ pub struct Valid {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
     #[error(
-        "spec.repositoryURL begins with no back end that restic knows; write s3:, rest:, sftp:, azure:, gs:, b2:, swift:, rclone: or local:"
+        "spec.repositoryURL begins with no back end that restic knows; write s3:, rest:, sftp:, azure:, gs:, b2:, swift: or rclone:"
     )]
     Backend,
+    #[error(
+        "spec.repositoryURL {0:?} is a folder of the container that restic runs in: the operator and each backup would see another one, and it ends with the container. Put a server in front of the folder's volume (rest-server or SFTP), and write rest: or sftp:"
+    )]
+    Local(String),
     #[error("spec.refreshInterval {0:?} is not a duration of at least one minute; write 1h or 15m")]
     Interval(String),
 }
@@ -34,6 +38,9 @@ pub enum Invalid {
 pub fn validate(repository: &ResticRepository, default_interval: Duration) -> Result<Valid, Invalid> {
     let spec = &repository.spec;
     Backend::of(&spec.repository_url).ok_or(Invalid::Backend)?;
+    if is_local(&spec.repository_url) {
+        return Err(Invalid::Local(spec.repository_url.clone()));
+    }
     let interval = match &spec.refresh_interval {
         None => default_interval,
         Some(text) => parse_duration(text)
@@ -46,4 +53,41 @@ pub fn validate(repository: &ResticRepository, default_interval: Duration) -> Re
         secret: spec.credentials_secret_ref.name.clone(),
         interval,
     })
+}
+
+/// Whether a URL names a folder of the machine that restic runs on, directly or through rclone. A remote of rclone's
+/// configuration may still lead to one.
+fn is_local(url: &str) -> bool {
+    match url.split_once(':') {
+        Some(("local", _)) => true,
+        Some(("rclone", remote)) => {
+            let folder = |text: &str| text.starts_with(['/', '.', '~']) || !text.contains(':');
+            folder(remote) || remote.starts_with(":local")
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_the_container_is_no_repository() {
+        for (url, local) in [
+            ("local:/srv/restic", true),
+            ("local:relative", true),
+            ("rclone:/srv/restic", true),
+            ("rclone:./restic", true),
+            ("rclone:restic", true),
+            ("rclone::local:/srv/restic", true),
+            ("rclone::local,copy_links:/srv", true),
+            ("rclone:box:restic", false),
+            ("rclone::s3,provider=AWS:bucket", false),
+            ("sftp:u@h:/srv", false),
+            ("s3:https://h/local:", false),
+        ] {
+            assert_eq!(is_local(url), local, "{url}");
+        }
+    }
 }

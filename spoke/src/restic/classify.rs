@@ -5,6 +5,9 @@ use super::Failure;
 /// Longest message that goes into a status.
 const MESSAGE_MAX: usize = 300;
 
+/// What restic puts before each line that ssh prints.
+pub const SSH: &str = "subprocess ssh: ";
+
 /// Texts of storage that cannot be reached (Go's net and TLS packages).
 const UNREACHABLE: &[&str] = &[
     "connection refused",
@@ -23,7 +26,7 @@ const UNREACHABLE: &[&str] = &[
     "503 Service Unavailable",
     "504 Gateway",
     "ssh: ",
-    "subprocess ssh",
+    SSH,
 ];
 
 /// Texts of storage that refuses.
@@ -45,7 +48,15 @@ const FORBIDDEN: &[&str] = &[
     "bad_auth_token",
     "Permission denied",
     "permission denied",
+    "Host key verification failed",
+    "REMOTE HOST IDENTIFICATION HAS CHANGED",
+    "UNPROTECTED PRIVATE KEY FILE",
+    "Load key ",
 ];
+
+/// What Go's errors of a local file begin with. None of the storages that are read over the network has paths of this
+/// machine.
+const LOCAL_FILE: &str = "open /";
 
 /// Texts of a repository that does not hold together.
 const DAMAGED: &[&str] = &[
@@ -93,6 +104,8 @@ pub fn classify(code: Option<i32>, stderr: &str) -> Failure {
                 Failure::Exists
             } else if has(DAMAGED) {
                 Failure::Damaged(message)
+            } else if message.contains("permission denied") && message.contains(LOCAL_FILE) {
+                Failure::FileUnreadable(message)
             } else if let Some(class) = class_of(stderr) {
                 class(message)
             } else if message.is_empty() {
@@ -119,7 +132,15 @@ fn message_of(stderr: &str) -> String {
             .unwrap_or_default()
             .to_owned()
     });
-    shorten(&text)
+    // restic's own words are only that the connection ended.
+    let ssh = stderr.lines().rev().find_map(|line| line.strip_prefix(SSH));
+    match ssh
+        .map(str::trim)
+        .filter(|words| !words.is_empty() && !text.contains(words))
+    {
+        Some(words) => shorten(&format!("ssh: {words} ({})", shorten(&text))),
+        None => shorten(&text),
+    }
 }
 
 /// First line, bounded. Go appends stack traces to some messages.
@@ -180,6 +201,39 @@ mod tests {
             classify(Some(11), stderr),
             Failure::Locked("already locked by PID 1 on pod".to_owned())
         );
+    }
+
+    #[test]
+    fn a_file_of_the_pod_is_not_the_storages_refusal() {
+        let own = "{\"message_type\":\"exit_error\",\"code\":1,\"message\":\"Fatal: unable to read root certificate: open /credentials/ca.crt: permission denied\"}";
+        let Failure::FileUnreadable(words) = classify(Some(1), own) else {
+            panic!("{:?}", classify(Some(1), own))
+        };
+        assert!(words.contains("/credentials/ca.crt"), "{words}");
+        for theirs in [
+            "Fatal: sftp: permission denied",
+            "Fatal: server response: 403 Forbidden",
+        ] {
+            assert!(
+                matches!(classify(Some(1), theirs), Failure::Forbidden(_)),
+                "{theirs}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_words_of_ssh_are_kept() {
+        let end = "Fatal: unable to open repository at sftp:u@h:/r: unable to start the sftp session, error: unexpected EOF";
+        for (words, forbidden) in [
+            ("Host key verification failed.", true),
+            ("u@h: Permission denied (publickey).", true),
+            ("No user exists for uid 65532", false),
+            ("ssh: connect to host h port 22: Connection refused", false),
+        ] {
+            let failure = classify(Some(1), &format!("{SSH}{words}\n{end}\n"));
+            assert_eq!(matches!(failure, Failure::Forbidden(_)), forbidden, "{failure:?}");
+            assert!(failure.to_string().contains(words), "{failure}");
+        }
     }
 
     #[test]

@@ -135,9 +135,10 @@ impl Executor {
             .tempdir_in(&self.cache)
             .map_err(broken)?;
         let mut command = Command::new(&self.program);
+        let dir = private.path().to_string_lossy();
         command
             .args(arguments)
-            .args(credentials.backend.options(&private.path().to_string_lossy()));
+            .args(credentials.backend.options(&dir, &dir));
         command.env_clear();
         command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         command
@@ -359,6 +360,7 @@ fn scrubbed(failure: Failure, credentials: &Credentials) -> Failure {
         Failure::Unreachable(text) => Failure::Unreachable(clean(text)),
         Failure::Forbidden(text) => Failure::Forbidden(clean(text)),
         Failure::Damaged(text) => Failure::Damaged(clean(text)),
+        Failure::FileUnreadable(text) => Failure::FileUnreadable(clean(text)),
         Failure::Other(text) => Failure::Other(clean(text)),
         other => other,
     }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::secrets::Credentials;
 
-pub use classify::{cause_of, class_of, classify};
+pub use classify::{SSH, cause_of, class_of, classify};
 pub use executor::Executor;
 
 /// SIGTERM to a child that has not been waited for: its id is still its own. Needs no `kill` in the image.
@@ -46,6 +46,9 @@ pub enum Failure {
     /// restic reached the repository and could not make sense of it.
     #[error("{0}")]
     Damaged(String),
+    /// A file of the machine that restic runs on, such as a certificate, is not for its user to read.
+    #[error("{0}")]
+    FileUnreadable(String),
     /// `init` found a repository.
     #[error("a repository exists already at this location")]
     Exists,
@@ -71,6 +74,7 @@ impl Failure {
             Failure::Unreachable(_) => "unreachable",
             Failure::Forbidden(_) => "forbidden",
             Failure::Damaged(_) => "damaged",
+            Failure::FileUnreadable(_) => "file_unreadable",
             Failure::Exists => "exists",
             Failure::DeadlineExceeded(_) => "deadline_exceeded",
             Failure::Interrupted => "interrupted",
@@ -105,6 +109,16 @@ pub struct Snapshot {
     pub tags: Vec<String>,
     #[serde(default)]
     pub paths: Vec<String>,
+    /// Written by restic 0.17 and later.
+    #[serde(default)]
+    pub summary: Option<SnapshotSummary>,
+}
+
+/// What restic counted when it made a snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+pub struct SnapshotSummary {
+    #[serde(default)]
+    pub total_files_processed: u64,
 }
 
 /// Questions to a repository. A trait, so that tests decide what storage does.

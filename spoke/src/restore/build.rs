@@ -6,8 +6,7 @@ use crds::restore::NewPvc;
 use crds::{ResticRepository, ResticRestore, names};
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaim, PersistentVolumeClaimSpec, PodTemplateSpec, Secret, ServiceAccount,
-    VolumeResourceRequirements,
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, Secret, ServiceAccount, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -74,9 +73,13 @@ pub fn job(
     image: String,
     chosen: &Chosen,
 ) -> Job {
-    let source = Source::of(key, at, repository, names::restore_credentials(&key.name));
+    let source = Source::of(key, at, names::restore_credentials(&key.name));
     let mut metadata = pod::controlled(restore, key, names::restore_job(&key.name), labels(key, true));
-    metadata.annotations = Some([(names::ANNOTATION_SNAPSHOT.to_owned(), chosen.id.clone())].into());
+    let files = chosen
+        .files
+        .map(|files| (names::ANNOTATION_SNAPSHOT_FILES.to_owned(), files.to_string()));
+    let snapshot = (names::ANNOTATION_SNAPSHOT.to_owned(), chosen.id.clone());
+    metadata.annotations = Some(std::iter::once(snapshot).chain(files).collect());
     let claim = match &valid.target {
         Target::Existing(name) => name,
         Target::New(new) => &new.name,
@@ -104,7 +107,7 @@ pub fn job(
     arguments.extend(pod::repository_flags(repository));
     arguments.extend(valid.arguments.iter().cloned());
     let (script, script_volume) = pod::entrypoint();
-    let spec = Frame {
+    let template = Frame {
         job: &valid.job,
         service_account: names::restore_service_account(&key.name),
         image,
@@ -119,19 +122,13 @@ pub fn job(
         root_capabilities: &["CHOWN", "DAC_OVERRIDE", "FOWNER", "MKNOD", "SETFCAP"],
         own_volumes: matches!(valid.target, Target::New(_)),
     }
-    .spec();
+    .template(labels(key, false));
     Job {
         metadata,
         spec: Some(JobSpec {
             backoff_limit: Some(valid.job.backoff_limit),
             active_deadline_seconds: Some(valid.job.deadline),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(labels(key, false)),
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(spec),
-            },
+            template,
             ..JobSpec::default()
         }),
         ..Job::default()
@@ -167,6 +164,7 @@ mod tests {
         let key = Key::new("shop", "back");
         let valid = validate(&key, &restore).unwrap();
         let chosen = Chosen {
+            files: None,
             id: "ab".repeat(32),
             folder: "/backup",
         };
@@ -208,6 +206,7 @@ mod tests {
         let key = Key::new("shop", "back");
         let valid = validate(&key, &restore).unwrap();
         let chosen = Chosen {
+            files: None,
             id: "ab".repeat(32),
             folder: "",
         };

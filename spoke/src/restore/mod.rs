@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::consent::{self, Blocked};
 use crate::context::Context;
 use crate::kind::{Kind, Outcome, Turn};
+use crate::pod::finished::Ended;
 use crate::restic::{Failure, Restic};
 use crate::runs::JobWithPods;
 use crate::world::{JobView, Key, Stored as _};
@@ -115,7 +116,7 @@ impl Kind for RestoreKind {
         }
         let old = restore.status.clone().unwrap_or_default();
         if matches!(old.phase, Some(RestorePhase::Completed | RestorePhase::Failed)) {
-            return self.clean(key, &restore).await;
+            return self.settle(key, &restore, &old, now).await;
         }
         let mut new = old.clone();
         new.observed_generation = restore.metadata.generation;
@@ -130,12 +131,14 @@ impl Kind for RestoreKind {
         let written = self.finish(key, &restore, &old, &new).await;
         let cleaned = if self.needs_credentials(key, &restore, &new) {
             Outcome::default()
+        } else if written.is_ok() {
+            self.settle(key, &restore, &new, now).await
         } else {
             self.clean(key, &restore).await
         };
         Outcome {
             failed: outcome.failed || written.is_err() || cleaned.failed,
-            ..outcome
+            next: [outcome.next, cleaned.next].into_iter().flatten().min(),
         }
     }
 
@@ -316,6 +319,41 @@ impl RestoreKind {
         !over && at_work && !reference.is_some_and(ended)
     }
 
+    /// What is left to do when the end is recorded: the copy of the credentials goes, and the pod that holds the claim.
+    async fn settle(
+        &self,
+        key: &Key,
+        restore: &ResticRestore,
+        status: &ResticRestoreStatus,
+        now: Timestamp,
+    ) -> Outcome {
+        let cleaned = self.clean(key, restore).await;
+        let over = matches!(status.phase, Some(RestorePhase::Completed | RestorePhase::Failed));
+        let Some((at, job)) = self.job(key, restore).filter(|_| over) else {
+            return cleaned;
+        };
+        let run = JobWithPods::of(&self.context.world, at, job.clone());
+        let lingering = children::end_lingering(&self.context, &run, now).await;
+        let ended = job.end.as_ref().map(|(at, _)| Ended {
+            job_uid: job.meta.uid.to_string(),
+            at: at.or(job.created).unwrap_or(now),
+            well: status.phase == Some(RestorePhase::Completed),
+        });
+        let target = &restore.spec.target;
+        let claim = target.pvc.as_ref().map(|pvc| &pvc.claim_name);
+        let claim = claim.or(target.new_pvc.as_ref().map(|new| &new.name));
+        let deleting = claim.is_some_and(|name| {
+            let claim = self.context.world.claims.get(&Key::new(&key.namespace, name));
+            claim.is_some_and(|claim| claim.meta.deleting)
+        });
+        let ended: Vec<Ended> = ended.into_iter().collect();
+        let released = children::release_pods(&self.context, &ended, deleting, now).await;
+        Outcome {
+            next: released.next.into_iter().chain(lingering.next).min(),
+            failed: cleaned.failed || released.failed || lingering.failed,
+        }
+    }
+
     /// Deletes the copy of the credentials, if there is one.
     async fn clean(&self, key: &Key, restore: &ResticRestore) -> Outcome {
         let copy = Key::new(&key.namespace, names::restore_credentials(&key.name));
@@ -358,11 +396,10 @@ impl RestoreKind {
         started(new, restore, at, job, now);
         let mut run = JobWithPods::of(&self.context.world, at.clone(), job.clone());
         run.last_words = conditions::get(&new.conditions, types::WAITING).map(|c| c.message.clone());
-        let ended = children::end_lingering(&self.context, &run, now).await;
         match outcome::progress(&run, valid.filtered, now) {
             Progress::Running => {
                 status::running(new, restore, at, now);
-                ended
+                Outcome::default()
             }
             Progress::Waiting { words, again } => {
                 status::starting(new, restore, at, words.as_ref(), now);
@@ -379,7 +416,7 @@ impl RestoreKind {
             }
             Progress::Over(outcome) => {
                 over(new, restore, &outcome, now);
-                ended
+                Outcome::default()
             }
         }
     }

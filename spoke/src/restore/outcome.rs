@@ -29,6 +29,8 @@ pub struct Outcome {
     /// `None` when it went well.
     pub failure: Option<(&'static str, String)>,
     pub files: Option<i64>,
+    /// restic has counted folders too: how many is not known.
+    pub with_folders: bool,
     pub bytes: Option<i64>,
     pub started: Option<Time>,
     pub finished: Option<Time>,
@@ -59,8 +61,26 @@ pub fn progress(run: &JobWithPods, filtered: bool, now: Timestamp) -> Progress {
     match runs::state::<Message<Summary>>(run, now) {
         State::Running => Progress::Running,
         State::Settling(again) => Progress::Settling(again),
-        State::Ended(ended) => Progress::Over(outcome(ended, filtered)),
+        State::Ended(ended) => {
+            let whole = run.job.snapshot_files.filter(|_| !filtered);
+            Progress::Over(only_files(outcome(ended, filtered), whole))
+        }
         State::Waiting { words, again } => waiting(run, words, again, now),
+    }
+}
+
+/// restic counts folders as files. Of a snapshot that was restored as a whole it is known how many files it has.
+fn only_files(outcome: Outcome, whole: Option<u64>) -> Outcome {
+    let whole = whole.and_then(|files| i64::try_from(files).ok());
+    match (outcome.files, whole) {
+        (Some(restored), Some(files)) if outcome.failure.is_none() && files <= restored => Outcome {
+            files: Some(files),
+            ..outcome
+        },
+        (files, _) => Outcome {
+            with_folders: files.is_some(),
+            ..outcome
+        },
     }
 }
 
@@ -279,6 +299,21 @@ mod tests {
                 .0,
             "FilesNotRestored"
         );
+    }
+
+    #[test]
+    fn folders_are_not_counted_as_files() {
+        let message = r#"{"exitCode":0,"summary":{"total_files":28,"files_restored":28}}"#;
+        let restored = |filtered| {
+            let mut run = run(Some(JobEnd::Complete), Some(pod("Succeeded", Some(message))));
+            Arc::make_mut(&mut run.job).snapshot_files = Some(25);
+            match progress(&run, filtered, at(111)) {
+                Progress::Over(outcome) => (outcome.files, outcome.with_folders),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(restored(false), (Some(25), false));
+        assert_eq!(restored(true), (Some(28), true));
     }
 
     #[test]

@@ -192,8 +192,13 @@ pub(super) fn over(
     let (phase, ready, reason, text) = match &outcome.failure {
         Some((reason, text)) => (RestorePhase::Failed, Status::False, *reason, text.clone()),
         None => {
+            let what = if outcome.with_folders {
+                "files and folders"
+            } else {
+                "files"
+            };
             let figures = format!(
-                "{} files, {}",
+                "{} {what}, {}",
                 outcome.files.unwrap_or_default(),
                 status.restored_size.clone().unwrap_or_default()
             );

@@ -65,13 +65,7 @@ pub fn cron_job(
                     // A second attempt is a run of its own, with a lock of its own.
                     backoff_limit: Some(0),
                     active_deadline_seconds: Some(job.deadline),
-                    template: PodTemplateSpec {
-                        metadata: Some(ObjectMeta {
-                            labels: Some(labels(key, false)),
-                            ..ObjectMeta::default()
-                        }),
-                        spec: Some(frame(key, cluster, valid, repository, (image, retry_lock))),
-                    },
+                    template: frame(key, cluster, valid, repository, (image, retry_lock)),
                     ..JobSpec::default()
                 }),
             },
@@ -86,13 +80,8 @@ fn frame(
     valid: &Valid,
     repository: &ResticRepository,
     (image, retry_lock): (&str, &str),
-) -> k8s_openapi::api::core::v1::PodSpec {
-    let source = Source::of(
-        key,
-        &valid.repository,
-        repository,
-        names::retention_credentials(&key.name),
-    );
+) -> PodTemplateSpec {
+    let source = Source::of(key, &valid.repository, names::retention_credentials(&key.name));
     let mut arguments = ["maintenance", "retention"].map(str::to_owned).to_vec();
     if retry_lock != pod::RETRY_LOCK {
         arguments.push(format!("--retry-lock={retry_lock}"));
@@ -116,7 +105,7 @@ fn frame(
         root_capabilities: &[],
         own_volumes: true,
     }
-    .spec()
+    .template(labels(key, false))
 }
 
 /// A run of its own for an approved plan.

@@ -203,6 +203,10 @@ impl Kind for RetentionKind {
             &self.source(key),
             now,
         );
+        let others = world.policies.group(&at);
+        let others = others.iter().filter(|(other, _)| other != key);
+        let others = others.filter_map(|(other, policy)| Some((other.to_string(), policy.status.as_ref()?)));
+        status::settled_by_others(&mut new, others, policy.metadata.generation, now);
         match validate::validate(key, &policy) {
             Err(error) => {
                 ready(

@@ -6,6 +6,11 @@ pub const CREDENTIALS_DIR: &str = "/credentials";
 /// Variable that tells a pod which variables name credential files: `VARIABLE=/path VARIABLE=/path`. A pod sets those
 /// whose file is there, for restic refuses to begin with a name of a file that is not.
 pub const FILES_VARIABLE: &str = "FLEET_CREDENTIAL_FILES";
+/// Folder of the pod's own memory for files that nobody but its user may read.
+pub const SSH_DIR: &str = "/ssh";
+/// Variable that tells a pod which files to copy, with the rights of its user alone: `/from=/to /from=/to`. ssh refuses a
+/// key that others may read, and the mounted one has to be readable for any user.
+pub const PRIVATE_FILES_VARIABLE: &str = "FLEET_PRIVATE_FILES";
 /// Variable with the repository's location.
 pub const REPOSITORY_VARIABLE: &str = "RESTIC_REPOSITORY";
 /// Variable, and default key, of the repository's password.
@@ -34,10 +39,23 @@ pub struct FileKey {
     pub variable: Option<&'static str>,
     /// File name below [`CREDENTIALS_DIR`].
     pub file: &'static str,
+    /// What to put there, if the back end does not work without it; otherwise empty.
+    pub needed: &'static str,
+    /// Texts that a usable value has.
+    pub holds: &'static [&'static str],
+    /// ssh reads it only if nobody else may.
+    pub private: bool,
 }
 
 const fn file(key: &'static str, variable: Option<&'static str>, file: &'static str) -> FileKey {
-    FileKey { key, variable, file }
+    FileKey {
+        key,
+        variable,
+        file,
+        needed: "",
+        holds: &[],
+        private: false,
+    }
 }
 
 /// Variables that every back end takes.
@@ -50,12 +68,18 @@ const COMMON: &[&str] = &[
     "HTTPS_PROXY",
     "NO_PROXY",
 ];
-const CA: FileKey = file("RESTIC_CACERT", Some("RESTIC_CACERT"), "ca.crt");
-const CLIENT_CERTIFICATE: FileKey = file(
-    "RESTIC_TLS_CLIENT_CERT",
-    Some("RESTIC_TLS_CLIENT_CERT"),
-    "client.pem",
-);
+const CA: FileKey = FileKey {
+    holds: &["-----BEGIN CERTIFICATE-----"],
+    ..file("RESTIC_CACERT", Some("RESTIC_CACERT"), "ca.crt")
+};
+const CLIENT_CERTIFICATE: FileKey = FileKey {
+    holds: &["-----BEGIN CERTIFICATE-----", "PRIVATE KEY-----"],
+    ..file(
+        "RESTIC_TLS_CLIENT_CERT",
+        Some("RESTIC_TLS_CLIENT_CERT"),
+        "client.pem",
+    )
+};
 
 impl Backend {
     /// Back end of a repository URL; `None` for a scheme that restic does not know.
@@ -147,8 +171,16 @@ impl Backend {
         ];
         const RCLONE: &[FileKey] = &[file("RCLONE_CONFIG", Some("RCLONE_CONFIG"), "rclone.conf"), CA];
         const SFTP: &[FileKey] = &[
-            file("SSH_PRIVATE_KEY", None, "id"),
-            file("SSH_KNOWN_HOSTS", None, "known_hosts"),
+            FileKey {
+                needed: "the private key that the storage accepts",
+                holds: &["PRIVATE KEY-----"],
+                private: true,
+                ..file("SSH_PRIVATE_KEY", None, "id")
+            },
+            FileKey {
+                needed: "the storage's host keys, as ssh-keyscan prints them",
+                ..file("SSH_KNOWN_HOSTS", None, "known_hosts")
+            },
         ];
         match self {
             Backend::S3 | Backend::Rest | Backend::Azure | Backend::B2 | Backend::Swift => S3,
@@ -159,14 +191,15 @@ impl Backend {
         }
     }
 
-    /// Options that make restic use the files in `dir`. The host key must be known: an unknown one is refused.
+    /// Options that make restic use the files in `dir`, and those that nobody else may read in `private`. The host key
+    /// must be known: an unknown one is refused.
     #[must_use]
-    pub fn options(self, dir: &str) -> Vec<String> {
+    pub fn options(self, dir: &str, private: &str) -> Vec<String> {
         match self {
             Backend::Sftp => vec![
                 "-o".to_owned(),
                 format!(
-                    "sftp.args=-i {dir}/id -o UserKnownHostsFile={dir}/known_hosts -o StrictHostKeyChecking=yes -o BatchMode=yes"
+                    "sftp.args=-i {private}/id -o IdentitiesOnly=yes -o UserKnownHostsFile={dir}/known_hosts -o StrictHostKeyChecking=yes -o BatchMode=yes"
                 ),
             ],
             _ => Vec::new(),

@@ -2,6 +2,7 @@
 
 mod backend;
 pub mod cluster;
+mod normal;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,8 +12,10 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
 pub use backend::{
-    Backend, CREDENTIALS_DIR, FILES_VARIABLE, FileKey, PASSWORD_VARIABLE, REPOSITORY_VARIABLE, redact,
+    Backend, CREDENTIALS_DIR, FILES_VARIABLE, FileKey, PASSWORD_VARIABLE, PRIVATE_FILES_VARIABLE,
+    REPOSITORY_VARIABLE, SSH_DIR, redact,
 };
+pub use normal::normalised;
 
 /// What is wrong with a Secret. Names keys, never values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,8 +28,30 @@ pub enum SecretError {
     NoPassword { secret: String, key: String },
     #[error("key {key:?} of Secret {secret:?} is empty; put the repository password there")]
     EmptyPassword { secret: String, key: String },
-    #[error("key {key:?} of Secret {secret:?} is not text that a variable can hold (no NUL, valid UTF-8)")]
-    NotText { secret: String, key: String },
+    #[error(
+        "key {key:?} of Secret {secret:?} cannot be used: byte 0x{byte:02x} at position {at} (from 0): {why}"
+    )]
+    Byte {
+        secret: String,
+        key: String,
+        byte: u8,
+        at: usize,
+        why: &'static str,
+    },
+    #[error("Secret {secret:?} has no key {key:?}, or it is empty; put {what} there")]
+    NoFile {
+        secret: String,
+        key: &'static str,
+        what: &'static str,
+    },
+    #[error(
+        "key {key:?} of Secret {secret:?} cannot be used: no {line:?} is in it; put the file's content there, not its path"
+    )]
+    NotPem {
+        secret: String,
+        key: &'static str,
+        line: &'static str,
+    },
     #[error("repositoryURL begins with no back end that restic knows")]
     UnknownBackend,
 }
@@ -109,92 +134,45 @@ pub fn password_key(repository: &ResticRepository, has: impl Fn(&str) -> bool) -
 }
 
 /// Reads a repository's credentials out of its Secret.
+///
+/// # Errors
+/// As of [`normalised`].
 pub fn credentials(
     repository: &ResticRepository,
     secret: Option<&Secret>,
 ) -> Result<Credentials, SecretError> {
-    let name = repository.spec.credentials_secret_ref.name.clone();
-    let secret = secret.ok_or_else(|| SecretError::Missing(name.clone()))?;
     let url = repository.spec.repository_url.clone();
     let backend = Backend::of(&url).ok_or(SecretError::UnknownBackend)?;
-    let data = secret.data.as_ref();
-    let value = |key: &str| {
-        data.and_then(|d| d.get(key))
-            .map(|ByteString(bytes)| bytes.as_slice())
+    let mut data = normalised(repository, secret)?;
+    let has = |key: &str| {
+        secret
+            .and_then(|s| s.data.as_ref())
+            .is_some_and(|d| d.contains_key(key))
     };
-    let text = |key: &str| -> Result<Option<String>, SecretError> {
-        let bad = || SecretError::NotText {
-            secret: name.clone(),
-            key: key.to_owned(),
-        };
-        let Some(bytes) = value(key) else { return Ok(None) };
-        let text = std::str::from_utf8(bytes).map_err(|_| bad())?;
-        if text.contains('\0') {
-            Err(bad())
-        } else {
-            Ok(Some(text.to_owned()))
-        }
-    };
-    let key = password_key(repository, |key| value(key).is_some());
-    let password = text(&key)?.ok_or_else(|| SecretError::NoPassword {
-        secret: name.clone(),
-        key: key.clone(),
-    })?;
-    // restic trims line breaks at the end of a password file; a Secret made from a file has the same one.
-    let password = password.trim_end_matches(['\n', '\r']).to_owned();
-    if password.is_empty() {
-        return Err(SecretError::EmptyPassword { secret: name, key });
-    }
-    let mut variables = BTreeMap::new();
-    for variable in backend.variables() {
-        if let Some(value) = text(variable)? {
-            variables.insert(variable.to_owned(), value);
-        }
-    }
-    let present = backend
-        .files()
-        .iter()
-        .filter_map(|file| Some((file, value(file.key)?.to_vec())));
+    let mut take = |key: &str| data.remove(key).map(|ByteString(bytes)| bytes);
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let password = take(PASSWORD_VARIABLE).map(text).unwrap_or_default();
+    let variables = backend
+        .variables()
+        .filter_map(|variable| Some((variable.to_owned(), text(take(variable)?))))
+        .collect();
     let mut files = BTreeMap::new();
     let mut file_variables = BTreeMap::new();
-    for (file, content) in present {
-        files.insert(file.file, content);
-        file_variables.extend(file.variable.map(|variable| (variable, file.file)));
+    for file in backend.files() {
+        if let Some(content) = take(file.key) {
+            files.insert(file.file, content);
+            file_variables.extend(file.variable.map(|variable| (variable, file.file)));
+        }
     }
     Ok(Credentials {
         backend,
         url,
         password,
-        password_key: key,
+        password_key: password_key(repository, has),
         variables,
         files,
         file_variables,
     })
-}
-
-/// Data of the Secret that a consumer in another namespace gets: location, password, and what is on the allow-list.
-#[must_use]
-pub fn projected(repository: &ResticRepository, secret: &Secret) -> BTreeMap<String, ByteString> {
-    let mut data = BTreeMap::new();
-    let Some(backend) = Backend::of(&repository.spec.repository_url) else {
-        return data;
-    };
-    let source = secret.data.clone().unwrap_or_default();
-    let key = password_key(repository, |key| source.contains_key(key));
-    data.insert(
-        REPOSITORY_VARIABLE.to_owned(),
-        ByteString(repository.spec.repository_url.clone().into_bytes()),
-    );
-    data.extend(
-        source
-            .get(&key)
-            .map(|value| (PASSWORD_VARIABLE.to_owned(), value.clone())),
-    );
-    let wanted = backend
-        .variables()
-        .chain(backend.files().iter().map(|file| file.key));
-    data.extend(wanted.filter_map(|key| Some((key.to_owned(), source.get(key)?.clone()))));
-    data
 }
 
 #[cfg(test)]
@@ -233,7 +211,7 @@ mod tests {
         ]);
         let read = credentials(&repository("s3:https://h/b", None), Some(&secret)).unwrap();
         assert_eq!(read.variables.keys().collect::<Vec<_>>(), ["AWS_ACCESS_KEY_ID"]);
-        let data = projected(&repository("s3:https://h/b", None), &secret);
+        let data = normalised(&repository("s3:https://h/b", None), Some(&secret)).unwrap();
         assert_eq!(
             data.keys().collect::<Vec<_>>(),
             ["AWS_ACCESS_KEY_ID", "RESTIC_PASSWORD", "RESTIC_REPOSITORY"]
@@ -249,7 +227,7 @@ mod tests {
         assert!(message(Some(&secret(&[("password", "\n")]))).contains("is empty"));
         let mut binary = secret(&[]);
         binary.data = Some([("password".to_owned(), ByteString(vec![0xff, 0]))].into());
-        assert!(message(Some(&binary)).contains("not text"));
+        assert!(message(Some(&binary)).contains("not UTF-8"));
     }
 
     #[test]

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 
 use crate::pod::{CLUSTER_VARIABLE, OPERATION_VARIABLE, RETRY_LOCK};
 use crate::restic::locks::LockOwner;
-use crate::secrets::FILES_VARIABLE;
+use crate::secrets::{FILES_VARIABLE, PRIVATE_FILES_VARIABLE};
 use child::{Leave, Restic, Why};
 use order::Order;
 use switch::{Instant, Switch, Verdict};
@@ -83,6 +83,10 @@ pub struct WorkerConfig {
     /// Variables that name credential files, each as `VARIABLE=/path`.
     #[arg(long, env = FILES_VARIABLE, default_value = "")]
     pub credential_files: String,
+
+    /// Files to copy so that nobody but this user may read them, each as `/from=/to`.
+    #[arg(long, env = PRIVATE_FILES_VARIABLE, default_value = "")]
+    pub private_files: String,
 
     /// Where the result goes.
     #[arg(long, env = "TERMINATION_LOG", default_value = "/dev/termination-log")]
@@ -188,6 +192,7 @@ fn prepare(config: &WorkerConfig) -> Result<(Order, Restic), String> {
         ttl - ttl / 10,
         leave,
     ));
+    private_files(&config.private_files)?;
     let mut variables = credential_files(&config.credential_files);
     if !config.cluster.is_empty() {
         let user = LockOwner::user(&config.cluster, &config.operation, &config.token);
@@ -214,6 +219,24 @@ fn credential_files(named: &str) -> Vec<(String, String)> {
         .filter(|(_, path)| there(path))
         .map(|(variable, path)| (variable.to_owned(), path.to_owned()))
         .collect()
+}
+
+/// Copies files for the user of this process alone: ssh takes no key that others may read.
+fn private_files(pairs: &str) -> Result<(), String> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    for (from, to) in pairs.split(' ').filter_map(|pair| pair.split_once('=')) {
+        let copied = std::fs::read(from).and_then(|content| {
+            let mut options = std::fs::OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            options.open(to)?.write_all(&content)
+        });
+        match copied {
+            // restic says what is missing.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            copied => copied.map_err(|error| format!("{from} could not be copied to {to}: {error}"))?,
+        }
+    }
+    Ok(())
 }
 
 /// Turns renewals and signals into what may be done.
@@ -330,6 +353,22 @@ mod tests {
         let got = credential_files(&named);
         assert_eq!(got, [("A".to_owned(), full.display().to_string())]);
         assert!(credential_files("").is_empty());
+    }
+
+    #[test]
+    fn ssh_gets_a_key_that_only_its_user_may_read() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("id"), dir.path().join("own"));
+        std::fs::write(&from, "key").unwrap();
+        std::fs::set_permissions(&from, std::fs::Permissions::from_mode(0o444)).unwrap();
+        private_files(&format!("{}={} /not/there=/x", from.display(), to.display())).unwrap();
+        assert_eq!(std::fs::read(&to).unwrap(), b"key");
+        assert_eq!(
+            std::fs::metadata(&to).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        private_files("").unwrap();
     }
 
     #[test]

@@ -114,6 +114,8 @@ pub struct JobView {
     pub created: Option<Timestamp>,
     /// Snapshot that a restore's Job restores.
     pub snapshot: Option<Box<str>>,
+    /// Files in it, if that is known.
+    pub snapshot_files: Option<u64>,
     pub suspended: bool,
     /// Lease that its pods run under.
     pub lease: Option<JobLease>,
@@ -205,6 +207,7 @@ impl JobView {
             end,
             created: object.metadata.creation_timestamp.as_ref().map(|t| t.0),
             snapshot: annotation(&object.metadata, names::ANNOTATION_SNAPSHOT).map(Into::into),
+            snapshot_files: number(names::ANNOTATION_SNAPSHOT_FILES),
             suspended: spec.and_then(|s| s.suspend).unwrap_or_default(),
             lease: spec
                 .and_then(|s| s.template.metadata.as_ref())

@@ -8,4 +8,6 @@ mod faults;
 mod locks;
 mod restores;
 mod retention;
+mod rights;
 mod support;
+mod why;

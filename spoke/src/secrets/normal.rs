@@ -1,0 +1,308 @@
+//! The one reading of a repository's Secret: manager, pods and copies for other namespaces all get what comes out here. A
+//! Secret made from a file ends in a line break, an editor may have written CRLF: what cannot belong to a value is taken
+//! off, and what restic cannot be given is refused with its key and byte. Pure.
+
+use std::collections::BTreeMap;
+
+use crds::ResticRepository;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+
+use super::{Backend, FileKey, PASSWORD_VARIABLE, REPOSITORY_VARIABLE, SecretError, password_key};
+
+/// A byte order mark, as editors on Windows put before text.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+/// The one variable whose value may have several lines: a policy in JSON.
+const POLICY: &str = "RESTIC_AWS_ASSUME_ROLE_POLICY";
+
+/// How a value may be changed without becoming another one, and what it may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// The repository's password. Blanks may belong to it, and so may a line break inside.
+    RepositoryPassword,
+    /// A password of the storage: one line, blanks may belong to it.
+    Password,
+    /// A name, a key, a token, a URL: one line that neither begins nor ends with blanks.
+    Word,
+    /// Several lines whose ends do not matter.
+    Text,
+}
+
+impl Form {
+    fn of(variable: &str) -> Form {
+        match variable {
+            POLICY => Form::Text,
+            "ST_KEY" => Form::Password,
+            _ if variable.contains("PASS") => Form::Password,
+            _ => Form::Word,
+        }
+    }
+}
+
+/// Location, password, allowed variables and files of a repository, by the key of the Secret that holds each.
+/// The password is always under [`PASSWORD_VARIABLE`].
+///
+/// # Errors
+/// When the Secret lacks what the back end needs, or holds what restic cannot be given.
+pub fn normalised(
+    repository: &ResticRepository,
+    secret: Option<&Secret>,
+) -> Result<BTreeMap<String, ByteString>, SecretError> {
+    let name = &repository.spec.credentials_secret_ref.name;
+    let secret = secret.ok_or_else(|| SecretError::Missing(name.clone()))?;
+    let url = &repository.spec.repository_url;
+    let backend = Backend::of(url).ok_or(SecretError::UnknownBackend)?;
+    let empty = BTreeMap::new();
+    let source = secret.data.as_ref().unwrap_or(&empty);
+    let value = |key: &str| source.get(key).map(|ByteString(bytes)| bytes.as_slice());
+
+    let key = password_key(repository, |key| source.contains_key(key));
+    let place = || (name.clone(), key.clone());
+    let missing = |(secret, key)| SecretError::NoPassword { secret, key };
+    let password = value(&key).ok_or_else(|| missing(place()))?;
+    let password = variable(name, &key, password, Form::RepositoryPassword)?;
+    if password.is_empty() {
+        let (secret, key) = place();
+        return Err(SecretError::EmptyPassword { secret, key });
+    }
+    let mut data = BTreeMap::from([
+        (
+            REPOSITORY_VARIABLE.to_owned(),
+            ByteString(url.clone().into_bytes()),
+        ),
+        (PASSWORD_VARIABLE.to_owned(), ByteString(password.into_bytes())),
+    ]);
+    for key in backend.variables() {
+        if let Some(bytes) = value(key) {
+            let text = variable(name, key, bytes, Form::of(key))?;
+            data.insert(key.to_owned(), ByteString(text.into_bytes()));
+        }
+    }
+    for file in backend.files() {
+        match value(file.key)
+            .map(|bytes| content(name, file, bytes))
+            .transpose()?
+        {
+            Some(text) if !text.is_empty() => {
+                data.insert(file.key.to_owned(), ByteString(text.into_bytes()));
+            }
+            _ if file.needed.is_empty() => {}
+            _ => {
+                return Err(SecretError::NoFile {
+                    secret: name.clone(),
+                    key: file.key,
+                    what: file.needed,
+                });
+            }
+        }
+    }
+    Ok(data)
+}
+
+/// The text of a variable.
+fn variable(secret: &str, key: &str, bytes: &[u8], form: Form) -> Result<String, SecretError> {
+    let bad = |at: usize, why: &'static str| SecretError::Byte {
+        secret: secret.to_owned(),
+        key: key.to_owned(),
+        byte: bytes.get(at).copied().unwrap_or_default(),
+        at,
+        why,
+    };
+    if bytes.starts_with(MARK) {
+        return Err(bad(
+            0,
+            "it begins with a byte order mark, which an editor put before the text",
+        ));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|e| bad(e.valid_up_to(), "it is not UTF-8"))?;
+    let kept = match form {
+        Form::RepositoryPassword | Form::Password => text.trim_end_matches(['\n', '\r']),
+        Form::Word | Form::Text => text.trim_matches(|c: char| c.is_ascii_whitespace()),
+    };
+    let before = text.len() - text.trim_start_matches(|c: char| c.is_ascii_whitespace()).len();
+    let offset = if matches!(form, Form::Word | Form::Text) {
+        before
+    } else {
+        0
+    };
+    let forbidden = |c: char| match form {
+        Form::RepositoryPassword | Form::Text => c == '\0',
+        Form::Password | Form::Word => c.is_control(),
+    };
+    match kept.find(forbidden) {
+        Some(at) if kept[at..].starts_with('\0') => Err(bad(offset + at, "a variable cannot hold it")),
+        Some(at) => Err(bad(
+            offset + at,
+            "the value has to be one line without control characters",
+        )),
+        None => Ok(kept.to_owned()),
+    }
+}
+
+/// The text of a file: lines that end in LF, the last one too. ssh reads no key without either.
+fn content(secret: &str, file: &FileKey, bytes: &[u8]) -> Result<String, SecretError> {
+    let bad = |at: usize, why: &'static str| SecretError::Byte {
+        secret: secret.to_owned(),
+        key: file.key.to_owned(),
+        byte: bytes.get(at).copied().unwrap_or_default(),
+        at,
+        why,
+    };
+    let start = if bytes.starts_with(MARK) { MARK.len() } else { 0 };
+    let text = std::str::from_utf8(&bytes[start..]);
+    let text = text.map_err(|e| bad(start + e.valid_up_to(), "it is not UTF-8"))?;
+    if let Some(at) = text.find('\0') {
+        return Err(bad(start + at, "it is not a text"));
+    }
+    let trimmed = text.trim();
+    if trimmed.is_empty() {
+        return Ok(String::new());
+    }
+    if let Some(line) = file.holds.iter().find(|line| !trimmed.contains(**line)) {
+        return Err(SecretError::NotPem {
+            secret: secret.to_owned(),
+            key: file.key,
+            line,
+        });
+    }
+    Ok(format!("{}\n", trimmed.replace("\r\n", "\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn repository(url: &str) -> ResticRepository {
+        serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
+            "metadata": { "name": "nas", "namespace": "shop" },
+            "spec": { "repositoryURL": url, "credentialsSecretRef": { "name": "nas" } },
+        }))
+        .unwrap()
+    }
+
+    fn read(url: &str, pairs: &[(&str, &[u8])]) -> Result<BTreeMap<String, String>, String> {
+        let data = pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), ByteString(value.to_vec())))
+            .collect();
+        let secret = Secret {
+            data: Some(data),
+            ..Secret::default()
+        };
+        let data = normalised(&repository(url), Some(&secret)).map_err(|error| error.to_string())?;
+        let text = |ByteString(bytes)| String::from_utf8(bytes).unwrap();
+        Ok(data.into_iter().map(|(key, value)| (key, text(value))).collect())
+    }
+
+    const S3: &str = "s3:https://h/b";
+    const SFTP: &str = "sftp:u@h:/b";
+    const KEY: &str = "-----BEGIN OPENSSH PRIVATE KEY-----\r\nabc\r\n-----END OPENSSH PRIVATE KEY-----";
+
+    #[test]
+    fn what_cannot_belong_to_a_value_is_taken_off() {
+        let read = read(
+            S3,
+            &[
+                ("RESTIC_PASSWORD", b" two words \r\n\n"),
+                ("AWS_ACCESS_KEY_ID", b"\tid\n"),
+                ("AWS_SECRET_ACCESS_KEY", b"key \r\n"),
+                ("RESTIC_AWS_ASSUME_ROLE_POLICY", b"{\n}\n"),
+                (
+                    "RESTIC_CACERT",
+                    b"\xef\xbb\xbf-----BEGIN CERTIFICATE-----\r\nx\r\n-----END CERTIFICATE-----",
+                ),
+            ],
+        )
+        .unwrap();
+        for (key, value) in [
+            ("RESTIC_PASSWORD", " two words "),
+            ("AWS_ACCESS_KEY_ID", "id"),
+            ("AWS_SECRET_ACCESS_KEY", "key"),
+            ("RESTIC_AWS_ASSUME_ROLE_POLICY", "{\n}"),
+            (
+                "RESTIC_CACERT",
+                "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n",
+            ),
+            ("RESTIC_REPOSITORY", S3),
+        ] {
+            assert_eq!(read[key], value, "{key}");
+        }
+    }
+
+    #[test]
+    fn what_restic_cannot_be_given_is_refused_with_key_and_byte() {
+        let ca: &[u8] = b"/etc/ssl/ca.crt";
+        for (key, value, words) in [
+            ("RESTIC_PASSWORD", b"a\0b".as_slice(), "byte 0x00 at position 1"),
+            ("RESTIC_PASSWORD", b"\xff\xfea\0", "byte 0xff at position 0"),
+            ("RESTIC_PASSWORD", b"\xef\xbb\xbfpw", "byte 0xef at position 0"),
+            ("AWS_ACCESS_KEY_ID", b" a\nb", "byte 0x0a at position 2"),
+            ("AWS_SECRET_ACCESS_KEY", b"ab\x1bc", "byte 0x1b at position 2"),
+            ("AWS_SESSION_TOKEN", b"ab\xc3(", "byte 0xc3 at position 2"),
+            ("RESTIC_CACERT", ca, "-----BEGIN CERTIFICATE-----"),
+        ] {
+            let all: Vec<(&str, &[u8])> = if key == "RESTIC_PASSWORD" {
+                vec![(key, value)]
+            } else {
+                vec![("RESTIC_PASSWORD", b"pw"), (key, value)]
+            };
+            let error = read(S3, &all).unwrap_err();
+            assert!(error.contains(words) && error.contains(key), "{error}");
+        }
+        let rest: &[(&str, &[u8])] = &[("RESTIC_PASSWORD", b"pw"), ("RESTIC_REST_PASSWORD", b"a\tb")];
+        assert!(read("rest:https://h/", rest).unwrap_err().contains("0x09"));
+    }
+
+    #[test]
+    fn ssh_gets_a_key_that_it_reads_or_the_secret_is_refused() {
+        let hosts: &[u8] = b"h ssh-ed25519 AAAA";
+        let password: (&str, &[u8]) = ("RESTIC_PASSWORD", b"pw");
+        let all = [
+            password,
+            ("SSH_PRIVATE_KEY", KEY.as_bytes()),
+            ("SSH_KNOWN_HOSTS", hosts),
+        ];
+        let read_all = read(SFTP, &all).unwrap();
+        assert!(
+            !read_all["SSH_PRIVATE_KEY"].contains('\r') && read_all["SSH_PRIVATE_KEY"].ends_with("-----\n")
+        );
+        assert_eq!(read_all["SSH_KNOWN_HOSTS"], "h ssh-ed25519 AAAA\n");
+        let error = read(SFTP, &all[..2]).unwrap_err();
+        assert!(
+            error.contains("SSH_KNOWN_HOSTS") && error.contains("ssh-keyscan"),
+            "{error}"
+        );
+        let public = [password, ("SSH_PRIVATE_KEY", hosts), ("SSH_KNOWN_HOSTS", hosts)];
+        assert!(read(SFTP, &public).unwrap_err().contains("SSH_PRIVATE_KEY"));
+        let blank = [
+            password,
+            ("SSH_PRIVATE_KEY", b" \n".as_slice()),
+            ("SSH_KNOWN_HOSTS", hosts),
+        ];
+        assert!(read(SFTP, &blank).unwrap_err().contains("SSH_PRIVATE_KEY"));
+    }
+
+    proptest! {
+        /// What is read once stays as it is: a copy may be read again.
+        #[test]
+        fn a_second_reading_changes_nothing(password in "[a-z \n\r]{1,9}x[\n\r]{0,3}", word in "[a-z \n\r\t]{0,6}") {
+            let once = read(S3, &[("RESTIC_PASSWORD", password.as_bytes()), ("AWS_ACCESS_KEY_ID", word.as_bytes())]);
+            if let Ok(once) = once {
+                let again: Vec<(&str, &[u8])> = once.iter().map(|(k, v)| (k.as_str(), v.as_bytes())).collect();
+                prop_assert_eq!(read(S3, &again).unwrap(), once);
+            }
+        }
+
+        #[test]
+        fn an_error_never_shows_a_value(secret in "[a-z]{12,20}", tail in "[\0\n]x") {
+            let value = format!("{secret}{tail}");
+            let all: [(&str, &[u8]); 2] = [("RESTIC_PASSWORD", b"pw"), ("AWS_SECRET_ACCESS_KEY", value.as_bytes())];
+            let error = read(S3, &all).unwrap_err();
+            prop_assert!(!error.contains(&secret), "{}", error);
+        }
+    }
+}
