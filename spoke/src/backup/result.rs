@@ -100,6 +100,14 @@ fn of_message(mut message: Message<Summary>, user: Option<i64>, skip_unchanged: 
             summary,
         },
         0 => failed("NoSnapshot", "restic ended well but stored no snapshot".to_owned()),
+        // A snapshot of folders that could not be entered.
+        3 if summary.as_ref().is_some_and(|s| s.total_files_processed == 0) => Verdict {
+            summary,
+            ..failed(
+                "FilesUnreadable",
+                unreadable("nothing could be read", "the snapshot holds no file; ", &message, user),
+            )
+        },
         3 => {
             let text = match message.errors.max(1) {
                 1 => "1 file or folder could not be read".to_owned(),
@@ -231,6 +239,23 @@ mod tests {
         assert_eq!(
             (run.result, run.reason.as_deref()),
             (BackupResult::PartiallyFailed, Some("LockLost"))
+        );
+    }
+
+    #[test]
+    fn a_snapshot_without_a_file_is_no_backup_when_files_could_not_be_read() {
+        let run = told(
+            r#"{"exitCode":3,"errors":1,"items":[{"item":"/backup/pg","error":{"message":"open /backup/pg: permission denied"}}],
+                "summary":{"snapshot_id":"abc","total_files_processed":0}}"#,
+        );
+        assert_eq!(
+            (run.result, run.reason.as_deref(), run.snapshot_id.as_deref()),
+            (BackupResult::Failed, Some("FilesUnreadable"), Some("abc"))
+        );
+        assert!(
+            run.message
+                .unwrap()
+                .starts_with("nothing could be read: /pg: permission denied; the snapshot holds no file; ")
         );
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tests::fleet;
 
 use crate::support::{Place, condition, noise, s3};
 
@@ -428,6 +429,18 @@ fn what_cannot_be_read_is_named_once_with_what_to_set_and_lost_and_found_is_left
         message.starts_with("nothing could be read: /lost+found: permission denied; "),
         "{message}"
     );
+
+    close("", 0o700);
+    let run = place.run("orders", "3");
+    assert_eq!(
+        (&run["result"], &run["reason"]),
+        (&json!("Failed"), &json!("FilesUnreadable"))
+    );
+    let message = run["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("nothing could be read: /: permission denied; "),
+        "{message}"
+    );
 }
 
 #[test]
@@ -437,8 +450,14 @@ fn a_restore_counts_files_and_says_that_owners_were_not_restored() {
     make(&place, "orders", json!({}));
     place.until_ready("resticbackup/orders");
     let run = place.run("orders", "1");
+    // Volumes of this provisioner belong to root.
+    place.apply(&[
+        json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": "fresh" },
+        "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } }),
+    ]);
+    fleet::open_volume(&place.cluster, &place.namespace, "fresh").unwrap();
     place.apply(&[json!({ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRestore", "metadata": { "name": "back" },
-        "spec": { "backupRef": { "name": "orders" }, "target": { "newPVC": { "name": "fresh", "size": "1Gi" } } } })]);
+        "spec": { "backupRef": { "name": "orders" }, "target": { "pvc": { "claimName": "fresh" } } } })]);
     let object = place.until("resticrestore/back", "Completed", |o| {
         o["status"]["phase"] == "Completed"
     });
