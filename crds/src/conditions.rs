@@ -15,6 +15,12 @@ pub mod types {
     pub const DEGRADED: &str = "Degraded";
     /// The resource waits for something that it names.
     pub const WAITING: &str = "Waiting";
+    /// The spec has fields that are accepted and ignored.
+    pub const NOT_IN_EFFECT: &str = "NotInEffect";
+    /// A restore is over and well, as of a Job.
+    pub const COMPLETE: &str = "Complete";
+    /// A restore is over and has failed, as of a Job.
+    pub const FAILED: &str = "Failed";
     /// A person has to approve before the resource goes on.
     pub const APPROVAL_REQUIRED: &str = "ApprovalRequired";
 }
@@ -26,6 +32,7 @@ pub mod reasons {
     pub const INVALID_SOURCE: &str = "InvalidSource";
     pub const SOURCE_NOT_SUPPORTED: &str = "SourceNotSupported";
     pub const IMAGE_NOT_ALLOWED: &str = "ImageNotAllowed";
+    pub const NOT_IMPLEMENTED: &str = "NotImplemented";
     pub const CRASHED: &str = "Crashed";
     pub const API_ERROR: &str = "ApiError";
 
@@ -55,6 +62,8 @@ pub mod reasons {
     pub const PVC_NOT_USABLE: &str = "PersistentVolumeClaimNotUsable";
     pub const BACKUP_CONFIGURED: &str = "BackupConfigured";
     pub const CRON_JOB_FAILED: &str = "CronJobFailed";
+    pub const SERVICE_ACCOUNT_FAILED: &str = "ServiceAccountFailed";
+    pub const SECRET_FAILED: &str = "SecretFailed";
     pub const BACKUP_SUCCEEDED: &str = "BackupSucceeded";
     pub const BACKUP_PARTIALLY_FAILED: &str = "BackupPartiallyFailed";
     pub const BACKUP_FAILED: &str = "BackupFailed";
@@ -123,6 +132,57 @@ pub fn set(
             *present = next;
         }
         None => conditions.push(next),
+    }
+}
+
+/// The conditions of one status, as one turn writes them.
+///
+/// ```text
+/// Conditions::at(&mut status.conditions, generation, now)
+///     .set(types::READY, true, reasons::BACKUP_CONFIGURED, "scheduled")
+///     .remove(types::WAITING);
+/// ```
+pub struct Conditions<'a> {
+    list: &'a mut Vec<Condition>,
+    generation: Option<i64>,
+    now: Timestamp,
+}
+
+impl<'a> Conditions<'a> {
+    /// Conditions that were observed at this generation, now.
+    pub fn at(list: &'a mut Vec<Condition>, generation: Option<i64>, now: Timestamp) -> Conditions<'a> {
+        Conditions {
+            list,
+            generation,
+            now,
+        }
+    }
+
+    /// Sets one condition; see [`set`].
+    pub fn set(
+        &mut self,
+        type_: &str,
+        status: impl Into<Status>,
+        reason: &str,
+        message: impl AsRef<str>,
+    ) -> &mut Self {
+        let message = message.as_ref();
+        set(
+            self.list,
+            type_,
+            status.into(),
+            reason,
+            message,
+            self.generation,
+            self.now,
+        );
+        self
+    }
+
+    /// Removes the condition of a type.
+    pub fn remove(&mut self, type_: &str) -> &mut Self {
+        self.list.retain(|c| c.type_ != type_);
+        self
     }
 }
 

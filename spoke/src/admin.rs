@@ -1,57 +1,67 @@
 //! /healthz, /readyz and /metrics.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::service::Health;
 
-/// What the endpoints tell of.
+/// What the endpoints report.
 #[derive(Clone)]
 struct Admin {
     metrics: Arc<Metrics>,
-    /// Every type has been listed once. A follower is ready too, and so is a spoke whose hub is away.
-    synced: watch::Receiver<bool>,
+    health: Health,
+}
+
+/// Takes the address. It stays taken for all starts of the part that serves.
+///
+/// # Errors
+/// When it is taken by another process, or is none of this machine.
+pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Serves until shutdown.
 pub async fn serve(
-    address: SocketAddr,
+    listener: &TcpListener,
     metrics: Arc<Metrics>,
-    synced: watch::Receiver<bool>,
+    health: Health,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(render))
-        .with_state(Admin { metrics, synced });
-    let listener = tokio::net::TcpListener::bind(address).await?;
-    axum::serve(listener, router)
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
+        .with_state(Admin { metrics, health });
+    let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
+    let stop = shutdown.clone();
+    tokio::select! {
+        served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()) => served,
+        // A connection that is kept open does not hold the end up.
+        () = shutdown.cancelled() => Ok(()),
+    }
 }
 
-async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
-    if *admin.synced.borrow() && admin.metrics.link_name_differs.get() != 0 {
-        (
-            StatusCode::OK,
-            "ok, but not linked: FLEET_CLUSTER is not the name in the certificate\n",
-        )
-    } else if *admin.synced.borrow() {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the first list of the watched types is not complete\n",
-        )
+/// Ready when every service is well. A follower is ready too, and so is a spoke whose hub is away.
+async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
+    let unwell = admin.health.unwell();
+    if !unwell.is_empty() {
+        return (StatusCode::SERVICE_UNAVAILABLE, unwell.join("\n") + "\n");
     }
+    let text = if admin.metrics.link_name_differs.get() == 0 {
+        "ok\n"
+    } else {
+        "ok, but not linked: FLEET_CLUSTER is not the name in the certificate\n"
+    };
+    (StatusCode::OK, text.to_owned())
 }
 
 async fn render(State(admin): State<Admin>) -> String {

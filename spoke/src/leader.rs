@@ -5,15 +5,15 @@
 //! last renewal was *sent*, and as free to others when it was *seen* unchanged for that long.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, PostParams};
 use kube::{Client, Error};
-use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -104,6 +104,8 @@ pub struct Election {
     api: Api<Lease>,
     identity: String,
     reign: watch::Sender<Option<Reign>>,
+    /// Terms begun so far. Outlives a failure of the part: no number is used twice.
+    terms: Mutex<u64>,
 }
 
 /// What a replica last saw of the lease, and when by its own clock.
@@ -122,18 +124,19 @@ impl Election {
                 api: Api::namespaced(client, namespace),
                 identity,
                 reign: sender,
+                terms: Mutex::default(),
             },
             LeaderGate { reign, _sender: None },
         )
     }
 
     /// Renews or waits until `shutdown`.
-    pub async fn run(self, shutdown: CancellationToken) {
+    pub async fn run(&self, shutdown: CancellationToken) {
         let mut seen = Seen {
             version: None,
             at: Instant::now(),
         };
-        let mut terms = 0;
+        let mut terms = self.terms.lock().await;
         loop {
             let sent = Instant::now();
             let step = timeout(RENEW, self.step(&mut seen));

@@ -16,6 +16,7 @@ pub struct Metrics {
     turn_seconds: HistogramVec,
     actors: IntGaugeVec,
     crashes: IntCounterVec,
+    service_failures: IntCounterVec,
     queue: IntGaugeVec,
     watch_events: IntCounterVec,
     watch_restarts: IntCounterVec,
@@ -94,6 +95,11 @@ impl Metrics {
                 "fleet_actor_crashes_total",
                 "Actors that panicked and were restarted",
                 &["kind"],
+            )?,
+            service_failures: counter(
+                "fleet_service_failures_total",
+                "Long-lived parts of the process that panicked or ended, and were started again",
+                &["service"],
             )?,
             queue: int_gauges("fleet_turns_running", "Turns that run now", &["kind"])?,
             watch_events: counter("fleet_watch_events_total", "Events of watches", &["resource"])?,
@@ -190,18 +196,23 @@ impl Metrics {
         self.crashes.with_label_values(&[kind]).inc();
     }
 
+    /// A long-lived part panicked or ended.
+    pub fn service_failure(&self, service: &str) {
+        self.service_failures.with_label_values(&[service]).inc();
+    }
+
     /// An event of a watch.
-    pub fn watch_event(&self, resource: &'static str) {
+    pub fn watch_event(&self, resource: &str) {
         self.watch_events.with_label_values(&[resource]).inc();
     }
 
     /// A watch broke and is started again.
-    pub fn watch_error(&self, resource: &'static str) {
+    pub fn watch_error(&self, resource: &str) {
         self.watch_restarts.with_label_values(&[resource]).inc();
     }
 
     /// An object could not be decoded.
-    pub fn undecodable(&self, resource: &'static str) {
+    pub fn undecodable(&self, resource: &str) {
         self.undecodable.with_label_values(&[resource]).inc();
     }
 

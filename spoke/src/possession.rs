@@ -7,13 +7,13 @@ use proto::plan::is_id;
 use proto::possession::{NONCE, prove};
 use proto::v1::spoke_message::Body;
 use proto::v1::{PossessionChallenge, PossessionProof};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::context::Context;
 use crate::restic::Restic;
-use crate::secrets;
+use crate::world::{Index, Key};
 
 /// Questions that wait. The hub has fewer open at a time, and asks again.
 const WAITING: usize = 64;
@@ -26,8 +26,8 @@ pub struct Possession {
     changed: Notify,
 }
 
-/// The other end of the questions.
-pub type Questions = mpsc::Receiver<PossessionChallenge>;
+/// The other end of the questions. Shared by all starts of the part that answers.
+pub type Questions = AsyncMutex<mpsc::Receiver<PossessionChallenge>>;
 
 impl Possession {
     /// Nothing asked yet.
@@ -39,7 +39,7 @@ impl Possession {
             answers: Mutex::default(),
             changed: Notify::new(),
         };
-        (Arc::new(possession), receiver)
+        (Arc::new(possession), AsyncMutex::new(receiver))
     }
 
     /// The hub asks.
@@ -70,12 +70,13 @@ impl Possession {
 /// Answers one question after another, until `stop`.
 pub async fn run(
     possession: Arc<Possession>,
-    mut questions: Questions,
+    questions: Arc<Questions>,
     context: Arc<Context>,
     restic: Arc<dyn Restic>,
     stop: CancellationToken,
 ) {
     let work = async {
+        let mut questions = questions.lock().await;
         while let Some(challenge) = questions.recv().await {
             let proof = match answer(&context, restic.as_ref(), &challenge).await {
                 Ok(proof) => proof,
@@ -107,11 +108,7 @@ async fn answer(
     if !is_id(id) || challenge.nonce.len() != NONCE {
         return Err("the question is malformed".to_owned());
     }
-    let has = |repository: &crds::ResticRepository| {
-        let status = repository.status.as_ref();
-        status.and_then(|s| s.repository_id.as_deref()) == Some(id)
-    };
-    let repositories = context.world.repositories.filter(|_, repository| has(repository));
+    let repositories = context.world.repositories.by(Index::ResticId, &Key::new("", id));
     let mut last = "no ResticRepository of this cluster has this id".to_owned();
     // Several resources may lead to it, with different credentials.
     for (key, repository) in repositories {
@@ -131,7 +128,7 @@ async fn open(
     restic: &dyn Restic,
     repository: &crds::ResticRepository,
 ) -> Result<(String, proto::possession::MasterKey), String> {
-    let credentials = secrets::cluster::read(context, repository).await;
+    let credentials = crate::credentials::read(context, repository).await;
     let credentials = credentials
         .map_err(|error| format!("the Secret could not be read: {error}"))?
         .map_err(|error| error.to_string())?;

@@ -1,139 +1,87 @@
-//! Root of the actor tree: one supervisor per kind. A supervisor that dies takes the process down, and Kubernetes
-//! starts it anew: the outermost supervisor is the kubelet.
+//! Root of the actor tree: the supervisors of the kinds, and the supervisor of the services. A supervisor that dies takes
+//! the process down, and Kubernetes starts it anew: the outermost supervisor is the kubelet.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio_util::sync::CancellationToken;
-use tracing::error;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tracing::{error, warn};
 
-use crate::backup::BackupKind;
 use crate::context::Context;
-use crate::kind::{Kind, KindHandle, Supervisor};
-use crate::operation::Operations;
-use crate::repository::RepositoryKind;
-use crate::restore::RestoreKind;
-use crate::retention::RetentionKind;
+use crate::kind::{Kind, KindHandle, Kinds, Supervisor};
+use crate::service::{Fatal, ServicesHandle, Stage};
 
-/// What the root needs to start its kinds.
+/// Turns under way may end within this time; the pod's grace period must be longer.
+const STOP_LIMIT: Duration = Duration::from_secs(25);
+
+/// The root: it starts nothing itself, and looks at the ends of what was started below it.
 pub struct Root {
-    pub context: Arc<Context>,
-    pub repository: Arc<RepositoryKind>,
-    pub backup: Arc<BackupKind>,
-    pub restore: Arc<RestoreKind>,
-    pub retention: Arc<RetentionKind>,
-    pub operations: Arc<Operations>,
-    /// Cancelled when a supervisor dies.
-    pub failed: CancellationToken,
-}
-
-/// Supervisors by kind.
-#[derive(Clone)]
-pub struct Kinds {
-    pub repositories: KindHandle,
-    pub backups: KindHandle,
-    pub restores: KindHandle,
-    pub policies: KindHandle,
-    pub operations: KindHandle,
-}
-
-impl Kinds {
-    /// This replica leads: actors start.
-    pub fn lead(&self) {
-        for kind in self.all() {
-            kind.lead();
-        }
-    }
-
-    /// This replica no longer leads. Resolves when no actor is left.
-    pub async fn follow(&self) {
-        futures::future::join_all(self.all().map(KindHandle::follow)).await;
-    }
-
-    // Operations first: their owners' first turns find what they publish.
-    fn all(&self) -> [&KindHandle; 5] {
-        [
-            &self.operations,
-            &self.repositories,
-            &self.backups,
-            &self.restores,
-            &self.policies,
-        ]
-    }
-}
-
-/// Asked once by `main` for the handles.
-pub enum RootMessage {
-    Kinds(tokio::sync::oneshot::Sender<Kinds>),
+    pub fatal: Fatal,
 }
 
 impl Actor for Root {
-    type Msg = RootMessage;
-    type State = Kinds;
+    type Msg = ();
+    type State = ();
     type Arguments = ();
 
-    async fn pre_start(
-        &self,
-        myself: ActorRef<Self::Msg>,
-        (): (),
-    ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(Kinds {
-            repositories: self.start(&myself, self.repository.clone()).await?,
-            backups: self.start(&myself, self.backup.clone()).await?,
-            restores: self.start(&myself, self.restore.clone()).await?,
-            policies: self.start(&myself, self.retention.clone()).await?,
-            operations: self.start(&myself, self.operations.clone()).await?,
-        })
-    }
-
-    async fn handle(
-        &self,
-        _: ActorRef<Self::Msg>,
-        RootMessage::Kinds(reply): Self::Msg,
-        kinds: &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        // An error means that nobody waits for the answer any more.
-        let _ = reply.send(kinds.clone());
+    async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
         Ok(())
     }
 
     async fn handle_supervisor_evt(
         &self,
-        _: ActorRef<Self::Msg>,
+        _: ActorRef<()>,
         event: SupervisionEvent,
-        _: &mut Self::State,
+        (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
         if let SupervisionEvent::ActorFailed(_, cause) = event {
-            error!(%cause, "the supervisor of a kind died");
-            self.failed.cancel();
+            error!(%cause, "a supervisor died");
+            self.fatal.fail(format!(
+                "a supervisor died, so that Kubernetes has to start a new process: {cause}"
+            ));
         }
-        Ok(())
-    }
-
-    async fn post_stop(
-        &self,
-        myself: ActorRef<Self::Msg>,
-        _: &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        myself
-            .stop_children_and_wait(None, Some(Duration::from_secs(25)))
-            .await;
         Ok(())
     }
 }
 
-impl Root {
-    async fn start<K: Kind>(
-        &self,
-        myself: &ActorRef<RootMessage>,
-        kind: Arc<K>,
-    ) -> Result<KindHandle, ActorProcessingErr> {
-        let supervisor = Supervisor {
-            kind,
-            context: self.context.clone(),
-        };
-        let (actor, _) = Actor::spawn_linked(None, supervisor, (), myself.get_cell()).await?;
-        Ok(KindHandle::new(actor))
+/// Starts the supervisor of a kind below `root`. It has no actors before this replica leads.
+///
+/// # Errors
+/// When it cannot be started.
+pub async fn supervise<K: Kind>(
+    root: ActorCell,
+    context: &Arc<Context>,
+    kind: Arc<K>,
+) -> anyhow::Result<KindHandle> {
+    let context = context.clone();
+    let started = Actor::spawn_linked(None, Supervisor { kind, context }, (), root).await;
+    let (actor, _) =
+        started.map_err(|error| anyhow::anyhow!("the actors of {} do not start: {error}", K::NAME))?;
+    Ok(KindHandle::new(actor))
+}
+
+/// Everything that runs, for its end.
+pub struct Tree {
+    pub root: ActorRef<()>,
+    pub kinds: Kinds,
+    pub services: ServicesHandle,
+}
+
+impl Tree {
+    /// Ends everything in order: nothing wakes actors any more; turns under way end; what they sent goes out; the leader's
+    /// Lease is given back after the last write.
+    pub async fn stop(self) {
+        self.services.stop(Stage::Intake).await;
+        if tokio::time::timeout(STOP_LIMIT, self.kinds.follow())
+            .await
+            .is_err()
+        {
+            warn!(limit = ?STOP_LIMIT, "turns under way did not end in time");
+        }
+        for stage in [Stage::Edge, Stage::Election, Stage::Admin] {
+            self.services.stop(stage).await;
+        }
+        // Everything below it has ended; an error means that it has as well.
+        let _ = self.root.stop_and_wait(None, Some(STOP_LIMIT)).await;
     }
 }

@@ -1,48 +1,63 @@
 //! Starts everything in order, and stops it in reverse.
 
+use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
-use ractor::Actor;
+use ractor::{Actor, ActorCell};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::info;
 
+use crate::admin;
 use crate::apply::Applier;
-use crate::backup::BackupKind;
+use crate::backup::BackupController;
+use crate::clock::{Clock, Random, SystemClock, SystemRandom};
 use crate::config::Config;
-use crate::context::{Context, SystemClock, TURNS};
-use crate::events::Events;
-use crate::intake::{self, Routes};
+use crate::context::{Context, TURNS};
+use crate::events::{Events, Publisher};
+use crate::exchange::{Board, Creations, Leases, Outbox, Question};
+use crate::intake::Routes;
+use crate::kind::Kinds;
+use crate::kind::{Controller, Driver};
 use crate::leader::{Election, LeaderGate};
-use crate::link::{Creations, LinkConfig, Outbox};
-use crate::maintenance::{Leases, Local, Shared};
 use crate::metrics::Metrics;
-use crate::operation::{Board, Operations};
-use crate::possession::{self, Possession};
-use crate::repository::{RepositoryKind, UnlockOwner};
+use crate::operation::Operations;
+use crate::repository::{RepositoryController, UnlockOwner};
 use crate::restic::{self, Restic};
-use crate::restore::RestoreKind;
-use crate::retention::{RetentionKind, RetentionOwner};
-use crate::root::{Kinds, Root, RootMessage};
+use crate::restore::RestoreController;
+use crate::retention::{RetentionController, RetentionOwner};
+use crate::root::{Root, Tree, supervise};
 use crate::scripts::Scripts;
+use crate::service::{Fatal, Health, Pace, Services, ServicesHandle};
+use crate::services::{self, Parts};
+use crate::sharing::Shared;
+use crate::site::Site;
 use crate::world::World;
-use crate::{admin, link};
 
-/// Turns under way may end within this time; the pod's grace period must be longer.
-const STOP_LIMIT: Duration = Duration::from_secs(25);
-
-/// Runs until SIGTERM or SIGINT, or until something that cannot be restarted in place has died.
+/// Runs until SIGTERM or SIGINT, or until something has died that a new start of its own does not mend.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     config.check()?;
     let stop = CancellationToken::new();
     stop_on_signal(&stop)?;
+    let fatal = Fatal::default();
+    let tree = start(&config, &fatal).await?;
+    let result = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        cause = fatal.failed() => Err(anyhow::anyhow!(cause)),
+    };
+    info!("stopping");
+    tree.stop().await;
+    result
+}
+
+async fn start(config: &Config, fatal: &Fatal) -> anyhow::Result<Tree> {
     let metrics = Arc::new(Metrics::new()?);
+    let listener = admin::listen(config.admin_address)
+        .with_context(|| format!("cannot serve {}", config.admin_address))?;
     let client = Client::try_default().await.context(
         "no Kubernetes API server: run inside a cluster, or set KUBECONFIG to reach one from a shell",
     )?;
@@ -51,7 +66,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .await
         .context("the API server does not answer")?;
     let site = config.site(&cluster_uid(&client).await?);
-    let restic = restic::Executor::start(&config, &site.cluster, metrics.clone())
+    let restic = restic::Executor::start(config, &site.cluster, metrics.clone())
         .await
         .context("restic cannot be used")?;
     info!(
@@ -60,136 +75,142 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         kubernetes = kubernetes.git_version,
         "starting"
     );
+    let outside = Outside {
+        client,
+        kubernetes: kubernetes.git_version,
+        site,
+        restic: Arc::new(restic),
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
+        listener,
+        metrics,
+    };
+    let (tree, _) = assemble(config, outside, fatal).await?;
+    Ok(tree)
+}
 
-    let tasks = TaskTracker::new();
-    // The lease is given back last, after the last write.
-    let stop_election = CancellationToken::new();
-    let (leader, election) = elect(&config, &client, &stop_election);
-    let (events, publisher) = Events::new(metrics.clone());
-    tasks.spawn(publisher.run(
-        client.clone(),
-        leader.clone(),
-        config.identity.clone(),
-        stop.clone(),
-    ));
+/// What a spoke uses outside of its own memory. Tests give it others.
+pub(crate) struct Outside {
+    pub client: Client,
+    /// Version of the API server.
+    pub kubernetes: String,
+    pub site: Site,
+    pub restic: Arc<dyn Restic>,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub listener: TcpListener,
+    pub metrics: Arc<Metrics>,
+}
 
+/// Starts every actor and every service.
+pub(crate) async fn assemble(
+    config: &Config,
+    outside: Outside,
+    fatal: &Fatal,
+) -> anyhow::Result<(Tree, Arc<Context>)> {
+    let (leader, election) = elect(config, &outside.client);
+    let (context, publisher, questions) = context(config, &outside, leader);
+    let root = Actor::spawn(None, Root { fatal: fatal.clone() }, ()).await;
+    let (root, _) = root.map_err(|error| anyhow::anyhow!("the actors do not start: {error}"))?;
+    let kinds = kinds(root.get_cell(), &context, config, &outside.restic).await?;
     let scripts = Arc::new(Scripts::default());
+    let health = Health::default();
+    let parts = Parts {
+        client: outside.client,
+        routes: Arc::new(Routes::new(kinds.clone(), scripts.clone())),
+        scripts,
+        context: context.clone(),
+        publisher,
+        election,
+        questions,
+        restic: outside.restic,
+        listener: outside.listener,
+        health: health.clone(),
+        kubernetes: outside.kubernetes,
+    };
+    let supervisor = Services {
+        health,
+        metrics: outside.metrics,
+        fatal: fatal.clone(),
+        pace: Pace::default(),
+    };
+    let services = services::all(config, parts);
+    let services = ServicesHandle::start(root.get_cell(), supervisor, services).await?;
+    let tree = Tree {
+        root,
+        kinds,
+        services,
+    };
+    Ok((tree, context))
+}
+
+/// What all actors share, and the ends of its queues.
+pub(crate) fn context(
+    config: &Config,
+    outside: &Outside,
+    leader: LeaderGate,
+) -> (
+    Arc<Context>,
+    Publisher,
+    tokio::sync::mpsc::UnboundedReceiver<Question>,
+) {
+    let (metrics, site) = (&outside.metrics, outside.site.clone());
+    let (events, publisher) = Events::new(metrics.clone());
     let (leases, questions) = Leases::new(config.hub_url().is_some());
     let world = World::default();
     let outbox = Outbox::attached(&world);
-    let context = Arc::new(Context {
+    let context = Context {
         leases,
         operations: Board::default(),
         world,
-        applier: Applier::new(client.clone(), leader.clone(), metrics.clone()),
+        applier: Applier::new(outside.client.clone(), leader.clone(), metrics.clone()),
         events,
-        leader: leader.clone(),
+        leader,
         metrics: metrics.clone(),
-        clock: Arc::new(SystemClock),
+        clock: outside.clock.clone(),
+        random: outside.random.clone(),
         turns: Semaphore::new(TURNS),
         outbox,
         creations: Creations::new(config.hub_url().is_some()),
         cluster: site.cluster.clone(),
         shared: Shared::new(config.hub_url(), config.standalone, &config.lease_namespace),
         site,
-    });
-
-    let failed = CancellationToken::new();
-    let restic: Arc<dyn Restic> = Arc::new(restic);
-    let prover = restic.clone();
-    let retention = Arc::new(RetentionKind::new(context.clone(), &config));
-    let repository = Arc::new(RepositoryKind::new(context.clone(), restic.clone(), &config));
-    let root = Root {
-        context: context.clone(),
-        repository: repository.clone(),
-        backup: Arc::new(BackupKind::new(context.clone())),
-        restore: Arc::new(RestoreKind::new(context.clone(), restic, &config)),
-        retention: retention.clone(),
-        operations: Arc::new(Operations::new(
-            context.clone(),
-            &config.lease_namespace,
-            vec![
-                Arc::new(RetentionOwner::new(retention)),
-                Arc::new(UnlockOwner::new(repository)),
-            ],
-        )),
-        failed: failed.clone(),
     };
-    let (root, _) = Actor::spawn(None, root, ())
-        .await
-        .map_err(|e| anyhow::anyhow!("the actors do not start: {e}"))?;
-    let kinds = kinds(&root).await?;
-    let routes = Arc::new(Routes::new(kinds, scripts.clone()));
+    (Arc::new(context), publisher, questions)
+}
 
-    let stop_intake = stop.child_token();
-    let synced = intake::start(&client, &context, &routes, &tasks, &stop_intake);
-    tasks.spawn(scripts.clone().run(context.clone(), synced.clone(), stop.clone()));
-    tasks.spawn(follow_leadership(
+/// One supervisor for each kind.
+pub(crate) async fn kinds(
+    root: ActorCell,
+    context: &Arc<Context>,
+    config: &Config,
+    restic: &Arc<dyn Restic>,
+) -> anyhow::Result<Kinds> {
+    let site = &context.site;
+    let repository = driver(context, RepositoryController::new(site, restic.clone(), config));
+    let backup = driver(context, BackupController::new(site));
+    let restore = driver(context, RestoreController::new(site, restic.clone(), config));
+    let retention = driver(context, RetentionController::new(site, config));
+    let operations = Operations::new(
         context.clone(),
-        routes.clone(),
-        synced.clone(),
-        stop.clone(),
-    ));
-    let admin = tasks.spawn(admin::serve(
-        config.admin_address,
-        metrics.clone(),
-        synced.clone(),
-        stop.clone(),
-    ));
-    if let Some(url) = config.hub_url() {
-        let (possession, challenges) = Possession::new();
-        tasks.spawn(possession::run(
-            possession.clone(),
-            challenges,
-            context.clone(),
-            prover,
-            stop.clone(),
-        ));
-        let link = LinkConfig::new(url, &config, &kubernetes.git_version, possession);
-        let routes = routes.clone();
-        tasks.spawn(Shared::run(context.clone(), stop.clone()));
-        tasks.spawn(link::run(
-            link,
-            context.clone(),
-            routes,
-            synced.clone(),
-            stop.clone(),
-        ));
-    } else {
-        let (ttl, delay) = (config.lease_ttl, config.lock_delay);
-        let local = Local::new(context.clone(), &config.lease_namespace, ttl, delay);
-        tasks.spawn(local.run(questions, stop.clone()));
-    }
+        &config.lease_namespace,
+        vec![
+            Arc::new(RetentionOwner::new(context.clone())),
+            Arc::new(UnlockOwner::new(context.clone())),
+        ],
+    );
+    let operations = operations.with_lock_pause(config.unlock_after_end() + config.lock_interval);
+    Ok(Kinds {
+        repositories: supervise(root.clone(), context, repository).await?,
+        backups: supervise(root.clone(), context, backup).await?,
+        restores: supervise(root.clone(), context, restore).await?,
+        policies: supervise(root.clone(), context, retention).await?,
+        operations: supervise(root, context, Arc::new(operations)).await?,
+    })
+}
 
-    let result = tokio::select! {
-        () = stop.cancelled() => Ok(()),
-        () = failed.cancelled() => Err(anyhow::anyhow!("a supervisor died; leaving, so that Kubernetes starts a new process")),
-        ended = admin => match ended {
-            Ok(Err(error)) => Err(error).with_context(|| format!("cannot serve {}", config.admin_address)),
-            _ => Ok(()),
-        },
-    };
-    info!("stopping");
-    stop.cancel();
-    if root
-        .stop_and_wait(None, Some(ractor::concurrency::Duration::from(STOP_LIMIT)))
-        .await
-        .is_err()
-    {
-        warn!("turns under way did not end in time");
-    }
-    stop_election.cancel();
-    if let Some(election) = election {
-        let _ = tokio::time::timeout(Duration::from_secs(6), election).await;
-    }
-    tasks.close();
-    if tokio::time::timeout(Duration::from_secs(3), tasks.wait())
-        .await
-        .is_err()
-    {
-        warn!("some tasks did not end in time");
-    }
-    result
+fn driver<C: Controller>(context: &Arc<Context>, controller: C) -> Arc<Driver<C>> {
+    Arc::new(Driver::new(context.clone(), controller))
 }
 
 /// uid of namespace kube-system, which identifies a cluster for its whole life.
@@ -202,52 +223,12 @@ async fn cluster_uid(client: &Client) -> anyhow::Result<String> {
     uid.context("namespace kube-system has no uid")
 }
 
-fn elect(
-    config: &Config,
-    client: &Client,
-    stop: &CancellationToken,
-) -> (LeaderGate, Option<tokio::task::JoinHandle<()>>) {
+pub(crate) fn elect(config: &Config, client: &Client) -> (LeaderGate, Option<Election>) {
     if !config.leader_elect {
         return (LeaderGate::always(), None);
     }
     let (election, gate) = Election::new(client.clone(), &config.lease_namespace, config.identity.clone());
-    (gate, Some(tokio::spawn(election.run(stop.clone()))))
-}
-
-async fn kinds(root: &ractor::ActorRef<RootMessage>) -> anyhow::Result<Kinds> {
-    let (reply, answer) = oneshot::channel();
-    root.cast(RootMessage::Kinds(reply))
-        .map_err(|e| anyhow::anyhow!("the root actor is gone: {e}"))?;
-    Ok(answer.await?)
-}
-
-/// Actors run while this replica leads and every watch has listed. When leadership is lost they are stopped, and awaited
-/// before the next term begins: nothing that they remembered is used again.
-async fn follow_leadership(
-    context: Arc<Context>,
-    routes: Arc<Routes>,
-    mut synced: tokio::sync::watch::Receiver<bool>,
-    stop: CancellationToken,
-) {
-    let mut leader = context.leader.clone();
-    let terms = async {
-        if synced.wait_for(|synced| *synced).await.is_err() {
-            return;
-        }
-        loop {
-            let term = leader.wait_until_leader().await;
-            context.metrics.leader.set(1);
-            routes.lead();
-            leader.wait_until_lost(term).await;
-            context.metrics.leader.set(0);
-            routes.follow().await;
-            context.leases.reset();
-        }
-    };
-    tokio::select! {
-        () = terms => {}
-        () = stop.cancelled() => {}
-    }
+    (gate, Some(election))
 }
 
 /// The first signal stops in order; the second ends the process at once.

@@ -56,6 +56,8 @@ impl Scripts {
             if synced.wait_for(|synced| *synced).await.is_err() {
                 return;
             }
+            // A wake-up may have been lost with an earlier start.
+            self.poke();
             loop {
                 self.changed.notified().await;
                 sleep(SETTLE).await;
@@ -76,13 +78,12 @@ impl Scripts {
         let world = &context.world;
         let backups = world
             .backups
-            .filter(|_, backup| backup.metadata.deletion_timestamp.is_none());
+            .namespaces(|backup| backup.metadata.deletion_timestamp.is_none());
         let restores = world
             .restores
-            .filter(|_, restore| restore.metadata.deletion_timestamp.is_none());
-        let users = backups.into_iter().map(|(key, _)| key);
-        let users = users.chain(restores.into_iter().map(|(key, _)| key));
-        let wanted: BTreeSet<String> = users.map(|key| key.namespace.to_string()).collect();
+            .namespaces(|restore| restore.metadata.deletion_timestamp.is_none());
+        let users = backups.iter().chain(&restores);
+        let wanted: BTreeSet<String> = users.map(|namespace| namespace.to_string()).collect();
         let present = world.config_maps.filter(|key, _| *key.name == *names::SCRIPTS);
         let present = present
             .into_iter()

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use crds::{ResticBackup, ResticRepository, names};
-use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec};
-use k8s_openapi::api::core::v1::{PodTemplateSpec, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{PodTemplateSpec, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::validate::{SOURCE_DIR, Valid};
+use super::validate::Valid;
 use crate::pod::{self, Frame, Source, hashed};
 use crate::world::Key;
 
@@ -19,13 +18,12 @@ const STARTING_DEADLINE_SECONDS: i64 = 3600;
 #[derive(Clone, Debug)]
 pub struct Objects {
     pub service_account: Option<ServiceAccount>,
-    /// Only where the repository lies in another namespace.
-    pub credentials: Option<Secret>,
+    /// Metadata of the copy of the credentials. Only where the repository lies in another namespace.
+    pub credentials: Option<ObjectMeta>,
     pub cron_job: CronJob,
 }
 
-/// Builds the objects. `projection` is the data for the Secret of credentials, where the repository lies in another
-/// namespace, and the mark that tells which state of the source it was taken from.
+/// Builds the objects.
 #[must_use]
 pub fn build(
     key: &Key,
@@ -33,13 +31,11 @@ pub fn build(
     backup: &ResticBackup,
     valid: &Valid,
     repository: &ResticRepository,
-    projection: Option<(String, BTreeMap<String, ByteString>)>,
 ) -> Objects {
     let meta = |name: String| pod::controlled(backup, key, name, labels(&key.name, true));
     let account = || pod::account(meta(names::backup_service_account(&key.name)));
     let service_account = valid.job.service_account.is_none().then(account);
-    let credentials =
-        projection.map(|projection| pod::credentials(meta(names::backup_credentials(&key.name)), projection));
+    let credentials = foreign(key, valid).then(|| meta(names::backup_credentials(&key.name)));
     let source = Source::of(key, &valid.repository, names::backup_credentials(&key.name));
     let job = &valid.job;
     let cron_job = CronJob {
@@ -75,8 +71,7 @@ pub fn build(
 }
 
 /// Whether the repository lies in another namespace.
-#[must_use]
-pub fn foreign(key: &Key, valid: &Valid) -> bool {
+fn foreign(key: &Key, valid: &Valid) -> bool {
     valid.repository.namespace != key.namespace
 }
 
@@ -95,7 +90,7 @@ fn pod_template(
         "backup".to_owned(),
         "--json".to_owned(),
         "--retry-lock".to_owned(),
-        pod::RETRY_LOCK.to_owned(),
+        crate::config::RETRY_LOCK.to_owned(),
     ];
     arguments.extend(pod::repository_flags(repository));
     arguments.extend(valid.arguments.iter().cloned());
@@ -108,9 +103,9 @@ fn pod_template(
         source,
         command: vec![pod::ENTRYPOINT.to_owned()],
         arguments,
-        mounts: vec![pod::mount("source-data", SOURCE_DIR, true), script],
+        mounts: vec![pod::mount("source-data", pod::SOURCE_DIR, true), script],
         volumes: vec![pod::claim("source-data", &valid.claim, true), script_volume],
-        environment: std::iter::once(pod::variable(pod::SOURCE_VARIABLE, SOURCE_DIR))
+        environment: std::iter::once(pod::variable(pod::SOURCE_VARIABLE, pod::SOURCE_DIR))
             .chain(pod::identity(cluster, pod::POD_UID))
             .collect(),
         // Root may read what it does not own, and write nothing.

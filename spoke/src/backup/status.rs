@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 
 use crds::backup::{BackupResult, BackupRun};
 use crds::common::ConcurrencyPolicy;
-use crds::conditions::{self, Status, reasons, types, whole_seconds};
+use crds::conditions::{self, Status, reasons, types};
 use crds::{ResticBackup, ResticBackupStatus};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{options, result};
 use crate::pod::finished;
@@ -221,72 +220,13 @@ fn progress(status: &mut ResticBackupStatus, under_way: &UnderWay, generation: O
     );
 }
 
-/// Condition Ready.
-pub fn ready(
-    status: &mut ResticBackupStatus,
-    ready: Status,
-    reason: &str,
-    text: &str,
-    generation: Option<i64>,
-    now: Timestamp,
-) {
-    status.observed_generation = generation;
-    conditions::set(
-        &mut status.conditions,
-        types::READY,
-        ready,
-        reason,
-        text,
-        generation,
-        now,
-    );
-}
-
-/// Condition RepositoryReady.
-pub fn repository(
-    status: &mut ResticBackupStatus,
-    ready: bool,
-    reason: &str,
-    text: &str,
-    generation: Option<i64>,
-    now: Timestamp,
-) {
-    conditions::set(
-        &mut status.conditions,
-        types::REPOSITORY_READY,
-        ready.into(),
-        reason,
-        text,
-        generation,
-        now,
-    );
-}
-
-/// When the schedule is due next; nothing while suspended. `@every` counts from the last start, as the CronJob does.
-#[must_use]
-pub fn next(
-    schedule: &crds::schedule::Schedule,
-    suspend: bool,
-    last: Option<Timestamp>,
-    now: Timestamp,
-) -> Option<Time> {
-    if suspend {
-        return None;
-    }
-    let from_last = last
-        .and_then(|last| schedule.next_after(last))
-        .filter(|next| *next > now);
-    from_last
-        .or_else(|| schedule.next_after(now))
-        .map(|at| Time(whole_seconds(at)))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use proptest::prelude::*;
     use serde_json::json;
-
-    use std::sync::Arc;
 
     use super::*;
     use crate::world::{JobEnd, JobView, Key, Meta, Notice, PodView, Termination};
@@ -446,17 +386,6 @@ mod tests {
         let ended = [run(1, Some(90), vec![pod(Some(50), "Failed")])];
         let (after, _) = look(&status, &ended, 100);
         assert_eq!(after.statistics, status.statistics, "counted once");
-    }
-
-    #[test]
-    fn the_next_run_respects_suspension_and_the_last_start() {
-        let every = crds::schedule::Schedule::parse("@every 1h", "UTC").unwrap();
-        assert_eq!(next(&every, true, None, at(0)), None);
-        assert_eq!(
-            next(&every, false, Some(at(3000)), at(4000)),
-            Some(Time(at(6600)))
-        );
-        assert_eq!(next(&every, false, Some(at(0)), at(4000)), Some(Time(at(7600))));
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use kube::Resource;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
-use crate::world::Undecodable;
+use crate::world::{Undecodable, slim};
 
 /// A decoded object, or the record of one that does not decode.
 #[derive(Clone, Debug)]
@@ -24,7 +24,8 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Guard<K> {
             Err(error) => {
                 let meta = raw.get("metadata").unwrap_or(&serde_json::Value::Null);
                 // Without metadata it is no object: the watch itself is broken.
-                let meta = ObjectMeta::deserialize(meta).map_err(serde::de::Error::custom)?;
+                let mut meta = ObjectMeta::deserialize(meta).map_err(serde::de::Error::custom)?;
+                slim(&mut meta);
                 if let Some(fields) = raw.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
                     fields.remove("managedFields");
                 }

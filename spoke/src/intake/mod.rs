@@ -1,16 +1,17 @@
-//! Watches -> stores -> wake-ups. One watch per type; a broken watch is started again with back-off, and what was
-//! deleted while it was broken is found by comparing the new list with the store.
+//! Watches -> stores -> wake-ups. One watch per type, each a service of its own; a broken watch is started again with
+//! back-off, and what was deleted while it was broken is found by comparing the new list with the store.
 
 mod guard;
 mod notices;
 mod relist;
 mod routes;
+mod table;
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, ServiceAccount};
 use kube::api::Api;
@@ -20,19 +21,19 @@ use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch as signal;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::context::Context;
+use crate::service::{Running, Service, Stage};
 use crate::world::{
-    ClaimView, CronJobView, JobView, Key, MetaView, NamespaceView, PodView, Store, Stored, Undecodable, World,
+    ClaimView, CronJobView, JobView, Key, MetaView, NamespaceView, PodView, Store, Stored, Undecodable, World, slim,
 };
-use crds::names;
+use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore, names};
 
 use guard::Guard;
-use relist::Relist;
+use relist::{Change, Relist};
 pub use routes::Routes;
+use table::{Reader, Row};
 
 /// Objects that we made carry it.
 fn ours() -> watcher::Config {
@@ -45,157 +46,176 @@ fn everything() -> watcher::Config {
     watcher::Config::default().timeout(120).page_size(100)
 }
 
-/// Starts all watches. The receiver turns true when each has listed once.
-pub fn start(
+/// Events after which a watch lets the other tasks of its thread run: a long list comes out of memory, page by page.
+const YIELD: usize = 64;
+const ADVICE: &str = "the log line \"panicked at\" before names the place; an object that an older or newer version wrote may be the \
+                      cause, and another version of the operator the remedy";
+
+/// All watches as services. The receiver turns true when each has listed once.
+pub fn services(
     client: &Client,
     context: &Arc<Context>,
     routes: &Arc<Routes>,
-    tasks: &TaskTracker,
-    shutdown: &CancellationToken,
-) -> signal::Receiver<bool> {
-    let (done, mut lists) = tokio::sync::mpsc::channel::<&'static str>(16);
-    let mut expected = 0usize;
-    let mut launch = |watch: Watch| {
-        expected += 1;
-        let (done, shutdown) = (done.clone(), shutdown.clone());
-        tasks.spawn(async move {
-            tokio::select! {
-                () = watch.run(done) => {}
-                () = shutdown.cancelled() => {}
-            }
-        });
-    };
-    let w = |name| Wiring {
-        name,
+) -> (Vec<Service>, signal::Receiver<bool>) {
+    let (synced, receiver) = signal::channel(false);
+    let intake = Intake {
         client: client.clone(),
         context: context.clone(),
         routes: routes.clone(),
-        echoes: false,
+        lists: Arc::new(Lists {
+            missing: Mutex::default(),
+            routes: routes.clone(),
+            synced,
+        }),
     };
-    launch(
-        w("ResticRepository")
-            .with_echoes()
-            .guarded(|w| &w.repositories, Routes::repository),
-    );
-    launch(w("ResticBackup").guarded(|w| &w.backups, Routes::backup));
-    launch(w("ResticRestore").guarded(|w| &w.restores, Routes::restore));
-    launch(
-        w("GlobalRetentionPolicy")
-            .with_echoes()
-            .guarded(|w| &w.policies, Routes::policy),
-    );
-    launch(w("CronJob").watch::<CronJob, _>(ours(), CronJobView::of, |w| &w.cron_jobs, Routes::cron_job));
-    launch(w("Job").watch::<Job, _>(ours(), JobView::of, |w| &w.jobs, Routes::job));
-    launch(w("Pod").watch::<Pod, _>(ours(), PodView::of, |w| &w.pods, Routes::pod));
-    launch(w("ServiceAccount").metadata::<ServiceAccount>(ours(), |w| &w.service_accounts, Routes::owned));
-    launch(w("ConfigMap").metadata::<ConfigMap>(ours(), |w| &w.config_maps, Routes::config_map));
-    launch(w("Secret").metadata::<Secret>(everything(), |w| &w.secrets, Routes::secret));
-    launch(w("PersistentVolumeClaim").watch::<PersistentVolumeClaim, _>(
-        everything(),
-        ClaimView::of,
-        |w| &w.claims,
-        Routes::claim,
-    ));
-    launch(w("Namespace").watch::<PartialObjectMeta<Namespace>, _>(
-        everything(),
-        NamespaceView::of,
-        |w| &w.namespaces,
-        Routes::namespace,
-    ));
-    notices::start(client, context, routes, tasks, shutdown);
-    let (synced, receiver) = signal::channel(false);
-    let routes = routes.clone();
-    tasks.spawn(async move {
-        for _ in 0..expected {
-            match lists.recv().await {
-                Some(name) => debug!(resource = name, "listed"),
-                None => return,
-            }
+    let i = &intake;
+    remember_deleted(context);
+    let mut services = vec![
+        i.guarded::<ResticRepository>(Reader::Repositories, |w| &w.repositories, table::REPOSITORY),
+        i.guarded::<ResticBackup>(Reader::Backups, |w| &w.backups, table::BACKUP),
+        i.guarded::<ResticRestore>(Reader::Restores, |w| &w.restores, table::RESTORE),
+        i.guarded::<GlobalRetentionPolicy>(Reader::Policies, |w| &w.policies, table::POLICY),
+        i.watch::<CronJob, _>(ours(), CronJobView::of, |w| &w.cron_jobs, table::CRON_JOB),
+        i.watch::<Job, _>(ours(), JobView::of, |w| &w.jobs, table::JOB),
+        i.watch::<Pod, _>(ours(), PodView::of, |w| &w.pods, table::POD),
+        i.metadata::<ServiceAccount>(ours(), |w| &w.service_accounts, table::SERVICE_ACCOUNT),
+        i.metadata::<ConfigMap>(ours(), |w| &w.config_maps, table::CONFIG_MAP),
+        i.metadata::<Secret>(everything(), |w| &w.secrets, table::SECRET),
+        i.watch::<PersistentVolumeClaim, _>(everything(), ClaimView::of, |w| &w.claims, table::CLAIM),
+        i.watch::<PartialObjectMeta<Namespace>, _>(
+            everything(),
+            NamespaceView::of,
+            |w| &w.namespaces,
+            table::NAMESPACE,
+        ),
+    ];
+    // Nothing waits for these: without them only the words are missing.
+    services.extend(notices::services(client, context, routes));
+    (services, receiver)
+}
+
+/// Keeps how a pod was last seen whose Job has not ended, until the Job is deleted.
+fn remember_deleted(context: &Arc<Context>) {
+    let weak = Arc::downgrade(context);
+    context.world.pods.observe(move |key, old, new| {
+        let (Some(context), Some(pod), None) = (weak.upgrade(), old, new) else {
+            return;
+        };
+        let job = pod.meta.owner_name.as_ref();
+        let job = job.and_then(|(_, name)| context.world.jobs.get(&Key::new(&key.namespace, name)));
+        if job.is_some_and(|job| job.end.is_none()) {
+            context.world.last_seen.put(key.clone(), Arc::new(pod.clone()));
         }
-        routes.open();
-        synced.send_replace(true);
-        // Kept until the end: a dropped sender would look like a change to those who wait.
-        synced.closed().await;
     });
-    receiver
+    let (notices, last_seen) = (context.world.notices.clone(), context.world.last_seen.clone());
+    context.world.jobs.observe(move |_, old, new| {
+        if let (Some(job), None) = (old, new) {
+            notices.forget(&job.meta.uid);
+            last_seen.forget(&job.meta.uid);
+        }
+    });
 }
 
-/// A watch ready to run.
-struct Watch {
-    run: Box<
-        dyn FnOnce(tokio::sync::mpsc::Sender<&'static str>) -> futures::future::BoxFuture<'static, ()> + Send,
-    >,
+/// Which watches have not listed yet.
+struct Lists {
+    missing: Mutex<BTreeSet<String>>,
+    routes: Arc<Routes>,
+    /// Kept until the end: a dropped sender would look like a change to those who wait.
+    synced: signal::Sender<bool>,
 }
 
-impl Watch {
-    async fn run(self, listed: tokio::sync::mpsc::Sender<&'static str>) {
-        (self.run)(listed).await;
+impl Lists {
+    fn expect(&self, name: &str) {
+        self.lock().insert(name.to_owned());
+    }
+
+    /// A watch has listed. `false` if it had before, in an earlier start.
+    fn listed(&self, name: &str) -> bool {
+        let mut missing = self.lock();
+        if !missing.remove(name) {
+            return false;
+        }
+        debug!(resource = name, "listed");
+        if missing.is_empty() {
+            self.routes.open();
+            self.synced.send_replace(true);
+        }
+        true
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a watch is wired to.
-struct Wiring {
-    name: &'static str,
+/// What every watch is wired to.
+#[derive(Clone)]
+struct Intake {
     client: Client,
     context: Arc<Context>,
     routes: Arc<Routes>,
-    /// The echo of an own write is news to others: backups wait for what their repository's status says.
-    echoes: bool,
+    lists: Arc<Lists>,
+}
+
+/// What one watch is wired to.
+struct Wiring<V: 'static> {
+    name: String,
+    /// Actors of the watched resources themselves.
+    own: Option<Reader>,
+    store: fn(&World) -> &Store<V>,
+    rows: &'static [Row<V>],
 }
 
 /// An object that does not decode.
 type Broken = Box<(Key, Undecodable)>;
 
-/// Tells the routes that an object changed or went.
-type Route<V> = fn(&Routes, &World, &Key, &V);
-
-impl Wiring {
-    /// Routes the echoes of own writes too.
-    fn with_echoes(self) -> Wiring {
-        Wiring { echoes: true, ..self }
-    }
-
+impl Intake {
     /// A type whose objects are cut down to a view.
     fn watch<K, V>(
-        self,
+        &self,
         config: watcher::Config,
         view: fn(&K) -> V,
         store: fn(&World) -> &Store<V>,
-        route: Route<V>,
-    ) -> Watch
+        rows: &'static [Row<V>],
+    ) -> Service
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
         V: Stored,
     {
         let api = Api::<K>::all(self.client.clone());
         let decode = move |object: K| Ok((key(&object), view(&object)));
-        self.stream(watch(api, config), decode, store, route)
+        let wiring = Wiring {
+            name: K::kind(&()).into_owned(),
+            own: None,
+            store,
+            rows,
+        };
+        self.service(wiring, move || watch(api.clone(), config.clone()), decode)
     }
 
     /// A type of which only metadata is transferred and kept.
     fn metadata<K>(
-        self,
+        &self,
         config: watcher::Config,
         store: fn(&World) -> &Store<MetaView>,
-        route: Route<MetaView>,
-    ) -> Watch
+        rows: &'static [Row<MetaView>],
+    ) -> Service
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     {
-        let api = Api::<PartialObjectMeta<K>>::all(self.client.clone());
-        let decode = move |object: PartialObjectMeta<K>| Ok((key(&object), MetaView::of(&object)));
-        self.stream(watch(api, config), decode, store, route)
+        self.watch::<PartialObjectMeta<K>, _>(config, MetaView::of, store, rows)
     }
 
-    /// One of our own kinds: an object that does not decode is reported and leaves its neighbours alone.
-    fn guarded<K>(self, store: fn(&World) -> &Store<K>, route: Route<K>) -> Watch
+    /// One of our own kinds: an object that does not decode is reported and leaves its neighbours alone. The echo of an own
+    /// write is news to others: backups wait for what their repository's status says.
+    fn guarded<K>(&self, own: Reader, store: fn(&World) -> &Store<K>, rows: &'static [Row<K>]) -> Service
     where
         K: Resource<DynamicType = ()> + Stored + Clone + DeserializeOwned + Debug,
     {
         let api = Api::<Guard<K>>::all(self.client.clone());
         let decode = move |guard: Guard<K>| match guard.object {
             Ok(mut object) => {
-                object.managed_fields_mut().clear();
+                slim(object.meta_mut());
                 Ok((key(&object), object))
             }
             Err(object) => {
@@ -204,72 +224,114 @@ impl Wiring {
                 Err(Box::new((key, object)))
             }
         };
-        self.stream(watch(api, everything()), decode, store, route)
+        let wiring = Wiring {
+            name: K::kind(&()).into_owned(),
+            own: Some(own),
+            store,
+            rows,
+        };
+        self.service(wiring, move || watch(api.clone(), everything()), decode)
     }
 
-    fn stream<T, V, S, D>(
-        self,
-        stream: S,
+    fn service<T, V, S, D>(
+        &self,
+        wiring: Wiring<V>,
+        open: impl Fn() -> S + Send + Sync + 'static,
         decode: D,
-        store: fn(&World) -> &Store<V>,
-        route: Route<V>,
-    ) -> Watch
+    ) -> Service
     where
         T: Send + 'static,
         V: Stored,
-        S: futures::Stream<Item = watcher::Result<Event<T>>> + Send + 'static,
-        D: Fn(T) -> Result<(Key, V), Broken> + Send + 'static,
+        S: Stream<Item = watcher::Result<Event<T>>> + Send + 'static,
+        D: Fn(T) -> Result<(Key, V), Broken> + Clone + Send + Sync + 'static,
     {
-        let Wiring {
-            name,
-            context,
-            routes,
-            echoes,
-            ..
-        } = self;
-        let run = move |listed: tokio::sync::mpsc::Sender<&'static str>| -> futures::future::BoxFuture<'static, ()> {
-            Box::pin(async move {
-                let mut stream = Box::pin(stream.default_backoff());
-                let mut relist = Relist::default();
-                let mut first = true;
-                while let Some(event) = stream.next().await {
-                    let event = match event {
-                        Ok(event) => event,
-                        Err(error) => {
-                            context.metrics.watch_error(name);
-                            warn!(resource = name, %error, "a watch broke and starts again");
-                            continue;
-                        }
-                    };
-                    context.metrics.watch_event(name);
-                    let done = matches!(event, Event::InitDone);
-                    let deleted = matches!(event, Event::Delete(_));
-                    let decoded = event_map(event, &decode);
-                    let changes = match decoded {
-                        Ok(event) => relist.apply(store(&context.world), event, echoes),
-                        Err(broken) => {
-                            let (key, object) = *broken;
-                            if !deleted {
-                                context.metrics.undecodable(name);
-                                warn!(resource = name, object = %key, error = object.error, "an object could not be decoded and is left as it is");
-                            }
-                            relist.undecodable(store(&context.world), key, object, deleted)
-                        }
-                    };
-                    for (key, value) in changes {
-                        route(&routes, &context.world, &key, &value);
-                    }
-                    if done && first {
-                        first = false;
-                        // An error means that the spoke is stopping.
-                        let _ = listed.send(name).await;
-                    }
-                    // A long list must not keep the other tasks of this thread waiting.
-                    tokio::time::sleep(Duration::ZERO).await;
+        self.lists.expect(&wiring.name);
+        let name = format!("watch/{}", wiring.name);
+        let (intake, wiring) = (self.clone(), Arc::new(wiring));
+        Service::new(name, Stage::Intake, ADVICE, move |running| {
+            let (intake, wiring, decode) = (intake.clone(), wiring.clone(), decode.clone());
+            let stream = open();
+            async move {
+                let stop = running.stop.clone();
+                tokio::select! {
+                    () = intake.follow(&wiring, stream, decode, &running) => {}
+                    () = stop.cancelled() => {}
                 }
-            })
-        };
-        Watch { run: Box::new(run) }
+                Ok(())
+            }
+        })
+    }
+
+    /// Takes the events of a watch in, for as long as it goes on.
+    async fn follow<T, V: Stored>(
+        &self,
+        wiring: &Wiring<V>,
+        stream: impl Stream<Item = watcher::Result<Event<T>>> + Send,
+        decode: impl Fn(T) -> Result<(Key, V), Broken>,
+        running: &Running,
+    ) {
+        const LISTING: &str = "the first list is not complete";
+        let mut stream = Box::pin(stream.default_backoff());
+        let mut relist = Relist::new(wiring.own.is_some());
+        let mut listing = true;
+        let mut events = 0;
+        running.waits(LISTING);
+        while let Some(event) = stream.next().await {
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    self.context.metrics.watch_error(&wiring.name);
+                    warn!(resource = wiring.name, %error, "a watch broke and starts again");
+                    if listing {
+                        running.waits(format!("{LISTING}: {error}"));
+                    }
+                    continue;
+                }
+            };
+            self.context.metrics.watch_event(&wiring.name);
+            let done = matches!(event, Event::InitDone);
+            for change in self.take(wiring, &mut relist, event, &decode) {
+                if let Some(own) = wiring.own {
+                    self.routes.resource(own, &change);
+                }
+                self.routes.readers(&self.context.world, wiring.rows, &change);
+            }
+            if done && listing {
+                listing = false;
+                running.well();
+                // After a failure: what was in the store already and had not been passed on yet.
+                if !self.lists.listed(&wiring.name) {
+                    self.routes.look_at_all();
+                }
+            }
+            events += 1;
+            if events % YIELD == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Takes one event into the store.
+    fn take<T, V: Stored>(
+        &self,
+        wiring: &Wiring<V>,
+        relist: &mut Relist<V>,
+        event: Event<T>,
+        decode: &impl Fn(T) -> Result<(Key, V), Broken>,
+    ) -> Vec<Change<V>> {
+        let store = (wiring.store)(&self.context.world);
+        let deleted = matches!(event, Event::Delete(_));
+        match event_map(event, decode) {
+            Ok(event) => relist.apply(store, event),
+            Err(broken) => {
+                let (key, object) = *broken;
+                if !deleted {
+                    self.context.metrics.undecodable(&wiring.name);
+                    warn!(resource = wiring.name, object = %key, error = object.error, "an object could not be decoded and is left as it is");
+                }
+                relist.undecodable(store, key, object, deleted)
+            }
+        }
     }
 }
 
@@ -294,3 +356,6 @@ fn event_map<T, V>(
         Event::InitDone => Event::InitDone,
     })
 }
+
+#[cfg(test)]
+mod tests;

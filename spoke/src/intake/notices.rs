@@ -11,40 +11,39 @@ use kube::api::Api;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Client, ResourceExt as _};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::{Routes, everything};
 use crate::context::Context;
+use crate::service::{Service, Stage};
 use crate::world::{Key, Notice, World};
 
 /// The warnings that are asked for. Those about pods are many in a cluster: what a pod's own status says too, and what is
 /// about containers that run, is left out.
-const SELECTORS: [&str; 3] = [
-    "involvedObject.kind=CronJob,reason=FailedCreate",
-    "involvedObject.kind=Job,reason=FailedCreate",
-    "involvedObject.kind=Pod,type=Warning,reason!=BackOff,reason!=Unhealthy,reason!=Failed,reason!=FailedScheduling",
+const SELECTORS: [(&str, &str); 3] = [
+    ("CronJob", "involvedObject.kind=CronJob,reason=FailedCreate"),
+    ("Job", "involvedObject.kind=Job,reason=FailedCreate"),
+    ("Pod", "involvedObject.kind=Pod,type=Warning,reason!=BackOff,reason!=Unhealthy,reason!=Failed,reason!=FailedScheduling"),
 ];
 
-/// Starts the watches.
-pub fn start(
-    client: &Client,
-    context: &Arc<Context>,
-    routes: &Arc<Routes>,
-    tasks: &TaskTracker,
-    shutdown: &CancellationToken,
-) {
-    for selector in SELECTORS {
-        let stream = watch(Api::<Warning>::all(client.clone()), everything().fields(selector));
-        let (context, routes, shutdown) = (context.clone(), routes.clone(), shutdown.clone());
-        tasks.spawn(async move {
-            tokio::select! {
-                () = keep(stream, &context, &routes) => {}
-                () = shutdown.cancelled() => {}
+/// One watch for each, as services.
+pub fn services(client: &Client, context: &Arc<Context>, routes: &Arc<Routes>) -> Vec<Service> {
+    let service = |(name, selector): (&str, &'static str)| {
+        let (client, context, routes) = (client.clone(), context.clone(), routes.clone());
+        Service::new(format!("Event of a {name}"), Stage::Intake, super::ADVICE, move |running| {
+            let stream = watch(Api::<Warning>::all(client.clone()), everything().fields(selector));
+            let (context, routes) = (context.clone(), routes.clone());
+            async move {
+                running.well();
+                tokio::select! {
+                    () = keep(stream, &context, &routes) => {}
+                    () = running.stop.cancelled() => {}
+                }
+                Ok(())
             }
-        });
-    }
+        })
+    };
+    SELECTORS.into_iter().map(service).collect()
 }
 
 async fn keep(
@@ -83,7 +82,8 @@ fn take(warning: &Warning, context: &Context, routes: &Routes) {
         time(warning),
     );
     if context.world.notices.put(uid, notice) {
-        routes.notice(&context.world, about);
+        let key = Key::new(about.namespace.as_deref().unwrap_or_default(), name);
+        routes.notice(&context.world, about.kind.as_deref(), &key);
     }
 }
 

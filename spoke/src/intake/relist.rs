@@ -1,28 +1,62 @@
 //! Watch events into store changes. Pure but for the store it is given.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use kube::runtime::watcher::Event;
 
-use crate::world::{Key, Store, Stored, Undecodable};
+use crate::world::{Key, Put, Store, Stored, Undecodable};
 
-/// Finds what was deleted while a watch was broken: no event ever tells of it.
-#[derive(Default)]
-pub struct Relist {
-    /// Keys that the store had when the present list began and that the list has not named yet.
-    unseen: Option<HashSet<Key>>,
+/// A change of an object, as others may have to be woken for it.
+#[derive(Debug)]
+pub struct Change<V> {
+    pub key: Key,
+    /// Absent when it appeared.
+    pub old: Option<Arc<V>>,
+    /// Absent when it went.
+    pub new: Option<Arc<V>>,
+    /// The store had the new state already: we wrote it. The object's own actor knows.
+    pub echo: bool,
 }
 
-impl Relist {
-    /// Takes an event into the store. Returns what changed: new states, and last states of what is gone. With `echoes`
-    /// also a state that is in the store already because we wrote it ourselves.
-    pub fn apply<V: Stored>(
-        &mut self,
-        store: &Store<V>,
-        event: Event<(Key, V)>,
-        echoes: bool,
-    ) -> Vec<(Key, Arc<V>)> {
+impl<V> Change<V> {
+    /// Nothing of the object itself: something that is read with it.
+    pub fn touched(key: Key, state: Arc<V>) -> Change<V> {
+        Change {
+            key,
+            old: Some(state.clone()),
+            new: Some(state),
+            echo: false,
+        }
+    }
+
+    /// The latest state that is known: the last one of an object that went.
+    pub fn latest(&self) -> Option<&V> {
+        self.new.as_deref().or(self.old.as_deref())
+    }
+}
+
+/// Takes the events of one watch into a store, and finds what was deleted while the watch was broken: no event tells of it.
+pub struct Relist<V> {
+    /// Keys that the store had when the present list began and that the list has not named yet.
+    unseen: Option<HashSet<Key>>,
+    /// States as the watch delivered them last, where the echo of an own write is news to others: what changed is then
+    /// not what differs from the store. Shares the objects of the store.
+    delivered: Option<HashMap<Key, Arc<V>>>,
+}
+
+impl<V: Stored> Relist<V> {
+    /// With `echoes` also a state is a change that is in the store already because we wrote it ourselves.
+    #[must_use]
+    pub fn new(echoes: bool) -> Relist<V> {
+        Relist {
+            unseen: None,
+            delivered: echoes.then(HashMap::new),
+        }
+    }
+
+    /// Takes an event into the store. Returns what changed.
+    pub fn apply(&mut self, store: &Store<V>, event: Event<(Key, V)>) -> Vec<Change<V>> {
         match event {
             Event::Init => {
                 self.unseen = Some(store.all_keys().into_iter().collect());
@@ -30,49 +64,40 @@ impl Relist {
             }
             Event::InitApply((key, value)) => {
                 self.keep(&key);
-                put(store, key, value)
+                self.put(store, key, value).into_iter().collect()
             }
-            Event::Apply((key, value)) => {
-                let version = value.version();
-                let changed = put(store, key.clone(), value);
-                let echo = store
-                    .get(&key)
-                    .filter(|known| echoes && changed.is_empty() && known.version() == version);
-                changed
-                    .into_iter()
-                    .chain(echo.map(|known| (key, known)))
-                    .collect()
+            Event::Apply((key, value)) => self.put(store, key, value).into_iter().collect(),
+            Event::Delete((key, value)) => {
+                let old = store.remove(&key, Some(value.uid()));
+                self.gone(key, old).into_iter().collect()
             }
-            Event::Delete((key, value)) => store
-                .remove(&key, Some(value.uid()))
-                .map(|old| (key, old))
-                .into_iter()
-                .collect(),
             Event::InitDone => {
-                let gone = self.unseen.take().unwrap_or_default();
-                gone.into_iter()
-                    .filter_map(|key| store.remove_unobserved(&key).map(|old| (key, old)))
-                    .collect()
+                let gone = self.unseen.take().unwrap_or_default().into_iter();
+                gone.filter_map(|key| {
+                    let old = store.remove_unobserved(&key);
+                    self.gone(key, old)
+                })
+                .collect()
             }
         }
     }
 
     /// Takes an event about an object that cannot be decoded. It exists, unless the event says that it was deleted: then
-    /// what was decoded of it before is returned, and else what was decoded of a deleted namesake.
-    pub fn undecodable<V: Stored>(
+    /// what was decoded of it before is gone, and else what was decoded of a deleted namesake.
+    pub fn undecodable(
         &mut self,
         store: &Store<V>,
         key: Key,
         object: Undecodable,
         deleted: bool,
-    ) -> Vec<(Key, Arc<V>)> {
-        if deleted {
-            let old = store.remove(&key, object.meta.uid.as_deref());
-            return old.map(|old| (key, old)).into_iter().collect();
-        }
-        self.keep(&key);
-        let namesake = store.put_undecodable(key.clone(), object);
-        namesake.map(|old| (key, old)).into_iter().collect()
+    ) -> Vec<Change<V>> {
+        let old = if deleted {
+            store.remove(&key, object.meta.uid.as_deref())
+        } else {
+            self.keep(&key);
+            store.put_undecodable(key.clone(), object)
+        };
+        self.gone(key, old).into_iter().collect()
     }
 
     /// The list has named this key.
@@ -81,14 +106,46 @@ impl Relist {
             unseen.remove(key);
         }
     }
-}
 
-fn put<V: Stored>(store: &Store<V>, key: Key, value: V) -> Vec<(Key, Arc<V>)> {
-    let value = Arc::new(value);
-    if store.put(key.clone(), value.clone()) {
-        vec![(key, value)]
-    } else {
-        Vec::new()
+    fn put(&mut self, store: &Store<V>, key: Key, value: V) -> Option<Change<V>> {
+        let version = value.version();
+        let value = Arc::new(value);
+        let put = store.replace(key.clone(), value.clone());
+        let Some(delivered) = &mut self.delivered else {
+            let Put::Taken(old) = put else { return None };
+            return Some(Change {
+                key,
+                old,
+                new: Some(value),
+                echo: false,
+            });
+        };
+        let echo = matches!(put, Put::Stale);
+        // The store's own object, so that none is kept twice.
+        let new = store.get(&key).filter(|known| known.version() == version)?;
+        let old = delivered.insert(key.clone(), new.clone());
+        if old.as_ref().is_some_and(|old| old.version() == version) {
+            return None;
+        }
+        Some(Change {
+            key,
+            old,
+            new: Some(new),
+            echo,
+        })
+    }
+
+    fn gone(&mut self, key: Key, old: Option<Arc<V>>) -> Option<Change<V>> {
+        let old = old?;
+        if let Some(delivered) = &mut self.delivered {
+            delivered.remove(&key);
+        }
+        Some(Change {
+            key,
+            old: Some(old),
+            new: None,
+            echo: false,
+        })
     }
 }
 
@@ -108,56 +165,55 @@ mod tests {
         }
     }
 
-    fn names(changes: Vec<(Key, Arc<Entry>)>) -> Vec<String> {
-        changes.into_iter().map(|(key, _)| key.to_string()).collect()
+    fn names(changes: Vec<Change<Entry>>) -> Vec<String> {
+        changes.iter().map(|change| change.key.to_string()).collect()
     }
 
     #[test]
     fn a_delete_missed_by_a_broken_watch_is_found_by_the_next_list() {
-        let (store, mut relist) = (Store::default(), Relist::default());
+        let (store, mut relist) = (Store::default(), Relist::new(false));
         let (a, b) = (Key::new("ns", "a"), Key::new("ns", "b"));
-        relist.apply(&store, Event::Init, false);
-        relist.apply(&store, Event::InitApply((a.clone(), Entry("a", 1))), false);
-        relist.apply(&store, Event::InitApply((b, Entry("b", 1))), false);
-        assert!(relist.apply(&store, Event::InitDone, false).is_empty());
-        relist.apply(&store, Event::Init, false);
+        relist.apply(&store, Event::Init);
+        relist.apply(&store, Event::InitApply((a.clone(), Entry("a", 1))));
+        relist.apply(&store, Event::InitApply((b, Entry("b", 1))));
+        assert!(relist.apply(&store, Event::InitDone).is_empty());
+        relist.apply(&store, Event::Init);
         assert!(
             relist
-                .apply(&store, Event::InitApply((a, Entry("a", 1))), false)
+                .apply(&store, Event::InitApply((a, Entry("a", 1))))
                 .is_empty(),
             "unchanged objects wake nobody"
         );
-        assert_eq!(names(relist.apply(&store, Event::InitDone, false)), ["ns/b"]);
+        assert_eq!(names(relist.apply(&store, Event::InitDone)), ["ns/b"]);
         assert_eq!(store.len(), 1);
     }
 
     #[test]
     fn the_echo_of_an_own_write_is_news_only_where_it_is_asked_for() {
-        let (store, mut relist, a) = (Store::default(), Relist::default(), Key::new("ns", "a"));
+        let (store, a) = (Store::default(), Key::new("ns", "a"));
+        let apply = |version| Event::Apply((Key::new("ns", "a"), Entry("a", version)));
         store.put(a.clone(), Arc::new(Entry("a", 2)));
-        assert!(
-            relist
-                .apply(&store, Event::Apply((a.clone(), Entry("a", 2))), false)
-                .is_empty()
-        );
-        assert_eq!(
-            names(relist.apply(&store, Event::Apply((a.clone(), Entry("a", 2))), true)),
-            ["ns/a"]
-        );
-        assert!(
-            relist
-                .apply(&store, Event::Apply((a, Entry("a", 1))), true)
-                .is_empty(),
-            "old news is no news"
-        );
+        assert!(Relist::new(false).apply(&store, apply(2)).is_empty());
+        let mut relist = Relist::new(true);
+        let changes = relist.apply(&store, apply(2));
+        assert!(changes.len() == 1 && changes[0].echo && changes[0].old.is_none());
+        assert!(relist.apply(&store, apply(2)).is_empty(), "once");
+        assert!(relist.apply(&store, apply(1)).is_empty(), "old news is no news");
+        // Written by us between two events: what others saw last is what the watch delivered last.
+        store.put(a, Arc::new(Entry("a", 3)));
+        let changes = relist.apply(&store, apply(3));
+        assert!(changes[0].echo);
+        assert_eq!(changes[0].old.as_ref().unwrap().1, 2);
+        let changes = relist.apply(&store, apply(4));
+        assert!(!changes[0].echo);
     }
 
     #[test]
     fn a_list_that_breaks_half_way_deletes_nothing() {
-        let (store, mut relist) = (Store::default(), Relist::default());
-        relist.apply(&store, Event::Apply((Key::new("ns", "a"), Entry("a", 1))), false);
-        relist.apply(&store, Event::Init, false);
-        relist.apply(&store, Event::Init, false);
+        let (store, mut relist) = (Store::default(), Relist::new(false));
+        relist.apply(&store, Event::Apply((Key::new("ns", "a"), Entry("a", 1))));
+        relist.apply(&store, Event::Init);
+        relist.apply(&store, Event::Init);
         assert_eq!(store.len(), 1);
     }
 
@@ -173,31 +229,31 @@ mod tests {
 
     #[test]
     fn an_undecodable_object_is_not_taken_for_deleted() {
-        let (store, mut relist) = (Store::default(), Relist::default());
+        let (store, mut relist) = (Store::default(), Relist::new(false));
         let a = Key::new("ns", "a");
-        relist.apply(&store, Event::Apply((a.clone(), Entry("a", 1))), false);
-        relist.apply(&store, Event::Init, false);
+        relist.apply(&store, Event::Apply((a.clone(), Entry("a", 1))));
+        relist.apply(&store, Event::Init);
         relist.undecodable(&store, a.clone(), broken("a"), false);
-        assert!(relist.apply(&store, Event::InitDone, false).is_empty());
+        assert!(relist.apply(&store, Event::InitDone).is_empty());
         assert_eq!(store.len(), 1);
         assert!(store.undecodable(&a).is_some());
-        relist.apply(&store, Event::Apply((a.clone(), Entry("a", 2))), false);
+        relist.apply(&store, Event::Apply((a.clone(), Entry("a", 2))));
         assert!(store.undecodable(&a).is_none(), "mended");
     }
 
     #[test]
     fn an_undecodable_object_is_kept_on_record_until_it_is_deleted() {
-        let (store, mut relist) = (Store::<Entry>::default(), Relist::default());
+        let (store, mut relist) = (Store::<Entry>::default(), Relist::new(false));
         let (a, b) = (Key::new("ns", "a"), Key::new("ns", "b"));
-        relist.apply(&store, Event::Init, false);
+        relist.apply(&store, Event::Init);
         relist.undecodable(&store, a.clone(), broken("a"), false);
         relist.undecodable(&store, b.clone(), broken("b"), false);
-        relist.apply(&store, Event::InitDone, false);
+        relist.apply(&store, Event::InitDone);
         assert!(store.undecodable(&a).is_some(), "also at the first list");
         relist.undecodable(&store, a.clone(), broken("a"), true);
         assert!(store.undecodable(&a).is_none());
-        relist.apply(&store, Event::Init, false);
-        relist.apply(&store, Event::InitDone, false);
+        relist.apply(&store, Event::Init);
+        relist.apply(&store, Event::InitDone);
         assert!(
             store.undecodable(&b).is_none(),
             "deleted while the watch was broken"

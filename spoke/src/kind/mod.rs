@@ -1,8 +1,21 @@
-//! A kind of custom resource: one supervisor, one actor per resource. A new kind is one folder with an `impl Kind` and
-//! one line in `root.rs`.
+//! Kinds of custom resources: one supervisor per kind, one actor per resource, one driver for all kinds.
+//!
+//! ```text
+//! Supervisor<K> ── ResourceActor<K> ── Driver<C>::turn
+//!   fetch → finalizer → C::validate → C::observe(cache) → C::plan → Children::apply → C::conclude
+//!         → write status → C::events(old, new) → start work (C::perform), whose result is the next turn's `found`
+//! ```
+//! A kind is a folder with pure functions and their types, an `impl` [`Controller`], and one line in `run::kinds`. The driver
+//! is the only code of a turn that has a client.
 
-mod resident;
+mod actor;
+mod children;
+mod controller;
+mod driver;
+mod kinds;
 mod supervisor;
+#[cfg(test)]
+pub mod table;
 
 use std::future::Future;
 use std::time::Duration;
@@ -16,7 +29,17 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::context::Context;
 use crate::world::Key;
 
-pub use resident::{ResidentMessage, backoff};
+pub use actor::ActorMessage;
+pub use children::end_lingering;
+pub use children::{
+    Applied, Cause as RefusedBecause, Children, Credentials, Permission, Prepared, Refused, Removal, Run,
+};
+pub use controller::{
+    Announcement, Cache, Controller, Input, Mailbox, Moment, Plan, Settled, Task, Tools, Unreadable,
+    announce, failed_as, observed_generation, ready_changed,
+};
+pub use driver::{Driver, ResourceStatus};
+pub use kinds::Kinds;
 pub use supervisor::{KindHandle, Supervisor};
 
 /// Why an actor takes a turn. Only for logs and metrics: a turn reads everything anew whatever the cause.
@@ -50,24 +73,24 @@ impl Cause {
 
 /// How a turn ended, and when the next one is due without any change.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Outcome {
+pub struct Requeue {
     /// Absolute; recomputed by each turn. `None` waits for a change.
     pub next: Option<Timestamp>,
     /// The turn could not carry out its plan: it is tried again with rising back-off, at `next` at the latest.
     pub failed: bool,
 }
 
-impl Outcome {
+impl Requeue {
     /// Done; next turn at a time, or on change.
     #[must_use]
-    pub fn at(next: Option<Timestamp>) -> Outcome {
-        Outcome { next, failed: false }
+    pub fn at(next: Option<Timestamp>) -> Requeue {
+        Requeue { next, failed: false }
     }
 
     /// Try again, with rising back-off.
     #[must_use]
-    pub fn retry() -> Outcome {
-        Outcome {
+    pub fn retry() -> Requeue {
+        Requeue {
             next: None,
             failed: true,
         }
@@ -75,32 +98,32 @@ impl Outcome {
 }
 
 /// Sends the result of long work back to the actor that started it. The result of an actor that has gone is dropped.
-pub struct Reporter<R: Send + 'static> {
-    actor: ActorRef<ResidentMessage<R>>,
+pub struct WorkHandle<R: Send + 'static> {
+    actor: ActorRef<ActorMessage<R>>,
 }
 
-impl<R: Send + 'static> Clone for Reporter<R> {
+impl<R: Send + 'static> Clone for WorkHandle<R> {
     fn clone(&self) -> Self {
-        Reporter {
+        WorkHandle {
             actor: self.actor.clone(),
         }
     }
 }
 
-impl<R: Send + 'static> Reporter<R> {
+impl<R: Send + 'static> WorkHandle<R> {
     /// Delivers a result; the actor takes a turn with it.
-    pub fn send(&self, report: R) {
+    pub fn send(&self, result: R) {
         // An error means that the actor is gone, and with it the interest in the result.
-        let _ = self.actor.cast(ResidentMessage::Report(report));
+        let _ = self.actor.cast(ActorMessage::Result(result));
     }
 
     /// Starts work that takes long beside the actor, which takes a turn with its result. A panic is a result too:
     /// `panicked`. Dropping the handle ends the work.
     pub fn work(&self, work: impl Future<Output = R> + Send + 'static, panicked: R) -> AbortOnDropHandle<()> {
-        let reporter = self.clone();
+        let handle = self.clone();
         AbortOnDropHandle::new(tokio::spawn(async move {
             let result = std::panic::AssertUnwindSafe(work).catch_unwind().await;
-            reporter.send(result.unwrap_or(panicked));
+            handle.send(result.unwrap_or(panicked));
         }))
     }
 }
@@ -113,18 +136,19 @@ pub struct Turn<'a, K: Kind> {
     pub cause: Cause,
     pub now: Timestamp,
     /// What the actor remembers between turns. Lost with the actor: everything that matters is in the status.
-    pub memory: &'a mut K::Memory,
+    pub state: &'a mut K::State,
     /// Result of work started in an earlier turn.
-    pub report: Option<K::Report>,
-    pub reporter: Reporter<K::Report>,
+    pub result: Option<K::WorkResult>,
+    pub work: WorkHandle<K::WorkResult>,
 }
 
-/// One kind of custom resource.
+/// What a supervisor runs actors for: custom resources, by a [`Driver`] of their [`Controller`], and maintenance
+/// operations.
 pub trait Kind: Send + Sync + Sized + 'static {
     /// Kept by the actor between turns.
-    type Memory: Default + Send + 'static;
+    type State: Default + Send + 'static;
     /// Result of work that an actor starts and does not wait for.
-    type Report: Send + 'static;
+    type WorkResult: Send + 'static;
     /// Kind as in the API, for logs and metric labels.
     const NAME: &'static str;
     /// A turn is ended after this time; what it had begun is idempotent and tried again.
@@ -144,12 +168,15 @@ pub trait Kind: Send + Sync + Sized + 'static {
     /// Keys of all resources in the store.
     fn keys(&self) -> Vec<Key>;
 
-    /// One turn: read the world, plan, carry the plan out. Never fails: what goes wrong becomes status and a retry.
-    fn turn(&self, turn: Turn<'_, Self>) -> impl Future<Output = Outcome> + Send;
+    /// One turn: read the cache, plan, carry the plan out. Never fails: what goes wrong becomes status and a retry.
+    fn turn(&self, turn: Turn<'_, Self>) -> impl Future<Output = Requeue> + Send;
 
     /// The resource is gone: forget metrics and the hub's copy. Owner references take care of what was made for it.
     fn gone(&self, key: &Key, uid: &str);
 
-    /// The actor crashed `failures` times in a row; say so where a person looks.
-    fn crashed(&self, key: &Key, uid: &str, failures: u32) -> impl Future<Output = ()> + Send;
+    /// The actor crashed `failures` times in a row: reports it where a person looks. Runs beside the supervisor.
+    fn crashed(&self, key: Key, uid: String, failures: u32) -> impl Future<Output = ()> + Send;
 }
+
+#[cfg(test)]
+mod fifth_tests;

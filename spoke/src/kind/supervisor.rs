@@ -3,19 +3,21 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, warn};
 
-use super::resident::{Resident, ResidentMessage, Slot, backoff};
+use super::actor::{ActorMessage, ResourceActor, WakeFlag};
 use super::{Cause, Kind};
+use crate::backoff::{Backoff, Jitter};
 use crate::context::Context;
 use crate::world::Key;
 
-const RESTART_MIN: Duration = Duration::from_secs(1);
-const RESTART_MAX: Duration = Duration::from_secs(300);
+const RESTART: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300), Jitter::Half);
 /// An actor that lived this long has recovered: its next crash is the first of a new row.
 const STABLE: Duration = Duration::from_secs(600);
 /// Turns under way may end within this time.
@@ -98,12 +100,14 @@ struct Child<K: Kind> {
     failures: u32,
     started: Instant,
     phase: Phase<K>,
+    /// The report of a crash, while it is being written.
+    report: Option<AbortOnDropHandle<()>>,
 }
 
 enum Phase<K: Kind> {
     Running {
-        actor: ActorRef<ResidentMessage<K::Report>>,
-        slot: Arc<Slot>,
+        actor: ActorRef<ActorMessage<K::WorkResult>>,
+        flag: Arc<WakeFlag>,
     },
     /// Told to stop. A successor starts only after its end: two actors of one name would write against each other.
     Stopping { id: ActorId },
@@ -204,7 +208,10 @@ impl<K: Kind> Supervisor<K> {
         cause: Cause,
         children: &mut Children<K>,
     ) {
-        for key in self.kind.keys() {
+        // Those that run as well: the end of a resource may not have been seen.
+        let running = children.by_key.keys().filter(|key| self.kind.uid(key).is_none());
+        let gone: Vec<Key> = running.cloned().collect();
+        for key in self.kind.keys().into_iter().chain(gone) {
             self.look(myself, key, cause, children).await;
         }
     }
@@ -238,11 +245,11 @@ impl<K: Kind> Supervisor<K> {
         };
         match children.by_key.get(&key) {
             Some(child) if child.uid == uid => {
-                if let Phase::Running { actor, slot } = &child.phase
-                    && slot.mark()
+                if let Phase::Running { actor, flag } = &child.phase
+                    && flag.mark()
                 {
                     // An error means that it is ending; its successor reads the same store.
-                    let _ = actor.cast(ResidentMessage::Wake(cause));
+                    let _ = actor.cast(ActorMessage::Wake(cause));
                 }
             }
             // Deleted and created again under the same name.
@@ -268,33 +275,31 @@ impl<K: Kind> Supervisor<K> {
             children.by_key.remove(&key);
             return;
         };
-        let failures = children
-            .by_key
-            .get(&key)
-            .filter(|c| c.uid == uid)
-            .map_or(0, |c| c.failures);
-        let slot = Arc::new(Slot::default());
-        let resident = Resident {
+        let before = children.by_key.remove(&key).filter(|c| c.uid == uid);
+        let (failures, report) = before.map_or((0, None), |c| (c.failures, c.report));
+        let flag = Arc::new(WakeFlag::default());
+        let resident = ResourceActor {
             kind: self.kind.clone(),
             context: self.context.clone(),
             key: key.clone(),
             uid: uid.clone(),
-            slot: slot.clone(),
+            flag: flag.clone(),
         };
         // Unnamed: names are global to the process, and two spokes in one test would collide.
         match Actor::spawn_linked(None, resident, (), myself.get_cell()).await {
             Ok((actor, _)) => {
                 self.context.metrics.actors(K::NAME, 1);
                 children.by_id.insert(actor.get_id(), key.clone());
-                slot.mark();
-                let _ = actor.cast(ResidentMessage::Wake(cause));
+                flag.mark();
+                let _ = actor.cast(ActorMessage::Wake(cause));
                 children.by_key.insert(
                     key,
                     Child {
                         uid,
                         failures,
                         started: Instant::now(),
-                        phase: Phase::Running { actor, slot },
+                        phase: Phase::Running { actor, flag },
+                        report,
                     },
                 );
             }
@@ -307,9 +312,10 @@ impl<K: Kind> Supervisor<K> {
                         failures: failures + 1,
                         started: Instant::now(),
                         phase: Phase::Crashed,
+                        report,
                     },
                 );
-                restart_later(myself, key, uid, failures + 1);
+                self.restart_later(myself, key, uid, failures + 1);
             }
         }
     }
@@ -364,25 +370,29 @@ impl<K: Kind> Supervisor<K> {
                 };
                 child.phase = Phase::Crashed;
                 let (uid, failures) = (child.uid.clone(), child.failures);
-                let cause = crash.unwrap_or_else(|| "it ended by itself".to_owned());
+                let cause = crash.unwrap_or_else(|| "it ended without an error".to_owned());
                 self.context.metrics.crash(K::NAME);
                 warn!(kind = K::NAME, object = %key, failures, cause, "an actor crashed and will be restarted");
-                if failures == CRASHES_TO_REPORT {
-                    self.kind.crashed(&key, &uid, failures).await;
+                if failures >= CRASHES_TO_REPORT {
+                    // Not awaited: an API server that is slow must not stop the neighbours' supervisor.
+                    let (kind, key, uid) = (self.kind.clone(), key.clone(), uid.clone());
+                    let report = async move { kind.crashed(key, uid, failures).await };
+                    child.report = Some(AbortOnDropHandle::new(tokio::spawn(report)));
                 }
-                restart_later(myself, key, uid, failures);
+                self.restart_later(myself, key, uid, failures);
             }
             _ => {}
         }
     }
-}
 
-fn restart_later(myself: &ActorRef<SupervisorMessage>, key: Key, uid: String, failures: u32) {
-    let (supervisor, delay) = (myself.clone(), backoff(failures, RESTART_MIN, RESTART_MAX));
-    tokio::spawn(async move {
-        tokio::time::sleep(delay).await;
-        let _ = supervisor.cast(SupervisorMessage::Restart(key, uid));
-    });
+    fn restart_later(&self, myself: &ActorRef<SupervisorMessage>, key: Key, uid: String, failures: u32) {
+        let delay = RESTART.after(failures, &*self.context.random);
+        let supervisor = myself.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            let _ = supervisor.cast(SupervisorMessage::Restart(key, uid));
+        });
+    }
 }
 
 #[cfg(test)]

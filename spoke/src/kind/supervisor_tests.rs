@@ -2,7 +2,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::context::test_context;
-use crate::kind::{Outcome, Turn};
+use crate::kind::{Requeue, Turn};
 
 /// One resource whose actor counts its turns. What it is told to do is in `panics`.
 #[derive(Default)]
@@ -21,8 +21,8 @@ struct Memory {
 }
 
 impl Kind for Fake {
-    type Memory = Memory;
-    type Report = &'static str;
+    type State = Memory;
+    type WorkResult = &'static str;
     const NAME: &'static str = "Fake";
 
     fn begin(&self) {
@@ -37,21 +37,21 @@ impl Kind for Fake {
         vec![Key::new("ns", "one")]
     }
 
-    async fn turn(&self, mut turn: Turn<'_, Self>) -> Outcome {
-        turn.memory.turns += 1;
-        self.turns.lock().unwrap().push(turn.memory.turns);
-        if let Some(report) = turn.report.take() {
+    async fn turn(&self, mut turn: Turn<'_, Self>) -> Requeue {
+        turn.state.turns += 1;
+        self.turns.lock().unwrap().push(turn.state.turns);
+        if let Some(report) = turn.result.take() {
             self.reports.lock().unwrap().push(report);
         } else if self.panics {
             let work = async { panic!("work") };
-            turn.memory.work = Some(turn.reporter.work(work, "panicked"));
+            turn.state.work = Some(turn.work.work(work, "panicked"));
         }
-        Outcome::default()
+        Requeue::default()
     }
 
     fn gone(&self, _: &Key, _: &str) {}
 
-    async fn crashed(&self, _: &Key, _: &str, _: u32) {}
+    async fn crashed(&self, _: Key, _: String, _: u32) {}
 }
 
 async fn start(kind: Fake) -> (Arc<Fake>, KindHandle) {

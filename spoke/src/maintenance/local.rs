@@ -11,25 +11,17 @@ use kube::ResourceExt as _;
 use proto::v1::spoke_message::Body;
 use proto::v1::{LeaseAsk, LeaseRenew};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::silence::{Silence, limit};
 use super::tokens::name;
-use super::{Event, Leases};
 use crate::apply::ApplyError;
 use crate::context::Context;
-use crate::worker::since_boot;
-use crate::world::Key;
-
-/// What reaches the local grantor.
-pub enum Question {
-    Ask(Box<Body>),
-    /// This replica no longer leads: who waits, and since when a holder is silent, is forgotten.
-    Reset,
-}
+use crate::exchange::{Event, Leases, Question};
+use crate::world::{Index, Key};
 
 /// Those who wait are looked at this often: a release by another replica is not watched.
 const LOOK: Duration = Duration::from_secs(2);
@@ -46,6 +38,23 @@ pub struct Local {
     waiting: HashMap<String, VecDeque<LeaseAsk>>,
     /// By repository.
     silence: HashMap<String, Silence>,
+}
+
+/// A grantor with what it is asked. Both outlive a failure: who waits, and since when a holder is silent, stays known.
+pub struct LocalGrantor(Mutex<(Local, mpsc::UnboundedReceiver<Question>)>);
+
+impl LocalGrantor {
+    /// A grantor that answers these questions.
+    #[must_use]
+    pub fn new(local: Local, questions: mpsc::UnboundedReceiver<Question>) -> LocalGrantor {
+        LocalGrantor(Mutex::new((local, questions)))
+    }
+
+    /// Answers until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        let (local, questions) = &mut *self.0.lock().await;
+        local.answer_all(questions, &stop).await;
+    }
 }
 
 /// A Lease as it is read.
@@ -71,7 +80,13 @@ impl Local {
     }
 
     /// Answers questions until `stop`.
-    pub async fn run(mut self, mut questions: mpsc::UnboundedReceiver<Question>, stop: CancellationToken) {
+    async fn answer_all(
+        &mut self,
+        questions: &mut mpsc::UnboundedReceiver<Question>,
+        stop: &CancellationToken,
+    ) {
+        // An answer may have been lost with an earlier start: holders ask again.
+        self.leases().connected(true);
         let mut look = interval(LOOK);
         loop {
             let waits = !self.waiting.is_empty();
@@ -164,7 +179,12 @@ impl Local {
         else {
             return;
         };
-        match self.context.shared.allowed(&self.context, restic_id).await {
+        match self
+            .context
+            .shared
+            .allowed(&self.context.applier, &self.context.leases, restic_id)
+            .await
+        {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => {
                 let waiting = Event::Waiting { position: 1, reason };
@@ -264,13 +284,18 @@ impl Local {
     /// complete: nothing is answered before every watch has listed.
     fn is_over(&mut self, restic_id: &str, held: &Held, asks: &str) -> bool {
         let world = &self.context.world;
-        let jobs = world.jobs.filter(|_, job| *job.meta.uid == *held.holder);
+        let jobs = world.jobs.by(Index::Uid, &Key::new("", &held.holder));
         let pods = world.pods.group(&Key::new("", &held.holder));
         let at_work = pods.iter().any(|(_, pod)| pod.is_active());
         // A Job that asks again holds nothing.
         let ended = held.holder == asks || jobs.iter().all(|(_, job)| job.end.is_some());
         let silence = self.silence.entry(restic_id.to_owned()).or_default();
-        let silent = silence.observe(&held.holder, held.token, ended && !at_work, since_boot());
+        let silent = silence.observe(
+            &held.holder,
+            held.token,
+            ended && !at_work,
+            self.context.clock.since_boot(),
+        );
         ended && !at_work && silent >= limit(self.ttl, self.delay)
     }
 

@@ -3,6 +3,7 @@
 //! behind the reconciles of ten thousand resources.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crds::conditions::reasons;
 use jiff::SignedDuration;
@@ -11,19 +12,16 @@ use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::adopt::NotYet;
-use super::board::Progress;
 use super::life::{self, Pods};
-use super::record::{Plan, Record, ending};
-use super::result::{self, Finished};
-use super::{Owner, Pinned, maintenance_allowed, plan};
+use super::record::{LOCK_PAUSE, Plan, Record, ending};
+use super::result;
+use super::{Owner, maintenance_allowed, plan};
 use crate::apply::ApplyError;
-use crate::children;
 use crate::context::Context;
-use crate::kind::{Kind, Outcome, Turn};
-use crate::maintenance::Event;
+use crate::exchange::{Event, Finished, Pinned, Progress};
+use crate::kind::{Kind, Requeue, Turn};
 use crate::maintenance::holder::{Effect, End, Input, Phase};
 use crate::runs::{self, JobWithPods, State, Words};
-use crate::worker::since_boot;
 use crate::world::{JobView, Key, PodView};
 
 /// Turns of operations that run at the same time.
@@ -35,6 +33,8 @@ pub struct Operations {
     /// Namespace of the Leases that keep the highest tokens.
     pub(super) namespace: String,
     pub(super) owners: Vec<Arc<dyn Owner>>,
+    /// Seconds before a Job asks again that met restic's lock of a run that is over.
+    pub(super) lock_pause: i64,
     permits: Semaphore,
 }
 
@@ -62,8 +62,16 @@ impl Operations {
             context,
             namespace: namespace.to_owned(),
             owners,
+            lock_pause: LOCK_PAUSE,
             permits: Semaphore::new(TURNS),
         }
+    }
+
+    /// With another time after which restic's lock of a run that is over should be removed.
+    #[must_use]
+    pub fn with_lock_pause(mut self, pause: Duration) -> Operations {
+        self.lock_pause = i64::try_from(pause.as_secs()).unwrap_or(LOCK_PAUSE);
+        self
     }
 
     /// Whether there is something left to do for a Job.
@@ -96,8 +104,8 @@ impl Operations {
 }
 
 impl Kind for Operations {
-    type Memory = Memory;
-    type Report = Report;
+    type State = Memory;
+    type WorkResult = Report;
     const NAME: &'static str = "Operation";
 
     fn permits<'a>(&'a self, _: &'a Context) -> &'a Semaphore {
@@ -128,26 +136,26 @@ impl Kind for Operations {
             .collect()
     }
 
-    async fn turn(&self, mut turn: Turn<'_, Self>) -> Outcome {
+    async fn turn(&self, mut turn: Turn<'_, Self>) -> Requeue {
         if self.context.operations.uid(turn.key).as_deref() != Some(turn.uid) {
-            return Outcome::default();
+            return Requeue::default();
         }
-        if turn.memory.record.is_none() {
+        if turn.state.record.is_none() {
             match self.adopt(&turn).await {
-                Ok(record) => turn.memory.record = Some(Box::new(record)),
+                Ok(record) => turn.state.record = Some(Box::new(record)),
                 Err(NotYet::Unassigned) => return self.unassigned(turn.key, turn.uid),
                 Err(NotYet::Failed(error)) => return failed(turn.key, &error),
             }
         }
-        let report = turn.report.take();
+        let report = turn.result.take();
         let Turn {
-            memory,
+            state: memory,
             key,
-            reporter,
+            work,
             ..
         } = turn;
         let Some(record) = memory.record.as_mut() else {
-            return Outcome::retry();
+            return Requeue::retry();
         };
         if let Some(Report::Plan(read)) = &report {
             record.plan = Plan::Read(read.clone().unwrap_or_default());
@@ -157,10 +165,10 @@ impl Kind for Operations {
             _ => None,
         };
         let mut outcome = match self.advance(record, event).await {
-            Ok(()) => Outcome::default(),
+            Ok(()) => Requeue::default(),
             Err(error) => failed(key, &error),
         };
-        self.read_plan(record, &reporter);
+        self.read_plan(record, &work);
         self.publish(record);
         let end = match record.holder.phase() {
             Phase::Done(end) => Some(*end),
@@ -170,22 +178,20 @@ impl Kind for Operations {
             match self.end(record, end).await {
                 Ok(true) => {
                     memory.record = None;
-                    return Outcome::default();
+                    return Requeue::default();
                 }
                 Ok(false) => {}
                 Err(error) => outcome = failed(key, &error),
             }
         }
-        let job = self.job(&record.pinned.job, &record.pinned.operation);
-        let lingering = match job {
-            Some(job) => {
-                let run = self.run(&record.pinned, job);
-                children::end_lingering(&self.context, &run, self.context.clock.now()).await
+        let later = match self.end_lingering(record).await {
+            Ok(later) => later,
+            Err(error) => {
+                outcome = failed(key, &error);
+                None
             }
-            None => Outcome::default(),
         };
-        outcome.next = self.wake_at(record).into_iter().chain(lingering.next).min();
-        outcome.failed |= lingering.failed;
+        outcome.next = self.wake_at(record).into_iter().chain(later).min();
         outcome
     }
 
@@ -193,26 +199,26 @@ impl Kind for Operations {
         self.context.leases.forget(uid);
     }
 
-    async fn crashed(&self, _: &Key, _: &str, _: u32) {
+    async fn crashed(&self, _: Key, _: String, _: u32) {
         // Its owner's status shows that the Job does not move; the log says why.
     }
 }
 
-fn failed(key: &Key, error: &ApplyError) -> Outcome {
+fn failed(key: &Key, error: &ApplyError) -> Requeue {
     if matches!(error, ApplyError::NotLeader) {
-        return Outcome::default();
+        return Requeue::default();
     }
     warn!(job = %key, %error, "the maintenance gate could not be moved");
-    Outcome::retry()
+    Requeue::retry()
 }
 
 impl Operations {
     /// A Job that belongs to nobody yet: its owner's actor wakes this one. Its pods do nothing without a token.
-    fn unassigned(&self, key: &Key, uid: &str) -> Outcome {
+    fn unassigned(&self, key: &Key, uid: &str) -> Requeue {
         if self.job(key, uid).is_none() {
             self.context.operations.leave(key);
         }
-        Outcome::default()
+        Requeue::default()
     }
 
     /// Feeds what has happened into the holder.
@@ -267,7 +273,7 @@ impl Operations {
             let pinned = &record.pinned;
             let job = self.job(&pinned.job, &pinned.operation);
             let pods = self.summary(pinned);
-            let now = since_boot();
+            let now = self.context.clock.since_boot();
             let open = record.open_for(job.as_deref(), now);
             let settled = self.is_settled(record, job.as_deref(), pods);
             let observed = life::observed(job.as_deref(), pods, settled, record.ending.is_some(), open);
@@ -385,7 +391,7 @@ impl Operations {
             ),
             _ => return,
         };
-        record.finished_at = since_boot();
+        record.finished_at = self.context.clock.since_boot();
         record.finished = Some(Finished {
             operation: record.pinned.operation.clone(),
             outcome,
@@ -406,7 +412,8 @@ impl Operations {
         if matches!(record.plan, Plan::Reading(_)) || (self.wants_plan(record) && !pods.active) {
             return false;
         }
-        let late = since_boot().saturating_sub(record.finished_at) > super::record::RECORD_LIMIT;
+        let late =
+            self.context.clock.since_boot().saturating_sub(record.finished_at) > super::record::RECORD_LIMIT;
         late || self.is_recorded(record, finished)
     }
 
@@ -427,7 +434,7 @@ impl Operations {
     }
 
     /// Starts to read the plan from the pod's log, once.
-    fn read_plan(&self, record: &mut Record, reporter: &crate::kind::Reporter<Report>) {
+    fn read_plan(&self, record: &mut Record, handle: &crate::kind::WorkHandle<Report>) {
         if !self.wants_plan(record) {
             return;
         }
@@ -441,7 +448,7 @@ impl Operations {
         };
         let (context, at) = (self.context.clone(), at.clone());
         let work = async move { Report::Plan(plan::read(&context, &at).await) };
-        record.plan = Plan::Reading(reporter.work(work, Report::Plan(None)));
+        record.plan = Plan::Reading(handle.work(work, Report::Plan(None)));
     }
 
     /// Tells the owner where the operation stands.
@@ -510,11 +517,24 @@ impl Operations {
         JobWithPods::of(&self.context.world, pinned.job.clone(), job)
     }
 
+    /// Ends a pod that another container keeps alive after the worker has ended. Returns when to look again.
+    async fn end_lingering(&self, record: &Record) -> Result<Option<jiff::Timestamp>, ApplyError> {
+        let Some(job) = self.job(&record.pinned.job, &record.pinned.operation) else {
+            return Ok(None);
+        };
+        let run = self.run(&record.pinned, job);
+        let (pods, later) = runs::lingering([&run], self.context.clock.now());
+        for pod in pods {
+            crate::kind::end_lingering(&self.context.applier, &pod).await?;
+        }
+        Ok(later)
+    }
+
     /// When to look again although nothing happens.
     fn wake_at(&self, record: &Record) -> Option<jiff::Timestamp> {
         let now = self.context.clock.now();
         let in_millis = |at: u64| {
-            let left = i64::try_from(at.saturating_sub(since_boot())).unwrap_or(i64::MAX);
+            let left = i64::try_from(at.saturating_sub(self.context.clock.since_boot())).unwrap_or(i64::MAX);
             now.checked_add(SignedDuration::from_millis(left)).ok()
         };
         let job = self.job(&record.pinned.job, &record.pinned.operation);
@@ -522,11 +542,13 @@ impl Operations {
         let holder = record.holder.wake().and_then(in_millis);
         let result = match (&record.finished, job) {
             (Some(_), _) => in_millis(record.finished_at + super::record::RECORD_LIMIT),
-            (None, Some(job)) => match runs::state::<OperationOutcome>(&self.run(&record.pinned, job), now) {
-                State::Settling(again) => Some(again),
-                State::Waiting { again, .. } => again,
-                State::Running | State::Ended(_) => None,
-            },
+            (None, Some(job)) => {
+                match runs::state::<OperationOutcome>(&self.run(&record.pinned, job), now) {
+                    State::Settling(again) => Some(again),
+                    State::Waiting { again, .. } => again,
+                    State::Running | State::Ended(_) => None,
+                }
+            }
             (None, None) => None,
         };
         let due = if self.is_early(record) { early } else { holder };

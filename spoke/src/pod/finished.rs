@@ -4,8 +4,13 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::world::{Key, Stored as _, World};
+
 /// Longest time that the pod of a run which did not go well stays.
 pub const KEPT: SignedDuration = SignedDuration::from_hours(24);
+
+/// After this time a pod that could not be deleted is tried again.
+const RETRY: SignedDuration = SignedDuration::from_secs(30);
 
 /// A Job that has ended, and whose result is recorded in the status.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,9 +21,54 @@ pub struct Ended {
     pub well: bool,
 }
 
-/// The Job whose pods may stay, and until when.
+/// A pod of a Job that has ended itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    pub at: Key,
+    pub uid: String,
+    pub job_uid: String,
+}
+
+/// The finished pods of a Job, those excepted that are being deleted.
 #[must_use]
-pub fn kept(ended: &[Ended], claim_deleting: bool, now: Timestamp) -> Option<(&str, Timestamp)> {
+pub fn of(world: &World, job_uid: &str) -> Vec<Finished> {
+    let pods = world.pods.group(&Key::new("", job_uid)).into_iter();
+    pods.filter(|(_, pod)| !pod.is_active() && !pod.meta.deleting)
+        .map(|(at, pod)| Finished {
+            at,
+            uid: pod.uid().to_owned(),
+            job_uid: job_uid.to_owned(),
+        })
+        .collect()
+}
+
+/// The pods that go, and when to look again.
+#[must_use]
+pub fn released(
+    ended: &[Ended],
+    pods: &[Finished],
+    claim_deleting: bool,
+    now: Timestamp,
+) -> (Vec<Finished>, Option<Timestamp>) {
+    let kept = kept(ended, claim_deleting, now);
+    let stays = |pod: &Finished| kept.filter(|(uid, _)| *uid == pod.job_uid);
+    let recorded = |pod: &&Finished| ended.iter().any(|run| run.job_uid == pod.job_uid);
+    let mut go = Vec::new();
+    let mut next = None;
+    for pod in pods.iter().filter(recorded) {
+        match stays(pod) {
+            Some((_, until)) => next = next.into_iter().chain([until]).min(),
+            None => {
+                go.push(pod.clone());
+                next = next.into_iter().chain(now.checked_add(RETRY).ok()).min();
+            }
+        }
+    }
+    (go, next)
+}
+
+/// The Job whose pods may stay, and until when.
+fn kept(ended: &[Ended], claim_deleting: bool, now: Timestamp) -> Option<(&str, Timestamp)> {
     let newest = ended.iter().max_by_key(|run| run.at)?;
     let until = newest.at.checked_add(KEPT).ok()?;
     (!newest.well && !claim_deleting && now < until).then_some((newest.job_uid.as_str(), until))
@@ -52,5 +102,25 @@ mod tests {
             None
         );
         assert_eq!(kept(&[], false, 30), None);
+    }
+
+    #[test]
+    fn no_pod_goes_before_its_result_is_recorded() {
+        let now = Timestamp::from_second(100).unwrap();
+        let pod = |job: &str| Finished {
+            at: Key::new("ns", format!("pod-of-{job}")),
+            uid: job.to_owned(),
+            job_uid: job.to_owned(),
+        };
+        let pods = [pod("good"), pod("failed"), pod("unrecorded")];
+        let ended = [run("good", 10, true), run("failed", 20, false)];
+        let (go, next) = released(&ended, &pods, false, now);
+        assert_eq!(
+            (go, next),
+            (vec![pod("good")], Some(Timestamp::from_second(130).unwrap()))
+        );
+        let (go, _) = released(&ended, &pods, true, now);
+        assert_eq!(go, [pod("good"), pod("failed")]);
+        assert_eq!(released(&ended, &[pod("unrecorded")], true, now), (vec![], None));
     }
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::restic::locks::{LockFile, LockOwner};
+use crate::kind::Moment;
+use crate::restic::locks::LockFile;
 
 /// Milliseconds since boot, suspend included.
 pub type Boot = u64;
@@ -16,13 +17,6 @@ pub type Boot = u64;
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
 /// Each read of a lock costs a process that derives the key.
 pub const READS: usize = 8;
-
-/// A moment on both clocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
-    pub boot: Boot,
-    pub wall: Timestamp,
-}
 
 /// What a lock file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -247,25 +241,6 @@ fn span(ms: Boot) -> String {
         format!("{}m", seconds / 60)
     } else {
         format!("{seconds}s")
-    }
-}
-
-/// Who holds a lock, in words.
-#[must_use]
-pub fn owner(lock: &LockFile) -> String {
-    match LockOwner::parse(&lock.user, &lock.host) {
-        LockOwner::Fleet {
-            cluster,
-            operation,
-            token: 0,
-        } => format!("pod {operation} of cluster {cluster}"),
-        LockOwner::Fleet {
-            cluster,
-            operation,
-            token,
-        } => format!("operation {operation} of cluster {cluster}, token {token}"),
-        LockOwner::Host(host) if lock.user.is_empty() => format!("a process on {host}"),
-        LockOwner::Host(host) => format!("{} on {host}", lock.user),
     }
 }
 

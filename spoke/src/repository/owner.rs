@@ -5,8 +5,9 @@ use std::sync::Arc;
 use crds::ResticRepository;
 use proto::v1::{OperationKind, RetentionRun, UnlockRun};
 
-use super::RepositoryKind;
-use crate::operation::{Assignment, Order, Owner, Pinned, order};
+use crate::context::Context;
+use crate::exchange::Pinned;
+use crate::operation::{Assignment, Order, Owner, order};
 use crate::world::{JobView, Key, Stored as _};
 
 /// Type of the Jobs.
@@ -14,18 +15,18 @@ pub const UNLOCK: &str = "unlock";
 
 /// Repositories as owners.
 pub struct UnlockOwner {
-    kind: Arc<RepositoryKind>,
+    context: Arc<Context>,
 }
 
 impl UnlockOwner {
-    /// Of the repositories of this kind.
+    /// The repositories of this cluster.
     #[must_use]
-    pub fn new(kind: Arc<RepositoryKind>) -> UnlockOwner {
-        UnlockOwner { kind }
+    pub fn new(context: Arc<Context>) -> UnlockOwner {
+        UnlockOwner { context }
     }
 
     fn repository(&self, pinned: &Pinned) -> Option<Arc<ResticRepository>> {
-        let repository = self.kind.context.world.repositories.get(&pinned.owner)?;
+        let repository = self.context.world.repositories.get(&pinned.owner)?;
         (repository.uid() == pinned.owner_uid).then_some(repository)
     }
 }
@@ -42,7 +43,7 @@ impl Owner for UnlockOwner {
     fn assignment(&self, at: &Key, job: &JobView) -> Option<Assignment> {
         let (kind, name) = job.meta.owner_name.as_ref()?;
         let owner = Key::new(&at.namespace, name);
-        let repository = self.kind.context.world.repositories.get(&owner);
+        let repository = self.context.world.repositories.get(&owner);
         let repository = repository.filter(|r| Some(r.uid()) == job.meta.owner.as_deref())?;
         (&**kind == "ResticRepository").then(|| Assignment {
             owner_uid: repository.uid().to_owned(),
@@ -59,14 +60,14 @@ impl Owner for UnlockOwner {
 
     // What may go is decided here, and not at the hub: only this cluster has watched these locks.
     fn order(&self, pinned: &Pinned, _: &JobView, _: Option<RetentionRun>) -> Result<Order, String> {
-        let locks = self.kind.removable(&pinned.owner);
+        let locks = self.context.operations.offered(&pinned.owner_uid);
         if locks.is_empty() {
             return Err("the locks that were left behind are not there any more".to_owned());
         }
         let run = UnlockRun {
             restic_id: pinned.restic_id.clone(),
             locks,
-            made_ms: self.kind.context.clock.now().as_millisecond(),
+            made_ms: self.context.clock.now().as_millisecond(),
         };
         order(&run, Vec::new(), "many locks")
     }

@@ -1,13 +1,13 @@
 //! The status that follows from an answer. Pure.
 
 use crds::ResticRepositoryStatus;
-use crds::conditions::{self, Status, reasons, types, whole_seconds};
+use crds::conditions::{self, Conditions, Status, reasons, types, whole_seconds};
 use crds::repository::{HostStatistics, RepositoryStatistics, ResticLock};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::answer::{Answer, Inputs};
 use super::locks::{Content, Verdict, Watch};
-use super::plan::{Answer, Inputs};
 use crate::restic::Statistics;
 use crate::units;
 
@@ -36,18 +36,12 @@ pub fn after(
     }
     let ready = matches!(answer, Answer::Open { .. });
     // Created once, accessible from the next look on: no transition of its own.
-    let set = |status: &mut ResticRepositoryStatus, ready| {
-        conditions::set(
-            &mut status.conditions,
-            types::READY,
-            ready,
-            reason,
-            &message,
-            Some(inputs.generation),
-            now,
-        );
-    };
-    set(&mut status, Status::from(ready));
+    Conditions::at(&mut status.conditions, Some(inputs.generation), now).set(
+        types::READY,
+        ready,
+        reason,
+        message,
+    );
     status
 }
 
@@ -61,15 +55,11 @@ pub fn invalid(
 ) -> ResticRepositoryStatus {
     let mut status = old.clone();
     status.observed_generation = Some(generation);
-    let reason = reasons::INVALID_SPEC;
-    conditions::set(
-        &mut status.conditions,
+    Conditions::at(&mut status.conditions, Some(generation), now).set(
         types::READY,
-        Status::False,
-        reason,
+        false,
+        reasons::INVALID_SPEC,
         message,
-        Some(generation),
-        now,
     );
     status
 }
@@ -80,14 +70,11 @@ pub fn checking(old: &ResticRepositoryStatus, generation: i64, now: Timestamp) -
     let mut status = old.clone();
     if conditions::get(&status.conditions, types::READY).is_none() {
         let text = "the repository is being opened; a new one is created when the hub is connected and lets this cluster do so";
-        conditions::set(
-            &mut status.conditions,
+        Conditions::at(&mut status.conditions, Some(generation), now).set(
             types::READY,
             Status::Unknown,
             reasons::CHECKING,
             text,
-            Some(generation),
-            now,
         );
     }
     status

@@ -6,7 +6,7 @@ use crds::restore::NewPvc;
 use crds::{ResticRepository, ResticRestore, names};
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaim, PersistentVolumeClaimSpec, Secret, ServiceAccount, VolumeResourceRequirements,
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, ServiceAccount, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -15,7 +15,6 @@ use kube::Resource as _;
 use super::select::Chosen;
 use super::validate::{TARGET_DIR, Target, Valid};
 use crate::pod::{self, Frame, Source};
-use crate::secrets::cluster::Projection;
 use crate::world::Key;
 
 /// The pod's own account.
@@ -25,11 +24,11 @@ pub fn service_account(key: &Key, restore: &ResticRestore) -> ServiceAccount {
     pod::account(pod::controlled(restore, key, name, labels(key, true)))
 }
 
-/// Credentials of a repository in another namespace.
+/// Metadata of the copy of the credentials of a repository in another namespace.
 #[must_use]
-pub fn credentials(key: &Key, restore: &ResticRestore, projection: Projection) -> Secret {
+pub fn credentials(key: &Key, restore: &ResticRestore) -> ObjectMeta {
     let name = names::restore_credentials(&key.name);
-    pod::credentials(pod::controlled(restore, key, name, labels(key, true)), projection)
+    pod::controlled(restore, key, name, labels(key, true))
 }
 
 /// The claim to create. Nothing owns it: what was brought back stays when the restore is deleted.
@@ -101,7 +100,7 @@ pub fn job(
         "--target",
         &target,
         "--retry-lock",
-        pod::RETRY_LOCK,
+        crate::config::RETRY_LOCK,
     ];
     let mut arguments: Vec<String> = fixed.map(str::to_owned).into();
     arguments.extend(pod::repository_flags(repository));

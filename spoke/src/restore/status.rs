@@ -1,6 +1,6 @@
 //! The status of a restore on its way from Pending to an end. Pure.
 
-use crds::conditions::{self, Status, reasons, types, whole_seconds};
+use crds::conditions::{Conditions, Status, reasons, types, whole_seconds};
 use crds::restore::RestorePhase;
 use crds::{ResticRestore, ResticRestoreStatus};
 use jiff::Timestamp;
@@ -11,25 +11,9 @@ use crate::runs::Words;
 use crate::units;
 use crate::world::{JobView, Key};
 
-/// One condition.
-pub(super) fn set(
-    status: &mut ResticRestoreStatus,
-    restore: &ResticRestore,
-    type_: &str,
-    value: Status,
-    reason: &str,
-    text: &str,
-    now: Timestamp,
-) {
-    conditions::set(
-        &mut status.conditions,
-        type_,
-        value,
-        reason,
-        text,
-        restore.metadata.generation,
-        now,
-    );
+/// The conditions of a restore, now.
+fn at<'a>(status: &'a mut ResticRestoreStatus, restore: &ResticRestore, now: Timestamp) -> Conditions<'a> {
+    Conditions::at(&mut status.conditions, restore.metadata.generation, now)
 }
 
 /// It cannot go on yet.
@@ -40,113 +24,68 @@ pub(super) fn waiting(
     text: &str,
     now: Timestamp,
 ) {
-    set(status, restore, types::READY, Status::False, reason, text, now);
-    set(
-        status,
-        restore,
-        types::PROGRESSING,
-        Status::False,
-        reason,
-        text,
-        now,
-    );
-    set(status, restore, types::WAITING, Status::True, reason, text, now);
+    at(status, restore, now)
+        .set(types::READY, false, reason, text)
+        .set(types::PROGRESSING, false, reason, text)
+        .set(types::WAITING, true, reason, text);
 }
 
 /// None of its pods runs yet. Without words it is too early to say anything.
 pub(super) fn starting(
     status: &mut ResticRestoreStatus,
     restore: &ResticRestore,
-    at: &Key,
+    place: &Key,
     words: Option<&Words>,
     now: Timestamp,
 ) {
+    let mut conditions = at(status, restore, now);
     let Some(Words { reason, text }) = words else {
-        let text = format!("{} was created", at.name);
-        set(
-            status,
-            restore,
-            types::PROGRESSING,
-            Status::False,
-            reasons::RESTORE_STARTED,
-            &text,
-            now,
-        );
+        let text = format!("{} was created", place.name);
+        conditions.set(types::PROGRESSING, false, reasons::RESTORE_STARTED, text);
         return;
     };
-    set(status, restore, types::WAITING, Status::True, reason, text, now);
-    set(
-        status,
-        restore,
-        types::PROGRESSING,
-        Status::False,
-        reason,
-        text,
-        now,
-    );
-    set(
-        status,
-        restore,
-        types::READY,
-        Status::Unknown,
-        reasons::RESTORE_IN_PROGRESS,
-        text,
-        now,
-    );
+    conditions
+        .set(types::WAITING, true, reason, text)
+        .set(types::PROGRESSING, false, reason, text)
+        .set(types::READY, Status::Unknown, reasons::RESTORE_IN_PROGRESS, text);
 }
 
 /// A pod of it runs.
-pub(super) fn running(status: &mut ResticRestoreStatus, restore: &ResticRestore, at: &Key, now: Timestamp) {
-    status.conditions.retain(|c| c.type_ != types::WAITING);
-    let (reason, text) = (reasons::RESTORE_IN_PROGRESS, format!("{} is running", at.name));
-    set(
-        status,
-        restore,
-        types::PROGRESSING,
-        Status::True,
-        reason,
-        &text,
-        now,
-    );
-    set(status, restore, types::READY, Status::Unknown, reason, &text, now);
+pub(super) fn running(
+    status: &mut ResticRestoreStatus,
+    restore: &ResticRestore,
+    place: &Key,
+    now: Timestamp,
+) {
+    let (reason, text) = (reasons::RESTORE_IN_PROGRESS, format!("{} is running", place.name));
+    at(status, restore, now)
+        .remove(types::WAITING)
+        .set(types::PROGRESSING, true, reason, &text)
+        .set(types::READY, Status::Unknown, reason, &text);
 }
 
 /// Its Job has been made.
 pub(super) fn started(
     status: &mut ResticRestoreStatus,
     restore: &ResticRestore,
-    at: &Key,
+    place: &Key,
     job: &JobView,
     now: Timestamp,
 ) {
     if status.phase != Some(RestorePhase::InProgress) {
         // What was waited for before is there now.
-        status.conditions.retain(|c| c.type_ != types::WAITING);
-        let text = format!("{} was created", at.name);
-        set(
-            status,
-            restore,
-            types::PROGRESSING,
-            Status::False,
-            reasons::RESTORE_STARTED,
-            &text,
-            now,
-        );
-        set(
-            status,
-            restore,
-            types::READY,
-            Status::Unknown,
-            reasons::RESTORE_IN_PROGRESS,
-            &text,
-            now,
-        );
+        let text = format!("{} was created", place.name);
+        at(status, restore, now)
+            .remove(types::WAITING)
+            .set(types::PROGRESSING, false, reasons::RESTORE_STARTED, &text)
+            .set(types::READY, Status::Unknown, reasons::RESTORE_IN_PROGRESS, &text);
     }
     status.phase = Some(RestorePhase::InProgress);
     status.restored_snapshot = job.snapshot.as_deref().map(str::to_owned);
+    status.snapshot = short(job.snapshot.as_deref());
     status.job_ref = Some(crds::common::ObjectReference {
-        name: at.name.to_string(),
-        namespace: at.namespace.to_string(),
+        name: place.name.to_string(),
+        namespace: place.namespace.to_string(),
         generation: None,
     });
     let begun = job.start.or(job.created).unwrap_or(now);
@@ -174,7 +113,6 @@ pub(super) fn over(
     outcome: &Outcome,
     now: Timestamp,
 ) {
-    status.conditions.retain(|c| c.type_ != types::WAITING);
     status.completion_time = Some(
         outcome
             .finished
@@ -215,16 +153,22 @@ pub(super) fn over(
         }
     };
     status.phase = Some(phase);
-    set(status, restore, types::READY, ready, reason, &text, now);
-    set(
-        status,
-        restore,
-        types::PROGRESSING,
-        Status::False,
-        reason,
-        &text,
-        now,
-    );
-    let degraded = Status::from(outcome.failure.is_some());
-    set(status, restore, types::DEGRADED, degraded, reason, &text, now);
+    status.snapshot = short(status.restored_snapshot.as_deref());
+    // As of a Job: what `kubectl wait` is given, and what ends it.
+    let ended = if outcome.failure.is_some() {
+        types::FAILED
+    } else {
+        types::COMPLETE
+    };
+    at(status, restore, now)
+        .remove(types::WAITING)
+        .set(ended, true, reason, &text)
+        .set(types::READY, ready, reason, &text)
+        .set(types::PROGRESSING, false, reason, &text)
+        .set(types::DEGRADED, outcome.failure.is_some(), reason, &text);
+}
+
+/// The first 8 digits, as restic shows them.
+fn short(id: Option<&str>) -> Option<String> {
+    id.and_then(|id| id.get(..8)).map(str::to_owned)
 }

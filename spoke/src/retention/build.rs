@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use crds::{GlobalRetentionPolicy, ResticRepository, names};
-use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, Job, JobSpec, JobTemplateSpec};
-use k8s_openapi::api::core::v1::{PodTemplateSpec, Secret, ServiceAccount};
+use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec};
+use k8s_openapi::api::core::v1::{PodTemplateSpec, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::validate::Valid;
 use crate::pod::{self, Frame, Source, hashed, lease};
-use crate::secrets::cluster::Projection;
 use crate::world::Key;
 
 /// A start missed by more waits for the next slot.
@@ -22,11 +21,11 @@ pub fn service_account(key: &Key, policy: &GlobalRetentionPolicy) -> ServiceAcco
     pod::account(pod::controlled(policy, key, name, labels(key, true)))
 }
 
-/// Credentials of a repository in another namespace.
+/// Metadata of the copy of the credentials of a repository in another namespace.
 #[must_use]
-pub fn credentials(key: &Key, policy: &GlobalRetentionPolicy, projection: Projection) -> Secret {
+pub fn credentials(key: &Key, policy: &GlobalRetentionPolicy) -> ObjectMeta {
     let name = names::retention_credentials(&key.name);
-    pod::credentials(pod::controlled(policy, key, name, labels(key, true)), projection)
+    pod::controlled(policy, key, name, labels(key, true))
 }
 
 /// The CronJob. Its Jobs are born suspended: the gate opens them, whoever made them.
@@ -83,7 +82,7 @@ fn frame(
 ) -> PodTemplateSpec {
     let source = Source::of(key, &valid.repository, names::retention_credentials(&key.name));
     let mut arguments = ["maintenance", "retention"].map(str::to_owned).to_vec();
-    if retry_lock != pod::RETRY_LOCK {
+    if retry_lock != crate::config::RETRY_LOCK {
         arguments.push(format!("--retry-lock={retry_lock}"));
     }
     arguments.push("--".to_owned());
@@ -106,15 +105,6 @@ fn frame(
         own_volumes: true,
     }
     .template(labels(key, false))
-}
-
-/// A run of its own for an approved plan.
-#[must_use]
-pub fn approved_job(cron_job: &CronJob, owner_uid: &str, name: String, hash: &str) -> Job {
-    let mut job = pod::manual_job(cron_job, owner_uid, name);
-    let annotations = job.metadata.annotations.get_or_insert_default();
-    annotations.insert(names::ANNOTATION_APPROVE.to_owned(), hash.to_owned());
-    job
 }
 
 fn labels(key: &Key, top: bool) -> BTreeMap<String, String> {
@@ -153,7 +143,7 @@ mod tests {
                 &policy,
                 &valid,
                 &repository,
-                ("spoke:1", pod::RETRY_LOCK)
+                ("spoke:1", crate::config::RETRY_LOCK)
             )
         );
     }

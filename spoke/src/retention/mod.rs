@@ -1,150 +1,99 @@
-//! GlobalRetentionPolicy: a CronJob whose Jobs are born suspended, a lease for each, and a status that tells what came
+//! GlobalRetentionPolicy: a CronJob whose Jobs are born suspended, a lease for each, and a status that shows what came
 //! of it. What a run does is not this policy alone: all policies of all clusters that are bound to the same physical
 //! repository make one plan.
 
-mod act;
 mod build;
+mod own;
 mod owner;
+mod plan;
 pub(crate) mod policies;
 mod runs;
 mod status;
 mod validate;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use crds::conditions::{self, Status, reasons, types};
+use crds::conditions::{self, types};
 use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus, ResticRepository, names};
-use jiff::{SignedDuration, Timestamp};
-use proto::v1::{Baseline, RetentionPolicySpec};
+use futures::future::BoxFuture;
+use proto::v1::RetentionPolicySpec;
 
-use crate::apply::ApplyError;
-use crate::children;
 use crate::config::Config;
-use crate::consent::{self, Blocked};
+use crate::consent;
 use crate::context::Context;
-use crate::kind::{Kind, Outcome, Turn};
-use crate::maintenance::Event;
-use crate::world::{Key, Stored as _};
+use crate::exchange::Event;
+use crate::exchange::Operation;
+use crate::kind::{
+    Announcement, Applied, Cache, Children, Controller, Input, Mailbox, Plan, Refused, Settled, Task, Tools,
+    Unreadable, announce, observed_generation, ready_changed,
+};
+use crate::secrets::Credentials;
+use crate::site::Site;
+use crate::world::{CronJobView, JobView, Key, Store, World};
 
 pub use owner::RetentionOwner;
-use validate::Valid;
+use validate::{Invalid, Valid};
 
-/// Finalizer of the original operator.
-const COMPAT_FINALIZER: &str = "backup.resticbackup.io/globalretentionpolicy-finalizer";
+/// The kind: its settings.
+pub struct RetentionController {
+    plans: Planning,
+}
 
-/// The kind, and what its actors share.
-pub struct RetentionKind {
-    context: Arc<Context>,
+/// What plans depend on beside the cluster.
+struct Planning {
+    /// Name of this cluster in the fleet.
+    cluster: String,
     /// Image of the maintenance pods.
     image: String,
     /// How long a run waits for restic's lock of others.
     retry_lock: String,
 }
 
-/// What an actor remembers. Losing it costs a question: everything that matters is in the Jobs and with the grantor.
-#[derive(Default)]
-pub struct Memory {
-    listening: bool,
+/// What is remembered. Losing it costs a question: everything that matters is in the Jobs and with the grantor.
+#[derive(Clone, Default)]
+pub struct State {
     /// Hashes of plans that were approved at the hub, each with the restic id. The hub sends them again in each session
     /// until a run under them was granted.
     approvals: BTreeSet<(String, String)>,
 }
 
-/// What comes back to an actor.
-pub enum Report {
-    /// A plan was approved at the hub: its hash, and the restic id.
+/// What the hub sends.
+pub enum Found {
+    /// A plan was approved: its hash, and the restic id.
     Approved { hash: String, restic_id: String },
-    /// An operation of the policy has moved.
-    Operation,
 }
 
-impl RetentionKind {
-    /// A kind on a context.
+/// What a policy depends on.
+#[derive(Default)]
+pub struct Observed {
+    repository: Option<Arc<ResticRepository>>,
+    /// Labels of the policy's own namespace.
+    labels: Arc<BTreeMap<String, String>>,
+    cron_job: Option<Arc<CronJobView>>,
+    /// Jobs of the policy, those of a deleted namesake excepted.
+    jobs: Vec<Arc<JobView>>,
+    operations: Vec<Operation>,
+    /// The other policies of the repository.
+    others: Vec<(Key, Arc<GlobalRetentionPolicy>)>,
+    /// The lock is shared with other clusters.
+    shared: bool,
+    /// The repository's owner does not consent any more, or the repository was deleted.
+    consent_ended: bool,
+}
+
+impl RetentionController {
+    /// Policies of this cluster.
     #[must_use]
-    pub fn new(context: Arc<Context>, config: &Config) -> RetentionKind {
-        RetentionKind {
-            context,
-            image: config.image.clone(),
-            retry_lock: config.maintenance_retry_lock.clone(),
+    pub fn new(site: &Site, config: &Config) -> RetentionController {
+        RetentionController {
+            plans: Planning {
+                cluster: site.cluster.clone(),
+                image: config.image.clone(),
+                retry_lock: config.maintenance_retry_lock.clone(),
+            },
         }
-    }
-
-    /// uids of the Jobs of this policy, those of a deleted namesake excepted.
-    fn jobs(&self, key: &Key) -> BTreeSet<String> {
-        let world = &self.context.world;
-        let at = Key::new(&key.namespace, names::retention_cron_job(&key.name));
-        let owner = world.cron_jobs.get(&at).map(|c| c.meta.uid.clone());
-        let label = Key::new(&key.namespace, names::label_value(&key.name));
-        let jobs = world.jobs.group(&label).into_iter();
-        let jobs = jobs.filter(|(_, job)| owner.is_some() && job.meta.owner == owner);
-        jobs.map(|(_, job)| job.meta.uid.to_string()).collect()
-    }
-
-    /// Subscribes to what concerns the policy, and takes an approval in.
-    fn subscribe(&self, turn: &mut Turn<'_, Self>) {
-        if !turn.memory.listening {
-            turn.memory.listening = true;
-            let reporter = turn.reporter.clone();
-            self.context.leases.listen_policy(turn.uid, move |event| {
-                if let Event::Approved { hash, restic_id } = event {
-                    reporter.send(Report::Approved { hash, restic_id });
-                }
-            });
-            let reporter = turn.reporter.clone();
-            self.context
-                .operations
-                .listen(turn.uid, move || reporter.send(Report::Operation));
-        }
-        if let Some(Report::Approved { hash, restic_id }) = turn.report.take() {
-            turn.memory.approvals.insert((hash, restic_id));
-        }
-    }
-
-    /// The policies of this cluster that are bound to a physical repository, as a run without a hub takes them.
-    pub(crate) fn own_policies(&self, restic_id: &str) -> Vec<RetentionPolicySpec> {
-        let world = &self.context.world;
-        let bound = |repository: &Key| {
-            let repository = world.repositories.get(repository);
-            repository
-                .and_then(|r| r.status.as_ref()?.repository_id.clone())
-                .as_deref()
-                == Some(restic_id)
-        };
-        let all = world.policies.filter(|_, _| true).into_iter();
-        let mut policies: Vec<RetentionPolicySpec> = all
-            .filter_map(|(key, policy)| {
-                let reference = &policy.spec.repository_ref;
-                let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
-                let spec = || policies::spec_of(&key, &policy, &self.context.cluster, restic_id);
-                bound(&at).then(spec)
-            })
-            .collect();
-        policies.sort_by(|a, b| a.source.cmp(&b.source));
-        policies
-    }
-
-    /// What the last applied run left, as the policies of this cluster know it: the guard of a run without a hub.
-    pub(crate) fn own_baseline(&self, restic_id: &str) -> Vec<Baseline> {
-        let own: HashSet<String> = self.own_policies(restic_id).into_iter().map(|p| p.uid).collect();
-        let all = self.context.world.policies.filter(|_, _| true).into_iter();
-        let newest = all
-            .filter(|(_, policy)| own.contains(policy.uid()))
-            .filter_map(|(_, policy)| policy.status.clone())
-            .filter(|status| !status.left.is_empty())
-            .max_by_key(|status| status.last_run.as_ref().map(|time| time.0));
-        let left = newest.map(|status| status.left).unwrap_or_default();
-        left.into_iter()
-            .map(|left| Baseline {
-                key: left.key,
-                left: u32::try_from(left.snapshots).unwrap_or_default(),
-            })
-            .collect()
-    }
-
-    /// Name of a policy in the fleet.
-    pub(crate) fn source(&self, key: &Key) -> String {
-        format!("{}/{key}", self.context.cluster)
     }
 }
 
@@ -157,257 +106,109 @@ pub fn policy_spec(key: &Key, policy: &GlobalRetentionPolicy, restic_id: &str) -
     }
 }
 
-impl Kind for RetentionKind {
-    type Memory = Memory;
-    type Report = Report;
+impl Controller for RetentionController {
+    type Resource = GlobalRetentionPolicy;
+    type Status = GlobalRetentionPolicyStatus;
+    type Valid = Valid;
+    type Refusal = Invalid;
+    type Observed = Observed;
+    type State = State;
+    type Work = Infallible;
+    type Found = Found;
     const NAME: &'static str = "GlobalRetentionPolicy";
+    const FINALIZER: Option<&'static str> = Some("backup.resticbackup.io/globalretentionpolicy-finalizer");
+    const OWNS_OPERATIONS: bool = true;
 
-    fn uid(&self, key: &Key) -> Option<String> {
-        self.context.world.policies.get(key).map(|p| p.uid().to_owned())
+    fn store<'a>(&'a self, world: &'a World) -> &'a Store<GlobalRetentionPolicy> {
+        &world.policies
     }
 
-    fn keys(&self) -> Vec<Key> {
-        self.context.world.policies.keys()
+    fn validate(&self, key: &Key, policy: &GlobalRetentionPolicy) -> Result<Valid, Invalid> {
+        validate::validate(key, policy)
     }
 
-    async fn turn(&self, mut turn: Turn<'_, Self>) -> Outcome {
-        let (key, now) = (turn.key, turn.now);
-        let world = &self.context.world;
-        let Some(policy) = world.policies.get(key).filter(|p| p.uid() == turn.uid) else {
-            return Outcome::default();
-        };
-        if policy.metadata.deletion_timestamp.is_some() {
-            return children::release(&self.context, key, &*policy, COMPAT_FINALIZER).await;
-        }
-        self.subscribe(&mut turn);
-        let old = policy.status.clone().unwrap_or_default();
-        let mut new = old.clone();
-        let mut failed = false;
-        let mut next = None;
-        let reference = &policy.spec.repository_ref;
+    fn observe(&self, cache: Cache<'_>, input: &Input<'_, Self>) -> Observed {
+        let (world, key) = (cache.world, input.key);
+        let reference = &input.resource.spec.repository_ref;
         let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
-        let restic_id = world
-            .repositories
-            .get(&at)
-            .and_then(|r| r.status.as_ref()?.repository_id.clone());
-        let fingerprint =
-            restic_id.map(|id| policies::spec_of(key, &policy, &self.context.cluster, &id).fingerprint);
-        status::adopt_preview(&mut new, &policy, fingerprint);
-        // Results first: what they say of an approval decides what is made.
-        let operations = self.context.operations.of(turn.uid);
-        runs::record(
-            &mut new,
-            &policy,
-            &operations,
-            &self.jobs(key),
-            &self.source(key),
-            now,
-        );
-        let others = world.policies.group(&at);
-        let others = others.iter().filter(|(other, _)| other != key);
-        let others = others.filter_map(|(other, policy)| Some((other.to_string(), policy.status.as_ref()?)));
-        status::settled_by_others(&mut new, others, policy.metadata.generation, now);
-        match validate::validate(key, &policy) {
-            Err(error) => {
-                ready(
-                    &mut new,
-                    &policy,
-                    Status::False,
-                    error.reason(),
-                    &error.to_string(),
-                    now,
-                );
-                new.next_run = None;
-                if consent::ended(world, key, &policy.spec.repository_ref) {
-                    failed |= self.withdraw(key).await.is_err();
-                }
-            }
-            Ok(valid) => {
-                next = self
-                    .carry_out(&mut turn, &policy, &valid, &mut new, &mut failed)
-                    .await;
-            }
-        }
-        failed |= self.finish(key, &policy, &old, &new).await.is_err();
-        // Their results are recorded now, or they find that the policy refers to something else.
-        self.context.operations.wake(turn.uid);
-        Outcome { next, failed }
-    }
-
-    fn gone(&self, _: &Key, uid: &str) {
-        self.context.leases.forget_policy(uid);
-        self.context.operations.forget_owner(uid);
-    }
-
-    async fn crashed(&self, key: &Key, uid: &str, failures: u32) {
-        let Some(policy) = self.context.world.policies.get(key).filter(|p| p.uid() == uid) else {
-            return;
-        };
-        let old = policy.status.clone().unwrap_or_default();
-        let mut new = old.clone();
-        let text =
-            format!("the controller of this resource crashed {failures} times in a row; its log says why");
-        ready(
-            &mut new,
-            &policy,
-            Status::False,
-            reasons::CRASHED,
-            &text,
-            self.context.clock.now(),
-        );
-        let _ = self
-            .context
-            .write_status(&self.context.world.policies, key, uid, &old, &new)
-            .await;
-    }
-}
-
-impl RetentionKind {
-    /// Decides on a valid spec, and makes what follows. Returns when the schedule is due.
-    async fn carry_out(
-        &self,
-        turn: &mut Turn<'_, Self>,
-        policy: &GlobalRetentionPolicy,
-        valid: &Valid,
-        new: &mut GlobalRetentionPolicyStatus,
-        failed: &mut bool,
-    ) -> Option<Timestamp> {
-        let (key, now) = (turn.key, turn.now);
-        let world = &self.context.world;
+        let cron_job = Key::new(&key.namespace, names::retention_cron_job(&key.name));
+        let cron_job = world.cron_jobs.get(&cron_job);
+        let owner = cron_job.as_ref().map(|c| &c.meta.uid);
+        let jobs = world
+            .jobs
+            .group(&Key::new(&key.namespace, names::label_value(&key.name)));
+        let jobs = jobs.into_iter().map(|(_, job)| job);
         let labels = world.namespaces.get(&Key::new("", &key.namespace));
-        let labels = labels.map(|n| n.labels.clone()).unwrap_or_default();
-        let repository = world.repositories.get(&valid.repository);
-        let usable = consent::usable(&valid.repository, &key.namespace, repository.as_deref(), &labels);
-        let repository: &ResticRepository = match usable {
-            Ok(repository) => repository,
-            Err(blocked) => {
-                let (reason, message, refused) = match blocked {
-                    Blocked::Wait { reason, message } => (reason, message, false),
-                    Blocked::Refused { message } => (reasons::NAMESPACE_NOT_ALLOWED, message, true),
-                };
-                self.repository_ready(new, policy, false, reason, &message, now);
-                ready(new, policy, Status::False, reason, &message, now);
-                if refused || consent::ended(world, key, &policy.spec.repository_ref) {
-                    *failed |= self.withdraw(key).await.is_err();
-                    new.next_run = None;
-                }
-                return None;
-            }
-        };
-        self.repository_ready(
-            new,
-            policy,
-            true,
-            reasons::REPOSITORY_READY,
-            "the repository is ready",
-            now,
-        );
-        let id = repository
-            .status
-            .as_ref()
-            .and_then(|s| s.repository_id.as_deref());
-        match self
-            .context
-            .shared
-            .allowed(&self.context, id.unwrap_or_default())
-            .await
-        {
-            Ok(Ok(())) => {}
-            Ok(Err(text)) => {
-                ready(new, policy, Status::False, reasons::HUB_REQUIRED, &text, now);
-                let cron_job = Key::new(&key.namespace, names::retention_cron_job(&key.name));
-                *failed |= children::suspend(&self.context, cron_job).await.is_err();
-                new.next_run = None;
-                return None;
-            }
-            Err(error) => {
-                *failed |= !matches!(error, ApplyError::NotLeader);
-                return None;
-            }
+        let others = world.policies.group(&at);
+        Observed {
+            repository: world.repositories.get(&at),
+            labels: labels.map(|n| n.labels.clone()).unwrap_or_default(),
+            jobs: jobs
+                .filter(|job| owner.is_some() && job.meta.owner.as_ref() == owner)
+                .collect(),
+            cron_job: cron_job.clone(),
+            operations: cache.operations.of(input.uid()),
+            others: others.into_iter().filter(|(other, _)| other != key).collect(),
+            shared: cache.leases.is_shared(),
+            consent_ended: consent::ended(world, key, reference),
         }
-        match self.ensure(turn, policy, valid, repository, new).await {
-            Ok(()) => {
-                let mut text = if valid.suspend {
-                    "suspended: no runs; snapshots this policy keeps remain protected".to_owned()
-                } else {
-                    format!("scheduled: {} ({})", valid.cron, valid.timezone)
-                };
-                if !self.context.leases.is_shared() {
-                    text.push_str("; no hub is configured: the lock covers this cluster only");
-                }
-                if !valid.without_effect.is_empty() {
-                    text = format!("{text}; not in effect yet: {}", valid.without_effect.join(", "));
-                }
-                ready(
-                    new,
-                    policy,
-                    Status::True,
-                    reasons::RETENTION_CONFIGURED,
-                    &text,
-                    now,
-                );
-            }
-            Err(ApplyError::NotLeader) => {}
-            Err(error) => {
-                *failed = true;
-                let refused = matches!(error, ApplyError::Invalid(_) | ApplyError::Forbidden(_));
-                if refused || conditions::get(&new.conditions, types::READY).is_none() {
-                    let reason = if refused {
-                        reasons::CRON_JOB_FAILED
-                    } else {
-                        reasons::API_ERROR
-                    };
-                    ready(new, policy, Status::False, reason, &error.to_string(), now);
-                }
-            }
-        }
-        let at = Key::new(&key.namespace, names::retention_cron_job(&key.name));
-        let last = world.cron_jobs.get(&at)?.last_schedule;
-        new.next_run = crate::backup::next(&valid.schedule, valid.suspend, last, now);
-        let due = new.next_run.as_ref()?;
-        due.0.checked_add(SignedDuration::from_secs(1)).ok()
     }
 
-    fn repository_ready(
+    fn plan(&self, input: &Input<'_, Self>, observed: &Observed) -> Plan<Self> {
+        plan::plan(&self.plans, input, observed)
+    }
+
+    fn conclude(
         &self,
-        status: &mut GlobalRetentionPolicyStatus,
-        policy: &GlobalRetentionPolicy,
-        value: bool,
-        reason: &str,
-        text: &str,
-        now: Timestamp,
+        input: &Input<'_, Self>,
+        observed: &Observed,
+        settled: &mut Settled<Self>,
+        applied: &Children<Applied>,
+        refused: Option<&Refused>,
     ) {
-        let generation = policy.metadata.generation;
-        conditions::set(
-            &mut status.conditions,
-            types::REPOSITORY_READY,
-            value.into(),
-            reason,
-            text,
-            generation,
-            now,
-        );
+        plan::conclude(input, observed, settled, applied, refused);
+        settled.status.observed_generation = observed_generation(&settled.status.conditions);
+    }
+
+    fn events(old: &GlobalRetentionPolicyStatus, new: &GlobalRetentionPolicyStatus) -> Vec<Announcement> {
+        let ready = ready_changed(&old.conditions, &new.conditions);
+        let run = |status: &GlobalRetentionPolicyStatus| (status.last_run.clone(), status.last_run_token);
+        let outcome = conditions::get(&new.conditions, types::DEGRADED).filter(|_| run(old) != run(new));
+        let outcome = outcome.map(|outcome| {
+            let by = new.last_run_by.as_ref().map(|by| format!(" (run of {by})"));
+            Announcement {
+                note: format!("{}{}", outcome.message, by.unwrap_or_default()),
+                ..announce(outcome, outcome.status != "True")
+            }
+        });
+        ready.into_iter().chain(outcome).collect()
+    }
+
+    fn perform(
+        &self,
+        _: Tools,
+        task: Task<Infallible>,
+        _: Result<Credentials, Unreadable>,
+    ) -> BoxFuture<'static, Found> {
+        match task.work {}
+    }
+
+    fn panicked(work: &Infallible) -> Found {
+        match *work {}
+    }
+
+    fn subscribe(&self, context: &Context, uid: &str, mailbox: Mailbox<Found>) {
+        context.leases.listen_policy(uid, move |event| {
+            if let Event::Approved { hash, restic_id } = event {
+                mailbox.send(Found::Approved { hash, restic_id });
+            }
+        });
+    }
+
+    fn gone(context: &Context, _: &Key, uid: &str) {
+        context.leases.forget_policy(uid);
     }
 }
 
-/// Condition Ready.
-fn ready(
-    status: &mut GlobalRetentionPolicyStatus,
-    policy: &GlobalRetentionPolicy,
-    value: Status,
-    reason: &str,
-    text: &str,
-    now: Timestamp,
-) {
-    status.observed_generation = policy.metadata.generation;
-    let generation = policy.metadata.generation;
-    conditions::set(
-        &mut status.conditions,
-        types::READY,
-        value,
-        reason,
-        text,
-        generation,
-        now,
-    );
-}
+#[cfg(test)]
+mod plan_tests;

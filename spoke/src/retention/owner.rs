@@ -6,25 +6,27 @@ use crds::{GlobalRetentionPolicy, names};
 use proto::digest::run_hash;
 use proto::v1::{OperationKind, RetentionRun};
 
-use super::RetentionKind;
-use crate::operation::{Assignment, Order, Owner, Pinned, order};
+use super::own;
+use crate::context::Context;
+use crate::exchange::Pinned;
+use crate::operation::{Assignment, Order, Owner, order};
 use crate::world::{JobView, Key, Stored as _};
 
 /// Policies as owners.
 pub struct RetentionOwner {
-    kind: Arc<RetentionKind>,
+    context: Arc<Context>,
 }
 
 impl RetentionOwner {
-    /// Of the policies of this kind.
+    /// The policies of this cluster.
     #[must_use]
-    pub fn new(kind: Arc<RetentionKind>) -> RetentionOwner {
-        RetentionOwner { kind }
+    pub fn new(context: Arc<Context>) -> RetentionOwner {
+        RetentionOwner { context }
     }
 
     /// The policy that an operation was pinned to.
     fn policy(&self, pinned: &Pinned) -> Option<Arc<GlobalRetentionPolicy>> {
-        let policy = self.kind.context.world.policies.get(&pinned.owner)?;
+        let policy = self.context.world.policies.get(&pinned.owner)?;
         (policy.uid() == pinned.owner_uid).then_some(policy)
     }
 
@@ -32,7 +34,7 @@ impl RetentionOwner {
     fn of_job(&self, at: &Key, job: &JobView) -> Option<(Key, Arc<GlobalRetentionPolicy>)> {
         let (kind, cron_job) = job.meta.owner_name.as_ref()?;
         let label = job.of.as_ref().filter(|_| &**kind == "CronJob")?;
-        let world = &self.kind.context.world;
+        let world = &self.context.world;
         let present = world.cron_jobs.get(&Key::new(&at.namespace, cron_job))?;
         if Some(&present.meta.uid) != job.meta.owner.as_ref() {
             return None;
@@ -63,7 +65,7 @@ impl Owner for RetentionOwner {
         let (owner, policy) = self.of_job(at, job)?;
         let reference = &policy.spec.repository_ref;
         let place = Key::new(reference.namespace_or(&owner.namespace), &reference.name);
-        let repository = self.kind.context.world.repositories.get(&place);
+        let repository = self.context.world.repositories.get(&place);
         Some(Assignment {
             owner_uid: policy.uid().to_owned(),
             owner,
@@ -78,12 +80,13 @@ impl Owner for RetentionOwner {
     }
 
     fn order(&self, pinned: &Pinned, job: &JobView, run: Option<RetentionRun>) -> Result<Order, String> {
+        let (world, cluster) = (&self.context.world, &self.context.cluster);
         let run = run.unwrap_or_else(|| RetentionRun {
             restic_id: pinned.restic_id.clone(),
-            policies: self.kind.own_policies(&pinned.restic_id),
-            clusters: vec![self.kind.context.cluster.clone()],
+            policies: own::policies(world, cluster, &pinned.restic_id),
+            clusters: vec![cluster.clone()],
             approved: job.approved.as_deref().unwrap_or_default().to_owned(),
-            baseline: self.kind.own_baseline(&pinned.restic_id),
+            baseline: own::baseline(world, cluster, &pinned.restic_id),
             ..Default::default()
         });
         if run.restic_id != pinned.restic_id {

@@ -103,30 +103,43 @@ impl JobWithPods {
     }
 
     /// A pod to be ended, as another container of it stays although `restic` has ended; or when to look again.
-    #[must_use]
-    pub fn lingers(&self, now: Timestamp) -> Option<Lingers<'_>> {
+    fn lingers(&self, now: Timestamp) -> Option<Result<Lingering, Timestamp>> {
         let (key, pod) = self.outlived()?;
-        let finished = pod.restic.as_ref()?.finished.unwrap_or(now);
+        let termination = pod.restic.as_ref()?;
+        let finished = termination.finished.unwrap_or(now);
         if now.duration_since(finished) < LINGER {
-            return Some(Lingers::Until(finished.checked_add(LINGER).ok()?));
+            return Some(Err(finished.checked_add(LINGER).ok()?));
         }
-        let ended = pod.restic.as_ref().is_some_and(|t| t.exit_code == 0) || self.is_last_attempt();
-        Some(Lingers::End {
-            pod: key,
-            with_job: ended,
-        })
+        let over = termination.exit_code == 0 || self.is_last_attempt();
+        Some(Ok(Lingering {
+            pod: key.clone(),
+            job: over.then(|| self.key.clone()),
+        }))
     }
 }
 
-/// A pod that goes on although `restic` has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lingers<'a> {
-    Until(Timestamp),
-    /// `with_job`: no other attempt is to follow.
-    End {
-        pod: &'a Key,
-        with_job: bool,
-    },
+/// A pod that goes on although `restic` has ended: it is to be ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lingering {
+    pub pod: Key,
+    /// Its Job, which is not to make another attempt.
+    pub job: Option<Key>,
+}
+
+/// The pods of Jobs that are to be ended, and when to look again.
+#[must_use]
+pub fn lingering<'a>(
+    jobs: impl IntoIterator<Item = &'a JobWithPods>,
+    now: Timestamp,
+) -> (Vec<Lingering>, Option<Timestamp>) {
+    let (mut pods, mut next) = (Vec::new(), None);
+    for lingers in jobs.into_iter().filter_map(|run| run.lingers(now)) {
+        match lingers {
+            Ok(pod) => pods.push(pod),
+            Err(at) => next = next.into_iter().chain([at]).min(),
+        }
+    }
+    (pods, next)
 }
 
 /// Where a Job stands.

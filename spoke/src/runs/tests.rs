@@ -387,21 +387,25 @@ fn a_sidecar_that_stays_keeps_no_result_back_and_is_ended() {
     let done = with(0, 3);
     assert_eq!(state::<Told>(&done, at(195)), State::Settling(at(200)));
     assert_eq!(reason(&done), "reported");
-    assert_eq!(done.lingers(at(215)), Some(Lingers::Until(at(220))));
-    let pod = &Key::new("ns", "p0");
-    assert_eq!(done.lingers(at(220)), Some(Lingers::End { pod, with_job: true }));
+    assert_eq!(lingering([&done], at(215)), (vec![], Some(at(220))));
+    let ends = |job: &JobWithPods, with_job: bool| {
+        let lingering = lingering([job], at(300)).0;
+        assert_eq!(lingering.len(), 1);
+        lingering[0].pod == Key::new("ns", "p0") && lingering[0].job.is_some() == with_job
+    };
+    assert!(ends(&done, true));
     // Another attempt is to follow: the pod is ended, and the Job is not.
     let failed = with(1, 3);
-    assert!(matches!(state::<Told>(&failed, at(300)), State::Waiting { .. }));
-    assert_eq!(
-        failed.lingers(at(300)),
-        Some(Lingers::End { pod, with_job: false })
-    );
+    assert!(matches!(
+        state::<Told>(&failed, at(300)),
+        State::Waiting { .. }
+    ));
+    assert!(ends(&failed, false));
     let last = with(1, 0);
     assert_eq!(reason(&last), "reported");
-    assert_eq!(last.lingers(at(300)), Some(Lingers::End { pod, with_job: true }));
+    assert!(ends(&last, true));
     let running = run(job(None, |_| ()), vec![pod_running()], &[]);
-    assert_eq!(running.lingers(at(300)), None);
+    assert_eq!(lingering([&running], at(300)), (vec![], None));
 }
 
 fn pod_running() -> PodView {

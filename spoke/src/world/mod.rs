@@ -9,11 +9,14 @@ mod views;
 
 pub use last_seen::LastSeen;
 pub use notices::{Notice, Notices};
-pub use store::{Key, Store, Stored, Undecodable};
+pub use resources::slim;
+pub use store::{Index, Key, Put, Store, Stored, Undecodable};
 pub use views::{
-    ClaimView, CronJobView, JobEnd, JobLease, JobPin, JobView, Meta, MetaView, NamespaceView, PodView,
-    RESTIC_CONTAINER, Termination,
+    ClaimView, CronJobView, JobEnd, JobLease, JobPin, JobView, Meta, MetaView, NamespaceView, PodView, RESTIC_CONTAINER,
+    Termination,
 };
+
+use std::sync::Arc;
 
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
 
@@ -40,7 +43,7 @@ pub struct World {
     pub claims: Store<ClaimView>,
     pub namespaces: Store<NamespaceView>,
     /// Warnings of Kubernetes about our CronJobs, Jobs and pods, by the uid of what they are about.
-    pub notices: Notices,
+    pub notices: Arc<Notices>,
     /// Pods that were deleted before their Job had ended, by its uid.
-    pub last_seen: LastSeen,
+    pub last_seen: Arc<LastSeen>,
 }

@@ -1,12 +1,26 @@
 //! Our own kinds as entries of a store.
 
-use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
+use crds::common::CrossNamespaceObjectReference;
+use crds::restore::RestorePhase;
+use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore, names};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 
-use super::store::{Key, Stored};
+use super::store::{Index, Key, Stored};
+
+/// Copy of the manifest that `kubectl apply` leaves on an object.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Drops what nobody reads: it is as large as the rest of a resource.
+pub fn slim(meta: &mut ObjectMeta) {
+    meta.managed_fields = None;
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.remove(LAST_APPLIED);
+    }
+}
 
 macro_rules! stored {
-    ($($kind:ty => $group:expr;)*) => {$(
+    ($($kind:ty => $group:expr, $indexed:expr;)*) => {$(
         impl Stored for $kind {
             fn uid(&self) -> &str {
                 self.metadata.uid.as_deref().unwrap_or_default()
@@ -18,21 +32,70 @@ macro_rules! stored {
                 let group: fn(&$kind) -> Option<Key> = $group;
                 group(self)
             }
+            fn indexed(&self, key: &Key) -> Vec<(Index, Key)> {
+                let indexed: fn(&$kind, &Key) -> Vec<(Index, Key)> = $indexed;
+                indexed(self, key)
+            }
         }
     )*};
 }
 
 stored! {
-    ResticRepository => |_| None;
-    ResticRestore => |_| None;
+    ResticRepository => |_| None, |repository, key| {
+        let secret = &repository.spec.credentials_secret_ref.name;
+        let id = repository.status.as_ref().and_then(|s| s.repository_id.as_deref());
+        let mut indexed = vec![(Index::Credentials, key.sibling(secret))];
+        indexed.extend(id.map(|id| (Index::ResticId, Key::new("", id))));
+        indexed
+    };
+    ResticRestore => |_| None, |restore, key| {
+        let phase = restore.status.as_ref().and_then(|s| s.phase);
+        // One that has ended reads nothing any more.
+        if matches!(phase, Some(RestorePhase::Completed | RestorePhase::Failed)) {
+            return Vec::new();
+        }
+        let spec = &restore.spec;
+        let existing = spec.target.pvc.as_ref().map(|pvc| &pvc.claim_name);
+        let new = spec.target.new_pvc.as_ref().map(|pvc| &pvc.name);
+        let mut indexed = vec![(Index::Namespace, key.namespace_key())];
+        indexed.extend(spec.backup_ref.as_ref().map(|r| (Index::Backup, place(key, r))));
+        indexed.extend(spec.repository_ref.as_ref().map(|r| (Index::Repository, place(key, r))));
+        indexed.extend(existing.into_iter().chain(new).map(|name| (Index::Claim, key.sibling(name))));
+        indexed
+    };
     GlobalRetentionPolicy => |policy| {
         let own = policy.namespace().unwrap_or_default();
         let reference = &policy.spec.repository_ref;
         Some(Key::new(reference.namespace_or(&own), &reference.name))
-    };
+    }, |policy, key| user(key, &policy.spec.repository_ref);
     ResticBackup => |backup| {
         let own = backup.namespace().unwrap_or_default();
         let reference = &backup.spec.repository_ref;
         Some(Key::new(reference.namespace_or(&own), &reference.name))
+    }, |backup, key| {
+        let mut indexed = user(key, &backup.spec.repository_ref);
+        let claim = backup.spec.source.pvc.as_ref();
+        indexed.extend(claim.map(|pvc| (Index::Claim, key.sibling(&pvc.claim_name))));
+        indexed
     };
+}
+
+/// Indexes of what uses a repository with Jobs of its own.
+fn user(key: &Key, reference: &CrossNamespaceObjectReference) -> Vec<(Index, Key)> {
+    let mut indexed = Vec::new();
+    let repository = place(key, reference);
+    if repository.namespace != key.namespace {
+        indexed.push((Index::Foreign, repository));
+        indexed.push((Index::Namespace, key.namespace_key()));
+    }
+    // A short name is its own label.
+    if key.name.len() > names::LABEL_MAX {
+        indexed.push((Index::Label, key.sibling(names::label_value(&key.name))));
+    }
+    indexed
+}
+
+/// What a reference in a resource at `key` points to.
+fn place(key: &Key, reference: &CrossNamespaceObjectReference) -> Key {
+    Key::new(reference.namespace_or(&key.namespace), &reference.name)
 }

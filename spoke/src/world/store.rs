@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::ops::Bound;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -19,6 +20,32 @@ impl Key {
         Key {
             namespace: namespace.as_ref().into(),
             name: name.as_ref().into(),
+        }
+    }
+
+    /// A name in the namespace of this key.
+    #[must_use]
+    pub fn sibling(&self, name: impl AsRef<str>) -> Key {
+        Key {
+            namespace: self.namespace.clone(),
+            name: name.as_ref().into(),
+        }
+    }
+
+    /// Its namespace as the key of an object.
+    #[must_use]
+    pub fn namespace_key(&self) -> Key {
+        Key {
+            namespace: Arc::default(),
+            name: self.namespace.clone(),
+        }
+    }
+
+    /// Sorts before every other key.
+    fn first() -> Key {
+        Key {
+            namespace: Arc::default(),
+            name: Arc::default(),
         }
     }
 }
@@ -39,6 +66,43 @@ impl fmt::Debug for Key {
     }
 }
 
+/// Under what entries can be looked up. Each sort of entry uses some of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Index {
+    /// The entry's own key. Kept by every store.
+    Key,
+    /// [`Stored::group`]: repository of a backup or policy, resource of a Job, controlling Job of a pod. Kept by every store.
+    Group,
+    /// Repository in another namespace that a backup uses.
+    Foreign,
+    /// Repository that a restore names itself.
+    Repository,
+    /// Backup that a restore names.
+    Backup,
+    /// PersistentVolumeClaim that a backup reads, or that a restore writes to.
+    Claim,
+    /// Secret of a repository's credentials.
+    Credentials,
+    /// Namespace (without a namespace of its own) whose labels an entry depends on.
+    Namespace,
+    /// Value of the label that Jobs and pods made for an entry carry (`names::label_value`). Only where it is not the
+    /// entry's name; [`Store::find`] looks for an entry of that name first.
+    Label,
+    /// restic id of a repository, without a namespace.
+    ResticId,
+    /// uid, without a namespace.
+    Uid,
+}
+
+/// What became of a state that was put into a store.
+#[derive(Debug)]
+pub enum Put<V> {
+    /// A state as new or newer is here already.
+    Stale,
+    /// It was taken in. With the state before.
+    Taken(Option<Arc<V>>),
+}
+
 /// What a store must know of its entries.
 pub trait Stored: Send + Sync + 'static {
     /// metadata.uid
@@ -48,6 +112,11 @@ pub trait Stored: Send + Sync + 'static {
     /// Entries that are looked up together, such as the Jobs of one backup.
     fn group(&self) -> Option<Key> {
         None
+    }
+    /// Under what else it can be looked up: pairs of an index and the value there. `key` is the entry's own.
+    fn indexed(&self, key: &Key) -> Vec<(Index, Key)> {
+        let _ = key;
+        Vec::new()
     }
     /// If the entry is removed in this state, or leaves its group, keep this number (the fencing token of a pod whose end
     /// was not observed) under the group. The highest number counts. `observed` is false when the removal was found by
@@ -78,7 +147,7 @@ impl Undecodable {
 /// Called with key, state before and state after of each change, while the store is locked: it must not use the store.
 type Observer<V> = Box<dyn Fn(&Key, Option<&V>, Option<&V>) + Send + Sync>;
 
-/// Entries by key, and by group. Shared by all actors; locks are held for a map operation only.
+/// Entries by key, and by named indexes. Shared by all actors; locks are held for a map operation only.
 pub struct Store<V> {
     inner: RwLock<Inner<V>>,
     observer: OnceLock<Observer<V>>,
@@ -88,7 +157,8 @@ struct Inner<V> {
     entries: HashMap<Key, Arc<V>>,
     /// Objects whose present state is not in `entries`. An older state of the same object may be there.
     undecodable: HashMap<Key, Arc<Undecodable>>,
-    groups: HashMap<Key, BTreeSet<Key>>,
+    /// Index, value, key of the entry.
+    index: BTreeSet<(Index, Key, Key)>,
     remembered: HashMap<Key, u64>,
 }
 
@@ -99,7 +169,7 @@ impl<V> Default for Store<V> {
             inner: RwLock::new(Inner {
                 entries: HashMap::new(),
                 undecodable: HashMap::new(),
-                groups: HashMap::new(),
+                index: BTreeSet::new(),
                 remembered: HashMap::new(),
             }),
         }
@@ -114,10 +184,36 @@ impl<V: Stored> Store<V> {
 
     /// All entries of a group, in the order of their keys.
     pub fn group(&self, group: &Key) -> Vec<(Key, Arc<V>)> {
+        self.by(Index::Group, group)
+    }
+
+    /// All entries with a value in an index, in the order of their keys.
+    pub fn by(&self, index: Index, value: &Key) -> Vec<(Key, Arc<V>)> {
         self.read(|inner| {
-            let keys = inner.groups.get(group).into_iter().flatten();
+            let keys = inner.keys(index, value);
             keys.filter_map(|key| Some((key.clone(), inner.entries.get(key)?.clone())))
                 .collect()
+        })
+    }
+
+    /// Keys of the entries with a value in an index, in their order.
+    pub fn find(&self, index: Index, value: &Key) -> Vec<Key> {
+        self.read(|inner| match index {
+            Index::Key | Index::Label if inner.entries.contains_key(value) => vec![value.clone()],
+            _ => inner.keys(index, value).cloned().collect(),
+        })
+    }
+
+    /// Namespaces of the entries that a predicate takes.
+    pub fn namespaces(&self, take: impl Fn(&V) -> bool) -> BTreeSet<Arc<str>> {
+        self.read(|inner| {
+            let mut found = BTreeSet::new();
+            for (key, value) in &inner.entries {
+                if !found.contains(&key.namespace) && take(value) {
+                    found.insert(key.namespace.clone());
+                }
+            }
+            found
         })
     }
 
@@ -148,13 +244,15 @@ impl<V: Stored> Store<V> {
     /// in at once, so that a turn never plans on a state older than its own last write, and the watch's echo of that
     /// write changes nothing.
     pub fn put(&self, key: Key, value: Arc<V>) -> bool {
+        matches!(self.replace(key, value), Put::Taken(_))
+    }
+
+    /// As [`Store::put`], and returns the state before.
+    pub fn replace(&self, key: Key, value: Arc<V>) -> Put<V> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        if inner
-            .entries
-            .get(&key)
-            .is_some_and(|old| old.version() >= value.version())
-        {
-            return false;
+        let old = inner.entries.get(&key).cloned();
+        if old.as_ref().is_some_and(|old| old.version() >= value.version()) {
+            return Put::Stale;
         }
         if inner
             .undecodable
@@ -163,18 +261,16 @@ impl<V: Stored> Store<V> {
         {
             inner.undecodable.remove(&key);
         }
-        self.tell(&key, inner.entries.get(&key).map(AsRef::as_ref), Some(&value));
-        inner.unlink(&key);
-        let old = inner.entries.get(&key).cloned();
+        self.tell(&key, old.as_deref(), Some(&value));
         // Also of one that stays and leaves its group, as a pod does whose Job is deleted with --cascade=orphan.
-        if let Some(old) = old.filter(|old| old.uid() != value.uid() || old.group() != value.group()) {
+        if let Some(old) = &old
+            && (old.uid() != value.uid() || old.group() != value.group())
+        {
             inner.remember(old.last_word(old.uid() == value.uid()));
         }
-        if let Some(group) = value.group() {
-            inner.groups.entry(group).or_default().insert(key.clone());
-        }
+        inner.link(&key, old.as_deref(), Some(&value));
         inner.entries.insert(key, value);
-        true
+        Put::Taken(old)
     }
 
     /// Takes an object out. A successor under the same name (another uid) stays.
@@ -199,8 +295,8 @@ impl<V: Stored> Store<V> {
             return None;
         }
         self.tell(key, Some(present), None);
-        inner.unlink(key);
         let gone = inner.entries.remove(key)?;
+        inner.link(key, Some(&gone), None);
         // Under the same lock: whoever sees that it is gone finds its last word.
         inner.remember(gone.last_word(observed));
         Some(gone)
@@ -217,8 +313,8 @@ impl<V: Stored> Store<V> {
             .cloned();
         if let Some(old) = &namesake {
             self.tell(&key, Some(old), None);
-            inner.unlink(&key);
             inner.entries.remove(&key);
+            inner.link(&key, Some(old), None);
             inner.remember(old.last_word(true));
         } else {
             let present = inner.entries.get(&key).map(AsRef::as_ref);
@@ -287,15 +383,32 @@ impl<V: Stored> Inner<V> {
         }
     }
 
-    fn unlink(&mut self, key: &Key) {
-        let Some(group) = self.entries.get(key).and_then(|old| old.group()) else {
-            return;
+    /// Keys of the entries with a value in an index.
+    fn keys<'a>(&'a self, index: Index, value: &Key) -> impl Iterator<Item = &'a Key> + use<'a, V> {
+        let value = value.clone();
+        let first = (index, value.clone(), Key::first());
+        let from = self.index.range((Bound::Included(first), Bound::Unbounded));
+        from.take_while(move |(i, v, _)| *i == index && *v == value)
+            .map(|(_, _, key)| key)
+    }
+
+    /// Moves an entry in the indexes from its old values to its new ones. Most changes change none.
+    fn link(&mut self, key: &Key, old: Option<&V>, new: Option<&V>) {
+        let values = |state: Option<&V>| {
+            let mut values = state.map(|state| state.indexed(key)).unwrap_or_default();
+            let group = state.and_then(Stored::group);
+            values.extend(group.map(|group| (Index::Group, group)));
+            values
         };
-        if let Some(keys) = self.groups.get_mut(&group) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.groups.remove(&group);
-            }
+        let (old, new) = (values(old), values(new));
+        if old == new {
+            return;
+        }
+        for (index, value) in old {
+            self.index.remove(&(index, value, key.clone()));
+        }
+        for (index, value) in new {
+            self.index.insert((index, value, key.clone()));
         }
     }
 }

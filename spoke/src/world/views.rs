@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
 
-use super::store::{Key, Stored};
+use super::store::{Index, Key, Stored};
 
 /// Identity of an object.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -474,7 +474,7 @@ fn annotation<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
 }
 
 macro_rules! stored {
-    ($($view:ty => $group:expr $(, $last_word:expr)?;)*) => {$(
+    ($($view:ty => $group:expr, $indexed:expr $(, $last_word:expr)?;)*) => {$(
         impl Stored for $view {
             fn uid(&self) -> &str {
                 &self.meta.uid
@@ -486,6 +486,10 @@ macro_rules! stored {
                 let group: fn(&$view) -> Option<Key> = $group;
                 group(self)
             }
+            fn indexed(&self, _: &Key) -> Vec<(Index, Key)> {
+                let indexed: fn(&$view) -> Vec<(Index, Key)> = $indexed;
+                indexed(self)
+            }
             $(fn last_word(&self, observed: bool) -> Option<(Key, u64)> {
                 let last_word: fn(&$view, bool) -> Option<(Key, u64)> = $last_word;
                 last_word(self, observed)
@@ -495,13 +499,17 @@ macro_rules! stored {
 }
 
 stored! {
-    MetaView => |_| None;
-    ClaimView => |_| None;
-    CronJobView => |_| None;
-    NamespaceView => |_| None;
-    JobView => |job| job.of.clone();
+    MetaView => |_| None, |_| Vec::new();
+    ClaimView => |_| None, |_| Vec::new();
+    CronJobView => |_| None, |_| Vec::new();
+    NamespaceView => |_| None, |_| Vec::new();
+    // By uid are looked up those that may hold a maintenance lock.
+    JobView => |job| job.of.clone(), |job| {
+        let maintenance = job.type_.is_some() || job.pin.is_some() || job.lease.is_some();
+        maintenance.then(|| (Index::Uid, Key::new("", &job.meta.uid))).into_iter().collect()
+    };
     // Pods are looked up by the Job that controls them.
-    PodView => |pod| pod.meta.owner.as_deref().map(|uid| Key::new("", uid)), PodView::lost;
+    PodView => |pod| pod.meta.owner.as_deref().map(|uid| Key::new("", uid)), |_| Vec::new(), PodView::lost;
 }
 
 #[cfg(test)]

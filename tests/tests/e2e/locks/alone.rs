@@ -201,6 +201,9 @@ fn new_backups_hold_while_running_ones_end_before_maintenance() {
     });
     let suspended = |object: &Value| object["spec"]["suspend"] == true;
     assert!(suspended(&place.get("cronjob/resticbackup-other")));
+    place
+        .kubectl(&["annotate", "resticbackup/other", "backup.resticbackup.io/run=1"])
+        .unwrap();
     let done = place.until("resticbackup/slow", "its end", |o| {
         o["status"]["statistics"]["totalBackups"] == 1
     });
@@ -208,6 +211,18 @@ fn new_backups_hold_while_running_ones_end_before_maintenance() {
     let ran = until_run(&place, "p", &json!({}));
     assert_eq!(ran["lastRunResult"], "NothingToRemove", "{ran:#}");
     place.until("cronjob/resticbackup-other", "free again", |o| !suspended(o));
+    let other = place.until("resticbackup/other", "the run that was asked for", |o| {
+        o["status"]["statistics"]["totalBackups"] == 1
+    });
+    let time = |object: &Value, of: &str| {
+        let text = object["status"]["lastBackup"][of].as_str().unwrap_or_default();
+        text.to_owned()
+    };
+    let (asked, ended) = (time(&other, "startTime"), time(&done, "completionTime"));
+    assert!(
+        asked >= ended,
+        "a run by request began at {asked}, in the drain until {ended}"
+    );
     // A backup that no cluster of the fleet knows is waited for under the lock, by restic itself.
     let blocker = Blocker::new(&url);
     start(&place, "p", "at-once");

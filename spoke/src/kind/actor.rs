@@ -7,53 +7,37 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use rand::Rng as _;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, info_span, warn};
 
 use super::supervisor::SupervisorMessage;
-use super::{Cause, Kind, Outcome, Reporter, Turn};
+use super::{Cause, Kind, Requeue, Turn, WorkHandle};
+use crate::backoff::{Backoff, Jitter};
 use crate::context::Context;
 use crate::world::Key;
 
-/// First delay after a failed turn; doubles up to [`BACKOFF_MAX`].
-const BACKOFF_MIN: Duration = Duration::from_secs(1);
-/// A failing resource costs at most one attempt in this time.
-const BACKOFF_MAX: Duration = Duration::from_secs(300);
+/// After a failed turn: a failing resource costs at most one attempt in five minutes.
+const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300), Jitter::Half);
 
-/// Delay before attempt `failures + 1`: doubling, with full jitter on its upper half so that a thousand resources
-/// that failed together do not come back together.
-#[must_use]
-pub fn backoff(failures: u32, min: Duration, max: Duration) -> Duration {
-    let ceiling = min
-        .saturating_mul(
-            1u32.checked_shl(failures.saturating_sub(1).min(31))
-                .unwrap_or(u32::MAX),
-        )
-        .min(max);
-    let half = ceiling / 2;
-    half + half.mul_f64(rand::rng().random_range(0.0..=1.0))
-}
-
-/// What an actor is told.
-pub enum ResidentMessage<R> {
+/// Messages of an actor.
+pub enum ActorMessage<R> {
     /// Look again. Sent only when none is waiting already.
     Wake(Cause),
     /// The timer armed by turn number n.
     Timer(u64),
-    /// Work came back.
-    Report(R),
+    /// Work has ended.
+    Result(R),
 }
 
 /// Whether a wake-up is already on its way.
 #[derive(Default)]
-pub struct Slot {
+pub struct WakeFlag {
     dirty: AtomicBool,
 }
 
-impl Slot {
-    /// Marks the slot; `true` if the caller has to send the wake-up.
+impl WakeFlag {
+    /// Marks the flag; `true` if the caller has to send the wake-up.
     pub fn mark(&self) -> bool {
         !self.dirty.swap(true, Ordering::AcqRel)
     }
@@ -64,32 +48,32 @@ impl Slot {
 }
 
 /// Actor of one resource: what never changes about it.
-pub struct Resident<K: Kind> {
+pub struct ResourceActor<K: Kind> {
     pub kind: Arc<K>,
     pub context: Arc<Context>,
     pub key: Key,
     pub uid: String,
-    pub slot: Arc<Slot>,
+    pub flag: Arc<WakeFlag>,
 }
 
 /// What changes about it.
-pub struct State<K: Kind> {
-    memory: K::Memory,
+pub struct ActorState<K: Kind> {
+    state: K::State,
     /// Aborted when replaced or dropped: a ractor timer would outlive its actor.
     timer: Option<AbortOnDropHandle<()>>,
     turns: u64,
     failures: u32,
 }
 
-impl<K: Kind> Actor for Resident<K> {
-    type Msg = ResidentMessage<K::Report>;
-    type State = State<K>;
+impl<K: Kind> Actor for ResourceActor<K> {
+    type Msg = ActorMessage<K::WorkResult>;
+    type State = ActorState<K>;
     type Arguments = ();
 
     // No I/O here: the supervisor waits for it.
     async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
-        Ok(State {
-            memory: K::Memory::default(),
+        Ok(ActorState {
+            state: K::State::default(),
             timer: None,
             turns: 0,
             failures: 0,
@@ -102,33 +86,33 @@ impl<K: Kind> Actor for Resident<K> {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let (cause, report) = match message {
-            ResidentMessage::Wake(cause) => {
+        let (cause, result) = match message {
+            ActorMessage::Wake(cause) => {
                 // Cleared before the turn reads anything: a change during the turn wakes the actor again.
-                self.slot.clear();
+                self.flag.clear();
                 (cause, None)
             }
-            ResidentMessage::Timer(turn) if turn != state.turns => return Ok(()),
-            ResidentMessage::Timer(_) => (Cause::Timer, None),
-            ResidentMessage::Report(report) => (Cause::Report, Some(report)),
+            ActorMessage::Timer(turn) if turn != state.turns => return Ok(()),
+            ActorMessage::Timer(_) => (Cause::Timer, None),
+            ActorMessage::Result(result) => (Cause::Report, Some(result)),
         };
         // Nothing is lost: leadership that lapsed is another term, and its actors begin with nothing remembered.
         if !self.context.leader.is_leader() {
             return Ok(());
         }
-        // Boxed: a turn is tens of kilobytes of manifests, and an actor would hold that room between turns too.
-        Box::pin(self.turn(&myself, cause, report, state)).await;
+        // Boxed: a turn is tens of kilobytes of manifests, and an actor would hold that memory between turns too.
+        Box::pin(self.turn(&myself, cause, result, state)).await;
         Ok(())
     }
 }
 
-impl<K: Kind> Resident<K> {
+impl<K: Kind> ResourceActor<K> {
     async fn turn(
         &self,
-        myself: &ActorRef<ResidentMessage<K::Report>>,
+        myself: &ActorRef<ActorMessage<K::WorkResult>>,
         cause: Cause,
-        report: Option<K::Report>,
-        state: &mut State<K>,
+        result: Option<K::WorkResult>,
+        state: &mut ActorState<K>,
     ) {
         let Ok(_permit) = self.kind.permits(&self.context).acquire().await else {
             return;
@@ -139,24 +123,24 @@ impl<K: Kind> Resident<K> {
             uid: &self.uid,
             cause,
             now: self.context.clock.now(),
-            memory: &mut state.memory,
-            report,
-            reporter: Reporter {
+            state: &mut state.state,
+            result,
+            work: WorkHandle {
                 actor: myself.clone(),
             },
         };
         let span =
             info_span!(parent: None, "turn", kind = K::NAME, object = %self.key, cause = cause.as_str());
-        let outcome = match timeout(K::TURN_LIMIT, self.kind.turn(turn).instrument(span)).await {
-            Ok(outcome) => outcome,
+        let requeue = match timeout(K::TURN_LIMIT, self.kind.turn(turn).instrument(span)).await {
+            Ok(requeue) => requeue,
             Err(_) => {
                 warn!(kind = K::NAME, object = %self.key, limit = ?K::TURN_LIMIT, "turn took too long and was ended");
-                Outcome::retry()
+                Requeue::retry()
             }
         };
-        measure.done(outcome.failed);
+        measure.done(requeue.failed);
         state.turns += 1;
-        self.arm(myself, outcome, state);
+        self.arm(myself, requeue, state);
         // Removed from the store by this very turn: no watch event tells the supervisor.
         if self.kind.uid(&self.key).as_ref() != Some(&self.uid)
             && let Some(supervisor) = myself.try_get_supervisor()
@@ -166,16 +150,21 @@ impl<K: Kind> Resident<K> {
         }
     }
 
-    fn arm(&self, myself: &ActorRef<ResidentMessage<K::Report>>, outcome: Outcome, state: &mut State<K>) {
-        state.failures = if outcome.failed {
+    fn arm(
+        &self,
+        myself: &ActorRef<ActorMessage<K::WorkResult>>,
+        requeue: Requeue,
+        state: &mut ActorState<K>,
+    ) {
+        state.failures = if requeue.failed {
             state.failures.saturating_add(1)
         } else {
             0
         };
-        let due = outcome.next.map(|next| until(self.context.clock.now(), next));
-        let retry = outcome
+        let due = requeue.next.map(|next| until(self.context.clock.now(), next));
+        let retry = requeue
             .failed
-            .then(|| backoff(state.failures, BACKOFF_MIN, BACKOFF_MAX));
+            .then(|| RETRY.after(state.failures, &*self.context.random));
         let delay = match (due, retry) {
             (Some(due), Some(retry)) => Some(due.min(retry)),
             (due, retry) => due.or(retry),
@@ -185,7 +174,7 @@ impl<K: Kind> Resident<K> {
             AbortOnDropHandle::new(tokio::spawn(async move {
                 tokio::time::sleep(delay).await;
                 // An error means that the actor is gone.
-                let _ = actor.cast(ResidentMessage::Timer(turn));
+                let _ = actor.cast(ActorMessage::Timer(turn));
             }))
         });
     }
@@ -203,22 +192,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn back_off_doubles_up_to_its_ceiling_and_is_never_zero() {
-        let (min, max) = (Duration::from_secs(1), Duration::from_secs(300));
-        for failures in 1..100 {
-            let delay = backoff(failures, min, max);
-            let ceiling = min.saturating_mul(2u32.saturating_pow(failures - 1)).min(max);
-            assert!(delay >= ceiling / 2 && delay <= ceiling, "{failures}: {delay:?}");
-        }
-    }
-
-    #[test]
     fn only_the_first_mark_sends_a_wake_up() {
-        let slot = Slot::default();
-        assert!(slot.mark());
-        assert!(!slot.mark());
-        slot.clear();
-        assert!(slot.mark());
+        let flag = WakeFlag::default();
+        assert!(flag.mark());
+        assert!(!flag.mark());
+        flag.clear();
+        assert!(flag.mark());
     }
 
     #[test]

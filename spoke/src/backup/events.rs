@@ -1,0 +1,56 @@
+//! What a change of a backup's status means outside of it: Events and metrics. Pure.
+
+use crds::ResticBackupStatus;
+use crds::backup::BackupRun;
+
+use crate::events::Severity;
+use crate::kind::{Announcement, ready_changed};
+use crate::metrics::Metrics;
+use crate::world::Key;
+
+pub(super) fn events(old: &ResticBackupStatus, new: &ResticBackupStatus) -> Vec<Announcement> {
+    let ready = ready_changed(&old.conditions, &new.conditions);
+    let run = new.last_backup.as_ref();
+    let run = run.filter(|run| old.last_backup.as_ref() != Some(run));
+    let run = run.map(|run| Announcement {
+        severity: if run.reason.is_none() {
+            Severity::Normal
+        } else {
+            Severity::Warning
+        },
+        reason: format!("Backup{}", run.result.as_str()),
+        note: note(run),
+    });
+    ready.into_iter().chain(run).collect()
+}
+
+fn note(run: &BackupRun) -> String {
+    let mut parts = vec![run.job.clone().unwrap_or_default()];
+    if let Some(id) = run.snapshot_id.as_deref().and_then(|id| id.get(..8)) {
+        parts.push(format!("snapshot {id}"));
+    }
+    parts.extend(
+        run.bytes_added
+            .and_then(|b| u64::try_from(b).ok())
+            .map(|b| format!("{} added", crate::units::bytes(b))),
+    );
+    parts.extend(run.duration.clone());
+    parts.extend(run.message.clone());
+    parts.join(", ")
+}
+
+#[allow(clippy::cast_precision_loss, reason = "metrics are floats")]
+pub(super) fn measure(metrics: &Metrics, key: &Key, status: &ResticBackupStatus) {
+    let Some(run) = &status.last_backup else { return };
+    let seconds = run
+        .start_time
+        .as_ref()
+        .zip(run.completion_time.as_ref())
+        .map(|(s, c)| c.0.duration_since(s.0).as_secs_f64());
+    let success = status
+        .last_successful_backup
+        .as_ref()
+        .map(|t| t.0.as_second() as f64);
+    metrics.backup(key, success, run.bytes_processed.map(|b| b as f64), seconds);
+    metrics.backup_result(key, run.result.as_str());
+}

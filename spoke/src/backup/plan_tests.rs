@@ -1,0 +1,171 @@
+//! Turns of a backup.
+
+use serde_json::json;
+
+use super::*;
+use crate::kind::Removal;
+use crate::kind::table::{Table, condition, forbidden, invalid, repository, unavailable};
+
+fn table(annotations: serde_json::Value) -> Table<BackupController> {
+    let backup = json!({
+        "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup",
+        "metadata": { "name": "orders", "namespace": "ns", "uid": "b", "generation": 3, "annotations": annotations },
+        "spec": { "repositoryRef": { "name": "nas" }, "schedule": "0 3 * * *", "source": { "pvc": { "claimName": "data" } } },
+    });
+    Table::new(BackupController::new(&Site::of_tests()), backup)
+}
+
+fn ready() -> Observed {
+    Observed {
+        repository: Some(repository()),
+        claim_exists: true,
+        ..Observed::default()
+    }
+}
+
+#[test]
+fn a_backup_that_may_run_gets_its_objects_and_then_is_ready() {
+    let table = table(json!({}));
+    let plan = table.plan(&ready());
+    assert!(plan.children.account.is_some() && plan.children.cron_job.is_some());
+    assert!(plan.children.credentials.is_none() && plan.children.runs.is_empty() && plan.work.is_empty());
+    assert_eq!(
+        condition(&plan.status.conditions, "Ready").0,
+        "",
+        "nothing was applied yet"
+    );
+    let settled = table.settle(&ready(), None);
+    let status = settled.status;
+    assert_eq!(condition(&status.conditions, "Ready").0, "True/BackupConfigured");
+    assert_eq!(status.observed_generation, Some(3));
+    assert_eq!(status.cron_job_ref.unwrap().generation, Some(1));
+    let next = status.next_backup.unwrap().0;
+    assert_eq!(next.to_string(), "2026-01-01T03:00:00Z");
+    assert_eq!(settled.next.unwrap().duration_since(next).as_secs(), 1);
+    assert!(!settled.failed);
+}
+
+#[test]
+fn the_object_that_is_refused_is_named_in_reason_and_message() {
+    let table = table(json!({ "backup.resticbackup.io/run": "1" }));
+    for (kind, cause, reason) in [
+        ("ServiceAccount", forbidden("quota"), "False/ServiceAccountFailed"),
+        ("CronJob", invalid("no"), "False/CronJobFailed"),
+        ("Job", forbidden("quota"), "False/JobCreationFailed"),
+        ("CronJob", unavailable(), "Unknown/ApiError"),
+    ] {
+        let settled = table.settle(&ready(), Some((kind, cause)));
+        let (ready, message) = condition(&settled.status.conditions, "Ready");
+        assert_eq!(ready, reason);
+        assert!(message.starts_with(&format!("{kind} ")), "{message}");
+        assert!(settled.failed && settled.status.last_run_request.is_none());
+    }
+}
+
+#[test]
+fn an_api_server_that_is_away_changes_nothing_that_is_known() {
+    let mut table = table(json!({}));
+    table.resource.status = Some(table.settle(&ready(), None).status);
+    table.resource.metadata.generation = Some(4);
+    let settled = table.settle(&ready(), Some(("CronJob", unavailable())));
+    assert_eq!(
+        condition(&settled.status.conditions, "Ready").0,
+        "True/BackupConfigured"
+    );
+    assert_eq!(
+        settled.status.observed_generation,
+        Some(3),
+        "Ready is about the spec before"
+    );
+    assert!(settled.failed);
+}
+
+#[test]
+fn a_run_is_asked_for_once() {
+    let mut table = table(json!({ "backup.resticbackup.io/run": "now" }));
+    let first = table.plan(&ready()).children.runs;
+    assert_eq!(first.len(), 1);
+    assert_eq!(
+        table.plan(&ready()).children.runs,
+        first,
+        "the name follows from the request"
+    );
+    let status = table.settle(&ready(), None).status;
+    assert_eq!(status.last_run_request.as_deref(), Some("now"));
+    table.resource.status = Some(status);
+    assert!(table.plan(&ready()).children.runs.is_empty());
+}
+
+#[test]
+fn what_was_made_stops_when_consent_ends() {
+    let elsewhere = json!({ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
+        "metadata": { "name": "nas", "namespace": "storage", "uid": "r" },
+        "spec": { "repositoryURL": "s3:h/b", "credentialsSecretRef": { "name": "nas" } } });
+    let mut table = table(json!({}));
+    table.resource.spec.repository_ref.namespace = Some("storage".to_owned());
+    for (repository, reason) in [
+        (Some(elsewhere), "False/NamespaceNotAllowed"),
+        (None, "False/RepositoryNotFound"),
+    ] {
+        let observed = Observed {
+            repository: repository.map(|r| Arc::new(serde_json::from_value(r).unwrap())),
+            consent_ended: true,
+            ..ready()
+        };
+        let plan = table.plan(&observed);
+        assert_eq!(condition(&plan.status.conditions, "Ready").0, reason);
+        let credentials = Removal::Credentials(Key::new("ns", "resticbackup-orders-credentials"));
+        let schedule = Removal::Schedule(Key::new("ns", "resticbackup-orders"));
+        assert_eq!(plan.children.removals, [credentials, schedule]);
+        assert!(plan.children.cron_job.is_none());
+    }
+}
+
+#[test]
+fn a_repository_elsewhere_needs_a_copy_of_its_credentials() {
+    let mut elsewhere = ResticRepository::clone(&repository());
+    elsewhere.metadata.namespace = Some("storage".to_owned());
+    elsewhere.spec.allowed_namespaces = serde_json::from_value(json!({ "from": "All" })).unwrap();
+    let mut table = table(json!({}));
+    table.resource.spec.repository_ref.namespace = Some("storage".to_owned());
+    let observed = Observed {
+        repository: Some(Arc::new(elsewhere)),
+        ..ready()
+    };
+    let children = table.plan(&observed).children;
+    assert!(children.credentials.is_some() && children.removals.is_empty());
+}
+
+#[test]
+fn runs_are_held_while_maintenance_begins() {
+    let table = table(json!({}));
+    let observed = Observed {
+        held: Some(Duration::from_secs(40)),
+        ..ready()
+    };
+    let (cron_job, _) = table.plan(&observed).children.cron_job.unwrap();
+    assert_eq!(cron_job.spec.suspend, Some(true));
+    let settled = table.settle(&observed, None);
+    assert!(
+        condition(&settled.status.conditions, "Ready")
+            .1
+            .contains("maintenance")
+    );
+    let wait = settled.next.unwrap().duration_since(table.now.wall);
+    assert_eq!(wait.as_secs(), 40);
+}
+
+#[test]
+fn a_spec_that_would_give_keys_away_stops_what_an_earlier_version_made() {
+    let mut table = table(json!({}));
+    table.resource.spec.restic = serde_json::from_value(json!({ "tags": ["fleet.cluster=b"] })).unwrap();
+    let plan = table.plan(&ready());
+    assert_eq!(condition(&plan.status.conditions, "Ready").0, "False/InvalidSpec");
+    assert_eq!(plan.children.removals.len(), 2);
+    table.resource.spec.restic = None;
+    table.resource.spec.schedule = "61 * * * *".to_owned();
+    assert!(
+        table.plan(&ready()).children.removals.is_empty(),
+        "a typing error does not stop it"
+    );
+}

@@ -1,0 +1,192 @@
+//! Whether a backup may run, and what it waits for. Pure.
+
+use std::collections::BTreeMap;
+
+use crds::ResticRepository;
+
+use super::validate::Valid;
+use crate::consent::{self, Blocked};
+use crate::runs::{self, Unusable};
+use crate::world::{ClaimView, Key};
+
+/// What the decision depends on.
+pub struct Surroundings<'a> {
+    pub repository: Option<&'a ResticRepository>,
+    /// Labels of the backup's own namespace.
+    pub labels: &'a BTreeMap<String, String>,
+    pub claim: Option<&'a ClaimView>,
+}
+
+/// The decision.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// Make, or keep, what the backup needs.
+    Ready,
+    /// Leave what is there as it is; say what is waited for.
+    Waiting { reason: &'static str, message: String },
+    /// The claim cannot be read: no run may begin, that of the schedule neither.
+    Held { reason: &'static str, message: String },
+    /// The repository's owner does not, or no longer, consent: stop what is there.
+    Refused { message: String },
+}
+
+/// Decides.
+#[must_use]
+pub fn readiness(key: &Key, valid: &Valid, observed: &Surroundings<'_>) -> Readiness {
+    let blocked = consent::usable(
+        &valid.repository,
+        &key.namespace,
+        observed.repository,
+        observed.labels,
+    );
+    match blocked {
+        Err(Blocked::Wait { reason, message }) => return Readiness::Waiting { reason, message },
+        Err(Blocked::Refused { message }) => return Readiness::Refused { message },
+        Ok(_) => {}
+    }
+    match runs::readable(&valid.claim, observed.claim, "spec.source.pvc.claimName") {
+        Ok(()) => Readiness::Ready,
+        Err(Unusable { reason, message }) => Readiness::Held { reason, message },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn repository(ready: &str, allowed: Value) -> ResticRepository {
+        serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
+            "metadata": { "name": "nas", "namespace": "storage" },
+            "spec": { "repositoryURL": "s3:h/b", "credentialsSecretRef": { "name": "nas" }, "allowedNamespaces": allowed },
+            "status": { "conditions": [{ "type": "Ready", "status": ready, "reason": "WrongPassword", "message": "no",
+                                         "lastTransitionTime": "2026-11-23T00:00:00Z" }] },
+        }))
+        .unwrap()
+    }
+
+    fn bound() -> ClaimView {
+        ClaimView {
+            phase: "Bound".into(),
+            ..ClaimView::default()
+        }
+    }
+
+    fn decide(repository: Option<&ResticRepository>, namespace: &str, there: bool) -> Readiness {
+        decide_on(repository, namespace, there.then_some(&bound()))
+    }
+
+    fn decide_on(
+        repository: Option<&ResticRepository>,
+        namespace: &str,
+        claim: Option<&ClaimView>,
+    ) -> Readiness {
+        let backup = serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup", "metadata": { "name": "b" },
+            "spec": { "repositoryRef": { "name": "nas", "namespace": "storage" }, "schedule": "@daily",
+                      "source": { "pvc": { "claimName": "data" } } },
+        }));
+        let key = Key::new(namespace, "b");
+        let valid =
+            super::super::validate::validate(&key, &crate::site::Site::of_tests(), &backup.unwrap()).unwrap();
+        let labels = BTreeMap::from([("team".to_owned(), "shop".to_owned())]);
+        readiness(
+            &key,
+            &valid,
+            &Surroundings {
+                repository,
+                labels: &labels,
+                claim,
+            },
+        )
+    }
+
+    fn reason(readiness: Readiness) -> &'static str {
+        match readiness {
+            Readiness::Ready => "open",
+            Readiness::Waiting { reason, .. } | Readiness::Held { reason, .. } => reason,
+            Readiness::Refused { message } => {
+                assert!(message.contains("spec.allowedNamespaces"));
+                "refused"
+            }
+        }
+    }
+
+    #[test]
+    fn each_obstacle_has_its_own_reason() {
+        assert_eq!(reason(decide(None, "storage", true)), "RepositoryNotFound");
+        assert_eq!(
+            reason(decide(Some(&repository("False", Value::Null)), "storage", true)),
+            "RepositoryNotReady"
+        );
+        assert_eq!(
+            reason(decide(Some(&repository("True", Value::Null)), "storage", false)),
+            "PersistentVolumeClaimNotFound"
+        );
+        assert_eq!(
+            reason(decide(Some(&repository("True", Value::Null)), "storage", true)),
+            "open"
+        );
+    }
+
+    #[test]
+    fn nothing_runs_on_a_claim_that_cannot_be_read() {
+        let ready = repository("True", Value::Null);
+        let mut deleting = bound();
+        deleting.meta.deleting = true;
+        let pending = ClaimView::default();
+        for (claim, words) in [
+            (Some(&deleting), "is being deleted"),
+            (Some(&pending), "is not bound"),
+            (None, "does not exist"),
+        ] {
+            let Readiness::Held { message, .. } = decide_on(Some(&ready), "storage", claim) else {
+                panic!("{claim:?}")
+            };
+            assert!(message.contains(words), "{message}");
+        }
+    }
+
+    #[test]
+    fn another_namespace_needs_consent() {
+        let expression = |operator, values: Value| json!({ "from": "Selector", "selector": { "matchExpressions": [{ "key": "team", "operator": operator, "values": values }] } });
+        for (allowed, expected) in [
+            (Value::Null, "refused"),
+            (json!({}), "refused"),
+            (json!({ "from": "Same" }), "refused"),
+            (json!({ "from": "All" }), "open"),
+            (json!({ "from": "Selector" }), "refused"),
+            (
+                json!({ "from": "Selector", "selector": { "matchLabels": { "team": "shop" } } }),
+                "open",
+            ),
+            (
+                json!({ "from": "Selector", "selector": { "matchLabels": { "team": "crm" } } }),
+                "refused",
+            ),
+            (expression("In", json!(["shop"])), "open"),
+            (expression("NotIn", json!(["shop"])), "refused"),
+            (expression("Exists", Value::Null), "open"),
+            (expression("DoesNotExist", Value::Null), "refused"),
+            (expression("Like", Value::Null), "refused"),
+        ] {
+            assert_eq!(
+                reason(decide(Some(&repository("True", allowed.clone())), "shop", true)),
+                expected,
+                "{allowed}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_repository_that_is_not_ready_is_quoted() {
+        let Readiness::Waiting { message, .. } =
+            decide(Some(&repository("False", Value::Null)), "storage", true)
+        else {
+            panic!()
+        };
+        assert!(message.ends_with("is not ready: WrongPassword: no"));
+    }
+}

@@ -1,0 +1,290 @@
+//! Who has to look again when an object changed: for each watched kind the changes that count, and the way from the
+//! changed object through the indexes of the stores to those that read it. A new watched kind is a new table here, a new
+//! kind of reader a row in each table of what it reads. Pure.
+
+use crds::backup::BackupResult;
+use crds::conditions::{self, types};
+use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
+
+use super::relist::Change;
+use crate::world::{ClaimView, CronJobView, Index, JobView, Key, Meta, MetaView, NamespaceView, PodView, World};
+
+/// Readers that can be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reader {
+    Repositories,
+    Backups,
+    Restores,
+    Policies,
+    /// Maintenance operations, by their Jobs.
+    Operations,
+    /// The part that keeps the scripts' ConfigMaps: one, whatever the key.
+    Scripts,
+}
+
+/// From a key to the readers that an index has under it.
+#[derive(Clone, Copy, Debug)]
+pub struct Step(pub Reader, pub Index);
+
+/// One row: when an object has changed so, those at the end of the path look again.
+pub struct Row<V: 'static> {
+    /// Whether the change is one of what they read.
+    when: fn(&Change<V>) -> bool,
+    /// The key that the path begins with.
+    from: fn(&World, &Key, &V) -> Option<Key>,
+    /// Each step takes all keys that the one before has found. The last one's are woken.
+    path: &'static [Step],
+}
+
+/// Readers to wake for a change, some perhaps twice.
+pub fn wakes<V>(world: &World, rows: &[Row<V>], change: &Change<V>) -> Vec<(Reader, Key)> {
+    let mut woken = Vec::new();
+    let Some(state) = change.latest() else {
+        return woken;
+    };
+    for row in rows.iter().filter(|row| (row.when)(change)) {
+        let mut keys: Vec<Key> = (row.from)(world, &change.key, state).into_iter().collect();
+        for step in row.path {
+            keys = keys.iter().flat_map(|key| find(world, *step, key)).collect();
+        }
+        if let Some(Step(reader, _)) = row.path.last() {
+            woken.extend(keys.into_iter().map(|key| (*reader, key)));
+        }
+    }
+    woken
+}
+
+fn find(world: &World, Step(reader, index): Step, key: &Key) -> Vec<Key> {
+    match reader {
+        Reader::Repositories => world.repositories.find(index, key),
+        Reader::Backups => world.backups.find(index, key),
+        Reader::Restores => world.restores.find(index, key),
+        Reader::Policies => world.policies.find(index, key),
+        Reader::Operations | Reader::Scripts => vec![key.clone()],
+    }
+}
+
+macro_rules! row {
+    ($when:expr, $from:expr => $($reader:ident by $index:ident),+) => {
+        Row { when: $when, from: $from, path: &[$(Step(Reader::$reader, Index::$index)),+] }
+    };
+}
+
+pub const REPOSITORY: &[Row<ResticRepository>] = &[
+    row!(usability, own => Backups by Group),
+    row!(usability, own => Policies by Group),
+    row!(usability, own => Restores by Repository),
+    row!(usability, own => Backups by Group, Restores by Backup),
+];
+
+pub const BACKUP: &[Row<ResticBackup>] = &[
+    // What failed may have found a lock, or left one.
+    row!(backup_failed, |_, key, backup| Some(repository(key, &backup.spec.repository_ref)) => Repositories by Key),
+    row!(origin, own => Restores by Backup),
+    row!(|change| presence(change, deleted), own => Scripts by Key),
+];
+
+pub const RESTORE: &[Row<ResticRestore>] = &[row!(|change| presence(change, deleted), own => Scripts by Key)];
+
+pub const POLICY: &[Row<GlobalRetentionPolicy>] = &[
+    row!(policy_failed, |_, key, policy| Some(repository(key, &policy.spec.repository_ref)) => Repositories by Key),
+    // Plans of the others may have come to nothing.
+    row!(policy_applied, |_, key, policy| Some(repository(key, &policy.spec.repository_ref)) => Policies by Group),
+];
+
+pub const CRON_JOB: &[Row<CronJobView>] = &[
+    row!(any, |_, key, it| owner(key, &it.meta, "ResticBackup") => Backups by Key),
+    row!(any, |_, key, it| owner(key, &it.meta, "GlobalRetentionPolicy") => Policies by Key),
+];
+
+pub const JOB: &[Row<JobView>] = &[
+    row!(any, |_, key, job| job.type_.is_some().then(|| key.clone()) => Operations by Key),
+    row!(any, |_, key, job| owner(key, &job.meta, "ResticRestore") => Restores by Key),
+    row!(any, |_, key, job| owner(key, &job.meta, "ResticRepository") => Repositories by Key),
+    row!(any, |_, _, job| made_for(&job.meta, job.of.as_ref()) => Backups by Label),
+    row!(any, |_, _, job| made_for(&job.meta, job.of.as_ref()) => Policies by Label),
+];
+
+/// Pods are owned by a Job, and that by what they were made for.
+pub const POD: &[Row<PodView>] = &[
+    row!(any, |_, key, pod| pod.token.and_then(|_| owner(key, &pod.meta, "Job")) => Operations by Key),
+    row!(any, |world, key, pod| owner(key, &job(world, key, pod)?.meta, "ResticRestore") => Restores by Key),
+    row!(any, |world, key, pod| owner(key, &job(world, key, pod)?.meta, "ResticRepository") => Repositories by Key),
+    row!(any, pod_made_for => Backups by Label),
+    row!(any, pod_made_for => Policies by Label),
+];
+
+pub const SERVICE_ACCOUNT: &[Row<MetaView>] = &[
+    row!(any, |_, key, it| owner(key, &it.meta, "ResticBackup") => Backups by Key),
+    row!(any, |_, key, it| owner(key, &it.meta, "ResticRestore") => Restores by Key),
+    row!(any, |_, key, it| owner(key, &it.meta, "GlobalRetentionPolicy") => Policies by Key),
+    row!(any, |_, key, it| owner(key, &it.meta, "ResticRepository") => Repositories by Key),
+];
+
+pub const CONFIG_MAP: &[Row<MetaView>] = &[row!(any, own => Scripts by Key)];
+
+/// Credentials: the repositories that name the Secret, those that get a copy of it, and the owners of copies.
+pub const SECRET: &[Row<MetaView>] = &[
+    row!(any, own => Repositories by Credentials),
+    row!(any, own => Repositories by Credentials, Policies by Group),
+    row!(any, own => Repositories by Credentials, Backups by Foreign),
+    row!(any, |_, key, it| owner(key, &it.meta, "ResticBackup") => Backups by Key),
+    row!(any, |_, key, it| owner(key, &it.meta, "ResticRestore") => Restores by Key),
+    row!(any, |_, key, it| owner(key, &it.meta, "GlobalRetentionPolicy") => Policies by Key),
+    row!(any, |_, key, it| owner(key, &it.meta, "ResticRepository") => Repositories by Key),
+];
+
+pub const CLAIM: &[Row<ClaimView>] = &[
+    row!(usable, own => Backups by Claim),
+    row!(usable, own => Restores by Claim),
+];
+
+/// Labels of a namespace decide whether what is in it may use a repository elsewhere.
+pub const NAMESPACE: &[Row<NamespaceView>] = &[
+    row!(labels, own => Backups by Namespace),
+    row!(labels, own => Restores by Namespace),
+    row!(labels, own => Policies by Namespace),
+];
+
+fn own<V>(_: &World, key: &Key, _: &V) -> Option<Key> {
+    Some(key.clone())
+}
+
+fn any<V>(_: &Change<V>) -> bool {
+    true
+}
+
+/// Anything that is kept of a claim, its version excepted.
+fn usable(change: &Change<ClaimView>) -> bool {
+    let read = |view: &ClaimView| {
+        let mut view = view.clone();
+        view.meta.version = 0;
+        view
+    };
+    change.old.as_deref().map(read) != change.new.as_deref().map(read)
+}
+
+/// It appeared, went, or its deletion began.
+fn presence<V>(change: &Change<V>, deleted: fn(&V) -> bool) -> bool {
+    let present = |state: Option<&V>| state.is_some_and(|state| !deleted(state));
+    present(change.old.as_deref()) != present(change.new.as_deref())
+}
+
+fn deleted<K: kube::Resource>(object: &K) -> bool {
+    object.meta().deletion_timestamp.is_some()
+}
+
+/// What users read of a repository: its spec, and whether, as what and with which key of its Secret it can be opened. Not
+/// its statistics and locks, which change all the time.
+fn usability(change: &Change<ResticRepository>) -> bool {
+    let read = |repository: &ResticRepository| {
+        let status = repository.status.as_ref();
+        let ready = status.and_then(|s| conditions::get(&s.conditions, types::READY));
+        // Users quote why it is not ready.
+        let why = ready.map(|c| match c.status.as_str() {
+            "True" => (true, String::new(), String::new()),
+            _ => (false, c.reason.clone(), c.message.clone()),
+        });
+        let id = status.and_then(|s| s.repository_id.clone());
+        let secret_key = status.and_then(|s| s.credentials_key.clone());
+        let meta = &repository.metadata;
+        (
+            meta.uid.clone(),
+            meta.deletion_timestamp.is_some(),
+            why,
+            id,
+            secret_key,
+        )
+    };
+    match (&change.old, &change.new) {
+        (Some(old), Some(new)) => old.spec != new.spec || read(old) != read(new),
+        _ => true,
+    }
+}
+
+/// What a restore reads of the backup that it names.
+fn origin(change: &Change<ResticBackup>) -> bool {
+    match (&change.old, &change.new) {
+        (Some(old), Some(new)) => {
+            old.spec.repository_ref != new.spec.repository_ref
+                || old.spec.restic != new.spec.restic
+                || old.metadata.uid != new.metadata.uid
+                || deleted(old.as_ref()) != deleted(new.as_ref())
+        }
+        _ => true,
+    }
+}
+
+fn backup_failed(change: &Change<ResticBackup>) -> bool {
+    let failed = |backup: &ResticBackup| {
+        let last = backup.status.as_ref()?.last_backup.as_ref()?;
+        (last.result == BackupResult::Failed).then(|| last.completion_time.clone())
+    };
+    let (old, new) = (
+        change.old.as_deref().and_then(failed),
+        change.new.as_deref().and_then(failed),
+    );
+    new.is_some() && new != old
+}
+
+fn policy_applied(change: &Change<GlobalRetentionPolicy>) -> bool {
+    let applied = |policy: &GlobalRetentionPolicy| {
+        let status = policy.status.as_ref()?;
+        let removed = matches!(status.last_run_result.as_deref(), Some("Applied" | "NothingToRemove"));
+        removed.then(|| status.last_run.clone())
+    };
+    let new = change.new.as_deref().and_then(applied);
+    new.is_some() && new != change.old.as_deref().and_then(applied)
+}
+
+fn policy_failed(change: &Change<GlobalRetentionPolicy>) -> bool {
+    let failed = |policy: &GlobalRetentionPolicy| {
+        let status = policy.status.as_ref()?;
+        let ill = matches!(status.last_run_result.as_deref(), Some("Failed" | "Interrupted"));
+        ill.then(|| (status.last_run_result.clone(), status.last_run.clone()))
+    };
+    let (old, new) = (
+        change.old.as_deref().and_then(failed),
+        change.new.as_deref().and_then(failed),
+    );
+    new.is_some() && new != old
+}
+
+fn labels(change: &Change<NamespaceView>) -> bool {
+    let read = |namespace: &NamespaceView| (namespace.meta.uid.clone(), namespace.labels.clone());
+    change.old.as_deref().map(read) != change.new.as_deref().map(read)
+}
+
+fn repository(key: &Key, reference: &crds::common::CrossNamespaceObjectReference) -> Key {
+    Key::new(reference.namespace_or(&key.namespace), &reference.name)
+}
+
+/// The controlling owner, if it is of this kind.
+fn owner(key: &Key, meta: &Meta, kind: &str) -> Option<Key> {
+    let (owner, name) = meta.owner_name.as_ref()?;
+    (**owner == *kind).then(|| key.sibling(name))
+}
+
+/// The Job of a pod.
+fn job(world: &World, key: &Key, pod: &PodView) -> Option<std::sync::Arc<JobView>> {
+    world.jobs.get(&owner(key, &pod.meta, "Job")?)
+}
+
+/// Jobs and pods of a backup or a policy name it by a label, which is cut and hashed when the name is long. A backup and
+/// a policy of one name both look: one of them finds nothing. Jobs of the other kinds are owned by the resource itself.
+fn made_for(job: &Meta, of: Option<&Key>) -> Option<Key> {
+    let owned = job.owner_name.as_ref();
+    let itself = owned.is_some_and(|(kind, _)| matches!(&**kind, "ResticRestore" | "ResticRepository"));
+    of.filter(|_| !itself).cloned()
+}
+
+fn pod_made_for(world: &World, key: &Key, pod: &PodView) -> Option<Key> {
+    let meta = job(world, key, pod)
+        .map(|job| job.meta.clone())
+        .unwrap_or_default();
+    made_for(&meta, pod.of.as_ref())
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

@@ -1,0 +1,351 @@
+//! The driver of all kinds: the only code of a turn that has a client.
+
+use std::mem::discriminant;
+use std::sync::Arc;
+
+use crds::conditions::{Conditions, reasons, types};
+use crds::{GlobalRetentionPolicyStatus, ResticBackupStatus, ResticRepositoryStatus, ResticRestoreStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use crds::effect::WithoutEffect as _;
+use kube::core::object::HasStatus as _;
+use kube::{Resource as _, ResourceExt as _};
+use serde::Serialize;
+use serde_json::json;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
+
+use super::controller::{Cache, Controller, Input, Mailbox, Moment, Plan, Settled, Task, Tools, Unreadable};
+use super::{Kind, Requeue, Turn, WorkHandle};
+use crate::apply::ApplyError;
+use crate::context::Context;
+use crate::credentials;
+use crate::world::{Key, Stored};
+
+/// What the statuses of all kinds have.
+pub trait ResourceStatus: Clone + Default + PartialEq + Serialize + Send + Sync + 'static {
+    fn conditions(&self) -> &[Condition];
+    fn conditions_mut(&mut self) -> &mut Vec<Condition>;
+}
+
+macro_rules! statuses {
+    ($($status:ty),*) => {$(
+        impl ResourceStatus for $status {
+            fn conditions(&self) -> &[Condition] {
+                &self.conditions
+            }
+            fn conditions_mut(&mut self) -> &mut Vec<Condition> {
+                &mut self.conditions
+            }
+        }
+    )*};
+}
+
+statuses!(
+    ResticRepositoryStatus,
+    ResticBackupStatus,
+    ResticRestoreStatus,
+    GlobalRetentionPolicyStatus
+);
+
+/// Drives the resources of one kind.
+pub struct Driver<C> {
+    controller: Arc<C>,
+    context: Arc<Context>,
+}
+
+/// What an actor is given beside wake-ups.
+pub enum Delivery<F> {
+    /// What a task found, by its number.
+    Work(u64, F),
+    Found(F),
+    /// A maintenance operation of the resource has moved.
+    Operation,
+}
+
+/// What an actor remembers between turns.
+pub struct ActorState<C: Controller> {
+    state: C::State,
+    subscribed: bool,
+    /// Not in a written status yet.
+    found: Vec<C::Found>,
+    running: Vec<Running>,
+    /// Work under way, in the order of `running`.
+    work: Vec<C::Work>,
+    /// Number of the task that was started last.
+    last: u64,
+}
+
+/// A task under way. Dropping it ends it.
+struct Running {
+    number: u64,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl<C: Controller> Default for ActorState<C> {
+    fn default() -> Self {
+        ActorState {
+            state: C::State::default(),
+            subscribed: false,
+            found: Vec::new(),
+            running: Vec::new(),
+            work: Vec::new(),
+            last: 0,
+        }
+    }
+}
+
+impl<C: Controller> ActorState<C> {
+    fn receive(&mut self, delivery: Delivery<C::Found>) {
+        match delivery {
+            Delivery::Work(number, found) => {
+                // The result of a task that was replaced meanwhile is about something else.
+                if let Some(at) = self.running.iter().position(|r| r.number == number) {
+                    self.running.remove(at);
+                    self.work.remove(at);
+                    self.found.push(found);
+                }
+            }
+            Delivery::Found(found) => self.found.push(found),
+            Delivery::Operation => {}
+        }
+    }
+}
+
+impl<C: Controller> Driver<C> {
+    /// A driver of a kind's resources in this cluster.
+    #[must_use]
+    pub fn new(context: Arc<Context>, controller: C) -> Driver<C> {
+        Driver {
+            controller: Arc::new(controller),
+            context,
+        }
+    }
+
+    fn get(&self, key: &Key, uid: &str) -> Option<Arc<C::Resource>> {
+        let resource = self.controller.store(&self.context.world).get(key)?;
+        (Stored::uid(&*resource) == uid).then_some(resource)
+    }
+
+    /// A resource is being deleted: owner references take care of what was made. Nothing of ours needs a finalizer, but
+    /// with the original operator's an object would never be removed.
+    async fn release(&self, key: &Key, resource: &C::Resource) -> Requeue {
+        let finalizers = resource.finalizers();
+        let is = |name: &String| Some(name.as_str()) == C::FINALIZER;
+        if !finalizers.iter().any(is) {
+            return Requeue::default();
+        }
+        let rest: Vec<&String> = finalizers.iter().filter(|name| !is(name)).collect();
+        let version = resource.resource_version();
+        let patch = json!({ "metadata": { "finalizers": rest, "resourceVersion": version } });
+        match self.context.applier.merge::<C::Resource>(key, &patch).await {
+            Ok(_) | Err(ApplyError::Gone(_)) => Requeue::default(),
+            Err(_) => Requeue::retry(),
+        }
+    }
+
+    fn subscribe(&self, uid: &str, work: &WorkHandle<Delivery<C::Found>>, actor: &mut ActorState<C>) {
+        if std::mem::replace(&mut actor.subscribed, true) {
+            return;
+        }
+        if C::OWNS_OPERATIONS {
+            let handle = work.clone();
+            let wake = move || handle.send(Delivery::Operation);
+            self.context.operations.listen(uid, wake);
+        }
+        let handle = work.clone();
+        self.controller.subscribe(&self.context, uid, Mailbox { handle });
+    }
+
+    /// Starts tasks beside the actor. Each takes the place of one of the same variant.
+    fn start(
+        &self,
+        tasks: Vec<Task<C::Work>>,
+        handle: &WorkHandle<Delivery<C::Found>>,
+        actor: &mut ActorState<C>,
+    ) {
+        for task in tasks {
+            let same = |work: &C::Work| discriminant(work) == discriminant(&task.work);
+            if let Some(at) = actor.work.iter().position(same) {
+                actor.work.remove(at);
+                actor.running.remove(at);
+            }
+            actor.last += 1;
+            let number = actor.last;
+            actor.work.push(task.work.clone());
+            let panicked = Delivery::Work(number, C::panicked(&task.work));
+            let found = self.perform(task);
+            let work = async move { Delivery::Work(number, found.await) };
+            actor.running.push(Running {
+                number,
+                _task: handle.work(work, panicked),
+            });
+        }
+    }
+
+    /// Reads the credentials that a task needs, and does its work.
+    fn perform(&self, task: Task<C::Work>) -> impl Future<Output = C::Found> + Send + use<C> {
+        let (context, controller) = (self.context.clone(), self.controller.clone());
+        async move {
+            let credentials = match credentials::read(&context, &task.repository).await {
+                Ok(Ok(credentials)) => Ok(credentials),
+                Ok(Err(error)) => Err(Unreadable::Secret(error)),
+                Err(error) => Err(Unreadable::Api(error)),
+            };
+            let tools = Tools { context };
+            controller.perform(tools, task, credentials).await
+        }
+    }
+
+    /// Writes the status if it has changed, and announces what did.
+    async fn write(&self, key: &Key, uid: &str, old: &C::Status, new: &C::Status) -> Result<(), ApplyError> {
+        let store = self.controller.store(&self.context.world);
+        self.context.write_status(store, key, uid, old, new).await?;
+        for event in C::events(old, new) {
+            info!(kind = C::NAME, object = %key, reason = event.reason, note = event.note, "status changed");
+            self.context
+                .events
+                .publish(C::NAME, key, uid, event.severity, &event.reason, &event.note);
+        }
+        C::measure(&self.context.metrics, key, new);
+        if C::OWNS_OPERATIONS {
+            // Their results are recorded now, or they find that their owner refers to something else.
+            self.context.operations.wake(uid);
+        }
+        Ok(())
+    }
+
+    /// Plans and carries the plan out.
+    async fn carry_out(&self, turn: Turn<'_, Self>, resource: &C::Resource) -> Requeue {
+        let (key, actor, context) = (turn.key, turn.state, &self.context);
+        let valid = self.controller.validate(key, resource);
+        let cache = Cache {
+            world: &context.world,
+            leases: &context.leases,
+            operations: &context.operations,
+        };
+        let state = actor.state.clone();
+        let input = Input {
+            key,
+            resource,
+            valid: valid.as_ref(),
+            state: &state,
+            found: &actor.found,
+            running: &actor.work,
+            now: Moment {
+                wall: turn.now,
+                boot: context.clock.since_boot(),
+            },
+        };
+        let observed = self.controller.observe(cache, &input);
+        let Plan {
+            status,
+            children,
+            removable,
+            work,
+            state,
+            next,
+        } = self.controller.plan(&input, &observed);
+        if let Some(removable) = removable {
+            context.operations.offer(turn.uid, removable);
+        }
+        let (applied, refused) = children.apply(context, key).await;
+        if refused.as_ref().is_some_and(|refused| refused.is_not_leader()) {
+            return Requeue::retry();
+        }
+        if let Some(refused) = &refused {
+            warn!(kind = C::NAME, object = %key, %refused, "an object could not be applied");
+        }
+        let mut settled = Settled {
+            status,
+            state,
+            next,
+            failed: refused.is_some(),
+        };
+        self.controller
+            .conclude(&input, &observed, &mut settled, &applied, refused.as_ref());
+        let Settled {
+            mut status,
+            state,
+            next,
+            mut failed,
+        } = settled;
+        let fields = resource.without_effect();
+        let generation = resource.meta().generation;
+        crds::effect::tell(status.conditions_mut(), &fields, generation, turn.now);
+        actor.state = state;
+        if !failed {
+            self.start(work, &turn.work, actor);
+        }
+        let old = resource.status().cloned().unwrap_or_default();
+        match self.write(key, turn.uid, &old, &status).await {
+            Ok(()) => actor.found.clear(),
+            Err(error) => {
+                failed = true;
+                let quiet = matches!(
+                    error,
+                    ApplyError::NotLeader | ApplyError::Gone(_) | ApplyError::Conflict(_)
+                );
+                if !quiet {
+                    warn!(kind = C::NAME, object = %key, %error, "could not write the status");
+                }
+            }
+        }
+        Requeue { next, failed }
+    }
+}
+
+impl<C: Controller> Kind for Driver<C> {
+    type State = ActorState<C>;
+    type WorkResult = Delivery<C::Found>;
+    const NAME: &'static str = C::NAME;
+
+    fn uid(&self, key: &Key) -> Option<String> {
+        let resource = self.controller.store(&self.context.world).get(key)?;
+        Some(Stored::uid(&*resource).to_owned())
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        self.controller.store(&self.context.world).keys()
+    }
+
+    async fn turn(&self, mut turn: Turn<'_, Self>) -> Requeue {
+        let Some(resource) = self.get(turn.key, turn.uid) else {
+            return Requeue::default();
+        };
+        if resource.meta().deletion_timestamp.is_some() {
+            return self.release(turn.key, &resource).await;
+        }
+        self.subscribe(turn.uid, &turn.work, turn.state);
+        if let Some(delivery) = turn.result.take() {
+            turn.state.receive(delivery);
+        }
+        self.carry_out(turn, &resource).await
+    }
+
+    fn gone(&self, key: &Key, uid: &str) {
+        if C::OWNS_OPERATIONS {
+            self.context.operations.forget_owner(uid);
+        }
+        C::gone(&self.context, key, uid);
+    }
+
+    async fn crashed(&self, key: Key, uid: String, failures: u32) {
+        let Some(resource) = self.get(&key, &uid) else {
+            return;
+        };
+        let old = resource.status().cloned().unwrap_or_default();
+        let mut new = old.clone();
+        let text =
+            format!("the controller of this resource crashed {failures} times in a row; its log says why");
+        let (generation, now) = (resource.meta().generation, self.context.clock.now());
+        Conditions::at(new.conditions_mut(), generation, now).set(
+            types::READY,
+            false,
+            reasons::CRASHED,
+            text,
+        );
+        if let Err(error) = self.write(&key, &uid, &old, &new).await {
+            warn!(kind = C::NAME, object = %key, %error, "a crash could not be reported in the status");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What takes long: the look at a repository, its creation, and the look at its locks. Runs beside the actor.
+
+use std::collections::BTreeSet;
+
+use tracing::warn;
+
+use super::answer::{Answer, Inputs};
+use super::locks::{Content, READS};
+use super::unlock::{Looked, moment};
+use super::{Found, Reply, Work};
+use crate::clock::Clock;
+use crate::exchange::Creations;
+use crate::kind::{Tools, Unreadable};
+use crate::restic::{Failure, Restic};
+use crate::secrets::{Credentials, PASSWORD_VARIABLE};
+
+/// Does it.
+pub(super) async fn perform(
+    restic: &dyn Restic,
+    tools: &Tools,
+    work: Work,
+    credentials: Result<Credentials, Unreadable>,
+) -> Found {
+    match work {
+        Work::Look {
+            inputs,
+            known,
+            known_locks,
+        } => {
+            let answer = ask(
+                (restic, tools.clock()),
+                tools.creations(),
+                inputs,
+                known,
+                &known_locks,
+                credentials,
+            )
+            .await;
+            Found::Answer(Box::new(answer))
+        }
+        Work::Locks { known } => {
+            let Ok(credentials) = credentials else {
+                return Found::Locks(None);
+            };
+            let looked = locks((restic, tools.clock()), &credentials, &known).await;
+            Found::Locks(
+                looked
+                    .inspect_err(|failure| warn!(%failure, "restic's locks could not be listed"))
+                    .ok(),
+            )
+        }
+    }
+}
+
+/// A look at the repository, and at its locks if it opens.
+async fn ask(
+    (restic, clock): (&dyn Restic, &dyn Clock),
+    creations: &Creations,
+    inputs: Inputs,
+    known: Option<String>,
+    known_locks: &BTreeSet<String>,
+    credentials: Result<Credentials, Unreadable>,
+) -> Reply {
+    let (mut password_key, mut seen) = (None, None);
+    let answer = match credentials {
+        Ok(credentials) => {
+            password_key = Some(credentials.password_key.clone()).filter(|key| key != PASSWORD_VARIABLE);
+            let answer = look(restic, &credentials, known, creations).await;
+            if matches!(answer, Answer::Open { .. }) {
+                seen = locks((restic, clock), &credentials, known_locks).await.ok();
+            }
+            answer
+        }
+        Err(Unreadable::Secret(error)) => Answer::Credentials(error),
+        Err(error @ Unreadable::Api(_)) => Answer::Failed(Failure::Other(error.to_string())),
+    };
+    Reply {
+        inputs,
+        answer,
+        password_key,
+        locks: seen,
+    }
+}
+
+/// One look. Only [`Failure::NoRepository`], and only where no repository was ever known, leads to `init`.
+async fn look(
+    restic: &dyn Restic,
+    credentials: &Credentials,
+    known: Option<String>,
+    creations: &Creations,
+) -> Answer {
+    let (id, initialized) = match (restic.id(credentials).await, known) {
+        (Ok(is), Some(was)) if is != was => return Answer::Changed { was, is },
+        (Ok(id), _) => (id, false),
+        (Err(Failure::NoRepository), Some(id)) => return Answer::Missing { id },
+        (Err(Failure::NoRepository), None) => match create(restic, credentials, creations).await {
+            Ok(created) => created,
+            Err(answer) => return answer,
+        },
+        (Err(failure), _) => return Answer::Failed(failure),
+    };
+    let statistics = restic.statistics(credentials).await;
+    Answer::Open {
+        id,
+        initialized,
+        statistics,
+    }
+}
+
+/// Creates the repository, or finds that another cluster has just done it. Two that create at the same moment would
+/// leave one's config and the other's key behind, so each waits for its turn and looks again.
+async fn create(
+    restic: &dyn Restic,
+    credentials: &Credentials,
+    creations: &Creations,
+) -> Result<(String, bool), Answer> {
+    let permit = creations.permit().await;
+    match restic.id(credentials).await {
+        Err(Failure::NoRepository) => {}
+        Ok(id) => return Ok((id, false)),
+        Err(failure) => return Err(Answer::Failed(failure)),
+    }
+    match restic.init_before(credentials, permit.until()).await {
+        Ok(id) => Ok((id, true)),
+        // Somebody outside of the fleet was quicker: that repository must open with our password to count.
+        Err(Failure::Exists) => restic
+            .id(credentials)
+            .await
+            .map(|id| (id, false))
+            .map_err(Answer::Failed),
+        Err(failure @ (Failure::Unreachable(_) | Failure::Forbidden(_) | Failure::DeadlineExceeded(_))) => {
+            Err(Answer::Failed(failure))
+        }
+        Err(failure) => Err(Answer::InitFailed(failure)),
+    }
+}
+
+/// Lists locks, and reads those that are not known yet.
+async fn locks(
+    (restic, clock): (&dyn Restic, &dyn Clock),
+    credentials: &Credentials,
+    known: &BTreeSet<String>,
+) -> Result<Looked, Failure> {
+    let start = moment(clock);
+    let ids = restic.locks(credentials).await?;
+    let end = moment(clock);
+    let mut read = Vec::new();
+    for id in ids.iter().filter(|id| !known.contains(*id)).take(READS) {
+        match restic.lock(credentials, id).await {
+            Ok(file) => read.push((id.clone(), Content::Read(file))),
+            Err(failure @ (Failure::Damaged(_) | Failure::Other(_))) => {
+                read.push((id.clone(), Content::Unreadable(failure.to_string())));
+            }
+            // Asked again at the next look.
+            Err(_) => {}
+        }
+    }
+    Ok(Looked {
+        start,
+        end,
+        ids,
+        read,
+    })
+}
+
+#[cfg(test)]
+#[path = "look_tests.rs"]
+mod tests;

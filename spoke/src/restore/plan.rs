@@ -1,0 +1,302 @@
+//! What a turn of a restore does: one step on the way from Pending to an end. Pure.
+
+use crds::conditions::reasons;
+use crds::restore::RestorePhase;
+use crds::{ResticRestoreStatus, names};
+use jiff::SignedDuration;
+
+use super::outcome::{self, Progress};
+use super::select::{Chosen, NotChosen};
+use super::status::{fail, over, running, started, starting, waiting};
+use super::surroundings::{self, Ready};
+use super::target::{self, Claim};
+use super::validate::{Target, Valid};
+use super::{Found, Observed, Planning, RestoreController, Wait, Work, build};
+use crate::kind::{
+    Applied, Children, Credentials, Input, Plan, Prepared, Refused, RefusedBecause, Removal, Settled, Task,
+};
+use crate::pod::finished::{self, Ended};
+use crate::runs::{self, JobWithPods};
+use crate::world::{ClaimView, Key, Meta};
+
+/// Plans.
+pub(super) fn plan(
+    planning: &Planning,
+    input: &Input<'_, RestoreController>,
+    observed: &Observed,
+) -> Plan<RestoreController> {
+    let mut plan = if is_over(&input.status()) {
+        Plan::status(input.status(), input.state.clone())
+    } else {
+        advance(planning, input, observed)
+    };
+    let at_work = observed
+        .job
+        .as_ref()
+        .is_some_and(|run| run.job.end.is_none() && !run.job.meta.deleting);
+    let needed = !is_over(&plan.status) && at_work && !observed.consent_ended;
+    if observed.has_copy && !needed && plan.children.job.is_none() {
+        let copy = Key::new(&input.key.namespace, names::restore_credentials(&input.key.name));
+        plan.children.removals.push(Removal::Credentials(copy));
+    }
+    release(input, observed, &mut plan);
+    plan
+}
+
+/// When the end is recorded, the pod gives the claim free.
+fn release(input: &Input<'_, RestoreController>, observed: &Observed, plan: &mut Plan<RestoreController>) {
+    let now = input.now.wall;
+    let Some(run) = observed.job.as_ref().filter(|_| is_over(&plan.status)) else {
+        return;
+    };
+    let (lingering, later) = runs::lingering([run], now);
+    if !is_over(&input.status()) {
+        let at_once = (!observed.finished.is_empty()).then_some(now);
+        plan.next = at_once.into_iter().chain(later).min();
+        return;
+    }
+    plan.children.lingering = lingering;
+    let job = &run.job;
+    let ended = job.end.as_ref().map(|(at, _)| Ended {
+        job_uid: job.meta.uid.to_string(),
+        at: at.or(job.created).unwrap_or(now),
+        well: plan.status.phase == Some(RestorePhase::Completed),
+    });
+    let ended: Vec<Ended> = ended.into_iter().collect();
+    let deleting = observed.claim.as_ref().is_some_and(|claim| claim.meta.deleting);
+    let (go, next) = finished::released(&ended, &observed.finished, deleting, now);
+    plan.children.finished = go;
+    plan.next = next.into_iter().chain(later).min();
+}
+
+fn is_over(status: &ResticRestoreStatus) -> bool {
+    matches!(status.phase, Some(RestorePhase::Completed | RestorePhase::Failed))
+}
+
+/// The status as it is before anything of this turn.
+fn begun(input: &Input<'_, RestoreController>) -> ResticRestoreStatus {
+    let mut status = input.status();
+    status.observed_generation = input.generation();
+    status.phase = status.phase.or(Some(RestorePhase::Pending));
+    status
+}
+
+fn advance(
+    planning: &Planning,
+    input: &Input<'_, RestoreController>,
+    observed: &Observed,
+) -> Plan<RestoreController> {
+    let (restore, now) = (input.resource, input.now.wall);
+    let mut plan = Plan::status(begun(input), input.state.clone());
+    let valid = match input.valid {
+        Ok(valid) => valid,
+        Err(invalid) => {
+            let text = invalid.to_string();
+            waiting(&mut plan.status, restore, invalid.reason(), &text, now);
+            return plan;
+        }
+    };
+    // A Job that is there was made in an earlier turn, whatever the status could still show of it.
+    if let Some(run) = &observed.job {
+        follow(input, observed, valid, run, &mut plan);
+        return plan;
+    }
+    if plan.status.phase == Some(RestorePhase::InProgress) {
+        let text = "the restore's Job was deleted before it had ended; what it had written is in the target: create the restore anew";
+        fail(&mut plan.status, restore, reasons::JOB_NOT_FOUND, text, now);
+        return plan;
+    }
+    match surroundings::find(&planning.site, input, observed, valid) {
+        Ok(ready) => begin(planning, input, valid, &ready, &mut plan),
+        Err(Wait { reason, message }) => waiting(&mut plan.status, restore, reason, &message, now),
+    }
+    plan
+}
+
+/// The Job is there: what becomes of it.
+fn follow(
+    input: &Input<'_, RestoreController>,
+    observed: &Observed,
+    valid: &Valid,
+    run: &JobWithPods,
+    plan: &mut Plan<RestoreController>,
+) {
+    let (restore, now) = (input.resource, input.now.wall);
+    let (at, job) = (&run.key, &run.job);
+    let status = &mut plan.status;
+    if job.meta.deleting && status.phase == Some(RestorePhase::Pending) {
+        // Taken back: its end wakes this actor again.
+        return;
+    }
+    let removal = || Removal::Job {
+        at: at.clone(),
+        uid: job.meta.uid.to_string(),
+    };
+    if let Some(wait) = surroundings::lost(input, observed, run, valid) {
+        plan.children.removals.push(removal());
+        status.phase = Some(RestorePhase::Pending);
+        (status.start_time, status.job_ref) = (None, None);
+        waiting(status, restore, wait.reason, &wait.message, now);
+        return;
+    }
+    started(status, restore, at, job, now);
+    match outcome::progress(run, valid.filtered, now) {
+        Progress::Running => running(status, restore, at, now),
+        Progress::Waiting { words, again } => {
+            starting(status, restore, at, words.as_ref(), now);
+            plan.next = again;
+        }
+        // What its pod was last known to wait for is still needed.
+        Progress::Settling(again) => plan.next = Some(again),
+        Progress::NeverStarted(outcome) => {
+            plan.children.removals.push(removal());
+            over(status, restore, &outcome, now);
+        }
+        Progress::Over(outcome) => over(status, restore, &outcome, now),
+    }
+}
+
+/// No Job yet, and everything is there: the snapshot is chosen, then the Job is made.
+fn begin(
+    planning: &Planning,
+    input: &Input<'_, RestoreController>,
+    valid: &Valid,
+    ready: &Ready,
+    plan: &mut Plan<RestoreController>,
+) {
+    let (restore, now) = (input.resource, input.now.wall);
+    let status = &mut plan.status;
+    let wait_until = input.state.wait_until.filter(|until| now < *until);
+    match (input.found.last(), wait_until) {
+        (Some(Found::Chosen(Ok(chosen))), _) => {
+            plan.children = objects(&planning.site.cluster, input, valid, ready, chosen);
+        }
+        (Some(Found::Chosen(Err(error))), _) => {
+            let reason = match error {
+                NotChosen::Ambiguous(..) | NotChosen::SeveralBackups(_) => reasons::SNAPSHOT_AMBIGUOUS,
+                _ => reasons::SNAPSHOT_NOT_FOUND,
+            };
+            fail(status, restore, reason, &error.to_string(), now);
+        }
+        (Some(Found::Unanswered(error)), _) => {
+            let text = format!("the list of snapshots could not be read, it is tried again: {error}");
+            waiting(status, restore, reasons::REPOSITORY_UNREACHABLE, &text, now);
+            let pause = SignedDuration::try_from(planning.retry).unwrap_or(SignedDuration::from_secs(30));
+            plan.state.wait_until = now.checked_add(pause).ok();
+            plan.next = plan.state.wait_until;
+        }
+        (None, Some(until)) => plan.next = Some(until),
+        (None, None) => {
+            if input.running.is_empty() {
+                plan.work.push(Task {
+                    repository: ready.repository.clone(),
+                    work: Work::Select {
+                        wanted: valid.snapshot.clone(),
+                        identity: ready.identity.clone(),
+                    },
+                });
+            }
+            let text = "reading the list of snapshots";
+            waiting(status, restore, reasons::SELECTING_SNAPSHOT, text, now);
+        }
+    }
+}
+
+/// Everything that the restore needs.
+fn objects(
+    cluster: &str,
+    input: &Input<'_, RestoreController>,
+    valid: &Valid,
+    ready: &Ready,
+    chosen: &Chosen,
+) -> Children<Prepared> {
+    let (key, restore) = (input.key, input.resource);
+    let own_account = valid.job.service_account.is_none();
+    let is_foreign = ready.at.namespace != key.namespace;
+    let copy = Key::new(&key.namespace, names::restore_credentials(&key.name));
+    let claim = match &valid.target {
+        // Also one that is there: the cache may be a moment behind, and the Job must not begin on somebody else's.
+        Target::New(new) => Some(build::claim(key, restore, new)),
+        Target::Existing(_) => None,
+    };
+    Children {
+        removals: if is_foreign {
+            Vec::new()
+        } else {
+            vec![Removal::Credentials(copy)]
+        },
+        account: own_account.then(|| build::service_account(key, restore)),
+        credentials: is_foreign.then(|| Credentials {
+            metadata: build::credentials(key, restore),
+            at: ready.at.clone(),
+            repository: ready.repository.clone(),
+        }),
+        claim,
+        job: Some(build::job(
+            key,
+            cluster,
+            restore,
+            valid,
+            (&ready.at, ready.repository.as_ref()),
+            ready.image.clone(),
+            chosen,
+        )),
+        ..Children::default()
+    }
+}
+
+/// Adds what follows from the objects.
+pub(super) fn conclude(
+    input: &Input<'_, RestoreController>,
+    observed: &Observed,
+    settled: &mut Settled<RestoreController>,
+    applied: &Children<Applied>,
+    refused: Option<&Refused>,
+) {
+    let (restore, now) = (input.resource, input.now.wall);
+    if let Some((at, job)) = &applied.job {
+        started(&mut settled.status, restore, at, job, now);
+    }
+    let Some(refused) = refused else { return };
+    if observed.job.is_some() {
+        if refused.kind == "Job" {
+            // The Job is still there.
+            settled.status = begun(input);
+        }
+        return;
+    }
+    if is_over(&settled.status) {
+        return;
+    }
+    let status = &mut settled.status;
+    let text = refused.to_string();
+    match &refused.cause {
+        RefusedBecause::Occupied { meta, .. } if refused.kind == "PersistentVolumeClaim" => {
+            let present = ClaimView {
+                meta: Meta::clone(meta),
+                ..ClaimView::default()
+            };
+            let claim = input
+                .valid
+                .map(|valid| target::claim(&valid.target, input.uid(), Some(&present)));
+            if let Ok(Claim::Wait(wait)) = claim {
+                waiting(status, restore, wait.reason, &wait.message, now);
+                // The claim's watch wakes this actor.
+                settled.failed = false;
+            }
+        }
+        // Its own one, which is being deleted.
+        RefusedBecause::Occupied { meta, .. } if meta.owner.as_deref() == Some(input.uid()) => {
+            let text = format!("Job {} is still being deleted", refused.name);
+            waiting(status, restore, refused.reason(), &text, now);
+        }
+        // Trying again is no use.
+        _ if refused.is_hopeless() => {
+            fail(status, restore, refused.reason(), &text, now);
+            settled.failed = false;
+            // What was made is cleaned up then.
+            settled.next = Some(now);
+        }
+        _ => waiting(status, restore, refused.reason(), &text, now),
+    }
+}

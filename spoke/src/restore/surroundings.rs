@@ -1,0 +1,131 @@
+//! Whether everything is there that a restore names. Pure.
+
+use std::sync::Arc;
+
+use crds::ResticRepository;
+use crds::conditions::reasons;
+
+use super::select::Identity;
+use super::target::{self, Claim};
+use super::validate::{Origin, Target, Valid};
+use super::{Observed, RestoreController, Wait};
+use crate::consent::{self, Blocked};
+use crate::kind::Input;
+use crate::runs::JobWithPods;
+use crate::site::Site;
+use crate::world::Key;
+
+/// What a restore needs of its surroundings.
+pub(super) struct Ready {
+    pub at: Key,
+    pub repository: Arc<ResticRepository>,
+    /// Image of the backup that is referred to, or the default.
+    pub image: String,
+    pub identity: Option<Identity>,
+}
+
+/// Finds it.
+///
+/// # Errors
+/// What is waited for.
+pub(super) fn find(
+    site: &Site,
+    input: &Input<'_, RestoreController>,
+    observed: &Observed,
+    valid: &Valid,
+) -> Result<Ready, Wait> {
+    let from = match &valid.origin {
+        Origin::Backup(from) => Some(from),
+        Origin::Repository(_) => None,
+    };
+    let Some(at) = observed.at.clone() else {
+        let from = from.map(ToString::to_string).unwrap_or_default();
+        return Err(Wait {
+            reason: reasons::BACKUP_NOT_FOUND,
+            message: format!(
+                "ResticBackup {from} does not exist; create it, correct spec.backupRef, or name the repository in spec.repositoryRef"
+            ),
+        });
+    };
+    let repository = observed.repository.as_ref();
+    let usable = consent::usable(
+        &at,
+        &input.key.namespace,
+        repository.map(AsRef::as_ref),
+        &observed.labels,
+    );
+    let repository = match (usable, repository) {
+        (Ok(_), Some(repository)) => repository.clone(),
+        (Err(Blocked::Refused { message }), _) => {
+            return Err(Wait {
+                reason: reasons::NAMESPACE_NOT_ALLOWED,
+                message,
+            });
+        }
+        (Err(Blocked::Wait { reason, message }), _) => return Err(Wait { reason, message }),
+        // `usable` returns the repository that it was given.
+        (Ok(_), None) => {
+            return Err(Wait {
+                reason: reasons::REPOSITORY_NOT_FOUND,
+                message: format!("ResticRepository {at} does not exist"),
+            });
+        }
+    };
+    let backup = observed.backup.as_ref();
+    let image = backup.and_then(|backup| backup.spec.restic.as_ref()?.image.clone());
+    let image = image.filter(|image| !image.is_empty());
+    let image = image.unwrap_or_else(|| crds::RESTIC_IMAGE.to_owned());
+    if !site.images.allows(&image) {
+        return Err(Wait {
+            reason: reasons::IMAGE_NOT_ALLOWED,
+            message: site.images.refusal(&image),
+        });
+    }
+    if let Claim::Wait(wait) = target::claim(&valid.target, input.uid(), observed.claim.as_deref()) {
+        return Err(wait);
+    }
+    Ok(Ready {
+        image,
+        identity: from.zip(backup).map(|(from, b)| Identity::of(site, from, b)),
+        at,
+        repository,
+    })
+}
+
+/// What a Job needs and does not have any more, before any of its pods has started: the claim that this restore made,
+/// or the consent of the repository's owner.
+pub(super) fn lost(
+    input: &Input<'_, RestoreController>,
+    observed: &Observed,
+    run: &JobWithPods,
+    valid: &Valid,
+) -> Option<Wait> {
+    let mut pods = run.pods.iter();
+    let began = pods.any(|(_, pod)| pod.started || pod.restic.is_some());
+    if began || run.job.end.is_some() {
+        return None;
+    }
+    if let Some(at) = observed.at.as_ref().filter(|_| observed.consent_ended) {
+        return Some(Wait {
+            reason: reasons::NAMESPACE_NOT_ALLOWED,
+            message: format!(
+                "ResticRepository {at} does not allow namespace {} any more",
+                input.key.namespace
+            ),
+        });
+    }
+    let Target::New(new) = &valid.target else {
+        return None;
+    };
+    match target::claim(&valid.target, input.uid(), observed.claim.as_deref()) {
+        Claim::Ready => None,
+        Claim::Make => Some(Wait {
+            reason: reasons::TARGET_EXISTS,
+            message: format!(
+                "PersistentVolumeClaim {:?} was deleted before the restore began; it is made again",
+                new.name
+            ),
+        }),
+        Claim::Wait(wait) => Some(wait),
+    }
+}

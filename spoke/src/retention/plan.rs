@@ -1,0 +1,276 @@
+//! What a turn of a policy does. Pure. Its operations start with the Jobs of its CronJob, and with a Job of their own for
+//! a plan that was approved.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crds::conditions::{Conditions, reasons, types};
+use crds::{GlobalRetentionPolicyStatus, ResticRepository, common, names};
+use jiff::SignedDuration;
+use kube::ResourceExt as _;
+
+use super::validate::Valid;
+use super::{Found, Observed, Planning, RetentionController, State, build, policies, runs, status};
+use crate::consent::{self, Blocked};
+use crate::kind::{
+    Applied, Children, Credentials, Input, Permission, Plan, Prepared, Refused, RefusedBecause, Removal, Run,
+    Settled, failed_as,
+};
+use crate::world::Key;
+
+/// Plans.
+pub(super) fn plan(
+    planning: &Planning,
+    input: &Input<'_, RetentionController>,
+    observed: &Observed,
+) -> Plan<RetentionController> {
+    let (generation, now) = (input.generation(), input.now.wall);
+    let mut state = input.state.clone();
+    // An approval is kept until its Job is made.
+    for Found::Approved { hash, restic_id } in input.found {
+        state.approvals.insert((hash.clone(), restic_id.clone()));
+    }
+    let mut status = recorded(planning, input, observed);
+    let mut conditions = Conditions::at(&mut status.conditions, generation, now);
+    let mut children = Children::default();
+    match (input.valid, usable(input, observed)) {
+        (Err(invalid), _) => {
+            conditions.set(types::READY, false, invalid.reason(), invalid.to_string());
+            status.next_run = None;
+            if observed.consent_ended {
+                children.removals = withdrawal(input.key);
+            }
+        }
+        (Ok(_), Err(blocked)) => {
+            let (reason, message, refused) = match blocked {
+                Blocked::Wait { reason, message } => (reason, message, false),
+                Blocked::Refused { message } => (reasons::NAMESPACE_NOT_ALLOWED, message, true),
+            };
+            conditions
+                .set(types::REPOSITORY_READY, false, reason, &message)
+                .set(types::READY, false, reason, &message);
+            if refused || observed.consent_ended {
+                children.removals = withdrawal(input.key);
+                status.next_run = None;
+            }
+        }
+        (Ok(valid), Ok(repository)) => {
+            let (reason, text) = (reasons::REPOSITORY_READY, "the repository is ready");
+            conditions.set(types::REPOSITORY_READY, true, reason, text);
+            children = objects(planning, input, valid, repository);
+            let hashes = approvals(input, &state, repository, &mut status);
+            children.runs = approved_runs(input, observed, &status, hashes);
+        }
+    }
+    Plan {
+        children,
+        ..Plan::status(status, state)
+    }
+}
+
+/// The status with the results of runs. They come first: what they say of an approval decides what is made.
+fn recorded(
+    planning: &Planning,
+    input: &Input<'_, RetentionController>,
+    observed: &Observed,
+) -> GlobalRetentionPolicyStatus {
+    let (key, policy) = (input.key, input.resource);
+    let mut status = input.status();
+    let bound = observed
+        .repository
+        .as_ref()
+        .and_then(|r| r.status.as_ref()?.repository_id.clone());
+    let fingerprint = bound
+        .as_ref()
+        .map(|id| policies::spec_of(key, policy, &planning.cluster, id).fingerprint);
+    status::adopt_preview(&mut status, policy, fingerprint);
+    let present: BTreeSet<String> = observed.jobs.iter().map(|job| job.meta.uid.to_string()).collect();
+    runs::record(
+        &mut status,
+        policy,
+        &observed.operations,
+        &present,
+        &format!("{}/{key}", planning.cluster),
+        input.now.wall,
+    );
+    let others = observed.others.iter();
+    let others = others.filter_map(|(other, policy)| Some((other.to_string(), policy.status.as_ref()?)));
+    status::settled_by_others(&mut status, others, input.generation(), input.now.wall);
+    // The last known one stays while the repository is deleted or was not opened yet.
+    status.repository_id = bound.or(status.repository_id);
+    status
+}
+
+fn usable<'a>(
+    input: &Input<'_, RetentionController>,
+    observed: &'a Observed,
+) -> Result<&'a Arc<ResticRepository>, Blocked> {
+    let reference = &input.resource.spec.repository_ref;
+    let namespace = &input.key.namespace;
+    let at = Key::new(reference.namespace_or(namespace), &reference.name);
+    let repository = observed.repository.as_ref();
+    consent::usable(&at, namespace, repository.map(AsRef::as_ref), &observed.labels)?;
+    // `usable` returns the repository that it was given.
+    repository.ok_or(Blocked::Wait {
+        reason: reasons::REPOSITORY_NOT_FOUND,
+        message: format!("ResticRepository {at} does not exist"),
+    })
+}
+
+/// Consent was withdrawn, or never given: what was made with it stops.
+fn withdrawal(key: &Key) -> Vec<Removal> {
+    let at = |name: String| Key::new(&key.namespace, name);
+    vec![
+        Removal::Credentials(at(names::retention_credentials(&key.name))),
+        Removal::Schedule(at(names::retention_cron_job(&key.name))),
+    ]
+}
+
+/// Everything that a policy needs.
+fn objects(
+    planning: &Planning,
+    input: &Input<'_, RetentionController>,
+    valid: &Valid,
+    repository: &Arc<ResticRepository>,
+) -> Children<Prepared> {
+    let (key, policy) = (input.key, input.resource);
+    let at = |name: String| Key::new(&key.namespace, name);
+    let restic_id = repository.status.as_ref().and_then(|s| s.repository_id.clone());
+    let is_foreign = valid.repository.namespace != key.namespace;
+    let own_account = valid.job.service_account.is_none();
+    let (image, retry_lock) = (planning.image.as_str(), planning.retry_lock.as_str());
+    let cron_job = build::cron_job(
+        key,
+        &planning.cluster,
+        policy,
+        valid,
+        repository,
+        (image, retry_lock),
+    );
+    let recorded = policy.status.as_ref().and_then(|s| s.cron_job_ref.as_ref());
+    Children {
+        permission: Some(Permission {
+            restic_id: restic_id.unwrap_or_default(),
+            otherwise_suspend: at(names::retention_cron_job(&key.name)),
+        }),
+        removals: if is_foreign {
+            Vec::new()
+        } else {
+            vec![Removal::Credentials(at(names::retention_credentials(&key.name)))]
+        },
+        account: own_account.then(|| build::service_account(key, policy)),
+        credentials: is_foreign.then(|| Credentials {
+            metadata: build::credentials(key, policy),
+            at: valid.repository.clone(),
+            repository: repository.clone(),
+        }),
+        cron_job: Some((cron_job, recorded.and_then(|r| r.generation))),
+        ..Children::default()
+    }
+}
+
+/// Hashes of the plans that are approved for this repository. An approval is acted on until its run has an outcome.
+fn approvals(
+    input: &Input<'_, RetentionController>,
+    state: &State,
+    repository: &ResticRepository,
+    status: &mut GlobalRetentionPolicyStatus,
+) -> BTreeSet<String> {
+    let annotated = input.resource.annotations().get(names::ANNOTATION_APPROVE);
+    let annotated = annotated.map(String::as_str);
+    let approval = status::approval(status, annotated, input.generation(), input.now.wall);
+    let restic_id = repository.status.as_ref().and_then(|s| s.repository_id.as_ref());
+    let at_hub = state
+        .approvals
+        .iter()
+        .filter(|(_, about)| Some(about) == restic_id);
+    let at_hub = at_hub.map(|(hash, _)| hash.clone());
+    approval.into_iter().chain(at_hub).collect()
+}
+
+/// A run of its own for each approved plan that no run carries out yet. The name follows from the plan and from the run
+/// before, so that neither a crash nor a second approval starts another.
+fn approved_runs(
+    input: &Input<'_, RetentionController>,
+    observed: &Observed,
+    status: &GlobalRetentionPolicyStatus,
+    hashes: BTreeSet<String>,
+) -> Vec<Run> {
+    let under_way = |hash: &String| {
+        let mut jobs = observed.jobs.iter();
+        jobs.any(|job| job.end.is_none() && job.approved.as_deref() == Some(hash))
+    };
+    let cron_job = names::retention_cron_job(&input.key.name);
+    let run = |hash: String| {
+        let seed = format!("{}/{hash}/{:?}", input.uid(), status.last_run_token);
+        let suffix = format!("-{}", names::short_hash(seed.as_bytes()));
+        Run {
+            name: names::bounded(&cron_job, &suffix, names::LABEL_MAX),
+            approves: Some(hash),
+        }
+    };
+    hashes
+        .into_iter()
+        .filter(|hash| !under_way(hash))
+        .map(run)
+        .collect()
+}
+
+/// Adds what follows from the objects.
+pub(super) fn conclude(
+    input: &Input<'_, RetentionController>,
+    observed: &Observed,
+    settled: &mut Settled<RetentionController>,
+    applied: &Children<Applied>,
+    refused: Option<&Refused>,
+) {
+    let (Ok(valid), Ok(_)) = (input.valid, usable(input, observed)) else {
+        return;
+    };
+    let (generation, now) = (input.generation(), input.now.wall);
+    let status = &mut settled.status;
+    let mut conditions = Conditions::at(&mut status.conditions, generation, now);
+    match refused {
+        Some(refused) if refused.kind == "Lease" => {
+            if let RefusedBecause::NotAllowed(text) = &refused.cause {
+                conditions.set(types::READY, false, reasons::HUB_REQUIRED, text);
+                status.next_run = None;
+                settled.failed = false;
+            }
+            return;
+        }
+        Some(refused) => failed_as(&mut status.conditions, refused, generation, now),
+        None => {
+            let text = scheduled(valid, observed.shared);
+            conditions.set(types::READY, true, reasons::RETENTION_CONFIGURED, text);
+            // The hub sends one again in its next session if no run under it was granted by then.
+            settled.state.approvals.clear();
+        }
+    }
+    if let Some((at, view)) = &applied.cron_job {
+        status.cron_job_ref = Some(common::ObjectReference {
+            name: at.name.to_string(),
+            namespace: at.namespace.to_string(),
+            generation: Some(view.meta.generation),
+        });
+    }
+    let cron_job = applied.cron_job.as_ref().map(|(_, view)| view);
+    let Some(cron_job) = cron_job.or(observed.cron_job.as_ref()) else {
+        return;
+    };
+    status.next_run = crate::schedule::next_run(&valid.schedule, valid.suspend, cron_job.last_schedule, now);
+    let due = status.next_run.as_ref();
+    settled.next = due.and_then(|due| due.0.checked_add(SignedDuration::from_secs(1)).ok());
+}
+
+fn scheduled(valid: &Valid, shared: bool) -> String {
+    let mut text = if valid.suspend {
+        "suspended: no runs; snapshots this policy keeps remain protected".to_owned()
+    } else {
+        format!("scheduled: {} ({})", valid.cron, valid.timezone)
+    };
+    if !shared {
+        text.push_str("; no hub is configured: the lock covers this cluster only");
+    }
+    text
+}

@@ -1,0 +1,234 @@
+//! The long-lived parts of the spoke: what each is made of, when it ends, and what helps when it keeps failing.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use kube::Client;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::context::Context;
+use crate::events::Publisher;
+use crate::exchange::Question;
+use crate::intake::{self, Routes};
+use crate::leader::Election;
+use crate::link::{self, LinkConfig};
+use crate::maintenance::{Local, LocalGrantor};
+use crate::metrics::Metrics;
+use crate::possession::{self, Possession};
+use crate::restic::Restic;
+use crate::scripts::Scripts;
+use crate::service::{Health, Service, Stage};
+use crate::{admin, possession::Questions};
+
+const PANIC: &str = "the log line \"panicked at\" before names the place; report it, and use another version of the operator meanwhile";
+
+/// What the services are made of.
+pub struct Parts {
+    pub client: Client,
+    pub context: Arc<Context>,
+    pub routes: Arc<Routes>,
+    pub scripts: Arc<Scripts>,
+    pub publisher: Publisher,
+    /// Absent where this replica always leads.
+    pub election: Option<Election>,
+    /// Asked of the local grantor.
+    pub questions: mpsc::UnboundedReceiver<Question>,
+    pub restic: Arc<dyn Restic>,
+    pub listener: TcpListener,
+    pub health: Health,
+    /// Version of the API server.
+    pub kubernetes: String,
+}
+
+/// Every service of this configuration.
+#[must_use]
+pub fn all(config: &Config, parts: Parts) -> Vec<Service> {
+    let (mut services, synced) = intake::services(&parts.client, &parts.context, &parts.routes);
+    let (context, routes) = (parts.context, parts.routes);
+    services.push(terms(&context, &routes, &synced));
+    services.push(scripts(&context, parts.scripts, &synced));
+    services.push(events(config, parts.client, &context, parts.publisher));
+    services.extend(parts.election.map(election));
+    services.push(serving(context.metrics.clone(), parts.health, parts.listener));
+    if let Some(url) = config.hub_url() {
+        let (possession, questions) = Possession::new();
+        let link = LinkConfig::new(url, config, &parts.kubernetes, possession.clone());
+        services.push(hub(link, &context, &routes, &synced));
+        services.push(proofs(possession, questions, &context, parts.restic));
+        services.push(shared(&context));
+    } else {
+        let (ttl, delay) = (config.lease_ttl, config.lock_delay);
+        let local = Local::new(context, &config.lease_namespace, ttl, delay);
+        services.push(grantor(LocalGrantor::new(local, parts.questions)));
+    }
+    services
+}
+
+/// A service of which every start gets a clone of the same parts.
+fn service<S, F>(
+    name: &str,
+    stage: Stage,
+    parts: S,
+    run: impl Fn(S, CancellationToken) -> F + Send + Sync + 'static,
+) -> Service
+where
+    S: Clone + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    Service::new(name, stage, PANIC, move |running| {
+        let run = run(parts.clone(), running.stop);
+        async move {
+            run.await;
+            Ok(())
+        }
+    })
+}
+
+fn terms(context: &Arc<Context>, routes: &Arc<Routes>, synced: &watch::Receiver<bool>) -> Service {
+    let parts = (context.clone(), routes.clone(), synced.clone());
+    service(
+        "terms",
+        Stage::Intake,
+        parts,
+        |(context, routes, synced), stop| follow_leadership(context, routes, synced, stop),
+    )
+}
+
+/// Actors run while this replica leads and every watch has listed. When leadership is lost they are stopped, and awaited
+/// before the next term begins: nothing that they remembered is used again.
+async fn follow_leadership(
+    context: Arc<Context>,
+    routes: Arc<Routes>,
+    mut synced: watch::Receiver<bool>,
+    stop: CancellationToken,
+) {
+    let mut leader = context.leader.clone();
+    let terms = async {
+        if synced.wait_for(|synced| *synced).await.is_err() {
+            return;
+        }
+        loop {
+            // Also at a start after a failure, which may have come at any step.
+            context.metrics.leader.set(0);
+            routes.follow().await;
+            context.leases.reset();
+            let term = leader.wait_until_leader().await;
+            context.metrics.leader.set(1);
+            routes.lead();
+            leader.wait_until_lost(term).await;
+        }
+    };
+    tokio::select! {
+        () = terms => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+fn scripts(context: &Arc<Context>, scripts: Arc<Scripts>, synced: &watch::Receiver<bool>) -> Service {
+    let parts = (context.clone(), scripts, synced.clone());
+    service(
+        "scripts",
+        Stage::Edge,
+        parts,
+        |(context, scripts, synced), stop| scripts.run(context, synced, stop),
+    )
+}
+
+fn events(config: &Config, client: Client, context: &Arc<Context>, publisher: Publisher) -> Service {
+    let parts = (
+        Arc::new(publisher),
+        client,
+        context.leader.clone(),
+        config.identity.clone(),
+    );
+    service(
+        "events",
+        Stage::Edge,
+        parts,
+        |(publisher, client, leader, identity), stop| async move {
+            publisher.run(client, leader, identity, stop).await;
+        },
+    )
+}
+
+fn election(election: Election) -> Service {
+    service(
+        "election",
+        Stage::Election,
+        Arc::new(election),
+        |election, stop| async move {
+            election.run(stop).await;
+        },
+    )
+}
+
+fn serving(metrics: Arc<Metrics>, health: Health, listener: TcpListener) -> Service {
+    let listener = Arc::new(listener);
+    Service::new("admin", Stage::Admin, PANIC, move |running| {
+        let (listener, metrics, health) = (listener.clone(), metrics.clone(), health.clone());
+        async move { Ok(admin::serve(&listener, metrics, health, running.stop).await?) }
+    })
+}
+
+fn hub(
+    config: LinkConfig,
+    context: &Arc<Context>,
+    routes: &Arc<Routes>,
+    synced: &watch::Receiver<bool>,
+) -> Service {
+    let (world, routes) = (context.clone(), routes.clone());
+    let drained: link::Drained = Arc::new(move |restic_id: &str| routes.drained(&world.world, restic_id));
+    let parts = (Arc::new(config), context.clone(), drained, synced.clone());
+    service(
+        "link",
+        Stage::Edge,
+        parts,
+        |(config, context, drained, synced), stop| link::run(config, context, drained, synced, stop),
+    )
+}
+
+fn proofs(
+    possession: Arc<Possession>,
+    questions: Questions,
+    context: &Arc<Context>,
+    restic: Arc<dyn Restic>,
+) -> Service {
+    let parts = (possession, Arc::new(questions), context.clone(), restic);
+    service(
+        "possession",
+        Stage::Edge,
+        parts,
+        |(possession, questions, context, restic), stop| {
+            possession::run(possession, questions, context, restic, stop)
+        },
+    )
+}
+
+fn shared(context: &Arc<Context>) -> Service {
+    service(
+        "shared",
+        Stage::Edge,
+        context.clone(),
+        |context, stop| async move {
+            let (applier, leases) = (&context.applier, &context.leases);
+            context.shared.run(applier, leases, &context.world, stop).await;
+        },
+    )
+}
+
+fn grantor(grantor: LocalGrantor) -> Service {
+    service(
+        "grantor",
+        Stage::Edge,
+        Arc::new(grantor),
+        |grantor, stop| async move {
+            grantor.run(stop).await;
+        },
+    )
+}
+
+#[cfg(test)]
+#[path = "services_tests.rs"]
+pub(crate) mod tests;

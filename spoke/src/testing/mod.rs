@@ -1,0 +1,30 @@
+//! An in-memory API server behind a real [`kube::Client`], for tests of the shell: what the product sends is parsed,
+//! stored and watched as by Kubernetes, and each request can be made to fail.
+//!
+//! - `objects`: what is stored, its versions, deletion, garbage collection. Pure.
+//! - `fields`: server-side apply: who owns which field. Pure.
+//! - `faults`: which requests fail, and the log of all requests.
+//! - `server`: requests in, responses and watches out.
+//! - `workloads`: what the Job and CronJob controllers and the kubelet would do, one step per call.
+//! - `spoke`, `restic`: a whole spoke on it, and repositories in memory.
+//!
+//! Time is tokio's: with `#[tokio::test(start_paused = true)]` an hour passes at once. [`PausedClock`] is the wall clock
+//! that moves with it.
+
+mod clock;
+mod faults;
+mod fields;
+mod objects;
+pub mod restic;
+mod server;
+#[cfg(test)]
+mod server_tests;
+#[cfg(test)]
+mod shell_tests;
+pub mod spoke;
+mod workloads;
+
+pub use clock::{Longest, PausedClock};
+pub use faults::{Action, Fault, Request};
+pub use server::ApiServer;
+pub use workloads::End;
