@@ -18,7 +18,7 @@ fn table(annotations: serde_json::Value) -> Table<BackupController> {
 fn ready() -> Observed {
     Observed {
         repository: Some(repository()),
-        claim_exists: true,
+        claim: Claim::There,
         ..Observed::default()
     }
 }
