@@ -36,13 +36,15 @@ pub struct Chosen {
 /// Why no snapshot could be chosen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotChosen {
-    #[error("no snapshot {0} in the repository, which has {1}; `restic snapshots` lists them")]
+    #[error("no snapshot {0} in the repository, which has {1} snapshots")]
     NoSuchId(String, usize),
     #[error("{0:?} is the beginning of {1} snapshot ids; write more digits")]
     Ambiguous(String, usize),
-    #[error("none of the repository's {0} snapshots is of this backup and fits the selector")]
+    #[error(
+        "no snapshot matches: the repository has {0}, none of which belongs to this backup and matches the selector"
+    )]
     NothingOfBackup(usize),
-    #[error("none of the repository's {0} snapshots fits spec.snapshotSelector")]
+    #[error("no snapshot matches spec.snapshotSelector; the repository has {0}")]
     NothingFits(usize),
     #[error("spec.snapshotSelector fits snapshots of different backups: {0}; add one of these as a tag")]
     SeveralBackups(String),
