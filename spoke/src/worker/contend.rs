@@ -6,10 +6,6 @@ use proto::v1::RetentionRun;
 
 use super::child::{Alarm, Restic, Stopped};
 use super::unlock::{list, read_one};
-<<<<<<< HEAD
-use crate::restic::locks::owner_in_words;
-=======
->>>>>>> fields
 use crate::restic::Failure;
 use crate::restic::locks::owner_in_words;
 use crate::restic::locks::{LockFile, LockOwner};
