@@ -144,6 +144,7 @@ fn apply(
         cron_job,
         runs,
         job,
+        finished,
     } = children;
     if permission.is_some() {
         pass("Lease", "fleet-shared")?;
@@ -181,6 +182,7 @@ fn apply(
         pass("Job", &key_of(&job).name)?;
         applied.job = Some((key_of(&job), Arc::new(JobView::of(&Job::clone(&job)))));
     }
+    applied.finished.extend(finished.iter().map(|_| ()));
     Ok(())
 }
 
