@@ -53,7 +53,7 @@ restic: bootstrap binaries
 lint: ## formatting, clippy, licences, generated files
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo run -q -p crds --bin crdgen -- --check deploy/crds
+	cargo run -q -p crds --bin crdgen -- --check deploy
 	@if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; \
 	 else echo "cargo-deny is not installed: licences and bans are not checked (cargo install cargo-deny --locked)"; fi
 
@@ -64,4 +64,4 @@ bench: bootstrap restic ## figures against goals, written to docs/benchmarks.md
 
 .PHONY: gen
 gen: ## generated files
-	cargo run -q -p crds --bin crdgen -- deploy/crds
+	cargo run -q -p crds --bin crdgen -- deploy

@@ -42,7 +42,7 @@ pub struct HubArguments {
 pub enum Command {
     /// Verdict for the whole fleet, worst first.
     Status(Output),
-    /// Clusters, and when they were last heard.
+    /// Clusters, and when they last reported.
     Clusters(Clusters),
     /// Physical repositories, each once however many clusters share it.
     Repos(Repos),
@@ -168,9 +168,9 @@ pub enum Plan {
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
     },
-    /// Lets a plan go on. Void if one of its snapshots has changed.
+    /// Approve a plan. Void if one of its snapshots has changed.
     Approve(Decision),
-    /// Puts a plan aside.
+    /// Reject a plan.
     Reject(Decision),
 }
 
@@ -204,7 +204,7 @@ pub struct Output {
     /// table, wide, json, yaml or name.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub output: Format,
-    /// Stay, and show changes as they come.
+    /// Watch for changes.
     #[arg(short, long)]
     pub watch: bool,
 }
@@ -223,7 +223,7 @@ pub struct List {
     /// Only rows in these states, such as failed,late.
     #[arg(long, value_delimiter = ',')]
     pub state: Vec<String>,
-    /// Column to sort by; -COLUMN turns the order round. Worst first unless given.
+    /// Column to sort by; prefix with - to reverse. Worst first unless given.
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     pub sort: String,
     #[command(flatten)]

@@ -61,10 +61,7 @@ impl Client {
         let channel = timeout(arguments.timeout, endpoint.connect())
             .await
             .map_err(|_| Failure::Timeout(hub.clone()))?;
-        let channel = channel.map_err(|error| Failure::Unreachable {
-            hub: hub.clone(),
-            cause: cause_of(&error),
-        })?;
+        let channel = channel.map_err(|error| Failure::connecting(&error, &hub))?;
         Ok(Client {
             hub,
             limit: arguments.timeout,
@@ -189,13 +186,4 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
         path: path.display().to_string(),
         error,
     })
-}
-
-/// The innermost cause says most.
-fn cause_of(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }

@@ -1,9 +1,4 @@
 //! Decisions about a cluster as a whole.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command talks to a person"
-)]
 
 use std::fmt::Write as _;
 
@@ -12,7 +7,7 @@ use proto::v1::{AcceptClusterRequest, ForgetClusterRequest, ForgetClusterRespons
 use crate::arguments::{ClustersCommand, HubArguments};
 use crate::client::Client;
 use crate::failure::{Failure, code};
-use crate::run::flush;
+use crate::output::{note, print};
 
 /// Carries a decision out.
 pub async fn decide(hub: &HubArguments, command: &ClustersCommand) -> Result<u8, Failure> {
@@ -24,7 +19,7 @@ pub async fn decide(hub: &HubArguments, command: &ClustersCommand) -> Result<u8,
                 cluster_uid: uid.clone(),
             };
             client.accept_cluster(request).await?;
-            eprintln!("{cluster} is the cluster {uid} from now on; it reports everything when it connects");
+            note(&format!("{cluster} is the cluster {uid} from now on; it reports everything when it connects"));
             Ok(0)
         }
         ClustersCommand::Forget { cluster, yes } => {
@@ -33,14 +28,13 @@ pub async fn decide(hub: &HubArguments, command: &ClustersCommand) -> Result<u8,
                 confirm,
             };
             let shown = client.forget_cluster(request(false)).await?;
-            print!("{}", consequences(cluster, &shown));
-            flush();
+            print(&consequences(cluster, &shown));
             if !yes {
-                eprintln!("nothing was removed; to remove it: fleet clusters forget {cluster} --yes");
+                note(&format!("nothing was removed; to remove it: fleet clusters forget {cluster} --yes"));
                 return Ok(code::FINDING);
             }
             client.forget_cluster(request(true)).await?;
-            eprintln!("{cluster} was removed");
+            note(&format!("{cluster} was removed"));
             Ok(0)
         }
     }

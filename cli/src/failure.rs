@@ -1,5 +1,7 @@
 //! What can go wrong, as a sentence with what to do, and an exit code that scripts can rely on.
 
+use std::error::Error;
+
 use tonic::Code;
 
 /// Exit codes.
@@ -10,17 +12,20 @@ pub mod code {
     pub const USAGE: u8 = 2;
     /// The answer cannot be known: the hub is away, or what it knows is stale.
     pub const UNKNOWN: u8 = 3;
-    /// The hub does not answer this certificate.
+    /// Hub and caller do not trust each other's certificates, or this one may not do that.
     pub const FORBIDDEN: u8 = 4;
     /// No answer in time.
     pub const TIMEOUT: u8 = 5;
-    /// A plan waits for approval, or has changed since it was looked at.
+    /// A plan waits for approval, or what was decided about has changed since it was looked at (a plan's hash, a token).
     pub const APPROVAL: u8 = 6;
 }
 
+/// What to do about a certificate that the hub refuses.
+const REFUSED: &str = "it has to be valid and signed by the authority that the hub trusts (FLEET_CERT, FLEET_KEY)";
+
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    #[error("{0} is not set; set it in the environment or with --{1} (the demo: source .testbed/env)")]
+    #[error("{0} is not set; set it in the environment or with --{1}")]
     NotConfigured(&'static str, &'static str),
     #[error("cannot read {path}: {error}")]
     File { path: String, error: std::io::Error },
@@ -28,11 +33,19 @@ pub enum Failure {
     Address(String),
     #[error("the hub at {hub} cannot be reached: {cause}; is it running, and is this its view's port?")]
     Unreachable { hub: String, cause: String },
+    #[error("the hub at {hub} is not trusted: {cause}; {advice}")]
+    Untrusted {
+        hub: String,
+        cause: String,
+        advice: &'static str,
+    },
+    #[error("the hub at {hub} refuses this certificate: {cause}; {REFUSED}")]
+    Refused { hub: String, cause: String },
     #[error("the hub at {0} did not answer in time; try again, or raise --timeout")]
     Timeout(String),
     #[error("{0}")]
     Usage(String),
-    #[error("the hub does not answer this certificate: {0}")]
+    #[error("permission denied: {0}")]
     Forbidden(String),
     #[error("{0}")]
     Changed(String),
@@ -49,7 +62,7 @@ impl Failure {
                 code::USAGE
             }
             Failure::Unreachable { .. } | Failure::Hub(_) => code::UNKNOWN,
-            Failure::Forbidden(_) => code::FORBIDDEN,
+            Failure::Forbidden(_) | Failure::Untrusted { .. } | Failure::Refused { .. } => code::FORBIDDEN,
             Failure::Timeout(_) => code::TIMEOUT,
             Failure::Changed(_) => code::APPROVAL,
         }
@@ -64,12 +77,59 @@ impl Failure {
             Code::FailedPrecondition => Failure::Changed(text),
             Code::PermissionDenied | Code::Unauthenticated => Failure::Forbidden(text),
             Code::DeadlineExceeded => Failure::Timeout(hub.to_owned()),
-            // TLS 1.3: a certificate that the hub refuses shows as a broken transport at the first request.
-            Code::Unknown | Code::Unavailable if text.contains("transport") => Failure::Unreachable {
-                hub: hub.to_owned(),
-                cause: "the connection broke, which is also how a refused certificate looks; check --cert and --ca".to_owned(),
+            _ => match Self::of_certificates(status, hub) {
+                Some(failure) => failure,
+                // With TLS 1.3 a hub refuses a certificate after the handshake: the first request is cut off, and its
+                // alert is often lost. Nothing here cancels a request.
+                None if status.code() == Code::Cancelled || text.contains("transport") => Failure::Refused {
+                    hub: hub.to_owned(),
+                    cause: "it closed the connection at the first request".to_owned(),
+                },
+                None => Failure::Hub(text),
             },
-            _ => Failure::Hub(text),
         }
     }
+
+    /// Out of an attempt to connect.
+    #[must_use]
+    pub fn connecting(error: &(dyn Error + 'static), hub: &str) -> Failure {
+        Self::of_certificates(error, hub).unwrap_or_else(|| Failure::Unreachable {
+            hub: hub.to_owned(),
+            cause: causes(error).last().cloned().unwrap_or_default(),
+        })
+    }
+
+    /// A matter of trust, if the causes name one.
+    fn of_certificates(error: &(dyn Error + 'static), hub: &str) -> Option<Failure> {
+        let causes = causes(error);
+        let hub = hub.to_owned();
+        if let Some(cause) = causes.iter().find(|cause| cause.contains("received fatal alert")) {
+            let cause = cause.clone();
+            return Some(Failure::Refused { hub, cause });
+        }
+        let cause = causes.iter().rfind(|cause| cause.contains("invalid peer certificate"))?;
+        let advice = if cause.contains("not valid for name") || cause.contains("NotValidForName") {
+            "its certificate is for another name: set FLEET_SERVER_NAME to one that it holds"
+        } else if cause.contains("xpired") {
+            "renew the hub's certificate, and check the clocks"
+        } else {
+            "another authority has signed its certificate: check FLEET_CA"
+        };
+        Some(Failure::Untrusted {
+            hub,
+            cause: cause.clone(),
+            advice,
+        })
+    }
+}
+
+/// An error and its causes, the innermost last.
+fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
+    let mut causes = vec![error.to_string()];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
+    causes
 }

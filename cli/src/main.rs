@@ -6,6 +6,7 @@ mod clusters;
 mod document;
 mod failure;
 mod maintenance;
+mod output;
 mod render;
 mod run;
 mod text;

@@ -190,6 +190,9 @@ fn backup_cells(row: &BackupRow, wide: bool, now: Timestamp) -> Cells {
     (header, cells)
 }
 
+/// States of what needs a person and is not a backup.
+const OTHERS: [&str; 4] = ["unready", "restore-failed", "policy-failed", "waiting"];
+
 /// One screen: verdict, what needs a person, totals.
 #[must_use]
 pub fn status(status: &StatusResponse, now: Timestamp) -> String {
@@ -202,6 +205,13 @@ pub fn status(status: &StatusResponse, now: Timestamp) -> String {
     if facts.is_empty() {
         facts.push("all well".to_owned());
     }
+    // What is not a backup has states of its own.
+    let others: u64 = status
+        .needs_you
+        .iter()
+        .filter(|needs| OTHERS.contains(&needs.state.as_str()))
+        .map(|needs| needs.count)
+        .sum();
     let verdict = match status.verdict.as_str() {
         "safe" => "SAFE",
         "not-safe" => "NOT SAFE",
@@ -214,10 +224,15 @@ pub fn status(status: &StatusResponse, now: Timestamp) -> String {
         String::new()
     };
     let mut text = format!(
-        "{verdict}  {} of {} · {}{stale} · as of {}\n",
+        "{verdict}  {} of {} · {}{stale}{} · as of {}\n",
         facts.join(", "),
         counted(status.backups, "backup", "backups"),
         counted(status.clusters, "cluster", "clusters"),
+        match others {
+            0 => String::new(),
+            1 => " · 1 other matter needs a person".to_owned(),
+            others => format!(" · {others} other matters need a person"),
+        },
         ago(status.as_of.as_ref(), now),
     );
     let lines: Vec<Vec<String>> = status

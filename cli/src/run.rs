@@ -1,23 +1,21 @@
 //! Carries a command out: asks, prints, and answers with an exit code.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command talks to a person, and data goes to stdout"
-)]
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use proto::v1::{Collection, Filter, ListRequest, Row, WatchEvent, WatchRequest, watch_event::Body};
+use proto::v1::{
+    Attention, Collection, Filter, ListRequest, Row, StatusResponse, WatchEvent, WatchRequest, watch_event::Body,
+};
 use serde_json::json;
 use tokio::time::timeout;
 
 use crate::arguments::{Arguments, Command, Format, HubArguments, List, Output, Repos};
 use crate::client::Client;
 use crate::failure::{Failure, code};
+use crate::output::{line, note, print};
 use crate::{document, maintenance, render};
 
 /// The hub sends a heartbeat every 10 s: three missed, and nothing on the screen can be trusted.
@@ -54,7 +52,7 @@ pub async fn main(arguments: Arguments) -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            eprintln!("fleet: {failure}");
+            note(&format!("fleet: {failure}"));
             ExitCode::from(failure.code())
         }
     }
@@ -65,24 +63,31 @@ async fn status(hub: &HubArguments, output: &Output) -> Result<u8, Failure> {
     loop {
         let status = client.status().await?;
         match output.output {
-            Format::Json if output.watch => println!("{}", document::status(&status)),
-            Format::Json => println!("{:#}", document::status(&status)),
-            Format::Yaml => print!("{}", yaml(&document::status(&status))),
-            Format::Name => println!("{}", status.verdict),
+            Format::Json if output.watch => line(&document::status(&status).to_string()),
+            Format::Json => line(&format!("{:#}", document::status(&status))),
+            Format::Yaml => print(&yaml(&document::status(&status))),
+            Format::Name => line(&status.verdict),
             Format::Table | Format::Wide => {
                 clear(output);
-                print!("{}", render::status(&status, Timestamp::now()));
+                print(&render::status(&status, Timestamp::now()));
             }
         }
-        flush();
         if !output.watch {
-            return Ok(match status.verdict.as_str() {
-                "safe" => 0,
-                "not-safe" => code::FINDING,
-                _ => code::UNKNOWN,
-            });
+            return Ok(verdict(&status));
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+}
+
+/// Exit code of a status: a backup that is unsafe or anything else that waits for a person comes before what is unknown.
+fn verdict(status: &StatusResponse) -> u8 {
+    let unknown = ["never", "stale"];
+    let waits = |needs: &Attention| !unknown.contains(&needs.state.as_str());
+    match status.verdict.as_str() {
+        "not-safe" => code::FINDING,
+        _ if status.needs_you.iter().any(waits) => code::FINDING,
+        "safe" => 0,
+        _ => code::UNKNOWN,
     }
 }
 
@@ -111,20 +116,20 @@ async fn collection(
     let listing = client.list(request).await?;
     let value = || document::list(kind, listing.revision, listing.as_of.as_ref(), &listing.rows);
     match list.output.output {
-        Format::Json => println!("{:#}", value()),
-        Format::Yaml => print!("{}", yaml(&value())),
-        Format::Name => listing.rows.iter().for_each(|row| println!("{}", row.key)),
+        Format::Json => line(&format!("{:#}", value())),
+        Format::Yaml => print(&yaml(&value())),
+        Format::Name => listing.rows.iter().for_each(|row| line(&row.key)),
         Format::Table | Format::Wide if listing.rows.is_empty() => {
-            eprintln!("nothing matches; `fleet clusters` shows who is connected")
+            note("nothing matches; fleet clusters shows which clusters are connected")
         }
         format @ (Format::Table | Format::Wide) => {
-            print!(
-                "{}",
-                render::table(&listing.rows, format == Format::Wide, Timestamp::now())
-            );
+            print(&render::table(
+                &listing.rows,
+                format == Format::Wide,
+                Timestamp::now(),
+            ));
         }
     }
-    flush();
     Ok(0)
 }
 
@@ -144,13 +149,12 @@ async fn watch(
     loop {
         let event = timeout(SILENCE, events.message()).await;
         let event = event
-            .map_err(|_| Failure::Hub("it has gone silent; what was shown may be out of date".to_owned()))?;
+            .map_err(|_| Failure::Hub("no heartbeat for 30 seconds; what was shown may be out of date".to_owned()))?;
         let Some(event) = event.map_err(|status| client.broken(&status))? else {
             return Err(Failure::Hub("it ended the watch; start it again".to_owned()));
         };
         if output.output == Format::Json {
-            println!("{}", event_line(&event));
-            flush();
+            line(&event_line(&event).to_string());
             continue;
         }
         let changed = match event.body {
@@ -183,14 +187,13 @@ fn print_rows(output: &Output, rows: &BTreeMap<String, Row>, changed: Option<&Ro
     let now = Timestamp::now();
     if std::io::stdout().is_terminal() {
         clear(output);
-        print!("{}", render::table(&all, wide, now));
+        print(&render::table(&all, wide, now));
     } else if let Some(row) = changed {
         let table = render::table(std::slice::from_ref(row), wide, now);
-        table.lines().skip(1).for_each(|line| println!("{line}"));
+        table.lines().skip(1).for_each(line);
     } else {
-        print!("{}", render::table(&all, wide, now));
+        print(&render::table(&all, wide, now));
     }
-    flush();
 }
 
 fn event_line(event: &WatchEvent) -> serde_json::Value {
@@ -211,11 +214,6 @@ pub fn yaml(value: &serde_json::Value) -> String {
 
 fn clear(output: &Output) {
     if output.watch && std::io::stdout().is_terminal() {
-        print!("\x1b[H\x1b[2J");
+        print("\x1b[H\x1b[2J");
     }
-}
-
-pub fn flush() {
-    // A closed pipe ends the next print; there is nobody to tell.
-    let _ = std::io::stdout().flush();
 }

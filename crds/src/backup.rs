@@ -10,6 +10,7 @@ use crate::common::{
     CrossNamespaceObjectReference, Hook, JobConfiguration, NotificationConfig, ObjectReference,
     RetentionPolicy,
 };
+use crate::schedule::schema::{BAD_SCHEDULE, BAD_TIMEZONE, schedule_rule, timezone_rule};
 use crate::schema;
 
 /// A scheduled backup.
@@ -26,12 +27,15 @@ use crate::schema;
     derive = "PartialEq",
     printcolumn = r#"{"name":"Schedule","type":"string","jsonPath":".spec.schedule"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
+    printcolumn = r#"{"name":"Running","type":"string","jsonPath":".status.conditions[?(@.type==\"Progressing\")].status"}"#,
     printcolumn = r#"{"name":"Last Result","type":"string","jsonPath":".status.lastBackup.result"}"#,
-    printcolumn = r#"{"name":"Last Backup","type":"date","jsonPath":".status.lastSuccessfulBackup"}"#,
-    printcolumn = r#"{"name":"Next Run","type":"string","jsonPath":".status.nextBackup"}"#,
+    printcolumn = r#"{"name":"Last Success","type":"date","jsonPath":".status.lastSuccessfulBackup"}"#,
+    printcolumn = r#"{"name":"Failure","type":"string","jsonPath":".status.lastBackup.reason"}"#,
+    printcolumn = r#"{"name":"Next Run","type":"string","jsonPath":".status.nextBackup","priority":1}"#,
     printcolumn = r#"{"name":"Repository","type":"string","jsonPath":".spec.repositoryRef.name","priority":1}"#,
     printcolumn = r#"{"name":"Suspended","type":"boolean","jsonPath":".spec.suspend","priority":1}"#,
-    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason","priority":1}"#,
+    printcolumn = r#"{"name":"Not In Effect","type":"string","jsonPath":".status.conditions[?(@.type==\"NotInEffect\")].message","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -40,25 +44,25 @@ pub struct ResticBackupSpec {
     pub repository_ref: CrossNamespaceObjectReference,
     /// Five cron fields such as "30 2 * * *", or @daily.
     #[schemars(length(max = 128))]
-    #[x_kube(validation = Rule::new(r"self.matches('^(@(annually|yearly|monthly|weekly|daily|midnight|hourly)|@every [0-9][0-9.a-z]*|[0-9A-Za-z*/,?-]+([ ]+[0-9A-Za-z*/,?-]+){4})$')")
-        .message("schedule must be five cron fields such as \"30 2 * * *\", or @daily"))]
+    #[x_kube(validation = Rule::new(schedule_rule()).message(BAD_SCHEDULE))]
     pub schedule: String,
-    /// IANA time zone of the schedule.
+    /// IANA time zone of the schedule, such as Europe/Berlin.
     #[serde(default = "default_timezone", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new(timezone_rule()).message(BAD_TIMEZONE))]
     pub timezone: Option<String>,
     /// What is backed up.
     pub source: BackupSource,
     /// How restic is called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restic: Option<ResticConfig>,
-    /// What is done before and after.
+    /// Not in effect yet: accepted and ignored. What is done before and after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<BackupHooks>,
-    /// Which snapshots of this backup to keep.
+    /// Not in effect yet: accepted and ignored; use a GlobalRetentionPolicy. Which snapshots of this backup to keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<BackupRetention>,
-    /// Who is told of the outcome.
+    /// Not in effect yet: accepted and ignored. Who is told of the outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<NotificationConfig>,
     /// How the pods are run.

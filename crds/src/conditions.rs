@@ -15,6 +15,12 @@ pub mod types {
     pub const DEGRADED: &str = "Degraded";
     /// The resource waits for something that it names.
     pub const WAITING: &str = "Waiting";
+    /// The spec has fields that are accepted and ignored.
+    pub const NOT_IN_EFFECT: &str = "NotInEffect";
+    /// A restore is over and well, as of a Job.
+    pub const COMPLETE: &str = "Complete";
+    /// A restore is over and has failed, as of a Job.
+    pub const FAILED: &str = "Failed";
     /// A person has to approve before the resource goes on.
     pub const APPROVAL_REQUIRED: &str = "ApprovalRequired";
 }
@@ -26,6 +32,7 @@ pub mod reasons {
     pub const INVALID_SOURCE: &str = "InvalidSource";
     pub const SOURCE_NOT_SUPPORTED: &str = "SourceNotSupported";
     pub const IMAGE_NOT_ALLOWED: &str = "ImageNotAllowed";
+    pub const NOT_IMPLEMENTED: &str = "NotImplemented";
     pub const CRASHED: &str = "Crashed";
     pub const API_ERROR: &str = "ApiError";
 

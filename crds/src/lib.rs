@@ -7,10 +7,12 @@
 pub mod backup;
 pub mod common;
 pub mod conditions;
+pub mod effect;
 pub mod names;
 pub mod repository;
 pub mod restore;
 pub mod retention;
+pub mod rights;
 pub mod rules;
 pub mod schedule;
 pub mod schema;

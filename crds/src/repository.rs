@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::SecretKeySelector;
+use crate::schedule::schema::{BAD_SCHEDULE, schedule_rule};
 use crate::schema;
 
 /// A restic repository.
@@ -25,6 +26,7 @@ use crate::schema;
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
     printcolumn = r#"{"name":"Snapshots","type":"integer","jsonPath":".status.statistics.snapshotCount"}"#,
     printcolumn = r#"{"name":"Size","type":"string","jsonPath":".status.statistics.totalSize"}"#,
+    printcolumn = r#"{"name":"As Of","type":"date","jsonPath":".status.statistics.asOf"}"#,
     printcolumn = r#"{"name":"Repository ID","type":"string","jsonPath":".status.repositoryID","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
@@ -45,7 +47,7 @@ another one. Put a server in front of the folder's volume (rest-server or SFTP),
     pub repository_url: String,
     /// Secret in the same namespace with RESTIC_PASSWORD and the back end's variables, such as AWS_ACCESS_KEY_ID.
     pub credentials_secret_ref: SecretKeySelector,
-    /// Regular checks of the repository's integrity.
+    /// Not in effect yet: accepted and ignored. Regular checks of the repository's integrity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub integrity_check: Option<IntegrityCheck>,
     /// Cache of the pods that use the repository.
@@ -69,8 +71,7 @@ pub struct IntegrityCheck {
     /// Five cron fields or @weekly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
-    #[x_kube(validation = Rule::new(r"self.matches('^(@(annually|yearly|monthly|weekly|daily|midnight|hourly)|@every [0-9][0-9.a-z]*|[0-9A-Za-z*/,?-]+([ ]+[0-9A-Za-z*/,?-]+){4})$')")
-        .message("schedule must be five cron fields such as \"0 3 * * 0\", or @weekly"))]
+    #[x_kube(validation = Rule::new(schedule_rule()).message(BAD_SCHEDULE))]
     pub schedule: Option<String>,
 }
 

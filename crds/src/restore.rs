@@ -21,10 +21,13 @@ use crate::common::{CrossNamespaceObjectReference, Hook, JobConfiguration, Objec
     derive = "PartialEq",
     validation = Rule::new("has(self.spec.backupRef) != has(self.spec.repositoryRef)")
         .message("spec needs exactly one of backupRef and repositoryRef: keep one and remove the other"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || !(oldSelf.status.phase in ['Completed', 'Failed']) || self.spec == oldSelf.spec")
+        .message("this restore is over (Completed or Failed) and is not run again: create another ResticRestore instead"),
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
-    printcolumn = r#"{"name":"Snapshot","type":"string","jsonPath":".status.restoredSnapshot"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
+    printcolumn = r#"{"name":"Snapshot","type":"string","jsonPath":".status.snapshot"}"#,
     printcolumn = r#"{"name":"Size","type":"string","jsonPath":".status.restoredSize"}"#,
-    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason","priority":1}"#,
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -168,6 +171,9 @@ pub struct ResticRestoreStatus {
     pub start_time: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
+    /// First 8 digits of the snapshot that is restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
     /// Full id of the snapshot that was restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_snapshot: Option<String>,

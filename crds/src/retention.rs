@@ -10,6 +10,7 @@ use crate::common::{
     RetentionPolicy,
 };
 use crate::rules;
+use crate::schedule::schema::{BAD_SCHEDULE, BAD_TIMEZONE, schedule_rule, timezone_rule};
 
 /// A retention policy of a whole repository.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -24,10 +25,14 @@ use crate::rules;
     status = "GlobalRetentionPolicyStatus",
     derive = "PartialEq",
     printcolumn = r#"{"name":"Schedule","type":"string","jsonPath":".spec.schedule"}"#,
+    printcolumn = r#"{"name":"Repository","type":"string","jsonPath":".spec.repositoryRef.name"}"#,
+    printcolumn = r#"{"name":"Suspended","type":"boolean","jsonPath":".spec.suspend"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name":"Last Run","type":"date","jsonPath":".status.lastRun"}"#,
     printcolumn = r#"{"name":"Last Result","type":"string","jsonPath":".status.lastRunResult"}"#,
     printcolumn = r#"{"name":"Removed","type":"integer","jsonPath":".status.snapshotsRemoved"}"#,
+    printcolumn = r#"{"name":"Approval","type":"string","jsonPath":".status.conditions[?(@.type==\"ApprovalRequired\")].status"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason","priority":1}"#,
     printcolumn = r#"{"name":"Next Run","type":"string","jsonPath":".status.nextRun","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
@@ -37,12 +42,12 @@ pub struct GlobalRetentionPolicySpec {
     pub repository_ref: CrossNamespaceObjectReference,
     /// Five cron fields such as "0 4 * * 0", or @weekly.
     #[schemars(length(max = 128))]
-    #[x_kube(validation = Rule::new(r"self.matches('^(@(annually|yearly|monthly|weekly|daily|midnight|hourly)|@every [0-9][0-9.a-z]*|[0-9A-Za-z*/,?-]+([ ]+[0-9A-Za-z*/,?-]+){4})$')")
-        .message("schedule must be five cron fields such as \"0 4 * * 0\", or @weekly"))]
+    #[x_kube(validation = Rule::new(schedule_rule()).message(BAD_SCHEDULE))]
     pub schedule: String,
-    /// IANA time zone of the schedule.
+    /// IANA time zone of the schedule, such as Europe/Berlin.
     #[serde(default = "default_timezone", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new(timezone_rule()).message(BAD_TIMEZONE))]
     pub timezone: Option<String>,
     /// What is kept of which snapshots. A snapshot is removed only if every rule that selects it, of all policies of all
     /// clusters bound to the repository, would remove it. Each run of any of these policies carries out the rules of
@@ -64,7 +69,7 @@ pub struct GlobalRetentionPolicySpec {
     /// Plans that look like a mistake wait for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<RetentionGuard>,
-    /// Who is told of the outcome.
+    /// Not in effect yet: accepted and ignored. Who is told of the outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<RetentionNotifications>,
     /// How the pods are run.

@@ -87,7 +87,7 @@ impl Health {
     /// Counted by a cluster as unwell.
     #[must_use]
     pub const fn is_unwell(self) -> bool {
-        matches!(self, Self::Failed | Self::Late | Self::Partial)
+        self.is_unsafe()
     }
 
     /// Nobody can say that the data is safe.

@@ -29,6 +29,7 @@ pub mod session;
 pub mod status;
 pub mod store;
 pub mod view;
+pub mod waits;
 
 /// Milliseconds since the Unix epoch, by the clock of the hub's machine.
 pub type Millis = i64;

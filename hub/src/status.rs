@@ -7,7 +7,7 @@ use proto::v1::{Attention, StatusResponse, row::Body};
 
 use crate::health::Health;
 use crate::inventory::Inventory;
-use crate::rows;
+use crate::{rows, waits};
 
 /// More than this nobody reads at night.
 const ATTENTION_MAX: usize = 20;
@@ -64,6 +64,7 @@ pub fn status(inventory: &Inventory) -> StatusResponse {
             },
         })
         .collect();
+    needs_you.extend(waits::all(inventory));
     needs_you.extend(stale.iter().map(|member| Attention {
         state: Health::Stale.as_str().to_owned(),
         subject: member.name.to_string(),

@@ -161,11 +161,13 @@ impl FleetView for ViewService {
         if collection == Collection::Unspecified {
             return Err(refused(QueryError::Collection));
         }
+        let filter = filter.unwrap_or_default();
+        query::check_states(collection, &filter).map_err(refused)?;
         let (events, stream) = mpsc::channel(BUFFER);
         let hub = self.hub.clone();
         tokio::spawn(async move {
             // An error means that the viewer has gone.
-            let _ = watch(&hub, collection, filter.unwrap_or_default(), &events).await;
+            let _ = watch(&hub, collection, filter, &events).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rand::Rng as _;
+use crate::clock::Random;
 
 /// How far a delay is spread at random below its ceiling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,17 +33,18 @@ impl Backoff {
 
     /// Delay after `failures` failures in a row. None counts as one.
     #[must_use]
-    pub fn after(&self, failures: u32) -> Duration {
+    pub fn after(&self, failures: u32, random: &dyn Random) -> Duration {
         let ceiling = self.ceiling(failures);
-        let random = || rand::rng().random_range(0.0..=1.0);
         match self.jitter {
             Jitter::None => ceiling,
-            Jitter::Half => ceiling / 2 + (ceiling / 2).mul_f64(random()),
-            Jitter::Full => ceiling.mul_f64(random()),
+            Jitter::Half => ceiling / 2 + (ceiling / 2).mul_f64(random.unit()),
+            Jitter::Full => ceiling.mul_f64(random.unit()),
         }
     }
 
-    fn ceiling(&self, failures: u32) -> Duration {
+    /// The longest delay after so many failures.
+    #[must_use]
+    pub fn ceiling(&self, failures: u32) -> Duration {
         let doubled = 1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
         self.min.saturating_mul(doubled).min(self.max)
     }
@@ -52,18 +53,19 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemRandom;
 
     #[test]
     fn a_delay_doubles_up_to_its_ceiling_and_stays_within_its_jitter() {
         let (min, max) = (Duration::from_secs(1), Duration::from_secs(300));
         for failures in 1..100 {
             let ceiling = min.saturating_mul(2u32.saturating_pow(failures - 1)).min(max);
-            let delay = |jitter| Backoff::new(min, max, jitter).after(failures);
+            let delay = |jitter| Backoff::new(min, max, jitter).after(failures, &SystemRandom);
             assert_eq!(delay(Jitter::None), ceiling);
             let half = delay(Jitter::Half);
             assert!(half >= ceiling / 2 && half <= ceiling, "{failures}: {half:?}");
             assert!(delay(Jitter::Full) <= ceiling);
         }
-        assert_eq!(Backoff::new(min, max, Jitter::None).after(0), min);
+        assert_eq!(Backoff::new(min, max, Jitter::None).after(0, &SystemRandom), min);
     }
 }

@@ -4,39 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 
-use crate::context::Site;
-use crate::pod::images::AllowedImages;
-use crate::worker::WorkerConfig;
-
-/// The operator of one cluster.
-#[derive(Clone, Debug, Parser)]
-#[command(name = "fleet-spoke", version)]
-pub struct Arguments {
-    #[command(flatten)]
-    pub config: Config,
-
-    #[command(subcommand)]
-    pub command: Option<Command>,
-}
-
-/// What else the binary does: it also runs in pods that the operator makes.
-#[derive(Clone, Debug, Subcommand)]
-pub enum Command {
-    /// Work on a repository under the maintenance lock.
-    #[command(subcommand)]
-    Maintenance(Maintenance),
-}
-
-/// Work under the maintenance lock.
-#[derive(Clone, Debug, Subcommand)]
-pub enum Maintenance {
-    /// Removes the snapshots that no policy of any cluster keeps.
-    Retention(WorkerConfig),
-    /// Removes restic's locks whose processes are dead.
-    Unlock(WorkerConfig),
-}
+use crate::images::AllowedImages;
+use crate::site::Site;
 
 /// Flags of the operator.
 #[derive(Clone, Debug, Args)]
@@ -132,7 +103,7 @@ pub struct Config {
 
     /// How long a retention run waits for a lock of restic that a process outside of the fleet holds, or a dead one has
     /// left, such as 30m. It holds the maintenance lock meanwhile.
-    #[arg(long, env = "FLEET_MAINTENANCE_RETRY_LOCK", default_value = crate::pod::RETRY_LOCK)]
+    #[arg(long, env = "FLEET_MAINTENANCE_RETRY_LOCK", default_value = RETRY_LOCK)]
     pub maintenance_retry_lock: String,
 
     /// Pause after a holder whose end was not seen, without a hub; with one the hub decides.
@@ -148,6 +119,9 @@ pub struct Config {
     #[arg(long, env = "FLEET_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 }
+
+/// How long restic waits for a lock in a pod, unless a resource or a flag says otherwise.
+pub const RETRY_LOCK: &str = "30m";
 
 /// Where the image is published.
 const DEFAULT_IMAGE: &str = concat!("ghcr.io/restic-fleet/spoke:v", env!("CARGO_PKG_VERSION"));
@@ -199,6 +173,12 @@ fn default_identity() -> String {
 const SHORTEST_TTL: Duration = Duration::from_secs(120);
 
 impl Config {
+    /// How long the lock of a pod that is proven to be dead must not have changed.
+    #[must_use]
+    pub fn unlock_after_end(&self) -> Duration {
+        self.test_unlock_after.unwrap_or(self.unlock_after)
+    }
+
     /// Checks what no flag can tell alone.
     ///
     /// # Errors
@@ -244,7 +224,10 @@ fn default_cluster(uid: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::arguments::Arguments;
 
     #[test]
     fn no_hub_and_an_empty_hub_are_the_same() {

@@ -6,9 +6,20 @@ use crds::ResticRepository;
 use crds::common::CrossNamespaceObjectReference;
 use crds::conditions::{self, reasons, types};
 use crds::repository::{AllowedNamespaces, NamespacesFrom};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 
 use crate::world::{Key, World};
+
+/// Why a repository is not ready that nobody has looked at.
+const NOT_CHECKED: &str = "not checked yet";
+
+/// Whether a condition waits for a repository that is still being checked.
+#[must_use]
+pub fn is_being_checked(condition: &Condition) -> bool {
+    let why = condition.message.rsplit_once(" is not ready: ").map(|(_, why)| why);
+    let checking = |why: &str| why == NOT_CHECKED || why.starts_with(reasons::CHECKING);
+    condition.reason == reasons::REPOSITORY_NOT_READY && why.is_some_and(checking)
+}
 
 /// Why a repository cannot be used.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,7 +60,7 @@ pub fn usable<'a>(
         .and_then(|s| conditions::get(&s.conditions, types::READY));
     if ready.is_none_or(|c| c.status != "True") {
         let why = ready.map_or_else(
-            || "it has not been looked at yet".to_owned(),
+            || NOT_CHECKED.to_owned(),
             |c| format!("{}: {}", c.reason, c.message),
         );
         return Err(Blocked::Wait {

@@ -2,79 +2,46 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use crate::apply::{Applier, ApplyError, Object};
+use crate::clock::{Clock, Random};
+use crate::events::Events;
+use crate::exchange::{Board, Creations, Leases, Outbox};
 use crate::leader::LeaderGate;
 use crate::metrics::Metrics;
-use crate::pod::images::AllowedImages;
+use crate::sharing::Shared;
+use crate::site::Site;
 use crate::world::{Key, Store, Stored, World, slim};
 
 /// Turns that run at the same time. The start of a cluster with 10,000 resources must not be 10,000 parallel requests.
 pub const TURNS: usize = 32;
 
-/// Where time comes from.
-pub trait Clock: Send + Sync {
-    /// Now.
-    fn now(&self) -> Timestamp;
-}
-
-/// The machine's clock.
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::now()
-    }
-}
-
 /// Shared by all actors of a spoke.
 pub struct Context {
     pub world: World,
     pub applier: Applier,
-    pub events: crate::events::Events,
+    pub events: Events,
     pub leader: LeaderGate,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
     pub turns: Semaphore,
     /// What changed since the hub was last told.
-    pub outbox: Arc<crate::link::Outbox>,
+    pub outbox: Arc<Outbox>,
     /// Permission to create repositories.
-    pub creations: crate::link::Creations,
+    pub creations: Creations,
     /// The way to the maintenance lock.
-    pub leases: crate::maintenance::Leases,
+    pub leases: Leases,
     /// Maintenance operations under way, and what their owners still have to record.
-    pub operations: crate::operation::Board,
+    pub operations: Board,
     /// Name of this cluster in the fleet.
     pub cluster: String,
     /// What specs are checked against.
     pub site: Site,
     /// Which repositories are shared through a hub.
-    pub shared: crate::maintenance::Shared,
-}
-
-/// What this installation is called, and what it allows.
-#[derive(Clone, Debug)]
-pub struct Site {
-    /// Name of this cluster in the fleet.
-    pub cluster: String,
-    /// uid of namespace kube-system: the same for the life of a cluster, and never that of another one.
-    pub cluster_uid: String,
-    pub images: AllowedImages,
-}
-
-#[cfg(test)]
-impl Site {
-    /// Cluster a, with the default images.
-    pub fn of_tests() -> Site {
-        Site {
-            cluster: "a".to_owned(),
-            cluster_uid: "uid-of-a".to_owned(),
-            images: AllowedImages::default(),
-        }
-    }
+    pub shared: Shared,
 }
 
 impl Context {
@@ -112,16 +79,17 @@ pub fn test_context_on(client: kube::Client) -> Arc<Context> {
     Arc::new(Context {
         world: World::default(),
         applier: Applier::new(client, leader.clone(), metrics.clone()),
-        events: crate::events::Events::new(metrics.clone()).0,
+        events: Events::new(metrics.clone()).0,
         leader,
         metrics,
-        clock: Arc::new(SystemClock),
+        clock: Arc::new(crate::clock::SystemClock),
+        random: Arc::new(crate::clock::SystemRandom),
         turns: Semaphore::new(TURNS),
         outbox: Arc::default(),
-        creations: crate::link::Creations::new(false),
-        leases: crate::maintenance::Leases::new(true).0,
-        operations: crate::operation::Board::default(),
-        shared: crate::maintenance::Shared::new(None, true, "system"),
+        creations: Creations::new(false),
+        leases: Leases::new(true).0,
+        operations: Board::default(),
+        shared: Shared::new(None, true, "system"),
         site: Site::of_tests(),
         cluster: "a".to_owned(),
     })

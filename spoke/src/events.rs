@@ -1,8 +1,9 @@
 //! Kubernetes Events, on transitions only: a bounded queue and one task that publishes. An Event that cannot be queued
 //! is dropped and counted; the condition it tells of stays.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
@@ -24,6 +25,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// For what is queued when the spoke stops.
 const LAST: Duration = Duration::from_secs(2);
 
+/// How long a repeated Event is counted up instead of written anew.
+const SERIES: Duration = Duration::from_secs(6 * 60);
+
 /// Normal or Warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
@@ -36,6 +40,23 @@ struct Queued {
     severity: Severity,
     reason: String,
     note: String,
+}
+
+/// Recorders, one for each text. A recorder counts Events of one object and reason as a series and keeps the text of the
+/// first; with a recorder of its own, another text is another Event.
+struct Series<R> {
+    recorders: HashMap<(Option<String>, String, String), (R, Instant)>,
+}
+
+impl<R: Clone> Series<R> {
+    fn of(&mut self, queued: &Queued, now: Instant, new: impl FnOnce() -> R) -> R {
+        self.recorders
+            .retain(|_, (_, used)| now.duration_since(*used) < SERIES);
+        let key = (queued.about.uid.clone(), queued.reason.clone(), queued.note.clone());
+        let (recorder, used) = self.recorders.entry(key).or_insert_with(|| (new(), now));
+        *used = now;
+        recorder.clone()
+    }
 }
 
 /// Where actors put Events.
@@ -105,7 +126,11 @@ impl Publisher {
             controller: "restic-fleet-spoke".to_owned(),
             instance: Some(instance),
         };
-        let recorder = Recorder::new(client, reporter);
+        let mut series = Series {
+            recorders: HashMap::new(),
+        };
+        let mut recorder =
+            |queued: &Queued| series.of(queued, Instant::now(), || Recorder::new(client.clone(), reporter.clone()));
         let mut queue = self.queue.lock().await;
         loop {
             let queued = tokio::select! {
@@ -114,20 +139,20 @@ impl Publisher {
             };
             let Some(queued) = queued else { return };
             tokio::select! {
-                () = self.publish(&recorder, &leader, queued) => {}
+                () = self.publish(recorder(&queued), &leader, queued) => {}
                 () = shutdown.cancelled() => break,
             }
         }
         // What the last turns have said.
         let rest = async {
             while let Ok(queued) = queue.try_recv() {
-                self.publish(&recorder, &leader, queued).await;
+                self.publish(recorder(&queued), &leader, queued).await;
             }
         };
         let _ = timeout(LAST, rest).await;
     }
 
-    async fn publish(&self, recorder: &Recorder, leader: &LeaderGate, queued: Queued) {
+    async fn publish(&self, recorder: Recorder, leader: &LeaderGate, queued: Queued) {
         if !leader.is_leader() {
             return;
         }
@@ -155,6 +180,36 @@ impl Publisher {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_text_is_another_event_and_the_same_one_a_series() {
+        let mut series = Series {
+            recorders: HashMap::new(),
+        };
+        let queued = |uid: &str, note: &str| Queued {
+            about: ObjectReference {
+                uid: Some(uid.to_owned()),
+                ..ObjectReference::default()
+            },
+            severity: Severity::Warning,
+            reason: "BackupFailed".to_owned(),
+            note: note.to_owned(),
+        };
+        let begin = Instant::now();
+        let mut made = 0;
+        let mut recorder = |queued: &Queued, seconds: u64| {
+            series.of(queued, begin + Duration::from_secs(seconds), || {
+                made += 1;
+                made
+            })
+        };
+        let first = recorder(&queued("a", "snapshot is empty"), 0);
+        assert_ne!(recorder(&queued("a", "unable to read root certificate"), 1), first);
+        assert_ne!(recorder(&queued("b", "snapshot is empty"), 1), first);
+        assert_eq!(recorder(&queued("a", "snapshot is empty"), 300), first);
+        assert_eq!(recorder(&queued("a", "snapshot is empty"), 600), first, "it was repeated meanwhile");
+        assert_ne!(recorder(&queued("a", "snapshot is empty"), 1000), first, "a series ends");
+    }
 
     #[test]
     fn a_full_queue_drops_and_counts() {

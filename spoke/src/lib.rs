@@ -11,12 +11,17 @@
 
 pub mod admin;
 pub mod apply;
+pub mod arguments;
 pub mod backoff;
 pub mod backup;
+pub mod clock;
 pub mod config;
 pub mod consent;
 pub mod context;
+pub mod credentials;
 pub mod events;
+pub mod exchange;
+pub mod images;
 pub mod intake;
 pub mod kind;
 pub mod leader;
@@ -32,10 +37,13 @@ pub mod restore;
 pub mod retention;
 pub mod root;
 pub mod run;
+pub mod schedule;
 pub mod scripts;
 pub mod secrets;
 pub mod service;
 pub mod services;
+pub mod sharing;
+pub mod site;
 #[cfg(test)]
 pub mod testing;
 pub mod units;

@@ -4,7 +4,8 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use spoke::config::{Arguments, Command, LogFormat, Maintenance};
+use spoke::arguments::{Arguments, Command, Maintenance};
+use spoke::config::LogFormat;
 use tracing_subscriber::EnvFilter;
 
 // glibc's allocator keeps what a burst of a thousand resources needed; jemalloc gives it back.

@@ -13,7 +13,6 @@ use tracing::debug;
 
 use crate::context::Context;
 use crate::restic::Restic;
-use crate::secrets;
 use crate::world::{Index, Key};
 
 /// Questions that wait. The hub has fewer open at a time, and asks again.
@@ -129,7 +128,7 @@ async fn open(
     restic: &dyn Restic,
     repository: &crds::ResticRepository,
 ) -> Result<(String, proto::possession::MasterKey), String> {
-    let credentials = secrets::cluster::read(context, repository).await;
+    let credentials = crate::credentials::read(context, repository).await;
     let credentials = credentials
         .map_err(|error| format!("the Secret could not be read: {error}"))?
         .map_err(|error| error.to_string())?;

@@ -8,7 +8,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tracing::{error, warn};
 
 use crate::context::Context;
-use crate::kind::{Cause, Kind, KindHandle, Supervisor};
+use crate::kind::{Kind, KindHandle, Kinds, Supervisor};
 use crate::service::{Fatal, ServicesHandle, Stage};
 
 /// Turns under way may end within this time; the pod's grace period must be longer.
@@ -41,48 +41,6 @@ impl Actor for Root {
             ));
         }
         Ok(())
-    }
-}
-
-/// Supervisors by kind.
-#[derive(Clone)]
-pub struct Kinds {
-    pub repositories: KindHandle,
-    pub backups: KindHandle,
-    pub restores: KindHandle,
-    pub policies: KindHandle,
-    pub operations: KindHandle,
-}
-
-impl Kinds {
-    /// This replica leads: actors start.
-    pub fn lead(&self) {
-        for kind in self.all() {
-            kind.lead();
-        }
-    }
-
-    /// This replica no longer leads. Resolves when no actor is left.
-    pub async fn follow(&self) {
-        futures::future::join_all(self.all().map(KindHandle::follow)).await;
-    }
-
-    /// Wakes all actors of all kinds.
-    pub fn poke_all(&self, cause: Cause) {
-        for kind in self.all() {
-            kind.poke_all(cause);
-        }
-    }
-
-    // Operations first: their owners' first turns find what they publish.
-    fn all(&self) -> [&KindHandle; 5] {
-        [
-            &self.operations,
-            &self.repositories,
-            &self.backups,
-            &self.restores,
-            &self.policies,
-        ]
     }
 }
 

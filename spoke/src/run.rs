@@ -1,5 +1,6 @@
 //! Starts everything in order, and stops it in reverse.
 
+use std::net::TcpListener;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -14,24 +15,27 @@ use tracing::info;
 use crate::admin;
 use crate::apply::Applier;
 use crate::backup::BackupController;
+use crate::clock::{Clock, Random, SystemClock, SystemRandom};
 use crate::config::Config;
-use crate::context::{Context, Site, SystemClock, TURNS};
+use crate::context::{Context, TURNS};
 use crate::events::{Events, Publisher};
+use crate::exchange::{Board, Creations, Leases, Outbox, Question};
 use crate::intake::Routes;
+use crate::kind::Kinds;
 use crate::kind::{Controller, Driver};
 use crate::leader::{Election, LeaderGate};
-use crate::link::{Creations, Outbox};
-use crate::maintenance::{Leases, Question, Shared};
 use crate::metrics::Metrics;
-use crate::operation::{Board, Operations};
+use crate::operation::Operations;
 use crate::repository::{RepositoryController, UnlockOwner};
 use crate::restic::{self, Restic};
 use crate::restore::RestoreController;
 use crate::retention::{RetentionController, RetentionOwner};
-use crate::root::{Kinds, Root, Tree, supervise};
+use crate::root::{Root, Tree, supervise};
 use crate::scripts::Scripts;
 use crate::service::{Fatal, Health, Pace, Services, ServicesHandle};
 use crate::services::{self, Parts};
+use crate::sharing::Shared;
+use crate::site::Site;
 use crate::world::World;
 
 /// Runs until SIGTERM or SIGINT, or until something has died that a new start of its own does not mend.
@@ -65,60 +69,92 @@ async fn start(config: &Config, fatal: &Fatal) -> anyhow::Result<Tree> {
     let restic = restic::Executor::start(config, &site.cluster, metrics.clone())
         .await
         .context("restic cannot be used")?;
-    let restic: Arc<dyn Restic> = Arc::new(restic);
     info!(
         cluster = site.cluster,
         uid = site.cluster_uid,
         kubernetes = kubernetes.git_version,
         "starting"
     );
-    let (leader, election) = elect(config, &client);
-    let (context, publisher, questions) = context(config, &client, site, leader, &metrics);
+    let outside = Outside {
+        client,
+        kubernetes: kubernetes.git_version,
+        site,
+        restic: Arc::new(restic),
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
+        listener,
+        metrics,
+    };
+    let (tree, _) = assemble(config, outside, fatal).await?;
+    Ok(tree)
+}
+
+/// What a spoke uses outside of its own memory. Tests give it others.
+pub(crate) struct Outside {
+    pub client: Client,
+    /// Version of the API server.
+    pub kubernetes: String,
+    pub site: Site,
+    pub restic: Arc<dyn Restic>,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub listener: TcpListener,
+    pub metrics: Arc<Metrics>,
+}
+
+/// Starts every actor and every service.
+pub(crate) async fn assemble(
+    config: &Config,
+    outside: Outside,
+    fatal: &Fatal,
+) -> anyhow::Result<(Tree, Arc<Context>)> {
+    let (leader, election) = elect(config, &outside.client);
+    let (context, publisher, questions) = context(config, &outside, leader);
     let root = Actor::spawn(None, Root { fatal: fatal.clone() }, ()).await;
     let (root, _) = root.map_err(|error| anyhow::anyhow!("the actors do not start: {error}"))?;
-    let kinds = kinds(root.get_cell(), &context, config, &restic).await?;
+    let kinds = kinds(root.get_cell(), &context, config, &outside.restic).await?;
     let scripts = Arc::new(Scripts::default());
     let health = Health::default();
     let parts = Parts {
-        client,
+        client: outside.client,
         routes: Arc::new(Routes::new(kinds.clone(), scripts.clone())),
         scripts,
-        context,
+        context: context.clone(),
         publisher,
         election,
         questions,
-        restic,
-        listener,
+        restic: outside.restic,
+        listener: outside.listener,
         health: health.clone(),
-        kubernetes: kubernetes.git_version,
+        kubernetes: outside.kubernetes,
     };
     let supervisor = Services {
         health,
-        metrics,
+        metrics: outside.metrics,
         fatal: fatal.clone(),
         pace: Pace::default(),
     };
     let services = services::all(config, parts);
     let services = ServicesHandle::start(root.get_cell(), supervisor, services).await?;
-    Ok(Tree {
+    let tree = Tree {
         root,
         kinds,
         services,
-    })
+    };
+    Ok((tree, context))
 }
 
 /// What all actors share, and the ends of its queues.
 pub(crate) fn context(
     config: &Config,
-    client: &Client,
-    site: Site,
+    outside: &Outside,
     leader: LeaderGate,
-    metrics: &Arc<Metrics>,
 ) -> (
     Arc<Context>,
     Publisher,
     tokio::sync::mpsc::UnboundedReceiver<Question>,
 ) {
+    let (metrics, site) = (&outside.metrics, outside.site.clone());
     let (events, publisher) = Events::new(metrics.clone());
     let (leases, questions) = Leases::new(config.hub_url().is_some());
     let world = World::default();
@@ -127,11 +163,12 @@ pub(crate) fn context(
         leases,
         operations: Board::default(),
         world,
-        applier: Applier::new(client.clone(), leader.clone(), metrics.clone()),
+        applier: Applier::new(outside.client.clone(), leader.clone(), metrics.clone()),
         events,
         leader,
         metrics: metrics.clone(),
-        clock: Arc::new(SystemClock),
+        clock: outside.clock.clone(),
+        random: outside.random.clone(),
         turns: Semaphore::new(TURNS),
         outbox,
         creations: Creations::new(config.hub_url().is_some()),
@@ -154,20 +191,21 @@ pub(crate) async fn kinds(
     let backup = driver(context, BackupController::new(site));
     let restore = driver(context, RestoreController::new(site, restic.clone(), config));
     let retention = driver(context, RetentionController::new(site, config));
-    let operations = Arc::new(Operations::new(
+    let operations = Operations::new(
         context.clone(),
         &config.lease_namespace,
         vec![
             Arc::new(RetentionOwner::new(context.clone())),
             Arc::new(UnlockOwner::new(context.clone())),
         ],
-    ));
+    );
+    let operations = operations.with_lock_pause(config.unlock_after_end() + config.lock_interval);
     Ok(Kinds {
         repositories: supervise(root.clone(), context, repository).await?,
         backups: supervise(root.clone(), context, backup).await?,
         restores: supervise(root.clone(), context, restore).await?,
         policies: supervise(root.clone(), context, retention).await?,
-        operations: supervise(root, context, operations).await?,
+        operations: supervise(root, context, Arc::new(operations)).await?,
     })
 }
 

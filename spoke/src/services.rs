@@ -10,10 +10,11 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::context::Context;
 use crate::events::Publisher;
+use crate::exchange::Question;
 use crate::intake::{self, Routes};
 use crate::leader::Election;
 use crate::link::{self, LinkConfig};
-use crate::maintenance::{Local, LocalGrantor, Question, Shared};
+use crate::maintenance::{Local, LocalGrantor};
 use crate::metrics::Metrics;
 use crate::possession::{self, Possession};
 use crate::restic::Restic;
@@ -177,12 +178,14 @@ fn hub(
     routes: &Arc<Routes>,
     synced: &watch::Receiver<bool>,
 ) -> Service {
-    let parts = (Arc::new(config), context.clone(), routes.clone(), synced.clone());
+    let (world, routes) = (context.clone(), routes.clone());
+    let drained: link::Drained = Arc::new(move |restic_id: &str| routes.drained(&world.world, restic_id));
+    let parts = (Arc::new(config), context.clone(), drained, synced.clone());
     service(
         "link",
         Stage::Edge,
         parts,
-        |(config, context, routes, synced), stop| link::run(config, context, routes, synced, stop),
+        |(config, context, drained, synced), stop| link::run(config, context, drained, synced, stop),
     )
 }
 
@@ -204,7 +207,15 @@ fn proofs(
 }
 
 fn shared(context: &Arc<Context>) -> Service {
-    service("shared", Stage::Edge, context.clone(), Shared::run)
+    service(
+        "shared",
+        Stage::Edge,
+        context.clone(),
+        |context, stop| async move {
+            let (applier, leases) = (&context.applier, &context.leases);
+            context.shared.run(applier, leases, &context.world, stop).await;
+        },
+    )
 }
 
 fn grantor(grantor: LocalGrantor) -> Service {

@@ -18,8 +18,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
 
 use super::*;
+use crate::arguments::Arguments;
 use crate::backoff::{Backoff, Jitter};
-use crate::config::Arguments;
 use crate::events::Severity;
 use crate::restic::{Failure, Snapshot, Statistics, locks::LockFile};
 use crate::root::Root;
@@ -27,14 +27,24 @@ use crate::secrets::Credentials;
 use crate::service::{Fatal, Pace, Services, ServicesHandle};
 use crate::world::Key;
 
+#[derive(Default)]
+struct Server {
+    objects: BTreeMap<String, Value>,
+    requests: Vec<String>,
+}
+
 /// Objects by path, and the requests so far.
 #[derive(Clone, Default)]
-struct Api(Arc<Mutex<(BTreeMap<String, Value>, Vec<String>)>>);
+struct Api(Arc<Mutex<Server>>);
 
 impl Api {
     fn requests(&self, what: &str) -> usize {
         let inner = self.0.lock().unwrap();
-        inner.1.iter().filter(|request| request.contains(what)).count()
+        inner
+            .requests
+            .iter()
+            .filter(|request| request.contains(what))
+            .count()
     }
 }
 
@@ -46,7 +56,7 @@ async fn serve(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) ->
         return std::future::pending().await;
     }
     let mut inner = api.0.lock().unwrap();
-    inner.1.push(format!("{method} {path}?{query}"));
+    inner.requests.push(format!("{method} {path}?{query}"));
     if query.contains("limit=") {
         let list = json!({ "apiVersion": "v1", "kind": "List", "metadata": { "resourceVersion": "1" }, "items": [] });
         return (StatusCode::OK, Json(list));
@@ -57,7 +67,7 @@ async fn serve(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) ->
         _ => path,
     };
     if method == Method::GET {
-        let known = inner.0.get(&path).cloned();
+        let known = inner.objects.get(&path).cloned();
         return known.map_or_else(
             || {
                 let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
@@ -68,8 +78,8 @@ async fn serve(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) ->
         );
     }
     object["metadata"]["uid"] = json!("u");
-    object["metadata"]["resourceVersion"] = json!(inner.1.len().to_string());
-    inner.0.insert(path, object.clone());
+    object["metadata"]["resourceVersion"] = json!(inner.requests.len().to_string());
+    inner.objects.insert(path, object.clone());
     (StatusCode::OK, Json(object))
 }
 
@@ -122,20 +132,29 @@ async fn spoke(arguments: &[&str]) -> Spoke {
     let client = Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
 
     let metrics = Arc::new(Metrics::new().unwrap());
+    let restic: Arc<dyn Restic> = Arc::new(Away);
+    let listener = admin::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let outside = crate::run::Outside {
+        client: client.clone(),
+        kubernetes: "v1".to_owned(),
+        site: crate::site::Site::of_tests(),
+        restic: restic.clone(),
+        clock: Arc::new(crate::clock::SystemClock),
+        random: Arc::new(crate::clock::SystemRandom),
+        listener: listener.try_clone().unwrap(),
+        metrics: metrics.clone(),
+    };
     let (leader, election) = crate::run::elect(&config, &client);
-    let site = crate::context::Site::of_tests();
-    let (context, publisher, questions) = crate::run::context(&config, &client, site, leader, &metrics);
+    let (context, publisher, questions) = crate::run::context(&config, &outside, leader);
     let (fatal, health) = (Fatal::default(), Health::default());
     let (root, _) = Actor::spawn(None, Root { fatal: fatal.clone() }, ())
         .await
         .unwrap();
-    let restic: Arc<dyn Restic> = Arc::new(Away);
     let kinds = crate::run::kinds(root.get_cell(), &context, &config, &restic)
         .await
         .unwrap();
     let scripts = Arc::new(Scripts::default());
-    let listener = admin::listen("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = listener.local_addr().unwrap();
     let parts = Parts {
         client,
         context: context.clone(),

@@ -92,8 +92,16 @@ impl Workspace {
             "-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES} \
              -X k8s.io/component-base/version.gitMajor={major} -X k8s.io/component-base/version.gitMinor={minor}"
         );
-        self.build_tool("kube", ".", &version, "about 5 minutes the first time")?;
+        self.build_tool("kube", "kube", ".", &version, "about 5 minutes the first time")?;
         self.build_tool(
+            "kube-schedule",
+            "kube",
+            "./schedule",
+            "-s -w",
+            "seconds, once kube is built",
+        )?;
+        self.build_tool(
+            "restic",
             "restic",
             "github.com/restic/restic/cmd/restic",
             "-s -w",
@@ -101,17 +109,20 @@ impl Workspace {
         )?;
         self.build_tool(
             "rest-server",
+            "rest-server",
             "github.com/restic/rest-server/cmd/rest-server",
             "-s -w",
             "seconds",
         )?;
         self.build_tool(
             "minio",
+            "minio",
             "github.com/minio/minio",
             "-s -w",
             "about 2 minutes the first time",
         )?;
         self.build_tool(
+            "rclone",
             "rclone",
             "github.com/rclone/rclone",
             "-s -w",
@@ -126,10 +137,21 @@ impl Workspace {
         Ok(())
     }
 
-    fn build_tool(&self, name: &str, package: &str, flags: &str, time: &str) -> anyhow::Result<()> {
-        let source = self.root.join("tests/tools").join(name);
+    /// Builds `package` of the module in `tests/tools/MODULE`.
+    fn build_tool(
+        &self,
+        name: &str,
+        module: &str,
+        package: &str,
+        flags: &str,
+        time: &str,
+    ) -> anyhow::Result<()> {
+        let source = self.root.join("tests/tools").join(module);
         let stamp = self.bin().join(format!("{name}.stamp"));
-        let wanted = stamp_of(&source, flags)?;
+        let mut wanted = stamp_of(&source, flags)?;
+        if package.starts_with("./") {
+            wanted = stamp_of(&source.join(package), &wanted)?;
+        }
         if self.program(name).exists() && fs::read_to_string(&stamp).is_ok_and(|s| s == wanted) {
             return Ok(());
         }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use proto::plan::{PlanLine, plan_hash};
 use proto::v1::{Baseline, OperationOutcome, RetentionPolicySpec, RetentionRule, RetentionRun};
 use spoke::worker::child::{Leave, Restic};
+use spoke::worker::contend::Lease;
 use spoke::worker::order::{FILE, Order};
 use spoke::worker::retention;
 use tests::proxy::{Action, Fate, Proxy, Request};
@@ -251,6 +252,7 @@ impl Case {
             leave,
             lock_left: std::sync::Arc::default(),
             retry_lock: "30m".to_owned(),
+            lease: Lease::default(),
         };
         let plans = Mutex::new(Vec::new());
         let print = |line: &str| plans.lock().unwrap().push(serde_json::from_str(line).unwrap());

@@ -1,9 +1,4 @@
 //! Locks, plans and the audit.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command talks to a person"
-)]
 
 mod document;
 mod render;
@@ -18,7 +13,8 @@ use serde_json::Value;
 use crate::arguments::{self, Format, HubArguments, LocksCommand, ReposCommand};
 use crate::client::Client;
 use crate::failure::{Failure, code};
-use crate::run::{flush, yaml};
+use crate::output::{self, note};
+use crate::run::yaml;
 
 /// Prints an answer: a document, names, or text.
 fn print(
@@ -28,12 +24,11 @@ fn print(
     text: impl FnOnce() -> String,
 ) {
     match format {
-        Format::Json => println!("{document:#}"),
-        Format::Yaml => print!("{}", yaml(document)),
-        Format::Name => names.for_each(|name| println!("{name}")),
-        Format::Table | Format::Wide => print!("{}", text()),
+        Format::Json => output::line(&format!("{document:#}")),
+        Format::Yaml => output::print(&yaml(document)),
+        Format::Name => names.for_each(|name| output::line(&name)),
+        Format::Table | Format::Wide => output::print(&text()),
     }
-    flush();
 }
 
 pub async fn locks(hub: &HubArguments, arguments: &arguments::Locks) -> Result<u8, Failure> {
@@ -51,17 +46,17 @@ pub async fn locks(hub: &HubArguments, arguments: &arguments::Locks) -> Result<u
         };
         client.release_lock(request).await?;
         if *i_checked {
-            eprintln!("the pause is over; the next operation begins: fleet why-locked {repository}");
+            note(&format!("the pause is over; the next operation begins: fleet why-locked {repository}"));
             return Ok(0);
         }
-        eprintln!(
+        note(&format!(
             "taken back; its pod ends now, and its end frees the repository: fleet why-locked {repository}"
-        );
+        ));
         return Ok(0);
     }
     let answer = client.locks(LocksRequest::default()).await?;
     if answer.locks.is_empty() && matches!(arguments.output, Format::Table | Format::Wide) {
-        eprintln!("no repository is locked, and nobody waits");
+        note("no repository is locked, and nobody waits");
         return Ok(0);
     }
     let names = answer.locks.iter().map(|lock| lock.restic_id.clone());
@@ -111,7 +106,7 @@ pub async fn plan(hub: &HubArguments, plan: &arguments::Plan) -> Result<u8, Fail
             };
             let answer = client.plans(request).await?;
             if answer.plans.is_empty() && matches!(output, Format::Table | Format::Wide) {
-                eprintln!("no plan has ever waited for approval");
+                note("no plans");
                 return Ok(0);
             }
             let names = answer.plans.iter().map(|plan| plan.id.clone());
@@ -129,10 +124,10 @@ pub async fn plan(hub: &HubArguments, plan: &arguments::Plan) -> Result<u8, Fail
             };
             let answer = client.plans(request).await?;
             let [found] = answer.plans.as_slice() else {
-                let text = format!(
-                    "{plan:?} names {} plans; `fleet plan list` shows them",
-                    answer.plans.len()
-                );
+                let text = match answer.plans.len() {
+                    0 => format!("no plan is called {plan:?}; run fleet plan list"),
+                    count => format!("{plan:?} is ambiguous: {count} plans begin with it; run fleet plan list"),
+                };
                 return Err(Failure::Usage(text));
             };
             let names = std::iter::once(found.id.clone());
@@ -153,7 +148,7 @@ pub async fn plan(hub: &HubArguments, plan: &arguments::Plan) -> Result<u8, Fail
 /// Where the next page begins.
 fn more(format: Format, next: &str) {
     if !next.is_empty() && matches!(format, Format::Table | Format::Wide) {
-        eprintln!("there is more: --before {next}");
+        note(&format!("there is more: --before {next}"));
     }
 }
 
@@ -169,7 +164,7 @@ pub async fn bind(hub: &HubArguments, command: &ReposCommand) -> Result<u8, Fail
         accept,
     };
     let effect = client.decide_binding(request).await?;
-    eprintln!("{}", cleaned(&effect));
+    note(&format!("{}", cleaned(&effect)));
     Ok(0)
 }
 
@@ -181,11 +176,9 @@ async fn decide(client: &mut Client, decision: &arguments::Decision, approve: bo
     };
     client.decide(request).await?;
     if approve {
-        eprintln!(
-            "approved; a run begins when it has the lock. It plans anew, and removes nothing if a snapshot has changed: fleet audit"
-        );
+        note("approved. A run will start once the lock is free; it plans again and removes nothing if the snapshots changed. Follow it with: fleet audit");
     } else {
-        eprintln!("rejected; the next run makes a plan of its own");
+        note("rejected; the next run makes a plan of its own");
     }
     Ok(0)
 }
@@ -202,7 +195,7 @@ pub async fn audit(hub: &HubArguments, arguments: &arguments::Audit) -> Result<u
         && answer.decisions.is_empty()
         && matches!(arguments.output, Format::Table | Format::Wide)
     {
-        eprintln!("nothing has run under the maintenance lock yet");
+        note("nothing has run under the maintenance lock yet");
         return Ok(0);
     }
     let names = answer

@@ -347,7 +347,7 @@ fn entries(entries: &[AuditEntry], now: Timestamp) -> String {
             }
             (Some(outcome), _) => outcome.result.clone(),
             (None, Some(_)) => "Interrupted".to_owned(),
-            (None, None) => "running, or never heard of again".to_owned(),
+            (None, None) => "in progress or unknown".to_owned(),
         };
         let outcome = outcome.unwrap_or_default();
         let freed = if outcome.pruned {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prost::Message as _;
 use proto::digest::{ObjectHash, object_hash};
 use proto::v1::object_state::Body;
-use proto::v1::{BackupState, ObjectState, PolicyState, RepositoryState};
+use proto::v1::{BackupState, ObjectState, PolicyState, RepositoryState, RestoreState};
 
 use crate::Millis;
 use crate::clean;
@@ -93,6 +93,15 @@ impl Held {
     pub fn policy(&self) -> Option<&PolicyState> {
         match self.object.body.as_ref()? {
             Body::Policy(policy) => Some(policy),
+            _ => None,
+        }
+    }
+
+    /// The body, when this is a restore.
+    #[must_use]
+    pub fn restore(&self) -> Option<&RestoreState> {
+        match self.object.body.as_ref()? {
+            Body::Restore(restore) => Some(restore),
             _ => None,
         }
     }

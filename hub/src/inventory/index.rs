@@ -19,6 +19,8 @@ pub struct Index {
     deadlines: BTreeSet<(Millis, Arc<str>)>,
     /// restic id -> policies that are bound to it, by place.
     policies: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Arc<Held>>>,
+    /// Restores by place.
+    restores: BTreeMap<Arc<str>, Arc<Held>>,
     /// restic id -> backups that run into it now, by place.
     running: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
 }
@@ -56,6 +58,16 @@ impl Index {
             .get(restic_id)
             .into_iter()
             .flat_map(BTreeMap::values)
+    }
+
+    /// Retention policies of all clusters, whatever they are bound to.
+    pub fn all_policies(&self) -> impl Iterator<Item = &Arc<Held>> {
+        self.policies.values().flat_map(BTreeMap::values)
+    }
+
+    /// All restores, by place.
+    pub fn restores(&self) -> impl Iterator<Item = &Arc<Held>> {
+        self.restores.values()
     }
 
     /// Backups that run into a physical repository as last told, by place.
@@ -105,6 +117,8 @@ impl Index {
             // One that was bound elsewhere before is gone by its uid.
             let bound = self.policies.get(policy.restic_id.as_str());
             bound.and_then(|policies| policies.get(&held.place))
+        } else if held.restore().is_some() {
+            self.restores.get(&held.place)
         } else {
             None
         };
@@ -145,6 +159,8 @@ impl Index {
         } else if let Some(policy) = held.policy() {
             let bound = self.policies.entry(policy.restic_id.as_str().into()).or_default();
             bound.insert(held.place.clone(), held.clone());
+        } else if held.restore().is_some() {
+            self.restores.insert(held.place.clone(), held.clone());
         }
     }
 
@@ -185,6 +201,8 @@ impl Index {
             if bound.is_empty() {
                 self.policies.remove(policy.restic_id.as_str());
             }
+        } else if held.restore().is_some() {
+            self.restores.remove(&held.place);
         }
     }
 }

@@ -261,15 +261,7 @@ impl Keeper {
     pub(super) async fn audit(&self, request: &AuditRequest) -> Result<AuditResponse, Status> {
         let limit = page(request.limit);
         let before = audit_cursor(&request.before)?;
-        let of = match request.repository.as_str() {
-            "" => None,
-            text => Some(
-                self.resolve(text)
-                    .into_iter()
-                    .map(|(id, _)| id.to_string())
-                    .collect(),
-            ),
-        };
+        let of = self.audited(&request.repository).await?;
         let until = before.as_ref().map_or(Millis::MAX, |(granted, ..)| *granted);
         let stored = self.store.audit(limit, before, of.clone()).await;
         let stored = stored.map_err(|e| unavailable(&e))?;
@@ -289,6 +281,26 @@ impl Keeper {
             decisions: decisions.into_iter().map(decision_row).collect(),
             next_before: next_before.unwrap_or_default(),
         })
+    }
+
+    /// The repositories whose audit is asked for; `None` means all. One that is gone is known by its id, as long as
+    /// something is noted about it.
+    async fn audited(&self, text: &str) -> Result<Option<Vec<String>>, Status> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let found: Vec<String> = self.resolve(text).into_iter().map(|(id, _)| id.to_string()).collect();
+        if !found.is_empty() {
+            return Ok(Some(found));
+        }
+        let gone = vec![text.to_owned()];
+        let noted = self.store.audit(1, None, Some(gone.clone())).await;
+        if noted.map_err(|e| unavailable(&e))?.is_empty() {
+            return Err(Status::not_found(format!(
+                "there is no repository {text:?}; `fleet repos` lists them"
+            )));
+        }
+        Ok(Some(gone))
     }
 
     fn audit_row(&self, entry: StoredAudit) -> proto::v1::AuditEntry {

@@ -115,6 +115,11 @@ impl Fleet {
         self.dir
     }
 
+    /// A certificate and its key, PEM.
+    pub fn certificate(&self, uri: &str) -> (String, String) {
+        issue(&self.issuer, "peer", Some(uri))
+    }
+
     async fn dial(&self, port: u16, uri: &str) -> Channel {
         let ca = std::fs::read(self.dir.path().join("ca.crt")).unwrap();
         let (cert, key) = issue(&self.issuer, "peer", Some(uri));

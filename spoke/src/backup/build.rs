@@ -7,7 +7,7 @@ use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec
 use k8s_openapi::api::core::v1::{PodTemplateSpec, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::validate::{SOURCE_DIR, Valid};
+use super::validate::Valid;
 use crate::pod::{self, Frame, Source, hashed};
 use crate::world::Key;
 
@@ -90,7 +90,7 @@ fn pod_template(
         "backup".to_owned(),
         "--json".to_owned(),
         "--retry-lock".to_owned(),
-        pod::RETRY_LOCK.to_owned(),
+        crate::config::RETRY_LOCK.to_owned(),
     ];
     arguments.extend(pod::repository_flags(repository));
     arguments.extend(valid.arguments.iter().cloned());
@@ -103,9 +103,9 @@ fn pod_template(
         source,
         command: vec![pod::ENTRYPOINT.to_owned()],
         arguments,
-        mounts: vec![pod::mount("source-data", SOURCE_DIR, true), script],
+        mounts: vec![pod::mount("source-data", pod::SOURCE_DIR, true), script],
         volumes: vec![pod::claim("source-data", &valid.claim, true), script_volume],
-        environment: std::iter::once(pod::variable(pod::SOURCE_VARIABLE, SOURCE_DIR))
+        environment: std::iter::once(pod::variable(pod::SOURCE_VARIABLE, pod::SOURCE_DIR))
             .chain(pod::identity(cluster, pod::POD_UID))
             .collect(),
         // Root may read what it does not own, and write nothing.

@@ -28,7 +28,7 @@ fn built(name: &str, spec: Value, repository: &ResticRepository) -> Objects {
     }))
     .unwrap();
     let key = Key::new("shop", name);
-    let valid = validate(&key, &crate::context::Site::of_tests(), &backup).unwrap();
+    let valid = validate(&key, &crate::site::Site::of_tests(), &backup).unwrap();
     build(&key, "prod-eu", &backup, &valid, repository)
 }
 

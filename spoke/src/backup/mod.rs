@@ -19,7 +19,7 @@ use crds::{ResticBackup, ResticBackupStatus, ResticRepository, names};
 use futures::future::BoxFuture;
 
 use crate::consent;
-use crate::context::{Context, Site};
+use crate::context::Context;
 use crate::kind::{
     Announcement, Applied, Cache, Children, Controller, Input, Plan, Refused, Settled, Task, Tools,
     Unreadable, observed_generation,
@@ -27,12 +27,11 @@ use crate::kind::{
 use crate::metrics::Metrics;
 use crate::pod::finished::{self, Finished};
 use crate::secrets::Credentials;
+use crate::site::Site;
 use crate::world::{CronJobView, Key, Store, World};
 
 use readiness::Claim;
 use status::Run;
-pub use status::next;
-pub use validate::SOURCE_DIR;
 use validate::{Invalid, Valid};
 
 /// The kind: what it knows of this installation.

@@ -224,7 +224,8 @@ pub(super) fn conclude(
     let Some(cron_job) = cron_job.or(observed.cron_job.as_ref()) else {
         return;
     };
-    status.next_backup = status::next(&valid.schedule, valid.suspend, cron_job.last_schedule, now);
+    status.next_backup =
+        crate::schedule::next_run(&valid.schedule, valid.suspend, cron_job.last_schedule, now);
     // A second later, so that the CronJob controller has had its turn.
     let due = status
         .next_backup
@@ -239,8 +240,8 @@ fn earliest(times: impl IntoIterator<Item = Option<Timestamp>>) -> Option<Timest
 }
 
 fn scheduled(valid: &Valid, held: bool) -> String {
-    let mut text = if valid.suspend {
-        "suspended".to_owned()
+    if valid.suspend {
+        "suspended: no scheduled runs".to_owned()
     } else if held {
         format!(
             "scheduled: {} ({}); this and a run that was asked for are held for a moment, maintenance of the repository begins",
@@ -248,9 +249,5 @@ fn scheduled(valid: &Valid, held: bool) -> String {
         )
     } else {
         format!("scheduled: {} ({})", valid.cron, valid.timezone)
-    };
-    if !valid.without_effect.is_empty() {
-        text = format!("{text}; not in effect yet: {}", valid.without_effect.join(", "));
     }
-    text
 }

@@ -98,8 +98,7 @@ mod tests {
         }));
         let key = Key::new(namespace, "b");
         let valid =
-            super::super::validate::validate(&key, &crate::context::Site::of_tests(), &backup.unwrap())
-                .unwrap();
+            super::super::validate::validate(&key, &crate::site::Site::of_tests(), &backup.unwrap()).unwrap();
         let labels = BTreeMap::from([("team".to_owned(), "shop".to_owned())]);
         readiness(
             &key,

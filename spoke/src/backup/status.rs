@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use crds::backup::{BackupResult, BackupRun};
-use crds::conditions::{self, Status, reasons, types, whole_seconds};
+use crds::conditions::{self, Status, reasons, types};
 use crds::{ResticBackup, ResticBackupStatus};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{options, result};
 use crate::pod::finished::Ended;
@@ -205,27 +204,9 @@ fn progress(
     );
 }
 
-/// When the schedule is due next; nothing while suspended. `@every` counts from the last start, as the CronJob does.
-#[must_use]
-pub fn next(
-    schedule: &crds::schedule::Schedule,
-    suspend: bool,
-    last: Option<Timestamp>,
-    now: Timestamp,
-) -> Option<Time> {
-    if suspend {
-        return None;
-    }
-    let from_last = last
-        .and_then(|last| schedule.next_after(last))
-        .filter(|next| *next > now);
-    from_last
-        .or_else(|| schedule.next_after(now))
-        .map(|at| Time(whole_seconds(at)))
-}
-
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -321,12 +302,15 @@ mod tests {
     #[test]
     fn the_next_run_respects_suspension_and_the_last_start() {
         let every = crds::schedule::Schedule::parse("@every 1h", "UTC").unwrap();
-        assert_eq!(next(&every, true, None, at(0)), None);
+        assert_eq!(crate::schedule::next_run(&every, true, None, at(0)), None);
         assert_eq!(
-            next(&every, false, Some(at(3000)), at(4000)),
+            crate::schedule::next_run(&every, false, Some(at(3000)), at(4000)),
             Some(Time(at(6600)))
         );
-        assert_eq!(next(&every, false, Some(at(0)), at(4000)), Some(Time(at(7600))));
+        assert_eq!(
+            crate::schedule::next_run(&every, false, Some(at(0)), at(4000)),
+            Some(Time(at(7600)))
+        );
     }
 
     proptest! {

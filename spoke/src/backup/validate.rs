@@ -7,12 +7,9 @@ use crds::conditions::reasons;
 use crds::schedule::{Schedule, ScheduleError};
 
 use super::options::{self, BadOption};
-use crate::context::Site;
-use crate::pod::{JobSettings, job_settings};
+use crate::pod::{JobSettings, SOURCE_DIR, job_settings};
+use crate::site::Site;
 use crate::world::Key;
-
-/// Where a source is mounted, and what paths in snapshots begin with.
-pub const SOURCE_DIR: &str = "/backup";
 
 /// A valid spec.
 #[derive(Clone, Debug)]
@@ -28,8 +25,6 @@ pub struct Valid {
     pub arguments: Vec<String>,
     pub image: String,
     pub job: JobSettings,
-    /// Parts of the spec that are accepted and not acted on yet.
-    pub without_effect: Vec<&'static str>,
 }
 
 /// Why a spec is refused, with the field to change.
@@ -154,7 +149,6 @@ pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, 
         arguments,
         image,
         job: job_settings(spec.job_config.as_ref())?,
-        without_effect: without_effect(backup),
     })
 }
 
@@ -174,30 +168,6 @@ fn paths(paths: &[String]) -> Result<Vec<String>, Invalid> {
         })
     };
     paths.iter().map(inside).collect()
-}
-
-fn without_effect(backup: &ResticBackup) -> Vec<&'static str> {
-    let spec = &backup.spec;
-    let hooks = spec
-        .hooks
-        .as_ref()
-        .is_some_and(|h| h.pre_backup.is_some() || h.post_backup.is_some() || h.on_failure.is_some());
-    let retention = spec
-        .retention
-        .as_ref()
-        .is_some_and(|r| r.enabled.unwrap_or(r.policy.is_some()));
-    let notifications = spec
-        .notifications
-        .as_ref()
-        .is_some_and(|n| n.ntfy.is_some() || n.pushgateway.is_some());
-    [
-        (hooks, "hooks"),
-        (retention, "retention"),
-        (notifications, "notifications"),
-    ]
-    .into_iter()
-    .filter_map(|(present, name)| present.then_some(name))
-    .collect()
 }
 
 #[cfg(test)]
@@ -327,15 +297,6 @@ mod tests {
                 .unwrap_err()
                 .reason(),
             "InvalidSpec"
-        );
-    }
-
-    #[test]
-    fn what_has_no_effect_yet_is_named() {
-        let spec = json!({ "retention": { "enabled": true, "policy": { "keepLast": 1 } }, "hooks": {}, "notifications": { "ntfy": { "serverURL": "http://n", "topic": "t" } } });
-        assert_eq!(
-            check(spec).unwrap().without_effect,
-            ["retention", "notifications"]
         );
     }
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::relist::Change;
 use super::table::{self, Reader, Row};
+use crate::kind::Kinds;
 use crate::kind::{Cause, KindHandle};
-use crate::root::Kinds;
 use crate::scripts::Scripts;
 use crate::world::{Index, Key, Stored, World};
 

@@ -133,7 +133,7 @@ fn carry_out(world: &World, op: &Op, version: usize) {
             let job = JobView {
                 meta,
                 of: Some(key.sibling(crds::names::label_value(&name(op.reference)))),
-                type_: (op.phase % 2 == 0).then(|| "retention".into()),
+                type_: op.phase.is_multiple_of(2).then(|| "retention".into()),
                 ..JobView::default()
             };
             world.jobs.put(key, Arc::new(job));

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::context::test_context_on;
-use crate::root::Kinds;
+use crate::kind::Kinds;
 use crate::scripts::Scripts;
 
 const OBJECTS: usize = 10_000;
@@ -61,7 +61,7 @@ async fn ten_thousand_objects_are_listed_without_a_timer_for_each() {
     });
     let client = Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
     let context = test_context_on(client.clone());
-    let config = <crate::config::Arguments as clap::Parser>::parse_from(["fleet-spoke"]).config;
+    let config = <crate::arguments::Arguments as clap::Parser>::parse_from(["fleet-spoke"]).config;
     let (root, _) = Actor::spawn(
         None,
         crate::root::Root {
@@ -91,7 +91,6 @@ async fn ten_thousand_objects_are_listed_without_a_timer_for_each() {
     let elapsed = start.elapsed();
     handle.stop(Stage::Intake).await;
     assert_eq!(context.world.cron_jobs.len(), OBJECTS);
-    // With a timer for each object it is more than ten seconds.
+    // About a second. With a timer for each object it is more than ten.
     assert!(elapsed < Duration::from_secs(8), "{elapsed:?}");
-    panic!("listed {OBJECTS} objects in {elapsed:?}");
 }

@@ -162,7 +162,9 @@ impl<K: Kind> ResourceActor<K> {
             0
         };
         let due = requeue.next.map(|next| until(self.context.clock.now(), next));
-        let retry = requeue.failed.then(|| RETRY.after(state.failures));
+        let retry = requeue
+            .failed
+            .then(|| RETRY.after(state.failures, &*self.context.random));
         let delay = match (due, retry) {
             (Some(due), Some(retry)) => Some(due.min(retry)),
             (due, retry) => due.or(retry),

@@ -14,9 +14,9 @@ use tracing::{info, warn};
 
 use crate::apply::{ApplyError, Object};
 use crate::context::Context;
+use crate::credentials;
 use crate::pod::finished::Finished;
 use crate::pod::{self, stale};
-use crate::secrets::cluster;
 use crate::world::{CronJobView, JobView, Key, Meta, MetaView, Store, Stored as _};
 
 /// What the parts of [`Children`] are before and after they were applied.
@@ -203,6 +203,15 @@ impl Refused {
         )
     }
 
+    /// No later attempt is expected to succeed with the same spec.
+    #[must_use]
+    pub fn is_hopeless(&self) -> bool {
+        matches!(
+            self.cause,
+            Cause::Occupied { .. } | Cause::Write(ApplyError::Invalid(_) | ApplyError::Conflict(_))
+        )
+    }
+
     pub(super) fn is_not_leader(&self) -> bool {
         matches!(self.cause, Cause::Write(ApplyError::NotLeader))
     }
@@ -287,7 +296,10 @@ async fn permit(context: &Context, permission: Permission) -> Result<(), Refused
         name: "fleet-shared".to_owned(),
         cause,
     };
-    let answer = context.shared.allowed(context, &permission.restic_id).await;
+    let answer = context
+        .shared
+        .allowed(&context.applier, &context.leases, &permission.restic_id)
+        .await;
     match answer.map_err(|error| lease(Cause::Write(error)))? {
         Ok(()) => Ok(()),
         Err(text) => {
@@ -343,7 +355,7 @@ where
 async fn copy(context: &Context, consumer: &Key, wanted: Credentials) -> Result<(), Refused> {
     let name = wanted.metadata.name.clone().unwrap_or_default();
     let refused = |error| Refused::write::<Secret>(name.clone(), error);
-    let projection = cluster::projection(context, consumer, &wanted.at, &wanted.repository, &name).await;
+    let projection = credentials::projection(context, consumer, &wanted.at, &wanted.repository, &name).await;
     let Some(projection) = projection.map_err(refused)? else {
         return Ok(());
     };

@@ -4,6 +4,7 @@ use std::fmt::{Debug, Display};
 use std::sync::Arc;
 
 use crds::ResticRepository;
+use crds::effect::WithoutEffect;
 use crds::conditions::{self, Conditions, Status, reasons, types};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -15,12 +16,11 @@ use super::WorkHandle;
 use super::children::{Applied, Cause, Children, Prepared, Refused};
 use super::driver::{Delivery, ResourceStatus};
 use crate::apply::{ApplyError, Object};
+use crate::clock::Clock;
 use crate::context::Context;
 use crate::events::Severity;
-use crate::link::Creations;
-use crate::maintenance::Leases;
+use crate::exchange::{Board, Creations, Leases};
 use crate::metrics::Metrics;
-use crate::operation::Board;
 use crate::secrets::{Credentials, SecretError};
 use crate::world::{Key, Store, Stored, World};
 
@@ -139,6 +139,12 @@ impl Tools {
     pub fn creations(&self) -> &Creations {
         &self.context.creations
     }
+
+    /// The spoke's clocks.
+    #[must_use]
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.context.clock
+    }
 }
 
 /// Delivers to an actor what others have for it.
@@ -163,7 +169,7 @@ pub struct Announcement {
 
 /// One kind of custom resource.
 pub trait Controller: Send + Sync + Sized + 'static {
-    type Resource: Object + Stored + HasStatus<Status = Self::Status>;
+    type Resource: Object + Stored + HasStatus<Status = Self::Status> + WithoutEffect;
     type Status: ResourceStatus;
     /// A spec as it may be worked with. What comes after reads only this.
     type Valid: Send + Sync;
@@ -247,12 +253,33 @@ pub trait Controller: Send + Sync + Sized + 'static {
     }
 }
 
-/// The announcement that condition Ready has another reason than before.
+/// What a manifest that is applied together with it may bring a moment later.
+const MAY_COME: [&str; 5] = [
+    reasons::REPOSITORY_NOT_FOUND,
+    reasons::REPOSITORY_NOT_READY,
+    reasons::CREDENTIALS_NOT_FOUND,
+    reasons::BACKUP_NOT_FOUND,
+    reasons::PVC_NOT_FOUND,
+];
+
+/// The announcement that condition Ready has another reason than before, or the repository another reason not to be
+/// ready. A Warning is for a person: what is unknown yet, or is the first thing that is said, is none.
 #[must_use]
 pub fn ready_changed(old: &[Condition], new: &[Condition]) -> Option<Announcement> {
     let ready = conditions::get(new, types::READY)?;
-    let before = conditions::get(old, types::READY).map(|c| &c.reason);
-    (before != Some(&ready.reason)).then(|| announce(ready, ready.status == "True"))
+    let before = conditions::get(old, types::READY);
+    let same = |before: &Condition| {
+        let quotes = ready.reason == reasons::REPOSITORY_NOT_READY;
+        before.reason == ready.reason && (!quotes || before.message == ready.message)
+    };
+    if before.is_some_and(same) {
+        return None;
+    }
+    let first = before.is_none_or(|before| before.reason == reasons::CHECKING);
+    let early = ready.status == "Unknown"
+        || (first && MAY_COME.contains(&ready.reason.as_str()))
+        || crate::consent::is_being_checked(ready);
+    Some(announce(ready, ready.status == "True" || early))
 }
 
 /// Generation of the spec that condition Ready is about.

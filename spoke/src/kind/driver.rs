@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crds::conditions::{Conditions, reasons, types};
 use crds::{GlobalRetentionPolicyStatus, ResticBackupStatus, ResticRepositoryStatus, ResticRestoreStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use crds::effect::WithoutEffect as _;
 use kube::core::object::HasStatus as _;
 use kube::{Resource as _, ResourceExt as _};
 use serde::Serialize;
@@ -17,8 +18,7 @@ use super::controller::{Cache, Controller, Input, Mailbox, Moment, Plan, Settled
 use super::{Kind, Requeue, Turn, WorkHandle};
 use crate::apply::ApplyError;
 use crate::context::Context;
-use crate::secrets::cluster;
-use crate::worker::since_boot;
+use crate::credentials;
 use crate::world::{Key, Stored};
 
 /// What the statuses of all kinds have.
@@ -186,7 +186,7 @@ impl<C: Controller> Driver<C> {
     fn perform(&self, task: Task<C::Work>) -> impl Future<Output = C::Found> + Send + use<C> {
         let (context, controller) = (self.context.clone(), self.controller.clone());
         async move {
-            let credentials = match cluster::read(&context, &task.repository).await {
+            let credentials = match credentials::read(&context, &task.repository).await {
                 Ok(Ok(credentials)) => Ok(credentials),
                 Ok(Err(error)) => Err(Unreadable::Secret(error)),
                 Err(error) => Err(Unreadable::Api(error)),
@@ -233,7 +233,7 @@ impl<C: Controller> Driver<C> {
             running: &actor.work,
             now: Moment {
                 wall: turn.now,
-                boot: since_boot(),
+                boot: context.clock.since_boot(),
             },
         };
         let observed = self.controller.observe(cache, &input);
@@ -264,11 +264,14 @@ impl<C: Controller> Driver<C> {
         self.controller
             .conclude(&input, &observed, &mut settled, &applied, refused.as_ref());
         let Settled {
-            status,
+            mut status,
             state,
             next,
             mut failed,
         } = settled;
+        let fields = resource.without_effect();
+        let generation = resource.meta().generation;
+        crds::effect::tell(status.conditions_mut(), &fields, generation, turn.now);
         actor.state = state;
         if !failed {
             self.start(work, &turn.work, actor);

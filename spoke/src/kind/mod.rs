@@ -5,13 +5,14 @@
 //!   fetch → finalizer → C::validate → C::observe(cache) → C::plan → Children::apply → C::conclude
 //!         → write status → C::events(old, new) → start work (C::perform), whose result is the next turn's `found`
 //! ```
-//! A kind is a folder with pure functions and their types, an `impl` [`Controller`], and one line in `root.rs`. The driver
+//! A kind is a folder with pure functions and their types, an `impl` [`Controller`], and one line in `run::kinds`. The driver
 //! is the only code of a turn that has a client.
 
 mod actor;
 mod children;
 mod controller;
 mod driver;
+mod kinds;
 mod supervisor;
 #[cfg(test)]
 pub mod table;
@@ -37,6 +38,7 @@ pub use controller::{
     announce, failed_as, observed_generation, ready_changed,
 };
 pub use driver::{Driver, ResourceStatus};
+pub use kinds::Kinds;
 pub use supervisor::{KindHandle, Supervisor};
 
 /// Why an actor takes a turn. Only for logs and metrics: a turn reads everything anew whatever the cause.

@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, warn};
 
@@ -314,7 +315,7 @@ impl<K: Kind> Supervisor<K> {
                         report,
                     },
                 );
-                restart_later(myself, key, uid, failures + 1);
+                self.restart_later(myself, key, uid, failures + 1);
             }
         }
     }
@@ -378,19 +379,20 @@ impl<K: Kind> Supervisor<K> {
                     let report = async move { kind.crashed(key, uid, failures).await };
                     child.report = Some(AbortOnDropHandle::new(tokio::spawn(report)));
                 }
-                restart_later(myself, key, uid, failures);
+                self.restart_later(myself, key, uid, failures);
             }
             _ => {}
         }
     }
-}
 
-fn restart_later(myself: &ActorRef<SupervisorMessage>, key: Key, uid: String, failures: u32) {
-    let (supervisor, delay) = (myself.clone(), RESTART.after(failures));
-    tokio::spawn(async move {
-        tokio::time::sleep(delay).await;
-        let _ = supervisor.cast(SupervisorMessage::Restart(key, uid));
-    });
+    fn restart_later(&self, myself: &ActorRef<SupervisorMessage>, key: Key, uid: String, failures: u32) {
+        let delay = RESTART.after(failures, &*self.context.random);
+        let supervisor = myself.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            let _ = supervisor.cast(SupervisorMessage::Restart(key, uid));
+        });
+    }
 }
 
 #[cfg(test)]

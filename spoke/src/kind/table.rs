@@ -228,7 +228,7 @@ pub fn repository() -> Arc<crds::ResticRepository> {
         "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
         "metadata": { "name": "nas", "namespace": "ns", "uid": "r" },
         "spec": { "repositoryURL": "s3:h/b", "credentialsSecretRef": { "name": "nas" } },
-        "status": { "repositoryId": "id",
+        "status": { "repositoryID": "id",
                     "conditions": [{ "type": "Ready", "status": "True", "reason": "RepositoryAccessible", "message": "",
                                      "lastTransitionTime": "2025-12-31T00:00:00Z" }] },
     });

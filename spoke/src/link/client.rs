@@ -22,7 +22,6 @@ use super::session::Session;
 use crate::backoff::{Backoff, Jitter};
 use crate::config::Config;
 use crate::context::Context;
-use crate::intake::Routes;
 use crate::possession::Possession;
 use crate::world::Key;
 
@@ -88,11 +87,14 @@ impl LinkConfig {
     }
 }
 
+/// Called with the restic id of a repository whose backups are to be held, or may go on.
+pub type Drained = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Keeps a session open until `stop`.
 pub async fn run(
     config: Arc<LinkConfig>,
     context: Arc<Context>,
-    routes: Arc<Routes>,
+    drained: Drained,
     mut synced: watch::Receiver<bool>,
     stop: CancellationToken,
 ) {
@@ -110,7 +112,7 @@ pub async fn run(
             let start = Instant::now();
             let mut lost = context.leader.clone();
             let ended = tokio::select! {
-                ended = session(&config, &context, &routes) => ended,
+                ended = session(&config, &context, &drained) => ended,
                 () = lost.wait_until_lost(term) => Ok(()),
             };
             disconnected(&context);
@@ -130,7 +132,7 @@ pub async fn run(
                 told.clear();
             }
             attempts = attempts.saturating_add(1);
-            sleep(RECONNECT.after(attempts)).await;
+            sleep(RECONNECT.after(attempts, &*context.random)).await;
         }
     };
     tokio::select! {
@@ -145,7 +147,7 @@ fn disconnected(context: &Context) {
 }
 
 /// One session: ends with the stream.
-async fn session(config: &LinkConfig, context: &Context, routes: &Routes) -> anyhow::Result<()> {
+async fn session(config: &LinkConfig, context: &Context, drained: &Drained) -> anyhow::Result<()> {
     let channel: Channel = timeout(CONNECT, config.endpoint()?.connect())
         .await
         .context("no answer in time")??;
@@ -169,7 +171,7 @@ async fn session(config: &LinkConfig, context: &Context, routes: &Routes) -> any
     let mut conversation = Conversation {
         config,
         context,
-        routes,
+        drained,
         session,
         waiting: Waiting::default(),
         collect: None,
@@ -270,7 +272,7 @@ fn hello(config: &LinkConfig, context: &Context, seen: &SeenHub, session: &mut S
 struct Conversation<'a> {
     config: &'a LinkConfig,
     context: &'a Context,
-    routes: &'a Routes,
+    drained: &'a Drained,
     session: Session,
     waiting: Waiting,
     /// When marked changes are collected.
@@ -296,7 +298,7 @@ impl Conversation<'_> {
             lease => {
                 count(context, "in", "lease");
                 if let Some(restic_id) = context.leases.deliver(lease) {
-                    self.routes.drained(&context.world, &restic_id);
+                    (self.drained)(&restic_id);
                 }
             }
         }

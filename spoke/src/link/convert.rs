@@ -10,7 +10,7 @@ use prost::Message as _;
 use proto::time::from_unix_millis;
 use proto::v1::{self, ObjectState, object_state::Body};
 
-use super::outbox::{Kind, Outbox, Place};
+use crate::exchange::outbox::{Kind, Outbox, Place};
 use crate::secrets::redact;
 use crate::world::{Key, Undecodable, World};
 

@@ -3,12 +3,8 @@
 
 mod client;
 pub mod convert;
-mod creation;
 mod lanes;
-pub mod outbox;
 mod seen;
 pub mod session;
 
-pub use client::{LinkConfig, run};
-pub use creation::Creations;
-pub use outbox::Outbox;
+pub use client::{Drained, LinkConfig, run};

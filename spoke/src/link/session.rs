@@ -12,7 +12,7 @@ use proto::v1::{
 };
 
 use super::convert;
-use super::outbox::{Changes, Kind, Outbox, Place};
+use crate::exchange::outbox::{Changes, Kind, Outbox, Place};
 use crate::world::World;
 
 /// Bytes of one part. On a line of 1 Mbit/s a lease message waits half a second for it.

@@ -18,18 +18,10 @@ use tracing::warn;
 
 use super::silence::{Silence, limit};
 use super::tokens::name;
-use super::{Event, Leases};
 use crate::apply::ApplyError;
 use crate::context::Context;
-use crate::worker::since_boot;
+use crate::exchange::{Event, Leases, Question};
 use crate::world::{Index, Key};
-
-/// What reaches the local grantor.
-pub enum Question {
-    Ask(Box<Body>),
-    /// This replica no longer leads: who waits, and since when a holder is silent, is forgotten.
-    Reset,
-}
 
 /// Those who wait are looked at this often: a release by another replica is not watched.
 const LOOK: Duration = Duration::from_secs(2);
@@ -187,7 +179,12 @@ impl Local {
         else {
             return;
         };
-        match self.context.shared.allowed(&self.context, restic_id).await {
+        match self
+            .context
+            .shared
+            .allowed(&self.context.applier, &self.context.leases, restic_id)
+            .await
+        {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => {
                 let waiting = Event::Waiting { position: 1, reason };
@@ -293,7 +290,12 @@ impl Local {
         // A Job that asks again holds nothing.
         let ended = held.holder == asks || jobs.iter().all(|(_, job)| job.end.is_some());
         let silence = self.silence.entry(restic_id.to_owned()).or_default();
-        let silent = silence.observe(&held.holder, held.token, ended && !at_work, since_boot());
+        let silent = silence.observe(
+            &held.holder,
+            held.token,
+            ended && !at_work,
+            self.context.clock.since_boot(),
+        );
         ended && !at_work && silent >= limit(self.ttl, self.delay)
     }
 

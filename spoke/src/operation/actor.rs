@@ -3,6 +3,7 @@
 //! behind the reconciles of ten thousand resources.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crds::conditions::reasons;
 use jiff::SignedDuration;
@@ -10,17 +11,15 @@ use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::adopt::NotYet;
-use super::board::Progress;
 use super::life::{self, Pods};
-use super::record::{Plan, Record, ending};
-use super::result::{self, Finished};
-use super::{Owner, Pinned, maintenance_allowed, plan};
+use super::record::{LOCK_PAUSE, Plan, Record, ending};
+use super::result;
+use super::{Owner, maintenance_allowed, plan};
 use crate::apply::ApplyError;
 use crate::context::Context;
+use crate::exchange::{Event, Finished, Pinned, Progress};
 use crate::kind::{Kind, Requeue, Turn};
-use crate::maintenance::Event;
 use crate::maintenance::holder::{Effect, End, Input, Phase};
-use crate::worker::since_boot;
 use crate::world::{JobView, Key, PodView};
 
 /// Turns of operations that run at the same time.
@@ -32,6 +31,8 @@ pub struct Operations {
     /// Namespace of the Leases that keep the highest tokens.
     pub(super) namespace: String,
     pub(super) owners: Vec<Arc<dyn Owner>>,
+    /// Seconds before a Job asks again that met restic's lock of a run that is over.
+    pub(super) lock_pause: i64,
     permits: Semaphore,
 }
 
@@ -59,8 +60,16 @@ impl Operations {
             context,
             namespace: namespace.to_owned(),
             owners,
+            lock_pause: LOCK_PAUSE,
             permits: Semaphore::new(TURNS),
         }
+    }
+
+    /// With another time after which restic's lock of a run that is over should be removed.
+    #[must_use]
+    pub fn with_lock_pause(mut self, pause: Duration) -> Operations {
+        self.lock_pause = i64::try_from(pause.as_secs()).unwrap_or(LOCK_PAUSE);
+        self
     }
 
     /// Whether there is something left to do for a Job.
@@ -255,7 +264,7 @@ impl Operations {
             let pinned = &record.pinned;
             let job = self.job(&pinned.job, &pinned.operation);
             let pods = self.summary(pinned);
-            let now = since_boot();
+            let now = self.context.clock.since_boot();
             let open = record.open_for(job.as_deref(), now);
             let settled = self.is_settled(record, job.as_deref(), pods);
             let observed = life::observed(job.as_deref(), pods, settled, record.ending.is_some(), open);
@@ -373,7 +382,7 @@ impl Operations {
             ),
             _ => return,
         };
-        record.finished_at = since_boot();
+        record.finished_at = self.context.clock.since_boot();
         record.finished = Some(Finished {
             operation: record.pinned.operation.clone(),
             outcome,
@@ -394,7 +403,8 @@ impl Operations {
         if matches!(record.plan, Plan::Reading(_)) || (self.wants_plan(record) && !pods.active) {
             return false;
         }
-        let late = since_boot().saturating_sub(record.finished_at) > super::record::RECORD_LIMIT;
+        let late =
+            self.context.clock.since_boot().saturating_sub(record.finished_at) > super::record::RECORD_LIMIT;
         late || self.is_recorded(record, finished)
     }
 
@@ -490,7 +500,7 @@ impl Operations {
     fn wake_at(&self, record: &Record) -> Option<jiff::Timestamp> {
         let now = self.context.clock.now();
         let in_millis = |at: u64| {
-            let left = i64::try_from(at.saturating_sub(since_boot())).unwrap_or(i64::MAX);
+            let left = i64::try_from(at.saturating_sub(self.context.clock.since_boot())).unwrap_or(i64::MAX);
             now.checked_add(SignedDuration::from_millis(left)).ok()
         };
         let job = self.job(&record.pinned.job, &record.pinned.operation);

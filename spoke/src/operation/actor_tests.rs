@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -459,6 +458,49 @@ async fn a_policy_that_means_another_repository_shuts_its_job_under_the_first_id
     assert_eq!(bench.api.get(&next).unwrap()["spec"]["suspend"], true);
 }
 
+/// The Job that follows one which has failed by itself with this message.
+async fn follower(message: &str) -> Option<JobView> {
+    let mut bench = Bench::new().await;
+    bench.open().await;
+    bench.api.change(JOB, |job| {
+        job["status"]["conditions"] = json!([{ "type": "Failed", "status": "True" }]);
+    });
+    bench.pod_ends(message);
+    bench.owner.recorded.store(true, Ordering::Relaxed);
+    bench
+        .until("the result", |b| b.context.operations.of("p").pop()?.finished)
+        .await;
+    bench.context.operations.wake("p");
+    bench.until("the release", |b| b.released()).await;
+    bench.give_back();
+    bench.until_left().await;
+    let kept = bench.api.get(JOB).unwrap();
+    assert_eq!(kept["metadata"]["annotations"][names::ANNOTATION_RELEASED], "5");
+    let next = format!(
+        "/apis/batch/v1/namespaces/ns/jobs/cron-{}",
+        names::short_hash(b"first")
+    );
+    let next: Job = serde_json::from_value(bench.api.get(&next)?).unwrap();
+    Some(JobView::of(&next))
+}
+
+#[tokio::test]
+async fn a_run_that_met_the_lock_of_a_dead_one_gives_its_lease_back_and_is_tried_again_later() {
+    let told = r#"{"result":"Failed","reason":"StaleLock","message":"x"}"#;
+    let next = follower(told).await.unwrap();
+    let pause = next.not_before.unwrap() - jiff::Timestamp::now();
+    let seconds = pause.total(jiff::Unit::Second).unwrap();
+    assert!((2000.0..=2400.0).contains(&seconds), "{pause}");
+}
+
+#[tokio::test]
+async fn a_pod_that_lost_its_lease_before_its_job_was_shut_is_followed_and_other_failures_are_not() {
+    let told = r#"{"result":"Interrupted","reason":"LeaseLost","message":"x"}"#;
+    assert_eq!(follower(told).await.map(|next| next.not_before), Some(None));
+    let told = r#"{"result":"Failed","reason":"RepositoryLocked","message":"x"}"#;
+    assert_eq!(follower(told).await, None);
+}
+
 #[tokio::test]
 async fn a_lock_that_a_person_takes_back_is_followed_by_no_job() {
     let mut bench = Bench::new().await;
@@ -589,4 +631,14 @@ async fn a_job_deleted_beside_its_pod_is_released_when_the_pod_has_ended_and_not
     bench.watch();
     bench.until_left().await;
     assert!(bench.released().is_none(), "its lease runs out at the grantor");
+}
+
+#[tokio::test]
+async fn a_lease_is_taken_and_renewed_while_ordinary_turns_hold_every_permit() {
+    let mut bench = Bench::new().await;
+    let context = bench.context.clone();
+    let all = u32::try_from(crate::context::TURNS).unwrap();
+    let _turns = context.turns.acquire_many(all).await.unwrap();
+    bench.open().await;
+    bench.renewal().await;
 }

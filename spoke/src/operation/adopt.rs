@@ -4,14 +4,14 @@ use crds::names;
 use serde_json::json;
 use tracing::info;
 
+use super::Owner;
 use super::actor::{Operations, Report};
 use super::record::{Ending, Record};
-use super::{Owner, Pinned};
 use crate::apply::ApplyError;
+use crate::exchange::Pinned;
 use crate::kind::Turn;
 use crate::maintenance;
 use crate::maintenance::holder::Holder;
-use crate::worker::since_boot;
 use crate::world::{JobView, Key};
 
 /// A Job that cannot begin yet.
@@ -51,7 +51,7 @@ impl Operations {
         // Every question names the highest token: a grantor that lost its store must not grant below it.
         let namespace = &self.namespace;
         let seen = maintenance::highest(&self.context.applier, namespace, &pinned.restic_id).await?;
-        let mut record = Record::new(pinned, holder, seen, since_boot());
+        let mut record = Record::new(pinned, holder, seen, self.context.clock.since_boot());
         record.ending = job.as_deref().and_then(shut_for);
         Ok(record)
     }
@@ -108,7 +108,12 @@ impl Operations {
         if job.suspended {
             Holder::after(lease.token)
         } else {
-            Holder::adopted(lease.token, lease.ttl, lease.renew, since_boot())
+            Holder::adopted(
+                lease.token,
+                lease.ttl,
+                lease.renew,
+                self.context.clock.since_boot(),
+            )
         }
     }
 

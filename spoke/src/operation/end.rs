@@ -10,14 +10,19 @@ use super::record::{Record, next_attempt};
 use crate::apply::ApplyError;
 use crate::maintenance::holder::End;
 use crate::pod;
+use crate::worker::STALE_LOCK;
 use crate::world::{JobView, Key};
+
+/// Reasons for which another Job follows one that has ended by itself: the lock is to be removed first, or the pod has
+/// noticed the loss of its lease before the operator did.
+const FOLLOWED: [&str; 2] = [STALE_LOCK, "LeaseLost"];
 
 impl Operations {
     /// Cleans up after an operation whose lease is given back, or runs out at the grantor. `false` while its result is
     /// not recorded.
     pub(super) async fn end(&self, record: &Record, end: End) -> Result<bool, ApplyError> {
         let late =
-            crate::worker::since_boot().saturating_sub(record.finished_at) > super::record::RECORD_LIMIT;
+            self.context.clock.since_boot().saturating_sub(record.finished_at) > super::record::RECORD_LIMIT;
         if let Some(finished) = &record.finished
             && !late
             && !self.is_recorded(record, finished)
@@ -28,6 +33,10 @@ impl Operations {
         if let Some(job) = self.job(&pinned.job, &pinned.operation) {
             let over = job.end.is_some() && !record.covered;
             if over && end == End::Job {
+                // The schedule may be due in weeks.
+                if FOLLOWED.contains(&reason(record)) {
+                    self.succeed(record, &job).await?;
+                }
                 let token = job.lease.map_or(0, |lease| lease.token);
                 self.annotate(record, &json!({ names::ANNOTATION_RELEASED: token.to_string() }))
                     .await?;
@@ -39,20 +48,10 @@ impl Operations {
         Ok(true)
     }
 
-    /// Deletes a Job that can do nothing any more, after another was made if it is still wanted. Its name follows from the
-    /// Job before it: done twice, it is one Job.
+    /// Deletes a Job that can do nothing any more, after another was made if it is still wanted.
     async fn replace(&self, record: &Record, job: &JobView) -> Result<(), ApplyError> {
         let pinned = &record.pinned;
-        let again = record.ending.as_ref().is_none_or(|ending| ending.again) && !record.covered;
-        let wanted = again && self.owner(job).is_some_and(|owner| owner.is_repeated(pinned));
-        let reason = record
-            .finished
-            .as_ref()
-            .map_or("", |finished| finished.outcome.reason.as_str());
-        let attempt = next_attempt(job, reason, self.context.clock.now());
-        if let Some((attempt, not_before)) = attempt.filter(|_| wanted) {
-            self.follow(record, job, attempt, not_before).await?;
-        }
+        self.succeed(record, job).await?;
         self.context
             .applier
             .delete::<Job>(&pinned.job, &pinned.operation)
@@ -61,6 +60,19 @@ impl Operations {
             .world
             .jobs
             .remove(&pinned.job, Some(&pinned.operation));
+        Ok(())
+    }
+
+    /// Makes the Job that follows, if it is still wanted. Its name follows from the Job before it: done twice, it is one
+    /// Job.
+    async fn succeed(&self, record: &Record, job: &JobView) -> Result<(), ApplyError> {
+        let pinned = &record.pinned;
+        let again = record.ending.as_ref().is_none_or(|ending| ending.again) && !record.covered;
+        let wanted = again && self.owner(job).is_some_and(|owner| owner.is_repeated(pinned));
+        let attempt = next_attempt(job, reason(record), self.lock_pause, self.context.clock.now());
+        if let Some((attempt, not_before)) = attempt.filter(|_| wanted) {
+            self.follow(record, job, attempt, not_before).await?;
+        }
         Ok(())
     }
 
@@ -88,7 +100,7 @@ impl Operations {
         let cron_job = cron_job.filter(|c| c.metadata.uid.as_deref() == job.meta.owner.as_deref());
         let Some(cron_job) = cron_job else { return Ok(()) };
         let next = successor(&cron_job, job, attempt, not_before);
-        info!(job = %at, attempt, "another Job follows the one that was interrupted");
+        info!(job = %at, attempt, reason = reason(record), "another Job follows the one that did not do its work");
         match self.context.applier.create(&next).await {
             Ok(_) | Err(ApplyError::Conflict(_)) => Ok(()),
             Err(error) => Err(error),
@@ -102,6 +114,12 @@ impl Operations {
         self.context.world.pods.forget(&Key::new("", &pinned.operation));
         self.context.operations.leave(&pinned.job);
     }
+}
+
+/// Why an operation did not do its work.
+fn reason(record: &Record) -> &str {
+    let finished = record.finished.as_ref();
+    finished.map_or("", |finished| finished.outcome.reason.as_str())
 }
 
 /// The Job that follows an interrupted one: from the CronJob as it is now.

@@ -13,7 +13,6 @@ use super::actor::Operations;
 use super::record::Record;
 use crate::apply::ApplyError;
 use crate::maintenance::holder::{Lease, Phase};
-use crate::worker::since_boot;
 use crate::world::{JobView, Key, PodView};
 
 /// Longest order, in bytes: all annotations of an object together hold 256 KiB.
@@ -148,7 +147,9 @@ impl Operations {
     ) -> Result<(), ApplyError> {
         let applier = &self.context.applier;
         for _ in 0..CONFLICTS {
-            let in_time = lease.deadline.is_some_and(|deadline| since_boot() < deadline);
+            let in_time = lease
+                .deadline
+                .is_some_and(|deadline| self.context.clock.since_boot() < deadline);
             if pod.token != Some(lease.token) || !in_time {
                 return Ok(());
             }
@@ -192,8 +193,8 @@ fn renewal(pod: &PodView, record: &Record) -> Value {
 mod tests {
     use proto::v1::{RetentionPolicySpec, RetentionRule, RetentionRun};
 
-    use super::super::Pinned;
     use super::*;
+    use crate::exchange::Pinned;
     use crate::maintenance::holder::Holder;
 
     fn run(policies: usize) -> RetentionRun {

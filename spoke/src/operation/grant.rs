@@ -5,11 +5,10 @@ use tracing::{info, warn};
 
 use super::actor::Operations;
 use super::record::{Ending, Record};
-use super::result::Finished;
 use crate::apply::ApplyError;
+use crate::exchange::{Event, Finished};
+use crate::maintenance::claim;
 use crate::maintenance::holder::Input;
-use crate::maintenance::{Event, claim};
-use crate::worker::since_boot;
 
 impl Operations {
     /// Applies a message of the grantor to the record; what the holder is told of it.
@@ -58,7 +57,7 @@ impl Operations {
             Event::Covered { by, token, outcome } => {
                 info!(job = %record.pinned.job, by, token, "not needed: another run has done it");
                 record.covered = true;
-                record.finished_at = since_boot();
+                record.finished_at = self.context.clock.since_boot();
                 record.finished = Some(Finished {
                     operation: record.pinned.operation.clone(),
                     outcome,
@@ -146,7 +145,7 @@ impl Operations {
             subject: owner.subject(&record.pinned),
             policy: record.pinned.owner_uid.clone(),
             approved: job.approved.as_deref().unwrap_or_default().to_owned(),
-            age_ms: since_boot().saturating_sub(record.seen),
+            age_ms: self.context.clock.since_boot().saturating_sub(record.seen),
             seen_token: record.seen_token,
             kind: owner.kind().into(),
         });

@@ -25,7 +25,6 @@
 
 mod actor;
 mod adopt;
-mod board;
 mod end;
 mod gate;
 mod grant;
@@ -38,27 +37,11 @@ use proto::v1::{OperationKind, RetentionRun};
 
 use crate::apply::ApplyError;
 use crate::context::Context;
+use crate::exchange::Pinned;
 use crate::world::{JobView, Key};
 
 pub use actor::Operations;
-pub use board::{Board, Operation, Progress};
 pub use gate::{Order, order};
-pub use result::Finished;
-
-/// Who an operation works for, and on which repository. Never changes while the operation lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pinned {
-    /// uid of the Job.
-    pub operation: String,
-    /// Value of `names::LABEL_TYPE` on the Job.
-    pub job_type: String,
-    pub job: Key,
-    /// The custom resource that it works for.
-    pub owner: Key,
-    pub owner_uid: String,
-    pub repository: Key,
-    pub restic_id: String,
-}
 
 /// What a Job's owner refers to now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,5 +99,6 @@ pub async fn maintenance_allowed(
     context: &Context,
     restic_id: &str,
 ) -> Result<Result<(), String>, ApplyError> {
-    context.shared.allowed(context, restic_id).await
+    let (applier, leases) = (&context.applier, &context.leases);
+    context.shared.allowed(applier, leases, restic_id).await
 }

@@ -5,9 +5,10 @@ use jiff::Timestamp;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::gate::Order;
-use super::result::Finished;
 use super::{Assignment, Pinned};
+use crate::exchange::Finished;
 use crate::maintenance::holder::Holder;
+use crate::worker::STALE_LOCK;
 use crate::world::JobView;
 
 /// Milliseconds for which the result waits to be recorded in its owner's status. After that the lease is released all the
@@ -17,6 +18,9 @@ pub(super) const RECORD_LIMIT: u64 = 120_000;
 pub(super) const ATTEMPTS: u32 = 5;
 /// Seconds before a Job asks again whose container did not start in time.
 const PAUSE: i64 = 600;
+/// Seconds before a Job asks again that met restic's lock of a run that is over: by then it is removed, if it is of this
+/// cluster.
+pub(super) const LOCK_PAUSE: i64 = 40 * 60;
 
 /// An operation.
 pub(super) struct Record {
@@ -134,10 +138,20 @@ fn short(id: &str) -> &str {
 }
 
 /// What the Job that follows an interrupted one carries: how many were before, and when it asks at the earliest.
-pub(super) fn next_attempt(job: &JobView, reason: &str, now: Timestamp) -> Option<(u32, Option<i64>)> {
+/// `lock_pause` is in seconds.
+pub(super) fn next_attempt(
+    job: &JobView,
+    reason: &str,
+    lock_pause: i64,
+    now: Timestamp,
+) -> Option<(u32, Option<i64>)> {
     let attempt = job.attempt + 1;
-    let paused = reason == "PodNotStarted";
-    (attempt <= ATTEMPTS).then(|| (attempt, paused.then(|| now.as_second() + PAUSE)))
+    let pause = match reason {
+        "PodNotStarted" => Some(PAUSE),
+        STALE_LOCK => Some(lock_pause),
+        _ => None,
+    };
+    (attempt <= ATTEMPTS).then(|| (attempt, pause.map(|pause| now.as_second().saturating_add(pause))))
 }
 
 #[cfg(test)]
@@ -202,8 +216,11 @@ mod tests {
             attempt,
             ..JobView::default()
         };
-        assert_eq!(next_attempt(&job(0), "LeaseLost", now), Some((1, None)));
-        assert_eq!(next_attempt(&job(0), "PodNotStarted", now), Some((1, Some(1600))));
-        assert_eq!(next_attempt(&job(ATTEMPTS), "LeaseLost", now), None);
+        let next = |before: u32, reason: &str| next_attempt(&job(before), reason, 50, now);
+        assert_eq!(next(0, "LeaseLost"), Some((1, None)));
+        assert_eq!(next(0, "PodNotStarted"), Some((1, Some(1600))));
+        assert_eq!(next(1, "StaleLock"), Some((2, Some(1050))));
+        assert_eq!(next(ATTEMPTS, "LeaseLost"), None);
+        assert_eq!(next(ATTEMPTS, "StaleLock"), None);
     }
 }

@@ -9,21 +9,6 @@ use crate::world::{JobEnd, JobView, PodView};
 /// Time for the end of a pod to become known after the end of its Job.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
 
-/// The result of an operation, for its owner's status and for the grantor.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Finished {
-    /// uid of the Job.
-    pub operation: String,
-    pub outcome: OperationOutcome,
-    pub started: Option<Timestamp>,
-    pub finished: Option<Timestamp>,
-    pub token: Option<u64>,
-    /// Cluster and policy whose Job did it, when it was another's.
-    pub by: Option<String>,
-    /// Hash of the plan that the Job was allowed to carry out.
-    pub approved: Option<String>,
-}
-
 /// How a run ended, or when to look again for it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ended {

@@ -1,7 +1,6 @@
 //! What all pods that run restic have in common: the restricted security standard, credentials, cache, entrypoint. Pure.
 
 pub mod finished;
-pub mod images;
 mod job;
 pub mod lease;
 mod literal;
@@ -25,7 +24,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::Resource;
 use serde::Serialize;
 
-use crate::secrets::cluster::Projection;
+use crate::secrets::Projection;
 use crate::secrets::{
     Backend, CREDENTIALS_DIR, FILES_VARIABLE, FileKey, PASSWORD_VARIABLE, PRIVATE_FILES_VARIABLE,
     REPOSITORY_VARIABLE, SSH_DIR,
@@ -51,10 +50,10 @@ pub const OPERATION_VARIABLE: &str = "FLEET_OPERATION";
 /// Where a pod finds its own uid, and that of its Job.
 pub const POD_UID: &str = "metadata.uid";
 pub const JOB_UID: &str = "metadata.labels['batch.kubernetes.io/controller-uid']";
+/// Where a source is mounted, and what paths in snapshots begin with.
+pub const SOURCE_DIR: &str = "/backup";
 const TMP_DIR: &str = "/tmp";
 const CACHE_DIR: &str = "/cache";
-/// How long a command waits for another client's lock before it gives up.
-pub const RETRY_LOCK: &str = "30m";
 /// restic takes up to a minute to remove its lock after SIGTERM.
 const GRACE_SECONDS: i64 = 120;
 

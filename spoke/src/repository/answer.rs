@@ -164,7 +164,7 @@ impl Answer {
             Answer::Failed(_) | Answer::InitFailed(_) => 1,
         };
         let first = retry.saturating_mul(factor);
-        Some(Backoff::new(first, MAX.max(first), Jitter::None).after(failures))
+        Some(Backoff::new(first, MAX.max(first), Jitter::None).ceiling(failures))
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::kind::Moment;
-use crate::restic::locks::{LockFile, LockOwner};
+use crate::restic::locks::LockFile;
 
 /// Milliseconds since boot, suspend included.
 pub type Boot = u64;
@@ -241,25 +241,6 @@ fn span(ms: Boot) -> String {
         format!("{}m", seconds / 60)
     } else {
         format!("{seconds}s")
-    }
-}
-
-/// Who holds a lock, in words.
-#[must_use]
-pub fn owner(lock: &LockFile) -> String {
-    match LockOwner::parse(&lock.user, &lock.host) {
-        LockOwner::Fleet {
-            cluster,
-            operation,
-            token: 0,
-        } => format!("pod {operation} of cluster {cluster}"),
-        LockOwner::Fleet {
-            cluster,
-            operation,
-            token,
-        } => format!("operation {operation} of cluster {cluster}, token {token}"),
-        LockOwner::Host(host) if lock.user.is_empty() => format!("a process on {host}"),
-        LockOwner::Host(host) => format!("{} on {host}", lock.user),
     }
 }
 

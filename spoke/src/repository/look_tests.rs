@@ -128,7 +128,7 @@ async fn executor(cache: &Path) -> Executor {
         "--probe-deadline",
         "8s",
     ];
-    let config = crate::config::Arguments::parse_from(arguments).config;
+    let config = crate::arguments::Arguments::parse_from(arguments).config;
     Executor::start(&config, "a", Arc::new(Metrics::new().unwrap()))
         .await
         .expect("restic 0.18: run `make restic` first")

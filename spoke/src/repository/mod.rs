@@ -22,15 +22,15 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::config::Config;
-use crate::context::Site;
+use crate::exchange::Operation;
 use crate::kind::{
     Announcement, Applied, Cache, Children, Controller, Input, Plan, Refused, Settled, Task, Tools,
     Unreadable, announce, ready_changed,
 };
-use crate::operation::Operation;
 use crate::restic::locks::LockFile;
 use crate::restic::{Failure, Restic};
 use crate::secrets::Credentials;
+use crate::site::Site;
 use crate::world::{JobView, Key, Store, World};
 
 use answer::{Answer, Attempts, Inputs};
@@ -38,7 +38,6 @@ use locks::Life;
 use unlock::{Locks, Looked, Settings};
 use validate::{Invalid, Valid};
 
-pub use locks::owner as owner_in_words;
 pub use owner::UnlockOwner;
 
 /// The kind: its settings, and restic.
@@ -134,7 +133,7 @@ impl RepositoryController {
                 locks: Settings {
                     interval: millis(config.lock_interval),
                     after: millis(config.unlock_after),
-                    after_end: millis(config.test_unlock_after.unwrap_or(config.unlock_after)),
+                    after_end: millis(config.unlock_after_end()),
                     test: config.test_unlock_after.is_some(),
                 },
             },

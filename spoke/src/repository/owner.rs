@@ -6,7 +6,8 @@ use crds::ResticRepository;
 use proto::v1::{OperationKind, RetentionRun, UnlockRun};
 
 use crate::context::Context;
-use crate::operation::{Assignment, Order, Owner, Pinned, order};
+use crate::exchange::Pinned;
+use crate::operation::{Assignment, Order, Owner, order};
 use crate::world::{JobView, Key, Stored as _};
 
 /// Type of the Jobs.

@@ -13,11 +13,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::locks::{Content, Life, Rules, Verdict, Watch};
 use super::{Found, Observed, Planning, RepositoryController, build, status};
+use crate::clock::Clock;
+use crate::exchange::Finished;
 use crate::kind::{Input, Moment, Removal};
-use crate::operation::Finished;
 use crate::pod;
 use crate::restic::locks::{LockFile, LockOwner};
-use crate::worker::since_boot;
 use crate::world::{JobView, Key, PodView, World};
 
 /// A host name has at most so many characters: that of a pod with a longer name is cut.
@@ -74,10 +74,10 @@ pub struct Settings {
 }
 
 /// Now, on both clocks.
-pub fn moment(wall: Timestamp) -> Moment {
+pub fn moment(clock: &dyn Clock) -> Moment {
     Moment {
-        boot: since_boot(),
-        wall,
+        boot: clock.since_boot(),
+        wall: clock.now(),
     }
 }
 

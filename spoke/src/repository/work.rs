@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
 use tracing::warn;
 
 use super::answer::{Answer, Inputs};
 use super::locks::{Content, READS};
 use super::unlock::{Looked, moment};
 use super::{Found, Reply, Work};
+use crate::clock::Clock;
+use crate::exchange::Creations;
 use crate::kind::{Tools, Unreadable};
-use crate::link::Creations;
 use crate::restic::{Failure, Restic};
 use crate::secrets::{Credentials, PASSWORD_VARIABLE};
 
@@ -28,7 +28,7 @@ pub(super) async fn perform(
             known_locks,
         } => {
             let answer = ask(
-                restic,
+                (restic, tools.clock()),
                 tools.creations(),
                 inputs,
                 known,
@@ -42,7 +42,7 @@ pub(super) async fn perform(
             let Ok(credentials) = credentials else {
                 return Found::Locks(None);
             };
-            let looked = locks(restic, &credentials, &known).await;
+            let looked = locks((restic, tools.clock()), &credentials, &known).await;
             Found::Locks(
                 looked
                     .inspect_err(|failure| warn!(%failure, "restic's locks could not be listed"))
@@ -54,7 +54,7 @@ pub(super) async fn perform(
 
 /// A look at the repository, and at its locks if it opens.
 async fn ask(
-    restic: &dyn Restic,
+    (restic, clock): (&dyn Restic, &dyn Clock),
     creations: &Creations,
     inputs: Inputs,
     known: Option<String>,
@@ -67,7 +67,7 @@ async fn ask(
             password_key = Some(credentials.password_key.clone()).filter(|key| key != PASSWORD_VARIABLE);
             let answer = look(restic, &credentials, known, creations).await;
             if matches!(answer, Answer::Open { .. }) {
-                seen = locks(restic, &credentials, known_locks).await.ok();
+                seen = locks((restic, clock), &credentials, known_locks).await.ok();
             }
             answer
         }
@@ -137,13 +137,13 @@ async fn create(
 
 /// Lists locks, and reads those that are not known yet.
 async fn locks(
-    restic: &dyn Restic,
+    (restic, clock): (&dyn Restic, &dyn Clock),
     credentials: &Credentials,
     known: &BTreeSet<String>,
 ) -> Result<Looked, Failure> {
-    let start = moment(Timestamp::now());
+    let start = moment(clock);
     let ids = restic.locks(credentials).await?;
-    let end = moment(Timestamp::now());
+    let end = moment(clock);
     let mut read = Vec::new();
     for id in ids.iter().filter(|id| !known.contains(*id)).take(READS) {
         match restic.lock(credentials, id).await {

@@ -110,6 +110,25 @@ fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(NAME_MAX).collect()
 }
 
+/// Who holds a lock, in words.
+#[must_use]
+pub fn owner_in_words(lock: &LockFile) -> String {
+    match LockOwner::parse(&lock.user, &lock.host) {
+        LockOwner::Fleet {
+            cluster,
+            operation,
+            token: 0,
+        } => format!("pod {operation} of cluster {cluster}"),
+        LockOwner::Fleet {
+            cluster,
+            operation,
+            token,
+        } => format!("operation {operation} of cluster {cluster}, token {token}"),
+        LockOwner::Host(host) if lock.user.is_empty() => format!("a process on {host}"),
+        LockOwner::Host(host) => format!("{} on {host}", lock.user),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -136,7 +136,7 @@ pub trait Restic: Send + Sync {
     fn init_before<'a>(
         &'a self,
         credentials: &'a Credentials,
-        _: std::time::Instant,
+        _: tokio::time::Instant,
     ) -> BoxFuture<'a, Result<String, Failure>> {
         self.init(credentials)
     }

@@ -96,7 +96,7 @@ pub fn job(
         "--target",
         &target,
         "--retry-lock",
-        pod::RETRY_LOCK,
+        crate::config::RETRY_LOCK,
     ];
     let mut arguments: Vec<String> = fixed.map(str::to_owned).into();
     arguments.extend(pod::repository_flags(repository));

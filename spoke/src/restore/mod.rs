@@ -25,7 +25,6 @@ use jiff::Timestamp;
 
 use crate::config::Config;
 use crate::consent;
-use crate::context::Site;
 use crate::events::Severity;
 use crate::kind::{
     Announcement, Applied, Cache, Children, Controller, Input, Plan, Refused, Settled, Task, Tools,
@@ -34,6 +33,7 @@ use crate::kind::{
 use crate::pod::finished::{self, Finished};
 use crate::restic::Restic;
 use crate::secrets::Credentials;
+use crate::site::Site;
 use crate::world::{JobView, Key, Meta, PodView, Store, World};
 
 use select::{Chosen, Identity, NotChosen};

@@ -12,7 +12,6 @@ use super::surroundings::{self, Ready};
 use super::target::{self, Claim};
 use super::validate::{Target, Valid};
 use super::{Found, Observed, Planning, RestoreController, Wait, Work, build};
-use crate::apply::ApplyError;
 use crate::kind::{
     Applied, Children, Credentials, Input, Plan, Prepared, Refused, RefusedBecause, Removal, Settled, Task,
 };
@@ -306,8 +305,7 @@ pub(super) fn conclude(
             waiting(status, restore, refused.reason(), &text, now);
         }
         // Trying again is no use.
-        RefusedBecause::Occupied { .. }
-        | RefusedBecause::Write(ApplyError::Invalid(_) | ApplyError::Conflict(_)) => {
+        _ if refused.is_hopeless() => {
             fail(status, restore, refused.reason(), &text, now);
             settled.failed = false;
             // What was made is cleaned up then.

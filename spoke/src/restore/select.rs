@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use crds::ResticBackup;
 
 use super::validate::Wanted;
-use crate::backup::SOURCE_DIR;
-use crate::context::Site;
+use crate::pod::SOURCE_DIR;
 use crate::restic::Snapshot;
+use crate::site::Site;
 use crate::world::Key;
 
 /// What tells a backup's snapshots apart.

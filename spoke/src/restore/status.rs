@@ -47,6 +47,7 @@ pub(super) fn started(
     }
     status.phase = Some(RestorePhase::InProgress);
     status.restored_snapshot = job.snapshot.as_deref().map(str::to_owned);
+    status.snapshot = short(job.snapshot.as_deref());
     status.job_ref = Some(crds::common::ObjectReference {
         name: place.name.to_string(),
         namespace: place.namespace.to_string(),
@@ -112,9 +113,22 @@ pub(super) fn over(
         }
     };
     status.phase = Some(phase);
+    status.snapshot = short(status.restored_snapshot.as_deref());
+    // As of a Job: what `kubectl wait` is given, and what ends it.
+    let ended = if outcome.failure.is_some() {
+        types::FAILED
+    } else {
+        types::COMPLETE
+    };
     at(status, restore, now)
         .remove(types::WAITING)
+        .set(ended, true, reason, &text)
         .set(types::READY, ready, reason, &text)
         .set(types::PROGRESSING, false, reason, &text)
         .set(types::DEGRADED, outcome.failure.is_some(), reason, &text);
+}
+
+/// The first 8 digits, as restic shows them.
+fn short(id: Option<&str>) -> Option<String> {
+    id.and_then(|id| id.get(..8)).map(str::to_owned)
 }

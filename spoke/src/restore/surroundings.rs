@@ -10,8 +10,8 @@ use super::target::{self, Claim};
 use super::validate::{Origin, Target, Valid};
 use super::{Observed, RestoreController, Wait};
 use crate::consent::{self, Blocked};
-use crate::context::Site;
 use crate::kind::Input;
+use crate::site::Site;
 use crate::world::{JobView, Key};
 
 /// What a restore needs of its surroundings.

@@ -82,7 +82,7 @@ fn frame(
 ) -> PodTemplateSpec {
     let source = Source::of(key, &valid.repository, names::retention_credentials(&key.name));
     let mut arguments = ["maintenance", "retention"].map(str::to_owned).to_vec();
-    if retry_lock != pod::RETRY_LOCK {
+    if retry_lock != crate::config::RETRY_LOCK {
         arguments.push(format!("--retry-lock={retry_lock}"));
     }
     arguments.push("--".to_owned());
@@ -143,7 +143,7 @@ mod tests {
                 &policy,
                 &valid,
                 &repository,
-                ("spoke:1", pod::RETRY_LOCK)
+                ("spoke:1", crate::config::RETRY_LOCK)
             )
         );
     }

@@ -22,14 +22,15 @@ use proto::v1::RetentionPolicySpec;
 
 use crate::config::Config;
 use crate::consent;
-use crate::context::{Context, Site};
+use crate::context::Context;
+use crate::exchange::Event;
+use crate::exchange::Operation;
 use crate::kind::{
     Announcement, Applied, Cache, Children, Controller, Input, Mailbox, Plan, Refused, Settled, Task, Tools,
     Unreadable, announce, observed_generation, ready_changed,
 };
-use crate::maintenance::Event;
-use crate::operation::Operation;
 use crate::secrets::Credentials;
+use crate::site::Site;
 use crate::world::{CronJobView, JobView, Key, Store, World};
 
 pub use owner::RetentionOwner;

@@ -8,7 +8,8 @@ use proto::v1::{OperationKind, RetentionRun};
 
 use super::own;
 use crate::context::Context;
-use crate::operation::{Assignment, Order, Owner, Pinned, order};
+use crate::exchange::Pinned;
+use crate::operation::{Assignment, Order, Owner, order};
 use crate::world::{JobView, Key, Stored as _};
 
 /// Policies as owners.

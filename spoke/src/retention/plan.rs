@@ -255,7 +255,7 @@ pub(super) fn conclude(
     let Some(cron_job) = cron_job.or(observed.cron_job.as_ref()) else {
         return;
     };
-    status.next_run = crate::backup::next(&valid.schedule, valid.suspend, cron_job.last_schedule, now);
+    status.next_run = crate::schedule::next_run(&valid.schedule, valid.suspend, cron_job.last_schedule, now);
     let due = status.next_run.as_ref();
     settled.next = due.and_then(|due| due.0.checked_add(SignedDuration::from_secs(1)).ok());
 }
@@ -268,9 +268,6 @@ fn scheduled(valid: &Valid, shared: bool) -> String {
     };
     if !shared {
         text.push_str("; no hub is configured: the lock covers this cluster only");
-    }
-    if !valid.without_effect.is_empty() {
-        text = format!("{text}; not in effect yet: {}", valid.without_effect.join(", "));
     }
     text
 }

@@ -6,7 +6,7 @@ use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus};
 use jiff::Timestamp;
 
 use super::status::{self, Run};
-use crate::operation::{Operation, Progress};
+use crate::exchange::{Operation, Progress};
 
 /// Records results, once each, and what is under way. `present` are the uids of the policy's Jobs, `source` its name in the
 /// fleet.
@@ -77,7 +77,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::operation::Finished;
+    use crate::exchange::Finished;
     use crate::world::Key;
 
     fn policy() -> GlobalRetentionPolicy {

@@ -19,8 +19,6 @@ pub struct Valid {
     pub timezone: String,
     pub suspend: bool,
     pub job: JobSettings,
-    /// Parts of the spec that are accepted and not acted on yet.
-    pub without_effect: Vec<&'static str>,
 }
 
 /// Why a spec is refused, with the field to change.
@@ -65,10 +63,6 @@ pub fn validate(key: &Key, policy: &GlobalRetentionPolicy) -> Result<Valid, Inva
         let checked = Rule::of(part).check();
         checked.map_err(|wrong| Invalid::Rule(index, wrong))?;
     }
-    let notifications = spec
-        .notifications
-        .as_ref()
-        .is_some_and(|n| n.email.is_some() || n.ntfy.is_some());
     Ok(Valid {
         repository: Key::new(
             spec.repository_ref.namespace_or(&key.namespace),
@@ -79,11 +73,6 @@ pub fn validate(key: &Key, policy: &GlobalRetentionPolicy) -> Result<Valid, Inva
         timezone,
         suspend: spec.suspend,
         job: job_settings(spec.job_config.as_ref())?,
-        without_effect: if notifications {
-            vec!["notifications"]
-        } else {
-            Vec::new()
-        },
     })
 }
 

@@ -1,7 +1,6 @@
 //! Credentials of repositories: out of a Secret, into restic, and nowhere else.
 
 mod backend;
-pub mod cluster;
 mod normal;
 
 use std::collections::BTreeMap;
@@ -16,6 +15,9 @@ pub use backend::{
     REPOSITORY_VARIABLE, SSH_DIR, redact,
 };
 pub use normal::normalised;
+
+/// A mark that tells which state of the source it was taken from, and the data.
+pub type Projection = (String, BTreeMap<String, ByteString>);
 
 /// What is wrong with a Secret. Names keys, never values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

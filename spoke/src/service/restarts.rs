@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::backoff::{Backoff, Jitter};
+use crate::clock::SystemRandom;
 
 /// How often a service may fail, and how fast it is started again.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +52,7 @@ impl Restarts {
             .retain(|then| now.saturating_duration_since(*then) < window);
         self.recent.push_back(now);
         let failures = u32::try_from(self.recent.len()).unwrap_or(u32::MAX);
-        (self.recent.len() < self.pace.limit).then(|| self.pace.backoff.after(failures))
+        (self.recent.len() < self.pace.limit).then(|| self.pace.backoff.after(failures, &SystemRandom))
     }
 }
 

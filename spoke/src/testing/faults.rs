@@ -8,6 +8,8 @@ use tokio::time::Instant;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     pub at: Instant,
+    /// Name of the client, see [`super::ApiServer::client_of`].
+    pub client: String,
     /// get, list, watch, create, update, patch, apply, delete, log.
     pub verb: &'static str,
     /// Plural, with the sub-resource behind a slash: `resticbackups/status`.
@@ -40,11 +42,14 @@ pub enum Action {
     LoseAnswer,
     /// It is answered after a time.
     Delay(Duration),
+    /// Whoever waits for the answer panics: a defect in its own code, at this place.
+    Panic,
 }
 
 /// Which requests fail: every one that matches verb, resource and name, after `skip` of them, `times` times.
 #[derive(Clone, Debug)]
 pub struct Fault {
+    client: Option<String>,
     verb: Option<&'static str>,
     resource: Option<String>,
     name: Option<String>,
@@ -58,12 +63,22 @@ impl Fault {
     #[must_use]
     pub fn new(action: Action) -> Fault {
         Fault {
+            client: None,
             verb: None,
             resource: None,
             name: None,
             skip: 0,
             times: u32::MAX,
             action,
+        }
+    }
+
+    /// Only requests of a client.
+    #[must_use]
+    pub fn from(self, client: &str) -> Fault {
+        Fault {
+            client: Some(client.to_owned()),
+            ..self
         }
     }
 
@@ -99,7 +114,10 @@ impl Fault {
     }
 
     fn matches(&self, request: &Request) -> bool {
-        self.verb.is_none_or(|verb| verb == request.verb)
+        self.client
+            .as_deref()
+            .is_none_or(|client| client == request.client)
+            && self.verb.is_none_or(|verb| verb == request.verb)
             && self.resource.as_deref().is_none_or(|r| r == request.resource)
             && self.name.as_deref().is_none_or(|name| name == request.name)
     }

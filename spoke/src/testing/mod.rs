@@ -6,6 +6,7 @@
 //! - `faults`: which requests fail, and the log of all requests.
 //! - `server`: requests in, responses and watches out.
 //! - `workloads`: what the Job and CronJob controllers and the kubelet would do, one step per call.
+//! - `spoke`, `restic`: a whole spoke on it, and repositories in memory.
 //!
 //! Time is tokio's: with `#[tokio::test(start_paused = true)]` an hour passes at once. [`PausedClock`] is the wall clock
 //! that moves with it.
@@ -14,12 +15,16 @@ mod clock;
 mod faults;
 mod fields;
 mod objects;
+pub mod restic;
 mod server;
 #[cfg(test)]
 mod server_tests;
+#[cfg(test)]
+mod shell_tests;
+pub mod spoke;
 mod workloads;
 
-pub use clock::PausedClock;
+pub use clock::{Longest, PausedClock};
 pub use faults::{Action, Fault, Request};
 pub use server::ApiServer;
 pub use workloads::End;

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::clock::PausedClock;
 use super::faults::{Action, Fault, Request, Script};
 use super::objects::{Change, Id, Objects, Part, Refusal};
-use crate::context::Clock as _;
+use crate::clock::Clock as _;
 
 /// Longest time, by tokio's clock, that a test waits for a state.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
@@ -67,10 +67,16 @@ impl ApiServer {
     /// A client of this server. Needs a tokio runtime.
     #[must_use]
     pub fn client(&self) -> Client {
-        let server = self.0.clone();
+        self.client_of("")
+    }
+
+    /// A client whose requests can be told from those of others.
+    #[must_use]
+    pub fn client_of(&self, name: &str) -> Client {
+        let (server, name) = (self.0.clone(), name.to_owned());
         let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-            let server = server.clone();
-            async move { server.serve(request).await }
+            let (server, name) = (server.clone(), name.clone());
+            async move { server.serve(&name, request).await }
         });
         Client::new(service, "default")
     }
@@ -139,6 +145,13 @@ impl ApiServer {
         Some(serde_json::from_value(Value::clone(&object)).unwrap())
     }
 
+    /// An object as JSON; null if it is not there.
+    #[must_use]
+    pub fn json<K: Resource<DynamicType = ()>>(&self, namespace: &str, name: &str) -> Value {
+        let object = self.0.objects().get(&Id::new(&K::plural(&()), namespace, name));
+        object.map_or(Value::Null, |object| Value::clone(&object))
+    }
+
     /// All objects of a type, in the order of their namespaces and names.
     #[must_use]
     pub fn all<K: Resource<DynamicType = ()> + DeserializeOwned>(&self) -> Vec<K> {
@@ -152,6 +165,13 @@ impl ApiServer {
         let id = Id::new(&K::plural(&()), namespace, name);
         let now = self.0.clock.now();
         let _ = self.0.change(|objects| objects.delete(&id, &Value::Null, now));
+    }
+
+    /// The kubelet has ended a pod that was deleted.
+    pub(super) fn remove_pod(&self, namespace: &str, name: &str) {
+        let (id, now) = (Id::new("pods", namespace, name), self.0.clock.now());
+        let options = json!({ "gracePeriodSeconds": 0 });
+        let _ = self.0.change(|objects| objects.delete(&id, &options, now));
     }
 
     /// Managers that own a field of an object, such as `["spec", "suspend"]`.
@@ -255,7 +275,7 @@ struct Call {
 }
 
 impl Call {
-    fn parse(parts: &http::request::Parts) -> Call {
+    fn parse(client: &str, parts: &http::request::Parts) -> Call {
         let header = |name: &str| {
             let value = parts.headers.get(name).and_then(|v| v.to_str().ok());
             value.unwrap_or_default().to_owned()
@@ -300,6 +320,7 @@ impl Call {
         Call {
             request: Request {
                 at: Instant::now(),
+                client: client.to_owned(),
                 verb,
                 resource: format!("{}{slash}{sub}", id.resource),
                 namespace: id.namespace.clone(),
@@ -371,10 +392,11 @@ impl Inner {
 
     async fn serve(
         self: Arc<Self>,
+        client: &str,
         request: http::Request<kube::client::Body>,
     ) -> io::Result<http::Response<Body>> {
         let (parts, body) = request.into_parts();
-        let call = Call::parse(&parts);
+        let call = Call::parse(client, &parts);
         let (action, number) = {
             let mut script = self.script();
             let action = script.judge(&call.request);
@@ -383,6 +405,7 @@ impl Inner {
         };
         match &action {
             Some(Action::Cut) => return Err(cut()),
+            Some(Action::Panic) => panic!("as the test asks for"),
             Some(Action::Hang) => return std::future::pending().await,
             Some(Action::Delay(time)) => tokio::time::sleep(*time).await,
             _ => {}

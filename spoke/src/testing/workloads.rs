@@ -1,9 +1,13 @@
 //! What the CronJob and Job controllers and the kubelet would do, one step per call.
 
+use std::time::Duration;
+
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::objects::seconds;
 use super::server::ApiServer;
@@ -157,6 +161,53 @@ impl ApiServer {
                 job["status"]["completionTime"] = json!(now);
             }
         });
+    }
+
+    /// Does all of the above by itself, each second: pods run at once, and end after a time as `end` decides of their Job.
+    /// `None` runs on. Stops when it is dropped.
+    pub fn work(
+        &self,
+        time: Duration,
+        end: impl Fn(&Job) -> Option<End> + Send + 'static,
+    ) -> AbortOnDropHandle<()> {
+        let server = self.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            loop {
+                server.settle_jobs();
+                for pod in server.all::<Pod>() {
+                    server.work_on(&pod, time, &end);
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }))
+    }
+
+    fn work_on(&self, pod: &Pod, time: Duration, end: &impl Fn(&Job) -> Option<End>) {
+        let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+        let status = pod.status.clone().unwrap_or_default();
+        if pod.metadata.deletion_timestamp.is_some() {
+            self.remove_pod(&namespace, &name);
+            return;
+        }
+        let states = status.container_statuses.unwrap_or_default();
+        let started = states
+            .first()
+            .and_then(|c| c.state.as_ref()?.running.as_ref()?.started_at.clone());
+        let over = |started: &Time| self.now().duration_since(started.0).unsigned_abs() >= time;
+        match (status.phase.as_deref(), started) {
+            (Some("Pending"), _) => self.run_pod(&namespace, &name),
+            (Some("Running"), Some(started)) if over(&started) => {
+                let job = pod
+                    .owner_references()
+                    .first()
+                    .map(|o| o.name.clone())
+                    .unwrap_or_default();
+                if let Some(end) = self.get::<Job>(&namespace, &job).as_ref().and_then(end) {
+                    self.end_pod(&namespace, &name, &end);
+                }
+            }
+            _ => {}
+        }
     }
 
     fn make_pod(&self, job: &Job) -> String {

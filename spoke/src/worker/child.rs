@@ -10,8 +10,10 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
+use super::contend::Lease;
 use super::switch::Instant;
 use super::{GRACE, LOOK};
+use crate::clock::since_boot;
 use crate::restic::{Failure, cause_of, class_of, classify, terminate};
 
 /// What restic's last lines of stderr are kept of.
@@ -48,6 +50,11 @@ pub enum Stopped {
     Signal,
     #[error("{0}")]
     Alarm(String),
+    /// Whose lock it is, in words.
+    #[error(
+        "restic's lock {0} is in the way: that run is over, and its lock is removed by an operation of its own, after which this one is tried again"
+    )]
+    StaleLock(String),
 }
 
 impl From<Why> for Stopped {
@@ -85,6 +92,8 @@ pub struct Restic {
     /// What its environment has beside ours.
     pub variables: Vec<(String, String)>,
     pub leave: watch::Receiver<Leave>,
+    /// Under which it works.
+    pub lease: Lease,
     /// A command that takes a lock was killed, so that it could not remove it.
     pub lock_left: Arc<AtomicBool>,
 }
@@ -117,8 +126,8 @@ impl Restic {
     ///
     /// # Errors
     /// As of [`Restic::run`], and [`Stopped::Alarm`].
-    pub async fn run_watched(&self, arguments: &[String], alarm: Alarm) -> Result<(), Stopped> {
-        self.execute(arguments, None, Some(alarm)).await.map(drop)
+    pub async fn run_watched(&self, arguments: &[String], alarm: Option<Alarm>) -> Result<(), Stopped> {
+        self.execute(arguments, None, alarm).await.map(drop)
     }
 
     /// A command that only reads, with all that is known of whether it could.
@@ -179,7 +188,7 @@ impl Restic {
                 }
                 () = &mut over, if !late => {
                     late = true;
-                    end(&mut child, super::since_boot() + GRACE, &leave).await;
+                    end(&mut child, since_boot() + GRACE, &leave).await;
                 }
             }
         };
@@ -223,7 +232,7 @@ async fn end(child: &mut Child, kill: Instant, leave: &watch::Receiver<Leave>) {
             Leave::End { kill: over, .. } => kill.min(over),
             Leave::NotYet | Leave::Go => kill,
         };
-        let left = Duration::from_millis(over.saturating_sub(super::since_boot()));
+        let left = Duration::from_millis(over.saturating_sub(since_boot()));
         if left.is_zero() {
             let _ = child.start_kill();
             return;

@@ -2,6 +2,7 @@
 //! its lease, ends itself when no more come, and tells its result in the termination message.
 
 pub mod child;
+pub mod contend;
 mod document;
 pub mod forget;
 mod guard;
@@ -26,13 +27,18 @@ use proto::v1::{OperationOutcome, UnlockRun};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::pod::{CLUSTER_VARIABLE, OPERATION_VARIABLE, RETRY_LOCK};
+use crate::clock::since_boot;
+use crate::config::RETRY_LOCK;
+use crate::pod::{CLUSTER_VARIABLE, OPERATION_VARIABLE};
 use crate::restic::locks::LockOwner;
 use crate::secrets::{FILES_VARIABLE, PRIVATE_FILES_VARIABLE};
 use child::{Leave, Restic, Why};
+use contend::Lease;
 use order::Order;
-use switch::{Instant, Switch, Verdict};
+use switch::{Switch, Verdict};
 
+/// Reason of a run that met restic's lock of one that is over.
+pub const STALE_LOCK: &str = "StaleLock";
 /// Where the kernel tells the host name, as restic writes it into its locks.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 /// How often the count of renewals is looked at.
@@ -95,17 +101,6 @@ pub struct WorkerConfig {
     /// More flags for each restic command, after "--".
     #[arg(last = true)]
     pub flags: Vec<String>,
-}
-
-/// Milliseconds since boot, suspend included: a machine that slept has lost its lease.
-#[must_use]
-pub fn since_boot() -> Instant {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let (seconds, nanos) = (
-        time.tv_sec.max(0).unsigned_abs(),
-        time.tv_nsec.max(0).unsigned_abs(),
-    );
-    seconds * 1000 + nanos / 1_000_000
 }
 
 /// A line for the pod's log. stdout is for the plan alone.
@@ -205,6 +200,10 @@ fn prepare(config: &WorkerConfig) -> Result<(Order, Restic), String> {
         flags: config.flags.clone(),
         variables,
         leave: receiver,
+        lease: Lease {
+            cluster: config.cluster.clone(),
+            token,
+        },
         lock_left: Arc::default(),
         retry_lock: config.retry_lock.clone(),
     };

@@ -5,12 +5,13 @@ use std::time::Duration;
 use proto::digest::run_hash;
 use proto::v1::{OperationOutcome, RetentionRun};
 
-use super::child::{Leave, Restic, Stopped, Why};
+use super::child::{Alarm, Leave, Restic, Stopped, Why};
+use super::contend::exclusive;
 use super::forget::prune_alarm;
 use super::plan::{Action, Plan};
 use super::reads::{self, Halt};
 use super::select::{Standing, standing};
-use super::{document, failed, order::Order, outcome};
+use super::{STALE_LOCK, document, failed, order::Order, outcome};
 use crate::restic::output;
 
 /// Storage that has not opened the repository by then is not waited for under the lock.
@@ -31,6 +32,7 @@ pub async fn run(order: &Order, restic: &Restic, print: impl Fn(&str)) -> Operat
         Halt::Stopped(Stopped::LeaseLost) => ("Interrupted", "LeaseLost"),
         Halt::Stopped(Stopped::Signal) => ("Interrupted", "Stopped"),
         Halt::Stopped(Stopped::Alarm(_)) => ("Failed", "IncompleteRead"),
+        Halt::Stopped(Stopped::StaleLock(_)) => ("Failed", STALE_LOCK),
         Halt::Stopped(Stopped::Failed(failure)) => ("Failed", crate::pod::message::reason_of(failure)),
         Halt::Failed { reason, .. } => ("Failed", *reason),
     };
@@ -121,7 +123,7 @@ async fn carry_out(
         outcome.bytes_before = stored(restic).await?;
     }
     if action == Action::Apply {
-        let forgot = forget(restic, plan).await;
+        let forgot = forget(restic, run, plan).await;
         // restic 0.18 exits 0 even if the storage refused the delete, so removals are counted by listing again. One
         // that fails half way has removed something, too.
         let planned: Vec<&str> = plan.ids().collect();
@@ -134,9 +136,8 @@ async fn carry_out(
     }
     if prune {
         let staying = plan.staying.len();
-        let alarm = Box::new(move |line: &str| prune_alarm(line, staying));
-        let arguments = words(&["prune", "--retry-lock", &restic.retry_lock]);
-        let pruned = restic.run_watched(&arguments, alarm).await;
+        let alarm = move || -> Option<Alarm> { Some(Box::new(move |line: &str| prune_alarm(line, staying))) };
+        let pruned = exclusive(restic, run, &words(&["prune"]), alarm).await;
         pruned.map_err(|stopped| Halt::at("restic prune", stopped))?;
         outcome.pruned = true;
         outcome.bytes_after = stored(restic).await?;
@@ -145,12 +146,12 @@ async fn carry_out(
     Ok(())
 }
 
-async fn forget(restic: &Restic, plan: &Plan) -> Result<(), Stopped> {
+async fn forget(restic: &Restic, run: &RetentionRun, plan: &Plan) -> Result<(), Stopped> {
     let ids: Vec<&str> = plan.ids().collect();
     for batch in ids.chunks(BATCH) {
-        let mut arguments = words(&["forget", "--json", "--retry-lock", &restic.retry_lock]);
+        let mut arguments = words(&["forget", "--json"]);
         arguments.extend(batch.iter().map(|&id| id.to_owned()));
-        restic.run(&arguments).await?;
+        exclusive(restic, run, &arguments, || None).await?;
     }
     Ok(())
 }

@@ -12,8 +12,9 @@ use serde::Deserialize;
 
 use super::child::{Restic, Stopped};
 use super::retention::{OPEN, wait_for_lease, words};
-use super::{failed, log, since_boot};
-use crate::repository::owner_in_words;
+use super::{STALE_LOCK, failed, log};
+use crate::clock::since_boot;
+use crate::restic::locks::owner_in_words;
 use crate::restic::locks::{self, LockFile};
 use crate::restic::output;
 
@@ -60,6 +61,7 @@ pub async fn run(run: &UnlockRun, restic: Restic, host: &str) -> OperationOutcom
                 Stopped::LeaseLost => ("Interrupted", "LeaseLost"),
                 Stopped::Signal => ("Interrupted", "Stopped"),
                 Stopped::Alarm(_) => ("Failed", "IncompleteRead"),
+                Stopped::StaleLock(_) => ("Failed", STALE_LOCK),
                 Stopped::Failed(failure) => ("Failed", crate::pod::message::reason_of(failure)),
             };
             OperationOutcome {
@@ -125,7 +127,7 @@ async fn unlock(
     }
 }
 
-async fn list(restic: &Restic) -> Result<Vec<String>, Stopped> {
+pub(super) async fn list(restic: &Restic) -> Result<Vec<String>, Stopped> {
     let printed = restic
         .run_within(&words(&["list", "locks", "--no-lock"]), Some(SHORT))
         .await?;
@@ -136,21 +138,26 @@ async fn list(restic: &Restic) -> Result<Vec<String>, Stopped> {
 async fn read(restic: &Restic) -> Result<Vec<Found>, Stopped> {
     let mut found = Vec::new();
     for id in list(restic).await? {
-        let printed = restic
-            .run_within(&words(&["cat", "lock", &id, "--no-lock"]), Some(SHORT))
-            .await;
-        let file = match printed {
-            Ok(printed) => locks::lock_file(&printed).ok(),
-            // Its process has ended meanwhile, or it cannot be decrypted.
-            Err(Stopped::Failed(failure)) => {
-                log(&format!("lock {id} cannot be read: {failure}"));
-                None
-            }
-            Err(stopped) => return Err(stopped),
-        };
+        let file = read_one(restic, &id).await?;
         found.push(Found { id, file });
     }
     Ok(found)
+}
+
+/// What a lock holds; `None` if it cannot be read.
+pub(super) async fn read_one(restic: &Restic, id: &str) -> Result<Option<LockFile>, Stopped> {
+    let printed = restic
+        .run_within(&words(&["cat", "lock", id, "--no-lock"]), Some(SHORT))
+        .await;
+    match printed {
+        Ok(printed) => Ok(locks::lock_file(&printed).ok()),
+        // Its process has ended meanwhile, or it cannot be decrypted.
+        Err(Stopped::Failed(failure)) => {
+            log(&format!("lock {id} cannot be read: {failure}"));
+            Ok(None)
+        }
+        Err(stopped) => Err(stopped),
+    }
 }
 
 /// Whether the pod's clock is the operator's, about.

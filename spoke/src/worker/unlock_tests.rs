@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use super::super::child::Leave;
+use super::super::contend::Lease;
 use super::*;
 
 /// A repository with one snapshot, and the real restic.
@@ -43,6 +44,7 @@ impl Bench {
             leave: receiver,
             lock_left: Arc::default(),
             retry_lock: "30m".to_owned(),
+            lease: Lease::default(),
         };
         let bench = Bench {
             dir,

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tests::proxy::{Action, Entry, Rule};
 use tests::storage_log::{self, Grant, Verdict};
 
-use super::{lock, try_lock, two, worker};
+use super::{audit, lock, try_lock, two, worker};
 use crate::retention::{make_snapshots, repository_id, restic, snapshots, start};
 use crate::support::{Place, bed, faulty, fleet_json, keep_logs, rest, suite};
 
@@ -23,7 +23,7 @@ const REMOVED: u32 = 20;
 /// From a fault to the next grant at most: a start of the hub, the life of a lease, the delay, and a busy machine.
 const TURN: Duration = Duration::from_secs(240);
 /// From a fault to a run that succeeds, with restic's own lock of a dead process in the way.
-const MENDED: Duration = Duration::from_secs(600);
+pub const MENDED: Duration = Duration::from_secs(600);
 
 /// One fault.
 pub trait Fault {
@@ -170,6 +170,20 @@ impl Scene {
         )
     }
 
+    /// No run held the maintenance lock in vain: what b's pod left of restic's locks cannot be waited for.
+    fn judge_waits(&self) {
+        for entry in audit(&self.id) {
+            let reason = &entry["outcome"]["reason"];
+            assert_ne!(reason, "RepositoryLocked", "{entry:#}");
+            if reason == "StaleLock" {
+                eprintln!(
+                    "{}: token {}: {}",
+                    self.name, entry["token"], entry["outcome"]["message"]
+                );
+            }
+        }
+    }
+
     /// Every deletion lay inside the time of its grant, and b's were among them.
     fn judge(&self) {
         let verdict = self.verdict();
@@ -248,6 +262,7 @@ fn drive<F: Fault>(fault: &mut F, scene: &Scene, mended: &mut bool) {
     bed().servers().rest_proxy().set(&[]).unwrap();
     go_on::<F>(scene);
     scene.judge();
+    scene.judge_waits();
     restic(&rest(scene.name), &["check", "--read-data", "-q"]);
     assert_eq!(snapshots(&rest(scene.name), "x").len(), 1, "the newest is left");
 }
@@ -300,7 +315,7 @@ fn until_next_grant(scene: &Scene) -> Grant {
 }
 
 /// Waits for the end of a run of policy `p` after the one that `before` tells of.
-fn until_end(place: &Place, before: &Value, limit: Duration) -> Value {
+pub fn until_end(place: &Place, before: &Value, limit: Duration) -> Value {
     let ended = |o: &Value| {
         let status = &o["status"];
         (&status["lastRun"], &status["lastRunToken"]) != (&before["lastRun"], &before["lastRunToken"])
@@ -315,13 +330,20 @@ fn until_end(place: &Place, before: &Value, limit: Duration) -> Value {
 /// A run that fails is only tried again, as its schedule would.
 fn go_on<F: Fault>(scene: &Scene) {
     let end = Instant::now() + MENDED;
-    for (place, good) in [(&scene.a, &["Applied"][..]), (&scene.b, F::AGAIN)] {
+    let idle = |place: &Place| {
         let idle = |o: &Value| o["status"]["active"].is_null();
         let object = place.until_within(MENDED, "globalretentionpolicy/p", "no run under way", idle);
-        let mut last = object["status"].clone();
+        object["status"].clone()
+    };
+    // A run that waits would remove what the other's is to remove.
+    for place in [&scene.a, &scene.b] {
+        idle(place);
+    }
+    for (place, good) in [(&scene.a, &["Applied"][..]), (&scene.b, F::AGAIN)] {
+        let mut last = idle(place);
         let more = format!("{}/{}", scene.name, place.cluster.name);
-        make_snapshots(&rest(scene.name), &place.cluster.name, &more, "y", 1..4);
         for n in 1.. {
+            make_snapshots(&rest(scene.name), &place.cluster.name, &more, "y", 1..4);
             start(place, "p", &format!("again-{n}"));
             last = until_end(place, &last, MENDED);
             if good.contains(&last["lastRunResult"].as_str().unwrap_or_default()) {

@@ -10,9 +10,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tests::fleet::{self, SYSTEM};
 
-use super::deleting::within;
+use super::deleting::{MENDED, until_end, within};
 use super::without_coalescing;
-use crate::retention::{make_snapshots, policy, restic, snapshots, start, until_fleet_knows, until_run};
+use crate::retention::{make_snapshots, policy, restic, snapshots, start, until_fleet_knows};
 use crate::support::{Place, bed, s3};
 
 const BACKUPS: usize = 300;
@@ -109,7 +109,7 @@ fn three_hundred_backups_stay_in_sight_and_lose_nothing_while_the_leader_is_dele
         within(Duration::from_secs(90), "another leader", || {
             a.cluster.leader().is_ok_and(|now| now != leader)
         });
-        last = until_run(&b, "p", &last);
+        last = until_end(&b, &last, MENDED);
         assert_eq!(last["lastRunResult"], "Applied", "round {round}: {last:#}");
         assert_eq!(snapshots(&url, "fleet.cluster=a"), kept, "round {round}");
         assert_eq!(watch.keys("REMOVED"), BTreeSet::new(), "round {round}");

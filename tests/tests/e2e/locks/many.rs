@@ -3,8 +3,9 @@
 use serde_json::json;
 use tests::storage_log;
 
+use super::deleting::{MENDED, until_end};
 use super::{audit, two};
-use crate::retention::{make_snapshots, repository_id, restic, start, until_run};
+use crate::retention::{make_snapshots, repository_id, restic, start};
 use crate::support::{bed, faulty, fleet_json, rest, suite};
 
 #[test]
@@ -45,8 +46,8 @@ fn two_clusters_ask_at_once_many_times_and_their_delete_phases_never_overlap() {
                 }
             })
         };
-        last_a = until_run(&a, "p", &last_a);
-        last_b = until_run(&b, "p", &last_b);
+        last_a = until_end(&a, &last_a, MENDED);
+        last_b = until_end(&b, &last_b, MENDED);
         writer.join().unwrap();
         for last in [&last_a, &last_b] {
             let result = last["lastRunResult"].as_str().unwrap();

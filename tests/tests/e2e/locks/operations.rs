@@ -1,10 +1,9 @@
 //! Operations that are interrupted, and how maintenance goes on afterwards without a person.
 
-use serde_json::json;
-
+use super::deleting::{MENDED, until_end};
 use super::{Blocker, lock, two, until_at_work};
 use crate::faults::until;
-use crate::retention::{make_snapshots, repository_id, start, until_run};
+use crate::retention::{make_snapshots, repository_id, start};
 use crate::support::{Place, s3};
 
 fn jobs(place: &Place) -> Vec<String> {
@@ -26,14 +25,16 @@ fn a_job_that_is_shut_by_hand_is_followed_by_another() {
     let suspend = r#"{"spec":{"suspend":true}}"#;
     b.kubectl(&["patch", "job/first", "--type=merge", "-p", suspend])
         .unwrap();
-    let ended = until_run(&b, "p", &json!({}));
-    assert_eq!(ended["lastRunResult"], "Interrupted", "{ended:#}");
+    // Its successor waits, or is at work, when that is recorded.
+    let ended = b.until("globalretentionpolicy/p", "the end of the run", |o| {
+        o["status"]["lastRunResult"] == "Interrupted"
+    });
     until("its successor has the lock", || {
         let higher = lock(&id)["token"].as_u64().is_some_and(|now| now > token);
         higher && !jobs(&b).contains(&"first".to_owned())
     });
-    let before = b.get("globalretentionpolicy/p")["status"].clone();
     drop(blocker);
-    let ran = until_run(&b, "p", &before);
+    // restic asks for its lock after pauses that grow.
+    let ran = until_end(&b, &ended["status"], MENDED);
     assert_eq!(ran["lastRunResult"], "Applied", "{ran:#}");
 }

@@ -7,16 +7,13 @@ use crds::{ResticRepository, names};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
-use super::{Credentials, REPOSITORY_VARIABLE, SecretError, normalised};
 use crate::apply::ApplyError;
 use crate::context::Context;
+use crate::secrets::{self, Credentials, Projection, REPOSITORY_VARIABLE, SecretError, normalised};
 use crate::world::Key;
 
 /// Part of every mark. Another one makes each copy anew: for when the same Secret is to be read in another way.
 const FORMAT: u8 = 2;
-
-/// A mark that tells which state of the source it was taken from, and the data.
-pub type Projection = (String, BTreeMap<String, ByteString>);
 
 /// Data for the Secret `name` of a consumer: location, password, and what is on the allow-list, as restic takes them;
 /// `None` if the Secret is up to date. Of credentials that cannot be used only the location is left: no pod starts then.
@@ -64,5 +61,5 @@ pub async fn read(
     let namespace = repository.metadata.namespace.as_deref().unwrap_or_default();
     let key = Key::new(namespace, &repository.spec.credentials_secret_ref.name);
     let secret: Option<Secret> = context.applier.get(&key).await?;
-    Ok(super::credentials(repository, secret.as_ref()))
+    Ok(secrets::credentials(repository, secret.as_ref()))
 }

@@ -4,7 +4,6 @@
 //! any more (`--standalone`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -15,9 +14,9 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::apply::ApplyError;
-use crate::context::Context;
-use crate::world::Key;
+use crate::apply::{Applier, ApplyError};
+use crate::exchange::Leases;
+use crate::world::{Key, World};
 
 /// Name of the Lease, in the operator's namespace.
 const LEASE: &str = "fleet-shared";
@@ -135,41 +134,41 @@ impl Shared {
     /// When the Lease cannot be read or written.
     pub async fn allowed(
         &self,
-        context: &Context,
+        applier: &Applier,
+        leases: &Leases,
         restic_id: &str,
     ) -> Result<Result<(), String>, ApplyError> {
         match &self.hub {
             // One that was never connected shares nothing, and grants nothing.
-            Some(hub) if context.leases.is_connected() => {
-                self.note(context, hub, &[restic_id.to_owned()]).await?;
+            Some(hub) if leases.is_connected() => {
+                self.note(applier, hub, &[restic_id.to_owned()]).await?;
                 Ok(Ok(()))
             }
             Some(_) => Ok(Ok(())),
             None if self.standalone => Ok(Ok(())),
-            None => Ok(self.marks(context).await?.maintenance_allowed(restic_id)),
+            None => Ok(self.marks(applier).await?.maintenance_allowed(restic_id)),
         }
     }
 
     /// Notes all repositories of this cluster at each session, until `stop`.
-    pub async fn run(context: Arc<Context>, stop: CancellationToken) {
+    pub async fn run(&self, applier: &Applier, leases: &Leases, world: &World, stop: CancellationToken) {
         let work = async {
-            let shared = &context.shared;
             // A session that began before may not have been noted.
-            if context.leases.is_connected() {
-                shared.welcomed();
+            if leases.is_connected() {
+                self.welcomed();
             }
-            while let Some(hub) = &shared.hub {
-                shared.welcome.notified().await;
-                let all = context.world.repositories.filter(|_, _| true).into_iter();
+            while let Some(hub) = &self.hub {
+                self.welcome.notified().await;
+                let all = world.repositories.filter(|_, _| true).into_iter();
                 let ids: Vec<String> = all
                     .filter_map(|(_, r)| r.status.as_ref()?.repository_id.clone())
                     .collect();
-                match shared.note(&context, hub, &ids).await {
+                match self.note(applier, hub, &ids).await {
                     Ok(()) | Err(ApplyError::NotLeader) => {}
                     Err(error) => {
                         warn!(%error, "which repositories are shared could not be noted");
                         sleep(RETRY).await;
-                        shared.welcomed();
+                        self.welcomed();
                     }
                 }
             }
@@ -180,14 +179,14 @@ impl Shared {
         }
     }
 
-    async fn marks(&self, context: &Context) -> Result<Marks, ApplyError> {
+    async fn marks(&self, applier: &Applier) -> Result<Marks, ApplyError> {
         let mut known = self.known.lock().await;
         if let Some((at, marks)) = known.as_ref()
             && at.elapsed() < FRESH
         {
             return Ok(marks.clone());
         }
-        let lease = context.applier.get::<Lease>(&self.lease).await?;
+        let lease = applier.get::<Lease>(&self.lease).await?;
         let annotations = lease.and_then(|l| l.metadata.annotations).unwrap_or_default();
         let marks = Marks::of(&annotations);
         *known = Some((Instant::now(), marks.clone()));
@@ -195,14 +194,14 @@ impl Shared {
     }
 
     /// Writes what is new. Costs nothing when nothing is.
-    async fn note(&self, context: &Context, hub: &str, restic_ids: &[String]) -> Result<(), ApplyError> {
+    async fn note(&self, applier: &Applier, hub: &str, restic_ids: &[String]) -> Result<(), ApplyError> {
         let mut known = self.known.lock().await;
         if let Some((_, marks)) = known.as_ref()
             && marks.with(hub, restic_ids) == *marks
         {
             return Ok(());
         }
-        let present = context.applier.get::<Lease>(&self.lease).await?;
+        let present = applier.get::<Lease>(&self.lease).await?;
         let meta = present.map(|lease| lease.metadata);
         let annotations = meta
             .as_ref()
@@ -215,7 +214,7 @@ impl Shared {
             Some(meta) => {
                 // The version makes it fail when another replica was quicker.
                 let patch = json!({ "metadata": { "resourceVersion": meta.resource_version, "annotations": new.annotations() } });
-                context.applier.merge::<Lease>(&self.lease, &patch).await?;
+                applier.merge::<Lease>(&self.lease, &patch).await?;
             }
             None => {
                 let lease = Lease {
@@ -227,7 +226,7 @@ impl Shared {
                     },
                     ..Lease::default()
                 };
-                context.applier.create(&lease).await?;
+                applier.create(&lease).await?;
             }
         }
         *known = Some((Instant::now(), new));

@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proto::v1::spoke_message::Body;
 use proto::v1::{CreationDone, CreationRequest};
 use tokio::sync::{MutexGuard, Notify, oneshot};
+use tokio::time::Instant;
 
 /// Creations that this spoke wants to do.
 #[derive(Default)]
@@ -111,7 +112,7 @@ impl Creations {
     }
 
     /// A new session: everything that waits is asked again.
-    pub(super) fn restart(&self) {
+    pub(crate) fn restart(&self) {
         let mut inner = self.lock();
         inner.asked = inner.waiting.keys().copied().collect();
         drop(inner);
@@ -119,7 +120,7 @@ impl Creations {
     }
 
     /// The hub has granted.
-    pub(super) fn granted(&self, id: u64, hold_ms: u64) {
+    pub(crate) fn granted(&self, id: u64, hold_ms: u64) {
         if let Some(waiting) = self.lock().waiting.remove(&id) {
             // An error means that the caller has given up, and has said so.
             let _ = waiting.send(Duration::from_millis(hold_ms));
@@ -127,7 +128,7 @@ impl Creations {
     }
 
     /// What the hub has to be told.
-    pub(super) fn take(&self) -> Vec<Body> {
+    pub(crate) fn take(&self) -> Vec<Body> {
         let mut inner = self.lock();
         let done = std::mem::take(&mut inner.done)
             .into_iter()
@@ -140,7 +141,7 @@ impl Creations {
     }
 
     /// Resolves when the hub has to be told something.
-    pub(super) async fn changed(&self) {
+    pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
 

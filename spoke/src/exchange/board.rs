@@ -4,9 +4,40 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Pinned;
-use super::result::Finished;
+use jiff::Timestamp;
+use proto::v1::OperationOutcome;
+
 use crate::world::Key;
+
+/// Who an operation works for, and on which repository. Never changes while the operation lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pinned {
+    /// uid of the Job.
+    pub operation: String,
+    /// Value of `names::LABEL_TYPE` on the Job.
+    pub job_type: String,
+    pub job: Key,
+    /// The custom resource that it works for.
+    pub owner: Key,
+    pub owner_uid: String,
+    pub repository: Key,
+    pub restic_id: String,
+}
+
+/// The result of an operation, for its owner's status and for the grantor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    /// uid of the Job.
+    pub operation: String,
+    pub outcome: OperationOutcome,
+    pub started: Option<Timestamp>,
+    pub finished: Option<Timestamp>,
+    pub token: Option<u64>,
+    /// Cluster and policy whose Job did it, when it was another's.
+    pub by: Option<String>,
+    /// Hash of the plan that the Job was allowed to carry out.
+    pub approved: Option<String>,
+}
 
 /// Wakes an actor.
 type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -119,16 +150,16 @@ impl Board {
     }
 
     /// uid of the operation that lives under a Job's key.
-    pub(super) fn uid(&self, job: &Key) -> Option<String> {
+    pub(crate) fn uid(&self, job: &Key) -> Option<String> {
         self.lock().entries.get(job).map(|entry| entry.uid.clone())
     }
 
-    pub(super) fn keys(&self) -> Vec<Key> {
+    pub(crate) fn keys(&self) -> Vec<Key> {
         self.lock().entries.keys().cloned().collect()
     }
 
     /// An operation has begun to live.
-    pub(super) fn enter(&self, job: &Key, uid: &str) {
+    pub(crate) fn enter(&self, job: &Key, uid: &str) {
         let mut inner = self.lock();
         let entry = inner.entries.entry(job.clone()).or_insert_with(|| Entry {
             uid: uid.to_owned(),
@@ -142,26 +173,26 @@ impl Board {
     }
 
     /// What a restarted actor has to know of a Job that may be deleted by now.
-    pub(super) fn known(&self, job: &Key) -> (Option<Pinned>, Option<u64>) {
+    pub(crate) fn known(&self, job: &Key) -> (Option<Pinned>, Option<u64>) {
         let inner = self.lock();
         let entry = inner.entries.get(job);
         entry.map_or((None, None), |e| (e.pinned.clone(), e.token))
     }
 
-    pub(super) fn pin(&self, pinned: &Pinned) {
+    pub(crate) fn pin(&self, pinned: &Pinned) {
         self.change(&pinned.job, |entry| entry.pinned = Some(pinned.clone()));
     }
 
-    pub(super) fn listen_operation(&self, job: &Key, wake: impl Fn() + Send + Sync + 'static) {
+    pub(crate) fn listen_operation(&self, job: &Key, wake: impl Fn() + Send + Sync + 'static) {
         self.change(job, |entry| entry.wake = Some(Arc::new(wake)));
     }
 
-    pub(super) fn granted(&self, job: &Key, token: u64) {
+    pub(crate) fn granted(&self, job: &Key, token: u64) {
         self.change(job, |entry| entry.token = Some(token));
     }
 
     /// Publishes where an operation stands. Wakes its owner if that has changed.
-    pub(super) fn publish(&self, job: &Key, progress: Progress, finished: Option<&Finished>) {
+    pub(crate) fn publish(&self, job: &Key, progress: Progress, finished: Option<&Finished>) {
         let wake = {
             let mut inner = self.lock();
             let Some(entry) = inner.entries.get_mut(job) else {
@@ -181,7 +212,7 @@ impl Board {
     }
 
     /// An operation is over. Wakes its owner.
-    pub(super) fn leave(&self, job: &Key) {
+    pub(crate) fn leave(&self, job: &Key) {
         let wake = {
             let mut inner = self.lock();
             let owner = inner
@@ -196,7 +227,7 @@ impl Board {
     }
 
     /// A new term of leadership begins with nothing remembered.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         *self.lock() = Inner::default();
     }
 

@@ -1,0 +1,238 @@
+//! The program against a hub over real mTLS: what it prints, and its exit codes.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[allow(dead_code)]
+#[path = "../../hub/tests/harness/mod.rs"]
+mod harness;
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use harness::{Fleet, ID, keep_last, object, policy, repository};
+use proto::v1::object_state::Body as Object;
+use proto::v1::{BackupResult, BackupRun, BackupState, Condition, ObjectState, RestoreState};
+
+/// A folder with certificates as a person has them.
+struct Person {
+    dir: tempfile::TempDir,
+    hub: String,
+}
+
+impl Person {
+    fn new(fleet: &Fleet) -> Person {
+        let dir = tempfile::tempdir().unwrap();
+        let (cert, key) = fleet.certificate("spiffe://fleet/operator/eve");
+        std::fs::write(dir.path().join("cert"), cert).unwrap();
+        std::fs::write(dir.path().join("key"), key).unwrap();
+        std::fs::copy(fleet.dir.path().join("ca.crt"), dir.path().join("ca")).unwrap();
+        let hub = format!("https://127.0.0.1:{}", fleet.running.view.port());
+        Person { dir, hub }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fleet"));
+        let file = |name: &str| -> PathBuf { self.dir.path().join(name) };
+        command
+            .args(arguments)
+            .env("FLEET_HUB", &self.hub)
+            .env("FLEET_CA", file("ca"))
+            .env("FLEET_CERT", file("cert"))
+            .env("FLEET_KEY", file("key"))
+            .env_remove("FLEET_SERVER_NAME");
+        command
+    }
+
+    /// Exit code, and everything that was printed.
+    async fn run(&self, arguments: &[&str]) -> (i32, String) {
+        outcome(self.command(arguments)).await
+    }
+}
+
+async fn outcome(mut command: Command) -> (i32, String) {
+    let output: Output = tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+}
+
+fn condition(kind: &str, status: &str, reason: &str, message: &str) -> Condition {
+    Condition {
+        r#type: kind.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        ..Condition::default()
+    }
+}
+
+fn backup(name: &str) -> ObjectState {
+    let body = BackupState {
+        repository_namespace: "ns".to_owned(),
+        repository_name: "nas".to_owned(),
+        suspended: true,
+        last_run: Some(BackupRun {
+            result: BackupResult::Succeeded.into(),
+            finished: Some(proto::time::from_unix(1_795_000_000)),
+            ..BackupRun::default()
+        }),
+        last_success: Some(proto::time::from_unix(1_795_000_000)),
+        ..BackupState::default()
+    };
+    object(name, Object::Backup(body))
+}
+
+fn foreign(dir: &Path) {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+    let key = KeyPair::generate().unwrap();
+    let mut parameters = CertificateParams::default();
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    std::fs::write(dir.join("foreign-ca"), parameters.self_signed(&key).unwrap().pem()).unwrap();
+    let issuer = Issuer::new(parameters, key);
+    let key = KeyPair::generate().unwrap();
+    let mut parameters = CertificateParams::new(vec!["peer".to_owned()]).unwrap();
+    let uri = "spiffe://fleet/operator/mallory".try_into().unwrap();
+    parameters.subject_alt_names.push(SanType::URI(uri));
+    let cert = parameters.signed_by(&key, &issuer).unwrap();
+    std::fs::write(dir.join("foreign-cert"), cert.pem()).unwrap();
+    std::fs::write(dir.join("foreign-key"), key.serialize_pem()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_has_seen_enough_is_no_error() {
+    let fleet = Fleet::new().await;
+    let spoke = fleet.spoke("a").await;
+    let many = (0..300).map(|n| backup(&format!("backup-with-a-long-name-{n:04}")));
+    spoke.tell(many.collect()).await;
+    let person = Person::new(&fleet);
+    fleet.until("300 backups", async |_| person.run(&["backups", "-o", "name"]).await.1.lines().count() == 300).await;
+    for arguments in [
+        &["backups", "-o", "json"][..], &["backups"], &["backups", "-o", "name"], &["backups", "-o", "yaml"],
+        &["status", "--watch", "-o", "json"], &["backups", "--watch", "-o", "json"],
+    ] {
+        let mut command = person.command(arguments);
+        let ended = tokio::task::spawn_blocking(move || {
+            let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let mut out = child.stdout.take().unwrap();
+            out.read_exact(&mut [0; 16]).unwrap();
+            drop(out);
+            let output = child.wait_with_output().unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        });
+        let (code, said) = ended.await.unwrap();
+        assert_eq!((code, said.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_there_is_none_of_is_a_usage_error() {
+    let fleet = Fleet::new().await;
+    let person = Person::new(&fleet);
+    for arguments in [
+        &["backups", "--state", "faild"][..],
+        &["backups", "--state", "failed,lat"],
+        &["repos", "--state", "failed"],
+        &["clusters", "--state", "Stale"],
+        &["backups", "--state", "faild", "--watch"],
+    ] {
+        let (code, text) = person.run(arguments).await;
+        assert_eq!(code, 2, "{arguments:?}: {text}");
+        assert!(text.contains("there is no state") && text.contains("states are"), "{text}");
+    }
+    assert_eq!(person.run(&["backups", "--state", "failed,late"]).await.0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_of_an_unknown_repository_is_a_usage_error() {
+    let fleet = Fleet::new().await;
+    let person = Person::new(&fleet);
+    for name in ["nosuch", "ffffffff"] {
+        let (code, text) = person.run(&["audit", name]).await;
+        assert_eq!(code, 2, "{text}");
+        assert!(text.contains(&format!("there is no repository {name:?}")), "{text}");
+    }
+    assert_eq!(person.run(&["audit"]).await.0, 0);
+    let (code, text) = person.run(&["plan", "show", "p-nosuch"]).await;
+    assert_eq!((code, text.as_str()), (2, "fleet: no plan is called \"p-nosuch\"; run fleet plan list\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_a_matter_of_trust_says_so() {
+    let fleet = Fleet::new().await;
+    let person = Person::new(&fleet);
+    foreign(person.dir.path());
+    let file = |name: &str| person.dir.path().join(name);
+
+    let mut stranger = person.command(&["status"]);
+    stranger.env("FLEET_CERT", file("foreign-cert")).env("FLEET_KEY", file("foreign-key"));
+    let (code, text) = outcome(stranger).await;
+    assert_eq!(code, 4, "{text}");
+    assert!(text.contains("refuses this certificate") && text.contains("signed by the authority"), "{text}");
+
+    let mut wrong = person.command(&["status"]);
+    wrong.env("FLEET_CA", file("foreign-ca"));
+    let (code, text) = outcome(wrong).await;
+    assert_eq!(code, 4, "{text}");
+    assert!(text.contains("not trusted") && text.contains("check FLEET_CA"), "{text}");
+
+    let mut renamed = person.command(&["status"]);
+    renamed.env("FLEET_SERVER_NAME", "other");
+    let (code, text) = outcome(renamed).await;
+    assert_eq!(code, 4, "{text}");
+    assert!(text.contains("set FLEET_SERVER_NAME"), "{text}");
+
+    // Nobody there is a matter of reach.
+    let mut away = person.command(&["status"]);
+    away.env("FLEET_HUB", "https://127.0.0.1:1");
+    let (code, text) = outcome(away).await;
+    assert_eq!(code, 3, "{text}");
+    assert!(text.contains("cannot be reached"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_shows_what_waits_for_a_person() {
+    let fleet = Fleet::new().await;
+    let spoke = fleet.spoke("a").await;
+    let mut healthy = repository(ID);
+    spoke.tell(vec![healthy.clone(), backup("orders")]).await;
+    let person = Person::new(&fleet);
+    fleet.until("all well", async |_| person.run(&["status"]).await.0 == 0).await;
+
+    let mut shut = repository(ID);
+    shut.uid = "shut".to_owned();
+    shut.name = "shut".to_owned();
+    shut.conditions = vec![condition("Ready", "False", "WrongPassword", "wrong password")];
+    let mut restore = object("back", Object::Restore(RestoreState { phase: "Failed".to_owned(), ..RestoreState::default() }));
+    restore.conditions = vec![condition("Ready", "False", "SnapshotNotFound", "no snapshot matches")];
+    let mut waiting = policy(keep_last(1));
+    waiting.conditions.push(condition("ApprovalRequired", "True", "PlanOverGuard", "removes 5 of 6 snapshots"));
+    let mut failed = policy(keep_last(1));
+    failed.uid = "weekly".to_owned();
+    failed.name = "weekly".to_owned();
+    if let Some(Object::Policy(policy)) = &mut failed.body {
+        policy.last_result = "Failed".to_owned();
+    }
+    failed.conditions.push(condition("Degraded", "True", "RetentionFailed", "the repository is locked"));
+    for (object, state, subject, next) in [
+        (shut, "UNREADY", "a/ns/shut", "fleet repos shut"),
+        (restore, "RESTORE-FAILED", "a/ns/back", "kubectl describe rres -n ns back"),
+        (waiting, "WAITING", "a/ns/p", "fleet plan list"),
+        (failed, "POLICY-FAILED", "a/ns/weekly", "kubectl describe grp -n ns weekly"),
+    ] {
+        // One at a time: each alone has to be seen.
+        healthy.generation += 1;
+        let spoke = fleet.spoke("a").await;
+        spoke.tell(vec![healthy.clone(), backup("orders"), object]).await;
+        fleet.until(state, async |_| {
+            let (code, text) = person.run(&["status"]).await;
+            let line = text.lines().find(|line| line.starts_with(state));
+            code == 1
+                && text.contains("1 other matter needs a person")
+                && line.is_some_and(|line| line.contains(subject) && line.contains(next))
+        }).await;
+    }
+    let spoke = fleet.spoke("a").await;
+    spoke.tell(vec![healthy, backup("orders")]).await;
+    fleet.until("all well again", async |_| person.run(&["status"]).await.0 == 0).await;
+}

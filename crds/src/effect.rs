@@ -1,0 +1,185 @@
+//! Fields that are accepted and do nothing yet. Each says so in its description, and a resource that uses one has the
+//! condition NotInEffect.
+
+use jiff::Timestamp;
+
+use crate::conditions::{Conditions, reasons, types};
+use crate::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+/// Which fields of a resource do nothing, by their paths below `spec`.
+pub trait WithoutEffect {
+    fn without_effect(&self) -> Vec<&'static str>;
+}
+
+fn given(fields: &[(&'static str, bool)]) -> Vec<&'static str> {
+    fields.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect()
+}
+
+impl WithoutEffect for ResticRepository {
+    fn without_effect(&self) -> Vec<&'static str> {
+        let check = self.spec.integrity_check.as_ref();
+        // A schedule means a check, as in the original, unless it is switched off.
+        let wanted = check.is_some_and(|c| c.enabled.unwrap_or(c.schedule.is_some()));
+        given(&[("integrityCheck", wanted)])
+    }
+}
+
+impl WithoutEffect for ResticBackup {
+    fn without_effect(&self) -> Vec<&'static str> {
+        let spec = &self.spec;
+        let hooks = spec.hooks.as_ref();
+        let hooks = hooks.is_some_and(|h| h.pre_backup.is_some() || h.post_backup.is_some() || h.on_failure.is_some());
+        let retention = spec.retention.as_ref();
+        // Off unless enabled, as in the original; rules without the switch were meant to do something.
+        let retention = retention.is_some_and(|r| r.enabled.unwrap_or(r.policy.is_some() || r.prune == Some(true)));
+        let notifications = spec.notifications.as_ref();
+        let notifications = notifications.is_some_and(|n| {
+            n.pushgateway.as_ref().is_some_and(|p| p.enabled != Some(false))
+                || n.ntfy.as_ref().is_some_and(|n| n.enabled != Some(false))
+        });
+        given(&[
+            ("hooks", hooks),
+            ("retention", retention),
+            ("notifications", notifications),
+        ])
+    }
+}
+
+impl WithoutEffect for ResticRestore {
+    fn without_effect(&self) -> Vec<&'static str> {
+        let job = self.spec.job_config.as_ref();
+        let unlike = |job: &crate::common::JobConfiguration| {
+            let default = crate::common::JobConfiguration::default();
+            (
+                job.concurrency_policy != default.concurrency_policy,
+                job.successful_jobs_history_limit != default.successful_jobs_history_limit
+                    || job.failed_jobs_history_limit != default.failed_jobs_history_limit,
+            )
+        };
+        let (policy, history) = job.map_or((false, false), unlike);
+        given(&[
+            ("jobConfig.concurrencyPolicy", policy),
+            ("jobConfig.successfulJobsHistoryLimit and failedJobsHistoryLimit", history),
+        ])
+    }
+}
+
+impl WithoutEffect for GlobalRetentionPolicy {
+    fn without_effect(&self) -> Vec<&'static str> {
+        let notifications = self.spec.notifications.as_ref();
+        let notifications = notifications.is_some_and(|n| {
+            n.email.as_ref().is_some_and(|e| e.enabled != Some(false))
+                || n.ntfy.as_ref().is_some_and(|n| n.enabled != Some(false))
+        });
+        let default = crate::common::JobConfiguration::default();
+        let job = self.spec.job_config.as_ref();
+        given(&[
+            ("notifications", notifications),
+            ("jobConfig.backoffLimit", job.is_some_and(|job| job.backoff_limit != default.backoff_limit)),
+            (
+                "jobConfig.concurrencyPolicy",
+                job.is_some_and(|job| job.concurrency_policy != default.concurrency_policy),
+            ),
+        ])
+    }
+}
+
+/// Sets the condition NotInEffect, or removes it where every field does what it says.
+pub fn tell(list: &mut Vec<Condition>, fields: &[&str], generation: Option<i64>, now: Timestamp) {
+    let mut conditions = Conditions::at(list, generation, now);
+    if fields.is_empty() {
+        conditions.remove(types::NOT_IN_EFFECT);
+        return;
+    }
+    let names: Vec<String> = fields.iter().map(|name| format!("spec.{name}")).collect();
+    let text = format!("not implemented yet, and ignored: {}", names.join(", "));
+    conditions.set(types::NOT_IN_EFFECT, true, reasons::NOT_IMPLEMENTED, text);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn resource<R: serde::de::DeserializeOwned>(kind: &str, spec: &Value) -> R {
+        let whole = json!({ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": kind,
+                            "metadata": { "name": "x" }, "spec": spec });
+        serde_json::from_value(whole).unwrap()
+    }
+
+    fn backup(more: &Value) -> Vec<&'static str> {
+        let mut spec = json!({ "repositoryRef": { "name": "r" }, "schedule": "@daily", "source": {} });
+        for (name, value) in more.as_object().unwrap() {
+            spec[name] = value.clone();
+        }
+        resource::<ResticBackup>("ResticBackup", &spec).without_effect()
+    }
+
+    #[test]
+    fn what_is_given_and_does_nothing_is_named() {
+        let exec = json!({ "exec": { "podSelector": {}, "command": ["true"] } });
+        let ntfy = json!({ "serverURL": "https://n", "topic": "t" });
+        assert_eq!(
+            backup(&json!({ "hooks": { "preBackup": exec }, "retention": { "policy": { "keepLast": 1 } },
+                            "notifications": { "ntfy": ntfy } })),
+            ["hooks", "retention", "notifications"]
+        );
+        assert_eq!(
+            backup(&json!({ "hooks": {}, "retention": { "enabled": false, "policy": { "keepLast": 1 } },
+                            "notifications": { "ntfy": { "serverURL": "https://n", "topic": "t", "enabled": false } } })),
+            Vec::<&str>::new(),
+            "what is switched off is not ignored"
+        );
+        let repository = |check: Value| {
+            let spec = json!({ "repositoryURL": "s3:h/b", "credentialsSecretRef": { "name": "s" }, "integrityCheck": check });
+            resource::<ResticRepository>("ResticRepository", &spec).without_effect()
+        };
+        assert_eq!(repository(json!({ "enabled": true })), ["integrityCheck"]);
+        assert_eq!(repository(json!({ "schedule": "@weekly" })), ["integrityCheck"]);
+        assert_eq!(repository(json!({ "enabled": false, "schedule": "@weekly" })), Vec::<&str>::new());
+        let policy = json!({ "repositoryRef": { "name": "r" }, "schedule": "@daily", "policies": [],
+                             "notifications": { "email": { "to": "a@b" } }, "jobConfig": { "backoffLimit": 2 } });
+        assert_eq!(
+            resource::<GlobalRetentionPolicy>("GlobalRetentionPolicy", &policy).without_effect(),
+            ["notifications", "jobConfig.backoffLimit"]
+        );
+        let restore = json!({ "target": {}, "jobConfig": { "concurrencyPolicy": "Allow" } });
+        assert_eq!(
+            resource::<ResticRestore>("ResticRestore", &restore).without_effect(),
+            ["jobConfig.concurrencyPolicy"]
+        );
+    }
+
+    #[test]
+    fn the_condition_goes_with_its_cause() {
+        let mut list = Vec::new();
+        tell(&mut list, &["hooks", "retention"], Some(2), Timestamp::UNIX_EPOCH);
+        let [condition] = list.as_slice() else { panic!("{list:?}") };
+        assert_eq!(
+            (condition.type_.as_str(), condition.status.as_str(), condition.message.as_str()),
+            ("NotInEffect", "True", "not implemented yet, and ignored: spec.hooks, spec.retention")
+        );
+        tell(&mut list, &[], Some(3), Timestamp::UNIX_EPOCH);
+        assert!(list.is_empty());
+    }
+
+    /// What `kubectl explain` shows.
+    #[test]
+    fn each_such_field_says_so_in_its_description() {
+        for (file, fields) in [
+            ("resticrepositories.yaml", &["integrityCheck"][..]),
+            ("resticbackups.yaml", &["hooks", "retention", "notifications"]),
+            ("globalretentionpolicies.yaml", &["notifications"]),
+        ] {
+            let definitions = crate::schema::definitions();
+            let (_, definition) = definitions.iter().find(|(name, _)| *name == file).unwrap();
+            for field in fields {
+                let path = format!("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/{field}/description");
+                let text = definition.pointer(&path).unwrap().as_str().unwrap();
+                assert!(text.starts_with("Not in effect yet"), "{file} {field}: {text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What waits for a person besides backups: repositories that cannot be used, restores and retention runs that failed,
+//! and plans that need approval.
+
+use std::collections::BTreeMap;
+
+use proto::v1::Attention;
+
+use crate::health::{is_ready, ready_condition};
+use crate::inventory::{Held, Inventory};
+
+/// Those of one state with one cause.
+struct Group {
+    first: String,
+    count: u64,
+    next: String,
+}
+
+type Groups = BTreeMap<(usize, String), Group>;
+
+const UNREADY: &str = "unready";
+const RESTORE_FAILED: &str = "restore-failed";
+const POLICY_FAILED: &str = "policy-failed";
+const WAITING: &str = "waiting";
+/// In the order in which they are shown.
+const STATES: [&str; 4] = [UNREADY, RESTORE_FAILED, POLICY_FAILED, WAITING];
+
+/// Grouped by cause. What a silent cluster reported last counts: nothing says that it is over.
+#[must_use]
+pub fn all(inventory: &Inventory) -> Vec<Attention> {
+    let index = inventory.index();
+    let mut groups = Groups::new();
+    for held in index.repositories().flat_map(|key| index.bindings(key)) {
+        // Unknown means that it is being checked.
+        let condition = ready_condition(&held.object).filter(|ready| ready.status == "False");
+        if let Some(condition) = condition {
+            let next = format!("fleet repos {}", held.object.name);
+            add(&mut groups, UNREADY, held, explained(&condition.reason, &condition.message), next);
+        }
+    }
+    for held in index.restores() {
+        if held.restore().is_some_and(|restore| restore.phase == "Failed") {
+            let ready = ready_condition(&held.object);
+            let why = ready.map_or_else(String::new, |c| explained(&c.reason, &c.message));
+            add(&mut groups, RESTORE_FAILED, held, why, describe("rres", held));
+        }
+    }
+    for held in index.all_policies() {
+        let condition = |kind: &str| {
+            let mut all = held.object.conditions.iter();
+            all.find(|c| c.r#type == kind && c.status == "True")
+        };
+        let failed = held.policy().is_some_and(|policy| policy.last_result == "Failed");
+        if let Some(approval) = condition("ApprovalRequired") {
+            let next = "fleet plan list".to_owned();
+            add(&mut groups, WAITING, held, explained(&approval.reason, &approval.message), next);
+        } else if failed || !is_ready(&held.object) {
+            let why = condition("Degraded").or_else(|| ready_condition(&held.object).filter(|c| c.status == "False"));
+            if let Some(why) = why {
+                let text = explained(&why.reason, &why.message);
+                add(&mut groups, POLICY_FAILED, held, text, describe("grp", held));
+            }
+        }
+    }
+    groups
+        .into_iter()
+        .map(|((state, detail), group)| Attention {
+            state: STATES.get(state).copied().unwrap_or_default().to_owned(),
+            subject: match group.count {
+                1 => group.first,
+                count => format!("{} and {} more", group.first, count - 1),
+            },
+            detail,
+            count: group.count,
+            next: group.next,
+        })
+        .collect()
+}
+
+fn add(groups: &mut Groups, state: &str, held: &Held, why: String, next: String) {
+    let rank = STATES.iter().position(|s| *s == state).unwrap_or_default();
+    let group = groups.entry((rank, why)).or_insert_with(|| Group {
+        first: held.place.to_string(),
+        count: 0,
+        next,
+    });
+    group.count += 1;
+}
+
+fn describe(kind: &str, held: &Held) -> String {
+    let object = &held.object;
+    format!("kubectl describe {kind} -n {} {}", object.namespace, object.name)
+}
+
+fn explained(reason: &str, message: &str) -> String {
+    match (reason, message) {
+        ("", message) => message.to_owned(),
+        (reason, "") => reason.to_owned(),
+        (reason, message) => format!("{reason}: {message}"),
+    }
+}

@@ -1,0 +1,34 @@
+//! The command line: the operator, and what the binary does in pods that the operator makes.
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+use crate::worker::WorkerConfig;
+
+/// The operator of one cluster.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "fleet-spoke", version)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub config: Config,
+
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What else the binary does: it also runs in pods that the operator makes.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Work on a repository under the maintenance lock.
+    #[command(subcommand)]
+    Maintenance(Maintenance),
+}
+
+/// Work under the maintenance lock.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Maintenance {
+    /// Removes the snapshots that no policy of any cluster keeps.
+    Retention(WorkerConfig),
+    /// Removes restic's locks whose processes are dead.
+    Unlock(WorkerConfig),
+}

@@ -1,0 +1,12 @@
+//! What actors, services and the link exchange inside of the process: queues and boards in memory, without a client.
+//! Nothing here is needed after a restart.
+
+pub mod board;
+mod creations;
+mod leases;
+pub mod outbox;
+
+pub use board::{Board, Finished, Operation, Pinned, Progress};
+pub use creations::Creations;
+pub use leases::{Event, Leases, Question};
+pub use outbox::Outbox;

@@ -1,0 +1,208 @@
+//! Turns of a repository.
+
+use serde_json::json;
+
+use super::locks::Content;
+use super::*;
+use crate::kind::table::{NoRestic, Table, at, condition, config, forbidden};
+use crate::kind::{Moment, RefusedBecause, Removal};
+use crate::restic::Statistics;
+
+fn table() -> Table<RepositoryController> {
+    let repository = json!({
+        "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
+        "metadata": { "name": "nas", "namespace": "ns", "uid": "u", "generation": 1 },
+        "spec": { "repositoryURL": "s3:h/b", "credentialsSecretRef": { "name": "nas" } },
+    });
+    let controller = RepositoryController::new(&Site::of_tests(), Arc::new(NoRestic), &config());
+    Table::new(controller, repository)
+}
+
+fn observed() -> Observed {
+    Observed {
+        secret: Some("7".to_owned()),
+        ..Observed::default()
+    }
+}
+
+fn answer(answer: Answer, secret: &str, locks: Option<Looked>) -> Found {
+    Found::Answer(Box::new(Reply {
+        inputs: Inputs {
+            generation: 1,
+            secret: Some(secret.to_owned()),
+        },
+        answer,
+        password_key: None,
+        locks,
+    }))
+}
+
+fn open() -> Answer {
+    Answer::Open {
+        id: "id".to_owned(),
+        initialized: false,
+        statistics: Ok(Statistics::default()),
+    }
+}
+
+fn looked(at: Moment, ids: &[&str]) -> Looked {
+    let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
+    let file = |time| LockFile {
+        time,
+        exclusive: false,
+        host: "h".to_owned(),
+        user: "fleet:a:pod:0".to_owned(),
+        pid: 1,
+    };
+    let read = ids.iter().map(|id| (id.clone(), Content::Read(file(at.wall))));
+    Looked {
+        start: at,
+        end: at,
+        read: read.collect(),
+        ids,
+    }
+}
+
+/// Ready, with a look that has just been taken in.
+fn ready(locks: &[&str]) -> Table<RepositoryController> {
+    let mut table = table();
+    table.found = vec![answer(open(), "7", Some(looked(table.now, locks)))];
+    let settled = table.settle(&observed(), None);
+    (table.resource.status, table.state) = (Some(settled.status), settled.state);
+    table.found.clear();
+    table
+}
+
+#[test]
+fn a_new_repository_is_looked_at_once() {
+    let mut table = table();
+    let plan = table.plan(&observed());
+    assert!(plan.children.location.is_some());
+    assert_eq!(condition(&plan.status.conditions, "Ready").0, "Unknown/Checking");
+    let [task] = plan.work.as_slice() else { panic!() };
+    assert!(matches!(task.work, Work::Look { .. }));
+    table.running = vec![task.work.clone()];
+    assert!(table.plan(&observed()).work.is_empty(), "it is under way");
+    let changed = Observed {
+        secret: Some("8".to_owned()),
+        ..observed()
+    };
+    assert_eq!(
+        table.plan(&changed).work.len(),
+        1,
+        "a look with another Secret takes its place"
+    );
+}
+
+#[test]
+fn an_answer_counts_for_what_was_asked_only() {
+    let mut table = table();
+    table.found = vec![answer(open(), "6", None)];
+    let plan = table.plan(&observed());
+    assert_eq!(condition(&plan.status.conditions, "Ready").0, "Unknown/Checking");
+    assert_eq!(plan.work.len(), 1);
+    let table = ready(&[]);
+    let plan = table.plan(&observed());
+    assert_eq!(
+        condition(&plan.status.conditions, "Ready").0,
+        "True/RepositoryAccessible"
+    );
+    assert!(plan.work.is_empty());
+    assert_eq!(plan.next.unwrap().duration_since(table.now.wall).as_hours(), 1);
+}
+
+#[test]
+fn a_look_that_panicked_is_a_failure_with_a_back_off() {
+    let mut table = table();
+    let work = table.plan(&observed()).work.remove(0).work;
+    table.found = vec![RepositoryController::panicked(&work)];
+    let plan = table.plan(&observed());
+    assert_eq!(
+        condition(&plan.status.conditions, "Ready").0,
+        "False/ResticFailed"
+    );
+    assert!(plan.work.is_empty() && plan.next > Some(table.now.wall));
+}
+
+#[test]
+fn a_location_that_cannot_be_written_is_said_and_loses_no_answer() {
+    let mut table = table();
+    table.found = vec![answer(open(), "7", None)];
+    let settled = table.settle(&observed(), Some(("Secret", forbidden("quota"))));
+    assert_eq!(
+        condition(&settled.status.conditions, "Ready").0,
+        "False/SecretFailed"
+    );
+    assert_eq!(settled.status.repository_id.as_deref(), Some("id"));
+    assert!(settled.failed);
+}
+
+#[test]
+fn locks_that_are_left_over_are_removed_by_one_job() {
+    let mut table = ready(&["lock"]);
+    let ended = Observed {
+        lives: [(("fleet:a:pod:0".to_owned(), "h".to_owned()), Life::Ended)].into(),
+        ..observed()
+    };
+    let plan = table.plan(&ended);
+    assert_eq!(plan.removable, Some(Vec::new()), "too early");
+    assert!(plan.children.job.is_none());
+    // The lock did not change for longer than a live restic could leave it.
+    table.now = at(table.now.wall.as_second() + 50 * 60);
+    let known = Looked {
+        read: Vec::new(),
+        ..looked(table.now, &["lock"])
+    };
+    table.found = vec![Found::Locks(Some(known))];
+    let plan = table.plan(&ended);
+    assert_eq!(plan.removable, Some(vec!["lock".to_owned()]));
+    assert!(plan.children.job.is_some());
+    let cause = RefusedBecause::Occupied {
+        meta: Box::default(),
+        text: String::new(),
+    };
+    assert!(
+        !table.settle(&ended, Some(("Job", cause))).failed,
+        "the one before is being deleted"
+    );
+    let first = Observed {
+        before: vec!["id".to_owned()],
+        ..ended
+    };
+    assert!(
+        table.plan(&first).children.job.is_none(),
+        "another resource acts for this repository"
+    );
+}
+
+#[test]
+fn a_holder_of_which_nothing_is_known_keeps_its_lock() {
+    let mut table = ready(&["lock"]);
+    table.now = at(table.now.wall.as_second() + 50 * 60);
+    let known = Looked {
+        read: Vec::new(),
+        ..looked(table.now, &["lock"])
+    };
+    table.found = vec![Found::Locks(Some(known))];
+    assert_eq!(table.plan(&observed()).removable, Some(Vec::new()));
+}
+
+#[test]
+fn a_job_that_waits_although_nothing_is_left_over_is_withdrawn() {
+    let table = ready(&[]);
+    let mut job = JobView {
+        suspended: true,
+        ..JobView::default()
+    };
+    job.meta.uid = "job".into();
+    let place = Key::new("ns", "unlock");
+    let waits = Observed {
+        job: Some((place.clone(), Arc::new(job))),
+        ..observed()
+    };
+    let uid = "job".to_owned();
+    assert_eq!(
+        table.plan(&waits).children.removals,
+        [Removal::Job { at: place, uid }]
+    );
+}

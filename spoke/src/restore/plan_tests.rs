@@ -1,0 +1,219 @@
+//! Turns of a restore.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::kind::table::{NoRestic, Table, at, condition, config, forbidden, invalid, repository};
+use crate::kind::{RefusedBecause, Removal};
+
+fn table(target: Value) -> Table<RestoreController> {
+    let restore = json!({
+        "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRestore",
+        "metadata": { "name": "back", "namespace": "ns", "uid": "u", "generation": 1 },
+        "spec": { "repositoryRef": { "name": "nas" }, "snapshotID": "abcd", "target": target },
+    });
+    let controller = RestoreController::new(&Site::of_tests(), Arc::new(NoRestic), &config());
+    Table::new(controller, restore)
+}
+
+fn existing() -> Table<RestoreController> {
+    table(json!({ "pvc": { "claimName": "data" } }))
+}
+
+fn observed() -> Observed {
+    Observed {
+        at: Some(Key::new("ns", "nas")),
+        repository: Some(repository()),
+        claim: Some(Meta::default()),
+        ..Observed::default()
+    }
+}
+
+fn chosen() -> Vec<Found> {
+    let id = "ab".repeat(32);
+    vec![Found::Chosen(Ok(Chosen { id, folder: "" }))]
+}
+
+fn job() -> Option<(Key, Arc<JobView>)> {
+    let mut job = JobView::default();
+    (job.meta.uid, job.meta.owner) = ("job".into(), Some("u".into()));
+    Some((Key::new("ns", "resticrestore-back"), Arc::new(job)))
+}
+
+fn started(mut table: Table<RestoreController>) -> Table<RestoreController> {
+    table.found = chosen();
+    table.resource.status = Some(table.settle(&observed(), None).status);
+    table.found.clear();
+    table
+}
+
+#[test]
+fn snapshots_are_read_once_and_the_job_follows_the_choice() {
+    let mut table = existing();
+    let plan = table.plan(&observed());
+    assert_eq!(
+        condition(&plan.status.conditions, "Ready").0,
+        "False/SelectingSnapshot"
+    );
+    let [task] = plan.work.as_slice() else { panic!() };
+    table.running = vec![task.work.clone()];
+    assert!(table.plan(&observed()).work.is_empty(), "it is under way");
+    table.running.clear();
+    table.found = chosen();
+    let plan = table.plan(&observed());
+    assert!(plan.work.is_empty() && plan.children.job.is_some() && plan.children.account.is_some());
+    let status = table.settle(&observed(), None).status;
+    assert_eq!(status.phase, Some(RestorePhase::InProgress));
+    assert_eq!(status.job_ref.unwrap().name, "resticrestore-back");
+}
+
+#[test]
+fn a_list_that_cannot_be_read_is_asked_for_again_later() {
+    let mut table = existing();
+    table.found = vec![Found::Unanswered("no route".to_owned())];
+    let settled = table.settle(&observed(), None);
+    assert_eq!(
+        condition(&settled.status.conditions, "Ready").0,
+        "False/RepositoryUnreachable"
+    );
+    table.state = settled.state;
+    table.found.clear();
+    assert!(table.plan(&observed()).work.is_empty(), "not before its time");
+    table.now = at(table.now.wall.as_second() + 3600);
+    assert_eq!(table.plan(&observed()).work.len(), 1);
+    let panicked = RestoreController::panicked(&table.plan(&observed()).work[0].work);
+    assert!(matches!(panicked, Found::Unanswered(_)));
+}
+
+#[test]
+fn an_object_that_is_refused_ends_the_restore_or_is_tried_again() {
+    let mut table = existing();
+    table.found = chosen();
+    for (kind, cause, phase, reason, failed) in [
+        (
+            "Job",
+            invalid("no"),
+            RestorePhase::Failed,
+            "False/JobCreationFailed",
+            false,
+        ),
+        (
+            "Job",
+            forbidden("quota"),
+            RestorePhase::Pending,
+            "False/JobCreationFailed",
+            true,
+        ),
+        (
+            "ServiceAccount",
+            forbidden("quota"),
+            RestorePhase::Pending,
+            "False/ServiceAccountFailed",
+            true,
+        ),
+    ] {
+        let settled = table.settle(&observed(), Some((kind, cause)));
+        assert_eq!(settled.status.phase, Some(phase), "{reason}");
+        let (ready, message) = condition(&settled.status.conditions, "Ready");
+        assert_eq!((ready.as_str(), settled.failed), (reason, failed));
+        assert!(message.contains(kind), "{message}");
+    }
+}
+
+#[test]
+fn a_job_of_its_name_ends_it_unless_it_is_its_own_on_its_way_out() {
+    let mut table = existing();
+    table.found = chosen();
+    for (owner, phase) in [("u", RestorePhase::Pending), ("other", RestorePhase::Failed)] {
+        let meta = Meta {
+            owner: Some(owner.into()),
+            deleting: true,
+            ..Meta::default()
+        };
+        let text = "exists".to_owned();
+        let cause = RefusedBecause::Occupied {
+            meta: Box::new(meta),
+            text,
+        };
+        let settled = table.settle(&observed(), Some(("Job", cause)));
+        assert_eq!(settled.status.phase, Some(phase));
+    }
+}
+
+#[test]
+fn a_claim_that_somebody_else_made_meanwhile_is_waited_for() {
+    let mut table = table(json!({ "newPVC": { "name": "fresh", "size": "1Gi" } }));
+    table.found = chosen();
+    let observed = Observed {
+        claim: None,
+        ..observed()
+    };
+    assert!(table.plan(&observed).children.claim.is_some());
+    let cause = RefusedBecause::Occupied {
+        meta: Box::default(),
+        text: String::new(),
+    };
+    let settled = table.settle(&observed, Some(("PersistentVolumeClaim", cause)));
+    assert_eq!(
+        condition(&settled.status.conditions, "Ready").0,
+        "False/TargetExists"
+    );
+    assert!(!settled.failed, "the claim's watch wakes the actor");
+}
+
+#[test]
+fn a_job_that_lost_what_it_needs_is_taken_back_before_a_pod_starts() {
+    let table = started(existing());
+    let lost = Observed {
+        job: job(),
+        has_copy: true,
+        consent_ended: true,
+        ..observed()
+    };
+    let removals = table.plan(&lost).children.removals;
+    assert!(
+        matches!(
+            removals.as_slice(),
+            [Removal::Job { .. }, Removal::Credentials(_)]
+        ),
+        "{removals:?}"
+    );
+    let settled = table.settle(&lost, None);
+    assert_eq!(settled.status.phase, Some(RestorePhase::Pending));
+    let settled = table.settle(&lost, Some(("Job", forbidden("no"))));
+    assert_eq!(
+        settled.status.phase,
+        Some(RestorePhase::InProgress),
+        "the Job is still there"
+    );
+    assert!(settled.failed);
+}
+
+#[test]
+fn a_job_that_was_deleted_ends_the_restore_and_its_copy_goes() {
+    let table = started(existing());
+    let gone = Observed {
+        has_copy: true,
+        ..observed()
+    };
+    let plan = table.plan(&gone);
+    assert_eq!(condition(&plan.status.conditions, "Ready").0, "False/JobNotFound");
+    assert!(matches!(
+        plan.children.removals.as_slice(),
+        [Removal::Credentials(_)]
+    ));
+    let working = Observed { job: job(), ..gone };
+    assert!(
+        table.plan(&working).children.removals.is_empty(),
+        "its pod needs it"
+    );
+}
+
+#[test]
+fn a_restore_that_is_over_changes_no_more() {
+    let mut table = started(existing());
+    table.resource.status.as_mut().unwrap().phase = Some(RestorePhase::Failed);
+    let plan = table.plan(&observed());
+    assert_eq!(Some(plan.status), table.resource.status);
+    assert!(plan.children.removals.is_empty() && plan.work.is_empty());
+}

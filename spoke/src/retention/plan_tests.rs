@@ -1,0 +1,145 @@
+//! Turns of a policy.
+
+use proto::v1::OperationOutcome;
+use serde_json::json;
+
+use super::*;
+use crate::kind::table::{Table, condition, config, forbidden, repository};
+use crate::kind::{RefusedBecause, Run};
+use crate::operation::{Finished, Progress};
+
+fn table() -> Table<RetentionController> {
+    let policy = json!({
+        "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "GlobalRetentionPolicy",
+        "metadata": { "name": "nightly", "namespace": "ns", "uid": "p", "generation": 2 },
+        "spec": { "repositoryRef": { "name": "nas" }, "schedule": "0 4 * * *",
+                  "policies": [{ "selector": {}, "retention": { "keepDaily": 7 } }] },
+    });
+    Table::new(RetentionController::new(&Site::of_tests(), &config()), policy)
+}
+
+fn ready() -> Observed {
+    Observed {
+        repository: Some(repository()),
+        shared: true,
+        ..Observed::default()
+    }
+}
+
+fn approve(hash: &str, restic_id: &str) -> Found {
+    Found::Approved {
+        hash: hash.to_owned(),
+        restic_id: restic_id.to_owned(),
+    }
+}
+
+#[test]
+fn a_policy_asks_for_permission_before_it_makes_its_objects() {
+    let table = table();
+    let children = table.plan(&ready()).children;
+    assert_eq!(children.permission.unwrap().restic_id, "id");
+    assert!(children.account.is_some() && children.cron_job.is_some() && children.runs.is_empty());
+    let settled = table.settle(&ready(), None);
+    assert_eq!(
+        condition(&settled.status.conditions, "Ready").0,
+        "True/RetentionPolicyConfigured"
+    );
+    assert_eq!(
+        settled.status.next_run.unwrap().0.to_string(),
+        "2026-01-01T04:00:00Z"
+    );
+    let text = "start it with a hub".to_owned();
+    let settled = table.settle(&ready(), Some(("Lease", RefusedBecause::NotAllowed(text))));
+    assert_eq!(
+        condition(&settled.status.conditions, "Ready").0,
+        "False/HubRequired"
+    );
+    assert!(
+        !settled.failed && settled.status.next_run.is_none(),
+        "only a change helps"
+    );
+}
+
+#[test]
+fn an_approval_is_kept_until_its_job_is_made_and_counts_for_its_repository_only() {
+    let mut table = table();
+    table.found = vec![approve("abcd", "id"), approve("beef", "other")];
+    let blocked = Observed {
+        repository: None,
+        ..ready()
+    };
+    table.state = table.settle(&blocked, None).state;
+    table.found.clear();
+    assert_eq!(table.state.approvals.len(), 2, "the repository was not ready");
+    let runs = table.plan(&ready()).children.runs;
+    let [Run { approves, .. }] = runs.as_slice() else {
+        panic!("{runs:?}")
+    };
+    assert_eq!(approves.as_deref(), Some("abcd"));
+    let refused = table.settle(&ready(), Some(("Job", forbidden("quota"))));
+    assert_eq!(refused.state.approvals.len(), 2);
+    assert_eq!(
+        condition(&refused.status.conditions, "Ready").0,
+        "False/JobCreationFailed"
+    );
+    assert!(table.settle(&ready(), None).state.approvals.is_empty());
+    let job = JobView {
+        approved: Some("abcd".into()),
+        ..JobView::default()
+    };
+    let under_way = Observed {
+        jobs: vec![Arc::new(job)],
+        ..ready()
+    };
+    assert!(
+        table.plan(&under_way).children.runs.is_empty(),
+        "a run under it is under way"
+    );
+}
+
+#[test]
+fn a_result_is_recorded_whatever_else_is_wrong() {
+    let mut table = table();
+    table.resource.spec.schedule = "61 * * * *".to_owned();
+    let finished = Finished {
+        operation: "job".to_owned(),
+        outcome: OperationOutcome {
+            result: "Applied".to_owned(),
+            ..OperationOutcome::default()
+        },
+        started: None,
+        finished: None,
+        token: Some(7),
+        by: None,
+        approved: None,
+    };
+    let observed = Observed {
+        operations: vec![Operation {
+            job: Key::new("ns", "job"),
+            progress: Progress::Ended,
+            finished: Some(finished),
+        }],
+        ..ready()
+    };
+    let status = table.plan(&observed).status;
+    assert_eq!(condition(&status.conditions, "Ready").0, "False/InvalidSchedule");
+    assert_eq!(
+        (status.last_run_result.as_deref(), status.last_run_token),
+        (Some("Applied"), Some(7))
+    );
+    assert_eq!(status.counted_jobs, ["job"]);
+    let events = RetentionController::events(&GlobalRetentionPolicyStatus::default(), &status);
+    let reasons: Vec<&str> = events.iter().map(|event| event.reason.as_str()).collect();
+    assert_eq!(reasons, ["InvalidSchedule", "RetentionSucceeded"]);
+}
+
+#[test]
+fn the_last_known_repository_stays_while_it_is_deleted() {
+    let mut table = table();
+    table.resource.status = Some(table.settle(&ready(), None).status);
+    let deleted = Observed {
+        repository: None,
+        ..ready()
+    };
+    assert_eq!(table.plan(&deleted).status.repository_id.as_deref(), Some("id"));
+}

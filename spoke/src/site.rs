@@ -1,0 +1,25 @@
+//! What an installation is called, and what it allows.
+
+use crate::images::AllowedImages;
+
+/// What this installation is called, and what it allows.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Name of this cluster in the fleet.
+    pub cluster: String,
+    /// uid of namespace kube-system: the same for the life of a cluster, and never that of another one.
+    pub cluster_uid: String,
+    pub images: AllowedImages,
+}
+
+#[cfg(test)]
+impl Site {
+    /// Cluster a, with the default images.
+    pub fn of_tests() -> Site {
+        Site {
+            cluster: "a".to_owned(),
+            cluster_uid: "uid-of-a".to_owned(),
+            images: AllowedImages::default(),
+        }
+    }
+}
