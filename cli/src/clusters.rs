@@ -19,7 +19,9 @@ pub async fn decide(hub: &HubArguments, command: &ClustersCommand) -> Result<u8,
                 cluster_uid: uid.clone(),
             };
             client.accept_cluster(request).await?;
-            note(&format!("{cluster} is the cluster {uid} from now on; it reports everything when it connects"));
+            note(&format!(
+                "{cluster} is the cluster {uid} from now on; it reports everything when it connects"
+            ));
             Ok(0)
         }
         ClustersCommand::Forget { cluster, yes } => {
@@ -30,7 +32,9 @@ pub async fn decide(hub: &HubArguments, command: &ClustersCommand) -> Result<u8,
             let shown = client.forget_cluster(request(false)).await?;
             print(&consequences(cluster, &shown));
             if !yes {
-                note(&format!("nothing was removed; to remove it: fleet clusters forget {cluster} --yes"));
+                note(&format!(
+                    "nothing was removed; to remove it: fleet clusters forget {cluster} --yes"
+                ));
                 return Ok(code::FINDING);
             }
             client.forget_cluster(request(true)).await?;

@@ -21,7 +21,8 @@ pub mod code {
 }
 
 /// What to do about a certificate that the hub refuses.
-const REFUSED: &str = "it has to be valid and signed by the authority that the hub trusts (FLEET_CERT, FLEET_KEY)";
+const REFUSED: &str =
+    "it has to be valid and signed by the authority that the hub trusts (FLEET_CERT, FLEET_KEY)";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -107,7 +108,9 @@ impl Failure {
             let cause = cause.clone();
             return Some(Failure::Refused { hub, cause });
         }
-        let cause = causes.iter().rfind(|cause| cause.contains("invalid peer certificate"))?;
+        let cause = causes
+            .iter()
+            .rfind(|cause| cause.contains("invalid peer certificate"))?;
         let advice = if cause.contains("not valid for name") || cause.contains("NotValidForName") {
             "its certificate is for another name: set FLEET_SERVER_NAME to one that it holds"
         } else if cause.contains("xpired") {

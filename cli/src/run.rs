@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use proto::v1::{
-    Attention, Collection, Filter, ListRequest, Row, StatusResponse, WatchEvent, WatchRequest, watch_event::Body,
+    Attention, Collection, Filter, ListRequest, Row, StatusResponse, WatchEvent, WatchRequest,
+    watch_event::Body,
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -148,8 +149,9 @@ async fn watch(
     let mut complete = false;
     loop {
         let event = timeout(SILENCE, events.message()).await;
-        let event = event
-            .map_err(|_| Failure::Hub("no heartbeat for 30 seconds; what was shown may be out of date".to_owned()))?;
+        let event = event.map_err(|_| {
+            Failure::Hub("no heartbeat for 30 seconds; what was shown may be out of date".to_owned())
+        })?;
         let Some(event) = event.map_err(|status| client.broken(&status))? else {
             return Err(Failure::Hub("it ended the watch; start it again".to_owned()));
         };

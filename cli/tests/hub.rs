@@ -88,7 +88,11 @@ fn foreign(dir: &Path) {
     let key = KeyPair::generate().unwrap();
     let mut parameters = CertificateParams::default();
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    std::fs::write(dir.join("foreign-ca"), parameters.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(
+        dir.join("foreign-ca"),
+        parameters.self_signed(&key).unwrap().pem(),
+    )
+    .unwrap();
     let issuer = Issuer::new(parameters, key);
     let key = KeyPair::generate().unwrap();
     let mut parameters = CertificateParams::new(vec!["peer".to_owned()]).unwrap();
@@ -106,14 +110,26 @@ async fn a_reader_that_has_seen_enough_is_no_error() {
     let many = (0..300).map(|n| backup(&format!("backup-with-a-long-name-{n:04}")));
     spoke.tell(many.collect()).await;
     let person = Person::new(&fleet);
-    fleet.until("300 backups", async |_| person.run(&["backups", "-o", "name"]).await.1.lines().count() == 300).await;
+    fleet
+        .until("300 backups", async |_| {
+            person.run(&["backups", "-o", "name"]).await.1.lines().count() == 300
+        })
+        .await;
     for arguments in [
-        &["backups", "-o", "json"][..], &["backups"], &["backups", "-o", "name"], &["backups", "-o", "yaml"],
-        &["status", "--watch", "-o", "json"], &["backups", "--watch", "-o", "json"],
+        &["backups", "-o", "json"][..],
+        &["backups"],
+        &["backups", "-o", "name"],
+        &["backups", "-o", "yaml"],
+        &["status", "--watch", "-o", "json"],
+        &["backups", "--watch", "-o", "json"],
     ] {
         let mut command = person.command(arguments);
         let ended = tokio::task::spawn_blocking(move || {
-            let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let mut child = command
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
             let mut out = child.stdout.take().unwrap();
             out.read_exact(&mut [0; 16]).unwrap();
             drop(out);
@@ -138,7 +154,10 @@ async fn a_state_that_there_is_none_of_is_a_usage_error() {
     ] {
         let (code, text) = person.run(arguments).await;
         assert_eq!(code, 2, "{arguments:?}: {text}");
-        assert!(text.contains("there is no state") && text.contains("states are"), "{text}");
+        assert!(
+            text.contains("there is no state") && text.contains("states are"),
+            "{text}"
+        );
     }
     assert_eq!(person.run(&["backups", "--state", "failed,late"]).await.0, 0);
 }
@@ -150,11 +169,17 @@ async fn the_audit_of_an_unknown_repository_is_a_usage_error() {
     for name in ["nosuch", "ffffffff"] {
         let (code, text) = person.run(&["audit", name]).await;
         assert_eq!(code, 2, "{text}");
-        assert!(text.contains(&format!("there is no repository {name:?}")), "{text}");
+        assert!(
+            text.contains(&format!("there is no repository {name:?}")),
+            "{text}"
+        );
     }
     assert_eq!(person.run(&["audit"]).await.0, 0);
     let (code, text) = person.run(&["plan", "show", "p-nosuch"]).await;
-    assert_eq!((code, text.as_str()), (2, "fleet: no plan is called \"p-nosuch\"; run fleet plan list\n"));
+    assert_eq!(
+        (code, text.as_str()),
+        (2, "fleet: no plan is called \"p-nosuch\"; run fleet plan list\n")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,16 +190,24 @@ async fn what_is_a_matter_of_trust_says_so() {
     let file = |name: &str| person.dir.path().join(name);
 
     let mut stranger = person.command(&["status"]);
-    stranger.env("FLEET_CERT", file("foreign-cert")).env("FLEET_KEY", file("foreign-key"));
+    stranger
+        .env("FLEET_CERT", file("foreign-cert"))
+        .env("FLEET_KEY", file("foreign-key"));
     let (code, text) = outcome(stranger).await;
     assert_eq!(code, 4, "{text}");
-    assert!(text.contains("refuses this certificate") && text.contains("signed by the authority"), "{text}");
+    assert!(
+        text.contains("refuses this certificate") && text.contains("signed by the authority"),
+        "{text}"
+    );
 
     let mut wrong = person.command(&["status"]);
     wrong.env("FLEET_CA", file("foreign-ca"));
     let (code, text) = outcome(wrong).await;
     assert_eq!(code, 4, "{text}");
-    assert!(text.contains("not trusted") && text.contains("check FLEET_CA"), "{text}");
+    assert!(
+        text.contains("not trusted") && text.contains("check FLEET_CA"),
+        "{text}"
+    );
 
     let mut renamed = person.command(&["status"]);
     renamed.env("FLEET_SERVER_NAME", "other");
@@ -197,42 +230,79 @@ async fn status_shows_what_waits_for_a_person() {
     let mut healthy = repository(ID);
     spoke.tell(vec![healthy.clone(), backup("orders")]).await;
     let person = Person::new(&fleet);
-    fleet.until("all well", async |_| person.run(&["status"]).await.0 == 0).await;
+    fleet
+        .until("all well", async |_| person.run(&["status"]).await.0 == 0)
+        .await;
 
     let mut shut = repository(ID);
     shut.uid = "shut".to_owned();
     shut.name = "shut".to_owned();
     shut.conditions = vec![condition("Ready", "False", "WrongPassword", "wrong password")];
-    let mut restore = object("back", Object::Restore(RestoreState { phase: "Failed".to_owned(), ..RestoreState::default() }));
-    restore.conditions = vec![condition("Ready", "False", "SnapshotNotFound", "no snapshot matches")];
+    let mut restore = object(
+        "back",
+        Object::Restore(RestoreState {
+            phase: "Failed".to_owned(),
+            ..RestoreState::default()
+        }),
+    );
+    restore.conditions = vec![condition(
+        "Ready",
+        "False",
+        "SnapshotNotFound",
+        "no snapshot matches",
+    )];
     let mut waiting = policy(keep_last(1));
-    waiting.conditions.push(condition("ApprovalRequired", "True", "PlanOverGuard", "removes 5 of 6 snapshots"));
+    waiting.conditions.push(condition(
+        "ApprovalRequired",
+        "True",
+        "PlanOverGuard",
+        "removes 5 of 6 snapshots",
+    ));
     let mut failed = policy(keep_last(1));
     failed.uid = "weekly".to_owned();
     failed.name = "weekly".to_owned();
     if let Some(Object::Policy(policy)) = &mut failed.body {
         policy.last_result = "Failed".to_owned();
     }
-    failed.conditions.push(condition("Degraded", "True", "RetentionFailed", "the repository is locked"));
+    failed.conditions.push(condition(
+        "Degraded",
+        "True",
+        "RetentionFailed",
+        "the repository is locked",
+    ));
     for (object, state, subject, next) in [
         (shut, "UNREADY", "a/ns/shut", "fleet repos shut"),
-        (restore, "RESTORE-FAILED", "a/ns/back", "kubectl describe rres -n ns back"),
+        (
+            restore,
+            "RESTORE-FAILED",
+            "a/ns/back",
+            "kubectl describe rres -n ns back",
+        ),
         (waiting, "WAITING", "a/ns/p", "fleet plan list"),
-        (failed, "POLICY-FAILED", "a/ns/weekly", "kubectl describe grp -n ns weekly"),
+        (
+            failed,
+            "POLICY-FAILED",
+            "a/ns/weekly",
+            "kubectl describe grp -n ns weekly",
+        ),
     ] {
         // One at a time: each alone has to be seen.
         healthy.generation += 1;
         let spoke = fleet.spoke("a").await;
         spoke.tell(vec![healthy.clone(), backup("orders"), object]).await;
-        fleet.until(state, async |_| {
-            let (code, text) = person.run(&["status"]).await;
-            let line = text.lines().find(|line| line.starts_with(state));
-            code == 1
-                && text.contains("1 other matter needs a person")
-                && line.is_some_and(|line| line.contains(subject) && line.contains(next))
-        }).await;
+        fleet
+            .until(state, async |_| {
+                let (code, text) = person.run(&["status"]).await;
+                let line = text.lines().find(|line| line.starts_with(state));
+                code == 1
+                    && text.contains("1 other matter needs a person")
+                    && line.is_some_and(|line| line.contains(subject) && line.contains(next))
+            })
+            .await;
     }
     let spoke = fleet.spoke("a").await;
     spoke.tell(vec![healthy, backup("orders")]).await;
-    fleet.until("all well again", async |_| person.run(&["status"]).await.0 == 0).await;
+    fleet
+        .until("all well again", async |_| person.run(&["status"]).await.0 == 0)
+        .await;
 }

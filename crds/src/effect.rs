@@ -13,7 +13,11 @@ pub trait WithoutEffect {
 }
 
 fn given(fields: &[(&'static str, bool)]) -> Vec<&'static str> {
-    fields.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect()
+    fields
+        .iter()
+        .filter(|(_, given)| *given)
+        .map(|(name, _)| *name)
+        .collect()
 }
 
 impl WithoutEffect for ResticRepository {
@@ -29,10 +33,12 @@ impl WithoutEffect for ResticBackup {
     fn without_effect(&self) -> Vec<&'static str> {
         let spec = &self.spec;
         let hooks = spec.hooks.as_ref();
-        let hooks = hooks.is_some_and(|h| h.pre_backup.is_some() || h.post_backup.is_some() || h.on_failure.is_some());
+        let hooks = hooks
+            .is_some_and(|h| h.pre_backup.is_some() || h.post_backup.is_some() || h.on_failure.is_some());
         let retention = spec.retention.as_ref();
         // Off unless enabled, as in the original; rules without the switch were meant to do something.
-        let retention = retention.is_some_and(|r| r.enabled.unwrap_or(r.policy.is_some() || r.prune == Some(true)));
+        let retention =
+            retention.is_some_and(|r| r.enabled.unwrap_or(r.policy.is_some() || r.prune == Some(true)));
         let notifications = spec.notifications.as_ref();
         let notifications = notifications.is_some_and(|n| {
             n.pushgateway.as_ref().is_some_and(|p| p.enabled != Some(false))
@@ -60,7 +66,10 @@ impl WithoutEffect for ResticRestore {
         let (policy, history) = job.map_or((false, false), unlike);
         given(&[
             ("jobConfig.concurrencyPolicy", policy),
-            ("jobConfig.successfulJobsHistoryLimit and failedJobsHistoryLimit", history),
+            (
+                "jobConfig.successfulJobsHistoryLimit and failedJobsHistoryLimit",
+                history,
+            ),
         ])
     }
 }
@@ -76,7 +85,10 @@ impl WithoutEffect for GlobalRetentionPolicy {
         let job = self.spec.job_config.as_ref();
         given(&[
             ("notifications", notifications),
-            ("jobConfig.backoffLimit", job.is_some_and(|job| job.backoff_limit != default.backoff_limit)),
+            (
+                "jobConfig.backoffLimit",
+                job.is_some_and(|job| job.backoff_limit != default.backoff_limit),
+            ),
             (
                 "jobConfig.concurrencyPolicy",
                 job.is_some_and(|job| job.concurrency_policy != default.concurrency_policy),
@@ -122,13 +134,17 @@ mod tests {
         let exec = json!({ "exec": { "podSelector": {}, "command": ["true"] } });
         let ntfy = json!({ "serverURL": "https://n", "topic": "t" });
         assert_eq!(
-            backup(&json!({ "hooks": { "preBackup": exec }, "retention": { "policy": { "keepLast": 1 } },
-                            "notifications": { "ntfy": ntfy } })),
+            backup(
+                &json!({ "hooks": { "preBackup": exec }, "retention": { "policy": { "keepLast": 1 } },
+                            "notifications": { "ntfy": ntfy } })
+            ),
             ["hooks", "retention", "notifications"]
         );
         assert_eq!(
-            backup(&json!({ "hooks": {}, "retention": { "enabled": false, "policy": { "keepLast": 1 } },
-                            "notifications": { "ntfy": { "serverURL": "https://n", "topic": "t", "enabled": false } } })),
+            backup(
+                &json!({ "hooks": {}, "retention": { "enabled": false, "policy": { "keepLast": 1 } },
+                            "notifications": { "ntfy": { "serverURL": "https://n", "topic": "t", "enabled": false } } })
+            ),
             Vec::<&str>::new(),
             "what is switched off is not ignored"
         );
@@ -138,7 +154,10 @@ mod tests {
         };
         assert_eq!(repository(json!({ "enabled": true })), ["integrityCheck"]);
         assert_eq!(repository(json!({ "schedule": "@weekly" })), ["integrityCheck"]);
-        assert_eq!(repository(json!({ "enabled": false, "schedule": "@weekly" })), Vec::<&str>::new());
+        assert_eq!(
+            repository(json!({ "enabled": false, "schedule": "@weekly" })),
+            Vec::<&str>::new()
+        );
         let policy = json!({ "repositoryRef": { "name": "r" }, "schedule": "@daily", "policies": [],
                              "notifications": { "email": { "to": "a@b" } }, "jobConfig": { "backoffLimit": 2 } });
         assert_eq!(
@@ -156,10 +175,20 @@ mod tests {
     fn the_condition_goes_with_its_cause() {
         let mut list = Vec::new();
         tell(&mut list, &["hooks", "retention"], Some(2), Timestamp::UNIX_EPOCH);
-        let [condition] = list.as_slice() else { panic!("{list:?}") };
+        let [condition] = list.as_slice() else {
+            panic!("{list:?}")
+        };
         assert_eq!(
-            (condition.type_.as_str(), condition.status.as_str(), condition.message.as_str()),
-            ("NotInEffect", "True", "not implemented yet, and ignored: spec.hooks, spec.retention")
+            (
+                condition.type_.as_str(),
+                condition.status.as_str(),
+                condition.message.as_str()
+            ),
+            (
+                "NotInEffect",
+                "True",
+                "not implemented yet, and ignored: spec.hooks, spec.retention"
+            )
         );
         tell(&mut list, &[], Some(3), Timestamp::UNIX_EPOCH);
         assert!(list.is_empty());
@@ -176,7 +205,9 @@ mod tests {
             let definitions = crate::schema::definitions();
             let (_, definition) = definitions.iter().find(|(name, _)| *name == file).unwrap();
             for field in fields {
-                let path = format!("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/{field}/description");
+                let path = format!(
+                    "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/{field}/description"
+                );
                 let text = definition.pointer(&path).unwrap().as_str().unwrap();
                 assert!(text.starts_with("Not in effect yet"), "{file} {field}: {text}");
             }

@@ -275,8 +275,5 @@ pub fn manifests() -> Vec<(&'static str, Vec<(String, Value)>)> {
         let comment = String::new();
         (comment, serde_json::to_value(role).unwrap_or_default())
     });
-    vec![
-        ("20-rbac.yaml", operator()),
-        ("25-people.yaml", people.collect()),
-    ]
+    vec![("20-rbac.yaml", operator()), ("25-people.yaml", people.collect())]
 }

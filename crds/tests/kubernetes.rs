@@ -72,13 +72,20 @@ impl Kubernetes {
         }
         let schema = theirs["schema"].as_str();
         if refused.is_some() != schema.is_some() {
-            return Err(format!("{about}: Kubernetes says {refused:?}, the schema {schema:?}"));
+            return Err(format!(
+                "{about}: Kubernetes says {refused:?}, the schema {schema:?}"
+            ));
         }
         let Ok(ours) = ours else {
             let schema = schema.unwrap_or_default();
             // White space and control characters are told by the parser alone.
-            let says = schema.contains("write five cron fields") || schema.contains("must be the name of an IANA");
-            return if says { Ok(false) } else { Err(format!("{about}: {schema}")) };
+            let says =
+                schema.contains("write five cron fields") || schema.contains("must be the name of an IANA");
+            return if says {
+                Ok(false)
+            } else {
+                Err(format!("{about}: {schema}"))
+            };
         };
         for (at, next) in times.iter().zip(theirs["next"].as_array().into_iter().flatten()) {
             let next = next.as_i64().filter(|next| *next != 0);
@@ -100,10 +107,28 @@ impl Drop for Kubernetes {
 
 /// Zones with clock changes at 1, 2, 3 o'clock and at midnight, of half an hour, skipped days, and none.
 const ZONES: &[&str] = &[
-    "UTC", "Europe/Berlin", "America/New_York", "America/Sao_Paulo", "America/Havana", "Asia/Beirut",
-    "Africa/Cairo", "Australia/Lord_Howe", "Pacific/Apia", "America/St_Johns", "Asia/Kathmandu",
-    "Africa/Casablanca", "Europe/Dublin", "Atlantic/Azores", "America/Asuncion", "Antarctica/Troll",
-    "Asia/Tehran", "Pacific/Chatham", "America/Nuuk", "Etc/GMT+5", "Asia/Gaza", "",
+    "UTC",
+    "Europe/Berlin",
+    "America/New_York",
+    "America/Sao_Paulo",
+    "America/Havana",
+    "Asia/Beirut",
+    "Africa/Cairo",
+    "Australia/Lord_Howe",
+    "Pacific/Apia",
+    "America/St_Johns",
+    "Asia/Kathmandu",
+    "Africa/Casablanca",
+    "Europe/Dublin",
+    "Atlantic/Azores",
+    "America/Asuncion",
+    "Antarctica/Troll",
+    "Asia/Tehran",
+    "Pacific/Chatham",
+    "America/Nuuk",
+    "Etc/GMT+5",
+    "Asia/Gaza",
+    "",
 ];
 
 fn number() -> impl Strategy<Value = String> {
@@ -153,7 +178,14 @@ fn field(least: u32, most: u32) -> impl Strategy<Value = String> {
 }
 
 fn schedule() -> impl Strategy<Value = String> {
-    let five = (field(0, 59), field(0, 23), field(1, 31), field(1, 12), field(0, 6), select(vec![" ", "  ", "\t"]));
+    let five = (
+        field(0, 59),
+        field(0, 23),
+        field(1, 31),
+        field(1, 12),
+        field(0, 6),
+        select(vec![" ", "  ", "\t"]),
+    );
     prop_oneof![
         20 => five.prop_map(|(a, b, c, d, e, gap)| [a, b, c, d, e].join(gap)),
         2 => select(vec![
@@ -187,10 +219,21 @@ fn time() -> impl Strategy<Value = i64> {
     prop_oneof![
         (0i64..4_000_000_000),
         // The weeks of March to May and September to November of the years around now.
-        (2018i64..2030, select(vec![60i64, 75, 85, 92, 100, 115, 120, 245, 260, 270, 280, 290, 300, 307]), 0i64..(8 * day))
+        (
+            2018i64..2030,
+            select(vec![
+                60i64, 75, 85, 92, 100, 115, 120, 245, 260, 270, 280, 290, 300, 307
+            ]),
+            0i64..(8 * day)
+        )
             .prop_map(move |(year, of_year, more)| {
-                jiff::civil::date(i16::try_from(year).unwrap(), 1, 1).to_zoned(jiff::tz::TimeZone::UTC).unwrap()
-                    .timestamp().as_second() + of_year * day + more
+                jiff::civil::date(i16::try_from(year).unwrap(), 1, 1)
+                    .to_zoned(jiff::tz::TimeZone::UTC)
+                    .unwrap()
+                    .timestamp()
+                    .as_second()
+                    + of_year * day
+                    + more
             }),
     ]
 }
@@ -218,7 +261,10 @@ fn schedules_mean_what_kubernetes_makes_of_them() {
         Ok(())
     });
     result.unwrap();
-    assert!(taken > 1_500 && refused > 600, "too one-sided: {taken} taken, {refused} refused");
+    assert!(
+        taken > 1_500 && refused > 600,
+        "too one-sided: {taken} taken, {refused} refused"
+    );
 }
 
 #[test]
@@ -227,9 +273,14 @@ fn each_hour_of_a_clock_change_has_the_run_of_kubernetes() {
     for zone in ZONES {
         let clock = jiff::tz::TimeZone::get(if zone.is_empty() { "UTC" } else { zone }).unwrap();
         let begin: Timestamp = "2025-01-01T00:00:00Z".parse().unwrap();
-        let changes = clock.following(begin).take(4).map(|change| change.timestamp().as_second());
+        let changes = clock
+            .following(begin)
+            .take(4)
+            .map(|change| change.timestamp().as_second());
         let hours = (-40..40).map(|half| half * 1800 + 1799);
-        let times: Vec<i64> = changes.flat_map(|at| hours.clone().map(move |hour| at + hour)).collect();
+        let times: Vec<i64> = changes
+            .flat_map(|at| hours.clone().map(move |hour| at + hour))
+            .collect();
         for schedule in ["30 0 * * *", "30 2 * * *", "0 3 * * 0", "*/20 1-3 * * *"] {
             kubernetes.compare(schedule, zone, &times).unwrap();
         }
@@ -245,14 +296,26 @@ fn the_definitions_are_those_that_an_api_server_takes() {
         std::fs::write(&path, definition.to_string()).unwrap();
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.testbed/bin/kube-schedule");
         let output = Command::new(program).arg("--check").arg(path).output().unwrap();
-        assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{file}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }
 
 #[test]
 fn what_people_write_wrong_is_refused_with_what_to_write() {
     let mut kubernetes = Kubernetes::start("resticbackups.yaml");
-    for schedule in ["0 3 * * 7", "61 * * * *", "0 3 * *", "0 24 * * *", "0 0 0 * *", "0 0 * 13 *", "30 6-2 * * *"] {
+    for schedule in [
+        "0 3 * * 7",
+        "61 * * * *",
+        "0 3 * *",
+        "0 24 * * *",
+        "0 0 0 * *",
+        "0 0 * 13 *",
+        "30 6-2 * * *",
+    ] {
         assert!(!kubernetes.compare(schedule, "UTC", &[]).unwrap(), "{schedule}");
         let ScheduleError::Cron { .. } = Schedule::parse(schedule, "UTC").unwrap_err() else {
             panic!("{schedule}");

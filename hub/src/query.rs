@@ -144,7 +144,11 @@ pub fn check_states(collection: Collection, filter: &Filter) -> Result<(), Query
         Collection::Backups => Health::ALL.iter().map(|health| health.as_str()).collect(),
         Collection::Unspecified => return Err(QueryError::Collection),
     };
-    match filter.states.iter().find(|state| !known.contains(&state.as_str())) {
+    match filter
+        .states
+        .iter()
+        .find(|state| !known.contains(&state.as_str()))
+    {
         None => Ok(()),
         Some(state) => Err(QueryError::State {
             state: state.clone(),

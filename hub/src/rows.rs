@@ -201,10 +201,7 @@ fn freshness(fresh: Fresh) -> Freshness {
 #[must_use]
 pub fn rank(row: &Row) -> usize {
     match &row.body {
-        Some(Body::Cluster(row)) => CLUSTER_STATES
-            .iter()
-            .position(|s| *s == row.state)
-            .unwrap_or(0),
+        Some(Body::Cluster(row)) => CLUSTER_STATES.iter().position(|s| *s == row.state).unwrap_or(0),
         Some(Body::Repository(row)) => REPOSITORY_STATES
             .iter()
             .position(|s| *s == row.state)

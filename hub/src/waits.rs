@@ -34,7 +34,13 @@ pub fn all(inventory: &Inventory) -> Vec<Attention> {
         let condition = ready_condition(&held.object).filter(|ready| ready.status == "False");
         if let Some(condition) = condition {
             let next = format!("fleet repos {}", held.object.name);
-            add(&mut groups, UNREADY, held, explained(&condition.reason, &condition.message), next);
+            add(
+                &mut groups,
+                UNREADY,
+                held,
+                explained(&condition.reason, &condition.message),
+                next,
+            );
         }
     }
     for held in index.restores() {
@@ -52,9 +58,16 @@ pub fn all(inventory: &Inventory) -> Vec<Attention> {
         let failed = held.policy().is_some_and(|policy| policy.last_result == "Failed");
         if let Some(approval) = condition("ApprovalRequired") {
             let next = "fleet plan list".to_owned();
-            add(&mut groups, WAITING, held, explained(&approval.reason, &approval.message), next);
+            add(
+                &mut groups,
+                WAITING,
+                held,
+                explained(&approval.reason, &approval.message),
+                next,
+            );
         } else if failed || !is_ready(&held.object) {
-            let why = condition("Degraded").or_else(|| ready_condition(&held.object).filter(|c| c.status == "False"));
+            let why = condition("Degraded")
+                .or_else(|| ready_condition(&held.object).filter(|c| c.status == "False"));
             if let Some(why) = why {
                 let text = explained(&why.reason, &why.message);
                 add(&mut groups, POLICY_FAILED, held, text, describe("grp", held));

@@ -16,7 +16,10 @@ const NOT_CHECKED: &str = "not checked yet";
 /// Whether a condition waits for a repository that is still being checked.
 #[must_use]
 pub fn is_being_checked(condition: &Condition) -> bool {
-    let why = condition.message.rsplit_once(" is not ready: ").map(|(_, why)| why);
+    let why = condition
+        .message
+        .rsplit_once(" is not ready: ")
+        .map(|(_, why)| why);
     let checking = |why: &str| why == NOT_CHECKED || why.starts_with(reasons::CHECKING);
     condition.reason == reasons::REPOSITORY_NOT_READY && why.is_some_and(checking)
 }

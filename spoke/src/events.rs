@@ -52,7 +52,11 @@ impl<R: Clone> Series<R> {
     fn of(&mut self, queued: &Queued, now: Instant, new: impl FnOnce() -> R) -> R {
         self.recorders
             .retain(|_, (_, used)| now.duration_since(*used) < SERIES);
-        let key = (queued.about.uid.clone(), queued.reason.clone(), queued.note.clone());
+        let key = (
+            queued.about.uid.clone(),
+            queued.reason.clone(),
+            queued.note.clone(),
+        );
         let (recorder, used) = self.recorders.entry(key).or_insert_with(|| (new(), now));
         *used = now;
         recorder.clone()
@@ -129,8 +133,11 @@ impl Publisher {
         let mut series = Series {
             recorders: HashMap::new(),
         };
-        let mut recorder =
-            |queued: &Queued| series.of(queued, Instant::now(), || Recorder::new(client.clone(), reporter.clone()));
+        let mut recorder = |queued: &Queued| {
+            series.of(queued, Instant::now(), || {
+                Recorder::new(client.clone(), reporter.clone())
+            })
+        };
         let mut queue = self.queue.lock().await;
         loop {
             let queued = tokio::select! {
@@ -204,11 +211,22 @@ mod tests {
             })
         };
         let first = recorder(&queued("a", "snapshot is empty"), 0);
-        assert_ne!(recorder(&queued("a", "unable to read root certificate"), 1), first);
+        assert_ne!(
+            recorder(&queued("a", "unable to read root certificate"), 1),
+            first
+        );
         assert_ne!(recorder(&queued("b", "snapshot is empty"), 1), first);
         assert_eq!(recorder(&queued("a", "snapshot is empty"), 300), first);
-        assert_eq!(recorder(&queued("a", "snapshot is empty"), 600), first, "it was repeated meanwhile");
-        assert_ne!(recorder(&queued("a", "snapshot is empty"), 1000), first, "a series ends");
+        assert_eq!(
+            recorder(&queued("a", "snapshot is empty"), 600),
+            first,
+            "it was repeated meanwhile"
+        );
+        assert_ne!(
+            recorder(&queued("a", "snapshot is empty"), 1000),
+            first,
+            "a series ends"
+        );
     }
 
     #[test]

@@ -15,7 +15,5 @@ pub fn next_run(
     if suspend {
         return None;
     }
-    schedule
-        .next_run(last, now)
-        .map(|at| Time(whole_seconds(at)))
+    schedule.next_run(last, now).map(|at| Time(whole_seconds(at)))
 }

@@ -46,7 +46,9 @@ pub async fn locks(hub: &HubArguments, arguments: &arguments::Locks) -> Result<u
         };
         client.release_lock(request).await?;
         if *i_checked {
-            note(&format!("the pause is over; the next operation begins: fleet why-locked {repository}"));
+            note(&format!(
+                "the pause is over; the next operation begins: fleet why-locked {repository}"
+            ));
             return Ok(0);
         }
         note(&format!(
@@ -126,7 +128,9 @@ pub async fn plan(hub: &HubArguments, plan: &arguments::Plan) -> Result<u8, Fail
             let [found] = answer.plans.as_slice() else {
                 let text = match answer.plans.len() {
                     0 => format!("no plan is called {plan:?}; run fleet plan list"),
-                    count => format!("{plan:?} is ambiguous: {count} plans begin with it; run fleet plan list"),
+                    count => {
+                        format!("{plan:?} is ambiguous: {count} plans begin with it; run fleet plan list")
+                    }
                 };
                 return Err(Failure::Usage(text));
             };
@@ -176,7 +180,9 @@ async fn decide(client: &mut Client, decision: &arguments::Decision, approve: bo
     };
     client.decide(request).await?;
     if approve {
-        note("approved. A run will start once the lock is free; it plans again and removes nothing if the snapshots changed. Follow it with: fleet audit");
+        note(
+            "approved. A run will start once the lock is free; it plans again and removes nothing if the snapshots changed. Follow it with: fleet audit",
+        );
     } else {
         note("rejected; the next run makes a plan of its own");
     }

@@ -158,10 +158,7 @@ impl Bounds {
     }
 
     fn value(&self, text: &str) -> Result<u64, String> {
-        let named = self
-            .names
-            .iter()
-            .position(|name| name.eq_ignore_ascii_case(text));
+        let named = self.names.iter().position(|name| name.eq_ignore_ascii_case(text));
         match named {
             Some(position) => Ok(self.least + position as u64),
             None => self.number(text),

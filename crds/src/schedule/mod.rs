@@ -88,7 +88,9 @@ fn rule(schedule: &str) -> Result<Rule, String> {
         let every = duration::nanoseconds(every)
             .ok_or_else(|| format!("{every:?} is not a duration such as 6h or 1h30m"))?;
         // Kubernetes knows whole seconds, and takes the shortest for whatever is less.
-        return Ok(Rule::Every(SignedDuration::from_secs((every / 1_000_000_000).max(1))));
+        return Ok(Rule::Every(SignedDuration::from_secs(
+            (every / 1_000_000_000).max(1),
+        )));
     }
     Fields::parse(schedule).map(Rule::Fields)
 }
@@ -103,7 +105,9 @@ fn zone(name: &str) -> Option<TimeZone> {
         !matches!(part, "." | "..")
             && (1..=14).contains(&part.len())
             && !part.starts_with('-')
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || ".-_+".contains(c))
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || ".-_+".contains(c))
     };
     if !name.split('/').all(part) || name.eq_ignore_ascii_case("local") {
         return None;

@@ -87,7 +87,10 @@ fn a_refusal_says_what_is_wrong_and_what_to_write() {
         ("0 22-6 * * *", "the range \"22-6\" ends before it begins"),
         ("0 x * * *", "\"x\" is not a number of the field hour"),
         ("@every 1d", "\"1d\" is not a duration such as 6h or 1h30m"),
-        ("TZ=UTC 0 3 * * *", "it must not name a time zone; write it in spec.timezone"),
+        (
+            "TZ=UTC 0 3 * * *",
+            "it must not name a time zone; write it in spec.timezone",
+        ),
     ] {
         let ScheduleError::Cron { detail: got, .. } = Schedule::parse(schedule, "UTC").unwrap_err() else {
             panic!("{schedule:?} has a wrong error");

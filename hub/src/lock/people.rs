@@ -289,7 +289,11 @@ impl Keeper {
         if text.is_empty() {
             return Ok(None);
         }
-        let found: Vec<String> = self.resolve(text).into_iter().map(|(id, _)| id.to_string()).collect();
+        let found: Vec<String> = self
+            .resolve(text)
+            .into_iter()
+            .map(|(id, _)| id.to_string())
+            .collect();
         if !found.is_empty() {
             return Ok(Some(found));
         }

@@ -18,7 +18,7 @@ fn table(annotations: serde_json::Value) -> Table<BackupController> {
 fn ready() -> Observed {
     Observed {
         repository: Some(repository()),
-        claim: super::readiness::Claim::There,
+        claim: Claim::There,
         ..Observed::default()
     }
 }
@@ -172,9 +172,7 @@ fn a_spec_that_would_give_keys_away_stops_what_an_earlier_version_made() {
 
 #[test]
 fn no_run_by_request_begins_while_runs_are_held() {
-    let mut table = table(json!({}));
-    let annotations = table.resource.metadata.annotations.get_or_insert_default();
-    annotations.insert("backup.resticbackup.io/run".to_owned(), "1".to_owned());
+    let table = table(json!({ "backup.resticbackup.io/run": "1" }));
     let held = Observed {
         held: Some(std::time::Duration::from_secs(5)),
         ..ready()

@@ -4,8 +4,8 @@ use std::fmt::{Debug, Display};
 use std::sync::Arc;
 
 use crds::ResticRepository;
-use crds::effect::WithoutEffect;
 use crds::conditions::{self, Conditions, Status, reasons, types};
+use crds::effect::WithoutEffect;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;

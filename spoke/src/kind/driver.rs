@@ -4,9 +4,9 @@ use std::mem::discriminant;
 use std::sync::Arc;
 
 use crds::conditions::{Conditions, reasons, types};
+use crds::effect::WithoutEffect as _;
 use crds::{GlobalRetentionPolicyStatus, ResticBackupStatus, ResticRepositoryStatus, ResticRestoreStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use crds::effect::WithoutEffect as _;
 use kube::core::object::HasStatus as _;
 use kube::{Resource as _, ResourceExt as _};
 use serde::Serialize;

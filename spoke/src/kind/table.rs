@@ -182,7 +182,7 @@ fn apply(
         pass("Job", &key_of(&job).name)?;
         applied.job = Some((key_of(&job), Arc::new(JobView::of(&Job::clone(&job)))));
     }
-    applied.finished.extend(finished.iter().map(|_| ()));
+    applied.finished = finished.into_iter().map(|_| ()).collect();
     Ok(())
 }
 
@@ -219,7 +219,7 @@ impl Restic for NoRestic {
 /// Settings as without any arguments.
 pub fn config() -> crate::config::Config {
     use clap::Parser as _;
-    crate::config::Arguments::parse_from(["fleet-spoke"]).config
+    crate::arguments::Arguments::parse_from(["fleet-spoke"]).config
 }
 
 /// A repository that is Ready, in namespace ns.

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::kind::table::{Table, condition, config, forbidden, repository};
 use crate::kind::{RefusedBecause, Run};
-use crate::operation::{Finished, Progress};
+use crate::exchange::{Finished, Progress};
 
 fn table() -> Table<RetentionController> {
     let policy = json!({

@@ -6,7 +6,7 @@ use proto::v1::RetentionRun;
 
 use super::child::{Alarm, Restic, Stopped};
 use super::unlock::{list, read_one};
-use crate::repository::owner_in_words;
+use crate::restic::locks::owner_in_words;
 use crate::restic::Failure;
 use crate::restic::locks::{LockFile, LockOwner};
 

@@ -22,12 +22,19 @@ fn rights_are_those_that_are_used() {
         for entry in cluster.audit().unwrap() {
             let object = &entry["objectRef"];
             let text = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
-            let (mut resource, verb) = (text("resource"), entry["verb"].as_str().unwrap_or_default().to_owned());
+            let (mut resource, verb) = (
+                text("resource"),
+                entry["verb"].as_str().unwrap_or_default().to_owned(),
+            );
             if let Some(sub) = object["subresource"].as_str() {
                 resource = format!("{resource}/{sub}");
             }
             let decision = entry["annotations"]["authorization.k8s.io/decision"].as_str();
-            assert!(decision != Some("forbid"), "refused in cluster {}: {entry:#}", cluster.name);
+            assert!(
+                decision != Some("forbid"),
+                "refused in cluster {}: {entry:#}",
+                cluster.name
+            );
             used.insert((text("apiGroup"), resource, verb));
         }
     }
@@ -42,8 +49,14 @@ fn rights_are_those_that_are_used() {
     for right in CLUSTER.iter().chain(OWN) {
         for verb in right.verbs {
             // A right for several resources is used when one of them is.
-            let seen = |resource: &&str| used.contains(&(right.group.to_owned(), (*resource).to_owned(), (*verb).to_owned()));
-            if !right.resources.iter().any(|resource| seen(&resource) || excused(right.group, resource, verb)) {
+            let seen = |resource: &&str| {
+                used.contains(&(right.group.to_owned(), (*resource).to_owned(), (*verb).to_owned()))
+            };
+            if !right
+                .resources
+                .iter()
+                .any(|resource| seen(&resource) || excused(right.group, resource, verb))
+            {
                 unused.push(format!("{verb} {} ({})", right.resources.join(", "), right.group));
             }
         }
@@ -63,24 +76,51 @@ fn no_secret_can_be_read_anywhere() {
     ];
     let encode = |text: &String| serde_json::to_value(ByteString(text.clone().into_bytes())).unwrap();
     let encoded: Vec<_> = secrets.iter().map(encode).collect();
-    secrets.extend(encoded.iter().map(|text| text.as_str().unwrap().trim_end_matches('=').to_owned()));
+    secrets.extend(
+        encoded
+            .iter()
+            .map(|text| text.as_str().unwrap().trim_end_matches('=').to_owned()),
+    );
     let find = |what: &str, text: &str| {
         for secret in &secrets {
             let hit = text.lines().find(|line| line.contains(secret.as_str()));
-            assert!(hit.is_none(), "{secret:?} is in {what}: {}", hit.unwrap_or_default());
+            assert!(
+                hit.is_none(),
+                "{secret:?} is in {what}: {}",
+                hit.unwrap_or_default()
+            );
         }
     };
     let mut looked = 0;
     for cluster in bed().clusters() {
         // Arguments, statuses, termination messages, annotations and conditions are in the objects.
-        for kind in ["pods", "jobs", "cronjobs", "configmaps", "events.events.k8s.io", "leases", "rr", "rb", "rres", "grp"] {
+        for kind in [
+            "pods",
+            "jobs",
+            "cronjobs",
+            "configmaps",
+            "events.events.k8s.io",
+            "leases",
+            "rr",
+            "rb",
+            "rres",
+            "grp",
+        ] {
             let text = cluster.kubectl(&["get", kind, "-A", "-o", "json"]).unwrap();
             find(&format!("{kind} of cluster {}", cluster.name), &text);
             looked += text.len();
         }
-        let pods = ["get", "pods", "-A", "-o", "jsonpath={range .items[*]}{.metadata.namespace} {.metadata.name}{\"\\n\"}{end}"];
+        let pods = [
+            "get",
+            "pods",
+            "-A",
+            "-o",
+            "jsonpath={range .items[*]}{.metadata.namespace} {.metadata.name}{\"\\n\"}{end}",
+        ];
         for line in cluster.kubectl(&pods).unwrap().lines() {
-            let Some((namespace, pod)) = line.split_once(' ') else { continue };
+            let Some((namespace, pod)) = line.split_once(' ') else {
+                continue;
+            };
             // A pod may have gone meanwhile.
             let log = cluster.kubectl(&["logs", "-n", namespace, pod, "--all-containers"]);
             let log = log.unwrap_or_default();
