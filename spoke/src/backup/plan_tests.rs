@@ -169,3 +169,14 @@ fn a_spec_that_would_give_keys_away_stops_what_an_earlier_version_made() {
         "a typing error does not stop it"
     );
 }
+
+#[test]
+fn no_run_by_request_begins_while_runs_are_held() {
+    let table = table(json!({ "backup.resticbackup.io/run": "1" }));
+    let held = Observed {
+        held: Some(std::time::Duration::from_secs(5)),
+        ..ready()
+    };
+    assert!(table.plan(&held).children.runs.is_empty());
+    assert_eq!(table.plan(&ready()).children.runs.len(), 1);
+}
