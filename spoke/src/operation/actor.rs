@@ -93,8 +93,7 @@ impl Operations {
             repository: pin.repository.clone(),
             restic_id: pin.restic_id.to_string(),
         };
-        // One that was shut is still to be deleted.
-        !owner.is_recorded(&pinned) || job.is_spent()
+        !owner.is_recorded(&pinned)
     }
 
     /// The pods of an operation.
