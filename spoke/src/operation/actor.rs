@@ -93,8 +93,7 @@ impl Operations {
             repository: pin.repository.clone(),
             restic_id: pin.restic_id.to_string(),
         };
-        // One that was shut is still to be deleted.
-        !owner.is_recorded(&pinned) || job.is_spent()
+        !owner.is_recorded(&pinned)
     }
 
     /// The pods of an operation.
@@ -542,13 +541,11 @@ impl Operations {
         let holder = record.holder.wake().and_then(in_millis);
         let result = match (&record.finished, job) {
             (Some(_), _) => in_millis(record.finished_at + super::record::RECORD_LIMIT),
-            (None, Some(job)) => {
-                match runs::state::<OperationOutcome>(&self.run(&record.pinned, job), now) {
-                    State::Settling(again) => Some(again),
-                    State::Waiting { again, .. } => again,
-                    State::Running | State::Ended(_) => None,
-                }
-            }
+            (None, Some(job)) => match runs::state::<OperationOutcome>(&self.run(&record.pinned, job), now) {
+                State::Settling(again) => Some(again),
+                State::Waiting { again, .. } => again,
+                State::Running | State::Ended(_) => None,
+            },
             (None, None) => None,
         };
         let due = if self.is_early(record) { early } else { holder };
