@@ -27,9 +27,9 @@ use crate::kind::{
 };
 use crate::metrics::Metrics;
 use crate::pod::finished::{self, Finished};
+use crate::runs::{self, JobWithPods, Words};
 use crate::secrets::Credentials;
 use crate::site::Site;
-use crate::runs::{self, JobWithPods, Words};
 use crate::world::{ClaimView, CronJobView, Key, Store, World};
 
 use validate::{Invalid, Valid};
@@ -96,7 +96,8 @@ impl Controller for BackupController {
         let cron_job = world.cron_jobs.get(&cron_job);
         let claim = valid.and_then(|valid| world.claims.get(&Key::new(&key.namespace, &valid.claim)));
         let labels = world.namespaces.get(&Key::new("", &key.namespace));
-        let last_words = conditions::get(&input.status().conditions, types::WAITING).map(|c| c.message.clone());
+        let last_words =
+            conditions::get(&input.status().conditions, types::WAITING).map(|c| c.message.clone());
         let runs = jobs(world, key, cron_job.as_deref(), last_words.as_deref());
         Observed {
             labels: labels.map(|n| n.labels.clone()).unwrap_or_default(),

@@ -23,25 +23,33 @@ use crate::world::{Key, Notice, World};
 const SELECTORS: [(&str, &str); 3] = [
     ("CronJob", "involvedObject.kind=CronJob,reason=FailedCreate"),
     ("Job", "involvedObject.kind=Job,reason=FailedCreate"),
-    ("Pod", "involvedObject.kind=Pod,type=Warning,reason!=BackOff,reason!=Unhealthy,reason!=Failed,reason!=FailedScheduling"),
+    (
+        "Pod",
+        "involvedObject.kind=Pod,type=Warning,reason!=BackOff,reason!=Unhealthy,reason!=Failed,reason!=FailedScheduling",
+    ),
 ];
 
 /// One watch for each, as services.
 pub fn services(client: &Client, context: &Arc<Context>, routes: &Arc<Routes>) -> Vec<Service> {
     let service = |(name, selector): (&str, &'static str)| {
         let (client, context, routes) = (client.clone(), context.clone(), routes.clone());
-        Service::new(format!("Event of a {name}"), Stage::Intake, super::ADVICE, move |running| {
-            let stream = watch(Api::<Warning>::all(client.clone()), everything().fields(selector));
-            let (context, routes) = (context.clone(), routes.clone());
-            async move {
-                running.well();
-                tokio::select! {
-                    () = keep(stream, &context, &routes) => {}
-                    () = running.stop.cancelled() => {}
+        Service::new(
+            format!("Event of a {name}"),
+            Stage::Intake,
+            super::ADVICE,
+            move |running| {
+                let stream = watch(Api::<Warning>::all(client.clone()), everything().fields(selector));
+                let (context, routes) = (context.clone(), routes.clone());
+                async move {
+                    running.well();
+                    tokio::select! {
+                        () = keep(stream, &context, &routes) => {}
+                        () = running.stop.cancelled() => {}
+                    }
+                    Ok(())
                 }
-                Ok(())
-            }
-        })
+            },
+        )
     };
     SELECTORS.into_iter().map(service).collect()
 }

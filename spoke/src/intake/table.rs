@@ -7,7 +7,9 @@ use crds::conditions::{self, types};
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
 
 use super::relist::Change;
-use crate::world::{ClaimView, CronJobView, Index, JobView, Key, Meta, MetaView, NamespaceView, PodView, World};
+use crate::world::{
+    ClaimView, CronJobView, Index, JobView, Key, Meta, MetaView, NamespaceView, PodView, World,
+};
 
 /// Readers that can be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -230,7 +232,10 @@ fn backup_failed(change: &Change<ResticBackup>) -> bool {
 fn policy_applied(change: &Change<GlobalRetentionPolicy>) -> bool {
     let applied = |policy: &GlobalRetentionPolicy| {
         let status = policy.status.as_ref()?;
-        let removed = matches!(status.last_run_result.as_deref(), Some("Applied" | "NothingToRemove"));
+        let removed = matches!(
+            status.last_run_result.as_deref(),
+            Some("Applied" | "NothingToRemove")
+        );
         removed.then(|| status.last_run.clone())
     };
     let new = change.new.as_deref().and_then(applied);

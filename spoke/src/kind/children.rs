@@ -495,7 +495,10 @@ async fn create_claim(context: &Context, wanted: &PersistentVolumeClaim) -> Resu
             },
         });
     }
-    context.world.claims.put(at.clone(), Arc::new(ClaimView::of(&present)));
+    context
+        .world
+        .claims
+        .put(at.clone(), Arc::new(ClaimView::of(&present)));
     Ok(())
 }
 

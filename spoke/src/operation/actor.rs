@@ -542,13 +542,11 @@ impl Operations {
         let holder = record.holder.wake().and_then(in_millis);
         let result = match (&record.finished, job) {
             (Some(_), _) => in_millis(record.finished_at + super::record::RECORD_LIMIT),
-            (None, Some(job)) => {
-                match runs::state::<OperationOutcome>(&self.run(&record.pinned, job), now) {
-                    State::Settling(again) => Some(again),
-                    State::Waiting { again, .. } => again,
-                    State::Running | State::Ended(_) => None,
-                }
-            }
+            (None, Some(job)) => match runs::state::<OperationOutcome>(&self.run(&record.pinned, job), now) {
+                State::Settling(again) => Some(again),
+                State::Waiting { again, .. } => again,
+                State::Running | State::Ended(_) => None,
+            },
             (None, None) => None,
         };
         let due = if self.is_early(record) { early } else { holder };

@@ -148,7 +148,8 @@ impl Controller for RestoreController {
         let place = at(names::restore_job(&key.name));
         let job = world.jobs.get(&place);
         let job = job.filter(|job| is_its(job.meta.owner.as_deref()));
-        let last_words = conditions::get(&input.status().conditions, types::WAITING).map(|c| c.message.clone());
+        let last_words =
+            conditions::get(&input.status().conditions, types::WAITING).map(|c| c.message.clone());
         let copy = world.secrets.get(&at(names::restore_credentials(&key.name)));
         let (backup, repository) = valid.map_or((None, None), |valid| origin(world, valid));
         let claim = valid.and_then(|valid| world.claims.get(&at(target_name(valid).to_owned())));

@@ -396,10 +396,7 @@ fn a_sidecar_that_stays_keeps_no_result_back_and_is_ended() {
     assert!(ends(&done, true));
     // Another attempt is to follow: the pod is ended, and the Job is not.
     let failed = with(1, 3);
-    assert!(matches!(
-        state::<Told>(&failed, at(300)),
-        State::Waiting { .. }
-    ));
+    assert!(matches!(state::<Told>(&failed, at(300)), State::Waiting { .. }));
     assert!(ends(&failed, false));
     let last = with(1, 0);
     assert_eq!(reason(&last), "reported");

@@ -12,8 +12,8 @@ pub use notices::{Notice, Notices};
 pub use resources::slim;
 pub use store::{Index, Key, Put, Store, Stored, Undecodable};
 pub use views::{
-    ClaimView, CronJobView, JobEnd, JobLease, JobPin, JobView, Meta, MetaView, NamespaceView, PodView, RESTIC_CONTAINER,
-    Termination,
+    ClaimView, CronJobView, JobEnd, JobLease, JobPin, JobView, Meta, MetaView, NamespaceView, PodView,
+    RESTIC_CONTAINER, Termination,
 };
 
 use std::sync::Arc;
