@@ -18,7 +18,10 @@ fn table(annotations: serde_json::Value) -> Table<BackupController> {
 fn ready() -> Observed {
     Observed {
         repository: Some(repository()),
-        claim: Claim::There,
+        claim: Some(Arc::new(ClaimView {
+            phase: "Bound".into(),
+            ..ClaimView::default()
+        })),
         ..Observed::default()
     }
 }

@@ -5,7 +5,7 @@ use crds::conditions::whole_seconds;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
 
-use super::validate::SOURCE_DIR;
+use crate::pod::SOURCE_DIR;
 use crate::pod::message::{self, Message};
 use crate::runs::{self, Ended};
 use crate::units;
