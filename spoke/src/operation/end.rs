@@ -7,8 +7,8 @@ use tracing::info;
 
 use super::actor::Operations;
 use super::record::{Record, next_attempt};
-use super::result::Finished;
 use crate::apply::ApplyError;
+use crate::exchange::Finished;
 use crate::maintenance::holder::End;
 use crate::pod;
 use crate::worker::STALE_LOCK;

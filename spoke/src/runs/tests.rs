@@ -86,12 +86,15 @@ fn reason(run: &JobWithPods) -> &'static str {
     report(ending(run), "backup").map_or_else(|(reason, _)| reason, |_| "reported")
 }
 
+/// Pods, notices about them as (about, reason, text), and the reason and a part of the text that follow.
+type Case<'a> = (Vec<PodView>, &'a [(&'a str, &'a str, &'a str)], &'a str, &'a str);
+
 #[test]
 fn what_keeps_a_job_from_running_is_told_in_the_words_of_kubernetes() {
     let pending = |change: fn(&mut PodView)| vec![pod("Pending", change)];
     let pull = |p: &mut PodView| p.waiting = Some(("ImagePullBackOff".into(), "no such image".into()));
     let bare = |p: &mut PodView| p.waiting = Some(("CreateContainerError".into(), "".into()));
-    let cases: [(Vec<PodView>, &[(&str, &str, &str)], &str, &str); 10] = [
+    let cases: [Case<'_>; 10] = [
         (
             vec![],
             &[("job", "FailedCreate", "exceeded quota: q")],
