@@ -53,6 +53,12 @@ impl Stored for Greeting {
     }
 }
 
+impl crds::effect::WithoutEffect for Greeting {
+    fn without_effect(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+}
+
 impl ResourceStatus for GreetingStatus {
     fn conditions(&self) -> &[Condition] {
         &self.conditions

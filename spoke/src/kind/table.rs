@@ -144,6 +144,8 @@ fn apply(
         cron_job,
         runs,
         job,
+        finished,
+        lingering,
     } = children;
     if permission.is_some() {
         pass("Lease", "fleet-shared")?;
@@ -181,6 +183,8 @@ fn apply(
         pass("Job", &key_of(&job).name)?;
         applied.job = Some((key_of(&job), Arc::new(JobView::of(&Job::clone(&job)))));
     }
+    applied.finished = finished.into_iter().map(|_| ()).collect();
+    applied.lingering = lingering.into_iter().map(|_| ()).collect();
     Ok(())
 }
 
@@ -217,7 +221,7 @@ impl Restic for NoRestic {
 /// Settings as without any arguments.
 pub fn config() -> crate::config::Config {
     use clap::Parser as _;
-    crate::config::Arguments::parse_from(["fleet-spoke"]).config
+    crate::arguments::Arguments::parse_from(["fleet-spoke"]).config
 }
 
 /// A repository that is Ready, in namespace ns.

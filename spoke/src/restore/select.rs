@@ -29,6 +29,8 @@ pub struct Chosen {
     pub id: String,
     /// Folder in the snapshot whose content is the data; empty for the whole snapshot.
     pub folder: &'static str,
+    /// Files in it, if restic has counted them.
+    pub files: Option<u64>,
 }
 
 /// Why no snapshot could be chosen.
@@ -151,6 +153,10 @@ pub fn choose(
     Ok(Chosen {
         id: chosen.id.clone(),
         folder,
+        files: chosen
+            .summary
+            .as_ref()
+            .map(|summary| summary.total_files_processed),
     })
 }
 
@@ -190,6 +196,7 @@ mod tests {
         tags.extend(cluster.map(|c| format!("fleet.cluster={c}")));
         tags.extend(cluster.map(|_| "fleet.backup=shop/orders".to_owned()));
         Snapshot {
+            summary: None,
             id: id.to_owned(),
             time: jiff::Timestamp::from_second(second).unwrap(),
             hostname: host.to_owned(),
