@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use crds::{ResticBackup, ResticBackupStatus, ResticRepository, names};
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 
 use crate::consent;
 use crate::context::Context;
@@ -56,6 +57,8 @@ pub struct Observed {
     claim: Claim,
     cron_job: Option<Arc<CronJobView>>,
     runs: Vec<Run>,
+    /// When the cache was last known to miss changes of pods.
+    pods_behind: Timestamp,
     /// Pods of `runs` that have ended.
     finished: Vec<Finished>,
     /// Maintenance of the repository is about to begin: no run starts for so long.
@@ -110,6 +113,7 @@ impl Controller for BackupController {
                 .flat_map(|run| finished::of(world, &run.job.meta.uid))
                 .collect(),
             runs,
+            pods_behind: world.pods.behind(),
             cron_job,
             held: id.and_then(|id| cache.leases.drain_left(&id)),
             consent_ended: consent::ended(world, key, &input.resource.spec.repository_ref),

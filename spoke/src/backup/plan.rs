@@ -24,7 +24,13 @@ pub(super) fn plan(
     observed: &Observed,
 ) -> Plan<BackupController> {
     let (generation, now) = (input.generation(), input.now.wall);
-    let (mut status, again) = status::with_runs(&input.status(), input.resource, &observed.runs, now);
+    let (mut status, again) = status::with_runs(
+        &input.status(),
+        input.resource,
+        &observed.runs,
+        observed.pods_behind,
+        now,
+    );
     let mut children = Children::default();
     let mut conditions = Conditions::at(&mut status.conditions, generation, now);
     match input.valid {

@@ -31,6 +31,7 @@ pub fn with_runs(
     old: &ResticBackupStatus,
     backup: &ResticBackup,
     runs: &[Run],
+    behind: Timestamp,
     now: Timestamp,
 ) -> (ResticBackupStatus, Option<Timestamp>) {
     let mut status = old.clone();
@@ -56,14 +57,15 @@ pub fn with_runs(
         .collect();
     for run in finished {
         let ended = run.job.end.as_ref().and_then(|(at, _)| *at).unwrap_or(now);
-        let patience_over = now.duration_since(ended) >= PATIENCE;
+        let known = ended.max(behind);
+        let patience_over = now.duration_since(known) >= PATIENCE;
         let pods: Vec<&PodView> = run.pods.iter().map(AsRef::as_ref).collect();
         match result::run(&run.key.name, &run.job, &pods, skip_unchanged, patience_over) {
             Some(outcome) => {
                 count(&mut status, outcome);
                 counted.push(run.job.meta.uid.to_string());
             }
-            None => soon(ended.checked_add(PATIENCE).unwrap_or(now)),
+            None => soon(known.checked_add(PATIENCE).unwrap_or(now)),
         }
     }
     counted.sort();
@@ -282,18 +284,42 @@ mod tests {
     #[test]
     fn a_job_whose_pod_has_not_been_seen_to_end_waits_a_little() {
         let runs = [run(1, Some(50), vec![pod(None, "Running")])];
-        let (status, again) = with_runs(&ResticBackupStatus::default(), &backup(), &runs, at(51));
+        let (status, again) = with_runs(
+            &ResticBackupStatus::default(),
+            &backup(),
+            &runs,
+            Timestamp::MIN,
+            at(51),
+        );
         assert_eq!((status.statistics, again), (None, Some(at(60))));
-        let (status, again) = with_runs(&ResticBackupStatus::default(), &backup(), &runs, at(60));
+        let (status, again) = with_runs(
+            &ResticBackupStatus::default(),
+            &backup(),
+            &runs,
+            Timestamp::MIN,
+            at(60),
+        );
         assert_eq!((status.statistics.unwrap().failed_backups, again), (1, None));
     }
 
     #[test]
     fn a_pod_that_does_not_start_shows_the_schedulers_words() {
         let runs = [run(1, None, vec![pod(None, "Pending")])];
-        let (status, again) = with_runs(&ResticBackupStatus::default(), &backup(), &runs, at(5));
+        let (status, again) = with_runs(
+            &ResticBackupStatus::default(),
+            &backup(),
+            &runs,
+            Timestamp::MIN,
+            at(5),
+        );
         assert!(conditions::get(&status.conditions, types::WAITING).is_none() && again == Some(at(21)));
-        let (status, _) = with_runs(&ResticBackupStatus::default(), &backup(), &runs, at(30));
+        let (status, _) = with_runs(
+            &ResticBackupStatus::default(),
+            &backup(),
+            &runs,
+            Timestamp::MIN,
+            at(30),
+        );
         let waiting = conditions::get(&status.conditions, types::WAITING).unwrap();
         assert_eq!(waiting.reason, "Unschedulable");
         assert!(waiting.message.contains("Insufficient cpu"));
@@ -328,7 +354,7 @@ mod tests {
                 seen.extend(view.iter().copied());
                 let runs: Vec<Run> = view.iter().map(|n| run(*n, Some(100 + i64::from(*n)), vec![pod(Some(100 + i64::from(*n)), "Succeeded")])).collect();
                 for _ in 0..2 {
-                    (status, _) = with_runs(&status, &backup(), &runs, at(1000));
+                    (status, _) = with_runs(&status, &backup(), &runs, Timestamp::MIN, at(1000));
                 }
                 prop_assert!(status.counted_jobs.len() <= runs.len());
             }

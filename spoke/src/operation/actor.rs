@@ -348,14 +348,16 @@ impl Operations {
         let now = self.context.clock.now();
         let given_up = matches!(record.holder.phase(), Phase::Done(End::Interrupted(_)));
         let (outcome, started, finished) = match &job {
-            Some(job) if job.end.is_some() => match result::ended(job, &views, now) {
-                result::Ended::NotYet(_) => return,
-                result::Ended::Known {
-                    outcome,
-                    started,
-                    finished,
-                } => (*outcome, started, finished),
-            },
+            Some(job) if job.end.is_some() => {
+                match result::ended(job, &views, self.context.world.pods.behind(), now) {
+                    result::Ended::NotYet(_) => return,
+                    result::Ended::Known {
+                        outcome,
+                        started,
+                        finished,
+                    } => (*outcome, started, finished),
+                }
+            }
             Some(job) if job.is_spent() && !active => {
                 let (reason, message) = match &job.shut {
                     Some((reason, message)) => (reason.to_string(), message.to_string()),
@@ -510,7 +512,7 @@ impl Operations {
         let views: Vec<&PodView> = pods.iter().map(|(_, pod)| pod.as_ref()).collect();
         let result = match (&record.finished, &job) {
             (Some(_), _) => in_millis(record.finished_at + super::record::RECORD_LIMIT),
-            (None, Some(job)) => match result::ended(job, &views, now) {
+            (None, Some(job)) => match result::ended(job, &views, self.context.world.pods.behind(), now) {
                 result::Ended::NotYet(again) => again,
                 result::Ended::Known { .. } => None,
             },

@@ -22,15 +22,16 @@ pub enum Ended {
 
 /// The outcome of a Job that has ended.
 #[must_use]
-pub fn ended(job: &JobView, pods: &[&PodView], now: Timestamp) -> Ended {
+pub fn ended(job: &JobView, pods: &[&PodView], behind: Timestamp, now: Timestamp) -> Ended {
     let Some((at, end)) = &job.end else {
         return Ended::NotYet(None);
     };
     let at = at.unwrap_or(now);
     let newest = newest(pods);
     let Some(termination) = newest.and_then(|pod| pod.restic.as_ref()) else {
-        if now.duration_since(at) < PATIENCE {
-            return Ended::NotYet(at.checked_add(PATIENCE).ok());
+        let known = at.max(behind);
+        if now.duration_since(known) < PATIENCE {
+            return Ended::NotYet(known.checked_add(PATIENCE).ok());
         }
         return Ended::Known {
             outcome: Box::new(of_job(end, newest)),

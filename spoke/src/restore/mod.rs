@@ -83,6 +83,8 @@ pub struct Observed {
     /// The Job of this very restore, and its pods.
     job: Option<(Key, Arc<JobView>)>,
     pods: Vec<Arc<PodView>>,
+    /// When the cache was last known to miss changes of pods.
+    pods_behind: Timestamp,
     /// Those of them that have ended.
     finished: Vec<Finished>,
     /// The backup that is restored from, if the restore names one.
@@ -167,6 +169,7 @@ impl Controller for RestoreController {
                 .collect(),
             job: job.map(|job| (place, job)),
             pods: pods.into_iter().flatten().map(|(_, pod)| pod).collect(),
+            pods_behind: world.pods.behind(),
             backup,
             repository: repository.as_ref().and_then(|at| world.repositories.get(at)),
             at: repository,

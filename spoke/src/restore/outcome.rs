@@ -63,6 +63,7 @@ pub fn progress(
     pods: &[&PodView],
     filtered: bool,
     last_words: Option<&str>,
+    behind: Timestamp,
     now: Timestamp,
 ) -> Progress {
     let Some((ended, end)) = &job.end else {
@@ -77,8 +78,9 @@ pub fn progress(
     let termination = pod.and_then(|pod| pod.restic.as_ref());
     let at = ended.unwrap_or(now);
     let Some(termination) = termination else {
-        if now.duration_since(at) < PATIENCE {
-            return Progress::Settling(at.checked_add(PATIENCE).ok());
+        let known = at.max(behind);
+        if now.duration_since(known) < PATIENCE {
+            return Progress::Settling(known.checked_add(PATIENCE).ok());
         }
         return Progress::Over(Outcome {
             finished: Some(Time(whole_seconds(at))),
@@ -285,7 +287,14 @@ mod tests {
 
     fn over(message: &str, filtered: bool) -> Outcome {
         let pod = pod("Succeeded", Some(message));
-        match progress(&job(Some(JobEnd::Complete)), &[&pod], filtered, None, at(111)) {
+        match progress(
+            &job(Some(JobEnd::Complete)),
+            &[&pod],
+            filtered,
+            None,
+            Timestamp::MIN,
+            at(111),
+        ) {
             Progress::Over(outcome) => outcome,
             other => panic!("{other:?}"),
         }
@@ -343,7 +352,7 @@ mod tests {
     #[test]
     fn a_pod_that_never_starts_fails_with_the_schedulers_words() {
         let waits = pod("Pending", None);
-        let state = |now| progress(&job(None), &[&waits], false, None, at(now));
+        let state = |now| progress(&job(None), &[&waits], false, None, Timestamp::MIN, at(now));
         assert!(matches!(
             state(105),
             Progress::Running {
@@ -364,7 +373,7 @@ mod tests {
         };
         assert!(outcome.failure.unwrap().1.contains("Insufficient cpu"));
         assert_eq!(
-            progress(&job(None), &[], false, None, at(130)),
+            progress(&job(None), &[], false, None, Timestamp::MIN, at(130)),
             Progress::Settling(None),
             "the pod goes before its Job ends"
         );
@@ -377,6 +386,7 @@ mod tests {
             &[],
             false,
             Some("Insufficient cpu"),
+            Timestamp::MIN,
             at(130),
         ) else {
             panic!()

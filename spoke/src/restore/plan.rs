@@ -136,7 +136,14 @@ fn follow(
     started(status, restore, at, job, now);
     let pods: Vec<_> = observed.pods.iter().map(AsRef::as_ref).collect();
     let last_words = conditions::get(&status.conditions, types::WAITING).map(|c| c.message.clone());
-    match outcome::progress(job, &pods, valid.filtered, last_words.as_deref(), now) {
+    match outcome::progress(
+        job,
+        &pods,
+        valid.filtered,
+        last_words.as_deref(),
+        observed.pods_behind,
+        now,
+    ) {
         Progress::Running { waiting, again } => {
             running(input, at, waiting, status);
             plan.next = again;
