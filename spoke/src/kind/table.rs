@@ -145,6 +145,7 @@ fn apply(
         runs,
         job,
         finished,
+        lingering,
     } = children;
     if permission.is_some() {
         pass("Lease", "fleet-shared")?;
@@ -183,6 +184,7 @@ fn apply(
         applied.job = Some((key_of(&job), Arc::new(JobView::of(&Job::clone(&job)))));
     }
     applied.finished = finished.into_iter().map(|_| ()).collect();
+    applied.lingering = lingering.into_iter().map(|_| ()).collect();
     Ok(())
 }
 

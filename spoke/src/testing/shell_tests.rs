@@ -12,7 +12,6 @@ use serde_json::json;
 use super::restic::MemoryRestic;
 use super::spoke::{SHOP, Spoke, backup, furnish, policy, restore};
 use super::{Action, ApiServer, End, Fault};
-use crate::restic::Snapshot;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -203,16 +202,11 @@ async fn a_restore_survives_an_api_server_that_is_away_in_each_of_its_phases() {
         let (api, restic) = (ApiServer::new(), Arc::new(MemoryRestic::default()));
         furnish(&api);
         backup(&api, "orders");
-        restic.hold(vec![Snapshot {
-            id: "abc0".repeat(16),
-            time: "2025-12-31T00:00:00Z".parse().unwrap(),
-            hostname: "orders".to_owned(),
-            tags: vec![
-                "fleet.cluster=a".to_owned(),
-                "fleet.backup=shop/orders".to_owned(),
-            ],
-            paths: vec!["/backup".to_owned()],
-        }]);
+        let snapshot = json!({
+            "id": "abc0".repeat(16), "time": "2025-12-31T00:00:00Z", "hostname": "orders", "paths": ["/backup"],
+            "tags": ["fleet.cluster=a", "fleet.backup=shop/orders"],
+        });
+        restic.hold(vec![serde_json::from_value(snapshot).unwrap()]);
         let spoke = Spoke::start(&api, &restic).await;
         settled(&api, "orders").await;
         // The list of snapshots takes longer than the API server is there.
