@@ -3,6 +3,7 @@
 
 mod guard;
 mod notices;
+mod pauses;
 mod relist;
 mod routes;
 mod table;
@@ -272,7 +273,7 @@ impl Intake {
         running: &Running,
     ) {
         const LISTING: &str = "the first list is not complete";
-        let mut stream = Box::pin(stream.default_backoff());
+        let mut stream = Box::pin(stream.backoff(pauses::of(self.context.random.clone())));
         let mut relist = Relist::new(wiring.own.is_some());
         let mut listing = true;
         let mut events = 0;
@@ -281,6 +282,7 @@ impl Intake {
             let event = match event {
                 Ok(event) => event,
                 Err(error) => {
+                    self.fall_behind(wiring);
                     self.context.metrics.watch_error(&wiring.name);
                     warn!(resource = wiring.name, %error, "a watch broke and starts again");
                     if listing {
@@ -290,6 +292,9 @@ impl Intake {
                 }
             };
             self.context.metrics.watch_event(&wiring.name);
+            if !matches!(event, Event::Apply(_) | Event::Delete(_)) {
+                self.fall_behind(wiring);
+            }
             let done = matches!(event, Event::InitDone);
             for change in self.take(wiring, &mut relist, event, &decode) {
                 if let Some(own) = wiring.own {
@@ -310,6 +315,11 @@ impl Intake {
                 tokio::task::yield_now().await;
             }
         }
+    }
+
+    fn fall_behind<V: Stored>(&self, wiring: &Wiring<V>) {
+        let store = (wiring.store)(&self.context.world);
+        store.fall_behind(self.context.clock.now());
     }
 
     /// Takes one event into the store.

@@ -38,6 +38,8 @@ pub struct JobWithPods {
     pub notices: Vec<(Box<str>, Arc<Notice>)>,
     /// What the status said last of what the Job waits for: it outlives a restart.
     pub last_words: Option<String>,
+    /// When the cache was last known to miss changes of pods.
+    pub behind: Timestamp,
 }
 
 impl JobWithPods {
@@ -58,6 +60,7 @@ impl JobWithPods {
             deleted,
             notices,
             last_words: None,
+            behind: world.pods.behind(),
         }
     }
 
@@ -163,8 +166,10 @@ pub fn state<M: Report>(run: &JobWithPods, now: Timestamp) -> State<M> {
     if let Some((at, end)) = &job.end {
         let at = at.unwrap_or(now);
         let known = run.newest().is_some_and(|(_, pod)| pod.restic.is_some());
-        if !known && now.duration_since(at) < PATIENCE {
-            return State::Settling(at.saturating_add(PATIENCE).unwrap_or(now));
+        // The watch of Jobs may be back before that of pods.
+        let since = at.max(run.behind);
+        if !known && now.duration_since(since) < PATIENCE {
+            return State::Settling(since.saturating_add(PATIENCE).unwrap_or(now));
         }
         return State::Ended(ending::of_job(run, end, at));
     }

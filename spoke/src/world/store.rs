@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// Namespace and name. Cluster-scoped objects have an empty namespace.
@@ -150,6 +151,7 @@ type Observer<V> = Box<dyn Fn(&Key, Option<&V>, Option<&V>) + Send + Sync>;
 /// Entries by key, and by named indexes. Shared by all actors; locks are held for a map operation only.
 pub struct Store<V> {
     inner: RwLock<Inner<V>>,
+    behind: RwLock<Timestamp>,
     observer: OnceLock<Observer<V>>,
 }
 
@@ -166,6 +168,7 @@ impl<V> Default for Store<V> {
     fn default() -> Self {
         Store {
             observer: OnceLock::new(),
+            behind: RwLock::new(Timestamp::MIN),
             inner: RwLock::new(Inner {
                 entries: HashMap::new(),
                 undecodable: HashMap::new(),
@@ -177,6 +180,16 @@ impl<V> Default for Store<V> {
 }
 
 impl<V: Stored> Store<V> {
+    /// The watch broke, or lists: changes may be missing here that other stores know of already.
+    pub fn fall_behind(&self, now: Timestamp) {
+        *self.behind.write().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    /// When changes were last known to be missing.
+    pub fn behind(&self) -> Timestamp {
+        *self.behind.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The entry of a key.
     pub fn get(&self, key: &Key) -> Option<Arc<V>> {
         self.read(|inner| inner.entries.get(key).cloned())
