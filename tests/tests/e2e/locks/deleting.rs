@@ -107,6 +107,7 @@ impl Scene {
             "{held:#}"
         );
         scene.token = held["token"].as_u64().unwrap();
+        within(TURN, "b's pod", || worker(&scene.b).is_some());
         scene.pod = worker(&scene.b).expect("b's pod deletes");
         scene
     }
