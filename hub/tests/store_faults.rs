@@ -159,14 +159,18 @@ async fn a_store_whose_age_cannot_be_read_counts_as_an_older_copy() {
     let fleet = fleet.restart().await;
     assert_eq!(states(&fleet).await, [], "a restart alone forgets nothing");
     let saboteur = Saboteur::of(&fleet).await;
-    saboteur.execute("ALTER TABLE hub RENAME COLUMN alive TO unreadable").await;
+    saboteur
+        .execute("ALTER TABLE hub RENAME COLUMN alive TO unreadable")
+        .await;
     let fleet = fleet.restart().await;
     fleet
         .until("a wait for what may have been forgotten", async |fleet| {
             states(fleet).await.iter().any(|(state, _)| state == "delayed")
         })
         .await;
-    saboteur.execute("ALTER TABLE hub RENAME COLUMN unreadable TO alive").await;
+    saboteur
+        .execute("ALTER TABLE hub RENAME COLUMN unreadable TO alive")
+        .await;
     let mut spoke = member(&fleet).await;
     spoke.ask("job").await;
     assert!(spoke.granted().await.token > token);

@@ -53,6 +53,8 @@ pub struct Context {
     pub site: Site,
     /// Which repositories are shared through a hub.
     pub shared: crate::maintenance::Shared,
+    /// The name of this cluster in its certificate.
+    pub certificate: crate::link::CertificateName,
 }
 
 /// What this installation is called, and what it allows.
@@ -122,6 +124,7 @@ pub fn test_context_on(client: kube::Client) -> Arc<Context> {
         leases: crate::maintenance::Leases::new(true).0,
         operations: crate::operation::Board::default(),
         shared: crate::maintenance::Shared::new(None, true, "system"),
+        certificate: crate::link::CertificateName::new("a", true),
         site: Site::of_tests(),
         cluster: "a".to_owned(),
     })

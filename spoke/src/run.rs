@@ -20,7 +20,7 @@ use crate::context::{Context, SystemClock, TURNS};
 use crate::events::Events;
 use crate::intake::{self, Routes};
 use crate::leader::{Election, LeaderGate};
-use crate::link::{Creations, LinkConfig, Outbox};
+use crate::link::{CertificateName, Creations, LinkConfig, Outbox};
 use crate::maintenance::{Leases, Local, Shared};
 use crate::metrics::Metrics;
 use crate::operation::{Board, Operations};
@@ -89,6 +89,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         turns: Semaphore::new(TURNS),
         outbox,
         creations: Creations::new(config.hub_url().is_some()),
+        certificate: CertificateName::new(&site.cluster, config.hub_url().is_some()),
         cluster: site.cluster.clone(),
         shared: Shared::new(config.hub_url(), config.standalone, &config.lease_namespace),
         site,

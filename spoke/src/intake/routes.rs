@@ -104,6 +104,19 @@ impl Routes {
         }
     }
 
+    /// What the hub says of this cluster's name has changed: everything that maintenance is done for says so.
+    pub fn renamed(&self, world: &World) {
+        if !self.is_open() {
+            return;
+        }
+        for (repository, _) in world.repositories.filter(|_, _| true) {
+            self.kinds.repositories.poke(repository, Cause::Related);
+        }
+        for (policy, _) in world.policies.filter(|_, _| true) {
+            self.kinds.policies.poke(policy, Cause::Related);
+        }
+    }
+
     /// Backups into a physical repository are to be held, or may go on.
     pub fn drained(&self, world: &World, restic_id: &str) {
         let bound = world.repositories.filter(|_, repository| {

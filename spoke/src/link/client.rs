@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use crds::conditions::types;
 use proto::v1::fleet_link_client::FleetLinkClient;
 use proto::v1::spoke_message::Body;
 use proto::v1::{Hello, HubMessage, SpokeMessage, Welcome, hub_message};
@@ -200,7 +201,10 @@ async fn session(config: &LinkConfig, context: &Context, routes: &Routes) -> any
             }
             answer = answers.message() => match read(answer?)? {
                 Some(hub_message::Body::Welcome(welcome)) => {
-                    conversation.check_name(&welcome)?;
+                    if context.certificate.welcomed(&welcome.cluster) {
+                        routes.renamed(&context.world);
+                    }
+                    check_name(context)?;
                     // Before anything is done under this hub's grants.
                     if let Some(seen) = seen.after(&welcome.hub_incarnation, welcome.hub_epoch) {
                         seen::write(&context.applier, &config.namespace, &seen)
@@ -304,20 +308,6 @@ impl Conversation<'_> {
         }
     }
 
-    /// Snapshots are tagged with the configured name, and the hub knows the cluster by its certificate's.
-    fn check_name(&self, welcome: &Welcome) -> anyhow::Result<()> {
-        let configured = self.context.cluster.as_str();
-        let differs = !welcome.cluster.is_empty() && welcome.cluster != configured;
-        self.context.metrics.link_name_differs.set(i64::from(differs));
-        anyhow::ensure!(
-            !differs,
-            "this cluster is configured as {configured:?}, and its certificate names it {:?}; set FLEET_CLUSTER to the \
-             certificate's name, or install a certificate for {configured:?}. No maintenance is done meanwhile",
-            welcome.cluster
-        );
-        Ok(())
-    }
-
     fn welcomed(&mut self, welcome: &Welcome) {
         let context = self.context;
         info!(
@@ -340,6 +330,19 @@ impl Conversation<'_> {
         context.creations.restart();
         context.leases.connected(true);
         context.shared.welcomed();
+    }
+}
+
+/// Snapshots are tagged with the configured name, and the hub knows the cluster by its certificate's.
+fn check_name(context: &Context) -> anyhow::Result<()> {
+    let differs = context.certificate.differs(&[], types::READY);
+    context
+        .metrics
+        .link_name_differs
+        .set(i64::from(differs.is_some()));
+    match differs {
+        Some(text) => anyhow::bail!(text),
+        None => Ok(()),
     }
 }
 
@@ -396,6 +399,17 @@ mod tests {
             body: Some(known.clone()),
         };
         assert_eq!(read(Some(message)).unwrap(), Some(known));
+    }
+
+    #[tokio::test]
+    async fn a_session_under_another_name_ends_with_both_names() {
+        let context = crate::context::test_context();
+        context.certificate.welcomed("a");
+        assert!(check_name(&context).is_ok());
+        context.certificate.welcomed("b");
+        let text = check_name(&context).unwrap_err().to_string();
+        assert!(text.contains("\"a\"") && text.contains("\"b\""), "{text}");
+        assert_eq!(context.metrics.link_name_differs.get(), 1);
     }
 
     #[test]

@@ -5,10 +5,12 @@ mod client;
 pub mod convert;
 mod creation;
 mod lanes;
+mod name;
 pub mod outbox;
 mod seen;
 pub mod session;
 
 pub use client::{LinkConfig, run};
 pub use creation::Creations;
+pub use name::CertificateName;
 pub use outbox::Outbox;

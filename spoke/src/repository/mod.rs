@@ -206,6 +206,9 @@ impl Kind for RepositoryKind {
         let tended = self
             .tend(turn.key, &repository, turn.memory, &mut new, turn.now)
             .await;
+        self.context
+            .certificate
+            .mark(&mut new.conditions, Some(generation), turn.now);
         let look = self.look_at_locks(&mut turn, &repository, &new);
         let next = [next, look].into_iter().flatten().min();
         let mut outcome = self.finish(turn.key, &repository, &old, &new, next).await;

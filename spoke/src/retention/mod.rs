@@ -302,15 +302,10 @@ impl RetentionKind {
             .status
             .as_ref()
             .and_then(|s| s.repository_id.as_deref());
-        match self
-            .context
-            .shared
-            .allowed(&self.context, id.unwrap_or_default())
-            .await
-        {
+        match self.allowed(id.unwrap_or_default(), new).await {
             Ok(Ok(())) => {}
-            Ok(Err(text)) => {
-                ready(new, policy, Status::False, reasons::HUB_REQUIRED, &text, now);
+            Ok(Err((reason, text))) => {
+                ready(new, policy, Status::False, reason, &text, now);
                 let cron_job = Key::new(&key.namespace, names::retention_cron_job(&key.name));
                 *failed |= children::suspend(&self.context, cron_job).await.is_err();
                 new.next_run = None;
@@ -364,6 +359,20 @@ impl RetentionKind {
         due.0.checked_add(SignedDuration::from_secs(1)).ok()
     }
 
+    /// Whether this cluster may do maintenance on a repository; otherwise the reason, and a sentence.
+    async fn allowed(
+        &self,
+        restic_id: &str,
+        status: &GlobalRetentionPolicyStatus,
+    ) -> Result<Result<(), (&'static str, String)>, ApplyError> {
+        let context = &self.context;
+        if let Some(text) = context.certificate.differs(&status.conditions, types::READY) {
+            return Ok(Err((reasons::CLUSTER_NAME_DIFFERS, text)));
+        }
+        let allowed = context.shared.allowed(context, restic_id).await?;
+        Ok(allowed.map_err(|text| (reasons::HUB_REQUIRED, text)))
+    }
+
     fn repository_ready(
         &self,
         status: &mut GlobalRetentionPolicyStatus,
@@ -406,4 +415,25 @@ fn ready(
         generation,
         now,
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::test_context;
+
+    #[tokio::test]
+    async fn a_name_that_differs_from_the_certificates_stops_maintenance_and_names_both() {
+        let kind = RetentionKind {
+            context: test_context(),
+            image: String::new(),
+            retry_lock: String::new(),
+        };
+        let status = GlobalRetentionPolicyStatus::default();
+        assert_eq!(kind.allowed("id", &status).await.unwrap(), Ok(()));
+        kind.context.certificate.welcomed("b");
+        let (reason, text) = kind.allowed("id", &status).await.unwrap().unwrap_err();
+        assert_eq!(reason, "ClusterNameDiffers");
+        assert!(text.contains("\"a\"") && text.contains("\"b\""), "{text}");
+    }
 }

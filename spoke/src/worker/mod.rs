@@ -5,6 +5,7 @@ pub mod child;
 mod document;
 pub mod forget;
 mod guard;
+mod limits;
 pub mod order;
 mod outcome;
 pub mod plan;

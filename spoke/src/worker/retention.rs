@@ -7,6 +7,7 @@ use proto::v1::{OperationOutcome, RetentionRun};
 
 use super::child::{Leave, Restic, Stopped, Why};
 use super::forget::prune_alarm;
+use super::limits::{self, Limit};
 use super::plan::{Action, Plan};
 use super::reads::{self, Halt};
 use super::select::{Standing, standing};
@@ -56,9 +57,8 @@ async fn steps(
     wait_for_lease(restic).await?;
     let mut run = read_order(order)?;
     let config = words(&["cat", "config", "--no-lock", "--json"]);
-    let printed = restic
-        .run_within(&config, Some(OPEN.min(restic.read_limit)))
-        .await;
+    let limit = Limit::Whole(OPEN.min(restic.read_limit));
+    let printed = restic.run(&config, limit).await;
     let id = printed.and_then(|printed| Ok(output::config_id(&printed)?));
     let id = id.map_err(|stopped| reads::failed("restic cat config", stopped))?;
     for _ in 0..PLANS {
@@ -136,7 +136,8 @@ async fn carry_out(
         let staying = plan.staying.len();
         let alarm = Box::new(move |line: &str| prune_alarm(line, staying));
         let arguments = words(&["prune", "--retry-lock", &restic.retry_lock]);
-        let pruned = restic.run_watched(&arguments, alarm).await;
+        let limit = Limit::prune(&restic.retry_lock);
+        let pruned = reporting(restic).run_watched(&arguments, alarm, limit).await;
         pruned.map_err(|stopped| Halt::at("restic prune", stopped))?;
         outcome.pruned = true;
         outcome.bytes_after = stored(restic).await?;
@@ -150,9 +151,18 @@ async fn forget(restic: &Restic, plan: &Plan) -> Result<(), Stopped> {
     for batch in ids.chunks(BATCH) {
         let mut arguments = words(&["forget", "--json", "--retry-lock", &restic.retry_lock]);
         arguments.extend(batch.iter().map(|&id| id.to_owned()));
-        restic.run(&arguments).await?;
+        let limit = Limit::forget(batch.len(), &restic.retry_lock);
+        restic.run(&arguments, limit).await?;
     }
     Ok(())
+}
+
+/// A restic that prints its counts from time to time.
+fn reporting(restic: &Restic) -> Restic {
+    let mut restic = restic.clone();
+    let (variable, value) = limits::PROGRESS;
+    restic.variables.push((variable.to_owned(), value.to_owned()));
+    restic
 }
 
 pub(super) async fn wait_for_lease(restic: &Restic) -> Result<(), Stopped> {
