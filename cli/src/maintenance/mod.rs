@@ -6,6 +6,7 @@
 )]
 
 mod document;
+mod plan;
 mod render;
 
 use jiff::Timestamp;
@@ -137,7 +138,7 @@ pub async fn plan(hub: &HubArguments, plan: &arguments::Plan) -> Result<u8, Fail
             };
             let names = std::iter::once(found.id.clone());
             print(*output, &document::plan(found), names, || {
-                render::plan(found, *output == Format::Wide, Timestamp::now())
+                plan::show(found, *output == Format::Wide, Timestamp::now())
             });
             Ok(if found.state == "waiting" {
                 code::APPROVAL

@@ -85,6 +85,15 @@ pub struct StoredObject {
     pub state: Vec<u8>,
 }
 
+/// A policy that vanished without a tombstone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredVanished {
+    pub cluster: String,
+    pub uid: String,
+    pub since: Millis,
+    pub state: Vec<u8>,
+}
+
 /// Everything that is kept.
 pub type Kept = (Vec<StoredCluster>, Vec<StoredObject>);
 
@@ -140,13 +149,15 @@ pub struct Batch {
     pub objects: Vec<StoredObject>,
     /// Cluster and uid.
     pub gone: Vec<(String, String)>,
+    /// All policies that vanished, in place of those that are kept; `None` when nothing of it has changed.
+    pub vanished: Option<Vec<StoredVanished>>,
 }
 
 impl Batch {
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.clusters.is_empty() && self.objects.is_empty() && self.gone.is_empty()
+        self.clusters.is_empty() && self.objects.is_empty() && self.gone.is_empty() && self.vanished.is_none()
     }
 }
 
@@ -167,6 +178,8 @@ pub trait HubStore: Send + Sync {
     fn is_well(&self) -> bool;
     /// Everything that is kept.
     fn load(&self) -> BoxFuture<'_, Result<Kept, StoreError>>;
+    /// Policies that vanished without a tombstone.
+    fn vanished(&self) -> BoxFuture<'_, Result<Vec<StoredVanished>, StoreError>>;
     /// Keeps a batch, all of it or nothing.
     fn save(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Removes a cluster and its objects, all or nothing.
@@ -199,7 +212,7 @@ pub trait HubStore: Send + Sync {
         limit: u32,
         before: Option<PlanCursor>,
     ) -> BoxFuture<'_, Result<Vec<StoredPlan>, StoreError>>;
-    /// Plans whose id begins so; at most two.
+    /// Plans whose id begins so, or whose hash does (at least 8 digits of it); at most two.
     fn plans_named(&self, id: &str) -> BoxFuture<'_, Result<Vec<StoredPlan>, StoreError>>;
     /// Plans of a cluster that were approved and not granted yet.
     fn approved(&self, cluster: &str) -> BoxFuture<'_, Result<Vec<StoredPlan>, StoreError>>;
@@ -382,6 +395,10 @@ impl HubStore for Sqlite {
 
     fn load(&self) -> BoxFuture<'_, Result<Kept, StoreError>> {
         self.read_inventory().boxed()
+    }
+
+    fn vanished(&self) -> BoxFuture<'_, Result<Vec<StoredVanished>, StoreError>> {
+        self.read_vanished().boxed()
     }
 
     fn save(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
