@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Place, bed, rest, s3};
+use crate::support::{Place, bed, condition, rest, s3};
 
 #[test]
 #[ignore = "needs clusters: make test"]
@@ -133,8 +133,11 @@ fn what_a_backup_waits_for_is_told_apart_and_heals() {
     let mut repository = place.repository("nas", &s3(1, "waiting"));
     repository["spec"]["credentialsSecretRef"]["name"] = json!("absent");
     place.apply(&[repository]);
-    let message = place.until_reason("resticbackup/orders", "RepositoryNotReady");
-    assert!(message.contains("CredentialsNotFound"), "{message}");
+    place.until("resticbackup/orders", "the repository's own reason", |o| {
+        let ready = condition(o, "Ready");
+        let message = ready["message"].as_str().unwrap_or_default();
+        ready["reason"] == "RepositoryNotReady" && message.contains("CredentialsNotFound")
+    });
     place.apply(&[place.repository("nas", &s3(1, "waiting"))]);
     let message = place.until_reason("resticbackup/orders", "PersistentVolumeClaimNotFound");
     assert!(message.contains("\"later\""), "{message}");

@@ -113,7 +113,7 @@ fn left_over(place: &Place) -> Result<(), String> {
     let leader = pods
         .iter()
         .map(|pod| metrics(place, pod))
-        .find(|m| m.contains("fleet_leader 1"));
+        .find(|m| m.contains("\nfleet_leader 1\n"));
     let Some(metrics) = leader else {
         return Err(format!("none of {pods:?} says that it leads"));
     };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tests::fleet;
 
-use crate::support::{Place, bed, condition, fleet_json, s3};
+use crate::support::{Place, SOON, bed, condition, fleet_json, s3};
 
 /// restic with the password of the test's repositories.
 pub fn restic(url: &str, arguments: &[&str]) -> String {
@@ -118,9 +118,10 @@ pub fn start(place: &Place, policy: &str, job: &str) {
     place.kubectl(&["create", "job", job, &from]).unwrap();
 }
 
-/// Waits for the next run's end.
+/// Waits for the next run's end. It may have to wait for a hub that was started just now, and for the lock of others.
 pub fn until_run(place: &Place, policy: &str, before: &Value) -> Value {
-    let object = place.until(
+    let object = place.until_within(
+        3 * SOON,
         &format!("globalretentionpolicy/{policy}"),
         "the end of a run",
         |o| {
