@@ -64,10 +64,32 @@ pub fn locks(locks: &[Lock]) -> String {
 /// `fleet why-locked`
 #[must_use]
 pub fn why_locked(lock: &Lock, now: Timestamp) -> String {
-    let who = format!("{} {}", lock.cluster, lock.subject);
     let repository = name(&lock.repository, &lock.restic_id);
     let mut text = String::new();
-    let (state, detail, next) = match lock.state.as_str() {
+    let (state, detail, next) = standing(lock, &repository);
+    let _ = writeln!(text, "{state:<8}{repository}  {detail}");
+    for (n, waiter) in lock.waiters.iter().enumerate() {
+        let head = if n == 0 { "WAITS" } else { "" };
+        let _ = writeln!(
+            text,
+            "{head:<8}{} {} {} {}: {}",
+            n + 1,
+            waiter.cluster,
+            waiter.subject,
+            millis(waiter.waited_ms),
+            waiter.reason
+        );
+    }
+    restic_locks(&mut text, lock, now);
+    let _ = writeln!(text, "next    {next}");
+    // Line breaks are ours; nothing else may move the cursor.
+    text.lines().map(|line| cleaned(line) + "\n").collect()
+}
+
+/// Where a lock stands: the state, who and since when, and what a person may do.
+fn standing(lock: &Lock, repository: &str) -> (&'static str, String, String) {
+    let who = format!("{} {}", lock.cluster, lock.subject);
+    match lock.state.as_str() {
         "held" => (
             "HELD",
             format!(
@@ -122,24 +144,7 @@ pub fn why_locked(lock: &Lock, now: Timestamp) -> String {
             format!("last token {}", lock.token),
             "nothing to do".to_owned(),
         ),
-    };
-    let _ = writeln!(text, "{state:<8}{repository}  {detail}");
-    for (n, waiter) in lock.waiters.iter().enumerate() {
-        let head = if n == 0 { "WAITS" } else { "" };
-        let _ = writeln!(
-            text,
-            "{head:<8}{} {} {} {}: {}",
-            n + 1,
-            waiter.cluster,
-            waiter.subject,
-            millis(waiter.waited_ms),
-            waiter.reason
-        );
     }
-    restic_locks(&mut text, lock, now);
-    let _ = writeln!(text, "next    {next}");
-    // Line breaks are ours; nothing else may move the cursor.
-    text.lines().map(|line| cleaned(line) + "\n").collect()
 }
 
 /// restic's own locks: whose they are, why they stay, and what a person may do.
