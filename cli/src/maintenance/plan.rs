@@ -235,5 +235,6 @@ fn one_line(text: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 #[path = "plan_tests.rs"]
 mod tests;
