@@ -83,6 +83,7 @@ pub mod reasons {
     pub const WAITING_FOR_LOCK: &str = "WaitingForLock";
     pub const HUB_AWAY: &str = "HubAway";
     pub const HUB_REQUIRED: &str = "HubRequired";
+    pub const CLUSTER_NAME_DIFFERS: &str = "ClusterNameDiffers";
     pub const TOKEN_REFUSED: &str = "TokenRefused";
     pub const MAINTENANCE_FORBIDDEN: &str = "MaintenanceForbidden";
     pub const TAKEN_BACK: &str = "TakenBack";

@@ -74,6 +74,7 @@ impl Hub {
         let mut inventory = restored(limits, epoch, kept, Moment::now());
         let (bindings, keys) = store.bindings().await?;
         inventory.bind(bindings, keys);
+        inventory.restore_vanished(store.vanished().await?);
         let mut creations = Creations::new(config.creation_hold.millis());
         // A store that was never used before has granted no creation.
         if epoch > 1 {
@@ -274,6 +275,7 @@ pub fn batch_of(inventory: &Inventory, unsaved: &Unsaved) -> Batch {
     let members = unsaved.members.iter().filter_map(|name| inventory.member(name));
     let mut batch = Batch {
         clusters: members.map(Member::stored).collect(),
+        vanished: unsaved.vanished.then(|| inventory.stored_vanished()),
         ..Batch::default()
     };
     for ((cluster, uid), unwritten) in &unsaved.objects {

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::{FutureExt as _, TryFutureExt as _};
 use proto::v1::fleet_link_server::FleetLinkServer;
 use proto::v1::fleet_view_server::FleetViewServer;
 use tokio::net::TcpListener;
@@ -27,13 +28,15 @@ use crate::view::ViewService;
 /// How often a second process looks whether the store is free.
 const RETRY: Duration = Duration::from_secs(1);
 
+type Task = tokio::task::JoinHandle<anyhow::Result<()>>;
+
 /// A hub that serves.
 pub struct Running {
     pub hub: Arc<Hub>,
     /// Addresses as bound: ports may have been chosen by the system.
     pub link: SocketAddr,
     pub view: SocketAddr,
-    tasks: Vec<tokio::task::JoinHandle<anyhow::Result<()>>>,
+    tasks: Vec<Task>,
     /// The store is this process's own until everything has ended.
     _hold: Hold,
 }
@@ -65,10 +68,7 @@ impl Running {
 /// When certificates, store or addresses cannot be used.
 pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<Running> {
     config.check()?;
-    if let Some(dir) = config.store.parent() {
-        std::fs::create_dir_all(dir)
-            .with_context(|| format!("cannot make the store's folder {}", dir.display()))?;
-    }
+    make_folder(config)?;
     let metrics = Metrics::new()?;
     let ready: Arc<OnceLock<Arc<dyn HubStore>>> = Arc::new(OnceLock::new());
     let admin = Admin {
@@ -77,6 +77,41 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
     };
     let admin = tokio::spawn(admin::serve(config.admin_address, admin, stop.clone()));
     let hold = hold(config, &stop).await?;
+    let store = open(config).await?;
+    let (locks, commands) = Locks::new();
+    let hub = Hub::start(config, store.clone(), locks, metrics).await?;
+    let keeper = Keeper::start(hub.clone(), store.clone(), Settings::of(config)).await?;
+    let servers = servers(config, &hub, &stop).await?;
+    // An error means that it is set already.
+    let _ = ready.set(store);
+    info!(link = %servers.link, view = %servers.view, "serving");
+    let mut tasks = servers.tasks;
+    tasks.extend([
+        tokio::spawn(async move { admin.await?.context("cannot serve the admin address") }),
+        tokio::spawn({
+            let (hub, stop) = (hub.clone(), stop.clone());
+            async move { Ok(hub.keep(stop).await?) }
+        }),
+        tokio::spawn(async move { Ok(keeper.keep(commands, stop).await?) }),
+    ]);
+    Ok(Running {
+        hub,
+        link: servers.link,
+        view: servers.view,
+        tasks,
+        _hold: hold,
+    })
+}
+
+fn make_folder(config: &Config) -> anyhow::Result<()> {
+    if let Some(dir) = config.store.parent() {
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("cannot make the store's folder {}", dir.display()))?;
+    }
+    Ok(())
+}
+
+async fn open(config: &Config) -> anyhow::Result<Arc<dyn HubStore>> {
     let store = Sqlite::open(&config.store).await;
     let store = store.with_context(|| {
         format!(
@@ -84,50 +119,37 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
             config.store.display()
         )
     })?;
-    let store: Arc<dyn HubStore> = Arc::new(store);
-    let (locks, commands) = Locks::new();
-    let hub = Hub::start(config, store.clone(), locks, metrics).await?;
-    let keeper = Keeper::start(hub.clone(), store.clone(), Settings::of(config)).await?;
-    let (link_listener, view_listener) = (bind(config.link_address).await?, bind(config.view_address).await?);
-    let (link, view) = (link_listener.local_addr()?, view_listener.local_addr()?);
+    Ok(Arc::new(store))
+}
+
+/// What answers spokes and people.
+struct Servers {
+    link: SocketAddr,
+    view: SocketAddr,
+    tasks: Vec<Task>,
+}
+
+/// Binds both addresses, and serves on them until `stop`.
+async fn servers(config: &Config, hub: &Arc<Hub>, stop: &CancellationToken) -> anyhow::Result<Servers> {
+    let (link, view) = (bind(config.link_address).await?, bind(config.view_address).await?);
+    let (link_address, view_address) = (link.local_addr()?, view.local_addr()?);
     let link_server = server(config)?
         .add_service(
             FleetLinkServer::new(LinkService::new(hub.clone())).max_decoding_message_size(proto::MESSAGE_MAX),
         )
-        .serve_with_incoming_shutdown(incoming(link_listener), stop.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(incoming(link), stop.clone().cancelled_owned());
     let view_server = server(config)?
         .add_service(
             FleetViewServer::new(ViewService::new(hub.clone())).max_decoding_message_size(proto::MESSAGE_MAX),
         )
-        .serve_with_incoming_shutdown(incoming(view_listener), stop.clone().cancelled_owned());
-    // An error means that it is set already.
-    let _ = ready.set(store);
-    info!(%link, %view, "serving");
+        .serve_with_incoming_shutdown(incoming(view), stop.clone().cancelled_owned());
     // Streams are open for ever: a stop does not wait for them.
-    let until = |server| bounded(server, stop.clone());
-    let tasks = vec![
-        tokio::spawn(until(Box::pin(async move {
-            link_server.await.map_err(anyhow::Error::from)
-        }))),
-        tokio::spawn(until(Box::pin(async move {
-            view_server.await.map_err(anyhow::Error::from)
-        }))),
-        tokio::spawn(async move { admin.await?.context("cannot serve the admin address") }),
-        tokio::spawn({
-            let (hub, stop) = (hub.clone(), stop.clone());
-            async move { Ok(hub.keep(stop).await?) }
-        }),
-        tokio::spawn({
-            let stop = stop.clone();
-            async move { Ok(keeper.keep(commands, stop).await?) }
-        }),
-    ];
-    Ok(Running {
-        hub,
-        link,
-        view,
-        tasks,
-        _hold: hold,
+    let link_server = bounded(link_server.map_err(anyhow::Error::from).boxed(), stop.clone());
+    let view_server = bounded(view_server.map_err(anyhow::Error::from).boxed(), stop.clone());
+    Ok(Servers {
+        link: link_address,
+        view: view_address,
+        tasks: vec![tokio::spawn(link_server), tokio::spawn(view_server)],
     })
 }
 

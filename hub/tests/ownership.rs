@@ -12,8 +12,8 @@ use proto::plan::plan_hash;
 use proto::v1::hub_message::Body as Told;
 use proto::v1::spoke_message::Body;
 use proto::v1::{
-    AuditRequest, DecidePlanRequest, LeaseAsk, LeaseRelease, LeaseRenew, OperationOutcome, PlanPart,
-    PlansRequest,
+    AuditRequest, DecidePlanRequest, Delta, LeaseAsk, LeaseRelease, LeaseRenew, OperationOutcome, PlanPart,
+    PlansRequest, Tombstone,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
@@ -309,4 +309,43 @@ async fn a_renewal_is_answered_with_the_run_as_it_is_now() {
     assert_eq!(changed.policies[0].rules[0].keep_last, 30);
     spoke.say(Body::LeaseRenew(renewal(3, &changed))).await;
     assert_eq!(answer(&mut spoke, 3).await, None);
+}
+
+/// Names of the policies that a run would be told of.
+async fn policies(spoke: &mut Spoke, operation: &str) -> Vec<(String, String)> {
+    spoke.ask(operation).await;
+    let run = spoke.granted().await.run.unwrap();
+    let name = |policy: proto::v1::RetentionPolicySpec| (policy.source, policy.unclear);
+    run.policies.into_iter().map(name).collect()
+}
+
+#[tokio::test]
+async fn a_policy_that_vanished_keeps_over_a_restart_of_the_hub() {
+    let fleet = Fleet::new().await;
+    let spoke = member(&fleet).await;
+    // A whole inventory without the policy, and no word that it was deleted.
+    spoke.tell(vec![repository(ID)]).await;
+    let gone = async |fleet: &Fleet| fleet.running.hub.read(|i| i.policies_of(ID).next().is_none());
+    fleet.until("an inventory without the policy", gone).await;
+    drop(spoke);
+    let fleet = fleet.restart().await;
+    let mut spoke = fleet.spoke("a").await;
+    spoke.tell(vec![repository(ID)]).await;
+    let known = policies(&mut spoke, "first").await;
+    assert_eq!(known.len(), 1, "{known:?}");
+    assert_eq!(known[0].0, "a/ns/p");
+    assert!(known[0].1.contains("missing"), "{known:?}");
+    drop(spoke);
+    // It comes back, and is deleted in so many words: nothing is remembered, by no later start either.
+    let spoke = member(&fleet).await;
+    fleet.until("the policy", async |fleet| !gone(fleet).await).await;
+    let delta = Delta {
+        gone: vec![Tombstone { uid: "p".to_owned() }],
+        ..Delta::default()
+    };
+    spoke.say(Body::Delta(delta)).await;
+    fleet.until("the deletion", gone).await;
+    drop(spoke);
+    let fleet = fleet.restart().await;
+    assert_eq!(fleet.running.hub.read(|i| i.vanished_policies(ID).count()), 0);
 }

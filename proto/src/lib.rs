@@ -6,6 +6,7 @@
 pub mod digest;
 pub mod plan;
 pub mod possession;
+mod rule;
 pub mod text;
 pub mod time;
 

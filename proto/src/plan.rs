@@ -118,6 +118,28 @@ pub struct OutOfReach {
     pub snapshots: usize,
 }
 
+impl OutOfReach {
+    /// Whose they are, and what would reach them.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let (whose, tag) = match (self.cluster.as_str(), self.uid.as_str()) {
+            ("", _) => (
+                "no cluster".to_owned(),
+                "one of their tags, or their hostname,".to_owned(),
+            ),
+            (name, "") => (
+                format!("cluster {name}, which is not bound here"),
+                format!("tag fleet.cluster={name}"),
+            ),
+            (name, uid) => (
+                format!("another cluster named {name}"),
+                format!("tag fleet.cluster-uid={uid}"),
+            ),
+        };
+        format!("{whose}: a selector with {tag} would reach them")
+    }
+}
+
 /// Why a plan waits for approval.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

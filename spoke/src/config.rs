@@ -147,7 +147,8 @@ fn hub_address(text: &str) -> Result<HubAddress, String> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// A duration as Go writes it, such as 1h30m.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     crds::schedule::parse_duration(text)
         .and_then(|d| Duration::try_from(d).ok())
         .filter(|d| !d.is_zero())

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use crate::apply::{Applier, ApplyError, Object};
 use crate::clock::{Clock, Random};
 use crate::events::Events;
-use crate::exchange::{Board, Creations, Leases, Outbox};
+use crate::exchange::{Board, CertificateName, Creations, Leases, Outbox};
 use crate::leader::LeaderGate;
 use crate::metrics::Metrics;
 use crate::sharing::Shared;
@@ -42,6 +42,8 @@ pub struct Context {
     pub site: Site,
     /// Which repositories are shared through a hub.
     pub shared: Shared,
+    /// The name of this cluster in its certificate.
+    pub certificate: CertificateName,
 }
 
 impl Context {
@@ -90,6 +92,7 @@ pub fn test_context_on(client: kube::Client) -> Arc<Context> {
         leases: Leases::new(true).0,
         operations: Board::default(),
         shared: Shared::new(None, true, "system"),
+        certificate: CertificateName::new("a", true),
         site: Site::of_tests(),
         cluster: "a".to_owned(),
     })

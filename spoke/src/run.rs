@@ -19,7 +19,7 @@ use crate::clock::{Clock, Random, SystemClock, SystemRandom};
 use crate::config::Config;
 use crate::context::{Context, TURNS};
 use crate::events::{Events, Publisher};
-use crate::exchange::{Board, Creations, Leases, Outbox, Question};
+use crate::exchange::{Board, CertificateName, Creations, Leases, Outbox, Question};
 use crate::intake::Routes;
 use crate::kind::Kinds;
 use crate::kind::{Controller, Driver};
@@ -172,6 +172,7 @@ pub(crate) fn context(
         turns: Semaphore::new(TURNS),
         outbox,
         creations: Creations::new(config.hub_url().is_some()),
+        certificate: CertificateName::new(&site.cluster, config.hub_url().is_some()),
         cluster: site.cluster.clone(),
         shared: Shared::new(config.hub_url(), config.standalone, &config.lease_namespace),
         site,

@@ -179,13 +179,16 @@ fn hub(
     synced: &watch::Receiver<bool>,
 ) -> Service {
     let (world, routes) = (context.clone(), routes.clone());
-    let drained: link::Drained = Arc::new(move |restic_id: &str| routes.drained(&world.world, restic_id));
-    let parts = (Arc::new(config), context.clone(), drained, synced.clone());
+    let wake: link::Wake = Arc::new(move |news| match news {
+        link::News::Drained(restic_id) => routes.drained(&world.world, restic_id),
+        link::News::Renamed => routes.renamed(),
+    });
+    let parts = (Arc::new(config), context.clone(), wake, synced.clone());
     service(
         "link",
         Stage::Edge,
         parts,
-        |(config, context, drained, synced), stop| link::run(config, context, drained, synced, stop),
+        |(config, context, wake, synced), stop| link::run(config, context, wake, synced, stop),
     )
 }
 

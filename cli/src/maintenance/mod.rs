@@ -1,6 +1,7 @@
 //! Locks, plans and the audit.
 
 mod document;
+mod plan;
 mod render;
 
 use jiff::Timestamp;
@@ -136,7 +137,7 @@ pub async fn plan(hub: &HubArguments, plan: &arguments::Plan) -> Result<u8, Fail
             };
             let names = std::iter::once(found.id.clone());
             print(*output, &document::plan(found), names, || {
-                render::plan(found, *output == Format::Wide, Timestamp::now())
+                plan::show(found, *output == Format::Wide, Timestamp::now())
             });
             Ok(if found.state == "waiting" {
                 code::APPROVAL

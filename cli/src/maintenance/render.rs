@@ -5,16 +5,15 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use proto::text::cleaned;
 use proto::v1::{AuditEntry, AuditResponse, Lock, OperationOutcome, Plan};
-use serde_json::Value;
 
 use crate::render::align;
 use crate::text::{ago, bytes, millis, short};
 
-fn heading(names: &[&str]) -> Vec<String> {
+pub(super) fn heading(names: &[&str]) -> Vec<String> {
     names.iter().map(|&n| n.to_owned()).collect()
 }
 
-fn name(repository: &str, id: &str) -> String {
+pub(super) fn name(repository: &str, id: &str) -> String {
     if repository.is_empty() {
         short(id).to_owned()
     } else {
@@ -65,10 +64,32 @@ pub fn locks(locks: &[Lock]) -> String {
 /// `fleet why-locked`
 #[must_use]
 pub fn why_locked(lock: &Lock, now: Timestamp) -> String {
-    let who = format!("{} {}", lock.cluster, lock.subject);
     let repository = name(&lock.repository, &lock.restic_id);
     let mut text = String::new();
-    let (state, detail, next) = match lock.state.as_str() {
+    let (state, detail, next) = standing(lock, &repository);
+    let _ = writeln!(text, "{state:<8}{repository}  {detail}");
+    for (n, waiter) in lock.waiters.iter().enumerate() {
+        let head = if n == 0 { "WAITS" } else { "" };
+        let _ = writeln!(
+            text,
+            "{head:<8}{} {} {} {}: {}",
+            n + 1,
+            waiter.cluster,
+            waiter.subject,
+            millis(waiter.waited_ms),
+            waiter.reason
+        );
+    }
+    restic_locks(&mut text, lock, now);
+    let _ = writeln!(text, "next    {next}");
+    // Line breaks are ours; nothing else may move the cursor.
+    text.lines().map(|line| cleaned(line) + "\n").collect()
+}
+
+/// Where a lock stands: the state, who and since when, and what a person may do.
+fn standing(lock: &Lock, repository: &str) -> (&'static str, String, String) {
+    let who = format!("{} {}", lock.cluster, lock.subject);
+    match lock.state.as_str() {
         "held" => (
             "HELD",
             format!(
@@ -123,24 +144,7 @@ pub fn why_locked(lock: &Lock, now: Timestamp) -> String {
             format!("last token {}", lock.token),
             "nothing to do".to_owned(),
         ),
-    };
-    let _ = writeln!(text, "{state:<8}{repository}  {detail}");
-    for (n, waiter) in lock.waiters.iter().enumerate() {
-        let head = if n == 0 { "WAITS" } else { "" };
-        let _ = writeln!(
-            text,
-            "{head:<8}{} {} {} {}: {}",
-            n + 1,
-            waiter.cluster,
-            waiter.subject,
-            millis(waiter.waited_ms),
-            waiter.reason
-        );
     }
-    restic_locks(&mut text, lock, now);
-    let _ = writeln!(text, "next    {next}");
-    // Line breaks are ours; nothing else may move the cursor.
-    text.lines().map(|line| cleaned(line) + "\n").collect()
 }
 
 /// restic's own locks: whose they are, why they stay, and what a person may do.
@@ -212,95 +216,6 @@ pub fn plans(plans: &[Plan], now: Timestamp) -> String {
         ]);
     }
     align(&lines)
-}
-
-/// `fleet plan show`
-#[must_use]
-pub fn plan(plan: &Plan, wide: bool, now: Timestamp) -> String {
-    let outcome = plan.outcome.clone().unwrap_or_default();
-    let state = if plan.state == "waiting" {
-        "NEEDS APPROVAL".to_owned()
-    } else {
-        plan.state.to_uppercase()
-    };
-    let mut text = String::new();
-    let _ = writeln!(
-        text,
-        "{state}  {} · {} policies · {} · {}",
-        name(&plan.repository, &plan.restic_id),
-        outcome.policies.len(),
-        plan.hash.get(..12).unwrap_or(&plan.hash),
-        ago(plan.made.as_ref(), now)
-    );
-    if !plan.decided_by.is_empty() {
-        let _ = writeln!(
-            text,
-            "decided by {} {}",
-            cleaned(&plan.decided_by),
-            ago(plan.decided.as_ref(), now)
-        );
-    }
-    let document: Value = serde_json::from_str(&plan.document).unwrap_or_default();
-    let part = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-    let mark = |group: &Value, prefix: &str| {
-        let tags = group["tags"].as_array().into_iter().flatten();
-        tags.filter_map(|t| t.as_str()?.strip_prefix(prefix).map(str::to_owned))
-            .next()
-    };
-    let mut lines = vec![heading(&["CLUSTER", "GROUP", "KEEP", "REMOVE", "OLDEST"])];
-    for group in document["plan"]["groups"].as_array().into_iter().flatten() {
-        let backup = mark(group, "fleet.backup=").unwrap_or_else(|| part(&group["host"]));
-        lines.push(vec![
-            mark(group, "fleet.cluster=").unwrap_or_else(|| "-".to_owned()),
-            backup,
-            group["keep"].to_string(),
-            group["remove"].to_string(),
-            part(&group["oldest"]).get(..10).unwrap_or("-").to_owned(),
-        ]);
-    }
-    if lines.len() > 1 {
-        text.push_str(&align(&lines));
-    } else {
-        let why = if plan.document_missing.is_empty() {
-            "the plan names no groups"
-        } else {
-            plan.document_missing.as_str()
-        };
-        let _ = writeln!(text, "{why}");
-    }
-    if wide {
-        text.push_str(&align(&removals(&document)));
-    }
-    let _ = writeln!(text, "{}", cleaned(&outcome.message));
-    if ["waiting", "preview", "rejected"].contains(&plan.state.as_str()) {
-        let hash = plan.hash.get(..12).unwrap_or(&plan.hash);
-        let _ = writeln!(
-            text,
-            "fleet plan approve {} --hash {hash}   void if a listed snapshot changes",
-            plan.id
-        );
-    }
-    text
-}
-
-/// Each snapshot that goes: its id, its time, and where it belongs.
-fn removals(document: &Value) -> Vec<Vec<String>> {
-    let mut lines = vec![heading(&["SNAPSHOT", "TIME", "HOST", "TAGS", "BY"])];
-    let list = |value: &Value| {
-        let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
-        texts.collect::<Vec<_>>().join(",")
-    };
-    for removal in document["plan"]["remove"].as_array().into_iter().flatten() {
-        let part = |name: &str| removal[name].as_str().unwrap_or("-").to_owned();
-        lines.push(vec![
-            part("id"),
-            part("time").get(..19).unwrap_or("-").to_owned(),
-            part("host"),
-            list(&removal["tags"]),
-            list(&removal["by"]),
-        ]);
-    }
-    lines
 }
 
 /// `fleet audit`: runs, then what people decided in the same time.

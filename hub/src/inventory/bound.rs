@@ -1,40 +1,13 @@
 //! What counts: the inventory through the table of bindings. What a cluster tells of a repository that it is not bound
 //! to is shown, and nothing more.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proto::plan::is_id;
 use proto::v1::Collection;
 
 use super::{Held, Inventory, Member};
-use crate::Millis;
 use crate::bindings::{Binding, Bindings, Key};
-
-/// A policy that was missing from a whole inventory, without a word that it was deleted, keeps what it kept for so long.
-const VANISHED: Millis = 60 * 60_000;
-
-/// Policies that vanished without a tombstone, by cluster and uid.
-#[derive(Debug, Default)]
-pub(super) struct Vanished(BTreeMap<(Arc<str>, String), (Arc<Held>, Millis)>);
-
-impl Vanished {
-    pub fn note(&mut self, policies: Vec<Arc<Held>>, now: Millis) {
-        self.0
-            .retain(|_, (_, since)| now.saturating_sub(*since) < VANISHED);
-        for held in policies {
-            let key = (held.cluster.clone(), held.object.uid.clone());
-            self.0.insert(key, (held, now));
-        }
-    }
-
-    /// It is there again, or its cluster has said that it was deleted.
-    pub fn settle(&mut self, cluster: &Arc<str>, uid: &str) {
-        if !self.0.is_empty() {
-            self.0.remove(&(cluster.clone(), uid.to_owned()));
-        }
-    }
-}
 
 impl Inventory {
     /// Whose word counts for what.
@@ -86,9 +59,7 @@ impl Inventory {
 
     /// Policies of bound clusters that vanished lately without a word that they were deleted.
     pub fn vanished_policies(&self, restic_id: &str) -> impl Iterator<Item = &Arc<Held>> {
-        let fresh = |since: Millis| self.now.saturating_sub(since) < VANISHED;
-        let vanished = self.vanished.0.values().filter(move |(_, since)| fresh(*since));
-        vanished.map(|(held, _)| held).filter(move |held| {
+        self.vanished.at(self.now).filter(move |held| {
             let of = held.policy().is_some_and(|policy| policy.restic_id == restic_id);
             of && self.bindings.is_bound(&held.cluster, restic_id)
         })

@@ -12,6 +12,7 @@ mod member;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod vanished;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -19,12 +20,12 @@ use std::sync::Arc;
 use proto::digest::Digest;
 use proto::v1::Collection;
 
-use self::bound::Vanished;
 pub use self::changes::Changes;
 pub use self::held::Held;
 use self::index::Index;
 pub use self::member::{Facts, Limits, Live, Member};
 pub use self::sessions::Introduction;
+use self::vanished::Vanished;
 use crate::bindings::Bindings;
 use crate::health::Fresh;
 use crate::store::StoredCluster;
@@ -97,6 +98,8 @@ pub struct Unsaved {
     pub members: HashSet<Arc<str>>,
     /// Resources that changed; `None` is deleted.
     pub objects: HashMap<Place, Option<Unwritten>>,
+    /// Policies have vanished, or one that had is settled.
+    pub vanished: bool,
 }
 
 /// A state that has not been stored yet.
@@ -291,10 +294,10 @@ impl Inventory {
         }
         for uid in gone {
             // A word that it was deleted, or a whole inventory without it, which is noted below.
-            self.vanished.settle(name, &uid);
+            self.unsaved.vanished |= self.vanished.settle(name, &uid);
             self.remove(name, &uid);
         }
-        self.vanished.note(lost, self.now);
+        self.unsaved.vanished |= self.vanished.note(lost, self.now);
         for arrived in upserts {
             self.insert(Arc::new(arrived.held), Some(arrived.state));
         }
@@ -363,6 +366,7 @@ impl Inventory {
         for (key, state) in unsaved.objects {
             self.unsaved.objects.entry(key).or_insert(state);
         }
+        self.unsaved.vanished |= unsaved.vanished;
     }
 
     /// Has every cluster's time of last hearing stored with the next batch.
@@ -396,7 +400,7 @@ impl Inventory {
         }
         self.objects += 1;
         self.index.add(&held);
-        self.vanished.settle(&held.cluster, &uid);
+        self.unsaved.vanished |= self.vanished.settle(&held.cluster, &uid);
         self.note_reported(&held);
         self.touch(&held);
         if let Some(state) = state {

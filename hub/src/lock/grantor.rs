@@ -7,6 +7,8 @@
 //! checked. A store that was restored from a backup forgets grants: [`Grantor::store_restored`] then waits for holders
 //! that are not known, and only during that wait is a token believed that this hub did not grant.
 
+mod passing;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -390,118 +392,6 @@ impl Grantor {
         if matches!(self.phase, Phase::Granting { .. }) {
             self.yield_place(now);
         }
-    }
-
-    /// Time has passed, or something changed. `busy`: backups run into this repository. `connected`: a grant can reach
-    /// a cluster's spoke.
-    pub fn advance(
-        &mut self,
-        now: Instant,
-        terms: &Terms,
-        busy: bool,
-        connected: impl Fn(&str) -> bool,
-    ) -> Vec<Effect> {
-        let first = match &mut self.phase {
-            Phase::Draining { first, .. } => Some(first),
-            _ => None,
-        };
-        for waiter in self.waiting.iter_mut().chain(first) {
-            if connected(&waiter.operation.cluster) {
-                waiter.seen = now;
-            }
-        }
-        self.waiting
-            .retain(|w| now.saturating_sub(w.seen) < terms.patience);
-        let mut changed = self.expire(now, terms);
-        if self.phase == Phase::Free
-            && now >= self.not_before
-            && let Some(first) = self.next(&connected)
-        {
-            self.phase = Phase::Draining {
-                first,
-                until: now + terms.drain,
-            };
-        }
-        if let Phase::Draining { until, .. } = &self.phase
-            && (!busy || now >= *until)
-            && let Some(first) = self.drained(&connected)
-        {
-            return vec![self.grant(first, now)];
-        }
-        changed |= std::mem::take(&mut self.unkept);
-        if changed {
-            return vec![self.commit()];
-        }
-        Vec::new()
-    }
-
-    /// Lets a lease or a delay end whose time is over. Returns whether the record has changed.
-    fn expire(&mut self, now: Instant, terms: &Terms) -> bool {
-        if now >= self.believes_until {
-            self.believes_until = 0;
-        }
-        if now >= self.not_before {
-            self.not_before = 0;
-        }
-        match &self.phase {
-            Phase::Held { grant, expires, .. } if now >= *expires => {
-                self.phase = Phase::Delay {
-                    holder: Holder::Known(grant.operation.clone()),
-                    token: grant.token,
-                    since: grant.since,
-                    until: now + terms.delay,
-                };
-                true
-            }
-            Phase::Delay { until, .. } if now >= *until => {
-                self.free();
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Who gets the lock at the end of a drain. A cluster that is away keeps its place, and is passed over.
-    fn drained(&mut self, connected: impl Fn(&str) -> bool) -> Option<Waiter> {
-        let Phase::Draining { first, .. } = std::mem::take(&mut self.phase) else {
-            return None;
-        };
-        if connected(&first.operation.cluster) {
-            return Some(first);
-        }
-        self.waiting.insert(0, first);
-        self.next(connected)
-    }
-
-    fn grant(&mut self, first: Waiter, now: Instant) -> Effect {
-        self.token = self.token.max(self.floor) + 1;
-        let grant = Grant {
-            operation: first.operation,
-            token: self.token,
-            since: now,
-        };
-        self.served.insert(grant.operation.cluster.clone(), self.token);
-        let waiting = &self.waiting;
-        self.served
-            .retain(|cluster, _| waiting.iter().any(|w| w.operation.cluster == *cluster));
-        self.phase = Phase::Granting {
-            grant: grant.clone(),
-            asked: first.since,
-        };
-        self.unkept = false;
-        Effect::Commit {
-            record: self.record(),
-            grant: Some(grant),
-        }
-    }
-
-    /// The next operation: of the cluster that was served longest ago, the one that waits longest.
-    fn next(&mut self, connected: impl Fn(&str) -> bool) -> Option<Waiter> {
-        let candidates = self.waiting.iter().enumerate();
-        let (at, _) = candidates
-            .filter(|(_, w)| connected(&w.operation.cluster))
-            .min_by_key(|(at, w)| (self.served.get(&w.operation.cluster).copied().unwrap_or(0), *at))?;
-        Some(self.waiting.remove(at))
     }
 
     fn commit(&mut self) -> Effect {

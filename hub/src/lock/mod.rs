@@ -1,9 +1,10 @@
-//! The maintenance lock of every physical repository: [`grantor`] decides (pure), [`keeper`] carries out (one task, so
-//! that no two decisions meet), [`words`] asks whether a spoke's word counts, [`run`] composes what a granted operation
+//! The maintenance lock of every physical repository: [`grantor`] decides (pure), [`keeper`] owns (one task, so that no
+//! two decisions meet), [`carry`] carries out and [`waiting`] tells those who wait, [`words`] asks whether a spoke's word counts, [`run`] composes what a granted operation
 //! is to do (pure), [`parts`] gathers plans (pure), [`ends`] takes outcomes in, [`bind`] keeps the table of bindings,
 //! [`people`] answers and obeys persons, in the words of [`describe`] (pure).
 
 mod bind;
+mod carry;
 mod describe;
 mod ends;
 pub mod grantor;
@@ -14,6 +15,7 @@ mod people;
 mod restic;
 mod restored;
 mod run;
+mod waiting;
 mod words;
 
 use std::sync::Arc;

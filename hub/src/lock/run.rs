@@ -28,27 +28,7 @@ pub fn compose(inventory: &Inventory, history: &History, restic_id: &str, approv
         let text = "it is missing from what its cluster tells, without having been deleted";
         Some(unclear(spec(held)?, text))
     });
-    let mut by_cluster: BTreeMap<String, Vec<RetentionPolicySpec>> = BTreeMap::new();
-    for spec in known.chain(undecided).chain(vanished) {
-        let cluster = spec.source.split('/').next().unwrap_or_default().to_owned();
-        by_cluster.entry(cluster).or_default().push(spec);
-    }
-    let mut policies: Vec<RetentionPolicySpec> = Vec::new();
-    for (cluster, specs) in by_cluster {
-        if specs.len() <= PER_CLUSTER {
-            policies.extend(specs);
-        } else {
-            // Without any selector it keeps everything.
-            policies.push(RetentionPolicySpec {
-                source: format!("{cluster}/-/-"),
-                unclear: format!(
-                    "cluster {cluster} has more than {PER_CLUSTER} policies for this repository"
-                ),
-                ..RetentionPolicySpec::default()
-            });
-        }
-    }
-    policies.sort_by(|a, b| a.source.cmp(&b.source).then_with(|| a.uid.cmp(&b.uid)));
+    let policies = bounded(known.chain(undecided).chain(vanished));
     let members: Vec<_> = inventory.whole_clusters(restic_id).collect();
     let clusters: Vec<String> = members.iter().map(|member| member.name.to_string()).collect();
     let uids = members
@@ -79,6 +59,32 @@ pub fn compose(inventory: &Inventory, history: &History, restic_id: &str, approv
             .collect(),
         clusters,
     }
+}
+
+/// The policies in order. A cluster with too many of them has one in their place that keeps everything.
+fn bounded(specs: impl Iterator<Item = RetentionPolicySpec>) -> Vec<RetentionPolicySpec> {
+    let mut by_cluster: BTreeMap<String, Vec<RetentionPolicySpec>> = BTreeMap::new();
+    for spec in specs {
+        let cluster = spec.source.split('/').next().unwrap_or_default().to_owned();
+        by_cluster.entry(cluster).or_default().push(spec);
+    }
+    let mut policies: Vec<RetentionPolicySpec> = Vec::new();
+    for (cluster, specs) in by_cluster {
+        if specs.len() <= PER_CLUSTER {
+            policies.extend(specs);
+        } else {
+            // Without any selector it keeps everything.
+            policies.push(RetentionPolicySpec {
+                source: format!("{cluster}/-/-"),
+                unclear: format!(
+                    "cluster {cluster} has more than {PER_CLUSTER} policies for this repository"
+                ),
+                ..RetentionPolicySpec::default()
+            });
+        }
+    }
+    policies.sort_by(|a, b| a.source.cmp(&b.source).then_with(|| a.uid.cmp(&b.uid)));
+    policies
 }
 
 /// Why a run cannot be handed to a pod.
@@ -140,26 +146,11 @@ fn problem(spec: &RetentionPolicySpec) -> Option<String> {
 }
 
 fn rule_of(rule: &RetentionRule) -> Rule<'_> {
-    let counts = [
-        rule.keep_last,
-        rule.keep_hourly,
-        rule.keep_daily,
-        rule.keep_weekly,
-        rule.keep_monthly,
-        rule.keep_yearly,
-    ];
     Rule {
         tags: &rule.tags,
         hostname: &rule.hostname,
-        counts: counts.map(i64::from),
-        spans: [
-            &rule.keep_within,
-            &rule.keep_within_hourly,
-            &rule.keep_within_daily,
-            &rule.keep_within_weekly,
-            &rule.keep_within_monthly,
-            &rule.keep_within_yearly,
-        ],
+        counts: rule.counts().map(i64::from),
+        spans: rule.spans(),
         keep_tags: &rule.keep_tags,
     }
 }

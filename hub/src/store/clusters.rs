@@ -3,7 +3,7 @@
 use futures::TryStreamExt as _;
 use sqlx::Row as _;
 
-use super::{Batch, Kept, Sqlite, StoreError, StoredCluster, StoredObject};
+use super::{Batch, Kept, Sqlite, StoreError, StoredCluster, StoredObject, StoredVanished};
 use crate::inventory::Facts;
 
 const CLUSTERS: &str = "SELECT name, cluster_uid, version, kubernetes_version, last_heard, complete, digest, objects, conflict, \
@@ -75,14 +75,41 @@ impl Sqlite {
             let query = query.bind(object.baseline).bind(object.state);
             query.execute(&mut *transaction).await?;
         }
+        if let Some(vanished) = batch.vanished {
+            sqlx::query("DELETE FROM vanished")
+                .execute(&mut *transaction)
+                .await?;
+            for policy in vanished {
+                let query = "INSERT INTO vanished (cluster, uid, since, state) VALUES (?, ?, ?, ?)";
+                let query = sqlx::query(query).bind(policy.cluster).bind(policy.uid);
+                let query = query.bind(policy.since).bind(policy.state);
+                query.execute(&mut *transaction).await?;
+            }
+        }
         transaction.commit().await?;
         Ok(())
+    }
+
+    pub(super) async fn read_vanished(&self) -> Result<Vec<StoredVanished>, StoreError> {
+        let mut vanished = Vec::new();
+        let query = "SELECT cluster, uid, since, state FROM vanished";
+        let mut rows = sqlx::query(query).fetch(&self.pool);
+        while let Some(row) = rows.try_next().await? {
+            vanished.push(StoredVanished {
+                cluster: row.try_get(0)?,
+                uid: row.try_get(1)?,
+                since: row.try_get(2)?,
+                state: row.try_get(3)?,
+            });
+        }
+        Ok(vanished)
     }
 
     pub(super) async fn remove_cluster(&self, cluster: String) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
         for query in [
             "DELETE FROM object WHERE cluster = ?",
+            "DELETE FROM vanished WHERE cluster = ?",
             "DELETE FROM cluster WHERE name = ?",
         ] {
             sqlx::query(query)

@@ -1,8 +1,8 @@
 //! Locks and the audit in SQLite.
 
 use futures::TryStreamExt as _;
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, Sqlite as Database, Transaction};
 
 use super::plans::put_decision;
 use super::{AuditCursor, Sqlite, StoreError, StoredAudit, StoredDecision, StoredGrant, StoredLock};
@@ -21,6 +21,42 @@ fn json(list: &[String]) -> String {
 
 fn list(text: &str) -> Vec<String> {
     serde_json::from_str(text).unwrap_or_default()
+}
+
+/// Writes a grant's entry in the audit, and what it means for plans.
+async fn put_grant(
+    transaction: &mut Transaction<'static, Database>,
+    StoredGrant { audit, approved }: StoredGrant,
+) -> Result<(), StoreError> {
+    // A run under an earlier approval that was never concluded is over: its plan waits again.
+    let query = "UPDATE plan SET granted = 0, state = 'waiting' WHERE restic_id = ? AND state = 'granted'";
+    sqlx::query(query)
+        .bind(&audit.restic_id)
+        .execute(&mut **transaction)
+        .await?;
+    if !approved.is_empty() {
+        let query = "UPDATE plan SET granted = ?, state = 'granted' \
+             WHERE restic_id = ? AND hash = ? AND state = 'approved'";
+        let query = sqlx::query(query).bind(signed(audit.token));
+        let query = query.bind(&audit.restic_id).bind(approved);
+        query.execute(&mut **transaction).await?;
+    }
+    let query = "INSERT INTO audit (restic_id, token, cluster, operation, subject, granted, policies, covered, clusters) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, '[]', ?)";
+    let query = sqlx::query(query)
+        .bind(audit.restic_id)
+        .bind(signed(audit.token))
+        .bind(audit.cluster);
+    let query = query
+        .bind(audit.operation)
+        .bind(audit.subject)
+        .bind(audit.granted);
+    query
+        .bind(json(&audit.policies))
+        .bind(json(&audit.clusters))
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
 }
 
 impl Sqlite {
@@ -71,36 +107,8 @@ impl Sqlite {
             .bind(i64::from(lock.revoked))
             .execute(&mut *transaction)
             .await?;
-        if let Some(StoredGrant { audit, approved }) = granted {
-            // A run under an earlier approval that was never concluded is over: its plan waits again.
-            let query =
-                "UPDATE plan SET granted = 0, state = 'waiting' WHERE restic_id = ? AND state = 'granted'";
-            sqlx::query(query)
-                .bind(&audit.restic_id)
-                .execute(&mut *transaction)
-                .await?;
-            if !approved.is_empty() {
-                let query = "UPDATE plan SET granted = ?, state = 'granted' \
-                     WHERE restic_id = ? AND hash = ? AND state = 'approved'";
-                let query = sqlx::query(query).bind(signed(audit.token));
-                let query = query.bind(&audit.restic_id).bind(approved);
-                query.execute(&mut *transaction).await?;
-            }
-            let query = "INSERT INTO audit (restic_id, token, cluster, operation, subject, granted, policies, covered, clusters) \
-                 VALUES (?, ?, ?, ?, ?, ?, ?, '[]', ?)";
-            let query = sqlx::query(query)
-                .bind(audit.restic_id)
-                .bind(signed(audit.token))
-                .bind(audit.cluster);
-            let query = query
-                .bind(audit.operation)
-                .bind(audit.subject)
-                .bind(audit.granted);
-            query
-                .bind(json(&audit.policies))
-                .bind(json(&audit.clusters))
-                .execute(&mut *transaction)
-                .await?;
+        if let Some(grant) = granted {
+            put_grant(&mut transaction, grant).await?;
         }
         if let Some(decision) = decision {
             put_decision(&mut transaction, decision).await?;

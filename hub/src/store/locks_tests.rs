@@ -262,6 +262,13 @@ async fn a_new_plan_supersedes_what_waited_and_a_rejected_one_stays_so() {
     let page = store.plans(1, Some((3, "p-3".to_owned()))).await.unwrap();
     assert_eq!(page[0].id, "p-2");
     assert_eq!(store.plans_named("p-").await.unwrap().len(), 2);
+    let by_hash = store.plans_named("hash-p-1").await.unwrap();
+    assert_eq!(by_hash.len(), 1, "the status of a policy has the hash");
+    assert_eq!(by_hash[0].id, "p-1");
+    assert!(
+        store.plans_named("hash-p-").await.unwrap().is_empty(),
+        "too short"
+    );
 }
 
 #[tokio::test]

@@ -5,23 +5,20 @@ mod clusters;
 pub mod held;
 mod locks;
 mod plans;
+mod records;
+mod sqlite;
 
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
-
-use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{Row as _, Sqlite as Database, Transaction};
 
 use crate::Millis;
 use crate::bindings::{Binding, Key};
-use crate::inventory::Facts;
 
 pub use plans::{StoredDecision, StoredEnd, StoredPlan};
+pub use records::{
+    Age, AuditCursor, Batch, History, Kept, KeptBindings, PlanCursor, Start, StoredAudit, StoredCluster,
+    StoredGrant, StoredLock, StoredObject, StoredVanished,
+};
+pub use sqlite::Sqlite;
 
 /// Why something could not be kept or read.
 #[derive(Debug, thiserror::Error)]
@@ -38,115 +35,6 @@ impl StoreError {
     #[must_use]
     pub fn is_fenced(&self) -> bool {
         matches!(self, StoreError::Fenced(_))
-    }
-}
-
-/// This start of the hub.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Start {
-    /// One more than ever before.
-    pub epoch: u64,
-    /// Random, made with the store: 32 hex digits.
-    pub incarnation: String,
-}
-
-/// Times by the wall clock, in milliseconds since 1970; 0 for never.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Age {
-    /// When a hub last worked on the store.
-    pub alive: Millis,
-    /// Until when nothing may be granted, because the store was restored.
-    pub waits_until: Millis,
-}
-
-/// A cluster as it is kept, always in one transaction with what changed of its objects.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct StoredCluster {
-    pub name: String,
-    pub facts: Facts,
-    pub last_heard: Option<Millis>,
-    /// Its objects are the whole of one of its states.
-    pub complete: bool,
-    /// Digest and number of its objects.
-    pub digest: Vec<u8>,
-    pub objects: u64,
-    /// Why two clusters are in conflict about the name.
-    pub conflict: Option<String>,
-    /// uid of the cluster that an operator has accepted.
-    pub accepted: Option<String>,
-}
-
-/// A resource as it is kept: the bytes of its state as its spoke sent them.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoredObject {
-    pub cluster: String,
-    pub uid: String,
-    pub baseline: Millis,
-    pub state: Vec<u8>,
-}
-
-/// Everything that is kept.
-pub type Kept = (Vec<StoredCluster>, Vec<StoredObject>);
-
-/// A lock as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredLock {
-    pub restic_id: String,
-    /// Highest token that was ever granted.
-    pub token: u64,
-    /// Cluster, operation and subject; empty for a holder that is not known.
-    pub holder: Option<(String, String, String)>,
-    pub delayed: bool,
-    pub revoked: bool,
-}
-
-/// A grant, and what became of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredAudit {
-    pub restic_id: String,
-    pub token: u64,
-    pub cluster: String,
-    pub operation: String,
-    pub subject: String,
-    pub granted: Millis,
-    pub ended: Option<Millis>,
-    pub policies: Vec<String>,
-    pub covered: Vec<String>,
-    /// fleet.v1.OperationOutcome
-    pub outcome: Option<Vec<u8>>,
-    /// Clusters that the run was told of.
-    pub clusters: Vec<String>,
-    /// Id of the plan that it made; empty for none.
-    pub plan: String,
-}
-
-/// A grant as it begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredGrant {
-    pub audit: StoredAudit,
-    /// Hash of the plan that a person has approved for it; empty for none.
-    pub approved: String,
-}
-
-/// Where a page of the audit begins: the time of a grant, its repository and token.
-pub type AuditCursor = (Millis, String, u64);
-/// Where a page of plans begins: its time and id.
-pub type PlanCursor = (Millis, String);
-
-/// What is written together.
-#[derive(Clone, Debug, Default)]
-pub struct Batch {
-    pub clusters: Vec<StoredCluster>,
-    pub objects: Vec<StoredObject>,
-    /// Cluster and uid.
-    pub gone: Vec<(String, String)>,
-}
-
-impl Batch {
-    /// Whether there is nothing to write.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.clusters.is_empty() && self.objects.is_empty() && self.gone.is_empty()
     }
 }
 
@@ -167,6 +55,8 @@ pub trait HubStore: Send + Sync {
     fn is_well(&self) -> bool;
     /// Everything that is kept.
     fn load(&self) -> BoxFuture<'_, Result<Kept, StoreError>>;
+    /// Policies that vanished without a tombstone.
+    fn vanished(&self) -> BoxFuture<'_, Result<Vec<StoredVanished>, StoreError>>;
     /// Keeps a batch, all of it or nothing.
     fn save(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Removes a cluster and its objects, all or nothing.
@@ -199,7 +89,7 @@ pub trait HubStore: Send + Sync {
         limit: u32,
         before: Option<PlanCursor>,
     ) -> BoxFuture<'_, Result<Vec<StoredPlan>, StoreError>>;
-    /// Plans whose id begins so; at most two.
+    /// Plans whose id begins so, or whose hash does (at least 8 digits of it); at most two.
     fn plans_named(&self, id: &str) -> BoxFuture<'_, Result<Vec<StoredPlan>, StoreError>>;
     /// Plans of a cluster that were approved and not granted yet.
     fn approved(&self, cluster: &str) -> BoxFuture<'_, Result<Vec<StoredPlan>, StoreError>>;
@@ -232,319 +122,4 @@ pub trait HubStore: Send + Sync {
     ) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Forgets what ended before, and the oldest documents of plans beyond so many bytes.
     fn prune(&self, before: Millis, documents: u64) -> BoxFuture<'_, Result<(), StoreError>>;
-}
-
-/// Bindings, and the keys of repositories.
-pub type KeptBindings = (Vec<Binding>, Vec<Key>);
-
-/// What earlier applied runs of a repository left.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct History {
-    pub participants: std::collections::BTreeSet<String>,
-    /// Key and remaining snapshots.
-    pub baseline: Vec<(String, u32)>,
-}
-
-/// SQLite in a file, in WAL mode; a commit is on disk when it returns.
-pub struct Sqlite {
-    pub(super) pool: SqlitePool,
-    epoch: AtomicU64,
-    failed: AtomicBool,
-}
-
-impl Sqlite {
-    /// Opens or creates the file.
-    pub async fn open(path: &Path) -> anyhow::Result<Sqlite> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(10));
-        // One writer: SQLite has no more, and waiting in the pool is cheaper than in the file.
-        let pool = SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect_with(options)
-            .await?;
-        sqlx::migrate!("./migrations").run(&pool).await?;
-        Ok(Sqlite {
-            pool,
-            epoch: AtomicU64::new(0),
-            failed: AtomicBool::new(false),
-        })
-    }
-
-    /// A write that counts only in this process's epoch.
-    pub(super) async fn write(&self) -> Result<Transaction<'static, Database>, StoreError> {
-        // Immediate: nobody else can begin an epoch between the look and the commit.
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let row = sqlx::query("SELECT epoch FROM hub WHERE id = 1")
-            .fetch_one(&mut *transaction)
-            .await?;
-        self.is_ours(row.try_get(0)?)?;
-        Ok(transaction)
-    }
-
-    fn is_ours(&self, epoch: i64) -> Result<(), StoreError> {
-        let ours = self.epoch.load(Ordering::Acquire);
-        if u64::try_from(epoch) == Ok(ours) {
-            Ok(())
-        } else {
-            Err(StoreError::Fenced(ours))
-        }
-    }
-
-    /// Notes whether a write was kept.
-    async fn noted<T>(&self, write: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let result = write.await;
-        self.failed.store(result.is_err(), Ordering::Release);
-        result
-    }
-
-    async fn begin_epoch(&self) -> Result<Start, StoreError> {
-        let query = "UPDATE hub SET epoch = epoch + 1, \
-             incarnation = CASE incarnation WHEN '' THEN lower(hex(randomblob(16))) ELSE incarnation END \
-             WHERE id = 1 RETURNING epoch, incarnation";
-        let row = sqlx::query(query).fetch_one(&self.pool).await?;
-        let epoch = u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or_default();
-        self.epoch.store(epoch, Ordering::Release);
-        Ok(Start {
-            epoch,
-            incarnation: row.try_get(1)?,
-        })
-    }
-
-    async fn verify_epoch(&self) -> Result<(), StoreError> {
-        let row = sqlx::query("SELECT epoch FROM hub WHERE id = 1")
-            .fetch_one(&self.pool)
-            .await?;
-        self.is_ours(row.try_get(0)?)
-    }
-
-    async fn read_age(&self) -> Result<Age, StoreError> {
-        let row = sqlx::query("SELECT alive, waits_until FROM hub WHERE id = 1")
-            .fetch_one(&self.pool)
-            .await?;
-        Ok(Age {
-            alive: row.try_get(0)?,
-            waits_until: row.try_get(1)?,
-        })
-    }
-
-    async fn write_age(&self, age: Age) -> Result<(), StoreError> {
-        let mut transaction = self.write().await?;
-        sqlx::query("UPDATE hub SET alive = ?, waits_until = ? WHERE id = 1")
-            .bind(age.alive)
-            .bind(age.waits_until)
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(())
-    }
-
-    async fn begin_epoch_above(&self, above: u64) -> Result<(), StoreError> {
-        let epoch = above.saturating_add(1);
-        let mut transaction = self.write().await?;
-        sqlx::query("UPDATE hub SET epoch = ? WHERE id = 1")
-            .bind(i64::try_from(epoch).unwrap_or(i64::MAX))
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        self.epoch.store(epoch, Ordering::Release);
-        Ok(())
-    }
-}
-
-impl HubStore for Sqlite {
-    fn begin(&self) -> BoxFuture<'_, Result<Start, StoreError>> {
-        self.noted(self.begin_epoch()).boxed()
-    }
-
-    fn verify(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.verify_epoch().boxed()
-    }
-
-    fn age(&self) -> BoxFuture<'_, Result<Age, StoreError>> {
-        self.read_age().boxed()
-    }
-
-    fn keep_age(&self, age: Age) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.noted(self.write_age(age)).boxed()
-    }
-
-    fn raise_epoch(&self, above: u64) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.noted(self.begin_epoch_above(above)).boxed()
-    }
-
-    fn is_well(&self) -> bool {
-        !self.failed.load(Ordering::Acquire)
-    }
-
-    fn load(&self) -> BoxFuture<'_, Result<Kept, StoreError>> {
-        self.read_inventory().boxed()
-    }
-
-    fn save(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.noted(self.write_inventory(batch)).boxed()
-    }
-
-    fn forget(&self, cluster: &str) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.noted(self.remove_cluster(cluster.to_owned())).boxed()
-    }
-
-    fn locks(&self) -> BoxFuture<'_, Result<Vec<StoredLock>, StoreError>> {
-        self.read_locks().boxed()
-    }
-
-    fn save_lock(
-        &self,
-        lock: StoredLock,
-        granted: Option<StoredGrant>,
-        decision: Option<StoredDecision>,
-    ) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.noted(self.write_lock(lock, granted, decision)).boxed()
-    }
-
-    fn finish(&self, end: StoredEnd) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.noted(self.write_end(end)).boxed()
-    }
-
-    fn cover(&self, restic_id: &str, token: u64, operation: String) -> BoxFuture<'_, Result<(), StoreError>> {
-        let restic_id = restic_id.to_owned();
-        self.noted(self.write_cover(restic_id, token, operation)).boxed()
-    }
-
-    fn audit(
-        &self,
-        limit: u32,
-        before: Option<AuditCursor>,
-        of: Option<Vec<String>>,
-    ) -> BoxFuture<'_, Result<Vec<StoredAudit>, StoreError>> {
-        self.read_audit(limit, before, of).boxed()
-    }
-
-    fn history(&self, restic_id: &str) -> BoxFuture<'_, Result<History, StoreError>> {
-        self.read_history(restic_id.to_owned()).boxed()
-    }
-
-    fn plans(
-        &self,
-        limit: u32,
-        before: Option<PlanCursor>,
-    ) -> BoxFuture<'_, Result<Vec<StoredPlan>, StoreError>> {
-        self.read_plans(limit, before).boxed()
-    }
-
-    fn plans_named(&self, id: &str) -> BoxFuture<'_, Result<Vec<StoredPlan>, StoreError>> {
-        self.read_plans_named(id.to_owned()).boxed()
-    }
-
-    fn approved(&self, cluster: &str) -> BoxFuture<'_, Result<Vec<StoredPlan>, StoreError>> {
-        self.read_approved(cluster.to_owned()).boxed()
-    }
-
-    fn document(&self, restic_id: &str, token: u64) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>> {
-        self.read_document(restic_id.to_owned(), token).boxed()
-    }
-
-    fn decide_plan(
-        &self,
-        id: &str,
-        state: &str,
-        decision: StoredDecision,
-    ) -> BoxFuture<'_, Result<(), StoreError>> {
-        let (id, state) = (id.to_owned(), state.to_owned());
-        self.noted(self.write_plan_decision(id, state, decision)).boxed()
-    }
-
-    fn decide(&self, decision: StoredDecision) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.noted(self.write_decision(decision)).boxed()
-    }
-
-    fn decisions(
-        &self,
-        from: Millis,
-        until: Millis,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<StoredDecision>, StoreError>> {
-        self.read_decisions(from, until, limit).boxed()
-    }
-
-    fn bindings(&self) -> BoxFuture<'_, Result<KeptBindings, StoreError>> {
-        self.read_bindings().boxed()
-    }
-
-    fn save_binding(
-        &self,
-        binding: Option<Binding>,
-        key: Option<Key>,
-        decision: Option<StoredDecision>,
-    ) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.noted(self.write_binding(binding, key, decision)).boxed()
-    }
-
-    fn prune(&self, before: Millis, documents: u64) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.noted(self.remove_old(before, documents)).boxed()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Put(u8, Vec<u8>),
-        Gone(u8),
-        Reopen,
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            (0u8..5, prop::collection::vec(any::<u8>(), 0..4)).prop_map(|(uid, state)| Step::Put(uid, state)),
-            (0u8..5).prop_map(Step::Gone),
-            Just(Step::Reopen),
-        ]
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
-        #[test]
-        fn what_was_kept_is_there_after_a_restart(steps in prop::collection::vec(step(), 0..20)) {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let dir = tempfile::tempdir().unwrap();
-                let path = dir.path().join("fleet.db");
-                let mut store = Sqlite::open(&path).await.unwrap();
-                let mut model = BTreeMap::new();
-                let mut epoch = store.begin().await.unwrap().epoch;
-                for step in steps {
-                    match step {
-                        Step::Put(uid, state) => {
-                            model.insert(uid.to_string(), state.clone());
-                            let object = StoredObject { cluster: "a".into(), uid: uid.to_string(), baseline: 1, state };
-                            store.save(Batch { objects: vec![object], ..Batch::default() }).await.unwrap();
-                        }
-                        Step::Gone(uid) => {
-                            model.remove(&uid.to_string());
-                            store.save(Batch { gone: vec![("a".into(), uid.to_string())], ..Batch::default() }).await.unwrap();
-                        }
-                        Step::Reopen => {
-                            store = Sqlite::open(&path).await.unwrap();
-                            let next = store.begin().await.unwrap().epoch;
-                            assert!(next > epoch, "epochs rise for ever");
-                            epoch = next;
-                        }
-                    }
-                }
-                let (_, objects) = store.load().await.unwrap();
-                let held: BTreeMap<_, _> = objects.into_iter().map(|o| (o.uid, o.state)).collect();
-                assert_eq!(held, model);
-            });
-        }
-    }
 }

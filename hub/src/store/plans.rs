@@ -184,8 +184,11 @@ impl Sqlite {
     }
 
     pub(super) async fn read_plans_named(&self, id: String) -> Result<Vec<StoredPlan>, StoreError> {
-        // Ids are letters, digits and "-": what follows the beginning sorts before "~".
-        let query = format!("SELECT {COLUMNS} FROM plan WHERE id >= ? AND id < ? ORDER BY id LIMIT 2");
+        // Ids are letters, digits and "-": what follows the beginning sorts before "~". The status of a policy has the hash.
+        let query = format!(
+            "SELECT {COLUMNS} FROM plan WHERE (id >= ?1 AND id < ?2) OR (length(?1) >= 8 AND hash >= ?1 AND hash < ?2) \
+             ORDER BY id LIMIT 2"
+        );
         let query = sqlx::query(sqlx::AssertSqlSafe(query)).bind(&id);
         let rows = query.bind(format!("{id}~")).fetch_all(&self.pool).await?;
         rows.iter().map(plan).collect()

@@ -4,9 +4,11 @@
 pub mod board;
 mod creations;
 mod leases;
+mod name;
 pub mod outbox;
 
 pub use board::{Board, Finished, Operation, Pinned, Progress};
 pub use creations::Creations;
 pub use leases::{Event, Leases, Question};
+pub use name::{CertificateName, mark as mark_name};
 pub use outbox::Outbox;

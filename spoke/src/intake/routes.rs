@@ -91,6 +91,15 @@ impl Routes {
         }
     }
 
+    /// What the hub says of this cluster's name has changed: everything that maintenance is done for says so.
+    pub fn renamed(&self) {
+        if !self.is_open() {
+            return;
+        }
+        self.kinds.repositories.poke_all(Cause::Related);
+        self.kinds.policies.poke_all(Cause::Related);
+    }
+
     /// Backups into a physical repository are to be held, or may go on.
     pub fn drained(&self, world: &World, restic_id: &str) {
         for repository in world.repositories.find(Index::ResticId, &Key::new("", restic_id)) {

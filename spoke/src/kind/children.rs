@@ -117,6 +117,8 @@ impl<S: Stage> Default for Children<S> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Permission {
     pub restic_id: String,
+    /// Why it is not, if that is known beforehand.
+    pub denied: Option<String>,
     /// CronJob to suspend while it is not.
     pub otherwise_suspend: Key,
 }
@@ -327,11 +329,15 @@ async fn permit(context: &Context, permission: Permission) -> Result<(), Refused
         name: "fleet-shared".to_owned(),
         cause,
     };
-    let answer = context
-        .shared
-        .allowed(&context.applier, &context.leases, &permission.restic_id)
-        .await;
-    match answer.map_err(|error| lease(Cause::Write(error)))? {
+    let allowed = match permission.denied {
+        Some(text) => Err(text),
+        None => context
+            .shared
+            .allowed(&context.applier, &context.leases, &permission.restic_id)
+            .await
+            .map_err(|error| lease(Cause::Write(error)))?,
+    };
+    match allowed {
         Ok(()) => Ok(()),
         Err(text) => {
             remove(context, Removal::Schedule(permission.otherwise_suspend)).await?;

@@ -19,7 +19,7 @@ use crate::apply::{ApplyError, Object};
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::events::Severity;
-use crate::exchange::{Board, Creations, Leases};
+use crate::exchange::{Board, CertificateName, Creations, Leases};
 use crate::metrics::Metrics;
 use crate::secrets::{Credentials, SecretError};
 use crate::world::{Key, Store, Stored, World};
@@ -30,6 +30,7 @@ pub struct Cache<'a> {
     pub world: &'a World,
     pub leases: &'a Leases,
     pub operations: &'a Board,
+    pub certificate: &'a CertificateName,
 }
 
 /// A moment on two clocks.

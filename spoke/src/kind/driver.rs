@@ -222,6 +222,7 @@ impl<C: Controller> Driver<C> {
             world: &context.world,
             leases: &context.leases,
             operations: &context.operations,
+            certificate: &context.certificate,
         };
         let state = actor.state.clone();
         let input = Input {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use crds::conditions::types;
 use proto::v1::fleet_link_client::FleetLinkClient;
 use proto::v1::spoke_message::Body;
 use proto::v1::{Hello, HubMessage, SpokeMessage, Welcome, hub_message};
@@ -87,14 +88,23 @@ impl LinkConfig {
     }
 }
 
-/// Called with the restic id of a repository whose backups are to be held, or may go on.
-pub type Drained = Arc<dyn Fn(&str) + Send + Sync>;
+/// What the hub says that actors have to be woken for.
+#[derive(Clone, Copy, Debug)]
+pub enum News<'a> {
+    /// Backups of the repository with this restic id are to be held, or may go on.
+    Drained(&'a str),
+    /// The name of this cluster in its certificate.
+    Renamed,
+}
+
+/// Called with what the hub says.
+pub type Wake = Arc<dyn Fn(News<'_>) + Send + Sync>;
 
 /// Keeps a session open until `stop`.
 pub async fn run(
     config: Arc<LinkConfig>,
     context: Arc<Context>,
-    drained: Drained,
+    wake: Wake,
     mut synced: watch::Receiver<bool>,
     stop: CancellationToken,
 ) {
@@ -112,7 +122,7 @@ pub async fn run(
             let start = Instant::now();
             let mut lost = context.leader.clone();
             let ended = tokio::select! {
-                ended = session(&config, &context, &drained) => ended,
+                ended = session(&config, &context, &wake) => ended,
                 () = lost.wait_until_lost(term) => Ok(()),
             };
             disconnected(&context);
@@ -147,7 +157,7 @@ fn disconnected(context: &Context) {
 }
 
 /// One session: ends with the stream.
-async fn session(config: &LinkConfig, context: &Context, drained: &Drained) -> anyhow::Result<()> {
+async fn session(config: &LinkConfig, context: &Context, wake: &Wake) -> anyhow::Result<()> {
     let channel: Channel = timeout(CONNECT, config.endpoint()?.connect())
         .await
         .context("no answer in time")??;
@@ -171,7 +181,7 @@ async fn session(config: &LinkConfig, context: &Context, drained: &Drained) -> a
     let mut conversation = Conversation {
         config,
         context,
-        drained,
+        wake,
         session,
         waiting: Waiting::default(),
         collect: None,
@@ -200,7 +210,10 @@ async fn session(config: &LinkConfig, context: &Context, drained: &Drained) -> a
             }
             answer = answers.message() => match read(answer?)? {
                 Some(hub_message::Body::Welcome(welcome)) => {
-                    conversation.check_name(&welcome)?;
+                    if context.certificate.welcomed(&welcome.cluster) {
+                        wake(News::Renamed);
+                    }
+                    check_name(context)?;
                     // Before anything is done under this hub's grants.
                     if let Some(seen) = seen.after(&welcome.hub_incarnation, welcome.hub_epoch) {
                         seen::write(&context.applier, &config.namespace, &seen)
@@ -272,7 +285,7 @@ fn hello(config: &LinkConfig, context: &Context, seen: &SeenHub, session: &mut S
 struct Conversation<'a> {
     config: &'a LinkConfig,
     context: &'a Context,
-    drained: &'a Drained,
+    wake: &'a Wake,
     session: Session,
     waiting: Waiting,
     /// When marked changes are collected.
@@ -298,24 +311,10 @@ impl Conversation<'_> {
             lease => {
                 count(context, "in", "lease");
                 if let Some(restic_id) = context.leases.deliver(lease) {
-                    (self.drained)(&restic_id);
+                    (self.wake)(News::Drained(&restic_id));
                 }
             }
         }
-    }
-
-    /// Snapshots are tagged with the configured name, and the hub knows the cluster by its certificate's.
-    fn check_name(&self, welcome: &Welcome) -> anyhow::Result<()> {
-        let configured = self.context.cluster.as_str();
-        let differs = !welcome.cluster.is_empty() && welcome.cluster != configured;
-        self.context.metrics.link_name_differs.set(i64::from(differs));
-        anyhow::ensure!(
-            !differs,
-            "this cluster is configured as {configured:?}, and its certificate names it {:?}; set FLEET_CLUSTER to the \
-             certificate's name, or install a certificate for {configured:?}. No maintenance is done meanwhile",
-            welcome.cluster
-        );
-        Ok(())
     }
 
     fn welcomed(&mut self, welcome: &Welcome) {
@@ -340,6 +339,19 @@ impl Conversation<'_> {
         context.creations.restart();
         context.leases.connected(true);
         context.shared.welcomed();
+    }
+}
+
+/// Snapshots are tagged with the configured name, and the hub knows the cluster by its certificate's.
+fn check_name(context: &Context) -> anyhow::Result<()> {
+    let differs = context.certificate.differs(&[], types::READY);
+    context
+        .metrics
+        .link_name_differs
+        .set(i64::from(differs.is_some()));
+    match differs {
+        Some(text) => anyhow::bail!(text),
+        None => Ok(()),
     }
 }
 
@@ -396,5 +408,16 @@ mod tests {
             body: Some(known.clone()),
         };
         assert_eq!(read(Some(message)).unwrap(), Some(known));
+    }
+
+    #[tokio::test]
+    async fn a_session_under_another_name_ends_with_both_names() {
+        let context = crate::context::test_context();
+        context.certificate.welcomed("a");
+        assert!(check_name(&context).is_ok());
+        context.certificate.welcomed("b");
+        let text = check_name(&context).unwrap_err().to_string();
+        assert!(text.contains("\"a\"") && text.contains("\"b\""), "{text}");
+        assert_eq!(context.metrics.link_name_differs.get(), 1);
     }
 }

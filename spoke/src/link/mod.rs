@@ -7,4 +7,4 @@ mod lanes;
 mod seen;
 pub mod session;
 
-pub use client::{Drained, LinkConfig, run};
+pub use client::{LinkConfig, News, Wake, run};

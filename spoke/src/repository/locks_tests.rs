@@ -64,6 +64,16 @@ fn only_an_id_that_stays_for_long_is_left_over() {
     assert_eq!(verdicts(&watch, 35, Life::Elsewhere), [Verdict::Remove]);
     assert_eq!(verdicts(&watch, 35, Life::Gone), [Verdict::Remove]);
     assert_eq!(verdicts(&watch, 35, Life::Ended), [Verdict::Remove]);
+    // One that goes while another stays is forgotten: if it is there again, its wait begins anew.
+    let two = id('2');
+    look(&mut watch, &[&one, &two], 40, "root");
+    look(&mut watch, &[&one], 45, "root");
+    assert_eq!(watch.locks().len(), 1);
+    look(&mut watch, &[&one, &two], 50, "root");
+    assert!(matches!(
+        verdicts(&watch, 80, Life::Elsewhere)[..],
+        [Verdict::Remove, Verdict::Wait(until, _)] if until == 85 * MINUTE
+    ));
 }
 
 #[test]

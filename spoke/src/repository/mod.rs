@@ -117,6 +117,8 @@ pub struct Observed {
     failed: Option<Timestamp>,
     /// What the cluster knows of the processes that hold locks, by their user and host.
     lives: BTreeMap<(String, String), Life>,
+    /// Why maintenance waits: this cluster has another name in its certificate.
+    name_differs: Option<String>,
 }
 
 impl RepositoryController {
@@ -194,6 +196,9 @@ impl Controller for RepositoryController {
             before: before.collect(),
             failed: unlock::last_failure(world, key),
             lives: unlock::files(&input.state.locks, input.found).map(life).collect(),
+            name_differs: cache
+                .certificate
+                .differs(&input.status().conditions, types::WAITING),
         }
     }
 

@@ -9,6 +9,7 @@ use kube::Resource as _;
 
 use super::answer::{self, Answer, Attempts, Inputs, Step};
 use super::{Found, Observed, Planning, Reply, RepositoryController, State, Work, status, unlock};
+use crate::exchange::mark_name;
 use crate::kind::{Children, Credentials, Input, Plan, Refused, RefusedBecause, Settled, Task, failed_as};
 use crate::world::Key;
 
@@ -59,6 +60,8 @@ pub(super) fn plan(
             next = next.into_iter().chain(due).min();
         }
     }
+    let differs = observed.name_differs.as_deref();
+    mark_name(&mut status.conditions, differs, Some(generation), input.now.wall);
     let repository = Arc::new(input.resource.clone());
     let task = |work| Task {
         repository: repository.clone(),

@@ -81,6 +81,8 @@ pub struct Observed {
     shared: bool,
     /// The repository's owner does not consent any more, or the repository was deleted.
     consent_ended: bool,
+    /// Why no maintenance is done: this cluster has another name in its certificate.
+    name_differs: Option<String>,
 }
 
 impl RetentionController {
@@ -151,6 +153,9 @@ impl Controller for RetentionController {
             others: others.into_iter().filter(|(other, _)| other != key).collect(),
             shared: cache.leases.is_shared(),
             consent_ended: consent::ended(world, key, reference),
+            name_differs: cache
+                .certificate
+                .differs(&input.status().conditions, types::READY),
         }
     }
 

@@ -58,6 +58,9 @@ pub(super) fn plan(
             let (reason, text) = (reasons::REPOSITORY_READY, "the repository is ready");
             conditions.set(types::REPOSITORY_READY, true, reason, text);
             children = objects(planning, input, valid, repository);
+            if let Some(permission) = &mut children.permission {
+                permission.denied.clone_from(&observed.name_differs);
+            }
             let hashes = approvals(input, &state, repository, &mut status);
             children.runs = approved_runs(input, observed, &status, hashes);
         }
@@ -151,6 +154,7 @@ fn objects(
     Children {
         permission: Some(Permission {
             restic_id: restic_id.unwrap_or_default(),
+            denied: None,
             otherwise_suspend: at(names::retention_cron_job(&key.name)),
         }),
         removals: if is_foreign {
@@ -233,7 +237,11 @@ pub(super) fn conclude(
     match refused {
         Some(refused) if refused.kind == "Lease" => {
             if let RefusedBecause::NotAllowed(text) = &refused.cause {
-                conditions.set(types::READY, false, reasons::HUB_REQUIRED, text);
+                let reason = match observed.name_differs {
+                    Some(_) => reasons::CLUSTER_NAME_DIFFERS,
+                    None => reasons::HUB_REQUIRED,
+                };
+                conditions.set(types::READY, false, reason, text);
                 status.next_run = None;
                 settled.failed = false;
             }

@@ -143,3 +143,21 @@ fn the_last_known_repository_stays_while_it_is_deleted() {
     };
     assert_eq!(table.plan(&deleted).status.repository_id.as_deref(), Some("id"));
 }
+
+#[test]
+fn a_name_that_differs_from_the_certificates_stops_maintenance_and_names_both() {
+    let text = "FLEET_CLUSTER is \"a\" and the certificate names \"b\"".to_owned();
+    let differs = Observed {
+        name_differs: Some(text.clone()),
+        ..ready()
+    };
+    let permission = table().plan(&differs).children.permission.unwrap();
+    assert_eq!(permission.denied.as_ref(), Some(&text));
+    let settled = table().settle(
+        &differs,
+        Some(("Lease", RefusedBecause::NotAllowed(text.clone()))),
+    );
+    let (ready, message) = condition(&settled.status.conditions, "Ready");
+    assert_eq!((ready.as_str(), message), ("False/ClusterNameDiffers", text));
+    assert!(!settled.failed && settled.status.next_run.is_none());
+}

@@ -11,6 +11,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use super::contend::Lease;
+use super::limits::{Limit, Progress};
 use super::switch::Instant;
 use super::{GRACE, LOOK};
 use crate::clock::since_boot;
@@ -102,23 +103,10 @@ impl Restic {
     /// Runs one command to its end and returns what it printed. Its stderr goes to ours.
     ///
     /// # Errors
-    /// What restic says, or that it had to stop.
-    pub async fn run(&self, arguments: &[String]) -> Result<Vec<u8>, Stopped> {
-        self.run_within(arguments, None).await
-    }
-
-    /// The same with a deadline: restic alone retries for 15 minutes, which the lock would be held in vain.
-    ///
-    /// # Errors
-    /// As of [`Restic::run`], and why it had not come to its end.
-    pub async fn run_within(
-        &self,
-        arguments: &[String],
-        deadline: Option<Duration>,
-    ) -> Result<Vec<u8>, Stopped> {
-        self.execute(arguments, deadline, None)
-            .await
-            .map(|printed| printed.stdout)
+    /// What restic says, that it had to stop, or why it had not come to its end within the limit.
+    pub async fn run(&self, arguments: &[String], limit: Limit) -> Result<Vec<u8>, Stopped> {
+        let printed = self.execute(arguments, limit, None).await?;
+        Ok(printed.stdout)
     }
 
     /// As [`Restic::run`], with an eye on what it prints: on a line of stdout for which `alarm` has a reason, restic is
@@ -126,30 +114,32 @@ impl Restic {
     ///
     /// # Errors
     /// As of [`Restic::run`], and [`Stopped::Alarm`].
-    pub async fn run_watched(&self, arguments: &[String], alarm: Option<Alarm>) -> Result<(), Stopped> {
-        self.execute(arguments, None, alarm).await.map(drop)
+    pub async fn run_watched(
+        &self,
+        arguments: &[String],
+        alarm: Option<Alarm>,
+        limit: Limit,
+    ) -> Result<(), Stopped> {
+        self.execute(arguments, limit, alarm).await.map(drop)
     }
 
     /// A command that only reads, with all that is known of whether it could.
     ///
     /// # Errors
-    /// As of [`Restic::run_within`].
+    /// As of [`Restic::run`].
     pub async fn read(&self, arguments: &[String]) -> Result<Printed, Stopped> {
-        self.execute(arguments, Some(self.read_limit), None).await
+        let limit = Limit::Whole(self.read_limit);
+        self.execute(arguments, limit, None).await
     }
 
     async fn execute(
         &self,
         arguments: &[String],
-        deadline: Option<Duration>,
+        limit: Limit,
         alarm: Option<Alarm>,
     ) -> Result<Printed, Stopped> {
-        let over = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
+        let (moved, moves) = watch::channel(0);
+        let over = exceeded(limit, moves);
         tokio::pin!(over);
         let mut leave = self.leave.clone();
         if let Leave::End { why, .. } = *leave.borrow_and_update() {
@@ -170,7 +160,7 @@ impl Restic {
             return Err(Failure::Other("restic's output could not be read".to_owned()).into());
         };
         let (raised, mut raise) = watch::channel(None);
-        let out = tokio::spawn(collect(stdout, alarm, raised));
+        let out = tokio::spawn(collect(stdout, alarm, raised, moved));
         let err = tokio::spawn(pass_on(stderr, self.echo));
         let (mut ended, mut late) = (None, false);
         let status = loop {
@@ -214,12 +204,33 @@ impl Restic {
                     .lines()
                     .rev()
                     .find_map(|line| Some(class_of(line)?(cause_of(line))));
-                Err(cause
-                    .unwrap_or(Failure::DeadlineExceeded(deadline.unwrap_or_default()))
-                    .into())
+                Err(cause.unwrap_or_else(|| exceeding(limit)).into())
             }
             (code, None) => Err(classify(code, &told).into()),
         }
+    }
+}
+
+/// Resolves when a step's time is over. `moves` says when it last showed progress.
+async fn exceeded(limit: Limit, moves: watch::Receiver<Instant>) {
+    let started = super::since_boot();
+    loop {
+        let moved = *moves.borrow();
+        match limit.left(started, moved, super::since_boot()) {
+            Duration::ZERO => return,
+            left => tokio::time::sleep(left).await,
+        }
+    }
+}
+
+/// What is said of a step whose time was over.
+fn exceeding(limit: Limit) -> Failure {
+    match limit {
+        Limit::Silence(limit) => Failure::Unreachable(format!(
+            "restic made no progress for {} minutes and was ended; does the storage answer?",
+            limit.as_secs() / 60
+        )),
+        Limit::Whole(limit) => Failure::DeadlineExceeded(limit),
     }
 }
 
@@ -243,13 +254,15 @@ async fn end(child: &mut Child, kill: Instant, leave: &watch::Receiver<Leave>) {
     }
 }
 
-/// Reads stdout to its end, and raises the alarm.
+/// Reads stdout to its end, raises the alarm, and tells when a line shows progress.
 async fn collect(
     mut stdout: tokio::process::ChildStdout,
     alarm: Option<Alarm>,
     raised: watch::Sender<Option<String>>,
+    moved: watch::Sender<Instant>,
 ) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
+    let mut progress = Progress::default();
     let Some(alarm) = alarm else {
         return stdout.read_to_end(&mut bytes).await.map(|_| bytes);
     };
@@ -257,6 +270,9 @@ async fn collect(
     while stdout.read_buf(&mut bytes).await? > 0 {
         while let Some(length) = bytes[seen..].iter().position(|byte| *byte == b'\n') {
             let line = String::from_utf8_lossy(&bytes[seen..seen + length]);
+            if progress.is_news(&line) {
+                moved.send_replace(super::since_boot());
+            }
             if let Some(why) = alarm(&line) {
                 raised.send_if_modified(|first| first.is_none() && first.replace(why).is_none());
             }

@@ -5,6 +5,7 @@
 use proto::v1::RetentionRun;
 
 use super::child::{Alarm, Restic, Stopped};
+use super::limits::Limit;
 use super::unlock::{list, read_one};
 use crate::restic::Failure;
 use crate::restic::locks::owner_in_words;
@@ -31,8 +32,9 @@ pub async fn exclusive(
     run: &RetentionRun,
     arguments: &[String],
     alarm: impl Fn() -> Option<Alarm>,
+    limit: Limit,
 ) -> Result<(), Stopped> {
-    match restic.run_watched(arguments, alarm()).await {
+    match restic.run_watched(arguments, alarm(), limit).await {
         Err(Stopped::Failed(Failure::Locked(_))) => {}
         other => return other,
     }
@@ -42,7 +44,7 @@ pub async fn exclusive(
     let mut patient = arguments.to_vec();
     // In front of what is not a flag.
     patient.splice(1..1, ["--retry-lock".to_owned(), restic.retry_lock.clone()]);
-    restic.run_watched(&patient, alarm()).await
+    restic.run_watched(&patient, alarm(), limit).await
 }
 
 /// The first lock for which no wait is of use, in words. Locks that cannot be read are waited for.
@@ -127,7 +129,14 @@ esac
             lock_left: Arc::default(),
         };
         let arguments = ["forget", "x"].map(str::to_owned);
-        let met = exclusive(&restic, &RetentionRun::default(), &arguments, || None).await;
+        let met = exclusive(
+            &restic,
+            &RetentionRun::default(),
+            &arguments,
+            || None,
+            Limit::Whole(Duration::from_secs(60)),
+        )
+        .await;
         let calls = std::fs::read_to_string(calls).unwrap();
         (met, calls.lines().map(str::to_owned).collect())
     }

@@ -9,6 +9,23 @@ use super::plan::Decision;
 /// Snapshots of one backup with one set of tags are a group, of which a rule keeps so many. The tags tell clusters and
 /// backups apart (`fleet.cluster`, `fleet.backup`): equal host names in two clusters must not count as one.
 const GROUP_BY: &str = "host,paths,tags";
+/// Flags for [`RetentionRule::counts`] and [`RetentionRule::spans`].
+const COUNTS: [&str; 6] = [
+    "--keep-last",
+    "--keep-hourly",
+    "--keep-daily",
+    "--keep-weekly",
+    "--keep-monthly",
+    "--keep-yearly",
+];
+const SPANS: [&str; 6] = [
+    "--keep-within",
+    "--keep-within-hourly",
+    "--keep-within-daily",
+    "--keep-within-weekly",
+    "--keep-within-monthly",
+    "--keep-within-yearly",
+];
 
 /// `restic forget --dry-run` for one rule, without a lock.
 #[must_use]
@@ -30,28 +47,14 @@ pub fn dry_run(rule: &RetentionRule) -> Vec<String> {
     if !rule.hostname.is_empty() {
         arguments.extend(["--host".to_owned(), rule.hostname.clone()]);
     }
-    for (flag, count) in [
-        ("--keep-last", rule.keep_last),
-        ("--keep-hourly", rule.keep_hourly),
-        ("--keep-daily", rule.keep_daily),
-        ("--keep-weekly", rule.keep_weekly),
-        ("--keep-monthly", rule.keep_monthly),
-        ("--keep-yearly", rule.keep_yearly),
-    ] {
+    for (flag, count) in COUNTS.into_iter().zip(rule.counts()) {
         if count > 0 {
             arguments.extend([flag.to_owned(), count.to_string()]);
         }
     }
-    for (flag, span) in [
-        ("--keep-within", &rule.keep_within),
-        ("--keep-within-hourly", &rule.keep_within_hourly),
-        ("--keep-within-daily", &rule.keep_within_daily),
-        ("--keep-within-weekly", &rule.keep_within_weekly),
-        ("--keep-within-monthly", &rule.keep_within_monthly),
-        ("--keep-within-yearly", &rule.keep_within_yearly),
-    ] {
+    for (flag, span) in SPANS.into_iter().zip(rule.spans()) {
         if !span.is_empty() {
-            arguments.extend([flag.to_owned(), span.clone()]);
+            arguments.extend([flag.to_owned(), span.to_owned()]);
         }
     }
     for tag in &rule.keep_tags {
@@ -69,23 +72,8 @@ pub fn check(rule: &RetentionRule) -> Result<(), BadRule> {
     Rule {
         tags: &rule.tags,
         hostname: &rule.hostname,
-        counts: [
-            rule.keep_last,
-            rule.keep_hourly,
-            rule.keep_daily,
-            rule.keep_weekly,
-            rule.keep_monthly,
-            rule.keep_yearly,
-        ]
-        .map(i64::from),
-        spans: [
-            &rule.keep_within,
-            &rule.keep_within_hourly,
-            &rule.keep_within_daily,
-            &rule.keep_within_weekly,
-            &rule.keep_within_monthly,
-            &rule.keep_within_yearly,
-        ],
+        counts: rule.counts().map(i64::from),
+        spans: rule.spans(),
         keep_tags: &rule.keep_tags,
     }
     .check()

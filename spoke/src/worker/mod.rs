@@ -6,6 +6,7 @@ pub mod contend;
 mod document;
 pub mod forget;
 mod guard;
+mod limits;
 pub mod order;
 mod outcome;
 pub mod plan;

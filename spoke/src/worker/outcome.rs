@@ -149,21 +149,7 @@ fn guards(plan: &Plan) -> String {
 /// Why snapshots stay that some policy would remove, for the pod's log.
 pub fn log_out_of_reach(document: &PlanDocument) {
     for part in &document.out_of_reach {
-        let (whose, tag) = match (part.cluster.as_str(), part.uid.as_str()) {
-            ("", _) => (
-                "no cluster".to_owned(),
-                "one of their tags, or their hostname,".to_owned(),
-            ),
-            (name, "") => (format!("cluster {name}"), format!("tag fleet.cluster={name}")),
-            (name, uid) => (
-                format!("another cluster named {name}"),
-                format!("tag fleet.cluster-uid={uid}"),
-            ),
-        };
-        super::log(&format!(
-            "{} snapshots of {whose} stay: a selector with {tag} would reach them",
-            part.snapshots
-        ));
+        super::log(&format!("{} snapshots stay, of {}", part.snapshots, part.words()));
     }
 }
 

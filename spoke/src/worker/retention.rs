@@ -8,6 +8,7 @@ use proto::v1::{OperationOutcome, RetentionRun};
 use super::child::{Alarm, Leave, Restic, Stopped, Why};
 use super::contend::exclusive;
 use super::forget::prune_alarm;
+use super::limits::{self, Limit};
 use super::plan::{Action, Plan};
 use super::reads::{self, Halt};
 use super::select::{Standing, standing};
@@ -58,9 +59,8 @@ async fn steps(
     wait_for_lease(restic).await?;
     let mut run = read_order(order)?;
     let config = words(&["cat", "config", "--no-lock", "--json"]);
-    let printed = restic
-        .run_within(&config, Some(OPEN.min(restic.read_limit)))
-        .await;
+    let limit = Limit::Whole(OPEN.min(restic.read_limit));
+    let printed = restic.run(&config, limit).await;
     let id = printed.and_then(|printed| Ok(output::config_id(&printed)?));
     let id = id.map_err(|stopped| reads::failed("restic cat config", stopped))?;
     for _ in 0..PLANS {
@@ -137,7 +137,8 @@ async fn carry_out(
     if prune {
         let staying = plan.staying.len();
         let alarm = move || -> Option<Alarm> { Some(Box::new(move |line: &str| prune_alarm(line, staying))) };
-        let pruned = exclusive(restic, run, &words(&["prune"]), alarm).await;
+        let limit = Limit::prune(&restic.retry_lock);
+        let pruned = exclusive(&reporting(restic), run, &words(&["prune"]), alarm, limit).await;
         pruned.map_err(|stopped| Halt::at("restic prune", stopped))?;
         outcome.pruned = true;
         outcome.bytes_after = stored(restic).await?;
@@ -151,9 +152,18 @@ async fn forget(restic: &Restic, run: &RetentionRun, plan: &Plan) -> Result<(), 
     for batch in ids.chunks(BATCH) {
         let mut arguments = words(&["forget", "--json"]);
         arguments.extend(batch.iter().map(|&id| id.to_owned()));
-        exclusive(restic, run, &arguments, || None).await?;
+        let limit = Limit::forget(batch.len(), &restic.retry_lock);
+        exclusive(restic, run, &arguments, || None, limit).await?;
     }
     Ok(())
+}
+
+/// A restic that prints its counts from time to time.
+fn reporting(restic: &Restic) -> Restic {
+    let mut restic = restic.clone();
+    let (variable, value) = limits::PROGRESS;
+    restic.variables.push((variable.to_owned(), value.to_owned()));
+    restic
 }
 
 pub(super) async fn wait_for_lease(restic: &Restic) -> Result<(), Stopped> {

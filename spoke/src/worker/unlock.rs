@@ -11,6 +11,7 @@ use proto::v1::{OperationOutcome, UnlockRun};
 use serde::Deserialize;
 
 use super::child::{Restic, Stopped};
+use super::limits::{CHECK, Limit};
 use super::retention::{OPEN, wait_for_lease, words};
 use super::{STALE_LOCK, failed, log};
 use crate::clock::since_boot;
@@ -75,7 +76,7 @@ pub async fn run(run: &UnlockRun, restic: Restic, host: &str) -> OperationOutcom
 async fn steps(run: &UnlockRun, restic: &Restic, host: &str) -> Result<OperationOutcome, Stopped> {
     wait_for_lease(restic).await?;
     let config = words(&["cat", "config", "--no-lock", "--json"]);
-    let id = output::config_id(&restic.run_within(&config, Some(OPEN)).await?)?;
+    let id = output::config_id(&restic.run(&config, Limit::Whole(OPEN)).await?)?;
     if id != run.restic_id {
         let text = format!("the repository here is {id}, the lock is for {}", run.restic_id);
         return Ok(failed("RepositoryChanged", text));
@@ -118,7 +119,7 @@ async fn unlock(
     let mut tries = 0;
     loop {
         // Never --remove-all.
-        restic.run_within(&words(&["unlock"]), Some(SHORT)).await?;
+        restic.run(&words(&["unlock"]), Limit::Whole(SHORT)).await?;
         let left: BTreeSet<String> = list(restic).await?.into_iter().collect();
         tries += 1;
         if tries >= TRIES || !run.locks.iter().any(|id| left.contains(id) && ours(id)) {
@@ -129,7 +130,7 @@ async fn unlock(
 
 pub(super) async fn list(restic: &Restic) -> Result<Vec<String>, Stopped> {
     let printed = restic
-        .run_within(&words(&["list", "locks", "--no-lock"]), Some(SHORT))
+        .run(&words(&["list", "locks", "--no-lock"]), Limit::Whole(SHORT))
         .await?;
     Ok(locks::ids(&printed)?)
 }
@@ -147,7 +148,7 @@ async fn read(restic: &Restic) -> Result<Vec<Found>, Stopped> {
 /// What a lock holds; `None` if it cannot be read.
 pub(super) async fn read_one(restic: &Restic, id: &str) -> Result<Option<LockFile>, Stopped> {
     let printed = restic
-        .run_within(&words(&["cat", "lock", id, "--no-lock"]), Some(SHORT))
+        .run(&words(&["cat", "lock", id, "--no-lock"]), Limit::Whole(SHORT))
         .await;
     match printed {
         Ok(printed) => Ok(locks::lock_file(&printed).ok()),
@@ -226,7 +227,10 @@ struct CheckSummary {
 async fn check(restic: &Restic) -> Result<Option<String>, Stopped> {
     let mut wrong = None;
     for _ in 0..CHECKS {
-        wrong = match restic.run(&words(&["check", "--no-lock", "--json"])).await {
+        wrong = match restic
+            .run(&words(&["check", "--no-lock", "--json"]), Limit::Whole(CHECK))
+            .await
+        {
             Ok(printed) => match errors(&printed) {
                 Some(0) => return Ok(None),
                 Some(count) => Some(format!("restic check found {count} errors")),

@@ -137,7 +137,7 @@ impl Bench {
 
     async fn order(&self, locks: &[&String]) -> UnlockRun {
         let config = words(&["cat", "config", "--no-lock", "--json"]);
-        let printed = self.restic.run(&config).await.unwrap();
+        let printed = self.restic.run(&config, Limit::Whole(SHORT)).await.unwrap();
         UnlockRun {
             restic_id: output::config_id(&printed).unwrap(),
             locks: locks.iter().map(|id| (*id).clone()).collect(),
@@ -307,7 +307,7 @@ async fn a_restic_that_was_killed_is_told_to_have_left_its_lock() {
     let before = bench.locks();
     let running = tokio::spawn({
         let restic = restic.clone();
-        async move { restic.run(&backup).await }
+        async move { restic.run(&backup, Limit::Whole(CHECK)).await }
     });
     let lock = loop {
         if let Some(id) = bench.locks().difference(&before).next() {
@@ -316,7 +316,7 @@ async fn a_restic_that_was_killed_is_told_to_have_left_its_lock() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
     let printed = restic
-        .run(&words(&["cat", "lock", &lock, "--no-lock"]))
+        .run(&words(&["cat", "lock", &lock, "--no-lock"]), Limit::Whole(SHORT))
         .await
         .unwrap();
     let pid = locks::lock_file(&printed).unwrap().pid;

@@ -59,6 +59,18 @@ fn run() -> anyhow::Result<()> {
         application(cluster)?;
         resources(&bed, cluster, &format!("s3:{url}/shared"))?;
     }
+    ready(&bed)?;
+    for round in ["first", "second"] {
+        backups(&bed, round)?;
+    }
+    check(&bed)?;
+    retention(&bed)?;
+    restore(&bed)?;
+    show(&bed)
+}
+
+/// Waits until repository and backup of both clusters are as they should be.
+fn ready(bed: &Bed) -> anyhow::Result<()> {
     for cluster in bed.clusters() {
         fleet::wait(
             &cluster,
@@ -75,47 +87,52 @@ fn run() -> anyhow::Result<()> {
             Duration::from_secs(60),
         )?;
     }
-    for round in ["first", "second"] {
-        progress(&format!("{round} backup in both clusters"));
-        for cluster in bed.clusters() {
-            let run = format!(
-                "backup.resticbackup.io/run={round}-{}",
-                jiff::Timestamp::now().as_millisecond()
-            );
-            cluster.kubectl(&[
-                "annotate",
-                "-n",
-                NAMESPACE,
-                "resticbackup/orders",
-                &run,
-                "--overwrite",
-            ])?;
-        }
-        for cluster in bed.clusters() {
-            let count = if round == "first" { "1" } else { "2" };
-            let done = format!("jsonpath={{.status.statistics.successfulBackups}}={count}");
-            fleet::wait(
-                &cluster,
-                NAMESPACE,
-                "resticbackup/orders",
-                &done,
-                Duration::from_secs(180),
-            )?;
-        }
+    Ok(())
+}
+
+/// One backup in each cluster.
+fn backups(bed: &Bed, round: &str) -> anyhow::Result<()> {
+    progress(&format!("{round} backup in both clusters"));
+    for cluster in bed.clusters() {
+        let run = format!(
+            "backup.resticbackup.io/run={round}-{}",
+            jiff::Timestamp::now().as_millisecond()
+        );
+        cluster.kubectl(&[
+            "annotate",
+            "-n",
+            NAMESPACE,
+            "resticbackup/orders",
+            &run,
+            "--overwrite",
+        ])?;
     }
-    check(&bed)?;
-    retention(&bed)?;
-    restore(&bed)?;
+    for cluster in bed.clusters() {
+        let count = if round == "first" { "1" } else { "2" };
+        let done = format!("jsonpath={{.status.statistics.successfulBackups}}={count}");
+        fleet::wait(
+            &cluster,
+            NAMESPACE,
+            "resticbackup/orders",
+            &done,
+            Duration::from_secs(180),
+        )?;
+    }
+    Ok(())
+}
+
+/// What a person sees of it.
+fn show(bed: &Bed) -> anyhow::Result<()> {
     println!(
         "\n$ fleet repos -o wide\n{}",
-        fleet::shell_ok(&bed, "fleet", &["repos", "-o", "wide"])?
+        fleet::shell_ok(bed, "fleet", &["repos", "-o", "wide"])?
     );
-    println!("$ fleet audit\n{}", fleet::shell_ok(&bed, "fleet", &["audit"])?);
+    println!("$ fleet audit\n{}", fleet::shell_ok(bed, "fleet", &["audit"])?);
     println!(
         "$ fleet backups\n{}",
-        fleet::shell_ok(&bed, "fleet", &["backups"])?
+        fleet::shell_ok(bed, "fleet", &["backups"])?
     );
-    println!("$ fleet status\n{}", fleet::shell_ok(&bed, "fleet", &["status"])?);
+    println!("$ fleet status\n{}", fleet::shell_ok(bed, "fleet", &["status"])?);
     Ok(())
 }
 

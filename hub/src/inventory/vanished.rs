@@ -1,0 +1,77 @@
+//! Policies that vanished without a tombstone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use prost::Message as _;
+
+use super::{Held, Inventory};
+use crate::Millis;
+use crate::store::StoredVanished;
+
+/// A policy that was missing from a whole inventory, without a word that it was deleted, keeps what it kept for so long.
+const KEEPS: Millis = 60 * 60_000;
+
+/// Policies that vanished without a tombstone, by cluster and uid, with the time of the wall clock: it has to hold over a
+/// restart.
+#[derive(Debug, Default)]
+pub(super) struct Vanished(BTreeMap<(Arc<str>, String), (Arc<Held>, Millis)>);
+
+impl Vanished {
+    /// Takes policies in, and leaves out those that vanished long ago. Returns whether something changed.
+    pub fn note(&mut self, policies: Vec<Arc<Held>>, now: Millis) -> bool {
+        let before = self.0.len();
+        self.0.retain(|_, (_, since)| counts(*since, now));
+        let changed = self.0.len() != before || !policies.is_empty();
+        for held in policies {
+            let key = (held.cluster.clone(), held.object.uid.clone());
+            self.0.insert(key, (held, now));
+        }
+        changed
+    }
+
+    /// It is there again, or its cluster has said that it was deleted. Returns whether it was known.
+    pub fn settle(&mut self, cluster: &Arc<str>, uid: &str) -> bool {
+        !self.0.is_empty() && self.0.remove(&(cluster.clone(), uid.to_owned())).is_some()
+    }
+
+    /// Those that count at a time.
+    pub fn at(&self, now: Millis) -> impl Iterator<Item = &Arc<Held>> {
+        let fresh = self.0.values().filter(move |(_, since)| counts(*since, now));
+        fresh.map(|(held, _)| held)
+    }
+}
+
+fn counts(since: Millis, now: Millis) -> bool {
+    now.saturating_sub(since) < KEEPS
+}
+
+impl Inventory {
+    /// All of them, as they are stored.
+    #[must_use]
+    pub fn stored_vanished(&self) -> Vec<StoredVanished> {
+        let all = self.vanished.0.iter();
+        all.map(|((cluster, uid), (held, since))| StoredVanished {
+            cluster: cluster.to_string(),
+            uid: uid.clone(),
+            since: *since,
+            state: held.object.encode_to_vec(),
+        })
+        .collect()
+    }
+
+    /// Takes back what a store had kept.
+    pub fn restore_vanished(&mut self, kept: Vec<StoredVanished>) {
+        for StoredVanished {
+            cluster,
+            uid,
+            since,
+            state,
+        } in kept
+        {
+            let cluster: Arc<str> = cluster.as_str().into();
+            let held = Arc::new(Held::restored(&cluster, &uid, &state, 0));
+            self.vanished.0.insert((cluster, uid), (held, since));
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What is kept, as the store takes and gives it.
+
+use crate::Millis;
+use crate::bindings::{Binding, Key};
+use crate::inventory::Facts;
+
+/// This start of the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// One more than ever before.
+    pub epoch: u64,
+    /// Random, made with the store: 32 hex digits.
+    pub incarnation: String,
+}
+
+/// Times by the wall clock, in milliseconds since 1970; 0 for never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Age {
+    /// When a hub last worked on the store.
+    pub alive: Millis,
+    /// Until when nothing may be granted, because the store was restored.
+    pub waits_until: Millis,
+}
+
+/// A cluster as it is kept, always in one transaction with what changed of its objects.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StoredCluster {
+    pub name: String,
+    pub facts: Facts,
+    pub last_heard: Option<Millis>,
+    /// Its objects are the whole of one of its states.
+    pub complete: bool,
+    /// Digest and number of its objects.
+    pub digest: Vec<u8>,
+    pub objects: u64,
+    /// Why two clusters are in conflict about the name.
+    pub conflict: Option<String>,
+    /// uid of the cluster that an operator has accepted.
+    pub accepted: Option<String>,
+}
+
+/// A resource as it is kept: the bytes of its state as its spoke sent them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredObject {
+    pub cluster: String,
+    pub uid: String,
+    pub baseline: Millis,
+    pub state: Vec<u8>,
+}
+
+/// A policy that vanished without a tombstone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredVanished {
+    pub cluster: String,
+    pub uid: String,
+    pub since: Millis,
+    pub state: Vec<u8>,
+}
+
+/// Everything that is kept.
+pub type Kept = (Vec<StoredCluster>, Vec<StoredObject>);
+
+/// A lock as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredLock {
+    pub restic_id: String,
+    /// Highest token that was ever granted.
+    pub token: u64,
+    /// Cluster, operation and subject; empty for a holder that is not known.
+    pub holder: Option<(String, String, String)>,
+    pub delayed: bool,
+    pub revoked: bool,
+}
+
+/// A grant, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredAudit {
+    pub restic_id: String,
+    pub token: u64,
+    pub cluster: String,
+    pub operation: String,
+    pub subject: String,
+    pub granted: Millis,
+    pub ended: Option<Millis>,
+    pub policies: Vec<String>,
+    pub covered: Vec<String>,
+    /// fleet.v1.OperationOutcome
+    pub outcome: Option<Vec<u8>>,
+    /// Clusters that the run was told of.
+    pub clusters: Vec<String>,
+    /// Id of the plan that it made; empty for none.
+    pub plan: String,
+}
+
+/// A grant as it begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredGrant {
+    pub audit: StoredAudit,
+    /// Hash of the plan that a person has approved for it; empty for none.
+    pub approved: String,
+}
+
+/// Where a page of the audit begins: the time of a grant, its repository and token.
+pub type AuditCursor = (Millis, String, u64);
+/// Where a page of plans begins: its time and id.
+pub type PlanCursor = (Millis, String);
+
+/// What is written together.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    pub clusters: Vec<StoredCluster>,
+    pub objects: Vec<StoredObject>,
+    /// Cluster and uid.
+    pub gone: Vec<(String, String)>,
+    /// All policies that vanished, in place of those that are kept; `None` when nothing of it has changed.
+    pub vanished: Option<Vec<StoredVanished>>,
+}
+
+impl Batch {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.clusters.is_empty() && self.objects.is_empty() && self.gone.is_empty() && self.vanished.is_none()
+    }
+}
+
+/// Bindings, and the keys of repositories.
+pub type KeptBindings = (Vec<Binding>, Vec<Key>);
+
+/// What earlier applied runs of a repository left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    pub participants: std::collections::BTreeSet<String>,
+    /// Key and remaining snapshots.
+    pub baseline: Vec<(String, u32)>,
+}

@@ -1,0 +1,177 @@
+//! A store whose reads and writes fail while the hub runs: what could not be kept is not told, and what could not be read
+//! is not taken for nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod harness;
+
+use harness::{Fleet, ID, Spoke, keep_last, policy, repository};
+use proto::v1::hub_message::Body as Told;
+use proto::v1::spoke_message::Body;
+use proto::v1::{AuditRequest, LeaseRelease};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+
+/// A second connection to the hub's store, which makes its statements fail.
+struct Saboteur(SqlitePool);
+
+impl Saboteur {
+    async fn of(fleet: &Fleet) -> Saboteur {
+        let options = SqliteConnectOptions::new()
+            .filename(fleet.dir.path().join("fleet.db"))
+            .busy_timeout(std::time::Duration::from_secs(10));
+        Saboteur(SqlitePool::connect_with(options).await.unwrap())
+    }
+
+    async fn execute(&self, statement: &str) {
+        sqlx::query(sqlx::AssertSqlSafe(statement.to_owned()))
+            .execute(&self.0)
+            .await
+            .unwrap();
+    }
+
+    /// Each of these writes fails from now on, with the whole transaction around it.
+    async fn refuse(&self, write: &str) {
+        let trigger = format!("CREATE TRIGGER refused {write} BEGIN SELECT RAISE(ABORT, 'disk full'); END");
+        self.execute(&trigger).await;
+    }
+
+    async fn allow(&self) {
+        self.execute("DROP TRIGGER refused").await;
+    }
+}
+
+async fn member(fleet: &Fleet) -> Spoke {
+    let mut spoke = fleet.spoke("a").await;
+    spoke.tell(vec![repository(ID), policy(keep_last(3))]).await;
+    fleet.until_binding("a", ID, "bound").await;
+    if fleet
+        .running
+        .hub
+        .read(|i| !i.bindings().get("a", ID).unwrap().proven)
+    {
+        spoke.prove(ID, 1).await;
+    }
+    spoke
+}
+
+fn failures(fleet: &Fleet) -> u64 {
+    fleet.running.hub.metrics.store_failures.get()
+}
+
+async fn until_failed(fleet: &Fleet, times: u64) {
+    let before = failures(fleet);
+    fleet
+        .until("a write that fails", async |fleet| {
+            failures(fleet) >= before + times
+        })
+        .await;
+}
+
+fn grants(spoke: &Spoke) -> Vec<u64> {
+    let token = |told: &Told| match told {
+        Told::LeaseGrant(grant) => Some(grant.token),
+        _ => None,
+    };
+    spoke.told.iter().filter_map(token).collect()
+}
+
+fn release(token: u64) -> Body {
+    Body::LeaseRelease(LeaseRelease {
+        operation: "job".to_owned(),
+        restic_id: ID.to_owned(),
+        token,
+        ..LeaseRelease::default()
+    })
+}
+
+async fn released(spoke: &mut Spoke, token: u64) {
+    spoke
+        .until("the release", |told| {
+            matches!(told, Told::LeaseReleased(released) if released.token == token).then_some(())
+        })
+        .await;
+}
+
+async fn states(fleet: &Fleet) -> Vec<(String, u64)> {
+    let locks = fleet.locks().await.locks;
+    locks.into_iter().map(|lock| (lock.state, lock.token)).collect()
+}
+
+#[tokio::test]
+async fn a_grant_whose_commit_fails_is_told_to_nobody_and_comes_when_the_store_is_well_again() {
+    let fleet = Fleet::new().await;
+    let mut spoke = member(&fleet).await;
+    let saboteur = Saboteur::of(&fleet).await;
+    saboteur.refuse("BEFORE INSERT ON audit").await;
+    spoke.ask("job").await;
+    // It is tried again and again, each time under another token.
+    until_failed(&fleet, 3).await;
+    saboteur.allow().await;
+    let token = spoke.granted().await.token;
+    assert!(token > 3, "each token that could not be kept is spent: {token}");
+    assert_eq!(grants(&spoke), [token], "none of the others was told");
+    let mut view = fleet.operator().await;
+    let audit = view.audit(AuditRequest::default()).await.unwrap().into_inner();
+    let kept: Vec<u64> = audit.entries.iter().map(|entry| entry.token).collect();
+    assert_eq!(kept, [token], "the audit has what was told, and nothing else");
+    // What was told is what a restart finds.
+    drop(spoke);
+    let fleet = fleet.restart().await;
+    assert_eq!(states(&fleet).await, [("held".to_owned(), token)]);
+}
+
+#[tokio::test]
+async fn a_release_whose_commit_fails_is_answered_when_it_is_kept() {
+    let fleet = Fleet::new().await;
+    let mut spoke = member(&fleet).await;
+    spoke.ask("job").await;
+    let token = spoke.granted().await.token;
+    let saboteur = Saboteur::of(&fleet).await;
+    saboteur.refuse("BEFORE UPDATE OF cluster ON lock").await;
+    let before = failures(&fleet);
+    spoke.say(release(token)).await;
+    fleet
+        .until("a write that fails", async |fleet| failures(fleet) > before)
+        .await;
+    // The hub answers this later than it would have answered the release.
+    spoke.ask("second").await;
+    spoke
+        .until("a place in the queue", |told| {
+            assert!(!matches!(told, Told::LeaseReleased(_)), "it is not kept");
+            matches!(told, Told::LeaseWaiting(waiting) if waiting.operation == "second").then_some(())
+        })
+        .await;
+    saboteur.allow().await;
+    // A spoke repeats what was not answered.
+    spoke.say(release(token)).await;
+    released(&mut spoke, token).await;
+    assert!(spoke.granted().await.token > token);
+}
+
+#[tokio::test]
+async fn a_store_whose_age_cannot_be_read_counts_as_an_older_copy() {
+    let fleet = Fleet::new().await;
+    let mut spoke = member(&fleet).await;
+    spoke.ask("job").await;
+    let token = spoke.granted().await.token;
+    spoke.say(release(token)).await;
+    released(&mut spoke, token).await;
+    drop(spoke);
+    let fleet = fleet.restart().await;
+    assert_eq!(states(&fleet).await, [], "a restart alone forgets nothing");
+    let saboteur = Saboteur::of(&fleet).await;
+    saboteur
+        .execute("ALTER TABLE hub RENAME COLUMN alive TO unreadable")
+        .await;
+    let fleet = fleet.restart().await;
+    fleet
+        .until("a wait for what may have been forgotten", async |fleet| {
+            states(fleet).await.iter().any(|(state, _)| state == "delayed")
+        })
+        .await;
+    saboteur
+        .execute("ALTER TABLE hub RENAME COLUMN unreadable TO alive")
+        .await;
+    let mut spoke = member(&fleet).await;
+    spoke.ask("job").await;
+    assert!(spoke.granted().await.token > token);
+}

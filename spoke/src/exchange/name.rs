@@ -1,0 +1,141 @@
+//! The name of this cluster in its certificate, as the hub has read it. Snapshots are tagged with the configured name and
+//! the hub knows the cluster by its certificate's, so a difference ends the session: no maintenance is done, and the
+//! resources say why.
+
+use std::sync::{Mutex, PoisonError};
+
+use crds::conditions::{self, Status, reasons, types};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+/// What the last Welcome said. Empty until then.
+#[derive(Debug)]
+pub struct CertificateName {
+    /// FLEET_CLUSTER, or the name derived from the cluster's uid.
+    configured: String,
+    /// Without a hub no certificate names this cluster.
+    linked: bool,
+    certificate: Mutex<String>,
+}
+
+impl CertificateName {
+    /// Nothing is known of the certificate yet. `linked`: whether there is a hub.
+    #[must_use]
+    pub fn new(configured: &str, linked: bool) -> CertificateName {
+        CertificateName {
+            configured: configured.to_owned(),
+            linked,
+            certificate: Mutex::default(),
+        }
+    }
+
+    /// The hub says the certificate's name. Returns whether that is news.
+    pub fn welcomed(&self, certificate: &str) -> bool {
+        let mut known = self.certificate.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = *known != certificate;
+        certificate.clone_into(&mut known);
+        news
+    }
+
+    /// The sentence that names both, if they differ. Until the hub has answered, what the resource says itself counts, as
+    /// long as it is about the present configuration: a restart alone mends nothing.
+    #[must_use]
+    pub fn differs(&self, said: &[Condition], type_: &str) -> Option<String> {
+        if !self.linked {
+            return None;
+        }
+        let known = self.certificate.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_empty() {
+            let said = conditions::get(said, type_)?;
+            let about_this = said.message.starts_with(&beginning(&self.configured));
+            return (said.reason == reasons::CLUSTER_NAME_DIFFERS && about_this)
+                .then(|| said.message.clone());
+        }
+        (*known != self.configured).then(|| sentence(&self.configured, &known))
+    }
+}
+
+/// Condition Waiting of a repository: present as long as the names differ, with the sentence that says so.
+pub fn mark(conditions: &mut Vec<Condition>, differs: Option<&str>, generation: Option<i64>, now: Timestamp) {
+    let (type_, reason) = (types::WAITING, reasons::CLUSTER_NAME_DIFFERS);
+    match differs {
+        Some(text) => conditions::set(conditions, type_, Status::True, reason, text, generation, now),
+        None => conditions.retain(|c| c.type_ != type_ || c.reason != reason),
+    }
+}
+
+fn beginning(configured: &str) -> String {
+    format!("FLEET_CLUSTER is {configured:?} ")
+}
+
+/// Names both, and what to do.
+#[must_use]
+pub fn sentence(configured: &str, certificate: &str) -> String {
+    format!(
+        "{}and the certificate in Secret fleet-spoke-tls names this cluster {certificate:?}: no maintenance is done. Set FLEET_CLUSTER to {certificate:?} and restart the operator, or install a certificate for {configured:?}",
+        beginning(configured)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saying(reason: &str, text: &str) -> Vec<Condition> {
+        let mut list = Vec::new();
+        let now = Timestamp::UNIX_EPOCH;
+        conditions::set(&mut list, types::READY, Status::False, reason, text, None, now);
+        list
+    }
+
+    #[test]
+    fn a_name_that_differs_is_told_with_both_until_it_agrees() {
+        let name = CertificateName::new("a", true);
+        assert_eq!(name.differs(&[], types::READY), None, "nothing is known yet");
+        assert!(name.welcomed("b"));
+        assert!(!name.welcomed("b"), "no news");
+        let text = name.differs(&[], types::READY).unwrap();
+        assert!(text.contains("\"a\"") && text.contains("\"b\""), "{text}");
+        assert!(name.welcomed("a"));
+        assert_eq!(
+            name.differs(&saying(reasons::CLUSTER_NAME_DIFFERS, &text), types::READY),
+            None
+        );
+    }
+
+    #[test]
+    fn a_restart_alone_does_not_take_back_what_was_told() {
+        let said = saying(reasons::CLUSTER_NAME_DIFFERS, &sentence("a", "b"));
+        let again = CertificateName::new("a", true);
+        assert_eq!(again.differs(&said, types::READY), Some(sentence("a", "b")));
+        let corrected = CertificateName::new("b", true);
+        assert_eq!(corrected.differs(&said, types::READY), None);
+        let other = saying(reasons::HUB_REQUIRED, &sentence("a", "b"));
+        assert_eq!(again.differs(&other, types::READY), None);
+        let alone = CertificateName::new("a", false);
+        assert_eq!(alone.differs(&said, types::READY), None, "the hub was removed");
+    }
+
+    #[test]
+    fn a_repository_says_it_as_long_as_it_is_so() {
+        let name = CertificateName::new("a", true);
+        let say = |list: &mut Vec<Condition>, name: &CertificateName| {
+            let differs = name.differs(list, types::WAITING);
+            mark(list, differs.as_deref(), Some(1), Timestamp::UNIX_EPOCH);
+        };
+        let mut list = saying(reasons::REPOSITORY_ACCESSIBLE, "");
+        say(&mut list, &name);
+        assert_eq!(list.len(), 1);
+        name.welcomed("b");
+        say(&mut list, &name);
+        let said = conditions::get(&list, types::WAITING).unwrap();
+        assert_eq!(
+            (said.status.as_str(), said.reason.as_str()),
+            ("True", "ClusterNameDiffers")
+        );
+        assert_eq!(said.message, sentence("a", "b"));
+        name.welcomed("a");
+        say(&mut list, &name);
+        assert_eq!(list.len(), 1);
+    }
+}
