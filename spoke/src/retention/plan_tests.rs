@@ -4,9 +4,9 @@ use proto::v1::OperationOutcome;
 use serde_json::json;
 
 use super::*;
+use crate::exchange::{Finished, Progress};
 use crate::kind::table::{Table, condition, config, forbidden, repository};
 use crate::kind::{RefusedBecause, Run};
-use crate::exchange::{Finished, Progress};
 
 fn table() -> Table<RetentionController> {
     let policy = json!({
