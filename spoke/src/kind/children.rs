@@ -170,10 +170,7 @@ impl fmt::Display for Refused {
 }
 
 impl Refused {
-    fn write<T: Object>(name: impl Into<String>, error: ApplyError) -> Refused
-    where
-        T: k8s_openapi::Resource,
-    {
+    fn write<T: Object + k8s_openapi::Resource>(name: impl Into<String>, error: ApplyError) -> Refused {
         Refused {
             kind: T::KIND,
             name: name.into(),
