@@ -102,7 +102,7 @@ pub const CLUSTER: &[Right] = &[
         "",
         &["secrets"],
         &["get", "list", "watch", "create", "patch", "delete"],
-        "Watched by metadata only, read one by one when a repository is opened; written: the location of a repository, and \
+        "Watched by metadata only, read one by one when a repository is opened; written: the location and credentials of a repository as its pods get them, and \
          what a resource gets of a repository that allows its namespace.",
     ),
     right(

@@ -50,17 +50,23 @@ stored! {
     };
     ResticRestore => |_| None, |restore, key| {
         let phase = restore.status.as_ref().and_then(|s| s.phase);
-        // One that has ended reads nothing any more.
-        if matches!(phase, Some(RestorePhase::Completed | RestorePhase::Failed)) {
-            return Vec::new();
+        let target = &restore.spec.target;
+        let existing = target.pvc.as_ref().map(|pvc| &pvc.claim_name);
+        let new = target.new_pvc.as_ref().map(|pvc| &pvc.name);
+        let claims = existing.into_iter().chain(new);
+        let claims = claims.map(|name| (Index::Claim, key.sibling(name)));
+        match phase {
+            // One that has ended reads nothing any more.
+            Some(RestorePhase::Completed) => return Vec::new(),
+            // But for its pod, which is kept for its log until somebody waits for the claim.
+            Some(RestorePhase::Failed) => return claims.collect(),
+            _ => {}
         }
         let spec = &restore.spec;
-        let existing = spec.target.pvc.as_ref().map(|pvc| &pvc.claim_name);
-        let new = spec.target.new_pvc.as_ref().map(|pvc| &pvc.name);
         let mut indexed = vec![(Index::Namespace, key.namespace_key())];
         indexed.extend(spec.backup_ref.as_ref().map(|r| (Index::Backup, place(key, r))));
         indexed.extend(spec.repository_ref.as_ref().map(|r| (Index::Repository, place(key, r))));
-        indexed.extend(existing.into_iter().chain(new).map(|name| (Index::Claim, key.sibling(name))));
+        indexed.extend(claims);
         indexed
     };
     GlobalRetentionPolicy => |policy| {
