@@ -11,7 +11,8 @@ use super::forget::prune_alarm;
 use super::plan::{Action, Plan};
 use super::reads::{self, Halt};
 use super::select::{Standing, standing};
-use super::{STALE_LOCK, document, failed, order::Order, outcome};
+use super::{document, failed, order::Order, outcome};
+use crate::restic::locks::STALE_LOCK;
 use crate::restic::output;
 
 /// Storage that has not opened the repository by then is not waited for under the lock.

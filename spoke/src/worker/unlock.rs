@@ -12,8 +12,9 @@ use serde::Deserialize;
 
 use super::child::{Restic, Stopped};
 use super::retention::{OPEN, wait_for_lease, words};
-use super::{STALE_LOCK, failed, log};
+use super::{failed, log};
 use crate::clock::since_boot;
+use crate::restic::locks::STALE_LOCK;
 use crate::restic::locks::owner_in_words;
 use crate::restic::locks::{self, LockFile};
 use crate::restic::output;
