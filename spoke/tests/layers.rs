@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Modules by layer, from the lowest: a module uses lower layers, and its own one. A new module has to be added.
 const LAYERS: &[(&str, &[&str])] = &[
@@ -69,9 +69,6 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
 const KINDS: &[&str] = &["backup", "repository", "restore", "retention"];
 const WRITERS: &[&str] = &["apply", "credentials", "link"];
 
-/// Modules that are compiled for tests only.
-const TESTS: &[&str] = &["testing"];
-
 #[test]
 fn modules_form_layers_that_point_one_way() {
     let arrows = arrows(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")));
@@ -109,8 +106,13 @@ fn flat(arrows: &Arrows) -> impl Iterator<Item = (&str, &str, &BTreeSet<String>)
 }
 
 fn arrows(source: &Path) -> Arrows {
+    let files = rust_files(source);
+    let tests: BTreeSet<PathBuf> = files.iter().flat_map(|file| test_modules(file)).collect();
     let mut arrows = Arrows::new();
-    for file in rust_files(source) {
+    for file in files
+        .iter()
+        .filter(|file| !file.ancestors().any(|place| tests.contains(place)))
+    {
         let name = file.strip_prefix(source).unwrap().to_string_lossy().into_owned();
         let module = name
             .split('/')
@@ -118,11 +120,11 @@ fn arrows(source: &Path) -> Arrows {
             .unwrap_or_default()
             .trim_end_matches(".rs")
             .to_owned();
-        if is_test(&name) || matches!(module.as_str(), "lib" | "main") || TESTS.contains(&module.as_str()) {
+        if matches!(module.as_str(), "lib" | "main") {
             continue;
         }
         let uses = arrows.entry(module.clone()).or_default();
-        for used in used(&std::fs::read_to_string(&file).unwrap()) {
+        for used in used(&std::fs::read_to_string(file).unwrap()) {
             if used != module {
                 uses.entry(used).or_default().insert(name.clone());
             }
@@ -131,7 +133,39 @@ fn arrows(source: &Path) -> Arrows {
     arrows
 }
 
-fn rust_files(folder: &Path) -> Vec<std::path::PathBuf> {
+/// Files and folders of the modules that a file declares for tests only.
+fn test_modules(file: &Path) -> Vec<PathBuf> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let stem = file
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let here = file.parent().unwrap();
+    let folder = match stem.as_str() {
+        "mod" | "lib" | "main" => here.to_owned(),
+        stem => here.join(stem),
+    };
+    let mut found = Vec::new();
+    for rest in text.split("#[cfg(test)]").skip(1) {
+        let mut path = None;
+        for line in rest.trim_start().lines() {
+            if let Some(given) = line.strip_prefix("#[path = \"") {
+                path = Some(here.join(given.trim_end_matches("\"]")));
+            } else if let Some((_, name)) = line.split_once("mod ").filter(|_| line.ends_with(';')) {
+                let name = name.trim_end_matches(';');
+                found.push(path.unwrap_or_else(|| folder.join(format!("{name}.rs"))));
+                found.push(folder.join(name));
+                break;
+            } else {
+                break;
+            }
+        }
+    }
+    found
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -142,10 +176,6 @@ fn rust_files(folder: &Path) -> Vec<std::path::PathBuf> {
         }
     }
     found
-}
-
-fn is_test(file: &str) -> bool {
-    file.ends_with("_tests.rs") || file.ends_with("/tests.rs")
 }
 
 /// Top-level modules that the product's part of a file names behind `crate::`.

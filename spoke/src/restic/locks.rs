@@ -110,6 +110,9 @@ fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(NAME_MAX).collect()
 }
 
+/// Reason of a run that met a lock of a run that is over.
+pub const STALE_LOCK: &str = "StaleLock";
+
 /// Who holds a lock, in words.
 #[must_use]
 pub fn owner_in_words(lock: &LockFile) -> String {

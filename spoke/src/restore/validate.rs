@@ -275,7 +275,7 @@ mod tests {
         let alone = json!({ "backupRef": null, "repositoryRef": { "name": "nas" } });
         assert!(refused(alone).contains("snapshotSelector"));
         let broad = json!({ "backupRef": null, "repositoryRef": { "name": "nas" }, "snapshotSelector": { "latest": true } });
-        assert!(refused(broad).contains("whose files"));
+        assert!(refused(broad).contains("is ambiguous"));
         assert!(refused(json!({ "snapshotID": "xyz1" })).contains("spec.snapshotID"));
         let both = json!({ "snapshotID": "abcd", "snapshotSelector": { "hostname": "h" } });
         assert!(refused(both).contains("exclude each other"));

@@ -12,7 +12,8 @@ use super::limits::{self, Limit};
 use super::plan::{Action, Plan};
 use super::reads::{self, Halt};
 use super::select::{Standing, standing};
-use super::{STALE_LOCK, document, failed, order::Order, outcome};
+use super::{document, failed, order::Order, outcome};
+use crate::restic::locks::STALE_LOCK;
 use crate::restic::output;
 
 /// Storage that has not opened the repository by then is not waited for under the lock.
