@@ -7,7 +7,8 @@ use std::time::Instant;
 use anyhow::bail;
 use tests::{Bed, progress};
 
-use crate::{Figure, median};
+use crate::median;
+use crate::report::{Figure, Goal};
 
 /// A backup through the entrypoint by restic alone, in turns on the same data, into fresh repositories.
 pub fn entrypoint(bed: &Bed) -> anyhow::Result<Vec<Figure>> {
@@ -75,6 +76,6 @@ pub fn entrypoint(bed: &Bed) -> anyhow::Result<Vec<Figure>> {
         name: "backup_wall_time_ratio_to_restic_alone",
         value: ratio,
         unit: "x",
-        goal: "<= 1.02",
+        goal: Goal::AtMost(1.02),
     }])
 }

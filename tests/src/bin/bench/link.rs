@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use crate::Figure;
 use crate::lease::{Hub, certificates, dial};
+use crate::report::{Figure, Goal};
 
 const OBJECTS: u64 = 1_000;
 
@@ -103,11 +103,11 @@ fn backup(n: u64) -> ObjectUpdate {
 }
 
 /// Bytes of a first connection, and of one without a change.
-pub async fn link(bed: &Bed) -> anyhow::Result<Vec<Figure>> {
+pub async fn link(bed: &Bed, profile: &str) -> anyhow::Result<Vec<Figure>> {
     progress(&format!("a reconnect with {OBJECTS} objects"));
     let dir = tempfile::tempdir_in(bed.dir())?;
     certificates(dir.path())?;
-    let hub = Hub::start(bed, dir.path())?;
+    let hub = Hub::start(bed, dir.path(), profile)?;
     let updates: Vec<ObjectUpdate> = (0..OBJECTS).map(backup).collect();
     let mut digest = Digest::default();
     updates
@@ -146,7 +146,11 @@ pub async fn link(bed: &Bed) -> anyhow::Result<Vec<Figure>> {
         goal,
     };
     Ok(vec![
-        figure("connect_1000_objects_first", first.bytes, "none"),
-        figure("reconnect_1000_objects_unchanged", again.bytes, "< 2048"),
+        figure("connect_1000_objects_first", first.bytes, Goal::Open),
+        figure(
+            "reconnect_1000_objects_unchanged",
+            again.bytes,
+            Goal::Below(2048.0),
+        ),
     ])
 }

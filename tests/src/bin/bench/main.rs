@@ -3,43 +3,118 @@
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a benchmark talks to a person"
+    clippy::cast_precision_loss,
+    reason = "a benchmark talks to a person, and its counts are small"
 )]
 
+mod audit;
 mod controller;
 mod entrypoint;
 mod lease;
 mod link;
+mod load;
+mod renewals;
+mod report;
 mod retention;
+mod runs;
+mod scale;
 mod spoke;
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use tests::{Bed, Options, fleet};
+use clap::{Parser, ValueEnum};
+use tests::{Bed, Options, progress};
+use tokio::runtime::Runtime;
 
-/// One line of the result.
-struct Figure {
-    name: &'static str,
-    value: f64,
-    unit: &'static str,
-    goal: &'static str,
+use report::Report;
+
+/// Backups of the two measurements that the goals are about.
+const BACKUPS: usize = 1_000;
+const MANY: usize = 10_000;
+/// Seconds of the longer idle time.
+const IDLE: u64 = 300;
+
+/// Measures all parts and writes docs/benchmarks.md, or measures the parts that are named and only prints.
+#[derive(Clone, Debug, Parser)]
+struct Settings {
+    /// Parts to measure.
+    parts: Vec<Part>,
+    /// Build profile of the binaries that are measured.
+    #[arg(long, default_value = "release")]
+    profile: String,
+    /// Backups of part `controller`.
+    #[arg(long, default_value_t = BACKUPS)]
+    backups: usize,
+    /// Backups of part `scale`.
+    #[arg(long, default_value_t = MANY)]
+    many: usize,
+    /// Seconds for which part `scale` watches an idle spoke.
+    #[arg(long, default_value_t = IDLE)]
+    idle: u64,
+}
+
+/// In this order, those that take long at the end: a run that is interrupted has the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// 1,000 backups.
+    Controller,
+    /// What the entrypoint adds to restic.
+    Entrypoint,
+    /// Grants of the maintenance lock.
+    Lease,
+    /// Bytes of a reconnect.
+    Link,
+    /// A retention run of ten policies.
+    Retention,
+    /// 10,000 backups that have run once. About half an hour.
+    Scale,
+}
+
+impl Part {
+    fn title(self) -> &'static str {
+        match self {
+            Part::Controller => "1,000 backups",
+            Part::Entrypoint => "Entrypoint of a backup",
+            Part::Lease => "Grants of the maintenance lock",
+            Part::Link => "Link to the hub",
+            Part::Retention => "Retention",
+            Part::Scale => "10,000 backups that have run once",
+        }
+    }
+}
+
+impl Settings {
+    fn wanted(&self) -> Vec<Part> {
+        let all = Part::value_variants().iter().copied();
+        all.filter(|part| self.parts.is_empty() || self.parts.contains(part))
+            .collect()
+    }
+
+    /// What the goals are about, and not a trial.
+    fn is_whole(&self) -> bool {
+        let trial = Settings {
+            parts: Vec::new(),
+            profile: "release".to_owned(),
+            backups: BACKUPS,
+            many: MANY,
+            idle: IDLE,
+        };
+        let numbers = |s: &Settings| (s.profile.clone(), s.backups, s.many, s.idle);
+        self.parts.is_empty() && numbers(self) == numbers(&trial)
+    }
 }
 
 fn main() -> ExitCode {
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("bench: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let result = run(&runtime);
+    let settings = Settings::parse();
+    let result = Runtime::new()
+        .map_err(Into::into)
+        .and_then(|runtime| run(&runtime, &settings));
     if let Ok(bed) = Bed::attach("bench") {
         bed.down();
     }
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("bench: {error:#}");
             ExitCode::FAILURE
@@ -47,89 +122,63 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures the parts that the arguments name, or all; only all are written down.
-fn run(runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
-    let parts: Vec<String> = std::env::args().skip(1).collect();
-    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|p| p == part);
-    let options = Options {
+fn options() -> Options {
+    Options {
         clusters: vec!["a".to_owned()],
         fsync: true,
         ..Options::new("bench")
-    };
-    let bed = Bed::up(&options)?;
-    let mut figures = Vec::new();
-    if wanted("controller") {
-        let cluster = bed.cluster("a")?;
-        fleet::install_crds(&cluster)?;
-        let deploy = bed.workspace.root.join("deploy/spoke");
-        for file in ["10-namespace.yaml", "20-rbac.yaml"] {
-            cluster.kubectl(&["apply", "-f", &deploy.join(file).to_string_lossy()])?;
+    }
+}
+
+/// The bed without anything that was done to it. The one that is given is gone then.
+fn fresh(bed: &Bed) -> anyhow::Result<Bed> {
+    bed.down();
+    Bed::up(&options())
+}
+
+/// Whether every part could be measured to its end. A missed goal is a result, not a failure.
+fn run(runtime: &Runtime, settings: &Settings) -> anyhow::Result<bool> {
+    let parts = settings.wanted();
+    let bed = Bed::up(&options())?;
+    let page = bed.workspace.root.join("docs/benchmarks.md");
+    let page = settings.is_whole().then_some(page);
+    let mut report = Report::new(page, parts.iter().map(|part| part.title()).collect());
+    for part in parts {
+        progress(&format!("part: {}", part.title()));
+        report.begin(part.title());
+        let result = measure(runtime, &bed, settings, part, &mut report);
+        if let Err(error) = &result {
+            eprintln!("bench: {}: {error:#}", part.title());
         }
-        figures.extend(runtime.block_on(controller::controller(&bed, &cluster))?);
+        report.end(&result)?;
     }
-    if wanted("entrypoint") {
-        figures.extend(entrypoint::entrypoint(&bed)?);
+    match report.missed().as_slice() {
+        [] => println!("no goal was missed"),
+        missed => println!("missed: {}", missed.join(", ")),
     }
-    if wanted("lease") {
-        figures.extend(runtime.block_on(lease::lease(&bed))?);
+    Ok(!report.failed())
+}
+
+fn measure(
+    runtime: &Runtime,
+    bed: &Bed,
+    settings: &Settings,
+    part: Part,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let profile = settings.profile.as_str();
+    match part {
+        Part::Controller => runtime.block_on(controller::controller(bed, settings, report)),
+        Part::Entrypoint => report.add(entrypoint::entrypoint(bed)?),
+        Part::Lease => report.add(runtime.block_on(lease::lease(bed, profile))?),
+        Part::Link => report.add(runtime.block_on(link::link(bed, profile))?),
+        Part::Retention => report.add(retention::retention(bed, profile)?),
+        Part::Scale => runtime.block_on(scale::scale(bed, settings, report)),
     }
-    if wanted("link") {
-        figures.extend(runtime.block_on(link::link(&bed))?);
-    }
-    if wanted("retention") {
-        figures.extend(retention::retention(&bed)?);
-    }
-    let mut text = String::new();
-    for figure in &figures {
-        let Figure {
-            name,
-            value,
-            unit,
-            goal,
-        } = figure;
-        let _ = writeln!(text, "figure {name} = {:.2} {unit} (goal {goal})", value.abs());
-    }
-    print!("{text}");
-    if parts.is_empty() {
-        write_down(&bed, &text)?;
-    }
-    Ok(())
 }
 
 /// The middle one.
 fn median(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
     times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn write_down(bed: &Bed, figures: &str) -> anyhow::Result<()> {
-    let cores = std::thread::available_parallelism()?;
-    let memory = std::fs::read_to_string("/proc/meminfo")?;
-    let memory: f64 = memory
-        .lines()
-        .find_map(|l| {
-            l.strip_prefix("MemTotal:")?
-                .trim()
-                .trim_end_matches(" kB")
-                .parse()
-                .ok()
-        })
-        .unwrap_or(f64::NAN);
-    let text = format!(
-        "# Benchmarks\n\nWritten by `make bench`; figures of one run on one machine. Ratios compare two things measured in the same run.\n\n\
-         - machine: {cores} cores, {:.0} GiB\n- Kubernetes {}, one API server, etcd with fsync, on the same cores as everything else\n- restic {}\n- {}\n\n```\n{figures}```\n\n\
-         `create_1000_backups_ratio_to_bare_client`: from the first create until all 1,000 ResticBackups are Ready with their CronJobs, by a bare client's time for the same writes (create, ServiceAccount, CronJob, status; 16 workers). \
-         `idle_api_requests_per_minute`: by the API server's audit log, watches and the leader's lease apart. \
-         `restart_settle_time`: from the start of the process until every actor has taken its turn. \
-         `backup_wall_time`: median of seven turns each, 300 MB in 2,000 files; the start of a pod comes on top. \
-         `lease_grant`: from the question to the grant over mTLS on the loopback, 1,000 times, each durable in SQLite with fsync before it is answered. `disk_sync`: 4 KiB written and synced on the same disk, for comparison. \
-         `reconnect_1000_objects_unchanged`: bytes of all messages of both directions, without TLS and HTTP/2, from the Hello to the first heartbeat when the spoke's digest agrees with what the hub holds; `connect_1000_objects_first`: the same for a cluster that the hub does not know. \
-         `retention_run_ratio`: median of three runs of `fleet-spoke maintenance retention`, from its start to its result with 10 policies over 10,240 snapshots and without prune, by ten calls of `restic forget --dry-run` one after the other; the run lists, decides, forgets and looks again.\n",
-        memory / 1024.0 / 1024.0,
-        tests::tools::KUBERNETES,
-        tests::tools::RESTIC,
-        jiff::Timestamp::now().strftime("%Y-%m-%d"),
-    );
-    std::fs::write(bed.workspace.root.join("docs/benchmarks.md"), text)?;
-    Ok(())
 }

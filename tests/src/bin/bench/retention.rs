@@ -9,7 +9,8 @@ use anyhow::{Context as _, ensure};
 use proto::v1::{OperationOutcome, RetentionPolicySpec, RetentionRule, RetentionRun};
 use tests::{Bed, progress};
 
-use crate::{Figure, median};
+use crate::median;
+use crate::report::{Figure, Goal};
 
 /// Snapshots before each run: `SEED` are backed up, and each turn of `restic rewrite` doubles them. Far quicker than
 /// ten thousand backups.
@@ -24,6 +25,7 @@ const PASSWORD: &str = "bench";
 struct Tools<'a> {
     bed: &'a Bed,
     dir: &'a Path,
+    profile: &'a str,
 }
 
 impl Tools<'_> {
@@ -131,7 +133,7 @@ impl Tools<'_> {
         std::fs::create_dir_all(&lease)?;
         std::fs::write(lease.join("order"), serde_json::to_string(&order(restic_id))?)?;
         let (program, message) = (
-            self.bed.workspace.product("release", "fleet-spoke"),
+            self.bed.workspace.product(self.profile, "fleet-spoke"),
             self.dir.join("message"),
         );
         let mut command = self.command(&program, repository, cache);
@@ -200,9 +202,13 @@ fn order(restic_id: &str) -> RetentionRun {
 }
 
 /// What a run costs.
-pub fn retention(bed: &Bed) -> anyhow::Result<Vec<Figure>> {
+pub fn retention(bed: &Bed, profile: &str) -> anyhow::Result<Vec<Figure>> {
     let dir = tempfile::tempdir_in(bed.dir())?;
-    let tools = Tools { bed, dir: dir.path() };
+    let tools = Tools {
+        bed,
+        dir: dir.path(),
+        profile,
+    };
     let full = tools.fill()?;
     let config: serde_json::Value =
         serde_json::from_slice(&tools.restic(&full, "fill", &words("cat config --json"))?)?;
@@ -237,14 +243,19 @@ pub fn retention(bed: &Bed) -> anyhow::Result<Vec<Figure>> {
             "retention_run_ratio_to_ten_dry_runs",
             median(&mut ratios),
             "x",
-            "<= 1.1",
+            Goal::AtMost(1.1),
         ),
         figure(
             "retention_run_10_policies_10240_snapshots",
             median(&mut runs),
             "s",
-            "none",
+            Goal::Open,
         ),
-        figure("ten_dry_runs_10240_snapshots", median(&mut alone), "s", "none"),
+        figure(
+            "ten_dry_runs_10240_snapshots",
+            median(&mut alone),
+            "s",
+            Goal::Open,
+        ),
     ])
 }

@@ -1,13 +1,18 @@
 //! The spoke under measurement.
 
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use tests::{Bed, Cluster, fleet};
 
 const ADMIN_PORT: u16 = 18080;
+/// Life of a maintenance lease in seconds: the shortest outside of tests, so that a late renewal does not hide in the
+/// interval at which they are due.
+pub const LEASE_TTL: u64 = 120;
+/// Clock ticks of /proc in a second.
+const TICKS: f64 = 100.0;
 
 /// The spoke as a process of this machine.
 pub struct Spoke {
@@ -16,7 +21,7 @@ pub struct Spoke {
 }
 
 impl Spoke {
-    pub fn start(bed: &Bed, cluster: &Cluster) -> anyhow::Result<Spoke> {
+    pub fn start(bed: &Bed, cluster: &Cluster, profile: &str) -> anyhow::Result<Spoke> {
         let token = cluster.kubectl(&[
             "create",
             "token",
@@ -29,7 +34,7 @@ impl Spoke {
         kubeconfig["users"][0]["user"] = json!({ "token": token.trim() });
         let file = bed.dir().join("spoke-kubeconfig");
         std::fs::write(&file, kubeconfig.to_string())?;
-        let program = bed.workspace.product("release", "fleet-spoke");
+        let program = bed.workspace.product(profile, "fleet-spoke");
         ensure!(
             program.exists(),
             "{} is not built; run `make bench`",
@@ -49,7 +54,11 @@ impl Spoke {
                 "1h",
                 "--identity",
                 "bench",
+                "--image",
+                tests::images::SPOKE,
             ])
+            .arg("--lease-ttl")
+            .arg(format!("{LEASE_TTL}s"))
             .arg("--cache-dir")
             .arg(cache)
             .arg("--restic")
@@ -82,20 +91,82 @@ impl Spoke {
             .sum()
     }
 
-    /// Resident memory in MiB.
-    pub fn memory(&self) -> anyhow::Result<f64> {
+    /// A line of the process's status in MiB, such as VmRSS, or VmHWM for its highest.
+    pub fn memory(&self, line: &str) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status
+        let value = status
             .lines()
-            .find_map(|l| l.strip_prefix("VmRSS:"))
-            .context("no VmRSS")?;
-        let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+            .find_map(|l| l.strip_prefix(line)?.strip_prefix(':'));
+        let value = value.with_context(|| format!("no {line}"))?;
+        let kib: f64 = value.trim().trim_end_matches(" kB").parse()?;
         Ok(kib / 1024.0)
+    }
+
+    /// Processor time so far in seconds.
+    pub fn cpu(&self) -> anyhow::Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // After the name, which may hold spaces: state is the first, utime and stime are the 12th and the 13th.
+        let (_, rest) = stat.rsplit_once(')').context("no stat")?;
+        let ticks = rest.split_whitespace().skip(11).take(2);
+        let ticks: Vec<f64> = ticks.map(str::parse).collect::<Result<_, _>>()?;
+        Ok(ticks.iter().sum::<f64>() / TICKS)
+    }
+
+    /// Turns that backups have taken.
+    pub fn turns(&self) -> f64 {
+        self.sum("fleet_turns_total{kind=\"ResticBackup\"")
     }
 
     pub fn stop(mut self) -> anyhow::Result<()> {
         tests::process::signal(self.child.id(), "TERM");
         self.child.wait()?;
         Ok(())
+    }
+}
+
+impl Drop for Spoke {
+    fn drop(&mut self) {
+        // One that has been stopped is no child any more; any other would outlive a part that failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// From the start of the process until so many turns were taken.
+pub async fn until_turns(spoke: &Spoke, turns: usize, look: Duration) -> anyhow::Result<Duration> {
+    loop {
+        if spoke.turns() >= turns as f64 {
+            return Ok(spoke.started.elapsed());
+        }
+        ensure!(
+            spoke.started.elapsed() < Duration::from_secs(60),
+            "the spoke did not settle: {}",
+            spoke.metrics()
+        );
+        tokio::time::sleep(look).await;
+    }
+}
+
+/// From the start of the process until the last turn of a backup, when each has taken one and there was none for `quiet`.
+pub async fn until_quiet(
+    spoke: &Spoke,
+    backups: usize,
+    quiet: Duration,
+    limit: Duration,
+) -> anyhow::Result<Duration> {
+    let start = Instant::now();
+    let (mut turns, mut last) = (spoke.turns(), Instant::now());
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = spoke.turns();
+        if now > turns {
+            (turns, last) = (now, Instant::now());
+        } else if turns >= backups as f64 && last.elapsed() >= quiet {
+            return Ok(last.duration_since(spoke.started));
+        }
+        ensure!(
+            start.elapsed() < limit,
+            "the spoke is still at work after {limit:?}: {turns} turns"
+        );
     }
 }
