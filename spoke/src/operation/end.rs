@@ -11,7 +11,7 @@ use crate::apply::ApplyError;
 use crate::exchange::Finished;
 use crate::maintenance::holder::End;
 use crate::pod;
-use crate::worker::STALE_LOCK;
+use crate::restic::locks::STALE_LOCK;
 use crate::world::{JobView, Key};
 
 /// Reasons for which another Job follows one that has ended by itself: the lock is to be removed first, or the pod has
