@@ -1,7 +1,6 @@
 //! The program against a hub over real mTLS: what it prints, and its exit codes.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#[allow(dead_code)]
 #[path = "../../hub/tests/harness/mod.rs"]
 mod harness;
 
