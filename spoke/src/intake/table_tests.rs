@@ -176,14 +176,20 @@ impl Scan<'_> {
 
     /// Restores that have not ended.
     fn restores(&self, take: impl Fn(&Key, &ResticRestore) -> bool) -> Woken {
-        let ended = |restore: &ResticRestore| {
+        let ended = [RestorePhase::Completed, RestorePhase::Failed];
+        self.restores_except(&ended, take)
+    }
+
+    /// Restores in other phases than these.
+    fn restores_except(&self, phases: &[RestorePhase], take: impl Fn(&Key, &ResticRestore) -> bool) -> Woken {
+        let is = |restore: &ResticRestore| {
             let phase = restore.status.as_ref().and_then(|s| s.phase);
-            matches!(phase, Some(RestorePhase::Completed | RestorePhase::Failed))
+            phase.is_some_and(|phase| phases.contains(&phase))
         };
         let found = self
             .0
             .restores
-            .filter(|key, restore| !ended(restore) && take(key, restore));
+            .filter(|key, restore| !is(restore) && take(key, restore));
         found
             .into_iter()
             .map(|(key, _)| (Reader::Restores, key))
@@ -223,7 +229,8 @@ impl Scan<'_> {
             let claim = backup.spec.source.pvc.as_ref();
             key.namespace == at.namespace && claim.is_some_and(|pvc| *pvc.claim_name == *at.name)
         });
-        woken.extend(self.restores(|key, restore| {
+        // The pod of one that has failed holds the claim.
+        woken.extend(self.restores_except(&[RestorePhase::Completed], |key, restore| {
             let target = &restore.spec.target;
             let existing = target.pvc.as_ref().is_some_and(|pvc| *pvc.claim_name == *at.name);
             let new = target.new_pvc.as_ref().is_some_and(|pvc| *pvc.name == *at.name);
@@ -439,7 +446,7 @@ fn a_claim_that_only_has_another_version_wakes_nobody() {
 }
 
 #[test]
-fn a_restore_that_has_ended_is_in_no_index() {
+fn a_restore_that_has_ended_is_found_by_the_claim_of_its_pod_at_most() {
     let one = Key::new("a", "one");
     let spec = json!({ "backupRef": { "name": "one" }, "target": { "pvc": { "claimName": "one" } } });
     let of = |phase: &str| -> Arc<ResticRestore> {
@@ -447,4 +454,5 @@ fn a_restore_that_has_ended_is_in_no_index() {
     };
     assert_eq!(of("InProgress").indexed(&one).len(), 3);
     assert_eq!(of("Completed").indexed(&one), []);
+    assert_eq!(of("Failed").indexed(&one), [(Index::Claim, one.clone())]);
 }
