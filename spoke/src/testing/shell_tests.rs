@@ -401,3 +401,27 @@ async fn an_answer_to_an_older_spec_does_not_count_and_one_that_panics_is_asked_
     assert_eq!(status["observedGeneration"], 2);
     spoke.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_pod_is_seen_later_than_its_job_has_not_lost_its_result() {
+    let (api, restic) = (ApiServer::new(), Arc::new(MemoryRestic::default()));
+    furnish(&api);
+    backup(&api, "orders");
+    let spoke = Spoke::start(&api, &restic).await;
+    settled(&api, "orders").await;
+    api.fire(SHOP, "resticbackup-orders");
+    start_pods(&api);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    // The watch of pods takes longer to come back than that of Jobs, and longer than the patience with a pod.
+    api.fault(Fault::new(Action::Cut).on("watch", "pods").times(6));
+    api.cut_watches();
+    end_pods(&api, &End::success(STORED));
+    let run = api
+        .until("the run is recorded", |api| {
+            let run = api.json::<ResticBackup>(SHOP, "orders")["status"]["lastBackup"].clone();
+            run["result"].is_string().then_some(run)
+        })
+        .await;
+    assert_eq!(run["result"], "Succeeded", "{run}");
+    spoke.stop().await;
+}
