@@ -169,7 +169,7 @@ pub async fn bind(hub: &HubArguments, command: &ReposCommand) -> Result<u8, Fail
         accept,
     };
     let effect = client.decide_binding(request).await?;
-    note(&format!("{}", cleaned(&effect)));
+    note(&cleaned(&effect).to_string());
     Ok(0)
 }
 

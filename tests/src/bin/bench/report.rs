@@ -254,6 +254,7 @@ other; the run lists, decides, forgets and looks again.
 ";
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
