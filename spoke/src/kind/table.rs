@@ -218,12 +218,6 @@ impl Restic for NoRestic {
     }
 }
 
-/// Settings as without any arguments.
-pub fn config() -> crate::config::Config {
-    use clap::Parser as _;
-    crate::arguments::Arguments::parse_from(["fleet-spoke"]).config
-}
-
 /// A repository that is Ready, in namespace ns.
 pub fn repository() -> Arc<crds::ResticRepository> {
     let repository = serde_json::json!({

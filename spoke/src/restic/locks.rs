@@ -5,6 +5,9 @@ use serde::Deserialize;
 
 use super::Failure;
 
+/// Reason of a run that met restic's lock of one that is over.
+pub const STALE_LOCK: &str = "StaleLock";
+
 /// How the user name of whatever the fleet runs begins.
 const PREFIX: &str = "fleet:";
 /// Longest user or host name that is kept.
@@ -109,9 +112,6 @@ pub fn lock_file(stdout: &[u8]) -> Result<LockFile, Failure> {
 fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(NAME_MAX).collect()
 }
-
-/// Reason of a run that met a lock of a run that is over.
-pub const STALE_LOCK: &str = "StaleLock";
 
 /// Who holds a lock, in words.
 #[must_use]

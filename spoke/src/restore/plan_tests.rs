@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::kind::table::{NoRestic, Table, at, condition, config, forbidden, invalid, repository};
+use crate::kind::table::{NoRestic, Table, at, condition, forbidden, invalid, repository};
 use crate::kind::{RefusedBecause, Removal};
+use crate::testing::config;
 use crate::world::{JobView, Meta};
 
 fn table(target: Value) -> Table<RestoreController> {

@@ -5,8 +5,9 @@ use serde_json::json;
 
 use super::*;
 use crate::exchange::{Finished, Progress};
-use crate::kind::table::{Table, condition, config, forbidden, repository};
+use crate::kind::table::{Table, condition, forbidden, repository};
 use crate::kind::{RefusedBecause, Run};
+use crate::testing::config;
 
 fn table() -> Table<RetentionController> {
     let policy = json!({
