@@ -4,13 +4,14 @@
 //! - `objects`: what is stored, its versions, deletion, garbage collection. Pure.
 //! - `fields`: server-side apply: who owns which field. Pure.
 //! - `faults`: which requests fail, and the log of all requests.
-//! - `server`: requests in, responses and watches out.
+//! - `call`, `server`, `watch`: requests in, responses and watches out.
 //! - `workloads`: what the Job and CronJob controllers and the kubelet would do, one step per call.
 //! - `spoke`, `restic`: a whole spoke on it, and repositories in memory.
 //!
 //! Time is tokio's: with `#[tokio::test(start_paused = true)]` an hour passes at once. [`PausedClock`] is the wall clock
 //! that moves with it.
 
+mod call;
 mod clock;
 mod faults;
 mod fields;
@@ -22,6 +23,7 @@ mod server_tests;
 #[cfg(test)]
 mod shell_tests;
 pub mod spoke;
+mod watch;
 mod workloads;
 
 pub use clock::{Longest, PausedClock};

@@ -16,21 +16,20 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::call::Call;
 use super::clock::PausedClock;
 use super::faults::{Action, Fault, Request, Script};
-use super::objects::{Change, Id, Objects, Part, Refusal};
+use super::objects::{Id, Objects, Part, Refusal};
+use super::watch::{Watch, line};
 use crate::clock::Clock as _;
 
 /// Longest time, by tokio's clock, that a test waits for a state.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
-/// A watch sends a bookmark after this time without an event.
-const BOOKMARK: Duration = Duration::from_secs(60);
-
 /// An API server in memory. Clones are the same server.
 #[derive(Clone)]
 pub struct ApiServer(Arc<Inner>);
 
-struct Inner {
+pub struct Inner {
     objects: Mutex<Objects>,
     script: Mutex<Script>,
     logs: Mutex<HashMap<(String, String), String>>,
@@ -263,118 +262,8 @@ impl ApiServer {
     }
 }
 
-/// What a request asks for.
-struct Call {
-    request: Request,
-    id: Id,
-    sub: String,
-    query: HashMap<String, String>,
-    /// Only metadata is wanted.
-    partial: bool,
-    media: String,
-}
-
-impl Call {
-    fn parse(client: &str, parts: &http::request::Parts) -> Call {
-        let header = |name: &str| {
-            let value = parts.headers.get(name).and_then(|v| v.to_str().ok());
-            value.unwrap_or_default().to_owned()
-        };
-        let path = parts.uri.path();
-        let mut steps = path.split('/').filter(|step| !step.is_empty());
-        // The version, behind the group if there is one.
-        let versioned = match steps.next() {
-            Some("api") => steps.next().is_some(),
-            Some("apis") => steps.nth(1).is_some(),
-            _ => false,
-        };
-        let mut rest: Vec<&str> = if versioned { steps.collect() } else { Vec::new() };
-        let mut namespace = "";
-        if rest.len() > 2 && rest[0] == "namespaces" && rest[2] != "status" {
-            namespace = rest[1];
-            rest.drain(..2);
-        }
-        let step = |n: usize| rest.get(n).copied().unwrap_or_default();
-        let id = Id::new(step(0), namespace, step(1));
-        let sub = step(2).to_owned();
-        let query = parts.uri.query().unwrap_or_default();
-        let query: HashMap<String, String> = query
-            .split('&')
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(name, value)| (name.to_owned(), decode(value)))
-            .collect();
-        let media = header("content-type");
-        let watches = query.get("watch").is_some_and(|w| w == "true" || w == "1");
-        let verb = match parts.method.as_str() {
-            "GET" if sub == "log" => "log",
-            "GET" if watches => "watch",
-            "GET" if id.name.is_empty() && !id.resource.is_empty() => "list",
-            "GET" => "get",
-            "POST" => "create",
-            "PUT" => "update",
-            "PATCH" if media.contains("apply-patch") => "apply",
-            "PATCH" => "patch",
-            _ => "delete",
-        };
-        let slash = if sub.is_empty() { "" } else { "/" };
-        Call {
-            request: Request {
-                at: Instant::now(),
-                client: client.to_owned(),
-                verb,
-                resource: format!("{}{slash}{sub}", id.resource),
-                namespace: id.namespace.clone(),
-                name: id.name.clone(),
-                code: None,
-            },
-            id,
-            sub,
-            query,
-            partial: header("accept").contains("as=PartialObjectMetadata"),
-            media,
-        }
-    }
-
-    fn text(&self, name: &str) -> &str {
-        self.query.get(name).map_or("", String::as_str)
-    }
-
-    fn number(&self, name: &str) -> Option<u64> {
-        self.text(name).parse().ok()
-    }
-
-    fn part(&self) -> Part {
-        if self.sub == "status" {
-            Part::Status
-        } else {
-            Part::Main
-        }
-    }
-
-    /// A status is another manager's, as in managedFields.
-    fn manager(&self) -> String {
-        let slash = if self.sub.is_empty() { "" } else { "/" };
-        let name = self.query.get("fieldManager").map_or("unknown", String::as_str);
-        format!("{name}{slash}{}", self.sub)
-    }
-
-    fn selects(&self, object: &Value) -> bool {
-        let label = |name: &str| object["metadata"]["labels"][name].as_str();
-        let field = |path: &str| object.pointer(&format!("/{}", path.replace('.', "/")))?.as_str();
-        matches(self.text("labelSelector"), label) && matches(self.text("fieldSelector"), field)
-    }
-
-    fn view(&self, object: &Value) -> Value {
-        if self.partial {
-            json!({ "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": object["metadata"] })
-        } else {
-            object.clone()
-        }
-    }
-}
-
 impl Inner {
-    fn objects(&self) -> MutexGuard<'_, Objects> {
+    pub(super) fn objects(&self) -> MutexGuard<'_, Objects> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -522,14 +411,7 @@ impl Inner {
             return Ok(http::Response::new(Body::from_stream(stream)));
         }
         let watcher = Watch {
-            call: Call {
-                request: call.request.clone(),
-                id: call.id.clone(),
-                sub: String::new(),
-                query: call.query.clone(),
-                partial: call.partial,
-                media: String::new(),
-            },
+            call: call.clone(),
             seen: from,
             end: Instant::now() + Duration::from_secs(call.number("timeoutSeconds").unwrap_or(1800)),
             versions: self.version.subscribe(),
@@ -549,82 +431,6 @@ impl Inner {
     }
 }
 
-/// A watch under way.
-struct Watch {
-    server: Arc<Inner>,
-    call: Call,
-    /// Last version whose change was looked at.
-    seen: u64,
-    end: Instant,
-    versions: watch::Receiver<u64>,
-    cuts: watch::Receiver<u64>,
-}
-
-impl Watch {
-    /// The next line; `None` when its time is over.
-    async fn next(&mut self) -> Option<io::Result<Bytes>> {
-        let pause = Instant::now() + BOOKMARK;
-        loop {
-            // A cut comes first: what happens behind it is not delivered any more.
-            if self.cuts.has_changed().unwrap_or(true) {
-                return Some(Err(cut()));
-            }
-            self.versions.borrow_and_update();
-            if let Some(line) = self.event() {
-                return Some(Ok(line));
-            }
-            tokio::select! {
-                _ = self.versions.changed() => {}
-                _ = self.cuts.changed() => return Some(Err(cut())),
-                () = tokio::time::sleep_until(self.end) => return None,
-                () = tokio::time::sleep_until(pause) => return Some(Ok(self.bookmark())),
-            }
-        }
-    }
-
-    fn event(&mut self) -> Option<Bytes> {
-        let objects = self.server.objects();
-        let start = objects
-            .history
-            .partition_point(|change| change.version <= self.seen);
-        for change in &objects.history[start..] {
-            self.seen = change.version;
-            if let Some(line) = told(&self.call, change) {
-                return Some(line);
-            }
-        }
-        None
-    }
-
-    fn bookmark(&self) -> Bytes {
-        let meta = json!({ "resourceVersion": self.seen.to_string() });
-        line(
-            "BOOKMARK",
-            &json!({ "apiVersion": "v1", "kind": "Bookmark", "metadata": meta }),
-        )
-    }
-}
-
-/// The event of a change, for those who watch what it is about.
-fn told(call: &Call, change: &Change) -> Option<Bytes> {
-    let namespace = &call.id.namespace;
-    let about =
-        change.id.resource == call.id.resource && (namespace.is_empty() || *namespace == change.id.namespace);
-    let before = about && change.before.as_ref().is_some_and(|object| call.selects(object));
-    let after = about && !change.deleted && call.selects(&change.after);
-    let kind = match (before, after) {
-        (false, false) => return None,
-        (false, true) => "ADDED",
-        (true, true) => "MODIFIED",
-        (true, false) => "DELETED",
-    };
-    Some(line(kind, &call.view(&change.after)))
-}
-
-fn line(kind: &str, object: &Value) -> Bytes {
-    format!("{}\n", json!({ "type": kind, "object": object })).into()
-}
-
 fn patched(old: &Value, body: Value, media: &str) -> Result<Value, Refusal> {
     let mut next = old.clone();
     if media.contains("json-patch") {
@@ -637,19 +443,6 @@ fn patched(old: &Value, body: Value, media: &str) -> Result<Value, Refusal> {
         return Err(Refusal::new(415, format!("{media} is not supported")));
     }
     Ok(next)
-}
-
-/// Whether a selector of `a=b`, `a==b`, `a!=b`, `a` and `!a`, with commas, takes what has these values.
-fn matches<'a>(selector: &str, value: impl Fn(&str) -> Option<&'a str>) -> bool {
-    let term = |term: &str| match (term.split_once("!="), term.split_once('=')) {
-        (Some((name, unwanted)), _) => value(name) != Some(unwanted),
-        (None, Some((name, wanted))) => value(name) == Some(wanted.trim_start_matches('=')),
-        (None, None) => match term.strip_prefix('!') {
-            Some(name) => value(name).is_none(),
-            None => value(term).is_some(),
-        },
-    };
-    selector.split(',').filter(|t| !t.is_empty()).all(term)
 }
 
 fn respond(code: u16, body: &Value) -> http::Response<Body> {
@@ -673,7 +466,7 @@ fn version() -> Value {
     })
 }
 
-fn cut() -> io::Error {
+pub(super) fn cut() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, "the connection was cut")
 }
 
@@ -683,19 +476,4 @@ fn plural(kind: &str) -> String {
         Some(stem) => format!("{stem}ies"),
         None => format!("{kind}s"),
     }
-}
-
-/// Decodes a value of a query string.
-fn decode(text: &str) -> String {
-    let mut bytes = text.bytes();
-    let mut plain = Vec::new();
-    while let Some(byte) = bytes.next() {
-        let digit = |byte: Option<u8>| byte.and_then(|b| char::from(b).to_digit(16)).unwrap_or_default();
-        plain.push(match byte {
-            b'+' => b' ',
-            b'%' => u8::try_from(digit(bytes.next()) * 16 + digit(bytes.next())).unwrap_or_default(),
-            byte => byte,
-        });
-    }
-    String::from_utf8_lossy(&plain).into_owned()
 }
