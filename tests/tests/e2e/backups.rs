@@ -318,10 +318,8 @@ fn a_changed_cron_job_is_put_right_and_a_partial_backup_is_not_called_good() {
         (&json!("PartiallyFailed"), &json!("FilesUnreadable")),
         "{run:#}"
     );
-    assert!(
-        run["message"].as_str().unwrap().contains("/backup/secret.txt"),
-        "{run:#}"
-    );
+    let words = run["message"].as_str().unwrap();
+    assert!(words.contains(" /secret.txt: "), "as in the volume: {words}");
     assert_eq!(run["snapshotID"].as_str().unwrap().len(), 64);
     let object = place.until("resticbackup/orders", "Degraded", |o| {
         condition(o, "Degraded")["status"] == "True"
@@ -395,7 +393,7 @@ fn a_backup_leaves_owner_mode_and_content_of_live_files_as_they_are() {
     assert_eq!(run["reason"], "FilesUnreadable", "{run:#}");
     let words = run["message"].as_str().unwrap();
     assert!(
-        words.contains("jobConfig.securityContext.runAsUser: <owner>"),
+        words.contains("set spec.jobConfig.securityContext.runAsUser to the owner"),
         "{words}"
     );
 
