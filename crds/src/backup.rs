@@ -112,6 +112,10 @@ pub struct PvcSource {
     #[x_kube(validation = Rule::new(r"self.all(p, p != '' && !p.matches('[\\x00\\n]'))")
         .message("excludes must not be empty or hold line breaks"))]
     pub excludes: Vec<String>,
+    /// true backs up the folder lost+found at the root of the volume as well, which belongs to the file system and which
+    /// only root can read. It is left out unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub include_lost_and_found: Option<bool>,
 }
 
 /// A volume of running pods.

@@ -58,6 +58,8 @@ pub mod reasons {
     pub const REPOSITORY_READY: &str = "RepositoryReady";
     pub const NAMESPACE_NOT_ALLOWED: &str = "NamespaceNotAllowed";
     pub const PVC_NOT_FOUND: &str = "PersistentVolumeClaimNotFound";
+    pub const PVC_NOT_BOUND: &str = "PersistentVolumeClaimNotBound";
+    pub const PVC_NOT_USABLE: &str = "PersistentVolumeClaimNotUsable";
     pub const BACKUP_CONFIGURED: &str = "BackupConfigured";
     pub const CRON_JOB_FAILED: &str = "CronJobFailed";
     pub const SERVICE_ACCOUNT_FAILED: &str = "ServiceAccountFailed";
@@ -65,6 +67,7 @@ pub mod reasons {
     pub const BACKUP_SUCCEEDED: &str = "BackupSucceeded";
     pub const BACKUP_PARTIALLY_FAILED: &str = "BackupPartiallyFailed";
     pub const BACKUP_FAILED: &str = "BackupFailed";
+    pub const BACKUP_STARTING: &str = "BackupStarting";
     pub const BACKUP_RUNNING: &str = "BackupRunning";
     pub const NO_RUN_YET: &str = "NoRunYet";
     pub const IDLE: &str = "Idle";

@@ -25,6 +25,8 @@ pub const ANNOTATION_APPLIED: &str = "backup.resticbackup.io/applied";
 pub const ANNOTATION_RUN: &str = "backup.resticbackup.io/run";
 /// On the Job of a ResticRestore: full id of the snapshot that it restores.
 pub const ANNOTATION_SNAPSHOT: &str = "backup.resticbackup.io/snapshot";
+/// On the same: files in that snapshot, if restic has counted them.
+pub const ANNOTATION_SNAPSHOT_FILES: &str = "backup.resticbackup.io/snapshot-files";
 /// On a claim that a ResticRestore made: uid of the restore.
 pub const ANNOTATION_RESTORE_UID: &str = "backup.resticbackup.io/restore-uid";
 /// On a GlobalRetentionPolicy: hash of a plan that may be carried out although it is over the guard. On a Job: the same.
@@ -148,6 +150,19 @@ pub fn repository_location(name: &str) -> String {
     bounded("resticrepository-", name, LABEL_MAX)
 }
 
+/// Whether a CronJob, Job or pod of this name may be one of ours.
+#[must_use]
+pub fn is_of_a_run(name: &str) -> bool {
+    [
+        "resticbackup-",
+        "resticrestore-",
+        "globalretention-",
+        "resticunlock-",
+    ]
+    .iter()
+    .any(|prefix| name.starts_with(prefix))
+}
+
 /// A custom resource's name as a label value, which is limited to 63 characters.
 #[must_use]
 pub fn label_value(name: &str) -> String {
@@ -161,6 +176,13 @@ mod tests {
     #[test]
     fn short_names_stay_as_they_are() {
         assert_eq!(backup_cron_job("app"), "resticbackup-app");
+        let all = [
+            backup_cron_job("a"),
+            restore_job("a"),
+            retention_cron_job("a"),
+            unlock_job("a"),
+        ];
+        assert!(all.iter().all(|name| is_of_a_run(name)) && !is_of_a_run("app"));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! | failed | the last run failed, and no success came after it |
 //! | late | a planned run was due more than max(10 min, a tenth of the interval) ago, no run has left a snapshot since, and it is not suspended; a run under way puts this off by one interval |
 //! | partial | the last run left a snapshot but could not read all files |
-//! | notready | its Ready condition is not True, or its last run or schedule cannot be judged |
+//! | notready | its Ready condition is not True, its last run or schedule cannot be judged, or a run does not start |
 //! | stale | its spoke is silent: nothing newer is known |
 //! | never | it has never run |
 //! | running | a pod of it runs now |
@@ -24,6 +24,9 @@ use proto::v1::{BackupResult, BackupRun, BackupState, ObjectState};
 
 use crate::Millis;
 use crate::schedule::{Deadline, deadline, deadline_by_forecast};
+
+/// A run that does not start for this long is shown as not ready: schedulers and autoscalers take their time.
+const WAITS: Millis = 120_000;
 
 /// State of a backup row, worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -180,7 +183,7 @@ impl Evidence<'_> {
             Health::Failed => self.failed().is_some(),
             Health::Late => self.overdue(now).is_some(),
             Health::Partial => result(backup) == Some(BackupResult::PartiallyFailed),
-            Health::NotReady => self.not_ready().is_some(),
+            Health::NotReady => self.not_ready().is_some() || self.waits(now),
             Health::Stale => self.fresh.stale,
             Health::Never => backup.last_run.is_none() && backup.last_success.is_none(),
             Health::Running => backup.running,
@@ -214,6 +217,23 @@ impl Evidence<'_> {
             deadline.late
         };
         (seen >= late).then_some(deadline)
+    }
+
+    /// What its run waits for.
+    fn waiting(&self) -> Option<&proto::v1::Condition> {
+        let mut conditions = self.object.conditions.iter();
+        conditions.find(|c| c.r#type == "Waiting" && c.status == "True")
+    }
+
+    fn waiting_words(&self) -> Option<String> {
+        self.waiting()
+            .map(|c| format!("a run does not start: {}: {}", c.reason, c.message))
+    }
+
+    /// Its run has waited for so long that it may well not start by itself.
+    fn waits(&self, now: Millis) -> bool {
+        let since = self.waiting().and_then(|c| c.last_transition.as_ref());
+        since.is_some_and(|since| now >= to_unix_millis(since) + WAITS)
     }
 
     /// Why the resource cannot be called ready.
@@ -264,8 +284,14 @@ impl Evidence<'_> {
                 (Some(_), false) => "a run is overdue".to_owned(),
             },
             Health::Partial => backup.last_run.as_ref().map(run_reason).unwrap_or_default(),
-            Health::NotReady => self.not_ready().unwrap_or_default(),
+            Health::NotReady => self
+                .not_ready()
+                .or_else(|| self.waiting_words())
+                .unwrap_or_default(),
             Health::Stale => "its spoke is silent; this is the last that is known".to_owned(),
+            Health::Never | Health::Suspended if self.waiting().is_some() => {
+                self.waiting_words().unwrap_or_default()
+            }
             Health::Never if backup.running => "the first run is under way".to_owned(),
             Health::Never if backup.suspended => "it has never run, and it is suspended".to_owned(),
             Health::Never => "it has not run yet".to_owned(),

@@ -44,6 +44,22 @@ fn run(result: BackupResult, started: Millis) -> BackupRun {
     }
 }
 
+#[test]
+fn a_run_that_does_not_start_is_shown_after_a_while_and_is_not_running() {
+    let mut waits = well();
+    waits.conditions.push(Condition {
+        r#type: "Waiting".into(),
+        status: "True".into(),
+        reason: "FailedCreate".into(),
+        message: "exceeded quota".into(),
+        last_transition: Some(from_unix_millis(DAY + 3 * HOUR - MINUTE)),
+    });
+    assert_eq!(judge(&waits, FRESH, 3).0, Health::Ok);
+    let (health, reason) = judge(&waits, FRESH, 4);
+    assert_eq!(health, Health::NotReady);
+    assert!(reason.contains("FailedCreate: exceeded quota"), "{reason}");
+}
+
 fn backup(object: &mut ObjectState) -> &mut BackupState {
     match object.body.as_mut() {
         Some(proto::v1::object_state::Body::Backup(backup)) => backup,

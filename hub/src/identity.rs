@@ -169,7 +169,7 @@ pub fn operator<T>(request: &Request<T>) -> Result<Arc<str>, Status> {
     match of_request(request)? {
         Identity::Operator { name } => Ok(name),
         Identity::Viewer { name } => Err(Status::permission_denied(format!(
-            "viewer {name} may read the fleet and decide nothing: connect with a certificate for \
+            "viewer {name} has read-only access: use an operator certificate, \
              spiffe://<trust domain>/operator/<name>"
         ))),
         Identity::Spoke { cluster } => Err(Status::permission_denied(format!(

@@ -37,6 +37,7 @@ pub mod restore;
 pub mod retention;
 pub mod root;
 pub mod run;
+pub mod runs;
 pub mod schedule;
 pub mod scripts;
 pub mod secrets;

@@ -90,7 +90,7 @@ impl Metrics {
                 TURN_BUCKETS,
                 &["kind"],
             )?,
-            actors: int_gauges("fleet_actors", "Living actors", &["kind"])?,
+            actors: int_gauges("fleet_actors", "Running actors", &["kind"])?,
             crashes: counter(
                 "fleet_actor_crashes_total",
                 "Actors that panicked and were restarted",

@@ -217,7 +217,10 @@ async fn get(address: std::net::SocketAddr, path: &str) -> String {
     answer
 }
 
-const WATCHES: [&str; 12] = [
+const WATCHES: [&str; 15] = [
+    "Event of a CronJob",
+    "Event of a Job",
+    "Event of a Pod",
     "watch/ConfigMap",
     "watch/CronJob",
     "watch/GlobalRetentionPolicy",

@@ -348,6 +348,47 @@ fn a_signal_reaches_restic_and_its_end_is_waited_for() {
 }
 
 #[test]
+fn what_cannot_be_read_is_counted_once() {
+    for shell in SHELLS {
+        let bench = Bench::new();
+        bench.fake(
+            r#"echo '{"message_type":"error","error":{"message":"open /backup/a: permission denied"},"during":"scan","item":"/backup/a"}' >&2
+               echo '{"message_type":"error","error":{"message":"open /backup/a: permission denied"},"during":"archival","item":"/backup/a"}' >&2
+               echo '{"message_type":"summary","snapshot_id":"s"}'; exit 3"#,
+        );
+        let (_, message, _) = bench.run(shell, &["backup"]);
+        assert_eq!(
+            (&message["errors"], message["items"].as_array().unwrap().len()),
+            (&1.into(), 1)
+        );
+    }
+}
+
+#[test]
+fn the_kernels_count_of_processes_killed_for_memory_is_reported() {
+    for shell in SHELLS {
+        for (file, killed) in [
+            ("memory.events", 1),
+            ("memory.events", 0),
+            ("memory/memory.oom_control", 1),
+        ] {
+            let bench = Bench::new();
+            let counts = bench.path("cgroup").join(file);
+            std::fs::create_dir_all(counts.parent().unwrap()).unwrap();
+            std::fs::write(&counts, format!("oom 3\nunder_oom 0\noom_kill {killed}\n")).unwrap();
+            bench.fake("kill -9 $$");
+            let status = bench
+                .command(shell, &["backup"])
+                .env("CGROUP_DIR", bench.path("cgroup"))
+                .output()
+                .unwrap();
+            assert_eq!(status.status.code(), Some(137));
+            assert_eq!(bench.message()["outOfMemory"], (killed > 0), "{file} {killed}");
+        }
+    }
+}
+
+#[test]
 fn a_killed_restic_is_no_success() {
     for shell in SHELLS {
         let bench = Bench::new();

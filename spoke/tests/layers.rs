@@ -1,4 +1,5 @@
 //! The modules of the spoke form layers: no cycle, and no arrow that points up.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,7 +12,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "access",
         &[
-            "consent", "events", "exchange", "leader", "pod", "restic", "secrets",
+            "consent", "events", "exchange", "leader", "pod", "restic", "runs", "secrets",
         ],
     ),
     ("apply", &["apply", "sharing"]),

@@ -62,7 +62,8 @@ reader_out=$!
 awk -v keep="$work" '
   { print; fflush() }
   /^\{"message_type":"exit_error"/ { fatal = $0 }
-  /^\{"message_type":"error"/ {
+  # The scan, which only foretells the size, names again what the reading names.
+  /^\{"message_type":"error"/ && !/"during":"scan"/ {
     errors++
     if (errors <= 5 && length($0) < 300) items = items (items == "" ? "" : ",") $0
   }
@@ -94,8 +95,16 @@ while kill -0 "$restic" 2>/dev/null; do
 done
 wait "$reader_out" "$reader_err"
 
+# Whether the kernel has killed a process of this container for want of memory: by cgroup v2, or v1. The shell and the
+# readers may live on when restic does not.
+memory=false
+groups=${CGROUP_DIR:-/sys/fs/cgroup}
+for counts in "$groups/memory.events" "$groups/memory/memory.oom_control"; do
+  if [ -r "$counts" ] && awk '$1 == "oom_kill" && $2 > 0 { found = 1 } END { exit !found }' "$counts"; then memory=true; fi
+done
+
 piece() { if [ -s "$work/$1" ]; then cat "$work/$1"; else printf '%s' "$2"; fi; }
-printf '{"exitCode":%d,"summary":%s,"fatal":%s,"ssh":%s,"errors":%s,"lockLost":%s,"items":%s}\n' \
-  "$code" "$(piece summary null)" "$(piece fatal null)" "$(piece ssh null)" "$(piece errors 0)" "$(piece lock false)" "$(piece items '[]')" >"$log"
+printf '{"exitCode":%d,"summary":%s,"fatal":%s,"ssh":%s,"errors":%s,"lockLost":%s,"outOfMemory":%s,"items":%s}\n' \
+  "$code" "$(piece summary null)" "$(piece fatal null)" "$(piece ssh null)" "$(piece errors 0)" "$(piece lock false)" "$memory" "$(piece items '[]')" >"$log"
 rm -rf "$work"
 exit "$code"

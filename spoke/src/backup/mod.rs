@@ -15,6 +15,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crds::conditions::{self, types};
 use crds::{ResticBackup, ResticBackupStatus, ResticRepository, names};
 use futures::future::BoxFuture;
 
@@ -26,12 +27,11 @@ use crate::kind::{
 };
 use crate::metrics::Metrics;
 use crate::pod::finished::{self, Finished};
+use crate::runs::{self, JobWithPods, Words};
 use crate::secrets::Credentials;
 use crate::site::Site;
-use crate::world::{CronJobView, Key, Store, World};
+use crate::world::{ClaimView, CronJobView, Key, Store, World};
 
-use readiness::Claim;
-use status::Run;
 use validate::{Invalid, Valid};
 
 /// The kind: what it knows of this installation.
@@ -53,9 +53,11 @@ pub struct Observed {
     repository: Option<Arc<ResticRepository>>,
     /// Labels of the backup's own namespace.
     labels: Arc<BTreeMap<String, String>>,
-    claim: Claim,
+    claim: Option<Arc<ClaimView>>,
     cron_job: Option<Arc<CronJobView>>,
-    runs: Vec<Run>,
+    runs: Vec<JobWithPods>,
+    /// Why the CronJob makes no Job, if that is so.
+    refused: Option<Words>,
     /// Pods of `runs` that have ended.
     finished: Vec<Finished>,
     /// Maintenance of the repository is about to begin: no run starts for so long.
@@ -94,16 +96,15 @@ impl Controller for BackupController {
         let cron_job = world.cron_jobs.get(&cron_job);
         let claim = valid.and_then(|valid| world.claims.get(&Key::new(&key.namespace, &valid.claim)));
         let labels = world.namespaces.get(&Key::new("", &key.namespace));
-        let runs = runs(world, key, cron_job.as_deref());
+        let last_words =
+            conditions::get(&input.status().conditions, types::WAITING).map(|c| c.message.clone());
+        let runs = jobs(world, key, cron_job.as_deref(), last_words.as_deref());
         Observed {
             labels: labels.map(|n| n.labels.clone()).unwrap_or_default(),
-            claim: claim.map_or(Claim::Missing, |claim| {
-                if claim.meta.deleting {
-                    Claim::Deleting
-                } else {
-                    Claim::There
-                }
-            }),
+            claim,
+            refused: cron_job
+                .as_deref()
+                .and_then(|cron_job| refused(world, key, cron_job, &runs)),
             finished: runs
                 .iter()
                 .filter(|run| run.job.end.is_some())
@@ -160,22 +161,31 @@ impl Controller for BackupController {
 }
 
 /// Jobs of a backup, those of a deleted namesake excepted.
-fn runs(world: &World, key: &Key, cron_job: Option<&CronJobView>) -> Vec<Run> {
+fn jobs(
+    world: &World,
+    key: &Key,
+    cron_job: Option<&CronJobView>,
+    last_words: Option<&str>,
+) -> Vec<JobWithPods> {
     let Some(cron_job) = cron_job else {
         return Vec::new();
     };
     let label = Key::new(&key.namespace, names::label_value(&key.name));
     let jobs = world.jobs.group(&label).into_iter();
     jobs.filter(|(_, job)| job.meta.owner.as_ref() == Some(&cron_job.meta.uid))
-        .map(|(key, job)| {
-            let pods = world.pods.group(&Key::new("", &job.meta.uid)).into_iter();
-            Run {
-                key,
-                pods: pods.map(|(_, pod)| pod).collect(),
-                job,
-            }
+        .map(|(key, job)| JobWithPods {
+            last_words: last_words.map(str::to_owned),
+            ..JobWithPods::of(world, key, job)
         })
         .collect()
+}
+
+/// Why the CronJob makes no Job, if that is so.
+fn refused(world: &World, key: &Key, cron_job: &CronJobView, jobs: &[JobWithPods]) -> Option<Words> {
+    let created = jobs.iter().filter_map(|run| run.job.created);
+    let last = created.chain(cron_job.last_schedule).max();
+    let notice = world.notices.get(&cron_job.meta.uid);
+    runs::not_created(&names::backup_cron_job(&key.name), notice.as_deref(), last)
 }
 
 #[cfg(test)]

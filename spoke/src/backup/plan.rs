@@ -8,13 +8,14 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use super::build::{self, Objects};
-use super::readiness::{self, Claim, Readiness, Surroundings};
+use super::readiness::{self, Readiness, Surroundings};
 use super::validate::Valid;
 use super::{BackupController, Observed, status};
 use crate::kind::{
     Applied, Children, Credentials, Input, Plan, Prepared, Refused, Removal, Run, Settled, failed_as,
 };
 use crate::pod::finished::{self, Ended, Finished};
+use crate::runs;
 use crate::world::Key;
 
 /// Plans.
@@ -24,7 +25,9 @@ pub(super) fn plan(
     observed: &Observed,
 ) -> Plan<BackupController> {
     let (generation, now) = (input.generation(), input.now.wall);
-    let (mut status, again) = status::with_runs(&input.status(), input.resource, &observed.runs, now);
+    let refused = observed.refused.clone();
+    let (mut status, again) =
+        status::with_runs(&input.status(), input.resource, &observed.runs, refused, now);
     let mut children = Children::default();
     let mut conditions = Conditions::at(&mut status.conditions, generation, now);
     match input.valid {
@@ -46,6 +49,11 @@ pub(super) fn plan(
                     status.next_backup = None;
                     children.removals = withdrawal(input.key);
                 }
+                // A run would hang, or bind the claim.
+                (Readiness::Held { .. }, _) => {
+                    status.next_backup = None;
+                    children.removals = vec![schedule(input.key)];
+                }
                 _ if observed.consent_ended => children.removals = withdrawal(input.key),
                 _ => {}
             }
@@ -53,9 +61,11 @@ pub(super) fn plan(
     }
     let released = release(input, observed, &status);
     children.finished = released.0;
+    let lingering = runs::lingering(&observed.runs, now);
+    children.lingering = lingering.0;
     Plan {
         children,
-        next: earliest([again, released.1]),
+        next: earliest([again, released.1, lingering.1]),
         ..Plan::status(status, ())
     }
 }
@@ -69,7 +79,7 @@ fn release(
 ) -> (Vec<Finished>, Option<Timestamp>) {
     let now = input.now.wall;
     let recorded = status::ended(&input.status(), &observed.runs);
-    let deleting = observed.claim == Claim::Deleting;
+    let deleting = observed.claim.as_ref().is_some_and(|claim| claim.meta.deleting);
     let (go, next) = finished::released(&recorded, &observed.finished, deleting, now);
     let new = status::ended(status, &observed.runs);
     let fresh = observed.finished.iter().any(|pod| {
@@ -83,7 +93,7 @@ fn readiness_of(key: &Key, observed: &Observed, valid: &Valid) -> Readiness {
     let surroundings = Surroundings {
         repository: observed.repository.as_deref(),
         labels: &observed.labels,
-        claim: observed.claim,
+        claim: observed.claim.as_deref(),
     };
     readiness::readiness(key, valid, &surroundings)
 }
@@ -101,18 +111,15 @@ fn set_readiness(conditions: &mut Conditions<'_>, readiness: &Readiness) {
                 .set(types::REPOSITORY_READY, false, reason, message)
                 .set(types::READY, false, reason, message);
         }
+        Readiness::Held { reason, message } => {
+            conditions
+                .set(types::REPOSITORY_READY, well.0, well.1, well.2)
+                .set(types::READY, false, reason, message);
+        }
         Readiness::Waiting { reason, message } => {
-            let (ready, because, text) = if *reason == reasons::PVC_NOT_FOUND {
-                well
-            } else {
-                (false, *reason, message.as_str())
-            };
-            conditions.set(types::REPOSITORY_READY, ready, because, text).set(
-                types::READY,
-                false,
-                reason,
-                message,
-            );
+            conditions
+                .set(types::REPOSITORY_READY, false, reason, message)
+                .set(types::READY, false, reason, message);
         }
     }
 }
@@ -122,8 +129,13 @@ fn withdrawal(key: &Key) -> Vec<Removal> {
     let at = |name: String| Key::new(&key.namespace, name);
     vec![
         Removal::Credentials(at(names::backup_credentials(&key.name))),
-        Removal::Schedule(at(names::backup_cron_job(&key.name))),
+        schedule(key),
     ]
+}
+
+/// The schedule stops.
+fn schedule(key: &Key) -> Removal {
+    Removal::Schedule(Key::new(&key.namespace, names::backup_cron_job(&key.name)))
 }
 
 /// Everything that a backup needs.
@@ -189,7 +201,7 @@ pub(super) fn conclude(
 ) {
     let Ok(valid) = input.valid else { return };
     let readiness = readiness_of(input.key, observed, valid);
-    if matches!(readiness, Readiness::Refused { .. }) {
+    if matches!(readiness, Readiness::Refused { .. } | Readiness::Held { .. }) {
         return;
     }
     let held = observed.held.filter(|_| readiness == Readiness::Ready);

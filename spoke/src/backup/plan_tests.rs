@@ -18,7 +18,10 @@ fn table(annotations: serde_json::Value) -> Table<BackupController> {
 fn ready() -> Observed {
     Observed {
         repository: Some(repository()),
-        claim: Claim::There,
+        claim: Some(Arc::new(ClaimView {
+            phase: "Bound".into(),
+            ..ClaimView::default()
+        })),
         ..Observed::default()
     }
 }
@@ -168,4 +171,15 @@ fn a_spec_that_would_give_keys_away_stops_what_an_earlier_version_made() {
         table.plan(&ready()).children.removals.is_empty(),
         "a typing error does not stop it"
     );
+}
+
+#[test]
+fn no_run_by_request_begins_while_runs_are_held() {
+    let table = table(json!({ "backup.resticbackup.io/run": "1" }));
+    let held = Observed {
+        held: Some(std::time::Duration::from_secs(5)),
+        ..ready()
+    };
+    assert!(table.plan(&held).children.runs.is_empty());
+    assert_eq!(table.plan(&ready()).children.runs.len(), 1);
 }

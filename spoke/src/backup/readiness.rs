@@ -3,28 +3,18 @@
 use std::collections::BTreeMap;
 
 use crds::ResticRepository;
-use crds::conditions::reasons;
 
 use super::validate::Valid;
 use crate::consent::{self, Blocked};
-use crate::world::Key;
+use crate::runs::{self, Unusable};
+use crate::world::{ClaimView, Key};
 
 /// What the decision depends on.
 pub struct Surroundings<'a> {
     pub repository: Option<&'a ResticRepository>,
     /// Labels of the backup's own namespace.
     pub labels: &'a BTreeMap<String, String>,
-    pub claim: Claim,
-}
-
-/// The source's claim, as it is now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Claim {
-    #[default]
-    Missing,
-    /// It goes as soon as no pod uses it. A new one of its name cannot be made before.
-    Deleting,
-    There,
+    pub claim: Option<&'a ClaimView>,
 }
 
 /// The decision.
@@ -34,6 +24,8 @@ pub enum Readiness {
     Ready,
     /// Leave what is there as it is; say what is waited for.
     Waiting { reason: &'static str, message: String },
+    /// The claim cannot be read: no run may begin, that of the schedule neither.
+    Held { reason: &'static str, message: String },
     /// The repository's owner does not, or no longer, consent: stop what is there.
     Refused { message: String },
 }
@@ -52,19 +44,9 @@ pub fn readiness(key: &Key, valid: &Valid, observed: &Surroundings<'_>) -> Readi
         Err(Blocked::Refused { message }) => return Readiness::Refused { message },
         Ok(_) => {}
     }
-    let name = &valid.claim;
-    let message = match observed.claim {
-        Claim::There => return Readiness::Ready,
-        Claim::Deleting => format!(
-            "PersistentVolumeClaim {name:?} is being deleted; the backup goes on with a new one of this name, or correct spec.source.pvc.claimName"
-        ),
-        Claim::Missing => format!(
-            "PersistentVolumeClaim {name:?} does not exist in this namespace; create it, or correct spec.source.pvc.claimName"
-        ),
-    };
-    Readiness::Waiting {
-        reason: reasons::PVC_NOT_FOUND,
-        message,
+    match runs::readable(&valid.claim, observed.claim, "spec.source.pvc.claimName") {
+        Ok(()) => Readiness::Ready,
+        Err(Unusable { reason, message }) => Readiness::Held { reason, message },
     }
 }
 
@@ -85,12 +67,22 @@ mod tests {
         .unwrap()
     }
 
-    fn decide(repository: Option<&ResticRepository>, namespace: &str, there: bool) -> Readiness {
-        let claim = if there { Claim::There } else { Claim::Missing };
-        decide_on(repository, namespace, claim)
+    fn bound() -> ClaimView {
+        ClaimView {
+            phase: "Bound".into(),
+            ..ClaimView::default()
+        }
     }
 
-    fn decide_on(repository: Option<&ResticRepository>, namespace: &str, claim: Claim) -> Readiness {
+    fn decide(repository: Option<&ResticRepository>, namespace: &str, there: bool) -> Readiness {
+        decide_on(repository, namespace, there.then_some(&bound()))
+    }
+
+    fn decide_on(
+        repository: Option<&ResticRepository>,
+        namespace: &str,
+        claim: Option<&ClaimView>,
+    ) -> Readiness {
         let backup = serde_json::from_value(json!({
             "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup", "metadata": { "name": "b" },
             "spec": { "repositoryRef": { "name": "nas", "namespace": "storage" }, "schedule": "@daily",
@@ -114,7 +106,7 @@ mod tests {
     fn reason(readiness: Readiness) -> &'static str {
         match readiness {
             Readiness::Ready => "open",
-            Readiness::Waiting { reason, .. } => reason,
+            Readiness::Waiting { reason, .. } | Readiness::Held { reason, .. } => reason,
             Readiness::Refused { message } => {
                 assert!(message.contains("spec.allowedNamespaces"));
                 "refused"
@@ -140,13 +132,17 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_that_is_being_deleted_is_not_called_missing() {
+    fn nothing_runs_on_a_claim_that_cannot_be_read() {
         let ready = repository("True", Value::Null);
+        let mut deleting = bound();
+        deleting.meta.deleting = true;
+        let pending = ClaimView::default();
         for (claim, words) in [
-            (Claim::Deleting, "is being deleted"),
-            (Claim::Missing, "does not exist"),
+            (Some(&deleting), "is being deleted"),
+            (Some(&pending), "is not bound"),
+            (None, "does not exist"),
         ] {
-            let Readiness::Waiting { message, .. } = decide_on(Some(&ready), "storage", claim) else {
+            let Readiness::Held { message, .. } = decide_on(Some(&ready), "storage", claim) else {
                 panic!("{claim:?}")
             };
             assert!(message.contains(words), "{message}");

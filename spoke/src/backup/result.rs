@@ -1,19 +1,19 @@
-//! How a run ended, out of what its pod and its Job tell. Pure.
+//! How a run ended, in the words of a backup. Pure.
 
 use crds::backup::{BackupResult, BackupRun};
 use crds::conditions::whole_seconds;
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
 
-use crate::pod::message::{self, Message, waiting_for};
+use crate::pod::SOURCE_DIR;
+use crate::pod::message::{self, Message};
+use crate::runs::{self, Ended};
 use crate::units;
-use crate::world::{JobEnd, JobView, PodView, Termination};
 
 /// Last line of `restic backup --json`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-struct Summary {
+pub struct Summary {
     files_new: u64,
     files_changed: u64,
     data_added: u64,
@@ -33,37 +33,20 @@ struct Verdict {
     summary: Option<Summary>,
 }
 
-/// A finished Job as a run. `None` while the end of its pod may still become known.
+/// A Job that has ended as a run.
 #[must_use]
-pub fn run(
-    name: &str,
-    job: &JobView,
-    pods: &[&PodView],
-    skip_unchanged: bool,
-    patience_over: bool,
-) -> Option<BackupRun> {
-    let (ended, end) = job.end.as_ref()?;
-    // With a backoffLimit the newest attempt counts.
-    let pod = pods.iter().max_by_key(|pod| {
-        pod.restic
-            .as_ref()
-            .and_then(|t| t.finished)
-            .unwrap_or(Timestamp::MIN)
-    });
-    let termination = pod.and_then(|pod| pod.restic.as_ref());
-    let verdict = match (termination, end) {
-        (Some(termination), _) => of_termination(termination, end, skip_unchanged),
-        (None, _) if !patience_over => return None,
-        (None, end) => of_job(end, pod.copied()),
+pub fn run(job: &str, ended: Ended<Message<Summary>>, skip_unchanged: bool) -> BackupRun {
+    let (started, finished) = (ended.started, ended.finished);
+    let verdict = match runs::report(ended.ending, "backup") {
+        Ok(message) => of_message(message, ended.user, skip_unchanged),
+        Err((reason, message)) => failed(reason, message),
     };
-    let started = termination.and_then(|t| t.started).or(job.start).or(job.created);
-    let finished = termination.and_then(|t| t.finished).or(*ended);
     let duration = started
         .zip(finished)
         .map(|(s, f)| units::duration(f.duration_since(s)));
     let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let summary = verdict.summary.as_ref();
-    Some(BackupRun {
+    BackupRun {
         start_time: started.map(|t| Time(whole_seconds(t))),
         completion_time: finished.map(|t| Time(whole_seconds(t))),
         duration,
@@ -71,34 +54,25 @@ pub fn run(
         result: verdict.result,
         reason: verdict.reason.map(str::to_owned),
         message: verdict.message,
-        job: Some(name.to_owned()),
+        job: Some(job.to_owned()),
         bytes_added: summary.map(|s| signed(s.data_added_packed.unwrap_or(s.data_added))),
         bytes_processed: summary.map(|s| signed(s.total_bytes_processed)),
         files_processed: summary.map(|s| signed(s.total_files_processed)),
         files_new: summary.map(|s| signed(s.files_new)),
         files_changed: summary.map(|s| signed(s.files_changed)),
-    })
+    }
 }
 
-fn of_termination(termination: &Termination, end: &JobEnd, skip_unchanged: bool) -> Verdict {
-    let failed = |reason, message: String| Verdict {
+fn failed(reason: &'static str, message: String) -> Verdict {
+    Verdict {
         result: BackupResult::Failed,
         reason: Some(reason),
         message: Some(message),
         summary: None,
-    };
-    let Ok(mut message) = Message::<Summary>::parse(&termination.message) else {
-        return match (&*termination.reason, end) {
-            ("OOMKilled", _) => failed("OutOfMemory", "restic was killed because the container reached its memory limit; raise spec.jobConfig.resources.limits.memory".to_owned()),
-            (_, JobEnd::Failed { reason, message }) if **reason == *"DeadlineExceeded" => {
-                failed("DeadlineExceeded", format!("{message}; raise spec.jobConfig.activeDeadlineSeconds if the backup needs longer"))
-            }
-            _ => failed("ContainerFailed", format!(
-                "the container ended with exit code {} ({}) before restic could tell a result; see the pod's log",
-                termination.exit_code, termination.reason
-            )),
-        };
-    };
+    }
+}
+
+fn of_message(mut message: Message<Summary>, user: Option<i64>, skip_unchanged: bool) -> Verdict {
     let summary = message.summary.take();
     let has_snapshot = summary
         .as_ref()
@@ -110,30 +84,44 @@ fn of_termination(termination: &Termination, end: &JobEnd, skip_unchanged: bool)
         summary,
     };
     match message.exit_code {
-        0 | 3 if summary.is_none() => failed("NoSummary", "restic ended without telling what it stored; see the pod's log".to_owned()),
+        0 | 3 if summary.is_none() => failed(
+            "NoSummary",
+            "restic ended without telling what it stored; see the pod's log".to_owned(),
+        ),
         0 | 3 if message.lock_lost && has_snapshot => partly(
             "LockLost",
             "restic lost its lock while it ran: a prune may have removed what this snapshot needs; run `restic check` and back up again".to_owned(),
             summary,
         ),
-        0 if has_snapshot || skip_unchanged => {
-            Verdict { result: BackupResult::Succeeded, reason: None, message: None, summary }
-        }
+        0 if has_snapshot || skip_unchanged => Verdict {
+            result: BackupResult::Succeeded,
+            reason: None,
+            message: None,
+            summary,
+        },
         0 => failed("NoSnapshot", "restic ended well but stored no snapshot".to_owned()),
+        // A snapshot of folders that could not be entered.
+        3 if summary.as_ref().is_some_and(|s| s.total_files_processed == 0) => Verdict {
+            summary,
+            ..failed(
+                "FilesUnreadable",
+                unreadable("nothing could be read", "the snapshot holds no file; ", &message, user),
+            )
+        },
         3 => {
-            let listed = message.samples();
-            let count = message.errors.max(1);
-            let files = if count == 1 { "1 file or folder".to_owned() } else { format!("{count} files or folders") };
+            let text = match message.errors.max(1) {
+                1 => "1 file or folder could not be read".to_owned(),
+                count => format!("{count} files or folders could not be read"),
+            };
             partly(
                 "FilesUnreadable",
-                format!("{files} could not be read{listed}; the snapshot holds the rest; {}", message::OWNER_HINT),
+                unreadable(&text, "the snapshot holds the rest; ", &message, user),
                 summary,
             )
         }
-        _ if message.nothing_readable() => failed(
-            "FilesUnreadable",
-            format!("nothing could be read, and no snapshot was stored{}; {}", message.samples(), message::OWNER_HINT),
-        ),
+        _ if message.nothing_readable() => {
+            failed("FilesUnreadable", unreadable("nothing could be read", "", &message, user))
+        }
         code => {
             let failure = message.failure();
             failed(message::reason_of(&failure), message::text_of(&failure, code))
@@ -141,105 +129,55 @@ fn of_termination(termination: &Termination, end: &JobEnd, skip_unchanged: bool)
     }
 }
 
-/// Nothing is known of a container: the pod's or the Job's own words.
-fn of_job(end: &JobEnd, pod: Option<&PodView>) -> Verdict {
-    let (reason, message): (&'static str, String) = match (end, pod) {
-        (_, Some(pod)) if !pod.reason.is_empty() => (
-            "PodFailed",
-            format!("the pod ended: {} {}", pod.reason, pod.message)
-                .trim()
-                .to_owned(),
-        ),
-        (JobEnd::Failed { reason, message }, Some(pod))
-            if pod.waiting.is_some() || pod.unschedulable.is_some() =>
-        {
-            let words = waiting_for(pod).map(|(_, words)| words).unwrap_or_default();
-            (
-                "PodNeverStarted",
-                format!("{reason}: {message}; the pod waited: {words}"),
-            )
-        }
-        (JobEnd::Failed { reason, message }, _) => ("JobFailed", format!("{reason}: {message}")),
-        (JobEnd::Complete, _) => (
-            "ResultLost",
-            "the Job completed, but its pod is gone and with it the result".to_owned(),
-        ),
+/// What could not be read, and what to set. The hint is about owners: it is given where permission was denied.
+fn unreadable(what: &str, rest: &str, message: &Message<Summary>, user: Option<i64>) -> String {
+    let samples = message.samples(SOURCE_DIR);
+    let listed = if samples.is_empty() {
+        samples
+    } else {
+        format!(": {samples}")
     };
-    Verdict {
-        result: BackupResult::Failed,
-        reason: Some(reason),
-        message: Some(message),
-        summary: None,
+    let more = usize::try_from(message.errors).unwrap_or(usize::MAX) > message::SAMPLES;
+    let and_more = if more { "; …" } else { "" };
+    if listed.is_empty() || listed.contains("permission denied") {
+        format!("{what}{listed}{and_more}; {rest}{}", runs::owner_hint(user))
+    } else {
+        format!("{what}{listed}{and_more}; {rest}see the pod's log")
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
-    use crate::world::Meta;
+    use crate::runs::{Ending, Report as _};
 
     const SUMMARY: &str = r#"{"message_type":"summary","files_new":2,"files_changed":1,"data_added":100,"data_added_packed":60,
         "total_files_processed":5,"total_bytes_processed":900,"snapshot_id":"abc"}"#;
 
-    fn job(end: JobEnd) -> JobView {
-        let at = Timestamp::from_second(100).unwrap();
-        JobView {
-            meta: Meta::default(),
-            of: None,
-            start: Some(at),
-            end: Some((Some(at), end)),
-            created: None,
-            snapshot: None,
-            suspended: false,
-            lease: None,
-            approved: None,
-            ..JobView::default()
-        }
-    }
-
-    fn pod(exit: i32, reason: &str, message: &str) -> PodView {
-        let at = |s| Some(Timestamp::from_second(s).unwrap());
-        let restic = Termination {
-            exit_code: exit,
-            reason: reason.into(),
-            message: message.into(),
+    fn ended(ending: Ending<Message<Summary>>) -> Ended<Message<Summary>> {
+        let at = |s| Timestamp::from_second(s).ok();
+        Ended {
+            ending,
             started: at(100),
             finished: at(172),
-        };
-        PodView {
-            meta: Meta::default(),
-            of: None,
-            phase: "Failed".into(),
-            reason: "".into(),
-            message: "".into(),
-            started: false,
-            token: None,
-            renewals: 0,
-            restic: Some(restic),
-            waiting: None,
-            unschedulable: None,
-            ..PodView::default()
+            user: Some(65532),
         }
     }
 
-    fn verdict(message: &str) -> BackupRun {
-        run(
-            "j",
-            &job(JobEnd::Complete),
-            &[&pod(0, "Completed", message)],
-            false,
-            false,
-        )
-        .unwrap()
+    fn told(message: &str) -> BackupRun {
+        let message = Message::parse(message).unwrap();
+        run("j", ended(Ending::Message(message)), false)
     }
 
-    fn told(exit: i32, rest: &str) -> String {
+    fn text(exit: i32, rest: &str) -> String {
         format!("{{\"exitCode\":{exit},{rest}\"items\":[]}}")
     }
 
     #[test]
     fn success_carries_exact_figures() {
-        let run = verdict(&told(0, &format!("\"summary\":{SUMMARY},")));
+        let run = told(&text(0, &format!("\"summary\":{SUMMARY},")));
         assert_eq!(
             (run.result, run.snapshot_id.as_deref(), run.duration.as_deref()),
             (BackupResult::Succeeded, Some("abc"), Some("1m12s"))
@@ -253,29 +191,28 @@ mod tests {
     #[test]
     fn nothing_looks_like_a_backup_that_is_none() {
         for (message, reason) in [
-            (told(0, ""), "NoSummary"),
-            (told(0, r#""summary":{"files_new":1},"#), "NoSnapshot"),
+            (text(0, ""), "NoSummary"),
+            (text(0, r#""summary":{"files_new":1},"#), "NoSnapshot"),
             (
-                told(0, r#""summary":{"snapshot_id":"x","dry_run":true},"#),
+                text(0, r#""summary":{"snapshot_id":"x","dry_run":true},"#),
                 "NoSnapshot",
             ),
-            (told(10, ""), "RepositoryMissing"),
+            (text(10, ""), "RepositoryMissing"),
             (
-                told(11, r#""fatal":{"message":"already locked by PID 7"},"#),
+                text(11, r#""fatal":{"message":"already locked by PID 7"},"#),
                 "RepositoryLocked",
             ),
-            (told(12, ""), "WrongPassword"),
-            (told(130, ""), "Interrupted"),
+            (text(12, ""), "WrongPassword"),
+            (text(130, ""), "Interrupted"),
             (
-                told(1, r#""fatal":{"message":"dial tcp: connection refused"},"#),
+                text(1, r#""fatal":{"message":"dial tcp: connection refused"},"#),
                 "RepositoryUnreachable",
             ),
-            (told(1, ""), "ResticFailed"),
-            (told(99, ""), "ResticFailed"),
-            ("garbage".to_owned(), "ContainerFailed"),
-            (String::new(), "ContainerFailed"),
+            (text(1, ""), "ResticFailed"),
+            (text(99, ""), "ResticFailed"),
+            (text(137, ""), "ResticFailed"),
         ] {
-            let run = verdict(&message);
+            let run = told(&message);
             assert_eq!(
                 (run.result, run.reason.as_deref()),
                 (BackupResult::Failed, Some(reason)),
@@ -286,19 +223,19 @@ mod tests {
     }
 
     #[test]
-    fn partial_results_name_samples_and_lost_locks() {
-        let items = r#"{"exitCode":3,"errors":7,"items":[{"item":"/backup/a","error":{"message":"permission denied"}}],"summary":"#;
-        let run = verdict(&format!("{items}{SUMMARY}}}"));
+    fn partial_results_name_files_as_in_the_volume_and_lost_locks() {
+        let items = r#"{"exitCode":3,"errors":7,"items":[{"item":"/backup/a","error":{"message":"open /backup/a: permission denied"}}],"summary":"#;
+        let run = told(&format!("{items}{SUMMARY}}}"));
         assert_eq!(
             (run.result, run.reason.as_deref()),
             (BackupResult::PartiallyFailed, Some("FilesUnreadable"))
         );
+        let message = run.message.unwrap();
         assert!(
-            run.message
-                .unwrap()
-                .starts_with("7 files or folders could not be read, such as /backup/a (permission denied)")
+            message.starts_with("7 files or folders could not be read: /a: permission denied; …; the snapshot holds the rest; the pod runs as user 65532"),
+            "{message}"
         );
-        let run = verdict(&told(0, &format!("\"lockLost\":true,\"summary\":{SUMMARY},")));
+        let run = told(&text(0, &format!("\"lockLost\":true,\"summary\":{SUMMARY},")));
         assert_eq!(
             (run.result, run.reason.as_deref()),
             (BackupResult::PartiallyFailed, Some("LockLost"))
@@ -306,51 +243,61 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_without_a_file_is_no_backup_when_files_could_not_be_read() {
+        let run = told(
+            r#"{"exitCode":3,"errors":1,"items":[{"item":"/backup/pg","error":{"message":"open /backup/pg: permission denied"}}],
+                "summary":{"snapshot_id":"abc","total_files_processed":0}}"#,
+        );
+        assert_eq!(
+            (run.result, run.reason.as_deref(), run.snapshot_id.as_deref()),
+            (BackupResult::Failed, Some("FilesUnreadable"), Some("abc"))
+        );
+        assert!(
+            run.message
+                .unwrap()
+                .starts_with("nothing could be read: /pg: permission denied; the snapshot holds no file; ")
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_damaged_is_no_matter_of_its_owner() {
+        let items = r#"{"exitCode":3,"errors":1,"items":[{"item":"/backup/a","error":{"message":"read /backup/a: input/output error"}}],"summary":"#;
+        let message = told(&format!("{items}{SUMMARY}}}")).message.unwrap();
+        assert!(
+            message.contains("/a: input/output error") && !message.contains("runAsUser"),
+            "{message}"
+        );
+    }
+
+    #[test]
     fn a_volume_that_the_pod_may_not_read_names_the_field_that_helps() {
         let fatal = r#""fatal":{"message":"unable to save snapshot: snapshot is empty"},"errors":1,"#;
         let item = r#"[{"item":"/backup","error":{"message":"open /backup: permission denied"}}]"#;
-        let run = verdict(&format!("{{\"exitCode\":1,{fatal}\"items\":{item}}}"));
-        let message = run.message.unwrap();
-        assert_eq!(run.reason.as_deref(), Some("FilesUnreadable"), "{message}");
-        for part in [
-            "/backup: permission denied",
-            "65532",
-            "jobConfig.securityContext.runAsUser: <owner>",
-        ] {
-            assert!(message.contains(part), "{part} in {message}");
-        }
+        let run = told(&format!("{{\"exitCode\":1,{fatal}\"items\":{item}}}"));
+        assert_eq!(run.reason.as_deref(), Some("FilesUnreadable"));
+        assert_eq!(
+            run.message.as_deref(),
+            Some(
+                "nothing could be read: /: permission denied; the pod runs as user 65532; set spec.jobConfig.securityContext.runAsUser to the owner of the files, or 0"
+            )
+        );
     }
 
     #[test]
     fn an_unchanged_source_may_be_skipped_on_request() {
-        let message = told(0, r#""summary":{"files_new":0},"#);
-        let run = run(
-            "j",
-            &job(JobEnd::Complete),
-            &[&pod(0, "Completed", &message)],
-            true,
-            false,
-        )
-        .unwrap();
+        let message = Message::parse(&text(0, r#""summary":{"files_new":0},"#)).unwrap();
+        let run = run("j", ended(Ending::Message(message)), true);
         assert_eq!((run.result, run.snapshot_id), (BackupResult::Succeeded, None));
     }
 
     #[test]
-    fn memory_and_deadline_say_which_field_to_change() {
-        let end = || JobEnd::Failed {
-            reason: "DeadlineExceeded".into(),
-            message: "Job was active longer than specified deadline".into(),
-        };
-        let killed = run("j", &job(end()), &[&pod(137, "OOMKilled", "")], false, false).unwrap();
-        assert!(killed.message.unwrap().contains("limits.memory"));
-        let late = run("j", &job(end()), &[&pod(137, "Error", "")], false, false).unwrap();
-        assert!(late.message.unwrap().contains("activeDeadlineSeconds"));
-    }
-
-    #[test]
-    fn an_end_that_is_not_known_yet_is_waited_for() {
-        assert!(run("j", &job(JobEnd::Complete), &[], false, false).is_none());
-        let lost = run("j", &job(JobEnd::Complete), &[], false, true).unwrap();
-        assert_eq!(lost.reason.as_deref(), Some("ResultLost"));
+    fn what_ended_it_from_outside_is_a_failure_with_its_own_reason() {
+        let limit = Some("256Mi".to_owned());
+        let run = run("j", ended(Ending::OutOfMemory { limit }), false);
+        assert_eq!(
+            (run.result, run.reason.as_deref()),
+            (BackupResult::Failed, Some("OutOfMemory"))
+        );
+        assert!(run.message.unwrap().contains("256Mi"));
     }
 }

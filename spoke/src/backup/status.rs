@@ -1,105 +1,125 @@
 //! The status that follows from runs and decisions. Pure.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use crds::backup::{BackupResult, BackupRun};
+use crds::common::ConcurrencyPolicy;
 use crds::conditions::{self, Status, reasons, types};
 use crds::{ResticBackup, ResticBackupStatus};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{options, result};
-use crate::pod::finished::Ended;
-use crate::pod::message;
+use crate::pod::finished;
+use crate::pod::message::Message;
+use crate::runs::{self, Ended, Ending, JobWithPods, State, Words};
 use crate::units;
-use crate::world::{JobEnd, JobView, Key, PodView};
+use crate::world::JobEnd;
 
-/// Time for the end of a pod to become known after the end of its Job: two watches, two orders.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
-/// A pod that has not started by then is worth a word.
-const START_PATIENCE: SignedDuration = SignedDuration::from_secs(20);
-
-/// A Job of this backup with its pods.
-pub struct Run {
-    pub key: Key,
-    pub job: Arc<JobView>,
-    pub pods: Vec<Arc<PodView>>,
+/// What is under way.
+#[derive(Default)]
+struct UnderWay {
+    running: BTreeSet<String>,
+    /// Jobs none of whose pods runs.
+    starting: BTreeSet<String>,
+    waiting: Option<Words>,
 }
 
-/// Takes finished Jobs into the counters, each once, and says when to look again although nothing changes.
+/// Takes Jobs that have ended into the counters, each once, and says when to look again although nothing changes.
+/// `refused` is why no Job can be made, if that is so.
 #[must_use]
 pub fn with_runs(
     old: &ResticBackupStatus,
     backup: &ResticBackup,
-    runs: &[Run],
+    jobs: &[JobWithPods],
+    refused: Option<Words>,
     now: Timestamp,
 ) -> (ResticBackupStatus, Option<Timestamp>) {
     let mut status = old.clone();
-    let skip_unchanged = backup
-        .spec
-        .restic
-        .as_ref()
-        .is_some_and(|r| options::parse(&r.extra_args).is_ok_and(|options| options.skip_unchanged));
     let mut look_again: Option<Timestamp> = None;
-    let mut soon = |at: Timestamp| look_again = Some(look_again.map_or(at, |t: Timestamp| t.min(at)));
-    let is_counted = |run: &Run| old.counted_jobs.iter().any(|uid| **uid == *run.job.meta.uid);
-
-    let mut finished: Vec<&Run> = runs
-        .iter()
-        .filter(|run| run.job.end.is_some() && !is_counted(run))
-        .collect();
-    finished.sort_by_key(|run| run.job.end.as_ref().and_then(|(at, _)| *at));
-    // Jobs that are gone need no memory: nothing can count them again.
-    let mut counted: Vec<String> = runs
-        .iter()
-        .filter(|run| is_counted(run))
-        .map(|run| run.job.meta.uid.to_string())
-        .collect();
-    for run in finished {
-        let ended = run.job.end.as_ref().and_then(|(at, _)| *at).unwrap_or(now);
-        let patience_over = now.duration_since(ended) >= PATIENCE;
-        let pods: Vec<&PodView> = run.pods.iter().map(AsRef::as_ref).collect();
-        match result::run(&run.key.name, &run.job, &pods, skip_unchanged, patience_over) {
-            Some(outcome) => {
-                count(&mut status, outcome);
-                counted.push(run.job.meta.uid.to_string());
-            }
-            None => soon(ended.checked_add(PATIENCE).unwrap_or(now)),
+    let mut soon = |at: Option<Timestamp>| look_again = look_again.into_iter().chain(at).min();
+    // Jobs that were deleted need no memory: nothing can count them again.
+    let mut counted: Vec<String> = Vec::new();
+    let mut ended = deleted(old, backup, jobs, now);
+    let mut under_way = UnderWay::default();
+    for run in jobs {
+        let (name, uid) = (run.key.name.to_string(), run.job.meta.uid.to_string());
+        if old.counted_jobs.contains(&uid) {
+            counted.push(uid);
+            continue;
         }
+        match runs::state(run, now) {
+            State::Ended(end) => {
+                ended.push((name, end));
+                counted.push(uid);
+            }
+            State::Settling(again) => {
+                under_way.running.extend(run.job.end.is_none().then_some(name));
+                soon(Some(again));
+            }
+            State::Running => {
+                under_way.running.insert(name);
+            }
+            State::Waiting { words, again } => {
+                under_way.starting.insert(name);
+                under_way.waiting = under_way.waiting.or(words);
+                soon(again);
+            }
+        }
+    }
+    ended.sort_by_key(|(_, end)| end.finished);
+    for (name, end) in ended {
+        count(&mut status, result::run(&name, end, skips_unchanged(backup)));
     }
     counted.sort();
     status.counted_jobs = counted;
-    let running: Vec<&Run> = runs
-        .iter()
-        .filter(|run| run.job.end.is_none() && !run.job.meta.deleting)
-        .collect();
-    status.active = running.iter().map(|run| run.key.name.to_string()).collect();
-    status.active.sort();
-    let waiting = running.iter().find_map(|run| {
-        let patient_until = run
-            .job
-            .start
-            .or(run.job.created)?
-            .checked_add(START_PATIENCE)
-            .ok()?;
-        let pod = run.pods.iter().find(|pod| &*pod.phase == "Pending")?;
-        if now < patient_until {
-            soon(patient_until);
-            return None;
-        }
-        message::waiting_for(pod)
-            .map(|(reason, words)| (reason.to_owned(), format!("pod of {}: {words}", run.key.name)))
-    });
-    progress(&mut status, waiting, backup.metadata.generation, now);
+    let all = under_way.running.union(&under_way.starting);
+    status.active = all.cloned().collect();
+    under_way.waiting = under_way.waiting.or(refused);
+    progress(&mut status, &under_way, backup.metadata.generation, now);
     (status, look_again)
+}
+
+fn skips_unchanged(backup: &ResticBackup) -> bool {
+    let restic = backup.spec.restic.as_ref();
+    restic.is_some_and(|r| options::parse(&r.extra_args).is_ok_and(|options| options.skip_unchanged))
+}
+
+/// Jobs that were under way and are not there any more: nobody will ever know more of them.
+fn deleted(
+    old: &ResticBackupStatus,
+    backup: &ResticBackup,
+    jobs: &[JobWithPods],
+    now: Timestamp,
+) -> Vec<(String, Ended<Message<result::Summary>>)> {
+    let policy = backup
+        .spec
+        .job_config
+        .as_ref()
+        .map(|config| config.concurrency_policy);
+    // The controller of CronJobs deletes the one that still runs when the next one is due.
+    let replaced = policy == Some(ConcurrencyPolicy::Replace) && jobs.iter().any(|run| run.job.end.is_none());
+    let gone = old
+        .active
+        .iter()
+        .filter(|name| !jobs.iter().any(|run| *run.key.name == ***name));
+    gone.map(|name| {
+        let ending = if replaced {
+            Ending::Replaced
+        } else {
+            Ending::Deleted
+        };
+        (name.clone(), Ended::without_pod(ending, now))
+    })
+    .collect()
 }
 
 /// Jobs that have ended and are counted in a status.
 #[must_use]
-pub fn ended(status: &ResticBackupStatus, runs: &[Run]) -> Vec<Ended> {
-    let counted = |run: &&Run| status.counted_jobs.iter().any(|uid| **uid == *run.job.meta.uid);
-    let ended = |run: &Run| {
+pub fn ended(status: &ResticBackupStatus, runs: &[JobWithPods]) -> Vec<finished::Ended> {
+    let counted = |run: &&JobWithPods| status.counted_jobs.iter().any(|uid| **uid == *run.job.meta.uid);
+    let ended = |run: &JobWithPods| {
         let (at, end) = run.job.end.as_ref()?;
-        Some(Ended {
+        Some(finished::Ended {
             job_uid: run.job.meta.uid.to_string(),
             at: at.or(run.job.created).unwrap_or(Timestamp::MIN),
             well: *end == JobEnd::Complete,
@@ -136,42 +156,38 @@ fn count(status: &mut ResticBackupStatus, run: BackupRun) {
 }
 
 /// Conditions that tell of runs: Progressing, Waiting, Degraded.
-fn progress(
-    status: &mut ResticBackupStatus,
-    waiting: Option<(String, String)>,
-    generation: Option<i64>,
-    now: Timestamp,
-) {
-    let running = !status.active.is_empty();
-    let (reason, text) = if running {
-        (
+fn progress(status: &mut ResticBackupStatus, under_way: &UnderWay, generation: Option<i64>, now: Timestamp) {
+    let names = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
+    let (running, starting) = (&under_way.running, &under_way.starting);
+    let (value, reason, text) = match &under_way.waiting {
+        _ if !running.is_empty() => (
+            Status::True,
             reasons::BACKUP_RUNNING,
-            format!("running: {}", status.active.join(", ")),
-        )
-    } else {
-        (reasons::IDLE, "no backup is running".to_owned())
+            format!("running: {}", names(running)),
+        ),
+        // Nothing is under way without a pod that runs.
+        Some(words) => (Status::False, words.reason.as_str(), words.text.clone()),
+        None if !starting.is_empty() => (
+            Status::False,
+            reasons::BACKUP_STARTING,
+            format!("starting: {}", names(starting)),
+        ),
+        None => (Status::False, reasons::IDLE, "no backup is running".to_owned()),
     };
-    conditions::set(
-        &mut status.conditions,
-        types::PROGRESSING,
-        running.into(),
-        reason,
-        &text,
-        generation,
-        now,
-    );
-    match waiting {
-        Some((reason, words)) => {
-            conditions::set(
-                &mut status.conditions,
-                types::WAITING,
-                Status::True,
-                &reason,
-                &words,
-                generation,
-                now,
-            );
-        }
+    let mut set = |type_, value, reason: &str, text: &str| {
+        conditions::set(
+            &mut status.conditions,
+            type_,
+            value,
+            reason,
+            text,
+            generation,
+            now,
+        );
+    };
+    set(types::PROGRESSING, value, reason, &text);
+    match &under_way.waiting {
+        Some(words) => set(types::WAITING, Status::True, &words.reason, &words.text),
         None => status.conditions.retain(|c| c.type_ != types::WAITING),
     }
     let (degraded, reason, text) = match &status.last_backup {
@@ -206,12 +222,14 @@ fn progress(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
-    use crate::world::{JobEnd, Meta, Termination};
+    use crate::world::{JobEnd, JobView, Key, Meta, Notice, PodView, Termination};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -230,17 +248,11 @@ mod tests {
             uid: format!("job-{n}").into(),
             ..Meta::default()
         };
-        let end = ended.map(|s| (Some(at(s)), JobEnd::Complete));
         Arc::new(JobView {
             meta,
-            of: None,
             start: Some(at(1)),
-            end,
+            end: ended.map(|s| (Some(at(s)), JobEnd::Complete)),
             created: Some(at(1)),
-            snapshot: None,
-            suspended: false,
-            lease: None,
-            approved: None,
             ..JobView::default()
         })
     }
@@ -255,62 +267,125 @@ mod tests {
             finished: Some(at(s)),
         });
         Arc::new(PodView {
-            meta: Meta::default(),
-            of: None,
             phase: phase.into(),
-            reason: "".into(),
-            message: "".into(),
-            started: false,
-            token: None,
-            renewals: 0,
+            started: phase == "Running" && restic.is_none(),
             restic,
-            waiting: None,
             unschedulable: (phase == "Pending")
                 .then(|| "0/1 nodes are available: 1 Insufficient cpu.".into()),
             ..PodView::default()
         })
     }
 
-    fn run(n: u8, ended: Option<i64>, pods: Vec<Arc<PodView>>) -> Run {
-        Run {
+    fn run(n: u8, ended: Option<i64>, pods: Vec<Arc<PodView>>) -> JobWithPods {
+        JobWithPods {
             key: Key::new("ns", format!("b-{n}")),
             job: job(n, ended),
-            pods,
+            pods: pods.into_iter().map(|pod| (Key::new("ns", "p"), pod)).collect(),
+            ..JobWithPods::default()
         }
+    }
+
+    fn look(
+        old: &ResticBackupStatus,
+        runs: &[JobWithPods],
+        now: i64,
+    ) -> (ResticBackupStatus, Option<Timestamp>) {
+        with_runs(old, &backup(), runs, None, at(now))
+    }
+
+    fn reason(status: &ResticBackupStatus, type_: &str) -> (String, String) {
+        let condition = conditions::get(&status.conditions, type_).unwrap();
+        (condition.status.clone(), condition.reason.clone())
     }
 
     #[test]
     fn a_job_whose_pod_has_not_been_seen_to_end_waits_a_little() {
         let runs = [run(1, Some(50), vec![pod(None, "Running")])];
-        let (status, again) = with_runs(&ResticBackupStatus::default(), &backup(), &runs, at(51));
+        let (status, again) = look(&ResticBackupStatus::default(), &runs, 51);
         assert_eq!((status.statistics, again), (None, Some(at(60))));
-        let (status, again) = with_runs(&ResticBackupStatus::default(), &backup(), &runs, at(60));
+        let (status, again) = look(&ResticBackupStatus::default(), &runs, 60);
         assert_eq!((status.statistics.unwrap().failed_backups, again), (1, None));
     }
 
     #[test]
     fn a_pod_that_does_not_start_shows_the_schedulers_words() {
         let runs = [run(1, None, vec![pod(None, "Pending")])];
-        let (status, again) = with_runs(&ResticBackupStatus::default(), &backup(), &runs, at(5));
+        let (status, again) = look(&ResticBackupStatus::default(), &runs, 5);
         assert!(conditions::get(&status.conditions, types::WAITING).is_none() && again == Some(at(21)));
-        let (status, _) = with_runs(&ResticBackupStatus::default(), &backup(), &runs, at(30));
+        let (status, _) = look(&ResticBackupStatus::default(), &runs, 30);
         let waiting = conditions::get(&status.conditions, types::WAITING).unwrap();
         assert_eq!(waiting.reason, "Unschedulable");
         assert!(waiting.message.contains("Insufficient cpu"));
     }
 
     #[test]
-    fn the_next_run_respects_suspension_and_the_last_start() {
-        let every = crds::schedule::Schedule::parse("@every 1h", "UTC").unwrap();
-        assert_eq!(crate::schedule::next_run(&every, true, None, at(0)), None);
+    fn nothing_is_running_without_a_pod_that_runs() {
+        let mut refused = run(1, None, vec![]);
+        let notice = Notice::new("FailedCreate", "exceeded quota: q", at(3));
+        refused.notices = vec![("job-1".into(), Arc::new(notice))];
+        let (early, _) = look(&ResticBackupStatus::default(), &[run(1, None, vec![])], 5);
         assert_eq!(
-            crate::schedule::next_run(&every, false, Some(at(3000)), at(4000)),
-            Some(Time(at(6600)))
+            reason(&early, types::PROGRESSING),
+            ("False".to_owned(), "BackupStarting".to_owned())
         );
+        let (status, _) = look(&early, &[refused], 40);
+        for (type_, value) in [(types::PROGRESSING, "False"), (types::WAITING, "True")] {
+            assert_eq!(
+                reason(&status, type_),
+                (value.to_owned(), "FailedCreate".to_owned())
+            );
+        }
+        let (status, _) = look(&status, &[run(1, None, vec![pod(None, "Running")])], 50);
+        assert_eq!(reason(&status, types::PROGRESSING).0, "True");
+        assert!(conditions::get(&status.conditions, types::WAITING).is_none());
+    }
+
+    #[test]
+    fn a_cron_job_that_makes_no_job_is_told() {
+        let words = runs::not_created(
+            "c",
+            Some(&Notice::new("FailedCreate", "quota", at(9))),
+            Some(at(5)),
+        );
+        let (status, _) = with_runs(&ResticBackupStatus::default(), &backup(), &[], words, at(10));
+        assert_eq!(reason(&status, types::WAITING).1, "FailedCreate");
+        assert!(status.active.is_empty());
+    }
+
+    #[test]
+    fn a_job_that_was_deleted_on_its_way_is_counted_once_as_failed() {
+        let (status, _) = look(
+            &ResticBackupStatus::default(),
+            &[run(1, None, vec![pod(None, "Running")])],
+            40,
+        );
+        let (status, _) = look(&status, &[], 50);
+        let last = status.last_backup.clone().unwrap();
         assert_eq!(
-            crate::schedule::next_run(&every, false, Some(at(0)), at(4000)),
-            Some(Time(at(7600)))
+            (last.reason.as_deref(), last.job.as_deref()),
+            (Some("JobDeleted"), Some("b-1"))
         );
+        let (again, _) = look(&status, &[], 60);
+        assert_eq!(again, status);
+        let mut replacing = backup();
+        replacing.spec.job_config =
+            serde_json::from_value(json!({ "concurrencyPolicy": "Replace" })).unwrap();
+        let (status, _) = look(&ResticBackupStatus::default(), &[run(1, None, vec![])], 40);
+        let (status, _) = with_runs(&status, &replacing, &[run(2, None, vec![])], None, at(50));
+        assert_eq!(status.last_backup.unwrap().reason.as_deref(), Some("Replaced"));
+    }
+
+    #[test]
+    fn the_result_counts_when_restic_has_ended_although_a_sidecar_stays() {
+        let sidecar = [run(1, None, vec![pod(Some(50), "Running")])];
+        let (status, again) = look(&ResticBackupStatus::default(), &sidecar, 52);
+        assert_eq!((status.last_backup.is_none(), again), (true, Some(at(60))));
+        let (status, _) = look(&status, &sidecar, 60);
+        assert_eq!(status.statistics.as_ref().unwrap().successful_backups, 1);
+        assert!(status.active.is_empty() && status.counted_jobs == ["job-1"]);
+        let ended = [run(1, Some(90), vec![pod(Some(50), "Failed")])];
+        let (after, _) = look(&status, &ended, 100);
+        assert_eq!(after.statistics, status.statistics, "counted once");
     }
 
     proptest! {
@@ -326,9 +401,9 @@ mod tests {
                 let view: Vec<u8> = view.into_iter().filter(|n| !gone.contains(n)).collect();
                 gone.extend(seen.iter().filter(|n| !view.contains(n)).copied());
                 seen.extend(view.iter().copied());
-                let runs: Vec<Run> = view.iter().map(|n| run(*n, Some(100 + i64::from(*n)), vec![pod(Some(100 + i64::from(*n)), "Succeeded")])).collect();
+                let runs: Vec<JobWithPods> = view.iter().map(|n| run(*n, Some(100 + i64::from(*n)), vec![pod(Some(100 + i64::from(*n)), "Succeeded")])).collect();
                 for _ in 0..2 {
-                    (status, _) = with_runs(&status, &backup(), &runs, at(1000));
+                    (status, _) = look(&status, &runs, 1000);
                 }
                 prop_assert!(status.counted_jobs.len() <= runs.len());
             }

@@ -122,6 +122,9 @@ pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, 
         };
         arguments.extend(["--exclude".to_owned(), anchored]);
     }
+    if pvc.include_lost_and_found != Some(true) {
+        arguments.extend(["--exclude".to_owned(), format!("{SOURCE_DIR}/lost+found")]);
+    }
     let options = options::parse(&restic.extra_args)?.arguments;
     // The parent is the last snapshot of this very backup: host and paths are the same for backups of one name in all
     // clusters, and each would read all files again after the other's run. The tags tell them apart.
@@ -201,6 +204,8 @@ mod tests {
             "fleet.cluster-uid=uid-of-a",
             "--tag",
             "fleet.backup=shop/orders",
+            "--exclude",
+            "/backup/lost+found",
             "--group-by",
             "host,paths,tags",
             "--",
@@ -211,6 +216,16 @@ mod tests {
             (valid.timezone.as_str(), valid.repository),
             ("UTC", Key::new("shop", "nas"))
         );
+    }
+
+    #[test]
+    fn lost_and_found_of_the_file_system_is_left_out_unless_it_is_asked_for() {
+        let excluded = |value: Value| {
+            let pvc = json!({ "source": { "pvc": { "claimName": "d", "includeLostAndFound": value } } });
+            let arguments = check(pvc).unwrap().arguments;
+            arguments.contains(&"/backup/lost+found".to_owned())
+        };
+        assert!(excluded(Value::Null) && excluded(json!(false)) && !excluded(json!(true)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! back-off, and what was deleted while it was broken is found by comparing the new list with the store.
 
 mod guard;
+mod notices;
 mod relist;
 mod routes;
 mod table;
@@ -25,7 +26,8 @@ use tracing::{debug, warn};
 use crate::context::Context;
 use crate::service::{Running, Service, Stage};
 use crate::world::{
-    CronJobView, JobView, Key, MetaView, NamespaceView, PodView, Store, Stored, Undecodable, World, slim,
+    ClaimView, CronJobView, JobView, Key, MetaView, NamespaceView, PodView, Store, Stored, Undecodable,
+    World, slim,
 };
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore, names};
 
@@ -68,7 +70,8 @@ pub fn services(
         }),
     };
     let i = &intake;
-    let services = vec![
+    remember_deleted(context);
+    let mut services = vec![
         i.guarded::<ResticRepository>(Reader::Repositories, |w| &w.repositories, table::REPOSITORY),
         i.guarded::<ResticBackup>(Reader::Backups, |w| &w.backups, table::BACKUP),
         i.guarded::<ResticRestore>(Reader::Restores, |w| &w.restores, table::RESTORE),
@@ -79,7 +82,7 @@ pub fn services(
         i.metadata::<ServiceAccount>(ours(), |w| &w.service_accounts, table::SERVICE_ACCOUNT),
         i.metadata::<ConfigMap>(ours(), |w| &w.config_maps, table::CONFIG_MAP),
         i.metadata::<Secret>(everything(), |w| &w.secrets, table::SECRET),
-        i.metadata::<PersistentVolumeClaim>(everything(), |w| &w.claims, table::CLAIM),
+        i.watch::<PersistentVolumeClaim, _>(everything(), ClaimView::of, |w| &w.claims, table::CLAIM),
         i.watch::<PartialObjectMeta<Namespace>, _>(
             everything(),
             NamespaceView::of,
@@ -87,7 +90,31 @@ pub fn services(
             table::NAMESPACE,
         ),
     ];
+    // Nothing waits for these: without them only the words are missing.
+    services.extend(notices::services(client, context, routes));
     (services, receiver)
+}
+
+/// Keeps how a pod was last seen whose Job has not ended, until the Job is deleted.
+fn remember_deleted(context: &Arc<Context>) {
+    let weak = Arc::downgrade(context);
+    context.world.pods.observe(move |key, old, new| {
+        let (Some(context), Some(pod), None) = (weak.upgrade(), old, new) else {
+            return;
+        };
+        let job = pod.meta.owner_name.as_ref();
+        let job = job.and_then(|(_, name)| context.world.jobs.get(&Key::new(&key.namespace, name)));
+        if job.is_some_and(|job| job.end.is_none()) {
+            context.world.last_seen.put(key.clone(), Arc::new(pod.clone()));
+        }
+    });
+    let (notices, last_seen) = (context.world.notices.clone(), context.world.last_seen.clone());
+    context.world.jobs.observe(move |_, old, new| {
+        if let (Some(job), None) = (old, new) {
+            notices.forget(&job.meta.uid);
+            last_seen.forget(&job.meta.uid);
+        }
+    });
 }
 
 /// Which watches have not listed yet.

@@ -20,6 +20,16 @@ pub struct Change<V> {
 }
 
 impl<V> Change<V> {
+    /// Nothing of the object itself: something that is read with it.
+    pub fn touched(key: Key, state: Arc<V>) -> Change<V> {
+        Change {
+            key,
+            old: Some(state.clone()),
+            new: Some(state),
+            echo: false,
+        }
+    }
+
     /// The latest state that is known: the last one of an object that went.
     pub fn latest(&self) -> Option<&V> {
         self.new.as_deref().or(self.old.as_deref())

@@ -65,6 +65,22 @@ impl Routes {
         }
     }
 
+    /// Wakes those that read a warning about a CronJob, a Job or a pod.
+    pub fn notice(&self, world: &World, kind: Option<&str>, key: &Key) {
+        match kind {
+            Some("CronJob") => self.touched(world, table::CRON_JOB, key, world.cron_jobs.get(key)),
+            Some("Job") => self.touched(world, table::JOB, key, world.jobs.get(key)),
+            _ => self.touched(world, table::POD, key, world.pods.get(key)),
+        }
+    }
+
+    fn touched<V>(&self, world: &World, rows: &[Row<V>], key: &Key, state: Option<Arc<V>>) {
+        if let Some(state) = state {
+            let change = Change::touched(key.clone(), state);
+            self.readers(world, rows, &change);
+        }
+    }
+
     /// Wakes those that read what changed.
     pub fn readers<V>(&self, world: &World, rows: &[Row<V>], change: &Change<V>) {
         if !self.is_open() {

@@ -7,7 +7,9 @@ use crds::conditions::{self, types};
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
 
 use super::relist::Change;
-use crate::world::{CronJobView, Index, JobView, Key, Meta, MetaView, NamespaceView, PodView, World};
+use crate::world::{
+    ClaimView, CronJobView, Index, JobView, Key, Meta, MetaView, NamespaceView, PodView, World,
+};
 
 /// Readers that can be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,6 +90,8 @@ pub const RESTORE: &[Row<ResticRestore>] = &[row!(|change| presence(change, dele
 
 pub const POLICY: &[Row<GlobalRetentionPolicy>] = &[
     row!(policy_failed, |_, key, policy| Some(repository(key, &policy.spec.repository_ref)) => Repositories by Key),
+    // Plans of the others may have come to nothing.
+    row!(policy_applied, |_, key, policy| Some(repository(key, &policy.spec.repository_ref)) => Policies by Group),
 ];
 
 pub const CRON_JOB: &[Row<CronJobView>] = &[
@@ -132,9 +136,9 @@ pub const SECRET: &[Row<MetaView>] = &[
     row!(any, |_, key, it| owner(key, &it.meta, "ResticRepository") => Repositories by Key),
 ];
 
-pub const CLAIM: &[Row<MetaView>] = &[
-    row!(identity, own => Backups by Claim),
-    row!(identity, own => Restores by Claim),
+pub const CLAIM: &[Row<ClaimView>] = &[
+    row!(usable, own => Backups by Claim),
+    row!(usable, own => Restores by Claim),
 ];
 
 /// Labels of a namespace decide whether what is in it may use a repository elsewhere.
@@ -152,11 +156,12 @@ fn any<V>(_: &Change<V>) -> bool {
     true
 }
 
-/// Anything that is kept of its metadata, its version excepted.
-fn identity(change: &Change<MetaView>) -> bool {
-    let read = |view: &MetaView| Meta {
-        version: 0,
-        ..view.meta.clone()
+/// Anything that is kept of a claim, its version excepted.
+fn usable(change: &Change<ClaimView>) -> bool {
+    let read = |view: &ClaimView| {
+        let mut view = view.clone();
+        view.meta.version = 0;
+        view
     };
     change.old.as_deref().map(read) != change.new.as_deref().map(read)
 }
@@ -222,6 +227,19 @@ fn backup_failed(change: &Change<ResticBackup>) -> bool {
         change.new.as_deref().and_then(failed),
     );
     new.is_some() && new != old
+}
+
+fn policy_applied(change: &Change<GlobalRetentionPolicy>) -> bool {
+    let applied = |policy: &GlobalRetentionPolicy| {
+        let status = policy.status.as_ref()?;
+        let removed = matches!(
+            status.last_run_result.as_deref(),
+            Some("Applied" | "NothingToRemove")
+        );
+        removed.then(|| status.last_run.clone())
+    };
+    let new = change.new.as_deref().and_then(applied);
+    new.is_some() && new != change.old.as_deref().and_then(applied)
 }
 
 fn policy_failed(change: &Change<GlobalRetentionPolicy>) -> bool {

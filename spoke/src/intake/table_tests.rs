@@ -287,8 +287,8 @@ proptest! {
                 prop_assert_eq!(table(&world, BACKUP, &key, backup), scan.restores(named));
             }
             let meta = Arc::new(MetaView::default());
-            prop_assert_eq!(table(&world, SECRET, &key, meta.clone()), scan.of_secret(&key));
-            prop_assert_eq!(table(&world, CLAIM, &key, meta), scan.of_claim(&key));
+            prop_assert_eq!(table(&world, SECRET, &key, meta), scan.of_secret(&key));
+            prop_assert_eq!(table(&world, CLAIM, &key, Arc::default()), scan.of_claim(&key));
             if let Some(job) = world.jobs.get(&key) {
                 let mut expected = scan.of_job(Some(&job), job.of.as_ref(), &key);
                 if job.type_.is_some() {
@@ -425,7 +425,10 @@ fn a_claim_that_only_has_another_version_wakes_nobody() {
             deleting,
             ..Meta::default()
         };
-        Arc::new(MetaView { meta })
+        Arc::new(ClaimView {
+            meta,
+            ..ClaimView::default()
+        })
     };
     let one = Key::new("a", "one");
     assert_eq!(woken(CLAIM, &one, view(1, false), view(2, false)), []);

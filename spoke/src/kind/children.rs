@@ -12,12 +12,13 @@ use kube::{Resource, ResourceExt as _};
 use serde_json::json;
 use tracing::{info, warn};
 
-use crate::apply::{ApplyError, Object};
+use crate::apply::{Applier, ApplyError, Object};
 use crate::context::Context;
 use crate::credentials;
 use crate::pod::finished::Finished;
 use crate::pod::{self, stale};
-use crate::world::{CronJobView, JobView, Key, Meta, MetaView, Store, Stored as _};
+use crate::runs::Lingering;
+use crate::world::{ClaimView, CronJobView, JobView, Key, Meta, MetaView, Store, Stored as _};
 
 /// What the parts of [`Children`] are before and after they were applied.
 pub trait Stage {
@@ -31,6 +32,7 @@ pub trait Stage {
     type Run;
     type Job;
     type Pod;
+    type Lingering;
 }
 
 /// As a plan asks for them.
@@ -53,6 +55,7 @@ impl Stage for Prepared {
     type Run = Run;
     type Job = Job;
     type Pod = Finished;
+    type Lingering = Lingering;
 }
 
 impl Stage for Applied {
@@ -66,6 +69,7 @@ impl Stage for Applied {
     type Run = Key;
     type Job = (Key, Arc<JobView>);
     type Pod = ();
+    type Lingering = ();
 }
 
 /// Everything that is made for a resource, in the order in which it is applied. What is right already costs no request.
@@ -87,6 +91,8 @@ pub struct Children<S: Stage> {
     pub job: Option<S::Job>,
     /// Finished pods to delete. One that stays for now is no fault of the resource.
     pub finished: Vec<S::Pod>,
+    /// Pods to end that another container keeps alive.
+    pub lingering: Vec<S::Lingering>,
 }
 
 impl<S: Stage> Default for Children<S> {
@@ -102,6 +108,7 @@ impl<S: Stage> Default for Children<S> {
             runs: Vec::new(),
             job: None,
             finished: Vec::new(),
+            lingering: Vec::new(),
         }
     }
 }
@@ -170,10 +177,7 @@ impl fmt::Display for Refused {
 }
 
 impl Refused {
-    fn write<T: Object>(name: impl Into<String>, error: ApplyError) -> Refused
-    where
-        T: k8s_openapi::Resource,
-    {
+    fn write<T: Object + k8s_openapi::Resource>(name: impl Into<String>, error: ApplyError) -> Refused {
         Refused {
             kind: T::KIND,
             name: name.into(),
@@ -243,6 +247,7 @@ impl Children<Prepared> {
             runs,
             job,
             finished,
+            lingering,
         } = self;
         if let Some(permission) = permission {
             applied.permission = Some(permit(context, permission).await?);
@@ -286,8 +291,34 @@ impl Children<Prepared> {
                 Err(error) => warn!(pod = %pod.at, %error, "a finished pod could not be deleted"),
             }
         }
+        for pod in lingering {
+            end_lingering(&context.applier, &pod)
+                .await
+                .map_err(|error| Refused::write::<Pod>(&*pod.pod.name, error))?;
+            applied.lingering.push(());
+        }
         Ok(())
     }
+}
+
+/// Ends a pod that another container keeps alive after `restic` has ended. Its log stays: the pod is not deleted, its
+/// active deadline ends it; the Job then counts it as failed, whatever `restic` has reported.
+///
+/// # Errors
+/// When Job or pod cannot be written. That they are gone is fine.
+pub async fn end_lingering(applier: &Applier, pod: &Lingering) -> Result<(), ApplyError> {
+    let gone_is_fine = |error| match error {
+        ApplyError::Gone(_) => Ok(()),
+        error => Err(error),
+    };
+    if let Some(job) = &pod.job {
+        let patch = json!({ "spec": { "backoffLimit": 0 } });
+        let written = applier.merge::<Job>(job, &patch).await;
+        written.map(drop).or_else(gone_is_fine)?;
+    }
+    let patch = json!({ "spec": { "activeDeadlineSeconds": 1 } });
+    let written = applier.merge::<Pod>(&pod.pod, &patch).await;
+    written.map(drop).or_else(gone_is_fine)
 }
 
 async fn permit(context: &Context, permission: Permission) -> Result<(), Refused> {
@@ -461,7 +492,10 @@ async fn create_claim(context: &Context, wanted: &PersistentVolumeClaim) -> Resu
             },
         });
     }
-    context.world.claims.put(at.clone(), view(&present.metadata));
+    context
+        .world
+        .claims
+        .put(at.clone(), Arc::new(ClaimView::of(&present)));
     Ok(())
 }
 

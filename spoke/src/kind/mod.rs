@@ -30,6 +30,7 @@ use crate::context::Context;
 use crate::world::Key;
 
 pub use actor::ActorMessage;
+pub use children::end_lingering;
 pub use children::{
     Applied, Cause as RefusedBecause, Children, Credentials, Permission, Prepared, Refused, Removal, Run,
 };

@@ -145,6 +145,7 @@ fn apply(
         runs,
         job,
         finished,
+        lingering,
     } = children;
     if permission.is_some() {
         pass("Lease", "fleet-shared")?;
@@ -183,6 +184,7 @@ fn apply(
         applied.job = Some((key_of(&job), Arc::new(JobView::of(&Job::clone(&job)))));
     }
     applied.finished = finished.into_iter().map(|_| ()).collect();
+    applied.lingering = lingering.into_iter().map(|_| ()).collect();
     Ok(())
 }
 
@@ -214,12 +216,6 @@ impl Restic for NoRestic {
     fn snapshots<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<Vec<Snapshot>, Failure>> {
         std::future::ready(Err(Failure::Interrupted)).boxed()
     }
-}
-
-/// Settings as without any arguments.
-pub fn config() -> crate::config::Config {
-    use clap::Parser as _;
-    crate::arguments::Arguments::parse_from(["fleet-spoke"]).config
 }
 
 /// A repository that is Ready, in namespace ns.

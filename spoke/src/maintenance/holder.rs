@@ -308,6 +308,16 @@ impl Holder {
         }
     }
 
+    /// A Job whose lease was given back, or runs out at the grantor: nothing more is said about it.
+    #[must_use]
+    pub fn over(token: u64) -> Holder {
+        Holder {
+            phase: Phase::Done(End::Job),
+            lost: Some(token),
+            ..Holder::default()
+        }
+    }
+
     /// The same with other limits.
     #[must_use]
     pub fn within(mut self, limits: Limits) -> Holder {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crds::conditions::reasons;
 use jiff::SignedDuration;
+use proto::v1::OperationOutcome;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
@@ -20,6 +21,7 @@ use crate::context::Context;
 use crate::exchange::{Event, Finished, Pinned, Progress};
 use crate::kind::{Kind, Requeue, Turn};
 use crate::maintenance::holder::{Effect, End, Input, Phase};
+use crate::runs::{self, JobWithPods, State, Words};
 use crate::world::{JobView, Key, PodView};
 
 /// Turns of operations that run at the same time.
@@ -91,8 +93,7 @@ impl Operations {
             repository: pin.repository.clone(),
             restic_id: pin.restic_id.to_string(),
         };
-        // One that was shut is still to be deleted.
-        !owner.is_recorded(&pinned) || job.is_spent()
+        !owner.is_recorded(&pinned)
     }
 
     /// The pods of an operation.
@@ -182,7 +183,14 @@ impl Kind for Operations {
                 Err(error) => outcome = failed(key, &error),
             }
         }
-        outcome.next = self.wake_at(record);
+        let later = match self.end_lingering(record).await {
+            Ok(later) => later,
+            Err(error) => {
+                outcome = failed(key, &error);
+                None
+            }
+        };
+        outcome.next = self.wake_at(record).into_iter().chain(later).min();
         outcome
     }
 
@@ -321,15 +329,11 @@ impl Operations {
         if let Some(ending) = &record.ending {
             return (ending.reason, ending.message.clone());
         }
-        let pods = self.pods(&record.pinned);
-        let words = pods
-            .iter()
-            .find_map(|(_, pod)| crate::pod::message::waiting_for(pod));
-        let words = words.map(|(_, words)| words);
+        let words = self.waits_for(&record.pinned);
         result::describe(
             record.holder.interruption(),
             record.waiting.as_deref(),
-            words.as_deref(),
+            words.as_ref().map(|words| words.text.as_str()),
         )
     }
 
@@ -340,15 +344,19 @@ impl Operations {
         }
         let job = self.job(&record.pinned.job, &record.pinned.operation);
         let pods = self.pods(&record.pinned);
-        let views: Vec<&PodView> = pods.iter().map(|(_, pod)| pod.as_ref()).collect();
-        let active = views
+        let active = pods
             .iter()
-            .any(|pod| pod.is_active() && pod.unproven().is_none());
+            .any(|(_, pod)| pod.is_active() && pod.unproven().is_none());
+        let run = job.clone().map(|job| self.run(&record.pinned, job));
+        let newest = run
+            .as_ref()
+            .and_then(|run| run.newest())
+            .map(|(_, pod)| pod.as_ref());
         let token = job.as_ref().and_then(|job| job.lease).map(|lease| lease.token);
         let now = self.context.clock.now();
         let given_up = matches!(record.holder.phase(), Phase::Done(End::Interrupted(_)));
-        let (outcome, started, finished) = match &job {
-            Some(job) if job.end.is_some() => match result::ended(job, &views, now) {
+        let (outcome, started, finished) = match (&job, &run) {
+            (Some(job), Some(run)) if job.end.is_some() => match result::ended(run, now) {
                 result::Ended::NotYet(_) => return,
                 result::Ended::Known {
                     outcome,
@@ -356,7 +364,7 @@ impl Operations {
                     finished,
                 } => (*outcome, started, finished),
             },
-            Some(job) if job.is_spent() && !active => {
+            (Some(job), _) if job.is_spent() && !active => {
                 let (reason, message) = match &job.shut {
                     Some((reason, message)) => (reason.to_string(), message.to_string()),
                     None => {
@@ -365,18 +373,18 @@ impl Operations {
                     }
                 };
                 (
-                    result::interrupted(&views, &reason, &message),
+                    result::interrupted(newest, &reason, &message),
                     job.start,
                     Some(now),
                 )
             }
             // Never opened, and not wanted any more, or given up before.
-            Some(job) if (record.ending.is_some() || given_up) && job.suspended && !active => {
+            (Some(job), _) if (record.ending.is_some() || given_up) && job.suspended && !active => {
                 let (reason, message) = self.why(record);
-                (result::interrupted(&[], reason, &message), None, Some(now))
+                (result::interrupted(None, reason, &message), None, Some(now))
             }
-            None if !active && self.context.operations.known(&record.pinned.job).1.is_some() => (
-                result::interrupted(&[], "JobDeleted", "its Job was deleted"),
+            (None, _) if !active && self.context.operations.known(&record.pinned.job).1.is_some() => (
+                result::interrupted(None, "JobDeleted", "its Job was deleted"),
                 None,
                 Some(now),
             ),
@@ -487,13 +495,38 @@ impl Operations {
 
     /// A pod that does not start says why.
     fn starting(&self, record: &Record) -> Option<Progress> {
-        let pods = self.pods(&record.pinned);
-        let (_, pod) = pods.iter().find(|(_, pod)| pod.is_active() && !pod.started)?;
-        let (_, words) = crate::pod::message::waiting_for(pod)?;
+        let words = self.waits_for(&record.pinned)?;
         Some(Progress::Waiting {
             reason: reasons::POD_NEVER_STARTED,
-            message: format!("{}: {words}", record.pinned.job.name),
+            message: format!("{}: {}", words.reason, words.text),
         })
+    }
+
+    /// What the Job of an operation waits for, if none of its pods runs.
+    fn waits_for(&self, pinned: &Pinned) -> Option<Words> {
+        let job = self.job(&pinned.job, &pinned.operation)?;
+        let run = self.run(pinned, job);
+        match runs::state::<OperationOutcome>(&run, self.context.clock.now()) {
+            State::Waiting { words, .. } => words,
+            _ => None,
+        }
+    }
+
+    fn run(&self, pinned: &Pinned, job: Arc<JobView>) -> JobWithPods {
+        JobWithPods::of(&self.context.world, pinned.job.clone(), job)
+    }
+
+    /// Ends a pod that another container keeps alive after the worker has ended. Returns when to look again.
+    async fn end_lingering(&self, record: &Record) -> Result<Option<jiff::Timestamp>, ApplyError> {
+        let Some(job) = self.job(&record.pinned.job, &record.pinned.operation) else {
+            return Ok(None);
+        };
+        let run = self.run(&record.pinned, job);
+        let (pods, later) = runs::lingering([&run], self.context.clock.now());
+        for pod in pods {
+            crate::kind::end_lingering(&self.context.applier, &pod).await?;
+        }
+        Ok(later)
     }
 
     /// When to look again although nothing happens.
@@ -506,13 +539,12 @@ impl Operations {
         let job = self.job(&record.pinned.job, &record.pinned.operation);
         let early = job.as_ref().and_then(|job| job.not_before).filter(|at| now < *at);
         let holder = record.holder.wake().and_then(in_millis);
-        let pods = self.pods(&record.pinned);
-        let views: Vec<&PodView> = pods.iter().map(|(_, pod)| pod.as_ref()).collect();
-        let result = match (&record.finished, &job) {
+        let result = match (&record.finished, job) {
             (Some(_), _) => in_millis(record.finished_at + super::record::RECORD_LIMIT),
-            (None, Some(job)) => match result::ended(job, &views, now) {
-                result::Ended::NotYet(again) => again,
-                result::Ended::Known { .. } => None,
+            (None, Some(job)) => match runs::state::<OperationOutcome>(&self.run(&record.pinned, job), now) {
+                State::Settling(again) => Some(again),
+                State::Waiting { again, .. } => again,
+                State::Running | State::Ended(_) => None,
             },
             (None, None) => None,
         };

@@ -642,3 +642,49 @@ async fn a_lease_is_taken_and_renewed_while_ordinary_turns_hold_every_permit() {
     bench.open().await;
     bench.renewal().await;
 }
+
+#[tokio::test]
+async fn a_job_that_fails_after_its_pod_was_lost_gives_nothing_back_however_often_it_is_taken_up() {
+    let mut bench = Bench::new().await;
+    bench.open().await;
+    let renew = bench.renewal().await;
+    bench.answer(&renew, None);
+    bench
+        .until("the count", |b| {
+            (b.api.get(POD)?["metadata"]["annotations"][names::ANNOTATION_RENEWALS] == "1").then_some(())
+        })
+        .await;
+    // Its node is deleted, and with it the pod's object.
+    bench.watch();
+    bench.api.0.lock().unwrap().1.remove(POD);
+    bench.watch();
+    bench
+        .until("the shut gate", |b| {
+            (b.api.get(JOB)?["spec"]["suspend"] == true).then_some(())
+        })
+        .await;
+    bench.api.change(JOB, |job| {
+        job["status"]["conditions"] =
+            json!([{ "type": "Failed", "status": "True", "lastTransitionTime": "2026-11-25T00:00:00Z" }]);
+    });
+    bench.watch();
+    let late = bench.api.get(JOB).unwrap();
+    bench
+        .until("the result", |b| b.context.operations.of("p").pop()?.finished)
+        .await;
+    bench.owner.recorded.store(true, Ordering::Relaxed);
+    bench.context.operations.wake("p");
+    bench.until_left().await;
+    assert!(bench.api.get(JOB).is_none(), "it can never be opened again");
+    // Another leader sees the Job, whose deletion has not come through the watch yet, and knows nothing of the pod.
+    bench.handle.follow().await;
+    bench.api.put(JOB, late);
+    bench.watch();
+    bench.handle.lead();
+    bench
+        .until("the Job is deleted again", |b| {
+            b.api.get(JOB).is_none().then_some(())
+        })
+        .await;
+    assert!(bench.released().is_none(), "its lease runs out at the grantor");
+}

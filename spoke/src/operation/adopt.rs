@@ -12,7 +12,7 @@ use crate::exchange::Pinned;
 use crate::kind::Turn;
 use crate::maintenance;
 use crate::maintenance::holder::Holder;
-use crate::world::{JobView, Key};
+use crate::world::{JobEnd, JobView, Key};
 
 /// A Job that cannot begin yet.
 pub(super) enum NotYet {
@@ -98,11 +98,15 @@ impl Operations {
         let Some(lease) = job.lease else {
             return Holder::new();
         };
-        // Opened before this actor, and its pod is missing: how it ended, nobody saw.
+        if job.released.is_some() {
+            return Holder::over(lease.token);
+        }
+        // Opened before this actor, and its pod is missing: how it ended, nobody saw. A Job is complete by the kubelet's
+        // word, and failed by anybody's.
         let pods = &self.context.world.pods;
         let group = Key::new("", &pinned.operation);
-        if job.start.is_some() && job.end.is_none() && job.released.is_none() && pods.group(&group).is_empty()
-        {
+        let complete = matches!(job.end, Some((_, JobEnd::Complete)));
+        if job.start.is_some() && !complete && pods.group(&group).is_empty() {
             pods.remember(&group, lease.token);
         }
         if job.suspended {

@@ -8,9 +8,10 @@ use tracing::info;
 use super::actor::Operations;
 use super::record::{Record, next_attempt};
 use crate::apply::ApplyError;
+use crate::exchange::Finished;
 use crate::maintenance::holder::End;
 use crate::pod;
-use crate::worker::STALE_LOCK;
+use crate::restic::locks::STALE_LOCK;
 use crate::world::{JobView, Key};
 
 /// Reasons for which another Job follows one that has ended by itself: the lock is to be removed first, or the pod has
@@ -31,27 +32,30 @@ impl Operations {
         }
         let pinned = &record.pinned;
         if let Some(job) = self.job(&pinned.job, &pinned.operation) {
-            let over = job.end.is_some() && !record.covered;
-            if over && end == End::Job {
-                // The schedule may be due in weeks.
-                if FOLLOWED.contains(&reason(record)) {
-                    self.succeed(record, &job).await?;
-                }
+            let over = job.end.is_some() && !record.covered && end == End::Job;
+            let interrupted = |finished: &Finished| finished.outcome.result == "Interrupted";
+            // The schedule may be due in weeks.
+            if !over
+                || FOLLOWED.contains(&reason(record))
+                || job.is_spent() && record.finished.as_ref().is_some_and(interrupted)
+            {
+                self.succeed(record, &job).await?;
+            }
+            if over && !job.is_spent() {
                 let token = job.lease.map_or(0, |lease| lease.token);
                 self.annotate(record, &json!({ names::ANNOTATION_RELEASED: token.to_string() }))
                     .await?;
             } else {
-                self.replace(record, &job).await?;
+                self.delete(record).await?;
             }
         }
         self.forget(record);
         Ok(true)
     }
 
-    /// Deletes a Job that can do nothing any more, after another was made if it is still wanted.
-    async fn replace(&self, record: &Record, job: &JobView) -> Result<(), ApplyError> {
+    /// Deletes a Job that can do nothing any more.
+    async fn delete(&self, record: &Record) -> Result<(), ApplyError> {
         let pinned = &record.pinned;
-        self.succeed(record, job).await?;
         self.context
             .applier
             .delete::<Job>(&pinned.job, &pinned.operation)

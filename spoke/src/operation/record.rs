@@ -8,7 +8,7 @@ use super::gate::Order;
 use super::{Assignment, Pinned};
 use crate::exchange::Finished;
 use crate::maintenance::holder::Holder;
-use crate::worker::STALE_LOCK;
+use crate::restic::locks::STALE_LOCK;
 use crate::world::JobView;
 
 /// Milliseconds for which the result waits to be recorded in its owner's status. After that the lease is released all the

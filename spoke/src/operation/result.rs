@@ -1,13 +1,11 @@
 //! How a maintenance Job ended: the termination message of its pod, or what Kubernetes says of the Job. Pure.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use proto::v1::OperationOutcome;
 
 use crate::maintenance::holder::Interruption;
-use crate::world::{JobEnd, JobView, PodView};
-
-/// Time for the end of a pod to become known after the end of its Job.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
+use crate::runs::{self, JobWithPods, Report, State};
+use crate::world::PodView;
 
 /// How a run ended, or when to look again for it.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,90 +18,56 @@ pub enum Ended {
     },
 }
 
+impl Report for OperationOutcome {
+    fn parse(text: &str) -> Option<OperationOutcome> {
+        let outcome = serde_json::from_str::<OperationOutcome>(text).ok();
+        outcome.filter(|outcome| !outcome.result.is_empty())
+    }
+
+    fn succeeded(&self) -> bool {
+        !["Interrupted", "Failed"].contains(&self.result.as_str())
+    }
+
+    fn interrupted(&self) -> bool {
+        self.result == "Interrupted"
+    }
+
+    fn out_of_memory(&self) -> bool {
+        false
+    }
+}
+
 /// The outcome of a Job that has ended.
 #[must_use]
-pub fn ended(job: &JobView, pods: &[&PodView], now: Timestamp) -> Ended {
-    let Some((at, end)) = &job.end else {
+pub fn ended(run: &JobWithPods, now: Timestamp) -> Ended {
+    if run.job.end.is_none() {
         return Ended::NotYet(None);
+    }
+    let ended = match runs::state::<OperationOutcome>(run, now) {
+        State::Ended(ended) => ended,
+        State::Settling(again) => return Ended::NotYet(Some(again)),
+        State::Running | State::Waiting { .. } => return Ended::NotYet(None),
     };
-    let at = at.unwrap_or(now);
-    let newest = newest(pods);
-    let Some(termination) = newest.and_then(|pod| pod.restic.as_ref()) else {
-        if now.duration_since(at) < PATIENCE {
-            return Ended::NotYet(at.checked_add(PATIENCE).ok());
-        }
-        return Ended::Known {
-            outcome: Box::new(of_job(end, newest)),
-            started: job.start,
-            finished: Some(at),
-        };
-    };
-    let outcome = message_of(&termination.message).unwrap_or_else(|| OperationOutcome {
+    let outcome = runs::report(ended.ending, "run").unwrap_or_else(|(reason, message)| OperationOutcome {
         result: "Failed".to_owned(),
-        reason: if &*termination.reason == "OOMKilled" {
-            "OutOfMemory"
-        } else {
-            "ContainerFailed"
-        }
-        .to_owned(),
-        message: format!(
-            "the container ended with exit code {} ({}) before it could report a result; see the pod's log",
-            termination.exit_code, termination.reason
-        ),
+        reason: reason.to_owned(),
+        message,
         ..OperationOutcome::default()
     });
     Ended::Known {
         outcome: Box::new(outcome),
-        started: termination.started.or(job.start),
-        finished: termination.finished.or(Some(at)),
-    }
-}
-
-/// The pod that ended last.
-#[must_use]
-pub fn newest<'a>(pods: &[&'a PodView]) -> Option<&'a PodView> {
-    let finished = |pod: &&&PodView| {
-        pod.restic
-            .as_ref()
-            .and_then(|t| t.finished)
-            .unwrap_or(Timestamp::MIN)
-    };
-    pods.iter().max_by_key(finished).copied()
-}
-
-fn message_of(text: &str) -> Option<OperationOutcome> {
-    let outcome = serde_json::from_str::<OperationOutcome>(text).ok();
-    outcome.filter(|outcome| !outcome.result.is_empty())
-}
-
-fn of_job(end: &JobEnd, pod: Option<&PodView>) -> OperationOutcome {
-    let words = pod
-        .and_then(crate::pod::message::waiting_for)
-        .map(|(_, words)| words);
-    let message = match (end, words) {
-        (JobEnd::Failed { reason, message }, Some(words)) => {
-            format!("{reason}: {message}; the pod never started: {words}")
-        }
-        (JobEnd::Failed { reason, message }, None) => format!("{reason}: {message}"),
-        (JobEnd::Complete, _) => {
-            "the Job completed, but its pod was removed and with it the result".to_owned()
-        }
-    };
-    OperationOutcome {
-        result: "Failed".to_owned(),
-        reason: "JobFailed".to_owned(),
-        message,
-        ..OperationOutcome::default()
+        started: ended.started,
+        finished: ended.finished,
     }
 }
 
 /// The outcome of a Job that was shut: what its pod wrote before it ended, or why it was shut.
 #[must_use]
-pub fn interrupted(pods: &[&PodView], reason: &str, message: &str) -> OperationOutcome {
-    let told = newest(pods).and_then(|pod| message_of(&pod.restic.as_ref()?.message));
+pub fn interrupted(newest: Option<&PodView>, reason: &str, message: &str) -> OperationOutcome {
+    let told = newest.and_then(|pod| OperationOutcome::parse(&pod.restic.as_ref()?.message));
     let (message, told) = match told {
         // It was done before it was shut.
-        Some(told) if !["Interrupted", "Failed"].contains(&told.result.as_str()) => return told,
+        Some(told) if told.succeeded() => return told,
         Some(told) => (
             format!("{message}; the pod: {}: {}", told.reason, told.message),
             told,
@@ -181,7 +145,7 @@ mod tests {
             ..PodView::default()
         };
         let stopped = pod(r#"{"result":"Interrupted","reason":"Stopped","message":"signal","removed":3}"#);
-        let told = interrupted(&[&stopped], "TakenBack", "a person");
+        let told = interrupted(Some(&stopped), "TakenBack", "a person");
         assert_eq!((told.reason.as_str(), told.removed), ("TakenBack", 3));
         assert!(
             told.message.contains("a person; the pod: Stopped: signal"),
@@ -189,8 +153,11 @@ mod tests {
             told.message
         );
         let done = pod(r#"{"result":"Applied","removed":5}"#);
-        assert_eq!(interrupted(&[&done], "TakenBack", "a person").result, "Applied");
-        let silent = interrupted(&[], "TakenBack", "a person");
+        assert_eq!(
+            interrupted(Some(&done), "TakenBack", "a person").result,
+            "Applied"
+        );
+        let silent = interrupted(None, "TakenBack", "a person");
         assert_eq!(
             (silent.result.as_str(), silent.reason.as_str()),
             ("Interrupted", "TakenBack")

@@ -4,10 +4,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::restic::{Failure, SSH, classify};
-use crate::world::PodView;
+use crate::runs::Report;
+
+/// Files that are named in a text.
+pub const SAMPLES: usize = 3;
 
 /// The termination message. `S` is the summary that restic's command prints last.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default, bound = "S: DeserializeOwned")]
 pub struct Message<S> {
     pub exit_code: i32,
@@ -17,6 +20,8 @@ pub struct Message<S> {
     ssh: Option<String>,
     /// Files that restic had trouble with.
     pub errors: u64,
+    /// The kernel killed a process of the container for want of memory.
+    pub out_of_memory: bool,
     /// restic said that it had lost its lock: what it relied on may have been deleted meanwhile.
     pub lock_lost: bool,
     items: Vec<Item>,
@@ -31,38 +36,48 @@ impl<S> Default for Message<S> {
             fatal: None,
             ssh: None,
             errors: 0,
+            out_of_memory: false,
             lock_lost: false,
             items: Vec::new(),
         }
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 struct Fatal {
     #[serde(default)]
     message: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 struct Item {
     item: String,
     error: ItemError,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 struct ItemError {
     message: String,
 }
 
-impl<S: DeserializeOwned> Message<S> {
-    /// Reads a message.
-    ///
-    /// # Errors
-    /// When the container ended before it could write one.
-    pub fn parse(text: &str) -> Result<Message<S>, serde_json::Error> {
-        serde_json::from_str(text)
+impl<S: DeserializeOwned> Report for Message<S> {
+    fn parse(text: &str) -> Option<Message<S>> {
+        serde_json::from_str(text).ok()
+    }
+
+    fn succeeded(&self) -> bool {
+        matches!(self.exit_code, 0 | 3)
+    }
+
+    /// restic ends with 130 when it is told to stop; one that is killed ends with the signal's number and 128.
+    fn interrupted(&self) -> bool {
+        matches!(self.exit_code, 130 | 137 | 143)
+    }
+
+    fn out_of_memory(&self) -> bool {
+        self.out_of_memory
     }
 }
 
@@ -91,23 +106,28 @@ impl<S> Message<S> {
         empty && self.errors > 0
     }
 
-    /// `, such as …` with up to three of the files that restic had trouble with, or nothing.
+    /// Up to three of the files that restic had trouble with, each with the cause, and nothing if none is known. `mount`
+    /// is where the volume is mounted: people know its paths without it.
     #[must_use]
-    pub fn samples(&self) -> String {
-        let items = self.items.iter().take(3);
-        let samples: Vec<String> = items
-            .map(|i| format!("{} ({})", i.item, i.error.message))
-            .collect();
-        if samples.is_empty() {
-            String::new()
-        } else {
-            format!(", such as {}", samples.join("; "))
-        }
+    pub fn samples(&self, mount: &str) -> String {
+        let items = self.items.iter().take(SAMPLES);
+        let samples: Vec<String> = items.map(|item| item.describe(mount)).collect();
+        samples.join("; ")
     }
 }
 
-/// What to write where files belong to a user that the pod does not run as.
-pub const OWNER_HINT: &str = "if they belong to another user, write spec.jobConfig.securityContext.runAsUser: <owner>; pods run as uid 65532 unless given";
+impl Item {
+    /// `/path: permission denied`: restic's text names the path once more.
+    fn describe(&self, mount: &str) -> String {
+        let text = &self.error.message;
+        let cause = text
+            .rsplit_once(&format!("{}: ", self.item))
+            .map_or(text.as_str(), |(_, cause)| cause);
+        let path = self.item.strip_prefix(mount).unwrap_or(&self.item);
+        let path = if path.is_empty() { "/" } else { path };
+        format!("{path}: {cause}")
+    }
+}
 
 /// Reason of a run that restic ended.
 #[must_use]
@@ -133,20 +153,9 @@ pub fn text_of(failure: &Failure, code: i32) -> String {
             "restic was told to stop before it had finished; no snapshot was stored".to_owned()
         }
         Failure::Locked(_) => format!("{failure}; the next run tries again"),
+        _ if code == 137 => {
+            "restic was killed (exit code 137); if that was for want of memory, raise spec.jobConfig.resources.limits.memory".to_owned()
+        }
         _ => format!("{failure} (exit code {code})"),
     }
-}
-
-/// What a pod that does not start waits for, in the words of the scheduler or the kubelet.
-#[must_use]
-pub fn waiting_for(pod: &PodView) -> Option<(&str, String)> {
-    if &*pod.phase != "Pending" {
-        return None;
-    }
-    if let Some(words) = &pod.unschedulable {
-        return Some(("Unschedulable", words.to_string()));
-    }
-    pod.waiting
-        .as_ref()
-        .map(|(reason, message)| (&**reason, message.to_string()))
 }

@@ -109,7 +109,7 @@ impl Answer {
                 initialized: true, ..
             } => (
                 reasons::REPOSITORY_INITIALIZED,
-                "the repository was created and opens with this password".to_owned(),
+                "the repository was created and is accessible".to_owned(),
             ),
             Answer::Open { statistics, .. } => {
                 let tail = match statistics {
@@ -118,7 +118,7 @@ impl Answer {
                 };
                 (
                     reasons::REPOSITORY_ACCESSIBLE,
-                    format!("the repository opens with this password{tail}"),
+                    format!("the repository is accessible{tail}"),
                 )
             }
             Answer::Credentials(error @ SecretError::Missing(_)) => {
@@ -136,7 +136,7 @@ impl Answer {
             Answer::Missing { id } => (
                 reasons::REPOSITORY_MISSING,
                 format!(
-                    "repository {} is gone from this location and is not created anew by itself; bring it back, or delete this ResticRepository and create it again to start an empty one",
+                    "repository {} is not at this location, and is not created anew by itself; correct repositoryURL if it was changed, bring the repository back, or delete this ResticRepository and create it again to start an empty one",
                     short(id)
                 ),
             ),
@@ -168,16 +168,25 @@ impl Answer {
     }
 }
 
+/// What to check, by the words of the failure.
+fn to_connect(text: &str) -> &'static str {
+    if text.contains("x509") || text.contains("certificate") {
+        "add the authority that signed the server's certificate as RESTIC_CACERT (PEM) to the Secret"
+    } else {
+        "check repositoryURL and the network"
+    }
+}
+
 fn reason_of(failure: &Failure) -> (&'static str, String) {
     match failure {
         Failure::WrongPassword => (
             reasons::WRONG_PASSWORD,
-            "the password in the Secret does not open this repository; correct RESTIC_PASSWORD, nothing was changed".to_owned(),
+            "wrong password: the one in the Secret does not match this repository; correct RESTIC_PASSWORD, nothing was changed".to_owned(),
         ),
-        Failure::Locked(text) => (reasons::REPOSITORY_LOCKED, format!("{text}; it is looked at again by itself")),
+        Failure::Locked(text) => (reasons::REPOSITORY_LOCKED, format!("{text}; it is re-checked")),
         Failure::Unreachable(text) => (
             reasons::REPOSITORY_UNREACHABLE,
-            format!("the storage cannot be reached: {text}; check repositoryURL and the network"),
+            format!("cannot connect to the storage: {text}; {}", to_connect(text)),
         ),
         Failure::DeadlineExceeded(limit) => (
             reasons::REPOSITORY_UNREACHABLE,

@@ -4,9 +4,10 @@ use serde_json::json;
 
 use super::locks::Content;
 use super::*;
-use crate::kind::table::{NoRestic, Table, at, condition, config, forbidden};
+use crate::kind::table::{NoRestic, Table, at, condition, forbidden};
 use crate::kind::{Moment, RefusedBecause, Removal};
 use crate::restic::Statistics;
+use crate::testing::config;
 
 fn table() -> Table<RepositoryController> {
     let repository = json!({

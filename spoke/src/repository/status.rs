@@ -69,7 +69,7 @@ pub fn invalid(
 pub fn checking(old: &ResticRepositoryStatus, generation: i64, now: Timestamp) -> ResticRepositoryStatus {
     let mut status = old.clone();
     if conditions::get(&status.conditions, types::READY).is_none() {
-        let text = "the repository is being opened; a new one is created when the hub is connected and lets this cluster do so";
+        let text = "checking the repository; if there is none, it is created once the hub, where one is configured, grants permission";
         Conditions::at(&mut status.conditions, Some(generation), now).set(
             types::READY,
             Status::Unknown,

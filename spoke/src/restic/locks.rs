@@ -5,6 +5,9 @@ use serde::Deserialize;
 
 use super::Failure;
 
+/// Reason of a run that met restic's lock of one that is over.
+pub const STALE_LOCK: &str = "StaleLock";
+
 /// How the user name of whatever the fleet runs begins.
 const PREFIX: &str = "fleet:";
 /// Longest user or host name that is kept.

@@ -109,6 +109,16 @@ pub struct Snapshot {
     pub tags: Vec<String>,
     #[serde(default)]
     pub paths: Vec<String>,
+    /// Written by restic 0.17 and later.
+    #[serde(default)]
+    pub summary: Option<SnapshotSummary>,
+}
+
+/// What restic counted when it made a snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+pub struct SnapshotSummary {
+    #[serde(default)]
+    pub total_files_processed: u64,
 }
 
 /// Questions to a repository. A trait, so that tests decide what storage does.

@@ -74,7 +74,11 @@ pub fn job(
 ) -> Job {
     let source = Source::of(key, at, names::restore_credentials(&key.name));
     let mut metadata = pod::controlled(restore, key, names::restore_job(&key.name), labels(key, true));
-    metadata.annotations = Some([(names::ANNOTATION_SNAPSHOT.to_owned(), chosen.id.clone())].into());
+    let files = chosen
+        .files
+        .map(|files| (names::ANNOTATION_SNAPSHOT_FILES.to_owned(), files.to_string()));
+    let snapshot = (names::ANNOTATION_SNAPSHOT.to_owned(), chosen.id.clone());
+    metadata.annotations = Some(std::iter::once(snapshot).chain(files).collect());
     let claim = match &valid.target {
         Target::Existing(name) => name,
         Target::New(new) => &new.name,
@@ -159,6 +163,7 @@ mod tests {
         let key = Key::new("shop", "back");
         let valid = validate(&key, &restore).unwrap();
         let chosen = Chosen {
+            files: None,
             id: "ab".repeat(32),
             folder: "/backup",
         };
@@ -200,6 +205,7 @@ mod tests {
         let key = Key::new("shop", "back");
         let valid = validate(&key, &restore).unwrap();
         let chosen = Chosen {
+            files: None,
             id: "ab".repeat(32),
             folder: "",
         };

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crds::common::CrossNamespaceObjectReference;
-use crds::conditions::reasons;
+use crds::conditions::{self, reasons, types};
 use crds::restore::RestorePhase;
 use crds::{ResticBackup, ResticRepository, ResticRestore, ResticRestoreStatus, names};
 use futures::FutureExt as _;
@@ -32,9 +32,10 @@ use crate::kind::{
 };
 use crate::pod::finished::{self, Finished};
 use crate::restic::Restic;
+use crate::runs::JobWithPods;
 use crate::secrets::Credentials;
 use crate::site::Site;
-use crate::world::{JobView, Key, Meta, PodView, Store, World};
+use crate::world::{ClaimView, Key, Store, World};
 
 use select::{Chosen, Identity, NotChosen};
 use validate::{Invalid, Origin, Target, Valid, Wanted};
@@ -81,9 +82,8 @@ pub enum Found {
 #[derive(Default)]
 pub struct Observed {
     /// The Job of this very restore, and its pods.
-    job: Option<(Key, Arc<JobView>)>,
-    pods: Vec<Arc<PodView>>,
-    /// Those of them that have ended.
+    job: Option<JobWithPods>,
+    /// Those of its pods that have ended.
     finished: Vec<Finished>,
     /// The backup that is restored from, if the restore names one.
     backup: Option<Arc<ResticBackup>>,
@@ -93,7 +93,7 @@ pub struct Observed {
     /// Labels of the restore's own namespace.
     labels: Arc<BTreeMap<String, String>>,
     /// The claim of the target's name.
-    claim: Option<Meta>,
+    claim: Option<Arc<ClaimView>>,
     /// There is a copy of the credentials that this restore owns.
     has_copy: bool,
     /// The repository's owner does not consent any more, or the repository was deleted.
@@ -148,9 +148,8 @@ impl Controller for RestoreController {
         let place = at(names::restore_job(&key.name));
         let job = world.jobs.get(&place);
         let job = job.filter(|job| is_its(job.meta.owner.as_deref()));
-        let pods = job
-            .as_ref()
-            .map(|job| world.pods.group(&Key::new("", &job.meta.uid)));
+        let last_words =
+            conditions::get(&input.status().conditions, types::WAITING).map(|c| c.message.clone());
         let copy = world.secrets.get(&at(names::restore_credentials(&key.name)));
         let (backup, repository) = valid.map_or((None, None), |valid| origin(world, valid));
         let claim = valid.and_then(|valid| world.claims.get(&at(target_name(valid).to_owned())));
@@ -165,13 +164,15 @@ impl Controller for RestoreController {
                 .filter(|job| job.end.is_some())
                 .flat_map(|job| finished::of(world, &job.meta.uid))
                 .collect(),
-            job: job.map(|job| (place, job)),
-            pods: pods.into_iter().flatten().map(|(_, pod)| pod).collect(),
+            job: job.map(|job| JobWithPods {
+                last_words,
+                ..JobWithPods::of(world, place, job)
+            }),
             backup,
             repository: repository.as_ref().and_then(|at| world.repositories.get(at)),
             at: repository,
             labels: labels.map(|n| n.labels.clone()).unwrap_or_default(),
-            claim: claim.map(|claim| claim.meta.clone()),
+            claim,
             has_copy: copy.is_some_and(|copy| is_its(copy.meta.owner.as_deref())),
             consent_ended: reference.is_some_and(|reference| consent::ended(world, key, &reference)),
         }

@@ -1,23 +1,19 @@
-//! How a restore ended, out of what its pod and its Job tell. Pure.
+//! How a restore ended, in the words of a restore. Pure.
 
 use crds::conditions::{reasons, whole_seconds};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
 
-use crate::pod::message::{self, Message, waiting_for};
+use crate::pod::message::{self, Message};
+use crate::runs::{self, Ended, JobWithPods, State, Words};
 use crate::units;
-use crate::world::{JobEnd, JobView, PodView};
 
-/// Time for the end of a pod to become known after the end of its Job: two watches, two orders.
-pub const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
-/// A pod that has not started by then is worth a word.
-const START_PATIENCE: SignedDuration = SignedDuration::from_secs(20);
 /// A pod that has not started by then never will.
 pub const START_LIMIT: SignedDuration = SignedDuration::from_secs(3600);
 
 /// Last line of `restic restore --json`. All counts are absent when nothing matched.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 struct Summary {
     total_files: u64,
@@ -33,6 +29,8 @@ pub struct Outcome {
     /// `None` when it went well.
     pub failure: Option<(&'static str, String)>,
     pub files: Option<i64>,
+    /// restic has counted folders too: how many is not known.
+    pub with_folders: bool,
     pub bytes: Option<i64>,
     pub started: Option<Time>,
     pub finished: Option<Time>,
@@ -44,131 +42,87 @@ pub struct Outcome {
 /// Where a restore stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Progress {
-    /// What its pod waits for, if anything, and when to look again.
-    Running {
-        waiting: Option<(String, String)>,
+    Running,
+    /// None of its pods runs; what it waits for once that is known, and when to look again.
+    Waiting {
+        words: Option<Words>,
         again: Option<Timestamp>,
     },
-    /// Nothing new is known: there is no pod, or its end may still become known. Look again then.
-    Settling(Option<Timestamp>),
+    /// Nothing new is known: its end may still become known. Look again then.
+    Settling(Timestamp),
     /// The pod has not started and is not going to: the Job has to go.
     NeverStarted(Outcome),
     Over(Outcome),
 }
 
-/// Where it stands. `last_words` is what its pod was last known to wait for.
+/// Where it stands. `filtered`: only a part of the snapshot is restored.
 #[must_use]
-pub fn progress(
-    job: &JobView,
-    pods: &[&PodView],
-    filtered: bool,
-    last_words: Option<&str>,
-    now: Timestamp,
-) -> Progress {
-    let Some((ended, end)) = &job.end else {
-        return running(job, pods, now);
-    };
-    let pod = pods.iter().max_by_key(|pod| {
-        pod.restic
-            .as_ref()
-            .and_then(|t| t.finished)
-            .unwrap_or(Timestamp::MIN)
-    });
-    let termination = pod.and_then(|pod| pod.restic.as_ref());
-    let at = ended.unwrap_or(now);
-    let Some(termination) = termination else {
-        if now.duration_since(at) < PATIENCE {
-            return Progress::Settling(at.checked_add(PATIENCE).ok());
+pub fn progress(run: &JobWithPods, filtered: bool, now: Timestamp) -> Progress {
+    match runs::state::<Message<Summary>>(run, now) {
+        State::Running => Progress::Running,
+        State::Settling(again) => Progress::Settling(again),
+        State::Ended(ended) => {
+            let whole = run.job.snapshot_files.filter(|_| !filtered);
+            Progress::Over(only_files(outcome(ended, filtered), whole))
         }
-        return Progress::Over(Outcome {
-            finished: Some(Time(whole_seconds(at))),
-            failure: Some(without_pod(end, pod.copied(), last_words)),
-            ..Outcome::default()
-        });
-    };
-    let (started, finished) = (termination.started.or(job.start), termination.finished.or(*ended));
-    let mut outcome = of_message(
-        &termination.message,
-        termination.exit_code,
-        &termination.reason,
-        end,
-        filtered,
-    );
-    outcome.duration = started
-        .zip(finished)
-        .map(|(s, f)| units::duration(f.duration_since(s)));
-    outcome.started = started.map(|t| Time(whole_seconds(t)));
-    outcome.finished = finished.map(|t| Time(whole_seconds(t)));
-    Progress::Over(outcome)
-}
-
-fn running(job: &JobView, pods: &[&PodView], now: Timestamp) -> Progress {
-    let since = job.start.or(job.created).unwrap_or(now);
-    // Not made yet, or deleted on the way to an end that is about to be told.
-    if pods.is_empty() {
-        return Progress::Settling(None);
-    }
-    let pending = pods.iter().find(|pod| &*pod.phase == "Pending");
-    let Some(pod) = pending else {
-        return Progress::Running {
-            waiting: None,
-            again: None,
-        };
-    };
-    let waited = now.duration_since(since);
-    if waited < START_PATIENCE {
-        let again = since.checked_add(START_PATIENCE).ok();
-        return Progress::Running { waiting: None, again };
-    }
-    let words = waiting_for(pod);
-    if waited >= START_LIMIT {
-        let words = words.map_or_else(|| "no reason is known".to_owned(), |(_, words)| words);
-        let text = format!(
-            "the pod did not start within {}: {words}",
-            units::duration(START_LIMIT)
-        );
-        return Progress::NeverStarted(Outcome {
-            failure: Some((reasons::POD_NEVER_STARTED, text)),
-            finished: Some(Time(whole_seconds(now))),
-            ..Outcome::default()
-        });
-    }
-    Progress::Running {
-        waiting: words.map(|(reason, words)| (reason.to_owned(), format!("its pod: {words}"))),
-        again: since.checked_add(START_LIMIT).ok(),
+        State::Waiting { words, again } => waiting(run, words, again, now),
     }
 }
 
-fn of_message(text: &str, code: i32, reason: &str, end: &JobEnd, filtered: bool) -> Outcome {
-    let failed = |reason, text| Outcome {
-        failure: Some((reason, text)),
+/// restic counts folders as files. Of a snapshot that was restored as a whole it is known how many files it has.
+fn only_files(outcome: Outcome, whole: Option<u64>) -> Outcome {
+    let whole = whole.and_then(|files| i64::try_from(files).ok());
+    match (outcome.files, whole) {
+        (Some(restored), Some(files)) if outcome.failure.is_none() && files <= restored => Outcome {
+            files: Some(files),
+            ..outcome
+        },
+        (files, _) => Outcome {
+            with_folders: files.is_some(),
+            ..outcome
+        },
+    }
+}
+
+fn waiting(run: &JobWithPods, words: Option<Words>, again: Option<Timestamp>, now: Timestamp) -> Progress {
+    let since = run.job.start.or(run.job.created).unwrap_or(now);
+    if now.duration_since(since) < START_LIMIT {
+        let again = again.or_else(|| since.checked_add(START_LIMIT).ok());
+        return Progress::Waiting { words, again };
+    }
+    let words = words.map_or_else(|| "no reason is known".to_owned(), |words| words.text);
+    let text = format!("no pod started within {}: {words}", units::duration(START_LIMIT));
+    Progress::NeverStarted(Outcome {
+        failure: Some((reasons::POD_NEVER_STARTED, text)),
+        finished: Some(Time(whole_seconds(now))),
         ..Outcome::default()
+    })
+}
+
+fn outcome(ended: Ended<Message<Summary>>, filtered: bool) -> Outcome {
+    let (started, finished, user) = (ended.started, ended.finished, ended.user);
+    let outcome = match runs::report(ended.ending, "restore") {
+        Ok(message) => of_message(&message, user, filtered),
+        Err((reason, text)) => Outcome {
+            failure: Some((reason, text)),
+            ..Outcome::default()
+        },
     };
-    let Ok(message) = Message::<Summary>::parse(text) else {
-        return match (reason, end) {
-            ("OOMKilled", _) => failed(
-                "OutOfMemory",
-                "restic was killed because the container reached its memory limit; raise spec.jobConfig.resources.limits.memory".to_owned(),
-            ),
-            (_, JobEnd::Failed { reason, message }) if **reason == *"DeadlineExceeded" => failed(
-                "DeadlineExceeded",
-                format!("{message}; raise spec.jobConfig.activeDeadlineSeconds if the restore needs longer"),
-            ),
-            _ => failed(
-                "ContainerFailed",
-                format!("the container ended with exit code {code} ({reason}) before restic could tell a result; see the pod's log"),
-            ),
-        };
-    };
+    Outcome {
+        duration: started
+            .zip(finished)
+            .map(|(s, f)| units::duration(f.duration_since(s))),
+        started: started.map(|t| Time(whole_seconds(t))),
+        finished: finished.map(|t| Time(whole_seconds(t))),
+        ..outcome
+    }
+}
+
+fn of_message(message: &Message<Summary>, user: Option<i64>, filtered: bool) -> Outcome {
     let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let summary = message.summary.as_ref();
-    let mut outcome = Outcome {
-        files: summary.map(|s| signed(s.files_restored)),
-        bytes: summary.map(|s| signed(s.bytes_restored)),
-        ..Outcome::default()
-    };
     let nothing = summary.is_some_and(|s| s.total_files == 0 && s.files_skipped == 0);
-    outcome.failure = match (message.exit_code, summary) {
+    let failure = match (message.exit_code, summary) {
         (0, None) => Some((
             "NoSummary",
             "restic ended without telling what it restored; see the pod's log".to_owned(),
@@ -177,32 +131,58 @@ fn of_message(text: &str, code: i32, reason: &str, end: &JobEnd, filtered: bool)
             reasons::NOTHING_MATCHED,
             "nothing in the snapshot matches spec.includePaths and spec.excludePaths, so nothing was restored; paths are relative to the data, without /backup".to_owned(),
         )),
-        (0, _) if message.errors > 0 => Some((
-            "FilesNotRestored",
-            format!("{} files or folders could not be restored{}; {}", message.errors, message.samples(), message::OWNER_HINT),
-        )),
-        (0, Some(s)) => {
-            let kept = s.files_skipped;
-            outcome.note = (kept > 0).then(|| {
-                format!("{kept} files were there already and stayed as they are ({})", units::bytes(s.bytes_skipped))
-            });
-            None
-        }
-        (code, _) if message.errors > 0 => Some((
-            "FilesNotRestored",
-            format!(
-                "{} files or folders could not be restored{} (exit code {code}); {}",
-                message.errors,
-                message.samples(),
-                message::OWNER_HINT
-            ),
-        )),
+        _ if message.errors > 0 => Some(("FilesNotRestored", not_restored(message, user))),
+        (0, Some(_)) => None,
         (code, _) => {
             let failure = message.failure();
             Some((message::reason_of(&failure), text_of(&failure, code)))
         }
     };
-    outcome
+    let note = summary.filter(|_| failure.is_none()).and_then(|s| note(s, user));
+    Outcome {
+        failure,
+        files: summary.map(|s| signed(s.files_restored)),
+        bytes: summary.map(|s| signed(s.bytes_restored)),
+        note,
+        ..Outcome::default()
+    }
+}
+
+fn not_restored(message: &Message<Summary>, user: Option<i64>) -> String {
+    let code = match message.exit_code {
+        0 => String::new(),
+        code => format!(" (exit code {code})"),
+    };
+    let samples = message.samples("");
+    let listed = if samples.is_empty() {
+        samples
+    } else {
+        format!(": {samples}")
+    };
+    format!(
+        "{} files or folders could not be restored{listed}{code}; {}",
+        message.errors,
+        runs::owner_hint(user)
+    )
+}
+
+/// More about a restore that went well: what stayed, and what could not be brought back.
+fn note(summary: &Summary, user: Option<i64>) -> Option<String> {
+    let kept = summary.files_skipped;
+    let kept = (kept > 0).then(|| {
+        format!(
+            "{kept} files were there already and stayed as they are ({})",
+            units::bytes(summary.bytes_skipped)
+        )
+    });
+    // restic does not try, and says nothing, when it may not give files away.
+    let owners = user.filter(|user| *user != 0).map(|user| {
+        format!(
+            "owners were not restored: all files belong to user {user}, which the pod runs as; to keep owners, set spec.jobConfig.securityContext.runAsUser to 0"
+        )
+    });
+    let notes: Vec<String> = kept.into_iter().chain(owners).collect();
+    (!notes.is_empty()).then(|| notes.join("; "))
 }
 
 /// A restore is not tried again by itself: what it has written must not be written over by surprise.
@@ -210,65 +190,41 @@ fn text_of(failure: &crate::restic::Failure, code: i32) -> String {
     use crate::restic::Failure;
     match failure {
         Failure::Interrupted => "restic was told to stop before it had finished; what it had written is there, the rest is not: create the restore anew".to_owned(),
-        _ => format!("{failure} (exit code {code})"),
-    }
-}
-
-fn without_pod(end: &JobEnd, pod: Option<&PodView>, last_words: Option<&str>) -> (&'static str, String) {
-    let words = pod.and_then(waiting_for).map(|(_, words)| words);
-    let words = words.or_else(|| last_words.map(str::to_owned));
-    match (end, words) {
-        (JobEnd::Failed { reason, message }, Some(words)) => (
-            reasons::POD_NEVER_STARTED,
-            format!("{reason}: {message}; the pod never started: {words}"),
-        ),
-        (JobEnd::Failed { reason, message }, None) => {
-            let pod = pod.filter(|p| !p.reason.is_empty());
-            let more = pod.map(|p| format!("; the pod ended: {} {}", p.reason, p.message));
-            let text = format!("{reason}: {message}{}", more.unwrap_or_default());
-            ("JobFailed", text.trim().to_owned())
-        }
-        (JobEnd::Complete, _) => (
-            "ResultLost",
-            "the Job completed, but its pod is gone and with it the result; look at the target".to_owned(),
-        ),
+        Failure::Locked(_) => format!("{failure} (exit code {code})"),
+        _ => message::text_of(failure, code),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::world::{Meta, Termination};
+    use crate::world::{JobEnd, JobView, Key, PodView, Termination};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn job(end: Option<JobEnd>) -> JobView {
-        JobView {
-            meta: Meta::default(),
-            of: None,
+    fn run(end: Option<JobEnd>, pod: Option<PodView>) -> JobWithPods {
+        let job = JobView {
             start: Some(at(100)),
             end: end.map(|end| (Some(at(110)), end)),
-            created: None,
-            snapshot: None,
-            suspended: false,
-            lease: None,
-            approved: None,
             ..JobView::default()
+        };
+        JobWithPods {
+            job: Arc::new(job),
+            pods: pod
+                .into_iter()
+                .map(|pod| (Key::new("ns", "p"), Arc::new(pod)))
+                .collect(),
+            ..JobWithPods::default()
         }
     }
 
     fn pod(phase: &str, message: Option<&str>) -> PodView {
         PodView {
-            meta: Meta::default(),
-            of: None,
             phase: phase.into(),
-            reason: "".into(),
-            message: "".into(),
-            started: false,
-            token: None,
-            renewals: 0,
             restic: message.map(|message| Termination {
                 exit_code: 0,
                 reason: "Completed".into(),
@@ -276,19 +232,24 @@ mod tests {
                 started: Some(at(100)),
                 finished: Some(at(109)),
             }),
-            waiting: None,
             unschedulable: (phase == "Pending")
                 .then(|| "0/1 nodes are available: 1 Insufficient cpu.".into()),
+            user: Some(0),
             ..PodView::default()
         }
     }
 
-    fn over(message: &str, filtered: bool) -> Outcome {
-        let pod = pod("Succeeded", Some(message));
-        match progress(&job(Some(JobEnd::Complete)), &[&pod], filtered, None, at(111)) {
+    fn over_as(user: i64, message: &str, filtered: bool) -> Outcome {
+        let mut pod = pod("Succeeded", Some(message));
+        pod.user = Some(user);
+        match progress(&run(Some(JobEnd::Complete), Some(pod)), filtered, at(111)) {
             Progress::Over(outcome) => outcome,
             other => panic!("{other:?}"),
         }
+    }
+
+    fn over(message: &str, filtered: bool) -> Outcome {
+        over_as(0, message, filtered)
     }
 
     #[test]
@@ -341,44 +302,64 @@ mod tests {
     }
 
     #[test]
+    fn folders_are_not_counted_as_files() {
+        let message = r#"{"exitCode":0,"summary":{"total_files":28,"files_restored":28}}"#;
+        let restored = |filtered| {
+            let mut run = run(Some(JobEnd::Complete), Some(pod("Succeeded", Some(message))));
+            Arc::make_mut(&mut run.job).snapshot_files = Some(25);
+            match progress(&run, filtered, at(111)) {
+                Progress::Over(outcome) => (outcome.files, outcome.with_folders),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(restored(false), (Some(25), false));
+        assert_eq!(restored(true), (Some(28), true));
+    }
+
+    #[test]
+    fn owners_that_could_not_be_given_back_are_told() {
+        let message = r#"{"exitCode":0,"summary":{"total_files":3,"files_restored":3}}"#;
+        let note = over_as(65532, message, false).note.unwrap();
+        assert!(
+            note.contains("user 65532") && note.contains("runAsUser to 0"),
+            "{note}"
+        );
+        assert_eq!(over_as(0, message, false).note, None);
+    }
+
+    #[test]
     fn a_pod_that_never_starts_fails_with_the_schedulers_words() {
-        let waits = pod("Pending", None);
-        let state = |now| progress(&job(None), &[&waits], false, None, at(now));
+        let state = |now| progress(&run(None, Some(pod("Pending", None))), false, at(now));
         assert!(matches!(
             state(105),
-            Progress::Running {
-                waiting: None,
+            Progress::Waiting {
+                words: None,
                 again: Some(_)
             }
         ));
-        let Progress::Running {
-            waiting: Some((reason, words)),
+        let Progress::Waiting {
+            words: Some(Words { reason, text }),
             ..
         } = state(130)
         else {
             panic!()
         };
-        assert!(reason == "Unschedulable" && words.contains("Insufficient cpu"));
+        assert!(reason == "Unschedulable" && text.contains("Insufficient cpu"));
         let Progress::NeverStarted(outcome) = state(3700) else {
             panic!()
         };
         assert!(outcome.failure.unwrap().1.contains("Insufficient cpu"));
-        assert_eq!(
-            progress(&job(None), &[], false, None, at(130)),
-            Progress::Settling(None),
-            "the pod goes before its Job ends"
-        );
+    }
+
+    #[test]
+    fn what_it_waited_for_is_known_when_its_deadline_has_passed() {
         let deadline = JobEnd::Failed {
             reason: "DeadlineExceeded".into(),
             message: "Job was active longer than specified deadline".into(),
         };
-        let Progress::Over(outcome) = progress(
-            &job(Some(deadline)),
-            &[],
-            false,
-            Some("Insufficient cpu"),
-            at(130),
-        ) else {
+        let mut ended = run(Some(deadline), None);
+        ended.last_words = Some("Insufficient cpu".to_owned());
+        let Progress::Over(outcome) = progress(&ended, false, at(130)) else {
             panic!()
         };
         let (reason, text) = outcome.failure.unwrap();

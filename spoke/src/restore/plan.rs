@@ -1,13 +1,13 @@
 //! What a turn of a restore does: one step on the way from Pending to an end. Pure.
 
-use crds::conditions::{self, Conditions, Status, reasons, types};
+use crds::conditions::reasons;
 use crds::restore::RestorePhase;
 use crds::{ResticRestoreStatus, names};
 use jiff::SignedDuration;
 
 use super::outcome::{self, Progress};
 use super::select::{Chosen, NotChosen};
-use super::status::{fail, over, started, waiting};
+use super::status::{fail, over, running, started, starting, waiting};
 use super::surroundings::{self, Ready};
 use super::target::{self, Claim};
 use super::validate::{Target, Valid};
@@ -16,7 +16,8 @@ use crate::kind::{
     Applied, Children, Credentials, Input, Plan, Prepared, Refused, RefusedBecause, Removal, Settled, Task,
 };
 use crate::pod::finished::{self, Ended};
-use crate::world::{JobView, Key};
+use crate::runs::{self, JobWithPods};
+use crate::world::{ClaimView, Key, Meta};
 
 /// Plans.
 pub(super) fn plan(
@@ -32,7 +33,7 @@ pub(super) fn plan(
     let at_work = observed
         .job
         .as_ref()
-        .is_some_and(|(_, job)| job.end.is_none() && !job.meta.deleting);
+        .is_some_and(|run| run.job.end.is_none() && !run.job.meta.deleting);
     let needed = !is_over(&plan.status) && at_work && !observed.consent_ended;
     if observed.has_copy && !needed && plan.children.job.is_none() {
         let copy = Key::new(&input.key.namespace, names::restore_credentials(&input.key.name));
@@ -45,23 +46,27 @@ pub(super) fn plan(
 /// When the end is recorded, the pod gives the claim free.
 fn release(input: &Input<'_, RestoreController>, observed: &Observed, plan: &mut Plan<RestoreController>) {
     let now = input.now.wall;
-    let Some((_, job)) = observed.job.as_ref().filter(|_| is_over(&plan.status)) else {
+    let Some(run) = observed.job.as_ref().filter(|_| is_over(&plan.status)) else {
         return;
     };
+    let (lingering, later) = runs::lingering([run], now);
     if !is_over(&input.status()) {
-        plan.next = (!observed.finished.is_empty()).then_some(now);
+        let at_once = (!observed.finished.is_empty()).then_some(now);
+        plan.next = at_once.into_iter().chain(later).min();
         return;
     }
+    plan.children.lingering = lingering;
+    let job = &run.job;
     let ended = job.end.as_ref().map(|(at, _)| Ended {
         job_uid: job.meta.uid.to_string(),
         at: at.or(job.created).unwrap_or(now),
         well: plan.status.phase == Some(RestorePhase::Completed),
     });
     let ended: Vec<Ended> = ended.into_iter().collect();
-    let deleting = observed.claim.as_ref().is_some_and(|claim| claim.deleting);
+    let deleting = observed.claim.as_ref().is_some_and(|claim| claim.meta.deleting);
     let (go, next) = finished::released(&ended, &observed.finished, deleting, now);
     plan.children.finished = go;
-    plan.next = next;
+    plan.next = next.into_iter().chain(later).min();
 }
 
 fn is_over(status: &ResticRestoreStatus) -> bool {
@@ -92,8 +97,8 @@ fn advance(
         }
     };
     // A Job that is there was made in an earlier turn, whatever the status could still show of it.
-    if let Some((at, job)) = &observed.job {
-        follow(input, observed, valid, (at, job), &mut plan);
+    if let Some(run) = &observed.job {
+        follow(input, observed, valid, run, &mut plan);
         return plan;
     }
     if plan.status.phase == Some(RestorePhase::InProgress) {
@@ -113,10 +118,11 @@ fn follow(
     input: &Input<'_, RestoreController>,
     observed: &Observed,
     valid: &Valid,
-    (at, job): (&Key, &JobView),
+    run: &JobWithPods,
     plan: &mut Plan<RestoreController>,
 ) {
     let (restore, now) = (input.resource, input.now.wall);
+    let (at, job) = (&run.key, &run.job);
     let status = &mut plan.status;
     if job.meta.deleting && status.phase == Some(RestorePhase::Pending) {
         // Taken back: its end wakes this actor again.
@@ -126,7 +132,7 @@ fn follow(
         at: at.clone(),
         uid: job.meta.uid.to_string(),
     };
-    if let Some(wait) = surroundings::lost(input, observed, job, valid) {
+    if let Some(wait) = surroundings::lost(input, observed, run, valid) {
         plan.children.removals.push(removal());
         status.phase = Some(RestorePhase::Pending);
         (status.start_time, status.job_ref) = (None, None);
@@ -134,44 +140,20 @@ fn follow(
         return;
     }
     started(status, restore, at, job, now);
-    let pods: Vec<_> = observed.pods.iter().map(AsRef::as_ref).collect();
-    let last_words = conditions::get(&status.conditions, types::WAITING).map(|c| c.message.clone());
-    match outcome::progress(job, &pods, valid.filtered, last_words.as_deref(), now) {
-        Progress::Running { waiting, again } => {
-            running(input, at, waiting, status);
+    match outcome::progress(run, valid.filtered, now) {
+        Progress::Running => running(status, restore, at, now),
+        Progress::Waiting { words, again } => {
+            starting(status, restore, at, words.as_ref(), now);
             plan.next = again;
         }
         // What its pod was last known to wait for is still needed.
-        Progress::Settling(again) => plan.next = again,
+        Progress::Settling(again) => plan.next = Some(again),
         Progress::NeverStarted(outcome) => {
             plan.children.removals.push(removal());
             over(status, restore, &outcome, now);
         }
         Progress::Over(outcome) => over(status, restore, &outcome, now),
     }
-}
-
-fn running(
-    input: &Input<'_, RestoreController>,
-    at: &Key,
-    waiting: Option<(String, String)>,
-    status: &mut ResticRestoreStatus,
-) {
-    let reason = reasons::RESTORE_IN_PROGRESS;
-    let mut conditions = Conditions::at(&mut status.conditions, input.generation(), input.now.wall);
-    let text = match &waiting {
-        Some((reason, words)) => {
-            conditions.set(types::WAITING, true, reason, words);
-            words.clone()
-        }
-        None => {
-            conditions.remove(types::WAITING);
-            format!("{} is running", at.name)
-        }
-    };
-    conditions
-        .set(types::PROGRESSING, true, reason, &text)
-        .set(types::READY, Status::Unknown, reason, &text);
 }
 
 /// No Job yet, and everything is there: the snapshot is chosen, then the Job is made.
@@ -290,9 +272,13 @@ pub(super) fn conclude(
     let text = refused.to_string();
     match &refused.cause {
         RefusedBecause::Occupied { meta, .. } if refused.kind == "PersistentVolumeClaim" => {
+            let present = ClaimView {
+                meta: Meta::clone(meta),
+                ..ClaimView::default()
+            };
             let claim = input
                 .valid
-                .map(|valid| target::claim(&valid.target, input.uid(), Some(meta)));
+                .map(|valid| target::claim(&valid.target, input.uid(), Some(&present)));
             if let Ok(Claim::Wait(wait)) = claim {
                 waiting(status, restore, wait.reason, &wait.message, now);
                 // The claim's watch wakes this actor.

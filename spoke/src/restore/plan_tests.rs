@@ -3,8 +3,10 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::kind::table::{NoRestic, Table, at, condition, config, forbidden, invalid, repository};
+use crate::kind::table::{NoRestic, Table, at, condition, forbidden, invalid, repository};
 use crate::kind::{RefusedBecause, Removal};
+use crate::testing::config;
+use crate::world::{JobView, Meta};
 
 fn table(target: Value) -> Table<RestoreController> {
     let restore = json!({
@@ -24,20 +26,28 @@ fn observed() -> Observed {
     Observed {
         at: Some(Key::new("ns", "nas")),
         repository: Some(repository()),
-        claim: Some(Meta::default()),
+        claim: Some(Arc::default()),
         ..Observed::default()
     }
 }
 
 fn chosen() -> Vec<Found> {
     let id = "ab".repeat(32);
-    vec![Found::Chosen(Ok(Chosen { id, folder: "" }))]
+    vec![Found::Chosen(Ok(Chosen {
+        id,
+        folder: "",
+        files: None,
+    }))]
 }
 
-fn job() -> Option<(Key, Arc<JobView>)> {
+fn job() -> Option<JobWithPods> {
     let mut job = JobView::default();
     (job.meta.uid, job.meta.owner) = ("job".into(), Some("u".into()));
-    Some((Key::new("ns", "resticrestore-back"), Arc::new(job)))
+    Some(JobWithPods {
+        key: Key::new("ns", "resticrestore-back"),
+        job: Arc::new(job),
+        ..JobWithPods::default()
+    })
 }
 
 fn started(mut table: Table<RestoreController>) -> Table<RestoreController> {

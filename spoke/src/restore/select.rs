@@ -29,18 +29,22 @@ pub struct Chosen {
     pub id: String,
     /// Folder in the snapshot whose content is the data; empty for the whole snapshot.
     pub folder: &'static str,
+    /// Files in it, if restic has counted them.
+    pub files: Option<u64>,
 }
 
 /// Why no snapshot could be chosen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotChosen {
-    #[error("no snapshot {0} in the repository, which has {1}; `restic snapshots` lists them")]
+    #[error("no snapshot {0} in the repository, which has {1} snapshots")]
     NoSuchId(String, usize),
     #[error("{0:?} is the beginning of {1} snapshot ids; write more digits")]
     Ambiguous(String, usize),
-    #[error("none of the repository's {0} snapshots is of this backup and fits the selector")]
+    #[error(
+        "no snapshot matches: the repository has {0}, none of which belongs to this backup and matches the selector"
+    )]
     NothingOfBackup(usize),
-    #[error("none of the repository's {0} snapshots fits spec.snapshotSelector")]
+    #[error("no snapshot matches spec.snapshotSelector; the repository has {0}")]
     NothingFits(usize),
     #[error("spec.snapshotSelector fits snapshots of different backups: {0}; add one of these as a tag")]
     SeveralBackups(String),
@@ -149,6 +153,10 @@ pub fn choose(
     Ok(Chosen {
         id: chosen.id.clone(),
         folder,
+        files: chosen
+            .summary
+            .as_ref()
+            .map(|summary| summary.total_files_processed),
     })
 }
 
@@ -188,6 +196,7 @@ mod tests {
         tags.extend(cluster.map(|c| format!("fleet.cluster={c}")));
         tags.extend(cluster.map(|_| "fleet.backup=shop/orders".to_owned()));
         Snapshot {
+            summary: None,
             id: id.to_owned(),
             time: jiff::Timestamp::from_second(second).unwrap(),
             hostname: host.to_owned(),

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::outcome::Outcome;
+use crate::runs::Words;
 use crate::units;
 use crate::world::{JobView, Key};
 
@@ -29,6 +30,40 @@ pub(super) fn waiting(
         .set(types::WAITING, true, reason, text);
 }
 
+/// None of its pods runs yet. Without words it is too early to say anything.
+pub(super) fn starting(
+    status: &mut ResticRestoreStatus,
+    restore: &ResticRestore,
+    place: &Key,
+    words: Option<&Words>,
+    now: Timestamp,
+) {
+    let mut conditions = at(status, restore, now);
+    let Some(Words { reason, text }) = words else {
+        let text = format!("{} was created", place.name);
+        conditions.set(types::PROGRESSING, false, reasons::RESTORE_STARTED, text);
+        return;
+    };
+    conditions
+        .set(types::WAITING, true, reason, text)
+        .set(types::PROGRESSING, false, reason, text)
+        .set(types::READY, Status::Unknown, reasons::RESTORE_IN_PROGRESS, text);
+}
+
+/// A pod of it runs.
+pub(super) fn running(
+    status: &mut ResticRestoreStatus,
+    restore: &ResticRestore,
+    place: &Key,
+    now: Timestamp,
+) {
+    let (reason, text) = (reasons::RESTORE_IN_PROGRESS, format!("{} is running", place.name));
+    at(status, restore, now)
+        .remove(types::WAITING)
+        .set(types::PROGRESSING, true, reason, &text)
+        .set(types::READY, Status::Unknown, reason, &text);
+}
+
 /// Its Job has been made.
 pub(super) fn started(
     status: &mut ResticRestoreStatus,
@@ -42,7 +77,7 @@ pub(super) fn started(
         let text = format!("{} was created", place.name);
         at(status, restore, now)
             .remove(types::WAITING)
-            .set(types::PROGRESSING, true, reasons::RESTORE_STARTED, &text)
+            .set(types::PROGRESSING, false, reasons::RESTORE_STARTED, &text)
             .set(types::READY, Status::Unknown, reasons::RESTORE_IN_PROGRESS, &text);
     }
     status.phase = Some(RestorePhase::InProgress);
@@ -95,8 +130,13 @@ pub(super) fn over(
     let (phase, ready, reason, text) = match &outcome.failure {
         Some((reason, text)) => (RestorePhase::Failed, Status::False, *reason, text.clone()),
         None => {
+            let what = if outcome.with_folders {
+                "files and folders"
+            } else {
+                "files"
+            };
             let figures = format!(
-                "{} files, {}",
+                "{} {what}, {}",
                 outcome.files.unwrap_or_default(),
                 status.restored_size.clone().unwrap_or_default()
             );

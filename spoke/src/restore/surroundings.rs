@@ -11,8 +11,9 @@ use super::validate::{Origin, Target, Valid};
 use super::{Observed, RestoreController, Wait};
 use crate::consent::{self, Blocked};
 use crate::kind::Input;
+use crate::runs::JobWithPods;
 use crate::site::Site;
-use crate::world::{JobView, Key};
+use crate::world::Key;
 
 /// What a restore needs of its surroundings.
 pub(super) struct Ready {
@@ -80,7 +81,7 @@ pub(super) fn find(
             message: site.images.refusal(&image),
         });
     }
-    if let Claim::Wait(wait) = target::claim(&valid.target, input.uid(), observed.claim.as_ref()) {
+    if let Claim::Wait(wait) = target::claim(&valid.target, input.uid(), observed.claim.as_deref()) {
         return Err(wait);
     }
     Ok(Ready {
@@ -96,12 +97,12 @@ pub(super) fn find(
 pub(super) fn lost(
     input: &Input<'_, RestoreController>,
     observed: &Observed,
-    job: &JobView,
+    run: &JobWithPods,
     valid: &Valid,
 ) -> Option<Wait> {
-    let mut pods = observed.pods.iter();
-    let began = pods.any(|pod| pod.started || pod.restic.is_some());
-    if began || job.end.is_some() {
+    let mut pods = run.pods.iter();
+    let began = pods.any(|(_, pod)| pod.started || pod.restic.is_some());
+    if began || run.job.end.is_some() {
         return None;
     }
     if let Some(at) = observed.at.as_ref().filter(|_| observed.consent_ended) {
@@ -116,7 +117,7 @@ pub(super) fn lost(
     let Target::New(new) = &valid.target else {
         return None;
     };
-    match target::claim(&valid.target, input.uid(), observed.claim.as_ref()) {
+    match target::claim(&valid.target, input.uid(), observed.claim.as_deref()) {
         Claim::Ready => None,
         Claim::Make => Some(Wait {
             reason: reasons::TARGET_EXISTS,

@@ -5,7 +5,8 @@ use crds::conditions::reasons;
 
 use super::Wait;
 use super::validate::Target;
-use crate::world::Meta;
+use crate::runs;
+use crate::world::ClaimView;
 
 /// What to do about the claim.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub enum Claim {
 
 /// Decides. `present` is the claim of the target's name as it is now, `uid` that of the restore.
 #[must_use]
-pub fn claim(target: &Target, uid: &str, present: Option<&Meta>) -> Claim {
+pub fn claim(target: &Target, uid: &str, present: Option<&ClaimView>) -> Claim {
     let wait = |reason, message| Claim::Wait(Wait { reason, message });
     match (target, present) {
         (Target::Existing(name), None) => wait(
@@ -28,22 +29,21 @@ pub fn claim(target: &Target, uid: &str, present: Option<&Meta>) -> Claim {
                 "PersistentVolumeClaim {name:?} does not exist in this namespace; create it, correct spec.target.pvc.claimName, or let the restore make one with spec.target.newPVC"
             ),
         ),
-        (Target::Existing(name), Some(meta)) if meta.deleting => wait(
-            reasons::PVC_NOT_FOUND,
-            format!(
-                "PersistentVolumeClaim {name:?} is being deleted; the restore waits for a new one of this name, or correct spec.target.pvc.claimName"
-            ),
-        ),
-        (Target::Existing(_), Some(_)) => Claim::Ready,
+        (Target::Existing(name), Some(claim)) => {
+            match runs::writable(name, claim, "spec.target.pvc.claimName") {
+                Ok(()) => Claim::Ready,
+                Err(unusable) => wait(unusable.reason, unusable.message),
+            }
+        }
         (Target::New(_), None) => Claim::Make,
-        (Target::New(new), Some(meta)) if meta.deleting => wait(
+        (Target::New(new), Some(claim)) if claim.meta.deleting => wait(
             reasons::TARGET_EXISTS,
             format!(
                 "PersistentVolumeClaim {:?} exists and is being deleted; the restore makes its own when the deletion has ended. Pods that use the claim, also finished ones, delay it",
                 new.name
             ),
         ),
-        (Target::New(new), Some(meta)) if meta.restore.as_deref() != Some(uid) => wait(
+        (Target::New(new), Some(claim)) if claim.meta.restore.as_deref() != Some(uid) => wait(
             reasons::TARGET_EXISTS,
             format!(
                 "PersistentVolumeClaim {:?} exists already and was not made by this restore; change spec.target.newPVC.name, or restore into it with spec.target.pvc",
@@ -60,15 +60,14 @@ mod tests {
 
     use super::*;
 
-    fn meta(deleting: bool, restore: Option<&str>) -> Meta {
-        Meta {
-            deleting,
-            restore: restore.map(Into::into),
-            ..Meta::default()
-        }
+    fn meta(deleting: bool, restore: Option<&str>) -> ClaimView {
+        let mut claim = ClaimView::default();
+        claim.meta.deleting = deleting;
+        claim.meta.restore = restore.map(Into::into);
+        claim
     }
 
-    fn words(target: &Target, present: Option<Meta>) -> (&'static str, String) {
+    fn words(target: &Target, present: Option<ClaimView>) -> (&'static str, String) {
         match claim(target, "mine", present.as_ref()) {
             Claim::Ready => ("ready", String::new()),
             Claim::Make => ("make", String::new()),
@@ -103,5 +102,10 @@ mod tests {
         assert!(words(&named, None).1.contains("does not exist"));
         let (reason, message) = words(&named, Some(meta(true, None)));
         assert!(reason == "PersistentVolumeClaimNotFound" && message.contains("is being deleted"));
+        let block = ClaimView {
+            block: true,
+            ..ClaimView::default()
+        };
+        assert_eq!(words(&named, Some(block)).0, "PersistentVolumeClaimNotUsable");
     }
 }

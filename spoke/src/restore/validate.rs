@@ -64,7 +64,7 @@ pub enum Invalid {
     #[error("spec.snapshotID: {0:?} is neither latest nor 4 to 64 hex digits")]
     Id(String),
     #[error(
-        "spec.repositoryRef alone does not say whose files are meant; set spec.snapshotID, or tags or hostname of spec.snapshotSelector"
+        "spec.repositoryRef alone is ambiguous: the repository may hold snapshots of several backups; set spec.snapshotID, or tags or hostname of spec.snapshotSelector"
     )]
     TooBroad,
     #[error("spec.target needs exactly one of pvc and newPVC: keep one and remove the other")]
@@ -275,7 +275,7 @@ mod tests {
         let alone = json!({ "backupRef": null, "repositoryRef": { "name": "nas" } });
         assert!(refused(alone).contains("snapshotSelector"));
         let broad = json!({ "backupRef": null, "repositoryRef": { "name": "nas" }, "snapshotSelector": { "latest": true } });
-        assert!(refused(broad).contains("whose files"));
+        assert!(refused(broad).contains("is ambiguous"));
         assert!(refused(json!({ "snapshotID": "xyz1" })).contains("spec.snapshotID"));
         let both = json!({ "snapshotID": "abcd", "snapshotSelector": { "hostname": "h" } });
         assert!(refused(both).contains("exclude each other"));

@@ -75,6 +75,8 @@ pub struct Observed {
     /// Jobs of the policy, those of a deleted namesake excepted.
     jobs: Vec<Arc<JobView>>,
     operations: Vec<Operation>,
+    /// The other policies of the repository.
+    others: Vec<(Key, Arc<GlobalRetentionPolicy>)>,
     /// The lock is shared with other clusters.
     shared: bool,
     /// The repository's owner does not consent any more, or the repository was deleted.
@@ -137,6 +139,7 @@ impl Controller for RetentionController {
             .group(&Key::new(&key.namespace, names::label_value(&key.name)));
         let jobs = jobs.into_iter().map(|(_, job)| job);
         let labels = world.namespaces.get(&Key::new("", &key.namespace));
+        let others = world.policies.group(&at);
         Observed {
             repository: world.repositories.get(&at),
             labels: labels.map(|n| n.labels.clone()).unwrap_or_default(),
@@ -145,6 +148,7 @@ impl Controller for RetentionController {
                 .collect(),
             cron_job: cron_job.clone(),
             operations: cache.operations.of(input.uid()),
+            others: others.into_iter().filter(|(other, _)| other != key).collect(),
             shared: cache.leases.is_shared(),
             consent_ended: consent::ended(world, key, reference),
         }

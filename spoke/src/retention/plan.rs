@@ -93,6 +93,9 @@ fn recorded(
         &format!("{}/{key}", planning.cluster),
         input.now.wall,
     );
+    let others = observed.others.iter();
+    let others = others.filter_map(|(other, policy)| Some((other.to_string(), policy.status.as_ref()?)));
+    status::settled_by_others(&mut status, others, input.generation(), input.now.wall);
     // The last known one stays while the repository is deleted or was not opened yet.
     status.repository_id = bound.or(status.repository_id);
     status

@@ -4,9 +4,10 @@ use proto::v1::OperationOutcome;
 use serde_json::json;
 
 use super::*;
-use crate::kind::table::{Table, condition, config, forbidden, repository};
-use crate::kind::{RefusedBecause, Run};
 use crate::exchange::{Finished, Progress};
+use crate::kind::table::{Table, condition, forbidden, repository};
+use crate::kind::{RefusedBecause, Run};
+use crate::testing::config;
 
 fn table() -> Table<RetentionController> {
     let policy = json!({

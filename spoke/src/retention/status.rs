@@ -140,6 +140,44 @@ pub fn count(
     }
 }
 
+/// Ends the wait for an approval when a run of another policy of the repository has removed something since, or found that
+/// nothing is left to remove: each run carries the rules of all, so that the plan that waits is no longer what a run
+/// would do. `others` by name.
+pub fn settled_by_others<'a>(
+    status: &mut GlobalRetentionPolicyStatus,
+    others: impl Iterator<Item = (String, &'a GlobalRetentionPolicyStatus)>,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    if !conditions::is_true(&status.conditions, types::APPROVAL_REQUIRED) {
+        return;
+    }
+    let since = status.last_run.clone();
+    let settles = |other: &GlobalRetentionPolicyStatus| {
+        let result = other.last_run_result.as_deref();
+        matches!(result, Some("Applied" | "NothingToRemove")) && other.last_run > since
+    };
+    let Some((name, _)) = others.into_iter().find(|(_, other)| settles(other)) else {
+        return;
+    };
+    let plan = status.plan.take().unwrap_or_default();
+    let text =
+        format!("plan {plan} does not wait any more: a run of policy {name} has been carried out since");
+    let mut set = |type_, reason: &str| {
+        conditions::set(
+            &mut status.conditions,
+            type_,
+            Status::False,
+            reason,
+            &text,
+            generation,
+            now,
+        );
+    };
+    set(types::APPROVAL_REQUIRED, reasons::IDLE);
+    set(types::DEGRADED, reasons::RETENTION_SUCCEEDED);
+}
+
 /// The plan that the annotation approves and no run has carried out yet, if there is such a plan. An annotation that was
 /// removed may give the same approval again.
 pub fn approval(
@@ -290,6 +328,40 @@ mod tests {
         );
         assert_eq!(status.plan.as_deref(), Some("abcd"));
         assert_eq!(status.last_run_duration.as_deref(), Some("1m5s"));
+    }
+
+    #[test]
+    fn a_plan_that_another_policy_has_carried_out_waits_no_more() {
+        let now = Timestamp::from_second(200).unwrap();
+        let other = |result: &str, at: i64| GlobalRetentionPolicyStatus {
+            last_run: Timestamp::from_second(at).ok().map(Time),
+            last_run_result: Some(result.to_owned()),
+            ..GlobalRetentionPolicyStatus::default()
+        };
+        let after = |other: &GlobalRetentionPolicyStatus| {
+            let mut status = counted(&outcome("ApprovalRequired"));
+            settled_by_others(
+                &mut status,
+                std::iter::once(("ns/q".to_owned(), other)),
+                None,
+                now,
+            );
+            status
+        };
+        // This one ran at 75.
+        for still in [other("Applied", 60), other("Failed", 90), other("Preview", 90)] {
+            assert_eq!(after(&still), counted(&outcome("ApprovalRequired")));
+        }
+        let status = after(&other("Applied", 90));
+        for type_ in [types::APPROVAL_REQUIRED, types::DEGRADED] {
+            let condition = conditions::get(&status.conditions, type_).unwrap();
+            assert!(condition.status == "False" && condition.message.contains("policy ns/q"));
+        }
+        assert_eq!(status.plan, None);
+        let idle = GlobalRetentionPolicyStatus::default();
+        let mut same = idle.clone();
+        settled_by_others(&mut same, std::iter::once(("q".to_owned(), &status)), None, now);
+        assert_eq!(same, idle);
     }
 
     #[test]

@@ -28,3 +28,10 @@ pub use clock::{Longest, PausedClock};
 pub use faults::{Action, Fault, Request};
 pub use server::ApiServer;
 pub use workloads::End;
+
+/// Settings as without any arguments.
+#[cfg(test)]
+pub fn config() -> crate::config::Config {
+    use clap::Parser as _;
+    crate::arguments::Arguments::parse_from(["fleet-spoke"]).config
+}

@@ -6,8 +6,8 @@ use proto::v1::RetentionRun;
 
 use super::child::{Alarm, Restic, Stopped};
 use super::unlock::{list, read_one};
-use crate::restic::locks::owner_in_words;
 use crate::restic::Failure;
+use crate::restic::locks::owner_in_words;
 use crate::restic::locks::{LockFile, LockOwner};
 
 /// Each lock that is read costs a process that derives the key.

@@ -12,10 +12,10 @@ use crate::restic::Snapshot;
 /// Why a plan has to wait.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Guard {
-    #[error("it removes the last snapshot of {0}")]
+    #[error("the plan would remove the last snapshot of {0}")]
     LastOfGroup(String),
     #[error(
-        "it removes {removed} of {present} snapshots of {of} ({percent}% fewer than {than}), above spec.guard.maxRemovedPercent ({allowed}%)"
+        "the plan would remove {removed} of {present} snapshots of {of} ({percent}% fewer than {than}), above spec.guard.maxRemovedPercent ({allowed}%)"
     )]
     TooMuch {
         of: String,

@@ -37,8 +37,7 @@ use contend::Lease;
 use order::Order;
 use switch::{Switch, Verdict};
 
-/// Reason of a run that met restic's lock of one that is over.
-pub const STALE_LOCK: &str = "StaleLock";
+use crate::restic::locks::STALE_LOCK;
 /// Where the kernel tells the host name, as restic writes it into its locks.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 /// How often the count of renewals is looked at.

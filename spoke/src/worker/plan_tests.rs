@@ -4,6 +4,7 @@ use super::*;
 
 fn tagged(n: u8, tags: &[&str]) -> Snapshot {
     Snapshot {
+        summary: None,
         id: format!("{n:064x}"),
         time: jiff::Timestamp::from_second(i64::from(n) * 1000).unwrap(),
         hostname: "orders".to_owned(),

@@ -1,16 +1,22 @@
 //! What the spoke knows of its cluster: one store per watched type, kept true by the intake and by the answers to our
 //! own writes. Actors read desired and observed state here when they take a turn.
 
+mod last_seen;
+mod notices;
 mod resources;
 mod store;
 mod views;
 
+pub use last_seen::LastSeen;
+pub use notices::{Notice, Notices};
 pub use resources::slim;
 pub use store::{Index, Key, Put, Store, Stored, Undecodable};
 pub use views::{
-    CronJobView, JobEnd, JobLease, JobPin, JobView, Meta, MetaView, NamespaceView, PodView, RESTIC_CONTAINER,
-    Termination,
+    ClaimView, CronJobView, JobEnd, JobLease, JobPin, JobView, Meta, MetaView, NamespaceView, PodView,
+    RESTIC_CONTAINER, Termination,
 };
+
+use std::sync::Arc;
 
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
 
@@ -33,7 +39,11 @@ pub struct World {
     pub config_maps: Store<MetaView>,
     /// Every Secret of the cluster, by its metadata only.
     pub secrets: Store<MetaView>,
-    /// Every PersistentVolumeClaim, by its metadata only.
-    pub claims: Store<MetaView>,
+    /// Every PersistentVolumeClaim.
+    pub claims: Store<ClaimView>,
     pub namespaces: Store<NamespaceView>,
+    /// Warnings of Kubernetes about our CronJobs, Jobs and pods, by the uid of what they are about.
+    pub notices: Arc<Notices>,
+    /// Pods that were deleted before their Job had ended, by its uid.
+    pub last_seen: Arc<LastSeen>,
 }

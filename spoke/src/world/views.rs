@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crds::names;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
 
@@ -114,6 +114,8 @@ pub struct JobView {
     pub created: Option<Timestamp>,
     /// Snapshot that a restore's Job restores.
     pub snapshot: Option<Box<str>>,
+    /// Files in it, if that is known.
+    pub snapshot_files: Option<u64>,
     pub suspended: bool,
     /// Lease that its pods run under.
     pub lease: Option<JobLease>,
@@ -125,6 +127,8 @@ pub struct JobView {
     pub pin: Option<JobPin>,
     /// spec.activeDeadlineSeconds
     pub deadline: Option<i64>,
+    /// spec.backoffLimit: pods that may fail before the Job does.
+    pub backoff_limit: i32,
     /// Reason and message, when it was shut for good.
     pub shut: Option<(Box<str>, Box<str>)>,
     /// Token that was given back; 0 if it never held one.
@@ -203,6 +207,7 @@ impl JobView {
             end,
             created: object.metadata.creation_timestamp.as_ref().map(|t| t.0),
             snapshot: annotation(&object.metadata, names::ANNOTATION_SNAPSHOT).map(Into::into),
+            snapshot_files: number(names::ANNOTATION_SNAPSHOT_FILES),
             suspended: spec.and_then(|s| s.suspend).unwrap_or_default(),
             lease: spec
                 .and_then(|s| s.template.metadata.as_ref())
@@ -211,6 +216,7 @@ impl JobView {
             type_: maintenance_type(&object.metadata).map(Into::into),
             pin: JobPin::of(&object.metadata),
             deadline: spec.and_then(|s| s.active_deadline_seconds),
+            backoff_limit: spec.and_then(|s| s.backoff_limit).unwrap_or(6),
             shut: annotation(&object.metadata, names::ANNOTATION_SHUT_REASON).map(|reason| {
                 let message = annotation(&object.metadata, names::ANNOTATION_SHUT_MESSAGE);
                 (reason.into(), message.unwrap_or_default().into())
@@ -283,6 +289,14 @@ pub struct PodView {
     pub stopped: bool,
     /// Condition Ready. The node controller sets it to `False` when the node stops reporting.
     pub ready: bool,
+    /// Its volumes are mounted and its network is set up (condition PodReadyToStartContainers).
+    pub prepared: bool,
+    /// Reason and message of condition DisruptionTarget: it is about to be ended from outside.
+    pub disruption: Option<(Box<str>, Box<str>)>,
+    /// Memory limit of container `restic`, as written.
+    pub memory_limit: Option<Box<str>>,
+    /// uid that container `restic` runs as, where the spec gives one.
+    pub user: Option<i64>,
 }
 
 impl PodView {
@@ -362,9 +376,16 @@ impl PodView {
                 || (waits && before.is_none_or(|s| s.terminated.is_none()))
         });
         let conditions = status.conditions.unwrap_or_default();
-        let ready = conditions
-            .iter()
-            .any(|c| c.type_ == "Ready" && c.status == "True");
+        let holds = |type_: &str| conditions.iter().find(|c| c.type_ == type_ && c.status == "True");
+        let disruption = holds("DisruptionTarget").map(|c| {
+            let text = |t: &Option<String>| t.as_deref().unwrap_or_default().into();
+            (text(&c.reason), text(&c.message))
+        });
+        let spec = object.spec.as_ref();
+        let container = spec.and_then(|s| s.containers.iter().find(|c| c.name == RESTIC_CONTAINER));
+        let limits = container.and_then(|c| c.resources.as_ref()?.limits.as_ref());
+        let own_user = container.and_then(|c| c.security_context.as_ref()?.run_as_user);
+        let user = own_user.or_else(|| spec?.security_context.as_ref()?.run_as_user);
         let unschedulable = conditions
             .iter()
             .find(|c| c.type_ == "PodScheduled" && c.status == "False")
@@ -386,13 +407,40 @@ impl PodView {
             unschedulable,
             scheduled: object.spec.as_ref().is_some_and(|s| s.node_name.is_some()),
             stopped: stopped && !containers.is_empty(),
-            ready,
+            ready: holds("Ready").is_some(),
+            prepared: holds("PodReadyToStartContainers").is_some(),
+            disruption,
+            memory_limit: limits.and_then(|l| l.get("memory")).map(|q| q.0.as_str().into()),
+            user,
         }
     }
 }
 
 /// Name of the container that runs restic, in every pod.
 pub const RESTIC_CONTAINER: &str = "restic";
+
+/// A PersistentVolumeClaim.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClaimView {
+    pub meta: Meta,
+    /// Pending, Bound or Lost.
+    pub phase: Box<str>,
+    /// spec.volumeMode is Block.
+    pub block: bool,
+}
+
+impl ClaimView {
+    #[must_use]
+    pub fn of(object: &PersistentVolumeClaim) -> ClaimView {
+        let phase = object.status.as_ref().and_then(|s| s.phase.as_deref());
+        let mode = object.spec.as_ref().and_then(|s| s.volume_mode.as_deref());
+        ClaimView {
+            meta: Meta::of(&object.metadata),
+            phase: phase.unwrap_or_default().into(),
+            block: mode == Some("Block"),
+        }
+    }
+}
 
 /// A namespace.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -452,6 +500,7 @@ macro_rules! stored {
 
 stored! {
     MetaView => |_| None, |_| Vec::new();
+    ClaimView => |_| None, |_| Vec::new();
     CronJobView => |_| None, |_| Vec::new();
     NamespaceView => |_| None, |_| Vec::new();
     // By uid are looked up those that may hold a maintenance lock.

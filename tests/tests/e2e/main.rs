@@ -11,3 +11,4 @@ mod restores;
 mod retention;
 mod rights;
 mod support;
+mod why;

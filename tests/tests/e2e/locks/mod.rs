@@ -17,7 +17,7 @@ use tests::fleet::{self, SYSTEM};
 
 use crate::faults::until;
 use crate::retention::{policy, restic, restic_command, until_fleet_knows};
-use crate::support::{Place, bed, fleet_json};
+use crate::support::{Place, bed, condition, fleet_json};
 
 /// Each policy has a run of its own, however close they are.
 fn without_coalescing() {
@@ -47,7 +47,10 @@ fn two(name: &str, urls: [String; 2]) -> (Place, Place) {
     let keep = json!([{ "selector": {}, "retention": { "keepLast": 1 } }]);
     for (place, url) in [(&places.0, &urls[0]), (&places.1, &urls[1])] {
         place.apply(&[place.repository("nas", url)]);
-        place.until_ready("resticrepository/nas");
+        // A busy machine may need more than one attempt to open it.
+        place.until_within(deleting::MENDED, "resticrepository/nas", "Ready", |o| {
+            condition(o, "Ready")["status"] == "True"
+        });
         place.apply(&[policy("p", keep.clone(), more.clone())]);
         place.until_ready("globalretentionpolicy/p");
     }

@@ -1,0 +1,192 @@
+//! What became of a Job: it waits, runs, or has ended, and how. One meaning for backups, restores, maintenance, and what
+//! else runs restic in a Job; kinds only map an [`Ending`] to their own words. Pure, but for [`JobWithPods::of`], which
+//! reads the cache.
+
+mod claim;
+mod ending;
+mod waiting;
+mod words;
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::world::{JobView, Key, Notice, PodView, World};
+
+pub use claim::{Unusable, readable, writable};
+pub use ending::{Ended, Ending, Report};
+pub use waiting::{Words, not_created};
+pub use words::{owner_hint, report};
+
+/// Time for the end of a pod to become known after the end of its Job: two watches, two orders. Also for a pod to end
+/// after its container `restic` has.
+pub const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
+/// A pod that has not started by then is worth a word.
+pub const START_PATIENCE: SignedDuration = SignedDuration::from_secs(20);
+/// Other containers of a pod are ended this long after `restic` has ended. The kubelet itself ends native sidecars.
+const LINGER: SignedDuration = SignedDuration::from_secs(30);
+
+/// A Job with its pods and what Kubernetes has said about them.
+#[derive(Clone, Debug, Default)]
+pub struct JobWithPods {
+    pub key: Key,
+    pub job: Arc<JobView>,
+    pub pods: Vec<(Key, Arc<PodView>)>,
+    /// Pods that were deleted before the Job had ended, as they were last seen.
+    pub deleted: Vec<(Key, Arc<PodView>)>,
+    /// By uid of the Job or of a pod.
+    pub notices: Vec<(Box<str>, Arc<Notice>)>,
+    /// What the status said last of what the Job waits for: it outlives a restart.
+    pub last_words: Option<String>,
+}
+
+impl JobWithPods {
+    /// A Job with what the cache holds of it.
+    #[must_use]
+    pub fn of(world: &World, key: Key, job: Arc<JobView>) -> JobWithPods {
+        let pods = world.pods.group(&Key::new("", &job.meta.uid));
+        let deleted = world.last_seen.of(&job.meta.uid);
+        let uids = pods.iter().chain(&deleted).map(|(_, pod)| &pod.meta.uid);
+        let notices = std::iter::once(&job.meta.uid)
+            .chain(uids)
+            .filter_map(|uid| Some((uid.clone(), world.notices.get(uid)?)))
+            .collect();
+        JobWithPods {
+            key,
+            job,
+            pods,
+            deleted,
+            notices,
+            last_words: None,
+        }
+    }
+
+    /// The pod whose container ended last, or any; those that were deleted count after those that are there.
+    #[must_use]
+    pub fn newest(&self) -> Option<&(Key, Arc<PodView>)> {
+        let finished = |pod: &PodView| pod.restic.as_ref().map(|t| t.finished.unwrap_or(Timestamp::MIN));
+        self.deleted
+            .iter()
+            .chain(&self.pods)
+            .max_by_key(|(_, pod)| finished(pod))
+    }
+
+    fn notice(&self, uid: &str) -> Option<&Notice> {
+        let mut notices = self.notices.iter();
+        notices
+            .find(|(about, _)| &**about == uid)
+            .map(|(_, notice)| notice.as_ref())
+    }
+
+    /// When the Job began, or was to begin.
+    fn since(&self) -> Option<Timestamp> {
+        self.job.start.or(self.job.created)
+    }
+
+    /// The pod whose container `restic` has ended although the pod goes on: another container of it stays. `None` while
+    /// the Job makes another attempt when that pod ends.
+    fn outlived(&self) -> Option<(&Key, &PodView)> {
+        let (key, pod) = self
+            .pods
+            .iter()
+            .find(|(_, pod)| pod.restic.is_some() && &*pod.phase == "Running")?;
+        (self.job.end.is_none() && !self.job.meta.deleting).then_some((key, pod.as_ref()))
+    }
+
+    /// Whether a failed container means that the Job has failed.
+    fn is_last_attempt(&self) -> bool {
+        let all = self.pods.iter().chain(&self.deleted);
+        let failed = all
+            .filter(|(_, pod)| pod.restic.as_ref().is_some_and(|t| t.exit_code != 0))
+            .count();
+        i32::try_from(failed).is_ok_and(|failed| failed > self.job.backoff_limit)
+    }
+
+    /// A pod to be ended, as another container of it stays although `restic` has ended; or when to look again.
+    fn lingers(&self, now: Timestamp) -> Option<Result<Lingering, Timestamp>> {
+        let (key, pod) = self.outlived()?;
+        let termination = pod.restic.as_ref()?;
+        let finished = termination.finished.unwrap_or(now);
+        if now.duration_since(finished) < LINGER {
+            return Some(Err(finished.checked_add(LINGER).ok()?));
+        }
+        let over = termination.exit_code == 0 || self.is_last_attempt();
+        Some(Ok(Lingering {
+            pod: key.clone(),
+            job: over.then(|| self.key.clone()),
+        }))
+    }
+}
+
+/// A pod that goes on although `restic` has ended: it is to be ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lingering {
+    pub pod: Key,
+    /// Its Job, which is not to make another attempt.
+    pub job: Option<Key>,
+}
+
+/// The pods of Jobs that are to be ended, and when to look again.
+#[must_use]
+pub fn lingering<'a>(
+    jobs: impl IntoIterator<Item = &'a JobWithPods>,
+    now: Timestamp,
+) -> (Vec<Lingering>, Option<Timestamp>) {
+    let (mut pods, mut next) = (Vec::new(), None);
+    for lingers in jobs.into_iter().filter_map(|run| run.lingers(now)) {
+        match lingers {
+            Ok(pod) => pods.push(pod),
+            Err(at) => next = next.into_iter().chain([at]).min(),
+        }
+    }
+    (pods, next)
+}
+
+/// Where a Job stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum State<M> {
+    /// None of its pods runs. Without words while it is too early to say anything; look again at `again`.
+    Waiting {
+        words: Option<Words>,
+        again: Option<Timestamp>,
+    },
+    Running,
+    /// It is over, but its end is not known yet: look again then.
+    Settling(Timestamp),
+    Ended(Ended<M>),
+}
+
+/// Where a Job stands. `M` is what its container reports.
+#[must_use]
+pub fn state<M: Report>(run: &JobWithPods, now: Timestamp) -> State<M> {
+    let job = &run.job;
+    if let Some((at, end)) = &job.end {
+        let at = at.unwrap_or(now);
+        let known = run.newest().is_some_and(|(_, pod)| pod.restic.is_some());
+        if !known && now.duration_since(at) < PATIENCE {
+            return State::Settling(at.saturating_add(PATIENCE).unwrap_or(now));
+        }
+        return State::Ended(ending::of_job(run, end, at));
+    }
+    if job.meta.deleting {
+        return State::Ended(Ended::without_pod(Ending::Deleted, now));
+    }
+    if run.pods.iter().any(|(_, pod)| pod.started) {
+        return State::Running;
+    }
+    if let Some((_, pod)) = run.outlived() {
+        let finished = pod.restic.as_ref().and_then(|t| t.finished).unwrap_or(now);
+        if now.duration_since(finished) < PATIENCE {
+            return State::Settling(finished.saturating_add(PATIENCE).unwrap_or(now));
+        }
+        let succeeded = pod.restic.as_ref().is_some_and(|t| t.exit_code == 0);
+        if succeeded || run.is_last_attempt() {
+            return State::Ended(ending::of_outlived(pod));
+        }
+    }
+    let (words, again) = waiting::words(run, now);
+    State::Waiting { words, again }
+}
+
+#[cfg(test)]
+mod tests;
