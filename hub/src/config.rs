@@ -88,9 +88,10 @@ pub struct Config {
     #[arg(long, env = "FLEET_HUB_COALESCE_WINDOW", default_value = "1m")]
     pub coalesce_window: Window,
 
-    /// How long a spoke that was allowed to create a repository and fell silent holds up the creations of others. Longer
-    /// than two and a half times --probe-deadline of every spoke. Nothing is created for as long after a start.
-    #[arg(long, env = "FLEET_HUB_CREATION_HOLD", default_value = "150s")]
+    /// How long a spoke that was allowed to create a repository and fell silent holds up the creations of others. Four
+    /// times --probe-deadline of every spoke: a spoke uses four fifths of it, and begins nothing that could take longer.
+    /// Nothing is created for as long after a start.
+    #[arg(long, env = "FLEET_HUB_CREATION_HOLD", default_value = "240s")]
     pub creation_hold: Span,
 
     /// How long the audit, the plans of all runs and people's decisions are kept.
@@ -238,6 +239,13 @@ mod tests {
         let config = Config::parse_from(["fleet-hub"]);
         assert!(config.stale_after.0 + config.heartbeat_interval.0 <= Duration::from_secs(45));
         assert!(config.disconnect_grace.0 < config.stale_after.0);
+    }
+
+    /// A look takes a spoke up to its --probe-deadline of 60 s, and a creation up to two of them.
+    #[test]
+    fn a_permission_by_default_is_long_enough_for_a_creation_by_default() {
+        let hold = Config::parse_from(["fleet-hub"]).creation_hold.0;
+        assert!(hold * 4 / 5 > Duration::from_secs(3 * 60));
     }
 
     #[test]

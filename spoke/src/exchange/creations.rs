@@ -30,8 +30,9 @@ struct Inner {
     done: Vec<u64>,
 }
 
-/// How long the permission lasts where no hub says it.
-const HOLD: Duration = Duration::from_secs(150);
+/// How long the permission lasts where no hub says it. Nobody else is permitted meanwhile, so it is longer than any
+/// creation may take.
+const HOLD: Duration = Duration::from_secs(3600);
 
 /// One creation may happen while this lives.
 pub struct Permit<'a> {
@@ -162,6 +163,15 @@ mod tests {
         assert!(second.is_err());
         drop(first);
         creations.permit().await;
+    }
+
+    #[tokio::test]
+    async fn a_permission_is_long_enough_for_a_look_and_a_creation_as_they_are_configured_by_default() {
+        use clap::Parser as _;
+        let config = crate::arguments::Arguments::parse_from(["fleet-spoke"]).config;
+        let permit = Creations::new(false).permit().await.until();
+        // A look takes up to one deadline, `restic init` up to two, and it is not begun without the time for it.
+        assert!(permit > Instant::now() + config.probe_deadline * 3);
     }
 
     #[tokio::test]

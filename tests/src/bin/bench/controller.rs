@@ -82,6 +82,12 @@ pub async fn controller(bed: &Bed, settings: &Settings, report: &mut Report) -> 
             Goal::AtMost(40.0),
         ),
         figure(
+            "manager_memory_of_program_file_1000_backups",
+            spoke.memory("RssFile")?,
+            "MiB",
+            Goal::Open,
+        ),
+        figure(
             "idle_api_requests_per_minute",
             idle,
             "requests",

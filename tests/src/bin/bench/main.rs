@@ -149,6 +149,7 @@ fn run(runtime: &Runtime, settings: &Settings) -> anyhow::Result<bool> {
         let result = measure(runtime, &bed, settings, part, &mut report);
         if let Err(error) = &result {
             eprintln!("bench: {}: {error:#}", part.title());
+            show_log();
         }
         report.end(&result)?;
     }
@@ -157,6 +158,15 @@ fn run(runtime: &Runtime, settings: &Settings) -> anyhow::Result<bool> {
         missed => println!("missed: {}", missed.join(", ")),
     }
     Ok(!report.failed())
+}
+
+/// The last lines of the spoke, whose log goes with the bed.
+fn show_log() {
+    let log = Bed::attach("bench").map(|bed| std::fs::read_to_string(bed.dir().join("spoke.log")));
+    let Ok(Ok(log)) = log else { return };
+    let lines: Vec<&str> = log.lines().collect();
+    let last = lines.get(lines.len().saturating_sub(15)..).unwrap_or_default();
+    last.iter().for_each(|line| eprintln!("spoke: {line}"));
 }
 
 fn measure(

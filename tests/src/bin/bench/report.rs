@@ -229,7 +229,8 @@ const MEANINGS: &str = "\
 - `create_1000_backups_ratio_to_bare_client`: from the first create until all 1,000 ResticBackups are Ready with their \
 CronJobs, by a bare client's time for the same writes (create, ServiceAccount, CronJob, status; 16 workers).
 - `manager_memory_peak_…`: the highest resident memory of the process, as the kernel counts it (VmHWM); `…_idle_…`: \
-resident memory at the end of the idle time.
+resident memory at the end of the idle time; `…_of_program_file_…`: that part of it that is pages of the binary, which \
+the kernel can drop and read again.
 - `idle_api_requests_…` and `restart_writes_…`: by the API server's audit log; watches and the leader's lease apart.
 - `restart_settle_time_…`: from the start of the process until every actor has taken its turn; with 10,000 backups until \
 the last turn after which there is none for five seconds, looked at twice a second.
