@@ -75,7 +75,7 @@ impl Suite {
             ("FLEET_HUB_UNSAFE_SHORT_LEASES", "true".to_owned()),
             ("FLEET_HUB_DRAIN_LIMIT", seconds(self.drain)),
             // Two and a half times the spokes' probe deadline.
-            ("FLEET_HUB_CREATION_HOLD", "30s".to_owned()),
+            ("FLEET_HUB_CREATION_HOLD", "40s".to_owned()),
             ("FLEET_HUB_COALESCE_WINDOW", self.coalesce.to_owned()),
         ]
     }
