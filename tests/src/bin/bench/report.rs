@@ -208,8 +208,8 @@ fn head() -> anyhow::Result<String> {
          - machine: {cores} cores, {:.0} GiB\n- Kubernetes {}, one API server, etcd with fsync, on the same cores as \
          everything else\n- restic {}\n- {}\n\n",
         memory / 1024.0 / 1024.0,
-        tests::tools::KUBERNETES,
-        tests::tools::RESTIC,
+        ::tests::tools::KUBERNETES,
+        ::tests::tools::RESTIC,
         jiff::Timestamp::now().strftime("%Y-%m-%d"),
     ))
 }
