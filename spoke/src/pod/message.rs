@@ -141,7 +141,7 @@ pub fn reason_of(failure: &Failure) -> &'static str {
         Failure::Damaged(_) => "RepositoryDamaged",
         Failure::FileUnreadable(_) => "FileUnreadable",
         Failure::Interrupted => "Interrupted",
-        Failure::Exists | Failure::Other(_) => "ResticFailed",
+        Failure::Exists | Failure::NotBegun | Failure::Other(_) => "ResticFailed",
     }
 }
 

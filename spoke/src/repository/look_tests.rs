@@ -14,6 +14,8 @@ use crate::secrets::Backend;
 struct Scripted {
     id: Result<String, Failure>,
     calls: Mutex<Vec<&'static str>>,
+    /// How often `init` finds no process free in time.
+    busy: Mutex<usize>,
 }
 
 impl Restic for Scripted {
@@ -23,6 +25,11 @@ impl Restic for Scripted {
     }
     fn init<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<String, Failure>> {
         self.calls.lock().unwrap().push("init");
+        let mut busy = self.busy.lock().unwrap();
+        if *busy > 0 {
+            *busy -= 1;
+            return std::future::ready(Err(Failure::NotBegun)).boxed();
+        }
         std::future::ready(Ok("a".repeat(64))).boxed()
     }
     fn statistics<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<Statistics, Failure>> {
@@ -76,6 +83,7 @@ async fn no_failure_but_a_missing_repository_leads_to_init() {
         let restic = Scripted {
             id: Err(failure.clone()),
             calls: Mutex::default(),
+            busy: Mutex::default(),
         };
         assert_eq!(
             look(
@@ -92,6 +100,7 @@ async fn no_failure_but_a_missing_repository_leads_to_init() {
     let restic = Scripted {
         id: Err(Failure::NoRepository),
         calls: Mutex::default(),
+        busy: Mutex::default(),
     };
     assert!(matches!(
         look(
@@ -145,6 +154,35 @@ fn tree(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         }
     }
     files
+}
+
+#[tokio::test]
+async fn a_creation_that_was_not_begun_in_time_takes_another_turn() {
+    for (busy, begun) in [(TURNS - 1, true), (TURNS, false)] {
+        let restic = Scripted {
+            id: Err(Failure::NoRepository),
+            calls: Mutex::default(),
+            busy: Mutex::new(busy),
+        };
+        let good = credentials("local:/x", "x");
+        let answer = look(&restic, &good, None, &Creations::new(false)).await;
+        let made = matches!(
+            answer,
+            Answer::Open {
+                initialized: true,
+                ..
+            }
+        );
+        assert_eq!(made, begun, "{answer:?}");
+        assert!(
+            begun || matches!(answer, Answer::Failed(Failure::NotBegun)),
+            "{answer:?}"
+        );
+        // Each turn begins with a look: another cluster may have been quicker.
+        let calls = restic.calls.lock().unwrap();
+        assert_eq!(calls[1..].chunks(2).next(), Some(["id", "init"].as_slice()));
+        assert_eq!(calls.iter().filter(|call| **call == "init").count(), TURNS);
+    }
 }
 
 #[tokio::test]

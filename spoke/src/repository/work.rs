@@ -82,6 +82,9 @@ async fn ask(
     }
 }
 
+/// Turns that a creation takes before it is left to the next look.
+const TURNS: usize = 3;
+
 /// One look. Only [`Failure::NoRepository`], and only where no repository was ever known, leads to `init`.
 async fn look(
     restic: &dyn Restic,
@@ -108,19 +111,27 @@ async fn look(
 }
 
 /// Creates the repository, or finds that another cluster has just done it. Two that create at the same moment would
-/// leave one's config and the other's key behind, so each waits for its turn and looks again.
+/// leave one's config and the other's key behind, so each waits for its turn and looks again. A turn that was too short,
+/// because others kept all processes busy, is followed by another.
 async fn create(
     restic: &dyn Restic,
     credentials: &Credentials,
     creations: &Creations,
 ) -> Result<(String, bool), Answer> {
-    let permit = creations.permit().await;
-    match restic.id(credentials).await {
-        Err(Failure::NoRepository) => {}
-        Ok(id) => return Ok((id, false)),
-        Err(failure) => return Err(Answer::Failed(failure)),
+    let mut made = Err(Failure::NotBegun);
+    for _ in 0..TURNS {
+        let permit = creations.permit().await;
+        match restic.id(credentials).await {
+            Err(Failure::NoRepository) => {}
+            Ok(id) => return Ok((id, false)),
+            Err(failure) => return Err(Answer::Failed(failure)),
+        }
+        made = restic.init_before(credentials, permit.until()).await;
+        if made != Err(Failure::NotBegun) {
+            break;
+        }
     }
-    match restic.init_before(credentials, permit.until()).await {
+    match made {
         Ok(id) => Ok((id, true)),
         // Somebody outside of the fleet was quicker: that repository must open with our password to count.
         Err(Failure::Exists) => restic
@@ -128,9 +139,12 @@ async fn create(
             .await
             .map(|id| (id, false))
             .map_err(Answer::Failed),
-        Err(failure @ (Failure::Unreachable(_) | Failure::Forbidden(_) | Failure::DeadlineExceeded(_))) => {
-            Err(Answer::Failed(failure))
-        }
+        Err(
+            failure @ (Failure::Unreachable(_)
+            | Failure::Forbidden(_)
+            | Failure::DeadlineExceeded(_)
+            | Failure::NotBegun),
+        ) => Err(Answer::Failed(failure)),
         Err(failure) => Err(Answer::InitFailed(failure)),
     }
 }

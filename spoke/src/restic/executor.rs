@@ -113,7 +113,7 @@ impl Executor {
         };
         let start = Instant::now();
         if before.is_some_and(|before| start + deadline > before) {
-            return Err(Failure::DeadlineExceeded(deadline));
+            return Err(Failure::NotBegun);
         }
         let result = self.process(arguments, credentials, deadline).await;
         let outcome = result.as_ref().err().map_or("ok", Failure::label);

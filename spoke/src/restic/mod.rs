@@ -55,6 +55,9 @@ pub enum Failure {
     /// restic did not come to an end.
     #[error("no answer within {0:?}")]
     DeadlineExceeded(Duration),
+    /// It was not begun: the time that it had to be over by was too near when a process was free.
+    #[error("not begun: it might not have ended within the time that was left for it")]
+    NotBegun,
     /// Exit code 130, or a signal.
     #[error("restic was interrupted")]
     Interrupted,
@@ -77,6 +80,7 @@ impl Failure {
             Failure::FileUnreadable(_) => "file_unreadable",
             Failure::Exists => "exists",
             Failure::DeadlineExceeded(_) => "deadline_exceeded",
+            Failure::NotBegun => "not_begun",
             Failure::Interrupted => "interrupted",
             Failure::Other(_) => "other",
         }
