@@ -55,7 +55,7 @@ fn rights_are_those_that_are_used() {
             if !right
                 .resources
                 .iter()
-                .any(|resource| seen(&resource) || excused(right.group, resource, verb))
+                .any(|resource| seen(resource) || excused(right.group, resource, verb))
             {
                 unused.push(format!("{verb} {} ({})", right.resources.join(", "), right.group));
             }
