@@ -58,7 +58,7 @@ lint: ## formatting, clippy, licences, generated files
 	 else echo "cargo-deny is not installed: licences and bans are not checked (cargo install cargo-deny --locked)"; fi
 
 .PHONY: bench
-bench: bootstrap restic ## figures against goals, written to docs/benchmarks.md
+bench: bootstrap restic ## figures against goals, written to docs/benchmarks.md (about an hour)
 	cargo build --release -p spoke -p hub -p cli
 	cargo run -q -p tests --bin bench
 

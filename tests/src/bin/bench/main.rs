@@ -6,6 +6,7 @@
     clippy::cast_precision_loss,
     reason = "a benchmark talks to a person, and its counts are small"
 )]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
 
 mod audit;
 mod controller;
