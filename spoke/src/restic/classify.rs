@@ -100,7 +100,10 @@ pub fn classify(code: Option<i32>, stderr: &str) -> Failure {
         Some(130 | 143) | None => Failure::Interrupted,
         Some(code) => {
             let has = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
-            if stderr.contains("config file already exists") {
+            if message.ends_with("context canceled") {
+                // A signal in the middle of `backup`: only a signal cancels what restic does.
+                Failure::Interrupted
+            } else if stderr.contains("config file already exists") {
                 Failure::Exists
             } else if has(DAMAGED) {
                 Failure::Damaged(message)
@@ -191,6 +194,8 @@ mod tests {
         assert_eq!(classify(Some(12), refused), Failure::WrongPassword);
         assert_eq!(classify(Some(130), refused), Failure::Interrupted);
         assert_eq!(classify(None, ""), Failure::Interrupted);
+        let cancelled = "unable to save snapshot: context canceled";
+        assert_eq!(classify(Some(1), cancelled), Failure::Interrupted);
         assert!(matches!(classify(Some(1), refused), Failure::Unreachable(_)));
     }
 
