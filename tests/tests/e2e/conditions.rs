@@ -160,13 +160,10 @@ fn what_a_backup_waits_for_is_told_apart_and_heals() {
             r#"{"spec":{"schedule":"0 3 * * *","timezone":"Europe/Berlin"}}"#,
         ])
         .unwrap();
-    let object = place.until_ready("resticbackup/orders");
-    assert!(
-        object["status"]["nextBackup"]
-            .as_str()
-            .is_some_and(|t| t.contains("T02:00:00") || t.contains("T01:00:00")),
-        "{object:#}"
-    );
+    place.until("resticbackup/orders", "three o'clock in Berlin", |o| {
+        let next = o["status"]["nextBackup"].as_str();
+        next.is_some_and(|t| t.contains("T02:00:00") || t.contains("T01:00:00"))
+    });
     place
         .kubectl(&[
             "patch",
