@@ -16,7 +16,7 @@ test)
   cargo test -p tests --test e2e -- --ignored --test-threads 3 --skip locks:: --skip api::afterwards::
   # These stop the hub and hold locks, so they run alone, one after the other.
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 locks:: \
-    --skip locks::long:: --skip locks::faults:: --skip locks::failover:: --skip locks::operations::
+    --skip locks::long:: --skip locks::faults:: --skip locks::failover::
   # What all of these have left in logs and in the audit log of the API servers.
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 api::afterwards::
   ;;

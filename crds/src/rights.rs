@@ -77,8 +77,8 @@ pub const CLUSTER: &[Right] = &[
     right(
         "batch",
         &["cronjobs"],
-        &["list", "watch", "create", "patch"],
-        "Schedules.",
+        &["get", "list", "watch", "create", "patch"],
+        "Schedules. Read one by one when a Job is made from one.",
     ),
     right(
         "batch",
