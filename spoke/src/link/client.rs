@@ -28,6 +28,9 @@ use crate::world::Key;
 
 /// Pause before dialling again, with full jitter: a hub that restarts meets all its spokes.
 const RECONNECT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60), Jitter::Full);
+/// Pause after another session of this cluster has taken over. Then another replica leads: this one learns it from the
+/// leader's Lease, which is renewed twice in that time, and does not take the session back.
+const SUPERSEDED: Duration = Duration::from_secs(10);
 /// A session of this length was a good one.
 const STABLE: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(10);
@@ -126,6 +129,7 @@ pub async fn run(
                 () = lost.wait_until_lost(term) => Ok(()),
             };
             disconnected(&context);
+            let superseded = ended.as_ref().is_err_and(is_superseded);
             if let Err(error) = ended {
                 let text = format!("{error:#}");
                 // The same cause again is not news.
@@ -142,13 +146,22 @@ pub async fn run(
                 told.clear();
             }
             attempts = attempts.saturating_add(1);
-            sleep(RECONNECT.after(attempts, &*context.random)).await;
+            let pause = RECONNECT.after(attempts, &*context.random);
+            sleep(if superseded { pause.max(SUPERSEDED) } else { pause }).await;
         }
     };
     tokio::select! {
         () = work => {}
         () = stop.cancelled() => {}
     }
+}
+
+/// Whether a session ended because a newer one of the cluster has begun.
+fn is_superseded(error: &anyhow::Error) -> bool {
+    let mut causes = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<tonic::Status>());
+    causes.any(|status| status.code() == tonic::Code::Aborted)
 }
 
 fn disconnected(context: &Context) {
@@ -408,6 +421,14 @@ mod tests {
             body: Some(known.clone()),
         };
         assert_eq!(read(Some(message)).unwrap(), Some(known));
+    }
+
+    #[test]
+    fn one_that_was_superseded_is_told_apart() {
+        let ended = |status: tonic::Status| anyhow::Error::from(status).context("the hub");
+        assert!(is_superseded(&ended(tonic::Status::aborted("a newer session"))));
+        assert!(!is_superseded(&ended(tonic::Status::unavailable("gone"))));
+        assert!(!is_superseded(&anyhow::anyhow!("no answer in time")));
     }
 
     #[tokio::test]

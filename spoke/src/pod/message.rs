@@ -73,7 +73,7 @@ impl<S: DeserializeOwned> Report for Message<S> {
 
     /// restic ends with 130 when it is told to stop; one that is killed ends with the signal's number and 128.
     fn interrupted(&self) -> bool {
-        matches!(self.exit_code, 130 | 137 | 143)
+        matches!(self.exit_code, 130 | 137 | 143) || self.failure() == Failure::Interrupted
     }
 
     fn out_of_memory(&self) -> bool {
