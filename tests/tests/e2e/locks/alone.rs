@@ -186,6 +186,9 @@ fn new_backups_hold_while_running_ones_end_before_maintenance() {
     keep_one(&place, "p");
     until_fleet_knows(&place, 1);
     let id = repository_id(&place);
+    // A hub that was started just now grants nothing for a while.
+    start(&place, "p", "before");
+    let before = until_run(&place, "p", &json!({}));
     place
         .kubectl(&["annotate", "resticbackup/slow", "backup.resticbackup.io/run=1"])
         .unwrap();
@@ -218,7 +221,7 @@ fn new_backups_hold_while_running_ones_end_before_maintenance() {
         o["status"]["statistics"]["totalBackups"] == 1
     });
     assert_eq!(done["status"]["lastBackup"]["result"], "Succeeded", "{done:#}");
-    let ran = until_run(&place, "p", &json!({}));
+    let ran = until_run(&place, "p", &before);
     assert_eq!(ran["lastRunResult"], "NothingToRemove", "{ran:#}");
     place.until("cronjob/resticbackup-other", "free again", |o| !suspended(o));
     let other = place.until("resticbackup/other", "the run that was asked for", |o| {
