@@ -41,6 +41,10 @@ test: bootstrap binaries lint test-fast ## formatting, lints, generated files, a
 faults: bootstrap binaries ## every fault in the middle of deleting, judged by the storage's log (about an hour)
 	tests/run.sh faults
 
+.PHONY: rights
+rights: bootstrap binaries ## that the operator uses each of its rights and no other, and that no secret shows in any log or object
+	tests/run.sh rights
+
 .PHONY: test-fast
 test-fast: restic ## what runs without clusters
 	PATH="$(CURDIR)/.testbed/bin:$$PATH" cargo test --workspace

@@ -1,6 +1,6 @@
 #!/bin/bash
 # End-to-end tests on a bed of their own. What was there before is removed first, and everything afterwards.
-# Usage: tests/run.sh [test|faults]
+# Usage: tests/run.sh [test|faults|rights]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export FLEET_SUITE=${1:-test}
@@ -17,6 +17,10 @@ test)
   # These stop the hub and hold locks, so they run alone, one after the other.
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 locks:: \
     --skip locks::long:: --skip locks::faults:: --skip locks::failover::
+  ;;
+rights)
+  cargo test -p tests --test e2e -- --ignored --test-threads 3 --skip locks::long:: --skip locks::faults:: \
+    --skip locks::failover:: --skip locks::many:: --skip locks::alone:: --skip locks::left:: --skip api::afterwards::
   # What all of these have left in logs and in the audit log of the API servers.
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 api::afterwards::
   ;;

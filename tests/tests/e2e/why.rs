@@ -137,12 +137,16 @@ fn what_pod_security_or_an_admission_policy_refuses_is_told() {
         "metadata": { "name": "why-no-pods" },
         "spec": { "policyName": "why-no-pods", "validationActions": ["Deny"],
                   "matchResources": { "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "why-admission" } } } } });
+    let label = "pod-security.kubernetes.io/enforce-";
+    place
+        .cluster
+        .kubectl(&["label", "namespace", "why-admission", label])
+        .unwrap();
     place.cluster.apply(&format!("{policy}\n---\n{binding}")).unwrap();
     // The API server compiles a new policy in a moment.
     crate::faults::until("the policy to be in force", || {
-        place
-            .kubectl(&["run", "try", "--image=x", "--dry-run=server"])
-            .is_err()
+        let tried = place.kubectl(&["run", "try", "--image=x", "--dry-run=server"]);
+        tried.is_err_and(|refused| format!("{refused:#}").contains("cost centre"))
     });
     let words = waits(&place, "policy", json!({}), "FailedCreate");
     assert!(words.contains("pods need a cost centre"), "{words}");
