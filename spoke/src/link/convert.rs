@@ -189,6 +189,7 @@ pub fn backup_state(backup: &ResticBackup, restic_id: Option<String>) -> ObjectS
         runs_succeeded: unsigned(Some(figures.successful_backups.into())),
         runs_failed: unsigned(Some(figures.failed_backups.into())),
         running: conditions::is_true(&status.conditions, types::PROGRESSING),
+        under_way: !status.active.is_empty(),
         source,
     };
     object(&backup.metadata, &status.conditions, Body::Backup(body))
