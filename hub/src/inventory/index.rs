@@ -209,7 +209,9 @@ impl Index {
 
 /// Physical repository that a running backup writes to.
 fn runs_into(held: &Held) -> Option<Arc<str>> {
-    let backup = held.backup().filter(|b| (b.running || b.under_way) && !b.restic_id.is_empty())?;
+    let backup = held
+        .backup()
+        .filter(|b| (b.running || b.under_way) && !b.restic_id.is_empty())?;
     Some(backup.restic_id.as_str().into())
 }
 
