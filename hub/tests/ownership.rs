@@ -5,7 +5,7 @@ mod harness;
 
 use std::time::Duration;
 
-use harness::{Fleet, ID, Spoke, config, keep_last, policy, repository};
+use harness::{Fleet, ID, Spoke, config, keep_last, member, policy, repository};
 use hub::run::start;
 use hub::store::{HubStore as _, Sqlite};
 use proto::plan::plan_hash;
@@ -125,20 +125,6 @@ async fn a_store_that_is_older_than_a_lease_waits_for_what_it_may_have_forgotten
         .await;
     let mut spoke = member(&fleet).await;
     assert!(granted(&mut spoke, "").await > token);
-}
-
-async fn member(fleet: &Fleet) -> Spoke {
-    let mut spoke = fleet.spoke("a").await;
-    spoke.tell(vec![repository(ID), policy(keep_last(3))]).await;
-    fleet.until_binding("a", ID, "bound").await;
-    if fleet
-        .running
-        .hub
-        .read(|i| !i.bindings().get("a", ID).unwrap().proven)
-    {
-        spoke.prove(ID, 1).await;
-    }
-    spoke
 }
 
 async fn granted(spoke: &mut Spoke, approved: &str) -> u64 {

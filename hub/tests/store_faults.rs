@@ -4,7 +4,7 @@
 
 mod harness;
 
-use harness::{Fleet, ID, Spoke, keep_last, policy, repository};
+use harness::{Fleet, ID, Spoke, member};
 use proto::v1::hub_message::Body as Told;
 use proto::v1::spoke_message::Body;
 use proto::v1::{AuditRequest, LeaseRelease};
@@ -37,20 +37,6 @@ impl Saboteur {
     async fn allow(&self) {
         self.execute("DROP TRIGGER refused").await;
     }
-}
-
-async fn member(fleet: &Fleet) -> Spoke {
-    let mut spoke = fleet.spoke("a").await;
-    spoke.tell(vec![repository(ID), policy(keep_last(3))]).await;
-    fleet.until_binding("a", ID, "bound").await;
-    if fleet
-        .running
-        .hub
-        .read(|i| !i.bindings().get("a", ID).unwrap().proven)
-    {
-        spoke.prove(ID, 1).await;
-    }
-    spoke
 }
 
 fn failures(fleet: &Fleet) -> u64 {

@@ -10,7 +10,6 @@ use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use clap::Parser as _;
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use proto::v1::LeaseAsk;
 use ractor::Actor;
 use serde_json::{Value, json};
@@ -21,9 +20,8 @@ use super::*;
 use crate::arguments::Arguments;
 use crate::backoff::{Backoff, Jitter};
 use crate::events::Severity;
-use crate::restic::{Failure, Snapshot, Statistics, locks::LockFile};
+use crate::kind::table::NoRestic;
 use crate::root::Root;
-use crate::secrets::Credentials;
 use crate::service::{Fatal, Pace, Services, ServicesHandle};
 use crate::world::Key;
 
@@ -83,30 +81,6 @@ async fn serve(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) ->
     (StatusCode::OK, Json(object))
 }
 
-/// No repository is ever asked.
-pub(crate) struct Away;
-
-impl Restic for Away {
-    fn id<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<String, Failure>> {
-        std::future::ready(Err(Failure::Interrupted)).boxed()
-    }
-    fn init<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<String, Failure>> {
-        std::future::ready(Err(Failure::Interrupted)).boxed()
-    }
-    fn statistics<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<Statistics, Failure>> {
-        std::future::ready(Err(Failure::Interrupted)).boxed()
-    }
-    fn locks<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
-        std::future::ready(Err(Failure::Interrupted)).boxed()
-    }
-    fn lock<'a>(&'a self, _: &'a Credentials, _: &'a str) -> BoxFuture<'a, Result<LockFile, Failure>> {
-        std::future::ready(Err(Failure::Interrupted)).boxed()
-    }
-    fn snapshots<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<Vec<Snapshot>, Failure>> {
-        std::future::ready(Err(Failure::Interrupted)).boxed()
-    }
-}
-
 /// A spoke whose services can be made to panic.
 struct Spoke {
     api: Api,
@@ -132,7 +106,7 @@ async fn spoke(arguments: &[&str]) -> Spoke {
     let client = Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
 
     let metrics = Arc::new(Metrics::new().unwrap());
-    let restic: Arc<dyn Restic> = Arc::new(Away);
+    let restic: Arc<dyn Restic> = Arc::new(NoRestic);
     let listener = admin::listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let outside = crate::run::Outside {

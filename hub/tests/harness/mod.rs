@@ -374,3 +374,18 @@ impl Spoke {
         self.answers.as_mut().unwrap().message().await
     }
 }
+
+/// Spoke a, bound to [`ID`] with proof, and one policy of it.
+pub async fn member(fleet: &Fleet) -> Spoke {
+    let mut spoke = fleet.spoke("a").await;
+    spoke.tell(vec![repository(ID), policy(keep_last(3))]).await;
+    fleet.until_binding("a", ID, "bound").await;
+    if fleet
+        .running
+        .hub
+        .read(|i| !i.bindings().get("a", ID).unwrap().proven)
+    {
+        spoke.prove(ID, 1).await;
+    }
+    spoke
+}

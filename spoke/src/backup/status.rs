@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crds::backup::{BackupResult, BackupRun};
 use crds::common::ConcurrencyPolicy;
-use crds::conditions::{self, Status, reasons, types};
+use crds::conditions::{Conditions, Status, reasons, types};
 use crds::{ResticBackup, ResticBackupStatus};
 use jiff::Timestamp;
 
@@ -174,22 +174,12 @@ fn progress(status: &mut ResticBackupStatus, under_way: &UnderWay, generation: O
         ),
         None => (Status::False, reasons::IDLE, "no backup is running".to_owned()),
     };
-    let mut set = |type_, value, reason: &str, text: &str| {
-        conditions::set(
-            &mut status.conditions,
-            type_,
-            value,
-            reason,
-            text,
-            generation,
-            now,
-        );
-    };
-    set(types::PROGRESSING, value, reason, &text);
+    let mut conditions = Conditions::at(&mut status.conditions, generation, now);
+    conditions.set(types::PROGRESSING, value, reason, text);
     match &under_way.waiting {
-        Some(words) => set(types::WAITING, Status::True, &words.reason, &words.text),
-        None => status.conditions.retain(|c| c.type_ != types::WAITING),
-    }
+        Some(words) => conditions.set(types::WAITING, true, &words.reason, &words.text),
+        None => conditions.remove(types::WAITING),
+    };
     let (degraded, reason, text) = match &status.last_backup {
         None => (
             Status::False,
@@ -209,21 +199,14 @@ fn progress(status: &mut ResticBackupStatus, under_way: &UnderWay, generation: O
             }
         }
     };
-    conditions::set(
-        &mut status.conditions,
-        types::DEGRADED,
-        degraded,
-        reason,
-        &text,
-        generation,
-        now,
-    );
+    conditions.set(types::DEGRADED, degraded, reason, text);
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
+    use crds::conditions;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use proptest::prelude::*;
     use serde_json::json;

@@ -71,7 +71,7 @@ async fn ten_thousand_objects_are_listed_without_a_timer_for_each() {
     )
     .await
     .unwrap();
-    let restic: Arc<dyn crate::restic::Restic> = Arc::new(crate::services::tests::Away);
+    let restic: Arc<dyn crate::restic::Restic> = Arc::new(crate::kind::table::NoRestic);
     let kinds: Kinds = crate::run::kinds(root.get_cell(), &context, &config, &restic)
         .await
         .unwrap();

@@ -1,6 +1,6 @@
 //! The status that follows from runs. Pure.
 
-use crds::conditions::{self, Status, reasons, types, whole_seconds};
+use crds::conditions::{self, Conditions, reasons, types, whole_seconds};
 use crds::retention::SnapshotsLeft;
 use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus};
 use jiff::Timestamp;
@@ -39,7 +39,6 @@ pub fn count(
         token,
         by,
     } = run;
-    let generation = policy.metadata.generation;
     let signed = |n: u64| i64::try_from(n).ok();
     status.last_run = Some(Time(whole_seconds(finished.unwrap_or(now))));
     status.last_run_result = Some(outcome.result.clone());
@@ -56,87 +55,63 @@ pub fn count(
         status.repository_size_before_bytes = signed(outcome.bytes_before);
         status.repository_size_after_bytes = signed(outcome.bytes_after);
     }
-    let conclusive =
-        ["Applied", "NothingToRemove", "Preview", "ApprovalRequired"].contains(&outcome.result.as_str());
     if let Some(fingerprint) = shown(run) {
         status.previewed_for = Some(fingerprint.to_owned());
         status.previewed = false;
     }
-    if ["Applied", "NothingToRemove"].contains(&outcome.result.as_str()) && !outcome.left.is_empty() {
+    let result = outcome.result.as_str();
+    if ["Applied", "NothingToRemove"].contains(&result) && !outcome.left.is_empty() {
         let left = outcome.left.iter().take(LEFT_MAX).map(|left| SnapshotsLeft {
             key: left.key.clone(),
             snapshots: i32::try_from(left.left).unwrap_or(i32::MAX),
         });
         status.left = left.collect();
     }
-    let fault = outcome.faults.iter().find(|fault| fault.source == *source);
-    let waits = outcome.result == "ApprovalRequired";
-    let mut set = |type_: &str, value: Status, reason: &str, text: &str| {
-        conditions::set(
-            &mut status.conditions,
-            type_,
-            value,
-            reason,
-            text,
-            generation,
-            now,
-        );
-    };
     let hint = format!(
-        "{}; look at it with `fleet plan list`, and approve it with `fleet plan approve`, or with annotation {}={}",
+        "{}; look at it with `fleet plan show {plan}`, and approve it with `fleet plan approve`, or with annotation {}={plan}",
         outcome.message,
         crds::names::ANNOTATION_APPROVE,
-        outcome.plan
+        plan = outcome.plan
     );
-    let (degraded, reason, text) = match outcome.result.as_str() {
-        _ if fault.is_some() => (
-            Status::True,
-            reasons::RULE_REFUSED,
-            format!(
-                "{}; until this policy is corrected, all snapshots that it could match are kept",
-                fault.map_or("", |fault| &fault.text)
-            ),
-        ),
-        "Applied" | "NothingToRemove" if outcome.unmatched.is_empty() => (
-            Status::False,
-            reasons::RETENTION_SUCCEEDED,
-            outcome.message.clone(),
-        ),
-        "Applied" | "NothingToRemove" => (
-            Status::True,
-            "NothingMatched",
-            format!(
-                "{}; no snapshot matches {}",
-                outcome.message,
-                outcome.unmatched.join(", ")
-            ),
-        ),
-        "Preview" => (
-            Status::False,
-            reasons::RETENTION_PREVIEWED,
-            outcome.message.clone(),
-        ),
-        "ApprovalRequired" => (Status::True, reasons::APPROVAL_REQUIRED, hint.clone()),
-        _ => (
-            Status::True,
-            reasons::RETENTION_FAILED,
-            format!("{}: {}", outcome.reason, outcome.message),
-        ),
-    };
-    set(types::DEGRADED, degraded, reason, &text);
-    if waits {
-        set(types::APPROVAL_REQUIRED, Status::True, &outcome.reason, &hint);
-    } else if conclusive {
-        set(
-            types::APPROVAL_REQUIRED,
-            Status::False,
-            reasons::IDLE,
-            "no plan waits for approval",
-        );
-    }
+    let (degraded, reason, text) = verdict(source, outcome, &hint);
+    let mut conditions = Conditions::at(&mut status.conditions, policy.metadata.generation, now);
+    conditions.set(types::DEGRADED, degraded, reason, text);
     // A run that failed leaves the plan waiting: it may be approved again.
-    if conclusive {
-        status.plan = (waits || outcome.result == "Preview").then(|| outcome.plan.clone());
+    if ["Applied", "NothingToRemove", "Preview", "ApprovalRequired"].contains(&result) {
+        let waits = result == "ApprovalRequired";
+        let (reason, text) = if waits {
+            (outcome.reason.as_str(), hint.as_str())
+        } else {
+            (reasons::IDLE, "no plan waits for approval")
+        };
+        conditions.set(types::APPROVAL_REQUIRED, waits, reason, text);
+        status.plan = (waits || result == "Preview").then(|| outcome.plan.clone());
+    }
+}
+
+/// Condition Degraded after a run: status, reason, message. `hint` says how a plan that waits is approved.
+fn verdict(source: &str, outcome: &OperationOutcome, hint: &str) -> (bool, &'static str, String) {
+    if let Some(fault) = outcome.faults.iter().find(|fault| fault.source == source) {
+        let text = &fault.text;
+        let kept = "until this policy is corrected, all snapshots that it could match are kept";
+        return (true, reasons::RULE_REFUSED, format!("{text}; {kept}"));
+    }
+    let message = outcome.message.clone();
+    match outcome.result.as_str() {
+        "Applied" | "NothingToRemove" if outcome.unmatched.is_empty() => {
+            (false, reasons::RETENTION_SUCCEEDED, message)
+        }
+        "Applied" | "NothingToRemove" => {
+            let unmatched = outcome.unmatched.join(", ");
+            let text = format!("{message}; no snapshot matches {unmatched}");
+            (true, "NothingMatched", text)
+        }
+        "Preview" => (false, reasons::RETENTION_PREVIEWED, message),
+        "ApprovalRequired" => (true, reasons::APPROVAL_REQUIRED, hint.to_owned()),
+        _ => {
+            let text = format!("{}: {message}", outcome.reason);
+            (true, reasons::RETENTION_FAILED, text)
+        }
     }
 }
 
@@ -163,19 +138,9 @@ pub fn settled_by_others<'a>(
     let plan = status.plan.take().unwrap_or_default();
     let text =
         format!("plan {plan} does not wait any more: a run of policy {name} has been carried out since");
-    let mut set = |type_, reason: &str| {
-        conditions::set(
-            &mut status.conditions,
-            type_,
-            Status::False,
-            reason,
-            &text,
-            generation,
-            now,
-        );
-    };
-    set(types::APPROVAL_REQUIRED, reasons::IDLE);
-    set(types::DEGRADED, reasons::RETENTION_SUCCEEDED);
+    Conditions::at(&mut status.conditions, generation, now)
+        .set(types::APPROVAL_REQUIRED, false, reasons::IDLE, &text)
+        .set(types::DEGRADED, false, reasons::RETENTION_SUCCEEDED, &text);
 }
 
 /// The plan that the annotation approves and no run has carried out yet, if there is such a plan. An annotation that was
@@ -199,16 +164,11 @@ pub fn approval(
         None => format!("there is no plan {hash}: no plan waits for approval"),
     };
     let waits = conditions::is_true(&status.conditions, types::APPROVAL_REQUIRED);
-    let value = Status::from(waits);
-    let (type_, reason) = (types::APPROVAL_REQUIRED, reasons::UNKNOWN_PLAN);
-    conditions::set(
-        &mut status.conditions,
-        type_,
-        value,
-        reason,
-        &text,
-        generation,
-        now,
+    Conditions::at(&mut status.conditions, generation, now).set(
+        types::APPROVAL_REQUIRED,
+        waits,
+        reasons::UNKNOWN_PLAN,
+        text,
     );
     None
 }
@@ -247,38 +207,18 @@ pub fn progress(
     waiting: Option<(&str, String)>,
     now: Timestamp,
 ) {
-    let (value, reason, text) = if running.is_empty() {
-        (Status::False, reasons::IDLE, "no run is under way".to_owned())
+    let (reason, text) = if running.is_empty() {
+        (reasons::IDLE, "no run is under way".to_owned())
     } else {
-        (
-            Status::True,
-            reasons::RETENTION_RUNNING,
-            format!("running: {}", running.join(", ")),
-        )
+        let running = running.join(", ");
+        (reasons::RETENTION_RUNNING, format!("running: {running}"))
     };
-    conditions::set(
-        &mut status.conditions,
-        types::PROGRESSING,
-        value,
-        reason,
-        &text,
-        generation,
-        now,
-    );
+    let mut conditions = Conditions::at(&mut status.conditions, generation, now);
+    conditions.set(types::PROGRESSING, !running.is_empty(), reason, text);
     match waiting {
-        Some((reason, text)) => {
-            conditions::set(
-                &mut status.conditions,
-                types::WAITING,
-                Status::True,
-                reason,
-                &text,
-                generation,
-                now,
-            );
-        }
-        None => status.conditions.retain(|c| c.type_ != types::WAITING),
-    }
+        Some((reason, text)) => conditions.set(types::WAITING, true, reason, text),
+        None => conditions.remove(types::WAITING),
+    };
 }
 
 #[cfg(test)]
