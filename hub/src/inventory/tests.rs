@@ -58,6 +58,17 @@ fn backup(uid: &str, created: i64) -> ObjectState {
     }
 }
 
+fn bound(cluster: &str, id: &str) -> crate::bindings::Binding {
+    crate::bindings::Binding {
+        restic_id: id.into(),
+        cluster: cluster.into(),
+        state: crate::bindings::State::Bound,
+        how: String::new(),
+        since: 0,
+        proven: true,
+    }
+}
+
 fn arrived(cluster: &str, object: &ObjectState) -> Arrived {
     let state = object.encode_to_vec();
     Arrived {
@@ -122,15 +133,8 @@ fn one_repository_under_two_urls_is_one_row_with_the_newest_figures() {
         0,
     );
     assert_eq!(inventory.index().repository_count(), 2);
-    let bound = ["a", "b"].map(|cluster| crate::bindings::Binding {
-        restic_id: id.as_str().into(),
-        cluster: cluster.into(),
-        state: crate::bindings::State::Bound,
-        how: String::new(),
-        since: 0,
-        proven: true,
-    });
-    inventory.bind(bound.to_vec(), Vec::new());
+    let both = ["a", "b"].map(|cluster| bound(cluster, &id));
+    inventory.bind(both.to_vec(), Vec::new());
     let Some(row::Body::Repository(row)) = rows::repository(&inventory, &id).unwrap().body else {
         panic!()
     };
@@ -144,6 +148,24 @@ fn one_repository_under_two_urls_is_one_row_with_the_newest_figures() {
         rows::repository(&inventory, "unknown/b/ns/new").is_some(),
         "a row of its own until its id is known"
     );
+}
+
+#[test]
+fn maintenance_waits_for_a_backup_whose_pod_does_not_run_yet() {
+    let (id, mut inventory) = ("a".repeat(64), Inventory::new(LIMITS, 0, 0.into()));
+    inventory.bind(vec![bound("a", &id)], Vec::new());
+    let under_way = |under_way| {
+        let mut object = backup("b", 1);
+        if let Some(Body::Backup(body)) = &mut object.body {
+            body.restic_id.clone_from(&id);
+            body.under_way = under_way;
+        }
+        object
+    };
+    told(&mut inventory, "a", 1, vec![under_way(true)], 0);
+    assert!(inventory.is_backing_up(&id));
+    told(&mut inventory, "a", 1, vec![under_way(false)], 1);
+    assert!(!inventory.is_backing_up(&id));
 }
 
 #[test]

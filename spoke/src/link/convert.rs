@@ -379,6 +379,28 @@ mod tests {
     }
 
     #[test]
+    fn a_backup_is_under_way_before_its_pod_runs() {
+        let mut backup: ResticBackup = serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup",
+            "metadata": { "name": "orders", "namespace": "shop", "uid": "u" },
+            "spec": { "repositoryRef": { "name": "nas" }, "schedule": "@daily", "source": { "pvc": { "claimName": "data" } } },
+            "status": { "active": ["resticbackup-orders-1"],
+                        "conditions": [{ "type": "Progressing", "status": "False", "reason": "BackupStarting", "message": "",
+                                         "lastTransitionTime": "2026-01-01T00:00:00Z" }] },
+        }))
+        .unwrap();
+        let told = |backup: &ResticBackup| {
+            let Some(Body::Backup(body)) = backup_state(backup, None).body else {
+                panic!()
+            };
+            (body.running, body.under_way)
+        };
+        assert_eq!(told(&backup), (false, true));
+        backup.status.as_mut().unwrap().active.clear();
+        assert_eq!(told(&backup), (false, false));
+    }
+
+    #[test]
     fn a_restore_names_its_repository_through_its_backup() {
         let world = World::default();
         let backup: ResticBackup = serde_json::from_value(json!({
