@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
@@ -48,22 +49,31 @@ pub struct Context {
 
 impl Context {
     /// Writes a status if it differs from the stored one, and takes the answer into the store, so that the next turn
-    /// plans on it and the echo of the watch wakes nobody.
+    /// plans on it and the echo of the watch wakes nobody. Whether the answer holds more than that: somebody has edited
+    /// the resource since it had the metadata `planned`, and the watch may drop that change as older than the answer.
+    ///
+    /// # Errors
+    /// When the status could not be written.
     pub async fn write_status<K: Object + Stored, S: Serialize + PartialEq>(
         &self,
         store: &Store<K>,
-        key: &Key,
-        uid: &str,
+        (key, planned): (&Key, &ObjectMeta),
         old: &S,
         new: &S,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<bool, ApplyError> {
         if old == new {
-            return Ok(());
+            return Ok(false);
         }
+        let uid = planned.uid.as_deref().unwrap_or_default();
         let mut written: K = self.applier.status(key, uid, new).await?;
         slim(written.meta_mut());
+        let meta = written.meta();
+        let edited = meta.generation != planned.generation
+            || meta.deletion_timestamp != planned.deletion_timestamp
+            || meta.annotations != planned.annotations
+            || meta.labels != planned.labels;
         store.put(key.clone(), Arc::new(written));
-        Ok(())
+        Ok(edited)
     }
 }
 

@@ -113,7 +113,7 @@ impl<S: Stage> Default for Children<S> {
     }
 }
 
-/// Maintenance of a repository has to be allowed to this spoke (see `maintenance::Shared`).
+/// Maintenance of a repository has to be allowed to this spoke (see [`crate::sharing::Shared`]).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Permission {
     pub restic_id: String,
@@ -294,10 +294,16 @@ impl Children<Prepared> {
             }
         }
         for pod in lingering {
-            end_lingering(&context.applier, &pod)
-                .await
-                .map_err(|error| Refused::write::<Pod>(&*pod.pod.name, error))?;
-            applied.lingering.push(());
+            match end_lingering(&context.applier, &pod).await {
+                Ok(()) => applied.lingering.push(()),
+                Err(ApplyError::NotLeader) => {
+                    return Err(Refused::write::<Pod>(&*pod.pod.name, ApplyError::NotLeader));
+                }
+                // The result is recorded without it.
+                Err(error) => {
+                    warn!(pod = %pod.pod, %error, "a pod that another container keeps alive could not be ended")
+                }
+            }
         }
         Ok(())
     }

@@ -197,9 +197,13 @@ impl<C: Controller> Driver<C> {
     }
 
     /// Writes the status if it has changed, and announces what did.
-    async fn write(&self, key: &Key, uid: &str, old: &C::Status, new: &C::Status) -> Result<(), ApplyError> {
+    /// Writes the status and announces what is new. Whether the resource was edited meanwhile.
+    async fn write(&self, key: &Key, resource: &C::Resource, new: &C::Status) -> Result<bool, ApplyError> {
         let store = self.controller.store(&self.context.world);
-        self.context.write_status(store, key, uid, old, new).await?;
+        let old = &resource.status().cloned().unwrap_or_default();
+        let planned = (key, resource.meta());
+        let edited = self.context.write_status(store, planned, old, new).await?;
+        let uid = Stored::uid(resource);
         for event in C::events(old, new) {
             info!(kind = C::NAME, object = %key, reason = event.reason, note = event.note, "status changed");
             self.context
@@ -211,7 +215,7 @@ impl<C: Controller> Driver<C> {
             // Their results are recorded now, or they find that their owner refers to something else.
             self.context.operations.wake(uid);
         }
-        Ok(())
+        Ok(edited)
     }
 
     /// Plans and carries the plan out.
@@ -267,21 +271,28 @@ impl<C: Controller> Driver<C> {
         let Settled {
             mut status,
             state,
-            next,
+            mut next,
             mut failed,
         } = settled;
         let fields = resource.without_effect();
         let generation = resource.meta().generation;
         crds::effect::tell(status.conditions_mut(), &fields, generation, turn.now);
-        actor.state = state;
-        if !failed {
-            self.start(work, &turn.work, actor);
-        }
-        let old = resource.status().cloned().unwrap_or_default();
-        match self.write(key, turn.uid, &old, &status).await {
-            Ok(()) => actor.found.clear(),
+        match self.write(key, resource, &status).await {
+            Ok(edited) => {
+                if edited {
+                    next = Some(turn.now);
+                }
+                actor.state = state;
+                actor.found.clear();
+                if !failed {
+                    self.start(work, &turn.work, actor);
+                }
+            }
+            // The next turn takes the same results in again, so it begins from the state before them.
             Err(error) => {
                 failed = true;
+                // What was due at once waits for the status: the back-off counts.
+                next = next.filter(|at| *at > turn.now);
                 let quiet = matches!(
                     error,
                     ApplyError::NotLeader | ApplyError::Gone(_) | ApplyError::Conflict(_)
@@ -334,8 +345,7 @@ impl<C: Controller> Kind for Driver<C> {
         let Some(resource) = self.get(&key, &uid) else {
             return;
         };
-        let old = resource.status().cloned().unwrap_or_default();
-        let mut new = old.clone();
+        let mut new = resource.status().cloned().unwrap_or_default();
         let text =
             format!("the controller of this resource crashed {failures} times in a row; its log says why");
         let (generation, now) = (resource.meta().generation, self.context.clock.now());
@@ -345,7 +355,7 @@ impl<C: Controller> Kind for Driver<C> {
             reasons::CRASHED,
             text,
         );
-        if let Err(error) = self.write(&key, &uid, &old, &new).await {
+        if let Err(error) = self.write(&key, &resource, &new).await {
             warn!(kind = C::NAME, object = %key, %error, "a crash could not be reported in the status");
         }
     }

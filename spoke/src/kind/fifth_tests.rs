@@ -121,6 +121,9 @@ impl Controller for Greetings {
                 for found in input.found {
                     plan.status.echo = Some(found.clone().unwrap_or_else(|| "panicked".to_owned()));
                 }
+                if text == "impatient" {
+                    plan.next = Some(input.now.wall);
+                }
                 if plan.status.echo.is_none() && input.running.is_empty() {
                     plan.work.push(Task {
                         repository: Arc::new(ResticRepository::new(
@@ -383,6 +386,33 @@ async fn a_result_is_given_again_until_its_status_is_written() {
     bed.server.away(Duration::from_secs(60));
     bed.echo("hello", "HELLO").await;
     assert_eq!(bed.performed.load(Ordering::Relaxed), 1, "it was not done twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_due_at_once_waits_for_a_status_that_cannot_be_written() {
+    let bed = Bed::start().await;
+    let refuse = Action::Refuse(403, "not yours".to_owned());
+    bed.server
+        .fault(Fault::new(refuse).on("apply", "greetings/status"));
+    bed.put("hello", "impatient");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let turns = bed.planned.load(Ordering::Relaxed);
+    assert!((2..20).contains(&turns), "{turns} turns in a minute");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_that_comes_back_with_the_own_status_is_looked_at() {
+    let bed = Bed::start().await;
+    let planned = json!({ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "Greeting",
+        "metadata": { "name": "hello", "namespace": "default" }, "spec": { "text": "hello" },
+        "status": { "echo": "HELLO" } });
+    let planned = bed.server.put(&planned);
+    // Its watch is late: the cache still has the state before.
+    bed.server.edit::<Greeting>("default", "hello", |greeting| {
+        greeting["spec"]["text"] = json!("")
+    });
+    bed.seen(&planned);
+    bed.ready("hello", "Invalid").await;
 }
 
 #[tokio::test(start_paused = true)]

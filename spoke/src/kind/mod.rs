@@ -159,9 +159,6 @@ pub trait Kind: Send + Sync + Sized + 'static {
         &context.turns
     }
 
-    /// This replica has begun to lead: what the kind itself remembers of an earlier time is dropped.
-    fn begin(&self) {}
-
     /// uid of the resource as the store has it now; `None` when it is gone.
     fn uid(&self, key: &Key) -> Option<String>;
 

@@ -155,7 +155,6 @@ impl<K: Kind> Actor for Supervisor<K> {
         match message {
             SupervisorMessage::Lead => {
                 children.leading = true;
-                self.kind.begin();
                 self.look_at_all(&myself, Cause::Leader, children).await;
             }
             SupervisorMessage::Follow(stopped) => {

@@ -9,7 +9,6 @@ use crate::kind::{Requeue, Turn};
 struct Fake {
     /// Turns that each actor has taken, by actor.
     turns: Mutex<Vec<u32>>,
-    begun: Mutex<u32>,
     reports: Mutex<Vec<&'static str>>,
     panics: bool,
 }
@@ -24,10 +23,6 @@ impl Kind for Fake {
     type State = Memory;
     type WorkResult = &'static str;
     const NAME: &'static str = "Fake";
-
-    fn begin(&self) {
-        *self.begun.lock().unwrap() += 1;
-    }
 
     fn uid(&self, _: &Key) -> Option<String> {
         Some("u".to_owned())
@@ -86,7 +81,6 @@ async fn actors_run_while_leading_only_and_each_term_begins_with_nothing_remembe
     handle.lead();
     until(|| kind.turns.lock().unwrap().len() == 3).await;
     assert_eq!(*kind.turns.lock().unwrap(), [1, 2, 1]);
-    assert_eq!(*kind.begun.lock().unwrap(), 2);
 }
 
 #[tokio::test]
