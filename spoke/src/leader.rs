@@ -108,6 +108,17 @@ pub struct Election {
     terms: Mutex<u64>,
 }
 
+/// What an attempt at the lease has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// This replica holds it.
+    Won,
+    /// It bears the name of another one, whose time is not over: whatever this one remembers of its own, it leads no more.
+    Held,
+    /// It was not read, or it was written by another one at the same moment.
+    Unknown,
+}
+
 /// What a replica last saw of the lease, and when by its own clock.
 struct Seen {
     version: Option<String>,
@@ -140,26 +151,27 @@ impl Election {
         loop {
             let sent = Instant::now();
             let step = timeout(RENEW, self.step(&mut seen));
-            let leads = match step.await {
-                Ok(Ok(leads)) => leads,
+            let step = match step.await {
+                Ok(Ok(step)) => step,
                 Ok(Err(error)) => {
                     warn!(%error, "could not reach the leader lease");
-                    false
+                    Step::Unknown
                 }
                 Err(_) => {
                     warn!("the leader lease did not answer in time");
-                    false
+                    Step::Unknown
                 }
             };
-            if leads {
+            let is_over = |reign: &Reign| step == Step::Held || reign.is_over();
+            if step == Step::Won {
                 if extend(&self.reign, &mut terms, sent + DURATION) {
                     info!(identity = self.identity, "this replica leads");
                 }
-            } else if self.reign.borrow().is_some_and(|reign| reign.is_over()) {
+            } else if self.reign.borrow().as_ref().is_some_and(is_over) {
                 self.reign.send_replace(None);
                 warn!(identity = self.identity, "this replica no longer leads");
             }
-            let pause = if leads { RENEW } else { RETRY };
+            let pause = if step == Step::Won { RENEW } else { RETRY };
             tokio::select! {
                 () = sleep(pause) => {}
                 () = shutdown.cancelled() => break,
@@ -170,7 +182,7 @@ impl Election {
         }
     }
 
-    async fn step(&self, seen: &mut Seen) -> Result<bool, Error> {
+    async fn step(&self, seen: &mut Seen) -> Result<Step, Error> {
         let Some(lease) = self.api.get_opt(LEASE).await? else {
             let lease = Lease {
                 metadata: ObjectMeta {
@@ -198,7 +210,7 @@ impl Election {
         );
         let free = holder.is_empty() || seen.at.elapsed() > duration;
         if holder != self.identity && !free {
-            return Ok(false);
+            return Ok(Step::Held);
         }
         let transitions = spec.lease_transitions.unwrap_or_default() + i32::from(holder != self.identity);
         let next = Lease {
@@ -254,17 +266,44 @@ fn extend(reign: &watch::Sender<Option<Reign>>, terms: &mut u64, until: Instant)
 }
 
 /// A lost race is not an error.
-fn won(result: Result<Lease, Error>) -> Result<bool, Error> {
+fn won(result: Result<Lease, Error>) -> Result<Step, Error> {
     match result {
-        Ok(_) => Ok(true),
-        Err(Error::Api(status)) if status.code == 409 => Ok(false),
+        Ok(_) => Ok(Step::Won),
+        Err(Error::Api(status)) if status.code == 409 => Ok(Step::Unknown),
         Err(error) => Err(error),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::testing::ApiServer;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_whose_lease_bears_another_name_stops_at_the_next_look() {
+        let server = ApiServer::new();
+        let (election, mut gate) = Election::new(server.client(), "default", "me".to_owned());
+        let stop = CancellationToken::new();
+        let runs = tokio::spawn({
+            let stop = stop.clone();
+            async move { election.run(stop).await }
+        });
+        let term = gate.wait_until_leader().await;
+        server.edit::<Lease>("default", LEASE, |lease| {
+            lease["spec"]["holderIdentity"] = json!("other")
+        });
+        let lost = timeout(RENEW + Duration::from_secs(1), gate.wait_until_lost(term)).await;
+        assert!(
+            lost.is_ok() && !gate.is_leader(),
+            "it does not wait for its own time to be over"
+        );
+        stop.cancel();
+        runs.await.unwrap();
+        let lease: Lease = server.get("default", LEASE).unwrap();
+        assert_eq!(lease.spec.unwrap().holder_identity.as_deref(), Some("other"));
+    }
 
     #[tokio::test]
     async fn a_lease_that_is_not_renewed_is_lost_by_its_holder() {
