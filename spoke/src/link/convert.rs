@@ -11,6 +11,7 @@ use proto::time::from_unix_millis;
 use proto::v1::{self, ObjectState, object_state::Body};
 
 use crate::exchange::outbox::{Kind, Outbox, Place};
+use crate::retention::policies;
 use crate::secrets::redact;
 use crate::world::{Key, Undecodable, World};
 
@@ -221,24 +222,17 @@ fn unclear_policy(
     id_at: impl Fn(&Key) -> Option<String>,
     outbox: &Outbox,
 ) -> ObjectState {
-    let text = |path: &str| broken.raw.pointer(path).and_then(|v| v.as_str());
-    let name = text("/spec/repositoryRef/name").unwrap_or_default();
-    let namespace = text("/spec/repositoryRef/namespace").filter(|ns| !ns.is_empty());
-    let at = Key::new(namespace.unwrap_or(&key.namespace), name);
-    let uid = broken.meta.uid.clone().unwrap_or_default();
-    let restic_id = binding(outbox, &uid, &at, id_at(&at), text("/status/repositoryID"));
+    let at = policies::repository_of(key, broken);
+    // Its name in the fleet is the hub's to say.
     let spec = v1::RetentionPolicySpec {
-        uid,
-        generation: broken.meta.generation.unwrap_or_default(),
-        unclear: format!(
-            "fleet-spoke of this version cannot read the policy: {}",
-            cut(&broken.error)
-        ),
-        ..Default::default()
+        source: String::new(),
+        ..policies::unreadable(key, broken, "")
     };
+    let kept = broken.text("/status/repositoryID");
+    let restic_id = binding(outbox, &spec.uid, &at, id_at(&at), kept);
     let body = v1::PolicyState {
         repository_namespace: at.namespace.to_string(),
-        repository_name: name.to_owned(),
+        repository_name: at.name.to_string(),
         restic_id,
         spec: Some(spec),
         ..Default::default()

@@ -4,27 +4,38 @@ use std::collections::HashSet;
 
 use proto::v1::{Baseline, RetentionPolicySpec};
 
-use super::policies::spec_of;
+use super::policies::{self, spec_of};
 use crate::world::{Key, Stored as _, World};
 
-/// The policies of this cluster that are bound to a physical repository, as a run without a hub takes them.
+/// The policies of this cluster that are bound to a physical repository, as a run without a hub takes them. One that cannot
+/// be decoded, or whose repository is not known, may keep something here: it is unclear, and what it could match stays.
 pub(super) fn policies(world: &World, cluster: &str, restic_id: &str) -> Vec<RetentionPolicySpec> {
-    let bound = |repository: &Key| {
-        let repository = world.repositories.get(repository);
-        repository
-            .and_then(|r| r.status.as_ref()?.repository_id.clone())
-            .as_deref()
-            == Some(restic_id)
+    let policy = |key: &Key| {
+        if let Some(broken) = world.policies.undecodable(key) {
+            let spec = policies::unreadable(key, &broken, cluster);
+            let kept = broken.text("/status/repositoryID").map(str::to_owned);
+            return Some((policies::repository_of(key, &broken), kept, spec));
+        }
+        let policy = world.policies.get(key)?;
+        let reference = &policy.spec.repository_ref;
+        let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
+        let kept = policy.status.as_ref().and_then(|s| s.repository_id.clone());
+        Some((at, kept, spec_of(key, &policy, cluster, restic_id)))
     };
-    let all = world.policies.filter(|_, _| true).into_iter();
-    let mut found: Vec<RetentionPolicySpec> = all
-        .filter_map(|(key, policy)| {
-            let reference = &policy.spec.repository_ref;
-            let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
-            let spec = || spec_of(&key, &policy, cluster, restic_id);
-            bound(&at).then(spec)
-        })
-        .collect();
+    let keys = world.policies.all_keys();
+    let found = keys.iter().filter_map(|key| {
+        let (at, kept, spec) = policy(key)?;
+        let repository = world.repositories.get(&at);
+        let id = repository.and_then(|r| r.status.as_ref()?.repository_id.clone());
+        match id.or(kept) {
+            Some(id) => (id == restic_id).then_some(spec),
+            None => Some(RetentionPolicySpec {
+                unclear: "its repository is not known at the moment, so it may be this one".to_owned(),
+                ..spec
+            }),
+        }
+    });
+    let mut found: Vec<RetentionPolicySpec> = found.collect();
     found.sort_by(|a, b| a.source.cmp(&b.source));
     found
 }
@@ -48,4 +59,86 @@ pub(super) fn baseline(world: &World, cluster: &str, restic_id: &str) -> Vec<Bas
             left: u32::try_from(left.snapshots).unwrap_or_default(),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::world::Undecodable;
+
+    fn repository(world: &World, name: &str, id: Option<&str>) {
+        let status = id.map_or(json!({}), |id| json!({ "repositoryID": id }));
+        let repository = json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
+            "metadata": { "name": name, "namespace": "ns", "uid": name, "resourceVersion": "1" },
+            "spec": { "repositoryURL": "s3:h/b", "credentialsSecretRef": { "name": "nas" } }, "status": status,
+        });
+        let repository = Arc::new(serde_json::from_value(repository).unwrap());
+        world.repositories.put(Key::new("ns", name), repository);
+    }
+
+    fn policy(world: &World, name: &str, repository: &str, status: &Value) {
+        let policy = json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "GlobalRetentionPolicy",
+            "metadata": { "name": name, "namespace": "ns", "uid": name, "resourceVersion": "1" },
+            "spec": { "repositoryRef": { "name": repository }, "schedule": "@daily",
+                      "policies": [{ "selector": {}, "retention": { "keepDaily": 7 } }] },
+            "status": status,
+        });
+        let policy = Arc::new(serde_json::from_value(policy).unwrap());
+        world.policies.put(Key::new("ns", name), policy);
+    }
+
+    fn broken(world: &World, name: &str, repository: &str, status: &Value) {
+        let meta = ObjectMeta {
+            uid: Some(name.to_owned()),
+            ..ObjectMeta::default()
+        };
+        let raw = json!({ "spec": { "repositoryRef": { "name": repository }, "policies": "new" }, "status": status });
+        let error = "policies: invalid type".to_owned();
+        world
+            .policies
+            .put_undecodable(Key::new("ns", name), Undecodable { meta, error, raw });
+    }
+
+    /// Policies of the run on repository id, and whether each is unclear.
+    fn taken(world: &World) -> Vec<(String, bool)> {
+        let specs = policies(world, "c", "id").into_iter();
+        specs
+            .map(|spec| (spec.source, !spec.unclear.is_empty()))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_not_known_of_a_policy_keeps_what_it_could_match() {
+        let world = World::default();
+        repository(&world, "nas", Some("id"));
+        repository(&world, "other", Some("other"));
+        repository(&world, "new", None);
+        policy(&world, "clear", "nas", &json!({}));
+        policy(&world, "elsewhere", "other", &json!({}));
+        policy(&world, "undecided", "new", &json!({}));
+        // Their repositories were deleted: the last known id counts.
+        policy(&world, "deleted", "gone", &json!({ "repositoryID": "id" }));
+        policy(&world, "moved", "gone", &json!({ "repositoryID": "other" }));
+        broken(&world, "newer", "nas", &json!({}));
+        broken(&world, "newer-elsewhere", "other", &json!({}));
+        broken(&world, "newer-deleted", "gone", &json!({ "repositoryID": "id" }));
+        let expected = [
+            ("c/ns/clear", false),
+            ("c/ns/deleted", false),
+            ("c/ns/newer", true),
+            ("c/ns/newer-deleted", true),
+            ("c/ns/undecided", true),
+        ];
+        assert_eq!(
+            taken(&world),
+            expected.map(|(name, unclear)| (name.to_owned(), unclear))
+        );
+    }
 }

@@ -7,7 +7,7 @@ use crds::rules::{RULES_VERSION, Rule};
 use proto::v1::{RetentionPolicySpec, RetentionRule};
 use sha2::{Digest as _, Sha256};
 
-use crate::world::Key;
+use crate::world::{Key, Undecodable};
 
 /// A policy of `cluster` whose repository has the id `restic_id` (empty while it is unknown). A schedule, time zone or
 /// jobConfig that cannot be used says nothing about the rules: they count all the same.
@@ -44,6 +44,29 @@ pub fn spec_of(
     taken.preview =
         spec.suspend || (spec.initial_run == InitialRun::Preview && !previewed(policy, &taken.fingerprint));
     taken
+}
+
+/// A policy that this version cannot decode, of `cluster`: what it could match has to be kept.
+#[must_use]
+pub fn unreadable(key: &Key, broken: &Undecodable, cluster: &str) -> RetentionPolicySpec {
+    let error: String = broken.error.chars().take(1024).collect();
+    RetentionPolicySpec {
+        source: format!("{cluster}/{key}"),
+        uid: broken.meta.uid.clone().unwrap_or_default(),
+        generation: broken.meta.generation.unwrap_or_default(),
+        unclear: format!("fleet-spoke of this version cannot read the policy: {error}"),
+        ..RetentionPolicySpec::default()
+    }
+}
+
+/// The ResticRepository that such a policy names.
+#[must_use]
+pub fn repository_of(key: &Key, broken: &Undecodable) -> Key {
+    let namespace = broken
+        .text("/spec/repositoryRef/namespace")
+        .filter(|ns| !ns.is_empty());
+    let name = broken.text("/spec/repositoryRef/name").unwrap_or_default();
+    Key::new(namespace.unwrap_or(&key.namespace), name)
 }
 
 /// Whether a run has shown what these rules remove from this repository.

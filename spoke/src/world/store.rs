@@ -139,6 +139,12 @@ pub struct Undecodable {
 }
 
 impl Undecodable {
+    /// A text of the object, by its JSON pointer.
+    #[must_use]
+    pub fn text(&self, pointer: &str) -> Option<&str> {
+        self.raw.pointer(pointer)?.as_str()
+    }
+
     fn version(&self) -> u64 {
         let version = self.meta.resource_version.as_deref();
         version.and_then(|v| v.parse().ok()).unwrap_or_default()
@@ -217,10 +223,11 @@ impl<V: Stored> Store<V> {
         })
     }
 
-    /// Namespaces of the entries that a predicate takes.
+    /// Namespaces of the entries that a predicate takes, and of all that cannot be decoded.
     pub fn namespaces(&self, take: impl Fn(&V) -> bool) -> BTreeSet<Arc<str>> {
         self.read(|inner| {
-            let mut found = BTreeSet::new();
+            let unknown = inner.undecodable.keys().map(|key| key.namespace.clone());
+            let mut found: BTreeSet<Arc<str>> = unknown.collect();
             for (key, value) in &inner.entries {
                 if !found.contains(&key.namespace) && take(value) {
                     found.insert(key.namespace.clone());
