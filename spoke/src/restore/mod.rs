@@ -64,15 +64,28 @@ pub struct State {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
     /// Reads the list of snapshots and chooses.
-    Select {
-        wanted: Wanted,
-        identity: Option<Identity>,
-    },
+    Select(Selection),
 }
 
-/// What work finds: the snapshot that is meant, or why there is none.
+/// Which snapshot is looked for, and where.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Selection {
+    /// ResticRepository, and its restic id.
+    repository: (Key, Option<String>),
+    wanted: Wanted,
+    identity: Option<Identity>,
+}
+
+/// What work finds. The spec may be another one by then.
 #[derive(Clone, Debug)]
-pub enum Found {
+pub struct Found {
+    asked: Selection,
+    answer: Answer,
+}
+
+/// The snapshot that is meant, or why there is none.
+#[derive(Clone, Debug)]
+pub enum Answer {
     Chosen(Result<Chosen, NotChosen>),
     /// The repository could not be asked.
     Unanswered(String),
@@ -216,22 +229,28 @@ impl Controller for RestoreController {
         task: Task<Work>,
         credentials: Result<Credentials, Unreadable>,
     ) -> BoxFuture<'static, Found> {
-        let (restic, Work::Select { wanted, identity }) = (self.restic.clone(), task.work);
+        let (restic, Work::Select(asked)) = (self.restic.clone(), task.work);
         async move {
-            let credentials = match credentials {
-                Ok(credentials) => credentials,
-                Err(error) => return Found::Unanswered(error.to_string()),
+            let answer = match credentials {
+                Ok(credentials) => match restic.snapshots(&credentials).await {
+                    Ok(snapshots) => {
+                        let identity = asked.identity.as_ref();
+                        Answer::Chosen(select::choose(&asked.wanted, identity, &snapshots))
+                    }
+                    Err(failure) => Answer::Unanswered(failure.to_string()),
+                },
+                Err(error) => Answer::Unanswered(error.to_string()),
             };
-            match restic.snapshots(&credentials).await {
-                Ok(snapshots) => Found::Chosen(select::choose(&wanted, identity.as_ref(), &snapshots)),
-                Err(failure) => Found::Unanswered(failure.to_string()),
-            }
+            Found { asked, answer }
         }
         .boxed()
     }
 
-    fn panicked(_: &Work) -> Found {
-        Found::Unanswered("reading it failed; the log says why".to_owned())
+    fn panicked(Work::Select(asked): &Work) -> Found {
+        Found {
+            asked: asked.clone(),
+            answer: Answer::Unanswered("reading it failed; the log says why".to_owned()),
+        }
     }
 }
 

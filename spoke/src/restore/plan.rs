@@ -11,7 +11,7 @@ use super::status::{fail, over, running, started, starting, waiting};
 use super::surroundings::{self, Ready};
 use super::target::{self, Claim};
 use super::validate::{Target, Valid};
-use super::{Found, Observed, Planning, RestoreController, Wait, Work, build};
+use super::{Answer, Observed, Planning, RestoreController, Selection, Wait, Work, build};
 use crate::kind::{
     Applied, Children, Credentials, Input, Plan, Prepared, Refused, RefusedBecause, Removal, Settled, Task,
 };
@@ -167,18 +167,28 @@ fn begin(
     let (restore, now) = (input.resource, input.now.wall);
     let status = &mut plan.status;
     let wait_until = input.state.wait_until.filter(|until| now < *until);
-    match (input.found.last(), wait_until) {
-        (Some(Found::Chosen(Ok(chosen))), _) => {
+    let repository_status = ready.repository.status.as_ref();
+    let selection = Selection {
+        repository: (
+            ready.at.clone(),
+            repository_status.and_then(|status| status.repository_id.clone()),
+        ),
+        wanted: valid.snapshot.clone(),
+        identity: ready.identity.clone(),
+    };
+    let found = input.found.iter().rev().find(|found| found.asked == selection);
+    match (found.map(|found| &found.answer), wait_until) {
+        (Some(Answer::Chosen(Ok(chosen))), _) => {
             plan.children = objects(&planning.site.cluster, input, valid, ready, chosen);
         }
-        (Some(Found::Chosen(Err(error))), _) => {
+        (Some(Answer::Chosen(Err(error))), _) => {
             let reason = match error {
                 NotChosen::Ambiguous(..) | NotChosen::SeveralBackups(_) => reasons::SNAPSHOT_AMBIGUOUS,
                 _ => reasons::SNAPSHOT_NOT_FOUND,
             };
             fail(status, restore, reason, &error.to_string(), now);
         }
-        (Some(Found::Unanswered(error)), _) => {
+        (Some(Answer::Unanswered(error)), _) => {
             let text = format!("the list of snapshots could not be read, it is tried again: {error}");
             waiting(status, restore, reasons::REPOSITORY_UNREACHABLE, &text, now);
             let pause = SignedDuration::try_from(planning.retry).unwrap_or(SignedDuration::from_secs(30));
@@ -187,14 +197,10 @@ fn begin(
         }
         (None, Some(until)) => plan.next = Some(until),
         (None, None) => {
-            if input.running.is_empty() {
-                plan.work.push(Task {
-                    repository: ready.repository.clone(),
-                    work: Work::Select {
-                        wanted: valid.snapshot.clone(),
-                        identity: ready.identity.clone(),
-                    },
-                });
+            let work = Work::Select(selection);
+            if !input.running.contains(&work) {
+                let repository = ready.repository.clone();
+                plan.work.push(Task { repository, work });
             }
             let text = "reading the list of snapshots";
             waiting(status, restore, reasons::SELECTING_SNAPSHOT, text, now);

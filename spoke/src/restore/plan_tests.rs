@@ -31,13 +31,20 @@ fn observed() -> Observed {
     }
 }
 
+/// An answer to what `existing` asks; the target has no part in it.
+fn answered(answer: Answer) -> Vec<Found> {
+    let Work::Select(asked) = existing().plan(&observed()).work[0].work.clone();
+    vec![Found { asked, answer }]
+}
+
 fn chosen() -> Vec<Found> {
     let id = "ab".repeat(32);
-    vec![Found::Chosen(Ok(Chosen {
+    let chosen = Chosen {
         id,
         folder: "",
         files: None,
-    }))]
+    };
+    answered(Answer::Chosen(Ok(chosen)))
 }
 
 fn job() -> Option<JobWithPods> {
@@ -78,9 +85,35 @@ fn snapshots_are_read_once_and_the_job_follows_the_choice() {
 }
 
 #[test]
+fn a_choice_for_another_spec_or_repository_is_none_for_this_one() {
+    let mut table = existing();
+    table.found = chosen();
+    assert!(table.plan(&observed()).children.job.is_some());
+    let mut moved = repository().as_ref().clone();
+    moved.status.as_mut().unwrap().repository_id = Some("other".to_owned());
+    let elsewhere = Observed {
+        repository: Some(Arc::new(moved)),
+        ..observed()
+    };
+    let plan = table.plan(&elsewhere);
+    assert!(plan.children.job.is_none());
+    assert_eq!(plan.work.len(), 1, "it is asked anew");
+    table.resource.spec.snapshot_id = Some("beef".to_owned());
+    let plan = table.plan(&observed());
+    assert!(plan.children.job.is_none());
+    let before = &table.found[0].asked;
+    table.running = vec![Work::Select(before.clone())];
+    assert_eq!(
+        table.plan(&observed()).work.len(),
+        1,
+        "what is under way asks something else"
+    );
+}
+
+#[test]
 fn a_list_that_cannot_be_read_is_asked_for_again_later() {
     let mut table = existing();
-    table.found = vec![Found::Unanswered("no route".to_owned())];
+    table.found = answered(Answer::Unanswered("no route".to_owned()));
     let settled = table.settle(&observed(), None);
     assert_eq!(
         condition(&settled.status.conditions, "Ready").0,
@@ -92,7 +125,7 @@ fn a_list_that_cannot_be_read_is_asked_for_again_later() {
     table.now = at(table.now.wall.as_second() + 3600);
     assert_eq!(table.plan(&observed()).work.len(), 1);
     let panicked = RestoreController::panicked(&table.plan(&observed()).work[0].work);
-    assert!(matches!(panicked, Found::Unanswered(_)));
+    assert!(matches!(panicked.answer, Answer::Unanswered(_)));
 }
 
 #[test]
