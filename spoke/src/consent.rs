@@ -79,9 +79,13 @@ pub fn usable<'a>(
 #[must_use]
 pub fn ended(world: &World, key: &Key, reference: &CrossNamespaceObjectReference) -> bool {
     let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
-    let labels = world.namespaces.get(&Key::new("", &key.namespace));
-    let labels = labels.map(|n| n.labels.clone()).unwrap_or_default();
-    at.namespace != key.namespace && !consents(world.repositories.get(&at).as_deref(), &labels)
+    // A repository that cannot be decoded, or a namespace whose labels are not known yet, has not taken anything back.
+    let Some(namespace) = world.namespaces.get(&Key::new("", &key.namespace)) else {
+        return false;
+    };
+    at.namespace != key.namespace
+        && world.repositories.undecodable(&at).is_none()
+        && !consents(world.repositories.get(&at).as_deref(), &namespace.labels)
 }
 
 fn consents(repository: Option<&ResticRepository>, labels: &BTreeMap<String, String>) -> bool {

@@ -145,9 +145,15 @@ impl Publisher {
                 () = shutdown.cancelled() => break,
             };
             let Some(queued) = queued else { return };
+            let publish = self.publish(recorder(&queued), &leader, queued);
+            tokio::pin!(publish);
             tokio::select! {
-                () = self.publish(recorder(&queued), &leader, queued) => {}
-                () = shutdown.cancelled() => break,
+                () = &mut publish => {}
+                () = shutdown.cancelled() => {
+                    // An error means that it takes too long.
+                    let _ = timeout(LAST, publish).await;
+                    break;
+                }
             }
         }
         // What the last turns have said.

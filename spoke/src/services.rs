@@ -114,6 +114,7 @@ async fn follow_leadership(
             context.metrics.leader.set(0);
             routes.follow().await;
             context.leases.reset();
+            context.operations.clear();
             let term = leader.wait_until_leader().await;
             context.metrics.leader.set(1);
             routes.lead();

@@ -255,7 +255,7 @@ impl Spoke {
             "Reason",
             "note",
         );
-        until("an Event", || self.api.requests("/events") > 0).await;
+        until("an Event", || self.api.requests("POST /apis/events.k8s.io") > 0).await;
         assert!(self.fatal.failed().now_or_never().is_none());
         for stage in [Stage::Intake, Stage::Edge, Stage::Election, Stage::Admin] {
             self.services.stop(stage).await;

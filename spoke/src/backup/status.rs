@@ -117,12 +117,17 @@ fn deleted(
 #[must_use]
 pub fn ended(status: &ResticBackupStatus, runs: &[JobWithPods]) -> Vec<finished::Ended> {
     let counted = |run: &&JobWithPods| status.counted_jobs.iter().any(|uid| **uid == *run.job.meta.uid);
+    let went_wrong = |job: &str| {
+        let last = status.last_backup.as_ref();
+        last.is_some_and(|last| last.job.as_deref() == Some(job) && last.result != BackupResult::Succeeded)
+    };
     let ended = |run: &JobWithPods| {
         let (at, end) = run.job.end.as_ref()?;
         Some(finished::Ended {
             job_uid: run.job.meta.uid.to_string(),
             at: at.or(run.job.created).unwrap_or(Timestamp::MIN),
-            well: *end == JobEnd::Complete,
+            // A Job is also complete when restic ended well and what it reported is not.
+            well: *end == JobEnd::Complete && !went_wrong(&run.key.name),
         })
     };
     runs.iter().filter(counted).filter_map(ended).collect()

@@ -69,6 +69,8 @@ type Listener = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// Longest part of a plan in one message, in bytes.
 const PLAN_PART: usize = 256 << 10;
+/// Policies whose approvals are kept until somebody listens.
+const APPROVALS: usize = 1024;
 /// Longest drain in milliseconds, whatever the hub asks for.
 const DRAIN_MAX: u64 = 3_600_000;
 
@@ -92,6 +94,8 @@ struct Inner {
     operations: HashMap<String, (String, Listener)>,
     /// By uid of the policy.
     policies: HashMap<String, Listener>,
+    /// Approvals of this session for policies to which nobody listens yet: their actors have just begun.
+    approvals: HashMap<String, Vec<Event>>,
     /// Repositories whose backups are held, by restic id.
     drains: HashMap<String, Instant>,
 }
@@ -130,7 +134,12 @@ impl Leases {
 
     /// Passes messages about a policy to `listener`.
     pub fn listen_policy(&self, uid: &str, listener: impl Fn(Event) + Send + Sync + 'static) {
-        self.lock().policies.insert(uid.to_owned(), Arc::new(listener));
+        let listener: Listener = Arc::new(listener);
+        let mut inner = self.lock();
+        inner.policies.insert(uid.to_owned(), listener.clone());
+        let waiting = inner.approvals.remove(uid).unwrap_or_default();
+        drop(inner);
+        waiting.into_iter().for_each(|approval| listener(approval));
     }
 
     /// An operation is over.
@@ -230,6 +239,8 @@ impl Leases {
             inner.connected = connected;
             inner.outgoing.clear();
             inner.documents.clear();
+            // The hub tells them again in each session.
+            inner.approvals.clear();
             inner
                 .operations
                 .values()
@@ -262,10 +273,14 @@ impl Leases {
     pub(crate) fn deliver(&self, body: hub_message::Body) -> Option<String> {
         let (operation, restic_id, event) = match body {
             hub_message::Body::PlanApproved(m) => {
-                let listener = self.lock().policies.get(&m.policy).cloned();
-                if let Some(listener) = listener {
-                    let (hash, restic_id) = (m.hash, m.restic_id);
-                    listener(Event::Approved { hash, restic_id });
+                let (hash, restic_id) = (m.hash, m.restic_id);
+                let approval = Event::Approved { hash, restic_id };
+                let mut inner = self.lock();
+                if let Some(listener) = inner.policies.get(&m.policy).cloned() {
+                    drop(inner);
+                    listener(approval);
+                } else if inner.approvals.len() < APPROVALS {
+                    inner.approvals.entry(m.policy).or_default().push(approval);
                 }
                 return None;
             }
@@ -381,6 +396,32 @@ mod tests {
         assert_eq!(leases.take().len(), 1);
         leases.tell("other", "r", Event::Released { token: 1 });
         assert_eq!(heard.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_approval_waits_for_its_policys_actor_within_the_session() {
+        let (leases, _) = Leases::new(true);
+        let approved = || {
+            hub_message::Body::PlanApproved(proto::v1::PlanApproved {
+                policy: "u".to_owned(),
+                hash: "abcd".to_owned(),
+                ..proto::v1::PlanApproved::default()
+            })
+        };
+        let listen = || {
+            let heard = Arc::new(Mutex::new(Vec::new()));
+            let ears = heard.clone();
+            leases.listen_policy("u", move |event| ears.lock().unwrap().push(event));
+            let heard = heard.lock().unwrap().len();
+            leases.forget_policy("u");
+            heard
+        };
+        leases.connected(true);
+        leases.deliver(approved());
+        assert_eq!((listen(), listen()), (1, 0), "once");
+        leases.deliver(approved());
+        leases.connected(true);
+        assert_eq!(listen(), 0, "the hub tells it again in the next session");
     }
 
     #[test]

@@ -167,12 +167,6 @@ impl Outbox {
         }
     }
 
-    /// Whether something may have changed since the last call of `take`.
-    pub fn is_marked(&self) -> bool {
-        let inner = self.lock();
-        !inner.dirty.is_empty() || !inner.rebound.is_empty()
-    }
-
     /// Resolves when there may be changes.
     pub async fn changed(&self) {
         self.changed.notified().await;

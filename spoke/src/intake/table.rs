@@ -188,15 +188,8 @@ fn usability(change: &Change<ResticRepository>) -> bool {
             _ => (false, c.reason.clone(), c.message.clone()),
         });
         let id = status.and_then(|s| s.repository_id.clone());
-        let secret_key = status.and_then(|s| s.credentials_key.clone());
         let meta = &repository.metadata;
-        (
-            meta.uid.clone(),
-            meta.deletion_timestamp.is_some(),
-            why,
-            id,
-            secret_key,
-        )
+        (meta.uid.clone(), meta.deletion_timestamp.is_some(), why, id)
     };
     match (&change.old, &change.new) {
         (Some(old), Some(new)) => old.spec != new.spec || read(old) != read(new),

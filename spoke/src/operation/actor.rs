@@ -111,10 +111,6 @@ impl Kind for Operations {
         &self.permits
     }
 
-    fn begin(&self) {
-        self.context.operations.clear();
-    }
-
     fn uid(&self, key: &Key) -> Option<String> {
         let board = &self.context.operations;
         // One whose Job is deleted lives until its lease is given back.

@@ -31,7 +31,7 @@ use crate::restic::locks::LockFile;
 use crate::restic::{Failure, Restic};
 use crate::secrets::Credentials;
 use crate::site::Site;
-use crate::world::{JobView, Key, Store, World};
+use crate::world::{Index, JobView, Key, Store, World};
 
 use answer::{Answer, Attempts, Inputs};
 use locks::Life;
@@ -110,9 +110,9 @@ pub struct Observed {
     operations: Vec<Operation>,
     /// The Job that removes locks.
     job: Option<(Key, Arc<JobView>)>,
-    /// restic ids of ready repositories whose names come before this one's: of several resources for one physical
-    /// repository, the first removes locks.
-    before: Vec<String>,
+    /// Another ready resource for the same physical repository comes before this one by its name: the first removes
+    /// locks.
+    is_preceded: bool,
     /// When a run on this repository last failed.
     failed: Option<Timestamp>,
     /// What the cluster knows of the processes that hold locks, by their user and host.
@@ -178,12 +178,9 @@ impl Controller for RepositoryController {
             let status = repository.status.as_ref();
             status.is_some_and(|s| conditions::is_true(&s.conditions, types::READY))
         };
-        let before = world
-            .repositories
-            .filter(|at, repository| at < key && is_ready(repository));
-        let before = before
-            .iter()
-            .filter_map(|(_, r)| r.status.as_ref()?.repository_id.clone());
+        let id = input.status().repository_id.map(|id| Key::new("", &id));
+        let same = id.map(|id| world.repositories.by(Index::ResticId, &id));
+        let mut same = same.into_iter().flatten();
         let life = |lock: &LockFile| {
             let holder = (lock.user.clone(), lock.host.clone());
             (holder, unlock::life(world, &self.plans.cluster, lock))
@@ -193,7 +190,7 @@ impl Controller for RepositoryController {
             shared: cache.leases.is_shared(),
             operations: cache.operations.of(input.uid()),
             job: job.map(|job| (at, job)),
-            before: before.collect(),
+            is_preceded: same.any(|(at, repository)| at < *key && is_ready(&repository)),
             failed: unlock::last_failure(world, key),
             lives: unlock::files(&input.state.locks, input.found).map(life).collect(),
             name_differs: cache
@@ -215,7 +212,7 @@ impl Controller for RepositoryController {
         refused: Option<&Refused>,
     ) {
         if let Some(refused) = refused {
-            plan::conclude(input, settled, refused);
+            plan::conclude(&self.plans, input, settled, refused);
         }
     }
 

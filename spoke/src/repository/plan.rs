@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crds::conditions::{Conditions, reasons, types};
 use crds::{ResticRepository, ResticRepositoryStatus, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -171,6 +172,7 @@ fn location(key: &Key, repository: &Arc<ResticRepository>) -> Credentials {
 
 /// An object was refused.
 pub(super) fn conclude(
+    planning: &Planning,
     input: &Input<'_, RepositoryController>,
     settled: &mut Settled<RepositoryController>,
     refused: &Refused,
@@ -178,7 +180,19 @@ pub(super) fn conclude(
     match (refused.kind, &refused.cause) {
         // The Job before is being deleted; its end wakes the actor.
         ("Job", RefusedBecause::Occupied { .. }) => settled.failed = false,
-        ("Job", _) => {}
+        // The repository is looked at all the same.
+        ("Job", _) => {
+            settled.failed = false;
+            let pause = SignedDuration::try_from(planning.retry).unwrap_or(SignedDuration::from_secs(30));
+            let again = input.now.wall.checked_add(pause).ok();
+            settled.next = settled.next.into_iter().chain(again).min();
+            Conditions::at(&mut settled.status.conditions, input.generation(), input.now.wall).set(
+                types::DEGRADED,
+                true,
+                reasons::UNLOCK_FAILED,
+                format!("restic's locks that are left over cannot be removed: {refused}"),
+            );
+        }
         _ => failed_as(
             &mut settled.status.conditions,
             refused,

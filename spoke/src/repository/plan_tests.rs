@@ -166,8 +166,17 @@ fn locks_that_are_left_over_are_removed_by_one_job() {
         !table.settle(&ended, Some(("Job", cause))).failed,
         "the one before is being deleted"
     );
+    let settled = table.settle(&ended, Some(("Job", forbidden("quota"))));
+    assert!(
+        !settled.failed && settled.next.is_some(),
+        "the repository is looked at all the same"
+    );
+    assert_eq!(
+        condition(&settled.status.conditions, "Degraded").0,
+        "True/UnlockFailed"
+    );
     let first = Observed {
-        before: vec!["id".to_owned()],
+        is_preceded: true,
         ..ended
     };
     assert!(

@@ -13,8 +13,6 @@ const INTERVAL_MIN: Duration = Duration::from_secs(60);
 /// A valid spec.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Valid {
-    pub url: String,
-    pub secret: String,
     /// Between two readings of statistics.
     pub interval: Duration,
 }
@@ -48,11 +46,7 @@ pub fn validate(repository: &ResticRepository, default_interval: Duration) -> Re
             .filter(|d| *d >= INTERVAL_MIN)
             .ok_or_else(|| Invalid::Interval(text.clone()))?,
     };
-    Ok(Valid {
-        url: spec.repository_url.clone(),
-        secret: spec.credentials_secret_ref.name.clone(),
-        interval,
-    })
+    Ok(Valid { interval })
 }
 
 /// Whether a URL names a folder of the machine that restic runs on, directly or through rclone. A remote of rclone's
