@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export FLEET_SUITE=${1:-test}
+case $FLEET_SUITE in test | faults | rights) ;; *) echo "usage: tests/run.sh [test|faults|rights]" >&2; exit 2 ;; esac
 target=${CARGO_BUILD_TARGET:-$(rustc -vV | sed -n 's/^host: //p')}
 testbed=target/$target/debug/testbed
 
@@ -19,8 +20,8 @@ test)
     --skip locks::long:: --skip locks::faults:: --skip locks::failover::
   ;;
 rights)
-  cargo test -p tests --test e2e -- --ignored --test-threads 3 --skip locks::long:: --skip locks::faults:: \
-    --skip locks::failover:: --skip locks::many:: --skip locks::alone:: --skip locks::left:: --skip api::afterwards::
+  cargo test -p tests --test e2e -- --ignored --test-threads 3 --skip locks:: --skip api::afterwards::
+  cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 locks::operations::
   # What all of these have left in logs and in the audit log of the API servers.
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 api::afterwards::
   ;;

@@ -1,6 +1,7 @@
 //! The hub, as a viewer sees it.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prost_types::Timestamp;
@@ -22,6 +23,8 @@ pub struct Client {
     hub: String,
     limit: Duration,
     view: FleetViewClient<Channel>,
+    /// The hub has answered a request on this connection, so it trusts the certificate.
+    answered: AtomicBool,
 }
 
 /// All pages of a list.
@@ -66,6 +69,7 @@ impl Client {
             hub,
             limit: arguments.timeout,
             view: FleetViewClient::new(channel),
+            answered: AtomicBool::new(false),
         })
     }
 
@@ -77,11 +81,8 @@ impl Client {
             rows: Vec::new(),
         };
         loop {
-            let answer = timeout(self.limit, self.view.list(request.clone())).await;
-            let answer = answer.map_err(|_| Failure::Timeout(self.hub.clone()))?;
-            let page = answer
-                .map_err(|status| Failure::of(&status, &self.hub))?
-                .into_inner();
+            let mut view = self.view.clone();
+            let page = self.answer(view.list(request.clone())).await?;
             listing.revision = page.revision;
             listing.as_of = page.as_of;
             listing.rows.extend(page.rows);
@@ -94,23 +95,20 @@ impl Client {
 
     /// The verdict.
     pub async fn status(&mut self) -> Result<StatusResponse, Failure> {
-        let answer = timeout(self.limit, self.view.status(StatusRequest {})).await;
-        let answer = answer.map_err(|_| Failure::Timeout(self.hub.clone()))?;
-        Ok(answer
-            .map_err(|status| Failure::of(&status, &self.hub))?
-            .into_inner())
+        let mut view = self.view.clone();
+        self.answer(view.status(StatusRequest {})).await
     }
 
-    /// Any other question.
+    /// The answer to a question.
     async fn answer<T>(
         &self,
         question: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, Failure> {
         let answer = timeout(self.limit, question).await;
         let answer = answer.map_err(|_| Failure::Timeout(self.hub.clone()))?;
-        Ok(answer
-            .map_err(|status| Failure::of(&status, &self.hub))?
-            .into_inner())
+        let answer = answer.map_err(|status| self.broken(&status))?;
+        self.answered.store(true, Ordering::Relaxed);
+        Ok(answer.into_inner())
     }
 
     /// Locks of repositories.
@@ -167,17 +165,13 @@ impl Client {
 
     /// A watch.
     pub async fn watch(&mut self, request: WatchRequest) -> Result<Streaming<WatchEvent>, Failure> {
-        let answer = timeout(self.limit, self.view.watch(request))
-            .await
-            .map_err(|_| Failure::Timeout(self.hub.clone()))?;
-        Ok(answer
-            .map_err(|status| Failure::of(&status, &self.hub))?
-            .into_inner())
+        let mut view = self.view.clone();
+        self.answer(view.watch(request)).await
     }
 
-    /// Failure of a stream.
+    /// Failure of a request or a stream.
     pub fn broken(&self, status: &tonic::Status) -> Failure {
-        Failure::of(status, &self.hub)
+        Failure::of(status, &self.hub, self.answered.load(Ordering::Relaxed))
     }
 }
 

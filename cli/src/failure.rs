@@ -69,9 +69,9 @@ impl Failure {
         }
     }
 
-    /// Out of an answer of the hub.
+    /// Out of an answer of the hub. `answered`: whether it has answered before on this connection.
     #[must_use]
-    pub fn of(status: &tonic::Status, hub: &str) -> Failure {
+    pub fn of(status: &tonic::Status, hub: &str, answered: bool) -> Failure {
         let text = status.message().to_owned();
         match status.code() {
             Code::InvalidArgument | Code::NotFound => Failure::Usage(text),
@@ -80,12 +80,19 @@ impl Failure {
             Code::DeadlineExceeded => Failure::Timeout(hub.to_owned()),
             _ => match Self::of_certificates(status, hub) {
                 Some(failure) => failure,
-                // With TLS 1.3 a hub refuses a certificate after the handshake: the first request is cut off, and its
-                // alert is often lost. Nothing here cancels a request.
-                None if status.code() == Code::Cancelled || text.contains("transport") => Failure::Refused {
-                    hub: hub.to_owned(),
-                    cause: "it closed the connection at the first request".to_owned(),
-                },
+                // Nothing here cancels a request.
+                None if status.code() == Code::Cancelled || text.contains("transport") => {
+                    let hub = hub.to_owned();
+                    if answered {
+                        let cause = "the connection broke".to_owned();
+                        Failure::Unreachable { hub, cause }
+                    } else {
+                        // With TLS 1.3 a hub refuses a certificate after the handshake: the first request is cut off,
+                        // and its alert is often lost.
+                        let cause = "it closed the connection at the first request".to_owned();
+                        Failure::Refused { hub, cause }
+                    }
+                }
                 None => Failure::Hub(text),
             },
         }

@@ -54,21 +54,22 @@ impl WithoutEffect for ResticBackup {
 
 impl WithoutEffect for ResticRestore {
     fn without_effect(&self) -> Vec<&'static str> {
+        let default = crate::common::JobConfiguration::default();
         let job = self.spec.job_config.as_ref();
-        let unlike = |job: &crate::common::JobConfiguration| {
-            let default = crate::common::JobConfiguration::default();
-            (
-                job.concurrency_policy != default.concurrency_policy,
-                job.successful_jobs_history_limit != default.successful_jobs_history_limit
-                    || job.failed_jobs_history_limit != default.failed_jobs_history_limit,
-            )
-        };
-        let (policy, history) = job.map_or((false, false), unlike);
         given(&[
-            ("jobConfig.concurrencyPolicy", policy),
             (
-                "jobConfig.successfulJobsHistoryLimit and failedJobsHistoryLimit",
-                history,
+                "jobConfig.concurrencyPolicy",
+                job.is_some_and(|job| job.concurrency_policy != default.concurrency_policy),
+            ),
+            (
+                "jobConfig.successfulJobsHistoryLimit",
+                job.is_some_and(|job| {
+                    job.successful_jobs_history_limit != default.successful_jobs_history_limit
+                }),
+            ),
+            (
+                "jobConfig.failedJobsHistoryLimit",
+                job.is_some_and(|job| job.failed_jobs_history_limit != default.failed_jobs_history_limit),
             ),
         ])
     }

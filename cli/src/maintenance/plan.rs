@@ -26,7 +26,7 @@ pub fn show(plan: &Plan, wide: bool, now: Timestamp) -> String {
         None => without_document(&mut text, plan, &outcome),
     }
     if !outcome.message.is_empty() {
-        let _ = writeln!(text, "result    {}", outcome.message);
+        let _ = writeln!(text, "result    {}", cleaned(&outcome.message));
     }
     if ["waiting", "preview", "rejected"].contains(&plan.state.as_str()) {
         let hash = plan.hash.get(..12).unwrap_or(&plan.hash);
@@ -47,7 +47,7 @@ fn head(plan: &Plan, outcome: &OperationOutcome, now: Timestamp) -> String {
     };
     let mut text = format!(
         "{state}  {} · {} · {} · {}\n",
-        one_line(&name(&plan.repository, &plan.restic_id)),
+        cleaned(&name(&plan.repository, &plan.restic_id)),
         counted(outcome.policies.len() as u64, "policy", "policies"),
         plan.hash.get(..12).unwrap_or(&plan.hash),
         ago(plan.made.as_ref(), now)
@@ -55,12 +55,12 @@ fn head(plan: &Plan, outcome: &OperationOutcome, now: Timestamp) -> String {
     let _ = writeln!(
         text,
         "made by   {} {}",
-        one_line(&plan.cluster),
-        one_line(&plan.subject)
+        cleaned(&plan.cluster),
+        cleaned(&plan.subject)
     );
     if !plan.decided_by.is_empty() {
         let when = ago(plan.decided.as_ref(), now);
-        let _ = writeln!(text, "decided   by {} {when}", one_line(&plan.decided_by));
+        let _ = writeln!(text, "decided   by {} {when}", cleaned(&plan.decided_by));
     }
     text
 }
@@ -132,7 +132,7 @@ fn without_document(text: &mut String, plan: &Plan, outcome: &OperationOutcome) 
         "" => "the list of snapshots cannot be read by this version of fleet",
         why => why,
     };
-    let _ = writeln!(text, "snapshots {}", one_line(why));
+    let _ = writeln!(text, "snapshots {}", cleaned(why));
 }
 
 fn faults(text: &mut String, faults: &[PolicyFault], most: usize) {
@@ -149,7 +149,7 @@ fn faults(text: &mut String, faults: &[PolicyFault], most: usize) {
 fn listed(text: &mut String, word: &str, lines: Vec<String>, most: usize) {
     for (n, line) in lines.iter().take(most).enumerate() {
         let word = if n == 0 { word } else { "" };
-        let _ = writeln!(text, "{word:<10}{}", one_line(line));
+        let _ = writeln!(text, "{word:<10}{}", cleaned(line));
     }
     more(text, lines.len(), most);
 }
@@ -227,11 +227,6 @@ fn seconds(time: &str) -> String {
 
 fn dash(text: String) -> String {
     if text.is_empty() { "-".to_owned() } else { text }
-}
-
-/// Text of a cluster within a line of ours.
-fn one_line(text: &str) -> String {
-    cleaned(text)
 }
 
 #[cfg(test)]
