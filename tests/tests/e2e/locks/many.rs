@@ -22,7 +22,9 @@ fn two_clusters_ask_at_once_many_times_and_their_delete_phases_never_overlap() {
     for round in 0..rounds {
         // The first one finds something to remove in any case, so they take turns.
         let order = if round % 2 == 0 { [&a, &b] } else { [&b, &a] };
-        order.map(|place| start(place, "p", &format!("r{round}")));
+        for place in order {
+            start(place, "p", &format!("r{round}"));
+        }
         // Something to remove for the second one too.
         let writer = {
             let url = url.clone();
