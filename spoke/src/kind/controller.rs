@@ -302,7 +302,7 @@ pub fn announce(condition: &Condition, well: bool) -> Announcement {
 /// Condition Ready after an object was refused. The API server being away is no fault of the resource: what was known of
 /// it stays.
 pub fn failed_as(list: &mut Vec<Condition>, refused: &Refused, generation: Option<i64>, now: Timestamp) {
-    let known = conditions::get(list, types::READY).is_some();
+    let known = conditions::get(list, types::READY).is_some_and(|c| c.reason != reasons::CHECKING);
     let mut conditions = Conditions::at(list, generation, now);
     if refused.is_final() {
         conditions.set(types::READY, false, refused.reason(), refused.to_string());

@@ -268,3 +268,5 @@ fn events(old: &ResticRepositoryStatus, new: &ResticRepositoryStatus) -> Vec<Ann
 
 #[cfg(test)]
 mod plan_tests;
+#[cfg(test)]
+mod secret_tests;
