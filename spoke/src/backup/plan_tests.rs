@@ -5,6 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::kind::Removal;
 use crate::kind::table::{Table, condition, forbidden, invalid, repository, unavailable};
+use crate::runs::finished::Finished;
 use crate::world::{JobEnd, JobView, PodView, Termination};
 
 fn table(annotations: serde_json::Value) -> Table<BackupController> {
@@ -282,7 +283,6 @@ fn a_result_is_in_the_status_before_its_pod_is_deleted() {
     claim.meta.deleting = true;
     let observed = Observed {
         claim: Some(Arc::new(claim)),
-        finished: vec![pod.clone()],
         runs: vec![run],
         ..ready()
     };

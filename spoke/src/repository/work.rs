@@ -8,7 +8,6 @@ use super::answer::{Answer, Inputs};
 use super::locks::{Content, READS};
 use super::unlock::{Looked, moment};
 use super::{Found, Reply, Work};
-use crate::apply::ApplyError;
 use crate::clock::Clock;
 use crate::exchange::Creations;
 use crate::kind::{Tools, Unreadable};
@@ -73,7 +72,7 @@ async fn ask(
             answer
         }
         Err(Unreadable::Secret(error)) => Answer::Credentials(error),
-        Err(error @ Unreadable::Api(ApplyError::Unavailable(_))) => Answer::Unasked(error.to_string()),
+        Err(error) if error.is_outage() => Answer::Unasked(error.to_string()),
         Err(error @ Unreadable::Api(_)) => Answer::Failed(Failure::Other(error.to_string())),
     };
     Reply {

@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::kind::table::{NoRestic, Table, at, condition, forbidden, invalid, repository};
 use crate::kind::{RefusedBecause, Removal};
+use crate::runs::finished::Finished;
 use crate::testing::config;
-use crate::world::{JobEnd, JobView, Meta};
+use crate::world::{JobEnd, JobView, Meta, PodView, Termination};
 
 fn table(target: Value) -> Table<RestoreController> {
     let restore = json!({
@@ -273,14 +274,27 @@ fn an_end_is_in_the_status_before_its_pod_is_deleted() {
     let mut ended = JobView::clone(&run.job);
     ended.end = Some((Some(at), JobEnd::Complete));
     run.job = Arc::new(ended);
+    let place = Key::new("ns", "pod");
+    let mut view = PodView {
+        phase: "Succeeded".into(),
+        restic: Some(Termination {
+            exit_code: 0,
+            reason: "Completed".into(),
+            message: "{}".into(),
+            started: Some(at),
+            finished: Some(at),
+        }),
+        ..PodView::default()
+    };
+    view.meta.uid = "pod".into();
+    run.pods = vec![(place.clone(), Arc::new(view))];
     let pod = Finished {
-        at: Key::new("ns", "pod"),
+        at: place,
         uid: "pod".to_owned(),
         job_uid: "job".to_owned(),
     };
     let observed = Observed {
         job: Some(run),
-        finished: vec![pod.clone()],
         claim: Some(Arc::new(ClaimView {
             meta: Meta {
                 deleting: true,
