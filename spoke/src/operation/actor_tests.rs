@@ -619,8 +619,10 @@ async fn a_run_that_met_the_lock_of_a_dead_one_gives_its_lease_back_and_is_tried
 }
 
 #[tokio::test]
-async fn a_pod_that_lost_its_lease_before_its_job_was_shut_is_followed_and_other_failures_are_not() {
+async fn a_pod_that_lost_its_lease_or_was_told_to_end_is_followed_and_other_failures_are_not() {
     let told = r#"{"result":"Interrupted","reason":"LeaseLost","message":"x"}"#;
+    assert_eq!(follower(told).await.map(|next| next.not_before), Some(None));
+    let told = r#"{"result":"Interrupted","reason":"Stopped","message":"x"}"#;
     assert_eq!(follower(told).await.map(|next| next.not_before), Some(None));
     let told = r#"{"result":"Failed","reason":"RepositoryLocked","message":"x"}"#;
     assert_eq!(follower(told).await, None);
