@@ -282,6 +282,8 @@ impl Children<Prepared> {
             applied.job = Some(create_job(context, &wanted).await?);
         }
         for pod in finished {
+            // Its Job's result is recorded.
+            world.last_seen.recorded(&pod.job_uid);
             match context.applier.delete::<Pod>(&pod.at, &pod.uid).await {
                 Ok(()) => {
                     world.pods.remove(&pod.at, Some(&pod.uid));
