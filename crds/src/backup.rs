@@ -10,6 +10,7 @@ use crate::common::{
     CrossNamespaceObjectReference, Hook, JobConfiguration, NotificationConfig, ObjectReference,
     RetentionPolicy,
 };
+use crate::hooks::{HookRun, OpenHooks};
 use crate::schedule::schema::{BAD_SCHEDULE, BAD_TIMEZONE, schedule_rule, timezone_rule};
 use crate::schema;
 
@@ -56,7 +57,7 @@ pub struct ResticBackupSpec {
     /// How restic is called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restic: Option<ResticConfig>,
-    /// Not in effect yet: accepted and ignored. What is done before and after.
+    /// What is done before and after each run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<BackupHooks>,
     /// Not in effect yet: accepted and ignored; use a GlobalRetentionPolicy. Which snapshots of this backup to keep.
@@ -180,10 +181,14 @@ fn default_image() -> Option<String> {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupHooks {
+    /// Before restic begins, such as a flush and a freeze. Where it fails, no backup is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pre_backup: Option<Hook>,
+    /// After restic has ended, however it has, and after each preBackup hook that began. It may run more than once, so it
+    /// has to bear that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub post_backup: Option<Hook>,
+    /// After postBackup, where restic did not end with exit code 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<Hook>,
 }
@@ -233,6 +238,9 @@ pub struct ResticBackupStatus {
     /// Jobs that run now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub active: Vec<String>,
+    /// Runs whose hooks may not have all ended: what makes a postBackup hook run after every preBackup hook that began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open_hooks: Vec<OpenHooks>,
     /// uids of finished Jobs that are in the counters and still exist: what makes each run count once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counted_jobs: Vec<String>,
@@ -302,6 +310,9 @@ pub struct BackupRun {
     pub files_new: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files_changed: Option<i64>,
+    /// Its hooks, in the order in which they ran.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookRun>,
 }
 
 /// Counters over all runs.

@@ -191,14 +191,21 @@ pub struct NotificationConfig {
 }
 
 /// A command in running pods.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExecHook {
+    /// Pods of the same namespace. The command runs in each one that is running; that none is, is a failure.
+    #[x_kube(validation = Rule::new("(has(self.matchLabels) && self.matchLabels.size() > 0) || (has(self.matchExpressions) && self.matchExpressions.size() > 0)")
+        .message("podSelector selects every pod of the namespace: name at least one label"))]
     pub pod_selector: LabelSelector,
+    /// The pod's default container unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    #[schemars(length(min = 1))]
+    /// Program and arguments. There is no shell unless it is the program, and no standard input.
+    #[schemars(length(min = 1, max = 256), inner(length(max = 32768)))]
+    #[x_kube(validation = Rule::new("self.size() > 0 && self[0] != ''").message("command needs a program: write [\"sh\", \"-c\", \"…\"], for example"))]
     pub command: Vec<String>,
+    /// How long the command may take, such as 60s.
     #[serde(default = "default_hook_timeout", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::duration")]
     pub timeout: Option<String>,
@@ -213,16 +220,30 @@ fn default_hook_timeout() -> Option<String> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct JobHook {
+    /// core/v1 PodTemplateSpec. restartPolicy is Never unless given.
     #[schemars(schema_with = "schema::schemaless")]
     pub pod_template: Value,
+    /// How long its Job may take, such as 10m.
+    #[serde(default = "default_job_hook_timeout", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::duration")]
+    pub timeout: Option<String>,
 }
 
-/// Something to do before or after.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[allow(clippy::unnecessary_wraps)]
+fn default_job_hook_timeout() -> Option<String> {
+    Some("10m".to_owned())
+}
+
+/// Something to do before or after: either exec or job.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.exec) != has(self.job)")
+    .message("a hook needs exactly one of exec and job: keep one and remove the other"))]
 pub struct Hook {
+    /// A command in running pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exec: Option<ExecHook>,
+    /// A pod that runs to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobHook>,
 }

@@ -63,12 +63,15 @@ pub mod reasons {
     pub const BACKUP_CONFIGURED: &str = "BackupConfigured";
     pub const CRON_JOB_FAILED: &str = "CronJobFailed";
     pub const SERVICE_ACCOUNT_FAILED: &str = "ServiceAccountFailed";
+    pub const ROLE_FAILED: &str = "RoleFailed";
     pub const SECRET_FAILED: &str = "SecretFailed";
     pub const BACKUP_SUCCEEDED: &str = "BackupSucceeded";
     pub const BACKUP_PARTIALLY_FAILED: &str = "BackupPartiallyFailed";
     pub const BACKUP_FAILED: &str = "BackupFailed";
     pub const BACKUP_STARTING: &str = "BackupStarting";
     pub const BACKUP_RUNNING: &str = "BackupRunning";
+    pub const PRE_HOOK_FAILED: &str = "PreHookFailed";
+    pub const POST_HOOK_FAILED: &str = "PostHookFailed";
     pub const NO_RUN_YET: &str = "NoRunYet";
     pub const IDLE: &str = "Idle";
 

@@ -32,9 +32,6 @@ impl WithoutEffect for ResticRepository {
 impl WithoutEffect for ResticBackup {
     fn without_effect(&self) -> Vec<&'static str> {
         let spec = &self.spec;
-        let hooks = spec.hooks.as_ref();
-        let hooks = hooks
-            .is_some_and(|h| h.pre_backup.is_some() || h.post_backup.is_some() || h.on_failure.is_some());
         let retention = spec.retention.as_ref();
         // Off unless enabled, as in the original; rules without the switch were meant to do something.
         let retention =
@@ -45,7 +42,6 @@ impl WithoutEffect for ResticBackup {
                 || n.ntfy.as_ref().is_some_and(|n| n.enabled != Some(false))
         });
         given(&[
-            ("hooks", hooks),
             ("retention", retention),
             ("notifications", notifications),
         ])
@@ -139,7 +135,7 @@ mod tests {
                 &json!({ "hooks": { "preBackup": exec }, "retention": { "policy": { "keepLast": 1 } },
                             "notifications": { "ntfy": ntfy } })
             ),
-            ["hooks", "retention", "notifications"]
+            ["retention", "notifications"]
         );
         assert_eq!(
             backup(
@@ -175,7 +171,7 @@ mod tests {
     #[test]
     fn the_condition_goes_with_its_cause() {
         let mut list = Vec::new();
-        set_condition(&mut list, &["hooks", "retention"], Some(2), Timestamp::UNIX_EPOCH);
+        set_condition(&mut list, &["notifications", "retention"], Some(2), Timestamp::UNIX_EPOCH);
         let [condition] = list.as_slice() else {
             panic!("{list:?}")
         };
@@ -188,7 +184,7 @@ mod tests {
             (
                 "NotInEffect",
                 "True",
-                "not implemented yet, and ignored: spec.hooks, spec.retention"
+                "not implemented yet, and ignored: spec.notifications, spec.retention"
             )
         );
         set_condition(&mut list, &[], Some(3), Timestamp::UNIX_EPOCH);
@@ -200,7 +196,7 @@ mod tests {
     fn each_such_field_says_so_in_its_description() {
         for (file, fields) in [
             ("resticrepositories.yaml", &["integrityCheck"][..]),
-            ("resticbackups.yaml", &["hooks", "retention", "notifications"]),
+            ("resticbackups.yaml", &["retention", "notifications"]),
             ("globalretentionpolicies.yaml", &["notifications"]),
         ] {
             let definitions = crate::schema::definitions();

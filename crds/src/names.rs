@@ -10,7 +10,7 @@ pub const LABEL_RESTORE: &str = "backup.resticbackup.io/restore";
 pub const LABEL_RETENTION: &str = "backup.resticbackup.io/retentionpolicy";
 /// Label on everything made for a ResticRepository: its name.
 pub const LABEL_REPOSITORY: &str = "backup.resticbackup.io/repository";
-/// What a pod does: `backup`, `restore` or `retention`.
+/// What a pod does: `backup`, `restore`, `retention`, `unlock` or `hook`.
 pub const LABEL_TYPE: &str = "backup.resticbackup.io/type";
 /// Recommended labels of Kubernetes.
 pub const LABEL_APP: &str = "app.kubernetes.io/name";
@@ -57,6 +57,8 @@ pub const ANNOTATION_RELEASED: &str = "backup.resticbackup.io/released";
 /// earliest (seconds since 1970).
 pub const ANNOTATION_ATTEMPT: &str = "backup.resticbackup.io/attempt";
 pub const ANNOTATION_NOT_BEFORE: &str = "backup.resticbackup.io/not-before";
+/// On the Job of a run with hooks: the hooks, as its pods were given them.
+pub const ANNOTATION_HOOKS: &str = "backup.resticbackup.io/hooks";
 /// ConfigMap with the entrypoint, one in each namespace that has backups.
 pub const SCRIPTS: &str = "restic-operator-scripts";
 
@@ -100,6 +102,14 @@ pub fn backup_service_account(name: &str) -> String {
 #[must_use]
 pub fn backup_credentials(name: &str) -> String {
     bounded("resticbackup-", &format!("{name}-credentials"), LABEL_MAX)
+}
+
+/// Job that runs hooks which a run of a ResticBackup or a ResticRestore owes. `prefix` is the name of its account.
+#[must_use]
+pub fn hook_job(prefix: &str, run_uid: &str) -> String {
+    let suffix = format!("-hook-{}", short_hash(run_uid.as_bytes()));
+    let room = LABEL_MAX.saturating_sub(suffix.len());
+    format!("{}{suffix}", bounded("", prefix, room))
 }
 
 /// CronJob of a GlobalRetentionPolicy.
@@ -161,6 +171,12 @@ pub fn is_of_a_run(name: &str) -> bool {
     ]
     .iter()
     .any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether a Secret of this name may hold the keys of a repository.
+#[must_use]
+pub fn is_of_credentials(name: &str) -> bool {
+    name.starts_with("resticrepository-") || is_of_a_run(name)
 }
 
 /// A custom resource's name as a label value, which is limited to 63 characters.

@@ -93,6 +93,18 @@ pub const CLUSTER: &[Right] = &[
         "Accounts of the pods.",
     ),
     right(
+        "rbac.authorization.k8s.io",
+        &["roles", "rolebindings"],
+        &["list", "watch", "create", "patch", "delete"],
+        "What the hooks of one backup or restore may do. Kubernetes lets nobody grant more than they may do themselves.",
+    ),
+    right(
+        "",
+        &["pods/exec"],
+        &["get", "create"],
+        "Never used by the operator: it has to hold what it grants to hooks that run a command in a pod.",
+    ),
+    right(
         "",
         &["configmaps"],
         &["list", "watch", "create", "patch", "delete"],

@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
+use crate::hook::{HookConfig, OwedConfig};
 use crate::worker::WorkerConfig;
 
 /// The operator of one cluster.
@@ -22,6 +23,20 @@ pub enum Command {
     /// Work on a repository under the maintenance lock.
     #[command(subcommand)]
     Maintenance(Maintenance),
+    /// Run the hooks of a backup or a restore.
+    #[command(subcommand)]
+    Hook(HookCommand),
+}
+
+/// Which hooks.
+#[derive(Clone, Debug, Subcommand)]
+pub enum HookCommand {
+    /// The one before the run.
+    Before(HookConfig),
+    /// Those after it, when this container is told to end.
+    After(HookConfig),
+    /// Those that a run owes.
+    Owed(OwedConfig),
 }
 
 /// Work under the maintenance lock.

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use spoke::arguments::{Arguments, Command, Maintenance};
+use spoke::arguments::{Arguments, Command, HookCommand, Maintenance};
 use spoke::config::LogFormat;
 use tracing_subscriber::EnvFilter;
 
@@ -24,6 +24,9 @@ async fn main() -> ExitCode {
         Some(Command::Maintenance(Maintenance::Unlock(worker))) => {
             return spoke::worker::unlock(worker).await;
         }
+        Some(Command::Hook(HookCommand::Before(hook))) => return spoke::hook::before(hook).await,
+        Some(Command::Hook(HookCommand::After(hook))) => return spoke::hook::after(hook).await,
+        Some(Command::Hook(HookCommand::Owed(owed))) => return spoke::hook::owed(owed).await,
         None => {}
     }
     log(config.log_format);

@@ -191,7 +191,7 @@ async fn get(address: std::net::SocketAddr, path: &str) -> String {
     answer
 }
 
-const WATCHES: [&str; 15] = [
+const WATCHES: [&str; 17] = [
     "Event of a CronJob",
     "Event of a Job",
     "Event of a Pod",
@@ -205,6 +205,8 @@ const WATCHES: [&str; 15] = [
     "watch/ResticBackup",
     "watch/ResticRepository",
     "watch/ResticRestore",
+    "watch/Role",
+    "watch/RoleBinding",
     "watch/Secret",
     "watch/ServiceAccount",
 ];

@@ -12,7 +12,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "access",
         &[
-            "consent", "events", "exchange", "leader", "pod", "restic", "runs", "secrets",
+            "consent", "events", "exchange", "exec", "hooks", "leader", "pod", "restic", "runs", "secrets",
         ],
     ),
     ("apply", &["apply", "sharing"]),
@@ -29,7 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "scripts",
         ],
     ),
-    ("edges", &["admin", "intake", "link", "possession", "worker"]),
+    ("edges", &["admin", "hook", "intake", "link", "possession", "worker"]),
     ("wiring", &["arguments", "root", "run", "services"]),
 ];
 
@@ -59,6 +59,7 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "the link wakes through a function that it is given",
     ),
     ("maintenance", &["kind"], "the lock knows no actors"),
+    ("hook", &["kind", "operation"], "what runs in a pod is not the operator"),
     (
         "worker",
         &["kind", "operation"],

@@ -8,7 +8,9 @@ use k8s_openapi::api::core::v1::{PodTemplateSpec, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::validate::Valid;
+use crate::hooks::{self, Rights};
 use crate::pod::{self, Frame, Source, hashed};
+use crate::site::Site;
 use crate::world::Key;
 
 /// A start missed by more (a control plane that was away) waits for the next slot instead of a stampede.
@@ -18,6 +20,8 @@ const STARTING_DEADLINE_SECONDS: i64 = 3600;
 #[derive(Clone, Debug)]
 pub struct Objects {
     pub service_account: Option<ServiceAccount>,
+    /// Only where there are hooks.
+    pub rights: Option<Rights>,
     /// Metadata of the copy of the credentials. Only where the repository lies in another namespace.
     pub credentials: Option<ObjectMeta>,
     pub cron_job: CronJob,
@@ -27,7 +31,7 @@ pub struct Objects {
 #[must_use]
 pub fn build(
     key: &Key,
-    cluster: &str,
+    site: &Site,
     backup: &ResticBackup,
     valid: &Valid,
     repository: &ResticRepository,
@@ -38,6 +42,12 @@ pub fn build(
     let credentials = foreign(key, valid).then(|| meta(names::backup_credentials(&key.name)));
     let source = Source::of(key, &valid.repository, names::backup_credentials(&key.name));
     let job = &valid.job;
+    let hooks = valid.hooks.as_ref();
+    let rights = hooks.map(|plan| hooks::rights(key, plan, &meta(names::backup_service_account(&key.name))));
+    let mut template = pod_template(key, &site.cluster, valid, repository, &source);
+    if let Some(plan) = hooks {
+        hooks::install(&mut template, plan, &site.image);
+    }
     let cron_job = CronJob {
         metadata: meta(names::backup_cron_job(&key.name)),
         spec: CronJobSpec {
@@ -51,12 +61,13 @@ pub fn build(
             job_template: JobTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(labels(&key.name, false)),
+                    annotations: hooks.map(|plan| [(names::ANNOTATION_HOOKS.to_owned(), plan.json())].into()),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(JobSpec {
                     backoff_limit: Some(job.backoff_limit),
                     active_deadline_seconds: Some(job.deadline),
-                    template: pod_template(key, cluster, valid, repository, &source),
+                    template,
                     ..JobSpec::default()
                 }),
             },
@@ -65,6 +76,7 @@ pub fn build(
     };
     Objects {
         service_account,
+        rights,
         credentials,
         cron_job: hashed(cron_job),
     }
@@ -73,6 +85,13 @@ pub fn build(
 /// Whether the repository lies in another namespace.
 fn foreign(key: &Key, valid: &Valid) -> bool {
     valid.repository.namespace != key.namespace
+}
+
+/// Metadata of a Job that runs hooks which a run of the backup owes.
+#[must_use]
+pub fn hook_job(key: &Key, backup: &ResticBackup) -> ObjectMeta {
+    let labels = pod::labels(names::LABEL_BACKUP, "hook", &key.name, true);
+    pod::controlled(backup, key, String::new(), labels)
 }
 
 fn labels(name: &str, top: bool) -> BTreeMap<String, String> {

@@ -29,7 +29,11 @@ fn built(name: &str, spec: Value, repository: &ResticRepository) -> Objects {
     .unwrap();
     let key = Key::new("shop", name);
     let valid = validate(&key, &crate::site::Site::of_tests(), &backup).unwrap();
-    build(&key, "prod-eu", &backup, &valid, repository)
+    let site = crate::site::Site {
+        cluster: "prod-eu".to_owned(),
+        ..crate::site::Site::of_tests()
+    };
+    build(&key, &site, &backup, &valid, repository)
 }
 
 fn pod_of(objects: &Objects) -> &PodSpec {

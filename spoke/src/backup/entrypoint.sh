@@ -95,6 +95,9 @@ while kill -0 "$restic" 2>/dev/null; do
 done
 wait "$reader_out" "$reader_err"
 
+# For the hooks after this: absent where the container ends before this line.
+if [ -n "${FLEET_OUTCOME:-}" ]; then echo "$code" >"$FLEET_OUTCOME.new" && mv "$FLEET_OUTCOME.new" "$FLEET_OUTCOME"; fi
+
 # Whether the kernel has killed a process of this container for want of memory: by cgroup v2, or v1. The shell and the
 # readers may live on when restic does not.
 memory=false

@@ -3,6 +3,7 @@
 
 pub mod build;
 mod events;
+mod hooks;
 mod options;
 mod plan;
 mod readiness;
@@ -21,6 +22,7 @@ use futures::future::BoxFuture;
 
 use crate::consent;
 use crate::context::Context;
+use crate::hooks::follow;
 use crate::kind::{
     Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable,
     observed_generation,
@@ -55,6 +57,9 @@ pub struct Observed {
     claim: Option<Arc<ClaimView>>,
     cron_job: Option<Arc<CronJobView>>,
     runs: Vec<JobWithPods>,
+    /// Runs with open hooks whose Jobs were deleted, and Jobs that make up for some.
+    gone: Vec<JobWithPods>,
+    made: Vec<JobWithPods>,
     /// Why the CronJob makes no Job, if that is so.
     refused: Option<Words>,
     /// Maintenance of the repository is about to begin: no run starts for so long.
@@ -96,7 +101,11 @@ impl Controller for BackupController {
         let last_words =
             conditions::get(&input.status().conditions, types::WAITING).map(|c| c.message.clone());
         let runs = jobs(world, key, cron_job.as_deref(), last_words.as_deref());
+        let open = &input.status().open_hooks;
+        let prefix = names::backup_service_account(&key.name);
         Observed {
+            gone: follow::gone(world, &key.namespace, open, &runs),
+            made: follow::made(world, &key.namespace, &prefix, open),
             labels: labels.map(|n| n.labels.clone()).unwrap_or_default(),
             claim,
             refused: cron_job
@@ -111,7 +120,7 @@ impl Controller for BackupController {
     }
 
     fn plan(&self, input: &Input<'_, Self>, observed: &Observed) -> Plan<Self> {
-        plan::plan(&self.site.cluster, input, observed)
+        plan::plan(&self.site, input, observed)
     }
 
     fn conclude(

@@ -10,15 +10,16 @@ use kube::ResourceExt as _;
 use super::build::{self, Objects};
 use super::readiness::{self, Readiness, Surroundings};
 use super::validate::Valid;
-use super::{BackupController, Observed, status};
+use super::{BackupController, Observed, hooks, status};
 use crate::kind::{self, Applied, Children, Credentials, Input, Plan, Removal, Run, Settled, failed_as};
 use crate::runs;
 use crate::runs::finished::{self, Ended, Finished};
+use crate::site::Site;
 use crate::world::Key;
 
 /// Plans.
 pub(super) fn plan(
-    cluster: &str,
+    site: &Site,
     input: &Input<'_, BackupController>,
     observed: &Observed,
 ) -> Plan<BackupController> {
@@ -26,6 +27,9 @@ pub(super) fn plan(
     let refused = observed.refused.clone();
     let (mut status, again) =
         status::with_runs(&input.status(), input.resource, &observed.runs, refused, now);
+    let followed = hooks::follow(&mut status, site, input, observed);
+    let owing = hooks::owing(&status, &names::backup_service_account(&input.key.name));
+    status::degraded(&mut status, owing, generation, now);
     // Shown again by `conclude`, where a run can begin.
     status.next_backup = None;
     let mut children = Children::default();
@@ -42,7 +46,7 @@ pub(super) fn plan(
             set_readiness(&mut conditions, &readiness);
             match (readiness, &observed.repository) {
                 (Readiness::Ready, Some(repository)) => {
-                    children = objects(cluster, input, valid, repository, observed.held.is_some());
+                    children = objects(site, input, valid, repository, observed.held.is_some());
                 }
                 (Readiness::Refused { .. }, _) => children.removals = withdrawal(input.key),
                 // A run would hang, or bind the claim.
@@ -59,9 +63,14 @@ pub(super) fn plan(
     children.finished = released.0;
     let lingering = runs::lingering(&observed.runs, now);
     children.lingering = lingering.0;
+    children.job = followed.job;
+    if hooks::unused(input, &status) {
+        let rights = Key::new(&input.key.namespace, names::backup_service_account(&input.key.name));
+        children.removals.push(Removal::Rights(rights));
+    }
     Plan {
         children,
-        next: earliest([again, released.1, lingering.1]),
+        next: earliest([again, released.1, lingering.1, followed.next]),
         ..Plan::status(status, ())
     }
 }
@@ -131,7 +140,7 @@ fn withdrawal(key: &Key) -> Vec<Removal> {
 
 /// Everything that a backup needs.
 fn objects(
-    cluster: &str,
+    site: &Site,
     input: &Input<'_, BackupController>,
     valid: &Valid,
     repository: &Arc<ResticRepository>,
@@ -143,9 +152,10 @@ fn objects(
     wanted.suspend |= held;
     let Objects {
         service_account,
+        rights,
         credentials,
         cron_job,
-    } = build::build(key, cluster, backup, &wanted, repository);
+    } = build::build(key, site, backup, &wanted, repository);
     let recorded = backup.status.as_ref().and_then(|s| s.cron_job_ref.as_ref());
     // Asked for again when the hold is over.
     let request = request(input).filter(|_| !held).map(|request| {
@@ -163,6 +173,7 @@ fn objects(
             Vec::new()
         },
         account: service_account,
+        rights,
         credentials: credentials.map(|metadata| Credentials {
             metadata,
             at: valid.repository.clone(),

@@ -60,6 +60,7 @@ pub fn run(job: &str, ended: Ended<Message<Summary>>, skip_unchanged: bool) -> B
         files_processed: summary.map(|s| signed(s.total_files_processed)),
         files_new: summary.map(|s| signed(s.files_new)),
         files_changed: summary.map(|s| signed(s.files_changed)),
+        hooks: Vec::new(),
     }
 }
 

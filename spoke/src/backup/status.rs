@@ -8,7 +8,7 @@ use crds::conditions::{Conditions, Status, reasons, types};
 use crds::{ResticBackup, ResticBackupStatus};
 use jiff::Timestamp;
 
-use super::{options, result};
+use super::{hooks, options, result};
 use crate::pod::message::Message;
 use crate::runs::{self, Ended, Ending, JobWithPods, State, Words, finished};
 use crate::units;
@@ -38,7 +38,10 @@ pub fn with_runs(
     let mut soon = |at: Option<Timestamp>| look_again = look_again.into_iter().chain(at).min();
     // Jobs that were deleted need no memory: nothing can count them again.
     let mut counted: Vec<String> = Vec::new();
-    let mut ended = deleted(old, backup, jobs, now);
+    let mut ended: Vec<_> = deleted(old, backup, jobs, now)
+        .into_iter()
+        .map(|(name, end)| (name, end, None))
+        .collect();
     let mut under_way = UnderWay::default();
     for run in jobs {
         let (name, uid) = (run.key.name.to_string(), run.job.meta.uid.to_string());
@@ -48,7 +51,7 @@ pub fn with_runs(
         }
         match runs::state(run, now) {
             State::Ended(end) => {
-                ended.push((name, end));
+                ended.push((name, end, Some(run)));
                 counted.push(uid);
             }
             State::Settling(again) => {
@@ -65,9 +68,13 @@ pub fn with_runs(
             }
         }
     }
-    ended.sort_by_key(|(_, end)| end.finished);
-    for (name, end) in ended {
-        count(&mut status, result::run(&name, end, skips_unchanged(backup)));
+    ended.sort_by_key(|(_, end, _)| end.finished);
+    for (name, end, of) in ended {
+        let mut run = result::run(&name, end, skips_unchanged(backup));
+        if let Some(of) = of {
+            hooks::settle(&mut run, of);
+        }
+        count(&mut status, run);
     }
     counted.sort();
     status.counted_jobs = counted;
@@ -159,7 +166,7 @@ fn count(status: &mut ResticBackupStatus, run: BackupRun) {
     }
 }
 
-/// Conditions that tell of runs: Progressing, Waiting, Degraded.
+/// Conditions that tell of runs under way: Progressing, Waiting.
 fn progress(status: &mut ResticBackupStatus, under_way: &UnderWay, generation: Option<i64>, now: Timestamp) {
     let names = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
     let (running, starting) = (&under_way.running, &under_way.starting);
@@ -184,13 +191,23 @@ fn progress(status: &mut ResticBackupStatus, under_way: &UnderWay, generation: O
         Some(words) => conditions.set(types::WAITING, true, &words.reason, &words.text),
         None => conditions.remove(types::WAITING),
     };
-    let (degraded, reason, text) = match &status.last_backup {
-        None => (
+}
+
+/// Condition Degraded: of hooks that are owed, or of the last run.
+pub fn degraded(
+    status: &mut ResticBackupStatus,
+    owing: Option<String>,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    let (degraded, reason, text) = match (&status.last_backup, owing) {
+        (_, Some(text)) => (Status::True, reasons::POST_HOOK_FAILED, text),
+        (None, None) => (
             Status::False,
             reasons::NO_RUN_YET,
             "no backup has run yet".to_owned(),
         ),
-        Some(run) => {
+        (Some(run), None) => {
             let text = run.message.clone().unwrap_or_default();
             match run.result {
                 BackupResult::Succeeded => (
@@ -203,6 +220,7 @@ fn progress(status: &mut ResticBackupStatus, under_way: &UnderWay, generation: O
             }
         }
     };
+    let mut conditions = Conditions::at(&mut status.conditions, generation, now);
     conditions.set(types::DEGRADED, degraded, reason, text);
 }
 

@@ -1,12 +1,13 @@
 //! A spec as it may be worked with. What comes after reads only this.
 
-use crds::ResticBackup;
+use crds::{ResticBackup, names};
 use crds::backup::ResticConfig;
 use crds::common::BadPart;
 use crds::conditions::reasons;
 use crds::schedule::{Schedule, ScheduleError};
 
 use super::options::{self, BadOption};
+use crate::hooks::{self, BadHook, Subject};
 use crate::pod::{JobSettings, SOURCE_DIR, job_settings};
 use crate::site::Site;
 use crate::world::Key;
@@ -25,6 +26,7 @@ pub struct Valid {
     pub arguments: Vec<String>,
     pub image: String,
     pub job: JobSettings,
+    pub hooks: Option<hooks::Plan>,
 }
 
 /// Why a spec is refused, with the field to change.
@@ -46,6 +48,8 @@ pub enum Invalid {
     Image(String),
     #[error(transparent)]
     Part(#[from] BadPart),
+    #[error(transparent)]
+    Hook(#[from] BadHook),
 }
 
 impl Invalid {
@@ -57,7 +61,7 @@ impl Invalid {
             Invalid::Sources(_) => reasons::INVALID_SOURCE,
             Invalid::NotSupported(_) => reasons::SOURCE_NOT_SUPPORTED,
             Invalid::Image(_) => reasons::IMAGE_NOT_ALLOWED,
-            Invalid::Path(_) | Invalid::Option(_) | Invalid::Tag(_) | Invalid::Part(_) => {
+            Invalid::Path(_) | Invalid::Option(_) | Invalid::Tag(_) | Invalid::Part(_) | Invalid::Hook(_) => {
                 reasons::INVALID_SPEC
             }
         }
@@ -139,6 +143,7 @@ pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, 
     if !site.images.allows(&image) {
         return Err(Invalid::Image(site.images.refusal(&image)));
     }
+    let job = job_settings(spec.job_config.as_ref())?;
     Ok(Valid {
         repository: Key::new(
             spec.repository_ref.namespace_or(&key.namespace),
@@ -151,8 +156,22 @@ pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, 
         claim: pvc.claim_name.clone(),
         arguments,
         image,
-        job: job_settings(spec.job_config.as_ref())?,
+        hooks: hooks(key, backup, job.service_account.as_deref())?,
+        job,
     })
+}
+
+fn hooks(key: &Key, backup: &ResticBackup, account: Option<&str>) -> Result<Option<hooks::Plan>, BadHook> {
+    let owner = hooks::Owner {
+        kind: "ResticBackup".to_owned(),
+        name: key.name.to_string(),
+        uid: backup.metadata.uid.clone().unwrap_or_default(),
+    };
+    let own = || names::backup_service_account(&key.name);
+    let account = account.map_or_else(own, str::to_owned);
+    let given = backup.spec.hooks.clone().unwrap_or_default();
+    let given = [&given.pre_backup, &given.post_backup, &given.on_failure].map(Option::as_ref);
+    hooks::given(Subject::Backup, (owner, account), given)
 }
 
 fn paths(paths: &[String]) -> Result<Vec<String>, Invalid> {

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::Api;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher as watch;
@@ -85,6 +86,8 @@ pub fn services(
         i.watch::<Job, _>(ours(), JobView::of, |w| &w.jobs, table::JOB),
         i.watch::<Pod, _>(ours(), PodView::of, |w| &w.pods, table::POD),
         i.metadata::<ServiceAccount>(ours(), |w| &w.service_accounts, table::SERVICE_ACCOUNT),
+        i.metadata::<Role>(ours(), |w| &w.roles, table::SERVICE_ACCOUNT),
+        i.metadata::<RoleBinding>(ours(), |w| &w.role_bindings, table::SERVICE_ACCOUNT),
         i.metadata::<ConfigMap>(ours(), |w| &w.config_maps, table::CONFIG_MAP),
         i.metadata::<Secret>(everything(), |w| &w.secrets, table::SECRET),
         i.watch::<PersistentVolumeClaim, _>(everything(), ClaimView::of, |w| &w.claims, table::CLAIM),

@@ -116,6 +116,7 @@ pub const POD: &[Row<PodView>] = &[
     row!(any, pod_made_for => Policies by Label),
 ];
 
+/// Also Roles and RoleBindings.
 pub const SERVICE_ACCOUNT: &[Row<MetaView>] = &[
     row!(any, |_, key, it| owner(key, &it.meta, "ResticBackup") => Backups by Key),
     row!(any, |_, key, it| owner(key, &it.meta, "ResticRestore") => Restores by Key),

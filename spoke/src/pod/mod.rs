@@ -31,7 +31,8 @@ use crate::secrets::{
 use crate::world::{Key, Meta, RESTIC_CONTAINER};
 
 pub use job::{JobSettings, job_settings};
-pub use literal::literal;
+pub use literal::{literal, literal_container};
+pub use security::USER;
 use security::runs_as_root;
 
 /// Where the entrypoint lies in the pod.
@@ -331,12 +332,15 @@ pub fn credentials(metadata: ObjectMeta, (mark, data): Projection) -> Secret {
 #[must_use]
 pub fn manual_job(cron_job: &CronJob, owner_uid: &str, name: String) -> Job {
     let template = cron_job.spec.job_template.clone();
+    let (labels, annotations) = template.metadata.map(|m| (m.labels, m.annotations)).unwrap_or_default();
+    let mut annotations = annotations.unwrap_or_default();
+    annotations.insert(MANUAL.to_owned(), "manual".to_owned());
     Job {
         metadata: ObjectMeta {
             name: Some(name),
             namespace: cron_job.metadata.namespace.clone(),
-            labels: template.metadata.and_then(|m| m.labels),
-            annotations: Some([(MANUAL.to_owned(), "manual".to_owned())].into()),
+            labels,
+            annotations: Some(annotations),
             owner_references: Some(vec![OwnerReference {
                 api_version: "batch/v1".to_owned(),
                 kind: "CronJob".to_owned(),

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{JobWithPods, waiting};
+use super::{JobWithPods, hooks, waiting};
 use crate::world::{JobEnd, PodView, Termination};
 
 /// What a container writes about its own end into its termination log.
@@ -50,6 +50,8 @@ pub enum Ending<M> {
     OutOfMemory { limit: Option<String> },
     /// activeDeadlineSeconds of the Job has passed.
     Deadline { message: String },
+    /// The hook before it failed, so it did not begin.
+    PreHook { message: String },
     /// No container of it ever ran.
     NeverStarted { job: String, words: String },
     /// The kubelet, a drain or the scheduler ended the pod.
@@ -185,8 +187,17 @@ fn without_container<M>(run: &JobWithPods, end: &JobEnd, newest: Option<&PodView
         return Ending::Lost;
     }
     let job = of_end(end);
+    let before = newest.filter(|pod| hooks::failed_before(pod));
+    if let Some(message) = before.and_then(hooks::why_before) {
+        return Ending::PreHook { message };
+    }
     if let Some(ending) = newest.and_then(disrupted) {
         return ending;
+    }
+    if let Some(pod) = before {
+        return from_outside(pod, Some(end)).unwrap_or_else(|| Ending::PreHook {
+            message: "its container was killed".to_owned(),
+        });
     }
     if let Some(words) = waiting::at_the_end(run, newest) {
         return Ending::NeverStarted { job, words };

@@ -5,6 +5,7 @@
 mod claim;
 mod ending;
 pub mod finished;
+pub mod hooks;
 mod waiting;
 mod words;
 
@@ -119,8 +120,9 @@ impl JobWithPods {
         let (key, pod) = self.outlived()?;
         let termination = pod.restic.as_ref()?;
         let finished = termination.finished.unwrap_or(now);
-        if now.duration_since(finished) < LINGER {
-            return Some(Err(finished.checked_add(LINGER).ok()?));
+        let until = finished.checked_add(LINGER + hooks::time_to_end(pod)).ok()?;
+        if now < until {
+            return Some(Err(until));
         }
         let over = termination.exit_code == 0 || self.is_last_attempt();
         Some(Ok(Lingering {
@@ -174,8 +176,12 @@ pub fn state<M: Report>(run: &JobWithPods, now: Timestamp) -> State<M> {
     let job = &run.job;
     if let Some((at, end)) = &job.end {
         let at = at.unwrap_or(now);
-        let known = run.newest().is_some_and(|(_, pod)| pod.restic.is_some());
+        let known = |pod: &PodView| pod.restic.is_some() || hooks::failed_before(pod);
+        let known = run.newest().is_some_and(|(_, pod)| known(pod));
         if !known && let Some(again) = run.unsettled(at, now) {
+            return State::Settling(again);
+        }
+        if let Some(again) = hooks::busy_until(run, at).filter(|until| now < *until) {
             return State::Settling(again);
         }
         return State::Ended(ending::of_job(run, end, at));
@@ -183,13 +189,14 @@ pub fn state<M: Report>(run: &JobWithPods, now: Timestamp) -> State<M> {
     if job.meta.deleting {
         return State::Ended(Ended::without_pod(Ending::Deleted, now));
     }
-    if run.pods.iter().any(|(_, pod)| pod.started) {
+    if run.pods.iter().any(|(_, pod)| pod.started || pod.hooks.before_runs()) {
         return State::Running;
     }
     if let Some((_, pod)) = run.outlived() {
         let finished = pod.restic.as_ref().and_then(|t| t.finished).unwrap_or(now);
-        if now.duration_since(finished) < PATIENCE {
-            return State::Settling(finished.saturating_add(PATIENCE).unwrap_or(now));
+        let until = finished.saturating_add(PATIENCE + hooks::time_to_end(pod)).unwrap_or(now);
+        if now < until {
+            return State::Settling(until);
         }
         let succeeded = pod.restic.as_ref().is_some_and(|t| t.exit_code == 0);
         if succeeded || run.is_last_attempt() {

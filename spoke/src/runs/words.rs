@@ -31,6 +31,10 @@ pub fn report<M>(ending: Ending<M>, what: &str) -> Result<M, (&'static str, Stri
             "DeadlineExceeded",
             format!("{message}; raise spec.jobConfig.activeDeadlineSeconds if the {what} needs longer"),
         ),
+        Ending::PreHook { message } => (
+            "PreHookFailed",
+            format!("the hook before the {what} failed, so there was no {what}: {message}"),
+        ),
         Ending::NeverStarted { job, words } => {
             ("PodNeverStarted", format!("{job}; the pod never started: {words}"))
         }

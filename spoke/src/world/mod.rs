@@ -2,6 +2,7 @@
 //! own writes. Actors read desired and observed state here when they take a turn.
 
 mod delivery;
+mod hooks;
 mod last_seen;
 mod notices;
 mod resources;
@@ -9,6 +10,7 @@ mod store;
 mod views;
 
 pub use delivery::Delivery;
+pub use hooks::{AFTER, BEFORE, HOOK_CONTAINER, HookContainer, HookContainers};
 pub use last_seen::LastSeen;
 pub use notices::{Notice, Notices};
 pub use resources::slim;
@@ -38,6 +40,8 @@ pub struct World {
     /// went without its end having been seen.
     pub pods: Store<PodView>,
     pub service_accounts: Store<MetaView>,
+    pub roles: Store<MetaView>,
+    pub role_bindings: Store<MetaView>,
     pub config_maps: Store<MetaView>,
     /// Every Secret of the cluster, by its metadata only.
     pub secrets: Store<MetaView>,

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use crds::names;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Namespace, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
 
+use super::hooks::{HOOK_CONTAINER, HookContainers};
 use super::store::{Index, Key, Stored};
 
 /// Identity of an object.
@@ -133,6 +134,10 @@ pub struct JobView {
     pub shut: Option<(Box<str>, Box<str>)>,
     /// Token that was given back; 0 if it never held one.
     pub released: Option<u64>,
+    /// Hooks of the run (`names::ANNOTATION_HOOKS`).
+    pub hooks: Option<Box<str>>,
+    /// A pod of it has ended.
+    pub tried: bool,
     /// Interrupted Jobs before it, and when it asks for the lock at the earliest.
     pub attempt: u32,
     pub not_before: Option<Timestamp>,
@@ -222,6 +227,8 @@ impl JobView {
                 (reason.into(), message.unwrap_or_default().into())
             }),
             released: number(names::ANNOTATION_RELEASED),
+            hooks: annotation(&object.metadata, names::ANNOTATION_HOOKS).map(Into::into),
+            tried: status.is_some_and(|s| s.failed.unwrap_or_default() + s.succeeded.unwrap_or_default() > 0),
             attempt: number(names::ANNOTATION_ATTEMPT)
                 .and_then(|n| n.try_into().ok())
                 .unwrap_or_default(),
@@ -297,6 +304,7 @@ pub struct PodView {
     pub memory_limit: Option<Box<str>>,
     /// uid that container `restic` runs as, where the spec gives one.
     pub user: Option<i64>,
+    pub hooks: HookContainers,
 }
 
 impl PodView {
@@ -320,7 +328,9 @@ impl PodView {
         self.started && self.ready && &*self.phase == "Running"
     }
 
-    fn is_over(&self) -> bool {
+    /// It has a phase that it keeps.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
         matches!(&*self.phase, "Succeeded" | "Failed")
     }
 
@@ -356,17 +366,12 @@ impl PodView {
                     .filter(|r| !matches!(*r, "PodInitializing" | "ContainerCreating"))?;
                 Some((reason.into(), w.message.as_deref().unwrap_or_default().into()))
             });
-        let restic = containers.iter().find(|c| c.name == RESTIC_CONTAINER);
+        let main = |name: &str| name == RESTIC_CONTAINER || name == HOOK_CONTAINER;
+        let restic = containers.iter().find(|c| main(&c.name));
         let started = restic.is_some_and(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()));
         let restic = restic
             .and_then(|c| c.state.as_ref()?.terminated.as_ref())
-            .map(|t| Termination {
-                exit_code: t.exit_code,
-                reason: t.reason.as_deref().unwrap_or_default().into(),
-                message: t.message.as_deref().unwrap_or_default().into(),
-                started: t.started_at.as_ref().map(|t| t.0),
-                finished: t.finished_at.as_ref().map(|t| t.0),
-            });
+            .map(termination);
         let ephemeral = status.ephemeral_container_statuses.as_deref().unwrap_or_default();
         let stopped = states().chain(ephemeral).all(|c| {
             let (now, before) = (c.state.as_ref(), c.last_state.as_ref());
@@ -412,11 +417,23 @@ impl PodView {
             disruption,
             memory_limit: limits.and_then(|l| l.get("memory")).map(|q| q.0.as_str().into()),
             user,
+            hooks: HookContainers::of(object),
         }
     }
 }
 
-/// Name of the container that runs restic, in every pod.
+/// The end of a container.
+pub(super) fn termination(end: &ContainerStateTerminated) -> Termination {
+    Termination {
+        exit_code: end.exit_code,
+        reason: end.reason.as_deref().unwrap_or_default().into(),
+        message: end.message.as_deref().unwrap_or_default().into(),
+        started: end.started_at.as_ref().map(|t| t.0),
+        finished: end.finished_at.as_ref().map(|t| t.0),
+    }
+}
+
+/// Name of the container that runs restic, in every pod that does.
 pub const RESTIC_CONTAINER: &str = "restic";
 
 /// A PersistentVolumeClaim.

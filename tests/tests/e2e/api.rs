@@ -240,14 +240,14 @@ fn a_field_that_does_nothing_says_so_in_a_condition_and_in_explain() {
     let place = Place::new("a", "ineffective");
     let mut repository = place.repository("nas", &s3(0, "ineffective"));
     repository["spec"]["integrityCheck"] = json!({ "enabled": true });
-    let hook = json!({ "preBackup": { "exec": { "podSelector": {}, "command": ["sync"] } } });
+    let retention = json!({ "enabled": true, "policy": { "keepLast": 1 } });
     place.apply(&[
         repository,
-        place.backup("orders", json!({ "name": "nas" }), json!({ "hooks": hook })),
+        place.backup("orders", json!({ "name": "nas" }), json!({ "retention": retention })),
     ]);
     for (object, field) in [
         ("resticrepository/nas", "spec.integrityCheck"),
-        ("resticbackup/orders", "spec.hooks"),
+        ("resticbackup/orders", "spec.retention"),
     ] {
         let object = place.until(object, "NotInEffect", |o| {
             condition(o, "NotInEffect")["status"] == "True"
@@ -259,7 +259,6 @@ fn a_field_that_does_nothing_says_so_in_a_condition_and_in_explain() {
     }
     for field in [
         "rr.spec.integrityCheck",
-        "rb.spec.hooks",
         "rb.spec.retention",
         "grp.spec.notifications",
     ] {

@@ -6,6 +6,7 @@ mod api;
 mod backups;
 mod conditions;
 mod faults;
+mod hooks;
 mod locks;
 mod restores;
 mod retention;

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use crds::names;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use serde_json::json;
 use tracing::warn;
 
 use super::{Applied, Cause, Children, Permission, Refused, Removal, objects};
-use crate::apply::{Applier, ApplyError};
+use crate::apply::{Applier, ApplyError, Object};
 use crate::context::Context;
 use crate::runs::Lingering;
 use crate::runs::finished::Finished;
-use crate::world::{CronJobView, Key, MetaView, Stored as _};
+use crate::world::{CronJobView, Key, MetaView, Store, Stored as _};
 
 impl Children {
     /// Applies everything, up to the first object that is refused.
@@ -29,6 +30,7 @@ impl Children {
             permission,
             removals,
             account,
+            rights,
             credentials,
             location,
             claim,
@@ -46,6 +48,9 @@ impl Children {
         }
         if let Some(account) = account {
             objects::apply_account(context, &account).await?;
+        }
+        if let Some(rights) = rights {
+            objects::apply_rights(context, &rights).await?;
         }
         for copy in credentials.into_iter().chain(location) {
             objects::apply_credentials(context, key, copy).await?;
@@ -155,13 +160,11 @@ async fn remove(context: &Context, removal: Removal) -> Result<(), Refused> {
             world.jobs.remove(&at, Some(&uid));
         }
         Removal::Credentials(copy) => {
-            // One of the same name that somebody else made has neither mark nor owner of ours.
-            let ours = |secret: &MetaView| secret.meta.applied.is_some() && secret.meta.owner_name.is_some();
-            if let Some(secret) = world.secrets.get(&copy).filter(|secret| ours(secret)) {
-                let deleted = context.applier.delete::<Secret>(&copy, secret.uid()).await;
-                deleted.map_err(|error| Refused::write::<Secret>(&*copy.name, error))?;
-                world.secrets.remove(&copy, Some(secret.uid()));
-            }
+            remove_ours::<Secret>(context, &world.secrets, &copy).await?;
+        }
+        Removal::Rights(at) => {
+            remove_ours::<RoleBinding>(context, &world.role_bindings, &at).await?;
+            remove_ours::<Role>(context, &world.roles, &at).await?;
         }
         Removal::Schedule(at) => {
             if world.cron_jobs.get(&at).is_some_and(|c| !c.suspend) {
@@ -171,6 +174,20 @@ async fn remove(context: &Context, removal: Removal) -> Result<(), Refused> {
                 world.cron_jobs.put(at, Arc::new(CronJobView::of(&written)));
             }
         }
+    }
+    Ok(())
+}
+
+/// Deletes an object unless somebody else made it: such a one has neither mark nor owner of ours.
+async fn remove_ours<T>(context: &Context, store: &Store<MetaView>, at: &Key) -> Result<(), Refused>
+where
+    T: Object + k8s_openapi::Resource,
+{
+    let ours = |object: &MetaView| object.meta.applied.is_some() && object.meta.owner_name.is_some();
+    if let Some(object) = store.get(at).filter(|object| ours(object)) {
+        let deleted = context.applier.delete::<T>(at, object.uid()).await;
+        deleted.map_err(|error| Refused::write::<T>(&*at.name, error))?;
+        store.remove(at, Some(object.uid()));
     }
     Ok(())
 }

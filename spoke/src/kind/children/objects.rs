@@ -10,19 +10,34 @@ use kube::{Resource, ResourceExt as _};
 use tracing::info;
 
 use super::{Cause, Credentials, Refused, Run};
-use crate::apply::ApplyError;
+use crate::apply::{ApplyError, Object};
 use crate::context::Context;
 use crate::credentials;
+use crate::hooks::Rights;
 use crate::pod::{self, stale};
-use crate::world::{ClaimView, CronJobView, JobView, Key, Meta, MetaView};
+use crate::world::{ClaimView, CronJobView, JobView, Key, Meta, MetaView, Store};
 
 /// Applies an account, if it was made from another manifest.
 pub(super) async fn apply_account(context: &Context, wanted: &ServiceAccount) -> Result<(), Refused> {
-    let (accounts, at) = (&context.world.service_accounts, key_of(wanted));
-    if stale(accounts.get(&at).as_ref().map(|v| &v.meta), &wanted.metadata) {
+    mark(context, &context.world.service_accounts, wanted).await
+}
+
+/// Applies what hooks may do: the Role first, since a binding to a Role that is not there cannot be checked.
+pub(super) async fn apply_rights(context: &Context, wanted: &Rights) -> Result<(), Refused> {
+    mark(context, &context.world.roles, &wanted.role).await?;
+    mark(context, &context.world.role_bindings, &wanted.binding).await
+}
+
+/// Applies an object of which the cache has the metadata, if it was made from another manifest.
+async fn mark<T>(context: &Context, store: &Store<MetaView>, wanted: &T) -> Result<(), Refused>
+where
+    T: Object + k8s_openapi::Resource,
+{
+    let at = key_of(wanted);
+    if stale(store.get(&at).as_ref().map(|v| &v.meta), wanted.meta()) {
         let written = context.applier.apply(wanted).await;
-        let written = written.map_err(|error| Refused::write::<ServiceAccount>(&*at.name, error))?;
-        accounts.put(at, view(&written.metadata));
+        let written = written.map_err(|error| Refused::write::<T>(&*at.name, error))?;
+        store.put(at, view(written.meta()));
     }
     Ok(())
 }

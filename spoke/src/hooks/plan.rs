@@ -1,0 +1,279 @@
+//! The hooks of a resource as its pods are given them. Pure.
+
+use std::time::Duration;
+
+use crds::common::{ExecHook, Hook as Given, JobHook};
+use crds::{hooks as named, names, schedule};
+use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::core::Selector;
+use serde::{Deserialize, Serialize};
+
+use crate::runs::hooks::Names;
+
+/// Longest plan as JSON, in bytes: it is a variable of a container and an annotation of a Job.
+const MAX: usize = 64 << 10;
+/// Unless the spec says otherwise; the schema's defaults.
+const EXEC_LIMIT: Duration = Duration::from_secs(60);
+const JOB_LIMIT: Duration = Duration::from_secs(600);
+
+/// What the hooks are around.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Subject {
+    Backup,
+    Restore,
+}
+
+/// The resource, as owner of Jobs that hooks make.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Owner {
+    pub kind: String,
+    pub name: String,
+    pub uid: String,
+}
+
+/// All hooks of a resource, with what a pod needs to run them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    pub subject: Subject,
+    pub owner: Owner,
+    /// ServiceAccount of the pods.
+    pub account: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Hook>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Hook>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Hook>,
+}
+
+/// One hook.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Hook {
+    #[serde(rename_all = "camelCase")]
+    Exec {
+        selector: LabelSelector,
+        container: Option<String>,
+        command: Vec<String>,
+        seconds: u64,
+    },
+    Job {
+        template: Box<PodTemplateSpec>,
+        seconds: u64,
+    },
+}
+
+/// Why a hook cannot be used, with its field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("spec.hooks{}: {why}", .name.map(|name| format!(".{name}")).unwrap_or_default())]
+pub struct BadHook {
+    name: Option<&'static str>,
+    why: String,
+}
+
+impl Hook {
+    /// How long it may take.
+    #[must_use]
+    pub fn limit(&self) -> Duration {
+        let (Hook::Exec { seconds, .. } | Hook::Job { seconds, .. }) = self;
+        Duration::from_secs(*seconds)
+    }
+}
+
+impl Plan {
+    /// Out of its JSON.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Plan> {
+        serde_json::from_str(text).ok()
+    }
+
+    #[must_use]
+    pub fn json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Its hooks by their names in the spec.
+    #[must_use]
+    pub fn names(&self) -> Names {
+        let (before, after) = match self.subject {
+            Subject::Backup => (named::PRE_BACKUP, named::POST_BACKUP),
+            Subject::Restore => (named::PRE_RESTORE, named::POST_RESTORE),
+        };
+        Names {
+            before: self.before.as_ref().map(|_| before),
+            after: self.after.as_ref().map(|_| after),
+            failure: self.failure.as_ref().map(|_| named::ON_FAILURE),
+        }
+    }
+
+    /// The hook of a name in the spec.
+    #[must_use]
+    pub fn hook(&self, name: &str) -> Option<&Hook> {
+        let names = self.names();
+        let all = [
+            (names.before, &self.before),
+            (names.after, &self.after),
+            (names.failure, &self.failure),
+        ];
+        all.into_iter().find(|(known, _)| *known == Some(name))?.1.as_ref()
+    }
+
+    /// All hooks.
+    pub fn hooks(&self) -> impl Iterator<Item = &Hook> {
+        [&self.before, &self.after, &self.failure].into_iter().flatten()
+    }
+
+    /// Seconds that the containers of a pod need to end in order: restic, or the hook before it, then the others.
+    #[must_use]
+    pub fn grace(&self, restic: i64) -> i64 {
+        /// For what surrounds the hooks.
+        const MARGIN: i64 = 15;
+        let seconds = |hook: &Option<Hook>| {
+            let limit = hook.as_ref().map(Hook::limit).unwrap_or_default();
+            i64::try_from(limit.as_secs()).unwrap_or_default()
+        };
+        restic.max(seconds(&self.before)) + seconds(&self.after) + seconds(&self.failure) + MARGIN
+    }
+}
+
+/// Checks the hooks of a spec. `None` where there are none.
+///
+/// # Errors
+/// The first that cannot be used.
+pub fn given(
+    subject: Subject,
+    (owner, account): (Owner, String),
+    hooks: [Option<&Given>; 3],
+) -> Result<Option<Plan>, BadHook> {
+    let [before, after, failure] = hooks;
+    if before.or(after).or(failure).is_none() {
+        return Ok(None);
+    }
+    let (first, second) = match subject {
+        Subject::Backup => (named::PRE_BACKUP, named::POST_BACKUP),
+        Subject::Restore => (named::PRE_RESTORE, named::POST_RESTORE),
+    };
+    let check = |name, hook: Option<&Given>| {
+        let checked = hook.map(checked).transpose();
+        checked.map_err(|why| BadHook { name: Some(name), why })
+    };
+    let plan = Plan {
+        subject,
+        owner,
+        account,
+        before: check(first, before)?,
+        after: check(second, after)?,
+        failure: check(named::ON_FAILURE, failure)?,
+    };
+    let size = plan.json().len();
+    if size > MAX {
+        let why = format!("they are {size} bytes as JSON, and at most {MAX} are taken; put long scripts into a ConfigMap");
+        return Err(BadHook { name: None, why });
+    }
+    Ok(Some(plan))
+}
+
+fn checked(hook: &Given) -> Result<Hook, String> {
+    match (&hook.exec, &hook.job) {
+        (Some(exec), None) => checked_exec(exec),
+        (None, Some(job)) => checked_job(job),
+        _ => Err("a hook needs exactly one of exec and job: keep one and remove the other".to_owned()),
+    }
+}
+
+fn checked_exec(exec: &ExecHook) -> Result<Hook, String> {
+    let selector = &exec.pod_selector;
+    let labels = selector.match_labels.as_ref().map_or(0, |labels| labels.len());
+    let expressions = selector.match_expressions.as_ref().map_or(0, Vec::len);
+    if labels + expressions == 0 {
+        return Err("exec.podSelector selects every pod of the namespace: name at least one label".to_owned());
+    }
+    Selector::try_from(selector.clone()).map_err(|error| format!("exec.podSelector: {error}"))?;
+    if exec.command.first().is_none_or(String::is_empty) {
+        return Err("exec.command needs a program".to_owned());
+    }
+    if exec.command.iter().any(|part| part.contains('\0')) {
+        return Err("exec.command must not hold NUL characters".to_owned());
+    }
+    Ok(Hook::Exec {
+        selector: selector.clone(),
+        container: exec.container.clone().filter(|name| !name.is_empty()),
+        command: exec.command.clone(),
+        seconds: seconds("exec.timeout", exec.timeout.as_deref(), EXEC_LIMIT)?,
+    })
+}
+
+fn checked_job(job: &JobHook) -> Result<Hook, String> {
+    let mut template: PodTemplateSpec = serde_json::from_value(job.pod_template.clone())
+        .map_err(|error| format!("job.podTemplate is not a core/v1 PodTemplateSpec: {error}"))?;
+    let Some(spec) = template.spec.as_mut().filter(|spec| !spec.containers.is_empty()) else {
+        return Err("job.podTemplate has no containers".to_owned());
+    };
+    if let Some(secret) = secrets(spec).find(|name| names::is_of_credentials(name)) {
+        return Err(format!(
+            "job.podTemplate uses Secret {secret:?}, which holds a repository's keys: a hook gets none of them"
+        ));
+    }
+    let host = [spec.host_pid, spec.host_ipc, spec.host_network];
+    if host.contains(&Some(true)) {
+        return Err("job.podTemplate must not share the node's processes or network (hostPID, hostIPC, hostNetwork)".to_owned());
+    }
+    if spec.volumes.iter().flatten().any(|volume| volume.host_path.is_some()) {
+        return Err("job.podTemplate must not mount folders of the node (hostPath)".to_owned());
+    }
+    match spec.restart_policy.as_deref() {
+        None => spec.restart_policy = Some("Never".to_owned()),
+        Some("Never" | "OnFailure") => {}
+        Some(other) => return Err(format!("job.podTemplate: restartPolicy {other:?} never ends; use Never")),
+    }
+    Ok(Hook::Job {
+        template: Box::new(template),
+        seconds: seconds("job.timeout", job.timeout.as_deref(), JOB_LIMIT)?,
+    })
+}
+
+/// Secrets that a pod can read without asking the API server.
+fn secrets(spec: &PodSpec) -> impl Iterator<Item = &str> {
+    let volumes = spec.volumes.iter().flatten();
+    let mounted = volumes.flat_map(|volume| {
+        let whole = volume.secret.as_ref().and_then(|secret| secret.secret_name.as_deref());
+        let projected = volume.projected.iter().flat_map(|p| p.sources.iter().flatten());
+        let parts = projected.filter_map(|source| source.secret.as_ref().map(|s| s.name.as_str()));
+        whole.into_iter().chain(parts)
+    });
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let variables = containers.flat_map(|container| {
+        let from = container.env_from.iter().flatten();
+        let all = from.filter_map(|from| from.secret_ref.as_ref().map(|s| s.name.as_str()));
+        let one = container.env.iter().flatten().filter_map(|variable| {
+            let key = variable.value_from.as_ref()?.secret_key_ref.as_ref()?;
+            Some(key.name.as_str())
+        });
+        all.chain(one)
+    });
+    mounted.chain(variables)
+}
+
+fn seconds(field: &str, text: Option<&str>, default: Duration) -> Result<u64, String> {
+    /// A Job's deadline and a pod's time to end are of this size at most.
+    const LONGEST: u64 = 24 * 3600;
+    let limit = match text.filter(|text| !text.is_empty()) {
+        None => default,
+        Some(text) => schedule::parse_duration(text)
+            .and_then(|limit| Duration::try_from(limit).ok())
+            .ok_or_else(|| format!("{field}: {text:?} is not a duration; write 30s or 5m"))?,
+    };
+    let seconds = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
+    if (1..=LONGEST).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err(format!("{field} is between 1s and 24h"))
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
