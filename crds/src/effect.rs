@@ -41,10 +41,7 @@ impl WithoutEffect for ResticBackup {
             n.pushgateway.as_ref().is_some_and(|p| p.enabled != Some(false))
                 || n.ntfy.as_ref().is_some_and(|n| n.enabled != Some(false))
         });
-        given(&[
-            ("retention", retention),
-            ("notifications", notifications),
-        ])
+        given(&[("retention", retention), ("notifications", notifications)])
     }
 }
 
@@ -171,7 +168,12 @@ mod tests {
     #[test]
     fn the_condition_goes_with_its_cause() {
         let mut list = Vec::new();
-        set_condition(&mut list, &["notifications", "retention"], Some(2), Timestamp::UNIX_EPOCH);
+        set_condition(
+            &mut list,
+            &["notifications", "retention"],
+            Some(2),
+            Timestamp::UNIX_EPOCH,
+        );
         let [condition] = list.as_slice() else {
             panic!("{list:?}")
         };

@@ -29,7 +29,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "scripts",
         ],
     ),
-    ("edges", &["admin", "hook", "intake", "link", "possession", "worker"]),
+    (
+        "edges",
+        &["admin", "hook", "intake", "link", "possession", "worker"],
+    ),
     ("wiring", &["arguments", "root", "run", "services"]),
 ];
 
@@ -59,7 +62,11 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "the link wakes through a function that it is given",
     ),
     ("maintenance", &["kind"], "the lock knows no actors"),
-    ("hook", &["kind", "operation"], "what runs in a pod is not the operator"),
+    (
+        "hook",
+        &["kind", "operation"],
+        "what runs in a pod is not the operator",
+    ),
     (
         "worker",
         &["kind", "operation"],

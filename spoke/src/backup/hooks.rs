@@ -41,7 +41,11 @@ pub(super) fn follow(
     };
     let followed = follow::follow(&old.open_hooks, &prefix, &runs, input.now.wall);
     for (job, ran) in &followed.made_up {
-        if let Some(run) = status.last_backup.as_mut().filter(|run| run.job.as_ref() == Some(job)) {
+        if let Some(run) = status
+            .last_backup
+            .as_mut()
+            .filter(|run| run.job.as_ref() == Some(job))
+        {
             make_up(run, ran);
         }
     }

@@ -65,7 +65,10 @@ pub(super) fn plan(
     children.lingering = lingering.0;
     children.job = followed.job;
     if hooks::unused(input, &status) {
-        let rights = Key::new(&input.key.namespace, names::backup_service_account(&input.key.name));
+        let rights = Key::new(
+            &input.key.namespace,
+            names::backup_service_account(&input.key.name),
+        );
         children.removals.push(Removal::Rights(rights));
     }
     Plan {

@@ -1,10 +1,10 @@
 //! A spec as it may be worked with. What comes after reads only this.
 
-use crds::{ResticBackup, names};
 use crds::backup::ResticConfig;
 use crds::common::BadPart;
 use crds::conditions::reasons;
 use crds::schedule::{Schedule, ScheduleError};
+use crds::{ResticBackup, names};
 
 use super::options::{self, BadOption};
 use crate::hooks::{self, BadHook, Subject};

@@ -44,7 +44,9 @@ pub struct Ended {
 #[must_use]
 pub fn container(pod: &Pod, named: Option<&str>) -> String {
     let annotations = pod.metadata.annotations.as_ref();
-    let default = annotations.and_then(|a| a.get(DEFAULT_CONTAINER)).map(String::as_str);
+    let default = annotations
+        .and_then(|a| a.get(DEFAULT_CONTAINER))
+        .map(String::as_str);
     let first = pod.spec.as_ref().and_then(|spec| spec.containers.first());
     named
         .or(default)
@@ -127,7 +129,10 @@ pub fn exit_code(status: &Status) -> Result<i32, Trouble> {
     if status.status.as_deref() == Some("Success") {
         return Ok(0);
     }
-    let causes = status.details.as_ref().and_then(|details| details.causes.as_ref());
+    let causes = status
+        .details
+        .as_ref()
+        .and_then(|details| details.causes.as_ref());
     let code = causes.into_iter().flatten().find_map(|cause| {
         let is_code = cause.reason.as_deref() == Some("ExitCode");
         cause.message.as_deref().filter(|_| is_code)?.parse().ok()
@@ -157,7 +162,9 @@ mod tests {
         assert_eq!(code(json!({ "status": "Success" })), Ok(0));
         let causes = json!([{ "reason": "ExitCode", "message": "7" }]);
         assert_eq!(
-            code(json!({ "status": "Failure", "reason": "NonZeroExitCode", "details": { "causes": causes } })),
+            code(
+                json!({ "status": "Failure", "reason": "NonZeroExitCode", "details": { "causes": causes } })
+            ),
             Ok(7)
         );
         let missing = "OCI runtime exec failed: exec failed: unable to start container process: exec: \"x\": executable file not found in $PATH";

@@ -35,7 +35,9 @@ impl Runner {
         if let Err(text) = begin() {
             return Attempt::NotBegun(text);
         }
-        let runs = pods.iter().map(|pod| in_pod(&api, pod, container, command, limit));
+        let runs = pods
+            .iter()
+            .map(|pod| in_pod(&api, pod, container, command, limit));
         combine(join_all(runs).await)
     }
 
@@ -150,10 +152,16 @@ mod tests {
 
     #[test]
     fn a_hook_succeeds_where_its_command_does_in_every_pod() {
-        assert_eq!(of(vec![ended(0, "noise"), ended(0, "")]), (Some(How::Succeeded), String::new()));
+        assert_eq!(
+            of(vec![ended(0, "noise"), ended(0, "")]),
+            (Some(How::Succeeded), String::new())
+        );
         assert_eq!(
             of(vec![ended(0, ""), ended(7, "no such database")]),
-            (Some(How::Failed), "pod p1: exit code 7: no such database".to_owned())
+            (
+                Some(How::Failed),
+                "pod p1: exit code 7: no such database".to_owned()
+            )
         );
     }
 

@@ -18,20 +18,19 @@ use crate::world::{JobEnd, JobView};
 
 /// How often the Job is looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// Its end follows its time limit so soon.
-const PATIENCE: Duration = Duration::from_secs(15);
 /// How long the Job stays for its log.
 const KEPT_SECONDS: i32 = 3600;
 /// Annotation: uid of the pod that made it.
 const MADE_BY: &str = "backup.resticbackup.io/hook-of";
 
 impl Runner {
-    /// Makes the Job, or finds the one that an earlier start of this container has made, and waits for its end.
+    /// Makes the Job, or finds the one that an earlier start of this container has made, and waits for its end: for
+    /// `limit`, and for `patience` until Kubernetes says so.
     pub(super) async fn job(
         &self,
         hook: &str,
         template: &PodTemplateSpec,
-        limit: Duration,
+        (limit, patience): (Duration, Duration),
         begin: impl FnOnce() -> Result<(), String>,
     ) -> Attempt {
         let api = Api::<Job>::namespaced(self.client.clone(), &self.namespace);
@@ -52,7 +51,7 @@ impl Runner {
             }
             Err(error) => return Attempt::Ended(How::Unknown, format!("Job {name}: {error}")),
         }
-        self.end_of(&api, &name, limit).await
+        self.end_of(&api, &name, (limit, patience)).await
     }
 
     fn wanted(&self, hook: &str, template: &PodTemplateSpec, limit: Duration) -> Job {
@@ -94,10 +93,10 @@ impl Runner {
         }
     }
 
-    async fn end_of(&self, api: &Api<Job>, name: &str, limit: Duration) -> Attempt {
+    async fn end_of(&self, api: &Api<Job>, name: &str, (limit, patience): (Duration, Duration)) -> Attempt {
         let start = Instant::now();
         let mut last = format!("Job {name} did not end within {limit:?}");
-        while start.elapsed() < limit + PATIENCE {
+        while start.elapsed() < limit + patience {
             sleep(LOOK).await;
             let job = match api.get_opt(name).await {
                 Ok(Some(job)) => JobView::of(&job),
@@ -131,7 +130,9 @@ impl Runner {
         let ended = containers.filter_map(|c| Some((c.name, c.state?.terminated?)));
         let words = ended.filter(|(_, end)| end.exit_code != 0).map(|(name, end)| {
             let message = end.message.unwrap_or_default();
-            format!("; container {name}: exit code {} {message}", end.exit_code).trim_end().to_owned()
+            format!("; container {name}: exit code {} {message}", end.exit_code)
+                .trim_end()
+                .to_owned()
         });
         words.collect()
     }

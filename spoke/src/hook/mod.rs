@@ -72,7 +72,11 @@ pub async fn before(config: HookConfig) -> ExitCode {
     let well = told.how == How::Succeeded;
     report.hooks.push(told);
     tell(&config, &report);
-    if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Waits until the kubelet ends the container, after all others, and runs what has to be run then.
@@ -181,10 +185,12 @@ enum Attempt {
 
 impl Runner {
     fn new(config: &HookConfig) -> Result<Runner, String> {
-        let plan = Plan::parse(&config.plan).ok_or("the hooks cannot be read: another version of the operator wrote them")?;
+        let plan = Plan::parse(&config.plan)
+            .ok_or("the hooks cannot be read: another version of the operator wrote them")?;
         let cluster = Config::incluster().map_err(|error| format!("no access to the API server: {error}"))?;
         let namespace = cluster.default_namespace.clone();
-        let client = Client::try_from(cluster).map_err(|error| format!("no access to the API server: {error}"))?;
+        let client =
+            Client::try_from(cluster).map_err(|error| format!("no access to the API server: {error}"))?;
         Ok(Runner {
             client,
             namespace,
@@ -205,7 +211,9 @@ impl Runner {
             return told(name, How::NotBegun, format!("{}: {error}", config.dir.display()));
         }
         let start = Instant::now();
-        let attempt = self.attempt(name, hook, hook.limit(), || shared.begin(hook.limit())).await;
+        let attempt = self
+            .attempt(name, hook, hook.limit(), || shared.begin(hook.longest()))
+            .await;
         let (how, message) = match attempt {
             Attempt::Ended(how, message) => (how, message),
             Attempt::NotBegun(message) => (How::NotBegun, message),
@@ -254,9 +262,13 @@ impl Runner {
                 command,
                 ..
             } => {
-                self.exec(selector, container.as_deref(), command, limit, start).await
+                self.exec(selector, container.as_deref(), command, limit, start)
+                    .await
             }
-            Hook::Job { template, .. } => self.job(name, template, limit, start).await,
+            Hook::Job { template, .. } => {
+                let patience = hook.longest().saturating_sub(hook.limit());
+                self.job(name, template, (limit, patience), start).await
+            }
         }
     }
 }

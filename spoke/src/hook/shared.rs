@@ -139,7 +139,11 @@ mod tests {
     async fn the_hook_before_is_known_by_what_it_wrote_and_by_its_life() {
         let dir = tempfile::tempdir().unwrap();
         let reader = Shared::new(dir.path());
-        assert_eq!(reader.wait_for_before().await, Begun::No, "its container never ran");
+        assert_eq!(
+            reader.wait_for_before().await,
+            Begun::No,
+            "its container never ran"
+        );
 
         let mut before = Shared::new(dir.path());
         before.hold().unwrap();
@@ -156,8 +160,13 @@ mod tests {
         killed.begin(Duration::from_secs(60)).unwrap();
         killed.end(How::Unknown);
         drop(killed);
-        let Begun::Until(time) = reader.wait_for_before().await else { panic!() };
-        assert!(time > Duration::from_secs(50) && time <= Duration::from_secs(60), "{time:?}");
+        let Begun::Until(time) = reader.wait_for_before().await else {
+            panic!()
+        };
+        assert!(
+            time > Duration::from_secs(50) && time <= Duration::from_secs(60),
+            "{time:?}"
+        );
 
         let mut refused = Shared::new(dir.path());
         refused.hold().unwrap();

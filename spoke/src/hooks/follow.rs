@@ -53,7 +53,9 @@ pub fn gone(world: &World, namespace: &str, open: &[OpenHooks], present: &[JobWi
 /// The Jobs that were made for what is owed.
 #[must_use]
 pub fn made(world: &World, namespace: &str, prefix: &str, open: &[OpenHooks]) -> Vec<JobWithPods> {
-    let keys = open.iter().map(|entry| Key::new(namespace, names::hook_job(prefix, &entry.uid)));
+    let keys = open
+        .iter()
+        .map(|entry| Key::new(namespace, names::hook_job(prefix, &entry.uid)));
     keys.filter_map(|key| Some(JobWithPods::of(world, key.clone(), world.jobs.get(&key)?)))
         .collect()
 }
@@ -82,7 +84,10 @@ pub fn follow(old: &[OpenHooks], prefix: &str, runs: &Runs<'_>, now: Timestamp) 
             entry
         };
         if !entry.owed.is_empty() {
-            let made = runs.made.iter().find(|job| *job.key.name == *names::hook_job(prefix, &entry.uid));
+            let made = runs
+                .made
+                .iter()
+                .find(|job| *job.key.name == *names::hook_job(prefix, &entry.uid));
             match made.map(|made| runs::state::<HookReport>(made, now)) {
                 Some(State::Ended(ended)) => {
                     let ran = made_up(&entry, ended.ending);
@@ -128,11 +133,13 @@ fn entries(old: &[OpenHooks], runs: &Runs<'_>) -> Vec<OpenHooks> {
     // A Job that is both counted and not in the list has no hooks open any more: its entry went.
     let counted = |uid: &str| runs.before.iter().any(|counted| counted == uid);
     let new = runs.present.iter().filter(|run| run.job.hooks.is_some());
-    let new = new.filter(|run| !known(&run.job.meta.uid) && !counted(&run.job.meta.uid)).map(|run| OpenHooks {
-        job: run.key.name.to_string(),
-        uid: run.job.meta.uid.to_string(),
-        ..OpenHooks::default()
-    });
+    let new = new
+        .filter(|run| !known(&run.job.meta.uid) && !counted(&run.job.meta.uid))
+        .map(|run| OpenHooks {
+            job: run.key.name.to_string(),
+            uid: run.job.meta.uid.to_string(),
+            ..OpenHooks::default()
+        });
     old.iter().cloned().chain(new).collect()
 }
 
@@ -145,7 +152,9 @@ fn plan(entry: &OpenHooks, runs: &Runs<'_>) -> Option<Plan> {
 enum Looked {
     Open(OpenHooks),
     /// Nothing is owed.
-    Well { after_ran: bool },
+    Well {
+        after_ran: bool,
+    },
 }
 
 /// Looks at a run: what it owes is known when all of its pods are at their end.
@@ -165,7 +174,7 @@ fn look(mut entry: OpenHooks, plan: &Plan, runs: &Runs<'_>) -> Looked {
         return Looked::Well { after_ran };
     }
     entry.owed = outcome.owed.iter().map(|&name| name.to_owned()).collect();
-    let limit = plan.before.as_ref().map(super::Hook::limit).unwrap_or_default();
+    let limit = plan.before.as_ref().map(super::Hook::longest).unwrap_or_default();
     let limit = SignedDuration::try_from(limit).unwrap_or_default();
     entry.not_before = outcome
         .began
@@ -187,7 +196,10 @@ fn another_runs(entry: &OpenHooks, runs: &Runs<'_>) -> bool {
     let others = runs.present.iter().filter(|run| *run.job.meta.uid != *entry.uid);
     let at_work = |run: &JobWithPods| {
         let pods = run.pods.iter();
-        run.job.end.is_none() && pods.into_iter().any(|(_, pod)| pod.started || pod.hooks.before_runs())
+        run.job.end.is_none()
+            && pods
+                .into_iter()
+                .any(|(_, pod)| pod.started || pod.hooks.before_runs())
     };
     others.into_iter().any(at_work)
 }

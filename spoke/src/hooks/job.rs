@@ -31,8 +31,10 @@ pub fn job(metadata: ObjectMeta, (prefix, image): (&str, &str), plan: &Plan, ope
         arguments.push(format!("--not-before={}", at.0.as_second()));
     }
     let owed = open.owed.iter().filter_map(|name| plan.hook(name));
-    let limit: i64 = owed.map(|hook: &Hook| i64::try_from(hook.limit().as_secs()).unwrap_or_default()).sum();
-    let before = plan.before.as_ref().map(Hook::limit).unwrap_or_default();
+    let limit: i64 = owed
+        .map(|hook: &Hook| i64::try_from(hook.longest().as_secs()).unwrap_or_default())
+        .sum();
+    let before = plan.before.as_ref().map(Hook::longest).unwrap_or_default();
     let wait = i64::try_from(before.as_secs()).unwrap_or_default();
     let spec = PodSpec {
         service_account_name: Some(plan.account.clone()),

@@ -81,6 +81,25 @@ impl Hook {
         let (Hook::Exec { seconds, .. } | Hook::Job { seconds, .. }) = self;
         Duration::from_secs(*seconds)
     }
+
+    /// How long it may take until its end is known: a Job that is over its limit has its pod's time to end as well.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        /// A pod's time to end unless it says otherwise.
+        const GRACE: i64 = 30;
+        /// For Kubernetes to say so.
+        const WORD: u64 = 15;
+        match self {
+            Hook::Exec { .. } => self.limit(),
+            Hook::Job { template, .. } => {
+                let spec = template.spec.as_ref();
+                let grace = spec
+                    .and_then(|spec| spec.termination_grace_period_seconds)
+                    .unwrap_or(GRACE);
+                self.limit() + Duration::from_secs(u64::try_from(grace).unwrap_or_default() + WORD)
+            }
+        }
+    }
 }
 
 impl Plan {
@@ -118,7 +137,10 @@ impl Plan {
             (names.after, &self.after),
             (names.failure, &self.failure),
         ];
-        all.into_iter().find(|(known, _)| *known == Some(name))?.1.as_ref()
+        all.into_iter()
+            .find(|(known, _)| *known == Some(name))?
+            .1
+            .as_ref()
     }
 
     /// All hooks.
@@ -132,7 +154,7 @@ impl Plan {
         /// For what surrounds the hooks.
         const MARGIN: i64 = 15;
         let seconds = |hook: &Option<Hook>| {
-            let limit = hook.as_ref().map(Hook::limit).unwrap_or_default();
+            let limit = hook.as_ref().map(Hook::longest).unwrap_or_default();
             i64::try_from(limit.as_secs()).unwrap_or_default()
         };
         restic.max(seconds(&self.before)) + seconds(&self.after) + seconds(&self.failure) + MARGIN
@@ -158,7 +180,10 @@ pub fn given(
     };
     let check = |name, hook: Option<&Given>| {
         let checked = hook.map(checked).transpose();
-        checked.map_err(|why| BadHook { name: Some(name), why })
+        checked.map_err(|why| BadHook {
+            name: Some(name),
+            why,
+        })
     };
     let plan = Plan {
         subject,
@@ -170,7 +195,9 @@ pub fn given(
     };
     let size = plan.json().len();
     if size > MAX {
-        let why = format!("they are {size} bytes as JSON, and at most {MAX} are taken; put long scripts into a ConfigMap");
+        let why = format!(
+            "they are {size} bytes as JSON, and at most {MAX} are taken; put long scripts into a ConfigMap"
+        );
         return Err(BadHook { name: None, why });
     }
     Ok(Some(plan))
@@ -189,7 +216,9 @@ fn checked_exec(exec: &ExecHook) -> Result<Hook, String> {
     let labels = selector.match_labels.as_ref().map_or(0, |labels| labels.len());
     let expressions = selector.match_expressions.as_ref().map_or(0, Vec::len);
     if labels + expressions == 0 {
-        return Err("exec.podSelector selects every pod of the namespace: name at least one label".to_owned());
+        return Err(
+            "exec.podSelector selects every pod of the namespace: name at least one label".to_owned(),
+        );
     }
     Selector::try_from(selector.clone()).map_err(|error| format!("exec.podSelector: {error}"))?;
     if exec.command.first().is_none_or(String::is_empty) {
@@ -219,15 +248,27 @@ fn checked_job(job: &JobHook) -> Result<Hook, String> {
     }
     let host = [spec.host_pid, spec.host_ipc, spec.host_network];
     if host.contains(&Some(true)) {
-        return Err("job.podTemplate must not share the node's processes or network (hostPID, hostIPC, hostNetwork)".to_owned());
+        return Err(
+            "job.podTemplate must not share the node's processes or network (hostPID, hostIPC, hostNetwork)"
+                .to_owned(),
+        );
     }
-    if spec.volumes.iter().flatten().any(|volume| volume.host_path.is_some()) {
+    if spec
+        .volumes
+        .iter()
+        .flatten()
+        .any(|volume| volume.host_path.is_some())
+    {
         return Err("job.podTemplate must not mount folders of the node (hostPath)".to_owned());
     }
     match spec.restart_policy.as_deref() {
         None => spec.restart_policy = Some("Never".to_owned()),
         Some("Never" | "OnFailure") => {}
-        Some(other) => return Err(format!("job.podTemplate: restartPolicy {other:?} never ends; use Never")),
+        Some(other) => {
+            return Err(format!(
+                "job.podTemplate: restartPolicy {other:?} never ends; use Never"
+            ));
+        }
     }
     Ok(Hook::Job {
         template: Box::new(template),
@@ -239,7 +280,10 @@ fn checked_job(job: &JobHook) -> Result<Hook, String> {
 fn secrets(spec: &PodSpec) -> impl Iterator<Item = &str> {
     let volumes = spec.volumes.iter().flatten();
     let mounted = volumes.flat_map(|volume| {
-        let whole = volume.secret.as_ref().and_then(|secret| secret.secret_name.as_deref());
+        let whole = volume
+            .secret
+            .as_ref()
+            .and_then(|secret| secret.secret_name.as_deref());
         let projected = volume.projected.iter().flat_map(|p| p.sources.iter().flatten());
         let parts = projected.filter_map(|source| source.secret.as_ref().map(|s| s.name.as_str()));
         whole.into_iter().chain(parts)

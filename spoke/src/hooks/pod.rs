@@ -28,7 +28,9 @@ const TOKEN: &str = "hook-token";
 /// Adds the containers of the hooks to a pod that runs restic. The token is mounted in them alone. `image` is that of
 /// this binary.
 pub fn install(template: &mut PodTemplateSpec, plan: &Plan, image: &str) {
-    let Some(spec) = template.spec.as_mut() else { return };
+    let Some(spec) = template.spec.as_mut() else {
+        return;
+    };
     let which = usize::from(plan.subject == Subject::Restore);
     // It begins first, so that it is there whatever becomes of the others, and the kubelet ends it last.
     let after = Container {
@@ -37,17 +39,29 @@ pub fn install(template: &mut PodTemplateSpec, plan: &Plan, image: &str) {
     };
     let mut containers = vec![after];
     if plan.before.is_some() {
-        containers.push(container(BEFORE[which], "before", plan, image, runs_as_root(spec)));
+        containers.push(container(
+            BEFORE[which],
+            "before",
+            plan,
+            image,
+            runs_as_root(spec),
+        ));
     }
     for container in &mut containers {
-        container.volume_mounts.get_or_insert_default().push(pod::mount(SHARED, DIR, false));
+        container
+            .volume_mounts
+            .get_or_insert_default()
+            .push(pod::mount(SHARED, DIR, false));
     }
     containers.extend(spec.init_containers.take().unwrap_or_default());
     spec.init_containers = Some(containers);
     for container in spec.containers.iter_mut().filter(|c| c.name == RESTIC_CONTAINER) {
         let outcome = pod::variable(OUTCOME_VARIABLE, &format!("{DIR}/outcome"));
         container.env.get_or_insert_default().push(outcome);
-        container.volume_mounts.get_or_insert_default().push(pod::mount(SHARED, DIR, false));
+        container
+            .volume_mounts
+            .get_or_insert_default()
+            .push(pod::mount(SHARED, DIR, false));
     }
     let volumes = spec.volumes.get_or_insert_default();
     volumes.extend([pod::empty_dir(SHARED, Some("1Mi".to_owned())), token()]);

@@ -332,7 +332,10 @@ pub fn credentials(metadata: ObjectMeta, (mark, data): Projection) -> Secret {
 #[must_use]
 pub fn manual_job(cron_job: &CronJob, owner_uid: &str, name: String) -> Job {
     let template = cron_job.spec.job_template.clone();
-    let (labels, annotations) = template.metadata.map(|m| (m.labels, m.annotations)).unwrap_or_default();
+    let (labels, annotations) = template
+        .metadata
+        .map(|m| (m.labels, m.annotations))
+        .unwrap_or_default();
     let mut annotations = annotations.unwrap_or_default();
     annotations.insert(MANUAL.to_owned(), "manual".to_owned());
     Job {

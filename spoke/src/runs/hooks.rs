@@ -146,7 +146,9 @@ pub fn outcome(names: Names, run: &JobWithPods, never: bool) -> Outcome {
         let told = report.of(name);
         told.is_some_and(|told| matches!(told.how, How::Succeeded | How::NotNeeded))
     };
-    outcome.owed.extend(names.after.filter(|name| began && !well(name)));
+    outcome
+        .owed
+        .extend(names.after.filter(|name| began && !well(name)));
     let started = after.is_some_and(|container| container.started.is_some()) || !seen_to_end;
     let silent = |name: &&str| report.of(name).is_none();
     let failure = names.failure.filter(silent).filter(|_| restic_failed && started);
@@ -173,7 +175,10 @@ fn tell(name: &str, container: Option<&HookContainer>, seen_to_end: bool) -> Tol
     report.unwrap_or_else(|| match ended {
         Some(end) => told(
             How::Unknown,
-            &format!("the hook's container ended with exit code {} and without a report", end.exit_code),
+            &format!(
+                "the hook's container ended with exit code {} and without a report",
+                end.exit_code
+            ),
         ),
         None => told(How::Unknown, "the end of the hook's container was not seen"),
     })
@@ -205,7 +210,8 @@ pub fn at_work(run: &JobWithPods) -> bool {
 fn busy(run: &JobWithPods) -> impl Iterator<Item = &PodView> {
     let lost = |pod: &PodView| {
         let disruption = pod.disruption.as_ref();
-        disruption.is_some_and(|(reason, _)| matches!(&**reason, "DeletionByTaintManager" | "DeletionByPodGC"))
+        disruption
+            .is_some_and(|(reason, _)| matches!(&**reason, "DeletionByTaintManager" | "DeletionByPodGC"))
     };
     let ended = |pod: &PodView| pod.is_over() && (pod.stopped || !pod.hooks.began());
     let pods = run.pods.iter().map(|(_, pod)| pod.as_ref());
@@ -221,13 +227,21 @@ pub(super) fn busy_until(run: &JobWithPods, ended: Timestamp) -> Option<Timestam
 
 /// Time that a pod is given for its hooks after `restic` has ended.
 pub(super) fn time_to_end(pod: &PodView) -> SignedDuration {
-    let grace = if pod.hooks.after_stays() { pod.hooks.grace } else { 0 };
+    let grace = if pod.hooks.after_stays() {
+        pod.hooks.grace
+    } else {
+        0
+    };
     SignedDuration::from_secs(grace)
 }
 
 /// The hook before has failed, so that restic was not started.
 pub(super) fn failed_before(pod: &PodView) -> bool {
-    let ended = pod.hooks.before.as_ref().and_then(|container| container.ended.as_ref());
+    let ended = pod
+        .hooks
+        .before
+        .as_ref()
+        .and_then(|container| container.ended.as_ref());
     pod.restic.is_none() && ended.is_some_and(|end| end.exit_code != 0)
 }
 

@@ -189,12 +189,18 @@ pub fn state<M: Report>(run: &JobWithPods, now: Timestamp) -> State<M> {
     if job.meta.deleting {
         return State::Ended(Ended::without_pod(Ending::Deleted, now));
     }
-    if run.pods.iter().any(|(_, pod)| pod.started || pod.hooks.before_runs()) {
+    if run
+        .pods
+        .iter()
+        .any(|(_, pod)| pod.started || pod.hooks.before_runs())
+    {
         return State::Running;
     }
     if let Some((_, pod)) = run.outlived() {
         let finished = pod.restic.as_ref().and_then(|t| t.finished).unwrap_or(now);
-        let until = finished.saturating_add(PATIENCE + hooks::time_to_end(pod)).unwrap_or(now);
+        let until = finished
+            .saturating_add(PATIENCE + hooks::time_to_end(pod))
+            .unwrap_or(now);
         if now < until {
             return State::Settling(until);
         }

@@ -61,7 +61,10 @@ async fn while_the_list_of_pods_hangs_a_run_is_not_concluded() {
     tokio::time::sleep(50 * MINUTE).await;
     assert_eq!(status(&api)["lastBackup"], Value::Null);
     let run = recorded(&api).await;
-    assert_eq!((&run["result"], &run["snapshotID"]), (&"Succeeded".into(), &"abc".into()));
+    assert_eq!(
+        (&run["result"], &run["snapshotID"]),
+        (&"Succeeded".into(), &"abc".into())
+    );
     spoke.stop().await;
 }
 
@@ -75,7 +78,9 @@ async fn while_the_list_of_pods_hangs_no_job_is_said_to_have_no_pod() {
     start_pods(&api);
     let waiting = |api: &ApiServer| {
         let conditions = status(api)["conditions"].as_array().cloned().unwrap_or_default();
-        conditions.into_iter().any(|c| c["type"] == "Waiting" && c["status"] == "True")
+        conditions
+            .into_iter()
+            .any(|c| c["type"] == "Waiting" && c["status"] == "True")
     };
     tokio::time::sleep(50 * MINUTE).await;
     assert!(!waiting(&api), "{}", status(&api));
@@ -95,7 +100,10 @@ async fn lists_in_ten_minutes(resource: &str, code: u16) -> usize {
     let requests = api.requests();
     api.heal();
     spoke.stop().await;
-    requests.iter().filter(|r| r.verb == "list" && r.resource == resource).count()
+    requests
+        .iter()
+        .filter(|r| r.verb == "list" && r.resource == resource)
+        .count()
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,7 +137,10 @@ async fn the_result_of_a_pod_that_is_deleted_after_its_jobs_end_is_kept_until_it
     assert_eq!(status(&api)["lastBackup"], Value::Null);
     api.heal();
     let run = recorded(&api).await;
-    assert_eq!((&run["result"], &run["snapshotID"]), (&"Succeeded".into(), &"abc".into()));
+    assert_eq!(
+        (&run["result"], &run["snapshotID"]),
+        (&"Succeeded".into(), &"abc".into())
+    );
     spoke.stop().await;
 }
 
@@ -143,7 +154,10 @@ async fn a_pod_that_is_deleted_because_its_result_is_recorded_is_not_kept() {
     end_pods(&api, &End::success(STORED));
     recorded(&api).await;
     api.until("the pod is deleted", |api| {
-        api.all::<Pod>().iter().all(|p| p.metadata.deletion_timestamp.is_some()).then_some(())
+        api.all::<Pod>()
+            .iter()
+            .all(|p| p.metadata.deletion_timestamp.is_some())
+            .then_some(())
     })
     .await;
     for pod in api.all::<Pod>() {

@@ -35,10 +35,21 @@ impl HookContainers {
     pub(super) fn of(pod: &Pod) -> HookContainers {
         let spec = pod.spec.as_ref();
         let names = spec.and_then(|spec| spec.init_containers.as_ref());
-        let has = |list: [&str; 2]| names.into_iter().flatten().any(|c| list.contains(&c.name.as_str()));
-        let statuses = pod.status.as_ref().and_then(|s| s.init_container_statuses.as_ref());
+        let has = |list: [&str; 2]| {
+            names
+                .into_iter()
+                .flatten()
+                .any(|c| list.contains(&c.name.as_str()))
+        };
+        let statuses = pod
+            .status
+            .as_ref()
+            .and_then(|s| s.init_container_statuses.as_ref());
         let container = |list: [&str; 2]| {
-            let status = statuses.into_iter().flatten().find(|c| list.contains(&c.name.as_str()));
+            let status = statuses
+                .into_iter()
+                .flatten()
+                .find(|c| list.contains(&c.name.as_str()));
             has(list).then(|| status.map(HookContainer::of).unwrap_or_default())
         };
         HookContainers {
@@ -64,14 +75,18 @@ impl HookContainers {
     /// The hook after the run may still be at work.
     #[must_use]
     pub fn after_stays(&self) -> bool {
-        self.after.as_ref().is_some_and(|container| container.ended.is_none())
+        self.after
+            .as_ref()
+            .is_some_and(|container| container.ended.is_none())
     }
 
     /// A hook container was started.
     #[must_use]
     pub fn began(&self) -> bool {
         let all = [&self.before, &self.after];
-        all.into_iter().flatten().any(|container| container.started.is_some())
+        all.into_iter()
+            .flatten()
+            .any(|container| container.started.is_some())
     }
 }
 

@@ -388,9 +388,11 @@ fn manifests_of_the_original_operator_apply_unchanged() {
     let image = tests::images::restic_image();
     let job_hook = json!({ "job": { "podTemplate": { "spec": { "containers": [
         { "name": "h", "image": image, "command": ["true"] }] } } } });
-    place.apply(&[json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "x", "labels": { "app": "x" } },
+    place.apply(&[
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "x", "labels": { "app": "x" } },
         "spec": { "terminationGracePeriodSeconds": 1,
-                  "containers": [{ "name": "c", "image": image, "command": ["sleep", "600"] }] } })]);
+                  "containers": [{ "name": "c", "image": image, "command": ["sleep", "600"] }] } }),
+    ]);
     place.until("pod/x", "Running", |o| o["status"]["phase"] == "Running");
     let ntfy = json!({ "enabled": true, "serverURL": "https://ntfy.sh", "topic": "t", "credentialsSecretRef": { "name": "n", "namespace": "original" },
                        "onlyOnFailure": true, "priority": 5, "tags": ["x"] });

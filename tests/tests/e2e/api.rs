@@ -243,7 +243,11 @@ fn a_field_that_does_nothing_says_so_in_a_condition_and_in_explain() {
     let retention = json!({ "enabled": true, "policy": { "keepLast": 1 } });
     place.apply(&[
         repository,
-        place.backup("orders", json!({ "name": "nas" }), json!({ "retention": retention })),
+        place.backup(
+            "orders",
+            json!({ "name": "nas" }),
+            json!({ "retention": retention }),
+        ),
     ]);
     for (object, field) in [
         ("resticrepository/nas", "spec.integrityCheck"),

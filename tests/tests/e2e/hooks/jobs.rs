@@ -8,6 +8,7 @@ use super::{Application, hook};
 /// A Job that runs a script with the application's folder.
 fn job(script: &str, timeout: &str) -> Value {
     json!({ "job": { "timeout": timeout, "podTemplate": { "spec": {
+        "terminationGracePeriodSeconds": 1,
         "containers": [{ "name": "hook", "image": restic_image(), "command": ["sh", "-c", script],
                          "volumeMounts": [{ "name": "d", "mountPath": "/d" }] }],
         "volumes": [{ "name": "d", "persistentVolumeClaim": { "claimName": "data" } }] } } } })
@@ -32,7 +33,10 @@ fn a_hook_may_be_a_job_that_gets_none_of_the_keys() {
     place.until_ready("resticbackup/orders");
     let run = place.run("orders", "2");
     assert_eq!(run["reason"], "PreHookFailed", "{run:#}");
-    assert!(run["message"].as_str().unwrap().contains("DeadlineExceeded"), "{run:#}");
+    assert!(
+        run["message"].as_str().unwrap().contains("DeadlineExceeded"),
+        "{run:#}"
+    );
     assert_eq!(application.log().last().unwrap(), "post", "it had begun");
 
     // By name, the keys are refused.
@@ -41,5 +45,8 @@ fn a_hook_may_be_a_job_that_gets_none_of_the_keys() {
         json!([{ "secretRef": { "name": "resticrepository-nas" } }]);
     application.hooks(json!({ "preBackup": keys }), json!({}));
     let message = place.until_reason("resticbackup/orders", "InvalidSpec");
-    assert!(message.contains("spec.hooks.preBackup") && message.contains("resticrepository-nas"), "{message}");
+    assert!(
+        message.contains("spec.hooks.preBackup") && message.contains("resticrepository-nas"),
+        "{message}"
+    );
 }

@@ -36,22 +36,31 @@ impl Victim {
     fn kill(self, place: &Place, pod: &str) {
         match self {
             Victim::Container(name) => {
-                place.cluster.signal_container(&place.namespace, pod, name, "KILL").unwrap();
+                place
+                    .cluster
+                    .signal_container(&place.namespace, pod, name, "KILL")
+                    .unwrap();
             }
             Victim::Pod(flags) => {
                 let delete = [&["delete", "pod", pod, "--wait=false"], flags].concat();
                 place.kubectl(&delete).unwrap();
             }
             Victim::Job => {
-                let job = place.get("resticbackup/orders")["status"]["active"][0].as_str().unwrap().to_owned();
+                let job = place.get("resticbackup/orders")["status"]["active"][0]
+                    .as_str()
+                    .unwrap()
+                    .to_owned();
                 place.kubectl(&["delete", "job", &job, "--wait=false"]).unwrap();
             }
             Victim::Eviction => {
                 let path = format!("/api/v1/namespaces/{}/pods/{pod}/eviction", place.namespace);
-                let body = json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": pod } });
+                let body =
+                    json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": pod } });
                 let file = tempfile::NamedTempFile::new().unwrap();
                 std::fs::write(file.path(), body.to_string()).unwrap();
-                place.kubectl(&["create", "--raw", &path, "-f", &file.path().to_string_lossy()]).unwrap();
+                place
+                    .kubectl(&["create", "--raw", &path, "-f", &file.path().to_string_lossy()])
+                    .unwrap();
             }
             Victim::Operator => kill_spokes(place),
             Victim::OperatorAndPod => {
@@ -75,25 +84,39 @@ fn kill(name: &str, step: Step, victim: Victim) -> (Application, Value) {
     match step {
         Step::Before => application.until_log("pre"),
         Step::Backup => {
-            application.place.until(&format!("pod/{pod}"), "restic at work", |o| {
-                !o["status"]["containerStatuses"][0]["state"]["running"].is_null()
-            });
+            application
+                .place
+                .until(&format!("pod/{pod}"), "restic at work", |o| {
+                    !o["status"]["containerStatuses"][0]["state"]["running"].is_null()
+                });
         }
         Step::After => application.until_log("post"),
     }
     // The operator has seen the run, as it has a moment after its Job was made.
-    application.place.until("resticbackup/orders", "the run is known", |o| {
-        o["status"]["openHooks"][0]["job"].is_string()
-    });
+    application
+        .place
+        .until("resticbackup/orders", "the run is known", |o| {
+            o["status"]["openHooks"][0]["job"].is_string()
+        });
     victim.kill(&application.place, &pod);
     application.place.write("go-pre", b"");
     application.place.write("go-post", b"");
     let backup = application.until_settled(1);
     let log = application.log();
     assert!(log.contains(&"pre".to_owned()), "{log:?}");
-    assert_eq!(log.last().map(|l| l != "pre" && l != "pre-end"), Some(true), "{log:?}");
-    assert!(log.contains(&"post-end".to_owned()), "{victim:?} at {step:?}: {log:?}");
-    assert!(!application.is_frozen(), "{victim:?} at {step:?} left the application frozen: {log:?}");
+    assert_eq!(
+        log.last().map(|l| l != "pre" && l != "pre-end"),
+        Some(true),
+        "{log:?}"
+    );
+    assert!(
+        log.contains(&"post-end".to_owned()),
+        "{victim:?} at {step:?}: {log:?}"
+    );
+    assert!(
+        !application.is_frozen(),
+        "{victim:?} at {step:?} left the application frozen: {log:?}"
+    );
     (application, backup)
 }
 
@@ -114,7 +137,12 @@ fn result_of(name: &str, step: Step, victim: Victim, results: &[&str]) {
         application.log()
     );
     let failed = application.log().contains(&"failure".to_owned());
-    assert_eq!(failed, result == "Failed", "onFailure ran: {:?}", application.log());
+    assert_eq!(
+        failed,
+        result == "Failed",
+        "onFailure ran: {:?}",
+        application.log()
+    );
 }
 
 macro_rules! kills {
