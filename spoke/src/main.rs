@@ -24,6 +24,7 @@ async fn main() -> ExitCode {
         Some(Command::Maintenance(Maintenance::Unlock(worker))) => {
             return spoke::worker::unlock(worker).await;
         }
+        Some(Command::Stream(stream)) => return spoke::stream::run(stream).await,
         None => {}
     }
     log(config.log_format);

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use super::build::{self, Objects};
+use super::locate::Located;
 use super::readiness::{self, Readiness, Surroundings};
 use super::validate::Valid;
 use super::{BackupController, Observed, status};
@@ -16,11 +17,12 @@ use crate::kind::{
 };
 use crate::pod::finished::{self, Ended, Finished};
 use crate::runs;
+use crate::site::Site;
 use crate::world::Key;
 
 /// Plans.
 pub(super) fn plan(
-    cluster: &str,
+    site: &Site,
     input: &Input<'_, BackupController>,
     observed: &Observed,
 ) -> Plan<BackupController> {
@@ -42,8 +44,12 @@ pub(super) fn plan(
             let readiness = readiness_of(input.key, observed, valid);
             set_readiness(&mut conditions, &readiness);
             match (readiness, &observed.repository) {
-                (Readiness::Ready, Some(repository)) => {
-                    children = objects(cluster, input, valid, repository, observed.held.is_some());
+                (Readiness::Ready(located), Some(repository)) => {
+                    let to = Destination {
+                        repository,
+                        held: observed.held.is_some(),
+                    };
+                    children = objects(site, input, valid, &located, &to);
                 }
                 (Readiness::Refused { .. }, _) => {
                     status.next_backup = None;
@@ -79,7 +85,7 @@ fn release(
 ) -> (Vec<Finished>, Option<Timestamp>) {
     let now = input.now.wall;
     let recorded = status::ended(&input.status(), &observed.runs);
-    let deleting = observed.claim.as_ref().is_some_and(|claim| claim.meta.deleting);
+    let deleting = observed.source.claim_is_deleting();
     let (go, next) = finished::released(&recorded, &observed.finished, deleting, now);
     let new = status::ended(status, &observed.runs);
     let fresh = observed.finished.iter().any(|pod| {
@@ -93,7 +99,7 @@ fn readiness_of(key: &Key, observed: &Observed, valid: &Valid) -> Readiness {
     let surroundings = Surroundings {
         repository: observed.repository.as_deref(),
         labels: &observed.labels,
-        claim: observed.claim.as_deref(),
+        source: &observed.source,
     };
     readiness::readiness(key, valid, &surroundings)
 }
@@ -102,7 +108,7 @@ fn readiness_of(key: &Key, observed: &Observed, valid: &Valid) -> Readiness {
 fn set_readiness(conditions: &mut Conditions<'_>, readiness: &Readiness) {
     let well = (true, reasons::REPOSITORY_READY, "the repository is ready");
     match readiness {
-        Readiness::Ready => {
+        Readiness::Ready(_) => {
             conditions.set(types::REPOSITORY_READY, well.0, well.1, well.2);
         }
         Readiness::Refused { message } => {
@@ -129,8 +135,14 @@ fn withdrawal(key: &Key) -> Vec<Removal> {
     let at = |name: String| Key::new(&key.namespace, name);
     vec![
         Removal::Credentials(at(names::backup_credentials(&key.name))),
+        rights(key),
         schedule(key),
     ]
+}
+
+/// What its pods may do in the API server ends.
+fn rights(key: &Key) -> Removal {
+    Removal::Grant(Key::new(&key.namespace, names::backup_service_account(&key.name)))
 }
 
 /// The schedule stops.
@@ -138,23 +150,32 @@ fn schedule(key: &Key) -> Removal {
     Removal::Schedule(Key::new(&key.namespace, names::backup_cron_job(&key.name)))
 }
 
+/// Where a backup goes.
+struct Destination<'a> {
+    repository: &'a Arc<ResticRepository>,
+    /// Maintenance of it is about to begin.
+    held: bool,
+}
+
 /// Everything that a backup needs.
 fn objects(
-    cluster: &str,
+    site: &Site,
     input: &Input<'_, BackupController>,
     valid: &Valid,
-    repository: &Arc<ResticRepository>,
-    held: bool,
+    located: &Located,
+    to: &Destination<'_>,
 ) -> Children<Prepared> {
     let (key, backup) = (input.key, input.resource);
+    let (repository, held) = (to.repository, to.held);
     // A start that falls into the time for which runs are held is made up for when it is over.
     let mut wanted = valid.clone();
     wanted.suspend |= held;
     let Objects {
         service_account,
+        grant,
         credentials,
         cron_job,
-    } = build::build(key, cluster, backup, &wanted, repository);
+    } = build::build(key, site, backup, &wanted, located, repository);
     let recorded = backup.status.as_ref().and_then(|s| s.cron_job_ref.as_ref());
     // Asked for again when the hold is over.
     let request = request(input).filter(|_| !held).map(|request| {
@@ -165,13 +186,14 @@ fn objects(
         }
     });
     let copy = Key::new(&key.namespace, names::backup_credentials(&key.name));
+    let unwanted = [
+        credentials.is_none().then_some(Removal::Credentials(copy)),
+        grant.is_none().then(|| rights(key)),
+    ];
     Children {
-        removals: if credentials.is_none() {
-            vec![Removal::Credentials(copy)]
-        } else {
-            Vec::new()
-        },
+        removals: unwanted.into_iter().flatten().collect(),
         account: service_account,
+        grant,
         credentials: credentials.map(|metadata| Credentials {
             metadata,
             at: valid.repository.clone(),
@@ -204,7 +226,8 @@ pub(super) fn conclude(
     if matches!(readiness, Readiness::Refused { .. } | Readiness::Held { .. }) {
         return;
     }
-    let held = observed.held.filter(|_| readiness == Readiness::Ready);
+    let ready = matches!(readiness, Readiness::Ready(_));
+    let held = observed.held.filter(|_| ready);
     let (generation, now) = (input.generation(), input.now.wall);
     let status = &mut settled.status;
     if let Some((at, view)) = &applied.cron_job {
@@ -218,7 +241,7 @@ pub(super) fn conclude(
         }
     }
     match refused {
-        Some(refused) if readiness == Readiness::Ready => {
+        Some(refused) if ready => {
             failed_as(&mut status.conditions, refused, generation, now);
         }
         None if applied.cron_job.is_some() => {

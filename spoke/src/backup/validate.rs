@@ -2,12 +2,15 @@
 
 use crds::ResticBackup;
 use crds::backup::ResticConfig;
-use crds::common::BadPart;
+use crds::common::{BadPart, JobConfiguration};
 use crds::conditions::reasons;
 use crds::schedule::{Schedule, ScheduleError};
 
-use super::options::{self, BadOption};
-use crate::pod::{JobSettings, SOURCE_DIR, job_settings};
+use super::arguments::arguments;
+use super::options::BadOption;
+use super::source::Wanted;
+use crate::pod::guest::BadTemplate;
+use crate::pod::{JobSettings, job_settings};
 use crate::site::Site;
 use crate::world::Key;
 
@@ -20,7 +23,7 @@ pub struct Valid {
     pub cron: String,
     pub timezone: String,
     pub suspend: bool,
-    pub claim: String,
+    pub source: Wanted,
     /// Arguments of restic after `backup`, paths included.
     pub arguments: Vec<String>,
     pub image: String,
@@ -32,10 +35,12 @@ pub struct Valid {
 pub enum Invalid {
     #[error("spec.{0}")]
     Schedule(#[from] ScheduleError),
-    #[error("spec.source needs exactly one of pvc, podVolumeBackup and customSource, and has {0}")]
+    #[error("spec.source needs exactly one of pvc, podVolumeBackup, customSource and stdin, and has {0}")]
     Sources(usize),
-    #[error("spec.source.{0} is not supported yet; use spec.source.pvc")]
-    NotSupported(&'static str),
+    #[error("spec.source.{0}")]
+    Source(String),
+    #[error(transparent)]
+    Template(#[from] BadTemplate),
     #[error("spec.source.pvc.paths: {0:?} leaves the volume; remove \"..\"")]
     Path(String),
     #[error(transparent)]
@@ -54,8 +59,8 @@ impl Invalid {
     pub fn reason(&self) -> &'static str {
         match self {
             Invalid::Schedule(_) => reasons::INVALID_SCHEDULE,
-            Invalid::Sources(_) => reasons::INVALID_SOURCE,
-            Invalid::NotSupported(_) => reasons::SOURCE_NOT_SUPPORTED,
+            Invalid::Sources(_) | Invalid::Source(_) => reasons::INVALID_SOURCE,
+            Invalid::Template(_) => reasons::TEMPLATE_NOT_ALLOWED,
             Invalid::Image(_) => reasons::IMAGE_NOT_ALLOWED,
             Invalid::Path(_) | Invalid::Option(_) | Invalid::Tag(_) | Invalid::Part(_) => {
                 reasons::INVALID_SPEC
@@ -80,60 +85,10 @@ pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, 
         .unwrap_or("UTC")
         .to_owned();
     let schedule = Schedule::parse(&spec.schedule, &timezone)?;
-    let source = &spec.source;
-    let sources = [
-        source.pvc.is_some(),
-        source.pod_volume_backup.is_some(),
-        source.custom_source.is_some(),
-    ];
-    let count = sources.iter().filter(|present| **present).count();
-    let pvc = match (&source.pvc, count) {
-        (Some(pvc), 1) => pvc,
-        (None, 1) if source.pod_volume_backup.is_some() => {
-            return Err(Invalid::NotSupported("podVolumeBackup"));
-        }
-        (None, 1) => return Err(Invalid::NotSupported("customSource")),
-        _ => return Err(Invalid::Sources(count)),
-    };
     let empty = ResticConfig::default();
     let restic = spec.restic.as_ref().unwrap_or(&empty);
-    let mut arguments = vec![
-        "--host".to_owned(),
-        restic.hostname.clone().unwrap_or_else(|| key.name.to_string()),
-    ];
-    if let Some(tag) = restic.tags.iter().find_map(|tag| options::reserved(tag)) {
-        return Err(Invalid::Tag(tag.to_owned()));
-    }
-    // Two clusters may well use the same host name, and even the same name: these tell their snapshots apart.
-    let identity = [
-        format!("fleet.cluster={}", site.cluster),
-        format!("fleet.cluster-uid={}", site.cluster_uid),
-        format!("fleet.backup={key}"),
-    ];
-    for tag in restic.tags.iter().chain(&identity) {
-        arguments.extend(["--tag".to_owned(), tag.clone()]);
-    }
-    for pattern in &pvc.excludes {
-        // Anchored patterns are relative to the volume, as people see it.
-        let anchored = if pattern.starts_with('/') {
-            format!("{SOURCE_DIR}{pattern}")
-        } else {
-            pattern.clone()
-        };
-        arguments.extend(["--exclude".to_owned(), anchored]);
-    }
-    if pvc.include_lost_and_found != Some(true) {
-        arguments.extend(["--exclude".to_owned(), format!("{SOURCE_DIR}/lost+found")]);
-    }
-    let options = options::parse(&restic.extra_args)?.arguments;
-    // The parent is the last snapshot of this very backup: host and paths are the same for backups of one name in all
-    // clusters, and each would read all files again after the other's run. The tags tell them apart.
-    if !options.iter().any(|option| option.starts_with("--group-by=")) {
-        arguments.extend(["--group-by", "host,paths,tags"].map(str::to_owned));
-    }
-    arguments.extend(options);
-    arguments.push("--".to_owned());
-    arguments.extend(paths(&pvc.paths)?);
+    let source = Wanted::parse(&spec.source)?;
+    let arguments = arguments(key, site, restic, spec.source.pvc.as_ref(), &source)?;
     let image = restic.image.clone().filter(|image| !image.is_empty());
     let image = image.unwrap_or_else(|| crds::RESTIC_IMAGE.to_owned());
     if !site.images.allows(&image) {
@@ -148,29 +103,26 @@ pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, 
         cron: spec.schedule.trim().to_owned(),
         timezone,
         suspend: spec.suspend,
-        claim: pvc.claim_name.clone(),
         arguments,
         image,
-        job: job_settings(spec.job_config.as_ref())?,
+        job: settings(spec.job_config.as_ref(), &source)?,
+        source,
     })
 }
 
-fn paths(paths: &[String]) -> Result<Vec<String>, Invalid> {
-    if paths.is_empty() {
-        return Ok(vec![SOURCE_DIR.to_owned()]);
+/// `spec.jobConfig`, over what a template says of the whole pod.
+fn settings(config: Option<&JobConfiguration>, source: &Wanted) -> Result<JobSettings, BadPart> {
+    let mut job = job_settings(config)?;
+    if let Some(guest) = source.guest() {
+        let account = guest
+            .spec
+            .service_account_name
+            .as_ref()
+            .or(guest.spec.service_account.as_ref());
+        job.service_account = job.service_account.or_else(|| account.cloned());
+        job.security = job.security.or_else(|| guest.spec.security_context.clone());
     }
-    let inside = |path: &String| {
-        if path.split('/').any(|part| part == "..") {
-            return Err(Invalid::Path(path.clone()));
-        }
-        let path = path.trim_matches('/');
-        Ok(if path.is_empty() {
-            SOURCE_DIR.to_owned()
-        } else {
-            format!("{SOURCE_DIR}/{path}")
-        })
-    };
-    paths.iter().map(inside).collect()
+    Ok(job)
 }
 
 #[cfg(test)]
@@ -306,7 +258,7 @@ mod tests {
             "InvalidSource"
         );
         let custom = json!({ "source": { "customSource": { "podTemplate": {}, "backupPath": "/x" } } });
-        assert_eq!(check(custom).unwrap_err().reason(), "SourceNotSupported");
+        assert_eq!(check(custom).unwrap_err().reason(), "TemplateNotAllowed");
         assert_eq!(
             check(json!({ "jobConfig": { "affinity": { "nodeAffinity": 1 } } }))
                 .unwrap_err()

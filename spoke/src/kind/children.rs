@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crds::{ResticRepository, names};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt as _};
 use serde_json::json;
@@ -25,6 +26,7 @@ pub trait Stage {
     type Permission;
     type Removal;
     type Account;
+    type Grant;
     type Credentials;
     type Location;
     type Claim;
@@ -47,6 +49,7 @@ impl Stage for Prepared {
     type Permission = Permission;
     type Removal = Removal;
     type Account = ServiceAccount;
+    type Grant = (Role, RoleBinding);
     type Credentials = Credentials;
     type Location = Credentials;
     type Claim = PersistentVolumeClaim;
@@ -62,6 +65,7 @@ impl Stage for Applied {
     type Permission = ();
     type Removal = ();
     type Account = ();
+    type Grant = ();
     type Credentials = ();
     type Location = ();
     type Claim = ();
@@ -78,6 +82,8 @@ pub struct Children<S: Stage> {
     pub permission: Option<S::Permission>,
     pub removals: Vec<S::Removal>,
     pub account: Option<S::Account>,
+    /// What the account may do in the API server.
+    pub grant: Option<S::Grant>,
     /// Copy of the credentials of a repository in another namespace.
     pub credentials: Option<S::Credentials>,
     /// Copy of a repository's location and credentials for pods in its own namespace.
@@ -101,6 +107,7 @@ impl<S: Stage> Default for Children<S> {
             permission: None,
             removals: Vec::new(),
             account: None,
+            grant: None,
             credentials: None,
             location: None,
             claim: None,
@@ -128,6 +135,8 @@ pub struct Permission {
 pub enum Removal {
     /// A Job is deleted; a maintenance operation is withdrawn with it.
     Job { at: Key, uid: String },
+    /// Role and RoleBinding of this name are deleted, if they are ours.
+    Grant(Key),
     /// The copy of a repository's credentials is deleted, if it is one of ours.
     Credentials(Key),
     /// A CronJob is suspended. Its mark is removed too, so that the next apply makes it right again.
@@ -194,6 +203,7 @@ impl Refused {
         match self.kind {
             "CronJob" => reasons::CRON_JOB_FAILED,
             "ServiceAccount" => reasons::SERVICE_ACCOUNT_FAILED,
+            "Role" | "RoleBinding" => reasons::ROLE_FAILED,
             "Secret" => reasons::SECRET_FAILED,
             "PersistentVolumeClaim" => reasons::TARGET_FAILED,
             _ => reasons::JOB_CREATION_FAILED,
@@ -242,6 +252,7 @@ impl Children<Prepared> {
             permission,
             removals,
             account,
+            grant,
             credentials,
             location,
             claim,
@@ -261,6 +272,11 @@ impl Children<Prepared> {
         let world = &context.world;
         if let Some(wanted) = account {
             applied.account = Some(mark(context, &world.service_accounts, &wanted).await?);
+        }
+        if let Some((role, binding)) = grant {
+            mark(context, &world.roles, &role).await?;
+            mark(context, &world.role_bindings, &binding).await?;
+            applied.grant = Some(());
         }
         if let Some(wanted) = credentials {
             applied.credentials = Some(copy(context, key, wanted).await?);
@@ -360,14 +376,10 @@ async fn remove(context: &Context, removal: Removal) -> Result<(), Refused> {
             deleted.map_err(|error| Refused::write::<Job>(&*at.name, error))?;
             world.jobs.remove(&at, Some(&uid));
         }
-        Removal::Credentials(copy) => {
-            // One of the same name that somebody else made has neither mark nor owner of ours.
-            let ours = |secret: &MetaView| secret.meta.applied.is_some() && secret.meta.owner_name.is_some();
-            if let Some(secret) = world.secrets.get(&copy).filter(|secret| ours(secret)) {
-                let deleted = context.applier.delete::<Secret>(&copy, secret.uid()).await;
-                deleted.map_err(|error| Refused::write::<Secret>(&*copy.name, error))?;
-                world.secrets.remove(&copy, Some(secret.uid()));
-            }
+        Removal::Credentials(copy) => unmark::<Secret>(context, &world.secrets, &copy).await?,
+        Removal::Grant(at) => {
+            unmark::<RoleBinding>(context, &world.role_bindings, &at).await?;
+            unmark::<Role>(context, &world.roles, &at).await?;
         }
         Removal::Schedule(at) => {
             if world.cron_jobs.get(&at).is_some_and(|c| !c.suspend) {
@@ -391,6 +403,21 @@ where
         let written = context.applier.apply(wanted).await;
         let written = written.map_err(|error| Refused::write::<T>(&*at.name, error))?;
         store.put(at, view(written.meta()));
+    }
+    Ok(())
+}
+
+/// Deletes an object of ours, of which the cache has the metadata.
+async fn unmark<T>(context: &Context, store: &Store<MetaView>, at: &Key) -> Result<(), Refused>
+where
+    T: Object + k8s_openapi::Resource,
+{
+    // One of the same name that somebody else made has neither mark nor owner of ours.
+    let ours = |view: &MetaView| view.meta.applied.is_some() && view.meta.owner_name.is_some();
+    if let Some(view) = store.get(at).filter(|view| ours(view)) {
+        let deleted = context.applier.delete::<T>(at, view.uid()).await;
+        deleted.map_err(|error| Refused::write::<T>(&*at.name, error))?;
+        store.remove(at, Some(view.uid()));
     }
     Ok(())
 }

@@ -138,6 +138,7 @@ fn apply(
         permission,
         removals,
         account,
+        grant,
         credentials,
         location,
         claim,
@@ -154,13 +155,17 @@ fn apply(
     for removal in removals {
         match removal {
             super::Removal::Job { at, .. } => pass("Job", &at.name)?,
-            super::Removal::Credentials(_) | super::Removal::Schedule(_) => {}
+            super::Removal::Credentials(_) | super::Removal::Grant(_) | super::Removal::Schedule(_) => {}
         }
         applied.removals.push(());
     }
     if let Some(account) = account {
         pass("ServiceAccount", &key_of(&account).name)?;
         applied.account = Some(());
+    }
+    if let Some((role, _)) = grant {
+        pass("Role", &key_of(&role).name)?;
+        applied.grant = Some(());
     }
     if credentials.is_some() || location.is_some() {
         pass("Secret", "secret")?;

@@ -1,19 +1,21 @@
 //! What the spoke knows of its cluster: one store per watched type, kept true by the intake and by the answers to our
 //! own writes. Actors read desired and observed state here when they take a turn.
 
+mod app_pods;
 mod last_seen;
 mod notices;
 mod resources;
 mod store;
 mod views;
 
+pub use app_pods::{AppMount, AppPodView, AppVolume, Backing};
 pub use last_seen::LastSeen;
 pub use notices::{Notice, Notices};
 pub use resources::slim;
 pub use store::{Index, Key, Put, Store, Stored, Undecodable};
 pub use views::{
-    ClaimView, CronJobView, JobEnd, JobLease, JobPin, JobView, Meta, MetaView, NamespaceView, PodView,
-    RESTIC_CONTAINER, Termination,
+    Access, ClaimView, CronJobView, JobEnd, JobLease, JobPin, JobView, Meta, MetaView, NamespaceView,
+    PodView, RESTIC_CONTAINER, Termination,
 };
 
 use std::sync::Arc;
@@ -35,7 +37,11 @@ pub struct World {
     /// Grouped by the uid of the Job that controls them (with an empty namespace). Remembers the token of a pod that
     /// went without its end having been seen.
     pub pods: Store<PodView>,
+    /// Pods of the cluster that have a node and have not ended, those of backups excepted.
+    pub app_pods: Store<AppPodView>,
     pub service_accounts: Store<MetaView>,
+    pub roles: Store<MetaView>,
+    pub role_bindings: Store<MetaView>,
     pub config_maps: Store<MetaView>,
     /// Every Secret of the cluster, by its metadata only.
     pub secrets: Store<MetaView>,
