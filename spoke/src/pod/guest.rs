@@ -172,8 +172,12 @@ impl Guest {
     }
 }
 
-/// The "restricted" Pod Security Standard, unless a container says otherwise.
+/// The "restricted" Pod Security Standard, and the last lines of its log where it fails, unless a container says otherwise.
 fn restrict(container: &mut Container) {
+    let words = "FallbackToLogsOnError";
+    container
+        .termination_message_policy
+        .get_or_insert_with(|| words.to_owned());
     let security = container.security_context.get_or_insert_default();
     security.allow_privilege_escalation.get_or_insert(false);
     security.capabilities.get_or_insert_with(|| Capabilities {
