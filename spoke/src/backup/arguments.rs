@@ -33,7 +33,6 @@ pub fn arguments(
     arguments.push("--".to_owned());
     match source {
         _ if source.filename().is_some() => arguments.extend(stream::receive()),
-        Wanted::Custom(custom) => arguments.extend(paths(std::slice::from_ref(&custom.path))?),
         _ => arguments.extend(paths(pvc.map(|pvc| &*pvc.paths).unwrap_or_default())?),
     }
     Ok(arguments)

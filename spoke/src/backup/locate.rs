@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crds::backup::PodVolumeSource;
 use crds::conditions::reasons;
+use crds::names;
 
 use super::source::Wanted;
 use crate::consent;
@@ -45,9 +46,10 @@ impl Surroundings {
         let mut names: BTreeSet<String> = BTreeSet::new();
         if let Some(selector) = selector {
             let pods = world.app_pods.by(Index::Namespace, &key.namespace_key());
-            let pods = pods
-                .into_iter()
-                .filter(|(_, pod)| consent::matches(selector, &pod.labels));
+            let pods = pods.into_iter().filter(|(_, pod)| {
+                let ours = pod.labels.contains_key(names::LABEL_TYPE);
+                !ours && consent::matches(selector, &pod.labels)
+            });
             found.pods.extend(pods);
         }
         match wanted {
@@ -303,7 +305,7 @@ fn brought(guest: &Guest, found: &Surroundings, field: &str) -> Result<Located, 
     let secrets = guest.secrets();
     let mut secrets = secrets
         .iter()
-        .filter(|name| found.credentials.contains(**name) || guest::is_credentials(name));
+        .filter(|name| found.credentials.contains(**name) || guest::is_ours(name));
     if let Some(secret) = secrets.next() {
         return Err(Unusable {
             reason: reasons::TEMPLATE_NOT_ALLOWED,

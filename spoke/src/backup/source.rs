@@ -1,7 +1,7 @@
 //! `spec.source` as it may be worked with. Pure.
 
 use crds::backup::{BackupSource, CustomSource, ExecSource, PodSource, PodVolumeSource};
-use k8s_openapi::api::core::v1::{Container, VolumeMount};
+use k8s_openapi::api::core::v1::Container;
 
 use super::validate::Invalid;
 use crate::pod::guest::Guest;
@@ -32,11 +32,10 @@ pub enum Wanted {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Custom {
     pub guest: Guest,
-    /// Where a container of it has the data: the volume, and the folder of it that is mounted.
+    /// The volume with the data, and the place in it. It is mounted, not given to restic as a path: the kubelet follows no
+    /// link out of the volume, also when the template changes it meanwhile.
     pub volume: String,
     pub sub_path: Option<String>,
-    /// Below that.
-    pub path: String,
 }
 
 impl Wanted {
@@ -140,17 +139,14 @@ fn custom_source(custom: &CustomSource) -> Result<Custom, Invalid> {
         let text = "customSource.podTemplate: the volume of backupPath is mounted with subPathExpr, which restic cannot follow; write subPath";
         return Err(Invalid::Source(text.to_owned()));
     }
-    let (volume, sub_path, path) = (mount.name.clone(), sub_path(mount), rest.to_owned());
+    let parts = [mount.sub_path.as_deref().unwrap_or_default(), rest].map(|part| part.trim_matches('/'));
+    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    let (volume, sub_path) = (mount.name.clone(), parts.join("/"));
     Ok(Custom {
         guest,
         volume,
-        sub_path,
-        path,
+        sub_path: Some(sub_path).filter(|path| !path.is_empty()),
     })
-}
-
-fn sub_path(mount: &VolumeMount) -> Option<String> {
-    mount.sub_path.clone().filter(|path| !path.is_empty())
 }
 
 /// What is left of a path below a folder.

@@ -9,7 +9,7 @@ use crds::schedule::{Schedule, ScheduleError};
 use super::arguments::arguments;
 use super::options::BadOption;
 use super::source::Wanted;
-use crate::pod::guest::BadTemplate;
+use crate::pod::guest::{self, BadTemplate};
 use crate::pod::{JobSettings, job_settings};
 use crate::site::Site;
 use crate::world::Key;
@@ -111,7 +111,7 @@ pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, 
 }
 
 /// `spec.jobConfig`, over what a template says of the whole pod.
-fn settings(config: Option<&JobConfiguration>, source: &Wanted) -> Result<JobSettings, BadPart> {
+fn settings(config: Option<&JobConfiguration>, source: &Wanted) -> Result<JobSettings, Invalid> {
     let mut job = job_settings(config)?;
     if let Some(guest) = source.guest() {
         let account = guest
@@ -120,6 +120,9 @@ fn settings(config: Option<&JobConfiguration>, source: &Wanted) -> Result<JobSet
             .as_ref()
             .or(guest.spec.service_account.as_ref());
         job.service_account = job.service_account.or_else(|| account.cloned());
+        if let Some(account) = job.service_account.as_deref().filter(|name| guest::is_ours(name)) {
+            return Err(BadTemplate::Account(account.to_owned()).into());
+        }
         job.security = job.security.or_else(|| guest.spec.security_context.clone());
     }
     Ok(job)
@@ -241,6 +244,106 @@ mod tests {
         let arguments = check(own).unwrap().arguments;
         assert!(arguments.contains(&"--group-by=paths".to_owned()));
         assert!(!arguments.contains(&"--group-by".to_owned()), "{arguments:?}");
+    }
+
+    #[test]
+    fn a_source_that_cannot_be_worked_with_says_which_field() {
+        let container = |more: Value| {
+            let mut container = json!({ "name": "dump", "command": ["x"], "volumeMounts": [{ "name": "v", "mountPath": "/out", "subPath": "a/" }] });
+            container
+                .as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
+            json!({ "spec": { "containers": [container], "volumes": [{ "name": "v", "emptyDir": {} }] } })
+        };
+        let custom = |path: &str, template: Value| json!({ "customSource": { "podTemplate": template, "backupPath": path } });
+        let pod = |name: Value, template: Value| json!({ "stdin": { "filename": "a", "pod": { "podTemplate": template, "container": name } } });
+        let exec = |selector: Value, command: Value| json!({ "stdin": { "filename": "a", "exec": { "podSelector": selector, "command": command } } });
+        let app = || json!({ "matchLabels": { "app": "db" } });
+        let plain = || container(json!({}));
+        for (source, reason, words) in [
+            (
+                custom("/elsewhere", plain()),
+                "InvalidSource",
+                "customSource.backupPath",
+            ),
+            (
+                custom("/outside", plain()),
+                "InvalidSource",
+                "customSource.backupPath",
+            ),
+            (custom("out", plain()), "InvalidSource", "must begin with"),
+            (custom("/out/../etc", plain()), "InvalidSource", "no \"..\""),
+            (
+                custom("/out", container(json!({ "lifecycle": {} }))),
+                "InvalidSource",
+                "restartPolicy Always",
+            ),
+            (
+                custom(
+                    "/out",
+                    container(
+                        json!({ "volumeMounts": [{ "name": "v", "mountPath": "/out", "subPathExpr": "$(A)" }] }),
+                    ),
+                ),
+                "InvalidSource",
+                "subPathExpr",
+            ),
+            (
+                custom(
+                    "/out",
+                    json!({ "spec": { "hostPID": true, "containers": [{ "name": "a" }] } }),
+                ),
+                "TemplateNotAllowed",
+                "customSource.podTemplate.spec.hostPID",
+            ),
+            (pod(json!("web"), plain()), "InvalidSource", "stdin.pod.container"),
+            (
+                pod(Value::Null, container(json!({ "command": [] }))),
+                "InvalidSource",
+                "needs command",
+            ),
+            (exec(json!({}), json!(["dump"])), "InvalidSource", "podSelector"),
+            (exec(app(), json!([])), "InvalidSource", "command"),
+            (exec(app(), json!([""])), "InvalidSource", "command"),
+            (
+                json!({ "stdin": { "filename": "a" } }),
+                "InvalidSource",
+                "exactly one of exec and pod",
+            ),
+            (
+                json!({ "stdin": { "filename": "a/b", "exec": { "podSelector": app(), "command": ["x"] } } }),
+                "InvalidSource",
+                "filename",
+            ),
+        ] {
+            let error = check(json!({ "source": source.clone() })).unwrap_err();
+            assert!(
+                error.reason() == reason && error.to_string().contains(words),
+                "{source}: {error}"
+            );
+        }
+        let mut template = plain();
+        template["spec"]["serviceAccountName"] = json!("resticbackup-other");
+        let job = json!({ "serviceAccountName": "resticbackup-other" });
+        for spec in [
+            json!({ "source": custom("/out", template) }),
+            json!({ "source": custom("/out", plain()), "jobConfig": job }),
+        ] {
+            assert_eq!(
+                check(spec).unwrap_err().reason(),
+                "TemplateNotAllowed",
+                "its right to run commands"
+            );
+        }
+        let place = |path: &str| match check(json!({ "source": custom(path, plain()) })).unwrap().source {
+            Wanted::Custom(custom) => custom.sub_path,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            (place("/out/"), place("/out/b/c")),
+            (Some("a".to_owned()), Some("a/b/c".to_owned()))
+        );
     }
 
     #[test]

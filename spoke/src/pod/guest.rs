@@ -26,6 +26,11 @@ pub enum BadTemplate {
     Unknown(String),
     #[error("{0}: {1}")]
     Part(String, String),
+    #[error(
+        "the pods of a template cannot have ServiceAccount {0:?}, which the operator has made or could make; name another in \
+         spec.jobConfig.serviceAccountName"
+    )]
+    Account(String),
 }
 
 /// Capabilities that the "baseline" Pod Security Standard lets a container add.
@@ -320,16 +325,17 @@ fn of_container(container: &Container, volumes: &BTreeSet<&str>) -> Result<(), W
     }
 }
 
-/// Whether a Secret may hold credentials of a repository by its name: the copies that the operator makes.
+/// Whether something bears the name of what the operator makes: a Secret may hold the credentials of a repository, and an
+/// account may have the right to run commands in pods, those with credentials included.
 #[must_use]
-pub fn is_credentials(secret: &str) -> bool {
+pub fn is_ours(name: &str) -> bool {
     let prefixes = [
         "resticrepository-",
         "resticbackup-",
         "resticrestore-",
         "globalretention-",
     ];
-    prefixes.iter().any(|prefix| secret.starts_with(prefix))
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Path of the first field that is given and is not in `known`.

@@ -112,7 +112,7 @@ fn every_way_to_a_secret_is_seen() {
         crds::names::restore_credentials("orders"),
         crds::names::retention_credentials("nightly"),
     ] {
-        assert!(is_credentials(&copy), "{copy}");
+        assert!(is_ours(&copy), "{copy}");
     }
-    assert!(!is_credentials("orders"));
+    assert!(!is_ours("orders"));
 }

@@ -1,6 +1,7 @@
 //! A command in another pod, by the API server.
 
 use clap::Args;
+use crds::names;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Status};
 use kube::api::{Api, AttachParams, ListParams};
@@ -86,7 +87,8 @@ async fn choose(pods: &Api<Pod>, selector: &LabelSelector) -> Result<Pod, String
     }
 }
 
-/// The oldest pod that is ready, by its name where several are as old.
+/// The oldest pod that is ready, by its name where several are as old. Never one of ours: in those that run restic are
+/// the credentials of a repository.
 fn oldest_ready(pods: Vec<Pod>) -> Option<Pod> {
     let ready = |pod: &Pod| {
         let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
@@ -94,7 +96,8 @@ fn oldest_ready(pods: Vec<Pod>) -> Option<Pod> {
             .into_iter()
             .flatten()
             .any(|c| c.type_ == "Ready" && c.status == "True");
-        ready && pod.metadata.deletion_timestamp.is_none()
+        let ours = pod.labels().contains_key(names::LABEL_TYPE);
+        ready && !ours && pod.metadata.deletion_timestamp.is_none()
     };
     let age = |pod: &Pod| (pod.creation_timestamp().map(|t| t.0), pod.name_any());
     pods.into_iter().filter(ready).min_by_key(age)
@@ -182,11 +185,14 @@ mod tests {
             }))
             .unwrap()
         };
+        let mut ours = pod("with-credentials", "2026-01-01T00:00:00Z", "True", false);
+        ours.metadata.labels = Some([(names::LABEL_TYPE.to_owned(), "backup".to_owned())].into());
         let pods = vec![
             pod("young", "2026-01-03T00:00:00Z", "True", false),
             pod("unready", "2026-01-01T00:00:00Z", "False", false),
             pod("deleting", "2026-01-01T00:00:00Z", "True", true),
             pod("old", "2026-01-02T00:00:00Z", "True", false),
+            ours,
         ];
         assert_eq!(oldest_ready(pods).unwrap().name_any(), "old");
         assert!(oldest_ready(Vec::new()).is_none());

@@ -421,10 +421,10 @@ fn a_pod_that_brings_its_data_is_waited_for_and_may_not_reach_restic() {
     let run = place.run("good", "1");
     assert_eq!(run["result"], "Succeeded", "{run:#}");
     assert!(
-        listed(&url).contains(&"/backup/files/late.txt".to_owned()),
+        listed(&url).contains(&"/backup/late.txt".to_owned()),
         "restic began after it"
     );
-    let seen = restic(&url, &["dump", "latest", "/backup/files/seen.txt", "--no-lock"]);
+    let seen = restic(&url, &["dump", "latest", "/backup/seen.txt", "--no-lock"]);
     for secret in ["horse", "RESTIC_", "AWS_"] {
         assert!(!seen.contains(secret), "{secret:?} in {seen}");
     }
