@@ -30,7 +30,7 @@ pub mod reasons {
     pub const INVALID_SPEC: &str = "InvalidSpec";
     pub const INVALID_SCHEDULE: &str = "InvalidSchedule";
     pub const INVALID_SOURCE: &str = "InvalidSource";
-    pub const SOURCE_NOT_SUPPORTED: &str = "SourceNotSupported";
+    pub const TEMPLATE_NOT_ALLOWED: &str = "TemplateNotAllowed";
     pub const IMAGE_NOT_ALLOWED: &str = "ImageNotAllowed";
     pub const NOT_IMPLEMENTED: &str = "NotImplemented";
     pub const CRASHED: &str = "Crashed";
@@ -60,6 +60,10 @@ pub mod reasons {
     pub const PVC_NOT_FOUND: &str = "PersistentVolumeClaimNotFound";
     pub const PVC_NOT_BOUND: &str = "PersistentVolumeClaimNotBound";
     pub const PVC_NOT_USABLE: &str = "PersistentVolumeClaimNotUsable";
+    pub const PVC_IN_USE: &str = "PersistentVolumeClaimInUse";
+    pub const POD_NOT_FOUND: &str = "PodNotFound";
+    pub const POD_VOLUME_NOT_USABLE: &str = "PodVolumeNotUsable";
+    pub const POD_VOLUME_AMBIGUOUS: &str = "PodVolumeAmbiguous";
     pub const BACKUP_CONFIGURED: &str = "BackupConfigured";
     pub const CRON_JOB_FAILED: &str = "CronJobFailed";
     pub const SERVICE_ACCOUNT_FAILED: &str = "ServiceAccountFailed";

@@ -96,13 +96,14 @@ pub const CLUSTER: &[Right] = &[
         "rbac.authorization.k8s.io",
         &["roles", "rolebindings"],
         &["list", "watch", "create", "patch", "delete"],
-        "What the hooks of one backup or restore may do. Kubernetes lets nobody grant more than they may do themselves.",
+        "For hooks, and for a backup with spec.source.stdin.exec: what their pods may do.",
     ),
     right(
         "",
         &["pods/exec"],
         &["get", "create"],
-        "Never used by the operator: it has to hold what it grants to hooks that run a command in a pod.",
+        "Never used by the operator: it can only grant what it has, to hooks that run a command in a pod and to the pods of a \
+         backup with spec.source.stdin.exec. Without this rule such a backup says that its Role is refused, and all others work.",
     ),
     right(
         "",

@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Config;
 use crate::hook::{HookConfig, OwedConfig};
+use crate::stream::Stream;
 use crate::worker::WorkerConfig;
 
 /// The operator of one cluster.
@@ -23,6 +24,9 @@ pub enum Command {
     /// Work on a repository under the maintenance lock.
     #[command(subcommand)]
     Maintenance(Maintenance),
+    /// The output of a command on its way to restic.
+    #[command(subcommand)]
+    Stream(Stream),
     /// Run the hooks of a backup or a restore.
     #[command(subcommand)]
     Hook(HookCommand),

@@ -191,7 +191,7 @@ async fn get(address: std::net::SocketAddr, path: &str) -> String {
     answer
 }
 
-const WATCHES: [&str; 17] = [
+const WATCHES: [&str; 18] = [
     "Event of a CronJob",
     "Event of a Job",
     "Event of a Pod",
@@ -202,6 +202,7 @@ const WATCHES: [&str; 17] = [
     "watch/Namespace",
     "watch/PersistentVolumeClaim",
     "watch/Pod",
+    "watch/Pod/applications",
     "watch/ResticBackup",
     "watch/ResticRepository",
     "watch/ResticRestore",

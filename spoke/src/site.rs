@@ -10,7 +10,7 @@ pub struct Site {
     /// uid of namespace kube-system: the same for the life of a cluster, and never that of another one.
     pub cluster_uid: String,
     pub images: AllowedImages,
-    /// Image of this binary, for containers that run it.
+    /// Image of this program.
     pub image: String,
 }
 

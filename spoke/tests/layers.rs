@@ -31,7 +31,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "edges",
-        &["admin", "hook", "intake", "link", "possession", "worker"],
+        &[
+            "admin",
+            "hook",
+            "intake",
+            "link",
+            "possession",
+            "stream",
+            "worker",
+        ],
     ),
     ("wiring", &["arguments", "root", "run", "services"]),
 ];

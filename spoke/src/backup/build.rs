@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use crds::{ResticBackup, ResticRepository, names};
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec};
-use k8s_openapi::api::core::v1::{PodTemplateSpec, ServiceAccount};
+use k8s_openapi::api::core::v1::{PodTemplateSpec, ServiceAccount, Volume, VolumeMount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::locate::Located;
+use super::source::Wanted;
 use super::validate::Valid;
-use crate::hooks::{self, Rights};
-use crate::pod::{self, Frame, Source, hashed};
+use crate::hooks::{self, Grant, Needs};
+use crate::pod::{self, Frame, Source, hashed, stream};
 use crate::site::Site;
 use crate::world::Key;
 
@@ -20,8 +22,8 @@ const STARTING_DEADLINE_SECONDS: i64 = 3600;
 #[derive(Clone, Debug)]
 pub struct Objects {
     pub service_account: Option<ServiceAccount>,
-    /// Only where there are hooks.
-    pub rights: Option<Rights>,
+    /// Only where hooks run, or a command in another pod.
+    pub grant: Option<Grant>,
     /// Metadata of the copy of the credentials. Only where the repository lies in another namespace.
     pub credentials: Option<ObjectMeta>,
     pub cron_job: CronJob,
@@ -34,6 +36,7 @@ pub fn build(
     site: &Site,
     backup: &ResticBackup,
     valid: &Valid,
+    located: &Located,
     repository: &ResticRepository,
 ) -> Objects {
     let meta = |name: String| pod::controlled(backup, key, name, labels(&key.name, true));
@@ -43,8 +46,12 @@ pub fn build(
     let source = Source::of(key, &valid.repository, names::backup_credentials(&key.name));
     let job = &valid.job;
     let hooks = valid.hooks.as_ref();
-    let rights = hooks.map(|plan| hooks::rights(key, plan, &meta(names::backup_service_account(&key.name))));
-    let mut template = pod_template(key, &site.cluster, valid, repository, &source);
+    let mut needs = Needs::of(hooks);
+    needs.exec |= valid.source.executes();
+    let own = names::backup_service_account(&key.name);
+    let account = job.service_account.as_deref().unwrap_or(&own);
+    let grant = hooks::grant(&meta(own.clone()), account, needs);
+    let mut template = pod_template(key, site, valid, located, (repository, &source));
     if let Some(plan) = hooks {
         hooks::install(&mut template, plan, &site.image);
     }
@@ -76,7 +83,7 @@ pub fn build(
     };
     Objects {
         service_account,
-        rights,
+        grant,
         credentials,
         cron_job: hashed(cron_job),
     }
@@ -100,10 +107,10 @@ fn labels(name: &str, top: bool) -> BTreeMap<String, String> {
 
 fn pod_template(
     key: &Key,
-    cluster: &str,
+    site: &Site,
     valid: &Valid,
-    repository: &ResticRepository,
-    source: &Source,
+    located: &Located,
+    (repository, source): (&ResticRepository, &Source),
 ) -> PodTemplateSpec {
     let mut arguments = vec![
         "backup".to_owned(),
@@ -114,7 +121,10 @@ fn pod_template(
     arguments.extend(pod::repository_flags(repository));
     arguments.extend(valid.arguments.iter().cloned());
     let (script, script_volume) = pod::entrypoint();
-    Frame {
+    let (mounts, volumes) = data(valid, located);
+    let folder = valid.source.filename().is_none();
+    let folder = folder.then(|| pod::variable(pod::SOURCE_VARIABLE, pod::SOURCE_DIR));
+    let mut template = Frame {
         job: &valid.job,
         service_account: names::backup_service_account(&key.name),
         image: valid.image.clone(),
@@ -122,16 +132,64 @@ fn pod_template(
         source,
         command: vec![pod::ENTRYPOINT.to_owned()],
         arguments,
-        mounts: vec![pod::mount("source-data", pod::SOURCE_DIR, true), script],
-        volumes: vec![pod::claim("source-data", &valid.claim, true), script_volume],
-        environment: std::iter::once(pod::variable(pod::SOURCE_VARIABLE, pod::SOURCE_DIR))
-            .chain(pod::identity(cluster, pod::POD_UID))
+        mounts: mounts.into_iter().chain([script]).collect(),
+        volumes: volumes.into_iter().chain([script_volume]).collect(),
+        environment: folder
+            .into_iter()
+            .chain(pod::identity(&site.cluster, pod::POD_UID))
             .collect(),
         // Root may read what it does not own, and write nothing.
         root_capabilities: &["DAC_READ_SEARCH"],
-        own_volumes: true,
+        own_volumes: !writes_to_a_claim(valid),
     }
-    .template(labels(&key.name, false))
+    .template(labels(&key.name, false));
+    let resources = valid.job.resources.as_ref();
+    let spec = template.spec.get_or_insert_default();
+    match &valid.source {
+        Wanted::Claim(_) | Wanted::PodVolume(_) => {}
+        Wanted::Custom(custom) => custom.guest.join(&mut template, true),
+        Wanted::Exec { exec, .. } => {
+            stream::attach(spec, &site.image, resources);
+            stream::exec(spec, &site.image, exec, resources);
+        }
+        Wanted::Command { guest, container, .. } => {
+            stream::attach(spec, &site.image, resources);
+            let mut guest = guest.clone();
+            let mut containers = guest.spec.containers.iter_mut();
+            if let Some(container) = containers.find(|c| c.name == *container) {
+                stream::serve(container);
+            }
+            guest.join(&mut template, false);
+        }
+    }
+    if let Some(spec) = &mut template.spec {
+        located.placement.apply(spec);
+    }
+    template
+}
+
+/// The kubelet would give all files of the claim to the group of the pod.
+fn writes_to_a_claim(valid: &Valid) -> bool {
+    valid
+        .source
+        .guest()
+        .is_some_and(|guest| guest.claims().any(|(_, written)| written))
+}
+
+/// The mount of the data, and the volume unless a template brings it.
+fn data(valid: &Valid, located: &Located) -> (Option<VolumeMount>, Option<Volume>) {
+    let mounted = |volume: &str, folder: &Option<String>| VolumeMount {
+        sub_path: folder.clone(),
+        ..pod::mount(volume, pod::SOURCE_DIR, true)
+    };
+    match (&located.claim, &valid.source) {
+        (Some((claim, folder)), _) => (
+            Some(mounted("source-data", folder)),
+            Some(pod::claim("source-data", claim, true)),
+        ),
+        (None, Wanted::Custom(custom)) => (Some(mounted(&custom.volume, &custom.sub_path)), None),
+        (None, _) => (None, None),
+    }
 }
 
 #[cfg(test)]

@@ -68,11 +68,6 @@ fn make_up(run: &mut BackupRun, ran: &[crds::hooks::HookRun]) {
     }
 }
 
-/// Whether the hooks' rights are no longer needed.
-pub(super) fn unused(input: &Input<'_, BackupController>, status: &ResticBackupStatus) -> bool {
-    input.valid.is_ok_and(|valid| valid.hooks.is_none()) && status.open_hooks.is_empty()
-}
-
 /// Adds the hooks of a run to its result.
 pub(super) fn settle(run: &mut BackupRun, of: &JobWithPods) {
     let Some(plan) = of.job.hooks.as_deref().and_then(Plan::parse) else {

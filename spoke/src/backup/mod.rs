@@ -1,13 +1,16 @@
 //! ResticBackup: a CronJob that backs a volume up, and a status that shows what came of it. Pure, as all of a kind is:
 //! `kind::Driver` carries the plans out.
 
+mod arguments;
 pub mod build;
 mod events;
 mod hooks;
+mod locate;
 mod options;
 mod plan;
 mod readiness;
 mod result;
+mod source;
 mod status;
 mod validate;
 
@@ -31,7 +34,7 @@ use crate::metrics::Metrics;
 use crate::runs::{self, JobWithPods, Words};
 use crate::secrets::Credentials;
 use crate::site::Site;
-use crate::world::{ClaimView, CronJobView, Key, Store, World};
+use crate::world::{CronJobView, Key, Store, World};
 
 use validate::{Invalid, Valid};
 
@@ -54,7 +57,7 @@ pub struct Observed {
     repository: Option<Arc<ResticRepository>>,
     /// Labels of the backup's own namespace.
     labels: Arc<BTreeMap<String, String>>,
-    claim: Option<Arc<ClaimView>>,
+    source: locate::Surroundings,
     cron_job: Option<Arc<CronJobView>>,
     runs: Vec<JobWithPods>,
     /// Runs with open hooks whose Jobs were deleted, and Jobs that make up for some.
@@ -96,7 +99,7 @@ impl Controller for BackupController {
             .and_then(|r| r.status.as_ref()?.repository_id.clone());
         let cron_job = Key::new(&key.namespace, names::backup_cron_job(&key.name));
         let cron_job = world.cron_jobs.get(&cron_job);
-        let claim = valid.and_then(|valid| world.claims.get(&Key::new(&key.namespace, &valid.claim)));
+        let source = valid.map(|valid| locate::Surroundings::of(world, key, &valid.source));
         let labels = world.namespaces.get(&Key::new("", &key.namespace));
         let last_words =
             conditions::get(&input.status().conditions, types::WAITING).map(|c| c.message.clone());
@@ -107,7 +110,7 @@ impl Controller for BackupController {
             gone: follow::gone(world, &key.namespace, open, &runs),
             made: follow::made(world, &key.namespace, &prefix, open),
             labels: labels.map(|n| n.labels.clone()).unwrap_or_default(),
-            claim,
+            source: source.unwrap_or_default(),
             refused: cron_job
                 .as_deref()
                 .and_then(|cron_job| refused(world, key, cron_job, &runs)),

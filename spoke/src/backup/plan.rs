@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use super::build::{self, Objects};
+use super::locate::Located;
 use super::readiness::{self, Readiness, Surroundings};
 use super::validate::Valid;
 use super::{BackupController, Observed, hooks, status};
@@ -38,23 +39,27 @@ pub(super) fn plan(
         Err(invalid) => {
             conditions.set(types::READY, false, invalid.reason(), invalid.to_string());
             if invalid.is_unsafe() || observed.consent_ended {
-                children.removals = withdrawal(input.key);
+                children.removals = withdrawal(input);
             }
         }
         Ok(valid) => {
             let readiness = readiness_of(input.key, observed, valid);
             set_readiness(&mut conditions, &readiness);
             match (readiness, &observed.repository) {
-                (Readiness::Ready, Some(repository)) => {
-                    children = objects(site, input, valid, repository, observed.held.is_some());
+                (Readiness::Ready(located), Some(repository)) => {
+                    let to = Destination {
+                        repository,
+                        held: observed.held.is_some(),
+                    };
+                    children = objects(site, input, valid, &located, &to);
                 }
-                (Readiness::Refused { .. }, _) => children.removals = withdrawal(input.key),
+                (Readiness::Refused { .. }, _) => children.removals = withdrawal(input),
                 // A run would hang, or bind the claim.
                 (Readiness::Held { .. }, _) => {
                     let cron_job = Key::new(&input.key.namespace, names::backup_cron_job(&input.key.name));
                     children.removals = vec![Removal::Schedule(cron_job)];
                 }
-                _ if observed.consent_ended => children.removals = withdrawal(input.key),
+                _ if observed.consent_ended => children.removals = withdrawal(input),
                 _ => {}
             }
         }
@@ -64,13 +69,6 @@ pub(super) fn plan(
     let lingering = runs::lingering(&observed.runs, now);
     children.lingering = lingering.0;
     children.job = followed.job;
-    if hooks::unused(input, &status) {
-        let rights = Key::new(
-            &input.key.namespace,
-            names::backup_service_account(&input.key.name),
-        );
-        children.removals.push(Removal::Rights(rights));
-    }
     Plan {
         children,
         next: earliest([again, released.1, lingering.1, followed.next]),
@@ -87,7 +85,7 @@ fn release(
 ) -> (Vec<Finished>, Option<Timestamp>) {
     let now = input.now.wall;
     let recorded = status::ended(&input.status(), &observed.runs);
-    let deleting = observed.claim.as_ref().is_some_and(|claim| claim.meta.deleting);
+    let deleting = observed.source.claim_is_deleting();
     let pods: Vec<Finished> = observed.runs.iter().flat_map(finished::of).collect();
     let (go, next) = finished::released(&recorded, &pods, deleting, now);
     let new = status::ended(status, &observed.runs);
@@ -102,7 +100,7 @@ fn readiness_of(key: &Key, observed: &Observed, valid: &Valid) -> Readiness {
     let surroundings = Surroundings {
         repository: observed.repository.as_deref(),
         labels: &observed.labels,
-        claim: observed.claim.as_deref(),
+        source: &observed.source,
     };
     readiness::readiness(key, valid, &surroundings)
 }
@@ -111,7 +109,7 @@ fn readiness_of(key: &Key, observed: &Observed, valid: &Valid) -> Readiness {
 fn set_readiness(conditions: &mut Conditions<'_>, readiness: &Readiness) {
     let well = (true, reasons::REPOSITORY_READY, "the repository is ready");
     match readiness {
-        Readiness::Ready => {
+        Readiness::Ready(_) => {
             conditions.set(types::REPOSITORY_READY, well.0, well.1, well.2);
         }
         Readiness::Refused { message } => {
@@ -133,12 +131,29 @@ fn set_readiness(conditions: &mut Conditions<'_>, readiness: &Readiness) {
     }
 }
 
-fn withdrawal(key: &Key) -> Vec<Removal> {
-    Removal::withdrawal(
+/// What was made ends: the copy of the credentials, what its pods may do, and the schedule.
+fn withdrawal(input: &Input<'_, BackupController>) -> Vec<Removal> {
+    let key = input.key;
+    let mut removals = Removal::withdrawal(
         &key.namespace,
         names::backup_credentials(&key.name),
         names::backup_cron_job(&key.name),
-    )
+    );
+    removals.extend(rights(input));
+    removals
+}
+
+/// What its pods may do in the API server ends, unless hooks need it that a run owes.
+fn rights(input: &Input<'_, BackupController>) -> Option<Removal> {
+    let own = input.key.sibling(names::backup_service_account(&input.key.name));
+    input.status().open_hooks.is_empty().then(|| Removal::Grant(own))
+}
+
+/// Where a backup goes.
+struct Destination<'a> {
+    repository: &'a Arc<ResticRepository>,
+    /// Maintenance of it is about to begin.
+    held: bool,
 }
 
 /// Everything that a backup needs.
@@ -146,19 +161,20 @@ fn objects(
     site: &Site,
     input: &Input<'_, BackupController>,
     valid: &Valid,
-    repository: &Arc<ResticRepository>,
-    held: bool,
+    located: &Located,
+    to: &Destination<'_>,
 ) -> Children {
     let (key, backup) = (input.key, input.resource);
+    let (repository, held) = (to.repository, to.held);
     // A start that falls into the time for which runs are held is made up for when it is over.
     let mut wanted = valid.clone();
     wanted.suspend |= held;
     let Objects {
         service_account,
-        rights,
+        grant,
         credentials,
         cron_job,
-    } = build::build(key, site, backup, &wanted, repository);
+    } = build::build(key, site, backup, &wanted, located, repository);
     let recorded = backup.status.as_ref().and_then(|s| s.cron_job_ref.as_ref());
     // Asked for again when the hold is over.
     let request = request(input).filter(|_| !held).map(|request| {
@@ -169,14 +185,14 @@ fn objects(
         }
     });
     let copy = Key::new(&key.namespace, names::backup_credentials(&key.name));
+    let unwanted = [
+        credentials.is_none().then_some(Removal::Credentials(copy)),
+        rights(input).filter(|_| grant.is_none()),
+    ];
     Children {
-        removals: if credentials.is_none() {
-            vec![Removal::Credentials(copy)]
-        } else {
-            Vec::new()
-        },
+        removals: unwanted.into_iter().flatten().collect(),
         account: service_account,
-        rights,
+        grant,
         credentials: credentials.map(|metadata| Credentials {
             metadata,
             at: valid.repository.clone(),
@@ -209,7 +225,8 @@ pub(super) fn conclude(
     if stopped || observed.consent_ended {
         return;
     }
-    let held = observed.held.filter(|_| readiness == Readiness::Ready);
+    let ready = matches!(readiness, Readiness::Ready(_));
+    let held = observed.held.filter(|_| ready);
     let (generation, now) = (input.generation(), input.now.wall);
     let status = &mut settled.status;
     if let Some(reference) = kind::reference(applied) {
@@ -219,7 +236,7 @@ pub(super) fn conclude(
         }
     }
     match &applied.refused {
-        Some(refused) if readiness == Readiness::Ready => {
+        Some(refused) if ready => {
             failed_as(&mut status.conditions, refused, generation, now);
         }
         None if applied.cron_job.is_some() => {

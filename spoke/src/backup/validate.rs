@@ -1,14 +1,17 @@
 //! A spec as it may be worked with. What comes after reads only this.
 
 use crds::backup::ResticConfig;
-use crds::common::BadPart;
+use crds::common::{BadPart, JobConfiguration};
 use crds::conditions::reasons;
 use crds::schedule::{Schedule, ScheduleError};
 use crds::{ResticBackup, names};
 
-use super::options::{self, BadOption};
+use super::arguments::arguments;
+use super::options::BadOption;
+use super::source::Wanted;
 use crate::hooks::{self, BadHook, Subject};
-use crate::pod::{JobSettings, SOURCE_DIR, job_settings};
+use crate::pod::guest::{self, BadTemplate};
+use crate::pod::{JobSettings, job_settings};
 use crate::site::Site;
 use crate::world::Key;
 
@@ -21,7 +24,7 @@ pub struct Valid {
     pub cron: String,
     pub timezone: String,
     pub suspend: bool,
-    pub claim: String,
+    pub source: Wanted,
     /// Arguments of restic after `backup`, paths included.
     pub arguments: Vec<String>,
     pub image: String,
@@ -34,10 +37,12 @@ pub struct Valid {
 pub enum Invalid {
     #[error("spec.{0}")]
     Schedule(#[from] ScheduleError),
-    #[error("spec.source needs exactly one of pvc, podVolumeBackup and customSource, and has {0}")]
+    #[error("spec.source needs exactly one of pvc, podVolumeBackup, customSource and stdin, and has {0}")]
     Sources(usize),
-    #[error("spec.source.{0} is not supported yet; use spec.source.pvc")]
-    NotSupported(&'static str),
+    #[error("spec.source.{0}")]
+    Source(String),
+    #[error(transparent)]
+    Template(#[from] BadTemplate),
     #[error("spec.source.pvc.paths: {0:?} leaves the volume; remove \"..\"")]
     Path(String),
     #[error(transparent)]
@@ -58,8 +63,8 @@ impl Invalid {
     pub fn reason(&self) -> &'static str {
         match self {
             Invalid::Schedule(_) => reasons::INVALID_SCHEDULE,
-            Invalid::Sources(_) => reasons::INVALID_SOURCE,
-            Invalid::NotSupported(_) => reasons::SOURCE_NOT_SUPPORTED,
+            Invalid::Sources(_) | Invalid::Source(_) => reasons::INVALID_SOURCE,
+            Invalid::Template(_) => reasons::TEMPLATE_NOT_ALLOWED,
             Invalid::Image(_) => reasons::IMAGE_NOT_ALLOWED,
             Invalid::Path(_) | Invalid::Option(_) | Invalid::Tag(_) | Invalid::Part(_) | Invalid::Hook(_) => {
                 reasons::INVALID_SPEC
@@ -84,66 +89,16 @@ pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, 
         .unwrap_or("UTC")
         .to_owned();
     let schedule = Schedule::parse(&spec.schedule, &timezone)?;
-    let source = &spec.source;
-    let sources = [
-        source.pvc.is_some(),
-        source.pod_volume_backup.is_some(),
-        source.custom_source.is_some(),
-    ];
-    let count = sources.iter().filter(|present| **present).count();
-    let pvc = match (&source.pvc, count) {
-        (Some(pvc), 1) => pvc,
-        (None, 1) if source.pod_volume_backup.is_some() => {
-            return Err(Invalid::NotSupported("podVolumeBackup"));
-        }
-        (None, 1) => return Err(Invalid::NotSupported("customSource")),
-        _ => return Err(Invalid::Sources(count)),
-    };
     let empty = ResticConfig::default();
     let restic = spec.restic.as_ref().unwrap_or(&empty);
-    let mut arguments = vec![
-        "--host".to_owned(),
-        restic.hostname.clone().unwrap_or_else(|| key.name.to_string()),
-    ];
-    if let Some(tag) = restic.tags.iter().find_map(|tag| options::reserved(tag)) {
-        return Err(Invalid::Tag(tag.to_owned()));
-    }
-    // Two clusters may well use the same host name, and even the same name: these tell their snapshots apart.
-    let identity = [
-        format!("fleet.cluster={}", site.cluster),
-        format!("fleet.cluster-uid={}", site.cluster_uid),
-        format!("fleet.backup={key}"),
-    ];
-    for tag in restic.tags.iter().chain(&identity) {
-        arguments.extend(["--tag".to_owned(), tag.clone()]);
-    }
-    for pattern in &pvc.excludes {
-        // Anchored patterns are relative to the volume, as people see it.
-        let anchored = if pattern.starts_with('/') {
-            format!("{SOURCE_DIR}{pattern}")
-        } else {
-            pattern.clone()
-        };
-        arguments.extend(["--exclude".to_owned(), anchored]);
-    }
-    if pvc.include_lost_and_found != Some(true) {
-        arguments.extend(["--exclude".to_owned(), format!("{SOURCE_DIR}/lost+found")]);
-    }
-    let options = options::parse(&restic.extra_args)?.arguments;
-    // The parent is the last snapshot of this very backup: host and paths are the same for backups of one name in all
-    // clusters, and each would read all files again after the other's run. The tags tell them apart.
-    if !options.iter().any(|option| option.starts_with("--group-by=")) {
-        arguments.extend(["--group-by", "host,paths,tags"].map(str::to_owned));
-    }
-    arguments.extend(options);
-    arguments.push("--".to_owned());
-    arguments.extend(paths(&pvc.paths)?);
+    let source = Wanted::parse(&spec.source)?;
+    let arguments = arguments(key, site, restic, spec.source.pvc.as_ref(), &source)?;
     let image = restic.image.clone().filter(|image| !image.is_empty());
     let image = image.unwrap_or_else(|| crds::RESTIC_IMAGE.to_owned());
     if !site.images.allows(&image) {
         return Err(Invalid::Image(site.images.refusal(&image)));
     }
-    let job = job_settings(spec.job_config.as_ref())?;
+    let job = settings(spec.job_config.as_ref(), &source)?;
     Ok(Valid {
         repository: Key::new(
             spec.repository_ref.namespace_or(&key.namespace),
@@ -153,11 +108,11 @@ pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, 
         cron: spec.schedule.trim().to_owned(),
         timezone,
         suspend: spec.suspend,
-        claim: pvc.claim_name.clone(),
         arguments,
         image,
         hooks: hooks(key, backup, job.service_account.as_deref())?,
         job,
+        source,
     })
 }
 
@@ -174,22 +129,22 @@ fn hooks(key: &Key, backup: &ResticBackup, account: Option<&str>) -> Result<Opti
     hooks::given(Subject::Backup, (owner, account), given)
 }
 
-fn paths(paths: &[String]) -> Result<Vec<String>, Invalid> {
-    if paths.is_empty() {
-        return Ok(vec![SOURCE_DIR.to_owned()]);
-    }
-    let inside = |path: &String| {
-        if path.split('/').any(|part| part == "..") {
-            return Err(Invalid::Path(path.clone()));
+/// `spec.jobConfig`, over what a template says of the whole pod.
+fn settings(config: Option<&JobConfiguration>, source: &Wanted) -> Result<JobSettings, Invalid> {
+    let mut job = job_settings(config)?;
+    if let Some(guest) = source.guest() {
+        let account = guest
+            .spec
+            .service_account_name
+            .as_ref()
+            .or(guest.spec.service_account.as_ref());
+        job.service_account = job.service_account.or_else(|| account.cloned());
+        if let Some(account) = job.service_account.as_deref().filter(|name| guest::is_ours(name)) {
+            return Err(BadTemplate::Account(account.to_owned()).into());
         }
-        let path = path.trim_matches('/');
-        Ok(if path.is_empty() {
-            SOURCE_DIR.to_owned()
-        } else {
-            format!("{SOURCE_DIR}/{path}")
-        })
-    };
-    paths.iter().map(inside).collect()
+        job.security = job.security.or_else(|| guest.spec.security_context.clone());
+    }
+    Ok(job)
 }
 
 #[cfg(test)]
@@ -311,6 +266,106 @@ mod tests {
     }
 
     #[test]
+    fn a_source_that_cannot_be_worked_with_says_which_field() {
+        let container = |more: Value| {
+            let mut container = json!({ "name": "dump", "command": ["x"], "volumeMounts": [{ "name": "v", "mountPath": "/out", "subPath": "a/" }] });
+            container
+                .as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
+            json!({ "spec": { "containers": [container], "volumes": [{ "name": "v", "emptyDir": {} }] } })
+        };
+        let custom = |path: &str, template: Value| json!({ "customSource": { "podTemplate": template, "backupPath": path } });
+        let pod = |name: Value, template: Value| json!({ "stdin": { "filename": "a", "pod": { "podTemplate": template, "container": name } } });
+        let exec = |selector: Value, command: Value| json!({ "stdin": { "filename": "a", "exec": { "podSelector": selector, "command": command } } });
+        let app = || json!({ "matchLabels": { "app": "db" } });
+        let plain = || container(json!({}));
+        for (source, reason, words) in [
+            (
+                custom("/elsewhere", plain()),
+                "InvalidSource",
+                "customSource.backupPath",
+            ),
+            (
+                custom("/outside", plain()),
+                "InvalidSource",
+                "customSource.backupPath",
+            ),
+            (custom("out", plain()), "InvalidSource", "must begin with"),
+            (custom("/out/../etc", plain()), "InvalidSource", "no \"..\""),
+            (
+                custom("/out", container(json!({ "lifecycle": {} }))),
+                "InvalidSource",
+                "restartPolicy Always",
+            ),
+            (
+                custom(
+                    "/out",
+                    container(
+                        json!({ "volumeMounts": [{ "name": "v", "mountPath": "/out", "subPathExpr": "$(A)" }] }),
+                    ),
+                ),
+                "InvalidSource",
+                "subPathExpr",
+            ),
+            (
+                custom(
+                    "/out",
+                    json!({ "spec": { "hostPID": true, "containers": [{ "name": "a" }] } }),
+                ),
+                "TemplateNotAllowed",
+                "customSource.podTemplate.spec.hostPID",
+            ),
+            (pod(json!("web"), plain()), "InvalidSource", "stdin.pod.container"),
+            (
+                pod(Value::Null, container(json!({ "command": [] }))),
+                "InvalidSource",
+                "needs command",
+            ),
+            (exec(json!({}), json!(["dump"])), "InvalidSource", "podSelector"),
+            (exec(app(), json!([])), "InvalidSource", "command"),
+            (exec(app(), json!([""])), "InvalidSource", "command"),
+            (
+                json!({ "stdin": { "filename": "a" } }),
+                "InvalidSource",
+                "exactly one of exec and pod",
+            ),
+            (
+                json!({ "stdin": { "filename": "a/b", "exec": { "podSelector": app(), "command": ["x"] } } }),
+                "InvalidSource",
+                "filename",
+            ),
+        ] {
+            let error = check(json!({ "source": source.clone() })).unwrap_err();
+            assert!(
+                error.reason() == reason && error.to_string().contains(words),
+                "{source}: {error}"
+            );
+        }
+        let mut template = plain();
+        template["spec"]["serviceAccountName"] = json!("resticbackup-other");
+        let job = json!({ "serviceAccountName": "resticbackup-other" });
+        for spec in [
+            json!({ "source": custom("/out", template) }),
+            json!({ "source": custom("/out", plain()), "jobConfig": job }),
+        ] {
+            assert_eq!(
+                check(spec).unwrap_err().reason(),
+                "TemplateNotAllowed",
+                "its right to run commands"
+            );
+        }
+        let place = |path: &str| match check(json!({ "source": custom(path, plain()) })).unwrap().source {
+            Wanted::Custom(custom) => custom.sub_path,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            (place("/out/"), place("/out/b/c")),
+            (Some("a".to_owned()), Some("a/b/c".to_owned()))
+        );
+    }
+
+    #[test]
     fn each_fault_has_its_reason() {
         assert_eq!(
             check(json!({ "schedule": "61 * * * *" })).unwrap_err().reason(),
@@ -325,7 +380,7 @@ mod tests {
             "InvalidSource"
         );
         let custom = json!({ "source": { "customSource": { "podTemplate": {}, "backupPath": "/x" } } });
-        assert_eq!(check(custom).unwrap_err().reason(), "SourceNotSupported");
+        assert_eq!(check(custom).unwrap_err().reason(), "TemplateNotAllowed");
         assert_eq!(
             check(json!({ "jobConfig": { "affinity": { "nodeAffinity": 1 } } }))
                 .unwrap_err()

@@ -79,22 +79,43 @@ pub async fn before(config: HookConfig) -> ExitCode {
     }
 }
 
-/// Waits until the kubelet ends the container, after all others, and runs what has to be run then.
+/// Waits until restic has ended, or the kubelet ends the container, after all others; and runs what has to be run then.
 pub async fn after(config: HookConfig) -> ExitCode {
     let Ok(mut terminate) = signal(SignalKind::terminate()) else {
         return ExitCode::FAILURE;
     };
-    terminate.recv().await;
+    let shared = Shared::new(&config.dir);
+    let told_to_end = tokio::select! {
+        _ = terminate.recv() => true,
+        () = shared.wait_for_outcome() => false,
+    };
+    // Killed after its work, it was started again.
+    if let Some(done) = shared.done() {
+        tell(&config, &done);
+    } else {
+        let Some(report) = run_after(&config, &shared).await else {
+            return ExitCode::FAILURE;
+        };
+        shared.finish(&report);
+    }
+    // Ended by itself, it would be started again.
+    if !told_to_end {
+        terminate.recv().await;
+    }
+    ExitCode::SUCCESS
+}
+
+/// `None` where nothing can be run.
+async fn run_after(config: &HookConfig, shared: &Shared) -> Option<HookReport> {
     let mut report = HookReport::default();
-    let runner = match Runner::new(&config) {
+    let runner = match Runner::new(config) {
         Ok(runner) => runner,
         Err(text) => {
             log(&text);
-            return ExitCode::FAILURE;
+            return None;
         }
     };
     let names = runner.plan.names();
-    let shared = Shared::new(&config.dir);
     let began = match names.before.and(runner.plan.before.as_ref()) {
         None => true,
         Some(_) => match shared.wait_for_before().await {
@@ -114,13 +135,13 @@ pub async fn after(config: HookConfig) -> ExitCode {
             told(name, How::NotNeeded, "the hook before did not begin".to_owned())
         };
         report.hooks.push(told);
-        tell(&config, &report);
+        tell(config, &report);
     }
     if let Some(name) = names.failure.filter(|_| !shared.succeeded()) {
         report.hooks.push(runner.patient(name).await);
     }
-    tell(&config, &report);
-    ExitCode::SUCCESS
+    tell(config, &report);
+    Some(report)
 }
 
 /// Runs hooks of a run that ended too early to run them itself.

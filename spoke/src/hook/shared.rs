@@ -8,7 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use crate::runs::hooks::How;
+use crate::runs::Report as _;
+use crate::runs::hooks::{HookReport, How};
 
 /// Held by the container of the hook before for as long as it lives.
 const LOCK: &str = "before.lock";
@@ -16,6 +17,8 @@ const LOCK: &str = "before.lock";
 const BEFORE: &str = "before.json";
 /// restic's exit code, as the entrypoint writes it.
 const OUTCOME: &str = "outcome";
+/// Report of the hooks after it, when all were run.
+const AFTER: &str = "after.json";
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The hook before, as it is written down.
@@ -111,6 +114,27 @@ impl Shared {
             Some(record) if record.ended => Begun::Ended,
             Some(record) => Begun::Until(until(record.until)),
             None => Begun::Until(Duration::ZERO),
+        }
+    }
+
+    /// Waits until restic has ended.
+    pub(super) async fn wait_for_outcome(&self) {
+        while !self.dir.join(OUTCOME).exists() {
+            sleep(LOOK).await;
+        }
+    }
+
+    /// What was reported by an earlier start of this container that had run everything.
+    pub(super) fn done(&self) -> Option<HookReport> {
+        let text = fs::read_to_string(self.dir.join(AFTER)).ok()?;
+        HookReport::parse(&text)
+    }
+
+    /// Everything was run.
+    pub(super) fn finish(&self, report: &HookReport) {
+        let text = serde_json::to_string(report).unwrap_or_default();
+        if let Err(error) = fs::write(self.dir.join(AFTER), text) {
+            super::log(&format!("{AFTER}: {error}"));
         }
     }
 

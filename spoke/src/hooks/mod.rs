@@ -17,4 +17,4 @@ mod rights;
 pub use job::job;
 pub use plan::{BadHook, Hook, Owner, Plan, Subject, given};
 pub use pod::{DIR, PLAN_VARIABLE, POD_NAME_VARIABLE, POD_UID_VARIABLE, install};
-pub use rights::{Rights, rights};
+pub use rights::{Grant, Needs, grant};

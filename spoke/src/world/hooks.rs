@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
-use super::views::{Termination, termination};
+use super::views::Termination;
 
 /// Containers that run the hook before, and the one after: an init container, and one that the kubelet ends last.
 pub const BEFORE: [&str; 2] = ["pre-backup-hook", "pre-restore-hook"];
@@ -106,7 +106,7 @@ impl HookContainer {
         HookContainer {
             started,
             running: running.is_some(),
-            ended: ends[1].map(termination),
+            ended: ends[1].map(Termination::of),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the spoke knows of its cluster: one store per watched type, kept true by the intake and by the answers to our
 //! own writes. Actors read desired and observed state here when they take a turn.
 
+mod app_pods;
 mod delivery;
 mod hooks;
 mod last_seen;
@@ -9,6 +10,7 @@ mod resources;
 mod store;
 mod views;
 
+pub use app_pods::{AppMount, AppPodView, AppVolume, Backing};
 pub use delivery::Delivery;
 pub use hooks::{AFTER, BEFORE, HOOK_CONTAINER, HookContainer, HookContainers};
 pub use last_seen::LastSeen;
@@ -16,8 +18,8 @@ pub use notices::{Notice, Notices};
 pub use resources::slim;
 pub use store::{Index, Key, Put, Store, Stored, Undecodable};
 pub use views::{
-    ClaimView, CronJobView, JobEnd, JobLease, JobPin, JobView, Meta, MetaView, NamespaceView, PodView,
-    RESTIC_CONTAINER, Termination,
+    Access, ClaimView, CronJobView, JobEnd, JobLease, JobPin, JobView, Meta, MetaView, NamespaceView,
+    PodView, RESTIC_CONTAINER, Termination,
 };
 
 use std::sync::Arc;
@@ -39,6 +41,8 @@ pub struct World {
     /// Grouped by the uid of the Job that controls them (with an empty namespace). Remembers the token of a pod that
     /// went without its end having been seen.
     pub pods: Store<PodView>,
+    /// Pods of the cluster that have a node and have not ended, those of backups excepted.
+    pub app_pods: Store<AppPodView>,
     pub service_accounts: Store<MetaView>,
     pub roles: Store<MetaView>,
     pub role_bindings: Store<MetaView>,

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use crds::names;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, Namespace, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{
+    ContainerStateTerminated, ContainerStatus, Namespace, PersistentVolumeClaim, Pod,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
 
@@ -265,6 +267,33 @@ pub struct Termination {
     pub finished: Option<Timestamp>,
 }
 
+impl Termination {
+    pub(super) fn of(state: &ContainerStateTerminated) -> Termination {
+        Termination {
+            exit_code: state.exit_code,
+            reason: state.reason.as_deref().unwrap_or_default().into(),
+            message: state.message.as_deref().unwrap_or_default().into(),
+            started: state.started_at.as_ref().map(|t| t.0),
+            finished: state.finished_at.as_ref().map(|t| t.0),
+        }
+    }
+}
+
+/// Init containers that end before the others start.
+fn before(pod: &Pod) -> Vec<ContainerStatus> {
+    let spec = pod.spec.as_ref().and_then(|s| s.init_containers.as_ref());
+    let goes_on = |name: &str| {
+        let mut containers = spec.into_iter().flatten();
+        containers.any(|c| c.name == name && c.restart_policy.as_deref() == Some("Always"))
+    };
+    let states = pod
+        .status
+        .as_ref()
+        .and_then(|s| s.init_container_statuses.as_ref());
+    let states = states.into_iter().flatten().filter(|c| !goes_on(&c.name));
+    states.cloned().collect()
+}
+
 /// A pod of one of our Jobs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodView {
@@ -278,6 +307,10 @@ pub struct PodView {
     pub message: Box<str>,
     /// Container `restic` has been started.
     pub started: bool,
+    /// A container that has to end before `restic` starts runs.
+    pub preparing: bool,
+    /// One of these has failed: its name and its end.
+    pub unprepared: Option<(Box<str>, Termination)>,
     /// Token of the lease that it runs under.
     pub token: Option<u64>,
     /// Renewals of the lease that it was told of.
@@ -371,7 +404,14 @@ impl PodView {
         let started = restic.is_some_and(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()));
         let restic = restic
             .and_then(|c| c.state.as_ref()?.terminated.as_ref())
-            .map(termination);
+            .map(Termination::of);
+        let before = before(object);
+        let before_states = || before.iter().filter_map(|c| Some((c, c.state.as_ref()?)));
+        let preparing = before_states().any(|(_, state)| state.running.is_some());
+        let unprepared = before_states()
+            .filter_map(|(c, state)| Some((c.name.as_str().into(), state.terminated.as_ref()?)))
+            .find(|(_, end): &(Box<str>, _)| end.exit_code != 0)
+            .map(|(name, end)| (name, Termination::of(end)));
         let ephemeral = status.ephemeral_container_statuses.as_deref().unwrap_or_default();
         let stopped = states().chain(ephemeral).all(|c| {
             let (now, before) = (c.state.as_ref(), c.last_state.as_ref());
@@ -402,6 +442,8 @@ impl PodView {
             reason: status.reason.unwrap_or_default().into(),
             message: status.message.unwrap_or_default().into(),
             started,
+            preparing,
+            unprepared,
             token: annotation(&object.metadata, names::ANNOTATION_TOKEN).and_then(|n| n.parse().ok()),
             renewals: annotation(&object.metadata, names::ANNOTATION_RENEWALS)
                 .and_then(|n| n.parse().ok())
@@ -422,19 +464,36 @@ impl PodView {
     }
 }
 
-/// The end of a container.
-pub(super) fn termination(end: &ContainerStateTerminated) -> Termination {
-    Termination {
-        exit_code: end.exit_code,
-        reason: end.reason.as_deref().unwrap_or_default().into(),
-        message: end.message.as_deref().unwrap_or_default().into(),
-        started: end.started_at.as_ref().map(|t| t.0),
-        finished: end.finished_at.as_ref().map(|t| t.0),
-    }
-}
-
 /// Name of the container that runs restic, in every pod that does.
 pub const RESTIC_CONTAINER: &str = "restic";
+
+/// Who may use a volume at the same time, by its claim's access modes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Pods on any nodes.
+    #[default]
+    Many,
+    /// Pods on one node.
+    Node,
+    /// One pod.
+    Pod,
+}
+
+impl Access {
+    fn of(modes: &[String]) -> Access {
+        let has = |name: &str| modes.iter().any(|mode| mode == name);
+        if has("ReadWriteMany") {
+            Access::Many
+        } else if has("ReadWriteOnce") {
+            Access::Node
+        } else if has("ReadWriteOncePod") {
+            Access::Pod
+        } else {
+            // ReadOnlyMany: nobody writes.
+            Access::Many
+        }
+    }
+}
 
 /// A PersistentVolumeClaim.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -444,6 +503,7 @@ pub struct ClaimView {
     pub phase: Box<str>,
     /// spec.volumeMode is Block.
     pub block: bool,
+    pub access: Access,
 }
 
 impl ClaimView {
@@ -451,10 +511,12 @@ impl ClaimView {
     pub fn of(object: &PersistentVolumeClaim) -> ClaimView {
         let phase = object.status.as_ref().and_then(|s| s.phase.as_deref());
         let mode = object.spec.as_ref().and_then(|s| s.volume_mode.as_deref());
+        let modes = object.spec.as_ref().and_then(|s| s.access_modes.as_deref());
         ClaimView {
             meta: Meta::of(&object.metadata),
             phase: phase.unwrap_or_default().into(),
             block: mode == Some("Block"),
+            access: Access::of(modes.unwrap_or_default()),
         }
     }
 }

@@ -30,7 +30,7 @@ impl Children {
             permission,
             removals,
             account,
-            rights,
+            grant,
             credentials,
             location,
             claim,
@@ -49,8 +49,8 @@ impl Children {
         if let Some(account) = account {
             objects::apply_account(context, &account).await?;
         }
-        if let Some(rights) = rights {
-            objects::apply_rights(context, &rights).await?;
+        if let Some(grant) = grant {
+            objects::apply_grant(context, &grant).await?;
         }
         for copy in credentials.into_iter().chain(location) {
             objects::apply_credentials(context, key, copy).await?;
@@ -162,7 +162,7 @@ async fn remove(context: &Context, removal: Removal) -> Result<(), Refused> {
         Removal::Credentials(copy) => {
             remove_ours::<Secret>(context, &world.secrets, &copy).await?;
         }
-        Removal::Rights(at) => {
+        Removal::Grant(at) => {
             remove_ours::<RoleBinding>(context, &world.role_bindings, &at).await?;
             remove_ours::<Role>(context, &world.roles, &at).await?;
         }

@@ -11,7 +11,7 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::hooks::Rights;
+use crate::hooks::Grant;
 use crate::runs::Lingering;
 use crate::runs::finished::Finished;
 use crate::world::{CronJobView, JobView, Key};
@@ -28,8 +28,8 @@ pub struct Children {
     pub permission: Option<Permission>,
     pub removals: Vec<Removal>,
     pub account: Option<ServiceAccount>,
-    /// What its hooks may do.
-    pub rights: Option<Rights>,
+    /// What the account may do in the API server.
+    pub grant: Option<Grant>,
     /// Copy of the credentials of a repository in another namespace.
     pub credentials: Option<Credentials>,
     /// Copy of a repository's location and credentials for pods in its own namespace.
@@ -77,7 +77,7 @@ pub enum Removal {
     /// The copy of a repository's credentials is deleted, if it is one of ours.
     Credentials(Key),
     /// Role and RoleBinding of this name are deleted, if they are ours.
-    Rights(Key),
+    Grant(Key),
     /// A CronJob is suspended. Its mark is removed too, so that the next apply makes it right again.
     Schedule(Key),
 }

@@ -13,7 +13,7 @@ use super::{Cause, Credentials, Refused, Run};
 use crate::apply::{ApplyError, Object};
 use crate::context::Context;
 use crate::credentials;
-use crate::hooks::Rights;
+use crate::hooks::Grant;
 use crate::pod::{self, stale};
 use crate::world::{ClaimView, CronJobView, JobView, Key, Meta, MetaView, Store};
 
@@ -22,10 +22,10 @@ pub(super) async fn apply_account(context: &Context, wanted: &ServiceAccount) ->
     mark(context, &context.world.service_accounts, wanted).await
 }
 
-/// Applies what hooks may do: the Role first, since a binding to a Role that is not there cannot be checked.
-pub(super) async fn apply_rights(context: &Context, wanted: &Rights) -> Result<(), Refused> {
-    mark(context, &context.world.roles, &wanted.role).await?;
-    mark(context, &context.world.role_bindings, &wanted.binding).await
+/// Applies what an account may do: the Role first, since a binding to a Role that is not there cannot be checked.
+pub(super) async fn apply_grant(context: &Context, (role, binding): &Grant) -> Result<(), Refused> {
+    mark(context, &context.world.roles, role).await?;
+    mark(context, &context.world.role_bindings, binding).await
 }
 
 /// Applies an object of which the cache has the metadata, if it was made from another manifest.

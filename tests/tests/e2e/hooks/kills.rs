@@ -1,9 +1,10 @@
 //! What is killed at each step of a backup: the hook after it runs exactly when the one before it had.
 
 use serde_json::{Value, json};
+use tests::fleet::SYSTEM;
 
 use super::{Application, freeze, on_failure, slow, thaw};
-use crate::faults::kill_spokes;
+use crate::faults::{pods_of, until};
 use crate::support::Place;
 
 /// The step of the run at which something is killed.
@@ -28,6 +29,18 @@ enum Victim {
     Operator,
     /// Both replicas, and the pod by force while nobody looks.
     OperatorAndPod,
+}
+
+/// `kill -9` of both replicas. Other tests do so too: one that is just being started again is waited for.
+fn kill_operator(place: &Place) {
+    for pod in pods_of(place, "fleet-spoke") {
+        until("a process of the operator", || {
+            place
+                .cluster
+                .signal_container(SYSTEM, &pod, "fleet-spoke", "KILL")
+                .is_ok()
+        });
+    }
 }
 
 const FORCE: &[&str] = &["--grace-period=0", "--force"];
@@ -62,9 +75,9 @@ impl Victim {
                     .kubectl(&["create", "--raw", &path, "-f", &file.path().to_string_lossy()])
                     .unwrap();
             }
-            Victim::Operator => kill_spokes(place),
+            Victim::Operator => kill_operator(place),
             Victim::OperatorAndPod => {
-                kill_spokes(place);
+                kill_operator(place);
                 Victim::Pod(FORCE).kill(place, pod);
             }
         }
