@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use super::super::{Assignment, Order, Owner, Pinned, order};
 use super::*;
 use crate::context::test_context_on;
+use crate::exchange::Progress;
 use crate::kind::{Cause, KindHandle, Supervisor};
 use crate::world::JobView;
 
@@ -616,6 +617,58 @@ async fn a_run_that_met_the_lock_of_a_dead_one_gives_its_lease_back_and_is_tried
     let pause = next.not_before.unwrap() - jiff::Timestamp::now();
     let seconds = pause.total(jiff::Unit::Second).unwrap();
     assert!((2000.0..=2400.0).contains(&seconds), "{pause}");
+}
+
+#[tokio::test]
+async fn a_run_whose_restic_left_its_lock_is_followed_when_that_lock_should_be_gone() {
+    let told = r#"{"result":"Interrupted","reason":"LeaseLost","message":"x","lockLeft":true}"#;
+    let next = follower(told).await.unwrap();
+    let pause = next.not_before.unwrap() - jiff::Timestamp::now();
+    assert!(pause.total(jiff::Unit::Second).unwrap() > 2000.0, "{pause}");
+    assert_eq!(next.follows.as_deref(), Some("StaleLock"));
+}
+
+#[tokio::test]
+async fn a_job_that_asks_later_says_what_for() {
+    let mut bench = Bench::new().await;
+    for (follows, reason, part) in [
+        (Some("StaleLock"), "RepositoryLocked", "removed first"),
+        (Some("PodNotStarted"), "PodNeverStarted", "did not start"),
+        // Made by an earlier version.
+        (None, "WaitingForLock", "did not do its work"),
+    ] {
+        bench.api.change(JOB, |job| {
+            let later = jiff::Timestamp::now().as_second() + 600;
+            job["metadata"]["annotations"][names::ANNOTATION_NOT_BEFORE] = json!(later.to_string());
+            job["metadata"]["annotations"][names::ANNOTATION_FOLLOWS] = json!(follows.unwrap_or_default());
+        });
+        bench.watch();
+        bench
+            .until(reason, |b| match b.context.operations.of("p").pop()?.progress {
+                Progress::Waiting {
+                    reason: told,
+                    message,
+                } => (told == reason && message.contains(part)).then_some(()),
+                _ => None,
+            })
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_job_deleted_after_its_pod_had_ended_keeps_the_pods_report() {
+    let mut bench = Bench::new().await;
+    bench.open().await;
+    bench.pod_ends(r#"{"result":"Applied","plan":"hash","removed":3}"#);
+    bench.api.0.lock().unwrap().1.remove(JOB);
+    bench.watch();
+    let result = bench
+        .until("the result", |b| b.context.operations.of("p").pop()?.finished)
+        .await;
+    assert_eq!(
+        (result.outcome.result.as_str(), result.outcome.removed),
+        ("Applied", 3)
+    );
 }
 
 #[tokio::test]

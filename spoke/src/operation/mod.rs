@@ -25,11 +25,13 @@
 
 mod actor;
 mod adopt;
+mod conclusion;
 mod end;
 mod gate;
 mod grant;
 pub mod life;
 mod plan;
+mod progress;
 mod record;
 pub mod result;
 

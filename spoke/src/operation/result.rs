@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use proto::v1::OperationOutcome;
 
+use super::record::POD_NOT_STARTED;
 use crate::maintenance::holder::Interruption;
 use crate::runs::{self, JobWithPods, Report, State};
 use crate::world::PodView;
@@ -119,7 +120,7 @@ pub fn describe(
         ),
         Some(Interruption::OpenRefused) => ("OpenRefused", "the API server refused to start the Job"),
         Some(Interruption::NotStarted) => (
-            "PodNotStarted",
+            POD_NOT_STARTED,
             "the container did not start in time, so the lock was given back; it is tried again later",
         ),
         Some(Interruption::PodLost) => (

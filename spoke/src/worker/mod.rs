@@ -115,14 +115,17 @@ pub async fn retention(config: WorkerConfig) -> ExitCode {
             let outcome = retention::run(&order, &restic, print).await;
             left_behind(outcome, &restic.lock_left)
         }
-        Err(text) => failed("NoLease", text),
+        Err(unready) => unready.into(),
     };
     tell(&config, outcome)
 }
 
 /// Removes left-over locks, and tells what came of it.
 pub async fn unlock(config: WorkerConfig) -> ExitCode {
-    let ready = prepare(&config).and_then(|(order, restic)| Ok((order.parse::<UnlockRun>()?, restic)));
+    let ready = prepare(&config).and_then(|(order, restic)| {
+        let run = order.parse::<UnlockRun>();
+        Ok((run.map_err(|text| Unready::new("NoOrder", text))?, restic))
+    });
     let outcome = match ready {
         Ok((run, restic)) => {
             log(&format!(
@@ -133,7 +136,7 @@ pub async fn unlock(config: WorkerConfig) -> ExitCode {
             let host = std::fs::read_to_string(HOST_NAME).unwrap_or_default();
             unlock::run(&run, restic, host.trim()).await
         }
-        Err(text) => failed("NoLease", text),
+        Err(unready) => unready.into(),
     };
     tell(&config, outcome)
 }
@@ -172,11 +175,32 @@ fn print(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
+/// Why a pod cannot begin.
+#[derive(Debug)]
+struct Unready {
+    reason: &'static str,
+    text: String,
+}
+
+impl Unready {
+    fn new(reason: &'static str, text: impl Into<String>) -> Unready {
+        let text = text.into();
+        Unready { reason, text }
+    }
+}
+
+impl From<Unready> for OperationOutcome {
+    fn from(Unready { reason, text }: Unready) -> Self {
+        failed(reason, text)
+    }
+}
+
 /// Reads what the lease says, and starts to watch it.
-fn prepare(config: &WorkerConfig) -> Result<(Order, Restic), String> {
+fn prepare(config: &WorkerConfig) -> Result<(Order, Restic), Unready> {
     let number = |text: &str| text.parse::<u64>().ok().filter(|n| *n > 0);
     let (Some(token), Some(ttl)) = (number(&config.token), number(&config.lease_ttl)) else {
-        return Err("this Job was started without the maintenance lock. Leave its suspend field alone: the operator opens it when it has the lock".to_owned());
+        let text = "this Job was started without the maintenance lock. Leave its suspend field alone: the operator opens it when it has the lock";
+        return Err(Unready::new("NoLease", text));
     };
     let order = Order::in_folder(&config.lease_dir);
     log(&format!("token {token}"));
@@ -186,7 +210,8 @@ fn prepare(config: &WorkerConfig) -> Result<(Order, Restic), String> {
         ttl - ttl / 10,
         leave,
     ));
-    private_files(&config.private_files)?;
+    // Such as the key of ssh and the hosts that it knows.
+    private_files(&config.private_files).map_err(|text| Unready::new("CredentialsUnreadable", text))?;
     let mut variables = credential_files(&config.credential_files);
     if !config.cluster.is_empty() {
         let user = LockOwner::user(&config.cluster, &config.operation, &config.token);
@@ -367,6 +392,34 @@ mod tests {
             0o600
         );
         private_files("").unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_cannot_begin_says_what_it_lacks() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("id");
+        std::fs::write(&key, "key").unwrap();
+        let config = |token: &str, private_files: String| WorkerConfig {
+            token: token.to_owned(),
+            lease_ttl: "300000".to_owned(),
+            lease_dir: dir.path().to_owned(),
+            retry_lock: "30m".to_owned(),
+            restic: "restic".into(),
+            cluster: String::new(),
+            operation: String::new(),
+            credential_files: String::new(),
+            private_files,
+            termination_log: dir.path().join("log"),
+            flags: Vec::new(),
+        };
+        let reason = |config: &WorkerConfig| {
+            let unready = prepare(config).map(drop).unwrap_err();
+            OperationOutcome::from(unready).reason
+        };
+        assert_eq!(reason(&config("", String::new())), "NoLease");
+        // The key of ssh cannot be given to it.
+        let copy = format!("{0}={0}/not-a-folder", key.display());
+        assert_eq!(reason(&config("5", copy)), "CredentialsUnreadable");
     }
 
     #[test]
