@@ -188,7 +188,7 @@ impl Kind for Operations {
     }
 
     async fn crashed(&self, _: Key, _: String, _: u32) {
-        // Its owner's status shows that the Job does not move; the log says why.
+        // Its owner's status shows that the Job does not move; the reason is in the log.
     }
 }
 

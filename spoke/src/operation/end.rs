@@ -110,7 +110,7 @@ impl Operations {
     }
 }
 
-/// Whether another Job is to finish what this one has begun: it met a lock that is removed first, or it was told to stop. One
+/// Whether another Job is to finish what this one has begun: it met a lock that is removed first, or it was interrupted. One
 /// that reached its own deadline would reach it again.
 fn is_unfinished(finished: &Finished, job: &JobView) -> bool {
     let outcome = &finished.outcome;

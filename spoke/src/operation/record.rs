@@ -35,7 +35,7 @@ pub(super) struct Record {
     pub seen: u64,
     /// When its Job was first seen open.
     pub open_since: Option<u64>,
-    /// What it waits for, as the grantor says.
+    /// What it waits for, in the grantor's words.
     pub waiting: Option<String>,
     /// What its pod is to do, once it has the lease.
     pub order: Option<Order>,

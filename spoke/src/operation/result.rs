@@ -1,4 +1,4 @@
-//! How a maintenance Job ended: the termination message of its pod, or what Kubernetes says of the Job. Pure.
+//! How a maintenance Job ended: the termination message of its pod, or the state of the Job. Pure.
 
 use jiff::Timestamp;
 use proto::v1::OperationOutcome;
@@ -59,7 +59,8 @@ pub fn ended(run: &JobWithPods, now: Timestamp) -> Ended {
 }
 
 /// The outcome of a run that something else ended. What its pod reported of the run so far stays: the plan, and what was
-/// removed. It was told to stop without a reason, so the reason is that of the outside.
+/// removed. A signal carries no reason, so the reason is what
+/// ended the pod from outside.
 fn from_outside(run: &JobWithPods, reason: &str, message: String) -> OperationOutcome {
     let pod = run.newest().map(|(_, pod)| pod.as_ref());
     match reported(pod) {
