@@ -58,9 +58,7 @@ fn inventory(objects: Vec<ObjectState>) -> Inventory {
     let now = Moment::from(1);
     let mut inventory = Inventory::new(limits, 0, now);
     let name: Arc<str> = "a".into();
-    inventory
-        .attach(&name, 1, Introduction::default(), now)
-        .unwrap();
+    inventory.attach(&name, 1, Introduction::default(), now).unwrap();
     let upserts = objects.into_iter().map(|object| {
         let state = object.encode_to_vec();
         Arrived {
@@ -88,7 +86,10 @@ fn totals_are_of_everything_and_what_was_cut_off_is_said() {
         objects.push(object(&format!("r{n}"), ("False", &message), body));
     }
     let answer = status(&inventory(objects));
-    assert_eq!((answer.needs_you.len(), answer.matters, answer.others), (20, 33, 3));
+    assert_eq!(
+        (answer.needs_you.len(), answer.matters, answer.others),
+        (20, 33, 3)
+    );
     assert_eq!(answer.rest_next, "fleet backups, fleet repos");
     let few = status(&inventory(vec![failed("b", "cause")]));
     assert_eq!((few.matters, few.others, few.rest_next.as_str()), (1, 0, ""));

@@ -114,7 +114,7 @@ fn standing(lock: &Lock, repository: &str) -> (&'static str, String, String) {
                 lock.token,
                 millis(lock.ends_ms)
             ),
-            "nothing to do; was the hub's store restored from a backup? whoever holds it ends meanwhile"
+            "nothing to do; was the hub's store restored from a backup? its holder ends meanwhile"
                 .to_owned(),
         ),
         "delayed" => (
@@ -142,7 +142,11 @@ fn standing(lock: &Lock, repository: &str) -> (&'static str, String, String) {
         _ => (
             "FREE",
             format!("last token {}", lock.token),
-            "nothing to do".to_owned(),
+            if lock.waiters.is_empty() {
+                "nothing to do".to_owned()
+            } else {
+                "nothing holds it; what each one waits for is above".to_owned()
+            },
         ),
     }
 }
