@@ -2,11 +2,12 @@
 //! so that no two decisions meet, [`words`] checks what spokes send and does it, [`carry`] carries out and [`waiting`]
 //! informs those who wait. [`asks`] keeps the questions (pure), [`given`] composes what an operation is to do by [`run`]
 //! (pure), [`parts`] gathers plans (pure), [`ends`] takes outcomes in, [`bind`] keeps the table of bindings, [`people`]
-//! answers persons and does what they decide, as [`describe`] (pure) puts it.
+//! answers persons, as [`describe`] (pure) puts it, and [`decisions`] does what they decide.
 
 mod asks;
 mod bind;
 mod carry;
+mod decisions;
 mod describe;
 mod ends;
 mod given;
