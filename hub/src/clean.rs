@@ -94,7 +94,7 @@ fn restore(restore: &mut RestoreState) {
     all(texts, NAME);
 }
 
-/// What a spoke says about itself.
+/// What a spoke reports about itself.
 pub fn hello(hello: &mut Hello) {
     for text in [
         &mut hello.incarnation,

@@ -1,4 +1,4 @@
-//! FleetLink: one stream per spoke. Who it is comes from its certificate; what it says changes only its own cluster.
+//! FleetLink: one stream per spoke. Who it is comes from its certificate; its messages change only its own cluster.
 
 mod conversation;
 
@@ -145,7 +145,7 @@ fn attach(hub: &Hub, cluster: &Arc<str>, session: u64, hello: Hello) -> Result<b
     attached
 }
 
-/// What a spoke says about itself.
+/// What a spoke reports about itself.
 fn introduction(hello: Hello) -> Introduction {
     Introduction {
         facts: Facts {

@@ -137,7 +137,7 @@ fn check(collection: Collection, column: &str) -> Result<(), QueryError> {
     }
 }
 
-/// A state that no row can have, or a cluster that nobody has heard of, is a typing error, and "nothing matches" would
+/// A state that no row can have, or a cluster that has never connected, is a typing error, and "nothing matches" would
 /// hide it.
 ///
 /// # Errors

@@ -26,7 +26,7 @@ const STATES: [&str; 4] = [UNREADY, RESTORE_FAILED, POLICY_FAILED, WAITING];
 /// Results of a retention run that did not do what it was to do.
 const FAILURES: [&str; 2] = ["Failed", "Interrupted"];
 
-/// Grouped by cause. What a silent cluster reported last counts: nothing says that it is over.
+/// Grouped by cause. What a silent cluster reported last counts: nothing shows that it is over.
 #[must_use]
 pub fn all(inventory: &Inventory) -> Vec<Attention> {
     let mut groups = Groups::new();
@@ -88,7 +88,7 @@ fn policies(inventory: &Inventory, groups: &mut Groups) {
             let unready = || ready_condition(&held.object).filter(|c| c.status == "False");
             let why = condition("Degraded").or_else(unready);
             let why = why.map(|why| explained(&why.reason, &why.message));
-            // Its operator has not said yet why the run did not end well.
+            // Its operator has not reported yet why the run did not end well.
             let why = why.or_else(|| failed.then(|| format!("the last run: {result}")));
             if let Some(why) = why {
                 add(groups, POLICY_FAILED, held, why, describe("grp", held));

@@ -16,7 +16,7 @@ use crate::authorize::{Claim, Speaker, authorize};
 use crate::creation::{Creations, Ticket};
 use crate::hub::Hub;
 use crate::inventory::{Arrived, Change, Held, Inventory, Refused};
-use crate::lock::{Command, Word};
+use crate::lock::{Command, Message};
 use crate::outbound::Outgoing;
 use crate::session::{Broken, Effect, Session, Update};
 use crate::{Moment, now};
@@ -87,9 +87,9 @@ impl Conversation<'_> {
             .messages
             .with_label_values(&["in", kind(body.as_ref())])
             .inc();
-        let body = match word(body) {
-            Ok(word) => {
-                self.tell(word).await;
+        let body = match lock_message(body) {
+            Ok(message) => {
+                self.tell(message).await;
                 return Ok(());
             }
             Err(body) => body,
@@ -108,24 +108,24 @@ impl Conversation<'_> {
                 self.inventory(body)?;
                 let new = hub.change(|inventory| inventory.take_reported(cluster));
                 if !new.is_empty() {
-                    self.tell(Word::Uses(new)).await;
+                    self.tell(Message::Uses(new)).await;
                 }
                 Ok(())
             }
         }
     }
 
-    /// Says something to the keeper of locks.
-    async fn tell(&self, word: Word) {
-        let command = Command::Word {
+    /// Passes a message on to the keeper of locks.
+    async fn tell(&self, message: Message) {
+        let command = Command::Message {
             cluster: self.cluster.clone(),
             session: self.number,
-            word: Box::new(word),
+            message: Box::new(message),
         };
         self.hub.locks.tell(command).await;
     }
 
-    /// Tells the spoke's process that one of its creations may begin; if one is `asked` for, only about that.
+    /// Grants the spoke's process the start of one of its creations; if one is `asked` for, only about that.
     fn grant(
         &self,
         creating: &mut watch::Receiver<Option<Ticket>>,
@@ -250,14 +250,14 @@ impl Conversation<'_> {
 
 /// What is for the keeper of locks; the rest comes back.
 #[allow(clippy::result_large_err, reason = "what comes back is no error")]
-fn word(body: Option<Body>) -> Result<Word, Option<Body>> {
+fn lock_message(body: Option<Body>) -> Result<Message, Option<Body>> {
     Ok(match body {
-        Some(Body::LeaseAsk(ask)) => Word::Ask(ask),
-        Some(Body::LeaseWithdraw(withdraw)) => Word::Withdraw(withdraw),
-        Some(Body::LeaseRenew(renew)) => Word::Renew(renew),
-        Some(Body::LeaseRelease(release)) => Word::Release(Box::new(release)),
-        Some(Body::PlanPart(part)) => Word::Part(part),
-        Some(Body::PossessionProof(proof)) => Word::Proof(proof),
+        Some(Body::LeaseAsk(ask)) => Message::Ask(ask),
+        Some(Body::LeaseWithdraw(withdraw)) => Message::Withdraw(withdraw),
+        Some(Body::LeaseRenew(renew)) => Message::Renew(renew),
+        Some(Body::LeaseRelease(release)) => Message::Release(Box::new(release)),
+        Some(Body::PlanPart(part)) => Message::Part(part),
+        Some(Body::PossessionProof(proof)) => Message::Proof(proof),
         other => return Err(other),
     })
 }

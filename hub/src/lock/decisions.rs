@@ -99,7 +99,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Approvals that no run was granted under yet: told in each session, however often.
+    /// Approvals that no run was granted under yet: sent in each session, however often.
     pub(super) async fn tell_approvals(&mut self, cluster: &Arc<str>) {
         match self.store.approved(cluster).await {
             Ok(plans) => {

@@ -1,4 +1,4 @@
-//! Locks in the words of `fleet locks`. Pure.
+//! Locks as `fleet locks` shows them. Pure.
 
 use proto::v1::{Lock, LockWaiter};
 
@@ -76,7 +76,7 @@ fn stand(lock: &mut Lock, phase: &Phase, now: Instant) {
     }
 }
 
-/// What a waiter waits for. Holds no times, so that it is told again only when it has changed.
+/// What a waiter waits for. Holds no times, so that it is sent again only when it has changed.
 #[must_use]
 pub fn reason(grantor: &Grantor) -> String {
     match grantor.phase() {
