@@ -5,6 +5,7 @@ mod arguments;
 pub mod build;
 mod events;
 mod locate;
+mod moved;
 mod options;
 mod plan;
 mod readiness;
