@@ -236,7 +236,8 @@ fn the_command_ends_with_restic() {
     there(&mark);
     receive.kill().unwrap();
     held.kill().unwrap();
-    (receive.wait().unwrap(), held.wait().unwrap());
+    receive.wait().unwrap();
+    held.wait().unwrap();
     assert!(!ends(&mut source));
     let pid = std::fs::read_to_string(&mark).unwrap();
     let gone = || !Path::new("/proc").join(pid.trim()).exists();

@@ -6,6 +6,7 @@ pub mod build;
 mod events;
 mod hooks;
 mod locate;
+mod moved;
 mod options;
 mod plan;
 mod readiness;

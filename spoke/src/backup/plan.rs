@@ -9,6 +9,7 @@ use kube::ResourceExt as _;
 
 use super::build::{self, Objects};
 use super::locate::Located;
+use super::moved;
 use super::readiness::{self, Readiness, Surroundings};
 use super::validate::Valid;
 use super::{BackupController, Observed, hooks, status};
@@ -52,6 +53,10 @@ pub(super) fn plan(
                         held: observed.held.is_some(),
                     };
                     children = objects(site, input, valid, &located, &to);
+                    if !to.held {
+                        let again = make_anew(input.key, observed, &located, &mut children);
+                        status.active.retain(|job| !again.contains(job));
+                    }
                 }
                 (Readiness::Refused { .. }, _) => children.removals = withdrawal(input),
                 // A run would hang, or bind the claim.
@@ -74,6 +79,18 @@ pub(super) fn plan(
         next: earliest([again, released.1, lingering.1, followed.next]),
         ..Plan::status(status, ())
     }
+}
+
+/// Runs for a node where the data is not any more are replaced. The Jobs that go.
+fn make_anew(key: &Key, observed: &Observed, located: &Located, children: &mut Children) -> Vec<String> {
+    let cron_job = names::backup_cron_job(&key.name);
+    let mut gone = Vec::new();
+    for moved in moved::moved(&observed.runs, located, &cron_job) {
+        children.removals.push(moved.removal);
+        children.runs.push(moved.run);
+        gone.push(moved.job);
+    }
+    gone
 }
 
 /// Finished pods that go, and when to look again. Only those whose result is in the status already: a pod that was deleted
@@ -231,8 +248,9 @@ pub(super) fn conclude(
     let status = &mut settled.status;
     if let Some(reference) = kind::reference(applied) {
         status.cron_job_ref = Some(reference);
-        if !applied.runs.is_empty() {
-            status.last_run_request = request(input).map(str::to_owned);
+        // Runs that were made anew were not asked for.
+        if let Some(request) = request(input).filter(|_| !applied.runs.is_empty() && held.is_none()) {
+            status.last_run_request = Some(request.to_owned());
         }
     }
     match &applied.refused {

@@ -384,3 +384,41 @@ fn only_a_command_in_another_pod_gets_a_right_and_loses_it_again() {
         "False/RoleFailed"
     );
 }
+
+#[test]
+fn a_run_that_waits_for_the_old_node_counts_as_no_run() {
+    let mut table = table(json!({ "backup.resticbackup.io/run": "now" }));
+    let status = json!({ "active": ["resticbackup-orders-1"], "lastRunRequest": "now" });
+    table.resource.status = Some(serde_json::from_value(status).unwrap());
+    let mut observed = ready();
+    let pinned = crate::world::JobView {
+        nodes: vec!["gone".into()],
+        ..crate::world::JobView::default()
+    };
+    let pod = crate::world::PodView {
+        phase: "Pending".into(),
+        unschedulable: Some("0/1 nodes are available".into()),
+        ..crate::world::PodView::default()
+    };
+    observed.runs = vec![JobWithPods {
+        key: Key::new("ns", "resticbackup-orders-1"),
+        job: Arc::new(pinned),
+        pods: vec![(Key::new("ns", "p"), Arc::new(pod))],
+        ..JobWithPods::default()
+    }];
+    let plan = table.plan(&observed);
+    assert_eq!(plan.children.runs.len(), 1);
+    assert!(
+        plan.children
+            .removals
+            .iter()
+            .any(|r| matches!(r, Removal::Job { .. }))
+    );
+    assert!(plan.status.active.is_empty() && plan.status.statistics.is_none());
+    let settled = table.settle(&observed, None).status;
+    assert_eq!(
+        settled.last_run_request.as_deref(),
+        Some("now"),
+        "what was asked for is done once"
+    );
+}

@@ -266,6 +266,23 @@ mod tests {
     }
 
     #[test]
+    fn every_example_is_valid() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples");
+        let mut names = Vec::new();
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let backup: ResticBackup =
+                serde_saphyr::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+            let valid = validate(&Key::new("shop", "orders"), &Site::of_tests(), &backup);
+            assert!(valid.is_ok(), "{}: {:?}", path.display(), valid.err());
+            names.push(path.file_stem().unwrap().to_string_lossy().into_owned());
+        }
+        for database in ["postgresql", "mariadb", "mongodb", "redis", "etcd", "sqlite"] {
+            assert!(names.iter().any(|name| name == database), "{names:?}");
+        }
+    }
+
+    #[test]
     fn a_source_that_cannot_be_worked_with_says_which_field() {
         let container = |more: Value| {
             let mut container = json!({ "name": "dump", "command": ["x"], "volumeMounts": [{ "name": "v", "mountPath": "/out", "subPath": "a/" }] });

@@ -124,7 +124,9 @@ fn remember_deleted(context: &Arc<Context>) {
         };
         let job = pod.meta.owner_name.as_ref();
         let job = job.and_then(|(_, name)| context.world.jobs.get(&Key::new(&key.namespace, name)));
-        if job.is_some_and(|job| Some(&job.meta.uid) == pod.meta.owner.as_ref()) {
+        let has_job = job.is_some_and(|job| Some(&job.meta.uid) == pod.meta.owner.as_ref());
+        // What became of its hooks is asked for when its Job is gone, too.
+        if has_job || !pod.hooks.is_none() {
             context.world.last_seen.put(key.clone(), Arc::new(pod.clone()));
         }
     });

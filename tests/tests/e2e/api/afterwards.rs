@@ -12,7 +12,7 @@ const NOT_SEEN: &[(&str, &str)] = &[
     ("backup.resticbackup.io/finalizers", "update"),
     // Taking the original operator's finalizer off: tests of the spoke with an API server in memory.
     ("backup.resticbackup.io", "patch"),
-    // Held only to be granted to hooks.
+    // Handed on to hooks, and to the pods of backups that run a command in another pod.
     ("/exec", "get"),
     ("/exec", "create"),
 ];
