@@ -97,7 +97,6 @@ pub mod reasons {
     pub const UNKNOWN_PLAN: &str = "UnknownPlan";
 
     pub const BACKUP_NOT_FOUND: &str = "BackupNotFound";
-    pub const HOOKS_NOT_SUPPORTED: &str = "HooksNotSupported";
     pub const SELECTING_SNAPSHOT: &str = "SelectingSnapshot";
     pub const SNAPSHOT_NOT_FOUND: &str = "SnapshotNotFound";
     pub const SNAPSHOT_AMBIGUOUS: &str = "SnapshotAmbiguous";

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{CrossNamespaceObjectReference, Hook, JobConfiguration, ObjectReference};
+use crate::hooks::{HookRun, OpenHooks};
 
 /// A restore.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -143,8 +144,11 @@ fn default_overwrite() -> Option<bool> {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreHooks {
+    /// Before restic begins. Where it fails, nothing is restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pre_restore: Option<Hook>,
+    /// After restic has ended, however it has, and after each preRestore hook that began. It may run more than once, so it
+    /// has to bear that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub post_restore: Option<Hook>,
 }
@@ -186,6 +190,12 @@ pub struct ResticRestoreStatus {
     /// `1m5s`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
+    /// Its hooks, in the order in which they ran.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookRun>,
+    /// Hooks that may not have ended: what makes a postRestore hook run after every preRestore hook that began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open_hooks: Vec<OpenHooks>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_ref: Option<ObjectReference>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

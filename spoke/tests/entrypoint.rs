@@ -397,3 +397,19 @@ fn a_killed_restic_is_no_success() {
         assert_eq!((code, &message["exitCode"]), (137, &137.into()));
     }
 }
+
+#[test]
+fn the_exit_code_is_left_for_the_hooks_that_follow() {
+    for shell in SHELLS {
+        for code in [0, 3, 11] {
+            let bench = Bench::new();
+            bench.fake(&format!("exit {code}"));
+            let outcome = bench.path("outcome");
+            let mut command = bench.command(shell, &["backup", "--json"]);
+            let output = command.env("FLEET_OUTCOME", &outcome).output().unwrap();
+            assert_eq!(output.status.code(), Some(code));
+            assert_eq!(std::fs::read_to_string(outcome).unwrap(), format!("{code}\n"));
+            assert!(!bench.path("outcome.new").exists());
+        }
+    }
+}

@@ -103,3 +103,7 @@ pub(super) fn owing(status: &ResticBackupStatus, prefix: &str) -> Option<String>
         names::hook_job(prefix, &entry.uid),
     ))
 }
+
+#[cfg(test)]
+#[path = "hooks_tests.rs"]
+mod tests;

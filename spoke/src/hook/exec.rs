@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crds::names;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -50,7 +51,7 @@ impl Runner {
             Err(_) => return Err(format!("pods cannot be listed: no answer within {LIST:?}")),
         };
         let all = pods.len();
-        pods.retain(|pod| runs(pod) && pod.uid().as_deref() != Some(self.pod_uid.as_str()));
+        pods.retain(|pod| runs(pod) && !is_ours(pod));
         pods.sort_by_key(|pod| pod.name_any());
         if pods.is_empty() {
             return Err(format!(
@@ -59,6 +60,11 @@ impl Runner {
         }
         Ok(pods)
     }
+}
+
+/// Pods of the operator's making hold the keys of repositories: no command runs there.
+fn is_ours(pod: &Pod) -> bool {
+    pod.labels().contains_key(names::LABEL_TYPE)
 }
 
 fn runs(pod: &Pod) -> bool {
@@ -163,6 +169,15 @@ mod tests {
                 "pod p1: exit code 7: no such database".to_owned()
             )
         );
+    }
+
+    #[test]
+    fn no_command_runs_in_a_pod_that_holds_keys() {
+        let pod = |labels: serde_json::Value| -> Pod {
+            serde_json::from_value(serde_json::json!({ "metadata": { "labels": labels } })).unwrap()
+        };
+        assert!(is_ours(&pod(serde_json::json!({ names::LABEL_TYPE: "backup", "app": "db" }))));
+        assert!(!is_ours(&pod(serde_json::json!({ "app": "db" }))));
     }
 
     #[test]

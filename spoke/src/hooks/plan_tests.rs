@@ -68,6 +68,10 @@ fn a_hook_that_cannot_be_run_is_refused_with_its_field() {
         (job(json!({ "containers": [] })), "no containers"),
         (job(json!({ "containers": 7 })), "not a core/v1 PodTemplateSpec"),
         (job(json!({ "restartPolicy": "Always" })), "never ends"),
+        (
+            job(json!({ "serviceAccountName": "resticbackup-other" })),
+            "for pods of its own",
+        ),
         (job(json!({ "hostPID": true })), "processes or network"),
         (
             job(json!({ "volumes": [{ "name": "h", "hostPath": { "path": "/" } }] })),

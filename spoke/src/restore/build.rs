@@ -14,7 +14,9 @@ use kube::Resource as _;
 
 use super::select::Chosen;
 use super::validate::{TARGET_DIR, Target, Valid};
+use crate::hooks::{self, Grant, Needs};
 use crate::pod::{self, Frame, Source};
+use crate::site::Site;
 use crate::world::Key;
 
 /// The pod's own account.
@@ -65,7 +67,7 @@ pub fn claim(key: &Key, restore: &ResticRestore, new: &NewPvc) -> PersistentVolu
 #[must_use]
 pub fn job(
     key: &Key,
-    cluster: &str,
+    site: &Site,
     restore: &ResticRestore,
     valid: &Valid,
     (at, repository): (&Key, &ResticRepository),
@@ -102,7 +104,7 @@ pub fn job(
     arguments.extend(pod::repository_flags(repository));
     arguments.extend(valid.arguments.iter().cloned());
     let (script, script_volume) = pod::entrypoint();
-    let template = Frame {
+    let mut template = Frame {
         job: &valid.job,
         service_account: names::restore_service_account(&key.name),
         image,
@@ -115,12 +117,17 @@ pub fn job(
             pod::claim("restore-target", valid.target.name(), false),
             script_volume,
         ],
-        environment: pod::identity(cluster, pod::POD_UID).into(),
+        environment: pod::identity(&site.cluster, pod::POD_UID).into(),
         // Root gives files back to their owners.
         root_capabilities: &["CHOWN", "DAC_OVERRIDE", "FOWNER", "MKNOD", "SETFCAP"],
         own_volumes: matches!(valid.target, Target::New(_)),
     }
     .template(labels(key, false));
+    if let Some(plan) = &valid.hooks {
+        hooks::install(&mut template, plan, &site.image);
+        let annotations = metadata.annotations.get_or_insert_default();
+        annotations.insert(names::ANNOTATION_HOOKS.to_owned(), plan.json());
+    }
     Job {
         metadata,
         spec: Some(JobSpec {
@@ -133,6 +140,22 @@ pub fn job(
     }
 }
 
+/// What its hooks may do.
+#[must_use]
+pub fn grant(key: &Key, restore: &ResticRestore, valid: &Valid) -> Option<Grant> {
+    let own = names::restore_service_account(&key.name);
+    let metadata = pod::controlled(restore, key, own.clone(), labels(key, true));
+    let account = valid.job.service_account.as_deref().unwrap_or(&own);
+    hooks::grant(&metadata, account, Needs::of(valid.hooks.as_ref()))
+}
+
+/// Metadata of a Job that runs hooks which the restore owes.
+#[must_use]
+pub fn hook_job(key: &Key, restore: &ResticRestore) -> ObjectMeta {
+    let labels = pod::labels(names::LABEL_RESTORE, "hook", &key.name, true);
+    pod::controlled(restore, key, String::new(), labels)
+}
+
 fn labels(key: &Key, top: bool) -> BTreeMap<String, String> {
     pod::labels(names::LABEL_RESTORE, "restore", &key.name, top)
 }
@@ -143,6 +166,13 @@ mod tests {
 
     use super::*;
     use crate::restore::validate::validate;
+
+    fn prod() -> Site {
+        Site {
+            cluster: "prod-eu".to_owned(),
+            ..Site::of_tests()
+        }
+    }
 
     #[test]
     fn the_job_restores_without_the_mount_point_of_the_source() {
@@ -168,7 +198,7 @@ mod tests {
         };
         let job = job(
             &key,
-            "prod-eu",
+            &prod(),
             &restore,
             &valid,
             (&Key::new("storage", "nas"), &repository),
@@ -210,7 +240,15 @@ mod tests {
         };
         let image = crds::RESTIC_IMAGE.to_owned();
         let at = Key::new("shop", "nas");
-        let job = job(&key, "a", &restore, &valid, (&at, &repository), image, &chosen);
+        let job = job(
+            &key,
+            &Site::of_tests(),
+            &restore,
+            &valid,
+            (&at, &repository),
+            image,
+            &chosen,
+        );
         job.spec.unwrap().template.spec.unwrap()
     }
 

@@ -3,6 +3,7 @@
 //! status and in the Job itself where it was.
 
 mod build;
+mod hooks;
 mod outcome;
 mod plan;
 mod select;
@@ -26,6 +27,7 @@ use jiff::Timestamp;
 use crate::config::Config;
 use crate::consent;
 use crate::events::Severity;
+use crate::hooks::follow;
 use crate::kind::{
     Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable, ready_changed,
 };
@@ -94,6 +96,9 @@ pub enum Answer {
 pub struct Observed {
     /// The Job of this very restore, and its pods.
     job: Option<JobWithPods>,
+    /// The same, with open hooks, when it was deleted; and the Job that makes up for some.
+    gone: Vec<JobWithPods>,
+    made: Vec<JobWithPods>,
     /// The backup that is restored from, if the restore names one.
     backup: Option<Arc<ResticBackup>>,
     /// The repository that is restored from, as far as it is known.
@@ -107,6 +112,15 @@ pub struct Observed {
     has_copy: bool,
     /// The repository's owner does not consent any more, or the repository was deleted.
     consent_ended: bool,
+}
+
+impl Observed {
+    /// Hooks are asked for, or are not known to have ended.
+    fn has_hooks(&self, input: &Input<'_, RestoreController>) -> bool {
+        let given = input.valid.is_ok_and(|valid| valid.hooks.is_some());
+        let run = self.job.as_ref().is_some_and(|run| run.job.hooks.is_some());
+        given || run || !input.status().open_hooks.is_empty()
+    }
 }
 
 /// Why a restore cannot begin yet.
@@ -167,11 +181,16 @@ impl Controller for RestoreController {
             name: at.name.to_string(),
             namespace: Some(at.namespace.to_string()),
         });
+        let job = job.map(|job| JobWithPods {
+            last_words,
+            ..JobWithPods::of(world, place, job)
+        });
+        let open = &input.status().open_hooks;
+        let prefix = names::restore_service_account(&key.name);
         Observed {
-            job: job.map(|job| JobWithPods {
-                last_words,
-                ..JobWithPods::of(world, place, job)
-            }),
+            gone: follow::gone(world, &key.namespace, open, job.as_slice()),
+            made: follow::made(world, &key.namespace, &prefix, open),
+            job,
             backup,
             repository: repository.as_ref().and_then(|at| world.repositories.get(at)),
             at: repository,

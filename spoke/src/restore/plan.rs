@@ -11,10 +11,11 @@ use super::status::{fail, over, running, started, starting, waiting};
 use super::surroundings::{self, Ready};
 use super::target::{self, Claim};
 use super::validate::{Target, Valid};
-use super::{Answer, Observed, Planning, RestoreController, Selection, Wait, Work, build};
+use super::{Answer, Observed, Planning, RestoreController, Selection, Wait, Work, build, hooks};
 use crate::kind::{Applied, Children, Credentials, Input, Plan, RefusedBecause, Removal, Settled, Task};
 use crate::runs::finished::{self, Ended};
 use crate::runs::{self, JobWithPods};
+use crate::site::Site;
 use crate::world::{ClaimView, Key, Meta};
 
 /// Plans.
@@ -38,6 +39,9 @@ pub(super) fn plan(
         plan.children.removals.push(Removal::Credentials(copy));
     }
     release(input, observed, &mut plan);
+    if observed.has_hooks(input) {
+        hooks::follow(&planning.site, input, observed, &mut plan);
+    }
     plan
 }
 
@@ -68,7 +72,7 @@ fn release(input: &Input<'_, RestoreController>, observed: &Observed, plan: &mut
     plan.next = next.into_iter().chain(later).min();
 }
 
-fn is_over(status: &ResticRestoreStatus) -> bool {
+pub(super) fn is_over(status: &ResticRestoreStatus) -> bool {
     matches!(status.phase, Some(RestorePhase::Completed | RestorePhase::Failed))
 }
 
@@ -151,7 +155,10 @@ fn follow(
             plan.children.removals.push(removal());
             over(status, restore, &outcome, now);
         }
-        Progress::Over(outcome) => over(status, restore, &outcome, now),
+        Progress::Over(outcome) => {
+            over(status, restore, &outcome, now);
+            hooks::settle(status, run);
+        }
     }
 }
 
@@ -178,7 +185,7 @@ fn begin(
     let found = input.found.iter().rev().find(|found| found.asked == selection);
     match (found.map(|found| &found.answer), wait_until) {
         (Some(Answer::Chosen(Ok(chosen))), _) => {
-            plan.children = objects(&planning.site.cluster, input, valid, ready, chosen);
+            plan.children = objects(&planning.site, input, valid, ready, chosen);
         }
         (Some(Answer::Chosen(Err(error))), _) => {
             let reason = match error {
@@ -209,7 +216,7 @@ fn begin(
 
 /// Everything that the restore needs.
 fn objects(
-    cluster: &str,
+    site: &Site,
     input: &Input<'_, RestoreController>,
     valid: &Valid,
     ready: &Ready,
@@ -231,6 +238,7 @@ fn objects(
             vec![Removal::Credentials(copy)]
         },
         account: own_account.then(|| build::service_account(key, restore)),
+        grant: build::grant(key, restore, valid),
         credentials: is_foreign.then(|| Credentials {
             metadata: build::credentials(key, restore),
             at: ready.at.clone(),
@@ -239,7 +247,7 @@ fn objects(
         claim,
         job: Some(build::job(
             key,
-            cluster,
+            site,
             restore,
             valid,
             (&ready.at, ready.repository.as_ref()),
@@ -258,14 +266,15 @@ pub(super) fn conclude(
     applied: &Applied,
 ) {
     let (restore, now) = (input.resource, input.now.wall);
-    if let Some((at, job)) = &applied.job {
+    let own = names::restore_job(&input.key.name);
+    if let Some((at, job)) = applied.job.as_ref().filter(|(at, _)| *at.name == *own) {
         started(&mut settled.status, restore, at, job, now);
     }
     let Some(refused) = &applied.refused else {
         return;
     };
-    if observed.job.is_some() {
-        if refused.kind == "Job" {
+    if observed.job.is_some() || is_over(&input.status()) {
+        if refused.kind == "Job" && refused.name == own {
             // The Job is still there.
             settled.status = begun(input);
         }

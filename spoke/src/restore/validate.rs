@@ -1,11 +1,12 @@
 //! A restore's spec as it may be worked with. Pure.
 
-use crds::ResticRestore;
 use crds::common::{BadPart, CrossNamespaceObjectReference};
 use crds::conditions::reasons;
 use crds::restore::{NewPvc, ResticRestoreSpec};
+use crds::{ResticRestore, names};
 use jiff::Timestamp;
 
+use crate::hooks::{self, BadHook, Subject};
 use crate::pod::{JobSettings, job_settings};
 use crate::world::Key;
 
@@ -25,6 +26,7 @@ pub struct Valid {
     /// Files are chosen by name: if none is found, that is a failure.
     pub filtered: bool,
     pub job: JobSettings,
+    pub hooks: Option<hooks::Plan>,
 }
 
 /// Where the snapshots are.
@@ -92,10 +94,8 @@ pub enum Invalid {
         "spec.includePaths and spec.excludePaths exclude each other in restic: keep one and remove the other"
     )]
     Filters,
-    #[error(
-        "spec.hooks is not supported yet, and a restore without them might harm what runs; remove it and do by hand what they would do"
-    )]
-    Hooks,
+    #[error(transparent)]
+    Hook(#[from] BadHook),
     #[error(transparent)]
     Part(#[from] BadPart),
 }
@@ -104,10 +104,7 @@ impl Invalid {
     /// Reason of condition Ready.
     #[must_use]
     pub fn reason(&self) -> &'static str {
-        match self {
-            Invalid::Hooks => reasons::HOOKS_NOT_SUPPORTED,
-            _ => reasons::INVALID_SPEC,
-        }
+        reasons::INVALID_SPEC
     }
 }
 
@@ -118,12 +115,9 @@ impl Invalid {
 pub fn validate(key: &Key, restore: &ResticRestore) -> Result<Valid, Invalid> {
     let spec = &restore.spec;
     let origin = origin(key, spec)?;
-    let hooks = spec.hooks.as_ref();
-    if hooks.is_some_and(|h| h.pre_restore.is_some() || h.post_restore.is_some()) {
-        return Err(Invalid::Hooks);
-    }
     let snapshot = wanted(restore, &origin)?;
     let (target, folder) = target(spec)?;
+    let job = job_settings(spec.job_config.as_ref())?;
     Ok(Valid {
         origin,
         snapshot,
@@ -131,8 +125,22 @@ pub fn validate(key: &Key, restore: &ResticRestore) -> Result<Valid, Invalid> {
         folder,
         arguments: arguments(spec)?,
         filtered: !spec.include_paths.is_empty() || !spec.exclude_paths.is_empty(),
-        job: job_settings(spec.job_config.as_ref())?,
+        hooks: hooks(key, restore, job.service_account.as_deref())?,
+        job,
     })
+}
+
+fn hooks(key: &Key, restore: &ResticRestore, account: Option<&str>) -> Result<Option<hooks::Plan>, BadHook> {
+    let owner = hooks::Owner {
+        kind: "ResticRestore".to_owned(),
+        name: key.name.to_string(),
+        uid: restore.metadata.uid.clone().unwrap_or_default(),
+    };
+    let own = || names::restore_service_account(&key.name);
+    let account = account.map_or_else(own, str::to_owned);
+    let given = restore.spec.hooks.clone().unwrap_or_default();
+    let given = [&given.pre_restore, &given.post_restore, &None].map(Option::as_ref);
+    hooks::given(Subject::Restore, (owner, account), given)
 }
 
 fn origin(key: &Key, spec: &ResticRestoreSpec) -> Result<Origin, Invalid> {
@@ -308,6 +316,6 @@ mod tests {
             refused(json!({ "includePaths": ["a"], "excludePaths": ["b"] })).contains("exclude each other")
         );
         let hook = json!({ "hooks": { "preRestore": { "exec": { "podSelector": {}, "command": ["x"] } } } });
-        assert!(refused(hook).contains("spec.hooks"));
+        assert!(refused(hook).contains("spec.hooks.preRestore"));
     }
 }

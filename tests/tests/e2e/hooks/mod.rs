@@ -2,6 +2,7 @@
 
 mod jobs;
 mod kills;
+mod restores;
 
 use std::path::PathBuf;
 use std::time::Duration;
