@@ -45,7 +45,14 @@ fn over(table: &Table<BackupController>, restic: Option<i32>, reports: [&str; 2]
         message: "its words".into(),
     };
     let mut job = JobView {
-        end: Some((Some(at), if restic == Some(0) { JobEnd::Complete } else { failed })),
+        end: Some((
+            Some(at),
+            if restic == Some(0) {
+                JobEnd::Complete
+            } else {
+                failed
+            },
+        )),
         hooks: Some(PLAN.into()),
         tried: true,
         ..JobView::default()
@@ -95,7 +102,11 @@ fn a_failed_hook_after_a_good_backup_is_owed_whatever_the_spec_says_then() {
         (last.result, last.reason.as_deref(), last.snapshot_id.as_deref()),
         (BackupResult::PartiallyFailed, Some("PostHookFailed"), Some("abc"))
     );
-    assert!(last.message.unwrap().contains("postBackup hook has not ended well: its words"));
+    assert!(
+        last.message
+            .unwrap()
+            .contains("postBackup hook has not ended well: its words")
+    );
     assert_eq!(last.hooks.len(), 2);
     let name = names::hook_job("resticbackup-orders", "job");
     let job = plan.children.job.unwrap();
@@ -115,7 +126,8 @@ fn a_failed_hook_after_a_good_backup_is_owed_whatever_the_spec_says_then() {
 #[test]
 fn a_run_whose_hook_before_failed_says_so_and_one_that_went_well_owes_nothing() {
     let table = table();
-    let failed = json!({ "hooks": [{ "name": "preBackup", "how": "Failed", "message": "exit code 7: away" }] });
+    let failed =
+        json!({ "hooks": [{ "name": "preBackup", "how": "Failed", "message": "exit code 7: away" }] });
     let run = over(&table, None, [&failed.to_string(), &after("Succeeded")]);
     let plan = table.plan(&observed(run));
     let last = plan.status.last_backup.unwrap();

@@ -176,7 +176,9 @@ mod tests {
         let pod = |labels: serde_json::Value| -> Pod {
             serde_json::from_value(serde_json::json!({ "metadata": { "labels": labels } })).unwrap()
         };
-        assert!(is_ours(&pod(serde_json::json!({ names::LABEL_TYPE: "backup", "app": "db" }))));
+        assert!(is_ours(&pod(
+            serde_json::json!({ names::LABEL_TYPE: "backup", "app": "db" })
+        )));
         assert!(!is_ours(&pod(serde_json::json!({ "app": "db" }))));
     }
 

@@ -246,7 +246,11 @@ fn checked_job(job: &JobHook) -> Result<Hook, String> {
             "job.podTemplate uses Secret {secret:?}, which holds a repository's keys: a hook gets none of them"
         ));
     }
-    if let Some(account) = spec.service_account_name.as_deref().filter(|name| names::is_of_a_run(name)) {
+    if let Some(account) = spec
+        .service_account_name
+        .as_deref()
+        .filter(|name| names::is_of_a_run(name))
+    {
         return Err(format!(
             "job.podTemplate uses ServiceAccount {account:?}, which the operator makes for pods of its own; name another"
         ));

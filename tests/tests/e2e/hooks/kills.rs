@@ -1,5 +1,7 @@
 //! What is killed at each step of a backup: the hook after it runs exactly when the one before it had.
 
+use std::sync::{PoisonError, RwLock};
+
 use serde_json::{Value, json};
 use tests::fleet::SYSTEM;
 
@@ -31,17 +33,22 @@ enum Victim {
     OperatorAndPod,
 }
 
-/// `kill -9` of both replicas. Other tests do so too: one that is just being started again is waited for.
+/// `kill -9` of both replicas. They are deleted as well, so that others begin without the kubelet's pauses.
 fn kill_operator(place: &Place) {
     for pod in pods_of(place, "fleet-spoke") {
         until("a process of the operator", || {
-            place
+            let killed = place
                 .cluster
-                .signal_container(SYSTEM, &pod, "fleet-spoke", "KILL")
-                .is_ok()
+                .signal_container(SYSTEM, &pod, "fleet-spoke", "KILL");
+            killed.is_ok()
         });
+        let delete = [&["delete", "pod", "-n", SYSTEM, &pod], FORCE].concat();
+        place.cluster.kubectl(&delete).unwrap();
     }
 }
+
+/// The operator is killed by one test alone.
+static OPERATOR: RwLock<()> = RwLock::new(());
 
 const FORCE: &[&str] = &["--grace-period=0", "--force"];
 
@@ -140,6 +147,15 @@ fn last(backup: &Value) -> (String, String) {
 }
 
 fn result_of(name: &str, step: Step, victim: Victim, results: &[&str]) {
+    let alone = matches!(victim, Victim::Operator | Victim::OperatorAndPod);
+    let (write, read);
+    if alone {
+        write = OPERATOR.write().unwrap_or_else(PoisonError::into_inner);
+        let _ = &write;
+    } else {
+        read = OPERATOR.read().unwrap_or_else(PoisonError::into_inner);
+        let _ = &read;
+    }
     let (application, backup) = kill(name, step, victim);
     let (result, reason) = last(&backup);
     let got = format!("{result}/{reason}");

@@ -32,7 +32,7 @@ fn freeze(held: bool) -> Value {
     };
     exec(
         &format!("touch /d/frozen; echo pre >>/d/log; {hold}echo pre-end >>/d/log"),
-        "20s",
+        "40s",
     )
 }
 
@@ -45,7 +45,7 @@ fn thaw(held: bool) -> Value {
     };
     exec(
         &format!("echo post >>/d/log; {hold}rm -f /d/frozen; echo post-end >>/d/log"),
-        "20s",
+        "40s",
     )
 }
 

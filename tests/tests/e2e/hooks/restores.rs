@@ -23,22 +23,45 @@ fn hooks_run_around_a_restore() {
     let place = &application.place;
     assert_eq!(place.run("orders", "1")["result"], "Succeeded");
     let thaw = exec("echo post >>/d/log; rm -f /d/frozen", "20s");
-    let done = restore(place, "well", json!({ "preRestore": freeze(false), "postRestore": thaw }));
+    let done = restore(
+        place,
+        "well",
+        json!({ "preRestore": freeze(false), "postRestore": thaw }),
+    );
     assert_eq!(done["status"]["phase"], "Completed", "{:#}", done["status"]);
     assert_eq!(application.log(), ["pre", "pre-end", "post"]);
     assert!(place.data().join("well/small/a.txt").exists());
     for name in ["preRestore", "postRestore"] {
-        assert_eq!(hook(&done["status"], name)["result"], "Succeeded", "{:#}", done["status"]);
+        assert_eq!(
+            hook(&done["status"], name)["result"],
+            "Succeeded",
+            "{:#}",
+            done["status"]
+        );
     }
-    place.until("role/resticrestore-well", "its rights end with it", Value::is_null);
+    place.until(
+        "role/resticrestore-well",
+        "its rights end with it",
+        Value::is_null,
+    );
 
     // Nothing is written where the hook before fails.
     let fails = exec("echo still in use; exit 3", "10s");
     let thaw = exec("echo post-2 >>/d/log", "20s");
-    let failed = restore(place, "refused", json!({ "preRestore": fails, "postRestore": thaw }));
+    let failed = restore(
+        place,
+        "refused",
+        json!({ "preRestore": fails, "postRestore": thaw }),
+    );
     let ready = condition(&failed, "Ready");
     assert_eq!(ready["reason"], "PreHookFailed", "{:#}", failed["status"]);
-    assert!(ready["message"].as_str().unwrap().contains("exit code 3: still in use"), "{ready}");
+    assert!(
+        ready["message"]
+            .as_str()
+            .unwrap()
+            .contains("exit code 3: still in use"),
+        "{ready}"
+    );
     assert!(!place.data().join("refused").exists());
     assert_eq!(application.log().last().unwrap(), "post-2", "it had begun");
 
@@ -50,7 +73,11 @@ fn hooks_run_around_a_restore() {
     let late = place.until("resticrestore/late", "Degraded", |o| {
         o["status"]["phase"] == "Completed" && condition(o, "Degraded")["reason"] == "PostHookFailed"
     });
-    assert!(late["status"]["openHooks"][0]["owed"][0] == "postRestore", "{:#}", late["status"]);
+    assert!(
+        late["status"]["openHooks"][0]["owed"][0] == "postRestore",
+        "{:#}",
+        late["status"]
+    );
     place.write("mended", b"");
     let late = place.until("resticrestore/late", "all hooks at their end", |o| {
         o["status"]["openHooks"].is_null() && condition(o, "Degraded")["status"] == "False"
