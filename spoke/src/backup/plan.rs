@@ -163,7 +163,11 @@ fn withdrawal(input: &Input<'_, BackupController>) -> Vec<Removal> {
 /// What its pods may do in the API server ends, unless hooks need it that a run owes.
 fn rights(input: &Input<'_, BackupController>) -> Option<Removal> {
     let own = input.key.sibling(names::backup_service_account(&input.key.name));
-    input.status().open_hooks.is_empty().then_some(Removal::Grant(own))
+    input
+        .status()
+        .open_hooks
+        .is_empty()
+        .then_some(Removal::Grant(own))
 }
 
 /// Where a backup goes.
