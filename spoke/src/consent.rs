@@ -1,5 +1,6 @@
 //! Whether a repository may be used from a namespace, and whether it is ready to be. Pure.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use crds::ResticRepository;
@@ -37,13 +38,13 @@ pub enum Blocked {
 ///
 /// # Errors
 /// Why it may not, or not yet.
-pub fn usable<'a>(
+pub fn usable<'a, R: Borrow<ResticRepository>>(
     at: &Key,
     namespace: &str,
-    repository: Option<&'a ResticRepository>,
+    repository: Option<&'a R>,
     labels: &BTreeMap<String, String>,
-) -> Result<&'a ResticRepository, Blocked> {
-    let Some(repository) = repository else {
+) -> Result<&'a R, Blocked> {
+    let Some(found) = repository else {
         return Err(Blocked::Wait {
             reason: reasons::REPOSITORY_NOT_FOUND,
             message: format!(
@@ -51,6 +52,7 @@ pub fn usable<'a>(
             ),
         });
     };
+    let repository = found.borrow();
     if *at.namespace != *namespace && !allows(repository.spec.allowed_namespaces.as_ref(), labels) {
         let message = format!(
             "ResticRepository {at} does not allow namespace {namespace}; its owner can allow it with spec.allowedNamespaces: {{from: Selector, selector: {{matchLabels: {{kubernetes.io/metadata.name: {namespace}}}}}}}, which hands the repository's password and keys to that namespace"
@@ -71,7 +73,7 @@ pub fn usable<'a>(
             message: format!("ResticRepository {at} is not ready: {why}"),
         });
     }
-    Ok(repository)
+    Ok(found)
 }
 
 /// Whether a resource refers to a repository in another namespace that does not exist, or does not allow this namespace

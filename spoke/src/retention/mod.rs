@@ -2,6 +2,7 @@
 //! of it. What a run does is not this policy alone: all policies of all clusters that are bound to the same physical
 //! repository make one plan.
 
+mod approval;
 mod build;
 mod own;
 mod owner;
