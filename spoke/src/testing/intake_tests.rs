@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crds::ResticBackup;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use serde_json::Value;
 
 use super::restic::MemoryRestic;
-use super::shell_tests::{STORED, end_pods, settled, start_pods};
-use super::spoke::{SHOP, Spoke, backup, furnish};
+use super::shell_tests::{APPLIED, STORED, end_pods, lock_holder, open_job, settled, start_pods};
+use super::spoke::{SHOP, Spoke, backup, furnish, policy};
 use super::{Action, ApiServer, End, Fault};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -80,6 +81,38 @@ async fn while_the_list_of_pods_hangs_no_job_is_said_to_have_no_pod() {
     tokio::time::sleep(50 * MINUTE).await;
     assert!(!waiting(&api), "{}", status(&api));
     assert_eq!(status(&api)["active"].as_array().map(Vec::len), Some(1));
+    spoke.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_list_of_pods_hangs_the_lock_of_an_ended_job_is_not_free() {
+    let api = ApiServer::new();
+    furnish(&api);
+    policy(&api, "nightly");
+    let spoke = Spoke::start(&api, &Arc::new(MemoryRestic::default())).await;
+    let cron_job = "globalretention-nightly";
+    api.until("the CronJob is made", |api| {
+        api.get::<k8s_openapi::api::batch::v1::CronJob>(SHOP, cron_job)
+    })
+    .await;
+    let first = api.fire(SHOP, cron_job);
+    api.until("the gate opens", |api| open_job(api, &first)).await;
+    start_pods(&api);
+    end_pods(&api, &End::success(APPLIED));
+    api.until("the lock is given back", |api| lock_holder(api).is_none().then_some(()))
+        .await;
+    let leases = api.all::<Lease>();
+    let lock = leases.iter().find(|lease| lease.name_any().starts_with("fleet-lock"));
+    api.edit::<Lease>("kube-system", &lock.unwrap().name_any(), |lease| {
+        lease["spec"]["holderIdentity"] = "job-that-is-not-there".into();
+    });
+    hang_pods(&api);
+    // Jobs are named by the minute.
+    tokio::time::sleep(2 * MINUTE).await;
+    let second = api.fire(SHOP, cron_job);
+    tokio::time::sleep(50 * MINUTE).await;
+    assert_eq!(lock_holder(&api).as_deref(), Some("job-that-is-not-there"));
+    api.until("the gate opens once pods are known", |api| open_job(api, &second)).await;
     spoke.stop().await;
 }
 
