@@ -52,7 +52,7 @@ pub(super) fn find(
         &at,
         &input.key.namespace,
         repository.map(AsRef::as_ref),
-        &observed.labels,
+        observed.labels.as_deref(),
     );
     let repository = match (usable, repository) {
         (Ok(_), Some(repository)) => repository.clone(),
