@@ -45,11 +45,15 @@ pub(super) fn last_failure(world: &World, key: &Key) -> Option<Timestamp> {
 }
 
 /// What a cluster knows of the process that holds a lock.
-pub(super) fn life(world: &World, own: &str, lock: &LockFile) -> Life {
+pub(super) fn life(world: &World, own: &str, lock: &LockFile, now: Timestamp) -> Life {
+    let known = world.pods.delivery().since(now).is_some();
     let of = |found: Vec<(Key, Arc<PodView>)>| {
         let active = found.iter().find(|(_, pod)| pod.is_active());
         match (active, found.is_empty()) {
             (Some((key, _)), _) => Life::Alive(format!("pod {key}")),
+            (None, _) if !known => {
+                Life::Alive("a pod that is not known, as pods cannot be watched,".to_owned())
+            }
             (None, false) => Life::Ended,
             (None, true) => Life::Gone,
         }
@@ -78,6 +82,7 @@ mod tests {
     use crds::ResticBackup;
 
     use super::*;
+    use crate::world::Delivery;
 
     fn pod(uid: &str, job: &str, phase: &str) -> PodView {
         let mut pod = PodView {
@@ -102,6 +107,7 @@ mod tests {
     #[test]
     fn a_lock_leads_to_the_pod_that_holds_it() {
         let world = World::default();
+        let watched = Delivery::complete(Timestamp::MIN);
         let long = "x".repeat(70);
         for (name, view) in [
             ("works", pod("pod-1", "job-1", "Running")),
@@ -111,6 +117,7 @@ mod tests {
             world.pods.put(Key::new("shop", name), Arc::new(view));
         }
         let alive = |name: &str| Life::Alive(format!("pod shop/{name}"));
+        world.pods.note(|pods| *pods = watched);
         for (user, host, expected) in [
             ("fleet:a:pod-1:0", "h", alive("works")),
             ("fleet:a:job-1:7", "h", alive("works")),
@@ -124,7 +131,14 @@ mod tests {
             ("root", "ended", Life::Ended),
             ("root", "nas", Life::Elsewhere),
         ] {
-            assert_eq!(life(&world, "a", &lock(user, host)), expected, "{user} {host}");
+            let life = life(&world, "a", &lock(user, host), Timestamp::UNIX_EPOCH);
+            assert_eq!(life, expected, "{user} {host}");
+        }
+        // While pods cannot be watched, one that is not in the cache may be at work.
+        world.pods.note(Delivery::broke);
+        for user in ["fleet:a:job-9:7", "fleet:a:job-2:7", "fleet:a:pod-9:0"] {
+            let life = life(&world, "a", &lock(user, "h"), Timestamp::UNIX_EPOCH);
+            assert!(matches!(life, Life::Alive(_)), "{user}: {life:?}");
         }
     }
 

@@ -184,7 +184,10 @@ impl Controller for RepositoryController {
         let mut same = same.into_iter().flatten();
         let life = |lock: &LockFile| {
             let holder = (lock.user.clone(), lock.host.clone());
-            (holder, life::life(world, &self.plans.cluster, lock))
+            (
+                holder,
+                life::life(world, &self.plans.cluster, lock, input.now.wall),
+            )
         };
         Observed {
             secret: secret.map(|s| s.meta.version.to_string()),

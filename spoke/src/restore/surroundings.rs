@@ -48,7 +48,7 @@ pub(super) fn find(
         });
     };
     let (namespace, repository) = (&input.key.namespace, observed.repository.as_ref());
-    let repository = consent::usable(&at, namespace, repository, &observed.labels)?.clone();
+    let repository = consent::usable(&at, namespace, repository, observed.labels.as_deref())?.clone();
     let backup = observed.backup.as_ref();
     let image = image(site, backup.map(AsRef::as_ref))?;
     if let Claim::Wait(wait) = target::claim(&valid.target, input.uid(), observed.claim.as_deref()) {

@@ -110,7 +110,12 @@ fn usable<'a>(
     let reference = &input.resource.spec.repository_ref;
     let namespace = &input.key.namespace;
     let at = Key::new(reference.namespace_or(namespace), &reference.name);
-    consent::usable(&at, namespace, observed.repository.as_ref(), &observed.labels)
+    consent::usable(
+        &at,
+        namespace,
+        observed.repository.as_ref(),
+        observed.labels.as_deref(),
+    )
 }
 
 fn withdrawal(key: &Key) -> Vec<Removal> {
