@@ -141,7 +141,7 @@ impl<K: Kind> ResourceActor<K> {
         measure.done(requeue.failed);
         state.turns += 1;
         self.arm(myself, requeue, state);
-        // Removed from the store by this very turn: no watch event tells the supervisor.
+        // Removed from the store by this very turn: no watch event reaches the supervisor.
         if self.kind.uid(&self.key).as_ref() != Some(&self.uid)
             && let Some(supervisor) = myself.try_get_supervisor()
         {

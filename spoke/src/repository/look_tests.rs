@@ -10,7 +10,7 @@ use crate::metrics::Metrics;
 use crate::restic::{Executor, Statistics};
 use crate::secrets::Backend;
 
-/// Answers as told, and writes down whether `init` was ever called.
+/// Answers as configured, and records whether `init` was ever called.
 struct Scripted {
     id: Result<String, Failure>,
     calls: Mutex<Vec<&'static str>>,

@@ -87,7 +87,7 @@ fn is_asked(input: &Input<'_, RepositoryController>, inputs: &Inputs) -> bool {
     running.any(|work| matches!(work, Work::Look { inputs: asked, .. } if asked == inputs))
 }
 
-/// Takes in what was found. An answer to other inputs says nothing any more.
+/// Takes in what was found. An answer to other inputs is out of date.
 fn take(
     planning: &Planning,
     input: &Input<'_, RepositoryController>,
