@@ -386,6 +386,3 @@ fn event_map<T, V>(
         Event::InitDone => Event::InitDone,
     })
 }
-
-#[cfg(test)]
-mod tests;
