@@ -109,10 +109,7 @@ fn consents(repository: Option<&ResticRepository>, labels: &BTreeMap<String, Str
 
 /// Whether a repository may be used from another namespace than its own, with these labels. `None` if that depends on
 /// labels that are not known.
-fn allows(
-    allowed: Option<&AllowedNamespaces>,
-    labels: Option<&BTreeMap<String, String>>,
-) -> Option<bool> {
+fn allows(allowed: Option<&AllowedNamespaces>, labels: Option<&BTreeMap<String, String>>) -> Option<bool> {
     let Some(allowed) = allowed else {
         return Some(false);
     };
@@ -210,7 +207,10 @@ mod tests {
             let Err(Blocked::Wait { message, .. }) = usable(&at, "shop", Some(&selects), None) else {
                 panic!("{rule}")
             };
-            assert!(message.starts_with("namespace shop is not known yet"), "{message}");
+            assert!(
+                message.starts_with("namespace shop is not known yet"),
+                "{message}"
+            );
         }
         // What does not depend on labels is known.
         let closed = usable(&at, "shop", Some(&repository(Value::Null)), None).map(drop);

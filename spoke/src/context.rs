@@ -92,7 +92,9 @@ pub fn test_context_on(client: kube::Client) -> Arc<Context> {
     let (metrics, leader) = (Arc::new(Metrics::new().unwrap()), LeaderGate::always());
     let world = World::default();
     // No watch fills them: what a test puts in is all there is.
-    world.pods.note(|pods| *pods = Delivery::complete(jiff::Timestamp::MIN));
+    world
+        .pods
+        .note(|pods| *pods = Delivery::complete(jiff::Timestamp::MIN));
     Arc::new(Context {
         world,
         applier: Applier::new(client, leader.clone(), metrics.clone()),

@@ -135,7 +135,9 @@ async fn a_panic_in_each_service_is_survived_without_a_hub() {
     let actor = "fleet_actors{kind=\"ResticBackup\"} 1";
     until("its actor", || spoke.context.metrics.render().contains(actor)).await;
     until("its scripts", || {
-        api.all::<ConfigMap>().iter().any(|map| map.metadata.namespace.as_deref() == Some(SHOP))
+        api.all::<ConfigMap>()
+            .iter()
+            .any(|map| map.metadata.namespace.as_deref() == Some(SHOP))
     })
     .await;
     spoke.context.leases.ask(LeaseAsk {
@@ -145,7 +147,12 @@ async fn a_panic_in_each_service_is_survived_without_a_hub() {
     });
     until("a lease", || {
         let mut leases = api.all::<Lease>().into_iter();
-        leases.any(|lease| lease.metadata.name.is_some_and(|name| name.starts_with("fleet-lock")))
+        leases.any(|lease| {
+            lease
+                .metadata
+                .name
+                .is_some_and(|name| name.starts_with("fleet-lock"))
+        })
     })
     .await;
     works(&api, spoke).await;

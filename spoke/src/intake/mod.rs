@@ -29,8 +29,8 @@ use tracing::{debug, warn};
 use crate::context::Context;
 use crate::service::{Running, Service, Stage};
 use crate::world::{
-    ClaimView, CronJobView, Delivery, JobView, Key, MetaView, NamespaceView, PodView, Store, Stored, Undecodable,
-    World, slim,
+    ClaimView, CronJobView, Delivery, JobView, Key, MetaView, NamespaceView, PodView, Store, Stored,
+    Undecodable, World, slim,
 };
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore, names};
 

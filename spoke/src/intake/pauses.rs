@@ -64,7 +64,10 @@ fn asked(error: &Error) -> Duration {
         | Error::WatchError(status) => status,
         _ => return Duration::ZERO,
     };
-    let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    let seconds = status
+        .details
+        .as_ref()
+        .map_or(0, |details| details.retry_after_seconds);
     Duration::from_secs(u64::from(seconds).min(ASKED_MAX))
 }
 
@@ -99,7 +102,11 @@ mod tests {
         }
         pauses.failed(&refused(403, 0), now);
         let later = now + Duration::from_secs(3) + STABLE;
-        assert_eq!(pauses.failed(&refused(403, 0), later).as_millis(), 800, "a new watch");
+        assert_eq!(
+            pauses.failed(&refused(403, 0), later).as_millis(),
+            800,
+            "a new watch"
+        );
     }
 
     #[test]

@@ -148,7 +148,9 @@ fn readers_of_name(world: &World, differs: bool) -> Vec<(Reader, Key)> {
     let policies = world
         .policies
         .filter(|_, p| shows(p.status.as_ref().map(|s| &s.conditions)));
-    let repositories = repositories.into_iter().map(|(key, _)| (Reader::Repositories, key));
+    let repositories = repositories
+        .into_iter()
+        .map(|(key, _)| (Reader::Repositories, key));
     let policies = policies.into_iter().map(|(key, _)| (Reader::Policies, key));
     repositories.chain(policies).collect()
 }
@@ -179,7 +181,9 @@ mod tests {
                 serde_json::from_value(of("ResticRepository", name, reason, repository.clone())).unwrap();
             let policy: GlobalRetentionPolicy =
                 serde_json::from_value(of("GlobalRetentionPolicy", name, reason, policy.clone())).unwrap();
-            world.repositories.put(Key::new("shop", name), Arc::new(repository));
+            world
+                .repositories
+                .put(Key::new("shop", name), Arc::new(repository));
             world.policies.put(Key::new("shop", name), Arc::new(policy));
         }
         world

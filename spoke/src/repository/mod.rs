@@ -183,7 +183,10 @@ impl Controller for RepositoryController {
         let mut same = same.into_iter().flatten();
         let life = |lock: &LockFile| {
             let holder = (lock.user.clone(), lock.host.clone());
-            (holder, unlock::life(world, &self.plans.cluster, lock, input.now.wall))
+            (
+                holder,
+                unlock::life(world, &self.plans.cluster, lock, input.now.wall),
+            )
         };
         Observed {
             secret: secret.map(|s| s.meta.version.to_string()),

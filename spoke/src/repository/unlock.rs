@@ -299,7 +299,9 @@ pub(super) fn life(world: &World, own: &str, lock: &LockFile, now: Timestamp) ->
         let active = found.iter().find(|(_, pod)| pod.is_active());
         match (active, found.is_empty()) {
             (Some((key, _)), _) => Life::Alive(format!("pod {key}")),
-            (None, _) if !known => Life::Alive("a pod that is not known, as pods cannot be watched,".to_owned()),
+            (None, _) if !known => {
+                Life::Alive("a pod that is not known, as pods cannot be watched,".to_owned())
+            }
             (None, false) => Life::Ended,
             (None, true) => Life::Gone,
         }

@@ -112,7 +112,12 @@ fn usable<'a>(
     let namespace = &input.key.namespace;
     let at = Key::new(reference.namespace_or(namespace), &reference.name);
     let repository = observed.repository.as_ref();
-    consent::usable(&at, namespace, repository.map(AsRef::as_ref), observed.labels.as_deref())?;
+    consent::usable(
+        &at,
+        namespace,
+        repository.map(AsRef::as_ref),
+        observed.labels.as_deref(),
+    )?;
     // `usable` returns the repository that it was given.
     repository.ok_or(Blocked::Wait {
         reason: reasons::REPOSITORY_NOT_FOUND,

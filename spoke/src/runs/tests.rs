@@ -376,12 +376,18 @@ fn without_a_watch_of_pods_nothing_is_concluded_from_a_missing_pod() {
     ];
     for job in jobs {
         for pods in [vec![], vec![pod("Pending", |_| ())]] {
-            let run = unknown(run(job.clone(), pods, &[("job", "FailedCreate", "exceeded quota: q")]));
+            let run = unknown(run(
+                job.clone(),
+                pods,
+                &[("job", "FailedCreate", "exceeded quota: q")],
+            ));
             assert_eq!(state::<Told>(&run, at(5000)), State::Settling(at(5010)));
         }
     }
     // What was seen is known.
-    let done = pod("Succeeded", |p| p.restic = ended(0, "Completed", r#"{"exitCode":0}"#));
+    let done = pod("Succeeded", |p| {
+        p.restic = ended(0, "Completed", r#"{"exitCode":0}"#)
+    });
     let run = unknown(run(job(Some(JobEnd::Complete), |_| ()), vec![done], &[]));
     assert_eq!(reason(&run), "reported");
 }

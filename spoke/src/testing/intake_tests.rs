@@ -62,7 +62,10 @@ async fn while_the_list_of_pods_hangs_a_run_is_not_concluded() {
     tokio::time::sleep(50 * MINUTE).await;
     assert_eq!(status(&api)["lastBackup"], Value::Null);
     let run = recorded(&api).await;
-    assert_eq!((&run["result"], &run["snapshotID"]), (&"Succeeded".into(), &"abc".into()));
+    assert_eq!(
+        (&run["result"], &run["snapshotID"]),
+        (&"Succeeded".into(), &"abc".into())
+    );
     spoke.stop().await;
 }
 
@@ -76,7 +79,9 @@ async fn while_the_list_of_pods_hangs_no_job_is_said_to_have_no_pod() {
     start_pods(&api);
     let waiting = |api: &ApiServer| {
         let conditions = status(api)["conditions"].as_array().cloned().unwrap_or_default();
-        conditions.into_iter().any(|c| c["type"] == "Waiting" && c["status"] == "True")
+        conditions
+            .into_iter()
+            .any(|c| c["type"] == "Waiting" && c["status"] == "True")
     };
     tokio::time::sleep(50 * MINUTE).await;
     assert!(!waiting(&api), "{}", status(&api));
@@ -99,10 +104,14 @@ async fn while_the_list_of_pods_hangs_the_lock_of_an_ended_job_is_not_free() {
     api.until("the gate opens", |api| open_job(api, &first)).await;
     start_pods(&api);
     end_pods(&api, &End::success(APPLIED));
-    api.until("the lock is given back", |api| lock_holder(api).is_none().then_some(()))
-        .await;
+    api.until("the lock is given back", |api| {
+        lock_holder(api).is_none().then_some(())
+    })
+    .await;
     let leases = api.all::<Lease>();
-    let lock = leases.iter().find(|lease| lease.name_any().starts_with("fleet-lock"));
+    let lock = leases
+        .iter()
+        .find(|lease| lease.name_any().starts_with("fleet-lock"));
     api.edit::<Lease>("kube-system", &lock.unwrap().name_any(), |lease| {
         lease["spec"]["holderIdentity"] = "job-that-is-not-there".into();
     });
@@ -112,7 +121,8 @@ async fn while_the_list_of_pods_hangs_the_lock_of_an_ended_job_is_not_free() {
     let second = api.fire(SHOP, cron_job);
     tokio::time::sleep(50 * MINUTE).await;
     assert_eq!(lock_holder(&api).as_deref(), Some("job-that-is-not-there"));
-    api.until("the gate opens once pods are known", |api| open_job(api, &second)).await;
+    api.until("the gate opens once pods are known", |api| open_job(api, &second))
+        .await;
     spoke.stop().await;
 }
 
@@ -128,7 +138,10 @@ async fn lists_in_ten_minutes(resource: &str, code: u16) -> usize {
     let requests = api.requests();
     api.heal();
     spoke.stop().await;
-    requests.iter().filter(|r| r.verb == "list" && r.resource == resource).count()
+    requests
+        .iter()
+        .filter(|r| r.verb == "list" && r.resource == resource)
+        .count()
 }
 
 #[tokio::test(start_paused = true)]
@@ -162,7 +175,10 @@ async fn the_result_of_a_pod_that_is_deleted_after_its_jobs_end_is_kept_until_it
     assert_eq!(status(&api)["lastBackup"], Value::Null);
     api.heal();
     let run = recorded(&api).await;
-    assert_eq!((&run["result"], &run["snapshotID"]), (&"Succeeded".into(), &"abc".into()));
+    assert_eq!(
+        (&run["result"], &run["snapshotID"]),
+        (&"Succeeded".into(), &"abc".into())
+    );
     spoke.stop().await;
 }
 
@@ -176,7 +192,10 @@ async fn a_pod_that_is_deleted_because_its_result_is_recorded_is_not_kept() {
     end_pods(&api, &End::success(STORED));
     recorded(&api).await;
     api.until("the pod is deleted", |api| {
-        api.all::<Pod>().iter().all(|p| p.metadata.deletion_timestamp.is_some()).then_some(())
+        api.all::<Pod>()
+            .iter()
+            .all(|p| p.metadata.deletion_timestamp.is_some())
+            .then_some(())
     })
     .await;
     for pod in api.all::<Pod>() {
@@ -206,8 +225,10 @@ async fn ten_thousand_objects_are_listed_without_a_timer_for_each() {
     }
     let start = tokio::time::Instant::now();
     let spoke = Spoke::start(&api, &Arc::new(MemoryRestic::default())).await;
-    api.until("every type is listed", |_| spoke.health.unwell().is_empty().then_some(()))
-        .await;
+    api.until("every type is listed", |_| {
+        spoke.health.unwell().is_empty().then_some(())
+    })
+    .await;
     let elapsed = start.elapsed();
     assert_eq!(spoke.context.world.cron_jobs.len(), OBJECTS);
     assert!(elapsed < Duration::from_secs(8), "{elapsed:?}");

@@ -80,7 +80,11 @@ mod tests {
         delivery.asked(at(1));
         assert_eq!(delivery.since(at(1)), None, "it lists");
         delivery.listed();
-        assert_eq!(delivery.since(at(2)), None, "what changed since is not watched yet");
+        assert_eq!(
+            delivery.since(at(2)),
+            None,
+            "what changed since is not watched yet"
+        );
         delivery.asked(at(3));
         delivery.accepted(at(3));
         assert_eq!(delivery.since(at(90)), Some(at(3)));
@@ -88,7 +92,11 @@ mod tests {
         assert_eq!(delivery.since(at(91)), None);
         delivery.asked(at(92));
         delivery.accepted(at(92));
-        assert_eq!(delivery.since(at(92)), None, "the changes in the gap are on their way");
+        assert_eq!(
+            delivery.since(at(92)),
+            None,
+            "the changes in the gap are on their way"
+        );
         assert_eq!(delivery.since(at(94)), Some(at(94)));
     }
 
