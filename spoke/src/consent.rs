@@ -1,5 +1,6 @@
 //! Whether a repository may be used from a namespace, and whether it is ready to be. Pure.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use crds::ResticRepository;
@@ -38,13 +39,13 @@ pub enum Blocked {
 ///
 /// # Errors
 /// Why it may not, or not yet.
-pub fn usable<'a>(
+pub fn usable<'a, R: Borrow<ResticRepository>>(
     at: &Key,
     namespace: &str,
-    repository: Option<&'a ResticRepository>,
+    repository: Option<&'a R>,
     labels: Option<&BTreeMap<String, String>>,
-) -> Result<&'a ResticRepository, Blocked> {
-    let Some(repository) = repository else {
+) -> Result<&'a R, Blocked> {
+    let Some(found) = repository else {
         return Err(Blocked::Wait {
             reason: reasons::REPOSITORY_NOT_FOUND,
             message: format!(
@@ -52,6 +53,7 @@ pub fn usable<'a>(
             ),
         });
     };
+    let repository = found.borrow();
     let allowed = repository.spec.allowed_namespaces.as_ref();
     let consent = if *at.namespace == *namespace {
         Some(true)
@@ -86,7 +88,7 @@ pub fn usable<'a>(
             message: format!("ResticRepository {at} is not ready: {why}"),
         });
     }
-    Ok(repository)
+    Ok(found)
 }
 
 /// Whether a resource refers to a repository in another namespace that does not exist, or does not allow this namespace

@@ -3,6 +3,7 @@
 
 mod answer;
 mod build;
+mod life;
 mod locks;
 mod owner;
 mod plan;
@@ -24,8 +25,8 @@ use jiff::Timestamp;
 use crate::config::Config;
 use crate::exchange::Operation;
 use crate::kind::{
-    Announcement, Applied, Cache, Children, Controller, Input, Plan, Refused, Settled, Task, Tools,
-    Unreadable, announce, ready_changed,
+    Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable, announce,
+    ready_changed,
 };
 use crate::restic::locks::LockFile;
 use crate::restic::{Failure, Restic};
@@ -43,7 +44,7 @@ pub use owner::UnlockOwner;
 /// The kind: its settings, and restic.
 pub struct RepositoryController {
     restic: Arc<dyn Restic>,
-    /// Between two readings of statistics, unless a repository says otherwise.
+    /// Between two readings of statistics, unless a repository sets another.
     interval: Duration,
     plans: Planning,
 }
@@ -185,7 +186,7 @@ impl Controller for RepositoryController {
             let holder = (lock.user.clone(), lock.host.clone());
             (
                 holder,
-                unlock::life(world, &self.plans.cluster, lock, input.now.wall),
+                life::life(world, &self.plans.cluster, lock, input.now.wall),
             )
         };
         Observed {
@@ -194,8 +195,8 @@ impl Controller for RepositoryController {
             operations: cache.operations.of(input.uid()),
             job: job.map(|job| (at, job)),
             is_preceded: same.any(|(at, repository)| at < *key && is_ready(&repository)),
-            failed: unlock::last_failure(world, key),
-            lives: unlock::files(&input.state.locks, input.found).map(life).collect(),
+            failed: life::last_failure(world, key),
+            lives: life::files(&input.state.locks, input.found).map(life).collect(),
             name_differs: cache
                 .certificate
                 .differs(&input.status().conditions, types::WAITING),
@@ -211,10 +212,9 @@ impl Controller for RepositoryController {
         input: &Input<'_, Self>,
         _: &Observed,
         settled: &mut Settled<Self>,
-        _: &Children<Applied>,
-        refused: Option<&Refused>,
+        applied: &Applied,
     ) {
-        if let Some(refused) = refused {
+        if let Some(refused) = &applied.refused {
             plan::conclude(&self.plans, input, settled, refused);
         }
     }
@@ -236,7 +236,7 @@ impl Controller for RepositoryController {
     fn panicked(work: &Work) -> Found {
         match work {
             Work::Look { inputs, .. } => {
-                let text = "looking at the repository failed; the log says why".to_owned();
+                let text = "looking at the repository failed; see the operator's log".to_owned();
                 Found::Answer(Box::new(Reply {
                     inputs: inputs.clone(),
                     answer: Answer::Failed(Failure::Other(text)),
@@ -271,3 +271,5 @@ fn events(old: &ResticRepositoryStatus, new: &ResticRepositoryStatus) -> Vec<Ann
 
 #[cfg(test)]
 mod plan_tests;
+#[cfg(test)]
+mod secret_tests;

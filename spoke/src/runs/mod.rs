@@ -4,8 +4,9 @@
 
 mod claim;
 mod ending;
+mod explanation;
+pub mod finished;
 mod waiting;
-mod words;
 
 use std::sync::Arc;
 
@@ -15,8 +16,8 @@ use crate::world::{Delivery, JobView, Key, Notice, PodView, World};
 
 pub use claim::{Unusable, readable, writable};
 pub use ending::{Ended, Ending, Report};
+pub use explanation::{owner_hint, report};
 pub use waiting::{Words, not_created};
-pub use words::{owner_hint, report};
 
 /// Time for the end of a pod to become known after the end of its Job: two watches, two orders. Also for a pod to end
 /// after its container `restic` has.
