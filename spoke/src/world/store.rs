@@ -1,72 +1,12 @@
 //! Latest known state of one watched type.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-
 use super::delivery::Delivery;
-
-/// Namespace and name. Cluster-scoped objects have an empty namespace.
-#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
-    pub namespace: Arc<str>,
-    pub name: Arc<str>,
-}
-
-impl Key {
-    /// A key out of its parts.
-    pub fn new(namespace: impl AsRef<str>, name: impl AsRef<str>) -> Key {
-        Key {
-            namespace: namespace.as_ref().into(),
-            name: name.as_ref().into(),
-        }
-    }
-
-    /// A name in the namespace of this key.
-    #[must_use]
-    pub fn sibling(&self, name: impl AsRef<str>) -> Key {
-        Key {
-            namespace: self.namespace.clone(),
-            name: name.as_ref().into(),
-        }
-    }
-
-    /// Its namespace as the key of an object.
-    #[must_use]
-    pub fn namespace_key(&self) -> Key {
-        Key {
-            namespace: Arc::default(),
-            name: self.namespace.clone(),
-        }
-    }
-
-    /// Sorts before every other key.
-    fn first() -> Key {
-        Key {
-            namespace: Arc::default(),
-            name: Arc::default(),
-        }
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.namespace.is_empty() {
-            f.write_str(&self.name)
-        } else {
-            write!(f, "{}/{}", self.namespace, self.name)
-        }
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+use super::key::Key;
+use super::undecodable::Undecodable;
 
 /// Under what entries can be looked up. Each sort of entry uses some of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -126,29 +66,6 @@ pub trait Stored: Send + Sync + 'static {
     fn last_word(&self, observed: bool) -> Option<(Key, u64)> {
         let _ = observed;
         None
-    }
-}
-
-/// An object of one of our kinds that this version cannot decode.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Undecodable {
-    pub meta: ObjectMeta,
-    /// Why, as serde says it.
-    pub error: String,
-    /// The object as JSON, without managed fields.
-    pub raw: serde_json::Value,
-}
-
-impl Undecodable {
-    /// A text of the object, by its JSON pointer.
-    #[must_use]
-    pub fn text(&self, pointer: &str) -> Option<&str> {
-        self.raw.pointer(pointer)?.as_str()
-    }
-
-    fn version(&self) -> u64 {
-        let version = self.meta.resource_version.as_deref();
-        version.and_then(|v| v.parse().ok()).unwrap_or_default()
     }
 }
 
