@@ -121,7 +121,6 @@ impl<K: Kind> ResourceActor<K> {
         let turn = Turn {
             key: &self.key,
             uid: &self.uid,
-            cause,
             now: self.context.clock.now(),
             state: &mut state.state,
             result,

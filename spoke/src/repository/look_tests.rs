@@ -58,7 +58,6 @@ fn credentials(url: &str, password: &str) -> Credentials {
         backend: Backend::of(url).unwrap(),
         url: url.to_owned(),
         password: password.to_owned(),
-        password_key: "RESTIC_PASSWORD".to_owned(),
         variables: BTreeMap::new(),
         files: BTreeMap::new(),
         file_variables: BTreeMap::new(),

@@ -107,9 +107,6 @@ fn take(
             continue;
         };
         status = status::after(&status, &reply.answer, inputs, input.now.wall);
-        if matches!(reply.answer, Answer::Open { .. }) {
-            status.credentials_key.clone_from(&reply.password_key);
-        }
         state.attempts = attempts_after(planning, &input.state.attempts, reply, input.now.wall);
     }
     status
