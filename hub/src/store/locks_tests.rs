@@ -28,6 +28,7 @@ fn granted(token: u64) -> (StoredLock, StoredGrant) {
     let grant = StoredGrant {
         audit,
         approved: String::new(),
+        ask: vec![1, 2],
     };
     (lock, grant)
 }
@@ -116,6 +117,8 @@ async fn grants_and_ends_survive_a_restart() {
         "kept by a second end"
     );
     assert_eq!(store.document("r", 7).await.unwrap(), Some(b"{}".to_vec()));
+    assert_eq!(store.asked("r", 7).await.unwrap(), Some(vec![1, 2]));
+    assert_eq!(store.asked("r", 8).await.unwrap(), None);
     let history = store.history("r").await.unwrap();
     assert_eq!(history.participants.len(), 2);
     assert_eq!(history.baseline, [("cluster/a".to_owned(), 7)]);
@@ -216,7 +219,7 @@ async fn an_approval_stays_until_a_run_under_it_and_comes_back_when_that_fails()
     assert_eq!(states(&store).await, ["p-1=waiting"]);
     store.decide_plan("p-1", "approved", decided()).await.unwrap();
     take(4, "hash-p-1").await;
-    // Nobody ever said how run 4 ended.
+    // No end of run 4 was ever reported.
     take(5, "").await;
     assert_eq!(states(&store).await, ["p-1=waiting"]);
     store.decide_plan("p-1", "approved", decided()).await.unwrap();
