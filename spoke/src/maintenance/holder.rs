@@ -16,6 +16,9 @@ const IN_FLIGHT: usize = 8;
 pub struct Observed {
     /// It is complete, failed, or deleted, and no pod of it is at work.
     pub ended: bool,
+    /// It has come to its own end, well or not, whatever its pods still do: nothing more is started, and to suspend it would
+    /// only hide its end.
+    pub finished: bool,
     pub suspended: bool,
     /// It was started at some time (`status.startTime`): its template is fixed.
     pub begun: bool,
@@ -370,8 +373,10 @@ impl Holder {
             (Phase::Releasing { say_again, .. }, Input::Connected) => *say_again = None,
             // The question went through before the connection broke: the grantor shall know that it still counts.
             (Phase::Held(lease), Input::Connected) => lease.renew_at = now,
-            (Phase::Waiting { .. } | Phase::Done(_), Input::Granted { token, .. })
-                if self.lost == Some(token) => {}
+            (
+                Phase::Waiting { .. } | Phase::Done(_),
+                Input::Granted { token, .. } | Input::Refused { token },
+            ) if self.lost == Some(token) => {}
             // It was given back, and the grantor may not know yet.
             (Phase::Waiting { .. }, Input::Granted { token, .. }) if token <= self.spent => {
                 effects.push(Effect::Release { token });
@@ -381,7 +386,7 @@ impl Holder {
                 self.phase = Phase::Held(Lease::new(token, ttl, renew, now));
             }
             // Nothing runs under it, so it can be given back at once.
-            (Phase::Waiting { .. }, Input::Refused { token }) if self.lost != Some(token) => {
+            (Phase::Waiting { .. }, Input::Refused { token }) => {
                 self.refused = true;
                 self.phase = Phase::Releasing {
                     token,
@@ -389,7 +394,9 @@ impl Holder {
                 };
             }
             // A lease that came too late: nothing runs under it, or its end is known.
-            (Phase::Done(_), Input::Granted { token, .. }) => effects.push(Effect::Release { token }),
+            (Phase::Done(_), Input::Granted { token, .. } | Input::Refused { token }) => {
+                effects.push(Effect::Release { token });
+            }
             (Phase::Held(lease), Input::Renewed { token, seq }) if lease.token == token => {
                 // One that has not started needs none, and without any it can never begin.
                 let waits = job.started && job.pods && job.lost.is_none();
@@ -478,7 +485,7 @@ impl Holder {
     fn act(&mut self, job: Observed, now: Instant, effects: &mut Vec<Effect>) {
         // Pods may start under a lease that is held, and at no other time.
         let open = matches!(&self.phase, Phase::Held(lease) if job.token == Some(lease.token));
-        if !open && !job.suspended && !job.ended {
+        if !open && !job.suspended && !job.ended && !job.finished {
             effects.push(Effect::Shut);
         }
         match &mut self.phase {

@@ -7,6 +7,7 @@ const START: u64 = 600_000;
 
 const BORN: Observed = Observed {
     ended: false,
+    finished: false,
     suspended: true,
     begun: false,
     token: None,
@@ -319,6 +320,39 @@ fn an_ended_job_is_released_and_done() {
         [Effect::Release { token: 5 }],
         "a grant that comes too late is given back"
     );
+    assert_eq!(
+        holder.step(Input::Refused { token: 6 }, ended, 24),
+        [Effect::Release { token: 6 }],
+        "one that cannot be used, too"
+    );
+}
+
+#[test]
+fn a_job_that_has_finished_is_not_suspended_however_late_its_result_is_recorded() {
+    // It has come to its own end, and is not settled: the result is not recorded yet.
+    let finished = Observed {
+        finished: true,
+        ended: false,
+        pods: false,
+        ..OPEN
+    };
+    let mut over = Holder::over(5);
+    assert_eq!(over.step(Input::Look, finished, 20), [], "given back before");
+    let mut lost = held();
+    assert_eq!(
+        lost.step(Input::Look, finished, 1000),
+        [],
+        "the lease has run out"
+    );
+    let mut revoked = held();
+    assert_eq!(revoked.step(Input::Revoked { token: 5 }, finished, 20), []);
+    for mut holder in [over, lost, revoked] {
+        let settled = Observed {
+            ended: true,
+            ..finished
+        };
+        assert!(!holder.step(Input::Look, settled, 1001).contains(&Effect::Shut));
+    }
 }
 
 #[test]

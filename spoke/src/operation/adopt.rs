@@ -6,7 +6,7 @@ use tracing::info;
 
 use super::Owner;
 use super::actor::{Operations, Report};
-use super::record::{Ending, Record};
+use super::record::{Ending, RUN_NOT_USABLE, Record};
 use crate::apply::ApplyError;
 use crate::exchange::Pinned;
 use crate::kind::Turn;
@@ -150,6 +150,7 @@ fn shut_for(job: &JobView) -> Option<Ending> {
         "TakenBack" => "TakenBack",
         "RepositoryGone" => "RepositoryGone",
         "RepositoryChanged" => "RepositoryChanged",
+        RUN_NOT_USABLE => RUN_NOT_USABLE,
         _ => return None,
     };
     Some(Ending {

@@ -14,10 +14,6 @@ use crate::pod;
 use crate::restic::locks::STALE_LOCK;
 use crate::world::{JobView, Key};
 
-/// Reasons for which another Job follows one that has ended by itself: the lock is to be removed first, or the pod has
-/// noticed the loss of its lease before the operator did.
-const FOLLOWED: [&str; 2] = [STALE_LOCK, "LeaseLost"];
-
 impl Operations {
     /// Cleans up after an operation whose lease is given back, or runs out at the grantor. `false` while its result is
     /// not recorded.
@@ -33,12 +29,8 @@ impl Operations {
         let pinned = &record.pinned;
         if let Some(job) = self.job(&pinned.job, &pinned.operation) {
             let over = job.end.is_some() && !record.covered && end == End::Job;
-            let interrupted = |finished: &Finished| finished.outcome.result == "Interrupted";
             // The schedule may be due in weeks.
-            if !over
-                || FOLLOWED.contains(&reason(record))
-                || job.is_spent() && record.finished.as_ref().is_some_and(interrupted)
-            {
+            if !over || record.finished.as_ref().is_some_and(|f| is_unfinished(f, &job)) {
                 self.succeed(record, &job).await?;
             }
             if over && !job.is_spent() {
@@ -118,6 +110,14 @@ impl Operations {
         self.context.world.pods.forget(&Key::new("", &pinned.operation));
         self.context.operations.leave(&pinned.job);
     }
+}
+
+/// Whether another Job is to finish what this one has begun: it met a lock that is removed first, or it was told to stop. One
+/// that reached its own deadline would reach it again.
+fn is_unfinished(finished: &Finished, job: &JobView) -> bool {
+    let outcome = &finished.outcome;
+    let late = outcome.reason == "DeadlineExceeded" && !job.is_spent();
+    outcome.reason == STALE_LOCK || (outcome.result == "Interrupted" && !late)
 }
 
 /// Why an operation did not do its work.

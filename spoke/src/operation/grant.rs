@@ -4,11 +4,11 @@ use proto::v1::{LeaseAsk, LeaseRelease, LeaseRenew, LeaseWithdraw, RetentionRun}
 use tracing::{info, warn};
 
 use super::actor::Operations;
-use super::record::{Ending, Record};
+use super::record::{Ending, RUN_NOT_USABLE, Record};
 use crate::apply::ApplyError;
 use crate::exchange::{Event, Finished};
 use crate::maintenance::claim;
-use crate::maintenance::holder::Input;
+use crate::maintenance::holder::{Input, Phase};
 
 impl Operations {
     /// Applies a message of the grantor to the record; what the holder is told of it.
@@ -31,8 +31,21 @@ impl Operations {
                 Some(if usable { granted } else { Input::Refused { token } })
             }
             Event::Renewed { token, seq, run } => {
-                self.take_run(record, run);
-                Some(Input::Renewed { token, seq })
+                let held = matches!(record.holder.phase(), Phase::Held(lease) if lease.token == token);
+                match self.take_run(record, run) {
+                    Err(text) if held => {
+                        warn!(job = %record.pinned.job, token, text, "the run has changed and cannot be passed on");
+                        record.ending = Some(Ending {
+                            reason: RUN_NOT_USABLE,
+                            message: format!(
+                                "the policies have changed, and the Job cannot be given the run that follows from them: {text}"
+                            ),
+                            again: true,
+                        });
+                        Some(Input::Revoked { token })
+                    }
+                    _ => Some(Input::Renewed { token, seq }),
+                }
             }
             Event::Revoked {
                 token,
@@ -121,17 +134,23 @@ impl Operations {
     }
 
     /// A run that was composed anew goes to the pod with the renewal that brought it.
-    fn take_run(&self, record: &mut Record, run: Option<RetentionRun>) {
-        let (Some(run), Some(job)) = (run, self.job(&record.pinned.job, &record.pinned.operation)) else {
-            return;
+    ///
+    /// # Errors
+    /// Why the pod cannot be given it. It must not go on with a run that is not in force any more.
+    fn take_run(&self, record: &mut Record, run: Option<RetentionRun>) -> Result<(), String> {
+        let Some(job) = self.job(&record.pinned.job, &record.pinned.operation) else {
+            return Ok(());
         };
-        let Some(owner) = self.owner(&job) else { return };
-        match owner.order(&record.pinned, &job, Some(run)) {
-            Ok(order) => record.newer = Some(order),
-            // The pod goes on with what it has. It asks for the present run once more before it removes anything, and the
-            // hub refuses what has changed.
-            Err(text) => warn!(job = %record.pinned.job, text, "the run has changed and cannot be passed on"),
-        }
+        let Some(owner) = self.owner(&job) else {
+            return Ok(());
+        };
+        record.newer = if run.is_some() || owner.is_recomposed() {
+            let order = owner.order(&record.pinned, &job, run)?;
+            (order.hash != self.run_hash(record)).then_some(order)
+        } else {
+            None
+        };
+        Ok(())
     }
 
     pub(super) fn ask(&self, record: &Record) {

@@ -65,6 +65,7 @@ pub fn observed(job: Option<&JobView>, pods: Pods, settled: bool, unwanted: bool
     let in_time = deadline.is_none_or(|deadline| open < deadline.saturating_add(DEADLINE_GRACE));
     Observed {
         ended: over && settled && !pods.active,
+        finished: job.end.is_some(),
         suspended: job.suspended,
         begun: job.start.is_some() || job.shut.is_some(),
         token: job.lease.map(|lease| lease.token),

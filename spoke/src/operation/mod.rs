@@ -75,6 +75,12 @@ pub trait Owner: Send + Sync + 'static {
     /// A sentence that says why the lease cannot be used.
     fn order(&self, pinned: &Pinned, job: &JobView, run: Option<RetentionRun>) -> Result<Order, String>;
 
+    /// Whether the order is made anew at each renewal that brings no run: without a hub nothing else shows that policies
+    /// have changed since the grant.
+    fn is_recomposed(&self) -> bool {
+        false
+    }
+
     /// Whether the result of a Job is in its owner's status. Also true if there is no owner any more.
     fn is_recorded(&self, pinned: &Pinned) -> bool;
 

@@ -22,6 +22,9 @@ const PAUSE: i64 = 600;
 /// cluster.
 pub(super) const LOCK_PAUSE: i64 = 40 * 60;
 
+/// Reason of an operation whose run has changed, and cannot be given to its Job.
+pub(super) const RUN_NOT_USABLE: &str = "RunNotUsable";
+
 /// An operation.
 pub(super) struct Record {
     pub pinned: Pinned,
@@ -147,7 +150,7 @@ pub(super) fn next_attempt(
 ) -> Option<(u32, Option<i64>)> {
     let attempt = job.attempt + 1;
     let pause = match reason {
-        "PodNotStarted" => Some(PAUSE),
+        "PodNotStarted" | RUN_NOT_USABLE => Some(PAUSE),
         STALE_LOCK => Some(lock_pause),
         _ => None,
     };

@@ -105,10 +105,14 @@ impl Locks {
             self.failures.saturating_add(1)
         };
         let doubled = interval.saturating_mul(1u64.checked_shl(self.failures).unwrap_or(u64::MAX));
+        let pause = doubled.min(PAUSE_MAX.max(interval));
+        // An attempt that fails after hours holds the maintenance lock for half of the time at most.
+        let took = match (applied, finished.started, finished.finished) {
+            (false, Some(started), Some(ended)) => ended.duration_since(started).as_millis(),
+            _ => 0,
+        };
         self.look_after = now;
-        self.not_before = self
-            .look_after
-            .saturating_add(doubled.min(PAUSE_MAX.max(interval)));
+        self.not_before = now.saturating_add(pause.max(u64::try_from(took).unwrap_or_default()));
     }
 }
 
@@ -508,5 +512,14 @@ mod tests {
         assert!(pauses.windows(2).all(|two| two[1] >= two[0]));
         locks.count(&finished("Applied", ""), 300_000, 7);
         assert_eq!(locks.not_before, 300_007);
+        // A check that was ended after twenty hours.
+        let hours = 20 * 3600;
+        let long = Finished {
+            started: Some(Timestamp::UNIX_EPOCH),
+            finished: Timestamp::from_second(hours).ok(),
+            ..finished("Failed", "CheckTimeout")
+        };
+        locks.count(&long, 300_000, 7);
+        assert_eq!(locks.not_before, 7 + 1000 * u64::try_from(hours).unwrap());
     }
 }

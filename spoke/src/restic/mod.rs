@@ -58,6 +58,9 @@ pub enum Failure {
     /// It was not begun: the time that it had to be over by was too near when a process was free.
     #[error("not begun: it might not have ended within the time that was left for it")]
     NotBegun,
+    /// Its lock could not be refreshed in time, so that it gave up.
+    #[error("restic could not refresh its lock in time, and stopped; is the storage slow or away?")]
+    LockLost,
     /// Exit code 130, or a signal.
     #[error("restic was interrupted")]
     Interrupted,
@@ -81,6 +84,7 @@ impl Failure {
             Failure::Exists => "exists",
             Failure::DeadlineExceeded(_) => "deadline_exceeded",
             Failure::NotBegun => "not_begun",
+            Failure::LockLost => "lock_lost",
             Failure::Interrupted => "interrupted",
             Failure::Other(_) => "other",
         }

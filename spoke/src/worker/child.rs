@@ -1,7 +1,7 @@
 //! restic as a child of the maintenance pod: watched by the dead man's switch, and told to stop in time.
 
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -138,15 +138,48 @@ impl Restic {
         limit: Limit,
         alarm: Option<Alarm>,
     ) -> Result<Printed, Stopped> {
-        let (moved, moves) = watch::channel(0);
-        let over = exceeded(limit, moves);
-        tokio::pin!(over);
         let mut leave = self.leave.clone();
         if let Leave::End { why, .. } = *leave.borrow_and_update() {
             return Err(why.into());
         }
-        let broken = |e: std::io::Error| Failure::Other(format!("restic could not be run: {e}"));
-        let mut child = Command::new(&self.program)
+        let mut child = self.spawn(arguments).map_err(broken)?;
+        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err(Failure::Other("restic's output could not be read".to_owned()).into());
+        };
+        let (moved, moves) = watch::channel(0);
+        let (raised, mut raise) = watch::channel(None);
+        let out = tokio::spawn(collect(stdout, alarm, raised, moved));
+        let err = tokio::spawn(pass_on(stderr, self.echo));
+        let attended = attend(&mut child, leave, exceeded(limit, moves), &mut raise).await;
+        let End { status, told, late } = attended.map_err(broken)?;
+        // Output that could not be read to its end is not the output.
+        let stdout = out.await.map_err(std::io::Error::other).and_then(|read| read);
+        let (lines, incomplete) = err.await.map_err(std::io::Error::other).map_err(broken)?;
+        // No exit code: a signal that restic could not handle, ours or the kernel's.
+        if status.code().is_none() && !arguments.iter().any(|a| a == "--no-lock") {
+            self.lock_left.store(true, Ordering::Release);
+        }
+        if let Some(why) = raise.borrow_and_update().clone() {
+            return Err(Stopped::Alarm(why));
+        }
+        match (status.code(), told, late) {
+            (Some(0), None, _) => Ok(Printed {
+                stdout: stdout.map_err(broken)?,
+                incomplete,
+            }),
+            // It came to its end all the same, but what it relied on may not have held.
+            (_, Some(why), _) => Err(why.into()),
+            (_, None, Some(ran)) => {
+                let classed = |line| Some(class_of(line)?(cause_of(line)));
+                let cause = lines.lines().rev().find_map(classed);
+                Err(cause.unwrap_or_else(|| exceeding(limit, ran)).into())
+            }
+            (code, None, None) => Err(classify(code, &lines).into()),
+        }
+    }
+
+    fn spawn(&self, arguments: &[String]) -> std::io::Result<Child> {
+        Command::new(&self.program)
             .args(arguments)
             .args(&self.flags)
             .envs(self.variables.iter().map(|(k, v)| (k, v)))
@@ -155,77 +188,79 @@ impl Restic {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .map_err(broken)?;
-        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err(Failure::Other("restic's output could not be read".to_owned()).into());
-        };
-        let (raised, mut raise) = watch::channel(None);
-        let out = tokio::spawn(collect(stdout, alarm, raised, moved));
-        let err = tokio::spawn(pass_on(stderr, self.echo));
-        let (mut ended, mut late) = (None, false);
-        let status = loop {
-            tokio::select! {
-                status = child.wait() => break status.map_err(broken)?,
-                changed = leave.changed() => {
-                    let now = *leave.borrow_and_update();
-                    if let (Ok(()), Leave::End { why, kill }, None) = (changed, now, ended) {
-                        ended = Some(why);
-                        end(&mut child, kill, &leave).await;
-                    }
-                }
-                Ok(()) = raise.changed() => {
-                    let _ = child.start_kill();
-                }
-                () = &mut over, if !late => {
-                    late = true;
-                    end(&mut child, since_boot() + GRACE, &leave).await;
+    }
+}
+
+fn broken(error: std::io::Error) -> Failure {
+    Failure::Other(format!("restic could not be run: {error}"))
+}
+
+/// How a child ended.
+struct End {
+    status: ExitStatus,
+    /// Why the pod was to end meanwhile.
+    told: Option<Why>,
+    /// For how long it had run when its time was over.
+    late: Option<Duration>,
+}
+
+/// Waits for a child, and ends it when the pod is to end, when its time is over, or when the alarm is raised.
+async fn attend(
+    child: &mut Child,
+    mut leave: watch::Receiver<Leave>,
+    over: impl Future<Output = Duration>,
+    raise: &mut watch::Receiver<Option<String>>,
+) -> std::io::Result<End> {
+    tokio::pin!(over);
+    let (mut told, mut late) = (None, None);
+    loop {
+        tokio::select! {
+            status = child.wait() => {
+                let status = status?;
+                return Ok(End { status, told, late });
+            }
+            changed = leave.changed() => {
+                let now = *leave.borrow_and_update();
+                if let (Ok(()), Leave::End { why, kill }, None) = (changed, now, told) {
+                    told = Some(why);
+                    end(child, kill, &leave).await;
                 }
             }
-        };
-        // Output that could not be read to its end is not the output.
-        let stdout = out.await.map_err(std::io::Error::other).and_then(|read| read);
-        let (told, incomplete) = err.await.map_err(std::io::Error::other).map_err(broken)?;
-        // No exit code: a signal that restic could not handle, ours or the kernel's.
-        if status.code().is_none() && !arguments.iter().any(|a| a == "--no-lock") {
-            self.lock_left.store(true, Ordering::Release);
-        }
-        if let Some(why) = raise.borrow_and_update().clone() {
-            return Err(Stopped::Alarm(why));
-        }
-        match (status.code(), ended) {
-            (Some(0), None) => Ok(Printed {
-                stdout: stdout.map_err(broken)?,
-                incomplete,
-            }),
-            // It came to its end all the same, but what it relied on may not have held.
-            (_, Some(why)) => Err(why.into()),
-            (_, None) if late => {
-                let cause = told
-                    .lines()
-                    .rev()
-                    .find_map(|line| Some(class_of(line)?(cause_of(line))));
-                Err(cause.unwrap_or_else(|| exceeding(limit)).into())
+            Ok(()) = raise.changed() => {
+                let _ = child.start_kill();
             }
-            (code, None) => Err(classify(code, &told).into()),
+            ran = &mut over, if late.is_none() => {
+                late = Some(ran);
+                end(child, since_boot() + GRACE, &leave).await;
+            }
         }
     }
 }
 
-/// Resolves when a step's time is over. `moves` says when it last showed progress.
-async fn exceeded(limit: Limit, moves: watch::Receiver<Instant>) {
-    let started = super::since_boot();
+/// Resolves when a step's time is over, to how long it has run. `moves` has when it last showed progress.
+async fn exceeded(limit: Limit, moves: watch::Receiver<Instant>) -> Duration {
+    let started = since_boot();
     loop {
         let moved = *moves.borrow();
-        match limit.left(started, moved, super::since_boot()) {
-            Duration::ZERO => return,
+        let now = since_boot();
+        match limit.left(started, moved, now) {
+            Duration::ZERO => return Duration::from_millis(now.saturating_sub(started)),
             left => tokio::time::sleep(left).await,
         }
     }
 }
 
-/// What is said of a step whose time was over.
-fn exceeding(limit: Limit) -> Failure {
+/// What is reported of a step whose time was over after it had run for `ran`.
+fn exceeding(limit: Limit, ran: Duration) -> Failure {
     match limit {
+        Limit::Both { whole, silence } => {
+            let limit = if ran < whole {
+                Limit::Silence(silence)
+            } else {
+                Limit::Whole(whole)
+            };
+            exceeding(limit, ran)
+        }
         Limit::Silence(limit) => Failure::Unreachable(format!(
             "restic made no progress for {} minutes and was ended; does the storage answer?",
             limit.as_secs() / 60
@@ -271,7 +306,7 @@ async fn collect(
         while let Some(length) = bytes[seen..].iter().position(|byte| *byte == b'\n') {
             let line = String::from_utf8_lossy(&bytes[seen..seen + length]);
             if progress.is_news(&line) {
-                moved.send_replace(super::since_boot());
+                moved.send_replace(since_boot());
             }
             if let Some(why) = alarm(&line) {
                 raised.send_if_modified(|first| first.is_none() && first.replace(why).is_none());
