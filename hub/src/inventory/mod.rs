@@ -349,6 +349,9 @@ impl Inventory {
             self.forget(name, &uid);
         }
         self.members.remove(name);
+        self.reported.remove(name);
+        // Otherwise they would be stored anew with the next batch.
+        self.unsaved.vanished |= self.vanished.drop_cluster(name);
         self.unsaved.members.remove(name);
         self.unsaved.objects.retain(|(cluster, _), _| cluster != name);
         self.changes.touch(Collection::Clusters, name);

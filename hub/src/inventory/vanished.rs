@@ -35,6 +35,13 @@ impl Vanished {
         !self.0.is_empty() && self.0.remove(&(cluster.clone(), uid.to_owned())).is_some()
     }
 
+    /// A person has given the cluster up. Returns whether it had any.
+    pub fn drop_cluster(&mut self, cluster: &Arc<str>) -> bool {
+        let before = self.0.len();
+        self.0.retain(|(of, _), _| of != cluster);
+        self.0.len() != before
+    }
+
     /// Those that count at a time.
     pub fn at(&self, now: Millis) -> impl Iterator<Item = &Arc<Held>> {
         let fresh = self.0.values().filter(move |(_, since)| counts(*since, now));

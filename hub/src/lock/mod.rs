@@ -1,12 +1,15 @@
-//! The maintenance lock of every physical repository: [`grantor`] decides (pure), [`keeper`] owns (one task, so that no
-//! two decisions meet), [`carry`] carries out and [`waiting`] tells those who wait, [`words`] asks whether a spoke's word counts, [`run`] composes what a granted operation
-//! is to do (pure), [`parts`] gathers plans (pure), [`ends`] takes outcomes in, [`bind`] keeps the table of bindings,
-//! [`people`] answers and obeys persons, in the words of [`describe`] (pure).
+//! The maintenance lock of every physical repository. [`grantor`] decides (pure), [`keeper`] owns everything in one task,
+//! so that no two decisions meet, [`words`] checks what spokes send and does it, [`carry`] carries out and [`waiting`]
+//! informs those who wait. [`asks`] keeps the questions (pure), [`given`] composes what an operation is to do by [`run`]
+//! (pure), [`parts`] gathers plans (pure), [`ends`] takes outcomes in, [`bind`] keeps the table of bindings, [`people`]
+//! answers persons and does what they decide, as [`describe`] (pure) puts it.
 
+mod asks;
 mod bind;
 mod carry;
 mod describe;
 mod ends;
+mod given;
 pub mod grantor;
 mod keeper;
 mod lease;

@@ -7,8 +7,8 @@ use prost::Message as _;
 use proto::time::from_unix_millis;
 use proto::v1::hub_message::Body;
 use proto::v1::{
-    AuditRequest, AuditResponse, DecidePlanRequest, LocksRequest, LocksResponse, OperationOutcome,
-    PlanApproved, PlansRequest, PlansResponse, ReleaseLockRequest,
+    AuditRequest, AuditResponse, DecidePlanRequest, LockWaiter, LocksRequest, LocksResponse,
+    OperationOutcome, PlanApproved, PlansRequest, PlansResponse, ReleaseLockRequest,
 };
 use tonic::Status;
 use tracing::info;
@@ -55,8 +55,16 @@ impl Keeper {
             .into_iter()
             .filter_map(|(id, name)| {
                 let grantor = self.repositories.get(&id).map_or(&free, |r| &r.grantor);
-                (named || !grantor.is_idle()).then(|| {
+                let outside: Vec<_> = self.asks.blocked_at(&id).collect();
+                (named || !grantor.is_idle() || !outside.is_empty()).then(|| {
                     let mut lock = describe::lock(&id, &name, grantor, now, connected);
+                    let outside = outside.into_iter().map(|(asker, asked, answer)| LockWaiter {
+                        cluster: asker.0.to_string(),
+                        subject: asked.ask.subject.clone(),
+                        waited_ms: now.saturating_sub(asked.since),
+                        reason: answer.reason.clone(),
+                    });
+                    lock.waiters.extend(outside);
                     self.hub
                         .read(|inventory| super::restic::add(&mut lock, inventory));
                     lock
@@ -240,8 +248,14 @@ impl Keeper {
             return Err(status);
         }
         info!(plan = plan.id, state, by = who, "a plan was decided");
+        if let Some(repository) = self.repositories.get_mut(plan.restic_id.as_str()) {
+            // Read again when it is needed next: with what was decided.
+            repository.history = None;
+        }
         if request.approve {
             self.send(&plan.cluster.as_str().into(), approval(plan));
+        } else {
+            self.asks.reject(&plan.restic_id, &plan.hash);
         }
         Ok(())
     }

@@ -7,9 +7,10 @@ use proto::v1::hub_message::Body;
 use proto::v1::{LeaseAsk, LeaseRenew, LeaseRevoke, LeaseWaiting, LeaseWithdraw};
 use tracing::{info, warn};
 
-use super::grantor::Instant;
+use super::Word;
+use super::given::Withheld;
+use super::grantor::{Effect, Instant};
 use super::keeper::{Keeper, Reply, operation};
-use super::{Word, run};
 use crate::authorize::{Claim, Refusal, Speaker, authorize};
 use crate::clean;
 
@@ -132,16 +133,7 @@ impl Keeper {
                 };
                 self.send(cluster, Body::LeaseWaiting(waiting));
             }
-            Word::Renew(renew) => {
-                let revoke = LeaseRevoke {
-                    by_person: false,
-                    operation: renew.operation.clone(),
-                    restic_id: renew.restic_id.clone(),
-                    token: renew.token,
-                    reason: refusal.to_string(),
-                };
-                self.send(cluster, Body::LeaseRevoke(revoke));
-            }
+            Word::Renew(renew) => self.revoke_lease(cluster, renew, refusal.to_string()),
             _ => {}
         }
     }
@@ -152,90 +144,54 @@ impl Keeper {
         let id: Arc<str> = ask.restic_id.as_str().into();
         let key = (cluster.clone(), Arc::<str>::from(ask.operation.as_str()));
         match self.asks.get(&key) {
-            Some((pinned, _)) if *pinned != id => {
+            Some(known) if known.restic_id != id => {
                 return self.refuse(&cluster, "ask", Refusal::Malformed);
             }
             Some(_) => {}
-            None if self.waiting_of(&cluster) >= WAITING => {
+            None if self.asks.count(&cluster) >= WAITING => {
                 let refusal = Refusal::TooMany("waiting operations");
                 self.refuse(&cluster, "ask", refusal);
                 return self.answer_refused(&cluster, &Word::Ask(ask), refusal);
             }
             None => {}
         }
-        if let Some(covered) = self.covered(&cluster, &ask, now) {
-            info!(%cluster, subject = ask.subject, token = covered.token, "needs no run of its own");
-            self.cover(&id, &cluster, &ask.subject, covered).await;
-            return;
-        }
-        let seen = ask.seen_token;
-        let asked = operation(&cluster, &ask.operation, &ask.subject);
-        let known = self.repository(&id).grantor.token();
+        let (seen, subject) = (ask.seen_token, ask.subject.clone());
+        let repository = self.repository(&id);
+        let operation = repository.known(&operation(&cluster, &ask.operation, &subject));
+        let known = repository.grantor.token();
         if seen > known.saturating_add(AHEAD) {
             return self.refuse(&cluster, "ask", Refusal::Token);
         }
         if seen > known {
             warn!(repository = %id, seen, known, "a cluster has seen a higher token than this hub has granted");
         }
-        self.asks.insert(key.clone(), (id.clone(), ask));
-        if let Some(reason) = self.too_long(&id, &key).await {
-            return self.block(&id, &key, reason);
+        self.asks.put(&key, &id, ask, now);
+        if let Some(covered) = self.covered(&key) {
+            info!(%cluster, subject, token = covered.token, "needs no run of its own");
+            self.asks.remove(&key);
+            let effects = self.repository(&id).grantor.withdraw(&operation, seen);
+            self.carry_out(&id, effects, Reply::default()).await;
+            self.cover(&id, &cluster, &subject, covered).await;
+            return;
         }
+        if let Err(reason) = self.given(&id, &key).await {
+            // A grant that never reached the cluster is free at once; another one ends by its release.
+            let effects = self.withhold(&id, &operation, seen, &reason);
+            return self.carry_out(&id, effects, Reply::default()).await;
+        }
+        self.asks.unblock(&key);
         let repository = self.repository(&id);
         repository.told.remove(&key);
-        let known = repository.known(&asked);
-        let effects = repository.grantor.ask(known, seen, now);
-        self.blocked.remove(&key);
+        let effects = repository.grantor.ask(operation, seen, now);
         self.carry_out(&id, effects, Reply::default()).await;
-    }
-
-    /// The run would not fit into a pod: the operation waits outside of the queue, and holds nobody up.
-    pub(super) fn block(&mut self, id: &Arc<str>, key: &(Arc<str>, Arc<str>), reason: String) {
-        let waiting = LeaseWaiting {
-            operation: key.1.to_string(),
-            restic_id: id.to_string(),
-            position: 0,
-            reason,
-        };
-        if self.blocked.get(key) != Some(&waiting) {
-            self.send(&key.0, Body::LeaseWaiting(waiting.clone()));
-            self.blocked.insert(key.clone(), waiting);
-        }
-    }
-
-    /// Operations that wait outside of the queue are tried again.
-    pub(super) async fn retry_blocked(&mut self) {
-        let blocked: Vec<_> = self.blocked.keys().cloned().collect();
-        for key in blocked {
-            match self.asks.get(&key).cloned() {
-                Some((_, ask)) if self.sessions.contains_key(&key.0) => self.ask(key.0, ask).await,
-                _ => {
-                    self.blocked.remove(&key);
-                    self.asks.remove(&key);
-                }
-            }
-        }
-    }
-
-    fn waiting_of(&self, cluster: &Arc<str>) -> usize {
-        let from = (cluster.clone(), Arc::<str>::from(""));
-        let of_cluster = self.asks.range(from..).take_while(|((of, _), _)| of == cluster);
-        of_cluster.count()
-    }
-
-    /// Why the run of an operation cannot be handed to a pod.
-    async fn too_long(&mut self, id: &Arc<str>, key: &(Arc<str>, Arc<str>)) -> Option<String> {
-        self.learn_history(id).await;
-        run::too_long(&self.compose(id, key)?)
     }
 
     async fn withdraw(&mut self, cluster: &Arc<str>, withdraw: &LeaseWithdraw) {
         let asked = operation(cluster, &withdraw.operation, "");
         let id: Arc<str> = withdraw.restic_id.as_str().into();
         let key = (cluster.clone(), asked.id.clone());
-        if self.asks.get(&key).is_some_and(|(pinned, _)| *pinned == id) {
+        if self.asks.about(&key, &id).is_some() {
             self.asks.remove(&key);
-            self.blocked.remove(&key);
         }
         if let Some(repository) = self.repositories.get_mut(&id) {
             let known = repository.known(&asked);
@@ -250,31 +206,40 @@ impl Keeper {
         let id: Arc<str> = renew.restic_id.as_str().into();
         let repository = self.repository(&id);
         let known = repository.known(&asked);
-        let effects = repository.grantor.renew(&known, renew.token, now, &terms);
+        let mut effects = repository.grantor.renew(&known, renew.token, now, &terms);
+        let holds = repository.grantor.held_by(&known, renew.token).is_some();
         let mut reply = Reply {
             seq: renew.seq,
             run: None,
         };
         let key = (cluster.clone(), asked.id.clone());
-        if !renew.run_hash.is_empty() {
-            self.learn_history(&id).await;
-            let run = self.compose(&id, &key);
-            if let Some(run) = run.filter(|run| proto::digest::run_hash(run) != renew.run_hash) {
-                if let Some(reason) = run::too_long(&run) {
-                    // The pod must not go on with rules that are not in force any more.
+        if holds && !renew.run_hash.is_empty() {
+            self.recall(&id, &key, renew.token).await;
+            let given = self.given(&id, &key).await;
+            if given.is_err() {
+                // The pod must not go on with rules that may not be in force any more: without an answer the lease ends.
+                effects.retain(|effect| !matches!(effect, Effect::Renewed { .. }));
+            }
+            match given {
+                Ok(run) => reply.run = run.filter(|run| proto::digest::run_hash(run) != renew.run_hash),
+                Err(Withheld::TooLong(reason)) => {
                     self.refuse(cluster, "renew", Refusal::TooMany("policies"));
-                    let revoke = LeaseRevoke {
-                        by_person: false,
-                        operation: renew.operation.clone(),
-                        restic_id: renew.restic_id.clone(),
-                        token: renew.token,
-                        reason,
-                    };
-                    return self.send(cluster, Body::LeaseRevoke(revoke));
+                    self.revoke_lease(cluster, renew, reason);
                 }
-                reply.run = Some(run);
+                Err(Withheld::Unknown(_)) => {}
             }
         }
         self.carry_out(&id, effects, reply).await;
+    }
+
+    fn revoke_lease(&self, cluster: &Arc<str>, renew: &LeaseRenew, reason: String) {
+        let revoke = LeaseRevoke {
+            by_person: false,
+            operation: renew.operation.clone(),
+            restic_id: renew.restic_id.clone(),
+            token: renew.token,
+            reason,
+        };
+        self.send(cluster, Body::LeaseRevoke(revoke));
     }
 }

@@ -28,6 +28,7 @@ fn granted(token: u64) -> (StoredLock, StoredGrant) {
     let grant = StoredGrant {
         audit,
         approved: String::new(),
+        ask: vec![1, 2],
     };
     (lock, grant)
 }

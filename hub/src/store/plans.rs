@@ -163,6 +163,13 @@ impl Sqlite {
             let remaining = u32::try_from(row.try_get::<i64, _>(1)?).unwrap_or(u32::MAX);
             history.baseline.push((row.try_get(0)?, remaining));
         }
+        drop(rows);
+        let mut rows = sqlx::query("SELECT hash FROM plan WHERE restic_id = ? AND state = 'rejected'")
+            .bind(&restic_id)
+            .fetch(&self.pool);
+        while let Some(row) = rows.try_next().await? {
+            history.rejected.insert(row.try_get(0)?);
+        }
         Ok(history)
     }
 
