@@ -3,6 +3,7 @@
 
 mod answer;
 mod build;
+pub mod check;
 mod locks;
 mod owner;
 mod plan;
@@ -31,13 +32,14 @@ use crate::restic::locks::LockFile;
 use crate::restic::{Failure, Restic};
 use crate::secrets::Credentials;
 use crate::site::Site;
-use crate::world::{Index, JobView, Key, Store, World};
+use crate::world::{CronJobView, Index, JobView, Key, Store, World};
 
 use answer::{Answer, Attempts, Inputs};
 use locks::Life;
 use unlock::{Locks, Looked, Settings};
 use validate::{Invalid, Valid};
 
+pub use check::CheckOwner;
 pub use owner::UnlockOwner;
 
 /// The kind: its settings, and restic.
@@ -108,6 +110,8 @@ pub struct Observed {
     /// The lock is shared with other clusters.
     shared: bool,
     operations: Vec<Operation>,
+    /// The CronJob of integrity checks.
+    check_cron_job: Option<Arc<CronJobView>>,
     /// The Job that removes locks.
     job: Option<(Key, Arc<JobView>)>,
     /// Another ready resource for the same physical repository comes before this one by its name: the first removes
@@ -190,6 +194,7 @@ impl Controller for RepositoryController {
             shared: cache.leases.is_shared(),
             operations: cache.operations.of(input.uid()),
             job: job.map(|job| (at, job)),
+            check_cron_job: check::cron_job(world, key, input.uid()),
             is_preceded: same.any(|(at, repository)| at < *key && is_ready(&repository)),
             failed: unlock::last_failure(world, key),
             lives: unlock::files(&input.state.locks, input.found).map(life).collect(),
@@ -206,10 +211,16 @@ impl Controller for RepositoryController {
     fn conclude(
         &self,
         input: &Input<'_, Self>,
-        _: &Observed,
+        observed: &Observed,
         settled: &mut Settled<Self>,
         applied: &Applied,
     ) {
+        if let Ok(Valid {
+            check: Some(check), ..
+        }) = input.valid
+        {
+            check::conclude(input, observed, check, applied, settled);
+        }
         if let Some(refused) = &applied.refused {
             plan::conclude(&self.plans, input, settled, refused);
         }

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource as _;
 
 use super::answer::{self, Answer, Attempts, Inputs, Step};
-use super::{Found, Observed, Planning, Reply, RepositoryController, State, Work, status, unlock};
+use super::{Found, Observed, Planning, Reply, RepositoryController, State, Work, check, status, unlock};
 use crate::exchange::mark_name;
 use crate::kind::{Children, Credentials, Input, Plan, Refused, RefusedBecause, Settled, Task, failed_as};
 use crate::world::Key;
@@ -61,6 +61,7 @@ pub(super) fn plan(
             next = next.into_iter().chain(due).min();
         }
     }
+    let checks = check::tend(planning, input, observed, valid.check.as_ref(), &mut status);
     let differs = observed.name_differs.as_deref();
     mark_name(&mut status.conditions, differs, Some(generation), input.now.wall);
     let repository = Arc::new(input.resource.clone());
@@ -72,7 +73,8 @@ pub(super) fn plan(
         status,
         children: Children {
             location: Some(location(input.key, &repository)),
-            removals: tended.removals,
+            removals: tended.removals.into_iter().chain(checks.removals).collect(),
+            cron_job: checks.cron_job,
             job: tended.job,
             ..Children::default()
         },
@@ -180,6 +182,7 @@ pub(super) fn conclude(
     match (refused.kind, &refused.cause) {
         // The Job before is being deleted; its end wakes the actor.
         ("Job", RefusedBecause::Occupied { .. }) => settled.failed = false,
+        ("CronJob", _) => check::refused(input, settled, refused),
         // The repository is looked at all the same.
         ("Job", _) => {
             settled.failed = false;

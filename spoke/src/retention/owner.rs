@@ -37,6 +37,7 @@ impl RetentionOwner {
                 cluster: cluster.clone(),
                 uid: self.context.site.cluster_uid.clone(),
             }],
+            damage: own::damage(world, &pinned.restic_id),
             ..RetentionRun::default()
         }
     }

@@ -116,6 +116,7 @@ fn a_result_is_recorded_whatever_else_is_wrong() {
     };
     let observed = Observed {
         operations: vec![Operation {
+            job_type: "retention".to_owned(),
             job: Key::new("ns", "job"),
             progress: Progress::Ended,
             finished: Some(finished),

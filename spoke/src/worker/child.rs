@@ -19,6 +19,8 @@ use crate::restic::{Failure, cause_of, class_of, classify, terminate};
 
 /// What restic's last lines of stderr are kept of.
 const STDERR_MAX: usize = 16 << 10;
+/// The same of a command of which every line is read.
+const LINES_MAX: usize = 1 << 20;
 
 /// What the pod may do, as its switch and its signals say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +80,15 @@ pub struct Printed {
     pub incomplete: Option<String>,
 }
 
+/// A command that came to its own end.
+#[derive(Clone, Debug, Default)]
+pub struct Examined {
+    /// `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// Its last lines of stderr.
+    pub lines: String,
+}
+
 /// Runs restic.
 #[derive(Clone)]
 pub struct Restic {
@@ -132,12 +143,43 @@ impl Restic {
         self.execute(arguments, limit, None).await
     }
 
+    /// As [`Restic::run_watched`] for a command whose failure is to be read line by line: any exit code is a result.
+    ///
+    /// # Errors
+    /// That it had to stop, or why it had not come to its end within the limit.
+    pub async fn examine(&self, arguments: &[String], limit: Limit) -> Result<Examined, Stopped> {
+        let watched: Option<Alarm> = Some(Box::new(|_| None));
+        let ended = self.carry_out(arguments, limit, watched, LINES_MAX).await?;
+        Ok(Examined {
+            code: ended.status.code(),
+            lines: ended.lines,
+        })
+    }
+
     async fn execute(
         &self,
         arguments: &[String],
         limit: Limit,
         alarm: Option<Alarm>,
     ) -> Result<Printed, Stopped> {
+        let ended = self.carry_out(arguments, limit, alarm, STDERR_MAX).await?;
+        match ended.status.code() {
+            Some(0) => Ok(Printed {
+                stdout: ended.stdout.map_err(broken)?,
+                incomplete: ended.incomplete,
+            }),
+            code => Err(classify(code, &ended.lines).into()),
+        }
+    }
+
+    /// Runs a command to its own end. `keep` is how many bytes of its stderr are kept.
+    async fn carry_out(
+        &self,
+        arguments: &[String],
+        limit: Limit,
+        alarm: Option<Alarm>,
+        keep: usize,
+    ) -> Result<Ended, Stopped> {
         let mut leave = self.leave.clone();
         if let Leave::End { why, .. } = *leave.borrow_and_update() {
             return Err(why.into());
@@ -149,7 +191,7 @@ impl Restic {
         let (moved, moves) = watch::channel(0);
         let (raised, mut raise) = watch::channel(None);
         let out = tokio::spawn(collect(stdout, alarm, raised, moved));
-        let err = tokio::spawn(pass_on(stderr, self.echo));
+        let err = tokio::spawn(pass_on(stderr, self.echo, keep));
         let attended = attend(&mut child, leave, exceeded(limit, moves), &mut raise).await;
         let End { status, told, late } = attended.map_err(broken)?;
         // Output that could not be read to its end is not the output.
@@ -162,19 +204,20 @@ impl Restic {
         if let Some(why) = raise.borrow_and_update().clone() {
             return Err(Stopped::Alarm(why));
         }
-        match (status.code(), told, late) {
-            (Some(0), None, _) => Ok(Printed {
-                stdout: stdout.map_err(broken)?,
-                incomplete,
-            }),
+        match (told, late) {
             // It came to its end all the same, but what it relied on may not have held.
-            (_, Some(why), _) => Err(why.into()),
-            (_, None, Some(ran)) => {
+            (Some(why), _) => Err(why.into()),
+            (None, Some(ran)) if status.code() != Some(0) => {
                 let classed = |line| Some(class_of(line)?(cause_of(line)));
                 let cause = lines.lines().rev().find_map(classed);
                 Err(cause.unwrap_or_else(|| exceeding(limit, ran)).into())
             }
-            (code, None, None) => Err(classify(code, &lines).into()),
+            (None, _) => Ok(Ended {
+                status,
+                stdout,
+                lines,
+                incomplete,
+            }),
         }
     }
 
@@ -193,6 +236,14 @@ impl Restic {
 
 fn broken(error: std::io::Error) -> Failure {
     Failure::Other(format!("restic could not be run: {error}"))
+}
+
+/// A command that came to its own end.
+struct Ended {
+    status: ExitStatus,
+    stdout: std::io::Result<Vec<u8>>,
+    lines: String,
+    incomplete: Option<String>,
 }
 
 /// How a child ended.
@@ -319,7 +370,7 @@ async fn collect(
 
 /// Passes lines on to the pod's log, keeps the last of them, and the first by which restic says that it left something
 /// out.
-async fn pass_on(stderr: tokio::process::ChildStderr, echo: bool) -> (String, Option<String>) {
+async fn pass_on(stderr: tokio::process::ChildStderr, echo: bool, keep: usize) -> (String, Option<String>) {
     let mut lines = BufReader::new(stderr).split(b'\n');
     let (mut text, mut incomplete) = (String::new(), None);
     while let Ok(Some(line)) = lines.next_segment().await {
@@ -332,11 +383,11 @@ async fn pass_on(stderr: tokio::process::ChildStderr, echo: bool) -> (String, Op
         }
         text.push_str(&line);
         text.push('\n');
-        if text.len() > STDERR_MAX {
+        if text.len() > keep {
             let cut = text
                 .char_indices()
                 .map(|(at, _)| at)
-                .find(|at| text.len() - at <= STDERR_MAX / 2);
+                .find(|at| text.len() - at <= keep / 2);
             text.drain(..cut.unwrap_or(0));
         }
     }

@@ -1,9 +1,11 @@
-//! What runs in a maintenance pod: `fleet-spoke maintenance retention` or `unlock`. It begins only when it has seen a renewal of
+//! What runs in a maintenance pod: `fleet-spoke maintenance retention`, `unlock` or `check`. It begins only when it has seen a renewal of
 //! its lease, ends itself when no more come, and tells its result in the termination message.
 
+mod check;
 pub mod child;
 pub mod contend;
 mod document;
+mod findings;
 pub mod forget;
 mod guard;
 mod limits;
@@ -24,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use proto::v1::{OperationOutcome, UnlockRun};
+use proto::v1::{CheckRun, OperationOutcome, UnlockRun};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -132,6 +134,19 @@ pub async fn unlock(config: WorkerConfig) -> ExitCode {
             ));
             let host = std::fs::read_to_string(HOST_NAME).unwrap_or_default();
             unlock::run(&run, restic, host.trim()).await
+        }
+        Err(text) => failed("NoLease", text),
+    };
+    tell(&config, outcome)
+}
+
+/// Checks the repository's integrity, and tells what came of it.
+pub async fn check(config: WorkerConfig) -> ExitCode {
+    let ready = prepare(&config).and_then(|(order, restic)| Ok((order.parse::<CheckRun>()?, restic)));
+    let outcome = match ready {
+        Ok((run, restic)) => {
+            log(&format!("a check of repository {}", run.restic_id));
+            check::run(&run, restic).await
         }
         Err(text) => failed("NoLease", text),
     };
@@ -318,6 +333,7 @@ fn shortened(outcome: &OperationOutcome, most: usize) -> OperationOutcome {
         &mut outcome.unmatched,
         &mut outcome.policies,
         &mut outcome.removed_locks,
+        &mut outcome.broken_packs,
     ] {
         let more = list.len().saturating_sub(most);
         list.truncate(most);
