@@ -1,4 +1,4 @@
-//! What counts: the inventory through the table of bindings. What a cluster tells of a repository that it is not bound
+//! What counts: the inventory through the table of bindings. What a cluster reports of a repository that it is not bound
 //! to is shown, and nothing more.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::{Held, Inventory, Member};
 use crate::bindings::{Binding, Bindings, Key};
 
 impl Inventory {
-    /// Whose word counts for what.
+    /// Which cluster is bound to which repository.
     #[must_use]
     pub fn bindings(&self) -> &Bindings {
         &self.bindings
@@ -29,7 +29,7 @@ impl Inventory {
         self.changes.publish();
     }
 
-    /// Whether a bound cluster has last told of a backup that runs into a repository.
+    /// Whether a bound cluster has last reported a backup that runs into a repository.
     #[must_use]
     pub fn is_backing_up(&self, restic_id: &str) -> bool {
         self.index.running(restic_id).any(|place| {

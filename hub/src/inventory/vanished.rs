@@ -9,7 +9,7 @@ use super::{Held, Inventory};
 use crate::Millis;
 use crate::store::StoredVanished;
 
-/// A policy that was missing from a whole inventory, without a word that it was deleted, keeps what it kept for so long.
+/// A policy that was missing from a whole inventory, without a tombstone, keeps what it kept for so long.
 const KEEPS: Millis = 60 * 60_000;
 
 /// Policies that vanished without a tombstone, by cluster and uid, with the time of the wall clock: it has to hold over a
@@ -30,7 +30,7 @@ impl Vanished {
         changed
     }
 
-    /// It is there again, or its cluster has said that it was deleted. Returns whether it was known.
+    /// It is there again, or its tombstone has come. Returns whether it was known.
     pub fn settle(&mut self, cluster: &Arc<str>, uid: &str) -> bool {
         !self.0.is_empty() && self.0.remove(&(cluster.clone(), uid.to_owned())).is_some()
     }

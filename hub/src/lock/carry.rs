@@ -8,7 +8,7 @@ use proto::v1::{LeaseGrant, LeaseReleased, LeaseRenewed, LeaseRevoke};
 use tracing::info;
 
 use super::given::Withheld;
-use super::grantor::{Effect, Grant, Holder, Record};
+use super::grantor::{Effect, Grant, Holder, Operation, Record};
 use super::keeper::{Keeper, Reply};
 use crate::store::{StoredGrant, StoredLock};
 
@@ -55,16 +55,7 @@ impl Keeper {
                     operation,
                     token,
                     reason,
-                } => {
-                    let revoke = LeaseRevoke {
-                        operation: operation.id.to_string(),
-                        token,
-                        reason: reason.to_owned(),
-                        restic_id: id.to_string(),
-                        by_person: reason == super::grantor::TAKEN_BACK,
-                    };
-                    self.send(&operation.cluster, Body::LeaseRevoke(revoke));
-                }
+                } => self.send(&operation.cluster, revocation(id, &operation, token, reason)),
                 Effect::Released { operation, token } => {
                     let released = LeaseReleased {
                         operation: operation.id.to_string(),
@@ -139,4 +130,14 @@ impl Keeper {
         self.send(&operation.cluster, Body::LeaseGrant(message));
         Vec::new()
     }
+}
+
+fn revocation(id: &Arc<str>, operation: &Operation, token: u64, reason: &str) -> Body {
+    Body::LeaseRevoke(LeaseRevoke {
+        operation: operation.id.to_string(),
+        token,
+        reason: reason.to_owned(),
+        restic_id: id.to_string(),
+        by_person: reason == super::grantor::TAKEN_BACK,
+    })
 }

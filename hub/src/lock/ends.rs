@@ -197,7 +197,7 @@ pub(super) fn document_of(restic_id: &str, document: &[u8]) -> Option<PlanDocume
     (plan.restic_id == restic_id && plan.hash == hash).then_some(plan)
 }
 
-/// A plan as people are told of it; `None` when the run made none.
+/// A plan as people see it; `None` when the run made none.
 fn told_plan(
     id: &Arc<str>,
     grant: &Grant,

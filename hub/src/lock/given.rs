@@ -47,7 +47,7 @@ impl Keeper {
         if ![OperationKind::Retention, OperationKind::Unspecified].contains(&asked.ask.kind()) {
             return Ok(None);
         }
-        // Without the history new clusters and rejected plans could not be told from others.
+        // Without the history new clusters and rejected plans are not known.
         let history = self.repositories.get(id).and_then(|r| r.history.as_ref());
         let Some(history) = history.filter(|_| known) else {
             return Err(Withheld::Unknown("what earlier runs left could not be read"));

@@ -13,8 +13,8 @@ use tracing::error;
 use super::asks::Asks;
 use super::bind::Questions;
 use super::grantor::{Grantor, Holder, Instant, Operation, Phase, Record};
+use super::messages::Refusals;
 use super::parts::Parts;
-use super::words::Refusals;
 use super::{Command, Outgoing, SeenHub, Settings};
 use crate::hub::Hub;
 use crate::now as wall_clock;
@@ -36,7 +36,7 @@ pub(super) struct Repository {
     pub recent: Option<Recent>,
     /// What earlier runs left; read when it is needed.
     pub history: Option<History>,
-    /// What each waiter was told last.
+    /// The last answer to each waiter.
     pub told: HashMap<(Arc<str>, Arc<str>), LeaseWaiting>,
     draining: bool,
 }
@@ -229,11 +229,11 @@ impl Keeper {
                     self.parts.remove(&cluster);
                 }
             }
-            Command::Word {
+            Command::Message {
                 cluster,
                 session,
-                word,
-            } => self.hear(cluster, session, *word).await,
+                message,
+            } => self.receive(cluster, session, *message).await,
             Command::Locks(request, reply) => {
                 let _ = reply.send(self.locks(&request));
             }

@@ -10,7 +10,7 @@ use crate::health::ready_condition;
 use crate::inventory::{Held, Inventory};
 use crate::store::History;
 
-/// Policies of one cluster for one repository. One that has more stops the repository's runs, in words that name it.
+/// Policies of one cluster for one repository. One that has more stops the repository's runs, with a text that names it.
 const PER_CLUSTER: usize = 64;
 
 /// The run as of now. Policies of clusters that are away take part as they were last known: what they keep stays kept.
@@ -170,7 +170,7 @@ fn unclear(mut spec: RetentionPolicySpec, why: &str) -> RetentionPolicySpec {
     // Selectors of a later version may mean something else.
     if spec.rules_version > RULES_VERSION {
         spec.rules.clear();
-        // Otherwise a reader would refuse it for its version, in words of its own.
+        // Otherwise a reader would refuse it for its version, with another text.
         spec.rules_version = RULES_VERSION;
     }
     for rule in &mut spec.rules {

@@ -63,7 +63,7 @@ pub trait HubStore: Send + Sync {
     fn forget(&self, cluster: &str) -> BoxFuture<'_, Result<(), StoreError>>;
     /// All locks that were ever used.
     fn locks(&self) -> BoxFuture<'_, Result<Vec<StoredLock>, StoreError>>;
-    /// Keeps a lock, with a grant its entry in the audit, with a person's word the decision: all or nothing.
+    /// Keeps a lock, with a grant its entry in the audit, with a person's decision: all or nothing.
     fn save_lock(
         &self,
         lock: StoredLock,
@@ -115,7 +115,7 @@ pub trait HubStore: Send + Sync {
     ) -> BoxFuture<'_, Result<Vec<StoredDecision>, StoreError>>;
     /// All bindings, and the keys of repositories.
     fn bindings(&self) -> BoxFuture<'_, Result<KeptBindings, StoreError>>;
-    /// Keeps a binding, with its key and a person's word.
+    /// Keeps a binding, with its key and a person's decision.
     fn save_binding(
         &self,
         binding: Option<Binding>,

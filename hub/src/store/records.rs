@@ -86,7 +86,7 @@ pub struct StoredAudit {
     pub covered: Vec<String>,
     /// fleet.v1.OperationOutcome
     pub outcome: Option<Vec<u8>>,
-    /// Clusters that the run was told of.
+    /// Clusters that the run was given.
     pub clusters: Vec<String>,
     /// Id of the plan that it made; empty for none.
     pub plan: String,

@@ -1,4 +1,4 @@
-//! A hub over real mTLS sockets, and clients that hold a spoke's certificate and say what they like.
+//! A hub over real mTLS sockets, and clients that hold a spoke's certificate and send what they like.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 use std::path::Path;
@@ -202,7 +202,7 @@ impl Fleet {
         ask.await.unwrap()
     }
 
-    /// How often a word was refused for a reason.
+    /// How often a message was refused for a reason.
     pub fn refused(&self, message: &str, reason: &str) -> u64 {
         self.running
             .hub
@@ -245,7 +245,7 @@ pub struct Spoke {
     pub cluster: String,
     out: mpsc::Sender<SpokeMessage>,
     answers: Option<tonic::Streaming<proto::v1::HubMessage>>,
-    /// Everything that the hub has said so far.
+    /// Everything that the hub has sent so far.
     pub told: Vec<Told>,
     pub welcome: Welcome,
 }
@@ -270,7 +270,7 @@ impl Spoke {
         self.say(Body::Inventory(inventory)).await;
     }
 
-    /// Reads until the hub says what is waited for.
+    /// Reads until the hub sends what is waited for.
     pub async fn until<T>(&mut self, what: &str, mut find: impl FnMut(&Told) -> Option<T>) -> T {
         let cluster = self.cluster.clone();
         let read = async {

@@ -66,7 +66,7 @@ fn held() -> Holder {
     holder
 }
 
-/// The same, and its pod was told once, at 15.
+/// The same, and one renewal was counted on its pod, at 15.
 fn at_work() -> Holder {
     let mut holder = held();
     assert_eq!(
@@ -664,7 +664,7 @@ fn run(steps: &[(Event, u64)], met: &mut Met) -> Result<(), TestCaseError> {
 }
 
 /// Whatever comes in: the gate is opened once, and only while a renewal of this very lease was answered less than a
-/// lifetime after it was sent; a pod is told only then; a lease is given back only when nothing can be at work under
+/// lifetime after it was sent; its pod is shown it only then; a lease is given back only when nothing can be at work under
 /// it; and nothing is held that was given back.
 #[test]
 fn the_gate_is_never_open_without_a_lease() {

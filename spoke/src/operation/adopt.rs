@@ -143,7 +143,7 @@ impl Operations {
     }
 }
 
-/// Why a Job was shut for good, as its annotations say.
+/// Why a Job was shut for good, by its annotations.
 fn shut_for(job: &JobView) -> Option<Ending> {
     let (reason, message) = job.shut.as_ref()?;
     let reason = match &**reason {

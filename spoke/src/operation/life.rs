@@ -1,4 +1,4 @@
-//! What a Job and its pods say about whether the operation lives, moves, has ended or was lost. Pure.
+//! What a Job and its pods show of whether the operation lives, moves, has ended or was lost. Pure.
 //!
 //! The lease is renewed with a sign of life only: the container runs and its pod is Ready, which the node controller takes
 //! back when the node stops reporting. How far restic has come is not visible from outside without reading logs all the

@@ -1,8 +1,9 @@
-//! How a maintenance Job ended: the termination message of its pod, or what Kubernetes says of the Job. Pure.
+//! How a maintenance Job ended: the termination message of its pod, or the state of the Job. Pure.
 
 use jiff::Timestamp;
 use proto::v1::OperationOutcome;
 
+use super::record::POD_NOT_STARTED;
 use crate::maintenance::holder::Interruption;
 use crate::runs::{self, JobWithPods, Report, State};
 use crate::world::PodView;
@@ -58,7 +59,8 @@ pub fn ended(run: &JobWithPods, now: Timestamp) -> Ended {
 }
 
 /// The outcome of a run that something else ended. What its pod reported of the run so far stays: the plan, and what was
-/// removed. It was told to stop without a reason, so the reason is that of the outside.
+/// removed. A signal carries no reason, so the reason is what
+/// ended the pod from outside.
 fn from_outside(run: &JobWithPods, reason: &str, message: String) -> OperationOutcome {
     let pod = run.newest().map(|(_, pod)| pod.as_ref());
     match reported(pod) {
@@ -119,7 +121,7 @@ pub fn describe(
         ),
         Some(Interruption::OpenRefused) => ("OpenRefused", "the API server refused to start the Job"),
         Some(Interruption::NotStarted) => (
-            "PodNotStarted",
+            POD_NOT_STARTED,
             "the container did not start in time, so the lock was given back; it is tried again later",
         ),
         Some(Interruption::PodLost) => (

@@ -122,7 +122,7 @@ pub fn classify(code: Option<i32>, stderr: &str) -> Failure {
     }
 }
 
-/// The line that says why: the message of the last `exit_error`, or the last line that is not empty.
+/// The line with the reason: the message of the last `exit_error`, or the last line that is not empty.
 fn message_of(stderr: &str) -> String {
     let error = stderr.lines().rev().find_map(|line| {
         let value: serde_json::Value = serde_json::from_str(line).ok()?;
@@ -165,7 +165,7 @@ pub fn shorten(text: &str) -> String {
     cut
 }
 
-/// What a line of a retry says behind `retrying after 1.5s: `, bounded.
+/// The text of a line about a retry behind `retrying after 1.5s: `, bounded.
 #[must_use]
 pub fn cause_of(line: &str) -> String {
     let cause = line

@@ -4,6 +4,7 @@ mod classify;
 mod executor;
 pub mod locks;
 pub mod output;
+mod streams;
 
 use std::time::Duration;
 
@@ -105,7 +106,7 @@ pub struct Statistics {
     pub hosts: Vec<(String, u64, Option<Timestamp>)>,
 }
 
-/// A snapshot, as `snapshots --json` tells it.
+/// A snapshot, as `snapshots --json` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 pub struct Snapshot {
     /// 64 hex digits.

@@ -1,4 +1,4 @@
-//! restic as a child of the maintenance pod: watched by the dead man's switch, and told to stop in time.
+//! restic as a child of the maintenance pod: watched by the dead man's switch, and ended in time.
 
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -22,13 +22,13 @@ const STDERR_MAX: usize = 16 << 10;
 /// The same of a command of which every line is read.
 const LINES_MAX: usize = 1 << 20;
 
-/// What the pod may do, as its switch and its signals say.
+/// What the pod may do, by its switch and its signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leave {
     /// The first renewal has not been seen yet.
     NotYet,
     Go,
-    /// restic is told to end, and has until `kill`, by the clock since boot, to remove its lock.
+    /// restic gets SIGTERM, and has until `kill`, by the clock since boot, to remove its lock.
     End {
         why: Why,
         kill: Instant,
@@ -76,7 +76,7 @@ pub type Alarm = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 #[derive(Clone, Debug, Default)]
 pub struct Printed {
     pub stdout: Vec<u8>,
-    /// A line of stderr by which restic says that it left something out, although it ends with exit code 0.
+    /// A line of stderr that shows that restic left something out, although it ends with exit code 0.
     pub incomplete: Option<String>,
 }
 
@@ -114,7 +114,7 @@ impl Restic {
     /// Runs one command to its end and returns what it printed. Its stderr goes to ours.
     ///
     /// # Errors
-    /// What restic says, that it had to stop, or why it had not come to its end within the limit.
+    /// restic's failure, that it had to stop, or why it had not come to its end within the limit.
     pub async fn run(&self, arguments: &[String], limit: Limit) -> Result<Vec<u8>, Stopped> {
         let printed = self.execute(arguments, limit, None).await?;
         Ok(printed.stdout)
@@ -193,7 +193,11 @@ impl Restic {
         let out = tokio::spawn(collect(stdout, alarm, raised, moved));
         let err = tokio::spawn(pass_on(stderr, self.echo, keep));
         let attended = attend(&mut child, leave, exceeded(limit, moves), &mut raise).await;
-        let End { status, told, late } = attended.map_err(broken)?;
+        let End {
+            status,
+            signalled,
+            late,
+        } = attended.map_err(broken)?;
         // Output that could not be read to its end is not the output.
         let stdout = out.await.map_err(std::io::Error::other).and_then(|read| read);
         let (lines, incomplete) = err.await.map_err(std::io::Error::other).map_err(broken)?;
@@ -204,7 +208,7 @@ impl Restic {
         if let Some(why) = raise.borrow_and_update().clone() {
             return Err(Stopped::Alarm(why));
         }
-        match (told, late) {
+        match (signalled, late) {
             // It came to its end all the same, but what it relied on may not have held.
             (Some(why), _) => Err(why.into()),
             (None, Some(ran)) if status.code() != Some(0) => {
@@ -250,7 +254,7 @@ struct Ended {
 struct End {
     status: ExitStatus,
     /// Why the pod was to end meanwhile.
-    told: Option<Why>,
+    signalled: Option<Why>,
     /// For how long it had run when its time was over.
     late: Option<Duration>,
 }
@@ -263,17 +267,17 @@ async fn attend(
     raise: &mut watch::Receiver<Option<String>>,
 ) -> std::io::Result<End> {
     tokio::pin!(over);
-    let (mut told, mut late) = (None, None);
+    let (mut signalled, mut late) = (None, None);
     loop {
         tokio::select! {
             status = child.wait() => {
                 let status = status?;
-                return Ok(End { status, told, late });
+                return Ok(End { status, signalled, late });
             }
             changed = leave.changed() => {
                 let now = *leave.borrow_and_update();
-                if let (Ok(()), Leave::End { why, kill }, None) = (changed, now, told) {
-                    told = Some(why);
+                if let (Ok(()), Leave::End { why, kill }, None) = (changed, now, signalled) {
+                    signalled = Some(why);
                     end(child, kill, &leave).await;
                 }
             }
@@ -340,7 +344,7 @@ async fn end(child: &mut Child, kill: Instant, leave: &watch::Receiver<Leave>) {
     }
 }
 
-/// Reads stdout to its end, raises the alarm, and tells when a line shows progress.
+/// Reads stdout to its end, raises the alarm, and notes when a line shows progress.
 async fn collect(
     mut stdout: tokio::process::ChildStdout,
     alarm: Option<Alarm>,
@@ -368,7 +372,7 @@ async fn collect(
     Ok(bytes)
 }
 
-/// Passes lines on to the pod's log, keeps the last of them, and the first by which restic says that it left something
+/// Passes lines on to the pod's log, keeps the last of them, and the first that shows that restic left something
 /// out.
 async fn pass_on(stderr: tokio::process::ChildStderr, echo: bool, keep: usize) -> (String, Option<String>) {
     let mut lines = BufReader::new(stderr).split(b'\n');
@@ -394,7 +398,7 @@ async fn pass_on(stderr: tokio::process::ChildStderr, echo: bool, keep: usize) -
     (text, incomplete)
 }
 
-/// Whether restic says with this line that it could not read snapshots, and goes on without them.
+/// Whether a line means that restic could not read snapshots, and goes on without them.
 fn leaves_out(line: &str) -> bool {
     line.contains("Ignoring \"") || line.contains("could not load snapshot")
 }

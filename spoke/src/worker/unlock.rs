@@ -24,7 +24,7 @@ use crate::restic::output;
 const STALE: SignedDuration = SignedDuration::from_mins(30);
 /// A lock that is not to go must be younger than that by so much.
 const MARGIN: SignedDuration = SignedDuration::from_mins(5);
-/// An order takes so long to get here at most; a pod's clock that says otherwise is not the operator's.
+/// An order takes so long to get here at most; a pod whose clock shows more has not the operator's time.
 const ON_THE_WAY: SignedDuration = SignedDuration::from_mins(20);
 /// A backup that ends while the repository is checked may look like an error once.
 const CHECKS: u32 = 2;
@@ -54,7 +54,7 @@ impl Refusal {
     }
 }
 
-/// Runs, and says what came of it. `host` is the name of the machine as restic sees it.
+/// Runs, and returns the outcome. `host` is the name of the machine as restic sees it.
 pub async fn run(run: &UnlockRun, restic: Restic, host: &str) -> OperationOutcome {
     match steps(run, &restic, host).await {
         Ok(outcome) => outcome,

@@ -136,6 +136,8 @@ pub struct JobView {
     /// Interrupted Jobs before it, and when it asks for the lock at the earliest.
     pub attempt: u32,
     pub not_before: Option<Timestamp>,
+    /// Why the Job that it follows did not do its work.
+    pub follows: Option<Box<str>>,
 }
 
 /// Identity of a maintenance operation, in the annotations of its Job.
@@ -227,6 +229,7 @@ impl JobView {
                 .unwrap_or_default(),
             not_before: number(names::ANNOTATION_NOT_BEFORE)
                 .and_then(|n| Timestamp::from_second(n.try_into().ok()?).ok()),
+            follows: annotation(&object.metadata, names::ANNOTATION_FOLLOWS).map(Into::into),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What spokes say: whether it counts, within which bounds, and what is done about it.
+//! Messages of spokes: whether they are allowed, within which bounds, and what is done about them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use proto::v1::hub_message::Body;
 use proto::v1::{LeaseAsk, LeaseRenew, LeaseRevoke, LeaseWaiting, LeaseWithdraw};
 use tracing::{info, warn};
 
-use super::Word;
+use super::Message;
 use super::given::Withheld;
 use super::grantor::{Effect, Instant};
 use super::keeper::{Keeper, Reply, operation};
@@ -27,50 +27,50 @@ const QUIET: Instant = 60_000;
 #[derive(Default)]
 pub(super) struct Refusals(HashMap<(Arc<str>, &'static str), Instant>);
 
-impl Word {
+impl Message {
     fn kind(&self) -> &'static str {
         match self {
-            Word::Ask(_) => "ask",
-            Word::Withdraw(_) => "withdraw",
-            Word::Renew(_) => "renew",
-            Word::Release(_) => "release",
-            Word::Part(_) => "plan",
-            Word::Proof(_) => "proof",
-            Word::Uses(_) => "binding",
+            Message::Ask(_) => "ask",
+            Message::Withdraw(_) => "withdraw",
+            Message::Renew(_) => "renew",
+            Message::Release(_) => "release",
+            Message::Part(_) => "plan",
+            Message::Proof(_) => "proof",
+            Message::Uses(_) => "binding",
         }
     }
 
     fn claim(&self) -> Claim<'_> {
         match self {
-            Word::Ask(ask) => Claim::Lease(&ask.restic_id),
-            Word::Renew(renew) => Claim::Lease(&renew.restic_id),
-            Word::Withdraw(withdraw) => Claim::End(&withdraw.restic_id),
-            Word::Release(release) => Claim::End(&release.restic_id),
-            Word::Part(part) => Claim::End(&part.restic_id),
-            Word::Proof(proof) => Claim::Proof(&proof.restic_id),
+            Message::Ask(ask) => Claim::Lease(&ask.restic_id),
+            Message::Renew(renew) => Claim::Lease(&renew.restic_id),
+            Message::Withdraw(withdraw) => Claim::End(&withdraw.restic_id),
+            Message::Release(release) => Claim::End(&release.restic_id),
+            Message::Part(part) => Claim::End(&part.restic_id),
+            Message::Proof(proof) => Claim::Proof(&proof.restic_id),
             // Whether a report makes a binding is the table's own question.
-            Word::Uses(_) => Claim::Report,
+            Message::Uses(_) => Claim::Report,
         }
     }
 
     fn is_short(&self) -> bool {
         let short = |text: &str| !text.is_empty() && text.len() <= LONGEST;
         match self {
-            Word::Ask(ask) => {
+            Message::Ask(ask) => {
                 short(&ask.operation) && ask.policy.len() <= LONGEST && ask.approved.len() <= LONGEST
             }
-            Word::Withdraw(withdraw) => short(&withdraw.operation),
-            Word::Renew(renew) => short(&renew.operation) && renew.run_hash.len() <= LONGEST,
-            Word::Release(release) => short(&release.operation) && release.policy.len() <= LONGEST,
-            Word::Part(part) => short(&part.operation),
-            Word::Proof(_) | Word::Uses(_) => true,
+            Message::Withdraw(withdraw) => short(&withdraw.operation),
+            Message::Renew(renew) => short(&renew.operation) && renew.run_hash.len() <= LONGEST,
+            Message::Release(release) => short(&release.operation) && release.policy.len() <= LONGEST,
+            Message::Part(part) => short(&part.operation),
+            Message::Proof(_) | Message::Uses(_) => true,
         }
     }
 }
 
 impl Keeper {
-    /// Does what a spoke says, if its word counts.
-    pub(super) async fn hear(&mut self, cluster: Arc<str>, session: u64, word: Word) {
+    /// Does what a message asks for, if its cluster may ask for it.
+    pub(super) async fn receive(&mut self, cluster: Arc<str>, session: u64, message: Message) {
         let current = self
             .sessions
             .get(&cluster)
@@ -79,33 +79,33 @@ impl Keeper {
             cluster: &cluster,
             current,
         };
-        let claim = word.claim();
+        let claim = message.claim();
         let allowed = self
             .hub
             .read(|inventory| authorize(speaker, claim, inventory.bindings()))
-            .and_then(|()| word.is_short().then_some(()).ok_or(Refusal::Malformed));
+            .and_then(|()| message.is_short().then_some(()).ok_or(Refusal::Malformed));
         if let Err(refusal) = allowed {
-            self.refuse(&cluster, word.kind(), refusal);
+            self.refuse(&cluster, message.kind(), refusal);
             if current {
-                self.answer_refused(&cluster, &word, refusal);
+                self.answer_refused(&cluster, &message, refusal);
             }
             return;
         }
-        match word {
-            Word::Ask(ask) => self.ask(cluster, ask).await,
-            Word::Withdraw(withdraw) => self.withdraw(&cluster, &withdraw).await,
+        match message {
+            Message::Ask(ask) => self.ask(cluster, ask).await,
+            Message::Withdraw(withdraw) => self.withdraw(&cluster, &withdraw).await,
             // No answer: the holder's own clock decides.
-            Word::Renew(_) if self.blind => {}
-            Word::Renew(renew) => self.renew(&cluster, &renew).await,
-            Word::Release(release) => self.release(cluster, *release).await,
-            Word::Part(part) => {
+            Message::Renew(_) if self.blind => {}
+            Message::Renew(renew) => self.renew(&cluster, &renew).await,
+            Message::Release(release) => self.release(cluster, *release).await,
+            Message::Part(part) => {
                 let gathered = self.parts.entry(cluster.clone()).or_default().take(part);
                 if let Err(refusal) = gathered {
                     self.refuse(&cluster, "plan", refusal);
                 }
             }
-            Word::Proof(proof) => self.proof(&cluster, proof).await,
-            Word::Uses(ids) => self.uses(&cluster, ids).await,
+            Message::Proof(proof) => self.proof(&cluster, proof).await,
+            Message::Uses(ids) => self.uses(&cluster, ids).await,
         }
     }
 
@@ -117,14 +117,14 @@ impl Keeper {
         let last = self.refusals.0.entry((cluster.clone(), label)).or_insert(0);
         if *last == 0 || now.saturating_sub(*last) >= QUIET {
             *last = now.max(1);
-            warn!(%cluster, what, reason = label, "a spoke's word does not count: {refusal}");
+            warn!(%cluster, what, reason = label, "a message of a spoke is refused: {refusal}");
         }
     }
 
-    /// Tells an honest spoke why nothing happens.
-    fn answer_refused(&self, cluster: &Arc<str>, word: &Word, refusal: Refusal) {
-        match word {
-            Word::Ask(ask) => {
+    /// Answers an honest spoke with the reason why nothing happens.
+    fn answer_refused(&self, cluster: &Arc<str>, message: &Message, refusal: Refusal) {
+        match message {
+            Message::Ask(ask) => {
                 let waiting = LeaseWaiting {
                     operation: ask.operation.clone(),
                     restic_id: ask.restic_id.clone(),
@@ -133,7 +133,7 @@ impl Keeper {
                 };
                 self.send(cluster, Body::LeaseWaiting(waiting));
             }
-            Word::Renew(renew) => self.revoke_lease(cluster, renew, refusal.to_string()),
+            Message::Renew(renew) => self.revoke_lease(cluster, renew, refusal.to_string()),
             _ => {}
         }
     }
@@ -151,7 +151,7 @@ impl Keeper {
             None if self.asks.count(&cluster) >= WAITING => {
                 let refusal = Refusal::TooMany("waiting operations");
                 self.refuse(&cluster, "ask", refusal);
-                return self.answer_refused(&cluster, &Word::Ask(ask), refusal);
+                return self.answer_refused(&cluster, &Message::Ask(ask), refusal);
             }
             None => {}
         }
