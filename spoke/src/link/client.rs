@@ -96,8 +96,8 @@ impl LinkConfig {
 pub enum News<'a> {
     /// Backups of the repository with this restic id are to be held, or may go on.
     Drained(&'a str),
-    /// The name of this cluster in its certificate.
-    Renamed,
+    /// The name of this cluster in its certificate, unless it is the one of the session before.
+    Named,
 }
 
 /// Called with what the hub says.
@@ -224,7 +224,7 @@ async fn session(config: &LinkConfig, context: &Context, wake: &Wake) -> anyhow:
             answer = answers.message() => match read(answer?)? {
                 Some(hub_message::Body::Welcome(welcome)) => {
                     if context.certificate.welcomed(&welcome.cluster) {
-                        wake(News::Renamed);
+                        wake(News::Named);
                     }
                     check_name(context)?;
                     // Before anything is done under this hub's grants.

@@ -3,7 +3,8 @@
 
 mod answer;
 mod build;
-pub mod check;
+mod check;
+mod life;
 mod locks;
 mod owner;
 mod plan;
@@ -45,7 +46,7 @@ pub use owner::UnlockOwner;
 /// The kind: its settings, and restic.
 pub struct RepositoryController {
     restic: Arc<dyn Restic>,
-    /// Between two readings of statistics, unless a repository says otherwise.
+    /// Between two readings of statistics, unless a repository sets another.
     interval: Duration,
     plans: Planning,
 }
@@ -187,7 +188,10 @@ impl Controller for RepositoryController {
         let mut same = same.into_iter().flatten();
         let life = |lock: &LockFile| {
             let holder = (lock.user.clone(), lock.host.clone());
-            (holder, unlock::life(world, &self.plans.cluster, lock))
+            (
+                holder,
+                life::life(world, &self.plans.cluster, lock, input.now.wall),
+            )
         };
         Observed {
             secret: secret.map(|s| s.meta.version.to_string()),
@@ -196,8 +200,8 @@ impl Controller for RepositoryController {
             job: job.map(|job| (at, job)),
             check_cron_job: check::cron_job(world, key, input.uid()),
             is_preceded: same.any(|(at, repository)| at < *key && is_ready(&repository)),
-            failed: unlock::last_failure(world, key),
-            lives: unlock::files(&input.state.locks, input.found).map(life).collect(),
+            failed: life::last_failure(world, key),
+            lives: life::files(&input.state.locks, input.found).map(life).collect(),
             name_differs: cache
                 .certificate
                 .differs(&input.status().conditions, types::WAITING),
@@ -243,7 +247,7 @@ impl Controller for RepositoryController {
     fn panicked(work: &Work) -> Found {
         match work {
             Work::Look { inputs, .. } => {
-                let text = "looking at the repository failed; the log says why".to_owned();
+                let text = "looking at the repository failed; see the operator's log".to_owned();
                 Found::Answer(Box::new(Reply {
                     inputs: inputs.clone(),
                     answer: Answer::Failed(Failure::Other(text)),

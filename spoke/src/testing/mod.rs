@@ -15,6 +15,8 @@ mod call;
 mod clock;
 mod faults;
 mod fields;
+#[cfg(test)]
+mod intake_tests;
 mod objects;
 pub mod restic;
 mod server;

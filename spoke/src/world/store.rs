@@ -5,8 +5,9 @@ use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::delivery::Delivery;
 
 /// Namespace and name. Cluster-scoped objects have an empty namespace.
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -157,7 +158,7 @@ type Observer<V> = Box<dyn Fn(&Key, Option<&V>, Option<&V>) + Send + Sync>;
 /// Entries by key, and by named indexes. Shared by all actors; locks are held for a map operation only.
 pub struct Store<V> {
     inner: RwLock<Inner<V>>,
-    behind: RwLock<Timestamp>,
+    delivery: RwLock<Delivery>,
     observer: OnceLock<Observer<V>>,
 }
 
@@ -174,7 +175,7 @@ impl<V> Default for Store<V> {
     fn default() -> Self {
         Store {
             observer: OnceLock::new(),
-            behind: RwLock::new(Timestamp::MIN),
+            delivery: RwLock::default(),
             inner: RwLock::new(Inner {
                 entries: HashMap::new(),
                 undecodable: HashMap::new(),
@@ -186,14 +187,14 @@ impl<V> Default for Store<V> {
 }
 
 impl<V: Stored> Store<V> {
-    /// The watch broke, or lists: changes may be missing here that other stores know of already.
-    pub fn fall_behind(&self, now: Timestamp) {
-        *self.behind.write().unwrap_or_else(PoisonError::into_inner) = now;
+    /// Notes a change of the watch that fills the store.
+    pub fn note(&self, change: impl FnOnce(&mut Delivery)) {
+        change(&mut self.delivery.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// When changes were last known to be missing.
-    pub fn behind(&self) -> Timestamp {
-        *self.behind.read().unwrap_or_else(PoisonError::into_inner)
+    /// Whether the watch delivers what changes.
+    pub fn delivery(&self) -> Delivery {
+        *self.delivery.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The entry of a key.
