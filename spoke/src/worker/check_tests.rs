@@ -2,10 +2,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use crds::rules::RULES_VERSION;
+use proto::v1::{RetentionPolicySpec, RetentionRule, RetentionRun};
 use tokio::sync::watch;
 
 use super::super::child::Leave;
 use super::super::contend::Lease;
+use super::super::order::Order;
 use super::*;
 
 /// A repository with three snapshots, and a restic.
@@ -59,7 +62,7 @@ impl Bench {
                 .map(|n| (n.wrapping_mul(2_654_435_761 + byte) >> 13) as u8)
                 .collect();
             std::fs::write(&file, noise).unwrap();
-            bench.well(&["backup", &file]);
+            bench.well(&["backup", "--host", "bench", &file]);
         }
         let config = bench.command(&["cat", "config"]).output().unwrap();
         bench.id = output::config_id(&config.stdout).unwrap();
@@ -68,7 +71,8 @@ impl Bench {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program());
-        command.args(arguments);
+        // A repair leaves copies of pack files where it is started.
+        command.args(arguments).current_dir(self.dir.path());
         command.envs(self.restic.variables.iter().map(|(k, v)| (k, v)));
         command
     }
@@ -315,5 +319,46 @@ async fn another_repository_is_not_checked() {
     assert_eq!(
         summary(&bench.check(&[], 0).await),
         ("Failed", "RepositoryChanged")
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_removed_from_a_repository_that_is_damaged() {
+    let bench = Bench::new();
+    let lease = tempfile::tempdir().unwrap();
+    let snapshots = || {
+        let listed = bench.command(&["snapshots", "--json"]).output().unwrap();
+        output::snapshots(&listed.stdout).unwrap().len()
+    };
+    let policy = RetentionPolicySpec {
+        source: "a/ns/p".to_owned(),
+        rules: vec![RetentionRule {
+            hostname: "bench".to_owned(),
+            keep_last: 1,
+            ..RetentionRule::default()
+        }],
+        prune: true,
+        max_removed_percent: 100,
+        rules_version: RULES_VERSION,
+        ..RetentionPolicySpec::default()
+    };
+    let mut order = RetentionRun {
+        restic_id: bench.id.clone(),
+        policies: vec![policy],
+        damage: "ResticRepository a/ns/nas: pack 1 does not exist".to_owned(),
+        ..RetentionRun::default()
+    };
+    let mut results = Vec::new();
+    for _ in 0..2 {
+        std::fs::write(lease.path().join("order"), serde_json::to_string(&order).unwrap()).unwrap();
+        let in_folder = Order::in_folder(lease.path());
+        let outcome = super::super::retention::run(&in_folder, &bench.restic, |_| {}).await;
+        results.push((outcome.result, outcome.reason, snapshots()));
+        order.damage.clear();
+    }
+    let expected = [("Failed", "RepositoryDamaged", 3), ("Applied", "", 1)];
+    assert_eq!(
+        results,
+        expected.map(|(result, reason, left)| (result.to_owned(), reason.to_owned(), left))
     );
 }

@@ -55,6 +55,7 @@ fn each_rule_accepts_and_refuses_with_a_sentence() {
             "ResticRepository",
             &repository,
             json!({ "integrityCheck": { "schedule": "@weekly" } }),
+            json!({ "integrityCheck": { "readDataSubset": "3/256" } }),
             "",
         ),
         (

@@ -1,0 +1,85 @@
+//! Integrity checks under the maintenance lock: backups go on beside them, and damage is in every run.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod harness;
+
+use harness::{Fleet, ID, ask, keep_last, member, object, policy, repository};
+use proto::v1::hub_message::Body as Told;
+use proto::v1::object_state::Body as Object;
+use proto::v1::spoke_message::Body;
+use proto::v1::{
+    BackupState, LeaseAsk, LeaseRelease, ObjectState, OperationKind, OperationOutcome, RepositoryState,
+};
+
+fn running() -> ObjectState {
+    let body = BackupState {
+        repository_namespace: "ns".to_owned(),
+        repository_name: "nas".to_owned(),
+        restic_id: ID.to_owned(),
+        under_way: true,
+        ..BackupState::default()
+    };
+    object("orders", Object::Backup(body))
+}
+
+fn damaged() -> ObjectState {
+    let body = RepositoryState {
+        url: "s3:http://one/bucket".to_owned(),
+        restic_id: ID.to_owned(),
+        damage: "pack 1 does not exist".to_owned(),
+        ..RepositoryState::default()
+    };
+    object("nas", Object::Repository(body))
+}
+
+#[tokio::test]
+async fn a_check_is_granted_beside_a_running_backup_and_its_damage_is_in_the_run_that_follows() {
+    let fleet = Fleet::new().await;
+    let mut spoke = member(&fleet).await;
+    spoke
+        .tell(vec![repository(ID), policy(keep_last(3)), running()])
+        .await;
+    let backing_up = async |fleet: &Fleet| fleet.running.hub.read(|i| i.is_backing_up(ID));
+    fleet.until("the backup", backing_up).await;
+    let asked = LeaseAsk {
+        kind: OperationKind::Check.into(),
+        subject: "check ns/nas".to_owned(),
+        policy: "nas".to_owned(),
+        ..ask("check")
+    };
+    spoke.say(Body::LeaseAsk(asked)).await;
+    let grant = spoke
+        .until("a grant", |told| match told {
+            Told::Drain(drain) => panic!("backups are held for a check: {drain:?}"),
+            Told::LeaseGrant(grant) => Some(grant.clone()),
+            _ => None,
+        })
+        .await;
+    assert!(grant.run.is_none(), "a check is given nothing to remove");
+    let locks = fleet.locks().await.locks;
+    assert_eq!(locks[0].subject, "check ns/nas");
+    spoke.tell(vec![damaged(), policy(keep_last(3))]).await;
+    let known = async |fleet: &Fleet| fleet.running.hub.read(|i| i.damage_of(ID).is_some());
+    fleet.until("the damage", known).await;
+    let release = LeaseRelease {
+        operation: "check".to_owned(),
+        restic_id: ID.to_owned(),
+        token: grant.token,
+        outcome: Some(OperationOutcome {
+            result: "Damaged".to_owned(),
+            ..OperationOutcome::default()
+        }),
+        policy: "nas".to_owned(),
+        ..LeaseRelease::default()
+    };
+    spoke.say(Body::LeaseRelease(release)).await;
+    spoke.ask("retention").await;
+    let grant = spoke
+        .until("a grant", |told| match told {
+            Told::LeaseGrant(grant) if grant.operation == "retention" => Some(grant.clone()),
+            _ => None,
+        })
+        .await;
+    let damage = grant.run.unwrap().damage;
+    assert_eq!(damage, "ResticRepository a/ns/nas: pack 1 does not exist");
+}
