@@ -48,6 +48,9 @@ another one. Put a server in front of the folder's volume (rest-server or SFTP),
     pub repository_url: String,
     /// Secret in the same namespace with RESTIC_PASSWORD and the back end's variables, such as AWS_ACCESS_KEY_ID.
     pub credentials_secret_ref: SecretKeySelector,
+    /// Whether a repository is created where there is none; IfMissing unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initialize: Option<Initialize>,
     /// Regular checks of the repository's integrity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub integrity_check: Option<IntegrityCheck>,
@@ -61,6 +64,16 @@ another one. Put a server in front of the folder's volume (rest-server or SFTP),
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::duration")]
     pub refresh_interval: Option<String>,
+}
+
+/// Whether a repository is created.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Initialize {
+    /// Where there is none, and none was there before.
+    #[default]
+    IfMissing,
+    /// It has to be there: a mistyped URL is no new repository.
+    Never,
 }
 
 /// Where restic's cache lies while a pod runs.

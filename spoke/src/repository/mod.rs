@@ -70,14 +70,24 @@ pub struct State {
     locks: Locks,
 }
 
+/// What a look is to find.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Expected {
+    /// The repository with this restic id, which was there before.
+    Known(String),
+    /// A repository, or none: then one is created.
+    AnyOrNew,
+    /// A repository.
+    Any,
+}
+
 /// What takes long.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
     /// Opens the repository and reads its figures.
     Look {
         inputs: Inputs,
-        /// restic id that it had.
-        known: Option<String>,
+        expected: Expected,
         /// Locks that need not be read.
         known_locks: BTreeSet<String>,
     },

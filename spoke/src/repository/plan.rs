@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use crds::conditions::{Conditions, reasons, types};
+use crds::repository::Initialize;
 use crds::{ResticRepository, ResticRepositoryStatus, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource as _;
 
 use super::answer::{self, Answer, Attempts, Inputs, Step};
-use super::{Found, Observed, Planning, Reply, RepositoryController, State, Work, check, status, unlock};
+use super::{
+    Expected, Found, Observed, Planning, Reply, RepositoryController, State, Work, check, status, unlock,
+};
 use crate::exchange::mark_name;
 use crate::kind::{Children, Credentials, Input, Plan, Refused, RefusedBecause, Settled, Task, failed_as};
 use crate::world::Key;
@@ -39,7 +42,7 @@ pub(super) fn plan(
         Step::Wait(until) => next = until,
         Step::Ask => {
             let asked = Some(inputs).filter(|inputs| !is_asked(input, inputs));
-            work = asked.map(|inputs| look(inputs, &status, &state));
+            work = asked.map(|inputs| look(inputs, input.resource, &status, &state));
             status = status::checking(&status, generation, input.now.wall);
         }
     }
@@ -75,10 +78,23 @@ pub(super) fn plan(
     }
 }
 
-fn look(inputs: Inputs, status: &ResticRepositoryStatus, state: &State) -> Work {
+fn look(
+    inputs: Inputs,
+    repository: &ResticRepository,
+    status: &ResticRepositoryStatus,
+    state: &State,
+) -> Work {
+    let expected = match (
+        &status.repository_id,
+        repository.spec.initialize.unwrap_or_default(),
+    ) {
+        (Some(id), _) => Expected::Known(id.clone()),
+        (None, Initialize::IfMissing) => Expected::AnyOrNew,
+        (None, Initialize::Never) => Expected::Any,
+    };
     Work::Look {
         inputs,
-        known: status.repository_id.clone(),
+        expected,
         known_locks: state.locks.known(),
     }
 }

@@ -55,7 +55,6 @@ fn each_rule_accepts_and_refuses_with_a_sentence() {
             "ResticRepository",
             &repository,
             json!({ "integrityCheck": { "schedule": "@weekly" } }),
-            json!({ "integrityCheck": { "readDataSubset": "3/256" } }),
             "",
         ),
         (
@@ -63,6 +62,42 @@ fn each_rule_accepts_and_refuses_with_a_sentence() {
             &repository,
             json!({ "integrityCheck": { "schedule": "12345" } }),
             "five cron fields",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "integrityCheck": { "readDataSubset": "1/20" } }),
+            "",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "integrityCheck": { "readDataSubset": "256/256" } }),
+            "",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "integrityCheck": { "readDataSubset": "2/1" } }),
+            "n/t",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "integrityCheck": { "readDataSubset": "1/257" } }),
+            "n/t",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "integrityCheck": { "readDataSubset": "0/4" } }),
+            "n/t",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "integrityCheck": { "readDataSubset": "50%" } }),
+            "n/t",
         ),
         (
             "ResticRepository",

@@ -56,8 +56,8 @@ fn result(repository: &Value) -> (&str, String) {
 }
 
 /// restic as a person runs it, in a folder that may be written to: a repair leaves copies of pack files there.
-fn mend(url: &str, arguments: &[&str]) {
-    let dir = std::env::temp_dir().join("fleet-mend");
+fn mend(place: &Place, url: &str, arguments: &[&str]) {
+    let dir = std::env::temp_dir().join(format!("fleet-mend-{}", place.namespace));
     std::fs::create_dir_all(&dir).unwrap();
     let output = restic_command(url, arguments).current_dir(&dir).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -137,8 +137,8 @@ fn a_damaged_pack_is_found_within_one_walk_and_stops_retention_until_it_is_mende
     );
     assert_eq!((snapshots(&url, ""), packs("damaged").len()), (before, files));
 
-    mend(&url, &["repair", "packs", &pack]);
-    mend(&url, &["repair", "snapshots", "--forget"]);
+    mend(&place, &url, &["repair", "packs", &pack]);
+    mend(&place, &url, &["repair", "snapshots", "--forget"]);
     let mended = check(&place, "mended");
     assert_eq!(
         result(&mended),
@@ -196,8 +196,8 @@ fn a_missing_pack_is_found_by_the_first_check_and_a_storage_without_it_is_mended
         text.contains("does not exist") && text.contains("restic repair index"),
         "{text}"
     );
-    mend(&url, &["repair", "index"]);
-    mend(&url, &["repair", "snapshots", "--forget"]);
+    mend(&place, &url, &["repair", "index"]);
+    mend(&place, &url, &["repair", "snapshots", "--forget"]);
     let mended = check(&place, "mended");
     assert_eq!(
         result(&mended),
