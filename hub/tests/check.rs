@@ -6,6 +6,7 @@ mod harness;
 use harness::{Fleet, ID, ask, keep_last, member, object, policy, repository};
 use proto::v1::hub_message::Body as Told;
 use proto::v1::object_state::Body as Object;
+use proto::v1::row::Body as Shown;
 use proto::v1::spoke_message::Body;
 use proto::v1::{
     BackupState, LeaseAsk, LeaseRelease, ObjectState, OperationKind, OperationOutcome, RepositoryState,
@@ -61,6 +62,11 @@ async fn a_check_is_granted_beside_a_running_backup_and_its_damage_is_in_the_run
     spoke.tell(vec![damaged(), policy(keep_last(3))]).await;
     let known = async |fleet: &Fleet| fleet.running.hub.read(|i| i.damage_of(ID).is_some());
     fleet.until("the damage", known).await;
+    let row = fleet.running.hub.read(|i| hub::rows::repository(i, ID));
+    let Some(Shown::Repository(row)) = row.unwrap().body else {
+        panic!("no repository")
+    };
+    assert_eq!(row.alarm, "a/ns/nas: pack 1 does not exist");
     let release = LeaseRelease {
         operation: "check".to_owned(),
         restic_id: ID.to_owned(),
