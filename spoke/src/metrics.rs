@@ -1,32 +1,34 @@
 //! Every series of the spoke. Labels are closed sets, names of resources excepted, and those go with their resource.
 
-mod backups;
-mod restic;
-mod series;
-mod turns;
-mod watches;
+use std::time::Instant;
 
-use prometheus::{Encoder as _, Gauge, IntCounterVec, IntGauge, Registry, TextEncoder};
+use prometheus::{
+    Encoder as _, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
 
 use crate::world::Key;
-
-use backups::Backups;
-use restic::Runs;
-use series::Series;
-pub use turns::TurnMeasure;
-use turns::Turns;
-use watches::Watches;
 
 /// A registry of its own, not the process's: two spokes in one test process do not meet.
 pub struct Metrics {
     registry: Registry,
-    turns: Turns,
-    watches: Watches,
-    restic: Runs,
-    backups: Backups,
+    turns: IntCounterVec,
+    turn_seconds: HistogramVec,
+    actors: IntGaugeVec,
+    crashes: IntCounterVec,
     service_failures: IntCounterVec,
+    queue: IntGaugeVec,
+    watch_events: IntCounterVec,
+    watch_restarts: IntCounterVec,
+    undecodable: IntCounterVec,
     writes: IntCounterVec,
-    events: IntCounterVec,
+    events_dropped: IntCounterVec,
+    restic: IntCounterVec,
+    restic_seconds: HistogramVec,
+    backup_success: GaugeVec,
+    backup_size: GaugeVec,
+    backup_duration: GaugeVec,
+    backup_result: IntGaugeVec,
     /// 1 while this replica leads.
     pub leader: IntGauge,
     /// 1 while the hub is connected.
@@ -39,46 +41,127 @@ pub struct Metrics {
     pub link_since: Gauge,
 }
 
+/// Buckets from a quick turn to a hanging one, in seconds.
+const TURN_BUCKETS: &[f64] = &[0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0];
+/// Buckets of restic runs in the manager, in seconds.
+const RESTIC_BUCKETS: &[f64] = &[0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0, 900.0];
+
 impl Metrics {
     /// All series registered.
     pub fn new() -> Result<Metrics, prometheus::Error> {
         let registry = Registry::new();
-        let series = Series::new(&registry);
+        let counter = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+            let series = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(series.clone()))?;
+            Ok(series)
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| -> Result<GaugeVec, prometheus::Error> {
+            let series = GaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(series.clone()))?;
+            Ok(series)
+        };
+        let int_gauges =
+            |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
+                let series = IntGaugeVec::new(Opts::new(name, help), labels)?;
+                registry.register(Box::new(series.clone()))?;
+                Ok(series)
+            };
+        let int_gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let series = IntGauge::new(name, help)?;
+            registry.register(Box::new(series.clone()))?;
+            Ok(series)
+        };
+        let histogram = |name: &str, help: &str, buckets: &[f64], labels: &[&str]| {
+            let series = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?;
+            registry.register(Box::new(series.clone()))?;
+            Ok::<_, prometheus::Error>(series)
+        };
+        let link_since = Gauge::new(
+            "fleet_link_connected_since_seconds",
+            "Unix time of the last connection to the hub",
+        )?;
+        registry.register(Box::new(link_since.clone()))?;
+        let resource = &["namespace", "name"];
         Ok(Metrics {
-            turns: Turns::new(series)?,
-            watches: Watches::new(series)?,
-            restic: Runs::new(series)?,
-            backups: Backups::new(series)?,
-            service_failures: series.counters(
+            turns: counter("fleet_turns_total", "Turns taken by actors", &["kind", "outcome"])?,
+            turn_seconds: histogram(
+                "fleet_turn_duration_seconds",
+                "Duration of turns",
+                TURN_BUCKETS,
+                &["kind"],
+            )?,
+            actors: int_gauges("fleet_actors", "Running actors", &["kind"])?,
+            crashes: counter(
+                "fleet_actor_crashes_total",
+                "Actors that panicked and were restarted",
+                &["kind"],
+            )?,
+            service_failures: counter(
                 "fleet_service_failures_total",
                 "Long-lived parts of the process that panicked or ended, and were started again",
                 &["service"],
             )?,
-            writes: series.counters(
+            queue: int_gauges("fleet_turns_running", "Turns that run now", &["kind"])?,
+            watch_events: counter("fleet_watch_events_total", "Events of watches", &["resource"])?,
+            watch_restarts: counter("fleet_watch_errors_total", "Errors of watches", &["resource"])?,
+            undecodable: counter(
+                "fleet_undecodable_objects_total",
+                "Objects that could not be decoded",
+                &["resource"],
+            )?,
+            writes: counter(
                 "fleet_api_writes_total",
                 "Writes to the API server",
                 &["verb", "kind", "outcome"],
             )?,
-            events: series.counters(
+            events_dropped: counter(
                 "fleet_events_total",
                 "Kubernetes Events by what became of them",
                 &["outcome"],
             )?,
-            leader: series.switch("fleet_leader", "1 while this replica leads")?,
-            link_connected: series.switch("fleet_link_connected", "1 while the hub is connected")?,
-            link_name_differs: series.switch(
+            restic: counter(
+                "fleet_restic_runs_total",
+                "Runs of restic in the manager",
+                &["command", "outcome"],
+            )?,
+            restic_seconds: histogram(
+                "fleet_restic_run_duration_seconds",
+                "Duration of restic runs in the manager",
+                RESTIC_BUCKETS,
+                &["command"],
+            )?,
+            backup_success: gauges(
+                "fleet_backup_last_success_timestamp_seconds",
+                "Unix time of the last backup that succeeded",
+                resource,
+            )?,
+            backup_size: gauges(
+                "fleet_backup_last_size_bytes",
+                "Bytes read by the last backup",
+                resource,
+            )?,
+            backup_duration: gauges(
+                "fleet_backup_last_duration_seconds",
+                "Duration of the last backup",
+                resource,
+            )?,
+            backup_result: int_gauges(
+                "fleet_backup_last_result",
+                "1 for the result of the last backup",
+                &["namespace", "name", "result"],
+            )?,
+            leader: int_gauge("fleet_leader", "1 while this replica leads")?,
+            link_connected: int_gauge("fleet_link_connected", "1 while the hub is connected")?,
+            link_name_differs: int_gauge(
                 "fleet_link_name_differs",
                 "1 while the certificate names another cluster than the configured one",
             )?,
-            link_messages: series.counters(
+            link_messages: counter(
                 "fleet_link_messages_total",
                 "Messages on the link",
                 &["direction", "type"],
             )?,
-            link_since: series.gauge(
-                "fleet_link_connected_since_seconds",
-                "Unix time of the last connection to the hub",
-            )?,
+            link_since,
             registry,
         })
     }
@@ -95,17 +178,22 @@ impl Metrics {
     /// Measures a turn; call `done` on what is returned.
     #[must_use]
     pub fn turn(&self, kind: &'static str) -> TurnMeasure<'_> {
-        self.turns.begin(kind)
+        self.queue.with_label_values(&[kind]).inc();
+        TurnMeasure {
+            metrics: self,
+            kind,
+            start: Instant::now(),
+        }
     }
 
     /// An actor was started (+1) or ended (-1).
     pub fn actors(&self, kind: &'static str, change: i64) {
-        self.turns.actors.with_label_values(&[kind]).add(change);
+        self.actors.with_label_values(&[kind]).add(change);
     }
 
     /// An actor panicked.
     pub fn crash(&self, kind: &'static str) {
-        self.turns.crashes.with_label_values(&[kind]).inc();
+        self.crashes.with_label_values(&[kind]).inc();
     }
 
     /// A long-lived part panicked or ended.
@@ -115,17 +203,17 @@ impl Metrics {
 
     /// An event of a watch.
     pub fn watch_event(&self, resource: &str) {
-        self.watches.events.with_label_values(&[resource]).inc();
+        self.watch_events.with_label_values(&[resource]).inc();
     }
 
     /// A watch broke and is started again.
     pub fn watch_error(&self, resource: &str) {
-        self.watches.restarts.with_label_values(&[resource]).inc();
+        self.watch_restarts.with_label_values(&[resource]).inc();
     }
 
     /// An object could not be decoded.
     pub fn undecodable(&self, resource: &str) {
-        self.watches.undecodable.with_label_values(&[resource]).inc();
+        self.undecodable.with_label_values(&[resource]).inc();
     }
 
     /// A write to the API server ended.
@@ -135,27 +223,76 @@ impl Metrics {
 
     /// A Kubernetes Event was published, dropped or refused.
     pub fn event(&self, outcome: &'static str) {
-        self.events.with_label_values(&[outcome]).inc();
+        self.events_dropped.with_label_values(&[outcome]).inc();
     }
 
     /// A restic process in the manager ended.
     pub fn restic_run(&self, command: &'static str, outcome: &'static str, seconds: f64) {
-        self.restic.count(command, outcome, seconds);
+        self.restic.with_label_values(&[command, outcome]).inc();
+        self.restic_seconds.with_label_values(&[command]).observe(seconds);
     }
 
     /// The last run of a backup. `None` leaves a series as it is.
     pub fn backup(&self, key: &Key, last_success: Option<f64>, size: Option<f64>, duration: Option<f64>) {
-        self.backups.set(key, last_success, size, duration);
+        let labels = &[&*key.namespace, &*key.name];
+        let set = |series: &GaugeVec, value: Option<f64>| {
+            if let Some(value) = value {
+                series.with_label_values(labels).set(value);
+            }
+        };
+        set(&self.backup_success, last_success);
+        set(&self.backup_size, size);
+        set(&self.backup_duration, duration);
     }
 
     /// Result of the last run: 1 for the one given, 0 for the others.
     pub fn backup_result(&self, key: &Key, result: &str) {
-        self.backups.set_result(key, result);
+        for known in ["Succeeded", "PartiallyFailed", "Failed"] {
+            let labels = &[&*key.namespace, &*key.name, known];
+            self.backup_result
+                .with_label_values(labels)
+                .set(i64::from(known == result));
+        }
     }
 
     /// The backup is gone, and its series with it.
     pub fn backup_gone(&self, key: &Key) {
-        self.backups.remove(key);
+        let labels = &[&*key.namespace, &*key.name];
+        // An error means that there was no such series.
+        let _ = self.backup_success.remove_label_values(labels);
+        let _ = self.backup_size.remove_label_values(labels);
+        let _ = self.backup_duration.remove_label_values(labels);
+        for known in ["Succeeded", "PartiallyFailed", "Failed"] {
+            let _ = self
+                .backup_result
+                .remove_label_values(&[&*key.namespace, &*key.name, known]);
+        }
+    }
+}
+
+/// A turn under way.
+pub struct TurnMeasure<'a> {
+    metrics: &'a Metrics,
+    kind: &'static str,
+    start: Instant,
+}
+
+impl TurnMeasure<'_> {
+    /// The turn is over.
+    pub fn done(self, failed: bool) {
+        let outcome = if failed { "retry" } else { "ok" };
+        self.metrics.turns.with_label_values(&[self.kind, outcome]).inc();
+        self.metrics
+            .turn_seconds
+            .with_label_values(&[self.kind])
+            .observe(self.start.elapsed().as_secs_f64());
+    }
+}
+
+impl Drop for TurnMeasure<'_> {
+    // Also reached when the turn panics.
+    fn drop(&mut self) {
+        self.metrics.queue.with_label_values(&[self.kind]).dec();
     }
 }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::ResticBackup;
+use crds::{ResticBackup, names};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::restic::MemoryRestic;
 use super::shell_tests::{APPLIED, STORED, end_pods, lock_holder, open_job, settled, start_pods};
@@ -204,5 +204,33 @@ async fn a_pod_that_is_deleted_because_its_result_is_recorded_is_not_kept() {
     tokio::time::sleep(MINUTE).await;
     let job = api.get::<k8s_openapi::api::batch::v1::Job>(SHOP, &job).unwrap();
     assert!(spoke.context.world.last_seen.of(&job.uid().unwrap()).is_empty());
+    spoke.stop().await;
+}
+
+const OBJECTS: usize = 10_000;
+
+/// Time as it passes: without a pause of a timer for each object it takes about a second.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn ten_thousand_objects_are_listed_without_a_timer_for_each() {
+    let api = ApiServer::new();
+    api.namespace(SHOP);
+    for n in 0..OBJECTS {
+        let labels = json!({ names::LABEL_APP: names::APP });
+        api.put(&json!({
+            "apiVersion": "batch/v1", "kind": "CronJob",
+            "metadata": { "name": format!("c{n}"), "namespace": SHOP, "labels": labels },
+            "spec": { "schedule": "@daily", "jobTemplate": {} },
+        }));
+    }
+    let start = tokio::time::Instant::now();
+    let spoke = Spoke::start(&api, &Arc::new(MemoryRestic::default())).await;
+    api.until("every type is listed", |_| {
+        spoke.health.unwell().is_empty().then_some(())
+    })
+    .await;
+    let elapsed = start.elapsed();
+    assert_eq!(spoke.context.world.cron_jobs.len(), OBJECTS);
+    assert!(elapsed < Duration::from_secs(8), "{elapsed:?}");
     spoke.stop().await;
 }

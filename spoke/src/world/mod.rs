@@ -2,17 +2,21 @@
 //! own writes. Actors read desired and observed state here when they take a turn.
 
 mod delivery;
+mod key;
 mod last_seen;
 mod notices;
 mod resources;
 mod store;
+mod undecodable;
 mod views;
 
 pub use delivery::Delivery;
+pub use key::Key;
 pub use last_seen::LastSeen;
 pub use notices::{Notice, Notices};
 pub use resources::slim;
-pub use store::{Index, Key, Put, Store, Stored, Undecodable};
+pub use store::{Index, Put, Store, Stored};
+pub use undecodable::Undecodable;
 pub use views::{
     ClaimView, CronJobView, JobEnd, JobLease, JobPin, JobView, Meta, MetaView, NamespaceView, PodView,
     RESTIC_CONTAINER, Termination,
