@@ -38,6 +38,8 @@ pub(super) struct Repository {
     pub history: Option<History>,
     /// The last answer to each waiter.
     pub told: HashMap<(Arc<str>, Arc<str>), LeaseWaiting>,
+    /// Damage that a check has reported with its end, and when.
+    pub damaged: Option<(Instant, String)>,
     draining: bool,
 }
 
