@@ -15,6 +15,8 @@ pub mod plan;
 mod reads;
 pub mod retention;
 pub mod select;
+mod shorten;
+mod streams;
 pub mod switch;
 mod unlock;
 mod votes;
@@ -39,6 +41,7 @@ use crate::secrets::{FILES_VARIABLE, PRIVATE_FILES_VARIABLE};
 use child::{Leave, Restic, Why};
 use contend::Lease;
 use order::Order;
+use shorten::bounded;
 use switch::{Switch, Verdict};
 
 /// Where the kernel shows the host name, as restic writes it into its locks.
@@ -47,14 +50,6 @@ const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 const LOOK: Duration = Duration::from_millis(200);
 /// restic takes up to a minute to remove its lock after SIGTERM.
 const GRACE: u64 = 80_000;
-/// Longest text in a termination message, which holds 4096 bytes in all.
-const TEXT_MAX: usize = 1500;
-/// Longest entry of a list in it.
-const ENTRY_MAX: usize = 120;
-/// Longest message as JSON, in bytes.
-const MESSAGE_MAX: usize = 4000;
-/// Entries of a list in it, as far as they fit.
-const LISTS: [usize; 6] = [8, 6, 4, 2, 1, 0];
 /// Longest time for a command that only reads: restic alone retries for 15 minutes, for which the lock would be held in
 /// vain. Ten thousand snapshots without a cache take minutes.
 const READ_LIMIT: Duration = Duration::from_secs(600);
@@ -337,52 +332,8 @@ fn failed(reason: &str, message: String) -> OperationOutcome {
     }
 }
 
-/// A termination message holds 4096 bytes: lists are shortened until it fits.
-fn bounded(mut outcome: OperationOutcome) -> OperationOutcome {
-    outcome.message = outcome.message.chars().take(TEXT_MAX / 2).collect();
-    for fault in &mut outcome.faults {
-        fault.text = fault.text.chars().take(ENTRY_MAX).collect();
-    }
-    let fitting = LISTS.iter().map(|&most| shortened(&outcome, most));
-    let fits = |o: &OperationOutcome| serde_json::to_string(o).is_ok_and(|text| text.len() <= MESSAGE_MAX);
-    let mut last = OperationOutcome::default();
-    for one in fitting {
-        if fits(&one) {
-            return one;
-        }
-        last = one;
-    }
-    last
-}
-
-/// The outcome with at most `most` entries in its lists.
-fn shortened(outcome: &OperationOutcome, most: usize) -> OperationOutcome {
-    let mut outcome = outcome.clone();
-    for list in [
-        &mut outcome.unmatched,
-        &mut outcome.policies,
-        &mut outcome.removed_locks,
-        &mut outcome.broken_packs,
-    ] {
-        let more = list.len().saturating_sub(most);
-        list.truncate(most);
-        for text in list.iter_mut() {
-            *text = text.chars().take(ENTRY_MAX).collect();
-        }
-        if more > 0 {
-            list.push(format!("and {more} more"));
-        }
-    }
-    // What is missing here is shown, or counted, by a later run.
-    outcome.faults.truncate(most);
-    outcome.shown.truncate(most);
-    outcome.left.truncate(3 * most);
-    outcome
-}
-
 #[cfg(test)]
 mod tests {
-    use proto::v1::{Baseline, PolicyFault};
 
     use super::*;
 
@@ -440,25 +391,5 @@ mod tests {
         // The key of ssh cannot be given to it.
         let copy = format!("{0}={0}/not-a-folder", key.display());
         assert_eq!(reason(&config("5", copy)), "CredentialsUnreadable");
-    }
-
-    #[test]
-    fn a_result_always_fits() {
-        let outcome = OperationOutcome {
-            message: "ü\"".repeat(5000),
-            unmatched: vec!["a/ns/p".repeat(60); 500],
-            policies: vec!["a/ns/p".repeat(60); 500],
-            shown: vec!["a/ns/p".repeat(60); 500],
-            faults: vec![
-                PolicyFault {
-                    source: "a/ns/p".repeat(60),
-                    text: "ü\"".repeat(500),
-                };
-                20
-            ],
-            left: vec![Baseline::default(); 2000],
-            ..failed("Reason", String::new())
-        };
-        assert!(serde_json::to_string(&bounded(outcome)).unwrap().len() <= 4096);
     }
 }

@@ -55,9 +55,9 @@ pub(super) fn tend(
             known.next_run = None;
         }
         let at = input.key.sibling(names::check_cron_job(&input.key.name));
-        let starts = observed.check_cron_job.as_ref().is_some_and(|c| !c.suspend);
+        let starts = observed.check_cron_job.as_ref().filter(|c| !c.suspend);
         return Tended {
-            removals: starts.then(|| Removal::Schedule(at)).into_iter().collect(),
+            removals: starts.map(|_| Removal::Schedule(at)).into_iter().collect(),
             ..Tended::default()
         };
     };
