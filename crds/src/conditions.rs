@@ -52,6 +52,8 @@ pub mod reasons {
     pub const CHECKING: &str = "Checking";
     pub const REPOSITORY_UNLOCKED: &str = "RepositoryUnlocked";
     pub const UNLOCK_FAILED: &str = "UnlockFailed";
+    pub const CHECK_RUNNING: &str = "IntegrityCheckRunning";
+    pub const CHECK_PASSED: &str = "IntegrityCheckPassed";
 
     pub const REPOSITORY_NOT_FOUND: &str = "RepositoryNotFound";
     pub const REPOSITORY_NOT_READY: &str = "RepositoryNotReady";

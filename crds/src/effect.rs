@@ -22,10 +22,7 @@ fn given(fields: &[(&'static str, bool)]) -> Vec<&'static str> {
 
 impl WithoutEffect for ResticRepository {
     fn without_effect(&self) -> Vec<&'static str> {
-        let check = self.spec.integrity_check.as_ref();
-        // A schedule means a check, as in the original, unless it is switched off.
-        let wanted = check.is_some_and(|c| c.enabled.unwrap_or(c.schedule.is_some()));
-        given(&[("integrityCheck", wanted)])
+        Vec::new()
     }
 }
 
@@ -149,16 +146,6 @@ mod tests {
             Vec::<&str>::new(),
             "what is switched off is not ignored"
         );
-        let repository = |check: Value| {
-            let spec = json!({ "repositoryURL": "s3:h/b", "credentialsSecretRef": { "name": "s" }, "integrityCheck": check });
-            resource::<ResticRepository>("ResticRepository", &spec).without_effect()
-        };
-        assert_eq!(repository(json!({ "enabled": true })), ["integrityCheck"]);
-        assert_eq!(repository(json!({ "schedule": "@weekly" })), ["integrityCheck"]);
-        assert_eq!(
-            repository(json!({ "enabled": false, "schedule": "@weekly" })),
-            Vec::<&str>::new()
-        );
         let policy = json!({ "repositoryRef": { "name": "r" }, "schedule": "@daily", "policies": [],
                              "notifications": { "email": { "to": "a@b" } }, "jobConfig": { "backoffLimit": 2 } });
         assert_eq!(
@@ -199,8 +186,7 @@ mod tests {
     #[test]
     fn each_such_field_says_so_in_its_description() {
         for (file, fields) in [
-            ("resticrepositories.yaml", &["integrityCheck"][..]),
-            ("resticbackups.yaml", &["hooks", "retention", "notifications"]),
+            ("resticbackups.yaml", &["hooks", "retention", "notifications"][..]),
             ("globalretentionpolicies.yaml", &["notifications"]),
         ] {
             let definitions = crate::schema::definitions();

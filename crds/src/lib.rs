@@ -8,6 +8,7 @@ pub mod backup;
 pub mod common;
 pub mod conditions;
 pub mod effect;
+pub mod integrity;
 pub mod names;
 pub mod repository;
 pub mod restore;

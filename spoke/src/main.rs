@@ -24,6 +24,9 @@ async fn main() -> ExitCode {
         Some(Command::Maintenance(Maintenance::Unlock(worker))) => {
             return spoke::worker::unlock(worker).await;
         }
+        Some(Command::Maintenance(Maintenance::Check(worker))) => {
+            return spoke::worker::check(worker).await;
+        }
         None => {}
     }
     log(config.log_format);

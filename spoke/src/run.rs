@@ -26,7 +26,7 @@ use crate::kind::{Controller, Driver};
 use crate::leader::{Election, LeaderGate};
 use crate::metrics::Metrics;
 use crate::operation::Operations;
-use crate::repository::{RepositoryController, UnlockOwner};
+use crate::repository::{CheckOwner, RepositoryController, UnlockOwner};
 use crate::restic::{self, Restic};
 use crate::restore::RestoreController;
 use crate::retention::{RetentionController, RetentionOwner};
@@ -199,6 +199,7 @@ async fn kinds(
         vec![
             Arc::new(RetentionOwner::new(context.clone())),
             Arc::new(UnlockOwner::new(context.clone())),
+            Arc::new(CheckOwner::new(context.clone())),
         ],
     );
     let operations = operations.with_lock_pause(config.unlock_after_end() + config.lock_interval);

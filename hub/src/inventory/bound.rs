@@ -82,6 +82,16 @@ impl Inventory {
         })
     }
 
+    /// The damage that the last check by a bound cluster has found, with the repository that it is about.
+    #[must_use]
+    pub fn damage_of(&self, restic_id: &str) -> Option<(&Arc<str>, &str)> {
+        let bound = |held: &&Arc<Held>| self.bindings.is_bound(&held.cluster, restic_id);
+        let repositories = self.index.bindings(restic_id).filter(bound);
+        let mut damaged =
+            repositories.filter_map(|held| Some((&held.place, held.repository()?.damage.as_str())));
+        damaged.find(|(_, damage)| !damage.is_empty())
+    }
+
     /// A repository that the table of bindings does not have yet.
     pub(super) fn note_reported(&mut self, held: &Held) {
         let Some(repository) = held.repository() else {

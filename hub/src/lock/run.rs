@@ -36,9 +36,13 @@ pub fn compose(inventory: &Inventory, history: &History, restic_id: &str, approv
     let new = clusters.iter().filter(|cluster| {
         !history.participants.is_empty() && !history.participants.contains(cluster.as_str())
     });
+    let damage = inventory.damage_of(restic_id);
     RetentionRun {
         restic_id: restic_id.to_owned(),
         policies,
+        damage: damage.map_or_else(String::new, |(place, text)| {
+            format!("ResticRepository {place}: {text}")
+        }),
         // A successor of a run that failed still asks for what a person has rejected meanwhile.
         approved: if history.rejected.contains(approved) {
             String::new()

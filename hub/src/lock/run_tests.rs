@@ -360,3 +360,27 @@ fn nothing_of_a_forgotten_cluster_is_left_among_the_vanished() {
     assert_eq!(left, ["b"]);
     assert!(inventory.take_unsaved().vanished, "written with the next batch");
 }
+
+#[test]
+fn damage_that_a_bound_cluster_has_found_is_in_the_run_of_every_cluster() {
+    let mut inventory = inventory();
+    let damaged = |text: &str| {
+        let body = RepositoryState {
+            restic_id: ID.to_owned(),
+            damage: text.to_owned(),
+            ..RepositoryState::default()
+        };
+        object("nas", Body::Repository(body))
+    };
+    tell(&mut inventory, "a", 1, vec![repository()]);
+    tell(&mut inventory, "b", 2, vec![damaged("pack 1 is missing")]);
+    bind(&mut inventory, "a", State::Bound);
+    assert_eq!(run(&inventory).damage, "", "b is not bound");
+    bind(&mut inventory, "b", State::Bound);
+    assert_eq!(
+        run(&inventory).damage,
+        "ResticRepository b/ns/nas: pack 1 is missing"
+    );
+    tell(&mut inventory, "b", 3, vec![damaged("")]);
+    assert_eq!(run(&inventory).damage, "");
+}

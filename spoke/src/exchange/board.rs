@@ -60,6 +60,8 @@ pub enum Progress {
 #[derive(Clone, Debug)]
 pub struct Operation {
     pub job: Key,
+    /// Value of `names::LABEL_TYPE` on it.
+    pub job_type: String,
     pub progress: Progress,
     /// To be recorded, once per uid of the Job.
     pub finished: Option<Finished>,
@@ -129,6 +131,11 @@ impl Board {
         let mut operations: Vec<Operation> = its
             .map(|(job, entry)| Operation {
                 job: job.clone(),
+                job_type: entry
+                    .pinned
+                    .as_ref()
+                    .map(|p| p.job_type.clone())
+                    .unwrap_or_default(),
                 progress: entry.progress.clone(),
                 finished: entry.finished.clone(),
             })

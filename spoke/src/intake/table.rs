@@ -97,6 +97,7 @@ pub const POLICY: &[Row<GlobalRetentionPolicy>] = &[
 pub const CRON_JOB: &[Row<CronJobView>] = &[
     row!(any, |_, key, it| owner(key, &it.meta, "ResticBackup") => Backups by Key),
     row!(any, |_, key, it| owner(key, &it.meta, "GlobalRetentionPolicy") => Policies by Key),
+    row!(any, |_, key, it| owner(key, &it.meta, "ResticRepository") => Repositories by Key),
 ];
 
 pub const JOB: &[Row<JobView>] = &[
@@ -176,8 +177,8 @@ fn deleted<K: kube::Resource>(object: &K) -> bool {
     object.meta().deletion_timestamp.is_some()
 }
 
-/// What users read of a repository: its spec, and whether and under which restic id it can be opened. Not its statistics
-/// and locks, which change all the time.
+/// What users read of a repository: its spec, whether and under which restic id it can be opened, and whether it is
+/// damaged. Not its statistics and locks, which change all the time.
 fn usability(change: &Change<ResticRepository>) -> bool {
     let read = |repository: &ResticRepository| {
         let status = repository.status.as_ref();
@@ -188,8 +189,16 @@ fn usability(change: &Change<ResticRepository>) -> bool {
             _ => (false, c.reason.clone(), c.message.clone()),
         });
         let id = status.and_then(|s| s.repository_id.clone());
+        // Nothing is removed from one that is damaged.
+        let damage = crds::integrity::damage_of(repository);
         let meta = &repository.metadata;
-        (meta.uid.clone(), meta.deletion_timestamp.is_some(), why, id)
+        (
+            meta.uid.clone(),
+            meta.deletion_timestamp.is_some(),
+            why,
+            id,
+            damage,
+        )
     };
     match (&change.old, &change.new) {
         (Some(old), Some(new)) => old.spec != new.spec || read(old) != read(new),

@@ -3,6 +3,7 @@
 
 use crds::backup::{BackupResult, BackupRun};
 use crds::conditions::{self, types};
+use crds::integrity::damage_of;
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
@@ -143,6 +144,9 @@ pub fn repository_state(repository: &ResticRepository) -> ObjectState {
         restic_id: status.repository_id.clone().unwrap_or_default(),
         statistics,
         locks: status.locks.iter().map(restic_lock).collect(),
+        damage: damage_of(repository).unwrap_or_default(),
+        last_check: status.last_integrity_check.as_ref().map(time),
+        last_check_result: status.last_integrity_check_result.clone().unwrap_or_default(),
     };
     object(&repository.metadata, &status.conditions, Body::Repository(body))
 }

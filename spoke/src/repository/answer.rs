@@ -97,6 +97,8 @@ pub enum Answer {
     Missing {
         id: String,
     },
+    /// There is none, and none is to be created.
+    Absent,
     /// `init` failed.
     InitFailed(Failure),
     Failed(Failure),
@@ -136,6 +138,10 @@ impl Answer {
                     short(was)
                 ),
             ),
+            Answer::Absent => (
+                reasons::REPOSITORY_MISSING,
+                "there is no repository at this location, and none is created (spec.initialize: Never); correct repositoryURL, bring the repository back, or write initialize: IfMissing to start an empty one".to_owned(),
+            ),
             Answer::Missing { id } => (
                 reasons::REPOSITORY_MISSING,
                 format!(
@@ -163,6 +169,7 @@ impl Answer {
             Answer::Failed(Failure::Locked(_)) => 2,
             Answer::Failed(Failure::Damaged(_) | Failure::Forbidden(_))
             | Answer::Missing { .. }
+            | Answer::Absent
             | Answer::Changed { .. } => 4,
             Answer::Failed(_) | Answer::InitFailed(_) | Answer::Unasked(_) => 1,
         };
@@ -357,6 +364,7 @@ mod tests {
             ),
             (Answer::Failed(Failure::Other(text())), "ResticFailed", Some(30)),
             (Answer::Missing { id: text() }, "RepositoryMissing", Some(120)),
+            (Answer::Absent, "RepositoryMissing", Some(120)),
             (
                 Answer::Changed {
                     was: text(),

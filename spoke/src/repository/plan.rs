@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use crds::conditions::{Conditions, reasons, types};
+use crds::repository::Initialize;
 use crds::{ResticRepository, ResticRepositoryStatus, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource as _;
 
 use super::answer::{self, Answer, Attempts, Inputs, Step};
-use super::{Found, Observed, Planning, Reply, RepositoryController, State, Work, status, unlock};
+use super::{
+    Expected, Found, Observed, Planning, Reply, RepositoryController, State, Work, check, status, unlock,
+};
 use crate::exchange::mark_name;
 use crate::kind::{Children, Credentials, Input, Plan, Refused, RefusedBecause, Settled, Task, failed_as};
 use crate::world::Key;
@@ -39,7 +42,7 @@ pub(super) fn plan(
         Step::Wait(until) => next = until,
         Step::Ask => {
             let asked = Some(inputs).filter(|inputs| !is_asked(input, inputs));
-            work = asked.map(|inputs| look(inputs, &status, &state));
+            work = asked.map(|inputs| look(inputs, input.resource, &status, &state));
             status = status::checking(&status, generation, input.now.wall);
         }
     }
@@ -53,6 +56,7 @@ pub(super) fn plan(
             next = next.into_iter().chain(due).min();
         }
     }
+    let checks = check::tend(planning, input, observed, valid.check.as_ref(), &mut status);
     let differs = observed.name_differs.as_deref();
     mark_name(&mut status.conditions, differs, Some(generation), input.now.wall);
     let repository = Arc::new(input.resource.clone());
@@ -62,7 +66,8 @@ pub(super) fn plan(
         status,
         children: Children {
             location: Some(location),
-            removals: tended.removals,
+            removals: tended.removals.into_iter().chain(checks.removals).collect(),
+            cron_job: checks.cron_job,
             job: tended.job,
             ..Children::default()
         },
@@ -73,10 +78,23 @@ pub(super) fn plan(
     }
 }
 
-fn look(inputs: Inputs, status: &ResticRepositoryStatus, state: &State) -> Work {
+fn look(
+    inputs: Inputs,
+    repository: &ResticRepository,
+    status: &ResticRepositoryStatus,
+    state: &State,
+) -> Work {
+    let expected = match (
+        &status.repository_id,
+        repository.spec.initialize.unwrap_or_default(),
+    ) {
+        (Some(id), _) => Expected::Known(id.clone()),
+        (None, Initialize::IfMissing) => Expected::AnyOrNew,
+        (None, Initialize::Never) => Expected::Any,
+    };
     Work::Look {
         inputs,
-        known: status.repository_id.clone(),
+        expected,
         known_locks: state.locks.known(),
     }
 }
@@ -175,6 +193,7 @@ pub(super) fn conclude(
     match (refused.kind, &refused.cause) {
         // The Job before is being deleted; its end wakes the actor.
         ("Job", RefusedBecause::Occupied { .. }) => settled.failed = false,
+        ("CronJob", _) => check::refused(input, settled, refused),
         // The repository is looked at all the same.
         ("Job", _) => {
             settled.failed = false;

@@ -187,8 +187,11 @@ pub(super) fn tend(
     status: &mut ResticRepositoryStatus,
 ) -> Tended {
     let (generation, now) = (input.generation(), input.now);
-    let finished = observed.operations.iter().filter_map(|o| o.finished.as_ref());
-    for finished in finished {
+    let finished = observed
+        .operations
+        .iter()
+        .filter(|o| o.job_type == super::owner::UNLOCK);
+    for finished in finished.filter_map(|o| o.finished.as_ref()) {
         let last = status.last_unlock.as_ref();
         if last.is_none_or(|last| last.job_uid != finished.operation) {
             locks.count(finished, planning.locks.interval, now.boot);

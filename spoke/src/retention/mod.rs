@@ -4,6 +4,7 @@
 
 mod approval;
 mod build;
+mod damage;
 mod own;
 mod owner;
 mod plan;

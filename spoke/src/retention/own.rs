@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use proto::v1::{Baseline, RetentionPolicySpec};
 
 use super::policies::{self, spec_of};
-use crate::world::{Key, Stored as _, World};
+use crate::world::{Index, Key, Stored as _, World};
 
 /// The policies of this cluster that are bound to a physical repository, as a run without a hub takes them. One that cannot
 /// be decoded, or whose repository is not known, may keep something here: it is unclear, and what it could match stays.
@@ -38,6 +38,16 @@ pub(super) fn policies(world: &World, cluster: &str, restic_id: &str) -> Vec<Ret
     let mut found: Vec<RetentionPolicySpec> = found.collect();
     found.sort_by(|a, b| a.source.cmp(&b.source));
     found
+}
+
+/// Why nothing may be removed: the damage that checks of this cluster have found. Empty if there is none.
+pub(super) fn damage(world: &World, restic_id: &str) -> String {
+    let same = world.repositories.by(Index::ResticId, &Key::new("", restic_id));
+    let found = same.iter().find_map(|(key, repository)| {
+        let damage = crds::integrity::damage_of(repository)?;
+        Some(format!("ResticRepository {key}: {damage}"))
+    });
+    found.unwrap_or_default()
 }
 
 /// What the last applied run left, as the policies of this cluster know it: the guard of a run without a hub.

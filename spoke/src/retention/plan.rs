@@ -9,7 +9,9 @@ use crds::{GlobalRetentionPolicyStatus, ResticRepository, names};
 use kube::ResourceExt as _;
 
 use super::validate::Valid;
-use super::{Found, Observed, Planning, RetentionController, State, approval, build, policies, runs, status};
+use super::{
+    Found, Observed, Planning, RetentionController, State, approval, build, damage, policies, runs, status,
+};
 use crate::consent::{self, Blocked};
 use crate::kind::{
     self, Applied, Children, Credentials, Input, Permission, Plan, RefusedBecause, Removal, Run, Settled,
@@ -98,6 +100,8 @@ fn recorded(
     let others = observed.others.iter();
     let others = others.filter_map(|(other, policy)| Some((other.to_string(), policy.status.as_ref()?)));
     approval::settled_by_others(&mut status, others, input.generation(), input.now.wall);
+    let repository = observed.repository.as_deref();
+    damage::show(&mut status, repository, input.generation(), input.now.wall);
     // The last known one stays while the repository is deleted or was not opened yet.
     status.repository_id = bound.or(status.repository_id);
     status

@@ -66,6 +66,42 @@ fn each_rule_accepts_and_refuses_with_a_sentence() {
         (
             "ResticRepository",
             &repository,
+            json!({ "integrityCheck": { "readDataSubset": "1/20" } }),
+            "",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "integrityCheck": { "readDataSubset": "256/256" } }),
+            "",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "integrityCheck": { "readDataSubset": "2/1" } }),
+            "n/t",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "integrityCheck": { "readDataSubset": "1/257" } }),
+            "n/t",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "integrityCheck": { "readDataSubset": "0/4" } }),
+            "n/t",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "integrityCheck": { "readDataSubset": "50%" } }),
+            "n/t",
+        ),
+        (
+            "ResticRepository",
+            &repository,
             json!({ "cache": { "size": "5Gi" } }),
             "",
         ),
