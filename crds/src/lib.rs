@@ -9,6 +9,7 @@ pub mod common;
 pub mod conditions;
 pub mod effect;
 pub mod names;
+pub mod notifications;
 pub mod repository;
 pub mod restore;
 pub mod retention;

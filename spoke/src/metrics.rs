@@ -29,6 +29,9 @@ pub struct Metrics {
     backup_size: GaugeVec,
     backup_duration: GaugeVec,
     backup_result: IntGaugeVec,
+    notifications: IntCounterVec,
+    /// Notifications that wait or are under way.
+    pub notifications_queued: IntGauge,
     /// 1 while this replica leads.
     pub leader: IntGauge,
     /// 1 while the hub is connected.
@@ -150,6 +153,15 @@ impl Metrics {
                 "1 for the result of the last backup",
                 &["namespace", "name", "result"],
             )?,
+            notifications: counter(
+                "fleet_notifications_total",
+                "Notifications by receiver and by what became of them",
+                &["target", "outcome"],
+            )?,
+            notifications_queued: int_gauge(
+                "fleet_notifications_queued",
+                "Notifications that wait or are under way",
+            )?,
             leader: int_gauge("fleet_leader", "1 while this replica leads")?,
             link_connected: int_gauge("fleet_link_connected", "1 while the hub is connected")?,
             link_name_differs: int_gauge(
@@ -224,6 +236,11 @@ impl Metrics {
     /// A Kubernetes Event was published, dropped or refused.
     pub fn event(&self, outcome: &'static str) {
         self.events_dropped.with_label_values(&[outcome]).inc();
+    }
+
+    /// A notification was sent, failed for good, was refused or dropped.
+    pub fn notification(&self, target: &'static str, outcome: &'static str) {
+        self.notifications.with_label_values(&[target, outcome]).inc();
     }
 
     /// A restic process in the manager ended.

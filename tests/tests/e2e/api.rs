@@ -257,12 +257,7 @@ fn a_field_that_does_nothing_says_so_in_a_condition_and_in_explain() {
             format!("not implemented yet, and ignored: {field}")
         );
     }
-    for field in [
-        "rr.spec.integrityCheck",
-        "rb.spec.hooks",
-        "rb.spec.retention",
-        "grp.spec.notifications",
-    ] {
+    for field in ["rr.spec.integrityCheck", "rb.spec.hooks", "rb.spec.retention"] {
         let text = place.kubectl(&["explain", field]).unwrap();
         assert!(text.contains("Not in effect yet"), "{field}: {text}");
     }
