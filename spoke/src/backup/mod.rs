@@ -22,11 +22,10 @@ use futures::future::BoxFuture;
 use crate::consent;
 use crate::context::Context;
 use crate::kind::{
-    Announcement, Applied, Cache, Children, Controller, Input, Plan, Refused, Settled, Task, Tools,
-    Unreadable, observed_generation,
+    Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable,
+    observed_generation,
 };
 use crate::metrics::Metrics;
-use crate::pod::finished::{self, Finished};
 use crate::runs::{self, JobWithPods, Words};
 use crate::secrets::Credentials;
 use crate::site::Site;
@@ -58,8 +57,6 @@ pub struct Observed {
     runs: Vec<JobWithPods>,
     /// Why the CronJob makes no Job, if that is so.
     refused: Option<Words>,
-    /// Pods of `runs` that have ended.
-    finished: Vec<Finished>,
     /// Maintenance of the repository is about to begin: no run starts for so long.
     held: Option<Duration>,
     /// The repository's owner does not consent any more, or the repository was deleted.
@@ -105,11 +102,6 @@ impl Controller for BackupController {
             refused: cron_job
                 .as_deref()
                 .and_then(|cron_job| refused(world, key, cron_job, &runs)),
-            finished: runs
-                .iter()
-                .filter(|run| run.job.end.is_some())
-                .flat_map(|run| finished::of(world, &run.job.meta.uid))
-                .collect(),
             runs,
             cron_job,
             held: id.and_then(|id| cache.leases.drain_left(&id)),
@@ -127,10 +119,9 @@ impl Controller for BackupController {
         input: &Input<'_, Self>,
         observed: &Observed,
         settled: &mut Settled<Self>,
-        applied: &Children<Applied>,
-        refused: Option<&Refused>,
+        applied: &Applied,
     ) {
-        plan::conclude(input, observed, settled, applied, refused);
+        plan::conclude(input, observed, settled, applied);
         settled.status.observed_generation = observed_generation(&settled.status.conditions);
     }
 

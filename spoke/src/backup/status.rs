@@ -9,9 +9,8 @@ use crds::{ResticBackup, ResticBackupStatus};
 use jiff::Timestamp;
 
 use super::{options, result};
-use crate::pod::finished;
 use crate::pod::message::Message;
-use crate::runs::{self, Ended, Ending, JobWithPods, State, Words};
+use crate::runs::{self, Ended, Ending, JobWithPods, State, Words, finished};
 use crate::units;
 use crate::world::JobEnd;
 

@@ -13,6 +13,7 @@ mod children;
 mod controller;
 mod driver;
 mod kinds;
+mod scheduled;
 mod supervisor;
 #[cfg(test)]
 pub mod table;
@@ -32,7 +33,7 @@ use crate::world::Key;
 pub use actor::ActorMessage;
 pub use children::end_lingering;
 pub use children::{
-    Applied, Cause as RefusedBecause, Children, Credentials, Permission, Prepared, Refused, Removal, Run,
+    Applied, Cause as RefusedBecause, Children, Credentials, Permission, Refused, Removal, Run,
 };
 pub use controller::{
     Announcement, Cache, Controller, Input, Mailbox, Moment, Plan, Settled, Task, Tools, Unreadable,
@@ -40,6 +41,7 @@ pub use controller::{
 };
 pub use driver::{Driver, ResourceStatus};
 pub use kinds::Kinds;
+pub use scheduled::{next_start, reference, turn_after};
 pub use supervisor::{KindHandle, Supervisor};
 
 /// Why an actor takes a turn. Only for logs and metrics: a turn reads everything anew whatever the cause.

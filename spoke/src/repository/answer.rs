@@ -86,6 +86,8 @@ pub enum Answer {
     },
     /// The credentials are not usable.
     Credentials(SecretError),
+    /// The API server failed to serve the Secret: nothing is known anew of the repository.
+    Unasked(String),
     /// Another id than the one in the status.
     Changed {
         was: String,
@@ -125,6 +127,7 @@ impl Answer {
                 (reasons::CREDENTIALS_NOT_FOUND, error.to_string())
             }
             Answer::Credentials(error) => (reasons::CREDENTIALS_INVALID, error.to_string()),
+            Answer::Unasked(text) => (reasons::API_ERROR, text.clone()),
             Answer::Changed { was, is } => (
                 reasons::REPOSITORY_CHANGED,
                 format!(
@@ -161,7 +164,7 @@ impl Answer {
             Answer::Failed(Failure::Damaged(_) | Failure::Forbidden(_))
             | Answer::Missing { .. }
             | Answer::Changed { .. } => 4,
-            Answer::Failed(_) | Answer::InitFailed(_) => 1,
+            Answer::Failed(_) | Answer::InitFailed(_) | Answer::Unasked(_) => 1,
         };
         let first = retry.saturating_mul(factor);
         Some(Backoff::new(first, MAX.max(first), Jitter::None).ceiling(failures))
@@ -325,6 +328,7 @@ mod tests {
                 "CredentialsInvalid",
                 None,
             ),
+            (Answer::Unasked(text()), "ApiError", Some(30)),
             (Answer::Failed(Failure::WrongPassword), "WrongPassword", Some(600)),
             (
                 Answer::Failed(Failure::Locked(text())),

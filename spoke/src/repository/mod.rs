@@ -24,8 +24,8 @@ use jiff::Timestamp;
 use crate::config::Config;
 use crate::exchange::Operation;
 use crate::kind::{
-    Announcement, Applied, Cache, Children, Controller, Input, Plan, Refused, Settled, Task, Tools,
-    Unreadable, announce, ready_changed,
+    Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable, announce,
+    ready_changed,
 };
 use crate::restic::locks::LockFile;
 use crate::restic::{Failure, Restic};
@@ -208,10 +208,9 @@ impl Controller for RepositoryController {
         input: &Input<'_, Self>,
         _: &Observed,
         settled: &mut Settled<Self>,
-        _: &Children<Applied>,
-        refused: Option<&Refused>,
+        applied: &Applied,
     ) {
-        if let Some(refused) = refused {
+        if let Some(refused) = &applied.refused {
             plan::conclude(&self.plans, input, settled, refused);
         }
     }
@@ -268,3 +267,5 @@ fn events(old: &ResticRepositoryStatus, new: &ResticRepositoryStatus) -> Vec<Ann
 
 #[cfg(test)]
 mod plan_tests;
+#[cfg(test)]
+mod secret_tests;

@@ -72,6 +72,7 @@ async fn ask(
             answer
         }
         Err(Unreadable::Secret(error)) => Answer::Credentials(error),
+        Err(error) if error.is_outage() => Answer::Unasked(error.to_string()),
         Err(error @ Unreadable::Api(_)) => Answer::Failed(Failure::Other(error.to_string())),
     };
     Reply {

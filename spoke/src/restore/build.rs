@@ -79,10 +79,6 @@ pub fn job(
         .map(|files| (names::ANNOTATION_SNAPSHOT_FILES.to_owned(), files.to_string()));
     let snapshot = (names::ANNOTATION_SNAPSHOT.to_owned(), chosen.id.clone());
     metadata.annotations = Some(std::iter::once(snapshot).chain(files).collect());
-    let claim = match &valid.target {
-        Target::Existing(name) => name,
-        Target::New(new) => &new.name,
-    };
     let snapshot = if chosen.folder.is_empty() {
         chosen.id.clone()
     } else {
@@ -115,7 +111,10 @@ pub fn job(
         command: vec![pod::ENTRYPOINT.to_owned()],
         arguments,
         mounts: vec![pod::mount("restore-target", TARGET_DIR, false), script],
-        volumes: vec![pod::claim("restore-target", claim, false), script_volume],
+        volumes: vec![
+            pod::claim("restore-target", valid.target.name(), false),
+            script_volume,
+        ],
         environment: pod::identity(cluster, pod::POD_UID).into(),
         // Root gives files back to their owners.
         root_capabilities: &["CHOWN", "DAC_OVERRIDE", "FOWNER", "MKNOD", "SETFCAP"],

@@ -26,8 +26,8 @@ use crate::context::Context;
 use crate::exchange::Event;
 use crate::exchange::Operation;
 use crate::kind::{
-    Announcement, Applied, Cache, Children, Controller, Input, Mailbox, Plan, Refused, Settled, Task, Tools,
-    Unreadable, announce, observed_generation, ready_changed,
+    Announcement, Applied, Cache, Controller, Input, Mailbox, Plan, Settled, Task, Tools, Unreadable,
+    announce, observed_generation, ready_changed,
 };
 use crate::secrets::Credentials;
 use crate::site::Site;
@@ -168,10 +168,9 @@ impl Controller for RetentionController {
         input: &Input<'_, Self>,
         observed: &Observed,
         settled: &mut Settled<Self>,
-        applied: &Children<Applied>,
-        refused: Option<&Refused>,
+        applied: &Applied,
     ) {
-        plan::conclude(input, observed, settled, applied, refused);
+        plan::conclude(input, observed, settled, applied);
         settled.status.observed_generation = observed_generation(&settled.status.conditions);
     }
 

@@ -4,6 +4,7 @@
 
 mod claim;
 mod ending;
+pub mod finished;
 mod waiting;
 mod words;
 
