@@ -46,7 +46,7 @@ fn run() -> anyhow::Result<()> {
         ("FLEET_HUB_LEASE_TTL", "20s"),
         ("FLEET_HUB_LOCK_DELAY", "40s"),
         ("FLEET_HUB_UNSAFE_SHORT_LEASES", "true"),
-        // Two and a half times the spokes' probe deadline.
+        // Four times the spokes' probe deadline.
         ("FLEET_HUB_CREATION_HOLD", "40s"),
     ];
     fleet::install(&bed, &[("FLEET_PROBE_DEADLINE", "10s")], &hub)?;

@@ -120,17 +120,19 @@ pub fn start(place: &Place, policy: &str, job: &str) {
 
 /// Waits for the next run's end. It may have to wait for a hub that was started just now, and for the lock of others.
 pub fn until_run(place: &Place, policy: &str, before: &Value) -> Value {
-    let object = place.until_within(
-        3 * SOON,
-        &format!("globalretentionpolicy/{policy}"),
-        "the end of a run",
-        |o| {
-            let status = &o["status"];
-            (&status["lastRun"], &status["lastRunToken"]) != (&before["lastRun"], &before["lastRunToken"])
-                && !status["lastRun"].is_null()
-                && status["active"].is_null()
-        },
-    );
+    until_run_within(3 * SOON, place, policy, before)
+}
+
+/// The same, for what may take longer.
+pub fn until_run_within(limit: Duration, place: &Place, policy: &str, before: &Value) -> Value {
+    let ended = |o: &Value| {
+        let status = &o["status"];
+        (&status["lastRun"], &status["lastRunToken"]) != (&before["lastRun"], &before["lastRunToken"])
+            && !status["lastRun"].is_null()
+            && status["active"].is_null()
+    };
+    let policy = format!("globalretentionpolicy/{policy}");
+    let object = place.until_within(limit, &policy, "the end of a run", ended);
     object["status"].clone()
 }
 

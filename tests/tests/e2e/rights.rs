@@ -126,7 +126,7 @@ fn a_repository_behind_ssh_works_for_every_user_and_locks_keep_their_owner() {
     let (id, known) = (servers.dir().join("ssh/id"), servers.dir().join("ssh/known"));
     std::fs::write(&known, &hosts).unwrap();
     let options = format!(
-        "sftp.args=-i {} -o UserKnownHostsFile={}",
+        "sftp.args=-F none -i {} -o UserKnownHostsFile={}",
         id.display(),
         known.display()
     );

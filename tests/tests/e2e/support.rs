@@ -74,7 +74,7 @@ impl Suite {
             ("FLEET_HUB_LOCK_DELAY", seconds(self.delay)),
             ("FLEET_HUB_UNSAFE_SHORT_LEASES", "true".to_owned()),
             ("FLEET_HUB_DRAIN_LIMIT", seconds(self.drain)),
-            // Two and a half times the spokes' probe deadline.
+            // Four times the spokes' probe deadline.
             ("FLEET_HUB_CREATION_HOLD", "40s".to_owned()),
             ("FLEET_HUB_COALESCE_WINDOW", self.coalesce.to_owned()),
         ]
@@ -242,7 +242,11 @@ impl Place {
 
     /// Waits for a reason of condition Ready, and returns its message.
     pub fn until_reason(&self, object: &str, reason: &str) -> String {
-        let object = self.until(object, reason, |o| condition(o, "Ready")["reason"] == reason);
+        let now = |o: &Value| {
+            let ready = condition(o, "Ready");
+            ready["reason"] == reason && is_current(o, &ready)
+        };
+        let object = self.until(object, reason, now);
         condition(&object, "Ready")["message"]
             .as_str()
             .unwrap()
@@ -250,7 +254,11 @@ impl Place {
     }
 
     pub fn until_ready(&self, object: &str) -> Value {
-        self.until(object, "Ready", |o| condition(o, "Ready")["status"] == "True")
+        let ready = |o: &Value| {
+            let ready = condition(o, "Ready");
+            ready["status"] == "True" && is_current(o, &ready)
+        };
+        self.until(object, "Ready", ready)
     }
 
     /// Asks for one backup, and waits for its result.
@@ -274,6 +282,11 @@ impl Place {
         };
         self.until(&object, "a finished run", done)["status"]["lastBackup"].clone()
     }
+}
+
+/// Whether a condition was written for the spec as it is now.
+fn is_current(object: &Value, condition: &Value) -> bool {
+    condition["observedGeneration"] == object["metadata"]["generation"]
 }
 
 /// A condition of an object; null when there is none.

@@ -209,14 +209,17 @@ fn new_backups_hold_while_running_ones_end_before_maintenance() {
         .unwrap();
     // Shorter than the longest drain of the suites' beds.
     let end = std::time::Instant::now() + std::time::Duration::from_secs(8);
+    let mut looked = 0;
     while std::time::Instant::now() < end {
         let active = place.get("resticbackup/other")["status"]["active"].clone();
         if lock(&id)["state"] != "draining" {
             break;
         }
         assert!(active.is_null(), "a run by request began in the drain: {active}");
+        looked += 1;
         std::thread::sleep(std::time::Duration::from_millis(300));
     }
+    assert!(looked > 0, "the drain was over before anything could be seen of it");
     let done = place.until("resticbackup/slow", "its end", |o| {
         o["status"]["statistics"]["totalBackups"] == 1
     });

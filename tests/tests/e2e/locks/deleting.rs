@@ -13,7 +13,7 @@ use tests::proxy::{Action, Entry, Rule};
 use tests::storage_log::{self, Grant, Verdict};
 
 use super::{audit, lock, try_lock, two, worker};
-use crate::retention::{make_snapshots, repository_id, restic, snapshots, start};
+use crate::retention::{make_snapshots, repository_id, restic, snapshots, start, until_run_within};
 use crate::support::{Place, bed, faulty, fleet_json, keep_logs, rest, suite};
 
 /// How long one deletion takes while a fault is awaited: five at a time, two packs for each snapshot.
@@ -317,14 +317,7 @@ fn until_next_grant(scene: &Scene) -> Grant {
 
 /// Waits for the end of a run of policy `p` after the one that `before` tells of.
 pub fn until_end(place: &Place, before: &Value, limit: Duration) -> Value {
-    let ended = |o: &Value| {
-        let status = &o["status"];
-        (&status["lastRun"], &status["lastRunToken"]) != (&before["lastRun"], &before["lastRunToken"])
-            && !status["lastRun"].is_null()
-            && status["active"].is_null()
-    };
-    let object = place.until_within(limit, "globalretentionpolicy/p", "the end of a run", ended);
-    object["status"].clone()
+    until_run_within(limit, place, "p", before)
 }
 
 /// Maintenance of both clusters goes on: what was waiting is done, and each has one more run that removes something.

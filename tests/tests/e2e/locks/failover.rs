@@ -71,7 +71,7 @@ impl Drop for Watch {
 }
 
 #[test]
-#[ignore = "needs clusters: make test"]
+#[ignore = "needs clusters: make faults"]
 fn three_hundred_backups_stay_in_sight_and_lose_nothing_while_the_leader_is_deleted_twenty_times() {
     without_coalescing();
     let (a, b) = (Place::new("a", "failover"), Place::new("b", "failover"));

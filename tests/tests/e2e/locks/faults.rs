@@ -39,7 +39,7 @@ impl Fault for CutOff {
 }
 
 #[test]
-#[ignore = "needs clusters: make test"]
+#[ignore = "needs clusters: make faults"]
 fn a_cluster_that_is_cut_off_stops_deleting_before_anybody_else_begins() {
     strike(CutOff);
 }
@@ -58,7 +58,7 @@ impl Fault for Orphaned {
 }
 
 #[test]
-#[ignore = "needs clusters: make test"]
+#[ignore = "needs clusters: make faults"]
 fn a_job_that_is_deleted_without_its_pods_is_no_proof_of_their_end() {
     strike(Orphaned);
 }
