@@ -73,6 +73,8 @@ pub mod reasons {
     pub const BACKUP_FAILED: &str = "BackupFailed";
     pub const BACKUP_STARTING: &str = "BackupStarting";
     pub const BACKUP_RUNNING: &str = "BackupRunning";
+    pub const NO_RECENT_SUCCESS: &str = "NoRecentSuccess";
+    pub const WITHIN_SCHEDULE: &str = "WithinSchedule";
     pub const NO_RUN_YET: &str = "NoRunYet";
     pub const IDLE: &str = "Idle";
 

@@ -18,13 +18,15 @@ use crate::backup::BackupController;
 use crate::clock::{Clock, Random, SystemClock, SystemRandom};
 use crate::config::Config;
 use crate::context::{Context, TURNS};
+use crate::credentials::NotificationSecrets;
 use crate::events::{Events, Publisher};
 use crate::exchange::{Board, CertificateName, Creations, Leases, Outbox, Question};
 use crate::intake::Routes;
 use crate::kind::Kinds;
 use crate::kind::{Controller, Driver};
 use crate::leader::{Election, LeaderGate};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, OPERATIONS, Sample};
+use crate::notify::{self, Addresses, Notifier, Queue, Sender};
 use crate::operation::Operations;
 use crate::repository::{RepositoryController, UnlockOwner};
 use crate::restic::{self, Restic};
@@ -109,7 +111,12 @@ pub(crate) async fn assemble(
     fatal: &Fatal,
 ) -> anyhow::Result<(Tree, Arc<Context>)> {
     let (leader, election) = elect(config, &outside.client);
-    let (context, publisher, questions) = context(config, &outside, leader);
+    let (context, ends) = context(config, &outside, leader);
+    let Ends {
+        publisher,
+        notifications,
+        questions,
+    } = ends;
     let root = Actor::spawn(None, Root { fatal: fatal.clone() }, ()).await;
     let (root, _) = root.map_err(|error| anyhow::anyhow!("the actors do not start: {error}"))?;
     let kinds = kinds(root.get_cell(), &context, config, &outside.restic).await?;
@@ -121,6 +128,7 @@ pub(crate) async fn assemble(
         scripts,
         context: context.clone(),
         publisher,
+        sender: sender(config, &outside.random, &context, notifications),
         election,
         questions,
         restic: outside.restic,
@@ -144,18 +152,18 @@ pub(crate) async fn assemble(
     Ok((tree, context))
 }
 
+/// The ends of the queues that all actors share.
+pub(crate) struct Ends {
+    pub publisher: Publisher,
+    pub notifications: Queue,
+    pub questions: tokio::sync::mpsc::UnboundedReceiver<Question>,
+}
+
 /// What all actors share, and the ends of its queues.
-pub(crate) fn context(
-    config: &Config,
-    outside: &Outside,
-    leader: LeaderGate,
-) -> (
-    Arc<Context>,
-    Publisher,
-    tokio::sync::mpsc::UnboundedReceiver<Question>,
-) {
+pub(crate) fn context(config: &Config, outside: &Outside, leader: LeaderGate) -> (Arc<Context>, Ends) {
     let (metrics, site) = (&outside.metrics, outside.site.clone());
     let (events, publisher) = Events::new(metrics.clone());
+    let (notifier, notifications) = Notifier::new(metrics.clone());
     let (leases, questions) = Leases::new(config.hub_url().is_some());
     let world = World::default();
     let outbox = Outbox::attached(&world);
@@ -165,6 +173,7 @@ pub(crate) fn context(
         world,
         applier: Applier::new(outside.client.clone(), leader.clone(), metrics.clone()),
         events,
+        notifier,
         leader,
         metrics: metrics.clone(),
         clock: outside.clock.clone(),
@@ -177,7 +186,48 @@ pub(crate) fn context(
         shared: Shared::new(config.hub_url(), config.standalone, &config.lease_namespace),
         site,
     };
-    (Arc::new(context), publisher, questions)
+    let ends = Ends {
+        publisher,
+        notifications,
+        questions,
+    };
+    let context = Arc::new(context);
+    context.metrics.info(&context.cluster);
+    let configured = config.hub_url().is_some();
+    context.metrics.link.configured.set(i64::from(configured));
+    // Weak: the context owns the metrics.
+    let board = Arc::downgrade(&context);
+    context.metrics.resources.pull(move || {
+        let counts = board.upgrade().map(|context| context.operations.counts());
+        let counts = counts.into_iter().flatten();
+        counts
+            .map(|((type_, state), count)| {
+                Sample::labelled(&OPERATIONS, vec![type_, state.to_owned()], count)
+            })
+            .collect()
+    });
+    (context, ends)
+}
+
+/// The sender of notifications.
+pub(crate) fn sender(
+    config: &Config,
+    random: &Arc<dyn Random>,
+    context: &Arc<Context>,
+    queue: Queue,
+) -> Arc<Sender> {
+    let parts = notify::Parts {
+        secrets: Arc::new(NotificationSecrets(context.clone())),
+        addresses: Addresses {
+            loopback: config.notify_loopback,
+        },
+        events: context.events.clone(),
+        metrics: context.metrics.clone(),
+        clock: context.clock.clone(),
+        random: random.clone(),
+        pace: notify::Pace::default(),
+    };
+    Arc::new(Sender::new(queue, parts))
 }
 
 /// One supervisor for each kind.

@@ -120,7 +120,12 @@ async fn spoke(arguments: &[&str]) -> Spoke {
         metrics: metrics.clone(),
     };
     let (leader, election) = crate::run::elect(&config, &client);
-    let (context, publisher, questions) = crate::run::context(&config, &outside, leader);
+    let (context, ends) = crate::run::context(&config, &outside, leader);
+    let crate::run::Ends {
+        publisher,
+        notifications,
+        questions,
+    } = ends;
     let (fatal, health) = (Fatal::default(), Health::default());
     let (root, _) = Actor::spawn(None, Root { fatal: fatal.clone() }, ())
         .await
@@ -135,6 +140,7 @@ async fn spoke(arguments: &[&str]) -> Spoke {
         routes: Arc::new(Routes::new(kinds, scripts.clone())),
         scripts,
         publisher,
+        sender: crate::run::sender(&config, &outside.random, &context, notifications),
         election,
         questions,
         restic,
@@ -220,7 +226,10 @@ impl Spoke {
             "{:?}",
             self.triggers.keys()
         );
-        until("this replica leads", || self.context.metrics.leader.get() == 1).await;
+        until("this replica leads", || {
+            self.context.metrics.cluster.leader.get() == 1
+        })
+        .await;
         let lists = self.api.requests("limit=");
         for trigger in self.triggers.values() {
             trigger.notify_one();
@@ -246,7 +255,10 @@ impl Spoke {
     /// What each service is for.
     async fn works(&self) {
         assert!(get(self.admin, "/readyz").await.ends_with("ok\n"));
-        until("it leads again", || self.context.metrics.leader.get() == 1).await;
+        until("it leads again", || {
+            self.context.metrics.cluster.leader.get() == 1
+        })
+        .await;
         self.context.events.publish(
             "ResticBackup",
             &Key::new("shop", "orders"),

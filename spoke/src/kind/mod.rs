@@ -9,6 +9,7 @@
 //! is the only code of a turn that has a client.
 
 mod actor;
+mod announce;
 mod children;
 mod controller;
 mod driver;

@@ -165,7 +165,7 @@ fn is_superseded(error: &anyhow::Error) -> bool {
 }
 
 fn disconnected(context: &Context) {
-    context.metrics.link_connected.set(0);
+    context.metrics.link.connected.set(0);
     context.leases.connected(false);
 }
 
@@ -342,8 +342,8 @@ impl Conversation<'_> {
         let interval = Duration::from_millis(u64::from(welcome.heartbeat_interval_ms));
         self.beat = every(interval.max(Duration::from_millis(100)));
         self.welcome = true;
-        context.metrics.link_connected.set(1);
-        context.metrics.link_since.set(unix(context));
+        context.metrics.link.connected.set(1);
+        context.metrics.link.since.set(unix(context));
         if !welcome.up_to_date {
             self.session.inventory(&context.world, &context.outbox);
         }
@@ -360,7 +360,8 @@ fn check_name(context: &Context) -> anyhow::Result<()> {
     let differs = context.certificate.differs(&[], types::READY);
     context
         .metrics
-        .link_name_differs
+        .link
+        .name_differs
         .set(i64::from(differs.is_some()));
     match differs {
         Some(text) => anyhow::bail!(text),
@@ -385,7 +386,8 @@ async fn at(time: Option<Instant>) {
 fn count(context: &Context, direction: &str, type_: &str) {
     context
         .metrics
-        .link_messages
+        .link
+        .messages
         .with_label_values(&[direction, type_])
         .inc();
 }
@@ -439,6 +441,6 @@ mod tests {
         context.certificate.welcomed("b");
         let text = check_name(&context).unwrap_err().to_string();
         assert!(text.contains("\"a\"") && text.contains("\"b\""), "{text}");
-        assert_eq!(context.metrics.link_name_differs.get(), 1);
+        assert_eq!(context.metrics.link.name_differs.get(), 1);
     }
 }

@@ -219,7 +219,10 @@ fn new_backups_hold_while_running_ones_end_before_maintenance() {
         looked += 1;
         std::thread::sleep(std::time::Duration::from_millis(300));
     }
-    assert!(looked > 0, "the drain was over before anything could be seen of it");
+    assert!(
+        looked > 0,
+        "the drain was over before anything could be seen of it"
+    );
     let done = place.until("resticbackup/slow", "its end", |o| {
         o["status"]["statistics"]["totalBackups"] == 1
     });
