@@ -62,9 +62,9 @@ lint: ## formatting, clippy, licences, generated files
 	 else echo "cargo-deny is not installed: licences and bans are not checked (cargo install cargo-deny --locked)"; fi
 
 .PHONY: bench
-bench: bootstrap restic ## figures against goals, written to docs/benchmarks.md (about an hour)
+bench: bootstrap restic ## figures against goals, written to docs/benchmarks.md (about an hour; PARTS="lease link" measures these)
 	cargo build --release -p spoke -p hub -p cli
-	cargo run -q -p tests --bin bench
+	cargo run -q -p tests --bin bench -- $(PARTS)
 
 .PHONY: gen
 gen: ## generated files

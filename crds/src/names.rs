@@ -57,6 +57,8 @@ pub const ANNOTATION_RELEASED: &str = "backup.resticbackup.io/released";
 /// earliest (seconds since 1970).
 pub const ANNOTATION_ATTEMPT: &str = "backup.resticbackup.io/attempt";
 pub const ANNOTATION_NOT_BEFORE: &str = "backup.resticbackup.io/not-before";
+/// On the same: the reason for which the Job before it did not do its work, such as `StaleLock`.
+pub const ANNOTATION_FOLLOWS: &str = "backup.resticbackup.io/follows";
 /// ConfigMap with the entrypoint, one in each namespace that has backups.
 pub const SCRIPTS: &str = "restic-operator-scripts";
 

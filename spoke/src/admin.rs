@@ -56,7 +56,7 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
     if !unwell.is_empty() {
         return (StatusCode::SERVICE_UNAVAILABLE, unwell.join("\n") + "\n");
     }
-    let text = if admin.metrics.link.name_differs.get() == 0 {
+    let text = if admin.metrics.link_name_differs.get() == 0 {
         "ok\n"
     } else {
         "ok, but not linked: FLEET_CLUSTER is not the name in the certificate\n"

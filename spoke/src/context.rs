@@ -15,6 +15,8 @@ use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::sharing::Shared;
 use crate::site::Site;
+#[cfg(test)]
+use crate::world::Delivery;
 use crate::world::{Key, Store, Stored, World, slim};
 
 /// Turns that run at the same time. The start of a cluster with 10,000 resources must not be 10,000 parallel requests.
@@ -90,8 +92,13 @@ pub fn test_context() -> Arc<Context> {
 #[cfg(test)]
 pub fn test_context_on(client: kube::Client) -> Arc<Context> {
     let (metrics, leader) = (Arc::new(Metrics::new().unwrap()), LeaderGate::always());
+    let world = World::default();
+    // No watch fills them: what a test puts in is all there is.
+    world
+        .pods
+        .note(|pods| *pods = Delivery::complete(jiff::Timestamp::MIN));
     Arc::new(Context {
-        world: World::default(),
+        world,
         applier: Applier::new(client, leader.clone(), metrics.clone()),
         events: Events::new(metrics.clone()).0,
         notifier: Notifier::new(metrics.clone()).0,

@@ -34,7 +34,7 @@ use crate::restore::RestoreController;
 use crate::retention::{RetentionController, RetentionOwner};
 use crate::root::{Root, Tree, supervise};
 use crate::scripts::Scripts;
-use crate::service::{Fatal, Health, Pace, Services, ServicesHandle};
+use crate::service::{Fatal, Health, Pace, Service, Services, ServicesHandle};
 use crate::services::{self, Parts};
 use crate::sharing::Shared;
 use crate::site::Site;
@@ -87,7 +87,13 @@ async fn start(config: &Config, fatal: &Fatal) -> anyhow::Result<Tree> {
         listener,
         metrics,
     };
-    let (tree, _) = assemble(config, outside, fatal).await?;
+    let supervisor = Services {
+        health: Health::default(),
+        metrics: outside.metrics.clone(),
+        fatal: fatal.clone(),
+        pace: Pace::default(),
+    };
+    let (tree, _) = assemble(config, outside, supervisor, |services| services).await?;
     Ok(tree)
 }
 
@@ -104,11 +110,12 @@ pub(crate) struct Outside {
     pub metrics: Arc<Metrics>,
 }
 
-/// Starts every actor and every service.
+/// Starts every actor and every service. `wrap` is given all services before they start.
 pub(crate) async fn assemble(
     config: &Config,
     outside: Outside,
-    fatal: &Fatal,
+    supervisor: Services,
+    wrap: impl FnOnce(Vec<Service>) -> Vec<Service>,
 ) -> anyhow::Result<(Tree, Arc<Context>)> {
     let (leader, election) = elect(config, &outside.client);
     let (context, ends) = context(config, &outside, leader);
@@ -117,11 +124,11 @@ pub(crate) async fn assemble(
         notifications,
         questions,
     } = ends;
-    let root = Actor::spawn(None, Root { fatal: fatal.clone() }, ()).await;
+    let fatal = supervisor.fatal.clone();
+    let root = Actor::spawn(None, Root { fatal }, ()).await;
     let (root, _) = root.map_err(|error| anyhow::anyhow!("the actors do not start: {error}"))?;
     let kinds = kinds(root.get_cell(), &context, config, &outside.restic).await?;
     let scripts = Arc::new(Scripts::default());
-    let health = Health::default();
     let parts = Parts {
         client: outside.client,
         routes: Arc::new(Routes::new(kinds.clone(), scripts.clone())),
@@ -133,16 +140,10 @@ pub(crate) async fn assemble(
         questions,
         restic: outside.restic,
         listener: outside.listener,
-        health: health.clone(),
+        health: supervisor.health.clone(),
         kubernetes: outside.kubernetes,
     };
-    let supervisor = Services {
-        health,
-        metrics: outside.metrics,
-        fatal: fatal.clone(),
-        pace: Pace::default(),
-    };
-    let services = services::all(config, parts);
+    let services = wrap(services::all(config, parts));
     let services = ServicesHandle::start(root.get_cell(), supervisor, services).await?;
     let tree = Tree {
         root,
@@ -153,14 +154,14 @@ pub(crate) async fn assemble(
 }
 
 /// The ends of the queues that all actors share.
-pub(crate) struct Ends {
-    pub publisher: Publisher,
-    pub notifications: Queue,
-    pub questions: tokio::sync::mpsc::UnboundedReceiver<Question>,
+struct Ends {
+    publisher: Publisher,
+    notifications: Queue,
+    questions: tokio::sync::mpsc::UnboundedReceiver<Question>,
 }
 
 /// What all actors share, and the ends of its queues.
-pub(crate) fn context(config: &Config, outside: &Outside, leader: LeaderGate) -> (Arc<Context>, Ends) {
+fn context(config: &Config, outside: &Outside, leader: LeaderGate) -> (Arc<Context>, Ends) {
     let (metrics, site) = (&outside.metrics, outside.site.clone());
     let (events, publisher) = Events::new(metrics.clone());
     let (notifier, notifications) = Notifier::new(metrics.clone());
@@ -194,7 +195,7 @@ pub(crate) fn context(config: &Config, outside: &Outside, leader: LeaderGate) ->
     let context = Arc::new(context);
     context.metrics.info(&context.cluster);
     let configured = config.hub_url().is_some();
-    context.metrics.link.configured.set(i64::from(configured));
+    context.metrics.link_configured.set(i64::from(configured));
     // Weak: the context owns the metrics.
     let board = Arc::downgrade(&context);
     context.metrics.resources.pull(move || {
@@ -210,12 +211,7 @@ pub(crate) fn context(config: &Config, outside: &Outside, leader: LeaderGate) ->
 }
 
 /// The sender of notifications.
-pub(crate) fn sender(
-    config: &Config,
-    random: &Arc<dyn Random>,
-    context: &Arc<Context>,
-    queue: Queue,
-) -> Arc<Sender> {
+fn sender(config: &Config, random: &Arc<dyn Random>, context: &Arc<Context>, queue: Queue) -> Arc<Sender> {
     let parts = notify::Parts {
         secrets: Arc::new(NotificationSecrets(context.clone())),
         addresses: Addresses {
@@ -231,7 +227,7 @@ pub(crate) fn sender(
 }
 
 /// One supervisor for each kind.
-pub(crate) async fn kinds(
+async fn kinds(
     root: ActorCell,
     context: &Arc<Context>,
     config: &Config,
@@ -274,7 +270,7 @@ async fn cluster_uid(client: &Client) -> anyhow::Result<String> {
     uid.context("namespace kube-system has no uid")
 }
 
-pub(crate) fn elect(config: &Config, client: &Client) -> (LeaderGate, Option<Election>) {
+fn elect(config: &Config, client: &Client) -> (LeaderGate, Option<Election>) {
     if !config.leader_elect {
         return (LeaderGate::always(), None);
     }

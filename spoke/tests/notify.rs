@@ -51,7 +51,11 @@ struct Running {
 
 fn pace() -> Pace {
     Pace {
-        backoff: Backoff::new(Duration::from_millis(50), Duration::from_millis(200), Jitter::None),
+        backoff: Backoff::new(
+            Duration::from_millis(50),
+            Duration::from_millis(200),
+            Jitter::None,
+        ),
         attempts: 4,
         attempt: Duration::from_secs(5),
         deadline: Duration::from_secs(60),
@@ -62,7 +66,9 @@ fn start_with(secrets: &[(&str, &[(&str, &str)])], addresses: Addresses, pace: P
     let metrics = Arc::new(Metrics::new().unwrap());
     let (notifier, queue) = Notifier::new(metrics.clone());
     let secrets = secrets.iter().map(|(name, data)| {
-        let data = data.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec()));
+        let data = data
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec()));
         (Key::new("shop", name), data.collect::<Data>())
     });
     let parts = Parts {
@@ -111,12 +117,14 @@ impl Running {
                 last_success: Timestamp::from_second(1_705_298_730).ok(),
             }),
         };
-        self.notifier.publish(&subject, &config, vec![change], Timestamp::now());
+        self.notifier
+            .publish(&subject, &config, vec![change], Timestamp::now());
     }
 
     /// Waits until so many deliveries to a kind of receiver had an outcome.
     async fn until(&self, target: &str, outcome: &str, count: usize) {
-        let line = format!("fleet_notifications_total{{outcome=\"{outcome}\",target=\"{target}\"}} {count}\n");
+        let line =
+            format!("fleet_notifications_total{{outcome=\"{outcome}\",target=\"{target}\"}} {count}\n");
         let waits = async {
             while !self.metrics.render().contains(&line) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -131,7 +139,8 @@ impl Running {
 async fn a_pushgateway_has_the_figures_of_each_backup_under_its_group() {
     let gateway = Pushgateway::start().await;
     let running = start(&[]);
-    let config = json!({ "pushgateway": { "enabled": true, "url": gateway.url(), "jobName": "nightly / backup" } });
+    let config =
+        json!({ "pushgateway": { "enabled": true, "url": gateway.url(), "jobName": "nightly / backup" } });
     running.publish("1", Occasion::Success, config.clone());
     running.until("pushgateway", "sent", 1).await;
     let group = "{backup=\"orders\",instance=\"\",job=\"nightly / backup\",namespace=\"shop\"}";
@@ -149,7 +158,12 @@ async fn a_pushgateway_has_the_figures_of_each_backup_under_its_group() {
     }
     running.publish("2", Occasion::Failure, config);
     running.until("pushgateway", "sent", 2).await;
-    assert!(gateway.scrape().await.contains(&format!("backup_status{group} 0\n")));
+    assert!(
+        gateway
+            .scrape()
+            .await
+            .contains(&format!("backup_status{group} 0\n"))
+    );
 }
 
 #[tokio::test]
@@ -171,15 +185,29 @@ async fn ntfy_gets_what_its_documentation_asks_for() {
         }
         json!({ "ntfy": ntfy })
     };
-    running.publish("1", Occasion::Failure, ntfy(Some("token"), json!({ "priority": 5, "tags": ["db", "warning"] })));
+    running.publish(
+        "1",
+        Occasion::Failure,
+        ntfy(Some("token"), json!({ "priority": 5, "tags": ["db", "warning"] })),
+    );
     let request = sink.next().await;
     request.is_ntfy("backups");
     assert_eq!(request.header("authorization"), Some("Bearer tk_abc"));
     let body = request.json();
     assert_eq!(body["title"], "shop/orders - Backup Failed");
-    assert_eq!((&body["priority"], &body["tags"]), (&json!(5), &json!(["db", "warning"])));
+    assert_eq!(
+        (&body["priority"], &body["tags"]),
+        (&json!(5), &json!(["db", "warning"]))
+    );
     let text = body["message"].as_str().unwrap();
-    for line in ["ResticFailed: the message", "Duration: 5m30s", "Size: 2.3 GiB", "Files: 12543", "Snapshot: 01234567", "Cluster: berlin"] {
+    for line in [
+        "ResticFailed: the message",
+        "Duration: 5m30s",
+        "Size: 2.3 GiB",
+        "Files: 12543",
+        "Snapshot: 01234567",
+        "Cluster: berlin",
+    ] {
         assert!(text.contains(line), "{line} in {text}");
     }
     running.publish("2", Occasion::Success, ntfy(Some("user"), json!({})));
@@ -187,7 +215,11 @@ async fn ntfy_gets_what_its_documentation_asks_for() {
     request.is_ntfy("backups");
     assert_eq!(request.header("authorization"), Some("Basic cGhpbDpwYTpzcw=="));
     assert_eq!(request.json()["priority"], 4, "the default of the schema");
-    running.publish("3", Occasion::Success, ntfy(None, json!({ "onlyOnFailure": true })));
+    running.publish(
+        "3",
+        Occasion::Success,
+        ntfy(None, json!({ "onlyOnFailure": true })),
+    );
     running.publish("4", Occasion::Stale, ntfy(None, json!({ "onlyOnFailure": true })));
     let request = sink.next().await;
     assert_eq!(request.header("authorization"), None);
@@ -200,12 +232,16 @@ async fn a_webhook_is_signed_and_says_the_same_at_each_attempt() {
     let sink = Sink::start().await;
     let running = start(&[("hook", &[("hmacKey", "whsec_c2VjcmV0"), ("token", "t")])]);
     sink.answer(&[500, 503]);
-    let config = json!({ "webhook": { "url": sink.url("/hook?x=1"), "credentialsSecretRef": { "name": "hook" } } });
+    let config =
+        json!({ "webhook": { "url": sink.url("/hook?x=1"), "credentialsSecretRef": { "name": "hook" } } });
     running.publish("1", Occasion::Partial, config);
     let mut ids = Vec::new();
     for _ in 0..3 {
         let request = sink.next().await;
-        assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/hook?x=1"));
+        assert_eq!(
+            (request.method.as_str(), request.path.as_str()),
+            ("POST", "/hook?x=1")
+        );
         assert_eq!(request.header("content-type"), Some("application/json"));
         assert_eq!(request.header("authorization"), Some("Bearer t"));
         let id = request.header("webhook-id").unwrap().to_owned();
@@ -217,7 +253,10 @@ async fn a_webhook_is_signed_and_says_the_same_at_each_attempt() {
         let tag = base64::engine::general_purpose::STANDARD.decode(tag).unwrap();
         ring::hmac::verify(&key, signed.as_bytes(), &tag).unwrap();
         let body = request.json();
-        assert_eq!((&body["type"], &body["data"]["id"]), (&json!("partial"), &json!(id)));
+        assert_eq!(
+            (&body["type"], &body["data"]["id"]),
+            (&json!("partial"), &json!(id))
+        );
         assert_eq!(body["data"]["durationSeconds"], 330.0);
         ids.push(id);
     }
@@ -230,15 +269,31 @@ async fn templates_and_slack_are_posted_as_json() {
     let sink = Sink::start().await;
     let url = sink.url("/services/T/B/x");
     let running = start(&[("slack", &[("url", url.as_str())])]);
-    running.publish("1", Occasion::Success, json!({ "slack": { "credentialsSecretRef": { "name": "slack" }, "channel": "#ops" } }));
+    running.publish(
+        "1",
+        Occasion::Success,
+        json!({ "slack": { "credentialsSecretRef": { "name": "slack" }, "channel": "#ops" } }),
+    );
     let request = sink.next().await;
     assert_eq!(request.path, "/services/T/B/x");
     assert_eq!(request.json()["channel"], "#ops");
-    assert!(request.json()["text"].as_str().unwrap().starts_with("*shop/orders - Backup Succeeded*\n"));
+    assert!(
+        request.json()["text"]
+            .as_str()
+            .unwrap()
+            .starts_with("*shop/orders - Backup Succeeded*\n")
+    );
     let template = r#"{"body": "{{title}}", "tags": ["{{type}}"]}"#;
-    running.publish("2", Occasion::Success, json!({ "webhook": { "url": sink.url("/t"), "bodyTemplate": template } }));
+    running.publish(
+        "2",
+        Occasion::Success,
+        json!({ "webhook": { "url": sink.url("/t"), "bodyTemplate": template } }),
+    );
     let request = sink.next().await;
-    assert_eq!(request.body, r#"{"body": "shop/orders - Backup Succeeded", "tags": ["success"]}"#);
+    assert_eq!(
+        request.body,
+        r#"{"body": "shop/orders - Backup Succeeded", "tags": ["success"]}"#
+    );
 }
 
 #[tokio::test]
@@ -246,8 +301,18 @@ async fn mail_goes_by_tls_with_a_password_and_without_either() {
     let mail = Mailpit::start().await;
     let ca = mail.ca();
     let secrets: &[(&str, &[(&str, &str)])] = &[
-        ("smtp", &[("username", "fleet"), ("password", "right"), ("ca.crt", &ca)]),
-        ("wrong", &[("username", "fleet"), ("password", "not-this-one"), ("ca.crt", &ca)]),
+        (
+            "smtp",
+            &[("username", "fleet"), ("password", "right"), ("ca.crt", &ca)],
+        ),
+        (
+            "wrong",
+            &[
+                ("username", "fleet"),
+                ("password", "not-this-one"),
+                ("ca.crt", &ca),
+            ],
+        ),
         ("unknown", &[("username", "fleet"), ("password", "right")]),
     ];
     let running = start(secrets);
@@ -260,14 +325,29 @@ async fn mail_goes_by_tls_with_a_password_and_without_either() {
     let message = mail.only_message().await;
     assert_eq!(message["Subject"], "shop/orders - Backup Failed");
     assert_eq!(message["From"]["Address"], "fleet@example.org");
-    let to: Vec<&str> = message["To"].as_array().unwrap().iter().map(|to| to["Address"].as_str().unwrap()).collect();
+    let to: Vec<&str> = message["To"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|to| to["Address"].as_str().unwrap())
+        .collect();
     assert_eq!(to, ["ops@example.org", "oncall@example.org"]);
-    assert!(message["Text"].as_str().unwrap().contains("ResticFailed: the message"), "{message:#}");
+    assert!(
+        message["Text"]
+            .as_str()
+            .unwrap()
+            .contains("ResticFailed: the message"),
+        "{message:#}"
+    );
     running.publish("2", Occasion::Failure, email("wrong"));
     running.until("email", "failed", 1).await;
     running.publish("3", Occasion::Failure, email("unknown"));
     running.until("email", "failed", 2).await;
-    assert_eq!(mail.messages().await.len(), 1, "neither a wrong password nor an unknown certificate sends a mail");
+    assert_eq!(
+        mail.messages().await.len(),
+        1,
+        "neither a wrong password nor an unknown certificate sends a mail"
+    );
     let plain = Mailpit::start_plain().await;
     let email = json!({ "email": { "smtpServer": format!("127.0.0.1:{}", plain.smtp), "from": "a@b", "to": "c@d", "subject": "Night" } });
     running.publish("4", Occasion::Success, email);
@@ -279,18 +359,34 @@ async fn mail_goes_by_tls_with_a_password_and_without_either() {
 async fn loopback_redirects_and_foreign_secrets_are_refused() {
     let sink = Sink::start().await;
     let running = start_with(&[], Addresses::default(), pace());
-    running.publish("1", Occasion::Failure, json!({ "webhook": { "url": sink.url("/") } }));
+    running.publish(
+        "1",
+        Occasion::Failure,
+        json!({ "webhook": { "url": sink.url("/") } }),
+    );
     running.until("webhook", "refused", 1).await;
     let loopback = start(&[]);
     let elsewhere = Sink::start().await;
     sink.redirect(&elsewhere.url("/stolen"));
-    loopback.publish("2", Occasion::Failure, json!({ "webhook": { "url": sink.url("/") } }));
+    loopback.publish(
+        "2",
+        Occasion::Failure,
+        json!({ "webhook": { "url": sink.url("/") } }),
+    );
     loopback.until("webhook", "failed", 1).await;
-    assert_eq!((sink.received(), elsewhere.received()), (1, 0), "a redirect is not followed");
+    assert_eq!(
+        (sink.received(), elsewhere.received()),
+        (1, 0),
+        "a redirect is not followed"
+    );
     let foreign = json!({ "ntfy": { "serverURL": elsewhere.url(""), "topic": "t", "credentialsSecretRef": { "name": "n", "namespace": "crm" } } });
     loopback.publish("3", Occasion::Failure, foreign);
     loopback.until("ntfy", "failed", 1).await;
-    loopback.publish("4", Occasion::Failure, json!({ "webhook": { "url": "http://169.254.169.254/latest" } }));
+    loopback.publish(
+        "4",
+        Occasion::Failure,
+        json!({ "webhook": { "url": "http://169.254.169.254/latest" } }),
+    );
     loopback.until("webhook", "refused", 1).await;
     assert_eq!(elsewhere.received(), 0);
 }
@@ -306,13 +402,25 @@ async fn a_receiver_that_hangs_or_floods_holds_up_no_other_and_is_given_up() {
     };
     let running = start_with(&[], Addresses { loopback: true }, quick);
     for run in 0..10 {
-        running.publish(&format!("h{run}"), Occasion::Failure, json!({ "webhook": { "url": hangs.url("/") } }));
+        running.publish(
+            &format!("h{run}"),
+            Occasion::Failure,
+            json!({ "webhook": { "url": hangs.url("/") } }),
+        );
     }
-    running.publish("w", Occasion::Failure, json!({ "webhook": { "url": well.url("/") } }));
+    running.publish(
+        "w",
+        Occasion::Failure,
+        json!({ "webhook": { "url": well.url("/") } }),
+    );
     well.next().await;
     running.until("webhook", "failed", 10).await;
     well.flood();
-    running.publish("f", Occasion::Failure, json!({ "ntfy": { "serverURL": well.url(""), "topic": "t" } }));
+    running.publish(
+        "f",
+        Occasion::Failure,
+        json!({ "ntfy": { "serverURL": well.url(""), "topic": "t" } }),
+    );
     running.until("ntfy", "sent", 1).await;
 }
 
@@ -321,8 +429,16 @@ async fn what_is_queued_at_the_end_is_sent_and_order_is_kept() {
     let sink = Sink::start().await;
     let running = start(&[]);
     for run in 0..20 {
-        running.publish(&run.to_string(), Occasion::Failure, json!({ "webhook": { "url": sink.url("/") } }));
-        running.publish(&run.to_string(), Occasion::Failure, json!({ "webhook": { "url": sink.url("/") } }));
+        running.publish(
+            &run.to_string(),
+            Occasion::Failure,
+            json!({ "webhook": { "url": sink.url("/") } }),
+        );
+        running.publish(
+            &run.to_string(),
+            Occasion::Failure,
+            json!({ "webhook": { "url": sink.url("/") } }),
+        );
     }
     running.stop.cancel();
     running.sender.await.unwrap();

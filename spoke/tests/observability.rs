@@ -45,9 +45,17 @@ Alerts are in [`deploy/alerts.yaml`](../deploy/alerts.yaml), what to do about ea
 
 fn page() -> String {
     let row = |definition: &Definition| {
-        let labels: Vec<String> = definition.labels.iter().map(|label| format!("`{label}`")).collect();
+        let labels: Vec<String> = definition
+            .labels
+            .iter()
+            .map(|label| format!("`{label}`"))
+            .collect();
         let (name, type_) = (definition.name, definition.type_.as_str());
-        format!("| `{name}` | {type_} | {} | {} |\n", labels.join(", "), definition.help)
+        format!(
+            "| `{name}` | {type_} | {} | {} |\n",
+            labels.join(", "),
+            definition.help
+        )
     };
     let rows: String = definitions().iter().map(row).collect();
     format!("{HEAD}{rows}")
@@ -59,13 +67,26 @@ fn the_page_lists_every_series() {
         std::fs::write(root().join("docs/metrics.md"), page()).unwrap();
     }
     let command = "FLEET_WRITE_DOCS=1 cargo test -p spoke --test observability";
-    assert_eq!(read("docs/metrics.md"), page(), "docs/metrics.md is out of date: run `{command}`");
+    assert_eq!(
+        read("docs/metrics.md"),
+        page(),
+        "docs/metrics.md is out of date: run `{command}`"
+    );
 }
 
 #[test]
 fn names_follow_the_conventions_of_prometheus() {
-    for Definition { name, help, type_, labels } in definitions() {
-        assert!(name.starts_with("fleet_") && !help.is_empty() && !help.ends_with('.'), "{name}: {help}");
+    for Definition {
+        name,
+        help,
+        type_,
+        labels,
+    } in definitions()
+    {
+        assert!(
+            name.starts_with("fleet_") && !help.is_empty() && !help.ends_with('.'),
+            "{name}: {help}"
+        );
         assert_eq!(name.ends_with("_total"), type_ == Type::Counter, "{name}");
         for unit in ["_milliseconds", "_minutes", "_hours", "_kilobytes", "_percent"] {
             assert!(!name.contains(unit), "{name}: base units");
@@ -76,7 +97,9 @@ fn names_follow_the_conventions_of_prometheus() {
         if help.contains("Bytes") || help.contains("bytes") {
             assert!(name.ends_with("_bytes"), "{name}");
         }
-        let unknown = labels.iter().find(|label| ["job", "instance", "le", "pod"].contains(*label));
+        let unknown = labels
+            .iter()
+            .find(|label| ["job", "instance", "le", "pod"].contains(*label));
         assert_eq!(unknown, None, "{name}: a label of Prometheus' own");
     }
     let names: Vec<&str> = definitions().iter().map(|definition| definition.name).collect();
@@ -88,7 +111,10 @@ fn names_follow_the_conventions_of_prometheus() {
 fn series(expression: &str) -> BTreeSet<String> {
     let word = |sign: char| sign.is_ascii_alphanumeric() || sign == '_';
     let words = expression.split(|sign| !word(sign));
-    words.filter(|word| word.starts_with("fleet_")).map(str::to_owned).collect()
+    words
+        .filter(|word| word.starts_with("fleet_"))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn assert_known(expression: &str, place: &str) {
@@ -97,7 +123,9 @@ fn assert_known(expression: &str, place: &str) {
     assert!(!found.is_empty(), "{place}: {expression} names no series");
     for name in found {
         let is = |definition: &Definition| {
-            let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+            let base = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|end| name.strip_suffix(end));
             definition.name == name || (definition.type_ == Type::Histogram && base == Some(definition.name))
         };
         assert!(definitions.iter().any(is), "{place}: there is no series {name}");
@@ -107,14 +135,19 @@ fn assert_known(expression: &str, place: &str) {
 fn alerts() -> Vec<Value> {
     let file: Value = serde_saphyr::from_str(&read("deploy/alerts.yaml")).unwrap();
     let groups = file["groups"].as_array().unwrap().iter();
-    groups.flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
+    groups
+        .flat_map(|group| group["rules"].as_array().unwrap().clone())
+        .collect()
 }
 
 #[test]
 fn each_alert_has_a_section_of_the_runbook_a_test_and_series_that_exist() {
     let runbook = read("docs/runbook.md");
-    let sections: BTreeSet<String> =
-        runbook.lines().filter_map(|line| line.strip_prefix("## ")).map(str::to_lowercase).collect();
+    let sections: BTreeSet<String> = runbook
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .map(str::to_lowercase)
+        .collect();
     let tests = read("tests/alerts/alerts_test.yaml");
     let alerts = alerts();
     assert!(alerts.len() > 10);
@@ -123,7 +156,10 @@ fn each_alert_has_a_section_of_the_runbook_a_test_and_series_that_exist() {
         assert_known(alert["expr"].as_str().unwrap(), name);
         let url = alert["annotations"]["runbook_url"].as_str().unwrap();
         let (page, anchor) = url.split_once('#').unwrap();
-        assert!(page.ends_with("/docs/runbook.md") && sections.contains(anchor), "{name}: {url}");
+        assert!(
+            page.ends_with("/docs/runbook.md") && sections.contains(anchor),
+            "{name}: {url}"
+        );
         assert!(["critical", "warning"].contains(&alert["labels"]["severity"].as_str().unwrap()));
         for quiet in [true, false] {
             let case = if quiet {
@@ -134,15 +170,28 @@ fn each_alert_has_a_section_of_the_runbook_a_test_and_series_that_exist() {
             assert!(tests.contains(&case), "{name}: no test with {case:?}");
         }
     }
-    assert_eq!(sections.len(), alerts.len(), "a section of the runbook belongs to no alert");
+    assert_eq!(
+        sections.len(),
+        alerts.len(),
+        "a section of the runbook belongs to no alert"
+    );
 }
 
 #[test]
 fn alerts_pass_their_tests() {
-    for arguments in [["check", "rules", "deploy/alerts.yaml"], ["test", "rules", "tests/alerts/alerts_test.yaml"]] {
-        let output = Command::new("promtool").args(arguments).current_dir(root()).output();
+    for arguments in [
+        ["check", "rules", "deploy/alerts.yaml"],
+        ["test", "rules", "tests/alerts/alerts_test.yaml"],
+    ] {
+        let output = Command::new("promtool")
+            .args(arguments)
+            .current_dir(root())
+            .output();
         let output = output.expect("promtool is in the PATH: make bootstrap");
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (out, err) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
         assert!(output.status.success(), "{arguments:?}: {out}{err}");
     }
 }

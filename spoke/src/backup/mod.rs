@@ -49,8 +49,8 @@ impl BackupController {
 #[derive(Default)]
 pub struct Observed {
     repository: Option<Arc<ResticRepository>>,
-    /// Labels of the backup's own namespace.
-    labels: Arc<BTreeMap<String, String>>,
+    /// Labels of the backup's own namespace, if it is in the cache.
+    labels: Option<Arc<BTreeMap<String, String>>>,
     claim: Option<Arc<ClaimView>>,
     cron_job: Option<Arc<CronJobView>>,
     runs: Vec<JobWithPods>,
@@ -96,7 +96,7 @@ impl Controller for BackupController {
             conditions::get(&input.status().conditions, types::WAITING).map(|c| c.message.clone());
         let runs = jobs(world, key, cron_job.as_deref(), last_words.as_deref());
         Observed {
-            labels: labels.map(|n| n.labels.clone()).unwrap_or_default(),
+            labels: labels.map(|n| n.labels.clone()),
             claim,
             refused: cron_job
                 .as_deref()

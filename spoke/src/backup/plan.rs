@@ -93,7 +93,7 @@ fn release(
 fn readiness_of(key: &Key, observed: &Observed, valid: &Valid) -> Readiness {
     let surroundings = Surroundings {
         repository: observed.repository.as_deref(),
-        labels: &observed.labels,
+        labels: observed.labels.as_deref(),
         claim: observed.claim.as_deref(),
     };
     readiness::readiness(key, valid, &surroundings)

@@ -12,8 +12,8 @@ use crate::world::{ClaimView, Key};
 /// What the decision depends on.
 pub struct Surroundings<'a> {
     pub repository: Option<&'a ResticRepository>,
-    /// Labels of the backup's own namespace.
-    pub labels: &'a BTreeMap<String, String>,
+    /// Labels of the backup's own namespace, if it is in the cache.
+    pub labels: Option<&'a BTreeMap<String, String>>,
     pub claim: Option<&'a ClaimView>,
 }
 
@@ -97,7 +97,7 @@ mod tests {
             &valid,
             &Surroundings {
                 repository,
-                labels: &labels,
+                labels: Some(&labels),
                 claim,
             },
         )

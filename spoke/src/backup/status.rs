@@ -268,6 +268,7 @@ mod tests {
             key: Key::new("ns", format!("b-{n}")),
             job: job(n, ended),
             pods: pods.into_iter().map(|pod| (Key::new("ns", "p"), pod)).collect(),
+            delivery: crate::world::Delivery::complete(Timestamp::MIN),
             ..JobWithPods::default()
         }
     }

@@ -1,4 +1,4 @@
-//! Messages between operations and whoever grants them the maintenance lock: the hub, or the local grantor.
+//! Messages between operations and the grantor of the maintenance lock: the hub, or without one the local grantor.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ pub enum Question {
 /// Message of the grantor about an operation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// A new session: what was said in the old one may be lost.
+    /// A new session: what was sent in the old one may be lost.
     Connected,
     /// The hub cannot be reached; what is shared waits.
     Away,
@@ -120,7 +120,7 @@ impl Leases {
         self.fleet
     }
 
-    /// Whether whoever grants can be asked now.
+    /// Whether the grantor can be reached now. The local one always can.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         !self.fleet || self.lock().connected
@@ -165,21 +165,21 @@ impl Leases {
     }
 
     pub fn ask(&self, ask: LeaseAsk) {
-        self.say(Body::LeaseAsk(ask));
+        self.send(Body::LeaseAsk(ask));
     }
 
     pub fn withdraw(&self, withdraw: LeaseWithdraw) {
-        self.say(Body::LeaseWithdraw(withdraw));
+        self.send(Body::LeaseWithdraw(withdraw));
     }
 
     pub fn renew(&self, renew: LeaseRenew) {
-        self.say(Body::LeaseRenew(renew));
+        self.send(Body::LeaseRenew(renew));
     }
 
     /// Releases a lease. The plan of the run goes before, in parts.
     pub fn release(&self, release: LeaseRelease, plan: &[u8]) {
         if plan.is_empty() || !self.fleet {
-            return self.say(Body::LeaseRelease(release));
+            return self.send(Body::LeaseRelease(release));
         }
         let mut inner = self.lock();
         if !inner.connected {
@@ -209,7 +209,7 @@ impl Leases {
     }
 
     /// Messages sent while disconnected are dropped; holders resend on [`Event::Connected`].
-    fn say(&self, body: Body) {
+    fn send(&self, body: Body) {
         if !self.fleet {
             // An error means that the spoke is stopping.
             let _ = self.local.send(Question::Ask(Box::new(body)));
@@ -239,7 +239,7 @@ impl Leases {
             inner.connected = connected;
             inner.outgoing.clear();
             inner.documents.clear();
-            // The hub tells them again in each session.
+            // The hub sends them again in each session.
             inner.approvals.clear();
             inner
                 .operations
@@ -290,7 +290,7 @@ impl Leases {
             }
             body => event_of(body)?,
         };
-        self.tell(&operation, &restic_id, event);
+        self.notify(&operation, &restic_id, event);
         None
     }
 
@@ -305,7 +305,7 @@ impl Leases {
     }
 
     /// Passes an event to an operation, if it is about the repository that the operation was pinned to.
-    pub(crate) fn tell(&self, operation: &str, restic_id: &str, event: Event) {
+    pub(crate) fn notify(&self, operation: &str, restic_id: &str, event: Event) {
         let entry = self.lock().operations.get(operation).cloned();
         match entry {
             Some((pinned, listener)) if pinned == restic_id => listener(event),
@@ -394,7 +394,7 @@ mod tests {
         assert_eq!(*heard.lock().unwrap(), [Event::Connected]);
         leases.renew(renew(1));
         assert_eq!(leases.take().len(), 1);
-        leases.tell("other", "r", Event::Released { token: 1 });
+        leases.notify("other", "r", Event::Released { token: 1 });
         assert_eq!(heard.lock().unwrap().len(), 1);
     }
 
@@ -421,7 +421,7 @@ mod tests {
         assert_eq!((listen(), listen()), (1, 0), "once");
         leases.deliver(approved());
         leases.connected(true);
-        assert_eq!(listen(), 0, "the hub tells it again in the next session");
+        assert_eq!(listen(), 0, "the hub sends it again in the next session");
     }
 
     #[test]
@@ -484,7 +484,7 @@ mod tests {
         leases.renew(renew(1));
         leases.reset();
         assert!(leases.take().is_empty() && leases.drain_left("r").is_none());
-        leases.tell("job", "r", Event::Released { token: 1 });
+        leases.notify("job", "r", Event::Released { token: 1 });
         assert_eq!(*heard.lock().unwrap(), [Event::Connected]);
         assert!(leases.is_connected(), "the session is the link's");
     }

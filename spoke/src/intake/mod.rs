@@ -5,6 +5,7 @@ mod guard;
 mod notices;
 mod pauses;
 mod relist;
+mod requests;
 mod routes;
 mod table;
 
@@ -17,23 +18,26 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, ServiceAccount};
 use kube::api::Api;
 use kube::core::PartialObjectMeta;
+use kube::runtime::watcher as watch;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch as signal;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use crate::context::Context;
 use crate::service::{Running, Service, Stage};
 use crate::world::{
-    ClaimView, CronJobView, JobView, Key, MetaView, NamespaceView, PodView, Store, Stored, Undecodable,
-    World, slim,
+    ClaimView, CronJobView, Delivery, JobView, Key, MetaView, NamespaceView, PodView, Store, Stored,
+    Undecodable, World, slim,
 };
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore, names};
 
 use guard::Guard;
+use pauses::Pauses;
 use relist::{Change, Relist};
+use requests::Step;
 pub use routes::Routes;
 use table::{Reader, Row};
 
@@ -96,7 +100,7 @@ pub fn services(
     (services, receiver)
 }
 
-/// Keeps how a pod was last seen whose Job has not ended, until the Job is deleted.
+/// Keeps how a deleted pod was last seen, until the result of its Job is recorded or the Job is deleted.
 fn remember_deleted(context: &Arc<Context>) {
     let weak = Arc::downgrade(context);
     context.world.pods.observe(move |key, old, new| {
@@ -105,7 +109,7 @@ fn remember_deleted(context: &Arc<Context>) {
         };
         let job = pod.meta.owner_name.as_ref();
         let job = job.and_then(|(_, name)| context.world.jobs.get(&Key::new(&key.namespace, name)));
-        if job.is_some_and(|job| job.end.is_none()) {
+        if job.is_some_and(|job| Some(&job.meta.uid) == pod.meta.owner.as_ref()) {
             context.world.last_seen.put(key.clone(), Arc::new(pod.clone()));
         }
     });
@@ -184,7 +188,7 @@ impl Intake {
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
         V: Stored,
     {
-        let api = Api::<K>::all(self.client.clone());
+        let api = Api::<K>::all(self.noted(store));
         let decode = move |object: K| Ok((key(&object), view(&object)));
         let wiring = Wiring {
             name: K::kind(&()).into_owned(),
@@ -214,7 +218,7 @@ impl Intake {
     where
         K: Resource<DynamicType = ()> + Stored + Clone + DeserializeOwned + Debug,
     {
-        let api = Api::<Guard<K>>::all(self.client.clone());
+        let api = Api::<Guard<K>>::all(self.noted(store));
         let decode = move |guard: Guard<K>| match guard.object {
             Ok(mut object) => {
                 slim(object.meta_mut());
@@ -273,7 +277,9 @@ impl Intake {
         running: &Running,
     ) {
         const LISTING: &str = "the first list is not complete";
-        let mut stream = Box::pin(stream.backoff(pauses::of(self.context.random.clone())));
+        let mut stream = Box::pin(stream);
+        let mut pauses = Pauses::new(self.context.random.clone());
+        let store = (wiring.store)(&self.context.world);
         let mut relist = Relist::new(wiring.own.is_some());
         let mut listing = true;
         let mut events = 0;
@@ -282,25 +288,31 @@ impl Intake {
             let event = match event {
                 Ok(event) => event,
                 Err(error) => {
-                    self.fall_behind(wiring);
+                    store.note(Delivery::broke);
                     self.context.metrics.watch_error(&wiring.name);
-                    warn!(resource = wiring.name, %error, "a watch broke and starts again");
+                    let pause = pauses.failed(&error, Instant::now());
+                    warn!(resource = wiring.name, %error, ?pause, "a watch broke and starts again");
                     if listing {
                         running.waits(format!("{LISTING}: {error}"));
                     }
+                    sleep(pause).await;
                     continue;
                 }
             };
             self.context.metrics.watch_event(&wiring.name);
-            if !matches!(event, Event::Apply(_) | Event::Delete(_)) {
-                self.fall_behind(wiring);
-            }
+            pauses.yielded(&event);
             let done = matches!(event, Event::InitDone);
+            if matches!(event, Event::Init) {
+                store.note(Delivery::broke);
+            }
             for change in self.take(wiring, &mut relist, event, &decode) {
                 if let Some(own) = wiring.own {
                     self.routes.resource(own, &change);
                 }
                 self.routes.readers(&self.context.world, wiring.rows, &change);
+            }
+            if done {
+                store.note(Delivery::listed);
             }
             if done && listing {
                 listing = false;
@@ -317,9 +329,16 @@ impl Intake {
         }
     }
 
-    fn fall_behind<V: Stored>(&self, wiring: &Wiring<V>) {
-        let store = (wiring.store)(&self.context.world);
-        store.fall_behind(self.context.clock.now());
+    /// A client whose requests are noted in the store that they fill.
+    fn noted<V: Stored>(&self, store: fn(&World) -> &Store<V>) -> Client {
+        let context = self.context.clone();
+        requests::noted(&self.client, move |step| {
+            let now = context.clock.now();
+            store(&context.world).note(|delivery| match step {
+                Step::Sent => delivery.asked(now),
+                Step::WatchAccepted => delivery.accepted(now),
+            });
+        })
     }
 
     /// Takes one event into the store.
@@ -367,6 +386,3 @@ fn event_map<T, V>(
         Event::InitDone => Event::InitDone,
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,11 +8,13 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event as Warning;
 use kube::api::Api;
+use kube::runtime::watcher as watch;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Client, ResourceExt as _};
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
+use super::pauses::Pauses;
 use super::{Routes, everything};
 use crate::context::Context;
 use crate::service::{Service, Stage};
@@ -59,15 +61,21 @@ async fn keep(
     context: &Context,
     routes: &Routes,
 ) {
-    let mut stream = Box::pin(stream.default_backoff());
+    let mut stream = Box::pin(stream);
+    let mut pauses = Pauses::new(context.random.clone());
     while let Some(event) = stream.next().await {
+        if let Ok(event) = &event {
+            pauses.yielded(event);
+        }
         match event {
             Ok(Event::Apply(warning) | Event::InitApply(warning)) => take(&warning, context, routes),
             // They expire, and are true as long as their object waits.
             Ok(Event::Delete(_) | Event::Init | Event::InitDone) => {}
             Err(error) => {
                 context.metrics.watch_error("Event");
-                warn!(resource = "Event", %error, "a watch broke and starts again");
+                let pause = pauses.failed(&error, Instant::now());
+                warn!(resource = "Event", %error, ?pause, "a watch broke and starts again");
+                sleep(pause).await;
             }
         }
         tokio::task::yield_now().await;

@@ -5,134 +5,8 @@
 //! A Job that was opened can never be opened again, because its template cannot change any more. When it is shut, its
 //! operation is at its end ([`Phase::Done`] with [`End::Interrupted`]); what is still wanted is done by another Job.
 
-/// Milliseconds since boot.
-pub type Instant = u64;
-
-/// Renewals whose answer may still come.
-const IN_FLIGHT: usize = 8;
-
-/// The Job as the API server shows it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Observed {
-    /// It is complete, failed, or deleted, and no pod of it is at work.
-    pub ended: bool,
-    pub suspended: bool,
-    /// It was started at some time (`status.startTime`): its template is fixed.
-    pub begun: bool,
-    /// Token that its pods are given.
-    pub token: Option<u64>,
-    /// Some pod of it may still be at work.
-    pub pods: bool,
-    /// Its container has started, and waits for the first renewal.
-    pub started: bool,
-    /// Its pod lives and moves, as far as anybody knows: Ready, its node not lost, progress within the bound.
-    pub alive: bool,
-    /// Token of a pod that disappeared without its end having been seen, as one that was deleted by force: it may be at
-    /// work until its switch ends it.
-    pub lost: Option<u64>,
-}
-
-impl Observed {
-    /// Whether it was ever open.
-    fn was_opened(&self) -> bool {
-        self.begun || self.token.is_some() || !self.suspended
-    }
-
-    /// Whether it was open once and is shut: it can never be opened again.
-    fn is_spent(&self) -> bool {
-        self.suspended && (self.begun || self.token.is_some())
-    }
-}
-
-/// What reaches a holder from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Input {
-    /// Look at the Job and at the clock.
-    Look,
-    /// A new session with the grantor: what was sent in the old one may be lost.
-    Connected,
-    Granted {
-        token: u64,
-        ttl: u64,
-        renew: u64,
-    },
-    /// The lease was granted, but cannot be used: a higher token has been seen for this repository, or what to do does
-    /// not fit into a Job.
-    Refused {
-        token: u64,
-    },
-    Renewed {
-        token: u64,
-        seq: u64,
-    },
-    Revoked {
-        token: u64,
-    },
-    Released {
-        token: u64,
-    },
-    /// The API server has refused to open the Job under this token, and will refuse it again (such as 422). A request
-    /// whose fate is not known is no refusal.
-    OpenRefused {
-        token: u64,
-    },
-}
-
-/// What has to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Effect {
-    Ask,
-    /// Nothing is wanted any more. The Job was never opened with a token above this one; 0 if it never was opened.
-    Withdraw {
-        opened: u64,
-    },
-    Renew {
-        token: u64,
-        seq: u64,
-    },
-    /// Nothing of the operation is at work any more.
-    Release {
-        token: u64,
-    },
-    /// Let the Job's pods start, with this token.
-    Open {
-        token: u64,
-    },
-    /// End the Job's pods.
-    Shut,
-    /// Show the pod that the lease was renewed, for the n-th time.
-    Count {
-        renewals: u64,
-    },
-}
-
-/// Why an operation was ended before its Job came to its own end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Interruption {
-    /// No renewal was answered in time.
-    LeaseLost,
-    /// The grantor took the lease back: a person wanted it, or it was not ours any more.
-    Revoked,
-    /// The API server refused to open the Job.
-    OpenRefused,
-    /// Its container did not start in time.
-    NotStarted,
-    /// A pod disappeared without its end having been seen.
-    PodLost,
-    /// Somebody else opened or suspended the Job.
-    Meddled,
-    /// It was found shut after a restart of the operator.
-    FoundShut,
-}
-
-/// How an operation came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum End {
-    /// Its Job has ended, well or not, or was deleted.
-    Job,
-    /// The Job is shut for ever: record it, remove the Job, and make another if it is still wanted.
-    Interrupted(Interruption),
-}
+pub use super::inputs::{Effect, End, Input, Interruption, Observed};
+pub use super::lease::{Instant, Lease};
 
 /// Where an operation stands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -152,27 +26,6 @@ pub enum Phase {
         say_again: Option<Instant>,
     },
     Done(End),
-}
-
-/// A lease.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Lease {
-    pub token: u64,
-    pub ttl: u64,
-    pub renew: u64,
-    /// Until when it is ours for sure. `None` before the first answer to a renewal: how long the grant travelled is
-    /// not known.
-    pub deadline: Option<Instant>,
-    /// Renewals that were answered.
-    pub renewals: u64,
-    since: Instant,
-    renew_at: Instant,
-    seq: u64,
-    sent: Vec<(u64, Instant)>,
-    /// The container was seen to have started; the pod's first renewal has been sent.
-    woken: bool,
-    /// A renewal was due and not sent, for want of a sign of life.
-    withheld: bool,
 }
 
 /// How long is waited for what.
@@ -211,70 +64,6 @@ pub struct Holder {
 impl Default for Phase {
     fn default() -> Phase {
         Phase::Waiting { ask_again: None }
-    }
-}
-
-impl Lease {
-    fn new(token: u64, ttl: u64, renew: u64, now: Instant) -> Lease {
-        Lease {
-            token,
-            ttl,
-            renew: renew.max(1),
-            deadline: None,
-            renewals: 0,
-            since: now,
-            renew_at: now,
-            // Never the same twice: an answer to a question of an earlier life must not count.
-            seq: now << 10,
-            sent: Vec::new(),
-            woken: false,
-            withheld: false,
-        }
-    }
-
-    fn is_over(&self, now: Instant) -> bool {
-        self.deadline.is_some_and(|deadline| now >= deadline)
-    }
-
-    /// Takes the answer to a renewal. Returns whether it came in time.
-    fn answered(&mut self, seq: u64, now: Instant) -> bool {
-        let Some((_, sent)) = self.sent.iter().find(|(n, _)| *n == seq).copied() else {
-            return false;
-        };
-        self.sent.retain(|(n, _)| *n > seq);
-        let deadline = sent + self.ttl - self.ttl / 10;
-        if now >= deadline || self.is_over(now) {
-            return false;
-        }
-        self.deadline = self.deadline.max(Some(deadline));
-        self.renewals += 1;
-        true
-    }
-
-    /// Sends a renewal if one is due and the pod shows a sign of life, or is too young for one.
-    fn renew(&mut self, job: Observed, start: Instant, now: Instant) -> Option<Effect> {
-        let wake_pod = job.started && !self.woken;
-        if now < self.renew_at && !wake_pod && !self.withheld {
-            return None;
-        }
-        if now >= self.renew_at {
-            self.renew_at = now + self.renew;
-        }
-        self.woken |= job.started;
-        self.withheld = !(job.alive || now < start);
-        if self.withheld {
-            return None;
-        }
-        self.renew_at = now + self.renew;
-        self.seq += 1;
-        self.sent.push((self.seq, now));
-        if self.sent.len() > IN_FLIGHT {
-            self.sent.remove(0);
-        }
-        Some(Effect::Renew {
-            token: self.token,
-            seq: self.seq,
-        })
     }
 }
 
@@ -370,8 +159,10 @@ impl Holder {
             (Phase::Releasing { say_again, .. }, Input::Connected) => *say_again = None,
             // The question went through before the connection broke: the grantor shall know that it still counts.
             (Phase::Held(lease), Input::Connected) => lease.renew_at = now,
-            (Phase::Waiting { .. } | Phase::Done(_), Input::Granted { token, .. })
-                if self.lost == Some(token) => {}
+            (
+                Phase::Waiting { .. } | Phase::Done(_),
+                Input::Granted { token, .. } | Input::Refused { token },
+            ) if self.lost == Some(token) => {}
             // It was given back, and the grantor may not know yet.
             (Phase::Waiting { .. }, Input::Granted { token, .. }) if token <= self.spent => {
                 effects.push(Effect::Release { token });
@@ -381,7 +172,7 @@ impl Holder {
                 self.phase = Phase::Held(Lease::new(token, ttl, renew, now));
             }
             // Nothing runs under it, so it can be given back at once.
-            (Phase::Waiting { .. }, Input::Refused { token }) if self.lost != Some(token) => {
+            (Phase::Waiting { .. }, Input::Refused { token }) => {
                 self.refused = true;
                 self.phase = Phase::Releasing {
                     token,
@@ -389,7 +180,9 @@ impl Holder {
                 };
             }
             // A lease that came too late: nothing runs under it, or its end is known.
-            (Phase::Done(_), Input::Granted { token, .. }) => effects.push(Effect::Release { token }),
+            (Phase::Done(_), Input::Granted { token, .. } | Input::Refused { token }) => {
+                effects.push(Effect::Release { token });
+            }
             (Phase::Held(lease), Input::Renewed { token, seq }) if lease.token == token => {
                 // One that has not started needs none, and without any it can never begin.
                 let waits = job.started && job.pods && job.lost.is_none();
@@ -478,7 +271,7 @@ impl Holder {
     fn act(&mut self, job: Observed, now: Instant, effects: &mut Vec<Effect>) {
         // Pods may start under a lease that is held, and at no other time.
         let open = matches!(&self.phase, Phase::Held(lease) if job.token == Some(lease.token));
-        if !open && !job.suspended && !job.ended {
+        if !open && !job.suspended && !job.ended && !job.finished {
             effects.push(Effect::Shut);
         }
         match &mut self.phase {

@@ -7,6 +7,7 @@ const START: u64 = 600_000;
 
 const BORN: Observed = Observed {
     ended: false,
+    finished: false,
     suspended: true,
     begun: false,
     token: None,
@@ -65,7 +66,7 @@ fn held() -> Holder {
     holder
 }
 
-/// The same, and its pod was told once, at 15.
+/// The same, and one renewal was counted on its pod, at 15.
 fn at_work() -> Holder {
     let mut holder = held();
     assert_eq!(
@@ -319,6 +320,39 @@ fn an_ended_job_is_released_and_done() {
         [Effect::Release { token: 5 }],
         "a grant that comes too late is given back"
     );
+    assert_eq!(
+        holder.step(Input::Refused { token: 6 }, ended, 24),
+        [Effect::Release { token: 6 }],
+        "one that cannot be used, too"
+    );
+}
+
+#[test]
+fn a_job_that_has_finished_is_not_suspended_however_late_its_result_is_recorded() {
+    // It has come to its own end, and is not settled: the result is not recorded yet.
+    let finished = Observed {
+        finished: true,
+        ended: false,
+        pods: false,
+        ..OPEN
+    };
+    let mut over = Holder::over(5);
+    assert_eq!(over.step(Input::Look, finished, 20), [], "given back before");
+    let mut lost = held();
+    assert_eq!(
+        lost.step(Input::Look, finished, 1000),
+        [],
+        "the lease has run out"
+    );
+    let mut revoked = held();
+    assert_eq!(revoked.step(Input::Revoked { token: 5 }, finished, 20), []);
+    for mut holder in [over, lost, revoked] {
+        let settled = Observed {
+            ended: true,
+            ..finished
+        };
+        assert!(!holder.step(Input::Look, settled, 1001).contains(&Effect::Shut));
+    }
 }
 
 #[test]
@@ -630,7 +664,7 @@ fn run(steps: &[(Event, u64)], met: &mut Met) -> Result<(), TestCaseError> {
 }
 
 /// Whatever comes in: the gate is opened once, and only while a renewal of this very lease was answered less than a
-/// lifetime after it was sent; a pod is told only then; a lease is given back only when nothing can be at work under
+/// lifetime after it was sent; its pod is shown it only then; a lease is given back only when nothing can be at work under
 /// it; and nothing is held that was given back.
 #[test]
 fn the_gate_is_never_open_without_a_lease() {

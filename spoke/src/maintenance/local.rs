@@ -1,5 +1,5 @@
-//! Without a hub: one lock per repository in a Kubernetes Lease. It covers this cluster and no other, and status says
-//! so. The same messages as with a hub, answered here.
+//! Without a hub: one lock per repository in a Kubernetes Lease. It covers this cluster and no other, which the
+//! status shows. The same messages as with a hub, answered here.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -132,7 +132,7 @@ impl Local {
             Body::LeaseRelease(m) => match self.write(&m.restic_id, &m.operation, m.token, false).await {
                 Ok(_) => {
                     let event = Event::Released { token: m.token };
-                    self.leases().tell(&m.operation, &m.restic_id, event);
+                    self.leases().notify(&m.operation, &m.restic_id, event);
                     self.serve(&m.restic_id).await;
                 }
                 Err(error) => warn!(%error, "the maintenance Lease could not be released"),
@@ -159,7 +159,7 @@ impl Local {
             // No answer: the holder's own clock decides.
             Err(error) => return warn!(%error, "the maintenance Lease could not be renewed"),
         };
-        self.leases().tell(&m.operation, &m.restic_id, event);
+        self.leases().notify(&m.operation, &m.restic_id, event);
     }
 
     async fn serve_all(&mut self) {
@@ -188,7 +188,7 @@ impl Local {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => {
                 let waiting = Event::Waiting { position: 1, reason };
-                return self.leases().tell(&ask.operation, restic_id, waiting);
+                return self.leases().notify(&ask.operation, restic_id, waiting);
             }
             Err(error) => return warn!(%error, "it is not known whether the repository is shared"),
         }
@@ -203,7 +203,7 @@ impl Local {
                     renew: (self.ttl / 5).max(1),
                     run: None,
                 };
-                self.leases().tell(&ask.operation, restic_id, granted);
+                self.leases().notify(&ask.operation, restic_id, granted);
             }
             Ok(Err(holder)) => {
                 let queue = self.waiting.get(restic_id).into_iter().flatten().enumerate();
@@ -212,7 +212,7 @@ impl Local {
                         position: u32::try_from(position + 1).unwrap_or(u32::MAX),
                         reason: format!("held by Job uid {holder} of this cluster"),
                     };
-                    self.leases().tell(&ask.operation, restic_id, waiting);
+                    self.leases().notify(&ask.operation, restic_id, waiting);
                 }
             }
             Err(ApplyError::NotLeader | ApplyError::Conflict(_)) => {}
@@ -286,7 +286,9 @@ impl Local {
         let world = &self.context.world;
         let jobs = world.jobs.by(Index::Uid, &Key::new("", &held.holder));
         let pods = world.pods.group(&Key::new("", &held.holder));
-        let at_work = pods.iter().any(|(_, pod)| pod.is_active());
+        // While pods cannot be watched, one that is not in the store may be at work.
+        let known = world.pods.delivery().since(self.context.clock.now()).is_some();
+        let at_work = !known || pods.iter().any(|(_, pod)| pod.is_active());
         // A Job that asks again holds nothing.
         let ended = held.holder == asks || jobs.iter().all(|(_, job)| job.end.is_some());
         let silence = self.silence.entry(restic_id.to_owned()).or_default();
@@ -299,7 +301,7 @@ impl Local {
         ended && !at_work && silent >= limit(self.ttl, self.delay)
     }
 
-    /// A grant above `opened` was never heard of by the Job that it was for.
+    /// A grant above `opened` never reached the Job that it was for.
     async fn give_back_unused(
         &mut self,
         restic_id: &str,

@@ -3,6 +3,8 @@
 //! of this cluster ([`local`]). [`tokens`] keeps the highest token that this cluster has seen.
 
 pub mod holder;
+mod inputs;
+mod lease;
 mod local;
 mod silence;
 mod tokens;

@@ -144,8 +144,8 @@ impl Sender {
     }
 
     fn measure(&self) {
-        let queued = i64::try_from(self.lanes().len()).unwrap_or(i64::MAX);
-        self.parts.metrics.notifications_queued.set(queued);
+        let queued = self.lanes().len();
+        self.parts.metrics.notifications_queued(queued);
     }
 
     /// Starts what is due and has room.

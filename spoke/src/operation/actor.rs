@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::conditions::reasons;
 use jiff::SignedDuration;
 use proto::v1::OperationOutcome;
 use tokio::sync::Semaphore;
@@ -14,14 +13,13 @@ use tracing::warn;
 use super::adopt::NotYet;
 use super::life::{self, Pods};
 use super::record::{LOCK_PAUSE, Plan, Record, ending};
-use super::result;
-use super::{Owner, maintenance_allowed, plan};
+use super::{Owner, maintenance_allowed};
 use crate::apply::ApplyError;
 use crate::context::Context;
-use crate::exchange::{Event, Finished, Pinned, Progress};
+use crate::exchange::{Event, Pinned};
 use crate::kind::{Kind, Requeue, Turn};
 use crate::maintenance::holder::{Effect, End, Input, Phase};
-use crate::runs::{self, JobWithPods, State, Words};
+use crate::runs::{self, JobWithPods, State};
 use crate::world::{JobView, Key, PodView};
 
 /// Turns of operations that run at the same time.
@@ -152,12 +150,13 @@ impl Kind for Operations {
         let Some(record) = memory.record.as_mut() else {
             return Requeue::retry();
         };
-        if let Some(Report::Plan(read)) = &report {
-            record.plan = Plan::Read(read.clone().unwrap_or_default());
-        }
         let event = match report {
             Some(Report::Lease(event)) => Some(*event),
-            _ => None,
+            Some(Report::Plan(read)) => {
+                record.plan = Plan::Read(read.unwrap_or_default());
+                None
+            }
+            Some(Report::Recorded) | None => None,
         };
         let mut outcome = match self.advance(record, event).await {
             Ok(()) => Requeue::default(),
@@ -165,19 +164,13 @@ impl Kind for Operations {
         };
         self.read_plan(record, &work);
         self.publish(record);
-        let end = match record.holder.phase() {
-            Phase::Done(end) => Some(*end),
-            _ => record.covered.then_some(End::Job),
-        };
-        if let Some(end) = end {
-            match self.end(record, end).await {
-                Ok(true) => {
-                    memory.record = None;
-                    return Requeue::default();
-                }
-                Ok(false) => {}
-                Err(error) => outcome = failed(key, &error),
+        match self.end_if_over(record).await {
+            Ok(true) => {
+                memory.record = None;
+                return Requeue::default();
             }
+            Ok(false) => {}
+            Err(error) => outcome = failed(key, &error),
         }
         let later = match self.end_lingering(record).await {
             Ok(later) => later,
@@ -195,7 +188,7 @@ impl Kind for Operations {
     }
 
     async fn crashed(&self, _: Key, _: String, _: u32) {
-        // Its owner's status shows that the Job does not move; the log says why.
+        // Its owner's status shows that the Job does not move; the reason is in the log.
     }
 }
 
@@ -214,6 +207,15 @@ impl Operations {
             self.context.operations.leave(key);
         }
         Requeue::default()
+    }
+
+    /// Cleans up after an operation that is at its end. `false` while it is not, or while its result is not recorded.
+    async fn end_if_over(&self, record: &Record) -> Result<bool, ApplyError> {
+        match record.holder.phase() {
+            Phase::Done(end) => self.end(record, *end).await,
+            _ if record.covered => self.end(record, End::Job).await,
+            _ => Ok(false),
+        }
     }
 
     /// Feeds what has happened into the holder.
@@ -254,8 +256,8 @@ impl Operations {
         }
     }
 
-    /// A Job that follows one that did not start asks after a pause.
-    fn is_early(&self, record: &Record) -> bool {
+    /// A Job that follows another one may have to wait before it asks.
+    pub(super) fn is_early(&self, record: &Record) -> bool {
         let job = self.job(&record.pinned.job, &record.pinned.operation);
         let not_before = job.and_then(|job| job.not_before);
         let waits = matches!(record.holder.phase(), Phase::Waiting { .. });
@@ -279,7 +281,7 @@ impl Operations {
         Ok(())
     }
 
-    /// Carries an effect out; what the holder is to be told of it.
+    /// Carries an effect out. Returns what the holder takes in because of it.
     async fn carry_out(&self, record: &mut Record, effect: Effect) -> Result<Option<Input>, ApplyError> {
         match effect {
             Effect::Ask if record.ending.is_some() => {}
@@ -320,209 +322,8 @@ impl Operations {
         Pods::of(pods.iter().map(|(_, pod)| pod.as_ref()), remembered)
     }
 
-    /// Why the Job is shut, for its annotations and the result.
-    pub(super) fn why(&self, record: &Record) -> (&'static str, String) {
-        if let Some(ending) = &record.ending {
-            return (ending.reason, ending.message.clone());
-        }
-        let words = self.waits_for(&record.pinned);
-        result::describe(
-            record.holder.interruption(),
-            record.waiting.as_deref(),
-            words.as_ref().map(|words| words.text.as_str()),
-        )
-    }
-
-    /// Takes the result of an operation that has ended.
-    fn find_result(&self, record: &mut Record) {
-        if record.finished.is_some() {
-            return;
-        }
-        let job = self.job(&record.pinned.job, &record.pinned.operation);
-        let pods = self.pods(&record.pinned);
-        let active = pods
-            .iter()
-            .any(|(_, pod)| pod.is_active() && pod.unproven().is_none());
-        let run = job.clone().map(|job| self.run(&record.pinned, job));
-        let newest = run
-            .as_ref()
-            .and_then(|run| run.newest())
-            .map(|(_, pod)| pod.as_ref());
-        let token = job.as_ref().and_then(|job| job.lease).map(|lease| lease.token);
-        let now = self.context.clock.now();
-        let given_up = matches!(record.holder.phase(), Phase::Done(End::Interrupted(_)));
-        let (outcome, started, finished) = match (&job, &run) {
-            (Some(job), Some(run)) if job.end.is_some() => match result::ended(run, now) {
-                result::Ended::NotYet(_) => return,
-                result::Ended::Known {
-                    outcome,
-                    started,
-                    finished,
-                } => (*outcome, started, finished),
-            },
-            (Some(job), _) if job.is_spent() && !active => {
-                let (reason, message) = match &job.shut {
-                    Some((reason, message)) => (reason.to_string(), message.to_string()),
-                    None => {
-                        let (reason, message) = self.why(record);
-                        (reason.to_owned(), message)
-                    }
-                };
-                (
-                    result::interrupted(newest, &reason, &message),
-                    job.start,
-                    Some(now),
-                )
-            }
-            // Never opened, and not wanted any more, or given up before.
-            (Some(job), _) if (record.ending.is_some() || given_up) && job.suspended && !active => {
-                let (reason, message) = self.why(record);
-                (result::interrupted(None, reason, &message), None, Some(now))
-            }
-            (None, _) if !active && self.context.operations.known(&record.pinned.job).1.is_some() => (
-                result::interrupted(None, "JobDeleted", "its Job was deleted"),
-                None,
-                Some(now),
-            ),
-            _ => return,
-        };
-        record.finished_at = self.context.clock.since_boot();
-        record.finished = Some(Finished {
-            operation: record.pinned.operation.clone(),
-            outcome,
-            started,
-            finished,
-            token: token.or_else(|| self.context.operations.known(&record.pinned.job).1),
-            by: None,
-            approved: job.and_then(|job| job.approved.as_deref().map(str::to_owned)),
-        });
-    }
-
-    /// Whether nothing is left to wait for before the lease is released.
-    fn is_settled(&self, record: &Record, job: Option<&JobView>, pods: Pods) -> bool {
-        let Some(finished) = &record.finished else {
-            // A Job that was deleted before it was granted anything has no result.
-            return job.is_none() && self.context.operations.known(&record.pinned.job).1.is_none();
-        };
-        if matches!(record.plan, Plan::Reading(_)) || (self.wants_plan(record) && !pods.active) {
-            return false;
-        }
-        let late =
-            self.context.clock.since_boot().saturating_sub(record.finished_at) > super::record::RECORD_LIMIT;
-        late || self.is_recorded(record, finished)
-    }
-
-    pub(super) fn is_recorded(&self, record: &Record, finished: &Finished) -> bool {
-        debug_assert_eq!(finished.operation, record.pinned.operation);
-        self.owner_of(&record.pinned.job_type)
-            .is_none_or(|owner| owner.is_recorded(&record.pinned))
-    }
-
-    fn wants_plan(&self, record: &Record) -> bool {
-        let job = self.job(&record.pinned.job, &record.pinned.operation);
-        let ended = record
-            .finished
-            .as_ref()
-            .is_some_and(|f| f.by.is_none() && !f.outcome.plan.is_empty());
-        let logs = job.and_then(|job| self.owner(&job).map(|owner| owner.has_plan()));
-        ended && logs == Some(true) && matches!(record.plan, Plan::Unread)
-    }
-
-    /// Starts to read the plan from the pod's log, once.
-    fn read_plan(&self, record: &mut Record, handle: &crate::kind::WorkHandle<Report>) {
-        if !self.wants_plan(record) {
-            return;
-        }
-        let pods = self.pods(&record.pinned);
-        let newest = pods
-            .iter()
-            .max_by_key(|(_, pod)| pod.restic.as_ref().and_then(|t| t.finished));
-        let Some((at, _)) = newest else {
-            record.plan = Plan::Read(Vec::new());
-            return;
-        };
-        let (context, at) = (self.context.clone(), at.clone());
-        let work = async move { Report::Plan(plan::read(&context, &at).await) };
-        record.plan = Plan::Reading(handle.work(work, Report::Plan(None)));
-    }
-
-    /// Tells the owner where the operation stands.
-    fn publish(&self, record: &Record) {
-        let progress = self.progress(record);
-        let board = &self.context.operations;
-        board.publish(&record.pinned.job, progress, record.finished.as_ref());
-    }
-
-    fn progress(&self, record: &Record) -> Progress {
-        let name = &record.pinned.job.name;
-        if record.finished.is_some() {
-            return Progress::Ended;
-        }
-        if let Some(message) = &record.forbidden {
-            return Progress::Waiting {
-                reason: reasons::MAINTENANCE_FORBIDDEN,
-                message: format!("{name} does not start: {message}"),
-            };
-        }
-        match record.holder.phase() {
-            Phase::Waiting { .. } if self.is_early(record) => Progress::Waiting {
-                reason: reasons::POD_NEVER_STARTED,
-                message: format!(
-                    "{name} asks for the maintenance lock again later: the container of the run before did not start"
-                ),
-            },
-            Phase::Waiting { .. } if !self.context.leases.is_connected() => Progress::Waiting {
-                reason: reasons::HUB_AWAY,
-                message: format!(
-                    "{name} waits for the maintenance lock: the hub cannot be reached. Backups go on"
-                ),
-            },
-            Phase::Waiting { .. } => {
-                let words = record.waiting.as_deref().unwrap_or("it is asked for");
-                Progress::Waiting {
-                    reason: reasons::WAITING_FOR_LOCK,
-                    message: format!("{name} waits for the maintenance lock: {words}"),
-                }
-            }
-            Phase::Held(_) => self.starting(record).unwrap_or(Progress::Running),
-            _ => Progress::Running,
-        }
-    }
-
-    /// A pod that does not start says why.
-    fn starting(&self, record: &Record) -> Option<Progress> {
-        let words = self.waits_for(&record.pinned)?;
-        Some(Progress::Waiting {
-            reason: reasons::POD_NEVER_STARTED,
-            message: format!("{}: {}", words.reason, words.text),
-        })
-    }
-
-    /// What the Job of an operation waits for, if none of its pods runs.
-    fn waits_for(&self, pinned: &Pinned) -> Option<Words> {
-        let job = self.job(&pinned.job, &pinned.operation)?;
-        let run = self.run(pinned, job);
-        match runs::state::<OperationOutcome>(&run, self.context.clock.now()) {
-            State::Waiting { words, .. } => words,
-            _ => None,
-        }
-    }
-
-    fn run(&self, pinned: &Pinned, job: Arc<JobView>) -> JobWithPods {
+    pub(super) fn run(&self, pinned: &Pinned, job: Arc<JobView>) -> JobWithPods {
         JobWithPods::of(&self.context.world, pinned.job.clone(), job)
-    }
-
-    /// Ends a pod that another container keeps alive after the worker has ended. Returns when to look again.
-    async fn end_lingering(&self, record: &Record) -> Result<Option<jiff::Timestamp>, ApplyError> {
-        let Some(job) = self.job(&record.pinned.job, &record.pinned.operation) else {
-            return Ok(None);
-        };
-        let run = self.run(&record.pinned, job);
-        let (pods, later) = runs::lingering([&run], self.context.clock.now());
-        for pod in pods {
-            crate::kind::end_lingering(&self.context.applier, &pod).await?;
-        }
-        Ok(later)
     }
 
     /// When to look again although nothing happens.

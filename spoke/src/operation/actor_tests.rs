@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use super::super::{Assignment, Order, Owner, Pinned, order};
 use super::*;
 use crate::context::test_context_on;
+use crate::exchange::Progress;
 use crate::kind::{Cause, KindHandle, Supervisor};
 use crate::world::JobView;
 
@@ -130,6 +131,8 @@ struct Someone {
     recorded: AtomicBool,
     /// The next look at it panics.
     poison: AtomicBool,
+    /// Without a hub: the run as its policies make it now.
+    own: Mutex<Option<RetentionRun>>,
 }
 
 impl Owner for Someone {
@@ -157,8 +160,14 @@ impl Owner for Someone {
     }
 
     fn order(&self, _: &Pinned, _: &JobView, run: Option<RetentionRun>) -> Result<Order, String> {
-        let run = run.unwrap_or_default();
-        order(&run, run_hash(&run), "one policy")
+        let run = run
+            .or_else(|| self.own.lock().unwrap().clone())
+            .unwrap_or_default();
+        order(&run, run_hash(&run), &format!("{} policies", run.policies.len()))
+    }
+
+    fn is_recomposed(&self) -> bool {
+        self.own.lock().unwrap().is_some()
     }
 
     fn is_recorded(&self, _: &Pinned) -> bool {
@@ -196,6 +205,7 @@ impl Bench {
             restic_id: Mutex::new("one".to_owned()),
             recorded: AtomicBool::new(false),
             poison: AtomicBool::new(false),
+            own: Mutex::default(),
         });
         let operations = Operations::new(context.clone(), "system", vec![owner.clone()]);
         let supervisor = Supervisor {
@@ -300,6 +310,17 @@ impl Bench {
         }));
     }
 
+    fn grant(&self, run: RetentionRun) {
+        self.deliver(hub_message::Body::LeaseGrant(LeaseGrant {
+            operation: "first".to_owned(),
+            token: 5,
+            ttl_ms: 300_000,
+            renew_ms: 60_000,
+            run: Some(run),
+            restic_id: "one".to_owned(),
+        }));
+    }
+
     fn give_back(&self) {
         self.deliver(hub_message::Body::LeaseReleased(LeaseReleased {
             operation: "first".to_owned(),
@@ -320,14 +341,7 @@ impl Bench {
             })
         })
         .await;
-        self.deliver(hub_message::Body::LeaseGrant(LeaseGrant {
-            operation: "first".to_owned(),
-            token: 5,
-            ttl_ms: 300_000,
-            renew_ms: 60_000,
-            run: Some(run("a")),
-            restic_id: "one".to_owned(),
-        }));
+        self.grant(run("a"));
         let renew = self.renewal().await;
         assert_eq!(renew.run_hash, run_hash(&run("a")));
         self.answer(&renew, None);
@@ -458,6 +472,118 @@ async fn a_policy_that_means_another_repository_shuts_its_job_under_the_first_id
     assert_eq!(bench.api.get(&next).unwrap()["spec"]["suspend"], true);
 }
 
+/// A run that no Job can hold.
+fn too_long() -> RetentionRun {
+    let policy = |n| proto::v1::RetentionPolicySpec {
+        source: format!("cluster-{n}/shop/nightly"),
+        ..proto::v1::RetentionPolicySpec::default()
+    };
+    RetentionRun {
+        policies: (0..10_000).map(policy).collect(),
+        ..run("a")
+    }
+}
+
+#[tokio::test]
+async fn without_a_hub_policies_that_changed_since_the_grant_reach_the_pod_with_the_next_renewal() {
+    let mut bench = Bench::new().await;
+    *bench.owner.own.lock().unwrap() = Some(run("a"));
+    bench.open().await;
+    let renew = bench.renewal().await;
+    *bench.owner.own.lock().unwrap() = Some(run("b"));
+    bench.answer(&renew, None);
+    let annotations = bench
+        .until("the count", |b| {
+            let annotations = b.api.get(POD)?["metadata"]["annotations"].clone();
+            (annotations[names::ANNOTATION_RENEWALS] == "1").then_some(annotations)
+        })
+        .await;
+    assert_eq!(
+        annotations[names::ANNOTATION_ORDER_HASH],
+        hex::encode(run_hash(&run("b")))
+    );
+}
+
+/// A run that became too long after the Job was opened: `answer` is what the renewal brings.
+async fn cannot_be_passed_on(mut bench: Bench, answer: Option<RetentionRun>) {
+    let renew = bench.renewal().await;
+    bench.answer(&renew, answer);
+    bench
+        .until("the shut gate", |b| {
+            (b.api.get(JOB)?["spec"]["suspend"] == true).then_some(())
+        })
+        .await;
+    let annotations = bench.api.get(POD).unwrap()["metadata"]["annotations"].clone();
+    assert_eq!(annotations[names::ANNOTATION_RENEWALS], "0", "it removes nothing");
+    bench.pod_ends("");
+    bench.owner.recorded.store(true, Ordering::Relaxed);
+    bench.context.operations.wake("p");
+    let release = bench.until("the release", |b| b.released()).await;
+    let outcome = release.outcome.unwrap();
+    assert_eq!(
+        (outcome.result.as_str(), outcome.reason.as_str()),
+        ("Interrupted", "RunNotUsable")
+    );
+    assert!(outcome.message.contains("10000 policies"), "{}", outcome.message);
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_be_passed_on_gives_the_lease_back_with_its_reason() {
+    let mut bench = Bench::new().await;
+    bench.open().await;
+    cannot_be_passed_on(bench, Some(too_long())).await;
+    let mut bench = Bench::new().await;
+    *bench.owner.own.lock().unwrap() = Some(run("a"));
+    bench.open().await;
+    *bench.owner.own.lock().unwrap() = Some(too_long());
+    cannot_be_passed_on(bench, None).await;
+}
+
+#[tokio::test]
+async fn a_grant_whose_run_does_not_fit_into_a_job_is_given_back_and_says_why() {
+    let mut bench = Bench::new().await;
+    bench
+        .until("the question", |b| {
+            let asked = b.said.iter().any(|body| matches!(body, Body::LeaseAsk(_)));
+            asked.then_some(())
+        })
+        .await;
+    bench.grant(too_long());
+    let release = bench.until("the release", |b| b.released()).await;
+    assert_eq!(release.token, 5);
+    bench.give_back();
+    bench
+        .until("the reason", |b| {
+            let progress = b.context.operations.of("p").pop()?.progress;
+            format!("{progress:?}").contains("10000 policies").then_some(())
+        })
+        .await;
+    assert_eq!(bench.api.get(JOB).unwrap()["spec"]["suspend"], true);
+}
+
+#[tokio::test]
+async fn a_finished_job_whose_result_is_recorded_after_its_release_stays() {
+    let mut bench = Bench::new().await;
+    bench.open().await;
+    bench.api.change(JOB, |job| {
+        job["metadata"]["annotations"][names::ANNOTATION_RELEASED] = json!("5");
+        job["status"]["conditions"] = json!([{ "type": "Complete", "status": "True" }]);
+    });
+    bench.pod_ends(r#"{"result":"Applied","removed":3}"#);
+    // Another leader takes it up.
+    bench.handle.follow().await;
+    bench.context.leases.reset();
+    bench.handle.lead();
+    bench
+        .until("the result", |b| b.context.operations.of("p").pop()?.finished)
+        .await;
+    bench.owner.recorded.store(true, Ordering::Relaxed);
+    bench.context.operations.wake("p");
+    bench.until_left().await;
+    let job = bench.api.get(JOB).expect("the Job stays as history");
+    assert_eq!(job["spec"]["suspend"], false);
+}
+
 /// The Job that follows one which has failed by itself with this message.
 async fn follower(message: &str) -> Option<JobView> {
     let mut bench = Bench::new().await;
@@ -494,8 +620,62 @@ async fn a_run_that_met_the_lock_of_a_dead_one_gives_its_lease_back_and_is_tried
 }
 
 #[tokio::test]
-async fn a_pod_that_lost_its_lease_before_its_job_was_shut_is_followed_and_other_failures_are_not() {
+async fn a_run_whose_restic_left_its_lock_is_followed_when_that_lock_should_be_gone() {
+    let told = r#"{"result":"Interrupted","reason":"LeaseLost","message":"x","lockLeft":true}"#;
+    let next = follower(told).await.unwrap();
+    let pause = next.not_before.unwrap() - jiff::Timestamp::now();
+    assert!(pause.total(jiff::Unit::Second).unwrap() > 2000.0, "{pause}");
+    assert_eq!(next.follows.as_deref(), Some("StaleLock"));
+}
+
+#[tokio::test]
+async fn a_job_that_asks_later_says_what_for() {
+    let mut bench = Bench::new().await;
+    for (follows, reason, part) in [
+        (Some("StaleLock"), "RepositoryLocked", "removed first"),
+        (Some("PodNotStarted"), "PodNeverStarted", "did not start"),
+        // Made by an earlier version.
+        (None, "WaitingForLock", "did not do its work"),
+    ] {
+        bench.api.change(JOB, |job| {
+            let later = jiff::Timestamp::now().as_second() + 600;
+            job["metadata"]["annotations"][names::ANNOTATION_NOT_BEFORE] = json!(later.to_string());
+            job["metadata"]["annotations"][names::ANNOTATION_FOLLOWS] = json!(follows.unwrap_or_default());
+        });
+        bench.watch();
+        bench
+            .until(reason, |b| match b.context.operations.of("p").pop()?.progress {
+                Progress::Waiting {
+                    reason: told,
+                    message,
+                } => (told == reason && message.contains(part)).then_some(()),
+                _ => None,
+            })
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_job_deleted_after_its_pod_had_ended_keeps_the_pods_report() {
+    let mut bench = Bench::new().await;
+    bench.open().await;
+    bench.pod_ends(r#"{"result":"Applied","plan":"hash","removed":3}"#);
+    bench.api.0.lock().unwrap().1.remove(JOB);
+    bench.watch();
+    let result = bench
+        .until("the result", |b| b.context.operations.of("p").pop()?.finished)
+        .await;
+    assert_eq!(
+        (result.outcome.result.as_str(), result.outcome.removed),
+        ("Applied", 3)
+    );
+}
+
+#[tokio::test]
+async fn a_pod_that_lost_its_lease_or_was_told_to_end_is_followed_and_other_failures_are_not() {
     let told = r#"{"result":"Interrupted","reason":"LeaseLost","message":"x"}"#;
+    assert_eq!(follower(told).await.map(|next| next.not_before), Some(None));
+    let told = r#"{"result":"Interrupted","reason":"Stopped","message":"x"}"#;
     assert_eq!(follower(told).await.map(|next| next.not_before), Some(None));
     let told = r#"{"result":"Failed","reason":"RepositoryLocked","message":"x"}"#;
     assert_eq!(follower(told).await, None);
@@ -555,14 +735,7 @@ async fn a_job_that_the_api_server_refuses_to_open_gives_its_lock_back_and_says_
     bench.api.change(JOB, |job| {
         job["status"] = json!({ "startTime": "2026-11-25T00:00:00Z" })
     });
-    bench.deliver(hub_message::Body::LeaseGrant(LeaseGrant {
-        operation: "first".to_owned(),
-        token: 5,
-        ttl_ms: 300_000,
-        renew_ms: 60_000,
-        run: Some(run("a")),
-        restic_id: "one".to_owned(),
-    }));
+    bench.grant(run("a"));
     let renew = bench.renewal().await;
     bench.answer(&renew, None);
     bench.until("the release", |b| b.released()).await;

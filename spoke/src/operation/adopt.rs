@@ -6,7 +6,7 @@ use tracing::info;
 
 use super::Owner;
 use super::actor::{Operations, Report};
-use super::record::{Ending, Record};
+use super::record::{Ending, RUN_NOT_USABLE, Record};
 use crate::apply::ApplyError;
 use crate::exchange::Pinned;
 use crate::kind::Turn;
@@ -143,13 +143,14 @@ impl Operations {
     }
 }
 
-/// Why a Job was shut for good, as its annotations say.
+/// Why a Job was shut for good, by its annotations.
 fn shut_for(job: &JobView) -> Option<Ending> {
     let (reason, message) = job.shut.as_ref()?;
     let reason = match &**reason {
         "TakenBack" => "TakenBack",
         "RepositoryGone" => "RepositoryGone",
         "RepositoryChanged" => "RepositoryChanged",
+        RUN_NOT_USABLE => RUN_NOT_USABLE,
         _ => return None,
     };
     Some(Ending {

@@ -6,17 +6,13 @@ use serde_json::json;
 use tracing::info;
 
 use super::actor::Operations;
-use super::record::{Record, next_attempt};
+use super::record::{Attempt, Record, next_attempt};
 use crate::apply::ApplyError;
 use crate::exchange::Finished;
 use crate::maintenance::holder::End;
 use crate::pod;
 use crate::restic::locks::STALE_LOCK;
 use crate::world::{JobView, Key};
-
-/// Reasons for which another Job follows one that has ended by itself: the lock is to be removed first, or the pod has
-/// noticed the loss of its lease before the operator did.
-const FOLLOWED: [&str; 2] = [STALE_LOCK, "LeaseLost"];
 
 impl Operations {
     /// Cleans up after an operation whose lease is given back, or runs out at the grantor. `false` while its result is
@@ -33,12 +29,8 @@ impl Operations {
         let pinned = &record.pinned;
         if let Some(job) = self.job(&pinned.job, &pinned.operation) {
             let over = job.end.is_some() && !record.covered && end == End::Job;
-            let interrupted = |finished: &Finished| finished.outcome.result == "Interrupted";
             // The schedule may be due in weeks.
-            if !over
-                || FOLLOWED.contains(&reason(record))
-                || job.is_spent() && record.finished.as_ref().is_some_and(interrupted)
-            {
+            if !over || record.finished.as_ref().is_some_and(|f| is_unfinished(f, &job)) {
                 self.succeed(record, &job).await?;
             }
             if over && !job.is_spent() {
@@ -73,20 +65,14 @@ impl Operations {
         let pinned = &record.pinned;
         let again = record.ending.as_ref().is_none_or(|ending| ending.again) && !record.covered;
         let wanted = again && self.owner(job).is_some_and(|owner| owner.is_repeated(pinned));
-        let attempt = next_attempt(job, reason(record), self.lock_pause, self.context.clock.now());
-        if let Some((attempt, not_before)) = attempt.filter(|_| wanted) {
-            self.follow(record, job, attempt, not_before).await?;
+        let next = next_attempt(job, why(record), self.lock_pause, self.context.clock.now());
+        if let Some(next) = next.filter(|_| wanted) {
+            self.follow(record, job, &next).await?;
         }
         Ok(())
     }
 
-    async fn follow(
-        &self,
-        record: &Record,
-        job: &JobView,
-        attempt: u32,
-        not_before: Option<i64>,
-    ) -> Result<(), ApplyError> {
+    async fn follow(&self, record: &Record, job: &JobView, next: &Attempt) -> Result<(), ApplyError> {
         let at = &record.pinned.job;
         let Some((_, name)) = job
             .meta
@@ -103,9 +89,13 @@ impl Operations {
             .await?;
         let cron_job = cron_job.filter(|c| c.metadata.uid.as_deref() == job.meta.owner.as_deref());
         let Some(cron_job) = cron_job else { return Ok(()) };
-        let next = successor(&cron_job, job, attempt, not_before);
-        info!(job = %at, attempt, reason = reason(record), "another Job follows the one that did not do its work");
-        match self.context.applier.create(&next).await {
+        info!(job = %at, attempt = next.number, reason = next.reason, "another Job follows the one that did not do its work");
+        match self
+            .context
+            .applier
+            .create(&successor(&cron_job, job, next))
+            .await
+        {
             Ok(_) | Err(ApplyError::Conflict(_)) => Ok(()),
             Err(error) => Err(error),
         }
@@ -120,14 +110,26 @@ impl Operations {
     }
 }
 
-/// Why an operation did not do its work.
-fn reason(record: &Record) -> &str {
-    let finished = record.finished.as_ref();
-    finished.map_or("", |finished| finished.outcome.reason.as_str())
+/// Whether another Job is to finish what this one has begun: it met a lock that is removed first, or it was interrupted. One
+/// that reached its own deadline would reach it again.
+fn is_unfinished(finished: &Finished, job: &JobView) -> bool {
+    let outcome = &finished.outcome;
+    let late = outcome.reason == "DeadlineExceeded" && !job.is_spent();
+    outcome.reason == STALE_LOCK || (outcome.result == "Interrupted" && !late)
+}
+
+/// Why an operation did not do its work, and what keeps the next one from it: a restic that was killed has left its lock,
+/// which the next one would meet.
+fn why(record: &Record) -> &str {
+    match record.finished.as_ref().map(|finished| &finished.outcome) {
+        Some(outcome) if outcome.lock_left => STALE_LOCK,
+        Some(outcome) => &outcome.reason,
+        None => "",
+    }
 }
 
 /// The Job that follows an interrupted one: from the CronJob as it is now.
-fn successor(cron_job: &CronJob, before: &JobView, attempt: u32, not_before: Option<i64>) -> Job {
+fn successor(cron_job: &CronJob, before: &JobView, next: &Attempt) -> Job {
     let (name, uid) = (&cron_job.metadata.name, &cron_job.metadata.uid);
     let name = names::bounded(
         name.as_deref().unwrap_or_default(),
@@ -136,8 +138,9 @@ fn successor(cron_job: &CronJob, before: &JobView, attempt: u32, not_before: Opt
     );
     let mut job = pod::manual_job(cron_job, uid.as_deref().unwrap_or_default(), name);
     let annotations = job.metadata.annotations.get_or_insert_default();
-    annotations.insert(names::ANNOTATION_ATTEMPT.to_owned(), attempt.to_string());
-    if let Some(at) = not_before {
+    annotations.insert(names::ANNOTATION_ATTEMPT.to_owned(), next.number.to_string());
+    annotations.insert(names::ANNOTATION_FOLLOWS.to_owned(), next.reason.clone());
+    if let Some(at) = next.not_before {
         annotations.insert(names::ANNOTATION_NOT_BEFORE.to_owned(), at.to_string());
     }
     if let Some(hash) = &before.approved {
@@ -162,16 +165,22 @@ mod tests {
             ..JobView::default()
         };
         before.meta.uid = "one".into();
-        let next = successor(&cron_job, &before, 1, Some(50));
-        assert_eq!(next, successor(&cron_job, &before, 1, Some(50)));
+        let attempt = Attempt {
+            number: 1,
+            reason: STALE_LOCK.to_owned(),
+            not_before: Some(50),
+        };
+        let next = successor(&cron_job, &before, &attempt);
+        assert_eq!(next, successor(&cron_job, &before, &attempt));
         assert_eq!(next.spec.as_ref().unwrap().suspend, Some(true), "born suspended");
         let view = JobView::of(&next);
         assert_eq!((view.attempt, view.approved.as_deref()), (1, Some("hash")));
+        assert_eq!(view.follows.as_deref(), Some(STALE_LOCK));
         assert_eq!(view.not_before.map(jiff::Timestamp::as_second), Some(50));
         before.meta.uid = "two".into();
         assert_ne!(
             next.metadata.name,
-            successor(&cron_job, &before, 1, None).metadata.name
+            successor(&cron_job, &before, &attempt).metadata.name
         );
     }
 }

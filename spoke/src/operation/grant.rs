@@ -1,17 +1,17 @@
-//! What the grantor's messages mean to an operation, and the messages to it.
+//! What the grantor's messages mean to an operation, and what the operation asks of the grantor.
 
-use proto::v1::{LeaseAsk, LeaseRelease, LeaseRenew, LeaseWithdraw, RetentionRun};
+use proto::v1::{LeaseAsk, LeaseRelease, LeaseRenew, LeaseWithdraw, OperationOutcome, RetentionRun};
 use tracing::{info, warn};
 
 use super::actor::Operations;
-use super::record::{Ending, Record};
+use super::record::{Ending, RUN_NOT_USABLE, Record};
 use crate::apply::ApplyError;
 use crate::exchange::{Event, Finished};
 use crate::maintenance::claim;
-use crate::maintenance::holder::Input;
+use crate::maintenance::holder::{Input, Phase};
 
 impl Operations {
-    /// Applies a message of the grantor to the record; what the holder is told of it.
+    /// Applies a message of the grantor to the record. Returns what the holder takes in because of it.
     pub(super) async fn apply_event(
         &self,
         record: &mut Record,
@@ -30,10 +30,7 @@ impl Operations {
                 let usable = self.take_grant(record, token, run).await?;
                 Some(if usable { granted } else { Input::Refused { token } })
             }
-            Event::Renewed { token, seq, run } => {
-                self.take_run(record, run);
-                Some(Input::Renewed { token, seq })
-            }
+            Event::Renewed { token, seq, run } => Some(self.take_renewal(record, token, seq, run)),
             Event::Revoked {
                 token,
                 reason,
@@ -55,22 +52,46 @@ impl Operations {
                 None
             }
             Event::Covered { by, token, outcome } => {
-                info!(job = %record.pinned.job, by, token, "not needed: another run has done it");
-                record.covered = true;
-                record.finished_at = self.context.clock.since_boot();
-                record.finished = Some(Finished {
-                    operation: record.pinned.operation.clone(),
-                    outcome,
-                    started: None,
-                    finished: Some(self.context.clock.now()),
-                    token: Some(token),
-                    by: Some(by),
-                    approved: None,
-                });
+                self.take_covered(record, by, token, outcome);
                 None
             }
             Event::Approved { .. } => None,
         })
+    }
+
+    /// Another run has done it.
+    fn take_covered(&self, record: &mut Record, by: String, token: u64, outcome: OperationOutcome) {
+        info!(job = %record.pinned.job, by, token, "not needed: another run has done it");
+        record.covered = true;
+        record.finished_at = self.context.clock.since_boot();
+        record.finished = Some(Finished {
+            operation: record.pinned.operation.clone(),
+            outcome,
+            started: None,
+            finished: Some(self.context.clock.now()),
+            token: Some(token),
+            by: Some(by),
+            approved: None,
+        });
+    }
+
+    /// A renewal with the run as it is now. If the Job cannot be given that run, the lease is given up.
+    fn take_renewal(&self, record: &mut Record, token: u64, seq: u64, run: Option<RetentionRun>) -> Input {
+        let held = matches!(record.holder.phase(), Phase::Held(lease) if lease.token == token);
+        match self.take_run(record, run) {
+            Err(text) if held => {
+                warn!(job = %record.pinned.job, token, text, "the run has changed and cannot be passed on");
+                record.ending = Some(Ending {
+                    reason: RUN_NOT_USABLE,
+                    message: format!(
+                        "the policies have changed, and the Job cannot be given the run that follows from them: {text}"
+                    ),
+                    again: true,
+                });
+                Input::Revoked { token }
+            }
+            _ => Input::Renewed { token, seq },
+        }
     }
 
     /// Whether a grant can be used. Its token is durable in this cluster afterwards.
@@ -121,17 +142,23 @@ impl Operations {
     }
 
     /// A run that was composed anew goes to the pod with the renewal that brought it.
-    fn take_run(&self, record: &mut Record, run: Option<RetentionRun>) {
-        let (Some(run), Some(job)) = (run, self.job(&record.pinned.job, &record.pinned.operation)) else {
-            return;
+    ///
+    /// # Errors
+    /// Why the pod cannot be given it. It must not go on with a run that is not in force any more.
+    fn take_run(&self, record: &mut Record, run: Option<RetentionRun>) -> Result<(), String> {
+        let Some(job) = self.job(&record.pinned.job, &record.pinned.operation) else {
+            return Ok(());
         };
-        let Some(owner) = self.owner(&job) else { return };
-        match owner.order(&record.pinned, &job, Some(run)) {
-            Ok(order) => record.newer = Some(order),
-            // The pod goes on with what it has. It asks for the present run once more before it removes anything, and the
-            // hub refuses what has changed.
-            Err(text) => warn!(job = %record.pinned.job, text, "the run has changed and cannot be passed on"),
-        }
+        let Some(owner) = self.owner(&job) else {
+            return Ok(());
+        };
+        record.newer = if run.is_some() || owner.is_recomposed() {
+            let order = owner.order(&record.pinned, &job, run)?;
+            (order.hash != self.run_hash(record)).then_some(order)
+        } else {
+            None
+        };
+        Ok(())
     }
 
     pub(super) fn ask(&self, record: &Record) {

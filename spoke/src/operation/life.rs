@@ -1,4 +1,4 @@
-//! What a Job and its pods say about whether the operation lives, moves, has ended or was lost. Pure.
+//! What a Job and its pods show of whether the operation lives, moves, has ended or was lost. Pure.
 //!
 //! The lease is renewed with a sign of life only: the container runs and its pod is Ready, which the node controller takes
 //! back when the node stops reporting. How far restic has come is not visible from outside without reading logs all the
@@ -65,6 +65,7 @@ pub fn observed(job: Option<&JobView>, pods: Pods, settled: bool, unwanted: bool
     let in_time = deadline.is_none_or(|deadline| open < deadline.saturating_add(DEADLINE_GRACE));
     Observed {
         ended: over && settled && !pods.active,
+        finished: job.end.is_some(),
         suspended: job.suspended,
         begun: job.start.is_some() || job.shut.is_some(),
         token: job.lease.map(|lease| lease.token),

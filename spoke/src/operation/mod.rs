@@ -11,25 +11,28 @@
 //! ```
 //!
 //! The decisions are the pure [`Holder`](crate::maintenance::holder::Holder)'s; [`record`] adds what is remembered beside
-//! it, [`life`] and [`result`] what pods mean, [`gate`] the patches, [`grant`] what the grantor's messages mean, [`end`]
-//! what follows the end. What matters is in the Job's annotations (`crds::names`): the actor can be started anew at any
+//! it, [`life`] and [`result`] what pods mean, [`gate`] the patches, [`grant`] what the grantor's messages mean,
+//! [`progress`] where it stands, [`conclusion`] its result, [`end`] what follows. What matters is in the Job's annotations (`crds::names`): the actor can be started anew at any
 //! time, after a panic or a change of the leader, and adopts what it finds.
 //!
 //! # A new sort of operation (unlock, check)
 //! 1. Its Jobs are born suspended with a label `names::LABEL_TYPE` of its own, and read lease and order as
 //!    `retention::build` shows (volume `lease`, the variables for token and ttl).
-//! 2. An [`Owner`] says whom a Job works for, what it is to do under a grant, and whether its result was recorded.
+//! 2. An [`Owner`] names the resource that a Job works for, makes its order under a grant, and knows whether its result was
+//!    recorded.
 //! 3. The owner's actor listens on the [`Board`] (`Board::listen`), takes results with [`Board::of`] into its status, and
 //!    calls [`Board::wake`] after the status was written.
 //! 4. One line in `run.rs` adds the owner to [`Operations::new`].
 
 mod actor;
 mod adopt;
+mod conclusion;
 mod end;
 mod gate;
 mod grant;
 pub mod life;
 mod plan;
+mod progress;
 mod record;
 pub mod result;
 
@@ -60,7 +63,7 @@ pub trait Owner: Send + Sync + 'static {
     /// Value of `names::LABEL_TYPE` on its Jobs.
     fn job_type(&self) -> &'static str;
 
-    /// What the grantor is told.
+    /// The sort of operation, for the grantor.
     fn kind(&self) -> OperationKind;
 
     /// Whom a Job works for; `None` if its owner does not exist (any more).
@@ -72,8 +75,14 @@ pub trait Owner: Send + Sync + 'static {
     /// What the pod is to do under a grant. `run` is the hub's; without a hub there is none.
     ///
     /// # Errors
-    /// A sentence that says why the lease cannot be used.
+    /// Why the lease cannot be used, in a sentence.
     fn order(&self, pinned: &Pinned, job: &JobView, run: Option<RetentionRun>) -> Result<Order, String>;
+
+    /// Whether the order is made anew at each renewal that brings no run: without a hub nothing else shows that policies
+    /// have changed since the grant.
+    fn is_recomposed(&self) -> bool {
+        false
+    }
 
     /// Whether the result of a Job is in its owner's status. Also true if there is no owner any more.
     fn is_recorded(&self, pinned: &Pinned) -> bool;
@@ -90,7 +99,7 @@ pub trait Owner: Send + Sync + 'static {
     }
 }
 
-/// Whether this spoke may ask for maintenance of a repository; otherwise a sentence that says why not. One that it knows to
+/// Whether this spoke may ask for maintenance of a repository; otherwise the reason in a sentence. One that it knows to
 /// be shared is not touched without the hub that serialises the clusters.
 ///
 /// # Errors

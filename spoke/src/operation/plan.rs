@@ -3,8 +3,11 @@
 use serde_json::Value;
 use tracing::warn;
 
+use super::actor::{Operations, Report};
+use super::record::{Plan, Record};
 use crate::apply::ApplyError;
 use crate::context::Context;
+use crate::kind::WorkHandle;
 use crate::world::{Key, RESTIC_CONTAINER};
 
 /// How the plan's line in a pod's log begins.
@@ -16,8 +19,39 @@ const LIST_MAX: usize = 2000;
 /// Attempts to read a log.
 const ATTEMPTS: u32 = 3;
 
+impl Operations {
+    /// Whether the run has made a plan that was not read yet.
+    pub(super) fn wants_plan(&self, record: &Record) -> bool {
+        let job = self.job(&record.pinned.job, &record.pinned.operation);
+        let ended = record
+            .finished
+            .as_ref()
+            .is_some_and(|f| f.by.is_none() && !f.outcome.plan.is_empty());
+        let logs = job.and_then(|job| self.owner(&job).map(|owner| owner.has_plan()));
+        ended && logs == Some(true) && matches!(record.plan, Plan::Unread)
+    }
+
+    /// Starts to read the plan from the pod's log, once.
+    pub(super) fn read_plan(&self, record: &mut Record, handle: &WorkHandle<Report>) {
+        if !self.wants_plan(record) {
+            return;
+        }
+        let pods = self.pods(&record.pinned);
+        let newest = pods
+            .iter()
+            .max_by_key(|(_, pod)| pod.restic.as_ref().and_then(|t| t.finished));
+        let Some((at, _)) = newest else {
+            record.plan = Plan::Read(Vec::new());
+            return;
+        };
+        let (context, at) = (self.context.clone(), at.clone());
+        let work = async move { Report::Plan(read(&context, &at).await) };
+        record.plan = Plan::Reading(handle.work(work, Report::Plan(None)));
+    }
+}
+
 /// Reads the plan. `None` when the log cannot be read now: the kubelet may answer later.
-pub(super) async fn read(context: &Context, pod: &Key) -> Option<Vec<u8>> {
+async fn read(context: &Context, pod: &Key) -> Option<Vec<u8>> {
     for _ in 0..ATTEMPTS {
         match context.applier.log(pod, RESTIC_CONTAINER).await {
             Ok(log) => {

@@ -22,6 +22,11 @@ const PAUSE: i64 = 600;
 /// cluster.
 pub(super) const LOCK_PAUSE: i64 = 40 * 60;
 
+/// Reason of an operation whose container did not start in time.
+pub(super) const POD_NOT_STARTED: &str = "PodNotStarted";
+/// Reason of an operation whose run has changed, and cannot be given to its Job.
+pub(super) const RUN_NOT_USABLE: &str = "RunNotUsable";
+
 /// An operation.
 pub(super) struct Record {
     pub pinned: Pinned,
@@ -30,7 +35,7 @@ pub(super) struct Record {
     pub seen: u64,
     /// When its Job was first seen open.
     pub open_since: Option<u64>,
-    /// What it waits for, as the grantor says.
+    /// What it waits for, in the grantor's words.
     pub waiting: Option<String>,
     /// What its pod is to do, once it has the lease.
     pub order: Option<Order>,
@@ -137,21 +142,30 @@ fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
 }
 
-/// What the Job that follows an interrupted one carries: how many were before, and when it asks at the earliest.
-/// `lock_pause` is in seconds.
-pub(super) fn next_attempt(
-    job: &JobView,
-    reason: &str,
-    lock_pause: i64,
-    now: Timestamp,
-) -> Option<(u32, Option<i64>)> {
-    let attempt = job.attempt + 1;
+/// What the Job that follows an interrupted one carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Attempt {
+    /// How many Jobs were before it.
+    pub number: u32,
+    /// Why the one before did not do its work.
+    pub reason: String,
+    /// When it asks at the earliest, in seconds since 1970.
+    pub not_before: Option<i64>,
+}
+
+/// The next attempt; `None` after too many. `lock_pause` is in seconds.
+pub(super) fn next_attempt(job: &JobView, reason: &str, lock_pause: i64, now: Timestamp) -> Option<Attempt> {
     let pause = match reason {
-        "PodNotStarted" => Some(PAUSE),
+        POD_NOT_STARTED | RUN_NOT_USABLE => Some(PAUSE),
         STALE_LOCK => Some(lock_pause),
         _ => None,
     };
-    (attempt <= ATTEMPTS).then(|| (attempt, pause.map(|pause| now.as_second().saturating_add(pause))))
+    let number = job.attempt + 1;
+    (number <= ATTEMPTS).then(|| Attempt {
+        number,
+        reason: reason.to_owned(),
+        not_before: pause.map(|pause| now.as_second().saturating_add(pause)),
+    })
 }
 
 #[cfg(test)]
@@ -216,7 +230,9 @@ mod tests {
             attempt,
             ..JobView::default()
         };
-        let next = |before: u32, reason: &str| next_attempt(&job(before), reason, 50, now);
+        let next = |before: u32, reason: &str| {
+            next_attempt(&job(before), reason, 50, now).map(|next| (next.number, next.not_before))
+        };
         assert_eq!(next(0, "LeaseLost"), Some((1, None)));
         assert_eq!(next(0, "PodNotStarted"), Some((1, Some(1600))));
         assert_eq!(next(1, "StaleLock"), Some((2, Some(1050))));

@@ -1,8 +1,9 @@
-//! How a maintenance Job ended: the termination message of its pod, or what Kubernetes says of the Job. Pure.
+//! How a maintenance Job ended: the termination message of its pod, or the state of the Job. Pure.
 
 use jiff::Timestamp;
 use proto::v1::OperationOutcome;
 
+use super::record::POD_NOT_STARTED;
 use crate::maintenance::holder::Interruption;
 use crate::runs::{self, JobWithPods, Report, State};
 use crate::world::PodView;
@@ -48,12 +49,8 @@ pub fn ended(run: &JobWithPods, now: Timestamp) -> Ended {
         State::Settling(again) => return Ended::NotYet(Some(again)),
         State::Running | State::Waiting { .. } => return Ended::NotYet(None),
     };
-    let outcome = runs::report(ended.ending, "run").unwrap_or_else(|(reason, message)| OperationOutcome {
-        result: "Failed".to_owned(),
-        reason: reason.to_owned(),
-        message,
-        ..OperationOutcome::default()
-    });
+    let outcome = runs::report(ended.ending, "run")
+        .unwrap_or_else(|(reason, message)| from_outside(run, reason, message));
     Ended::Known {
         outcome: Box::new(outcome),
         started: ended.started,
@@ -61,11 +58,35 @@ pub fn ended(run: &JobWithPods, now: Timestamp) -> Ended {
     }
 }
 
+/// The outcome of a run that something else ended. What its pod reported of the run so far stays: the plan, and what was
+/// removed. A signal carries no reason, so the reason is what
+/// ended the pod from outside.
+fn from_outside(run: &JobWithPods, reason: &str, message: String) -> OperationOutcome {
+    let pod = run.newest().map(|(_, pod)| pod.as_ref());
+    match reported(pod) {
+        Some(told) => OperationOutcome {
+            reason: reason.to_owned(),
+            message: format!("{message}; the pod: {}: {}", told.reason, told.message),
+            ..told
+        },
+        None => OperationOutcome {
+            result: "Failed".to_owned(),
+            reason: reason.to_owned(),
+            message,
+            ..OperationOutcome::default()
+        },
+    }
+}
+
+/// What a pod wrote about its end.
+fn reported(pod: Option<&PodView>) -> Option<OperationOutcome> {
+    OperationOutcome::parse(&pod?.restic.as_ref()?.message)
+}
+
 /// The outcome of a Job that was shut: what its pod wrote before it ended, or why it was shut.
 #[must_use]
 pub fn interrupted(newest: Option<&PodView>, reason: &str, message: &str) -> OperationOutcome {
-    let told = newest.and_then(|pod| OperationOutcome::parse(&pod.restic.as_ref()?.message));
-    let (message, told) = match told {
+    let (message, told) = match reported(newest) {
         // It was done before it was shut.
         Some(told) if told.succeeded() => return told,
         Some(told) => (
@@ -100,7 +121,7 @@ pub fn describe(
         ),
         Some(Interruption::OpenRefused) => ("OpenRefused", "the API server refused to start the Job"),
         Some(Interruption::NotStarted) => (
-            "PodNotStarted",
+            POD_NOT_STARTED,
             "the container did not start in time, so the lock was given back; it is tried again later",
         ),
         Some(Interruption::PodLost) => (
@@ -129,8 +150,10 @@ pub fn describe(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::world::Termination;
+    use crate::world::{JobEnd, JobView, Key, Termination};
 
     #[test]
     fn a_job_that_was_shut_reports_why_and_what_its_pod_had_done() {
@@ -161,6 +184,70 @@ mod tests {
         assert_eq!(
             (silent.result.as_str(), silent.reason.as_str()),
             ("Interrupted", "TakenBack")
+        );
+    }
+
+    #[test]
+    fn a_pod_that_was_told_to_end_keeps_its_report_and_gets_the_reason_from_outside() {
+        let told =
+            r#"{"result":"Interrupted","reason":"Stopped","message":"signal","plan":"hash","removed":3}"#;
+        let at = Timestamp::from_second(100).unwrap();
+        let end = |change: fn(&mut PodView), message: &str| {
+            let mut pod = PodView {
+                phase: "Failed".into(),
+                restic: Some(Termination {
+                    exit_code: 1,
+                    reason: "Error".into(),
+                    message: message.into(),
+                    started: Some(at),
+                    finished: Some(at),
+                }),
+                ..PodView::default()
+            };
+            change(&mut pod);
+            let failed = JobEnd::Failed {
+                reason: "BackoffLimitExceeded".into(),
+                message: "Job".into(),
+            };
+            let run = JobWithPods {
+                job: Arc::new(JobView {
+                    end: Some((Some(at), failed)),
+                    ..JobView::default()
+                }),
+                pods: vec![(Key::new("ns", "pod"), Arc::new(pod))],
+                ..JobWithPods::default()
+            };
+            match ended(&run, at) {
+                Ended::Known { outcome, .. } => *outcome,
+                other => panic!("{other:?}"),
+            }
+        };
+        for (change, reason) in [
+            (
+                (|pod| pod.disruption = Some(("EvictionByEvictionAPI".into(), "drained".into())))
+                    as fn(&mut PodView),
+                "Evicted",
+            ),
+            (|pod| pod.meta.deleting = true, "PodDeleted"),
+            (|pod| pod.reason = "DeadlineExceeded".into(), "DeadlineExceeded"),
+        ] {
+            let outcome = end(change, told);
+            let known = (outcome.result.as_str(), outcome.plan.as_str(), outcome.removed);
+            assert_eq!(
+                (known, outcome.reason.as_str()),
+                (("Interrupted", "hash", 3), reason)
+            );
+            assert!(
+                outcome.message.ends_with("the pod: Stopped: signal"),
+                "{}",
+                outcome.message
+            );
+            assert_eq!(end(change, "").result, "Failed", "nothing was reported");
+        }
+        assert_eq!(
+            end(|_| (), told).reason,
+            "Stopped",
+            "nothing is known from outside"
         );
     }
 

@@ -93,7 +93,11 @@ impl<S> Message<S> {
         let fatal = serde_json::json!({ "message_type": "exit_error", "message": text }).to_string();
         let ssh = self.ssh.as_ref().map(|words| format!("{SSH}{words}\n"));
         let fatal = if text.is_empty() { String::new() } else { fatal };
-        classify(Some(self.exit_code), &(ssh.unwrap_or_default() + &fatal))
+        match classify(Some(self.exit_code), &(ssh.unwrap_or_default() + &fatal)) {
+            // The loss of its lock cancels all that it does.
+            Failure::Interrupted if self.lock_lost => Failure::LockLost,
+            failure => failure,
+        }
     }
 
     /// restic read nothing at all, because it may not.
@@ -140,6 +144,7 @@ pub fn reason_of(failure: &Failure) -> &'static str {
         Failure::Forbidden(_) => "RepositoryForbidden",
         Failure::Damaged(_) => "RepositoryDamaged",
         Failure::FileUnreadable(_) => "FileUnreadable",
+        Failure::LockLost => "LockLost",
         Failure::Interrupted => "Interrupted",
         Failure::Exists | Failure::NotBegun | Failure::Other(_) => "ResticFailed",
     }

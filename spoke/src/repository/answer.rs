@@ -205,7 +205,7 @@ fn reason_of(failure: &Failure) -> (&'static str, String) {
         ),
         // Only `Answer::Missing` and `init` deal with it; here for completeness.
         Failure::NoRepository => (reasons::REPOSITORY_MISSING, failure.to_string()),
-        Failure::Exists | Failure::NotBegun | Failure::Interrupted | Failure::FileUnreadable(_) | Failure::Other(_) => (reasons::RESTIC_FAILED, failure.to_string()),
+        Failure::Exists | Failure::NotBegun | Failure::LockLost | Failure::Interrupted | Failure::FileUnreadable(_) | Failure::Other(_) => (reasons::RESTIC_FAILED, failure.to_string()),
     }
 }
 

@@ -9,8 +9,8 @@ use super::owner::UNLOCK;
 use crate::pod::{self, Frame, JobSettings, Source, lease};
 use crate::world::Key;
 
-/// A check of a large repository takes hours.
-const DEADLINE_SECONDS: i64 = 12 * 3600;
+/// A check of a large repository takes hours: it ends by itself before this (`worker::limits::CHECK`), with a result.
+const DEADLINE_SECONDS: i64 = 24 * 3600;
 /// Log and result stay for people to read.
 const KEPT_SECONDS: i32 = 24 * 3600;
 /// Kubernetes makes one in each namespace. It is not used: the pod has no token.

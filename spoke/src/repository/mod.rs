@@ -3,6 +3,7 @@
 
 mod answer;
 mod build;
+mod life;
 mod locks;
 mod owner;
 mod plan;
@@ -43,7 +44,7 @@ pub use owner::UnlockOwner;
 /// The kind: its settings, and restic.
 pub struct RepositoryController {
     restic: Arc<dyn Restic>,
-    /// Between two readings of statistics, unless a repository says otherwise.
+    /// Between two readings of statistics, unless a repository sets another.
     interval: Duration,
     plans: Planning,
 }
@@ -183,7 +184,10 @@ impl Controller for RepositoryController {
         let mut same = same.into_iter().flatten();
         let life = |lock: &LockFile| {
             let holder = (lock.user.clone(), lock.host.clone());
-            (holder, unlock::life(world, &self.plans.cluster, lock))
+            (
+                holder,
+                life::life(world, &self.plans.cluster, lock, input.now.wall),
+            )
         };
         Observed {
             secret: secret.map(|s| s.meta.version.to_string()),
@@ -191,8 +195,8 @@ impl Controller for RepositoryController {
             operations: cache.operations.of(input.uid()),
             job: job.map(|job| (at, job)),
             is_preceded: same.any(|(at, repository)| at < *key && is_ready(&repository)),
-            failed: unlock::last_failure(world, key),
-            lives: unlock::files(&input.state.locks, input.found).map(life).collect(),
+            failed: life::last_failure(world, key),
+            lives: life::files(&input.state.locks, input.found).map(life).collect(),
             name_differs: cache
                 .certificate
                 .differs(&input.status().conditions, types::WAITING),
@@ -232,7 +236,7 @@ impl Controller for RepositoryController {
     fn panicked(work: &Work) -> Found {
         match work {
             Work::Look { inputs, .. } => {
-                let text = "looking at the repository failed; the log says why".to_owned();
+                let text = "looking at the repository failed; see the operator's log".to_owned();
                 Found::Answer(Box::new(Reply {
                     inputs: inputs.clone(),
                     answer: Answer::Failed(Failure::Other(text)),

@@ -58,6 +58,10 @@ const FORBIDDEN: &[&str] = &[
 /// machine.
 const LOCAL_FILE: &str = "open /";
 
+/// What restic prints before it gives up because its lock may have run out. A single refresh that failed is not the end:
+/// restic tries again.
+const LOCK_LOST: &str = "failed to refresh lock";
+
 /// Texts of a repository that does not hold together.
 const DAMAGED: &[&str] = &[
     "ciphertext verification failed",
@@ -93,34 +97,32 @@ pub fn class_of(line: &str) -> Option<fn(String) -> Failure> {
 #[must_use]
 pub fn classify(code: Option<i32>, stderr: &str) -> Failure {
     let message = message_of(stderr);
+    let has = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
     match code {
         Some(10) => Failure::NoRepository,
         Some(11) => Failure::Locked(message),
         Some(12) => Failure::WrongPassword,
+        // What makes restic give up cancels all else that it does, so that its last words are those of an interruption.
+        _ if stderr.contains(LOCK_LOST) => Failure::LockLost,
+        _ if stderr.contains("config file already exists") => Failure::Exists,
+        _ if has(DAMAGED) => Failure::Damaged(message),
         Some(130 | 143) | None => Failure::Interrupted,
-        Some(code) => {
-            let has = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
-            if message.ends_with("context canceled") {
-                // A signal in the middle of `backup`: only a signal cancels what restic does.
-                Failure::Interrupted
-            } else if stderr.contains("config file already exists") {
-                Failure::Exists
-            } else if has(DAMAGED) {
-                Failure::Damaged(message)
-            } else if message.contains("permission denied") && message.contains(LOCAL_FILE) {
-                Failure::FileUnreadable(message)
-            } else if let Some(class) = class_of(stderr) {
-                class(message)
-            } else if message.is_empty() {
-                Failure::Other(format!("restic ended with exit code {code} and no message"))
-            } else {
-                Failure::Other(message)
-            }
+        // A signal in the middle of `backup`.
+        _ if message.ends_with("context canceled") => Failure::Interrupted,
+        _ if message.contains("permission denied") && message.contains(LOCAL_FILE) => {
+            Failure::FileUnreadable(message)
         }
+        Some(code) => match class_of(stderr) {
+            Some(class) => class(message),
+            None if message.is_empty() => {
+                Failure::Other(format!("restic ended with exit code {code} and no message"))
+            }
+            None => Failure::Other(message),
+        },
     }
 }
 
-/// The line that says why: the message of the last `exit_error`, or the last line that is not empty.
+/// The line with the reason: the message of the last `exit_error`, or the last line that is not empty.
 fn message_of(stderr: &str) -> String {
     let error = stderr.lines().rev().find_map(|line| {
         let value: serde_json::Value = serde_json::from_str(line).ok()?;
@@ -163,7 +165,7 @@ pub fn shorten(text: &str) -> String {
     cut
 }
 
-/// What a line of a retry says behind `retrying after 1.5s: `, bounded.
+/// The text of a line about a retry behind `retrying after 1.5s: `, bounded.
 #[must_use]
 pub fn cause_of(line: &str) -> String {
     let cause = line
@@ -197,6 +199,20 @@ mod tests {
         let cancelled = "unable to save snapshot: context canceled";
         assert_eq!(classify(Some(1), cancelled), Failure::Interrupted);
         assert!(matches!(classify(Some(1), refused), Failure::Unreachable(_)));
+    }
+
+    #[test]
+    fn what_cancelled_restic_is_told_and_not_the_cancellation() {
+        let cancelled = "Fatal: unable to save snapshot: context canceled";
+        for code in [Some(1), Some(130), None] {
+            let lost = format!("Fatal: failed to refresh lock in time\n{cancelled}");
+            assert_eq!(classify(code, &lost), Failure::LockLost, "{code:?}");
+            let damaged = format!("Load(<data/ab>): ciphertext verification failed\n{cancelled}");
+            let failure = classify(code, &damaged);
+            assert!(matches!(failure, Failure::Damaged(_)), "{code:?}: {failure:?}");
+            let once = format!("unable to refresh lock: i/o timeout\n{cancelled}");
+            assert_eq!(classify(code, &once), Failure::Interrupted, "{code:?}");
+        }
     }
 
     #[test]

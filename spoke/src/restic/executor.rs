@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,25 +11,19 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
-use super::classify::{cause_of, class_of, classify, scrub};
+use super::classify::{classify, scrub};
 use super::locks::{self, LockFile, LockOwner};
+use super::streams::read_both;
 use super::{Failure, Restic, Snapshot, Statistics, output};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::secrets::{Credentials, PASSWORD_VARIABLE, REPOSITORY_VARIABLE};
 
-/// 100,000 snapshots print about 75 MB; more would not fit the manager's memory.
-const STDOUT_MAX: u64 = 96 << 20;
-/// The last lines decide; a repository full of damage prints millions.
-const STDERR_MAX: usize = 64 << 10;
-/// Lines of one class after which restic's own retries (15 minutes) are not worth waiting for.
-const CERTAIN: usize = 2;
 /// Between SIGTERM and SIGKILL. A reader holds no lock, so nothing stays behind.
 const GRACE: Duration = Duration::from_secs(5);
 /// Statistics of a large repository without a cache take a while.
@@ -134,62 +128,13 @@ impl Executor {
             .prefix("run-")
             .tempdir_in(&self.cache)
             .map_err(broken)?;
-        let mut command = Command::new(&self.program);
-        let dir = private.path().to_string_lossy();
-        command
-            .args(arguments)
-            .args(credentials.backend.options(&dir, &dir));
-        command.env_clear();
-        command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
-        command
-            .env(REPOSITORY_VARIABLE, &credentials.url)
-            .env(PASSWORD_VARIABLE, &credentials.password);
-        command.envs(&credentials.variables);
-        command
-            .env("RESTIC_CACHE_DIR", self.cache.join("restic"))
-            .env("TMPDIR", private.path())
-            .env("HOME", private.path())
-            .env("USER", &self.user);
-        command
-            .env("TZ", "UTC")
-            .env("RESTIC_PROGRESS_FPS", "0.01")
-            .env("GOMAXPROCS", "2");
-        for (name, content) in &credentials.files {
-            write_private(&private.path().join(name), content).map_err(broken)?;
-        }
-        command.envs(
-            credentials
-                .file_variables
-                .iter()
-                .map(|(variable, file)| (variable, private.path().join(file))),
-        );
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        let mut child = command.spawn().map_err(broken)?;
+        let command = self.command(arguments, credentials, private.path());
+        let mut child = command.map_err(broken)?.spawn().map_err(broken)?;
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(Failure::Other("restic's output could not be read".to_owned()));
         };
         let safe = |failure: Failure| scrubbed(failure, credentials);
-        let read = async {
-            let out = read_bounded(stdout);
-            let mut watch = Box::pin(watch(stderr).fuse());
-            let mut out = Box::pin(out.fuse());
-            let mut printed = None;
-            // Both at once: a full pipe would stop restic.
-            loop {
-                tokio::select! {
-                    bytes = &mut out, if printed.is_none() => printed = Some(bytes),
-                    told = &mut watch => {
-                        let bytes = match printed { Some(bytes) => bytes, None if told.is_ok() => out.await, None => Ok(Vec::new()) };
-                        return told.map(|stderr| (bytes, stderr));
-                    }
-                }
-            }
-        };
-        match timeout(deadline, read).await {
+        match timeout(deadline, read_both(stdout, stderr)).await {
             Err(_) => {
                 end(&mut child).await;
                 Err(Failure::DeadlineExceeded(deadline))
@@ -208,6 +153,43 @@ impl Executor {
                 }
             }
         }
+    }
+
+    /// A command with nothing of our environment but the search path. Credential files go into `private`.
+    fn command(
+        &self,
+        arguments: &[&str],
+        credentials: &Credentials,
+        private: &Path,
+    ) -> std::io::Result<Command> {
+        for (name, content) in &credentials.files {
+            write_private(&private.join(name), content)?;
+        }
+        let mut command = Command::new(&self.program);
+        let dir = private.to_string_lossy();
+        command
+            .args(arguments)
+            .args(credentials.backend.options(&dir, &dir))
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .env(REPOSITORY_VARIABLE, &credentials.url)
+            .env(PASSWORD_VARIABLE, &credentials.password)
+            .envs(&credentials.variables)
+            .env("RESTIC_CACHE_DIR", self.cache.join("restic"))
+            .env("TMPDIR", private)
+            .env("HOME", private)
+            .env("USER", &self.user)
+            .env("TZ", "UTC")
+            .env("RESTIC_PROGRESS_FPS", "0.01")
+            .env("GOMAXPROCS", "2");
+        let files = credentials.file_variables.iter();
+        command
+            .envs(files.map(|(variable, file)| (variable, private.join(file))))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        Ok(command)
     }
 }
 
@@ -311,40 +293,6 @@ impl Restic for Executor {
     }
 }
 
-/// Reads stderr as it comes. `Err` as soon as it is certain that restic retries in vain.
-async fn watch(stderr: impl AsyncRead + Unpin) -> Result<String, Failure> {
-    let mut lines = BufReader::new(stderr).split(b'\n');
-    let (mut text, mut seen) = (String::new(), 0);
-    while let Ok(Some(line)) = lines.next_segment().await {
-        let line = String::from_utf8_lossy(&line).into_owned();
-        if line.contains("retrying after")
-            && let Some(class) = class_of(&line)
-        {
-            seen += 1;
-            if seen >= CERTAIN {
-                return Err(class(cause_of(&line)));
-            }
-        }
-        text.push_str(&line);
-        text.push('\n');
-        if text.len() > STDERR_MAX {
-            let keep = text
-                .char_indices()
-                .map(|(at, _)| at)
-                .find(|at| text.len() - at <= STDERR_MAX / 2)
-                .unwrap_or(0);
-            text.drain(..keep);
-        }
-    }
-    Ok(text)
-}
-
-async fn read_bounded(stdout: impl AsyncRead + Unpin) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    stdout.take(STDOUT_MAX).read_to_end(&mut bytes).await?;
-    Ok(bytes)
-}
-
 /// SIGTERM lets restic clean up; a deadline on that too.
 async fn end(child: &mut Child) {
     super::terminate(child);
@@ -366,7 +314,7 @@ fn scrubbed(failure: Failure, credentials: &Credentials) -> Failure {
     }
 }
 
-fn write_private(path: &std::path::Path, content: &[u8]) -> std::io::Result<()> {
+fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
     use std::io::Write as _;
     if let Some(parent) = path.parent() {
         std::fs::DirBuilder::new()
@@ -397,23 +345,5 @@ mod tests {
         assert_eq!(parse_version("restic 0.18.1 compiled with go1.26"), Some((0, 18)));
         assert_eq!(parse_version("restic 0.19.1-dev (compiled"), Some((0, 19)));
         assert!(parse_version("restic 0.9.6 compiled").unwrap() < (0, 18));
-    }
-
-    #[tokio::test]
-    async fn two_retries_of_one_kind_are_enough() {
-        let lines = "Stat(<config/>) returned error, retrying after 582ms: Get: dial tcp 10.0.0.1:9: connect: connection refused\n".repeat(3);
-        let told = watch(lines.as_bytes()).await.unwrap_err();
-        assert_eq!(
-            told,
-            Failure::Unreachable("Get: dial tcp 10.0.0.1:9: connect: connection refused".to_owned())
-        );
-    }
-
-    #[tokio::test]
-    async fn stderr_is_kept_in_bounds_and_its_end_counts() {
-        let text = watch(format!("{}last\n", "line\n".repeat(100_000)).as_bytes())
-            .await
-            .unwrap();
-        assert!(text.len() <= STDERR_MAX + 10 && text.ends_with("last\n"));
     }
 }

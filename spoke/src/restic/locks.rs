@@ -28,7 +28,7 @@ pub struct LockFile {
     pub pid: i64,
 }
 
-/// Who holds a lock, as far as the lock file tells.
+/// Who holds a lock, as far as the lock file shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LockOwner {
     /// A process that the fleet has started.
@@ -61,7 +61,7 @@ impl LockOwner {
         fleet().unwrap_or_else(|| LockOwner::Host(host.to_owned()))
     }
 
-    /// The user name that says so.
+    /// The user name for it.
     #[must_use]
     pub fn user(cluster: &str, operation: &str, token: &str) -> String {
         format!("{PREFIX}{cluster}:{operation}:{token}")
@@ -108,7 +108,7 @@ pub fn lock_file(stdout: &[u8]) -> Result<LockFile, Failure> {
     })
 }
 
-/// A name as it may be shown: whoever has the password can write a lock with any text.
+/// A name as it may be shown: everybody who has the password can write a lock with any text.
 fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(NAME_MAX).collect()
 }

@@ -4,6 +4,7 @@ mod classify;
 mod executor;
 pub mod locks;
 pub mod output;
+mod streams;
 
 use std::time::Duration;
 
@@ -58,6 +59,9 @@ pub enum Failure {
     /// It was not begun: the time that it had to be over by was too near when a process was free.
     #[error("not begun: it might not have ended within the time that was left for it")]
     NotBegun,
+    /// Its lock could not be refreshed in time, so that it gave up.
+    #[error("restic could not refresh its lock in time, and stopped; is the storage slow or away?")]
+    LockLost,
     /// Exit code 130, or a signal.
     #[error("restic was interrupted")]
     Interrupted,
@@ -81,6 +85,7 @@ impl Failure {
             Failure::Exists => "exists",
             Failure::DeadlineExceeded(_) => "deadline_exceeded",
             Failure::NotBegun => "not_begun",
+            Failure::LockLost => "lock_lost",
             Failure::Interrupted => "interrupted",
             Failure::Other(_) => "other",
         }
@@ -101,7 +106,7 @@ pub struct Statistics {
     pub hosts: Vec<(String, u64, Option<Timestamp>)>,
 }
 
-/// A snapshot, as `snapshots --json` tells it.
+/// A snapshot, as `snapshots --json` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 pub struct Snapshot {
     /// 64 hex digits.

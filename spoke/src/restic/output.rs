@@ -73,7 +73,7 @@ struct Mac {
     r: ByteString,
 }
 
-/// The master key, its fields decoded. What went wrong is told without a word of it.
+/// The master key, its fields decoded. An error holds nothing of it.
 pub fn master_key(stdout: &[u8]) -> Result<proto::possession::MasterKey, Failure> {
     let MasterKey { mac, encrypt } = serde_json::from_slice(stdout)
         .map_err(|_| Failure::Other("restic cat masterkey printed what is not understood".to_owned()))?;

@@ -218,6 +218,7 @@ mod tests {
                 .into_iter()
                 .map(|pod| (Key::new("ns", "p"), Arc::new(pod)))
                 .collect(),
+            delivery: crate::world::Delivery::complete(Timestamp::MIN),
             ..JobWithPods::default()
         }
     }

@@ -54,6 +54,7 @@ fn job() -> Option<JobWithPods> {
     Some(JobWithPods {
         key: Key::new("ns", "resticrestore-back"),
         job: Arc::new(job),
+        delivery: crate::world::Delivery::complete(jiff::Timestamp::MIN),
         ..JobWithPods::default()
     })
 }

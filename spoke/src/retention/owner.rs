@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crds::{GlobalRetentionPolicy, names};
 use proto::digest::run_hash;
-use proto::v1::{OperationKind, RetentionRun};
+use proto::v1::{ClusterUid, OperationKind, RetentionRun};
 
 use super::own;
 use crate::context::Context;
@@ -22,6 +22,23 @@ impl RetentionOwner {
     #[must_use]
     pub fn new(context: Arc<Context>) -> RetentionOwner {
         RetentionOwner { context }
+    }
+
+    /// The run without a hub. Under its own name this cluster reaches no snapshot that carries another uid.
+    fn own_run(&self, pinned: &Pinned, job: &JobView) -> RetentionRun {
+        let (world, cluster) = (&self.context.world, &self.context.cluster);
+        RetentionRun {
+            restic_id: pinned.restic_id.clone(),
+            policies: own::policies(world, cluster, &pinned.restic_id),
+            clusters: vec![cluster.clone()],
+            approved: job.approved.as_deref().unwrap_or_default().to_owned(),
+            baseline: own::baseline(world, cluster, &pinned.restic_id),
+            cluster_uids: vec![ClusterUid {
+                cluster: cluster.clone(),
+                uid: self.context.site.cluster_uid.clone(),
+            }],
+            ..RetentionRun::default()
+        }
     }
 
     /// The policy that an operation was pinned to.
@@ -80,15 +97,14 @@ impl Owner for RetentionOwner {
     }
 
     fn order(&self, pinned: &Pinned, job: &JobView, run: Option<RetentionRun>) -> Result<Order, String> {
-        let (world, cluster) = (&self.context.world, &self.context.cluster);
-        let run = run.unwrap_or_else(|| RetentionRun {
-            restic_id: pinned.restic_id.clone(),
-            policies: own::policies(world, cluster, &pinned.restic_id),
-            clusters: vec![cluster.clone()],
-            approved: job.approved.as_deref().unwrap_or_default().to_owned(),
-            baseline: own::baseline(world, cluster, &pinned.restic_id),
-            ..Default::default()
-        });
+        let run = match run {
+            Some(run) => run,
+            // The policies of other clusters are known to the hub alone.
+            None if self.context.leases.is_shared() => {
+                return Err("the hub granted the lock without a run; the policies of this cluster alone must not decide about a repository that others may use".to_owned());
+            }
+            None => self.own_run(pinned, job),
+        };
         if run.restic_id != pinned.restic_id {
             return Err(format!("the hub sent a run for repository {}", run.restic_id));
         }
@@ -98,6 +114,10 @@ impl Owner for RetentionOwner {
             run.clusters.len()
         );
         order(&run, run_hash(&run), &what)
+    }
+
+    fn is_recomposed(&self) -> bool {
+        !self.context.leases.is_shared()
     }
 
     fn is_recorded(&self, pinned: &Pinned) -> bool {
@@ -115,5 +135,110 @@ impl Owner for RetentionOwner {
     fn is_repeated(&self, pinned: &Pinned) -> bool {
         let policy = self.policy(pinned);
         policy.is_some_and(|p| p.metadata.deletion_timestamp.is_none() && !p.spec.suspend)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::context::test_context;
+    use crate::exchange::Leases;
+    use crate::restic::Snapshot;
+    use crate::worker::select::reaches;
+
+    fn owner(shared: bool) -> RetentionOwner {
+        let mut context = test_context();
+        Arc::get_mut(&mut context).unwrap().leases = Leases::new(shared).0;
+        let repository = json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
+            "metadata": { "name": "nas", "namespace": "shop", "uid": "r", "resourceVersion": "1" },
+            "spec": { "repositoryURL": "s3:h/b", "credentialsSecretRef": { "name": "nas" } },
+            "status": { "repositoryID": "id" },
+        });
+        let repository = Arc::new(serde_json::from_value(repository).unwrap());
+        context
+            .world
+            .repositories
+            .put(Key::new("shop", "nas"), repository);
+        let owner = RetentionOwner::new(context);
+        policy(&owner, "nightly", 7);
+        owner
+    }
+
+    fn policy(owner: &RetentionOwner, name: &str, daily: u32) {
+        let policy = json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "GlobalRetentionPolicy",
+            "metadata": { "name": name, "namespace": "shop", "uid": name, "resourceVersion": daily.to_string() },
+            "spec": { "repositoryRef": { "name": "nas" }, "schedule": "@daily",
+                      "policies": [{ "selector": {}, "retention": { "keepDaily": daily } }] },
+        });
+        let policy = Arc::new(serde_json::from_value(policy).unwrap());
+        owner.context.world.policies.put(Key::new("shop", name), policy);
+    }
+
+    fn order_of(owner: &RetentionOwner, run: Option<RetentionRun>) -> Result<Order, String> {
+        let pinned = Pinned {
+            operation: "job".to_owned(),
+            job_type: "retention".to_owned(),
+            job: Key::new("shop", "job"),
+            owner: Key::new("shop", "nightly"),
+            owner_uid: "nightly".to_owned(),
+            repository: Key::new("shop", "nas"),
+            restic_id: "id".to_owned(),
+        };
+        owner.order(&pinned, &JobView::default(), run)
+    }
+
+    fn own_run(owner: &RetentionOwner) -> RetentionRun {
+        serde_json::from_str(&order_of(owner, None).unwrap().text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn without_a_hub_a_namesake_cluster_with_another_uid_is_out_of_reach() {
+        let run = own_run(&owner(false));
+        let reached = |uid: &str| {
+            let tags = ["fleet.cluster=a".to_owned(), format!("fleet.cluster-uid={uid}")];
+            let snapshot: Snapshot = serde_json::from_value(json!({
+                "id": "ab".repeat(32), "time": "2026-11-25T00:00:00Z", "tags": tags,
+            }))
+            .unwrap();
+            let policy = &run.policies[0];
+            reaches(&run, policy, &policy.rules[0], &snapshot)
+        };
+        assert!(reached("uid-of-a"), "its own");
+        assert!(!reached("uid-of-another-a"));
+    }
+
+    #[tokio::test]
+    async fn without_a_hub_an_order_follows_the_policies_and_with_one_it_is_the_hubs() {
+        let local = owner(false);
+        let first = order_of(&local, None).unwrap();
+        assert_eq!(order_of(&local, None).unwrap(), first);
+        policy(&local, "nightly", 8);
+        let changed = order_of(&local, None).unwrap();
+        assert_ne!(changed.hash, first.hash, "a policy was changed");
+        policy(&local, "weekly", 8);
+        assert_ne!(
+            order_of(&local, None).unwrap().hash,
+            changed.hash,
+            "one was added"
+        );
+        assert!(local.is_recomposed() && !owner(true).is_recomposed());
+    }
+
+    #[tokio::test]
+    async fn a_grant_of_the_hub_without_a_run_is_no_order_of_the_own_policies() {
+        let shared = owner(true);
+        let refused = order_of(&shared, None).unwrap_err();
+        assert!(refused.contains("without a run"), "{refused}");
+        let run = RetentionRun {
+            restic_id: "id".to_owned(),
+            ..RetentionRun::default()
+        };
+        assert!(order_of(&shared, Some(run)).is_ok());
+        let other = RetentionRun::default();
+        assert!(order_of(&shared, Some(other)).is_err(), "for another repository");
     }
 }

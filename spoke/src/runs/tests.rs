@@ -62,6 +62,7 @@ fn run(job: JobView, pods: Vec<PodView>, notices: &[(&str, &str, &str)]) -> JobW
             .map(|(n, pod)| (key(n), Arc::new(pod)))
             .collect(),
         notices: notices.collect(),
+        delivery: crate::world::Delivery::complete(Timestamp::MIN),
         ..JobWithPods::default()
     }
 }
@@ -360,6 +361,35 @@ fn without_any_pod_the_job_and_what_was_said_of_it_are_left() {
     );
     let deleting = run(job(None, |j| j.meta.deleting = true), vec![], &[]);
     assert_eq!(ending(&deleting), Ending::Deleted);
+}
+
+#[test]
+fn without_a_watch_of_pods_nothing_is_concluded_from_a_missing_pod() {
+    let unknown = |mut run: JobWithPods| {
+        run.delivery = Delivery::default();
+        run
+    };
+    let jobs = [
+        job(None, |_| ()),
+        job(Some(JobEnd::Complete), |_| ()),
+        job(failed("BackoffLimitExceeded"), |_| ()),
+    ];
+    for job in jobs {
+        for pods in [vec![], vec![pod("Pending", |_| ())]] {
+            let run = unknown(run(
+                job.clone(),
+                pods,
+                &[("job", "FailedCreate", "exceeded quota: q")],
+            ));
+            assert_eq!(state::<Told>(&run, at(5000)), State::Settling(at(5010)));
+        }
+    }
+    // What was seen is known.
+    let done = pod("Succeeded", |p| {
+        p.restic = ended(0, "Completed", r#"{"exitCode":0}"#)
+    });
+    let run = unknown(run(job(Some(JobEnd::Complete), |_| ()), vec![done], &[]));
+    assert_eq!(reason(&run), "reported");
 }
 
 #[test]

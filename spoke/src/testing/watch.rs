@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::call::Call;
 use super::objects::Change;
-use super::server::{Inner, cut};
+use super::serve::{Inner, cut};
 
 /// A watch sends a bookmark after this time without an event.
 const BOOKMARK: Duration = Duration::from_secs(60);

@@ -1,7 +1,7 @@
-//! restic as a child of the maintenance pod: watched by the dead man's switch, and told to stop in time.
+//! restic as a child of the maintenance pod: watched by the dead man's switch, and ended in time.
 
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,13 +20,13 @@ use crate::restic::{Failure, cause_of, class_of, classify, terminate};
 /// What restic's last lines of stderr are kept of.
 const STDERR_MAX: usize = 16 << 10;
 
-/// What the pod may do, as its switch and its signals say.
+/// What the pod may do, by its switch and its signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leave {
     /// The first renewal has not been seen yet.
     NotYet,
     Go,
-    /// restic is told to end, and has until `kill`, by the clock since boot, to remove its lock.
+    /// restic gets SIGTERM, and has until `kill`, by the clock since boot, to remove its lock.
     End {
         why: Why,
         kill: Instant,
@@ -74,7 +74,7 @@ pub type Alarm = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 #[derive(Clone, Debug, Default)]
 pub struct Printed {
     pub stdout: Vec<u8>,
-    /// A line of stderr by which restic says that it left something out, although it ends with exit code 0.
+    /// A line of stderr that shows that restic left something out, although it ends with exit code 0.
     pub incomplete: Option<String>,
 }
 
@@ -103,7 +103,7 @@ impl Restic {
     /// Runs one command to its end and returns what it printed. Its stderr goes to ours.
     ///
     /// # Errors
-    /// What restic says, that it had to stop, or why it had not come to its end within the limit.
+    /// restic's failure, that it had to stop, or why it had not come to its end within the limit.
     pub async fn run(&self, arguments: &[String], limit: Limit) -> Result<Vec<u8>, Stopped> {
         let printed = self.execute(arguments, limit, None).await?;
         Ok(printed.stdout)
@@ -138,15 +138,52 @@ impl Restic {
         limit: Limit,
         alarm: Option<Alarm>,
     ) -> Result<Printed, Stopped> {
-        let (moved, moves) = watch::channel(0);
-        let over = exceeded(limit, moves);
-        tokio::pin!(over);
         let mut leave = self.leave.clone();
         if let Leave::End { why, .. } = *leave.borrow_and_update() {
             return Err(why.into());
         }
-        let broken = |e: std::io::Error| Failure::Other(format!("restic could not be run: {e}"));
-        let mut child = Command::new(&self.program)
+        let mut child = self.spawn(arguments).map_err(broken)?;
+        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err(Failure::Other("restic's output could not be read".to_owned()).into());
+        };
+        let (moved, moves) = watch::channel(0);
+        let (raised, mut raise) = watch::channel(None);
+        let out = tokio::spawn(collect(stdout, alarm, raised, moved));
+        let err = tokio::spawn(pass_on(stderr, self.echo));
+        let attended = attend(&mut child, leave, exceeded(limit, moves), &mut raise).await;
+        let End {
+            status,
+            signalled,
+            late,
+        } = attended.map_err(broken)?;
+        // Output that could not be read to its end is not the output.
+        let stdout = out.await.map_err(std::io::Error::other).and_then(|read| read);
+        let (lines, incomplete) = err.await.map_err(std::io::Error::other).map_err(broken)?;
+        // No exit code: a signal that restic could not handle, ours or the kernel's.
+        if status.code().is_none() && !arguments.iter().any(|a| a == "--no-lock") {
+            self.lock_left.store(true, Ordering::Release);
+        }
+        if let Some(why) = raise.borrow_and_update().clone() {
+            return Err(Stopped::Alarm(why));
+        }
+        match (status.code(), signalled, late) {
+            (Some(0), None, _) => Ok(Printed {
+                stdout: stdout.map_err(broken)?,
+                incomplete,
+            }),
+            // It came to its end all the same, but what it relied on may not have held.
+            (_, Some(why), _) => Err(why.into()),
+            (_, None, Some(ran)) => {
+                let classed = |line| Some(class_of(line)?(cause_of(line)));
+                let cause = lines.lines().rev().find_map(classed);
+                Err(cause.unwrap_or_else(|| exceeding(limit, ran)).into())
+            }
+            (code, None, None) => Err(classify(code, &lines).into()),
+        }
+    }
+
+    fn spawn(&self, arguments: &[String]) -> std::io::Result<Child> {
+        Command::new(&self.program)
             .args(arguments)
             .args(&self.flags)
             .envs(self.variables.iter().map(|(k, v)| (k, v)))
@@ -155,77 +192,79 @@ impl Restic {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .map_err(broken)?;
-        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err(Failure::Other("restic's output could not be read".to_owned()).into());
-        };
-        let (raised, mut raise) = watch::channel(None);
-        let out = tokio::spawn(collect(stdout, alarm, raised, moved));
-        let err = tokio::spawn(pass_on(stderr, self.echo));
-        let (mut ended, mut late) = (None, false);
-        let status = loop {
-            tokio::select! {
-                status = child.wait() => break status.map_err(broken)?,
-                changed = leave.changed() => {
-                    let now = *leave.borrow_and_update();
-                    if let (Ok(()), Leave::End { why, kill }, None) = (changed, now, ended) {
-                        ended = Some(why);
-                        end(&mut child, kill, &leave).await;
-                    }
-                }
-                Ok(()) = raise.changed() => {
-                    let _ = child.start_kill();
-                }
-                () = &mut over, if !late => {
-                    late = true;
-                    end(&mut child, since_boot() + GRACE, &leave).await;
+    }
+}
+
+fn broken(error: std::io::Error) -> Failure {
+    Failure::Other(format!("restic could not be run: {error}"))
+}
+
+/// How a child ended.
+struct End {
+    status: ExitStatus,
+    /// Why the pod was to end meanwhile.
+    signalled: Option<Why>,
+    /// For how long it had run when its time was over.
+    late: Option<Duration>,
+}
+
+/// Waits for a child, and ends it when the pod is to end, when its time is over, or when the alarm is raised.
+async fn attend(
+    child: &mut Child,
+    mut leave: watch::Receiver<Leave>,
+    over: impl Future<Output = Duration>,
+    raise: &mut watch::Receiver<Option<String>>,
+) -> std::io::Result<End> {
+    tokio::pin!(over);
+    let (mut signalled, mut late) = (None, None);
+    loop {
+        tokio::select! {
+            status = child.wait() => {
+                let status = status?;
+                return Ok(End { status, signalled, late });
+            }
+            changed = leave.changed() => {
+                let now = *leave.borrow_and_update();
+                if let (Ok(()), Leave::End { why, kill }, None) = (changed, now, signalled) {
+                    signalled = Some(why);
+                    end(child, kill, &leave).await;
                 }
             }
-        };
-        // Output that could not be read to its end is not the output.
-        let stdout = out.await.map_err(std::io::Error::other).and_then(|read| read);
-        let (told, incomplete) = err.await.map_err(std::io::Error::other).map_err(broken)?;
-        // No exit code: a signal that restic could not handle, ours or the kernel's.
-        if status.code().is_none() && !arguments.iter().any(|a| a == "--no-lock") {
-            self.lock_left.store(true, Ordering::Release);
-        }
-        if let Some(why) = raise.borrow_and_update().clone() {
-            return Err(Stopped::Alarm(why));
-        }
-        match (status.code(), ended) {
-            (Some(0), None) => Ok(Printed {
-                stdout: stdout.map_err(broken)?,
-                incomplete,
-            }),
-            // It came to its end all the same, but what it relied on may not have held.
-            (_, Some(why)) => Err(why.into()),
-            (_, None) if late => {
-                let cause = told
-                    .lines()
-                    .rev()
-                    .find_map(|line| Some(class_of(line)?(cause_of(line))));
-                Err(cause.unwrap_or_else(|| exceeding(limit)).into())
+            Ok(()) = raise.changed() => {
+                let _ = child.start_kill();
             }
-            (code, None) => Err(classify(code, &told).into()),
+            ran = &mut over, if late.is_none() => {
+                late = Some(ran);
+                end(child, since_boot() + GRACE, &leave).await;
+            }
         }
     }
 }
 
-/// Resolves when a step's time is over. `moves` says when it last showed progress.
-async fn exceeded(limit: Limit, moves: watch::Receiver<Instant>) {
-    let started = super::since_boot();
+/// Resolves when a step's time is over, to how long it has run. `moves` has when it last showed progress.
+async fn exceeded(limit: Limit, moves: watch::Receiver<Instant>) -> Duration {
+    let started = since_boot();
     loop {
         let moved = *moves.borrow();
-        match limit.left(started, moved, super::since_boot()) {
-            Duration::ZERO => return,
+        let now = since_boot();
+        match limit.left(started, moved, now) {
+            Duration::ZERO => return Duration::from_millis(now.saturating_sub(started)),
             left => tokio::time::sleep(left).await,
         }
     }
 }
 
-/// What is said of a step whose time was over.
-fn exceeding(limit: Limit) -> Failure {
+/// What is reported of a step whose time was over after it had run for `ran`.
+fn exceeding(limit: Limit, ran: Duration) -> Failure {
     match limit {
+        Limit::Both { whole, silence } => {
+            let limit = if ran < whole {
+                Limit::Silence(silence)
+            } else {
+                Limit::Whole(whole)
+            };
+            exceeding(limit, ran)
+        }
         Limit::Silence(limit) => Failure::Unreachable(format!(
             "restic made no progress for {} minutes and was ended; does the storage answer?",
             limit.as_secs() / 60
@@ -254,7 +293,7 @@ async fn end(child: &mut Child, kill: Instant, leave: &watch::Receiver<Leave>) {
     }
 }
 
-/// Reads stdout to its end, raises the alarm, and tells when a line shows progress.
+/// Reads stdout to its end, raises the alarm, and notes when a line shows progress.
 async fn collect(
     mut stdout: tokio::process::ChildStdout,
     alarm: Option<Alarm>,
@@ -271,7 +310,7 @@ async fn collect(
         while let Some(length) = bytes[seen..].iter().position(|byte| *byte == b'\n') {
             let line = String::from_utf8_lossy(&bytes[seen..seen + length]);
             if progress.is_news(&line) {
-                moved.send_replace(super::since_boot());
+                moved.send_replace(since_boot());
             }
             if let Some(why) = alarm(&line) {
                 raised.send_if_modified(|first| first.is_none() && first.replace(why).is_none());
@@ -282,7 +321,7 @@ async fn collect(
     Ok(bytes)
 }
 
-/// Passes lines on to the pod's log, keeps the last of them, and the first by which restic says that it left something
+/// Passes lines on to the pod's log, keeps the last of them, and the first that shows that restic left something
 /// out.
 async fn pass_on(stderr: tokio::process::ChildStderr, echo: bool) -> (String, Option<String>) {
     let mut lines = BufReader::new(stderr).split(b'\n');
@@ -308,7 +347,7 @@ async fn pass_on(stderr: tokio::process::ChildStderr, echo: bool) -> (String, Op
     (text, incomplete)
 }
 
-/// Whether restic says with this line that it could not read snapshots, and goes on without them.
+/// Whether a line means that restic could not read snapshots, and goes on without them.
 fn leaves_out(line: &str) -> bool {
     line.contains("Ignoring \"") || line.contains("could not load snapshot")
 }

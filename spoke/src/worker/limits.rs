@@ -18,8 +18,10 @@ const INDEX: Duration = Duration::from_secs(45 * 60);
 const PER_SNAPSHOT: Duration = Duration::from_secs(2);
 /// Of `retry_lock`, when it cannot be read.
 const RETRY_LOCK: Duration = Duration::from_secs(30 * 60);
-/// Two checks and what is around them fit into the deadline of an unlock Job.
-pub const CHECK: Duration = Duration::from_secs(5 * 3600);
+/// All checks of one unlock. They and what is around them fit into the deadline of an unlock Job.
+pub const CHECK: Duration = Duration::from_secs(20 * 3600);
+/// restic counts the snapshots that it has checked; the first one may take as long as all others.
+const CHECK_SILENCE: Duration = Duration::from_secs(3 * 3600);
 /// restic prints its counts so often without a terminal: once in a minute.
 pub const PROGRESS: (&str, &str) = ("RESTIC_PROGRESS_FPS", "0.016666");
 
@@ -30,6 +32,8 @@ pub enum Limit {
     Whole(Duration),
     /// So long after it last showed progress.
     Silence(Duration),
+    /// Whichever comes first.
+    Both { whole: Duration, silence: Duration },
 }
 
 impl Limit {
@@ -46,12 +50,25 @@ impl Limit {
         Limit::Silence(waiting(retry_lock) + RETRIES + INDEX)
     }
 
+    /// `restic check`, for which so much is left of [`CHECK`].
+    #[must_use]
+    pub fn check(left: Duration) -> Limit {
+        Limit::Both {
+            whole: left,
+            silence: RETRIES + INDEX + CHECK_SILENCE,
+        }
+    }
+
     /// What is left of it. `started` and `moved` are when the step began and when it last showed progress.
     #[must_use]
     pub fn left(self, started: Instant, moved: Instant, now: Instant) -> Duration {
         let (since, limit) = match self {
             Limit::Whole(limit) => (started, limit),
             Limit::Silence(limit) => (moved.max(started), limit),
+            Limit::Both { whole, silence } => {
+                let left = |limit: Limit| limit.left(started, moved, now);
+                return left(Limit::Whole(whole)).min(left(Limit::Silence(silence)));
+            }
         };
         limit.saturating_sub(Duration::from_millis(now.saturating_sub(since)))
     }
@@ -109,6 +126,16 @@ mod tests {
         );
         assert_eq!(silence.left(5, 100 * MINUTE, 109 * MINUTE), minutes(1));
         assert_eq!(silence.left(5, 100 * MINUTE, 110 * MINUTE), Duration::ZERO);
+        let both = Limit::Both {
+            whole: minutes(20),
+            silence: minutes(10),
+        };
+        assert_eq!(
+            both.left(5, 12 * MINUTE, 5 + 14 * MINUTE),
+            minutes(6),
+            "as a whole"
+        );
+        assert_eq!(both.left(5, 0, 5 + 8 * MINUTE), minutes(2), "of silence");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! What runs in a maintenance pod: `fleet-spoke maintenance retention` or `unlock`. It begins only when it has seen a renewal of
-//! its lease, ends itself when no more come, and tells its result in the termination message.
+//! its lease, ends itself when no more come, and writes its result into the termination message.
 
 pub mod child;
 pub mod contend;
@@ -15,6 +15,7 @@ pub mod retention;
 pub mod select;
 pub mod switch;
 mod unlock;
+mod votes;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -38,7 +39,7 @@ use contend::Lease;
 use order::Order;
 use switch::{Switch, Verdict};
 
-/// Where the kernel tells the host name, as restic writes it into its locks.
+/// Where the kernel shows the host name, as restic writes it into its locks.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 /// How often the count of renewals is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -79,7 +80,7 @@ pub struct WorkerConfig {
     #[arg(long, env = "FLEET_RESTIC", default_value = "restic")]
     pub restic: PathBuf,
 
-    /// Name of this cluster, and uid of the Job: restic's locks tell whose they are.
+    /// Name of this cluster, and uid of the Job: restic's locks carry both.
     #[arg(long, env = CLUSTER_VARIABLE, default_value = "")]
     pub cluster: String,
     #[arg(long, env = OPERATION_VARIABLE, default_value = "")]
@@ -104,25 +105,28 @@ pub struct WorkerConfig {
 
 /// A line for the pod's log. stdout is for the plan alone.
 fn log(line: &str) {
-    // Nobody is left to be told when the log is gone.
+    // There is no other place for it when the log is gone.
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Runs retention, and tells what came of it.
+/// Runs retention, and reports the outcome.
 pub async fn retention(config: WorkerConfig) -> ExitCode {
     let outcome = match prepare(&config) {
         Ok((order, restic)) => {
             let outcome = retention::run(&order, &restic, print).await;
             left_behind(outcome, &restic.lock_left)
         }
-        Err(text) => failed("NoLease", text),
+        Err(unready) => unready.into(),
     };
-    tell(&config, outcome)
+    report(&config, outcome)
 }
 
-/// Removes left-over locks, and tells what came of it.
+/// Removes left-over locks, and reports the outcome.
 pub async fn unlock(config: WorkerConfig) -> ExitCode {
-    let ready = prepare(&config).and_then(|(order, restic)| Ok((order.parse::<UnlockRun>()?, restic)));
+    let ready = prepare(&config).and_then(|(order, restic)| {
+        let run = order.parse::<UnlockRun>();
+        Ok((run.map_err(|text| Unready::new("NoOrder", text))?, restic))
+    });
     let outcome = match ready {
         Ok((run, restic)) => {
             log(&format!(
@@ -133,13 +137,13 @@ pub async fn unlock(config: WorkerConfig) -> ExitCode {
             let host = std::fs::read_to_string(HOST_NAME).unwrap_or_default();
             unlock::run(&run, restic, host.trim()).await
         }
-        Err(text) => failed("NoLease", text),
+        Err(unready) => unready.into(),
     };
-    tell(&config, outcome)
+    report(&config, outcome)
 }
 
-/// A restic that was killed leaves its lock, and everybody waits for it until it is known as dead: the operator begins
-/// to count at once when it is told.
+/// A restic that was killed leaves its lock, which keeps all others out until it is known as dead. The Job that follows
+/// asks only when it should be removed.
 fn left_behind(mut outcome: OperationOutcome, left: &AtomicBool) -> OperationOutcome {
     if left.load(Ordering::Acquire) {
         outcome.lock_left = true;
@@ -151,7 +155,7 @@ fn left_behind(mut outcome: OperationOutcome, left: &AtomicBool) -> OperationOut
 }
 
 /// Writes the termination message.
-fn tell(config: &WorkerConfig, outcome: OperationOutcome) -> ExitCode {
+fn report(config: &WorkerConfig, outcome: OperationOutcome) -> ExitCode {
     log(&format!("{}: {}", outcome.result, outcome.message));
     let well = !matches!(outcome.result.as_str(), "Failed" | "Interrupted");
     let message = serde_json::to_string(&bounded(outcome)).unwrap_or_default();
@@ -168,15 +172,36 @@ fn tell(config: &WorkerConfig, outcome: OperationOutcome) -> ExitCode {
 
 /// The plan is the one line on stdout.
 fn print(line: &str) {
-    // Nobody is left to be told when the log is gone.
+    // There is no other place for it when the log is gone.
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Reads what the lease says, and starts to watch it.
-fn prepare(config: &WorkerConfig) -> Result<(Order, Restic), String> {
+/// Why a pod cannot begin.
+#[derive(Debug)]
+struct Unready {
+    reason: &'static str,
+    text: String,
+}
+
+impl Unready {
+    fn new(reason: &'static str, text: impl Into<String>) -> Unready {
+        let text = text.into();
+        Unready { reason, text }
+    }
+}
+
+impl From<Unready> for OperationOutcome {
+    fn from(Unready { reason, text }: Unready) -> Self {
+        failed(reason, text)
+    }
+}
+
+/// Reads the lease, and starts to watch it.
+fn prepare(config: &WorkerConfig) -> Result<(Order, Restic), Unready> {
     let number = |text: &str| text.parse::<u64>().ok().filter(|n| *n > 0);
     let (Some(token), Some(ttl)) = (number(&config.token), number(&config.lease_ttl)) else {
-        return Err("this Job was started without the maintenance lock. Leave its suspend field alone: the operator opens it when it has the lock".to_owned());
+        let text = "this Job was started without the maintenance lock. Leave its suspend field alone: the operator opens it when it has the lock";
+        return Err(Unready::new("NoLease", text));
     };
     let order = Order::in_folder(&config.lease_dir);
     log(&format!("token {token}"));
@@ -186,7 +211,8 @@ fn prepare(config: &WorkerConfig) -> Result<(Order, Restic), String> {
         ttl - ttl / 10,
         leave,
     ));
-    private_files(&config.private_files)?;
+    // Such as the key of ssh and the hosts that it knows.
+    private_files(&config.private_files).map_err(|text| Unready::new("CredentialsUnreadable", text))?;
     let mut variables = credential_files(&config.credential_files);
     if !config.cluster.is_empty() {
         let user = LockOwner::user(&config.cluster, &config.operation, &config.token);
@@ -229,7 +255,7 @@ fn private_files(pairs: &str) -> Result<(), String> {
             options.open(to)?.write_all(&content)
         });
         match copied {
-            // restic says what is missing.
+            // restic names what is missing.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             copied => copied.map_err(|error| format!("{from} could not be copied to {to}: {error}"))?,
         }
@@ -367,6 +393,34 @@ mod tests {
             0o600
         );
         private_files("").unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_cannot_begin_says_what_it_lacks() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("id");
+        std::fs::write(&key, "key").unwrap();
+        let config = |token: &str, private_files: String| WorkerConfig {
+            token: token.to_owned(),
+            lease_ttl: "300000".to_owned(),
+            lease_dir: dir.path().to_owned(),
+            retry_lock: "30m".to_owned(),
+            restic: "restic".into(),
+            cluster: String::new(),
+            operation: String::new(),
+            credential_files: String::new(),
+            private_files,
+            termination_log: dir.path().join("log"),
+            flags: Vec::new(),
+        };
+        let reason = |config: &WorkerConfig| {
+            let unready = prepare(config).map(drop).unwrap_err();
+            OperationOutcome::from(unready).reason
+        };
+        assert_eq!(reason(&config("", String::new())), "NoLease");
+        // The key of ssh cannot be given to it.
+        let copy = format!("{0}={0}/not-a-folder", key.display());
+        assert_eq!(reason(&config("5", copy)), "CredentialsUnreadable");
     }
 
     #[test]

@@ -5,51 +5,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use proto::plan::{self as document, Keeper, OutOfReach, PlanDocument, PlanPolicy, Removal, plan_hash};
-use proto::v1::{PolicyFault, RetentionPolicySpec, RetentionRule, RetentionRun};
+use proto::v1::{PolicyFault, RetentionPolicySpec, RetentionRun};
 
 use super::guard::{Guard, Parts};
-use super::select::{self, Standing, matches, matches_all, reaches};
+use super::select::{self, matches, matches_all};
+use super::votes::{Voter, complete, fate, voters};
 use crate::restic::Snapshot;
 
-/// What `restic forget --dry-run` decided for one rule.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Decision {
-    /// Full ids.
-    pub keep: Vec<String>,
-    pub remove: Vec<String>,
-}
-
-/// What is known of one rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RuleVerdict {
-    Decided(Decision),
-    /// The rule cannot be carried out, and why. All that it matches is kept.
-    Refused(String),
-}
-
-/// Why there is no plan.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
-    #[error(
-        "the dry run of rule {rule} of {policy} returned no verdict on {count} of the snapshots that it matches, such as {example}"
-    )]
-    NoVerdict {
-        policy: String,
-        rule: usize,
-        count: usize,
-        example: String,
-    },
-    #[error(
-        "the dry run of rule {rule} of {policy} returned a verdict on snapshot {example}, which its selector does not match"
-    )]
-    Mismatch {
-        policy: String,
-        rule: usize,
-        example: String,
-    },
-    #[error("the order holds no verdicts for {0}")]
-    Missing(String),
-}
+pub use super::votes::{Broken, Decision, RuleVerdict};
 
 /// What to do about a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,29 +63,6 @@ impl Plan {
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.document.remove.iter().map(|r| r.id.as_str())
     }
-}
-
-/// A rule with what is known of it.
-struct Voter<'a> {
-    policy: &'a RetentionPolicySpec,
-    standing: Standing,
-    rule: &'a RetentionRule,
-    /// Position in the policy, from 0.
-    position: usize,
-    /// `None`: all that it matches is kept.
-    decision: Option<(HashSet<&'a str>, HashSet<&'a str>)>,
-}
-
-/// What became of one snapshot.
-#[derive(Default)]
-struct Fate<'a> {
-    /// Policies in force that remove it and may do so, then those in preview.
-    now: Vec<&'a RetentionPolicySpec>,
-    shown: Vec<&'a RetentionPolicySpec>,
-    /// Some policy that is not suspended would remove it.
-    wanted: bool,
-    keepers: Vec<&'a str>,
-    blockers: Vec<&'a str>,
 }
 
 /// Makes the plan. `snapshots` is one whole listing; `verdicts` has one entry for each rule of each policy, in order,
@@ -233,112 +173,6 @@ fn decide<'a>(
     let going: HashSet<&str> = document.remove.iter().map(|r| r.id.as_str()).collect();
     let staying = snapshots.iter().filter(|s| !going.contains(s.id.as_str()));
     plan.staying = staying.map(|s| s.id.clone()).collect();
-}
-
-fn voters<'a>(run: &'a RetentionRun, verdicts: &'a [Vec<RuleVerdict>]) -> Result<Vec<Voter<'a>>, Broken> {
-    let mut voters = Vec::new();
-    for (at, policy) in run.policies.iter().enumerate() {
-        let standing = select::standing(policy);
-        for (position, rule) in policy.rules.iter().enumerate() {
-            let decision = if standing == Standing::Unclear {
-                None
-            } else {
-                let verdict = verdicts.get(at).and_then(|of_policy| of_policy.get(position));
-                match verdict.ok_or_else(|| Broken::Missing(policy.source.clone()))? {
-                    RuleVerdict::Refused(_) => None,
-                    RuleVerdict::Decided(decision) => {
-                        let ids = |list: &'a [String]| list.iter().map(String::as_str).collect();
-                        Some((ids(&decision.keep), ids(&decision.remove)))
-                    }
-                }
-            };
-            voters.push(Voter {
-                policy,
-                standing,
-                rule,
-                position,
-                decision,
-            });
-        }
-    }
-    Ok(voters)
-}
-
-/// restic read as much as the listing holds: its verdict is about each snapshot that the rule matches, and about no
-/// other. Snapshots that were added since the listing are left alone.
-fn complete(voter: &Voter<'_>, snapshots: &[Snapshot]) -> Result<(), Broken> {
-    let Some((keep, remove)) = &voter.decision else {
-        return Ok(());
-    };
-    let (policy, rule) = (voter.policy.source.clone(), voter.position);
-    let (mut count, mut example) = (0, None);
-    for snapshot in snapshots {
-        let id = snapshot.id.as_str();
-        match (
-            matches(voter.rule, snapshot),
-            keep.contains(id) || remove.contains(id),
-        ) {
-            (true, false) => {
-                count += 1;
-                example = example.or(Some(id));
-            }
-            (false, true) => {
-                let example = id.to_owned();
-                return Err(Broken::Mismatch {
-                    policy,
-                    rule,
-                    example,
-                });
-            }
-            _ => {}
-        }
-    }
-    match example {
-        None => Ok(()),
-        Some(example) => Err(Broken::NoVerdict {
-            policy,
-            rule,
-            count,
-            example: example.to_owned(),
-        }),
-    }
-}
-
-fn fate<'a>(run: &RetentionRun, voters: &[Voter<'a>], snapshot: &Snapshot) -> Fate<'a> {
-    fn add<'a>(list: &mut Vec<&'a RetentionPolicySpec>, policy: &'a RetentionPolicySpec) {
-        if !list.iter().any(|known| known.source == policy.source) {
-            list.push(policy);
-        }
-    }
-    let mut fate = Fate::default();
-    for voter in voters.iter().filter(|voter| matches(voter.rule, snapshot)) {
-        let policy = voter.policy;
-        let list = match &voter.decision {
-            None => &mut fate.blockers,
-            Some((keep, remove)) if keep.contains(&*snapshot.id) || !remove.contains(&*snapshot.id) => {
-                &mut fate.keepers
-            }
-            Some(_) => {
-                let may = reaches(run, policy, voter.rule, snapshot);
-                fate.wanted |= voter.standing != Standing::Suspended;
-                match voter.standing {
-                    Standing::InForce if may => add(&mut fate.now, policy),
-                    Standing::Preview if may => add(&mut fate.shown, policy),
-                    _ => {}
-                }
-                continue;
-            }
-        };
-        if !list.contains(&policy.source.as_str()) {
-            list.push(&policy.source);
-        }
-    }
-    // A policy without any selector could mean every snapshot.
-    let blind = run.policies.iter().filter(|policy| policy.rules.is_empty());
-    if blind.count() > 0 {
-        fate.blockers.push("");
-    }
-    fate
 }
 
 /// Clusters of a snapshot that is out of reach: name, and uid where the name is that of another cluster.

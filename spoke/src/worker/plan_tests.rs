@@ -1,4 +1,4 @@
-use proto::v1::{Baseline, ClusterUid};
+use proto::v1::{Baseline, ClusterUid, RetentionRule};
 
 use super::*;
 

@@ -160,7 +160,7 @@ async fn forget(restic: &Restic, run: &RetentionRun, plan: &Plan) -> Result<(), 
 }
 
 /// A restic that prints its counts from time to time.
-fn reporting(restic: &Restic) -> Restic {
+pub(super) fn reporting(restic: &Restic) -> Restic {
     let mut restic = restic.clone();
     let (variable, value) = limits::PROGRESS;
     restic.variables.push((variable.to_owned(), value.to_owned()));

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use proto::v1::{OperationOutcome, UnlockRun};
-use serde::Deserialize;
 
 use super::child::{Restic, Stopped};
 use super::limits::{CHECK, Limit};
-use super::retention::{OPEN, wait_for_lease, words};
+use super::retention::{OPEN, reporting, wait_for_lease, words};
 use super::{failed, log};
 use crate::clock::since_boot;
+use crate::restic::Failure;
 use crate::restic::locks::STALE_LOCK;
 use crate::restic::locks::owner_in_words;
 use crate::restic::locks::{self, LockFile};
@@ -24,10 +24,10 @@ use crate::restic::output;
 const STALE: SignedDuration = SignedDuration::from_mins(30);
 /// A lock that is not to go must be younger than that by so much.
 const MARGIN: SignedDuration = SignedDuration::from_mins(5);
-/// An order takes so long to get here at most; a pod's clock that says otherwise is not the operator's.
+/// An order takes so long to get here at most; a pod whose clock shows more has not the operator's time.
 const ON_THE_WAY: SignedDuration = SignedDuration::from_mins(20);
 /// A backup that ends while the repository is checked may look like an error once.
-const CHECKS: usize = 2;
+const CHECKS: u32 = 2;
 /// restic spares a lock of its own host while a process with the same number runs there, which may be its own.
 const TRIES: usize = 4;
 /// `list` and `cat` are short.
@@ -54,7 +54,7 @@ impl Refusal {
     }
 }
 
-/// Runs, and says what came of it. `host` is the name of the machine as restic sees it.
+/// Runs, and returns the outcome. `host` is the name of the machine as restic sees it.
 pub async fn run(run: &UnlockRun, restic: Restic, host: &str) -> OperationOutcome {
     match steps(run, &restic, host).await {
         Ok(outcome) => outcome,
@@ -89,8 +89,8 @@ async fn steps(run: &UnlockRun, restic: &Restic, host: &str) -> Result<Operation
     if let Some(refusal) = may(run, &read(restic).await?, host, start.1) {
         return Ok(refused(refusal));
     }
-    if let Some(errors) = check(restic).await? {
-        return Ok(refused(Refusal::new("CheckFailed", errors)));
+    if let Some(refusal) = check(restic, CHECK).await? {
+        return Ok(refused(refusal));
     }
     // The check may have taken hours.
     let now = Timestamp::now();
@@ -216,45 +216,47 @@ fn stepped(from: (u64, Timestamp), to: (u64, Timestamp)) -> bool {
     (to.1.duration_since(from.1) - boot).abs() > MARGIN
 }
 
-/// Last line of `check --json`.
-#[derive(Deserialize)]
-struct CheckSummary {
-    message_type: String,
-    #[serde(default)]
-    num_errors: u64,
-}
-
-/// Checks the repository's structure. Returns what is wrong with it.
-async fn check(restic: &Restic) -> Result<Option<String>, Stopped> {
-    let mut wrong = None;
-    for _ in 0..CHECKS {
-        wrong = match restic
-            .run(&words(&["check", "--no-lock", "--json"]), Limit::Whole(CHECK))
-            .await
-        {
-            Ok(printed) => match errors(&printed) {
-                Some(0) => return Ok(None),
-                Some(count) => Some(format!("restic check found {count} errors")),
-                None => Some("restic check did not tell a result".to_owned()),
-            },
-            Err(Stopped::Failed(failure)) => Some(format!("restic check: {failure}")),
+/// Checks the repository's structure, within `time`. Returns why nothing may be removed.
+async fn check(restic: &Restic, time: Duration) -> Result<Option<Refusal>, Stopped> {
+    let restic = reporting(restic);
+    let (start, mut begun) = (since_boot(), since_boot());
+    for tried in 1.. {
+        let left = time.saturating_sub(Duration::from_millis(begun - start));
+        let ended = restic
+            .run_watched(
+                &words(&["check", "--no-lock"]),
+                Some(Box::new(|_| None)),
+                Limit::check(left),
+            )
+            .await;
+        let failure = match ended {
+            Ok(()) => return Ok(None),
+            Err(Stopped::Failed(failure)) => failure,
             Err(stopped) => return Err(stopped),
         };
+        // One that took longer than what is left would come to no end.
+        let now = since_boot();
+        let fits = Duration::from_millis((now - start) + (now - begun)) < time;
+        if tried >= CHECKS || !fits {
+            return Ok(Some(unchecked(&failure, time)));
+        }
+        begun = now;
     }
-    let told = wrong.unwrap_or_default();
-    Ok(Some(format!(
-        "{told}; the locks stay, so that no prune deletes anything before a person has looked"
-    )))
+    Ok(None)
 }
 
-/// Errors that `check --json` counted.
-fn errors(printed: &[u8]) -> Option<u64> {
-    let text = String::from_utf8_lossy(printed);
-    let summaries = text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<CheckSummary>(line).ok());
-    let last = summaries.rev().find(|s| s.message_type == "summary")?;
-    Some(last.num_errors)
+fn unchecked(failure: &Failure, time: Duration) -> Refusal {
+    if matches!(failure, Failure::DeadlineExceeded(_)) {
+        let text = format!(
+            "restic check had not ended after {} hours; the locks stay until it does, or until a person has run `restic check` and `restic unlock`",
+            time.as_secs() / 3600
+        );
+        return Refusal::new("CheckTimeout", text);
+    }
+    let text = format!(
+        "restic check: {failure}; the locks stay, so that no prune deletes anything before a person has looked"
+    );
+    Refusal::new("CheckFailed", text)
 }
 
 fn refused(refusal: Refusal) -> OperationOutcome {

@@ -343,9 +343,42 @@ fn a_wall_clock_that_was_set_is_found_out() {
     assert!(stepped((0, at(1000)), (7_200_000, at(7800))));
 }
 
-#[test]
-fn the_last_summary_of_a_check_counts() {
-    let line = r#"{"message_type":"summary","num_errors":0,"broken_packs":null,"suggest_prune":true}"#;
-    assert_eq!(errors(format!("noise\n{line}\n").as_bytes()), Some(0));
-    assert_eq!(errors(b"noise\n"), None);
+/// What a check comes to with a restic that does this, and how often it was begun.
+async fn checked(script: &str, time: Duration) -> (Option<Refusal>, usize) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let (program, calls) = (dir.path().join("restic"), dir.path().join("calls"));
+    let text = format!("#!/bin/sh\necho \"$*\" >> {}\n{script}\n", calls.display());
+    std::fs::write(&program, text).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (_leave, receiver) = watch::channel(Leave::Go);
+    let restic = Restic {
+        program,
+        read_limit: Duration::from_secs(60),
+        echo: false,
+        flags: Vec::new(),
+        variables: Vec::new(),
+        leave: receiver,
+        lock_left: Arc::default(),
+        retry_lock: "30m".to_owned(),
+        lease: Lease::default(),
+    };
+    let refusal = check(&restic, time).await.unwrap();
+    (refusal, std::fs::read_to_string(calls).unwrap().lines().count())
+}
+
+#[tokio::test]
+async fn a_check_that_does_not_end_in_its_time_is_ended_once_and_says_so() {
+    let (refusal, begun) = checked("exec sleep 600", Duration::from_millis(500)).await;
+    assert_eq!((refusal.unwrap().reason, begun), ("CheckTimeout", 1));
+    let (refusal, begun) = checked("exit 1", Duration::from_secs(3600)).await;
+    assert_eq!(
+        (refusal.unwrap().reason, begun),
+        ("CheckFailed", 2),
+        "it may be a backup's end"
+    );
+    // A second check would take as long as the first, for which there is no time.
+    let (refusal, begun) = checked("sleep 0.5; exit 1", Duration::from_millis(900)).await;
+    assert_eq!((refusal.unwrap().reason, begun), ("CheckFailed", 1));
+    assert_eq!(checked("exit 0", Duration::from_secs(3600)).await, (None, 1));
 }

@@ -1,71 +1,12 @@
 //! Latest known state of one watched type.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-
-/// Namespace and name. Cluster-scoped objects have an empty namespace.
-#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
-    pub namespace: Arc<str>,
-    pub name: Arc<str>,
-}
-
-impl Key {
-    /// A key out of its parts.
-    pub fn new(namespace: impl AsRef<str>, name: impl AsRef<str>) -> Key {
-        Key {
-            namespace: namespace.as_ref().into(),
-            name: name.as_ref().into(),
-        }
-    }
-
-    /// A name in the namespace of this key.
-    #[must_use]
-    pub fn sibling(&self, name: impl AsRef<str>) -> Key {
-        Key {
-            namespace: self.namespace.clone(),
-            name: name.as_ref().into(),
-        }
-    }
-
-    /// Its namespace as the key of an object.
-    #[must_use]
-    pub fn namespace_key(&self) -> Key {
-        Key {
-            namespace: Arc::default(),
-            name: self.namespace.clone(),
-        }
-    }
-
-    /// Sorts before every other key.
-    fn first() -> Key {
-        Key {
-            namespace: Arc::default(),
-            name: Arc::default(),
-        }
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.namespace.is_empty() {
-            f.write_str(&self.name)
-        } else {
-            write!(f, "{}/{}", self.namespace, self.name)
-        }
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+use super::delivery::Delivery;
+use super::key::Key;
+use super::undecodable::Undecodable;
 
 /// Under what entries can be looked up. Each sort of entry uses some of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -128,36 +69,13 @@ pub trait Stored: Send + Sync + 'static {
     }
 }
 
-/// An object of one of our kinds that this version cannot decode.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Undecodable {
-    pub meta: ObjectMeta,
-    /// Why, as serde says it.
-    pub error: String,
-    /// The object as JSON, without managed fields.
-    pub raw: serde_json::Value,
-}
-
-impl Undecodable {
-    /// A text of the object, by its JSON pointer.
-    #[must_use]
-    pub fn text(&self, pointer: &str) -> Option<&str> {
-        self.raw.pointer(pointer)?.as_str()
-    }
-
-    fn version(&self) -> u64 {
-        let version = self.meta.resource_version.as_deref();
-        version.and_then(|v| v.parse().ok()).unwrap_or_default()
-    }
-}
-
 /// Called with key, state before and state after of each change, while the store is locked: it must not use the store.
 type Observer<V> = Box<dyn Fn(&Key, Option<&V>, Option<&V>) + Send + Sync>;
 
 /// Entries by key, and by named indexes. Shared by all actors; locks are held for a map operation only.
 pub struct Store<V> {
     inner: RwLock<Inner<V>>,
-    behind: RwLock<Timestamp>,
+    delivery: RwLock<Delivery>,
     observer: OnceLock<Observer<V>>,
 }
 
@@ -174,7 +92,7 @@ impl<V> Default for Store<V> {
     fn default() -> Self {
         Store {
             observer: OnceLock::new(),
-            behind: RwLock::new(Timestamp::MIN),
+            delivery: RwLock::default(),
             inner: RwLock::new(Inner {
                 entries: HashMap::new(),
                 undecodable: HashMap::new(),
@@ -186,14 +104,14 @@ impl<V> Default for Store<V> {
 }
 
 impl<V: Stored> Store<V> {
-    /// The watch broke, or lists: changes may be missing here that other stores know of already.
-    pub fn fall_behind(&self, now: Timestamp) {
-        *self.behind.write().unwrap_or_else(PoisonError::into_inner) = now;
+    /// Notes a change of the watch that fills the store.
+    pub fn note(&self, change: impl FnOnce(&mut Delivery)) {
+        change(&mut self.delivery.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// When changes were last known to be missing.
-    pub fn behind(&self) -> Timestamp {
-        *self.behind.read().unwrap_or_else(PoisonError::into_inner)
+    /// Whether the watch delivers what changes.
+    pub fn delivery(&self) -> Delivery {
+        *self.delivery.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The entry of a key.

@@ -35,9 +35,14 @@ fn free_port() -> u16 {
 
 async fn get(port: u16, path: &str) -> Option<String> {
     let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .ok()?;
     tokio::spawn(connection);
-    let request = hyper::Request::get(path).header("host", "localhost").body(Empty::<Bytes>::new()).ok()?;
+    let request = hyper::Request::get(path)
+        .header("host", "localhost")
+        .body(Empty::<Bytes>::new())
+        .ok()?;
     let response = sender.send_request(request).await.ok()?;
     let body = response.into_body().collect().await.ok()?.to_bytes();
     String::from_utf8(body.to_vec()).ok()
@@ -49,7 +54,9 @@ async fn until_ready(port: u16, path: &str) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), ready).await.expect("a receiver does not start");
+    tokio::time::timeout(Duration::from_secs(20), ready)
+        .await
+        .expect("a receiver does not start");
 }
 
 pub struct Pushgateway {
@@ -157,7 +164,10 @@ fn certificate(folder: &Path) {
     let issuer = rcgen::Issuer::new(authority, ca_key);
     let key = rcgen::KeyPair::generate().unwrap();
     let names = vec!["localhost".to_owned()];
-    let certificate = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+    let certificate = rcgen::CertificateParams::new(names)
+        .unwrap()
+        .signed_by(&key, &issuer)
+        .unwrap();
     for (name, text) in [
         ("ca.crt", ca.pem()),
         ("tls.crt", certificate.pem()),

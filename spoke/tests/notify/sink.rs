@@ -54,7 +54,11 @@ impl Received {
 
     /// "Publish as JSON" of ntfy's documentation: POST to the root of the server, with a topic, and fields of these types.
     pub fn is_ntfy(&self, topic: &str) {
-        assert_eq!((self.method.as_str(), self.path.as_str()), ("POST", "/"), "{self:?}");
+        assert_eq!(
+            (self.method.as_str(), self.path.as_str()),
+            ("POST", "/"),
+            "{self:?}"
+        );
         let body = self.json();
         assert_eq!(body["topic"], topic);
         assert!(body["message"].is_string() && body["title"].is_string());
@@ -62,18 +66,31 @@ impl Received {
         assert!((1..=5).contains(&priority));
         assert!(body["tags"].as_array().unwrap().iter().all(Value::is_string));
         let known = ["topic", "message", "title", "priority", "tags"];
-        let unknown = body.as_object().unwrap().keys().find(|key| !known.contains(&key.as_str()));
+        let unknown = body
+            .as_object()
+            .unwrap()
+            .keys()
+            .find(|key| !known.contains(&key.as_str()));
         assert_eq!(unknown, None);
     }
 }
 
-async fn serve(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn serve(
+    State(shared): State<Arc<Shared>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let text = |value: &axum::http::HeaderValue| value.to_str().unwrap_or_default().to_owned();
     *shared.count.lock().unwrap() += 1;
     let received = Received {
         method: method.to_string(),
         path: uri.to_string(),
-        headers: headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+        headers: headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), text(value)))
+            .collect(),
         body: String::from_utf8(body.to_vec()).unwrap(),
     };
     shared.requests.send(received).ok();
@@ -148,6 +165,8 @@ impl Sink {
     /// The next request.
     pub async fn next(&self) -> Received {
         let next = async { self.requests.lock().await.recv().await.unwrap() };
-        tokio::time::timeout(Duration::from_secs(20), next).await.expect("no request")
+        tokio::time::timeout(Duration::from_secs(20), next)
+            .await
+            .expect("no request")
     }
 }

@@ -28,6 +28,7 @@ fn observe(world: &World, n: usize, uid: u8, missing: Missing) -> Observed {
     let at_work = pods().next().is_some();
     Observed {
         ended: job.is_none_or(|job| job.ended) && !at_work,
+        finished: job.is_some_and(|job| job.ended),
         suspended: job.is_none_or(|job| job.suspended),
         begun: job.is_some_and(|job| job.token.is_some()),
         token: job.and_then(|job| job.token),

@@ -82,6 +82,8 @@ impl Children {
 }
 
 async fn delete_finished(context: &Context, pod: &Finished) -> Result<(), Refused> {
+    // Its Job's result is recorded.
+    context.world.last_seen.recorded(&pod.job_uid);
     let deleted = context.applier.delete::<Pod>(&pod.at, &pod.uid).await;
     if deleted.is_ok() {
         context.world.pods.remove(&pod.at, Some(&pod.uid));

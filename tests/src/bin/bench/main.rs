@@ -35,7 +35,8 @@ const MANY: usize = 10_000;
 /// Seconds of the longer idle time.
 const IDLE: u64 = 300;
 
-/// Measures all parts and writes docs/benchmarks.md, or measures the parts that are named and only prints.
+/// Measures all parts, or those that are named, and writes their sections of docs/benchmarks.md. With other numbers than
+/// the goals are about it only prints.
 #[derive(Clone, Debug, Parser)]
 struct Settings {
     /// Parts to measure.
@@ -92,16 +93,9 @@ impl Settings {
     }
 
     /// What the goals are about, and not a trial.
-    fn is_whole(&self) -> bool {
-        let trial = Settings {
-            parts: Vec::new(),
-            profile: "release".to_owned(),
-            backups: BACKUPS,
-            many: MANY,
-            idle: IDLE,
-        };
-        let numbers = |s: &Settings| (s.profile.clone(), s.backups, s.many, s.idle);
-        self.parts.is_empty() && numbers(self) == numbers(&trial)
+    fn is_for_the_page(&self) -> bool {
+        let numbers = (self.profile.as_str(), self.backups, self.many, self.idle);
+        numbers == ("release", BACKUPS, MANY, IDLE)
     }
 }
 
@@ -142,8 +136,9 @@ fn run(runtime: &Runtime, settings: &Settings) -> anyhow::Result<bool> {
     let parts = settings.wanted();
     let bed = Bed::up(&options())?;
     let page = bed.workspace.root.join("docs/benchmarks.md");
-    let page = settings.is_whole().then_some(page);
-    let mut report = Report::new(page, parts.iter().map(|part| part.title()).collect());
+    let page = settings.is_for_the_page().then_some(page);
+    let all = Part::value_variants().iter().map(|part| part.title()).collect();
+    let mut report = Report::new(page, all)?;
     for part in parts {
         progress(&format!("part: {}", part.title()));
         report.begin(part.title());

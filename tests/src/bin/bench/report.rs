@@ -76,18 +76,35 @@ enum State {
 /// All parts that have begun. Written to its page after each figure, so that a run that is interrupted is not lost.
 pub struct Report {
     page: Option<PathBuf>,
+    /// Titles of all parts, in the order of the page.
     parts: Vec<&'static str>,
+    /// The page as an earlier run has left it: its sections stay until their part is measured anew.
+    earlier: String,
     sections: Vec<Section>,
 }
 
 impl Report {
-    /// `page`: where it is written, or nowhere. `parts`: all that this run means to measure.
-    pub fn new(page: Option<PathBuf>, parts: Vec<&'static str>) -> Report {
-        Report {
+    /// `page`: where it is written, or nowhere. `parts`: titles of all parts that there are.
+    ///
+    /// # Errors
+    /// The page is there and cannot be read.
+    pub fn new(page: Option<PathBuf>, parts: Vec<&'static str>) -> anyhow::Result<Report> {
+        let earlier = match &page {
+            Some(page) if page.exists() => std::fs::read_to_string(page)?,
+            _ => String::new(),
+        };
+        Ok(Report {
             page,
             parts,
+            earlier,
             sections: Vec::new(),
-        }
+        })
+    }
+
+    /// The section of a part as an earlier run has left it, without its title.
+    fn earlier(&self, part: &str) -> Option<&str> {
+        let (_, rest) = self.earlier.split_once(&format!("\n## {part}\n"))?;
+        Some(rest.split("\n## ").next().unwrap_or(rest))
     }
 
     pub fn begin(&mut self, name: &'static str) {
@@ -152,43 +169,62 @@ impl Report {
 
     fn text(&self) -> anyhow::Result<String> {
         let mut text = head()?;
-        let missed = self.missed();
+        let (mut sections, mut missed, mut open) = (String::new(), self.missed(), Vec::new());
+        for part in &self.parts {
+            let section = match self.sections.iter().find(|section| section.name == *part) {
+                Some(section) => section.text(),
+                None => match self.earlier(part) {
+                    Some(earlier) => {
+                        missed.extend(missed_in(earlier));
+                        earlier.to_owned()
+                    }
+                    None => {
+                        open.push(*part);
+                        continue;
+                    }
+                },
+            };
+            let _ = write!(sections, "\n## {part}\n{section}");
+        }
         if missed.is_empty() {
             text.push_str("No goal was missed.\n");
         } else {
             let _ = writeln!(text, "**Missed: {}.**", missed.join(", "));
         }
-        let begun = |part: &&&str| self.sections.iter().any(|s| s.name == **part);
-        let open: Vec<&str> = self.parts.iter().filter(|p| !begun(p)).copied().collect();
         if !open.is_empty() {
-            let _ = writeln!(text, "\nInterrupted; not measured: {}.", open.join(", "));
+            let _ = writeln!(text, "\nNot measured: {}.", open.join(", "));
         }
-        for section in &self.sections {
-            let load = section.load;
-            let _ = write!(
-                text,
-                "\n## {}\n\nLoad average when it began: {load:.1}.\n\n",
-                section.name
-            );
-            match &section.state {
-                State::Running => {
-                    text.push_str("Interrupted: what follows in this part was not measured.\n\n")
-                }
-                State::Failed(error) => {
-                    let _ = writeln!(text, "**Failed**, so the rest of it was not measured: {error}\n");
-                }
-                State::Done => {}
-            }
-            text.push_str("| figure | value | goal | |\n|---|---:|---:|---|\n");
-            for figure in &section.figures {
-                let (value, goal, verdict) = (figure.number(), figure.goal.text(), figure.verdict());
-                let _ = writeln!(text, "| `{}` | {value} | {goal} | {verdict} |", figure.name);
-            }
-        }
+        text.push_str(&sections);
         text.push_str("\n## What the figures are\n\n");
         text.push_str(MEANINGS);
         Ok(text)
     }
+}
+
+impl Section {
+    fn text(&self) -> String {
+        let day = jiff::Timestamp::now().strftime("%Y-%m-%d");
+        let mut text = format!("\n{day}; load average when it began: {:.1}.\n\n", self.load);
+        match &self.state {
+            State::Running => text.push_str("Interrupted: what follows in this part was not measured.\n\n"),
+            State::Failed(error) => {
+                let _ = writeln!(text, "**Failed**, so the rest of it was not measured: {error}\n");
+            }
+            State::Done => {}
+        }
+        text.push_str("| figure | value | goal | |\n|---|---:|---:|---|\n");
+        for figure in &self.figures {
+            let (value, goal, verdict) = (figure.number(), figure.goal.text(), figure.verdict());
+            let _ = writeln!(text, "| `{}` | {value} | {goal} | {verdict} |", figure.name);
+        }
+        text
+    }
+}
+
+/// Names of the figures in a section of the page that miss their goal.
+fn missed_in(section: &str) -> impl Iterator<Item = String> {
+    let missed = section.lines().filter(|line| line.contains("**missed**"));
+    missed.filter_map(|line| line.split('`').nth(1).map(str::to_owned))
 }
 
 fn head() -> anyhow::Result<String> {
@@ -202,15 +238,14 @@ fn head() -> anyhow::Result<String> {
         })
         .unwrap_or(f64::NAN);
     Ok(format!(
-        "# Benchmarks\n\nWritten by `make bench`; figures of one run on one machine. Ratios compare two things measured in \
-         the same run. A load average above the number of cores when a part begins means that others use the machine, and \
+        "# Benchmarks\n\nWritten by `make bench`; each section holds the figures of one run on one machine. Ratios compare two \
+         things measured in the same run. A load average above the number of cores when a part begins means that others use the machine, and \
          that times and ratios say little.\n\n\
          - machine: {cores} cores, {:.0} GiB\n- Kubernetes {}, one API server, etcd with fsync, on the same cores as \
-         everything else\n- restic {}\n- {}\n\n",
+         everything else\n- restic {}\n\n",
         memory / 1024.0 / 1024.0,
         ::tests::tools::KUBERNETES,
         ::tests::tools::RESTIC,
-        jiff::Timestamp::now().strftime("%Y-%m-%d"),
     ))
 }
 
@@ -269,7 +304,9 @@ mod tests {
 
     #[test]
     fn the_page_names_what_was_missed_and_what_is_open() {
-        let mut report = Report::new(None, vec!["one", "two"]);
+        let mut report = Report::new(None, vec!["one", "two", "three"]).unwrap();
+        let before = "# Benchmarks\n\n## two\n\n2026-01-02\n\n| `late` | 3.00 s | ≤ 2 | **missed** |\n\n## one\n\n2026-01-01\n";
+        report.earlier = before.to_owned();
         report.begin("one");
         let figure = |name, value| Figure {
             name,
@@ -280,10 +317,14 @@ mod tests {
         report.add([figure("slow", 3.0), figure("quick", 1.0)]).unwrap();
         let text = report.text().unwrap();
         assert!(
-            text.contains("**Missed: slow.**") && text.contains("not measured: two."),
+            text.contains("**Missed: slow, late.**") && text.contains("Not measured: three."),
             "{text}"
         );
         assert!(text.contains("| `slow` | 3.00 s | ≤ 2 | **missed** |"), "{text}");
+        assert!(
+            text.contains("## two\n\n2026-01-02") && !text.contains("2026-01-01"),
+            "{text}"
+        );
         report.end(&Err(anyhow::anyhow!("no cluster"))).unwrap();
         assert!(report.failed() && report.missed() == ["slow", "one (failed)"]);
     }
