@@ -67,8 +67,8 @@ pub struct LocalSecret {
 }
 
 /// A Prometheus Pushgateway. After each run of the backup it gets backup_duration_seconds, backup_start_timestamp,
-/// backup_status (1 for Succeeded), backup_snapshot_size_bytes and backup_snapshot_files_total, in the group job, backup
-/// and namespace.
+/// backup_status (1 for Succeeded), backup_snapshot_size_bytes, backup_snapshot_files_total and
+/// backup_last_success_timestamp, in the group job, backup and namespace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PushgatewayConfig {
@@ -253,6 +253,62 @@ impl From<Notifications> for NotificationConfig {
             email: of.email,
             webhook: of.webhook,
             slack: of.slack,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::CustomResourceExt as _;
+    use kube::core::cel::Validator;
+    use serde_json::{Value, json};
+
+    use crate::ResticBackup;
+
+    /// What the API server's CEL says of spec.notifications.
+    fn refusals(notifications: &Value) -> Vec<String> {
+        let crd = serde_json::to_value(ResticBackup::crd()).unwrap();
+        let root = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let schema = &root["properties"]["spec"]["properties"]["notifications"];
+        let refused = Validator::new().validate(schema, notifications, None);
+        let errors = refused.err().unwrap_or_default();
+        errors.iter().map(|error| error.message.clone()).collect()
+    }
+
+    #[test]
+    fn each_rule_accepts_and_refuses_with_a_sentence() {
+        let mail = |to: &str, tls: &str| {
+            json!({ "email": { "smtpServer": "s:25", "from": "Fleet <a@b>", "to": to, "tls": tls,
+                                                            "credentialsSecretRef": { "name": "s" } } })
+        };
+        let hook = |url: &str| json!({ "webhook": { "url": url } });
+        let template = |text: &str| json!({ "webhook": { "url": "https://h", "bodyTemplate": text } });
+        for (notifications, words) in [
+            (hook("https://h.example.org:8443/a?b=c"), ""),
+            (hook("ftp://h"), "write http"),
+            (hook("https://user:password@h/"), "user name and password"),
+            (hook("http://169.254.169.254/latest"), "link-local"),
+            (template(r#"{"text": "{{title}} {{ message }}"}"#), ""),
+            (template(r#"{"text": "{{password}}"}"#), "bodyTemplate knows"),
+            (mail("c@d, e@f", "StartTLS"), ""),
+            (mail("c@d", "None"), "not sent without TLS"),
+            (mail("nobody", "StartTLS"), "write mail addresses"),
+            (json!({ "email": { "to": "a@b" } }), "email needs"),
+            (json!({ "email": { "enabled": false, "to": "a@b" } }), ""),
+            (
+                json!({ "ntfy": { "serverURL": "https://n", "topic": "a/b" } }),
+                "topic takes",
+            ),
+        ] {
+            let refused = refusals(&notifications);
+            if words.is_empty() {
+                assert_eq!(refused, Vec::<String>::new(), "{notifications}");
+            } else {
+                assert!(
+                    refused.iter().any(|text| text.contains(words)),
+                    "{notifications}: {refused:?}"
+                );
+            }
         }
     }
 }

@@ -348,6 +348,23 @@ async fn mail_goes_by_tls_with_a_password_and_without_either() {
         1,
         "neither a wrong password nor an unknown certificate sends a mail"
     );
+    let implicit = Mailpit::start_tls().await;
+    let running_tls = start(&[(
+        "smtp",
+        &[
+            ("username", "fleet"),
+            ("password", "right"),
+            ("ca.crt", &implicit.ca()),
+        ],
+    )]);
+    let server = format!("localhost:{}", implicit.smtp);
+    running_tls.publish(
+        "1",
+        Occasion::Failure,
+        json!({ "email": { "smtpServer": server, "from": "a@b", "to": "c@d", "tls": "Implicit", "credentialsSecretRef": { "name": "smtp" } } }),
+    );
+    running_tls.until("email", "sent", 1).await;
+    assert_eq!(implicit.messages().await.len(), 1);
     let plain = Mailpit::start_plain().await;
     let email = json!({ "email": { "smtpServer": format!("127.0.0.1:{}", plain.smtp), "from": "a@b", "to": "c@d", "subject": "Night" } });
     running.publish("4", Occasion::Success, email);

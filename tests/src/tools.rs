@@ -1,4 +1,4 @@
-//! Programs built once from their sources: Kubernetes, restic and the storage servers.
+//! Programs built once from their sources: Kubernetes, restic, the storage servers and a mail server.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -128,6 +128,13 @@ impl Workspace {
             "-s -w",
             "about 2 minutes the first time",
         )?;
+        self.build_tool(
+            "mailpit",
+            "mailpit",
+            "github.com/axllent/mailpit",
+            "-s -w",
+            "about 1 minute the first time",
+        )?;
         for component in COMPONENTS {
             let link = self.program(component);
             if fs::read_link(&link).is_err() {
@@ -167,7 +174,7 @@ impl Workspace {
             .env("GOFLAGS", "-mod=readonly")
             .status()
             .context(
-                "go is not installed: the test bed builds Kubernetes and restic with Go 1.25 or later",
+                "go is not installed: the test bed builds Kubernetes and restic with Go 1.26 or later",
             )?;
         if !status.success() {
             bail!("building {name} failed; if modules could not be fetched, check GOPROXY");

@@ -95,6 +95,15 @@ pub struct Mailpit {
 impl Mailpit {
     /// With STARTTLS required, and one user.
     pub async fn start() -> Mailpit {
+        Mailpit::secure("--smtp-require-starttls").await
+    }
+
+    /// With TLS from the first byte, and one user.
+    pub async fn start_tls() -> Mailpit {
+        Mailpit::secure("--smtp-require-tls").await
+    }
+
+    async fn secure(how: &str) -> Mailpit {
         let folder = tempfile::tempdir().unwrap();
         certificate(folder.path());
         std::fs::write(folder.path().join("users"), "fleet:right\n").unwrap();
@@ -102,7 +111,7 @@ impl Mailpit {
         let arguments = [
             format!("--smtp-tls-cert={}", path("tls.crt")),
             format!("--smtp-tls-key={}", path("tls.key")),
-            "--smtp-require-starttls".to_owned(),
+            how.to_owned(),
             format!("--smtp-auth-file={}", path("users")),
         ];
         Mailpit::with(folder, &arguments).await
