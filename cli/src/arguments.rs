@@ -87,7 +87,7 @@ pub enum ClustersCommand {
         #[arg(long)]
         yes: bool,
     },
-    /// Says which of two clusters that report under one name is the right one.
+    /// Decides which of two clusters that report under one name is the right one.
     Accept {
         /// Name of the cluster.
         cluster: String,
@@ -124,7 +124,7 @@ pub struct Locks {
 
 #[derive(Debug, Subcommand)]
 pub enum LocksCommand {
-    /// Takes a lock back: its pod is told to end, and only its end frees the repository.
+    /// Takes a lock back: its pod is ended, and only its end frees the repository.
     Release {
         /// Name or id of the repository.
         repository: String,

@@ -32,6 +32,7 @@ pub fn status(status: &StatusResponse) -> Value {
         "verdict": status.verdict, "clusters": status.clusters, "clustersStale": status.clusters_stale,
         "repositories": status.repositories, "backups": status.backups, "backupsByState": by_state,
         "storedBytes": status.stored_bytes, "needsYou": needs_you,
+        "needsYouTotal": status.matters.max(status.needs_you.len() as u64),
     })
 }
 

@@ -193,9 +193,39 @@ fn backup_cells(row: &BackupRow, wide: bool, now: Timestamp) -> Cells {
 /// States of what needs a person and is not a backup.
 const OTHERS: [&str; 4] = ["unready", "restore-failed", "policy-failed", "waiting"];
 
+/// How many repositories, restores, policies and plans need a person, also those that the list leaves out.
+#[must_use]
+pub fn others(status: &StatusResponse) -> u64 {
+    let listed = status.needs_you.iter();
+    let listed = listed.filter(|needs| OTHERS.contains(&needs.state.as_str()));
+    // A hub of an earlier version only lists them.
+    status.others.max(listed.map(|needs| needs.count).sum())
+}
+
 /// One screen: verdict, what needs a person, totals.
 #[must_use]
 pub fn status(status: &StatusResponse, now: Timestamp) -> String {
+    let mut text = headline(status, now);
+    let lines = status.needs_you.iter().map(|a| {
+        let (state, subject) = (a.state.to_uppercase(), a.subject.clone());
+        vec![state, subject, a.detail.clone(), a.next.clone()]
+    });
+    text.push_str(&align(&lines.collect::<Vec<_>>()));
+    let more = status.matters.saturating_sub(status.needs_you.len() as u64);
+    if more > 0 {
+        let _ = writeln!(text, "… and {more} more: {}", cleaned(&status.rest_next));
+    }
+    let _ = writeln!(
+        text,
+        "{} · {} stored",
+        counted(status.repositories, "repository", "repositories"),
+        bytes(status.stored_bytes)
+    );
+    text
+}
+
+/// The verdict with the counts behind it.
+fn headline(status: &StatusResponse, now: Timestamp) -> String {
     let count = |state: &str| status.backups_by_state.get(state).copied().unwrap_or_default();
     let mut facts: Vec<String> = ["late", "failed", "partial", "notready", "never"]
         .into_iter()
@@ -205,13 +235,6 @@ pub fn status(status: &StatusResponse, now: Timestamp) -> String {
     if facts.is_empty() {
         facts.push("all well".to_owned());
     }
-    // What is not a backup has states of its own.
-    let others: u64 = status
-        .needs_you
-        .iter()
-        .filter(|needs| OTHERS.contains(&needs.state.as_str()))
-        .map(|needs| needs.count)
-        .sum();
     let verdict = match status.verdict.as_str() {
         "safe" => "SAFE",
         "not-safe" => "NOT SAFE",
@@ -223,38 +246,18 @@ pub fn status(status: &StatusResponse, now: Timestamp) -> String {
     } else {
         String::new()
     };
-    let mut text = format!(
+    format!(
         "{verdict}  {} of {} · {}{stale}{} · as of {}\n",
         facts.join(", "),
         counted(status.backups, "backup", "backups"),
         counted(status.clusters, "cluster", "clusters"),
-        match others {
+        match others(status) {
             0 => String::new(),
             1 => " · 1 other matter needs a person".to_owned(),
             others => format!(" · {others} other matters need a person"),
         },
         ago(status.as_of.as_ref(), now),
-    );
-    let lines: Vec<Vec<String>> = status
-        .needs_you
-        .iter()
-        .map(|a| {
-            vec![
-                a.state.to_uppercase(),
-                a.subject.clone(),
-                a.detail.clone(),
-                a.next.clone(),
-            ]
-        })
-        .collect();
-    text.push_str(&align(&lines));
-    let _ = writeln!(
-        text,
-        "{} · {} stored",
-        counted(status.repositories, "repository", "repositories"),
-        bytes(status.stored_bytes)
-    );
-    text
+    )
 }
 
 #[cfg(test)]
@@ -323,5 +326,27 @@ mod tests {
         );
         assert!(text.ends_with("\n1 repository · 0 B stored\n"), "{text}");
         assert!(status(&StatusResponse::default(), now()).starts_with("UNKNOWN"));
+    }
+
+    #[test]
+    fn what_the_list_leaves_out_is_counted_and_said() {
+        let answer = StatusResponse {
+            verdict: "not-safe".into(),
+            needs_you: vec![Attention {
+                state: "failed".into(),
+                count: 1,
+                ..Attention::default()
+            }],
+            matters: 13,
+            others: 5,
+            rest_next: "fleet backups, fleet repos".into(),
+            ..StatusResponse::default()
+        };
+        let text = status(&answer, now());
+        assert!(text.contains("5 other matters need a person"), "{text}");
+        assert!(
+            text.contains("\n… and 12 more: fleet backups, fleet repos\n"),
+            "{text}"
+        );
     }
 }

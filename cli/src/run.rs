@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use proto::v1::{
-    Attention, Collection, Filter, ListRequest, Row, StatusResponse, WatchEvent, WatchRequest,
-    watch_event::Body,
+    Collection, Filter, ListRequest, Row, StatusResponse, WatchEvent, WatchRequest, watch_event::Body,
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -82,11 +81,9 @@ async fn status(hub: &HubArguments, output: &Output) -> Result<u8, Failure> {
 
 /// Exit code of a status: a backup that is unsafe or anything else that waits for a person comes before what is unknown.
 fn verdict(status: &StatusResponse) -> u8 {
-    let unknown = ["never", "stale"];
-    let waits = |needs: &Attention| !unknown.contains(&needs.state.as_str());
     match status.verdict.as_str() {
         "not-safe" => code::FINDING,
-        _ if status.needs_you.iter().any(waits) => code::FINDING,
+        _ if render::others(status) > 0 => code::FINDING,
         "safe" => 0,
         _ => code::UNKNOWN,
     }

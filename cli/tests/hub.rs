@@ -162,6 +162,69 @@ async fn a_state_that_there_is_none_of_is_a_usage_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_there_is_none_of_is_a_usage_error_that_names_those_there_are() {
+    let fleet = Fleet::new().await;
+    let person = Person::new(&fleet);
+    let (code, text) = person.run(&["backups", "--cluster", "a"]).await;
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("none has connected yet"), "{text}");
+    let _spokes = (fleet.spoke("a").await, fleet.spoke("b").await);
+    for arguments in [
+        &["backups", "--cluster", "c"][..],
+        &["backups", "--cluster", "a,c"],
+        &["repos", "--cluster", "c"],
+        &["clusters", "--cluster", "c"],
+        &["backups", "--cluster", "c", "--watch"],
+    ] {
+        let (code, text) = person.run(arguments).await;
+        assert_eq!(code, 2, "{arguments:?}: {text}");
+        assert!(
+            text.contains("there is no cluster \"c\"; clusters are a, b"),
+            "{text}"
+        );
+    }
+    assert_eq!(person.run(&["backups", "--cluster", "a,b"]).await.0, 0);
+}
+
+/// Twenty causes are shown, all backups of them unknown; what is cut off needs a person.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_status_leaves_out_counts_and_is_said() {
+    let fleet = Fleet::new().await;
+    let spoke = fleet.spoke("a").await;
+    let mut objects: Vec<ObjectState> = (0..20)
+        .map(|n| {
+            let body = BackupState {
+                suspended: true,
+                ..BackupState::default()
+            };
+            let mut never = object(&format!("never-{n}"), Object::Backup(body));
+            let message = format!("image {n}");
+            never
+                .conditions
+                .push(condition("Waiting", "True", "Image", &message));
+            never
+        })
+        .collect();
+    let mut shut = repository(ID);
+    shut.conditions = vec![condition("Ready", "False", "WrongPassword", "wrong password")];
+    objects.push(shut);
+    spoke.tell(objects).await;
+    let person = Person::new(&fleet);
+    fleet
+        .until("the rest", async |_| {
+            let (code, text) = person.run(&["status"]).await;
+            code == 1
+                && text.contains("1 other matter needs a person")
+                && text.contains("\n… and 1 more: fleet repos\n")
+        })
+        .await;
+    let (_, text) = person.run(&["status", "-o", "json"]).await;
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(document["needsYouTotal"], 21);
+    assert_eq!(document["needsYou"].as_array().unwrap().len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_audit_of_an_unknown_repository_is_a_usage_error() {
     let fleet = Fleet::new().await;
     let person = Person::new(&fleet);

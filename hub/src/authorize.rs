@@ -1,10 +1,10 @@
-//! Whose word counts: one pure question, asked wherever a spoke's word could touch what belongs to others.
+//! What a spoke may do: one pure question, asked wherever a message could change what belongs to others.
 
 use proto::plan::is_id;
 
 use crate::bindings::{Bindings, State};
 
-/// Who speaks.
+/// Sender of a message.
 #[derive(Clone, Copy, Debug)]
 pub struct Speaker<'a> {
     /// Name in the certificate.
@@ -13,7 +13,7 @@ pub struct Speaker<'a> {
     pub current: bool,
 }
 
-/// What the words would do. Ids are restic's.
+/// What a message would do. Ids are restic's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim<'a> {
     /// Waits for the maintenance lock, or holds it.
@@ -30,7 +30,7 @@ pub enum Claim<'a> {
     Report,
 }
 
-/// Why words do not count.
+/// Why a message is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("a newer session of the cluster has taken over")]
@@ -76,7 +76,7 @@ impl Refusal {
     }
 }
 
-/// Whether words count.
+/// Whether a message is allowed.
 ///
 /// # Errors
 /// Why they do not.

@@ -1,4 +1,4 @@
-//! Which cluster's word counts for which repository. Pure: a table, and what happens to it.
+//! Which cluster is bound to which repository. Pure: a table, and what happens to it.
 //!
 //! The first cluster that reports a repository is bound to it. Every other one is pending until it has shown the key that
 //! only who can open the repository has, or until a person accepts it.
@@ -15,7 +15,7 @@ const PER_CLUSTER: usize = 10_000;
 /// Where a binding stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// The cluster's word counts.
+    /// The cluster may use and maintain it.
     Bound,
     /// It is shown, and nothing more.
     Pending,
@@ -97,7 +97,7 @@ impl Bindings {
         self.repositories.get(restic_id)?.get(cluster)
     }
 
-    /// Whether a cluster's word counts for a repository.
+    /// Whether a cluster is bound to a repository.
     #[must_use]
     pub fn is_bound(&self, cluster: &str, restic_id: &str) -> bool {
         self.get(cluster, restic_id)
@@ -112,7 +112,7 @@ impl Bindings {
             .flat_map(BTreeMap::values)
     }
 
-    /// Clusters whose word counts for a repository.
+    /// Clusters that are bound to a repository.
     pub fn bound(&self, restic_id: &str) -> impl Iterator<Item = &Arc<str>> {
         let bound = self.of(restic_id).filter(|b| b.state == State::Bound);
         bound.map(|b| &b.cluster)

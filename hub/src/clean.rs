@@ -2,90 +2,99 @@
 
 use proto::text::{LONGEST, clean};
 use proto::v1::object_state::Body;
-use proto::v1::{Hello, LeaseAsk, ObjectState, OperationOutcome, RetentionPolicySpec};
+use proto::v1::{
+    BackupState, Condition, Hello, LeaseAsk, ObjectState, OperationOutcome, PolicyState, RepositoryState,
+    ResticLock, RestoreState, RetentionPolicySpec,
+};
 
 /// Longest name: Kubernetes' own bound on names.
 pub const NAME: usize = 253;
 
 /// A resource. Selectors and keep rules are left as they are: the rules' own parser judges them.
 pub fn object(object: &mut ObjectState) {
-    for name in [&mut object.namespace, &mut object.name] {
-        clean(name, NAME);
-    }
+    all([&mut object.namespace, &mut object.name], NAME);
     for condition in &mut object.conditions {
-        for text in [
-            &mut condition.r#type,
-            &mut condition.status,
-            &mut condition.reason,
-            &mut condition.message,
-        ] {
-            clean(text, LONGEST);
-        }
+        let Condition {
+            r#type,
+            status,
+            reason,
+            message,
+            ..
+        } = condition;
+        all([r#type, status, reason, message], LONGEST);
     }
     match &mut object.body {
-        Some(Body::Repository(repository)) => {
-            clean(&mut repository.url, LONGEST);
-            if let Some(statistics) = &mut repository.statistics {
-                for host in &mut statistics.hosts {
-                    clean(&mut host.host, NAME);
-                }
-            }
-            for lock in &mut repository.locks {
-                for text in [
-                    &mut lock.id,
-                    &mut lock.user,
-                    &mut lock.host,
-                    &mut lock.kept_because,
-                ] {
-                    clean(text, LONGEST);
-                }
-            }
-        }
-        Some(Body::Backup(backup)) => {
-            for text in [
-                &mut backup.repository_namespace,
-                &mut backup.repository_name,
-                &mut backup.schedule,
-                &mut backup.timezone,
-                &mut backup.source,
-            ] {
-                clean(text, NAME);
-            }
-            if let Some(run) = &mut backup.last_run {
-                clean(&mut run.reason, NAME);
-                clean(&mut run.message, LONGEST);
-                clean(&mut run.snapshot_id, NAME);
-            }
-        }
-        Some(Body::Policy(policy)) => {
-            for text in [
-                &mut policy.repository_namespace,
-                &mut policy.repository_name,
-                &mut policy.schedule,
-                &mut policy.last_result,
-            ] {
-                clean(text, NAME);
-            }
-            if let Some(RetentionPolicySpec { unclear, .. }) = &mut policy.spec {
-                clean(unclear, LONGEST);
-            }
-        }
-        Some(Body::Restore(restore)) => {
-            for text in [
-                &mut restore.repository_namespace,
-                &mut restore.repository_name,
-                &mut restore.phase,
-                &mut restore.snapshot_id,
-                &mut restore.target,
-            ] {
-                clean(text, NAME);
-            }
-        }
+        Some(Body::Repository(body)) => repository(body),
+        Some(Body::Backup(body)) => backup(body),
+        Some(Body::Policy(body)) => policy(body),
+        Some(Body::Restore(body)) => restore(body),
         None => {}
     }
 }
 
-/// What a spoke says about itself.
+fn all<const N: usize>(texts: [&mut String; N], longest: usize) {
+    texts.into_iter().for_each(|text| clean(text, longest));
+}
+
+fn repository(repository: &mut RepositoryState) {
+    clean(&mut repository.url, LONGEST);
+    if let Some(statistics) = &mut repository.statistics {
+        for host in &mut statistics.hosts {
+            clean(&mut host.host, NAME);
+        }
+    }
+    for lock in &mut repository.locks {
+        let ResticLock {
+            id,
+            user,
+            host,
+            kept_because,
+            ..
+        } = lock;
+        all([id, user, host, kept_because], LONGEST);
+    }
+}
+
+fn backup(backup: &mut BackupState) {
+    let texts = [
+        &mut backup.repository_namespace,
+        &mut backup.repository_name,
+        &mut backup.schedule,
+        &mut backup.timezone,
+        &mut backup.source,
+    ];
+    all(texts, NAME);
+    if let Some(run) = &mut backup.last_run {
+        all([&mut run.reason, &mut run.snapshot_id], NAME);
+        clean(&mut run.message, LONGEST);
+    }
+}
+
+fn policy(policy: &mut PolicyState) {
+    let texts = [
+        &mut policy.repository_namespace,
+        &mut policy.repository_name,
+        &mut policy.schedule,
+        &mut policy.last_result,
+    ];
+    all(texts, NAME);
+    if let Some(RetentionPolicySpec { unclear, .. }) = &mut policy.spec {
+        clean(unclear, LONGEST);
+    }
+}
+
+fn restore(restore: &mut RestoreState) {
+    let texts = [
+        &mut restore.repository_namespace,
+        &mut restore.repository_name,
+        &mut restore.phase,
+        &mut restore.snapshot_id,
+        &mut restore.target,
+    ];
+    all(texts, NAME);
+}
+
+/// What a spoke reports about itself.
 pub fn hello(hello: &mut Hello) {
     for text in [
         &mut hello.incarnation,
@@ -127,8 +136,6 @@ pub fn outcome(outcome: &mut OperationOutcome) {
 
 #[cfg(test)]
 mod tests {
-    use proto::v1::{Condition, RepositoryState};
-
     use super::*;
 
     #[test]

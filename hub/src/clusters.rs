@@ -13,7 +13,7 @@ use crate::lock::Command;
 use crate::now;
 use crate::store::StoredDecision;
 
-/// Removes a cluster, or says what that would remove.
+/// Removes a cluster, or only answers what that would remove.
 ///
 /// # Errors
 /// NotFound, FailedPrecondition while it is connected, Unavailable when the store fails.
@@ -75,7 +75,7 @@ fn describe(member: &Member) -> ForgetClusterResponse {
     }
 }
 
-/// Says which of two clusters has a name.
+/// Decides which of two clusters has a name.
 ///
 /// # Errors
 /// NotFound, InvalidArgument without a uid, Unavailable when the store fails.

@@ -55,7 +55,7 @@ pub struct Config {
     #[arg(long, env = "FLEET_HUB_DISCONNECT_GRACE", default_value = "15s")]
     pub disconnect_grace: Span,
 
-    /// How often watchers hear from the hub when nothing changes.
+    /// How often watchers get a heartbeat when nothing changes.
     #[arg(long, env = "FLEET_HUB_WATCH_HEARTBEAT", default_value = "10s")]
     pub watch_heartbeat: Span,
 

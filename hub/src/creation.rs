@@ -37,7 +37,7 @@ impl Creations {
         }
     }
 
-    /// How long the holder keeps the permission from now on if nothing is heard of it.
+    /// How long the holder keeps the permission from now on if no message of it arrives.
     #[must_use]
     pub fn left(&self, now: Millis) -> Millis {
         let since = self.holder.as_ref().map_or(now, |(_, since)| *since);

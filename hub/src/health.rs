@@ -14,7 +14,7 @@
 //! | suspended | it is suspended |
 //! | ok | none of these: Ready, and the last run that was due succeeded |
 //!
-//! A stale backup is judged as of when its spoke was last heard: what was late then is late, what came due since is
+//! A stale backup is judged as of the last message of its spoke: what was late then is late, what came due since is
 //! not known to be late.
 
 use std::fmt;
@@ -111,7 +111,7 @@ impl fmt::Display for Health {
 pub struct Fresh {
     /// The spoke has been silent for too long.
     pub stale: bool,
-    /// When it was last heard; `None` when never since the hub knows it.
+    /// Time of its last message; `None` when there was none since the hub knows it.
     pub last_heard: Option<Millis>,
 }
 
@@ -306,7 +306,7 @@ fn result(backup: &BackupState) -> Option<BackupResult> {
     backup.last_run.as_ref().map(BackupRun::result)
 }
 
-/// What a run says about itself.
+/// What a run reports about itself.
 fn run_reason(run: &BackupRun) -> String {
     match (run.reason.as_str(), run.message.as_str()) {
         ("", "") => "the run does not say why".to_owned(),

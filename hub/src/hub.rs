@@ -137,7 +137,7 @@ impl Hub {
         f(&self.lock())
     }
 
-    /// Changes the inventory, and tells of a new revision.
+    /// Changes the inventory, and publishes a new revision.
     pub fn change<R>(&self, f: impl FnOnce(&mut Inventory) -> R) -> R {
         let mut inventory = self.lock();
         let result = f(&mut inventory);
@@ -156,7 +156,7 @@ impl Hub {
         self.revision.subscribe()
     }
 
-    /// Changes who may create a repository, and tells of it.
+    /// Changes who may create a repository, and publishes it.
     pub fn creations(&self, f: impl FnOnce(&mut Creations, Millis)) {
         let now = Moment::now().steady;
         let connected = |cluster: &str| {
@@ -269,7 +269,7 @@ pub fn restored(limits: Limits, epoch: u64, (clusters, objects): Kept, now: Mome
     inventory
 }
 
-/// A batch as of one moment: a cluster's row says whether the objects that are stored with it are complete.
+/// A batch as of one moment: a cluster's row holds whether the objects that are stored with it are complete.
 #[must_use]
 pub fn batch_of(inventory: &Inventory, unsaved: &Unsaved) -> Batch {
     let members = unsaved.members.iter().filter_map(|name| inventory.member(name));

@@ -1,4 +1,4 @@
-//! Who a peer is: the URI SAN of its client certificate, and nothing that it says.
+//! Who a peer is: the URI SAN of its client certificate, and nothing in its messages.
 //!
 //! `spiffe://<trust domain>/spoke/<cluster>` may report as that cluster; `spiffe://<trust domain>/viewer/<name>` may read
 //! the fleet, `spiffe://<trust domain>/operator/<name>` may also decide. The trust domain is not looked at: the authority that the hub was given decides who is in.

@@ -22,7 +22,7 @@ pub struct Metrics {
     pub commit_seconds: Histogram,
     /// Writes and looks that failed.
     pub store_failures: IntCounter,
-    /// Words of spokes that do not count, by what they were about and why.
+    /// Messages of spokes that were refused, by what they were about and why.
     pub refused: IntCounterVec,
 }
 

@@ -14,6 +14,8 @@ use crate::rows;
 
 /// Most rows of a page, and the default.
 pub const PAGE_MAX: usize = 200;
+/// Most names in the text of an error.
+const NAMED: usize = 20;
 
 /// What is wrong with a question.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub enum QueryError {
     Sort { column: String, known: &'static str },
     #[error("there is no state {state:?} here; states are {known}")]
     State { state: String, known: String },
+    #[error("there is no cluster {cluster:?}; {known}")]
+    Cluster { cluster: String, known: String },
     #[error("the page token is not one of this hub; start with the first page")]
     Token,
 }
@@ -53,7 +57,7 @@ const BACKUP_COLUMNS: &str = "state, name, cluster, namespace, last, next, size"
 /// When the question cannot be answered as it was put.
 pub fn list(inventory: &Inventory, request: &ListRequest) -> Result<ListResponse, QueryError> {
     let filter = request.filter.clone().unwrap_or_default();
-    check_states(request.collection(), &filter)?;
+    check_filter(inventory, request.collection(), &filter)?;
     let (column, descending) = match request.sort.strip_prefix('-') {
         Some(column) => (column, true),
         None => (request.sort.as_str(), false),
@@ -133,11 +137,42 @@ fn check(collection: Collection, column: &str) -> Result<(), QueryError> {
     }
 }
 
-/// A state that no row can have is a typing error, and "nothing matches" would hide it.
+/// A state that no row can have, or a cluster that has never connected, is a typing error, and "nothing matches" would
+/// hide it.
 ///
 /// # Errors
-/// When a state of the filter is not one of the collection.
-pub fn check_states(collection: Collection, filter: &Filter) -> Result<(), QueryError> {
+/// When a state of the filter is not one of the collection, or a cluster is not known.
+pub fn check_filter(
+    inventory: &Inventory,
+    collection: Collection,
+    filter: &Filter,
+) -> Result<(), QueryError> {
+    check_states(collection, filter)?;
+    let unknown = filter
+        .clusters
+        .iter()
+        .find(|name| inventory.member(name).is_none());
+    let Some(cluster) = unknown else {
+        return Ok(());
+    };
+    let mut known: Vec<&str> = inventory.members().map(|member| &*member.name).collect();
+    let more = known.len().saturating_sub(NAMED);
+    known.truncate(NAMED);
+    let known = match (known.as_slice(), more) {
+        ([], _) => "none has connected yet".to_owned(),
+        (names, 0) => format!("clusters are {}", names.join(", ")),
+        (names, more) => format!(
+            "clusters are {} and {more} more: fleet clusters",
+            names.join(", ")
+        ),
+    };
+    Err(QueryError::Cluster {
+        cluster: cluster.clone(),
+        known,
+    })
+}
+
+fn check_states(collection: Collection, filter: &Filter) -> Result<(), QueryError> {
     let known: Vec<&str> = match collection {
         Collection::Clusters => rows::CLUSTER_STATES.to_vec(),
         Collection::Repositories => rows::REPOSITORY_STATES.to_vec(),

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proto::time::from_unix_millis;
-use proto::v1::{BackupRow, ClusterRow, Freshness, RepositoryBinding, RepositoryRow, Row, row::Body};
+use proto::v1::{
+    BackupRow, ClusterRow, Freshness, RepositoryBinding, RepositoryRow, RepositoryStatistics, Row, row::Body,
+};
 
 use crate::Millis;
 use crate::health::{Evidence, Fresh, Health, is_ready, ready_condition};
@@ -116,15 +118,7 @@ pub fn repository(inventory: &Inventory, key: &str) -> Option<Row> {
         (all, ready) if ready == all && all == bindings.len() => "ready",
         _ => "degraded",
     };
-    // The newest figures of clusters whose word counts. No honest figures are of tomorrow.
-    let latest = inventory.now().saturating_add(CLOCKS);
-    let counts = |cluster: &str| inventory.bindings().is_bound(cluster, key);
-    let newest = held
-        .iter()
-        .filter(|held| counts(&held.cluster))
-        .filter_map(|held| Some((held, held.repository()?.statistics.clone()?)))
-        .filter(|(_, statistics)| time(statistics.as_of.as_ref()) <= latest);
-    let newest = newest.max_by_key(|(_, statistics)| statistics.as_of.as_ref().map(|t| (t.seconds, t.nanos)));
+    let newest = newest_figures(inventory, key, &held);
     let name = repository_name(inventory, key);
     let mut clusters: Vec<String> = bindings.iter().map(|b| b.cluster.clone()).collect();
     clusters.sort();
@@ -133,6 +127,7 @@ pub fn repository(inventory: &Inventory, key: &str) -> Option<Row> {
         .iter()
         .filter_map(|b| b.freshness.as_ref()?.last_heard)
         .max_by_key(|t| (t.seconds, t.nanos));
+    let alarm = inventory.bindings().key(key);
     let row = RepositoryRow {
         restic_id: held
             .first()
@@ -141,11 +136,7 @@ pub fn repository(inventory: &Inventory, key: &str) -> Option<Row> {
             .unwrap_or_default(),
         name,
         policies: inventory.policies_of(key).count() as u64,
-        alarm: inventory
-            .bindings()
-            .key(key)
-            .map(|known| known.rival.clone())
-            .unwrap_or_default(),
+        alarm: alarm.map(|known| known.rival.clone()).unwrap_or_default(),
         state: state.to_owned(),
         clusters,
         statistics_from: newest
@@ -167,6 +158,20 @@ pub fn repository(inventory: &Inventory, key: &str) -> Option<Row> {
         key: key.to_owned(),
         body: Some(Body::Repository(row)),
     })
+}
+
+/// The newest figures of bound clusters, and who reported them. No honest figures are of tomorrow.
+fn newest_figures<'a>(
+    inventory: &Inventory,
+    key: &str,
+    held: &[&'a Arc<Held>],
+) -> Option<(&'a Held, RepositoryStatistics)> {
+    let latest = inventory.now().saturating_add(CLOCKS);
+    held.iter()
+        .filter(|held| inventory.bindings().is_bound(&held.cluster, key))
+        .filter_map(|held| Some((&***held, held.repository()?.statistics.clone()?)))
+        .filter(|(_, statistics)| time(statistics.as_of.as_ref()) <= latest)
+        .max_by_key(|(_, statistics)| statistics.as_of.as_ref().map(|t| (t.seconds, t.nanos)))
 }
 
 fn binding(inventory: &Inventory, held: &Held) -> RepositoryBinding {

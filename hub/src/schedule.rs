@@ -1,6 +1,6 @@
 //! When the next success of a backup is due: by its cron schedule, counted from the last success.
 //!
-//! A spoke's `next_run` cannot tell that a run was missed, since it moves on whether the run came or not.
+//! A spoke's `next_run` does not show that a run was missed, since it moves on whether the run came or not.
 //! So the hub asks the schedule itself: the first run that was planned after the last success is the one that is due.
 
 use crds::schedule::Schedule;

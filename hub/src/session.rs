@@ -69,7 +69,7 @@ pub enum Broken {
     TooLarge(usize),
 }
 
-/// The protocol version to speak.
+/// The protocol version of a session.
 ///
 /// # Errors
 /// When there is none in common.

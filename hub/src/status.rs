@@ -1,12 +1,12 @@
 //! Is everything backed up? One verdict, the counts, and what needs a person, worst first.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use proto::time::from_unix_millis;
 use proto::v1::{Attention, StatusResponse, row::Body};
 
 use crate::health::Health;
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Member};
 use crate::{rows, waits};
 
 /// More than this nobody reads at night.
@@ -15,57 +15,103 @@ const ATTENTION_MAX: usize = 20;
 /// The answer as of the inventory's revision.
 #[must_use]
 pub fn status(inventory: &Inventory) -> StatusResponse {
-    let mut by_state: HashMap<String, u64> = HashMap::new();
-    // Backups with the same state for the same reason are one matter.
-    let mut causes: BTreeMap<(Health, String), (String, u64, String)> = BTreeMap::new();
-    let (mut bad, mut unknown) = (false, false);
-    for held in inventory.index().backups(&[]) {
-        let (health, reason) = rows::health(inventory, held);
-        *by_state.entry(health.as_str().to_owned()).or_default() += 1;
-        bad |= health.is_unsafe();
-        unknown |= health.is_unknown();
-        if health.is_unsafe() || health == Health::Never {
-            let entry = causes
-                .entry((health, reason))
-                .or_insert_with(|| (held.place.to_string(), 0, held.cluster.to_string()));
-            entry.1 += 1;
+    let tally = Tally::of(inventory);
+    let stale: Vec<&Member> = inventory.members().filter(|member| member.stale).collect();
+    let verdict = tally.verdict(!stale.is_empty());
+    let (repositories, stored_bytes) = repositories(inventory);
+    let others = waits::all(inventory);
+    // Totals are of everything, whatever is cut off below.
+    let other_count = others.iter().map(|other| other.count).sum();
+    let mut needs_you: Vec<Attention> = tally.causes.into_iter().map(attention).collect();
+    needs_you.extend(others);
+    needs_you.extend(stale.iter().map(|member| silent(member)));
+    let matters = needs_you.len() as u64;
+    let rest = needs_you.split_off(needs_you.len().min(ATTENTION_MAX));
+    StatusResponse {
+        revision: inventory.revision(),
+        as_of: Some(from_unix_millis(inventory.now())),
+        verdict: verdict.to_owned(),
+        clusters: inventory.members().count() as u64,
+        clusters_stale: stale.len() as u64,
+        repositories,
+        backups: inventory.index().backup_count() as u64,
+        backups_by_state: tally.by_state,
+        stored_bytes,
+        needs_you,
+        matters,
+        others: other_count,
+        rest_next: commands(&rest),
+    }
+}
+
+/// All backups by state, and by cause as far as they need a person.
+#[derive(Default)]
+struct Tally {
+    by_state: HashMap<String, u64>,
+    /// Backups with the same state for the same reason are one matter: the first of them, and how many.
+    causes: BTreeMap<(Health, String), (String, u64)>,
+    bad: bool,
+    unknown: bool,
+}
+
+impl Tally {
+    fn of(inventory: &Inventory) -> Tally {
+        let mut tally = Tally::default();
+        for held in inventory.index().backups(&[]) {
+            let (health, reason) = rows::health(inventory, held);
+            *tally.by_state.entry(health.as_str().to_owned()).or_default() += 1;
+            tally.bad |= health.is_unsafe();
+            tally.unknown |= health.is_unknown();
+            if health.is_unsafe() || health == Health::Never {
+                let first = || (held.place.to_string(), 0);
+                tally.causes.entry((health, reason)).or_insert_with(first).1 += 1;
+            }
+        }
+        tally
+    }
+
+    fn verdict(&self, stale: bool) -> &'static str {
+        match (self.bad, self.unknown || stale || self.by_state.is_empty()) {
+            (true, _) => "not-safe",
+            (false, true) => "unknown",
+            (false, false) => "safe",
         }
     }
-    let stale: Vec<_> = inventory.members().filter(|member| member.stale).collect();
-    let verdict = match (bad, unknown || !stale.is_empty() || by_state.is_empty()) {
-        (true, _) => "not-safe",
-        (false, true) => "unknown",
-        (false, false) => "safe",
+}
+
+/// Number of physical repositories, and the bytes that are stored in them.
+fn repositories(inventory: &Inventory) -> (u64, u64) {
+    let keys = inventory.index().repositories();
+    let rows = keys.filter_map(|key| rows::repository(inventory, key));
+    rows.fold((0, 0), |(count, stored), row| {
+        let bytes = match &row.body {
+            Some(Body::Repository(repository)) => repository.statistics.as_ref().map(|s| s.stored_bytes),
+            _ => None,
+        };
+        (count + 1, stored + bytes.unwrap_or_default())
+    })
+}
+
+fn attention(((health, reason), (first, count)): ((Health, String), (String, u64))) -> Attention {
+    let (subject, next) = if count == 1 {
+        (first.clone(), format!("fleet backups {first}"))
+    } else {
+        (
+            format!("{first} and {} more", count - 1),
+            format!("fleet backups --state {health}"),
+        )
     };
-    let repositories: Vec<_> = inventory
-        .index()
-        .repositories()
-        .filter_map(|key| rows::repository(inventory, key))
-        .collect();
-    let stored = repositories.iter().filter_map(|row| match &row.body {
-        Some(Body::Repository(repository)) => repository.statistics.as_ref().map(|s| s.stored_bytes),
-        _ => None,
-    });
-    let mut needs_you: Vec<Attention> = causes
-        .into_iter()
-        .map(|((health, reason), (first, count, _))| Attention {
-            state: health.as_str().to_owned(),
-            subject: if count == 1 {
-                first.clone()
-            } else {
-                format!("{first} and {} more", count - 1)
-            },
-            detail: reason,
-            count,
-            next: if count == 1 {
-                format!("fleet backups {first}")
-            } else {
-                format!("fleet backups --state {health}")
-            },
-        })
-        .collect();
-    needs_you.extend(waits::all(inventory));
-    needs_you.extend(stale.iter().map(|member| Attention {
+    Attention {
+        state: health.as_str().to_owned(),
+        subject,
+        detail: reason,
+        count,
+        next,
+    }
+}
+
+fn silent(member: &Member) -> Attention {
+    Attention {
         state: Health::Stale.as_str().to_owned(),
         subject: member.name.to_string(),
         detail: format!(
@@ -74,18 +120,23 @@ pub fn status(inventory: &Inventory) -> StatusResponse {
         ),
         count: member.backups,
         next: format!("fleet clusters {}", member.name),
-    }));
-    needs_you.truncate(ATTENTION_MAX);
-    StatusResponse {
-        revision: inventory.revision(),
-        as_of: Some(from_unix_millis(inventory.now())),
-        verdict: verdict.to_owned(),
-        clusters: inventory.members().count() as u64,
-        clusters_stale: stale.len() as u64,
-        repositories: repositories.len() as u64,
-        backups: inventory.index().backup_count() as u64,
-        backups_by_state: by_state,
-        stored_bytes: stored.sum(),
-        needs_you,
     }
 }
+
+/// Commands that list what was cut off.
+fn commands(rest: &[Attention]) -> String {
+    let of = |needs: &Attention| match needs.state.as_str() {
+        waits::UNREADY => "fleet repos",
+        waits::RESTORE_FAILED => "kubectl get rres -A",
+        waits::POLICY_FAILED => "kubectl get grp -A",
+        waits::WAITING => "fleet plan list",
+        "stale" => "fleet clusters",
+        _ => "fleet backups",
+    };
+    let commands: BTreeSet<&str> = rest.iter().map(of).collect();
+    commands.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

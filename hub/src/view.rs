@@ -162,7 +162,9 @@ impl FleetView for ViewService {
             return Err(refused(QueryError::Collection));
         }
         let filter = filter.unwrap_or_default();
-        query::check_states(collection, &filter).map_err(refused)?;
+        self.hub
+            .read(|inventory| query::check_filter(inventory, collection, &filter))
+            .map_err(refused)?;
         let (events, stream) = mpsc::channel(BUFFER);
         let hub = self.hub.clone();
         tokio::spawn(async move {

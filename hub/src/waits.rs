@@ -17,63 +17,22 @@ struct Group {
 
 type Groups = BTreeMap<(usize, String), Group>;
 
-const UNREADY: &str = "unready";
-const RESTORE_FAILED: &str = "restore-failed";
-const POLICY_FAILED: &str = "policy-failed";
-const WAITING: &str = "waiting";
+pub(crate) const UNREADY: &str = "unready";
+pub(crate) const RESTORE_FAILED: &str = "restore-failed";
+pub(crate) const POLICY_FAILED: &str = "policy-failed";
+pub(crate) const WAITING: &str = "waiting";
 /// In the order in which they are shown.
 const STATES: [&str; 4] = [UNREADY, RESTORE_FAILED, POLICY_FAILED, WAITING];
+/// Results of a retention run that did not do what it was to do.
+const FAILURES: [&str; 2] = ["Failed", "Interrupted"];
 
-/// Grouped by cause. What a silent cluster reported last counts: nothing says that it is over.
+/// Grouped by cause. What a silent cluster reported last counts: nothing shows that it is over.
 #[must_use]
 pub fn all(inventory: &Inventory) -> Vec<Attention> {
-    let index = inventory.index();
     let mut groups = Groups::new();
-    for held in index.repositories().flat_map(|key| index.bindings(key)) {
-        // Unknown means that it is being checked.
-        let condition = ready_condition(&held.object).filter(|ready| ready.status == "False");
-        if let Some(condition) = condition {
-            let next = format!("fleet repos {}", held.object.name);
-            add(
-                &mut groups,
-                UNREADY,
-                held,
-                explained(&condition.reason, &condition.message),
-                next,
-            );
-        }
-    }
-    for held in index.restores() {
-        if held.restore().is_some_and(|restore| restore.phase == "Failed") {
-            let ready = ready_condition(&held.object);
-            let why = ready.map_or_else(String::new, |c| explained(&c.reason, &c.message));
-            add(&mut groups, RESTORE_FAILED, held, why, describe("rres", held));
-        }
-    }
-    for held in index.all_policies() {
-        let condition = |kind: &str| {
-            let mut all = held.object.conditions.iter();
-            all.find(|c| c.r#type == kind && c.status == "True")
-        };
-        let failed = held.policy().is_some_and(|policy| policy.last_result == "Failed");
-        if let Some(approval) = condition("ApprovalRequired") {
-            let next = "fleet plan list".to_owned();
-            add(
-                &mut groups,
-                WAITING,
-                held,
-                explained(&approval.reason, &approval.message),
-                next,
-            );
-        } else if failed || !is_ready(&held.object) {
-            let why = condition("Degraded")
-                .or_else(|| ready_condition(&held.object).filter(|c| c.status == "False"));
-            if let Some(why) = why {
-                let text = explained(&why.reason, &why.message);
-                add(&mut groups, POLICY_FAILED, held, text, describe("grp", held));
-            }
-        }
-    }
+    repositories(inventory, &mut groups);
+    restores(inventory, &mut groups);
+    policies(inventory, &mut groups);
     groups
         .into_iter()
         .map(|((state, detail), group)| Attention {
@@ -87,6 +46,55 @@ pub fn all(inventory: &Inventory) -> Vec<Attention> {
             next: group.next,
         })
         .collect()
+}
+
+fn repositories(inventory: &Inventory, groups: &mut Groups) {
+    let index = inventory.index();
+    for held in index.repositories().flat_map(|key| index.bindings(key)) {
+        // Unknown means that it is being checked.
+        let condition = ready_condition(&held.object).filter(|ready| ready.status == "False");
+        if let Some(condition) = condition {
+            let why = explained(&condition.reason, &condition.message);
+            let next = format!("fleet repos {}", held.object.name);
+            add(groups, UNREADY, held, why, next);
+        }
+    }
+}
+
+fn restores(inventory: &Inventory, groups: &mut Groups) {
+    for held in inventory.index().restores() {
+        if held.restore().is_some_and(|restore| restore.phase == "Failed") {
+            let ready = ready_condition(&held.object);
+            let why = ready.map_or_else(String::new, |c| explained(&c.reason, &c.message));
+            add(groups, RESTORE_FAILED, held, why, describe("rres", held));
+        }
+    }
+}
+
+fn policies(inventory: &Inventory, groups: &mut Groups) {
+    for held in inventory.index().all_policies() {
+        let condition = |kind: &str| {
+            let mut all = held.object.conditions.iter();
+            all.find(|c| c.r#type == kind && c.status == "True")
+        };
+        if let Some(approval) = condition("ApprovalRequired") {
+            let why = explained(&approval.reason, &approval.message);
+            add(groups, WAITING, held, why, "fleet plan list".to_owned());
+            continue;
+        }
+        let result = held.policy().map_or("", |policy| policy.last_result.as_str());
+        let failed = FAILURES.contains(&result);
+        if failed || !is_ready(&held.object) {
+            let unready = || ready_condition(&held.object).filter(|c| c.status == "False");
+            let why = condition("Degraded").or_else(unready);
+            let why = why.map(|why| explained(&why.reason, &why.message));
+            // Its operator has not reported yet why the run did not end well.
+            let why = why.or_else(|| failed.then(|| format!("the last run: {result}")));
+            if let Some(why) = why {
+                add(groups, POLICY_FAILED, held, why, describe("grp", held));
+            }
+        }
+    }
 }
 
 fn add(groups: &mut Groups, state: &str, held: &Held, why: String, next: String) {

@@ -402,7 +402,7 @@ async fn a_flood_of_creations_has_one_place_and_every_other_one_is_somebody_else
             id = attacker.until("a creation", granted) => id,
         };
         if !seen.insert(next) {
-            // The same grant, told to who asked again.
+            // The same grant, sent again to the one that asked again.
             continue;
         }
         served += 1;

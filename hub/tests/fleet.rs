@@ -1,4 +1,4 @@
-//! A hub over real mTLS sockets: what spokes tell is what viewers read.
+//! A hub over real mTLS sockets: what spokes report is what viewers read.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::Path;
@@ -144,7 +144,7 @@ impl Fleet {
         )
     }
 
-    /// A spoke that tells one repository and stays connected as long as what is returned lives.
+    /// A spoke that reports one repository and stays connected as long as what is returned lives.
     async fn spoke(&self, cluster: &str, url: &str) -> mpsc::Sender<SpokeMessage> {
         let channel = self
             .dial(

@@ -297,7 +297,7 @@ async fn a_renewal_is_answered_with_the_run_as_it_is_now() {
     assert_eq!(answer(&mut spoke, 3).await, None);
 }
 
-/// Names of the policies that a run would be told of.
+/// Names of the policies that a run would be given.
 async fn policies(spoke: &mut Spoke, operation: &str) -> Vec<(String, String)> {
     spoke.ask(operation).await;
     let run = spoke.granted().await.run.unwrap();
@@ -309,7 +309,7 @@ async fn policies(spoke: &mut Spoke, operation: &str) -> Vec<(String, String)> {
 async fn a_policy_that_vanished_keeps_over_a_restart_of_the_hub() {
     let fleet = Fleet::new().await;
     let spoke = member(&fleet).await;
-    // A whole inventory without the policy, and no word that it was deleted.
+    // A whole inventory without the policy, and no tombstone.
     spoke.tell(vec![repository(ID)]).await;
     let gone = async |fleet: &Fleet| fleet.running.hub.read(|i| i.policies_of(ID).next().is_none());
     fleet.until("an inventory without the policy", gone).await;
@@ -322,7 +322,7 @@ async fn a_policy_that_vanished_keeps_over_a_restart_of_the_hub() {
     assert_eq!(known[0].0, "a/ns/p");
     assert!(known[0].1.contains("missing"), "{known:?}");
     drop(spoke);
-    // It comes back, and is deleted in so many words: nothing is remembered, by no later start either.
+    // It comes back, and is deleted with a tombstone: nothing is remembered, by no later start either.
     let spoke = member(&fleet).await;
     fleet.until("the policy", async |fleet| !gone(fleet).await).await;
     let delta = Delta {

@@ -1,5 +1,5 @@
-//! A store whose reads and writes fail while the hub runs: what could not be kept is not told, and what could not be read
-//! is not taken for nothing.
+//! A store whose reads and writes fail while the hub runs: what could not be kept is not answered, and what could not be
+//! read is not taken for nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod harness;
@@ -99,7 +99,7 @@ async fn a_grant_whose_commit_fails_is_told_to_nobody_and_comes_when_the_store_i
     let audit = view.audit(AuditRequest::default()).await.unwrap().into_inner();
     let kept: Vec<u64> = audit.entries.iter().map(|entry| entry.token).collect();
     assert_eq!(kept, [token], "the audit has what was told, and nothing else");
-    // What was told is what a restart finds.
+    // What was answered is what a restart finds.
     drop(spoke);
     let fleet = fleet.restart().await;
     assert_eq!(states(&fleet).await, [("held".to_owned(), token)]);

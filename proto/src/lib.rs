@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod digest;
+pub mod order;
 pub mod plan;
 pub mod possession;
 mod rule;
@@ -16,9 +17,9 @@ pub mod v1 {
     tonic::include_proto!("fleet.v1");
 }
 
-/// Oldest protocol version that this build speaks.
+/// Oldest protocol version of this build.
 pub const PROTOCOL_MIN: u32 = 2;
-/// Newest protocol version that this build speaks.
+/// Newest protocol version of this build.
 pub const PROTOCOL_MAX: u32 = 2;
 
 /// Most bytes of one encoded message in either direction. Senders check it, because a receiver can only end the stream.

@@ -1,4 +1,4 @@
-//! Proof that a cluster can open a repository, without a word to the hub that would open it.
+//! Proof that a cluster can open a repository, without giving the hub anything that would open it.
 //!
 //! Who can open a repository has its master key. An Ed25519 key is derived from that, and signs what the hub asks. The hub
 //! keeps the public half that the first cluster showed: every other cluster that can open the repository has the same.

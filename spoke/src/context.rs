@@ -33,7 +33,7 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub turns: Semaphore,
-    /// What changed since the hub was last told.
+    /// What changed since it was last sent to the hub.
     pub outbox: Arc<Outbox>,
     /// Permission to create repositories.
     pub creations: Creations,

@@ -145,7 +145,7 @@ fn faults(text: &mut String, faults: &[PolicyFault], most: usize) {
     listed(text, "faults", lines.collect(), most);
 }
 
-/// Lines under one word, which stands before the first of them.
+/// Lines under one heading, which stands before the first of them.
 fn listed(text: &mut String, word: &str, lines: Vec<String>, most: usize) {
     for (n, line) in lines.iter().take(most).enumerate() {
         let word = if n == 0 { word } else { "" };

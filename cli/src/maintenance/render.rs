@@ -90,23 +90,7 @@ pub fn why_locked(lock: &Lock, now: Timestamp) -> String {
 fn standing(lock: &Lock, repository: &str) -> (&'static str, String, String) {
     let who = format!("{} {}", lock.cluster, lock.subject);
     match lock.state.as_str() {
-        "held" => (
-            "HELD",
-            format!(
-                "{who}, token {}, {}, renewed {} ago",
-                lock.token,
-                millis(lock.held_ms),
-                millis(lock.renewed_ms)
-            ),
-            if lock.revoked {
-                "taken back; its pod ends, and its end frees the repository".to_owned()
-            } else {
-                format!(
-                    "nothing to do; to stop: fleet locks release {repository} --token {}",
-                    lock.token
-                )
-            },
-        ),
+        "held" => held(lock, &who, repository),
         "delayed" if lock.cluster.is_empty() => (
             "DELAY",
             format!(
@@ -114,8 +98,7 @@ fn standing(lock: &Lock, repository: &str) -> (&'static str, String, String) {
                 lock.token,
                 millis(lock.ends_ms)
             ),
-            "nothing to do; was the hub's store restored from a backup? whoever holds it ends meanwhile"
-                .to_owned(),
+            "nothing to do; was the hub's store restored from a backup? its holder ends meanwhile".to_owned(),
         ),
         "delayed" => (
             "DELAY",
@@ -142,9 +125,31 @@ fn standing(lock: &Lock, repository: &str) -> (&'static str, String, String) {
         _ => (
             "FREE",
             format!("last token {}", lock.token),
-            "nothing to do".to_owned(),
+            if lock.waiters.is_empty() {
+                "nothing to do".to_owned()
+            } else {
+                "nothing holds it; what each one waits for is above".to_owned()
+            },
         ),
     }
+}
+
+fn held(lock: &Lock, who: &str, repository: &str) -> (&'static str, String, String) {
+    let detail = format!(
+        "{who}, token {}, {}, renewed {} ago",
+        lock.token,
+        millis(lock.held_ms),
+        millis(lock.renewed_ms)
+    );
+    let next = if lock.revoked {
+        "taken back; its pod ends, and its end frees the repository".to_owned()
+    } else {
+        format!(
+            "nothing to do; to stop: fleet locks release {repository} --token {}",
+            lock.token
+        )
+    };
+    ("HELD", detail, next)
 }
 
 /// restic's own locks: whose they are, why they stay, and what a person may do.

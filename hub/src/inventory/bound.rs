@@ -1,4 +1,4 @@
-//! What counts: the inventory through the table of bindings. What a cluster tells of a repository that it is not bound
+//! What counts: the inventory through the table of bindings. What a cluster reports of a repository that it is not bound
 //! to is shown, and nothing more.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::{Held, Inventory, Member};
 use crate::bindings::{Binding, Bindings, Key};
 
 impl Inventory {
-    /// Whose word counts for what.
+    /// Which cluster is bound to which repository.
     #[must_use]
     pub fn bindings(&self) -> &Bindings {
         &self.bindings
@@ -29,7 +29,7 @@ impl Inventory {
         self.changes.publish();
     }
 
-    /// Whether a bound cluster has last told of a backup that runs into a repository.
+    /// Whether a bound cluster has last reported a backup that runs into a repository.
     #[must_use]
     pub fn is_backing_up(&self, restic_id: &str) -> bool {
         self.index.running(restic_id).any(|place| {
@@ -46,23 +46,30 @@ impl Inventory {
 
     /// Policies of bound clusters whose repository is not known: each may be meant for this one.
     pub fn undecided_policies(&self, restic_id: &str) -> impl Iterator<Item = &Arc<Held>> {
-        let undecided = self.index.policies("").filter(move |held| {
-            let named = held
-                .refers_to()
-                .and_then(|place| self.index.binding(&place).cloned());
-            // A repository that is known to be another one is not meant.
-            let known = named.and_then(|named| Some(named.repository()?.restic_id.clone()));
-            known.is_none_or(|id| id.is_empty() || id == restic_id)
-        });
-        undecided.filter(move |held| self.bindings.is_bound(&held.cluster, restic_id))
+        let undecided = self.index.policies("");
+        undecided.filter(move |held| self.may_count(held, restic_id))
     }
 
-    /// Policies of bound clusters that vanished lately without a word that they were deleted.
+    /// Policies of bound clusters that vanished lately without having been deleted, of this repository or undecided.
     pub fn vanished_policies(&self, restic_id: &str) -> impl Iterator<Item = &Arc<Held>> {
-        self.vanished.at(self.now).filter(move |held| {
-            let of = held.policy().is_some_and(|policy| policy.restic_id == restic_id);
-            of && self.bindings.is_bound(&held.cluster, restic_id)
-        })
+        let vanished = self.vanished.at(self.now);
+        vanished.filter(move |held| self.may_count(held, restic_id))
+    }
+
+    /// Whether a policy's cluster is bound to a repository, and the policy is for it or may be.
+    fn may_count(&self, held: &Held, restic_id: &str) -> bool {
+        let Some(policy) = held.policy() else {
+            return false;
+        };
+        let id = match policy.restic_id.as_str() {
+            "" => {
+                let named = held.refers_to().and_then(|place| self.index.binding(&place));
+                // A repository that is known to be another one is not meant.
+                named.map_or("", |named| named.repository().map_or("", |r| &r.restic_id))
+            }
+            id => id,
+        };
+        (id.is_empty() || id == restic_id) && self.bindings.is_bound(&held.cluster, restic_id)
     }
 
     /// Clusters of a run: bound, using the repository still, and known as a whole.

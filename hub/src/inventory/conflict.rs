@@ -56,7 +56,7 @@ pub struct Conflict {
     /// Whether the claimants differ by the cluster's uid; else only by incarnation.
     by_uid: bool,
     since: Millis,
-    /// When each was last heard.
+    /// Time of the last message of each.
     claimants: BTreeMap<String, Millis>,
 }
 
@@ -96,7 +96,7 @@ impl Conflict {
         }
     }
 
-    /// A claimant knocks. Whether it is the only one left.
+    /// A claimant connects. Whether it is the only one left.
     pub fn knock(&mut self, uid: &str, incarnation: &str, now: Millis) -> bool {
         let claimant = if self.by_uid { uid } else { incarnation };
         self.claimants.insert(claimant.to_owned(), now);

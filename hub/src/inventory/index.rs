@@ -70,7 +70,7 @@ impl Index {
         self.restores.values()
     }
 
-    /// Backups that run into a physical repository as last told, by place.
+    /// Backups that run into a physical repository as last reported, by place.
     pub fn running(&self, restic_id: &str) -> impl Iterator<Item = &Arc<str>> {
         self.running.get(restic_id).into_iter().flatten()
     }

@@ -16,7 +16,7 @@ use crate::store::StoredCluster;
 pub struct Limits {
     /// Milliseconds of silence on a live stream.
     pub stale_after: Millis,
-    /// Milliseconds without a stream that has told everything.
+    /// Milliseconds without a stream that has reported everything.
     pub grace: Millis,
     /// Most resources of one cluster.
     pub objects: usize,
@@ -24,7 +24,7 @@ pub struct Limits {
     pub bytes: usize,
 }
 
-/// What a cluster says about itself.
+/// What a cluster reports about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// uid of its kube-system namespace.
@@ -49,11 +49,11 @@ pub struct Live {
 pub struct Member {
     /// Name of the cluster, from its certificate.
     pub name: Arc<str>,
-    /// What it says about itself.
+    /// What it reports about itself.
     pub facts: Facts,
     /// Its stream, while there is one.
     pub live: Option<Live>,
-    /// When it was last heard, by the wall clock.
+    /// Time of its last message, by the wall clock.
     pub last_heard: Option<Millis>,
     /// The same by the steady clock; `None` when it was before this start of the hub.
     pub heard: Option<Millis>,
@@ -142,7 +142,7 @@ impl Member {
         conflict.or_else(|| Some(("refused", self.refused.as_deref()?)))
     }
 
-    /// By the steady clock, whether nobody can vouch for what is held: the spoke has been silent for too long, or no stream has told
+    /// By the steady clock, whether nothing confirms what is held: the spoke has been silent for too long, or no stream has reported
     /// everything for longer than the grace.
     #[must_use]
     pub fn is_stale(&self, limits: &Limits, now: Millis) -> bool {

@@ -4,6 +4,7 @@
 //! that two answers of one revision cannot differ.
 
 mod bound;
+mod change;
 mod changes;
 mod conflict;
 mod held;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use proto::digest::Digest;
 use proto::v1::Collection;
 
+pub use self::change::{Arrived, Change};
 pub use self::changes::Changes;
 pub use self::held::Held;
 use self::index::Index;
@@ -30,24 +32,6 @@ use crate::bindings::Bindings;
 use crate::health::Fresh;
 use crate::store::StoredCluster;
 use crate::{Millis, Moment};
-
-/// A resource that arrives: what is held of it, and its bytes for the store.
-#[derive(Clone, Debug)]
-pub struct Arrived {
-    pub held: Held,
-    pub state: Vec<u8>,
-}
-
-/// What a spoke's messages change, all at once.
-#[derive(Debug, Default)]
-pub struct Change {
-    /// New latest states.
-    pub upserts: Vec<Arrived>,
-    /// uids of deleted resources.
-    pub gone: Vec<String>,
-    /// `upserts` are all that exist.
-    pub whole: bool,
-}
 
 /// Why a message was not taken.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -238,78 +222,6 @@ impl Inventory {
         self.changes.publish();
     }
 
-    /// Applies what belongs together. A whole inventory confirms all that is held.
-    ///
-    /// # Errors
-    /// When a newer session has taken over, or the cluster reports too much; then nothing is applied.
-    pub fn apply(
-        &mut self,
-        name: &Arc<str>,
-        session: u64,
-        change: Change,
-        now: Moment,
-    ) -> Result<(), Refused> {
-        let Limits { objects, bytes, .. } = self.limits;
-        let member = self.current(name, session)?;
-        let Change {
-            upserts,
-            mut gone,
-            whole,
-        } = change;
-        let mut lost = Vec::new();
-        if whole {
-            let named: HashSet<&str> = upserts.iter().map(|a| a.held.object.uid.as_str()).collect();
-            let held = member.objects.iter().filter(|(uid, _)| !named.contains(&***uid));
-            let missing: Vec<Arc<Held>> = held.map(|(_, held)| held.clone()).collect();
-            gone = missing.iter().map(|held| held.object.uid.clone()).collect();
-            lost = missing
-                .into_iter()
-                .filter(|held| held.policy().is_some())
-                .collect();
-        }
-        let (mut count, mut size) = (member.objects.len(), member.bytes);
-        for uid in &gone {
-            if let Some(held) = member.objects.get(uid.as_str()) {
-                (count, size) = (count - 1, size - held.size);
-            }
-        }
-        for arrived in &upserts {
-            size += arrived.held.size;
-            match member.objects.get(arrived.held.object.uid.as_str()) {
-                Some(held) => size -= held.size,
-                None => count += 1,
-            }
-        }
-        if count > objects {
-            return Err(Refused::TooMany {
-                cluster: name.clone(),
-                limit: objects,
-            });
-        }
-        if size > bytes {
-            return Err(Refused::TooMuch {
-                cluster: name.clone(),
-                limit: bytes,
-            });
-        }
-        for uid in gone {
-            // A word that it was deleted, or a whole inventory without it, which is noted below.
-            self.unsaved.vanished |= self.vanished.settle(name, &uid);
-            self.remove(name, &uid);
-        }
-        self.unsaved.vanished |= self.vanished.note(lost, self.now);
-        for arrived in upserts {
-            self.insert(Arc::new(arrived.held), Some(arrived.state));
-        }
-        // The cluster's digest is stored with its objects.
-        self.unsaved.members.insert(name.clone());
-        if whole {
-            self.confirm(name, now);
-        }
-        self.changes.publish();
-        Ok(())
-    }
-
     /// Takes back what a store had kept. It stays stale until its spoke has confirmed it. It is complete only if it was so
     /// when it was stored, and nothing of it is missing.
     pub fn restore(&mut self, kept: &StoredCluster, objects: Vec<Held>) {
@@ -349,6 +261,9 @@ impl Inventory {
             self.forget(name, &uid);
         }
         self.members.remove(name);
+        self.reported.remove(name);
+        // Otherwise they would be stored anew with the next batch.
+        self.unsaved.vanished |= self.vanished.drop_cluster(name);
         self.unsaved.members.remove(name);
         self.unsaved.objects.retain(|(cluster, _), _| cluster != name);
         self.changes.touch(Collection::Clusters, name);
@@ -372,85 +287,6 @@ impl Inventory {
     /// Has every cluster's time of last hearing stored with the next batch.
     pub fn mark_members_unsaved(&mut self) {
         self.unsaved.members.extend(self.members.keys().cloned());
-    }
-
-    fn insert(&mut self, held: Arc<Held>, state: Option<Vec<u8>>) {
-        let Some(member) = self.members.get(&held.cluster) else {
-            return;
-        };
-        let uid: Arc<str> = match member.objects.get_key_value(held.object.uid.as_str()) {
-            // The same state again: nothing happened.
-            Some((_, known)) if known.hash == held.hash => return,
-            Some((uid, _)) => uid.clone(),
-            None => held.object.uid.as_str().into(),
-        };
-        // A resource that was deleted and made again under its name has a new uid: one name is one row, and what a spoke
-        // sends last is what it has.
-        if let Some(rival) = self.index.rival(&held) {
-            self.remove(&held.cluster, &rival.object.uid);
-        }
-        self.forget(&held.cluster, &uid);
-        if let Some(member) = self.members.get_mut(&held.cluster) {
-            member.digest.add(&held.hash);
-            member.bytes += held.size;
-            member.unreadable += usize::from(!held.readable);
-            member.backups += u64::from(held.backup().is_some());
-            member.repositories += u64::from(held.repository().is_some());
-            member.objects.insert(uid.clone(), held.clone());
-        }
-        self.objects += 1;
-        self.index.add(&held);
-        self.unsaved.vanished |= self.vanished.settle(&held.cluster, &uid);
-        self.note_reported(&held);
-        self.touch(&held);
-        if let Some(state) = state {
-            let unwritten = Unwritten {
-                baseline: held.baseline,
-                state: Arc::new(state),
-            };
-            self.unsaved
-                .objects
-                .insert((held.cluster.clone(), uid), Some(unwritten));
-        }
-    }
-
-    fn remove(&mut self, cluster: &Arc<str>, uid: &str) {
-        if let Some(uid) = self.forget(cluster, uid) {
-            self.unsaved.objects.insert((cluster.clone(), uid), None);
-        }
-    }
-
-    /// Takes a resource out of memory.
-    fn forget(&mut self, cluster: &Arc<str>, uid: &str) -> Option<Arc<str>> {
-        let member = self.members.get_mut(cluster)?;
-        let (uid, held) = member.objects.remove_entry(uid)?;
-        member.digest.remove(&held.hash);
-        member.bytes -= held.size;
-        member.unreadable -= usize::from(!held.readable);
-        self.objects -= 1;
-        member.backups -= u64::from(held.backup().is_some());
-        member.repositories -= u64::from(held.repository().is_some());
-        self.touch(&held);
-        self.index.remove(&held);
-        Some(uid)
-    }
-
-    /// Notes the rows that a resource shows in. Called while it is indexed.
-    fn touch(&mut self, held: &Held) {
-        self.changes.touch(Collection::Clusters, &held.cluster);
-        if held.repository().is_some() {
-            self.changes.touch(Collection::Repositories, &held.row);
-        }
-        if let Some(policy) = held.policy() {
-            self.changes
-                .touch(Collection::Repositories, &policy.restic_id.as_str().into());
-        }
-        if held.backup().is_some() {
-            self.changes.touch(Collection::Backups, &held.place);
-            if let Some(repository) = held.writes_to().and_then(|place| self.index.binding(&place)) {
-                self.changes.touch(Collection::Repositories, &repository.row);
-            }
-        }
     }
 
     fn refresh_staleness(&mut self, name: &Arc<str>) {

@@ -8,7 +8,7 @@ use super::conflict::{Conflict, QUIET};
 use super::{Facts, Inventory, Live, Member, Refused};
 use crate::Moment;
 
-/// What a spoke says when it connects.
+/// What a spoke reports when it connects.
 #[derive(Clone, Debug, Default)]
 pub struct Introduction {
     pub facts: Facts,
@@ -63,7 +63,7 @@ impl Inventory {
         member.facts = introduction.facts;
         member.last_heard = Some(now.wall);
         member.heard = Some(now.steady);
-        // What the session before had confirmed stays fresh for the grace, until this one has told everything.
+        // What the session before had confirmed stays fresh for the grace, until this one has reported everything.
         member.unconfirmed.get_or_insert(now.steady);
         if agrees {
             self.confirm(name, now);
@@ -127,7 +127,7 @@ impl Inventory {
         }
     }
 
-    /// An operator says which cluster has the name. Whether the cluster is known.
+    /// An operator has decided which cluster has the name. Whether the cluster is known.
     pub fn accept(&mut self, name: &Arc<str>, uid: &str) -> bool {
         let Some(member) = self.members.get_mut(name) else {
             return false;

@@ -9,7 +9,7 @@ use super::{Held, Inventory};
 use crate::Millis;
 use crate::store::StoredVanished;
 
-/// A policy that was missing from a whole inventory, without a word that it was deleted, keeps what it kept for so long.
+/// A policy that was missing from a whole inventory, without a tombstone, keeps what it kept for so long.
 const KEEPS: Millis = 60 * 60_000;
 
 /// Policies that vanished without a tombstone, by cluster and uid, with the time of the wall clock: it has to hold over a
@@ -30,9 +30,16 @@ impl Vanished {
         changed
     }
 
-    /// It is there again, or its cluster has said that it was deleted. Returns whether it was known.
+    /// It is there again, or its tombstone has come. Returns whether it was known.
     pub fn settle(&mut self, cluster: &Arc<str>, uid: &str) -> bool {
         !self.0.is_empty() && self.0.remove(&(cluster.clone(), uid.to_owned())).is_some()
+    }
+
+    /// A person has given the cluster up. Returns whether it had any.
+    pub fn drop_cluster(&mut self, cluster: &Arc<str>) -> bool {
+        let before = self.0.len();
+        self.0.retain(|(of, _), _| of != cluster);
+        self.0.len() != before
     }
 
     /// Those that count at a time.

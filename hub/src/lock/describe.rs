@@ -1,4 +1,4 @@
-//! Locks in the words of `fleet locks`. Pure.
+//! Locks as `fleet locks` shows them. Pure.
 
 use proto::v1::{Lock, LockWaiter};
 
@@ -19,44 +19,7 @@ pub fn lock(
         token: grantor.token(),
         ..Lock::default()
     };
-    let holder = |lock: &mut Lock, operation: &Operation| {
-        lock.cluster = operation.cluster.to_string();
-        lock.subject = operation.subject.to_string();
-    };
-    match grantor.phase() {
-        Phase::Free => lock.state = "free".to_owned(),
-        Phase::Draining { first, until } => {
-            lock.state = "draining".to_owned();
-            holder(&mut lock, &first.operation);
-            lock.ends_ms = until.saturating_sub(now);
-        }
-        Phase::Granting { grant, .. } => {
-            lock.state = "granting".to_owned();
-            holder(&mut lock, &grant.operation);
-        }
-        Phase::Held {
-            grant,
-            expires,
-            renewed,
-            revoked,
-        } => {
-            lock.state = "held".to_owned();
-            holder(&mut lock, &grant.operation);
-            lock.held_ms = now.saturating_sub(grant.since);
-            lock.renewed_ms = now.saturating_sub(*renewed);
-            lock.ends_ms = expires.saturating_sub(now);
-            lock.revoked = *revoked;
-        }
-        Phase::Delay {
-            holder: last, until, ..
-        } => {
-            lock.state = "delayed".to_owned();
-            if let Some(operation) = last.operation() {
-                holder(&mut lock, operation);
-            }
-            lock.ends_ms = until.saturating_sub(now);
-        }
-    }
+    stand(&mut lock, grantor.phase(), now);
     let waiters = grantor.waiting().iter().map(|waiter| LockWaiter {
         cluster: waiter.operation.cluster.to_string(),
         subject: waiter.operation.subject.to_string(),
@@ -71,7 +34,49 @@ pub fn lock(
     lock
 }
 
-/// What a waiter waits for. Holds no times, so that it is told again only when it has changed.
+/// Where it stands, with the holder and the times.
+fn stand(lock: &mut Lock, phase: &Phase, now: Instant) {
+    let holder = |lock: &mut Lock, operation: &Operation| {
+        lock.cluster = operation.cluster.to_string();
+        lock.subject = operation.subject.to_string();
+    };
+    match phase {
+        Phase::Free => lock.state = "free".to_owned(),
+        Phase::Draining { first, until } => {
+            lock.state = "draining".to_owned();
+            holder(lock, &first.operation);
+            lock.ends_ms = until.saturating_sub(now);
+        }
+        Phase::Granting { grant, .. } => {
+            lock.state = "granting".to_owned();
+            holder(lock, &grant.operation);
+        }
+        Phase::Held {
+            grant,
+            expires,
+            renewed,
+            revoked,
+        } => {
+            lock.state = "held".to_owned();
+            holder(lock, &grant.operation);
+            lock.held_ms = now.saturating_sub(grant.since);
+            lock.renewed_ms = now.saturating_sub(*renewed);
+            lock.ends_ms = expires.saturating_sub(now);
+            lock.revoked = *revoked;
+        }
+        Phase::Delay {
+            holder: last, until, ..
+        } => {
+            lock.state = "delayed".to_owned();
+            if let Some(operation) = last.operation() {
+                holder(lock, operation);
+            }
+            lock.ends_ms = until.saturating_sub(now);
+        }
+    }
+}
+
+/// What a waiter waits for. Holds no times, so that it is sent again only when it has changed.
 #[must_use]
 pub fn reason(grantor: &Grantor) -> String {
     match grantor.phase() {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use prost::Message as _;
 use proto::plan::{PlanDocument, PlanLine, plan_hash};
 use proto::v1::hub_message::Body;
-use proto::v1::{LeaseAsk, LeaseCovered, LeaseRelease, OperationOutcome};
+use proto::v1::{LeaseCovered, LeaseRelease, OperationOutcome};
 use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
-use super::grantor::{Grant, Instant, Operation};
+use super::asks::Asker;
+use super::grantor::{Grant, Operation};
 use super::keeper::{Keeper, Recent, Reply, operation};
 use super::run;
 use crate::authorize::Refusal;
@@ -23,23 +24,27 @@ const BASELINE: usize = 20_000;
 
 impl Keeper {
     /// The answer to a question whose policy has just taken part in another cluster's run.
-    pub(super) fn covered(&self, cluster: &Arc<str>, ask: &LeaseAsk, now: Instant) -> Option<LeaseCovered> {
-        let window = u64::try_from(self.settings.coalesce?.as_millis()).ok()?;
-        let recent = self.repositories.get(ask.restic_id.as_str())?.recent.as_ref()?;
-        // A question that waited at the spoke for a connection was asked that much earlier.
-        let asked = now.saturating_sub(ask.age_ms);
-        let own = recent.policy == ask.policy;
-        if own || !ask.approved.is_empty() || asked.saturating_sub(recent.started) > window {
+    pub(super) fn covered(&self, key: &Asker) -> Option<LeaseCovered> {
+        let window = self.window()?;
+        let asked = self.asks.get(key)?;
+        let recent = self.repositories.get(&asked.restic_id)?.recent.as_ref()?;
+        let own = recent.policy == asked.ask.policy;
+        if own || !asked.ask.approved.is_empty() || asked.since.saturating_sub(recent.started) > window {
             return None;
         }
-        let policy = self.policy_name(cluster, &ask.policy)?;
+        let policy = self.policy_name(&key.0, &asked.ask.policy)?;
         recent.policies.contains(&policy).then(|| LeaseCovered {
-            operation: ask.operation.clone(),
+            operation: asked.ask.operation.clone(),
             by: recent.by.clone(),
             token: recent.token,
             outcome: Some(recent.outcome.clone()),
-            restic_id: ask.restic_id.clone(),
+            restic_id: asked.restic_id.to_string(),
         })
+    }
+
+    /// A policy that took part in a run that began at most so many milliseconds before its question needs no run.
+    fn window(&self) -> Option<u64> {
+        u64::try_from(self.settings.coalesce?.as_millis()).ok()
     }
 
     fn policy_name(&self, cluster: &Arc<str>, uid: &str) -> Option<String> {
@@ -78,13 +83,13 @@ impl Keeper {
         let known = repository.known(&asked);
         let held = repository.grantor.held_by(&known, release.token);
         let key = (cluster.clone(), asked.id.clone());
-        let ask = self.asks.get(&key).filter(|(pinned, _)| *pinned == id).cloned();
+        let ask = self.asks.about(&key, &id).map(|asked| asked.ask.clone());
         if let Some(grant) = held {
             if let Some(outcome) = &mut release.outcome {
                 clean::outcome(outcome);
             }
             if release.policy.is_empty() {
-                release.policy = ask.map(|(_, ask)| ask.policy).unwrap_or_default();
+                release.policy = ask.map(|ask| ask.policy).unwrap_or_default();
             }
             if !self.finish(&id, &grant, &release, document).await {
                 // The spoke releases again: nothing is answered, nothing changes.
@@ -92,10 +97,11 @@ impl Keeper {
             }
             self.conclude(&id, &grant, &release).await;
         }
-        // One that waits again asks again.
-        self.asks.remove(&key);
         let repository = self.repository(&id);
         let effects = repository.grantor.release(&known, release.token);
+        if !repository.knows(&asked) {
+            self.asks.remove(&key);
+        }
         self.carry_out(&id, effects, Reply::default()).await;
     }
 
@@ -153,52 +159,31 @@ impl Keeper {
         let cluster = &grant.operation.cluster;
         info!(repository = %id, %cluster, subject = %grant.operation.subject, token = grant.token, result = outcome.result, "a run has ended");
         let repository = self.repository(id);
-        let Some((_, run)) = repository.run.take().filter(|(token, _)| *token == grant.token) else {
+        let run = repository.run.take().filter(|(token, _)| *token == grant.token);
+        let Some(run) = run.and_then(|(_, run)| run) else {
             return;
         };
         if !run::is_conclusive(&outcome.result) {
             return;
         }
-        let policies = run::names(&run);
-        let by = format!("{cluster}: {}", grant.operation.subject);
         repository.recent = Some(Recent {
             started: grant.since,
             token: grant.token,
-            by: by.clone(),
+            by: format!("{cluster}: {}", grant.operation.subject),
             policy: release.policy.clone(),
-            policies: policies.clone(),
-            outcome: outcome.clone(),
+            policies: run::names(&run),
+            outcome,
         });
-        let Some(window) = self.settings.coalesce else {
-            return;
-        };
-        let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
         let waiting = self.repository(id).grantor.waiting().iter();
-        let waiting: Vec<(Operation, Instant)> = waiting.map(|w| (w.operation.clone(), w.since)).collect();
-        for (operation, since) in waiting {
+        let waiting: Vec<Operation> = waiting.map(|w| w.operation.clone()).collect();
+        for operation in waiting {
             let key = (operation.cluster.clone(), operation.id.clone());
-            let ask = self.asks.get(&key).map(|(_, ask)| ask.clone());
-            let Some(ask) = ask.filter(|ask| ask.approved.is_empty() && ask.policy != release.policy) else {
+            let Some(covered) = self.covered(&key) else {
                 continue;
             };
-            let took_part = self
-                .policy_name(&operation.cluster, &ask.policy)
-                .is_some_and(|name| policies.contains(&name));
-            // A run that began long before the question may have looked at the repository before it.
-            let asked = since.saturating_sub(ask.age_ms);
-            if !took_part || asked.saturating_sub(grant.since) > window {
-                continue;
-            }
             // It waits, so it holds nothing that could be freed here.
             self.repository(id).grantor.withdraw(&operation, u64::MAX);
             self.asks.remove(&key);
-            let covered = LeaseCovered {
-                operation: operation.id.to_string(),
-                by: by.clone(),
-                token: grant.token,
-                outcome: Some(outcome.clone()),
-                restic_id: id.to_string(),
-            };
             self.cover(id, &operation.cluster, &operation.subject, covered)
                 .await;
         }
@@ -212,7 +197,7 @@ pub(super) fn document_of(restic_id: &str, document: &[u8]) -> Option<PlanDocume
     (plan.restic_id == restic_id && plan.hash == hash).then_some(plan)
 }
 
-/// A plan as people are told of it; `None` when the run made none.
+/// A plan as people see it; `None` when the run made none.
 fn told_plan(
     id: &Arc<str>,
     grant: &Grant,

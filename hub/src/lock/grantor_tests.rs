@@ -471,7 +471,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a spoke was told, and what it may think.
+/// What was sent to a spoke, and what it may conclude.
 struct Told {
     grant: Grant,
     /// Until when it may believe that it holds the lock.
@@ -535,7 +535,7 @@ proptest! {
                             let on_disk = disk.as_ref().and_then(|record| record.holder.clone());
                             prop_assert_eq!(on_disk, Some(Holder::Known(grant.operation.clone())), "not kept");
                             if let Some(again) = told.iter().find(|t| t.grant.token == grant.token) {
-                                // Told again is not longer: only renewals count for the holder.
+                                // Sent again is not longer: only renewals count for the holder.
                                 prop_assert_eq!(&again.grant.operation, &grant.operation);
                                 continue;
                             }

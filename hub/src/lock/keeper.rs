@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::hub_message::Body;
-use proto::v1::{HubMessage, LeaseAsk, LeaseWaiting, OperationOutcome, RetentionRun};
+use proto::v1::{HubMessage, LeaseWaiting, OperationOutcome, RetentionRun};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+use super::asks::Asks;
 use super::bind::Questions;
 use super::grantor::{Grantor, Holder, Instant, Operation, Phase, Record};
+use super::messages::Refusals;
 use super::parts::Parts;
-use super::words::Refusals;
 use super::{Command, Outgoing, SeenHub, Settings};
 use crate::hub::Hub;
 use crate::now as wall_clock;
@@ -26,19 +27,16 @@ const HOUSEKEEPING: Duration = Duration::from_secs(30);
 /// Old entries are removed once in so many rounds of housekeeping.
 const PRUNE: u32 = 120;
 
-/// Cluster and operation.
-pub(super) type Asker = (Arc<str>, Arc<str>);
-
 /// The lock of one repository, with what the hub knows of those who hold it and wait.
 #[derive(Default)]
 pub(super) struct Repository {
     pub grantor: Grantor,
-    /// What the present holder was given to do.
-    pub run: Option<(u64, RetentionRun)>,
+    /// Token of the present holder, and what it was given to do; `None` for other operations than retention runs.
+    pub run: Option<(u64, Option<RetentionRun>)>,
     pub recent: Option<Recent>,
     /// What earlier runs left; read when it is needed.
     pub history: Option<History>,
-    /// What each waiter was told last.
+    /// The last answer to each waiter.
     pub told: HashMap<(Arc<str>, Arc<str>), LeaseWaiting>,
     draining: bool,
 }
@@ -79,10 +77,7 @@ pub struct Keeper {
     /// When it became known that the store was restored from a backup, or is not the one that clusters have seen.
     pub(super) restored: Option<Instant>,
     pub(super) repositories: BTreeMap<Arc<str>, Repository>,
-    /// Questions as they came, by cluster and operation, each pinned to its repository.
-    pub(super) asks: BTreeMap<Asker, (Arc<str>, LeaseAsk)>,
-    /// Operations whose run does not fit into a pod, and what they were told.
-    pub(super) blocked: BTreeMap<Asker, LeaseWaiting>,
+    pub(super) asks: Asks,
     pub(super) sessions: HashMap<Arc<str>, Session>,
     /// Plans that are arriving, one per cluster.
     pub(super) parts: HashMap<Arc<str>, Parts>,
@@ -124,8 +119,7 @@ impl Keeper {
             not_before: settings.terms.expiry(),
             restored: None,
             repositories,
-            asks: BTreeMap::new(),
-            blocked: BTreeMap::new(),
+            asks: Asks::default(),
             sessions: HashMap::new(),
             parts: HashMap::new(),
             refusals: Refusals::default(),
@@ -235,11 +229,11 @@ impl Keeper {
                     self.parts.remove(&cluster);
                 }
             }
-            Command::Word {
+            Command::Message {
                 cluster,
                 session,
-                word,
-            } => self.hear(cluster, session, *word).await,
+                message,
+            } => self.receive(cluster, session, *message).await,
             Command::Locks(request, reply) => {
                 let _ = reply.send(self.locks(&request));
             }
@@ -320,10 +314,10 @@ impl Keeper {
     async fn tidy(&mut self, prune: bool) {
         self.retry_blocked().await;
         self.ask_again();
-        let (repositories, blocked) = (&self.repositories, &self.blocked);
-        self.asks.retain(|key, (id, _)| {
+        let repositories = &self.repositories;
+        self.asks.retain(|key, id| {
             let asked = operation(&key.0, &key.1, "");
-            blocked.contains_key(key) || repositories.get(id).is_some_and(|r| r.knows(&asked))
+            repositories.get(id).is_some_and(|r| r.knows(&asked))
         });
         // The wait after a start is kept by the keeper itself.
         self.repositories

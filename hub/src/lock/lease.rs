@@ -10,7 +10,7 @@ pub type Instant = u64;
 pub struct Terms {
     /// Life of a lease from its last renewal, as the holder counts it. The hub waits a tenth longer.
     pub ttl: u64,
-    /// Pause after a lease that ended without a word: longer than a cut-off holder's last requests take to arrive.
+    /// Pause after a lease that ended without a release: longer than a cut-off holder's last requests take to arrive.
     pub delay: u64,
     /// Longest time that a grant waits for running backups to end.
     pub drain: u64,

@@ -1,22 +1,26 @@
-//! The maintenance lock of every physical repository: [`grantor`] decides (pure), [`keeper`] owns (one task, so that no
-//! two decisions meet), [`carry`] carries out and [`waiting`] tells those who wait, [`words`] asks whether a spoke's word counts, [`run`] composes what a granted operation
-//! is to do (pure), [`parts`] gathers plans (pure), [`ends`] takes outcomes in, [`bind`] keeps the table of bindings,
-//! [`people`] answers and obeys persons, in the words of [`describe`] (pure).
+//! The maintenance lock of every physical repository. [`grantor`] decides (pure), [`keeper`] owns everything in one task,
+//! so that no two decisions meet, [`messages`] checks what spokes send and does it, [`carry`] carries out and [`waiting`]
+//! informs those who wait. [`asks`] keeps the questions (pure), [`given`] composes what an operation is to do by [`run`]
+//! (pure), [`parts`] gathers plans (pure), [`ends`] takes outcomes in, [`bind`] keeps the table of bindings, [`people`]
+//! answers persons, as [`describe`] (pure) puts it, and [`decisions`] does what they decide.
 
+mod asks;
 mod bind;
 mod carry;
+mod decisions;
 mod describe;
 mod ends;
+mod given;
 pub mod grantor;
 mod keeper;
 mod lease;
+mod messages;
 mod parts;
 mod people;
 mod restic;
 mod restored;
 mod run;
 mod waiting;
-mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,9 +81,9 @@ pub use crate::outbound::Outgoing;
 /// A hub as a cluster has seen it: incarnation of its store, and epoch.
 pub type SeenHub = (String, u64);
 
-/// What a spoke says of locks and bindings.
+/// A message of a spoke about locks and bindings.
 #[derive(Debug)]
-pub enum Word {
+pub enum Message {
     Ask(LeaseAsk),
     Withdraw(LeaseWithdraw),
     Renew(LeaseRenew),
@@ -90,7 +94,7 @@ pub enum Word {
     Uses(Vec<String>),
 }
 
-/// What the keeper is told and asked.
+/// What the keeper has to do, and questions to it.
 pub enum Command {
     Attach {
         cluster: Arc<str>,
@@ -103,10 +107,10 @@ pub enum Command {
         cluster: Arc<str>,
         session: u64,
     },
-    Word {
+    Message {
         cluster: Arc<str>,
         session: u64,
-        word: Box<Word>,
+        message: Box<Message>,
     },
     Locks(LocksRequest, oneshot::Sender<LocksResponse>),
     Revoke(ReleaseLockRequest, Arc<str>, oneshot::Sender<Result<(), Status>>),
@@ -137,7 +141,7 @@ impl Locks {
         (Locks { commands }, receiver)
     }
 
-    /// Tells.
+    /// Sends a command.
     pub async fn tell(&self, command: Command) {
         // An error means that the hub is stopping.
         let _ = self.commands.send(command).await;

@@ -1,22 +1,20 @@
-//! What people ask about locks, plans and past runs, and what they decide.
+//! What people ask about locks, plans and past runs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prost::Message as _;
 use proto::time::from_unix_millis;
-use proto::v1::hub_message::Body;
 use proto::v1::{
-    AuditRequest, AuditResponse, DecidePlanRequest, LocksRequest, LocksResponse, OperationOutcome,
-    PlanApproved, PlansRequest, PlansResponse, ReleaseLockRequest,
+    AuditRequest, AuditResponse, LockWaiter, LocksRequest, LocksResponse, OperationOutcome, PlansRequest,
+    PlansResponse,
 };
 use tonic::Status;
-use tracing::info;
 
 use super::describe;
 use super::ends::document_of;
 use super::grantor::Grantor;
-use super::keeper::{Keeper, Reply};
+use super::keeper::Keeper;
 use crate::Millis;
 use crate::now as wall_clock;
 use crate::rows;
@@ -55,8 +53,16 @@ impl Keeper {
             .into_iter()
             .filter_map(|(id, name)| {
                 let grantor = self.repositories.get(&id).map_or(&free, |r| &r.grantor);
-                (named || !grantor.is_idle()).then(|| {
+                let outside: Vec<_> = self.asks.blocked_at(&id).collect();
+                (named || !grantor.is_idle() || !outside.is_empty()).then(|| {
                     let mut lock = describe::lock(&id, &name, grantor, now, connected);
+                    let outside = outside.into_iter().map(|(asker, asked, answer)| LockWaiter {
+                        cluster: asker.0.to_string(),
+                        subject: asked.ask.subject.clone(),
+                        waited_ms: now.saturating_sub(asked.since),
+                        reason: answer.reason.clone(),
+                    });
+                    lock.waiters.extend(outside);
                     self.hub
                         .read(|inventory| super::restic::add(&mut lock, inventory));
                     lock
@@ -78,41 +84,6 @@ impl Keeper {
             )));
         };
         Ok(id.clone())
-    }
-
-    pub(super) async fn revoke(&mut self, request: &ReleaseLockRequest, who: &str) -> Result<(), Status> {
-        let id = self.one(&request.repository)?;
-        let repository = self
-            .repositories
-            .get_mut(&id)
-            .ok_or_else(|| Status::not_found("nobody holds it"))?;
-        let (what, before) = if request.checked {
-            ("release-delay", "delayed")
-        } else {
-            ("release-lock", "held")
-        };
-        let effects = if request.checked {
-            repository.grantor.release_delay(request.token)
-        } else {
-            repository.grantor.revoke(request.token)
-        };
-        let effects = effects.map_err(Status::failed_precondition)?;
-        self.deciding = Some(StoredDecision {
-            at: wall_clock(),
-            who: who.to_owned(),
-            what: what.to_owned(),
-            subject: format!("{} token {}", request.repository, request.token),
-            restic_id: id.to_string(),
-            before: before.to_owned(),
-            after: if request.checked { "free" } else { "taken back" }.to_owned(),
-        });
-        info!(repository = %id, token = request.token, by = who, what, "a lock was taken back");
-        self.carry_out(&id, effects, Reply::default()).await;
-        // It is written with the record; when that failed, the grantor repeats the record and this is lost.
-        match self.deciding.take() {
-            None => Ok(()),
-            Some(decision) => self.store.decide(decision).await.map_err(|e| unavailable(&e)),
-        }
     }
 
     pub(super) async fn plans(&self, request: &PlansRequest) -> Result<PlansResponse, Status> {
@@ -151,7 +122,7 @@ impl Keeper {
     }
 
     /// The document of a plan, if its ids give the hash that an approval names; otherwise why it is not shown.
-    async fn verified(&self, plan: &StoredPlan) -> Result<Result<String, &'static str>, Status> {
+    pub(super) async fn verified(&self, plan: &StoredPlan) -> Result<Result<String, &'static str>, Status> {
         let document = self.store.document(&plan.restic_id, plan.token).await;
         let Some(document) = document.map_err(|e| unavailable(&e))? else {
             return Ok(Err("the list of its snapshots is not kept here"));
@@ -183,78 +154,6 @@ impl Keeper {
             decided_by: plan.decided_by,
             decided: plan.decided.map(from_unix_millis),
             document_missing: String::new(),
-        }
-    }
-
-    pub(super) async fn decide(&mut self, request: &DecidePlanRequest, who: &str) -> Result<(), Status> {
-        let stored = self.store.plans_named(&request.plan).await;
-        let stored = stored.map_err(|e| unavailable(&e))?;
-        let Some(plan) = stored.iter().find(|p| p.id == request.plan) else {
-            return Err(Status::not_found(format!(
-                "there is no plan {:?}; `fleet plan list` shows them",
-                request.plan
-            )));
-        };
-        let (state, open): (&str, &[&str]) = if request.approve {
-            ("approved", &["waiting", "preview", "rejected"])
-        } else {
-            ("rejected", &["waiting", "preview", "approved"])
-        };
-        if !open.contains(&plan.state.as_str()) {
-            return Err(Status::failed_precondition(format!(
-                "plan {} is {}",
-                plan.id, plan.state
-            )));
-        }
-        if !hash_matches(&plan.hash, &request.hash) {
-            return Err(Status::failed_precondition(format!(
-                "plan {} has another hash than {:?}: look at it again with `fleet plan show {}`",
-                plan.id, request.hash, plan.id
-            )));
-        }
-        if request.approve
-            && let Err(missing) = self.verified(plan).await?
-        {
-            return Err(Status::failed_precondition(format!(
-                "plan {} cannot be approved: {missing}",
-                plan.id
-            )));
-        }
-        let decision = StoredDecision {
-            at: wall_clock(),
-            who: who.to_owned(),
-            what: if request.approve {
-                "approve-plan"
-            } else {
-                "reject-plan"
-            }
-            .to_owned(),
-            subject: plan.id.clone(),
-            restic_id: plan.restic_id.clone(),
-            before: plan.state.clone(),
-            after: state.to_owned(),
-        };
-        if let Err(error) = self.store.decide_plan(&plan.id, state, decision).await {
-            let status = unavailable(&error);
-            self.failed(error, "a decision could not be kept");
-            return Err(status);
-        }
-        info!(plan = plan.id, state, by = who, "a plan was decided");
-        if request.approve {
-            self.send(&plan.cluster.as_str().into(), approval(plan));
-        }
-        Ok(())
-    }
-
-    /// Approvals that no run was granted under yet: told in each session, however often.
-    pub(super) async fn tell_approvals(&mut self, cluster: &Arc<str>) {
-        match self.store.approved(cluster).await {
-            Ok(plans) => {
-                for plan in plans {
-                    self.send(cluster, approval(&plan));
-                }
-            }
-            Err(error) => self.failed(error, "approvals could not be read"),
         }
     }
 
@@ -341,15 +240,6 @@ fn decision_row(decision: StoredDecision) -> proto::v1::Decision {
     }
 }
 
-fn approval(plan: &StoredPlan) -> Body {
-    Body::PlanApproved(PlanApproved {
-        policy: plan.policy.clone(),
-        hash: plan.hash.clone(),
-        plan: plan.id.clone(),
-        restic_id: plan.restic_id.clone(),
-    })
-}
-
 fn page(limit: u32) -> u32 {
     if limit == 0 { PAGE } else { limit.min(PAGE) }
 }
@@ -379,13 +269,6 @@ fn audit_cursor(text: &str) -> Result<Option<AuditCursor>, Status> {
 
 fn bad_cursor() -> Status {
     Status::invalid_argument("\"before\" is what the page before gave as next_before")
-}
-
-/// At least 8 digits of the hash, with or without its prefix.
-fn hash_matches(hash: &str, given: &str) -> bool {
-    let given = given.strip_prefix("sha256:").unwrap_or(given);
-    let hash = hash.strip_prefix("sha256:").unwrap_or(hash);
-    given.len() >= 8 && hash.starts_with(given)
 }
 
 pub(super) fn unavailable(error: &StoreError) -> Status {

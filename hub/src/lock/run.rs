@@ -3,17 +3,15 @@
 use std::collections::BTreeMap;
 
 use crds::rules::{RULES_VERSION, Rule};
-use prost::Message as _;
+use proto::order::{RUN_MAX, order_text};
 use proto::v1::{Baseline, ClusterUid, RetentionPolicySpec, RetentionRule, RetentionRun};
 
 use crate::health::ready_condition;
 use crate::inventory::{Held, Inventory};
 use crate::store::History;
 
-/// Policies of one cluster for one repository. One that has more stops the repository's runs, in words that name it.
+/// Policies of one cluster for one repository. One that has more stops the repository's runs, with a text that names it.
 const PER_CLUSTER: usize = 64;
-/// A run is an annotation of a pod: Kubernetes bounds all annotations of an object together to 256 KiB.
-const LONGEST: usize = 200 << 10;
 
 /// The run as of now. Policies of clusters that are away take part as they were last known: what they keep stays kept.
 /// Only bound clusters that use the repository and are known as a whole are in `clusters`: snapshots of others stay.
@@ -41,7 +39,12 @@ pub fn compose(inventory: &Inventory, history: &History, restic_id: &str, approv
     RetentionRun {
         restic_id: restic_id.to_owned(),
         policies,
-        approved: approved.to_owned(),
+        // A successor of a run that failed still asks for what a person has rejected meanwhile.
+        approved: if history.rejected.contains(approved) {
+            String::new()
+        } else {
+            approved.to_owned()
+        },
         new_clusters: new.cloned().collect(),
         baseline: history
             .baseline
@@ -90,15 +93,19 @@ fn bounded(specs: impl Iterator<Item = RetentionPolicySpec>) -> Vec<RetentionPol
 /// Why a run cannot be handed to a pod.
 #[must_use]
 pub fn too_long(run: &RetentionRun) -> Option<String> {
-    let length = run.encoded_len();
-    (length > LONGEST).then(|| {
+    let length = match order_text(run) {
+        Ok(text) => text.len(),
+        Err(error) => return Some(format!("the run of this repository cannot be written: {error}")),
+    };
+    (length > RUN_MAX).then(|| {
         format!(
-            "the {} policies of {} clusters for this repository make an order of {} KiB, and a pod can be given {} KiB; \
-             remove or shorten policies",
+            "the {} policies of {} clusters for this repository, with the figures of {} groups of snapshots, make an \
+             order of {} KiB, and a pod can be given {} KiB; remove or shorten policies",
             run.policies.len(),
             run.clusters.len(),
+            run.baseline.len(),
             length >> 10,
-            LONGEST >> 10
+            RUN_MAX >> 10
         )
     })
 }
@@ -163,7 +170,7 @@ fn unclear(mut spec: RetentionPolicySpec, why: &str) -> RetentionPolicySpec {
     // Selectors of a later version may mean something else.
     if spec.rules_version > RULES_VERSION {
         spec.rules.clear();
-        // Otherwise a reader would refuse it for its version, in words of its own.
+        // Otherwise a reader would refuse it for its version, with another text.
         spec.rules_version = RULES_VERSION;
     }
     for rule in &mut spec.rules {

@@ -1,3 +1,4 @@
+use prost::Message as _;
 use proto::v1::object_state::Body;
 use proto::v1::{ObjectState, PolicyState, RepositoryState};
 
@@ -243,6 +244,7 @@ fn a_new_cluster_is_told_apart_once_there_was_a_run() {
     let history = History {
         participants: ["a".to_owned()].into(),
         baseline: vec![("cluster/a".to_owned(), 7)],
+        ..History::default()
     };
     let run = compose(&inventory, &history, ID, "h");
     assert_eq!(run.new_clusters, ["b"]);
@@ -261,8 +263,100 @@ fn a_flood_of_policies_stops_the_runs_in_words_that_name_it() {
     assert!(flooded.policies[0].unclear.contains("cluster flood"));
     assert!(too_long(&flooded).is_none());
     let long = RetentionRun {
-        approved: "x".repeat(LONGEST + 1),
+        approved: "x".repeat(RUN_MAX + 1),
         ..RetentionRun::default()
     };
     assert!(too_long(&long).is_some());
+}
+
+#[test]
+fn a_run_is_measured_as_its_pod_reads_it() {
+    // Empty selectors and small figures: short on the wire, and long as JSON.
+    let rule = RetentionRule {
+        keep_last: 1,
+        keep_hourly: 1,
+        keep_daily: 1,
+        keep_weekly: 1,
+        keep_monthly: 1,
+        keep_yearly: 1,
+        ..RetentionRule::default()
+    };
+    let run = RetentionRun {
+        policies: vec![RetentionPolicySpec {
+            rules: vec![rule; 3000],
+            ..RetentionPolicySpec::default()
+        }],
+        ..RetentionRun::default()
+    };
+    assert!(run.encoded_len() < 64 << 10, "{}", run.encoded_len());
+    let text = proto::order::order_text(&run).unwrap();
+    assert!(text.len() > proto::order::ORDER_MAX, "{}", text.len());
+    assert!(too_long(&run).is_some());
+}
+
+#[test]
+fn what_a_person_has_rejected_is_no_approval_of_any_run() {
+    let history = History {
+        rejected: ["h".to_owned()].into(),
+        ..History::default()
+    };
+    let approved = |hash| compose(&inventory(), &history, ID, hash).approved;
+    assert_eq!(
+        (approved("h").as_str(), approved("other").as_str()),
+        ("", "other")
+    );
+}
+
+/// A policy whose repository was not known when it vanished.
+#[test]
+fn an_undecided_policy_that_vanished_keeps_wherever_it_could_be_meant() {
+    let mut inventory = inventory();
+    let undecided = policy("p", "", rules(vec![rule()]));
+    tell(&mut inventory, "a", 1, vec![repository(), undecided.clone()]);
+    bind(&mut inventory, "a", State::Bound);
+    tell(&mut inventory, "a", 2, vec![repository()]);
+    let run_of = |inventory: &Inventory| {
+        let run = run(inventory);
+        run.policies.iter().map(|p| p.unclear.clone()).collect::<Vec<_>>()
+    };
+    let missing = run_of(&inventory);
+    assert!(
+        missing.len() == 1 && missing[0].contains("missing"),
+        "{missing:?}"
+    );
+    // Its repository vanishes as well: it may still be this one.
+    tell(&mut inventory, "a", 3, Vec::new());
+    assert_eq!(run_of(&inventory).len(), 1);
+    // The repository that it names turns out to be another one.
+    let mut elsewhere = repository();
+    if let Some(Body::Repository(body)) = &mut elsewhere.body {
+        body.restic_id = "b".repeat(64);
+    }
+    tell(&mut inventory, "a", 4, vec![elsewhere]);
+    assert_eq!(run_of(&inventory).len(), 0);
+}
+
+#[test]
+fn nothing_of_a_forgotten_cluster_is_left_among_the_vanished() {
+    let mut inventory = inventory();
+    for (session, cluster) in [(1, "a"), (2, "b")] {
+        tell(
+            &mut inventory,
+            cluster,
+            session,
+            vec![policy("p", ID, rules(vec![rule()]))],
+        );
+        tell(&mut inventory, cluster, session + 2, Vec::new());
+        inventory.detach(&cluster.into(), session + 2, Moment::from(9));
+    }
+    inventory.take_unsaved();
+    assert!(inventory.begin_forget(&"a".into()));
+    inventory.end_forget(&"a".into(), true);
+    let left: Vec<String> = inventory
+        .stored_vanished()
+        .into_iter()
+        .map(|v| v.cluster)
+        .collect();
+    assert_eq!(left, ["b"]);
+    assert!(inventory.take_unsaved().vanished, "written with the next batch");
 }

@@ -1,4 +1,4 @@
-//! What is told to those who wait, and to those who hold their backups for them.
+//! Messages to spokes whose operations wait, and to those that hold their backups for them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl Keeper {
         }
     }
 
-    /// Tells each waiter what it waits for, when that has changed.
+    /// Sends each waiter what it waits for, when that has changed.
     pub(super) fn tell_waiting(&mut self, id: &Arc<str>) {
         let Some(repository) = self.repositories.get_mut(id) else {
             return;

@@ -62,7 +62,7 @@ impl Sqlite {
             query.execute(&mut *transaction).await?;
         }
         if let Some(key) = key {
-            // A key is never replaced: what is told of a second one is.
+            // A key is never replaced; the note about a second one is.
             let query = "INSERT INTO possession (restic_id, public_key, cluster, since, rival) VALUES (?, ?, ?, ?, ?) \
                  ON CONFLICT (restic_id) DO UPDATE SET rival = excluded.rival";
             let query = sqlx::query(query)

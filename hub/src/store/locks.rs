@@ -26,7 +26,7 @@ fn list(text: &str) -> Vec<String> {
 /// Writes a grant's entry in the audit, and what it means for plans.
 async fn put_grant(
     transaction: &mut Transaction<'static, Database>,
-    StoredGrant { audit, approved }: StoredGrant,
+    StoredGrant { audit, approved, ask }: StoredGrant,
 ) -> Result<(), StoreError> {
     // A run under an earlier approval that was never concluded is over: its plan waits again.
     let query = "UPDATE plan SET granted = 0, state = 'waiting' WHERE restic_id = ? AND state = 'granted'";
@@ -41,8 +41,8 @@ async fn put_grant(
         let query = query.bind(&audit.restic_id).bind(approved);
         query.execute(&mut **transaction).await?;
     }
-    let query = "INSERT INTO audit (restic_id, token, cluster, operation, subject, granted, policies, covered, clusters) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, '[]', ?)";
+    let query = "INSERT INTO audit (restic_id, token, cluster, operation, subject, granted, policies, covered, clusters, ask) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, '[]', ?, ?)";
     let query = sqlx::query(query)
         .bind(audit.restic_id)
         .bind(signed(audit.token))
@@ -54,6 +54,7 @@ async fn put_grant(
     query
         .bind(json(&audit.policies))
         .bind(json(&audit.clusters))
+        .bind(ask)
         .execute(&mut **transaction)
         .await?;
     Ok(())
@@ -115,6 +116,18 @@ impl Sqlite {
         }
         transaction.commit().await?;
         Ok(())
+    }
+
+    pub(super) async fn read_ask(
+        &self,
+        restic_id: String,
+        token: u64,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let query = "SELECT ask FROM audit WHERE restic_id = ? AND token = ?";
+        let query = sqlx::query(query).bind(restic_id).bind(signed(token));
+        let row = query.fetch_optional(&self.pool).await?;
+        // A grant of an earlier version has none.
+        Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
     }
 
     pub(super) async fn write_cover(

@@ -28,6 +28,7 @@ fn granted(token: u64) -> (StoredLock, StoredGrant) {
     let grant = StoredGrant {
         audit,
         approved: String::new(),
+        ask: vec![1, 2],
     };
     (lock, grant)
 }
@@ -216,7 +217,7 @@ async fn an_approval_stays_until_a_run_under_it_and_comes_back_when_that_fails()
     assert_eq!(states(&store).await, ["p-1=waiting"]);
     store.decide_plan("p-1", "approved", decided()).await.unwrap();
     take(4, "hash-p-1").await;
-    // Nobody ever said how run 4 ended.
+    // No end of run 4 was ever reported.
     take(5, "").await;
     assert_eq!(states(&store).await, ["p-1=waiting"]);
     store.decide_plan("p-1", "approved", decided()).await.unwrap();

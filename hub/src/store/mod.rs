@@ -63,13 +63,15 @@ pub trait HubStore: Send + Sync {
     fn forget(&self, cluster: &str) -> BoxFuture<'_, Result<(), StoreError>>;
     /// All locks that were ever used.
     fn locks(&self) -> BoxFuture<'_, Result<Vec<StoredLock>, StoreError>>;
-    /// Keeps a lock, with a grant its entry in the audit, with a person's word the decision: all or nothing.
+    /// Keeps a lock, with a grant its entry in the audit, with a person's decision: all or nothing.
     fn save_lock(
         &self,
         lock: StoredLock,
         granted: Option<StoredGrant>,
         decision: Option<StoredDecision>,
     ) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// The question that a grant answered (fleet.v1.LeaseAsk); `None` for a grant that is not known.
+    fn asked(&self, restic_id: &str, token: u64) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>>;
     /// Records the end of a grant with all that it left.
     fn finish(&self, end: StoredEnd) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Records that an operation needed no run because of a grant.
@@ -81,7 +83,7 @@ pub trait HubStore: Send + Sync {
         before: Option<AuditCursor>,
         of: Option<Vec<String>>,
     ) -> BoxFuture<'_, Result<Vec<StoredAudit>, StoreError>>;
-    /// Clusters that took part in an applied run of a repository, and what the last one left.
+    /// Clusters that took part in an applied run of a repository, what the last one left, and rejected plans.
     fn history(&self, restic_id: &str) -> BoxFuture<'_, Result<History, StoreError>>;
     /// Plans without their documents, newest first.
     fn plans(
@@ -113,7 +115,7 @@ pub trait HubStore: Send + Sync {
     ) -> BoxFuture<'_, Result<Vec<StoredDecision>, StoreError>>;
     /// All bindings, and the keys of repositories.
     fn bindings(&self) -> BoxFuture<'_, Result<KeptBindings, StoreError>>;
-    /// Keeps a binding, with its key and a person's word.
+    /// Keeps a binding, with its key and a person's decision.
     fn save_binding(
         &self,
         binding: Option<Binding>,

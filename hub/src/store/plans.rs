@@ -51,7 +51,7 @@ pub struct StoredEnd {
     pub ended: Millis,
     /// Absent when nobody knows.
     pub outcome: Option<OperationOutcome>,
-    /// The plan as it is told to people, if the run made one that can be told.
+    /// The plan as people see it, if the run made one that can be shown.
     pub plan: Option<StoredPlan>,
     /// JSON; empty for none.
     pub document: Vec<u8>,
@@ -131,7 +131,7 @@ impl Sqlite {
         }
         if done || end.plan.is_some() {
             // After a run that was carried out every other plan is of the past. A new plan leaves one alone that is
-            // approved already: only the run under it can tell.
+            // approved already: only the run under it decides.
             let query = "UPDATE plan SET state = 'superseded' WHERE restic_id = ? AND id <> ? \
                  AND (state IN ('waiting', 'preview') OR (? AND state = 'approved'))";
             let query = sqlx::query(query).bind(&end.restic_id).bind(&plan_id).bind(done);
@@ -162,6 +162,13 @@ impl Sqlite {
         while let Some(row) = rows.try_next().await? {
             let remaining = u32::try_from(row.try_get::<i64, _>(1)?).unwrap_or(u32::MAX);
             history.baseline.push((row.try_get(0)?, remaining));
+        }
+        drop(rows);
+        let mut rows = sqlx::query("SELECT hash FROM plan WHERE restic_id = ? AND state = 'rejected'")
+            .bind(&restic_id)
+            .fetch(&self.pool);
+        while let Some(row) = rows.try_next().await? {
+            history.rejected.insert(row.try_get(0)?);
         }
         Ok(history)
     }
@@ -288,7 +295,7 @@ async fn put_plan(
     transaction: &mut Transaction<'static, Database>,
     plan: StoredPlan,
 ) -> Result<(), StoreError> {
-    // The same plan again keeps what was decided about it, and who is told of an approval.
+    // The same plan again keeps what was decided about it, and the receiver of an approval.
     let query = "INSERT INTO plan (id, restic_id, hash, state, made, cluster, policy, subject, token, outcome, decided_by) \
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '') ON CONFLICT (id) DO UPDATE SET made = excluded.made, token = excluded.token, \
          cluster = CASE plan.state WHEN 'approved' THEN plan.cluster ELSE excluded.cluster END, \

@@ -86,7 +86,7 @@ pub struct StoredAudit {
     pub covered: Vec<String>,
     /// fleet.v1.OperationOutcome
     pub outcome: Option<Vec<u8>>,
-    /// Clusters that the run was told of.
+    /// Clusters that the run was given.
     pub clusters: Vec<String>,
     /// Id of the plan that it made; empty for none.
     pub plan: String,
@@ -98,6 +98,8 @@ pub struct StoredGrant {
     pub audit: StoredAudit,
     /// Hash of the plan that a person has approved for it; empty for none.
     pub approved: String,
+    /// fleet.v1.LeaseAsk: the question that it answers.
+    pub ask: Vec<u8>,
 }
 
 /// Where a page of the audit begins: the time of a grant, its repository and token.
@@ -127,10 +129,12 @@ impl Batch {
 /// Bindings, and the keys of repositories.
 pub type KeptBindings = (Vec<Binding>, Vec<Key>);
 
-/// What earlier applied runs of a repository left.
+/// What earlier runs of a repository left: of applied ones, and what people decided about plans.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
     pub participants: std::collections::BTreeSet<String>,
     /// Key and remaining snapshots.
     pub baseline: Vec<(String, u32)>,
+    /// Hashes of the plans that a person has rejected.
+    pub rejected: std::collections::BTreeSet<String>,
 }

@@ -182,6 +182,10 @@ impl HubStore for Sqlite {
         self.noted(self.write_lock(lock, granted, decision)).boxed()
     }
 
+    fn asked(&self, restic_id: &str, token: u64) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>> {
+        self.read_ask(restic_id.to_owned(), token).boxed()
+    }
+
     fn finish(&self, end: StoredEnd) -> BoxFuture<'_, Result<(), StoreError>> {
         self.noted(self.write_end(end)).boxed()
     }

@@ -7,7 +7,7 @@ use tonic::{Code, Streaming};
 
 use super::*;
 
-/// A stream of a spoke: what it sends and what it hears.
+/// A stream of a spoke: what it sends and what it receives.
 struct Session {
     out: mpsc::Sender<SpokeMessage>,
     answers: Streaming<HubMessage>,

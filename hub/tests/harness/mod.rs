@@ -1,4 +1,4 @@
-//! A hub over real mTLS sockets, and clients that hold a spoke's certificate and say what they like.
+//! A hub over real mTLS sockets, and clients that hold a spoke's certificate and send what they like.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 use std::path::Path;
@@ -34,6 +34,7 @@ pub struct Fleet {
     pub dir: tempfile::TempDir,
     issuer: Issuer<'static, KeyPair>,
     stop: CancellationToken,
+    more: &'static [&'static str],
     pub running: Running,
 }
 
@@ -47,9 +48,12 @@ pub fn config(dir: &Path, more: &[&str]) -> Config {
     ];
     let mut arguments: Vec<String> = vec!["fleet-hub".to_owned()];
     arguments.extend(files.into_iter().flat_map(|(flag, path)| [flag.to_owned(), path]));
-    let short = "--link-address 127.0.0.1:0 --view-address 127.0.0.1:0 --heartbeat-interval 10s --lease-ttl 1s \
-                 --lock-delay 4s --drain-limit 1s --unsafe-short-leases";
+    let short = "--link-address 127.0.0.1:0 --view-address 127.0.0.1:0 --heartbeat-interval 10s --drain-limit 1s \
+                 --unsafe-short-leases";
     arguments.extend(short.split_whitespace().map(str::to_owned));
+    if !more.contains(&"--lease-ttl") {
+        arguments.extend(["--lease-ttl", "1s", "--lock-delay", "4s"].map(str::to_owned));
+    }
     if !more.contains(&"--admin-address") {
         arguments.extend(["--admin-address", "127.0.0.1:0"].map(str::to_owned));
     }
@@ -68,6 +72,11 @@ fn issue(issuer: &Issuer<'static, KeyPair>, dns: &str, uri: Option<&str>) -> (St
 
 impl Fleet {
     pub async fn new() -> Fleet {
+        Fleet::with(&[]).await
+    }
+
+    /// With more arguments of the hub.
+    pub async fn with(more: &'static [&'static str]) -> Fleet {
         rustls::crypto::ring::default_provider().install_default().ok();
         let dir = tempfile::tempdir().unwrap();
         let key = KeyPair::generate().unwrap();
@@ -80,11 +89,12 @@ impl Fleet {
         std::fs::write(dir.path().join("hub.crt"), cert).unwrap();
         std::fs::write(dir.path().join("hub.key"), key).unwrap();
         let stop = CancellationToken::new();
-        let running = start(&config(dir.path(), &[]), stop.clone()).await.unwrap();
+        let running = start(&config(dir.path(), more), stop.clone()).await.unwrap();
         Fleet {
             dir,
             issuer,
             stop,
+            more,
             running,
         }
     }
@@ -99,11 +109,14 @@ impl Fleet {
         self.running.ended().await.unwrap();
         tokio::time::sleep(age).await;
         let stop = CancellationToken::new();
-        let running = start(&config(self.dir.path(), &[]), stop.clone()).await.unwrap();
+        let running = start(&config(self.dir.path(), self.more), stop.clone())
+            .await
+            .unwrap();
         Fleet {
             dir: self.dir,
             issuer: self.issuer,
             stop,
+            more: self.more,
             running,
         }
     }
@@ -189,7 +202,7 @@ impl Fleet {
         ask.await.unwrap()
     }
 
-    /// How often a word was refused for a reason.
+    /// How often a message was refused for a reason.
     pub fn refused(&self, message: &str, reason: &str) -> u64 {
         self.running
             .hub
@@ -232,7 +245,7 @@ pub struct Spoke {
     pub cluster: String,
     out: mpsc::Sender<SpokeMessage>,
     answers: Option<tonic::Streaming<proto::v1::HubMessage>>,
-    /// Everything that the hub has said so far.
+    /// Everything that the hub has sent so far.
     pub told: Vec<Told>,
     pub welcome: Welcome,
 }
@@ -257,7 +270,7 @@ impl Spoke {
         self.say(Body::Inventory(inventory)).await;
     }
 
-    /// Reads until the hub says what is waited for.
+    /// Reads until the hub sends what is waited for.
     pub async fn until<T>(&mut self, what: &str, mut find: impl FnMut(&Told) -> Option<T>) -> T {
         let cluster = self.cluster.clone();
         let read = async {

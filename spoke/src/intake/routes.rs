@@ -1,4 +1,4 @@
-//! Wakes those who have to look again. Who they are says the [`table`](super::table); what to do is for them to find out.
+//! Wakes the actors that read what changed, as listed in the [`table`](super::table). Each finds out what to do in its turn.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

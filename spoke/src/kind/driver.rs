@@ -379,8 +379,9 @@ impl<C: Controller> Kind for Driver<C> {
             return;
         };
         let mut new = resource.status().cloned().unwrap_or_default();
-        let text =
-            format!("the controller of this resource crashed {failures} times in a row; its log says why");
+        let text = format!(
+            "the controller of this resource crashed {failures} times in a row; see the operator's log"
+        );
         let (generation, now) = (resource.meta().generation, self.context.clock.now());
         Conditions::at(new.conditions_mut(), generation, now).set(
             types::READY,

@@ -137,7 +137,6 @@ pub struct Turn<'a, K: Kind> {
     pub key: &'a Key,
     /// metadata.uid of the resource that this actor was made for.
     pub uid: &'a str,
-    pub cause: Cause,
     pub now: Timestamp,
     /// What the actor remembers between turns. Lost with the actor: everything that matters is in the status.
     pub state: &'a mut K::State,

@@ -22,7 +22,7 @@ const SUPERSEDED: Duration = Duration::from_secs(10);
 /// A session of this length was a good one.
 const STABLE: Duration = Duration::from_secs(30);
 
-/// What the hub says that actors have to be woken for.
+/// What the hub sends that actors have to be woken for.
 #[derive(Clone, Copy, Debug)]
 pub enum News<'a> {
     /// Backups of the repository with this restic id are to be held, or may go on.
@@ -31,7 +31,7 @@ pub enum News<'a> {
     Named,
 }
 
-/// Called with what the hub says.
+/// Called for each of them.
 pub type Wake = Arc<dyn Fn(News<'_>) + Send + Sync>;
 
 /// Keeps a session open until `stop`.
@@ -50,7 +50,7 @@ pub async fn run(
         }
         let mut leader = context.leader.clone();
         let mut attempts = 0u32;
-        let mut told = String::new();
+        let mut logged = String::new();
         loop {
             let term = leader.wait_until_leader().await;
             let start = Instant::now();
@@ -64,17 +64,17 @@ pub async fn run(
             if let Err(error) = ended {
                 let text = format!("{error:#}");
                 // The same cause again is not news.
-                if text != told {
+                if text != logged {
                     warn!(
                         hub = config.url,
                         "no connection to the hub, backups go on without it: {text}"
                     );
-                    told = text;
+                    logged = text;
                 }
             }
             if start.elapsed() > STABLE {
                 attempts = 0;
-                told.clear();
+                logged.clear();
             }
             attempts = attempts.saturating_add(1);
             let pause = RECONNECT.after(attempts, &*context.random);

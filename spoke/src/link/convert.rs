@@ -18,7 +18,7 @@ use crate::world::{Key, Undecodable, World};
 /// Most bytes of one state; a message has room for it and for what is around it.
 const STATE_MAX: usize = proto::MESSAGE_MAX / 2;
 
-/// What the hub is told of a place now; `None` when nothing is there.
+/// What is sent of a place now; `None` when nothing is there.
 pub fn state(world: &World, outbox: &Outbox, (kind, key): &Place) -> Option<ObjectState> {
     let id_at = |at: &Key| {
         let repository = world.repositories.get(at)?;
@@ -223,7 +223,7 @@ fn unclear_policy(
     outbox: &Outbox,
 ) -> ObjectState {
     let at = policies::repository_of(key, broken);
-    // Its name in the fleet is the hub's to say.
+    // The hub sets its name in the fleet.
     let spec = v1::RetentionPolicySpec {
         source: String::new(),
         ..policies::unreadable(key, broken, "")

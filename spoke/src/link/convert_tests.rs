@@ -23,7 +23,7 @@ fn a_password_in_a_url_never_leaves_the_cluster() {
 }
 
 #[test]
-fn a_backup_tells_its_last_run() {
+fn a_backups_last_run_is_sent() {
     let backup: ResticBackup = serde_json::from_value(json!({
         "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup",
         "metadata": { "name": "orders", "namespace": "shop", "uid": "u", "generation": 2 },
@@ -57,15 +57,15 @@ fn a_backup_is_under_way_before_its_pod_runs() {
                                      "lastTransitionTime": "2026-01-01T00:00:00Z" }] },
     }))
     .unwrap();
-    let told = |backup: &ResticBackup| {
+    let activity = |backup: &ResticBackup| {
         let Some(Body::Backup(body)) = backup_state(backup, None).body else {
             panic!()
         };
         (body.running, body.under_way)
     };
-    assert_eq!(told(&backup), (false, true));
+    assert_eq!(activity(&backup), (false, true));
     backup.status.as_mut().unwrap().active.clear();
-    assert_eq!(told(&backup), (false, false));
+    assert_eq!(activity(&backup), (false, false));
 }
 
 #[test]

@@ -198,6 +198,13 @@ fn run(cluster: &str) -> RetentionRun {
 
 impl Bench {
     async fn new() -> Bench {
+        let bench = Bench::following().await;
+        bench.handle.lead();
+        bench
+    }
+
+    /// A replica that does not lead yet.
+    async fn following() -> Bench {
         let api = Api::default();
         let router = axum::Router::new().fallback(serve).with_state(api.clone());
         let context = test_context_on(kube::Client::new(router, "ns"));
@@ -235,7 +242,6 @@ impl Bench {
         };
         bench.context.leases.connected(true);
         bench.watch();
-        bench.handle.lead();
         bench
     }
 
@@ -350,6 +356,14 @@ impl Bench {
         })
         .await;
         let annotations = self.api.get(JOB).unwrap()["spec"]["template"]["metadata"]["annotations"].clone();
+        self.put_pod(&annotations);
+        self.api.change(JOB, |job| {
+            job["status"] = json!({ "startTime": "2026-11-25T00:00:00Z" })
+        });
+        self.watch();
+    }
+
+    fn put_pod(&self, annotations: &Value) {
         self.api.put(POD, json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": { "name": "pod", "namespace": "ns", "uid": "pod", "annotations": annotations,
@@ -359,10 +373,6 @@ impl Bench {
             "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }],
                         "containerStatuses": [container(&json!({ "running": {} }))] },
         }));
-        self.api.change(JOB, |job| {
-            job["status"] = json!({ "startTime": "2026-11-25T00:00:00Z" })
-        });
-        self.watch();
     }
 
     fn pod_ends(&self, message: &str) {
@@ -563,20 +573,27 @@ async fn a_grant_whose_run_does_not_fit_into_a_job_is_given_back_and_says_why() 
 
 #[tokio::test]
 async fn a_finished_job_whose_result_is_recorded_after_its_release_stays() {
-    let mut bench = Bench::new().await;
-    bench.open().await;
+    let mut bench = Bench::following().await;
     bench.api.change(JOB, |job| {
-        job["metadata"]["annotations"][names::ANNOTATION_RELEASED] = json!("5");
-        job["status"]["conditions"] = json!([{ "type": "Complete", "status": "True" }]);
+        job["metadata"]["annotations"] = json!({
+            names::ANNOTATION_RESTIC_ID: "one", names::ANNOTATION_REPOSITORY: "ns/r",
+            names::ANNOTATION_OWNER_UID: "p", names::ANNOTATION_RELEASED: "5",
+        });
+        job["spec"]["suspend"] = json!(false);
+        job["spec"]["template"]["metadata"]["annotations"] = json!({
+            names::ANNOTATION_TOKEN: "5", names::ANNOTATION_LEASE_TTL: "300000",
+            names::ANNOTATION_LEASE_RENEW: "60000",
+        });
+        job["status"] = json!({ "startTime": "2026-11-25T00:00:00Z",
+                                "conditions": [{ "type": "Complete", "status": "True" }] });
     });
+    bench.put_pod(&json!({}));
     bench.pod_ends(r#"{"result":"Applied","removed":3}"#);
-    // Another leader takes it up.
-    bench.handle.follow().await;
-    bench.context.leases.reset();
     bench.handle.lead();
-    bench
+    let result = bench
         .until("the result", |b| b.context.operations.of("p").pop()?.finished)
         .await;
+    assert_eq!(result.outcome.removed, 3);
     bench.owner.recorded.store(true, Ordering::Relaxed);
     bench.context.operations.wake("p");
     bench.until_left().await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crds::names;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use proto::order::{ORDER_MAX, order_text};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::info;
@@ -15,8 +16,6 @@ use crate::apply::ApplyError;
 use crate::maintenance::holder::{Lease, Phase};
 use crate::world::{JobView, Key, PodView};
 
-/// Longest order, in bytes: all annotations of an object together hold 256 KiB.
-const ORDER_MAX: usize = 200 << 10;
 /// The kubelet writes to the same pod: a conflict is tried again with the pod as it is then.
 const CONFLICTS: u32 = 4;
 
@@ -34,8 +33,7 @@ pub struct Order {
 /// # Errors
 /// When it is too long for an annotation.
 pub fn order(message: &impl Serialize, hash: Vec<u8>, what: &str) -> Result<Order, String> {
-    let value = serde_json::to_value(message).map_err(|e| e.to_string())?;
-    let text = compact(value).to_string();
+    let text = order_text(message).map_err(|e| e.to_string())?;
     if text.len() > ORDER_MAX {
         return Err(format!(
             "the run would be of {what}, {} KiB as text; a Job takes {}: bind fewer to this repository",
@@ -44,25 +42,6 @@ pub fn order(message: &impl Serialize, hash: Vec<u8>, what: &str) -> Result<Orde
         ));
     }
     Ok(Order { text, hash })
-}
-
-fn compact(value: Value) -> Value {
-    let is_set = |value: &Value| match value {
-        Value::Null => false,
-        Value::Bool(value) => *value,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(list) => !list.is_empty(),
-        Value::Object(fields) => !fields.is_empty(),
-    };
-    match value {
-        Value::Object(fields) => {
-            let fields = fields.into_iter().map(|(name, value)| (name, compact(value)));
-            Value::Object(fields.filter(|(_, value)| is_set(value)).collect())
-        }
-        Value::Array(list) => Value::Array(list.into_iter().map(compact).collect()),
-        other => other,
-    }
 }
 
 impl Operations {

@@ -66,7 +66,7 @@ pub fn step(
         .and_then(|s| s.as_of.as_ref())
         .map(|t| t.0);
     match as_of {
-        // Also after a restart: what the status says is still true, and nothing is asked before it is due.
+        // Also after a restart: the status still holds, and nothing is asked before it is due.
         Some(as_of) if unchanged && conditions::is_true(&status.conditions, types::READY) => due(as_of
             .checked_add(SignedDuration::try_from(interval).unwrap_or_default())
             .unwrap_or(now)),
@@ -171,7 +171,7 @@ impl Answer {
     }
 }
 
-/// What to check, by the words of the failure.
+/// What to check, by the text of the failure.
 fn to_connect(text: &str) -> &'static str {
     if text.contains("x509") || text.contains("certificate") {
         "add the authority that signed the server's certificate as RESTIC_CACERT (PEM) to the Secret"

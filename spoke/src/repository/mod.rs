@@ -95,8 +95,6 @@ pub enum Found {
 pub struct Reply {
     inputs: Inputs,
     answer: Answer,
-    /// Key of the password in the Secret, where it is not the usual one.
-    password_key: Option<String>,
     /// The locks, where they could be listed.
     locks: Option<Looked>,
 }
@@ -240,7 +238,6 @@ impl Controller for RepositoryController {
                 Found::Answer(Box::new(Reply {
                     inputs: inputs.clone(),
                     answer: Answer::Failed(Failure::Other(text)),
-                    password_key: None,
                     locks: None,
                 }))
             }

@@ -87,7 +87,7 @@ fn is_asked(input: &Input<'_, RepositoryController>, inputs: &Inputs) -> bool {
     running.any(|work| matches!(work, Work::Look { inputs: asked, .. } if asked == inputs))
 }
 
-/// Takes in what was found. An answer to other inputs says nothing any more.
+/// Takes in what was found. An answer to other inputs is out of date.
 fn take(
     planning: &Planning,
     input: &Input<'_, RepositoryController>,
@@ -107,9 +107,6 @@ fn take(
             continue;
         };
         status = status::after(&status, &reply.answer, inputs, input.now.wall);
-        if matches!(reply.answer, Answer::Open { .. }) {
-            status.credentials_key.clone_from(&reply.password_key);
-        }
         state.attempts = attempts_after(planning, &input.state.attempts, reply, input.now.wall);
     }
     status

@@ -70,7 +70,7 @@ pub(super) fn plan(
     }
 }
 
-/// The status with the results of runs. They come first: what they say of an approval decides what is made.
+/// The status with the results of runs. They come first: they decide whether an approval is still to be acted on.
 fn recorded(
     planning: &Planning,
     input: &Input<'_, RetentionController>,

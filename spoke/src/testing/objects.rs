@@ -103,7 +103,7 @@ impl Objects {
         Ok(object)
     }
 
-    /// Makes an object what `next` says. What a client cannot change is kept.
+    /// Replaces an object by `next`. What a client cannot change is kept.
     pub fn update(
         &mut self,
         id: &Id,

@@ -53,7 +53,7 @@ impl ApiServer {
         self.client_of("")
     }
 
-    /// A client whose requests can be told from those of others.
+    /// A client whose requests are logged under a name.
     #[must_use]
     pub fn client_of(&self, name: &str) -> Client {
         let (server, name) = (self.0.clone(), name.to_owned());

@@ -56,7 +56,7 @@ impl Watch {
             .partition_point(|change| change.version <= self.seen);
         for change in &objects.history[start..] {
             self.seen = change.version;
-            if let Some(line) = told(&self.call, change) {
+            if let Some(line) = event_of(&self.call, change) {
                 return Some(line);
             }
         }
@@ -73,7 +73,7 @@ impl Watch {
 }
 
 /// The event of a change, for those who watch what it is about.
-fn told(call: &Call, change: &Change) -> Option<Bytes> {
+fn event_of(call: &Call, change: &Change) -> Option<Bytes> {
     let namespace = &call.id.namespace;
     let about =
         change.id.resource == call.id.resource && (namespace.is_empty() || *namespace == change.id.namespace);

@@ -63,7 +63,7 @@ pub trait Stored: Send + Sync + 'static {
     /// If the entry is removed in this state, or leaves its group, keep this number (the fencing token of a pod whose end
     /// was not observed) under the group. The highest number counts. `observed` is false when the removal was found by
     /// a new list: changes before it may be missing in this state.
-    fn last_word(&self, observed: bool) -> Option<(Key, u64)> {
+    fn residue(&self, observed: bool) -> Option<(Key, u64)> {
         let _ = observed;
         None
     }
@@ -178,7 +178,7 @@ impl<V: Stored> Store<V> {
         self.len() == 0
     }
 
-    /// Takes a state in unless a newer one is here already; says whether anything changed. What a write returned goes
+    /// Takes a state in unless a newer one is here already; returns whether anything changed. What a write returned goes
     /// in at once, so that a turn never plans on a state older than its own last write, and the watch's echo of that
     /// write changes nothing.
     pub fn put(&self, key: Key, value: Arc<V>) -> bool {
@@ -199,12 +199,12 @@ impl<V: Stored> Store<V> {
         {
             inner.undecodable.remove(&key);
         }
-        self.tell(&key, old.as_deref(), Some(&value));
+        self.notify(&key, old.as_deref(), Some(&value));
         // Also of one that stays and leaves its group, as a pod does whose Job is deleted with --cascade=orphan.
         if let Some(old) = &old
             && (old.uid() != value.uid() || old.group() != value.group())
         {
-            inner.remember(old.last_word(old.uid() == value.uid()));
+            inner.remember(old.residue(old.uid() == value.uid()));
         }
         inner.link(&key, old.as_deref(), Some(&value));
         inner.entries.insert(key, value);
@@ -226,17 +226,17 @@ impl<V: Stored> Store<V> {
         let fault = inner.undecodable.get(key);
         if fault.is_some_and(|fault| uid.is_none() || fault.meta.uid.as_deref() == uid) {
             inner.undecodable.remove(key);
-            self.tell(key, None, None);
+            self.notify(key, None, None);
         }
         let present = inner.entries.get(key)?;
         if uid.is_some_and(|uid| uid != present.uid()) {
             return None;
         }
-        self.tell(key, Some(present), None);
+        self.notify(key, Some(present), None);
         let gone = inner.entries.remove(key)?;
         inner.link(key, Some(&gone), None);
-        // Under the same lock: whoever sees that it is gone finds its last word.
-        inner.remember(gone.last_word(observed));
+        // Under the same lock: a reader that does not find the entry finds the number that it left.
+        inner.remember(gone.residue(observed));
         Some(gone)
     }
 
@@ -250,13 +250,13 @@ impl<V: Stored> Store<V> {
             .filter(|old| Some(old.uid()) != object.meta.uid.as_deref())
             .cloned();
         if let Some(old) = &namesake {
-            self.tell(&key, Some(old), None);
+            self.notify(&key, Some(old), None);
             inner.entries.remove(&key);
             inner.link(&key, Some(old), None);
-            inner.remember(old.last_word(true));
+            inner.remember(old.residue(true));
         } else {
             let present = inner.entries.get(&key).map(AsRef::as_ref);
-            self.tell(&key, present, present);
+            self.notify(&key, present, present);
         }
         inner.undecodable.insert(key, Arc::new(object));
         namesake
@@ -285,21 +285,21 @@ impl<V: Stored> Store<V> {
         let _ = self.observer.set(Box::new(observer));
     }
 
-    fn tell(&self, key: &Key, old: Option<&V>, new: Option<&V>) {
+    fn notify(&self, key: &Key, old: Option<&V>, new: Option<&V>) {
         if let Some(observer) = self.observer.get() {
             observer(key, old, new);
         }
     }
 
-    /// The last word of the entries of a group that are gone.
+    /// The number that removed entries of a group left.
     pub fn remembered(&self, group: &Key) -> Option<u64> {
         self.read(|inner| inner.remembered.get(group).copied())
     }
 
     /// Adds to it.
-    pub fn remember(&self, group: &Key, word: u64) {
+    pub fn remember(&self, group: &Key, number: u64) {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        inner.remember(Some((group.clone(), word)));
+        inner.remember(Some((group.clone(), number)));
     }
 
     /// Nobody will ask for this group again.
@@ -314,10 +314,10 @@ impl<V: Stored> Store<V> {
 }
 
 impl<V: Stored> Inner<V> {
-    fn remember(&mut self, word: Option<(Key, u64)>) {
-        if let Some((group, word)) = word {
+    fn remember(&mut self, residue: Option<(Key, u64)>) {
+        if let Some((group, number)) = residue {
             let known = self.remembered.entry(group).or_default();
-            *known = word.max(*known);
+            *known = number.max(*known);
         }
     }
 

@@ -86,7 +86,7 @@ impl NamespaceView {
 }
 
 macro_rules! stored {
-    ($($view:ty => $group:expr, $indexed:expr $(, $last_word:expr)?;)*) => {$(
+    ($($view:ty => $group:expr, $indexed:expr $(, $residue:expr)?;)*) => {$(
         impl Stored for $view {
             fn uid(&self) -> &str {
                 &self.meta.uid
@@ -102,9 +102,9 @@ macro_rules! stored {
                 let indexed: fn(&$view) -> Vec<(Index, Key)> = $indexed;
                 indexed(self)
             }
-            $(fn last_word(&self, observed: bool) -> Option<(Key, u64)> {
-                let last_word: fn(&$view, bool) -> Option<(Key, u64)> = $last_word;
-                last_word(self, observed)
+            $(fn residue(&self, observed: bool) -> Option<(Key, u64)> {
+                let residue: fn(&$view, bool) -> Option<(Key, u64)> = $residue;
+                residue(self, observed)
             })?
         }
     )*};

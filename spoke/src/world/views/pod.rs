@@ -23,7 +23,7 @@ pub struct PodView {
     pub started: bool,
     /// Token of the lease that it runs under.
     pub token: Option<u64>,
-    /// Renewals of the lease that it was told of.
+    /// Renewals of its lease that were written to it.
     pub renewals: u64,
     /// proto::digest::run_hash of the run that it was given, as hex digits.
     pub order_hash: Option<Box<str>>,
@@ -31,7 +31,7 @@ pub struct PodView {
     pub restic: Option<Termination>,
     /// Why a container waits, such as ImagePullBackOff or CreateContainerConfigError, and the message.
     pub waiting: Option<(Box<str>, Box<str>)>,
-    /// The scheduler's own words while the pod has no node.
+    /// Message of the scheduler while the pod has no node.
     pub unschedulable: Option<Box<str>>,
     /// It was given a node.
     pub scheduled: bool,
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_by_the_garbage_collector_is_not_the_kubelets_word() {
+    fn failed_by_the_garbage_collector_is_not_reported_by_the_kubelet() {
         // Its node was deleted: phase=Failed, and the containers as they were last reported.
         let view = pod("gc", "Failed", "4", running());
         assert!(view.is_active());
@@ -186,8 +186,8 @@ mod tests {
         pods.remove(&key, Some("gc"));
         assert_eq!(pods.remembered(&Key::new("", "job")), Some(7));
 
-        let told = pod("kubelet", "Failed", "4", terminated());
-        assert!(!told.is_active() && told.unproven().is_none());
+        let reported = pod("kubelet", "Failed", "4", terminated());
+        assert!(!reported.is_active() && reported.unproven().is_none());
         // Never began: the worker waits for a renewal that was never counted.
         let unborn = pod("unborn", "Failed", "0", running());
         assert!(!unborn.is_active() && unborn.unproven().is_none());

@@ -1,0 +1,190 @@
+//! What a spoke's messages change: resources come, go, and are indexed.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use proto::v1::Collection;
+
+use super::{Held, Inventory, Limits, Member, Refused, Unwritten};
+use crate::Moment;
+
+/// A resource that arrives: what is held of it, and its bytes for the store.
+#[derive(Clone, Debug)]
+pub struct Arrived {
+    pub held: Held,
+    pub state: Vec<u8>,
+}
+
+/// What a spoke's messages change, all at once.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// New latest states.
+    pub upserts: Vec<Arrived>,
+    /// uids of deleted resources.
+    pub gone: Vec<String>,
+    /// `upserts` are all that exist.
+    pub whole: bool,
+}
+
+impl Inventory {
+    /// Applies what belongs together. A whole inventory confirms all that is held.
+    ///
+    /// # Errors
+    /// When a newer session has taken over, or the cluster reports too much; then nothing is applied.
+    pub fn apply(
+        &mut self,
+        name: &Arc<str>,
+        session: u64,
+        change: Change,
+        now: Moment,
+    ) -> Result<(), Refused> {
+        let limits = self.limits;
+        let member = self.current(name, session)?;
+        let Change {
+            upserts,
+            mut gone,
+            whole,
+        } = change;
+        let mut lost = Vec::new();
+        if whole {
+            let missing = member.missing(&upserts);
+            gone = missing.iter().map(|held| held.object.uid.clone()).collect();
+            lost = missing
+                .into_iter()
+                .filter(|held| held.policy().is_some())
+                .collect();
+        }
+        member.check(&limits, &upserts, &gone)?;
+        for uid in gone {
+            // It was deleted, or a whole inventory does not have it, which is noted below.
+            self.unsaved.vanished |= self.vanished.settle(name, &uid);
+            self.remove(name, &uid);
+        }
+        self.unsaved.vanished |= self.vanished.note(lost, self.now);
+        for arrived in upserts {
+            self.insert(Arc::new(arrived.held), Some(arrived.state));
+        }
+        // The cluster's digest is stored with its objects.
+        self.unsaved.members.insert(name.clone());
+        if whole {
+            self.confirm(name, now);
+        }
+        self.changes.publish();
+        Ok(())
+    }
+
+    pub(super) fn insert(&mut self, held: Arc<Held>, state: Option<Vec<u8>>) {
+        let Some(member) = self.members.get(&held.cluster) else {
+            return;
+        };
+        let uid: Arc<str> = match member.objects.get_key_value(held.object.uid.as_str()) {
+            // The same state again: nothing happened.
+            Some((_, known)) if known.hash == held.hash => return,
+            Some((uid, _)) => uid.clone(),
+            None => held.object.uid.as_str().into(),
+        };
+        // A resource that was deleted and made again under its name has a new uid: one name is one row, and what a spoke
+        // sends last is what it has.
+        if let Some(rival) = self.index.rival(&held) {
+            self.remove(&held.cluster, &rival.object.uid);
+        }
+        self.forget(&held.cluster, &uid);
+        if let Some(member) = self.members.get_mut(&held.cluster) {
+            member.digest.add(&held.hash);
+            member.bytes += held.size;
+            member.unreadable += usize::from(!held.readable);
+            member.backups += u64::from(held.backup().is_some());
+            member.repositories += u64::from(held.repository().is_some());
+            member.objects.insert(uid.clone(), held.clone());
+        }
+        self.objects += 1;
+        self.index.add(&held);
+        self.unsaved.vanished |= self.vanished.settle(&held.cluster, &uid);
+        self.note_reported(&held);
+        self.touch(&held);
+        if let Some(state) = state {
+            let unwritten = Unwritten {
+                baseline: held.baseline,
+                state: Arc::new(state),
+            };
+            self.unsaved
+                .objects
+                .insert((held.cluster.clone(), uid), Some(unwritten));
+        }
+    }
+
+    fn remove(&mut self, cluster: &Arc<str>, uid: &str) {
+        if let Some(uid) = self.forget(cluster, uid) {
+            self.unsaved.objects.insert((cluster.clone(), uid), None);
+        }
+    }
+
+    /// Takes a resource out of memory.
+    pub(super) fn forget(&mut self, cluster: &Arc<str>, uid: &str) -> Option<Arc<str>> {
+        let member = self.members.get_mut(cluster)?;
+        let (uid, held) = member.objects.remove_entry(uid)?;
+        member.digest.remove(&held.hash);
+        member.bytes -= held.size;
+        member.unreadable -= usize::from(!held.readable);
+        self.objects -= 1;
+        member.backups -= u64::from(held.backup().is_some());
+        member.repositories -= u64::from(held.repository().is_some());
+        self.touch(&held);
+        self.index.remove(&held);
+        Some(uid)
+    }
+
+    /// Notes the rows that a resource shows in. Called while it is indexed.
+    pub(super) fn touch(&mut self, held: &Held) {
+        self.changes.touch(Collection::Clusters, &held.cluster);
+        if held.repository().is_some() {
+            self.changes.touch(Collection::Repositories, &held.row);
+        }
+        if let Some(policy) = held.policy() {
+            self.changes
+                .touch(Collection::Repositories, &policy.restic_id.as_str().into());
+        }
+        if held.backup().is_some() {
+            self.changes.touch(Collection::Backups, &held.place);
+            if let Some(repository) = held.writes_to().and_then(|place| self.index.binding(&place)) {
+                self.changes.touch(Collection::Repositories, &repository.row);
+            }
+        }
+    }
+}
+
+impl Member {
+    /// What is held and not among the resources of a whole inventory.
+    fn missing(&self, upserts: &[Arrived]) -> Vec<Arc<Held>> {
+        let named: HashSet<&str> = upserts.iter().map(|a| a.held.object.uid.as_str()).collect();
+        let missing = self.objects.iter().filter(|(uid, _)| !named.contains(&***uid));
+        missing.map(|(_, held)| held.clone()).collect()
+    }
+
+    /// Whether the cluster stays within its bounds with a change.
+    fn check(&self, limits: &Limits, upserts: &[Arrived], gone: &[String]) -> Result<(), Refused> {
+        let (mut count, mut size) = (self.objects.len(), self.bytes);
+        for uid in gone {
+            if let Some(held) = self.objects.get(uid.as_str()) {
+                (count, size) = (count - 1, size - held.size);
+            }
+        }
+        for arrived in upserts {
+            size += arrived.held.size;
+            match self.objects.get(arrived.held.object.uid.as_str()) {
+                Some(held) => size -= held.size,
+                None => count += 1,
+            }
+        }
+        let cluster = self.name.clone();
+        if count > limits.objects {
+            let limit = limits.objects;
+            return Err(Refused::TooMany { cluster, limit });
+        }
+        if size > limits.bytes {
+            let limit = limits.bytes;
+            return Err(Refused::TooMuch { cluster, limit });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,282 @@
+//! One attached session: each message is checked, applied and answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::v1::spoke_message::Body;
+use proto::v1::{CreationDone, CreationGrant, CreationRequest, ResyncRequest, SpokeMessage, hub_message};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_stream::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use super::{refused, send};
+use crate::authorize::{Claim, Speaker, authorize};
+use crate::creation::{Creations, Ticket};
+use crate::hub::Hub;
+use crate::inventory::{Arrived, Change, Held, Inventory, Refused};
+use crate::lock::{Command, Message};
+use crate::outbound::Outgoing;
+use crate::session::{Broken, Effect, Session, Update};
+use crate::{Moment, now};
+
+/// An attached session.
+pub(super) struct Conversation<'a> {
+    pub hub: &'a Hub,
+    pub cluster: &'a Arc<str>,
+    pub number: u64,
+    /// Of the spoke's process.
+    pub incarnation: &'a Arc<str>,
+    pub outgoing: &'a Outgoing,
+    pub session: Session,
+}
+
+impl Conversation<'_> {
+    /// Takes messages in until the stream ends.
+    ///
+    /// # Errors
+    /// Why the session is ended.
+    pub async fn run(
+        &mut self,
+        incoming: &mut Streaming<SpokeMessage>,
+        end: &CancellationToken,
+    ) -> Result<(), Status> {
+        let hub = self.hub;
+        // A silent peer is found by HTTP/2 pings long before this.
+        let silence = hub.heartbeat.saturating_mul(6).max(Duration::from_secs(5));
+        let mut creating = hub.creating();
+        loop {
+            let message = tokio::select! {
+                biased;
+                () = end.cancelled() => return Err(self.ended()),
+                message = timeout(silence, incoming.next()) => message.map_err(|_| Status::deadline_exceeded("no heartbeat came"))?,
+                _ = creating.changed() => {
+                    self.grant(&mut creating, None)?;
+                    continue;
+                }
+            };
+            let Some(message) = message else { return Ok(()) };
+            self.take(message?.body, &mut creating).await?;
+        }
+    }
+
+    /// Why the session was ended from outside.
+    fn ended(&self) -> Status {
+        match self
+            .hub
+            .read(|inventory| inventory.is_present(self.cluster, self.number))
+        {
+            true => Status::resource_exhausted("the spoke does not read its stream"),
+            false => refused(Refused::Superseded {
+                cluster: self.cluster.clone(),
+            }),
+        }
+    }
+
+    async fn take(
+        &mut self,
+        body: Option<Body>,
+        creating: &mut watch::Receiver<Option<Ticket>>,
+    ) -> Result<(), Status> {
+        let (hub, cluster, number) = (self.hub, self.cluster, self.number);
+        // On every lane: a session that is not the present one has no say.
+        hub.change(|inventory| inventory.hear(cluster, number, Moment::now()))
+            .map_err(refused)?;
+        hub.metrics
+            .messages
+            .with_label_values(&["in", kind(body.as_ref())])
+            .inc();
+        let body = match lock_message(body) {
+            Ok(message) => {
+                self.tell(message).await;
+                return Ok(());
+            }
+            Err(body) => body,
+        };
+        match body {
+            Some(Body::CreationRequest(CreationRequest { id })) => {
+                self.create(id, Creations::ask);
+                // A holder that asks again has lost the answer.
+                self.grant(creating, Some(id))
+            }
+            Some(Body::CreationDone(CreationDone { id })) => {
+                self.create(id, |creations, ticket| creations.done(&ticket));
+                Ok(())
+            }
+            body => {
+                self.inventory(body)?;
+                let new = hub.change(|inventory| inventory.take_reported(cluster));
+                if !new.is_empty() {
+                    self.tell(Message::Uses(new)).await;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Passes a message on to the keeper of locks.
+    async fn tell(&self, message: Message) {
+        let command = Command::Message {
+            cluster: self.cluster.clone(),
+            session: self.number,
+            message: Box::new(message),
+        };
+        self.hub.locks.tell(command).await;
+    }
+
+    /// Grants the spoke's process the start of one of its creations; if one is `asked` for, only about that.
+    fn grant(
+        &self,
+        creating: &mut watch::Receiver<Option<Ticket>>,
+        asked: Option<u64>,
+    ) -> Result<(), Status> {
+        // A question must not hide the news of another ticket.
+        let holder = match asked {
+            Some(_) => creating.borrow().clone(),
+            None => creating.borrow_and_update().clone(),
+        };
+        let own =
+            |ticket: &Ticket| ticket.cluster == *self.cluster && ticket.incarnation == *self.incarnation;
+        match holder
+            .filter(own)
+            .filter(|ticket| asked.is_none_or(|id| id == ticket.id))
+        {
+            Some(ticket) => send(
+                self.hub,
+                self.outgoing,
+                hub_message::Body::CreationGrant(CreationGrant {
+                    id: ticket.id,
+                    hold_ms: u64::try_from(self.hub.creation_left()).unwrap_or_default(),
+                }),
+                "creation_grant",
+            ),
+            None => Ok(()),
+        }
+    }
+
+    fn create(&self, id: u64, f: impl FnOnce(&mut Creations, Ticket)) {
+        let (hub, cluster) = (self.hub, self.cluster.clone());
+        let speaker = |inventory: &Inventory| Speaker {
+            cluster: self.cluster,
+            current: inventory.is_present(self.cluster, self.number),
+        };
+        let allowed =
+            hub.read(|inventory| authorize(speaker(inventory), Claim::Creation, inventory.bindings()));
+        if allowed.is_err() {
+            return;
+        }
+        let incarnation = self.incarnation.clone();
+        hub.creations(|creations, _| {
+            f(
+                creations,
+                Ticket {
+                    cluster,
+                    incarnation,
+                    id,
+                },
+            );
+        });
+    }
+
+    fn inventory(&mut self, body: Option<Body>) -> Result<(), Status> {
+        let (hub, cluster, number) = (self.hub, self.cluster, self.number);
+        let held = hub.read(|inventory| inventory.holdings(cluster));
+        let taken = self.session.take(body, held, Moment::now().steady);
+        let Effect {
+            update,
+            doubt,
+            resync,
+        } = taken.map_err(|broken| {
+            if let Broken::TooLarge(_) = broken {
+                self.refuse(&broken.to_string());
+            }
+            Status::invalid_argument(broken.to_string())
+        })?;
+        if doubt {
+            hub.change(|inventory| inventory.doubt(cluster, number, Moment::now()))
+                .map_err(refused)?;
+        }
+        if let Some(update) = update {
+            self.apply(update).map_err(|error| {
+                if !matches!(error, Refused::Superseded { .. }) {
+                    self.refuse(&error.to_string());
+                }
+                refused(error)
+            })?;
+        }
+        if let Some(reason) = resync {
+            let ask = ResyncRequest {
+                reason: reason.to_owned(),
+            };
+            send(hub, self.outgoing, hub_message::Body::Resync(ask), "resync")?;
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, reason: &str) {
+        self.hub
+            .change(|inventory| inventory.refuse(self.cluster, self.number, reason, Moment::now()));
+    }
+
+    fn apply(&self, update: Update) -> Result<(), Refused> {
+        let (hub, cluster, number) = (self.hub, self.cluster, self.number);
+        let uids: Vec<String> = update.states.iter().map(|(uid, _)| uid.clone()).collect();
+        let mut known = hub.read(|inventory| inventory.held(cluster, &uids));
+        // Schedules are parsed here, outside of the lock.
+        let upserts = update.states.into_iter().map(|(uid, state)| {
+            let previous = known.remove(&uid);
+            Arrived {
+                held: Held::new(cluster, &uid, &state, previous.as_deref(), now()),
+                state,
+            }
+        });
+        let change = Change {
+            upserts: upserts.collect(),
+            gone: update.gone,
+            whole: update.whole,
+        };
+        let objects = hub.change(|inventory| {
+            inventory
+                .apply(cluster, number, change, Moment::now())
+                .map(|()| inventory.object_count())
+        })?;
+        hub.metrics
+            .objects
+            .set(i64::try_from(objects).unwrap_or(i64::MAX));
+        Ok(())
+    }
+}
+
+/// What is for the keeper of locks; the rest comes back.
+#[allow(clippy::result_large_err, reason = "what comes back is no error")]
+fn lock_message(body: Option<Body>) -> Result<Message, Option<Body>> {
+    Ok(match body {
+        Some(Body::LeaseAsk(ask)) => Message::Ask(ask),
+        Some(Body::LeaseWithdraw(withdraw)) => Message::Withdraw(withdraw),
+        Some(Body::LeaseRenew(renew)) => Message::Renew(renew),
+        Some(Body::LeaseRelease(release)) => Message::Release(Box::new(release)),
+        Some(Body::PlanPart(part)) => Message::Part(part),
+        Some(Body::PossessionProof(proof)) => Message::Proof(proof),
+        other => return Err(other),
+    })
+}
+
+fn kind(body: Option<&Body>) -> &'static str {
+    match body {
+        Some(Body::Hello(_)) => "hello",
+        Some(Body::Inventory(_)) => "inventory",
+        Some(Body::Delta(_)) => "delta",
+        Some(Body::Heartbeat(_)) => "heartbeat",
+        Some(Body::CreationRequest(_) | Body::CreationDone(_)) => "creation",
+        Some(
+            Body::LeaseAsk(_)
+            | Body::LeaseWithdraw(_)
+            | Body::LeaseRenew(_)
+            | Body::LeaseRelease(_)
+            | Body::PlanPart(_),
+        ) => "lease",
+        Some(Body::PossessionProof(_)) => "possession",
+        None => "unknown",
+    }
+}

@@ -1,0 +1,149 @@
+//! What people decide about locks and plans. Written to the store before it is answered.
+
+use std::sync::Arc;
+
+use proto::v1::hub_message::Body;
+use proto::v1::{DecidePlanRequest, PlanApproved, ReleaseLockRequest};
+use tonic::Status;
+use tracing::info;
+
+use super::keeper::{Keeper, Reply};
+use super::people::unavailable;
+use crate::now as wall_clock;
+use crate::store::{StoredDecision, StoredPlan};
+
+impl Keeper {
+    pub(super) async fn revoke(&mut self, request: &ReleaseLockRequest, who: &str) -> Result<(), Status> {
+        let id = self.one(&request.repository)?;
+        let repository = self
+            .repositories
+            .get_mut(&id)
+            .ok_or_else(|| Status::not_found("nobody holds it"))?;
+        let (what, before) = if request.checked {
+            ("release-delay", "delayed")
+        } else {
+            ("release-lock", "held")
+        };
+        let effects = if request.checked {
+            repository.grantor.release_delay(request.token)
+        } else {
+            repository.grantor.revoke(request.token)
+        };
+        let effects = effects.map_err(Status::failed_precondition)?;
+        self.deciding = Some(StoredDecision {
+            at: wall_clock(),
+            who: who.to_owned(),
+            what: what.to_owned(),
+            subject: format!("{} token {}", request.repository, request.token),
+            restic_id: id.to_string(),
+            before: before.to_owned(),
+            after: if request.checked { "free" } else { "taken back" }.to_owned(),
+        });
+        info!(repository = %id, token = request.token, by = who, what, "a lock was taken back");
+        self.carry_out(&id, effects, Reply::default()).await;
+        // It is written with the record; when that failed, the grantor repeats the record and this is lost.
+        match self.deciding.take() {
+            None => Ok(()),
+            Some(decision) => self.store.decide(decision).await.map_err(|e| unavailable(&e)),
+        }
+    }
+
+    pub(super) async fn decide(&mut self, request: &DecidePlanRequest, who: &str) -> Result<(), Status> {
+        let stored = self.store.plans_named(&request.plan).await;
+        let stored = stored.map_err(|e| unavailable(&e))?;
+        let Some(plan) = stored.iter().find(|p| p.id == request.plan) else {
+            return Err(Status::not_found(format!(
+                "there is no plan {:?}; `fleet plan list` shows them",
+                request.plan
+            )));
+        };
+        let state = if request.approve { "approved" } else { "rejected" };
+        decidable(plan, request)?;
+        if request.approve
+            && let Err(missing) = self.verified(plan).await?
+        {
+            return Err(Status::failed_precondition(format!(
+                "plan {} cannot be approved: {missing}",
+                plan.id
+            )));
+        }
+        let decision = StoredDecision {
+            at: wall_clock(),
+            who: who.to_owned(),
+            what: if request.approve {
+                "approve-plan"
+            } else {
+                "reject-plan"
+            }
+            .to_owned(),
+            subject: plan.id.clone(),
+            restic_id: plan.restic_id.clone(),
+            before: plan.state.clone(),
+            after: state.to_owned(),
+        };
+        if let Err(error) = self.store.decide_plan(&plan.id, state, decision).await {
+            let status = unavailable(&error);
+            self.failed(error, "a decision could not be kept");
+            return Err(status);
+        }
+        info!(plan = plan.id, state, by = who, "a plan was decided");
+        if let Some(repository) = self.repositories.get_mut(plan.restic_id.as_str()) {
+            // Read again when it is needed next: with what was decided.
+            repository.history = None;
+        }
+        if request.approve {
+            self.send(&plan.cluster.as_str().into(), approval(plan));
+        } else {
+            self.asks.reject(&plan.restic_id, &plan.hash);
+        }
+        Ok(())
+    }
+
+    /// Approvals that no run was granted under yet: sent in each session, however often.
+    pub(super) async fn tell_approvals(&mut self, cluster: &Arc<str>) {
+        match self.store.approved(cluster).await {
+            Ok(plans) => {
+                for plan in plans {
+                    self.send(cluster, approval(&plan));
+                }
+            }
+            Err(error) => self.failed(error, "approvals could not be read"),
+        }
+    }
+}
+
+/// Whether a plan is open to this decision, and is the one that the person has seen.
+fn decidable(plan: &StoredPlan, request: &DecidePlanRequest) -> Result<(), Status> {
+    let open: &[&str] = if request.approve {
+        &["waiting", "preview", "rejected"]
+    } else {
+        &["waiting", "preview", "approved"]
+    };
+    if !open.contains(&plan.state.as_str()) {
+        let text = format!("plan {} is {}", plan.id, plan.state);
+        return Err(Status::failed_precondition(text));
+    }
+    if !hash_matches(&plan.hash, &request.hash) {
+        return Err(Status::failed_precondition(format!(
+            "plan {} has another hash than {:?}: look at it again with `fleet plan show {}`",
+            plan.id, request.hash, plan.id
+        )));
+    }
+    Ok(())
+}
+
+fn approval(plan: &StoredPlan) -> Body {
+    Body::PlanApproved(PlanApproved {
+        policy: plan.policy.clone(),
+        hash: plan.hash.clone(),
+        plan: plan.id.clone(),
+        restic_id: plan.restic_id.clone(),
+    })
+}
+
+/// At least 8 digits of the hash, with or without its prefix.
+fn hash_matches(hash: &str, given: &str) -> bool {
+    let given = given.strip_prefix("sha256:").unwrap_or(given);
+    let hash = hash.strip_prefix("sha256:").unwrap_or(hash);
+    given.len() >= 8 && hash.starts_with(given)
+}

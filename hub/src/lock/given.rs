@@ -1,0 +1,167 @@
+//! What an operation is given to do: composed anew for each grant and renewal, or withheld for a reason.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prost::Message as _;
+use proto::v1::hub_message::Body;
+use proto::v1::{LeaseAsk, LeaseWaiting, OperationKind, RetentionRun};
+use tracing::warn;
+
+use super::asks::Asker;
+use super::grantor::{Effect, Grant, Operation};
+use super::keeper::Keeper;
+use super::run;
+use crate::now as wall_clock;
+use crate::store::{StoredAudit, StoredGrant};
+
+/// Why a retention operation is given nothing. Without a run its spoke would go by its own policies alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Withheld {
+    /// Something that a run is made of is not known at the moment.
+    Unknown(&'static str),
+    /// The run does not fit into a pod.
+    TooLong(String),
+}
+
+impl fmt::Display for Withheld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Withheld::Unknown(what) => write!(f, "{what}; it is tried again within a minute"),
+            Withheld::TooLong(text) => f.write_str(text),
+        }
+    }
+}
+
+impl Keeper {
+    /// What an operation is to do as of now; `None` for one that is no retention run.
+    pub(super) async fn given(
+        &mut self,
+        id: &Arc<str>,
+        key: &Asker,
+    ) -> Result<Option<RetentionRun>, Withheld> {
+        let known = self.learn_history(id).await;
+        let Some(asked) = self.asks.about(key, id) else {
+            return Err(Withheld::Unknown("what the operation is to do is not known"));
+        };
+        if ![OperationKind::Retention, OperationKind::Unspecified].contains(&asked.ask.kind()) {
+            return Ok(None);
+        }
+        // Without the history new clusters and rejected plans are not known.
+        let history = self.repositories.get(id).and_then(|r| r.history.as_ref());
+        let Some(history) = history.filter(|_| known) else {
+            return Err(Withheld::Unknown("what earlier runs left could not be read"));
+        };
+        let run = self
+            .hub
+            .read(|inventory| run::compose(inventory, history, id, &asked.ask.approved));
+        match run::too_long(&run) {
+            Some(text) => Err(Withheld::TooLong(text)),
+            None => Ok(Some(run)),
+        }
+    }
+
+    /// Reads what earlier runs of a repository left, once. Whether it is known.
+    async fn learn_history(&mut self, id: &Arc<str>) -> bool {
+        if self.repository(id).history.is_some() {
+            return true;
+        }
+        match self.store.history(id).await {
+            Ok(history) => {
+                self.repository(id).history = Some(history);
+                true
+            }
+            Err(error) => {
+                self.failed(error, "the history of a repository could not be read");
+                false
+            }
+        }
+    }
+
+    /// Restores the question of a holder whose grant is older than this run of the hub.
+    pub(super) async fn recall(&mut self, id: &Arc<str>, key: &Asker, token: u64) {
+        if self.asks.get(key).is_some() {
+            return;
+        }
+        let stored = match self.store.asked(id, token).await {
+            Ok(stored) => stored,
+            // It stays unknown, and is read again with the next renewal.
+            Err(error) => return self.failed(error, "the question of a holder could not be read"),
+        };
+        let stored = stored.and_then(|bytes| LeaseAsk::decode(bytes.as_slice()).ok());
+        // A grant that the store has lost: the run of today, and no approval.
+        let ask = stored.unwrap_or_else(|| LeaseAsk {
+            operation: key.1.to_string(),
+            restic_id: id.to_string(),
+            kind: OperationKind::Retention.into(),
+            ..LeaseAsk::default()
+        });
+        let now = self.now();
+        self.asks.put(key, id, ask, now);
+    }
+
+    /// The entry of a grant in the audit, with what its operation is given.
+    pub(super) async fn granted(&mut self, id: &Arc<str>, grant: &Grant) -> Result<StoredGrant, Withheld> {
+        let Grant { operation, token, .. } = grant;
+        let key = (operation.cluster.clone(), operation.id.clone());
+        let run = self.given(id, &key).await?;
+        let ask = self.asks.get(&key).map(|asked| asked.ask.encode_to_vec());
+        let given = run.clone().unwrap_or_default();
+        let audit = StoredAudit {
+            restic_id: id.to_string(),
+            token: *token,
+            cluster: operation.cluster.to_string(),
+            operation: operation.id.to_string(),
+            subject: operation.subject.to_string(),
+            granted: wall_clock(),
+            ended: None,
+            policies: run::names(&given),
+            covered: Vec::new(),
+            outcome: None,
+            clusters: given.clusters,
+            plan: String::new(),
+        };
+        if let Some(repository) = self.repositories.get_mut(id) {
+            repository.run = Some((*token, run));
+        }
+        Ok(StoredGrant {
+            audit,
+            approved: given.approved,
+            ask: ask.unwrap_or_default(),
+        })
+    }
+
+    /// The operation waits outside of the queue, and holds nobody up. `opened`: the highest token that may have reached
+    /// it; a grant above it is free at once, by the effects.
+    pub(super) fn withhold(
+        &mut self,
+        id: &Arc<str>,
+        operation: &Operation,
+        opened: u64,
+        reason: &Withheld,
+    ) -> Vec<Effect> {
+        let key = (operation.cluster.clone(), operation.id.clone());
+        let answer = LeaseWaiting {
+            operation: key.1.to_string(),
+            restic_id: id.to_string(),
+            position: 0,
+            reason: reason.to_string(),
+        };
+        if self.asks.block(&key, answer.clone()) {
+            warn!(repository = %id, cluster = %key.0, subject = %operation.subject, %reason, "nothing can be granted to an operation");
+            self.send(&key.0, Body::LeaseWaiting(answer));
+        }
+        self.repository(id).grantor.withdraw(operation, opened)
+    }
+
+    /// Operations that wait outside of the queue are tried again.
+    pub(super) async fn retry_blocked(&mut self) {
+        let blocked: Vec<Asker> = self.asks.blocked().map(|(key, _)| key.clone()).collect();
+        for key in blocked {
+            match self.asks.get(&key).cloned() {
+                Some(asked) if self.sessions.contains_key(&key.0) => self.ask(key.0, asked.ask).await,
+                _ => self.asks.remove(&key),
+            }
+        }
+    }
+}
