@@ -117,6 +117,8 @@ async fn grants_and_ends_survive_a_restart() {
         "kept by a second end"
     );
     assert_eq!(store.document("r", 7).await.unwrap(), Some(b"{}".to_vec()));
+    assert_eq!(store.asked("r", 7).await.unwrap(), Some(vec![1, 2]));
+    assert_eq!(store.asked("r", 8).await.unwrap(), None);
     let history = store.history("r").await.unwrap();
     assert_eq!(history.participants.len(), 2);
     assert_eq!(history.baseline, [("cluster/a".to_owned(), 7)]);
