@@ -92,49 +92,23 @@ impl Workspace {
             "-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES} \
              -X k8s.io/component-base/version.gitMajor={major} -X k8s.io/component-base/version.gitMinor={minor}"
         );
+        let seconds = "seconds, once kube is built";
         self.build_tool("kube", "kube", ".", &version, "about 5 minutes the first time")?;
-        self.build_tool(
-            "kube-schedule",
-            "kube",
-            "./schedule",
-            "-s -w",
-            "seconds, once kube is built",
-        )?;
-        self.build_tool(
-            "restic",
-            "restic",
-            "github.com/restic/restic/cmd/restic",
-            "-s -w",
-            "about 1 minute the first time",
-        )?;
-        self.build_tool(
-            "rest-server",
-            "rest-server",
-            "github.com/restic/rest-server/cmd/rest-server",
-            "-s -w",
-            "seconds",
-        )?;
-        self.build_tool(
-            "minio",
-            "minio",
-            "github.com/minio/minio",
-            "-s -w",
-            "about 2 minutes the first time",
-        )?;
-        self.build_tool(
-            "rclone",
-            "rclone",
-            "github.com/rclone/rclone",
-            "-s -w",
-            "about 2 minutes the first time",
-        )?;
-        self.build_tool(
-            "mailpit",
-            "mailpit",
-            "github.com/axllent/mailpit",
-            "-s -w",
-            "about 1 minute the first time",
-        )?;
+        self.build_tool("kube-schedule", "kube", "./schedule", "-s -w", seconds)?;
+        for (name, package, time) in [
+            ("restic", "github.com/restic/restic/cmd/restic", "about 1 minute"),
+            (
+                "rest-server",
+                "github.com/restic/rest-server/cmd/rest-server",
+                "seconds",
+            ),
+            ("minio", "github.com/minio/minio", "about 2 minutes"),
+            ("rclone", "github.com/rclone/rclone", "about 2 minutes"),
+            ("mailpit", "github.com/axllent/mailpit", "about 1 minute"),
+        ] {
+            let time = format!("{time} the first time");
+            self.build_tool(name, name, package, "-s -w", &time)?;
+        }
         for component in COMPONENTS {
             let link = self.program(component);
             if fs::read_link(&link).is_err() {

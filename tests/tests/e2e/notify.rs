@@ -110,34 +110,75 @@ fn get(url: &str) -> Option<String> {
         .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Every kind of receiver, on the address of this machine that pods reach.
+struct Receivers {
+    sink: Sink,
+    /// URL of the sink.
+    base: String,
+    gateway: String,
+    smtp: String,
+    mails: String,
+    _processes: [Receiver; 2],
+}
+
+impl Receivers {
+    fn start() -> Receivers {
+        let host = bed().plan().wan(1);
+        let (sink, port) = Sink::start(&host);
+        let gateway = format!("{host}:19091");
+        let listen = format!("--web.listen-address={gateway}");
+        let pushgateway = receiver("prometheus-pushgateway".into(), &[listen]);
+        let (smtp, mails) = (format!("{host}:11025"), format!("{host}:18025"));
+        let arguments = [
+            format!("--smtp={smtp}"),
+            format!("--listen={mails}"),
+            "--disable-version-check".to_owned(),
+        ];
+        let mailpit = receiver(Workspace::here().program("mailpit"), &arguments);
+        Receivers {
+            sink,
+            base: format!("http://{host}:{port}"),
+            gateway: format!("http://{gateway}"),
+            smtp,
+            mails,
+            _processes: [pushgateway, mailpit],
+        }
+    }
+
+    fn until_pushed(&self, status: u8) {
+        let group = "{backup=\"orders\",instance=\"\",job=\"backup\",namespace=\"notify\"}";
+        let line = format!("backup_status{group} {status}\n");
+        until("figures of the backup", || {
+            get(&format!("{}/metrics", self.gateway)).filter(|text| text.contains(&line))
+        });
+    }
+
+    /// Subjects, the newest first.
+    fn until_mails(&self, count: usize) -> Vec<String> {
+        until("mails", || {
+            let list = get(&format!("http://{}/api/v1/messages", self.mails))?;
+            let list: Value = serde_json::from_str(&list).ok()?;
+            let mails = list["messages"].as_array()?;
+            let subject = |mail: &Value| mail["Subject"].as_str().unwrap_or_default().to_owned();
+            (mails.len() >= count).then(|| mails.iter().map(subject).collect())
+        })
+    }
+}
+
 #[test]
 #[ignore = "needs clusters: make test"]
 fn what_becomes_of_backups_and_restores_is_received_once_by_each_kind_of_receiver() {
-    let host = bed().plan().wan(1);
-    let (sink, port) = Sink::start(&host);
-    let gateway = format!("{host}:19091");
-    let _gateway = receiver(
-        "prometheus-pushgateway".into(),
-        &[format!("--web.listen-address={gateway}")],
-    );
-    let (smtp, mails) = (format!("{host}:11025"), format!("{host}:18025"));
-    let arguments = [
-        format!("--smtp={smtp}"),
-        format!("--listen={mails}"),
-        "--disable-version-check".to_owned(),
-    ];
-    let _mailpit = receiver(Workspace::here().program("mailpit"), &arguments);
-    let base = format!("http://{host}:{port}");
-
+    let receivers = Receivers::start();
+    let (sink, base) = (&receivers.sink, &receivers.base);
     let place = Place::new("a", "notify");
     place.apply(&[
         json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "slack" }, "stringData": { "url": format!("{base}/slack") } }),
         place.repository("nas", &s3(0, "notify")),
     ]);
     let notifications = json!({
-        "pushgateway": { "url": format!("http://{gateway}") },
+        "pushgateway": { "url": receivers.gateway },
         "ntfy": { "serverURL": base, "topic": "backups", "onlyOnFailure": true },
-        "email": { "smtpServer": smtp, "from": "fleet@example.org", "to": "ops@example.org" },
+        "email": { "smtpServer": receivers.smtp, "from": "fleet@example.org", "to": "ops@example.org" },
         "webhook": { "url": format!("{base}/hook") },
         "slack": { "credentialsSecretRef": { "name": "slack" } },
     });
@@ -158,17 +199,7 @@ fn what_becomes_of_backups_and_restores_is_received_once_by_each_kind_of_receive
     );
     assert_eq!(hook[0]["data"]["snapshot"], run["snapshotID"]);
     sink.until("/slack", 1);
-    let status = |value: u8| {
-        format!(
-            "backup_status{{backup=\"orders\",instance=\"\",job=\"backup\",namespace=\"notify\"}} {value}\n"
-        )
-    };
-    let pushed = |value: u8| {
-        until("figures of the backup", || {
-            get(&format!("http://{gateway}/metrics")).filter(|text| text.contains(&status(value)))
-        })
-    };
-    pushed(1);
+    receivers.until_pushed(1);
 
     // Nothing but a folder that does not exist.
     let broken = json!({ "notifications": notifications, "source": { "pvc": { "claimName": "data", "paths": ["/not-there"] } } });
@@ -181,20 +212,12 @@ fn what_becomes_of_backups_and_restores_is_received_once_by_each_kind_of_receive
         (&ntfy[0]["topic"], &ntfy[0]["title"]),
         (&json!("backups"), &json!("notify/orders - Backup Failed"))
     );
-    pushed(0);
-    let mails = until("two mails", || {
-        let list: Value = serde_json::from_str(&get(&format!("http://{mails}/api/v1/messages"))?).ok()?;
-        let list = list["messages"].as_array()?.clone();
-        (list.len() >= 2).then_some(list)
-    });
-    let subjects: Vec<&str> = mails.iter().filter_map(|mail| mail["Subject"].as_str()).collect();
-    assert_eq!(
-        subjects,
-        [
-            "notify/orders - Backup Failed",
-            "notify/orders - Backup Succeeded"
-        ]
-    );
+    receivers.until_pushed(0);
+    let subjects = [
+        "notify/orders - Backup Failed",
+        "notify/orders - Backup Succeeded",
+    ];
+    assert_eq!(receivers.until_mails(2), subjects);
 
     let restore = json!({ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRestore", "metadata": { "name": "back" },
         "spec": { "backupRef": { "name": "orders" }, "snapshotID": "latest", "target": { "pvc": { "claimName": "data", "path": "/back" } },
@@ -223,6 +246,22 @@ fn each_rule_of_notifications_accepts_and_refuses_with_a_sentence() {
         std::fs::write(file.path(), backup.to_string()).unwrap();
         place.kubectl(&["create", "--dry-run=server", "-f", &file.path().to_string_lossy()])
     };
+    for (notifications, words) in rules() {
+        match create(&notifications) {
+            Ok(_) => assert_eq!(words, "", "{notifications} was accepted"),
+            Err(error) => {
+                let text = format!("{error:#}");
+                assert!(
+                    !words.is_empty() && text.contains(words),
+                    "{notifications}: {text}"
+                );
+            }
+        }
+    }
+}
+
+/// What is applied, and words of the refusal; "" for accepted.
+fn rules() -> Vec<(Value, &'static str)> {
     let mail = |more: Value| {
         let mut mail = json!({ "smtpServer": "s:25", "from": "Fleet <a@b>", "to": "c@d, e@f" });
         mail.as_object_mut()
@@ -233,8 +272,7 @@ fn each_rule_of_notifications_accepts_and_refuses_with_a_sentence() {
     let hook = |url: &str| json!({ "webhook": { "url": url } });
     let template = |text: &str| json!({ "webhook": { "url": "https://h", "bodyTemplate": text } });
     let secret = json!({ "name": "s" });
-    // Words of the refusal; "" for accepted.
-    for (notifications, words) in [
+    vec![
         (
             json!({ "pushgateway": { "url": "http://p.monitoring.svc:9091", "jobName": "backup" } }),
             "",
@@ -269,16 +307,5 @@ fn each_rule_of_notifications_accepts_and_refuses_with_a_sentence() {
         (json!({ "email": { "enabled": false, "to": "a@b" } }), ""),
         (json!({ "slack": { "credentialsSecretRef": secret } }), ""),
         (json!({ "slack": {} }), "credentialsSecretRef"),
-    ] {
-        match create(&notifications) {
-            Ok(_) => assert_eq!(words, "", "{notifications} was accepted"),
-            Err(error) => {
-                let text = format!("{error:#}");
-                assert!(
-                    !words.is_empty() && text.contains(words),
-                    "{notifications}: {text}"
-                );
-            }
-        }
-    }
+    ]
 }

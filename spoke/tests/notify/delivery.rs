@@ -1,0 +1,105 @@
+//! What is refused, given up, and sent in which order.
+
+use std::time::Duration;
+
+use serde_json::json;
+use spoke::notify::{Addresses, Occasion, Pace};
+
+use crate::sink::Sink;
+use crate::{pace, start, start_with};
+
+#[tokio::test]
+async fn loopback_redirects_and_foreign_secrets_are_refused() {
+    let sink = Sink::start().await;
+    let running = start_with(&[], Addresses::default(), pace());
+    running.publish(
+        "1",
+        Occasion::Failure,
+        json!({ "webhook": { "url": sink.url("/") } }),
+    );
+    running.until("webhook", "refused", 1).await;
+    let loopback = start(&[]);
+    let elsewhere = Sink::start().await;
+    sink.redirect(&elsewhere.url("/stolen"));
+    loopback.publish(
+        "2",
+        Occasion::Failure,
+        json!({ "webhook": { "url": sink.url("/") } }),
+    );
+    loopback.until("webhook", "failed", 1).await;
+    assert_eq!(
+        (sink.received(), elsewhere.received()),
+        (1, 0),
+        "a redirect is not followed"
+    );
+    let foreign = json!({ "ntfy": { "serverURL": elsewhere.url(""), "topic": "t", "credentialsSecretRef": { "name": "n", "namespace": "crm" } } });
+    loopback.publish("3", Occasion::Failure, foreign);
+    loopback.until("ntfy", "failed", 1).await;
+    loopback.publish(
+        "4",
+        Occasion::Failure,
+        json!({ "webhook": { "url": "http://169.254.169.254/latest" } }),
+    );
+    loopback.until("webhook", "refused", 1).await;
+    assert_eq!(elsewhere.received(), 0);
+}
+
+#[tokio::test]
+async fn a_receiver_that_hangs_or_floods_holds_up_no_other_and_is_given_up() {
+    let (hangs, well) = (Sink::start().await, Sink::start().await);
+    hangs.hang();
+    let quick = Pace {
+        attempt: Duration::from_millis(300),
+        attempts: 2,
+        ..pace()
+    };
+    let running = start_with(&[], Addresses { loopback: true }, quick);
+    for run in 0..10 {
+        running.publish(
+            &format!("h{run}"),
+            Occasion::Failure,
+            json!({ "webhook": { "url": hangs.url("/") } }),
+        );
+    }
+    running.publish(
+        "w",
+        Occasion::Failure,
+        json!({ "webhook": { "url": well.url("/") } }),
+    );
+    well.next().await;
+    running.until("webhook", "failed", 10).await;
+    well.flood();
+    running.publish(
+        "f",
+        Occasion::Failure,
+        json!({ "ntfy": { "serverURL": well.url(""), "topic": "t" } }),
+    );
+    running.until("ntfy", "sent", 1).await;
+}
+
+#[tokio::test]
+async fn what_is_queued_at_the_end_is_sent_and_order_is_kept() {
+    let sink = Sink::start().await;
+    let running = start(&[]);
+    for run in 0..20 {
+        running.publish(
+            &run.to_string(),
+            Occasion::Failure,
+            json!({ "webhook": { "url": sink.url("/") } }),
+        );
+        running.publish(
+            &run.to_string(),
+            Occasion::Failure,
+            json!({ "webhook": { "url": sink.url("/") } }),
+        );
+    }
+    running.stop.cancel();
+    running.sender.await.unwrap();
+    let mut runs = Vec::new();
+    for _ in 0..sink.received() {
+        let request = sink.next().await;
+        runs.push(request.json()["data"]["run"].as_str().unwrap().to_owned());
+    }
+    let expected: Vec<String> = (0..20).map(|run| run.to_string()).collect();
+    assert_eq!(runs, expected, "each run once, in order");
+}
