@@ -78,7 +78,7 @@ pub struct NotificationSecrets(pub Arc<Context>);
 const TYPES: [&str; 2] = ["Opaque", "kubernetes.io/basic-auth"];
 
 impl notify::Secrets for NotificationSecrets {
-    fn read(&self, key: Key) -> BoxFuture<'_, Result<Option<BTreeMap<String, Vec<u8>>>, Unread>> {
+    fn read(&self, key: Key) -> BoxFuture<'_, Result<Option<notify::Data>, Unread>> {
         let context = &self.0;
         async move {
             if !context
@@ -99,7 +99,7 @@ impl notify::Secrets for NotificationSecrets {
     }
 }
 
-fn content(secret: Secret) -> Result<BTreeMap<String, Vec<u8>>, Unread> {
+fn content(secret: Secret) -> Result<notify::Data, Unread> {
     let type_ = secret.type_.as_deref().unwrap_or("Opaque");
     if !TYPES.contains(&type_) {
         return Err(Unread::Refused(

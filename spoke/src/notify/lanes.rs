@@ -47,11 +47,9 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Takes a delivery.
-    ///
-    /// # Errors
-    /// There is no room for it.
-    pub fn push(&mut self, delivery: Delivery, now: Instant) -> Result<(), Delivery> {
+    /// Takes a delivery, if there is room for it.
+    #[must_use]
+    pub fn push(&mut self, delivery: Delivery, now: Instant) -> bool {
         let lane = Lane {
             namespace: delivery.notification.subject.key.namespace.to_string(),
             place: delivery.target.place(),
@@ -59,7 +57,7 @@ impl Lanes {
         let of_namespace = self.entries.iter().filter(|e| e.lane.namespace == lane.namespace);
         let in_namespace: usize = of_namespace.map(|entry| entry.waiting.len()).sum();
         if in_namespace >= NAMESPACE_MAX || self.len() >= TOTAL_MAX {
-            return Err(delivery);
+            return false;
         }
         let waiting = Waiting {
             delivery,
@@ -68,7 +66,7 @@ impl Lanes {
             not_before: now,
         };
         match self.entries.iter_mut().find(|entry| entry.lane == lane) {
-            Some(entry) if entry.waiting.len() >= LANE_MAX => return Err(waiting.delivery),
+            Some(entry) if entry.waiting.len() >= LANE_MAX => return false,
             Some(entry) => entry.waiting.push_back(waiting),
             None => self.entries.push_back(Entry {
                 lane,
@@ -76,7 +74,7 @@ impl Lanes {
                 running: false,
             }),
         }
-        Ok(())
+        true
     }
 
     /// The next delivery to attempt. It stays in its lane until [`Lanes::done`] or [`Lanes::failed`].
@@ -148,7 +146,7 @@ mod tests {
     fn a_receiver_gets_its_deliveries_one_after_the_other_and_others_do_not_wait_for_it() {
         let (mut lanes, now) = (Lanes::default(), Instant::now());
         for (url, run) in [("http://slow", "1"), ("http://slow", "2"), ("http://other", "3")] {
-            lanes.push(delivery("shop", run, webhook(url)), now).unwrap();
+            assert!(lanes.push(delivery("shop", run, webhook(url)), now));
         }
         let run = |next: &Option<(Lane, Waiting)>| {
             let next = next.as_ref();
@@ -173,9 +171,7 @@ mod tests {
     fn one_namespace_takes_neither_all_room_nor_all_ways() {
         let (mut lanes, now) = (Lanes::default(), Instant::now());
         let mut push = |namespace: &str, n: usize, url: &str| {
-            lanes
-                .push(delivery(namespace, &n.to_string(), webhook(url)), now)
-                .is_ok()
+            lanes.push(delivery(namespace, &n.to_string(), webhook(url)), now)
         };
         let one = (0..LANE_MAX + 10)
             .filter(|n| push("shop", *n, "http://one"))

@@ -32,6 +32,7 @@ use crate::world::Key;
 pub use address::Addresses;
 pub use changes::Notifying;
 pub use http::Failure;
+pub use requests::Data;
 pub use sender::{Pace, Parts, Secrets, Sender, Unread};
 pub use target::Target;
 

@@ -1,6 +1,5 @@
 //! Sends what is queued: several receivers at a time, each attempt within a limit, failed ones again with rising pauses.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,7 +37,7 @@ pub enum Unread {
 /// Reads Secrets.
 pub trait Secrets: Send + Sync {
     /// The data of a Secret; `None` if there is none.
-    fn read(&self, key: Key) -> BoxFuture<'_, Result<Option<BTreeMap<String, Vec<u8>>>, Unread>>;
+    fn read(&self, key: Key) -> BoxFuture<'_, Result<Option<Data>, Unread>>;
 }
 
 /// How often and how long a delivery is attempted.
@@ -136,9 +135,9 @@ impl Sender {
     }
 
     fn take(&self, delivery: Delivery) {
-        let pushed = self.lanes().push(delivery, Instant::now());
-        if let Err(delivery) = pushed {
-            self.parts.metrics.notification(delivery.target.name(), "dropped");
+        let target = delivery.target.name();
+        if !self.lanes().push(delivery, Instant::now()) {
+            self.parts.metrics.notification(target, "dropped");
         }
         self.measure();
     }

@@ -1,10 +1,12 @@
 //! What is refused, given up, and sent in which order.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
 use spoke::notify::{Addresses, Occasion, Pace};
 
+use crate::receivers::Mailpit;
 use crate::sink::Sink;
 use crate::{pace, start, start_with};
 
@@ -102,4 +104,22 @@ async fn what_is_queued_at_the_end_is_sent_and_order_is_kept() {
     }
     let expected: Vec<String> = (0..20).map(|run| run.to_string()).collect();
     assert_eq!(runs, expected, "each run once, in order");
+}
+
+#[tokio::test]
+async fn each_occasion_is_received_by_a_webhook_and_by_mail() {
+    let (sink, mail) = (Sink::start().await, Mailpit::start_plain().await);
+    let running = start(&[]);
+    let server = format!("127.0.0.1:{}", mail.smtp);
+    let config = json!({ "webhook": { "url": sink.url("/") },
+                         "email": { "smtpServer": server, "from": "a@b", "to": "c@d" } });
+    for occasion in Occasion::ALL {
+        running.publish("1", occasion, config.clone());
+        assert_eq!(sink.next().await.json()["type"], occasion.as_str());
+    }
+    running.until("email", "sent", Occasion::ALL.len()).await;
+    let mails = mail.messages().await;
+    let subjects: BTreeSet<&str> = mails.iter().filter_map(|mail| mail["Subject"].as_str()).collect();
+    // A run and a restore that fail have one title for one kind of resource.
+    assert_eq!((mails.len(), subjects.len()), (9, 8), "{subjects:?}");
 }
