@@ -15,7 +15,7 @@ use std::time::Duration;
 use crds::notifications::NotificationConfig;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 use spoke::backoff::{Backoff, Jitter};
 use spoke::clock::{SystemClock, SystemRandom};
 use spoke::events::Events;
