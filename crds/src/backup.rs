@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::common::{
-    CrossNamespaceObjectReference, Hook, JobConfiguration, NotificationConfig, ObjectReference,
-    RetentionPolicy,
+    CrossNamespaceObjectReference, Hook, JobConfiguration, ObjectReference, RetentionPolicy,
 };
+use crate::notifications::NotificationConfig;
 use crate::schedule::schema::{BAD_SCHEDULE, BAD_TIMEZONE, schedule_rule, timezone_rule};
 use crate::schema;
 
@@ -62,7 +62,7 @@ pub struct ResticBackupSpec {
     /// Not in effect yet: accepted and ignored; use a GlobalRetentionPolicy. Which snapshots of this backup to keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<BackupRetention>,
-    /// Not in effect yet: accepted and ignored. Who is told of the outcome.
+    /// Who is told of the outcome of each run, and when the backup becomes stale or suspicious.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<NotificationConfig>,
     /// How the pods are run.

@@ -21,6 +21,10 @@ pub mod types {
     pub const COMPLETE: &str = "Complete";
     /// A restore is over and has failed, as of a Job.
     pub const FAILED: &str = "Failed";
+    /// No run has succeeded for two slots of the schedule.
+    pub const STALE: &str = "Stale";
+    /// The last snapshot does not look like those before it.
+    pub const SUSPICIOUS: &str = "Suspicious";
     /// A person has to approve before the resource goes on.
     pub const APPROVAL_REQUIRED: &str = "ApprovalRequired";
 }
@@ -71,6 +75,8 @@ pub mod reasons {
     pub const BACKUP_FAILED: &str = "BackupFailed";
     pub const BACKUP_STARTING: &str = "BackupStarting";
     pub const BACKUP_RUNNING: &str = "BackupRunning";
+    pub const NO_RECENT_SUCCESS: &str = "NoRecentSuccess";
+    pub const WITHIN_SCHEDULE: &str = "WithinSchedule";
     pub const NO_RUN_YET: &str = "NoRunYet";
     pub const IDLE: &str = "Idle";
 

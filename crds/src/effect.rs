@@ -36,16 +36,7 @@ impl WithoutEffect for ResticBackup {
         // Off unless enabled, as in the original; rules without the switch were meant to do something.
         let retention =
             retention.is_some_and(|r| r.enabled.unwrap_or(r.policy.is_some() || r.prune == Some(true)));
-        let notifications = spec.notifications.as_ref();
-        let notifications = notifications.is_some_and(|n| {
-            n.pushgateway.as_ref().is_some_and(|p| p.enabled != Some(false))
-                || n.ntfy.as_ref().is_some_and(|n| n.enabled != Some(false))
-        });
-        given(&[
-            ("hooks", hooks),
-            ("retention", retention),
-            ("notifications", notifications),
-        ])
+        given(&[("hooks", hooks), ("retention", retention)])
     }
 }
 
@@ -74,15 +65,9 @@ impl WithoutEffect for ResticRestore {
 
 impl WithoutEffect for GlobalRetentionPolicy {
     fn without_effect(&self) -> Vec<&'static str> {
-        let notifications = self.spec.notifications.as_ref();
-        let notifications = notifications.is_some_and(|n| {
-            n.email.as_ref().is_some_and(|e| e.enabled != Some(false))
-                || n.ntfy.as_ref().is_some_and(|n| n.enabled != Some(false))
-        });
         let default = crate::common::JobConfiguration::default();
         let job = self.spec.job_config.as_ref();
         given(&[
-            ("notifications", notifications),
             (
                 "jobConfig.backoffLimit",
                 job.is_some_and(|job| job.backoff_limit != default.backoff_limit),
@@ -136,7 +121,7 @@ mod tests {
                 &json!({ "hooks": { "preBackup": exec }, "retention": { "policy": { "keepLast": 1 } },
                             "notifications": { "ntfy": ntfy } })
             ),
-            ["hooks", "retention", "notifications"]
+            ["hooks", "retention"]
         );
         assert_eq!(
             backup(
@@ -150,7 +135,7 @@ mod tests {
                              "notifications": { "email": { "to": "a@b" } }, "jobConfig": { "backoffLimit": 2 } });
         assert_eq!(
             resource::<GlobalRetentionPolicy>("GlobalRetentionPolicy", &policy).without_effect(),
-            ["notifications", "jobConfig.backoffLimit"]
+            ["jobConfig.backoffLimit"]
         );
         let restore = json!({ "target": {}, "jobConfig": { "concurrencyPolicy": "Allow" } });
         assert_eq!(
@@ -185,10 +170,7 @@ mod tests {
     /// What `kubectl explain` shows.
     #[test]
     fn each_such_field_says_so_in_its_description() {
-        for (file, fields) in [
-            ("resticbackups.yaml", &["hooks", "retention", "notifications"][..]),
-            ("globalretentionpolicies.yaml", &["notifications"]),
-        ] {
+        for (file, fields) in [("resticbackups.yaml", &["hooks", "retention"][..])] {
             let definitions = crate::schema::definitions();
             let (_, definition) = definitions.iter().find(|(name, _)| *name == file).unwrap();
             for field in fields {

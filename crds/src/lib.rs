@@ -10,6 +10,7 @@ pub mod conditions;
 pub mod effect;
 pub mod integrity;
 pub mod names;
+pub mod notifications;
 pub mod repository;
 pub mod restore;
 pub mod retention;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::SecretKeySelector;
 use crate::integrity::{IntegrityCheck, IntegrityCheckStatus};
+use crate::notifications::Notifications;
 use crate::schema;
 
 /// A restic repository.
@@ -64,6 +65,9 @@ another one. Put a server in front of the folder's volume (rest-server or SFTP),
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::duration")]
     pub refresh_interval: Option<String>,
+    /// Who is told of damage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<Notifications>,
 }
 
 /// Whether a repository is created.

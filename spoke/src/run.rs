@@ -18,13 +18,15 @@ use crate::backup::BackupController;
 use crate::clock::{Clock, Random, SystemClock, SystemRandom};
 use crate::config::Config;
 use crate::context::{Context, TURNS};
+use crate::credentials::NotificationSecrets;
 use crate::events::{Events, Publisher};
 use crate::exchange::{Board, CertificateName, Creations, Leases, Outbox, Question};
 use crate::intake::Routes;
 use crate::kind::Kinds;
 use crate::kind::{Controller, Driver};
 use crate::leader::{Election, LeaderGate};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, OPERATIONS, Sample};
+use crate::notify::{self, Addresses, Notifier, Queue, Sender};
 use crate::operation::Operations;
 use crate::repository::{CheckOwner, RepositoryController, UnlockOwner};
 use crate::restic::{self, Restic};
@@ -116,7 +118,12 @@ pub(crate) async fn assemble(
     wrap: impl FnOnce(Vec<Service>) -> Vec<Service>,
 ) -> anyhow::Result<(Tree, Arc<Context>)> {
     let (leader, election) = elect(config, &outside.client);
-    let (context, publisher, questions) = context(config, &outside, leader);
+    let (context, ends) = context(config, &outside, leader);
+    let Ends {
+        publisher,
+        notifications,
+        questions,
+    } = ends;
     let fatal = supervisor.fatal.clone();
     let root = Actor::spawn(None, Root { fatal }, ()).await;
     let (root, _) = root.map_err(|error| anyhow::anyhow!("the actors do not start: {error}"))?;
@@ -128,6 +135,7 @@ pub(crate) async fn assemble(
         scripts,
         context: context.clone(),
         publisher,
+        sender: sender(config, &outside.random, &context, notifications),
         election,
         questions,
         restic: outside.restic,
@@ -145,18 +153,18 @@ pub(crate) async fn assemble(
     Ok((tree, context))
 }
 
+/// The ends of the queues that all actors share.
+struct Ends {
+    publisher: Publisher,
+    notifications: Queue,
+    questions: tokio::sync::mpsc::UnboundedReceiver<Question>,
+}
+
 /// What all actors share, and the ends of its queues.
-fn context(
-    config: &Config,
-    outside: &Outside,
-    leader: LeaderGate,
-) -> (
-    Arc<Context>,
-    Publisher,
-    tokio::sync::mpsc::UnboundedReceiver<Question>,
-) {
+fn context(config: &Config, outside: &Outside, leader: LeaderGate) -> (Arc<Context>, Ends) {
     let (metrics, site) = (&outside.metrics, outside.site.clone());
     let (events, publisher) = Events::new(metrics.clone());
+    let (notifier, notifications) = Notifier::new(metrics.clone());
     let (leases, questions) = Leases::new(config.hub_url().is_some());
     let world = World::default();
     let outbox = Outbox::attached(&world);
@@ -166,6 +174,7 @@ fn context(
         world,
         applier: Applier::new(outside.client.clone(), leader.clone(), metrics.clone()),
         events,
+        notifier,
         leader,
         metrics: metrics.clone(),
         clock: outside.clock.clone(),
@@ -178,7 +187,43 @@ fn context(
         shared: Shared::new(config.hub_url(), config.standalone, &config.lease_namespace),
         site,
     };
-    (Arc::new(context), publisher, questions)
+    let ends = Ends {
+        publisher,
+        notifications,
+        questions,
+    };
+    let context = Arc::new(context);
+    context.metrics.info(&context.cluster);
+    let configured = config.hub_url().is_some();
+    context.metrics.link_configured.set(i64::from(configured));
+    // Weak: the context owns the metrics.
+    let board = Arc::downgrade(&context);
+    context.metrics.resources.pull(move || {
+        let counts = board.upgrade().map(|context| context.operations.counts());
+        let counts = counts.into_iter().flatten();
+        counts
+            .map(|((type_, state), count)| {
+                Sample::labelled(&OPERATIONS, vec![type_, state.to_owned()], count)
+            })
+            .collect()
+    });
+    (context, ends)
+}
+
+/// The sender of notifications.
+fn sender(config: &Config, random: &Arc<dyn Random>, context: &Arc<Context>, queue: Queue) -> Arc<Sender> {
+    let parts = notify::Parts {
+        secrets: Arc::new(NotificationSecrets(context.clone())),
+        addresses: Addresses {
+            loopback: config.notify_loopback,
+        },
+        events: context.events.clone(),
+        metrics: context.metrics.clone(),
+        clock: context.clock.clone(),
+        random: random.clone(),
+        pace: notify::Pace::default(),
+    };
+    Arc::new(Sender::new(queue, parts))
 }
 
 /// One supervisor for each kind.

@@ -123,7 +123,9 @@ async fn a_panic_in_each_service_is_survived_without_a_hub() {
     let api = ApiServer::new();
     furnish(&api);
     let spoke = spoke(&api, &[]).await;
-    let others = ["admin", "election", "events", "grantor", "scripts", "terms"];
+    let others = [
+        "admin", "election", "events", "grantor", "notifier", "scripts", "terms",
+    ];
     break_all(&api, &spoke, &others).await;
     until("it leads again", || spoke.context.metrics.leader.get() == 1).await;
     // Taken into the cache, and then the watch panics: its actor was not woken.
@@ -167,6 +169,7 @@ async fn a_panic_in_each_service_is_survived_with_a_hub() {
         "election",
         "events",
         "link",
+        "notifier",
         "possession",
         "scripts",
         "shared",

@@ -7,6 +7,7 @@ mod options;
 mod plan;
 mod readiness;
 mod result;
+mod stale;
 mod status;
 mod validate;
 
@@ -20,12 +21,10 @@ use crds::{ResticBackup, ResticBackupStatus, ResticRepository, names};
 use futures::future::BoxFuture;
 
 use crate::consent;
-use crate::context::Context;
 use crate::kind::{
     Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable,
     observed_generation,
 };
-use crate::metrics::Metrics;
 use crate::runs::{self, JobWithPods, Words};
 use crate::secrets::Credentials;
 use crate::site::Site;
@@ -140,14 +139,6 @@ impl Controller for BackupController {
 
     fn panicked(work: &Infallible) -> Infallible {
         match *work {}
-    }
-
-    fn measure(metrics: &Metrics, key: &Key, status: &ResticBackupStatus) {
-        events::measure(metrics, key, status);
-    }
-
-    fn gone(context: &Context, key: &Key, _: &str) {
-        context.metrics.backup_gone(key);
     }
 }
 

@@ -10,7 +10,7 @@ use kube::ResourceExt as _;
 use super::build::{self, Objects};
 use super::readiness::{self, Readiness, Surroundings};
 use super::validate::Valid;
-use super::{BackupController, Observed, status};
+use super::{BackupController, Observed, stale, status};
 use crate::kind::{self, Applied, Children, Credentials, Input, Plan, Removal, Run, Settled, failed_as};
 use crate::runs;
 use crate::runs::finished::{self, Ended, Finished};
@@ -29,6 +29,10 @@ pub(super) fn plan(
     // Shown again by `conclude`, where a run can begin.
     status.next_backup = None;
     let mut children = Children::default();
+    let stale = input.valid.ok().and_then(|valid| {
+        let (schedule, suspend) = (&valid.schedule, valid.suspend);
+        stale::set(&mut status, schedule, suspend, generation, now)
+    });
     let mut conditions = Conditions::at(&mut status.conditions, generation, now);
     match input.valid {
         Err(invalid) => {
@@ -61,7 +65,7 @@ pub(super) fn plan(
     children.lingering = lingering.0;
     Plan {
         children,
-        next: earliest([again, released.1, lingering.1]),
+        next: earliest([again, released.1, lingering.1, stale]),
         ..Plan::status(status, ())
     }
 }

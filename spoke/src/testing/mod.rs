@@ -18,6 +18,8 @@ mod fields;
 mod id;
 #[cfg(test)]
 mod intake_tests;
+#[cfg(test)]
+mod notify_tests;
 mod objects;
 pub mod restic;
 mod rules;

@@ -465,7 +465,7 @@ fn manifests_of_the_original_operator_apply_unchanged() {
     let backup = place.until_ready("resticbackup/x");
     assert_eq!(
         crate::support::condition(&backup, "NotInEffect")["message"],
-        "not implemented yet, and ignored: spec.hooks, spec.retention, spec.notifications"
+        "not implemented yet, and ignored: spec.hooks, spec.retention"
     );
     let run = place.run("x", "1");
     assert_eq!(

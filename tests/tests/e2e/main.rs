@@ -7,6 +7,7 @@ mod backups;
 mod conditions;
 mod faults;
 mod locks;
+mod notify;
 mod restores;
 mod retention;
 mod rights;
