@@ -167,6 +167,12 @@ pub struct ResticBackupStatus {
     pub next_backup: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statistics: Option<BackupStatistics>,
+    /// Bytes read by the last good runs, the newest at the end: what is usual.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent_sizes: Vec<i64>,
+    /// The run with which condition Suspicious began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspicious: Option<SuspiciousRun>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_retention_run: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -245,6 +251,21 @@ pub struct BackupRun {
     pub files_new: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files_changed: Option<i64>,
+}
+
+/// A run that stored far less than those before it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SuspiciousRun {
+    /// Full id of its snapshot. What annotation backup.resticbackup.io/accept-suspicious names to accept it.
+    #[serde(rename = "snapshotID")]
+    pub snapshot_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+    /// Bytes read.
+    pub bytes: i64,
+    /// Median of the runs before it.
+    pub usual_bytes: i64,
 }
 
 /// Counters over all runs.

@@ -17,6 +17,8 @@ pub mod types {
     pub const WAITING: &str = "Waiting";
     /// The spec has fields that are accepted and ignored.
     pub const NOT_IN_EFFECT: &str = "NotInEffect";
+    /// A backup stored far less than it used to: its snapshots are not removed.
+    pub const SUSPICIOUS: &str = "Suspicious";
     /// A restore is over and well, as of a Job.
     pub const COMPLETE: &str = "Complete";
     /// A restore is over and has failed, as of a Job.
@@ -74,6 +76,8 @@ pub mod reasons {
     pub const BACKUP_FAILED: &str = "BackupFailed";
     pub const BACKUP_STARTING: &str = "BackupStarting";
     pub const BACKUP_RUNNING: &str = "BackupRunning";
+    pub const SOURCE_EMPTY: &str = "SourceEmpty";
+    pub const SOURCE_SHRUNK: &str = "SourceShrunk";
     pub const NO_RUN_YET: &str = "NoRunYet";
     pub const IDLE: &str = "Idle";
 

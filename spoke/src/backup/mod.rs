@@ -12,6 +12,7 @@ mod readiness;
 mod result;
 mod source;
 mod status;
+mod suspicion;
 mod validate;
 
 use std::collections::BTreeMap;
