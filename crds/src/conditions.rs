@@ -86,14 +86,12 @@ pub mod reasons {
     pub const RETENTION_FAILED: &str = "RetentionFailed";
     pub const RETENTION_PREVIEWED: &str = "RetentionPreviewed";
     pub const RETENTION_RUNNING: &str = "RetentionRunning";
-    pub const RETENTION_COVERED: &str = "RetentionCovered";
     pub const RULE_REFUSED: &str = "RuleRefused";
     pub const APPROVAL_REQUIRED: &str = "PlanOverGuard";
     pub const WAITING_FOR_LOCK: &str = "WaitingForLock";
     pub const HUB_AWAY: &str = "HubAway";
     pub const HUB_REQUIRED: &str = "HubRequired";
     pub const CLUSTER_NAME_DIFFERS: &str = "ClusterNameDiffers";
-    pub const TOKEN_REFUSED: &str = "TokenRefused";
     pub const MAINTENANCE_FORBIDDEN: &str = "MaintenanceForbidden";
     pub const TAKEN_BACK: &str = "TakenBack";
     pub const UNKNOWN_PLAN: &str = "UnknownPlan";
@@ -110,7 +108,6 @@ pub mod reasons {
     pub const RESTORE_STARTED: &str = "RestoreStarted";
     pub const RESTORE_IN_PROGRESS: &str = "RestoreInProgress";
     pub const RESTORE_COMPLETED: &str = "RestoreCompleted";
-    pub const RESTORE_FAILED: &str = "RestoreFailed";
     pub const NOTHING_MATCHED: &str = "NothingMatched";
     pub const POD_NEVER_STARTED: &str = "PodNeverStarted";
 }
@@ -269,5 +266,21 @@ mod tests {
         set(&mut conditions, "Ready", Status::Unknown, "A", "", None, at(1));
         assert!(!is_true(&conditions, "Ready"));
         assert!(!is_true(&conditions, "Absent"));
+    }
+
+    /// Each reason is explained where users look it up.
+    #[test]
+    fn each_reason_is_in_the_documentation() {
+        let (source, page) = (
+            include_str!("conditions.rs"),
+            include_str!("../../docs/conditions.md"),
+        );
+        let reasons = source.split("pub mod reasons {").nth(1).unwrap();
+        let reasons = reasons.split("\n}").next().unwrap();
+        let values = reasons.lines().filter_map(|line| line.split('"').nth(1));
+        let missing: Vec<&str> = values
+            .filter(|reason| !page.contains(&format!("`{reason}`")))
+            .collect();
+        assert!(missing.is_empty(), "not in docs/conditions.md: {missing:?}");
     }
 }

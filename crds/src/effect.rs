@@ -1,4 +1,4 @@
-//! Fields that are accepted and do nothing yet. Each says so in its description, and a resource that uses one has the
+//! Fields that are accepted and do nothing yet. The description of each states it, and a resource that uses one has the
 //! condition NotInEffect.
 
 use jiff::Timestamp;
@@ -98,8 +98,8 @@ impl WithoutEffect for GlobalRetentionPolicy {
     }
 }
 
-/// Sets the condition NotInEffect, or removes it where every field does what it says.
-pub fn tell(list: &mut Vec<Condition>, fields: &[&str], generation: Option<i64>, now: Timestamp) {
+/// Sets the condition NotInEffect, or removes it where every field takes effect.
+pub fn set_condition(list: &mut Vec<Condition>, fields: &[&str], generation: Option<i64>, now: Timestamp) {
     let mut conditions = Conditions::at(list, generation, now);
     if fields.is_empty() {
         conditions.remove(types::NOT_IN_EFFECT);
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn the_condition_goes_with_its_cause() {
         let mut list = Vec::new();
-        tell(&mut list, &["hooks", "retention"], Some(2), Timestamp::UNIX_EPOCH);
+        set_condition(&mut list, &["hooks", "retention"], Some(2), Timestamp::UNIX_EPOCH);
         let [condition] = list.as_slice() else {
             panic!("{list:?}")
         };
@@ -191,7 +191,7 @@ mod tests {
                 "not implemented yet, and ignored: spec.hooks, spec.retention"
             )
         );
-        tell(&mut list, &[], Some(3), Timestamp::UNIX_EPOCH);
+        set_condition(&mut list, &[], Some(3), Timestamp::UNIX_EPOCH);
         assert!(list.is_empty());
     }
 

@@ -137,9 +137,6 @@ pub struct ResticRepositoryStatus {
     /// resourceVersion of the Secret that the last answer of the repository was got with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_version: Option<String>,
-    /// Key of that Secret that holds the password, where it is not RESTIC_PASSWORD.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub credentials_key: Option<String>,
     /// restic's own locks as of the last look, the oldest 20. Empty while nobody works on the repository.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub locks: Vec<ResticLock>,

@@ -14,6 +14,8 @@ use crate::leader::LeaderGate;
 use crate::metrics::Metrics;
 use crate::sharing::Shared;
 use crate::site::Site;
+#[cfg(test)]
+use crate::world::Delivery;
 use crate::world::{Key, Store, Stored, World, slim};
 
 /// Turns that run at the same time. The start of a cluster with 10,000 resources must not be 10,000 parallel requests.
@@ -29,7 +31,7 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub turns: Semaphore,
-    /// What changed since the hub was last told.
+    /// What changed since it was last sent to the hub.
     pub outbox: Arc<Outbox>,
     /// Permission to create repositories.
     pub creations: Creations,
@@ -88,8 +90,13 @@ pub fn test_context() -> Arc<Context> {
 #[cfg(test)]
 pub fn test_context_on(client: kube::Client) -> Arc<Context> {
     let (metrics, leader) = (Arc::new(Metrics::new().unwrap()), LeaderGate::always());
+    let world = World::default();
+    // No watch fills them: what a test puts in is all there is.
+    world
+        .pods
+        .note(|pods| *pods = Delivery::complete(jiff::Timestamp::MIN));
     Arc::new(Context {
-        world: World::default(),
+        world,
         applier: Applier::new(client, leader.clone(), metrics.clone()),
         events: Events::new(metrics.clone()).0,
         leader,

@@ -32,7 +32,7 @@ use crate::restore::RestoreController;
 use crate::retention::{RetentionController, RetentionOwner};
 use crate::root::{Root, Tree, supervise};
 use crate::scripts::Scripts;
-use crate::service::{Fatal, Health, Pace, Services, ServicesHandle};
+use crate::service::{Fatal, Health, Pace, Service, Services, ServicesHandle};
 use crate::services::{self, Parts};
 use crate::sharing::Shared;
 use crate::site::Site;
@@ -85,7 +85,13 @@ async fn start(config: &Config, fatal: &Fatal) -> anyhow::Result<Tree> {
         listener,
         metrics,
     };
-    let (tree, _) = assemble(config, outside, fatal).await?;
+    let supervisor = Services {
+        health: Health::default(),
+        metrics: outside.metrics.clone(),
+        fatal: fatal.clone(),
+        pace: Pace::default(),
+    };
+    let (tree, _) = assemble(config, outside, supervisor, |services| services).await?;
     Ok(tree)
 }
 
@@ -102,19 +108,20 @@ pub(crate) struct Outside {
     pub metrics: Arc<Metrics>,
 }
 
-/// Starts every actor and every service.
+/// Starts every actor and every service. `wrap` is given all services before they start.
 pub(crate) async fn assemble(
     config: &Config,
     outside: Outside,
-    fatal: &Fatal,
+    supervisor: Services,
+    wrap: impl FnOnce(Vec<Service>) -> Vec<Service>,
 ) -> anyhow::Result<(Tree, Arc<Context>)> {
     let (leader, election) = elect(config, &outside.client);
     let (context, publisher, questions) = context(config, &outside, leader);
-    let root = Actor::spawn(None, Root { fatal: fatal.clone() }, ()).await;
+    let fatal = supervisor.fatal.clone();
+    let root = Actor::spawn(None, Root { fatal }, ()).await;
     let (root, _) = root.map_err(|error| anyhow::anyhow!("the actors do not start: {error}"))?;
     let kinds = kinds(root.get_cell(), &context, config, &outside.restic).await?;
     let scripts = Arc::new(Scripts::default());
-    let health = Health::default();
     let parts = Parts {
         client: outside.client,
         routes: Arc::new(Routes::new(kinds.clone(), scripts.clone())),
@@ -125,16 +132,10 @@ pub(crate) async fn assemble(
         questions,
         restic: outside.restic,
         listener: outside.listener,
-        health: health.clone(),
+        health: supervisor.health.clone(),
         kubernetes: outside.kubernetes,
     };
-    let supervisor = Services {
-        health,
-        metrics: outside.metrics,
-        fatal: fatal.clone(),
-        pace: Pace::default(),
-    };
-    let services = services::all(config, parts);
+    let services = wrap(services::all(config, parts));
     let services = ServicesHandle::start(root.get_cell(), supervisor, services).await?;
     let tree = Tree {
         root,
@@ -145,7 +146,7 @@ pub(crate) async fn assemble(
 }
 
 /// What all actors share, and the ends of its queues.
-pub(crate) fn context(
+fn context(
     config: &Config,
     outside: &Outside,
     leader: LeaderGate,
@@ -181,7 +182,7 @@ pub(crate) fn context(
 }
 
 /// One supervisor for each kind.
-pub(crate) async fn kinds(
+async fn kinds(
     root: ActorCell,
     context: &Arc<Context>,
     config: &Config,
@@ -224,7 +225,7 @@ async fn cluster_uid(client: &Client) -> anyhow::Result<String> {
     uid.context("namespace kube-system has no uid")
 }
 
-pub(crate) fn elect(config: &Config, client: &Client) -> (LeaderGate, Option<Election>) {
+fn elect(config: &Config, client: &Client) -> (LeaderGate, Option<Election>) {
     if !config.leader_elect {
         return (LeaderGate::always(), None);
     }

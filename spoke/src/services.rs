@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
+use crds::conditions::types;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -182,7 +183,10 @@ fn hub(
     let (world, routes) = (context.clone(), routes.clone());
     let wake: link::Wake = Arc::new(move |news| match news {
         link::News::Drained(restic_id) => routes.drained(&world.world, restic_id),
-        link::News::Renamed => routes.renamed(),
+        link::News::Named => {
+            let differs = world.certificate.differs(&[], types::READY).is_some();
+            routes.named(&world.world, differs);
+        }
     });
     let parts = (Arc::new(config), context.clone(), wake, synced.clone());
     service(

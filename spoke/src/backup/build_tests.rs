@@ -272,8 +272,7 @@ fn ssh_finds_its_user_and_a_key_of_its_own() {
 
 #[test]
 fn no_pod_reads_the_secret_that_people_write() {
-    let mut ours = repository(json!({ "credentialsSecretRef": { "name": "written", "key": "password" } }));
-    ours.status = Some(serde_json::from_value(json!({ "credentialsKey": "password" })).unwrap());
+    let ours = repository(json!({ "credentialsSecretRef": { "name": "written", "key": "password" } }));
     let objects = built("orders", json!({}), &ours);
     assert!(
         !serde_json::to_string(&objects.cron_job)

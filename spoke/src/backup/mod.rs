@@ -27,11 +27,10 @@ use futures::future::BoxFuture;
 use crate::consent;
 use crate::context::Context;
 use crate::kind::{
-    Announcement, Applied, Cache, Children, Controller, Input, Plan, Refused, Settled, Task, Tools,
-    Unreadable, observed_generation,
+    Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable,
+    observed_generation,
 };
 use crate::metrics::Metrics;
-use crate::pod::finished::{self, Finished};
 use crate::runs::{self, JobWithPods, Words};
 use crate::secrets::Credentials;
 use crate::site::Site;
@@ -56,15 +55,13 @@ impl BackupController {
 #[derive(Default)]
 pub struct Observed {
     repository: Option<Arc<ResticRepository>>,
-    /// Labels of the backup's own namespace.
-    labels: Arc<BTreeMap<String, String>>,
+    /// Labels of the backup's own namespace, if it is in the cache.
+    labels: Option<Arc<BTreeMap<String, String>>>,
     source: locate::Surroundings,
     cron_job: Option<Arc<CronJobView>>,
     runs: Vec<JobWithPods>,
     /// Why the CronJob makes no Job, if that is so.
     refused: Option<Words>,
-    /// Pods of `runs` that have ended.
-    finished: Vec<Finished>,
     /// Maintenance of the repository is about to begin: no run starts for so long.
     held: Option<Duration>,
     /// The repository's owner does not consent any more, or the repository was deleted.
@@ -105,16 +102,11 @@ impl Controller for BackupController {
             conditions::get(&input.status().conditions, types::WAITING).map(|c| c.message.clone());
         let runs = jobs(world, key, cron_job.as_deref(), last_words.as_deref());
         Observed {
-            labels: labels.map(|n| n.labels.clone()).unwrap_or_default(),
+            labels: labels.map(|n| n.labels.clone()),
             source: source.unwrap_or_default(),
             refused: cron_job
                 .as_deref()
                 .and_then(|cron_job| refused(world, key, cron_job, &runs)),
-            finished: runs
-                .iter()
-                .filter(|run| run.job.end.is_some())
-                .flat_map(|run| finished::of(world, &run.job.meta.uid))
-                .collect(),
             runs,
             cron_job,
             held: id.and_then(|id| cache.leases.drain_left(&id)),
@@ -132,10 +124,9 @@ impl Controller for BackupController {
         input: &Input<'_, Self>,
         observed: &Observed,
         settled: &mut Settled<Self>,
-        applied: &Children<Applied>,
-        refused: Option<&Refused>,
+        applied: &Applied,
     ) {
-        plan::conclude(input, observed, settled, applied, refused);
+        plan::conclude(input, observed, settled, applied);
         settled.status.observed_generation = observed_generation(&settled.status.conditions);
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crds::conditions::{Conditions, reasons, types};
-use crds::{ResticBackupStatus, ResticRepository, common, names};
+use crds::{ResticBackupStatus, ResticRepository, names};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
@@ -13,11 +13,9 @@ use super::moved;
 use super::readiness::{self, Readiness, Surroundings};
 use super::validate::Valid;
 use super::{BackupController, Observed, status};
-use crate::kind::{
-    Applied, Children, Credentials, Input, Plan, Prepared, Refused, Removal, Run, Settled, failed_as,
-};
-use crate::pod::finished::{self, Ended, Finished};
+use crate::kind::{self, Applied, Children, Credentials, Input, Plan, Removal, Run, Settled, failed_as};
 use crate::runs;
+use crate::runs::finished::{self, Ended, Finished};
 use crate::site::Site;
 use crate::world::Key;
 
@@ -31,12 +29,13 @@ pub(super) fn plan(
     let refused = observed.refused.clone();
     let (mut status, again) =
         status::with_runs(&input.status(), input.resource, &observed.runs, refused, now);
+    // Shown again by `conclude`, where a run can begin.
+    status.next_backup = None;
     let mut children = Children::default();
     let mut conditions = Conditions::at(&mut status.conditions, generation, now);
     match input.valid {
         Err(invalid) => {
             conditions.set(types::READY, false, invalid.reason(), invalid.to_string());
-            status.next_backup = None;
             if invalid.is_unsafe() || observed.consent_ended {
                 children.removals = withdrawal(input.key);
             }
@@ -56,14 +55,11 @@ pub(super) fn plan(
                         status.active.retain(|job| !again.contains(job));
                     }
                 }
-                (Readiness::Refused { .. }, _) => {
-                    status.next_backup = None;
-                    children.removals = withdrawal(input.key);
-                }
+                (Readiness::Refused { .. }, _) => children.removals = withdrawal(input.key),
                 // A run would hang, or bind the claim.
                 (Readiness::Held { .. }, _) => {
-                    status.next_backup = None;
-                    children.removals = vec![schedule(input.key)];
+                    let cron_job = Key::new(&input.key.namespace, names::backup_cron_job(&input.key.name));
+                    children.removals = vec![Removal::Schedule(cron_job)];
                 }
                 _ if observed.consent_ended => children.removals = withdrawal(input.key),
                 _ => {}
@@ -82,12 +78,7 @@ pub(super) fn plan(
 }
 
 /// Runs for a node where the data is not any more are replaced. The Jobs that go.
-fn make_anew(
-    key: &Key,
-    observed: &Observed,
-    located: &Located,
-    children: &mut Children<Prepared>,
-) -> Vec<String> {
+fn make_anew(key: &Key, observed: &Observed, located: &Located, children: &mut Children) -> Vec<String> {
     let cron_job = names::backup_cron_job(&key.name);
     let mut gone = Vec::new();
     for moved in moved::moved(&observed.runs, located, &cron_job) {
@@ -108,9 +99,10 @@ fn release(
     let now = input.now.wall;
     let recorded = status::ended(&input.status(), &observed.runs);
     let deleting = observed.source.claim_is_deleting();
-    let (go, next) = finished::released(&recorded, &observed.finished, deleting, now);
+    let pods: Vec<Finished> = observed.runs.iter().flat_map(finished::of).collect();
+    let (go, next) = finished::released(&recorded, &pods, deleting, now);
     let new = status::ended(status, &observed.runs);
-    let fresh = observed.finished.iter().any(|pod| {
+    let fresh = pods.iter().any(|pod| {
         let of = |list: &[Ended]| list.iter().any(|run| run.job_uid == pod.job_uid);
         of(&new) && !of(&recorded)
     });
@@ -120,7 +112,7 @@ fn release(
 fn readiness_of(key: &Key, observed: &Observed, valid: &Valid) -> Readiness {
     let surroundings = Surroundings {
         repository: observed.repository.as_deref(),
-        labels: &observed.labels,
+        labels: observed.labels.as_deref(),
         source: &observed.source,
     };
     readiness::readiness(key, valid, &surroundings)
@@ -152,24 +144,19 @@ fn set_readiness(conditions: &mut Conditions<'_>, readiness: &Readiness) {
     }
 }
 
-/// Consent was withdrawn, or never given: what was made with it stops.
 fn withdrawal(key: &Key) -> Vec<Removal> {
-    let at = |name: String| Key::new(&key.namespace, name);
-    vec![
-        Removal::Credentials(at(names::backup_credentials(&key.name))),
-        rights(key),
-        schedule(key),
-    ]
+    let mut removals = Removal::withdrawal(
+        &key.namespace,
+        names::backup_credentials(&key.name),
+        names::backup_cron_job(&key.name),
+    );
+    removals.push(rights(key));
+    removals
 }
 
 /// What its pods may do in the API server ends.
 fn rights(key: &Key) -> Removal {
     Removal::Grant(Key::new(&key.namespace, names::backup_service_account(&key.name)))
-}
-
-/// The schedule stops.
-fn schedule(key: &Key) -> Removal {
-    Removal::Schedule(Key::new(&key.namespace, names::backup_cron_job(&key.name)))
 }
 
 /// Where a backup goes.
@@ -186,7 +173,7 @@ fn objects(
     valid: &Valid,
     located: &Located,
     to: &Destination<'_>,
-) -> Children<Prepared> {
+) -> Children {
     let (key, backup) = (input.key, input.resource);
     let (repository, held) = (to.repository, to.held);
     // A start that falls into the time for which runs are held is made up for when it is over.
@@ -240,30 +227,26 @@ pub(super) fn conclude(
     input: &Input<'_, BackupController>,
     observed: &Observed,
     settled: &mut Settled<BackupController>,
-    applied: &Children<Applied>,
-    refused: Option<&Refused>,
+    applied: &Applied,
 ) {
     let Ok(valid) = input.valid else { return };
     let readiness = readiness_of(input.key, observed, valid);
-    if matches!(readiness, Readiness::Refused { .. } | Readiness::Held { .. }) {
+    let stopped = matches!(readiness, Readiness::Refused { .. } | Readiness::Held { .. });
+    if stopped || observed.consent_ended {
         return;
     }
     let ready = matches!(readiness, Readiness::Ready(_));
     let held = observed.held.filter(|_| ready);
     let (generation, now) = (input.generation(), input.now.wall);
     let status = &mut settled.status;
-    if let Some((at, view)) = &applied.cron_job {
-        status.cron_job_ref = Some(common::ObjectReference {
-            name: at.name.to_string(),
-            namespace: at.namespace.to_string(),
-            generation: Some(view.meta.generation),
-        });
+    if let Some(reference) = kind::reference(applied) {
+        status.cron_job_ref = Some(reference);
         // Runs that were made anew were not asked for.
         if let Some(request) = request(input).filter(|_| !applied.runs.is_empty() && held.is_none()) {
             status.last_run_request = Some(request.to_owned());
         }
     }
-    match refused {
+    match &applied.refused {
         Some(refused) if ready => {
             failed_as(&mut status.conditions, refused, generation, now);
         }
@@ -278,17 +261,9 @@ pub(super) fn conclude(
         }
         _ => {}
     }
-    let cron_job = applied.cron_job.as_ref().map(|(_, view)| view);
-    let Some(cron_job) = cron_job.or(observed.cron_job.as_ref()) else {
-        return;
-    };
-    status.next_backup =
-        crate::schedule::next_run(&valid.schedule, valid.suspend, cron_job.last_schedule, now);
-    // A second later, so that the CronJob controller has had its turn.
-    let due = status
-        .next_backup
-        .as_ref()
-        .and_then(|t| t.0.checked_add(SignedDuration::from_secs(1)).ok());
+    let cron_job = observed.cron_job.as_deref();
+    status.next_backup = kind::next_start(&valid.schedule, valid.suspend, applied, cron_job, now);
+    let due = kind::turn_after(status.next_backup.as_ref());
     let free = held.and_then(|left| now.checked_add(SignedDuration::try_from(left).ok()?).ok());
     settled.next = earliest([settled.next, due, free]);
 }

@@ -10,9 +10,8 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::{options, result, suspicion};
-use crate::pod::finished;
 use crate::pod::message::Message;
-use crate::runs::{self, Ended, Ending, JobWithPods, State, Words};
+use crate::runs::{self, Ended, Ending, JobWithPods, State, Words, finished};
 use crate::units;
 use crate::world::JobEnd;
 

@@ -57,6 +57,7 @@ fn run(n: u8, ended: Option<i64>, pods: Vec<Arc<PodView>>) -> JobWithPods {
         key: Key::new("ns", format!("b-{n}")),
         job: job(n, ended),
         pods: pods.into_iter().map(|pod| (Key::new("ns", "p"), pod)).collect(),
+        delivery: crate::world::Delivery::complete(Timestamp::MIN),
         ..JobWithPods::default()
     }
 }

@@ -5,6 +5,7 @@ mod guard;
 mod notices;
 mod pauses;
 mod relist;
+mod requests;
 mod routes;
 mod table;
 
@@ -18,23 +19,26 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Po
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::Api;
 use kube::core::PartialObjectMeta;
+use kube::runtime::watcher as watch;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch as signal;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use crate::context::Context;
 use crate::service::{Running, Service, Stage};
 use crate::world::{
-    AppPodView, ClaimView, CronJobView, JobView, Key, MetaView, NamespaceView, PodView, Store, Stored,
-    Undecodable, World, slim,
+    AppPodView, ClaimView, CronJobView, Delivery, JobView, Key, MetaView, NamespaceView, PodView, Store,
+    Stored, Undecodable, World, slim,
 };
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore, names};
 
 use guard::Guard;
+use pauses::Pauses;
 use relist::{Change, Relist};
+use requests::Step;
 pub use routes::Routes;
 use table::{Reader, Row};
 
@@ -106,12 +110,12 @@ pub fn services(
             table::NAMESPACE,
         ),
     ];
-    // Nothing waits for these: without them only the words are missing.
+    // Nothing waits for these: without them only reasons are missing.
     services.extend(notices::services(client, context, routes));
     (services, receiver)
 }
 
-/// Keeps how a pod was last seen whose Job has not ended, until the Job is deleted.
+/// Keeps how a deleted pod was last seen, until the result of its Job is recorded or the Job is deleted.
 fn remember_deleted(context: &Arc<Context>) {
     let weak = Arc::downgrade(context);
     context.world.pods.observe(move |key, old, new| {
@@ -120,7 +124,7 @@ fn remember_deleted(context: &Arc<Context>) {
         };
         let job = pod.meta.owner_name.as_ref();
         let job = job.and_then(|(_, name)| context.world.jobs.get(&Key::new(&key.namespace, name)));
-        if job.is_some_and(|job| job.end.is_none()) {
+        if job.is_some_and(|job| Some(&job.meta.uid) == pod.meta.owner.as_ref()) {
             context.world.last_seen.put(key.clone(), Arc::new(pod.clone()));
         }
     });
@@ -137,7 +141,7 @@ fn remember_deleted(context: &Arc<Context>) {
 struct Lists {
     missing: Mutex<BTreeSet<String>>,
     routes: Arc<Routes>,
-    /// Kept until the end: a dropped sender would look like a change to those who wait.
+    /// Kept until the end: a dropped sender would look like a change to the receivers.
     synced: signal::Sender<bool>,
 }
 
@@ -199,7 +203,7 @@ impl Intake {
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
         V: Stored,
     {
-        let api = Api::<K>::all(self.client.clone());
+        let api = Api::<K>::all(self.noted(store));
         let decode = move |object: K| Ok((key(&object), view(&object)));
         let wiring = Wiring {
             name: K::kind(&()).into_owned(),
@@ -237,12 +241,12 @@ impl Intake {
     }
 
     /// One of our own kinds: an object that does not decode is reported and leaves its neighbours alone. The echo of an own
-    /// write is news to others: backups wait for what their repository's status says.
+    /// write is new to others: backups wait for the status of their repository.
     fn guarded<K>(&self, own: Reader, store: fn(&World) -> &Store<K>, rows: &'static [Row<K>]) -> Service
     where
         K: Resource<DynamicType = ()> + Stored + Clone + DeserializeOwned + Debug,
     {
-        let api = Api::<Guard<K>>::all(self.client.clone());
+        let api = Api::<Guard<K>>::all(self.noted(store));
         let decode = move |guard: Guard<K>| match guard.object {
             Ok(mut object) => {
                 slim(object.meta_mut());
@@ -301,7 +305,9 @@ impl Intake {
         running: &Running,
     ) {
         const LISTING: &str = "the first list is not complete";
-        let mut stream = Box::pin(stream.backoff(pauses::of(self.context.random.clone())));
+        let mut stream = Box::pin(stream);
+        let mut pauses = Pauses::new(self.context.random.clone());
+        let store = (wiring.store)(&self.context.world);
         let mut relist = Relist::new(wiring.own.is_some());
         let mut listing = true;
         let mut events = 0;
@@ -310,25 +316,31 @@ impl Intake {
             let event = match event {
                 Ok(event) => event,
                 Err(error) => {
-                    self.fall_behind(wiring);
+                    store.note(Delivery::broke);
                     self.context.metrics.watch_error(&wiring.name);
-                    warn!(resource = wiring.name, %error, "a watch broke and starts again");
+                    let pause = pauses.failed(&error, Instant::now());
+                    warn!(resource = wiring.name, %error, ?pause, "a watch broke and starts again");
                     if listing {
                         running.waits(format!("{LISTING}: {error}"));
                     }
+                    sleep(pause).await;
                     continue;
                 }
             };
             self.context.metrics.watch_event(&wiring.name);
-            if !matches!(event, Event::Apply(_) | Event::Delete(_)) {
-                self.fall_behind(wiring);
-            }
+            pauses.yielded(&event);
             let done = matches!(event, Event::InitDone);
+            if matches!(event, Event::Init) {
+                store.note(Delivery::broke);
+            }
             for change in self.take(wiring, &mut relist, event, &decode) {
                 if let Some(own) = wiring.own {
                     self.routes.resource(own, &change);
                 }
                 self.routes.readers(&self.context.world, wiring.rows, &change);
+            }
+            if done {
+                store.note(Delivery::listed);
             }
             if done && listing {
                 listing = false;
@@ -345,9 +357,16 @@ impl Intake {
         }
     }
 
-    fn fall_behind<V: Stored>(&self, wiring: &Wiring<V>) {
-        let store = (wiring.store)(&self.context.world);
-        store.fall_behind(self.context.clock.now());
+    /// A client whose requests are noted in the store that they fill.
+    fn noted<V: Stored>(&self, store: fn(&World) -> &Store<V>) -> Client {
+        let context = self.context.clone();
+        requests::noted(&self.client, move |step| {
+            let now = context.clock.now();
+            store(&context.world).note(|delivery| match step {
+                Step::Sent => delivery.asked(now),
+                Step::WatchAccepted => delivery.accepted(now),
+            });
+        })
     }
 
     /// Takes one event into the store.
@@ -395,6 +414,3 @@ fn event_map<T, V>(
         Event::InitDone => Event::InitDone,
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,5 +1,5 @@
-//! Warnings of Kubernetes about our CronJobs, Jobs and pods: the only place that says why a pod is not created, or why its
-//! volumes cannot be mounted. Nothing waits for these watches: without them only the words are missing.
+//! Warnings of Kubernetes about our CronJobs, Jobs and pods: only they give the reason why a pod is not created, or why its
+//! volumes cannot be mounted. Nothing waits for these watches: without them only such reasons are missing.
 
 use std::sync::Arc;
 
@@ -8,17 +8,19 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event as Warning;
 use kube::api::Api;
+use kube::runtime::watcher as watch;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Client, ResourceExt as _};
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
+use super::pauses::Pauses;
 use super::{Routes, everything};
 use crate::context::Context;
 use crate::service::{Service, Stage};
 use crate::world::{Key, Notice, World};
 
-/// The warnings that are asked for. Those about pods are many in a cluster: what a pod's own status says too, and what is
+/// The warnings that are asked for. Those about pods are many in a cluster: what a pod's own status holds too, and what is
 /// about containers that run, is left out.
 const SELECTORS: [(&str, &str); 3] = [
     ("CronJob", "involvedObject.kind=CronJob,reason=FailedCreate"),
@@ -59,15 +61,21 @@ async fn keep(
     context: &Context,
     routes: &Routes,
 ) {
-    let mut stream = Box::pin(stream.default_backoff());
+    let mut stream = Box::pin(stream);
+    let mut pauses = Pauses::new(context.random.clone());
     while let Some(event) = stream.next().await {
+        if let Ok(event) = &event {
+            pauses.yielded(event);
+        }
         match event {
             Ok(Event::Apply(warning) | Event::InitApply(warning)) => take(&warning, context, routes),
             // They expire, and are true as long as their object waits.
             Ok(Event::Delete(_) | Event::Init | Event::InitDone) => {}
             Err(error) => {
                 context.metrics.watch_error("Event");
-                warn!(resource = "Event", %error, "a watch broke and starts again");
+                let pause = pauses.failed(&error, Instant::now());
+                warn!(resource = "Event", %error, ?pause, "a watch broke and starts again");
+                sleep(pause).await;
             }
         }
         tokio::task::yield_now().await;

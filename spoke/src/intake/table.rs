@@ -1,4 +1,4 @@
-//! Who has to look again when an object changed: for each watched kind the changes that count, and the way from the
+//! Which actors have to look again when an object changed: for each watched kind the changes that count, and the way from the
 //! changed object through the indexes of the stores to those that read it. A new watched kind is a new table here, a new
 //! kind of reader a row in each table of what it reads. Pure.
 
@@ -206,8 +206,8 @@ fn deleted<K: kube::Resource>(object: &K) -> bool {
     object.meta().deletion_timestamp.is_some()
 }
 
-/// What users read of a repository: its spec, and whether, as what and with which key of its Secret it can be opened. Not
-/// its statistics and locks, which change all the time.
+/// What users read of a repository: its spec, and whether and under which restic id it can be opened. Not its statistics
+/// and locks, which change all the time.
 fn usability(change: &Change<ResticRepository>) -> bool {
     let read = |repository: &ResticRepository| {
         let status = repository.status.as_ref();

@@ -13,7 +13,7 @@ use kube::Resource as _;
 use kube::core::object::HasStatus;
 
 use super::WorkHandle;
-use super::children::{Applied, Cause, Children, Prepared, Refused};
+use super::children::{Applied, Cause, Children, Refused};
 use super::driver::{Delivery, ResourceStatus};
 use crate::apply::{ApplyError, Object};
 use crate::clock::Clock;
@@ -79,7 +79,7 @@ impl<C: Controller> Input<'_, C> {
 pub struct Plan<C: Controller> {
     /// The status if all children can be applied. [`Controller::conclude`] adds what follows from them.
     pub status: C::Status,
-    pub children: Children<Prepared>,
+    pub children: Children,
     /// Locks that the next maintenance operation of this resource may remove. `None` for kinds that offer nothing.
     pub removable: Option<Vec<String>>,
     /// Work to start, unless the turn fails. Of each variant of the kind's `Work` one is under way at most: a new one replaces it.
@@ -127,6 +127,14 @@ pub enum Unreadable {
     Api(ApplyError),
     #[error(transparent)]
     Secret(SecretError),
+}
+
+impl Unreadable {
+    /// The API server failed, and the Secret may be as good as ever.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Unreadable::Api(ApplyError::Unavailable(_)))
+    }
 }
 
 /// What work may use beside restic.
@@ -207,17 +215,16 @@ pub trait Controller: Send + Sync + Sized + 'static {
     /// What is to be done. Pure.
     fn plan(&self, input: &Input<'_, Self>, observed: &Self::Observed) -> Plan<Self>;
 
-    /// The status that follows from what was applied. Pure. `settled` is what the plan said; it counts as failed if an
-    /// object was refused.
+    /// The status that follows from what was applied. Pure. `settled` is what the plan asked for; it counts as failed if
+    /// an object was refused.
     fn conclude(
         &self,
         input: &Input<'_, Self>,
         observed: &Self::Observed,
         settled: &mut Settled<Self>,
-        applied: &Children<Applied>,
-        refused: Option<&Refused>,
+        applied: &Applied,
     ) {
-        let _ = (input, observed, settled, applied, refused);
+        let _ = (input, observed, settled, applied);
     }
 
     /// What is announced when the status changes. Pure.
@@ -265,7 +272,7 @@ const MAY_COME: [&str; 6] = [
 ];
 
 /// The announcement that condition Ready has another reason than before, or the repository another reason not to be
-/// ready. A Warning is for a person: what is unknown yet, or is the first thing that is said, is none.
+/// ready. A Warning is for a person: an unknown state, or a first report of something that may come later, is none.
 #[must_use]
 pub fn ready_changed(old: &[Condition], new: &[Condition]) -> Option<Announcement> {
     let ready = conditions::get(new, types::READY)?;
@@ -303,7 +310,7 @@ pub fn announce(condition: &Condition, well: bool) -> Announcement {
 /// Condition Ready after an object was refused. The API server being away is no fault of the resource: what was known of
 /// it stays.
 pub fn failed_as(list: &mut Vec<Condition>, refused: &Refused, generation: Option<i64>, now: Timestamp) {
-    let known = conditions::get(list, types::READY).is_some();
+    let known = conditions::get(list, types::READY).is_some_and(|c| c.reason != reasons::CHECKING);
     let mut conditions = Conditions::at(list, generation, now);
     if refused.is_final() {
         conditions.set(types::READY, false, refused.reason(), refused.to_string());

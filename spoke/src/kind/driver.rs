@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crds::conditions::{Conditions, reasons, types};
 use crds::effect::WithoutEffect as _;
 use crds::{GlobalRetentionPolicyStatus, ResticBackupStatus, ResticRepositoryStatus, ResticRestoreStatus};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::object::HasStatus as _;
 use kube::{Resource as _, ResourceExt as _};
@@ -196,8 +197,7 @@ impl<C: Controller> Driver<C> {
         }
     }
 
-    /// Writes the status if it has changed, and announces what did.
-    /// Writes the status and announces what is new. Whether the resource was edited meanwhile.
+    /// Writes the status if it has changed, and announces what is new. Whether the resource was edited meanwhile.
     async fn write(&self, key: &Key, resource: &C::Resource, new: &C::Status) -> Result<bool, ApplyError> {
         let store = self.controller.store(&self.context.world);
         let old = &resource.status().cloned().unwrap_or_default();
@@ -218,16 +218,10 @@ impl<C: Controller> Driver<C> {
         Ok(edited)
     }
 
-    /// Plans and carries the plan out.
+    /// Plans, carries the plan out, and records what became of it.
     async fn carry_out(&self, turn: Turn<'_, Self>, resource: &C::Resource) -> Requeue {
         let (key, actor, context) = (turn.key, turn.state, &self.context);
         let valid = self.controller.validate(key, resource);
-        let cache = Cache {
-            world: &context.world,
-            leases: &context.leases,
-            operations: &context.operations,
-            certificate: &context.certificate,
-        };
         let state = actor.state.clone();
         let input = Input {
             key,
@@ -241,7 +235,7 @@ impl<C: Controller> Driver<C> {
                 boot: context.clock.since_boot(),
             },
         };
-        let observed = self.controller.observe(cache, &input);
+        let observed = self.controller.observe(self.cache(), &input);
         let Plan {
             status,
             children,
@@ -253,46 +247,65 @@ impl<C: Controller> Driver<C> {
         if let Some(removable) = removable {
             context.operations.offer(turn.uid, removable);
         }
-        let (applied, refused) = children.apply(context, key).await;
-        if refused.as_ref().is_some_and(|refused| refused.is_not_leader()) {
-            return Requeue::retry();
-        }
-        if let Some(refused) = &refused {
+        let applied = children.apply(context, key).await;
+        if let Some(refused) = &applied.refused {
+            if refused.is_not_leader() {
+                return Requeue::retry();
+            }
             warn!(kind = C::NAME, object = %key, %refused, "an object could not be applied");
         }
         let mut settled = Settled {
             status,
             state,
             next,
-            failed: refused.is_some(),
+            failed: applied.refused.is_some(),
         };
         self.controller
-            .conclude(&input, &observed, &mut settled, &applied, refused.as_ref());
+            .conclude(&input, &observed, &mut settled, &applied);
+        let requeue = self.record(key, resource, settled, actor, turn.now).await;
+        if !requeue.failed {
+            self.start(work, &turn.work, actor);
+        }
+        requeue
+    }
+
+    fn cache(&self) -> Cache<'_> {
+        let context = &self.context;
+        Cache {
+            world: &context.world,
+            leases: &context.leases,
+            operations: &context.operations,
+            certificate: &context.certificate,
+        }
+    }
+
+    /// Writes the status of a turn. The actor remembers the turn only if that succeeds: otherwise the next one begins from
+    /// the state before, with the same results of work.
+    async fn record(
+        &self,
+        key: &Key,
+        resource: &C::Resource,
+        settled: Settled<C>,
+        actor: &mut ActorState<C>,
+        now: Timestamp,
+    ) -> Requeue {
         let Settled {
             mut status,
             state,
-            mut next,
-            mut failed,
+            next,
+            failed,
         } = settled;
         let fields = resource.without_effect();
         let generation = resource.meta().generation;
-        crds::effect::tell(status.conditions_mut(), &fields, generation, turn.now);
+        crds::effect::set_condition(status.conditions_mut(), &fields, generation, now);
         match self.write(key, resource, &status).await {
             Ok(edited) => {
-                if edited {
-                    next = Some(turn.now);
-                }
                 actor.state = state;
                 actor.found.clear();
-                if !failed {
-                    self.start(work, &turn.work, actor);
-                }
+                let next = if edited { Some(now) } else { next };
+                Requeue { next, failed }
             }
-            // The next turn takes the same results in again, so it begins from the state before them.
             Err(error) => {
-                failed = true;
-                // What was due at once waits for the status: the back-off counts.
-                next = next.filter(|at| *at > turn.now);
                 let quiet = matches!(
                     error,
                     ApplyError::NotLeader | ApplyError::Gone(_) | ApplyError::Conflict(_)
@@ -300,9 +313,11 @@ impl<C: Controller> Driver<C> {
                 if !quiet {
                     warn!(kind = C::NAME, object = %key, %error, "could not write the status");
                 }
+                // What was due at once waits for the status: the back-off counts.
+                let next = next.filter(|at| *at > now);
+                Requeue { next, failed: true }
             }
         }
-        Requeue { next, failed }
     }
 }
 
@@ -346,8 +361,9 @@ impl<C: Controller> Kind for Driver<C> {
             return;
         };
         let mut new = resource.status().cloned().unwrap_or_default();
-        let text =
-            format!("the controller of this resource crashed {failures} times in a row; its log says why");
+        let text = format!(
+            "the controller of this resource crashed {failures} times in a row; see the operator's log"
+        );
         let (generation, now) = (resource.meta().generation, self.context.clock.now());
         Conditions::at(new.conditions_mut(), generation, now).set(
             types::READY,

@@ -148,18 +148,11 @@ impl Controller for Greetings {
         plan
     }
 
-    fn conclude(
-        &self,
-        input: &Input<'_, Self>,
-        (): &(),
-        settled: &mut Settled<Self>,
-        applied: &Children<Applied>,
-        refused: Option<&Refused>,
-    ) {
+    fn conclude(&self, input: &Input<'_, Self>, (): &(), settled: &mut Settled<Self>, applied: &Applied) {
         let (list, generation, now) = (&mut settled.status.conditions, input.generation(), input.now.wall);
-        match refused {
+        match &applied.refused {
             Some(refused) => failed_as(list, refused, generation, now),
-            None if applied.account.is_some() => {
+            None if input.valid.is_ok() => {
                 Conditions::at(list, generation, now).set(types::READY, true, "Greeted", "hello");
             }
             None => {}

@@ -5,14 +5,16 @@
 //!   fetch → finalizer → C::validate → C::observe(cache) → C::plan → Children::apply → C::conclude
 //!         → write status → C::events(old, new) → start work (C::perform), whose result is the next turn's `found`
 //! ```
-//! A kind is a folder with pure functions and their types, an `impl` [`Controller`], and one line in `run::kinds`. The driver
-//! is the only code of a turn that has a client.
+//! A kind is a folder with pure functions and their types, and an `impl` [`Controller`]. It is wired up in four places: its
+//! store in `world`, its watch and what wakes it in `intake`, its supervisor in [`Kinds`], which `run::kinds` starts, and its
+//! status in `driver::statuses!`. The driver is the only code of a turn that has a client.
 
 mod actor;
 mod children;
 mod controller;
 mod driver;
 mod kinds;
+mod scheduled;
 mod supervisor;
 #[cfg(test)]
 pub mod table;
@@ -32,7 +34,7 @@ use crate::world::Key;
 pub use actor::ActorMessage;
 pub use children::end_lingering;
 pub use children::{
-    Applied, Cause as RefusedBecause, Children, Credentials, Permission, Prepared, Refused, Removal, Run,
+    Applied, Cause as RefusedBecause, Children, Credentials, Permission, Refused, Removal, Run,
 };
 pub use controller::{
     Announcement, Cache, Controller, Input, Mailbox, Moment, Plan, Settled, Task, Tools, Unreadable,
@@ -40,6 +42,7 @@ pub use controller::{
 };
 pub use driver::{Driver, ResourceStatus};
 pub use kinds::Kinds;
+pub use scheduled::{next_start, reference, turn_after};
 pub use supervisor::{KindHandle, Supervisor};
 
 /// Why an actor takes a turn. Only for logs and metrics: a turn reads everything anew whatever the cause.
@@ -133,7 +136,6 @@ pub struct Turn<'a, K: Kind> {
     pub key: &'a Key,
     /// metadata.uid of the resource that this actor was made for.
     pub uid: &'a str,
-    pub cause: Cause,
     pub now: Timestamp,
     /// What the actor remembers between turns. Lost with the actor: everything that matters is in the status.
     pub state: &'a mut K::State,

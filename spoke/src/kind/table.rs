@@ -5,11 +5,11 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::batch::v1::CronJob;
 use serde_json::Value;
 
 use super::children::key_of;
-use super::{Applied, Children, Controller, Input, Moment, Plan, Prepared, Refused, RefusedBecause, Settled};
+use super::{Applied, Children, Controller, Input, Moment, Plan, Refused, RefusedBecause, Settled};
 use crate::apply::ApplyError;
 use crate::restic::locks::LockFile;
 use crate::restic::{Failure, Restic, Snapshot, Statistics};
@@ -65,15 +65,14 @@ impl<C: Controller> Table<C> {
     pub fn settle(&self, observed: &C::Observed, refusing: Refusing) -> Settled<C> {
         self.with(|input| {
             let plan = self.controller.plan(input, observed);
-            let (applied, refused) = pretend(plan.children, refusing);
+            let applied = pretend(plan.children, refusing);
             let mut settled = Settled {
                 status: plan.status,
                 state: plan.state,
                 next: plan.next,
-                failed: refused.is_some(),
+                failed: applied.refused.is_some(),
             };
-            self.controller
-                .conclude(input, observed, &mut settled, &applied, refused.as_ref());
+            self.controller.conclude(input, observed, &mut settled, &applied);
             settled
         })
     }
@@ -110,86 +109,53 @@ pub fn condition(
     })
 }
 
-fn pretend(children: Children<Prepared>, refusing: Refusing) -> (Children<Applied>, Option<Refused>) {
-    let mut applied = Children::default();
+/// Applies in the order of the driver, up to the object that is refused.
+fn pretend(children: Children, refusing: Refusing) -> Applied {
+    let mut applied = Applied::default();
     let refused = apply(children, refusing, &mut applied).err();
-    (applied, refused)
+    Applied { refused, ..applied }
 }
 
-/// In the order of the driver.
-fn apply(
-    children: Children<Prepared>,
-    refusing: Refusing,
-    applied: &mut Children<Applied>,
-) -> Result<(), Refused> {
-    let mut refusing = refusing;
-    let mut pass = |kind: &'static str, name: &str| match refusing.take() {
-        Some((refused, cause)) if refused == kind => Err(Refused {
-            kind,
-            name: name.to_owned(),
-            cause,
-        }),
-        other => {
-            refusing = other;
-            Ok(())
-        }
+fn apply(children: Children, mut refusing: Refusing, applied: &mut Applied) -> Result<(), Refused> {
+    let mut pass = |kind: &'static str, name: &str| {
+        let refused = refusing.take_if(|(refused, _)| *refused == kind);
+        refused.map_or(Ok(()), |(_, cause)| {
+            let name = name.to_owned();
+            Err(Refused { kind, name, cause })
+        })
     };
-    let Children {
-        permission,
-        removals,
-        account,
-        grant,
-        credentials,
-        location,
-        claim,
-        cron_job,
-        runs,
-        job,
-        finished,
-        lingering,
-    } = children;
-    if permission.is_some() {
+    if children.permission.is_some() {
         pass("Lease", "fleet-shared")?;
-        applied.permission = Some(());
     }
-    for removal in removals {
-        match removal {
-            super::Removal::Job { at, .. } => pass("Job", &at.name)?,
-            super::Removal::Credentials(_) | super::Removal::Grant(_) | super::Removal::Schedule(_) => {}
+    for removal in children.removals {
+        if let super::Removal::Job { at, .. } = removal {
+            pass("Job", &at.name)?;
         }
-        applied.removals.push(());
     }
-    if let Some(account) = account {
+    if let Some(account) = children.account {
         pass("ServiceAccount", &key_of(&account).name)?;
-        applied.account = Some(());
     }
-    if let Some((role, _)) = grant {
+    if let Some((role, _)) = children.grant {
         pass("Role", &key_of(&role).name)?;
-        applied.grant = Some(());
     }
-    if credentials.is_some() || location.is_some() {
+    if children.credentials.is_some() || children.location.is_some() {
         pass("Secret", "secret")?;
-        applied.credentials = credentials.map(|_| ());
-        applied.location = location.map(|_| ());
     }
-    if let Some(claim) = claim {
+    if let Some(claim) = children.claim {
         pass("PersistentVolumeClaim", &key_of(&claim).name)?;
-        applied.claim = Some(());
     }
-    if let Some((cron_job, _)) = cron_job {
+    if let Some((cron_job, _)) = children.cron_job {
         pass("CronJob", &key_of(&cron_job).name)?;
         applied.cron_job = Some((key_of(&cron_job), Arc::new(CronJobView::of(&stored(cron_job)))));
     }
-    for run in runs {
+    for run in children.runs {
         pass("Job", &run.name)?;
         applied.runs.push(Key::new("ns", run.name));
     }
-    if let Some(job) = job {
+    if let Some(job) = children.job {
         pass("Job", &key_of(&job).name)?;
-        applied.job = Some((key_of(&job), Arc::new(JobView::of(&Job::clone(&job)))));
+        applied.job = Some((key_of(&job), Arc::new(JobView::of(&job))));
     }
-    applied.finished = finished.into_iter().map(|_| ()).collect();
-    applied.lingering = lingering.into_iter().map(|_| ()).collect();
     Ok(())
 }
 

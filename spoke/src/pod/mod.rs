@@ -1,6 +1,5 @@
 //! What all pods that run restic have in common: the restricted security standard, credentials, cache, entrypoint. Pure.
 
-pub mod finished;
 mod frame;
 pub mod guest;
 mod job;

@@ -66,7 +66,7 @@ pub fn step(
         .and_then(|s| s.as_of.as_ref())
         .map(|t| t.0);
     match as_of {
-        // Also after a restart: what the status says is still true, and nothing is asked before it is due.
+        // Also after a restart: the status still holds, and nothing is asked before it is due.
         Some(as_of) if unchanged && conditions::is_true(&status.conditions, types::READY) => due(as_of
             .checked_add(SignedDuration::try_from(interval).unwrap_or_default())
             .unwrap_or(now)),
@@ -86,6 +86,8 @@ pub enum Answer {
     },
     /// The credentials are not usable.
     Credentials(SecretError),
+    /// The API server failed to serve the Secret: nothing is known anew of the repository.
+    Unasked(String),
     /// Another id than the one in the status.
     Changed {
         was: String,
@@ -125,6 +127,7 @@ impl Answer {
                 (reasons::CREDENTIALS_NOT_FOUND, error.to_string())
             }
             Answer::Credentials(error) => (reasons::CREDENTIALS_INVALID, error.to_string()),
+            Answer::Unasked(text) => (reasons::API_ERROR, text.clone()),
             Answer::Changed { was, is } => (
                 reasons::REPOSITORY_CHANGED,
                 format!(
@@ -161,14 +164,14 @@ impl Answer {
             Answer::Failed(Failure::Damaged(_) | Failure::Forbidden(_))
             | Answer::Missing { .. }
             | Answer::Changed { .. } => 4,
-            Answer::Failed(_) | Answer::InitFailed(_) => 1,
+            Answer::Failed(_) | Answer::InitFailed(_) | Answer::Unasked(_) => 1,
         };
         let first = retry.saturating_mul(factor);
         Some(Backoff::new(first, MAX.max(first), Jitter::None).ceiling(failures))
     }
 }
 
-/// What to check, by the words of the failure.
+/// What to check, by the text of the failure.
 fn to_connect(text: &str) -> &'static str {
     if text.contains("x509") || text.contains("certificate") {
         "add the authority that signed the server's certificate as RESTIC_CACERT (PEM) to the Secret"
@@ -325,6 +328,7 @@ mod tests {
                 "CredentialsInvalid",
                 None,
             ),
+            (Answer::Unasked(text()), "ApiError", Some(30)),
             (Answer::Failed(Failure::WrongPassword), "WrongPassword", Some(600)),
             (
                 Answer::Failed(Failure::Locked(text())),

@@ -10,7 +10,7 @@ use crate::metrics::Metrics;
 use crate::restic::{Executor, Statistics};
 use crate::secrets::Backend;
 
-/// Answers as told, and writes down whether `init` was ever called.
+/// Answers as configured, and records whether `init` was ever called.
 struct Scripted {
     id: Result<String, Failure>,
     calls: Mutex<Vec<&'static str>>,
@@ -58,7 +58,6 @@ fn credentials(url: &str, password: &str) -> Credentials {
         backend: Backend::of(url).unwrap(),
         url: url.to_owned(),
         password: password.to_owned(),
-        password_key: "RESTIC_PASSWORD".to_owned(),
         variables: BTreeMap::new(),
         files: BTreeMap::new(),
         file_variables: BTreeMap::new(),

@@ -3,6 +3,7 @@
 
 mod answer;
 mod build;
+mod life;
 mod locks;
 mod owner;
 mod plan;
@@ -24,8 +25,8 @@ use jiff::Timestamp;
 use crate::config::Config;
 use crate::exchange::Operation;
 use crate::kind::{
-    Announcement, Applied, Cache, Children, Controller, Input, Plan, Refused, Settled, Task, Tools,
-    Unreadable, announce, ready_changed,
+    Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable, announce,
+    ready_changed,
 };
 use crate::restic::locks::LockFile;
 use crate::restic::{Failure, Restic};
@@ -43,7 +44,7 @@ pub use owner::UnlockOwner;
 /// The kind: its settings, and restic.
 pub struct RepositoryController {
     restic: Arc<dyn Restic>,
-    /// Between two readings of statistics, unless a repository says otherwise.
+    /// Between two readings of statistics, unless a repository sets another.
     interval: Duration,
     plans: Planning,
 }
@@ -94,8 +95,6 @@ pub enum Found {
 pub struct Reply {
     inputs: Inputs,
     answer: Answer,
-    /// Key of the password in the Secret, where it is not the usual one.
-    password_key: Option<String>,
     /// The locks, where they could be listed.
     locks: Option<Looked>,
 }
@@ -183,7 +182,10 @@ impl Controller for RepositoryController {
         let mut same = same.into_iter().flatten();
         let life = |lock: &LockFile| {
             let holder = (lock.user.clone(), lock.host.clone());
-            (holder, unlock::life(world, &self.plans.cluster, lock))
+            (
+                holder,
+                life::life(world, &self.plans.cluster, lock, input.now.wall),
+            )
         };
         Observed {
             secret: secret.map(|s| s.meta.version.to_string()),
@@ -191,8 +193,8 @@ impl Controller for RepositoryController {
             operations: cache.operations.of(input.uid()),
             job: job.map(|job| (at, job)),
             is_preceded: same.any(|(at, repository)| at < *key && is_ready(&repository)),
-            failed: unlock::last_failure(world, key),
-            lives: unlock::files(&input.state.locks, input.found).map(life).collect(),
+            failed: life::last_failure(world, key),
+            lives: life::files(&input.state.locks, input.found).map(life).collect(),
             name_differs: cache
                 .certificate
                 .differs(&input.status().conditions, types::WAITING),
@@ -208,10 +210,9 @@ impl Controller for RepositoryController {
         input: &Input<'_, Self>,
         _: &Observed,
         settled: &mut Settled<Self>,
-        _: &Children<Applied>,
-        refused: Option<&Refused>,
+        applied: &Applied,
     ) {
-        if let Some(refused) = refused {
+        if let Some(refused) = &applied.refused {
             plan::conclude(&self.plans, input, settled, refused);
         }
     }
@@ -233,11 +234,10 @@ impl Controller for RepositoryController {
     fn panicked(work: &Work) -> Found {
         match work {
             Work::Look { inputs, .. } => {
-                let text = "looking at the repository failed; the log says why".to_owned();
+                let text = "looking at the repository failed; see the operator's log".to_owned();
                 Found::Answer(Box::new(Reply {
                     inputs: inputs.clone(),
                     answer: Answer::Failed(Failure::Other(text)),
-                    password_key: None,
                     locks: None,
                 }))
             }
@@ -268,3 +268,5 @@ fn events(old: &ResticRepositoryStatus, new: &ResticRepositoryStatus) -> Vec<Ann
 
 #[cfg(test)]
 mod plan_tests;
+#[cfg(test)]
+mod secret_tests;

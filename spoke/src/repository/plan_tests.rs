@@ -33,7 +33,6 @@ fn answer(answer: Answer, secret: &str, locks: Option<Looked>) -> Found {
             secret: Some(secret.to_owned()),
         },
         answer,
-        password_key: None,
         locks,
     }))
 }

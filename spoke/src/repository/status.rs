@@ -25,9 +25,13 @@ pub fn after(
     now: Timestamp,
 ) -> ResticRepositoryStatus {
     let mut status = old.clone();
+    let (reason, message) = answer.reason();
+    if let Answer::Unasked(_) = answer {
+        unasked(&mut status, reason, &message, inputs.generation, now);
+        return status;
+    }
     status.observed_generation = Some(inputs.generation);
     status.credentials_version.clone_from(&inputs.secret);
-    let (reason, message) = answer.reason();
     if let Answer::Open { id, statistics, .. } = answer {
         status.repository_id = Some(id.clone());
         if let Ok(statistics) = statistics {
@@ -43,6 +47,27 @@ pub fn after(
         message,
     );
     status
+}
+
+/// Stands between the message of the last look that took place and why the one after it did not.
+const NOT_ASKED: &str = "; this may be out of date, as the last look at the repository failed: ";
+
+/// The repository was not asked: condition Ready stays as it is, and its message says so. Ready is Unknown if the
+/// repository was never asked.
+fn unasked(status: &mut ResticRepositoryStatus, reason: &str, text: &str, generation: i64, now: Timestamp) {
+    let list = &mut status.conditions;
+    let mut known = list
+        .iter_mut()
+        .filter(|c| c.type_ == types::READY && ![reasons::CHECKING, reason].contains(&&*c.reason));
+    match known.next() {
+        Some(ready) => {
+            let last = ready.message.split(NOT_ASKED).next().unwrap_or_default();
+            ready.message = format!("{last}{NOT_ASKED}{text}");
+        }
+        None => {
+            Conditions::at(list, Some(generation), now).set(types::READY, Status::Unknown, reason, text);
+        }
+    }
 }
 
 /// The status of a spec that cannot be worked with.

@@ -7,7 +7,7 @@ use crds::schedule::parse_duration;
 
 use crate::secrets::Backend;
 
-/// Statistics more often than this would cost more than they tell.
+/// Shortest interval of statistics: reading them more often costs more than it is worth.
 const INTERVAL_MIN: Duration = Duration::from_secs(60);
 
 /// A valid spec.

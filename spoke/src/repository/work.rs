@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::exchange::Creations;
 use crate::kind::{Tools, Unreadable};
 use crate::restic::{Failure, Restic};
-use crate::secrets::{Credentials, PASSWORD_VARIABLE};
+use crate::secrets::Credentials;
 
 /// Does it.
 pub(super) async fn perform(
@@ -61,10 +61,9 @@ async fn ask(
     known_locks: &BTreeSet<String>,
     credentials: Result<Credentials, Unreadable>,
 ) -> Reply {
-    let (mut password_key, mut seen) = (None, None);
+    let mut seen = None;
     let answer = match credentials {
         Ok(credentials) => {
-            password_key = Some(credentials.password_key.clone()).filter(|key| key != PASSWORD_VARIABLE);
             let answer = look(restic, &credentials, known, creations).await;
             if matches!(answer, Answer::Open { .. }) {
                 seen = locks((restic, clock), &credentials, known_locks).await.ok();
@@ -72,12 +71,12 @@ async fn ask(
             answer
         }
         Err(Unreadable::Secret(error)) => Answer::Credentials(error),
+        Err(error) if error.is_outage() => Answer::Unasked(error.to_string()),
         Err(error @ Unreadable::Api(_)) => Answer::Failed(Failure::Other(error.to_string())),
     };
     Reply {
         inputs,
         answer,
-        password_key,
         locks: seen,
     }
 }

@@ -27,10 +27,8 @@ use crate::config::Config;
 use crate::consent;
 use crate::events::Severity;
 use crate::kind::{
-    Announcement, Applied, Cache, Children, Controller, Input, Plan, Refused, Settled, Task, Tools,
-    Unreadable, ready_changed,
+    Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable, ready_changed,
 };
-use crate::pod::finished::{self, Finished};
 use crate::restic::Restic;
 use crate::runs::JobWithPods;
 use crate::secrets::Credentials;
@@ -38,7 +36,7 @@ use crate::site::Site;
 use crate::world::{ClaimView, Key, Store, World};
 
 use select::{Chosen, Identity, NotChosen};
-use validate::{Invalid, Origin, Target, Valid, Wanted};
+use validate::{Invalid, Origin, Valid, Wanted};
 
 /// The kind: its settings, and restic.
 pub struct RestoreController {
@@ -96,15 +94,13 @@ pub enum Answer {
 pub struct Observed {
     /// The Job of this very restore, and its pods.
     job: Option<JobWithPods>,
-    /// Those of its pods that have ended.
-    finished: Vec<Finished>,
     /// The backup that is restored from, if the restore names one.
     backup: Option<Arc<ResticBackup>>,
     /// The repository that is restored from, as far as it is known.
     at: Option<Key>,
     repository: Option<Arc<ResticRepository>>,
     /// Labels of the restore's own namespace.
-    labels: Arc<BTreeMap<String, String>>,
+    labels: Option<Arc<BTreeMap<String, String>>>,
     /// The claim of the target's name.
     claim: Option<Arc<ClaimView>>,
     /// There is a copy of the credentials that this restore owns.
@@ -165,18 +161,13 @@ impl Controller for RestoreController {
             conditions::get(&input.status().conditions, types::WAITING).map(|c| c.message.clone());
         let copy = world.secrets.get(&at(names::restore_credentials(&key.name)));
         let (backup, repository) = valid.map_or((None, None), |valid| origin(world, valid));
-        let claim = valid.and_then(|valid| world.claims.get(&at(target_name(valid).to_owned())));
+        let claim = valid.and_then(|valid| world.claims.get(&at(valid.target.name().to_owned())));
         let labels = world.namespaces.get(&Key::new("", &key.namespace));
         let reference = repository.as_ref().map(|at| CrossNamespaceObjectReference {
             name: at.name.to_string(),
             namespace: Some(at.namespace.to_string()),
         });
         Observed {
-            finished: job
-                .iter()
-                .filter(|job| job.end.is_some())
-                .flat_map(|job| finished::of(world, &job.meta.uid))
-                .collect(),
             job: job.map(|job| JobWithPods {
                 last_words,
                 ..JobWithPods::of(world, place, job)
@@ -184,7 +175,7 @@ impl Controller for RestoreController {
             backup,
             repository: repository.as_ref().and_then(|at| world.repositories.get(at)),
             at: repository,
-            labels: labels.map(|n| n.labels.clone()).unwrap_or_default(),
+            labels: labels.map(|n| n.labels.clone()),
             claim,
             has_copy: copy.is_some_and(|copy| is_its(copy.meta.owner.as_deref())),
             consent_ended: reference.is_some_and(|reference| consent::ended(world, key, &reference)),
@@ -200,10 +191,9 @@ impl Controller for RestoreController {
         input: &Input<'_, Self>,
         observed: &Observed,
         settled: &mut Settled<Self>,
-        applied: &Children<Applied>,
-        refused: Option<&Refused>,
+        applied: &Applied,
     ) {
-        plan::conclude(input, observed, settled, applied, refused);
+        plan::conclude(input, observed, settled, applied);
     }
 
     fn events(old: &ResticRestoreStatus, new: &ResticRestoreStatus) -> Vec<Announcement> {
@@ -249,7 +239,7 @@ impl Controller for RestoreController {
     fn panicked(Work::Select(asked): &Work) -> Found {
         Found {
             asked: asked.clone(),
-            answer: Answer::Unanswered("reading it failed; the log says why".to_owned()),
+            answer: Answer::Unanswered("reading it failed; see the operator's log".to_owned()),
         }
     }
 }
@@ -266,13 +256,6 @@ fn origin(world: &World, valid: &Valid) -> (Option<Arc<ResticBackup>>, Option<Ke
             });
             (backup, at)
         }
-    }
-}
-
-fn target_name(valid: &Valid) -> &str {
-    match &valid.target {
-        Target::Existing(name) => name,
-        Target::New(new) => &new.name,
     }
 }
 

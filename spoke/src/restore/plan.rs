@@ -12,10 +12,8 @@ use super::surroundings::{self, Ready};
 use super::target::{self, Claim};
 use super::validate::{Target, Valid};
 use super::{Answer, Observed, Planning, RestoreController, Selection, Wait, Work, build};
-use crate::kind::{
-    Applied, Children, Credentials, Input, Plan, Prepared, Refused, RefusedBecause, Removal, Settled, Task,
-};
-use crate::pod::finished::{self, Ended};
+use crate::kind::{Applied, Children, Credentials, Input, Plan, RefusedBecause, Removal, Settled, Task};
+use crate::runs::finished::{self, Ended};
 use crate::runs::{self, JobWithPods};
 use crate::world::{ClaimView, Key, Meta};
 
@@ -49,9 +47,10 @@ fn release(input: &Input<'_, RestoreController>, observed: &Observed, plan: &mut
     let Some(run) = observed.job.as_ref().filter(|_| is_over(&plan.status)) else {
         return;
     };
+    let pods = finished::of(run);
     let (lingering, later) = runs::lingering([run], now);
     if !is_over(&input.status()) {
-        let at_once = (!observed.finished.is_empty()).then_some(now);
+        let at_once = (!pods.is_empty()).then_some(now);
         plan.next = at_once.into_iter().chain(later).min();
         return;
     }
@@ -64,7 +63,7 @@ fn release(input: &Input<'_, RestoreController>, observed: &Observed, plan: &mut
     });
     let ended: Vec<Ended> = ended.into_iter().collect();
     let deleting = observed.claim.as_ref().is_some_and(|claim| claim.meta.deleting);
-    let (go, next) = finished::released(&ended, &observed.finished, deleting, now);
+    let (go, next) = finished::released(&ended, &pods, deleting, now);
     plan.children.finished = go;
     plan.next = next.into_iter().chain(later).min();
 }
@@ -215,7 +214,7 @@ fn objects(
     valid: &Valid,
     ready: &Ready,
     chosen: &Chosen,
-) -> Children<Prepared> {
+) -> Children {
     let (key, restore) = (input.key, input.resource);
     let own_account = valid.job.service_account.is_none();
     let is_foreign = ready.at.namespace != key.namespace;
@@ -256,14 +255,15 @@ pub(super) fn conclude(
     input: &Input<'_, RestoreController>,
     observed: &Observed,
     settled: &mut Settled<RestoreController>,
-    applied: &Children<Applied>,
-    refused: Option<&Refused>,
+    applied: &Applied,
 ) {
     let (restore, now) = (input.resource, input.now.wall);
     if let Some((at, job)) = &applied.job {
         started(&mut settled.status, restore, at, job, now);
     }
-    let Some(refused) = refused else { return };
+    let Some(refused) = &applied.refused else {
+        return;
+    };
     if observed.job.is_some() {
         if refused.kind == "Job" {
             // The Job is still there.

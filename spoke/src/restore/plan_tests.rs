@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::kind::table::{NoRestic, Table, at, condition, forbidden, invalid, repository};
 use crate::kind::{RefusedBecause, Removal};
+use crate::runs::finished::Finished;
 use crate::testing::config;
-use crate::world::{JobView, Meta};
+use crate::world::{JobEnd, JobView, Meta, PodView, Termination};
 
 fn table(target: Value) -> Table<RestoreController> {
     let restore = json!({
@@ -53,6 +54,7 @@ fn job() -> Option<JobWithPods> {
     Some(JobWithPods {
         key: Key::new("ns", "resticrestore-back"),
         job: Arc::new(job),
+        delivery: crate::world::Delivery::complete(jiff::Timestamp::MIN),
         ..JobWithPods::default()
     })
 }
@@ -259,4 +261,54 @@ fn a_restore_that_is_over_changes_no_more() {
     let plan = table.plan(&observed());
     assert_eq!(Some(plan.status), table.resource.status);
     assert!(plan.children.removals.is_empty() && plan.work.is_empty());
+}
+
+#[test]
+fn an_end_is_in_the_status_before_its_pod_is_deleted() {
+    let mut table = started(existing());
+    let at = table
+        .now
+        .wall
+        .checked_sub(jiff::SignedDuration::from_secs(60))
+        .unwrap();
+    let mut run = job().unwrap();
+    let mut ended = JobView::clone(&run.job);
+    ended.end = Some((Some(at), JobEnd::Complete));
+    run.job = Arc::new(ended);
+    let place = Key::new("ns", "pod");
+    let mut view = PodView {
+        phase: "Succeeded".into(),
+        restic: Some(Termination {
+            exit_code: 0,
+            reason: "Completed".into(),
+            message: "{}".into(),
+            started: Some(at),
+            finished: Some(at),
+        }),
+        ..PodView::default()
+    };
+    view.meta.uid = "pod".into();
+    run.pods = vec![(place.clone(), Arc::new(view))];
+    let pod = Finished {
+        at: place,
+        uid: "pod".to_owned(),
+        job_uid: "job".to_owned(),
+    };
+    let observed = Observed {
+        job: Some(run),
+        claim: Some(Arc::new(ClaimView {
+            meta: Meta {
+                deleting: true,
+                ..Meta::default()
+            },
+            ..ClaimView::default()
+        })),
+        ..observed()
+    };
+    let plan = table.plan(&observed);
+    assert!(plan.status.completion_time.is_some());
+    assert_eq!(plan.children.finished, [], "the end is not written yet");
+    assert_eq!(plan.next, Some(table.now.wall), "the next turn follows at once");
+    table.resource.status = Some(plan.status);
+    assert_eq!(table.plan(&observed).children.finished, [pod]);
 }

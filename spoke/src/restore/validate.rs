@@ -1,9 +1,9 @@
 //! A restore's spec as it may be worked with. Pure.
 
 use crds::ResticRestore;
-use crds::common::BadPart;
+use crds::common::{BadPart, CrossNamespaceObjectReference};
 use crds::conditions::reasons;
-use crds::restore::NewPvc;
+use crds::restore::{NewPvc, ResticRestoreSpec};
 use jiff::Timestamp;
 
 use crate::pod::{JobSettings, job_settings};
@@ -52,6 +52,17 @@ pub enum Wanted {
 pub enum Target {
     Existing(String),
     New(NewPvc),
+}
+
+impl Target {
+    /// Name of the claim.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Target::Existing(name) => name,
+            Target::New(new) => &new.name,
+        }
+    }
 }
 
 /// Why a spec is refused, with the field to change.
@@ -106,36 +117,53 @@ impl Invalid {
 /// The first thing that is wrong.
 pub fn validate(key: &Key, restore: &ResticRestore) -> Result<Valid, Invalid> {
     let spec = &restore.spec;
-    let at = |reference: &crds::common::CrossNamespaceObjectReference| {
-        Key::new(reference.namespace_or(&key.namespace), &reference.name)
-    };
-    let origin = match (&spec.backup_ref, &spec.repository_ref) {
-        (Some(backup), None) => Origin::Backup(at(backup)),
-        (None, Some(repository)) => Origin::Repository(at(repository)),
-        _ => return Err(Invalid::Origin),
-    };
-    if spec
-        .hooks
-        .as_ref()
-        .is_some_and(|h| h.pre_restore.is_some() || h.post_restore.is_some())
-    {
+    let origin = origin(key, spec)?;
+    let hooks = spec.hooks.as_ref();
+    if hooks.is_some_and(|h| h.pre_restore.is_some() || h.post_restore.is_some()) {
         return Err(Invalid::Hooks);
     }
     let snapshot = wanted(restore, &origin)?;
-    let (target, folder) = match (&spec.target.pvc, &spec.target.new_pvc) {
+    let (target, folder) = target(spec)?;
+    Ok(Valid {
+        origin,
+        snapshot,
+        target,
+        folder,
+        arguments: arguments(spec)?,
+        filtered: !spec.include_paths.is_empty() || !spec.exclude_paths.is_empty(),
+        job: job_settings(spec.job_config.as_ref())?,
+    })
+}
+
+fn origin(key: &Key, spec: &ResticRestoreSpec) -> Result<Origin, Invalid> {
+    let at = |reference: &CrossNamespaceObjectReference| {
+        Key::new(reference.namespace_or(&key.namespace), &reference.name)
+    };
+    match (&spec.backup_ref, &spec.repository_ref) {
+        (Some(backup), None) => Ok(Origin::Backup(at(backup))),
+        (None, Some(repository)) => Ok(Origin::Repository(at(repository))),
+        _ => Err(Invalid::Origin),
+    }
+}
+
+/// The claim, and the folder in its volume.
+fn target(spec: &ResticRestoreSpec) -> Result<(Target, String), Invalid> {
+    match (&spec.target.pvc, &spec.target.new_pvc) {
         (Some(pvc), None) => {
             let path = pvc.path.clone().unwrap_or_default();
             if path.split('/').any(|part| part == "..") || path.contains('\0') {
                 return Err(Invalid::Path(path));
             }
-            (
-                Target::Existing(pvc.claim_name.clone()),
-                path.trim_matches('/').to_owned(),
-            )
+            let folder = path.trim_matches('/').to_owned();
+            Ok((Target::Existing(pvc.claim_name.clone()), folder))
         }
-        (None, Some(new)) => (Target::New(new.clone()), String::new()),
-        _ => return Err(Invalid::Target),
-    };
+        (None, Some(new)) => Ok((Target::New(new.clone()), String::new())),
+        _ => Err(Invalid::Target),
+    }
+}
+
+/// Arguments of restic after the snapshot and the target.
+fn arguments(spec: &ResticRestoreSpec) -> Result<Vec<String>, Invalid> {
     if !spec.include_paths.is_empty() && !spec.exclude_paths.is_empty() {
         return Err(Invalid::Filters);
     }
@@ -156,15 +184,7 @@ pub fn validate(key: &Key, restore: &ResticRestore) -> Result<Valid, Invalid> {
     };
     arguments.extend(["--overwrite".to_owned(), overwrite.to_owned()]);
     arguments.extend((options.verify == Some(true)).then(|| "--verify".to_owned()));
-    Ok(Valid {
-        origin,
-        snapshot,
-        target,
-        folder,
-        arguments,
-        filtered: !spec.include_paths.is_empty() || !spec.exclude_paths.is_empty(),
-        job: job_settings(spec.job_config.as_ref())?,
-    })
+    Ok(arguments)
 }
 
 fn wanted(restore: &ResticRestore, origin: &Origin) -> Result<Wanted, Invalid> {

@@ -2,6 +2,7 @@
 //! of it. What a run does is not this policy alone: all policies of all clusters that are bound to the same physical
 //! repository make one plan.
 
+mod approval;
 mod build;
 mod own;
 mod owner;
@@ -26,8 +27,8 @@ use crate::context::Context;
 use crate::exchange::Event;
 use crate::exchange::Operation;
 use crate::kind::{
-    Announcement, Applied, Cache, Children, Controller, Input, Mailbox, Plan, Refused, Settled, Task, Tools,
-    Unreadable, announce, observed_generation, ready_changed,
+    Announcement, Applied, Cache, Controller, Input, Mailbox, Plan, Settled, Task, Tools, Unreadable,
+    announce, observed_generation, ready_changed,
 };
 use crate::secrets::Credentials;
 use crate::site::Site;
@@ -70,7 +71,7 @@ pub enum Found {
 pub struct Observed {
     repository: Option<Arc<ResticRepository>>,
     /// Labels of the policy's own namespace.
-    labels: Arc<BTreeMap<String, String>>,
+    labels: Option<Arc<BTreeMap<String, String>>>,
     cron_job: Option<Arc<CronJobView>>,
     /// Jobs of the policy, those of a deleted namesake excepted.
     jobs: Vec<Arc<JobView>>,
@@ -144,7 +145,7 @@ impl Controller for RetentionController {
         let others = world.policies.group(&at);
         Observed {
             repository: world.repositories.get(&at),
-            labels: labels.map(|n| n.labels.clone()).unwrap_or_default(),
+            labels: labels.map(|n| n.labels.clone()),
             jobs: jobs
                 .filter(|job| owner.is_some() && job.meta.owner.as_ref() == owner)
                 .collect(),
@@ -168,10 +169,9 @@ impl Controller for RetentionController {
         input: &Input<'_, Self>,
         observed: &Observed,
         settled: &mut Settled<Self>,
-        applied: &Children<Applied>,
-        refused: Option<&Refused>,
+        applied: &Applied,
     ) {
-        plan::conclude(input, observed, settled, applied, refused);
+        plan::conclude(input, observed, settled, applied);
         settled.status.observed_generation = observed_generation(&settled.status.conditions);
     }
 

@@ -5,16 +5,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crds::conditions::{Conditions, reasons, types};
-use crds::{GlobalRetentionPolicyStatus, ResticRepository, common, names};
-use jiff::SignedDuration;
+use crds::{GlobalRetentionPolicyStatus, ResticRepository, names};
 use kube::ResourceExt as _;
 
 use super::validate::Valid;
-use super::{Found, Observed, Planning, RetentionController, State, build, policies, runs, status};
+use super::{Found, Observed, Planning, RetentionController, State, approval, build, policies, runs, status};
 use crate::consent::{self, Blocked};
 use crate::kind::{
-    Applied, Children, Credentials, Input, Permission, Plan, Prepared, Refused, RefusedBecause, Removal, Run,
-    Settled, failed_as,
+    self, Applied, Children, Credentials, Input, Permission, Plan, RefusedBecause, Removal, Run, Settled,
+    failed_as,
 };
 use crate::world::Key;
 
@@ -31,12 +30,13 @@ pub(super) fn plan(
         state.approvals.insert((hash.clone(), restic_id.clone()));
     }
     let mut status = recorded(planning, input, observed);
+    // Shown again by `conclude`, where a run can begin.
+    status.next_run = None;
     let mut conditions = Conditions::at(&mut status.conditions, generation, now);
     let mut children = Children::default();
     match (input.valid, usable(input, observed)) {
         (Err(invalid), _) => {
             conditions.set(types::READY, false, invalid.reason(), invalid.to_string());
-            status.next_run = None;
             if observed.consent_ended {
                 children.removals = withdrawal(input.key);
             }
@@ -51,7 +51,6 @@ pub(super) fn plan(
                 .set(types::READY, false, reason, &message);
             if refused || observed.consent_ended {
                 children.removals = withdrawal(input.key);
-                status.next_run = None;
             }
         }
         (Ok(valid), Ok(repository)) => {
@@ -71,7 +70,7 @@ pub(super) fn plan(
     }
 }
 
-/// The status with the results of runs. They come first: what they say of an approval decides what is made.
+/// The status with the results of runs. They come first: they decide whether an approval is still to be acted on.
 fn recorded(
     planning: &Planning,
     input: &Input<'_, RetentionController>,
@@ -98,7 +97,7 @@ fn recorded(
     );
     let others = observed.others.iter();
     let others = others.filter_map(|(other, policy)| Some((other.to_string(), policy.status.as_ref()?)));
-    status::settled_by_others(&mut status, others, input.generation(), input.now.wall);
+    approval::settled_by_others(&mut status, others, input.generation(), input.now.wall);
     // The last known one stays while the repository is deleted or was not opened yet.
     status.repository_id = bound.or(status.repository_id);
     status
@@ -111,22 +110,20 @@ fn usable<'a>(
     let reference = &input.resource.spec.repository_ref;
     let namespace = &input.key.namespace;
     let at = Key::new(reference.namespace_or(namespace), &reference.name);
-    let repository = observed.repository.as_ref();
-    consent::usable(&at, namespace, repository.map(AsRef::as_ref), &observed.labels)?;
-    // `usable` returns the repository that it was given.
-    repository.ok_or(Blocked::Wait {
-        reason: reasons::REPOSITORY_NOT_FOUND,
-        message: format!("ResticRepository {at} does not exist"),
-    })
+    consent::usable(
+        &at,
+        namespace,
+        observed.repository.as_ref(),
+        observed.labels.as_deref(),
+    )
 }
 
-/// Consent was withdrawn, or never given: what was made with it stops.
 fn withdrawal(key: &Key) -> Vec<Removal> {
-    let at = |name: String| Key::new(&key.namespace, name);
-    vec![
-        Removal::Credentials(at(names::retention_credentials(&key.name))),
-        Removal::Schedule(at(names::retention_cron_job(&key.name))),
-    ]
+    Removal::withdrawal(
+        &key.namespace,
+        names::retention_credentials(&key.name),
+        names::retention_cron_job(&key.name),
+    )
 }
 
 /// Everything that a policy needs.
@@ -135,7 +132,7 @@ fn objects(
     input: &Input<'_, RetentionController>,
     valid: &Valid,
     repository: &Arc<ResticRepository>,
-) -> Children<Prepared> {
+) -> Children {
     let (key, policy) = (input.key, input.resource);
     let at = |name: String| Key::new(&key.namespace, name);
     let restic_id = repository.status.as_ref().and_then(|s| s.repository_id.clone());
@@ -182,7 +179,7 @@ fn approvals(
 ) -> BTreeSet<String> {
     let annotated = input.resource.annotations().get(names::ANNOTATION_APPROVE);
     let annotated = annotated.map(String::as_str);
-    let approval = status::approval(status, annotated, input.generation(), input.now.wall);
+    let approval = approval::given(status, annotated, input.generation(), input.now.wall);
     let restic_id = repository.status.as_ref().and_then(|s| s.repository_id.as_ref());
     let at_hub = state
         .approvals
@@ -225,16 +222,17 @@ pub(super) fn conclude(
     input: &Input<'_, RetentionController>,
     observed: &Observed,
     settled: &mut Settled<RetentionController>,
-    applied: &Children<Applied>,
-    refused: Option<&Refused>,
+    applied: &Applied,
 ) {
-    let (Ok(valid), Ok(_)) = (input.valid, usable(input, observed)) else {
+    let Ok(valid) = input.valid else { return };
+    let usable = usable(input, observed);
+    if observed.consent_ended || matches!(usable, Err(Blocked::Refused { .. })) {
         return;
-    };
+    }
     let (generation, now) = (input.generation(), input.now.wall);
     let status = &mut settled.status;
     let mut conditions = Conditions::at(&mut status.conditions, generation, now);
-    match refused {
+    match &applied.refused {
         Some(refused) if refused.kind == "Lease" => {
             if let RefusedBecause::NotAllowed(text) = &refused.cause {
                 let reason = match observed.name_differs {
@@ -242,33 +240,26 @@ pub(super) fn conclude(
                     None => reasons::HUB_REQUIRED,
                 };
                 conditions.set(types::READY, false, reason, text);
-                status.next_run = None;
                 settled.failed = false;
+                return;
             }
-            return;
         }
         Some(refused) => failed_as(&mut status.conditions, refused, generation, now),
-        None => {
+        None if usable.is_ok() => {
             let text = scheduled(valid, observed.shared);
             conditions.set(types::READY, true, reasons::RETENTION_CONFIGURED, text);
             // The hub sends one again in its next session if no run under it was granted by then.
             settled.state.approvals.clear();
         }
+        // Nothing was applied: what is there stays as it is.
+        None => {}
     }
-    if let Some((at, view)) = &applied.cron_job {
-        status.cron_job_ref = Some(common::ObjectReference {
-            name: at.name.to_string(),
-            namespace: at.namespace.to_string(),
-            generation: Some(view.meta.generation),
-        });
+    if let Some(reference) = kind::reference(applied) {
+        status.cron_job_ref = Some(reference);
     }
-    let cron_job = applied.cron_job.as_ref().map(|(_, view)| view);
-    let Some(cron_job) = cron_job.or(observed.cron_job.as_ref()) else {
-        return;
-    };
-    status.next_run = crate::schedule::next_run(&valid.schedule, valid.suspend, cron_job.last_schedule, now);
-    let due = status.next_run.as_ref();
-    settled.next = due.and_then(|due| due.0.checked_add(SignedDuration::from_secs(1)).ok());
+    let cron_job = observed.cron_job.as_deref();
+    status.next_run = kind::next_start(&valid.schedule, valid.suspend, applied, cron_job, now);
+    settled.next = kind::turn_after(status.next_run.as_ref());
 }
 
 fn scheduled(valid: &Valid, shared: bool) -> String {

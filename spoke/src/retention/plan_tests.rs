@@ -162,3 +162,35 @@ fn a_name_that_differs_from_the_certificates_stops_maintenance_and_names_both() 
     assert_eq!((ready.as_str(), message), ("False/ClusterNameDiffers", text));
     assert!(!settled.failed && settled.status.next_run.is_none());
 }
+
+fn cron_job(suspend: bool) -> Option<Arc<CronJobView>> {
+    let view = CronJobView {
+        suspend,
+        ..CronJobView::default()
+    };
+    Some(Arc::new(view))
+}
+
+#[test]
+fn no_next_run_is_shown_while_none_can_begin() {
+    let mut table = table();
+    let status = table.settle(&ready(), None).status;
+    assert!(status.next_run.is_some());
+    table.resource.status = Some(status);
+    // A day later: what was shown before is over.
+    table.now = crate::kind::table::at(table.now.wall.as_second() + 24 * 3600);
+    let next = |cron_job, consent_ended| {
+        let observed = Observed {
+            repository: None,
+            cron_job,
+            consent_ended,
+            ..ready()
+        };
+        table.settle(&observed, None).status.next_run
+    };
+    let tomorrow = next(cron_job(false), false).expect("its CronJob is not suspended");
+    assert_eq!(tomorrow.0.to_string(), "2026-01-02T04:00:00Z");
+    assert_eq!(next(cron_job(true), false), None, "the CronJob is suspended");
+    assert_eq!(next(None, false), None, "there is no CronJob");
+    assert_eq!(next(cron_job(false), true), None, "consent has ended");
+}

@@ -1,45 +1,46 @@
 //! What became of a Job: it waits, runs, or has ended, and how. One meaning for backups, restores, maintenance, and what
-//! else runs restic in a Job; kinds only map an [`Ending`] to their own words. Pure, but for [`JobWithPods::of`], which
+//! else runs restic in a Job; kinds only map an [`Ending`] to their own conditions. Pure, but for [`JobWithPods::of`], which
 //! reads the cache.
 
 mod claim;
 mod ending;
+mod explanation;
+pub mod finished;
 mod waiting;
-mod words;
 
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::world::{JobView, Key, Notice, PodView, World};
+use crate::world::{Delivery, JobView, Key, Notice, PodView, World};
 
 pub use claim::{Unusable, readable, writable};
 pub use ending::{Ended, Ending, Report};
+pub use explanation::{owner_hint, report};
 pub use waiting::{Words, not_created};
-pub use words::{owner_hint, report};
 
 /// Time for the end of a pod to become known after the end of its Job: two watches, two orders. Also for a pod to end
 /// after its container `restic` has.
 pub const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
-/// A pod that has not started by then is worth a word.
+/// A pod that has not started by then is reported.
 pub const START_PATIENCE: SignedDuration = SignedDuration::from_secs(20);
 /// Other containers of a pod are ended this long after `restic` has ended. The kubelet itself ends native sidecars.
 const LINGER: SignedDuration = SignedDuration::from_secs(30);
 
-/// A Job with its pods and what Kubernetes has said about them.
+/// A Job with its pods and the Events about them.
 #[derive(Clone, Debug, Default)]
 pub struct JobWithPods {
     pub key: Key,
     pub job: Arc<JobView>,
     pub pods: Vec<(Key, Arc<PodView>)>,
-    /// Pods that were deleted before the Job had ended, as they were last seen.
+    /// Pods that were deleted before the Job's result was recorded, as they were last seen.
     pub deleted: Vec<(Key, Arc<PodView>)>,
     /// By uid of the Job or of a pod.
     pub notices: Vec<(Box<str>, Arc<Notice>)>,
-    /// What the status said last of what the Job waits for: it outlives a restart.
+    /// Message of condition Waiting as it was last written: it outlives a restart.
     pub last_words: Option<String>,
-    /// When the cache was last known to miss changes of pods.
-    pub behind: Timestamp,
+    /// Whether the watch of pods delivers: while it does not, a missing pod is unknown, not absent.
+    pub delivery: Delivery,
 }
 
 impl JobWithPods {
@@ -60,7 +61,7 @@ impl JobWithPods {
             deleted,
             notices,
             last_words: None,
-            behind: world.pods.behind(),
+            delivery: world.pods.delivery(),
         }
     }
 
@@ -94,6 +95,14 @@ impl JobWithPods {
             .iter()
             .find(|(_, pod)| pod.restic.is_some() && &*pod.phase == "Running")?;
         (self.job.end.is_none() && !self.job.meta.deleting).then_some((key, pod.as_ref()))
+    }
+
+    /// When to look again at a Job that has ended without the end of a pod being known: the watch of Jobs may be ahead of
+    /// that of pods, and without a watch of pods nothing is known of them. `None`: there is no more to come.
+    fn unsettled(&self, ended: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let since = self.delivery.since(now).map_or(now, |since| since.max(ended));
+        let until = since.saturating_add(PATIENCE).unwrap_or(now);
+        (now < until).then_some(until)
     }
 
     /// Whether a failed container means that the Job has failed.
@@ -148,13 +157,13 @@ pub fn lingering<'a>(
 /// Where a Job stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum State<M> {
-    /// None of its pods runs. Without words while it is too early to say anything; look again at `again`.
+    /// None of its pods runs. `words` is `None` within the first seconds; look again at `again`.
     Waiting {
         words: Option<Words>,
         again: Option<Timestamp>,
     },
     Running,
-    /// It is over, but its end is not known yet: look again then.
+    /// Too little is known yet of its pods: look again then.
     Settling(Timestamp),
     Ended(Ended<M>),
 }
@@ -166,10 +175,8 @@ pub fn state<M: Report>(run: &JobWithPods, now: Timestamp) -> State<M> {
     if let Some((at, end)) = &job.end {
         let at = at.unwrap_or(now);
         let known = run.newest().is_some_and(|(_, pod)| pod.restic.is_some());
-        // The watch of Jobs may be back before that of pods.
-        let since = at.max(run.behind);
-        if !known && now.duration_since(since) < PATIENCE {
-            return State::Settling(since.saturating_add(PATIENCE).unwrap_or(now));
+        if !known && let Some(again) = run.unsettled(at, now) {
+            return State::Settling(again);
         }
         return State::Ended(ending::of_job(run, end, at));
     }
@@ -189,7 +196,10 @@ pub fn state<M: Report>(run: &JobWithPods, now: Timestamp) -> State<M> {
             return State::Ended(ending::of_outlived(pod));
         }
     }
-    let (words, again) = waiting::words(run, now);
+    if run.delivery.since(now).is_none() {
+        return State::Settling(now.saturating_add(PATIENCE).unwrap_or(now));
+    }
+    let (words, again) = waiting::explain(run, now);
     State::Waiting { words, again }
 }
 

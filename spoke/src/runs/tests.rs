@@ -62,6 +62,7 @@ fn run(job: JobView, pods: Vec<PodView>, notices: &[(&str, &str, &str)]) -> JobW
             .map(|(n, pod)| (key(n), Arc::new(pod)))
             .collect(),
         notices: notices.collect(),
+        delivery: crate::world::Delivery::complete(Timestamp::MIN),
         ..JobWithPods::default()
     }
 }
@@ -126,7 +127,7 @@ fn what_keeps_a_job_from_running_is_told_in_the_words_of_kubernetes() {
             "FailedCreate",
             "no pod of resticbackup-a can be created: exceeded quota: q",
         ),
-        (vec![], &[], "NoPod", "no Event says why"),
+        (vec![], &[], "NoPod", "no Event explains it"),
         (
             pending(|p| p.unschedulable = Some("1 Insufficient cpu".into())),
             &[],
@@ -141,7 +142,7 @@ fn what_keeps_a_job_from_running_is_told_in_the_words_of_kubernetes() {
             "FailedMount",
             "path \"/x\" does not exist",
         ),
-        // Events of another pod, or of the time before its volumes were mounted, say nothing about it.
+        // Events of another pod, or of the time before its volumes were mounted, do not explain it.
         (
             pending(|_| ()),
             &[("other", "FailedMount", "path")],
@@ -214,7 +215,7 @@ fn each_end_from_outside_has_its_own_reason() {
             pod("Failed", |p| p.restic = ended(137, "OOMKilled", "")),
             "OutOfMemory",
         ),
-        // restic was killed and the shell that started it was not: by the kubelet's word, and by the cgroup's.
+        // restic was killed and the shell that started it was not: as the kubelet reports, and the cgroup.
         (
             backoff(),
             pod("Failed", |p| {
@@ -385,6 +386,35 @@ fn without_any_pod_the_job_and_what_was_said_of_it_are_left() {
     );
     let deleting = run(job(None, |j| j.meta.deleting = true), vec![], &[]);
     assert_eq!(ending(&deleting), Ending::Deleted);
+}
+
+#[test]
+fn without_a_watch_of_pods_nothing_is_concluded_from_a_missing_pod() {
+    let unknown = |mut run: JobWithPods| {
+        run.delivery = Delivery::default();
+        run
+    };
+    let jobs = [
+        job(None, |_| ()),
+        job(Some(JobEnd::Complete), |_| ()),
+        job(failed("BackoffLimitExceeded"), |_| ()),
+    ];
+    for job in jobs {
+        for pods in [vec![], vec![pod("Pending", |_| ())]] {
+            let run = unknown(run(
+                job.clone(),
+                pods,
+                &[("job", "FailedCreate", "exceeded quota: q")],
+            ));
+            assert_eq!(state::<Told>(&run, at(5000)), State::Settling(at(5010)));
+        }
+    }
+    // What was seen is known.
+    let done = pod("Succeeded", |p| {
+        p.restic = ended(0, "Completed", r#"{"exitCode":0}"#)
+    });
+    let run = unknown(run(job(Some(JobEnd::Complete), |_| ()), vec![done], &[]));
+    assert_eq!(reason(&run), "reported");
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn ready(object: &serde_json::Value) -> Option<(String, String)> {
     Some((text("status"), text("reason")))
 }
 
-async fn settled(api: &ApiServer, name: &str) {
+pub(super) async fn settled(api: &ApiServer, name: &str) {
     api.until(&format!("backup {name} is ready"), |api| {
         ready(&api.json::<ResticBackup>(SHOP, name)).filter(|(status, _)| status == "True")
     })
@@ -146,13 +146,13 @@ async fn step(api: &ApiServer, away: usize, n: usize, act: impl FnOnce(&ApiServe
     }
 }
 
-fn start_pods(api: &ApiServer) {
+pub(super) fn start_pods(api: &ApiServer) {
     for (namespace, pod) in api.settle_jobs() {
         api.run_pod(&namespace, &pod);
     }
 }
 
-fn end_pods(api: &ApiServer, end: &End) {
+pub(super) fn end_pods(api: &ApiServer, end: &End) {
     for pod in api.all::<k8s_openapi::api::core::v1::Pod>() {
         let phase = pod.status.as_ref().and_then(|s| s.phase.clone());
         if phase.as_deref() == Some("Running") {
@@ -161,7 +161,7 @@ fn end_pods(api: &ApiServer, end: &End) {
     }
 }
 
-const STORED: &str = r#"{"exitCode":0,"summary":{"message_type":"summary","files_new":2,"files_changed":1,"data_added":100,"total_files_processed":5,"total_bytes_processed":900,"snapshot_id":"abc"}}"#;
+pub(super) const STORED: &str = r#"{"exitCode":0,"summary":{"message_type":"summary","files_new":2,"files_changed":1,"data_added":100,"total_files_processed":5,"total_bytes_processed":900,"snapshot_id":"abc"}}"#;
 
 #[tokio::test(start_paused = true)]
 async fn a_backup_survives_an_api_server_that_is_away_in_each_of_its_phases() {
@@ -238,12 +238,12 @@ async fn a_restore_survives_an_api_server_that_is_away_in_each_of_its_phases() {
 }
 
 /// The Job of a policy, if its gate is open.
-fn open_job(api: &ApiServer, job: &str) -> Option<Job> {
+pub(super) fn open_job(api: &ApiServer, job: &str) -> Option<Job> {
     let job = api.get::<Job>(SHOP, job)?;
     (job.spec.as_ref()?.suspend == Some(false)).then_some(job)
 }
 
-fn lock_holder(api: &ApiServer) -> Option<String> {
+pub(super) fn lock_holder(api: &ApiServer) -> Option<String> {
     let leases = api.all::<Lease>();
     let lock = leases
         .iter()
@@ -269,7 +269,7 @@ async fn recorded(api: &ApiServer, what: &str) -> String {
     result
 }
 
-const APPLIED: &str = r#"{"result":"Applied","removed":0,"snapshots":3}"#;
+pub(super) const APPLIED: &str = r#"{"result":"Applied","removed":0,"snapshots":3}"#;
 
 #[tokio::test(start_paused = true)]
 async fn a_retention_run_survives_an_api_server_that_is_away_in_each_of_its_phases() {

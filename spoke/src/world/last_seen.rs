@@ -1,45 +1,71 @@
-//! Pods that were deleted before their Job had ended, as they were last seen: an evicted pod goes before its Job is marked
-//! as failed, and its end with it. Bounded, and forgotten with the Job.
+//! Pods that were deleted before the result of their Job was recorded, as they were last seen: an evicted pod is deleted
+//! before its Job is marked as failed, a finished one perhaps right after. Bounded, and forgotten with the Job.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Key, PodView};
 
 /// Pods that are kept.
 const MAX: usize = 512;
 
-/// The pods, oldest first.
+/// The pods.
 #[derive(Default)]
 pub struct LastSeen {
-    inner: Mutex<VecDeque<(Key, Arc<PodView>)>>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Oldest first.
+    pods: VecDeque<(Key, Arc<PodView>)>,
+    /// uids of Jobs whose result is recorded.
+    recorded: HashSet<Box<str>>,
 }
 
 impl LastSeen {
     /// A pod was deleted.
     pub fn put(&self, key: Key, pod: Arc<PodView>) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.retain(|(_, known)| known.meta.uid != pod.meta.uid);
-        if inner.len() >= MAX {
-            inner.pop_front();
+        let mut inner = self.lock();
+        let owner = pod.meta.owner.as_deref().unwrap_or_default();
+        if inner.recorded.contains(owner) {
+            return;
         }
-        inner.push_back((key, pod));
+        inner.pods.retain(|(_, known)| known.meta.uid != pod.meta.uid);
+        if inner.pods.len() >= MAX {
+            inner.pods.pop_front();
+        }
+        inner.pods.push_back((key, pod));
     }
 
     /// The deleted pods of a Job.
     #[must_use]
     pub fn of(&self, job_uid: &str) -> Vec<(Key, Arc<PodView>)> {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.lock();
         let its = inner
+            .pods
             .iter()
             .filter(|(_, pod)| pod.meta.owner.as_deref() == Some(job_uid));
         its.cloned().collect()
     }
 
+    /// The result of a Job is recorded: its pods are not asked for any more.
+    pub fn recorded(&self, job_uid: &str) {
+        self.forget(job_uid);
+        self.lock().recorded.insert(job_uid.into());
+    }
+
     /// A Job was deleted.
     pub fn forget(&self, job_uid: &str) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.retain(|(_, pod)| pod.meta.owner.as_deref() != Some(job_uid));
+        let mut inner = self.lock();
+        inner.recorded.remove(job_uid);
+        inner
+            .pods
+            .retain(|(_, pod)| pod.meta.owner.as_deref() != Some(job_uid));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -66,5 +92,16 @@ mod tests {
         assert!(seen.of("job").is_empty(), "the oldest went");
         seen.forget("other");
         assert!(seen.of("other").is_empty());
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_job_whose_result_is_recorded() {
+        let seen = LastSeen::default();
+        seen.put(Key::new("ns", "p"), pod(0, "job"));
+        seen.recorded("job");
+        seen.put(Key::new("ns", "q"), pod(1, "job"));
+        assert!(seen.of("job").is_empty());
+        seen.forget("job");
+        assert!(seen.lock().recorded.is_empty(), "the Job is deleted");
     }
 }

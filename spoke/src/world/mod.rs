@@ -2,17 +2,23 @@
 //! own writes. Actors read desired and observed state here when they take a turn.
 
 mod app_pods;
+mod delivery;
+mod key;
 mod last_seen;
 mod notices;
 mod resources;
 mod store;
+mod undecodable;
 mod views;
 
 pub use app_pods::{AppMount, AppPodView, AppVolume, Backing};
+pub use delivery::Delivery;
+pub use key::Key;
 pub use last_seen::LastSeen;
 pub use notices::{Notice, Notices};
 pub use resources::slim;
-pub use store::{Index, Key, Put, Store, Stored, Undecodable};
+pub use store::{Index, Put, Store, Stored};
+pub use undecodable::Undecodable;
 pub use views::{
     Access, ClaimView, CronJobView, JobEnd, JobLease, JobPin, JobView, Meta, MetaView, NamespaceView,
     PodView, RESTIC_CONTAINER, Termination,
@@ -50,6 +56,6 @@ pub struct World {
     pub namespaces: Store<NamespaceView>,
     /// Warnings of Kubernetes about our CronJobs, Jobs and pods, by the uid of what they are about.
     pub notices: Arc<Notices>,
-    /// Pods that were deleted before their Job had ended, by its uid.
+    /// Pods that were deleted before the result of their Job was recorded, by its uid.
     pub last_seen: Arc<LastSeen>,
 }

@@ -2,9 +2,12 @@
 //! goes when its result is recorded, and its Job stays as history. That of a run that did not go well stays for its log,
 //! until a newer run has ended or a day is over, and never while its claim is being deleted. Pure.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 
-use crate::world::{Key, Stored as _, World};
+use super::JobWithPods;
+use crate::world::{Key, PodView};
 
 /// Longest time that the pod of a run which did not go well stays.
 pub const KEPT: SignedDuration = SignedDuration::from_hours(24);
@@ -29,15 +32,16 @@ pub struct Finished {
     pub job_uid: String,
 }
 
-/// The finished pods of a Job, those excepted that are being deleted.
+/// The finished pods of a Job that has ended, those excepted that are being deleted.
 #[must_use]
-pub fn of(world: &World, job_uid: &str) -> Vec<Finished> {
-    let pods = world.pods.group(&Key::new("", job_uid)).into_iter();
-    pods.filter(|(_, pod)| !pod.is_active() && !pod.meta.deleting)
+pub fn of(run: &JobWithPods) -> Vec<Finished> {
+    let finished = |(_, pod): &&(Key, Arc<PodView>)| !pod.is_active() && !pod.meta.deleting;
+    let pods = run.pods.iter().filter(|_| run.job.end.is_some());
+    pods.filter(finished)
         .map(|(at, pod)| Finished {
-            at,
-            uid: pod.uid().to_owned(),
-            job_uid: job_uid.to_owned(),
+            at: at.clone(),
+            uid: pod.meta.uid.to_string(),
+            job_uid: run.job.meta.uid.to_string(),
         })
         .collect()
 }

@@ -1,0 +1,171 @@
+//! Writes single objects. What the API server answers goes into the cache at once: the next turn does not wait for a watch.
+
+use std::sync::Arc;
+
+use crds::names;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Resource, ResourceExt as _};
+use tracing::info;
+
+use super::{Cause, Credentials, Refused, Run};
+use crate::apply::{ApplyError, Object};
+use crate::context::Context;
+use crate::credentials;
+use crate::pod::{self, stale};
+use crate::world::{ClaimView, CronJobView, JobView, Key, Meta, MetaView, Store};
+
+/// Applies an object of which the cache has the metadata, if it was made from another manifest.
+pub(super) async fn apply_marked<T>(
+    context: &Context,
+    store: &Store<MetaView>,
+    wanted: &T,
+) -> Result<(), Refused>
+where
+    T: Object + k8s_openapi::Resource,
+{
+    let at = key_of(wanted);
+    if stale(store.get(&at).as_ref().map(|v| &v.meta), wanted.meta()) {
+        let written = context.applier.apply(wanted).await;
+        let written = written.map_err(|error| Refused::write::<T>(&*at.name, error))?;
+        store.put(at, view(written.meta()));
+    }
+    Ok(())
+}
+
+/// Writes the copy of a repository's credentials, if the one that is there was made from others.
+pub(super) async fn apply_credentials(
+    context: &Context,
+    consumer: &Key,
+    wanted: Credentials,
+) -> Result<(), Refused> {
+    let name = wanted.metadata.name.clone().unwrap_or_default();
+    let refused = |error| Refused::write::<Secret>(name.clone(), error);
+    let projection = credentials::projection(context, consumer, &wanted.at, &wanted.repository, &name).await;
+    let Some(projection) = projection.map_err(refused)? else {
+        return Ok(());
+    };
+    let secret = pod::credentials(wanted.metadata, projection);
+    let written = context.applier.apply(&secret).await.map_err(refused)?;
+    context.world.secrets.put(key_of(&secret), view(written.meta()));
+    Ok(())
+}
+
+/// Applies a CronJob, if it was made from another manifest or changed by somebody else.
+pub(super) async fn apply_cron_job(
+    context: &Context,
+    wanted: &CronJob,
+    recorded: Option<i64>,
+) -> Result<(Key, Arc<CronJobView>), Refused> {
+    let (cron_jobs, at) = (&context.world.cron_jobs, key_of(wanted));
+    if let Some(present) = cron_jobs.get(&at) {
+        let changed_by_others = recorded.is_some_and(|g| g != present.meta.generation);
+        if !changed_by_others && !stale(Some(&present.meta), &wanted.metadata) {
+            return Ok((at, present));
+        }
+    }
+    let written = context.applier.apply(wanted).await;
+    let written = written.map_err(|error| Refused::write::<CronJob>(&*at.name, error))?;
+    let view = Arc::new(CronJobView::of(&written));
+    cron_jobs.put(at.clone(), view.clone());
+    Ok((at, view))
+}
+
+/// Makes a Job from the CronJob's template.
+pub(super) async fn start(
+    context: &Context,
+    of: &CronJob,
+    view: &CronJobView,
+    run: Run,
+) -> Result<Key, Refused> {
+    let mut job = pod::manual_job(of, &view.meta.uid, run.name);
+    if let Some(hash) = run.approves {
+        let annotations = job.metadata.annotations.get_or_insert_default();
+        annotations.insert(names::ANNOTATION_APPROVE.to_owned(), hash);
+    }
+    let at = key_of(&job);
+    match context.applier.create(&job).await {
+        Ok(_) => info!(job = %at, "a run was asked for"),
+        // Made before; nobody recorded it.
+        Err(ApplyError::Conflict(_)) => {}
+        Err(error) => return Err(Refused::write::<Job>(&*at.name, error)),
+    }
+    Ok(at)
+}
+
+/// Creates a Job that a resource controls. One that was made in an earlier turn, whose end nobody recorded, counts.
+pub(super) async fn create_job(context: &Context, wanted: &Job) -> Result<(Key, Arc<JobView>), Refused> {
+    let at = key_of(wanted);
+    let refused = |error| Refused::write::<Job>(&*at.name, error);
+    let written = match context.applier.create(wanted).await {
+        Ok(written) => written,
+        Err(ApplyError::Conflict(text)) => {
+            let present: Option<Job> = context.applier.get(&at).await.map_err(refused)?;
+            let owner = Meta::of(&wanted.metadata).owner;
+            let meta = present.as_ref().map(|job| Meta::of(&job.metadata));
+            match (present, meta) {
+                (Some(job), Some(meta)) if meta.owner == owner && !meta.deleting => job,
+                (_, Some(meta)) => {
+                    return Err(Refused {
+                        kind: "Job",
+                        name: at.name.to_string(),
+                        cause: Cause::Occupied {
+                            meta: Box::new(meta),
+                            text: format!("conflict: {text}"),
+                        },
+                    });
+                }
+                _ => return Err(refused(ApplyError::Unavailable(text))),
+            }
+        }
+        Err(error) => return Err(refused(error)),
+    };
+    info!(job = %at, "a Job was created");
+    let view = Arc::new(JobView::of(&written));
+    context.world.jobs.put(at.clone(), view.clone());
+    Ok((at.clone(), view))
+}
+
+/// Creates a claim unless the one of this name has the same mark. Asks the API server: a cache may be a moment behind, and
+/// nothing may be written to a claim of somebody else.
+pub(super) async fn create_claim(context: &Context, wanted: &PersistentVolumeClaim) -> Result<(), Refused> {
+    let (applier, at) = (&context.applier, key_of(wanted));
+    let refused = |error| Refused::write::<PersistentVolumeClaim>(&*at.name, error);
+    let mut present: Option<PersistentVolumeClaim> = applier.get(&at).await.map_err(refused)?;
+    if present.is_none() {
+        present = match applier.create(wanted).await {
+            Ok(written) => Some(written),
+            Err(ApplyError::Conflict(_)) => applier.get(&at).await.map_err(refused)?,
+            Err(error) => return Err(refused(error)),
+        };
+    }
+    let Some(present) = present else {
+        let text = format!("PersistentVolumeClaim {at} comes and goes");
+        return Err(refused(ApplyError::Unavailable(text)));
+    };
+    let meta = Meta::of(&present.metadata);
+    if meta.deleting || meta.restore != Meta::of(&wanted.metadata).restore {
+        return Err(Refused {
+            kind: "PersistentVolumeClaim",
+            name: at.name.to_string(),
+            cause: Cause::Occupied {
+                meta: Box::new(meta),
+                text: "it exists already".to_owned(),
+            },
+        });
+    }
+    context
+        .world
+        .claims
+        .put(at.clone(), Arc::new(ClaimView::of(&present)));
+    Ok(())
+}
+
+fn view(meta: &ObjectMeta) -> Arc<MetaView> {
+    Arc::new(MetaView { meta: Meta::of(meta) })
+}
+
+pub(in crate::kind) fn key_of<T: Resource>(object: &T) -> Key {
+    Key::new(object.namespace().unwrap_or_default(), object.name_any())
+}
