@@ -1,17 +1,19 @@
 //! ResticBackup: what is backed up, where to, and when.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::common::{
     CrossNamespaceObjectReference, Hook, JobConfiguration, ObjectReference, RetentionPolicy,
 };
 use crate::notifications::NotificationConfig;
+pub use crate::source::{
+    BackupSource, CustomSource, ExecSource, PodSource, PodVolumeSource, PvcSource, StdinSource,
+};
+
 use crate::schedule::schema::{BAD_SCHEDULE, BAD_TIMEZONE, schedule_rule, timezone_rule};
-use crate::schema;
 
 /// A scheduled backup.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -76,65 +78,6 @@ pub struct ResticBackupSpec {
 #[allow(clippy::unnecessary_wraps)]
 fn default_timezone() -> Option<String> {
     Some("UTC".to_owned())
-}
-
-/// Exactly one source.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.pvc), has(self.podVolumeBackup), has(self.customSource)].filter(x, x).size() == 1")
-    .message("source needs exactly one of pvc, podVolumeBackup and customSource: keep one and remove the others"))]
-pub struct BackupSource {
-    /// A PersistentVolumeClaim in the same namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pvc: Option<PvcSource>,
-    /// A volume of running pods.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pod_volume_backup: Option<PodVolumeSource>,
-    /// A pod that brings its own data.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub custom_source: Option<CustomSource>,
-}
-
-/// A PersistentVolumeClaim, mounted read-only at /backup.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PvcSource {
-    pub claim_name: String,
-    /// Folders and files in the volume; all of it unless given.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(length(max = 4096)))]
-    #[x_kube(validation = Rule::new(r"self.all(p, !p.matches('(^|/)\\.\\.(/|$)') && !p.matches('[\\x00\\n]'))")
-        .message("paths must stay inside the volume: remove \"..\" and line breaks"))]
-    pub paths: Vec<String>,
-    /// Patterns as restic's --exclude takes them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(length(max = 4096)))]
-    #[x_kube(validation = Rule::new(r"self.all(p, p != '' && !p.matches('[\\x00\\n]'))")
-        .message("excludes must not be empty or hold line breaks"))]
-    pub excludes: Vec<String>,
-    /// true backs up the folder lost+found at the root of the volume as well, which belongs to the file system and which
-    /// only root can read. It is left out unless given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub include_lost_and_found: Option<bool>,
-}
-
-/// A volume of running pods.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PodVolumeSource {
-    pub selector: LabelSelector,
-    pub volume_name: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container: Option<String>,
-}
-
-/// A pod that brings its own data.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct CustomSource {
-    #[schemars(schema_with = "schema::schemaless")]
-    pub pod_template: Value,
-    pub backup_path: String,
 }
 
 /// How restic is called.
@@ -224,6 +167,12 @@ pub struct ResticBackupStatus {
     pub next_backup: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statistics: Option<BackupStatistics>,
+    /// Bytes read by the last good runs, the newest at the end: what is usual.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent_sizes: Vec<i64>,
+    /// The run with which condition Suspicious began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspicious: Option<SuspiciousRun>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_retention_run: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -302,6 +251,21 @@ pub struct BackupRun {
     pub files_new: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files_changed: Option<i64>,
+}
+
+/// A run that stored far less than those before it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SuspiciousRun {
+    /// Full id of its snapshot. What annotation backup.resticbackup.io/accept-suspicious names to accept it.
+    #[serde(rename = "snapshotID")]
+    pub snapshot_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+    /// Bytes read.
+    pub bytes: i64,
+    /// Median of the runs before it.
+    pub usual_bytes: i64,
 }
 
 /// Counters over all runs.

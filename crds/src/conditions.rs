@@ -17,14 +17,14 @@ pub mod types {
     pub const WAITING: &str = "Waiting";
     /// The spec has fields that are accepted and ignored.
     pub const NOT_IN_EFFECT: &str = "NotInEffect";
+    /// A backup stored far less than it used to: its snapshots are not removed.
+    pub const SUSPICIOUS: &str = "Suspicious";
     /// A restore is over and well, as of a Job.
     pub const COMPLETE: &str = "Complete";
     /// A restore is over and has failed, as of a Job.
     pub const FAILED: &str = "Failed";
     /// No run has succeeded for two slots of the schedule.
     pub const STALE: &str = "Stale";
-    /// The last snapshot does not look like those before it.
-    pub const SUSPICIOUS: &str = "Suspicious";
     /// A person has to approve before the resource goes on.
     pub const APPROVAL_REQUIRED: &str = "ApprovalRequired";
 }
@@ -34,7 +34,7 @@ pub mod reasons {
     pub const INVALID_SPEC: &str = "InvalidSpec";
     pub const INVALID_SCHEDULE: &str = "InvalidSchedule";
     pub const INVALID_SOURCE: &str = "InvalidSource";
-    pub const SOURCE_NOT_SUPPORTED: &str = "SourceNotSupported";
+    pub const TEMPLATE_NOT_ALLOWED: &str = "TemplateNotAllowed";
     pub const IMAGE_NOT_ALLOWED: &str = "ImageNotAllowed";
     pub const NOT_IMPLEMENTED: &str = "NotImplemented";
     pub const CRASHED: &str = "Crashed";
@@ -66,9 +66,14 @@ pub mod reasons {
     pub const PVC_NOT_FOUND: &str = "PersistentVolumeClaimNotFound";
     pub const PVC_NOT_BOUND: &str = "PersistentVolumeClaimNotBound";
     pub const PVC_NOT_USABLE: &str = "PersistentVolumeClaimNotUsable";
+    pub const PVC_IN_USE: &str = "PersistentVolumeClaimInUse";
+    pub const POD_NOT_FOUND: &str = "PodNotFound";
+    pub const POD_VOLUME_NOT_USABLE: &str = "PodVolumeNotUsable";
+    pub const POD_VOLUME_AMBIGUOUS: &str = "PodVolumeAmbiguous";
     pub const BACKUP_CONFIGURED: &str = "BackupConfigured";
     pub const CRON_JOB_FAILED: &str = "CronJobFailed";
     pub const SERVICE_ACCOUNT_FAILED: &str = "ServiceAccountFailed";
+    pub const ROLE_FAILED: &str = "RoleFailed";
     pub const SECRET_FAILED: &str = "SecretFailed";
     pub const BACKUP_SUCCEEDED: &str = "BackupSucceeded";
     pub const BACKUP_PARTIALLY_FAILED: &str = "BackupPartiallyFailed";
@@ -77,6 +82,8 @@ pub mod reasons {
     pub const BACKUP_RUNNING: &str = "BackupRunning";
     pub const NO_RECENT_SUCCESS: &str = "NoRecentSuccess";
     pub const WITHIN_SCHEDULE: &str = "WithinSchedule";
+    pub const SOURCE_EMPTY: &str = "SourceEmpty";
+    pub const SOURCE_SHRUNK: &str = "SourceShrunk";
     pub const NO_RUN_YET: &str = "NoRunYet";
     pub const IDLE: &str = "Idle";
 

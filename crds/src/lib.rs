@@ -18,6 +18,7 @@ pub mod rights;
 pub mod rules;
 pub mod schedule;
 pub mod schema;
+pub mod source;
 
 pub use backup::{ResticBackup, ResticBackupSpec, ResticBackupStatus};
 pub use repository::{ResticRepository, ResticRepositorySpec, ResticRepositoryStatus};

@@ -23,6 +23,9 @@ pub const APP: &str = "restic-backup-operator";
 pub const ANNOTATION_APPLIED: &str = "backup.resticbackup.io/applied";
 /// Set to a new value on a ResticBackup, it asks for one run now.
 pub const ANNOTATION_RUN: &str = "backup.resticbackup.io/run";
+/// On a ResticBackup: id of the snapshot, or its first 8 digits, with which condition Suspicious began and which is as it
+/// should be.
+pub const ANNOTATION_ACCEPT: &str = "backup.resticbackup.io/accept-suspicious";
 /// On the Job of a ResticRestore: full id of the snapshot that it restores.
 pub const ANNOTATION_SNAPSHOT: &str = "backup.resticbackup.io/snapshot";
 /// On the same: files in that snapshot, if restic has counted them.

@@ -93,6 +93,19 @@ pub const CLUSTER: &[Right] = &[
         "Accounts of the pods.",
     ),
     right(
+        "rbac.authorization.k8s.io",
+        &["roles", "rolebindings"],
+        &["list", "watch", "create", "patch", "delete"],
+        "For a backup with spec.source.stdin.exec: what its pods may do.",
+    ),
+    right(
+        "",
+        &["pods/exec"],
+        &["get", "create"],
+        "Never used by the operator: it can only grant what it has, to the pods of a backup with spec.source.stdin.exec. \
+         Without this rule such a backup says that its Role is refused, and all others work.",
+    ),
+    right(
         "",
         &["configmaps"],
         &["list", "watch", "create", "patch", "delete"],

@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
+use crate::stream::Stream;
 use crate::worker::WorkerConfig;
 
 /// The operator of one cluster.
@@ -22,6 +23,9 @@ pub enum Command {
     /// Work on a repository under the maintenance lock.
     #[command(subcommand)]
     Maintenance(Maintenance),
+    /// The output of a command on its way to restic.
+    #[command(subcommand)]
+    Stream(Stream),
 }
 
 /// Work under the maintenance lock.

@@ -216,6 +216,7 @@ impl Config {
             cluster: named.map_or_else(|| default_cluster(cluster_uid), str::to_owned),
             cluster_uid: cluster_uid.to_owned(),
             images: self.allowed_images.clone().and(&self.image),
+            image: self.image.clone(),
         }
     }
 }

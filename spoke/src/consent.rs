@@ -124,7 +124,8 @@ fn allows(allowed: Option<&AllowedNamespaces>, labels: Option<&BTreeMap<String, 
 }
 
 /// `metav1.LabelSelector`; an operator that is not known matches nothing.
-fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+#[must_use]
+pub fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     let equal = selector
         .match_labels
         .iter()

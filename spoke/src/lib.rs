@@ -46,6 +46,7 @@ pub mod service;
 pub mod services;
 pub mod sharing;
 pub mod site;
+pub mod stream;
 #[cfg(test)]
 pub mod testing;
 pub mod units;

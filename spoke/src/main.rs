@@ -27,6 +27,7 @@ async fn main() -> ExitCode {
         Some(Command::Maintenance(Maintenance::Check(worker))) => {
             return spoke::worker::check(worker).await;
         }
+        Some(Command::Stream(stream)) => return spoke::stream::run(stream).await,
         None => {}
     }
     log(config.log_format);

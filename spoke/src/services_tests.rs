@@ -54,7 +54,7 @@ async fn get(address: std::net::SocketAddr, path: &str) -> String {
     answer
 }
 
-const WATCHES: [&str; 15] = [
+const WATCHES: [&str; 18] = [
     "Event of a CronJob",
     "Event of a Job",
     "Event of a Pod",
@@ -65,9 +65,12 @@ const WATCHES: [&str; 15] = [
     "watch/Namespace",
     "watch/PersistentVolumeClaim",
     "watch/Pod",
+    "watch/Pod/applications",
     "watch/ResticBackup",
     "watch/ResticRepository",
     "watch/ResticRestore",
+    "watch/Role",
+    "watch/RoleBinding",
     "watch/Secret",
     "watch/ServiceAccount",
 ];

@@ -10,6 +10,8 @@ pub struct Site {
     /// uid of namespace kube-system: the same for the life of a cluster, and never that of another one.
     pub cluster_uid: String,
     pub images: AllowedImages,
+    /// Image of this program.
+    pub image: String,
 }
 
 #[cfg(test)]
@@ -20,6 +22,7 @@ impl Site {
             cluster: "a".to_owned(),
             cluster_uid: "uid-of-a".to_owned(),
             images: AllowedImages::default(),
+            image: "spoke:1".to_owned(),
         }
     }
 }

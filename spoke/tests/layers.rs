@@ -29,7 +29,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "scripts",
         ],
     ),
-    ("edges", &["admin", "intake", "link", "possession", "worker"]),
+    (
+        "edges",
+        &["admin", "intake", "link", "possession", "stream", "worker"],
+    ),
     ("wiring", &["arguments", "root", "run", "services"]),
 ];
 

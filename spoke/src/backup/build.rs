@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 
 use crds::{ResticBackup, ResticRepository, names};
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec};
-use k8s_openapi::api::core::v1::{PodTemplateSpec, ServiceAccount};
+use k8s_openapi::api::core::v1::{PodTemplateSpec, ServiceAccount, Volume, VolumeMount};
+use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::locate::Located;
+use super::source::Wanted;
 use super::validate::Valid;
-use crate::pod::{self, Frame, Source, hashed};
+use crate::pod::{self, Frame, Source, hashed, stream};
+use crate::site::Site;
 use crate::world::Key;
 
 /// A start missed by more (a control plane that was away) waits for the next slot instead of a stampede.
@@ -18,6 +22,8 @@ const STARTING_DEADLINE_SECONDS: i64 = 3600;
 #[derive(Clone, Debug)]
 pub struct Objects {
     pub service_account: Option<ServiceAccount>,
+    /// Only where a command runs in another pod.
+    pub grant: Option<(Role, RoleBinding)>,
     /// Metadata of the copy of the credentials. Only where the repository lies in another namespace.
     pub credentials: Option<ObjectMeta>,
     pub cron_job: CronJob,
@@ -27,9 +33,10 @@ pub struct Objects {
 #[must_use]
 pub fn build(
     key: &Key,
-    cluster: &str,
+    site: &Site,
     backup: &ResticBackup,
     valid: &Valid,
+    located: &Located,
     repository: &ResticRepository,
 ) -> Objects {
     let meta = |name: String| pod::controlled(backup, key, name, labels(&key.name, true));
@@ -56,7 +63,7 @@ pub fn build(
                 spec: Some(JobSpec {
                     backoff_limit: Some(job.backoff_limit),
                     active_deadline_seconds: Some(job.deadline),
-                    template: pod_template(key, cluster, valid, repository, &source),
+                    template: pod_template(key, site, valid, located, (repository, &source)),
                     ..JobSpec::default()
                 }),
             },
@@ -65,9 +72,46 @@ pub fn build(
     };
     Objects {
         service_account,
+        grant: valid.source.executes().then(|| grant(key, backup, valid)),
         credentials,
         cron_job: hashed(cron_job),
     }
+}
+
+/// The right to run a command in pods of the namespace, for the account of the pods. Rights name no labels: which pods are
+/// meant cannot be said in them.
+fn grant(key: &Key, backup: &ResticBackup, valid: &Valid) -> (Role, RoleBinding) {
+    let own = names::backup_service_account(&key.name);
+    let meta = || pod::controlled(backup, key, own.clone(), labels(&key.name, true));
+    let rule = |resource: &str, verbs: &[&str]| PolicyRule {
+        api_groups: Some(vec![String::new()]),
+        resources: Some(vec![resource.to_owned()]),
+        verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
+        ..PolicyRule::default()
+    };
+    let role = Role {
+        metadata: meta(),
+        // A WebSocket begins with GET.
+        rules: Some(vec![
+            rule("pods", &["get", "list"]),
+            rule("pods/exec", &["create", "get"]),
+        ]),
+    };
+    let binding = RoleBinding {
+        metadata: meta(),
+        role_ref: RoleRef {
+            api_group: Some("rbac.authorization.k8s.io".to_owned()),
+            kind: "Role".to_owned(),
+            name: own.clone(),
+        },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".to_owned(),
+            name: valid.job.service_account.clone().unwrap_or(own),
+            namespace: Some(key.namespace.to_string()),
+            api_group: None,
+        }]),
+    };
+    (hashed(role), hashed(binding))
 }
 
 /// Whether the repository lies in another namespace.
@@ -81,10 +125,10 @@ fn labels(name: &str, top: bool) -> BTreeMap<String, String> {
 
 fn pod_template(
     key: &Key,
-    cluster: &str,
+    site: &Site,
     valid: &Valid,
-    repository: &ResticRepository,
-    source: &Source,
+    located: &Located,
+    (repository, source): (&ResticRepository, &Source),
 ) -> PodTemplateSpec {
     let mut arguments = vec![
         "backup".to_owned(),
@@ -95,7 +139,10 @@ fn pod_template(
     arguments.extend(pod::repository_flags(repository));
     arguments.extend(valid.arguments.iter().cloned());
     let (script, script_volume) = pod::entrypoint();
-    Frame {
+    let (mounts, volumes) = data(valid, located);
+    let folder = valid.source.filename().is_none();
+    let folder = folder.then(|| pod::variable(pod::SOURCE_VARIABLE, pod::SOURCE_DIR));
+    let mut template = Frame {
         job: &valid.job,
         service_account: names::backup_service_account(&key.name),
         image: valid.image.clone(),
@@ -103,16 +150,69 @@ fn pod_template(
         source,
         command: vec![pod::ENTRYPOINT.to_owned()],
         arguments,
-        mounts: vec![pod::mount("source-data", pod::SOURCE_DIR, true), script],
-        volumes: vec![pod::claim("source-data", &valid.claim, true), script_volume],
-        environment: std::iter::once(pod::variable(pod::SOURCE_VARIABLE, pod::SOURCE_DIR))
-            .chain(pod::identity(cluster, pod::POD_UID))
+        mounts: mounts.into_iter().chain([script]).collect(),
+        volumes: volumes.into_iter().chain([script_volume]).collect(),
+        environment: folder
+            .into_iter()
+            .chain(pod::identity(&site.cluster, pod::POD_UID))
             .collect(),
         // Root may read what it does not own, and write nothing.
         root_capabilities: &["DAC_READ_SEARCH"],
-        own_volumes: true,
+        own_volumes: !writes_to_a_claim(valid),
     }
-    .template(labels(&key.name, false))
+    .template(labels(&key.name, false));
+    join(&mut template, site, valid);
+    if let Some(spec) = &mut template.spec {
+        located.placement.apply(spec);
+    }
+    template
+}
+
+/// Adds what the source needs beside restic.
+fn join(template: &mut PodTemplateSpec, site: &Site, valid: &Valid) {
+    let resources = valid.job.resources.as_ref();
+    let spec = template.spec.get_or_insert_default();
+    match &valid.source {
+        Wanted::Claim(_) | Wanted::PodVolume(_) => {}
+        Wanted::Custom(custom) => custom.guest.join(template, true),
+        Wanted::Exec { exec, .. } => {
+            stream::attach(spec, &site.image, resources);
+            stream::exec(spec, &site.image, exec, resources);
+        }
+        Wanted::Command { guest, container, .. } => {
+            stream::attach(spec, &site.image, resources);
+            let mut guest = guest.clone();
+            let mut containers = guest.spec.containers.iter_mut();
+            if let Some(container) = containers.find(|c| c.name == *container) {
+                stream::serve(container);
+            }
+            guest.join(template, false);
+        }
+    }
+}
+
+/// The kubelet would give all files of the claim to the group of the pod.
+fn writes_to_a_claim(valid: &Valid) -> bool {
+    valid
+        .source
+        .guest()
+        .is_some_and(|guest| guest.claims().any(|(_, written)| written))
+}
+
+/// The mount of the data, and the volume unless a template brings it.
+fn data(valid: &Valid, located: &Located) -> (Option<VolumeMount>, Option<Volume>) {
+    let mounted = |volume: &str, folder: &Option<String>| VolumeMount {
+        sub_path: folder.clone(),
+        ..pod::mount(volume, pod::SOURCE_DIR, true)
+    };
+    match (&located.claim, &valid.source) {
+        (Some((claim, folder)), _) => (
+            Some(mounted("source-data", folder)),
+            Some(pod::claim("source-data", claim, true)),
+        ),
+        (None, Wanted::Custom(custom)) => (Some(mounted(&custom.volume, &custom.sub_path)), None),
+        (None, _) => (None, None),
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,19 @@ fn repository(spec: Value) -> ResticRepository {
     .unwrap()
 }
 
+/// The claim is there, and nobody uses it.
+fn located(valid: &Valid) -> Located {
+    let claim = match &valid.source {
+        Wanted::Claim(name) => Some((name.clone(), None)),
+        Wanted::PodVolume(_) => Some(("data-db-0".to_owned(), Some("pg".to_owned()))),
+        Wanted::Custom(_) | Wanted::Exec { .. } | Wanted::Command { .. } => None,
+    };
+    Located {
+        claim,
+        ..Located::default()
+    }
+}
+
 fn built(name: &str, spec: Value, repository: &ResticRepository) -> Objects {
     let mut full = json!({ "repositoryRef": { "name": "nas" }, "schedule": "30 2 * * *", "source": { "pvc": { "claimName": "data" } } });
     full.as_object_mut()
@@ -29,7 +42,11 @@ fn built(name: &str, spec: Value, repository: &ResticRepository) -> Objects {
     .unwrap();
     let key = Key::new("shop", name);
     let valid = validate(&key, &crate::site::Site::of_tests(), &backup).unwrap();
-    build(&key, "prod-eu", &backup, &valid, repository)
+    let site = crate::site::Site {
+        cluster: "prod-eu".to_owned(),
+        ..crate::site::Site::of_tests()
+    };
+    build(&key, &site, &backup, &valid, &located(&valid), repository)
 }
 
 fn pod_of(objects: &Objects) -> &PodSpec {
@@ -293,3 +310,6 @@ fn long_names_stay_within_the_limits() {
             .all(|v| v.len() <= names::LABEL_MAX)
     );
 }
+
+#[path = "build_source_tests.rs"]
+mod sources;

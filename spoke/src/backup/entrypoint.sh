@@ -72,16 +72,26 @@ awk -v keep="$work" '
     gsub(/[\\"]/, "", ssh)
     gsub(/[^ -~]/, " ", ssh)
   }
+  # The words of what restic reads from: restic names only its exit code.
+  /^subprocess \/fleet-tools\/fleet-spoke: / {
+    source = substr($0, 38, 400)
+    gsub(/[\\"]/, "", source)
+    gsub(/[^ -~]/, " ", source)
+  }
   /unable to refresh lock|failed to refresh lock|error while unlocking/ { lock = 1 }
   END {
     if (fatal != "" && length(fatal) < 900) print fatal > (keep "/fatal")
     if (ssh != "") print "\"" ssh "\"" > (keep "/ssh")
+    if (source != "") print "\"" source "\"" > (keep "/source")
     print errors + 0 > (keep "/errors")
     print "[" items "]" > (keep "/items")
     print (lock ? "true" : "false") > (keep "/lock")
   }
 ' <"$work/err" >&2 &
 reader_err=$!
+
+# The container that the data comes from ends with this one.
+if [ -n "${FLEET_STREAM:-}" ]; then "$FLEET_STREAM" stream hold & fi
 
 restic "$@" >"$work/out" 2>"$work/err" &
 restic=$!
@@ -104,7 +114,7 @@ for counts in "$groups/memory.events" "$groups/memory/memory.oom_control"; do
 done
 
 piece() { if [ -s "$work/$1" ]; then cat "$work/$1"; else printf '%s' "$2"; fi; }
-printf '{"exitCode":%d,"summary":%s,"fatal":%s,"ssh":%s,"errors":%s,"lockLost":%s,"outOfMemory":%s,"items":%s}\n' \
-  "$code" "$(piece summary null)" "$(piece fatal null)" "$(piece ssh null)" "$(piece errors 0)" "$(piece lock false)" "$memory" "$(piece items '[]')" >"$log"
+printf '{"exitCode":%d,"summary":%s,"fatal":%s,"ssh":%s,"source":%s,"errors":%s,"lockLost":%s,"outOfMemory":%s,"items":%s}\n' \
+  "$code" "$(piece summary null)" "$(piece fatal null)" "$(piece ssh null)" "$(piece source null)" "$(piece errors 0)" "$(piece lock false)" "$memory" "$(piece items '[]')" >"$log"
 rm -rf "$work"
 exit "$code"

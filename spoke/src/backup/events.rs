@@ -2,9 +2,10 @@
 
 use crds::ResticBackupStatus;
 use crds::backup::BackupRun;
+use crds::conditions::{self, types};
 
 use crate::events::Severity;
-use crate::kind::{Announcement, ready_changed};
+use crate::kind::{Announcement, announce, ready_changed};
 
 pub(super) fn events(old: &ResticBackupStatus, new: &ResticBackupStatus) -> Vec<Announcement> {
     let ready = ready_changed(&old.conditions, &new.conditions);
@@ -19,7 +20,10 @@ pub(super) fn events(old: &ResticBackupStatus, new: &ResticBackupStatus) -> Vec<
         reason: format!("Backup{}", run.result.as_str()),
         note: note(run),
     });
-    ready.into_iter().chain(run).collect()
+    let suspicious = conditions::get(&new.conditions, types::SUSPICIOUS);
+    let suspicious = suspicious.filter(|_| old.suspicious.is_none());
+    let suspicious = suspicious.map(|condition| announce(condition, false));
+    ready.into_iter().chain(run).chain(suspicious).collect()
 }
 
 fn note(run: &BackupRun) -> String {

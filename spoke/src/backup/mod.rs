@@ -1,14 +1,19 @@
 //! ResticBackup: a CronJob that backs a volume up, and a status that shows what came of it. Pure, as all of a kind is:
 //! `kind::Driver` carries the plans out.
 
+mod arguments;
 pub mod build;
 mod events;
+mod locate;
+mod moved;
 mod options;
 mod plan;
 mod readiness;
 mod result;
+mod source;
 mod stale;
 mod status;
+mod suspicion;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -28,7 +33,7 @@ use crate::kind::{
 use crate::runs::{self, JobWithPods, Words};
 use crate::secrets::Credentials;
 use crate::site::Site;
-use crate::world::{ClaimView, CronJobView, Key, Store, World};
+use crate::world::{CronJobView, Key, Store, World};
 
 use validate::{Invalid, Valid};
 
@@ -51,7 +56,7 @@ pub struct Observed {
     repository: Option<Arc<ResticRepository>>,
     /// Labels of the backup's own namespace, if it is in the cache.
     labels: Option<Arc<BTreeMap<String, String>>>,
-    claim: Option<Arc<ClaimView>>,
+    source: locate::Surroundings,
     cron_job: Option<Arc<CronJobView>>,
     runs: Vec<JobWithPods>,
     /// Why the CronJob makes no Job, if that is so.
@@ -90,14 +95,14 @@ impl Controller for BackupController {
             .and_then(|r| r.status.as_ref()?.repository_id.clone());
         let cron_job = Key::new(&key.namespace, names::backup_cron_job(&key.name));
         let cron_job = world.cron_jobs.get(&cron_job);
-        let claim = valid.and_then(|valid| world.claims.get(&Key::new(&key.namespace, &valid.claim)));
+        let source = valid.map(|valid| locate::Surroundings::of(world, key, &valid.source));
         let labels = world.namespaces.get(&Key::new("", &key.namespace));
         let last_words =
             conditions::get(&input.status().conditions, types::WAITING).map(|c| c.message.clone());
         let runs = jobs(world, key, cron_job.as_deref(), last_words.as_deref());
         Observed {
             labels: labels.map(|n| n.labels.clone()),
-            claim,
+            source: source.unwrap_or_default(),
             refused: cron_job
                 .as_deref()
                 .and_then(|cron_job| refused(world, key, cron_job, &runs)),
@@ -110,7 +115,7 @@ impl Controller for BackupController {
     }
 
     fn plan(&self, input: &Input<'_, Self>, observed: &Observed) -> Plan<Self> {
-        plan::plan(&self.site.cluster, input, observed)
+        plan::plan(&self.site, input, observed)
     }
 
     fn conclude(

@@ -8,17 +8,20 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use super::build::{self, Objects};
+use super::locate::Located;
+use super::moved;
 use super::readiness::{self, Readiness, Surroundings};
 use super::validate::Valid;
 use super::{BackupController, Observed, stale, status};
 use crate::kind::{self, Applied, Children, Credentials, Input, Plan, Removal, Run, Settled, failed_as};
 use crate::runs;
 use crate::runs::finished::{self, Ended, Finished};
+use crate::site::Site;
 use crate::world::Key;
 
 /// Plans.
 pub(super) fn plan(
-    cluster: &str,
+    site: &Site,
     input: &Input<'_, BackupController>,
     observed: &Observed,
 ) -> Plan<BackupController> {
@@ -45,8 +48,16 @@ pub(super) fn plan(
             let readiness = readiness_of(input.key, observed, valid);
             set_readiness(&mut conditions, &readiness);
             match (readiness, &observed.repository) {
-                (Readiness::Ready, Some(repository)) => {
-                    children = objects(cluster, input, valid, repository, observed.held.is_some());
+                (Readiness::Ready(located), Some(repository)) => {
+                    let to = Destination {
+                        repository,
+                        held: observed.held.is_some(),
+                    };
+                    children = objects(site, input, valid, &located, &to);
+                    if !to.held {
+                        let again = make_anew(input.key, observed, &located, &mut children);
+                        status.active.retain(|job| !again.contains(job));
+                    }
                 }
                 (Readiness::Refused { .. }, _) => children.removals = withdrawal(input.key),
                 // A run would hang, or bind the claim.
@@ -70,6 +81,18 @@ pub(super) fn plan(
     }
 }
 
+/// Runs for a node where the data is not any more are replaced. The Jobs that go.
+fn make_anew(key: &Key, observed: &Observed, located: &Located, children: &mut Children) -> Vec<String> {
+    let cron_job = names::backup_cron_job(&key.name);
+    let mut gone = Vec::new();
+    for moved in moved::moved(&observed.runs, located, &cron_job) {
+        children.removals.push(moved.removal);
+        children.runs.push(moved.run);
+        gone.push(moved.job);
+    }
+    gone
+}
+
 /// Finished pods that go, and when to look again. Only those whose result is in the status already: a pod that was deleted
 /// before would take it along.
 fn release(
@@ -79,7 +102,7 @@ fn release(
 ) -> (Vec<Finished>, Option<Timestamp>) {
     let now = input.now.wall;
     let recorded = status::ended(&input.status(), &observed.runs);
-    let deleting = observed.claim.as_ref().is_some_and(|claim| claim.meta.deleting);
+    let deleting = observed.source.claim_is_deleting();
     let pods: Vec<Finished> = observed.runs.iter().flat_map(finished::of).collect();
     let (go, next) = finished::released(&recorded, &pods, deleting, now);
     let new = status::ended(status, &observed.runs);
@@ -94,7 +117,7 @@ fn readiness_of(key: &Key, observed: &Observed, valid: &Valid) -> Readiness {
     let surroundings = Surroundings {
         repository: observed.repository.as_deref(),
         labels: observed.labels.as_deref(),
-        claim: observed.claim.as_deref(),
+        source: &observed.source,
     };
     readiness::readiness(key, valid, &surroundings)
 }
@@ -103,7 +126,7 @@ fn readiness_of(key: &Key, observed: &Observed, valid: &Valid) -> Readiness {
 fn set_readiness(conditions: &mut Conditions<'_>, readiness: &Readiness) {
     let well = (true, reasons::REPOSITORY_READY, "the repository is ready");
     match readiness {
-        Readiness::Ready => {
+        Readiness::Ready(_) => {
             conditions.set(types::REPOSITORY_READY, well.0, well.1, well.2);
         }
         Readiness::Refused { message } => {
@@ -126,30 +149,46 @@ fn set_readiness(conditions: &mut Conditions<'_>, readiness: &Readiness) {
 }
 
 fn withdrawal(key: &Key) -> Vec<Removal> {
-    Removal::withdrawal(
+    let mut removals = Removal::withdrawal(
         &key.namespace,
         names::backup_credentials(&key.name),
         names::backup_cron_job(&key.name),
-    )
+    );
+    removals.push(rights(key));
+    removals
+}
+
+/// What its pods may do in the API server ends.
+fn rights(key: &Key) -> Removal {
+    Removal::Grant(Key::new(&key.namespace, names::backup_service_account(&key.name)))
+}
+
+/// Where a backup goes.
+struct Destination<'a> {
+    repository: &'a Arc<ResticRepository>,
+    /// Maintenance of it is about to begin.
+    held: bool,
 }
 
 /// Everything that a backup needs.
 fn objects(
-    cluster: &str,
+    site: &Site,
     input: &Input<'_, BackupController>,
     valid: &Valid,
-    repository: &Arc<ResticRepository>,
-    held: bool,
+    located: &Located,
+    to: &Destination<'_>,
 ) -> Children {
     let (key, backup) = (input.key, input.resource);
+    let (repository, held) = (to.repository, to.held);
     // A start that falls into the time for which runs are held is made up for when it is over.
     let mut wanted = valid.clone();
     wanted.suspend |= held;
     let Objects {
         service_account,
+        grant,
         credentials,
         cron_job,
-    } = build::build(key, cluster, backup, &wanted, repository);
+    } = build::build(key, site, backup, &wanted, located, repository);
     let recorded = backup.status.as_ref().and_then(|s| s.cron_job_ref.as_ref());
     // Asked for again when the hold is over.
     let request = request(input).filter(|_| !held).map(|request| {
@@ -160,13 +199,14 @@ fn objects(
         }
     });
     let copy = Key::new(&key.namespace, names::backup_credentials(&key.name));
+    let unwanted = [
+        credentials.is_none().then_some(Removal::Credentials(copy)),
+        grant.is_none().then(|| rights(key)),
+    ];
     Children {
-        removals: if credentials.is_none() {
-            vec![Removal::Credentials(copy)]
-        } else {
-            Vec::new()
-        },
+        removals: unwanted.into_iter().flatten().collect(),
         account: service_account,
+        grant,
         credentials: credentials.map(|metadata| Credentials {
             metadata,
             at: valid.repository.clone(),
@@ -199,17 +239,19 @@ pub(super) fn conclude(
     if stopped || observed.consent_ended {
         return;
     }
-    let held = observed.held.filter(|_| readiness == Readiness::Ready);
+    let ready = matches!(readiness, Readiness::Ready(_));
+    let held = observed.held.filter(|_| ready);
     let (generation, now) = (input.generation(), input.now.wall);
     let status = &mut settled.status;
     if let Some(reference) = kind::reference(applied) {
         status.cron_job_ref = Some(reference);
-        if !applied.runs.is_empty() {
-            status.last_run_request = request(input).map(str::to_owned);
+        // Runs that were made anew were not asked for.
+        if let Some(request) = request(input).filter(|_| !applied.runs.is_empty() && held.is_none()) {
+            status.last_run_request = Some(request.to_owned());
         }
     }
     match &applied.refused {
-        Some(refused) if readiness == Readiness::Ready => {
+        Some(refused) if ready => {
             failed_as(&mut status.conditions, refused, generation, now);
         }
         None if applied.cron_job.is_some() => {

@@ -6,7 +6,9 @@ use super::*;
 use crate::kind::Removal;
 use crate::kind::table::{Table, condition, forbidden, invalid, repository, unavailable};
 use crate::runs::finished::Finished;
-use crate::world::{JobEnd, JobView, PodView, Termination};
+use crate::world::{
+    Access, AppPodView, AppVolume, Backing, ClaimView, JobEnd, JobView, PodView, Termination,
+};
 
 fn table(annotations: serde_json::Value) -> Table<BackupController> {
     let backup = json!({
@@ -17,13 +19,20 @@ fn table(annotations: serde_json::Value) -> Table<BackupController> {
     Table::new(BackupController::new(&Site::of_tests()), backup)
 }
 
+fn bound() -> ClaimView {
+    ClaimView {
+        phase: "Bound".into(),
+        ..ClaimView::default()
+    }
+}
+
 fn ready() -> Observed {
     Observed {
         repository: Some(repository()),
-        claim: Some(Arc::new(ClaimView {
-            phase: "Bound".into(),
-            ..ClaimView::default()
-        })),
+        source: locate::Surroundings {
+            claims: [("data".to_owned(), Arc::new(bound()))].into(),
+            ..locate::Surroundings::default()
+        },
         ..Observed::default()
     }
 }
@@ -121,7 +130,8 @@ fn what_was_made_stops_when_consent_ends() {
         assert_eq!(condition(&plan.status.conditions, "Ready").0, reason);
         let credentials = Removal::Credentials(Key::new("ns", "resticbackup-orders-credentials"));
         let schedule = Removal::Schedule(Key::new("ns", "resticbackup-orders"));
-        assert_eq!(plan.children.removals, [credentials, schedule]);
+        let rights = Removal::Grant(Key::new("ns", "resticbackup-orders"));
+        assert_eq!(plan.children.removals, [credentials, schedule, rights]);
         assert!(plan.children.cron_job.is_none());
     }
 }
@@ -138,7 +148,8 @@ fn a_repository_elsewhere_needs_a_copy_of_its_credentials() {
         ..ready()
     };
     let children = table.plan(&observed).children;
-    assert!(children.credentials.is_some() && children.removals.is_empty());
+    assert!(children.credentials.is_some());
+    assert!(matches!(children.removals[..], [Removal::Grant(_)]));
 }
 
 #[test]
@@ -166,7 +177,7 @@ fn a_spec_that_would_give_keys_away_stops_what_an_earlier_version_made() {
     table.resource.spec.restic = serde_json::from_value(json!({ "tags": ["fleet.cluster=b"] })).unwrap();
     let plan = table.plan(&ready());
     assert_eq!(condition(&plan.status.conditions, "Ready").0, "False/InvalidSpec");
-    assert_eq!(plan.children.removals.len(), 2);
+    assert_eq!(plan.children.removals.len(), 3);
     table.resource.spec.restic = None;
     table.resource.spec.schedule = "61 * * * *".to_owned();
     assert!(
@@ -184,6 +195,122 @@ fn no_run_by_request_begins_while_runs_are_held() {
     };
     assert!(table.plan(&held).children.runs.is_empty());
     assert_eq!(table.plan(&ready()).children.runs.len(), 1);
+}
+
+#[test]
+fn the_schedule_follows_the_node_of_the_application() {
+    let table = table(json!({}));
+    let node_of = |observed: &Observed| {
+        let (cron_job, _) = table.plan(observed).children.cron_job.unwrap();
+        let affinity = cron_job
+            .spec
+            .job_template
+            .spec
+            .unwrap()
+            .template
+            .spec
+            .unwrap()
+            .affinity;
+        serde_json::to_string(&affinity).unwrap()
+    };
+    let mut observed = ready();
+    assert_eq!(node_of(&observed), "null");
+    let claim = ClaimView {
+        access: Access::Node,
+        ..bound()
+    };
+    observed.source.claims.insert("data".to_owned(), Arc::new(claim));
+    for node in ["n1", "n2"] {
+        let pod = AppPodView {
+            node: node.into(),
+            volumes: vec![AppVolume {
+                name: "v".into(),
+                backing: Backing::Claim("data".into()),
+                mounts: Vec::new(),
+            }],
+            ..AppPodView::default()
+        };
+        observed.source.pods = [(Key::new("ns", "app"), Arc::new(pod))].into();
+        assert!(node_of(&observed).contains(&format!("\"values\":[\"{node}\"]")));
+    }
+}
+
+#[test]
+fn only_a_command_in_another_pod_gets_a_right_and_loses_it_again() {
+    let mut table = table(json!({}));
+    let with_right = |table: &Table<BackupController>, observed: &Observed| {
+        let children = table.plan(observed).children;
+        let removed = children
+            .removals
+            .iter()
+            .any(|r| matches!(r, Removal::Grant(at) if *at.name == *"resticbackup-orders"));
+        (children.grant.is_some(), removed)
+    };
+    assert_eq!(with_right(&table, &ready()), (false, true));
+    let stdin = json!({ "filename": "a.sql", "exec": { "podSelector": { "matchLabels": { "app": "db" } }, "command": ["dump"] } });
+    table.resource.spec.source = serde_json::from_value(json!({ "stdin": stdin })).unwrap();
+    let mut observed = ready();
+    let plan = table.plan(&observed);
+    assert_eq!(condition(&plan.status.conditions, "Ready").0, "False/PodNotFound");
+    assert!(
+        matches!(plan.children.removals[..], [Removal::Schedule(_)]),
+        "nothing is dumped without a pod"
+    );
+    let pod = AppPodView {
+        running: true,
+        ..AppPodView::default()
+    };
+    observed.source.pods = [(Key::new("ns", "db-0"), Arc::new(pod))].into();
+    assert_eq!(with_right(&table, &observed), (true, false));
+    let settled = table.settle(
+        &observed,
+        Some((
+            "Role",
+            forbidden("attempting to grant RBAC permissions not currently held"),
+        )),
+    );
+    assert_eq!(
+        condition(&settled.status.conditions, "Ready").0,
+        "False/RoleFailed"
+    );
+}
+
+#[test]
+fn a_run_that_waits_for_the_old_node_counts_as_no_run() {
+    let mut table = table(json!({ "backup.resticbackup.io/run": "now" }));
+    let status = json!({ "active": ["resticbackup-orders-1"], "lastRunRequest": "now" });
+    table.resource.status = Some(serde_json::from_value(status).unwrap());
+    let mut observed = ready();
+    let pinned = crate::world::JobView {
+        nodes: vec!["gone".into()],
+        ..crate::world::JobView::default()
+    };
+    let pod = crate::world::PodView {
+        phase: "Pending".into(),
+        unschedulable: Some("0/1 nodes are available".into()),
+        ..crate::world::PodView::default()
+    };
+    observed.runs = vec![JobWithPods {
+        key: Key::new("ns", "resticbackup-orders-1"),
+        job: Arc::new(pinned),
+        pods: vec![(Key::new("ns", "p"), Arc::new(pod))],
+        ..JobWithPods::default()
+    }];
+    let plan = table.plan(&observed);
+    assert_eq!(plan.children.runs.len(), 1);
+    assert!(
+        plan.children
+            .removals
+            .iter()
+            .any(|r| matches!(r, Removal::Job { .. }))
+    );
+    assert!(plan.status.active.is_empty() && plan.status.statistics.is_none());
+    let settled = table.settle(&observed, None).status;
+    assert_eq!(
+        settled.last_run_request.as_deref(),
+        Some("now"),
+        "what was asked for is done once"
+    );
 }
 
 fn cron_job(suspend: bool) -> Option<Arc<CronJobView>> {
@@ -276,13 +403,13 @@ fn a_result_is_in_the_status_before_its_pod_is_deleted() {
     let mut table = table(json!({}));
     let (run, pod) = ended_run(table.now.wall.as_second() - 60);
     // A claim that is being deleted takes the pod of a run that failed along too.
-    let mut claim = ClaimView {
-        phase: "Bound".into(),
-        ..ClaimView::default()
-    };
+    let mut claim = bound();
     claim.meta.deleting = true;
     let observed = Observed {
-        claim: Some(Arc::new(claim)),
+        source: locate::Surroundings {
+            claims: [("data".to_owned(), Arc::new(claim))].into(),
+            ..locate::Surroundings::default()
+        },
         runs: vec![run],
         ..ready()
     };

@@ -4,27 +4,28 @@ use std::collections::BTreeMap;
 
 use crds::ResticRepository;
 
+use super::locate::{self, Located};
 use super::validate::Valid;
 use crate::consent::{self, Blocked};
-use crate::runs::{self, Unusable};
-use crate::world::{ClaimView, Key};
+use crate::runs::Unusable;
+use crate::world::Key;
 
 /// What the decision depends on.
 pub struct Surroundings<'a> {
     pub repository: Option<&'a ResticRepository>,
     /// Labels of the backup's own namespace, if it is in the cache.
     pub labels: Option<&'a BTreeMap<String, String>>,
-    pub claim: Option<&'a ClaimView>,
+    pub source: &'a locate::Surroundings,
 }
 
 /// The decision.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum Readiness {
-    /// Make, or keep, what the backup needs.
-    Ready,
+    /// Make, or keep, what the backup needs. With the place of its data.
+    Ready(Located),
     /// Leave what is there as it is; say what is waited for.
     Waiting { reason: &'static str, message: String },
-    /// The claim cannot be read: no run may begin, that of the schedule neither.
+    /// The source cannot be read: no run may begin, that of the schedule neither.
     Held { reason: &'static str, message: String },
     /// The repository's owner does not, or no longer, consent: stop what is there.
     Refused { message: String },
@@ -44,17 +45,20 @@ pub fn readiness(key: &Key, valid: &Valid, observed: &Surroundings<'_>) -> Readi
         Err(Blocked::Refused { message }) => return Readiness::Refused { message },
         Ok(_) => {}
     }
-    match runs::readable(&valid.claim, observed.claim, "spec.source.pvc.claimName") {
-        Ok(()) => Readiness::Ready,
+    match locate::locate(&valid.source, observed.source) {
+        Ok(located) => Readiness::Ready(located),
         Err(Unusable { reason, message }) => Readiness::Held { reason, message },
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::world::ClaimView;
 
     fn repository(ready: &str, allowed: Value) -> ResticRepository {
         serde_json::from_value(json!({
@@ -98,14 +102,20 @@ mod tests {
             &Surroundings {
                 repository,
                 labels: Some(&labels),
-                claim,
+                source: &locate::Surroundings {
+                    claims: claim
+                        .map(|claim| ("data".to_owned(), Arc::new(claim.clone())))
+                        .into_iter()
+                        .collect(),
+                    ..locate::Surroundings::default()
+                },
             },
         )
     }
 
     fn reason(readiness: Readiness) -> &'static str {
         match readiness {
-            Readiness::Ready => "open",
+            Readiness::Ready(_) => "open",
             Readiness::Waiting { reason, .. } | Readiness::Held { reason, .. } => reason,
             Readiness::Refused { message } => {
                 assert!(message.contains("spec.allowedNamespaces"));

@@ -123,6 +123,9 @@ fn of_message(mut message: Message<Summary>, user: Option<i64>, skip_unchanged: 
             failed("FilesUnreadable", unreadable("nothing could be read", "", &message, user))
         }
         code => {
+            if let Some((reason, text)) = message.source_failure() {
+                return failed(reason, text);
+            }
             let failure = message.failure();
             failed(message::reason_of(&failure), message::text_of(&failure, code))
         }

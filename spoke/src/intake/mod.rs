@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::Api;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher as watch;
@@ -29,8 +30,8 @@ use tracing::{debug, warn};
 use crate::context::Context;
 use crate::service::{Running, Service, Stage};
 use crate::world::{
-    ClaimView, CronJobView, Delivery, JobView, Key, MetaView, NamespaceView, PodView, Store, Stored,
-    Undecodable, World, slim,
+    AppPodView, ClaimView, CronJobView, Delivery, JobView, Key, MetaView, NamespaceView, PodView, Store,
+    Stored, Undecodable, World, slim,
 };
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore, names};
 
@@ -45,6 +46,17 @@ use table::{Reader, Row};
 fn ours() -> watcher::Config {
     everything().labels(&format!("{}={}", names::LABEL_APP, names::APP))
 }
+
+/// Pods that hold volumes: with a node, not ended, and not of a backup.
+fn of_applications() -> watcher::Config {
+    let backups = format!("{}!=backup", names::LABEL_TYPE);
+    everything()
+        .fields("spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed")
+        .labels(&backups)
+}
+
+/// Name of the watch of pods of applications, beside that of our own.
+const APP_PODS: &str = "Pod/applications";
 
 /// A silently cut connection hides changes until the watch ends by itself, hence shorter than the server's default of
 /// five minutes. Pages are small so that a list of thousands never lies in memory whole.
@@ -84,6 +96,9 @@ pub fn services(
         i.watch::<CronJob, _>(ours(), CronJobView::of, |w| &w.cron_jobs, table::CRON_JOB),
         i.watch::<Job, _>(ours(), JobView::of, |w| &w.jobs, table::JOB),
         i.watch::<Pod, _>(ours(), PodView::of, |w| &w.pods, table::POD),
+        i.app_pods(),
+        i.metadata::<Role>(ours(), |w| &w.roles, table::SERVICE_ACCOUNT),
+        i.metadata::<RoleBinding>(ours(), |w| &w.role_bindings, table::SERVICE_ACCOUNT),
         i.metadata::<ServiceAccount>(ours(), |w| &w.service_accounts, table::SERVICE_ACCOUNT),
         i.metadata::<ConfigMap>(ours(), |w| &w.config_maps, table::CONFIG_MAP),
         i.metadata::<Secret>(everything(), |w| &w.secrets, table::SECRET),
@@ -197,6 +212,19 @@ impl Intake {
             rows,
         };
         self.service(wiring, move || watch(api.clone(), config.clone()), decode)
+    }
+
+    /// Pods of applications, by what backups read of them.
+    fn app_pods(&self) -> Service {
+        let api = Api::<Pod>::all(self.client.clone());
+        let wiring = Wiring {
+            name: APP_PODS.to_owned(),
+            own: None,
+            store: |world: &World| &world.app_pods,
+            rows: table::APP_POD,
+        };
+        let decode = |pod: Pod| Ok((key(&pod), AppPodView::of(&pod)));
+        self.service(wiring, move || watch(api.clone(), of_applications()), decode)
     }
 
     /// A type of which only metadata is transferred and kept.

@@ -8,7 +8,7 @@ use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore}
 
 use super::relist::Change;
 use crate::world::{
-    ClaimView, CronJobView, Index, JobView, Key, Meta, MetaView, NamespaceView, PodView, World,
+    AppPodView, ClaimView, CronJobView, Index, JobView, Key, Meta, MetaView, NamespaceView, PodView, World,
 };
 
 /// Readers that can be woken.
@@ -32,10 +32,16 @@ pub struct Step(pub Reader, pub Index);
 pub struct Row<V: 'static> {
     /// Whether the change is one of what they read.
     when: fn(&Change<V>) -> bool,
-    /// The key that the path begins with.
-    from: fn(&World, &Key, &V) -> Option<Key>,
+    /// The keys that the path begins with.
+    from: From<V>,
     /// Each step takes all keys that the one before has found. The last one's are woken.
     path: &'static [Step],
+}
+
+/// Where a path begins.
+enum From<V: 'static> {
+    One(fn(&World, &Key, &V) -> Option<Key>),
+    Each(fn(&Key, &V) -> Vec<Key>),
 }
 
 /// Readers to wake for a change, some perhaps twice.
@@ -45,7 +51,10 @@ pub fn wakes<V>(world: &World, rows: &[Row<V>], change: &Change<V>) -> Vec<(Read
         return woken;
     };
     for row in rows.iter().filter(|row| (row.when)(change)) {
-        let mut keys: Vec<Key> = (row.from)(world, &change.key, state).into_iter().collect();
+        let mut keys: Vec<Key> = match row.from {
+            From::One(from) => from(world, &change.key, state).into_iter().collect(),
+            From::Each(from) => from(&change.key, state),
+        };
         for step in row.path {
             keys = keys.iter().flat_map(|key| find(world, *step, key)).collect();
         }
@@ -67,8 +76,11 @@ fn find(world: &World, Step(reader, index): Step, key: &Key) -> Vec<Key> {
 }
 
 macro_rules! row {
+    ($when:expr, each $from:expr => $($reader:ident by $index:ident),+) => {
+        Row { when: $when, from: From::Each($from), path: &[$(Step(Reader::$reader, Index::$index)),+] }
+    };
     ($when:expr, $from:expr => $($reader:ident by $index:ident),+) => {
-        Row { when: $when, from: $from, path: &[$(Step(Reader::$reader, Index::$index)),+] }
+        Row { when: $when, from: From::One($from), path: &[$(Step(Reader::$reader, Index::$index)),+] }
     };
 }
 
@@ -117,6 +129,13 @@ pub const POD: &[Row<PodView>] = &[
     row!(any, pod_made_for => Policies by Label),
 ];
 
+/// Pods of applications: they tell where a claim is in use, and what is behind a selector.
+pub const APP_POD: &[Row<AppPodView>] = &[
+    row!(seen, each |key, pod| pod.claims().map(|claim| key.sibling(claim)).collect() => Backups by Claim),
+    row!(seen, |_, key, _| Some(key.namespace_key()) => Backups by Pods),
+];
+
+/// Accounts, Roles and RoleBindings of pods.
 pub const SERVICE_ACCOUNT: &[Row<MetaView>] = &[
     row!(any, |_, key, it| owner(key, &it.meta, "ResticBackup") => Backups by Key),
     row!(any, |_, key, it| owner(key, &it.meta, "ResticRestore") => Restores by Key),
@@ -139,6 +158,7 @@ pub const SECRET: &[Row<MetaView>] = &[
 
 pub const CLAIM: &[Row<ClaimView>] = &[
     row!(usable, own => Backups by Claim),
+    row!(usable, |_, key, _| Some(key.namespace_key()) => Backups by Pods),
     row!(usable, own => Restores by Claim),
 ];
 
@@ -160,6 +180,16 @@ fn any<V>(_: &Change<V>) -> bool {
 /// Anything that is kept of a claim, its version excepted.
 fn usable(change: &Change<ClaimView>) -> bool {
     let read = |view: &ClaimView| {
+        let mut view = view.clone();
+        view.meta.version = 0;
+        view
+    };
+    change.old.as_deref().map(read) != change.new.as_deref().map(read)
+}
+
+/// Anything that is kept of a pod of an application, its version excepted.
+fn seen(change: &Change<AppPodView>) -> bool {
+    let read = |view: &AppPodView| {
         let mut view = view.clone();
         view.meta.version = 0;
         view

@@ -258,7 +258,8 @@ pub trait Controller: Send + Sync + Sized + 'static {
 }
 
 /// What a manifest that is applied together with it may bring a moment later.
-const MAY_COME: [&str; 5] = [
+const MAY_COME: [&str; 6] = [
+    reasons::POD_NOT_FOUND,
     reasons::REPOSITORY_NOT_FOUND,
     reasons::REPOSITORY_NOT_READY,
     reasons::CREDENTIALS_NOT_FOUND,

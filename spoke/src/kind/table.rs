@@ -135,6 +135,9 @@ fn apply(children: Children, mut refusing: Refusing, applied: &mut Applied) -> R
     if let Some(account) = children.account {
         pass("ServiceAccount", &key_of(&account).name)?;
     }
+    if let Some((role, _)) = children.grant {
+        pass("Role", &key_of(&role).name)?;
+    }
     if children.credentials.is_some() || children.location.is_some() {
         pass("Secret", "secret")?;
     }

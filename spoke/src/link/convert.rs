@@ -1,7 +1,7 @@
 //! Custom resources as the hub sees them: their status, and no secret. Conversions read the caches and nothing else, so
 //! that equal caches give equal bytes.
 
-use crds::backup::{BackupResult, BackupRun};
+use crds::backup::{BackupResult, BackupRun, BackupSource};
 use crds::conditions::{self, types};
 use crds::integrity::damage_of;
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
@@ -163,6 +163,21 @@ fn restic_lock(lock: &crds::repository::ResticLock) -> v1::ResticLock {
     }
 }
 
+/// What a backup reads, in a word or two.
+fn source(source: &BackupSource) -> String {
+    if let Some(pvc) = &source.pvc {
+        return format!("pvc/{}", pvc.claim_name);
+    }
+    if let Some(volume) = &source.pod_volume_backup {
+        return format!("podVolume/{}", volume.volume_name);
+    }
+    if let Some(stdin) = &source.stdin {
+        return format!("stdin/{}", stdin.filename);
+    }
+    let custom = source.custom_source.as_ref();
+    custom.map(|_| "custom".to_owned()).unwrap_or_default()
+}
+
 /// A backup's state. `restic_id` is that of the repository that it refers to, if it is known.
 #[must_use]
 pub fn backup_state(backup: &ResticBackup, restic_id: Option<String>) -> ObjectState {
@@ -170,16 +185,7 @@ pub fn backup_state(backup: &ResticBackup, restic_id: Option<String>) -> ObjectS
     let spec = &backup.spec;
     let namespace = backup.metadata.namespace.as_deref().unwrap_or_default();
     let figures = status.statistics.clone().unwrap_or_default();
-    let source = match (
-        &spec.source.pvc,
-        &spec.source.pod_volume_backup,
-        &spec.source.custom_source,
-    ) {
-        (Some(pvc), ..) => format!("pvc/{}", pvc.claim_name),
-        (_, Some(volume), _) => format!("podVolume/{}", volume.volume_name),
-        (.., Some(_)) => "custom".to_owned(),
-        _ => String::new(),
-    };
+    let source = source(&spec.source);
     let body = v1::BackupState {
         repository_namespace: spec.repository_ref.namespace_or(namespace).to_owned(),
         repository_name: spec.repository_ref.name.clone(),

@@ -6,6 +6,11 @@ use serde::de::DeserializeOwned;
 use crate::restic::{Failure, SSH, classify};
 use crate::runs::Report;
 
+/// Exit code of the program that restic reads from: the command of the source has failed.
+pub const SOURCE_FAILED: u8 = 65;
+/// The same: the command ended well and wrote nothing.
+pub const SOURCE_EMPTY: u8 = 66;
+
 /// Files that are named in a text.
 pub const SAMPLES: usize = 3;
 
@@ -18,6 +23,8 @@ pub struct Message<S> {
     fatal: Option<Fatal>,
     /// The last words of ssh, which restic does not repeat in its own.
     ssh: Option<String>,
+    /// The last words of the program that restic reads from.
+    source: Option<String>,
     /// Files that restic had trouble with.
     pub errors: u64,
     /// The kernel killed a process of the container for want of memory.
@@ -35,6 +42,7 @@ impl<S> Default for Message<S> {
             summary: None,
             fatal: None,
             ssh: None,
+            source: None,
             errors: 0,
             out_of_memory: false,
             lock_lost: false,
@@ -97,6 +105,26 @@ impl<S> Message<S> {
             // The loss of its lock cancels all that it does.
             Failure::Interrupted if self.lock_lost => Failure::LockLost,
             failure => failure,
+        }
+    }
+
+    /// Why the data did not come from a command, if that is so: reason and text.
+    #[must_use]
+    pub fn source_failure(&self) -> Option<(&'static str, String)> {
+        let fatal = self.fatal.as_ref()?.message.as_str();
+        let code = fatal.rsplit_once("command failed: exit status ")?.1;
+        let words = self.source.as_deref().unwrap_or_default();
+        match code.trim().parse::<u8>().ok()? {
+            SOURCE_EMPTY => Some((
+                "SourceEmpty",
+                "the command of spec.source.stdin ended well and wrote nothing; no snapshot was stored"
+                    .to_owned(),
+            )),
+            SOURCE_FAILED => Some((
+                "SourceFailed",
+                format!("the command of spec.source.stdin failed; no snapshot was stored: {words}"),
+            )),
+            _ => None,
         }
     }
 

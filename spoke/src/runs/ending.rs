@@ -188,6 +188,16 @@ fn without_container<M>(run: &JobWithPods, end: &JobEnd, newest: Option<&PodView
     if let Some(ending) = newest.and_then(disrupted) {
         return ending;
     }
+    if let Some((name, end)) = newest.and_then(|pod| pod.unprepared.as_ref()) {
+        let words = end.message.trim();
+        let words = if words.is_empty() { &*end.reason } else { words };
+        return Ending::Failed {
+            job: format!(
+                "container {name} failed before restic started (exit code {}): {words}",
+                end.exit_code
+            ),
+        };
+    }
     if let Some(words) = waiting::at_the_end(run, newest) {
         return Ending::NeverStarted { job, words };
     }

@@ -183,7 +183,7 @@ pub fn state<M: Report>(run: &JobWithPods, now: Timestamp) -> State<M> {
     if job.meta.deleting {
         return State::Ended(Ended::without_pod(Ending::Deleted, now));
     }
-    if run.pods.iter().any(|(_, pod)| pod.started) {
+    if run.pods.iter().any(|(_, pod)| pod.started || pod.preparing) {
         return State::Running;
     }
     if let Some((_, pod)) = run.outlived() {

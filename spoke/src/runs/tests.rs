@@ -91,6 +91,31 @@ fn reason(run: &JobWithPods) -> &'static str {
 type Case<'a> = (Vec<PodView>, &'a [(&'a str, &'a str, &'a str)], &'a str, &'a str);
 
 #[test]
+fn a_container_that_fails_before_restic_is_named_with_its_words() {
+    let dump = ended(7, "Error", "no such table\n").unwrap();
+    let failing = pod("Failed", |pod| pod.unprepared = Some(("dump".into(), dump)));
+    let over = run(job(failed("BackoffLimitExceeded"), |_| ()), vec![failing], &[]);
+    let State::Ended(Ended {
+        ending: Ending::Failed { job: text },
+        ..
+    }) = state::<Told>(&over, at(300))
+    else {
+        panic!()
+    };
+    assert!(
+        text.contains("container dump") && text.contains("exit code 7"),
+        "{text}"
+    );
+    assert!(text.ends_with("no such table"), "{text}");
+    let busy = run(
+        job(None, |_| ()),
+        vec![pod("Pending", |pod| pod.preparing = true)],
+        &[],
+    );
+    assert_eq!(state::<Told>(&busy, at(300)), State::Running);
+}
+
+#[test]
 fn what_keeps_a_job_from_running_is_told_in_the_words_of_kubernetes() {
     let pending = |change: fn(&mut PodView)| vec![pod("Pending", change)];
     let pull = |p: &mut PodView| p.waiting = Some(("ImagePullBackOff".into(), "no such image".into()));

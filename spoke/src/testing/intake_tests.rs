@@ -43,9 +43,9 @@ fn expire_watches(api: &ApiServer) {
     api.cut_watches();
 }
 
-/// The list of pods takes an hour.
+/// The lists of pods, ours and those of applications, take an hour.
 fn hang_pods(api: &ApiServer) {
-    api.fault(Fault::new(Action::Delay(60 * MINUTE)).on("list", "pods").times(1));
+    api.fault(Fault::new(Action::Delay(60 * MINUTE)).on("list", "pods").times(2));
     expire_watches(api);
 }
 
@@ -147,10 +147,13 @@ async fn lists_in_ten_minutes(resource: &str, code: u16) -> usize {
 #[tokio::test(start_paused = true)]
 async fn a_list_that_is_refused_is_tried_again_at_growing_intervals() {
     for code in [403, 429, 500] {
-        for resource in ["pods", "secrets", "resticbackups"] {
+        for resource in ["configmaps", "secrets", "resticbackups"] {
             let lists = lists_in_ten_minutes(resource, code).await;
             assert!((5..20).contains(&lists), "{resource} {code}: {lists}");
         }
+        // Two watches: ours, and those of applications.
+        let lists = lists_in_ten_minutes("pods", code).await;
+        assert!((10..40).contains(&lists), "pods {code}: {lists}");
         // Three watches, one for each kind of object that Events are about.
         let lists = lists_in_ten_minutes("events", code).await;
         assert!((15..60).contains(&lists), "events {code}: {lists}");

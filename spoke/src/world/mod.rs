@@ -1,6 +1,7 @@
 //! What the spoke knows of its cluster: one store per watched type, kept true by the intake and by the answers to our
 //! own writes. Actors read desired and observed state here when they take a turn.
 
+mod app_pods;
 mod delivery;
 mod key;
 mod last_seen;
@@ -10,6 +11,7 @@ mod store;
 mod undecodable;
 mod views;
 
+pub use app_pods::{AppMount, AppPodView, AppVolume, Backing};
 pub use delivery::Delivery;
 pub use key::Key;
 pub use last_seen::LastSeen;
@@ -18,8 +20,8 @@ pub use resources::slim;
 pub use store::{Index, Put, Store, Stored};
 pub use undecodable::Undecodable;
 pub use views::{
-    ClaimView, CronJobView, JobEnd, JobLease, JobPin, JobView, Meta, MetaView, NamespaceView, PodView,
-    RESTIC_CONTAINER, Termination,
+    Access, ClaimView, CronJobView, JobEnd, JobLease, JobPin, JobView, Meta, MetaView, NamespaceView,
+    PodView, RESTIC_CONTAINER, Termination,
 };
 
 use std::sync::Arc;
@@ -41,7 +43,11 @@ pub struct World {
     /// Grouped by the uid of the Job that controls them (with an empty namespace). Remembers the token of a pod that
     /// went without its end having been seen.
     pub pods: Store<PodView>,
+    /// Pods of the cluster that have a node and have not ended, those of backups excepted.
+    pub app_pods: Store<AppPodView>,
     pub service_accounts: Store<MetaView>,
+    pub roles: Store<MetaView>,
+    pub role_bindings: Store<MetaView>,
     pub config_maps: Store<MetaView>,
     /// Every Secret of the cluster, by its metadata only.
     pub secrets: Store<MetaView>,

@@ -83,6 +83,9 @@ stored! {
         let mut indexed = user(key, &backup.spec.repository_ref);
         let claim = backup.spec.source.pvc.as_ref();
         indexed.extend(claim.map(|pvc| (Index::Claim, key.sibling(&pvc.claim_name))));
+        let source = &backup.spec.source;
+        let selects = source.pod_volume_backup.is_some() || source.stdin.as_ref().is_some_and(|s| s.exec.is_some());
+        indexed.extend(selects.then(|| (Index::Pods, key.namespace_key())));
         indexed
     };
 }

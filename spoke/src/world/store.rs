@@ -21,11 +21,13 @@ pub enum Index {
     Repository,
     /// Backup that a restore names.
     Backup,
-    /// PersistentVolumeClaim that a backup reads, or that a restore writes to.
+    /// PersistentVolumeClaim that a backup reads, that a restore writes to, or that a pod mounts.
     Claim,
+    /// Namespace (without a namespace of its own) among whose pods a backup looks for its source.
+    Pods,
     /// Secret of a repository's credentials.
     Credentials,
-    /// Namespace (without a namespace of its own) whose labels an entry depends on.
+    /// Namespace (without a namespace of its own) whose labels an entry depends on, or that a pod is in.
     Namespace,
     /// Value of the label that Jobs and pods made for an entry carry (`names::label_value`). Only where it is not the
     /// entry's name; [`Store::find`] looks for an entry of that name first.

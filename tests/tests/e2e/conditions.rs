@@ -187,7 +187,7 @@ fn what_a_backup_waits_for_is_told_apart_and_heals() {
         .unwrap_err()
         .to_string();
     assert!(
-        message.contains("exactly one of pvc, podVolumeBackup and customSource"),
+        message.contains("exactly one of pvc, podVolumeBackup, customSource and stdin"),
         "{message}"
     );
 }

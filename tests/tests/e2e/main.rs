@@ -11,5 +11,6 @@ mod notify;
 mod restores;
 mod retention;
 mod rights;
+mod source;
 mod support;
 mod why;

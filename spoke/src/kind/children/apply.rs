@@ -5,15 +5,16 @@ use std::sync::Arc;
 use crds::names;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use serde_json::json;
 use tracing::warn;
 
 use super::{Applied, Cause, Children, Permission, Refused, Removal, objects};
-use crate::apply::{Applier, ApplyError};
+use crate::apply::{Applier, ApplyError, Object};
 use crate::context::Context;
 use crate::runs::Lingering;
 use crate::runs::finished::Finished;
-use crate::world::{CronJobView, Key, MetaView, Stored as _};
+use crate::world::{CronJobView, Key, MetaView, Store, Stored as _};
 
 impl Children {
     /// Applies everything, up to the first object that is refused.
@@ -29,6 +30,7 @@ impl Children {
             permission,
             removals,
             account,
+            grant,
             credentials,
             location,
             claim,
@@ -45,7 +47,11 @@ impl Children {
             remove(context, removal).await?;
         }
         if let Some(account) = account {
-            objects::apply_account(context, &account).await?;
+            objects::apply_marked(context, &context.world.service_accounts, &account).await?;
+        }
+        if let Some((role, binding)) = grant {
+            objects::apply_marked(context, &context.world.roles, &role).await?;
+            objects::apply_marked(context, &context.world.role_bindings, &binding).await?;
         }
         for copy in credentials.into_iter().chain(location) {
             objects::apply_credentials(context, key, copy).await?;
@@ -146,6 +152,21 @@ async fn permit(context: &Context, permission: Permission) -> Result<(), Refused
     }
 }
 
+/// Deletes an object of ours, of which the cache has the metadata.
+async fn delete_marked<T>(context: &Context, store: &Store<MetaView>, at: &Key) -> Result<(), Refused>
+where
+    T: Object + k8s_openapi::Resource,
+{
+    // One of the same name that somebody else made has neither mark nor owner of ours.
+    let ours = |view: &MetaView| view.meta.applied.is_some() && view.meta.owner_name.is_some();
+    if let Some(view) = store.get(at).filter(|view| ours(view)) {
+        let deleted = context.applier.delete::<T>(at, view.uid()).await;
+        deleted.map_err(|error| Refused::write::<T>(&*at.name, error))?;
+        store.remove(at, Some(view.uid()));
+    }
+    Ok(())
+}
+
 async fn remove(context: &Context, removal: Removal) -> Result<(), Refused> {
     let world = &context.world;
     match removal {
@@ -154,14 +175,10 @@ async fn remove(context: &Context, removal: Removal) -> Result<(), Refused> {
             deleted.map_err(|error| Refused::write::<Job>(&*at.name, error))?;
             world.jobs.remove(&at, Some(&uid));
         }
-        Removal::Credentials(copy) => {
-            // One of the same name that somebody else made has neither mark nor owner of ours.
-            let ours = |secret: &MetaView| secret.meta.applied.is_some() && secret.meta.owner_name.is_some();
-            if let Some(secret) = world.secrets.get(&copy).filter(|secret| ours(secret)) {
-                let deleted = context.applier.delete::<Secret>(&copy, secret.uid()).await;
-                deleted.map_err(|error| Refused::write::<Secret>(&*copy.name, error))?;
-                world.secrets.remove(&copy, Some(secret.uid()));
-            }
+        Removal::Credentials(copy) => delete_marked::<Secret>(context, &world.secrets, &copy).await?,
+        Removal::Grant(at) => {
+            delete_marked::<RoleBinding>(context, &world.role_bindings, &at).await?;
+            delete_marked::<Role>(context, &world.roles, &at).await?;
         }
         Removal::Schedule(at) => {
             if world.cron_jobs.get(&at).is_some_and(|c| !c.suspend) {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crds::ResticRepository;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::runs::Lingering;
@@ -27,6 +28,8 @@ pub struct Children {
     pub permission: Option<Permission>,
     pub removals: Vec<Removal>,
     pub account: Option<ServiceAccount>,
+    /// What the account may do in the API server.
+    pub grant: Option<(Role, RoleBinding)>,
     /// Copy of the credentials of a repository in another namespace.
     pub credentials: Option<Credentials>,
     /// Copy of a repository's location and credentials for pods in its own namespace.
@@ -71,6 +74,8 @@ pub struct Permission {
 pub enum Removal {
     /// A Job is deleted; a maintenance operation is withdrawn with it.
     Job { at: Key, uid: String },
+    /// Role and RoleBinding of this name are deleted, if they are ours.
+    Grant(Key),
     /// The copy of a repository's credentials is deleted, if it is one of ours.
     Credentials(Key),
     /// A CronJob is suspended. Its mark is removed too, so that the next apply makes it right again.

@@ -4,25 +4,32 @@ use std::sync::Arc;
 
 use crds::names;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt as _};
 use tracing::info;
 
 use super::{Cause, Credentials, Refused, Run};
-use crate::apply::ApplyError;
+use crate::apply::{ApplyError, Object};
 use crate::context::Context;
 use crate::credentials;
 use crate::pod::{self, stale};
-use crate::world::{ClaimView, CronJobView, JobView, Key, Meta, MetaView};
+use crate::world::{ClaimView, CronJobView, JobView, Key, Meta, MetaView, Store};
 
-/// Applies an account, if it was made from another manifest.
-pub(super) async fn apply_account(context: &Context, wanted: &ServiceAccount) -> Result<(), Refused> {
-    let (accounts, at) = (&context.world.service_accounts, key_of(wanted));
-    if stale(accounts.get(&at).as_ref().map(|v| &v.meta), &wanted.metadata) {
+/// Applies an object of which the cache has the metadata, if it was made from another manifest.
+pub(super) async fn apply_marked<T>(
+    context: &Context,
+    store: &Store<MetaView>,
+    wanted: &T,
+) -> Result<(), Refused>
+where
+    T: Object + k8s_openapi::Resource,
+{
+    let at = key_of(wanted);
+    if stale(store.get(&at).as_ref().map(|v| &v.meta), wanted.meta()) {
         let written = context.applier.apply(wanted).await;
-        let written = written.map_err(|error| Refused::write::<ServiceAccount>(&*at.name, error))?;
-        accounts.put(at, view(&written.metadata));
+        let written = written.map_err(|error| Refused::write::<T>(&*at.name, error))?;
+        store.put(at, view(written.meta()));
     }
     Ok(())
 }

@@ -52,6 +52,7 @@ impl Refused {
         match self.kind {
             "CronJob" => reasons::CRON_JOB_FAILED,
             "ServiceAccount" => reasons::SERVICE_ACCOUNT_FAILED,
+            "Role" | "RoleBinding" => reasons::ROLE_FAILED,
             "Secret" => reasons::SECRET_FAILED,
             "PersistentVolumeClaim" => reasons::TARGET_FAILED,
             _ => reasons::JOB_CREATION_FAILED,

@@ -1,7 +1,7 @@
 //! Statuses of a pod's containers, as the kubelet reports them.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, PodSpec, PodStatus};
 
 /// Name of the container that runs restic, in every pod.
 pub const RESTIC_CONTAINER: &str = "restic";
@@ -16,6 +16,18 @@ pub struct Termination {
     pub message: Box<str>,
     pub started: Option<Timestamp>,
     pub finished: Option<Timestamp>,
+}
+
+impl Termination {
+    fn of(state: &ContainerStateTerminated) -> Termination {
+        Termination {
+            exit_code: state.exit_code,
+            reason: state.reason.as_deref().unwrap_or_default().into(),
+            message: state.message.as_deref().unwrap_or_default().into(),
+            started: state.started_at.as_ref().map(|t| t.0),
+            finished: state.finished_at.as_ref().map(|t| t.0),
+        }
+    }
 }
 
 /// The statuses of a pod.
@@ -50,12 +62,32 @@ impl<'a> Containers<'a> {
     /// How container `restic` ended.
     pub fn restic_ended(&self) -> Option<Termination> {
         let terminated = self.restic()?.state.as_ref()?.terminated.as_ref()?;
-        Some(Termination {
-            exit_code: terminated.exit_code,
-            reason: terminated.reason.as_deref().unwrap_or_default().into(),
-            message: terminated.message.as_deref().unwrap_or_default().into(),
-            started: terminated.started_at.as_ref().map(|t| t.0),
-            finished: terminated.finished_at.as_ref().map(|t| t.0),
+        Some(Termination::of(terminated))
+    }
+
+    /// Init containers that end before the others start.
+    fn first(&self, spec: Option<&'a PodSpec>) -> impl Iterator<Item = &'a ContainerStatus> {
+        let containers = spec
+            .and_then(|s| s.init_containers.as_deref())
+            .unwrap_or_default();
+        let goes_on = |name: &str| {
+            let mut all = containers.iter();
+            all.any(|c| c.name == name && c.restart_policy.as_deref() == Some("Always"))
+        };
+        self.init.iter().filter(move |c| !goes_on(&c.name))
+    }
+
+    /// One of these runs.
+    pub fn first_runs(&self, spec: Option<&'a PodSpec>) -> bool {
+        let mut states = self.first(spec).filter_map(|c| c.state.as_ref());
+        states.any(|state| state.running.is_some())
+    }
+
+    /// One of these has failed: its name and its end.
+    pub fn first_failed(&self, spec: Option<&'a PodSpec>) -> Option<(Box<str>, Termination)> {
+        self.first(spec).find_map(|c| {
+            let end = c.state.as_ref()?.terminated.as_ref()?;
+            (end.exit_code != 0).then(|| (c.name.as_str().into(), Termination::of(end)))
         })
     }
 

@@ -3,6 +3,7 @@
 use crds::names;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::meta::{annotation, resource_of};
@@ -55,6 +56,8 @@ pub struct JobView {
     pub not_before: Option<Timestamp>,
     /// Why the Job that it follows did not do its work.
     pub follows: Option<Box<str>>,
+    /// Nodes that its pods have to run on, by their names; empty where any will do.
+    pub nodes: Vec<Box<str>>,
 }
 
 /// Identity of a maintenance operation, in the annotations of its Job.
@@ -146,6 +149,11 @@ impl JobView {
                 .unwrap_or_default(),
             not_before: number(names::ANNOTATION_NOT_BEFORE)
                 .and_then(|n| Timestamp::from_second(n.try_into().ok()?).ok()),
+            nodes: object
+                .spec
+                .as_ref()
+                .map(|s| required_nodes(&s.template))
+                .unwrap_or_default(),
             follows: annotation(&object.metadata, names::ANNOTATION_FOLLOWS).map(Into::into),
         }
     }
@@ -156,6 +164,24 @@ impl JobView {
     pub fn is_spent(&self) -> bool {
         self.suspended && (self.start.is_some() || self.lease.is_some() || self.shut.is_some())
     }
+}
+
+/// Nodes that a template requires by name, as `pod::placement` writes it.
+fn required_nodes(template: &PodTemplateSpec) -> Vec<Box<str>> {
+    let affinity = template
+        .spec
+        .as_ref()
+        .and_then(|s| s.affinity.as_ref()?.node_affinity.as_ref());
+    let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+    let terms = required
+        .into_iter()
+        .flat_map(|selector| &selector.node_selector_terms);
+    let fields = terms.flat_map(|term| term.match_fields.iter().flatten());
+    let names = fields.filter(|field| field.key == "metadata.name" && field.operator == "In");
+    names
+        .flat_map(|field| field.values.iter().flatten())
+        .map(|name| name.as_str().into())
+        .collect()
 }
 
 /// Type of a maintenance Job: not that of a backup or a restore, which need no lease.

@@ -44,6 +44,34 @@ impl CronJobView {
     }
 }
 
+/// Who may use a volume at the same time, by its claim's access modes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Pods on any nodes.
+    #[default]
+    Many,
+    /// Pods on one node.
+    Node,
+    /// One pod.
+    Pod,
+}
+
+impl Access {
+    fn of(modes: &[String]) -> Access {
+        let has = |name: &str| modes.iter().any(|mode| mode == name);
+        if has("ReadWriteMany") {
+            Access::Many
+        } else if has("ReadWriteOnce") {
+            Access::Node
+        } else if has("ReadWriteOncePod") {
+            Access::Pod
+        } else {
+            // ReadOnlyMany: nobody writes.
+            Access::Many
+        }
+    }
+}
+
 /// A PersistentVolumeClaim.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClaimView {
@@ -52,6 +80,7 @@ pub struct ClaimView {
     pub phase: Box<str>,
     /// spec.volumeMode is Block.
     pub block: bool,
+    pub access: Access,
 }
 
 impl ClaimView {
@@ -59,10 +88,12 @@ impl ClaimView {
     pub fn of(object: &PersistentVolumeClaim) -> ClaimView {
         let phase = object.status.as_ref().and_then(|s| s.phase.as_deref());
         let mode = object.spec.as_ref().and_then(|s| s.volume_mode.as_deref());
+        let modes = object.spec.as_ref().and_then(|s| s.access_modes.as_deref());
         ClaimView {
             meta: Meta::of(&object.metadata),
             phase: phase.unwrap_or_default().into(),
             block: mode == Some("Block"),
+            access: Access::of(modes.unwrap_or_default()),
         }
     }
 }

@@ -21,6 +21,10 @@ pub struct PodView {
     pub message: Box<str>,
     /// Container `restic` has been started.
     pub started: bool,
+    /// A container that has to end before `restic` starts runs.
+    pub preparing: bool,
+    /// One of these has failed: its name and its end.
+    pub unprepared: Option<(Box<str>, Termination)>,
     /// Token of the lease that it runs under.
     pub token: Option<u64>,
     /// Renewals of its lease that were written to it.
@@ -107,6 +111,8 @@ impl PodView {
             reason: text(status.and_then(|s| s.reason.as_ref())),
             message: text(status.and_then(|s| s.message.as_ref())),
             started: containers.restic_runs(),
+            preparing: containers.first_runs(spec),
+            unprepared: containers.first_failed(spec),
             token: number(names::ANNOTATION_TOKEN),
             renewals: number(names::ANNOTATION_RENEWALS).unwrap_or_default(),
             order_hash: annotation(meta, names::ANNOTATION_ORDER_HASH).map(Into::into),

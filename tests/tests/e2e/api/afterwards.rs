@@ -12,6 +12,9 @@ const NOT_SEEN: &[(&str, &str)] = &[
     ("backup.resticbackup.io/finalizers", "update"),
     // Taking the original operator's finalizer off: tests of the spoke with an API server in memory.
     ("backup.resticbackup.io", "patch"),
+    // Handed on to the pods of backups that run a command in another pod.
+    ("/exec", "get"),
+    ("/exec", "create"),
 ];
 
 #[test]

@@ -1,0 +1,105 @@
+//! Arguments of `restic backup`. Pure.
+
+use crds::backup::{PvcSource, ResticConfig};
+
+use super::options::{self, BadOption};
+use super::source::Wanted;
+use super::validate::Invalid;
+use crate::pod::{SOURCE_DIR, stream};
+use crate::site::Site;
+use crate::world::Key;
+
+/// All of them, paths or command included.
+pub fn arguments(
+    key: &Key,
+    site: &Site,
+    restic: &ResticConfig,
+    pvc: Option<&PvcSource>,
+    source: &Wanted,
+) -> Result<Vec<String>, Invalid> {
+    let mut arguments = whose(key, site, restic)?;
+    arguments.extend(match source.filename() {
+        Some(filename) => {
+            let name = format!("{SOURCE_DIR}/{filename}");
+            vec![
+                "--stdin-from-command".to_owned(),
+                "--stdin-filename".to_owned(),
+                name,
+            ]
+        }
+        None => excludes(pvc),
+    });
+    arguments.extend(of_person(&restic.extra_args)?);
+    arguments.push("--".to_owned());
+    match source {
+        _ if source.filename().is_some() => arguments.extend(stream::receive()),
+        _ => arguments.extend(paths(pvc.map(|pvc| &*pvc.paths).unwrap_or_default())?),
+    }
+    Ok(arguments)
+}
+
+/// Host and tags.
+fn whose(key: &Key, site: &Site, restic: &ResticConfig) -> Result<Vec<String>, Invalid> {
+    let host = restic.hostname.clone().unwrap_or_else(|| key.name.to_string());
+    let mut arguments = vec!["--host".to_owned(), host];
+    if let Some(tag) = restic.tags.iter().find_map(|tag| options::reserved(tag)) {
+        return Err(Invalid::Tag(tag.to_owned()));
+    }
+    // Two clusters may well use the same host name, and even the same name: these tell their snapshots apart.
+    let identity = [
+        format!("fleet.cluster={}", site.cluster),
+        format!("fleet.cluster-uid={}", site.cluster_uid),
+        format!("fleet.backup={key}"),
+    ];
+    for tag in restic.tags.iter().chain(&identity) {
+        arguments.extend(["--tag".to_owned(), tag.clone()]);
+    }
+    Ok(arguments)
+}
+
+fn excludes(pvc: Option<&PvcSource>) -> Vec<String> {
+    let mut arguments = Vec::new();
+    for pattern in pvc.iter().flat_map(|pvc| &pvc.excludes) {
+        // Anchored patterns are relative to the volume, as people see it.
+        let anchored = if pattern.starts_with('/') {
+            format!("{SOURCE_DIR}{pattern}")
+        } else {
+            pattern.clone()
+        };
+        arguments.extend(["--exclude".to_owned(), anchored]);
+    }
+    if pvc.and_then(|pvc| pvc.include_lost_and_found) != Some(true) {
+        arguments.extend(["--exclude".to_owned(), format!("{SOURCE_DIR}/lost+found")]);
+    }
+    arguments
+}
+
+fn of_person(extra: &[String]) -> Result<Vec<String>, BadOption> {
+    let options = options::parse(extra)?.arguments;
+    let mut arguments = Vec::new();
+    // The parent is the last snapshot of this very backup: host and paths are the same for backups of one name in all
+    // clusters, and each would read all files again after the other's run. The tags tell them apart.
+    if !options.iter().any(|option| option.starts_with("--group-by=")) {
+        arguments.extend(["--group-by", "host,paths,tags"].map(str::to_owned));
+    }
+    arguments.extend(options);
+    Ok(arguments)
+}
+
+fn paths(paths: &[String]) -> Result<Vec<String>, Invalid> {
+    if paths.is_empty() {
+        return Ok(vec![SOURCE_DIR.to_owned()]);
+    }
+    let inside = |path: &String| {
+        if path.split('/').any(|part| part == "..") {
+            return Err(Invalid::Path(path.clone()));
+        }
+        let path = path.trim_matches('/');
+        Ok(if path.is_empty() {
+            SOURCE_DIR.to_owned()
+        } else {
+            format!("{SOURCE_DIR}/{path}")
+        })
+    };
+    paths.iter().map(inside).collect()
+}
