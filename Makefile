@@ -69,3 +69,4 @@ bench: bootstrap restic ## figures against goals, written to docs/benchmarks.md 
 .PHONY: gen
 gen: ## generated files
 	cargo run -q -p crds --bin crdgen -- deploy
+	FLEET_WRITE_DOCS=1 cargo test -q -p spoke --test observability

@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "ClusterUid",
         "PolicyFault",
         "UnlockRun",
+        "CheckRun",
     ] {
         let derive =
             "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default, rename_all = \"camelCase\")]";

@@ -6,7 +6,7 @@ fail() { echo "bootstrap: $*" >&2; exit 1; }
 
 [ "$(id -u)" = 0 ] || fail "the test bed makes network namespaces and mounts: run it as root"
 command -v cargo >/dev/null || fail "cargo is missing: install Rust with rustup (https://rustup.rs)"
-command -v go >/dev/null || fail "go is missing: install Go 1.25 or later"
+command -v go >/dev/null || fail "go is missing: install Go 1.26 or later"
 [ "$(awk '/MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)" -ge 4096 ] || fail "less than 4 GiB of memory is free: two clusters need that"
 
 packages=()
@@ -25,6 +25,8 @@ need cc gcc
 need pgrep procps
 need ssh openssh-client
 need /usr/sbin/sshd openssh-server
+need promtool prometheus
+need prometheus-pushgateway prometheus-pushgateway
 need /usr/lib/openssh/sftp-server openssh-sftp-server
 if [ ${#packages[@]} -gt 0 ]; then
   echo "[testbed] installing ${packages[*]}"

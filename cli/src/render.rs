@@ -191,7 +191,7 @@ fn backup_cells(row: &BackupRow, wide: bool, now: Timestamp) -> Cells {
 }
 
 /// States of what needs a person and is not a backup.
-const OTHERS: [&str; 4] = ["unready", "restore-failed", "policy-failed", "waiting"];
+const OTHERS: [&str; 5] = ["damaged", "unready", "restore-failed", "policy-failed", "waiting"];
 
 /// How many repositories, restores, policies and plans need a person, also those that the list leaves out.
 #[must_use]

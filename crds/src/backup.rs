@@ -6,9 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{
-    CrossNamespaceObjectReference, Hook, JobConfiguration, NotificationConfig, ObjectReference,
-    RetentionPolicy,
+    CrossNamespaceObjectReference, Hook, JobConfiguration, ObjectReference, RetentionPolicy,
 };
+use crate::notifications::NotificationConfig;
 pub use crate::source::{
     BackupSource, CustomSource, ExecSource, PodSource, PodVolumeSource, PvcSource, StdinSource,
 };
@@ -65,7 +65,7 @@ pub struct ResticBackupSpec {
     /// Not in effect yet: accepted and ignored; use a GlobalRetentionPolicy. Which snapshots of this backup to keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<BackupRetention>,
-    /// Not in effect yet: accepted and ignored. Who is told of the outcome.
+    /// Who is told of the outcome of each run, and when the backup becomes stale or suspicious.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<NotificationConfig>,
     /// How the pods are run.
@@ -172,6 +172,12 @@ pub struct ResticBackupStatus {
     pub next_backup: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statistics: Option<BackupStatistics>,
+    /// Bytes read by the last good runs, the newest at the end: what is usual.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent_sizes: Vec<i64>,
+    /// The run with which condition Suspicious began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspicious: Option<SuspiciousRun>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_retention_run: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -256,6 +262,21 @@ pub struct BackupRun {
     /// Its hooks, in the order in which they ran.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<HookRun>,
+}
+
+/// A run that stored far less than those before it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SuspiciousRun {
+    /// Full id of its snapshot. What annotation backup.resticbackup.io/accept-suspicious names to accept it.
+    #[serde(rename = "snapshotID")]
+    pub snapshot_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+    /// Bytes read.
+    pub bytes: i64,
+    /// Median of the runs before it.
+    pub usual_bytes: i64,
 }
 
 /// Counters over all runs.

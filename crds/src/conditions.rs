@@ -17,10 +17,14 @@ pub mod types {
     pub const WAITING: &str = "Waiting";
     /// The spec has fields that are accepted and ignored.
     pub const NOT_IN_EFFECT: &str = "NotInEffect";
+    /// A backup stored far less than it used to: its snapshots are not removed.
+    pub const SUSPICIOUS: &str = "Suspicious";
     /// A restore is over and well, as of a Job.
     pub const COMPLETE: &str = "Complete";
     /// A restore is over and has failed, as of a Job.
     pub const FAILED: &str = "Failed";
+    /// No run has succeeded for two slots of the schedule.
+    pub const STALE: &str = "Stale";
     /// A person has to approve before the resource goes on.
     pub const APPROVAL_REQUIRED: &str = "ApprovalRequired";
 }
@@ -52,6 +56,8 @@ pub mod reasons {
     pub const CHECKING: &str = "Checking";
     pub const REPOSITORY_UNLOCKED: &str = "RepositoryUnlocked";
     pub const UNLOCK_FAILED: &str = "UnlockFailed";
+    pub const CHECK_RUNNING: &str = "IntegrityCheckRunning";
+    pub const CHECK_PASSED: &str = "IntegrityCheckPassed";
 
     pub const REPOSITORY_NOT_FOUND: &str = "RepositoryNotFound";
     pub const REPOSITORY_NOT_READY: &str = "RepositoryNotReady";
@@ -76,6 +82,10 @@ pub mod reasons {
     pub const BACKUP_RUNNING: &str = "BackupRunning";
     pub const PRE_HOOK_FAILED: &str = "PreHookFailed";
     pub const POST_HOOK_FAILED: &str = "PostHookFailed";
+    pub const NO_RECENT_SUCCESS: &str = "NoRecentSuccess";
+    pub const WITHIN_SCHEDULE: &str = "WithinSchedule";
+    pub const SOURCE_EMPTY: &str = "SourceEmpty";
+    pub const SOURCE_SHRUNK: &str = "SourceShrunk";
     pub const NO_RUN_YET: &str = "NoRunYet";
     pub const IDLE: &str = "Idle";
 
@@ -84,14 +94,12 @@ pub mod reasons {
     pub const RETENTION_FAILED: &str = "RetentionFailed";
     pub const RETENTION_PREVIEWED: &str = "RetentionPreviewed";
     pub const RETENTION_RUNNING: &str = "RetentionRunning";
-    pub const RETENTION_COVERED: &str = "RetentionCovered";
     pub const RULE_REFUSED: &str = "RuleRefused";
     pub const APPROVAL_REQUIRED: &str = "PlanOverGuard";
     pub const WAITING_FOR_LOCK: &str = "WaitingForLock";
     pub const HUB_AWAY: &str = "HubAway";
     pub const HUB_REQUIRED: &str = "HubRequired";
     pub const CLUSTER_NAME_DIFFERS: &str = "ClusterNameDiffers";
-    pub const TOKEN_REFUSED: &str = "TokenRefused";
     pub const MAINTENANCE_FORBIDDEN: &str = "MaintenanceForbidden";
     pub const TAKEN_BACK: &str = "TakenBack";
     pub const UNKNOWN_PLAN: &str = "UnknownPlan";
@@ -107,7 +115,6 @@ pub mod reasons {
     pub const RESTORE_STARTED: &str = "RestoreStarted";
     pub const RESTORE_IN_PROGRESS: &str = "RestoreInProgress";
     pub const RESTORE_COMPLETED: &str = "RestoreCompleted";
-    pub const RESTORE_FAILED: &str = "RestoreFailed";
     pub const NOTHING_MATCHED: &str = "NothingMatched";
     pub const POD_NEVER_STARTED: &str = "PodNeverStarted";
 }
@@ -266,5 +273,21 @@ mod tests {
         set(&mut conditions, "Ready", Status::Unknown, "A", "", None, at(1));
         assert!(!is_true(&conditions, "Ready"));
         assert!(!is_true(&conditions, "Absent"));
+    }
+
+    /// Each reason is explained where users look it up.
+    #[test]
+    fn each_reason_is_in_the_documentation() {
+        let (source, page) = (
+            include_str!("conditions.rs"),
+            include_str!("../../docs/conditions.md"),
+        );
+        let reasons = source.split("pub mod reasons {").nth(1).unwrap();
+        let reasons = reasons.split("\n}").next().unwrap();
+        let values = reasons.lines().filter_map(|line| line.split('"').nth(1));
+        let missing: Vec<&str> = values
+            .filter(|reason| !page.contains(&format!("`{reason}`")))
+            .collect();
+        assert!(missing.is_empty(), "not in docs/conditions.md: {missing:?}");
     }
 }

@@ -22,10 +22,7 @@ fn given(fields: &[(&'static str, bool)]) -> Vec<&'static str> {
 
 impl WithoutEffect for ResticRepository {
     fn without_effect(&self) -> Vec<&'static str> {
-        let check = self.spec.integrity_check.as_ref();
-        // A schedule means a check, as in the original, unless it is switched off.
-        let wanted = check.is_some_and(|c| c.enabled.unwrap_or(c.schedule.is_some()));
-        given(&[("integrityCheck", wanted)])
+        Vec::new()
     }
 }
 
@@ -36,12 +33,7 @@ impl WithoutEffect for ResticBackup {
         // Off unless enabled, as in the original; rules without the switch were meant to do something.
         let retention =
             retention.is_some_and(|r| r.enabled.unwrap_or(r.policy.is_some() || r.prune == Some(true)));
-        let notifications = spec.notifications.as_ref();
-        let notifications = notifications.is_some_and(|n| {
-            n.pushgateway.as_ref().is_some_and(|p| p.enabled != Some(false))
-                || n.ntfy.as_ref().is_some_and(|n| n.enabled != Some(false))
-        });
-        given(&[("retention", retention), ("notifications", notifications)])
+        given(&[("retention", retention)])
     }
 }
 
@@ -70,15 +62,9 @@ impl WithoutEffect for ResticRestore {
 
 impl WithoutEffect for GlobalRetentionPolicy {
     fn without_effect(&self) -> Vec<&'static str> {
-        let notifications = self.spec.notifications.as_ref();
-        let notifications = notifications.is_some_and(|n| {
-            n.email.as_ref().is_some_and(|e| e.enabled != Some(false))
-                || n.ntfy.as_ref().is_some_and(|n| n.enabled != Some(false))
-        });
         let default = crate::common::JobConfiguration::default();
         let job = self.spec.job_config.as_ref();
         given(&[
-            ("notifications", notifications),
             (
                 "jobConfig.backoffLimit",
                 job.is_some_and(|job| job.backoff_limit != default.backoff_limit),
@@ -132,7 +118,7 @@ mod tests {
                 &json!({ "hooks": { "preBackup": exec }, "retention": { "policy": { "keepLast": 1 } },
                             "notifications": { "ntfy": ntfy } })
             ),
-            ["retention", "notifications"]
+            ["retention"]
         );
         assert_eq!(
             backup(
@@ -142,21 +128,11 @@ mod tests {
             Vec::<&str>::new(),
             "what is switched off is not ignored"
         );
-        let repository = |check: Value| {
-            let spec = json!({ "repositoryURL": "s3:h/b", "credentialsSecretRef": { "name": "s" }, "integrityCheck": check });
-            resource::<ResticRepository>("ResticRepository", &spec).without_effect()
-        };
-        assert_eq!(repository(json!({ "enabled": true })), ["integrityCheck"]);
-        assert_eq!(repository(json!({ "schedule": "@weekly" })), ["integrityCheck"]);
-        assert_eq!(
-            repository(json!({ "enabled": false, "schedule": "@weekly" })),
-            Vec::<&str>::new()
-        );
         let policy = json!({ "repositoryRef": { "name": "r" }, "schedule": "@daily", "policies": [],
                              "notifications": { "email": { "to": "a@b" } }, "jobConfig": { "backoffLimit": 2 } });
         assert_eq!(
             resource::<GlobalRetentionPolicy>("GlobalRetentionPolicy", &policy).without_effect(),
-            ["notifications", "jobConfig.backoffLimit"]
+            ["jobConfig.backoffLimit"]
         );
         let restore = json!({ "target": {}, "jobConfig": { "concurrencyPolicy": "Allow" } });
         assert_eq!(
@@ -196,11 +172,7 @@ mod tests {
     /// What `kubectl explain` shows.
     #[test]
     fn each_such_field_says_so_in_its_description() {
-        for (file, fields) in [
-            ("resticrepositories.yaml", &["integrityCheck"][..]),
-            ("resticbackups.yaml", &["retention", "notifications"]),
-            ("globalretentionpolicies.yaml", &["notifications"]),
-        ] {
+        for (file, fields) in [("resticbackups.yaml", &["retention"][..])] {
             let definitions = crate::schema::definitions();
             let (_, definition) = definitions.iter().find(|(name, _)| *name == file).unwrap();
             for field in fields {

@@ -10,7 +10,7 @@ pub const LABEL_RESTORE: &str = "backup.resticbackup.io/restore";
 pub const LABEL_RETENTION: &str = "backup.resticbackup.io/retentionpolicy";
 /// Label on everything made for a ResticRepository: its name.
 pub const LABEL_REPOSITORY: &str = "backup.resticbackup.io/repository";
-/// What a pod does: `backup`, `restore`, `retention`, `unlock` or `hook`.
+/// What a pod does: `backup`, `restore`, `retention`, `unlock`, `check` or `hook`.
 pub const LABEL_TYPE: &str = "backup.resticbackup.io/type";
 /// Recommended labels of Kubernetes.
 pub const LABEL_APP: &str = "app.kubernetes.io/name";
@@ -23,6 +23,9 @@ pub const APP: &str = "restic-backup-operator";
 pub const ANNOTATION_APPLIED: &str = "backup.resticbackup.io/applied";
 /// Set to a new value on a ResticBackup, it asks for one run now.
 pub const ANNOTATION_RUN: &str = "backup.resticbackup.io/run";
+/// On a ResticBackup: id of the snapshot, or its first 8 digits, with which condition Suspicious began and which is as it
+/// should be.
+pub const ANNOTATION_ACCEPT: &str = "backup.resticbackup.io/accept-suspicious";
 /// On the Job of a ResticRestore: full id of the snapshot that it restores.
 pub const ANNOTATION_SNAPSHOT: &str = "backup.resticbackup.io/snapshot";
 /// On the same: files in that snapshot, if restic has counted them.
@@ -38,7 +41,7 @@ pub const ANNOTATION_LEASE_TTL: &str = "backup.resticbackup.io/lease-ttl";
 pub const ANNOTATION_LEASE_RENEW: &str = "backup.resticbackup.io/lease-renew";
 /// On the same: how often the lease was renewed. The pod ends itself when it does not move for the life of the lease.
 pub const ANNOTATION_RENEWALS: &str = "backup.resticbackup.io/renewals";
-/// On the same: what to do, fleet.v1.RetentionRun or UnlockRun as JSON.
+/// On the same: what to do, fleet.v1.RetentionRun, UnlockRun or CheckRun as JSON.
 pub const ANNOTATION_ORDER: &str = "backup.resticbackup.io/order";
 /// On the same: proto::digest::run_hash of the run in the order, as hex digits.
 pub const ANNOTATION_ORDER_HASH: &str = "backup.resticbackup.io/order-hash";
@@ -156,6 +159,12 @@ pub fn unlock_job(name: &str) -> String {
     bounded("resticunlock-", name, LABEL_MAX)
 }
 
+/// CronJob of a ResticRepository's integrity checks.
+#[must_use]
+pub fn check_cron_job(name: &str) -> String {
+    bounded("integritycheck-", name, CRON_JOB_MAX)
+}
+
 /// Secret with a ResticRepository's location, beside the repository.
 #[must_use]
 pub fn repository_location(name: &str) -> String {
@@ -170,6 +179,7 @@ pub fn is_of_a_run(name: &str) -> bool {
         "resticrestore-",
         "globalretention-",
         "resticunlock-",
+        "integritycheck-",
     ]
     .iter()
     .any(|prefix| name.starts_with(prefix))
@@ -199,6 +209,7 @@ mod tests {
             restore_job("a"),
             retention_cron_job("a"),
             unlock_job("a"),
+            check_cron_job("a"),
         ];
         assert!(all.iter().all(|name| is_of_a_run(name)) && !is_of_a_run("app"));
     }

@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::SecretKeySelector;
-use crate::schedule::schema::{BAD_SCHEDULE, schedule_rule};
+use crate::integrity::{IntegrityCheck, IntegrityCheckStatus};
+use crate::notifications::Notifications;
 use crate::schema;
 
 /// A restic repository.
@@ -27,6 +28,7 @@ use crate::schema;
     printcolumn = r#"{"name":"Snapshots","type":"integer","jsonPath":".status.statistics.snapshotCount"}"#,
     printcolumn = r#"{"name":"Size","type":"string","jsonPath":".status.statistics.totalSize"}"#,
     printcolumn = r#"{"name":"As Of","type":"date","jsonPath":".status.statistics.asOf"}"#,
+    printcolumn = r#"{"name":"Checked","type":"date","jsonPath":".status.lastIntegrityCheck","priority":1}"#,
     printcolumn = r#"{"name":"Repository ID","type":"string","jsonPath":".status.repositoryID","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
@@ -47,7 +49,10 @@ another one. Put a server in front of the folder's volume (rest-server or SFTP),
     pub repository_url: String,
     /// Secret in the same namespace with RESTIC_PASSWORD and the back end's variables, such as AWS_ACCESS_KEY_ID.
     pub credentials_secret_ref: SecretKeySelector,
-    /// Not in effect yet: accepted and ignored. Regular checks of the repository's integrity.
+    /// Whether a repository is created where there is none; IfMissing unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initialize: Option<Initialize>,
+    /// Regular checks of the repository's integrity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub integrity_check: Option<IntegrityCheck>,
     /// Cache of the pods that use the repository.
@@ -60,19 +65,19 @@ another one. Put a server in front of the folder's volume (rest-server or SFTP),
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::duration")]
     pub refresh_interval: Option<String>,
+    /// Who is told of damage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<Notifications>,
 }
 
-/// Regular `restic check`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct IntegrityCheck {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub enabled: Option<bool>,
-    /// Five cron fields or @weekly.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 128))]
-    #[x_kube(validation = Rule::new(schedule_rule()).message(BAD_SCHEDULE))]
-    pub schedule: Option<String>,
+/// Whether a repository is created.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Initialize {
+    /// Where there is none, and none was there before.
+    #[default]
+    IfMissing,
+    /// It has to be there: a mistyped URL is no new repository.
+    Never,
 }
 
 /// Where restic's cache lies while a pod runs.
@@ -137,19 +142,22 @@ pub struct ResticRepositoryStatus {
     /// resourceVersion of the Secret that the last answer of the repository was got with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_version: Option<String>,
-    /// Key of that Secret that holds the password, where it is not RESTIC_PASSWORD.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub credentials_key: Option<String>,
     /// restic's own locks as of the last look, the oldest 20. Empty while nobody works on the repository.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub locks: Vec<ResticLock>,
     /// The last attempt to remove locks of dead processes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_unlock: Option<LastUnlock>,
+    /// When the last integrity check ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_integrity_check: Option<Time>,
+    /// Its result: Passed, Damaged, Failed (it could not read the repository, so that nothing is known anew) or
+    /// Interrupted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_integrity_check_result: Option<String>,
+    /// What else is known of integrity checks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub integrity_check: Option<IntegrityCheckStatus>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }

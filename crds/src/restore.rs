@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::{CrossNamespaceObjectReference, Hook, JobConfiguration, ObjectReference};
 use crate::hooks::{HookRun, OpenHooks};
+use crate::notifications::Notifications;
 
 /// A restore.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -64,6 +65,9 @@ pub struct ResticRestoreSpec {
     pub hooks: Option<RestoreHooks>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_config: Option<JobConfiguration>,
+    /// Who is told of the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<Notifications>,
 }
 
 /// Selects a snapshot; the newest that fits all of it.

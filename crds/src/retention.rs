@@ -5,10 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{
-    CrossNamespaceObjectReference, EmailConfig, JobConfiguration, NtfyConfig, ObjectReference,
-    RetentionPolicy,
-};
+use crate::common::{CrossNamespaceObjectReference, JobConfiguration, ObjectReference, RetentionPolicy};
+use crate::notifications::Notifications;
 use crate::rules;
 use crate::schedule::schema::{BAD_SCHEDULE, BAD_TIMEZONE, schedule_rule, timezone_rule};
 
@@ -69,9 +67,9 @@ pub struct GlobalRetentionPolicySpec {
     /// Plans that look like a mistake wait for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<RetentionGuard>,
-    /// Not in effect yet: accepted and ignored. Who is told of the outcome.
+    /// Who is told of the outcome of each run, and of plans that wait for approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub notifications: Option<RetentionNotifications>,
+    pub notifications: Option<Notifications>,
     /// How the pods are run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_config: Option<JobConfiguration>,
@@ -139,16 +137,6 @@ pub struct PolicySelector {
     #[schemars(length(max = 253))]
     #[x_kube(validation = Rule::new(rules::hostname_rule()).message(rules::BAD_HOSTNAME))]
     pub hostname: Option<String>,
-}
-
-/// Who is told of a retention run's outcome.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RetentionNotifications {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub email: Option<EmailConfig>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ntfy: Option<NtfyConfig>,
 }
 
 /// Snapshots that a run left of a cluster or of a group.

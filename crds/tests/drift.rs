@@ -13,7 +13,8 @@ fn the_shipped_definitions_are_those_of_the_types() {
         let shipped: serde_json::Value = serde_saphyr::from_str(&shipped).unwrap();
         assert_eq!(shipped, definition, "{file} is out of date: run `make gen`");
     }
-    assert!(bytes < 150 * 1024, "the definitions have grown to {bytes} bytes");
+    // A client-side apply keeps a copy of each in an annotation, which takes 256 KiB.
+    assert!(bytes < 256 * 1024, "the definitions have grown to {bytes} bytes");
 }
 
 #[test]

@@ -38,6 +38,8 @@ fn all<const N: usize>(texts: [&mut String; N], longest: usize) {
 
 fn repository(repository: &mut RepositoryState) {
     clean(&mut repository.url, LONGEST);
+    clean(&mut repository.damage, 2 * LONGEST);
+    clean(&mut repository.last_check_result, NAME);
     if let Some(statistics) = &mut repository.statistics {
         for host in &mut statistics.hosts {
             clean(&mut host.host, NAME);
@@ -123,6 +125,7 @@ pub fn outcome(outcome: &mut OperationOutcome) {
         &mut outcome.policies,
         &mut outcome.removed_locks,
         &mut outcome.shown,
+        &mut outcome.broken_packs,
     ] {
         list.truncate(4096);
         list.iter_mut().for_each(|text| clean(text, 4 * NAME));

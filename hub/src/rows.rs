@@ -127,7 +127,11 @@ pub fn repository(inventory: &Inventory, key: &str) -> Option<Row> {
         .iter()
         .filter_map(|b| b.freshness.as_ref()?.last_heard)
         .max_by_key(|t| (t.seconds, t.nanos));
-    let alarm = inventory.bindings().key(key);
+    let rival = inventory.bindings().key(key).map(|known| known.rival.clone());
+    let damage = || {
+        let (place, text) = inventory.damage_of(key)?;
+        Some(format!("{place}: {text}"))
+    };
     let row = RepositoryRow {
         restic_id: held
             .first()
@@ -136,7 +140,10 @@ pub fn repository(inventory: &Inventory, key: &str) -> Option<Row> {
             .unwrap_or_default(),
         name,
         policies: inventory.policies_of(key).count() as u64,
-        alarm: alarm.map(|known| known.rival.clone()).unwrap_or_default(),
+        alarm: rival
+            .filter(|rival| !rival.is_empty())
+            .or_else(damage)
+            .unwrap_or_default(),
         state: state.to_owned(),
         clusters,
         statistics_from: newest

@@ -126,7 +126,7 @@ fn silent(member: &Member) -> Attention {
 /// Commands that list what was cut off.
 fn commands(rest: &[Attention]) -> String {
     let of = |needs: &Attention| match needs.state.as_str() {
-        waits::UNREADY => "fleet repos",
+        waits::DAMAGED | waits::UNREADY => "fleet repos",
         waits::RESTORE_FAILED => "kubectl get rres -A",
         waits::POLICY_FAILED => "kubectl get grp -A",
         waits::WAITING => "fleet plan list",

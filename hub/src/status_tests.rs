@@ -106,3 +106,21 @@ fn a_retention_run_that_was_interrupted_needs_a_person_as_one_that_failed() {
     assert_eq!(of("Interrupted"), ["policy-failed"]);
     assert_eq!(of("Applied"), [""; 0]);
 }
+
+#[test]
+fn a_damaged_repository_needs_a_person_though_it_is_ready() {
+    let repository = |damage: &str| {
+        let body = RepositoryState {
+            damage: damage.to_owned(),
+            ..RepositoryState::default()
+        };
+        object("nas", ("True", ""), Object::Repository(body))
+    };
+    let of = |damage: &str| {
+        let needs = status(&inventory(vec![repository(damage)])).needs_you.into_iter();
+        needs.map(|needs| (needs.state, needs.detail)).collect::<Vec<_>>()
+    };
+    assert_eq!(of(""), []);
+    let text = "pack 1 does not exist";
+    assert_eq!(of(text), [("damaged".to_owned(), text.to_owned())]);
+}

@@ -17,12 +17,13 @@ struct Group {
 
 type Groups = BTreeMap<(usize, String), Group>;
 
+pub(crate) const DAMAGED: &str = "damaged";
 pub(crate) const UNREADY: &str = "unready";
 pub(crate) const RESTORE_FAILED: &str = "restore-failed";
 pub(crate) const POLICY_FAILED: &str = "policy-failed";
 pub(crate) const WAITING: &str = "waiting";
 /// In the order in which they are shown.
-const STATES: [&str; 4] = [UNREADY, RESTORE_FAILED, POLICY_FAILED, WAITING];
+const STATES: [&str; 5] = [DAMAGED, UNREADY, RESTORE_FAILED, POLICY_FAILED, WAITING];
 /// Results of a retention run that did not do what it was to do.
 const FAILURES: [&str; 2] = ["Failed", "Interrupted"];
 
@@ -51,12 +52,16 @@ pub fn all(inventory: &Inventory) -> Vec<Attention> {
 fn repositories(inventory: &Inventory, groups: &mut Groups) {
     let index = inventory.index();
     for held in index.repositories().flat_map(|key| index.bindings(key)) {
+        let next = || format!("fleet repos {}", held.object.name);
+        let damage = held.repository().map(|repository| &repository.damage);
+        if let Some(damage) = damage.filter(|damage| !damage.is_empty()) {
+            add(groups, DAMAGED, held, damage.clone(), next());
+        }
         // Unknown means that it is being checked.
         let condition = ready_condition(&held.object).filter(|ready| ready.status == "False");
         if let Some(condition) = condition {
             let why = explained(&condition.reason, &condition.message);
-            let next = format!("fleet repos {}", held.object.name);
-            add(groups, UNREADY, held, why, next);
+            add(groups, UNREADY, held, why, next());
         }
     }
 }

@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod digest;
+pub mod hold;
 pub mod order;
 pub mod plan;
 pub mod possession;

@@ -50,4 +50,6 @@ pub enum Maintenance {
     Retention(WorkerConfig),
     /// Removes restic's locks whose processes are dead.
     Unlock(WorkerConfig),
+    /// Checks the integrity of the repository.
+    Check(WorkerConfig),
 }

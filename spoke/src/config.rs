@@ -115,6 +115,10 @@ pub struct Config {
     #[arg(long, env = "FLEET_UNSAFE_SHORT_LEASES")]
     pub unsafe_short_leases: bool,
 
+    /// Also calls receivers of notifications on this container's own loopback, such as a relay in a sidecar.
+    #[arg(long, env = "FLEET_NOTIFY_LOOPBACK", default_value_t = false, action = clap::ArgAction::Set)]
+    pub notify_loopback: bool,
+
     /// text or json.
     #[arg(long, env = "FLEET_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,

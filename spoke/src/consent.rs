@@ -1,5 +1,6 @@
 //! Whether a repository may be used from a namespace, and whether it is ready to be. Pure.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use crds::ResticRepository;
@@ -33,17 +34,18 @@ pub enum Blocked {
     Refused { message: String },
 }
 
-/// The repository `at` as a resource in `namespace`, whose labels are `labels`, may use it.
+/// The repository `at` as a resource in `namespace` may use it. `labels` are those of the namespace, absent while it is
+/// not in the cache.
 ///
 /// # Errors
 /// Why it may not, or not yet.
-pub fn usable<'a>(
+pub fn usable<'a, R: Borrow<ResticRepository>>(
     at: &Key,
     namespace: &str,
-    repository: Option<&'a ResticRepository>,
-    labels: &BTreeMap<String, String>,
-) -> Result<&'a ResticRepository, Blocked> {
-    let Some(repository) = repository else {
+    repository: Option<&'a R>,
+    labels: Option<&BTreeMap<String, String>>,
+) -> Result<&'a R, Blocked> {
+    let Some(found) = repository else {
         return Err(Blocked::Wait {
             reason: reasons::REPOSITORY_NOT_FOUND,
             message: format!(
@@ -51,7 +53,22 @@ pub fn usable<'a>(
             ),
         });
     };
-    if *at.namespace != *namespace && !allows(repository.spec.allowed_namespaces.as_ref(), labels) {
+    let repository = found.borrow();
+    let allowed = repository.spec.allowed_namespaces.as_ref();
+    let consent = if *at.namespace == *namespace {
+        Some(true)
+    } else {
+        allows(allowed, labels)
+    };
+    let Some(consent) = consent else {
+        return Err(Blocked::Wait {
+            reason: reasons::REPOSITORY_NOT_READY,
+            message: format!(
+                "namespace {namespace} is not known yet, and its labels decide whether ResticRepository {at} may be used in it"
+            ),
+        });
+    };
+    if !consent {
         let message = format!(
             "ResticRepository {at} does not allow namespace {namespace}; its owner can allow it with spec.allowedNamespaces: {{from: Selector, selector: {{matchLabels: {{kubernetes.io/metadata.name: {namespace}}}}}}}, which hands the repository's password and keys to that namespace"
         );
@@ -71,7 +88,7 @@ pub fn usable<'a>(
             message: format!("ResticRepository {at} is not ready: {why}"),
         });
     }
-    Ok(repository)
+    Ok(found)
 }
 
 /// Whether a resource refers to a repository in another namespace that does not exist, or does not allow this namespace
@@ -89,23 +106,20 @@ pub fn ended(world: &World, key: &Key, reference: &CrossNamespaceObjectReference
 }
 
 fn consents(repository: Option<&ResticRepository>, labels: &BTreeMap<String, String>) -> bool {
-    repository.is_some_and(|r| allows(r.spec.allowed_namespaces.as_ref(), labels))
+    repository.is_some_and(|r| allows(r.spec.allowed_namespaces.as_ref(), Some(labels)) == Some(true))
 }
 
-/// Whether a repository may be used from a namespace with these labels, which is not its own.
-#[must_use]
-pub fn allows(allowed: Option<&AllowedNamespaces>, labels: &BTreeMap<String, String>) -> bool {
-    match allowed {
-        None => false,
-        Some(allowed) => match allowed.from {
-            NamespacesFrom::Same => false,
-            NamespacesFrom::All => true,
-            // An empty selector would match everything; without one nothing is meant.
-            NamespacesFrom::Selector => allowed
-                .selector
-                .as_ref()
-                .is_some_and(|selector| matches(selector, labels)),
-        },
+/// Whether a repository may be used from another namespace than its own, with these labels. `None` if that depends on
+/// labels that are not known.
+fn allows(allowed: Option<&AllowedNamespaces>, labels: Option<&BTreeMap<String, String>>) -> Option<bool> {
+    let Some(allowed) = allowed else {
+        return Some(false);
+    };
+    match (allowed.from, &allowed.selector) {
+        (NamespacesFrom::All, _) => Some(true),
+        // An empty selector would match everything; without one nothing is meant.
+        (NamespacesFrom::Same, _) | (NamespacesFrom::Selector, None) => Some(false),
+        (NamespacesFrom::Selector, Some(selector)) => labels.map(|labels| matches(selector, labels)),
     }
 }
 
@@ -185,9 +199,36 @@ mod tests {
     }
 
     #[test]
+    fn a_namespace_that_is_not_known_yet_is_waited_for_and_not_refused() {
+        let at = Key::new("storage", "nas");
+        // Labels that are taken as empty would let the one in and refuse the other.
+        for rule in [
+            json!({ "matchExpressions": [{ "key": "team", "operator": "DoesNotExist" }] }),
+            json!({ "matchLabels": { "team": "shop" } }),
+        ] {
+            let selects = repository(json!({ "from": "Selector", "selector": rule }));
+            let Err(Blocked::Wait { message, .. }) = usable(&at, "shop", Some(&selects), None) else {
+                panic!("{rule}")
+            };
+            assert!(
+                message.starts_with("namespace shop is not known yet"),
+                "{message}"
+            );
+        }
+        // What does not depend on labels is known.
+        let closed = usable(&at, "shop", Some(&repository(Value::Null)), None).map(drop);
+        assert!(matches!(closed, Err(Blocked::Refused { .. })));
+        let own = usable(&at, "storage", Some(&repository(Value::Null)), None).map(drop);
+        let Err(Blocked::Wait { message, .. }) = own else {
+            panic!()
+        };
+        assert!(message.ends_with("is not ready: not checked yet"), "{message}");
+    }
+
+    #[test]
     fn the_refusal_recommends_one_namespace_and_says_what_consent_gives() {
         let (at, closed) = (Key::new("storage", "nas"), repository(Value::Null));
-        let refused = usable(&at, "shop", Some(&closed), &BTreeMap::new());
+        let refused = usable(&at, "shop", Some(&closed), Some(&BTreeMap::new()));
         let Err(Blocked::Refused { message }) = refused else {
             panic!()
         };

@@ -12,6 +12,7 @@ use crate::events::Events;
 use crate::exchange::{Board, CertificateName, Creations, Leases, Outbox};
 use crate::leader::LeaderGate;
 use crate::metrics::Metrics;
+use crate::notify::Notifier;
 use crate::sharing::Shared;
 use crate::site::Site;
 #[cfg(test)]
@@ -26,12 +27,13 @@ pub struct Context {
     pub world: World,
     pub applier: Applier,
     pub events: Events,
+    pub notifier: Notifier,
     pub leader: LeaderGate,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub turns: Semaphore,
-    /// What changed since the hub was last told.
+    /// What changed since it was last sent to the hub.
     pub outbox: Arc<Outbox>,
     /// Permission to create repositories.
     pub creations: Creations,
@@ -99,6 +101,7 @@ pub fn test_context_on(client: kube::Client) -> Arc<Context> {
         world,
         applier: Applier::new(client, leader.clone(), metrics.clone()),
         events: Events::new(metrics.clone()).0,
+        notifier: Notifier::new(metrics.clone()).0,
         leader,
         metrics,
         clock: Arc::new(crate::clock::SystemClock),

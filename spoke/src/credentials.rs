@@ -2,15 +2,21 @@
 //! with what is on the allow-list.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crds::{ResticRepository, names};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
 use crate::apply::ApplyError;
 use crate::context::Context;
-use crate::secrets::{self, Credentials, Projection, REPOSITORY_VARIABLE, SecretError, normalised};
-use crate::world::Key;
+use crate::notify::{self, Unread};
+use crate::secrets::{
+    self, Credentials, PASSWORD_VARIABLE, Projection, REPOSITORY_VARIABLE, SecretError, normalised,
+};
+use crate::world::{Index, Key};
 
 /// Part of every mark. Another one makes each copy anew: for when the same Secret is to be read in another way.
 const FORMAT: u8 = 2;
@@ -62,4 +68,66 @@ pub async fn read(
     let key = Key::new(namespace, &repository.spec.credentials_secret_ref.name);
     let secret: Option<Secret> = context.applier.get(&key).await?;
     Ok(secrets::credentials(repository, secret.as_ref()))
+}
+
+/// Secrets of receivers of notifications. Who may write a resource chooses the receiver, and may not be allowed to read
+/// Secrets: so keys of repositories and tokens of accounts are not read.
+pub struct NotificationSecrets(pub Arc<Context>);
+
+/// Types of a Secret that people make for such things.
+const TYPES: [&str; 2] = ["Opaque", "kubernetes.io/basic-auth"];
+
+impl notify::Secrets for NotificationSecrets {
+    fn read(&self, key: Key) -> BoxFuture<'_, Result<Option<notify::Data>, Unread>> {
+        let context = &self.0;
+        async move {
+            if !context
+                .world
+                .repositories
+                .find(Index::Credentials, &key)
+                .is_empty()
+            {
+                return Err(Unread::Refused("it holds the keys of a repository"));
+            }
+            let secret: Result<Option<Secret>, _> = context.applier.get(&key).await;
+            match secret {
+                Ok(secret) => secret.map(content).transpose(),
+                Err(_) => Err(Unread::Later("the API server did not answer")),
+            }
+        }
+        .boxed()
+    }
+}
+
+fn content(secret: Secret) -> Result<notify::Data, Unread> {
+    let type_ = secret.type_.as_deref().unwrap_or("Opaque");
+    if !TYPES.contains(&type_) {
+        return Err(Unread::Refused(
+            "its type is neither Opaque nor kubernetes.io/basic-auth",
+        ));
+    }
+    let data = secret.data.unwrap_or_default();
+    if data.contains_key(REPOSITORY_VARIABLE) || data.contains_key(PASSWORD_VARIABLE) {
+        return Err(Unread::Refused("it holds the keys of a repository"));
+    }
+    Ok(data.into_iter().map(|(name, bytes)| (name, bytes.0)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_repositories_and_tokens_of_accounts_are_not_sent_to_receivers() {
+        let secret = |type_: Option<&str>, key: &str| Secret {
+            type_: type_.map(str::to_owned),
+            data: Some(BTreeMap::from([(key.to_owned(), ByteString(b"x".to_vec()))])),
+            ..Secret::default()
+        };
+        assert!(content(secret(None, "token")).is_ok());
+        assert!(content(secret(Some("Opaque"), "token")).is_ok());
+        assert!(content(secret(Some("kubernetes.io/service-account-token"), "token")).is_err());
+        assert!(content(secret(Some("Opaque"), PASSWORD_VARIABLE)).is_err());
+        assert!(content(secret(Some("Opaque"), REPOSITORY_VARIABLE)).is_err());
+    }
 }

@@ -250,8 +250,8 @@ impl Election {
     }
 }
 
-/// Extends leadership, or begins a new term if the present one is over by now; says whether it did. Decided under the
-/// channel's lock: who was told that this replica does not lead finds another term afterwards.
+/// Extends leadership, or begins a new term if the present one is over by now; returns whether it did. Decided under the
+/// channel's lock: a task that has seen this replica not lead finds another term afterwards.
 fn extend(reign: &watch::Sender<Option<Reign>>, terms: &mut u64, until: Instant) -> bool {
     let mut begins = false;
     reign.send_modify(|present| match present {

@@ -31,6 +31,7 @@ pub mod leader;
 pub mod link;
 pub mod maintenance;
 pub mod metrics;
+pub mod notify;
 pub mod operation;
 pub mod pod;
 pub mod possession;

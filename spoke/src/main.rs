@@ -27,6 +27,9 @@ async fn main() -> ExitCode {
         Some(Command::Hook(HookCommand::Before(hook))) => return spoke::hook::before(hook).await,
         Some(Command::Hook(HookCommand::After(hook))) => return spoke::hook::after(hook).await,
         Some(Command::Hook(HookCommand::Owed(owed))) => return spoke::hook::owed(owed).await,
+        Some(Command::Maintenance(Maintenance::Check(worker))) => {
+            return spoke::worker::check(worker).await;
+        }
         Some(Command::Stream(stream)) => return spoke::stream::run(stream).await,
         None => {}
     }

@@ -18,21 +18,23 @@ use crate::backup::BackupController;
 use crate::clock::{Clock, Random, SystemClock, SystemRandom};
 use crate::config::Config;
 use crate::context::{Context, TURNS};
+use crate::credentials::NotificationSecrets;
 use crate::events::{Events, Publisher};
 use crate::exchange::{Board, CertificateName, Creations, Leases, Outbox, Question};
 use crate::intake::Routes;
 use crate::kind::Kinds;
 use crate::kind::{Controller, Driver};
 use crate::leader::{Election, LeaderGate};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, OPERATIONS, Sample};
+use crate::notify::{self, Addresses, Notifier, Queue, Sender};
 use crate::operation::Operations;
-use crate::repository::{RepositoryController, UnlockOwner};
+use crate::repository::{CheckOwner, RepositoryController, UnlockOwner};
 use crate::restic::{self, Restic};
 use crate::restore::RestoreController;
 use crate::retention::{RetentionController, RetentionOwner};
 use crate::root::{Root, Tree, supervise};
 use crate::scripts::Scripts;
-use crate::service::{Fatal, Health, Pace, Services, ServicesHandle};
+use crate::service::{Fatal, Health, Pace, Service, Services, ServicesHandle};
 use crate::services::{self, Parts};
 use crate::sharing::Shared;
 use crate::site::Site;
@@ -85,7 +87,13 @@ async fn start(config: &Config, fatal: &Fatal) -> anyhow::Result<Tree> {
         listener,
         metrics,
     };
-    let (tree, _) = assemble(config, outside, fatal).await?;
+    let supervisor = Services {
+        health: Health::default(),
+        metrics: outside.metrics.clone(),
+        fatal: fatal.clone(),
+        pace: Pace::default(),
+    };
+    let (tree, _) = assemble(config, outside, supervisor, |services| services).await?;
     Ok(tree)
 }
 
@@ -102,39 +110,40 @@ pub(crate) struct Outside {
     pub metrics: Arc<Metrics>,
 }
 
-/// Starts every actor and every service.
+/// Starts every actor and every service. `wrap` is given all services before they start.
 pub(crate) async fn assemble(
     config: &Config,
     outside: Outside,
-    fatal: &Fatal,
+    supervisor: Services,
+    wrap: impl FnOnce(Vec<Service>) -> Vec<Service>,
 ) -> anyhow::Result<(Tree, Arc<Context>)> {
     let (leader, election) = elect(config, &outside.client);
-    let (context, publisher, questions) = context(config, &outside, leader);
-    let root = Actor::spawn(None, Root { fatal: fatal.clone() }, ()).await;
+    let (context, ends) = context(config, &outside, leader);
+    let Ends {
+        publisher,
+        notifications,
+        questions,
+    } = ends;
+    let fatal = supervisor.fatal.clone();
+    let root = Actor::spawn(None, Root { fatal }, ()).await;
     let (root, _) = root.map_err(|error| anyhow::anyhow!("the actors do not start: {error}"))?;
     let kinds = kinds(root.get_cell(), &context, config, &outside.restic).await?;
     let scripts = Arc::new(Scripts::default());
-    let health = Health::default();
     let parts = Parts {
         client: outside.client,
         routes: Arc::new(Routes::new(kinds.clone(), scripts.clone())),
         scripts,
         context: context.clone(),
         publisher,
+        sender: sender(config, &outside.random, &context, notifications),
         election,
         questions,
         restic: outside.restic,
         listener: outside.listener,
-        health: health.clone(),
+        health: supervisor.health.clone(),
         kubernetes: outside.kubernetes,
     };
-    let supervisor = Services {
-        health,
-        metrics: outside.metrics,
-        fatal: fatal.clone(),
-        pace: Pace::default(),
-    };
-    let services = services::all(config, parts);
+    let services = wrap(services::all(config, parts));
     let services = ServicesHandle::start(root.get_cell(), supervisor, services).await?;
     let tree = Tree {
         root,
@@ -144,18 +153,18 @@ pub(crate) async fn assemble(
     Ok((tree, context))
 }
 
+/// The ends of the queues that all actors share.
+struct Ends {
+    publisher: Publisher,
+    notifications: Queue,
+    questions: tokio::sync::mpsc::UnboundedReceiver<Question>,
+}
+
 /// What all actors share, and the ends of its queues.
-pub(crate) fn context(
-    config: &Config,
-    outside: &Outside,
-    leader: LeaderGate,
-) -> (
-    Arc<Context>,
-    Publisher,
-    tokio::sync::mpsc::UnboundedReceiver<Question>,
-) {
+fn context(config: &Config, outside: &Outside, leader: LeaderGate) -> (Arc<Context>, Ends) {
     let (metrics, site) = (&outside.metrics, outside.site.clone());
     let (events, publisher) = Events::new(metrics.clone());
+    let (notifier, notifications) = Notifier::new(metrics.clone());
     let (leases, questions) = Leases::new(config.hub_url().is_some());
     let world = World::default();
     let outbox = Outbox::attached(&world);
@@ -165,6 +174,7 @@ pub(crate) fn context(
         world,
         applier: Applier::new(outside.client.clone(), leader.clone(), metrics.clone()),
         events,
+        notifier,
         leader,
         metrics: metrics.clone(),
         clock: outside.clock.clone(),
@@ -177,11 +187,47 @@ pub(crate) fn context(
         shared: Shared::new(config.hub_url(), config.standalone, &config.lease_namespace),
         site,
     };
-    (Arc::new(context), publisher, questions)
+    let ends = Ends {
+        publisher,
+        notifications,
+        questions,
+    };
+    let context = Arc::new(context);
+    context.metrics.info(&context.cluster);
+    let configured = config.hub_url().is_some();
+    context.metrics.link_configured.set(i64::from(configured));
+    // Weak: the context owns the metrics.
+    let board = Arc::downgrade(&context);
+    context.metrics.resources.pull(move || {
+        let counts = board.upgrade().map(|context| context.operations.counts());
+        let counts = counts.into_iter().flatten();
+        counts
+            .map(|((type_, state), count)| {
+                Sample::labelled(&OPERATIONS, vec![type_, state.to_owned()], count)
+            })
+            .collect()
+    });
+    (context, ends)
+}
+
+/// The sender of notifications.
+fn sender(config: &Config, random: &Arc<dyn Random>, context: &Arc<Context>, queue: Queue) -> Arc<Sender> {
+    let parts = notify::Parts {
+        secrets: Arc::new(NotificationSecrets(context.clone())),
+        addresses: Addresses {
+            loopback: config.notify_loopback,
+        },
+        events: context.events.clone(),
+        metrics: context.metrics.clone(),
+        clock: context.clock.clone(),
+        random: random.clone(),
+        pace: notify::Pace::default(),
+    };
+    Arc::new(Sender::new(queue, parts))
 }
 
 /// One supervisor for each kind.
-pub(crate) async fn kinds(
+async fn kinds(
     root: ActorCell,
     context: &Arc<Context>,
     config: &Config,
@@ -198,6 +244,7 @@ pub(crate) async fn kinds(
         vec![
             Arc::new(RetentionOwner::new(context.clone())),
             Arc::new(UnlockOwner::new(context.clone())),
+            Arc::new(CheckOwner::new(context.clone())),
         ],
     );
     let operations = operations.with_lock_pause(config.unlock_after_end() + config.lock_interval);
@@ -224,7 +271,7 @@ async fn cluster_uid(client: &Client) -> anyhow::Result<String> {
     uid.context("namespace kube-system has no uid")
 }
 
-pub(crate) fn elect(config: &Config, client: &Client) -> (LeaderGate, Option<Election>) {
+fn elect(config: &Config, client: &Client) -> (LeaderGate, Option<Election>) {
     if !config.leader_elect {
         return (LeaderGate::always(), None);
     }

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
+use crds::conditions::types;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,7 @@ use crate::leader::Election;
 use crate::link::{self, LinkConfig};
 use crate::maintenance::{Local, LocalGrantor};
 use crate::metrics::Metrics;
+use crate::notify::Sender;
 use crate::possession::{self, Possession};
 use crate::restic::Restic;
 use crate::scripts::Scripts;
@@ -31,6 +33,7 @@ pub struct Parts {
     pub routes: Arc<Routes>,
     pub scripts: Arc<Scripts>,
     pub publisher: Publisher,
+    pub sender: Arc<Sender>,
     /// Absent where this replica always leads.
     pub election: Option<Election>,
     /// Asked of the local grantor.
@@ -50,6 +53,7 @@ pub fn all(config: &Config, parts: Parts) -> Vec<Service> {
     services.push(terms(&context, &routes, &synced));
     services.push(scripts(&context, parts.scripts, &synced));
     services.push(events(config, parts.client, &context, parts.publisher));
+    services.push(notifier(parts.sender));
     services.extend(parts.election.map(election));
     services.push(serving(context.metrics.clone(), parts.health, parts.listener));
     if let Some(url) = config.hub_url() {
@@ -111,12 +115,12 @@ async fn follow_leadership(
         }
         loop {
             // Also at a start after a failure, which may have come at any step.
-            context.metrics.leader.set(0);
+            context.metrics.leads(false);
             routes.follow().await;
             context.leases.reset();
             context.operations.clear();
             let term = leader.wait_until_leader().await;
-            context.metrics.leader.set(1);
+            context.metrics.leads(true);
             routes.lead();
             leader.wait_until_lost(term).await;
         }
@@ -154,6 +158,10 @@ fn events(config: &Config, client: Client, context: &Arc<Context>, publisher: Pu
     )
 }
 
+fn notifier(sender: Arc<Sender>) -> Service {
+    service("notifier", Stage::Edge, sender, Sender::run)
+}
+
 fn election(election: Election) -> Service {
     service(
         "election",
@@ -182,7 +190,10 @@ fn hub(
     let (world, routes) = (context.clone(), routes.clone());
     let wake: link::Wake = Arc::new(move |news| match news {
         link::News::Drained(restic_id) => routes.drained(&world.world, restic_id),
-        link::News::Renamed => routes.renamed(),
+        link::News::Named => {
+            let differs = world.certificate.differs(&[], types::READY).is_some();
+            routes.named(&world.world, differs);
+        }
     });
     let parts = (Arc::new(config), context.clone(), wake, synced.clone());
     service(

@@ -1,6 +1,6 @@
 //! Which repositories are known to be shared through a hub. A spoke that had a hub and is started without one would take
 //! a lock that covers its own cluster only, while others are at work under the hub's. So what was seen with a hub is kept
-//! in a Lease, and maintenance of those repositories waits until there is a hub again, or a person says that there is none
+//! in a Lease, and maintenance of those repositories waits until there is a hub again, or a person confirms that there is none
 //! any more (`--standalone`).
 
 use std::collections::{BTreeMap, BTreeSet};

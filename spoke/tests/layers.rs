@@ -15,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "consent", "events", "exchange", "exec", "hooks", "leader", "pod", "restic", "runs", "secrets",
         ],
     ),
-    ("apply", &["apply", "sharing"]),
+    ("apply", &["apply", "notify", "sharing"]),
     ("context", &["context", "credentials"]),
     ("controller", &["kind", "maintenance", "service"]),
     (

@@ -1,4 +1,4 @@
-//! Programs built once from their sources: Kubernetes, restic and the storage servers.
+//! Programs built once from their sources: Kubernetes, restic, the storage servers and a mail server.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -92,42 +92,23 @@ impl Workspace {
             "-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES} \
              -X k8s.io/component-base/version.gitMajor={major} -X k8s.io/component-base/version.gitMinor={minor}"
         );
+        let seconds = "seconds, once kube is built";
         self.build_tool("kube", "kube", ".", &version, "about 5 minutes the first time")?;
-        self.build_tool(
-            "kube-schedule",
-            "kube",
-            "./schedule",
-            "-s -w",
-            "seconds, once kube is built",
-        )?;
-        self.build_tool(
-            "restic",
-            "restic",
-            "github.com/restic/restic/cmd/restic",
-            "-s -w",
-            "about 1 minute the first time",
-        )?;
-        self.build_tool(
-            "rest-server",
-            "rest-server",
-            "github.com/restic/rest-server/cmd/rest-server",
-            "-s -w",
-            "seconds",
-        )?;
-        self.build_tool(
-            "minio",
-            "minio",
-            "github.com/minio/minio",
-            "-s -w",
-            "about 2 minutes the first time",
-        )?;
-        self.build_tool(
-            "rclone",
-            "rclone",
-            "github.com/rclone/rclone",
-            "-s -w",
-            "about 2 minutes the first time",
-        )?;
+        self.build_tool("kube-schedule", "kube", "./schedule", "-s -w", seconds)?;
+        for (name, package, time) in [
+            ("restic", "github.com/restic/restic/cmd/restic", "about 1 minute"),
+            (
+                "rest-server",
+                "github.com/restic/rest-server/cmd/rest-server",
+                "seconds",
+            ),
+            ("minio", "github.com/minio/minio", "about 2 minutes"),
+            ("rclone", "github.com/rclone/rclone", "about 2 minutes"),
+            ("mailpit", "github.com/axllent/mailpit", "about 1 minute"),
+        ] {
+            let time = format!("{time} the first time");
+            self.build_tool(name, name, package, "-s -w", &time)?;
+        }
         for component in COMPONENTS {
             let link = self.program(component);
             if fs::read_link(&link).is_err() {
@@ -167,7 +148,7 @@ impl Workspace {
             .env("GOFLAGS", "-mod=readonly")
             .status()
             .context(
-                "go is not installed: the test bed builds Kubernetes and restic with Go 1.25 or later",
+                "go is not installed: the test bed builds Kubernetes and restic with Go 1.26 or later",
             )?;
         if !status.success() {
             bail!("building {name} failed; if modules could not be fetched, check GOPROXY");

@@ -56,6 +56,31 @@ impl Inventory {
         vanished.filter(move |held| self.may_count(held, restic_id))
     }
 
+    /// Backups of bound clusters whose source is suddenly far smaller than before (condition Suspicious), of this repository
+    /// or undecided.
+    #[must_use]
+    pub fn suspicious_backups(&self, restic_id: &str) -> Vec<Arc<Held>> {
+        let suspicious = |held: &&Arc<Held>| {
+            let id = held.backup().map_or("", |backup| backup.restic_id.as_str());
+            let mut conditions = held.object.conditions.iter();
+            (id.is_empty() || id == restic_id)
+                && conditions.any(|c| c.r#type == "Suspicious" && c.status == "True")
+        };
+        let bound = self
+            .bindings
+            .bound(restic_id)
+            .map(|cluster| [cluster.to_string()]);
+        bound
+            .flat_map(|cluster| {
+                self.index
+                    .backups(&cluster)
+                    .filter(suspicious)
+                    .cloned()
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
     /// Whether a policy's cluster is bound to a repository, and the policy is for it or may be.
     fn may_count(&self, held: &Held, restic_id: &str) -> bool {
         let Some(policy) = held.policy() else {
@@ -80,6 +105,16 @@ impl Inventory {
             let uses = |held: &&Arc<Held>| held.cluster == member.name;
             member.complete() && self.index.bindings(restic_id).any(|held| uses(&held))
         })
+    }
+
+    /// The damage that the last check by a bound cluster has found, with the repository that it is about.
+    #[must_use]
+    pub fn damage_of(&self, restic_id: &str) -> Option<(&Arc<str>, &str)> {
+        let bound = |held: &&Arc<Held>| self.bindings.is_bound(&held.cluster, restic_id);
+        let repositories = self.index.bindings(restic_id).filter(bound);
+        let mut damaged =
+            repositories.filter_map(|held| Some((&held.place, held.repository()?.damage.as_str())));
+        damaged.find(|(_, damage)| !damage.is_empty())
     }
 
     /// A repository that the table of bindings does not have yet.

@@ -158,7 +158,19 @@ impl Keeper {
         };
         let cluster = &grant.operation.cluster;
         info!(repository = %id, %cluster, subject = %grant.operation.subject, token = grant.token, result = outcome.result, "a run has ended");
+        let now = self.now();
         let repository = self.repository(id);
+        match outcome.result.as_str() {
+            "Damaged" => {
+                let text = format!(
+                    "{} in cluster {cluster}: {}",
+                    grant.operation.subject, outcome.message
+                );
+                repository.damaged = Some((now, text));
+            }
+            "Passed" => repository.damaged = None,
+            _ => {}
+        }
         let run = repository.run.take().filter(|(token, _)| *token == grant.token);
         let Some(run) = run.and_then(|(_, run)| run) else {
             return;

@@ -15,6 +15,9 @@ use super::run;
 use crate::now as wall_clock;
 use crate::store::{StoredAudit, StoredGrant};
 
+/// The end of a check overtakes the state of its repository, which holds the damage from then on. In milliseconds.
+const ON_ITS_WAY: u64 = 10 * 60_000;
+
 /// Why a retention operation is given nothing. Without a run its spoke would go by its own policies alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Withheld {
@@ -48,13 +51,20 @@ impl Keeper {
             return Ok(None);
         }
         // Without the history new clusters and rejected plans are not known.
-        let history = self.repositories.get(id).and_then(|r| r.history.as_ref());
+        let repository = self.repositories.get(id);
+        let history = repository.and_then(|r| r.history.as_ref());
         let Some(history) = history.filter(|_| known) else {
             return Err(Withheld::Unknown("what earlier runs left could not be read"));
         };
-        let run = self
+        let mut run = self
             .hub
             .read(|inventory| run::compose(inventory, history, id, &asked.ask.approved));
+        let damaged = repository.and_then(|r| r.damaged.as_ref());
+        if let Some((at, text)) = damaged.filter(|_| run.damage.is_empty())
+            && self.now().saturating_sub(*at) < ON_ITS_WAY
+        {
+            run.damage.clone_from(text);
+        }
         match run::too_long(&run) {
             Some(text) => Err(Withheld::TooLong(text)),
             None => Ok(Some(run)),

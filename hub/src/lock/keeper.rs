@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::hub_message::Body;
-use proto::v1::{HubMessage, LeaseWaiting, OperationOutcome, RetentionRun};
+use proto::v1::{HubMessage, LeaseWaiting, OperationKind, OperationOutcome, RetentionRun};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -38,6 +38,8 @@ pub(super) struct Repository {
     pub history: Option<History>,
     /// The last answer to each waiter.
     pub told: HashMap<(Arc<str>, Arc<str>), LeaseWaiting>,
+    /// Damage that a check has reported with its end, and when.
+    pub damaged: Option<(Instant, String)>,
     draining: bool,
 }
 
@@ -290,10 +292,19 @@ impl Keeper {
         let ids: Vec<Arc<str>> = active.map(|(id, _)| id.clone()).collect();
         for id in ids {
             let busy = self.hub.read(|inventory| inventory.is_backing_up(&id));
-            let sessions = &self.sessions;
+            let (sessions, asks) = (&self.sessions, &self.asks);
             let Some(repository) = self.repositories.get_mut(&id) else {
                 continue;
             };
+            // A check takes none of restic's locks: backups need not be held for it.
+            let checks = |operation: &Operation| {
+                let asked = asks.get(&(operation.cluster.clone(), operation.id.clone()));
+                asked.is_some_and(|asked| asked.ask.kind() == OperationKind::Check)
+            };
+            let upcoming = repository
+                .grantor
+                .upcoming(|cluster| sessions.contains_key(cluster));
+            let busy = busy && !upcoming.is_some_and(checks);
             let effects = repository
                 .grantor
                 .advance(now, &terms, busy, |cluster| sessions.contains_key(cluster));

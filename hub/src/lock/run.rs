@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crds::rules::{RULES_VERSION, Rule};
+use proto::hold::hold;
 use proto::order::{RUN_MAX, order_text};
 use proto::v1::{Baseline, ClusterUid, RetentionPolicySpec, RetentionRule, RetentionRun};
 
@@ -26,7 +27,8 @@ pub fn compose(inventory: &Inventory, history: &History, restic_id: &str, approv
         let text = "it is missing from what its cluster tells, without having been deleted";
         Some(unclear(spec(held)?, text))
     });
-    let policies = bounded(known.chain(undecided).chain(vanished));
+    let held = holds(inventory, restic_id);
+    let policies = bounded(known.chain(undecided).chain(vanished).chain(held));
     let members: Vec<_> = inventory.whole_clusters(restic_id).collect();
     let clusters: Vec<String> = members.iter().map(|member| member.name.to_string()).collect();
     let uids = members
@@ -36,9 +38,13 @@ pub fn compose(inventory: &Inventory, history: &History, restic_id: &str, approv
     let new = clusters.iter().filter(|cluster| {
         !history.participants.is_empty() && !history.participants.contains(cluster.as_str())
     });
+    let damage = inventory.damage_of(restic_id);
     RetentionRun {
         restic_id: restic_id.to_owned(),
         policies,
+        damage: damage.map_or_else(String::new, |(place, text)| {
+            format!("ResticRepository {place}: {text}")
+        }),
         // A successor of a run that failed still asks for what a person has rejected meanwhile.
         approved: if history.rejected.contains(approved) {
             String::new()
@@ -63,6 +69,26 @@ pub fn compose(inventory: &Inventory, history: &History, restic_id: &str, approv
         clusters,
     }
 }
+
+/// Snapshots of suspicious backups stay: those of all clusters that are bound to the repository.
+fn holds(inventory: &Inventory, restic_id: &str) -> Vec<RetentionPolicySpec> {
+    let suspicious = inventory.suspicious_backups(restic_id);
+    let hold = suspicious.into_iter().map(|held| {
+        let backup = format!("{}/{}", held.object.namespace, held.object.name);
+        hold(
+            &held.cluster,
+            &backup,
+            &held.object.uid,
+            SUSPICIOUS,
+            RULES_VERSION,
+        )
+    });
+    hold.collect()
+}
+
+/// Why.
+const SUSPICIOUS: &str =
+    "its source is suddenly far smaller than before, so all of its snapshots stay until that is accepted";
 
 /// The policies in order. A cluster with too many of them has one in their place that keeps everything.
 fn bounded(specs: impl Iterator<Item = RetentionPolicySpec>) -> Vec<RetentionPolicySpec> {

@@ -1,6 +1,6 @@
 use prost::Message as _;
 use proto::v1::object_state::Body;
-use proto::v1::{ObjectState, PolicyState, RepositoryState};
+use proto::v1::{BackupState, Condition, ObjectState, PolicyState, RepositoryState};
 
 use super::*;
 use crate::Moment;
@@ -107,6 +107,45 @@ fn bind(inventory: &mut Inventory, cluster: &str, state: State) {
 
 fn run(inventory: &Inventory) -> RetentionRun {
     compose(inventory, &History::default(), ID, "")
+}
+
+#[test]
+fn suspicious_backups_of_bound_clusters_hold_their_snapshots() {
+    let backup = |name: &str, id: &str, status: &str| {
+        let body = BackupState {
+            restic_id: id.to_owned(),
+            ..BackupState::default()
+        };
+        let condition = Condition {
+            r#type: "Suspicious".to_owned(),
+            status: status.to_owned(),
+            ..Condition::default()
+        };
+        ObjectState {
+            conditions: vec![condition],
+            ..object(name, Body::Backup(body))
+        }
+    };
+    let mut inventory = inventory();
+    for (session, cluster) in (1..).zip(["a", "b"]) {
+        let objects = vec![
+            repository(),
+            backup("emptied", ID, "True"),
+            backup("well", ID, "False"),
+            backup("undecided", "", "True"),
+            backup("elsewhere", "other", "True"),
+        ];
+        tell(&mut inventory, cluster, session, objects);
+    }
+    assert!(run(&inventory).policies.is_empty(), "none is bound");
+    bind(&mut inventory, "a", State::Bound);
+    let held = run(&inventory).policies;
+    let tags: Vec<&str> = held.iter().map(|spec| spec.rules[0].tags[1].as_str()).collect();
+    assert_eq!(tags, ["fleet.backup=ns/emptied", "fleet.backup=ns/undecided"]);
+    assert!(
+        held.iter()
+            .all(|spec| !spec.unclear.is_empty() && spec.source.starts_with("a/ns/"))
+    );
 }
 
 #[test]
@@ -359,4 +398,28 @@ fn nothing_of_a_forgotten_cluster_is_left_among_the_vanished() {
         .collect();
     assert_eq!(left, ["b"]);
     assert!(inventory.take_unsaved().vanished, "written with the next batch");
+}
+
+#[test]
+fn damage_that_a_bound_cluster_has_found_is_in_the_run_of_every_cluster() {
+    let mut inventory = inventory();
+    let damaged = |text: &str| {
+        let body = RepositoryState {
+            restic_id: ID.to_owned(),
+            damage: text.to_owned(),
+            ..RepositoryState::default()
+        };
+        object("nas", Body::Repository(body))
+    };
+    tell(&mut inventory, "a", 1, vec![repository()]);
+    tell(&mut inventory, "b", 2, vec![damaged("pack 1 is missing")]);
+    bind(&mut inventory, "a", State::Bound);
+    assert_eq!(run(&inventory).damage, "", "b is not bound");
+    bind(&mut inventory, "b", State::Bound);
+    assert_eq!(
+        run(&inventory).damage,
+        "ResticRepository b/ns/nas: pack 1 is missing"
+    );
+    tell(&mut inventory, "b", 3, vec![damaged("")]);
+    assert_eq!(run(&inventory).damage, "");
 }

@@ -143,11 +143,20 @@ fn pod_template(
         own_volumes: !writes_to_a_claim(valid),
     }
     .template(labels(&key.name, false));
+    join(&mut template, site, valid);
+    if let Some(spec) = &mut template.spec {
+        located.placement.apply(spec);
+    }
+    template
+}
+
+/// Adds what the source needs beside restic.
+fn join(template: &mut PodTemplateSpec, site: &Site, valid: &Valid) {
     let resources = valid.job.resources.as_ref();
     let spec = template.spec.get_or_insert_default();
     match &valid.source {
         Wanted::Claim(_) | Wanted::PodVolume(_) => {}
-        Wanted::Custom(custom) => custom.guest.join(&mut template, true),
+        Wanted::Custom(custom) => custom.guest.join(template, true),
         Wanted::Exec { exec, .. } => {
             stream::attach(spec, &site.image, resources);
             stream::exec(spec, &site.image, exec, resources);
@@ -159,13 +168,9 @@ fn pod_template(
             if let Some(container) = containers.find(|c| c.name == *container) {
                 stream::serve(container);
             }
-            guest.join(&mut template, false);
+            guest.join(template, false);
         }
     }
-    if let Some(spec) = &mut template.spec {
-        located.placement.apply(spec);
-    }
-    template
 }
 
 /// The kubelet would give all files of the claim to the group of the pod.

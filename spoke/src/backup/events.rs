@@ -1,12 +1,11 @@
-//! What a change of a backup's status means outside of it: Events and metrics. Pure.
+//! What a change of a backup's status means outside of it: Events. Pure.
 
 use crds::ResticBackupStatus;
 use crds::backup::BackupRun;
+use crds::conditions::{self, types};
 
 use crate::events::Severity;
-use crate::kind::{Announcement, ready_changed};
-use crate::metrics::Metrics;
-use crate::world::Key;
+use crate::kind::{Announcement, announce, ready_changed};
 
 pub(super) fn events(old: &ResticBackupStatus, new: &ResticBackupStatus) -> Vec<Announcement> {
     let ready = ready_changed(&old.conditions, &new.conditions);
@@ -21,7 +20,10 @@ pub(super) fn events(old: &ResticBackupStatus, new: &ResticBackupStatus) -> Vec<
         reason: format!("Backup{}", run.result.as_str()),
         note: note(run),
     });
-    ready.into_iter().chain(run).collect()
+    let suspicious = conditions::get(&new.conditions, types::SUSPICIOUS);
+    let suspicious = suspicious.filter(|_| old.suspicious.is_none());
+    let suspicious = suspicious.map(|condition| announce(condition, false));
+    ready.into_iter().chain(run).chain(suspicious).collect()
 }
 
 fn note(run: &BackupRun) -> String {
@@ -37,20 +39,4 @@ fn note(run: &BackupRun) -> String {
     parts.extend(run.duration.clone());
     parts.extend(run.message.clone());
     parts.join(", ")
-}
-
-#[allow(clippy::cast_precision_loss, reason = "metrics are floats")]
-pub(super) fn measure(metrics: &Metrics, key: &Key, status: &ResticBackupStatus) {
-    let Some(run) = &status.last_backup else { return };
-    let seconds = run
-        .start_time
-        .as_ref()
-        .zip(run.completion_time.as_ref())
-        .map(|(s, c)| c.0.duration_since(s.0).as_secs_f64());
-    let success = status
-        .last_successful_backup
-        .as_ref()
-        .map(|t| t.0.as_second() as f64);
-    metrics.backup(key, success, run.bytes_processed.map(|b| b as f64), seconds);
-    metrics.backup_result(key, run.result.as_str());
 }

@@ -12,7 +12,9 @@ mod plan;
 mod readiness;
 mod result;
 mod source;
+mod stale;
 mod status;
+mod suspicion;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -25,13 +27,11 @@ use crds::{ResticBackup, ResticBackupStatus, ResticRepository, names};
 use futures::future::BoxFuture;
 
 use crate::consent;
-use crate::context::Context;
 use crate::hooks::follow;
 use crate::kind::{
     Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable,
     observed_generation,
 };
-use crate::metrics::Metrics;
 use crate::runs::{self, JobWithPods, Words};
 use crate::secrets::Credentials;
 use crate::site::Site;
@@ -56,8 +56,8 @@ impl BackupController {
 #[derive(Default)]
 pub struct Observed {
     repository: Option<Arc<ResticRepository>>,
-    /// Labels of the backup's own namespace.
-    labels: Arc<BTreeMap<String, String>>,
+    /// Labels of the backup's own namespace, if it is in the cache.
+    labels: Option<Arc<BTreeMap<String, String>>>,
     source: locate::Surroundings,
     cron_job: Option<Arc<CronJobView>>,
     runs: Vec<JobWithPods>,
@@ -110,7 +110,7 @@ impl Controller for BackupController {
         Observed {
             gone: follow::gone(world, &key.namespace, open, &runs),
             made: follow::made(world, &key.namespace, &prefix, open),
-            labels: labels.map(|n| n.labels.clone()).unwrap_or_default(),
+            labels: labels.map(|n| n.labels.clone()),
             source: source.unwrap_or_default(),
             refused: cron_job
                 .as_deref()
@@ -153,14 +153,6 @@ impl Controller for BackupController {
 
     fn panicked(work: &Infallible) -> Infallible {
         match *work {}
-    }
-
-    fn measure(metrics: &Metrics, key: &Key, status: &ResticBackupStatus) {
-        events::measure(metrics, key, status);
-    }
-
-    fn gone(context: &Context, key: &Key, _: &str) {
-        context.metrics.backup_gone(key);
     }
 }
 

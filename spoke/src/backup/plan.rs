@@ -12,7 +12,7 @@ use super::locate::Located;
 use super::moved;
 use super::readiness::{self, Readiness, Surroundings};
 use super::validate::Valid;
-use super::{BackupController, Observed, hooks, status};
+use super::{BackupController, Observed, hooks, stale, status};
 use crate::kind::{self, Applied, Children, Credentials, Input, Plan, Removal, Run, Settled, failed_as};
 use crate::runs;
 use crate::runs::finished::{self, Ended, Finished};
@@ -35,6 +35,10 @@ pub(super) fn plan(
     // Shown again by `conclude`, where a run can begin.
     status.next_backup = None;
     let mut children = Children::default();
+    let stale = input.valid.ok().and_then(|valid| {
+        let (schedule, suspend) = (&valid.schedule, valid.suspend);
+        stale::set(&mut status, schedule, suspend, generation, now)
+    });
     let mut conditions = Conditions::at(&mut status.conditions, generation, now);
     match input.valid {
         Err(invalid) => {
@@ -76,7 +80,7 @@ pub(super) fn plan(
     children.job = followed.job;
     Plan {
         children,
-        next: earliest([again, released.1, lingering.1, followed.next]),
+        next: earliest([again, released.1, lingering.1, followed.next, stale]),
         ..Plan::status(status, ())
     }
 }
@@ -116,7 +120,7 @@ fn release(
 fn readiness_of(key: &Key, observed: &Observed, valid: &Valid) -> Readiness {
     let surroundings = Surroundings {
         repository: observed.repository.as_deref(),
-        labels: &observed.labels,
+        labels: observed.labels.as_deref(),
         source: &observed.source,
     };
     readiness::readiness(key, valid, &surroundings)

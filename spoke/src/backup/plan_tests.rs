@@ -197,116 +197,6 @@ fn no_run_by_request_begins_while_runs_are_held() {
     assert_eq!(table.plan(&ready()).children.runs.len(), 1);
 }
 
-fn cron_job(suspend: bool) -> Option<Arc<CronJobView>> {
-    let (mut view, uid) = (CronJobView::default(), "cron-job");
-    (view.suspend, view.meta.uid) = (suspend, uid.into());
-    Some(Arc::new(view))
-}
-
-#[test]
-fn no_next_backup_is_shown_while_none_can_begin() {
-    let mut table = table(json!({}));
-    table.resource.spec.repository_ref.namespace = Some("storage".to_owned());
-    let mut elsewhere = ResticRepository::clone(&repository());
-    elsewhere.metadata.namespace = Some("storage".to_owned());
-    elsewhere.spec.allowed_namespaces = serde_json::from_value(json!({ "from": "All" })).unwrap();
-    let well = Observed {
-        repository: Some(Arc::new(elsewhere.clone())),
-        cron_job: cron_job(false),
-        ..ready()
-    };
-    let status = table.settle(&well, None).status;
-    assert!(status.next_backup.is_some());
-    table.resource.status = Some(status);
-    elsewhere.status = None;
-    let unready = Some(Arc::new(elsewhere));
-    let next = |observed: &Observed| table.settle(observed, None).status.next_backup;
-    let goes_on = Observed {
-        repository: unready.clone(),
-        cron_job: cron_job(false),
-        ..ready()
-    };
-    assert!(next(&goes_on).is_some(), "its CronJob is not suspended");
-    for (repository, consent_ended, cron_job, what) in [
-        (
-            None,
-            true,
-            cron_job(false),
-            "the repository was deleted: consent has ended",
-        ),
-        (unready.clone(), true, cron_job(false), "consent has ended"),
-        (unready.clone(), false, cron_job(true), "the CronJob is suspended"),
-        (unready, false, None, "there is no CronJob"),
-    ] {
-        let observed = Observed {
-            repository,
-            consent_ended,
-            cron_job,
-            ..ready()
-        };
-        assert_eq!(next(&observed), None, "{what}");
-    }
-}
-
-/// A Job that has ended at `second`, with its pod.
-fn ended_run(second: i64) -> (JobWithPods, Finished) {
-    let at = jiff::Timestamp::from_second(second).unwrap();
-    let mut job = JobView::default();
-    job.meta.uid = "job".into();
-    job.end = Some((Some(at), JobEnd::Complete));
-    let message = r#"{"result":"Succeeded"}"#;
-    let mut pod = PodView {
-        phase: "Succeeded".into(),
-        restic: Some(Termination {
-            exit_code: 0,
-            reason: "Completed".into(),
-            message: message.into(),
-            started: Some(at),
-            finished: Some(at),
-        }),
-        ..PodView::default()
-    };
-    pod.meta.uid = "pod".into();
-    let place = Key::new("ns", "pod");
-    let finished = Finished {
-        at: place.clone(),
-        uid: "pod".to_owned(),
-        job_uid: "job".to_owned(),
-    };
-    let run = JobWithPods {
-        key: Key::new("ns", "resticbackup-orders-1"),
-        job: Arc::new(job),
-        pods: vec![(place, Arc::new(pod))],
-        ..JobWithPods::default()
-    };
-    (run, finished)
-}
-
-#[test]
-fn a_result_is_in_the_status_before_its_pod_is_deleted() {
-    let mut table = table(json!({}));
-    let (run, pod) = ended_run(table.now.wall.as_second() - 60);
-    // A claim that is being deleted takes the pod of a run that failed along too.
-    let mut claim = ClaimView {
-        phase: "Bound".into(),
-        ..ClaimView::default()
-    };
-    claim.meta.deleting = true;
-    let mut observed = Observed {
-        runs: vec![run],
-        ..ready()
-    };
-    observed.source.claims.insert("data".to_owned(), Arc::new(claim));
-    let plan = table.plan(&observed);
-    assert_eq!(plan.children.finished, [], "the result is not written yet");
-    assert_eq!(plan.status.counted_jobs, ["job"]);
-    assert_eq!(plan.next, Some(table.now.wall), "the next turn follows at once");
-    // As long as the status could not be written, nothing changes.
-    assert_eq!(table.plan(&observed).children.finished, []);
-    table.resource.status = Some(plan.status);
-    assert_eq!(table.plan(&observed).children.finished, [pod]);
-}
-
 #[test]
 fn the_schedule_follows_the_node_of_the_application() {
     let table = table(json!({}));
@@ -421,4 +311,114 @@ fn a_run_that_waits_for_the_old_node_counts_as_no_run() {
         Some("now"),
         "what was asked for is done once"
     );
+}
+
+fn cron_job(suspend: bool) -> Option<Arc<CronJobView>> {
+    let (mut view, uid) = (CronJobView::default(), "cron-job");
+    (view.suspend, view.meta.uid) = (suspend, uid.into());
+    Some(Arc::new(view))
+}
+
+#[test]
+fn no_next_backup_is_shown_while_none_can_begin() {
+    let mut table = table(json!({}));
+    table.resource.spec.repository_ref.namespace = Some("storage".to_owned());
+    let mut elsewhere = ResticRepository::clone(&repository());
+    elsewhere.metadata.namespace = Some("storage".to_owned());
+    elsewhere.spec.allowed_namespaces = serde_json::from_value(json!({ "from": "All" })).unwrap();
+    let well = Observed {
+        repository: Some(Arc::new(elsewhere.clone())),
+        cron_job: cron_job(false),
+        ..ready()
+    };
+    let status = table.settle(&well, None).status;
+    assert!(status.next_backup.is_some());
+    table.resource.status = Some(status);
+    elsewhere.status = None;
+    let unready = Some(Arc::new(elsewhere));
+    let next = |observed: &Observed| table.settle(observed, None).status.next_backup;
+    let goes_on = Observed {
+        repository: unready.clone(),
+        cron_job: cron_job(false),
+        ..ready()
+    };
+    assert!(next(&goes_on).is_some(), "its CronJob is not suspended");
+    for (repository, consent_ended, cron_job, what) in [
+        (
+            None,
+            true,
+            cron_job(false),
+            "the repository was deleted: consent has ended",
+        ),
+        (unready.clone(), true, cron_job(false), "consent has ended"),
+        (unready.clone(), false, cron_job(true), "the CronJob is suspended"),
+        (unready, false, None, "there is no CronJob"),
+    ] {
+        let observed = Observed {
+            repository,
+            consent_ended,
+            cron_job,
+            ..ready()
+        };
+        assert_eq!(next(&observed), None, "{what}");
+    }
+}
+
+/// A Job that has ended at `second`, with its pod.
+fn ended_run(second: i64) -> (JobWithPods, Finished) {
+    let at = jiff::Timestamp::from_second(second).unwrap();
+    let mut job = JobView::default();
+    job.meta.uid = "job".into();
+    job.end = Some((Some(at), JobEnd::Complete));
+    let message = r#"{"result":"Succeeded"}"#;
+    let mut pod = PodView {
+        phase: "Succeeded".into(),
+        restic: Some(Termination {
+            exit_code: 0,
+            reason: "Completed".into(),
+            message: message.into(),
+            started: Some(at),
+            finished: Some(at),
+        }),
+        ..PodView::default()
+    };
+    pod.meta.uid = "pod".into();
+    let place = Key::new("ns", "pod");
+    let finished = Finished {
+        at: place.clone(),
+        uid: "pod".to_owned(),
+        job_uid: "job".to_owned(),
+    };
+    let run = JobWithPods {
+        key: Key::new("ns", "resticbackup-orders-1"),
+        job: Arc::new(job),
+        pods: vec![(place, Arc::new(pod))],
+        ..JobWithPods::default()
+    };
+    (run, finished)
+}
+
+#[test]
+fn a_result_is_in_the_status_before_its_pod_is_deleted() {
+    let mut table = table(json!({}));
+    let (run, pod) = ended_run(table.now.wall.as_second() - 60);
+    // A claim that is being deleted takes the pod of a run that failed along too.
+    let mut claim = bound();
+    claim.meta.deleting = true;
+    let observed = Observed {
+        source: locate::Surroundings {
+            claims: [("data".to_owned(), Arc::new(claim))].into(),
+            ..locate::Surroundings::default()
+        },
+        runs: vec![run],
+        ..ready()
+    };
+    let plan = table.plan(&observed);
+    assert_eq!(plan.children.finished, [], "the result is not written yet");
+    assert_eq!(plan.status.counted_jobs, ["job"]);
+    assert_eq!(plan.next, Some(table.now.wall), "the next turn follows at once");
+    // As long as the status could not be written, nothing changes.
+    assert_eq!(table.plan(&observed).children.finished, []);
+    table.resource.status = Some(plan.status);
+    assert_eq!(table.plan(&observed).children.finished, [pod]);
 }

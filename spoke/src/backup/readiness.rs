@@ -13,8 +13,8 @@ use crate::world::Key;
 /// What the decision depends on.
 pub struct Surroundings<'a> {
     pub repository: Option<&'a ResticRepository>,
-    /// Labels of the backup's own namespace.
-    pub labels: &'a BTreeMap<String, String>,
+    /// Labels of the backup's own namespace, if it is in the cache.
+    pub labels: Option<&'a BTreeMap<String, String>>,
     pub source: &'a locate::Surroundings,
 }
 
@@ -101,7 +101,7 @@ mod tests {
             &valid,
             &Surroundings {
                 repository,
-                labels: &labels,
+                labels: Some(&labels),
                 source: &locate::Surroundings {
                     claims: claim
                         .map(|claim| ("data".to_owned(), Arc::new(claim.clone())))

@@ -1,7 +1,7 @@
 //! What operations and their owners know of each other: progress and results one way, "it is recorded" the other. Holds
 //! one entry per Job under way. Nothing here is needed after a restart: Jobs, pods and statuses say it all again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -60,6 +60,8 @@ pub enum Progress {
 #[derive(Clone, Debug)]
 pub struct Operation {
     pub job: Key,
+    /// Value of `names::LABEL_TYPE` on it.
+    pub job_type: String,
     pub progress: Progress,
     /// To be recorded, once per uid of the Job.
     pub finished: Option<Finished>,
@@ -92,6 +94,24 @@ struct Entry {
 }
 
 impl Board {
+    /// Operations by type of their Job and by state: waiting, running or ended. For metrics.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<(String, &'static str), f64> {
+        let inner = self.lock();
+        let mut counts = BTreeMap::new();
+        for entry in inner.entries.values() {
+            let state = match entry.progress {
+                Progress::Waiting { .. } => "waiting",
+                Progress::Running => "running",
+                Progress::Ended => "ended",
+            };
+            let type_ = entry.pinned.as_ref().map(|pinned| pinned.job_type.clone());
+            let type_ = type_.unwrap_or_else(|| "unknown".to_owned());
+            *counts.entry((type_, state)).or_insert(0.0) += 1.0;
+        }
+        counts
+    }
+
     /// Wakes an owner's actor when something changes for it.
     pub fn listen(&self, owner_uid: &str, wake: impl Fn() + Send + Sync + 'static) {
         self.lock().owners.insert(owner_uid.to_owned(), Arc::new(wake));
@@ -129,6 +149,11 @@ impl Board {
         let mut operations: Vec<Operation> = its
             .map(|(job, entry)| Operation {
                 job: job.clone(),
+                job_type: entry
+                    .pinned
+                    .as_ref()
+                    .map(|p| p.job_type.clone())
+                    .unwrap_or_default(),
                 progress: entry.progress.clone(),
                 finished: entry.finished.clone(),
             })

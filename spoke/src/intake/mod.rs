@@ -110,7 +110,7 @@ pub fn services(
             table::NAMESPACE,
         ),
     ];
-    // Nothing waits for these: without them only the words are missing.
+    // Nothing waits for these: without them only reasons are missing.
     services.extend(notices::services(client, context, routes));
     (services, receiver)
 }
@@ -143,7 +143,7 @@ fn remember_deleted(context: &Arc<Context>) {
 struct Lists {
     missing: Mutex<BTreeSet<String>>,
     routes: Arc<Routes>,
-    /// Kept until the end: a dropped sender would look like a change to those who wait.
+    /// Kept until the end: a dropped sender would look like a change to the receivers.
     synced: signal::Sender<bool>,
 }
 
@@ -243,7 +243,7 @@ impl Intake {
     }
 
     /// One of our own kinds: an object that does not decode is reported and leaves its neighbours alone. The echo of an own
-    /// write is news to others: backups wait for what their repository's status says.
+    /// write is new to others: backups wait for the status of their repository.
     fn guarded<K>(&self, own: Reader, store: fn(&World) -> &Store<K>, rows: &'static [Row<K>]) -> Service
     where
         K: Resource<DynamicType = ()> + Stored + Clone + DeserializeOwned + Debug,
@@ -416,6 +416,3 @@ fn event_map<T, V>(
         Event::InitDone => Event::InitDone,
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,5 +1,5 @@
-//! Warnings of Kubernetes about our CronJobs, Jobs and pods: the only place that says why a pod is not created, or why its
-//! volumes cannot be mounted. Nothing waits for these watches: without them only the words are missing.
+//! Warnings of Kubernetes about our CronJobs, Jobs and pods: only they give the reason why a pod is not created, or why its
+//! volumes cannot be mounted. Nothing waits for these watches: without them only such reasons are missing.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::context::Context;
 use crate::service::{Service, Stage};
 use crate::world::{Key, Notice, World};
 
-/// The warnings that are asked for. Those about pods are many in a cluster: what a pod's own status says too, and what is
+/// The warnings that are asked for. Those about pods are many in a cluster: what a pod's own status holds too, and what is
 /// about containers that run, is left out.
 const SELECTORS: [(&str, &str); 3] = [
     ("CronJob", "involvedObject.kind=CronJob,reason=FailedCreate"),

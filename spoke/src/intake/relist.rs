@@ -36,7 +36,7 @@ impl<V> Change<V> {
     }
 }
 
-/// Takes the events of one watch into a store, and finds what was deleted while the watch was broken: no event tells of it.
+/// Takes the events of one watch into a store, and finds what was deleted while the watch was broken, for which there is no event.
 pub struct Relist<V> {
     /// Keys that the store had when the present list began and that the list has not named yet.
     unseen: Option<HashSet<Key>>,
@@ -82,7 +82,7 @@ impl<V: Stored> Relist<V> {
         }
     }
 
-    /// Takes an event about an object that cannot be decoded. It exists, unless the event says that it was deleted: then
+    /// Takes an event about an object that cannot be decoded. It exists, unless the event is a deletion: then
     /// what was decoded of it before is gone, and else what was decoded of a deleted namesake.
     pub fn undecodable(
         &mut self,

@@ -1,7 +1,10 @@
-//! Wakes those who have to look again. Who they are says the [`table`](super::table); what to do is for them to find out.
+//! Wakes the actors that read what changed, as listed in the [`table`](super::table). Each finds out what to do in its turn.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use crds::conditions::reasons;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::relist::Change;
 use super::table::{self, Reader, Row};
@@ -91,13 +94,14 @@ impl Routes {
         }
     }
 
-    /// What the hub says of this cluster's name has changed: everything that maintenance is done for says so.
-    pub fn renamed(&self) {
+    /// The name of this cluster in its certificate was read. `differs`: it is not the configured one.
+    pub fn named(&self, world: &World, differs: bool) {
         if !self.is_open() {
             return;
         }
-        self.kinds.repositories.poke_all(Cause::Related);
-        self.kinds.policies.poke_all(Cause::Related);
+        for (reader, key) in readers_of_name(world, differs) {
+            self.poke(reader, key);
+        }
     }
 
     /// Backups into a physical repository are to be held, or may go on.
@@ -129,5 +133,72 @@ impl Routes {
 
     fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
+    }
+}
+
+/// What maintenance is done for shows that the names differ: all of it while they do, and else what shows it still.
+fn readers_of_name(world: &World, differs: bool) -> Vec<(Reader, Key)> {
+    let shows = |conditions: Option<&Vec<Condition>>| {
+        let mut conditions = conditions.into_iter().flatten();
+        differs || conditions.any(|c| c.reason == reasons::CLUSTER_NAME_DIFFERS)
+    };
+    let repositories = world
+        .repositories
+        .filter(|_, r| shows(r.status.as_ref().map(|s| &s.conditions)));
+    let policies = world
+        .policies
+        .filter(|_, p| shows(p.status.as_ref().map(|s| &s.conditions)));
+    let repositories = repositories
+        .into_iter()
+        .map(|(key, _)| (Reader::Repositories, key));
+    let policies = policies.into_iter().map(|(key, _)| (Reader::Policies, key));
+    repositories.chain(policies).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crds::{GlobalRetentionPolicy, ResticRepository};
+    use serde_json::json;
+
+    use super::*;
+
+    fn world(reason: &str) -> World {
+        let world = World::default();
+        let of = |kind: &str, name: &str, reason: &str, spec: serde_json::Value| {
+            json!({
+                "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": kind,
+                "metadata": { "name": name, "namespace": "shop", "uid": name, "resourceVersion": "1" },
+                "spec": spec,
+                "status": { "conditions": [{ "type": "Ready", "status": "False", "reason": reason, "message": "",
+                                             "lastTransitionTime": "2026-01-01T00:00:00Z" }] },
+            })
+        };
+        let repository = json!({ "repositoryURL": "s3:h/b", "credentialsSecretRef": { "name": "nas" } });
+        let policy = json!({ "repositoryRef": { "name": "nas" }, "schedule": "@daily",
+                             "policies": [{ "selector": {}, "retention": { "keepDaily": 7 } }] });
+        for (name, reason) in [("one", reason), ("two", reasons::REPOSITORY_ACCESSIBLE)] {
+            let repository: ResticRepository =
+                serde_json::from_value(of("ResticRepository", name, reason, repository.clone())).unwrap();
+            let policy: GlobalRetentionPolicy =
+                serde_json::from_value(of("GlobalRetentionPolicy", name, reason, policy.clone())).unwrap();
+            world
+                .repositories
+                .put(Key::new("shop", name), Arc::new(repository));
+            world.policies.put(Key::new("shop", name), Arc::new(policy));
+        }
+        world
+    }
+
+    #[test]
+    fn a_name_that_agrees_wakes_only_what_shows_another() {
+        let one = Key::new("shop", "one");
+        let fine = world(reasons::REPOSITORY_ACCESSIBLE);
+        assert_eq!(readers_of_name(&fine, false), [], "the first session of a start");
+        assert_eq!(readers_of_name(&fine, true).len(), 4);
+        let said = world(reasons::CLUSTER_NAME_DIFFERS);
+        assert_eq!(
+            readers_of_name(&said, false),
+            [(Reader::Repositories, one.clone()), (Reader::Policies, one)]
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Who has to look again when an object changed: for each watched kind the changes that count, and the way from the
+//! Which actors have to look again when an object changed: for each watched kind the changes that count, and the way from the
 //! changed object through the indexes of the stores to those that read it. A new watched kind is a new table here, a new
 //! kind of reader a row in each table of what it reads. Pure.
 
@@ -109,6 +109,7 @@ pub const POLICY: &[Row<GlobalRetentionPolicy>] = &[
 pub const CRON_JOB: &[Row<CronJobView>] = &[
     row!(any, |_, key, it| owner(key, &it.meta, "ResticBackup") => Backups by Key),
     row!(any, |_, key, it| owner(key, &it.meta, "GlobalRetentionPolicy") => Policies by Key),
+    row!(any, |_, key, it| owner(key, &it.meta, "ResticRepository") => Repositories by Key),
 ];
 
 pub const JOB: &[Row<JobView>] = &[
@@ -206,8 +207,8 @@ fn deleted<K: kube::Resource>(object: &K) -> bool {
     object.meta().deletion_timestamp.is_some()
 }
 
-/// What users read of a repository: its spec, and whether, as what and with which key of its Secret it can be opened. Not
-/// its statistics and locks, which change all the time.
+/// What users read of a repository: its spec, whether and under which restic id it can be opened, and whether it is
+/// damaged. Not its statistics and locks, which change all the time.
 fn usability(change: &Change<ResticRepository>) -> bool {
     let read = |repository: &ResticRepository| {
         let status = repository.status.as_ref();
@@ -218,8 +219,16 @@ fn usability(change: &Change<ResticRepository>) -> bool {
             _ => (false, c.reason.clone(), c.message.clone()),
         });
         let id = status.and_then(|s| s.repository_id.clone());
+        // Nothing is removed from one that is damaged.
+        let damage = crds::integrity::damage_of(repository);
         let meta = &repository.metadata;
-        (meta.uid.clone(), meta.deletion_timestamp.is_some(), why, id)
+        (
+            meta.uid.clone(),
+            meta.deletion_timestamp.is_some(),
+            why,
+            id,
+            damage,
+        )
     };
     match (&change.old, &change.new) {
         (Some(old), Some(new)) => old.spec != new.spec || read(old) != read(new),

@@ -121,7 +121,6 @@ impl<K: Kind> ResourceActor<K> {
         let turn = Turn {
             key: &self.key,
             uid: &self.uid,
-            cause,
             now: self.context.clock.now(),
             state: &mut state.state,
             result,
@@ -141,7 +140,7 @@ impl<K: Kind> ResourceActor<K> {
         measure.done(requeue.failed);
         state.turns += 1;
         self.arm(myself, requeue, state);
-        // Removed from the store by this very turn: no watch event tells the supervisor.
+        // Removed from the store by this very turn: no watch event reaches the supervisor.
         if self.kind.uid(&self.key).as_ref() != Some(&self.uid)
             && let Some(supervisor) = myself.try_get_supervisor()
         {

@@ -20,7 +20,8 @@ use crate::clock::Clock;
 use crate::context::Context;
 use crate::events::Severity;
 use crate::exchange::{Board, CertificateName, Creations, Leases};
-use crate::metrics::Metrics;
+use crate::metrics::Measured;
+use crate::notify::Notifying;
 use crate::secrets::{Credentials, SecretError};
 use crate::world::{Key, Store, Stored, World};
 
@@ -178,7 +179,7 @@ pub struct Announcement {
 
 /// One kind of custom resource.
 pub trait Controller: Send + Sync + Sized + 'static {
-    type Resource: Object + Stored + HasStatus<Status = Self::Status> + WithoutEffect;
+    type Resource: Object + Stored + HasStatus<Status = Self::Status> + WithoutEffect + Notifying + Measured;
     type Status: ResourceStatus;
     /// A spec as it may be worked with. What comes after reads only this.
     type Valid: Send + Sync;
@@ -248,11 +249,6 @@ pub trait Controller: Send + Sync + Sized + 'static {
     /// A resource's actor has started: others may send to it.
     fn subscribe(&self, context: &Context, uid: &str, mailbox: Mailbox<Self::Found>) {
         let _ = (context, uid, mailbox);
-    }
-
-    /// Metrics of a resource, after its status was written.
-    fn measure(metrics: &Metrics, key: &Key, status: &Self::Status) {
-        let _ = (metrics, key, status);
     }
 
     /// A resource was deleted: nothing is kept of it. Owner references take care of what was made.

@@ -13,13 +13,15 @@ use kube::{Resource as _, ResourceExt as _};
 use serde::Serialize;
 use serde_json::json;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{info, warn};
+use tracing::warn;
 
+use super::announce;
 use super::controller::{Cache, Controller, Input, Mailbox, Moment, Plan, Settled, Task, Tools, Unreadable};
 use super::{Kind, Requeue, Turn, WorkHandle};
 use crate::apply::ApplyError;
 use crate::context::Context;
 use crate::credentials;
+use crate::metrics::Measured as _;
 use crate::world::{Key, Stored};
 
 /// What the statuses of all kinds have.
@@ -72,6 +74,8 @@ pub struct ActorState<C: Controller> {
     running: Vec<Running>,
     /// Work under way, in the order of `running`.
     work: Vec<C::Work>,
+    /// See [`Driver::write`].
+    unannounced: Option<C::Status>,
     /// Number of the task that was started last.
     last: u64,
 }
@@ -90,6 +94,7 @@ impl<C: Controller> Default for ActorState<C> {
             found: Vec::new(),
             running: Vec::new(),
             work: Vec::new(),
+            unannounced: None,
             last: 0,
         }
     }
@@ -198,22 +203,34 @@ impl<C: Controller> Driver<C> {
     }
 
     /// Writes the status if it has changed, and announces what is new. Whether the resource was edited meanwhile.
-    async fn write(&self, key: &Key, resource: &C::Resource, new: &C::Status) -> Result<bool, ApplyError> {
+    ///
+    /// `unannounced` is the status whose changes were announced last, where the answer to a later write was lost: the write
+    /// may have succeeded all the same, and the store then has its result already.
+    async fn write(
+        &self,
+        key: &Key,
+        resource: &C::Resource,
+        new: &C::Status,
+        unannounced: &mut Option<C::Status>,
+    ) -> Result<bool, ApplyError> {
         let store = self.controller.store(&self.context.world);
-        let old = &resource.status().cloned().unwrap_or_default();
+        let old = resource.status().cloned().unwrap_or_default();
         let planned = (key, resource.meta());
-        let edited = self.context.write_status(store, planned, old, new).await?;
-        let uid = Stored::uid(resource);
-        for event in C::events(old, new) {
-            info!(kind = C::NAME, object = %key, reason = event.reason, note = event.note, "status changed");
-            self.context
-                .events
-                .publish(C::NAME, key, uid, event.severity, &event.reason, &event.note);
+        let written = self.context.write_status(store, planned, &old, new).await;
+        if matches!(written, Err(ApplyError::Unavailable(_))) {
+            unannounced.get_or_insert(old);
+            return written;
         }
-        C::measure(&self.context.metrics, key, new);
+        let edited = written?;
+        let old = unannounced.take().unwrap_or(old);
+        announce::announce::<C>(&self.context, key, resource, (&old, new));
+        if let Some(present) = self.get(key, Stored::uid(resource)) {
+            let resources = &self.context.metrics.resources;
+            resources.set(C::NAME, key, present.samples());
+        }
         if C::OWNS_OPERATIONS {
             // Their results are recorded now, or they find that their owner refers to something else.
-            self.context.operations.wake(uid);
+            self.context.operations.wake(Stored::uid(resource));
         }
         Ok(edited)
     }
@@ -298,7 +315,7 @@ impl<C: Controller> Driver<C> {
         let fields = resource.without_effect();
         let generation = resource.meta().generation;
         crds::effect::set_condition(status.conditions_mut(), &fields, generation, now);
-        match self.write(key, resource, &status).await {
+        match self.write(key, resource, &status, &mut actor.unannounced).await {
             Ok(edited) => {
                 actor.state = state;
                 actor.found.clear();
@@ -353,6 +370,7 @@ impl<C: Controller> Kind for Driver<C> {
         if C::OWNS_OPERATIONS {
             self.context.operations.forget_owner(uid);
         }
+        self.context.metrics.resources.remove(C::NAME, key);
         C::gone(&self.context, key, uid);
     }
 
@@ -361,8 +379,9 @@ impl<C: Controller> Kind for Driver<C> {
             return;
         };
         let mut new = resource.status().cloned().unwrap_or_default();
-        let text =
-            format!("the controller of this resource crashed {failures} times in a row; its log says why");
+        let text = format!(
+            "the controller of this resource crashed {failures} times in a row; see the operator's log"
+        );
         let (generation, now) = (resource.meta().generation, self.context.clock.now());
         Conditions::at(new.conditions_mut(), generation, now).set(
             types::READY,
@@ -370,7 +389,7 @@ impl<C: Controller> Kind for Driver<C> {
             reasons::CRASHED,
             text,
         );
-        if let Err(error) = self.write(&key, &resource, &new).await {
+        if let Err(error) = self.write(&key, &resource, &new, &mut None).await {
             warn!(kind = C::NAME, object = %key, %error, "a crash could not be reported in the status");
         }
     }

@@ -5,10 +5,12 @@
 //!   fetch → finalizer → C::validate → C::observe(cache) → C::plan → Children::apply → C::conclude
 //!         → write status → C::events(old, new) → start work (C::perform), whose result is the next turn's `found`
 //! ```
-//! A kind is a folder with pure functions and their types, an `impl` [`Controller`], and one line in `run::kinds`. The driver
-//! is the only code of a turn that has a client.
+//! A kind is a folder with pure functions and their types, and an `impl` [`Controller`]. It is wired up in four places: its
+//! store in `world`, its watch and what wakes it in `intake`, its supervisor in [`Kinds`], which `run::kinds` starts, and its
+//! status in `driver::statuses!`. The driver is the only code of a turn that has a client.
 
 mod actor;
+mod announce;
 mod children;
 mod controller;
 mod driver;
@@ -135,7 +137,6 @@ pub struct Turn<'a, K: Kind> {
     pub key: &'a Key,
     /// metadata.uid of the resource that this actor was made for.
     pub uid: &'a str,
-    pub cause: Cause,
     pub now: Timestamp,
     /// What the actor remembers between turns. Lost with the actor: everything that matters is in the status.
     pub state: &'a mut K::State,

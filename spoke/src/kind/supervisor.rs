@@ -22,10 +22,10 @@ const RESTART: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_sec
 const STABLE: Duration = Duration::from_secs(600);
 /// Turns under way may end within this time.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
-/// Crashes in a row after which the resource itself says so.
+/// Crashes in a row after which the resource's status reports them.
 const CRASHES_TO_REPORT: u32 = 3;
 
-/// What a supervisor is told. Every message is a hint to look at the store, so a lost or doubled one does no harm.
+/// Messages to a supervisor. Each is a hint to read the store: one that is lost or comes twice does no harm.
 pub enum SupervisorMessage {
     /// The resource appeared, changed, was replaced or went: compare with the store.
     Look(Key, Cause),
@@ -109,7 +109,7 @@ enum Phase<K: Kind> {
         actor: ActorRef<ActorMessage<K::WorkResult>>,
         flag: Arc<WakeFlag>,
     },
-    /// Told to stop. A successor starts only after its end: two actors of one name would write against each other.
+    /// Asked to stop. A successor starts only after its end: two actors of one name would write against each other.
     Stopping { id: ActorId },
     /// Crashed; waits for its restart.
     Crashed,
@@ -228,7 +228,7 @@ impl<K: Kind> Supervisor<K> {
         self.context.metrics.actors(K::NAME, -ended);
     }
 
-    /// Makes what runs what the store says, and wakes it.
+    /// Starts, replaces or stops the actor to match the store, then wakes it.
     async fn look(
         &self,
         myself: &ActorRef<SupervisorMessage>,
@@ -338,7 +338,7 @@ impl<K: Kind> Supervisor<K> {
         }
     }
 
-    /// An actor ended: as it was told, or by a crash.
+    /// An actor ended: on request, or by a crash.
     async fn ended(
         &self,
         myself: &ActorRef<SupervisorMessage>,

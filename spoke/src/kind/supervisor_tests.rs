@@ -4,7 +4,7 @@ use super::*;
 use crate::context::test_context;
 use crate::kind::{Requeue, Turn};
 
-/// One resource whose actor counts its turns. What it is told to do is in `panics`.
+/// One resource whose actor counts its turns. `panics` holds which of them panic.
 #[derive(Default)]
 struct Fake {
     /// Turns that each actor has taken, by actor.

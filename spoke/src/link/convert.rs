@@ -3,6 +3,7 @@
 
 use crds::backup::{BackupResult, BackupRun, BackupSource};
 use crds::conditions::{self, types};
+use crds::integrity::damage_of;
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
@@ -18,7 +19,7 @@ use crate::world::{Key, Undecodable, World};
 /// Most bytes of one state; a message has room for it and for what is around it.
 const STATE_MAX: usize = proto::MESSAGE_MAX / 2;
 
-/// What the hub is told of a place now; `None` when nothing is there.
+/// What is sent of a place now; `None` when nothing is there.
 pub fn state(world: &World, outbox: &Outbox, (kind, key): &Place) -> Option<ObjectState> {
     let id_at = |at: &Key| {
         let repository = world.repositories.get(at)?;
@@ -143,6 +144,9 @@ pub fn repository_state(repository: &ResticRepository) -> ObjectState {
         restic_id: status.repository_id.clone().unwrap_or_default(),
         statistics,
         locks: status.locks.iter().map(restic_lock).collect(),
+        damage: damage_of(repository).unwrap_or_default(),
+        last_check: status.last_integrity_check.as_ref().map(time),
+        last_check_result: status.last_integrity_check_result.clone().unwrap_or_default(),
     };
     object(&repository.metadata, &status.conditions, Body::Repository(body))
 }
@@ -229,7 +233,7 @@ fn unclear_policy(
     outbox: &Outbox,
 ) -> ObjectState {
     let at = policies::repository_of(key, broken);
-    // Its name in the fleet is the hub's to say.
+    // The hub sets its name in the fleet.
     let spec = v1::RetentionPolicySpec {
         source: String::new(),
         ..policies::unreadable(key, broken, "")
@@ -329,107 +333,5 @@ fn unsigned(count: Option<i64>) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_password_in_a_url_never_leaves_the_cluster() {
-        let repository: ResticRepository = serde_json::from_value(json!({
-            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
-            "metadata": { "name": "nas", "namespace": "shop", "uid": "u" },
-            "spec": { "repositoryURL": "rest:https://fleet:hidden@nas:8000/", "credentialsSecretRef": { "name": "nas" } },
-            "status": { "repositoryID": "f00d", "statistics": { "totalSizeBytes": 5, "snapshotCount": 2 } },
-        }))
-        .unwrap();
-        let state = repository_state(&repository);
-        assert!(!format!("{state:?}").contains("hidden"));
-        let Some(Body::Repository(body)) = state.body else {
-            panic!()
-        };
-        assert_eq!(
-            (body.restic_id.as_str(), body.statistics.unwrap().stored_bytes),
-            ("f00d", 5)
-        );
-    }
-
-    #[test]
-    fn a_backup_tells_its_last_run() {
-        let backup: ResticBackup = serde_json::from_value(json!({
-            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup",
-            "metadata": { "name": "orders", "namespace": "shop", "uid": "u", "generation": 2 },
-            "spec": { "repositoryRef": { "name": "nas", "namespace": "" }, "schedule": "@daily", "source": { "pvc": { "claimName": "data" } } },
-            "status": { "lastBackup": { "result": "PartiallyFailed", "reason": "FilesUnreadable", "bytesAdded": 7 },
-                        "statistics": { "totalBackups": 3, "failedBackups": 1 } },
-        }))
-        .unwrap();
-        let Some(Body::Backup(body)) = backup_state(&backup, None).body else {
-            panic!()
-        };
-        assert_eq!(
-            (body.repository_namespace.as_str(), body.source.as_str()),
-            ("shop", "pvc/data")
-        );
-        let run = body.last_run.unwrap();
-        assert_eq!(
-            (run.result(), run.bytes_added),
-            (v1::BackupResult::PartiallyFailed, 7)
-        );
-    }
-
-    #[test]
-    fn a_backup_is_under_way_before_its_pod_runs() {
-        let mut backup: ResticBackup = serde_json::from_value(json!({
-            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup",
-            "metadata": { "name": "orders", "namespace": "shop", "uid": "u" },
-            "spec": { "repositoryRef": { "name": "nas" }, "schedule": "@daily", "source": { "pvc": { "claimName": "data" } } },
-            "status": { "active": ["resticbackup-orders-1"],
-                        "conditions": [{ "type": "Progressing", "status": "False", "reason": "BackupStarting", "message": "",
-                                         "lastTransitionTime": "2026-01-01T00:00:00Z" }] },
-        }))
-        .unwrap();
-        let told = |backup: &ResticBackup| {
-            let Some(Body::Backup(body)) = backup_state(backup, None).body else {
-                panic!()
-            };
-            (body.running, body.under_way)
-        };
-        assert_eq!(told(&backup), (false, true));
-        backup.status.as_mut().unwrap().active.clear();
-        assert_eq!(told(&backup), (false, false));
-    }
-
-    #[test]
-    fn a_restore_names_its_repository_through_its_backup() {
-        let world = World::default();
-        let backup: ResticBackup = serde_json::from_value(json!({
-            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup",
-            "metadata": { "name": "orders", "namespace": "shop", "uid": "b", "resourceVersion": "1" },
-            "spec": { "repositoryRef": { "name": "nas", "namespace": "store" }, "schedule": "@daily", "source": { "pvc": { "claimName": "data" } } },
-        }))
-        .unwrap();
-        let restore: ResticRestore = serde_json::from_value(json!({
-            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRestore",
-            "metadata": { "name": "back", "namespace": "shop", "uid": "u", "resourceVersion": "2" },
-            "spec": { "backupRef": { "name": "orders" }, "target": { "newPVC": { "name": "data2", "size": "1Gi" } } },
-            "status": { "phase": "InProgress", "restoredFiles": 3 },
-        }))
-        .unwrap();
-        let key = |name: &str| Key::new("shop", name);
-        world.backups.put(key("orders"), std::sync::Arc::new(backup));
-        world.restores.put(key("back"), std::sync::Arc::new(restore));
-        let state = state(&world, &Outbox::default(), &(Kind::Restore, key("back"))).unwrap();
-        let Some(Body::Restore(body)) = state.body else {
-            panic!()
-        };
-        assert_eq!(
-            (body.repository_namespace.as_str(), body.repository_name.as_str()),
-            ("store", "nas")
-        );
-        assert_eq!(
-            (body.phase.as_str(), body.files, body.target.as_str()),
-            ("InProgress", 3, "pvc/data2")
-        );
-    }
-}
+#[path = "convert_tests.rs"]
+mod tests;

@@ -72,7 +72,7 @@ fn bounded(body: Body) -> Option<Body> {
     }
     match body {
         Body::LeaseRelease(mut release) => {
-            // The outcome counts more than what is said about it.
+            // The outcome counts more than messages about it.
             warn!(
                 operation = release.operation,
                 length, "the plan of a run is too large to be sent and is left out"

@@ -2,9 +2,12 @@
 //! the cluster waits for the hub.
 
 mod client;
+mod config;
+mod conversation;
 pub mod convert;
 mod lanes;
 mod seen;
 pub mod session;
 
-pub use client::{LinkConfig, News, Wake, run};
+pub use client::{News, Wake, run};
+pub use config::LinkConfig;

@@ -286,7 +286,9 @@ impl Local {
         let world = &self.context.world;
         let jobs = world.jobs.by(Index::Uid, &Key::new("", &held.holder));
         let pods = world.pods.group(&Key::new("", &held.holder));
-        let at_work = pods.iter().any(|(_, pod)| pod.is_active());
+        // While pods cannot be watched, one that is not in the store may be at work.
+        let known = world.pods.delivery().since(self.context.clock.now()).is_some();
+        let at_work = !known || pods.iter().any(|(_, pod)| pod.is_active());
         // A Job that asks again holds nothing.
         let ended = held.holder == asks || jobs.iter().all(|(_, job)| job.end.is_some());
         let silence = self.silence.entry(restic_id.to_owned()).or_default();

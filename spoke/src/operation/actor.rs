@@ -24,6 +24,8 @@ use crate::world::{JobView, Key, PodView};
 
 /// Turns of operations that run at the same time.
 const TURNS: usize = 64;
+/// How soon an operation is looked at again while the pods are not watched.
+const UNKNOWN_PODS: SignedDuration = SignedDuration::from_secs(5);
 
 /// All operations of this cluster.
 pub struct Operations {
@@ -319,7 +321,15 @@ impl Operations {
             .world
             .pods
             .remembered(&Key::new("", &pinned.operation));
-        Pods::of(pods.iter().map(|(_, pod)| pod.as_ref()), remembered)
+        let mut summary = Pods::of(pods.iter().map(|(_, pod)| pod.as_ref()), remembered);
+        summary.active |= !self.knows_pods();
+        summary
+    }
+
+    /// Whether the pods are watched. While they are not, one that is not in the store may be at work.
+    fn knows_pods(&self) -> bool {
+        let now = self.context.clock.now();
+        self.context.world.pods.delivery().since(now).is_some()
     }
 
     pub(super) fn run(&self, pinned: &Pinned, job: Arc<JobView>) -> JobWithPods {
@@ -346,7 +356,11 @@ impl Operations {
             (None, None) => None,
         };
         let due = if self.is_early(record) { early } else { holder };
-        [due, result].into_iter().flatten().min()
+        // That they are watched again wakes nothing if no pod has changed.
+        let unknown = (!self.knows_pods())
+            .then(|| now.checked_add(UNKNOWN_PODS).ok())
+            .flatten();
+        [due, result, unknown].into_iter().flatten().min()
     }
 }
 

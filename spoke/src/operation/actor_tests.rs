@@ -26,7 +26,7 @@ use super::*;
 use crate::context::test_context_on;
 use crate::exchange::Progress;
 use crate::kind::{Cause, KindHandle, Supervisor};
-use crate::world::JobView;
+use crate::world::{Delivery, JobView};
 
 const JOB: &str = "/apis/batch/v1/namespaces/ns/jobs/first";
 const POD: &str = "/api/v1/namespaces/ns/pods/pod";
@@ -337,6 +337,13 @@ impl Bench {
 
     /// Until the Job is open, and its pod runs.
     async fn open(&mut self) {
+        let annotations = self.open_job().await;
+        self.put_pod(&annotations);
+        self.watch();
+    }
+
+    /// Until the Job is open and started; the annotations of its pods.
+    async fn open_job(&mut self) -> Value {
         self.until("the question", |b| {
             b.said.iter().find_map(|body| match body {
                 Body::LeaseAsk(ask) => {
@@ -355,12 +362,10 @@ impl Bench {
             (b.api.get(JOB)?["spec"]["suspend"] == false).then_some(())
         })
         .await;
-        let annotations = self.api.get(JOB).unwrap()["spec"]["template"]["metadata"]["annotations"].clone();
-        self.put_pod(&annotations);
         self.api.change(JOB, |job| {
             job["status"] = json!({ "startTime": "2026-11-25T00:00:00Z" })
         });
-        self.watch();
+        self.api.get(JOB).unwrap()["spec"]["template"]["metadata"]["annotations"].clone()
     }
 
     fn put_pod(&self, annotations: &Value) {
@@ -821,6 +826,35 @@ async fn a_job_deleted_beside_its_pod_is_released_when_the_pod_has_ended_and_not
     bench.watch();
     bench.until_left().await;
     assert!(bench.released().is_none(), "its lease runs out at the grantor");
+}
+
+#[tokio::test]
+async fn while_pods_are_not_watched_a_deleted_job_gives_nothing_back() {
+    let mut bench = Bench::new().await;
+    let annotations = bench.open_job().await;
+    bench.owner.recorded.store(true, Ordering::Relaxed);
+    // Its pod is made while the watch of pods has failed.
+    let delivery = |change: Delivery| bench.context.world.pods.note(|pods| *pods = change);
+    delivery(Delivery::default());
+    bench.api.0.lock().unwrap().1.remove(JOB);
+    bench.watch();
+    let turn = bench.context.clock.since_boot();
+    bench
+        .until("some looks later", |b| {
+            b.watch();
+            (b.context.clock.since_boot() > turn + 300).then_some(())
+        })
+        .await;
+    assert!(bench.released().is_none(), "a pod may be at work");
+    bench.put_pod(&annotations);
+    bench.watch();
+    bench
+        .context
+        .world
+        .pods
+        .note(|pods| *pods = Delivery::complete(jiff::Timestamp::MIN));
+    bench.pod_ends("");
+    bench.until("the release", |b| b.released()).await;
 }
 
 #[tokio::test]

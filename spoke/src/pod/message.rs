@@ -79,7 +79,7 @@ impl<S: DeserializeOwned> Report for Message<S> {
         matches!(self.exit_code, 0 | 3)
     }
 
-    /// restic ends with 130 when it is told to stop; one that is killed ends with the signal's number and 128.
+    /// restic ends with 130 when it is stopped by a signal; one that is killed ends with the signal's number and 128.
     fn interrupted(&self) -> bool {
         matches!(self.exit_code, 130 | 137 | 143) || self.failure() == Failure::Interrupted
     }
@@ -183,7 +183,7 @@ pub fn reason_of(failure: &Failure) -> &'static str {
 pub fn text_of(failure: &Failure, code: i32) -> String {
     match failure {
         Failure::Interrupted => {
-            "restic was told to stop before it had finished; no snapshot was stored".to_owned()
+            "restic was stopped before it had finished; no snapshot was stored".to_owned()
         }
         Failure::Locked(_) => format!("{failure}; the next run tries again"),
         _ if code == 137 => {

@@ -66,7 +66,7 @@ pub fn step(
         .and_then(|s| s.as_of.as_ref())
         .map(|t| t.0);
     match as_of {
-        // Also after a restart: what the status says is still true, and nothing is asked before it is due.
+        // Also after a restart: the status still holds, and nothing is asked before it is due.
         Some(as_of) if unchanged && conditions::is_true(&status.conditions, types::READY) => due(as_of
             .checked_add(SignedDuration::try_from(interval).unwrap_or_default())
             .unwrap_or(now)),
@@ -97,6 +97,8 @@ pub enum Answer {
     Missing {
         id: String,
     },
+    /// There is none, and none is to be created.
+    Absent,
     /// `init` failed.
     InitFailed(Failure),
     Failed(Failure),
@@ -136,6 +138,10 @@ impl Answer {
                     short(was)
                 ),
             ),
+            Answer::Absent => (
+                reasons::REPOSITORY_MISSING,
+                "there is no repository at this location, and none is created (spec.initialize: Never); correct repositoryURL, bring the repository back, or write initialize: IfMissing to start an empty one".to_owned(),
+            ),
             Answer::Missing { id } => (
                 reasons::REPOSITORY_MISSING,
                 format!(
@@ -163,6 +169,7 @@ impl Answer {
             Answer::Failed(Failure::Locked(_)) => 2,
             Answer::Failed(Failure::Damaged(_) | Failure::Forbidden(_))
             | Answer::Missing { .. }
+            | Answer::Absent
             | Answer::Changed { .. } => 4,
             Answer::Failed(_) | Answer::InitFailed(_) | Answer::Unasked(_) => 1,
         };
@@ -171,7 +178,7 @@ impl Answer {
     }
 }
 
-/// What to check, by the words of the failure.
+/// What to check, by the text of the failure.
 fn to_connect(text: &str) -> &'static str {
     if text.contains("x509") || text.contains("certificate") {
         "add the authority that signed the server's certificate as RESTIC_CACERT (PEM) to the Secret"
@@ -357,6 +364,7 @@ mod tests {
             ),
             (Answer::Failed(Failure::Other(text())), "ResticFailed", Some(30)),
             (Answer::Missing { id: text() }, "RepositoryMissing", Some(120)),
+            (Answer::Absent, "RepositoryMissing", Some(120)),
             (
                 Answer::Changed {
                     was: text(),

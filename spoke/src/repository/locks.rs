@@ -47,13 +47,13 @@ pub struct Watch {
 /// What is known of the process that holds a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// A pod of this cluster, in words, that has not been proven to be at its end.
+    /// A pod of this cluster whose end is not proven; how to name it in a message.
     Alive(String),
-    /// A pod of this cluster that has ended, by the kubelet's word.
+    /// A pod of this cluster that has ended, as the kubelet reports.
     Ended,
     /// Of this cluster too, but its pod is not there any more.
     Gone,
-    /// Another cluster's, or not the fleet's: only its lock tells.
+    /// Another cluster's, or not the fleet's: only changes of its lock show that it lives.
     Elsewhere,
 }
 
@@ -62,7 +62,7 @@ pub enum Life {
 pub struct Rules<'a> {
     /// An id that did not change for so long, in milliseconds, is left over.
     pub after: Boot,
-    /// The same where the holder was a pod of this cluster that has ended, by the kubelet's word, or that is not there any
+    /// The same where the holder was a pod of this cluster that has ended, as the kubelet reports, or that is not there any
     /// more. Only tests set it to less.
     pub after_end: Boot,
     /// Clusters that share a repository all see the same lock, and one of them is enough: each waits longer for what is
@@ -161,7 +161,7 @@ impl Watch {
             .collect()
     }
 
-    /// A lock whose time cannot be true by our clock, in words.
+    /// Describes a lock whose time contradicts this cluster's clock.
     fn skew(&self) -> Option<String> {
         self.seen.values().find_map(|seen| {
             let Content::Read(lock) = &seen.content else {

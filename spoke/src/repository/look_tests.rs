@@ -10,7 +10,7 @@ use crate::metrics::Metrics;
 use crate::restic::{Executor, Statistics};
 use crate::secrets::Backend;
 
-/// Answers as told, and writes down whether `init` was ever called.
+/// Answers as configured, and records whether `init` was ever called.
 struct Scripted {
     id: Result<String, Failure>,
     calls: Mutex<Vec<&'static str>>,
@@ -58,7 +58,6 @@ fn credentials(url: &str, password: &str) -> Credentials {
         backend: Backend::of(url).unwrap(),
         url: url.to_owned(),
         password: password.to_owned(),
-        password_key: "RESTIC_PASSWORD".to_owned(),
         variables: BTreeMap::new(),
         files: BTreeMap::new(),
         file_variables: BTreeMap::new(),
@@ -89,7 +88,7 @@ async fn no_failure_but_a_missing_repository_leads_to_init() {
             look(
                 &restic,
                 &credentials("local:/x", "p"),
-                None,
+                Expected::AnyOrNew,
                 &Creations::new(false)
             )
             .await,
@@ -106,7 +105,7 @@ async fn no_failure_but_a_missing_repository_leads_to_init() {
         look(
             &restic,
             &credentials("local:/x", "p"),
-            Some(text()),
+            Expected::Known(text()),
             &Creations::new(false)
         )
         .await,
@@ -117,6 +116,10 @@ async fn no_failure_but_a_missing_repository_leads_to_init() {
         ["id"],
         "a repository that was there before is not created anew"
     );
+    let (none, creations) = (credentials("local:/x", "p"), Creations::new(false));
+    let answer = look(&restic, &none, Expected::Any, &creations).await;
+    assert_eq!(answer, Answer::Absent);
+    assert_eq!(*restic.calls.lock().unwrap(), ["id", "id"], "initialize: Never");
 }
 
 /// The real restic on a real folder.
@@ -165,7 +168,7 @@ async fn a_creation_that_was_not_begun_in_time_takes_another_turn() {
             busy: Mutex::new(busy),
         };
         let good = credentials("local:/x", "x");
-        let answer = look(&restic, &good, None, &Creations::new(false)).await;
+        let answer = look(&restic, &good, Expected::AnyOrNew, &Creations::new(false)).await;
         let made = matches!(
             answer,
             Answer::Open {
@@ -197,14 +200,20 @@ async fn a_real_repository_is_created_once_and_never_over_a_failure() {
         id,
         initialized: true,
         statistics: Ok(figures),
-    } = look(&restic, &good, None, &Creations::new(false)).await
+    } = look(&restic, &good, Expected::AnyOrNew, &Creations::new(false)).await
     else {
         panic!("an empty place becomes a repository");
     };
     assert_eq!(figures.snapshots, 0);
     let before = tree(&place);
     assert!(matches!(
-        look(&restic, &good, Some(id.clone()), &Creations::new(false)).await,
+        look(
+            &restic,
+            &good,
+            Expected::Known(id.clone()),
+            &Creations::new(false)
+        )
+        .await,
         Answer::Open {
             initialized: false,
             ..
@@ -212,7 +221,13 @@ async fn a_real_repository_is_created_once_and_never_over_a_failure() {
     ));
 
     assert_eq!(
-        look(&restic, &credentials(&url, "wrong"), None, &Creations::new(false)).await,
+        look(
+            &restic,
+            &credentials(&url, "wrong"),
+            Expected::AnyOrNew,
+            &Creations::new(false)
+        )
+        .await,
         Answer::Failed(Failure::WrongPassword)
     );
     assert_eq!(tree(&place), before, "a wrong password changes nothing");
@@ -224,7 +239,7 @@ async fn a_real_repository_is_created_once_and_never_over_a_failure() {
     make_writable(&config);
     std::fs::write(&config, &bytes).unwrap();
     let damaged = tree(&place);
-    let answer = look(&restic, &good, None, &Creations::new(false)).await;
+    let answer = look(&restic, &good, Expected::AnyOrNew, &Creations::new(false)).await;
     assert!(
         matches!(answer, Answer::Failed(Failure::Damaged(_))),
         "{answer:?}"
@@ -233,7 +248,13 @@ async fn a_real_repository_is_created_once_and_never_over_a_failure() {
 
     std::fs::write(&config, whole).unwrap();
     assert!(matches!(
-        look(&restic, &good, Some(id.clone()), &Creations::new(false)).await,
+        look(
+            &restic,
+            &good,
+            Expected::Known(id.clone()),
+            &Creations::new(false)
+        )
+        .await,
         Answer::Open {
             initialized: false,
             ..
@@ -242,7 +263,13 @@ async fn a_real_repository_is_created_once_and_never_over_a_failure() {
 
     std::fs::rename(&place, dir.path().join("away")).unwrap();
     assert_eq!(
-        look(&restic, &good, Some(id.clone()), &Creations::new(false)).await,
+        look(
+            &restic,
+            &good,
+            Expected::Known(id.clone()),
+            &Creations::new(false)
+        )
+        .await,
         Answer::Missing { id }
     );
     assert!(!place.exists(), "a repository that is gone is not created anew");
@@ -256,7 +283,7 @@ async fn an_unreachable_server_is_found_out_quickly() {
     let answer = look(
         &restic,
         &credentials("rest:http://user:hidden-word@127.0.0.1:9/x", "pw"),
-        None,
+        Expected::AnyOrNew,
         &Creations::new(false),
     )
     .await;

@@ -3,6 +3,8 @@
 
 mod answer;
 mod build;
+mod check;
+mod life;
 mod locks;
 mod owner;
 mod plan;
@@ -31,19 +33,20 @@ use crate::restic::locks::LockFile;
 use crate::restic::{Failure, Restic};
 use crate::secrets::Credentials;
 use crate::site::Site;
-use crate::world::{Index, JobView, Key, Store, World};
+use crate::world::{CronJobView, Index, JobView, Key, Store, World};
 
 use answer::{Answer, Attempts, Inputs};
 use locks::Life;
 use unlock::{Locks, Looked, Settings};
 use validate::{Invalid, Valid};
 
+pub use check::CheckOwner;
 pub use owner::UnlockOwner;
 
 /// The kind: its settings, and restic.
 pub struct RepositoryController {
     restic: Arc<dyn Restic>,
-    /// Between two readings of statistics, unless a repository says otherwise.
+    /// Between two readings of statistics, unless a repository sets another.
     interval: Duration,
     plans: Planning,
 }
@@ -67,14 +70,24 @@ pub struct State {
     locks: Locks,
 }
 
+/// What a look is to find.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Expected {
+    /// The repository with this restic id, which was there before.
+    Known(String),
+    /// A repository, or none: then one is created.
+    AnyOrNew,
+    /// A repository.
+    Any,
+}
+
 /// What takes long.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
     /// Opens the repository and reads its figures.
     Look {
         inputs: Inputs,
-        /// restic id that it had.
-        known: Option<String>,
+        expected: Expected,
         /// Locks that need not be read.
         known_locks: BTreeSet<String>,
     },
@@ -94,8 +107,6 @@ pub enum Found {
 pub struct Reply {
     inputs: Inputs,
     answer: Answer,
-    /// Key of the password in the Secret, where it is not the usual one.
-    password_key: Option<String>,
     /// The locks, where they could be listed.
     locks: Option<Looked>,
 }
@@ -108,6 +119,8 @@ pub struct Observed {
     /// The lock is shared with other clusters.
     shared: bool,
     operations: Vec<Operation>,
+    /// The CronJob of integrity checks.
+    check_cron_job: Option<Arc<CronJobView>>,
     /// The Job that removes locks.
     job: Option<(Key, Arc<JobView>)>,
     /// Another ready resource for the same physical repository comes before this one by its name: the first removes
@@ -183,16 +196,20 @@ impl Controller for RepositoryController {
         let mut same = same.into_iter().flatten();
         let life = |lock: &LockFile| {
             let holder = (lock.user.clone(), lock.host.clone());
-            (holder, unlock::life(world, &self.plans.cluster, lock))
+            (
+                holder,
+                life::life(world, &self.plans.cluster, lock, input.now.wall),
+            )
         };
         Observed {
             secret: secret.map(|s| s.meta.version.to_string()),
             shared: cache.leases.is_shared(),
             operations: cache.operations.of(input.uid()),
             job: job.map(|job| (at, job)),
+            check_cron_job: check::cron_job(world, key, input.uid()),
             is_preceded: same.any(|(at, repository)| at < *key && is_ready(&repository)),
-            failed: unlock::last_failure(world, key),
-            lives: unlock::files(&input.state.locks, input.found).map(life).collect(),
+            failed: life::last_failure(world, key),
+            lives: life::files(&input.state.locks, input.found).map(life).collect(),
             name_differs: cache
                 .certificate
                 .differs(&input.status().conditions, types::WAITING),
@@ -206,10 +223,16 @@ impl Controller for RepositoryController {
     fn conclude(
         &self,
         input: &Input<'_, Self>,
-        _: &Observed,
+        observed: &Observed,
         settled: &mut Settled<Self>,
         applied: &Applied,
     ) {
+        if let Ok(Valid {
+            check: Some(check), ..
+        }) = input.valid
+        {
+            check::conclude(input, observed, check, applied, settled);
+        }
         if let Some(refused) = &applied.refused {
             plan::conclude(&self.plans, input, settled, refused);
         }
@@ -232,11 +255,10 @@ impl Controller for RepositoryController {
     fn panicked(work: &Work) -> Found {
         match work {
             Work::Look { inputs, .. } => {
-                let text = "looking at the repository failed; the log says why".to_owned();
+                let text = "looking at the repository failed; see the operator's log".to_owned();
                 Found::Answer(Box::new(Reply {
                     inputs: inputs.clone(),
                     answer: Answer::Failed(Failure::Other(text)),
-                    password_key: None,
                     locks: None,
                 }))
             }

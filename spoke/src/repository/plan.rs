@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use crds::conditions::{Conditions, reasons, types};
+use crds::repository::Initialize;
 use crds::{ResticRepository, ResticRepositoryStatus, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource as _;
 
 use super::answer::{self, Answer, Attempts, Inputs, Step};
-use super::{Found, Observed, Planning, Reply, RepositoryController, State, Work, status, unlock};
+use super::{
+    Expected, Found, Observed, Planning, Reply, RepositoryController, State, Work, check, status, unlock,
+};
 use crate::exchange::mark_name;
 use crate::kind::{Children, Credentials, Input, Plan, Refused, RefusedBecause, Settled, Task, failed_as};
 use crate::world::Key;
@@ -34,52 +37,65 @@ pub(super) fn plan(
         secret: observed.secret.clone(),
     };
     let mut status = take(planning, input, &inputs, &mut state);
-    let mut work = Vec::new();
-    let mut next = None;
+    let (mut work, mut next) = (None, None);
     match answer::step(&status, &inputs, &state.attempts, valid.interval, input.now.wall) {
         Step::Wait(until) => next = until,
         Step::Ask => {
-            if !is_asked(input, &inputs) {
-                work.push(Work::Look {
-                    inputs,
-                    known: status.repository_id.clone(),
-                    known_locks: state.locks.known(),
-                });
-            }
+            let asked = Some(inputs).filter(|inputs| !is_asked(input, inputs));
+            work = asked.map(|inputs| look(inputs, input.resource, &status, &state));
             status = status::checking(&status, generation, input.now.wall);
         }
     }
     let tended = unlock::tend(planning, input, observed, &mut state.locks, &mut status);
-    if work.is_empty() && input.running.is_empty() {
+    // A look reads the locks too.
+    if work.is_none() && input.running.is_empty() {
         let due = unlock::look_due(planning, observed, &status, &state.locks, input.now);
         if due.is_some_and(|due| due <= input.now.wall) {
-            state.locks.attempted = Some(input.now.boot);
-            work.push(Work::Locks {
-                known: state.locks.known(),
-            });
+            work = Some(state.locks.look(input.now));
         } else {
             next = next.into_iter().chain(due).min();
         }
     }
+    let checks = check::tend(planning, input, observed, valid.check.as_ref(), &mut status);
     let differs = observed.name_differs.as_deref();
     mark_name(&mut status.conditions, differs, Some(generation), input.now.wall);
     let repository = Arc::new(input.resource.clone());
-    let task = |work| Task {
-        repository: repository.clone(),
-        work,
-    };
+    let location = location(input.key, &repository);
+    let work = work.map(|work| Task { repository, work });
     Plan {
         status,
         children: Children {
-            location: Some(location(input.key, &repository)),
-            removals: tended.removals,
+            location: Some(location),
+            removals: tended.removals.into_iter().chain(checks.removals).collect(),
+            cron_job: checks.cron_job,
             job: tended.job,
             ..Children::default()
         },
         removable: Some(tended.removable),
-        work: work.into_iter().map(task).collect(),
+        work: work.into_iter().collect(),
         state,
         next,
+    }
+}
+
+fn look(
+    inputs: Inputs,
+    repository: &ResticRepository,
+    status: &ResticRepositoryStatus,
+    state: &State,
+) -> Work {
+    let expected = match (
+        &status.repository_id,
+        repository.spec.initialize.unwrap_or_default(),
+    ) {
+        (Some(id), _) => Expected::Known(id.clone()),
+        (None, Initialize::IfMissing) => Expected::AnyOrNew,
+        (None, Initialize::Never) => Expected::Any,
+    };
+    Work::Look {
+        inputs,
+        expected,
+        known_locks: state.locks.known(),
     }
 }
 
@@ -89,7 +105,7 @@ fn is_asked(input: &Input<'_, RepositoryController>, inputs: &Inputs) -> bool {
     running.any(|work| matches!(work, Work::Look { inputs: asked, .. } if asked == inputs))
 }
 
-/// Takes in what was found. An answer to other inputs says nothing any more.
+/// Takes in what was found. An answer to other inputs is out of date.
 fn take(
     planning: &Planning,
     input: &Input<'_, RepositoryController>,
@@ -109,9 +125,6 @@ fn take(
             continue;
         };
         status = status::after(&status, &reply.answer, inputs, input.now.wall);
-        if matches!(reply.answer, Answer::Open { .. }) {
-            status.credentials_key.clone_from(&reply.password_key);
-        }
         state.attempts = attempts_after(planning, &input.state.attempts, reply, input.now.wall);
     }
     status
@@ -180,6 +193,7 @@ pub(super) fn conclude(
     match (refused.kind, &refused.cause) {
         // The Job before is being deleted; its end wakes the actor.
         ("Job", RefusedBecause::Occupied { .. }) => settled.failed = false,
+        ("CronJob", _) => check::refused(input, settled, refused),
         // The repository is looked at all the same.
         ("Job", _) => {
             settled.failed = false;

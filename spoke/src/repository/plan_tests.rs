@@ -33,7 +33,6 @@ fn answer(answer: Answer, secret: &str, locks: Option<Looked>) -> Found {
             secret: Some(secret.to_owned()),
         },
         answer,
-        password_key: None,
         locks,
     }))
 }
@@ -81,7 +80,15 @@ fn a_new_repository_is_looked_at_once() {
     assert!(plan.children.location.is_some());
     assert_eq!(condition(&plan.status.conditions, "Ready").0, "Unknown/Checking");
     let [task] = plan.work.as_slice() else { panic!() };
-    assert!(matches!(task.work, Work::Look { .. }));
+    let expected = |work: &Work| match work {
+        Work::Look { expected, .. } => expected.clone(),
+        Work::Locks { .. } => panic!("no look"),
+    };
+    assert_eq!(expected(&task.work), Expected::AnyOrNew);
+    let mut never = self::table();
+    never.resource.spec.initialize = Some(crds::repository::Initialize::Never);
+    let plan_of = never.plan(&observed());
+    assert_eq!(expected(&plan_of.work[0].work), Expected::Any);
     table.running = vec![task.work.clone()];
     assert!(table.plan(&observed()).work.is_empty(), "it is under way");
     let changed = Observed {

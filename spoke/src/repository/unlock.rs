@@ -1,9 +1,7 @@
 //! Watches restic's locks and has the left-over ones removed. Pure.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use crds::backup::BackupResult;
 use crds::conditions::{self, Conditions, Status, reasons, types, whole_seconds};
 use crds::repository::LastUnlock;
 use crds::{ResticRepository, ResticRepositoryStatus};
@@ -12,16 +10,13 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::locks::{Content, Life, Rules, Verdict, Watch};
-use super::{Found, Observed, Planning, RepositoryController, build, status};
+use super::{Observed, Planning, RepositoryController, Work, build, status};
 use crate::clock::Clock;
 use crate::exchange::Finished;
 use crate::kind::{Input, Moment, Removal};
 use crate::pod;
-use crate::restic::locks::{LockFile, LockOwner};
-use crate::world::{JobView, Key, PodView, World};
+use crate::world::JobView;
 
-/// A host name has at most so many characters: that of a pod with a longer name is cut.
-const HOST_MAX: usize = 63;
 /// After a start, runs that failed this long ago still call for a look.
 const RECENT: SignedDuration = SignedDuration::from_hours(1);
 /// Longest pause between two attempts.
@@ -32,8 +27,8 @@ const PAUSE_MAX: u64 = 6 * 3_600_000;
 pub struct Locks {
     pub watch: Watch,
     /// When a look was last begun, in milliseconds since boot.
-    pub attempted: Option<u64>,
-    /// A look that was begun before this moment says nothing any more.
+    attempted: Option<u64>,
+    /// A look that was begun before this moment is out of date.
     look_after: u64,
     /// Attempts in a row that removed nothing.
     failures: u32,
@@ -95,6 +90,12 @@ impl Locks {
         let locks = self.watch.locks().into_iter();
         let read = locks.filter(|(_, seen)| matches!(seen.content, Content::Read(_)));
         read.map(|(id, _)| id.to_owned()).collect()
+    }
+
+    /// Begins a look.
+    pub fn look(&mut self, now: Moment) -> Work {
+        self.attempted = Some(now.boot);
+        Work::Locks { known: self.known() }
     }
 
     fn count(&mut self, finished: &Finished, interval: u64, now: u64) {
@@ -186,8 +187,11 @@ pub(super) fn tend(
     status: &mut ResticRepositoryStatus,
 ) -> Tended {
     let (generation, now) = (input.generation(), input.now);
-    let finished = observed.operations.iter().filter_map(|o| o.finished.as_ref());
-    for finished in finished {
+    let finished = observed
+        .operations
+        .iter()
+        .filter(|o| o.job_type == super::owner::UNLOCK);
+    for finished in finished.filter_map(|o| o.finished.as_ref()) {
         let last = status.last_unlock.as_ref();
         if last.is_none_or(|last| last.job_uid != finished.operation) {
             locks.count(finished, planning.locks.interval, now.boot);
@@ -266,66 +270,7 @@ fn is_unneeded(job: &JobView, acts: bool) -> bool {
     (waits && !acts) || (over && acts)
 }
 
-/// Every lock that was read, now or before.
-pub(super) fn files<'a>(locks: &'a Locks, found: &'a [Found]) -> impl Iterator<Item = &'a LockFile> {
-    let known = locks.watch.locks().into_iter().map(|(_, seen)| &seen.content);
-    let looked = found.iter().filter_map(|found| match found {
-        Found::Locks(looked) => looked.as_ref(),
-        Found::Answer(reply) => reply.locks.as_ref(),
-    });
-    let read = looked.flat_map(|looked| looked.read.iter().map(|(_, content)| content));
-    known.chain(read).filter_map(|content| match content {
-        Content::Read(file) => Some(file),
-        Content::Unread | Content::Unreadable(_) => None,
-    })
-}
-
-/// When a backup or a run of a policy last failed: what was killed leaves its lock, and what finds one fails.
-pub(super) fn last_failure(world: &World, key: &Key) -> Option<Timestamp> {
-    let backups = world.backups.group(key);
-    let backups = backups.iter().filter_map(|(_, backup)| {
-        let run = backup.status.as_ref()?.last_backup.as_ref()?;
-        (run.result == BackupResult::Failed).then_some(run.completion_time.as_ref()?.0)
-    });
-    let policies = world.policies.group(key);
-    let policies = policies.iter().filter_map(|(_, policy)| {
-        let status = policy.status.as_ref()?;
-        let ill = matches!(status.last_run_result.as_deref(), Some("Failed" | "Interrupted"));
-        ill.then_some(status.last_run.as_ref()?.0)
-    });
-    backups.chain(policies).max()
-}
-
-/// What a cluster knows of the process that holds a lock. Pure.
-pub(super) fn life(world: &World, own: &str, lock: &LockFile) -> Life {
-    let of = |found: Vec<(Key, Arc<PodView>)>| {
-        let active = found.iter().find(|(_, pod)| pod.is_active());
-        match (active, found.is_empty()) {
-            (Some((key, _)), _) => Life::Alive(format!("pod {key}")),
-            (None, false) => Life::Ended,
-            (None, true) => Life::Gone,
-        }
-    };
-    match LockOwner::parse(&lock.user, &lock.host) {
-        LockOwner::Fleet { cluster, .. } if cluster != own => Life::Elsewhere,
-        // A maintenance operation is named by its Job.
-        LockOwner::Fleet { operation, token, .. } if token > 0 => {
-            of(world.pods.group(&Key::new("", &operation)))
-        }
-        LockOwner::Fleet { operation, .. } => of(world.pods.filter(|_, pod| *pod.meta.uid == *operation)),
-        LockOwner::Host(host) => {
-            let is = |key: &Key| key.name.get(..HOST_MAX).unwrap_or(&key.name) == host;
-            let found = world.pods.filter(|key, _| is(key));
-            if found.is_empty() {
-                Life::Elsewhere
-            } else {
-                of(found)
-            }
-        }
-    }
-}
-
-/// Tells of locks that only a person can remove, and when there are none any more. Pure.
+/// Sets condition Degraded for locks that only a person can remove, and ends it when none is left.
 fn stuck(
     status: &mut ResticRepositoryStatus,
     watch: &Watch,
@@ -367,7 +312,7 @@ fn stuck(
     Conditions::at(&mut status.conditions, generation, now).set(types::DEGRADED, value, reason, text);
 }
 
-/// Takes a result into the status. Pure.
+/// Takes a result into the status.
 fn record(status: &mut ResticRepositoryStatus, finished: &Finished, generation: Option<i64>, now: Timestamp) {
     let outcome = &finished.outcome;
     status.last_unlock = Some(LastUnlock {
@@ -392,7 +337,6 @@ fn record(status: &mut ResticRepositoryStatus, finished: &Finished, generation: 
 
 #[cfg(test)]
 mod tests {
-    use crds::ResticBackup;
     use proto::v1::OperationOutcome;
 
     use super::*;
@@ -416,10 +360,10 @@ mod tests {
     }
 
     #[test]
-    fn what_came_of_it_is_told_once_by_reason() {
+    fn each_result_sets_its_condition() {
         let now = Timestamp::from_second(100).unwrap();
         let mut status = ResticRepositoryStatus::default();
-        for (result, reason, told) in [
+        for (result, reason, expected) in [
             ("Failed", "CheckFailed", Some(("True", "UnlockFailed"))),
             ("NothingToRemove", "LocksChanged", Some(("True", "UnlockFailed"))),
             ("Interrupted", "LeaseLost", Some(("True", "UnlockFailed"))),
@@ -428,76 +372,10 @@ mod tests {
             record(&mut status, &finished(result, reason), Some(1), now);
             let condition = conditions::get(&status.conditions, types::DEGRADED);
             let condition = condition.map(|c| (c.status.as_str(), c.reason.as_str()));
-            assert_eq!(condition, told, "{result}");
+            assert_eq!(condition, expected, "{result}");
         }
         let last = status.last_unlock.unwrap();
         assert_eq!((last.job_uid.as_str(), last.removed.len()), ("job", 1));
-    }
-
-    fn pod(uid: &str, job: &str, phase: &str) -> PodView {
-        let mut pod = PodView {
-            phase: phase.into(),
-            ..PodView::default()
-        };
-        pod.meta.uid = uid.into();
-        pod.meta.owner = Some(job.into());
-        pod
-    }
-
-    fn lock(user: &str, host: &str) -> LockFile {
-        LockFile {
-            time: Timestamp::UNIX_EPOCH,
-            exclusive: false,
-            host: host.to_owned(),
-            user: user.to_owned(),
-            pid: 1,
-        }
-    }
-
-    #[test]
-    fn a_lock_leads_to_the_pod_that_holds_it() {
-        let world = World::default();
-        let long = "x".repeat(70);
-        for (name, view) in [
-            ("works", pod("pod-1", "job-1", "Running")),
-            ("ended", pod("pod-2", "job-2", "Failed")),
-            (&long, pod("pod-3", "job-3", "Running")),
-        ] {
-            world.pods.put(Key::new("shop", name), Arc::new(view));
-        }
-        let alive = |name: &str| Life::Alive(format!("pod shop/{name}"));
-        for (user, host, told) in [
-            ("fleet:a:pod-1:0", "h", alive("works")),
-            ("fleet:a:job-1:7", "h", alive("works")),
-            ("fleet:a:pod-2:0", "h", Life::Ended),
-            ("fleet:a:job-2:7", "h", Life::Ended),
-            ("fleet:a:job-9:7", "h", Life::Gone),
-            ("fleet:b:pod-1:0", "h", Life::Elsewhere),
-            // Where restic writes the name that the image has for its user, the host name leads to the pod.
-            ("root", "works", alive("works")),
-            ("root", &"x".repeat(63), alive(&long)),
-            ("root", "ended", Life::Ended),
-            ("root", "nas", Life::Elsewhere),
-        ] {
-            assert_eq!(life(&world, "a", &lock(user, host)), told, "{user} {host}");
-        }
-    }
-
-    #[test]
-    fn a_run_that_failed_calls_for_a_look() {
-        let world = World::default();
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let backup: ResticBackup = serde_json::from_value(serde_json::json!({
-            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup",
-            "metadata": { "name": "orders", "namespace": "shop" },
-            "spec": { "repositoryRef": { "name": "nas" }, "schedule": "@daily", "source": { "pvc": { "claimName": "data" } } },
-            "status": { "lastBackup": { "result": "Failed", "completionTime": at(100).to_string() } },
-        }))
-        .unwrap();
-        world.backups.put(Key::new("shop", "orders"), Arc::new(backup));
-        let nas = Key::new("shop", "nas");
-        assert_eq!(last_failure(&world, &nas), Some(at(100)));
-        assert_eq!(last_failure(&world, &Key::new("shop", "other")), None);
     }
 
     #[test]

@@ -3,22 +3,53 @@
 use std::time::Duration;
 
 use crds::ResticRepository;
-use crds::schedule::parse_duration;
+use crds::integrity::Subset;
+use crds::schedule::{Schedule, ScheduleError, parse_duration};
 
 use crate::secrets::Backend;
 
-/// Statistics more often than this would cost more than they tell.
+/// Shortest interval of statistics: reading them more often costs more than it is worth.
 const INTERVAL_MIN: Duration = Duration::from_secs(60);
 
 /// A valid spec.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Valid {
     /// Between two readings of statistics.
     pub interval: Duration,
+    pub check: Option<Check>,
+}
+
+/// Integrity checks that are asked for, as they may be worked with.
+#[derive(Clone, Debug)]
+pub struct Check {
+    pub schedule: Schedule,
+    /// The same as Kubernetes takes it.
+    pub cron: String,
+}
+
+impl Check {
+    /// `None` where none are asked for.
+    ///
+    /// # Errors
+    /// When schedule or subset are not valid.
+    pub fn of(repository: &ResticRepository) -> Result<Option<Check>, Invalid> {
+        let check = repository.spec.integrity_check.as_ref();
+        let Some(check) = check.filter(|check| check.is_wanted()) else {
+            return Ok(None);
+        };
+        if let Some(text) = &check.read_data_subset {
+            Subset::parse(text).ok_or_else(|| Invalid::Subset(text.clone()))?;
+        }
+        let cron = check.schedule().to_owned();
+        Ok(Some(Check {
+            schedule: Schedule::parse(&cron, "UTC")?,
+            cron,
+        }))
+    }
 }
 
 /// Why a spec is refused, with the field to change.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
     #[error(
         "spec.repositoryURL begins with no back end that restic knows; write s3:, rest:, sftp:, azure:, gs:, b2:, swift: or rclone:"
@@ -30,6 +61,12 @@ pub enum Invalid {
     Local(String),
     #[error("spec.refreshInterval {0:?} is not a duration of at least one minute; write 1h or 15m")]
     Interval(String),
+    #[error("spec.integrityCheck: {0}")]
+    Check(#[from] ScheduleError),
+    #[error(
+        "spec.integrityCheck.readDataSubset {0:?} is not n/t with n not above t, and t not above 256; write 1/20 to read another twentieth of the data each time"
+    )]
+    Subset(String),
 }
 
 /// Checks what the schema cannot, and what it checks again: an object may be older than the schema.
@@ -46,7 +83,8 @@ pub fn validate(repository: &ResticRepository, default_interval: Duration) -> Re
             .filter(|d| *d >= INTERVAL_MIN)
             .ok_or_else(|| Invalid::Interval(text.clone()))?,
     };
-    Ok(Valid { interval })
+    let check = Check::of(repository)?;
+    Ok(Valid { interval, check })
 }
 
 /// Whether a URL names a folder of the machine that restic runs on, directly or through rclone. A remote of rclone's

@@ -7,12 +7,12 @@ use tracing::warn;
 use super::answer::{Answer, Inputs};
 use super::locks::{Content, READS};
 use super::unlock::{Looked, moment};
-use super::{Found, Reply, Work};
+use super::{Expected, Found, Reply, Work};
 use crate::clock::Clock;
 use crate::exchange::Creations;
 use crate::kind::{Tools, Unreadable};
 use crate::restic::{Failure, Restic};
-use crate::secrets::{Credentials, PASSWORD_VARIABLE};
+use crate::secrets::Credentials;
 
 /// Does it.
 pub(super) async fn perform(
@@ -24,14 +24,14 @@ pub(super) async fn perform(
     match work {
         Work::Look {
             inputs,
-            known,
+            expected,
             known_locks,
         } => {
             let answer = ask(
                 (restic, tools.clock()),
                 tools.creations(),
                 inputs,
-                known,
+                expected,
                 &known_locks,
                 credentials,
             )
@@ -57,15 +57,14 @@ async fn ask(
     (restic, clock): (&dyn Restic, &dyn Clock),
     creations: &Creations,
     inputs: Inputs,
-    known: Option<String>,
+    expected: Expected,
     known_locks: &BTreeSet<String>,
     credentials: Result<Credentials, Unreadable>,
 ) -> Reply {
-    let (mut password_key, mut seen) = (None, None);
+    let mut seen = None;
     let answer = match credentials {
         Ok(credentials) => {
-            password_key = Some(credentials.password_key.clone()).filter(|key| key != PASSWORD_VARIABLE);
-            let answer = look(restic, &credentials, known, creations).await;
+            let answer = look(restic, &credentials, expected, creations).await;
             if matches!(answer, Answer::Open { .. }) {
                 seen = locks((restic, clock), &credentials, known_locks).await.ok();
             }
@@ -78,7 +77,6 @@ async fn ask(
     Reply {
         inputs,
         answer,
-        password_key,
         locks: seen,
     }
 }
@@ -86,21 +84,25 @@ async fn ask(
 /// Turns that a creation takes before it is left to the next look.
 const TURNS: usize = 3;
 
-/// One look. Only [`Failure::NoRepository`], and only where no repository was ever known, leads to `init`.
+/// One look. Only [`Failure::NoRepository`], and only where no repository was ever known and one may be created, leads to
+/// `init`.
 async fn look(
     restic: &dyn Restic,
     credentials: &Credentials,
-    known: Option<String>,
+    expected: Expected,
     creations: &Creations,
 ) -> Answer {
-    let (id, initialized) = match (restic.id(credentials).await, known) {
-        (Ok(is), Some(was)) if is != was => return Answer::Changed { was, is },
+    let (id, initialized) = match (restic.id(credentials).await, expected) {
+        (Ok(is), Expected::Known(was)) if is != was => return Answer::Changed { was, is },
         (Ok(id), _) => (id, false),
-        (Err(Failure::NoRepository), Some(id)) => return Answer::Missing { id },
-        (Err(Failure::NoRepository), None) => match create(restic, credentials, creations).await {
-            Ok(created) => created,
-            Err(answer) => return answer,
-        },
+        (Err(Failure::NoRepository), Expected::Known(id)) => return Answer::Missing { id },
+        (Err(Failure::NoRepository), Expected::Any) => return Answer::Absent,
+        (Err(Failure::NoRepository), Expected::AnyOrNew) => {
+            match create(restic, credentials, creations).await {
+                Ok(created) => created,
+                Err(answer) => return answer,
+            }
+        }
         (Err(failure), _) => return Answer::Failed(failure),
     };
     let statistics = restic.statistics(credentials).await;

@@ -75,12 +75,58 @@ pub fn job(
     chosen: &Chosen,
 ) -> Job {
     let source = Source::of(key, at, names::restore_credentials(&key.name));
-    let mut metadata = pod::controlled(restore, key, names::restore_job(&key.name), labels(key, true));
+    let (script, script_volume) = pod::entrypoint();
+    let mut template = Frame {
+        job: &valid.job,
+        service_account: names::restore_service_account(&key.name),
+        image,
+        repository,
+        source: &source,
+        command: vec![pod::ENTRYPOINT.to_owned()],
+        arguments: arguments(valid, repository, chosen),
+        mounts: vec![pod::mount("restore-target", TARGET_DIR, false), script],
+        volumes: vec![
+            pod::claim("restore-target", valid.target.name(), false),
+            script_volume,
+        ],
+        environment: pod::identity(&site.cluster, pod::POD_UID).into(),
+        // Root gives files back to their owners.
+        root_capabilities: &["CHOWN", "DAC_OVERRIDE", "FOWNER", "MKNOD", "SETFCAP"],
+        own_volumes: matches!(valid.target, Target::New(_)),
+    }
+    .template(labels(key, false));
+    let mut metadata = job_metadata(key, restore, chosen);
+    if let Some(plan) = &valid.hooks {
+        hooks::install(&mut template, plan, &site.image);
+        let annotations = metadata.annotations.get_or_insert_default();
+        annotations.insert(names::ANNOTATION_HOOKS.to_owned(), plan.json());
+    }
+    Job {
+        metadata,
+        spec: Some(JobSpec {
+            backoff_limit: Some(valid.job.backoff_limit),
+            active_deadline_seconds: Some(valid.job.deadline),
+            template,
+            ..JobSpec::default()
+        }),
+        ..Job::default()
+    }
+}
+
+/// The annotations hold what was chosen: it outlives a restart.
+fn job_metadata(key: &Key, restore: &ResticRestore, chosen: &Chosen) -> ObjectMeta {
     let files = chosen
         .files
         .map(|files| (names::ANNOTATION_SNAPSHOT_FILES.to_owned(), files.to_string()));
     let snapshot = (names::ANNOTATION_SNAPSHOT.to_owned(), chosen.id.clone());
-    metadata.annotations = Some(std::iter::once(snapshot).chain(files).collect());
+    ObjectMeta {
+        annotations: Some(std::iter::once(snapshot).chain(files).collect()),
+        ..pod::controlled(restore, key, names::restore_job(&key.name), labels(key, true))
+    }
+}
+
+/// Arguments of restic.
+fn arguments(valid: &Valid, repository: &ResticRepository, chosen: &Chosen) -> Vec<String> {
     let snapshot = if chosen.folder.is_empty() {
         chosen.id.clone()
     } else {
@@ -100,44 +146,11 @@ pub fn job(
         "--retry-lock",
         crate::config::RETRY_LOCK,
     ];
-    let mut arguments: Vec<String> = fixed.map(str::to_owned).into();
-    arguments.extend(pod::repository_flags(repository));
-    arguments.extend(valid.arguments.iter().cloned());
-    let (script, script_volume) = pod::entrypoint();
-    let mut template = Frame {
-        job: &valid.job,
-        service_account: names::restore_service_account(&key.name),
-        image,
-        repository,
-        source: &source,
-        command: vec![pod::ENTRYPOINT.to_owned()],
-        arguments,
-        mounts: vec![pod::mount("restore-target", TARGET_DIR, false), script],
-        volumes: vec![
-            pod::claim("restore-target", valid.target.name(), false),
-            script_volume,
-        ],
-        environment: pod::identity(&site.cluster, pod::POD_UID).into(),
-        // Root gives files back to their owners.
-        root_capabilities: &["CHOWN", "DAC_OVERRIDE", "FOWNER", "MKNOD", "SETFCAP"],
-        own_volumes: matches!(valid.target, Target::New(_)),
-    }
-    .template(labels(key, false));
-    if let Some(plan) = &valid.hooks {
-        hooks::install(&mut template, plan, &site.image);
-        let annotations = metadata.annotations.get_or_insert_default();
-        annotations.insert(names::ANNOTATION_HOOKS.to_owned(), plan.json());
-    }
-    Job {
-        metadata,
-        spec: Some(JobSpec {
-            backoff_limit: Some(valid.job.backoff_limit),
-            active_deadline_seconds: Some(valid.job.deadline),
-            template,
-            ..JobSpec::default()
-        }),
-        ..Job::default()
-    }
+    let fixed = fixed.map(str::to_owned).into_iter();
+    fixed
+        .chain(pod::repository_flags(repository))
+        .chain(valid.arguments.iter().cloned())
+        .collect()
 }
 
 /// What its hooks may do.

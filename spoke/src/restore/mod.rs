@@ -105,7 +105,7 @@ pub struct Observed {
     at: Option<Key>,
     repository: Option<Arc<ResticRepository>>,
     /// Labels of the restore's own namespace.
-    labels: Arc<BTreeMap<String, String>>,
+    labels: Option<Arc<BTreeMap<String, String>>>,
     /// The claim of the target's name.
     claim: Option<Arc<ClaimView>>,
     /// There is a copy of the credentials that this restore owns.
@@ -194,7 +194,7 @@ impl Controller for RestoreController {
             backup,
             repository: repository.as_ref().and_then(|at| world.repositories.get(at)),
             at: repository,
-            labels: labels.map(|n| n.labels.clone()).unwrap_or_default(),
+            labels: labels.map(|n| n.labels.clone()),
             claim,
             has_copy: copy.is_some_and(|copy| is_its(copy.meta.owner.as_deref())),
             consent_ended: reference.is_some_and(|reference| consent::ended(world, key, &reference)),

@@ -1,4 +1,4 @@
-//! How a restore ended, in the words of a restore. Pure.
+//! How a restore ended, as its status reports it. Pure.
 
 use crds::conditions::{reasons, whole_seconds};
 use jiff::{SignedDuration, Timestamp};
@@ -175,7 +175,7 @@ fn note(summary: &Summary, user: Option<i64>) -> Option<String> {
             units::bytes(summary.bytes_skipped)
         )
     });
-    // restic does not try, and says nothing, when it may not give files away.
+    // restic neither tries nor reports it when it may not change the owner of files.
     let owners = user.filter(|user| *user != 0).map(|user| {
         format!(
             "owners were not restored: all files belong to user {user}, which the pod runs as; to keep owners, set spec.jobConfig.securityContext.runAsUser to 0"
@@ -189,7 +189,7 @@ fn note(summary: &Summary, user: Option<i64>) -> Option<String> {
 fn text_of(failure: &crate::restic::Failure, code: i32) -> String {
     use crate::restic::Failure;
     match failure {
-        Failure::Interrupted => "restic was told to stop before it had finished; what it had written is there, the rest is not: create the restore anew".to_owned(),
+        Failure::Interrupted => "restic was stopped before it had finished; what it had written is there, the rest is not: create the restore anew".to_owned(),
         Failure::Locked(_) => format!("{failure} (exit code {code})"),
         _ => message::text_of(failure, code),
     }

@@ -11,7 +11,7 @@ use crate::restic::Snapshot;
 use crate::site::Site;
 use crate::world::Key;
 
-/// What tells a backup's snapshots apart.
+/// What identifies a backup's snapshots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     cluster: String,
@@ -79,7 +79,7 @@ impl Identity {
         match (mark(snapshot, "fleet.cluster="), mark(snapshot, "fleet.backup=")) {
             // Signed: host, tags and paths may have been changed since.
             (Some(cluster), Some(backup)) => {
-                // The uid stays when the cluster is renamed, and tells two clusters of one name apart.
+                // The uid stays when the cluster is renamed, and distinguishes two clusters of one name.
                 let uid = mark(snapshot, CLUSTER_UID);
                 let own = uid.map_or(cluster == self.cluster, |uid| uid == self.cluster_uid);
                 own && backup == self.backup

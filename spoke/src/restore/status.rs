@@ -16,7 +16,7 @@ fn at<'a>(status: &'a mut ResticRestoreStatus, restore: &ResticRestore, now: Tim
     Conditions::at(&mut status.conditions, restore.metadata.generation, now)
 }
 
-/// It cannot go on yet.
+/// The restore waits.
 pub(super) fn waiting(
     status: &mut ResticRestoreStatus,
     restore: &ResticRestore,
@@ -30,7 +30,7 @@ pub(super) fn waiting(
         .set(types::WAITING, true, reason, text);
 }
 
-/// None of its pods runs yet. Without words it is too early to say anything.
+/// None of its pods runs yet. `words` is `None` while no reason is known.
 pub(super) fn starting(
     status: &mut ResticRestoreStatus,
     restore: &ResticRestore,
@@ -106,7 +106,7 @@ pub(super) fn fail(
     over(status, restore, &outcome, now);
 }
 
-/// It is over.
+/// The restore has ended.
 pub(super) fn over(
     status: &mut ResticRestoreStatus,
     restore: &ResticRestore,

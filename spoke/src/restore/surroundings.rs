@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crds::ResticRepository;
 use crds::conditions::reasons;
+use crds::{ResticBackup, ResticRepository};
 
 use super::select::Identity;
 use super::target::{self, Claim};
@@ -47,40 +47,10 @@ pub(super) fn find(
             ),
         });
     };
-    let repository = observed.repository.as_ref();
-    let usable = consent::usable(
-        &at,
-        &input.key.namespace,
-        repository.map(AsRef::as_ref),
-        &observed.labels,
-    );
-    let repository = match (usable, repository) {
-        (Ok(_), Some(repository)) => repository.clone(),
-        (Err(Blocked::Refused { message }), _) => {
-            return Err(Wait {
-                reason: reasons::NAMESPACE_NOT_ALLOWED,
-                message,
-            });
-        }
-        (Err(Blocked::Wait { reason, message }), _) => return Err(Wait { reason, message }),
-        // `usable` returns the repository that it was given.
-        (Ok(_), None) => {
-            return Err(Wait {
-                reason: reasons::REPOSITORY_NOT_FOUND,
-                message: format!("ResticRepository {at} does not exist"),
-            });
-        }
-    };
+    let (namespace, repository) = (&input.key.namespace, observed.repository.as_ref());
+    let repository = consent::usable(&at, namespace, repository, observed.labels.as_deref())?.clone();
     let backup = observed.backup.as_ref();
-    let image = backup.and_then(|backup| backup.spec.restic.as_ref()?.image.clone());
-    let image = image.filter(|image| !image.is_empty());
-    let image = image.unwrap_or_else(|| crds::RESTIC_IMAGE.to_owned());
-    if !site.images.allows(&image) {
-        return Err(Wait {
-            reason: reasons::IMAGE_NOT_ALLOWED,
-            message: site.images.refusal(&image),
-        });
-    }
+    let image = image(site, backup.map(AsRef::as_ref))?;
     if let Claim::Wait(wait) = target::claim(&valid.target, input.uid(), observed.claim.as_deref()) {
         return Err(wait);
     }
@@ -90,6 +60,31 @@ pub(super) fn find(
         at,
         repository,
     })
+}
+
+impl From<Blocked> for Wait {
+    fn from(blocked: Blocked) -> Wait {
+        match blocked {
+            Blocked::Wait { reason, message } => Wait { reason, message },
+            Blocked::Refused { message } => Wait {
+                reason: reasons::NAMESPACE_NOT_ALLOWED,
+                message,
+            },
+        }
+    }
+}
+
+fn image(site: &Site, backup: Option<&ResticBackup>) -> Result<String, Wait> {
+    let image = backup.and_then(|backup| backup.spec.restic.as_ref()?.image.clone());
+    let image = image.filter(|image| !image.is_empty());
+    let image = image.unwrap_or_else(|| crds::RESTIC_IMAGE.to_owned());
+    if !site.images.allows(&image) {
+        return Err(Wait {
+            reason: reasons::IMAGE_NOT_ALLOWED,
+            message: site.images.refusal(&image),
+        });
+    }
+    Ok(image)
 }
 
 /// What a Job needs and does not have any more, before any of its pods has started: the claim that this restore made,

@@ -28,7 +28,7 @@ pub fn credentials(key: &Key, policy: &GlobalRetentionPolicy) -> ObjectMeta {
     pod::controlled(policy, key, name, labels(key, true))
 }
 
-/// The CronJob. Its Jobs are born suspended: the gate opens them, whoever made them.
+/// The CronJob. Its Jobs are born suspended: the gate opens them, also one that was made by hand.
 #[must_use]
 pub fn cron_job(
     key: &Key,

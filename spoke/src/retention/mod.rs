@@ -2,7 +2,9 @@
 //! of it. What a run does is not this policy alone: all policies of all clusters that are bound to the same physical
 //! repository make one plan.
 
+mod approval;
 mod build;
+mod damage;
 mod own;
 mod owner;
 mod plan;
@@ -70,7 +72,7 @@ pub enum Found {
 pub struct Observed {
     repository: Option<Arc<ResticRepository>>,
     /// Labels of the policy's own namespace.
-    labels: Arc<BTreeMap<String, String>>,
+    labels: Option<Arc<BTreeMap<String, String>>>,
     cron_job: Option<Arc<CronJobView>>,
     /// Jobs of the policy, those of a deleted namesake excepted.
     jobs: Vec<Arc<JobView>>,
@@ -144,7 +146,7 @@ impl Controller for RetentionController {
         let others = world.policies.group(&at);
         Observed {
             repository: world.repositories.get(&at),
-            labels: labels.map(|n| n.labels.clone()).unwrap_or_default(),
+            labels: labels.map(|n| n.labels.clone()),
             jobs: jobs
                 .filter(|job| owner.is_some() && job.meta.owner.as_ref() == owner)
                 .collect(),

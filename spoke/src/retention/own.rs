@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
+use crds::rules::RULES_VERSION;
+use proto::hold::hold;
 use proto::v1::{Baseline, RetentionPolicySpec};
 
 use super::policies::{self, spec_of};
-use crate::world::{Key, Stored as _, World};
+use crate::world::{Index, Key, Stored as _, World};
 
 /// The policies of this cluster that are bound to a physical repository, as a run without a hub takes them. One that cannot
 /// be decoded, or whose repository is not known, may keep something here: it is unclear, and what it could match stays.
@@ -35,10 +37,42 @@ pub(super) fn policies(world: &World, cluster: &str, restic_id: &str) -> Vec<Ret
             }),
         }
     });
-    let mut found: Vec<RetentionPolicySpec> = found.collect();
+    let mut found: Vec<RetentionPolicySpec> = found.chain(holds(world, cluster, restic_id)).collect();
     found.sort_by(|a, b| a.source.cmp(&b.source));
     found
 }
+
+/// Why nothing may be removed: the damage that checks of this cluster have found. Empty if there is none.
+pub(super) fn damage(world: &World, restic_id: &str) -> String {
+    let same = world.repositories.by(Index::ResticId, &Key::new("", restic_id));
+    let found = same.iter().find_map(|(key, repository)| {
+        let damage = crds::integrity::damage_of(repository)?;
+        Some(format!("ResticRepository {key}: {damage}"))
+    });
+    found.unwrap_or_default()
+}
+
+/// Snapshots of suspicious backups stay.
+fn holds(world: &World, cluster: &str, restic_id: &str) -> Vec<RetentionPolicySpec> {
+    let suspicious = world.backups.filter(|_, backup| {
+        let status = backup.status.as_ref();
+        status.is_some_and(|status| status.suspicious.is_some())
+    });
+    let here = suspicious.into_iter().filter(|(key, backup)| {
+        let reference = &backup.spec.repository_ref;
+        let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
+        let repository = world.repositories.get(&at);
+        let id = repository.and_then(|r| r.status.as_ref()?.repository_id.clone());
+        // One whose repository is not known may be meant for this one.
+        id.is_none_or(|id| id == restic_id)
+    });
+    here.map(|(key, backup)| hold(cluster, &key.to_string(), backup.uid(), SUSPICIOUS, RULES_VERSION))
+        .collect()
+}
+
+/// Why.
+const SUSPICIOUS: &str =
+    "its source is suddenly far smaller than before, so all of its snapshots stay until that is accepted";
 
 /// What the last applied run left, as the policies of this cluster know it: the guard of a run without a hub.
 pub(super) fn baseline(world: &World, cluster: &str, restic_id: &str) -> Vec<Baseline> {
@@ -112,6 +146,39 @@ mod tests {
         specs
             .map(|spec| (spec.source, !spec.unclear.is_empty()))
             .collect()
+    }
+
+    #[test]
+    fn snapshots_of_a_suspicious_backup_are_kept() {
+        let world = World::default();
+        repository(&world, "nas", Some("id"));
+        repository(&world, "other", Some("other"));
+        let backup = |name: &str, repository: &str, suspicious: Value| {
+            let backup = json!({
+                "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup",
+                "metadata": { "name": name, "namespace": "ns", "uid": name, "resourceVersion": "1" },
+                "spec": { "repositoryRef": { "name": repository }, "schedule": "@daily", "source": { "pvc": { "claimName": "d" } } },
+                "status": { "suspicious": suspicious },
+            });
+            world.backups.put(
+                Key::new("ns", name),
+                Arc::new(serde_json::from_value(backup).unwrap()),
+            );
+        };
+        let run = json!({ "snapshotID": "s", "bytes": 0, "usualBytes": 9 });
+        backup("well", "nas", Value::Null);
+        backup("emptied", "nas", run.clone());
+        backup("elsewhere", "other", run);
+        let held = policies(&world, "c", "id");
+        let rule = &held[0].rules[0];
+        assert_eq!(
+            (held.len(), &rule.tags),
+            (
+                1,
+                &vec!["fleet.cluster=c".to_owned(), "fleet.backup=ns/emptied".to_owned()]
+            )
+        );
+        assert!(!held[0].unclear.is_empty());
     }
 
     #[test]

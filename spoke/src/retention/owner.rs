@@ -37,6 +37,7 @@ impl RetentionOwner {
                 cluster: cluster.clone(),
                 uid: self.context.site.cluster_uid.clone(),
             }],
+            damage: own::damage(world, &pinned.restic_id),
             ..RetentionRun::default()
         }
     }
@@ -97,7 +98,7 @@ impl Owner for RetentionOwner {
     }
 
     fn order(&self, pinned: &Pinned, job: &JobView, run: Option<RetentionRun>) -> Result<Order, String> {
-        let run = match run {
+        let mut run = match run {
             Some(run) => run,
             // The policies of other clusters are known to the hub alone.
             None if self.context.leases.is_shared() => {
@@ -113,7 +114,13 @@ impl Owner for RetentionOwner {
             run.policies.len(),
             run.clusters.len()
         );
-        order(&run, run_hash(&run), &what)
+        // The hub knows its own run by this.
+        let hash = run_hash(&run);
+        if run.damage.is_empty() {
+            // What this cluster has just found may not have reached the hub.
+            run.damage = own::damage(&self.context.world, &pinned.restic_id);
+        }
+        order(&run, hash, &what)
     }
 
     fn is_recomposed(&self) -> bool {
@@ -140,6 +147,7 @@ impl Owner for RetentionOwner {
 
 #[cfg(test)]
 mod tests {
+    use crds::integrity::Damage;
     use serde_json::json;
 
     use super::*;
@@ -226,6 +234,43 @@ mod tests {
             "one was added"
         );
         assert!(local.is_recomposed() && !owner(true).is_recomposed());
+    }
+
+    #[tokio::test]
+    async fn damage_that_this_cluster_has_found_is_in_every_order() {
+        let damage = |owner: &RetentionOwner, run: Option<RetentionRun>| {
+            let order = order_of(owner, run.clone()).unwrap();
+            let text = serde_json::from_str::<RetentionRun>(&order.text).unwrap().damage;
+            (text, run.is_none_or(|run| run_hash(&run) == order.hash))
+        };
+        let of_hub = RetentionRun {
+            restic_id: "id".to_owned(),
+            ..RetentionRun::default()
+        };
+        let (local, shared) = (owner(false), owner(true));
+        for (owner, run) in [(&local, None), (&shared, Some(of_hub.clone()))] {
+            assert_eq!(damage(owner, run.clone()).0, "");
+            let at = Key::new("shop", "nas");
+            let mut repository = (*owner.context.world.repositories.get(&at).unwrap()).clone();
+            repository.metadata.resource_version = Some("2".to_owned());
+            let status = repository.status.get_or_insert_default();
+            status.integrity_check.get_or_insert_default().damage = Some(Damage {
+                message: "pack 1 does not exist".to_owned(),
+                ..Damage::default()
+            });
+            owner.context.world.repositories.put(at, Arc::new(repository));
+            let (text, known) = damage(owner, run);
+            assert!(
+                text.starts_with("ResticRepository shop/nas: ") && text.contains("pack 1"),
+                "{text}"
+            );
+            assert!(known, "the hub knows its run by its hash");
+        }
+        let told = RetentionRun {
+            damage: "of another cluster".to_owned(),
+            ..of_hub
+        };
+        assert_eq!(damage(&shared, Some(told)).0, "of another cluster");
     }
 
     #[tokio::test]

@@ -9,7 +9,9 @@ use crds::{GlobalRetentionPolicyStatus, ResticRepository, names};
 use kube::ResourceExt as _;
 
 use super::validate::Valid;
-use super::{Found, Observed, Planning, RetentionController, State, build, policies, runs, status};
+use super::{
+    Found, Observed, Planning, RetentionController, State, approval, build, damage, policies, runs, status,
+};
 use crate::consent::{self, Blocked};
 use crate::kind::{
     self, Applied, Children, Credentials, Input, Permission, Plan, RefusedBecause, Removal, Run, Settled,
@@ -70,7 +72,7 @@ pub(super) fn plan(
     }
 }
 
-/// The status with the results of runs. They come first: what they say of an approval decides what is made.
+/// The status with the results of runs. They come first: they decide whether an approval is still to be acted on.
 fn recorded(
     planning: &Planning,
     input: &Input<'_, RetentionController>,
@@ -97,7 +99,9 @@ fn recorded(
     );
     let others = observed.others.iter();
     let others = others.filter_map(|(other, policy)| Some((other.to_string(), policy.status.as_ref()?)));
-    status::settled_by_others(&mut status, others, input.generation(), input.now.wall);
+    approval::settled_by_others(&mut status, others, input.generation(), input.now.wall);
+    let repository = observed.repository.as_deref();
+    damage::show(&mut status, repository, input.generation(), input.now.wall);
     // The last known one stays while the repository is deleted or was not opened yet.
     status.repository_id = bound.or(status.repository_id);
     status
@@ -110,13 +114,12 @@ fn usable<'a>(
     let reference = &input.resource.spec.repository_ref;
     let namespace = &input.key.namespace;
     let at = Key::new(reference.namespace_or(namespace), &reference.name);
-    let repository = observed.repository.as_ref();
-    consent::usable(&at, namespace, repository.map(AsRef::as_ref), &observed.labels)?;
-    // `usable` returns the repository that it was given.
-    repository.ok_or(Blocked::Wait {
-        reason: reasons::REPOSITORY_NOT_FOUND,
-        message: format!("ResticRepository {at} does not exist"),
-    })
+    consent::usable(
+        &at,
+        namespace,
+        observed.repository.as_ref(),
+        observed.labels.as_deref(),
+    )
 }
 
 fn withdrawal(key: &Key) -> Vec<Removal> {
@@ -180,7 +183,7 @@ fn approvals(
 ) -> BTreeSet<String> {
     let annotated = input.resource.annotations().get(names::ANNOTATION_APPROVE);
     let annotated = annotated.map(String::as_str);
-    let approval = status::approval(status, annotated, input.generation(), input.now.wall);
+    let approval = approval::given(status, annotated, input.generation(), input.now.wall);
     let restic_id = repository.status.as_ref().and_then(|s| s.repository_id.as_ref());
     let at_hub = state
         .approvals

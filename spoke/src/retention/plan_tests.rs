@@ -116,6 +116,7 @@ fn a_result_is_recorded_whatever_else_is_wrong() {
     };
     let observed = Observed {
         operations: vec![Operation {
+            job_type: "retention".to_owned(),
             job: Key::new("ns", "job"),
             progress: Progress::Ended,
             finished: Some(finished),
@@ -193,4 +194,35 @@ fn no_next_run_is_shown_while_none_can_begin() {
     assert_eq!(next(cron_job(true), false), None, "the CronJob is suspended");
     assert_eq!(next(None, false), None, "there is no CronJob");
     assert_eq!(next(cron_job(false), true), None, "consent has ended");
+}
+
+#[test]
+fn a_damaged_repository_shows_in_the_policy_until_a_check_passes() {
+    let mut table = table();
+    let degraded = |table: &Table<RetentionController>, observed: &Observed| {
+        let plan = table.plan(observed);
+        assert!(plan.children.cron_job.is_some(), "the schedule stays");
+        (condition(&plan.status.conditions, "Degraded"), plan.status)
+    };
+    let mut damaged = (*repository()).clone();
+    let status = damaged.status.as_mut().unwrap();
+    status.integrity_check.get_or_insert_default().damage = Some(crds::integrity::Damage {
+        message: "pack 1 does not exist".to_owned(),
+        ..Default::default()
+    });
+    let observed = Observed {
+        repository: Some(Arc::new(damaged)),
+        ..ready()
+    };
+    let ((reason, text), status) = degraded(&table, &observed);
+    assert_eq!(reason, "True/RepositoryDamaged");
+    assert!(
+        text.contains("no snapshot is removed") && text.contains("pack 1"),
+        "{text}"
+    );
+    table.resource.status = Some(status);
+    let ((reason, _), status) = degraded(&table, &ready());
+    assert_eq!(reason, "False/IntegrityCheckPassed");
+    table.resource.status = Some(status.clone());
+    assert_eq!(table.plan(&ready()).status, status);
 }

@@ -1,4 +1,4 @@
-//! A retention policy as a run takes it. Pure, and never failing: what cannot be understood of a policy is said in
+//! A retention policy as a run takes it. Pure, and never failing: what cannot be understood of a policy stands in
 //! `unclear`, and then everything that it could match is kept.
 
 use crds::GlobalRetentionPolicy;
@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::world::{Key, Undecodable};
 
 /// A policy of `cluster` whose repository has the id `restic_id` (empty while it is unknown). A schedule, time zone or
-/// jobConfig that cannot be used says nothing about the rules: they count all the same.
+/// jobConfig that cannot be used does not concern the rules: they count all the same.
 #[must_use]
 pub fn spec_of(
     key: &Key,

@@ -90,6 +90,7 @@ mod tests {
 
     fn operation(uid: &str, result: Option<&str>, approved: Option<&str>) -> Operation {
         Operation {
+            job_type: "retention".to_owned(),
             job: Key::new("ns", format!("job-{uid}")),
             progress: if result.is_some() {
                 Progress::Ended

@@ -1,6 +1,6 @@
 //! The status that follows from runs. Pure.
 
-use crds::conditions::{self, Conditions, reasons, types, whole_seconds};
+use crds::conditions::{Conditions, reasons, types, whole_seconds};
 use crds::retention::SnapshotsLeft;
 use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus};
 use jiff::Timestamp;
@@ -31,30 +31,8 @@ pub fn count(
     run: &Run<'_>,
     now: Timestamp,
 ) {
-    let Run {
-        source,
-        outcome,
-        started,
-        finished,
-        token,
-        by,
-    } = run;
-    let signed = |n: u64| i64::try_from(n).ok();
-    status.last_run = Some(Time(whole_seconds(finished.unwrap_or(now))));
-    status.last_run_result = Some(outcome.result.clone());
-    status.last_run_message = Some(outcome.message.clone());
-    status.last_run_duration = started
-        .zip(*finished)
-        .map(|(s, f)| units::duration(f.duration_since(s)));
-    status.last_run_token = token.and_then(signed);
-    status.last_run_by = by.map(str::to_owned);
-    status.snapshots_removed = i32::try_from(outcome.removed).ok();
-    if outcome.pruned {
-        status.repository_size_before = Some(units::bytes(outcome.bytes_before));
-        status.repository_size_after = Some(units::bytes(outcome.bytes_after));
-        status.repository_size_before_bytes = signed(outcome.bytes_before);
-        status.repository_size_after_bytes = signed(outcome.bytes_after);
-    }
+    let outcome = run.outcome;
+    figures(status, run, now);
     if let Some(fingerprint) = shown(run) {
         status.previewed_for = Some(fingerprint.to_owned());
         status.previewed = false;
@@ -73,7 +51,7 @@ pub fn count(
         crds::names::ANNOTATION_APPROVE,
         plan = outcome.plan
     );
-    let (degraded, reason, text) = verdict(source, outcome, &hint);
+    let (degraded, reason, text) = verdict(run.source, outcome, &hint);
     let mut conditions = Conditions::at(&mut status.conditions, policy.metadata.generation, now);
     conditions.set(types::DEGRADED, degraded, reason, text);
     // A run that failed leaves the plan waiting: it may be approved again.
@@ -89,7 +67,27 @@ pub fn count(
     }
 }
 
-/// Condition Degraded after a run: status, reason, message. `hint` says how a plan that waits is approved.
+/// When it was, how long it took, and what it removed.
+fn figures(status: &mut GlobalRetentionPolicyStatus, run: &Run<'_>, now: Timestamp) {
+    let outcome = run.outcome;
+    let signed = |n: u64| i64::try_from(n).ok();
+    status.last_run = Some(Time(whole_seconds(run.finished.unwrap_or(now))));
+    status.last_run_result = Some(outcome.result.clone());
+    status.last_run_message = Some(outcome.message.clone());
+    let duration = run.started.zip(run.finished).map(|(s, f)| f.duration_since(s));
+    status.last_run_duration = duration.map(units::duration);
+    status.last_run_token = run.token.and_then(signed);
+    status.last_run_by = run.by.map(str::to_owned);
+    status.snapshots_removed = i32::try_from(outcome.removed).ok();
+    if outcome.pruned {
+        status.repository_size_before = Some(units::bytes(outcome.bytes_before));
+        status.repository_size_after = Some(units::bytes(outcome.bytes_after));
+        status.repository_size_before_bytes = signed(outcome.bytes_before);
+        status.repository_size_after_bytes = signed(outcome.bytes_after);
+    }
+}
+
+/// Condition Degraded after a run: status, reason, message. `hint`: how a plan that waits is approved.
 fn verdict(source: &str, outcome: &OperationOutcome, hint: &str) -> (bool, &'static str, String) {
     if let Some(fault) = outcome.faults.iter().find(|fault| fault.source == source) {
         let text = &fault.text;
@@ -113,64 +111,6 @@ fn verdict(source: &str, outcome: &OperationOutcome, hint: &str) -> (bool, &'sta
             (true, reasons::RETENTION_FAILED, text)
         }
     }
-}
-
-/// Ends the wait for an approval when a run of another policy of the repository has removed something since, or found that
-/// nothing is left to remove: each run carries the rules of all, so that the plan that waits is no longer what a run
-/// would do. `others` by name.
-pub fn settled_by_others<'a>(
-    status: &mut GlobalRetentionPolicyStatus,
-    others: impl Iterator<Item = (String, &'a GlobalRetentionPolicyStatus)>,
-    generation: Option<i64>,
-    now: Timestamp,
-) {
-    if !conditions::is_true(&status.conditions, types::APPROVAL_REQUIRED) {
-        return;
-    }
-    let since = status.last_run.clone();
-    let settles = |other: &GlobalRetentionPolicyStatus| {
-        let result = other.last_run_result.as_deref();
-        matches!(result, Some("Applied" | "NothingToRemove")) && other.last_run > since
-    };
-    let Some((name, _)) = others.into_iter().find(|(_, other)| settles(other)) else {
-        return;
-    };
-    let plan = status.plan.take().unwrap_or_default();
-    let text =
-        format!("plan {plan} does not wait any more: a run of policy {name} has been carried out since");
-    Conditions::at(&mut status.conditions, generation, now)
-        .set(types::APPROVAL_REQUIRED, false, reasons::IDLE, &text)
-        .set(types::DEGRADED, false, reasons::RETENTION_SUCCEEDED, &text);
-}
-
-/// The plan that the annotation approves and no run has carried out yet, if there is such a plan. An annotation that was
-/// removed may give the same approval again.
-pub fn approval(
-    status: &mut GlobalRetentionPolicyStatus,
-    annotated: Option<&str>,
-    generation: Option<i64>,
-    now: Timestamp,
-) -> Option<String> {
-    let Some(hash) = annotated.filter(|hash| !hash.is_empty()) else {
-        status.last_approval = None;
-        return None;
-    };
-    if status.last_approval.as_deref() == Some(hash) {
-        return None;
-    }
-    let text = match status.plan.as_deref() {
-        Some(plan) if plan == hash => return Some(hash.to_owned()),
-        Some(plan) => format!("there is no plan {hash}; the plan that waits is {plan}: approve that one"),
-        None => format!("there is no plan {hash}: no plan waits for approval"),
-    };
-    let waits = conditions::is_true(&status.conditions, types::APPROVAL_REQUIRED);
-    Conditions::at(&mut status.conditions, generation, now).set(
-        types::APPROVAL_REQUIRED,
-        waits,
-        reasons::UNKNOWN_PLAN,
-        text,
-    );
-    None
 }
 
 /// What a run has shown of this policy's removals: the fingerprint of the rules. A run of another policy's Job shows it
@@ -199,7 +139,7 @@ pub fn adopt_preview(
     }
 }
 
-/// Conditions that tell of Jobs under way.
+/// Conditions about Jobs under way.
 pub fn progress(
     status: &mut GlobalRetentionPolicyStatus,
     generation: Option<i64>,
@@ -222,12 +162,13 @@ pub fn progress(
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
+    use crds::conditions;
     use serde_json::json;
 
     use super::*;
 
-    fn outcome(result: &str) -> OperationOutcome {
+    pub fn outcome(result: &str) -> OperationOutcome {
         OperationOutcome {
             result: result.to_owned(),
             reason: "OverGuard".to_owned(),
@@ -238,7 +179,7 @@ mod tests {
         }
     }
 
-    fn counted(outcome: &OperationOutcome) -> GlobalRetentionPolicyStatus {
+    pub fn counted(outcome: &OperationOutcome) -> GlobalRetentionPolicyStatus {
         let policy: GlobalRetentionPolicy = serde_json::from_value(json!({
             "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "GlobalRetentionPolicy", "metadata": { "name": "p", "generation": 1 },
             "spec": { "repositoryRef": { "name": "nas" }, "schedule": "@daily", "policies": [] },
@@ -268,78 +209,6 @@ mod tests {
         );
         assert_eq!(status.plan.as_deref(), Some("abcd"));
         assert_eq!(status.last_run_duration.as_deref(), Some("1m5s"));
-    }
-
-    #[test]
-    fn a_plan_that_another_policy_has_carried_out_waits_no_more() {
-        let now = Timestamp::from_second(200).unwrap();
-        let other = |result: &str, at: i64| GlobalRetentionPolicyStatus {
-            last_run: Timestamp::from_second(at).ok().map(Time),
-            last_run_result: Some(result.to_owned()),
-            ..GlobalRetentionPolicyStatus::default()
-        };
-        let after = |other: &GlobalRetentionPolicyStatus| {
-            let mut status = counted(&outcome("ApprovalRequired"));
-            settled_by_others(
-                &mut status,
-                std::iter::once(("ns/q".to_owned(), other)),
-                None,
-                now,
-            );
-            status
-        };
-        // This one ran at 75.
-        for still in [other("Applied", 60), other("Failed", 90), other("Preview", 90)] {
-            assert_eq!(after(&still), counted(&outcome("ApprovalRequired")));
-        }
-        let status = after(&other("Applied", 90));
-        for type_ in [types::APPROVAL_REQUIRED, types::DEGRADED] {
-            let condition = conditions::get(&status.conditions, type_).unwrap();
-            assert!(condition.status == "False" && condition.message.contains("policy ns/q"));
-        }
-        assert_eq!(status.plan, None);
-        let idle = GlobalRetentionPolicyStatus::default();
-        let mut same = idle.clone();
-        settled_by_others(&mut same, std::iter::once(("q".to_owned(), &status)), None, now);
-        assert_eq!(same, idle);
-    }
-
-    #[test]
-    fn an_approval_is_acted_on_until_its_run_has_an_outcome_and_can_be_given_again() {
-        let now = Timestamp::from_second(90).unwrap();
-        let mut status = counted(&outcome("ApprovalRequired"));
-        let ask = |annotated: Option<&str>, status: &mut _| approval(status, annotated, None, now);
-        assert_eq!(ask(Some("abcd"), &mut status).as_deref(), Some("abcd"));
-        assert_eq!(
-            ask(Some("abcd"), &mut status).as_deref(),
-            Some("abcd"),
-            "until its run has an outcome"
-        );
-        status.last_approval = Some("abcd".to_owned());
-        assert_eq!(ask(Some("abcd"), &mut status), None);
-        // The run has failed, the plan waits again: the annotation is removed and set anew.
-        assert_eq!(ask(None, &mut status), None);
-        assert_eq!(ask(Some("abcd"), &mut status).as_deref(), Some("abcd"));
-    }
-
-    #[test]
-    fn an_approval_of_no_known_plan_says_so() {
-        let mut status = counted(&outcome("ApprovalRequired"));
-        assert_eq!(
-            approval(
-                &mut status,
-                Some("beef"),
-                None,
-                Timestamp::from_second(90).unwrap()
-            ),
-            None
-        );
-        let condition = conditions::get(&status.conditions, types::APPROVAL_REQUIRED).unwrap();
-        assert_eq!(
-            (condition.status.as_str(), condition.reason.as_str()),
-            ("True", "UnknownPlan")
-        );
-        assert!(condition.message.contains("there is no plan beef") && condition.message.contains("abcd"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub struct Valid {
 pub enum Invalid {
     #[error("spec.{0}")]
     Schedule(#[from] ScheduleError),
-    #[error("spec.policies is empty: what is kept must be said, such as retention: {{keepDaily: 7}}")]
+    #[error("spec.policies is empty: it needs a rule, such as retention: {{keepDaily: 7}}")]
     Empty,
     #[error(
         "spec.policies[{0}].{1}. Until it is corrected, everything that its selector could match is kept"

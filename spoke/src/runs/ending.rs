@@ -1,4 +1,4 @@
-//! How a Job ended: out of the report of its container, what the kubelet says of it, and the Job's own condition. Pure.
+//! How a Job ended: out of the report of its container, the kubelet's report of the pod, and the Job's own condition. Pure.
 
 use jiff::Timestamp;
 
@@ -11,7 +11,7 @@ pub trait Report: Sized {
     fn parse(text: &str) -> Option<Self>;
     /// Its work was done, at least in part.
     fn succeeded(&self) -> bool;
-    /// It was told to stop.
+    /// It was stopped by a signal.
     fn interrupted(&self) -> bool;
     /// A process of the container was killed for want of memory.
     fn out_of_memory(&self) -> bool;
@@ -29,7 +29,7 @@ pub struct Ended<M> {
 }
 
 impl<M> Ended<M> {
-    /// An end of which no container tells.
+    /// An end that no container has reported.
     #[must_use]
     pub fn without_pod(ending: Ending<M>, at: Timestamp) -> Ended<M> {
         Ended {
@@ -117,7 +117,7 @@ fn of_container<M: Report>(pod: &PodView, termination: &Termination, end: Option
             limit: pod.memory_limit.as_deref().map(str::to_owned),
         };
     }
-    // One that was told to stop does not know by whom.
+    // A container that was stopped by a signal does not know the sender.
     let outside = || from_outside(pod, end);
     match report {
         Some(report) if report.interrupted() => outside().unwrap_or(Ending::Message(report)),
@@ -152,7 +152,7 @@ fn disrupted<M>(pod: &PodView) -> Option<Ending<M>> {
         .disruption
         .as_ref()
         .map(|(reason, message)| [&**reason, &**message]);
-    // The kubelet says more than the condition that it sets.
+    // The kubelet's own message is more precise than the condition that it sets.
     let [reason, message] = condition
         .filter(|[reason, _]| *reason != "TerminationByKubelet" || pod.reason.is_empty())
         .unwrap_or(kubelet);
@@ -224,7 +224,7 @@ fn without_container<M>(run: &JobWithPods, end: &JobEnd, newest: Option<&PodView
     }
 }
 
-/// The Job's own words.
+/// Reason and message of the Job's own condition.
 fn of_end(end: &JobEnd) -> String {
     match end {
         JobEnd::Complete => String::new(),

@@ -1,13 +1,13 @@
 //! What became of a Job: it waits, runs, or has ended, and how. One meaning for backups, restores, maintenance, and what
-//! else runs restic in a Job; kinds only map an [`Ending`] to their own words. Pure, but for [`JobWithPods::of`], which
+//! else runs restic in a Job; kinds only map an [`Ending`] to their own conditions. Pure, but for [`JobWithPods::of`], which
 //! reads the cache.
 
 mod claim;
 mod ending;
+mod explanation;
 pub mod finished;
 pub mod hooks;
 mod waiting;
-mod words;
 
 use std::sync::Arc;
 
@@ -17,18 +17,18 @@ use crate::world::{Delivery, JobView, Key, Notice, PodView, World};
 
 pub use claim::{Unusable, readable, writable};
 pub use ending::{Ended, Ending, Report};
+pub use explanation::{owner_hint, report};
 pub use waiting::{Words, not_created};
-pub use words::{owner_hint, report};
 
 /// Time for the end of a pod to become known after the end of its Job: two watches, two orders. Also for a pod to end
 /// after its container `restic` has.
 pub const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
-/// A pod that has not started by then is worth a word.
+/// A pod that has not started by then is reported.
 pub const START_PATIENCE: SignedDuration = SignedDuration::from_secs(20);
 /// Other containers of a pod are ended this long after `restic` has ended. The kubelet itself ends native sidecars.
 const LINGER: SignedDuration = SignedDuration::from_secs(30);
 
-/// A Job with its pods and what Kubernetes has said about them.
+/// A Job with its pods and the Events about them.
 #[derive(Clone, Debug, Default)]
 pub struct JobWithPods {
     pub key: Key,
@@ -38,7 +38,7 @@ pub struct JobWithPods {
     pub deleted: Vec<(Key, Arc<PodView>)>,
     /// By uid of the Job or of a pod.
     pub notices: Vec<(Box<str>, Arc<Notice>)>,
-    /// What the status said last of what the Job waits for: it outlives a restart.
+    /// Message of condition Waiting as it was last written: it outlives a restart.
     pub last_words: Option<String>,
     /// Whether the watch of pods delivers: while it does not, a missing pod is unknown, not absent.
     pub delivery: Delivery,
@@ -159,7 +159,7 @@ pub fn lingering<'a>(
 /// Where a Job stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum State<M> {
-    /// None of its pods runs. Without words while it is too early to say anything; look again at `again`.
+    /// None of its pods runs. `words` is `None` within the first seconds; look again at `again`.
     Waiting {
         words: Option<Words>,
         again: Option<Timestamp>,
@@ -208,7 +208,7 @@ pub fn state<M: Report>(run: &JobWithPods, now: Timestamp) -> State<M> {
     if run.delivery.since(now).is_none() {
         return State::Settling(now.saturating_add(PATIENCE).unwrap_or(now));
     }
-    let (words, again) = waiting::words(run, now);
+    let (words, again) = waiting::explain(run, now);
     State::Waiting { words, again }
 }
 

@@ -127,7 +127,7 @@ fn what_keeps_a_job_from_running_is_told_in_the_words_of_kubernetes() {
             "FailedCreate",
             "no pod of resticbackup-a can be created: exceeded quota: q",
         ),
-        (vec![], &[], "NoPod", "no Event says why"),
+        (vec![], &[], "NoPod", "no Event explains it"),
         (
             pending(|p| p.unschedulable = Some("1 Insufficient cpu".into())),
             &[],
@@ -142,7 +142,7 @@ fn what_keeps_a_job_from_running_is_told_in_the_words_of_kubernetes() {
             "FailedMount",
             "path \"/x\" does not exist",
         ),
-        // Events of another pod, or of the time before its volumes were mounted, say nothing about it.
+        // Events of another pod, or of the time before its volumes were mounted, do not explain it.
         (
             pending(|_| ()),
             &[("other", "FailedMount", "path")],
@@ -215,7 +215,7 @@ fn each_end_from_outside_has_its_own_reason() {
             pod("Failed", |p| p.restic = ended(137, "OOMKilled", "")),
             "OutOfMemory",
         ),
-        // restic was killed and the shell that started it was not: by the kubelet's word, and by the cgroup's.
+        // restic was killed and the shell that started it was not: as the kubelet reports, and the cgroup.
         (
             backoff(),
             pod("Failed", |p| {

@@ -1,4 +1,4 @@
-//! Why a Job does not run, in the words of the scheduler, the kubelet or the API server. Pure.
+//! Why a Job does not run: the reason that the scheduler, the kubelet or the API server gives. Pure.
 
 use jiff::Timestamp;
 
@@ -22,7 +22,7 @@ impl Words {
 }
 
 /// What a Job none of whose pods runs waits for, and when to look again. Nothing within the first seconds.
-pub(super) fn words(run: &JobWithPods, now: Timestamp) -> (Option<Words>, Option<Timestamp>) {
+pub(super) fn explain(run: &JobWithPods, now: Timestamp) -> (Option<Words>, Option<Timestamp>) {
     let patient_until = run
         .since()
         .and_then(|since| since.checked_add(START_PATIENCE).ok())
@@ -39,7 +39,7 @@ pub(super) fn words(run: &JobWithPods, now: Timestamp) -> (Option<Words>, Option
         }
         None if run.job.suspended => Words::new("JobSuspended", format!("{name} is suspended")),
         None if run.pods.is_empty() => without_pod(run),
-        // All of its pods have ended, and the Job says in a moment what follows from it.
+        // All of its pods have ended, and the Job's next state follows in a moment.
         None => Words::new(
             "NextAttempt",
             format!("the last pod of {name} has ended; another attempt, or the end of the Job, follows"),
@@ -62,12 +62,12 @@ fn without_pod(run: &JobWithPods) -> Words {
         ),
         None => Words::new(
             "NoPod",
-            format!("{name} has no pod, and no Event says why: kubectl describe job {name}"),
+            format!("{name} has no pod, and no Event explains it; see kubectl describe job {name}"),
         ),
     }
 }
 
-/// What a pod waits for: what its own status says, then what the kubelet said in Events.
+/// What a pod waits for: by its own status, then by the kubelet's Events.
 fn of_pod<'a>(pod: &'a PodView, notice: Option<&'a Notice>) -> (&'a str, String) {
     if let Some(words) = &pod.unschedulable {
         return ("Unschedulable", words.to_string());
@@ -76,12 +76,12 @@ fn of_pod<'a>(pod: &'a PodView, notice: Option<&'a Notice>) -> (&'a str, String)
         let words = if message.is_empty() { reason } else { message };
         return (reason, words.to_string());
     }
-    // Events tell of volumes and of the sandbox; once these are there, they are about the past.
+    // Events are about volumes and the sandbox; once these are there, they are out of date.
     match notice.filter(|_| !pod.prepared) {
         Some(notice) => (&notice.reason, notice.message.to_string()),
         None => (
             "ContainerCreating",
-            "it is being started, and the kubelet does not say what it waits for".to_owned(),
+            "it is being started, and the kubelet reports nothing that it waits for".to_owned(),
         ),
     }
 }

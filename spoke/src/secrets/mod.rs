@@ -64,8 +64,6 @@ pub struct Credentials {
     pub backend: Backend,
     pub url: String,
     pub password: String,
-    /// Key of the password in the Secret.
-    pub password_key: String,
     /// Allow-listed variables.
     pub variables: BTreeMap<String, String>,
     /// File name below the credentials folder -> content.
@@ -146,11 +144,6 @@ pub fn credentials(
     let url = repository.spec.repository_url.clone();
     let backend = Backend::of(&url).ok_or(SecretError::UnknownBackend)?;
     let mut data = normalised(repository, secret)?;
-    let has = |key: &str| {
-        secret
-            .and_then(|s| s.data.as_ref())
-            .is_some_and(|d| d.contains_key(key))
-    };
     let mut take = |key: &str| data.remove(key).map(|ByteString(bytes)| bytes);
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     let password = take(PASSWORD_VARIABLE).map(text).unwrap_or_default();
@@ -170,7 +163,6 @@ pub fn credentials(
         backend,
         url,
         password,
-        password_key: password_key(repository, has),
         variables,
         files,
         file_variables,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     Well,
-    /// It runs, and is not of use yet. The text says what it waits for.
+    /// It runs, and is not of use yet. With what it waits for.
     Waits(String),
     /// It failed, and is started again later. The text is the cause.
     Failed(String),

@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 pub use health::{Condition, Health};
 pub use restarts::{Pace, Restarts};
 
-/// How long a service may take to end after it was told to.
+/// How long a service may take to end after its token was cancelled.
 const STOP_LIMIT: Duration = Duration::from_secs(6);
 
 /// When a service is stopped: in this order, and the supervisors of the kinds between `Intake` and `Edge`.
@@ -116,7 +116,7 @@ impl Running {
         self.health.set(&self.name, Condition::Well);
     }
 
-    /// It is not of use yet; /readyz says what it waits for.
+    /// It is not of use yet; /readyz shows what it waits for.
     pub fn waits(&self, what: impl Into<String>) {
         self.health.set(&self.name, Condition::Waits(what.into()));
     }
@@ -186,7 +186,7 @@ impl Actor for Runner {
     }
 }
 
-/// What the supervisor of the services is told.
+/// Messages to the supervisor of the services.
 pub enum ServicesMessage {
     /// A restart is due.
     Restart(usize),

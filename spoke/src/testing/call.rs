@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::faults::Request;
-use super::objects::{Id, Part};
+use super::id::{Id, Part};
 
 /// A request, parsed.
 #[derive(Clone)]

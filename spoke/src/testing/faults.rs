@@ -42,7 +42,7 @@ pub enum Action {
     LoseAnswer,
     /// It is answered after a time.
     Delay(Duration),
-    /// Whoever waits for the answer panics: a defect in its own code, at this place.
+    /// The caller panics where it waits for the answer, as from a defect in its own code.
     Panic,
 }
 

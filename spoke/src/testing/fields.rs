@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-/// Lists whose items are told apart by a field.
+/// Lists whose items are identified by a field.
 const KEYED: [(&str, &str); 9] = [
     ("conditions", "type"),
     ("containers", "name"),
@@ -92,7 +92,7 @@ pub fn updated(old: &Value, new: &Value, owners: &mut Owners, manager: &str) {
     owners.retain(|_, paths| !paths.is_empty());
 }
 
-/// Removes nulls: they say nothing.
+/// Removes nulls, which mean the same as absent fields.
 pub fn strip_nulls(value: &mut Value) {
     match value {
         Value::Object(map) => {

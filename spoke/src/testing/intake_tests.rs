@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::ResticBackup;
+use crds::{ResticBackup, names};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::restic::MemoryRestic;
-use super::shell_tests::{STORED, end_pods, settled, start_pods};
-use super::spoke::{SHOP, Spoke, backup, furnish};
+use super::shell_tests::{APPLIED, STORED, end_pods, lock_holder, open_job, settled, start_pods};
+use super::spoke::{SHOP, Spoke, backup, furnish, policy};
 use super::{Action, ApiServer, End, Fault};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -42,7 +43,7 @@ fn expire_watches(api: &ApiServer) {
     api.cut_watches();
 }
 
-/// The lists of pods take an hour: that of our own, and that of applications.
+/// The lists of pods, ours and those of applications, take an hour.
 fn hang_pods(api: &ApiServer) {
     api.fault(Fault::new(Action::Delay(60 * MINUTE)).on("list", "pods").times(2));
     expire_watches(api);
@@ -88,6 +89,43 @@ async fn while_the_list_of_pods_hangs_no_job_is_said_to_have_no_pod() {
     spoke.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn while_the_list_of_pods_hangs_the_lock_of_an_ended_job_is_not_free() {
+    let api = ApiServer::new();
+    furnish(&api);
+    policy(&api, "nightly");
+    let spoke = Spoke::start(&api, &Arc::new(MemoryRestic::default())).await;
+    let cron_job = "globalretention-nightly";
+    api.until("the CronJob is made", |api| {
+        api.get::<k8s_openapi::api::batch::v1::CronJob>(SHOP, cron_job)
+    })
+    .await;
+    let first = api.fire(SHOP, cron_job);
+    api.until("the gate opens", |api| open_job(api, &first)).await;
+    start_pods(&api);
+    end_pods(&api, &End::success(APPLIED));
+    api.until("the lock is given back", |api| {
+        lock_holder(api).is_none().then_some(())
+    })
+    .await;
+    let leases = api.all::<Lease>();
+    let lock = leases
+        .iter()
+        .find(|lease| lease.name_any().starts_with("fleet-lock"));
+    api.edit::<Lease>("kube-system", &lock.unwrap().name_any(), |lease| {
+        lease["spec"]["holderIdentity"] = "job-that-is-not-there".into();
+    });
+    hang_pods(&api);
+    // Jobs are named by the minute.
+    tokio::time::sleep(2 * MINUTE).await;
+    let second = api.fire(SHOP, cron_job);
+    tokio::time::sleep(50 * MINUTE).await;
+    assert_eq!(lock_holder(&api).as_deref(), Some("job-that-is-not-there"));
+    api.until("the gate opens once pods are known", |api| open_job(api, &second))
+        .await;
+    spoke.stop().await;
+}
+
 /// Lists of a resource within ten minutes in which all fail.
 async fn lists_in_ten_minutes(resource: &str, code: u16) -> usize {
     let api = ApiServer::new();
@@ -109,11 +147,11 @@ async fn lists_in_ten_minutes(resource: &str, code: u16) -> usize {
 #[tokio::test(start_paused = true)]
 async fn a_list_that_is_refused_is_tried_again_at_growing_intervals() {
     for code in [403, 429, 500] {
-        for resource in ["secrets", "resticbackups"] {
+        for resource in ["configmaps", "secrets", "resticbackups"] {
             let lists = lists_in_ten_minutes(resource, code).await;
             assert!((5..20).contains(&lists), "{resource} {code}: {lists}");
         }
-        // Two watches: of our own, and of applications.
+        // Two watches: ours, and those of applications.
         let lists = lists_in_ten_minutes("pods", code).await;
         assert!((10..40).contains(&lists), "pods {code}: {lists}");
         // Three watches, one for each kind of object that Events are about.
@@ -169,5 +207,33 @@ async fn a_pod_that_is_deleted_because_its_result_is_recorded_is_not_kept() {
     tokio::time::sleep(MINUTE).await;
     let job = api.get::<k8s_openapi::api::batch::v1::Job>(SHOP, &job).unwrap();
     assert!(spoke.context.world.last_seen.of(&job.uid().unwrap()).is_empty());
+    spoke.stop().await;
+}
+
+const OBJECTS: usize = 10_000;
+
+/// Time as it passes: without a pause of a timer for each object it takes about a second.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn ten_thousand_objects_are_listed_without_a_timer_for_each() {
+    let api = ApiServer::new();
+    api.namespace(SHOP);
+    for n in 0..OBJECTS {
+        let labels = json!({ names::LABEL_APP: names::APP });
+        api.put(&json!({
+            "apiVersion": "batch/v1", "kind": "CronJob",
+            "metadata": { "name": format!("c{n}"), "namespace": SHOP, "labels": labels },
+            "spec": { "schedule": "@daily", "jobTemplate": {} },
+        }));
+    }
+    let start = tokio::time::Instant::now();
+    let spoke = Spoke::start(&api, &Arc::new(MemoryRestic::default())).await;
+    api.until("every type is listed", |_| {
+        spoke.health.unwell().is_empty().then_some(())
+    })
+    .await;
+    let elapsed = start.elapsed();
+    assert_eq!(spoke.context.world.cron_jobs.len(), OBJECTS);
+    assert!(elapsed < Duration::from_secs(8), "{elapsed:?}");
     spoke.stop().await;
 }

@@ -1,10 +1,10 @@
 //! An in-memory API server behind a real [`kube::Client`], for tests of the shell: what the product sends is parsed,
 //! stored and watched as by Kubernetes, and each request can be made to fail.
 //!
-//! - `objects`: what is stored, its versions, deletion, garbage collection. Pure.
+//! - `objects`, `rules`, `id`: what is stored, its versions, deletion, garbage collection, what a write may change. Pure.
 //! - `fields`: server-side apply: who owns which field. Pure.
 //! - `faults`: which requests fail, and the log of all requests.
-//! - `call`, `server`, `watch`: requests in, responses and watches out.
+//! - `call`, `serve`, `watch`: requests in, responses and watches out. `server`: what tests do with it.
 //! - `workloads`: what the Job and CronJob controllers and the kubelet would do, one step per call.
 //! - `spoke`, `restic`: a whole spoke on it, and repositories in memory.
 //!
@@ -15,10 +15,15 @@ mod call;
 mod clock;
 mod faults;
 mod fields;
+mod id;
 #[cfg(test)]
 mod intake_tests;
+#[cfg(test)]
+mod notify_tests;
 mod objects;
 pub mod restic;
+mod rules;
+mod serve;
 mod server;
 #[cfg(test)]
 mod server_tests;

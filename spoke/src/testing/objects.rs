@@ -4,75 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::fields::{self, Owners};
-
-/// Where an object is stored.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Id {
-    /// Plural, such as `resticbackups`.
-    pub resource: String,
-    /// Empty for cluster-scoped objects.
-    pub namespace: String,
-    pub name: String,
-}
-
-impl Id {
-    pub fn new(resource: &str, namespace: &str, name: &str) -> Id {
-        Id {
-            resource: resource.to_owned(),
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        }
-    }
-}
-
-/// Which part of an object a write may change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// All but status.
-    Main,
-    Status,
-    /// Both: what tests write as other controllers.
-    All,
-}
-
-/// A request that Kubernetes would refuse.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    pub code: u16,
-    pub reason: &'static str,
-    pub message: String,
-}
-
-impl Refusal {
-    pub fn new(code: u16, message: impl Into<String>) -> Refusal {
-        let reason = match code {
-            400 => "BadRequest",
-            401 => "Unauthorized",
-            403 => "Forbidden",
-            404 => "NotFound",
-            405 => "MethodNotAllowed",
-            409 => "Conflict",
-            410 => "Expired",
-            415 => "UnsupportedMediaType",
-            422 => "Invalid",
-            429 => "TooManyRequests",
-            503 => "ServiceUnavailable",
-            _ => "InternalError",
-        };
-        Refusal {
-            code,
-            reason,
-            message: message.into(),
-        }
-    }
-
-    fn not_found(id: &Id) -> Refusal {
-        Refusal::new(404, format!("{} {:?} not found", id.resource, id.name))
-    }
-}
+use super::id::{Id, Part, Refusal};
+use super::rules::{has_finalizers, immutable, keep, metadata, preconditions, seconds, without_status};
 
 /// One change of one object.
 pub struct Change {
@@ -107,12 +43,14 @@ impl Objects {
     }
 
     /// Objects of a resource in the order of their names; of all namespaces if `namespace` is empty.
-    pub fn list(&self, resource: &str, namespace: &str) -> Vec<(Id, Arc<Value>)> {
-        let wanted = |id: &Id| id.resource == resource && (namespace.is_empty() || id.namespace == namespace);
-        let entries = self.entries.iter().filter(|(id, _)| wanted(id));
+    pub fn list(&self, resource: &str, namespace: &str) -> impl Iterator<Item = (&Id, &Arc<Value>)> {
+        let first = Id::new(resource, namespace, "");
+        let entries = self.entries.range(first..);
         entries
-            .map(|(id, entry)| (id.clone(), entry.object.clone()))
-            .collect()
+            .take_while(move |(id, _)| {
+                id.resource == resource && (namespace.is_empty() || id.namespace == namespace)
+            })
+            .map(|(id, entry)| (id, &entry.object))
     }
 
     pub fn create(
@@ -165,7 +103,7 @@ impl Objects {
         Ok(object)
     }
 
-    /// Makes an object what `next` says. What a client cannot change is kept.
+    /// Replaces an object by `next`. What a client cannot change is kept.
     pub fn update(
         &mut self,
         id: &Id,
@@ -359,99 +297,4 @@ impl Objects {
             }
         }
     }
-}
-
-/// A time as metadata has it.
-pub fn seconds(at: Timestamp) -> String {
-    format!("{at:.0}")
-}
-
-fn metadata(object: &mut Value) -> &mut Map<String, Value> {
-    let meta = &mut object["metadata"];
-    if !meta.is_object() {
-        *meta = json!({});
-    }
-    match meta {
-        Value::Object(map) => map,
-        _ => unreachable!("it was made an object"),
-    }
-}
-
-fn has_finalizers(object: &Value) -> bool {
-    object["metadata"]["finalizers"]
-        .as_array()
-        .is_some_and(|f| !f.is_empty())
-}
-
-fn without_status(object: &Value) -> Value {
-    let mut rest = object.clone();
-    if let Some(map) = rest.as_object_mut() {
-        map.remove("status");
-        map.remove("metadata");
-    }
-    rest
-}
-
-/// uid and resourceVersion, where they are given, have to be the present ones.
-fn preconditions(id: &Id, old: &Value, given: &Value) -> Result<(), Refusal> {
-    for field in ["uid", "resourceVersion"] {
-        let (given, present) = (&given[field], &old["metadata"][field]);
-        if given.is_string() && given != "" && given != present {
-            let message = format!(
-                "Operation cannot be fulfilled on {} {:?}: {field} is {present}, not {given}",
-                id.resource, id.name
-            );
-            return Err(Refusal::new(409, message));
-        }
-    }
-    Ok(())
-}
-
-/// Puts back what this write may not change.
-fn keep(old: &Value, next: &mut Value, part: Part) {
-    if part == Part::Status {
-        let status = next.get("status").cloned();
-        next.clone_from(old);
-        replace(next, "status", status);
-        return;
-    }
-    if part == Part::Main {
-        replace(next, "status", old.get("status").cloned());
-    }
-    let meta = metadata(next);
-    for field in [
-        "name",
-        "namespace",
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "generation",
-        "resourceVersion",
-    ] {
-        match old["metadata"].get(field) {
-            Some(value) => meta.insert(field.to_owned(), value.clone()),
-            None => meta.remove(field),
-        };
-    }
-}
-
-fn replace(object: &mut Value, field: &str, value: Option<Value>) {
-    if let Value::Object(map) = object {
-        match value {
-            Some(value) => map.insert(field.to_owned(), value),
-            None => map.remove(field),
-        };
-    }
-}
-
-/// A Job that was started keeps its template.
-fn immutable(id: &Id, old: &Value, next: &Value) -> Result<(), Refusal> {
-    let template = |object: &Value| object["spec"]["template"].clone();
-    if id.resource == "jobs" && old["status"]["startTime"].is_string() && template(old) != template(next) {
-        return Err(Refusal::new(
-            422,
-            "spec.template: Invalid value: field is immutable",
-        ));
-    }
-    Ok(())
 }

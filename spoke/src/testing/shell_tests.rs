@@ -238,12 +238,12 @@ async fn a_restore_survives_an_api_server_that_is_away_in_each_of_its_phases() {
 }
 
 /// The Job of a policy, if its gate is open.
-fn open_job(api: &ApiServer, job: &str) -> Option<Job> {
+pub(super) fn open_job(api: &ApiServer, job: &str) -> Option<Job> {
     let job = api.get::<Job>(SHOP, job)?;
     (job.spec.as_ref()?.suspend == Some(false)).then_some(job)
 }
 
-fn lock_holder(api: &ApiServer) -> Option<String> {
+pub(super) fn lock_holder(api: &ApiServer) -> Option<String> {
     let leases = api.all::<Lease>();
     let lock = leases
         .iter()
@@ -269,7 +269,7 @@ async fn recorded(api: &ApiServer, what: &str) -> String {
     result
 }
 
-const APPLIED: &str = r#"{"result":"Applied","removed":0,"snapshots":3}"#;
+pub(super) const APPLIED: &str = r#"{"result":"Applied","removed":0,"snapshots":3}"#;
 
 #[tokio::test(start_paused = true)]
 async fn a_retention_run_survives_an_api_server_that_is_away_in_each_of_its_phases() {

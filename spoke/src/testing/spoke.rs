@@ -1,9 +1,12 @@
-//! A whole spoke, as `run` assembles it, on an API server in memory.
+//! A whole spoke, as `run` assembles it, on an API server in memory: the one harness for tests of its services and actors.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use clap::Parser as _;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::restic::MemoryRestic;
 use super::{ApiServer, Longest};
@@ -13,13 +16,18 @@ use crate::context::Context;
 use crate::metrics::Metrics;
 use crate::root::Tree;
 use crate::run::{Outside, assemble};
-use crate::service::Fatal;
+use crate::service::{Fatal, Health, Pace, Service, Services};
 use crate::site::Site;
 
 /// A spoke that runs.
 pub struct Spoke {
     pub context: Arc<Context>,
     pub fatal: Fatal,
+    pub health: Health,
+    /// Address of /readyz and /metrics.
+    pub admin: SocketAddr,
+    /// Each makes the service of this name panic once.
+    pub triggers: BTreeMap<String, Arc<Notify>>,
     tree: Tree,
 }
 
@@ -36,6 +44,17 @@ impl Spoke {
         restic: &Arc<MemoryRestic>,
         arguments: &[&str],
     ) -> Spoke {
+        Spoke::start_at_pace(name, api, restic, arguments, Pace::default()).await
+    }
+
+    /// The same, with services that are started again at a pace of the test's.
+    pub async fn start_at_pace(
+        name: &str,
+        api: &ApiServer,
+        restic: &Arc<MemoryRestic>,
+        arguments: &[&str],
+        pace: Pace,
+    ) -> Spoke {
         rustls::crypto::ring::default_provider().install_default().ok();
         let own = [
             "fleet-spoke",
@@ -45,6 +64,8 @@ impl Spoke {
             "kube-system",
         ];
         let config = Arguments::parse_from(own.iter().chain(arguments)).config;
+        let listener = admin::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let admin = listener.local_addr().unwrap();
         let outside = Outside {
             client: api.client_of(name),
             kubernetes: "v1.34.0".to_owned(),
@@ -52,12 +73,32 @@ impl Spoke {
             restic: restic.clone(),
             clock: Arc::new(api.clock()),
             random: Arc::new(Longest),
-            listener: admin::listen("127.0.0.1:0".parse().unwrap()).unwrap(),
+            listener,
             metrics: Arc::new(Metrics::new().unwrap()),
         };
-        let fatal = Fatal::default();
-        let (tree, context) = assemble(&config, outside, &fatal).await.unwrap();
-        Spoke { context, fatal, tree }
+        let supervisor = Services {
+            health: Health::default(),
+            metrics: outside.metrics.clone(),
+            fatal: Fatal::default(),
+            pace,
+        };
+        let (fatal, health) = (supervisor.fatal.clone(), supervisor.health.clone());
+        let mut triggers = BTreeMap::new();
+        let mut breakable = |service: Service| {
+            let trigger = Arc::new(Notify::new());
+            triggers.insert(service.name.clone(), trigger.clone());
+            service.breakable(trigger)
+        };
+        let wrap = |services: Vec<Service>| services.into_iter().map(&mut breakable).collect();
+        let (tree, context) = assemble(&config, outside, supervisor, wrap).await.unwrap();
+        Spoke {
+            context,
+            fatal,
+            health,
+            admin,
+            triggers,
+            tree,
+        }
     }
 
     /// Ends it in order.

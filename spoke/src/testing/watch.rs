@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::call::Call;
 use super::objects::Change;
-use super::server::{Inner, cut};
+use super::serve::{Inner, cut};
 
 /// A watch sends a bookmark after this time without an event.
 const BOOKMARK: Duration = Duration::from_secs(60);
@@ -56,7 +56,7 @@ impl Watch {
             .partition_point(|change| change.version <= self.seen);
         for change in &objects.history[start..] {
             self.seen = change.version;
-            if let Some(line) = told(&self.call, change) {
+            if let Some(line) = event_of(&self.call, change) {
                 return Some(line);
             }
         }
@@ -73,7 +73,7 @@ impl Watch {
 }
 
 /// The event of a change, for those who watch what it is about.
-fn told(call: &Call, change: &Change) -> Option<Bytes> {
+fn event_of(call: &Call, change: &Change) -> Option<Bytes> {
     let namespace = &call.id.namespace;
     let about =
         change.id.resource == call.id.resource && (namespace.is_empty() || *namespace == change.id.namespace);

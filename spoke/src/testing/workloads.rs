@@ -9,7 +9,7 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::objects::seconds;
+use super::rules::seconds;
 use super::server::ApiServer;
 
 /// How container `restic`, or the first one, ends.

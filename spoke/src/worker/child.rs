@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use super::contend::Lease;
-use super::limits::{Limit, Progress};
+use super::limits::Limit;
+use super::streams::{collect, pass_on};
 use super::switch::Instant;
 use super::{GRACE, LOOK};
 use crate::clock::since_boot;
@@ -19,6 +19,8 @@ use crate::restic::{Failure, cause_of, class_of, classify, terminate};
 
 /// What restic's last lines of stderr are kept of.
 const STDERR_MAX: usize = 16 << 10;
+/// The same of a command of which every line is read.
+const LINES_MAX: usize = 1 << 20;
 
 /// What the pod may do, by its switch and its signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +80,15 @@ pub struct Printed {
     pub incomplete: Option<String>,
 }
 
+/// A command that came to its own end.
+#[derive(Clone, Debug, Default)]
+pub struct Examined {
+    /// `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// Its last lines of stderr.
+    pub lines: String,
+}
+
 /// Runs restic.
 #[derive(Clone)]
 pub struct Restic {
@@ -132,12 +143,43 @@ impl Restic {
         self.execute(arguments, limit, None).await
     }
 
+    /// As [`Restic::run_watched`] for a command whose failure is to be read line by line: any exit code is a result.
+    ///
+    /// # Errors
+    /// That it had to stop, or why it had not come to its end within the limit.
+    pub async fn examine(&self, arguments: &[String], limit: Limit) -> Result<Examined, Stopped> {
+        let watched: Option<Alarm> = Some(Box::new(|_| None));
+        let ended = self.carry_out(arguments, limit, watched, LINES_MAX).await?;
+        Ok(Examined {
+            code: ended.status.code(),
+            lines: ended.lines,
+        })
+    }
+
     async fn execute(
         &self,
         arguments: &[String],
         limit: Limit,
         alarm: Option<Alarm>,
     ) -> Result<Printed, Stopped> {
+        let ended = self.carry_out(arguments, limit, alarm, STDERR_MAX).await?;
+        match ended.status.code() {
+            Some(0) => Ok(Printed {
+                stdout: ended.stdout.map_err(broken)?,
+                incomplete: ended.incomplete,
+            }),
+            code => Err(classify(code, &ended.lines).into()),
+        }
+    }
+
+    /// Runs a command to its own end. `keep` is how many bytes of its stderr are kept.
+    async fn carry_out(
+        &self,
+        arguments: &[String],
+        limit: Limit,
+        alarm: Option<Alarm>,
+        keep: usize,
+    ) -> Result<Ended, Stopped> {
         let mut leave = self.leave.clone();
         if let Leave::End { why, .. } = *leave.borrow_and_update() {
             return Err(why.into());
@@ -149,7 +191,7 @@ impl Restic {
         let (moved, moves) = watch::channel(0);
         let (raised, mut raise) = watch::channel(None);
         let out = tokio::spawn(collect(stdout, alarm, raised, moved));
-        let err = tokio::spawn(pass_on(stderr, self.echo));
+        let err = tokio::spawn(pass_on(stderr, self.echo, keep));
         let attended = attend(&mut child, leave, exceeded(limit, moves), &mut raise).await;
         let End {
             status,
@@ -166,19 +208,20 @@ impl Restic {
         if let Some(why) = raise.borrow_and_update().clone() {
             return Err(Stopped::Alarm(why));
         }
-        match (status.code(), signalled, late) {
-            (Some(0), None, _) => Ok(Printed {
-                stdout: stdout.map_err(broken)?,
-                incomplete,
-            }),
+        match (signalled, late) {
             // It came to its end all the same, but what it relied on may not have held.
-            (_, Some(why), _) => Err(why.into()),
-            (_, None, Some(ran)) => {
+            (Some(why), _) => Err(why.into()),
+            (None, Some(ran)) if status.code() != Some(0) => {
                 let classed = |line| Some(class_of(line)?(cause_of(line)));
                 let cause = lines.lines().rev().find_map(classed);
                 Err(cause.unwrap_or_else(|| exceeding(limit, ran)).into())
             }
-            (code, None, None) => Err(classify(code, &lines).into()),
+            (None, _) => Ok(Ended {
+                status,
+                stdout,
+                lines,
+                incomplete,
+            }),
         }
     }
 
@@ -197,6 +240,14 @@ impl Restic {
 
 fn broken(error: std::io::Error) -> Failure {
     Failure::Other(format!("restic could not be run: {error}"))
+}
+
+/// A command that came to its own end.
+struct Ended {
+    status: ExitStatus,
+    stdout: std::io::Result<Vec<u8>>,
+    lines: String,
+    incomplete: Option<String>,
 }
 
 /// How a child ended.
@@ -291,63 +342,4 @@ async fn end(child: &mut Child, kill: Instant, leave: &watch::Receiver<Leave>) {
             return;
         }
     }
-}
-
-/// Reads stdout to its end, raises the alarm, and notes when a line shows progress.
-async fn collect(
-    mut stdout: tokio::process::ChildStdout,
-    alarm: Option<Alarm>,
-    raised: watch::Sender<Option<String>>,
-    moved: watch::Sender<Instant>,
-) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut progress = Progress::default();
-    let Some(alarm) = alarm else {
-        return stdout.read_to_end(&mut bytes).await.map(|_| bytes);
-    };
-    let mut seen = 0;
-    while stdout.read_buf(&mut bytes).await? > 0 {
-        while let Some(length) = bytes[seen..].iter().position(|byte| *byte == b'\n') {
-            let line = String::from_utf8_lossy(&bytes[seen..seen + length]);
-            if progress.is_news(&line) {
-                moved.send_replace(since_boot());
-            }
-            if let Some(why) = alarm(&line) {
-                raised.send_if_modified(|first| first.is_none() && first.replace(why).is_none());
-            }
-            seen += length + 1;
-        }
-    }
-    Ok(bytes)
-}
-
-/// Passes lines on to the pod's log, keeps the last of them, and the first that shows that restic left something
-/// out.
-async fn pass_on(stderr: tokio::process::ChildStderr, echo: bool) -> (String, Option<String>) {
-    let mut lines = BufReader::new(stderr).split(b'\n');
-    let (mut text, mut incomplete) = (String::new(), None);
-    while let Ok(Some(line)) = lines.next_segment().await {
-        let line = String::from_utf8_lossy(&line).into_owned();
-        if echo {
-            super::log(&line);
-        }
-        if incomplete.is_none() && leaves_out(&line) {
-            incomplete = Some(line.clone());
-        }
-        text.push_str(&line);
-        text.push('\n');
-        if text.len() > STDERR_MAX {
-            let cut = text
-                .char_indices()
-                .map(|(at, _)| at)
-                .find(|at| text.len() - at <= STDERR_MAX / 2);
-            text.drain(..cut.unwrap_or(0));
-        }
-    }
-    (text, incomplete)
-}
-
-/// Whether a line means that restic could not read snapshots, and goes on without them.
-fn leaves_out(line: &str) -> bool {
-    line.contains("Ignoring \"") || line.contains("could not load snapshot")
 }

@@ -1,9 +1,11 @@
-//! What runs in a maintenance pod: `fleet-spoke maintenance retention` or `unlock`. It begins only when it has seen a renewal of
-//! its lease, ends itself when no more come, and writes its result into the termination message.
+//! What runs in a maintenance pod: `fleet-spoke maintenance retention`, `unlock` or `check`. It begins only when it has seen
+//! a renewal of its lease, ends itself when no more come, and writes its result into the termination message.
 
+mod check;
 pub mod child;
 pub mod contend;
 mod document;
+mod findings;
 pub mod forget;
 mod guard;
 mod limits;
@@ -13,6 +15,8 @@ pub mod plan;
 mod reads;
 pub mod retention;
 pub mod select;
+mod shorten;
+mod streams;
 pub mod switch;
 mod unlock;
 mod votes;
@@ -25,7 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use proto::v1::{OperationOutcome, UnlockRun};
+use proto::v1::{CheckRun, OperationOutcome, UnlockRun};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -37,6 +41,7 @@ use crate::secrets::{FILES_VARIABLE, PRIVATE_FILES_VARIABLE};
 use child::{Leave, Restic, Why};
 use contend::Lease;
 use order::Order;
+use shorten::bounded;
 use switch::{Switch, Verdict};
 
 /// Where the kernel shows the host name, as restic writes it into its locks.
@@ -45,14 +50,6 @@ const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 const LOOK: Duration = Duration::from_millis(200);
 /// restic takes up to a minute to remove its lock after SIGTERM.
 const GRACE: u64 = 80_000;
-/// Longest text in a termination message, which holds 4096 bytes in all.
-const TEXT_MAX: usize = 1500;
-/// Longest entry of a list in it.
-const ENTRY_MAX: usize = 120;
-/// Longest message as JSON, in bytes.
-const MESSAGE_MAX: usize = 4000;
-/// Entries of a list in it, as far as they fit.
-const LISTS: [usize; 6] = [8, 6, 4, 2, 1, 0];
 /// Longest time for a command that only reads: restic alone retries for 15 minutes, for which the lock would be held in
 /// vain. Ten thousand snapshots without a cache take minutes.
 const READ_LIMIT: Duration = Duration::from_secs(600);
@@ -136,6 +133,22 @@ pub async fn unlock(config: WorkerConfig) -> ExitCode {
             ));
             let host = std::fs::read_to_string(HOST_NAME).unwrap_or_default();
             unlock::run(&run, restic, host.trim()).await
+        }
+        Err(unready) => unready.into(),
+    };
+    report(&config, outcome)
+}
+
+/// Checks the repository's integrity, and reports the outcome.
+pub async fn check(config: WorkerConfig) -> ExitCode {
+    let ready = prepare(&config).and_then(|(order, restic)| {
+        let run = order.parse::<CheckRun>();
+        Ok((run.map_err(|text| Unready::new("NoOrder", text))?, restic))
+    });
+    let outcome = match ready {
+        Ok((run, restic)) => {
+            log(&format!("a check of repository {}", run.restic_id));
+            check::run(&run, restic).await
         }
         Err(unready) => unready.into(),
     };
@@ -319,51 +332,8 @@ fn failed(reason: &str, message: String) -> OperationOutcome {
     }
 }
 
-/// A termination message holds 4096 bytes: lists are shortened until it fits.
-fn bounded(mut outcome: OperationOutcome) -> OperationOutcome {
-    outcome.message = outcome.message.chars().take(TEXT_MAX / 2).collect();
-    for fault in &mut outcome.faults {
-        fault.text = fault.text.chars().take(ENTRY_MAX).collect();
-    }
-    let fitting = LISTS.iter().map(|&most| shortened(&outcome, most));
-    let fits = |o: &OperationOutcome| serde_json::to_string(o).is_ok_and(|text| text.len() <= MESSAGE_MAX);
-    let mut last = OperationOutcome::default();
-    for one in fitting {
-        if fits(&one) {
-            return one;
-        }
-        last = one;
-    }
-    last
-}
-
-/// The outcome with at most `most` entries in its lists.
-fn shortened(outcome: &OperationOutcome, most: usize) -> OperationOutcome {
-    let mut outcome = outcome.clone();
-    for list in [
-        &mut outcome.unmatched,
-        &mut outcome.policies,
-        &mut outcome.removed_locks,
-    ] {
-        let more = list.len().saturating_sub(most);
-        list.truncate(most);
-        for text in list.iter_mut() {
-            *text = text.chars().take(ENTRY_MAX).collect();
-        }
-        if more > 0 {
-            list.push(format!("and {more} more"));
-        }
-    }
-    // What is missing here is shown, or counted, by a later run.
-    outcome.faults.truncate(most);
-    outcome.shown.truncate(most);
-    outcome.left.truncate(3 * most);
-    outcome
-}
-
 #[cfg(test)]
 mod tests {
-    use proto::v1::{Baseline, PolicyFault};
 
     use super::*;
 
@@ -421,25 +391,5 @@ mod tests {
         // The key of ssh cannot be given to it.
         let copy = format!("{0}={0}/not-a-folder", key.display());
         assert_eq!(reason(&config("5", copy)), "CredentialsUnreadable");
-    }
-
-    #[test]
-    fn a_result_always_fits() {
-        let outcome = OperationOutcome {
-            message: "ü\"".repeat(5000),
-            unmatched: vec!["a/ns/p".repeat(60); 500],
-            policies: vec!["a/ns/p".repeat(60); 500],
-            shown: vec!["a/ns/p".repeat(60); 500],
-            faults: vec![
-                PolicyFault {
-                    source: "a/ns/p".repeat(60),
-                    text: "ü\"".repeat(500),
-                };
-                20
-            ],
-            left: vec![Baseline::default(); 2000],
-            ..failed("Reason", String::new())
-        };
-        assert!(serde_json::to_string(&bounded(outcome)).unwrap().len() <= 4096);
     }
 }

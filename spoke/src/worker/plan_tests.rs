@@ -273,6 +273,26 @@ fn a_cluster_of_the_same_name_and_another_uid_is_not_known() {
 }
 
 #[test]
+fn snapshots_of_a_suspicious_backup_stay_and_others_go() {
+    let of = |n: u8, backup: &str| tagged(n, &["fleet.cluster=a", &format!("fleet.backup={backup}")]);
+    let snapshots = [
+        of(1, "shop/orders"),
+        of(2, "shop/orders"),
+        of(3, "shop/other"),
+        of(4, "shop/other"),
+    ];
+    let why = "its source is suddenly far smaller than before";
+    let hold = proto::hold::hold("a", "shop/orders", "uid", why, crds::rules::RULES_VERSION);
+    let verdicts = [vec![decided(&[2, 4], &[1, 3])], vec![]];
+    let make =
+        |policies: Vec<RetentionPolicySpec>| super::make(&run(policies), &snapshots, &verdicts).unwrap();
+    assert_eq!(numbers(&make(vec![policy("a/ns/p", &[])])), [1, 3]);
+    let held = make(vec![policy("a/ns/p", &[]), hold]);
+    assert_eq!((numbers(&held), held.blocked), (vec![3], 1));
+    assert!(held.stopped_by.is_none() && held.document.faults[0].text == why);
+}
+
+#[test]
 fn what_an_unclear_policy_could_match_stays() {
     let snapshots = [snapshot(1, "a"), snapshot(2, "b"), snapshot(3, "a")];
     let mut unclear = policy("b/ns/q", &["fleet.cluster=b"]);

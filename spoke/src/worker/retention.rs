@@ -70,6 +70,14 @@ async fn steps(
             *outcome = failed("RepositoryChanged", text);
             return Ok(());
         }
+        // What a prune would take for unused may be needed to repair it.
+        if !run.damage.is_empty() {
+            *outcome = failed(
+                "RepositoryDamaged",
+                format!("nothing was removed: {}", run.damage),
+            );
+            return Ok(());
+        }
         outcome.policies = run
             .policies
             .iter()

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, Pod, Toleration, Volume};
 use kube::ResourceExt as _;
 
-use super::store::{Index, Key, Stored};
+use super::key::Key;
+use super::store::{Index, Stored};
 use super::views::Meta;
 
 /// A pod that has a node and has not ended. The pods of backups are not among them.

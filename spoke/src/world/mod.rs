@@ -4,19 +4,23 @@
 mod app_pods;
 mod delivery;
 mod hooks;
+mod key;
 mod last_seen;
 mod notices;
 mod resources;
 mod store;
+mod undecodable;
 mod views;
 
 pub use app_pods::{AppMount, AppPodView, AppVolume, Backing};
 pub use delivery::Delivery;
 pub use hooks::{AFTER, BEFORE, HOOK_CONTAINER, HookContainer, HookContainers};
+pub use key::Key;
 pub use last_seen::LastSeen;
 pub use notices::{Notice, Notices};
 pub use resources::slim;
-pub use store::{Index, Key, Put, Store, Stored, Undecodable};
+pub use store::{Index, Put, Store, Stored};
+pub use undecodable::Undecodable;
 pub use views::{
     Access, ClaimView, CronJobView, JobEnd, JobLease, JobPin, JobView, Meta, MetaView, NamespaceView,
     PodView, RESTIC_CONTAINER, Termination,

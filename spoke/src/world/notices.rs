@@ -43,7 +43,7 @@ pub struct Notices {
 }
 
 impl Notices {
-    /// Keeps a notice unless a newer one is known. Says whether reason or message are news.
+    /// Keeps a notice unless a newer one is known. Returns whether reason or message are new.
     pub fn put(&self, uid: &str, notice: Notice) -> bool {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let known = inner.get(uid);
@@ -59,7 +59,7 @@ impl Notices {
         news
     }
 
-    /// What was last said of an object.
+    /// The newest notice about an object.
     #[must_use]
     pub fn get(&self, uid: &str) -> Option<Arc<Notice>> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);

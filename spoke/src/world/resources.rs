@@ -6,7 +6,8 @@ use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore,
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 
-use super::store::{Index, Key, Stored};
+use super::key::Key;
+use super::store::{Index, Stored};
 
 /// Copy of the manifest that `kubectl apply` leaves on an object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";

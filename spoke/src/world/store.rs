@@ -1,72 +1,12 @@
 //! Latest known state of one watched type.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-
 use super::delivery::Delivery;
-
-/// Namespace and name. Cluster-scoped objects have an empty namespace.
-#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
-    pub namespace: Arc<str>,
-    pub name: Arc<str>,
-}
-
-impl Key {
-    /// A key out of its parts.
-    pub fn new(namespace: impl AsRef<str>, name: impl AsRef<str>) -> Key {
-        Key {
-            namespace: namespace.as_ref().into(),
-            name: name.as_ref().into(),
-        }
-    }
-
-    /// A name in the namespace of this key.
-    #[must_use]
-    pub fn sibling(&self, name: impl AsRef<str>) -> Key {
-        Key {
-            namespace: self.namespace.clone(),
-            name: name.as_ref().into(),
-        }
-    }
-
-    /// Its namespace as the key of an object.
-    #[must_use]
-    pub fn namespace_key(&self) -> Key {
-        Key {
-            namespace: Arc::default(),
-            name: self.namespace.clone(),
-        }
-    }
-
-    /// Sorts before every other key.
-    fn first() -> Key {
-        Key {
-            namespace: Arc::default(),
-            name: Arc::default(),
-        }
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.namespace.is_empty() {
-            f.write_str(&self.name)
-        } else {
-            write!(f, "{}/{}", self.namespace, self.name)
-        }
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+use super::key::Key;
+use super::undecodable::Undecodable;
 
 /// Under what entries can be looked up. Each sort of entry uses some of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -125,32 +65,9 @@ pub trait Stored: Send + Sync + 'static {
     /// If the entry is removed in this state, or leaves its group, keep this number (the fencing token of a pod whose end
     /// was not observed) under the group. The highest number counts. `observed` is false when the removal was found by
     /// a new list: changes before it may be missing in this state.
-    fn last_word(&self, observed: bool) -> Option<(Key, u64)> {
+    fn residue(&self, observed: bool) -> Option<(Key, u64)> {
         let _ = observed;
         None
-    }
-}
-
-/// An object of one of our kinds that this version cannot decode.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Undecodable {
-    pub meta: ObjectMeta,
-    /// Why, as serde says it.
-    pub error: String,
-    /// The object as JSON, without managed fields.
-    pub raw: serde_json::Value,
-}
-
-impl Undecodable {
-    /// A text of the object, by its JSON pointer.
-    #[must_use]
-    pub fn text(&self, pointer: &str) -> Option<&str> {
-        self.raw.pointer(pointer)?.as_str()
-    }
-
-    fn version(&self) -> u64 {
-        let version = self.meta.resource_version.as_deref();
-        version.and_then(|v| v.parse().ok()).unwrap_or_default()
     }
 }
 
@@ -263,7 +180,7 @@ impl<V: Stored> Store<V> {
         self.len() == 0
     }
 
-    /// Takes a state in unless a newer one is here already; says whether anything changed. What a write returned goes
+    /// Takes a state in unless a newer one is here already; returns whether anything changed. What a write returned goes
     /// in at once, so that a turn never plans on a state older than its own last write, and the watch's echo of that
     /// write changes nothing.
     pub fn put(&self, key: Key, value: Arc<V>) -> bool {
@@ -284,12 +201,12 @@ impl<V: Stored> Store<V> {
         {
             inner.undecodable.remove(&key);
         }
-        self.tell(&key, old.as_deref(), Some(&value));
+        self.notify(&key, old.as_deref(), Some(&value));
         // Also of one that stays and leaves its group, as a pod does whose Job is deleted with --cascade=orphan.
         if let Some(old) = &old
             && (old.uid() != value.uid() || old.group() != value.group())
         {
-            inner.remember(old.last_word(old.uid() == value.uid()));
+            inner.remember(old.residue(old.uid() == value.uid()));
         }
         inner.link(&key, old.as_deref(), Some(&value));
         inner.entries.insert(key, value);
@@ -311,17 +228,17 @@ impl<V: Stored> Store<V> {
         let fault = inner.undecodable.get(key);
         if fault.is_some_and(|fault| uid.is_none() || fault.meta.uid.as_deref() == uid) {
             inner.undecodable.remove(key);
-            self.tell(key, None, None);
+            self.notify(key, None, None);
         }
         let present = inner.entries.get(key)?;
         if uid.is_some_and(|uid| uid != present.uid()) {
             return None;
         }
-        self.tell(key, Some(present), None);
+        self.notify(key, Some(present), None);
         let gone = inner.entries.remove(key)?;
         inner.link(key, Some(&gone), None);
-        // Under the same lock: whoever sees that it is gone finds its last word.
-        inner.remember(gone.last_word(observed));
+        // Under the same lock: a reader that does not find the entry finds the number that it left.
+        inner.remember(gone.residue(observed));
         Some(gone)
     }
 
@@ -335,13 +252,13 @@ impl<V: Stored> Store<V> {
             .filter(|old| Some(old.uid()) != object.meta.uid.as_deref())
             .cloned();
         if let Some(old) = &namesake {
-            self.tell(&key, Some(old), None);
+            self.notify(&key, Some(old), None);
             inner.entries.remove(&key);
             inner.link(&key, Some(old), None);
-            inner.remember(old.last_word(true));
+            inner.remember(old.residue(true));
         } else {
             let present = inner.entries.get(&key).map(AsRef::as_ref);
-            self.tell(&key, present, present);
+            self.notify(&key, present, present);
         }
         inner.undecodable.insert(key, Arc::new(object));
         namesake
@@ -370,21 +287,21 @@ impl<V: Stored> Store<V> {
         let _ = self.observer.set(Box::new(observer));
     }
 
-    fn tell(&self, key: &Key, old: Option<&V>, new: Option<&V>) {
+    fn notify(&self, key: &Key, old: Option<&V>, new: Option<&V>) {
         if let Some(observer) = self.observer.get() {
             observer(key, old, new);
         }
     }
 
-    /// The last word of the entries of a group that are gone.
+    /// The number that removed entries of a group left.
     pub fn remembered(&self, group: &Key) -> Option<u64> {
         self.read(|inner| inner.remembered.get(group).copied())
     }
 
     /// Adds to it.
-    pub fn remember(&self, group: &Key, word: u64) {
+    pub fn remember(&self, group: &Key, number: u64) {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        inner.remember(Some((group.clone(), word)));
+        inner.remember(Some((group.clone(), number)));
     }
 
     /// Nobody will ask for this group again.
@@ -399,10 +316,10 @@ impl<V: Stored> Store<V> {
 }
 
 impl<V: Stored> Inner<V> {
-    fn remember(&mut self, word: Option<(Key, u64)>) {
-        if let Some((group, word)) = word {
+    fn remember(&mut self, residue: Option<(Key, u64)>) {
+        if let Some((group, number)) = residue {
             let known = self.remembered.entry(group).or_default();
-            *known = word.max(*known);
+            *known = number.max(*known);
         }
     }
 

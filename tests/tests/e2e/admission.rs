@@ -66,6 +66,42 @@ fn each_rule_accepts_and_refuses_with_a_sentence() {
         (
             "ResticRepository",
             &repository,
+            json!({ "integrityCheck": { "readDataSubset": "1/20" } }),
+            "",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "integrityCheck": { "readDataSubset": "256/256" } }),
+            "",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "integrityCheck": { "readDataSubset": "2/1" } }),
+            "n/t",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "integrityCheck": { "readDataSubset": "1/257" } }),
+            "n/t",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "integrityCheck": { "readDataSubset": "0/4" } }),
+            "n/t",
+        ),
+        (
+            "ResticRepository",
+            &repository,
+            json!({ "integrityCheck": { "readDataSubset": "50%" } }),
+            "n/t",
+        ),
+        (
+            "ResticRepository",
+            &repository,
             json!({ "cache": { "size": "5Gi" } }),
             "",
         ),
@@ -436,7 +472,7 @@ fn manifests_of_the_original_operator_apply_unchanged() {
     let backup = place.until_ready("resticbackup/x");
     assert_eq!(
         crate::support::condition(&backup, "NotInEffect")["message"],
-        "not implemented yet, and ignored: spec.retention, spec.notifications"
+        "not implemented yet, and ignored: spec.retention"
     );
     let run = place.run("x", "1");
     assert_eq!(

@@ -8,6 +8,7 @@ mod conditions;
 mod faults;
 mod hooks;
 mod locks;
+mod notify;
 mod restores;
 mod retention;
 mod rights;

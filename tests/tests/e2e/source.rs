@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tests::images;
 
-use crate::retention::restic;
+use crate::retention::{policy, restic, start, until_run};
 use crate::support::{Place, condition, rest, s3};
 
 fn nas() -> Value {
@@ -448,4 +448,57 @@ fn a_pod_that_brings_its_data_is_waited_for_and_may_not_reach_restic() {
         assert!(message.contains(words), "{message}");
         assert_eq!(place.get(&format!("cronjob/resticbackup-{name}")), Value::Null);
     }
+}
+
+#[test]
+#[ignore = "needs clusters: make test"]
+fn a_source_that_lost_its_data_keeps_its_snapshots_until_a_person_accepts_it() {
+    let place = Place::new("a", "suspicious");
+    let url = s3(0, "suspicious");
+    place.apply(&[
+        place.repository("nas", &url),
+        place.backup("orders", nas(), json!({})),
+    ]);
+    place.until_ready("resticbackup/orders");
+    for n in 1..=3 {
+        assert_eq!(place.run("orders", &n.to_string())["result"], "Succeeded");
+    }
+    assert!(condition(&place.get("resticbackup/orders"), "Suspicious").is_null());
+    std::fs::remove_file(place.data().join("big.bin")).unwrap();
+    let run = place.run("orders", "4");
+    let id = run["snapshotID"].as_str().unwrap();
+    let backup = place.get("resticbackup/orders");
+    let suspicious = condition(&backup, "Suspicious");
+    assert_eq!(
+        (&suspicious["status"], &suspicious["reason"]),
+        (&json!("True"), &json!("SourceShrunk")),
+        "{suspicious}"
+    );
+    assert!(
+        suspicious["message"].as_str().unwrap().contains(&id[..8]),
+        "{suspicious}"
+    );
+
+    let keep = json!([{ "selector": {}, "retention": { "keepLast": 1 } }]);
+    let guard = json!({ "initialRun": "Apply", "guard": { "maxRemovedPercent": 100 } });
+    place.apply(&[policy("nightly", keep, guard)]);
+    place.until_ready("globalretentionpolicy/nightly");
+    start(&place, "nightly", "first");
+    let first = until_run(&place, "nightly", &Value::Null);
+    assert_eq!(snapshots(&url), 4, "{first:#}");
+
+    let accept = format!("backup.resticbackup.io/accept-suspicious={}", &id[..8]);
+    place
+        .kubectl(&["annotate", "resticbackup/orders", &accept])
+        .unwrap();
+    place.until("resticbackup/orders", "accepted", |o| {
+        condition(o, "Suspicious").is_null()
+    });
+    start(&place, "nightly", "second");
+    let second = until_run(&place, "nightly", &first);
+    assert_eq!(
+        (&second["lastRunResult"], snapshots(&url)),
+        (&json!("Applied"), 1),
+        "{second:#}"
+    );
 }

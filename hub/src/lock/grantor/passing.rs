@@ -1,6 +1,6 @@
 //! What the passing of time does to a lock: leases and delays end, drains are over, the next one is granted.
 
-use super::{Effect, Grant, Grantor, Holder, Instant, Phase, Terms, Waiter};
+use super::{Effect, Grant, Grantor, Holder, Instant, Operation, Phase, Terms, Waiter};
 
 impl Grantor {
     /// Time has passed, or something changed. `busy`: backups run into this repository. `connected`: a grant can reach
@@ -106,12 +106,27 @@ impl Grantor {
         }
     }
 
+    /// The operation that a drain is or would be for.
+    #[must_use]
+    pub fn upcoming(&self, connected: impl Fn(&str) -> bool) -> Option<&Operation> {
+        if let Phase::Draining { first, .. } = &self.phase {
+            return Some(&first.operation);
+        }
+        let at = self.next_at(connected)?;
+        self.waiting.get(at).map(|waiter| &waiter.operation)
+    }
+
     /// The next operation: of the cluster that was served longest ago, the one that waits longest.
     fn next(&mut self, connected: impl Fn(&str) -> bool) -> Option<Waiter> {
+        let at = self.next_at(connected)?;
+        Some(self.waiting.remove(at))
+    }
+
+    fn next_at(&self, connected: impl Fn(&str) -> bool) -> Option<usize> {
         let candidates = self.waiting.iter().enumerate();
         let (at, _) = candidates
             .filter(|(_, w)| connected(&w.operation.cluster))
             .min_by_key(|(at, w)| (self.served.get(&w.operation.cluster).copied().unwrap_or(0), *at))?;
-        Some(self.waiting.remove(at))
+        Some(at)
     }
 }

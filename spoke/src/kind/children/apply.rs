@@ -47,10 +47,11 @@ impl Children {
             remove(context, removal).await?;
         }
         if let Some(account) = account {
-            objects::apply_account(context, &account).await?;
+            objects::apply_marked(context, &context.world.service_accounts, &account).await?;
         }
-        if let Some(grant) = grant {
-            objects::apply_grant(context, &grant).await?;
+        if let Some((role, binding)) = grant {
+            objects::apply_marked(context, &context.world.roles, &role).await?;
+            objects::apply_marked(context, &context.world.role_bindings, &binding).await?;
         }
         for copy in credentials.into_iter().chain(location) {
             objects::apply_credentials(context, key, copy).await?;
@@ -151,6 +152,21 @@ async fn permit(context: &Context, permission: Permission) -> Result<(), Refused
     }
 }
 
+/// Deletes an object of ours, of which the cache has the metadata.
+async fn delete_marked<T>(context: &Context, store: &Store<MetaView>, at: &Key) -> Result<(), Refused>
+where
+    T: Object + k8s_openapi::Resource,
+{
+    // One of the same name that somebody else made has neither mark nor owner of ours.
+    let ours = |view: &MetaView| view.meta.applied.is_some() && view.meta.owner_name.is_some();
+    if let Some(view) = store.get(at).filter(|view| ours(view)) {
+        let deleted = context.applier.delete::<T>(at, view.uid()).await;
+        deleted.map_err(|error| Refused::write::<T>(&*at.name, error))?;
+        store.remove(at, Some(view.uid()));
+    }
+    Ok(())
+}
+
 async fn remove(context: &Context, removal: Removal) -> Result<(), Refused> {
     let world = &context.world;
     match removal {
@@ -159,12 +175,10 @@ async fn remove(context: &Context, removal: Removal) -> Result<(), Refused> {
             deleted.map_err(|error| Refused::write::<Job>(&*at.name, error))?;
             world.jobs.remove(&at, Some(&uid));
         }
-        Removal::Credentials(copy) => {
-            remove_ours::<Secret>(context, &world.secrets, &copy).await?;
-        }
+        Removal::Credentials(copy) => delete_marked::<Secret>(context, &world.secrets, &copy).await?,
         Removal::Grant(at) => {
-            remove_ours::<RoleBinding>(context, &world.role_bindings, &at).await?;
-            remove_ours::<Role>(context, &world.roles, &at).await?;
+            delete_marked::<RoleBinding>(context, &world.role_bindings, &at).await?;
+            delete_marked::<Role>(context, &world.roles, &at).await?;
         }
         Removal::Schedule(at) => {
             if world.cron_jobs.get(&at).is_some_and(|c| !c.suspend) {
@@ -174,20 +188,6 @@ async fn remove(context: &Context, removal: Removal) -> Result<(), Refused> {
                 world.cron_jobs.put(at, Arc::new(CronJobView::of(&written)));
             }
         }
-    }
-    Ok(())
-}
-
-/// Deletes an object unless somebody else made it: such a one has neither mark nor owner of ours.
-async fn remove_ours<T>(context: &Context, store: &Store<MetaView>, at: &Key) -> Result<(), Refused>
-where
-    T: Object + k8s_openapi::Resource,
-{
-    let ours = |object: &MetaView| object.meta.applied.is_some() && object.meta.owner_name.is_some();
-    if let Some(object) = store.get(at).filter(|object| ours(object)) {
-        let deleted = context.applier.delete::<T>(at, object.uid()).await;
-        deleted.map_err(|error| Refused::write::<T>(&*at.name, error))?;
-        store.remove(at, Some(object.uid()));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crds::names;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt as _};
 use tracing::info;
@@ -13,23 +13,15 @@ use super::{Cause, Credentials, Refused, Run};
 use crate::apply::{ApplyError, Object};
 use crate::context::Context;
 use crate::credentials;
-use crate::hooks::Grant;
 use crate::pod::{self, stale};
 use crate::world::{ClaimView, CronJobView, JobView, Key, Meta, MetaView, Store};
 
-/// Applies an account, if it was made from another manifest.
-pub(super) async fn apply_account(context: &Context, wanted: &ServiceAccount) -> Result<(), Refused> {
-    mark(context, &context.world.service_accounts, wanted).await
-}
-
-/// Applies what an account may do: the Role first, since a binding to a Role that is not there cannot be checked.
-pub(super) async fn apply_grant(context: &Context, (role, binding): &Grant) -> Result<(), Refused> {
-    mark(context, &context.world.roles, role).await?;
-    mark(context, &context.world.role_bindings, binding).await
-}
-
 /// Applies an object of which the cache has the metadata, if it was made from another manifest.
-async fn mark<T>(context: &Context, store: &Store<MetaView>, wanted: &T) -> Result<(), Refused>
+pub(super) async fn apply_marked<T>(
+    context: &Context,
+    store: &Store<MetaView>,
+    wanted: &T,
+) -> Result<(), Refused>
 where
     T: Object + k8s_openapi::Resource,
 {

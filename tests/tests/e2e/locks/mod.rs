@@ -2,6 +2,7 @@
 //! the whole bed.
 
 mod alone;
+mod check;
 mod deleting;
 mod failover;
 mod faults;

@@ -1,0 +1,67 @@
+//! Where the hub is, and how it is reached.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rand::Rng as _;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+
+use crate::config::Config;
+use crate::possession::Possession;
+
+/// Time for a connection, and for the first answer on it.
+pub(super) const CONNECT: Duration = Duration::from_secs(10);
+
+/// Where the hub is, and who we are to it.
+#[derive(Clone, Debug)]
+pub struct LinkConfig {
+    pub(super) url: String,
+    server_name: String,
+    tls: PathBuf,
+    pub(super) kubernetes: String,
+    pub(super) incarnation: String,
+    /// Where Leases are kept.
+    pub(super) namespace: String,
+    pub(super) possession: Arc<Possession>,
+}
+
+impl LinkConfig {
+    /// A link to the hub at `url`.
+    #[must_use]
+    pub fn new(url: &str, config: &Config, kubernetes: &str, possession: Arc<Possession>) -> LinkConfig {
+        let incarnation: u128 = rand::rng().random();
+        LinkConfig {
+            url: url.to_owned(),
+            server_name: config.hub_server_name.clone(),
+            tls: config.tls_dir.clone(),
+            kubernetes: kubernetes.to_owned(),
+            incarnation: format!("{incarnation:032x}"),
+            namespace: config.lease_namespace.clone(),
+            possession,
+        }
+    }
+
+    /// The files are read at each dial: a rotated certificate needs no restart.
+    pub(super) fn endpoint(&self) -> anyhow::Result<Endpoint> {
+        let read = |name: &str| {
+            let path = self.tls.join(name);
+            std::fs::read(&path).with_context(|| {
+                format!("cannot read {}; the link needs ca.crt, tls.crt and tls.key there (Secret fleet-spoke-tls)", path.display())
+            })
+        };
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(read("ca.crt")?))
+            .identity(Identity::from_pem(read("tls.crt")?, read("tls.key")?))
+            .domain_name(&self.server_name);
+        Ok(Endpoint::from_shared(self.url.clone())?
+            .tls_config(tls)?
+            .connect_timeout(CONNECT)
+            .http2_keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(64 << 10)
+            .initial_connection_window_size(128 << 10))
+    }
+}

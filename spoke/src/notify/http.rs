@@ -1,0 +1,210 @@
+//! One HTTP request to a receiver: to a checked address, without redirects, within bounds of time and size.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Addresses;
+
+/// Longest wait for a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Bytes of an answer that are read: nobody looks at them.
+const ANSWER_MAX: usize = 16 << 10;
+
+/// Why an attempt failed. Names neither URLs nor what a receiver has answered, which may quote what it was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub text: String,
+    /// Another attempt may do better.
+    pub again: bool,
+    /// The operator does not call such an address.
+    pub refused: bool,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Failure {
+    /// To be tried again.
+    pub fn later(text: impl Into<String>) -> Failure {
+        Failure {
+            text: text.into(),
+            again: true,
+            refused: false,
+        }
+    }
+
+    /// The same attempt would fail again.
+    pub fn last(text: impl Into<String>) -> Failure {
+        Failure {
+            again: false,
+            ..Failure::later(text)
+        }
+    }
+
+    /// The address is not called.
+    pub fn refused(text: impl Into<String>) -> Failure {
+        Failure {
+            refused: true,
+            ..Failure::last(text)
+        }
+    }
+}
+
+/// A request to send.
+pub struct Outgoing {
+    pub method: Method,
+    pub url: String,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub body: String,
+    /// PEM of a certificate authority beside the machine's own.
+    pub ca: Option<Vec<u8>>,
+}
+
+/// Sends requests.
+#[derive(Clone)]
+pub struct Client {
+    addresses: Addresses,
+    roots: Arc<RootCertStore>,
+}
+
+impl Client {
+    /// With the machine's certificate authorities.
+    #[must_use]
+    pub fn new(addresses: Addresses) -> Client {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let roots = Arc::new(roots);
+        Client { addresses, roots }
+    }
+
+    /// Sends one request.
+    ///
+    /// # Errors
+    /// It was not answered with 2xx.
+    pub async fn send(&self, outgoing: Outgoing) -> Result<(), Failure> {
+        let uri: Uri = outgoing
+            .url
+            .parse()
+            .map_err(|_| Failure::last("the URL cannot be used"))?;
+        let (Some(host), Some(scheme)) = (uri.host(), uri.scheme_str()) else {
+            return Err(Failure::last("the URL has no host"));
+        };
+        let secure = match scheme {
+            "https" => true,
+            "http" => false,
+            _ => return Err(Failure::last("the URL must begin with http:// or https://")),
+        };
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let request = request(&uri, host, &outgoing)?;
+        let stream = self.connect(host, port).await?;
+        let status = if secure {
+            let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+            let name = ServerName::try_from(name).map_err(|_| Failure::last("the URL's host is no name"))?;
+            let connector = TlsConnector::from(Arc::new(self.tls(outgoing.ca.as_deref())?));
+            let stream = timeout(CONNECT, connector.connect(name, stream)).await;
+            let stream = stream
+                .map_err(|_| Failure::later("no TLS handshake in time"))?
+                .map_err(|error| Failure::later(format!("TLS: {error}")))?;
+            exchange(stream, request).await?
+        } else {
+            exchange(stream, request).await?
+        };
+        judge(status)
+    }
+
+    async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, Failure> {
+        for address in self.addresses.resolve(host, port).await? {
+            if let Ok(Ok(stream)) = timeout(CONNECT, TcpStream::connect(address)).await {
+                return Ok(stream);
+            }
+        }
+        Err(Failure::later("no connection could be made"))
+    }
+
+    fn tls(&self, ca: Option<&[u8]>) -> Result<ClientConfig, Failure> {
+        let roots = match ca {
+            None => self.roots.clone(),
+            Some(pem) => {
+                let mut roots = (*self.roots).clone();
+                for certificate in CertificateDer::pem_slice_iter(pem) {
+                    let added = certificate.ok().and_then(|c| roots.add(c).ok());
+                    added
+                        .ok_or_else(|| Failure::last("ca.crt of the Secret holds no certificates in PEM"))?;
+                }
+                Arc::new(roots)
+            }
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.map_err(|error| Failure::last(format!("TLS: {error}")))?;
+        Ok(config.with_root_certificates(roots).with_no_client_auth())
+    }
+}
+
+fn request(uri: &Uri, host: &str, outgoing: &Outgoing) -> Result<Request<Full<Bytes>>, Failure> {
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let authority = match uri.port_u16() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    let mut request = Request::builder()
+        .method(outgoing.method.clone())
+        .uri(path)
+        .header(header::HOST, authority)
+        .header(
+            header::USER_AGENT,
+            concat!("restic-fleet/", env!("CARGO_PKG_VERSION")),
+        );
+    for (name, value) in &outgoing.headers {
+        request = request.header(name, value);
+    }
+    let body = Full::new(Bytes::from(outgoing.body.clone()));
+    request
+        .body(body)
+        .map_err(|_| Failure::last("the URL cannot be used"))
+}
+
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<StatusCode, Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let broken = |_| Failure::later("the connection broke");
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(broken)?;
+    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+    let response = sender.send_request(request).await.map_err(broken)?;
+    let status = response.status();
+    // Read, so that the receiver does not see a broken connection; what is too long is not.
+    let _ = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
+    Ok(status)
+}
+
+fn judge(status: StatusCode) -> Result<(), Failure> {
+    let code = status.as_u16();
+    match code {
+        200..=299 => Ok(()),
+        300..=399 => Err(Failure::last(format!(
+            "HTTP status {code}: redirects are not followed, so write the URL that it leads to"
+        ))),
+        408 | 425 | 429 | 500..=599 => Err(Failure::later(format!("HTTP status {code}"))),
+        _ => Err(Failure::last(format!("HTTP status {code}"))),
+    }
+}
