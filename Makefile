@@ -38,7 +38,7 @@ test: bootstrap binaries lint test-fast ## formatting, lints, generated files, a
 	tests/run.sh
 
 .PHONY: faults
-faults: bootstrap binaries ## every fault in the middle of deleting, judged by the storage's log (about an hour)
+faults: bootstrap binaries ## every fault in the middle of deleting, judged by the storage's log, and every kill around a hook (over an hour)
 	tests/run.sh faults
 
 .PHONY: rights

@@ -14,21 +14,25 @@ trap finish EXIT
 "$testbed" up --name "$FLEET_SUITE" --clusters a,b
 case $FLEET_SUITE in
 test)
-  cargo test -p tests --test e2e -- --ignored --test-threads 3 --skip locks:: --skip api::afterwards::
-  # These stop the hub and hold locks, so they run alone, one after the other. Of the faults in the middle of deleting
-  # two are tried here: that of every day, and that of a pod that wakes up again.
-  cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 locks:: \
+  cargo test -p tests --test e2e -- --ignored --test-threads 3 \
+    --skip locks:: --skip api::afterwards:: --skip hooks::kills::
+  # These stop the hub, hold locks or kill the operator, so they run alone, one after the other. Of the faults in the
+  # middle of deleting two are tried here: that of every day, and that of a pod that wakes up again; of what can be killed
+  # around a hook restic, and the operator with the pod.
+  cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 \
+    locks:: hooks::kills::restic_killed hooks::kills::operator_and_pod_killed \
     --skip locks::long:: --skip locks::failover:: \
     --skip a_cluster_that_is_cut_off --skip a_job_that_is_deleted_without_its_pods
   ;;
 rights)
-  cargo test -p tests --test e2e -- --ignored --test-threads 3 --skip locks:: --skip api::afterwards::
+  cargo test -p tests --test e2e -- --ignored --test-threads 3 \
+    --skip locks:: --skip api::afterwards:: --skip hooks::kills::
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 locks::operations::
   # What all of these have left in logs and in the audit log of the API servers.
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 api::afterwards::
   ;;
 faults)
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 \
-    locks::faults:: locks::long:: locks::failover:: locks::many:: locks::operations::
+    locks::faults:: locks::long:: locks::failover:: locks::many:: locks::operations:: hooks::kills::
   ;;
 esac

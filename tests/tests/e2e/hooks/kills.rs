@@ -177,7 +177,7 @@ fn result_of(name: &str, step: Step, victim: Victim, results: &[&str]) {
 macro_rules! kills {
     ($($test:ident: $name:literal, $step:ident, $victim:expr => $results:expr;)*) => {$(
         #[test]
-        #[ignore = "needs clusters: make test"]
+        #[ignore = "needs clusters: make faults"]
         fn $test() {
             result_of($name, Step::$step, $victim, $results);
         }
