@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::hub_message::Body;
-use proto::v1::{HubMessage, LeaseWaiting, OperationKind, OperationOutcome, RetentionRun};
+use proto::v1::{HubMessage, OperationKind, OperationOutcome, RetentionRun};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -15,10 +15,11 @@ use super::bind::Questions;
 use super::grantor::{Grantor, Holder, Instant, Operation, Phase, Record};
 use super::messages::Refusals;
 use super::parts::Parts;
+use super::repository::Repository;
 use super::{Command, Outgoing, SeenHub, Settings};
 use crate::hub::Hub;
 use crate::now as wall_clock;
-use crate::store::{History, HubStore, StoreError, StoredDecision, StoredLock};
+use crate::store::{HubStore, StoreError, StoredDecision, StoredLock};
 
 /// Time moves on this often while some lock is in use.
 const TICK: Duration = Duration::from_millis(100);
@@ -26,22 +27,6 @@ const TICK: Duration = Duration::from_millis(100);
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 /// Old entries are removed once in so many rounds of housekeeping.
 const PRUNE: u32 = 120;
-
-/// The lock of one repository, with what the hub knows of those who hold it and wait.
-#[derive(Default)]
-pub(super) struct Repository {
-    pub grantor: Grantor,
-    /// Token of the present holder, and what it was given to do; `None` for other operations than retention runs.
-    pub run: Option<(u64, Option<RetentionRun>)>,
-    pub recent: Option<Recent>,
-    /// What earlier runs left; read when it is needed.
-    pub history: Option<History>,
-    /// The last answer to each waiter.
-    pub told: HashMap<(Arc<str>, Arc<str>), LeaseWaiting>,
-    /// Damage that a check has reported with its end, and when.
-    pub damaged: Option<(Instant, String)>,
-    draining: bool,
-}
 
 /// The last run that came to an end.
 pub(super) struct Recent {
@@ -351,30 +336,6 @@ impl Keeper {
             // One that is lost is asked for again.
             let _ = session.outgoing.try_send(Ok(HubMessage { body: Some(body) }));
         }
-    }
-}
-
-impl Repository {
-    /// An operation as it is known, with its subject: messages after the first do not repeat it.
-    pub fn known(&self, operation: &Operation) -> Operation {
-        self.find(operation).unwrap_or(operation).clone()
-    }
-
-    /// Whether an operation holds the lock or waits for it.
-    pub fn knows(&self, operation: &Operation) -> bool {
-        self.find(operation).is_some()
-    }
-
-    fn find(&self, operation: &Operation) -> Option<&Operation> {
-        let same = |other: &&Operation| other.cluster == operation.cluster && other.id == operation.id;
-        let held = match self.grantor.phase() {
-            Phase::Held { grant, .. } | Phase::Granting { grant, .. } => Some(&grant.operation),
-            Phase::Delay { holder, .. } => holder.operation(),
-            Phase::Draining { first, .. } => Some(&first.operation),
-            Phase::Free => None,
-        };
-        let waiting = self.grantor.waiting().iter().map(|w| &w.operation);
-        held.into_iter().chain(waiting).find(same)
     }
 }
 

@@ -17,6 +17,7 @@ mod lease;
 mod messages;
 mod parts;
 mod people;
+mod repository;
 mod restic;
 mod restored;
 mod run;

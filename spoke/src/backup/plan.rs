@@ -50,27 +50,7 @@ pub(super) fn plan(
         Ok(valid) => {
             let readiness = readiness_of(input.key, observed, valid);
             set_readiness(&mut conditions, &readiness);
-            match (readiness, &observed.repository) {
-                (Readiness::Ready(located), Some(repository)) => {
-                    let to = Destination {
-                        repository,
-                        held: observed.held.is_some(),
-                    };
-                    children = objects(site, input, valid, &located, &to);
-                    if !to.held {
-                        let again = make_anew(input.key, observed, &located, &mut children);
-                        status.active.retain(|job| !again.contains(job));
-                    }
-                }
-                (Readiness::Refused { .. }, _) => children.removals = withdrawal(input),
-                // A run would hang, or bind the claim.
-                (Readiness::Held { .. }, _) => {
-                    let cron_job = Key::new(&input.key.namespace, names::backup_cron_job(&input.key.name));
-                    children.removals = vec![Removal::Schedule(cron_job)];
-                }
-                _ if observed.consent_ended => children.removals = withdrawal(input),
-                _ => {}
-            }
+            children = wanted(site, input, observed, (valid, readiness), &mut status.active);
         }
     }
     let released = release(input, observed, &status);
@@ -83,6 +63,39 @@ pub(super) fn plan(
         next: earliest([again, released.1, lingering.1, followed.next, stale]),
         ..Plan::status(status, ())
     }
+}
+
+/// What a valid backup has: its objects where it can run, and their end where it may not.
+fn wanted(
+    site: &Site,
+    input: &Input<'_, BackupController>,
+    observed: &Observed,
+    (valid, readiness): (&Valid, Readiness),
+    active: &mut Vec<String>,
+) -> Children {
+    let mut children = Children::default();
+    match (readiness, &observed.repository) {
+        (Readiness::Ready(located), Some(repository)) => {
+            let to = Destination {
+                repository,
+                held: observed.held.is_some(),
+            };
+            children = objects(site, input, valid, &located, &to);
+            if !to.held {
+                let again = make_anew(input.key, observed, &located, &mut children);
+                active.retain(|job| !again.contains(job));
+            }
+        }
+        (Readiness::Refused { .. }, _) => children.removals = withdrawal(input),
+        // A run would hang, or bind the claim.
+        (Readiness::Held { .. }, _) => {
+            let cron_job = Key::new(&input.key.namespace, names::backup_cron_job(&input.key.name));
+            children.removals = vec![Removal::Schedule(cron_job)];
+        }
+        _ if observed.consent_ended => children.removals = withdrawal(input),
+        _ => {}
+    }
+    children
 }
 
 /// Runs for a node where the data is not any more are replaced. The Jobs that go.

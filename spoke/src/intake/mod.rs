@@ -7,6 +7,7 @@ mod pauses;
 mod relist;
 mod requests;
 mod routes;
+mod selection;
 mod table;
 
 use std::collections::BTreeSet;
@@ -33,36 +34,15 @@ use crate::world::{
     AppPodView, ClaimView, CronJobView, Delivery, JobView, Key, MetaView, NamespaceView, PodView, Store,
     Stored, Undecodable, World, slim,
 };
-use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore, names};
+use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
 
 use guard::Guard;
 use pauses::Pauses;
 use relist::{Change, Relist};
 use requests::Step;
 pub use routes::Routes;
+use selection::{APP_PODS, everything, of_applications, ours};
 use table::{Reader, Row};
-
-/// Objects that we made carry it.
-fn ours() -> watcher::Config {
-    everything().labels(&format!("{}={}", names::LABEL_APP, names::APP))
-}
-
-/// Pods that hold volumes: with a node, not ended, and not of a backup.
-fn of_applications() -> watcher::Config {
-    let backups = format!("{}!=backup", names::LABEL_TYPE);
-    everything()
-        .fields("spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed")
-        .labels(&backups)
-}
-
-/// Name of the watch of pods of applications, beside that of our own.
-const APP_PODS: &str = "Pod/applications";
-
-/// A silently cut connection hides changes until the watch ends by itself, hence shorter than the server's default of
-/// five minutes. Pages are small so that a list of thousands never lies in memory whole.
-fn everything() -> watcher::Config {
-    watcher::Config::default().timeout(120).page_size(100)
-}
 
 /// Events after which a watch lets the other tasks of its thread run: a long list comes out of memory, page by page.
 const YIELD: usize = 64;

@@ -14,8 +14,9 @@ use kube::{Client, ResourceExt as _};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
+use super::Routes;
 use super::pauses::Pauses;
-use super::{Routes, everything};
+use super::selection::everything;
 use crate::context::Context;
 use crate::service::{Service, Stage};
 use crate::world::{Key, Notice, World};

@@ -19,7 +19,7 @@ pub fn literal_variable(variable: EnvVar) -> EnvVar {
 }
 
 /// A container whose command, arguments and variables arrive as they were written. The only way into a pod: a container
-/// that is built without it hands its variables to whoever writes its texts.
+/// that is built without it hands its variables to the author of its texts.
 #[must_use]
 pub fn literal_container(container: Container) -> Container {
     let all = |texts: Option<Vec<String>>| texts.map(|list| list.iter().map(|text| literal(text)).collect());

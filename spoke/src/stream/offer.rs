@@ -71,7 +71,7 @@ impl Source for Local {
     }
 }
 
-/// Offers the output of a command to whoever connects first.
+/// Offers the output of a command to the process that connects first.
 ///
 /// # Errors
 /// Why it did not arrive whole.

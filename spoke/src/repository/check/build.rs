@@ -18,7 +18,7 @@ const STARTING_DEADLINE_SECONDS: i64 = 3600;
 /// Kubernetes makes one in each namespace. It is not used: the pod has no token.
 const SERVICE_ACCOUNT: &str = "default";
 
-/// The CronJob. Its Jobs are born suspended: the gate opens them, whoever made them. What a Job reads is in its order, so
+/// The CronJob. Its Jobs are born suspended: the gate opens them, also those made by hand. What a Job reads is in its order, so
 /// that the template stays as it is from check to check.
 #[must_use]
 pub fn cron_job(
