@@ -4,7 +4,7 @@ use crds::conditions::whole_seconds;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-/// When the schedule is due next; nothing while suspended. `@every` counts from the last start, as the CronJob does.
+/// When the schedule is due next; nothing while suspended. `last` is what `@every` counts from, as for the CronJob.
 #[must_use]
 pub fn next_run(
     schedule: &crds::schedule::Schedule,

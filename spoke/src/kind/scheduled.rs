@@ -32,8 +32,8 @@ pub fn next_start(
 ) -> Option<Time> {
     let (suspend, last) = match (&applied.cron_job, observed) {
         // Also suspended for a moment, while maintenance begins: its start is made up for.
-        (Some((_, view)), _) => (suspend, view.last_schedule),
-        (None, Some(view)) => (suspend || view.suspend, view.last_schedule),
+        (Some((_, view)), _) => (suspend, view.counts_from()),
+        (None, Some(view)) => (suspend || view.suspend, view.counts_from()),
         (None, None) => return None,
     };
     next_run(schedule, suspend, last, now)
@@ -43,4 +43,25 @@ pub fn next_start(
 #[must_use]
 pub fn turn_after(next: Option<&Time>) -> Option<Timestamp> {
     next?.0.checked_add(SignedDuration::from_secs(1)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_counts_from_the_creation_of_the_cron_job_until_it_has_started_once() {
+        let schedule = Schedule::parse("@every 1h", "UTC").unwrap();
+        let at = |minute: i64| Timestamp::from_second(minute * 60).unwrap();
+        let next = |last_schedule| {
+            let view = CronJobView {
+                created: Some(at(10)),
+                last_schedule,
+                ..CronJobView::default()
+            };
+            next_start(&schedule, false, &Applied::default(), Some(&view), at(50)).map(|next| next.0)
+        };
+        assert_eq!(next(None), Some(at(70)), "and not an hour from now");
+        assert_eq!(next(Some(at(40))), Some(at(100)));
+    }
 }

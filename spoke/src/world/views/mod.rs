@@ -27,6 +27,7 @@ pub struct CronJobView {
     pub meta: Meta,
     pub suspend: bool,
     pub last_schedule: Option<Timestamp>,
+    pub created: Option<Timestamp>,
 }
 
 impl CronJobView {
@@ -40,7 +41,14 @@ impl CronJobView {
                 .as_ref()
                 .and_then(|s| s.last_schedule_time.as_ref())
                 .map(|t| t.0),
+            created: object.metadata.creation_timestamp.as_ref().map(|t| t.0),
         }
+    }
+
+    /// From when Kubernetes counts `@every`: from the last start, or from its creation before the first.
+    #[must_use]
+    pub fn counts_from(&self) -> Option<Timestamp> {
+        self.last_schedule.or(self.created)
     }
 }
 
