@@ -166,9 +166,10 @@ impl Keeper {
                     "{} in cluster {cluster}: {}",
                     grant.operation.subject, outcome.message
                 );
-                repository.damaged = Some((now, text));
+                repository.damaged = Some((now, cluster.clone(), text));
             }
-            "Passed" => repository.damaged = None,
+            // Another cluster may have looked at other parts.
+            "Passed" => drop(repository.damaged.take_if(|(_, of, _)| of == cluster)),
             _ => {}
         }
         let run = repository.run.take().filter(|(token, _)| *token == grant.token);

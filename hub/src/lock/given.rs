@@ -60,7 +60,7 @@ impl Keeper {
             .hub
             .read(|inventory| run::compose(inventory, history, id, &asked.ask.approved));
         let damaged = repository.and_then(|r| r.damaged.as_ref());
-        if let Some((at, text)) = damaged.filter(|_| run.damage.is_empty())
+        if let Some((at, _, text)) = damaged.filter(|_| run.damage.is_empty())
             && self.now().saturating_sub(*at) < ON_ITS_WAY
         {
             run.damage.clone_from(text);

@@ -21,7 +21,7 @@ pub(super) struct Repository {
     /// The last answer to each waiter.
     pub told: HashMap<(Arc<str>, Arc<str>), LeaseWaiting>,
     /// Damage that a check has reported with its end, and when.
-    pub damaged: Option<(Instant, String)>,
+    pub damaged: Option<(Instant, Arc<str>, String)>,
     pub draining: bool,
 }
 

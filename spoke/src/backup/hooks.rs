@@ -38,6 +38,7 @@ pub(super) fn follow(
         counted: &counted,
         made: &observed.made,
         spec: input.valid.ok().and_then(|valid| valid.hooks.as_ref()),
+        spec_known: input.valid.is_ok(),
     };
     let followed = follow::follow(&old.open_hooks, &prefix, &runs, input.now.wall);
     for (job, ran) in &followed.made_up {

@@ -78,7 +78,8 @@ fn wanted(
         (Readiness::Ready(located), Some(repository)) => {
             let to = Destination {
                 repository,
-                held: observed.held.is_some(),
+                // What an earlier run owes would undo what the hook before the next one does.
+                held: observed.held.is_some() || observed.made.iter().any(|made| made.job.end.is_none()),
             };
             children = objects(site, input, valid, &located, &to);
             if !to.held {

@@ -23,9 +23,6 @@ pub fn judge(status: &mut ResticBackupStatus, run: &BackupRun) {
     let (Some(bytes), Some(snapshot)) = (run.bytes_processed, &run.snapshot_id) else {
         return;
     };
-    if run.result == BackupResult::Failed {
-        return;
-    }
     let usual = usual(&status.recent_sizes);
     let empty = (bytes == 0 || run.files_processed == Some(0)) && usual > 0;
     let shrunk = usual >= SMALL && bytes < usual / PART;
@@ -39,9 +36,13 @@ pub fn judge(status: &mut ResticBackupStatus, run: &BackupRun) {
         });
         return;
     }
-    // Files that could not be read are missing in the size.
-    if run.result == BackupResult::Succeeded {
-        status.suspicious = None;
+    match run.result {
+        BackupResult::Failed => return,
+        BackupResult::Succeeded => status.suspicious = None,
+        // Files that could not be read are missing in the size: it does not show that all is as before.
+        BackupResult::PartiallyFailed => {}
+    }
+    if status.suspicious.is_none() {
         remember(status, bytes);
     }
 }
@@ -150,8 +151,13 @@ mod tests {
             assert_eq!(after(&sizes).suspicious.is_some(), suspicious, "{sizes:?}");
         }
         let mut status = after(&[100 * MB; 3]);
-        judge(&mut status, &run(0, BackupResult::Failed));
+        let mut nothing = run(0, BackupResult::Failed);
+        nothing.snapshot_id = None;
+        judge(&mut status, &nothing);
         assert!(status.suspicious.is_none(), "it stored nothing");
+        let mut unreadable = after(&[100 * MB; 3]);
+        judge(&mut unreadable, &run(0, BackupResult::Failed));
+        assert!(unreadable.suspicious.is_some(), "it stored an empty snapshot");
         judge(&mut status, &run(MB, BackupResult::PartiallyFailed));
         assert!(status.suspicious.is_some());
         judge(&mut status, &run(100 * MB, BackupResult::PartiallyFailed));
@@ -159,6 +165,16 @@ mod tests {
             status.suspicious.is_some(),
             "only a whole one shows that all is as before"
         );
+    }
+
+    #[test]
+    fn a_source_that_is_never_read_as_a_whole_has_a_history_too() {
+        let mut status = ResticBackupStatus::default();
+        for _ in 0..3 {
+            judge(&mut status, &run(100 * MB, BackupResult::PartiallyFailed));
+        }
+        judge(&mut status, &run(0, BackupResult::Succeeded));
+        assert!(status.suspicious.is_some());
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct Runs<'a> {
     pub made: &'a [JobWithPods],
     /// The hooks of the spec as it is now, for runs of which no others are known.
     pub spec: Option<&'a Plan>,
+    /// The spec can be read.
+    pub spec_known: bool,
 }
 
 /// What follows.
@@ -67,7 +69,10 @@ pub fn follow(old: &[OpenHooks], prefix: &str, runs: &Runs<'_>, now: Timestamp) 
     for entry in entries(old, runs) {
         let plan = plan(&entry, runs);
         let Some(plan) = plan else {
-            // Nobody knows what would have to be run.
+            // What would have to be run is known again when the spec is; one without hooks owes nothing.
+            if !runs.spec_known {
+                followed.open.push(entry);
+            }
             continue;
         };
         let entry = if entry.owed.is_empty() {

@@ -100,6 +100,7 @@ fn turn_with(old: &[OpenHooks], present: &[JobWithPods], counted: &[&str], made:
         counted: &counted,
         made,
         spec: None,
+        spec_known: true,
     };
     follow(old, PREFIX, &runs, at(100))
 }
@@ -133,6 +134,7 @@ fn what_a_run_owes_stays_in_the_status_until_a_job_has_run_it() {
         counted: &[],
         made: &[],
         spec: Some(&plan()),
+        spec_known: true,
     };
     let later = follow(&owing.open, PREFIX, &runs, at(200));
     assert_eq!((&later.open, later.wanted.is_some()), (&owing.open, true));
@@ -180,6 +182,7 @@ fn a_run_that_is_counted_and_closed_is_not_entered_again() {
         counted: &counted,
         made: &[],
         spec: None,
+        spec_known: true,
     };
     assert_eq!(follow(&[], PREFIX, &runs, at(100)), Followed::default());
 }
@@ -195,6 +198,7 @@ fn a_job_that_was_deleted_is_judged_by_its_pods() {
             counted: &[],
             made: &[],
             spec: Some(&plan()),
+            spec_known: true,
         };
         follow(&open, PREFIX, &runs, at(100))
     };
@@ -203,4 +207,28 @@ fn a_job_that_was_deleted_is_judged_by_its_pods() {
     let mut lost = run("a", None);
     lost.pods.clear();
     assert_eq!(look(lost).open[0].owed, ["postBackup"], "nobody saw its end");
+}
+
+#[test]
+fn what_a_run_owes_is_not_forgotten_while_the_spec_cannot_be_read() {
+    let owed = OpenHooks {
+        job: "run-a".to_owned(),
+        uid: "a".to_owned(),
+        owed: uids(&["postBackup"]),
+        not_before: None,
+    };
+    let look = |spec_known| {
+        let runs = Runs {
+            present: &[],
+            gone: &[],
+            before: &[],
+            counted: &[],
+            made: &[],
+            spec: None,
+            spec_known,
+        };
+        follow(std::slice::from_ref(&owed), PREFIX, &runs, at(100))
+    };
+    assert_eq!(look(false).open, std::slice::from_ref(&owed));
+    assert_eq!(look(true).open, [], "the hooks were removed from the spec");
 }

@@ -246,11 +246,13 @@ fn checked_job(job: &JobHook) -> Result<Hook, String> {
             "job.podTemplate uses Secret {secret:?}, which holds a repository's keys: a hook gets none of them"
         ));
     }
-    if let Some(account) = spec
-        .service_account_name
-        .as_deref()
-        .filter(|name| names::is_of_a_run(name))
-    {
+    // The second is the first one's former name, which the API server still takes.
+    let accounts = [&spec.service_account_name, &spec.service_account];
+    let account = accounts
+        .into_iter()
+        .flatten()
+        .find(|name| names::is_of_a_run(name));
+    if let Some(account) = account.cloned() {
         return Err(format!(
             "job.podTemplate uses ServiceAccount {account:?}, which the operator makes for pods of its own; name another"
         ));
@@ -295,7 +297,14 @@ fn secrets(spec: &PodSpec) -> impl Iterator<Item = &str> {
             .and_then(|secret| secret.secret_name.as_deref());
         let projected = volume.projected.iter().flat_map(|p| p.sources.iter().flatten());
         let parts = projected.filter_map(|source| source.secret.as_ref().map(|s| s.name.as_str()));
-        whole.into_iter().chain(parts)
+        let driver = volume
+            .csi
+            .as_ref()
+            .and_then(|csi| csi.node_publish_secret_ref.as_ref());
+        whole
+            .into_iter()
+            .chain(parts)
+            .chain(driver.map(|secret| secret.name.as_str()))
     });
     let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
     let variables = containers.flat_map(|container| {

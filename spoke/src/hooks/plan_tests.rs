@@ -72,6 +72,10 @@ fn a_hook_that_cannot_be_run_is_refused_with_its_field() {
             job(json!({ "serviceAccountName": "resticbackup-other" })),
             "for pods of its own",
         ),
+        (
+            job(json!({ "serviceAccountName": "", "serviceAccount": "resticbackup-other" })),
+            "for pods of its own",
+        ),
         (job(json!({ "hostPID": true })), "processes or network"),
         (
             job(json!({ "volumes": [{ "name": "h", "hostPath": { "path": "/" } }] })),

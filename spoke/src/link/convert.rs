@@ -61,7 +61,10 @@ pub fn encode(state: &ObjectState) -> Vec<u8> {
         return state.encode_to_vec();
     }
     let mut state = state.clone();
-    state.conditions.retain(|c| c.r#type == types::READY);
+    // The hub holds the snapshots of a suspicious backup by its condition.
+    state
+        .conditions
+        .retain(|c| [types::READY, types::SUSPICIOUS].contains(&c.r#type.as_str()));
     for condition in &mut state.conditions {
         condition.message = cut(&condition.message);
     }

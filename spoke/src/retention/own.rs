@@ -53,7 +53,7 @@ pub(super) fn damage(world: &World, restic_id: &str) -> String {
 }
 
 /// Snapshots of suspicious backups stay.
-fn holds(world: &World, cluster: &str, restic_id: &str) -> Vec<RetentionPolicySpec> {
+pub(super) fn holds(world: &World, cluster: &str, restic_id: &str) -> Vec<RetentionPolicySpec> {
     let suspicious = world.backups.filter(|_, backup| {
         let status = backup.status.as_ref();
         status.is_some_and(|status| status.suspicious.is_some())

@@ -116,9 +116,14 @@ impl Owner for RetentionOwner {
         );
         // The hub knows its own run by this.
         let hash = run_hash(&run);
+        // What this cluster has just found may not have reached the hub.
         if run.damage.is_empty() {
-            // What this cluster has just found may not have reached the hub.
             run.damage = own::damage(&self.context.world, &pinned.restic_id);
+        }
+        for hold in own::holds(&self.context.world, &self.context.cluster, &pinned.restic_id) {
+            if run.policies.iter().all(|policy| policy.uid != hold.uid) {
+                run.policies.push(hold);
+            }
         }
         order(&run, hash, &what)
     }
@@ -271,6 +276,41 @@ mod tests {
             ..of_hub
         };
         assert_eq!(damage(&shared, Some(told)).0, "of another cluster");
+    }
+
+    #[tokio::test]
+    async fn a_backup_that_this_cluster_finds_suspicious_is_held_in_every_order() {
+        let owner = owner(true);
+        let backup = json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup",
+            "metadata": { "name": "orders", "namespace": "shop", "uid": "orders", "resourceVersion": "1" },
+            "spec": { "repositoryRef": { "name": "nas" }, "schedule": "@daily",
+                      "source": { "pvc": { "claimName": "data" } } },
+            "status": { "suspicious": { "snapshotID": "ab", "bytes": 0, "usualBytes": 9 } },
+        });
+        let backup = Arc::new(serde_json::from_value(backup).unwrap());
+        let of_hub = RetentionRun {
+            restic_id: "id".to_owned(),
+            ..RetentionRun::default()
+        };
+        let held = |run: &RetentionRun| {
+            let order = order_of(&owner, Some(run.clone())).unwrap();
+            let run: RetentionRun = serde_json::from_str(&order.text).unwrap();
+            let uids = run.policies.into_iter().map(|policy| policy.uid);
+            (uids.collect::<Vec<_>>(), order.hash == run_hash(&of_hub))
+        };
+        assert_eq!(held(&of_hub).0, [""; 0]);
+        owner
+            .context
+            .world
+            .backups
+            .put(Key::new("shop", "orders"), backup);
+        assert_eq!(held(&of_hub), (vec!["orders".to_owned()], true));
+        let known = RetentionRun {
+            policies: own::holds(&owner.context.world, "a", "id"),
+            ..of_hub.clone()
+        };
+        assert_eq!(held(&known).0, ["orders"], "the hub knows it already");
     }
 
     #[tokio::test]

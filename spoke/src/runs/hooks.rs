@@ -142,10 +142,8 @@ pub fn outcome(names: Names, run: &JobWithPods, never: bool) -> Outcome {
     for told in &report.hooks {
         outcome.ran.extend(told.shown());
     }
-    let well = |name: &str| {
-        let told = report.of(name);
-        told.is_some_and(|told| matches!(told.how, How::Succeeded | How::NotNeeded))
-    };
+    // Asked only where the one before had begun: "not needed" contradicts that, so it counts as not run.
+    let well = |name: &str| report.of(name).is_some_and(|told| told.how == How::Succeeded);
     outcome
         .owed
         .extend(names.after.filter(|name| began && !well(name)));
