@@ -234,3 +234,11 @@ fn a_pod_is_busy_until_its_containers_have_ended_or_its_node_is_lost() {
     ));
     assert!(!busy(|pod| pod.hooks = HookContainers::default()));
 }
+
+#[test]
+fn a_hook_after_that_was_not_called_for_is_owed_where_the_one_before_ran_all_the_same() {
+    let before = over(0, &report(&[("preBackup", How::Succeeded)]));
+    let after = over(0, &report(&[("postBackup", How::NotNeeded)]));
+    let run = run(vec![pod(before, after, Some(0))], vec![]);
+    assert_eq!(owed(&run), ["postBackup"]);
+}
