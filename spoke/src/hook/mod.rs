@@ -1,5 +1,5 @@
 //! What runs in the containers of hooks: `fleet-spoke hook before`, `after` or `owed`. Each reports in its termination
-//! message. SIGTERM ends none of them: a hook that began comes to its end, within its time limit.
+//! message. SIGTERM ends none of them: a hook that began runs to its end, within its time limit.
 
 mod exec;
 mod job;
@@ -222,7 +222,7 @@ impl Runner {
     }
 
     async fn before(&self, config: &HookConfig) -> Told {
-        // Registered, SIGTERM does not end the process: a command that was started comes to its end.
+        // Registered, SIGTERM does not end the process: a command that was started runs to its end.
         let _terminate = signal(SignalKind::terminate());
         let Some((name, hook)) = self.plan.names().before.zip(self.plan.before.as_ref()) else {
             return told("", How::NotBegun, "there is no such hook".to_owned());

@@ -1,10 +1,8 @@
 //! The hook containers of a pod. Pure.
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapProjection, Container, DownwardAPIProjection, DownwardAPIVolumeFile, EnvVar,
-    EnvVarSource, KeyToPath, ObjectFieldSelector, PodSpec, PodTemplateSpec, ProjectedVolumeSource,
-    ResourceRequirements, SecurityContext, ServiceAccountTokenProjection, Volume, VolumeMount,
-    VolumeProjection,
+    Capabilities, Container, EnvVar, EnvVarSource, ObjectFieldSelector, PodSpec, PodTemplateSpec,
+    ResourceRequirements, SecurityContext, Volume,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -20,8 +18,6 @@ const OUTCOME_VARIABLE: &str = "FLEET_OUTCOME";
 pub const PLAN_VARIABLE: &str = "FLEET_HOOKS";
 pub const POD_NAME_VARIABLE: &str = "POD_NAME";
 pub const POD_UID_VARIABLE: &str = "POD_UID";
-/// Where programs look for a ServiceAccount's token.
-const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const SHARED: &str = "hooks";
 const TOKEN: &str = "hook-token";
 
@@ -110,7 +106,7 @@ pub(super) fn container(name: &str, command: &str, plan: &Plan, image: &str, roo
             }),
             ..SecurityContext::default()
         }),
-        volume_mounts: Some(vec![token_mount()]),
+        volume_mounts: Some(vec![pod::token::mount(TOKEN)]),
         ..Container::default()
     })
 }
@@ -129,54 +125,9 @@ fn field(name: &str, path: &str) -> EnvVar {
     }
 }
 
-fn token_mount() -> VolumeMount {
-    pod::mount(TOKEN, TOKEN_DIR, true)
-}
-
-/// Token, authority and namespace, as Kubernetes itself would mount them into every container.
+/// The token of the containers of hooks.
 pub(super) fn token() -> Volume {
-    let token = VolumeProjection {
-        service_account_token: Some(ServiceAccountTokenProjection {
-            expiration_seconds: Some(3600),
-            path: "token".to_owned(),
-            ..ServiceAccountTokenProjection::default()
-        }),
-        ..VolumeProjection::default()
-    };
-    let authority = VolumeProjection {
-        config_map: Some(ConfigMapProjection {
-            name: "kube-root-ca.crt".to_owned(),
-            items: Some(vec![KeyToPath {
-                key: "ca.crt".to_owned(),
-                path: "ca.crt".to_owned(),
-                ..KeyToPath::default()
-            }]),
-            optional: None,
-        }),
-        ..VolumeProjection::default()
-    };
-    let namespace = VolumeProjection {
-        downward_api: Some(DownwardAPIProjection {
-            items: Some(vec![DownwardAPIVolumeFile {
-                path: "namespace".to_owned(),
-                field_ref: Some(ObjectFieldSelector {
-                    api_version: Some("v1".to_owned()),
-                    field_path: "metadata.namespace".to_owned(),
-                }),
-                ..DownwardAPIVolumeFile::default()
-            }]),
-        }),
-        ..VolumeProjection::default()
-    };
-    Volume {
-        name: TOKEN.to_owned(),
-        projected: Some(ProjectedVolumeSource {
-            sources: Some(vec![token, authority, namespace]),
-            default_mode: Some(0o444),
-            ..ProjectedVolumeSource::default()
-        }),
-        ..Volume::default()
-    }
+    pod::token::volume(TOKEN)
 }
 
 #[cfg(test)]

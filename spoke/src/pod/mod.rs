@@ -5,10 +5,12 @@ pub mod guest;
 mod job;
 pub mod lease;
 mod literal;
+pub mod maintenance;
 pub mod message;
 pub mod placement;
 mod security;
 pub mod stream;
+pub mod token;
 pub mod user;
 mod volumes;
 

@@ -7,17 +7,13 @@
 //! container `restic`:     restic backup --stdin-from-command -- fleet-spoke stream receive
 //! ```
 
-use k8s_openapi::api::core::v1::{
-    ConfigMapProjection, Container, DownwardAPIProjection, DownwardAPIVolumeFile, KeyToPath,
-    ObjectFieldSelector, PodSpec, ProjectedVolumeSource, ResourceRequirements, SecurityContext,
-    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
-};
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements, SecurityContext, VolumeMount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::frame::container_security;
 use super::literal::literal_container;
 use super::security::{USER, runs_as_root};
-use super::{empty_dir, mount, variable};
+use super::{empty_dir, mount, token, variable};
 use crate::world::{AFTER, BEFORE, RESTIC_CONTAINER};
 
 /// Where the program lies in every container of the pod that needs it.
@@ -27,15 +23,11 @@ const TOOLS: (&str, &str) = ("fleet-tools", "/fleet-tools");
 pub const SOCKET: &str = "/fleet-stream/socket";
 const STREAM: (&str, &str) = ("fleet-stream", "/fleet-stream");
 const TOKEN: &str = "fleet-token";
-/// Where every client of the API server looks for its token.
-const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Variable of the container `restic`: the program that keeps the source's container running as long as it runs itself.
 pub const VARIABLE: &str = "FLEET_STREAM";
 /// Container of the command.
 pub const SOURCE_CONTAINER: &str = "source";
 const TOOLS_CONTAINER: &str = "tools";
-/// The kubelet writes a new token when four fifths of this have passed. Seconds.
-const TOKEN_LIFE: i64 = 3600;
 
 /// Names of containers and volumes that a template cannot have.
 pub const RESERVED_CONTAINERS: [&str; 5] = [
@@ -106,13 +98,13 @@ pub fn exec(pod: &mut PodSpec, image: &str, exec: &Exec, resources: Option<&Reso
     arguments.push("--".to_owned());
     arguments.extend(exec.command.iter().cloned());
     let mut mounts: Vec<VolumeMount> = mounts().into();
-    mounts.push(mount(TOKEN, TOKEN_DIR, true));
+    mounts.push(token::mount(TOKEN));
     let source = Container {
         volume_mounts: Some(mounts),
         ..own(pod, SOURCE_CONTAINER, image, arguments, resources)
     };
     pod.containers.push(source);
-    pod.volumes.get_or_insert_default().push(token());
+    pod.volumes.get_or_insert_default().push(token::volume(TOKEN));
 }
 
 /// Has a container of a template write what its command writes to restic. Its texts are its own: they are expanded as in
@@ -155,50 +147,4 @@ fn own(
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     })
-}
-
-/// What a client in a pod needs: token, certificates and namespace.
-fn token() -> Volume {
-    let token = VolumeProjection {
-        service_account_token: Some(ServiceAccountTokenProjection {
-            path: "token".to_owned(),
-            expiration_seconds: Some(TOKEN_LIFE),
-            ..ServiceAccountTokenProjection::default()
-        }),
-        ..VolumeProjection::default()
-    };
-    let certificates = VolumeProjection {
-        config_map: Some(ConfigMapProjection {
-            name: "kube-root-ca.crt".to_owned(),
-            items: Some(vec![KeyToPath {
-                key: "ca.crt".to_owned(),
-                path: "ca.crt".to_owned(),
-                ..KeyToPath::default()
-            }]),
-            ..ConfigMapProjection::default()
-        }),
-        ..VolumeProjection::default()
-    };
-    let namespace = VolumeProjection {
-        downward_api: Some(DownwardAPIProjection {
-            items: Some(vec![DownwardAPIVolumeFile {
-                path: "namespace".to_owned(),
-                field_ref: Some(ObjectFieldSelector {
-                    api_version: Some("v1".to_owned()),
-                    field_path: "metadata.namespace".to_owned(),
-                }),
-                ..DownwardAPIVolumeFile::default()
-            }]),
-        }),
-        ..VolumeProjection::default()
-    };
-    Volume {
-        name: TOKEN.to_owned(),
-        projected: Some(ProjectedVolumeSource {
-            default_mode: Some(0o444),
-            sources: Some(vec![token, certificates, namespace]),
-            ..ProjectedVolumeSource::default()
-        }),
-        ..Volume::default()
-    }
 }

@@ -6,15 +6,14 @@ use crds::{ResticRepository, names};
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 
 use super::owner::UNLOCK;
-use crate::pod::{self, Frame, JobSettings, Source, lease};
+use crate::pod::maintenance::{DEFAULT_ACCOUNT, Maintenance, suspended_job};
+use crate::pod::{self, JobSettings, Source};
 use crate::world::Key;
 
 /// A check of a large repository takes hours: it ends by itself before this (`worker::limits::CHECK`), with a result.
 const DEADLINE_SECONDS: i64 = 24 * 3600;
 /// Log and result stay for people to read.
 const KEPT_SECONDS: i32 = 24 * 3600;
-/// Kubernetes makes one in each namespace. It is not used: the pod has no token.
-const SERVICE_ACCOUNT: &str = "default";
 
 /// The Job, born suspended. `host` gives the pod that very host name: for tests, where a lock of less than 30 minutes is
 /// to go, which restic does only for its own host.
@@ -27,25 +26,14 @@ pub fn unlock_job(
     image: &str,
     host: Option<String>,
 ) -> Job {
-    let source = Source::own(&key.name);
-    let mut arguments: Vec<String> = ["maintenance", "unlock", "--"].map(str::to_owned).into();
-    arguments.extend(pod::repository_flags(repository));
-    let mut template = Frame {
+    let mut template = Maintenance {
         job: settings,
-        service_account: SERVICE_ACCOUNT.to_owned(),
-        image: image.to_owned(),
+        service_account: DEFAULT_ACCOUNT.to_owned(),
+        image,
         repository,
-        source: &source,
-        command: vec!["fleet-spoke".to_owned()],
-        arguments,
-        mounts: vec![lease::mount()],
-        volumes: vec![lease::volume()],
-        environment: lease::variables()
-            .into_iter()
-            .chain(pod::identity(cluster, pod::JOB_UID))
-            .collect(),
-        root_capabilities: &[],
-        own_volumes: true,
+        source: &Source::own(&key.name),
+        cluster,
+        arguments: vec![UNLOCK.to_owned()],
     }
     .template(labels(key, false));
     if let Some(spec) = &mut template.spec {
@@ -54,13 +42,8 @@ pub fn unlock_job(
     Job {
         metadata: pod::controlled(repository, key, names::unlock_job(&key.name), labels(key, true)),
         spec: Some(JobSpec {
-            suspend: Some(true),
-            // A second attempt is an operation of its own, with a lock of its own.
-            backoff_limit: Some(0),
-            active_deadline_seconds: Some(DEADLINE_SECONDS),
             ttl_seconds_after_finished: Some(KEPT_SECONDS),
-            template,
-            ..JobSpec::default()
+            ..suspended_job(DEADLINE_SECONDS, template)
         }),
         ..Job::default()
     }

@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 
 use crds::{GlobalRetentionPolicy, ResticRepository, names};
-use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec};
+use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{PodTemplateSpec, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::validate::Valid;
-use crate::pod::{self, Frame, Source, hashed, lease};
+use crate::pod::maintenance::{self, Maintenance, Slots, suspended_job};
+use crate::pod::{self, Source};
 use crate::world::Key;
-
-/// A start missed by more waits for the next slot.
-const STARTING_DEADLINE_SECONDS: i64 = 3600;
 
 /// The pods' own account.
 #[must_use]
@@ -28,7 +26,7 @@ pub fn credentials(key: &Key, policy: &GlobalRetentionPolicy) -> ObjectMeta {
     pod::controlled(policy, key, name, labels(key, true))
 }
 
-/// The CronJob. Its Jobs are born suspended: the gate opens them, also one that was made by hand.
+/// The CronJob.
 #[must_use]
 pub fn cron_job(
     key: &Key,
@@ -38,71 +36,40 @@ pub fn cron_job(
     repository: &ResticRepository,
     (image, retry_lock): (&str, &str),
 ) -> CronJob {
-    let job = &valid.job;
-    hashed(CronJob {
-        metadata: pod::controlled(
-            policy,
-            key,
-            names::retention_cron_job(&key.name),
-            labels(key, true),
-        ),
-        spec: CronJobSpec {
-            schedule: valid.cron.clone(),
-            time_zone: Some(valid.timezone.clone()),
-            concurrency_policy: Some("Forbid".to_owned()),
-            suspend: Some(valid.suspend),
-            starting_deadline_seconds: Some(STARTING_DEADLINE_SECONDS),
-            successful_jobs_history_limit: Some(job.successful_history),
-            failed_jobs_history_limit: Some(job.failed_history),
-            job_template: JobTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(labels(key, false)),
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(JobSpec {
-                    suspend: Some(true),
-                    // A second attempt is a run of its own, with a lock of its own.
-                    backoff_limit: Some(0),
-                    active_deadline_seconds: Some(job.deadline),
-                    template: frame(key, cluster, valid, repository, (image, retry_lock)),
-                    ..JobSpec::default()
-                }),
-            },
-        },
-        ..CronJob::default()
-    })
+    let slots = Slots {
+        cron: &valid.cron,
+        timezone: &valid.timezone,
+        suspend: valid.suspend,
+    };
+    let name = names::retention_cron_job(&key.name);
+    let template = template(key, cluster, valid, repository, (image, retry_lock));
+    maintenance::cron_job(
+        pod::controlled(policy, key, name, labels(key, true)),
+        &slots,
+        &valid.job,
+        suspended_job(valid.job.deadline, template),
+    )
 }
 
-fn frame(
+fn template(
     key: &Key,
     cluster: &str,
     valid: &Valid,
     repository: &ResticRepository,
     (image, retry_lock): (&str, &str),
 ) -> PodTemplateSpec {
-    let source = Source::of(key, &valid.repository, names::retention_credentials(&key.name));
-    let mut arguments = ["maintenance", "retention"].map(str::to_owned).to_vec();
+    let mut arguments = vec!["retention".to_owned()];
     if retry_lock != crate::config::RETRY_LOCK {
         arguments.push(format!("--retry-lock={retry_lock}"));
     }
-    arguments.push("--".to_owned());
-    arguments.extend(pod::repository_flags(repository));
-    Frame {
+    Maintenance {
         job: &valid.job,
         service_account: names::retention_service_account(&key.name),
-        image: image.to_owned(),
+        image,
         repository,
-        source: &source,
-        command: vec!["fleet-spoke".to_owned()],
+        source: &Source::of(key, &valid.repository, names::retention_credentials(&key.name)),
+        cluster,
         arguments,
-        mounts: vec![lease::mount()],
-        volumes: vec![lease::volume()],
-        environment: lease::variables()
-            .into_iter()
-            .chain(pod::identity(cluster, pod::JOB_UID))
-            .collect(),
-        root_capabilities: &[],
-        own_volumes: true,
     }
     .template(labels(key, false))
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use crds::names;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Status};
-use kube::api::{Api, AttachParams, ListParams};
+use kube::api::{Api, ListParams};
 use kube::core::Selector;
 use kube::{Client, ResourceExt as _};
 use std::time::Duration;
@@ -13,13 +13,12 @@ use tokio::time::{Instant, sleep};
 use super::At;
 use super::offer::{Running, Source};
 use super::tail;
+use crate::exec::{self, Call};
 use crate::pod::stream::Exec as Wanted;
 
 /// A pod that is just being replaced is waited for.
 const PATIENCE: Duration = Duration::from_mins(2);
 const AGAIN: Duration = Duration::from_secs(1);
-/// Annotation with the container that kubectl takes where none is named.
-const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 /// A command in another pod of this pod's namespace.
 #[derive(Clone, Debug, Args)]
@@ -105,23 +104,14 @@ fn oldest_ready(pods: Vec<Pod>) -> Option<Pod> {
 
 async fn execute(pods: &Api<Pod>, pod: &Pod, wanted: Wanted) -> Result<Running, String> {
     let name = pod.name_any();
-    let first = pod
-        .spec
-        .as_ref()
-        .and_then(|s| s.containers.first())
-        .map(|c| c.name.clone());
-    let annotated = pod.annotations().get(DEFAULT_CONTAINER).cloned();
-    let container = wanted.container.or(annotated).or(first).unwrap_or_default();
-    let parameters = AttachParams::default()
-        .container(&container)
-        .stdin(false)
-        .stdout(true)
-        .stderr(true);
+    let container = exec::container(pod, wanted.container.as_deref());
+    let call = Call {
+        pod: &name,
+        container: &container,
+        command: &wanted.command,
+    };
     let refused = |error| format!("the command cannot be run in pod {name}, container {container}: {error}");
-    let mut process = pods
-        .exec(&name, wanted.command, &parameters)
-        .await
-        .map_err(refused)?;
+    let mut process = exec::start(pods, call).await.map_err(refused)?;
     let (Some(output), Some(words), Some(status)) =
         (process.stdout(), process.stderr(), process.take_status())
     else {

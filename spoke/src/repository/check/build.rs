@@ -3,23 +3,17 @@
 use std::collections::BTreeMap;
 
 use crds::{ResticRepository, names};
-use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::batch::v1::CronJob;
 
 use super::CHECK;
-use crate::pod::{self, Frame, JobSettings, Source, hashed, lease};
+use crate::pod::maintenance::{self, DEFAULT_ACCOUNT, Maintenance, Slots, suspended_job};
+use crate::pod::{self, JobSettings, Source};
 use crate::repository::validate::Check;
 use crate::world::Key;
 
 /// A check ends by itself before this, with a result (`worker::check::TIME`).
 const DEADLINE_SECONDS: i64 = 72 * 3600;
-/// A start missed by more waits for the next slot.
-const STARTING_DEADLINE_SECONDS: i64 = 3600;
-/// Kubernetes makes one in each namespace. It is not used: the pod has no token.
-const SERVICE_ACCOUNT: &str = "default";
-
-/// The CronJob. Its Jobs are born suspended: the gate opens them, also those made by hand. What a Job reads is in its order, so
-/// that the template stays as it is from check to check.
+/// The CronJob. What a Job reads is in its order, so that the template stays as it is from check to check.
 #[must_use]
 pub fn cron_job(
     key: &Key,
@@ -29,55 +23,28 @@ pub fn cron_job(
     check: &Check,
     image: &str,
 ) -> CronJob {
-    let source = Source::own(&key.name);
-    let mut arguments: Vec<String> = ["maintenance", "check", "--"].map(str::to_owned).into();
-    arguments.extend(pod::repository_flags(repository));
-    let template = Frame {
+    let template = Maintenance {
         job: settings,
-        service_account: SERVICE_ACCOUNT.to_owned(),
-        image: image.to_owned(),
+        service_account: DEFAULT_ACCOUNT.to_owned(),
+        image,
         repository,
-        source: &source,
-        command: vec!["fleet-spoke".to_owned()],
-        arguments,
-        mounts: vec![lease::mount()],
-        volumes: vec![lease::volume()],
-        environment: lease::variables()
-            .into_iter()
-            .chain(pod::identity(cluster, pod::JOB_UID))
-            .collect(),
-        root_capabilities: &[],
-        own_volumes: true,
+        source: &Source::own(&key.name),
+        cluster,
+        arguments: vec![CHECK.to_owned()],
     }
     .template(labels(key, false));
     let name = names::check_cron_job(&key.name);
-    hashed(CronJob {
-        metadata: pod::controlled(repository, key, name, labels(key, true)),
-        spec: CronJobSpec {
-            schedule: check.cron.clone(),
-            time_zone: Some("UTC".to_owned()),
-            concurrency_policy: Some("Forbid".to_owned()),
-            suspend: Some(false),
-            starting_deadline_seconds: Some(STARTING_DEADLINE_SECONDS),
-            successful_jobs_history_limit: Some(settings.successful_history),
-            failed_jobs_history_limit: Some(settings.failed_history),
-            job_template: JobTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(labels(key, false)),
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(JobSpec {
-                    suspend: Some(true),
-                    // A second attempt is an operation of its own, with a lock of its own.
-                    backoff_limit: Some(0),
-                    active_deadline_seconds: Some(DEADLINE_SECONDS),
-                    template,
-                    ..JobSpec::default()
-                }),
-            },
-        },
-        ..CronJob::default()
-    })
+    let slots = Slots {
+        cron: &check.cron,
+        timezone: "UTC",
+        suspend: false,
+    };
+    maintenance::cron_job(
+        pod::controlled(repository, key, name, labels(key, true)),
+        &slots,
+        settings,
+        suspended_job(DEADLINE_SECONDS, template),
+    )
 }
 
 fn labels(key: &Key, top: bool) -> BTreeMap<String, String> {
