@@ -56,15 +56,13 @@ impl Inventory {
         vanished.filter(move |held| self.may_count(held, restic_id))
     }
 
-    /// Backups of bound clusters whose source is suddenly far smaller than before (condition Suspicious), of this repository
-    /// or undecided.
+    /// Backups of bound clusters whose source is suddenly far smaller than before (condition Suspicious), whatever repository
+    /// they name now: their snapshots may be in this one.
     #[must_use]
     pub fn suspicious_backups(&self, restic_id: &str) -> Vec<Arc<Held>> {
         let suspicious = |held: &&Arc<Held>| {
-            let id = held.backup().map_or("", |backup| backup.restic_id.as_str());
             let mut conditions = held.object.conditions.iter();
-            (id.is_empty() || id == restic_id)
-                && conditions.any(|c| c.r#type == "Suspicious" && c.status == "True")
+            conditions.any(|c| c.r#type == "Suspicious" && c.status == "True")
         };
         let bound = self
             .bindings

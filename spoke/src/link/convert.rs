@@ -28,6 +28,9 @@ pub fn state(world: &World, outbox: &Outbox, (kind, key): &Place) -> Option<Obje
     match kind {
         Kind::Repository => world.repositories.get(key).map(|r| repository_state(&r)),
         Kind::Backup => {
+            if let Some(broken) = world.backups.undecodable(key) {
+                return Some(unclear_backup(&broken, key, id_at));
+            }
             let backup = world.backups.get(key)?;
             let reference = &backup.spec.repository_ref;
             let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
@@ -251,6 +254,27 @@ fn unclear_policy(
         ..Default::default()
     };
     object(&broken.meta, &[], Body::Policy(body))
+}
+
+/// A backup that this version cannot decode: it exists, and its conditions hold, of which the hub reads whether its
+/// snapshots have to be kept.
+fn unclear_backup(broken: &Undecodable, key: &Key, id_at: impl Fn(&Key) -> Option<String>) -> ObjectState {
+    let at = policies::repository_of(key, broken);
+    let conditions = broken.raw.pointer("/status/conditions").cloned();
+    let conditions = conditions.and_then(|list| serde_json::from_value::<Vec<Condition>>(list).ok());
+    let active = broken
+        .raw
+        .pointer("/status/active")
+        .and_then(|list| list.as_array());
+    let body = v1::BackupState {
+        restic_id: id_at(&at).unwrap_or_default(),
+        repository_namespace: at.namespace.to_string(),
+        repository_name: at.name.to_string(),
+        schedule: broken.text("/spec/schedule").unwrap_or_default().to_owned(),
+        under_way: active.is_some_and(|active| !active.is_empty()),
+        ..Default::default()
+    };
+    object(&broken.meta, &conditions.unwrap_or_default(), Body::Backup(body))
 }
 
 /// A restore's state. `at` is the repository that it reads, as far as that is known.

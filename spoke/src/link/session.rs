@@ -176,7 +176,7 @@ impl Session {
 fn everything(world: &World) -> BTreeSet<Place> {
     let of = |kind: Kind, keys: Vec<_>| keys.into_iter().map(move |key| (kind, key));
     of(Kind::Repository, world.repositories.keys())
-        .chain(of(Kind::Backup, world.backups.keys()))
+        .chain(of(Kind::Backup, world.backups.all_keys().into_iter().collect()))
         .chain(of(Kind::Policy, world.policies.all_keys().into_iter().collect()))
         .chain(of(Kind::Restore, world.restores.keys()))
         .collect()

@@ -154,6 +154,38 @@ fn a_policy_that_does_not_decode_is_sent_as_unclear_with_its_binding() {
 }
 
 #[test]
+fn a_backup_that_does_not_decode_is_sent_with_its_conditions() {
+    let world = World::default();
+    let outbox = Outbox::attached(&world);
+    let condition = json!({ "type": "Suspicious", "status": "True", "reason": "SourceEmpty", "message": "m",
+                            "lastTransitionTime": "2026-11-25T00:00:00Z" });
+    let broken = Undecodable {
+        meta: kube::core::ObjectMeta {
+            uid: Some("b".to_owned()),
+            ..Default::default()
+        },
+        error: "unknown variant".to_owned(),
+        raw: json!({ "spec": { "repositoryRef": { "name": "nas" } },
+                     "status": { "conditions": [condition], "active": ["run-1"] } }),
+    };
+    world.backups.put_undecodable(Key::new("shop", "orders"), broken);
+    let mut session = Session::default();
+    session.inventory(&world, &outbox);
+    let parts = drain(&mut session);
+    let [Body::Inventory(whole)] = parts.as_slice() else {
+        panic!("{parts:?}")
+    };
+    assert_eq!(whole.updates[0].uid, "b");
+    let place = (Kind::Backup, Key::new("shop", "orders"));
+    let state = convert::state(&world, &outbox, &place).unwrap();
+    assert_eq!(state.conditions[0].r#type, "Suspicious");
+    let Some(object_state::Body::Backup(backup)) = state.body else {
+        panic!()
+    };
+    assert!(backup.under_way);
+}
+
+#[test]
 fn a_name_with_a_new_uid_is_one_tombstone_and_one_state() {
     let world = World::default();
     let outbox = Outbox::attached(&world);

@@ -37,7 +37,7 @@ pub(super) fn policies(world: &World, cluster: &str, restic_id: &str) -> Vec<Ret
             }),
         }
     });
-    let mut found: Vec<RetentionPolicySpec> = found.chain(holds(world, cluster, restic_id)).collect();
+    let mut found: Vec<RetentionPolicySpec> = found.chain(holds(world, cluster)).collect();
     found.sort_by(|a, b| a.source.cmp(&b.source));
     found
 }
@@ -52,22 +52,21 @@ pub(super) fn damage(world: &World, restic_id: &str) -> String {
     found.unwrap_or_default()
 }
 
-/// Snapshots of suspicious backups stay.
-pub(super) fn holds(world: &World, cluster: &str, restic_id: &str) -> Vec<RetentionPolicySpec> {
-    let suspicious = world.backups.filter(|_, backup| {
-        let status = backup.status.as_ref();
-        status.is_some_and(|status| status.suspicious.is_some())
+/// Snapshots of suspicious backups stay, in whatever repository they are: a spec that names another one now says nothing of
+/// where they were stored. Those of a backup that this version cannot decode stay as well.
+pub(super) fn holds(world: &World, cluster: &str) -> Vec<RetentionPolicySpec> {
+    let of = |key: &Key, uid: &str| hold(cluster, &key.to_string(), uid, SUSPICIOUS, RULES_VERSION);
+    let keys = world.backups.all_keys();
+    let holds = keys.iter().filter_map(|key| {
+        if let Some(broken) = world.backups.undecodable(key) {
+            let suspicious = broken.raw.pointer("/status/suspicious")?.is_object();
+            return suspicious.then(|| of(key, broken.meta.uid.as_deref().unwrap_or_default()));
+        }
+        let backup = world.backups.get(key)?;
+        backup.status.as_ref()?.suspicious.as_ref()?;
+        Some(of(key, backup.uid()))
     });
-    let here = suspicious.into_iter().filter(|(key, backup)| {
-        let reference = &backup.spec.repository_ref;
-        let at = Key::new(reference.namespace_or(&key.namespace), &reference.name);
-        let repository = world.repositories.get(&at);
-        let id = repository.and_then(|r| r.status.as_ref()?.repository_id.clone());
-        // One whose repository is not known may be meant for this one.
-        id.is_none_or(|id| id == restic_id)
-    });
-    here.map(|(key, backup)| hold(cluster, &key.to_string(), backup.uid(), SUSPICIOUS, RULES_VERSION))
-        .collect()
+    holds.collect()
 }
 
 /// Why.
@@ -169,16 +168,24 @@ mod tests {
         backup("well", "nas", Value::Null);
         backup("emptied", "nas", run.clone());
         backup("elsewhere", "other", run);
+        let undecodable = |name: &str, suspicious: Value| {
+            let meta = ObjectMeta {
+                uid: Some(name.to_owned()),
+                ..ObjectMeta::default()
+            };
+            let raw = json!({ "spec": { "source": "new" }, "status": { "suspicious": suspicious } });
+            let error = "source: invalid type".to_owned();
+            let broken = Undecodable { meta, error, raw };
+            world.backups.put_undecodable(Key::new("ns", name), broken);
+        };
+        undecodable("newer", json!({ "snapshotID": "s" }));
+        undecodable("newer-well", Value::Null);
         let held = policies(&world, "c", "id");
-        let rule = &held[0].rules[0];
-        assert_eq!(
-            (held.len(), &rule.tags),
-            (
-                1,
-                &vec!["fleet.cluster=c".to_owned(), "fleet.backup=ns/emptied".to_owned()]
-            )
-        );
-        assert!(!held[0].unclear.is_empty());
+        let tags: Vec<_> = held.iter().map(|spec| spec.rules[0].tags.clone()).collect();
+        let of = |name: &str| vec!["fleet.cluster=c".to_owned(), format!("fleet.backup=ns/{name}")];
+        // The one that names another repository now may have named this one when it was well.
+        assert_eq!(tags, ["elsewhere", "emptied", "newer"].map(of));
+        assert!(held.iter().all(|spec| !spec.unclear.is_empty()));
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Owner for RetentionOwner {
         if run.damage.is_empty() {
             run.damage = own::damage(&self.context.world, &pinned.restic_id);
         }
-        for hold in own::holds(&self.context.world, &self.context.cluster, &pinned.restic_id) {
+        for hold in own::holds(&self.context.world, &self.context.cluster) {
             if run.policies.iter().all(|policy| policy.uid != hold.uid) {
                 run.policies.push(hold);
             }
@@ -307,7 +307,7 @@ mod tests {
             .put(Key::new("shop", "orders"), backup);
         assert_eq!(held(&of_hub), (vec!["orders".to_owned()], true));
         let known = RetentionRun {
-            policies: own::holds(&owner.context.world, "a", "id"),
+            policies: own::holds(&owner.context.world, "a"),
             ..of_hub.clone()
         };
         assert_eq!(held(&known).0, ["orders"], "the hub knows it already");
