@@ -478,3 +478,40 @@ fn a_backup_is_found_by_the_claims_of_its_template() {
         );
     }
 }
+
+#[test]
+fn a_pod_wakes_the_backups_whose_selectors_match_it_now_or_did() {
+    let world = World::default();
+    for (name, app) in [("orders", "db"), ("shop", "web")] {
+        let volume = json!({ "selector": { "matchLabels": { "app": app } }, "volumeName": "data" });
+        let backup = json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup",
+            "metadata": { "name": name, "namespace": "ns", "uid": name, "resourceVersion": "1" },
+            "spec": { "repositoryRef": { "name": "nas" }, "schedule": "@daily", "source": { "podVolumeBackup": volume } },
+        });
+        let backup = Arc::new(serde_json::from_value(backup).unwrap());
+        world.backups.put(Key::new("ns", name), backup);
+    }
+    let pod = |app: &str, version: u64| {
+        let mut pod = AppPodView {
+            labels: [("app".to_owned(), app.to_owned())].into(),
+            ..AppPodView::default()
+        };
+        pod.meta.version = version;
+        Some(Arc::new(pod))
+    };
+    let woken = |old: Option<Arc<AppPodView>>, new: Option<Arc<AppPodView>>| {
+        let change = Change {
+            key: Key::new("ns", "pod"),
+            old,
+            new,
+            echo: false,
+        };
+        let woken = wakes(&world, APP_POD, &change).into_iter();
+        woken.map(|(_, key)| key.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(woken(None, pod("db", 1)), ["orders"]);
+    assert_eq!(woken(pod("db", 1), pod("web", 2)), ["orders", "shop"]);
+    assert_eq!(woken(pod("db", 1), None), ["orders"]);
+    assert_eq!(woken(pod("db", 1), pod("db", 2)), [""; 0], "nothing that is read");
+}
