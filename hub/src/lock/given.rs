@@ -15,9 +15,6 @@ use super::run;
 use crate::now as wall_clock;
 use crate::store::{StoredAudit, StoredGrant};
 
-/// The end of a check overtakes the state of its repository, which holds the damage from then on. In milliseconds.
-const ON_ITS_WAY: u64 = 10 * 60_000;
-
 /// Why a retention operation is given nothing. Without a run its spoke would go by its own policies alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Withheld {
@@ -56,15 +53,9 @@ impl Keeper {
         let Some(history) = history.filter(|_| known) else {
             return Err(Withheld::Unknown("what earlier runs left could not be read"));
         };
-        let mut run = self
+        let run = self
             .hub
             .read(|inventory| run::compose(inventory, history, id, &asked.ask.approved));
-        let damaged = repository.and_then(|r| r.damaged.as_ref());
-        if let Some((at, _, text)) = damaged.filter(|_| run.damage.is_empty())
-            && self.now().saturating_sub(*at) < ON_ITS_WAY
-        {
-            run.damage.clone_from(text);
-        }
         match run::too_long(&run) {
             Some(text) => Err(Withheld::TooLong(text)),
             None => Ok(Some(run)),
@@ -88,15 +79,18 @@ impl Keeper {
         }
     }
 
-    /// Restores the question of a holder whose grant is older than this run of the hub.
-    pub(super) async fn recall(&mut self, id: &Arc<str>, key: &Asker, token: u64) {
+    /// Restores the question of a holder whose grant is older than this run of the hub. Whether it is known; it is read
+    /// again with the next message otherwise.
+    pub(super) async fn recall(&mut self, id: &Arc<str>, key: &Asker, token: u64) -> bool {
         if self.asks.get(key).is_some() {
-            return;
+            return true;
         }
         let stored = match self.store.asked(id, token).await {
             Ok(stored) => stored,
-            // It stays unknown, and is read again with the next renewal.
-            Err(error) => return self.failed(error, "the question of a holder could not be read"),
+            Err(error) => {
+                self.failed(error, "the question of a holder could not be read");
+                return false;
+            }
         };
         let stored = stored.and_then(|bytes| LeaseAsk::decode(bytes.as_slice()).ok());
         // A grant that the store has lost: the run of today, and no approval.
@@ -108,6 +102,7 @@ impl Keeper {
         });
         let now = self.now();
         self.asks.put(key, id, ask, now);
+        true
     }
 
     /// The entry of a grant in the audit, with what its operation is given.

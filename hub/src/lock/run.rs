@@ -8,7 +8,7 @@ use proto::order::{RUN_MAX, order_text};
 use proto::v1::{Baseline, ClusterUid, RetentionPolicySpec, RetentionRule, RetentionRun};
 
 use crate::health::ready_condition;
-use crate::inventory::{Held, Inventory};
+use crate::inventory::{Held, Inventory, Member};
 use crate::store::History;
 
 /// Policies of one cluster for one repository. One that has more stops the repository's runs, with a text that names it.
@@ -38,13 +38,10 @@ pub fn compose(inventory: &Inventory, history: &History, restic_id: &str, approv
     let new = clusters.iter().filter(|cluster| {
         !history.participants.is_empty() && !history.participants.contains(cluster.as_str())
     });
-    let damage = inventory.damage_of(restic_id);
     RetentionRun {
         restic_id: restic_id.to_owned(),
         policies,
-        damage: damage.map_or_else(String::new, |(place, text)| {
-            format!("ResticRepository {place}: {text}")
-        }),
+        damage: damage(inventory, history, restic_id),
         // A successor of a run that failed still asks for what a person has rejected meanwhile.
         approved: if history.rejected.contains(approved) {
             String::new()
@@ -68,6 +65,21 @@ pub fn compose(inventory: &Inventory, history: &History, restic_id: &str, approv
             .collect(),
         clusters,
     }
+}
+
+/// Why nothing may be removed; empty if there is no damage. The end of a check overtakes the state of its repository.
+fn damage(inventory: &Inventory, history: &History, restic_id: &str) -> String {
+    if let Some((place, text)) = inventory.damage_of(restic_id) {
+        return format!("ResticRepository {place}: {text}");
+    }
+    // A resource that was deleted leaves nothing behind.
+    let counts = |cluster: &str, owner: &str| {
+        let exists = |member: &Member| member.objects.contains_key(owner);
+        inventory.bindings().is_bound(cluster, restic_id) && inventory.member(cluster).is_some_and(exists)
+    };
+    let mut reported = history.damage.iter();
+    let found = reported.find(|(cluster, owner, _)| counts(cluster, owner));
+    found.map_or_else(String::new, |(_, _, text)| text.clone())
 }
 
 /// Snapshots of suspicious backups stay: those of all clusters that are bound to the repository.

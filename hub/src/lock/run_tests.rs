@@ -299,6 +299,45 @@ fn a_new_cluster_is_told_apart_once_there_was_a_run() {
 }
 
 #[test]
+fn reported_damage_counts_while_its_cluster_is_bound_and_its_resource_exists() {
+    let mut inventory = inventory();
+    for (session, cluster) in (1..).zip(["a", "b"]) {
+        tell(&mut inventory, cluster, session, vec![repository()]);
+    }
+    bind(&mut inventory, "a", State::Pending);
+    bind(&mut inventory, "b", State::Bound);
+    let given = |inventory: &Inventory, reported: &[(&str, &str)]| {
+        let of = |(cluster, owner): &(&str, &str)| {
+            let text = format!("{cluster}/{owner} is damaged");
+            ((*cluster).to_owned(), (*owner).to_owned(), text)
+        };
+        let history = History {
+            damage: reported.iter().map(of).collect(),
+            ..History::default()
+        };
+        compose(inventory, &history, ID, "").damage
+    };
+    assert_eq!(
+        given(&inventory, &[("a", "nas"), ("b", "gone"), ("c", "nas")]),
+        ""
+    );
+    assert_eq!(
+        given(&inventory, &[("a", "nas"), ("b", "nas")]),
+        "b/nas is damaged"
+    );
+    // The state of a resource says more than the end of a check.
+    let mut damaged = repository();
+    if let Some(Body::Repository(body)) = &mut damaged.body {
+        body.damage = "pack 1".to_owned();
+    }
+    tell(&mut inventory, "b", 3, vec![damaged]);
+    assert_eq!(
+        given(&inventory, &[("b", "nas")]),
+        "ResticRepository b/ns/nas: pack 1"
+    );
+}
+
+#[test]
 fn a_flood_of_policies_stops_the_runs_in_words_that_name_it() {
     let mut inventory = inventory();
     let mut objects = vec![repository()];
