@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crds::rules::{RULES_VERSION, Rule};
-use proto::hold::hold;
+use proto::hold::{SUSPICIOUS, hold};
 use proto::order::{RUN_MAX, order_text};
 use proto::v1::{Baseline, ClusterUid, RetentionPolicySpec, RetentionRule, RetentionRun};
 
@@ -27,8 +27,10 @@ pub fn compose(inventory: &Inventory, history: &History, restic_id: &str, approv
         let text = "it is missing from what its cluster tells, without having been deleted";
         Some(unclear(spec(held)?, text))
     });
-    let held = holds(inventory, restic_id);
-    let policies = bounded(known.chain(undecided).chain(vanished).chain(held));
+    // Holds are no policies: their number says nothing about a cluster's policies.
+    let mut policies = bounded(known.chain(undecided).chain(vanished));
+    policies.extend(holds(inventory, restic_id));
+    policies.sort_by(|a, b| a.source.cmp(&b.source).then_with(|| a.uid.cmp(&b.uid)));
     let members: Vec<_> = inventory.whole_clusters(restic_id).collect();
     let clusters: Vec<String> = members.iter().map(|member| member.name.to_string()).collect();
     let uids = members
@@ -98,11 +100,7 @@ fn holds(inventory: &Inventory, restic_id: &str) -> Vec<RetentionPolicySpec> {
     hold.collect()
 }
 
-/// Why.
-const SUSPICIOUS: &str =
-    "its source is suddenly far smaller than before, so all of its snapshots stay until that is accepted";
-
-/// The policies in order. A cluster with too many of them has one in their place that keeps everything.
+/// The policies. A cluster with too many of them has one in their place that keeps everything.
 fn bounded(specs: impl Iterator<Item = RetentionPolicySpec>) -> Vec<RetentionPolicySpec> {
     let mut by_cluster: BTreeMap<String, Vec<RetentionPolicySpec>> = BTreeMap::new();
     for spec in specs {
@@ -124,7 +122,6 @@ fn bounded(specs: impl Iterator<Item = RetentionPolicySpec>) -> Vec<RetentionPol
             });
         }
     }
-    policies.sort_by(|a, b| a.source.cmp(&b.source).then_with(|| a.uid.cmp(&b.uid)));
     policies
 }
 

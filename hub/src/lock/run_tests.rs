@@ -109,24 +109,26 @@ fn run(inventory: &Inventory) -> RetentionRun {
     compose(inventory, &History::default(), ID, "")
 }
 
+/// A backup with the condition Suspicious.
+fn backup(name: &str, id: &str, status: &str) -> ObjectState {
+    // The spec may name another repository now than that of the snapshots.
+    let body = BackupState {
+        restic_id: id.to_owned(),
+        ..BackupState::default()
+    };
+    let condition = Condition {
+        r#type: "Suspicious".to_owned(),
+        status: status.to_owned(),
+        ..Condition::default()
+    };
+    ObjectState {
+        conditions: vec![condition],
+        ..object(name, Body::Backup(body))
+    }
+}
+
 #[test]
 fn suspicious_backups_of_bound_clusters_hold_their_snapshots() {
-    let backup = |name: &str, id: &str, status: &str| {
-        // The spec may name another repository now than that of the snapshots.
-        let body = BackupState {
-            restic_id: id.to_owned(),
-            ..BackupState::default()
-        };
-        let condition = Condition {
-            r#type: "Suspicious".to_owned(),
-            status: status.to_owned(),
-            ..Condition::default()
-        };
-        ObjectState {
-            conditions: vec![condition],
-            ..object(name, Body::Backup(body))
-        }
-    };
     let mut inventory = inventory();
     for (session, cluster) in (1..).zip(["a", "b"]) {
         let objects = vec![
@@ -353,6 +355,22 @@ fn a_flood_of_policies_stops_the_runs_in_words_that_name_it() {
         ..RetentionRun::default()
     };
     assert!(too_long(&long).is_some());
+}
+
+#[test]
+fn suspicious_backups_do_not_count_as_policies() {
+    let mut inventory = inventory();
+    let mut objects = vec![repository()];
+    objects.extend((0..PER_CLUSTER).map(|n| policy(&format!("p{n}"), ID, rules(vec![rule()]))));
+    objects.extend((0..5).map(|n| backup(&format!("b{n}"), ID, "True")));
+    tell(&mut inventory, "a", 1, objects);
+    bind(&mut inventory, "a", State::Bound);
+    let policies = run(&inventory).policies;
+    assert_eq!(policies.len(), PER_CLUSTER + 5);
+    assert!(policies.is_sorted_by_key(|spec| &spec.source));
+    let unclear = policies.iter().filter(|spec| !spec.unclear.is_empty());
+    assert!(unclear.clone().all(|spec| spec.unclear == SUSPICIOUS));
+    assert_eq!(unclear.count(), 5);
 }
 
 #[test]
