@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use prost::Message as _;
+use proto::digest::run_hash;
 use proto::v1::hub_message::Body;
 use proto::v1::{LeaseAsk, LeaseWaiting, OperationKind, RetentionRun};
 use tracing::warn;
@@ -34,19 +35,22 @@ impl fmt::Display for Withheld {
 }
 
 impl Keeper {
-    /// What an operation is to do as of now; `None` for one that is no retention run.
+    /// What an operation is to do as of now; `None` for one that is no retention run, and when its pod has it already.
+    /// `has` is the hash of what its pod has, empty for nothing.
     pub(super) async fn given(
         &mut self,
         id: &Arc<str>,
         key: &Asker,
+        has: &[u8],
     ) -> Result<Option<RetentionRun>, Withheld> {
-        let known = self.learn_history(id).await;
         let Some(asked) = self.asks.about(key, id) else {
             return Err(Withheld::Unknown("what the operation is to do is not known"));
         };
         if ![OperationKind::Retention, OperationKind::Unspecified].contains(&asked.ask.kind()) {
             return Ok(None);
         }
+        let approved = asked.ask.approved.clone();
+        let known = self.learn_history(id).await;
         // Without the history new clusters and rejected plans are not known.
         let repository = self.repositories.get(id);
         let history = repository.and_then(|r| r.history.as_ref());
@@ -55,7 +59,10 @@ impl Keeper {
         };
         let run = self
             .hub
-            .read(|inventory| run::compose(inventory, history, id, &asked.ask.approved));
+            .read(|inventory| run::compose(inventory, history, id, &approved));
+        if !has.is_empty() && run_hash(&run) == has {
+            return Ok(None);
+        }
         match run::too_long(&run) {
             Some(text) => Err(Withheld::TooLong(text)),
             None => Ok(Some(run)),
@@ -109,7 +116,7 @@ impl Keeper {
     pub(super) async fn granted(&mut self, id: &Arc<str>, grant: &Grant) -> Result<StoredGrant, Withheld> {
         let Grant { operation, token, .. } = grant;
         let key = (operation.cluster.clone(), operation.id.clone());
-        let run = self.given(id, &key).await?;
+        let run = self.given(id, &key, &[]).await?;
         let ask = self.asks.get(&key).map(|asked| asked.ask.encode_to_vec());
         let given = run.clone().unwrap_or_default();
         let audit = StoredAudit {
