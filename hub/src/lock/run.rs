@@ -87,7 +87,7 @@ fn damage(inventory: &Inventory, history: &History, restic_id: &str) -> String {
 /// Snapshots of suspicious backups stay: those of all clusters that are bound to the repository.
 fn holds(inventory: &Inventory, restic_id: &str) -> Vec<RetentionPolicySpec> {
     let suspicious = inventory.suspicious_backups(restic_id);
-    let hold = suspicious.into_iter().map(|held| {
+    let hold = suspicious.map(|held| {
         let backup = format!("{}/{}", held.object.namespace, held.object.name);
         hold(
             &held.cluster,

@@ -156,6 +156,16 @@ fn suspicious_backups_of_bound_clusters_hold_their_snapshots() {
         held.iter()
             .all(|spec| !spec.unclear.is_empty() && spec.source.starts_with("a/ns/"))
     );
+    // One was accepted, and one deleted.
+    let objects = vec![
+        repository(),
+        backup("emptied", ID, "False"),
+        backup("undecided", "", "True"),
+    ];
+    tell(&mut inventory, "a", 3, objects);
+    let held = run(&inventory).policies;
+    assert_eq!(held.len(), 1);
+    assert_eq!(held[0].rules[0].tags[1], "fleet.backup=ns/undecided");
 }
 
 #[test]
