@@ -4,25 +4,17 @@
 
 mod harness;
 
+use harness::plan::{ends, hash};
 use harness::{Fleet, ID, Spoke, ask, keep_last, member, policy, repository};
 use proto::digest::run_hash;
-use proto::plan::plan_hash;
 use proto::v1::hub_message::Body as Told;
 use proto::v1::object_state::Body as Object;
 use proto::v1::spoke_message::Body;
 use proto::v1::{
     DecidePlanRequest, LeaseAsk, LeaseGrant, LeaseRelease, LeaseRenew, Lock, ObjectState, OperationKind,
-    OperationOutcome, PlanPart, PlansRequest, RetentionRule, RetentionRun,
+    PlansRequest, RetentionRule, RetentionRun,
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
-
-fn snapshot() -> String {
-    "5".repeat(64)
-}
-
-fn hash() -> String {
-    plan_hash(ID, [snapshot().as_str()])
-}
 
 fn approved(operation: &str) -> Body {
     Body::LeaseAsk(LeaseAsk {
@@ -68,43 +60,6 @@ async fn waits(spoke: &mut Spoke, operation: &str) -> String {
             _ => None,
         })
         .await
-}
-
-/// A run ends with a plan of one snapshot.
-async fn ends(spoke: &mut Spoke, token: u64, result: &str) {
-    let document = serde_json::json!({ "plan": {
-        "resticId": ID, "hash": hash(), "snapshots": 9, "remove": [{ "id": snapshot() }],
-    } });
-    let data = document.to_string().into_bytes();
-    let outcome = OperationOutcome {
-        result: result.to_owned(),
-        plan: hash(),
-        ..OperationOutcome::default()
-    };
-    let release = LeaseRelease {
-        operation: "job".to_owned(),
-        restic_id: ID.to_owned(),
-        token,
-        outcome: Some(outcome),
-        plan_bytes: data.len() as u64,
-        policy: "p".to_owned(),
-        ..LeaseRelease::default()
-    };
-    let part = PlanPart {
-        operation: "job".to_owned(),
-        restic_id: ID.to_owned(),
-        token,
-        offset: 0,
-        data,
-    };
-    spoke.say(Body::PlanPart(part)).await;
-    spoke.say(Body::LeaseRelease(release)).await;
-    spoke
-        .until("the release", |told| match told {
-            Told::LeaseReleased(released) if released.token == token => Some(()),
-            _ => None,
-        })
-        .await;
 }
 
 /// A person decides about the only plan.
