@@ -455,3 +455,26 @@ fn a_restore_that_has_ended_is_found_by_the_claim_of_its_pod_at_most() {
     assert_eq!(of("Completed").indexed(&one), []);
     assert_eq!(of("Failed").indexed(&one), [(Index::Claim, one.clone())]);
 }
+
+#[test]
+fn a_backup_is_found_by_the_claims_of_its_template() {
+    let volumes = json!([{ "name": "d", "persistentVolumeClaim": { "claimName": "data" } }, { "name": "e", "emptyDir": {} }]);
+    let template = json!({ "spec": { "containers": [], "volumes": volumes } });
+    let key = Key::new("shop", "orders");
+    for source in [
+        json!({ "customSource": { "backupPath": "/d", "podTemplate": template } }),
+        json!({ "stdin": { "filename": "a", "pod": { "podTemplate": template } } }),
+    ] {
+        let backup: ResticBackup = serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup",
+            "metadata": { "name": "orders", "namespace": "shop", "uid": "b" },
+            "spec": { "repositoryRef": { "name": "nas" }, "schedule": "@daily", "source": source },
+        }))
+        .unwrap();
+        assert!(
+            backup
+                .indexed(&key)
+                .contains(&(Index::Claim, Key::new("shop", "data")))
+        );
+    }
+}
