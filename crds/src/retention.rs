@@ -117,11 +117,17 @@ pub struct RetentionGuard {
 pub const DEFAULT_MAX_REMOVED_PERCENT: i32 = 30;
 
 /// Some snapshots, and what is kept of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyRule {
     pub selector: PolicySelector,
     pub retention: RetentionPolicy,
+    /// What makes snapshots one group, of which so many are kept (restic's --group-by): host, paths and tags. All three
+    /// unless given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 3), inner(length(max = 8)))]
+    #[x_kube(validation = Rule::new(rules::groups_rule()).message(rules::BAD_GROUPS))]
+    pub group_by: Vec<String>,
 }
 
 /// Which snapshots a policy is about. Empty means all of the repository.
@@ -130,7 +136,7 @@ pub struct PolicyRule {
 pub struct PolicySelector {
     /// Tags that a snapshot must carry, all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 256)))]
+    #[schemars(length(max = 64), inner(length(max = 340)))]
     #[x_kube(validation = Rule::new(rules::tags_rule()).message(rules::BAD_TAGS))]
     pub tags: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

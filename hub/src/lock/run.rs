@@ -194,6 +194,7 @@ fn rule_of(rule: &RetentionRule) -> Rule<'_> {
         counts: rule.counts().map(i64::from),
         spans: rule.spans(),
         keep_tags: &rule.keep_tags,
+        group_by: &rule.group_by,
     }
 }
 
