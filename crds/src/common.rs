@@ -59,8 +59,8 @@ pub struct ObjectReference {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new(rules::keeps_something()).message(rules::KEEPS_NOTHING),
-    validation = Rule::new(rules::keeps_more_than_tags()).message(rules::TAGS_ALONE)
+    validation = Rule::new(rules::keeps_something("self")).message(rules::KEEPS_NOTHING),
+    validation = Rule::new(rules::keeps_more_than_tags("self")).message(rules::TAGS_ALONE)
 )]
 pub struct RetentionPolicy {
     /// The last n snapshots.

@@ -97,6 +97,12 @@ pub fn backup_cron_job(name: &str) -> String {
     bounded("resticbackup-", name, CRON_JOB_MAX)
 }
 
+/// GlobalRetentionPolicy that a ResticBackup with `retention` makes.
+#[must_use]
+pub fn backup_retention(name: &str) -> String {
+    bounded("resticbackup-", name, CRON_JOB_MAX)
+}
+
 /// ServiceAccount of a ResticBackup's pods.
 #[must_use]
 pub fn backup_service_account(name: &str) -> String {

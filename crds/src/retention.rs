@@ -177,6 +177,9 @@ pub struct GlobalRetentionPolicyStatus {
     pub repository_size_after_bytes: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshots_removed: Option<i32>,
+    /// Snapshots that the policy's rules match, after the last run whose count is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots_left: Option<i32>,
     /// restic id of the repository that the policy is bound to. Kept while the ResticRepository is deleted or not looked at
     /// yet: what the policy keeps stays kept.
     #[serde(rename = "repositoryID", default, skip_serializing_if = "Option::is_none")]

@@ -283,28 +283,36 @@ impl<'a> Rule<'a> {
     }
 }
 
-/// CEL: at least one count or span is greater than zero.
-#[must_use]
-pub fn keeps_by_time() -> String {
-    let counts = COUNTS.map(|name| format!("(has(self.{name}) && self.{name} > 0)"));
-    let spans = SPANS.map(|name| format!("(has(self.{name}) && self.{name}.matches('[1-9]'))"));
+/// CEL: at least one count or span of `of` is greater than zero.
+fn keeps_by_time(of: &str) -> String {
+    let counts = COUNTS.map(|name| format!("(has({of}.{name}) && {of}.{name} > 0)"));
+    let spans = SPANS.map(|name| format!("(has({of}.{name}) && {of}.{name}.matches('[1-9]'))"));
     [counts, spans].concat().join(" || ")
 }
 
-/// CEL: there is a keep rule.
+/// CEL: there is a keep rule in `of`, such as `self`.
 #[must_use]
-pub fn keeps_something() -> String {
-    format!("{} || {}", keeps_by_time(), has_tags())
+pub fn keeps_something(of: &str) -> String {
+    format!("{} || {}", keeps_by_time(of), has_tags(of))
 }
 
-/// CEL: keepTags is not the only keep rule.
+/// CEL: keepTags is not the only keep rule of `of`.
 #[must_use]
-pub fn keeps_more_than_tags() -> String {
-    format!("{} || !({})", keeps_by_time(), has_tags())
+pub fn keeps_more_than_tags(of: &str) -> String {
+    format!("{} || !({})", keeps_by_time(of), has_tags(of))
 }
 
-fn has_tags() -> &'static str {
-    "(has(self.keepTags) && self.keepTags.size() > 0)"
+fn has_tags(of: &str) -> String {
+    format!("(has({of}.keepTags) && {of}.keepTags.size() > 0)")
+}
+
+/// CEL of a backup's `retention`: it is off, or this holds of its policy.
+#[must_use]
+pub fn off_or(rule: fn(&str) -> String) -> String {
+    format!(
+        "!(has(self.enabled) && self.enabled) || (has(self.policy) && ({}))",
+        rule("self.policy")
+    )
 }
 
 /// CEL: what snapshots are grouped by.

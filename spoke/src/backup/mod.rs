@@ -11,6 +11,7 @@ mod options;
 mod plan;
 mod readiness;
 mod result;
+mod retention;
 mod source;
 mod stale;
 mod status;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crds::conditions::{self, types};
-use crds::{ResticBackup, ResticBackupStatus, ResticRepository, names};
+use crds::{GlobalRetentionPolicy, ResticBackup, ResticBackupStatus, ResticRepository, names};
 use futures::future::BoxFuture;
 
 use crate::consent;
@@ -60,6 +61,8 @@ pub struct Observed {
     labels: Option<Arc<BTreeMap<String, String>>>,
     source: locate::Surroundings,
     cron_job: Option<Arc<CronJobView>>,
+    /// The object of the name that the backup's retention policy has.
+    policy: Option<Arc<GlobalRetentionPolicy>>,
     runs: Vec<JobWithPods>,
     /// Runs with open hooks whose Jobs were deleted, and Jobs that make up for some.
     gone: Vec<JobWithPods>,
@@ -118,6 +121,9 @@ impl Controller for BackupController {
                 .and_then(|cron_job| refused(world, key, cron_job, &runs)),
             runs,
             cron_job,
+            policy: world
+                .policies
+                .get(&key.sibling(names::backup_retention(&key.name))),
             held: id.and_then(|id| cache.leases.drain_left(&id)),
             consent_ended: consent::ended(world, key, &input.resource.spec.repository_ref),
             repository,

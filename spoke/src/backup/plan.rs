@@ -13,7 +13,7 @@ use super::locate::Located;
 use super::moved;
 use super::readiness::{self, Readiness, Surroundings};
 use super::validate::Valid;
-use super::{BackupController, Observed, hooks, stale, status};
+use super::{BackupController, Observed, hooks, retention, stale, status};
 use crate::hooks::{Needs, Plan as HookPlan};
 use crate::kind::{self, Applied, Children, Credentials, Input, Plan, Removal, Run, Settled, failed_as};
 use crate::runs;
@@ -67,6 +67,7 @@ pub(super) fn plan(
             );
         }
     }
+    children.policy = retention::plan(site, input, observed, &mut status);
     let released = release(input, observed, &status);
     children.finished = released.0;
     let lingering = runs::lingering(&observed.runs, now);
@@ -297,6 +298,7 @@ pub(super) fn conclude(
     applied: &Applied,
 ) {
     let Ok(valid) = input.valid else { return };
+    retention::conclude(input, &mut settled.status, applied);
     let readiness = readiness_of(input.key, observed, valid);
     let stopped = matches!(readiness, Readiness::Refused { .. } | Readiness::Held { .. });
     if stopped || observed.consent_ended {
@@ -313,7 +315,7 @@ pub(super) fn conclude(
             status.last_run_request = Some(request.to_owned());
         }
     }
-    match &applied.refused {
+    match applied.refused.as_ref().filter(|refused| !refused.is_of_policy()) {
         Some(refused) if ready => {
             failed_as(&mut status.conditions, refused, generation, now);
         }

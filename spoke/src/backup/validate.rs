@@ -8,6 +8,7 @@ use crds::{ResticBackup, names};
 
 use super::arguments::arguments;
 use super::options::BadOption;
+use super::retention::{BadRetention, Retention};
 use super::source::Wanted;
 use crate::hooks::{self, BadHook, Subject};
 use crate::pod::guest::{BadTemplate, Guest};
@@ -30,6 +31,8 @@ pub struct Valid {
     pub image: String,
     pub job: JobSettings,
     pub hooks: Option<hooks::Plan>,
+    /// A mistake in it does not keep the backup from running.
+    pub(super) retention: Result<Option<Retention>, BadRetention>,
 }
 
 /// Why a spec is refused, with the field to change.
@@ -126,6 +129,7 @@ pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, 
             spec.repository_ref.namespace_or(&key.namespace),
             &spec.repository_ref.name,
         ),
+        retention: Retention::parse(key, backup, &timezone),
         schedule,
         cron: spec.schedule.trim().to_owned(),
         timezone,

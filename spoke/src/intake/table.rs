@@ -105,6 +105,7 @@ pub const POLICY: &[Row<GlobalRetentionPolicy>] = &[
     row!(policy_failed, |_, key, policy| Some(repository(key, &policy.spec.repository_ref)) => Repositories by Key),
     // Plans of the others may have come to nothing.
     row!(policy_applied, |_, key, policy| Some(repository(key, &policy.spec.repository_ref)) => Policies by Group),
+    row!(policy_changed, own => Backups by Policy),
 ];
 
 pub const CRON_JOB: &[Row<CronJobView>] = &[
@@ -305,6 +306,22 @@ fn policy_applied(change: &Change<GlobalRetentionPolicy>) -> bool {
     };
     let new = change.new.as_deref().and_then(applied);
     new.is_some() && new != change.old.as_deref().and_then(applied)
+}
+
+/// Anything of it but the numbers that each write changes.
+fn policy_changed(change: &Change<GlobalRetentionPolicy>) -> bool {
+    match (&change.old, &change.new) {
+        (Some(old), Some(new)) => {
+            let meta = |policy: &GlobalRetentionPolicy| {
+                (policy.metadata.uid.clone(), Meta::of(&policy.metadata).owner)
+            };
+            old.spec != new.spec
+                || old.status != new.status
+                || meta(old) != meta(new)
+                || deleted(old.as_ref()) != deleted(new.as_ref())
+        }
+        _ => true,
+    }
 }
 
 fn policy_failed(change: &Change<GlobalRetentionPolicy>) -> bool {

@@ -293,6 +293,10 @@ proptest! {
                 let named = |from: &Key, r: &ResticRestore| r.spec.backup_ref.as_ref().is_some_and(|r| repository(from, r) == key);
                 prop_assert_eq!(table(&world, BACKUP, &key, backup), scan.restores(named));
             }
+            let child = key.sibling(crds::names::backup_retention(&key.name));
+            let spec = json!({ "repositoryRef": { "name": "none" }, "schedule": "@daily", "policies": [] });
+            let policy = object("GlobalRetentionPolicy", &child, 1, &spec, &Value::Null);
+            prop_assert_eq!(table(&world, POLICY, &child, policy), scan.backups(|backup, _| *backup == key));
             let meta = Arc::new(MetaView::default());
             prop_assert_eq!(table(&world, SECRET, &key, meta), scan.of_secret(&key));
             prop_assert_eq!(table(&world, CLAIM, &key, Arc::default()), scan.of_claim(&key));

@@ -58,7 +58,7 @@ fn template(
     repository: &ResticRepository,
     (image, retry_lock): (&str, &str),
 ) -> PodTemplateSpec {
-    let mut arguments = vec!["retention".to_owned()];
+    let mut arguments = vec!["retention".to_owned(), format!("--policy={key}")];
     if retry_lock != crate::config::RETRY_LOCK {
         arguments.push(format!("--retry-lock={retry_lock}"));
     }

@@ -79,6 +79,10 @@ fn figures(status: &mut GlobalRetentionPolicyStatus, run: &Run<'_>, now: Timesta
     status.last_run_token = run.token.and_then(signed);
     status.last_run_by = run.by.map(str::to_owned);
     status.snapshots_removed = i32::try_from(outcome.removed).ok();
+    let matched = outcome.matched.iter().find(|entry| entry.key == run.source);
+    if let Some(matched) = matched {
+        status.snapshots_left = i32::try_from(matched.left).ok();
+    }
     if outcome.pruned {
         status.repository_size_before = Some(units::bytes(outcome.bytes_before));
         status.repository_size_after = Some(units::bytes(outcome.bytes_after));
@@ -282,6 +286,19 @@ pub mod tests {
         assert_eq!(degraded(&outcome).0, "False");
         outcome.faults.push(fault("a/ns/p"));
         assert_eq!(degraded(&outcome), ("True".to_owned(), "RuleRefused".to_owned()));
+    }
+
+    #[test]
+    fn what_a_run_left_of_the_policys_own_snapshots_is_shown_until_a_later_run_knows_it() {
+        let mut outcome = outcome("Applied");
+        let entry = |key: &str, left| proto::v1::Baseline {
+            key: key.to_owned(),
+            left,
+        };
+        outcome.matched = vec![entry("a/ns/q", 9), entry("a/ns/p", 2)];
+        assert_eq!(counted(&outcome).snapshots_left, Some(2));
+        outcome.matched.truncate(1);
+        assert_eq!(counted(&outcome).snapshots_left, None, "that of another policy");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use serde_json::json;
 use tracing::warn;
 
-use super::{Applied, Cause, Children, Permission, Refused, Removal, objects};
+use super::{Applied, Cause, Children, Permission, Refused, Removal, objects, policy};
 use crate::apply::{Applier, ApplyError, Object};
 use crate::context::Context;
 use crate::runs::Lingering;
@@ -39,6 +39,7 @@ impl Children {
             job,
             finished,
             lingering,
+            policy,
         } = self;
         if let Some(permission) = permission {
             permit(context, permission).await?;
@@ -82,6 +83,9 @@ impl Children {
                 ended,
                 "a pod that another container keeps alive could not be ended",
             )?;
+        }
+        if let Some(change) = policy {
+            policy::change(context, change).await?;
         }
         Ok(())
     }

@@ -2,11 +2,12 @@
 
 mod apply;
 mod objects;
+mod policy;
 mod refused;
 
 use std::sync::Arc;
 
-use crds::ResticRepository;
+use crds::{GlobalRetentionPolicy, ResticRepository};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -46,6 +47,19 @@ pub struct Children {
     pub finished: Vec<Finished>,
     /// Pods to end that another container keeps alive.
     pub lingering: Vec<Lingering>,
+    /// The retention policy of a backup. The last one: a backup runs without it.
+    pub policy: Option<PolicyChange>,
+}
+
+/// What becomes of a retention policy that a resource controls.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PolicyChange {
+    Apply(Box<GlobalRetentionPolicy>),
+    /// The object goes, and no snapshot with it.
+    Delete {
+        at: Key,
+        uid: String,
+    },
 }
 
 /// What the API server has of [`Children`]: all that a status may show of them.
