@@ -242,6 +242,32 @@ async fn damage_that_a_second_check_does_not_find_is_none() {
 }
 
 #[tokio::test]
+async fn damage_counts_once_two_checks_find_the_same() {
+    let id = |letter: &str| letter.repeat(64);
+    // What each check finds; "-" is a sound repository.
+    for (finds, result, words) in [
+        ("a b -", "Passed", String::new()),
+        ("a b b", "Damaged", id("b")),
+        ("a a", "Damaged", id("a")),
+        ("a b c", "Failed", id("c")),
+    ] {
+        let mut bench = Bench::new();
+        std::fs::write(bench.dir.path().join("finds"), finds.replace(' ', "\n")).unwrap();
+        bench.script(
+            "case $1 in check) next=$(sed -n 1p finds); sed -i 1d finds\n\
+             [ \"$next\" = - ] && exit 0\n\
+             echo \"  id $(printf '%064d' 0 | tr 0 $next) not found in repository\" >&2\n\
+             echo 'Fatal: repository contains errors' >&2; exit 1;; esac\nexec $RESTIC \"$@\"",
+        );
+        let outcome = bench.check(&[], 0).await;
+        assert_eq!(outcome.result, result, "{finds}: {}", outcome.message);
+        assert!(outcome.message.contains(&words), "{finds}: {}", outcome.message);
+        let left = std::fs::read_to_string(bench.dir.path().join("finds")).unwrap();
+        assert_eq!(left, "", "{finds}");
+    }
+}
+
+#[tokio::test]
 async fn a_storage_that_fails_is_not_damage() {
     let mut bench = Bench::new();
     bench.damage();
