@@ -31,7 +31,9 @@ const ABSENT: &[&str] = &[
     "not found",
     "NotFound",
     "NoSuchKey",
-    "404",
+    "(404)",
+    "404 Not Found",
+    "Error 404",
 ];
 
 /// Runs, and reports what came of it.
@@ -179,7 +181,8 @@ async fn is_missing(restic: &Restic, pack: &str) -> Result<(), Stopped> {
             Err(Failure::Other(text).into())
         }
         Err(Stopped::Failed(failure @ (Failure::Other(_) | Failure::Damaged(_)))) => {
-            let text = failure.to_string();
+            // The storage may name the file, and an id may read like anything.
+            let text = failure.to_string().replace(pack, "");
             let absent = ABSENT.iter().any(|words| text.contains(words));
             if absent { Ok(()) } else { Err(failure.into()) }
         }
