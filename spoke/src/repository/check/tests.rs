@@ -196,6 +196,18 @@ fn damage_stays_until_a_check_of_the_same_parts_finds_none() {
 }
 
 #[test]
+fn damage_of_the_structure_keeps_the_parts_that_were_damaged_before() {
+    let mut table = walking();
+    take(&mut table, "1", damaged(&[3], 4));
+    take(&mut table, "2", damaged(&[], 0));
+    assert_eq!(next(&table), (vec![3], 4));
+    take(&mut table, "3", passed(&[], 0));
+    assert_eq!(next(&table), (vec![3], 4), "its data was not read");
+    take(&mut table, "4", passed(&[3], 4));
+    assert_eq!(next(&table), (vec![4], 4));
+}
+
+#[test]
 fn a_check_that_could_not_read_is_no_damage_and_reads_the_same_again() {
     let mut table = walking();
     take(&mut table, "1", passed(&[1], 4));
