@@ -2,7 +2,7 @@
 //! actor, and a resource's series change together: a label value of before never stays behind.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::definition::Definition;
 use super::{backups, policies, repositories, restores};
@@ -63,7 +63,13 @@ pub fn definitions() -> impl Iterator<Item = &'static Definition> {
 }
 
 type Pull = Box<dyn Fn() -> Vec<Sample> + Send + Sync>;
-type Table = BTreeMap<(&'static str, Key), Vec<Sample>>;
+
+/// Empty while another replica leads: also what a turn reports that was under way when leadership was lost.
+#[derive(Default)]
+struct Table {
+    leads: bool,
+    samples: BTreeMap<(&'static str, Key), Arc<[Sample]>>,
+}
 
 /// Samples of all resources of this cluster, while this replica leads.
 #[derive(Default)]
@@ -80,17 +86,24 @@ impl Resources {
 
     /// Samples of a resource, in the place of those before. `kind` as in the API.
     pub fn set(&self, kind: &'static str, key: &Key, samples: Vec<Sample>) {
-        self.lock().insert((kind, key.clone()), samples);
+        let mut table = self.lock();
+        if table.leads {
+            table.samples.insert((kind, key.clone()), samples.into());
+        }
     }
 
     /// The resource was deleted.
     pub fn remove(&self, kind: &'static str, key: &Key) {
-        self.lock().remove(&(kind, key.clone()));
+        self.lock().samples.remove(&(kind, key.clone()));
     }
 
-    /// This replica does not lead any more: another one has the series.
-    pub fn clear(&self) {
-        self.lock().clear();
+    /// This replica leads now, or does not any more: then another one has the series.
+    pub fn leads(&self, leads: bool) {
+        let mut table = self.lock();
+        table.leads = leads;
+        if !leads {
+            table.samples.clear();
+        }
     }
 
     /// Samples that are taken at each scrape.
@@ -108,7 +121,9 @@ impl Resources {
                 .or_insert_with(|| (sample.of, String::new()));
             line(text, sample, key);
         };
-        for ((_, key), samples) in &*self.lock() {
+        // Formatted without the lock: actors wait for it.
+        let table = self.lock().samples.clone();
+        for ((_, key), samples) in &table {
             samples.iter().for_each(|sample| put(sample, Some(key)));
         }
         let pulled = self.pulled.lock().unwrap_or_else(PoisonError::into_inner);
