@@ -1,8 +1,10 @@
 //! Sends what is queued: several receivers at a time, each attempt within a limit, failed ones again with rising pauses.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -155,10 +157,19 @@ impl Sender {
             };
             let sender = self.clone();
             running.spawn(async move {
-                let attempt = timeout(sender.parts.pace.attempt, sender.attempt(&waiting.delivery)).await;
-                let result = attempt.unwrap_or_else(|_| Err(Failure::later("no answer in time")));
+                let result = sender.bounded(&waiting.delivery).await;
                 (lane, waiting, result)
             });
+        }
+    }
+
+    /// One attempt. One that takes too long or panics has failed: its lane goes on.
+    async fn bounded(&self, delivery: &Delivery) -> Result<(), Failure> {
+        let attempt = AssertUnwindSafe(self.attempt(delivery)).catch_unwind();
+        match timeout(self.parts.pace.attempt, attempt).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Failure::last("the attempt panicked; see the operator's log")),
+            Err(_) => Err(Failure::later("no answer in time")),
         }
     }
 
