@@ -38,7 +38,8 @@ impl Notifying for ResticBackup {
         let stale = became_true(&old.conditions, &new.conditions, types::STALE);
         let stale = stale.map(|condition| {
             let since = last_success.map_or_else(|| "never".to_owned(), |time| time.0.to_string());
-            of_condition(Occasion::Stale, format!("stale since {since}"), condition)
+            let period = by_day(&format!("stale since {since}"), condition);
+            of_condition(Occasion::Stale, period, condition)
         });
         let run = new.last_backup.as_ref();
         let suspicious = became_true(&old.conditions, &new.conditions, types::SUSPICIOUS);
@@ -94,7 +95,6 @@ impl Notifying for ResticRepository {
         self.spec.notifications.clone().map(NotificationConfig::from)
     }
 
-    /// Damage that comes and goes is told of once a day.
     fn changes(old: &ResticRepositoryStatus, new: &ResticRepositoryStatus) -> Vec<Change> {
         let damage = |status: &ResticRepositoryStatus| {
             let damaged = |type_, bad| {
@@ -110,9 +110,8 @@ impl Notifying for ResticRepository {
         if damage(old).is_some_and(|before| before.reason == condition.reason) {
             return Vec::new();
         }
-        let day = condition.last_transition_time.0.to_zoned(TimeZone::UTC).date();
-        let run = format!("{} {day}", condition.reason);
-        vec![of_condition(Occasion::Damage, run, &condition)]
+        let period = by_day(&condition.reason, &condition);
+        vec![of_condition(Occasion::Damage, period, &condition)]
     }
 }
 
@@ -221,6 +220,12 @@ fn of_run(run: &BackupRun, last_success: Option<&Time>, missed: i32) -> Change {
 fn became_true<'a>(old: &[Condition], new: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     let before = conditions::is_true(old, type_);
     conditions::get(new, type_).filter(|condition| condition.status == "True" && !before)
+}
+
+/// What a condition is told of by. One that comes and goes is told of once a day, in UTC.
+fn by_day(what: &str, condition: &Condition) -> String {
+    let day = condition.last_transition_time.0.to_zoned(TimeZone::UTC).date();
+    format!("{what} {day}")
 }
 
 fn of_condition(occasion: Occasion, run: String, condition: &Condition) -> Change {

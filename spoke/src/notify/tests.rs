@@ -135,6 +135,20 @@ fn conditions_are_told_of_when_they_become_true() {
 }
 
 #[test]
+fn a_second_period_without_a_success_is_told_of_on_another_day() {
+    let id = |day: &str| {
+        let mut stale = condition("Stale", "True", "NoSuccess");
+        stale["lastTransitionTime"] = json!(format!("{day}T03:00:00Z"));
+        let new = json!({ "lastSuccessfulBackup": "2026-11-20T00:00:00Z", "conditions": [stale] });
+        let mut changes =
+            ResticBackup::changes(&status::<ResticBackup>(json!({})), &status::<ResticBackup>(new));
+        Notification::new(&subject("shop"), changes.remove(0), Timestamp::UNIX_EPOCH).id
+    };
+    assert_eq!(id("2026-11-23"), id("2026-11-23"));
+    assert_ne!(id("2026-11-23"), id("2026-11-25"));
+}
+
+#[test]
 fn the_end_of_a_restore_is_told_of_once() {
     let state = |phase: &str| json!({ "phase": phase, "conditions": [condition("Ready", "False", phase)] });
     let told = |old, new| only::<ResticRestore>(old, new);
@@ -257,7 +271,7 @@ fn ten_thousand_changes_of_a_status_make_as_many_notifications_as_runs() {
     }
     let (stale, ended): (Vec<_>, Vec<_>) = received.iter().partition(|c| c.occasion == Occasion::Stale);
     assert_eq!((runs.len(), ended.len()), (100, 100));
-    assert_eq!(stale.len(), 1, "stale since the same success");
+    assert_eq!(stale.len(), 1, "stale since the same success, on one day");
 }
 
 #[test]
