@@ -235,6 +235,37 @@ fn targets_are_those_that_are_on_and_want_the_occasion() {
     assert_eq!(names(Occasion::Stale, false), ["ntfy", "webhook", "slack"]);
 }
 
+#[test]
+fn receivers_with_other_secrets_or_recipients_do_not_wait_for_each_other() {
+    let place = |name: &str, more: Value| {
+        let mut receiver = json!({ "url": "http://h", "serverURL": "http://h", "topic": "t", "smtpServer": "h",
+            "to": "a@b", "credentialsSecretRef": { "name": "one" } });
+        for (field, value) in more.as_object().unwrap() {
+            receiver[field] = value.clone();
+        }
+        let all = config(json!({ name: receiver }));
+        let notification = &delivery("shop", "1", webhook("http://w")).notification;
+        let targets = target::wanted(&all, notification);
+        let [target] = targets.as_slice() else {
+            panic!("{targets:?}")
+        };
+        target.place()
+    };
+    for name in ["pushgateway", "ntfy", "email", "webhook", "slack"] {
+        let other = json!({ "credentialsSecretRef": { "name": "other" } });
+        assert_eq!(
+            place(name, json!({})),
+            place(name, json!({ "onlyOnFailure": true }))
+        );
+        assert_ne!(place(name, json!({})), place(name, other), "{name}");
+    }
+    assert_ne!(place("email", json!({})), place("email", json!({ "to": "c@d" })));
+    assert_ne!(
+        place("slack", json!({})),
+        place("slack", json!({ "channel": "#ops" }))
+    );
+}
+
 /// Conditions, messages and generations change all the time; runs end now and then.
 #[test]
 fn ten_thousand_changes_of_a_status_make_as_many_notifications_as_runs() {
