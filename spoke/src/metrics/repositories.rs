@@ -1,13 +1,11 @@
 //! Series of repositories and of the locks in them.
 
-use crds::ResticRepository;
 use crds::conditions::{self, reasons, types};
+use crds::{ResticRepository, ResticRepositoryStatus};
 
-use super::definition::Definition;
+use super::definition::{Definition, OWN};
 use super::resources::{Measured, Sample};
 use super::values::Samples;
-
-const OWN: &[&str] = &["namespace", "name"];
 
 pub(super) static ALL: &[&Definition] = &[
     &INFO,
@@ -97,12 +95,13 @@ const DAMAGE: [&str; 3] = [
 impl Measured for ResticRepository {
     fn samples(&self) -> Vec<Sample> {
         let mut samples = Samples::default();
-        let status = self.status.clone().unwrap_or_default();
+        let none = ResticRepositoryStatus::default();
+        let status = self.status.as_ref().unwrap_or(&none);
         let id = status.repository_id.clone().unwrap_or_default();
         samples.0.push(Sample::labelled(&INFO, vec![id], 1.0));
         samples.time(&CREATED, self.metadata.creation_timestamp.as_ref());
-        samples.condition(&READY, &status.conditions, types::READY);
-        samples.condition(&DEGRADED, &status.conditions, types::DEGRADED);
+        let conditions = [(&READY, types::READY), (&DEGRADED, types::DEGRADED)];
+        samples.conditions(&status.conditions, &conditions);
         let is_damage = |type_, bad| {
             let condition = conditions::get(&status.conditions, type_);
             condition.is_some_and(|c| c.status == bad && DAMAGE.contains(&c.reason.as_str()))

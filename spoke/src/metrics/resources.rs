@@ -161,3 +161,139 @@ fn escaped(value: &str) -> String {
         .replace('"', "\\\"")
         .replace('\n', "\\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crds::conditions::reasons;
+    use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const TIME: &str = "2026-11-26T00:00:00Z";
+
+    /// Samples of a resource are of every definition of its kind, and of no other.
+    fn check<R: Measured + kube::Resource<DynamicType = ()> + serde::de::DeserializeOwned>(
+        all: &[&Definition],
+        spec: &Value,
+        status: &Value,
+    ) {
+        let resource: R = serde_json::from_value(json!({
+            "apiVersion": R::api_version(&()), "kind": R::kind(&()),
+            "metadata": { "name": "x", "namespace": "shop", "creationTimestamp": TIME },
+            "spec": spec, "status": status,
+        }))
+        .unwrap();
+        let samples = resource.samples();
+        let found: BTreeSet<&str> = samples.iter().map(|sample| sample.of.name).collect();
+        let defined: BTreeSet<&str> = all.iter().map(|definition| definition.name).collect();
+        assert_eq!(found, defined);
+        for Sample { of, labels, .. } in &samples {
+            assert_eq!(of.labels.len(), labels.len() + 2, "{}", of.name);
+        }
+    }
+
+    #[test]
+    fn each_sample_is_defined_and_each_definition_has_a_sample() {
+        let schedule = |spec: Value| {
+            let mut all = json!({ "repositoryRef": { "name": "nas" }, "schedule": "@daily" });
+            let fields = all.as_object_mut().unwrap();
+            fields.extend(spec.as_object().unwrap().clone());
+            all
+        };
+        check::<ResticBackup>(
+            backups::ALL,
+            &schedule(json!({ "source": {} })),
+            &json!({
+                "lastBackup": { "result": "Succeeded", "startTime": TIME, "completionTime": TIME, "bytesProcessed": 1,
+                    "bytesAdded": 1, "filesProcessed": 1 },
+                "nextBackup": TIME, "lastSuccessfulBackup": TIME,
+            }),
+        );
+        check::<GlobalRetentionPolicy>(
+            policies::ALL,
+            &schedule(json!({ "policies": [] })),
+            &json!({ "nextRun": TIME, "lastRun": TIME, "lastRunResult": "Applied", "snapshotsRemoved": 1,
+                "repositorySizeBeforeBytes": 2, "repositorySizeAfterBytes": 1 }),
+        );
+        check::<ResticRepository>(
+            repositories::ALL,
+            &json!({ "repositoryURL": "rest:http://h/x", "credentialsSecretRef": { "name": "nas" } }),
+            &json!({
+                "statistics": { "totalSizeBytes": 1, "uncompressedSizeBytes": 1, "snapshotCount": 1, "totalFileCount": 1, "asOf": TIME },
+                "locks": [{ "id": "a", "unchangedSince": TIME }],
+                "lastUnlock": { "jobUID": "u", "time": TIME, "result": "Applied" },
+                "lastIntegrityCheck": TIME,
+            }),
+        );
+        check::<ResticRestore>(
+            restores::ALL,
+            &json!({ "snapshotID": "latest", "target": { "pvc": { "claimName": "data" } } }),
+            &json!({ "startTime": TIME, "completionTime": TIME, "restoredSizeBytes": 1, "restoredFiles": 1 }),
+        );
+    }
+
+    fn values(samples: &[Sample], names: &[&str]) -> Vec<f64> {
+        let value = |name: &&str| {
+            samples
+                .iter()
+                .find(|sample| sample.of.name == *name)
+                .unwrap()
+                .value
+        };
+        names.iter().map(value).collect()
+    }
+
+    #[test]
+    fn a_resource_with_a_schedule_has_its_values_under_its_own_names() {
+        let meta = json!({ "name": "x", "namespace": "shop", "creationTimestamp": "1970-01-01T00:00:07Z" });
+        let spec = json!({ "repositoryRef": { "name": "nas" }, "schedule": "@daily", "suspend": true, "source": {}, "policies": [] });
+        let active = json!(["a", "b"]);
+        let backup = json!({ "apiVersion": "v1", "kind": "x", "metadata": meta, "spec": spec,
+            "status": { "active": active, "nextBackup": "1970-01-01T00:00:09Z" } });
+        let policy = json!({ "apiVersion": "v1", "kind": "x", "metadata": meta, "spec": spec,
+            "status": { "active": active, "nextRun": "1970-01-01T00:00:09Z" } });
+        let backup: ResticBackup = serde_json::from_value(backup).unwrap();
+        let policy: GlobalRetentionPolicy = serde_json::from_value(policy).unwrap();
+        for (prefix, samples) in [
+            ("fleet_backup", backup.samples()),
+            ("fleet_retention", policy.samples()),
+        ] {
+            let names = [
+                "info",
+                "created_timestamp_seconds",
+                "suspended",
+                "running",
+                "next_run_timestamp_seconds",
+            ];
+            let names = names.map(|name| format!("{prefix}_{name}"));
+            let names = names.each_ref().map(String::as_str);
+            assert_eq!(values(&samples, &names), [1.0, 7.0, 1.0, 2.0, 9.0], "{prefix}");
+            assert_eq!(
+                samples
+                    .iter()
+                    .find(|sample| sample.of.name == names[0])
+                    .unwrap()
+                    .labels,
+                ["shop", "nas"]
+            );
+        }
+    }
+
+    #[test]
+    fn a_repository_counts_as_damaged_by_reasons_of_its_data() {
+        let damaged = |type_: &str, status: &str, reason: &str| {
+            let condition = json!({ "type": type_, "status": status, "reason": reason, "message": "", "lastTransitionTime": TIME });
+            let repository = json!({ "apiVersion": "v1", "kind": "x", "metadata": { "name": "nas" },
+                "spec": { "repositoryURL": "rest:http://h/x", "credentialsSecretRef": { "name": "nas" } },
+                "status": { "conditions": [condition] } });
+            let repository: ResticRepository = serde_json::from_value(repository).unwrap();
+            values(&repository.samples(), &["fleet_repository_damaged"])
+        };
+        assert_eq!(damaged("Ready", "False", reasons::REPOSITORY_CHANGED), [1.0]);
+        assert_eq!(damaged("Degraded", "True", reasons::REPOSITORY_DAMAGED), [1.0]);
+        assert_eq!(damaged("Ready", "False", reasons::REPOSITORY_UNREACHABLE), [0.0]);
+    }
+}
