@@ -1,6 +1,6 @@
 //! Series of repositories and of the locks in them.
 
-use crds::conditions::{self, reasons, types};
+use crds::conditions::types;
 use crds::{ResticRepository, ResticRepositoryStatus};
 
 use super::definition::{Definition, OWN};
@@ -85,13 +85,6 @@ static CHECK: Definition = Definition::gauge(
     OWN,
 );
 
-/// Reasons of a repository whose data are not what they should be.
-const DAMAGE: [&str; 3] = [
-    reasons::REPOSITORY_DAMAGED,
-    reasons::REPOSITORY_MISSING,
-    reasons::REPOSITORY_CHANGED,
-];
-
 impl Measured for ResticRepository {
     fn samples(&self) -> Vec<Sample> {
         let mut samples = Samples::default();
@@ -102,12 +95,7 @@ impl Measured for ResticRepository {
         samples.time(&CREATED, self.metadata.creation_timestamp.as_ref());
         let conditions = [(&READY, types::READY), (&DEGRADED, types::DEGRADED)];
         samples.conditions(&status.conditions, &conditions);
-        let is_damage = |type_, bad| {
-            let condition = conditions::get(&status.conditions, type_);
-            condition.is_some_and(|c| c.status == bad && DAMAGE.contains(&c.reason.as_str()))
-        };
-        let damaged = is_damage(types::READY, "False") || is_damage(types::DEGRADED, "True");
-        samples.flag(&DAMAGED, damaged);
+        samples.flag(&DAMAGED, status.damage().is_some());
         if let Some(statistics) = &status.statistics {
             samples.count(&SIZE, statistics.total_size_bytes);
             samples.count(&UNCOMPRESSED, statistics.uncompressed_size_bytes);

@@ -1,7 +1,7 @@
 //! What of the difference of two statuses is worth a notification. Pure.
 
 use crds::backup::{BackupResult, BackupRun};
-use crds::conditions::{self, reasons, types};
+use crds::conditions::{self, types};
 use crds::notifications::NotificationConfig;
 use crds::restore::RestorePhase;
 use crds::{
@@ -83,35 +83,23 @@ impl Notifying for ResticRestore {
     }
 }
 
-/// Reasons of a repository whose data are not what they should be.
-const DAMAGE: [&str; 3] = [
-    reasons::REPOSITORY_DAMAGED,
-    reasons::REPOSITORY_MISSING,
-    reasons::REPOSITORY_CHANGED,
-];
-
 impl Notifying for ResticRepository {
     fn notifications(&self) -> Option<NotificationConfig> {
         self.spec.notifications.clone().map(NotificationConfig::from)
     }
 
     fn changes(old: &ResticRepositoryStatus, new: &ResticRepositoryStatus) -> Vec<Change> {
-        let damage = |status: &ResticRepositoryStatus| {
-            let damaged = |type_, bad| {
-                let condition = conditions::get(&status.conditions, type_)?;
-                (condition.status == bad && DAMAGE.contains(&condition.reason.as_str()))
-                    .then(|| condition.clone())
-            };
-            damaged(types::READY, "False").or_else(|| damaged(types::DEGRADED, "True"))
-        };
-        let Some(condition) = damage(new) else {
+        let Some(condition) = new.damage() else {
             return Vec::new();
         };
-        if damage(old).is_some_and(|before| before.reason == condition.reason) {
+        if old
+            .damage()
+            .is_some_and(|before| before.reason == condition.reason)
+        {
             return Vec::new();
         }
-        let period = by_day(&condition.reason, &condition);
-        vec![of_condition(Occasion::Damage, period, &condition)]
+        let period = by_day(&condition.reason, condition);
+        vec![of_condition(Occasion::Damage, period, condition)]
     }
 }
 

@@ -169,7 +169,11 @@ fn damage_is_told_of_and_other_trouble_of_a_repository_is_not() {
     let ready = |reason: &str| json!({ "conditions": [condition("Ready", "False", reason)] });
     let degraded = |reason: &str| json!({ "conditions": [condition("Degraded", "True", reason)] });
     let told = |old, new| only::<ResticRepository>(old, new);
-    for damage in [reasons::REPOSITORY_DAMAGED, reasons::REPOSITORY_MISSING] {
+    for damage in [
+        reasons::REPOSITORY_DAMAGED,
+        reasons::REPOSITORY_MISSING,
+        reasons::REPOSITORY_CHANGED,
+    ] {
         assert_eq!(told(json!({}), ready(damage)), Some(Occasion::Damage));
         assert_eq!(
             told(ready("RepositoryAccessible"), degraded(damage)),
