@@ -374,3 +374,25 @@ fn bodies_are_what_receivers_document() {
             && figures.contains("\nbackup_snapshot_files_total 12543\n")
     );
 }
+
+#[test]
+fn ntfy_takes_the_priority_of_its_config_whatever_is_reported() {
+    let made = |occasion: Occasion, more: Value| {
+        let mut config = json!({ "serverURL": "http://n", "topic": "t" });
+        let more = more.as_object().unwrap().clone();
+        config.as_object_mut().unwrap().extend(more);
+        let config = serde_json::from_value(config).unwrap();
+        let notification = Notification::new(&subject("shop"), change("1", occasion), Timestamp::UNIX_EPOCH);
+        let body = render::ntfy(&config, &notification);
+        (body["priority"].clone(), body["tags"].clone())
+    };
+    for (occasion, sign) in [
+        (Occasion::Success, "white_check_mark"),
+        (Occasion::Failure, "x"),
+        (Occasion::Stale, "warning"),
+    ] {
+        assert_eq!(made(occasion, json!({})), (json!(4), json!([sign])));
+        let own = json!({ "priority": 2, "tags": ["floppy_disk"] });
+        assert_eq!(made(occasion, own), (json!(2), json!(["floppy_disk"])));
+    }
+}
