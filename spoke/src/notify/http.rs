@@ -208,3 +208,61 @@ fn judge(status: StatusCode) -> Result<(), Failure> {
         _ => Err(Failure::last(format!("HTTP status {code}"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::ServerConfig;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// A receiver that answers 204 by TLS, with a certificate for localhost: its port and the PEM of the certificate.
+    async fn receiver() -> (u16, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let chain = vec![CertificateDer::from(certificate.der().to_vec())];
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = config.unwrap().with_no_client_auth().with_single_cert(chain, key);
+        let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                if let Ok(mut stream) = acceptor.accept(stream).await {
+                    let _ = stream.read(&mut [0; 4096]).await;
+                    let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+                }
+            }
+        });
+        (port, certificate.pem())
+    }
+
+    #[tokio::test]
+    async fn a_certificate_is_trusted_by_ca_crt_and_a_failure_does_not_name_the_host() {
+        let (port, pem) = receiver().await;
+        let client = Client::new(Addresses { loopback: true }, Arc::default());
+        let send = |host: &str, ca: Option<&str>| {
+            client.send(Outgoing {
+                method: Method::POST,
+                url: format!("https://{host}:{port}/"),
+                headers: Vec::new(),
+                body: String::new(),
+                ca: ca.map(|pem| pem.as_bytes().to_vec()),
+            })
+        };
+        assert_eq!(send("localhost", Some(&pem)).await, Ok(()));
+        for (host, ca) in [("localhost", None), ("127.0.0.1", Some(pem.as_str()))] {
+            let failure = send(host, ca).await.unwrap_err();
+            assert!(failure.text.contains("certificate of the receiver"), "{failure}");
+            assert!(!failure.text.contains("127.0.0.1") && !failure.text.contains("localhost"));
+        }
+        let none = send("localhost", Some("no PEM")).await.unwrap_err();
+        assert!(none.text.contains("holds no certificates"), "{none}");
+    }
+}
