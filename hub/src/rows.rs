@@ -106,65 +106,66 @@ pub fn repository_name(inventory: &Inventory, key: &str) -> String {
 #[must_use]
 pub fn repository(inventory: &Inventory, key: &str) -> Option<Row> {
     let held: Vec<&Arc<Held>> = inventory.index().bindings(key).collect();
-    if held.is_empty() {
-        return None;
-    }
+    let restic_id = held.first()?.repository().map(|r| r.restic_id.clone());
     let bindings: Vec<RepositoryBinding> = held.iter().map(|held| binding(inventory, held)).collect();
-    let fresh: Vec<&RepositoryBinding> = bindings.iter().filter(|b| !is_stale(b)).collect();
-    let ready = fresh.iter().filter(|b| b.ready).count();
-    let state = match (fresh.len(), ready) {
-        (0, _) => "stale",
-        (_, 0) => "unready",
-        (all, ready) if ready == all && all == bindings.len() => "ready",
-        _ => "degraded",
-    };
     let newest = newest_figures(inventory, key, &held);
-    let name = repository_name(inventory, key);
     let mut clusters: Vec<String> = bindings.iter().map(|b| b.cluster.clone()).collect();
     clusters.sort();
     clusters.dedup();
-    let last_heard = bindings
-        .iter()
-        .filter_map(|b| b.freshness.as_ref()?.last_heard)
-        .max_by_key(|t| (t.seconds, t.nanos));
-    let rival = inventory.bindings().key(key).map(|known| known.rival.clone());
-    let damage = || {
-        let (place, text) = inventory.damage_of(key)?;
-        Some(format!("{place}: {text}"))
-    };
+    let writers = held.iter().map(|held| inventory.index().writers(&held.place));
     let row = RepositoryRow {
-        restic_id: held
-            .first()
-            .and_then(|held| held.repository())
-            .map(|r| r.restic_id.clone())
-            .unwrap_or_default(),
-        name,
+        restic_id: restic_id.unwrap_or_default(),
+        name: repository_name(inventory, key),
         policies: inventory.policies_of(key).count() as u64,
-        alarm: rival
-            .filter(|rival| !rival.is_empty())
-            .or_else(damage)
-            .unwrap_or_default(),
-        state: state.to_owned(),
+        alarm: alarm(inventory, key),
+        state: repository_state(&bindings).to_owned(),
         clusters,
         statistics_from: newest
             .as_ref()
             .map(|(held, _)| held.cluster.to_string())
             .unwrap_or_default(),
         statistics: newest.map(|(_, statistics)| statistics),
-        freshness: Some(Freshness {
-            stale: fresh.is_empty(),
-            last_heard,
-        }),
-        backups: held
-            .iter()
-            .map(|held| inventory.index().writers(&held.place))
-            .sum(),
+        freshness: Some(newest_freshness(&bindings)),
+        backups: writers.sum(),
         bindings,
     };
     Some(Row {
         key: key.to_owned(),
         body: Some(Body::Repository(row)),
     })
+}
+
+fn repository_state(bindings: &[RepositoryBinding]) -> &'static str {
+    let fresh = bindings.iter().filter(|b| !is_stale(b));
+    let ready = fresh.clone().filter(|b| b.ready).count();
+    match (fresh.count(), ready) {
+        (0, _) => "stale",
+        (_, 0) => "unready",
+        (all, ready) if ready == all && all == bindings.len() => "ready",
+        _ => "degraded",
+    }
+}
+
+/// As fresh as the freshest of its clusters.
+fn newest_freshness(bindings: &[RepositoryBinding]) -> Freshness {
+    Freshness {
+        stale: bindings.iter().all(is_stale),
+        last_heard: bindings
+            .iter()
+            .filter_map(|b| b.freshness.as_ref()?.last_heard)
+            .max_by_key(|t| (t.seconds, t.nanos)),
+    }
+}
+
+/// What a person has to look at; empty for nothing.
+fn alarm(inventory: &Inventory, key: &str) -> String {
+    let rival = inventory.bindings().key(key).map(|known| known.rival.clone());
+    let damage = || {
+        let (place, text) = inventory.damage_of(key)?;
+        Some(format!("{place}: {text}"))
+    };
+    let rival = rival.filter(|rival| !rival.is_empty());
+    rival.or_else(damage).unwrap_or_default()
 }
 
 /// The newest figures of bound clusters, and who reported them. No honest figures are of tomorrow.

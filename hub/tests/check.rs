@@ -44,6 +44,10 @@ fn checks(operation: &str) -> Body {
 }
 
 fn released(token: u64, result: &str) -> Body {
+    released_of("nas", token, result)
+}
+
+fn released_of(owner: &str, token: u64, result: &str) -> Body {
     Body::LeaseRelease(LeaseRelease {
         operation: "check".to_owned(),
         restic_id: ID.to_owned(),
@@ -53,10 +57,44 @@ fn released(token: u64, result: &str) -> Body {
             message: "pack 1 does not exist".to_owned(),
             ..OperationOutcome::default()
         }),
-        policy: "nas".to_owned(),
+        policy: owner.to_owned(),
         ..LeaseRelease::default()
     })
 }
+
+/// A check from its question to its end.
+async fn checked(spoke: &mut Spoke, owner: &str, result: &str) {
+    spoke.say(checks("check")).await;
+    let check = granted(spoke, "check").await;
+    spoke.say(released_of(owner, check.token, result)).await;
+    until_released(spoke, check.token).await;
+}
+
+async fn until_released(spoke: &mut Spoke, token: u64) {
+    spoke
+        .until("the release", |told| match told {
+            Told::LeaseReleased(released) if released.token == token => Some(()),
+            _ => None,
+        })
+        .await;
+}
+
+/// The damage that a retention run is given.
+async fn damage(spoke: &mut Spoke) -> String {
+    spoke.ask("retention").await;
+    let retention = granted(spoke, "retention").await;
+    let ends = LeaseRelease {
+        operation: "retention".to_owned(),
+        restic_id: ID.to_owned(),
+        token: retention.token,
+        ..LeaseRelease::default()
+    };
+    spoke.say(Body::LeaseRelease(ends)).await;
+    until_released(spoke, retention.token).await;
+    retention.run.unwrap().damage
+}
+
+const FOUND: &str = "check ns/nas in cluster a: pack 1 does not exist";
 
 async fn granted(spoke: &mut Spoke, operation: &str) -> LeaseGrant {
     spoke
@@ -71,10 +109,7 @@ async fn granted(spoke: &mut Spoke, operation: &str) -> LeaseGrant {
 async fn the_end_of_a_check_that_found_damage_counts_before_the_state_of_its_repository_arrives() {
     let fleet = Fleet::new().await;
     let mut spoke = member(&fleet).await;
-    for (result, damage) in [
-        ("Damaged", "check ns/nas in cluster a: pack 1 does not exist"),
-        ("Passed", ""),
-    ] {
+    for (result, damage) in [("Damaged", FOUND), ("Passed", "")] {
         spoke.say(checks("check")).await;
         let check = granted(&mut spoke, "check").await;
         spoke.ask("retention").await;
@@ -89,6 +124,45 @@ async fn the_end_of_a_check_that_found_damage_counts_before_the_state_of_its_rep
         };
         spoke.say(Body::LeaseRelease(ends)).await;
     }
+}
+
+#[tokio::test]
+async fn what_a_check_has_found_survives_restarts_of_the_hub() {
+    // Long enough for the spoke to come back within it.
+    let fleet = Fleet::with(&["--lease-ttl", "3s", "--lock-delay", "7s"]).await;
+    let mut spoke = member(&fleet).await;
+    spoke.say(checks("check")).await;
+    let check = granted(&mut spoke, "check").await;
+    // The hub forgets that the operation is a check.
+    drop(spoke);
+    let fleet = fleet.restart().await;
+    let mut spoke = fleet.spoke("a").await;
+    spoke.say(released(check.token, "Damaged")).await;
+    until_released(&mut spoke, check.token).await;
+    // And what it has found.
+    drop(spoke);
+    let fleet = fleet.restart().await;
+    let mut spoke = member(&fleet).await;
+    assert_eq!(damage(&mut spoke).await, FOUND);
+}
+
+#[tokio::test]
+async fn a_check_that_passed_speaks_for_its_own_resource_alone() {
+    let fleet = Fleet::new().await;
+    let mut spoke = member(&fleet).await;
+    checked(&mut spoke, "nas", "Damaged").await;
+    checked(&mut spoke, "other", "Passed").await;
+    assert_eq!(damage(&mut spoke).await, FOUND);
+    checked(&mut spoke, "nas", "Failed").await;
+    assert_eq!(damage(&mut spoke).await, FOUND, "nothing is known anew");
+    checked(&mut spoke, "nas", "Passed").await;
+    assert_eq!(damage(&mut spoke).await, "");
+    // The end of another operation is no word about damage, whatever it says.
+    spoke.ask("check").await;
+    let grant = granted(&mut spoke, "check").await;
+    spoke.say(released(grant.token, "Damaged")).await;
+    until_released(&mut spoke, grant.token).await;
+    assert_eq!(damage(&mut spoke).await, "");
 }
 
 #[tokio::test]

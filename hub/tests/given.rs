@@ -4,25 +4,17 @@
 
 mod harness;
 
+use harness::plan::{ends, hash};
 use harness::{Fleet, ID, Spoke, ask, keep_last, member, policy, repository};
 use proto::digest::run_hash;
-use proto::plan::plan_hash;
 use proto::v1::hub_message::Body as Told;
 use proto::v1::object_state::Body as Object;
 use proto::v1::spoke_message::Body;
 use proto::v1::{
     DecidePlanRequest, LeaseAsk, LeaseGrant, LeaseRelease, LeaseRenew, Lock, ObjectState, OperationKind,
-    OperationOutcome, PlanPart, PlansRequest, RetentionRun,
+    PlansRequest, RetentionRule, RetentionRun,
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
-
-fn snapshot() -> String {
-    "5".repeat(64)
-}
-
-fn hash() -> String {
-    plan_hash(ID, [snapshot().as_str()])
-}
 
 fn approved(operation: &str) -> Body {
     Body::LeaseAsk(LeaseAsk {
@@ -70,43 +62,6 @@ async fn waits(spoke: &mut Spoke, operation: &str) -> String {
         .await
 }
 
-/// A run ends with a plan of one snapshot.
-async fn ends(spoke: &mut Spoke, token: u64, result: &str) {
-    let document = serde_json::json!({ "plan": {
-        "resticId": ID, "hash": hash(), "snapshots": 9, "remove": [{ "id": snapshot() }],
-    } });
-    let data = document.to_string().into_bytes();
-    let outcome = OperationOutcome {
-        result: result.to_owned(),
-        plan: hash(),
-        ..OperationOutcome::default()
-    };
-    let release = LeaseRelease {
-        operation: "job".to_owned(),
-        restic_id: ID.to_owned(),
-        token,
-        outcome: Some(outcome),
-        plan_bytes: data.len() as u64,
-        policy: "p".to_owned(),
-        ..LeaseRelease::default()
-    };
-    let part = PlanPart {
-        operation: "job".to_owned(),
-        restic_id: ID.to_owned(),
-        token,
-        offset: 0,
-        data,
-    };
-    spoke.say(Body::PlanPart(part)).await;
-    spoke.say(Body::LeaseRelease(release)).await;
-    spoke
-        .until("the release", |told| match told {
-            Told::LeaseReleased(released) if released.token == token => Some(()),
-            _ => None,
-        })
-        .await;
-}
-
 /// A person decides about the only plan.
 async fn decide(fleet: &Fleet, approve: bool) {
     let mut view = fleet.operator().await;
@@ -125,13 +80,17 @@ fn endless() -> ObjectState {
     if let Some(Object::Policy(policy)) = &mut object.body
         && let Some(spec) = &mut policy.spec
     {
-        let rule = proto::v1::RetentionRule {
-            tags: vec!["t".repeat(200)],
-            ..keep_last(1)
-        };
-        spec.rules = vec![rule; 1200];
+        spec.rules = endless_rules();
     }
     object
+}
+
+fn endless_rules() -> Vec<RetentionRule> {
+    let rule = RetentionRule {
+        tags: vec!["t".repeat(200)],
+        ..keep_last(1)
+    };
+    vec![rule; 1200]
 }
 
 /// All policies of the repository are as the cluster has reported them.
@@ -237,9 +196,12 @@ async fn a_run_that_cannot_be_composed_is_not_granted_and_people_see_why() {
         kind: OperationKind::Unlock.into(),
         ..ask("unlock")
     };
+    let failures = || fleet.running.hub.metrics.store_failures.get();
+    let before = failures();
     spoke.say(Body::LeaseAsk(unlock)).await;
     let grant = granted(&mut spoke, "unlock").await;
     assert_eq!(grant.run, None);
+    assert_eq!(failures(), before, "the history is not read for it");
     let release = LeaseRelease {
         operation: "unlock".to_owned(),
         restic_id: ID.to_owned(),
@@ -279,9 +241,21 @@ async fn a_run_that_is_too_long_holds_no_lease_and_people_see_why() {
     let again = granted(&mut spoke, "job").await;
     assert!(again.token > grant.token);
     assert!(lock(&fleet).await.waiters.is_empty());
-    // It grows in the middle of the run: the lease is taken back, and no renewal is answered.
     spoke.tell(vec![repository(ID), endless()]).await;
     until_rules(&fleet, 1200).await;
+    // What its pod has already has fitted into it.
+    let mut had = again.run.unwrap();
+    had.policies[0].rules = endless_rules();
+    spoke.say(renewal(again.token, 6, &had)).await;
+    let answer = spoke
+        .until("an answer", |told| match told {
+            Told::LeaseRevoke(revoke) => Some(Err(revoke.reason.clone())),
+            Told::LeaseRenewed(renewed) if renewed.seq == 6 => Some(Ok(renewed.run.clone())),
+            _ => None,
+        })
+        .await;
+    assert_eq!(answer, Ok(None));
+    // It grows in the middle of the run: the lease is taken back, and no renewal is answered.
     spoke.say(renewal(again.token, 7, &run)).await;
     let revoked = spoke
         .until("the lease to be taken back", |told| match told {

@@ -5,15 +5,14 @@ mod harness;
 
 use std::time::Duration;
 
+use harness::plan::{ends, hash, snapshot};
 use harness::{Fleet, ID, Spoke, config, keep_last, member, policy, repository};
 use hub::run::start;
 use hub::store::{HubStore as _, Sqlite};
-use proto::plan::plan_hash;
 use proto::v1::hub_message::Body as Told;
 use proto::v1::spoke_message::Body;
 use proto::v1::{
-    AuditRequest, DecidePlanRequest, Delta, LeaseAsk, LeaseRelease, LeaseRenew, OperationOutcome, PlanPart,
-    PlansRequest, Tombstone,
+    AuditRequest, DecidePlanRequest, Delta, LeaseAsk, LeaseRelease, LeaseRenew, PlansRequest, Tombstone,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
@@ -79,7 +78,7 @@ async fn a_hub_whose_store_was_taken_over_ends_and_answers_nobody() {
             assert!(!matches!(message.body, Some(Told::LeaseRenewed(renewed)) if renewed.seq == 9));
         }
     };
-    // The stream ends, or stays silent.
+    // The stream or stays silent.
     let _ = tokio::time::timeout(Duration::from_millis(500), answer).await;
 }
 
@@ -146,53 +145,6 @@ fn renew(token: u64, seq: u64) -> LeaseRenew {
         seq,
         run_hash: Vec::new(),
     }
-}
-
-fn snapshot() -> String {
-    "5".repeat(64)
-}
-
-fn hash() -> String {
-    plan_hash(ID, [snapshot().as_str()])
-}
-
-async fn ends(spoke: &mut Spoke, token: u64, result: &str) {
-    let document = serde_json::json!({ "plan": {
-        "resticId": ID, "hash": hash(), "snapshots": 9, "remove": [{ "id": snapshot() }],
-        "left": [{ "key": "cluster/a", "left": 8 }],
-    } });
-    let data = document.to_string().into_bytes();
-    let outcome = OperationOutcome {
-        result: result.to_owned(),
-        plan: hash(),
-        ..OperationOutcome::default()
-    };
-    let release = LeaseRelease {
-        operation: "job".to_owned(),
-        restic_id: ID.to_owned(),
-        token,
-        outcome: Some(outcome),
-        plan_bytes: data.len() as u64,
-        policy: "p".to_owned(),
-        ..LeaseRelease::default()
-    };
-    for (n, half) in data.chunks(data.len().div_ceil(2)).enumerate() {
-        let part = PlanPart {
-            operation: "job".to_owned(),
-            restic_id: ID.to_owned(),
-            token,
-            offset: if n == 0 { 0 } else { data.len().div_ceil(2) as u64 },
-            data: half.to_vec(),
-        };
-        spoke.say(Body::PlanPart(part)).await;
-    }
-    spoke.say(Body::LeaseRelease(release)).await;
-    spoke
-        .until("the release", |told| match told {
-            Told::LeaseReleased(released) if released.token == token => Some(()),
-            _ => None,
-        })
-        .await;
 }
 
 async fn approved(spoke: &mut Spoke) -> (String, String) {

@@ -2,6 +2,10 @@
 
 use crate::v1::{RetentionPolicySpec, RetentionRule};
 
+/// Why the snapshots of a suspicious backup stay.
+pub const SUSPICIOUS: &str =
+    "its source is suddenly far smaller than before, so all of its snapshots stay until that is accepted";
+
 /// A part of a run that keeps every snapshot of a backup. It is a policy whose rules cannot be used: what its selector
 /// matches stays, whatever others say, and readers of every version know that.
 ///

@@ -58,25 +58,9 @@ impl Inventory {
 
     /// Backups of bound clusters whose source is suddenly far smaller than before (condition Suspicious), whatever repository
     /// they name now: their snapshots may be in this one.
-    #[must_use]
-    pub fn suspicious_backups(&self, restic_id: &str) -> Vec<Arc<Held>> {
-        let suspicious = |held: &&Arc<Held>| {
-            let mut conditions = held.object.conditions.iter();
-            conditions.any(|c| c.r#type == "Suspicious" && c.status == "True")
-        };
-        let bound = self
-            .bindings
-            .bound(restic_id)
-            .map(|cluster| [cluster.to_string()]);
-        bound
-            .flat_map(|cluster| {
-                self.index
-                    .backups(&cluster)
-                    .filter(suspicious)
-                    .cloned()
-                    .collect::<Vec<_>>()
-            })
-            .collect()
+    pub fn suspicious_backups(&self, restic_id: &str) -> impl Iterator<Item = &Arc<Held>> {
+        let bound = self.bindings.bound(restic_id);
+        bound.flat_map(|cluster| self.index.suspicious(cluster))
     }
 
     /// Whether a policy's cluster is bound to a repository, and the policy is for it or may be.

@@ -23,6 +23,8 @@ pub struct Index {
     restores: BTreeMap<Arc<str>, Arc<Held>>,
     /// restic id -> backups that run into it now, by place.
     running: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
+    /// Cluster -> backups whose source is suddenly far smaller than before, by place.
+    suspicious: HashMap<Arc<str>, BTreeMap<Arc<str>, Arc<Held>>>,
 }
 
 impl Index {
@@ -73,6 +75,12 @@ impl Index {
     /// Backups that run into a physical repository as last reported, by place.
     pub fn running(&self, restic_id: &str) -> impl Iterator<Item = &Arc<str>> {
         self.running.get(restic_id).into_iter().flatten()
+    }
+
+    /// Backups of a cluster with the condition Suspicious, by place.
+    pub fn suspicious(&self, cluster: &str) -> impl Iterator<Item = &Arc<Held>> {
+        let of_cluster = self.suspicious.get(cluster);
+        of_cluster.into_iter().flat_map(BTreeMap::values)
     }
 
     /// Keys of all physical repositories.
@@ -147,6 +155,10 @@ impl Index {
             if let Some(id) = runs_into(held) {
                 self.running.entry(id).or_default().insert(held.place.clone());
             }
+            if is_suspicious(held) {
+                let of_cluster = self.suspicious.entry(held.cluster.clone()).or_default();
+                of_cluster.insert(held.place.clone(), held.clone());
+            }
             if let Some(repository) = held.writes_to() {
                 *self.writers.entry(repository).or_insert(0) += 1;
             }
@@ -176,6 +188,12 @@ impl Index {
                 places.remove(&held.place);
                 if places.is_empty() {
                     self.running.remove(&id);
+                }
+            }
+            if let Some(of_cluster) = self.suspicious.get_mut(&held.cluster) {
+                of_cluster.remove(&held.place);
+                if of_cluster.is_empty() {
+                    self.suspicious.remove(&held.cluster);
                 }
             }
             if let Some(repository) = held.writes_to()
@@ -213,6 +231,11 @@ fn runs_into(held: &Held) -> Option<Arc<str>> {
         .backup()
         .filter(|b| (b.running || b.under_way) && !b.restic_id.is_empty())?;
     Some(backup.restic_id.as_str().into())
+}
+
+fn is_suspicious(held: &Held) -> bool {
+    let mut conditions = held.object.conditions.iter();
+    conditions.any(|c| c.r#type == "Suspicious" && c.status == "True")
 }
 
 /// When the state of a backup may change by itself.

@@ -293,6 +293,8 @@ impl Keeper {
                 after: binding.state.as_str().to_owned(),
             };
             self.save_decided(binding, decision).await?;
+            // Read again when it is needed next: without what the cluster has reported.
+            self.repository(&id).history = None;
             ended += 1;
         }
         Ok(ended)

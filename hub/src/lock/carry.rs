@@ -109,7 +109,7 @@ impl Keeper {
         let given = match kept {
             Some((token, run)) if token == grant.token => Ok(run),
             // Granted before the hub's last restart.
-            _ => self.given(id, &key).await,
+            _ => self.given(id, &key, &[]).await,
         };
         let run = match given {
             Ok(run) => run,

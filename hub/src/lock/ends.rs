@@ -6,7 +6,7 @@ use std::sync::Arc;
 use prost::Message as _;
 use proto::plan::{PlanDocument, PlanLine, plan_hash};
 use proto::v1::hub_message::Body;
-use proto::v1::{LeaseCovered, LeaseRelease, OperationOutcome};
+use proto::v1::{LeaseAsk, LeaseCovered, LeaseRelease, OperationKind, OperationOutcome};
 use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
@@ -17,7 +17,7 @@ use super::run;
 use crate::authorize::Refusal;
 use crate::clean;
 use crate::now as wall_clock;
-use crate::store::{StoredEnd, StoredPlan};
+use crate::store::{CheckedDamage, StoredEnd, StoredPlan};
 
 /// What the last applied run left, at most: so many clusters and groups.
 const BASELINE: usize = 20_000;
@@ -83,15 +83,21 @@ impl Keeper {
         let known = repository.known(&asked);
         let held = repository.grantor.held_by(&known, release.token);
         let key = (cluster.clone(), asked.id.clone());
-        let ask = self.asks.about(&key, &id).map(|asked| asked.ask.clone());
         if let Some(grant) = held {
+            // What a check has found must not be lost because the hub has forgotten that it is one.
+            if !self.recall(&id, &key, grant.token).await {
+                return;
+            }
+            let ask = self.asks.about(&key, &id).map(|asked| asked.ask.clone());
+            let ask = ask.unwrap_or_default();
             if let Some(outcome) = &mut release.outcome {
                 clean::outcome(outcome);
             }
             if release.policy.is_empty() {
-                release.policy = ask.map(|ask| ask.policy).unwrap_or_default();
+                release.policy.clone_from(&ask.policy);
             }
-            if !self.finish(&id, &grant, &release, document).await {
+            let damage = found(&ask, &grant, &release);
+            if !self.finish(&id, &grant, &release, document, damage).await {
                 // The spoke releases again: nothing is answered, nothing changes.
                 return;
             }
@@ -112,6 +118,7 @@ impl Keeper {
         grant: &Grant,
         release: &LeaseRelease,
         document: Vec<u8>,
+        damage: Option<CheckedDamage>,
     ) -> bool {
         let cluster = grant.operation.cluster.clone();
         let outcome = release.outcome.clone().unwrap_or_default();
@@ -137,6 +144,7 @@ impl Keeper {
             plan: told,
             document: if plan.is_some() { document } else { Vec::new() },
             baseline: carried_out.then(|| left.map(|b| (b.key.clone(), b.left)).collect()),
+            damage,
         };
         match self.store.finish(end).await {
             Ok(()) => {
@@ -158,20 +166,7 @@ impl Keeper {
         };
         let cluster = &grant.operation.cluster;
         info!(repository = %id, %cluster, subject = %grant.operation.subject, token = grant.token, result = outcome.result, "a run has ended");
-        let now = self.now();
         let repository = self.repository(id);
-        match outcome.result.as_str() {
-            "Damaged" => {
-                let text = format!(
-                    "{} in cluster {cluster}: {}",
-                    grant.operation.subject, outcome.message
-                );
-                repository.damaged = Some((now, cluster.clone(), text));
-            }
-            // Another cluster may have looked at other parts.
-            "Passed" => drop(repository.damaged.take_if(|(_, of, _)| of == cluster)),
-            _ => {}
-        }
         let run = repository.run.take().filter(|(token, _)| *token == grant.token);
         let Some(run) = run.and_then(|(_, run)| run) else {
             return;
@@ -201,6 +196,23 @@ impl Keeper {
                 .await;
         }
     }
+}
+
+/// What a check has found; `None` for other operations, and when nothing is known anew. One that passed speaks for its
+/// own resource alone: another may have looked at other parts.
+fn found(ask: &LeaseAsk, grant: &Grant, release: &LeaseRelease) -> Option<CheckedDamage> {
+    let outcome = release.outcome.as_ref()?;
+    let Operation { cluster, subject, .. } = &grant.operation;
+    let text = match outcome.result.as_str() {
+        "Damaged" => Some(format!("{subject} in cluster {cluster}: {}", outcome.message)),
+        "Passed" => None,
+        _ => return None,
+    };
+    (ask.kind() == OperationKind::Check).then(|| CheckedDamage {
+        cluster: cluster.to_string(),
+        owner: release.policy.clone(),
+        text,
+    })
 }
 
 /// The plan in a document, if it is one of this repository and its ids give its hash.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use prost::Message as _;
+use proto::digest::run_hash;
 use proto::v1::hub_message::Body;
 use proto::v1::{LeaseAsk, LeaseWaiting, OperationKind, RetentionRun};
 use tracing::warn;
@@ -14,9 +15,6 @@ use super::keeper::Keeper;
 use super::run;
 use crate::now as wall_clock;
 use crate::store::{StoredAudit, StoredGrant};
-
-/// The end of a check overtakes the state of its repository, which holds the damage from then on. In milliseconds.
-const ON_ITS_WAY: u64 = 10 * 60_000;
 
 /// Why a retention operation is given nothing. Without a run its spoke would go by its own policies alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,33 +35,33 @@ impl fmt::Display for Withheld {
 }
 
 impl Keeper {
-    /// What an operation is to do as of now; `None` for one that is no retention run.
+    /// What an operation is to do as of now; `None` for one that is no retention run, and when its pod has it already.
+    /// `has` is the hash of what its pod has, empty for nothing.
     pub(super) async fn given(
         &mut self,
         id: &Arc<str>,
         key: &Asker,
+        has: &[u8],
     ) -> Result<Option<RetentionRun>, Withheld> {
-        let known = self.learn_history(id).await;
         let Some(asked) = self.asks.about(key, id) else {
             return Err(Withheld::Unknown("what the operation is to do is not known"));
         };
         if ![OperationKind::Retention, OperationKind::Unspecified].contains(&asked.ask.kind()) {
             return Ok(None);
         }
+        let approved = asked.ask.approved.clone();
+        let known = self.learn_history(id).await;
         // Without the history new clusters and rejected plans are not known.
         let repository = self.repositories.get(id);
         let history = repository.and_then(|r| r.history.as_ref());
         let Some(history) = history.filter(|_| known) else {
             return Err(Withheld::Unknown("what earlier runs left could not be read"));
         };
-        let mut run = self
+        let run = self
             .hub
-            .read(|inventory| run::compose(inventory, history, id, &asked.ask.approved));
-        let damaged = repository.and_then(|r| r.damaged.as_ref());
-        if let Some((at, _, text)) = damaged.filter(|_| run.damage.is_empty())
-            && self.now().saturating_sub(*at) < ON_ITS_WAY
-        {
-            run.damage.clone_from(text);
+            .read(|inventory| run::compose(inventory, history, id, &approved));
+        if !has.is_empty() && run_hash(&run) == has {
+            return Ok(None);
         }
         match run::too_long(&run) {
             Some(text) => Err(Withheld::TooLong(text)),
@@ -88,15 +86,18 @@ impl Keeper {
         }
     }
 
-    /// Restores the question of a holder whose grant is older than this run of the hub.
-    pub(super) async fn recall(&mut self, id: &Arc<str>, key: &Asker, token: u64) {
+    /// Restores the question of a holder whose grant is older than this run of the hub. Whether it is known; it is read
+    /// again with the next message otherwise.
+    pub(super) async fn recall(&mut self, id: &Arc<str>, key: &Asker, token: u64) -> bool {
         if self.asks.get(key).is_some() {
-            return;
+            return true;
         }
         let stored = match self.store.asked(id, token).await {
             Ok(stored) => stored,
-            // It stays unknown, and is read again with the next renewal.
-            Err(error) => return self.failed(error, "the question of a holder could not be read"),
+            Err(error) => {
+                self.failed(error, "the question of a holder could not be read");
+                return false;
+            }
         };
         let stored = stored.and_then(|bytes| LeaseAsk::decode(bytes.as_slice()).ok());
         // A grant that the store has lost: the run of today, and no approval.
@@ -108,13 +109,14 @@ impl Keeper {
         });
         let now = self.now();
         self.asks.put(key, id, ask, now);
+        true
     }
 
     /// The entry of a grant in the audit, with what its operation is given.
     pub(super) async fn granted(&mut self, id: &Arc<str>, grant: &Grant) -> Result<StoredGrant, Withheld> {
         let Grant { operation, token, .. } = grant;
         let key = (operation.cluster.clone(), operation.id.clone());
-        let run = self.given(id, &key).await?;
+        let run = self.given(id, &key, &[]).await?;
         let ask = self.asks.get(&key).map(|asked| asked.ask.encode_to_vec());
         let given = run.clone().unwrap_or_default();
         let audit = StoredAudit {

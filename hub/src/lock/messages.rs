@@ -174,7 +174,7 @@ impl Keeper {
             self.cover(&id, &cluster, &subject, covered).await;
             return;
         }
-        if let Err(reason) = self.given(&id, &key).await {
+        if let Err(reason) = self.given(&id, &key, &[]).await {
             // A grant that never reached the cluster is free at once; another one ends by its release.
             let effects = self.withhold(&id, &operation, seen, &reason);
             return self.carry_out(&id, effects, Reply::default()).await;
@@ -215,13 +215,13 @@ impl Keeper {
         let key = (cluster.clone(), asked.id.clone());
         if holds && !renew.run_hash.is_empty() {
             self.recall(&id, &key, renew.token).await;
-            let given = self.given(&id, &key).await;
+            let given = self.given(&id, &key, &renew.run_hash).await;
             if given.is_err() {
                 // The pod must not go on with rules that may not be in force any more: without an answer the lease ends.
                 effects.retain(|effect| !matches!(effect, Effect::Renewed { .. }));
             }
             match given {
-                Ok(run) => reply.run = run.filter(|run| proto::digest::run_hash(run) != renew.run_hash),
+                Ok(run) => reply.run = run,
                 Err(Withheld::TooLong(reason)) => {
                     self.refuse(cluster, "renew", Refusal::TooMany("policies"));
                     self.revoke_lease(cluster, renew, reason);

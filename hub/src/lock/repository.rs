@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proto::v1::{LeaseWaiting, RetentionRun};
 
-use super::grantor::{Grantor, Instant, Operation, Phase};
+use super::grantor::{Grantor, Operation, Phase};
 use super::keeper::Recent;
 use crate::store::History;
 
@@ -20,8 +20,6 @@ pub(super) struct Repository {
     pub history: Option<History>,
     /// The last answer to each waiter.
     pub told: HashMap<(Arc<str>, Arc<str>), LeaseWaiting>,
-    /// Damage that a check has reported with its end, and when.
-    pub damaged: Option<(Instant, Arc<str>, String)>,
     pub draining: bool,
 }
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use crds::rules::{RULES_VERSION, Rule};
-use proto::hold::hold;
+use proto::hold::{SUSPICIOUS, hold};
 use proto::order::{RUN_MAX, order_text};
 use proto::v1::{Baseline, ClusterUid, RetentionPolicySpec, RetentionRule, RetentionRun};
 
 use crate::health::ready_condition;
-use crate::inventory::{Held, Inventory};
+use crate::inventory::{Held, Inventory, Member};
 use crate::store::History;
 
 /// Policies of one cluster for one repository. One that has more stops the repository's runs, with a text that names it.
@@ -27,8 +27,10 @@ pub fn compose(inventory: &Inventory, history: &History, restic_id: &str, approv
         let text = "it is missing from what its cluster tells, without having been deleted";
         Some(unclear(spec(held)?, text))
     });
-    let held = holds(inventory, restic_id);
-    let policies = bounded(known.chain(undecided).chain(vanished).chain(held));
+    // Holds are no policies: their number says nothing about a cluster's policies.
+    let mut policies = bounded(known.chain(undecided).chain(vanished));
+    policies.extend(holds(inventory, restic_id));
+    policies.sort_by(|a, b| a.source.cmp(&b.source).then_with(|| a.uid.cmp(&b.uid)));
     let members: Vec<_> = inventory.whole_clusters(restic_id).collect();
     let clusters: Vec<String> = members.iter().map(|member| member.name.to_string()).collect();
     let uids = members
@@ -38,13 +40,10 @@ pub fn compose(inventory: &Inventory, history: &History, restic_id: &str, approv
     let new = clusters.iter().filter(|cluster| {
         !history.participants.is_empty() && !history.participants.contains(cluster.as_str())
     });
-    let damage = inventory.damage_of(restic_id);
     RetentionRun {
         restic_id: restic_id.to_owned(),
         policies,
-        damage: damage.map_or_else(String::new, |(place, text)| {
-            format!("ResticRepository {place}: {text}")
-        }),
+        damage: damage(inventory, history, restic_id),
         // A successor of a run that failed still asks for what a person has rejected meanwhile.
         approved: if history.rejected.contains(approved) {
             String::new()
@@ -70,10 +69,25 @@ pub fn compose(inventory: &Inventory, history: &History, restic_id: &str, approv
     }
 }
 
+/// Why nothing may be removed; empty if there is no damage. The end of a check overtakes the state of its repository.
+fn damage(inventory: &Inventory, history: &History, restic_id: &str) -> String {
+    if let Some((place, text)) = inventory.damage_of(restic_id) {
+        return format!("ResticRepository {place}: {text}");
+    }
+    // A resource that was deleted leaves nothing behind.
+    let counts = |cluster: &str, owner: &str| {
+        let exists = |member: &Member| member.objects.contains_key(owner);
+        inventory.bindings().is_bound(cluster, restic_id) && inventory.member(cluster).is_some_and(exists)
+    };
+    let mut reported = history.damage.iter();
+    let found = reported.find(|(cluster, owner, _)| counts(cluster, owner));
+    found.map_or_else(String::new, |(_, _, text)| text.clone())
+}
+
 /// Snapshots of suspicious backups stay: those of all clusters that are bound to the repository.
 fn holds(inventory: &Inventory, restic_id: &str) -> Vec<RetentionPolicySpec> {
     let suspicious = inventory.suspicious_backups(restic_id);
-    let hold = suspicious.into_iter().map(|held| {
+    let hold = suspicious.map(|held| {
         let backup = format!("{}/{}", held.object.namespace, held.object.name);
         hold(
             &held.cluster,
@@ -86,11 +100,7 @@ fn holds(inventory: &Inventory, restic_id: &str) -> Vec<RetentionPolicySpec> {
     hold.collect()
 }
 
-/// Why.
-const SUSPICIOUS: &str =
-    "its source is suddenly far smaller than before, so all of its snapshots stay until that is accepted";
-
-/// The policies in order. A cluster with too many of them has one in their place that keeps everything.
+/// The policies. A cluster with too many of them has one in their place that keeps everything.
 fn bounded(specs: impl Iterator<Item = RetentionPolicySpec>) -> Vec<RetentionPolicySpec> {
     let mut by_cluster: BTreeMap<String, Vec<RetentionPolicySpec>> = BTreeMap::new();
     for spec in specs {
@@ -112,7 +122,6 @@ fn bounded(specs: impl Iterator<Item = RetentionPolicySpec>) -> Vec<RetentionPol
             });
         }
     }
-    policies.sort_by(|a, b| a.source.cmp(&b.source).then_with(|| a.uid.cmp(&b.uid)));
     policies
 }
 

@@ -109,24 +109,26 @@ fn run(inventory: &Inventory) -> RetentionRun {
     compose(inventory, &History::default(), ID, "")
 }
 
+/// A backup with the condition Suspicious.
+fn backup(name: &str, id: &str, status: &str) -> ObjectState {
+    // The spec may name another repository now than that of the snapshots.
+    let body = BackupState {
+        restic_id: id.to_owned(),
+        ..BackupState::default()
+    };
+    let condition = Condition {
+        r#type: "Suspicious".to_owned(),
+        status: status.to_owned(),
+        ..Condition::default()
+    };
+    ObjectState {
+        conditions: vec![condition],
+        ..object(name, Body::Backup(body))
+    }
+}
+
 #[test]
 fn suspicious_backups_of_bound_clusters_hold_their_snapshots() {
-    let backup = |name: &str, id: &str, status: &str| {
-        // The spec may name another repository now than that of the snapshots.
-        let body = BackupState {
-            restic_id: id.to_owned(),
-            ..BackupState::default()
-        };
-        let condition = Condition {
-            r#type: "Suspicious".to_owned(),
-            status: status.to_owned(),
-            ..Condition::default()
-        };
-        ObjectState {
-            conditions: vec![condition],
-            ..object(name, Body::Backup(body))
-        }
-    };
     let mut inventory = inventory();
     for (session, cluster) in (1..).zip(["a", "b"]) {
         let objects = vec![
@@ -154,6 +156,16 @@ fn suspicious_backups_of_bound_clusters_hold_their_snapshots() {
         held.iter()
             .all(|spec| !spec.unclear.is_empty() && spec.source.starts_with("a/ns/"))
     );
+    // One was accepted, and one deleted.
+    let objects = vec![
+        repository(),
+        backup("emptied", ID, "False"),
+        backup("undecided", "", "True"),
+    ];
+    tell(&mut inventory, "a", 3, objects);
+    let held = run(&inventory).policies;
+    assert_eq!(held.len(), 1);
+    assert_eq!(held[0].rules[0].tags[1], "fleet.backup=ns/undecided");
 }
 
 #[test]
@@ -299,6 +311,45 @@ fn a_new_cluster_is_told_apart_once_there_was_a_run() {
 }
 
 #[test]
+fn reported_damage_counts_while_its_cluster_is_bound_and_its_resource_exists() {
+    let mut inventory = inventory();
+    for (session, cluster) in (1..).zip(["a", "b"]) {
+        tell(&mut inventory, cluster, session, vec![repository()]);
+    }
+    bind(&mut inventory, "a", State::Pending);
+    bind(&mut inventory, "b", State::Bound);
+    let given = |inventory: &Inventory, reported: &[(&str, &str)]| {
+        let of = |(cluster, owner): &(&str, &str)| {
+            let text = format!("{cluster}/{owner} is damaged");
+            ((*cluster).to_owned(), (*owner).to_owned(), text)
+        };
+        let history = History {
+            damage: reported.iter().map(of).collect(),
+            ..History::default()
+        };
+        compose(inventory, &history, ID, "").damage
+    };
+    assert_eq!(
+        given(&inventory, &[("a", "nas"), ("b", "gone"), ("c", "nas")]),
+        ""
+    );
+    assert_eq!(
+        given(&inventory, &[("a", "nas"), ("b", "nas")]),
+        "b/nas is damaged"
+    );
+    // The state of a resource says more than the end of a check.
+    let mut damaged = repository();
+    if let Some(Body::Repository(body)) = &mut damaged.body {
+        body.damage = "pack 1".to_owned();
+    }
+    tell(&mut inventory, "b", 3, vec![damaged]);
+    assert_eq!(
+        given(&inventory, &[("b", "nas")]),
+        "ResticRepository b/ns/nas: pack 1"
+    );
+}
+
+#[test]
 fn a_flood_of_policies_stops_the_runs_in_words_that_name_it() {
     let mut inventory = inventory();
     let mut objects = vec![repository()];
@@ -314,6 +365,22 @@ fn a_flood_of_policies_stops_the_runs_in_words_that_name_it() {
         ..RetentionRun::default()
     };
     assert!(too_long(&long).is_some());
+}
+
+#[test]
+fn suspicious_backups_do_not_count_as_policies() {
+    let mut inventory = inventory();
+    let mut objects = vec![repository()];
+    objects.extend((0..PER_CLUSTER).map(|n| policy(&format!("p{n}"), ID, rules(vec![rule()]))));
+    objects.extend((0..5).map(|n| backup(&format!("b{n}"), ID, "True")));
+    tell(&mut inventory, "a", 1, objects);
+    bind(&mut inventory, "a", State::Bound);
+    let policies = run(&inventory).policies;
+    assert_eq!(policies.len(), PER_CLUSTER + 5);
+    assert!(policies.is_sorted_by_key(|spec| &spec.source));
+    let unclear = policies.iter().filter(|spec| !spec.unclear.is_empty());
+    assert!(unclear.clone().all(|spec| spec.unclear == SUSPICIOUS));
+    assert_eq!(unclear.count(), 5);
 }
 
 #[test]

@@ -110,6 +110,7 @@ impl Sqlite {
         for query in [
             "DELETE FROM object WHERE cluster = ?",
             "DELETE FROM vanished WHERE cluster = ?",
+            "DELETE FROM damage WHERE cluster = ?",
             "DELETE FROM cluster WHERE name = ?",
         ] {
             sqlx::query(query)

@@ -1,6 +1,6 @@
 use proto::v1::OperationOutcome;
 
-use super::super::{HubStore as _, StoredEnd, StoredPlan};
+use super::super::{CheckedDamage, HubStore as _, StoredEnd, StoredPlan};
 use super::*;
 
 fn granted(token: u64) -> (StoredLock, StoredGrant) {
@@ -59,6 +59,7 @@ fn end(token: u64, result: &str, plan: Option<StoredPlan>) -> StoredEnd {
         plan,
         document: b"{}".to_vec(),
         baseline: (result == "Applied").then(|| vec![("cluster/a".to_owned(), 7)]),
+        damage: None,
     }
 }
 
@@ -305,4 +306,37 @@ async fn pages_of_the_audit_and_what_is_forgotten() {
         store.document("r", 3).await.unwrap().is_none(),
         "beyond the bound"
     );
+}
+
+#[tokio::test]
+async fn damage_is_kept_for_each_resource_until_its_check_passes_or_its_cluster_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    let checked = async |cluster: &str, owner: &str, text: Option<&str>| {
+        let damage = CheckedDamage {
+            cluster: cluster.to_owned(),
+            owner: owner.to_owned(),
+            text: text.map(str::to_owned),
+        };
+        let end = StoredEnd {
+            damage: Some(damage),
+            ..end(1, "", None)
+        };
+        store.finish(end).await.unwrap();
+    };
+    let kept = async || {
+        let damage = store.history("r").await.unwrap().damage;
+        let texts = damage.into_iter().map(|(_, _, text)| text);
+        texts.collect::<Vec<_>>()
+    };
+    checked("a", "one", Some("early")).await;
+    checked("a", "one", Some("late")).await;
+    checked("a", "two", Some("two")).await;
+    checked("b", "one", Some("b")).await;
+    assert_eq!(kept().await, ["late", "two", "b"]);
+    assert!(store.history("s").await.unwrap().damage.is_empty());
+    checked("a", "one", None).await;
+    assert_eq!(kept().await, ["two", "b"]);
+    store.forget("a").await.unwrap();
+    assert_eq!(kept().await, ["b"]);
 }

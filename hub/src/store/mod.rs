@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use crate::Millis;
 use crate::bindings::{Binding, Key};
 
-pub use plans::{StoredDecision, StoredEnd, StoredPlan};
+pub use plans::{CheckedDamage, StoredDecision, StoredEnd, StoredPlan};
 pub use records::{
     Age, AuditCursor, Batch, History, Kept, KeptBindings, PlanCursor, Start, StoredAudit, StoredCluster,
     StoredGrant, StoredLock, StoredObject, StoredVanished,

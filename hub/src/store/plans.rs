@@ -57,6 +57,18 @@ pub struct StoredEnd {
     pub document: Vec<u8>,
     /// The run was carried out: its clusters have taken part, and this is left.
     pub baseline: Option<Vec<(String, u32)>>,
+    /// What a check has found.
+    pub damage: Option<CheckedDamage>,
+}
+
+/// What a check of one ResticRepository says about damage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedDamage {
+    pub cluster: String,
+    /// uid of the ResticRepository.
+    pub owner: String,
+    /// `None`: the check has passed, and what an earlier one of the same owner found is over.
+    pub text: Option<String>,
 }
 
 const COLUMNS: &str =
@@ -143,6 +155,9 @@ impl Sqlite {
         if let Some(baseline) = end.baseline {
             put_history(&mut transaction, &end.restic_id, end.token, baseline).await?;
         }
+        if let Some(damage) = end.damage {
+            put_damage(&mut transaction, &end.restic_id, damage).await?;
+        }
         transaction.commit().await?;
         Ok(())
     }
@@ -169,6 +184,14 @@ impl Sqlite {
             .fetch(&self.pool);
         while let Some(row) = rows.try_next().await? {
             history.rejected.insert(row.try_get(0)?);
+        }
+        drop(rows);
+        let query = "SELECT cluster, owner, text FROM damage WHERE restic_id = ? ORDER BY cluster, owner";
+        let mut rows = sqlx::query(query).bind(&restic_id).fetch(&self.pool);
+        while let Some(row) = rows.try_next().await? {
+            history
+                .damage
+                .push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
         }
         Ok(history)
     }
@@ -316,6 +339,26 @@ async fn put_plan(
         .bind(plan.subject)
         .bind(signed(plan.token))
         .bind(plan.outcome);
+    query.execute(&mut **transaction).await?;
+    Ok(())
+}
+
+async fn put_damage(
+    transaction: &mut Transaction<'static, Database>,
+    restic_id: &str,
+    CheckedDamage { cluster, owner, text }: CheckedDamage,
+) -> Result<(), StoreError> {
+    let query = match text {
+        Some(_) => {
+            "INSERT INTO damage (restic_id, cluster, owner, text) VALUES (?, ?, ?, ?) \
+             ON CONFLICT DO UPDATE SET text = excluded.text"
+        }
+        None => "DELETE FROM damage WHERE restic_id = ? AND cluster = ? AND owner = ?",
+    };
+    let mut query = sqlx::query(query).bind(restic_id).bind(cluster).bind(owner);
+    if let Some(text) = text {
+        query = query.bind(text);
+    }
     query.execute(&mut **transaction).await?;
     Ok(())
 }

@@ -137,4 +137,6 @@ pub struct History {
     pub baseline: Vec<(String, u32)>,
     /// Hashes of the plans that a person has rejected.
     pub rejected: std::collections::BTreeSet<String>,
+    /// Damage that checks have reported with their ends: cluster, uid of the ResticRepository, and text.
+    pub damage: Vec<(String, String, String)>,
 }

@@ -1,6 +1,8 @@
 //! A hub over real mTLS sockets, and clients that hold a spoke's certificate and send what they like.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
+pub mod plan;
+
 use std::path::Path;
 use std::time::Duration;
 

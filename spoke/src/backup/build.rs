@@ -37,7 +37,7 @@ pub fn build(
     backup: &ResticBackup,
     valid: &Valid,
     located: &Located,
-    repository: &ResticRepository,
+    (repository, kept): (&ResticRepository, Needs),
 ) -> Objects {
     let meta = |name: String| pod::controlled(backup, key, name, labels(&key.name, true));
     let account = || pod::account(meta(names::backup_service_account(&key.name)));
@@ -46,7 +46,7 @@ pub fn build(
     let source = Source::of(key, &valid.repository, names::backup_credentials(&key.name));
     let job = &valid.job;
     let hooks = valid.hooks.as_ref();
-    let mut needs = Needs::of(hooks);
+    let mut needs = Needs::of(hooks).and(kept);
     needs.exec |= valid.source.executes();
     let own = names::backup_service_account(&key.name);
     let account = job.service_account.as_deref().unwrap_or(&own);

@@ -46,7 +46,14 @@ fn built(name: &str, spec: Value, repository: &ResticRepository) -> Objects {
         cluster: "prod-eu".to_owned(),
         ..crate::site::Site::of_tests()
     };
-    build(&key, &site, &backup, &valid, &located(&valid), repository)
+    build(
+        &key,
+        &site,
+        &backup,
+        &valid,
+        &located(&valid),
+        (repository, Needs::default()),
+    )
 }
 
 fn pod_of(objects: &Objects) -> &PodSpec {

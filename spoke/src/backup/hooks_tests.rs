@@ -1,9 +1,11 @@
 use std::sync::Arc;
 
+use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::kind::table::{Table, condition};
+use crate::backup::plan_tests::bound;
+use crate::kind::table::{Table, condition, repository};
 use crate::world::{HookContainer, HookContainers, JobEnd, JobView, Key, PodView, Termination};
 
 fn exec(seconds: &str) -> Value {
@@ -117,8 +119,30 @@ fn a_failed_hook_after_a_good_backup_is_owed_whatever_the_spec_says_then() {
 
     // The next turns find it in the status, also when the spec has become another one, or none.
     table.resource.status = Some(plan.status);
-    table.resource.spec.hooks = None;
-    assert!(table.plan(&observed(run.clone())).children.job.is_some());
+    let mut ready = observed(run.clone());
+    ready.repository = Some(repository());
+    ready.source.claims = [("data".to_owned(), Arc::new(bound()))].into();
+    let annotations = table.resource.metadata.annotations.get_or_insert_default();
+    annotations.insert(names::ANNOTATION_RUN.to_owned(), "now".to_owned());
+    for hooks in [table.resource.spec.hooks.clone(), None] {
+        table.resource.spec.hooks = hooks;
+        let children = table.plan(&ready).children;
+        assert!(children.job.is_some());
+        let (cron_job, _) = children.cron_job.unwrap();
+        assert!(
+            cron_job.spec.suspend == Some(true) && children.runs.is_empty(),
+            "what is run now would undo what the hook before the next run does"
+        );
+        let rules = children.grant.unwrap().0.rules.unwrap();
+        let exec = |rule: &PolicyRule| rule.resources == Some(vec!["pods/exec".to_owned()]);
+        assert!(rules.iter().any(exec), "the hook that is owed needs its right");
+        assert!(
+            !children
+                .removals
+                .iter()
+                .any(|r| matches!(r, crate::kind::Removal::Grant(_)))
+        );
+    }
     table.resource.spec.schedule = "nonsense".to_owned();
     assert!(table.plan(&observed(run)).children.job.is_some());
 }

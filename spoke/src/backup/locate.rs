@@ -9,7 +9,8 @@ use crds::names;
 
 use super::source::Wanted;
 use crate::consent;
-use crate::pod::guest::{self, Guest};
+use crate::hooks::Plan;
+use crate::pod::guest::Guest;
 use crate::pod::placement::Placement;
 use crate::pod::stream::Exec;
 use crate::runs::{self, Unusable};
@@ -21,7 +22,7 @@ pub struct Surroundings {
     pub claims: BTreeMap<String, Arc<ClaimView>>,
     /// Pods that match the selector, and those that mount one of the claims.
     pub pods: BTreeMap<Key, Arc<AppPodView>>,
-    /// Secrets in this namespace that hold the credentials of repositories.
+    /// Secrets of the templates, in the source and in hooks, that hold the credentials of repositories.
     pub credentials: BTreeSet<String>,
 }
 
@@ -36,7 +37,7 @@ pub struct Located {
 impl Surroundings {
     /// Looks them up for a backup in `namespace`.
     #[must_use]
-    pub fn of(world: &World, key: &Key, wanted: &Wanted) -> Surroundings {
+    pub fn of(world: &World, key: &Key, wanted: &Wanted, hooks: Option<&Plan>) -> Surroundings {
         let mut found = Surroundings::default();
         let selector = match wanted {
             Wanted::PodVolume(volume) => Some(&volume.selector),
@@ -65,13 +66,14 @@ impl Surroundings {
             Wanted::Custom(_) | Wanted::Command { .. } => {
                 let claims = wanted.guest().into_iter().flat_map(Guest::claims);
                 names.extend(claims.map(|(name, _)| name.to_owned()));
-                let repositories = world.repositories.filter(|at, _| at.namespace == key.namespace);
-                let secrets = repositories
-                    .iter()
-                    .map(|(_, r)| r.spec.credentials_secret_ref.name.clone());
-                found.credentials.extend(secrets);
             }
         }
+        let secrets = wanted.guest().map(Guest::secrets).unwrap_or_default();
+        let secrets = secrets
+            .into_iter()
+            .chain(hooks.into_iter().flat_map(Plan::secrets));
+        let held = |name: &&str| world.holds_credentials(&key.sibling(name));
+        found.credentials = secrets.filter(held).map(str::to_owned).collect();
         for name in names {
             let at = key.sibling(&name);
             found.pods.extend(world.app_pods.by(Index::Claim, &at));
@@ -131,7 +133,11 @@ impl Surroundings {
 ///
 /// # Errors
 /// What is waited for, or has to change.
-pub fn locate(wanted: &Wanted, found: &Surroundings) -> Result<Located, Unusable> {
+pub fn locate(wanted: &Wanted, hooks: Option<&Plan>, found: &Surroundings) -> Result<Located, Unusable> {
+    let mut secrets = hooks.into_iter().flat_map(Plan::secrets);
+    if let Some(secret) = secrets.find(|name| found.credentials.contains(*name)) {
+        return Err(with_keys("a template of spec.hooks", secret));
+    }
     match wanted {
         Wanted::Claim(name) => mounted(name, None, found, "spec.source.pvc.claimName"),
         Wanted::PodVolume(volume) => pod_volume(volume, found),
@@ -305,17 +311,16 @@ fn brought(guest: &Guest, found: &Surroundings, field: &str) -> Result<Located, 
     let secrets = guest.secrets();
     let mut secrets = secrets
         .iter()
-        .filter(|name| found.credentials.contains(**name) || guest::is_ours(name));
+        .filter(|name| found.credentials.contains(**name) || names::is_of_credentials(name));
     if let Some(secret) = secrets.next() {
-        return Err(Unusable {
-            reason: reasons::TEMPLATE_NOT_ALLOWED,
-            message: format!(
-                "{field} refers to Secret {secret:?}, which holds credentials of a repository: nothing beside restic may have them"
-            ),
-        });
+        return Err(with_keys(field, secret));
     }
     let mut placement = Placement::default();
     for (claim, _) in guest.claims() {
+        let view = found.claims.get(claim);
+        let view = view.ok_or_else(|| runs::missing(claim, field))?;
+        // It may have no volume yet: the first run binds one, as for dumps.
+        runs::writable(claim, view, field)?;
         let more = found.placement(claim, field)?;
         placement = both(placement, more);
     }
@@ -323,6 +328,15 @@ fn brought(guest: &Guest, found: &Surroundings, field: &str) -> Result<Located, 
         claim: None,
         placement,
     })
+}
+
+fn with_keys(field: &str, secret: &str) -> Unusable {
+    Unusable {
+        reason: reasons::TEMPLATE_NOT_ALLOWED,
+        message: format!(
+            "{field} refers to Secret {secret:?}, which holds credentials of a repository: nothing beside restic may have them"
+        ),
+    }
 }
 
 /// On a node of both, if there is one.

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::hooks;
 use crate::world::AppMount;
 
 fn wanted(source: Value) -> Wanted {
@@ -54,9 +55,17 @@ fn world(access: Access, pods: &[(&str, AppPodView)]) -> World {
 }
 
 fn look(world: &World, source: Value) -> Result<Located, (&'static str, String)> {
+    look_beside(world, source, None)
+}
+
+fn look_beside(
+    world: &World,
+    source: Value,
+    hooks: Option<&Plan>,
+) -> Result<Located, (&'static str, String)> {
     let wanted = wanted(source);
-    let found = Surroundings::of(world, &Key::new("shop", "orders"), &wanted);
-    locate(&wanted, &found).map_err(|unusable| (unusable.reason, unusable.message))
+    let found = Surroundings::of(world, &Key::new("shop", "orders"), &wanted, hooks);
+    locate(&wanted, hooks, &found).map_err(|unusable| (unusable.reason, unusable.message))
 }
 
 fn pvc() -> Value {
@@ -235,4 +244,39 @@ fn a_template_gets_no_credentials_of_a_repository() {
         ["n1"],
         "where its claim is in use"
     );
+    let hook = |secret: &str| {
+        let container =
+            json!({ "name": "h", "image": "i", "envFrom": [{ "secretRef": { "name": secret } }] });
+        let hook = json!({ "job": { "podTemplate": { "spec": { "containers": [container] } } } });
+        let hook = serde_json::from_value(hook).unwrap();
+        let owner = (hooks::Owner::default(), "resticbackup-orders".to_owned());
+        hooks::given(hooks::Subject::Backup, owner, [Some(&hook), None, None]).unwrap()
+    };
+    let (reason, message) = look_beside(&world, pvc(), hook("storage").as_ref()).unwrap_err();
+    assert!(
+        reason == "TemplateNotAllowed" && message.contains("spec.hooks"),
+        "{message}"
+    );
+    assert!(look_beside(&world, pvc(), hook("database").as_ref()).is_ok());
+}
+
+#[test]
+fn a_claim_of_a_template_that_is_not_there_is_waited_for() {
+    let container = json!({ "name": "dump", "volumeMounts": [{ "name": "data", "mountPath": "/d" }] });
+    let custom = |claim: &str| {
+        json!({ "customSource": { "backupPath": "/d", "podTemplate": { "spec": { "containers": [container],
+                "volumes": [{ "name": "data", "persistentVolumeClaim": { "claimName": claim } }] } } } })
+    };
+    let world = world(Access::Node, &[]);
+    let (reason, message) = look(&world, custom("missing")).unwrap_err();
+    assert!(
+        reason == "PersistentVolumeClaimNotFound" && message.contains("\"missing\""),
+        "{message}"
+    );
+    let unbound = ClaimView {
+        phase: "Pending".into(),
+        ..ClaimView::default()
+    };
+    world.claims.put(Key::new("shop", "missing"), Arc::new(unbound));
+    assert!(look(&world, custom("missing")).is_ok(), "its first run binds it");
 }

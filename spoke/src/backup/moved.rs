@@ -2,10 +2,11 @@
 //! start of its pod, and the template of a Job cannot change. They are made anew, and count as no run. Pure.
 
 use crds::names;
+use jiff::Timestamp;
 
 use super::locate::Located;
 use crate::kind::{Removal, Run};
-use crate::runs::JobWithPods;
+use crate::runs::{self, JobWithPods};
 
 /// What takes the place of a run.
 #[derive(Debug, PartialEq)]
@@ -17,9 +18,9 @@ pub struct Moved {
 
 /// The runs to make anew. `cron_job` is the name of the CronJob.
 #[must_use]
-pub fn moved(runs: &[JobWithPods], located: &Located, cron_job: &str) -> Vec<Moved> {
+pub fn moved(runs: &[JobWithPods], located: &Located, cron_job: &str, now: Timestamp) -> Vec<Moved> {
     runs.iter()
-        .filter(|run| is_astray(run, located))
+        .filter(|run| is_astray(run, located, now))
         .map(|run| {
             let uid = run.job.meta.uid.to_string();
             let suffix = names::short_hash(format!("moved/{uid}").as_bytes());
@@ -39,9 +40,17 @@ pub fn moved(runs: &[JobWithPods], located: &Located, cron_job: &str) -> Vec<Mov
 }
 
 /// It waits for a node where its data is not, and nothing of it has begun.
-fn is_astray(run: &JobWithPods, located: &Located) -> bool {
+fn is_astray(run: &JobWithPods, located: &Located, now: Timestamp) -> bool {
     let (nodes, pinned) = (&located.placement.nodes, &run.job.nodes);
     if pinned.is_empty() || run.job.end.is_some() || run.job.meta.deleting || !run.deleted.is_empty() {
+        return false;
+    }
+    // A pod that is not delivered yet may have begun to read.
+    let old_enough = run
+        .job
+        .created
+        .is_some_and(|at| now.duration_since(at) >= runs::PATIENCE);
+    if run.delivery.since(now).is_none() || (run.pods.is_empty() && !old_enough) {
         return false;
     }
     let waits = run.pods.iter().all(|(_, pod)| {
@@ -58,7 +67,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::world::{JobView, Key, PodView};
+    use crate::world::{Delivery, JobView, Key, PodView};
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
     fn run(pinned: &[&str], pod: PodView) -> JobWithPods {
         let nodes = pinned.iter().map(|node| (*node).into()).collect();
@@ -69,6 +80,7 @@ mod tests {
                 ..JobView::default()
             }),
             pods: vec![(Key::new("shop", "p"), Arc::new(pod))],
+            delivery: Delivery::complete(Timestamp::MIN),
             ..JobWithPods::default()
         }
     }
@@ -81,8 +93,9 @@ mod tests {
 
     #[test]
     fn a_run_that_waits_for_the_old_node_is_made_anew() {
-        let astray =
-            |run: &JobWithPods, nodes: &[&str]| !moved(std::slice::from_ref(run), &at(nodes), "c").is_empty();
+        let astray = |run: &JobWithPods, nodes: &[&str]| {
+            !moved(std::slice::from_ref(run), &at(nodes), "c", NOW).is_empty()
+        };
         let waiting = run(&["n1"], PodView::default());
         assert!(astray(&waiting, &["n2"]));
         assert!(!astray(&waiting, &["n1", "n2"]) && !astray(&waiting, &[]));
@@ -100,5 +113,15 @@ mod tests {
             ..PodView::default()
         };
         assert!(!astray(&run(&["n1"], begun), &["n2"]), "it reads already");
+        let mut unknown = waiting.clone();
+        unknown.delivery = Delivery::default();
+        assert!(!astray(&unknown, &["n2"]), "its pods are not watched");
+        let mut new = waiting;
+        new.pods.clear();
+        assert!(!astray(&new, &["n2"]), "its pod may not be delivered yet");
+        let mut job = JobView::clone(&new.job);
+        job.created = NOW.checked_sub(runs::PATIENCE).ok();
+        new.job = Arc::new(job);
+        assert!(astray(&new, &["n2"]), "there is none");
     }
 }

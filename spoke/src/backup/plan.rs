@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crds::conditions::{Conditions, reasons, types};
+use crds::hooks::OpenHooks;
 use crds::{ResticBackupStatus, ResticRepository, names};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
@@ -13,6 +14,7 @@ use super::moved;
 use super::readiness::{self, Readiness, Surroundings};
 use super::validate::Valid;
 use super::{BackupController, Observed, hooks, stale, status};
+use crate::hooks::{Needs, Plan as HookPlan};
 use crate::kind::{self, Applied, Children, Credentials, Input, Plan, Removal, Run, Settled, failed_as};
 use crate::runs;
 use crate::runs::finished::{self, Ended, Finished};
@@ -44,13 +46,25 @@ pub(super) fn plan(
         Err(invalid) => {
             conditions.set(types::READY, false, invalid.reason(), invalid.to_string());
             if invalid.is_unsafe() || observed.consent_ended {
-                children.removals = withdrawal(input);
+                children.removals = withdrawal(input.key, &status.open_hooks);
             }
         }
         Ok(valid) => {
             let readiness = readiness_of(input.key, observed, valid);
             set_readiness(&mut conditions, &readiness);
-            children = wanted(site, input, observed, (valid, readiness), &mut status.active);
+            let owes = followed.job.is_some() || observed.made.iter().any(|made| made.job.end.is_none());
+            let hooks = Hooked {
+                owes,
+                open: &status.open_hooks,
+            };
+            children = wanted(
+                site,
+                input,
+                observed,
+                (valid, readiness),
+                &hooks,
+                &mut status.active,
+            );
         }
     }
     let released = release(input, observed, &status);
@@ -71,6 +85,7 @@ fn wanted(
     input: &Input<'_, BackupController>,
     observed: &Observed,
     (valid, readiness): (&Valid, Readiness),
+    hooks: &Hooked<'_>,
     active: &mut Vec<String>,
 ) -> Children {
     let mut children = Children::default();
@@ -79,31 +94,37 @@ fn wanted(
             let to = Destination {
                 repository,
                 // What an earlier run owes would undo what the hook before the next one does.
-                held: observed.held.is_some() || observed.made.iter().any(|made| made.job.end.is_none()),
+                held: observed.held.is_some() || hooks.owes,
+                kept: kept(hooks.open, observed),
             };
             children = objects(site, input, valid, &located, &to);
             if !to.held {
-                let again = make_anew(input.key, observed, &located, &mut children);
+                let again = make_anew((input.key, input.now.wall), observed, &located, &mut children);
                 active.retain(|job| !again.contains(job));
             }
         }
-        (Readiness::Refused { .. }, _) => children.removals = withdrawal(input),
+        (Readiness::Refused { .. }, _) => children.removals = withdrawal(input.key, hooks.open),
         // A run would hang, or bind the claim.
         (Readiness::Held { .. }, _) => {
             let cron_job = Key::new(&input.key.namespace, names::backup_cron_job(&input.key.name));
             children.removals = vec![Removal::Schedule(cron_job)];
         }
-        _ if observed.consent_ended => children.removals = withdrawal(input),
+        _ if observed.consent_ended => children.removals = withdrawal(input.key, hooks.open),
         _ => {}
     }
     children
 }
 
 /// Runs for a node where the data is not any more are replaced. The Jobs that go.
-fn make_anew(key: &Key, observed: &Observed, located: &Located, children: &mut Children) -> Vec<String> {
+fn make_anew(
+    (key, now): (&Key, Timestamp),
+    observed: &Observed,
+    located: &Located,
+    children: &mut Children,
+) -> Vec<String> {
     let cron_job = names::backup_cron_job(&key.name);
     let mut gone = Vec::new();
-    for moved in moved::moved(&observed.runs, located, &cron_job) {
+    for moved in moved::moved(&observed.runs, located, &cron_job, now) {
         children.removals.push(moved.removal);
         children.runs.push(moved.run);
         gone.push(moved.job);
@@ -166,33 +187,48 @@ fn set_readiness(conditions: &mut Conditions<'_>, readiness: &Readiness) {
     }
 }
 
+/// Hooks of runs.
+struct Hooked<'a> {
+    /// Some are run by a Job of their own now.
+    owes: bool,
+    /// Runs whose hooks are not known to have ended well.
+    open: &'a [OpenHooks],
+}
+
 /// What was made ends: the copy of the credentials, what its pods may do, and the schedule.
-fn withdrawal(input: &Input<'_, BackupController>) -> Vec<Removal> {
-    let key = input.key;
+fn withdrawal(key: &Key, open: &[OpenHooks]) -> Vec<Removal> {
     let mut removals = Removal::withdrawal(
         &key.namespace,
         names::backup_credentials(&key.name),
         names::backup_cron_job(&key.name),
     );
-    removals.extend(rights(input));
+    removals.extend(rights(key, open));
     removals
 }
 
-/// What its pods may do in the API server ends, unless hooks need it that a run owes.
-fn rights(input: &Input<'_, BackupController>) -> Option<Removal> {
-    let own = input.key.sibling(names::backup_service_account(&input.key.name));
-    input
-        .status()
-        .open_hooks
-        .is_empty()
-        .then_some(Removal::Grant(own))
+/// What its pods may do in the API server ends, unless hooks of a run need it.
+fn rights(key: &Key, open: &[OpenHooks]) -> Option<Removal> {
+    let own = key.sibling(names::backup_service_account(&key.name));
+    open.is_empty().then_some(Removal::Grant(own))
+}
+
+/// What the hooks of open runs need, whatever the spec says now. Those of a run whose Job is gone are not known.
+fn kept(open: &[OpenHooks], observed: &Observed) -> Needs {
+    let of = |entry: &OpenHooks| {
+        let run = observed.runs.iter().find(|run| *run.job.meta.uid == *entry.uid);
+        let plan = run.and_then(|run| HookPlan::parse(run.job.hooks.as_deref()?));
+        plan.map_or(Needs::ALL, |plan| Needs::of(Some(&plan)))
+    };
+    open.iter().map(of).fold(Needs::default(), Needs::and)
 }
 
 /// Where a backup goes.
 struct Destination<'a> {
     repository: &'a Arc<ResticRepository>,
-    /// Maintenance of it is about to begin.
+    /// No run may begin now: maintenance of it is about to begin, or what an earlier run owes is run.
     held: bool,
+    /// Rights that runs under way have.
+    kept: Needs,
 }
 
 /// Everything that a backup needs.
@@ -213,7 +249,7 @@ fn objects(
         grant,
         credentials,
         cron_job,
-    } = build::build(key, site, backup, &wanted, located, repository);
+    } = build::build(key, site, backup, &wanted, located, (repository, to.kept));
     let recorded = backup.status.as_ref().and_then(|s| s.cron_job_ref.as_ref());
     // Asked for again when the hold is over.
     let request = request(input).filter(|_| !held).map(|request| {
@@ -226,7 +262,9 @@ fn objects(
     let copy = Key::new(&key.namespace, names::backup_credentials(&key.name));
     let unwanted = [
         credentials.is_none().then_some(Removal::Credentials(copy)),
-        rights(input).filter(|_| grant.is_none()),
+        grant
+            .is_none()
+            .then(|| Removal::Grant(key.sibling(names::backup_service_account(&key.name)))),
     ];
     Children {
         removals: unwanted.into_iter().flatten().collect(),

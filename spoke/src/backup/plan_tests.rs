@@ -19,7 +19,7 @@ fn table(annotations: serde_json::Value) -> Table<BackupController> {
     Table::new(BackupController::new(&Site::of_tests()), backup)
 }
 
-fn bound() -> ClaimView {
+pub(super) fn bound() -> ClaimView {
     ClaimView {
         phase: "Bound".into(),
         ..ClaimView::default()
@@ -294,6 +294,7 @@ fn a_run_that_waits_for_the_old_node_counts_as_no_run() {
         key: Key::new("ns", "resticbackup-orders-1"),
         job: Arc::new(pinned),
         pods: vec![(Key::new("ns", "p"), Arc::new(pod))],
+        delivery: crate::world::Delivery::complete(jiff::Timestamp::MIN),
         ..JobWithPods::default()
     }];
     let plan = table.plan(&observed);

@@ -45,7 +45,7 @@ pub fn readiness(key: &Key, valid: &Valid, observed: &Surroundings<'_>) -> Readi
         Err(Blocked::Refused { message }) => return Readiness::Refused { message },
         Ok(_) => {}
     }
-    match locate::locate(&valid.source, observed.source) {
+    match locate::locate(&valid.source, valid.hooks.as_ref(), observed.source) {
         Ok(located) => Readiness::Ready(located),
         Err(Unusable { reason, message }) => Readiness::Held { reason, message },
     }

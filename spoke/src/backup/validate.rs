@@ -10,7 +10,7 @@ use super::arguments::arguments;
 use super::options::BadOption;
 use super::source::Wanted;
 use crate::hooks::{self, BadHook, Subject};
-use crate::pod::guest::{self, BadTemplate};
+use crate::pod::guest::{BadTemplate, Guest};
 use crate::pod::{JobSettings, job_settings};
 use crate::site::Site;
 use crate::world::Key;
@@ -55,6 +55,17 @@ pub enum Invalid {
     Part(#[from] BadPart),
     #[error(transparent)]
     Hook(#[from] BadHook),
+    #[error(
+        "spec.jobConfig.serviceAccountName: {0:?} would get the right to run commands in pods, and with it every pod that has \
+         this account, those with the repository's keys in reach; remove it: hooks and spec.source.stdin.exec have an account of \
+         their own"
+    )]
+    Account(String),
+    #[error(
+        "the template of spec.source mounts a serviceAccountToken, and its pod's account may run commands in pods for \
+         spec.hooks: the repository's keys would be in reach; remove the token, or the hooks"
+    )]
+    Token,
 }
 
 impl Invalid {
@@ -66,16 +77,23 @@ impl Invalid {
             Invalid::Sources(_) | Invalid::Source(_) => reasons::INVALID_SOURCE,
             Invalid::Template(_) => reasons::TEMPLATE_NOT_ALLOWED,
             Invalid::Image(_) => reasons::IMAGE_NOT_ALLOWED,
-            Invalid::Path(_) | Invalid::Option(_) | Invalid::Tag(_) | Invalid::Part(_) | Invalid::Hook(_) => {
-                reasons::INVALID_SPEC
-            }
+            Invalid::Path(_)
+            | Invalid::Option(_)
+            | Invalid::Tag(_)
+            | Invalid::Part(_)
+            | Invalid::Hook(_)
+            | Invalid::Account(_)
+            | Invalid::Token => reasons::INVALID_SPEC,
         }
     }
 
     /// A CronJob that an earlier version made of this spec must not run on: it might give the repository's keys away.
     #[must_use]
     pub fn is_unsafe(&self) -> bool {
-        matches!(self, Invalid::Option(_) | Invalid::Tag(_) | Invalid::Image(_))
+        matches!(
+            self,
+            Invalid::Option(_) | Invalid::Tag(_) | Invalid::Image(_) | Invalid::Account(_) | Invalid::Token
+        )
     }
 }
 
@@ -99,6 +117,10 @@ pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, 
         return Err(Invalid::Image(site.images.refusal(&image)));
     }
     let job = settings(spec.job_config.as_ref(), &source)?;
+    let hooks = hooks(key, backup, job.service_account.as_deref())?;
+    if source.executes() || hooks.is_some() {
+        rights(job.service_account.as_deref(), source.guest())?;
+    }
     Ok(Valid {
         repository: Key::new(
             spec.repository_ref.namespace_or(&key.namespace),
@@ -110,7 +132,7 @@ pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, 
         suspend: spec.suspend,
         arguments,
         image,
-        hooks: hooks(key, backup, job.service_account.as_deref())?,
+        hooks,
         job,
         source,
     })
@@ -129,6 +151,15 @@ fn hooks(key: &Key, backup: &ResticBackup, account: Option<&str>) -> Result<Opti
     hooks::given(Subject::Backup, (owner, account), given)
 }
 
+/// The rights of hooks and commands are those of the pod's account: nobody else may have it.
+fn rights(account: Option<&str>, guest: Option<&Guest>) -> Result<(), Invalid> {
+    match account {
+        Some(account) => Err(Invalid::Account(account.to_owned())),
+        None if guest.is_some_and(Guest::has_token) => Err(Invalid::Token),
+        None => Ok(()),
+    }
+}
+
 /// `spec.jobConfig`, over what a template says of the whole pod.
 fn settings(config: Option<&JobConfiguration>, source: &Wanted) -> Result<JobSettings, Invalid> {
     let mut job = job_settings(config)?;
@@ -139,7 +170,11 @@ fn settings(config: Option<&JobConfiguration>, source: &Wanted) -> Result<JobSet
             .as_ref()
             .or(guest.spec.service_account.as_ref());
         job.service_account = job.service_account.or_else(|| account.cloned());
-        if let Some(account) = job.service_account.as_deref().filter(|name| guest::is_ours(name)) {
+        if let Some(account) = job
+            .service_account
+            .as_deref()
+            .filter(|name| names::is_of_credentials(name))
+        {
             return Err(BadTemplate::Account(account.to_owned()).into());
         }
         job.security = job.security.or_else(|| guest.spec.security_context.clone());

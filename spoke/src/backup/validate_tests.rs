@@ -253,3 +253,35 @@ fn each_fault_has_its_reason() {
         "InvalidSpec"
     );
 }
+
+#[test]
+fn the_rights_of_hooks_and_commands_go_to_no_other_pod() {
+    let exec = json!({ "podSelector": { "matchLabels": { "app": "db" } }, "command": ["x"] });
+    let hooks = json!({ "preBackup": { "exec": exec } });
+    let named = json!({ "serviceAccountName": "app" });
+    for spec in [
+        json!({ "hooks": hooks, "jobConfig": named }),
+        json!({ "source": { "stdin": { "filename": "a", "exec": exec } }, "jobConfig": named }),
+    ] {
+        let refused = check(spec).unwrap_err();
+        assert!(
+            refused.is_unsafe() && refused.to_string().contains("serviceAccountName: \"app\""),
+            "{refused}"
+        );
+    }
+    assert!(check(json!({ "jobConfig": named })).is_ok() && check(json!({ "hooks": hooks })).is_ok());
+    let template = |sources: Value| {
+        let container = json!({ "name": "dump", "volumeMounts": [{ "name": "data", "mountPath": "/out" }] });
+        json!({ "spec": { "containers": [container], "volumes": [
+            { "name": "data", "emptyDir": {} }, { "name": "t", "projected": { "sources": sources } } ] } })
+    };
+    let source = |sources: Value| json!({ "customSource": { "backupPath": "/out", "podTemplate": template(sources) } });
+    let token = || source(json!([{ "serviceAccountToken": { "path": "token" } }]));
+    let refused = check(json!({ "source": token(), "hooks": hooks })).unwrap_err();
+    assert!(refused.to_string().contains("serviceAccountToken"), "{refused}");
+    assert!(
+        check(json!({ "source": token() })).is_ok(),
+        "its account has no rights"
+    );
+    assert!(check(json!({ "source": source(json!([])), "hooks": hooks })).is_ok());
+}

@@ -45,14 +45,13 @@ impl Runner {
     async fn running(&self, api: &Api<Pod>, selector: &LabelSelector) -> Result<Vec<Pod>, String> {
         let labels = Selector::try_from(selector.clone()).map_err(|error| error.to_string())?;
         let listed = timeout(LIST, api.list(&ListParams::default().labels_from(&labels))).await;
-        let mut pods = match listed {
+        let pods = match listed {
             Ok(Ok(list)) => list.items,
             Ok(Err(error)) => return Err(format!("pods cannot be listed: {error}")),
             Err(_) => return Err(format!("pods cannot be listed: no answer within {LIST:?}")),
         };
         let all = pods.len();
-        pods.retain(|pod| runs(pod) && !is_ours(pod));
-        pods.sort_by_key(|pod| pod.name_any());
+        let pods = eligible(pods);
         if pods.is_empty() {
             return Err(format!(
                 "no pod with the labels {labels} is running ({all} with these labels); correct podSelector, or start the application"
@@ -65,6 +64,13 @@ impl Runner {
 /// Pods of the operator's making hold the keys of repositories: no command runs there.
 fn is_ours(pod: &Pod) -> bool {
     pod.labels().contains_key(names::LABEL_TYPE)
+}
+
+/// Those in which a command runs, in order.
+fn eligible(mut pods: Vec<Pod>) -> Vec<Pod> {
+    pods.retain(|pod| runs(pod) && !is_ours(pod));
+    pods.sort_by_key(|pod| pod.name_any());
+    pods
 }
 
 fn runs(pod: &Pod) -> bool {
@@ -173,13 +179,26 @@ mod tests {
 
     #[test]
     fn no_command_runs_in_a_pod_that_holds_keys() {
-        let pod = |labels: serde_json::Value| -> Pod {
-            serde_json::from_value(serde_json::json!({ "metadata": { "labels": labels } })).unwrap()
+        let pod = |name: &str, labels: serde_json::Value, phase: &str| -> Pod {
+            serde_json::from_value(
+                serde_json::json!({ "metadata": { "name": name, "labels": labels },
+                "status": { "phase": phase } }),
+            )
+            .unwrap()
         };
-        assert!(is_ours(&pod(
-            serde_json::json!({ names::LABEL_TYPE: "backup", "app": "db" })
-        )));
-        assert!(!is_ours(&pod(serde_json::json!({ "app": "db" }))));
+        let app = || serde_json::json!({ "app": "db" });
+        let pods = vec![
+            pod("b", app(), "Running"),
+            pod(
+                "ours",
+                serde_json::json!({ names::LABEL_TYPE: "backup", "app": "db" }),
+                "Running",
+            ),
+            pod("ended", app(), "Succeeded"),
+            pod("a", app(), "Running"),
+        ];
+        let chosen: Vec<String> = eligible(pods).iter().map(|pod| pod.name_any()).collect();
+        assert_eq!(chosen, ["a", "b"]);
     }
 
     #[test]

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use crds::common::{ExecHook, Hook as Given, JobHook};
 use crds::{hooks as named, names, schedule};
-use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Selector;
 use serde::{Deserialize, Serialize};
 
+use crate::pod::guest;
 use crate::runs::hooks::Names;
 
 /// Longest plan as JSON, in bytes: it is a variable of a container and an annotation of a Job.
@@ -148,6 +149,15 @@ impl Plan {
         [&self.before, &self.after, &self.failure].into_iter().flatten()
     }
 
+    /// Secrets that the pods of its Jobs read.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        let specs = self.hooks().filter_map(|hook| match hook {
+            Hook::Job { template, .. } => template.spec.as_ref(),
+            Hook::Exec { .. } => None,
+        });
+        specs.flat_map(guest::secrets)
+    }
+
     /// Seconds that the containers of a pod need to end in order: restic, or the hook before it, then the others.
     #[must_use]
     pub fn grace(&self, restic: i64) -> i64 {
@@ -241,7 +251,10 @@ fn checked_job(job: &JobHook) -> Result<Hook, String> {
     let Some(spec) = template.spec.as_mut().filter(|spec| !spec.containers.is_empty()) else {
         return Err("job.podTemplate has no containers".to_owned());
     };
-    if let Some(secret) = secrets(spec).find(|name| names::is_of_credentials(name)) {
+    if let Some(secret) = guest::secrets(spec)
+        .into_iter()
+        .find(|name| names::is_of_credentials(name))
+    {
         return Err(format!(
             "job.podTemplate uses Secret {secret:?}, which holds a repository's keys: a hook gets none of them"
         ));
@@ -257,21 +270,7 @@ fn checked_job(job: &JobHook) -> Result<Hook, String> {
             "job.podTemplate uses ServiceAccount {account:?}, which the operator makes for pods of its own; name another"
         ));
     }
-    let host = [spec.host_pid, spec.host_ipc, spec.host_network];
-    if host.contains(&Some(true)) {
-        return Err(
-            "job.podTemplate must not share the node's processes or network (hostPID, hostIPC, hostNetwork)"
-                .to_owned(),
-        );
-    }
-    if spec
-        .volumes
-        .iter()
-        .flatten()
-        .any(|volume| volume.host_path.is_some())
-    {
-        return Err("job.podTemplate must not mount folders of the node (hostPath)".to_owned());
-    }
+    guest::shares_node(spec).map_err(|(part, why)| format!("job.podTemplate.spec{part}: {why}"))?;
     match spec.restart_policy.as_deref() {
         None => spec.restart_policy = Some("Never".to_owned()),
         Some("Never" | "OnFailure") => {}
@@ -285,38 +284,6 @@ fn checked_job(job: &JobHook) -> Result<Hook, String> {
         template: Box::new(template),
         seconds: seconds("job.timeout", job.timeout.as_deref(), JOB_LIMIT)?,
     })
-}
-
-/// Secrets that a pod can read without asking the API server.
-fn secrets(spec: &PodSpec) -> impl Iterator<Item = &str> {
-    let volumes = spec.volumes.iter().flatten();
-    let mounted = volumes.flat_map(|volume| {
-        let whole = volume
-            .secret
-            .as_ref()
-            .and_then(|secret| secret.secret_name.as_deref());
-        let projected = volume.projected.iter().flat_map(|p| p.sources.iter().flatten());
-        let parts = projected.filter_map(|source| source.secret.as_ref().map(|s| s.name.as_str()));
-        let driver = volume
-            .csi
-            .as_ref()
-            .and_then(|csi| csi.node_publish_secret_ref.as_ref());
-        whole
-            .into_iter()
-            .chain(parts)
-            .chain(driver.map(|secret| secret.name.as_str()))
-    });
-    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-    let variables = containers.flat_map(|container| {
-        let from = container.env_from.iter().flatten();
-        let all = from.filter_map(|from| from.secret_ref.as_ref().map(|s| s.name.as_str()));
-        let one = container.env.iter().flatten().filter_map(|variable| {
-            let key = variable.value_from.as_ref()?.secret_key_ref.as_ref()?;
-            Some(key.name.as_str())
-        });
-        all.chain(one)
-    });
-    mounted.chain(variables)
 }
 
 fn seconds(field: &str, text: Option<&str>, default: Duration) -> Result<u64, String> {

@@ -76,7 +76,11 @@ fn a_hook_that_cannot_be_run_is_refused_with_its_field() {
             job(json!({ "serviceAccountName": "", "serviceAccount": "resticbackup-other" })),
             "for pods of its own",
         ),
-        (job(json!({ "hostPID": true })), "processes or network"),
+        (job(json!({ "hostPID": true })), "job.podTemplate.spec.hostPID"),
+        (
+            job(json!({ "containers": [{ "name": "c", "securityContext": { "privileged": true } }] })),
+            "job.podTemplate.spec.containers[0].securityContext.privileged",
+        ),
         (
             job(json!({ "volumes": [{ "name": "h", "hostPath": { "path": "/" } }] })),
             "hostPath",

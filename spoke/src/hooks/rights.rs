@@ -20,6 +20,21 @@ pub struct Needs {
 }
 
 impl Needs {
+    /// Everything that hooks may need.
+    pub const ALL: Needs = Needs {
+        exec: true,
+        jobs: true,
+    };
+
+    /// These and others.
+    #[must_use]
+    pub fn and(self, other: Needs) -> Needs {
+        Needs {
+            exec: self.exec || other.exec,
+            jobs: self.jobs || other.jobs,
+        }
+    }
+
     /// Of hooks.
     #[must_use]
     pub fn of(plan: Option<&Plan>) -> Needs {

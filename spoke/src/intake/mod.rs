@@ -5,6 +5,7 @@ mod guard;
 mod notices;
 mod pauses;
 mod relist;
+mod remembered;
 mod requests;
 mod routes;
 mod selection;
@@ -67,7 +68,7 @@ pub fn services(
         }),
     };
     let i = &intake;
-    remember_deleted(context);
+    remembered::remember_deleted(context);
     let mut services = vec![
         i.guarded::<ResticRepository>(Reader::Repositories, |w| &w.repositories, table::REPOSITORY),
         i.guarded::<ResticBackup>(Reader::Backups, |w| &w.backups, table::BACKUP),
@@ -93,30 +94,6 @@ pub fn services(
     // Nothing waits for these: without them only reasons are missing.
     services.extend(notices::services(client, context, routes));
     (services, receiver)
-}
-
-/// Keeps how a deleted pod was last seen, until the result of its Job is recorded or the Job is deleted.
-fn remember_deleted(context: &Arc<Context>) {
-    let weak = Arc::downgrade(context);
-    context.world.pods.observe(move |key, old, new| {
-        let (Some(context), Some(pod), None) = (weak.upgrade(), old, new) else {
-            return;
-        };
-        let job = pod.meta.owner_name.as_ref();
-        let job = job.and_then(|(_, name)| context.world.jobs.get(&Key::new(&key.namespace, name)));
-        let has_job = job.is_some_and(|job| Some(&job.meta.uid) == pod.meta.owner.as_ref());
-        // What became of its hooks is asked for when its Job is gone, too.
-        if has_job || !pod.hooks.is_none() {
-            context.world.last_seen.put(key.clone(), Arc::new(pod.clone()));
-        }
-    });
-    let (notices, last_seen) = (context.world.notices.clone(), context.world.last_seen.clone());
-    context.world.jobs.observe(move |_, old, new| {
-        if let (Some(job), None) = (old, new) {
-            notices.forget(&job.meta.uid);
-            last_seen.forget(&job.meta.uid);
-        }
-    });
 }
 
 /// Which watches have not listed yet.

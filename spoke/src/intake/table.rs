@@ -7,6 +7,7 @@ use crds::conditions::{self, types};
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
 
 use super::relist::Change;
+use crate::consent;
 use crate::world::{
     AppPodView, ClaimView, CronJobView, Index, JobView, Key, Meta, MetaView, NamespaceView, PodView, World,
 };
@@ -41,7 +42,7 @@ pub struct Row<V: 'static> {
 /// Where a path begins.
 enum From<V: 'static> {
     One(fn(&World, &Key, &V) -> Option<Key>),
-    Each(fn(&Key, &V) -> Vec<Key>),
+    Each(fn(&World, &Change<V>) -> Vec<Key>),
 }
 
 /// Readers to wake for a change, some perhaps twice.
@@ -53,7 +54,7 @@ pub fn wakes<V>(world: &World, rows: &[Row<V>], change: &Change<V>) -> Vec<(Read
     for row in rows.iter().filter(|row| (row.when)(change)) {
         let mut keys: Vec<Key> = match row.from {
             From::One(from) => from(world, &change.key, state).into_iter().collect(),
-            From::Each(from) => from(&change.key, state),
+            From::Each(from) => from(world, change),
         };
         for step in row.path {
             keys = keys.iter().flat_map(|key| find(world, *step, key)).collect();
@@ -131,8 +132,8 @@ pub const POD: &[Row<PodView>] = &[
 
 /// Pods of applications: they tell where a claim is in use, and what is behind a selector.
 pub const APP_POD: &[Row<AppPodView>] = &[
-    row!(seen, each |key, pod| pod.claims().map(|claim| key.sibling(claim)).collect() => Backups by Claim),
-    row!(seen, |_, key, _| Some(key.namespace_key()) => Backups by Pods),
+    row!(seen, each |_, change| claims(change) => Backups by Claim),
+    row!(seen, each selecting => Backups by Key),
 ];
 
 /// Accounts, Roles and RoleBindings of pods.
@@ -189,12 +190,44 @@ fn usable(change: &Change<ClaimView>) -> bool {
 
 /// Anything that is kept of a pod of an application, its version excepted.
 fn seen(change: &Change<AppPodView>) -> bool {
-    let read = |view: &AppPodView| {
-        let mut view = view.clone();
-        view.meta.version = 0;
-        view
+    match (&change.old, &change.new) {
+        (Some(old), Some(new)) => !old.is_alike(new),
+        _ => true,
+    }
+}
+
+/// Claims that a pod mounts. They stay the same while it lives.
+fn claims(change: &Change<AppPodView>) -> Vec<Key> {
+    let pod = change.latest();
+    let claims = pod.into_iter().flat_map(AppPodView::claims);
+    claims.map(|claim| change.key.sibling(claim)).collect()
+}
+
+/// Backups whose selector matches a pod, or did so before: in a namespace with many of both, not all of them look.
+fn selecting(world: &World, change: &Change<AppPodView>) -> Vec<Key> {
+    let matches = |backup: &ResticBackup| {
+        let source = &backup.spec.source;
+        let volume = source.pod_volume_backup.as_ref().map(|volume| &volume.selector);
+        let exec = source
+            .stdin
+            .as_ref()
+            .and_then(|stdin| Some(&stdin.exec.as_ref()?.pod_selector));
+        let labels = [&change.old, &change.new]
+            .into_iter()
+            .flatten()
+            .map(|pod| &pod.labels);
+        let selectors = || volume.into_iter().chain(exec);
+        labels
+            .into_iter()
+            .any(|labels| selectors().any(|selector| consent::matches(selector, labels)))
     };
-    change.old.as_deref().map(read) != change.new.as_deref().map(read)
+    let all = world
+        .backups
+        .by(Index::Pods, &change.key.namespace_key())
+        .into_iter();
+    all.filter(|(_, backup)| matches(backup))
+        .map(|(key, _)| key)
+        .collect()
 }
 
 /// It appeared, went, or its deletion began.

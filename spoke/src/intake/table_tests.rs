@@ -455,3 +455,63 @@ fn a_restore_that_has_ended_is_found_by_the_claim_of_its_pod_at_most() {
     assert_eq!(of("Completed").indexed(&one), []);
     assert_eq!(of("Failed").indexed(&one), [(Index::Claim, one.clone())]);
 }
+
+#[test]
+fn a_backup_is_found_by_the_claims_of_its_template() {
+    let volumes = json!([{ "name": "d", "persistentVolumeClaim": { "claimName": "data" } }, { "name": "e", "emptyDir": {} }]);
+    let template = json!({ "spec": { "containers": [], "volumes": volumes } });
+    let key = Key::new("shop", "orders");
+    for source in [
+        json!({ "customSource": { "backupPath": "/d", "podTemplate": template } }),
+        json!({ "stdin": { "filename": "a", "pod": { "podTemplate": template } } }),
+    ] {
+        let backup: ResticBackup = serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup",
+            "metadata": { "name": "orders", "namespace": "shop", "uid": "b" },
+            "spec": { "repositoryRef": { "name": "nas" }, "schedule": "@daily", "source": source },
+        }))
+        .unwrap();
+        assert!(
+            backup
+                .indexed(&key)
+                .contains(&(Index::Claim, Key::new("shop", "data")))
+        );
+    }
+}
+
+#[test]
+fn a_pod_wakes_the_backups_whose_selectors_match_it_now_or_did() {
+    let world = World::default();
+    for (name, app) in [("orders", "db"), ("shop", "web")] {
+        let volume = json!({ "selector": { "matchLabels": { "app": app } }, "volumeName": "data" });
+        let backup = json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup",
+            "metadata": { "name": name, "namespace": "ns", "uid": name, "resourceVersion": "1" },
+            "spec": { "repositoryRef": { "name": "nas" }, "schedule": "@daily", "source": { "podVolumeBackup": volume } },
+        });
+        let backup = Arc::new(serde_json::from_value(backup).unwrap());
+        world.backups.put(Key::new("ns", name), backup);
+    }
+    let pod = |app: &str, version: u64| {
+        let mut pod = AppPodView {
+            labels: [("app".to_owned(), app.to_owned())].into(),
+            ..AppPodView::default()
+        };
+        pod.meta.version = version;
+        Some(Arc::new(pod))
+    };
+    let woken = |old: Option<Arc<AppPodView>>, new: Option<Arc<AppPodView>>| {
+        let change = Change {
+            key: Key::new("ns", "pod"),
+            old,
+            new,
+            echo: false,
+        };
+        let woken = wakes(&world, APP_POD, &change).into_iter();
+        woken.map(|(_, key)| key.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(woken(None, pod("db", 1)), ["orders"]);
+    assert_eq!(woken(pod("db", 1), pod("web", 2)), ["orders", "shop"]);
+    assert_eq!(woken(pod("db", 1), None), ["orders"]);
+    assert_eq!(woken(pod("db", 1), pod("db", 2)), [""; 0], "nothing that is read");
+}

@@ -99,33 +99,18 @@ impl Guest {
     /// Secrets that it refers to, in volumes and variables.
     #[must_use]
     pub fn secrets(&self) -> BTreeSet<&str> {
-        let mut secrets: BTreeSet<&str> = BTreeSet::new();
-        for volume in self.volumes() {
-            secrets.extend(volume.secret.as_ref().and_then(|s| s.secret_name.as_deref()));
-            let projected = volume.projected.as_ref().and_then(|p| p.sources.as_ref());
-            let projected = projected.into_iter().flatten().filter_map(|p| p.secret.as_ref());
-            secrets.extend(projected.map(|s| s.name.as_str()));
-            let driver = volume
-                .csi
-                .as_ref()
-                .and_then(|c| c.node_publish_secret_ref.as_ref());
-            secrets.extend(driver.map(|s| s.name.as_str()));
-        }
-        for container in self.containers() {
-            let all = container
-                .env_from
-                .iter()
-                .flatten()
-                .filter_map(|from| from.secret_ref.as_ref());
-            secrets.extend(all.map(|s| s.name.as_str()));
-            let one = container
-                .env
-                .iter()
-                .flatten()
-                .filter_map(|v| v.value_from.as_ref()?.secret_key_ref.as_ref());
-            secrets.extend(one.map(|s| s.name.as_str()));
-        }
-        secrets
+        secrets(&self.spec)
+    }
+
+    /// Some container of it can have the token of the pod's account.
+    #[must_use]
+    pub fn has_token(&self) -> bool {
+        let sources = self
+            .volumes()
+            .filter_map(|volume| volume.projected.as_ref()?.sources.as_ref());
+        sources
+            .flatten()
+            .any(|source| source.service_account_token.is_some())
     }
 
     /// Adds the template to a pod with restic in it. `first`: its containers run to their end before restic starts.
@@ -191,6 +176,68 @@ fn restrict(container: &mut Container) {
     });
 }
 
+/// Secrets that a pod can read without asking the API server.
+#[must_use]
+pub fn secrets(spec: &PodSpec) -> BTreeSet<&str> {
+    let mut secrets: BTreeSet<&str> = BTreeSet::new();
+    for volume in spec.volumes.iter().flatten() {
+        secrets.extend(volume.secret.as_ref().and_then(|s| s.secret_name.as_deref()));
+        let projected = volume.projected.as_ref().and_then(|p| p.sources.as_ref());
+        let projected = projected.into_iter().flatten().filter_map(|p| p.secret.as_ref());
+        secrets.extend(projected.map(|s| s.name.as_str()));
+        let driver = volume
+            .csi
+            .as_ref()
+            .and_then(|c| c.node_publish_secret_ref.as_ref());
+        secrets.extend(driver.map(|s| s.name.as_str()));
+    }
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    for container in containers {
+        let all = container.env_from.iter().flatten();
+        let all = all.filter_map(|from| from.secret_ref.as_ref());
+        secrets.extend(all.map(|s| s.name.as_str()));
+        let one = container.env.iter().flatten();
+        let one = one.filter_map(|v| v.value_from.as_ref()?.secret_key_ref.as_ref());
+        secrets.extend(one.map(|s| s.name.as_str()));
+    }
+    secrets
+}
+
+/// What a pod shares with its node, where the credentials of others are in use: the part below `spec`, and why it is
+/// refused.
+///
+/// # Errors
+/// The first such part.
+pub fn shares_node(spec: &PodSpec) -> Result<(), (String, String)> {
+    for (part, shared) in [
+        (".hostPID", spec.host_pid),
+        (".hostIPC", spec.host_ipc),
+        (".hostNetwork", spec.host_network),
+    ] {
+        if shared == Some(true) {
+            return Err((part.to_owned(), format!("it must not be true: {SHARED}")));
+        }
+    }
+    for (n, volume) in spec.volumes.iter().flatten().enumerate() {
+        if volume.host_path.is_some() {
+            return Err((
+                format!(".volumes[{n}]"),
+                format!("hostPath cannot be used: {SHARED}"),
+            ));
+        }
+    }
+    for (list, containers) in [
+        ("containers", Some(&spec.containers)),
+        ("initContainers", spec.init_containers.as_ref()),
+    ] {
+        for (n, container) in containers.into_iter().flatten().enumerate() {
+            let part = format!(".{list}[{n}]");
+            privileges(container).map_err(|(rest, why)| (part + &rest, why))?;
+        }
+    }
+    Ok(())
+}
+
 /// What is there already stays.
 fn lay_under(present: &mut BTreeMap<String, String>, more: &BTreeMap<String, String>) {
     for (name, value) in more.iter().filter(|(name, _)| !name.starts_with(crds::GROUP)) {
@@ -206,16 +253,13 @@ fn check(spec: &PodSpec) -> Result<(), Wrong> {
     if spec.containers.is_empty() {
         return wrong(".containers", "at least one container is needed");
     }
-    for (part, shared) in [
-        (".shareProcessNamespace", spec.share_process_namespace),
-        (".hostPID", spec.host_pid),
-        (".hostIPC", spec.host_ipc),
-        (".hostNetwork", spec.host_network),
-    ] {
-        if shared == Some(true) {
-            return wrong(part, &format!("it must not be true: {SHARED}"));
-        }
+    if spec.share_process_namespace == Some(true) {
+        return wrong(
+            ".shareProcessNamespace",
+            &format!("it must not be true: {SHARED}"),
+        );
     }
+    shares_node(spec)?;
     if spec
         .ephemeral_containers
         .as_ref()
@@ -272,9 +316,6 @@ fn volumes(spec: &PodSpec) -> Result<BTreeSet<&str>, Wrong> {
                 ),
             ));
         }
-        if volume.host_path.is_some() {
-            return Err((part, format!("hostPath cannot be used: {SHARED}")));
-        }
         known.insert(volume.name.as_str());
     }
     Ok(known)
@@ -297,6 +338,12 @@ fn of_container(container: &Container, volumes: &BTreeSet<&str>) -> Result<(), W
             format!("volume {foreign:?} is not one of the template"),
         );
     }
+    Ok(())
+}
+
+/// What a container may do beyond the "baseline" standard.
+fn privileges(container: &Container) -> Result<(), Wrong> {
+    let wrong = |part: &str, why: String| Err((part.to_owned(), why));
     let Some(security) = &container.security_context else {
         return Ok(());
     };
@@ -323,19 +370,6 @@ fn of_container(container: &Container, volumes: &BTreeSet<&str>) -> Result<(), W
         ),
         None => Ok(()),
     }
-}
-
-/// Whether something bears the name of what the operator makes: a Secret may hold the credentials of a repository, and an
-/// account may have the right to run commands in pods, those with credentials included.
-#[must_use]
-pub fn is_ours(name: &str) -> bool {
-    let prefixes = [
-        "resticrepository-",
-        "resticbackup-",
-        "resticrestore-",
-        "globalretention-",
-    ];
-    prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Path of the first field that is given and is not in `known`.

@@ -112,7 +112,7 @@ fn every_way_to_a_secret_is_seen() {
         crds::names::restore_credentials("orders"),
         crds::names::retention_credentials("nightly"),
     ] {
-        assert!(is_ours(&copy), "{copy}");
+        assert!(crds::names::is_of_credentials(&copy), "{copy}");
     }
-    assert!(!is_ours("orders"));
+    assert!(!crds::names::is_of_credentials("orders"));
 }

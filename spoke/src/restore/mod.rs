@@ -108,6 +108,8 @@ pub struct Observed {
     labels: Option<Arc<BTreeMap<String, String>>>,
     /// The claim of the target's name.
     claim: Option<Arc<ClaimView>>,
+    /// Secret with the credentials of a repository that a template of its hooks refers to.
+    key_in_hooks: Option<String>,
     /// There is a copy of the credentials that this restore owns.
     has_copy: bool,
     /// The repository's owner does not consent any more, or the repository was deleted.
@@ -196,6 +198,14 @@ impl Controller for RestoreController {
             at: repository,
             labels: labels.map(|n| n.labels.clone()),
             claim,
+            key_in_hooks: valid
+                .and_then(|valid| valid.hooks.as_ref())
+                .and_then(|hooks| {
+                    hooks
+                        .secrets()
+                        .find(|name| world.holds_credentials(&at((*name).to_owned())))
+                })
+                .map(str::to_owned),
             has_copy: copy.is_some_and(|copy| is_its(copy.meta.owner.as_deref())),
             consent_ended: reference.is_some_and(|reference| consent::ended(world, key, &reference)),
         }

@@ -51,6 +51,14 @@ pub(super) fn find(
     let repository = consent::usable(&at, namespace, repository, observed.labels.as_deref())?.clone();
     let backup = observed.backup.as_ref();
     let image = image(site, backup.map(AsRef::as_ref))?;
+    if let Some(secret) = &observed.key_in_hooks {
+        return Err(Wait {
+            reason: reasons::TEMPLATE_NOT_ALLOWED,
+            message: format!(
+                "a template of spec.hooks refers to Secret {secret:?}, which holds credentials of a repository: hooks get none of them"
+            ),
+        });
+    }
     if let Claim::Wait(wait) = target::claim(&valid.target, input.uid(), observed.claim.as_deref()) {
         return Err(wait);
     }

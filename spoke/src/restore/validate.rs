@@ -96,6 +96,11 @@ pub enum Invalid {
     Filters,
     #[error(transparent)]
     Hook(#[from] BadHook),
+    #[error(
+        "spec.jobConfig.serviceAccountName: {0:?} would get the right to run commands in pods, and with it every pod that has \
+         this account; remove it: hooks have an account of their own"
+    )]
+    Account(String),
     #[error(transparent)]
     Part(#[from] BadPart),
 }
@@ -118,6 +123,10 @@ pub fn validate(key: &Key, restore: &ResticRestore) -> Result<Valid, Invalid> {
     let snapshot = wanted(restore, &origin)?;
     let (target, folder) = target(spec)?;
     let job = job_settings(spec.job_config.as_ref())?;
+    let hooks = hooks(key, restore, job.service_account.as_deref())?;
+    if let Some(account) = job.service_account.as_ref().filter(|_| hooks.is_some()) {
+        return Err(Invalid::Account(account.clone()));
+    }
     Ok(Valid {
         origin,
         snapshot,
@@ -125,7 +134,7 @@ pub fn validate(key: &Key, restore: &ResticRestore) -> Result<Valid, Invalid> {
         folder,
         arguments: arguments(spec)?,
         filtered: !spec.include_paths.is_empty() || !spec.exclude_paths.is_empty(),
-        hooks: hooks(key, restore, job.service_account.as_deref())?,
+        hooks,
         job,
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crds::rules::RULES_VERSION;
-use proto::hold::hold;
+use proto::hold::{SUSPICIOUS, hold};
 use proto::v1::{Baseline, RetentionPolicySpec};
 
 use super::policies::{self, spec_of};
@@ -68,10 +68,6 @@ pub(super) fn holds(world: &World, cluster: &str) -> Vec<RetentionPolicySpec> {
     });
     holds.collect()
 }
-
-/// Why.
-const SUSPICIOUS: &str =
-    "its source is suddenly far smaller than before, so all of its snapshots stay until that is accepted";
 
 /// What the last applied run left, as the policies of this cluster know it: the guard of a run without a hub.
 pub(super) fn baseline(world: &World, cluster: &str, restic_id: &str) -> Vec<Baseline> {

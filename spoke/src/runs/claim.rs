@@ -18,14 +18,7 @@ pub struct Unusable {
 /// What is to be waited for.
 pub fn readable(name: &str, claim: Option<&ClaimView>, field: &str) -> Result<(), Unusable> {
     let unusable = |reason, message| Err(Unusable { reason, message });
-    let Some(claim) = claim else {
-        return unusable(
-            reasons::PVC_NOT_FOUND,
-            format!(
-                "PersistentVolumeClaim {name:?} does not exist in this namespace; create it, or correct {field}"
-            ),
-        );
-    };
+    let claim = claim.ok_or_else(|| missing(name, field))?;
     writable(name, claim, field)?;
     match &*claim.phase {
         "Bound" => Ok(()),
@@ -40,6 +33,17 @@ pub fn readable(name: &str, claim: Option<&ClaimView>, field: &str) -> Result<()
             format!(
                 "PersistentVolumeClaim {name:?} is not bound to a volume yet; backups begin when it is, such as when the application first uses it"
             ),
+        ),
+    }
+}
+
+/// There is no claim of this name.
+#[must_use]
+pub fn missing(name: &str, field: &str) -> Unusable {
+    Unusable {
+        reason: reasons::PVC_NOT_FOUND,
+        message: format!(
+            "PersistentVolumeClaim {name:?} does not exist in this namespace; create it, or correct {field}"
         ),
     }
 }

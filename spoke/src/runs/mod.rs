@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::world::{Delivery, JobView, Key, Notice, PodView, World};
 
-pub use claim::{Unusable, readable, writable};
+pub use claim::{Unusable, missing, readable, writable};
 pub use ending::{Ended, Ending, Report};
 pub use explanation::{owner_hint, report};
 pub use waiting::{Words, not_created};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, Pod, Toleration, Volume};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Toleration, Volume};
 use kube::ResourceExt as _;
 
 use super::key::Key;
@@ -57,7 +57,8 @@ impl AppPodView {
     /// The part of a pod that is kept.
     #[must_use]
     pub fn of(object: &Pod) -> AppPodView {
-        let spec = object.spec.clone().unwrap_or_default();
+        let none = PodSpec::default();
+        let spec = object.spec.as_ref().unwrap_or(&none);
         let status = object.status.as_ref();
         let all = || {
             spec.containers
@@ -87,6 +88,17 @@ impl AppPodView {
                 .cloned()
                 .collect(),
         }
+    }
+
+    /// Whether a backup reads the same of both: all but the version.
+    #[must_use]
+    pub fn is_alike(&self, other: &AppPodView) -> bool {
+        let meta = |pod: &AppPodView| (pod.meta.uid.clone(), pod.meta.deleting);
+        meta(self) == meta(other)
+            && (&self.labels, &self.node, self.running) == (&other.labels, &other.node, other.running)
+            && self.containers == other.containers
+            && self.volumes == other.volumes
+            && self.tolerations == other.tolerations
     }
 
     /// Claims that it mounts.

@@ -61,3 +61,11 @@ pub struct World {
     /// Pods that were deleted before the result of their Job was recorded, by its uid.
     pub last_seen: Arc<LastSeen>,
 }
+
+impl World {
+    /// Whether a Secret holds the credentials of a repository.
+    #[must_use]
+    pub fn holds_credentials(&self, secret: &Key) -> bool {
+        !self.repositories.find(Index::Credentials, secret).is_empty()
+    }
+}

@@ -1,5 +1,6 @@
 //! Our own kinds as entries of a store.
 
+use crds::backup::BackupSource;
 use crds::common::CrossNamespaceObjectReference;
 use crds::restore::RestorePhase;
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore, names};
@@ -84,10 +85,26 @@ stored! {
         let claim = backup.spec.source.pvc.as_ref();
         indexed.extend(claim.map(|pvc| (Index::Claim, key.sibling(&pvc.claim_name))));
         let source = &backup.spec.source;
+        indexed.extend(claims(source).map(|name| (Index::Claim, key.sibling(name))));
         let selects = source.pod_volume_backup.is_some() || source.stdin.as_ref().is_some_and(|s| s.exec.is_some());
         indexed.extend(selects.then(|| (Index::Pods, key.namespace_key())));
         indexed
     };
+}
+
+/// Names of the claims in the templates of a source.
+fn claims(source: &BackupSource) -> impl Iterator<Item = &str> {
+    let custom = source.custom_source.iter().map(|custom| &custom.pod_template);
+    let pods = source
+        .stdin
+        .iter()
+        .filter_map(|stdin| Some(&stdin.pod.as_ref()?.pod_template));
+    let volumes = custom
+        .chain(pods)
+        .filter_map(|template| template.pointer("/spec/volumes")?.as_array());
+    volumes
+        .flatten()
+        .filter_map(|volume| volume.pointer("/persistentVolumeClaim/claimName")?.as_str())
 }
 
 /// Indexes of what uses a repository with Jobs of its own.
