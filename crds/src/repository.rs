@@ -286,11 +286,14 @@ mod tests {
                 .map(|found| (found.type_.clone(), found.reason.clone()))
         };
         let found = |type_: &str, reason: &str| Some((type_.to_owned(), reason.to_owned()));
-        for reason in DAMAGE {
+        for reason in ["RepositoryDamaged", "RepositoryMissing", "RepositoryChanged"] {
             assert_eq!(of(&[("Ready", "False", reason)]), found("Ready", reason));
             assert_eq!(of(&[("Degraded", "True", reason)]), found("Degraded", reason));
-            let both = [("Degraded", "True", reason), ("Ready", "False", DAMAGE[1])];
-            assert_eq!(of(&both), found("Ready", DAMAGE[1]));
+            let both = [
+                ("Degraded", "True", reason),
+                ("Ready", "False", reasons::REPOSITORY_MISSING),
+            ];
+            assert_eq!(of(&both), found("Ready", reasons::REPOSITORY_MISSING));
             assert_eq!(
                 of(&[("Ready", "True", reason), ("Degraded", "False", reason)]),
                 None
