@@ -12,8 +12,8 @@ use crate::retention::PolicyRule;
 /// may narrow what a selector matches, and never widens it: an older reader keeps all that the selector it can read
 /// matches.
 pub const RULES_VERSION: u32 = 2;
-/// Version that a rule without `groupBy` needs.
-const WITHOUT_GROUPS: u32 = 1;
+/// Version that selectors, and rules without `groupBy`, need.
+pub const PLAIN_VERSION: u32 = 1;
 
 /// Spans such as `14d` or `1y6m`: number and unit (y, m, d, h), each unit once, in any order.
 pub const PATTERN: &str = "^([0-9]{1,6}[ymdh]){1,4}$";
@@ -267,7 +267,7 @@ impl<'a> Rule<'a> {
     #[must_use]
     pub fn version(&self) -> u32 {
         if self.group_by.is_empty() {
-            WITHOUT_GROUPS
+            PLAIN_VERSION
         } else {
             RULES_VERSION
         }

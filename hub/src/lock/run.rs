@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::rules::{RULES_VERSION, Rule};
+use crds::rules::{PLAIN_VERSION, RULES_VERSION, Rule};
 use proto::hold::{SUSPICIOUS, hold};
 use proto::order::{RUN_MAX, order_text};
 use proto::v1::{Baseline, ClusterUid, RetentionPolicySpec, RetentionRule, RetentionRun};
@@ -94,7 +94,7 @@ fn holds(inventory: &Inventory, restic_id: &str) -> Vec<RetentionPolicySpec> {
             &backup,
             &held.object.uid,
             SUSPICIOUS,
-            RULES_VERSION,
+            PLAIN_VERSION,
         )
     });
     hold.collect()
