@@ -154,7 +154,7 @@ pub struct BackupRetention {
     #[schemars(schema_with = "schema::without_validations::<RetentionPolicy>")]
     pub policy: Option<RetentionPolicy>,
     /// Five cron fields, or @weekly, in the time zone of the backup. Unless given, once a day at a time that follows from
-    /// namespace and name.
+    /// the repository, so that all backups of one are taken in one run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     #[x_kube(validation = Rule::new(schedule_rule()).message(BAD_SCHEDULE))]

@@ -45,7 +45,7 @@ pub(super) enum BadRetention {
 impl Retention {
     /// Nothing, unless it is switched on.
     pub(super) fn parse(
-        key: &Key,
+        repository: &Key,
         backup: &ResticBackup,
         zone: &str,
     ) -> Result<Option<Retention>, BadRetention> {
@@ -58,7 +58,7 @@ impl Retention {
             .as_deref()
             .map(str::trim)
             .filter(|s| !s.is_empty());
-        let schedule = schedule.map_or_else(|| daily(key), str::to_owned);
+        let schedule = schedule.map_or_else(|| daily(repository), str::to_owned);
         Schedule::parse(&schedule, zone).map_err(|wrong| BadRetention::Schedule(wrong.to_string()))?;
         let policy = retention.policy.clone().unwrap_or_default();
         let mut group_by = retention.group_by.clone();
@@ -79,9 +79,11 @@ impl Retention {
     }
 }
 
-/// Once a day, at a time that follows from the name: not all backups of a cluster at once, and always the same.
-fn daily(key: &Key) -> String {
-    let hash = u32::from_str_radix(&names::short_hash(key.to_string().as_bytes()), 16).unwrap_or_default();
+/// Once a day, at a time that follows from the repository: not all repositories at once, and all backups of one in one run,
+/// which asks restic once for each of them. At times of their own each run would ask for all of them again.
+fn daily(repository: &Key) -> String {
+    let name = repository.to_string();
+    let hash = u32::from_str_radix(&names::short_hash(name.as_bytes()), 16).unwrap_or_default();
     let minute = hash % (24 * 60);
     format!("{} {} * * *", minute % 60, minute / 60)
 }
@@ -186,10 +188,13 @@ pub(super) fn plan(
             (Some(PolicyChange::Apply(Box::new(wanted))), Some(condition))
         }
         (Ok(None), _) => (own.map(|child| removal(at, child)), None),
+        // A policy that is there also keeps: without it the rules of others could remove more.
         (Err(bad), _) => {
-            let text = format!("{bad}. Nothing is removed until it is corrected");
-            let condition = (Status::False, reasons::INVALID_SPEC.to_owned(), text);
-            (own.map(|child| removal(at, child)), Some(condition))
+            let text = match own {
+                Some(_) => format!("{bad}. GlobalRetentionPolicy {at} stays as it is until this is corrected"),
+                None => format!("{bad}. Nothing is removed for it until this is corrected"),
+            };
+            (None, Some((Status::False, reasons::INVALID_SPEC.to_owned(), text)))
         }
     };
     let seen = own.and_then(|child| child.status.as_ref());

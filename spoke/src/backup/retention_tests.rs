@@ -6,6 +6,10 @@ use super::*;
 use crate::kind::table::{Table, condition, forbidden, repository};
 
 fn table(more: &Value) -> Table<BackupController> {
+    table_of("orders", more)
+}
+
+fn table_of(name: &str, more: &Value) -> Table<BackupController> {
     let mut spec = json!({ "repositoryRef": { "name": "nas" }, "schedule": "0 3 * * *", "timezone": "Europe/Berlin",
                            "source": { "pvc": { "claimName": "data" } } });
     for (name, value) in more.as_object().unwrap() {
@@ -13,7 +17,7 @@ fn table(more: &Value) -> Table<BackupController> {
     }
     let backup = json!({
         "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup",
-        "metadata": { "name": "orders", "namespace": "ns", "uid": "b", "generation": 3 }, "spec": spec,
+        "metadata": { "name": name, "namespace": "ns", "uid": "b", "generation": 3 }, "spec": spec,
     });
     Table::new(BackupController::new(&Site::of_tests()), backup)
 }
@@ -107,9 +111,13 @@ fn what_is_given_is_carried_over() {
 }
 
 #[test]
-fn by_default_it_runs_once_a_day_at_a_time_of_the_backups_own() {
+fn by_default_all_backups_of_a_repository_run_together_once_a_day() {
     let of = |name: &str| daily(&Key::new("ns", name));
-    assert_eq!(of("a"), of("a"));
+    let schedule = |backup: &str| {
+        let table = table_of(backup, &keep_two());
+        applied(&table, &Observed::default()).spec.schedule
+    };
+    assert_eq!((schedule("a"), schedule("b")), (of("nas"), of("nas")));
     let times: std::collections::BTreeSet<String> = (0..50).map(|n| of(&format!("b{n}"))).collect();
     assert!(times.len() > 40, "{times:?}");
     for time in &times {
@@ -178,10 +186,8 @@ fn rules_that_keep_nothing_are_refused_and_the_backup_runs() {
             reason == "False/InvalidSpec" && message.contains(words),
             "{reason}: {message}"
         );
-        assert!(matches!(
-            table.plan(&stored(on, json!({}))).children.policy,
-            Some(PolicyChange::Delete { .. })
-        ));
+        // What others may remove is what this policy keeps no more: it stays.
+        assert!(table.plan(&stored(on, json!({}))).children.policy.is_none());
     }
 }
 

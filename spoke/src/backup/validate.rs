@@ -124,12 +124,13 @@ pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, 
     if source.executes() || hooks.is_some() {
         rights(job.service_account.as_deref(), source.guest())?;
     }
+    let repository = Key::new(
+        spec.repository_ref.namespace_or(&key.namespace),
+        &spec.repository_ref.name,
+    );
     Ok(Valid {
-        repository: Key::new(
-            spec.repository_ref.namespace_or(&key.namespace),
-            &spec.repository_ref.name,
-        ),
-        retention: Retention::parse(key, backup, &timezone),
+        retention: Retention::parse(&repository, backup, &timezone),
+        repository,
         schedule,
         cron: spec.schedule.trim().to_owned(),
         timezone,
