@@ -10,6 +10,7 @@ mod hooks;
 mod locks;
 mod notify;
 mod restores;
+mod restores_options;
 mod retention;
 mod rights;
 mod source;
