@@ -85,8 +85,9 @@ fn a_restore_takes_the_paths_and_the_folder_that_are_meant_and_keeps_holes() {
     asked("part", json!({ "snapshotPath": "/small" }));
     asked("sparse", json!({ "includePaths": ["/disk"] }));
     asked("no-such", json!({ "snapshotPath": "/backup" }));
-    let other = json!({ "backupRef": null, "repositoryRef": { "name": "nas" }, "snapshotID": id, "snapshotPath": "data" });
-    asked("other", other);
+    let other = json!({ "repositoryRef": { "name": "nas" }, "snapshotID": id, "snapshotPath": "data",
+                        "target": { "pvc": { "claimName": "back", "path": "other" } } });
+    restore(&place, "other", other);
 
     for name in ["both", "literal", "part", "sparse", "other"] {
         completed(&place, name);
