@@ -121,6 +121,10 @@ pub mod reasons {
     pub const RESTORE_STARTED: &str = "RestoreStarted";
     pub const RESTORE_IN_PROGRESS: &str = "RestoreInProgress";
     pub const RESTORE_COMPLETED: &str = "RestoreCompleted";
+    pub const RESTORE_PREVIEWED: &str = "RestorePreviewed";
+    pub const RESTORE_FAILED: &str = "RestoreFailed";
+    pub const SNAPSHOT_PATH_NOT_FOUND: &str = "SnapshotPathNotFound";
+    pub const SNAPSHOT_EMPTY: &str = "SnapshotEmpty";
     pub const NOTHING_MATCHED: &str = "NothingMatched";
     pub const POD_NEVER_STARTED: &str = "PodNeverStarted";
 }

@@ -9,7 +9,7 @@ use crate::runs::finished::Finished;
 use crate::testing::config;
 use crate::world::{JobEnd, JobView, Meta, PodView, Termination};
 
-fn table(target: Value) -> Table<RestoreController> {
+pub(super) fn table(target: Value) -> Table<RestoreController> {
     let restore = json!({
         "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRestore",
         "metadata": { "name": "back", "namespace": "ns", "uid": "u", "generation": 1 },
@@ -19,11 +19,11 @@ fn table(target: Value) -> Table<RestoreController> {
     Table::new(controller, restore)
 }
 
-fn existing() -> Table<RestoreController> {
+pub(super) fn existing() -> Table<RestoreController> {
     table(json!({ "pvc": { "claimName": "data" } }))
 }
 
-fn observed() -> Observed {
+pub(super) fn observed() -> Observed {
     Observed {
         at: Some(Key::new("ns", "nas")),
         repository: Some(repository()),
@@ -33,22 +33,23 @@ fn observed() -> Observed {
 }
 
 /// An answer to what `existing` asks; the target has no part in it.
-fn answered(answer: Answer) -> Vec<Found> {
+pub(super) fn answered(answer: Answer) -> Vec<Found> {
     let Work::Select(asked) = existing().plan(&observed()).work[0].work.clone();
     vec![Found { asked, answer }]
 }
 
-fn chosen() -> Vec<Found> {
+pub(super) fn chosen() -> Vec<Found> {
     let id = "ab".repeat(32);
     let chosen = Chosen {
         id,
         folder: "",
         files: None,
+        bytes: None,
     };
     answered(Answer::Chosen(Ok(chosen)))
 }
 
-fn job() -> Option<JobWithPods> {
+pub(super) fn job() -> Option<JobWithPods> {
     let mut job = JobView::default();
     (job.meta.uid, job.meta.owner) = ("job".into(), Some("u".into()));
     Some(JobWithPods {
@@ -59,7 +60,7 @@ fn job() -> Option<JobWithPods> {
     })
 }
 
-fn started(mut table: Table<RestoreController>) -> Table<RestoreController> {
+pub(super) fn started(mut table: Table<RestoreController>) -> Table<RestoreController> {
     table.found = chosen();
     table.resource.status = Some(table.settle(&observed(), None).status);
     table.found.clear();

@@ -293,6 +293,42 @@ fn each_rule_accepts_and_refuses_with_a_sentence() {
         (
             "ResticRestore",
             &restore,
+            json!({ "snapshotPath": "a/../../b" }),
+            "stay inside the snapshot",
+        ),
+        (
+            "ResticRestore",
+            &restore,
+            json!({ "snapshotPath": "/data", "options": { "delete": true }, "excludePaths": ["/cache"], "ttlSecondsAfterFinished": 0 }),
+            "",
+        ),
+        (
+            "ResticRestore",
+            &restore,
+            json!({ "options": { "delete": true }, "includePaths": ["/a"] }),
+            "use snapshotPath or excludePaths",
+        ),
+        (
+            "ResticRestore",
+            &restore,
+            json!({ "options": { "delete": true, "overwrite": false } }),
+            "options.delete needs options.overwrite",
+        ),
+        (
+            "ResticRestore",
+            &restore,
+            json!({ "options": { "delete": true }, "target": { "newPVC": { "name": "n" } } }),
+            "options.delete needs target.pvc",
+        ),
+        (
+            "ResticRestore",
+            &restore,
+            json!({ "target": { "newPVC": { "name": "n", "labels": { "a": "b" }, "annotations": { "backup.resticbackup.io/restore-uid": "u" } } } }),
+            "the operator's own",
+        ),
+        (
+            "ResticRestore",
+            &restore,
             json!({ "snapshotID": "$(id)" }),
             "latest or 4 to 64 hex digits",
         ),

@@ -11,6 +11,7 @@ mod locks;
 mod notify;
 mod own_retention;
 mod restores;
+mod restores_options;
 mod retention;
 mod rights;
 mod source;
