@@ -118,7 +118,7 @@ fn pod_template(
         "--retry-lock".to_owned(),
         crate::config::RETRY_LOCK.to_owned(),
     ];
-    arguments.extend(pod::repository_flags(repository));
+    arguments.extend(pod::repository_flags(repository, &valid.job));
     arguments.extend(valid.arguments.iter().cloned());
     let (script, script_volume) = pod::entrypoint();
     let (mounts, volumes) = data(valid, located);

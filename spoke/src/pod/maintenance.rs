@@ -33,7 +33,7 @@ impl Maintenance<'_> {
         let mut arguments = vec!["maintenance".to_owned()];
         arguments.extend(self.arguments);
         arguments.push("--".to_owned());
-        arguments.extend(repository_flags(self.repository));
+        arguments.extend(repository_flags(self.repository, self.job));
         Frame {
             job: self.job,
             service_account: self.service_account,

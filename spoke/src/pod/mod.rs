@@ -79,9 +79,9 @@ impl Source {
     }
 }
 
-/// Flags that every restic command of a repository needs.
+/// Flags that every restic command of a repository needs, with those of the settings.
 #[must_use]
-pub fn repository_flags(repository: &ResticRepository) -> Vec<String> {
+pub fn repository_flags(repository: &ResticRepository, job: &JobSettings) -> Vec<String> {
     let backend = Backend::of(&repository.spec.repository_url);
     let mut flags = backend
         .map(|b| b.options(CREDENTIALS_DIR, SSH_DIR))
@@ -92,6 +92,7 @@ pub fn repository_flags(repository: &ResticRepository) -> Vec<String> {
         .as_ref()
         .is_none_or(|c| c.enabled != Some(false));
     flags.extend((!cached).then(|| "--no-cache".to_owned()));
+    flags.extend(job.limits.iter().cloned());
     flags
 }
 
