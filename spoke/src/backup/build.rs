@@ -15,9 +15,6 @@ use crate::pod::{self, Frame, Source, hashed, stream};
 use crate::site::Site;
 use crate::world::Key;
 
-/// A start missed by more (a control plane that was away) waits for the next slot instead of a stampede.
-const STARTING_DEADLINE_SECONDS: i64 = 3600;
-
 /// Everything that is made for a backup.
 #[derive(Clone, Debug)]
 pub struct Objects {
@@ -62,7 +59,7 @@ pub fn build(
             time_zone: Some(valid.timezone.clone()),
             concurrency_policy: Some(job.concurrency.as_str().to_owned()),
             suspend: Some(valid.suspend),
-            starting_deadline_seconds: Some(STARTING_DEADLINE_SECONDS),
+            starting_deadline_seconds: Some(pod::STARTING_DEADLINE),
             successful_jobs_history_limit: Some(job.successful_history),
             failed_jobs_history_limit: Some(job.failed_history),
             job_template: JobTemplateSpec {

@@ -2,6 +2,7 @@
 //! `kind::Driver` carries the plans out.
 
 mod arguments;
+mod breaker;
 pub mod build;
 mod events;
 mod hooks;

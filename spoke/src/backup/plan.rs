@@ -36,7 +36,7 @@ pub(super) fn plan(
     status::degraded(&mut status, owing, generation, now);
     // Shown again by `conclude`, where a run can begin.
     status.next_backup = None;
-    let mut children = Children::default();
+    let (mut children, mut slot) = (Children::default(), None);
     let stale = input.valid.ok().and_then(|valid| {
         let (schedule, suspend) = (&valid.schedule, valid.suspend);
         stale::set(&mut status, schedule, suspend, generation, now)
@@ -50,7 +50,10 @@ pub(super) fn plan(
             }
         }
         Ok(valid) => {
-            let readiness = readiness_of(input.key, observed, valid);
+            let readiness = readiness_of(input, observed, valid);
+            if let Readiness::Down { again, .. } = &readiness {
+                slot = *again;
+            }
             set_readiness(&mut conditions, &readiness);
             let owes = followed.job.is_some() || observed.made.iter().any(|made| made.job.end.is_none());
             let hooks = Hooked {
@@ -74,7 +77,7 @@ pub(super) fn plan(
     children.job = followed.job;
     Plan {
         children,
-        next: earliest([again, released.1, lingering.1, followed.next, stale]),
+        next: earliest([again, released.1, lingering.1, followed.next, stale, slot]),
         ..Plan::status(status, ())
     }
 }
@@ -104,8 +107,8 @@ fn wanted(
             }
         }
         (Readiness::Refused { .. }, _) => children.removals = withdrawal(input.key, hooks.open),
-        // A run would hang, or bind the claim.
-        (Readiness::Held { .. }, _) => {
+        // A run would hang, or bind the claim; or each would fail.
+        (Readiness::Held { .. } | Readiness::Down { .. }, _) => {
             let cron_job = Key::new(&input.key.namespace, names::backup_cron_job(&input.key.name));
             children.removals = vec![Removal::Schedule(cron_job)];
         }
@@ -152,13 +155,14 @@ fn release(
     (go, earliest([next, fresh.then_some(now)]))
 }
 
-fn readiness_of(key: &Key, observed: &Observed, valid: &Valid) -> Readiness {
+fn readiness_of(input: &Input<'_, BackupController>, observed: &Observed, valid: &Valid) -> Readiness {
     let surroundings = Surroundings {
         repository: observed.repository.as_deref(),
         labels: observed.labels.as_deref(),
         source: &observed.source,
+        now: input.now.wall,
     };
-    readiness::readiness(key, valid, &surroundings)
+    readiness::readiness(input.key, valid, &surroundings)
 }
 
 /// Whether the backup may run, as conditions. `conclude` sets Ready where objects are made.
@@ -177,6 +181,12 @@ fn set_readiness(conditions: &mut Conditions<'_>, readiness: &Readiness) {
         Readiness::Held { reason, message } => {
             conditions
                 .set(types::REPOSITORY_READY, well.0, well.1, well.2)
+                .set(types::READY, false, reason, message);
+        }
+        Readiness::Down { message, .. } => {
+            let reason = reasons::REPOSITORY_NOT_READY;
+            conditions
+                .set(types::REPOSITORY_READY, false, reason, message)
                 .set(types::READY, false, reason, message);
         }
         Readiness::Waiting { reason, message } => {
@@ -297,8 +307,11 @@ pub(super) fn conclude(
     applied: &Applied,
 ) {
     let Ok(valid) = input.valid else { return };
-    let readiness = readiness_of(input.key, observed, valid);
-    let stopped = matches!(readiness, Readiness::Refused { .. } | Readiness::Held { .. });
+    let readiness = readiness_of(input, observed, valid);
+    let stopped = matches!(
+        readiness,
+        Readiness::Refused { .. } | Readiness::Held { .. } | Readiness::Down { .. }
+    );
     if stopped || observed.consent_ended {
         return;
     }

@@ -171,6 +171,54 @@ fn runs_are_held_while_maintenance_begins() {
     assert_eq!(wait.as_secs(), 40);
 }
 
+/// The repository, not ready for this reason since half past midnight.
+fn not_ready(reason: &str) -> Option<Arc<ResticRepository>> {
+    let mut repository = ResticRepository::clone(&repository());
+    let conditions = &mut repository.status.as_mut().unwrap().conditions;
+    let ready = conditions.iter_mut().find(|c| c.type_ == "Ready").unwrap();
+    (ready.status, ready.reason) = ("False".to_owned(), reason.to_owned());
+    ready.last_transition_time.0 = "2025-12-29T00:30:00Z".parse().unwrap();
+    Some(Arc::new(repository))
+}
+
+#[test]
+fn no_run_begins_while_the_storage_does_not_serve_and_then_they_go_on() {
+    let table = table(json!({ "backup.resticbackup.io/run": "1" }));
+    let down = Observed {
+        repository: not_ready("RepositoryUnreachable"),
+        cron_job: cron_job(false),
+        ..ready()
+    };
+    let plan = table.plan(&down);
+    let schedule = Removal::Schedule(Key::new("ns", "resticbackup-orders"));
+    assert_eq!(plan.children.removals, [schedule]);
+    assert!(plan.children.cron_job.is_none() && plan.children.runs.is_empty());
+    let settled = table.settle(&down, None);
+    let (reason, text) = condition(&settled.status.conditions, "Ready");
+    assert_eq!(reason, "False/RepositoryNotReady");
+    assert!(
+        text.contains("since 2025-12-29T00:30:00Z no run begins: 3 were due"),
+        "{text}"
+    );
+    assert_eq!(settled.status.next_backup, None);
+    let next = settled.next.unwrap();
+    assert_eq!(
+        next.to_string(),
+        "2026-01-01T03:00:00Z",
+        "the next slot, and no turn before"
+    );
+    let (healed, _) = table.plan(&ready()).children.cron_job.unwrap();
+    assert_eq!(healed.spec.suspend, Some(false));
+    let unknown = Observed {
+        repository: not_ready("ResticFailed"),
+        ..down
+    };
+    assert!(
+        table.plan(&unknown).children.removals.is_empty(),
+        "pods may well reach it"
+    );
+}
+
 #[test]
 fn a_spec_that_would_give_keys_away_stops_what_an_earlier_version_made() {
     let mut table = table(json!({}));

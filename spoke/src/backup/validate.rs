@@ -3,7 +3,7 @@
 use crds::backup::ResticConfig;
 use crds::common::{BadPart, JobConfiguration};
 use crds::conditions::reasons;
-use crds::schedule::{Schedule, ScheduleError};
+use crds::schedule::{Schedule, ScheduleError, resolve, seed};
 use crds::{ResticBackup, names};
 
 use super::arguments::arguments;
@@ -20,7 +20,7 @@ use crate::world::Key;
 pub struct Valid {
     pub repository: Key,
     pub schedule: Schedule,
-    /// As written.
+    /// As Kubernetes takes it.
     pub cron: String,
     pub timezone: String,
     pub suspend: bool,
@@ -111,7 +111,9 @@ pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, 
         .filter(|zone| !zone.is_empty())
         .unwrap_or("UTC")
         .to_owned();
-    let schedule = Schedule::parse(&spec.schedule, &timezone)?;
+    let own = seed("ResticBackup", &backup.metadata);
+    let cron = resolve(&spec.schedule, &own)?;
+    let schedule = Schedule::parse(&cron, &timezone)?;
     let empty = ResticConfig::default();
     let restic = spec.restic.as_ref().unwrap_or(&empty);
     let source = Wanted::parse(&spec.source)?;
@@ -133,7 +135,7 @@ pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, 
             &spec.repository_ref.name,
         ),
         schedule,
-        cron: spec.schedule.trim().to_owned(),
+        cron: cron.trim().to_owned(),
         timezone,
         suspend: spec.suspend,
         arguments,

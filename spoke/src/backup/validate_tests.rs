@@ -52,6 +52,19 @@ fn lost_and_found_of_the_file_system_is_left_out_unless_it_is_asked_for() {
 }
 
 #[test]
+fn the_cron_job_gets_what_h_stands_for() {
+    let valid = check(json!({ "schedule": "H H * * *" })).unwrap();
+    assert_eq!(valid.cron, "5 5 * * *");
+    let next = valid.schedule.next_after("2026-01-01T00:00:00Z".parse().unwrap());
+    assert_eq!(next.unwrap().to_string(), "2026-01-01T05:05:00Z");
+    let wrong = check(json!({ "schedule": "H(0-99) * * * *" })).unwrap_err();
+    assert!(
+        wrong.reason() == "InvalidSchedule" && wrong.to_string().contains("H(0-59)"),
+        "{wrong}"
+    );
+}
+
+#[test]
 fn a_limit_is_written_once() {
     let with = |extra: Value| {
         check(json!({ "jobConfig": { "limitUpload": 500 }, "restic": { "extraArgs": extra } }))
