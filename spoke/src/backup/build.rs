@@ -12,6 +12,7 @@ use super::source::Wanted;
 use super::validate::Valid;
 use crate::hooks::{self, Grant, Needs};
 use crate::pod::{self, Frame, Source, hashed, stream};
+use crate::queue;
 use crate::site::Site;
 use crate::world::Key;
 
@@ -52,6 +53,10 @@ pub fn build(
     if let Some(plan) = hooks {
         hooks::install(&mut template, plan, &site.image);
     }
+    let limited = queue::is_limited(site.limits, repository);
+    let parked = limited.then(|| (names::ANNOTATION_PARKED.to_owned(), "true".to_owned()));
+    let with_hooks = hooks.map(|plan| (names::ANNOTATION_HOOKS.to_owned(), plan.json()));
+    let marks: BTreeMap<String, String> = parked.into_iter().chain(with_hooks).collect();
     let cron_job = CronJob {
         metadata: meta(names::backup_cron_job(&key.name)),
         spec: CronJobSpec {
@@ -65,10 +70,11 @@ pub fn build(
             job_template: JobTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(labels(&key.name, false)),
-                    annotations: hooks.map(|plan| [(names::ANNOTATION_HOOKS.to_owned(), plan.json())].into()),
+                    annotations: Some(marks).filter(|marks| !marks.is_empty()),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(JobSpec {
+                    suspend: limited.then_some(true),
                     backoff_limit: Some(job.backoff_limit),
                     active_deadline_seconds: Some(job.deadline),
                     template,

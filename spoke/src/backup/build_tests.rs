@@ -181,6 +181,21 @@ fn pods_are_labelled_ranked_and_slowed_as_job_config_says() {
 }
 
 #[test]
+fn jobs_are_born_suspended_where_there_is_a_limit() {
+    let job = |repository: Value| {
+        let objects = built("orders", json!({}), &self::repository(repository));
+        let template = objects.cron_job.spec.job_template;
+        let marks = template.metadata.unwrap().annotations.unwrap_or_default();
+        (
+            template.spec.unwrap().suspend,
+            marks.contains_key(names::ANNOTATION_PARKED),
+        )
+    };
+    assert_eq!(job(json!({})), (None, false));
+    assert_eq!(job(json!({ "maxConcurrentBackups": 2 })), (Some(true), true));
+}
+
+#[test]
 fn the_cache_lies_where_the_repository_says() {
     let cache_of = |spec: Value| {
         let objects = built("orders", json!({}), &repository(json!({ "cache": spec })));

@@ -15,11 +15,17 @@ use super::readiness::{self, Readiness, Surroundings};
 use super::validate::Valid;
 use super::{BackupController, Observed, hooks, stale, status};
 use crate::hooks::{Needs, Plan as HookPlan};
-use crate::kind::{self, Applied, Children, Credentials, Input, Plan, Removal, Run, Settled, failed_as};
-use crate::runs;
+use crate::kind::{
+    self, Applied, Children, Credentials, Input, Opening, Plan, Removal, Run, Settled, failed_as,
+};
+use crate::queue::Turn;
 use crate::runs::finished::{self, Ended, Finished};
+use crate::runs::{self, JobWithPods};
 use crate::site::Site;
 use crate::world::Key;
+
+/// How often a backup whose run is parked looks at its place, beside being woken when one may be free.
+const QUEUE_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 
 /// Plans.
 pub(super) fn plan(
@@ -29,8 +35,13 @@ pub(super) fn plan(
 ) -> Plan<BackupController> {
     let (generation, now) = (input.generation(), input.now.wall);
     let refused = observed.refused.clone();
-    let (mut status, again) =
-        status::with_runs(&input.status(), input.resource, &observed.runs, refused, now);
+    let (mut status, again) = status::with_runs(
+        &input.status(),
+        input.resource,
+        &observed.runs,
+        (&observed.turns, refused),
+        now,
+    );
     let followed = hooks::follow(&mut status, site, input, observed);
     let owing = hooks::owing(&status, &names::backup_service_account(&input.key.name));
     status::degraded(&mut status, owing, generation, now);
@@ -75,9 +86,10 @@ pub(super) fn plan(
     let lingering = runs::lingering(&observed.runs, now);
     children.lingering = lingering.0;
     children.job = followed.job;
+    let queued = (!observed.turns.is_empty()).then(|| now.saturating_add(QUEUE_INTERVAL).unwrap_or(now));
     Plan {
         children,
-        next: earliest([again, released.1, lingering.1, followed.next, stale, slot]),
+        next: earliest([again, released.1, lingering.1, followed.next, stale, slot, queued]),
         ..Plan::status(status, ())
     }
 }
@@ -104,6 +116,7 @@ fn wanted(
             if !to.held {
                 let again = make_anew((input.key, input.now.wall), observed, &located, &mut children);
                 active.retain(|job| !again.contains(job));
+                children.openings = openings(observed, &again);
             }
         }
         (Readiness::Refused { .. }, _) => children.removals = withdrawal(input.key, hooks.open),
@@ -116,6 +129,20 @@ fn wanted(
         _ => {}
     }
     children
+}
+
+/// Parked runs whose turn it is. Those that are made anew are not opened.
+fn openings(observed: &Observed, again: &[String]) -> Vec<Opening> {
+    let begins = |run: &&JobWithPods| {
+        let turn = observed.turns.get(&*run.job.meta.uid);
+        turn == Some(&Turn::Begins) && !again.iter().any(|job| **job == *run.key.name)
+    };
+    let runs = observed.runs.iter().filter(begins);
+    runs.map(|run| Opening {
+        at: run.key.clone(),
+        uid: run.job.meta.uid.to_string(),
+    })
+    .collect()
 }
 
 /// Runs for a node where the data is not any more are replaced. The Jobs that go.

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::kind::Removal;
 use crate::kind::table::{Table, condition, forbidden, invalid, repository, unavailable};
+use crate::queue::Turn;
 use crate::runs::finished::Finished;
 use crate::world::{
     Access, AppPodView, AppVolume, Backing, ClaimView, JobEnd, JobView, PodView, Termination,
@@ -179,6 +180,54 @@ fn not_ready(reason: &str) -> Option<Arc<ResticRepository>> {
     (ready.status, ready.reason) = ("False".to_owned(), reason.to_owned());
     ready.last_transition_time.0 = "2025-12-29T00:30:00Z".parse().unwrap();
     Some(Arc::new(repository))
+}
+
+/// A Job that was made suspended, and waits for its turn.
+fn parked(uid: &str) -> JobWithPods {
+    let mut job = JobView {
+        suspended: true,
+        parked: true,
+        ..JobView::default()
+    };
+    job.meta.uid = uid.into();
+    JobWithPods {
+        key: Key::new("ns", format!("resticbackup-orders-{uid}")),
+        job: Arc::new(job),
+        ..JobWithPods::default()
+    }
+}
+
+#[test]
+fn a_parked_run_is_opened_when_its_turn_comes_and_shows_its_place_until_then() {
+    let table = table(json!({}));
+    let words = runs::Words {
+        reason: "Parked".to_owned(),
+        text: "3rd of 7".to_owned(),
+    };
+    let with = |turn: Turn| Observed {
+        runs: vec![parked("1")],
+        turns: [("1".to_owned(), turn)].into(),
+        ..ready()
+    };
+    let waits = table.plan(&with(Turn::Waits(words)));
+    assert!(waits.children.openings.is_empty());
+    let (waiting, text) = condition(&waits.status.conditions, "Waiting");
+    assert_eq!((waiting.as_str(), text.as_str()), ("True/Parked", "3rd of 7"));
+    assert!(waits.status.active.is_empty(), "maintenance does not wait for it");
+    let begins = table.plan(&with(Turn::Begins)).children.openings;
+    assert_eq!(begins.len(), 1);
+    for stopped in [
+        Observed {
+            held: Some(Duration::from_secs(5)),
+            ..with(Turn::Begins)
+        },
+        Observed {
+            repository: not_ready("RepositoryUnreachable"),
+            ..with(Turn::Begins)
+        },
+    ] {
+        assert!(table.plan(&stopped).children.openings.is_empty());
+    }
 }
 
 #[test]
