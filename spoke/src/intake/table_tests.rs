@@ -19,7 +19,8 @@ fn a_run_that_ends_wakes_the_backups_whose_runs_are_parked() {
             .backups
             .put(key.clone(), object("ResticBackup", &key, 1, &spec, &Value::Null));
     };
-    ["one", "two"].map(backup);
+    backup("one");
+    backup("two");
     let job = |of: &str, parked: bool| JobView {
         of: Some(Key::new("a", of)),
         parked,

@@ -91,8 +91,7 @@ impl Queue {
     /// The queue of this cluster as it is now.
     #[must_use]
     pub fn of(world: &World, limits: Limits) -> Queue {
-        let open =
-            |job: &JobView| job.type_.is_none() && job.end.is_none() && !(job.suspended && !job.parked);
+        let open = |job: &JobView| job.type_.is_none() && job.end.is_none() && (job.parked || !job.suspended);
         let jobs = world.jobs.filter(|_, job| open(job));
         let entries = jobs
             .into_iter()
