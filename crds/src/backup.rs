@@ -46,7 +46,8 @@ use crate::{rules, schema};
 pub struct ResticBackupSpec {
     /// Repository to back up into.
     pub repository_ref: CrossNamespaceObjectReference,
-    /// Five cron fields such as "30 2 * * *", or @daily.
+    /// Five cron fields such as "30 2 * * *", or @daily. H is a value that follows from kind, namespace and name, so that
+    /// backups do not all begin at once: "H 3 * * *", "H H(0-5) * * *", "H/15 * * * *".
     #[schemars(length(max = 128))]
     #[x_kube(validation = Rule::new(schedule_rule()).message(BAD_SCHEDULE))]
     pub schedule: String,

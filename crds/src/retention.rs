@@ -38,7 +38,7 @@ use crate::schedule::schema::{BAD_SCHEDULE, BAD_TIMEZONE, schedule_rule, timezon
 pub struct GlobalRetentionPolicySpec {
     /// Repository that is kept in order.
     pub repository_ref: CrossNamespaceObjectReference,
-    /// Five cron fields such as "0 4 * * 0", or @weekly.
+    /// Five cron fields such as "0 4 * * 0", or @weekly. H is a value that follows from namespace and name: "H 4 * * 0".
     #[schemars(length(max = 128))]
     #[x_kube(validation = Rule::new(schedule_rule()).message(BAD_SCHEDULE))]
     pub schedule: String,

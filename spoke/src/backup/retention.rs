@@ -10,7 +10,7 @@ use crds::retention::{
     RetentionGuard, Scope,
 };
 use crds::rules::{BadRule, Rule};
-use crds::schedule::Schedule;
+use crds::schedule::{Schedule, resolve};
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticBackupStatus, names};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition as Shown;
 
@@ -23,6 +23,9 @@ use crate::world::{Key, Meta};
 
 /// restic's groups, as the original operator documented them.
 const GROUPS: [&str; 2] = ["host", "tags"];
+
+/// Once a day, at a minute and an hour that follow from a name.
+const DAILY: &str = "H H * * *";
 
 /// `spec.retention` as it may be worked with.
 #[derive(Clone, Debug)]
@@ -59,7 +62,9 @@ impl Retention {
             .map(str::trim)
             .filter(|s| !s.is_empty());
         let schedule = schedule.map_or_else(|| daily(repository), str::to_owned);
-        Schedule::parse(&schedule, zone).map_err(|wrong| BadRetention::Schedule(wrong.to_string()))?;
+        // An H is resolved by the policy, for its own name; any value of it is as good for the check.
+        let slots = resolve(&schedule, "").and_then(|slots| Schedule::parse(&slots, zone));
+        slots.map_err(|wrong| BadRetention::Schedule(wrong.to_string()))?;
         let policy = retention.policy.clone().unwrap_or_default();
         let mut group_by = retention.group_by.clone();
         if group_by.is_empty() {
@@ -82,10 +87,7 @@ impl Retention {
 /// Once a day, at a time that follows from the repository: not all repositories at once, and all backups of one in one run,
 /// which asks restic once for each of them. At times of their own each run would ask for all of them again.
 fn daily(repository: &Key) -> String {
-    let name = repository.to_string();
-    let hash = u32::from_str_radix(&names::short_hash(name.as_bytes()), 16).unwrap_or_default();
-    let minute = hash % (24 * 60);
-    format!("{} {} * * *", minute % 60, minute / 60)
+    resolve(DAILY, &format!("ResticRepository/{repository}")).unwrap_or_else(|_| "@daily".to_owned())
 }
 
 /// The policy that a backup makes.
@@ -191,10 +193,15 @@ pub(super) fn plan(
         // A policy that is there also keeps: without it the rules of others could remove more.
         (Err(bad), _) => {
             let text = match own {
-                Some(_) => format!("{bad}. GlobalRetentionPolicy {at} stays as it is until this is corrected"),
+                Some(_) => {
+                    format!("{bad}. GlobalRetentionPolicy {at} stays as it is until this is corrected")
+                }
                 None => format!("{bad}. Nothing is removed for it until this is corrected"),
             };
-            (None, Some((Status::False, reasons::INVALID_SPEC.to_owned(), text)))
+            (
+                None,
+                Some((Status::False, reasons::INVALID_SPEC.to_owned(), text)),
+            )
         }
     };
     let seen = own.and_then(|child| child.status.as_ref());

@@ -63,7 +63,7 @@ fn run(n: u8, ended: Option<i64>, pods: Vec<Arc<PodView>>) -> JobWithPods {
 }
 
 fn look(old: &ResticBackupStatus, runs: &[JobWithPods], now: i64) -> (ResticBackupStatus, Option<Timestamp>) {
-    with_runs(old, &backup(), runs, None, at(now))
+    with_runs(old, &backup(), runs, (&BTreeMap::new(), None), at(now))
 }
 
 fn reason(status: &ResticBackupStatus, type_: &str) -> (String, String) {
@@ -120,7 +120,13 @@ fn a_cron_job_that_makes_no_job_is_told() {
         Some(&Notice::new("FailedCreate", "quota", at(9))),
         Some(at(5)),
     );
-    let (status, _) = with_runs(&ResticBackupStatus::default(), &backup(), &[], words, at(10));
+    let (status, _) = with_runs(
+        &ResticBackupStatus::default(),
+        &backup(),
+        &[],
+        (&BTreeMap::new(), words),
+        at(10),
+    );
     assert_eq!(reason(&status, types::WAITING).1, "FailedCreate");
     assert!(status.active.is_empty());
 }
@@ -143,7 +149,13 @@ fn a_job_that_was_deleted_on_its_way_is_counted_once_as_failed() {
     let mut replacing = backup();
     replacing.spec.job_config = serde_json::from_value(json!({ "concurrencyPolicy": "Replace" })).unwrap();
     let (status, _) = look(&ResticBackupStatus::default(), &[run(1, None, vec![])], 40);
-    let (status, _) = with_runs(&status, &replacing, &[run(2, None, vec![])], None, at(50));
+    let (status, _) = with_runs(
+        &status,
+        &replacing,
+        &[run(2, None, vec![])],
+        (&BTreeMap::new(), None),
+        at(50),
+    );
     assert_eq!(status.last_backup.unwrap().reason.as_deref(), Some("Replaced"));
 }
 

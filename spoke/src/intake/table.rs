@@ -8,6 +8,7 @@ use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore}
 
 use super::relist::Change;
 use crate::consent;
+use crate::queue;
 use crate::world::{
     AppPodView, ClaimView, CronJobView, Index, JobView, Key, Meta, MetaView, NamespaceView, PodView, World,
 };
@@ -120,6 +121,8 @@ pub const JOB: &[Row<JobView>] = &[
     row!(any, |_, key, job| owner(key, &job.meta, "ResticRepository") => Repositories by Key),
     row!(any, |_, _, job| made_for(&job.meta, job.of.as_ref()) => Backups by Label),
     row!(any, |_, _, job| made_for(&job.meta, job.of.as_ref()) => Policies by Label),
+    // A place is free, or the queue has moved on.
+    row!(moves_queue, each |world, _| queue::waiting(world) => Backups by Key),
 ];
 
 /// Pods are owned by a Job, and that by what they were made for.
@@ -335,6 +338,15 @@ fn policy_failed(change: &Change<GlobalRetentionPolicy>) -> bool {
         change.new.as_deref().and_then(failed),
     );
     new.is_some() && new != old
+}
+
+/// A run of a backup has ended, went, or left the queue.
+fn moves_queue(change: &Change<JobView>) -> bool {
+    let is_run = |job: &JobView| job.type_.is_none() && job.end.is_none();
+    let place = |job: Option<&JobView>| job.filter(|job| is_run(job)).map(queue::is_parked);
+    let (old, new) = (place(change.old.as_deref()), place(change.new.as_deref()));
+    // One that comes is behind all others.
+    old.is_some() && old != new
 }
 
 fn labels(change: &Change<NamespaceView>) -> bool {

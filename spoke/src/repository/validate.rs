@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crds::ResticRepository;
 use crds::integrity::Subset;
-use crds::schedule::{Schedule, ScheduleError, parse_duration};
+use crds::schedule::{Schedule, ScheduleError, parse_duration, resolve, seed};
 
 use crate::secrets::Backend;
 
@@ -40,7 +40,8 @@ impl Check {
         if let Some(text) = &check.read_data_subset {
             Subset::parse(text).ok_or_else(|| Invalid::Subset(text.clone()))?;
         }
-        let cron = check.schedule().to_owned();
+        let own = seed("ResticRepository", &repository.metadata);
+        let cron = resolve(check.schedule(), &own)?;
         Ok(Some(Check {
             schedule: Schedule::parse(&cron, "UTC")?,
             cron,

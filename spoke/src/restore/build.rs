@@ -169,7 +169,7 @@ fn arguments(valid: &Valid, repository: &ResticRepository, chosen: &Chosen) -> V
     ];
     let fixed = fixed.map(str::to_owned).into_iter();
     fixed
-        .chain(pod::repository_flags(repository))
+        .chain(pod::repository_flags(repository, &valid.job))
         .chain(valid.arguments.iter().cloned())
         .collect()
 }
@@ -303,6 +303,27 @@ mod tests {
         let mut asked = existing;
         asked["jobConfig"] = json!({ "securityContext": { "fsGroup": 999 } });
         assert_eq!(pod(asked).security_context.unwrap().fs_group, Some(999));
+    }
+
+    #[test]
+    fn job_config_acts_on_restores_too() {
+        let config = json!({ "podLabels": { "team": "shop" }, "priorityClassName": "high", "limitDownload": 900,
+                             "imagePullSecrets": [{ "name": "mirror" }], "env": [{ "name": "GOGC", "value": "20" }] });
+        let pod = pod(json!({ "target": { "pvc": { "claimName": "data" } }, "jobConfig": config }));
+        assert_eq!(pod.priority_class_name.as_deref(), Some("high"));
+        assert_eq!(pod.image_pull_secrets.as_ref().unwrap()[0].name, "mirror");
+        let container = &pod.containers[0];
+        let arguments = container.args.as_ref().unwrap();
+        assert!(
+            arguments.contains(&"--limit-download=900".to_owned()),
+            "{arguments:?}"
+        );
+        let variables = container.env.as_ref().unwrap();
+        assert!(
+            variables
+                .iter()
+                .any(|v| v.name == "GOGC" && v.value.as_deref() == Some("20"))
+        );
     }
 
     #[test]

@@ -35,6 +35,7 @@ impl Children {
             location,
             claim,
             cron_job,
+            openings,
             runs,
             job,
             finished,
@@ -68,6 +69,9 @@ impl Children {
                     .runs
                     .push(objects::start(context, &wanted, &view, run).await?);
             }
+        }
+        for opening in openings {
+            objects::open(context, &opening).await?;
         }
         if let Some(job) = job {
             applied.job = Some(objects::create_job(context, &job).await?);

@@ -39,6 +39,8 @@ pub struct Children {
     pub claim: Option<PersistentVolumeClaim>,
     /// With its generation after the spoke's last write: another generation was made by somebody else.
     pub cron_job: Option<(CronJob, Option<i64>)>,
+    /// Parked runs to open, unless others took their places meanwhile.
+    pub openings: Vec<Opening>,
     /// Jobs of the CronJob, now.
     pub runs: Vec<Run>,
     /// A Job of its own. A maintenance operation starts with it.
@@ -114,6 +116,13 @@ pub struct Credentials {
     pub metadata: ObjectMeta,
     pub at: Key,
     pub repository: Arc<ResticRepository>,
+}
+
+/// A run that was made suspended, and whose turn it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Opening {
+    pub at: Key,
+    pub uid: String,
 }
 
 /// A Job made from the CronJob's template. The name follows from what it was asked with, so that asking twice makes one.
