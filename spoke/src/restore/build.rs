@@ -291,4 +291,23 @@ mod tests {
             "{arguments:?}"
         );
     }
+
+    #[test]
+    fn a_new_claim_has_the_class_the_modes_and_the_size_of_the_spec() {
+        let restore: ResticRestore = serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRestore",
+            "metadata": { "name": "back", "namespace": "shop", "uid": "u" },
+            "spec": { "backupRef": { "name": "orders" }, "target": { "newPVC": {
+                "name": "fresh", "size": "3Gi", "storageClassName": "fast", "accessModes": ["ReadWriteMany"] } } },
+        }))
+        .unwrap();
+        let key = Key::new("shop", "back");
+        let Target::New(new) = validate(&key, &restore).unwrap().target else {
+            panic!()
+        };
+        let spec = claim(&key, &restore, &new).spec.unwrap();
+        assert_eq!(spec.storage_class_name.as_deref(), Some("fast"));
+        assert_eq!(spec.access_modes, Some(vec!["ReadWriteMany".to_owned()]));
+        assert_eq!(spec.resources.unwrap().requests.unwrap()["storage"].0, "3Gi");
+    }
 }

@@ -312,3 +312,27 @@ fn an_end_is_in_the_status_before_its_pod_is_deleted() {
     table.resource.status = Some(plan.status);
     assert_eq!(table.plan(&observed).children.finished, [pod]);
 }
+
+#[test]
+fn a_restore_that_has_begun_and_one_that_went_well_are_told_in_the_status() {
+    let table = started(existing());
+    let mut status = table.resource.status.clone().unwrap();
+    let reason = |status: &ResticRestoreStatus, type_: &str| condition(&status.conditions, type_).0;
+    assert_eq!(reason(&status, "Ready"), "Unknown/RestoreInProgress");
+    assert_eq!(reason(&status, "Progressing"), "False/RestoreStarted");
+    assert!(status.start_time.is_some() && status.observed_generation == Some(1));
+    assert_eq!(status.restored_snapshot, Some("ab".repeat(32)));
+    assert_eq!(status.snapshot.as_deref(), Some("abababab"));
+    let outcome = outcome::Outcome {
+        files: Some(4),
+        bytes: Some(3 << 20),
+        ..outcome::Outcome::default()
+    };
+    over(&mut status, &table.resource, &outcome, table.now.wall);
+    assert_eq!(status.phase, Some(RestorePhase::Completed));
+    assert_eq!(reason(&status, "Ready"), "True/RestoreCompleted");
+    assert_eq!(
+        (status.restored_files, status.restored_size.as_deref()),
+        (Some(4), Some("3.0 MiB"))
+    );
+}
