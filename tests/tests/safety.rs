@@ -19,7 +19,7 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Functions under a test attribute, in all crates, as `path/from/the/root.rs::function`.
+/// Functions under a test attribute, in all crates, as `path.rs::function`.
 fn tests() -> BTreeSet<String> {
     let mut files = Vec::new();
     for crate_ in ["cli", "crds", "hub", "proto", "spoke", "tests"] {
