@@ -226,3 +226,14 @@ fn a_damaged_repository_shows_in_the_policy_until_a_check_passes() {
     table.resource.status = Some(status.clone());
     assert_eq!(table.plan(&ready()).status, status);
 }
+
+#[test]
+fn the_cron_job_is_named_in_the_status() {
+    let status = table().settle(&ready(), None).status;
+    assert_eq!(status.observed_generation, Some(2));
+    let reference = status.cron_job_ref.unwrap();
+    assert_eq!(
+        (reference.name.as_str(), reference.namespace.as_str()),
+        ("globalretention-nightly", "ns")
+    );
+}
