@@ -229,10 +229,6 @@ mod tests {
     }
 
     fn pod(spec: serde_json::Value) -> k8s_openapi::api::core::v1::PodSpec {
-        job_spec(spec).template.spec.unwrap()
-    }
-
-    fn job_spec(spec: serde_json::Value) -> JobSpec {
         let repository: ResticRepository = serde_json::from_value(json!({
             "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
             "metadata": { "name": "nas", "namespace": "shop" },
@@ -266,24 +262,7 @@ mod tests {
             image,
             &chosen,
         );
-        job.spec.unwrap()
-    }
-
-    #[test]
-    fn the_job_has_the_settings_of_the_spec() {
-        let settings = json!({ "activeDeadlineSeconds": 60, "backoffLimit": 2, "serviceAccountName": "mine",
-                               "nodeSelector": { "disk": "ssd" }, "resources": { "limits": { "memory": "1Gi" } } });
-        let target = json!({ "pvc": { "claimName": "data" } });
-        let job = job_spec(json!({ "target": target, "jobConfig": settings }));
-        assert_eq!(
-            (job.active_deadline_seconds, job.backoff_limit),
-            (Some(60), Some(2))
-        );
-        let pod = job.template.spec.unwrap();
-        assert_eq!(pod.service_account_name.as_deref(), Some("mine"));
-        assert_eq!(pod.node_selector.unwrap()["disk"], "ssd");
-        let limits = pod.containers[0].resources.as_ref().unwrap().limits.as_ref();
-        assert_eq!(limits.unwrap()["memory"].0, "1Gi");
+        job.spec.unwrap().template.spec.unwrap()
     }
 
     /// The kubelet would change group and mode of every file of the application that uses the claim.
@@ -311,24 +290,5 @@ mod tests {
             arguments.contains(&"$$(AWS_SECRET_ACCESS_KEY)".to_owned()),
             "{arguments:?}"
         );
-    }
-
-    #[test]
-    fn a_new_claim_has_the_class_the_modes_and_the_size_of_the_spec() {
-        let restore: ResticRestore = serde_json::from_value(json!({
-            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRestore",
-            "metadata": { "name": "back", "namespace": "shop", "uid": "u" },
-            "spec": { "backupRef": { "name": "orders" }, "target": { "newPVC": {
-                "name": "fresh", "size": "3Gi", "storageClassName": "fast", "accessModes": ["ReadWriteMany"] } } },
-        }))
-        .unwrap();
-        let key = Key::new("shop", "back");
-        let Target::New(new) = validate(&key, &restore).unwrap().target else {
-            panic!()
-        };
-        let spec = claim(&key, &restore, &new).spec.unwrap();
-        assert_eq!(spec.storage_class_name.as_deref(), Some("fast"));
-        assert_eq!(spec.access_modes, Some(vec!["ReadWriteMany".to_owned()]));
-        assert_eq!(spec.resources.unwrap().requests.unwrap()["storage"].0, "3Gi");
     }
 }

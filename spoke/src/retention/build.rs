@@ -85,58 +85,33 @@ mod tests {
     use super::*;
     use crate::retention::validate::validate;
 
-    /// The CronJob of a policy with this in its spec.
-    fn built(more: &serde_json::Value) -> CronJob {
+    #[test]
+    fn the_jobs_are_born_suspended_and_read_their_lease_from_annotations() {
         let repository: ResticRepository = serde_json::from_value(json!({
             "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
             "metadata": { "name": "nas", "namespace": "shop" },
             "spec": { "repositoryURL": "rest:https://nas:8000/b", "credentialsSecretRef": { "name": "nas" } },
         }))
         .unwrap();
-        let mut policy = json!({
+        let policy: GlobalRetentionPolicy = serde_json::from_value(json!({
             "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "GlobalRetentionPolicy",
             "metadata": { "name": "nightly", "namespace": "shop", "uid": "u" },
             "spec": { "repositoryRef": { "name": "nas" }, "schedule": "0 4 * * *",
                       "policies": [{ "selector": {}, "retention": { "keepDaily": 7 } }] },
-        });
-        for (name, value) in more.as_object().unwrap() {
-            policy["spec"][name] = value.clone();
-        }
-        let policy: GlobalRetentionPolicy = serde_json::from_value(policy).unwrap();
+        }))
+        .unwrap();
         let key = Key::new("shop", "nightly");
         let valid = validate(&key, &policy).unwrap();
-        let image = ("spoke:1", crate::config::RETRY_LOCK);
-        cron_job(&key, "prod-eu", &policy, &valid, &repository, image)
-    }
-
-    #[test]
-    fn the_jobs_are_born_suspended_and_read_their_lease_from_annotations() {
-        insta::assert_yaml_snapshot!("retention_cron_job", built(&json!({})));
-    }
-
-    #[test]
-    fn slots_and_settings_are_those_of_the_spec() {
-        let spec = built(&json!({
-            "timezone": "Europe/Berlin", "suspend": true,
-            "jobConfig": { "successfulJobsHistoryLimit": 5, "failedJobsHistoryLimit": 0, "activeDeadlineSeconds": 60,
-                           "backoffLimit": 4, "concurrencyPolicy": "Allow", "nodeSelector": { "disk": "ssd" } },
-        }))
-        .spec;
-        assert_eq!(
-            (spec.time_zone.as_deref(), spec.suspend),
-            (Some("Europe/Berlin"), Some(true))
+        insta::assert_yaml_snapshot!(
+            "retention_cron_job",
+            cron_job(
+                &key,
+                "prod-eu",
+                &policy,
+                &valid,
+                &repository,
+                ("spoke:1", crate::config::RETRY_LOCK)
+            )
         );
-        assert_eq!(
-            (spec.successful_jobs_history_limit, spec.failed_jobs_history_limit),
-            (Some(5), Some(1))
-        );
-        assert_eq!(spec.concurrency_policy.as_deref(), Some("Forbid"));
-        let job = spec.job_template.spec.unwrap();
-        assert_eq!(
-            (job.active_deadline_seconds, job.backoff_limit),
-            (Some(60), Some(0))
-        );
-        let pod = job.template.spec.unwrap();
-        assert_eq!(pod.node_selector.unwrap()["disk"], "ssd");
     }
 }
