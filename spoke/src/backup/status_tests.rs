@@ -200,5 +200,9 @@ fn the_size_of_the_last_snapshot_is_in_the_status() {
         (Some("9 B"), Some(9))
     );
     assert_eq!(counters.last_backup_files, last.files_processed);
+    assert_eq!(
+        (&last.start_time, &last.completion_time),
+        (&Some(Time(at(48))), &Some(Time(at(49))))
+    );
     assert_eq!(status.last_successful_backup, last.completion_time);
 }
