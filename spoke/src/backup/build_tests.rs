@@ -125,16 +125,6 @@ fn job_config_is_honoured_field_by_field() {
 }
 
 #[test]
-fn the_cron_job_has_the_slots_of_the_spec() {
-    let slots = json!({ "schedule": "0 3 * * 1", "timezone": "Europe/Berlin", "suspend": true });
-    let spec = built("orders", slots, &repository(json!({}))).cron_job.spec;
-    assert_eq!(
-        (spec.schedule.as_str(), spec.time_zone.as_deref(), spec.suspend),
-        ("0 3 * * 1", Some("Europe/Berlin"), Some(true))
-    );
-}
-
-#[test]
 fn the_cache_lies_where_the_repository_says() {
     let cache_of = |spec: Value| {
         let objects = built("orders", json!({}), &repository(json!({ "cache": spec })));
@@ -309,6 +299,16 @@ fn credentials_are_references_only() {
         !serde_json::to_string(&objects.cron_job)
             .unwrap()
             .contains("hidden")
+    );
+}
+
+#[test]
+fn the_cron_job_has_the_slots_of_the_spec() {
+    let slots = json!({ "schedule": "0 3 * * 1", "timezone": "Europe/Berlin", "suspend": true });
+    let spec = built("orders", slots, &repository(json!({}))).cron_job.spec;
+    assert_eq!(
+        (spec.schedule.as_str(), spec.time_zone.as_deref(), spec.suspend),
+        ("0 3 * * 1", Some("Europe/Berlin"), Some(true))
     );
 }
 
