@@ -271,8 +271,10 @@ fn each_short_name_and_column_is_there() {
         let shown = &definition["spec"]["versions"][0]["additionalPrinterColumns"];
         for (name, path) in *columns {
             let mut shown = shown.as_array().unwrap().iter();
-            let is = |column: &&Value| column["name"] == *name && column["jsonPath"] == *path;
-            assert!(shown.any(|column| is(&column)), "{file}: {name}");
+            assert!(
+                shown.any(|column| column["name"] == *name && column["jsonPath"] == *path),
+                "{file}: {name}"
+            );
         }
     }
 }
