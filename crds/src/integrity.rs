@@ -27,7 +27,8 @@ pub struct IntegrityCheck {
     #[x_kube(validation = Rule::new(schedule_rule()).message(BAD_SCHEDULE))]
     pub schedule: Option<String>,
     /// How much of the data each check reads: n/t reads n of t equal parts of the pack files, and the next check goes on
-    /// with the part that follows, so that t/n checks read everything. 1/1 reads all data each time. Without it the
+    /// with the part that follows, so that t/n checks read everything. 1/1 reads all data each time. Fractions are reduced,
+    /// 2/20 to 1/10; a check of several parts reads the structure once for each, so 1/t is quickest. Without it the
     /// structure alone is checked: pack files that are missing or too short are found, and changed bytes in them are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 7))]
@@ -62,7 +63,8 @@ pub struct Subset {
 }
 
 impl Subset {
-    /// Reads `n/t`; `None` if it is not valid.
+    /// Reads `n/t`; `None` if it is not valid. The fraction is reduced: restic checks the structure for each part that it
+    /// reads, and one of ten parts is the same amount as two of twenty.
     #[must_use]
     pub fn parse(text: &str) -> Option<Subset> {
         let (each, of) = text.split_once('/')?;
@@ -74,7 +76,23 @@ impl Subset {
             each: number(each)?,
             of: number(of)?,
         };
-        (subset.each <= subset.of && subset.of <= PARTS_MAX).then_some(subset)
+        (subset.each <= subset.of && subset.of <= PARTS_MAX).then(|| subset.reduced())
+    }
+
+    fn reduced(self) -> Subset {
+        let divisor = greatest_common_divisor(self.each, self.of);
+        Subset {
+            each: self.each / divisor,
+            of: self.of / divisor,
+        }
+    }
+}
+
+fn greatest_common_divisor(one: u32, other: u32) -> u32 {
+    if other == 0 {
+        one
+    } else {
+        greatest_common_divisor(other, one % other)
     }
 }
 
@@ -191,6 +209,9 @@ mod tests {
             ("1/20", Some((1, 20))),
             ("3/256", Some((3, 256))),
             ("1/1", Some((1, 1))),
+            ("2/20", Some((1, 10))),
+            ("6/9", Some((2, 3))),
+            ("20/20", Some((1, 1))),
             ("2/1", None),
             ("0/5", None),
             ("1/257", None),

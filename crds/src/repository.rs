@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::SecretKeySelector;
+use crate::conditions::{self, reasons, types};
 use crate::integrity::{IntegrityCheck, IntegrityCheckStatus};
 use crate::notifications::Notifications;
 use crate::schema;
@@ -127,6 +128,13 @@ pub enum NamespacesFrom {
     Selector,
 }
 
+/// Reasons of a repository whose data are not what they should be.
+const DAMAGE: [&str; 3] = [
+    reasons::REPOSITORY_DAMAGED,
+    reasons::REPOSITORY_MISSING,
+    reasons::REPOSITORY_CHANGED,
+];
+
 /// What is known of a repository.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -160,6 +168,20 @@ pub struct ResticRepositoryStatus {
     pub integrity_check: Option<IntegrityCheckStatus>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+}
+
+impl ResticRepositoryStatus {
+    /// The condition by which the data are not what they should be: damaged, missing, or those of another repository.
+    /// Ready comes before Degraded.
+    #[must_use]
+    pub fn damage(&self) -> Option<&Condition> {
+        let damage = |type_, bad: &str| {
+            let condition = conditions::get(&self.conditions, type_)?;
+            let is_damage = condition.status == bad && DAMAGE.contains(&condition.reason.as_str());
+            is_damage.then_some(condition)
+        };
+        damage(types::READY, "False").or_else(|| damage(types::DEGRADED, "True"))
+    }
 }
 
 /// A lock of restic. restic changes the id of a lock each five minutes while it works.
@@ -243,4 +265,43 @@ pub struct HostStatistics {
     /// Time of the newest snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_snapshot: Option<Time>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_is_a_bad_state_with_a_reason_of_the_data() {
+        let of = |list: &[(&str, &str, &str)]| {
+            let condition = |(type_, status, reason): &(&str, &str, &str)| {
+                serde_json::json!({ "type": type_, "status": status, "reason": reason, "message": "",
+                                    "lastTransitionTime": "2026-11-26T00:00:00Z" })
+            };
+            let list: Vec<_> = list.iter().map(condition).collect();
+            let status = serde_json::json!({ "conditions": list });
+            let status: ResticRepositoryStatus = serde_json::from_value(status).unwrap();
+            status
+                .damage()
+                .map(|found| (found.type_.clone(), found.reason.clone()))
+        };
+        let found = |type_: &str, reason: &str| Some((type_.to_owned(), reason.to_owned()));
+        for reason in ["RepositoryDamaged", "RepositoryMissing", "RepositoryChanged"] {
+            assert_eq!(of(&[("Ready", "False", reason)]), found("Ready", reason));
+            assert_eq!(of(&[("Degraded", "True", reason)]), found("Degraded", reason));
+            let both = [
+                ("Degraded", "True", reason),
+                ("Ready", "False", reasons::REPOSITORY_MISSING),
+            ];
+            assert_eq!(of(&both), found("Ready", reasons::REPOSITORY_MISSING));
+            assert_eq!(
+                of(&[("Ready", "True", reason), ("Degraded", "False", reason)]),
+                None
+            );
+            assert_eq!(of(&[("Ready", "Unknown", reason)]), None);
+        }
+        assert_eq!(of(&[("Ready", "False", reasons::REPOSITORY_UNREACHABLE)]), None);
+        assert_eq!(of(&[("Degraded", "True", reasons::REPOSITORY_LOCKED)]), None);
+        assert_eq!(of(&[]), None);
+    }
 }

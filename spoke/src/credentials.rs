@@ -77,21 +77,22 @@ pub struct NotificationSecrets(pub Arc<Context>);
 /// Types of a Secret that people make for such things.
 const TYPES: [&str; 2] = ["Opaque", "kubernetes.io/basic-auth"];
 
+const KEYS: Unread = Unread::Refused("it holds the keys of a repository");
+
 impl notify::Secrets for NotificationSecrets {
     fn read(&self, key: Key) -> BoxFuture<'_, Result<Option<notify::Data>, Unread>> {
         let context = &self.0;
         async move {
-            if !context
-                .world
-                .repositories
-                .find(Index::Credentials, &key)
-                .is_empty()
+            let repositories = &context.world.repositories;
+            // By its name also where the cache does not hold its repository yet.
+            if names::is_of_credentials(&key.name) || !repositories.find(Index::Credentials, &key).is_empty()
             {
-                return Err(Unread::Refused("it holds the keys of a repository"));
+                return Err(KEYS);
             }
             let secret: Result<Option<Secret>, _> = context.applier.get(&key).await;
             match secret {
                 Ok(secret) => secret.map(content).transpose(),
+                Err(ApplyError::Forbidden(_)) => Err(Unread::Later("the operator is not allowed to read it")),
                 Err(_) => Err(Unread::Later("the API server did not answer")),
             }
         }
@@ -108,14 +109,19 @@ fn content(secret: Secret) -> Result<notify::Data, Unread> {
     }
     let data = secret.data.unwrap_or_default();
     if data.contains_key(REPOSITORY_VARIABLE) || data.contains_key(PASSWORD_VARIABLE) {
-        return Err(Unread::Refused("it holds the keys of a repository"));
+        return Err(KEYS);
     }
     Ok(data.into_iter().map(|(name, bytes)| (name, bytes.0)).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::context::test_context_on;
+    use crate::notify::Secrets as _;
+    use crate::testing::{Action, ApiServer, Fault};
 
     #[test]
     fn keys_of_repositories_and_tokens_of_accounts_are_not_sent_to_receivers() {
@@ -129,5 +135,33 @@ mod tests {
         assert!(content(secret(Some("kubernetes.io/service-account-token"), "token")).is_err());
         assert!(content(secret(Some("Opaque"), PASSWORD_VARIABLE)).is_err());
         assert!(content(secret(Some("Opaque"), REPOSITORY_VARIABLE)).is_err());
+    }
+
+    #[tokio::test]
+    async fn the_secret_of_a_repository_is_not_sent_to_receivers_whatever_its_keys_are_called() {
+        let api = ApiServer::new();
+        api.namespace("shop");
+        for name in ["nas", "hook", "resticbackup-orders-credentials"] {
+            api.put(&json!({ "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+                "metadata": { "name": name, "namespace": "shop" }, "data": { "password": "cA==" } }));
+        }
+        let context = test_context_on(api.client_of("me"));
+        let repository = json!({ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
+            "metadata": { "name": "nas", "namespace": "shop" },
+            "spec": { "repositoryURL": "rest:http://nas.lan/shop", "credentialsSecretRef": { "name": "nas", "key": "password" } } });
+        let repository: ResticRepository = serde_json::from_value(repository).unwrap();
+        let world = &context.world;
+        world
+            .repositories
+            .put(Key::new("shop", "nas"), Arc::new(repository));
+        let secrets = NotificationSecrets(context.clone());
+        let read = |name: &str| secrets.read(Key::new("shop", name));
+        assert_eq!(read("nas").await, Err(KEYS));
+        assert_eq!(read("resticbackup-orders-credentials").await, Err(KEYS));
+        assert!(read("hook").await.unwrap().unwrap().contains_key("password"));
+        assert_eq!(read("none").await, Ok(None));
+        api.fault(Fault::new(Action::Refuse(403, "no".to_owned())).on("get", "secrets"));
+        let refused = Unread::Later("the operator is not allowed to read it");
+        assert_eq!(read("hook").await, Err(refused));
     }
 }

@@ -196,9 +196,7 @@ impl Metrics {
     /// This replica leads now, or does not any more: then another one has the series of resources.
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
-        if !leads {
-            self.resources.clear();
-        }
+        self.resources.leads(leads);
     }
 
     /// Version and name of the cluster, to join other series with.
@@ -232,6 +230,7 @@ mod tests {
     #[test]
     fn a_backup_that_never_ran_has_series_and_one_that_is_deleted_has_none() {
         let (metrics, key) = (Metrics::new().unwrap(), Key::new("shop", "orders"));
+        metrics.leads(true);
         metrics
             .resources
             .set("ResticBackup", &key, orders(serde_json::json!({})).samples());
@@ -276,8 +275,21 @@ mod tests {
         assert!(series_of(&a).iter().any(|line| line == partial));
         let duration = "fleet_backup_last_duration_seconds{namespace=\"shop\",name=\"orders\"} 70";
         assert!(series_of(&a).iter().any(|line| line == duration));
+        let turn = |metrics: &Metrics| {
+            let samples = orders(status.clone()).samples();
+            metrics.resources.set("ResticBackup", &key, samples);
+        };
         a.leads(false);
         assert_eq!(series_of(&a), Vec::<String>::new(), "the new leader has them");
+        turn(&a);
+        assert_eq!(
+            series_of(&a),
+            Vec::<String>::new(),
+            "a turn that was under way does not bring them back"
+        );
+        a.leads(true);
+        turn(&a);
+        assert_eq!(series_of(&a), series_of(&b), "it leads again");
     }
 
     #[test]

@@ -107,7 +107,8 @@ impl Outbox {
         let (before, now) = (id(old), id(new));
         {
             let mut inner = self.lock();
-            if before != now || old.is_some() != new.is_some() {
+            // The id of one that cannot be decoded is in its JSON, which is not at hand here.
+            if before != now || old.is_some() != new.is_some() || new.is_none() {
                 inner.rebound.insert(key.clone());
             }
             if let Some(id) = now.or(before).filter(|id| !id.is_empty()) {

@@ -22,6 +22,10 @@ pub(super) fn announce<C: Controller>(
             .events
             .publish(C::NAME, key, uid, severity, reason, &event.note);
     }
+    let changes = C::Resource::changes(old, new);
+    if changes.is_empty() {
+        return;
+    }
     let Some(config) = resource.notifications() else {
         return;
     };
@@ -31,7 +35,6 @@ pub(super) fn announce<C: Controller>(
         uid: uid.to_owned(),
         cluster: context.cluster.clone(),
     };
-    let changes = C::Resource::changes(old, new);
     context
         .notifier
         .publish(&subject, &config, changes, context.clock.now());

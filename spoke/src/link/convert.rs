@@ -12,7 +12,7 @@ use proto::time::from_unix_millis;
 use proto::v1::{self, ObjectState, object_state::Body};
 
 use crate::exchange::outbox::{Kind, Outbox, Place};
-use crate::retention::policies;
+use crate::retention::{damage, policies};
 use crate::secrets::redact;
 use crate::world::{Key, Undecodable, World};
 
@@ -21,12 +21,12 @@ const STATE_MAX: usize = proto::MESSAGE_MAX / 2;
 
 /// What is sent of a place now; `None` when nothing is there.
 pub fn state(world: &World, outbox: &Outbox, (kind, key): &Place) -> Option<ObjectState> {
-    let id_at = |at: &Key| {
-        let repository = world.repositories.get(at)?;
-        repository.status.as_ref()?.repository_id.clone()
-    };
+    let id_at = |at: &Key| policies::restic_id(world, at);
     match kind {
-        Kind::Repository => world.repositories.get(key).map(|r| repository_state(&r)),
+        Kind::Repository => match world.repositories.undecodable(key) {
+            Some(broken) => Some(unclear_repository(&broken)),
+            None => world.repositories.get(key).map(|r| repository_state(&r)),
+        },
         Kind::Backup => {
             if let Some(broken) = world.backups.undecodable(key) {
                 return Some(unclear_backup(&broken, key, id_at));
@@ -260,8 +260,6 @@ fn unclear_policy(
 /// snapshots have to be kept.
 fn unclear_backup(broken: &Undecodable, key: &Key, id_at: impl Fn(&Key) -> Option<String>) -> ObjectState {
     let at = policies::repository_of(key, broken);
-    let conditions = broken.raw.pointer("/status/conditions").cloned();
-    let conditions = conditions.and_then(|list| serde_json::from_value::<Vec<Condition>>(list).ok());
     let active = broken
         .raw
         .pointer("/status/active")
@@ -274,7 +272,28 @@ fn unclear_backup(broken: &Undecodable, key: &Key, id_at: impl Fn(&Key) -> Optio
         under_way: active.is_some_and(|active| !active.is_empty()),
         ..Default::default()
     };
-    object(&broken.meta, &conditions.unwrap_or_default(), Body::Backup(body))
+    object(&broken.meta, &conditions_of(broken), Body::Backup(body))
+}
+
+/// A repository that this version cannot decode: its status counts all the same, and the hub has to know of damage.
+fn unclear_repository(broken: &Undecodable) -> ObjectState {
+    let text = |pointer: &str| broken.text(pointer).unwrap_or_default().to_owned();
+    let body = v1::RepositoryState {
+        url: redact(&text("/spec/repositoryURL")),
+        restic_id: text("/status/repositoryID"),
+        damage: damage::of_undecodable(broken).unwrap_or_default(),
+        last_check_result: text("/status/lastIntegrityCheckResult"),
+        ..Default::default()
+    };
+    object(&broken.meta, &conditions_of(broken), Body::Repository(body))
+}
+
+/// Conditions of an object that cannot be decoded, those that can be read.
+fn conditions_of(broken: &Undecodable) -> Vec<Condition> {
+    let list = broken.raw.pointer("/status/conditions");
+    let list = list.and_then(|list| list.as_array()).into_iter().flatten();
+    list.filter_map(|condition| serde_json::from_value(condition.clone()).ok())
+        .collect()
 }
 
 /// A restore's state. `at` is the repository that it reads, as far as that is known.

@@ -175,9 +175,10 @@ impl Session {
 
 fn everything(world: &World) -> BTreeSet<Place> {
     let of = |kind: Kind, keys: Vec<_>| keys.into_iter().map(move |key| (kind, key));
-    of(Kind::Repository, world.repositories.keys())
-        .chain(of(Kind::Backup, world.backups.all_keys().into_iter().collect()))
-        .chain(of(Kind::Policy, world.policies.all_keys().into_iter().collect()))
+    let all = |keys: BTreeSet<_>| keys.into_iter().collect();
+    of(Kind::Repository, all(world.repositories.all_keys()))
+        .chain(of(Kind::Backup, all(world.backups.all_keys())))
+        .chain(of(Kind::Policy, all(world.policies.all_keys())))
         .chain(of(Kind::Restore, world.restores.keys()))
         .collect()
 }

@@ -166,7 +166,7 @@ fn a_backup_that_does_not_decode_is_sent_with_its_conditions() {
         },
         error: "unknown variant".to_owned(),
         raw: json!({ "spec": { "repositoryRef": { "name": "nas" } },
-                     "status": { "conditions": [condition], "active": ["run-1"] } }),
+                     "status": { "conditions": [{ "type": 1 }, condition], "active": ["run-1"] } }),
     };
     world.backups.put_undecodable(Key::new("shop", "orders"), broken);
     let mut session = Session::default();
@@ -183,6 +183,52 @@ fn a_backup_that_does_not_decode_is_sent_with_its_conditions() {
         panic!()
     };
     assert!(backup.under_way);
+}
+
+#[test]
+fn a_repository_that_does_not_decode_is_sent_with_its_damage() {
+    let world = World::default();
+    let outbox = Outbox::attached(&world);
+    let (p, policy) = policy(1, "nas", None);
+    world.policies.put(p, policy);
+    let mut session = Session::default();
+    session.hello(&world, &outbox);
+    let condition = json!({ "type": "Degraded", "status": "True", "reason": "RepositoryDamaged", "message": "m",
+                            "lastTransitionTime": "2026-11-25T00:00:00Z" });
+    let broken = Undecodable {
+        meta: kube::core::ObjectMeta {
+            uid: Some("r".to_owned()),
+            ..Default::default()
+        },
+        error: "unknown variant".to_owned(),
+        raw: json!({ "spec": { "repositoryURL": "rest:https://fleet:hidden@nas:8000/", "initialize": "New" },
+                     "status": { "repositoryID": "f00d", "conditions": [condition],
+                                 "integrityCheck": { "damage": { "reason": "MissingPacks", "message": "pack 1" } } } }),
+    };
+    world
+        .repositories
+        .put_undecodable(Key::new("shop", "nas"), broken);
+    session.changes(&world, &outbox);
+    let [Body::Delta(delta)] = <[Body; 1]>::try_from(drain(&mut session)).unwrap() else {
+        panic!()
+    };
+    assert_eq!(delta.updates.len(), 2, "what is bound to it as well");
+    session.inventory(&world, &outbox);
+    let parts = drain(&mut session);
+    let [Body::Inventory(whole)] = parts.as_slice() else {
+        panic!("{parts:?}")
+    };
+    assert_eq!(whole.updates.len(), 2);
+    let place = (Kind::Repository, Key::new("shop", "nas"));
+    let state = convert::state(&world, &outbox, &place).unwrap();
+    assert_eq!(state.conditions[0].r#type, "Degraded");
+    assert!(!format!("{state:?}").contains("hidden"));
+    let Some(object_state::Body::Repository(repository)) = state.body else {
+        panic!()
+    };
+    assert_eq!(repository.restic_id, "f00d");
+    assert!(repository.damage.contains("pack 1"), "{}", repository.damage);
+    assert_eq!(at(&world, &outbox).restic_id, "f00d");
 }
 
 #[test]

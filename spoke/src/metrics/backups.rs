@@ -1,13 +1,12 @@
 //! Series of backups, also of those that never ran.
 
-use crds::ResticBackup;
 use crds::conditions::types;
+use crds::{ResticBackup, ResticBackupStatus};
 
-use super::definition::Definition;
+use super::definition::{Definition, OWN};
 use super::resources::{Measured, Sample};
-use super::values::Samples;
+use super::values::{Samples, Scheduled};
 
-const OWN: &[&str] = &["namespace", "name"];
 /// Results of a run, as the status spells them.
 pub const RESULTS: &[&str] = &["Succeeded", "PartiallyFailed", "Failed"];
 
@@ -105,32 +104,34 @@ static RUNS: Definition = Definition::counter(
 impl Measured for ResticBackup {
     fn samples(&self) -> Vec<Sample> {
         let mut samples = Samples::default();
-        let status = self.status.clone().unwrap_or_default();
-        let own = self.metadata.namespace.clone().unwrap_or_default();
-        let reference = &self.spec.repository_ref;
-        let repository = vec![reference.namespace_or(&own).to_owned(), reference.name.clone()];
-        samples.0.push(Sample::labelled(&INFO, repository, 1.0));
-        samples.time(&CREATED, self.metadata.creation_timestamp.as_ref());
-        samples.flag(&SUSPENDED, self.spec.suspend);
-        for (of, type_) in [
+        let none = ResticBackupStatus::default();
+        let status = self.status.as_ref().unwrap_or(&none);
+        samples.scheduled(
+            [&INFO, &CREATED, &SUSPENDED, &RUNNING, &NEXT],
+            &Scheduled {
+                meta: &self.metadata,
+                repository: &self.spec.repository_ref,
+                suspended: self.spec.suspend,
+                running: status.active.len(),
+                next: status.next_backup.as_ref(),
+            },
+        );
+        let conditions = [
             (&READY, types::READY),
             (&STALE, types::STALE),
             (&SUSPICIOUS, types::SUSPICIOUS),
             (&WAITING, types::WAITING),
-        ] {
-            samples.condition(of, &status.conditions, type_);
-        }
-        samples.length(&RUNNING, status.active.len());
-        samples.time(&NEXT, status.next_backup.as_ref());
+        ];
+        samples.conditions(&status.conditions, &conditions);
         samples.time(&SUCCESS, status.last_successful_backup.as_ref());
         let run = status.last_backup.as_ref();
         samples.state(&RESULT, RESULTS, run.map(|run| run.result.as_str()), None);
-        let counters = status.statistics.unwrap_or_default();
+        let counters = status.statistics.as_ref();
         for (result, count) in [
-            ("Succeeded", counters.successful_backups),
-            ("Failed", counters.failed_backups),
+            ("Succeeded", counters.map(|counters| counters.successful_backups)),
+            ("Failed", counters.map(|counters| counters.failed_backups)),
         ] {
-            let labels = vec![result.to_owned()];
+            let (labels, count) = (vec![result.to_owned()], count.unwrap_or_default());
             samples.0.push(Sample::labelled(&RUNS, labels, f64::from(count)));
         }
         if let Some(run) = run {
@@ -138,9 +139,7 @@ impl Measured for ResticBackup {
             samples.count(&SIZE, run.bytes_processed);
             samples.count(&ADDED, run.bytes_added);
             samples.count(&FILES, run.files_processed);
-            let times = run.start_time.as_ref().zip(run.completion_time.as_ref());
-            let seconds = times.map(|(start, end)| end.0.duration_since(start.0).as_secs_f64());
-            samples.number(&DURATION, seconds);
+            samples.span(&DURATION, run.start_time.as_ref(), run.completion_time.as_ref());
         }
         samples.0
     }

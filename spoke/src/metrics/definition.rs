@@ -20,6 +20,9 @@ impl Type {
     }
 }
 
+/// Labels of a series of one resource.
+pub(super) const OWN: &[&str] = &["namespace", "name"];
+
 /// A series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Definition {

@@ -1,13 +1,12 @@
 //! Series of retention policies.
 
-use crds::GlobalRetentionPolicy;
 use crds::conditions::types;
+use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus};
 
-use super::definition::Definition;
+use super::definition::{Definition, OWN};
 use super::resources::{Measured, Sample};
-use super::values::Samples;
+use super::values::{Samples, Scheduled};
 
-const OWN: &[&str] = &["namespace", "name"];
 /// Results of a run; whatever else a status may hold counts as Failed.
 const RESULTS: &[&str] = &[
     "Applied",
@@ -89,23 +88,25 @@ static AFTER: Definition = Definition::gauge(
 impl Measured for GlobalRetentionPolicy {
     fn samples(&self) -> Vec<Sample> {
         let mut samples = Samples::default();
-        let status = self.status.clone().unwrap_or_default();
-        let own = self.metadata.namespace.clone().unwrap_or_default();
-        let reference = &self.spec.repository_ref;
-        let repository = vec![reference.namespace_or(&own).to_owned(), reference.name.clone()];
-        samples.0.push(Sample::labelled(&INFO, repository, 1.0));
-        samples.time(&CREATED, self.metadata.creation_timestamp.as_ref());
-        samples.flag(&SUSPENDED, self.spec.suspend);
-        for (of, type_) in [
+        let none = GlobalRetentionPolicyStatus::default();
+        let status = self.status.as_ref().unwrap_or(&none);
+        samples.scheduled(
+            [&INFO, &CREATED, &SUSPENDED, &RUNNING, &NEXT],
+            &Scheduled {
+                meta: &self.metadata,
+                repository: &self.spec.repository_ref,
+                suspended: self.spec.suspend,
+                running: status.active.len(),
+                next: status.next_run.as_ref(),
+            },
+        );
+        let conditions = [
             (&READY, types::READY),
             (&DEGRADED, types::DEGRADED),
             (&APPROVAL, types::APPROVAL_REQUIRED),
             (&WAITING, types::WAITING),
-        ] {
-            samples.condition(of, &status.conditions, type_);
-        }
-        samples.length(&RUNNING, status.active.len());
-        samples.time(&NEXT, status.next_run.as_ref());
+        ];
+        samples.conditions(&status.conditions, &conditions);
         samples.time(&LAST, status.last_run.as_ref());
         let result = status.last_run_result.as_deref();
         samples.state(&RESULT, RESULTS, result, Some("Failed"));

@@ -1,13 +1,11 @@
 //! Series of repositories and of the locks in them.
 
-use crds::ResticRepository;
-use crds::conditions::{self, reasons, types};
+use crds::conditions::types;
+use crds::{ResticRepository, ResticRepositoryStatus};
 
-use super::definition::Definition;
+use super::definition::{Definition, OWN};
 use super::resources::{Measured, Sample};
 use super::values::Samples;
-
-const OWN: &[&str] = &["namespace", "name"];
 
 pub(super) static ALL: &[&Definition] = &[
     &INFO,
@@ -87,28 +85,17 @@ static CHECK: Definition = Definition::gauge(
     OWN,
 );
 
-/// Reasons of a repository whose data are not what they should be.
-const DAMAGE: [&str; 3] = [
-    reasons::REPOSITORY_DAMAGED,
-    reasons::REPOSITORY_MISSING,
-    reasons::REPOSITORY_CHANGED,
-];
-
 impl Measured for ResticRepository {
     fn samples(&self) -> Vec<Sample> {
         let mut samples = Samples::default();
-        let status = self.status.clone().unwrap_or_default();
+        let none = ResticRepositoryStatus::default();
+        let status = self.status.as_ref().unwrap_or(&none);
         let id = status.repository_id.clone().unwrap_or_default();
         samples.0.push(Sample::labelled(&INFO, vec![id], 1.0));
         samples.time(&CREATED, self.metadata.creation_timestamp.as_ref());
-        samples.condition(&READY, &status.conditions, types::READY);
-        samples.condition(&DEGRADED, &status.conditions, types::DEGRADED);
-        let is_damage = |type_, bad| {
-            let condition = conditions::get(&status.conditions, type_);
-            condition.is_some_and(|c| c.status == bad && DAMAGE.contains(&c.reason.as_str()))
-        };
-        let damaged = is_damage(types::READY, "False") || is_damage(types::DEGRADED, "True");
-        samples.flag(&DAMAGED, damaged);
+        let conditions = [(&READY, types::READY), (&DEGRADED, types::DEGRADED)];
+        samples.conditions(&status.conditions, &conditions);
+        samples.flag(&DAMAGED, status.damage().is_some());
         if let Some(statistics) = &status.statistics {
             samples.count(&SIZE, statistics.total_size_bytes);
             samples.count(&UNCOMPRESSED, statistics.uncompressed_size_bytes);

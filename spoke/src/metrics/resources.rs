@@ -2,7 +2,7 @@
 //! actor, and a resource's series change together: a label value of before never stays behind.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::definition::Definition;
 use super::{backups, policies, repositories, restores};
@@ -44,7 +44,7 @@ pub trait Measured {
 /// Operations of the maintenance lock, by type of their Job and by state.
 pub const OPERATIONS: Definition = Definition::gauge(
     "fleet_operations",
-    "Maintenance operations of this cluster by type (retention, unlock) and state (waiting, running, ended)",
+    "Maintenance operations of this cluster by type of their Job (retention, unlock, check, or unknown) and state (waiting, running, ended)",
     &["type", "state"],
 );
 
@@ -63,7 +63,13 @@ pub fn definitions() -> impl Iterator<Item = &'static Definition> {
 }
 
 type Pull = Box<dyn Fn() -> Vec<Sample> + Send + Sync>;
-type Table = BTreeMap<(&'static str, Key), Vec<Sample>>;
+
+/// Empty while another replica leads: also what a turn reports that was under way when leadership was lost.
+#[derive(Default)]
+struct Table {
+    leads: bool,
+    samples: BTreeMap<(&'static str, Key), Arc<[Sample]>>,
+}
 
 /// Samples of all resources of this cluster, while this replica leads.
 #[derive(Default)]
@@ -80,17 +86,24 @@ impl Resources {
 
     /// Samples of a resource, in the place of those before. `kind` as in the API.
     pub fn set(&self, kind: &'static str, key: &Key, samples: Vec<Sample>) {
-        self.lock().insert((kind, key.clone()), samples);
+        let mut table = self.lock();
+        if table.leads {
+            table.samples.insert((kind, key.clone()), samples.into());
+        }
     }
 
     /// The resource was deleted.
     pub fn remove(&self, kind: &'static str, key: &Key) {
-        self.lock().remove(&(kind, key.clone()));
+        self.lock().samples.remove(&(kind, key.clone()));
     }
 
-    /// This replica does not lead any more: another one has the series.
-    pub fn clear(&self) {
-        self.lock().clear();
+    /// This replica leads now, or does not any more: then another one has the series.
+    pub fn leads(&self, leads: bool) {
+        let mut table = self.lock();
+        table.leads = leads;
+        if !leads {
+            table.samples.clear();
+        }
     }
 
     /// Samples that are taken at each scrape.
@@ -108,7 +121,9 @@ impl Resources {
                 .or_insert_with(|| (sample.of, String::new()));
             line(text, sample, key);
         };
-        for ((_, key), samples) in &*self.lock() {
+        // Formatted without the lock: actors wait for it.
+        let table = self.lock().samples.clone();
+        for ((_, key), samples) in &table {
             samples.iter().for_each(|sample| put(sample, Some(key)));
         }
         let pulled = self.pulled.lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,4 +160,140 @@ fn escaped(value: &str) -> String {
         .replace('\\', "\\\\")
         .replace('"', "\\\"")
         .replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crds::conditions::reasons;
+    use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const TIME: &str = "2026-11-26T00:00:00Z";
+
+    /// Samples of a resource are of every definition of its kind, and of no other.
+    fn check<R: Measured + kube::Resource<DynamicType = ()> + serde::de::DeserializeOwned>(
+        all: &[&Definition],
+        spec: &Value,
+        status: &Value,
+    ) {
+        let resource: R = serde_json::from_value(json!({
+            "apiVersion": R::api_version(&()), "kind": R::kind(&()),
+            "metadata": { "name": "x", "namespace": "shop", "creationTimestamp": TIME },
+            "spec": spec, "status": status,
+        }))
+        .unwrap();
+        let samples = resource.samples();
+        let found: BTreeSet<&str> = samples.iter().map(|sample| sample.of.name).collect();
+        let defined: BTreeSet<&str> = all.iter().map(|definition| definition.name).collect();
+        assert_eq!(found, defined);
+        for Sample { of, labels, .. } in &samples {
+            assert_eq!(of.labels.len(), labels.len() + 2, "{}", of.name);
+        }
+    }
+
+    #[test]
+    fn each_sample_is_defined_and_each_definition_has_a_sample() {
+        let schedule = |spec: Value| {
+            let mut all = json!({ "repositoryRef": { "name": "nas" }, "schedule": "@daily" });
+            let fields = all.as_object_mut().unwrap();
+            fields.extend(spec.as_object().unwrap().clone());
+            all
+        };
+        check::<ResticBackup>(
+            backups::ALL,
+            &schedule(json!({ "source": {} })),
+            &json!({
+                "lastBackup": { "result": "Succeeded", "startTime": TIME, "completionTime": TIME, "bytesProcessed": 1,
+                    "bytesAdded": 1, "filesProcessed": 1 },
+                "nextBackup": TIME, "lastSuccessfulBackup": TIME,
+            }),
+        );
+        check::<GlobalRetentionPolicy>(
+            policies::ALL,
+            &schedule(json!({ "policies": [] })),
+            &json!({ "nextRun": TIME, "lastRun": TIME, "lastRunResult": "Applied", "snapshotsRemoved": 1,
+                "repositorySizeBeforeBytes": 2, "repositorySizeAfterBytes": 1 }),
+        );
+        check::<ResticRepository>(
+            repositories::ALL,
+            &json!({ "repositoryURL": "rest:http://h/x", "credentialsSecretRef": { "name": "nas" } }),
+            &json!({
+                "statistics": { "totalSizeBytes": 1, "uncompressedSizeBytes": 1, "snapshotCount": 1, "totalFileCount": 1, "asOf": TIME },
+                "locks": [{ "id": "a", "unchangedSince": TIME }],
+                "lastUnlock": { "jobUID": "u", "time": TIME, "result": "Applied" },
+                "lastIntegrityCheck": TIME,
+            }),
+        );
+        check::<ResticRestore>(
+            restores::ALL,
+            &json!({ "snapshotID": "latest", "target": { "pvc": { "claimName": "data" } } }),
+            &json!({ "startTime": TIME, "completionTime": TIME, "restoredSizeBytes": 1, "restoredFiles": 1 }),
+        );
+    }
+
+    fn values(samples: &[Sample], names: &[&str]) -> Vec<f64> {
+        let value = |name: &&str| {
+            samples
+                .iter()
+                .find(|sample| sample.of.name == *name)
+                .unwrap()
+                .value
+        };
+        names.iter().map(value).collect()
+    }
+
+    #[test]
+    fn a_resource_with_a_schedule_has_its_values_under_its_own_names() {
+        let meta = json!({ "name": "x", "namespace": "shop", "creationTimestamp": "1970-01-01T00:00:07Z" });
+        let spec = json!({ "repositoryRef": { "name": "nas" }, "schedule": "@daily", "suspend": true, "source": {}, "policies": [] });
+        let active = json!(["a", "b"]);
+        let backup = json!({ "apiVersion": "v1", "kind": "x", "metadata": meta, "spec": spec,
+            "status": { "active": active, "nextBackup": "1970-01-01T00:00:09Z" } });
+        let policy = json!({ "apiVersion": "v1", "kind": "x", "metadata": meta, "spec": spec,
+            "status": { "active": active, "nextRun": "1970-01-01T00:00:09Z" } });
+        let backup: ResticBackup = serde_json::from_value(backup).unwrap();
+        let policy: GlobalRetentionPolicy = serde_json::from_value(policy).unwrap();
+        for (prefix, samples) in [
+            ("fleet_backup", backup.samples()),
+            ("fleet_retention", policy.samples()),
+        ] {
+            let names = [
+                "info",
+                "created_timestamp_seconds",
+                "suspended",
+                "running",
+                "next_run_timestamp_seconds",
+            ];
+            let names = names.map(|name| format!("{prefix}_{name}"));
+            let names = names.each_ref().map(String::as_str);
+            assert_eq!(values(&samples, &names), [1.0, 7.0, 1.0, 2.0, 9.0], "{prefix}");
+            assert_eq!(
+                samples
+                    .iter()
+                    .find(|sample| sample.of.name == names[0])
+                    .unwrap()
+                    .labels,
+                ["shop", "nas"]
+            );
+        }
+    }
+
+    #[test]
+    fn a_repository_counts_as_damaged_by_reasons_of_its_data() {
+        let damaged = |type_: &str, status: &str, reason: &str| {
+            let condition = json!({ "type": type_, "status": status, "reason": reason, "message": "", "lastTransitionTime": TIME });
+            let repository = json!({ "apiVersion": "v1", "kind": "x", "metadata": { "name": "nas" },
+                "spec": { "repositoryURL": "rest:http://h/x", "credentialsSecretRef": { "name": "nas" } },
+                "status": { "conditions": [condition] } });
+            let repository: ResticRepository = serde_json::from_value(repository).unwrap();
+            values(&repository.samples(), &["fleet_repository_damaged"])
+        };
+        assert_eq!(damaged("Ready", "False", reasons::REPOSITORY_CHANGED), [1.0]);
+        assert_eq!(damaged("Degraded", "True", reasons::REPOSITORY_DAMAGED), [1.0]);
+        assert_eq!(damaged("Ready", "False", reasons::REPOSITORY_UNREACHABLE), [0.0]);
+    }
 }

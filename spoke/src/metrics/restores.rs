@@ -1,13 +1,12 @@
 //! Series of restores.
 
-use crds::ResticRestore;
 use crds::restore::RestorePhase;
+use crds::{ResticRestore, ResticRestoreStatus};
 
-use super::definition::Definition;
+use super::definition::{Definition, OWN};
 use super::resources::{Measured, Sample};
 use super::values::Samples;
 
-const OWN: &[&str] = &["namespace", "name"];
 const PHASES: &[&str] = &["Pending", "InProgress", "Completed", "Failed"];
 
 pub(super) static ALL: &[&Definition] = &[&PHASE, &CREATED, &COMPLETION, &SIZE, &FILES, &DURATION];
@@ -35,7 +34,8 @@ static DURATION: Definition =
 impl Measured for ResticRestore {
     fn samples(&self) -> Vec<Sample> {
         let mut samples = Samples::default();
-        let status = self.status.clone().unwrap_or_default();
+        let none = ResticRestoreStatus::default();
+        let status = self.status.as_ref().unwrap_or(&none);
         let phase = match status.phase {
             None | Some(RestorePhase::Pending) => "Pending",
             Some(RestorePhase::InProgress) => "InProgress",
@@ -47,9 +47,8 @@ impl Measured for ResticRestore {
         samples.time(&COMPLETION, status.completion_time.as_ref());
         samples.count(&SIZE, status.restored_size_bytes);
         samples.count(&FILES, status.restored_files);
-        let times = status.start_time.as_ref().zip(status.completion_time.as_ref());
-        let seconds = times.map(|(start, end)| end.0.duration_since(start.0).as_secs_f64());
-        samples.number(&DURATION, seconds);
+        let (start, end) = (status.start_time.as_ref(), status.completion_time.as_ref());
+        samples.span(&DURATION, start, end);
         samples.0
     }
 }

@@ -1,10 +1,21 @@
 //! Figures of statuses as samples.
 
+use crds::common::CrossNamespaceObjectReference;
 use crds::conditions;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
 
 use super::definition::Definition;
 use super::resources::Sample;
+
+/// What [`Samples::scheduled`] shows.
+pub(super) struct Scheduled<'a> {
+    pub meta: &'a ObjectMeta,
+    pub repository: &'a CrossNamespaceObjectReference,
+    pub suspended: bool,
+    /// Jobs.
+    pub running: usize,
+    pub next: Option<&'a Time>,
+}
 
 /// Collects samples of one resource.
 #[derive(Default)]
@@ -33,9 +44,37 @@ impl Samples {
         self.number(of, Some(f64::from(u8::from(value))));
     }
 
-    /// 1 while a condition is True.
-    pub fn condition(&mut self, of: &'static Definition, list: &[Condition], type_: &str) {
-        self.flag(of, conditions::is_true(list, type_));
+    /// 1 while a condition is True, for each of these types.
+    pub fn conditions(&mut self, list: &[Condition], types: &[(&'static Definition, &str)]) {
+        for (of, type_) in types {
+            self.flag(of, conditions::is_true(list, type_));
+        }
+    }
+
+    /// Seconds between two times.
+    pub fn span(&mut self, of: &'static Definition, start: Option<&Time>, end: Option<&Time>) {
+        let both = start.zip(end);
+        self.number(
+            of,
+            both.map(|(start, end)| end.0.duration_since(start.0).as_secs_f64()),
+        );
+    }
+
+    /// What every resource with a schedule has, under these definitions: its repository, when it was created, whether it
+    /// is suspended, its Jobs under way, and when it runs next.
+    pub fn scheduled(
+        &mut self,
+        [info, created, suspended, running, next]: [&'static Definition; 5],
+        of: &Scheduled<'_>,
+    ) {
+        let own = of.meta.namespace.as_deref().unwrap_or_default();
+        let repository = [of.repository.namespace_or(own), &of.repository.name];
+        let repository = repository.map(str::to_owned).to_vec();
+        self.0.push(Sample::labelled(info, repository, 1.0));
+        self.time(created, of.meta.creation_timestamp.as_ref());
+        self.flag(suspended, of.suspended);
+        self.length(running, of.running);
+        self.time(next, of.next);
     }
 
     /// 1 for the present state, 0 for the others of the set. One that is not in the set is `other`.

@@ -1,7 +1,7 @@
 //! What of the difference of two statuses is worth a notification. Pure.
 
 use crds::backup::{BackupResult, BackupRun};
-use crds::conditions::{self, reasons, types};
+use crds::conditions::{self, types};
 use crds::notifications::NotificationConfig;
 use crds::restore::RestorePhase;
 use crds::{
@@ -38,7 +38,8 @@ impl Notifying for ResticBackup {
         let stale = became_true(&old.conditions, &new.conditions, types::STALE);
         let stale = stale.map(|condition| {
             let since = last_success.map_or_else(|| "never".to_owned(), |time| time.0.to_string());
-            of_condition(Occasion::Stale, format!("stale since {since}"), condition)
+            let period = by_day(&format!("stale since {since}"), condition);
+            of_condition(Occasion::Stale, period, condition)
         });
         let run = new.last_backup.as_ref();
         let suspicious = became_true(&old.conditions, &new.conditions, types::SUSPICIOUS);
@@ -82,37 +83,23 @@ impl Notifying for ResticRestore {
     }
 }
 
-/// Reasons of a repository whose data are not what they should be.
-const DAMAGE: [&str; 3] = [
-    reasons::REPOSITORY_DAMAGED,
-    reasons::REPOSITORY_MISSING,
-    reasons::REPOSITORY_CHANGED,
-];
-
 impl Notifying for ResticRepository {
     fn notifications(&self) -> Option<NotificationConfig> {
         self.spec.notifications.clone().map(NotificationConfig::from)
     }
 
-    /// Damage that comes and goes is told of once a day.
     fn changes(old: &ResticRepositoryStatus, new: &ResticRepositoryStatus) -> Vec<Change> {
-        let damage = |status: &ResticRepositoryStatus| {
-            let damaged = |type_, bad| {
-                let condition = conditions::get(&status.conditions, type_)?;
-                (condition.status == bad && DAMAGE.contains(&condition.reason.as_str()))
-                    .then(|| condition.clone())
-            };
-            damaged(types::READY, "False").or_else(|| damaged(types::DEGRADED, "True"))
-        };
-        let Some(condition) = damage(new) else {
+        let Some(condition) = new.damage() else {
             return Vec::new();
         };
-        if damage(old).is_some_and(|before| before.reason == condition.reason) {
+        if old
+            .damage()
+            .is_some_and(|before| before.reason == condition.reason)
+        {
             return Vec::new();
         }
-        let day = condition.last_transition_time.0.to_zoned(TimeZone::UTC).date();
-        let run = format!("{} {day}", condition.reason);
-        vec![of_condition(Occasion::Damage, run, &condition)]
+        let period = by_day(&condition.reason, condition);
+        vec![of_condition(Occasion::Damage, period, condition)]
     }
 }
 
@@ -221,6 +208,12 @@ fn of_run(run: &BackupRun, last_success: Option<&Time>, missed: i32) -> Change {
 fn became_true<'a>(old: &[Condition], new: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     let before = conditions::is_true(old, type_);
     conditions::get(new, type_).filter(|condition| condition.status == "True" && !before)
+}
+
+/// What a condition is told of by. One that comes and goes is told of once a day, in UTC.
+fn by_day(what: &str, condition: &Condition) -> String {
+    let day = condition.last_transition_time.0.to_zoned(TimeZone::UTC).date();
+    format!("{what} {day}")
 }
 
 fn of_condition(occasion: Occasion, run: String, condition: &Condition) -> Change {

@@ -9,9 +9,8 @@ use hyper::body::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -19,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Addresses;
+use super::trust::{self, Trust};
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -82,17 +82,13 @@ pub struct Outgoing {
 #[derive(Clone)]
 pub struct Client {
     addresses: Addresses,
-    roots: Arc<RootCertStore>,
+    trust: Arc<Trust>,
 }
 
 impl Client {
-    /// With the machine's certificate authorities.
     #[must_use]
-    pub fn new(addresses: Addresses) -> Client {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let roots = Arc::new(roots);
-        Client { addresses, roots }
+    pub fn new(addresses: Addresses, trust: Arc<Trust>) -> Client {
+        Client { addresses, trust }
     }
 
     /// Sends one request.
@@ -118,11 +114,11 @@ impl Client {
         let status = if secure {
             let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
             let name = ServerName::try_from(name).map_err(|_| Failure::last("the URL's host is no name"))?;
-            let connector = TlsConnector::from(Arc::new(self.tls(outgoing.ca.as_deref())?));
+            let connector = TlsConnector::from(Arc::new(self.tls(outgoing.ca.as_deref()).await?));
             let stream = timeout(CONNECT, connector.connect(name, stream)).await;
             let stream = stream
                 .map_err(|_| Failure::later("no TLS handshake in time"))?
-                .map_err(|error| Failure::later(format!("TLS: {error}")))?;
+                .map_err(|error| refused(&error))?;
             exchange(stream, request).await?
         } else {
             exchange(stream, request).await?
@@ -139,24 +135,28 @@ impl Client {
         Err(Failure::later("no connection could be made"))
     }
 
-    fn tls(&self, ca: Option<&[u8]>) -> Result<ClientConfig, Failure> {
-        let roots = match ca {
-            None => self.roots.clone(),
-            Some(pem) => {
-                let mut roots = (*self.roots).clone();
-                for certificate in CertificateDer::pem_slice_iter(pem) {
-                    let added = certificate.ok().and_then(|c| roots.add(c).ok());
-                    added
-                        .ok_or_else(|| Failure::last("ca.crt of the Secret holds no certificates in PEM"))?;
-                }
-                Arc::new(roots)
-            }
-        };
+    async fn tls(&self, ca: Option<&[u8]>) -> Result<ClientConfig, Failure> {
+        let mut roots = self.trust.machine().await?.roots.clone();
+        if let Some(pem) = ca {
+            let own = trust::authorities(pem)?;
+            Arc::make_mut(&mut roots).add_parsable_certificates(own);
+        }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let config = config.map_err(|error| Failure::last(format!("TLS: {error}")))?;
+        let config = config.map_err(|_| Failure::last("TLS cannot be set up"))?;
         Ok(config.with_root_certificates(roots).with_no_client_auth())
     }
+}
+
+/// Without the text of the error, which may name the host.
+fn refused(error: &std::io::Error) -> Failure {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    Failure::later(match inner {
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            "TLS: the certificate of the receiver is not trusted, is not for this host, or is not valid now"
+        }
+        _ => "TLS: no connection could be made; is this a port of TLS?",
+    })
 }
 
 fn request(uri: &Uri, host: &str, outgoing: &Outgoing) -> Result<Request<Full<Bytes>>, Failure> {
@@ -206,5 +206,63 @@ fn judge(status: StatusCode) -> Result<(), Failure> {
         ))),
         408 | 425 | 429 | 500..=599 => Err(Failure::later(format!("HTTP status {code}"))),
         _ => Err(Failure::last(format!("HTTP status {code}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::ServerConfig;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// A receiver that answers 204 by TLS, with a certificate for localhost: its port and the PEM of the certificate.
+    async fn receiver() -> (u16, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let chain = vec![CertificateDer::from(certificate.der().to_vec())];
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = config.unwrap().with_no_client_auth().with_single_cert(chain, key);
+        let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                if let Ok(mut stream) = acceptor.accept(stream).await {
+                    let _ = stream.read(&mut [0; 4096]).await;
+                    let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+                }
+            }
+        });
+        (port, certificate.pem())
+    }
+
+    #[tokio::test]
+    async fn a_certificate_is_trusted_by_ca_crt_and_a_failure_does_not_name_the_host() {
+        let (port, pem) = receiver().await;
+        let client = Client::new(Addresses { loopback: true }, Arc::default());
+        let send = |host: &str, ca: Option<&str>| {
+            client.send(Outgoing {
+                method: Method::POST,
+                url: format!("https://{host}:{port}/"),
+                headers: Vec::new(),
+                body: String::new(),
+                ca: ca.map(|pem| pem.as_bytes().to_vec()),
+            })
+        };
+        assert_eq!(send("localhost", Some(&pem)).await, Ok(()));
+        for (host, ca) in [("localhost", None), ("127.0.0.1", Some(pem.as_str()))] {
+            let failure = send(host, ca).await.unwrap_err();
+            assert!(failure.text.contains("certificate of the receiver"), "{failure}");
+            assert!(!failure.text.contains("127.0.0.1") && !failure.text.contains("localhost"));
+        }
+        let none = send("localhost", Some("no PEM")).await.unwrap_err();
+        assert!(none.text.contains("holds no certificates"), "{none}");
     }
 }

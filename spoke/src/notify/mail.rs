@@ -5,12 +5,13 @@ use std::time::Duration;
 use crds::notifications::{EmailConfig, MailTls};
 use lettre::message::{Mailbox, Mailboxes, header};
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
+use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 
 use super::http::Failure;
-use super::requests::{self, Data};
+use super::requests::{self, CA, Data};
+use super::trust::{self, Trust};
 use super::{Addresses, Notification, render};
 
 /// Longest wait for one command.
@@ -24,21 +25,17 @@ const PORT_TLS: u16 = 465;
 /// # Errors
 /// The server has not taken it.
 pub async fn send(
-    addresses: Addresses,
+    (addresses, trust): (Addresses, &Trust),
     config: &EmailConfig,
     notification: &Notification,
-    secret: &Data,
+    secret: Option<&Data>,
 ) -> Result<(), Failure> {
     let message = message(config, notification)?;
     let (host, port) = server(config.smtp_server.as_deref().unwrap_or_default())?;
-    let credentials = match (
-        requests::text(secret, "username")?,
-        requests::text(secret, "password")?,
-    ) {
-        (Some(username), Some(password)) => Some(Credentials::new(username, password)),
-        _ => None,
-    };
-    let tls = tls(config.tls, &host, port, credentials.is_some(), secret)?;
+    let credentials = credentials(secret)?;
+    let mode = mode(config.tls, port, credentials.is_some())?;
+    let ca = secret.and_then(|secret| secret.get(CA));
+    let tls = tls(mode, &host, trust, ca.map(Vec::as_slice)).await?;
     let mut last = Failure::later("no connection could be made");
     for address in addresses.resolve(&host, port).await? {
         // By address: the name could have another one by now. The certificate is checked against the name.
@@ -59,6 +56,22 @@ pub async fn send(
         }
     }
     Err(last)
+}
+
+/// What to log in with. A Secret with a certificate authority alone is not for that.
+fn credentials(secret: Option<&Data>) -> Result<Option<Credentials>, Failure> {
+    let Some(secret) = secret else {
+        return Ok(None);
+    };
+    let (username, password) = (
+        requests::text(secret, "username")?,
+        requests::text(secret, "password")?,
+    );
+    match username.zip(password) {
+        Some((username, password)) => Ok(Some(Credentials::new(username, password))),
+        None if requests::is_only_ca(secret) => Ok(None),
+        None => Err(Failure::later("the Secret needs username and password")),
+    }
 }
 
 /// Without what the server has said: it may quote what it was sent.
@@ -91,29 +104,44 @@ fn server(text: &str) -> Result<(String, u16), Failure> {
     Ok((host.to_owned(), port))
 }
 
-fn tls(asked: Option<MailTls>, host: &str, port: u16, secret: bool, data: &Data) -> Result<Tls, Failure> {
-    if asked == Some(MailTls::None) {
-        return if secret {
-            Err(Failure::last("a password is not sent without TLS"))
-        } else {
-            Ok(Tls::None)
-        };
+/// When TLS begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Never,
+    WhereOffered,
+    StartTls,
+    Implicit,
+}
+
+fn mode(asked: Option<MailTls>, port: u16, password: bool) -> Result<Mode, Failure> {
+    Ok(match asked {
+        Some(MailTls::None) if password => return Err(Failure::last("a password is not sent without TLS")),
+        Some(MailTls::None) => Mode::Never,
+        Some(MailTls::Implicit) => Mode::Implicit,
+        None if port == PORT_TLS => Mode::Implicit,
+        None if !password => Mode::WhereOffered,
+        _ => Mode::StartTls,
+    })
+}
+
+async fn tls(mode: Mode, host: &str, trust: &Trust, ca: Option<&[u8]>) -> Result<Tls, Failure> {
+    if mode == Mode::Never {
+        return Ok(Tls::None);
     }
-    let mut parameters = TlsParameters::builder(host.to_owned());
-    if let Some(pem) = data.get("ca.crt") {
-        let certificate = Certificate::from_pem(pem);
-        let certificate =
-            certificate.map_err(|_| Failure::last("ca.crt of the Secret holds no certificate in PEM"))?;
+    let unusable = |_| Failure::last("TLS cannot be set up");
+    let own = ca.map(trust::authorities).transpose()?.unwrap_or_default();
+    // Not the library's own store of the machine's: that reads the files anew for each mail.
+    let mut parameters = TlsParameters::builder(host.to_owned()).certificate_store(CertificateStore::None);
+    for certificate in trust.machine().await?.certificates.iter().chain(&own) {
+        let certificate = Certificate::from_der(certificate.to_vec()).map_err(unusable)?;
         parameters = parameters.add_root_certificate(certificate);
     }
-    let parameters = parameters
-        .build_rustls()
-        .map_err(|_| Failure::last("TLS cannot be set up"))?;
-    Ok(match asked {
-        Some(MailTls::Implicit) => Tls::Wrapper(parameters),
-        None if port == PORT_TLS => Tls::Wrapper(parameters),
-        None if !secret => Tls::Opportunistic(parameters),
-        _ => Tls::Required(parameters),
+    let parameters = parameters.build_rustls().map_err(unusable)?;
+    Ok(match mode {
+        Mode::Never => Tls::None,
+        Mode::WhereOffered => Tls::Opportunistic(parameters),
+        Mode::StartTls => Tls::Required(parameters),
+        Mode::Implicit => Tls::Wrapper(parameters),
     })
 }
 
@@ -161,21 +189,41 @@ mod tests {
 
     #[test]
     fn no_password_goes_out_in_plain_text() {
-        let data = Data::new();
-        assert!(tls(Some(MailTls::None), "s", 25, true, &data).is_err());
-        assert!(matches!(
-            tls(Some(MailTls::None), "s", 25, false, &data),
-            Ok(Tls::None)
-        ));
-        assert!(matches!(
-            tls(None, "s", 25, false, &data),
-            Ok(Tls::Opportunistic(_))
-        ));
-        assert!(matches!(tls(None, "s", 25, true, &data), Ok(Tls::Required(_))));
-        assert!(matches!(tls(None, "s", 465, true, &data), Ok(Tls::Wrapper(_))));
-        assert!(matches!(
-            tls(Some(MailTls::StartTls), "s", 465, false, &data),
-            Ok(Tls::Required(_))
-        ));
+        assert!(mode(Some(MailTls::None), 25, true).is_err());
+        for (asked, port, password, expected) in [
+            (Some(MailTls::None), 25, false, Mode::Never),
+            (None, 25, false, Mode::WhereOffered),
+            (None, 25, true, Mode::StartTls),
+            (None, 465, true, Mode::Implicit),
+            (Some(MailTls::StartTls), 465, false, Mode::StartTls),
+            (Some(MailTls::Implicit), 25, false, Mode::Implicit),
+        ] {
+            assert_eq!(
+                mode(asked, port, password),
+                Ok(expected),
+                "{asked:?} {port} {password}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_secret_without_user_name_and_password_is_not_the_same_as_none() {
+        let secret = |keys: &[&str]| {
+            let data = keys.iter().map(|key| ((*key).to_owned(), b"x".to_vec()));
+            credentials(Some(&data.collect())).map(|found| found.is_some())
+        };
+        assert!(credentials(None).unwrap().is_none());
+        assert_eq!(secret(&["username", "password", "ca.crt"]), Ok(true));
+        assert_eq!(secret(&["ca.crt"]), Ok(false));
+        for bad in [
+            &[][..],
+            &["username"],
+            &["username", "pasword"],
+            &["user", "password"],
+            &["ca.crt", "pasword"],
+        ] {
+            let failure = secret(bad).unwrap_err();
+            assert_eq!(failure.text, "the Secret needs username and password", "{bad:?}");
+        }
     }
 }

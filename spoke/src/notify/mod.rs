@@ -17,6 +17,7 @@ mod render;
 mod requests;
 mod sender;
 mod target;
+mod trust;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};

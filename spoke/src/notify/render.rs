@@ -64,10 +64,10 @@ fn duration(figures: &Figures) -> Option<String> {
 /// ntfy's "publish as JSON".
 #[must_use]
 pub fn ntfy(config: &NtfyConfig, notification: &Notification) -> Value {
-    let (priority, sign) = match notification.change.occasion {
-        Occasion::Success | Occasion::RestoreCompleted => (3, "white_check_mark"),
-        Occasion::Failure | Occasion::Damage | Occasion::RestoreFailed => (5, "x"),
-        _ => (4, "warning"),
+    let sign = match notification.change.occasion {
+        Occasion::Success | Occasion::RestoreCompleted => "white_check_mark",
+        Occasion::Failure | Occasion::Damage | Occasion::RestoreFailed => "x",
+        _ => "warning",
     };
     let tags = if config.tags.is_empty() {
         vec![sign.to_owned()]
@@ -78,7 +78,7 @@ pub fn ntfy(config: &NtfyConfig, notification: &Notification) -> Value {
         "topic": config.topic,
         "title": title(notification),
         "message": text(notification),
-        "priority": config.priority.unwrap_or(priority),
+        "priority": config.priority,
         "tags": tags,
     })
 }

@@ -16,6 +16,8 @@ use super::{Notification, Target, render};
 /// Data of a Secret.
 pub type Data = BTreeMap<String, Vec<u8>>;
 
+/// Key of a Secret with certificate authorities beside the machine's own, in PEM.
+pub const CA: &str = "ca.crt";
 /// Prefix of a key of Standard Webhooks, whose rest is base64.
 const KEY_PREFIX: &str = "whsec_";
 
@@ -26,9 +28,14 @@ const KEY_PREFIX: &str = "whsec_";
 pub fn outgoing(
     target: &Target,
     notification: &Notification,
-    secret: &Data,
+    secret: Option<&Data>,
     now: Timestamp,
 ) -> Result<Outgoing, Failure> {
+    if let Some(secret) = secret {
+        useful(target, secret)?;
+    }
+    let none = Data::new();
+    let secret = secret.unwrap_or(&none);
     let mut headers = authorization(secret)?;
     let (method, url, body, content) = match target {
         Target::Pushgateway(config) => (
@@ -62,8 +69,35 @@ pub fn outgoing(
         url,
         headers,
         body,
-        ca: secret.get("ca.crt").cloned(),
+        ca: secret.get(CA).cloned(),
     })
+}
+
+/// Refuses a Secret with no key that is known here: it was named for something, and a misspelt key is not the same as no
+/// Secret.
+fn useful(target: &Target, secret: &Data) -> Result<(), Failure> {
+    let known: &[&str] = match target {
+        Target::Slack(_) => &["url"],
+        Target::Webhook(_) => &["hmacKey", "token", "username"],
+        Target::Pushgateway(_) | Target::Ntfy(_) | Target::Email(_) => &["token", "username"],
+    };
+    for key in known {
+        if text(secret, key)?.is_some() {
+            return Ok(());
+        }
+    }
+    if is_only_ca(secret) {
+        return Ok(());
+    }
+    Err(Failure::later(format!(
+        "the Secret has none of these keys: {}",
+        known.join(", ")
+    )))
+}
+
+/// Whether a Secret names a certificate authority, and is for nothing else.
+pub fn is_only_ca(secret: &Data) -> bool {
+    secret.keys().eq([CA])
 }
 
 fn webhook_body(config: &WebhookConfig, notification: &Notification) -> Result<String, Failure> {
@@ -163,4 +197,53 @@ fn group(config: &PushgatewayConfig, notification: &Notification) -> String {
     };
     let path: String = labels.into_iter().map(part).collect();
     format!("{}/metrics{path}", config.url.trim_end_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::tests::delivery;
+    use super::*;
+
+    #[test]
+    fn a_secret_without_a_known_key_is_not_the_same_as_none() {
+        let receiver = json!({ "url": "http://h", "serverURL": "http://h", "topic": "t", "credentialsSecretRef": { "name": "s" } });
+        let webhook = Target::Webhook(serde_json::from_value(receiver.clone()).unwrap());
+        let ntfy = Target::Ntfy(serde_json::from_value(receiver.clone()).unwrap());
+        let pushgateway = Target::Pushgateway(serde_json::from_value(receiver.clone()).unwrap());
+        let slack = Target::Slack(serde_json::from_value(receiver).unwrap());
+        let made = |target: &Target, secret: Value| {
+            let secret: Option<std::collections::BTreeMap<String, String>> =
+                serde_json::from_value(secret).unwrap();
+            let secret = secret.map(|data| data.into_iter().map(|(key, v)| (key, v.into_bytes())).collect());
+            let notification = delivery("shop", "1", target.clone()).notification;
+            outgoing(target, &notification, secret.as_ref(), Timestamp::UNIX_EPOCH).map(|_| ())
+        };
+        for target in [&webhook, &ntfy, &pushgateway] {
+            for good in [
+                json!(null),
+                json!({ "token": "t", "x": "y" }),
+                json!({ "username": "u" }),
+                json!({ "ca.crt": "c" }),
+            ] {
+                assert_eq!(made(target, good.clone()), Ok(()), "{good}");
+            }
+            for bad in [
+                json!({}),
+                json!({ "tokn": "t" }),
+                json!({ "token": " " }),
+                json!({ "password": "p", "ca.crt": "c" }),
+            ] {
+                let failure = made(target, bad.clone()).unwrap_err();
+                assert!(failure.text.contains("none of these keys"), "{bad}: {failure}");
+            }
+        }
+        assert_eq!(made(&webhook, json!({ "hmacKey": "k" })), Ok(()));
+        assert!(made(&ntfy, json!({ "hmacKey": "k" })).is_err());
+        assert_eq!(made(&slack, json!({ "url": "https://h" })), Ok(()));
+        assert!(
+            made(&slack, json!({ "token": "t" })).is_err() && made(&slack, json!({ "ca.crt": "c" })).is_err()
+        );
+    }
 }

@@ -1,8 +1,10 @@
 //! Sends what is queued: several receivers at a time, each attempt within a limit, failed ones again with rising pauses.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -13,6 +15,7 @@ use tracing::{debug, warn};
 use super::http::{Client, Failure};
 use super::lanes::{Lane, Lanes, Waiting};
 use super::requests::{self, Data};
+use super::trust::Trust;
 use super::{Addresses, Delivery, Queue, Target, mail, render};
 use crate::backoff::{Backoff, Jitter};
 use crate::clock::{Clock, Random};
@@ -77,6 +80,7 @@ pub struct Parts {
 pub struct Sender {
     queue: Mutex<Queue>,
     lanes: StdMutex<Lanes>,
+    trust: Arc<Trust>,
     client: Client,
     parts: Parts,
 }
@@ -86,10 +90,12 @@ type Ended = (Lane, Waiting, Result<(), Failure>);
 impl Sender {
     #[must_use]
     pub fn new(queue: Queue, parts: Parts) -> Sender {
+        let trust = Arc::<Trust>::default();
         Sender {
             queue: Mutex::new(queue),
             lanes: StdMutex::default(),
-            client: Client::new(parts.addresses),
+            client: Client::new(parts.addresses, trust.clone()),
+            trust,
             parts,
         }
     }
@@ -155,10 +161,19 @@ impl Sender {
             };
             let sender = self.clone();
             running.spawn(async move {
-                let attempt = timeout(sender.parts.pace.attempt, sender.attempt(&waiting.delivery)).await;
-                let result = attempt.unwrap_or_else(|_| Err(Failure::later("no answer in time")));
+                let result = sender.bounded(&waiting.delivery).await;
                 (lane, waiting, result)
             });
+        }
+    }
+
+    /// One attempt. One that takes too long or panics has failed: its lane goes on.
+    async fn bounded(&self, delivery: &Delivery) -> Result<(), Failure> {
+        let attempt = AssertUnwindSafe(self.attempt(delivery)).catch_unwind();
+        match timeout(self.parts.pace.attempt, attempt).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Failure::last("the attempt panicked; see the operator's log")),
+            Err(_) => Err(Failure::later("no answer in time")),
         }
     }
 
@@ -166,37 +181,37 @@ impl Sender {
         let (notification, target) = (&*delivery.notification, &delivery.target);
         let secret = self.secret(delivery).await?;
         if let Target::Email(config) = target {
-            return mail::send(self.parts.addresses, config, notification, &secret).await;
+            return mail::send(
+                (self.parts.addresses, &self.trust),
+                config,
+                notification,
+                secret.as_ref(),
+            )
+            .await;
         }
         let now = self.parts.clock.now();
-        let request = requests::outgoing(target, notification, &secret, now)?;
+        let request = requests::outgoing(target, notification, secret.as_ref(), now)?;
         self.client.send(request).await
     }
 
-    /// Only of the resource's namespace: who may write the resource there chooses who is sent what is in it.
-    async fn secret(&self, delivery: &Delivery) -> Result<Data, Failure> {
+    /// `None` where none is named. Only of the resource's namespace: who may write the resource there chooses who is sent what is in it.
+    async fn secret(&self, delivery: &Delivery) -> Result<Option<Data>, Failure> {
         let key = &delivery.notification.subject.key;
-        let (namespace, name) = match &delivery.target {
-            Target::Pushgateway(config) => (None, config.credentials_secret_ref.as_ref().map(|s| &s.name)),
-            Target::Email(config) => (None, config.credentials_secret_ref.as_ref().map(|s| &s.name)),
-            Target::Webhook(config) => (None, config.credentials_secret_ref.as_ref().map(|s| &s.name)),
-            Target::Slack(config) => (None, Some(&config.credentials_secret_ref.name)),
-            Target::Ntfy(config) => {
-                let reference = config.credentials_secret_ref.as_ref();
-                let namespace = reference.map(|reference| reference.namespace_or(&key.namespace));
-                (namespace, reference.map(|reference| &reference.name))
-            }
+        let Some(name) = delivery.target.secret() else {
+            return Ok(None);
         };
-        let Some(name) = name else {
-            return Ok(Data::new());
+        let namespace = match &delivery.target {
+            Target::Ntfy(config) => config.credentials_secret_ref.as_ref(),
+            _ => None,
         };
+        let namespace = namespace.map(|reference| reference.namespace_or(&key.namespace));
         if namespace.is_some_and(|namespace| namespace != &*key.namespace) {
             return Err(Failure::last(
                 "credentialsSecretRef.namespace is another one: Secrets are read in the namespace of the resource alone",
             ));
         }
         match self.parts.secrets.read(key.sibling(name)).await {
-            Ok(Some(data)) => Ok(data),
+            Ok(Some(data)) => Ok(Some(data)),
             Ok(None) => Err(Failure::later(format!("Secret {name:?} does not exist"))),
             Err(Unread::Later(why)) => Err(Failure::later(format!(
                 "Secret {name:?} could not be read: {why}"

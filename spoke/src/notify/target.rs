@@ -29,18 +29,35 @@ impl Target {
         }
     }
 
-    /// What deliveries wait for each other by: the same receiver gets them in their order, and one that is slow holds up no
-    /// other.
+    /// Name of its Secret.
+    #[must_use]
+    pub fn secret(&self) -> Option<&str> {
+        let local = match self {
+            Target::Pushgateway(config) => config.credentials_secret_ref.as_ref(),
+            Target::Email(config) => config.credentials_secret_ref.as_ref(),
+            Target::Webhook(config) => config.credentials_secret_ref.as_ref(),
+            Target::Slack(config) => Some(&config.credentials_secret_ref),
+            Target::Ntfy(config) => return config.credentials_secret_ref.as_ref().map(|s| s.name.as_str()),
+        };
+        local.map(|secret| secret.name.as_str())
+    }
+
+    /// What deliveries wait for each other by: the same receiver gets them in their order, and one that is slow, or whose
+    /// Secret is not as it should be, holds up no other.
     #[must_use]
     pub fn place(&self) -> String {
-        let place = match self {
-            Target::Pushgateway(config) => config.url.clone(),
-            Target::Ntfy(config) => format!("{}/{}", config.server_url, config.topic),
-            Target::Email(config) => config.smtp_server.clone().unwrap_or_default(),
-            Target::Webhook(config) => config.url.clone(),
-            Target::Slack(config) => config.credentials_secret_ref.name.clone(),
+        let (server, recipient) = match self {
+            Target::Pushgateway(config) => (config.url.as_str(), ""),
+            Target::Ntfy(config) => (config.server_url.as_str(), config.topic.as_str()),
+            Target::Email(config) => (
+                config.smtp_server.as_deref().unwrap_or_default(),
+                config.to.as_deref().unwrap_or_default(),
+            ),
+            Target::Webhook(config) => (config.url.as_str(), ""),
+            Target::Slack(config) => ("", config.channel.as_deref().unwrap_or_default()),
         };
-        format!("{}:{place}", self.name())
+        let secret = self.secret().unwrap_or_default();
+        [self.name(), server, recipient, secret].join("\n")
     }
 }
 

@@ -135,6 +135,20 @@ fn conditions_are_told_of_when_they_become_true() {
 }
 
 #[test]
+fn a_second_period_without_a_success_is_told_of_on_another_day() {
+    let id = |day: &str| {
+        let mut stale = condition("Stale", "True", "NoSuccess");
+        stale["lastTransitionTime"] = json!(format!("{day}T03:00:00Z"));
+        let new = json!({ "lastSuccessfulBackup": "2026-11-20T00:00:00Z", "conditions": [stale] });
+        let mut changes =
+            ResticBackup::changes(&status::<ResticBackup>(json!({})), &status::<ResticBackup>(new));
+        Notification::new(&subject("shop"), changes.remove(0), Timestamp::UNIX_EPOCH).id
+    };
+    assert_eq!(id("2026-11-23"), id("2026-11-23"));
+    assert_ne!(id("2026-11-23"), id("2026-11-25"));
+}
+
+#[test]
 fn the_end_of_a_restore_is_told_of_once() {
     let state = |phase: &str| json!({ "phase": phase, "conditions": [condition("Ready", "False", phase)] });
     let told = |old, new| only::<ResticRestore>(old, new);
@@ -155,7 +169,11 @@ fn damage_is_told_of_and_other_trouble_of_a_repository_is_not() {
     let ready = |reason: &str| json!({ "conditions": [condition("Ready", "False", reason)] });
     let degraded = |reason: &str| json!({ "conditions": [condition("Degraded", "True", reason)] });
     let told = |old, new| only::<ResticRepository>(old, new);
-    for damage in [reasons::REPOSITORY_DAMAGED, reasons::REPOSITORY_MISSING] {
+    for damage in [
+        reasons::REPOSITORY_DAMAGED,
+        reasons::REPOSITORY_MISSING,
+        reasons::REPOSITORY_CHANGED,
+    ] {
         assert_eq!(told(json!({}), ready(damage)), Some(Occasion::Damage));
         assert_eq!(
             told(ready("RepositoryAccessible"), degraded(damage)),
@@ -235,6 +253,37 @@ fn targets_are_those_that_are_on_and_want_the_occasion() {
     assert_eq!(names(Occasion::Stale, false), ["ntfy", "webhook", "slack"]);
 }
 
+#[test]
+fn receivers_with_other_secrets_or_recipients_do_not_wait_for_each_other() {
+    let place = |name: &str, more: Value| {
+        let mut receiver = json!({ "url": "http://h", "serverURL": "http://h", "topic": "t", "smtpServer": "h",
+            "to": "a@b", "credentialsSecretRef": { "name": "one" } });
+        for (field, value) in more.as_object().unwrap() {
+            receiver[field] = value.clone();
+        }
+        let all = config(json!({ name: receiver }));
+        let notification = &delivery("shop", "1", webhook("http://w")).notification;
+        let targets = target::wanted(&all, notification);
+        let [target] = targets.as_slice() else {
+            panic!("{targets:?}")
+        };
+        target.place()
+    };
+    for name in ["pushgateway", "ntfy", "email", "webhook", "slack"] {
+        let other = json!({ "credentialsSecretRef": { "name": "other" } });
+        assert_eq!(
+            place(name, json!({})),
+            place(name, json!({ "onlyOnFailure": true }))
+        );
+        assert_ne!(place(name, json!({})), place(name, other), "{name}");
+    }
+    assert_ne!(place("email", json!({})), place("email", json!({ "to": "c@d" })));
+    assert_ne!(
+        place("slack", json!({})),
+        place("slack", json!({ "channel": "#ops" }))
+    );
+}
+
 /// Conditions, messages and generations change all the time; runs end now and then.
 #[test]
 fn ten_thousand_changes_of_a_status_make_as_many_notifications_as_runs() {
@@ -271,7 +320,7 @@ fn ten_thousand_changes_of_a_status_make_as_many_notifications_as_runs() {
     }
     let (stale, ended): (Vec<_>, Vec<_>) = received.iter().partition(|c| c.occasion == Occasion::Stale);
     assert_eq!((runs.len(), ended.len()), (100, 100));
-    assert_eq!(stale.len(), 1, "stale since the same success");
+    assert_eq!(stale.len(), 1, "stale since the same success, on one day");
 }
 
 #[test]
@@ -338,4 +387,26 @@ fn bodies_are_what_receivers_document() {
         figures.contains("\nbackup_start_timestamp 1000\n")
             && figures.contains("\nbackup_snapshot_files_total 12543\n")
     );
+}
+
+#[test]
+fn ntfy_takes_the_priority_of_its_config_whatever_is_reported() {
+    let made = |occasion: Occasion, more: Value| {
+        let mut config = json!({ "serverURL": "http://n", "topic": "t" });
+        let more = more.as_object().unwrap().clone();
+        config.as_object_mut().unwrap().extend(more);
+        let config = serde_json::from_value(config).unwrap();
+        let notification = Notification::new(&subject("shop"), change("1", occasion), Timestamp::UNIX_EPOCH);
+        let body = render::ntfy(&config, &notification);
+        (body["priority"].clone(), body["tags"].clone())
+    };
+    for (occasion, sign) in [
+        (Occasion::Success, "white_check_mark"),
+        (Occasion::Failure, "x"),
+        (Occasion::Stale, "warning"),
+    ] {
+        assert_eq!(made(occasion, json!({})), (json!(4), json!([sign])));
+        let own = json!({ "priority": 2, "tags": ["floppy_disk"] });
+        assert_eq!(made(occasion, own), (json!(2), json!(["floppy_disk"])));
+    }
 }

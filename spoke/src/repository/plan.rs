@@ -24,11 +24,16 @@ pub(super) fn plan(
     observed: &Observed,
 ) -> Plan<RepositoryController> {
     let generation = input.generation().unwrap_or_default();
-    let (old, mut state) = (input.status(), input.state.clone());
+    let mut state = input.state.clone();
+    // What operations have found counts whatever the spec is now: they are forgotten once they are deleted.
+    let mut recorded = input.status();
+    unlock::take_results(planning, input, observed, &mut state.locks, &mut recorded);
+    check::take_results(observed, &mut recorded, input.now.wall);
     let valid = match input.valid {
         Ok(valid) => valid,
         Err(invalid) => {
-            let status = status::invalid(&old, &invalid.to_string(), generation, input.now.wall);
+            let mut status = status::invalid(&recorded, &invalid.to_string(), generation, input.now.wall);
+            check::show(input, observed, false, &mut status);
             return Plan::status(status, state);
         }
     };
@@ -36,7 +41,7 @@ pub(super) fn plan(
         generation,
         secret: observed.secret.clone(),
     };
-    let mut status = take(planning, input, &inputs, &mut state);
+    let mut status = take(planning, input, &inputs, recorded, &mut state);
     let (mut work, mut next) = (None, None);
     match answer::step(&status, &inputs, &state.attempts, valid.interval, input.now.wall) {
         Step::Wait(until) => next = until,
@@ -110,9 +115,9 @@ fn take(
     planning: &Planning,
     input: &Input<'_, RepositoryController>,
     inputs: &Inputs,
+    mut status: ResticRepositoryStatus,
     state: &mut State,
 ) -> ResticRepositoryStatus {
-    let mut status = input.status();
     for found in input.found {
         let (looked, reply) = match found {
             Found::Locks(looked) => (looked, None),

@@ -178,14 +178,14 @@ fn judge<'a>(
     })
 }
 
-/// Writes into the status what is known of locks and of their removal, and has removed what is left over.
-pub(super) fn tend(
+/// Takes results of removals into the status, once each.
+pub(super) fn take_results(
     planning: &Planning,
     input: &Input<'_, RepositoryController>,
     observed: &Observed,
     locks: &mut Locks,
     status: &mut ResticRepositoryStatus,
-) -> Tended {
+) {
     let (generation, now) = (input.generation(), input.now);
     let finished = observed
         .operations
@@ -198,6 +198,17 @@ pub(super) fn tend(
             record(status, finished, generation, now.wall);
         }
     }
+}
+
+/// Writes into the status what is known of locks, and has removed what is left over.
+pub(super) fn tend(
+    planning: &Planning,
+    input: &Input<'_, RepositoryController>,
+    observed: &Observed,
+    locks: &mut Locks,
+    status: &mut ResticRepositoryStatus,
+) -> Tended {
+    let now = input.now;
     let judged = judge(planning, observed, &locks.watch, now.boot);
     if locks.watch.last().is_some() {
         status.locks = status::locks(&locks.watch, &judged);

@@ -4,7 +4,7 @@
 
 mod approval;
 mod build;
-mod damage;
+pub(crate) mod damage;
 mod own;
 mod owner;
 mod plan;

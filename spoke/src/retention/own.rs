@@ -6,6 +6,7 @@ use crds::rules::RULES_VERSION;
 use proto::hold::{SUSPICIOUS, hold};
 use proto::v1::{Baseline, RetentionPolicySpec};
 
+use super::damage;
 use super::policies::{self, spec_of};
 use crate::world::{Index, Key, Stored as _, World};
 
@@ -27,9 +28,7 @@ pub(super) fn policies(world: &World, cluster: &str, restic_id: &str) -> Vec<Ret
     let keys = world.policies.all_keys();
     let found = keys.iter().filter_map(|key| {
         let (at, kept, spec) = policy(key)?;
-        let repository = world.repositories.get(&at);
-        let id = repository.and_then(|r| r.status.as_ref()?.repository_id.clone());
-        match id.or(kept) {
+        match policies::restic_id(world, &at).or(kept) {
             Some(id) => (id == restic_id).then_some(spec),
             None => Some(RetentionPolicySpec {
                 unclear: "its repository is not known at the moment, so it may be this one".to_owned(),
@@ -45,11 +44,21 @@ pub(super) fn policies(world: &World, cluster: &str, restic_id: &str) -> Vec<Ret
 /// Why nothing may be removed: the damage that checks of this cluster have found. Empty if there is none.
 pub(super) fn damage(world: &World, restic_id: &str) -> String {
     let same = world.repositories.by(Index::ResticId, &Key::new("", restic_id));
-    let found = same.iter().find_map(|(key, repository)| {
+    let decoded = same.iter().filter_map(|(key, repository)| {
         let damage = crds::integrity::damage_of(repository)?;
-        Some(format!("ResticRepository {key}: {damage}"))
+        Some((key.clone(), damage))
     });
-    found.unwrap_or_default()
+    let keys = world.repositories.all_keys();
+    let undecodable = keys.into_iter().filter_map(|key| {
+        let broken = world.repositories.undecodable(&key)?;
+        let its = broken.text("/status/repositoryID") == Some(restic_id);
+        let damage = damage::of_undecodable(&broken).filter(|_| its)?;
+        Some((key, damage))
+    });
+    let found = decoded.chain(undecodable).next();
+    found.map_or_else(String::new, |(key, damage)| {
+        format!("ResticRepository {key}: {damage}")
+    })
 }
 
 /// Snapshots of suspicious backups stay, in whatever repository they are: a spec that names another one now says nothing of
@@ -182,6 +191,67 @@ mod tests {
         // The one that names another repository now may have named this one when it was well.
         assert_eq!(tags, ["elsewhere", "emptied", "newer"].map(of));
         assert!(held.iter().all(|spec| !spec.unclear.is_empty()));
+    }
+
+    #[test]
+    fn damage_of_a_repository_that_does_not_decode_stops_removals() {
+        let world = World::default();
+        let undecodable = |name: &str, id: &str, check: &Value| {
+            let raw = json!({ "spec": { "repositoryURL": ["new"] },
+                              "status": { "repositoryID": id, "integrityCheck": check } });
+            let broken = Undecodable {
+                meta: ObjectMeta {
+                    uid: Some(name.to_owned()),
+                    ..ObjectMeta::default()
+                },
+                error: "repositoryURL: invalid type".to_owned(),
+                raw,
+            };
+            world.repositories.put_undecodable(Key::new("ns", name), broken);
+        };
+        undecodable("well", "id", &json!({ "message": "no errors" }));
+        undecodable(
+            "elsewhere",
+            "other",
+            &json!({ "damage": { "reason": "MissingPacks", "message": "pack 2" } }),
+        );
+        assert_eq!(damage(&world, "id"), "");
+        undecodable(
+            "nas",
+            "id",
+            &json!({ "damage": { "reason": "MissingPacks", "message": "pack 1" } }),
+        );
+        let text = damage(&world, "id");
+        assert!(
+            text.starts_with("ResticRepository ns/nas: ")
+                && text.contains("pack 1")
+                && text.contains("repair index"),
+            "{text}"
+        );
+        // Not even the status is as it is known here.
+        undecodable(
+            "nas",
+            "id",
+            &json!({ "damage": { "message": "pack 1", "parts": "new" } }),
+        );
+        assert!(damage(&world, "id").contains("pack 1"));
+        undecodable("nas", "id", &json!({ "damage": null }));
+        assert_eq!(damage(&world, "id"), "");
+        policy(&world, "keep", "nas", &json!({}));
+        assert_eq!(
+            taken(&world),
+            [("c/ns/keep".to_owned(), false)],
+            "its id is known all the same"
+        );
+        // A state that was decoded before stays in the store, and is out of date.
+        repository(&world, "was-well", None);
+        undecodable("was-well", "id", &json!({ "damage": { "message": "pack 3" } }));
+        assert!(damage(&world, "id").contains("pack 3"));
+        policy(&world, "late", "was-well", &json!({}));
+        assert_eq!(
+            taken(&world),
+            [("c/ns/keep".to_owned(), false), ("c/ns/late".to_owned(), false)]
+        );
     }
 
     #[test]

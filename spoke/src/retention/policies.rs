@@ -7,7 +7,7 @@ use crds::rules::{RULES_VERSION, Rule};
 use proto::v1::{RetentionPolicySpec, RetentionRule};
 use sha2::{Digest as _, Sha256};
 
-use crate::world::{Key, Undecodable};
+use crate::world::{Key, Undecodable, World};
 
 /// A policy of `cluster` whose repository has the id `restic_id` (empty while it is unknown). A schedule, time zone or
 /// jobConfig that cannot be used does not concern the rules: they count all the same.
@@ -67,6 +67,17 @@ pub fn repository_of(key: &Key, broken: &Undecodable) -> Key {
         .filter(|ns| !ns.is_empty());
     let name = broken.text("/spec/repositoryRef/name").unwrap_or_default();
     Key::new(namespace.unwrap_or(&key.namespace), name)
+}
+
+/// The restic id of a repository, as far as it is known. That of one which cannot be decoded is read from its JSON.
+#[must_use]
+pub fn restic_id(world: &World, at: &Key) -> Option<String> {
+    let decoded = world.repositories.get(at);
+    let decoded = decoded.and_then(|repository| repository.status.as_ref()?.repository_id.clone());
+    decoded.or_else(|| {
+        let broken = world.repositories.undecodable(at)?;
+        broken.text("/status/repositoryID").map(str::to_owned)
+    })
 }
 
 /// Whether a run has shown what these rules remove from this repository.

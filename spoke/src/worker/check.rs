@@ -19,6 +19,8 @@ use crate::restic::{Failure, output};
 
 /// All of a check's work. It fits into the deadline of its Job.
 const TIME: Duration = Duration::from_secs(70 * 3600);
+/// Checks of the same part at most, until two in a row find the same.
+const CHECKS: u32 = 3;
 /// Missing pack files that are asked for by name.
 const LOOKED_FOR: usize = 3;
 /// How storages and restic say that a file is not there.
@@ -29,7 +31,9 @@ const ABSENT: &[&str] = &[
     "not found",
     "NotFound",
     "NoSuchKey",
-    "404",
+    "(404)",
+    "404 Not Found",
+    "Error 404",
 ];
 
 /// Runs, and reports what came of it.
@@ -107,26 +111,51 @@ impl Clock {
     }
 }
 
-/// Checks, and checks again when that finds damage. What only one of both finds is none.
+/// Checks, and checks again when that finds damage. What the next check does not find as well is none.
 async fn confirmed(clock: &Clock, part: Option<&str>) -> Result<Option<Damage>, Stopped> {
-    let first = clock.check(part).await?;
-    if judge(first.code, &first.lines)?.is_none() {
-        return Ok(None);
-    }
-    log("damage was found: checking again");
-    let second = clock.check(part).await?;
-    let Some(damage) = judge(second.code, &second.lines)? else {
-        log("the second check found nothing");
+    let Some(mut before) = found(clock, part).await? else {
         return Ok(None);
     };
-    if let Some(holder) = exclusive_holder(&clock.restic).await? {
+    for _ in 1..CHECKS {
+        log("damage was found: checking again");
+        let Some(again) = found(clock, part).await? else {
+            log("the next check found nothing");
+            return Ok(None);
+        };
+        if let Some(damage) = again.clone().also_in(&before) {
+            settled(&clock.restic, &damage).await?;
+            return Ok(Some(damage));
+        }
+        log("the next check found something else");
+        before = again;
+    }
+    let last: Vec<&str> = before.words().collect();
+    let text = format!(
+        "{CHECKS} checks in a row found errors, each of them others: {}",
+        last.join("; ")
+    );
+    Err(Failure::Other(text).into())
+}
+
+/// What one check finds.
+async fn found(clock: &Clock, part: Option<&str>) -> Result<Option<Damage>, Stopped> {
+    let examined = clock.check(part).await?;
+    Ok(judge(examined.code, &examined.lines)?)
+}
+
+/// Whether damage is no passing state of the repository.
+///
+/// # Errors
+/// When it may be one.
+async fn settled(restic: &Restic, damage: &Damage) -> Result<(), Stopped> {
+    if let Some(holder) = exclusive_holder(restic).await? {
         let text = format!("{holder} holds the repository for itself, and may change it while it is checked");
         return Err(Failure::Locked(text).into());
     }
-    for pack in damage.missing.iter().take(LOOKED_FOR) {
-        is_missing(&clock.restic, pack).await?;
+    for pack in damage.missing().take(LOOKED_FOR) {
+        is_missing(restic, pack).await?;
     }
-    Ok(Some(damage))
+    Ok(())
 }
 
 /// Who holds restic's exclusive lock, if anybody does.
@@ -152,7 +181,8 @@ async fn is_missing(restic: &Restic, pack: &str) -> Result<(), Stopped> {
             Err(Failure::Other(text).into())
         }
         Err(Stopped::Failed(failure @ (Failure::Other(_) | Failure::Damaged(_)))) => {
-            let text = failure.to_string();
+            // The storage may name the file, and an id may read like anything.
+            let text = failure.to_string().replace(pack, "");
             let absent = ABSENT.iter().any(|words| text.contains(words));
             if absent { Ok(()) } else { Err(failure.into()) }
         }
@@ -184,7 +214,7 @@ fn conclude(run: &CheckRun, found: &Damage) -> OperationOutcome {
         checked: run.parts.clone(),
         ..OperationOutcome::default()
     };
-    let Some(kind) = found.kind else {
+    let Some(kind) = found.kind() else {
         return OperationOutcome {
             result: "Passed".to_owned(),
             message: format!("no errors were found: {read}"),
@@ -194,7 +224,7 @@ fn conclude(run: &CheckRun, found: &Damage) -> OperationOutcome {
     OperationOutcome {
         result: "Damaged".to_owned(),
         reason: kind.reason().to_owned(),
-        message: found.words.join("; "),
+        message: found.words().collect::<Vec<_>>().join("; "),
         broken_packs: found.packs().map(str::to_owned).collect(),
         ..outcome
     }

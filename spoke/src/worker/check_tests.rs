@@ -1,61 +1,37 @@
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
 
 use crds::rules::RULES_VERSION;
 use proto::v1::{RetentionPolicySpec, RetentionRule, RetentionRun};
-use tokio::sync::watch;
 
+use super::super::bench::{self, program};
 use super::super::child::Leave;
-use super::super::contend::Lease;
 use super::super::order::Order;
 use super::*;
 
-/// A repository with three snapshots, and a restic.
+/// A repository with three snapshots.
 struct Bench {
-    dir: tempfile::TempDir,
-    leave: watch::Sender<Leave>,
-    restic: Restic,
+    bench: bench::Bench,
     id: String,
 }
 
-fn program() -> PathBuf {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.testbed/bin/restic");
-    if built.exists() {
-        built
-    } else {
-        PathBuf::from("restic")
+impl Deref for Bench {
+    type Target = bench::Bench;
+
+    fn deref(&self) -> &bench::Bench {
+        &self.bench
+    }
+}
+
+impl DerefMut for Bench {
+    fn deref_mut(&mut self) -> &mut bench::Bench {
+        &mut self.bench
     }
 }
 
 impl Bench {
     fn new() -> Bench {
-        let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name).display().to_string();
-        let variables = [
-            ("RESTIC_REPOSITORY", path("repository")),
-            ("RESTIC_PASSWORD", "p".to_owned()),
-            ("RESTIC_CACHE_DIR", path("cache")),
-        ];
-        let (leave, receiver) = watch::channel(Leave::Go);
-        let restic = Restic {
-            program: program(),
-            read_limit: Duration::from_secs(60),
-            echo: true,
-            flags: Vec::new(),
-            variables: variables.map(|(k, v)| (k.to_owned(), v)).into(),
-            leave: receiver,
-            lock_left: Arc::default(),
-            retry_lock: "30m".to_owned(),
-            lease: Lease::default(),
-        };
-        let mut bench = Bench {
-            dir,
-            leave,
-            restic,
-            id: String::new(),
-        };
-        bench.well(&["init"]);
+        let bench = bench::Bench::new();
         let file = bench.dir.path().join("file").display().to_string();
         for byte in 1..4 {
             let noise: Vec<u8> = (0..200_000u32)
@@ -65,22 +41,8 @@ impl Bench {
             bench.well(&["backup", "--host", "bench", &file]);
         }
         let config = bench.command(&["cat", "config"]).output().unwrap();
-        bench.id = output::config_id(&config.stdout).unwrap();
-        bench
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program());
-        // A repair leaves copies of pack files where it is started.
-        command.args(arguments).current_dir(self.dir.path());
-        command.envs(self.restic.variables.iter().map(|(k, v)| (k, v)));
-        command
-    }
-
-    fn well(&self, arguments: &[&str]) {
-        let out = self.command(arguments).output().unwrap();
-        let stderr = String::from_utf8_lossy(&out.stderr);
-        assert!(out.status.success(), "{arguments:?}: {stderr}");
+        let id = output::config_id(&config.stdout).unwrap();
+        Bench { bench, id }
     }
 
     /// Pack files with data, the largest first.
@@ -100,20 +62,6 @@ impl Bench {
         std::fs::remove_file(&pack).unwrap();
         std::fs::write(&pack, bytes).unwrap();
         name(&pack)
-    }
-
-    /// Replaces restic by a script, in which `$RESTIC` is the real one.
-    fn script(&mut self, text: &str) {
-        use std::os::unix::fs::PermissionsExt as _;
-        let path = self.dir.path().join("script");
-        let head = format!(
-            "#!/bin/sh\nRESTIC={}\ncd {}\n",
-            program().display(),
-            self.dir.path().display()
-        );
-        std::fs::write(&path, format!("{head}{text}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        self.restic.program = path;
     }
 
     async fn check(&self, parts: &[u32], of: u32) -> OperationOutcome {
@@ -242,6 +190,32 @@ async fn damage_that_a_second_check_does_not_find_is_none() {
 }
 
 #[tokio::test]
+async fn damage_counts_once_two_checks_find_the_same() {
+    let id = |letter: &str| letter.repeat(64);
+    // What each check finds; "-" is a sound repository.
+    for (finds, result, words) in [
+        ("a b -", "Passed", String::new()),
+        ("a b b", "Damaged", id("b")),
+        ("a a", "Damaged", id("a")),
+        ("a b c", "Failed", id("c")),
+    ] {
+        let mut bench = Bench::new();
+        std::fs::write(bench.dir.path().join("finds"), finds.replace(' ', "\n")).unwrap();
+        bench.script(
+            "case $1 in check) next=$(sed -n 1p finds); sed -i 1d finds\n\
+             [ \"$next\" = - ] && exit 0\n\
+             echo \"  id $(printf '%064d' 0 | tr 0 $next) not found in repository\" >&2\n\
+             echo 'Fatal: repository contains errors' >&2; exit 1;; esac\nexec $RESTIC \"$@\"",
+        );
+        let outcome = bench.check(&[], 0).await;
+        assert_eq!(outcome.result, result, "{finds}: {}", outcome.message);
+        assert!(outcome.message.contains(&words), "{finds}: {}", outcome.message);
+        let left = std::fs::read_to_string(bench.dir.path().join("finds")).unwrap();
+        assert_eq!(left, "", "{finds}");
+    }
+}
+
+#[tokio::test]
 async fn a_storage_that_fails_is_not_damage() {
     let mut bench = Bench::new();
     bench.damage();
@@ -290,6 +264,40 @@ async fn what_is_read_under_the_exclusive_lock_of_another_is_not_damage() {
     assert!(outcome.message.contains("laptop"), "{}", outcome.message);
     bench.restic.program = program();
     assert_eq!(bench.check(&[1], 1).await.result, "Damaged");
+}
+
+#[tokio::test]
+async fn a_lock_that_cannot_be_read_is_not_taken_for_none() {
+    let mut bench = Bench::new();
+    bench.damage();
+    bench.script(&format!(
+        "case \"$1 $2\" in 'list locks') echo {}; exit;;\n\
+         'cat lock') echo 'dial tcp 10.0.0.1:443: connect: connection refused' >&2; exit 1;; esac\nexec $RESTIC \"$@\"",
+        "a".repeat(64)
+    ));
+    let outcome = bench.check(&[1], 1).await;
+    assert_eq!(
+        summary(&outcome),
+        ("Failed", "RepositoryUnreachable"),
+        "{}",
+        outcome.message
+    );
+}
+
+#[tokio::test]
+async fn an_id_that_holds_404_does_not_make_a_pack_missing() {
+    let mut bench = Bench::new();
+    for (text, result) in [
+        ("strange answer for <data/404404>", "Failed"),
+        ("unexpected HTTP response (404): 404 Not Found", "Damaged"),
+    ] {
+        let pack = "404".repeat(22)[..64].to_owned();
+        bench.script(&format!(
+            "case \"$1 $2\" in 'check --no-lock') echo 'pack {pack}: does not exist' >&2; echo 'Fatal: repository contains errors' >&2; exit 1;;\n\
+             'cat pack') echo '{text} {pack}' >&2; exit 1;; esac\nexec $RESTIC \"$@\""
+        ));
+        assert_eq!(bench.check(&[], 0).await.result, result, "{text}");
+    }
 }
 
 #[tokio::test]

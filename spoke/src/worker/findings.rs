@@ -1,7 +1,7 @@
 //! What the lines of a failed `restic check` mean: damage, or a repository that could not be read. Pure. restic ends both
 //! with exit code 1, and names a missing pack file in its message alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::restic::{Failure, cause_of, class_of, classify};
 
@@ -9,6 +9,8 @@ use crate::restic::{Failure, cause_of, class_of, classify};
 const WORDS_MAX: usize = 3;
 /// Longest of them.
 const WORD_MAX: usize = 300;
+/// restic shortens ids to this length at least.
+const ID_MIN: usize = 8;
 /// restic's words for a file that it could not fetch. They are no evidence of damage, however many there are.
 const NOT_READ: &[&str] = &[
     "download error",
@@ -32,6 +34,9 @@ const STRUCTURE: &[&str] = &[
     "does not match",
 ];
 
+/// How restic's last lines begin. They are the same of any damage.
+const ADVICE: &[&str] = &["The repository ", "Fatal: repository contains errors"];
+
 /// What is damaged. The first is the cause of those after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -41,57 +46,84 @@ pub enum Kind {
     DamagedStructure,
 }
 
-/// What a check found.
+/// What a check found: what is damaged, with restic's line about each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Damage {
-    /// `None` if there is no damage.
-    pub kind: Option<Kind>,
-    /// Ids of pack files that are not there.
-    pub missing: BTreeSet<String>,
-    /// Ids of pack files that are not what they were.
-    pub broken: BTreeSet<String>,
-    /// restic's words, the first few lines.
-    pub words: Vec<String>,
+    found: BTreeMap<Subject, String>,
+}
+
+/// One thing that is damaged.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Subject {
+    kind: Kind,
+    /// Id of a pack file; of everything else the ids that its line names, or the line if it names none.
+    what: String,
 }
 
 impl Damage {
-    /// All pack files, the missing ones first.
+    /// The first kind that was found; `None` if there is no damage.
+    #[must_use]
+    pub fn kind(&self) -> Option<Kind> {
+        self.found.keys().next().map(|subject| subject.kind)
+    }
+
+    /// Ids of pack files that are not there.
+    pub fn missing(&self) -> impl Iterator<Item = &str> {
+        self.of_kind(Kind::MissingPacks)
+    }
+
+    /// Ids of all damaged pack files, the missing ones first.
     pub fn packs(&self) -> impl Iterator<Item = &str> {
-        self.missing.iter().chain(&self.broken).map(String::as_str)
+        self.missing().chain(self.of_kind(Kind::DamagedPacks))
+    }
+
+    /// restic's lines, the first few.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.found.values().take(WORDS_MAX).map(String::as_str)
     }
 
     /// Takes another check's damage in.
     pub fn add(&mut self, other: Damage) {
-        self.kind = [self.kind, other.kind].into_iter().flatten().min();
-        self.missing.extend(other.missing);
-        self.broken.extend(other.broken);
-        for word in other.words {
-            self.say(word);
+        for (subject, line) in other.found {
+            self.found.entry(subject).or_insert(line);
         }
     }
 
-    fn say(&mut self, word: String) {
-        if self.words.len() < WORDS_MAX && !self.words.contains(&word) {
-            self.words.push(word);
-        }
+    /// The part of it that another check found as well.
+    #[must_use]
+    pub fn also_in(mut self, other: &Damage) -> Option<Damage> {
+        self.found.retain(|subject, _| other.found.contains_key(subject));
+        (!self.found.is_empty()).then_some(self)
+    }
+
+    fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &str> {
+        let found = self.found.keys().filter(move |subject| subject.kind == kind);
+        found.map(|subject| subject.what.as_str())
     }
 
     fn note(&mut self, evidence: Evidence<'_>, line: &str) {
-        let kind = match evidence {
-            Evidence::Missing(pack) => {
-                self.missing.insert(pack.to_owned());
-                Kind::MissingPacks
-            }
-            Evidence::Broken(pack) => {
-                self.broken.insert(pack.to_owned());
-                Kind::DamagedPacks
-            }
-            Evidence::Index => Kind::DamagedIndex,
-            Evidence::Structure => Kind::DamagedStructure,
+        let line = line.trim();
+        let (kind, what) = match evidence {
+            Evidence::Missing(pack) => (Kind::MissingPacks, pack.to_owned()),
+            Evidence::Broken(pack) => (Kind::DamagedPacks, pack.to_owned()),
+            Evidence::Index => (Kind::DamagedIndex, subject_of(line)),
+            Evidence::Structure => (Kind::DamagedStructure, subject_of(line)),
         };
-        self.kind = [self.kind, Some(kind)].into_iter().flatten().min();
-        self.say(line.trim().chars().take(WORD_MAX).collect());
+        let words = line.chars().take(WORD_MAX).collect();
+        self.found.entry(Subject { kind, what }).or_insert(words);
     }
+}
+
+/// The ids in a line; the line itself if it has none. Two checks may word the same damage in different ways.
+fn subject_of(line: &str) -> String {
+    let words = line.split(|c: char| !c.is_ascii_alphanumeric());
+    let ids: BTreeSet<&str> = words
+        .filter(|word| word.len() >= ID_MIN && word.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .collect();
+    if ids.is_empty() {
+        return line.to_owned();
+    }
+    ids.into_iter().collect::<Vec<_>>().join(" ")
 }
 
 enum Evidence<'a> {
@@ -124,25 +156,30 @@ pub fn judge(code: Option<i32>, stderr: &str) -> Result<Option<Damage>, Failure>
             damage.note(evidence, line);
         }
     }
-    if damage.kind.is_some() {
+    if damage.kind().is_some() {
         return Ok(Some(damage));
     }
     match (unread, classify(code, stderr)) {
         (Some(unread), _) => Err(unread),
-        (None, Failure::Damaged(text)) => Ok(Some(unspecified(text))),
+        (None, Failure::Damaged(text)) => Ok(Some(unspecified(stderr, &text))),
         (None, failure) if stderr.contains("repository contains errors") => {
-            let first = stderr.lines().find(|line| !line.trim().is_empty());
-            let words = first.map_or_else(|| failure.to_string(), str::to_owned);
-            Ok(Some(unspecified(words)))
+            Ok(Some(unspecified(stderr, &failure.to_string())))
         }
         (None, failure) => Err(failure),
     }
 }
 
-/// Damage in words that are not known.
-fn unspecified(words: String) -> Damage {
+/// Damage in words that are not known: all lines that may be about it, or `words` where there are none.
+fn unspecified(stderr: &str, words: &str) -> Damage {
     let mut damage = Damage::default();
-    damage.note(Evidence::Structure, &words);
+    let is_end = |line: &str| ADVICE.iter().any(|start| line.starts_with(start));
+    let lines = stderr.lines().map(str::trim);
+    for line in lines.filter(|line| !line.is_empty() && !is_end(line)) {
+        damage.note(Evidence::Structure, line);
+    }
+    if damage.kind().is_none() {
+        damage.note(Evidence::Structure, words);
+    }
     damage
 }
 
@@ -163,8 +200,7 @@ fn pack(line: &str) -> Option<Evidence<'_>> {
 
 /// A line about anything else.
 fn structure(line: &str) -> Option<Evidence<'_>> {
-    // restic's advice at the end names no cause.
-    if line.starts_with("The repository ") {
+    if ADVICE.iter().any(|start| line.starts_with(start)) {
         return None;
     }
     if line.contains("error loading index") {
@@ -179,15 +215,15 @@ mod tests {
     use super::*;
 
     const PACK: &str = "d16653d5c8739aa332502e78b79c9ff8d413a5c84535e98efc37eadbe5a70dc6";
-    const ADVICE: &str = "\nThe repository is damaged and must be repaired. Please follow the troubleshooting guide at \
+    const END: &str = "\nThe repository is damaged and must be repaired. Please follow the troubleshooting guide at \
                           https://restic.readthedocs.io/en/stable/077_troubleshooting.html .\n\nFatal: repository contains errors\n";
 
     fn damage(lines: &str) -> Damage {
-        judge(Some(1), &format!("{lines}\n{ADVICE}")).unwrap().unwrap()
+        judge(Some(1), &format!("{lines}\n{END}")).unwrap().unwrap()
     }
 
     fn unknown(lines: &str) -> Failure {
-        judge(Some(1), &format!("{lines}\n{ADVICE}")).unwrap_err()
+        judge(Some(1), &format!("{lines}\n{END}")).unwrap_err()
     }
 
     #[test]
@@ -196,9 +232,12 @@ mod tests {
             "pack {PACK}: does not exist\nLoad(<data/d16653d5c8>, 3000360, 0) failed: open /r/{PACK}: no such file or directory\n\
              download error: open /r/{PACK}: no such file or directory"
         ));
-        assert_eq!(found.kind, Some(Kind::MissingPacks));
+        assert_eq!(found.kind(), Some(Kind::MissingPacks));
         assert_eq!(found.packs().collect::<Vec<_>>(), [PACK]);
-        assert_eq!(found.words, [format!("pack {PACK}: does not exist")]);
+        assert_eq!(
+            found.words().collect::<Vec<_>>(),
+            [format!("pack {PACK}: does not exist")]
+        );
     }
 
     #[test]
@@ -211,7 +250,7 @@ mod tests {
         ] {
             let found = damage(&line);
             assert_eq!(
-                (found.kind, found.broken.len(), found.missing.len()),
+                (found.kind(), found.packs().count(), found.missing().count()),
                 (Some(Kind::DamagedPacks), 1, 0),
                 "{line}"
             );
@@ -239,7 +278,7 @@ mod tests {
             ),
             ("error for tree 22b8:\n  something new", Kind::DamagedStructure),
         ] {
-            assert_eq!(damage(line).kind, Some(kind), "{line}");
+            assert_eq!(damage(line).kind(), Some(kind), "{line}");
         }
     }
 
@@ -273,8 +312,45 @@ mod tests {
             all.add(damage(&line));
         }
         assert_eq!(
-            (all.kind, all.packs().count(), all.words.len()),
+            (all.kind(), all.packs().count(), all.words().count()),
             (Some(Kind::MissingPacks), 2, 2)
         );
+    }
+
+    #[test]
+    fn only_what_two_checks_name_is_left() {
+        let (one, two) = ("a".repeat(64), "b".repeat(64));
+        let broken = |pack: &str| format!("pack {pack} contains 1 errors: [x]");
+        let first = damage(&format!("{}\n{}", broken(&one), broken(&two)));
+        let both = damage(&broken(&two)).also_in(&first).unwrap();
+        assert_eq!(both.packs().collect::<Vec<_>>(), [two.as_str()]);
+        for (line, other, same) in [
+            (
+                format!("id {one} not found in repository"),
+                format!("id {two} not found in repository"),
+                false,
+            ),
+            (
+                format!("error: failed to load snapshot {one}: invalid data returned"),
+                format!("error: failed to load snapshot {one}: ciphertext verification failed"),
+                true,
+            ),
+            (
+                "error for tree 1:\n  one thing".to_owned(),
+                "error for tree 2:\n  another thing".to_owned(),
+                false,
+            ),
+            (
+                "error for tree 1:\n  new".to_owned(),
+                "error for tree 1:\n  new".to_owned(),
+                true,
+            ),
+        ] {
+            assert_eq!(
+                damage(&line).also_in(&damage(&other)).is_some(),
+                same,
+                "{line}, {other}"
+            );
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! What runs in a maintenance pod: `fleet-spoke maintenance retention`, `unlock` or `check`. It begins only when it has seen
 //! a renewal of its lease, ends itself when no more come, and writes its result into the termination message.
 
+#[cfg(test)]
+mod bench;
 mod check;
 pub mod child;
 pub mod contend;

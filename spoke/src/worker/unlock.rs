@@ -146,15 +146,17 @@ async fn read(restic: &Restic) -> Result<Vec<Found>, Stopped> {
     Ok(found)
 }
 
-/// What a lock holds; `None` if it cannot be read.
+/// What a lock holds; `None` if it is not there any more, or cannot be decrypted.
+///
+/// # Errors
+/// When the storage does not answer or refuses: the lock may still be held.
 pub(super) async fn read_one(restic: &Restic, id: &str) -> Result<Option<LockFile>, Stopped> {
     let printed = restic
         .run(&words(&["cat", "lock", id, "--no-lock"]), Limit::Whole(SHORT))
         .await;
     match printed {
         Ok(printed) => Ok(locks::lock_file(&printed).ok()),
-        // Its process has ended meanwhile, or it cannot be decrypted.
-        Err(Stopped::Failed(failure)) => {
+        Err(Stopped::Failed(failure @ (Failure::Other(_) | Failure::Damaged(_)))) => {
             log(&format!("lock {id} cannot be read: {failure}"));
             Ok(None)
         }

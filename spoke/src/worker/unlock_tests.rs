@@ -1,81 +1,41 @@
-use std::path::{Path, PathBuf};
+use std::ops::{Deref, DerefMut};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::watch;
 
+use super::super::bench::{self, executable};
 use super::super::child::Leave;
-use super::super::contend::Lease;
 use super::*;
 
 /// A repository with one snapshot, and the real restic.
-struct Bench {
-    dir: tempfile::TempDir,
-    _leave: watch::Sender<Leave>,
-    restic: Restic,
+struct Bench(bench::Bench);
+
+impl Deref for Bench {
+    type Target = bench::Bench;
+
+    fn deref(&self) -> &bench::Bench {
+        &self.0
+    }
 }
 
-fn program() -> PathBuf {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.testbed/bin/restic");
-    if built.exists() {
-        built
-    } else {
-        PathBuf::from("restic")
+impl DerefMut for Bench {
+    fn deref_mut(&mut self) -> &mut bench::Bench {
+        &mut self.0
     }
 }
 
 impl Bench {
     fn new() -> Bench {
-        let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name).display().to_string();
-        let variables = [
-            ("RESTIC_REPOSITORY", path("repository")),
-            ("RESTIC_PASSWORD", "p".to_owned()),
-            ("RESTIC_CACHE_DIR", path("cache")),
-        ];
-        let (leave, receiver) = watch::channel(Leave::Go);
-        let restic = Restic {
-            program: program(),
-            read_limit: Duration::from_secs(60),
-            echo: true,
-            flags: Vec::new(),
-            variables: variables.map(|(k, v)| (k.to_owned(), v)).into(),
-            leave: receiver,
-            lock_left: Arc::default(),
-            retry_lock: "30m".to_owned(),
-            lease: Lease::default(),
-        };
-        let bench = Bench {
-            dir,
-            _leave: leave,
-            restic,
-        };
-        bench.well(&["init"]);
-        std::fs::write(bench.dir.path().join("file"), "x".repeat(100_000)).unwrap();
+        let bench = bench::Bench::new();
         let file = bench.dir.path().join("file").display().to_string();
+        std::fs::write(&file, "x".repeat(100_000)).unwrap();
         bench.well(&["backup", &file]);
-        bench
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.restic.program);
-        command.args(arguments);
-        command.envs(self.restic.variables.iter().map(|(k, v)| (k, v)));
-        command
+        Bench(bench)
     }
 
     fn code(&self, arguments: &[&str]) -> Option<i32> {
         self.command(arguments).output().unwrap().status.code()
-    }
-
-    fn well(&self, arguments: &[&str]) {
-        let out = self.command(arguments).output().unwrap();
-        assert!(
-            out.status.success(),
-            "{arguments:?}: {}",
-            String::from_utf8_lossy(&out.stderr)
-        );
     }
 
     fn locks(&self) -> BTreeSet<String> {
@@ -275,6 +235,24 @@ async fn an_order_that_no_longer_fits_removes_nothing() {
 }
 
 #[tokio::test]
+async fn nothing_goes_while_a_lock_cannot_be_read() {
+    let mut bench = Bench::new();
+    let (known, unknown) = (bench.old("gone"), bench.old("asleep"));
+    let order = bench.order(&[&known]).await;
+    bench.script(&format!(
+        "case \"$*\" in 'cat lock {unknown}'*) echo 'dial tcp 10.0.0.1:443: connect: connection refused' >&2; exit 1;; esac\n\
+         exec $RESTIC \"$@\""
+    ));
+    let done = run(&order, bench.restic.clone(), "elsewhere").await;
+    assert_eq!(
+        (done.result.as_str(), done.reason.as_str()),
+        ("Failed", "RepositoryUnreachable"),
+        "{done:?}"
+    );
+    assert_eq!(bench.locks().len(), 2);
+}
+
+#[tokio::test]
 async fn a_damaged_repository_keeps_its_lock() {
     let bench = Bench::new();
     let dead = bench.old("gone");
@@ -345,24 +323,12 @@ fn a_wall_clock_that_was_set_is_found_out() {
 
 /// What a check comes to with a restic that does this, and how often it was begun.
 async fn checked(script: &str, time: Duration) -> (Option<Refusal>, usize) {
-    use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().unwrap();
     let (program, calls) = (dir.path().join("restic"), dir.path().join("calls"));
     let text = format!("#!/bin/sh\necho \"$*\" >> {}\n{script}\n", calls.display());
-    std::fs::write(&program, text).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    executable(&program, &text);
     let (_leave, receiver) = watch::channel(Leave::Go);
-    let restic = Restic {
-        program,
-        read_limit: Duration::from_secs(60),
-        echo: false,
-        flags: Vec::new(),
-        variables: Vec::new(),
-        leave: receiver,
-        lock_left: Arc::default(),
-        retry_lock: "30m".to_owned(),
-        lease: Lease::default(),
-    };
+    let restic = bench::restic(program, receiver);
     let refusal = check(&restic, time).await.unwrap();
     (refusal, std::fs::read_to_string(calls).unwrap().lines().count())
 }

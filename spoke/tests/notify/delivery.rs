@@ -1,14 +1,29 @@
 //! What is refused, given up, and sent in which order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use serde_json::json;
-use spoke::notify::{Addresses, Occasion, Pace};
+use spoke::notify::{Addresses, Occasion, Pace, Secrets, Unread};
+use spoke::world::Key;
 
 use crate::receivers::Mailpit;
 use crate::sink::Sink;
-use crate::{pace, start, start_with};
+use crate::{Data, Store, pace, start, start_on, start_with};
+
+/// Panics at the first look.
+#[derive(Default)]
+struct Panicking(AtomicBool);
+
+impl Secrets for Panicking {
+    fn read(&self, _: Key) -> BoxFuture<'_, Result<Option<Data>, Unread>> {
+        assert!(self.0.swap(true, Ordering::Relaxed), "injected");
+        let data = Data::from([("token".to_owned(), b"t".to_vec())]);
+        Box::pin(async move { Ok(Some(data)) })
+    }
+}
 
 #[tokio::test]
 async fn loopback_redirects_and_foreign_secrets_are_refused() {
@@ -20,7 +35,12 @@ async fn loopback_redirects_and_foreign_secrets_are_refused() {
         json!({ "webhook": { "url": sink.url("/") } }),
     );
     running.until("webhook", "refused", 1).await;
-    let loopback = start(&[]);
+    let token = || Data::from([("token".to_owned(), b"t".to_vec())]);
+    let store = Store(BTreeMap::from([
+        (Key::new("crm", "n"), token()),
+        (Key::new("shop", "n"), token()),
+    ]));
+    let loopback = start_on(store, Addresses { loopback: true }, pace());
     let elsewhere = Sink::start().await;
     sink.redirect(&elsewhere.url("/stolen"));
     loopback.publish(
@@ -122,4 +142,16 @@ async fn each_occasion_is_received_by_a_webhook_and_by_mail() {
     let subjects: BTreeSet<&str> = mails.iter().filter_map(|mail| mail["Subject"].as_str()).collect();
     // A run and a restore that fail have one title for one kind of resource.
     assert_eq!((mails.len(), subjects.len()), (9, 8), "{subjects:?}");
+}
+
+#[tokio::test]
+async fn a_panic_in_an_attempt_fails_it_and_the_next_delivery_to_its_receiver_goes_out() {
+    let sink = Sink::start().await;
+    let running = start_on(Panicking::default(), Addresses { loopback: true }, pace());
+    let config = json!({ "webhook": { "url": sink.url("/"), "credentialsSecretRef": { "name": "hook" } } });
+    running.publish("1", Occasion::Failure, config.clone());
+    running.until("webhook", "failed", 1).await;
+    running.publish("2", Occasion::Failure, config);
+    assert_eq!(sink.next().await.json()["data"]["run"], "2");
+    running.until("webhook", "sent", 1).await;
 }

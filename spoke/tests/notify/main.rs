@@ -59,17 +59,22 @@ fn pace() -> Pace {
     }
 }
 
+/// `secrets` are of namespace shop.
 fn start_with(secrets: &[(&str, &[(&str, &str)])], addresses: Addresses, pace: Pace) -> Running {
-    let metrics = Arc::new(Metrics::new().unwrap());
-    let (notifier, queue) = Notifier::new(metrics.clone());
     let secrets = secrets.iter().map(|(name, data)| {
         let data = data
             .iter()
             .map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec()));
         (Key::new("shop", name), data.collect::<Data>())
     });
+    start_on(Store(secrets.collect()), addresses, pace)
+}
+
+fn start_on(secrets: impl Secrets + 'static, addresses: Addresses, pace: Pace) -> Running {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let (notifier, queue) = Notifier::new(metrics.clone());
     let parts = Parts {
-        secrets: Arc::new(Store(secrets.collect())),
+        secrets: Arc::new(secrets),
         addresses,
         events: Events::new(metrics.clone()).0,
         metrics: metrics.clone(),

@@ -40,7 +40,7 @@ impl Suite {
             coalesce: "1m",
             // Longer than any test holds a lock.
             retry_lock: "30m",
-            rounds: 5,
+            rounds: 3,
         };
         match name {
             "" | "test" => test,

@@ -28,7 +28,33 @@ pub(super) struct Tended {
     pub removals: Vec<Removal>,
 }
 
-/// Takes results into the status, and plans the objects. `None` for `check`: none is wanted.
+/// Takes results into the status, once each.
+pub(super) fn take_results(observed: &Observed, status: &mut ResticRepositoryStatus, now: Timestamp) {
+    results::record(status, &operations(observed), now);
+}
+
+/// Shows in the conditions what is under way and what is damaged. `wanted`: there will be more checks.
+pub(super) fn show(
+    input: &Input<'_, RepositoryController>,
+    observed: &Observed,
+    wanted: bool,
+    status: &mut ResticRepositoryStatus,
+) {
+    if !wanted && status.integrity_check.is_none() {
+        return;
+    }
+    let (generation, now) = (input.generation(), input.now.wall);
+    progress(status, &operations(observed), wanted, generation, now);
+    let degraded = conditions::get(&input.status().conditions, types::DEGRADED).cloned();
+    results::degrade(status, degraded, generation, now);
+}
+
+fn operations(observed: &Observed) -> Vec<&Operation> {
+    let all = observed.operations.iter();
+    all.filter(|o| o.job_type == CHECK).collect()
+}
+
+/// Shows what is known, and plans the objects. `None` for `check`: none is wanted.
 pub(super) fn tend(
     planning: &Planning,
     input: &Input<'_, RepositoryController>,
@@ -36,20 +62,7 @@ pub(super) fn tend(
     check: Option<&Check>,
     status: &mut ResticRepositoryStatus,
 ) -> Tended {
-    let (generation, now) = (input.generation(), input.now.wall);
-    let operations: Vec<&Operation> = observed
-        .operations
-        .iter()
-        .filter(|o| o.job_type == CHECK)
-        .collect();
-    results::record(status, &operations, now);
-    let is_known = check.is_some() || status.integrity_check.is_some();
-    if !is_known {
-        return Tended::default();
-    }
-    progress(status, &operations, check.is_some(), generation, now);
-    let degraded = conditions::get(&input.status().conditions, types::DEGRADED).cloned();
-    results::degrade(status, degraded, generation, now);
+    show(input, observed, check.is_some(), status);
     let Some(check) = check else {
         if let Some(known) = &mut status.integrity_check {
             known.next_run = None;

@@ -114,9 +114,11 @@ fn damage(before: Option<Damage>, outcome: &OperationOutcome, at: &Time) -> Dama
     let is_id = |pack: &&String| pack.len() == 64;
     let mut parts: BTreeSet<i32> = outcome.checked.iter().copied().map(signed).collect();
     let of = Some(signed(outcome.checked_of)).filter(|of| *of > 0);
+    // A check of the structure alone has no parts: those found damaged before are kept, with their total.
+    let of = of.or(before.as_ref().and_then(|before| before.of));
     let found = before.as_ref().and_then(|before| before.found.clone());
     // What was damaged before stays to be read, where it is told by the same parts.
-    if let Some(before) = before.filter(|before| before.of == of || of.is_none()) {
+    if let Some(before) = before.filter(|before| before.of == of) {
         parts.extend(before.parts);
     }
     Damage {

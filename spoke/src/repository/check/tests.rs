@@ -196,6 +196,39 @@ fn damage_stays_until_a_check_of_the_same_parts_finds_none() {
 }
 
 #[test]
+fn damage_of_the_structure_keeps_the_parts_that_were_damaged_before() {
+    let mut table = walking();
+    take(&mut table, "1", damaged(&[3], 4));
+    take(&mut table, "2", damaged(&[], 0));
+    assert_eq!(next(&table), (vec![3], 4));
+    take(&mut table, "3", passed(&[], 0));
+    assert_eq!(next(&table), (vec![3], 4), "its data was not read");
+    take(&mut table, "4", passed(&[3], 4));
+    assert_eq!(next(&table), (vec![4], 4));
+}
+
+#[test]
+fn what_a_check_found_counts_although_the_spec_is_not_valid_any_more() {
+    let mut table = table(&json!({ "readDataSubset": "50%" }));
+    let unlocked = OperationOutcome {
+        result: "Applied".to_owned(),
+        ..OperationOutcome::default()
+    };
+    let unlock = Operation {
+        job_type: "unlock".to_owned(),
+        ..operation("unlock", Progress::Ended, Some(unlocked))
+    };
+    let check = operation("1", Progress::Ended, Some(damaged(&[2], 4)));
+    let status = table.plan(&with(vec![check, unlock])).status;
+    table.resource.status = Some(status.clone());
+    assert_eq!(condition(&status.conditions, "Ready").0, "False/InvalidSpec");
+    assert_eq!(degraded(&status), "True/RepositoryDamaged");
+    assert!(crds::integrity::damage_of(&table.resource).is_some());
+    assert_eq!(status.last_unlock.unwrap().job_uid, "unlock");
+    assert_eq!(super::known(&table.resource).counted_jobs, ["1"]);
+}
+
+#[test]
 fn a_check_that_could_not_read_is_no_damage_and_reads_the_same_again() {
     let mut table = walking();
     take(&mut table, "1", passed(&[1], 4));

@@ -1,4 +1,4 @@
-//! Faults in the middle of deleting: those that every change is tried against. `long` has the others.
+//! Faults in the middle of deleting that need no more than two clusters and their processes. `long` has the others.
 
 use std::time::{Duration, Instant};
 
@@ -122,7 +122,7 @@ impl Fault for Paused {
 }
 
 #[test]
-#[ignore = "needs clusters: make test"]
+#[ignore = "needs clusters: make faults"]
 fn a_pod_that_was_paused_for_longer_than_a_lease_ends_itself() {
     strike(Paused);
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::deleting::{MENDED, within};
 use super::{Blocker, audit, lock};
 use crate::faults::until;
 use crate::retention::{make_snapshots, policy, repository_id, restic, start, until_run};
@@ -53,7 +54,8 @@ fn until_removed(id: &str, removed: &[String]) -> Value {
                 .as_str()
                 .is_some_and(|s| s.starts_with("unlock "))
     };
-    until("the lock is removed, and the audit names it", || {
+    // An attempt that fails on a busy machine is made again, after a pause.
+    within(MENDED, "the lock is removed, and the audit names it", || {
         audit(id).iter().any(named)
     });
     audit(id).into_iter().find(|entry| named(entry)).unwrap()
