@@ -101,7 +101,7 @@ fn a_restore_that_has_begun_and_one_that_went_well_are_told_in_the_status() {
         bytes: Some(3 << 20),
         ..outcome::Outcome::default()
     };
-    over(&mut status, &table.resource, &outcome, table.now.wall);
+    status::over(&mut status, &table.resource, &outcome, table.now.wall);
     assert_eq!(status.phase, Some(RestorePhase::Completed));
     assert_eq!(reason(&status, "Ready"), "True/RestoreCompleted");
     assert_eq!(
