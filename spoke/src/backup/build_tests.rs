@@ -374,6 +374,16 @@ fn credentials_are_references_only() {
 }
 
 #[test]
+fn the_cron_job_has_the_slots_of_the_spec() {
+    let slots = json!({ "schedule": "0 3 * * 1", "timezone": "Europe/Berlin", "suspend": true });
+    let spec = built("orders", slots, &repository(json!({}))).cron_job.spec;
+    assert_eq!(
+        (spec.schedule.as_str(), spec.time_zone.as_deref(), spec.suspend),
+        ("0 3 * * 1", Some("Europe/Berlin"), Some(true))
+    );
+}
+
+#[test]
 fn long_names_stay_within_the_limits() {
     let objects = built(&"x".repeat(200), json!({}), &repository(json!({})));
     assert!(objects.cron_job.metadata.name.as_ref().unwrap().len() <= names::CRON_JOB_MAX);

@@ -61,6 +61,25 @@ fn a_backup_that_may_run_gets_its_objects_and_then_is_ready() {
 }
 
 #[test]
+fn the_state_of_the_repository_is_a_condition_of_its_own() {
+    let table = table(json!({}));
+    let mut unready = ResticRepository::clone(&repository());
+    unready.status = None;
+    for (repository, expected) in [
+        (Some(repository()), "True/RepositoryReady"),
+        (Some(Arc::new(unready)), "False/RepositoryNotReady"),
+        (None, "False/RepositoryNotFound"),
+    ] {
+        let observed = Observed {
+            repository,
+            ..ready()
+        };
+        let status = table.settle(&observed, None).status;
+        assert_eq!(condition(&status.conditions, "RepositoryReady").0, expected);
+    }
+}
+
+#[test]
 fn the_object_that_is_refused_is_named_in_reason_and_message() {
     let table = table(json!({ "backup.resticbackup.io/run": "1" }));
     for (kind, cause, reason) in [

@@ -198,3 +198,23 @@ proptest! {
         prop_assert_eq!(status.last_successful_backup, newest);
     }
 }
+
+#[test]
+fn the_size_of_the_last_snapshot_is_in_the_status() {
+    let runs = [run(1, Some(50), vec![pod(Some(49), "Succeeded")])];
+    let (status, _) = look(&ResticBackupStatus::default(), &runs, 60);
+    let (last, counters) = (status.last_backup.unwrap(), status.statistics.unwrap());
+    assert_eq!(
+        (
+            counters.last_backup_size.as_deref(),
+            counters.last_backup_size_bytes
+        ),
+        (Some("9 B"), Some(9))
+    );
+    assert_eq!(counters.last_backup_files, last.files_processed);
+    assert_eq!(
+        (&last.start_time, &last.completion_time),
+        (&Some(Time(at(48))), &Some(Time(at(49))))
+    );
+    assert_eq!(status.last_successful_backup, last.completion_time);
+}

@@ -325,4 +325,39 @@ pub mod tests {
             ("True", "NothingMatched")
         );
     }
+
+    #[test]
+    fn figures_of_a_run_are_in_the_status() {
+        let mut run = outcome("Applied");
+        let status = counted(&run);
+        assert_eq!(
+            (
+                status.last_run_result.as_deref(),
+                status.snapshots_removed,
+                status.last_run
+            ),
+            (
+                Some("Applied"),
+                Some(3),
+                Timestamp::from_second(75).ok().map(Time)
+            )
+        );
+        assert_eq!(status.repository_size_before, None, "it did not prune");
+        (run.pruned, run.bytes_before, run.bytes_after) = (true, 3 << 20, 1 << 20);
+        let status = counted(&run);
+        assert_eq!(
+            (
+                status.repository_size_before.as_deref(),
+                status.repository_size_after.as_deref()
+            ),
+            (Some("3.0 MiB"), Some("1.0 MiB"))
+        );
+        assert_eq!(
+            (
+                status.repository_size_before_bytes,
+                status.repository_size_after_bytes
+            ),
+            (Some(3 << 20), Some(1 << 20))
+        );
+    }
 }
