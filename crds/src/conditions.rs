@@ -38,7 +38,7 @@ pub mod reasons {
     pub const INVALID_SOURCE: &str = "InvalidSource";
     pub const TEMPLATE_NOT_ALLOWED: &str = "TemplateNotAllowed";
     pub const IMAGE_NOT_ALLOWED: &str = "ImageNotAllowed";
-    pub const NOT_IMPLEMENTED: &str = "NotImplemented";
+    pub const DOES_NOT_APPLY: &str = "DoesNotApply";
     pub const CRASHED: &str = "Crashed";
     pub const API_ERROR: &str = "ApiError";
 

@@ -1,5 +1,4 @@
-//! Fields that are accepted and do nothing yet. The description of each states it, and a resource that uses one has the
-//! condition NotInEffect.
+//! Fields that all kinds share and that do not apply to some: a resource that uses one has the condition NotInEffect.
 
 use jiff::Timestamp;
 
@@ -9,7 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 /// Which fields of a resource do nothing, by their paths below `spec`.
 pub trait WithoutEffect {
-    fn without_effect(&self) -> Vec<&'static str>;
+    fn without_effect(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
 }
 
 fn given(fields: &[(&'static str, bool)]) -> Vec<&'static str> {
@@ -20,17 +21,9 @@ fn given(fields: &[(&'static str, bool)]) -> Vec<&'static str> {
         .collect()
 }
 
-impl WithoutEffect for ResticRepository {
-    fn without_effect(&self) -> Vec<&'static str> {
-        Vec::new()
-    }
-}
+impl WithoutEffect for ResticRepository {}
 
-impl WithoutEffect for ResticBackup {
-    fn without_effect(&self) -> Vec<&'static str> {
-        Vec::new()
-    }
-}
+impl WithoutEffect for ResticBackup {}
 
 impl WithoutEffect for ResticRestore {
     fn without_effect(&self) -> Vec<&'static str> {
@@ -80,8 +73,11 @@ pub fn set_condition(list: &mut Vec<Condition>, fields: &[&str], generation: Opt
         return;
     }
     let names: Vec<String> = fields.iter().map(|name| format!("spec.{name}")).collect();
-    let text = format!("not implemented yet, and ignored: {}", names.join(", "));
-    conditions.set(types::NOT_IN_EFFECT, true, reasons::NOT_IMPLEMENTED, text);
+    let text = format!(
+        "does not apply to this kind, and is ignored: {}",
+        names.join(", ")
+    );
+    conditions.set(types::NOT_IN_EFFECT, true, reasons::DOES_NOT_APPLY, text);
 }
 
 #[cfg(test)]
@@ -116,7 +112,7 @@ mod tests {
         let mut list = Vec::new();
         set_condition(
             &mut list,
-            &["notifications", "retention"],
+            &["jobConfig.backoffLimit", "jobConfig.concurrencyPolicy"],
             Some(2),
             Timestamp::UNIX_EPOCH,
         );
@@ -132,7 +128,7 @@ mod tests {
             (
                 "NotInEffect",
                 "True",
-                "not implemented yet, and ignored: spec.notifications, spec.retention"
+                "does not apply to this kind, and is ignored: spec.jobConfig.backoffLimit, spec.jobConfig.concurrencyPolicy"
             )
         );
         set_condition(&mut list, &[], Some(3), Timestamp::UNIX_EPOCH);

@@ -64,6 +64,9 @@ fn drop_nullable(value: &mut Value) {
         Value::Object(map) => {
             if map.get("nullable") == Some(&Value::Bool(true)) {
                 map.remove("nullable");
+                if let Some(Value::Array(values)) = map.get_mut("enum") {
+                    values.retain(|value| !value.is_null());
+                }
             }
             map.values_mut().for_each(drop_nullable);
         }

@@ -248,7 +248,7 @@ fn a_field_that_does_nothing_says_so_in_a_condition() {
     });
     assert_eq!(
         condition(&object, "NotInEffect")["message"],
-        "not implemented yet, and ignored: spec.jobConfig.backoffLimit"
+        "does not apply to this kind, and is ignored: spec.jobConfig.backoffLimit"
     );
     let patch = r#"{"spec":{"jobConfig":null}}"#;
     place

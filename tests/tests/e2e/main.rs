@@ -8,6 +8,7 @@ mod conditions;
 mod faults;
 mod hooks;
 mod locks;
+mod many;
 mod notify;
 mod own_retention;
 mod restores;
