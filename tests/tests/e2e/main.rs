@@ -9,6 +9,7 @@ mod faults;
 mod hooks;
 mod locks;
 mod notify;
+mod postgresql;
 mod restores;
 mod retention;
 mod rights;
