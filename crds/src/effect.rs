@@ -28,12 +28,7 @@ impl WithoutEffect for ResticRepository {
 
 impl WithoutEffect for ResticBackup {
     fn without_effect(&self) -> Vec<&'static str> {
-        let spec = &self.spec;
-        let retention = spec.retention.as_ref();
-        // Off unless enabled, as in the original; rules without the switch were meant to do something.
-        let retention =
-            retention.is_some_and(|r| r.enabled.unwrap_or(r.policy.is_some() || r.prune == Some(true)));
-        given(&[("retention", retention)])
+        Vec::new()
     }
 }
 
@@ -101,33 +96,8 @@ mod tests {
         serde_json::from_value(whole).unwrap()
     }
 
-    fn backup(more: &Value) -> Vec<&'static str> {
-        let mut spec = json!({ "repositoryRef": { "name": "r" }, "schedule": "@daily", "source": {} });
-        for (name, value) in more.as_object().unwrap() {
-            spec[name] = value.clone();
-        }
-        resource::<ResticBackup>("ResticBackup", &spec).without_effect()
-    }
-
     #[test]
     fn what_is_given_and_does_nothing_is_named() {
-        let exec = json!({ "exec": { "podSelector": {}, "command": ["true"] } });
-        let ntfy = json!({ "serverURL": "https://n", "topic": "t" });
-        assert_eq!(
-            backup(
-                &json!({ "hooks": { "preBackup": exec }, "retention": { "policy": { "keepLast": 1 } },
-                            "notifications": { "ntfy": ntfy } })
-            ),
-            ["retention"]
-        );
-        assert_eq!(
-            backup(
-                &json!({ "hooks": {}, "retention": { "enabled": false, "policy": { "keepLast": 1 } },
-                            "notifications": { "ntfy": { "serverURL": "https://n", "topic": "t", "enabled": false } } })
-            ),
-            Vec::<&str>::new(),
-            "what is switched off is not ignored"
-        );
         let policy = json!({ "repositoryRef": { "name": "r" }, "schedule": "@daily", "policies": [],
                              "notifications": { "email": { "to": "a@b" } }, "jobConfig": { "backoffLimit": 2 } });
         assert_eq!(
@@ -167,21 +137,5 @@ mod tests {
         );
         set_condition(&mut list, &[], Some(3), Timestamp::UNIX_EPOCH);
         assert!(list.is_empty());
-    }
-
-    /// What `kubectl explain` shows.
-    #[test]
-    fn each_such_field_says_so_in_its_description() {
-        for (file, fields) in [("resticbackups.yaml", &["retention"][..])] {
-            let definitions = crate::schema::definitions();
-            let (_, definition) = definitions.iter().find(|(name, _)| *name == file).unwrap();
-            for field in fields {
-                let path = format!(
-                    "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/{field}/description"
-                );
-                let text = definition.pointer(&path).unwrap().as_str().unwrap();
-                assert!(text.starts_with("Not in effect yet"), "{file} {field}: {text}");
-            }
-        }
     }
 }
