@@ -192,7 +192,11 @@ const FIELDS: &[(&str, &str, &str)] = &[
 const READY: &str = r#".status.conditions[?(@.type=="Ready")].status"#;
 
 /// File of the definition, short name, and columns with their paths.
-type Columns = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+type Columns = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+);
 
 const COLUMNS: &[Columns] = &[
     (
