@@ -25,7 +25,7 @@ binaries: ## fleet-spoke, fleet-hub, fleet and testbed
 	cargo build --workspace --bins
 
 .PHONY: demo
-demo: bootstrap binaries ## two clusters back up into one repository
+demo: bootstrap binaries ## two clusters back up into one repository, one of them a PostgreSQL that is written to
 	$(TESTBED) up --name demo --clusters a,b
 	$(BIN)/debug/demo
 

@@ -101,21 +101,28 @@ pub fn volume_path(cluster: &Cluster, namespace: &str, claim: &str) -> anyhow::R
     cluster.kubectl(&["get", "pv", volume.trim(), "-o", "jsonpath={.spec.hostPath.path}"])
 }
 
-/// A claim on a PersistentVolume of type `local`, bound: for it the kubelet honours fsGroup, which the volumes of the
-/// host-path provisioner do not know. Returns its folder, which is empty.
-pub fn local_volume(cluster: &Cluster, namespace: &str, claim: &str) -> anyhow::Result<PathBuf> {
+/// A PersistentVolume of type `local` and class `local` for a claim that may not be there yet: for it the kubelet honours
+/// fsGroup, which the volumes of the host-path provisioner do not know. Returns its folder, which is empty.
+pub fn volume_for(cluster: &Cluster, namespace: &str, claim: &str) -> anyhow::Result<PathBuf> {
     let folder = cluster.dir.join("local").join(namespace).join(claim);
     fs::create_dir_all(&folder)?;
     let name = format!("{namespace}-{claim}");
     let node = serde_json::json!({ "key": "kubernetes.io/hostname", "operator": "In", "values": [format!("node-{}", cluster.name)] });
-    let size = serde_json::json!({ "storage": "1Gi" });
     let volume = serde_json::json!({ "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": name },
-        "spec": { "capacity": size, "accessModes": ["ReadWriteOnce"], "storageClassName": "local", "persistentVolumeReclaimPolicy": "Retain",
-                  "claimRef": { "namespace": namespace, "name": claim }, "local": { "path": folder },
-                  "nodeAffinity": { "required": { "nodeSelectorTerms": [{ "matchExpressions": [node] }] } } } });
+        "spec": { "capacity": { "storage": "100Gi" }, "accessModes": ["ReadWriteOnce"], "storageClassName": "local",
+                  "persistentVolumeReclaimPolicy": "Retain", "claimRef": { "namespace": namespace, "name": claim },
+                  "local": { "path": folder }, "nodeAffinity": { "required": { "nodeSelectorTerms": [{ "matchExpressions": [node] }] } } } });
+    cluster.apply(&volume.to_string())?;
+    Ok(folder)
+}
+
+/// A claim on such a volume, bound.
+pub fn local_volume(cluster: &Cluster, namespace: &str, claim: &str) -> anyhow::Result<PathBuf> {
+    let folder = volume_for(cluster, namespace, claim)?;
     let wanted = serde_json::json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": claim, "namespace": namespace },
-        "spec": { "accessModes": ["ReadWriteOnce"], "storageClassName": "local", "volumeName": name, "resources": { "requests": size } } });
-    cluster.apply(&format!("{volume}\n---\n{wanted}"))?;
+        "spec": { "accessModes": ["ReadWriteOnce"], "storageClassName": "local", "volumeName": format!("{namespace}-{claim}"),
+                  "resources": { "requests": { "storage": "1Gi" } } } });
+    cluster.apply(&wanted.to_string())?;
     wait(
         cluster,
         namespace,

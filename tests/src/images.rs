@@ -1,5 +1,7 @@
 //! Images without a registry: OCI archives made by buildah, loaded into each cluster's containerd.
 
+pub mod postgresql;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -102,18 +104,9 @@ impl Workspace {
 
     fn restic_root(&self, context: &Path) -> anyhow::Result<()> {
         let root = context.join("root");
-        for dir in ["bin", "usr/bin", "tmp", "etc/ssl/certs"] {
-            fs::create_dir_all(root.join(dir))?;
-        }
-        fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777))?;
+        busybox_root(&root)?;
+        fs::create_dir_all(root.join("etc/ssl/certs"))?;
         install(&self.program("restic"), &root.join("usr/bin/restic"))?;
-        install(Path::new("/bin/busybox"), &root.join("bin/busybox"))?;
-        for applet in run("/bin/busybox", &["--list"])?
-            .lines()
-            .filter(|a| *a != "busybox")
-        {
-            symlink("busybox", root.join("bin").join(applet))?;
-        }
         // As restic's image: it does not know the user that pods run as, so restic takes its name from USER, and ssh ends.
         fs::write(root.join("etc/passwd"), PASSWD)?;
         fs::write(root.join("etc/group"), GROUP)?;
@@ -182,6 +175,22 @@ impl Workspace {
 fn install(from: &Path, to: &Path) -> anyhow::Result<()> {
     fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
     fs::set_permissions(to, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// A shell and its programs, and a folder for temporary files.
+fn busybox_root(root: &Path) -> anyhow::Result<()> {
+    for dir in ["bin", "usr/bin", "tmp", "etc"] {
+        fs::create_dir_all(root.join(dir))?;
+    }
+    fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777))?;
+    install(Path::new("/bin/busybox"), &root.join("bin/busybox"))?;
+    for applet in run("/bin/busybox", &["--list"])?
+        .lines()
+        .filter(|a| *a != "busybox")
+    {
+        symlink("busybox", root.join("bin").join(applet))?;
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 pub mod address;
 pub mod bed;
 pub mod cluster;
+pub mod database;
 pub mod faults;
 pub mod fleet;
 pub mod images;
@@ -13,6 +14,7 @@ pub mod pki;
 pub mod process;
 pub mod proxy;
 pub mod servers;
+pub mod sink;
 pub mod storage_log;
 pub mod tools;
 
@@ -20,6 +22,7 @@ use std::time::{Duration, Instant};
 
 pub use bed::{Bed, Options};
 pub use cluster::Cluster;
+pub use database::Database;
 
 /// One line of progress.
 pub fn progress(line: &str) {

@@ -5,10 +5,13 @@
     reason = "a command talks to a person"
 )]
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::net::TcpListener;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tests::{Bed, Options, network, proxy, tools};
+use tests::{Bed, Options, network, proxy, sink, tools};
 
 #[derive(Parser)]
 #[command(
@@ -77,6 +80,14 @@ enum Command {
         #[arg(long)]
         control: std::path::PathBuf,
     },
+    /// A receiver of notifications, as part of a bed: writes the body of each request down as a line.
+    #[command(hide = true)]
+    Sink {
+        #[arg(long)]
+        listen: std::net::SocketAddr,
+        #[arg(long)]
+        file: std::path::PathBuf,
+    },
     /// Prints the variables of a bed.
     Env {
         #[arg(long, default_value = "demo")]
@@ -124,6 +135,13 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             upstream,
             control,
         } => proxy::control::serve(listen, upstream, &control)?,
+        Command::Sink { listen, file } => {
+            let listener = TcpListener::bind(listen)?;
+            let mut file = OpenOptions::new().create(true).append(true).open(file)?;
+            sink::serve(&listener, |_, body| {
+                let _ = writeln!(file, "{}", String::from_utf8_lossy(body));
+            });
+        }
         Command::Env { name } => {
             for (name, value) in Bed::attach(&name)?.environment() {
                 println!("export {name}=\"{value}\"");

@@ -11,6 +11,7 @@ mod locks;
 mod many;
 mod notify;
 mod own_retention;
+mod postgresql;
 mod restores;
 mod restores_options;
 mod retention;

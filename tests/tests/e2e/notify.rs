@@ -1,6 +1,5 @@
 //! Notifications from a real cluster to real receivers.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -8,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tests::sink;
 use tests::tools::Workspace;
 
 use crate::support::{Place, SOON, bed, condition, s3};
@@ -43,33 +43,10 @@ impl Sink {
         let sink = Sink::default();
         let requests = sink.0.clone();
         std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let mut reader = BufReader::new(stream);
-                let (mut lines, mut length) = (Vec::new(), 0);
-                loop {
-                    let mut line = String::new();
-                    if reader.read_line(&mut line).unwrap_or_default() == 0 || line == "\r\n" {
-                        break;
-                    }
-                    let lower = line.to_lowercase();
-                    if let Some(value) = lower.strip_prefix("content-length:") {
-                        length = value.trim().parse().unwrap_or_default();
-                    }
-                    lines.push(line);
-                }
-                let mut body = vec![0; length];
-                reader.read_exact(&mut body).ok();
-                let path = lines
-                    .first()
-                    .and_then(|line| line.split(' ').nth(1))
-                    .unwrap_or_default();
-                let body = serde_json::from_slice(&body).unwrap_or_default();
+            sink::serve(&listener, |path, body| {
+                let body = serde_json::from_slice(body).unwrap_or_default();
                 requests.lock().unwrap().push((path.to_owned(), body));
-                reader
-                    .get_mut()
-                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-                    .ok();
-            }
+            });
         });
         (sink, port)
     }

@@ -1,9 +1,14 @@
-//! `make demo`: two clusters with an application each back up into one repository, and the fleet shows it once.
+//! `make demo`: two clusters with an application each back up into one repository, and the fleet shows it once. One has a
+//! PostgreSQL as well, which hooks copy for its backup.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a demonstration talks to a person"
 )]
+
+mod database;
+mod integrity;
+mod receiver;
 
 use std::fs;
 use std::process::ExitCode;
@@ -13,6 +18,8 @@ use anyhow::{Context as _, bail, ensure};
 use tests::bed::RESTIC_PASSWORD;
 use tests::{Bed, Cluster, fleet, progress};
 
+use receiver::Receiver;
+
 const NAMESPACE: &str = "shop";
 
 fn main() -> ExitCode {
@@ -20,11 +27,20 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => {
             println!("\nDone in {:.0?}. Look around:\n", start.elapsed());
-            println!("  source .testbed/env");
+            println!("  source .testbed/env; a=\"kubectl --kubeconfig $KUBECONFIG_A -n shop\"");
             println!("  fleet status                       # is everything backed up?");
             println!("  fleet repos -o wide                # one repository, two clusters, two URLs");
             println!("  restic snapshots                   # the same repository by restic itself");
-            println!("  kubectl --kubeconfig $KUBECONFIG_A get rr,rb -A");
+            println!("  $a get rr,rb                       # what cluster a says of it");
+            println!(
+                "  $a get rb postgres-copy -o yaml    # hooks around the backup of a PostgreSQL, and how they went"
+            );
+            println!(
+                "  $a get rr shared -o jsonpath='{{.status.integrityCheck}}'   # the check of the repository"
+            );
+            println!(
+                "  tail .testbed/beds/demo/notifications.log                 # what a webhook has received"
+            );
             println!("  target/*/debug/testbed partition b # and watch `fleet clusters`; heal b mends it");
             println!("\n`make demo-down` removes everything.");
             ExitCode::SUCCESS
@@ -59,13 +75,18 @@ fn run() -> anyhow::Result<()> {
         application(cluster)?;
         resources(&bed, cluster, &format!("s3:{url}/shared"))?;
     }
+    let receiver = Receiver::start(&bed)?;
+    let database = database::start(&bed)?;
     ready(&bed)?;
     for round in ["first", "second"] {
         backups(&bed, round)?;
     }
+    let before = database::back_up(&bed, &database, &receiver)?;
     check(&bed)?;
     retention(&bed)?;
+    integrity::check(&bed)?;
     restore(&bed)?;
+    database::bring_back(&bed, &database, before)?;
     show(&bed)
 }
 
@@ -173,15 +194,16 @@ fn retention(bed: &Bed) -> anyhow::Result<()> {
         serde_json::from_str(&fleet::shell_ok(bed, "fleet", &["audit", "-o", "json"])?)?;
     let runs = audit["items"].as_array().map_or(0, Vec::len);
     ensure!(runs == 1, "{runs} runs instead of one: {audit:#}");
-    let left = |tags: &str| -> anyhow::Result<usize> {
+    let left = |cluster: &str| -> anyhow::Result<usize> {
+        let tags = format!("fleet.cluster={cluster},fleet.backup={NAMESPACE}/orders");
         let list = fleet::shell_ok(
             bed,
             "restic",
-            &["snapshots", "--json", "--no-lock", "--tag", tags],
+            &["snapshots", "--json", "--no-lock", "--tag", &tags],
         )?;
         Ok(serde_json::from_str::<Vec<serde_json::Value>>(&list)?.len())
     };
-    let (of_a, of_b) = (left("fleet.cluster=a")?, left("fleet.cluster=b")?);
+    let (of_a, of_b) = (left("a")?, left("b")?);
     ensure!(
         (of_a, of_b) == (1, 2),
         "{of_a} snapshots of a and {of_b} of b are left instead of 1 and 2"
@@ -255,11 +277,17 @@ fn application(cluster: &Cluster) -> anyhow::Result<()> {
 fn resources(bed: &Bed, cluster: &Cluster, url: &str) -> anyhow::Result<()> {
     let servers = bed.servers();
     let (key, secret) = servers.s3_credentials();
+    // One cluster checks for all that share the repository.
+    let check = if cluster.name == "a" {
+        ", integrityCheck: {schedule: \"0 5 * * 0\", readDataSubset: 1/1}"
+    } else {
+        ""
+    };
     let manifests = format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: shared, namespace: {NAMESPACE}}}\n\
          stringData: {{RESTIC_PASSWORD: {RESTIC_PASSWORD}, AWS_ACCESS_KEY_ID: {key}, AWS_SECRET_ACCESS_KEY: {secret}}}\n---\n\
          apiVersion: backup.resticbackup.io/v1alpha1\nkind: ResticRepository\nmetadata: {{name: shared, namespace: {NAMESPACE}}}\n\
-         spec: {{repositoryURL: \"{url}\", credentialsSecretRef: {{name: shared}}, refreshInterval: 1m}}\n---\n\
+         spec: {{repositoryURL: \"{url}\", credentialsSecretRef: {{name: shared}}, refreshInterval: 1m{check}}}\n---\n\
          apiVersion: backup.resticbackup.io/v1alpha1\nkind: ResticBackup\nmetadata: {{name: orders, namespace: {NAMESPACE}}}\n\
          spec: {{repositoryRef: {{name: shared}}, schedule: \"30 2 * * *\", timezone: Europe/Berlin, source: {{pvc: {{claimName: orders-data}}}}}}\n"
     );
@@ -294,8 +322,8 @@ fn check(bed: &Bed) -> anyhow::Result<()> {
         &["snapshots", "--json", "--no-lock"],
     )?)?;
     ensure!(
-        snapshots.len() == 4,
-        "restic shows {} snapshots instead of 4",
+        snapshots.len() == 5,
+        "restic shows {} snapshots instead of 5, one of them of the PostgreSQL",
         snapshots.len()
     );
     let raw = ["stats", "--mode", "raw-data", "--json", "--no-lock"];
