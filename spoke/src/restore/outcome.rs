@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
 
 use crate::pod::message::{self, Message};
-use crate::runs::{self, Ended, JobWithPods, State, Words};
+use crate::runs::{self, Ended, Ending, JobWithPods, State, Words};
 use crate::units;
 
 /// A pod that has not started by then never will.
@@ -101,11 +101,17 @@ fn waiting(run: &JobWithPods, words: Option<Words>, again: Option<Timestamp>, no
 
 fn outcome(ended: Ended<Message<Summary>>, filtered: bool) -> Outcome {
     let (started, finished, user) = (ended.started, ended.finished, ended.user);
-    let outcome = match runs::report(ended.ending, "restore") {
-        Ok(message) => of_message(&message, user, filtered),
-        Err((reason, text)) => Outcome {
-            failure: Some((reason, text)),
+    let outcome = match ended.ending {
+        Ending::Unreported { exit: 0 } => Outcome {
+            note: Some("how much is not known: the original operator made this Job".to_owned()),
             ..Outcome::default()
+        },
+        ending => match runs::report(ending, "restore") {
+            Ok(message) => of_message(&message, user, filtered),
+            Err((reason, text)) => Outcome {
+                failure: Some((reason, text)),
+                ..Outcome::default()
+            },
         },
     };
     Outcome {
@@ -251,6 +257,32 @@ mod tests {
 
     fn over(message: &str, filtered: bool) -> Outcome {
         over_as(0, message, filtered)
+    }
+
+    #[test]
+    fn a_job_of_the_original_operator_ends_by_its_exit_code() {
+        let ended = |exit_code: i32, end| {
+            let mut pod = pod("Succeeded", Some(""));
+            pod.restic.as_mut().unwrap().exit_code = exit_code;
+            let mut run = run(Some(end), Some(pod));
+            Arc::make_mut(&mut run.job).original = true;
+            match progress(&run, false, at(111)) {
+                Progress::Over(outcome) => outcome,
+                other => panic!("{other:?}"),
+            }
+        };
+        let well = ended(0, JobEnd::Complete);
+        assert_eq!((well.failure, well.files), (None, None));
+        assert!(well.note.unwrap().contains("original operator"));
+        let failed = JobEnd::Failed {
+            reason: "BackoffLimitExceeded".into(),
+            message: "".into(),
+        };
+        let (reason, text) = ended(1, failed).failure.unwrap();
+        assert!(
+            reason == "ContainerFailed" && text.contains("exit code 1"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -59,17 +59,29 @@ pub(super) async fn apply_cron_job(
     recorded: Option<i64>,
 ) -> Result<(Key, Arc<CronJobView>), Refused> {
     let (cron_jobs, at) = (&context.world.cron_jobs, key_of(wanted));
+    let refused = |error| Refused::write::<CronJob>(&*at.name, error);
+    let mut found = None;
     if let Some(present) = cron_jobs.get(&at) {
         let changed_by_others = recorded.is_some_and(|g| g != present.meta.generation);
         if !changed_by_others && !stale(Some(&present.meta), &wanted.metadata) {
             return Ok((at, present));
         }
+        if is_of_another_program(&present.meta, &wanted.metadata) {
+            found = context.applier.get::<CronJob>(&at).await.map_err(refused)?;
+        }
     }
-    let written = context.applier.apply(wanted).await;
-    let written = written.map_err(|error| Refused::write::<CronJob>(&*at.name, error))?;
-    let view = Arc::new(CronJobView::of(&written));
+    let written = match found {
+        Some(found) => context.applier.take_over(wanted, &found).await,
+        None => context.applier.apply(wanted).await,
+    };
+    let view = Arc::new(CronJobView::of(&written.map_err(refused)?));
     cron_jobs.put(at.clone(), view.clone());
     Ok((at, view))
+}
+
+/// Whether an object for the same resource was never applied by us: the original operator made it.
+fn is_of_another_program(present: &Meta, wanted: &ObjectMeta) -> bool {
+    present.applied.is_none() && (present.owner.is_none() || present.owner == Meta::of(wanted).owner)
 }
 
 /// Makes a Job from the CronJob's template.
