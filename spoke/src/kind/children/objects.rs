@@ -62,11 +62,12 @@ pub(super) async fn apply_cron_job(
     let refused = |error| Refused::write::<CronJob>(&*at.name, error);
     let mut found = None;
     if let Some(present) = cron_jobs.get(&at) {
-        let changed_by_others = recorded.is_some_and(|g| g != present.meta.generation);
+        // Without a record too: the original operator, when it is taken back for a while, keeps the mark and not the record.
+        let changed_by_others = recorded != Some(present.meta.generation);
         if !changed_by_others && !stale(Some(&present.meta), &wanted.metadata) {
             return Ok((at, present));
         }
-        if is_of_another_program(&present.meta, &wanted.metadata) {
+        if (changed_by_others || present.meta.applied.is_none()) && is_for(&present.meta, &wanted.metadata) {
             found = context.applier.get::<CronJob>(&at).await.map_err(refused)?;
         }
     }
@@ -79,9 +80,9 @@ pub(super) async fn apply_cron_job(
     Ok((at, view))
 }
 
-/// Whether an object for the same resource was never applied by us: the original operator made it.
-fn is_of_another_program(present: &Meta, wanted: &ObjectMeta) -> bool {
-    present.applied.is_none() && (present.owner.is_none() || present.owner == Meta::of(wanted).owner)
+/// Whether an object that is there is for the same resource, or nobody's.
+fn is_for(present: &Meta, wanted: &ObjectMeta) -> bool {
+    present.owner.is_none() || present.owner == Meta::of(wanted).owner
 }
 
 /// Makes a Job from the CronJob's template.

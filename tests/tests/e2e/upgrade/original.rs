@@ -48,7 +48,9 @@ fn pod(place: &Place, command: Value, volume: Option<(&str, &str, &str)>) -> Val
     if let Some((name, path, claim)) = volume {
         let read_only = path == "/backup";
         mounts.push(json!({ "name": name, "mountPath": path, "readOnly": read_only }));
-        volumes.push(json!({ "name": name, "persistentVolumeClaim": { "claimName": claim, "readOnly": read_only } }));
+        volumes.push(
+            json!({ "name": name, "persistentVolumeClaim": { "claimName": claim, "readOnly": read_only } }),
+        );
     }
     json!({
         "restartPolicy": "Never",
@@ -73,7 +75,13 @@ fn job_spec(labels: Value, pod: Value, deadline: i64) -> Value {
             "template": { "metadata": { "labels": labels }, "spec": pod } })
 }
 
-fn cron_job(place: &Place, name: &str, (kind, resource): (&str, &str), labels: [Value; 2], job: Value) -> Value {
+fn cron_job(
+    place: &Place,
+    name: &str,
+    (kind, resource): (&str, &str),
+    labels: [Value; 2],
+    job: Value,
+) -> Value {
     let [top, below] = labels;
     json!({ "apiVersion": "batch/v1", "kind": "CronJob",
         "metadata": { "name": name, "labels": top, "ownerReferences": owner(place, kind, resource) },
@@ -161,7 +169,15 @@ pub fn create(place: &Place, object: &Value) -> String {
 pub fn status(place: &Place, object: &str, status: Value) {
     let manager = format!("--field-manager={MANAGER}");
     let patch = json!({ "status": status }).to_string();
-    let arguments = ["patch", object, "--subresource=status", "--type=merge", &manager, "-p", &patch];
+    let arguments = [
+        "patch",
+        object,
+        "--subresource=status",
+        "--type=merge",
+        &manager,
+        "-p",
+        &patch,
+    ];
     place.kubectl(&arguments).unwrap();
 }
 
