@@ -15,6 +15,7 @@ pub use crate::source::{
 
 use crate::hooks::{HookRun, OpenHooks};
 use crate::schedule::schema::{BAD_SCHEDULE, BAD_TIMEZONE, schedule_rule, timezone_rule};
+use crate::{rules, schema};
 
 /// A scheduled backup.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -38,14 +39,15 @@ use crate::schedule::schema::{BAD_SCHEDULE, BAD_TIMEZONE, schedule_rule, timezon
     printcolumn = r#"{"name":"Next Run","type":"string","jsonPath":".status.nextBackup","priority":1}"#,
     printcolumn = r#"{"name":"Repository","type":"string","jsonPath":".spec.repositoryRef.name","priority":1}"#,
     printcolumn = r#"{"name":"Suspended","type":"boolean","jsonPath":".spec.suspend","priority":1}"#,
-    printcolumn = r#"{"name":"Not In Effect","type":"string","jsonPath":".status.conditions[?(@.type==\"NotInEffect\")].message","priority":1}"#,
+    printcolumn = r#"{"name":"Retention","type":"string","jsonPath":".status.conditions[?(@.type==\"RetentionReady\")].reason","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ResticBackupSpec {
     /// Repository to back up into.
     pub repository_ref: CrossNamespaceObjectReference,
-    /// Five cron fields such as "30 2 * * *", or @daily.
+    /// Five cron fields such as "30 2 * * *", or @daily. H is a value that follows from kind, namespace and name, so that
+    /// backups do not all begin at once: "H 3 * * *", "H H(0-5) * * *", "H/15 * * * *".
     #[schemars(length(max = 128))]
     #[x_kube(validation = Rule::new(schedule_rule()).message(BAD_SCHEDULE))]
     pub schedule: String,
@@ -62,7 +64,8 @@ pub struct ResticBackupSpec {
     /// What is done before and after each run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<BackupHooks>,
-    /// Not in effect yet: accepted and ignored; use a GlobalRetentionPolicy. Which snapshots of this backup to keep.
+    /// Which snapshots of this backup to keep. It makes a GlobalRetentionPolicy of its own, resticbackup-NAME, whose first run
+    /// is a preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<BackupRetention>,
     /// Who is told of the outcome of each run, and when the backup becomes stale or suspicious.
@@ -136,21 +139,34 @@ pub struct BackupHooks {
     pub on_failure: Option<Hook>,
 }
 
-/// Which snapshots of this backup to keep.
+/// Which snapshots of this backup to keep. Only those that it made in this cluster, under its namespace and name, are removed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(rules::off_or(rules::keeps_something)).message(rules::KEEPS_NOTHING),
+    validation = Rule::new(rules::off_or(rules::keeps_more_than_tags)).message(rules::TAGS_ALONE)
+)]
 pub struct BackupRetention {
+    /// Nothing is removed unless it is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+    /// A snapshot stays as long as one rule keeps it. With enabled: true it has to keep something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::without_validations::<RetentionPolicy>")]
     pub policy: Option<RetentionPolicy>,
+    /// Five cron fields, or @weekly, in the time zone of the backup. Unless given, once a day at a time that follows from
+    /// the repository, so that all backups of one are taken in one run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = Rule::new(schedule_rule()).message(BAD_SCHEDULE))]
+    pub schedule: Option<String>,
     /// true also frees the space of what was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune: Option<bool>,
     /// restic's --group-by; host and tags unless given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 3))]
-    #[x_kube(validation = Rule::new("self.all(g, g in ['host', 'tags', 'paths'])").message("groupBy takes host, tags and paths"))]
+    #[schemars(length(max = 3), inner(length(max = 8)))]
+    #[x_kube(validation = Rule::new(rules::groups_rule()).message(rules::BAD_GROUPS))]
     pub group_by: Vec<String>,
 }
 
@@ -178,8 +194,10 @@ pub struct ResticBackupStatus {
     /// The run with which condition Suspicious began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspicious: Option<SuspiciousRun>,
+    /// Last run of the policy that spec.retention makes, previews included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_retention_run: Option<Time>,
+    /// Snapshots of this backup after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshots_after_retention: Option<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,14 +1,12 @@
 //! Types that several kinds share.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::api::core::v1::{Affinity, PodSecurityContext, ResourceRequirements, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use crate::job::{BadPart, DEFAULT_DEADLINE_SECONDS, JobConfiguration, Variable};
 use crate::{rules, schema};
 
 /// A Secret, and a key in it where a single value is meant.
@@ -59,8 +57,8 @@ pub struct ObjectReference {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new(rules::keeps_something()).message(rules::KEEPS_NOTHING),
-    validation = Rule::new(rules::keeps_more_than_tags()).message(rules::TAGS_ALONE)
+    validation = Rule::new(rules::keeps_something("self")).message(rules::KEEPS_NOTHING),
+    validation = Rule::new(rules::keeps_more_than_tags("self")).message(rules::TAGS_ALONE)
 )]
 pub struct RetentionPolicy {
     /// The last n snapshots.
@@ -182,130 +180,6 @@ pub struct Hook {
     pub job: Option<JobHook>,
 }
 
-/// How the pods of a resource are run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct JobConfiguration {
-    /// What to do when a run is due while the one before it still runs.
-    #[serde(default)]
-    pub concurrency_policy: ConcurrencyPolicy,
-    /// Finished Jobs to keep. 0 counts as 1, because the result is read from the finished Job.
-    #[serde(default = "default_history")]
-    #[schemars(range(min = 0))]
-    pub successful_jobs_history_limit: i32,
-    #[serde(default = "default_history")]
-    #[schemars(range(min = 0))]
-    pub failed_jobs_history_limit: i32,
-    /// Seconds after which a run is ended, whatever it is doing.
-    #[serde(default = "default_deadline")]
-    #[schemars(range(min = 1))]
-    pub active_deadline_seconds: i64,
-    /// How often a failed pod is tried again within one run.
-    #[serde(default)]
-    #[schemars(range(min = 0))]
-    pub backoff_limit: i32,
-    /// core/v1 PodSecurityContext, laid over the default (not root, uid and gid 65532, RuntimeDefault seccomp profile).
-    /// Files that only their owner may read need runAsUser: <owner>, or 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::schemaless")]
-    pub security_context: Option<Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::resources")]
-    pub resources: Option<Value>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub node_selector: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tolerations: Vec<Toleration>,
-    /// core/v1 Affinity.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::schemaless")]
-    pub affinity: Option<Value>,
-    /// ServiceAccount of the pods; one is made unless given. Its token is not mounted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service_account_name: Option<String>,
-}
-
-/// A day and a half would end the first backup of a large volume; three days only end what hangs.
-pub const DEFAULT_DEADLINE_SECONDS: i64 = 3 * 24 * 3600;
-
-fn default_history() -> i32 {
-    3
-}
-
-fn default_deadline() -> i64 {
-    DEFAULT_DEADLINE_SECONDS
-}
-
-impl Default for JobConfiguration {
-    fn default() -> Self {
-        JobConfiguration {
-            concurrency_policy: ConcurrencyPolicy::default(),
-            successful_jobs_history_limit: default_history(),
-            failed_jobs_history_limit: default_history(),
-            active_deadline_seconds: default_deadline(),
-            backoff_limit: 0,
-            security_context: None,
-            resources: None,
-            node_selector: BTreeMap::new(),
-            tolerations: Vec::new(),
-            affinity: None,
-            service_account_name: None,
-        }
-    }
-}
-
-/// A schemaless part of a spec that is not what Kubernetes expects there.
-#[derive(Debug, thiserror::Error)]
-#[error("spec.{field} is not a {kind}: {source}")]
-pub struct BadPart {
-    pub field: &'static str,
-    pub kind: &'static str,
-    source: serde_json::Error,
-}
-
-impl JobConfiguration {
-    /// `securityContext` as the type it must be.
-    pub fn parsed_security_context(&self) -> Result<Option<PodSecurityContext>, BadPart> {
-        parse(
-            "jobConfig.securityContext",
-            "core/v1 PodSecurityContext",
-            self.security_context.as_ref(),
-        )
-    }
-
-    /// `affinity` as the type it must be.
-    pub fn parsed_affinity(&self) -> Result<Option<Affinity>, BadPart> {
-        parse("jobConfig.affinity", "core/v1 Affinity", self.affinity.as_ref())
-    }
-
-    /// `resources` as the type it must be. Quantities may be written as numbers.
-    pub fn parsed_resources(&self) -> Result<Option<ResourceRequirements>, BadPart> {
-        let mut value = self.resources.clone();
-        for list in ["limits", "requests"] {
-            if let Some(Value::Object(quantities)) = value.as_mut().and_then(|v| v.get_mut(list)) {
-                for quantity in quantities.values_mut().filter(|q| q.is_number()) {
-                    *quantity = Value::String(quantity.to_string());
-                }
-            }
-        }
-        parse(
-            "jobConfig.resources",
-            "core/v1 ResourceRequirements",
-            value.as_ref(),
-        )
-    }
-}
-
-fn parse<T: serde::de::DeserializeOwned>(
-    field: &'static str,
-    kind: &'static str,
-    value: Option<&Value>,
-) -> Result<Option<T>, BadPart> {
-    value
-        .map(|v| T::deserialize(v).map_err(|source| BadPart { field, kind, source }))
-        .transpose()
-}
-
 /// `batch/v1` ConcurrencyPolicy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ConcurrencyPolicy {
@@ -324,43 +198,5 @@ impl ConcurrencyPolicy {
             ConcurrencyPolicy::Forbid => "Forbid",
             ConcurrencyPolicy::Replace => "Replace",
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn an_empty_job_configuration_has_all_defaults() {
-        assert_eq!(
-            serde_json::from_value::<JobConfiguration>(json!({})).unwrap(),
-            JobConfiguration::default()
-        );
-    }
-
-    #[test]
-    fn quantities_may_be_numbers() {
-        let job: JobConfiguration =
-            serde_json::from_value(json!({ "resources": { "limits": { "cpu": 1, "memory": "1Gi" } } }))
-                .unwrap();
-        let limits = job.parsed_resources().unwrap().unwrap().limits.unwrap();
-        assert_eq!(limits["cpu"].0, "1");
-    }
-
-    #[test]
-    fn a_wrong_part_names_its_field() {
-        let job = JobConfiguration {
-            affinity: Some(json!({ "nodeAffinity": 3 })),
-            ..JobConfiguration::default()
-        };
-        assert!(
-            job.parsed_affinity()
-                .unwrap_err()
-                .to_string()
-                .starts_with("spec.jobConfig.affinity is not")
-        );
     }
 }

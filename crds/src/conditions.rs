@@ -25,6 +25,8 @@ pub mod types {
     pub const FAILED: &str = "Failed";
     /// No run has succeeded for two slots of the schedule.
     pub const STALE: &str = "Stale";
+    /// spec.retention of a backup does what it asks for.
+    pub const RETENTION_READY: &str = "RetentionReady";
     /// A person has to approve before the resource goes on.
     pub const APPROVAL_REQUIRED: &str = "ApprovalRequired";
 }
@@ -36,7 +38,7 @@ pub mod reasons {
     pub const INVALID_SOURCE: &str = "InvalidSource";
     pub const TEMPLATE_NOT_ALLOWED: &str = "TemplateNotAllowed";
     pub const IMAGE_NOT_ALLOWED: &str = "ImageNotAllowed";
-    pub const NOT_IMPLEMENTED: &str = "NotImplemented";
+    pub const DOES_NOT_APPLY: &str = "DoesNotApply";
     pub const CRASHED: &str = "Crashed";
     pub const API_ERROR: &str = "ApiError";
 
@@ -94,6 +96,10 @@ pub mod reasons {
     pub const RETENTION_FAILED: &str = "RetentionFailed";
     pub const RETENTION_PREVIEWED: &str = "RetentionPreviewed";
     pub const RETENTION_RUNNING: &str = "RetentionRunning";
+    pub const RETENTION_STARTING: &str = "RetentionStarting";
+    pub const RETENTION_SUSPENDED: &str = "RetentionSuspended";
+    pub const RETENTION_POLICY_EXISTS: &str = "RetentionPolicyExists";
+    pub const RETENTION_POLICY_FAILED: &str = "RetentionPolicyFailed";
     pub const RULE_REFUSED: &str = "RuleRefused";
     pub const APPROVAL_REQUIRED: &str = "PlanOverGuard";
     pub const WAITING_FOR_LOCK: &str = "WaitingForLock";
@@ -115,6 +121,10 @@ pub mod reasons {
     pub const RESTORE_STARTED: &str = "RestoreStarted";
     pub const RESTORE_IN_PROGRESS: &str = "RestoreInProgress";
     pub const RESTORE_COMPLETED: &str = "RestoreCompleted";
+    pub const RESTORE_PREVIEWED: &str = "RestorePreviewed";
+    pub const RESTORE_FAILED: &str = "RestoreFailed";
+    pub const SNAPSHOT_PATH_NOT_FOUND: &str = "SnapshotPathNotFound";
+    pub const SNAPSHOT_EMPTY: &str = "SnapshotEmpty";
     pub const NOTHING_MATCHED: &str = "NothingMatched";
     pub const POD_NEVER_STARTED: &str = "PodNeverStarted";
 }

@@ -1,5 +1,4 @@
-//! Fields that are accepted and do nothing yet. The description of each states it, and a resource that uses one has the
-//! condition NotInEffect.
+//! Fields that all kinds share and that do not apply to some: a resource that uses one has the condition NotInEffect.
 
 use jiff::Timestamp;
 
@@ -9,7 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 /// Which fields of a resource do nothing, by their paths below `spec`.
 pub trait WithoutEffect {
-    fn without_effect(&self) -> Vec<&'static str>;
+    fn without_effect(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
 }
 
 fn given(fields: &[(&'static str, bool)]) -> Vec<&'static str> {
@@ -20,22 +21,9 @@ fn given(fields: &[(&'static str, bool)]) -> Vec<&'static str> {
         .collect()
 }
 
-impl WithoutEffect for ResticRepository {
-    fn without_effect(&self) -> Vec<&'static str> {
-        Vec::new()
-    }
-}
+impl WithoutEffect for ResticRepository {}
 
-impl WithoutEffect for ResticBackup {
-    fn without_effect(&self) -> Vec<&'static str> {
-        let spec = &self.spec;
-        let retention = spec.retention.as_ref();
-        // Off unless enabled, as in the original; rules without the switch were meant to do something.
-        let retention =
-            retention.is_some_and(|r| r.enabled.unwrap_or(r.policy.is_some() || r.prune == Some(true)));
-        given(&[("retention", retention)])
-    }
-}
+impl WithoutEffect for ResticBackup {}
 
 impl WithoutEffect for ResticRestore {
     fn without_effect(&self) -> Vec<&'static str> {
@@ -85,8 +73,11 @@ pub fn set_condition(list: &mut Vec<Condition>, fields: &[&str], generation: Opt
         return;
     }
     let names: Vec<String> = fields.iter().map(|name| format!("spec.{name}")).collect();
-    let text = format!("not implemented yet, and ignored: {}", names.join(", "));
-    conditions.set(types::NOT_IN_EFFECT, true, reasons::NOT_IMPLEMENTED, text);
+    let text = format!(
+        "does not apply to this kind, and is ignored: {}",
+        names.join(", ")
+    );
+    conditions.set(types::NOT_IN_EFFECT, true, reasons::DOES_NOT_APPLY, text);
 }
 
 #[cfg(test)]
@@ -101,33 +92,8 @@ mod tests {
         serde_json::from_value(whole).unwrap()
     }
 
-    fn backup(more: &Value) -> Vec<&'static str> {
-        let mut spec = json!({ "repositoryRef": { "name": "r" }, "schedule": "@daily", "source": {} });
-        for (name, value) in more.as_object().unwrap() {
-            spec[name] = value.clone();
-        }
-        resource::<ResticBackup>("ResticBackup", &spec).without_effect()
-    }
-
     #[test]
     fn what_is_given_and_does_nothing_is_named() {
-        let exec = json!({ "exec": { "podSelector": {}, "command": ["true"] } });
-        let ntfy = json!({ "serverURL": "https://n", "topic": "t" });
-        assert_eq!(
-            backup(
-                &json!({ "hooks": { "preBackup": exec }, "retention": { "policy": { "keepLast": 1 } },
-                            "notifications": { "ntfy": ntfy } })
-            ),
-            ["retention"]
-        );
-        assert_eq!(
-            backup(
-                &json!({ "hooks": {}, "retention": { "enabled": false, "policy": { "keepLast": 1 } },
-                            "notifications": { "ntfy": { "serverURL": "https://n", "topic": "t", "enabled": false } } })
-            ),
-            Vec::<&str>::new(),
-            "what is switched off is not ignored"
-        );
         let policy = json!({ "repositoryRef": { "name": "r" }, "schedule": "@daily", "policies": [],
                              "notifications": { "email": { "to": "a@b" } }, "jobConfig": { "backoffLimit": 2 } });
         assert_eq!(
@@ -146,7 +112,7 @@ mod tests {
         let mut list = Vec::new();
         set_condition(
             &mut list,
-            &["notifications", "retention"],
+            &["jobConfig.backoffLimit", "jobConfig.concurrencyPolicy"],
             Some(2),
             Timestamp::UNIX_EPOCH,
         );
@@ -162,26 +128,10 @@ mod tests {
             (
                 "NotInEffect",
                 "True",
-                "not implemented yet, and ignored: spec.notifications, spec.retention"
+                "does not apply to this kind, and is ignored: spec.jobConfig.backoffLimit, spec.jobConfig.concurrencyPolicy"
             )
         );
         set_condition(&mut list, &[], Some(3), Timestamp::UNIX_EPOCH);
         assert!(list.is_empty());
-    }
-
-    /// What `kubectl explain` shows.
-    #[test]
-    fn each_such_field_says_so_in_its_description() {
-        for (file, fields) in [("resticbackups.yaml", &["retention"][..])] {
-            let definitions = crate::schema::definitions();
-            let (_, definition) = definitions.iter().find(|(name, _)| *name == file).unwrap();
-            for field in fields {
-                let path = format!(
-                    "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/{field}/description"
-                );
-                let text = definition.pointer(&path).unwrap().as_str().unwrap();
-                assert!(text.starts_with("Not in effect yet"), "{file} {field}: {text}");
-            }
-        }
     }
 }

@@ -21,7 +21,7 @@ pub struct IntegrityCheck {
     /// false switches checks off. A schedule or readDataSubset alone switches them on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// Five cron fields or @weekly, in UTC; @weekly unless given.
+    /// Five cron fields or @weekly, in UTC; @weekly unless given. H is a value that follows from the repository's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     #[x_kube(validation = Rule::new(schedule_rule()).message(BAD_SCHEDULE))]
@@ -46,7 +46,7 @@ impl IntegrityCheck {
         self.enabled.unwrap_or(named)
     }
 
-    /// The schedule as Kubernetes takes it.
+    /// The schedule as it is written, or the default.
     #[must_use]
     pub fn schedule(&self) -> &str {
         self.schedule.as_deref().map_or(DEFAULT_SCHEDULE, str::trim)

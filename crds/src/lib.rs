@@ -10,6 +10,7 @@ pub mod conditions;
 pub mod effect;
 pub mod hooks;
 pub mod integrity;
+pub mod job;
 pub mod names;
 pub mod notifications;
 pub mod repository;

@@ -64,6 +64,8 @@ pub const ANNOTATION_NOT_BEFORE: &str = "backup.resticbackup.io/not-before";
 pub const ANNOTATION_FOLLOWS: &str = "backup.resticbackup.io/follows";
 /// On the Job of a run with hooks: the hooks, as its pods were given them.
 pub const ANNOTATION_HOOKS: &str = "backup.resticbackup.io/hooks";
+/// On the Job of a backup that waits for its turn: it was made suspended for that, and is opened with the mark taken off.
+pub const ANNOTATION_PARKED: &str = "backup.resticbackup.io/parked";
 /// ConfigMap with the entrypoint, one in each namespace that has backups.
 pub const SCRIPTS: &str = "restic-operator-scripts";
 
@@ -94,6 +96,12 @@ pub fn short_hash(bytes: &[u8]) -> String {
 /// CronJob of a ResticBackup.
 #[must_use]
 pub fn backup_cron_job(name: &str) -> String {
+    bounded("resticbackup-", name, CRON_JOB_MAX)
+}
+
+/// GlobalRetentionPolicy that a ResticBackup with `retention` makes.
+#[must_use]
+pub fn backup_retention(name: &str) -> String {
     bounded("resticbackup-", name, CRON_JOB_MAX)
 }
 

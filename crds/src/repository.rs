@@ -66,6 +66,11 @@ another one. Put a server in front of the folder's volume (rest-server or SFTP),
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::duration")]
     pub refresh_interval: Option<String>,
+    /// Most backups into it that run at the same time in this cluster. Others wait, first come, first served, with their
+    /// place in condition Waiting; restores never do. No limit unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_concurrent_backups: Option<i32>,
     /// Who is told of damage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<Notifications>,

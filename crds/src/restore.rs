@@ -1,5 +1,7 @@
 //! ResticRestore: brings a snapshot's files back, once.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -23,6 +25,10 @@ use crate::notifications::Notifications;
     derive = "PartialEq",
     validation = Rule::new("has(self.spec.backupRef) != has(self.spec.repositoryRef)")
         .message("spec needs exactly one of backupRef and repositoryRef: keep one and remove the other"),
+    validation = Rule::new("!has(self.spec.options) || !has(self.spec.options.delete) || !self.spec.options.delete || has(self.spec.target.pvc)")
+        .message("options.delete needs target.pvc: a new claim holds nothing to delete"),
+    validation = Rule::new("!has(self.spec.options) || !has(self.spec.options.delete) || !self.spec.options.delete || !has(self.spec.includePaths) || size(self.spec.includePaths) == 0")
+        .message("options.delete and includePaths exclude each other: a path that is missing in the snapshot would only be deleted; use snapshotPath or excludePaths"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || !(oldSelf.status.phase in ['Completed', 'Failed']) || self.spec == oldSelf.spec")
         .message("this restore is over (Completed or Failed) and is not run again: create another ResticRestore instead"),
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
@@ -49,13 +55,20 @@ pub struct ResticRestoreSpec {
     /// Snapshot by what it carries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_selector: Option<SnapshotSelector>,
+    /// Folder of the snapshot whose content is restored, relative to the data: in snapshots of this operator, to the root of
+    /// the volume; in others, to the root of the snapshot, as in /data. All of the snapshot unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    #[x_kube(validation = Rule::new(r"!self.matches('(^|/)\\.\\.(/|$)')").message("snapshotPath must stay inside the snapshot: remove \"..\""))]
+    pub snapshot_path: Option<String>,
     /// Where the files go.
     pub target: RestoreTarget,
-    /// Only these, relative to the data.
+    /// Only these, relative to the data or to snapshotPath: /config is that very folder, config and *.conf are everything of
+    /// that name. A leading ! is part of the name. With excludePaths: these without those.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 4096)))]
     pub include_paths: Vec<String>,
-    /// All but these, relative to the data.
+    /// All but these, written as includePaths are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 4096)))]
     pub exclude_paths: Vec<String>,
@@ -63,8 +76,15 @@ pub struct ResticRestoreSpec {
     pub options: Option<RestoreOptions>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<RestoreHooks>,
+    /// How the pod runs. Unless it names a securityContext, that of the backup is used, except for root and for an fsGroup on
+    /// an existing claim: both have to be asked for here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_config: Option<JobConfiguration>,
+    /// Seconds after the end at which the Job is deleted, and with it its pod. It stays until the restore is deleted unless
+    /// given. The restore, its status and the restored data stay in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub ttl_seconds_after_finished: Option<i32>,
     /// Who is told of the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<Notifications>,
@@ -122,25 +142,65 @@ pub struct NewPvc {
     /// ReadWriteOnce unless given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub access_modes: Vec<String>,
+    /// The size of the snapshot, a fifth more, and rounded up to whole Gi, unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     #[x_kube(validation = Rule::new("isQuantity(self)").message("size must be a quantity such as 10Gi"))]
-    pub size: String,
+    pub size: Option<String>,
+    /// Labels of the claim, beside the operator's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[x_kube(validation = Rule::new("self.all(key, !key.startsWith('backup.resticbackup.io/'))")
+        .message("labels of backup.resticbackup.io are the operator's own: remove them"))]
+    #[schemars(extend("maxProperties" = 64))]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the claim, beside the operator's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[x_kube(validation = Rule::new("self.all(key, !key.startsWith('backup.resticbackup.io/'))")
+        .message("annotations of backup.resticbackup.io are the operator's own: remove them"))]
+    #[schemars(extend("maxProperties" = 64))]
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// How files are written.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.delete) || !self.delete || !has(self.overwrite) || self.overwrite")
+    .message("options.delete needs options.overwrite: a folder cannot become as it was while its files stay as they are"))]
 pub struct RestoreOptions {
     /// false leaves files that are there already as they are.
-    #[serde(default = "default_overwrite", skip_serializing_if = "Option::is_none")]
+    #[serde(default = "default_true", skip_serializing_if = "Option::is_none")]
     pub overwrite: Option<bool>,
-    /// true reads every restored file again and compares it.
+    /// true reads every restored file again and compares it. A dry run has nothing to compare.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<bool>,
+    /// Whether long runs of zeros become holes, as in disk images, and take no space. false writes them.
+    #[serde(default = "default_true", skip_serializing_if = "Option::is_none")]
+    pub sparse: Option<bool>,
+    /// true deletes what is in the target folder and not in the snapshot, so that the folder becomes as it was. Only in a
+    /// claim that target.pvc names, and without includePaths. What excludePaths name stays, and so does lost+found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delete: Option<bool>,
+    /// true only counts what would be done: nothing is written, no claim is made, and hooks do not run. The counts are in
+    /// status.preview, the files in the log of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<bool>,
+    /// How includePaths and excludePaths are read.
+    #[serde(default)]
+    pub path_matching: PathMatching,
+}
+
+/// How paths are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PathMatching {
+    /// The characters * ? [ ] \ select many names, as in a shell. ** stands for any number of folders.
+    #[default]
+    Pattern,
+    /// Each character stands for itself: a[1].txt is the file of that name, and not a1.txt.
+    Literal,
 }
 
 #[allow(clippy::unnecessary_wraps)]
-fn default_overwrite() -> Option<bool> {
+fn default_true() -> Option<bool> {
     Some(true)
 }
 
@@ -191,6 +251,12 @@ pub struct ResticRestoreStatus {
     pub restored_size: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_size_bytes: Option<i64>,
+    /// Files and folders that options.delete has deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_files: Option<i64>,
+    /// What options.dryRun has counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<RestorePreview>,
     /// `1m5s`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
@@ -204,4 +270,27 @@ pub struct ResticRestoreStatus {
     pub job_ref: Option<ObjectReference>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+}
+
+/// What a restore would do. Folders count as files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestorePreview {
+    /// Files that are not there.
+    #[serde(default)]
+    pub restored: i64,
+    /// Files that are there with another content.
+    #[serde(default)]
+    pub updated: i64,
+    /// Files that stay as they are.
+    #[serde(default)]
+    pub unchanged: i64,
+    /// Files that would be deleted.
+    #[serde(default)]
+    pub deleted: i64,
+    /// Bytes that would be written: `1.5 GiB`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<i64>,
 }

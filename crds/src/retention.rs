@@ -38,7 +38,7 @@ use crate::schedule::schema::{BAD_SCHEDULE, BAD_TIMEZONE, schedule_rule, timezon
 pub struct GlobalRetentionPolicySpec {
     /// Repository that is kept in order.
     pub repository_ref: CrossNamespaceObjectReference,
-    /// Five cron fields such as "0 4 * * 0", or @weekly.
+    /// Five cron fields such as "0 4 * * 0", or @weekly. H is a value that follows from namespace and name: "H 4 * * 0".
     #[schemars(length(max = 128))]
     #[x_kube(validation = Rule::new(schedule_rule()).message(BAD_SCHEDULE))]
     pub schedule: String,
@@ -117,11 +117,17 @@ pub struct RetentionGuard {
 pub const DEFAULT_MAX_REMOVED_PERCENT: i32 = 30;
 
 /// Some snapshots, and what is kept of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyRule {
     pub selector: PolicySelector,
     pub retention: RetentionPolicy,
+    /// What makes snapshots one group, of which so many are kept (restic's --group-by): host, paths and tags. All three
+    /// unless given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 3), inner(length(max = 8)))]
+    #[x_kube(validation = Rule::new(rules::groups_rule()).message(rules::BAD_GROUPS))]
+    pub group_by: Vec<String>,
 }
 
 /// Which snapshots a policy is about. Empty means all of the repository.
@@ -130,7 +136,7 @@ pub struct PolicyRule {
 pub struct PolicySelector {
     /// Tags that a snapshot must carry, all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 256)))]
+    #[schemars(length(max = 64), inner(length(max = 340)))]
     #[x_kube(validation = Rule::new(rules::tags_rule()).message(rules::BAD_TAGS))]
     pub tags: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -171,6 +177,9 @@ pub struct GlobalRetentionPolicyStatus {
     pub repository_size_after_bytes: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshots_removed: Option<i32>,
+    /// Snapshots that the policy's rules match, after the last run whose count is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots_left: Option<i32>,
     /// restic id of the repository that the policy is bound to. Kept while the ResticRepository is deleted or not looked at
     /// yet: what the policy keeps stays kept.
     #[serde(rename = "repositoryID", default, skip_serializing_if = "Option::is_none")]

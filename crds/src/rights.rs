@@ -67,6 +67,12 @@ pub const CLUSTER: &[Right] = &[
         &["list", "watch", "patch"],
         "Read; patched only to take a finalizer of the original operator off.",
     ),
+    right(
+        GROUP,
+        &["globalretentionpolicies"],
+        &["create", "patch", "delete"],
+        "The policy of a backup with spec.retention. Others are never changed.",
+    ),
     right(GROUP, STATUSES, &["patch"], "What is observed."),
     right(
         GROUP,

@@ -11,7 +11,9 @@ use crate::retention::PolicyRule;
 /// Version of the language. It rises with each kind of rule that an older reader would not carry out. A newer version
 /// may narrow what a selector matches, and never widens it: an older reader keeps all that the selector it can read
 /// matches.
-pub const RULES_VERSION: u32 = 1;
+pub const RULES_VERSION: u32 = 2;
+/// Version that selectors, and rules without `groupBy`, need.
+pub const PLAIN_VERSION: u32 = 1;
 
 /// Spans such as `14d` or `1y6m`: number and unit (y, m, d, h), each unit once, in any order.
 pub const PATTERN: &str = "^([0-9]{1,6}[ymdh]){1,4}$";
@@ -38,6 +40,11 @@ pub const SPANS: [&str; 6] = [
     "keepWithinMonthly",
     "keepWithinYearly",
 ];
+
+/// What snapshots can be grouped by.
+pub const GROUPS: [&str; 3] = ["host", "paths", "tags"];
+/// What the schema says of `groupBy`.
+pub const BAD_GROUPS: &str = "groupBy takes host, tags and paths";
 
 /// What the schema says of a rule that keeps nothing.
 pub const KEEPS_NOTHING: &str =
@@ -118,6 +125,8 @@ pub struct Rule<'a> {
     /// In the order of [`SPANS`]; an empty text is no rule.
     pub spans: [&'a str; 6],
     pub keep_tags: &'a [String],
+    /// Of [`GROUPS`]; all of them if it is empty.
+    pub group_by: &'a [String],
 }
 
 /// What is wrong with a rule.
@@ -131,6 +140,8 @@ pub enum BadRule {
     Negative(&'static str),
     #[error("retention.{0}: {1:?} is not a span: {BAD_SPAN}")]
     Span(&'static str, String),
+    #[error("groupBy: {0:?} is unknown: {BAD_GROUPS}")]
+    Group(String),
     #[error("{0}: {1:?} cannot be used: {2}")]
     Text(&'static str, String, BadText),
 }
@@ -181,6 +192,7 @@ impl<'a> Rule<'a> {
         Rule {
             tags: &selector.tags,
             hostname: selector.hostname.as_deref().unwrap_or_default(),
+            group_by: &part.group_by,
             ..Rule::keeping(&part.retention)
         }
     }
@@ -229,6 +241,9 @@ impl<'a> Rule<'a> {
         self.keep_tags
             .iter()
             .try_for_each(|tag| text("retention.keepTags", tag))?;
+        if let Some(unknown) = self.group_by.iter().find(|by| !GROUPS.contains(&by.as_str())) {
+            return Err(BadRule::Group(unknown.clone()));
+        }
         let mut keeps = false;
         for (name, count) in COUNTS.into_iter().zip(self.counts) {
             if count < 0 {
@@ -248,6 +263,16 @@ impl<'a> Rule<'a> {
         }
     }
 
+    /// Version of the language that a reader needs to carry the rule out.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        if self.group_by.is_empty() {
+            PLAIN_VERSION
+        } else {
+            RULES_VERSION
+        }
+    }
+
     /// The part of the selector that can be used. It matches all that the selector as a whole could match.
     #[must_use]
     pub fn usable_selector(&self) -> (Vec<String>, String) {
@@ -258,28 +283,42 @@ impl<'a> Rule<'a> {
     }
 }
 
-/// CEL: at least one count or span is greater than zero.
-#[must_use]
-pub fn keeps_by_time() -> String {
-    let counts = COUNTS.map(|name| format!("(has(self.{name}) && self.{name} > 0)"));
-    let spans = SPANS.map(|name| format!("(has(self.{name}) && self.{name}.matches('[1-9]'))"));
+/// CEL: at least one count or span of `of` is greater than zero.
+fn keeps_by_time(of: &str) -> String {
+    let counts = COUNTS.map(|name| format!("(has({of}.{name}) && {of}.{name} > 0)"));
+    let spans = SPANS.map(|name| format!("(has({of}.{name}) && {of}.{name}.matches('[1-9]'))"));
     [counts, spans].concat().join(" || ")
 }
 
-/// CEL: there is a keep rule.
+/// CEL: there is a keep rule in `of`, such as `self`.
 #[must_use]
-pub fn keeps_something() -> String {
-    format!("{} || {}", keeps_by_time(), has_tags())
+pub fn keeps_something(of: &str) -> String {
+    format!("{} || {}", keeps_by_time(of), has_tags(of))
 }
 
-/// CEL: keepTags is not the only keep rule.
+/// CEL: keepTags is not the only keep rule of `of`.
 #[must_use]
-pub fn keeps_more_than_tags() -> String {
-    format!("{} || !({})", keeps_by_time(), has_tags())
+pub fn keeps_more_than_tags(of: &str) -> String {
+    format!("{} || !({})", keeps_by_time(of), has_tags(of))
 }
 
-fn has_tags() -> &'static str {
-    "(has(self.keepTags) && self.keepTags.size() > 0)"
+fn has_tags(of: &str) -> String {
+    format!("(has({of}.keepTags) && {of}.keepTags.size() > 0)")
+}
+
+/// CEL of a backup's `retention`: it is off, or this holds of its policy.
+#[must_use]
+pub fn off_or(rule: fn(&str) -> String) -> String {
+    format!(
+        "!(has(self.enabled) && self.enabled) || (has(self.policy) && ({}))",
+        rule("self.policy")
+    )
+}
+
+/// CEL: what snapshots are grouped by.
+#[must_use]
+pub fn groups_rule() -> String {
+    format!("self.all(g, g in ['{}'])", GROUPS.join("', '"))
 }
 
 /// CEL: a span. An empty text is no rule.

@@ -154,3 +154,53 @@ proptest! {
         prop_assert_eq!(cel.is_ok(), parser.is_ok(), "{} {:?} {:?}", rule, cel, parser);
     }
 }
+
+/// What the API server's CEL says of a backup's spec.retention.
+fn retention_refusals(retention: &Value) -> Vec<String> {
+    let crd = serde_json::to_value(crate::ResticBackup::crd()).unwrap();
+    let root = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    admitted(&root["properties"]["spec"]["properties"]["retention"], retention)
+        .err()
+        .unwrap_or_default()
+}
+
+#[test]
+fn a_backups_retention_has_to_keep_something_only_where_it_is_on() {
+    for off in [
+        json!({}),
+        json!({ "policy": {} }),
+        json!({ "enabled": false, "policy": {} }),
+        json!({ "enabled": false, "policy": { "keepTags": ["gold"] } }),
+        json!({ "enabled": true, "policy": { "keepLast": 2 }, "groupBy": ["host"], "schedule": "0 4 * * *" }),
+        json!({ "enabled": true, "policy": { "keepWithin": "1y" } }),
+    ] {
+        assert_eq!(retention_refusals(&off), Vec::<String>::new(), "{off}");
+    }
+    for (on, words) in [
+        (json!({ "enabled": true }), "at least one keep rule"),
+        (json!({ "enabled": true, "policy": {} }), "at least one keep rule"),
+        (
+            json!({ "enabled": true, "policy": { "keepLast": 0 } }),
+            "at least one keep rule",
+        ),
+        (
+            json!({ "enabled": true, "policy": { "keepTags": ["gold"] } }),
+            "add keepLast: 1",
+        ),
+        (
+            json!({ "policy": { "keepWithin": "2w" } }),
+            "for weeks write days",
+        ),
+        (
+            json!({ "groupBy": ["colour"] }),
+            "groupBy takes host, tags and paths",
+        ),
+        (json!({ "schedule": "now" }), "five cron fields"),
+    ] {
+        let refused = retention_refusals(&on);
+        assert!(
+            refused.iter().any(|text| text.contains(words)),
+            "{on}: {refused:?}"
+        );
+    }
+}

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
-use schemars::{Schema, SchemaGenerator, json_schema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
 use crate::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
@@ -23,6 +23,13 @@ pub fn resources(_: &mut SchemaGenerator) -> Schema {
             "claims": { "type": "array", "items": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
         },
     })
+}
+
+/// A type's schema without the rules about it as a whole: those that contain it have their own.
+pub fn without_validations<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = T::json_schema(generator);
+    schema.remove("x-kubernetes-validations");
+    schema
 }
 
 /// `metav1.Duration`, such as `90s` or `1h30m`.
@@ -57,6 +64,9 @@ fn drop_nullable(value: &mut Value) {
         Value::Object(map) => {
             if map.get("nullable") == Some(&Value::Bool(true)) {
                 map.remove("nullable");
+                if let Some(Value::Array(values)) = map.get_mut("enum") {
+                    values.retain(|value| !value.is_null());
+                }
             }
             map.values_mut().for_each(drop_nullable);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::images::AllowedImages;
-use crate::site::Site;
+use crate::site::{Limits, Site};
 
 /// Flags of the operator.
 #[derive(Clone, Debug, Args)]
@@ -60,6 +60,15 @@ pub struct Config {
     /// restic processes that run in this process's container at the same time.
     #[arg(long, env = "FLEET_RESTIC_PROCESSES", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub restic_processes: u32,
+
+    /// Most backups of this cluster that run at the same time; 0 is no limit. Others wait, first come, first served.
+    /// Where there is a limit, no backup begins while the operator is away.
+    #[arg(long, env = "FLEET_MAX_BACKUPS", default_value_t = 0)]
+    pub max_backups: u32,
+
+    /// The same for backups that have to run on one certain node, because the volume is in use there.
+    #[arg(long, env = "FLEET_MAX_BACKUPS_PER_NODE", default_value_t = 0)]
+    pub max_backups_per_node: u32,
 
     /// How often statistics of a repository are read, unless it says so itself. Such as 1h or 15m.
     #[arg(long, env = "FLEET_REFRESH_INTERVAL", default_value = "1h", value_parser = duration)]
@@ -217,8 +226,17 @@ impl Config {
             cluster_uid: cluster_uid.to_owned(),
             images: self.allowed_images.clone().and(&self.image),
             image: self.image.clone(),
+            limits: Limits {
+                cluster: limit(self.max_backups),
+                node: limit(self.max_backups_per_node),
+            },
         }
     }
+}
+
+/// 0 is no limit.
+fn limit(given: u32) -> Option<usize> {
+    usize::try_from(given).ok().filter(|limit| *limit > 0)
 }
 
 /// A name that no other cluster has. A constant would make one group of the snapshots of all clusters that share a

@@ -43,6 +43,8 @@ pub struct Context {
     pub operations: Board,
     /// Name of this cluster in the fleet.
     pub cluster: String,
+    /// Held while a parked run is opened.
+    pub places: tokio::sync::Mutex<()>,
     /// What specs are checked against.
     pub site: Site,
     /// Which repositories are shared through a hub.
@@ -113,6 +115,7 @@ pub fn test_context_on(client: kube::Client) -> Arc<Context> {
         operations: Board::default(),
         shared: Shared::new(None, true, "system"),
         certificate: CertificateName::new("a", true),
+        places: tokio::sync::Mutex::default(),
         site: Site::of_tests(),
         cluster: "a".to_owned(),
     })

@@ -35,6 +35,7 @@ pub mod notify;
 pub mod operation;
 pub mod pod;
 pub mod possession;
+pub mod queue;
 pub mod repository;
 pub mod restic;
 pub mod restore;

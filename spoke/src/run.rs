@@ -182,6 +182,7 @@ fn context(config: &Config, outside: &Outside, leader: LeaderGate) -> (Arc<Conte
         turns: Semaphore::new(TURNS),
         outbox,
         creations: Creations::new(config.hub_url().is_some()),
+        places: tokio::sync::Mutex::default(),
         certificate: CertificateName::new(&site.cluster, config.hub_url().is_some()),
         cluster: site.cluster.clone(),
         shared: Shared::new(config.hub_url(), config.standalone, &config.lease_namespace),

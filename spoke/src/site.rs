@@ -12,6 +12,15 @@ pub struct Site {
     pub images: AllowedImages,
     /// Image of this program.
     pub image: String,
+    pub limits: Limits,
+}
+
+/// Most backups that run at the same time; no limit unless given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    pub cluster: Option<usize>,
+    /// Of those that have to run on a certain node.
+    pub node: Option<usize>,
 }
 
 #[cfg(test)]
@@ -23,6 +32,7 @@ impl Site {
             cluster_uid: "uid-of-a".to_owned(),
             images: AllowedImages::default(),
             image: "spoke:1".to_owned(),
+            limits: Limits::default(),
         }
     }
 }

@@ -12,7 +12,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "access",
         &[
-            "consent", "events", "exchange", "exec", "hooks", "leader", "pod", "restic", "runs", "secrets",
+            "consent", "events", "exchange", "exec", "hooks", "leader", "pod", "queue", "restic", "runs",
+            "secrets",
         ],
     ),
     ("apply", &["apply", "notify", "sharing"]),

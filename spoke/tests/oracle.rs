@@ -138,6 +138,7 @@ fn rule(random: &mut StdRng) -> RetentionRule {
     if !keeps_by_time(&rule) && !by_tags {
         rule.keep_last = 1;
     }
+    rule.group_by = words(&some(random, &["host", "paths", "tags"], 0.2));
     rule.tags = words(&some(random, &TAGS, 0.15));
     if random.random_bool(0.3) {
         rule.hostname = (*HOSTS.choose(random).unwrap()).to_owned();
@@ -184,13 +185,11 @@ fn run(random: &mut StdRng) -> RetentionRun {
 
 /// What restic keeps and removes for a rule, asked for in this test's own words.
 fn oracle(repository: &Path, rule: &RetentionRule) -> (Ids, Ids) {
-    let mut arguments = words(&[
-        "forget",
-        "--dry-run",
-        "--no-lock",
-        "--json",
-        "--group-by=host,paths,tags",
-    ]);
+    let mut arguments = words(&["forget", "--dry-run", "--no-lock", "--json"]);
+    arguments.push(match rule.group_by.join(",") {
+        none if none.is_empty() => "--group-by=host,paths,tags".to_owned(),
+        some => format!("--group-by={some}"),
+    });
     let mut flag = |name: &str, value: &str| {
         if !value.is_empty() && value != "0" {
             arguments.push(format!("--{name}={value}"));

@@ -88,7 +88,7 @@ impl Pod {
 
 /// Ends within a bound.
 fn ends(child: &mut Child) -> bool {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(60);
     while Instant::now() < end {
         if let Some(status) = child.try_wait().unwrap() {
             return status.success();
@@ -104,7 +104,7 @@ fn text(output: &Output) -> String {
 }
 
 fn there(path: &Path) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(60);
     while !path.exists() {
         assert!(Instant::now() < end, "{} does not come", path.display());
         std::thread::sleep(Duration::from_millis(20));
@@ -196,7 +196,7 @@ fn the_source_ends_with_restic_although_nobody_asked() {
     let mut held = pod.hold();
     there(&pod.path("socket"));
     // Until it is connected, its end would go unnoticed.
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(60);
     let connected = || {
         let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
         sockets
@@ -241,7 +241,7 @@ fn the_command_ends_with_restic() {
     assert!(!ends(&mut source));
     let pid = std::fs::read_to_string(&mark).unwrap();
     let gone = || !Path::new("/proc").join(pid.trim()).exists();
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(60);
     while !gone() {
         assert!(Instant::now() < end, "the command goes on");
         std::thread::sleep(Duration::from_millis(20));

@@ -1,4 +1,4 @@
-//! docs/safety.md names a test for each finding; here is what keeps these names true.
+//! docs/safety.md and docs/conformance.md name a test in each row of their tables; here is what keeps these names true.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Functions under a test attribute, in all crates.
+/// Functions under a test attribute, in all crates, as `path.rs::function`.
 fn tests() -> BTreeSet<String> {
     let mut files = Vec::new();
     for crate_ in ["cli", "crds", "hub", "proto", "spoke", "tests"] {
@@ -33,12 +33,15 @@ fn tests() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for file in files {
         let mut marked = false;
-        for line in std::fs::read_to_string(file).unwrap().lines() {
+        for line in std::fs::read_to_string(&file).unwrap().lines() {
             let line = line.trim_start();
             if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
                 marked = true;
             } else if let Some((_, rest)) = line.split_once("fn ").filter(|_| marked) {
-                names.extend(rest.split_once('(').map(|(name, _)| name.to_owned()));
+                let named = rest
+                    .split_once('(')
+                    .map(|(name, _)| format!("{}::{name}", file.display()));
+                names.extend(named);
                 marked = false;
             }
         }
@@ -46,19 +49,62 @@ fn tests() -> BTreeSet<String> {
     names
 }
 
-#[test]
-fn each_finding_has_tests_that_exist() {
+/// Each row of the page's tables ends with tests in backticks: a function, or `file.rs::function`. Returns how many rows
+/// there are.
+fn each_row_has_tests(page: &str) -> usize {
     let (known, mut rows) = (tests(), 0);
-    let text = std::fs::read_to_string(root().join("docs/safety.md")).unwrap();
-    let table = text.lines().filter(|line| line.starts_with("| "));
-    for line in table.filter(|line| !line.starts_with("| id |")) {
+    let is_test = |name: &str| {
+        let (file, function) = name.split_once("::").unwrap_or(("", name));
+        let mut known = known.iter().filter_map(|test| test.rsplit_once("::"));
+        known.any(|(at, of)| of == function && Path::new(at).ends_with(file))
+    };
+    let text = std::fs::read_to_string(root().join(page)).unwrap();
+    let mut lines = text.lines().filter(|line| line.starts_with('|')).peekable();
+    while let Some(line) = lines.next() {
+        if lines.next_if(|next| next.starts_with("|---")).is_some() {
+            continue;
+        }
         let named = line.rsplit('|').nth(1).unwrap().split('`');
         let named: Vec<&str> = named.skip(1).step_by(2).collect();
         assert!(!named.is_empty(), "no test: {line}");
         for name in named {
-            assert!(known.contains(name), "{name} is no test: {line}");
+            assert!(is_test(name), "{name} is no test: {line}");
         }
         rows += 1;
     }
+    rows
+}
+
+#[test]
+fn each_finding_has_tests_that_exist() {
+    let rows = each_row_has_tests("docs/safety.md");
     assert!(rows > 60, "{rows} rows were read");
+}
+
+#[test]
+fn each_line_of_conformance_has_tests_that_exist() {
+    let rows = each_row_has_tests("docs/conformance.md");
+    assert!(rows > 100, "{rows} rows were read");
+}
+
+/// By its path below `spec`, two levels deep.
+#[test]
+fn each_field_of_a_spec_is_in_conformance() {
+    let page = std::fs::read_to_string(root().join("docs/conformance.md")).unwrap();
+    for (file, definition) in crds::schema::definitions() {
+        let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let spec = &schema["properties"]["spec"]["properties"];
+        for (name, field) in spec.as_object().unwrap() {
+            let parts = &field.get("items").unwrap_or(field)["properties"];
+            let parts = parts.as_object().into_iter().flatten();
+            let mut paths: Vec<String> = parts.map(|(part, _)| format!("{name}.{part}")).collect();
+            if paths.is_empty() {
+                paths.push(name.clone());
+            }
+            for path in paths {
+                let named = [format!("`{path}`"), format!("`{path}.")];
+                assert!(named.iter().any(|text| page.contains(text)), "{file}: {path}");
+            }
+        }
+    }
 }

@@ -6,18 +6,20 @@ mod duration;
 mod fields;
 mod local;
 pub mod schema;
+mod spread;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 pub use duration::parse as parse_duration;
 use fields::Fields;
+pub use spread::{resolve, seed};
 
 /// Why a schedule or a time zone is refused. Texts name the value and say what to write.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ScheduleError {
     #[error(
-        "schedule {schedule:?} is not valid: {detail}; write five fields such as \"30 2 * * *\", @daily or @every 6h"
+        "schedule {schedule:?} is not valid: {detail}; write five fields such as \"30 2 * * *\" or \"H 2 * * *\", @daily or @every 6h"
     )]
     Cron { schedule: String, detail: String },
     #[error(

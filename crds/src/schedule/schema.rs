@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use super::fields::{BOUNDS, Bounds, MACROS, MONTHS, WEEKDAYS};
 
 /// What the schema says of a schedule.
-pub const BAD_SCHEDULE: &str = "write five cron fields such as \"30 2 * * *\" (minute 0-59, hour 0-23, day 1-31, month 1-12 or jan-dec, \
-weekday 0-6 or sun-sat, with 0 for Sunday; a range ends after it begins), @daily or @every 6h; the time zone belongs into timezone";
+pub const BAD_SCHEDULE: &str = "write five cron fields such as \"30 2 * * *\" or \"H 2 * * *\" (minute 0-59, hour 0-23, day 1-31, month 1-12 or jan-dec, \
+weekday 0-6 or sun-sat, with 0 for Sunday; a range ends after it begins; H, H/15 and H(0-29) are a value that follows from the resource's name), @daily or @every 6h; the time zone belongs into timezone";
 /// What the schema says of a time zone.
 pub const BAD_TIMEZONE: &str =
     "timezone must be the name of an IANA time zone in its exact spelling, such as Europe/Berlin or UTC";
@@ -17,7 +17,9 @@ pub fn schedule_rule() -> String {
     let macros: Vec<String> = MACROS.iter().map(|(name, _)| format!("'{name}'")).collect();
     let fields: Vec<String> = BOUNDS.iter().map(field).collect();
     // Ranges are compared as numbers. No month and weekday share a name.
-    let mut numbers = "self.lowerAscii().replace('\\t', ',').replace(' ', ',')".to_owned();
+    let mut numbers =
+        "self.lowerAscii().replace('\\t', ',').replace(' ', ',').replace('h(', '').replace(')', '')"
+            .to_owned();
     for (names, least) in [(MONTHS, 1), (WEEKDAYS, 0)] {
         for (position, name) in names.iter().enumerate() {
             let _ = write!(numbers, ".replace('{name}', '{}')", least + position);
@@ -52,11 +54,12 @@ fn field(bounds: &Bounds) -> String {
         (1, 12) => "([1-9]|1[0-2])",
         _ => "[0-6]",
     };
+    let spread = format!("H([(]0*{numbers}-0*{numbers}[)])?");
     let mut value = format!("[+]?0*{numbers}");
     if !bounds.names.is_empty() {
         value = format!("({value}|(?i:{}))", bounds.names.join("|"));
     }
     let step = "(/[+]?0*[1-9][0-9]{0,17})?";
-    let item = format!("([*?](-[^,/ \\\\t]*)?|{value}(-{value})?){step}");
+    let item = format!("([*?](-[^,/ \\\\t]*)?|{spread}|{value}(-{value})?){step}");
     format!("(,*{item}(,+{item})*,*|,+)")
 }

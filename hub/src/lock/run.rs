@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::rules::{RULES_VERSION, Rule};
+use crds::rules::{PLAIN_VERSION, RULES_VERSION, Rule};
 use proto::hold::{SUSPICIOUS, hold};
 use proto::order::{RUN_MAX, order_text};
 use proto::v1::{Baseline, ClusterUid, RetentionPolicySpec, RetentionRule, RetentionRun};
@@ -11,8 +11,8 @@ use crate::health::ready_condition;
 use crate::inventory::{Held, Inventory, Member};
 use crate::store::History;
 
-/// Policies of one cluster for one repository. One that has more stops the repository's runs, with a text that names it.
-const PER_CLUSTER: usize = 64;
+/// Policies of one cluster for one repository, those of its backups included. One that has more stops the repository's runs, with a text that names it.
+const PER_CLUSTER: usize = 256;
 
 /// The run as of now. Policies of clusters that are away take part as they were last known: what they keep stays kept.
 /// Only bound clusters that use the repository and are known as a whole are in `clusters`: snapshots of others stay.
@@ -94,7 +94,7 @@ fn holds(inventory: &Inventory, restic_id: &str) -> Vec<RetentionPolicySpec> {
             &backup,
             &held.object.uid,
             SUSPICIOUS,
-            RULES_VERSION,
+            PLAIN_VERSION,
         )
     });
     hold.collect()
@@ -194,6 +194,7 @@ fn rule_of(rule: &RetentionRule) -> Rule<'_> {
         counts: rule.counts().map(i64::from),
         spans: rule.spans(),
         keep_tags: &rule.keep_tags,
+        group_by: &rule.group_by,
     }
 }
 

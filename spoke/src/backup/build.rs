@@ -12,11 +12,9 @@ use super::source::Wanted;
 use super::validate::Valid;
 use crate::hooks::{self, Grant, Needs};
 use crate::pod::{self, Frame, Source, hashed, stream};
+use crate::queue;
 use crate::site::Site;
 use crate::world::Key;
-
-/// A start missed by more (a control plane that was away) waits for the next slot instead of a stampede.
-const STARTING_DEADLINE_SECONDS: i64 = 3600;
 
 /// Everything that is made for a backup.
 #[derive(Clone, Debug)]
@@ -55,6 +53,10 @@ pub fn build(
     if let Some(plan) = hooks {
         hooks::install(&mut template, plan, &site.image);
     }
+    let limited = queue::is_limited(site.limits, repository);
+    let parked = limited.then(|| (names::ANNOTATION_PARKED.to_owned(), "true".to_owned()));
+    let with_hooks = hooks.map(|plan| (names::ANNOTATION_HOOKS.to_owned(), plan.json()));
+    let marks: BTreeMap<String, String> = parked.into_iter().chain(with_hooks).collect();
     let cron_job = CronJob {
         metadata: meta(names::backup_cron_job(&key.name)),
         spec: CronJobSpec {
@@ -62,16 +64,17 @@ pub fn build(
             time_zone: Some(valid.timezone.clone()),
             concurrency_policy: Some(job.concurrency.as_str().to_owned()),
             suspend: Some(valid.suspend),
-            starting_deadline_seconds: Some(STARTING_DEADLINE_SECONDS),
+            starting_deadline_seconds: Some(pod::STARTING_DEADLINE),
             successful_jobs_history_limit: Some(job.successful_history),
             failed_jobs_history_limit: Some(job.failed_history),
             job_template: JobTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(labels(&key.name, false)),
-                    annotations: hooks.map(|plan| [(names::ANNOTATION_HOOKS.to_owned(), plan.json())].into()),
+                    annotations: Some(marks).filter(|marks| !marks.is_empty()),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(JobSpec {
+                    suspend: limited.then_some(true),
                     backoff_limit: Some(job.backoff_limit),
                     active_deadline_seconds: Some(job.deadline),
                     template,
@@ -118,7 +121,7 @@ fn pod_template(
         "--retry-lock".to_owned(),
         crate::config::RETRY_LOCK.to_owned(),
     ];
-    arguments.extend(pod::repository_flags(repository));
+    arguments.extend(pod::repository_flags(repository, &valid.job));
     arguments.extend(valid.arguments.iter().cloned());
     let (script, script_volume) = pod::entrypoint();
     let (mounts, volumes) = data(valid, located);

@@ -125,6 +125,77 @@ fn job_config_is_honoured_field_by_field() {
 }
 
 #[test]
+fn pods_are_labelled_ranked_and_slowed_as_job_config_says() {
+    let config = json!({
+        "jobConfig": {
+            "podLabels": { "team": "shop" }, "podAnnotations": { "example.org/a": "b" }, "priorityClassName": "low",
+            "imagePullSecrets": [{ "name": "mirror" }], "limitUpload": 500, "limitDownload": 900,
+            "resources": { "limits": { "cpu": "1500m", "memory": "1Gi" } },
+            "env": [{ "name": "GOMEMLIMIT", "value": "off" }, { "name": "RESTIC_COMPRESSION", "value": "$(RESTIC_PASSWORD)" }],
+        },
+        "source": { "customSource": { "backupPath": "/data", "podTemplate": { "spec": {
+            "priorityClassName": "high", "imagePullSecrets": [{ "name": "own" }, { "name": "mirror" }],
+            "containers": [{ "name": "dump", "image": "db", "volumeMounts": [{ "name": "data", "mountPath": "/data" }] }],
+            "volumes": [{ "name": "data", "emptyDir": {} }],
+        } } } },
+    });
+    let objects = built("orders", config, &repository(json!({})));
+    let job = objects.cron_job.spec.job_template.spec.as_ref().unwrap();
+    let metadata = job.template.metadata.as_ref().unwrap();
+    let labels = metadata.labels.as_ref().unwrap();
+    assert_eq!(
+        (labels["team"].as_str(), labels[names::LABEL_BACKUP].as_str()),
+        ("shop", "orders")
+    );
+    let annotations = metadata.annotations.as_ref().unwrap();
+    assert!(annotations["example.org/a"] == "b" && annotations.contains_key(pod::user::ANNOTATION));
+    let pod = pod_of(&objects);
+    assert_eq!(pod.priority_class_name.as_deref(), Some("low"));
+    let secrets = pod.image_pull_secrets.as_ref().unwrap();
+    assert_eq!(
+        secrets.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
+        ["mirror", "own"]
+    );
+    let restic = pod.containers.iter().find(|c| c.name == "restic").unwrap();
+    let arguments = restic.args.as_ref().unwrap();
+    for limit in ["--limit-upload=500", "--limit-download=900"] {
+        assert_eq!(
+            arguments.iter().filter(|a| *a == limit).count(),
+            1,
+            "{arguments:?}"
+        );
+    }
+    let value = |name: &str| {
+        let all = restic.env.as_ref().unwrap().iter();
+        let found: Vec<_> = all.filter(|v| v.name == name).collect();
+        assert_eq!(found.len(), 1, "{name}");
+        found[0].value.clone().unwrap()
+    };
+    assert_eq!(value("GOMAXPROCS"), "2");
+    assert_eq!(value("GOMEMLIMIT"), "off");
+    assert_eq!(
+        value("RESTIC_COMPRESSION"),
+        "$$(RESTIC_PASSWORD)",
+        "instead of the Secret's"
+    );
+}
+
+#[test]
+fn jobs_are_born_suspended_where_there_is_a_limit() {
+    let job = |repository: Value| {
+        let objects = built("orders", json!({}), &self::repository(repository));
+        let template = objects.cron_job.spec.job_template;
+        let marks = template.metadata.unwrap().annotations.unwrap_or_default();
+        (
+            template.spec.unwrap().suspend,
+            marks.contains_key(names::ANNOTATION_PARKED),
+        )
+    };
+    assert_eq!(job(json!({})), (None, false));
+    assert_eq!(job(json!({ "maxConcurrentBackups": 2 })), (Some(true), true));
+}
+
+#[test]
 fn the_cache_lies_where_the_repository_says() {
     let cache_of = |spec: Value| {
         let objects = built("orders", json!({}), &repository(json!({ "cache": spec })));
@@ -299,6 +370,16 @@ fn credentials_are_references_only() {
         !serde_json::to_string(&objects.cron_job)
             .unwrap()
             .contains("hidden")
+    );
+}
+
+#[test]
+fn the_cron_job_has_the_slots_of_the_spec() {
+    let slots = json!({ "schedule": "0 3 * * 1", "timezone": "Europe/Berlin", "suspend": true });
+    let spec = built("orders", slots, &repository(json!({}))).cron_job.spec;
+    assert_eq!(
+        (spec.schedule.as_str(), spec.time_zone.as_deref(), spec.suspend),
+        ("0 3 * * 1", Some("Europe/Berlin"), Some(true))
     );
 }
 

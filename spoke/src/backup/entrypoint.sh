@@ -50,15 +50,27 @@ for pair in ${FLEET_PRIVATE_FILES:-}; do
   if [ -s "${pair%%=*}" ]; then (umask 077 && cat "${pair%%=*}" >"${pair#*=}") || exit 1; fi
 done
 
-# Keeps the last summary; everything is passed on.
-awk -v keep="$work/summary" '
+# Keeps the last summary, and counts what a dry run would do; everything is passed on.
+awk -v keep="$work" '
   { print; fflush() }
   /^\{"message_type":"summary"/ { summary = $0 }
-  END { if (summary != "" && length(summary) < 1500) print summary > keep }
+  /^\{"message_type":"verbose_status","action":"(restored|updated|unchanged|deleted)"/ {
+    split($0, part, "\"")
+    count[part[8]]++
+    counted = 1
+  }
+  END {
+    if (summary != "" && length(summary) < 1500) print summary > (keep "/summary")
+    if (counted) {
+      printf "{\"restored\":%d,\"updated\":%d,\"unchanged\":%d,\"deleted\":%d}", count["restored"], count["updated"], count["unchanged"], count["deleted"] > (keep "/actions")
+    }
+  }
 ' <"$work/out" &
 reader_out=$!
 
-# Keeps the last fatal error and the last words of ssh, counts unreadable files and names the first five, and looks for signs of a lost lock.
+# Keeps the last fatal error and the last words of ssh, counts files that there was trouble with and names the first five, and
+# looks for signs of a lost lock. Of a restore it counts those that are there and lack only an owner or attributes which the
+# pod may not set, if there was no other trouble.
 awk -v keep="$work" '
   { print; fflush() }
   /^\{"message_type":"exit_error"/ { fatal = $0 }
@@ -66,6 +78,15 @@ awk -v keep="$work" '
   /^\{"message_type":"error"/ && !/"during":"scan"/ {
     errors++
     if (errors <= 5 && length($0) < 300) items = items (items == "" ? "" : ",") $0
+  }
+  /^\{"message_type":"error","error":\{"message":"(xattr\.L(Set|Remove)|lchown) .*: (operation not permitted|permission denied)"\},"during":"restore"/ {
+    unset++
+    name = $0
+    sub(/: (operation not permitted|permission denied)"\},"during":"restore".*$/, "", name)
+    name = (name ~ /"message":"lchown /) ? "owner" : substr(name, match(name, / [^ ]*$/) + 1, 40)
+    gsub(/[^A-Za-z0-9._-]/, "?", name)
+    if (!(name in named) && ++names <= 5) list = list (list == "" ? "" : ",") "\"" name "\""
+    named[name] = 1
   }
   /^subprocess ssh: / {
     ssh = substr($0, 17, 300)
@@ -84,6 +105,8 @@ awk -v keep="$work" '
     if (ssh != "") print "\"" ssh "\"" > (keep "/ssh")
     if (source != "") print "\"" source "\"" > (keep "/source")
     print errors + 0 > (keep "/errors")
+    if (errors > 0 && errors == unset && index(fatal, "\"message\":\"Fatal: There were " errors " errors\\n\"}"))
+      print "{\"files\":" unset ",\"names\":[" list "]}" > (keep "/unset")
     print "[" items "]" > (keep "/items")
     print (lock ? "true" : "false") > (keep "/lock")
   }
@@ -105,6 +128,9 @@ while kill -0 "$restic" 2>/dev/null; do
 done
 wait "$reader_out" "$reader_err"
 
+# The files are there, and another attempt would do no better.
+if [ "$code" = 1 ] && [ -s "$work/unset" ] && [ -s "$work/summary" ]; then code=0; fi
+
 # For the hooks after this: absent where the container ends before this line.
 if [ -n "${FLEET_OUTCOME:-}" ]; then echo "$code" >"$FLEET_OUTCOME.new" && mv "$FLEET_OUTCOME.new" "$FLEET_OUTCOME"; fi
 
@@ -117,7 +143,7 @@ for counts in "$groups/memory.events" "$groups/memory/memory.oom_control"; do
 done
 
 piece() { if [ -s "$work/$1" ]; then cat "$work/$1"; else printf '%s' "$2"; fi; }
-printf '{"exitCode":%d,"summary":%s,"fatal":%s,"ssh":%s,"source":%s,"errors":%s,"lockLost":%s,"outOfMemory":%s,"items":%s}\n' \
-  "$code" "$(piece summary null)" "$(piece fatal null)" "$(piece ssh null)" "$(piece source null)" "$(piece errors 0)" "$(piece lock false)" "$memory" "$(piece items '[]')" >"$log"
+printf '{"exitCode":%d,"summary":%s,"fatal":%s,"ssh":%s,"source":%s,"errors":%s,"lockLost":%s,"outOfMemory":%s,"items":%s,"unset":%s,"actions":%s}\n' \
+  "$code" "$(piece summary null)" "$(piece fatal null)" "$(piece ssh null)" "$(piece source null)" "$(piece errors 0)" "$(piece lock false)" "$memory" "$(piece items '[]')" "$(piece unset null)" "$(piece actions null)" >"$log"
 rm -rf "$work"
 exit "$code"

@@ -23,7 +23,15 @@ pub(super) fn events(old: &ResticBackupStatus, new: &ResticBackupStatus) -> Vec<
     let suspicious = conditions::get(&new.conditions, types::SUSPICIOUS);
     let suspicious = suspicious.filter(|_| old.suspicious.is_none());
     let suspicious = suspicious.map(|condition| announce(condition, false));
-    ready.into_iter().chain(run).chain(suspicious).collect()
+    let reason = |status: &ResticBackupStatus| {
+        let condition = conditions::get(&status.conditions, types::RETENTION_READY)?;
+        Some((condition.status == "False").then(|| condition.reason.clone()))
+    };
+    let retention = conditions::get(&new.conditions, types::RETENTION_READY);
+    let retention = retention.filter(|condition| condition.status == "False" && reason(old) != reason(new));
+    let retention = retention.map(|condition| announce(condition, false));
+    let all = ready.into_iter().chain(run).chain(suspicious).chain(retention);
+    all.collect()
 }
 
 fn note(run: &BackupRun) -> String {

@@ -2,6 +2,7 @@
 //! `kind::Driver` carries the plans out.
 
 mod arguments;
+mod breaker;
 pub mod build;
 mod events;
 mod hooks;
@@ -11,6 +12,7 @@ mod options;
 mod plan;
 mod readiness;
 mod result;
+mod retention;
 mod source;
 mod stale;
 mod status;
@@ -23,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crds::conditions::{self, types};
-use crds::{ResticBackup, ResticBackupStatus, ResticRepository, names};
+use crds::{GlobalRetentionPolicy, ResticBackup, ResticBackupStatus, ResticRepository, names};
 use futures::future::BoxFuture;
 
 use crate::consent;
@@ -32,6 +34,7 @@ use crate::kind::{
     Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable,
     observed_generation,
 };
+use crate::queue::{self, Queue, Turn};
 use crate::runs::{self, JobWithPods, Words};
 use crate::secrets::Credentials;
 use crate::site::Site;
@@ -50,6 +53,21 @@ impl BackupController {
     pub fn new(site: &Site) -> BackupController {
         BackupController { site: site.clone() }
     }
+
+    /// Most backups have no parked run: the queue is not made for them.
+    fn turns(&self, world: &World, runs: &[JobWithPods]) -> BTreeMap<String, Turn> {
+        let parked: Vec<&str> = runs
+            .iter()
+            .filter(|run| queue::is_parked(&run.job))
+            .map(|run| &*run.job.meta.uid)
+            .collect();
+        if parked.is_empty() {
+            return BTreeMap::new();
+        }
+        let mut turns = Queue::of(world, self.site.limits).turns();
+        turns.retain(|uid, _| parked.contains(&uid.as_str()));
+        turns
+    }
 }
 
 /// What a backup depends on.
@@ -60,10 +78,14 @@ pub struct Observed {
     labels: Option<Arc<BTreeMap<String, String>>>,
     source: locate::Surroundings,
     cron_job: Option<Arc<CronJobView>>,
+    /// The object of the name that the backup's retention policy has.
+    policy: Option<Arc<GlobalRetentionPolicy>>,
     runs: Vec<JobWithPods>,
     /// Runs with open hooks whose Jobs were deleted, and Jobs that make up for some.
     gone: Vec<JobWithPods>,
     made: Vec<JobWithPods>,
+    /// By uid of its parked Jobs: whether they may begin.
+    turns: BTreeMap<String, Turn>,
     /// Why the CronJob makes no Job, if that is so.
     refused: Option<Words>,
     /// Maintenance of the repository is about to begin: no run starts for so long.
@@ -113,11 +135,15 @@ impl Controller for BackupController {
             made: follow::made(world, &key.namespace, &prefix, open),
             labels: labels.map(|n| n.labels.clone()),
             source: source.unwrap_or_default(),
+            turns: self.turns(world, &runs),
             refused: cron_job
                 .as_deref()
                 .and_then(|cron_job| refused(world, key, cron_job, &runs)),
             runs,
             cron_job,
+            policy: world
+                .policies
+                .get(&key.sibling(names::backup_retention(&key.name))),
             held: id.and_then(|id| cache.leases.drain_left(&id)),
             consent_ended: consent::ended(world, key, &input.resource.spec.repository_ref),
             repository,

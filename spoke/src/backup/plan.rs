@@ -13,13 +13,19 @@ use super::locate::Located;
 use super::moved;
 use super::readiness::{self, Readiness, Surroundings};
 use super::validate::Valid;
-use super::{BackupController, Observed, hooks, stale, status};
+use super::{BackupController, Observed, hooks, retention, stale, status};
 use crate::hooks::{Needs, Plan as HookPlan};
-use crate::kind::{self, Applied, Children, Credentials, Input, Plan, Removal, Run, Settled, failed_as};
-use crate::runs;
+use crate::kind::{
+    self, Applied, Children, Credentials, Input, Opening, Plan, Removal, Run, Settled, failed_as,
+};
+use crate::queue::Turn;
 use crate::runs::finished::{self, Ended, Finished};
+use crate::runs::{self, JobWithPods};
 use crate::site::Site;
 use crate::world::Key;
+
+/// How often a backup whose run is parked looks at its place, beside being woken when one may be free.
+const QUEUE_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 
 /// Plans.
 pub(super) fn plan(
@@ -29,14 +35,19 @@ pub(super) fn plan(
 ) -> Plan<BackupController> {
     let (generation, now) = (input.generation(), input.now.wall);
     let refused = observed.refused.clone();
-    let (mut status, again) =
-        status::with_runs(&input.status(), input.resource, &observed.runs, refused, now);
+    let (mut status, again) = status::with_runs(
+        &input.status(),
+        input.resource,
+        &observed.runs,
+        (&observed.turns, refused),
+        now,
+    );
     let followed = hooks::follow(&mut status, site, input, observed);
     let owing = hooks::owing(&status, &names::backup_service_account(&input.key.name));
     status::degraded(&mut status, owing, generation, now);
     // Shown again by `conclude`, where a run can begin.
     status.next_backup = None;
-    let mut children = Children::default();
+    let (mut children, mut slot) = (Children::default(), None);
     let stale = input.valid.ok().and_then(|valid| {
         let (schedule, suspend) = (&valid.schedule, valid.suspend);
         stale::set(&mut status, schedule, suspend, generation, now)
@@ -50,7 +61,10 @@ pub(super) fn plan(
             }
         }
         Ok(valid) => {
-            let readiness = readiness_of(input.key, observed, valid);
+            let readiness = readiness_of(input, observed, valid);
+            if let Readiness::Down { again, .. } = &readiness {
+                slot = *again;
+            }
             set_readiness(&mut conditions, &readiness);
             let owes = followed.job.is_some() || observed.made.iter().any(|made| made.job.end.is_none());
             let hooks = Hooked {
@@ -67,14 +81,16 @@ pub(super) fn plan(
             );
         }
     }
+    children.policy = retention::plan(site, input, observed, &mut status);
     let released = release(input, observed, &status);
     children.finished = released.0;
     let lingering = runs::lingering(&observed.runs, now);
     children.lingering = lingering.0;
     children.job = followed.job;
+    let queued = (!observed.turns.is_empty()).then(|| now.saturating_add(QUEUE_INTERVAL).unwrap_or(now));
     Plan {
         children,
-        next: earliest([again, released.1, lingering.1, followed.next, stale]),
+        next: earliest([again, released.1, lingering.1, followed.next, stale, slot, queued]),
         ..Plan::status(status, ())
     }
 }
@@ -101,11 +117,12 @@ fn wanted(
             if !to.held {
                 let again = make_anew((input.key, input.now.wall), observed, &located, &mut children);
                 active.retain(|job| !again.contains(job));
+                children.openings = openings(observed, &again);
             }
         }
         (Readiness::Refused { .. }, _) => children.removals = withdrawal(input.key, hooks.open),
-        // A run would hang, or bind the claim.
-        (Readiness::Held { .. }, _) => {
+        // A run would hang, or bind the claim; or each would fail.
+        (Readiness::Held { .. } | Readiness::Down { .. }, _) => {
             let cron_job = Key::new(&input.key.namespace, names::backup_cron_job(&input.key.name));
             children.removals = vec![Removal::Schedule(cron_job)];
         }
@@ -113,6 +130,20 @@ fn wanted(
         _ => {}
     }
     children
+}
+
+/// Parked runs whose turn it is. Those that are made anew are not opened.
+fn openings(observed: &Observed, again: &[String]) -> Vec<Opening> {
+    let begins = |run: &&JobWithPods| {
+        let turn = observed.turns.get(&*run.job.meta.uid);
+        turn == Some(&Turn::Begins) && !again.iter().any(|job| **job == *run.key.name)
+    };
+    let runs = observed.runs.iter().filter(begins);
+    runs.map(|run| Opening {
+        at: run.key.clone(),
+        uid: run.job.meta.uid.to_string(),
+    })
+    .collect()
 }
 
 /// Runs for a node where the data is not any more are replaced. The Jobs that go.
@@ -152,13 +183,14 @@ fn release(
     (go, earliest([next, fresh.then_some(now)]))
 }
 
-fn readiness_of(key: &Key, observed: &Observed, valid: &Valid) -> Readiness {
+fn readiness_of(input: &Input<'_, BackupController>, observed: &Observed, valid: &Valid) -> Readiness {
     let surroundings = Surroundings {
         repository: observed.repository.as_deref(),
         labels: observed.labels.as_deref(),
         source: &observed.source,
+        now: input.now.wall,
     };
-    readiness::readiness(key, valid, &surroundings)
+    readiness::readiness(input.key, valid, &surroundings)
 }
 
 /// Whether the backup may run, as conditions. `conclude` sets Ready where objects are made.
@@ -177,6 +209,12 @@ fn set_readiness(conditions: &mut Conditions<'_>, readiness: &Readiness) {
         Readiness::Held { reason, message } => {
             conditions
                 .set(types::REPOSITORY_READY, well.0, well.1, well.2)
+                .set(types::READY, false, reason, message);
+        }
+        Readiness::Down { message, .. } => {
+            let reason = reasons::REPOSITORY_NOT_READY;
+            conditions
+                .set(types::REPOSITORY_READY, false, reason, message)
                 .set(types::READY, false, reason, message);
         }
         Readiness::Waiting { reason, message } => {
@@ -297,8 +335,12 @@ pub(super) fn conclude(
     applied: &Applied,
 ) {
     let Ok(valid) = input.valid else { return };
-    let readiness = readiness_of(input.key, observed, valid);
-    let stopped = matches!(readiness, Readiness::Refused { .. } | Readiness::Held { .. });
+    retention::conclude(input, &mut settled.status, applied);
+    let readiness = readiness_of(input, observed, valid);
+    let stopped = matches!(
+        readiness,
+        Readiness::Refused { .. } | Readiness::Held { .. } | Readiness::Down { .. }
+    );
     if stopped || observed.consent_ended {
         return;
     }
@@ -313,7 +355,7 @@ pub(super) fn conclude(
             status.last_run_request = Some(request.to_owned());
         }
     }
-    match &applied.refused {
+    match applied.refused.as_ref().filter(|refused| !refused.is_of_policy()) {
         Some(refused) if ready => {
             failed_as(&mut status.conditions, refused, generation, now);
         }

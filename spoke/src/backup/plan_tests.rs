@@ -5,6 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::kind::Removal;
 use crate::kind::table::{Table, condition, forbidden, invalid, repository, unavailable};
+use crate::queue::Turn;
 use crate::runs::finished::Finished;
 use crate::world::{
     Access, AppPodView, AppVolume, Backing, ClaimView, JobEnd, JobView, PodView, Termination,
@@ -57,6 +58,25 @@ fn a_backup_that_may_run_gets_its_objects_and_then_is_ready() {
     assert_eq!(next.to_string(), "2026-01-01T03:00:00Z");
     assert_eq!(settled.next.unwrap().duration_since(next).as_secs(), 1);
     assert!(!settled.failed);
+}
+
+#[test]
+fn the_state_of_the_repository_is_a_condition_of_its_own() {
+    let table = table(json!({}));
+    let mut unready = ResticRepository::clone(&repository());
+    unready.status = None;
+    for (repository, expected) in [
+        (Some(repository()), "True/RepositoryReady"),
+        (Some(Arc::new(unready)), "False/RepositoryNotReady"),
+        (None, "False/RepositoryNotFound"),
+    ] {
+        let observed = Observed {
+            repository,
+            ..ready()
+        };
+        let status = table.settle(&observed, None).status;
+        assert_eq!(condition(&status.conditions, "RepositoryReady").0, expected);
+    }
 }
 
 #[test]
@@ -169,6 +189,102 @@ fn runs_are_held_while_maintenance_begins() {
     );
     let wait = settled.next.unwrap().duration_since(table.now.wall);
     assert_eq!(wait.as_secs(), 40);
+}
+
+/// The repository, not ready for this reason since half past midnight.
+fn not_ready(reason: &str) -> Option<Arc<ResticRepository>> {
+    let mut repository = ResticRepository::clone(&repository());
+    let conditions = &mut repository.status.as_mut().unwrap().conditions;
+    let ready = conditions.iter_mut().find(|c| c.type_ == "Ready").unwrap();
+    (ready.status, ready.reason) = ("False".to_owned(), reason.to_owned());
+    ready.last_transition_time.0 = "2025-12-29T00:30:00Z".parse().unwrap();
+    Some(Arc::new(repository))
+}
+
+/// A Job that was made suspended, and waits for its turn.
+fn parked(uid: &str) -> JobWithPods {
+    let mut job = JobView {
+        suspended: true,
+        parked: true,
+        ..JobView::default()
+    };
+    job.meta.uid = uid.into();
+    JobWithPods {
+        key: Key::new("ns", format!("resticbackup-orders-{uid}")),
+        job: Arc::new(job),
+        ..JobWithPods::default()
+    }
+}
+
+#[test]
+fn a_parked_run_is_opened_when_its_turn_comes_and_shows_its_place_until_then() {
+    let table = table(json!({}));
+    let words = runs::Words {
+        reason: "Parked".to_owned(),
+        text: "3rd of 7".to_owned(),
+    };
+    let with = |turn: Turn| Observed {
+        runs: vec![parked("1")],
+        turns: [("1".to_owned(), turn)].into(),
+        ..ready()
+    };
+    let waits = table.plan(&with(Turn::Waits(words)));
+    assert!(waits.children.openings.is_empty());
+    let (waiting, text) = condition(&waits.status.conditions, "Waiting");
+    assert_eq!((waiting.as_str(), text.as_str()), ("True/Parked", "3rd of 7"));
+    assert!(waits.status.active.is_empty(), "maintenance does not wait for it");
+    let begins = table.plan(&with(Turn::Begins)).children.openings;
+    assert_eq!(begins.len(), 1);
+    for stopped in [
+        Observed {
+            held: Some(Duration::from_secs(5)),
+            ..with(Turn::Begins)
+        },
+        Observed {
+            repository: not_ready("RepositoryUnreachable"),
+            ..with(Turn::Begins)
+        },
+    ] {
+        assert!(table.plan(&stopped).children.openings.is_empty());
+    }
+}
+
+#[test]
+fn no_run_begins_while_the_storage_does_not_serve_and_then_they_go_on() {
+    let table = table(json!({ "backup.resticbackup.io/run": "1" }));
+    let down = Observed {
+        repository: not_ready("RepositoryUnreachable"),
+        cron_job: cron_job(false),
+        ..ready()
+    };
+    let plan = table.plan(&down);
+    let schedule = Removal::Schedule(Key::new("ns", "resticbackup-orders"));
+    assert_eq!(plan.children.removals, [schedule]);
+    assert!(plan.children.cron_job.is_none() && plan.children.runs.is_empty());
+    let settled = table.settle(&down, None);
+    let (reason, text) = condition(&settled.status.conditions, "Ready");
+    assert_eq!(reason, "False/RepositoryNotReady");
+    assert!(
+        text.contains("since 2025-12-29T00:30:00Z no run begins: 3 were due"),
+        "{text}"
+    );
+    assert_eq!(settled.status.next_backup, None);
+    let next = settled.next.unwrap();
+    assert_eq!(
+        next.to_string(),
+        "2026-01-01T03:00:00Z",
+        "the next slot, and no turn before"
+    );
+    let (healed, _) = table.plan(&ready()).children.cron_job.unwrap();
+    assert_eq!(healed.spec.suspend, Some(false));
+    let unknown = Observed {
+        repository: not_ready("ResticFailed"),
+        ..down
+    };
+    assert!(
+        table.plan(&unknown).children.removals.is_empty(),
+        "pods may well reach it"
+    );
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use crds::ResticRepository;
+use jiff::Timestamp;
 
+use super::breaker;
 use super::locate::{self, Located};
 use super::validate::Valid;
 use crate::consent::{self, Blocked};
@@ -16,6 +18,7 @@ pub struct Surroundings<'a> {
     /// Labels of the backup's own namespace, if it is in the cache.
     pub labels: Option<&'a BTreeMap<String, String>>,
     pub source: &'a locate::Surroundings,
+    pub now: Timestamp,
 }
 
 /// The decision.
@@ -25,6 +28,11 @@ pub enum Readiness {
     Ready(Located),
     /// Leave what is there as it is; say what is waited for.
     Waiting { reason: &'static str, message: String },
+    /// The storage does not serve: no run may begin, that of the schedule neither. `again`: when the message changes.
+    Down {
+        message: String,
+        again: Option<Timestamp>,
+    },
     /// The source cannot be read: no run may begin, that of the schedule neither.
     Held { reason: &'static str, message: String },
     /// The repository's owner does not, or no longer, consent: stop what is there.
@@ -41,7 +49,19 @@ pub fn readiness(key: &Key, valid: &Valid, observed: &Surroundings<'_>) -> Readi
         observed.labels,
     );
     match blocked {
-        Err(Blocked::Wait { reason, message }) => return Readiness::Waiting { reason, message },
+        Err(Blocked::Wait { reason, message }) => {
+            let since = observed.repository.and_then(breaker::down_since);
+            return match since {
+                Some(since) => {
+                    let held = breaker::held(valid, since, observed.now);
+                    Readiness::Down {
+                        message: format!("{message}; {}", held.text),
+                        again: held.again,
+                    }
+                }
+                None => Readiness::Waiting { reason, message },
+            };
+        }
         Err(Blocked::Refused { message }) => return Readiness::Refused { message },
         Ok(_) => {}
     }
@@ -102,6 +122,7 @@ mod tests {
             &Surroundings {
                 repository,
                 labels: Some(&labels),
+                now: "2026-11-23T12:00:00Z".parse().unwrap(),
                 source: &locate::Surroundings {
                     claims: claim
                         .map(|claim| ("data".to_owned(), Arc::new(claim.clone())))
@@ -117,6 +138,7 @@ mod tests {
         match readiness {
             Readiness::Ready(_) => "open",
             Readiness::Waiting { reason, .. } | Readiness::Held { reason, .. } => reason,
+            Readiness::Down { .. } => "down",
             Readiness::Refused { message } => {
                 assert!(message.contains("spec.allowedNamespaces"));
                 "refused"
@@ -128,8 +150,12 @@ mod tests {
     fn each_obstacle_has_its_own_reason() {
         assert_eq!(reason(decide(None, "storage", true)), "RepositoryNotFound");
         assert_eq!(
-            reason(decide(Some(&repository("False", Value::Null)), "storage", true)),
+            reason(decide(Some(&repository("Unknown", Value::Null)), "storage", true)),
             "RepositoryNotReady"
+        );
+        assert_eq!(
+            reason(decide(Some(&repository("False", Value::Null)), "storage", true)),
+            "down"
         );
         assert_eq!(
             reason(decide(Some(&repository("True", Value::Null)), "storage", false)),
@@ -192,11 +218,11 @@ mod tests {
 
     #[test]
     fn a_repository_that_is_not_ready_is_quoted() {
-        let Readiness::Waiting { message, .. } =
+        let Readiness::Down { message, .. } =
             decide(Some(&repository("False", Value::Null)), "storage", true)
         else {
             panic!()
         };
-        assert!(message.ends_with("is not ready: WrongPassword: no"));
+        assert!(message.contains("is not ready: WrongPassword: no; "));
     }
 }

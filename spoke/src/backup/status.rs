@@ -1,6 +1,6 @@
 //! The status that follows from runs and decisions. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crds::backup::{BackupResult, BackupRun};
 use crds::common::ConcurrencyPolicy;
@@ -11,6 +11,7 @@ use kube::ResourceExt as _;
 
 use super::{hooks, options, result, suspicion};
 use crate::pod::message::Message;
+use crate::queue::{self, Turn};
 use crate::runs::{self, Ended, Ending, JobWithPods, State, Words, finished};
 use crate::units;
 use crate::world::JobEnd;
@@ -31,7 +32,7 @@ pub fn with_runs(
     old: &ResticBackupStatus,
     backup: &ResticBackup,
     jobs: &[JobWithPods],
-    refused: Option<Words>,
+    (turns, refused): (&BTreeMap<String, Turn>, Option<Words>),
     now: Timestamp,
 ) -> (ResticBackupStatus, Option<Timestamp>) {
     let mut status = old.clone();
@@ -48,6 +49,15 @@ pub fn with_runs(
         let (name, uid) = (run.key.name.to_string(), run.job.meta.uid.to_string());
         if old.counted_jobs.contains(&uid) {
             counted.push(uid);
+            continue;
+        }
+        // It is not under way: maintenance does not wait for it, and its deletion is no failed run.
+        if queue::is_parked(&run.job) {
+            let words = match turns.get(&uid) {
+                Some(Turn::Waits(words)) => Some(words.clone()),
+                _ => Some(queue::begins(&name)),
+            };
+            under_way.waiting = under_way.waiting.or(words);
             continue;
         }
         match runs::state(run, now) {

@@ -63,7 +63,7 @@ fn run(n: u8, ended: Option<i64>, pods: Vec<Arc<PodView>>) -> JobWithPods {
 }
 
 fn look(old: &ResticBackupStatus, runs: &[JobWithPods], now: i64) -> (ResticBackupStatus, Option<Timestamp>) {
-    with_runs(old, &backup(), runs, None, at(now))
+    with_runs(old, &backup(), runs, (&BTreeMap::new(), None), at(now))
 }
 
 fn reason(status: &ResticBackupStatus, type_: &str) -> (String, String) {
@@ -120,7 +120,13 @@ fn a_cron_job_that_makes_no_job_is_told() {
         Some(&Notice::new("FailedCreate", "quota", at(9))),
         Some(at(5)),
     );
-    let (status, _) = with_runs(&ResticBackupStatus::default(), &backup(), &[], words, at(10));
+    let (status, _) = with_runs(
+        &ResticBackupStatus::default(),
+        &backup(),
+        &[],
+        (&BTreeMap::new(), words),
+        at(10),
+    );
     assert_eq!(reason(&status, types::WAITING).1, "FailedCreate");
     assert!(status.active.is_empty());
 }
@@ -143,7 +149,13 @@ fn a_job_that_was_deleted_on_its_way_is_counted_once_as_failed() {
     let mut replacing = backup();
     replacing.spec.job_config = serde_json::from_value(json!({ "concurrencyPolicy": "Replace" })).unwrap();
     let (status, _) = look(&ResticBackupStatus::default(), &[run(1, None, vec![])], 40);
-    let (status, _) = with_runs(&status, &replacing, &[run(2, None, vec![])], None, at(50));
+    let (status, _) = with_runs(
+        &status,
+        &replacing,
+        &[run(2, None, vec![])],
+        (&BTreeMap::new(), None),
+        at(50),
+    );
     assert_eq!(status.last_backup.unwrap().reason.as_deref(), Some("Replaced"));
 }
 
@@ -185,4 +197,24 @@ proptest! {
         let newest = seen.last().map(|n| Time(at(100 + i64::from(*n))));
         prop_assert_eq!(status.last_successful_backup, newest);
     }
+}
+
+#[test]
+fn the_size_of_the_last_snapshot_is_in_the_status() {
+    let runs = [run(1, Some(50), vec![pod(Some(49), "Succeeded")])];
+    let (status, _) = look(&ResticBackupStatus::default(), &runs, 60);
+    let (last, counters) = (status.last_backup.unwrap(), status.statistics.unwrap());
+    assert_eq!(
+        (
+            counters.last_backup_size.as_deref(),
+            counters.last_backup_size_bytes
+        ),
+        (Some("9 B"), Some(9))
+    );
+    assert_eq!(counters.last_backup_files, last.files_processed);
+    assert_eq!(
+        (&last.start_time, &last.completion_time),
+        (&Some(Time(at(48))), &Some(Time(at(49))))
+    );
+    assert_eq!(status.last_successful_backup, last.completion_time);
 }

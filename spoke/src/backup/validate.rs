@@ -3,11 +3,12 @@
 use crds::backup::ResticConfig;
 use crds::common::{BadPart, JobConfiguration};
 use crds::conditions::reasons;
-use crds::schedule::{Schedule, ScheduleError};
+use crds::schedule::{Schedule, ScheduleError, resolve, seed};
 use crds::{ResticBackup, names};
 
 use super::arguments::arguments;
-use super::options::BadOption;
+use super::options::{self, BadOption};
+use super::retention::{BadRetention, Retention};
 use super::source::Wanted;
 use crate::hooks::{self, BadHook, Subject};
 use crate::pod::guest::{BadTemplate, Guest};
@@ -20,7 +21,7 @@ use crate::world::Key;
 pub struct Valid {
     pub repository: Key,
     pub schedule: Schedule,
-    /// As written.
+    /// As Kubernetes takes it.
     pub cron: String,
     pub timezone: String,
     pub suspend: bool,
@@ -30,6 +31,8 @@ pub struct Valid {
     pub image: String,
     pub job: JobSettings,
     pub hooks: Option<hooks::Plan>,
+    /// A mistake in it does not keep the backup from running.
+    pub(super) retention: Result<Option<Retention>, BadRetention>,
 }
 
 /// Why a spec is refused, with the field to change.
@@ -47,6 +50,10 @@ pub enum Invalid {
     Path(String),
     #[error(transparent)]
     Option(#[from] BadOption),
+    #[error(
+        "spec.jobConfig.{0} and {1} in spec.restic.extraArgs mean the same: keep one and remove the other"
+    )]
+    Twice(&'static str, &'static str),
     #[error("spec.restic.tags: {0:?} is reserved: tags that begin with fleet. say whose a snapshot is")]
     Tag(String),
     #[error("spec.restic.{0}")]
@@ -79,6 +86,7 @@ impl Invalid {
             Invalid::Image(_) => reasons::IMAGE_NOT_ALLOWED,
             Invalid::Path(_)
             | Invalid::Option(_)
+            | Invalid::Twice(..)
             | Invalid::Tag(_)
             | Invalid::Part(_)
             | Invalid::Hook(_)
@@ -106,7 +114,9 @@ pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, 
         .filter(|zone| !zone.is_empty())
         .unwrap_or("UTC")
         .to_owned();
-    let schedule = Schedule::parse(&spec.schedule, &timezone)?;
+    let own = seed("ResticBackup", &backup.metadata);
+    let cron = resolve(&spec.schedule, &own)?;
+    let schedule = Schedule::parse(&cron, &timezone)?;
     let empty = ResticConfig::default();
     let restic = spec.restic.as_ref().unwrap_or(&empty);
     let source = Wanted::parse(&spec.source)?;
@@ -117,17 +127,20 @@ pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, 
         return Err(Invalid::Image(site.images.refusal(&image)));
     }
     let job = settings(spec.job_config.as_ref(), &source)?;
+    twice(&job, &options::parse(&restic.extra_args)?.arguments)?;
     let hooks = hooks(key, backup, job.service_account.as_deref())?;
     if source.executes() || hooks.is_some() {
         rights(job.service_account.as_deref(), source.guest())?;
     }
+    let repository = Key::new(
+        spec.repository_ref.namespace_or(&key.namespace),
+        &spec.repository_ref.name,
+    );
     Ok(Valid {
-        repository: Key::new(
-            spec.repository_ref.namespace_or(&key.namespace),
-            &spec.repository_ref.name,
-        ),
+        retention: Retention::parse(&repository, backup, &timezone),
+        repository,
         schedule,
-        cron: spec.schedule.trim().to_owned(),
+        cron: cron.trim().to_owned(),
         timezone,
         suspend: spec.suspend,
         arguments,
@@ -149,6 +162,25 @@ fn hooks(key: &Key, backup: &ResticBackup, account: Option<&str>) -> Result<Opti
     let given = backup.spec.hooks.clone().unwrap_or_default();
     let given = [&given.pre_backup, &given.post_backup, &given.on_failure].map(Option::as_ref);
     hooks::given(Subject::Backup, (owner, account), given)
+}
+
+/// A limit is written once.
+fn twice(job: &JobSettings, extra: &[String]) -> Result<(), Invalid> {
+    let pairs = [
+        ("limitUpload", "--limit-upload"),
+        ("limitDownload", "--limit-download"),
+    ];
+    let in_both = |(_, flag): &(&str, &str)| {
+        let of = |list: &[String]| {
+            let mut names = list.iter().filter_map(|argument| argument.split_once('='));
+            names.any(|(name, _)| name == *flag)
+        };
+        of(&job.limits) && of(extra)
+    };
+    match pairs.into_iter().find(in_both) {
+        Some((field, flag)) => Err(Invalid::Twice(field, flag)),
+        None => Ok(()),
+    }
 }
 
 /// The rights of hooks and commands are those of the pod's account: nobody else may have it.

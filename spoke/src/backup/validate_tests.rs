@@ -52,6 +52,41 @@ fn lost_and_found_of_the_file_system_is_left_out_unless_it_is_asked_for() {
 }
 
 #[test]
+fn the_cron_job_gets_what_h_stands_for() {
+    let valid = check(json!({ "schedule": "H H * * *" })).unwrap();
+    assert_eq!(valid.cron, "5 5 * * *");
+    let next = valid.schedule.next_after("2026-01-01T00:00:00Z".parse().unwrap());
+    assert_eq!(next.unwrap().to_string(), "2026-01-01T05:05:00Z");
+    let wrong = check(json!({ "schedule": "H(0-99) * * * *" })).unwrap_err();
+    assert!(
+        wrong.reason() == "InvalidSchedule" && wrong.to_string().contains("H(0-59)"),
+        "{wrong}"
+    );
+}
+
+#[test]
+fn a_limit_is_written_once() {
+    let with = |extra: Value| {
+        check(json!({ "jobConfig": { "limitUpload": 500 }, "restic": { "extraArgs": extra } }))
+            .map_err(|invalid| (invalid.reason(), invalid.to_string()))
+    };
+    assert!(with(json!(["--limit-download=3", "--exclude=--limit-upload=2"])).is_ok());
+    let (reason, text) = with(json!(["--limit-upload", "3"])).unwrap_err();
+    assert!(
+        reason == "InvalidSpec" && text.contains("limitUpload") && text.contains("--limit-upload"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_variable_that_cannot_be_set_is_named() {
+    let refused =
+        check(json!({ "jobConfig": { "env": [{ "name": "RESTIC_PASSWORD_FILE", "value": "/x" }] } }));
+    let refused = refused.unwrap_err();
+    assert!(refused.reason() == "InvalidSpec" && refused.to_string().contains("RESTIC_PASSWORD_FILE"));
+}
+
+#[test]
 fn paths_mean_the_same_with_and_without_a_slash() {
     let pvc = json!({ "source": { "pvc": { "claimName": "d", "paths": ["data", "/data/", "/"], "excludes": ["*.tmp", "/cache"] } } });
     let arguments = check(pvc).unwrap().arguments;

@@ -8,6 +8,7 @@ use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore}
 
 use super::relist::Change;
 use crate::consent;
+use crate::queue;
 use crate::world::{
     AppPodView, ClaimView, CronJobView, Index, JobView, Key, Meta, MetaView, NamespaceView, PodView, World,
 };
@@ -105,6 +106,7 @@ pub const POLICY: &[Row<GlobalRetentionPolicy>] = &[
     row!(policy_failed, |_, key, policy| Some(repository(key, &policy.spec.repository_ref)) => Repositories by Key),
     // Plans of the others may have come to nothing.
     row!(policy_applied, |_, key, policy| Some(repository(key, &policy.spec.repository_ref)) => Policies by Group),
+    row!(policy_changed, own => Backups by Policy),
 ];
 
 pub const CRON_JOB: &[Row<CronJobView>] = &[
@@ -119,6 +121,8 @@ pub const JOB: &[Row<JobView>] = &[
     row!(any, |_, key, job| owner(key, &job.meta, "ResticRepository") => Repositories by Key),
     row!(any, |_, _, job| made_for(&job.meta, job.of.as_ref()) => Backups by Label),
     row!(any, |_, _, job| made_for(&job.meta, job.of.as_ref()) => Policies by Label),
+    // A place is free, or the queue has moved on.
+    row!(moves_queue, each |world, _| queue::waiting(world) => Backups by Key),
 ];
 
 /// Pods are owned by a Job, and that by what they were made for.
@@ -307,6 +311,22 @@ fn policy_applied(change: &Change<GlobalRetentionPolicy>) -> bool {
     new.is_some() && new != change.old.as_deref().and_then(applied)
 }
 
+/// Anything of it but the numbers that each write changes.
+fn policy_changed(change: &Change<GlobalRetentionPolicy>) -> bool {
+    match (&change.old, &change.new) {
+        (Some(old), Some(new)) => {
+            let meta = |policy: &GlobalRetentionPolicy| {
+                (policy.metadata.uid.clone(), Meta::of(&policy.metadata).owner)
+            };
+            old.spec != new.spec
+                || old.status != new.status
+                || meta(old) != meta(new)
+                || deleted(old.as_ref()) != deleted(new.as_ref())
+        }
+        _ => true,
+    }
+}
+
 fn policy_failed(change: &Change<GlobalRetentionPolicy>) -> bool {
     let failed = |policy: &GlobalRetentionPolicy| {
         let status = policy.status.as_ref()?;
@@ -318,6 +338,15 @@ fn policy_failed(change: &Change<GlobalRetentionPolicy>) -> bool {
         change.new.as_deref().and_then(failed),
     );
     new.is_some() && new != old
+}
+
+/// A run of a backup has ended, went, or left the queue.
+fn moves_queue(change: &Change<JobView>) -> bool {
+    let is_run = |job: &JobView| job.type_.is_none() && job.end.is_none();
+    let place = |job: Option<&JobView>| job.filter(|job| is_run(job)).map(queue::is_parked);
+    let (old, new) = (place(change.old.as_deref()), place(change.new.as_deref()));
+    // One that comes is behind all others.
+    old.is_some() && old != new
 }
 
 fn labels(change: &Change<NamespaceView>) -> bool {

@@ -9,6 +9,42 @@ use serde_json::{Value, json};
 use super::*;
 use crate::world::Stored as _;
 
+#[test]
+fn a_run_that_ends_wakes_the_backups_whose_runs_are_parked() {
+    let world = World::default();
+    let backup = |name: &str| {
+        let key = Key::new("a", name);
+        let spec = json!({ "repositoryRef": { "name": "nas" }, "schedule": "@daily", "source": {} });
+        world
+            .backups
+            .put(key.clone(), object("ResticBackup", &key, 1, &spec, &Value::Null));
+    };
+    backup("one");
+    backup("two");
+    let job = |of: &str, parked: bool| JobView {
+        of: Some(Key::new("a", of)),
+        parked,
+        suspended: parked,
+        ..JobView::default()
+    };
+    world.jobs.put(Key::new("a", "two-1"), Arc::new(job("two", true)));
+    let woken = |old: JobView, new: Option<JobView>| {
+        let mut change = Change::touched(Key::new("a", "one-1"), Arc::new(old));
+        change.new = new.map(Arc::new);
+        let woken = wakes(&world, JOB, &change);
+        woken.contains(&(Reader::Backups, Key::new("a", "two")))
+    };
+    let ended = JobView {
+        end: Some((None, crate::world::JobEnd::Complete)),
+        ..job("one", false)
+    };
+    assert!(woken(job("one", false), Some(ended.clone())));
+    assert!(woken(job("one", false), None), "it was deleted");
+    assert!(woken(job("one", true), Some(job("one", false))), "it was opened");
+    assert!(!woken(job("one", false), Some(job("one", false))));
+    assert!(!woken(ended, None), "an old one is cleaned up");
+}
+
 const NAMESPACES: [&str; 2] = ["a", "b"];
 
 /// Two short names and two that do not fit into a label.
@@ -293,6 +329,10 @@ proptest! {
                 let named = |from: &Key, r: &ResticRestore| r.spec.backup_ref.as_ref().is_some_and(|r| repository(from, r) == key);
                 prop_assert_eq!(table(&world, BACKUP, &key, backup), scan.restores(named));
             }
+            let child = key.sibling(crds::names::backup_retention(&key.name));
+            let spec = json!({ "repositoryRef": { "name": "none" }, "schedule": "@daily", "policies": [] });
+            let policy = object("GlobalRetentionPolicy", &child, 1, &spec, &Value::Null);
+            prop_assert_eq!(table(&world, POLICY, &child, policy), scan.backups(|backup, _| *backup == key));
             let meta = Arc::new(MetaView::default());
             prop_assert_eq!(table(&world, SECRET, &key, meta), scan.of_secret(&key));
             prop_assert_eq!(table(&world, CLAIM, &key, Arc::default()), scan.of_claim(&key));

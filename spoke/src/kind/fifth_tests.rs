@@ -56,11 +56,7 @@ impl Stored for Greeting {
 impl crate::notify::Notifying for Greeting {}
 impl crate::metrics::Measured for Greeting {}
 
-impl crds::effect::WithoutEffect for Greeting {
-    fn without_effect(&self) -> Vec<&'static str> {
-        Vec::new()
-    }
-}
+impl crds::effect::WithoutEffect for Greeting {}
 
 impl ResourceStatus for GreetingStatus {
     fn conditions(&self) -> &[Condition] {

@@ -156,6 +156,9 @@ fn apply(children: Children, mut refusing: Refusing, applied: &mut Applied) -> R
         pass("Job", &key_of(&job).name)?;
         applied.job = Some((key_of(&job), Arc::new(JobView::of(&job))));
     }
+    if let Some(super::PolicyChange::Apply(policy)) = children.policy {
+        pass("GlobalRetentionPolicy", &key_of(&*policy).name)?;
+    }
     Ok(())
 }
 

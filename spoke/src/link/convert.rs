@@ -196,7 +196,7 @@ pub fn backup_state(backup: &ResticBackup, restic_id: Option<String>) -> ObjectS
         repository_namespace: spec.repository_ref.namespace_or(namespace).to_owned(),
         repository_name: spec.repository_ref.name.clone(),
         restic_id: restic_id.unwrap_or_default(),
-        schedule: spec.schedule.clone(),
+        schedule: resolved("ResticBackup", &backup.metadata, &spec.schedule),
         timezone: spec.timezone.clone().unwrap_or_default(),
         suspended: spec.suspend,
         last_run: status.last_backup.as_ref().map(run),
@@ -223,12 +223,18 @@ pub fn policy_state(key: &Key, policy: &GlobalRetentionPolicy, restic_id: String
         repository_name: reference.name.clone(),
         spec: Some(crate::retention::policy_spec(key, policy, &restic_id)),
         restic_id,
-        schedule: policy.spec.schedule.clone(),
+        schedule: resolved("GlobalRetentionPolicy", &policy.metadata, &policy.spec.schedule),
         suspended: policy.spec.suspend,
         last_run: status.last_run.as_ref().map(time),
         last_result: status.last_run_result.clone().unwrap_or_default(),
     };
     object(&policy.metadata, &status.conditions, Body::Policy(body))
+}
+
+/// The schedule that the CronJob has; one that is not valid stays as it is written.
+fn resolved(kind: &str, metadata: &ObjectMeta, schedule: &str) -> String {
+    let own = crds::schedule::seed(kind, metadata);
+    crds::schedule::resolve(schedule, &own).unwrap_or_else(|_| schedule.to_owned())
 }
 
 /// A policy that this version cannot decode: what it could match has to be kept, so the hub must know that it exists.

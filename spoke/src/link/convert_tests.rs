@@ -68,6 +68,26 @@ fn a_backup_is_under_way_before_its_pod_runs() {
     assert_eq!(activity(&backup), (false, false));
 }
 
+/// The hub knows when a backup is due without knowing how `H` is resolved.
+#[test]
+fn a_schedule_is_sent_as_the_cron_job_has_it() {
+    let sent = |schedule: &str| {
+        let backup: ResticBackup = serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup",
+            "metadata": { "name": "orders", "namespace": "shop", "uid": "u" },
+            "spec": { "repositoryRef": { "name": "nas" }, "schedule": schedule, "source": { "pvc": { "claimName": "data" } } },
+        }))
+        .unwrap();
+        let Some(Body::Backup(body)) = backup_state(&backup, None).body else {
+            panic!()
+        };
+        body.schedule
+    };
+    assert_eq!(sent("H H * * *"), "5 5 * * *");
+    assert_eq!(sent("@daily"), "@daily");
+    assert_eq!(sent("H(99-1) * * * *"), "H(99-1) * * * *");
+}
+
 #[test]
 fn a_restore_names_its_repository_through_its_backup() {
     let world = World::default();

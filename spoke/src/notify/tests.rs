@@ -229,6 +229,20 @@ fn a_retention_run_is_told_of_by_its_result_and_a_plan_that_waits_as_that() {
 }
 
 #[test]
+fn what_is_switched_off_gets_nothing() {
+    let off = config(json!({
+        "pushgateway": { "enabled": false, "url": "http://p" },
+        "ntfy": { "enabled": false, "serverURL": "http://n", "topic": "t" },
+        "email": { "enabled": false, "smtpServer": "h", "from": "a@b", "to": "c@d" },
+        "webhook": { "enabled": false, "url": "http://w" },
+        "slack": { "enabled": false, "credentialsSecretRef": { "name": "s" } },
+    }));
+    let failed = change("1", Occasion::Failure);
+    let notification = Notification::new(&subject("shop"), failed, Timestamp::UNIX_EPOCH);
+    assert!(target::wanted(&off, &notification).is_empty());
+}
+
+#[test]
 fn targets_are_those_that_are_on_and_want_the_occasion() {
     let all = config(json!({
         "pushgateway": { "url": "http://p" }, "ntfy": { "serverURL": "http://n", "topic": "t", "onlyOnFailure": true },

@@ -60,10 +60,15 @@ impl Frame<'_> {
         let mut environment = environment(self.source, backend, self.job);
         environment.extend(self.files(backend));
         environment.append(&mut self.environment);
+        let given = &self.job.environment;
+        environment.retain(|own| given.iter().all(|given| given.name != own.name));
+        environment.extend(given.iter().cloned());
+        let users = users.map(|users| (user::ANNOTATION.to_owned(), users));
+        let annotations = users.into_iter().collect();
         PodTemplateSpec {
             metadata: Some(ObjectMeta {
-                labels: Some(labels),
-                annotations: users.map(|users| [(user::ANNOTATION.to_owned(), users)].into()),
+                labels: Some(own_over(&self.job.labels, labels)),
+                annotations: Some(own_over(&self.job.annotations, annotations)).filter(|a| !a.is_empty()),
                 ..ObjectMeta::default()
             }),
             spec: Some(self.spec(security, environment)),
@@ -125,6 +130,8 @@ impl Frame<'_> {
             node_selector: Some(job.node_selector.clone()).filter(|s| !s.is_empty()),
             tolerations: Some(job.tolerations.clone()).filter(|t| !t.is_empty()),
             affinity: job.affinity.clone(),
+            priority_class_name: job.priority_class.clone(),
+            image_pull_secrets: Some(job.pull_secrets.clone()).filter(|list| !list.is_empty()),
             containers: vec![literal::literal_container(Container {
                 name: RESTIC_CONTAINER.to_owned(),
                 image: Some(self.image),
@@ -170,15 +177,37 @@ fn environment(source: &Source, backend: Option<Backend>, job: &JobSettings) -> 
         // One line of progress in ten seconds: the log is for people.
         variable("RESTIC_PROGRESS_FPS", "0.1"),
     ]);
+    let limit = |resource: &str| job.resources.as_ref()?.limits.as_ref()?.get(resource);
     // Go would take all memory that the node has, and be killed at the container's limit.
-    let limit = job
-        .resources
-        .as_ref()
-        .and_then(|r| r.limits.as_ref()?.get("memory"));
-    let limit = limit.and_then(|Quantity(limit)| memory_bytes(limit));
+    let memory = limit("memory").and_then(|Quantity(limit)| memory_bytes(limit));
     // A tenth is left for what Go does not count.
-    variables.extend(limit.map(|bytes| variable("GOMEMLIMIT", &(bytes / 10 * 9).to_string())));
+    variables.extend(memory.map(|bytes| variable("GOMEMLIMIT", &(bytes / 10 * 9).to_string())));
+    // restic would begin as many readers as the node has processors, and be stopped for most of each period.
+    let processors = limit("cpu").and_then(|Quantity(limit)| processors(limit));
+    variables.extend(processors.map(|count| variable("GOMAXPROCS", &count.to_string())));
     variables
+}
+
+/// Labels or annotations of a person, under the operator's own.
+fn own_over(given: &BTreeMap<String, String>, own: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    given.clone().into_iter().chain(own).collect()
+}
+
+/// Whole processors of a Kubernetes quantity such as 500m, 2 or 1.5, rounded up. What is not understood is left out.
+fn processors(quantity: &str) -> Option<u32> {
+    let milli = match quantity.strip_suffix('m') {
+        Some(milli) => milli.parse::<u32>().ok()?,
+        None => {
+            let (whole, fraction) = quantity.split_once('.').unwrap_or((quantity, ""));
+            let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+            if !digits(whole) || !digits(fraction) {
+                return None;
+            }
+            let more = u32::from(fraction.bytes().any(|b| b != b'0'));
+            whole.parse::<u32>().ok()?.checked_add(more)?.checked_mul(1000)?
+        }
+    };
+    Some(milli.div_ceil(1000).max(1))
 }
 
 /// Bytes of a Kubernetes quantity such as 512Mi or 1G. Go ends a process whose limit it cannot read, so what is not
@@ -219,6 +248,24 @@ pub(super) fn container_security(root: bool, capabilities: &[&str]) -> SecurityC
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_of_a_processor_is_one() {
+        for (quantity, count) in [
+            ("500m", Some(1)),
+            ("1500m", Some(2)),
+            ("2", Some(2)),
+            ("0.5", Some(1)),
+            ("1.5", Some(2)),
+            ("2.0", Some(2)),
+            ("0", Some(1)),
+            ("many", None),
+            ("1k", None),
+            ("", None),
+        ] {
+            assert_eq!(processors(quantity), count, "{quantity}");
+        }
+    }
 
     #[test]
     fn quantities_become_bytes_or_nothing() {

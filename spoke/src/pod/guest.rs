@@ -138,6 +138,12 @@ impl Guest {
         volumes.extend(guest.volumes.unwrap_or_default());
         let mut tolerations = ours.tolerations.unwrap_or_default();
         tolerations.extend(guest.tolerations.unwrap_or_default());
+        let mut pull_secrets = ours.image_pull_secrets.unwrap_or_default();
+        for secret in guest.image_pull_secrets.unwrap_or_default() {
+            if !pull_secrets.contains(&secret) {
+                pull_secrets.push(secret);
+            }
+        }
         let grace = ours
             .termination_grace_period_seconds
             .max(guest.termination_grace_period_seconds);
@@ -149,6 +155,8 @@ impl Guest {
             termination_grace_period_seconds: grace,
             affinity: ours.affinity.or(guest.affinity),
             node_selector: ours.node_selector.or(guest.node_selector),
+            priority_class_name: ours.priority_class_name.or(guest.priority_class_name),
+            image_pull_secrets: Some(pull_secrets).filter(|list| !list.is_empty()),
             service_account_name: ours.service_account_name,
             automount_service_account_token: ours.automount_service_account_token,
             enable_service_links: guest.enable_service_links.or(ours.enable_service_links),

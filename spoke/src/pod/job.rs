@@ -1,7 +1,13 @@
 //! How the pods of a resource are run.
 
 use crds::common::{BadPart, ConcurrencyPolicy, JobConfiguration};
-use k8s_openapi::api::core::v1::{Affinity, PodSecurityContext, ResourceRequirements, Toleration};
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Affinity, EnvVar, LocalObjectReference, PodSecurityContext, ResourceRequirements, Toleration,
+};
+
+use super::variable;
 
 /// `spec.jobConfig`, parsed.
 #[derive(Clone, Debug)]
@@ -13,19 +19,28 @@ pub struct JobSettings {
     pub backoff_limit: i32,
     pub security: Option<PodSecurityContext>,
     pub resources: Option<ResourceRequirements>,
-    pub node_selector: std::collections::BTreeMap<String, String>,
+    pub node_selector: BTreeMap<String, String>,
     pub tolerations: Vec<Toleration>,
     pub affinity: Option<Affinity>,
     pub service_account: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub priority_class: Option<String>,
+    pub pull_secrets: Vec<LocalObjectReference>,
+    /// Variables of restic's container.
+    pub environment: Vec<EnvVar>,
+    /// restic's flags for what is sent and received.
+    pub limits: Vec<String>,
 }
 
 /// Parses `spec.jobConfig`.
 ///
 /// # Errors
-/// When a part without a schema is not what Kubernetes expects there.
+/// When a part without a schema is not what Kubernetes expects there, or a name cannot be set.
 pub fn job_settings(config: Option<&JobConfiguration>) -> Result<JobSettings, BadPart> {
     let empty = JobConfiguration::default();
     let config = config.unwrap_or(&empty);
+    config.check_names()?;
     Ok(JobSettings {
         concurrency: config.concurrency_policy,
         // The result is read from the finished Job, so at least one must stay.
@@ -42,5 +57,22 @@ pub fn job_settings(config: Option<&JobConfiguration>) -> Result<JobSettings, Ba
             .service_account_name
             .clone()
             .filter(|name| !name.is_empty()),
+        labels: config.pod_labels.clone(),
+        annotations: config.pod_annotations.clone(),
+        priority_class: config.priority_class_name.clone().filter(|name| !name.is_empty()),
+        pull_secrets: config.image_pull_secrets.clone(),
+        environment: config.env.iter().map(|v| variable(&v.name, &v.value)).collect(),
+        limits: limits(config),
     })
+}
+
+fn limits(config: &JobConfiguration) -> Vec<String> {
+    let limits = [
+        ("--limit-upload", config.limit_upload),
+        ("--limit-download", config.limit_download),
+    ];
+    let given = limits
+        .into_iter()
+        .filter_map(|(flag, limit)| Some((flag, limit.filter(|limit| *limit > 0)?)));
+    given.map(|(flag, limit)| format!("{flag}={limit}")).collect()
 }

@@ -7,10 +7,10 @@ use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Frame, JOB_UID, JobSettings, Source, hashed, identity, lease, repository_flags};
+use super::{
+    Frame, JOB_UID, JobSettings, STARTING_DEADLINE, Source, hashed, identity, lease, repository_flags,
+};
 
-/// A start missed by more waits for the next slot. Seconds.
-const STARTING_DEADLINE: i64 = 3600;
 /// Kubernetes makes one in each namespace. It is for pods without a token, which do not use it.
 pub const DEFAULT_ACCOUNT: &str = "default";
 
@@ -33,7 +33,7 @@ impl Maintenance<'_> {
         let mut arguments = vec!["maintenance".to_owned()];
         arguments.extend(self.arguments);
         arguments.push("--".to_owned());
-        arguments.extend(repository_flags(self.repository));
+        arguments.extend(repository_flags(self.repository, self.job));
         Frame {
             job: self.job,
             service_account: self.service_account,

@@ -32,6 +32,30 @@ pub struct Message<S> {
     /// restic said that it had lost its lock: what it relied on may have been deleted meanwhile.
     pub lock_lost: bool,
     items: Vec<Item>,
+    /// Of the errors, those that are only about attributes of files that are there: the pod may not set them.
+    pub unset: Option<Unset>,
+    /// What a dry run would do.
+    pub actions: Option<Actions>,
+}
+
+/// Attributes that could not be set.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Unset {
+    /// Files and folders.
+    pub files: u64,
+    /// Up to five names of extended attributes, or `owner`.
+    pub names: Vec<String>,
+}
+
+/// Files and folders by what would be done with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Actions {
+    pub restored: u64,
+    pub updated: u64,
+    pub unchanged: u64,
+    pub deleted: u64,
 }
 
 // Not derived: S needs no default.
@@ -47,6 +71,8 @@ impl<S> Default for Message<S> {
             out_of_memory: false,
             lock_lost: false,
             items: Vec::new(),
+            unset: None,
+            actions: None,
         }
     }
 }

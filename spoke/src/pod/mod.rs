@@ -7,6 +7,8 @@ pub mod lease;
 mod literal;
 pub mod maintenance;
 pub mod message;
+#[cfg(test)]
+mod missed_tests;
 pub mod placement;
 mod security;
 pub mod stream;
@@ -32,6 +34,10 @@ pub use literal::{literal, literal_container};
 pub use security::{USER, runs_as_root};
 pub use volumes::{claim, empty_dir, entrypoint, mount};
 
+/// Seconds for which a start of a CronJob can be made up for. Whatever was missed while the control plane was away, the
+/// repository could not be reached or runs were held, Kubernetes starts the last of it, once; what is older than this waits
+/// for the next slot.
+pub const STARTING_DEADLINE: i64 = 7 * 24 * 3600;
 /// Where the entrypoint lies in the pod.
 pub const ENTRYPOINT: &str = "/backup-entrypoint.sh";
 /// Key of the entrypoint in the ConfigMap.
@@ -79,9 +85,9 @@ impl Source {
     }
 }
 
-/// Flags that every restic command of a repository needs.
+/// Flags that every restic command of a repository needs, with those of the settings.
 #[must_use]
-pub fn repository_flags(repository: &ResticRepository) -> Vec<String> {
+pub fn repository_flags(repository: &ResticRepository, job: &JobSettings) -> Vec<String> {
     let backend = Backend::of(&repository.spec.repository_url);
     let mut flags = backend
         .map(|b| b.options(CREDENTIALS_DIR, SSH_DIR))
@@ -92,6 +98,7 @@ pub fn repository_flags(repository: &ResticRepository) -> Vec<String> {
         .as_ref()
         .is_none_or(|c| c.enabled != Some(false));
     flags.extend((!cached).then(|| "--no-cache".to_owned()));
+    flags.extend(job.limits.iter().cloned());
     flags
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crds::conditions::{Conditions, reasons, types};
+use crds::conditions::{self, Conditions, reasons, types};
 use crds::repository::Initialize;
 use crds::{ResticRepository, ResticRepositoryStatus, names};
 use jiff::{SignedDuration, Timestamp};
@@ -43,9 +43,15 @@ pub(super) fn plan(
     };
     let mut status = take(planning, input, &inputs, recorded, &mut state);
     let (mut work, mut next) = (None, None);
+    // The cheap look after a run that failed has failed too.
+    let doubtful = input
+        .found
+        .iter()
+        .any(|found| matches!(found, Found::Locks(None)))
+        && conditions::is_true(&status.conditions, types::READY);
     match answer::step(&status, &inputs, &state.attempts, valid.interval, input.now.wall) {
-        Step::Wait(until) => next = until,
-        Step::Ask => {
+        Step::Wait(until) if !doubtful => next = until,
+        Step::Ask | Step::Wait(_) => {
             let asked = Some(inputs).filter(|inputs| !is_asked(input, inputs));
             work = asked.map(|inputs| look(inputs, input.resource, &status, &state));
             status = status::checking(&status, generation, input.now.wall);

@@ -223,3 +223,40 @@ fn a_job_that_waits_although_nothing_is_left_over_is_withdrawn() {
         [Removal::Job { at: place, uid }]
     );
 }
+
+#[test]
+fn a_cheap_look_that_fails_after_a_run_failed_is_followed_by_a_whole_one() {
+    let mut table = ready(&[]);
+    let failed = Observed {
+        failed: table
+            .now
+            .wall
+            .checked_add(jiff::SignedDuration::from_secs(1))
+            .ok(),
+        ..observed()
+    };
+    let looks = |table: &Table<RepositoryController>| {
+        table
+            .plan(&failed)
+            .work
+            .into_iter()
+            .map(|task| task.work)
+            .collect::<Vec<_>>()
+    };
+    assert!(
+        matches!(looks(&table)[..], [Work::Locks { .. }]),
+        "a listing of the locks"
+    );
+    table.found = vec![Found::Locks(None)];
+    assert!(matches!(looks(&table)[..], [Work::Look { .. }]));
+    let away = Answer::Failed(crate::restic::Failure::Unreachable("no route".to_owned()));
+    table.found = vec![answer(away, "7", None)];
+    let settled = table.settle(&failed, None);
+    assert_eq!(
+        condition(&settled.status.conditions, "Ready").0,
+        "False/RepositoryUnreachable"
+    );
+    (table.resource.status, table.state) = (Some(settled.status), settled.state);
+    table.found = vec![Found::Locks(None)];
+    assert!(table.plan(&failed).work.is_empty(), "its back-off counts");
+}

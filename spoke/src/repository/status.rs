@@ -221,4 +221,37 @@ mod tests {
                 .is_empty()
         );
     }
+
+    #[test]
+    fn figures_are_those_that_were_read() {
+        let statistics = Ok(Statistics {
+            stored: 2 << 20,
+            uncompressed: 3 << 20,
+            snapshots: 5,
+            files: Some(12),
+            hosts: vec![("orders".to_owned(), 5, Some(at(7)))],
+        });
+        let open = Answer::Open {
+            id: "f".repeat(64),
+            initialized: false,
+            statistics,
+        };
+        let status = after(&ResticRepositoryStatus::default(), &open, &inputs(), at(10));
+        assert_eq!(status.observed_generation, Some(1));
+        let figures = status.statistics.unwrap();
+        assert_eq!(
+            (
+                figures.total_size.as_deref(),
+                figures.total_size_bytes,
+                figures.total_file_count,
+                figures.snapshot_count
+            ),
+            (Some("2.0 MiB"), Some(2 << 20), Some(12), Some(5))
+        );
+        assert_eq!(figures.as_of, Some(Time(at(10))));
+        assert_eq!(
+            (figures.hosts[0].host.as_str(), figures.hosts[0].snapshot_count),
+            ("orders", 5)
+        );
+    }
 }

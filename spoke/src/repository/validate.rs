@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crds::ResticRepository;
 use crds::integrity::Subset;
-use crds::schedule::{Schedule, ScheduleError, parse_duration};
+use crds::schedule::{Schedule, ScheduleError, parse_duration, resolve, seed};
 
 use crate::secrets::Backend;
 
@@ -40,7 +40,8 @@ impl Check {
         if let Some(text) = &check.read_data_subset {
             Subset::parse(text).ok_or_else(|| Invalid::Subset(text.clone()))?;
         }
-        let cron = check.schedule().to_owned();
+        let own = seed("ResticRepository", &repository.metadata);
+        let cron = resolve(check.schedule(), &own)?;
         Ok(Some(Check {
             schedule: Schedule::parse(&cron, "UTC")?,
             cron,
@@ -120,6 +121,23 @@ mod tests {
             ("s3:https://h/local:", false),
         ] {
             assert_eq!(is_local(url), local, "{url}");
+        }
+    }
+
+    #[test]
+    fn statistics_are_read_at_the_interval_of_the_spec() {
+        let interval = |given: Option<&str>| {
+            let repository: ResticRepository = serde_json::from_value(serde_json::json!({
+                "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository", "metadata": { "name": "nas" },
+                "spec": { "repositoryURL": "s3:h/b", "credentialsSecretRef": { "name": "nas" }, "refreshInterval": given },
+            }))
+            .unwrap();
+            let valid = validate(&repository, Duration::from_secs(3600));
+            valid.map(|valid| valid.interval.as_secs())
+        };
+        assert_eq!((interval(None), interval(Some("15m"))), (Ok(3600), Ok(900)));
+        for wrong in ["59s", "soon"] {
+            assert_eq!(interval(Some(wrong)), Err(Invalid::Interval(wrong.to_owned())));
         }
     }
 }

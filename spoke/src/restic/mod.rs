@@ -128,6 +128,8 @@ pub struct Snapshot {
 pub struct SnapshotSummary {
     #[serde(default)]
     pub total_files_processed: u64,
+    #[serde(default)]
+    pub total_bytes_processed: u64,
 }
 
 /// Questions to a repository. A trait, so that tests decide what storage does.

@@ -6,18 +6,22 @@ use crds::restore::NewPvc;
 use crds::{ResticRepository, ResticRestore, names};
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaim, PersistentVolumeClaimSpec, ServiceAccount, VolumeResourceRequirements,
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, ServiceAccount, Volume, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource as _;
 
 use super::select::Chosen;
+use super::surroundings::Ready;
 use super::validate::{TARGET_DIR, Target, Valid};
 use crate::hooks::{self, Grant, Needs};
-use crate::pod::{self, Frame, Source};
+use crate::pod::{self, Frame, JobSettings, Source};
 use crate::site::Site;
 use crate::world::Key;
+
+/// The volume that is written to.
+const TARGET: &str = "restore-target";
 
 /// The pod's own account.
 #[must_use]
@@ -33,28 +37,32 @@ pub fn credentials(key: &Key, restore: &ResticRestore) -> ObjectMeta {
     pod::controlled(restore, key, name, labels(key, true))
 }
 
-/// The claim to create. Nothing owns it: what was brought back stays when the restore is deleted.
+/// The claim to create, of this size. Nothing owns it: what was brought back stays when the restore is deleted.
 #[must_use]
-pub fn claim(key: &Key, restore: &ResticRestore, new: &NewPvc) -> PersistentVolumeClaim {
+pub fn claim(key: &Key, restore: &ResticRestore, new: &NewPvc, size: String) -> PersistentVolumeClaim {
     let uid = restore.meta().uid.clone().unwrap_or_default();
     let modes = if new.access_modes.is_empty() {
         vec!["ReadWriteOnce".to_owned()]
     } else {
         new.access_modes.clone()
     };
+    // The operator's own go over the given ones: by the uid a claim is known for the restore's own.
+    let (mut labelled, mut annotations) = (new.labels.clone(), new.annotations.clone());
+    labelled.extend(labels(key, true));
+    annotations.insert(names::ANNOTATION_RESTORE_UID.to_owned(), uid);
     PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: Some(new.name.clone()),
             namespace: Some(key.namespace.to_string()),
-            labels: Some(labels(key, true)),
-            annotations: Some([(names::ANNOTATION_RESTORE_UID.to_owned(), uid)].into()),
+            labels: Some(labelled),
+            annotations: Some(annotations),
             ..ObjectMeta::default()
         },
         spec: Some(PersistentVolumeClaimSpec {
             access_modes: Some(modes),
             storage_class_name: new.storage_class_name.clone(),
             resources: Some(VolumeResourceRequirements {
-                requests: Some([("storage".to_owned(), Quantity(new.size.clone()))].into()),
+                requests: Some([("storage".to_owned(), Quantity(size))].into()),
                 ..VolumeResourceRequirements::default()
             }),
             ..PersistentVolumeClaimSpec::default()
@@ -65,30 +73,31 @@ pub fn claim(key: &Key, restore: &ResticRestore, new: &NewPvc) -> PersistentVolu
 
 /// The Job.
 #[must_use]
-pub fn job(
+pub(super) fn job(
     key: &Key,
     site: &Site,
     restore: &ResticRestore,
     valid: &Valid,
-    (at, repository): (&Key, &ResticRepository),
-    image: String,
+    ready: &Ready,
     chosen: &Chosen,
 ) -> Job {
-    let source = Source::of(key, at, names::restore_credentials(&key.name));
+    let source = Source::of(key, &ready.at, names::restore_credentials(&key.name));
+    let repository = ready.repository.as_ref();
     let (script, script_volume) = pod::entrypoint();
+    let settings = JobSettings {
+        security: ready.security.clone(),
+        ..valid.job.clone()
+    };
     let mut template = Frame {
-        job: &valid.job,
+        job: &settings,
         service_account: names::restore_service_account(&key.name),
-        image,
+        image: ready.image.clone(),
         repository,
         source: &source,
         command: vec![pod::ENTRYPOINT.to_owned()],
         arguments: arguments(valid, repository, chosen),
-        mounts: vec![pod::mount("restore-target", TARGET_DIR, false), script],
-        volumes: vec![
-            pod::claim("restore-target", valid.target.name(), false),
-            script_volume,
-        ],
+        mounts: vec![pod::mount(TARGET, TARGET_DIR, valid.dry_run), script],
+        volumes: vec![target(valid), script_volume],
         environment: pod::identity(&site.cluster, pod::POD_UID).into(),
         // Root gives files back to their owners.
         root_capabilities: &["CHOWN", "DAC_OVERRIDE", "FOWNER", "MKNOD", "SETFCAP"],
@@ -113,6 +122,14 @@ pub fn job(
     }
 }
 
+/// The claim; for a preview of one that is to be made, an empty folder in its place.
+fn target(valid: &Valid) -> Volume {
+    match &valid.target {
+        Target::New(_) if valid.dry_run => pod::empty_dir(TARGET, None),
+        target => pod::claim(TARGET, target.name(), valid.dry_run),
+    }
+}
+
 /// The annotations hold what was chosen: it outlives a restart.
 fn job_metadata(key: &Key, restore: &ResticRestore, chosen: &Chosen) -> ObjectMeta {
     let files = chosen
@@ -127,10 +144,14 @@ fn job_metadata(key: &Key, restore: &ResticRestore, chosen: &Chosen) -> ObjectMe
 
 /// Arguments of restic.
 fn arguments(valid: &Valid, repository: &ResticRepository, chosen: &Chosen) -> Vec<String> {
-    let snapshot = if chosen.folder.is_empty() {
+    let folder = match (chosen.folder, valid.path.as_str()) {
+        (folder, "") => folder.to_owned(),
+        (folder, path) => format!("{folder}/{path}"),
+    };
+    let snapshot = if folder.is_empty() {
         chosen.id.clone()
     } else {
-        format!("{}:{}", chosen.id, chosen.folder)
+        format!("{}:{folder}", chosen.id)
     };
     let target = if valid.folder.is_empty() {
         TARGET_DIR.to_owned()
@@ -148,7 +169,7 @@ fn arguments(valid: &Valid, repository: &ResticRepository, chosen: &Chosen) -> V
     ];
     let fixed = fixed.map(str::to_owned).into_iter();
     fixed
-        .chain(pod::repository_flags(repository))
+        .chain(pod::repository_flags(repository, &valid.job))
         .chain(valid.arguments.iter().cloned())
         .collect()
 }
@@ -178,12 +199,32 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::restore::user;
     use crate::restore::validate::validate;
 
     fn prod() -> Site {
         Site {
             cluster: "prod-eu".to_owned(),
             ..Site::of_tests()
+        }
+    }
+
+    fn ready(at: Key, repository: ResticRepository) -> Ready {
+        Ready {
+            at,
+            repository: std::sync::Arc::new(repository),
+            image: crds::RESTIC_IMAGE.to_owned(),
+            identity: None,
+            security: None,
+        }
+    }
+
+    fn chosen(folder: &'static str) -> Chosen {
+        Chosen {
+            id: "ab".repeat(32),
+            folder,
+            files: None,
+            bytes: None,
         }
     }
 
@@ -199,28 +240,19 @@ mod tests {
             "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRestore",
             "metadata": { "name": "back", "namespace": "shop", "uid": "u" },
             "spec": { "backupRef": { "name": "orders" }, "includePaths": ["config"],
-                      "target": { "newPVC": { "name": "fresh", "size": "1Gi" } } },
+                      "target": { "newPVC": { "name": "fresh", "storageClassName": "fast",
+                        "accessModes": ["ReadWriteMany"], "labels": { "app": "shop", "app.kubernetes.io/name": "mine" },
+                        "annotations": { "note": "x", "backup.resticbackup.io/restore-uid": "forged" } } } },
         }))
         .unwrap();
         let key = Key::new("shop", "back");
         let valid = validate(&key, &restore).unwrap();
-        let chosen = Chosen {
-            files: None,
-            id: "ab".repeat(32),
-            folder: "/backup",
-        };
-        let job = job(
-            &key,
-            &prod(),
-            &restore,
-            &valid,
-            (&Key::new("storage", "nas"), &repository),
-            crds::RESTIC_IMAGE.to_owned(),
-            &chosen,
-        );
+        let chosen = chosen("/backup");
+        let ready = ready(Key::new("storage", "nas"), repository);
+        let job = job(&key, &prod(), &restore, &valid, &ready, &chosen);
         insta::assert_yaml_snapshot!("restore_job", job);
         let Target::New(new) = &valid.target else { panic!() };
-        let claim = claim(&key, &restore, new);
+        let claim = claim(&key, &restore, new, "7Gi".to_owned());
         assert!(
             claim.metadata.owner_references.is_none(),
             "data outlives the restore"
@@ -246,21 +278,17 @@ mod tests {
         .unwrap();
         let key = Key::new("shop", "back");
         let valid = validate(&key, &restore).unwrap();
-        let chosen = Chosen {
-            files: None,
-            id: "ab".repeat(32),
-            folder: "",
+        let ready = Ready {
+            security: user::security(&valid, None).unwrap(),
+            ..ready(Key::new("shop", "nas"), repository)
         };
-        let image = crds::RESTIC_IMAGE.to_owned();
-        let at = Key::new("shop", "nas");
         let job = job(
             &key,
             &Site::of_tests(),
             &restore,
             &valid,
-            (&at, &repository),
-            image,
-            &chosen,
+            &ready,
+            &chosen("/backup"),
         );
         job.spec.unwrap().template.spec.unwrap()
     }
@@ -278,6 +306,27 @@ mod tests {
     }
 
     #[test]
+    fn job_config_acts_on_restores_too() {
+        let config = json!({ "podLabels": { "team": "shop" }, "priorityClassName": "high", "limitDownload": 900,
+                             "imagePullSecrets": [{ "name": "mirror" }], "env": [{ "name": "GOGC", "value": "20" }] });
+        let pod = pod(json!({ "target": { "pvc": { "claimName": "data" } }, "jobConfig": config }));
+        assert_eq!(pod.priority_class_name.as_deref(), Some("high"));
+        assert_eq!(pod.image_pull_secrets.as_ref().unwrap()[0].name, "mirror");
+        let container = &pod.containers[0];
+        let arguments = container.args.as_ref().unwrap();
+        assert!(
+            arguments.contains(&"--limit-download=900".to_owned()),
+            "{arguments:?}"
+        );
+        let variables = container.env.as_ref().unwrap();
+        assert!(
+            variables
+                .iter()
+                .any(|v| v.name == "GOGC" && v.value.as_deref() == Some("20"))
+        );
+    }
+
+    #[test]
     fn patterns_arrive_as_they_were_written() {
         let spec = json!({ "target": { "pvc": { "claimName": "data", "path": "$(RESTIC_PASSWORD)" } },
                            "includePaths": ["$(AWS_SECRET_ACCESS_KEY)"] });
@@ -289,6 +338,59 @@ mod tests {
         assert!(
             arguments.contains(&"$$(AWS_SECRET_ACCESS_KEY)".to_owned()),
             "{arguments:?}"
+        );
+    }
+
+    #[test]
+    fn a_folder_of_the_snapshot_is_relative_to_the_data() {
+        let of = |path: &str| {
+            let spec = json!({ "target": { "pvc": { "claimName": "data" } }, "snapshotPath": path });
+            pod(spec).containers[0].args.clone().unwrap()[1].clone()
+        };
+        let id = "ab".repeat(32);
+        assert_eq!(of("/a b/[c]:d/"), format!("{id}:/backup/a b/[c]:d"));
+        assert_eq!(of("/"), format!("{id}:/backup"));
+        let valid = |path: &str| {
+            Valid {
+            path: path.to_owned(),
+            ..validate(&Key::new("shop", "r"), &serde_json::from_value(json!({
+                "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRestore", "metadata": { "name": "r" },
+                "spec": { "backupRef": { "name": "b" }, "target": { "pvc": { "claimName": "data" } } } })).unwrap()).unwrap()
+        }
+        };
+        let repository: ResticRepository = serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository", "metadata": { "name": "nas" },
+            "spec": { "repositoryURL": "s3:https://s3.example.org/b", "credentialsSecretRef": { "name": "nas" } } }))
+        .unwrap();
+        let foreign = |path: &str| arguments(&valid(path), &repository, &chosen(""))[1].clone();
+        assert_eq!(foreign("data"), format!("{id}:/data"));
+        assert_eq!(foreign(""), id);
+    }
+
+    #[test]
+    fn a_dry_run_cannot_write() {
+        let of = |target: serde_json::Value| {
+            let pod = pod(json!({ "target": target, "options": { "dryRun": true } }));
+            assert!(
+                pod.containers[0]
+                    .args
+                    .as_ref()
+                    .unwrap()
+                    .contains(&"--dry-run".to_owned())
+            );
+            let mounts = pod.containers[0].volume_mounts.as_ref().unwrap();
+            assert_eq!(
+                (&*mounts[0].mount_path, mounts[0].read_only),
+                (TARGET_DIR, Some(true))
+            );
+            pod.volumes.unwrap()[0].clone()
+        };
+        let existing = of(json!({ "pvc": { "claimName": "data" } }));
+        assert_eq!(existing.persistent_volume_claim.unwrap().claim_name, "data");
+        let new = of(json!({ "newPVC": { "name": "fresh" } }));
+        assert!(
+            new.persistent_volume_claim.is_none() && new.empty_dir.is_some(),
+            "no claim is made"
         );
     }
 }

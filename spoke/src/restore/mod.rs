@@ -2,14 +2,17 @@
 //! InProgress while its Job runs, then Completed or Failed for good. An operator that restarts at any point finds in the
 //! status and in the Job itself where it was.
 
+mod arguments;
 mod build;
 mod hooks;
 mod outcome;
 mod plan;
 mod select;
+mod size;
 mod status;
 mod surroundings;
 mod target;
+mod user;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -37,6 +40,7 @@ use crate::secrets::Credentials;
 use crate::site::Site;
 use crate::world::{ClaimView, Key, Store, World};
 
+pub use arguments::arguments;
 use select::{Chosen, Identity, NotChosen};
 use validate::{Invalid, Origin, Valid, Wanted};
 
@@ -288,5 +292,7 @@ fn origin(world: &World, valid: &Valid) -> (Option<Arc<ResticBackup>>, Option<Ke
     }
 }
 
+#[cfg(test)]
+mod option_tests;
 #[cfg(test)]
 mod plan_tests;

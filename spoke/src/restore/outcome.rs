@@ -1,16 +1,22 @@
 //! How a restore ended, as its status reports it. Pure.
 
 use crds::conditions::{reasons, whole_seconds};
+use crds::restore::RestorePreview;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
 
+use super::validate::Valid;
 use crate::pod::message::{self, Message};
+use crate::restic::Failure;
 use crate::runs::{self, Ended, Ending, JobWithPods, State, Words};
 use crate::units;
 
 /// A pod that has not started by then never will.
 pub const START_LIMIT: SignedDuration = SignedDuration::from_secs(3600);
+
+/// How restic's words about a folder that it cannot restore end.
+const NO_FOLDER: [&str; 2] = [": not found", ": not a directory"];
 
 /// Last line of `restic restore --json`. All counts are absent when nothing matched.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -21,6 +27,31 @@ struct Summary {
     files_skipped: u64,
     bytes_restored: u64,
     bytes_skipped: u64,
+    files_deleted: u64,
+}
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    /// Files are chosen by name.
+    pub filtered: bool,
+    /// Only a folder of the snapshot is restored.
+    pub folder: bool,
+    pub verify: bool,
+    pub dry_run: bool,
+}
+
+impl Asked {
+    /// That of a spec.
+    #[must_use]
+    pub fn of(valid: &Valid) -> Asked {
+        Asked {
+            filtered: valid.filtered,
+            folder: !valid.path.is_empty(),
+            verify: valid.verify,
+            dry_run: valid.dry_run,
+        }
+    }
 }
 
 /// A restore that is over.
@@ -32,6 +63,10 @@ pub struct Outcome {
     /// restic has counted folders too: how many is not known.
     pub with_folders: bool,
     pub bytes: Option<i64>,
+    /// Files and folders that were deleted.
+    pub deleted: Option<i64>,
+    /// What would have been done, when nothing was.
+    pub preview: Option<RestorePreview>,
     pub started: Option<Time>,
     pub finished: Option<Time>,
     pub duration: Option<String>,
@@ -55,15 +90,18 @@ pub enum Progress {
     Over(Outcome),
 }
 
-/// Where it stands. `filtered`: only a part of the snapshot is restored.
+/// Where it stands.
 #[must_use]
-pub fn progress(run: &JobWithPods, filtered: bool, now: Timestamp) -> Progress {
+pub fn progress(run: &JobWithPods, asked: Asked, now: Timestamp) -> Progress {
     match runs::state::<Message<Summary>>(run, now) {
         State::Running => Progress::Running,
         State::Settling(again) => Progress::Settling(again),
         State::Ended(ended) => {
-            let whole = run.job.snapshot_files.filter(|_| !filtered);
-            Progress::Over(only_files(outcome(ended, filtered), whole))
+            let whole = run
+                .job
+                .snapshot_files
+                .filter(|_| !asked.filtered && !asked.folder);
+            Progress::Over(only_files(outcome(ended, asked), whole))
         }
         State::Waiting { words, again } => waiting(run, words, again, now),
     }
@@ -99,7 +137,7 @@ fn waiting(run: &JobWithPods, words: Option<Words>, again: Option<Timestamp>, no
     })
 }
 
-fn outcome(ended: Ended<Message<Summary>>, filtered: bool) -> Outcome {
+fn outcome(ended: Ended<Message<Summary>>, asked: Asked) -> Outcome {
     let (started, finished, user) = (ended.started, ended.finished, ended.user);
     let outcome = match ended.ending {
         Ending::Unreported { exit: 0 } => Outcome {
@@ -107,7 +145,7 @@ fn outcome(ended: Ended<Message<Summary>>, filtered: bool) -> Outcome {
             ..Outcome::default()
         },
         ending => match runs::report(ending, "restore") {
-            Ok(message) => of_message(&message, user, filtered),
+            Ok(message) => of_message(&message, user, asked),
             Err((reason, text)) => Outcome {
                 failure: Some((reason, text)),
                 ..Outcome::default()
@@ -124,8 +162,7 @@ fn outcome(ended: Ended<Message<Summary>>, filtered: bool) -> Outcome {
     }
 }
 
-fn of_message(message: &Message<Summary>, user: Option<i64>, filtered: bool) -> Outcome {
-    let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+fn of_message(message: &Message<Summary>, user: Option<i64>, asked: Asked) -> Outcome {
     let summary = message.summary.as_ref();
     let nothing = summary.is_some_and(|s| s.total_files == 0 && s.files_skipped == 0);
     let failure = match (message.exit_code, summary) {
@@ -133,24 +170,72 @@ fn of_message(message: &Message<Summary>, user: Option<i64>, filtered: bool) -> 
             "NoSummary",
             "restic ended without telling what it restored; see the pod's log".to_owned(),
         )),
-        (0, _) if nothing && filtered => Some((
+        (0, _) if nothing && asked.filtered => Some((
             reasons::NOTHING_MATCHED,
             "nothing in the snapshot matches spec.includePaths and spec.excludePaths, so nothing was restored; paths are relative to the data, without /backup".to_owned(),
         )),
-        _ if message.errors > 0 => Some(("FilesNotRestored", not_restored(message, user))),
+        _ if message.errors > unset(message) => Some(("FilesNotRestored", not_restored(message, user))),
         (0, Some(_)) => None,
-        (code, _) => {
-            let failure = message.failure();
-            Some((message::reason_of(&failure), text_of(&failure, code)))
-        }
+        (code, _) => Some(of_failure(&message.failure(), code)),
     };
-    let note = summary.filter(|_| failure.is_none()).and_then(|s| note(s, user));
+    let Some(summary) = summary else {
+        return Outcome {
+            failure,
+            ..Outcome::default()
+        };
+    };
+    if asked.dry_run {
+        return Outcome {
+            preview: failure.is_none().then(|| preview(summary, message)),
+            failure,
+            ..Outcome::default()
+        };
+    }
     Outcome {
+        note: note(summary, message, user, asked).filter(|_| failure.is_none()),
         failure,
-        files: summary.map(|s| signed(s.files_restored)),
-        bytes: summary.map(|s| signed(s.bytes_restored)),
-        note,
+        files: Some(signed(summary.files_restored)),
+        bytes: Some(signed(summary.bytes_restored)),
+        deleted: Some(signed(summary.files_deleted)).filter(|deleted| *deleted > 0),
         ..Outcome::default()
+    }
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Files that are there, less some attributes. The entrypoint counts them so only where nothing else went wrong.
+fn unset(message: &Message<Summary>) -> u64 {
+    message.unset.as_ref().map_or(0, |unset| unset.files)
+}
+
+/// A folder that is not in the snapshot is restic's last word about it: it has written nothing.
+fn of_failure(failure: &Failure, code: i32) -> (&'static str, String) {
+    match failure {
+        Failure::Other(text)
+            if text.starts_with("path ") && NO_FOLDER.iter().any(|end| text.ends_with(end)) =>
+        {
+            (
+                reasons::SNAPSHOT_PATH_NOT_FOUND,
+                format!(
+                    "the snapshot has no folder spec.snapshotPath ({text}); it is relative to the data, without /backup, and names a folder, not a file"
+                ),
+            )
+        }
+        failure => (message::reason_of(failure), text_of(failure, code)),
+    }
+}
+
+fn preview(summary: &Summary, message: &Message<Summary>) -> RestorePreview {
+    let actions = message.actions.unwrap_or_default();
+    RestorePreview {
+        restored: signed(actions.restored),
+        updated: signed(actions.updated),
+        unchanged: signed(actions.unchanged),
+        deleted: signed(summary.files_deleted),
+        size: Some(units::bytes(summary.bytes_restored)),
+        size_bytes: Some(signed(summary.bytes_restored)),
     }
 }
 
@@ -173,7 +258,7 @@ fn not_restored(message: &Message<Summary>, user: Option<i64>) -> String {
 }
 
 /// More about a restore that went well: what stayed, and what could not be brought back.
-fn note(summary: &Summary, user: Option<i64>) -> Option<String> {
+fn note(summary: &Summary, message: &Message<Summary>, user: Option<i64>, asked: Asked) -> Option<String> {
     let kept = summary.files_skipped;
     let kept = (kept > 0).then(|| {
         format!(
@@ -184,16 +269,32 @@ fn note(summary: &Summary, user: Option<i64>) -> Option<String> {
     // restic neither tries nor reports it when it may not change the owner of files.
     let owners = user.filter(|user| *user != 0).map(|user| {
         format!(
-            "owners were not restored: all files belong to user {user}, which the pod runs as; to keep owners, set spec.jobConfig.securityContext.runAsUser to 0"
+            "owners were not restored, nor attributes that only root may set: all files belong to user {user}, which the pod runs as; to keep owners, set spec.jobConfig.securityContext.runAsUser to 0"
         )
     });
-    let notes: Vec<String> = kept.into_iter().chain(owners).collect();
+    let deleted = summary.files_deleted;
+    let deleted = (deleted > 0)
+        .then(|| format!("{deleted} files and folders that are not in the snapshot were deleted"));
+    let lacking = message.unset.as_ref().filter(|unset| unset.files > 0);
+    let lacking = lacking.map(|unset| {
+        format!(
+            "attributes could not be set on {} files or folders, whose content is there: {} (operation not permitted)",
+            unset.files,
+            unset.names.join(", ")
+        )
+    });
+    // restic ends before that where it had any trouble.
+    let unverified = (lacking.is_some() && asked.verify)
+        .then(|| "so the files were not compared, as spec.options.verify asks for".to_owned());
+    let notes: Vec<String> = [kept, deleted, owners, lacking, unverified]
+        .into_iter()
+        .flatten()
+        .collect();
     (!notes.is_empty()).then(|| notes.join("; "))
 }
 
 /// A restore is not tried again by itself: what it has written must not be written over by surprise.
-fn text_of(failure: &crate::restic::Failure, code: i32) -> String {
-    use crate::restic::Failure;
+fn text_of(failure: &Failure, code: i32) -> String {
     match failure {
         Failure::Interrupted => "restic was stopped before it had finished; what it had written is there, the rest is not: create the restore anew".to_owned(),
         Failure::Locked(_) => format!("{failure} (exit code {code})"),
@@ -202,200 +303,5 @@ fn text_of(failure: &crate::restic::Failure, code: i32) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::world::{JobEnd, JobView, Key, PodView, Termination};
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    fn run(end: Option<JobEnd>, pod: Option<PodView>) -> JobWithPods {
-        let job = JobView {
-            start: Some(at(100)),
-            end: end.map(|end| (Some(at(110)), end)),
-            ..JobView::default()
-        };
-        JobWithPods {
-            job: Arc::new(job),
-            pods: pod
-                .into_iter()
-                .map(|pod| (Key::new("ns", "p"), Arc::new(pod)))
-                .collect(),
-            delivery: crate::world::Delivery::complete(Timestamp::MIN),
-            ..JobWithPods::default()
-        }
-    }
-
-    fn pod(phase: &str, message: Option<&str>) -> PodView {
-        PodView {
-            phase: phase.into(),
-            restic: message.map(|message| Termination {
-                exit_code: 0,
-                reason: "Completed".into(),
-                message: message.into(),
-                started: Some(at(100)),
-                finished: Some(at(109)),
-            }),
-            unschedulable: (phase == "Pending")
-                .then(|| "0/1 nodes are available: 1 Insufficient cpu.".into()),
-            user: Some(0),
-            ..PodView::default()
-        }
-    }
-
-    fn over_as(user: i64, message: &str, filtered: bool) -> Outcome {
-        let mut pod = pod("Succeeded", Some(message));
-        pod.user = Some(user);
-        match progress(&run(Some(JobEnd::Complete), Some(pod)), filtered, at(111)) {
-            Progress::Over(outcome) => outcome,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn over(message: &str, filtered: bool) -> Outcome {
-        over_as(0, message, filtered)
-    }
-
-    #[test]
-    fn a_job_of_the_original_operator_ends_by_its_exit_code() {
-        let ended = |exit_code: i32, end| {
-            let mut pod = pod("Succeeded", Some(""));
-            pod.restic.as_mut().unwrap().exit_code = exit_code;
-            let mut run = run(Some(end), Some(pod));
-            Arc::make_mut(&mut run.job).original = true;
-            match progress(&run, false, at(111)) {
-                Progress::Over(outcome) => outcome,
-                other => panic!("{other:?}"),
-            }
-        };
-        let well = ended(0, JobEnd::Complete);
-        assert_eq!((well.failure, well.files), (None, None));
-        assert!(well.note.unwrap().contains("original operator"));
-        let failed = JobEnd::Failed {
-            reason: "BackoffLimitExceeded".into(),
-            message: "".into(),
-        };
-        let (reason, text) = ended(1, failed).failure.unwrap();
-        assert!(
-            reason == "ContainerFailed" && text.contains("exit code 1"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn a_summary_tells_files_and_bytes() {
-        let outcome = over(
-            r#"{"exitCode":0,"summary":{"total_files":4,"files_restored":4,"total_bytes":9,"bytes_restored":9}}"#,
-            false,
-        );
-        assert_eq!(
-            (outcome.failure, outcome.files, outcome.bytes),
-            (None, Some(4), Some(9))
-        );
-        assert_eq!(outcome.duration.as_deref(), Some("9s"));
-    }
-
-    #[test]
-    fn nothing_matched_is_a_failure_although_restic_is_content() {
-        let message = r#"{"exitCode":0,"summary":{"message_type":"summary"}}"#;
-        assert_eq!(over(message, true).failure.unwrap().0, reasons::NOTHING_MATCHED);
-        assert_eq!(
-            over(message, false).failure,
-            None,
-            "an empty volume is restored empty"
-        );
-    }
-
-    #[test]
-    fn files_that_were_kept_are_told() {
-        let outcome = over(
-            r#"{"exitCode":0,"summary":{"total_files":3,"files_restored":3,"files_skipped":3,"bytes_skipped":6}}"#,
-            false,
-        );
-        assert!(outcome.note.unwrap().starts_with("3 files were there already"));
-    }
-
-    #[test]
-    fn failures_keep_restics_words() {
-        let outcome = over(
-            r#"{"exitCode":11,"fatal":{"message":"unable to create lock: repository is already locked exclusively by PID 7 on x"}}"#,
-            false,
-        );
-        assert_eq!(outcome.failure.unwrap().0, "RepositoryLocked");
-        assert_eq!(
-            over(r#"{"exitCode":1,"summary":{},"errors":2}"#, false)
-                .failure
-                .unwrap()
-                .0,
-            "FilesNotRestored"
-        );
-    }
-
-    #[test]
-    fn folders_are_not_counted_as_files() {
-        let message = r#"{"exitCode":0,"summary":{"total_files":28,"files_restored":28}}"#;
-        let restored = |filtered| {
-            let mut run = run(Some(JobEnd::Complete), Some(pod("Succeeded", Some(message))));
-            Arc::make_mut(&mut run.job).snapshot_files = Some(25);
-            match progress(&run, filtered, at(111)) {
-                Progress::Over(outcome) => (outcome.files, outcome.with_folders),
-                other => panic!("{other:?}"),
-            }
-        };
-        assert_eq!(restored(false), (Some(25), false));
-        assert_eq!(restored(true), (Some(28), true));
-    }
-
-    #[test]
-    fn owners_that_could_not_be_given_back_are_told() {
-        let message = r#"{"exitCode":0,"summary":{"total_files":3,"files_restored":3}}"#;
-        let note = over_as(65532, message, false).note.unwrap();
-        assert!(
-            note.contains("user 65532") && note.contains("runAsUser to 0"),
-            "{note}"
-        );
-        assert_eq!(over_as(0, message, false).note, None);
-    }
-
-    #[test]
-    fn a_pod_that_never_starts_fails_with_the_schedulers_words() {
-        let state = |now| progress(&run(None, Some(pod("Pending", None))), false, at(now));
-        assert!(matches!(
-            state(105),
-            Progress::Waiting {
-                words: None,
-                again: Some(_)
-            }
-        ));
-        let Progress::Waiting {
-            words: Some(Words { reason, text }),
-            ..
-        } = state(130)
-        else {
-            panic!()
-        };
-        assert!(reason == "Unschedulable" && text.contains("Insufficient cpu"));
-        let Progress::NeverStarted(outcome) = state(3700) else {
-            panic!()
-        };
-        assert!(outcome.failure.unwrap().1.contains("Insufficient cpu"));
-    }
-
-    #[test]
-    fn what_it_waited_for_is_known_when_its_deadline_has_passed() {
-        let deadline = JobEnd::Failed {
-            reason: "DeadlineExceeded".into(),
-            message: "Job was active longer than specified deadline".into(),
-        };
-        let mut ended = run(Some(deadline), None);
-        ended.last_words = Some("Insufficient cpu".to_owned());
-        let Progress::Over(outcome) = progress(&ended, false, at(130)) else {
-            panic!()
-        };
-        let (reason, text) = outcome.failure.unwrap();
-        assert!(reason == reasons::POD_NEVER_STARTED && text.contains("Insufficient cpu"));
-    }
-}
+#[path = "outcome_tests.rs"]
+mod tests;

@@ -3,7 +3,7 @@
 use crds::conditions::reasons;
 use crds::restore::RestorePhase;
 use crds::{ResticRestoreStatus, names};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::outcome::{self, Progress};
 use super::select::{Chosen, NotChosen};
@@ -11,7 +11,7 @@ use super::status::{fail, over, running, started, starting, waiting};
 use super::surroundings::{self, Ready};
 use super::target::{self, Claim};
 use super::validate::{Target, Valid};
-use super::{Answer, Observed, Planning, RestoreController, Selection, Wait, Work, build, hooks};
+use super::{Answer, Observed, Planning, RestoreController, Selection, Wait, Work, build, hooks, size};
 use crate::kind::{Applied, Children, Credentials, Input, Plan, RefusedBecause, Removal, Settled, Task};
 use crate::runs::finished::{self, Ended};
 use crate::runs::{self, JobWithPods};
@@ -69,7 +69,31 @@ fn release(input: &Input<'_, RestoreController>, observed: &Observed, plan: &mut
     let deleting = observed.claim.as_ref().is_some_and(|claim| claim.meta.deleting);
     let (go, next) = finished::released(&ended, &pods, deleting, now);
     plan.children.finished = go;
-    plan.next = next.into_iter().chain(later).min();
+    let expiry = expiry(input).filter(|_| !job.meta.deleting);
+    match expiry {
+        Some(at) if at <= now => plan.children.removals.push(Removal::Job {
+            at: run.key.clone(),
+            uid: job.meta.uid.to_string(),
+        }),
+        _ => {}
+    }
+    plan.next = next
+        .into_iter()
+        .chain(later)
+        .chain(expiry.filter(|at| now < *at))
+        .min();
+}
+
+/// When the Job of a restore that is over goes. The operator deletes it, not the controller of Jobs: that one would not wait
+/// for the result to be recorded, nor for hooks that are owed.
+fn expiry(input: &Input<'_, RestoreController>) -> Option<Timestamp> {
+    let seconds = input.resource.spec.ttl_seconds_after_finished?;
+    let status = input.status();
+    let ended = status.completion_time.filter(|_| status.open_hooks.is_empty())?;
+    ended
+        .0
+        .checked_add(SignedDuration::from_secs(seconds.into()))
+        .ok()
 }
 
 pub(super) fn is_over(status: &ResticRestoreStatus) -> bool {
@@ -143,7 +167,7 @@ fn follow(
         return;
     }
     started(status, restore, at, job, now);
-    match outcome::progress(run, valid.filtered, now) {
+    match outcome::progress(run, outcome::Asked::of(valid), now) {
         Progress::Running => running(status, restore, at, now),
         Progress::Waiting { words, again } => {
             starting(status, restore, at, words.as_ref(), now);
@@ -184,9 +208,14 @@ fn begin(
     };
     let found = input.found.iter().rev().find(|found| found.asked == selection);
     match (found.map(|found| &found.answer), wait_until) {
-        (Some(Answer::Chosen(Ok(chosen))), _) => {
-            plan.children = objects(&planning.site, input, valid, ready, chosen);
+        (Some(Answer::Chosen(Ok(chosen))), _) if valid.delete && chosen.files == Some(0) => {
+            let text = "the snapshot holds no file: spec.options.delete would only empty the target; choose another snapshot, or remove the option";
+            fail(status, restore, reasons::SNAPSHOT_EMPTY, text, now);
         }
+        (Some(Answer::Chosen(Ok(chosen))), _) => match objects(&planning.site, input, valid, ready, chosen) {
+            Ok(children) => plan.children = children,
+            Err(Wait { reason, message }) => waiting(status, restore, reason, &message, now),
+        },
         (Some(Answer::Chosen(Err(error))), _) => {
             let reason = match error {
                 NotChosen::Ambiguous(..) | NotChosen::SeveralBackups(_) => reasons::SNAPSHOT_AMBIGUOUS,
@@ -215,23 +244,26 @@ fn begin(
 }
 
 /// Everything that the restore needs.
+///
+/// # Errors
+/// The claim cannot be described.
 fn objects(
     site: &Site,
     input: &Input<'_, RestoreController>,
     valid: &Valid,
     ready: &Ready,
     chosen: &Chosen,
-) -> Children {
+) -> Result<Children, Wait> {
     let (key, restore) = (input.key, input.resource);
     let own_account = valid.job.service_account.is_none();
     let is_foreign = ready.at.namespace != key.namespace;
     let copy = Key::new(&key.namespace, names::restore_credentials(&key.name));
     let claim = match &valid.target {
         // Also one that is there: the cache may be a moment behind, and the Job must not begin on somebody else's.
-        Target::New(new) => Some(build::claim(key, restore, new)),
-        Target::Existing(_) => None,
+        Target::New(new) if !valid.dry_run => Some(build::claim(key, restore, new, size::size(new, chosen)?)),
+        _ => None,
     };
-    Children {
+    Ok(Children {
         removals: if is_foreign {
             Vec::new()
         } else {
@@ -245,17 +277,9 @@ fn objects(
             repository: ready.repository.clone(),
         }),
         claim,
-        job: Some(build::job(
-            key,
-            site,
-            restore,
-            valid,
-            (&ready.at, ready.repository.as_ref()),
-            ready.image.clone(),
-            chosen,
-        )),
+        job: Some(build::job(key, site, restore, valid, ready, chosen)),
         ..Children::default()
-    }
+    })
 }
 
 /// Adds what follows from the objects.

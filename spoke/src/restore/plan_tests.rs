@@ -9,7 +9,7 @@ use crate::runs::finished::Finished;
 use crate::testing::config;
 use crate::world::{JobEnd, JobView, Meta, PodView, Termination};
 
-fn table(target: Value) -> Table<RestoreController> {
+pub(super) fn table(target: Value) -> Table<RestoreController> {
     let restore = json!({
         "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRestore",
         "metadata": { "name": "back", "namespace": "ns", "uid": "u", "generation": 1 },
@@ -19,11 +19,11 @@ fn table(target: Value) -> Table<RestoreController> {
     Table::new(controller, restore)
 }
 
-fn existing() -> Table<RestoreController> {
+pub(super) fn existing() -> Table<RestoreController> {
     table(json!({ "pvc": { "claimName": "data" } }))
 }
 
-fn observed() -> Observed {
+pub(super) fn observed() -> Observed {
     Observed {
         at: Some(Key::new("ns", "nas")),
         repository: Some(repository()),
@@ -33,22 +33,23 @@ fn observed() -> Observed {
 }
 
 /// An answer to what `existing` asks; the target has no part in it.
-fn answered(answer: Answer) -> Vec<Found> {
+pub(super) fn answered(answer: Answer) -> Vec<Found> {
     let Work::Select(asked) = existing().plan(&observed()).work[0].work.clone();
     vec![Found { asked, answer }]
 }
 
-fn chosen() -> Vec<Found> {
+pub(super) fn chosen() -> Vec<Found> {
     let id = "ab".repeat(32);
     let chosen = Chosen {
         id,
         folder: "",
         files: None,
+        bytes: None,
     };
     answered(Answer::Chosen(Ok(chosen)))
 }
 
-fn job() -> Option<JobWithPods> {
+pub(super) fn job() -> Option<JobWithPods> {
     let mut job = JobView::default();
     (job.meta.uid, job.meta.owner) = ("job".into(), Some("u".into()));
     Some(JobWithPods {
@@ -59,7 +60,7 @@ fn job() -> Option<JobWithPods> {
     })
 }
 
-fn started(mut table: Table<RestoreController>) -> Table<RestoreController> {
+pub(super) fn started(mut table: Table<RestoreController>) -> Table<RestoreController> {
     table.found = chosen();
     table.resource.status = Some(table.settle(&observed(), None).status);
     table.found.clear();
@@ -84,6 +85,66 @@ fn snapshots_are_read_once_and_the_job_follows_the_choice() {
     let status = table.settle(&observed(), None).status;
     assert_eq!(status.phase, Some(RestorePhase::InProgress));
     assert_eq!(status.job_ref.unwrap().name, "resticrestore-back");
+}
+
+#[test]
+fn a_restore_that_has_begun_and_one_that_went_well_are_told_in_the_status() {
+    let table = started(existing());
+    let mut status = table.resource.status.clone().unwrap();
+    let reason = |status: &ResticRestoreStatus, type_: &str| condition(&status.conditions, type_).0;
+    assert_eq!(reason(&status, "Ready"), "Unknown/RestoreInProgress");
+    assert_eq!(reason(&status, "Progressing"), "False/RestoreStarted");
+    assert!(status.start_time.is_some() && status.observed_generation == Some(1));
+    assert_eq!(status.restored_snapshot, Some("ab".repeat(32)));
+    assert_eq!(status.snapshot.as_deref(), Some("abababab"));
+    let outcome = outcome::Outcome {
+        files: Some(4),
+        bytes: Some(3 << 20),
+        ..outcome::Outcome::default()
+    };
+    status::over(&mut status, &table.resource, &outcome, table.now.wall);
+    assert_eq!(status.phase, Some(RestorePhase::Completed));
+    assert_eq!(reason(&status, "Ready"), "True/RestoreCompleted");
+    assert_eq!(
+        (status.restored_files, status.restored_size.as_deref()),
+        (Some(4), Some("3.0 MiB"))
+    );
+}
+
+#[test]
+fn a_new_claim_has_the_class_the_modes_and_the_size_of_the_spec() {
+    let new = json!({ "name": "fresh", "size": "3Gi", "storageClassName": "fast", "accessModes": ["ReadWriteMany"] });
+    let mut table = table(json!({ "newPVC": new }));
+    table.found = chosen();
+    let observed = Observed {
+        claim: None,
+        ..observed()
+    };
+    let spec = table.plan(&observed).children.claim.unwrap().spec.unwrap();
+    assert_eq!(spec.storage_class_name.as_deref(), Some("fast"));
+    assert_eq!(spec.access_modes, Some(vec!["ReadWriteMany".to_owned()]));
+    assert_eq!(spec.resources.unwrap().requests.unwrap()["storage"].0, "3Gi");
+}
+
+#[test]
+fn the_job_has_the_settings_of_the_spec() {
+    let mut table = existing();
+    let settings = json!({ "activeDeadlineSeconds": 60, "backoffLimit": 2, "serviceAccountName": "mine",
+                           "nodeSelector": { "disk": "ssd" }, "resources": { "limits": { "memory": "1Gi" } } });
+    table.resource.spec.job_config = Some(serde_json::from_value(settings).unwrap());
+    table.found = chosen();
+    let children = table.plan(&observed()).children;
+    assert!(children.account.is_none());
+    let job = children.job.unwrap().spec.unwrap();
+    assert_eq!(
+        (job.active_deadline_seconds, job.backoff_limit),
+        (Some(60), Some(2))
+    );
+    let pod = job.template.spec.unwrap();
+    assert_eq!(pod.service_account_name.as_deref(), Some("mine"));
+    assert_eq!(pod.node_selector.unwrap()["disk"], "ssd");
+    let limits = pod.containers[0].resources.as_ref().unwrap().limits.as_ref();
+    assert_eq!(limits.unwrap()["memory"].0, "1Gi");
 }
 
 #[test]

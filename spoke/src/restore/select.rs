@@ -31,6 +31,8 @@ pub struct Chosen {
     pub folder: &'static str,
     /// Files in it, if restic has counted them.
     pub files: Option<u64>,
+    /// Bytes of these files, if restic has counted them.
+    pub bytes: Option<u64>,
 }
 
 /// Why no snapshot could be chosen.
@@ -150,13 +152,12 @@ pub fn choose(
     } else {
         ""
     };
+    let summary = chosen.summary.as_ref();
     Ok(Chosen {
         id: chosen.id.clone(),
         folder,
-        files: chosen
-            .summary
-            .as_ref()
-            .map(|summary| summary.total_files_processed),
+        files: summary.map(|summary| summary.total_files_processed),
+        bytes: summary.map(|summary| summary.total_bytes_processed),
     })
 }
 

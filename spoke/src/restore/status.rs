@@ -124,50 +124,62 @@ pub(super) fn over(
     );
     status.start_time = outcome.started.clone().or(status.start_time.take());
     status.duration.clone_from(&outcome.duration);
+    status.deleted_files = outcome.deleted;
+    status.preview.clone_from(&outcome.preview);
     status.restored_files = outcome.files;
     status.restored_size_bytes = outcome.bytes;
     status.restored_size = outcome
         .bytes
         .and_then(|b| u64::try_from(b).ok())
         .map(units::bytes);
-    let (phase, ready, reason, text) = match &outcome.failure {
-        Some((reason, text)) => (RestorePhase::Failed, Status::False, *reason, text.clone()),
-        None => {
-            let what = if outcome.with_folders {
-                "files and folders"
-            } else {
-                "files"
-            };
-            let size = status.restored_size.clone().unwrap_or_default();
-            let figures = outcome.files.map(|files| format!(" {files} {what}, {size}"));
-            let note = outcome.note.as_ref().map(|note| format!("; {note}"));
-            let text = format!(
-                "restored{}{}",
-                figures.unwrap_or_default(),
-                note.unwrap_or_default()
-            );
-            (
-                RestorePhase::Completed,
-                Status::True,
-                reasons::RESTORE_COMPLETED,
-                text,
-            )
-        }
+    let (phase, ready, (reason, text)) = match &outcome.failure {
+        Some((reason, text)) => (RestorePhase::Failed, Status::False, (*reason, text.clone())),
+        None => (RestorePhase::Completed, Status::True, success(outcome)),
     };
     status.phase = Some(phase);
     status.snapshot = short(status.restored_snapshot.as_deref());
     // As of a Job: what `kubectl wait` is given, and what ends it.
-    let ended = if outcome.failure.is_some() {
-        types::FAILED
+    let (type_, ended) = if outcome.failure.is_some() {
+        (types::FAILED, reasons::RESTORE_FAILED)
     } else {
-        types::COMPLETE
+        (types::COMPLETE, reason)
     };
     at(status, restore, now)
         .remove(types::WAITING)
-        .set(ended, true, reason, &text)
+        .set(type_, true, ended, &text)
         .set(types::READY, ready, reason, &text)
         .set(types::PROGRESSING, false, reason, &text)
         .set(types::DEGRADED, outcome.failure.is_some(), reason, &text);
+}
+
+/// Reason and message of a restore that went well.
+fn success(outcome: &Outcome) -> (&'static str, String) {
+    if let Some(preview) = &outcome.preview {
+        let size = preview.size.clone().unwrap_or_default();
+        return (
+            reasons::RESTORE_PREVIEWED,
+            format!(
+                "this was a preview (spec.options.dryRun), and nothing was written; of files and folders {} would be restored, {} updated, {} deleted, and {} stay as they are; {size} would be written",
+                preview.restored, preview.updated, preview.deleted, preview.unchanged
+            ),
+        );
+    }
+    let what = if outcome.with_folders {
+        "files and folders"
+    } else {
+        "files"
+    };
+    let size = outcome.bytes.and_then(|bytes| u64::try_from(bytes).ok());
+    let size = size.map(units::bytes).unwrap_or_default();
+    // A Job of the original operator reports none.
+    let figures = outcome.files.map(|files| format!(" {files} {what}, {size}"));
+    let note = outcome.note.as_ref().map(|note| format!("; {note}"));
+    let text = format!(
+        "restored{}{}",
+        figures.unwrap_or_default(),
+        note.unwrap_or_default()
+    );
+    (reasons::RESTORE_COMPLETED, text)
 }
 
 /// The first 8 digits, as restic shows them.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use crds::conditions::reasons;
 use crds::{ResticBackup, ResticRepository};
+use k8s_openapi::api::core::v1::PodSecurityContext;
 
 use super::select::Identity;
 use super::target::{self, Claim};
 use super::validate::{Origin, Target, Valid};
-use super::{Observed, RestoreController, Wait};
+use super::{Observed, RestoreController, Wait, user};
 use crate::consent::{self, Blocked};
 use crate::kind::Input;
 use crate::runs::JobWithPods;
@@ -22,6 +23,8 @@ pub(super) struct Ready {
     /// Image of the backup that is referred to, or the default.
     pub image: String,
     pub identity: Option<Identity>,
+    /// Who the pod runs as.
+    pub security: Option<PodSecurityContext>,
 }
 
 /// Finds it.
@@ -63,6 +66,7 @@ pub(super) fn find(
         return Err(wait);
     }
     Ok(Ready {
+        security: user::security(valid, backup.map(AsRef::as_ref))?,
         image,
         identity: from.zip(backup).map(|(from, b)| Identity::of(site, from, b)),
         at,
@@ -120,6 +124,9 @@ pub(super) fn lost(
     let Target::New(new) = &valid.target else {
         return None;
     };
+    if valid.dry_run {
+        return None;
+    }
     match target::claim(&valid.target, input.uid(), observed.claim.as_deref()) {
         Claim::Ready => None,
         Claim::Make => Some(Wait {

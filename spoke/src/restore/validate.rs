@@ -6,6 +6,7 @@ use crds::restore::{NewPvc, ResticRestoreSpec};
 use crds::{ResticRestore, names};
 use jiff::Timestamp;
 
+use super::arguments::arguments;
 use crate::hooks::{self, BadHook, Subject};
 use crate::pod::{JobSettings, job_settings};
 use crate::world::Key;
@@ -21,8 +22,16 @@ pub struct Valid {
     pub target: Target,
     /// Folder in the target volume, without slashes at its ends; empty for its root.
     pub folder: String,
+    /// Folder of the snapshot, relative to the data, without slashes at its ends; empty for all of it.
+    pub path: String,
     /// Arguments of restic after the snapshot and the target.
     pub arguments: Vec<String>,
+    /// What is not in the snapshot is deleted.
+    pub delete: bool,
+    /// Nothing is written.
+    pub dry_run: bool,
+    /// Restored files are read again.
+    pub verify: bool,
     /// Files are chosen by name: if none is found, that is a failure.
     pub filtered: bool,
     pub job: JobSettings,
@@ -90,10 +99,10 @@ pub enum Invalid {
         pattern: String,
         why: &'static str,
     },
-    #[error(
-        "spec.includePaths and spec.excludePaths exclude each other in restic: keep one and remove the other"
-    )]
-    Filters,
+    #[error("spec.snapshotPath: {0:?} leaves the snapshot, or holds a line break: remove it")]
+    SnapshotPath(String),
+    #[error("spec.options.delete {0}")]
+    Delete(&'static str),
     #[error(transparent)]
     Hook(#[from] BadHook),
     #[error(
@@ -123,7 +132,13 @@ pub fn validate(key: &Key, restore: &ResticRestore) -> Result<Valid, Invalid> {
     let snapshot = wanted(restore, &origin)?;
     let (target, folder) = target(spec)?;
     let job = job_settings(spec.job_config.as_ref())?;
-    let hooks = hooks(key, restore, job.service_account.as_deref())?;
+    let options = spec.options.clone().unwrap_or_default();
+    let (delete, dry_run) = (options.delete == Some(true), options.dry_run == Some(true));
+    if delete {
+        deletable(spec, &target)?;
+    }
+    // A preview changes nothing, so nothing is to be done around it; its hooks are checked all the same.
+    let hooks = hooks(key, restore, job.service_account.as_deref())?.filter(|_| !dry_run);
     if let Some(account) = job.service_account.as_ref().filter(|_| hooks.is_some()) {
         return Err(Invalid::Account(account.clone()));
     }
@@ -131,8 +146,12 @@ pub fn validate(key: &Key, restore: &ResticRestore) -> Result<Valid, Invalid> {
         origin,
         snapshot,
         target,
+        path: snapshot_path(spec)?,
+        arguments: arguments(spec, folder.is_empty())?,
         folder,
-        arguments: arguments(spec)?,
+        delete,
+        dry_run,
+        verify: options.verify == Some(true),
         filtered: !spec.include_paths.is_empty() || !spec.exclude_paths.is_empty(),
         hooks,
         job,
@@ -179,29 +198,27 @@ fn target(spec: &ResticRestoreSpec) -> Result<(Target, String), Invalid> {
     }
 }
 
-/// Arguments of restic after the snapshot and the target.
-fn arguments(spec: &ResticRestoreSpec) -> Result<Vec<String>, Invalid> {
-    if !spec.include_paths.is_empty() && !spec.exclude_paths.is_empty() {
-        return Err(Invalid::Filters);
-    }
-    let mut arguments = Vec::new();
-    for (field, flag, patterns) in [
-        ("includePaths", "--include", &spec.include_paths),
-        ("excludePaths", "--exclude", &spec.exclude_paths),
-    ] {
-        for pattern in patterns {
-            arguments.extend([flag.to_owned(), checked(field, pattern)?]);
+/// Refuses a deletion that could reach more than what the snapshot replaces.
+fn deletable(spec: &ResticRestoreSpec, target: &Target) -> Result<(), Invalid> {
+    let why = match target {
+        Target::New(_) => "needs spec.target.pvc: a new claim holds nothing to delete",
+        _ if !spec.include_paths.is_empty() => {
+            "and spec.includePaths exclude each other: a path that is missing in the snapshot would only be deleted; use snapshotPath or excludePaths"
         }
-    }
-    let options = spec.options.clone().unwrap_or_default();
-    let overwrite = if options.overwrite == Some(false) {
-        "never"
-    } else {
-        "always"
+        _ if spec.options.as_ref().and_then(|options| options.overwrite) == Some(false) => {
+            "needs spec.options.overwrite: a folder cannot become as it was while its files stay as they are"
+        }
+        Target::Existing(_) => return Ok(()),
     };
-    arguments.extend(["--overwrite".to_owned(), overwrite.to_owned()]);
-    arguments.extend((options.verify == Some(true)).then(|| "--verify".to_owned()));
-    Ok(arguments)
+    Err(Invalid::Delete(why))
+}
+
+fn snapshot_path(spec: &ResticRestoreSpec) -> Result<String, Invalid> {
+    let path = spec.snapshot_path.clone().unwrap_or_default();
+    if path.split('/').any(|part| part == "..") || path.contains(['\0', '\n']) {
+        return Err(Invalid::SnapshotPath(path));
+    }
+    Ok(path.trim_matches('/').to_owned())
 }
 
 fn wanted(restore: &ResticRestore, origin: &Origin) -> Result<Wanted, Invalid> {
@@ -232,27 +249,6 @@ fn wanted(restore: &ResticRestore, origin: &Origin) -> Result<Wanted, Invalid> {
     }
 }
 
-/// Paths are relative to the data, with or without a leading slash.
-fn checked(field: &'static str, pattern: &str) -> Result<String, Invalid> {
-    let refuse = |why| {
-        Err(Invalid::Pattern {
-            field,
-            pattern: pattern.to_owned(),
-            why,
-        })
-    };
-    if pattern.is_empty() {
-        return refuse("it is empty");
-    }
-    if pattern.contains(['\0', '\n']) {
-        return refuse("it holds a NUL character or a line break");
-    }
-    if pattern.split('/').any(|part| part == "..") {
-        return refuse("it holds \"..\"");
-    }
-    Ok(pattern.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -277,7 +273,7 @@ mod tests {
     fn a_minimal_restore_takes_the_latest_and_overwrites() {
         let valid = check(json!({})).unwrap();
         assert_eq!(valid.origin, Origin::Backup(Key::new("shop", "orders")));
-        assert_eq!(valid.arguments, ["--overwrite", "always"]);
+        assert_eq!(valid.arguments, ["--overwrite", "always", "--sparse"]);
         assert!(matches!(valid.snapshot, Wanted::Newest { .. }) && !valid.filtered);
     }
 
@@ -296,11 +292,40 @@ mod tests {
             "*.conf",
             "--overwrite",
             "never",
+            "--sparse",
             "--verify",
         ];
         assert_eq!(valid.arguments, expected);
         assert_eq!(valid.snapshot, Wanted::Id("abcd1234".to_owned()));
         assert_eq!((valid.folder.as_str(), valid.filtered), ("a/b", true));
+    }
+
+    #[test]
+    fn a_deletion_reaches_only_what_the_snapshot_replaces() {
+        let deleting = |mut spec: Value| {
+            spec["options"]["delete"] = json!(true);
+            check(spec).map(|valid| valid.delete)
+        };
+        assert_eq!(
+            deleting(json!({ "excludePaths": ["/cache"], "snapshotPath": "/a" })),
+            Ok(true)
+        );
+        let refused = |spec: Value| deleting(spec).unwrap_err();
+        assert!(refused(json!({ "target": { "newPVC": { "name": "n" } } })).contains("target.pvc"));
+        assert!(refused(json!({ "includePaths": ["a"] })).contains("includePaths"));
+        assert!(refused(json!({ "options": { "overwrite": false } })).contains("overwrite"));
+    }
+
+    #[test]
+    fn a_dry_run_has_no_hooks_and_they_are_checked_all_the_same() {
+        let hook = |command: Value| {
+            json!({ "preRestore": { "exec": {
+            "podSelector": { "matchLabels": { "a": "b" } }, "command": command } } })
+        };
+        let spec = |dry_run: bool, command: Value| json!({ "hooks": hook(command), "options": { "dryRun": dry_run } });
+        assert!(check(spec(false, json!(["true"]))).unwrap().hooks.is_some());
+        assert!(check(spec(true, json!(["true"]))).unwrap().hooks.is_none());
+        assert!(check(spec(true, json!([]))).is_err());
     }
 
     #[test]
@@ -321,9 +346,7 @@ mod tests {
             refused(json!({ "target": { "pvc": { "claimName": "c", "path": "../x" } } }))
                 .contains("target.pvc.path")
         );
-        assert!(
-            refused(json!({ "includePaths": ["a"], "excludePaths": ["b"] })).contains("exclude each other")
-        );
+        assert!(refused(json!({ "snapshotPath": "a/../../b" })).contains("spec.snapshotPath"));
         let hook = json!({ "hooks": { "preRestore": { "exec": { "podSelector": {}, "command": ["x"] } } } });
         assert!(refused(hook).contains("spec.hooks.preRestore"));
     }

@@ -58,7 +58,7 @@ fn template(
     repository: &ResticRepository,
     (image, retry_lock): (&str, &str),
 ) -> PodTemplateSpec {
-    let mut arguments = vec!["retention".to_owned()];
+    let mut arguments = vec!["retention".to_owned(), format!("--policy={key}")];
     if retry_lock != crate::config::RETRY_LOCK {
         arguments.push(format!("--retry-lock={retry_lock}"));
     }
@@ -80,38 +80,55 @@ fn labels(key: &Key, top: bool) -> BTreeMap<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::retention::validate::validate;
 
-    #[test]
-    fn the_jobs_are_born_suspended_and_read_their_lease_from_annotations() {
+    fn made(more: Value) -> CronJob {
         let repository: ResticRepository = serde_json::from_value(json!({
             "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
             "metadata": { "name": "nas", "namespace": "shop" },
             "spec": { "repositoryURL": "rest:https://nas:8000/b", "credentialsSecretRef": { "name": "nas" } },
         }))
         .unwrap();
+        let mut spec = json!({ "repositoryRef": { "name": "nas" }, "schedule": "0 4 * * *",
+                               "policies": [{ "selector": {}, "retention": { "keepDaily": 7 } }] });
+        spec.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         let policy: GlobalRetentionPolicy = serde_json::from_value(json!({
             "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "GlobalRetentionPolicy",
-            "metadata": { "name": "nightly", "namespace": "shop", "uid": "u" },
-            "spec": { "repositoryRef": { "name": "nas" }, "schedule": "0 4 * * *",
-                      "policies": [{ "selector": {}, "retention": { "keepDaily": 7 } }] },
+            "metadata": { "name": "nightly", "namespace": "shop", "uid": "u" }, "spec": spec,
         }))
         .unwrap();
         let key = Key::new("shop", "nightly");
         let valid = validate(&key, &policy).unwrap();
-        insta::assert_yaml_snapshot!(
-            "retention_cron_job",
-            cron_job(
-                &key,
-                "prod-eu",
-                &policy,
-                &valid,
-                &repository,
-                ("spoke:1", crate::config::RETRY_LOCK)
-            )
+        let settings = ("spoke:1", crate::config::RETRY_LOCK);
+        cron_job(&key, "prod-eu", &policy, &valid, &repository, settings)
+    }
+
+    #[test]
+    fn job_config_acts_on_maintenance_too() {
+        let config = json!({ "podLabels": { "team": "shop" }, "priorityClassName": "low", "limitUpload": 500,
+                             "env": [{ "name": "GOGC", "value": "20" }] });
+        let cron_job = made(json!({ "jobConfig": config }));
+        let template = cron_job.spec.job_template.spec.unwrap().template;
+        assert_eq!(template.metadata.unwrap().labels.unwrap()["team"], "shop");
+        let pod = template.spec.unwrap();
+        assert_eq!(pod.priority_class_name.as_deref(), Some("low"));
+        let container = &pod.containers[0];
+        let arguments = container.args.as_ref().unwrap();
+        let separator = arguments.iter().position(|a| a == "--").unwrap();
+        assert!(
+            arguments[separator..].contains(&"--limit-upload=500".to_owned()),
+            "{arguments:?}"
         );
+        assert!(container.env.as_ref().unwrap().iter().any(|v| v.name == "GOGC"));
+    }
+
+    #[test]
+    fn the_jobs_are_born_suspended_and_read_their_lease_from_annotations() {
+        insta::assert_yaml_snapshot!("retention_cron_job", made(json!({})));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crds::rules::RULES_VERSION;
+use crds::rules::PLAIN_VERSION;
 use proto::hold::{SUSPICIOUS, hold};
 use proto::v1::{Baseline, RetentionPolicySpec};
 
@@ -64,7 +64,7 @@ pub(super) fn damage(world: &World, restic_id: &str) -> String {
 /// Snapshots of suspicious backups stay, in whatever repository they are: a spec that names another one now says nothing of
 /// where they were stored. Those of a backup that this version cannot decode stay as well.
 pub(super) fn holds(world: &World, cluster: &str) -> Vec<RetentionPolicySpec> {
-    let of = |key: &Key, uid: &str| hold(cluster, &key.to_string(), uid, SUSPICIOUS, RULES_VERSION);
+    let of = |key: &Key, uid: &str| hold(cluster, &key.to_string(), uid, SUSPICIOUS, PLAIN_VERSION);
     let keys = world.backups.all_keys();
     let holds = keys.iter().filter_map(|key| {
         if let Some(broken) = world.backups.undecodable(key) {

@@ -86,6 +86,45 @@ fn a_cron_job_of_the_original_operator_starts_nothing_until_it_is_made_anew() {
 }
 
 #[test]
+fn the_cron_job_is_named_in_the_status() {
+    let status = table().settle(&ready(), None).status;
+    assert_eq!(status.observed_generation, Some(2));
+    let reference = status.cron_job_ref.unwrap();
+    assert_eq!(
+        (reference.name.as_str(), reference.namespace.as_str()),
+        ("globalretention-nightly", "ns")
+    );
+}
+
+#[test]
+fn slots_and_settings_are_those_of_the_spec() {
+    let mut table = table();
+    let settings = json!({ "successfulJobsHistoryLimit": 5, "failedJobsHistoryLimit": 0, "activeDeadlineSeconds": 60,
+                           "backoffLimit": 4, "concurrencyPolicy": "Allow", "nodeSelector": { "disk": "ssd" } });
+    table.resource.spec.job_config = Some(serde_json::from_value(settings).unwrap());
+    table.resource.spec.timezone = Some("Europe/Berlin".to_owned());
+    table.resource.spec.suspend = true;
+    let (cron_job, _) = table.plan(&ready()).children.cron_job.unwrap();
+    let spec = cron_job.spec;
+    assert_eq!(
+        (spec.time_zone.as_deref(), spec.suspend),
+        (Some("Europe/Berlin"), Some(true))
+    );
+    assert_eq!(
+        (spec.successful_jobs_history_limit, spec.failed_jobs_history_limit),
+        (Some(5), Some(1))
+    );
+    assert_eq!(spec.concurrency_policy.as_deref(), Some("Forbid"));
+    let job = spec.job_template.spec.unwrap();
+    assert_eq!(
+        (job.active_deadline_seconds, job.backoff_limit),
+        (Some(60), Some(0))
+    );
+    let pod = job.template.spec.unwrap();
+    assert_eq!(pod.node_selector.unwrap()["disk"], "ssd");
+}
+
+#[test]
 fn an_approval_is_kept_until_its_job_is_made_and_counts_for_its_repository_only() {
     let mut table = table();
     table.found = vec![approve("abcd", "id"), approve("beef", "other")];

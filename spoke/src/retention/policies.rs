@@ -3,7 +3,7 @@
 
 use crds::GlobalRetentionPolicy;
 use crds::retention::{DEFAULT_MAX_REMOVED_PERCENT, InitialRun, PolicyRule, Scope};
-use crds::rules::{RULES_VERSION, Rule};
+use crds::rules::Rule;
 use proto::v1::{RetentionPolicySpec, RetentionRule};
 use sha2::{Digest as _, Sha256};
 
@@ -32,7 +32,7 @@ pub fn spec_of(
         rules,
         prune: spec.prune == Some(true),
         max_removed_percent: u32::try_from(percent.unwrap_or(DEFAULT_MAX_REMOVED_PERCENT)).unwrap_or(0),
-        rules_version: RULES_VERSION,
+        rules_version: version(&spec.policies),
         own_cluster_only: spec.scope == Scope::Cluster,
         unclear,
         suspended: spec.suspend,
@@ -122,6 +122,12 @@ fn unclear(parts: &[PolicyRule]) -> String {
     checked.unwrap_or_default()
 }
 
+/// Version of the rule language that a reader needs: an older one refuses rules that it would carry out differently.
+fn version(parts: &[PolicyRule]) -> u32 {
+    let versions = parts.iter().map(|part| Rule::of(part).version());
+    versions.max().unwrap_or_default()
+}
+
 /// What is kept of which snapshots.
 fn rule(part: &PolicyRule) -> RetentionRule {
     let Rule {
@@ -130,6 +136,7 @@ fn rule(part: &PolicyRule) -> RetentionRule {
         counts,
         spans,
         keep_tags,
+        group_by,
     } = Rule::of(part);
     let [last, hourly, daily, weekly, monthly, yearly] =
         counts.map(|count| u32::try_from(count).unwrap_or_default());
@@ -157,6 +164,7 @@ fn rule(part: &PolicyRule) -> RetentionRule {
         keep_within_monthly: within_monthly,
         keep_within_yearly: within_yearly,
         keep_tags: keep_tags.to_vec(),
+        group_by: group_by.to_vec(),
     }
 }
 
@@ -226,6 +234,22 @@ mod tests {
         let same = policy(&json!({}), shown);
         assert!(spec_of(&Key::new("shop", "p"), &same, "a", "r2").preview);
         assert!(spec_of(&Key::new("shop", "p"), &same, "a", "").preview);
+    }
+
+    #[test]
+    fn rules_with_groups_of_their_own_are_refused_by_readers_that_do_not_know_them() {
+        let part =
+            |groups: &Value| json!([{ "selector": {}, "retention": { "keepLast": 1 }, "groupBy": groups }]);
+        let plain = taken(json!({ "policies": part(&json!([])) }), json!({}));
+        assert_eq!(plain.rules_version, 1, "older ones carry it out as it is meant");
+        let grouped = taken(json!({ "policies": part(&json!(["host"])) }), json!({}));
+        assert_eq!(
+            (grouped.rules_version, grouped.rules[0].group_by.as_slice()),
+            (2, &["host".to_owned()][..])
+        );
+        assert_ne!(plain.fingerprint, grouped.fingerprint, "it is previewed again");
+        let unknown = taken(json!({ "policies": part(&json!(["user"])) }), json!({}));
+        assert!(unknown.unclear.contains("groupBy"), "{}", unknown.unclear);
     }
 
     #[test]

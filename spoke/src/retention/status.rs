@@ -79,6 +79,10 @@ fn figures(status: &mut GlobalRetentionPolicyStatus, run: &Run<'_>, now: Timesta
     status.last_run_token = run.token.and_then(signed);
     status.last_run_by = run.by.map(str::to_owned);
     status.snapshots_removed = i32::try_from(outcome.removed).ok();
+    let matched = outcome.matched.iter().find(|entry| entry.key == run.source);
+    if let Some(matched) = matched {
+        status.snapshots_left = i32::try_from(matched.left).ok();
+    }
     if outcome.pruned {
         status.repository_size_before = Some(units::bytes(outcome.bytes_before));
         status.repository_size_after = Some(units::bytes(outcome.bytes_after));
@@ -285,6 +289,19 @@ pub mod tests {
     }
 
     #[test]
+    fn what_a_run_left_of_the_policys_own_snapshots_is_shown_until_a_later_run_knows_it() {
+        let mut outcome = outcome("Applied");
+        let entry = |key: &str, left| proto::v1::Baseline {
+            key: key.to_owned(),
+            left,
+        };
+        outcome.matched = vec![entry("a/ns/q", 9), entry("a/ns/p", 2)];
+        assert_eq!(counted(&outcome).snapshots_left, Some(2));
+        outcome.matched.truncate(1);
+        assert_eq!(counted(&outcome).snapshots_left, None, "that of another policy");
+    }
+
+    #[test]
     fn what_a_run_left_is_kept_for_the_guard() {
         let mut outcome = outcome("Applied");
         outcome.left = vec![proto::v1::Baseline {
@@ -306,6 +323,41 @@ pub mod tests {
         assert_eq!(
             (degraded.status.as_str(), degraded.reason.as_str()),
             ("True", "NothingMatched")
+        );
+    }
+
+    #[test]
+    fn figures_of_a_run_are_in_the_status() {
+        let mut run = outcome("Applied");
+        let status = counted(&run);
+        assert_eq!(
+            (
+                status.last_run_result.as_deref(),
+                status.snapshots_removed,
+                status.last_run
+            ),
+            (
+                Some("Applied"),
+                Some(3),
+                Timestamp::from_second(75).ok().map(Time)
+            )
+        );
+        assert_eq!(status.repository_size_before, None, "it did not prune");
+        (run.pruned, run.bytes_before, run.bytes_after) = (true, 3 << 20, 1 << 20);
+        let status = counted(&run);
+        assert_eq!(
+            (
+                status.repository_size_before.as_deref(),
+                status.repository_size_after.as_deref()
+            ),
+            (Some("3.0 MiB"), Some("1.0 MiB"))
+        );
+        assert_eq!(
+            (
+                status.repository_size_before_bytes,
+                status.repository_size_after_bytes
+            ),
+            (Some(3 << 20), Some(1 << 20))
         );
     }
 }

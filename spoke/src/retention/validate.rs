@@ -4,7 +4,7 @@ use crds::GlobalRetentionPolicy;
 use crds::common::BadPart;
 use crds::conditions::reasons;
 use crds::rules::{BadRule, Rule};
-use crds::schedule::{Schedule, ScheduleError};
+use crds::schedule::{Schedule, ScheduleError, resolve, seed};
 
 use crate::pod::{JobSettings, job_settings};
 use crate::world::Key;
@@ -14,7 +14,7 @@ use crate::world::Key;
 pub struct Valid {
     pub repository: Key,
     pub schedule: Schedule,
-    /// As written.
+    /// As Kubernetes takes it.
     pub cron: String,
     pub timezone: String,
     pub suspend: bool,
@@ -55,7 +55,9 @@ pub fn validate(key: &Key, policy: &GlobalRetentionPolicy) -> Result<Valid, Inva
     let spec = &policy.spec;
     let timezone = spec.timezone.as_deref().filter(|zone| !zone.is_empty());
     let timezone = timezone.unwrap_or("UTC").to_owned();
-    let schedule = Schedule::parse(&spec.schedule, &timezone)?;
+    let own = seed("GlobalRetentionPolicy", &policy.metadata);
+    let cron = resolve(&spec.schedule, &own)?;
+    let schedule = Schedule::parse(&cron, &timezone)?;
     if spec.policies.is_empty() {
         return Err(Invalid::Empty);
     }
@@ -69,7 +71,7 @@ pub fn validate(key: &Key, policy: &GlobalRetentionPolicy) -> Result<Valid, Inva
             &spec.repository_ref.name,
         ),
         schedule,
-        cron: spec.schedule.trim().to_owned(),
+        cron: cron.trim().to_owned(),
         timezone,
         suspend: spec.suspend,
         job: job_settings(spec.job_config.as_ref())?,

@@ -6,9 +6,9 @@ use serde::Deserialize;
 
 use super::plan::Decision;
 
-/// Snapshots of one backup with one set of tags are a group, of which a rule keeps so many. The tags tell clusters and
+/// Unless a rule has its own: snapshots of one backup with one set of tags are a group, of which it keeps so many. The tags tell clusters and
 /// backups apart (`fleet.cluster`, `fleet.backup`): equal host names in two clusters must not count as one.
-const GROUP_BY: &str = "host,paths,tags";
+const GROUPS: &str = "host,paths,tags";
 /// Flags for [`RetentionRule::counts`] and [`RetentionRule::spans`].
 const COUNTS: [&str; 6] = [
     "--keep-last",
@@ -30,16 +30,14 @@ const SPANS: [&str; 6] = [
 /// `restic forget --dry-run` for one rule, without a lock.
 #[must_use]
 pub fn dry_run(rule: &RetentionRule) -> Vec<String> {
-    let mut arguments: Vec<String> = [
-        "forget",
-        "--dry-run",
-        "--no-lock",
-        "--json",
-        "--group-by",
-        GROUP_BY,
-    ]
-    .map(str::to_owned)
-    .into();
+    let mut arguments: Vec<String> = ["forget", "--dry-run", "--no-lock", "--json", "--group-by"]
+        .map(str::to_owned)
+        .into();
+    arguments.push(if rule.group_by.is_empty() {
+        GROUPS.to_owned()
+    } else {
+        rule.group_by.join(",")
+    });
     // One flag with all of them: several flags would mean any of them.
     if !rule.tags.is_empty() {
         arguments.extend(["--tag".to_owned(), rule.tags.join(",")]);
@@ -75,6 +73,7 @@ pub fn check(rule: &RetentionRule) -> Result<(), BadRule> {
         counts: rule.counts().map(i64::from),
         spans: rule.spans(),
         keep_tags: &rule.keep_tags,
+        group_by: &rule.group_by,
     }
     .check()
 }
@@ -186,6 +185,20 @@ mod tests {
             "keep",
         ];
         assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn snapshots_are_grouped_as_the_rule_says_and_an_unknown_word_is_no_rule() {
+        let by = |groups: &[&str]| RetentionRule {
+            keep_last: 1,
+            group_by: groups.iter().map(|&g| g.to_owned()).collect(),
+            ..RetentionRule::default()
+        };
+        let group = |rule: &RetentionRule| dry_run(rule)[5].clone();
+        assert_eq!(group(&by(&[])), "host,paths,tags");
+        assert_eq!(group(&by(&["host", "tags"])), "host,tags");
+        assert_eq!(check(&by(&["paths"])), Ok(()));
+        assert!(matches!(check(&by(&["host", "user"])), Err(BadRule::Group(word)) if word == "user"));
     }
 
     #[test]

@@ -85,6 +85,10 @@ pub struct WorkerConfig {
     #[arg(long, env = OPERATION_VARIABLE, default_value = "")]
     pub operation: String,
 
+    /// Namespace and name of the policy whose Job it is, as `shop/nightly`.
+    #[arg(long, default_value = "")]
+    pub policy: String,
+
     /// Variables that name credential files, each as `VARIABLE=/path`.
     #[arg(long, env = FILES_VARIABLE, default_value = "")]
     pub credential_files: String,
@@ -112,7 +116,8 @@ fn log(line: &str) {
 pub async fn retention(config: WorkerConfig) -> ExitCode {
     let outcome = match prepare(&config) {
         Ok((order, restic)) => {
-            let outcome = retention::run(&order, &restic, print).await;
+            let mut outcome = retention::run(&order, &restic, print).await;
+            outcome::own_first(&mut outcome, &format!("{}/{}", config.cluster, config.policy));
             left_behind(outcome, &restic.lock_left)
         }
         Err(unready) => unready.into(),
@@ -380,6 +385,7 @@ mod tests {
             restic: "restic".into(),
             cluster: String::new(),
             operation: String::new(),
+            policy: String::new(),
             credential_files: String::new(),
             private_files,
             termination_log: dir.path().join("log"),

@@ -1,9 +1,9 @@
 //! A run's result in words. Pure.
 
 use proto::plan::PlanDocument;
-use proto::v1::{OperationOutcome, RetentionRun};
+use proto::v1::{Baseline, OperationOutcome, RetentionRun};
 
-use super::plan::{Action, Plan};
+use super::plan::{Action, Matched, Plan};
 
 /// Takes the plan's figures in.
 pub fn describe(plan: &Plan, outcome: &mut OperationOutcome) {
@@ -16,6 +16,21 @@ pub fn describe(plan: &Plan, outcome: &mut OperationOutcome) {
     outcome.unmatched.clone_from(&document.unmatched);
     outcome.faults.clone_from(&document.faults);
     outcome.shown.clone_from(&plan.shown);
+    // Until something was removed.
+    outcome.matched = matched(plan, |of| of.present);
+}
+
+fn matched(plan: &Plan, left: impl Fn(&Matched) -> usize) -> Vec<Baseline> {
+    let entry = |of: &Matched| Baseline {
+        key: of.source.clone(),
+        left: count(left(of)),
+    };
+    plan.matched.iter().map(entry).collect()
+}
+
+/// Puts what is known of one policy first, where it is not cut off. `own` is its name in the fleet.
+pub fn own_first(outcome: &mut OperationOutcome, own: &str) {
+    outcome.matched.sort_by_key(|entry| entry.key != own);
 }
 
 /// A run that removed nothing although the plan would.
@@ -77,6 +92,7 @@ pub fn conclude(plan: &Plan, action: Action, outcome: &mut OperationOutcome) {
     if action == Action::Apply && stayed > 0 {
         "Failed".clone_into(&mut outcome.result);
         "NotRemoved".clone_into(&mut outcome.reason);
+        outcome.matched.clear();
         outcome.message = format!(
             "{stayed} of {} snapshots are still there; do the credentials allow to delete?",
             document.remove.len()
@@ -86,6 +102,7 @@ pub fn conclude(plan: &Plan, action: Action, outcome: &mut OperationOutcome) {
     outcome.left.clone_from(&document.left);
     if action == Action::Apply {
         "Applied".clone_into(&mut outcome.result);
+        outcome.matched = matched(plan, |of| of.present - of.going);
         outcome.message = format!("removed {} of {} snapshots", outcome.removed, document.snapshots);
     } else {
         "NothingToRemove".clone_into(&mut outcome.result);

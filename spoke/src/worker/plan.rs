@@ -41,6 +41,17 @@ pub struct Plan {
     pub shown: Vec<String>,
     /// Ids of the snapshots that stay.
     pub staying: Vec<String>,
+    /// Of each policy.
+    pub matched: Vec<Matched>,
+}
+
+/// What the rules of a policy match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Matched {
+    pub source: String,
+    pub present: usize,
+    /// Of these, how many the plan removes, whichever policy does.
+    pub going: usize,
 }
 
 impl Plan {
@@ -127,7 +138,26 @@ pub fn make(
         })
         .collect();
     decide(run, snapshots, &mut plan, now, shown);
+    let going: HashSet<&str> = plan.document.remove.iter().map(|r| r.id.as_str()).collect();
+    plan.matched = run
+        .policies
+        .iter()
+        .map(|policy| matched(policy, snapshots, &going))
+        .collect();
     Ok(plan)
+}
+
+fn matched(policy: &RetentionPolicySpec, snapshots: &[Snapshot], going: &HashSet<&str>) -> Matched {
+    let is = |snapshot: &&Snapshot| policy.rules.iter().any(|rule| matches(rule, snapshot));
+    let mut matched = Matched {
+        source: policy.source.clone(),
+        ..Matched::default()
+    };
+    for snapshot in snapshots.iter().filter(is) {
+        matched.present += 1;
+        matched.going += usize::from(going.contains(snapshot.id.as_str()));
+    }
+    matched
 }
 
 type Goes<'a> = Vec<(&'a Snapshot, Vec<&'a RetentionPolicySpec>)>;

@@ -95,6 +95,12 @@ fn what_one_policy_keeps_no_other_removes() {
         .collect();
     assert_eq!(keepers, [("a/ns/p", 1), ("b/ns/q", 2)]);
     assert_eq!(plan.staying.len(), 3);
+    let matched: Vec<_> = plan
+        .matched
+        .iter()
+        .map(|of| (&*of.source, of.present, of.going))
+        .collect();
+    assert_eq!(matched, [("a/ns/p", 4, 1), ("b/ns/q", 4, 1)]);
 }
 
 #[test]

@@ -52,6 +52,8 @@ fn shortened(outcome: &OperationOutcome, most: usize) -> OperationOutcome {
     outcome.faults.truncate(most);
     outcome.shown.truncate(most);
     outcome.left.truncate(3 * most);
+    // The first one is that of the Job's own policy.
+    outcome.matched.truncate(most.max(1));
     outcome
 }
 
@@ -77,6 +79,13 @@ mod tests {
                 20
             ],
             left: vec![Baseline::default(); 2000],
+            matched: vec![
+                Baseline {
+                    key: "a/ns/p".repeat(60),
+                    left: 1
+                };
+                200
+            ],
             ..failed("Reason", String::new())
         };
         assert!(serde_json::to_string(&bounded(outcome)).unwrap().len() <= 4096);

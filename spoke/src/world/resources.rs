@@ -87,6 +87,7 @@ stored! {
         let source = &backup.spec.source;
         indexed.extend(claims(source).map(|name| (Index::Claim, key.sibling(name))));
         let selects = source.pod_volume_backup.is_some() || source.stdin.as_ref().is_some_and(|s| s.exec.is_some());
+        indexed.push((Index::Policy, key.sibling(names::backup_retention(&key.name))));
         indexed.extend(selects.then(|| (Index::Pods, key.namespace_key())));
         indexed
     };

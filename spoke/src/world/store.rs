@@ -25,6 +25,8 @@ pub enum Index {
     Claim,
     /// Namespace (without a namespace of its own) among whose pods a backup looks for its source.
     Pods,
+    /// GlobalRetentionPolicy that a backup makes, whether it has retention now or not.
+    Policy,
     /// Secret of a repository's credentials.
     Credentials,
     /// Namespace (without a namespace of its own) whose labels an entry depends on, or that a pod is in.

@@ -9,7 +9,7 @@ use crate::retention::{restic, restic_command};
 use crate::support::{Place, bed, condition, noise, rest, s3, tree};
 
 /// A second claim to restore into, open to everybody.
-fn claim(place: &Place, name: &str) {
+pub fn claim(place: &Place, name: &str) {
     place.apply(&[
         json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": name },
                     "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } }),
@@ -17,13 +17,13 @@ fn claim(place: &Place, name: &str) {
     fleet::open_volume(&place.cluster, &place.namespace, name).unwrap();
 }
 
-fn folder(place: &Place, claim: &str) -> std::path::PathBuf {
+pub fn folder(place: &Place, claim: &str) -> std::path::PathBuf {
     fleet::volume_path(&place.cluster, &place.namespace, claim)
         .unwrap()
         .into()
 }
 
-fn restore(place: &Place, name: &str, spec: Value) {
+pub fn restore(place: &Place, name: &str, spec: Value) {
     place.apply(&[
         json!({ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRestore",
                           "metadata": { "name": name }, "spec": spec }),
@@ -37,13 +37,13 @@ fn ended(place: &Place, name: &str) -> Value {
     })
 }
 
-fn completed(place: &Place, name: &str) -> Value {
+pub fn completed(place: &Place, name: &str) -> Value {
     let object = ended(place, name);
     assert_eq!(object["status"]["phase"], "Completed", "{:#}", object["status"]);
     object["status"].clone()
 }
 
-fn failed(place: &Place, name: &str, reason: &str) -> String {
+pub fn failed(place: &Place, name: &str, reason: &str) -> String {
     let object = ended(place, name);
     assert_eq!(object["status"]["phase"], "Failed", "{:#}", object["status"]);
     let ready = condition(&object, "Ready");

@@ -9,7 +9,7 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use serde_json::json;
 use tracing::warn;
 
-use super::{Applied, Cause, Children, Permission, Refused, Removal, objects};
+use super::{Applied, Cause, Children, Permission, Refused, Removal, objects, policy};
 use crate::apply::{Applier, ApplyError, Object};
 use crate::context::Context;
 use crate::runs::Lingering;
@@ -35,10 +35,12 @@ impl Children {
             location,
             claim,
             cron_job,
+            openings,
             runs,
             job,
             finished,
             lingering,
+            policy,
         } = self;
         if let Some(permission) = permission {
             permit(context, permission).await?;
@@ -68,6 +70,9 @@ impl Children {
                     .push(objects::start(context, &wanted, &view, run).await?);
             }
         }
+        for opening in openings {
+            objects::open(context, &opening).await?;
+        }
         if let Some(job) = job {
             applied.job = Some(objects::create_job(context, &job).await?);
         }
@@ -82,6 +87,9 @@ impl Children {
                 ended,
                 "a pod that another container keeps alive could not be ended",
             )?;
+        }
+        if let Some(change) = policy {
+            policy::change(context, change).await?;
         }
         Ok(())
     }

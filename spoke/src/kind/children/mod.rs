@@ -2,11 +2,12 @@
 
 mod apply;
 mod objects;
+mod policy;
 mod refused;
 
 use std::sync::Arc;
 
-use crds::ResticRepository;
+use crds::{GlobalRetentionPolicy, ResticRepository};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -38,6 +39,8 @@ pub struct Children {
     pub claim: Option<PersistentVolumeClaim>,
     /// With its generation after the spoke's last write: another generation was made by somebody else.
     pub cron_job: Option<(CronJob, Option<i64>)>,
+    /// Parked runs to open, unless others took their places meanwhile.
+    pub openings: Vec<Opening>,
     /// Jobs of the CronJob, now.
     pub runs: Vec<Run>,
     /// A Job of its own. A maintenance operation starts with it.
@@ -46,6 +49,19 @@ pub struct Children {
     pub finished: Vec<Finished>,
     /// Pods to end that another container keeps alive.
     pub lingering: Vec<Lingering>,
+    /// The retention policy of a backup. The last one: a backup runs without it.
+    pub policy: Option<PolicyChange>,
+}
+
+/// What becomes of a retention policy that a resource controls.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PolicyChange {
+    Apply(Box<GlobalRetentionPolicy>),
+    /// The object goes, and no snapshot with it.
+    Delete {
+        at: Key,
+        uid: String,
+    },
 }
 
 /// What the API server has of [`Children`]: all that a status may show of them.
@@ -100,6 +116,13 @@ pub struct Credentials {
     pub metadata: ObjectMeta,
     pub at: Key,
     pub repository: Arc<ResticRepository>,
+}
+
+/// A run that was made suspended, and whose turn it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Opening {
+    pub at: Key,
+    pub uid: String,
 }
 
 /// A Job made from the CronJob's template. The name follows from what it was asked with, so that asking twice makes one.

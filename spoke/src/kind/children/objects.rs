@@ -7,13 +7,15 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt as _};
+use serde_json::json;
 use tracing::info;
 
-use super::{Cause, Credentials, Refused, Run};
+use super::{Cause, Credentials, Opening, Refused, Run};
 use crate::apply::{ApplyError, Object};
 use crate::context::Context;
 use crate::credentials;
 use crate::pod::{self, stale};
+use crate::queue::{Queue, Turn};
 use crate::world::{ClaimView, CronJobView, JobView, Key, Meta, MetaView, Store};
 
 /// Applies an object of which the cache has the metadata, if it was made from another manifest.
@@ -105,6 +107,31 @@ pub(super) async fn start(
         Err(error) => return Err(Refused::write::<Job>(&*at.name, error)),
     }
     Ok(at)
+}
+
+/// Opens a parked run, one after the other in this cluster: between the look at the places and the write no other run takes
+/// one. A run that lost its place is woken when the next one is free.
+pub(super) async fn open(context: &Context, opening: &Opening) -> Result<(), Refused> {
+    let _alone = context.places.lock().await;
+    let turns = Queue::of(&context.world, context.site.limits).turns();
+    if turns.get(&opening.uid) != Some(&Turn::Begins) {
+        return Ok(());
+    }
+    let patch = json!({
+        "metadata": { "uid": opening.uid, "annotations": { names::ANNOTATION_PARKED: null } },
+        "spec": { "suspend": false },
+    });
+    match context.applier.merge::<Job>(&opening.at, &patch).await {
+        Ok(written) => {
+            info!(job = %opening.at, "a run begins that was parked");
+            let view = Arc::new(JobView::of(&written));
+            context.world.jobs.put(opening.at.clone(), view);
+            Ok(())
+        }
+        // Its end is on its way through the watch; a conflict means another Job under the name.
+        Err(ApplyError::Gone(_) | ApplyError::Conflict(_)) => Ok(()),
+        Err(error) => Err(Refused::write::<Job>(&*opening.at.name, error)),
+    }
 }
 
 /// Creates a Job that a resource controls. One that was made in an earlier turn, whose end nobody recorded, counts.

@@ -5,6 +5,9 @@ use std::fmt;
 use crate::apply::{ApplyError, Object};
 use crate::world::Meta;
 
+/// [`Refused::kind`] of a retention policy.
+pub(super) const POLICY: &str = "GlobalRetentionPolicy";
+
 /// The object that could not be applied, and why. Those after it were not tried.
 #[derive(Debug)]
 pub struct Refused {
@@ -57,6 +60,12 @@ impl Refused {
             "PersistentVolumeClaim" => reasons::TARGET_FAILED,
             _ => reasons::JOB_CREATION_FAILED,
         }
+    }
+
+    /// A backup's retention policy, without which the backup runs.
+    #[must_use]
+    pub fn is_of_policy(&self) -> bool {
+        self.kind == POLICY
     }
 
     /// The API server refuses the object: trying again helps only after a change of the spec, a quota, or rights.

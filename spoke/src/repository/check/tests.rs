@@ -375,3 +375,11 @@ fn what_is_not_valid_is_refused_with_its_field() {
     let off: ResticRepository = table(&json!({ "enabled": false, "schedule": "61 * * * *" })).resource;
     assert!(Check::of(&off).unwrap().is_none());
 }
+
+#[test]
+fn time_and_result_of_a_check_are_in_the_status() {
+    let status = take(&mut walking(), "1", passed(&[1], 4));
+    let ended = Timestamp::from_second(1_767_300_000).unwrap();
+    assert_eq!(status.last_integrity_check.map(|time| time.0), Some(ended));
+    assert_eq!(status.last_integrity_check_result.as_deref(), Some("Passed"));
+}

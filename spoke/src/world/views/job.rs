@@ -53,6 +53,8 @@ pub struct JobView {
     pub shut: Option<(Box<str>, Box<str>)>,
     /// Token that was given back; 0 if it never held one.
     pub released: Option<u64>,
+    /// It was made suspended until its turn comes (`names::ANNOTATION_PARKED`).
+    pub parked: bool,
     /// Hooks of the run (`names::ANNOTATION_HOOKS`).
     pub hooks: Option<Box<str>>,
     /// The original operator made it: its pods report nothing beside an exit code.
@@ -152,6 +154,7 @@ impl JobView {
                 (reason.into(), message.unwrap_or_default().into())
             }),
             released: number(names::ANNOTATION_RELEASED),
+            parked: annotation(&object.metadata, names::ANNOTATION_PARKED).is_some(),
             hooks: annotation(&object.metadata, names::ANNOTATION_HOOKS).map(Into::into),
             original: is_original(&object.metadata),
             tried: status.is_some_and(|s| s.failed.unwrap_or_default() + s.succeeded.unwrap_or_default() > 0),

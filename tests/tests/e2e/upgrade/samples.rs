@@ -88,7 +88,7 @@ fn the_samples_of_the_original_operator_do_what_they_say() {
     let restore = json!({ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRestore", "metadata": { "name": "example-restore" },
         "spec": { "backupRef": { "name": "example-backup" },
                   "snapshotSelector": { "latest": true, "tags": ["my-app"], "hostname": "my-application" },
-                  "target": { "pvc": { "claimName": "my-restored-data", "path": "/" } }, "includePaths": ["/data"],
+                  "target": { "pvc": { "claimName": "my-restored-data", "path": "/" } }, "includePaths": ["/data"], "excludePaths": ["*.log"],
                   "options": { "overwrite": true, "verify": true }, "jobConfig": { "activeDeadlineSeconds": 7200, "backoffLimit": 0 } } });
     place.apply(&[restore]);
     place.until("resticrestore/example-restore", "Completed", |o| {

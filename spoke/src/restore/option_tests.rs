@@ -1,0 +1,194 @@
+//! Turns of restores with options, and what becomes of their Jobs.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::json;
+
+use super::plan_tests::{answered, chosen, existing, job, observed, started, table};
+use super::*;
+use crate::kind::Removal;
+use crate::kind::table::{at, condition, forbidden, repository};
+use crate::world::{JobEnd, PodView, Termination};
+
+#[test]
+fn the_job_of_a_restore_that_is_over_goes_after_its_time() {
+    let over = |ttl: Option<i32>, seconds: i64, open: bool| {
+        let mut table = started(existing());
+        table.resource.spec.ttl_seconds_after_finished = ttl;
+        let status = table.resource.status.as_mut().unwrap();
+        status.phase = Some(RestorePhase::Failed);
+        status.completion_time = Some(Time(table.now.wall));
+        status.open_hooks = if open {
+            vec![serde_json::from_value(json!({ "job": "resticrestore-back", "uid": "other" })).unwrap()]
+        } else {
+            Vec::new()
+        };
+        let mut run = job().unwrap();
+        Arc::make_mut(&mut run.job).end = Some((Some(table.now.wall), JobEnd::Complete));
+        let ended = table.now.wall;
+        table.now = at(ended.as_second() + seconds);
+        let plan = table.plan(&Observed {
+            job: Some(run),
+            ..observed()
+        });
+        let removed = matches!(plan.children.removals.as_slice(), [Removal::Job { uid, .. }] if uid == "job");
+        (
+            removed,
+            plan.next.map(|next| next.as_second() - ended.as_second()),
+        )
+    };
+    assert_eq!(over(Some(60), 59, false), (false, Some(60)));
+    assert_eq!(over(Some(60), 60, false), (true, None));
+    assert_eq!(over(Some(0), 0, false), (true, None));
+    assert_eq!(
+        over(None, 1_000_000, false),
+        (false, None),
+        "it stays unless told to go"
+    );
+    assert!(
+        !over(Some(60), 99, true).0,
+        "its hooks are not known to have ended"
+    );
+}
+
+#[test]
+fn an_empty_snapshot_deletes_nothing() {
+    for (files, delete, refused) in [
+        (Some(0), true, true),
+        (Some(0), false, false),
+        (Some(1), true, false),
+        (None, true, false),
+    ] {
+        let mut table = existing();
+        let chosen = Chosen {
+            id: "ab".repeat(32),
+            folder: "",
+            files,
+            bytes: None,
+        };
+        table.found = answered(Answer::Chosen(Ok(chosen)));
+        table.resource.spec.options = serde_json::from_value(json!({ "delete": delete })).unwrap();
+        let plan = table.plan(&observed());
+        assert_eq!(plan.children.job.is_none(), refused, "{files:?}");
+        let failed = condition(&plan.status.conditions, "Ready").0 == "False/SnapshotEmpty";
+        assert_eq!(failed, refused, "{files:?}");
+    }
+}
+
+#[test]
+fn a_claim_without_a_size_waits_where_that_of_the_snapshot_is_not_known() {
+    let mut table = table(json!({ "newPVC": { "name": "fresh" } }));
+    let known = |bytes| {
+        answered(Answer::Chosen(Ok(Chosen {
+            id: "ab".repeat(32),
+            folder: "",
+            files: None,
+            bytes,
+        })))
+    };
+    let observed = Observed {
+        claim: None,
+        ..observed()
+    };
+    table.found = known(Some(1));
+    let claim = table.plan(&observed).children.claim.unwrap();
+    assert_eq!(
+        claim.spec.unwrap().resources.unwrap().requests.unwrap()["storage"].0,
+        "1Gi"
+    );
+    table.found = known(None);
+    let plan = table.plan(&observed);
+    assert!(plan.children.claim.is_none() && plan.children.job.is_none());
+    let (ready, message) = condition(&plan.status.conditions, "Ready");
+    assert!(
+        ready == "False/InvalidSpec" && message.contains("newPVC.size"),
+        "{message}"
+    );
+    // A preview needs no claim.
+    table.resource.spec.options = serde_json::from_value(json!({ "dryRun": true })).unwrap();
+    let children = table.plan(&observed).children;
+    assert!(children.claim.is_none() && children.job.is_some());
+    let job = Observed {
+        job: job(),
+        ..observed
+    };
+    assert!(
+        table.plan(&job).children.removals.is_empty(),
+        "no claim is missing"
+    );
+}
+
+#[test]
+fn the_reasons_of_the_original_are_used() {
+    let mut seen = std::collections::BTreeSet::new();
+    let mut see = |status: &ResticRestoreStatus| {
+        seen.extend(status.conditions.iter().map(|condition| condition.reason.clone()));
+    };
+    let mut lost = existing();
+    see(&lost
+        .plan(&Observed {
+            repository: None,
+            ..observed()
+        })
+        .status);
+    let mut unready = repository().as_ref().clone();
+    unready.status = None;
+    let unready = Observed {
+        repository: Some(Arc::new(unready)),
+        ..observed()
+    };
+    see(&lost.plan(&unready).status);
+    lost.resource.spec.repository_ref = None;
+    lost.resource.spec.backup_ref = serde_json::from_value(json!({ "name": "orders" })).unwrap();
+    see(&lost
+        .plan(&Observed {
+            at: None,
+            ..observed()
+        })
+        .status);
+    let mut refused = existing();
+    refused.found = chosen();
+    see(&refused
+        .settle(&observed(), Some(("Job", forbidden("quota"))))
+        .status);
+    see(&refused.settle(&observed(), None).status);
+    let at_work = started(existing());
+    see(&at_work.plan(&observed()).status);
+    let mut run = job().unwrap();
+    Arc::make_mut(&mut run.job).end = Some((Some(at_work.now.wall), JobEnd::Complete));
+    let mut end = |exit: i32| {
+        let message = json!({ "exitCode": exit, "summary": { "total_files": 1 } }).to_string();
+        let view = PodView {
+            phase: "Succeeded".into(),
+            restic: Some(Termination {
+                exit_code: exit,
+                reason: "Completed".into(),
+                message: message.into(),
+                started: None,
+                finished: None,
+            }),
+            ..PodView::default()
+        };
+        run.pods = vec![(Key::new("ns", "pod"), Arc::new(view))];
+        at_work
+            .plan(&Observed {
+                job: Some(run.clone()),
+                ..observed()
+            })
+            .status
+    };
+    see(&end(0));
+    see(&end(1));
+    for reason in [
+        "BackupNotFound",
+        "RepositoryNotFound",
+        "RepositoryNotReady",
+        "JobCreationFailed",
+        "RestoreStarted",
+        "RestoreInProgress",
+        "JobNotFound",
+        "RestoreCompleted",
+        "RestoreFailed",
+    ] {
+        assert!(seen.contains(reason), "{reason} is not among {seen:?}");
+    }
+}
