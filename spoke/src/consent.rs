@@ -78,6 +78,12 @@ pub fn usable<'a, R: Borrow<ResticRepository>>(
         .status
         .as_ref()
         .and_then(|s| conditions::get(&s.conditions, types::READY));
+    // The original operator called ready what it had never opened, and recorded no id.
+    let opened = repository
+        .status
+        .as_ref()
+        .is_some_and(|s| s.repository_id.is_some());
+    let ready = ready.filter(|c| c.status != "True" || opened);
     if ready.is_none_or(|c| c.status != "True") {
         let why = ready.map_or_else(
             || NOT_CHECKED.to_owned(),
@@ -220,6 +226,24 @@ mod tests {
         assert!(matches!(closed, Err(Blocked::Refused { .. })));
         let own = usable(&at, "storage", Some(&repository(Value::Null)), None).map(drop);
         let Err(Blocked::Wait { message, .. }) = own else {
+            panic!()
+        };
+        assert!(message.ends_with("is not ready: not checked yet"), "{message}");
+    }
+
+    #[test]
+    fn the_original_operators_word_that_a_repository_is_ready_is_not_enough() {
+        let mut ready = repository(Value::Null);
+        let status = |id: Value| {
+            json!({ "repositoryID": id, "conditions": [{ "type": "Ready", "status": "True", "reason": "RepositoryInitialized",
+                    "message": "", "lastTransitionTime": "2026-11-23T00:00:00Z" }] })
+        };
+        let mut usable = |id| {
+            ready.status = serde_json::from_value(status(id)).unwrap();
+            usable(&Key::new("storage", "nas"), "storage", Some(&ready), None).map(drop)
+        };
+        assert_eq!(usable(json!("id")), Ok(()));
+        let Err(Blocked::Wait { message, .. }) = usable(Value::Null) else {
             panic!()
         };
         assert!(message.ends_with("is not ready: not checked yet"), "{message}");

@@ -1,5 +1,7 @@
 //! The only place that writes to Kubernetes: server-side apply, each write under a deadline and behind the leader gate.
 
+mod takeover;
+
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -128,6 +130,19 @@ impl Applier {
         let parameters = PatchParams::apply(MANAGER).force();
         self.write("apply", &T::kind(&()), api.patch(&name, &parameters, &body))
             .await
+    }
+
+    /// The same for an object that another program may have made: what that one has set and the manifest does not name is
+    /// removed. `present` is the object as it is.
+    pub async fn take_over<T: Object>(&self, manifest: &T, present: &T) -> Result<T, ApplyError> {
+        let entries = takeover::taken_over(MANAGER, present.managed_fields());
+        if let Some(entries) = entries {
+            let key = Key::new(present.namespace().unwrap_or_default(), present.name_any());
+            let version = present.resource_version();
+            let patch = json!({ "metadata": { "managedFields": entries, "resourceVersion": version } });
+            self.merge::<T>(&key, &patch).await?;
+        }
+        self.apply(manifest).await
     }
 
     /// Makes a resource's status what is given. The uid keeps it off a successor of the same name.

@@ -85,7 +85,7 @@ mod tests {
             "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
             "metadata": { "name": "nas", "namespace": "storage" },
             "spec": { "repositoryURL": "s3:h/b", "credentialsSecretRef": { "name": "nas" }, "allowedNamespaces": allowed },
-            "status": { "conditions": [{ "type": "Ready", "status": ready, "reason": "WrongPassword", "message": "no",
+            "status": { "repositoryID": "id", "conditions": [{ "type": "Ready", "status": ready, "reason": "WrongPassword", "message": "no",
                                          "lastTransitionTime": "2026-11-23T00:00:00Z" }] },
         }))
         .unwrap()

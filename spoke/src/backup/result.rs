@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::pod::SOURCE_DIR;
 use crate::pod::message::{self, Message};
-use crate::runs::{self, Ended};
+use crate::runs::{self, Ended, Ending};
 use crate::units;
 
 /// Last line of `restic backup --json`.
@@ -37,9 +37,12 @@ struct Verdict {
 #[must_use]
 pub fn run(job: &str, ended: Ended<Message<Summary>>, skip_unchanged: bool) -> BackupRun {
     let (started, finished) = (ended.started, ended.finished);
-    let verdict = match runs::report(ended.ending, "backup") {
-        Ok(message) => of_message(message, ended.user, skip_unchanged),
-        Err((reason, message)) => failed(reason, message),
+    let verdict = match ended.ending {
+        Ending::Unreported { exit: exit @ (0 | 3) } => unreported(exit),
+        ending => match runs::report(ending, "backup") {
+            Ok(message) => of_message(message, ended.user, skip_unchanged),
+            Err((reason, message)) => failed(reason, message),
+        },
     };
     let duration = started
         .zip(finished)
@@ -61,6 +64,26 @@ pub fn run(job: &str, ended: Ended<Message<Summary>>, skip_unchanged: bool) -> B
         files_new: summary.map(|s| signed(s.files_new)),
         files_changed: summary.map(|s| signed(s.files_changed)),
         hooks: Vec::new(),
+    }
+}
+
+/// A Job that the original operator made has stored a snapshot, at least of what could be read.
+fn unreported(exit: i32) -> Verdict {
+    let whole = exit == 0;
+    let text = if whole {
+        "its figures are not known: the original operator made this Job"
+    } else {
+        "some files or folders could not be read; the original operator made this Job, so more is only in the pod's log"
+    };
+    Verdict {
+        result: if whole {
+            BackupResult::Succeeded
+        } else {
+            BackupResult::PartiallyFailed
+        },
+        reason: (!whole).then_some("FilesUnreadable"),
+        message: Some(text.to_owned()),
+        summary: None,
     }
 }
 
@@ -155,7 +178,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::runs::{Ending, Report as _};
+    use crate::runs::Report as _;
 
     const SUMMARY: &str = r#"{"message_type":"summary","files_new":2,"files_changed":1,"data_added":100,"data_added_packed":60,
         "total_files_processed":5,"total_bytes_processed":900,"snapshot_id":"abc"}"#;
@@ -292,6 +315,19 @@ mod tests {
         let message = Message::parse(&text(0, r#""summary":{"files_new":0},"#)).unwrap();
         let run = run("j", ended(Ending::Message(message)), true);
         assert_eq!((run.result, run.snapshot_id), (BackupResult::Succeeded, None));
+    }
+
+    #[test]
+    fn a_job_of_the_original_operator_is_judged_by_its_exit_code() {
+        for (exit, result, reason) in [
+            (0, BackupResult::Succeeded, None),
+            (3, BackupResult::PartiallyFailed, Some("FilesUnreadable")),
+            (1, BackupResult::Failed, Some("ContainerFailed")),
+        ] {
+            let run = run("j", ended(Ending::Unreported { exit }), false);
+            assert_eq!((run.result, run.reason.as_deref()), (result, reason), "{exit}");
+            assert!(run.message.unwrap().contains("original operator"), "{exit}");
+        }
     }
 
     #[test]

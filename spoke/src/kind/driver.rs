@@ -132,8 +132,8 @@ impl<C: Controller> Driver<C> {
         (Stored::uid(&*resource) == uid).then_some(resource)
     }
 
-    /// A resource is being deleted: owner references take care of what was made. Nothing of ours needs a finalizer, but
-    /// with the original operator's an object would never be removed.
+    /// Takes the original operator's finalizer off. Nothing of ours needs one: owner references take care of what was made.
+    /// With it, an object could not be deleted while no operator runs.
     async fn release(&self, key: &Key, resource: &C::Resource) -> Requeue {
         let finalizers = resource.finalizers();
         let is = |name: &String| Some(name.as_str()) == C::FINALIZER;
@@ -356,14 +356,19 @@ impl<C: Controller> Kind for Driver<C> {
         let Some(resource) = self.get(turn.key, turn.uid) else {
             return Requeue::default();
         };
+        let released = self.release(turn.key, &resource).await;
         if resource.meta().deletion_timestamp.is_some() {
-            return self.release(turn.key, &resource).await;
+            return released;
         }
         self.subscribe(turn.uid, &turn.work, turn.state);
         if let Some(delivery) = turn.result.take() {
             turn.state.receive(delivery);
         }
-        self.carry_out(turn, &resource).await
+        let requeue = self.carry_out(turn, &resource).await;
+        Requeue {
+            failed: requeue.failed || released.failed,
+            ..requeue
+        }
     }
 
     fn gone(&self, key: &Key, uid: &str) {

@@ -450,3 +450,19 @@ async fn the_original_operators_finalizer_is_taken_off() {
         .await;
     assert_eq!(bed.planned.load(Ordering::Relaxed), 0, "nothing is made for it");
 }
+
+#[tokio::test(start_paused = true)]
+async fn it_is_taken_off_before_the_object_is_deleted() {
+    let bed = Bed::start().await;
+    let greeting = json!({ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "Greeting",
+        "metadata": { "name": "hello", "namespace": "default", "finalizers": ["original/finalizer"] },
+        "spec": { "text": "hello" } });
+    bed.server.put(&greeting);
+    let stored: Greeting = bed.server.get("default", "hello").unwrap();
+    bed.seen(&serde_json::to_value(&stored).unwrap());
+    bed.ready("hello", "Greeted").await;
+    let stored: Greeting = bed.server.get("default", "hello").unwrap();
+    assert!(stored.metadata.finalizers.unwrap_or_default().is_empty());
+    bed.server.delete::<Greeting>("default", "hello");
+    assert!(bed.server.get::<Greeting>("default", "hello").is_none());
+}

@@ -48,7 +48,9 @@ impl Notifying for ResticBackup {
             of_condition(Occasion::Suspicious, run, condition)
         });
         let before = old.last_backup.as_ref().map(run_id);
-        let run = run.filter(|run| before != Some(run_id(run)));
+        // What was over when the backup was first looked at, in the days of the original operator, is no news.
+        let known = before.is_some() || conditions::get(&old.conditions, types::PROGRESSING).is_some();
+        let run = run.filter(|run| known && before != Some(run_id(run)));
         let ended = run.map(|run| of_run(run, last_success, missed(old, new)));
         ended.into_iter().chain(suspicious).chain(stale).collect()
     }

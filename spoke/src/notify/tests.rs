@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use crds::conditions::{Conditions, reasons, types};
 use crds::notifications::{SlackConfig, WebhookConfig};
-use crds::{GlobalRetentionPolicy, ResticBackup, ResticBackupStatus, ResticRepository, ResticRestore};
+use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
 use serde_json::{Value, json};
 
 use super::*;
@@ -107,6 +107,16 @@ fn each_run_of_a_backup_is_told_of_once() {
         corrected["lastBackup"]["bytesAdded"] = json!(1);
         assert_eq!(only::<ResticBackup>(after, corrected), None, "the same run");
     }
+}
+
+#[test]
+fn a_run_that_was_over_before_the_backup_was_first_looked_at_is_no_news() {
+    let over = json!({ "lastBackup": run("j1", "Failed", 1), "conditions": [condition("Progressing", "False", "Idle")] });
+    // As the original operator has left it.
+    let before = json!({ "conditions": [condition("Ready", "True", "BackupConfigured")] });
+    assert_eq!(only::<ResticBackup>(before, over.clone()), None);
+    let seen = json!({ "conditions": [condition("Progressing", "True", "BackupRunning")] });
+    assert_eq!(only::<ResticBackup>(seen, over), Some(Occasion::Failure));
 }
 
 #[test]
@@ -290,7 +300,8 @@ fn ten_thousand_changes_of_a_status_make_as_many_notifications_as_runs() {
     let metrics = Arc::new(Metrics::new().unwrap());
     let (notifier, mut queue) = Notifier::new(metrics);
     let config = config(json!({ "webhook": { "url": "http://w" } }));
-    let (mut old, mut runs) = (ResticBackupStatus::default(), BTreeSet::new());
+    let seen = json!({ "conditions": [condition("Progressing", "False", "Idle")] });
+    let (mut old, mut runs) = (status::<ResticBackup>(seen), BTreeSet::new());
     for n in 0..10_000i64 {
         let mut new = old.clone();
         let now = Timestamp::from_second(1_700_000_000 + n / 160).unwrap();

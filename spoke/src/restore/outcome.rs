@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::validate::Valid;
 use crate::pod::message::{self, Message};
 use crate::restic::Failure;
-use crate::runs::{self, Ended, JobWithPods, State, Words};
+use crate::runs::{self, Ended, Ending, JobWithPods, State, Words};
 use crate::units;
 
 /// A pod that has not started by then never will.
@@ -139,11 +139,17 @@ fn waiting(run: &JobWithPods, words: Option<Words>, again: Option<Timestamp>, no
 
 fn outcome(ended: Ended<Message<Summary>>, asked: Asked) -> Outcome {
     let (started, finished, user) = (ended.started, ended.finished, ended.user);
-    let outcome = match runs::report(ended.ending, "restore") {
-        Ok(message) => of_message(&message, user, asked),
-        Err((reason, text)) => Outcome {
-            failure: Some((reason, text)),
+    let outcome = match ended.ending {
+        Ending::Unreported { exit: 0 } => Outcome {
+            note: Some("how much is not known: the original operator made this Job".to_owned()),
             ..Outcome::default()
+        },
+        ending => match runs::report(ending, "restore") {
+            Ok(message) => of_message(&message, user, asked),
+            Err((reason, text)) => Outcome {
+                failure: Some((reason, text)),
+                ..Outcome::default()
+            },
         },
     };
     Outcome {

@@ -67,6 +67,32 @@ fn over(message: &str, filtered: bool) -> Outcome {
 }
 
 #[test]
+fn a_job_of_the_original_operator_ends_by_its_exit_code() {
+    let ended = |exit_code: i32, end| {
+        let mut pod = pod("Succeeded", Some(""));
+        pod.restic.as_mut().unwrap().exit_code = exit_code;
+        let mut run = run(Some(end), Some(pod));
+        Arc::make_mut(&mut run.job).original = true;
+        match progress(&run, only(false), at(111)) {
+            Progress::Over(outcome) => outcome,
+            other => panic!("{other:?}"),
+        }
+    };
+    let well = ended(0, JobEnd::Complete);
+    assert_eq!((well.failure, well.files), (None, None));
+    assert!(well.note.unwrap().contains("original operator"));
+    let failed = JobEnd::Failed {
+        reason: "BackoffLimitExceeded".into(),
+        message: "".into(),
+    };
+    let (reason, text) = ended(1, failed).failure.unwrap();
+    assert!(
+        reason == "ContainerFailed" && text.contains("exit code 1"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_summary_tells_files_and_bytes() {
     let outcome = over(
         r#"{"exitCode":0,"summary":{"total_files":4,"files_restored":4,"total_bytes":9,"bytes_restored":9}}"#,

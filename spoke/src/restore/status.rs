@@ -81,8 +81,11 @@ pub(super) fn started(
             .set(types::READY, Status::Unknown, reasons::RESTORE_IN_PROGRESS, &text);
     }
     status.phase = Some(RestorePhase::InProgress);
-    status.restored_snapshot = job.snapshot.as_deref().map(str::to_owned);
-    status.snapshot = short(job.snapshot.as_deref());
+    // A Job of the original operator does not have it; what that one has written is not less than nothing.
+    if let Some(snapshot) = job.snapshot.as_deref() {
+        status.restored_snapshot = Some(snapshot.to_owned());
+        status.snapshot = short(Some(snapshot));
+    }
     status.job_ref = Some(crds::common::ObjectReference {
         name: place.name.to_string(),
         namespace: place.namespace.to_string(),
@@ -168,11 +171,14 @@ fn success(outcome: &Outcome) -> (&'static str, String) {
     };
     let size = outcome.bytes.and_then(|bytes| u64::try_from(bytes).ok());
     let size = size.map(units::bytes).unwrap_or_default();
-    let figures = format!("{} {what}, {size}", outcome.files.unwrap_or_default());
-    let text = match &outcome.note {
-        Some(note) => format!("restored {figures}; {note}"),
-        None => format!("restored {figures}"),
-    };
+    // A Job of the original operator reports none.
+    let figures = outcome.files.map(|files| format!(" {files} {what}, {size}"));
+    let note = outcome.note.as_ref().map(|note| format!("; {note}"));
+    let text = format!(
+        "restored{}{}",
+        figures.unwrap_or_default(),
+        note.unwrap_or_default()
+    );
     (reasons::RESTORE_COMPLETED, text)
 }
 

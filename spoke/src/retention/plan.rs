@@ -39,9 +39,11 @@ pub(super) fn plan(
     match (input.valid, usable(input, observed)) {
         (Err(invalid), _) => {
             conditions.set(types::READY, false, invalid.reason(), invalid.to_string());
-            if observed.consent_ended {
-                children.removals = withdrawal(input.key);
-            }
+            children.removals = if observed.consent_ended {
+                withdrawal(input.key)
+            } else {
+                suspension(input.key, observed)
+            };
         }
         (Ok(_), Err(blocked)) => {
             let (reason, message, refused) = match blocked {
@@ -51,9 +53,11 @@ pub(super) fn plan(
             conditions
                 .set(types::REPOSITORY_READY, false, reason, &message)
                 .set(types::READY, false, reason, &message);
-            if refused || observed.consent_ended {
-                children.removals = withdrawal(input.key);
-            }
+            children.removals = if refused || observed.consent_ended {
+                withdrawal(input.key)
+            } else {
+                suspension(input.key, observed)
+            };
         }
         (Ok(valid), Ok(repository)) => {
             let (reason, text) = (reasons::REPOSITORY_READY, "the repository is ready");
@@ -128,6 +132,14 @@ fn withdrawal(key: &Key) -> Vec<Removal> {
         names::retention_credentials(&key.name),
         names::retention_cron_job(&key.name),
     )
+}
+
+/// A CronJob as the original operator left it removes snapshots at its next start, without a preview and without the lock:
+/// it starts nothing until it is made anew.
+fn suspension(key: &Key, observed: &Observed) -> Vec<Removal> {
+    let original = observed.cron_job.as_ref().filter(|c| c.meta.applied.is_none());
+    let at = || Key::new(&key.namespace, names::retention_cron_job(&key.name));
+    original.map(|_| Removal::Schedule(at())).into_iter().collect()
 }
 
 /// Everything that a policy needs.

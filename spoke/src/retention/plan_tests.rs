@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::exchange::{Finished, Progress};
 use crate::kind::table::{Table, condition, forbidden, repository};
-use crate::kind::{RefusedBecause, Run};
+use crate::kind::{RefusedBecause, Removal, Run};
 use crate::testing::config;
 
 fn table() -> Table<RetentionController> {
@@ -59,6 +59,30 @@ fn a_policy_asks_for_permission_before_it_makes_its_objects() {
         !settled.failed && settled.status.next_run.is_none(),
         "only a change helps"
     );
+}
+
+#[test]
+fn a_cron_job_of_the_original_operator_starts_nothing_until_it_is_made_anew() {
+    let mut table = table();
+    let of = |applied: Option<&str>, repository| Observed {
+        repository,
+        cron_job: Some(Arc::new(CronJobView {
+            meta: crate::world::Meta {
+                applied: applied.map(Into::into),
+                ..crate::world::Meta::default()
+            },
+            ..CronJobView::default()
+        })),
+        ..ready()
+    };
+    let schedule = [Removal::Schedule(Key::new("ns", "globalretention-nightly"))];
+    assert_eq!(table.plan(&of(None, None)).children.removals, schedule);
+    assert!(table.plan(&of(Some("hash"), None)).children.removals.is_empty());
+    let adopted = table.plan(&of(None, Some(repository()))).children;
+    assert!(adopted.cron_job.is_some() && !adopted.removals.contains(&schedule[0]));
+    table.resource.spec.schedule = "now".to_owned();
+    let invalid = table.plan(&of(None, Some(repository()))).children;
+    assert_eq!(invalid.removals, schedule);
 }
 
 #[test]

@@ -64,6 +64,8 @@ pub enum Ending<M> {
     Deleted,
     /// Its pod was deleted before it had ended.
     PodDeleted { job: String },
+    /// A Job of the original operator, whose containers report nothing: restic's exit code.
+    Unreported { exit: i32 },
     /// The container ended without a report.
     Container { exit: i32, reason: String },
     /// The Job has completed, and its pod with the report was deleted.
@@ -77,17 +79,26 @@ pub(super) fn of_job<M: Report>(run: &JobWithPods, end: &JobEnd, at: Timestamp) 
     let newest = run.newest().map(|(_, pod)| pod.as_ref());
     let Some((pod, termination)) = newest.and_then(|pod| Some((pod, pod.restic.as_ref()?))) else {
         return Ended {
-            ending: without_container(run, end, newest),
+            ending: unreported(run, without_container(run, end, newest)),
             started: run.job.start,
             finished: Some(at),
             user: newest.and_then(|pod| pod.user),
         };
     };
     Ended {
-        ending: of_container(pod, termination, Some(end)),
+        ending: unreported(run, of_container(pod, termination, Some(end))),
         started: termination.started.or(run.since()),
         finished: termination.finished.or(Some(at)),
         user: pod.user,
+    }
+}
+
+/// Without a report that was never to come, the exit code is all there is to know.
+fn unreported<M>(run: &JobWithPods, ending: Ending<M>) -> Ending<M> {
+    match ending {
+        Ending::Container { exit, .. } if run.job.original => Ending::Unreported { exit },
+        Ending::Lost if run.job.original => Ending::Unreported { exit: 0 },
+        ending => ending,
     }
 }
 

@@ -18,7 +18,7 @@ pub fn report<M>(ending: Ending<M>, what: &str) -> Result<M, (&'static str, Stri
         Ending::Replaced => "Replaced",
         Ending::Deleted => "JobDeleted",
         Ending::PodDeleted { .. } => "PodDeleted",
-        Ending::Container { .. } => "ContainerFailed",
+        Ending::Unreported { .. } | Ending::Container { .. } => "ContainerFailed",
         Ending::Lost => "ResultLost",
         Ending::Failed { .. } => "JobFailed",
     };
@@ -62,6 +62,9 @@ fn message<M>(ending: Ending<M>, what: &str) -> String {
             format!("the pod was deleted before the {what} had ended")
         }
         Ending::PodDeleted { job } => format!("the pod was deleted before the {what} had ended; {job}"),
+        Ending::Unreported { exit } => format!(
+            "restic ended with exit code {exit}; the original operator made this Job, whose pods report nothing more: see the pod's log"
+        ),
         Ending::Container { exit: 137, .. } => "the container was killed (exit code 137) before restic could report a result; see the pod's log, and the node's for want of memory".to_owned(),
         Ending::Container { exit, reason } => format!(
             "the container ended with exit code {exit} ({reason}) before restic could report a result; see the pod's log"

@@ -384,6 +384,8 @@ fn without_any_pod_the_job_and_what_was_said_of_it_are_left() {
         State::Settling(at(210)),
         "two watches"
     );
+    let original = run(job(Some(JobEnd::Complete), |j| j.original = true), vec![], &[]);
+    assert_eq!(ending(&original), Ending::Unreported { exit: 0 });
     let deleting = run(job(None, |j| j.meta.deleting = true), vec![], &[]);
     assert_eq!(ending(&deleting), Ending::Deleted);
 }

@@ -18,4 +18,5 @@ mod retention;
 mod rights;
 mod source;
 mod support;
+mod upgrade;
 mod why;

@@ -33,11 +33,11 @@ fn receiver(program: PathBuf, arguments: &[String]) -> Receiver {
 
 /// Requests by path, in their order.
 #[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<(String, Value)>>>);
+pub struct Sink(Arc<Mutex<Vec<(String, Value)>>>);
 
 impl Sink {
     /// Answers 200 to everything.
-    fn start(address: &str) -> (Sink, u16) {
+    pub fn start(address: &str) -> (Sink, u16) {
         let listener = TcpListener::bind((address, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let sink = Sink::default();
@@ -57,7 +57,7 @@ impl Sink {
         of.map(|(_, body)| body.clone()).collect()
     }
 
-    fn until(&self, path: &str, count: usize) -> Vec<Value> {
+    pub fn until(&self, path: &str, count: usize) -> Vec<Value> {
         until(&format!("{count} requests to {path}"), || {
             let found = self.of(path);
             (found.len() >= count).then_some(found)

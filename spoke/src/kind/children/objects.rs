@@ -61,17 +61,30 @@ pub(super) async fn apply_cron_job(
     recorded: Option<i64>,
 ) -> Result<(Key, Arc<CronJobView>), Refused> {
     let (cron_jobs, at) = (&context.world.cron_jobs, key_of(wanted));
+    let refused = |error| Refused::write::<CronJob>(&*at.name, error);
+    let mut found = None;
     if let Some(present) = cron_jobs.get(&at) {
-        let changed_by_others = recorded.is_some_and(|g| g != present.meta.generation);
+        // Without a record too: the original operator, when it is taken back for a while, keeps the mark and not the record.
+        let changed_by_others = recorded != Some(present.meta.generation);
         if !changed_by_others && !stale(Some(&present.meta), &wanted.metadata) {
             return Ok((at, present));
         }
+        if (changed_by_others || present.meta.applied.is_none()) && is_for(&present.meta, &wanted.metadata) {
+            found = context.applier.get::<CronJob>(&at).await.map_err(refused)?;
+        }
     }
-    let written = context.applier.apply(wanted).await;
-    let written = written.map_err(|error| Refused::write::<CronJob>(&*at.name, error))?;
-    let view = Arc::new(CronJobView::of(&written));
+    let written = match found {
+        Some(found) => context.applier.take_over(wanted, &found).await,
+        None => context.applier.apply(wanted).await,
+    };
+    let view = Arc::new(CronJobView::of(&written.map_err(refused)?));
     cron_jobs.put(at.clone(), view.clone());
     Ok((at, view))
+}
+
+/// Whether an object that is there is for the same resource, or nobody's.
+fn is_for(present: &Meta, wanted: &ObjectMeta) -> bool {
+    present.owner.is_none() || present.owner == Meta::of(wanted).owner
 }
 
 /// Makes a Job from the CronJob's template.

@@ -1,5 +1,7 @@
 //! Jobs made for our resources.
 
+use std::collections::BTreeMap;
+
 use crds::names;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
@@ -55,6 +57,8 @@ pub struct JobView {
     pub parked: bool,
     /// Hooks of the run (`names::ANNOTATION_HOOKS`).
     pub hooks: Option<Box<str>>,
+    /// The original operator made it: its pods report nothing beside an exit code.
+    pub original: bool,
     /// A pod of it has ended.
     pub tried: bool,
     /// Interrupted Jobs before it, and when it asks for the lock at the earliest.
@@ -152,6 +156,7 @@ impl JobView {
             released: number(names::ANNOTATION_RELEASED),
             parked: annotation(&object.metadata, names::ANNOTATION_PARKED).is_some(),
             hooks: annotation(&object.metadata, names::ANNOTATION_HOOKS).map(Into::into),
+            original: is_original(&object.metadata),
             tried: status.is_some_and(|s| s.failed.unwrap_or_default() + s.succeeded.unwrap_or_default() > 0),
             attempt: number(names::ANNOTATION_ATTEMPT)
                 .and_then(|n| n.try_into().ok())
@@ -193,10 +198,35 @@ fn required_nodes(template: &PodTemplateSpec) -> Vec<Box<str>> {
         .collect()
 }
 
+/// Made for one of our resources, and without the label of what it does, which all of ours have.
+fn is_original(meta: &ObjectMeta) -> bool {
+    let typed = |labels: &BTreeMap<String, String>| labels.contains_key(names::LABEL_TYPE);
+    resource_of(meta).is_some() && !meta.labels.as_ref().is_some_and(typed)
+}
+
 /// Type of a maintenance Job: not that of a backup or a restore, which need no lease.
 fn maintenance_type(meta: &ObjectMeta) -> Option<&str> {
     let labels = meta.labels.as_ref()?;
     let others = [names::LABEL_BACKUP, names::LABEL_RESTORE];
     let type_ = labels.get(names::LABEL_TYPE)?;
     (!others.iter().any(|label| labels.contains_key(*label))).then_some(type_)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_of_the_original_operator_lacks_the_label_of_what_it_does() {
+        let of = |labels: &[&str]| {
+            let labels = labels.iter().map(|l| ((*l).to_owned(), "x".to_owned()));
+            let mut job = Job::default();
+            job.metadata.namespace = Some("ns".to_owned());
+            job.metadata.labels = Some(labels.collect());
+            JobView::of(&job).original
+        };
+        assert!(of(&[names::LABEL_APP, names::LABEL_BACKUP]));
+        assert!(!of(&[names::LABEL_APP, names::LABEL_BACKUP, names::LABEL_TYPE]));
+        assert!(!of(&[names::LABEL_APP]), "of something else");
+    }
 }
