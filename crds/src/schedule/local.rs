@@ -112,12 +112,17 @@ impl Search<'_> {
                 self.cut = true;
                 self.midnight(self.date())?;
             }
-            self.same_time(self.date().tomorrow().ok()?)?;
+            let (before, tomorrow) = (self.time.unix, self.date().tomorrow().ok()?);
+            self.same_time(tomorrow)?;
             // Midnight may not exist: the day then begins at 1 o'clock, or the search is at 23 o'clock of the day before.
             match self.time.civil.hour() {
                 0 => {}
                 hour if hour > 12 => self.forward(i64::from(24 - hour) * 3600)?,
                 hour => self.forward(-i64::from(hour) * 3600)?,
+            }
+            // A zone that changes sides of the date line leaves out a day. Kubernetes tries it for ever.
+            if self.time.unix <= before {
+                self.midnight(tomorrow.tomorrow().ok()?)?;
             }
             if self.date().day() == 1 {
                 return Some(false);

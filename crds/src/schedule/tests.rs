@@ -144,3 +144,16 @@ fn a_schedule_without_any_minute_ends_the_search_at_once() {
     assert_eq!(never.next_after(Timestamp::UNIX_EPOCH), None);
     assert!(started.elapsed() < std::time::Duration::from_millis(200));
 }
+
+/// Samoa had no 30th of December in 2011: the search comes over it, where that of Kubernetes does not end.
+#[test]
+fn a_day_that_a_zone_leaves_out_does_not_hold_the_search() {
+    let after: Timestamp = "2011-12-29T07:33:06Z".parse().unwrap();
+    for (schedule, then) in [
+        ("0 12 15 * *", "2012-01-14T22:00:00Z"),
+        ("0 12 31 * *", "2011-12-30T22:00:00Z"),
+    ] {
+        let schedule = Schedule::parse(schedule, "Pacific/Apia").unwrap();
+        assert_eq!(schedule.next_after(after), Some(then.parse().unwrap()));
+    }
+}
