@@ -56,9 +56,9 @@ fn with_one_place_the_second_run_is_parked_and_begins_when_the_first_is_over() {
 #[test]
 #[ignore = "needs clusters: make test"]
 fn no_run_begins_while_the_repository_cannot_be_opened_and_then_they_go_on() {
-    let place = Place::new("b", "held");
+    let place = Place::new("b", "unopened");
     place.apply(&[
-        place.repository("nas", &s3(0, "held")),
+        place.repository("nas", &s3(0, "unopened")),
         place.backup("orders", json!({ "name": "nas" }), json!({})),
     ]);
     place.until_ready("resticbackup/orders");
