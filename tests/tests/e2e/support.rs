@@ -284,6 +284,20 @@ impl Place {
     }
 }
 
+/// What a test leaves stays there to be looked at, and no more costs a look every few seconds: with the repositories of all
+/// tests before it the machine would be busy with nothing else.
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Ok(names) = self.kubectl(&["get", "resticrepositories", "-o", "name"]) else {
+            return;
+        };
+        for name in names.lines() {
+            let patch = r#"{"spec":{"refreshInterval":"12h"}}"#;
+            self.kubectl(&["patch", name, "--type=merge", "-p", patch]).ok();
+        }
+    }
+}
+
 /// Whether a condition was written for the spec as it is now.
 fn is_current(object: &Value, condition: &Value) -> bool {
     condition["observedGeneration"] == object["metadata"]["generation"]
