@@ -27,6 +27,14 @@ pub struct Objects {
     pub cron_job: CronJob,
 }
 
+/// What a Job of the backup carries: that it waits for its turn, and what is to be run around it.
+fn marks(limited: bool, hooks: Option<&hooks::Plan>) -> Option<BTreeMap<String, String>> {
+    let parked = limited.then(|| (names::ANNOTATION_PARKED.to_owned(), "true".to_owned()));
+    let hooks = hooks.map(|plan| (names::ANNOTATION_HOOKS.to_owned(), plan.json()));
+    let marks: BTreeMap<String, String> = parked.into_iter().chain(hooks).collect();
+    Some(marks).filter(|marks| !marks.is_empty())
+}
+
 /// Builds the objects.
 #[must_use]
 pub fn build(
@@ -54,9 +62,6 @@ pub fn build(
         hooks::install(&mut template, plan, &site.image);
     }
     let limited = queue::is_limited(site.limits, repository);
-    let parked = limited.then(|| (names::ANNOTATION_PARKED.to_owned(), "true".to_owned()));
-    let with_hooks = hooks.map(|plan| (names::ANNOTATION_HOOKS.to_owned(), plan.json()));
-    let marks: BTreeMap<String, String> = parked.into_iter().chain(with_hooks).collect();
     let cron_job = CronJob {
         metadata: meta(names::backup_cron_job(&key.name)),
         spec: CronJobSpec {
@@ -70,7 +75,7 @@ pub fn build(
             job_template: JobTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(labels(&key.name, false)),
-                    annotations: Some(marks).filter(|marks| !marks.is_empty()),
+                    annotations: marks(limited, hooks),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(JobSpec {

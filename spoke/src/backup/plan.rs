@@ -66,19 +66,12 @@ pub(super) fn plan(
                 slot = *again;
             }
             set_readiness(&mut conditions, &readiness);
-            let owes = followed.job.is_some() || observed.made.iter().any(|made| made.job.end.is_none());
             let hooks = Hooked {
-                owes,
+                owes: followed.job.is_some() || observed.made.iter().any(|made| made.job.end.is_none()),
                 open: &status.open_hooks,
             };
-            children = wanted(
-                site,
-                input,
-                observed,
-                (valid, readiness),
-                &hooks,
-                &mut status.active,
-            );
+            let by = (valid, readiness);
+            children = wanted(site, input, observed, by, &hooks, &mut status.active);
         }
     }
     children.policy = retention::plan(site, input, observed, &mut status);

@@ -25,6 +25,14 @@ struct UnderWay {
     waiting: Option<Words>,
 }
 
+/// What a run that was not opened yet waits for.
+fn parked(job: &str, turn: Option<&Turn>) -> Words {
+    match turn {
+        Some(Turn::Waits(words)) => words.clone(),
+        _ => queue::begins(job),
+    }
+}
+
 /// Takes Jobs that have ended into the counters, each once, and says when to look again although nothing changes.
 /// `refused` is why no Job can be made, if that is so.
 #[must_use]
@@ -53,11 +61,7 @@ pub fn with_runs(
         }
         // It is not under way: maintenance does not wait for it, and its deletion is no failed run.
         if queue::is_parked(&run.job) {
-            let words = match turns.get(&uid) {
-                Some(Turn::Waits(words)) => Some(words.clone()),
-                _ => Some(queue::begins(&name)),
-            };
-            under_way.waiting = under_way.waiting.or(words);
+            under_way.waiting = under_way.waiting.or_else(|| Some(parked(&name, turns.get(&uid))));
             continue;
         }
         match runs::state(run, now) {
@@ -82,17 +86,14 @@ pub fn with_runs(
     ended.sort_by_key(|(_, end, _)| end.finished);
     for (name, end, of) in ended {
         let mut run = result::run(&name, end, skips_unchanged(backup));
-        if let Some(of) = of {
-            hooks::settle(&mut run, of);
-        }
+        of.into_iter().for_each(|of| hooks::settle(&mut run, of));
         count(&mut status, run);
     }
     let accepted = backup.annotations().get(names::ANNOTATION_ACCEPT);
     suspicion::accept(&mut status, accepted.map(String::as_str));
     counted.sort();
     status.counted_jobs = counted;
-    let all = under_way.running.union(&under_way.starting);
-    status.active = all.cloned().collect();
+    status.active = under_way.running.union(&under_way.starting).cloned().collect();
     under_way.waiting = under_way.waiting.or(refused);
     progress(&mut status, &under_way, backup.metadata.generation, now);
     (status, look_again)

@@ -388,12 +388,8 @@ impl<C: Controller> Kind for Driver<C> {
             "the controller of this resource crashed {failures} times in a row; see the operator's log"
         );
         let (generation, now) = (resource.meta().generation, self.context.clock.now());
-        Conditions::at(new.conditions_mut(), generation, now).set(
-            types::READY,
-            false,
-            reasons::CRASHED,
-            text,
-        );
+        let mut conditions = Conditions::at(new.conditions_mut(), generation, now);
+        conditions.set(types::READY, false, reasons::CRASHED, text);
         if let Err(error) = self.write(&key, &resource, &new, &mut None).await {
             warn!(kind = C::NAME, object = %key, %error, "a crash could not be reported in the status");
         }
