@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt as _, BufWriter};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -22,6 +23,7 @@ const PATIENCE: Duration = Duration::from_mins(15);
 /// A connection says at once what it is for.
 const GREETING: Duration = Duration::from_secs(10);
 const CHUNK: usize = 64 << 10;
+const ENDED: &str = "restic has ended before the command";
 
 /// A command that runs.
 pub struct Running {
@@ -101,10 +103,19 @@ async fn listen(socket: &Path, source: impl Source) -> Result<(), String> {
             }
         },
     };
-    let transfer = transfer(asked, source);
-    tokio::select! {
-        done = transfer => done,
-        _ = let_go.recv() => Err("restic has ended before the command".to_owned()),
+    let (mut from, to) = asked.into_split();
+    let transfer = transfer(to, source);
+    tokio::pin!(transfer);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut transfer => return done,
+            _ = let_go.recv() => return Err(ENDED.to_owned()),
+            // Nothing is sent any more by who asked: this ends with the connection.
+            _ = from.read_u8() => return Err(ENDED.to_owned()),
+            // One that is held may come after the one that asks.
+            _ = accept(&listener, &held) => {}
+        }
     }
 }
 
@@ -130,7 +141,7 @@ async fn accept(listener: &UnixListener, held: &mpsc::Sender<()>) -> Option<Unix
     }
 }
 
-async fn transfer(connection: UnixStream, source: impl Source) -> Result<(), String> {
+async fn transfer(connection: OwnedWriteHalf, source: impl Source) -> Result<(), String> {
     let mut to = BufWriter::with_capacity(CHUNK + 16, connection);
     let gone = |error: std::io::Error| format!("restic takes no more data: {error}");
     let end = match source.start().await {
@@ -154,4 +165,46 @@ async fn transfer(connection: UnixStream, source: impl Source) -> Result<(), Str
     };
     frame::write_end(&mut to, &end).await.map_err(gone)?;
     end
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    async fn connect(socket: &Path, purpose: u8) -> UnixStream {
+        loop {
+            if let Ok(mut connection) = UnixStream::connect(socket).await {
+                connection.write_u8(purpose).await.unwrap();
+                return connection;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// A command that writes nothing, and goes on unless it is ended.
+    #[tokio::test]
+    async fn a_command_ends_when_either_connection_of_restic_ends() {
+        for ended in [ASK, HOLD] {
+            let dir = tempfile::tempdir().unwrap();
+            let socket = dir.path().join("socket");
+            let command = ["sleep", "600"].map(str::to_owned).into();
+            let offered = tokio::spawn({
+                let socket = socket.clone();
+                async move { offer(&socket, Local(command)).await }
+            });
+            let asks = connect(&socket, ASK).await;
+            let holds = connect(&socket, HOLD).await;
+            let _stays = if ended == ASK {
+                drop(asks);
+                holds
+            } else {
+                drop(holds);
+                asks
+            };
+            let done = timeout(Duration::from_secs(60), offered).await;
+            assert_eq!(done.unwrap().unwrap(), Err(ENDED.to_owned()));
+        }
+    }
 }
