@@ -195,6 +195,49 @@ pub fn group_key(host: &str, paths: &[String], tags: &[String]) -> String {
     format!("group/{text}")
 }
 
+/// Key of the first entry of a list of [`Baseline`] that has every cluster and group.
+pub const WHOLE: &str = "whole";
+/// Key of the first entry of a list that lacks some.
+pub const CUT: &str = "cut";
+/// Lengths to which versions before [`WHOLE`] cut their lists, without a mark.
+const UNMARKED: [usize; 5] = [24, 18, 12, 6, 3];
+
+/// The list with its mark, which comes first: the last entries are the ones that are cut off.
+#[must_use]
+pub fn whole(mut list: Vec<Baseline>) -> Vec<Baseline> {
+    list.insert(0, mark(WHOLE));
+    list
+}
+
+/// Cuts a list to `most` entries besides its mark.
+pub fn cut(list: &mut Vec<Baseline>, most: usize) {
+    let known = is_cut(list);
+    list.retain(|entry| !is_mark(&entry.key));
+    let key = if known || list.len() > most { CUT } else { WHOLE };
+    list.truncate(most);
+    list.insert(0, mark(key));
+}
+
+/// Whether a list lacks clusters or groups, or may lack some: then it says nothing about one that is not in it.
+#[must_use]
+pub fn is_cut(list: &[Baseline]) -> bool {
+    let has = |key: &str| list.iter().any(|entry| entry.key == key);
+    has(CUT) || (!has(WHOLE) && UNMARKED.contains(&list.len()))
+}
+
+/// Whether an entry is the mark of its list, and no cluster or group.
+#[must_use]
+pub fn is_mark(key: &str) -> bool {
+    [WHOLE, CUT].contains(&key)
+}
+
+fn mark(key: &str) -> Baseline {
+    Baseline {
+        key: key.to_owned(),
+        left: 0,
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -231,5 +274,29 @@ mod tests {
         assert_eq!(key, group_key("h", &list("/b /a"), &list("y x")));
         assert_ne!(key, group_key("h", &list("/a"), &list("/b x y")));
         assert_eq!(key.len(), "group/".len() + 16);
+    }
+
+    #[test]
+    fn a_list_that_was_cut_says_so_however_often_it_is_cut() {
+        let list = |n: u32| -> Vec<Baseline> {
+            let entry = |at| Baseline {
+                key: format!("group/{at}"),
+                left: at,
+            };
+            (0..n).map(entry).collect()
+        };
+        let mut long = whole(list(30));
+        assert!(!is_cut(&long) && long.len() == 31);
+        cut(&mut long, 30);
+        assert!(!is_cut(&long) && long.len() == 31, "it fits");
+        cut(&mut long, 24);
+        assert!(is_cut(&long) && long.len() == 25);
+        cut(&mut long, 24);
+        assert!(is_cut(&long) && long.len() == 25);
+        cut(&mut long, 0);
+        assert!(is_cut(&long) && long.len() == 1);
+        // Lists of versions without the mark.
+        assert!(is_cut(&list(24)) && is_cut(&list(6)) && !is_cut(&list(7)) && !is_cut(&[]));
+        assert!(!is_cut(&whole(list(24))));
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use prost::Message as _;
-use proto::plan::{PlanDocument, PlanLine, plan_hash};
+use proto::plan::{PlanDocument, PlanLine, cut, plan_hash};
 use proto::v1::hub_message::Body;
 use proto::v1::{LeaseAsk, LeaseCovered, LeaseRelease, OperationKind, OperationOutcome};
 use sha2::{Digest as _, Sha256};
@@ -134,8 +134,12 @@ impl Keeper {
         let fits = document.is_empty() || plan.is_some();
         let told = told_plan(id, grant, release, &outcome).filter(|_| fits);
         let carried_out = ["Applied", "NothingToRemove"].contains(&outcome.result.as_str());
-        let left = plan.as_ref().map(|plan| &plan.left).unwrap_or(&outcome.left);
-        let left = left.iter().take(BASELINE);
+        let mut left = plan
+            .as_ref()
+            .map_or_else(|| outcome.left.clone(), |plan| plan.left.clone());
+        if !left.is_empty() {
+            cut(&mut left, BASELINE);
+        }
         let end = StoredEnd {
             restic_id: id.to_string(),
             token: grant.token,
@@ -143,7 +147,7 @@ impl Keeper {
             outcome: release.outcome.clone(),
             plan: told,
             document: if plan.is_some() { document } else { Vec::new() },
-            baseline: carried_out.then(|| left.map(|b| (b.key.clone(), b.left)).collect()),
+            baseline: carried_out.then_some(left),
             damage,
         };
         match self.store.finish(end).await {

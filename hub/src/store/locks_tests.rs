@@ -1,4 +1,5 @@
-use proto::v1::OperationOutcome;
+use proto::plan::{cut, whole};
+use proto::v1::{Baseline, OperationOutcome};
 
 use super::super::{CheckedDamage, HubStore as _, StoredEnd, StoredPlan};
 use super::*;
@@ -58,9 +59,17 @@ fn end(token: u64, result: &str, plan: Option<StoredPlan>) -> StoredEnd {
         }),
         plan,
         document: b"{}".to_vec(),
-        baseline: (result == "Applied").then(|| vec![("cluster/a".to_owned(), 7)]),
+        baseline: (result == "Applied").then(|| left(&[("cluster/a", 7)])),
         damage: None,
     }
+}
+
+fn left(list: &[(&str, u32)]) -> Vec<Baseline> {
+    let entry = |(key, left): &(&str, u32)| Baseline {
+        key: (*key).to_owned(),
+        left: *left,
+    };
+    whole(list.iter().map(entry).collect())
 }
 
 async fn open(dir: &tempfile::TempDir) -> Sqlite {
@@ -122,7 +131,10 @@ async fn grants_and_ends_survive_a_restart() {
     assert_eq!(store.asked("r", 8).await.unwrap(), None);
     let history = store.history("r").await.unwrap();
     assert_eq!(history.participants.len(), 2);
-    assert_eq!(history.baseline, [("cluster/a".to_owned(), 7)]);
+    assert_eq!(
+        history.baseline,
+        [("cluster/a".to_owned(), 7), ("whole".to_owned(), 0)]
+    );
     assert!(store.audit(10, None, Some(Vec::new())).await.unwrap().is_empty());
     let lower = StoredLock {
         token: 3,
@@ -339,4 +351,29 @@ async fn damage_is_kept_for_each_resource_until_its_check_passes_or_its_cluster_
     assert_eq!(kept().await, ["two", "b"]);
     store.forget("a").await.unwrap();
     assert_eq!(kept().await, ["b"]);
+}
+
+#[tokio::test]
+async fn a_list_that_was_cut_takes_the_place_of_no_whole_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    let with = |baseline: Vec<Baseline>| StoredEnd {
+        baseline: Some(baseline),
+        ..end(7, "Applied", None)
+    };
+    let known = async || {
+        let history = store.history("r").await.unwrap();
+        let known = history.baseline.into_iter();
+        known
+            .map(|(key, left)| format!("{key}={left}"))
+            .collect::<Vec<_>>()
+    };
+    let first = left(&[("cluster/a", 9), ("group/1", 4), ("group/2", 5)]);
+    store.finish(with(first)).await.unwrap();
+    let mut second = left(&[("cluster/a", 12), ("group/1", 3), ("group/2", 5), ("group/3", 4)]);
+    cut(&mut second, 2);
+    store.finish(with(second)).await.unwrap();
+    assert_eq!(known().await, ["cluster/a=12", "cut=0", "group/1=3", "group/2=5"]);
+    store.finish(with(left(&[("cluster/a", 1)]))).await.unwrap();
+    assert_eq!(known().await, ["cluster/a=1", "whole=0"]);
 }

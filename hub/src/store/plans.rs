@@ -2,7 +2,8 @@
 
 use futures::TryStreamExt as _;
 use prost::Message as _;
-use proto::v1::OperationOutcome;
+use proto::plan::{WHOLE, is_cut};
+use proto::v1::{Baseline, OperationOutcome};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite as Database, Transaction};
 
@@ -56,7 +57,7 @@ pub struct StoredEnd {
     /// JSON; empty for none.
     pub document: Vec<u8>,
     /// The run was carried out: its clusters have taken part, and this is left.
-    pub baseline: Option<Vec<(String, u32)>>,
+    pub baseline: Option<Vec<Baseline>>,
     /// What a check has found.
     pub damage: Option<CheckedDamage>,
 }
@@ -367,7 +368,7 @@ async fn put_history(
     transaction: &mut Transaction<'static, Database>,
     restic_id: &str,
     token: u64,
-    baseline: Vec<(String, u32)>,
+    baseline: Vec<Baseline>,
 ) -> Result<(), StoreError> {
     let query = "INSERT INTO participant (restic_id, cluster) SELECT audit.restic_id, value FROM audit, json_each(audit.clusters) \
          WHERE audit.restic_id = ? AND audit.token = ? ON CONFLICT DO NOTHING";
@@ -376,18 +377,19 @@ async fn put_history(
     if baseline.is_empty() {
         return Ok(());
     }
-    sqlx::query("DELETE FROM baseline WHERE restic_id = ?")
+    // A list that lacks some takes the place of nothing: what is known of the others stays.
+    let query = "DELETE FROM baseline WHERE restic_id = ? AND (NOT ? OR key = ?)";
+    sqlx::query(query)
         .bind(restic_id)
+        .bind(is_cut(&baseline))
+        .bind(WHOLE)
         .execute(&mut **transaction)
         .await?;
-    for (key, remaining) in baseline {
-        let query =
-            "INSERT INTO baseline (restic_id, key, remaining) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
+    for Baseline { key, left } in baseline {
+        let query = "INSERT INTO baseline (restic_id, key, remaining) VALUES (?, ?, ?) \
+             ON CONFLICT DO UPDATE SET remaining = excluded.remaining";
         let query = sqlx::query(query).bind(restic_id).bind(key);
-        query
-            .bind(i64::from(remaining))
-            .execute(&mut **transaction)
-            .await?;
+        query.bind(i64::from(left)).execute(&mut **transaction).await?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use proto::plan::{cluster_key, group_key};
+use proto::plan::{cluster_key, group_key, is_cut, is_mark, whole};
 use proto::v1::{Baseline, RetentionRun};
 
 use super::select::clusters;
@@ -91,29 +91,31 @@ impl Parts {
         Parts(parts)
     }
 
-    /// What the plan leaves.
+    /// What the plan leaves: of every cluster and group.
     #[must_use]
     pub fn left(&self) -> Vec<Baseline> {
         let left = |(key, part): (&String, &Part)| Baseline {
             key: key.clone(),
             left: u32::try_from(part.present - part.removed).unwrap_or(u32::MAX),
         };
-        self.0.iter().map(left).collect()
+        whole(self.0.iter().map(left).collect())
     }
 
     /// Everything that makes the plan wait, most important first.
     #[must_use]
     pub fn guards(&self, run: &RetentionRun) -> Vec<Guard> {
-        let before: HashMap<&str, u32> = run.baseline.iter().map(|b| (b.key.as_str(), b.left)).collect();
+        let before = run.baseline.iter().filter(|b| !is_mark(&b.key));
+        let before: HashMap<&str, u32> = before.map(|b| (b.key.as_str(), b.left)).collect();
+        let cut = is_cut(&run.baseline);
         let loses = || self.0.iter().filter(|(_, part)| part.removed > 0);
         let emptied = loses().filter(|(_, part)| part.within.is_some() && part.removed == part.present);
         let emptied = emptied.map(|(_, part)| Guard::LastOfGroup(part.name.clone()));
         let left_before = |key: &str, part: &Part| {
-            // A run that knew the cluster, and not this group, left nothing of it: it did not exist.
+            // A run that knew the cluster, and not this group, left nothing of it: it did not exist. A list that was cut
+            // does not say so: what there is now counts instead.
             let known = || {
-                part.within
-                    .as_deref()
-                    .filter(|cluster| before.contains_key(cluster))
+                let within = part.within.as_deref().filter(|_| !cut);
+                within.filter(|cluster| before.contains_key(cluster))
             };
             before.get(key).copied().or_else(|| known().map(|_| 0))
         };
@@ -121,7 +123,7 @@ impl Parts {
         // Keys of clusters sort before those of groups.
         let mut guards: Vec<Guard> = emptied.chain(over).collect();
         // Before the first applied run no cluster is newer than another.
-        if loses().next().is_some() && !run.new_clusters.is_empty() && !run.baseline.is_empty() {
+        if loses().next().is_some() && !run.new_clusters.is_empty() && !before.is_empty() {
             guards.push(Guard::NewCluster(run.new_clusters.join(", ")));
         }
         guards

@@ -507,6 +507,39 @@ fn a_group_that_the_last_run_did_not_know_has_lost_nothing() {
 }
 
 #[test]
+fn a_group_that_was_cut_off_from_the_list_is_guarded_by_what_there_is_now() {
+    let mut run = run(vec![policy("a/ns/p", &[])]);
+    run.policies[0].max_removed_percent = 30;
+    let host = |at: usize, n: u8| Snapshot {
+        hostname: format!("host{at}"),
+        ..snapshot(n, "a")
+    };
+    // Thirty groups of one snapshot each, of which a termination message has 24.
+    let first: Vec<Snapshot> = (0..30).map(|at| host(at, at as u8 + 1)).collect();
+    let all: Vec<u8> = (1..=30).collect();
+    let mut left = plan(&run, &first, &[decided(&all, &[])]).document.left;
+    assert!(!proto::plan::is_cut(&left));
+    proto::plan::cut(&mut left, 24);
+    let cut_off = (0..30).find(|&at| {
+        let one = host(at, 1);
+        let key = proto::plan::group_key(&one.hostname, &one.paths, &one.tags);
+        left.iter().all(|entry| entry.key != key)
+    });
+    let cut_off = cut_off.unwrap();
+    let now: Vec<Snapshot> = (1..=10).map(|n| host(cut_off, n)).collect();
+    let removes = decided(&[10], &(1..=9).collect::<Vec<_>>());
+    let mut action = |baseline: Vec<Baseline>| {
+        run.baseline = baseline;
+        plan(&run, &now, std::slice::from_ref(&removes)).guards
+    };
+    let of_group = |guards: &[Guard]| guards.iter().any(|guard| guard.to_string().contains("host host"));
+    assert!(of_group(&action(left.clone())));
+    // As a version without the mark has left it.
+    left.remove(0);
+    assert!(of_group(&action(left)));
+}
+
+#[test]
 fn a_cluster_that_is_new_to_the_repository_makes_the_plan_wait_once() {
     let mut run = run(vec![policy("a/ns/p", &[])]);
     run.new_clusters = vec!["a".to_owned(), "b".to_owned()];

@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use proto::plan::is_cut;
 use proto::v1::{RetentionPolicySpec, RetentionRun};
 
 use super::child::{Restic, Stopped};
@@ -60,6 +61,10 @@ pub async fn plan(run: &RetentionRun, restic: &Restic) -> Result<Plan, Halt> {
     let snapshots = listing(restic).await?;
     let before = run.baseline.iter().filter(|b| b.key.starts_with("cluster/"));
     let before: u64 = before.map(|b| u64::from(b.left)).sum();
+    if snapshots.is_empty() && before == 0 && is_cut(&run.baseline) {
+        let text = "the storage lists no snapshot at all, and it is not known how many the last run left";
+        return Err(Halt::incomplete(text.to_owned()));
+    }
     if snapshots.is_empty() && before > 0 {
         let text = format!("the storage lists no snapshot at all, and the last run left {before}");
         return Err(Halt::incomplete(text));

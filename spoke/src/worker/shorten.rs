@@ -1,5 +1,6 @@
 //! An outcome as it fits into a termination message, which holds 4096 bytes in all. Pure.
 
+use proto::plan::cut;
 use proto::v1::OperationOutcome;
 
 /// Longest text in a message.
@@ -51,7 +52,9 @@ fn shortened(outcome: &OperationOutcome, most: usize) -> OperationOutcome {
     // What is missing here is shown, or counted, by a later run.
     outcome.faults.truncate(most);
     outcome.shown.truncate(most);
-    outcome.left.truncate(3 * most);
+    if !outcome.left.is_empty() {
+        cut(&mut outcome.left, 3 * most);
+    }
     // The first one is that of the Job's own policy.
     outcome.matched.truncate(most.max(1));
     outcome
