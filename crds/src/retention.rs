@@ -74,7 +74,7 @@ pub struct GlobalRetentionPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_config: Option<JobConfiguration>,
     /// true stops the schedule.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
 }
 
@@ -149,7 +149,8 @@ pub struct PolicySelector {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SnapshotsLeft {
-    /// "cluster/NAME", or "group/" and a hash of host, paths and tags.
+    /// "cluster/NAME", or "group/" and a hash of host, paths and tags. The first one is "whole" or "cut": whether the list has all of
+    /// them.
     pub key: String,
     pub snapshots: i32,
 }

@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::world::Key;
 
 /// Owner of the fields of generated objects.
-const MANAGER: &str = "restic-fleet-spoke";
+pub const MANAGER: &str = "restic-fleet-spoke";
 /// Owner of status fields. Apart from the one above, so that a field left out of a status is really removed.
 const STATUS_MANAGER: &str = "restic-fleet-spoke/status";
 /// Longest log that is read, in bytes: a plan of 8 MiB, and what stands around it.

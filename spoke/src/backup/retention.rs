@@ -1,7 +1,6 @@
 //! `spec.retention`: a GlobalRetentionPolicy of the backup's own, whose one rule selects the snapshots of this backup alone.
 //! The policy's controller does all the rest: preview, guard, approval and lock. Pure.
 
-use crds::backup::BackupRetention;
 use crds::common::{JobConfiguration, RetentionPolicy};
 use crds::conditions::{self, Conditions, Status, reasons, types};
 use crds::notifications::{NotificationConfig, Notifications};
@@ -16,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition as Shown;
 
 use super::validate::Valid;
 use super::{BackupController, Observed};
-use crate::kind::{Applied, Input, PolicyChange};
+use crate::kind::{Applied, Input, PolicyChange, is_as};
 use crate::pod;
 use crate::site::Site;
 use crate::world::{Key, Meta};
@@ -45,6 +44,11 @@ pub(super) enum BadRetention {
     Rule(#[from] BadRule),
 }
 
+fn is_on(backup: &ResticBackup) -> bool {
+    let retention = backup.spec.retention.as_ref();
+    retention.is_some_and(|retention| retention.enabled == Some(true))
+}
+
 impl Retention {
     /// Nothing, unless it is switched on.
     pub(super) fn parse(
@@ -52,8 +56,7 @@ impl Retention {
         backup: &ResticBackup,
         zone: &str,
     ) -> Result<Option<Retention>, BadRetention> {
-        let on = |retention: &&BackupRetention| retention.enabled == Some(true);
-        let Some(retention) = backup.spec.retention.as_ref().filter(on) else {
+        let Some(retention) = backup.spec.retention.as_ref().filter(|_| is_on(backup)) else {
             return Ok(None);
         };
         let schedule = retention
@@ -177,21 +180,52 @@ pub(super) fn plan(
     observed: &Observed,
     status: &mut ResticBackupStatus,
 ) -> Option<PolicyChange> {
-    // What an invalid spec means is not known: the policy stays as it is.
-    let valid = input.valid.ok()?;
     let at = input.key.sibling(names::backup_retention(&input.key.name));
     let present = observed.policy.as_deref();
     let own = present.filter(|child| is_own(child, input.uid()));
-    let (change, condition) = match (&valid.retention, present) {
-        (Ok(Some(_)), Some(_)) if own.is_none() => (None, Some(foreign(&at))),
-        (Ok(Some(retention)), _) => {
+    let (change, condition) = match (input.valid, present) {
+        // A person who stops removals is to be obeyed, whatever else is wrong.
+        _ if !is_on(input.resource) => (own.map(|child| removal(at, child)), None),
+        // What an invalid spec means is not known: the policy stays as it is.
+        (Err(_), _) => {
+            let change = own.and_then(|child| suspension(&at, input.resource, child));
+            let condition = own.filter(|child| child.spec.suspend || change.is_some());
+            let condition = condition.map(|_| suspended(&at, input.resource.spec.suspend));
+            return shown(input, own, status, (change, condition.map(Some)));
+        }
+        (
+            Ok(Valid {
+                retention: Ok(Some(_)),
+                ..
+            }),
+            Some(_),
+        ) if own.is_none() => (None, Some(foreign(&at))),
+        (
+            Ok(
+                valid @ Valid {
+                    retention: Ok(Some(retention)),
+                    ..
+                },
+            ),
+            _,
+        ) => {
             let wanted = policy(site, input.key, input.resource, valid, retention);
             let condition = own.map_or_else(|| starting(&at), |child| verdict(&at, child, &wanted));
             (Some(PolicyChange::Apply(Box::new(wanted))), Some(condition))
         }
-        (Ok(None), _) => (own.map(|child| removal(at, child)), None),
+        (
+            Ok(Valid {
+                retention: Ok(None), ..
+            }),
+            _,
+        ) => (own.map(|child| removal(at, child)), None),
         // A policy that is there also keeps: without it the rules of others could remove more.
-        (Err(bad), _) => {
+        (
+            Ok(Valid {
+                retention: Err(bad), ..
+            }),
+            _,
+        ) => {
             let text = match own {
                 Some(_) => {
                     format!("{bad}. GlobalRetentionPolicy {at} stays as it is until this is corrected")
@@ -199,11 +233,21 @@ pub(super) fn plan(
                 None => format!("{bad}. Nothing is removed for it until this is corrected"),
             };
             (
-                None,
+                own.and_then(|child| suspension(&at, input.resource, child)),
                 Some((Status::False, reasons::INVALID_SPEC.to_owned(), text)),
             )
         }
     };
+    shown(input, own, status, (change, Some(condition)))
+}
+
+/// Shows what the policy's runs came to, and the condition; an outer `None` leaves that as it is.
+fn shown(
+    input: &Input<'_, BackupController>,
+    own: Option<&GlobalRetentionPolicy>,
+    status: &mut ResticBackupStatus,
+    (change, condition): (Option<PolicyChange>, Option<Option<Condition>>),
+) -> Option<PolicyChange> {
     let seen = own.and_then(|child| child.status.as_ref());
     if let Some(seen) = seen.filter(|seen| seen.last_run.is_some()) {
         status.last_retention_run.clone_from(&seen.last_run);
@@ -211,10 +255,34 @@ pub(super) fn plan(
     }
     let mut conditions = Conditions::at(&mut status.conditions, input.generation(), input.now.wall);
     match condition {
-        Some((value, reason, text)) => conditions.set(types::RETENTION_READY, value, &reason, text),
-        None => conditions.remove(types::RETENTION_READY),
-    };
+        Some(Some((value, reason, text))) => {
+            conditions.set(types::RETENTION_READY, value, &reason, text);
+        }
+        Some(None) => {
+            conditions.remove(types::RETENTION_READY);
+        }
+        None => {}
+    }
     change
+}
+
+/// A suspended backup removes nothing, whatever else its spec means.
+fn suspension(at: &Key, backup: &ResticBackup, child: &GlobalRetentionPolicy) -> Option<PolicyChange> {
+    (backup.spec.suspend && !child.spec.suspend).then(|| PolicyChange::Suspend {
+        at: at.clone(),
+        uid: child.metadata.uid.clone().unwrap_or_default(),
+    })
+}
+
+fn suspended(at: &Key, with_backup: bool) -> Condition {
+    let text = if with_backup {
+        "suspended with the backup: no retention runs".to_owned()
+    } else {
+        format!(
+            "GlobalRetentionPolicy {at} is suspended by its own spec.suspend: no retention runs until that is removed"
+        )
+    };
+    (Status::True, reasons::RETENTION_SUSPENDED.to_owned(), text)
 }
 
 /// The condition when the policy could not be written. A backup runs without it.
@@ -261,7 +329,7 @@ fn verdict(at: &Key, child: &GlobalRetentionPolicy, wanted: &GlobalRetentionPoli
     let get = |type_: &str| conditions::get(&status.conditions, type_);
     let ready = get(types::READY).filter(|ready| ready.observed_generation == child.metadata.generation);
     let Some(ready) =
-        ready.filter(|_| child.metadata.deletion_timestamp.is_none() && child.spec == wanted.spec)
+        ready.filter(|_| child.metadata.deletion_timestamp.is_none() && is_as(&child.spec, &wanted.spec))
     else {
         return starting(at);
     };
@@ -281,8 +349,7 @@ fn verdict(at: &Key, child: &GlobalRetentionPolicy, wanted: &GlobalRetentionPoli
         return of(Status::False, condition);
     }
     if child.spec.suspend {
-        let text = "suspended with the backup: no retention runs".to_owned();
-        return (Status::True, reasons::RETENTION_SUSPENDED.to_owned(), text);
+        return suspended(at, wanted.spec.suspend);
     }
     if let (Some("Preview"), Some(plan)) = (status.last_run_result.as_deref(), &status.plan) {
         let text = format!(

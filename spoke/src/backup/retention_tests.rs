@@ -78,8 +78,9 @@ fn the_policy_selects_this_backup_of_this_cluster_alone_and_begins_with_a_previe
     );
     assert_eq!(spec["guard"], json!({ "maxRemovedPercent": 30 }));
     assert_eq!(
-        (&spec["timezone"], &spec["suspend"]),
-        (&json!("Europe/Berlin"), &json!(false))
+        (&spec["timezone"], spec.get("suspend")),
+        (&json!("Europe/Berlin"), None),
+        "a person may suspend it"
     );
     assert_eq!(spec["repositoryRef"], json!({ "name": "nas", "namespace": "ns" }));
     let taken =
@@ -317,4 +318,52 @@ fn a_policy_that_cannot_be_written_does_not_keep_the_backup_from_running() {
     assert_eq!(condition(list, "Ready").0, "True/BackupConfigured");
     assert_eq!(condition(list, "RetentionReady").0, "False/RetentionPolicyFailed");
     assert!(settled.failed, "it is tried again");
+}
+
+#[test]
+fn retention_that_is_switched_off_or_suspended_stops_although_the_rest_is_invalid() {
+    let on = applied(&table(&keep_two()), &Observed::default());
+    let with = |more: &Value| {
+        let mut spec = json!({ "schedule": "61 * * * *" });
+        for (name, value) in more.as_object().unwrap() {
+            spec[name] = value.clone();
+        }
+        table(&spec)
+    };
+    let observed = stored(on, json!({}));
+    let change = |more: &Value| with(more).plan(&observed).children.policy;
+    let (at, uid) = (Key::new("ns", "resticbackup-orders"), "p".to_owned());
+    assert_eq!(change(&keep_two()), None, "it stays as it is");
+    let delete = PolicyChange::Delete {
+        at: at.clone(),
+        uid: uid.clone(),
+    };
+    assert_eq!(
+        change(&json!({ "retention": { "enabled": false } })),
+        Some(delete)
+    );
+    let mut off = keep_two();
+    off["suspend"] = json!(true);
+    let suspend = PolicyChange::Suspend { at, uid };
+    assert_eq!(change(&off), Some(suspend.clone()));
+    assert_eq!(shown(&with(&off), &observed).0, "True/RetentionSuspended");
+    // The same when spec.retention itself is what is wrong.
+    let bad = json!({ "suspend": true, "retention": { "enabled": true, "policy": {} } });
+    assert_eq!(table(&bad).plan(&observed).children.policy, Some(suspend));
+}
+
+#[test]
+fn a_policy_that_a_person_has_suspended_is_shown_as_such() {
+    let table = table(&keep_two());
+    let ready = conditions_of(&[("Ready", "True", "RetentionPolicyConfigured", "")]);
+    let mut observed = stored(
+        applied(&table, &Observed::default()),
+        json!({ "conditions": ready }),
+    );
+    Arc::make_mut(observed.policy.as_mut().unwrap()).spec.suspend = true;
+    let (reason, message) = shown(&table, &observed);
+    assert!(
+        reason == "True/RetentionSuspended" && message.contains("its own spec.suspend"),
+        "{reason}: {message}"
+    );
 }

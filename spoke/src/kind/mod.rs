@@ -36,7 +36,7 @@ pub use actor::ActorMessage;
 pub use children::end_lingering;
 pub use children::{
     Applied, Cause as RefusedBecause, Children, Credentials, Opening, Permission, PolicyChange, Refused,
-    Removal, Run,
+    Removal, Run, is_as,
 };
 pub use controller::{
     Announcement, Cache, Controller, Input, Mailbox, Moment, Plan, Settled, Task, Tools, Unreadable,

@@ -1,11 +1,14 @@
 //! The status that follows from runs. Pure.
 
+use std::collections::HashSet;
+
 use crds::conditions::{Conditions, reasons, types, whole_seconds};
 use crds::retention::SnapshotsLeft;
 use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use proto::v1::OperationOutcome;
+use proto::plan::{cut, is_cut};
+use proto::v1::{Baseline, OperationOutcome};
 
 use crate::units;
 
@@ -39,11 +42,7 @@ pub fn count(
     }
     let result = outcome.result.as_str();
     if ["Applied", "NothingToRemove"].contains(&result) && !outcome.left.is_empty() {
-        let left = outcome.left.iter().take(LEFT_MAX).map(|left| SnapshotsLeft {
-            key: left.key.clone(),
-            snapshots: i32::try_from(left.left).unwrap_or(i32::MAX),
-        });
-        status.left = left.collect();
+        status.left = left(std::mem::take(&mut status.left), &outcome.left);
     }
     let hint = format!(
         "{}; look at it with `fleet plan show {plan}`, and approve it with `fleet plan approve`, or with annotation {}={plan}",
@@ -65,6 +64,28 @@ pub fn count(
         conditions.set(types::APPROVAL_REQUIRED, waits, reason, text);
         status.plan = (waits || result == "Preview").then(|| outcome.plan.clone());
     }
+}
+
+/// What the run left. Of what a list that was cut lacks, the last known figures stay.
+fn left(before: Vec<SnapshotsLeft>, now: &[Baseline]) -> Vec<SnapshotsLeft> {
+    let mut list = now.to_vec();
+    if is_cut(now) {
+        let known: HashSet<&str> = now.iter().map(|entry| entry.key.as_str()).collect();
+        let others = before
+            .into_iter()
+            .filter(|entry| !known.contains(entry.key.as_str()));
+        list.extend(others.map(|entry| Baseline {
+            left: u32::try_from(entry.snapshots).unwrap_or_default(),
+            key: entry.key,
+        }));
+    }
+    // With the mark.
+    cut(&mut list, LEFT_MAX - 1);
+    let left = |entry: Baseline| SnapshotsLeft {
+        snapshots: i32::try_from(entry.left).unwrap_or(i32::MAX),
+        key: entry.key,
+    };
+    list.into_iter().map(left).collect()
 }
 
 /// When it was, how long it took, and what it removed.
@@ -309,9 +330,35 @@ pub mod tests {
             left: 7,
         }];
         let left = counted(&outcome).left;
-        assert_eq!((left[0].key.as_str(), left[0].snapshots), ("cluster/a", 7));
+        assert_eq!((left[1].key.as_str(), left[1].snapshots), ("cluster/a", 7));
         outcome.result = "ApprovalRequired".to_owned();
         assert!(counted(&outcome).left.is_empty());
+    }
+
+    #[test]
+    fn what_a_list_that_was_cut_lacks_stays_known() {
+        let entry = |at: usize, left| Baseline {
+            key: format!("group/{at:03}"),
+            left,
+        };
+        let mut short: Vec<Baseline> = (0..30).map(|at| entry(at, 1)).collect();
+        cut(&mut short, 24);
+        let before = |n| {
+            let known = (0..n).map(|at| entry(at, 9));
+            let known = known.map(|entry| SnapshotsLeft {
+                key: entry.key,
+                snapshots: 9,
+            });
+            known.collect::<Vec<_>>()
+        };
+        let list = left(before(30), &short);
+        let of = |at: usize| list.iter().find(|l| l.key == format!("group/{at:03}"));
+        assert_eq!(list[0].key, "cut");
+        assert_eq!((of(0).unwrap().snapshots, of(29).unwrap().snapshots), (1, 9));
+        let list = left(before(400), &short);
+        assert_eq!((list.len(), list[0].key.as_str()), (LEFT_MAX, "cut"));
+        let all = proto::plan::whole(vec![entry(0, 1)]);
+        assert_eq!(left(before(30), &all).len(), 2, "a whole list is all there is");
     }
 
     #[test]

@@ -22,6 +22,8 @@ mod intake_tests;
 mod notify_tests;
 mod objects;
 pub mod restic;
+#[cfg(test)]
+mod retention_tests;
 mod rules;
 mod serve;
 mod server;

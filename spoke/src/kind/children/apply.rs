@@ -17,11 +17,19 @@ use crate::runs::finished::Finished;
 use crate::world::{CronJobView, Key, MetaView, Store, Stored as _};
 
 impl Children {
-    /// Applies everything, up to the first object that is refused.
-    pub(in crate::kind) async fn apply(self, context: &Context, key: &Key) -> Applied {
+    /// Applies everything, up to the first object that is refused; the retention policy in any case.
+    pub(in crate::kind) async fn apply(mut self, context: &Context, key: &Key) -> Applied {
         let mut applied = Applied::default();
+        let policy = self.policy.take();
         let refused = self.apply_into(context, key, &mut applied).await.err();
-        Applied { refused, ..applied }
+        let of_policy = match policy {
+            Some(change) => policy::change(context, change).await.err(),
+            None => None,
+        };
+        Applied {
+            refused: refused.or(of_policy),
+            ..applied
+        }
     }
 
     async fn apply_into(self, context: &Context, key: &Key, applied: &mut Applied) -> Result<(), Refused> {
@@ -40,7 +48,7 @@ impl Children {
             job,
             finished,
             lingering,
-            policy,
+            policy: _,
         } = self;
         if let Some(permission) = permission {
             permit(context, permission).await?;
@@ -87,9 +95,6 @@ impl Children {
                 ended,
                 "a pod that another container keeps alive could not be ended",
             )?;
-        }
-        if let Some(change) = policy {
-            policy::change(context, change).await?;
         }
         Ok(())
     }

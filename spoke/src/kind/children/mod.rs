@@ -20,6 +20,7 @@ use crate::world::{CronJobView, JobView, Key};
 pub use apply::end_lingering;
 #[cfg(test)]
 pub(super) use objects::key_of;
+pub use policy::is_as;
 pub use refused::{Cause, Refused};
 
 /// Everything that is made for a resource, in the order in which it is applied. What is right already costs no request.
@@ -49,7 +50,8 @@ pub struct Children {
     pub finished: Vec<Finished>,
     /// Pods to end that another container keeps alive.
     pub lingering: Vec<Lingering>,
-    /// The retention policy of a backup. The last one: a backup runs without it.
+    /// The retention policy of a backup. The last one, since a backup runs without it; and whatever else was refused, since a
+    /// person who stops removals is to be obeyed.
     pub policy: Option<PolicyChange>,
 }
 
@@ -57,6 +59,11 @@ pub struct Children {
 #[derive(Clone, Debug, PartialEq)]
 pub enum PolicyChange {
     Apply(Box<GlobalRetentionPolicy>),
+    /// What else it should be is not known; its schedule stops.
+    Suspend {
+        at: Key,
+        uid: String,
+    },
     /// The object goes, and no snapshot with it.
     Delete {
         at: Key,
@@ -71,7 +78,7 @@ pub struct Applied {
     /// Jobs made from the CronJob.
     pub runs: Vec<Key>,
     pub job: Option<(Key, Arc<JobView>)>,
-    /// The first object that was not applied. Those after it were not tried.
+    /// The first object that was not applied. Those after it were not tried, a retention policy excepted.
     pub refused: Option<Refused>,
 }
 

@@ -1,24 +1,36 @@
 //! Writes a retention policy that a resource controls. Nothing of it goes into the cache here: the policy's own actor is
 //! woken by the watch, which must find it new.
 
-use crds::GlobalRetentionPolicy;
+use crds::retention::GlobalRetentionPolicySpec;
+use crds::{GlobalRetentionPolicy, names};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::{Map, Value, json};
 use tracing::info;
 
 use super::objects::key_of;
 use super::refused::POLICY as KIND;
 use super::{Cause, PolicyChange, Refused};
-use crate::apply::ApplyError;
+use crate::apply::{Applier, ApplyError, MANAGER};
 use crate::context::Context;
 use crate::pod::stale;
-use crate::world::Meta;
+use crate::world::{Key, Meta};
 
-/// Makes the policy what is wanted, or deletes it.
+/// Makes the policy what is wanted, suspends or deletes it.
 pub(super) async fn change(context: &Context, change: PolicyChange) -> Result<(), Refused> {
     match change {
         PolicyChange::Apply(wanted) => {
             let written = apply(context, &wanted).await;
             written.map_err(|error| refused(key_of(&*wanted).name.to_string(), error))
+        }
+        PolicyChange::Suspend { at, uid } => {
+            // Without its mark the next apply looks at it again.
+            let patch = json!({ "metadata": { "uid": uid, "annotations": { names::ANNOTATION_APPLIED: null } },
+                                "spec": { "suspend": true } });
+            let written = context.applier.merge::<GlobalRetentionPolicy>(&at, &patch).await;
+            match written {
+                Ok(_) | Err(ApplyError::Gone(_) | ApplyError::Conflict(_)) => Ok(()),
+                Err(error) => Err(refused(at.name.to_string(), error)),
+            }
         }
         PolicyChange::Delete { at, uid } => {
             let deleted = context.applier.delete::<GlobalRetentionPolicy>(&at, &uid).await;
@@ -54,20 +66,76 @@ async fn apply(context: &Context, wanted: &GlobalRetentionPolicy) -> Result<(), 
     if meta.owner != owner || meta.deleting {
         return Ok(());
     }
-    if present.spec == wanted.spec && !stale(Some(&meta), &wanted.metadata) {
+    let stale = stale(Some(&meta), &wanted.metadata);
+    if !stale && is_as(&present.spec, &wanted.spec) {
         return Ok(());
     }
-    let written = applier.apply(wanted).await?;
+    let written = write(applier, &at, wanted, &present, stale).await;
+    match written {
+        // Another object has taken its name, or it was changed meanwhile: the cache gets it, and then it is looked at again.
+        Err(ApplyError::Conflict(_) | ApplyError::Gone(_)) => Ok(()),
+        written => written,
+    }
+}
+
+async fn write(
+    applier: &Applier,
+    at: &Key,
+    wanted: &GlobalRetentionPolicy,
+    present: &GlobalRetentionPolicy,
+    stale: bool,
+) -> Result<(), ApplyError> {
+    // A suspension that came with the backup's ends with it. Before the apply, whose mark says that all is done.
+    if stale && present.spec.suspend && !wanted.spec.suspend {
+        let Some(now) = applier.get::<GlobalRetentionPolicy>(at).await? else {
+            return Ok(());
+        };
+        if !is_suspended_by_others(now.metadata.managed_fields.as_deref()) {
+            let patch = json!({ "metadata": { "uid": present.metadata.uid, "resourceVersion": now.metadata.resource_version },
+                                "spec": { "suspend": null } });
+            applier.merge::<GlobalRetentionPolicy>(at, &patch).await?;
+        }
+    }
+    let mut manifest = wanted.clone();
+    manifest.metadata.uid.clone_from(&present.metadata.uid);
+    let written = applier.apply(&manifest).await?;
     // What somebody else has added is not the apply's to remove.
-    if let Some(patch) = additions(&value(&written.spec), &value(&wanted.spec)) {
+    let wanted = kept(&written.spec, &wanted.spec);
+    if let Some(patch) = additions(&value(&written.spec), &value(&wanted)) {
         let patch =
             json!({ "metadata": { "resourceVersion": written.metadata.resource_version }, "spec": patch });
-        applier.merge::<GlobalRetentionPolicy>(&at, &patch).await?;
+        applier.merge::<GlobalRetentionPolicy>(at, &patch).await?;
     }
     Ok(())
 }
 
-fn value(spec: &crds::retention::GlobalRetentionPolicySpec) -> Value {
+/// Whether the policy is what is wanted. A person may suspend it besides.
+pub fn is_as(present: &GlobalRetentionPolicySpec, wanted: &GlobalRetentionPolicySpec) -> bool {
+    *present == kept(present, wanted)
+}
+
+/// What is wanted, with the suspension that is there.
+fn kept(
+    present: &GlobalRetentionPolicySpec,
+    wanted: &GlobalRetentionPolicySpec,
+) -> GlobalRetentionPolicySpec {
+    GlobalRetentionPolicySpec {
+        suspend: wanted.suspend || present.suspend,
+        ..wanted.clone()
+    }
+}
+
+/// Whether anybody but the operator has set spec.suspend. What is not known counts as a person's.
+fn is_suspended_by_others(entries: Option<&[ManagedFieldsEntry]>) -> bool {
+    let sets = |entry: &&ManagedFieldsEntry| {
+        let fields = entry.fields_v1.as_ref();
+        fields.is_some_and(|fields| fields.0.pointer("/f:spec/f:suspend").is_some())
+    };
+    let mut owners = entries.unwrap_or_default().iter().filter(sets).peekable();
+    owners.peek().is_none() || owners.any(|entry| entry.manager.as_deref() != Some(MANAGER))
+}
+
+fn value(spec: &GlobalRetentionPolicySpec) -> Value {
     serde_json::to_value(spec).unwrap_or_default()
 }
 
@@ -95,6 +163,20 @@ fn additions(present: &Value, wanted: &Value) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_suspension_that_only_the_operator_has_set_is_its_own() {
+        let entry = |manager: &str, fields: Value| {
+            let entry = json!({ "manager": manager, "operation": "Update", "fieldsV1": fields });
+            serde_json::from_value::<ManagedFieldsEntry>(entry).unwrap()
+        };
+        let ours = entry(MANAGER, json!({ "f:spec": { "f:suspend": {} } }));
+        let persons = entry("kubectl-edit", json!({ "f:spec": { "f:suspend": {} } }));
+        let other = entry("kubectl-edit", json!({ "f:spec": { "f:schedule": {} } }));
+        assert!(!is_suspended_by_others(Some(&[ours.clone(), other.clone()])));
+        assert!(is_suspended_by_others(Some(&[ours, persons])));
+        assert!(is_suspended_by_others(Some(&[other])) && is_suspended_by_others(None));
+    }
 
     #[test]
     fn what_others_have_added_is_taken_out_again() {
