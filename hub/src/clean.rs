@@ -130,6 +130,12 @@ pub fn outcome(outcome: &mut OperationOutcome) {
         list.truncate(4096);
         list.iter_mut().for_each(|text| clean(text, 4 * NAME));
     }
+    outcome.matched.truncate(4096);
+    if outcome.left.len() > 4096 {
+        proto::plan::cut(&mut outcome.left, 4096);
+    }
+    let keys = outcome.matched.iter_mut().chain(&mut outcome.left);
+    keys.for_each(|entry| clean(&mut entry.key, 4 * NAME));
     outcome.faults.truncate(4096);
     for fault in &mut outcome.faults {
         clean(&mut fault.source, 4 * NAME);
@@ -166,5 +172,24 @@ mod tests {
         };
         ask(&mut question);
         assert_eq!(question.subject, "x?[2J?");
+    }
+
+    #[test]
+    fn what_a_run_left_is_bounded_and_moves_no_cursor() {
+        let entry = proto::v1::Baseline {
+            key: "x\u{1b}[2J".to_owned(),
+            left: 1,
+        };
+        let mut told = OperationOutcome {
+            matched: vec![entry.clone(); 5000],
+            left: vec![entry; 5000],
+            ..OperationOutcome::default()
+        };
+        outcome(&mut told);
+        assert_eq!(
+            (told.matched.len(), told.matched[0].key.as_str()),
+            (4096, "x?[2J")
+        );
+        assert!(proto::plan::is_cut(&told.left) && told.left[1].key == "x?[2J");
     }
 }

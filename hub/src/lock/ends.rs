@@ -1,6 +1,7 @@
 //! How runs end: their outcome and plan are kept, a plan that needs a person is put before people, and operations whose
 //! policy has taken part need no run of their own.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use prost::Message as _;
@@ -32,8 +33,12 @@ impl Keeper {
         if own || !asked.ask.approved.is_empty() || asked.since.saturating_sub(recent.started) > window {
             return None;
         }
-        let policy = self.policy_name(&key.0, &asked.ask.policy)?;
-        recent.policies.contains(&policy).then(|| LeaseCovered {
+        let spared = self.hub.read(|inventory| {
+            let held = inventory.held(&key.0, std::slice::from_ref(&asked.ask.policy));
+            let held = held.get(&asked.ask.policy);
+            held.is_some_and(|held| run::spares(held, &recent.policies, recent.shows.as_ref()))
+        });
+        spared.then(|| LeaseCovered {
             operation: asked.ask.operation.clone(),
             by: recent.by.clone(),
             token: recent.token,
@@ -45,13 +50,6 @@ impl Keeper {
     /// A policy that took part in a run that began at most so many milliseconds before its question needs no run.
     fn window(&self) -> Option<u64> {
         u64::try_from(self.settings.coalesce?.as_millis()).ok()
-    }
-
-    fn policy_name(&self, cluster: &Arc<str>, uid: &str) -> Option<String> {
-        self.hub.read(|inventory| {
-            let held = inventory.held(cluster, &[uid.to_owned()]);
-            run::name_of(held.get(uid)?)
-        })
     }
 
     pub(super) async fn cover(
@@ -97,11 +95,16 @@ impl Keeper {
                 release.policy.clone_from(&ask.policy);
             }
             let damage = found(&ask, &grant, &release);
+            let result = release
+                .outcome
+                .as_ref()
+                .map_or("", |outcome| outcome.result.as_str());
+            let shows = run::shows(result, document_of(&id, &document).as_ref());
             if !self.finish(&id, &grant, &release, document, damage).await {
                 // The spoke releases again: nothing is answered, nothing changes.
                 return;
             }
-            self.conclude(&id, &grant, &release).await;
+            self.conclude(&id, &grant, &release, shows).await;
         }
         let repository = self.repository(&id);
         let effects = repository.grantor.release(&known, release.token);
@@ -164,7 +167,13 @@ impl Keeper {
     }
 
     /// Takes the outcome of a run in: operations that need no run of their own now.
-    async fn conclude(&mut self, id: &Arc<str>, grant: &Grant, release: &LeaseRelease) {
+    async fn conclude(
+        &mut self,
+        id: &Arc<str>,
+        grant: &Grant,
+        release: &LeaseRelease,
+        shows: Option<BTreeSet<String>>,
+    ) {
         let Some(outcome) = release.outcome.clone() else {
             return;
         };
@@ -184,6 +193,7 @@ impl Keeper {
             by: format!("{cluster}: {}", grant.operation.subject),
             policy: release.policy.clone(),
             policies: run::names(&run),
+            shows,
             outcome,
         });
         let waiting = self.repository(id).grantor.waiting().iter();

@@ -1,6 +1,6 @@
 //! The one task that owns all locks: takes commands, asks the grantors what to do, makes it durable, and answers spokes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub(super) struct Recent {
     /// uid of the policy whose Job it was: when that asks again, it means it.
     pub policy: String,
     pub policies: Vec<String>,
+    /// See [`super::run::shows`].
+    pub shows: Option<BTreeSet<String>>,
     pub outcome: OperationOutcome,
 }
 

@@ -1,10 +1,11 @@
 //! What a granted operation is to do: the policies of all clusters that are bound to one physical repository. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crds::rules::{PLAIN_VERSION, RULES_VERSION, Rule};
 use proto::hold::{SUSPICIOUS, hold};
 use proto::order::{RUN_MAX, order_text};
+use proto::plan::PlanDocument;
 use proto::v1::{Baseline, ClusterUid, RetentionPolicySpec, RetentionRule, RetentionRun};
 
 use crate::health::ready_condition;
@@ -230,14 +231,33 @@ fn name(spec: &RetentionPolicySpec) -> String {
     format!("{}@{}", spec.source, spec.generation)
 }
 
-/// The name under which a policy takes part in runs.
+/// Whether a run that a policy took part in spares it one of its own. `policies` are the names of those that took part, and
+/// `shows` the policies that the run's plan removes something for, `None` if that is not known. A policy whose preview is due has
+/// to show what it would remove in a run of its own: as a part of another's run it would never leave its preview.
 #[must_use]
-pub fn name_of(held: &Held) -> Option<String> {
-    spec(held).map(|spec| name(&spec))
+pub fn spares(held: &Held, policies: &[String], shows: Option<&BTreeSet<String>>) -> bool {
+    let Some(spec) = spec(held) else {
+        return false;
+    };
+    let previewed = !spec.preview || shows.is_some_and(|shows| !shows.contains(&spec.source));
+    previewed && policies.contains(&name(&spec))
 }
 
-/// Whether an outcome spares a policy that took part a run of its own. A preview does: it showed what the policy's own
-/// run would have shown.
+/// The policies that a plan removes something for, now or after their preview. `None` if it does not have all of them.
+#[must_use]
+pub fn shows(result: &str, plan: Option<&PlanDocument>) -> Option<BTreeSet<String>> {
+    match plan {
+        None => (result == "NothingToRemove").then(BTreeSet::new),
+        Some(plan) => {
+            let removals = || plan.remove.iter().chain(&plan.previewed);
+            let whole = !plan.shortened && removals().all(|removal| !removal.by.is_empty());
+            whole.then(|| removals().flat_map(|removal| removal.by.clone()).collect())
+        }
+    }
+}
+
+/// Whether an outcome spares policies that took part a run of their own. A preview does, except for those whose own is due:
+/// see [`spares`].
 #[must_use]
 pub fn is_conclusive(result: &str) -> bool {
     ["Applied", "NothingToRemove", "Preview", "ApprovalRequired"].contains(&result)

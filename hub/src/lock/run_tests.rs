@@ -498,3 +498,52 @@ fn damage_that_a_bound_cluster_has_found_is_in_the_run_of_every_cluster() {
     tell(&mut inventory, "b", 3, vec![damaged("")]);
     assert_eq!(run(&inventory).damage, "");
 }
+
+#[test]
+fn a_policy_whose_preview_is_due_is_spared_only_where_it_removes_nothing() {
+    let mut inventory = inventory();
+    let in_preview = |preview: bool| {
+        let mut object = policy("p", ID, rules(vec![rule()]));
+        if let Some(Body::Policy(body)) = &mut object.body
+            && let Some(spec) = &mut body.spec
+        {
+            spec.preview = preview;
+        }
+        object
+    };
+    let mut spared = |preview: bool, shows: Option<BTreeSet<String>>| {
+        tell(
+            &mut inventory,
+            "a",
+            1 + u64::from(preview),
+            vec![repository(), in_preview(preview)],
+        );
+        bind(&mut inventory, "a", State::Bound);
+        let run = run(&inventory);
+        let held = inventory.policies_of(ID).next().unwrap();
+        spares(held, &names(&run), shows.as_ref())
+    };
+    let own = || Some(BTreeSet::from(["a/ns/p".to_owned()]));
+    assert!(spared(false, own()) && spared(false, None));
+    assert!(!spared(true, own()) && !spared(true, None));
+    assert!(spared(true, Some(BTreeSet::new())));
+}
+
+#[test]
+fn what_a_plan_shows_is_known_of_a_whole_plan_alone() {
+    let removal = |by: &[&str]| proto::plan::Removal {
+        by: by.iter().map(|by| (*by).to_owned()).collect(),
+        ..proto::plan::Removal::default()
+    };
+    let mut plan = PlanDocument {
+        remove: vec![removal(&["a/ns/p"])],
+        previewed: vec![removal(&["a/ns/q", "b/ns/r"])],
+        ..PlanDocument::default()
+    };
+    let all = ["a/ns/p", "a/ns/q", "b/ns/r"].map(str::to_owned);
+    assert_eq!(shows("Applied", Some(&plan)), Some(BTreeSet::from(all)));
+    plan.remove.push(removal(&[]));
+    assert_eq!(shows("Applied", Some(&plan)), None);
+    assert_eq!(shows("Applied", None), None);
+    assert_eq!(shows("NothingToRemove", None), Some(BTreeSet::new()));
+}

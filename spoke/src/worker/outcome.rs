@@ -31,6 +31,14 @@ fn matched(plan: &Plan, left: impl Fn(&Matched) -> usize) -> Vec<Baseline> {
 /// Puts what is known of one policy first, where it is not cut off. `own` is its name in the fleet.
 pub fn own_first(outcome: &mut OperationOutcome, own: &str) {
     outcome.matched.sort_by_key(|entry| entry.key != own);
+    outcome.faults.sort_by_key(|fault| fault.source != own);
+    outcome.unmatched.sort_by_key(|source| source != own);
+    let is_own = |entry: &String, mark: char| {
+        let rest = entry.strip_prefix(own);
+        rest.is_some_and(|rest| rest.starts_with(mark))
+    };
+    outcome.shown.sort_by_key(|entry| !is_own(entry, '#'));
+    outcome.policies.sort_by_key(|entry| !is_own(entry, '@'));
 }
 
 /// A run that removed nothing although the plan would.

@@ -68,6 +68,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_concerns_the_jobs_own_policy_is_not_cut_off() {
+        let names = || (0..100).map(|at| format!("a/ns/p{at}"));
+        let mut outcome = OperationOutcome {
+            unmatched: names().collect(),
+            shown: names().map(|name| format!("{name}#print")).collect(),
+            policies: names().map(|name| format!("{name}@1")).collect(),
+            faults: names()
+                .map(|source| PolicyFault {
+                    source,
+                    text: "bad".to_owned(),
+                })
+                .collect(),
+            matched: names().map(|key| Baseline { key, left: 1 }).collect(),
+            ..OperationOutcome::default()
+        };
+        super::super::outcome::own_first(&mut outcome, "a/ns/p9");
+        let short = bounded(outcome);
+        assert!(short.shown.len() < 100);
+        let own = "a/ns/p9".to_owned();
+        assert_eq!((&short.unmatched[0], &short.faults[0].source), (&own, &own));
+        assert_eq!(
+            (short.shown[0].as_str(), short.policies[0].as_str()),
+            ("a/ns/p9#print", "a/ns/p9@1")
+        );
+        assert_eq!(short.matched[0].key, own);
+    }
+
+    #[test]
     fn a_result_always_fits() {
         let outcome = OperationOutcome {
             message: "ü\"".repeat(5000),
