@@ -14,6 +14,11 @@ impl Set {
         self.bits == 0
     }
 
+    /// At most one value.
+    pub fn is_single(self) -> bool {
+        self.bits.count_ones() <= 1
+    }
+
     pub fn has(self, value: i8) -> bool {
         u32::try_from(value).is_ok_and(|value| self.bits & (1u64 << value) != 0)
     }

@@ -52,6 +52,15 @@ impl Schedule {
         Ok(Schedule { rule, zone })
     }
 
+    /// Whether it is due once an hour or less often.
+    #[must_use]
+    pub fn is_at_most_hourly(&self) -> bool {
+        match &self.rule {
+            Rule::Every(every) => *every >= SignedDuration::from_hours(1),
+            Rule::Fields(fields) => fields.minute.is_single(),
+        }
+    }
+
     /// First time after `after` at which the schedule is due; `None` if there is none within five years (31 February).
     #[must_use]
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {

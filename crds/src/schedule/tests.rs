@@ -157,3 +157,20 @@ fn a_day_that_a_zone_leaves_out_does_not_hold_the_search() {
         assert_eq!(schedule.next_after(after), Some(then.parse().unwrap()));
     }
 }
+
+#[test]
+fn what_is_due_more_than_once_an_hour_is_known() {
+    let hourly = |text: &str| Schedule::parse(text, "UTC").unwrap().is_at_most_hourly();
+    for text in ["5 * * * *", "5 4 * * *", "@hourly", "@daily", "@every 1h"] {
+        assert!(hourly(text), "{text}");
+    }
+    for text in [
+        "* * * * *",
+        "*/30 4 * * *",
+        "0,30 4 1 1 *",
+        "5-6 * * * *",
+        "@every 59m",
+    ] {
+        assert!(!hourly(text), "{text}");
+    }
+}

@@ -12,7 +12,8 @@ use crate::health::ready_condition;
 use crate::inventory::{Held, Inventory, Member};
 use crate::store::History;
 
-/// Policies of one cluster for one repository, those of its backups included. One that has more stops the repository's runs, with a text that names it.
+/// Policies of one cluster for one repository, those of its backups included. One that has more stops the repository's runs,
+/// with a text that names it.
 const PER_CLUSTER: usize = 256;
 
 /// The run as of now. Policies of clusters that are away take part as they were last known: what they keep stays kept.

@@ -35,11 +35,16 @@ pub(super) struct Retention {
     prune: bool,
 }
 
-/// Why it is refused. The schema refuses the same: such an object is older than the schema.
+/// Why it is refused. The schema refuses the same, except for [`BadRetention::TooOften`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadRetention {
     #[error("spec.retention.{0}")]
     Schedule(String),
+    /// Each run asks restic once for each policy of the repository.
+    #[error(
+        "spec.retention.schedule: {0:?} is due more than once an hour; write one minute, such as \"H * * * *\" or \"0 4 * * *\""
+    )]
+    TooOften(String),
     #[error("spec.retention: {0}")]
     Rule(#[from] BadRule),
 }
@@ -67,7 +72,10 @@ impl Retention {
         let schedule = schedule.map_or_else(|| daily(repository), str::to_owned);
         // An H is resolved by the policy, for its own name; any value of it is as good for the check.
         let slots = resolve(&schedule, "").and_then(|slots| Schedule::parse(&slots, zone));
-        slots.map_err(|wrong| BadRetention::Schedule(wrong.to_string()))?;
+        let slots = slots.map_err(|wrong| BadRetention::Schedule(wrong.to_string()))?;
+        if !slots.is_at_most_hourly() {
+            return Err(BadRetention::TooOften(schedule));
+        }
         let policy = retention.policy.clone().unwrap_or_default();
         let mut group_by = retention.group_by.clone();
         if group_by.is_empty() {

@@ -179,6 +179,10 @@ fn rules_that_keep_nothing_are_refused_and_the_backup_runs() {
             json!({ "enabled": true, "policy": { "keepLast": 1 }, "schedule": "61 * * * *" }),
             "spec.retention.schedule",
         ),
+        (
+            json!({ "enabled": true, "policy": { "keepLast": 1 }, "schedule": "*/30 * * * *" }),
+            "spec.retention.schedule: \"*/30 * * * *\" is due more than once an hour",
+        ),
     ] {
         let on = applied(&table(&keep_two()), &Observed::default());
         let table = table(&json!({ "retention": retention }));
