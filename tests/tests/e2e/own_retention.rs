@@ -41,14 +41,24 @@ fn retention_of_a_backup_previews_and_then_removes_its_own_snapshots_and_no_othe
     }
     // Another backup of this cluster, and the namesake in another cluster.
     // The first only differs in the name of its backup.
-    let uid = ["get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}"];
+    let uid = [
+        "get",
+        "namespace",
+        "kube-system",
+        "-o",
+        "jsonpath={.metadata.uid}",
+    ];
     let uid = format!("fleet.cluster-uid={}", place.kubectl(&uid).unwrap().trim());
     make_snapshots(&url, "a", "ownkeep/other", &uid, 1..4);
     make_snapshots(&url, "b", "ownkeep/orders", "x", 1..4);
     let own = "fleet.cluster=a,fleet.backup=ownkeep/orders";
     let (mine, all) = (snapshots(&url, own), snapshots(&url, ""));
     let of_cluster = snapshots(&url, &uid);
-    assert_eq!(of_cluster.len(), 7, "it is the uid of the operator's own snapshots");
+    assert_eq!(
+        of_cluster.len(),
+        7,
+        "it is the uid of the operator's own snapshots"
+    );
     assert_eq!((mine.len(), all.len()), (4, 10));
 
     until_retention(&place, "RetentionPolicyConfigured");
