@@ -61,7 +61,11 @@ impl Bench {
     }
 
     fn back_up(&self) {
-        let backup = self.restic(&["backup", "-q", "backup"]).status().unwrap();
+        self.back_up_folder("backup");
+    }
+
+    fn back_up_folder(&self, folder: &str) {
+        let backup = self.restic(&["backup", "-q", folder]).status().unwrap();
         assert!(backup.success());
     }
 
@@ -215,6 +219,44 @@ fn a_deletion_spares_what_is_excluded_and_a_preview_spares_all() {
     assert_eq!(
         bench.taken(),
         set(&["cache/x/y", "d/a", "d/b", "d/same", "lost+found/z"])
+    );
+}
+
+/// Files that only a folder of the snapshot would spare are there, and its list is lost.
+#[test]
+fn a_deletion_needs_all_folders_of_the_snapshot() {
+    let bench = Bench::new(&["kept/a", "kept/b", "other"]);
+    bench.back_up_folder("backup/kept");
+    let packs = files(&bench.path("repository/data"), "");
+    // The other lists are in a pack of their own.
+    bench.back_up();
+    for pack in packs {
+        std::fs::remove_file(bench.path("repository/data").join(pack)).unwrap();
+    }
+    std::fs::remove_dir_all(bench.path("cache")).unwrap();
+    for file in ["kept/mine", "kept/a", "other"] {
+        bench.write(&format!("restore/{file}"), "mine");
+    }
+    let before = files(&bench.path("restore"), "");
+    for name in ["/--dry-run", "/cache"] {
+        let spec = json!({ "excludePaths": [name], "options": { "delete": true, "verify": true } });
+        let (code, message) = bench.restore_by(&[], "", spec);
+        assert_eq!(files(&bench.path("restore"), ""), before);
+        assert_eq!((code, &message["exitCode"]), (1, &json!(1)), "{message:#}");
+        assert_eq!(
+            (&message["untouched"], &message["summary"]),
+            (&json!(true), &json!(null))
+        );
+        assert!(message["errors"].as_u64() > Some(0), "{message:#}");
+        assert_eq!(
+            std::fs::read_to_string(bench.path("restore/kept/a")).unwrap(),
+            "mine"
+        );
+    }
+    let (_, message) = bench.restore_by(&[], "", json!({ "excludePaths": ["--delete"] }));
+    assert_eq!(
+        message["untouched"], false,
+        "what does not delete restores what it can"
     );
 }
 

@@ -50,6 +50,25 @@ for pair in ${FLEET_PRIVATE_FILES:-}; do
   if [ -s "${pair%%=*}" ]; then (umask 077 && cat "${pair%%=*}" >"${pair#*=}") || exit 1; fi
 done
 
+# Whether this is a restore that deletes files, and not only a preview of one. The value of an option may read like another.
+deletes() {
+  if [ "$1" != restore ]; then return 1; fi
+  deletes=
+  value=
+  for argument in "$@"; do
+    if [ -n "$value" ]; then
+      value=
+      continue
+    fi
+    case $argument in
+      --include | --exclude | --exclude-xattr | --target) value=yes ;;
+      --dry-run) return 1 ;;
+      --delete) deletes=yes ;;
+    esac
+  done
+  [ -n "$deletes" ]
+}
+
 # Keeps the last summary, and counts what a dry run would do; everything is passed on.
 awk -v keep="$work" '
   { print; fflush() }
@@ -116,16 +135,38 @@ reader_err=$!
 # The container that the data comes from ends with this one.
 if [ -n "${FLEET_STREAM:-}" ]; then "$FLEET_STREAM" stream hold & fi
 
-restic "$@" >"$work/out" 2>"$work/err" &
-restic=$!
-trap 'kill -TERM "$restic" 2>/dev/null' TERM INT
-code=0
-wait "$restic" || code=$?
-# A signal ends `wait` early: restic still has its lock to remove.
-while kill -0 "$restic" 2>/dev/null; do
+# The readers end when nobody writes any more: these stay open over both runs of a restore that deletes.
+exec 3>"$work/out" 4>"$work/err"
+restic=
+stopped=
+trap 'stopped=yes; if [ -n "$restic" ]; then kill -TERM "$restic" 2>/dev/null; fi' TERM INT
+
+# Runs restic with these arguments, and leaves its exit code in `code`. Standard output is the caller's.
+run() {
+  restic "$@" 2>&4 3>&- 4>&- &
+  restic=$!
+  # The signal may have come before there was a process to pass it on to.
+  if [ -n "$stopped" ]; then kill -TERM "$restic" 2>/dev/null; fi
   code=0
   wait "$restic" || code=$?
-done
+  # A signal ends `wait` early: restic still has its lock to remove.
+  while kill -0 "$restic" 2>/dev/null; do
+    code=0
+    wait "$restic" || code=$?
+  done
+}
+
+# Of a folder that it cannot load restic knows no file: it deletes all that is in the target, goes on, and fails only at its
+# end. A dry run fails by the same, and writes nothing. restic takes the last of two values of --verify.
+code=0
+untouched=false
+if deletes "$@"; then
+  echo "previewing the restore: it deletes, so nothing is written unless all folders of the snapshot can be read" >&2
+  run "$@" --verify=false --dry-run >/dev/null
+  if [ "$code" != 0 ] || [ -n "$stopped" ]; then untouched=true; fi
+fi
+if [ "$untouched" = false ]; then run "$@" >&3; fi
+exec 3>&- 4>&-
 wait "$reader_out" "$reader_err"
 
 # The files are there, and another attempt would do no better.
@@ -143,7 +184,7 @@ for counts in "$groups/memory.events" "$groups/memory/memory.oom_control"; do
 done
 
 piece() { if [ -s "$work/$1" ]; then cat "$work/$1"; else printf '%s' "$2"; fi; }
-printf '{"exitCode":%d,"summary":%s,"fatal":%s,"ssh":%s,"source":%s,"errors":%s,"lockLost":%s,"outOfMemory":%s,"items":%s,"unset":%s,"actions":%s}\n' \
-  "$code" "$(piece summary null)" "$(piece fatal null)" "$(piece ssh null)" "$(piece source null)" "$(piece errors 0)" "$(piece lock false)" "$memory" "$(piece items '[]')" "$(piece unset null)" "$(piece actions null)" >"$log"
+printf '{"exitCode":%d,"summary":%s,"fatal":%s,"ssh":%s,"source":%s,"errors":%s,"lockLost":%s,"outOfMemory":%s,"items":%s,"unset":%s,"untouched":%s,"actions":%s}\n' \
+  "$code" "$(piece summary null)" "$(piece fatal null)" "$(piece ssh null)" "$(piece source null)" "$(piece errors 0)" "$(piece lock false)" "$memory" "$(piece items '[]')" "$(piece unset null)" "$untouched" "$(piece actions null)" >"$log"
 rm -rf "$work"
 exit "$code"

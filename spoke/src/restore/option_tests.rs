@@ -75,6 +75,37 @@ fn an_empty_snapshot_deletes_nothing() {
 }
 
 #[test]
+fn nothing_is_deleted_by_a_repository_with_damage() {
+    for (options, waits) in [
+        (json!({ "delete": true }), true),
+        (json!({ "delete": true, "dryRun": true }), false),
+        (json!({}), false),
+    ] {
+        let mut table = existing();
+        table.found = chosen();
+        table.resource.spec.options = serde_json::from_value(options.clone()).unwrap();
+        let mut damaged = repository().as_ref().clone();
+        let status = damaged.status.as_mut().unwrap();
+        let now = table.now.wall;
+        conditions::Conditions::at(&mut status.conditions, None, now).set(
+            types::DEGRADED,
+            true,
+            reasons::REPOSITORY_DAMAGED,
+            "pack 1 is lost",
+        );
+        let damaged = Observed {
+            repository: Some(Arc::new(damaged)),
+            ..observed()
+        };
+        let plan = table.plan(&damaged);
+        assert_eq!(plan.children.job.is_none(), waits, "{options}");
+        let (ready, message) = condition(&plan.status.conditions, "Ready");
+        assert_eq!(ready == "False/RepositoryDamaged", waits, "{ready} {message}");
+        assert_eq!(message.contains("pack 1 is lost"), waits, "{message}");
+    }
+}
+
+#[test]
 fn a_claim_without_a_size_waits_where_that_of_the_snapshot_is_not_known() {
     let mut table = table(json!({ "newPVC": { "name": "fresh" } }));
     let known = |bytes| {

@@ -18,6 +18,9 @@ pub const START_LIMIT: SignedDuration = SignedDuration::from_secs(3600);
 /// How restic's words about a folder that it cannot restore end.
 const NO_FOLDER: [&str; 2] = [": not found", ": not a directory"];
 
+/// What follows from a failure before anything was done.
+const UNTOUCHED: &str = "nothing was written or deleted: with spec.options.delete the restore begins only after a preview of it without any error";
+
 /// Last line of `restic restore --json`. All counts are absent when nothing matched.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
@@ -178,6 +181,10 @@ fn of_message(message: &Message<Summary>, user: Option<i64>, asked: Asked) -> Ou
         (0, Some(_)) => None,
         (code, _) => Some(of_failure(&message.failure(), code)),
     };
+    let failure = failure.map(|(reason, text)| match message.untouched {
+        true => (reason, format!("{text}; {UNTOUCHED}")),
+        false => (reason, text),
+    });
     let Some(summary) = summary else {
         return Outcome {
             failure,
@@ -250,10 +257,15 @@ fn not_restored(message: &Message<Summary>, user: Option<i64>) -> String {
     } else {
         format!(": {samples}")
     };
+    // A preview sets no owner.
+    let hint = if message.untouched {
+        String::new()
+    } else {
+        format!("; {}", runs::owner_hint(user))
+    };
     format!(
-        "{} files or folders could not be restored{listed}{code}; {}",
+        "{} files or folders could not be restored{listed}{code}{hint}",
         message.errors,
-        runs::owner_hint(user)
     )
 }
 

@@ -277,3 +277,21 @@ fn a_dry_run_has_restored_nothing_and_counts_what_it_would() {
             .contains("3 files and folders that are not in the snapshot were deleted")
     );
 }
+
+#[test]
+fn a_preview_that_failed_before_a_deletion_is_said_to_have_changed_nothing() {
+    let of = |untouched: bool, rest: &str| {
+        let message = format!(r#"{{"exitCode":1,"untouched":{untouched},{rest}}}"#);
+        over(&message, false)
+    };
+    for (rest, reason) in [
+        (r#""errors":1"#, "FilesNotRestored"),
+        (r#""fatal":{"message":"no"}"#, "ResticFailed"),
+    ] {
+        let outcome = of(true, rest);
+        let (given, text) = outcome.failure.unwrap();
+        assert_eq!((given, outcome.files), (reason, None));
+        assert!(text.contains("nothing was written or deleted"), "{text}");
+        assert!(!of(false, rest).failure.unwrap().1.contains("nothing was written"));
+    }
+}
