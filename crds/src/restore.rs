@@ -28,7 +28,11 @@ use crate::notifications::Notifications;
     validation = Rule::new("!has(self.spec.options) || !has(self.spec.options.delete) || !self.spec.options.delete || has(self.spec.target.pvc)")
         .message("options.delete needs target.pvc: a new claim holds nothing to delete"),
     validation = Rule::new("!has(self.spec.options) || !has(self.spec.options.delete) || !self.spec.options.delete || !has(self.spec.includePaths) || size(self.spec.includePaths) == 0")
-        .message("options.delete and includePaths exclude each other: a path that is missing in the snapshot would only be deleted; use snapshotPath or excludePaths"),
+        .message("options.delete and includePaths exclude each other: a path that is missing in the snapshot would only be deleted; use excludePaths, or snapshotPath with target.pvc.path"),
+    validation = Rule::new(r"!has(self.spec.options) || !has(self.spec.options.delete) || !self.spec.options.delete || !has(self.spec.snapshotPath) || self.spec.snapshotPath.matches('^/*([.]/+)*[.]?$') || !has(self.spec.target.pvc) || (has(self.spec.target.pvc.path) && !self.spec.target.pvc.path.matches('^/*([.]/+)*[.]?$'))")
+        .message("options.delete with snapshotPath needs target.pvc.path: the content of one folder would take the place of the whole volume; write the folder there"),
+    validation = Rule::new(r"!has(self.spec.options) || !has(self.spec.options.delete) || !self.spec.options.delete || !has(self.spec.excludePaths) || self.spec.excludePaths.all(path, path != '/.' && (has(self.spec.options.pathMatching) && self.spec.options.pathMatching == 'Literal' ? path.matches('^/[^/]+$') : path.matches('^/[^/*?\\[\\]\\\\]+$')))")
+        .message("options.delete takes only names at the top of the target as excludePaths, as /cache, without pattern characters: anything deeper would be deleted with the folder that it is in; restore folder by folder with snapshotPath and target.pvc.path"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || !(oldSelf.status.phase in ['Completed', 'Failed']) || self.spec == oldSelf.spec")
         .message("this restore is over (Completed or Failed) and is not run again: create another ResticRestore instead"),
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
@@ -177,7 +181,9 @@ pub struct RestoreOptions {
     #[serde(default = "default_true", skip_serializing_if = "Option::is_none")]
     pub sparse: Option<bool>,
     /// true deletes what is in the target folder and not in the snapshot, so that the folder becomes as it was. Only in a
-    /// claim that target.pvc names, and without includePaths. What excludePaths name stays, and so does lost+found.
+    /// claim that target.pvc names, without includePaths, with snapshotPath only into a target.pvc.path, and only from a
+    /// snapshot of the whole folder. excludePaths may only be names at the top of the target, as /cache, without pattern
+    /// characters: these stay, and so does lost+found at the root of the volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delete: Option<bool>,
     /// true only counts what would be done: nothing is written, no claim is made, and hooks do not run. The counts are in
