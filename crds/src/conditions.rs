@@ -125,6 +125,7 @@ pub mod reasons {
     pub const RESTORE_FAILED: &str = "RestoreFailed";
     pub const SNAPSHOT_PATH_NOT_FOUND: &str = "SnapshotPathNotFound";
     pub const SNAPSHOT_EMPTY: &str = "SnapshotEmpty";
+    pub const SNAPSHOT_PARTIAL: &str = "SnapshotPartial";
     pub const NOTHING_MATCHED: &str = "NothingMatched";
     pub const POD_NEVER_STARTED: &str = "PodNeverStarted";
 }

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource as _;
 
+use super::outcome::Asked;
 use super::select::Chosen;
 use super::surroundings::Ready;
 use super::validate::{TARGET_DIR, Target, Valid};
@@ -104,7 +105,7 @@ pub(super) fn job(
         own_volumes: matches!(valid.target, Target::New(_)),
     }
     .template(labels(key, false));
-    let mut metadata = job_metadata(key, restore, chosen);
+    let mut metadata = job_metadata(key, restore, chosen, Asked::by(valid));
     if let Some(plan) = &valid.hooks {
         hooks::install(&mut template, plan, &site.image);
         let annotations = metadata.annotations.get_or_insert_default();
@@ -130,14 +131,15 @@ fn target(valid: &Valid) -> Volume {
     }
 }
 
-/// The annotations hold what was chosen: it outlives a restart.
-fn job_metadata(key: &Key, restore: &ResticRestore, chosen: &Chosen) -> ObjectMeta {
+/// The annotations hold what was chosen and asked for: it outlives a restart, and a change of the spec.
+fn job_metadata(key: &Key, restore: &ResticRestore, chosen: &Chosen, asked: Asked) -> ObjectMeta {
     let files = chosen
         .files
         .map(|files| (names::ANNOTATION_SNAPSHOT_FILES.to_owned(), files.to_string()));
     let snapshot = (names::ANNOTATION_SNAPSHOT.to_owned(), chosen.id.clone());
+    let asked = (names::ANNOTATION_ASKED.to_owned(), asked.json());
     ObjectMeta {
-        annotations: Some(std::iter::once(snapshot).chain(files).collect()),
+        annotations: Some([snapshot, asked].into_iter().chain(files).collect()),
         ..pod::controlled(restore, key, names::restore_job(&key.name), labels(key, true))
     }
 }
@@ -223,6 +225,7 @@ mod tests {
         Chosen {
             id: "ab".repeat(32),
             folder,
+            paths: vec!["/backup".to_owned()],
             files: None,
             bytes: None,
         }

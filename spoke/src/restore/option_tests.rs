@@ -62,6 +62,7 @@ fn an_empty_snapshot_deletes_nothing() {
         let chosen = Chosen {
             id: "ab".repeat(32),
             folder: "",
+            paths: vec!["/".to_owned()],
             files,
             bytes: None,
         };
@@ -71,6 +72,84 @@ fn an_empty_snapshot_deletes_nothing() {
         assert_eq!(plan.children.job.is_none(), refused, "{files:?}");
         let failed = condition(&plan.status.conditions, "Ready").0 == "False/SnapshotEmpty";
         assert_eq!(failed, refused, "{files:?}");
+    }
+}
+
+#[test]
+fn a_snapshot_of_parts_deletes_nothing_else() {
+    for (paths, delete, refused) in [
+        (["/backup/a"].as_slice(), true, true),
+        (&["/backup/a"], false, false),
+        (&[], true, true),
+        (&["/backup"], true, false),
+    ] {
+        let mut table = existing();
+        table.found = answered(Answer::Chosen(Ok(Chosen {
+            id: "ab".repeat(32),
+            folder: "/backup",
+            paths: paths.iter().map(|&path| path.to_owned()).collect(),
+            files: Some(1),
+            bytes: None,
+        })));
+        table.resource.spec.options = serde_json::from_value(json!({ "delete": delete })).unwrap();
+        let plan = table.plan(&observed());
+        assert_eq!(plan.children.job.is_none(), refused, "{paths:?}");
+        let failed = condition(&plan.status.conditions, "Ready").0 == "False/SnapshotPartial";
+        assert_eq!(failed, refused, "{paths:?}");
+    }
+}
+
+/// The Job of a preview has ended, with this note of what it was made for.
+fn previewed(asked: Option<&str>) -> Observed {
+    let mut run = job().unwrap();
+    let job = Arc::make_mut(&mut run.job);
+    job.end = Some((Some(at(100).wall), JobEnd::Complete));
+    job.asked = asked.map(Into::into);
+    let message = json!({ "exitCode": 0, "summary": { "total_files": 1 } }).to_string();
+    let view = PodView {
+        phase: "Succeeded".into(),
+        restic: Some(Termination {
+            exit_code: 0,
+            reason: "Completed".into(),
+            message: message.into(),
+            started: None,
+            finished: None,
+        }),
+        ..PodView::default()
+    };
+    run.pods = vec![(Key::new("ns", "pod"), Arc::new(view))];
+    Observed {
+        job: Some(run),
+        ..observed()
+    }
+}
+
+#[test]
+fn a_status_tells_what_its_job_was_made_for_and_not_what_the_spec_says_since() {
+    let mut table = existing();
+    table.found = chosen();
+    table.resource.spec.options = serde_json::from_value(json!({ "dryRun": true })).unwrap();
+    let job = table.plan(&observed()).children.job.unwrap();
+    let noted = job.metadata.annotations.unwrap()[names::ANNOTATION_ASKED].clone();
+    table.found.clear();
+    for options in [json!({}), json!({ "delete": true, "overwrite": false })] {
+        table.resource.spec.options = serde_json::from_value(options).unwrap();
+        let reason = |asked| condition(&table.plan(&previewed(asked)).status.conditions, "Ready").0;
+        assert_eq!(reason(Some(&noted)), "True/RestorePreviewed");
+        assert_eq!(reason(None), "True/RestoreCompleted");
+    }
+}
+
+/// The files are named in its log alone.
+#[test]
+fn the_pod_of_a_preview_stays_for_its_log() {
+    for (asked, stays) in [(r#"{"dryRun":true}"#, true), ("{}", false)] {
+        let mut table = started(existing());
+        table.now = at(200);
+        let observed = previewed(Some(asked));
+        table.resource.status = Some(table.plan(&observed).status);
+        let plan = table.plan(&observed);
+        assert_eq!(plan.children.finished.is_empty(), stays, "{asked}");
     }
 }
 
@@ -112,7 +191,8 @@ fn a_claim_without_a_size_waits_where_that_of_the_snapshot_is_not_known() {
         answered(Answer::Chosen(Ok(Chosen {
             id: "ab".repeat(32),
             folder: "",
-            files: None,
+            paths: vec!["/".to_owned()],
+            files: bytes,
             bytes,
         })))
     };

@@ -4,13 +4,14 @@ use crds::conditions::{reasons, whole_seconds};
 use crds::restore::RestorePreview;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::validate::Valid;
 use crate::pod::message::{self, Message};
 use crate::restic::Failure;
 use crate::runs::{self, Ended, Ending, JobWithPods, State, Words};
 use crate::units;
+use crate::world::JobView;
 
 /// A pod that has not started by then never will.
 pub const START_LIMIT: SignedDuration = SignedDuration::from_secs(3600);
@@ -34,7 +35,8 @@ struct Summary {
 }
 
 /// What was asked for.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Asked {
     /// Files are chosen by name.
     pub filtered: bool,
@@ -45,9 +47,25 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// What the Job was made for: its spec may have been changed since. `valid` is that of now, for a Job without a note.
+    #[must_use]
+    pub fn of(job: &JobView, valid: Option<&Valid>) -> Asked {
+        let noted = job.asked.as_deref();
+        noted
+            .and_then(|noted| serde_json::from_str(noted).ok())
+            .or_else(|| valid.map(Asked::by))
+            .unwrap_or_default()
+    }
+
+    /// As the annotation of a Job.
+    #[must_use]
+    pub fn json(self) -> String {
+        serde_json::json!(self).to_string()
+    }
+
     /// That of a spec.
     #[must_use]
-    pub fn of(valid: &Valid) -> Asked {
+    pub fn by(valid: &Valid) -> Asked {
         Asked {
             filtered: valid.filtered,
             folder: !valid.path.is_empty(),

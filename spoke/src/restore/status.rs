@@ -159,7 +159,7 @@ fn success(outcome: &Outcome) -> (&'static str, String) {
         return (
             reasons::RESTORE_PREVIEWED,
             format!(
-                "this was a preview (spec.options.dryRun), and nothing was written; of files and folders {} would be restored, {} updated, {} deleted, and {} stay as they are; {size} would be written",
+                "this was a preview (spec.options.dryRun), and nothing was written; of files and folders {} would be made anew (folders that are there included), {} updated, {} deleted, and {} stay as they are; {size} would be written",
                 preview.restored, preview.updated, preview.deleted, preview.unchanged
             ),
         );

@@ -6,7 +6,7 @@ use crds::restore::{NewPvc, PathMatching, ResticRestoreSpec};
 use crds::{ResticRestore, names};
 use jiff::Timestamp;
 
-use super::arguments::arguments;
+use super::arguments::{LOST_AND_FOUND, arguments};
 use crate::hooks::{self, BadHook, Subject};
 use crate::pod::{JobSettings, job_settings};
 use crate::world::Key;
@@ -224,6 +224,14 @@ fn deletable(spec: &ResticRestoreSpec, target: &Target) -> Result<(), Invalid> {
         _ if !spec.exclude_paths.iter().all(|path| is_kept(matching, path)) => {
             "takes only names at the top of the target as spec.excludePaths, as /cache, without pattern characters: anything deeper would be deleted with the folder that it is in; restore folder by folder with snapshotPath and target.pvc.path"
         }
+        _ if spec
+            .target
+            .pvc
+            .as_ref()
+            .is_some_and(|pvc| folder_of(pvc.path.as_deref()).split('/').next() == Some(LOST_AND_FOUND)) =>
+        {
+            "cannot be used in lost+found, which belongs to the file system: change spec.target.pvc.path"
+        }
         Target::Existing(_) => return Ok(()),
     };
     Err(Invalid::Delete(why))
@@ -305,7 +313,7 @@ mod tests {
     fn a_minimal_restore_takes_the_latest_and_overwrites() {
         let valid = check(json!({})).unwrap();
         assert_eq!(valid.origin, Origin::Backup(Key::new("shop", "orders")));
-        assert_eq!(valid.arguments, ["--overwrite", "always", "--sparse"]);
+        assert_eq!(valid.arguments, ["--overwrite", "always"]);
         assert!(matches!(valid.snapshot, Wanted::Newest { .. }) && !valid.filtered);
     }
 
@@ -324,7 +332,6 @@ mod tests {
             "*.conf",
             "--overwrite",
             "never",
-            "--sparse",
             "--verify",
         ];
         assert_eq!(valid.arguments, expected);
@@ -342,6 +349,11 @@ mod tests {
         assert!(refused(json!({ "target": { "newPVC": { "name": "n" } } })).contains("target.pvc"));
         assert!(refused(json!({ "includePaths": ["a"] })).contains("includePaths"));
         assert!(refused(json!({ "options": { "overwrite": false } })).contains("overwrite"));
+        let at = |path: &str| json!({ "target": { "pvc": { "claimName": "back", "path": path } } });
+        for path in ["lost+found", "/./lost+found/x"] {
+            assert!(refused(at(path)).contains("lost+found"), "{path}");
+        }
+        assert_eq!(deleting(at("a/lost+found")), Ok(true), "a folder as any other");
     }
 
     #[test]
