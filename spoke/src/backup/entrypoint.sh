@@ -73,7 +73,7 @@ deletes() {
 awk -v keep="$work" '
   { print; fflush() }
   /^\{"message_type":"summary"/ { summary = $0 }
-  /^\{"message_type":"verbose_status","action":"(restored|updated|unchanged|deleted)"/ {
+  /^\{"message_type":"verbose_status","action":"(restored|updated|unchanged)"/ {
     split($0, part, "\"")
     count[part[8]]++
     counted = 1
@@ -81,7 +81,7 @@ awk -v keep="$work" '
   END {
     if (summary != "" && length(summary) < 1500) print summary > (keep "/summary")
     if (counted) {
-      printf "{\"restored\":%d,\"updated\":%d,\"unchanged\":%d,\"deleted\":%d}", count["restored"], count["updated"], count["unchanged"], count["deleted"] > (keep "/actions")
+      printf "{\"restored\":%d,\"updated\":%d,\"unchanged\":%d}", count["restored"], count["updated"], count["unchanged"] > (keep "/actions")
     }
   }
 ' <"$work/out" &
@@ -89,14 +89,13 @@ reader_out=$!
 
 # Keeps the last fatal error and the last words of ssh, counts files that there was trouble with and names the first five, and
 # looks for signs of a lost lock. Of a restore it counts those that are there and lack only an owner or attributes which the
-# pod may not set, if there was no other trouble.
+# pod may not set: they are not among the five, and it notes where there was no other trouble.
 awk -v keep="$work" '
   { print; fflush() }
   /^\{"message_type":"exit_error"/ { fatal = $0 }
   # The scan, which only foretells the size, names again what the reading names.
   /^\{"message_type":"error"/ && !/"during":"scan"/ {
     errors++
-    if (errors <= 5 && length($0) < 300) items = items (items == "" ? "" : ",") $0
   }
   /^\{"message_type":"error","error":\{"message":"(xattr\.L(Set|Remove)|lchown) .*: (operation not permitted|permission denied)"\},"during":"restore"/ {
     unset++
@@ -106,6 +105,10 @@ awk -v keep="$work" '
     gsub(/[^A-Za-z0-9._-]/, "?", name)
     if (!(name in named) && ++names <= 5) list = list (list == "" ? "" : ",") "\"" name "\""
     named[name] = 1
+    next
+  }
+  /^\{"message_type":"error"/ && !/"during":"scan"/ {
+    if (++listed <= 5 && length($0) < 300) items = items (items == "" ? "" : ",") $0
   }
   /^subprocess ssh: / {
     ssh = substr($0, 17, 300)
@@ -124,8 +127,9 @@ awk -v keep="$work" '
     if (ssh != "") print "\"" ssh "\"" > (keep "/ssh")
     if (source != "") print "\"" source "\"" > (keep "/source")
     print errors + 0 > (keep "/errors")
+    if (unset > 0) print "{\"files\":" unset ",\"names\":[" list "]}" > (keep "/unset")
     if (errors > 0 && errors == unset && index(fatal, "\"message\":\"Fatal: There were " errors " errors\\n\"}"))
-      print "{\"files\":" unset ",\"names\":[" list "]}" > (keep "/unset")
+      print "yes" > (keep "/content")
     print "[" items "]" > (keep "/items")
     print (lock ? "true" : "false") > (keep "/lock")
   }
@@ -170,7 +174,7 @@ exec 3>&- 4>&-
 wait "$reader_out" "$reader_err"
 
 # The files are there, and another attempt would do no better.
-if [ "$code" = 1 ] && [ -s "$work/unset" ] && [ -s "$work/summary" ]; then code=0; fi
+if [ "$code" = 1 ] && [ -s "$work/content" ] && [ -s "$work/summary" ]; then code=0; fi
 
 # For the hooks after this: absent where the container ends before this line.
 if [ -n "${FLEET_OUTCOME:-}" ]; then echo "$code" >"$FLEET_OUTCOME.new" && mv "$FLEET_OUTCOME.new" "$FLEET_OUTCOME"; fi

@@ -57,7 +57,6 @@ pub struct Actions {
     pub restored: u64,
     pub updated: u64,
     pub unchanged: u64,
-    pub deleted: u64,
 }
 
 // Not derived: S needs no default.

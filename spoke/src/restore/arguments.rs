@@ -3,6 +3,7 @@
 use crds::restore::{PathMatching, ResticRestoreSpec, RestoreOptions};
 
 use super::validate::Invalid;
+use crate::paths;
 
 /// What a file system keeps at its root for itself.
 pub(super) const LOST_AND_FOUND: &str = "lost+found";
@@ -13,7 +14,7 @@ pub(super) const LOST_AND_FOUND: &str = "lost+found";
 /// The first path that cannot be used.
 pub fn arguments(spec: &ResticRestoreSpec, whole_volume: bool) -> Result<Vec<String>, Invalid> {
     let options = spec.options.clone().unwrap_or_default();
-    let mut arguments = paths(spec, options.path_matching)?;
+    let mut arguments = selection(spec, options.path_matching)?;
     let deletes = options.delete == Some(true);
     if deletes && whole_volume {
         arguments.extend(["--exclude".to_owned(), format!("/{LOST_AND_FOUND}")]);
@@ -47,7 +48,7 @@ fn switches(options: &RestoreOptions, new_claim: bool) -> Vec<&'static str> {
 
 /// The selection. restic refuses `--include` beside `--exclude`, and takes a negated pattern after those that it narrows;
 /// before them it would have no effect.
-fn paths(spec: &ResticRestoreSpec, matching: PathMatching) -> Result<Vec<String>, Invalid> {
+fn selection(spec: &ResticRestoreSpec, matching: PathMatching) -> Result<Vec<String>, Invalid> {
     let (includes, excludes) = (&spec.include_paths, &spec.exclude_paths);
     let mut arguments = Vec::new();
     for path in includes {
@@ -85,7 +86,7 @@ fn checked<'a>(field: &'static str, pattern: &'a str) -> Result<&'a str, Invalid
         "it is empty"
     } else if pattern.contains(['\0', '\n']) {
         "it holds a NUL character or a line break"
-    } else if pattern.split('/').any(|part| part == "..") {
+    } else if paths::goes_up(pattern) {
         "it holds \"..\""
     } else {
         return Ok(pattern);

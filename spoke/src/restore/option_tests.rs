@@ -99,19 +99,22 @@ fn a_snapshot_of_parts_deletes_nothing_else() {
     }
 }
 
-/// The Job of a preview has ended, with this note of what it was made for.
+/// The Job has ended well, with this note of what it was made for.
 fn previewed(asked: Option<&str>) -> Observed {
+    ended(asked, &json!({ "exitCode": 0, "summary": { "total_files": 1 } }))
+}
+
+fn ended(asked: Option<&str>, message: &serde_json::Value) -> Observed {
     let mut run = job().unwrap();
     let job = Arc::make_mut(&mut run.job);
     job.end = Some((Some(at(100).wall), JobEnd::Complete));
     job.asked = asked.map(Into::into);
-    let message = json!({ "exitCode": 0, "summary": { "total_files": 1 } }).to_string();
     let view = PodView {
         phase: "Succeeded".into(),
         restic: Some(Termination {
             exit_code: 0,
             reason: "Completed".into(),
-            message: message.into(),
+            message: message.to_string().into(),
             started: None,
             finished: None,
         }),
@@ -150,6 +153,24 @@ fn the_pod_of_a_preview_stays_for_its_log() {
         table.resource.status = Some(table.plan(&observed).status);
         let plan = table.plan(&observed);
         assert_eq!(plan.children.finished.is_empty(), stays, "{asked}");
+    }
+}
+
+#[test]
+fn what_a_restore_lacks_outlasts_the_end_of_its_hooks() {
+    let mut table = started(existing());
+    let hook = json!({ "postRestore": { "exec": { "podSelector": { "matchLabels": { "a": "b" } }, "command": ["true"] } } });
+    table.resource.spec.hooks = serde_json::from_value(hook).unwrap();
+    let message = json!({ "exitCode": 0, "summary": { "total_files": 1 }, "errors": 1,
+                          "unset": { "files": 1, "names": ["owner"] } });
+    let observed = ended(None, &message);
+    for _ in 0..2 {
+        let status = table.plan(&observed).status;
+        assert_eq!(status.phase, Some(RestorePhase::Completed));
+        let (degraded, text) = condition(&status.conditions, "Degraded");
+        assert_eq!(degraded, "True/AttributesNotRestored", "{text}");
+        assert!(text.contains("owner"), "{text}");
+        table.resource.status = Some(status);
     }
 }
 

@@ -93,6 +93,8 @@ pub struct Outcome {
     pub duration: Option<String>,
     /// More about a restore that went well.
     pub note: Option<String>,
+    /// What it lacks all the same: reason and text.
+    pub lacking: Option<(&'static str, String)>,
 }
 
 /// Where a restore stands.
@@ -197,6 +199,7 @@ fn of_message(message: &Message<Summary>, user: Option<i64>, asked: Asked) -> Ou
         )),
         _ if message.errors > unset(message) => Some(("FilesNotRestored", not_restored(message, user))),
         (0, Some(_)) => None,
+        // Attributes that could not be set do not hide why it ended.
         (code, _) => Some(of_failure(&message.failure(), code)),
     };
     let failure = failure.map(|(reason, text)| match message.untouched {
@@ -218,6 +221,7 @@ fn of_message(message: &Message<Summary>, user: Option<i64>, asked: Asked) -> Ou
     }
     Outcome {
         note: note(summary, message, user, asked).filter(|_| failure.is_none()),
+        lacking: lacking(message, asked).filter(|_| failure.is_none()),
         failure,
         files: Some(signed(summary.files_restored)),
         bytes: Some(signed(summary.bytes_restored)),
@@ -230,7 +234,7 @@ fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Files that are there, less some attributes. The entrypoint counts them so only where nothing else went wrong.
+/// Files that are there, less some attributes.
 fn unset(message: &Message<Summary>) -> u64 {
     message.unset.as_ref().map_or(0, |unset| unset.files)
 }
@@ -283,8 +287,25 @@ fn not_restored(message: &Message<Summary>, user: Option<i64>) -> String {
     };
     format!(
         "{} files or folders could not be restored{listed}{code}{hint}",
-        message.errors,
+        message.errors - unset(message).min(message.errors),
     )
+}
+
+/// What a restore lacks whose files are there: reason and text.
+fn lacking(message: &Message<Summary>, asked: Asked) -> Option<(&'static str, String)> {
+    let unset = message.unset.as_ref().filter(|unset| unset.files > 0)?;
+    let text = format!(
+        "attributes could not be set on {} files or folders, whose content is there: {} (operation not permitted)",
+        unset.files,
+        unset.names.join(", ")
+    );
+    // restic ends before that where it had any trouble.
+    Some(if asked.verify {
+        let skipped = "so the files were not compared, as spec.options.verify asks for";
+        (reasons::VERIFICATION_SKIPPED, format!("{text}; {skipped}"))
+    } else {
+        (reasons::ATTRIBUTES_NOT_RESTORED, text)
+    })
 }
 
 /// More about a restore that went well: what stayed, and what could not be brought back.
@@ -305,21 +326,8 @@ fn note(summary: &Summary, message: &Message<Summary>, user: Option<i64>, asked:
     let deleted = summary.files_deleted;
     let deleted = (deleted > 0)
         .then(|| format!("{deleted} files and folders that are not in the snapshot were deleted"));
-    let lacking = message.unset.as_ref().filter(|unset| unset.files > 0);
-    let lacking = lacking.map(|unset| {
-        format!(
-            "attributes could not be set on {} files or folders, whose content is there: {} (operation not permitted)",
-            unset.files,
-            unset.names.join(", ")
-        )
-    });
-    // restic ends before that where it had any trouble.
-    let unverified = (lacking.is_some() && asked.verify)
-        .then(|| "so the files were not compared, as spec.options.verify asks for".to_owned());
-    let notes: Vec<String> = [kept, deleted, owners, lacking, unverified]
-        .into_iter()
-        .flatten()
-        .collect();
+    let lacking = lacking(message, asked).map(|(_, text)| text);
+    let notes: Vec<String> = [kept, deleted, owners, lacking].into_iter().flatten().collect();
     (!notes.is_empty()).then(|| notes.join("; "))
 }
 

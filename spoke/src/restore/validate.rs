@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::arguments::{LOST_AND_FOUND, arguments};
 use crate::hooks::{self, BadHook, Subject};
+use crate::paths;
 use crate::pod::{JobSettings, job_settings};
 use crate::world::Key;
 
@@ -187,7 +188,7 @@ fn target(spec: &ResticRestoreSpec) -> Result<(Target, String), Invalid> {
     match (&spec.target.pvc, &spec.target.new_pvc) {
         (Some(pvc), None) => {
             let path = pvc.path.clone().unwrap_or_default();
-            if path.split('/').any(|part| part == "..") || path.contains('\0') {
+            if paths::goes_up(&path) || path.contains('\0') {
                 return Err(Invalid::Path(path));
             }
             let folder = folder_of(Some(&path));
@@ -255,7 +256,7 @@ fn folder_of(path: Option<&str>) -> String {
 
 fn snapshot_path(spec: &ResticRestoreSpec) -> Result<String, Invalid> {
     let path = spec.snapshot_path.clone().unwrap_or_default();
-    if path.split('/').any(|part| part == "..") || path.contains(['\0', '\n']) {
+    if paths::goes_up(&path) || path.contains(['\0', '\n']) {
         return Err(Invalid::SnapshotPath(path));
     }
     Ok(folder_of(Some(&path)))
