@@ -125,6 +125,9 @@ pub mod reasons {
     pub const RESTORE_FAILED: &str = "RestoreFailed";
     pub const SNAPSHOT_PATH_NOT_FOUND: &str = "SnapshotPathNotFound";
     pub const SNAPSHOT_EMPTY: &str = "SnapshotEmpty";
+    pub const SNAPSHOT_PARTIAL: &str = "SnapshotPartial";
+    pub const ATTRIBUTES_NOT_RESTORED: &str = "AttributesNotRestored";
+    pub const VERIFICATION_SKIPPED: &str = "VerificationSkipped";
     pub const NOTHING_MATCHED: &str = "NothingMatched";
     pub const POD_NEVER_STARTED: &str = "PodNeverStarted";
 }

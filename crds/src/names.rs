@@ -30,6 +30,8 @@ pub const ANNOTATION_ACCEPT: &str = "backup.resticbackup.io/accept-suspicious";
 pub const ANNOTATION_SNAPSHOT: &str = "backup.resticbackup.io/snapshot";
 /// On the same: files in that snapshot, if restic has counted them.
 pub const ANNOTATION_SNAPSHOT_FILES: &str = "backup.resticbackup.io/snapshot-files";
+/// On the same: what its spec asked for when the Job was made, as JSON.
+pub const ANNOTATION_ASKED: &str = "backup.resticbackup.io/asked";
 /// On a claim that a ResticRestore made: uid of the restore.
 pub const ANNOTATION_RESTORE_UID: &str = "backup.resticbackup.io/restore-uid";
 /// On a GlobalRetentionPolicy: hash of a plan that may be carried out although it is over the guard. On a Job: the same.

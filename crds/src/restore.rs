@@ -28,9 +28,15 @@ use crate::notifications::Notifications;
     validation = Rule::new("!has(self.spec.options) || !has(self.spec.options.delete) || !self.spec.options.delete || has(self.spec.target.pvc)")
         .message("options.delete needs target.pvc: a new claim holds nothing to delete"),
     validation = Rule::new("!has(self.spec.options) || !has(self.spec.options.delete) || !self.spec.options.delete || !has(self.spec.includePaths) || size(self.spec.includePaths) == 0")
-        .message("options.delete and includePaths exclude each other: a path that is missing in the snapshot would only be deleted; use snapshotPath or excludePaths"),
+        .message("options.delete and includePaths exclude each other: a path that is missing in the snapshot would only be deleted; use excludePaths, or snapshotPath with target.pvc.path"),
+    validation = Rule::new(r"!has(self.spec.options) || !has(self.spec.options.delete) || !self.spec.options.delete || !has(self.spec.snapshotPath) || self.spec.snapshotPath.matches('^/*([.]/+)*[.]?$') || !has(self.spec.target.pvc) || (has(self.spec.target.pvc.path) && !self.spec.target.pvc.path.matches('^/*([.]/+)*[.]?$'))")
+        .message("options.delete with snapshotPath needs target.pvc.path: the content of one folder would take the place of the whole volume; write the folder there"),
+    validation = Rule::new(r"!has(self.spec.options) || !has(self.spec.options.delete) || !self.spec.options.delete || !has(self.spec.excludePaths) || self.spec.excludePaths.all(path, path != '/.' && (has(self.spec.options.pathMatching) && self.spec.options.pathMatching == 'Literal' ? path.matches('^/[^/]+$') : path.matches('^/[^/*?\\[\\]\\\\]+$')))")
+        .message("options.delete takes only names at the top of the target as excludePaths, as /cache, without pattern characters: anything deeper would be deleted with the folder that it is in; restore folder by folder with snapshotPath and target.pvc.path"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || !(oldSelf.status.phase in ['Completed', 'Failed']) || self.spec == oldSelf.spec")
         .message("this restore is over (Completed or Failed) and is not run again: create another ResticRestore instead"),
+    validation = Rule::new(unchanged_while_at_work())
+        .message("this restore has begun (InProgress): only ttlSecondsAfterFinished can be changed; create another ResticRestore instead"),
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
     printcolumn = r#"{"name":"Snapshot","type":"string","jsonPath":".status.snapshot"}"#,
@@ -90,6 +96,33 @@ pub struct ResticRestoreSpec {
     pub notifications: Option<Notifications>,
 }
 
+/// All of the spec but ttlSecondsAfterFinished.
+const FROZEN: [&str; 12] = [
+    "backupRef",
+    "repositoryRef",
+    "snapshotID",
+    "snapshotSelector",
+    "snapshotPath",
+    "target",
+    "includePaths",
+    "excludePaths",
+    "options",
+    "hooks",
+    "jobConfig",
+    "notifications",
+];
+
+fn unchanged_while_at_work() -> String {
+    let same = FROZEN.map(|field| {
+        let (new, old) = (format!("self.spec.{field}"), format!("oldSelf.spec.{field}"));
+        format!("has({new}) == has({old}) && (!has({new}) || {new} == {old})")
+    });
+    format!(
+        "!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase != 'InProgress' || ({})",
+        same.join(" && ")
+    )
+}
+
 /// Selects a snapshot; the newest that fits all of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -142,7 +175,7 @@ pub struct NewPvc {
     /// ReadWriteOnce unless given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub access_modes: Vec<String>,
-    /// The size of the snapshot, a fifth more, and rounded up to whole Gi, unless given.
+    /// The size of the snapshot, with 4 KiB for each file and a fifth more, rounded up to whole Gi, unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     #[x_kube(validation = Rule::new("isQuantity(self)").message("size must be a quantity such as 10Gi"))]
@@ -173,11 +206,14 @@ pub struct RestoreOptions {
     /// true reads every restored file again and compares it. A dry run has nothing to compare.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<bool>,
-    /// Whether long runs of zeros become holes, as in disk images, and take no space. false writes them.
-    #[serde(default = "default_true", skip_serializing_if = "Option::is_none")]
+    /// Whether long runs of zeros become holes, as in disk images, and take no space. false writes them. Unless given, true
+    /// for a claim that is created, and false for one that is there, where space may be set aside for its files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sparse: Option<bool>,
     /// true deletes what is in the target folder and not in the snapshot, so that the folder becomes as it was. Only in a
-    /// claim that target.pvc names, and without includePaths. What excludePaths name stays, and so does lost+found.
+    /// claim that target.pvc names, without includePaths, with snapshotPath only into a target.pvc.path, and only from a
+    /// snapshot of the whole folder. excludePaths may only be names at the top of the target, as /cache, without pattern
+    /// characters: these stay, and so does lost+found at the root of the volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delete: Option<bool>,
     /// true only counts what would be done: nothing is written, no claim is made, and hooks do not run. The counts are in
@@ -272,11 +308,11 @@ pub struct ResticRestoreStatus {
     pub observed_generation: Option<i64>,
 }
 
-/// What a restore would do. Folders count as files.
+/// What a restore would do. Folders count as files, and those that are there already as restored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RestorePreview {
-    /// Files that are not there.
+    /// Files that are not there, and all folders: restic sets their attributes anew.
     #[serde(default)]
     pub restored: i64,
     /// Files that are there with another content.
@@ -293,4 +329,21 @@ pub struct RestorePreview {
     pub size: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<i64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_field_but_the_life_of_the_job_is_frozen() {
+        let schema = serde_json::to_value(schemars::schema_for!(ResticRestoreSpec)).unwrap();
+        let fields = schema["properties"].as_object().unwrap().keys();
+        let mut fields: Vec<&str> = fields.map(String::as_str).collect();
+        fields.retain(|field| *field != "ttlSecondsAfterFinished");
+        let mut frozen = FROZEN.to_vec();
+        frozen.sort_unstable();
+        fields.sort_unstable();
+        assert_eq!(frozen, fields);
+    }
 }

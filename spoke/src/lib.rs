@@ -33,6 +33,7 @@ pub mod maintenance;
 pub mod metrics;
 pub mod notify;
 pub mod operation;
+pub mod paths;
 pub mod pod;
 pub mod possession;
 pub mod queue;

@@ -91,7 +91,7 @@ fn paths(paths: &[String]) -> Result<Vec<String>, Invalid> {
         return Ok(vec![SOURCE_DIR.to_owned()]);
     }
     let inside = |path: &String| {
-        if path.split('/').any(|part| part == "..") {
+        if crate::paths::goes_up(path) {
             return Err(Invalid::Path(path.clone()));
         }
         let path = path.trim_matches('/');

@@ -50,11 +50,30 @@ for pair in ${FLEET_PRIVATE_FILES:-}; do
   if [ -s "${pair%%=*}" ]; then (umask 077 && cat "${pair%%=*}" >"${pair#*=}") || exit 1; fi
 done
 
+# Whether this is a restore that deletes files, and not only a preview of one. The value of an option may read like another.
+deletes() {
+  if [ "$1" != restore ]; then return 1; fi
+  deletes=
+  value=
+  for argument in "$@"; do
+    if [ -n "$value" ]; then
+      value=
+      continue
+    fi
+    case $argument in
+      --include | --exclude | --exclude-xattr | --target) value=yes ;;
+      --dry-run) return 1 ;;
+      --delete) deletes=yes ;;
+    esac
+  done
+  [ -n "$deletes" ]
+}
+
 # Keeps the last summary, and counts what a dry run would do; everything is passed on.
 awk -v keep="$work" '
   { print; fflush() }
   /^\{"message_type":"summary"/ { summary = $0 }
-  /^\{"message_type":"verbose_status","action":"(restored|updated|unchanged|deleted)"/ {
+  /^\{"message_type":"verbose_status","action":"(restored|updated|unchanged)"/ {
     split($0, part, "\"")
     count[part[8]]++
     counted = 1
@@ -62,7 +81,7 @@ awk -v keep="$work" '
   END {
     if (summary != "" && length(summary) < 1500) print summary > (keep "/summary")
     if (counted) {
-      printf "{\"restored\":%d,\"updated\":%d,\"unchanged\":%d,\"deleted\":%d}", count["restored"], count["updated"], count["unchanged"], count["deleted"] > (keep "/actions")
+      printf "{\"restored\":%d,\"updated\":%d,\"unchanged\":%d}", count["restored"], count["updated"], count["unchanged"] > (keep "/actions")
     }
   }
 ' <"$work/out" &
@@ -70,14 +89,13 @@ reader_out=$!
 
 # Keeps the last fatal error and the last words of ssh, counts files that there was trouble with and names the first five, and
 # looks for signs of a lost lock. Of a restore it counts those that are there and lack only an owner or attributes which the
-# pod may not set, if there was no other trouble.
+# pod may not set: they are not among the five, and it notes where there was no other trouble.
 awk -v keep="$work" '
   { print; fflush() }
   /^\{"message_type":"exit_error"/ { fatal = $0 }
   # The scan, which only foretells the size, names again what the reading names.
   /^\{"message_type":"error"/ && !/"during":"scan"/ {
     errors++
-    if (errors <= 5 && length($0) < 300) items = items (items == "" ? "" : ",") $0
   }
   /^\{"message_type":"error","error":\{"message":"(xattr\.L(Set|Remove)|lchown) .*: (operation not permitted|permission denied)"\},"during":"restore"/ {
     unset++
@@ -87,6 +105,10 @@ awk -v keep="$work" '
     gsub(/[^A-Za-z0-9._-]/, "?", name)
     if (!(name in named) && ++names <= 5) list = list (list == "" ? "" : ",") "\"" name "\""
     named[name] = 1
+    next
+  }
+  /^\{"message_type":"error"/ && !/"during":"scan"/ {
+    if (++listed <= 5 && length($0) < 300) items = items (items == "" ? "" : ",") $0
   }
   /^subprocess ssh: / {
     ssh = substr($0, 17, 300)
@@ -105,8 +127,9 @@ awk -v keep="$work" '
     if (ssh != "") print "\"" ssh "\"" > (keep "/ssh")
     if (source != "") print "\"" source "\"" > (keep "/source")
     print errors + 0 > (keep "/errors")
+    if (unset > 0) print "{\"files\":" unset ",\"names\":[" list "]}" > (keep "/unset")
     if (errors > 0 && errors == unset && index(fatal, "\"message\":\"Fatal: There were " errors " errors\\n\"}"))
-      print "{\"files\":" unset ",\"names\":[" list "]}" > (keep "/unset")
+      print "yes" > (keep "/content")
     print "[" items "]" > (keep "/items")
     print (lock ? "true" : "false") > (keep "/lock")
   }
@@ -116,20 +139,42 @@ reader_err=$!
 # The container that the data comes from ends with this one.
 if [ -n "${FLEET_STREAM:-}" ]; then "$FLEET_STREAM" stream hold & fi
 
-restic "$@" >"$work/out" 2>"$work/err" &
-restic=$!
-trap 'kill -TERM "$restic" 2>/dev/null' TERM INT
-code=0
-wait "$restic" || code=$?
-# A signal ends `wait` early: restic still has its lock to remove.
-while kill -0 "$restic" 2>/dev/null; do
+# The readers end when nobody writes any more: these stay open over both runs of a restore that deletes.
+exec 3>"$work/out" 4>"$work/err"
+restic=
+stopped=
+trap 'stopped=yes; if [ -n "$restic" ]; then kill -TERM "$restic" 2>/dev/null; fi' TERM INT
+
+# Runs restic with these arguments, and leaves its exit code in `code`. Standard output is the caller's.
+run() {
+  restic "$@" 2>&4 3>&- 4>&- &
+  restic=$!
+  # The signal may have come before there was a process to pass it on to.
+  if [ -n "$stopped" ]; then kill -TERM "$restic" 2>/dev/null; fi
   code=0
   wait "$restic" || code=$?
-done
+  # A signal ends `wait` early: restic still has its lock to remove.
+  while kill -0 "$restic" 2>/dev/null; do
+    code=0
+    wait "$restic" || code=$?
+  done
+}
+
+# Of a folder that it cannot load restic knows no file: it deletes all that is in the target, goes on, and fails only at its
+# end. A dry run fails by the same, and writes nothing. restic takes the last of two values of --verify.
+code=0
+untouched=false
+if deletes "$@"; then
+  echo "previewing the restore: it deletes, so nothing is written unless all folders of the snapshot can be read" >&2
+  run "$@" --verify=false --dry-run >/dev/null
+  if [ "$code" != 0 ] || [ -n "$stopped" ]; then untouched=true; fi
+fi
+if [ "$untouched" = false ]; then run "$@" >&3; fi
+exec 3>&- 4>&-
 wait "$reader_out" "$reader_err"
 
 # The files are there, and another attempt would do no better.
-if [ "$code" = 1 ] && [ -s "$work/unset" ] && [ -s "$work/summary" ]; then code=0; fi
+if [ "$code" = 1 ] && [ -s "$work/content" ] && [ -s "$work/summary" ]; then code=0; fi
 
 # For the hooks after this: absent where the container ends before this line.
 if [ -n "${FLEET_OUTCOME:-}" ]; then echo "$code" >"$FLEET_OUTCOME.new" && mv "$FLEET_OUTCOME.new" "$FLEET_OUTCOME"; fi
@@ -143,7 +188,7 @@ for counts in "$groups/memory.events" "$groups/memory/memory.oom_control"; do
 done
 
 piece() { if [ -s "$work/$1" ]; then cat "$work/$1"; else printf '%s' "$2"; fi; }
-printf '{"exitCode":%d,"summary":%s,"fatal":%s,"ssh":%s,"source":%s,"errors":%s,"lockLost":%s,"outOfMemory":%s,"items":%s,"unset":%s,"actions":%s}\n' \
-  "$code" "$(piece summary null)" "$(piece fatal null)" "$(piece ssh null)" "$(piece source null)" "$(piece errors 0)" "$(piece lock false)" "$memory" "$(piece items '[]')" "$(piece unset null)" "$(piece actions null)" >"$log"
+printf '{"exitCode":%d,"summary":%s,"fatal":%s,"ssh":%s,"source":%s,"errors":%s,"lockLost":%s,"outOfMemory":%s,"items":%s,"unset":%s,"untouched":%s,"actions":%s}\n' \
+  "$code" "$(piece summary null)" "$(piece fatal null)" "$(piece ssh null)" "$(piece source null)" "$(piece errors 0)" "$(piece lock false)" "$memory" "$(piece items '[]')" "$(piece unset null)" "$untouched" "$(piece actions null)" >"$log"
 rm -rf "$work"
 exit "$code"

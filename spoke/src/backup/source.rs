@@ -112,7 +112,7 @@ fn custom_source(custom: &CustomSource) -> Result<Custom, Invalid> {
     let guest = Guest::parse("spec.source.customSource.podTemplate", &custom.pod_template)?;
     runs_to_its_end(&guest)?;
     let path = custom.backup_path.trim_end_matches('/');
-    if !custom.backup_path.starts_with('/') || path.split('/').any(|part| part == "..") {
+    if !custom.backup_path.starts_with('/') || crate::paths::goes_up(path) {
         return Err(Invalid::Source(format!(
             "customSource.backupPath: {:?} must begin with \"/\" and hold no \"..\"",
             custom.backup_path

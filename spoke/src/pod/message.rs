@@ -34,6 +34,8 @@ pub struct Message<S> {
     items: Vec<Item>,
     /// Of the errors, those that are only about attributes of files that are there: the pod may not set them.
     pub unset: Option<Unset>,
+    /// The preview that comes before a restore which deletes has failed: nothing was written.
+    pub untouched: bool,
     /// What a dry run would do.
     pub actions: Option<Actions>,
 }
@@ -55,7 +57,6 @@ pub struct Actions {
     pub restored: u64,
     pub updated: u64,
     pub unchanged: u64,
-    pub deleted: u64,
 }
 
 // Not derived: S needs no default.
@@ -72,6 +73,7 @@ impl<S> Default for Message<S> {
             lock_lost: false,
             items: Vec::new(),
             unset: None,
+            untouched: false,
             actions: None,
         }
     }

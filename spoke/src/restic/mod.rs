@@ -126,10 +126,8 @@ pub struct Snapshot {
 /// What restic counted when it made a snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 pub struct SnapshotSummary {
-    #[serde(default)]
-    pub total_files_processed: u64,
-    #[serde(default)]
-    pub total_bytes_processed: u64,
+    pub total_files_processed: Option<u64>,
+    pub total_bytes_processed: Option<u64>,
 }
 
 /// Questions to a repository. A trait, so that tests decide what storage does.

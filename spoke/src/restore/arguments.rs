@@ -3,9 +3,10 @@
 use crds::restore::{PathMatching, ResticRestoreSpec, RestoreOptions};
 
 use super::validate::Invalid;
+use crate::paths;
 
 /// What a file system keeps at its root for itself.
-const LOST_AND_FOUND: &str = "/lost+found";
+pub(super) const LOST_AND_FOUND: &str = "lost+found";
 
 /// The arguments. `whole_volume`: the target is the root of its volume.
 ///
@@ -13,16 +14,21 @@ const LOST_AND_FOUND: &str = "/lost+found";
 /// The first path that cannot be used.
 pub fn arguments(spec: &ResticRestoreSpec, whole_volume: bool) -> Result<Vec<String>, Invalid> {
     let options = spec.options.clone().unwrap_or_default();
-    let mut arguments = paths(spec, options.path_matching)?;
+    let mut arguments = selection(spec, options.path_matching)?;
     let deletes = options.delete == Some(true);
     if deletes && whole_volume {
-        arguments.extend(["--exclude", LOST_AND_FOUND].map(str::to_owned));
+        arguments.extend(["--exclude".to_owned(), format!("/{LOST_AND_FOUND}")]);
     }
-    arguments.extend(switches(&options).into_iter().map(str::to_owned));
+    arguments.extend(
+        switches(&options, spec.target.new_pvc.is_some())
+            .into_iter()
+            .map(str::to_owned),
+    );
     Ok(arguments)
 }
 
-fn switches(options: &RestoreOptions) -> Vec<&'static str> {
+/// Holes in a claim that is there would give up space that its files may rely on.
+fn switches(options: &RestoreOptions, new_claim: bool) -> Vec<&'static str> {
     let overwrite = if options.overwrite == Some(false) {
         "never"
     } else {
@@ -30,7 +36,7 @@ fn switches(options: &RestoreOptions) -> Vec<&'static str> {
     };
     let dry_run = options.dry_run == Some(true);
     let mut switches = vec!["--overwrite", overwrite];
-    switches.extend((options.sparse != Some(false)).then_some("--sparse"));
+    switches.extend(options.sparse.unwrap_or(new_claim).then_some("--sparse"));
     switches.extend((options.delete == Some(true)).then_some("--delete"));
     // restic refuses to compare what it has not written.
     switches.extend((options.verify == Some(true) && !dry_run).then_some("--verify"));
@@ -42,7 +48,7 @@ fn switches(options: &RestoreOptions) -> Vec<&'static str> {
 
 /// The selection. restic refuses `--include` beside `--exclude`, and takes a negated pattern after those that it narrows;
 /// before them it would have no effect.
-fn paths(spec: &ResticRestoreSpec, matching: PathMatching) -> Result<Vec<String>, Invalid> {
+fn selection(spec: &ResticRestoreSpec, matching: PathMatching) -> Result<Vec<String>, Invalid> {
     let (includes, excludes) = (&spec.include_paths, &spec.exclude_paths);
     let mut arguments = Vec::new();
     for path in includes {
@@ -80,7 +86,7 @@ fn checked<'a>(field: &'static str, pattern: &'a str) -> Result<&'a str, Invalid
         "it is empty"
     } else if pattern.contains(['\0', '\n']) {
         "it holds a NUL character or a line break"
-    } else if pattern.split('/').any(|part| part == "..") {
+    } else if paths::goes_up(pattern) {
         "it holds \"..\""
     } else {
         return Ok(pattern);
@@ -110,24 +116,27 @@ mod tests {
     #[test]
     fn what_is_excluded_follows_what_is_included() {
         let both = json!({ "excludePaths": ["*.log", "/d/tmp"], "includePaths": ["/d", "e"] });
-        insta::assert_snapshot!(of(both), @"--include /d --include e --include !*.log --include !/d/tmp --overwrite always --sparse");
+        insta::assert_snapshot!(of(both), @"--include /d --include e --include !*.log --include !/d/tmp --overwrite always");
         let excluded = json!({ "excludePaths": ["*.log", "!bang"] });
-        insta::assert_snapshot!(of(excluded), @r"--exclude *.log --exclude \!bang --overwrite always --sparse");
+        insta::assert_snapshot!(of(excluded), @r"--exclude *.log --exclude \!bang --overwrite always");
     }
 
     #[test]
     fn characters_of_patterns_are_escaped_where_paths_are_literal() {
         let paths = json!({ "includePaths": ["/d/a[1].txt", "!b", "c?*\\d"], "excludePaths": ["!e", "-f", "g!"],
                             "options": { "pathMatching": "Literal" } });
-        insta::assert_snapshot!(of(paths), @r"--include /d/a\[1\].txt --include \!b --include c\?\*\\d --include !\!e --include !-f --include !g! --overwrite always --sparse");
+        insta::assert_snapshot!(of(paths), @r"--include /d/a\[1\].txt --include \!b --include c\?\*\\d --include !\!e --include !-f --include !g! --overwrite always");
     }
 
     #[test]
     fn options_become_switches() {
         let options = |options: Value| of(json!({ "options": options }));
         insta::assert_snapshot!(options(json!({ "overwrite": false, "verify": true, "sparse": false })), @"--overwrite never --verify");
-        insta::assert_snapshot!(options(json!({ "delete": true })), @"--exclude /lost+found --overwrite always --sparse --delete");
-        insta::assert_snapshot!(options(json!({ "dryRun": true, "verify": true, "delete": true })), @"--exclude /lost+found --overwrite always --sparse --delete --dry-run -vv");
+        insta::assert_snapshot!(options(json!({ "sparse": true })), @"--overwrite always --sparse");
+        let new = json!({ "target": { "newPVC": { "name": "n" } } });
+        insta::assert_snapshot!(of(new), @"--overwrite always --sparse");
+        insta::assert_snapshot!(options(json!({ "delete": true })), @"--exclude /lost+found --overwrite always --delete");
+        insta::assert_snapshot!(options(json!({ "dryRun": true, "verify": true, "delete": true })), @"--exclude /lost+found --overwrite always --delete --dry-run -vv");
     }
 
     #[test]

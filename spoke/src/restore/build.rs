@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource as _;
 
+use super::outcome::Asked;
 use super::select::Chosen;
 use super::surroundings::Ready;
 use super::validate::{TARGET_DIR, Target, Valid};
@@ -88,6 +89,7 @@ pub(super) fn job(
         security: ready.security.clone(),
         ..valid.job.clone()
     };
+    let as_root = settings.security.as_ref().is_some_and(pod::runs_as_root);
     let mut template = Frame {
         job: &settings,
         service_account: names::restore_service_account(&key.name),
@@ -95,7 +97,7 @@ pub(super) fn job(
         repository,
         source: &source,
         command: vec![pod::ENTRYPOINT.to_owned()],
-        arguments: arguments(valid, repository, chosen),
+        arguments: arguments(valid, repository, chosen, as_root),
         mounts: vec![pod::mount(TARGET, TARGET_DIR, valid.dry_run), script],
         volumes: vec![target(valid), script_volume],
         environment: pod::identity(&site.cluster, pod::POD_UID).into(),
@@ -104,7 +106,7 @@ pub(super) fn job(
         own_volumes: matches!(valid.target, Target::New(_)),
     }
     .template(labels(key, false));
-    let mut metadata = job_metadata(key, restore, chosen);
+    let mut metadata = job_metadata(key, restore, chosen, Asked::by(valid));
     if let Some(plan) = &valid.hooks {
         hooks::install(&mut template, plan, &site.image);
         let annotations = metadata.annotations.get_or_insert_default();
@@ -130,20 +132,21 @@ fn target(valid: &Valid) -> Volume {
     }
 }
 
-/// The annotations hold what was chosen: it outlives a restart.
-fn job_metadata(key: &Key, restore: &ResticRestore, chosen: &Chosen) -> ObjectMeta {
+/// The annotations hold what was chosen and asked for: it outlives a restart, and a change of the spec.
+fn job_metadata(key: &Key, restore: &ResticRestore, chosen: &Chosen, asked: Asked) -> ObjectMeta {
     let files = chosen
         .files
         .map(|files| (names::ANNOTATION_SNAPSHOT_FILES.to_owned(), files.to_string()));
     let snapshot = (names::ANNOTATION_SNAPSHOT.to_owned(), chosen.id.clone());
+    let asked = (names::ANNOTATION_ASKED.to_owned(), asked.json());
     ObjectMeta {
-        annotations: Some(std::iter::once(snapshot).chain(files).collect()),
+        annotations: Some([snapshot, asked].into_iter().chain(files).collect()),
         ..pod::controlled(restore, key, names::restore_job(&key.name), labels(key, true))
     }
 }
 
 /// Arguments of restic.
-fn arguments(valid: &Valid, repository: &ResticRepository, chosen: &Chosen) -> Vec<String> {
+fn arguments(valid: &Valid, repository: &ResticRepository, chosen: &Chosen, as_root: bool) -> Vec<String> {
     let folder = match (chosen.folder, valid.path.as_str()) {
         (folder, "") => folder.to_owned(),
         (folder, path) => format!("{folder}/{path}"),
@@ -168,7 +171,10 @@ fn arguments(valid: &Valid, repository: &ResticRepository, chosen: &Chosen) -> V
         crate::config::RETRY_LOCK,
     ];
     let fixed = fixed.map(str::to_owned).into_iter();
+    // The node labels its files itself, and only CAP_SYS_ADMIN may do it for others.
+    let labels = as_root.then_some(["--exclude-xattr", "security.selinux"]);
     fixed
+        .chain(labels.into_iter().flatten().map(str::to_owned))
         .chain(pod::repository_flags(repository, &valid.job))
         .chain(valid.arguments.iter().cloned())
         .collect()
@@ -223,6 +229,7 @@ mod tests {
         Chosen {
             id: "ab".repeat(32),
             folder,
+            paths: vec!["/backup".to_owned()],
             files: None,
             bytes: None,
         }
@@ -362,9 +369,20 @@ mod tests {
             "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository", "metadata": { "name": "nas" },
             "spec": { "repositoryURL": "s3:https://s3.example.org/b", "credentialsSecretRef": { "name": "nas" } } }))
         .unwrap();
-        let foreign = |path: &str| arguments(&valid(path), &repository, &chosen(""))[1].clone();
+        let foreign = |path: &str| arguments(&valid(path), &repository, &chosen(""), false)[1].clone();
         assert_eq!(foreign("data"), format!("{id}:/data"));
         assert_eq!(foreign(""), id);
+    }
+
+    #[test]
+    fn root_leaves_the_labels_of_selinux_to_the_node() {
+        let of = |user: i64| {
+            let config = json!({ "securityContext": { "runAsUser": user } });
+            let pod = pod(json!({ "target": { "pvc": { "claimName": "data" } }, "jobConfig": config }));
+            pod.containers[0].args.as_ref().unwrap().join(" ")
+        };
+        assert!(of(0).contains(" --exclude-xattr security.selinux "));
+        assert!(!of(7).contains("xattr"), "it sets none");
     }
 
     #[test]

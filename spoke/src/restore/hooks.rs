@@ -1,6 +1,6 @@
 //! The hooks of a restore: what became of them, and what is owed. Pure.
 
-use crds::conditions::{Conditions, reasons, types};
+use crds::conditions::{self, Conditions, reasons, types};
 use crds::hooks::{HookResult, POST_RESTORE};
 use crds::restore::RestorePhase;
 use crds::{ResticRestoreStatus, names};
@@ -12,6 +12,9 @@ use crate::kind::{Input, Plan, Removal};
 use crate::runs::JobWithPods;
 use crate::runs::hooks::outcome;
 use crate::site::Site;
+
+/// What a restore may lack whose files are there.
+const LACKING: [&str; 2] = [reasons::ATTRIBUTES_NOT_RESTORED, reasons::VERIFICATION_SKIPPED];
 
 /// Takes what is known of the restore's hooks into the plan.
 pub(super) fn follow(
@@ -76,16 +79,22 @@ fn degraded(status: &mut ResticRestoreStatus, prefix: &str, input: &Input<'_, Re
         }
         _ => String::new(),
     };
+    // The end of the restore keeps what it lacks, whatever becomes of its hooks.
+    let lacking = conditions::get(&status.conditions, types::COMPLETE)
+        .filter(|end| LACKING.contains(&end.reason.as_str()))
+        .map(|end| (end.reason.clone(), end.message.clone()));
     let mut conditions = Conditions::at(&mut status.conditions, input.generation(), input.now.wall);
-    if text.is_empty() {
+    if !text.is_empty() {
+        conditions.set(types::DEGRADED, true, reasons::POST_HOOK_FAILED, text);
+    } else if let Some((reason, text)) = lacking {
+        conditions.set(types::DEGRADED, true, &reason, text);
+    } else {
         conditions.set(
             types::DEGRADED,
             false,
             reasons::RESTORE_COMPLETED,
             "all went well",
         );
-    } else {
-        conditions.set(types::DEGRADED, true, reasons::POST_HOOK_FAILED, text);
     }
 }
 

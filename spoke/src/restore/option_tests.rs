@@ -62,6 +62,7 @@ fn an_empty_snapshot_deletes_nothing() {
         let chosen = Chosen {
             id: "ab".repeat(32),
             folder: "",
+            paths: vec!["/".to_owned()],
             files,
             bytes: None,
         };
@@ -75,13 +76,144 @@ fn an_empty_snapshot_deletes_nothing() {
 }
 
 #[test]
+fn a_snapshot_of_parts_deletes_nothing_else() {
+    for (paths, delete, refused) in [
+        (["/backup/a"].as_slice(), true, true),
+        (&["/backup/a"], false, false),
+        (&[], true, true),
+        (&["/backup"], true, false),
+    ] {
+        let mut table = existing();
+        table.found = answered(Answer::Chosen(Ok(Chosen {
+            id: "ab".repeat(32),
+            folder: "/backup",
+            paths: paths.iter().map(|&path| path.to_owned()).collect(),
+            files: Some(1),
+            bytes: None,
+        })));
+        table.resource.spec.options = serde_json::from_value(json!({ "delete": delete })).unwrap();
+        let plan = table.plan(&observed());
+        assert_eq!(plan.children.job.is_none(), refused, "{paths:?}");
+        let failed = condition(&plan.status.conditions, "Ready").0 == "False/SnapshotPartial";
+        assert_eq!(failed, refused, "{paths:?}");
+    }
+}
+
+/// The Job has ended well, with this note of what it was made for.
+fn previewed(asked: Option<&str>) -> Observed {
+    ended(asked, &json!({ "exitCode": 0, "summary": { "total_files": 1 } }))
+}
+
+fn ended(asked: Option<&str>, message: &serde_json::Value) -> Observed {
+    let mut run = job().unwrap();
+    let job = Arc::make_mut(&mut run.job);
+    job.end = Some((Some(at(100).wall), JobEnd::Complete));
+    job.asked = asked.map(Into::into);
+    let view = PodView {
+        phase: "Succeeded".into(),
+        restic: Some(Termination {
+            exit_code: 0,
+            reason: "Completed".into(),
+            message: message.to_string().into(),
+            started: None,
+            finished: None,
+        }),
+        ..PodView::default()
+    };
+    run.pods = vec![(Key::new("ns", "pod"), Arc::new(view))];
+    Observed {
+        job: Some(run),
+        ..observed()
+    }
+}
+
+#[test]
+fn a_status_tells_what_its_job_was_made_for_and_not_what_the_spec_says_since() {
+    let mut table = existing();
+    table.found = chosen();
+    table.resource.spec.options = serde_json::from_value(json!({ "dryRun": true })).unwrap();
+    let job = table.plan(&observed()).children.job.unwrap();
+    let noted = job.metadata.annotations.unwrap()[names::ANNOTATION_ASKED].clone();
+    table.found.clear();
+    for options in [json!({}), json!({ "delete": true, "overwrite": false })] {
+        table.resource.spec.options = serde_json::from_value(options).unwrap();
+        let reason = |asked| condition(&table.plan(&previewed(asked)).status.conditions, "Ready").0;
+        assert_eq!(reason(Some(&noted)), "True/RestorePreviewed");
+        assert_eq!(reason(None), "True/RestoreCompleted");
+    }
+}
+
+/// The files are named in its log alone.
+#[test]
+fn the_pod_of_a_preview_stays_for_its_log() {
+    for (asked, stays) in [(r#"{"dryRun":true}"#, true), ("{}", false)] {
+        let mut table = started(existing());
+        table.now = at(200);
+        let observed = previewed(Some(asked));
+        table.resource.status = Some(table.plan(&observed).status);
+        let plan = table.plan(&observed);
+        assert_eq!(plan.children.finished.is_empty(), stays, "{asked}");
+    }
+}
+
+#[test]
+fn what_a_restore_lacks_outlasts_the_end_of_its_hooks() {
+    let mut table = started(existing());
+    let hook = json!({ "postRestore": { "exec": { "podSelector": { "matchLabels": { "a": "b" } }, "command": ["true"] } } });
+    table.resource.spec.hooks = serde_json::from_value(hook).unwrap();
+    let message = json!({ "exitCode": 0, "summary": { "total_files": 1 }, "errors": 1,
+                          "unset": { "files": 1, "names": ["owner"] } });
+    let observed = ended(None, &message);
+    for _ in 0..2 {
+        let status = table.plan(&observed).status;
+        assert_eq!(status.phase, Some(RestorePhase::Completed));
+        let (degraded, text) = condition(&status.conditions, "Degraded");
+        assert_eq!(degraded, "True/AttributesNotRestored", "{text}");
+        assert!(text.contains("owner"), "{text}");
+        table.resource.status = Some(status);
+    }
+}
+
+#[test]
+fn nothing_is_deleted_by_a_repository_with_damage() {
+    for (options, waits) in [
+        (json!({ "delete": true }), true),
+        (json!({ "delete": true, "dryRun": true }), false),
+        (json!({}), false),
+    ] {
+        let mut table = existing();
+        table.found = chosen();
+        table.resource.spec.options = serde_json::from_value(options.clone()).unwrap();
+        let mut damaged = repository().as_ref().clone();
+        let status = damaged.status.as_mut().unwrap();
+        let now = table.now.wall;
+        conditions::Conditions::at(&mut status.conditions, None, now).set(
+            types::DEGRADED,
+            true,
+            reasons::REPOSITORY_DAMAGED,
+            "pack 1 is lost",
+        );
+        let damaged = Observed {
+            repository: Some(Arc::new(damaged)),
+            ..observed()
+        };
+        let plan = table.plan(&damaged);
+        assert_eq!(plan.children.job.is_none(), waits, "{options}");
+        let (ready, message) = condition(&plan.status.conditions, "Ready");
+        assert_eq!(ready == "False/RepositoryDamaged", waits, "{ready} {message}");
+        assert_eq!(message.contains("pack 1 is lost"), waits, "{message}");
+    }
+}
+
+#[test]
 fn a_claim_without_a_size_waits_where_that_of_the_snapshot_is_not_known() {
     let mut table = table(json!({ "newPVC": { "name": "fresh" } }));
     let known = |bytes| {
         answered(Answer::Chosen(Ok(Chosen {
             id: "ab".repeat(32),
             folder: "",
-            files: None,
+            paths: vec!["/".to_owned()],
+            files: bytes,
             bytes,
         })))
     };

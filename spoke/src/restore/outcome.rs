@@ -4,19 +4,23 @@ use crds::conditions::{reasons, whole_seconds};
 use crds::restore::RestorePreview;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::validate::Valid;
 use crate::pod::message::{self, Message};
 use crate::restic::Failure;
 use crate::runs::{self, Ended, Ending, JobWithPods, State, Words};
 use crate::units;
+use crate::world::JobView;
 
 /// A pod that has not started by then never will.
 pub const START_LIMIT: SignedDuration = SignedDuration::from_secs(3600);
 
 /// How restic's words about a folder that it cannot restore end.
 const NO_FOLDER: [&str; 2] = [": not found", ": not a directory"];
+
+/// What follows from a failure before anything was done.
+const UNTOUCHED: &str = "nothing was written or deleted: with spec.options.delete the restore begins only after a preview of it without any error";
 
 /// Last line of `restic restore --json`. All counts are absent when nothing matched.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -31,7 +35,8 @@ struct Summary {
 }
 
 /// What was asked for.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Asked {
     /// Files are chosen by name.
     pub filtered: bool,
@@ -42,9 +47,25 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// What the Job was made for: its spec may have been changed since. `valid` is that of now, for a Job without a note.
+    #[must_use]
+    pub fn of(job: &JobView, valid: Option<&Valid>) -> Asked {
+        let noted = job.asked.as_deref();
+        noted
+            .and_then(|noted| serde_json::from_str(noted).ok())
+            .or_else(|| valid.map(Asked::by))
+            .unwrap_or_default()
+    }
+
+    /// As the annotation of a Job.
+    #[must_use]
+    pub fn json(self) -> String {
+        serde_json::json!(self).to_string()
+    }
+
     /// That of a spec.
     #[must_use]
-    pub fn of(valid: &Valid) -> Asked {
+    pub fn by(valid: &Valid) -> Asked {
         Asked {
             filtered: valid.filtered,
             folder: !valid.path.is_empty(),
@@ -72,6 +93,8 @@ pub struct Outcome {
     pub duration: Option<String>,
     /// More about a restore that went well.
     pub note: Option<String>,
+    /// What it lacks all the same: reason and text.
+    pub lacking: Option<(&'static str, String)>,
 }
 
 /// Where a restore stands.
@@ -176,8 +199,13 @@ fn of_message(message: &Message<Summary>, user: Option<i64>, asked: Asked) -> Ou
         )),
         _ if message.errors > unset(message) => Some(("FilesNotRestored", not_restored(message, user))),
         (0, Some(_)) => None,
+        // Attributes that could not be set do not hide why it ended.
         (code, _) => Some(of_failure(&message.failure(), code)),
     };
+    let failure = failure.map(|(reason, text)| match message.untouched {
+        true => (reason, format!("{text}; {UNTOUCHED}")),
+        false => (reason, text),
+    });
     let Some(summary) = summary else {
         return Outcome {
             failure,
@@ -193,6 +221,7 @@ fn of_message(message: &Message<Summary>, user: Option<i64>, asked: Asked) -> Ou
     }
     Outcome {
         note: note(summary, message, user, asked).filter(|_| failure.is_none()),
+        lacking: lacking(message, asked).filter(|_| failure.is_none()),
         failure,
         files: Some(signed(summary.files_restored)),
         bytes: Some(signed(summary.bytes_restored)),
@@ -205,7 +234,7 @@ fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Files that are there, less some attributes. The entrypoint counts them so only where nothing else went wrong.
+/// Files that are there, less some attributes.
 fn unset(message: &Message<Summary>) -> u64 {
     message.unset.as_ref().map_or(0, |unset| unset.files)
 }
@@ -250,11 +279,33 @@ fn not_restored(message: &Message<Summary>, user: Option<i64>) -> String {
     } else {
         format!(": {samples}")
     };
+    // A preview sets no owner.
+    let hint = if message.untouched {
+        String::new()
+    } else {
+        format!("; {}", runs::owner_hint(user))
+    };
     format!(
-        "{} files or folders could not be restored{listed}{code}; {}",
-        message.errors,
-        runs::owner_hint(user)
+        "{} files or folders could not be restored{listed}{code}{hint}",
+        message.errors - unset(message).min(message.errors),
     )
+}
+
+/// What a restore lacks whose files are there: reason and text.
+fn lacking(message: &Message<Summary>, asked: Asked) -> Option<(&'static str, String)> {
+    let unset = message.unset.as_ref().filter(|unset| unset.files > 0)?;
+    let text = format!(
+        "attributes could not be set on {} files or folders, whose content is there: {} (operation not permitted)",
+        unset.files,
+        unset.names.join(", ")
+    );
+    // restic ends before that where it had any trouble.
+    Some(if asked.verify {
+        let skipped = "so the files were not compared, as spec.options.verify asks for";
+        (reasons::VERIFICATION_SKIPPED, format!("{text}; {skipped}"))
+    } else {
+        (reasons::ATTRIBUTES_NOT_RESTORED, text)
+    })
 }
 
 /// More about a restore that went well: what stayed, and what could not be brought back.
@@ -275,21 +326,8 @@ fn note(summary: &Summary, message: &Message<Summary>, user: Option<i64>, asked:
     let deleted = summary.files_deleted;
     let deleted = (deleted > 0)
         .then(|| format!("{deleted} files and folders that are not in the snapshot were deleted"));
-    let lacking = message.unset.as_ref().filter(|unset| unset.files > 0);
-    let lacking = lacking.map(|unset| {
-        format!(
-            "attributes could not be set on {} files or folders, whose content is there: {} (operation not permitted)",
-            unset.files,
-            unset.names.join(", ")
-        )
-    });
-    // restic ends before that where it had any trouble.
-    let unverified = (lacking.is_some() && asked.verify)
-        .then(|| "so the files were not compared, as spec.options.verify asks for".to_owned());
-    let notes: Vec<String> = [kept, deleted, owners, lacking, unverified]
-        .into_iter()
-        .flatten()
-        .collect();
+    let lacking = lacking(message, asked).map(|(_, text)| text);
+    let notes: Vec<String> = [kept, deleted, owners, lacking].into_iter().flatten().collect();
     (!notes.is_empty()).then(|| notes.join("; "))
 }
 

@@ -277,3 +277,43 @@ fn a_dry_run_has_restored_nothing_and_counts_what_it_would() {
             .contains("3 files and folders that are not in the snapshot were deleted")
     );
 }
+
+#[test]
+fn a_preview_that_failed_before_a_deletion_is_said_to_have_changed_nothing() {
+    let of = |untouched: bool, rest: &str| {
+        let message = format!(r#"{{"exitCode":1,"untouched":{untouched},{rest}}}"#);
+        over(&message, false)
+    };
+    for (rest, reason) in [
+        (r#""errors":1"#, "FilesNotRestored"),
+        (r#""fatal":{"message":"no"}"#, "ResticFailed"),
+    ] {
+        let outcome = of(true, rest);
+        let (given, text) = outcome.failure.unwrap();
+        assert_eq!((given, outcome.files), (reason, None));
+        assert!(text.contains("nothing was written or deleted"), "{text}");
+        assert!(!of(false, rest).failure.unwrap().1.contains("nothing was written"));
+    }
+}
+
+#[test]
+fn what_attributes_lack_degrades_a_restore_and_hides_no_other_end() {
+    let of = |code: i32, rest: &str, verify: bool| {
+        let message = format!(
+            r#"{{"exitCode":{code},"summary":{{"total_files":9,"files_restored":9}},"errors":7,"unset":{{"files":7,"names":["owner"]}}{rest}}}"#
+        );
+        let asked = Asked {
+            verify,
+            ..Asked::default()
+        };
+        over_of(0, &message, asked)
+    };
+    assert_eq!(of(0, "", false).lacking.unwrap().0, "AttributesNotRestored");
+    assert_eq!(of(0, "", true).lacking.unwrap().0, "VerificationSkipped");
+    let locked = r#","fatal":{"message":"unable to create lock: repository is already locked exclusively by PID 7 on x"}"#;
+    let outcome = of(11, locked, false);
+    assert_eq!(
+        (outcome.failure.unwrap().0, outcome.lacking),
+        ("RepositoryLocked", None)
+    );
+}

@@ -63,7 +63,8 @@ fn release(input: &Input<'_, RestoreController>, observed: &Observed, plan: &mut
     let ended = job.end.as_ref().map(|(at, _)| Ended {
         job_uid: job.meta.uid.to_string(),
         at: at.or(job.created).unwrap_or(now),
-        well: plan.status.phase == Some(RestorePhase::Completed),
+        // The files that a preview names are in the log alone.
+        well: plan.status.phase == Some(RestorePhase::Completed) && plan.status.preview.is_none(),
     });
     let ended: Vec<Ended> = ended.into_iter().collect();
     let deleting = observed.claim.as_ref().is_some_and(|claim| claim.meta.deleting);
@@ -115,6 +116,12 @@ fn advance(
 ) -> Plan<RestoreController> {
     let (restore, now) = (input.resource, input.now.wall);
     let mut plan = Plan::status(begun(input), input.state.clone());
+    // A Job that is there was made in an earlier turn, whatever the status could still show of it, and of a spec that was
+    // valid then.
+    if let Some(run) = &observed.job {
+        follow(input, observed, run, &mut plan);
+        return plan;
+    }
     let valid = match input.valid {
         Ok(valid) => valid,
         Err(invalid) => {
@@ -123,11 +130,6 @@ fn advance(
             return plan;
         }
     };
-    // A Job that is there was made in an earlier turn, whatever the status could still show of it.
-    if let Some(run) = &observed.job {
-        follow(input, observed, valid, run, &mut plan);
-        return plan;
-    }
     if plan.status.phase == Some(RestorePhase::InProgress) {
         let text = "the restore's Job was deleted before it had ended; what it had written is in the target: create the restore anew";
         fail(&mut plan.status, restore, reasons::JOB_NOT_FOUND, text, now);
@@ -144,7 +146,6 @@ fn advance(
 fn follow(
     input: &Input<'_, RestoreController>,
     observed: &Observed,
-    valid: &Valid,
     run: &JobWithPods,
     plan: &mut Plan<RestoreController>,
 ) {
@@ -159,7 +160,8 @@ fn follow(
         at: at.clone(),
         uid: job.meta.uid.to_string(),
     };
-    if let Some(wait) = surroundings::lost(input, observed, run, valid) {
+    let lost = input.valid.ok();
+    if let Some(wait) = lost.and_then(|valid| surroundings::lost(input, observed, run, valid)) {
         plan.children.removals.push(removal());
         status.phase = Some(RestorePhase::Pending);
         (status.start_time, status.job_ref) = (None, None);
@@ -167,7 +169,7 @@ fn follow(
         return;
     }
     started(status, restore, at, job, now);
-    match outcome::progress(run, outcome::Asked::of(valid), now) {
+    match outcome::progress(run, outcome::Asked::of(job, input.valid.ok()), now) {
         Progress::Running => running(status, restore, at, now),
         Progress::Waiting { words, again } => {
             starting(status, restore, at, words.as_ref(), now);
@@ -212,6 +214,9 @@ fn begin(
             let text = "the snapshot holds no file: spec.options.delete would only empty the target; choose another snapshot, or remove the option";
             fail(status, restore, reasons::SNAPSHOT_EMPTY, text, now);
         }
+        (Some(Answer::Chosen(Ok(chosen))), _) if valid.delete && !chosen.has_all_of(&valid.path) => {
+            fail(status, restore, reasons::SNAPSHOT_PARTIAL, &partial(chosen), now);
+        }
         (Some(Answer::Chosen(Ok(chosen))), _) => match objects(&planning.site, input, valid, ready, chosen) {
             Ok(children) => plan.children = children,
             Err(Wait { reason, message }) => waiting(status, restore, reason, &message, now),
@@ -241,6 +246,18 @@ fn begin(
             waiting(status, restore, reasons::SELECTING_SNAPSHOT, text, now);
         }
     }
+}
+
+/// Why a snapshot of parts deletes nothing.
+fn partial(chosen: &Chosen) -> String {
+    let paths = if chosen.paths.is_empty() {
+        "parts that are not known".to_owned()
+    } else {
+        chosen.paths.join(", ")
+    };
+    format!(
+        "spec.options.delete would delete what was never backed up: the snapshot is one of {paths} and not of the whole folder; set spec.snapshotPath to one of its folders with spec.target.pvc.path, or remove the option"
+    )
 }
 
 /// Everything that the restore needs.

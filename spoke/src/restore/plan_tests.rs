@@ -43,6 +43,7 @@ pub(super) fn chosen() -> Vec<Found> {
     let chosen = Chosen {
         id,
         folder: "",
+        paths: vec!["/".to_owned()],
         files: None,
         bytes: None,
     };

@@ -29,6 +29,8 @@ pub struct Chosen {
     pub id: String,
     /// Folder in the snapshot whose content is the data; empty for the whole snapshot.
     pub folder: &'static str,
+    /// What was backed up, as absolute paths; empty where that is not known.
+    pub paths: Vec<String>,
     /// Files in it, if restic has counted them.
     pub files: Option<u64>,
     /// Bytes of these files, if restic has counted them.
@@ -50,6 +52,23 @@ pub enum NotChosen {
     NothingFits(usize),
     #[error("spec.snapshotSelector fits snapshots of different backups: {0}; add one of these as a tag")]
     SeveralBackups(String),
+}
+
+impl Chosen {
+    /// Whether all that was in a folder is in the snapshot: the folder lies in one that was backed up. `path` is relative to
+    /// the data; empty for all of it.
+    #[must_use]
+    pub fn has_all_of(&self, path: &str) -> bool {
+        let wanted = format!("{}/{path}", self.folder);
+        let parts = |path: &str| -> Vec<String> {
+            let parts = path.split('/').filter(|part| !part.is_empty());
+            parts.map(str::to_owned).collect()
+        };
+        let wanted = parts(&wanted);
+        self.paths
+            .iter()
+            .any(|path| path.starts_with('/') && wanted.starts_with(&parts(path)))
+    }
 }
 
 impl Identity {
@@ -156,8 +175,9 @@ pub fn choose(
     Ok(Chosen {
         id: chosen.id.clone(),
         folder,
-        files: summary.map(|summary| summary.total_files_processed),
-        bytes: summary.map(|summary| summary.total_bytes_processed),
+        paths: chosen.paths.clone(),
+        files: summary.and_then(|summary| summary.total_files_processed),
+        bytes: summary.and_then(|summary| summary.total_bytes_processed),
     })
 }
 
@@ -319,6 +339,21 @@ mod tests {
         );
         assert_eq!(id("abcd"), Err(NotChosen::Ambiguous("abcd".to_owned(), 2)));
         assert_eq!(id("ffff"), Err(NotChosen::NoSuchId("ffff".to_owned(), 2)));
+    }
+
+    #[test]
+    fn a_folder_is_whole_only_where_it_was_backed_up() {
+        let all = |paths: &[&str], path: &str| {
+            let id = Wanted::Id("abcd".to_owned());
+            let snapshots = [snapshot("abcd", 1, None, "h", paths)];
+            choose(&id, None, &snapshots).unwrap().has_all_of(path)
+        };
+        assert!(all(&["/backup"], "") && all(&["/backup"], "a/b"));
+        assert!(!all(&["/backup/a"], "") && !all(&["/backup/a", "/backup/b"], ""));
+        assert!(all(&["/backup/a", "/backup/b"], "b") && all(&["/backup/a"], "a/c"));
+        assert!(!all(&["/backup/a"], "ab") && !all(&["/backup/a/c"], "a"));
+        assert!(all(&["/home"], "home/x") && !all(&["/home"], "") && all(&["/"], ""));
+        assert!(!all(&[], "") && !all(&["home"], "home"), "unknown is not whole");
     }
 
     #[test]

@@ -8,14 +8,19 @@ use super::select::Chosen;
 
 const GI: u64 = 1 << 30;
 
-/// The size that is asked for, or that of the snapshot with a fifth more for what the file system needs, in whole Gi.
+/// What a file system gives a file at a time: even the smallest file takes that much.
+const BLOCK: u64 = 4096;
+
+/// The size that is asked for, or that of the snapshot with a block for each file, and a fifth more for what the file
+/// system needs, in whole Gi.
 ///
 /// # Errors
 /// The size of the snapshot is not known.
 pub(super) fn size(new: &NewPvc, chosen: &Chosen) -> Result<String, Wait> {
-    match (&new.size, chosen.bytes) {
+    match (&new.size, chosen.bytes.zip(chosen.files)) {
         (Some(size), _) => Ok(size.clone()),
-        (None, Some(bytes)) => {
+        (None, Some((bytes, files))) => {
+            let bytes = bytes.saturating_add(files.saturating_mul(BLOCK));
             let needed = bytes.saturating_add(bytes.div_ceil(5));
             Ok(format!("{}Gi", needed.div_ceil(GI).max(1)))
         }
@@ -33,7 +38,7 @@ pub(super) fn size(new: &NewPvc, chosen: &Chosen) -> Result<String, Wait> {
 mod tests {
     use super::*;
 
-    fn of(given: Option<&str>, bytes: Option<u64>) -> Result<String, &'static str> {
+    fn of(given: Option<&str>, bytes: Option<u64>, files: Option<u64>) -> Result<String, &'static str> {
         let new = NewPvc {
             size: given.map(str::to_owned),
             ..NewPvc::default()
@@ -41,7 +46,8 @@ mod tests {
         let chosen = Chosen {
             id: "ab".repeat(32),
             folder: "",
-            files: None,
+            paths: vec!["/".to_owned()],
+            files,
             bytes,
         };
         size(&new, &chosen).map_err(|wait| wait.reason)
@@ -49,7 +55,7 @@ mod tests {
 
     #[test]
     fn a_claim_has_room_for_its_snapshot() {
-        assert_eq!(of(Some("5Mi"), Some(9 * GI)), Ok("5Mi".to_owned()));
+        assert_eq!(of(Some("5Mi"), Some(9 * GI), None), Ok("5Mi".to_owned()));
         for (bytes, size) in [
             (0, "1Gi"),
             (GI, "2Gi"),
@@ -57,8 +63,12 @@ mod tests {
             (5 * GI + 1, "7Gi"),
             (10 * GI, "12Gi"),
         ] {
-            assert_eq!(of(None, Some(bytes)), Ok(size.to_owned()), "{bytes}");
+            assert_eq!(of(None, Some(bytes), Some(0)), Ok(size.to_owned()), "{bytes}");
         }
-        assert_eq!(of(None, None), Err("InvalidSpec"), "unknown is not small");
+        // A million files of one byte.
+        assert_eq!(of(None, Some(1 << 20), Some(1 << 20)), Ok("5Gi".to_owned()));
+        for (bytes, files) in [(None, None), (None, Some(1)), (Some(1), None)] {
+            assert_eq!(of(None, bytes, files), Err("InvalidSpec"), "unknown is not small");
+        }
     }
 }

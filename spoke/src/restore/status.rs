@@ -139,17 +139,21 @@ pub(super) fn over(
     status.phase = Some(phase);
     status.snapshot = short(status.restored_snapshot.as_deref());
     // As of a Job: what `kubectl wait` is given, and what ends it.
-    let (type_, ended) = if outcome.failure.is_some() {
-        (types::FAILED, reasons::RESTORE_FAILED)
-    } else {
-        (types::COMPLETE, reason)
+    let (type_, (ended, end)) = match (&outcome.failure, &outcome.lacking) {
+        (Some(_), _) => (types::FAILED, (reasons::RESTORE_FAILED, &text)),
+        (None, Some((reason, lacking))) => (types::COMPLETE, (*reason, lacking)),
+        (None, None) => (types::COMPLETE, (reason, &text)),
+    };
+    let degraded = match &outcome.lacking {
+        Some((reason, lacking)) => (true, *reason, lacking),
+        None => (outcome.failure.is_some(), reason, &text),
     };
     at(status, restore, now)
         .remove(types::WAITING)
-        .set(type_, true, ended, &text)
+        .set(type_, true, ended, end)
         .set(types::READY, ready, reason, &text)
         .set(types::PROGRESSING, false, reason, &text)
-        .set(types::DEGRADED, outcome.failure.is_some(), reason, &text);
+        .set(types::DEGRADED, degraded.0, degraded.1, degraded.2);
 }
 
 /// Reason and message of a restore that went well.
@@ -159,7 +163,7 @@ fn success(outcome: &Outcome) -> (&'static str, String) {
         return (
             reasons::RESTORE_PREVIEWED,
             format!(
-                "this was a preview (spec.options.dryRun), and nothing was written; of files and folders {} would be restored, {} updated, {} deleted, and {} stay as they are; {size} would be written",
+                "this was a preview (spec.options.dryRun), and nothing was written; of files and folders {} would be made anew (folders that are there included), {} updated, {} deleted, and {} stay as they are; {size} would be written",
                 preview.restored, preview.updated, preview.deleted, preview.unchanged
             ),
         );

@@ -52,6 +52,9 @@ pub(super) fn find(
     };
     let (namespace, repository) = (&input.key.namespace, observed.repository.as_ref());
     let repository = consent::usable(&at, namespace, repository, observed.labels.as_deref())?.clone();
+    if let Some(damage) = damage(&repository).filter(|_| valid.delete && !valid.dry_run) {
+        return Err(damage);
+    }
     let backup = observed.backup.as_ref();
     let image = image(site, backup.map(AsRef::as_ref))?;
     if let Some(secret) = &observed.key_in_hooks {
@@ -71,6 +74,18 @@ pub(super) fn find(
         identity: from.zip(backup).map(|(from, b)| Identity::of(site, from, b)),
         at,
         repository,
+    })
+}
+
+/// What restic cannot read it takes for empty, and a deletion would follow that.
+fn damage(repository: &ResticRepository) -> Option<Wait> {
+    let damage = repository.status.as_ref()?.damage()?;
+    Some(Wait {
+        reason: reasons::REPOSITORY_DAMAGED,
+        message: format!(
+            "the repository is not as it should be, and spec.options.delete would delete files that it has lost: mend it, or remove the option ({})",
+            damage.message
+        ),
     })
 }
 

@@ -18,12 +18,10 @@ pub(super) fn security(
 ) -> Result<Option<PodSecurityContext>, Wait> {
     let security = match &valid.job.security {
         Some(own) => Some(own.clone()),
-        None => inherited(backup)?.map(|security| PodSecurityContext {
+        None => inherited(backup)?.map(|security| match valid.target {
+            Target::New(_) => security,
             // The kubelet would change group and mode of all files of the application that uses the claim.
-            fs_group: security
-                .fs_group
-                .filter(|_| matches!(valid.target, Target::New(_))),
-            ..security
+            Target::Existing(_) => unchanging(security),
         }),
     };
     Ok(match security {
@@ -96,7 +94,7 @@ mod tests {
         assert_eq!(of(backup.clone(), new), backup);
         assert_eq!(
             of(backup.clone(), json!({})),
-            json!({ "runAsUser": 999, "runAsGroup": 998 }),
+            json!({ "runAsUser": 999, "runAsGroup": 998, "supplementalGroups": [997] }),
             "the files of an existing claim keep their group"
         );
         let own = json!({ "jobConfig": { "securityContext": { "runAsUser": 1, "fsGroup": 2 } } });

@@ -2,12 +2,13 @@
 
 use crds::common::{BadPart, CrossNamespaceObjectReference};
 use crds::conditions::reasons;
-use crds::restore::{NewPvc, ResticRestoreSpec};
+use crds::restore::{NewPvc, PathMatching, ResticRestoreSpec};
 use crds::{ResticRestore, names};
 use jiff::Timestamp;
 
-use super::arguments::arguments;
+use super::arguments::{LOST_AND_FOUND, arguments};
 use crate::hooks::{self, BadHook, Subject};
+use crate::paths;
 use crate::pod::{JobSettings, job_settings};
 use crate::world::Key;
 
@@ -187,10 +188,10 @@ fn target(spec: &ResticRestoreSpec) -> Result<(Target, String), Invalid> {
     match (&spec.target.pvc, &spec.target.new_pvc) {
         (Some(pvc), None) => {
             let path = pvc.path.clone().unwrap_or_default();
-            if path.split('/').any(|part| part == "..") || path.contains('\0') {
+            if paths::goes_up(&path) || path.contains('\0') {
                 return Err(Invalid::Path(path));
             }
-            let folder = path.trim_matches('/').to_owned();
+            let folder = folder_of(Some(&path));
             Ok((Target::Existing(pvc.claim_name.clone()), folder))
         }
         (None, Some(new)) => Ok((Target::New(new.clone()), String::new())),
@@ -200,25 +201,65 @@ fn target(spec: &ResticRestoreSpec) -> Result<(Target, String), Invalid> {
 
 /// Refuses a deletion that could reach more than what the snapshot replaces.
 fn deletable(spec: &ResticRestoreSpec, target: &Target) -> Result<(), Invalid> {
+    let matching = spec
+        .options
+        .as_ref()
+        .map_or(PathMatching::default(), |options| options.path_matching);
     let why = match target {
         Target::New(_) => "needs spec.target.pvc: a new claim holds nothing to delete",
         _ if !spec.include_paths.is_empty() => {
-            "and spec.includePaths exclude each other: a path that is missing in the snapshot would only be deleted; use snapshotPath or excludePaths"
+            "and spec.includePaths exclude each other: a path that is missing in the snapshot would only be deleted; use excludePaths, or snapshotPath with target.pvc.path"
         }
         _ if spec.options.as_ref().and_then(|options| options.overwrite) == Some(false) => {
             "needs spec.options.overwrite: a folder cannot become as it was while its files stay as they are"
+        }
+        _ if !folder_of(spec.snapshot_path.as_deref()).is_empty()
+            && spec
+                .target
+                .pvc
+                .as_ref()
+                .is_none_or(|pvc| folder_of(pvc.path.as_deref()).is_empty()) =>
+        {
+            "with spec.snapshotPath needs spec.target.pvc.path: the content of one folder would take the place of the whole volume; write the folder there"
+        }
+        _ if !spec.exclude_paths.iter().all(|path| is_kept(matching, path)) => {
+            "takes only names at the top of the target as spec.excludePaths, as /cache, without pattern characters: anything deeper would be deleted with the folder that it is in; restore folder by folder with snapshotPath and target.pvc.path"
+        }
+        _ if spec
+            .target
+            .pvc
+            .as_ref()
+            .is_some_and(|pvc| folder_of(pvc.path.as_deref()).split('/').next() == Some(LOST_AND_FOUND)) =>
+        {
+            "cannot be used in lost+found, which belongs to the file system: change spec.target.pvc.path"
         }
         Target::Existing(_) => return Ok(()),
     };
     Err(Invalid::Delete(why))
 }
 
+/// restic asks whether the topmost entry that is not in the snapshot is excluded, and about nothing below it.
+fn is_kept(matching: PathMatching, exclude: &str) -> bool {
+    let Some(name) = exclude.strip_prefix('/') else {
+        return false;
+    };
+    let plain = matching == PathMatching::Literal || !name.contains(['*', '?', '[', ']', '\\']);
+    plain && !name.is_empty() && name != "." && !name.contains('/')
+}
+
+/// Without slashes at its ends, and without `.`; empty for the root.
+fn folder_of(path: Option<&str>) -> String {
+    let parts = path.unwrap_or_default().split('/');
+    let parts: Vec<&str> = parts.filter(|part| !matches!(*part, "" | ".")).collect();
+    parts.join("/")
+}
+
 fn snapshot_path(spec: &ResticRestoreSpec) -> Result<String, Invalid> {
     let path = spec.snapshot_path.clone().unwrap_or_default();
-    if path.split('/').any(|part| part == "..") || path.contains(['\0', '\n']) {
+    if paths::goes_up(&path) || path.contains(['\0', '\n']) {
         return Err(Invalid::SnapshotPath(path));
     }
-    Ok(path.trim_matches('/').to_owned())
+    Ok(folder_of(Some(&path)))
 }
 
 fn wanted(restore: &ResticRestore, origin: &Origin) -> Result<Wanted, Invalid> {
@@ -273,7 +314,7 @@ mod tests {
     fn a_minimal_restore_takes_the_latest_and_overwrites() {
         let valid = check(json!({})).unwrap();
         assert_eq!(valid.origin, Origin::Backup(Key::new("shop", "orders")));
-        assert_eq!(valid.arguments, ["--overwrite", "always", "--sparse"]);
+        assert_eq!(valid.arguments, ["--overwrite", "always"]);
         assert!(matches!(valid.snapshot, Wanted::Newest { .. }) && !valid.filtered);
     }
 
@@ -292,7 +333,6 @@ mod tests {
             "*.conf",
             "--overwrite",
             "never",
-            "--sparse",
             "--verify",
         ];
         assert_eq!(valid.arguments, expected);
@@ -306,14 +346,64 @@ mod tests {
             spec["options"]["delete"] = json!(true);
             check(spec).map(|valid| valid.delete)
         };
-        assert_eq!(
-            deleting(json!({ "excludePaths": ["/cache"], "snapshotPath": "/a" })),
-            Ok(true)
-        );
         let refused = |spec: Value| deleting(spec).unwrap_err();
         assert!(refused(json!({ "target": { "newPVC": { "name": "n" } } })).contains("target.pvc"));
         assert!(refused(json!({ "includePaths": ["a"] })).contains("includePaths"));
         assert!(refused(json!({ "options": { "overwrite": false } })).contains("overwrite"));
+        let at = |path: &str| json!({ "target": { "pvc": { "claimName": "back", "path": path } } });
+        for path in ["lost+found", "/./lost+found/x"] {
+            assert!(refused(at(path)).contains("lost+found"), "{path}");
+        }
+        assert_eq!(deleting(at("a/lost+found")), Ok(true), "a folder as any other");
+    }
+
+    #[test]
+    fn a_deletion_spares_only_names_at_the_top() {
+        let of = |exclude: &str, matching: &str| {
+            check(json!({ "excludePaths": ["/ok", exclude],
+                          "options": { "delete": true, "pathMatching": matching } }))
+        };
+        for kept in ["/cache", "/!x", "/.hidden", "/a b", "/..."] {
+            assert!(of(kept, "Pattern").is_ok(), "{kept}");
+        }
+        for lost in [
+            "cache", "/a/b", "/cache/", "/c*", "/c?", "/[c]", "/c\\d", "**/x", "/", "/.",
+        ] {
+            let refused = of(lost, "Pattern").unwrap_err();
+            assert!(refused.contains("as /cache"), "{lost}: {refused}");
+        }
+        for kept in ["/c*", "/c?", "/[c]", "/c\\d"] {
+            assert!(of(kept, "Literal").is_ok(), "{kept}");
+        }
+        assert!(of("/a*/b", "Literal").is_err() && of("a*", "Literal").is_err());
+        assert!(
+            check(json!({ "excludePaths": ["/a/b", "*.log"] })).is_ok(),
+            "nothing is deleted"
+        );
+    }
+
+    #[test]
+    fn one_folder_does_not_take_the_place_of_a_volume() {
+        let of = |from: &str, to: Value| {
+            let pvc = json!({ "claimName": "back", "path": to });
+            check(json!({ "snapshotPath": from, "target": { "pvc": pvc }, "options": { "delete": true } }))
+        };
+        assert_eq!(
+            of("/a", json!("/b/./c/")).map(|valid| valid.folder),
+            Ok("b/c".to_owned())
+        );
+        for root in [
+            json!(null),
+            json!(""),
+            json!("/"),
+            json!("."),
+            json!("/./"),
+            json!(".//."),
+        ] {
+            let refused = of("/a", root.clone()).unwrap_err();
+            assert!(refused.contains("spec.target.pvc.path"), "{root}: {refused}");
+            assert!(of("/.", root).is_ok(), "all of the snapshot");
+        }
     }
 
     #[test]

@@ -299,14 +299,27 @@ fn each_rule_accepts_and_refuses_with_a_sentence() {
         (
             "ResticRestore",
             &restore,
-            json!({ "snapshotPath": "/data", "options": { "delete": true }, "excludePaths": ["/cache"], "ttlSecondsAfterFinished": 0 }),
+            json!({ "snapshotPath": "/data", "options": { "delete": true }, "excludePaths": ["/cache"], "ttlSecondsAfterFinished": 0,
+                    "target": { "pvc": { "claimName": "c", "path": "/data" } } }),
             "",
         ),
         (
             "ResticRestore",
             &restore,
+            json!({ "snapshotPath": "/data", "options": { "delete": true }, "target": { "pvc": { "claimName": "c", "path": "/./" } } }),
+            "needs target.pvc.path",
+        ),
+        (
+            "ResticRestore",
+            &restore,
+            json!({ "options": { "delete": true }, "excludePaths": ["/cache", "/a/b"] }),
+            "only names at the top",
+        ),
+        (
+            "ResticRestore",
+            &restore,
             json!({ "options": { "delete": true }, "includePaths": ["/a"] }),
-            "use snapshotPath or excludePaths",
+            "use excludePaths, or snapshotPath",
         ),
         (
             "ResticRestore",

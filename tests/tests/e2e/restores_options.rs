@@ -83,7 +83,10 @@ fn a_restore_takes_the_paths_and_the_folder_that_are_meant_and_keeps_holes() {
         json!({ "includePaths": ["/deep/a[1].txt", "!x"], "options": { "pathMatching": "Literal" } }),
     );
     asked("part", json!({ "snapshotPath": "/small" }));
-    asked("sparse", json!({ "includePaths": ["/disk"] }));
+    asked(
+        "sparse",
+        json!({ "includePaths": ["/disk"], "options": { "sparse": true } }),
+    );
     asked("no-such", json!({ "snapshotPath": "/backup" }));
     let other = json!({ "repositoryRef": { "name": "nas" }, "snapshotID": id, "snapshotPath": "data",
                         "target": { "pvc": { "claimName": "back", "path": "other" } } });

@@ -36,6 +36,8 @@ pub struct JobView {
     pub snapshot: Option<Box<str>>,
     /// Files in it, if that is known.
     pub snapshot_files: Option<u64>,
+    /// What the spec of a restore asked for when this was made: JSON.
+    pub asked: Option<Box<str>>,
     pub suspended: bool,
     /// Lease that its pods run under.
     pub lease: Option<JobLease>,
@@ -139,6 +141,7 @@ impl JobView {
             end,
             created: object.metadata.creation_timestamp.as_ref().map(|t| t.0),
             snapshot: annotation(&object.metadata, names::ANNOTATION_SNAPSHOT).map(Into::into),
+            asked: annotation(&object.metadata, names::ANNOTATION_ASKED).map(Into::into),
             snapshot_files: number(names::ANNOTATION_SNAPSHOT_FILES),
             suspended: spec.and_then(|s| s.suspend).unwrap_or_default(),
             lease: spec
