@@ -466,3 +466,41 @@ async fn it_is_taken_off_before_the_object_is_deleted() {
     bed.server.delete::<Greeting>("default", "hello");
     assert!(bed.server.get::<Greeting>("default", "hello").is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_finalizer_that_was_taken_off_is_not_taken_off_again_before_the_watch_shows_it() {
+    let bed = Bed::start().await;
+    let greeting = json!({ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "Greeting",
+        "metadata": { "name": "hello", "namespace": "default", "finalizers": ["original/finalizer"] },
+        "spec": { "text": "hello" } });
+    let stored = bed.server.put(&greeting);
+    // Changed since the watch has shown it: looked at again, without a failed turn.
+    bed.server.edit::<Greeting>("default", "hello", |object| {
+        object["metadata"]["labels"] = json!({ "a": "b" })
+    });
+    let patches = || {
+        let requests = bed.server.requests().into_iter();
+        let patches = requests.filter(|request| request.verb == "patch");
+        patches.map(|request| request.code).collect::<Vec<_>>()
+    };
+    let key = bed.seen(&stored);
+    bed.server
+        .until("a second look", |_| (patches().len() >= 2).then_some(()))
+        .await;
+    assert_eq!(patches()[0], Some(409));
+    let finalizers = |greeting: &Greeting| greeting.metadata.finalizers.clone().unwrap_or_default();
+    let released = |_: &ApiServer| {
+        let cached = bed.store.get(&key)?;
+        finalizers(&cached).is_empty().then_some(())
+    };
+    bed.server.until("the answer is in the cache", released).await;
+    let before = patches().len();
+    let planned = bed.planned.load(Ordering::Relaxed);
+    bed.kind.poke(key.clone(), Cause::Related);
+    bed.server
+        .until("another turn", |_| {
+            (bed.planned.load(Ordering::Relaxed) > planned).then_some(())
+        })
+        .await;
+    assert_eq!(patches().len(), before);
+}

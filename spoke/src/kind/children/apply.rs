@@ -9,7 +9,7 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use serde_json::json;
 use tracing::warn;
 
-use super::{Applied, Cause, Children, Permission, Refused, Removal, objects, policy};
+use super::{Applied, Cause, Children, Contest, Permission, Refused, Removal, objects, policy};
 use crate::apply::{Applier, ApplyError, Object};
 use crate::context::Context;
 use crate::runs::Lingering;
@@ -18,13 +18,19 @@ use crate::world::{CronJobView, Key, MetaView, Store, Stored as _};
 
 impl Children {
     /// Applies everything, up to the first object that is refused.
-    pub(in crate::kind) async fn apply(self, context: &Context, key: &Key) -> Applied {
+    pub(in crate::kind) async fn apply(self, context: &Context, key: &Key, contest: &mut Contest) -> Applied {
         let mut applied = Applied::default();
-        let refused = self.apply_into(context, key, &mut applied).await.err();
+        let refused = self.apply_into(context, key, contest, &mut applied).await.err();
         Applied { refused, ..applied }
     }
 
-    async fn apply_into(self, context: &Context, key: &Key, applied: &mut Applied) -> Result<(), Refused> {
+    async fn apply_into(
+        self,
+        context: &Context,
+        key: &Key,
+        contest: &mut Contest,
+        applied: &mut Applied,
+    ) -> Result<(), Refused> {
         // Without `..`: an object that is added to a plan has to be applied here too.
         let Children {
             permission,
@@ -62,7 +68,7 @@ impl Children {
             objects::create_claim(context, &claim).await?;
         }
         if let Some((wanted, recorded)) = cron_job {
-            let (at, view) = objects::apply_cron_job(context, &wanted, recorded).await?;
+            let (at, view) = objects::apply_cron_job(context, &wanted, recorded, contest).await?;
             applied.cron_job = Some((at, view.clone()));
             for run in runs {
                 applied
