@@ -138,9 +138,10 @@ fn withdrawal(key: &Key) -> Vec<Removal> {
 /// preview and without the lock: it starts nothing until it is made anew.
 fn suspension(input: &Input<'_, RetentionController>, observed: &Observed) -> Vec<Removal> {
     let recorded = recorded_generation(input.resource);
-    let foreign = observed.cron_job.as_ref().filter(|cron_job| {
-        !cron_job.is_as_written(recorded) && cron_job.meta.is_for(Some(input.uid()))
-    });
+    let foreign = observed
+        .cron_job
+        .as_ref()
+        .filter(|cron_job| !cron_job.is_as_written(recorded) && cron_job.meta.is_for(Some(input.uid())));
     let at = || {
         let name = names::retention_cron_job(&input.key.name);
         Key::new(&input.key.namespace, name)

@@ -90,7 +90,8 @@ fn a_cron_job_that_somebody_else_has_written_starts_nothing_until_it_is_made_ane
     assert_eq!(removals(&table, of(None, 1, "namesake", None)), []);
     let adopted = table.plan(&of(None, 1, "p", Some(repository()))).children;
     assert!(adopted.cron_job.is_some() && !adopted.removals.contains(&schedule[0]));
-    let reference = json!({ "cronJobRef": { "name": "globalretention-nightly", "generation": 3 } });
+    let reference =
+        json!({ "cronJobRef": { "namespace": "ns", "name": "globalretention-nightly", "generation": 3 } });
     table.resource.status = Some(serde_json::from_value(reference).unwrap());
     assert_eq!(
         removals(&table, of(Some("hash"), 3, "p", None)),

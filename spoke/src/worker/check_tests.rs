@@ -319,8 +319,15 @@ async fn confirmed_damage_counts_though_a_later_part_has_no_result() {
             parts: vec![others[0], damaged, others[1]],
             of: 3,
         };
-        let outcome = steps(&order, &bench.restic, Duration::from_secs(8)).await.unwrap();
-        assert_eq!(summary(&outcome), ("Damaged", "DamagedPacks"), "{}", outcome.message);
+        let outcome = steps(&order, &bench.restic, Duration::from_secs(8))
+            .await
+            .unwrap();
+        assert_eq!(
+            summary(&outcome),
+            ("Damaged", "DamagedPacks"),
+            "{}",
+            outcome.message
+        );
         assert_eq!(outcome.broken_packs, [pack.as_str()]);
         assert_eq!(outcome.checked, [others[0], damaged]);
         assert!(outcome.message.contains(words), "{}", outcome.message);
