@@ -1,9 +1,6 @@
 //! Applies the objects of a plan: the order, permission, removals, and the ends of pods.
 
-use std::sync::Arc;
-
-use crds::names;
-use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use serde_json::json;
@@ -14,7 +11,7 @@ use crate::apply::{Applier, ApplyError, Object};
 use crate::context::Context;
 use crate::runs::Lingering;
 use crate::runs::finished::Finished;
-use crate::world::{CronJobView, Key, MetaView, Store, Stored as _};
+use crate::world::{Key, MetaView, Store, Stored as _};
 
 impl Children {
     /// Applies everything, up to the first object that is refused.
@@ -49,10 +46,10 @@ impl Children {
             policy,
         } = self;
         if let Some(permission) = permission {
-            permit(context, permission).await?;
+            permit(context, permission, contest).await?;
         }
         for removal in removals {
-            remove(context, removal).await?;
+            remove(context, removal, contest).await?;
         }
         if let Some(account) = account {
             objects::apply_marked(context, &context.world.service_accounts, &account).await?;
@@ -143,7 +140,7 @@ pub async fn end_lingering(applier: &Applier, pod: &Lingering) -> Result<(), App
     written.map(drop).or_else(gone_is_fine)
 }
 
-async fn permit(context: &Context, permission: Permission) -> Result<(), Refused> {
+async fn permit(context: &Context, permission: Permission, contest: &mut Contest) -> Result<(), Refused> {
     let lease = |cause| Refused {
         kind: "Lease",
         name: "fleet-shared".to_owned(),
@@ -160,7 +157,7 @@ async fn permit(context: &Context, permission: Permission) -> Result<(), Refused
     match allowed {
         Ok(()) => Ok(()),
         Err(text) => {
-            remove(context, Removal::Schedule(permission.otherwise_suspend)).await?;
+            objects::suspend(context, &permission.otherwise_suspend, contest).await?;
             Err(lease(Cause::NotAllowed(text)))
         }
     }
@@ -181,7 +178,7 @@ where
     Ok(())
 }
 
-async fn remove(context: &Context, removal: Removal) -> Result<(), Refused> {
+async fn remove(context: &Context, removal: Removal, contest: &mut Contest) -> Result<(), Refused> {
     let world = &context.world;
     match removal {
         Removal::Job { at, uid } => {
@@ -194,14 +191,7 @@ async fn remove(context: &Context, removal: Removal) -> Result<(), Refused> {
             delete_marked::<RoleBinding>(context, &world.role_bindings, &at).await?;
             delete_marked::<Role>(context, &world.roles, &at).await?;
         }
-        Removal::Schedule(at) => {
-            if world.cron_jobs.get(&at).is_some_and(|c| !c.suspend) {
-                let patch = json!({ "metadata": { "annotations": { names::ANNOTATION_APPLIED: null } }, "spec": { "suspend": true } });
-                let written = context.applier.merge::<CronJob>(&at, &patch).await;
-                let written = written.map_err(|error| Refused::write::<CronJob>(&*at.name, error))?;
-                world.cron_jobs.put(at, Arc::new(CronJobView::of(&written)));
-            }
-        }
+        Removal::Schedule(at) => objects::suspend(context, &at, contest).await?,
     }
     Ok(())
 }

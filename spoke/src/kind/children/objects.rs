@@ -78,11 +78,7 @@ pub(super) async fn apply_cron_job(
     if let Some(by) = found.as_ref().and_then(apply::other_writer)
         && !contest.puts_right(context.clock.since_boot())
     {
-        return Err(Refused {
-            kind: "CronJob",
-            name: at.name.to_string(),
-            cause: Cause::Contested { by: by.to_owned() },
-        });
+        return Err(contested(&at, by));
     }
     let written = match found {
         Some(found) => context.applier.take_over(wanted, &found).await,
@@ -91,6 +87,35 @@ pub(super) async fn apply_cron_job(
     let view = Arc::new(CronJobView::of(&written.map_err(refused)?));
     cron_jobs.put(at.clone(), view.clone());
     Ok((at, view))
+}
+
+/// Suspends a CronJob. Its mark is removed too, so that the next apply makes it right again.
+pub(super) async fn suspend(context: &Context, at: &Key, contest: &mut Contest) -> Result<(), Refused> {
+    let cron_jobs = &context.world.cron_jobs;
+    let refused = |error| Refused::write::<CronJob>(&*at.name, error);
+    if cron_jobs.get(at).is_none_or(|present| present.suspend) {
+        return Ok(());
+    }
+    // Who resumes it is asked only when it was suspended several times: a plan may suspend it again itself.
+    if !contest.puts_right(context.clock.since_boot()) {
+        let found = context.applier.get::<CronJob>(at).await.map_err(refused)?;
+        if let Some(by) = found.as_ref().and_then(apply::other_writer) {
+            return Err(contested(at, by));
+        }
+    }
+    let patch = json!({ "metadata": { "annotations": { names::ANNOTATION_APPLIED: null } }, "spec": { "suspend": true } });
+    let written = context.applier.merge::<CronJob>(at, &patch).await;
+    let view = CronJobView::of(&written.map_err(refused)?);
+    cron_jobs.put(at.clone(), Arc::new(view));
+    Ok(())
+}
+
+fn contested(at: &Key, by: &str) -> Refused {
+    Refused {
+        kind: "CronJob",
+        name: at.name.to_string(),
+        cause: Cause::Contested { by: by.to_owned() },
+    }
 }
 
 /// Makes a Job from the CronJob's template.

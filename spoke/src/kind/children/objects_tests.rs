@@ -177,3 +177,31 @@ async fn another_program_that_changes_it_each_time_is_named_and_not_answered_eac
     }
     assert_eq!((applied, bed.schedule().as_str()), (3, "5 5 5 5 5"));
 }
+
+#[tokio::test]
+async fn another_program_that_resumes_it_each_time_is_named_and_not_answered_each_time() {
+    let mut bed = Bed::new();
+    let mut suspensions = async |by: &str| {
+        let mut done = 0;
+        for _ in 0..20 {
+            let stored = bed.written("o", &[entry(by, "Update", json!({ "f:suspend": {} }))]);
+            match suspend(&bed.context, &key_of(&stored), &mut bed.contest).await {
+                Ok(()) => done += 1,
+                Err(refused) => {
+                    let text = refused.to_string();
+                    assert!(
+                        text.starts_with("CronJob c: \"other-operator\" changes it"),
+                        "{text}"
+                    );
+                }
+            }
+        }
+        done
+    };
+    assert_eq!(suspensions("other-operator").await, 3);
+    assert_eq!(
+        suspensions("restic-fleet-spoke").await,
+        20,
+        "nobody else has resumed it"
+    );
+}
