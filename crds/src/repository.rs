@@ -176,6 +176,12 @@ pub struct ResticRepositoryStatus {
 }
 
 impl ResticRepositoryStatus {
+    /// Ready, and opened by this operator: the original one called ready what it had never opened, and recorded no id.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.repository_id.is_some() && conditions::is_true(&self.conditions, types::READY)
+    }
+
     /// The condition by which the data are not what they should be: damaged, missing, or those of another repository.
     /// Ready comes before Degraded.
     #[must_use]

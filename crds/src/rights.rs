@@ -84,7 +84,7 @@ pub const CLUSTER: &[Right] = &[
         "batch",
         &["cronjobs"],
         &["get", "list", "watch", "create", "patch"],
-        "Schedules. Read one by one when a Job is made from one.",
+        "Schedules. Read one by one when a Job is made from one, and when one is taken over that another program has written.",
     ),
     right(
         "batch",

@@ -3,10 +3,10 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
-use crds::ResticRepository;
 use crds::common::CrossNamespaceObjectReference;
 use crds::conditions::{self, reasons, types};
 use crds::repository::{AllowedNamespaces, NamespacesFrom};
+use crds::{ResticRepository, ResticRepositoryStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 
 use crate::world::{Key, World};
@@ -74,18 +74,10 @@ pub fn usable<'a, R: Borrow<ResticRepository>>(
         );
         return Err(Blocked::Refused { message });
     }
-    let ready = repository
-        .status
-        .as_ref()
-        .and_then(|s| conditions::get(&s.conditions, types::READY));
-    // The original operator called ready what it had never opened, and recorded no id.
-    let opened = repository
-        .status
-        .as_ref()
-        .is_some_and(|s| s.repository_id.is_some());
-    let ready = ready.filter(|c| c.status != "True" || opened);
-    if ready.is_none_or(|c| c.status != "True") {
-        let why = ready.map_or_else(
+    let status = repository.status.as_ref();
+    if !status.is_some_and(ResticRepositoryStatus::is_open) {
+        let ready = status.and_then(|s| conditions::get(&s.conditions, types::READY));
+        let why = ready.filter(|c| c.status != "True").map_or_else(
             || NOT_CHECKED.to_owned(),
             |c| format!("{}: {}", c.reason, c.message),
         );

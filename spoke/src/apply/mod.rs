@@ -102,6 +102,12 @@ impl<T> Object for T where
 {
 }
 
+/// The other program that owns parts of an object's spec, and wrote them last.
+#[must_use]
+pub fn other_writer<T: Object>(present: &T) -> Option<&str> {
+    takeover::other_writer(MANAGER, present.managed_fields())
+}
+
 /// Writes objects.
 #[derive(Clone)]
 pub struct Applier {

@@ -10,8 +10,10 @@ use serde_json::{Map, Value};
 const SPEC: &str = "f:spec";
 
 /// The entries with `manager` as the only owner of the spec: the next apply by it removes what it does not name. Labels,
-/// annotations and statuses stay with their owners. `None` if nobody else owns any of the spec.
+/// annotations and statuses stay with their owners. `None` if no other program owns any of the spec. What `manager` itself
+/// has patched, the next apply sets.
 pub(super) fn taken_over(manager: &str, entries: &[ManagedFieldsEntry]) -> Option<Vec<ManagedFieldsEntry>> {
+    other_writer(manager, entries)?;
     let is_ours = |entry: &ManagedFieldsEntry| {
         entry.manager.as_deref() == Some(manager)
             && entry.operation.as_deref() == Some("Apply")
@@ -53,6 +55,18 @@ pub(super) fn taken_over(manager: &str, entries: &[ManagedFieldsEntry]) -> Optio
     );
     rest.push(entry);
     Some(rest)
+}
+
+/// The program beside `manager` that owns parts of the spec, and wrote them last.
+pub(super) fn other_writer<'a>(manager: &str, entries: &'a [ManagedFieldsEntry]) -> Option<&'a str> {
+    let owns = |entry: &&ManagedFieldsEntry| {
+        let fields = entry.fields_v1.as_ref();
+        let of_spec = fields.is_some_and(|fields| fields.0.get(SPEC).is_some());
+        of_spec && entry.subresource.is_none() && entry.manager.as_deref() != Some(manager)
+    };
+    let others = entries.iter().filter(owns);
+    let last = others.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?;
+    Some(last.manager.as_deref().unwrap_or("an unnamed program"))
 }
 
 /// Adds the fields of another set: a set is a tree of the names of its fields.
@@ -131,10 +145,42 @@ mod tests {
             None,
             json!({ "f:metadata": { "f:labels": {} }, "f:spec": { "f:a": {} } }),
         );
-        let merged = entry("us", "Update", None, json!({ "f:spec": { "f:suspend": {} } }));
-        let taken = taken_over("us", &[ours, merged]).unwrap();
-        let fields = json!({ "f:metadata": { "f:labels": {} }, "f:spec": { "f:a": {}, "f:suspend": {} } });
-        assert_eq!(taken, [entry("us", "Apply", None, fields)]);
+        let suspended = entry("us", "Update", None, json!({ "f:spec": { "f:suspend": {} } }));
+        let own = [ours, suspended];
+        assert_eq!(
+            taken_over("us", &own),
+            None,
+            "the next apply sets what was patched"
+        );
+        assert_eq!(other_writer("us", &own), None);
+        let person = entry("kubectl-edit", "Update", None, json!({ "f:spec": { "f:b": {} } }));
+        let [ours, suspended] = own;
+        let all = [ours, suspended, person];
+        assert_eq!(other_writer("us", &all), Some("kubectl-edit"));
+        let fields =
+            json!({ "f:metadata": { "f:labels": {} }, "f:spec": { "f:a": {}, "f:suspend": {}, "f:b": {} } });
+        assert_eq!(
+            taken_over("us", &all).unwrap(),
+            [entry("us", "Apply", None, fields)]
+        );
         assert_eq!(taken_over("us", &[]), None);
+    }
+
+    #[test]
+    fn of_several_writers_the_last_one_is_named() {
+        let at = |second| {
+            let time = jiff::Timestamp::from_second(second).unwrap();
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time))
+        };
+        let of = |manager: &str, second| ManagedFieldsEntry {
+            time: at(second),
+            ..entry(manager, "Update", None, json!({ "f:spec": {} }))
+        };
+        let status = ManagedFieldsEntry {
+            time: at(9),
+            ..entry("kcm", "Update", Some("status"), json!({ "f:spec": {} }))
+        };
+        let entries = [of("a", 1), of("b", 3), of("c", 2), of("us", 9), status];
+        assert_eq!(other_writer("us", &entries), Some("b"));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crds::conditions::{Conditions, reasons, types};
 use crds::effect::WithoutEffect as _;
 use crds::{GlobalRetentionPolicyStatus, ResticBackupStatus, ResticRepositoryStatus, ResticRestoreStatus};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::object::HasStatus as _;
 use kube::{Resource as _, ResourceExt as _};
@@ -16,13 +16,14 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use super::announce;
+use super::children::Contest;
 use super::controller::{Cache, Controller, Input, Mailbox, Moment, Plan, Settled, Task, Tools, Unreadable};
 use super::{Kind, Requeue, Turn, WorkHandle};
 use crate::apply::ApplyError;
 use crate::context::Context;
 use crate::credentials;
 use crate::metrics::Measured as _;
-use crate::world::{Key, Stored};
+use crate::world::{Key, Stored, slim};
 
 /// What the statuses of all kinds have.
 pub trait ResourceStatus: Clone + Default + PartialEq + Serialize + Send + Sync + 'static {
@@ -78,6 +79,8 @@ pub struct ActorState<C: Controller> {
     unannounced: Option<C::Status>,
     /// Number of the task that was started last.
     last: u64,
+    /// Over the CronJob.
+    contest: Contest,
 }
 
 /// A task under way. Dropping it ends it.
@@ -96,6 +99,7 @@ impl<C: Controller> Default for ActorState<C> {
             work: Vec::new(),
             unannounced: None,
             last: 0,
+            contest: Contest::default(),
         }
     }
 }
@@ -134,7 +138,7 @@ impl<C: Controller> Driver<C> {
 
     /// Takes the original operator's finalizer off. Nothing of ours needs one: owner references take care of what was made.
     /// With it, an object could not be deleted while no operator runs.
-    async fn release(&self, key: &Key, resource: &C::Resource) -> Requeue {
+    async fn release(&self, key: &Key, resource: &C::Resource, now: Timestamp) -> Requeue {
         let finalizers = resource.finalizers();
         let is = |name: &String| Some(name.as_str()) == C::FINALIZER;
         if !finalizers.iter().any(is) {
@@ -144,8 +148,24 @@ impl<C: Controller> Driver<C> {
         let version = resource.resource_version();
         let patch = json!({ "metadata": { "finalizers": rest, "resourceVersion": version } });
         match self.context.applier.merge::<C::Resource>(key, &patch).await {
-            Ok(_) | Err(ApplyError::Gone(_)) => Requeue::default(),
-            Err(_) => Requeue::retry(),
+            Ok(mut written) => {
+                slim(written.meta_mut());
+                // One that was deleted is gone with its last finalizer, and its end comes through the watch.
+                if written.meta().deletion_timestamp.is_none() {
+                    let store = self.controller.store(&self.context.world);
+                    store.put(key.clone(), Arc::new(written));
+                }
+                Requeue::default()
+            }
+            Err(ApplyError::Gone(_)) => Requeue::default(),
+            // What was changed meanwhile is on its way through the watch.
+            Err(ApplyError::Conflict(_)) => Requeue::at(now.checked_add(SignedDuration::from_secs(1)).ok()),
+            Err(ApplyError::NotLeader) => Requeue::retry(),
+            Err(error) => {
+                let finalizer = C::FINALIZER;
+                warn!(kind = C::NAME, object = %key, finalizer, %error, "a finalizer of the original operator could not be removed");
+                Requeue::retry()
+            }
         }
     }
 
@@ -264,7 +284,7 @@ impl<C: Controller> Driver<C> {
         if let Some(removable) = removable {
             context.operations.offer(turn.uid, removable);
         }
-        let applied = children.apply(context, key).await;
+        let applied = children.apply(context, key, &mut actor.contest).await;
         if let Some(refused) = &applied.refused {
             if refused.is_not_leader() {
                 return Requeue::retry();
@@ -356,7 +376,11 @@ impl<C: Controller> Kind for Driver<C> {
         let Some(resource) = self.get(turn.key, turn.uid) else {
             return Requeue::default();
         };
-        let released = self.release(turn.key, &resource).await;
+        let released = self.release(turn.key, &resource, turn.now).await;
+        // As it is after that.
+        let Some(resource) = self.get(turn.key, turn.uid) else {
+            return released;
+        };
         if resource.meta().deletion_timestamp.is_some() {
             return released;
         }
@@ -366,8 +390,8 @@ impl<C: Controller> Kind for Driver<C> {
         }
         let requeue = self.carry_out(turn, &resource).await;
         Requeue {
+            next: requeue.next.into_iter().chain(released.next).min(),
             failed: requeue.failed || released.failed,
-            ..requeue
         }
     }
 

@@ -466,3 +466,53 @@ async fn it_is_taken_off_before_the_object_is_deleted() {
     bed.server.delete::<Greeting>("default", "hello");
     assert!(bed.server.get::<Greeting>("default", "hello").is_none());
 }
+
+/// Codes of the answers to patches that take a finalizer off.
+fn patches(server: &ApiServer) -> Vec<u16> {
+    let requests = server.requests().into_iter();
+    let patches = requests.filter(|request| request.verb == "patch");
+    patches.filter_map(|request| request.code).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finalizer_that_was_taken_off_is_not_taken_off_again_before_the_watch_shows_it() {
+    let bed = Bed::start().await;
+    let key = bed.put("hello", "hello");
+    // From now on its status stays as it is: no write of it brings the cache up to date.
+    bed.echo("hello", "HELLO").await;
+    bed.server.edit::<Greeting>("default", "hello", |greeting| {
+        greeting["metadata"]["finalizers"] = json!(["original/finalizer"]);
+    });
+    bed.seen(&bed.server.json::<Greeting>("default", "hello"));
+    let finalizers = |greeting: &Greeting| greeting.metadata.finalizers.clone().unwrap_or_default();
+    let released = |server: &ApiServer| {
+        let cached = bed.store.get(&key)?;
+        (finalizers(&cached).is_empty() && !patches(server).is_empty()).then_some(())
+    };
+    bed.server.until("the answer is in the cache", released).await;
+    let planned = bed.planned.load(Ordering::Relaxed);
+    bed.kind.poke(key.clone(), Cause::Related);
+    bed.server
+        .until("another turn", |_| {
+            (bed.planned.load(Ordering::Relaxed) > planned).then_some(())
+        })
+        .await;
+    assert_eq!(patches(&bed.server), [200]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finalizer_that_cannot_be_taken_off_keeps_nothing_back_and_is_tried_again() {
+    for code in [409, 403] {
+        let bed = Bed::start().await;
+        let refuse = Action::Refuse(code, "no".to_owned());
+        bed.server
+            .fault(Fault::new(refuse).on("patch", "greetings").times(2));
+        let greeting = json!({ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "Greeting",
+            "metadata": { "name": "hello", "namespace": "default", "finalizers": ["original/finalizer"] },
+            "spec": { "text": "hello" } });
+        bed.seen(&bed.server.put(&greeting));
+        bed.ready("hello", "Greeted").await;
+        let done = |server: &ApiServer| (patches(server) == [code, code, 200]).then_some(());
+        bed.server.until("it is tried again", done).await;
+    }
+}

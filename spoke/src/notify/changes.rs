@@ -14,6 +14,9 @@ use kube::core::object::HasStatus;
 
 use super::{Change, Figures, Occasion};
 
+/// Conditions that the original operator sets too.
+const OF_THE_ORIGINAL: &[&str] = &[types::READY, types::REPOSITORY_READY];
+
 /// A resource whose changes may be told of.
 pub trait Notifying: HasStatus {
     /// Who is told. `None` where the kind has no such field, or it is empty.
@@ -48,9 +51,7 @@ impl Notifying for ResticBackup {
             of_condition(Occasion::Suspicious, run, condition)
         });
         let before = old.last_backup.as_ref().map(run_id);
-        // What was over when the backup was first looked at, in the days of the original operator, is no news.
-        let known = before.is_some() || conditions::get(&old.conditions, types::PROGRESSING).is_some();
-        let run = run.filter(|run| known && before != Some(run_id(run)));
+        let run = run.filter(|run| before != Some(run_id(run)) && is_news(old, run));
         let ended = run.map(|run| of_run(run, last_success, missed(old, new)));
         ended.into_iter().chain(suspicious).chain(stale).collect()
     }
@@ -164,6 +165,17 @@ fn run_id(run: &BackupRun) -> String {
     let ended = run.completion_time.as_ref();
     let ended = ended.map(|time| time.0.to_string()).unwrap_or_default();
     format!("{} {ended}", run.job.as_deref().unwrap_or_default())
+}
+
+/// Whether a run ended after the backup was first looked at: one that was over by then ended in the days of the original
+/// operator. Its result may be recorded only later, when nothing more is to become known of its pod.
+fn is_news(old: &ResticBackupStatus, run: &BackupRun) -> bool {
+    // Each transition moves the time of a condition on, so the oldest one tells most.
+    let conditions = old.conditions.iter();
+    let ours = conditions.filter(|condition| !OF_THE_ORIGINAL.contains(&&*condition.type_));
+    let since = ours.map(|condition| condition.last_transition_time.0).min();
+    let ended = run.completion_time.as_ref().map(|time| time.0);
+    since.is_some_and(|since| ended.is_none_or(|ended| since <= ended))
 }
 
 /// Runs that ended between two statuses, beside the last one. Only that one is in the status.

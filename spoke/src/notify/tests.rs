@@ -90,13 +90,14 @@ where
 
 #[test]
 fn each_run_of_a_backup_is_told_of_once() {
-    let before = json!({ "lastBackup": run("j1", "Succeeded", 1) });
+    let idle = json!([condition("Progressing", "False", "Idle")]);
+    let before = json!({ "lastBackup": run("j1", "Succeeded", 1), "conditions": idle });
     for (result, occasion) in [
         ("Succeeded", Occasion::Success),
         ("PartiallyFailed", Occasion::Partial),
         ("Failed", Occasion::Failure),
     ] {
-        let after = json!({ "lastBackup": run("j2", result, 2) });
+        let after = json!({ "lastBackup": run("j2", result, 2), "conditions": idle });
         assert_eq!(
             only::<ResticBackup>(before.clone(), after.clone()),
             Some(occasion)
@@ -116,14 +117,25 @@ fn a_run_that_was_over_before_the_backup_was_first_looked_at_is_no_news() {
     let before = json!({ "conditions": [condition("Ready", "True", "BackupConfigured")] });
     assert_eq!(only::<ResticBackup>(before, over.clone()), None);
     let seen = json!({ "conditions": [condition("Progressing", "True", "BackupRunning")] });
-    assert_eq!(only::<ResticBackup>(seen, over), Some(Occasion::Failure));
+    assert_eq!(only::<ResticBackup>(seen, over.clone()), Some(Occasion::Failure));
+    // Its pod is gone: at the first look, its result waits for news of the pod.
+    let mut settling = json!({ "conditions": [condition("Ready", "True", "BackupConfigured"),
+                               condition("Progressing", "False", "Idle"), condition("Degraded", "False", "NoRunYet")] });
+    for number in [1, 2] {
+        settling["conditions"][number]["lastTransitionTime"] = json!("2026-11-26T00:00:05Z");
+    }
+    assert_eq!(only::<ResticBackup>(settling.clone(), over.clone()), None);
+    // One that has run under the new operator, too, whose condition Progressing has moved when its Job was over.
+    settling["conditions"][2]["lastTransitionTime"] = json!("2026-11-25T00:00:00Z");
+    assert_eq!(only::<ResticBackup>(settling, over), Some(Occasion::Failure));
 }
 
 #[test]
 fn runs_that_ended_between_two_statuses_are_counted() {
     let counters =
         |total: i32| json!({ "totalBackups": total, "successfulBackups": total, "failedBackups": 0 });
-    let old = json!({ "statistics": counters(1), "lastBackup": run("j1", "Succeeded", 1) });
+    let old = json!({ "statistics": counters(1), "lastBackup": run("j1", "Succeeded", 1),
+                      "conditions": [condition("Progressing", "False", "Idle")] });
     let new = json!({ "statistics": counters(4), "lastBackup": run("j4", "Succeeded", 4) });
     let changes = ResticBackup::changes(&status::<ResticBackup>(old), &status::<ResticBackup>(new));
     assert!(changes[0].message.ends_with("ended meanwhile: 2"), "{changes:?}");

@@ -55,6 +55,7 @@ const NOT_ASKED: &str = "; this may be out of date, as the last look at the repo
 /// The repository was not asked: condition Ready stays as it is, and its message says so. Ready is Unknown if the
 /// repository was never asked.
 fn unasked(status: &mut ResticRepositoryStatus, reason: &str, text: &str, generation: i64, now: Timestamp) {
+    unopened(status);
     let list = &mut status.conditions;
     let mut known = list
         .iter_mut()
@@ -89,10 +90,19 @@ pub fn invalid(
     status
 }
 
+/// Drops the original operator's word that a repository is ready which this one has never opened.
+fn unopened(status: &mut ResticRepositoryStatus) {
+    if status.repository_id.is_none() {
+        let conditions = &mut status.conditions;
+        conditions.retain(|condition| condition.type_ != types::READY || condition.status != "True");
+    }
+}
+
 /// The status while the first answer is awaited. A repository that was looked at before keeps what is known of it.
 #[must_use]
 pub fn checking(old: &ResticRepositoryStatus, generation: i64, now: Timestamp) -> ResticRepositoryStatus {
     let mut status = old.clone();
+    unopened(&mut status);
     if conditions::get(&status.conditions, types::READY).is_none() {
         let text = "checking the repository; if there is none, it is created once the hub, where one is configured, grants permission";
         Conditions::at(&mut status.conditions, Some(generation), now).set(
@@ -220,6 +230,26 @@ mod tests {
                 .conditions
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn what_the_original_operator_has_called_ready_is_unknown_until_it_was_opened() {
+        let mut original = ResticRepositoryStatus::default();
+        let reason = reasons::REPOSITORY_INITIALIZED;
+        Conditions::at(&mut original.conditions, Some(1), at(5)).set(types::READY, true, reason, "");
+        let ready = |status: &ResticRepositoryStatus| {
+            let ready = conditions::get(&status.conditions, types::READY).unwrap();
+            (
+                ready.status.clone(),
+                ready.reason.clone(),
+                ready.last_transition_time.0,
+            )
+        };
+        let unknown = |reason: &str| ("Unknown".to_owned(), reason.to_owned(), at(10));
+        assert_eq!(ready(&checking(&original, 1, at(10))), unknown(reasons::CHECKING));
+        let answer = Answer::Unasked("no answer".to_owned());
+        let status = after(&original, &answer, &inputs(), at(10));
+        assert_eq!(ready(&status), unknown(answer.reason().0));
     }
 
     #[test]

@@ -270,8 +270,7 @@ fn batch(settings: Settings, watch: &Watch, judged: &[(&str, Verdict)]) -> (Vec<
 
 /// Of several resources for one physical repository, one acts.
 fn is_first(observed: &Observed, status: &ResticRepositoryStatus) -> bool {
-    let ready = conditions::is_true(&status.conditions, types::READY);
-    ready && status.repository_id.is_some() && !observed.is_preceded
+    status.is_open() && !observed.is_preceded
 }
 
 /// A Job that waits although nothing is left over, or whose result is recorded.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crds::conditions::{Conditions, reasons, types};
-use crds::{GlobalRetentionPolicyStatus, ResticRepository, names};
+use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus, ResticRepository, names};
 use kube::ResourceExt as _;
 
 use super::validate::Valid;
@@ -42,7 +42,7 @@ pub(super) fn plan(
             children.removals = if observed.consent_ended {
                 withdrawal(input.key)
             } else {
-                suspension(input.key, observed)
+                suspension(input, observed)
             };
         }
         (Ok(_), Err(blocked)) => {
@@ -56,7 +56,7 @@ pub(super) fn plan(
             children.removals = if refused || observed.consent_ended {
                 withdrawal(input.key)
             } else {
-                suspension(input.key, observed)
+                suspension(input, observed)
             };
         }
         (Ok(valid), Ok(repository)) => {
@@ -134,12 +134,25 @@ fn withdrawal(key: &Key) -> Vec<Removal> {
     )
 }
 
-/// A CronJob as the original operator left it removes snapshots at its next start, without a preview and without the lock:
-/// it starts nothing until it is made anew.
-fn suspension(key: &Key, observed: &Observed) -> Vec<Removal> {
-    let original = observed.cron_job.as_ref().filter(|c| c.meta.applied.is_none());
-    let at = || Key::new(&key.namespace, names::retention_cron_job(&key.name));
-    original.map(|_| Removal::Schedule(at())).into_iter().collect()
+/// A CronJob as the original operator, or anybody else, has written it removes snapshots at its next start, without a
+/// preview and without the lock: it starts nothing until it is made anew.
+fn suspension(input: &Input<'_, RetentionController>, observed: &Observed) -> Vec<Removal> {
+    let recorded = recorded_generation(input.resource);
+    let foreign = observed
+        .cron_job
+        .as_ref()
+        .filter(|cron_job| !cron_job.is_as_written(recorded) && cron_job.meta.is_for(Some(input.uid())));
+    let at = || {
+        let name = names::retention_cron_job(&input.key.name);
+        Key::new(&input.key.namespace, name)
+    };
+    foreign.map(|_| Removal::Schedule(at())).into_iter().collect()
+}
+
+/// Generation of the CronJob after the spoke's last write.
+fn recorded_generation(policy: &GlobalRetentionPolicy) -> Option<i64> {
+    let status = policy.status.as_ref()?;
+    status.cron_job_ref.as_ref()?.generation
 }
 
 /// Everything that a policy needs.
@@ -163,7 +176,6 @@ fn objects(
         repository,
         (image, retry_lock),
     );
-    let recorded = policy.status.as_ref().and_then(|s| s.cron_job_ref.as_ref());
     Children {
         permission: Some(Permission {
             restic_id: restic_id.unwrap_or_default(),
@@ -181,7 +193,7 @@ fn objects(
             at: valid.repository.clone(),
             repository: repository.clone(),
         }),
-        cron_job: Some((cron_job, recorded.and_then(|r| r.generation))),
+        cron_job: Some((cron_job, recorded_generation(policy))),
         ..Children::default()
     }
 }

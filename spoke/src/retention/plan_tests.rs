@@ -62,13 +62,15 @@ fn a_policy_asks_for_permission_before_it_makes_its_objects() {
 }
 
 #[test]
-fn a_cron_job_of_the_original_operator_starts_nothing_until_it_is_made_anew() {
+fn a_cron_job_that_somebody_else_has_written_starts_nothing_until_it_is_made_anew() {
     let mut table = table();
-    let of = |applied: Option<&str>, repository| Observed {
+    let of = |applied: Option<&str>, generation: i64, owner: &str, repository| Observed {
         repository,
         cron_job: Some(Arc::new(CronJobView {
             meta: crate::world::Meta {
                 applied: applied.map(Into::into),
+                owner: (!owner.is_empty()).then(|| owner.into()),
+                generation,
                 ..crate::world::Meta::default()
             },
             ..CronJobView::default()
@@ -76,13 +78,29 @@ fn a_cron_job_of_the_original_operator_starts_nothing_until_it_is_made_anew() {
         ..ready()
     };
     let schedule = [Removal::Schedule(Key::new("ns", "globalretention-nightly"))];
-    assert_eq!(table.plan(&of(None, None)).children.removals, schedule);
-    assert!(table.plan(&of(Some("hash"), None)).children.removals.is_empty());
-    let adopted = table.plan(&of(None, Some(repository()))).children;
+    let removals = |table: &Table<RetentionController>, observed| table.plan(&observed).children.removals;
+    for owner in ["p", ""] {
+        assert_eq!(removals(&table, of(None, 1, owner, None)), schedule);
+        assert_eq!(
+            removals(&table, of(Some("hash"), 1, owner, None)),
+            schedule,
+            "the original overwrites the spec, the mark stays, and the record is lost"
+        );
+    }
+    assert_eq!(removals(&table, of(None, 1, "namesake", None)), []);
+    let adopted = table.plan(&of(None, 1, "p", Some(repository()))).children;
     assert!(adopted.cron_job.is_some() && !adopted.removals.contains(&schedule[0]));
+    let reference =
+        json!({ "cronJobRef": { "namespace": "ns", "name": "globalretention-nightly", "generation": 3 } });
+    table.resource.status = Some(serde_json::from_value(reference).unwrap());
+    assert_eq!(
+        removals(&table, of(Some("hash"), 3, "p", None)),
+        [],
+        "it is the spoke's"
+    );
+    assert_eq!(removals(&table, of(Some("hash"), 4, "p", None)), schedule);
     table.resource.spec.schedule = "now".to_owned();
-    let invalid = table.plan(&of(None, Some(repository()))).children;
-    assert_eq!(invalid.removals, schedule);
+    assert_eq!(removals(&table, of(None, 3, "p", Some(repository()))), schedule);
 }
 
 #[test]

@@ -103,7 +103,7 @@ fn unreported<M>(run: &JobWithPods, ending: Ending<M>) -> Ending<M> {
 }
 
 /// The end of a pod whose other containers go on.
-pub(super) fn of_outlived<M: Report>(pod: &PodView) -> Ended<M> {
+pub(super) fn of_outlived<M: Report>(run: &JobWithPods, pod: &PodView) -> Ended<M> {
     let unknown = Termination {
         exit_code: 0,
         reason: "".into(),
@@ -113,7 +113,7 @@ pub(super) fn of_outlived<M: Report>(pod: &PodView) -> Ended<M> {
     };
     let termination = pod.restic.as_ref().unwrap_or(&unknown);
     Ended {
-        ending: of_container(pod, termination, None),
+        ending: unreported(run, of_container(pod, termination, None)),
         started: termination.started,
         finished: termination.finished,
         user: pod.user,

@@ -202,7 +202,7 @@ pub fn state<M: Report>(run: &JobWithPods, now: Timestamp) -> State<M> {
         }
         let succeeded = pod.restic.as_ref().is_some_and(|t| t.exit_code == 0);
         if succeeded || run.is_last_attempt() {
-            return State::Ended(ending::of_outlived(pod));
+            return State::Ended(ending::of_outlived(run, pod));
         }
     }
     if run.delivery.since(now).is_none() {

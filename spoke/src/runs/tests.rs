@@ -461,6 +461,9 @@ fn a_sidecar_that_stays_keeps_no_result_back_and_is_ended() {
     let last = with(1, 0);
     assert_eq!(reason(&last), "reported");
     assert!(ends(&last, true));
+    let silent = pod("Running", |p| p.restic = ended(0, "Completed", ""));
+    let original = run(job(None, |j| j.original = true), vec![silent], &[]);
+    assert_eq!(ending(&original), Ending::Unreported { exit: 0 });
     let running = run(job(None, |_| ()), vec![pod_running()], &[]);
     assert_eq!(lingering([&running], at(300)), (vec![], None));
 }

@@ -77,12 +77,24 @@ async fn steps(run: &CheckRun, restic: &Restic, time: Duration) -> Result<Operat
         time,
     };
     let mut found = Damage::default();
-    for part in parts(run) {
-        if let Some(damage) = confirmed(&clock, part.as_deref()).await? {
-            found.add(damage);
+    for (read, part) in parts(run).into_iter().enumerate() {
+        match confirmed(&clock, part.as_deref()).await {
+            Ok(damage) => found.add(damage.unwrap_or_default()),
+            Err(stopped) if found.kind().is_none() => return Err(stopped),
+            Err(stopped) => return Ok(cut_short(run, &found, read, &stopped)),
         }
     }
     Ok(conclude(run, &found))
+}
+
+/// Damage that is confirmed counts, although parts after it could not be read. `read` of the run's parts were.
+fn cut_short(run: &CheckRun, found: &Damage, read: usize, stopped: &Stopped) -> OperationOutcome {
+    let parts = run.parts.iter().take(read).copied().collect();
+    let outcome = conclude(&CheckRun { parts, ..run.clone() }, found);
+    OperationOutcome {
+        message: format!("{}; not all parts were read: {stopped}", outcome.message),
+        ..outcome
+    }
 }
 
 /// Values of `--read-data-subset`, `None` for the structure alone.

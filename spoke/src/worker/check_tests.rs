@@ -301,6 +301,30 @@ async fn an_id_that_holds_404_does_not_make_a_pack_missing() {
 }
 
 #[tokio::test]
+async fn confirmed_damage_counts_though_a_later_part_has_no_result() {
+    let mut bench = Bench::new();
+    let pack = bench.damage();
+    let damaged = part(&pack, 3);
+    let others: Vec<u32> = (1..=3).filter(|number| *number != damaged).collect();
+    bench.script(&format!(
+        "case \"$*\" in *--read-data-subset={}/3*) echo 'connection refused' >&2; exit 1;; esac\nexec $RESTIC \"$@\"",
+        others[1]
+    ));
+    let order = CheckRun {
+        restic_id: bench.id.clone(),
+        parts: vec![others[0], damaged, others[1]],
+        of: 3,
+    };
+    let time = Duration::from_secs(120);
+    let outcome = steps(&order, &bench.restic, time).await.unwrap();
+    let message = &outcome.message;
+    assert_eq!(summary(&outcome), ("Damaged", "DamagedPacks"), "{message}");
+    assert_eq!(outcome.broken_packs, [pack.as_str()]);
+    assert_eq!(outcome.checked, [others[0], damaged]);
+    assert!(message.contains("connection refused"), "{message}");
+}
+
+#[tokio::test]
 async fn a_check_that_loses_its_lease_or_its_time_has_no_result() {
     let mut bench = Bench::new();
     bench.script("case $1 in check) exec sleep 600;; esac\nexec $RESTIC \"$@\"");

@@ -93,12 +93,21 @@ impl AppPodView {
     /// Whether a backup reads the same of both: all but the version.
     #[must_use]
     pub fn is_alike(&self, other: &AppPodView) -> bool {
-        let meta = |pod: &AppPodView| (pod.meta.uid.clone(), pod.meta.deleting);
-        meta(self) == meta(other)
-            && (&self.labels, &self.node, self.running) == (&other.labels, &other.node, other.running)
-            && self.containers == other.containers
-            && self.volumes == other.volumes
-            && self.tolerations == other.tolerations
+        // Without `..`: a field that is added has to be thought of here too.
+        let AppPodView {
+            meta,
+            labels,
+            node,
+            running,
+            containers,
+            volumes,
+            tolerations,
+        } = self;
+        (&meta.uid, meta.deleting) == (&other.meta.uid, other.meta.deleting)
+            && (labels, node, *running) == (&other.labels, &other.node, other.running)
+            && *containers == other.containers
+            && *volumes == other.volumes
+            && *tolerations == other.tolerations
     }
 
     /// Claims that it mounts.

@@ -21,6 +21,8 @@ struct Inner {
     pods: VecDeque<(Key, Arc<PodView>)>,
     /// uids of Jobs whose result is recorded.
     recorded: HashSet<Box<str>>,
+    /// uids of deleted Jobs of which pods are kept for their hooks.
+    owing: HashSet<Box<str>>,
 }
 
 impl LastSeen {
@@ -55,10 +57,23 @@ impl LastSeen {
         self.lock().recorded.insert(job_uid.into());
     }
 
+    /// A Job was deleted whose hooks are open: its pods are kept until [`LastSeen::closed`].
+    pub fn owes(&self, job_uid: &str) {
+        self.lock().owing.insert(job_uid.into());
+    }
+
+    /// The hooks of a run are closed. While its Job is there, its pods are asked for all the same.
+    pub fn closed(&self, job_uid: &str) {
+        if self.lock().owing.contains(job_uid) {
+            self.forget(job_uid);
+        }
+    }
+
     /// A Job was deleted.
     pub fn forget(&self, job_uid: &str) {
         let mut inner = self.lock();
         inner.recorded.remove(job_uid);
+        inner.owing.remove(job_uid);
         inner
             .pods
             .retain(|(_, pod)| pod.meta.owner.as_deref() != Some(job_uid));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::delivery::Delivery;
 use super::key::Key;
@@ -80,7 +80,7 @@ type Observer<V> = Box<dyn Fn(&Key, Option<&V>, Option<&V>) + Send + Sync>;
 pub struct Store<V> {
     inner: RwLock<Inner<V>>,
     delivery: RwLock<Delivery>,
-    observer: OnceLock<Observer<V>>,
+    observers: RwLock<Vec<Observer<V>>>,
 }
 
 struct Inner<V> {
@@ -95,7 +95,7 @@ struct Inner<V> {
 impl<V> Default for Store<V> {
     fn default() -> Self {
         Store {
-            observer: OnceLock::new(),
+            observers: RwLock::default(),
             delivery: RwLock::default(),
             inner: RwLock::new(Inner {
                 entries: HashMap::new(),
@@ -283,16 +283,15 @@ impl<V: Stored> Store<V> {
         })
     }
 
-    /// Has a function called with each change from now on. Only the first one counts.
+    /// Has a function called with each change from now on.
     pub fn observe(&self, observer: impl Fn(&Key, Option<&V>, Option<&V>) + Send + Sync + 'static) {
-        // An error means that there is one already.
-        let _ = self.observer.set(Box::new(observer));
+        let mut observers = self.observers.write().unwrap_or_else(PoisonError::into_inner);
+        observers.push(Box::new(observer));
     }
 
     fn notify(&self, key: &Key, old: Option<&V>, new: Option<&V>) {
-        if let Some(observer) = self.observer.get() {
-            observer(key, old, new);
-        }
+        let observers = self.observers.read().unwrap_or_else(PoisonError::into_inner);
+        observers.iter().for_each(|observer| observer(key, old, new));
     }
 
     /// The number that removed entries of a group left.

@@ -1,27 +1,29 @@
 //! Applies the objects of a plan: the order, permission, removals, and the ends of pods.
 
-use std::sync::Arc;
-
-use crds::names;
-use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use serde_json::json;
 use tracing::warn;
 
-use super::{Applied, Cause, Children, Permission, Refused, Removal, objects, policy};
+use super::{Applied, Cause, Children, Contest, Permission, Refused, Removal, objects, policy};
 use crate::apply::{Applier, ApplyError, Object};
 use crate::context::Context;
 use crate::runs::Lingering;
 use crate::runs::finished::Finished;
-use crate::world::{CronJobView, Key, MetaView, Store, Stored as _};
+use crate::world::{Key, MetaView, Store, Stored as _};
 
 impl Children {
     /// Applies everything, up to the first object that is refused; the retention policy in any case.
-    pub(in crate::kind) async fn apply(mut self, context: &Context, key: &Key) -> Applied {
+    pub(in crate::kind) async fn apply(
+        mut self,
+        context: &Context,
+        key: &Key,
+        contest: &mut Contest,
+    ) -> Applied {
         let mut applied = Applied::default();
         let policy = self.policy.take();
-        let refused = self.apply_into(context, key, &mut applied).await.err();
+        let refused = self.apply_into(context, key, contest, &mut applied).await.err();
         let of_policy = match policy {
             Some(change) => policy::change(context, change).await.err(),
             None => None,
@@ -32,7 +34,13 @@ impl Children {
         }
     }
 
-    async fn apply_into(self, context: &Context, key: &Key, applied: &mut Applied) -> Result<(), Refused> {
+    async fn apply_into(
+        self,
+        context: &Context,
+        key: &Key,
+        contest: &mut Contest,
+        applied: &mut Applied,
+    ) -> Result<(), Refused> {
         // Without `..`: an object that is added to a plan has to be applied here too.
         let Children {
             permission,
@@ -51,10 +59,10 @@ impl Children {
             policy: _,
         } = self;
         if let Some(permission) = permission {
-            permit(context, permission).await?;
+            permit(context, permission, contest).await?;
         }
         for removal in removals {
-            remove(context, removal).await?;
+            remove(context, removal, contest).await?;
         }
         if let Some(account) = account {
             objects::apply_marked(context, &context.world.service_accounts, &account).await?;
@@ -70,7 +78,7 @@ impl Children {
             objects::create_claim(context, &claim).await?;
         }
         if let Some((wanted, recorded)) = cron_job {
-            let (at, view) = objects::apply_cron_job(context, &wanted, recorded).await?;
+            let (at, view) = objects::apply_cron_job(context, &wanted, recorded, contest).await?;
             applied.cron_job = Some((at, view.clone()));
             for run in runs {
                 applied
@@ -142,7 +150,7 @@ pub async fn end_lingering(applier: &Applier, pod: &Lingering) -> Result<(), App
     written.map(drop).or_else(gone_is_fine)
 }
 
-async fn permit(context: &Context, permission: Permission) -> Result<(), Refused> {
+async fn permit(context: &Context, permission: Permission, contest: &mut Contest) -> Result<(), Refused> {
     let lease = |cause| Refused {
         kind: "Lease",
         name: "fleet-shared".to_owned(),
@@ -159,7 +167,7 @@ async fn permit(context: &Context, permission: Permission) -> Result<(), Refused
     match allowed {
         Ok(()) => Ok(()),
         Err(text) => {
-            remove(context, Removal::Schedule(permission.otherwise_suspend)).await?;
+            objects::suspend(context, &permission.otherwise_suspend, contest).await?;
             Err(lease(Cause::NotAllowed(text)))
         }
     }
@@ -180,7 +188,7 @@ where
     Ok(())
 }
 
-async fn remove(context: &Context, removal: Removal) -> Result<(), Refused> {
+async fn remove(context: &Context, removal: Removal, contest: &mut Contest) -> Result<(), Refused> {
     let world = &context.world;
     match removal {
         Removal::Job { at, uid } => {
@@ -193,14 +201,7 @@ async fn remove(context: &Context, removal: Removal) -> Result<(), Refused> {
             delete_marked::<RoleBinding>(context, &world.role_bindings, &at).await?;
             delete_marked::<Role>(context, &world.roles, &at).await?;
         }
-        Removal::Schedule(at) => {
-            if world.cron_jobs.get(&at).is_some_and(|c| !c.suspend) {
-                let patch = json!({ "metadata": { "annotations": { names::ANNOTATION_APPLIED: null } }, "spec": { "suspend": true } });
-                let written = context.applier.merge::<CronJob>(&at, &patch).await;
-                let written = written.map_err(|error| Refused::write::<CronJob>(&*at.name, error))?;
-                world.cron_jobs.put(at, Arc::new(CronJobView::of(&written)));
-            }
-        }
+        Removal::Schedule(at) => objects::suspend(context, &at, contest).await?,
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The objects that a plan asks for, and what became of them.
 
 mod apply;
+mod contest;
 mod objects;
 mod policy;
 mod refused;
@@ -18,6 +19,7 @@ use crate::runs::finished::Finished;
 use crate::world::{CronJobView, JobView, Key};
 
 pub use apply::end_lingering;
+pub use contest::Contest;
 #[cfg(test)]
 pub(super) use objects::key_of;
 pub use policy::is_as;

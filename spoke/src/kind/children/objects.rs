@@ -10,8 +10,8 @@ use kube::{Resource, ResourceExt as _};
 use serde_json::json;
 use tracing::info;
 
-use super::{Cause, Credentials, Opening, Refused, Run};
-use crate::apply::{ApplyError, Object};
+use super::{Cause, Contest, Credentials, Opening, Refused, Run};
+use crate::apply::{self, ApplyError, Object};
 use crate::context::Context;
 use crate::credentials;
 use crate::pod::{self, stale};
@@ -54,24 +54,31 @@ pub(super) async fn apply_credentials(
     Ok(())
 }
 
-/// Applies a CronJob, if it was made from another manifest or changed by somebody else.
+/// Applies a CronJob, if it was made from another manifest or changed by somebody else. `recorded` is its generation after
+/// the last write.
 pub(super) async fn apply_cron_job(
     context: &Context,
     wanted: &CronJob,
     recorded: Option<i64>,
+    contest: &mut Contest,
 ) -> Result<(Key, Arc<CronJobView>), Refused> {
     let (cron_jobs, at) = (&context.world.cron_jobs, key_of(wanted));
     let refused = |error| Refused::write::<CronJob>(&*at.name, error);
     let mut found = None;
     if let Some(present) = cron_jobs.get(&at) {
-        // Without a record too: the original operator, when it is taken back for a while, keeps the mark and not the record.
-        let changed_by_others = recorded != Some(present.meta.generation);
-        if !changed_by_others && !stale(Some(&present.meta), &wanted.metadata) {
+        if !present.is_as_written(recorded) {
+            found = context.applier.get::<CronJob>(&at).await.map_err(refused)?;
+        } else if !stale(Some(&present.meta), &wanted.metadata) {
             return Ok((at, present));
         }
-        if (changed_by_others || present.meta.applied.is_none()) && is_for(&present.meta, &wanted.metadata) {
-            found = context.applier.get::<CronJob>(&at).await.map_err(refused)?;
-        }
+    }
+    // Of what is taken over, not of the cache: another may have its name by now.
+    let owner = Meta::of(&wanted.metadata).owner;
+    let found = found.filter(|found| Meta::of(&found.metadata).is_for(owner.as_deref()));
+    if let Some(by) = found.as_ref().and_then(apply::other_writer)
+        && !contest.puts_right(context.clock.since_boot())
+    {
+        return Err(contested(&at, by));
     }
     let written = match found {
         Some(found) => context.applier.take_over(wanted, &found).await,
@@ -82,9 +89,33 @@ pub(super) async fn apply_cron_job(
     Ok((at, view))
 }
 
-/// Whether an object that is there is for the same resource, or nobody's.
-fn is_for(present: &Meta, wanted: &ObjectMeta) -> bool {
-    present.owner.is_none() || present.owner == Meta::of(wanted).owner
+/// Suspends a CronJob. Its mark is removed too, so that the next apply makes it right again.
+pub(super) async fn suspend(context: &Context, at: &Key, contest: &mut Contest) -> Result<(), Refused> {
+    let cron_jobs = &context.world.cron_jobs;
+    let refused = |error| Refused::write::<CronJob>(&*at.name, error);
+    if cron_jobs.get(at).is_none_or(|present| present.suspend) {
+        return Ok(());
+    }
+    // Who resumes it is asked only when it was suspended several times: a plan may suspend it again itself.
+    if !contest.puts_right(context.clock.since_boot()) {
+        let found = context.applier.get::<CronJob>(at).await.map_err(refused)?;
+        if let Some(by) = found.as_ref().and_then(apply::other_writer) {
+            return Err(contested(at, by));
+        }
+    }
+    let patch = json!({ "metadata": { "annotations": { names::ANNOTATION_APPLIED: null } }, "spec": { "suspend": true } });
+    let written = context.applier.merge::<CronJob>(at, &patch).await;
+    let view = CronJobView::of(&written.map_err(refused)?);
+    cron_jobs.put(at.clone(), Arc::new(view));
+    Ok(())
+}
+
+fn contested(at: &Key, by: &str) -> Refused {
+    Refused {
+        kind: "CronJob",
+        name: at.name.to_string(),
+        cause: Cause::Contested { by: by.to_owned() },
+    }
 }
 
 /// Makes a Job from the CronJob's template.
@@ -209,3 +240,7 @@ fn view(meta: &ObjectMeta) -> Arc<MetaView> {
 pub(in crate::kind) fn key_of<T: Resource>(object: &T) -> Key {
     Key::new(object.namespace().unwrap_or_default(), object.name_any())
 }
+
+#[cfg(test)]
+#[path = "objects_tests.rs"]
+mod tests;

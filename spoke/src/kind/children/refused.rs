@@ -25,6 +25,11 @@ pub enum Cause {
     /// Another object of this name exists; its metadata, and the API server's message.
     #[error("{text}")]
     Occupied { meta: Box<Meta>, text: String },
+    /// Another program changes it each time it was put right; the name of that manager.
+    #[error(
+        "\"{by}\" changes it each time it was put right: stop that program; until then it is put right every few minutes at most"
+    )]
+    Contested { by: String },
     /// [`Children::permission`] was not given.
     #[error("{0}")]
     NotAllowed(String),

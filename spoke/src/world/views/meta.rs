@@ -44,6 +44,12 @@ impl Meta {
             owner_name: owner.map(|o| (o.kind.as_str().into(), o.name.as_str().into())),
         }
     }
+
+    /// Whether it is controlled by the resource with this uid, or by none.
+    #[must_use]
+    pub fn is_for(&self, owner: Option<&str>) -> bool {
+        self.owner.is_none() || self.owner.as_deref() == owner
+    }
 }
 
 /// An object of which only identity and what was applied count.

@@ -45,6 +45,13 @@ impl CronJobView {
         }
     }
 
+    /// Whether it is as the spoke has written it. `recorded` is its generation after the last write. Without a record it
+    /// is not: the original operator, when it is taken back for a while, keeps the mark and not the record.
+    #[must_use]
+    pub fn is_as_written(&self, recorded: Option<i64>) -> bool {
+        self.meta.applied.is_some() && recorded == Some(self.meta.generation)
+    }
+
     /// From when Kubernetes counts `@every`: from the last start, or from its creation before the first.
     #[must_use]
     pub fn counts_from(&self) -> Option<Timestamp> {
