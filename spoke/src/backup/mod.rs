@@ -55,7 +55,7 @@ impl BackupController {
     }
 
     /// Most backups have no parked run: the queue is not made for them.
-    fn turns(&self, world: &World, runs: &[JobWithPods]) -> BTreeMap<String, Turn> {
+    fn turns(&self, cache: Cache<'_>, runs: &[JobWithPods]) -> BTreeMap<String, Turn> {
         let parked: Vec<&str> = runs
             .iter()
             .filter(|run| queue::is_parked(&run.job))
@@ -64,7 +64,7 @@ impl BackupController {
         if parked.is_empty() {
             return BTreeMap::new();
         }
-        let mut turns = Queue::of(world, self.site.limits).turns();
+        let mut turns = Queue::of(cache.world, cache.places, self.site.limits).turns();
         turns.retain(|uid, _| parked.contains(&uid.as_str()));
         turns
     }
@@ -135,7 +135,7 @@ impl Controller for BackupController {
             made: follow::made(world, &key.namespace, &prefix, open),
             labels: labels.map(|n| n.labels.clone()),
             source: source.unwrap_or_default(),
-            turns: self.turns(world, &runs),
+            turns: self.turns(cache, &runs),
             refused: cron_job
                 .as_deref()
                 .and_then(|cron_job| refused(world, key, cron_job, &runs)),

@@ -233,20 +233,68 @@ fn a_parked_run_is_opened_when_its_turn_comes_and_shows_its_place_until_then() {
     let (waiting, text) = condition(&waits.status.conditions, "Waiting");
     assert_eq!((waiting.as_str(), text.as_str()), ("True/Parked", "3rd of 7"));
     assert!(waits.status.active.is_empty(), "maintenance does not wait for it");
-    let begins = table.plan(&with(Turn::Begins)).children.openings;
-    assert_eq!(begins.len(), 1);
-    for stopped in [
-        Observed {
-            held: Some(Duration::from_secs(5)),
-            ..with(Turn::Begins)
-        },
-        Observed {
-            repository: not_ready("RepositoryUnreachable"),
-            ..with(Turn::Begins)
-        },
-    ] {
-        assert!(table.plan(&stopped).children.openings.is_empty());
+    let begins = table.plan(&with(Turn::Begins)).children;
+    assert_eq!((begins.openings.len(), begins.opens), (1, Some(true)));
+}
+
+/// A backup whose parked run has its turn.
+fn turned() -> Observed {
+    Observed {
+        runs: vec![parked("1")],
+        turns: [("1".to_owned(), Turn::Begins)].into(),
+        ..ready()
     }
+}
+
+#[test]
+fn a_run_whose_backup_may_not_run_takes_no_place() {
+    let table = table(json!({}));
+    let held = Observed {
+        held: Some(Duration::from_secs(5)),
+        ..turned()
+    };
+    let down = Observed {
+        repository: not_ready("RepositoryUnreachable"),
+        ..turned()
+    };
+    let no_claim = Observed {
+        source: locate::Surroundings::default(),
+        ..turned()
+    };
+    let no_consent = Observed {
+        consent_ended: true,
+        ..turned()
+    };
+    for stopped in [held, down, no_claim, no_consent] {
+        let plan = table.plan(&stopped);
+        assert_eq!(
+            (plan.children.openings.len(), plan.children.opens),
+            (0, Some(false))
+        );
+        let (_, text) = condition(&plan.status.conditions, "Waiting");
+        assert_eq!(
+            text,
+            "resticbackup-orders-1: it is opened when the backup is ready"
+        );
+    }
+    assert_eq!(table.plan(&ready()).children.opens, None, "no run is parked");
+}
+
+#[test]
+fn what_would_not_stop_the_cron_job_does_not_keep_a_run_parked() {
+    let mut table = table(json!({}));
+    for reason in ["ResticFailed", "RepositoryLocked", "CredentialsInvalid"] {
+        let waiting = Observed {
+            repository: not_ready(reason),
+            ..turned()
+        };
+        assert_eq!(table.plan(&waiting).children.openings.len(), 1, "{reason}");
+    }
+    table.resource.spec.schedule = "61 * * * *".to_owned();
+    assert_eq!(table.plan(&turned()).children.openings.len(), 1, "a typing error");
+    table.resource.spec.restic = serde_json::from_value(json!({ "tags": ["fleet.cluster=b"] })).unwrap();
+    table.resource.spec.schedule = "0 3 * * *".to_owned();
+    assert!(table.plan(&turned()).children.openings.is_empty(), "unsafe");
 }
 
 #[test]

@@ -25,11 +25,22 @@ struct UnderWay {
     waiting: Option<Words>,
 }
 
-/// What a run that was not opened yet waits for.
-fn parked(job: &str, turn: Option<&Turn>) -> Words {
-    match turn {
-        Some(Turn::Waits(words)) => words.clone(),
-        _ => queue::begins(job),
+/// What parked runs wait for.
+#[derive(Clone, Copy)]
+pub struct Parked<'a> {
+    /// By uid of their Jobs.
+    pub turns: &'a BTreeMap<String, Turn>,
+    /// Whether the backup may run now.
+    pub opens: bool,
+}
+
+impl Parked<'_> {
+    fn words(&self, job: &str, uid: &str) -> Words {
+        match self.turns.get(uid) {
+            _ if !self.opens => queue::not_ready(job),
+            Some(Turn::Waits(words)) => words.clone(),
+            _ => queue::begins(job),
+        }
     }
 }
 
@@ -40,7 +51,7 @@ pub fn with_runs(
     old: &ResticBackupStatus,
     backup: &ResticBackup,
     jobs: &[JobWithPods],
-    (turns, refused): (&BTreeMap<String, Turn>, Option<Words>),
+    (parked, refused): (Parked<'_>, Option<Words>),
     now: Timestamp,
 ) -> (ResticBackupStatus, Option<Timestamp>) {
     let mut status = old.clone();
@@ -61,7 +72,7 @@ pub fn with_runs(
         }
         // It is not under way: maintenance does not wait for it, and its deletion is no failed run.
         if queue::is_parked(&run.job) {
-            under_way.waiting = under_way.waiting.or_else(|| Some(parked(&name, turns.get(&uid))));
+            under_way.waiting = under_way.waiting.or_else(|| Some(parked.words(&name, &uid)));
             continue;
         }
         match runs::state(run, now) {

@@ -42,8 +42,6 @@ pub const STARTING_DEADLINE: i64 = 7 * 24 * 3600;
 pub const ENTRYPOINT: &str = "/backup-entrypoint.sh";
 /// Key of the entrypoint in the ConfigMap.
 pub const ENTRYPOINT_KEY: &str = "entrypoint.sh";
-/// What kubectl writes on a Job that it makes from a CronJob.
-const MANUAL: &str = "cronjob.kubernetes.io/instantiate";
 /// Variable that names the folder which a backup must not leave by a link.
 pub const SOURCE_VARIABLE: &str = "FLEET_SOURCE_DIR";
 /// Name of the cluster, and uid of the pod or of its Job: what runs restic puts both into `USER`, so that restic's locks
@@ -173,7 +171,7 @@ pub fn manual_job(cron_job: &CronJob, owner_uid: &str, name: String) -> Job {
         .map(|m| (m.labels, m.annotations))
         .unwrap_or_default();
     let mut annotations = annotations.unwrap_or_default();
-    annotations.insert(MANUAL.to_owned(), "manual".to_owned());
+    annotations.insert(names::ANNOTATION_INSTANTIATE.to_owned(), "manual".to_owned());
     Job {
         metadata: ObjectMeta {
             name: Some(name),

@@ -9,7 +9,7 @@ fn entry(n: usize, repository: &str, node: Option<&str>, parked: bool) -> Entry 
         created: Timestamp::from_second(i64::try_from(n).unwrap()).unwrap(),
         repository: Key::new("shop", repository),
         nodes: node.into_iter().map(Into::into).collect(),
-        parked,
+        standing: if parked { Standing::Parked } else { Standing::Runs },
     }
 }
 
@@ -79,6 +79,22 @@ fn limits_of_cluster_and_node_count_too() {
 }
 
 #[test]
+fn a_run_that_may_not_be_opened_takes_no_place_and_no_rank() {
+    for (standing, text) in [
+        (Standing::Closed, "job-1: it is opened when the backup is ready"),
+        (Standing::Suspended, "spec.suspend"),
+    ] {
+        let mut entries = vec![entry(1, "nas", Some("n1"), true)];
+        entries.extend((2..5).map(|n| entry(n, "nas", None, true)));
+        entries[0].standing = standing;
+        let with = || queue(&entries, &[("nas", 1)], None, Some(1));
+        assert_eq!(begin(with()), ["u2"]);
+        assert!(words(with(), "u3").contains("1st of 2 "));
+        assert!(words(with(), "u1").contains(text), "{}", words(with(), "u1"));
+    }
+}
+
+#[test]
 fn a_run_that_needs_two_places_is_not_passed_for_ever() {
     // Its node is full; the repository's free place is kept for it, and the cluster's is not.
     let entries = [
@@ -116,8 +132,8 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
 }
 
 proptest! {
-    /// Turn by turn, one run ending at a time: no limit is ever exceeded, each run begins, whoever looks comes to the same
-    /// turns, and of two alike the older one begins first.
+    /// Turn by turn, one run ending at a time: no limit is ever exceeded, each run begins, the order of the list does
+    /// not matter, and of two alike the older one begins first.
     #[test]
     fn all_begin_within_the_limits_and_in_order(
         mut entries in entries(), repository in 1..4usize, cluster in 1..5usize, node in 1..3usize, seed in any::<u64>(),
@@ -131,11 +147,11 @@ proptest! {
             prop_assert_eq!(&turns, &queue(&shuffled, &limits, Some(cluster), Some(node)).turns());
             for entry in &mut entries {
                 if turns.get(&*entry.uid) == Some(&Turn::Begins) {
-                    entry.parked = false;
+                    entry.standing = Standing::Runs;
                     begun.push(entry.clone());
                 }
             }
-            let running: Vec<usize> = (0..entries.len()).filter(|n| !entries[*n].parked).collect();
+            let running: Vec<usize> = (0..entries.len()).filter(|n| entries[*n].standing == Standing::Runs).collect();
             let count = |is: &dyn Fn(&Entry) -> bool| running.iter().filter(|n| is(&entries[**n])).count();
             prop_assert!(running.len() <= cluster);
             prop_assert!(count(&|e| *e.repository.name == *"r0") <= repository);

@@ -20,7 +20,12 @@ impl Children {
     /// Applies everything, up to the first object that is refused.
     pub(in crate::kind) async fn apply(self, context: &Context, key: &Key) -> Applied {
         let mut applied = Applied::default();
+        let opens = self.opens;
         let refused = self.apply_into(context, key, &mut applied).await.err();
+        if let Some(opens) = opens {
+            let stopped = refused.as_ref().is_some_and(|refused| !refused.is_of_policy());
+            context.places.report(key, opens && !stopped);
+        }
         Applied { refused, ..applied }
     }
 
@@ -36,6 +41,7 @@ impl Children {
             claim,
             cron_job,
             openings,
+            opens: _,
             runs,
             job,
             finished,
@@ -182,6 +188,7 @@ async fn remove(context: &Context, removal: Removal) -> Result<(), Refused> {
             let deleted = context.applier.delete::<Job>(&at, &uid).await;
             deleted.map_err(|error| Refused::write::<Job>(&*at.name, error))?;
             world.jobs.remove(&at, Some(&uid));
+            context.places.moved();
         }
         Removal::Credentials(copy) => delete_marked::<Secret>(context, &world.secrets, &copy).await?,
         Removal::Grant(at) => {
