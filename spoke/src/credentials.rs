@@ -78,6 +78,7 @@ pub struct NotificationSecrets(pub Arc<Context>);
 const TYPES: [&str; 2] = ["Opaque", "kubernetes.io/basic-auth"];
 
 const KEYS: Unread = Unread::Refused("it holds the keys of a repository");
+const NAME: Unread = Unread::Refused("its name is one that the operator gives to its own; name it otherwise");
 
 impl notify::Secrets for NotificationSecrets {
     fn read(&self, key: Key) -> BoxFuture<'_, Result<Option<notify::Data>, Unread>> {
@@ -85,8 +86,10 @@ impl notify::Secrets for NotificationSecrets {
         async move {
             let repositories = &context.world.repositories;
             // By its name also where the cache does not hold its repository yet.
-            if names::is_of_credentials(&key.name) || !repositories.find(Index::Credentials, &key).is_empty()
-            {
+            if names::is_of_credentials(&key.name) {
+                return Err(NAME);
+            }
+            if !repositories.find(Index::Credentials, &key).is_empty() {
                 return Err(KEYS);
             }
             let secret: Result<Option<Secret>, _> = context.applier.get(&key).await;
@@ -157,7 +160,7 @@ mod tests {
         let secrets = NotificationSecrets(context.clone());
         let read = |name: &str| secrets.read(Key::new("shop", name));
         assert_eq!(read("nas").await, Err(KEYS));
-        assert_eq!(read("resticbackup-orders-credentials").await, Err(KEYS));
+        assert_eq!(read("resticbackup-orders-credentials").await, Err(NAME));
         assert!(read("hook").await.unwrap().unwrap().contains_key("password"));
         assert_eq!(read("none").await, Ok(None));
         api.fault(Fault::new(Action::Refuse(403, "no".to_owned())).on("get", "secrets"));

@@ -1,7 +1,7 @@
 //! A reverse proxy that makes storage fail: it stands in front of an HTTP storage server (restic's REST server, S3 in
 //! path style), does to each request what its rules say, and keeps a log of all of them.
 //!
-//! ```no_run
+//! ```text
 //! use std::time::Duration;
 //! use tests::proxy::{Action, Proxy};
 //!

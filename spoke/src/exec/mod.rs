@@ -189,6 +189,8 @@ mod tests {
         let plain = pod(json!({}));
         assert_eq!(container(&plain, Some("two")), "two");
         assert_eq!(container(&plain, None), "one");
-        assert_eq!(container(&pod(json!({ DEFAULT_CONTAINER: "two" })), None), "two");
+        let marked = pod(json!({ DEFAULT_CONTAINER: "two" }));
+        assert_eq!(container(&marked, None), "two");
+        assert_eq!(container(&marked, Some("one")), "one");
     }
 }

@@ -246,8 +246,8 @@ fn checked_exec(exec: &ExecHook) -> Result<Hook, String> {
 }
 
 fn checked_job(job: &JobHook) -> Result<Hook, String> {
-    let mut template: PodTemplateSpec = serde_json::from_value(job.pod_template.clone())
-        .map_err(|error| format!("job.podTemplate is not a core/v1 PodTemplateSpec: {error}"))?;
+    let template = guest::given::template("job.podTemplate", &job.pod_template);
+    let mut template = template.map_err(|error| error.to_string())?;
     let Some(spec) = template.spec.as_mut().filter(|spec| !spec.containers.is_empty()) else {
         return Err("job.podTemplate has no containers".to_owned());
     };

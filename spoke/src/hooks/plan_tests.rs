@@ -78,6 +78,10 @@ fn a_hook_that_cannot_be_run_is_refused_with_its_field() {
         ),
         (job(json!({ "hostPID": true })), "job.podTemplate.spec.hostPID"),
         (
+            job(json!({ "securitycontext": { "runAsUser": 1 } })),
+            "job.podTemplate.spec.securitycontext is not known",
+        ),
+        (
             job(json!({ "containers": [{ "name": "c", "securityContext": { "privileged": true } }] })),
             "job.podTemplate.spec.containers[0].securityContext.privileged",
         ),

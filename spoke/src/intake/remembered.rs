@@ -1,4 +1,4 @@
-//! How deleted pods were last seen, for as long as somebody asks.
+//! Last state of deleted pods, kept until the result of their Job is recorded.
 
 use std::sync::Arc;
 

@@ -64,7 +64,7 @@ pub fn definitions() -> impl Iterator<Item = &'static Definition> {
 
 type Pull = Box<dyn Fn() -> Vec<Sample> + Send + Sync>;
 
-/// Empty while another replica leads: also what a turn reports that was under way when leadership was lost.
+/// Holds samples only while this replica leads: those of a turn that ends after that are dropped.
 #[derive(Default)]
 struct Table {
     leads: bool,

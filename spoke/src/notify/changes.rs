@@ -212,7 +212,7 @@ fn became_true<'a>(old: &[Condition], new: &'a [Condition], type_: &str) -> Opti
     conditions::get(new, type_).filter(|condition| condition.status == "True" && !before)
 }
 
-/// What a condition is told of by. One that comes and goes is told of once a day, in UTC.
+/// Identity of a notification about a condition: one for each condition and UTC day.
 fn by_day(what: &str, condition: &Condition) -> String {
     let day = condition.last_transition_time.0.to_zoned(TimeZone::UTC).date();
     format!("{what} {day}")

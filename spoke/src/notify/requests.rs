@@ -73,14 +73,26 @@ pub fn outgoing(
     })
 }
 
-/// Refuses a Secret with no key that is known here: it was named for something, and a misspelt key is not the same as no
-/// Secret.
+/// Refuses a Secret with none of the keys that this receiver uses, or with one that is misspelt: what was to be sent with it
+/// would be missing.
 fn useful(target: &Target, secret: &Data) -> Result<(), Failure> {
     let known: &[&str] = match target {
         Target::Slack(_) => &["url"],
         Target::Webhook(_) => &["hmacKey", "token", "username"],
         Target::Pushgateway(_) | Target::Ntfy(_) | Target::Email(_) => &["token", "username"],
     };
+    let misspelt = |given: &&String| {
+        let given = given.as_str();
+        known
+            .iter()
+            .any(|key| key.eq_ignore_ascii_case(given) && *key != given)
+    };
+    if let Some(given) = secret.keys().find(misspelt) {
+        return Err(Failure::later(format!(
+            "the Secret has the key {given}; the keys are written: {}",
+            known.join(", ")
+        )));
+    }
     for key in known {
         if text(secret, key)?.is_some() {
             return Ok(());
@@ -241,6 +253,8 @@ mod tests {
         }
         assert_eq!(made(&webhook, json!({ "hmacKey": "k" })), Ok(()));
         assert!(made(&ntfy, json!({ "hmacKey": "k" })).is_err());
+        let unsigned = made(&webhook, json!({ "token": "t", "hmackey": "k" })).unwrap_err();
+        assert!(unsigned.text.contains("the key hmackey"), "{unsigned}");
         assert_eq!(made(&slack, json!({ "url": "https://h" })), Ok(()));
         assert!(
             made(&slack, json!({ "token": "t" })).is_err() && made(&slack, json!({ "ca.crt": "c" })).is_err()

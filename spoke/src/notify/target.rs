@@ -42,8 +42,8 @@ impl Target {
         local.map(|secret| secret.name.as_str())
     }
 
-    /// What deliveries wait for each other by: the same receiver gets them in their order, and one that is slow, or whose
-    /// Secret is not as it should be, holds up no other.
+    /// Key of the queue of this receiver: deliveries with the same key go out in order; a slow receiver, or one whose
+    /// Secret cannot be used, delays only its own.
     #[must_use]
     pub fn place(&self) -> String {
         let (server, recipient) = match self {

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls_native_certs::CertificateResult;
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
 use super::Failure;
+
+const UNREAD: &str = "the certificate authorities of the machine could not be read";
 
 /// The machine's own authorities, which are read at the first use.
 #[derive(Default)]
@@ -30,26 +33,28 @@ impl Trust {
     /// They could not be read this time.
     pub async fn machine(&self) -> Result<&Machine, Failure> {
         let read = || async {
-            let read = spawn_blocking(read).await;
-            read.map_err(|_| Failure::later("the certificate authorities of the machine could not be read"))
+            let found = spawn_blocking(rustls_native_certs::load_native_certs).await;
+            found.ok().and_then(usable).ok_or_else(|| Failure::later(UNREAD))
         };
         self.machine.get_or_try_init(read).await
     }
 }
 
-/// Reads files.
-fn read() -> Machine {
-    let found = rustls_native_certs::load_native_certs();
+/// What was found; `None` where errors may be the reason that nothing was.
+fn usable(found: CertificateResult) -> Option<Machine> {
     for error in &found.errors {
         warn!(%error, "certificate authorities of the machine could not be read");
     }
     let mut roots = RootCertStore::empty();
     let mut certificates = found.certs;
     certificates.retain(|certificate| roots.add(certificate.clone()).is_ok());
-    Machine {
+    if certificates.is_empty() && !found.errors.is_empty() {
+        return None;
+    }
+    Some(Machine {
         certificates,
         roots: Arc::new(roots),
-    }
+    })
 }
 
 /// Certificates in the `ca.crt` of a Secret.
@@ -74,6 +79,21 @@ pub fn authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Failure> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn authorities_that_could_not_be_read_are_not_taken_for_none() {
+        let error = || rustls_native_certs::Error {
+            context: "x",
+            kind: rustls_native_certs::ErrorKind::Os("x".into()),
+        };
+        let found = |errors: Vec<rustls_native_certs::Error>| {
+            let mut found = CertificateResult::default();
+            found.errors = errors;
+            found
+        };
+        assert!(usable(found(vec![error()])).is_none());
+        assert!(usable(found(vec![])).is_some(), "an image without any");
+    }
 
     #[test]
     fn a_ca_crt_without_a_certificate_is_none() {

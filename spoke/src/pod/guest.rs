@@ -9,8 +9,7 @@ use serde_json::Value;
 
 use super::stream::{RESERVED_CONTAINERS, RESERVED_VOLUMES};
 
-mod given;
-use given::{quantities_as_texts, unknown};
+pub mod given;
 
 /// A template that was checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +52,7 @@ const CAPABILITIES: [&str; 14] = [
     "SYS_CHROOT",
     "NET_RAW",
 ];
-const SHARED: &str = "what runs beside restic could read its credentials";
+const SHARED: &str = "with it the credentials of a repository could be read";
 
 impl Guest {
     /// Reads and checks a template. `field` is its place in the resource.
@@ -61,13 +60,7 @@ impl Guest {
     /// # Errors
     /// What cannot be used, and why.
     pub fn parse(field: &str, value: &Value) -> Result<Guest, BadTemplate> {
-        let value = quantities_as_texts(value.clone());
-        let template: PodTemplateSpec = serde_json::from_value(value.clone())
-            .map_err(|error| BadTemplate::Type(field.to_owned(), error.to_string()))?;
-        let known = serde_json::to_value(&template).unwrap_or_default();
-        if let Some(path) = unknown(&value, &known) {
-            return Err(BadTemplate::Unknown(format!("{field}{path}")));
-        }
+        let template = given::template(field, value)?;
         let spec = template.spec.unwrap_or_default();
         check(&spec).map_err(|(part, why)| BadTemplate::Part(format!("{field}.spec{part}"), why))?;
         let metadata = template.metadata.unwrap_or_default();

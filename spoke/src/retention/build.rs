@@ -111,12 +111,13 @@ mod tests {
     #[test]
     fn job_config_acts_on_maintenance_too() {
         let config = json!({ "podLabels": { "team": "shop" }, "priorityClassName": "low", "limitUpload": 500,
-                             "env": [{ "name": "GOGC", "value": "20" }] });
+                             "imagePullSecrets": [{ "name": "mirror" }], "env": [{ "name": "GOGC", "value": "20" }] });
         let cron_job = made(json!({ "jobConfig": config }));
         let template = cron_job.spec.job_template.spec.unwrap().template;
         assert_eq!(template.metadata.unwrap().labels.unwrap()["team"], "shop");
         let pod = template.spec.unwrap();
         assert_eq!(pod.priority_class_name.as_deref(), Some("low"));
+        assert_eq!(pod.image_pull_secrets.as_ref().unwrap()[0].name, "mirror");
         let container = &pod.containers[0];
         let arguments = container.args.as_ref().unwrap();
         let separator = arguments.iter().position(|a| a == "--").unwrap();

@@ -132,7 +132,9 @@ impl Place {
             cluster,
             namespace: namespace.to_owned(),
         };
-        place.apply(&[json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } })]);
+        // Of a place that was there before, things are left.
+        let made = place.cluster.kubectl(&["create", "namespace", namespace]);
+        made.unwrap_or_else(|error| panic!("each test has a namespace of its own, on a new bed: {error:#}"));
         place.apply(&[
             json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": "data" },
                     "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } }),

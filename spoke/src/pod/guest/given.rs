@@ -1,9 +1,27 @@
-//! A template as it was written, before it is read as a type: what that type does not know would be lost without a word.
+//! A template as it was written. Reading it as a type drops the fields that the type does not know without an error.
 
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
 
+use super::BadTemplate;
+
+/// Reads a template. `field` is its place in the resource. Quantities may be numbers.
+///
+/// # Errors
+/// It is none, or it has a field that Kubernetes does not know.
+pub fn template(field: &str, value: &Value) -> Result<PodTemplateSpec, BadTemplate> {
+    let value = quantities_as_texts(value.clone());
+    let template: PodTemplateSpec = serde_json::from_value(value.clone())
+        .map_err(|error| BadTemplate::Type(field.to_owned(), error.to_string()))?;
+    let known = serde_json::to_value(&template).unwrap_or_default();
+    match unknown(&value, &known) {
+        Some(path) => Err(BadTemplate::Unknown(format!("{field}{path}"))),
+        None => Ok(template),
+    }
+}
+
 /// Path of the first field that is given and is not in `known`.
-pub(super) fn unknown(given: &Value, known: &Value) -> Option<String> {
+fn unknown(given: &Value, known: &Value) -> Option<String> {
     match (given, known) {
         (Value::Object(given), known) => {
             given
@@ -23,7 +41,7 @@ pub(super) fn unknown(given: &Value, known: &Value) -> Option<String> {
     }
 }
 
-/// Says nothing, so that it need not be known.
+/// An empty value of an unknown field means nothing.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -34,7 +52,7 @@ fn is_empty(value: &Value) -> bool {
 }
 
 /// Quantities may be written as numbers.
-pub(super) fn quantities_as_texts(mut value: Value) -> Value {
+fn quantities_as_texts(mut value: Value) -> Value {
     match &mut value {
         Value::Object(map) => {
             for (name, value) in map.iter_mut() {

@@ -150,7 +150,7 @@ fn job_over(place: &Place, attempt: u32) -> bool {
 #[test]
 #[ignore = "needs clusters: make test"]
 fn the_lock_of_a_live_restic_elsewhere_stays_and_is_explained() {
-    let (place, url) = (Place::new("b", "foreign"), s3(1, "foreign"));
+    let (place, url) = (Place::new("b", "elsewhere"), s3(1, "elsewhere"));
     place.apply(&[place.repository("nas", &url)]);
     place.until_ready("resticrepository/nas");
     let id = repository_id(&place);

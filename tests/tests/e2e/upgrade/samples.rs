@@ -136,7 +136,7 @@ fn the_samples_of_the_original_operator_do_what_they_say() {
         "the end of a check",
         |o| !o["status"]["lastIntegrityCheckResult"].is_null(),
     );
-    assert!(condition(&checked, "Damaged")["status"] != "True", "{checked:#}");
+    assert!(condition(&checked, "Degraded")["status"] != "True", "{checked:#}");
     let result = checked["status"]["lastIntegrityCheckResult"].as_str().unwrap();
     assert!(result == "Passed", "{result}");
 }
