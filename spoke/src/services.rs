@@ -127,6 +127,7 @@ async fn follow_leadership(
             let term = leader.wait_until_leader().await;
             context.metrics.leads(true);
             routes.lead();
+            context.places.moved();
             leader.wait_until_lost(term).await;
         }
     };

@@ -24,9 +24,6 @@ use crate::runs::{self, JobWithPods};
 use crate::site::Site;
 use crate::world::Key;
 
-/// How often a backup whose run is parked looks at its place, beside being woken when one may be free.
-const QUEUE_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
-
 /// Plans.
 pub(super) fn plan(
     site: &Site,
@@ -68,7 +65,7 @@ pub(super) fn plan(
             }
         }
         (Ok(valid), Ok(readiness)) => {
-            if let Readiness::Down { again, .. } = &readiness {
+            if let Readiness::Down { again, .. } | Readiness::Waiting { again, .. } = &readiness {
                 slot = *again;
             }
             set_readiness(&mut conditions, &readiness);
@@ -90,10 +87,9 @@ pub(super) fn plan(
     let lingering = runs::lingering(&observed.runs, now);
     children.lingering = lingering.0;
     children.job = followed.job;
-    let queued = (!observed.turns.is_empty()).then(|| now.saturating_add(QUEUE_INTERVAL).unwrap_or(now));
     Plan {
         children,
-        next: earliest([again, released.1, lingering.1, followed.next, stale, slot, queued]),
+        next: earliest([again, released.1, lingering.1, followed.next, stale, slot]),
         ..Plan::status(status, ())
     }
 }
@@ -236,7 +232,7 @@ fn set_readiness(conditions: &mut Conditions<'_>, readiness: &Readiness) {
                 .set(types::REPOSITORY_READY, false, reason, message)
                 .set(types::READY, false, reason, message);
         }
-        Readiness::Waiting { reason, message } => {
+        Readiness::Waiting { reason, message, .. } => {
             conditions
                 .set(types::REPOSITORY_READY, false, reason, message)
                 .set(types::READY, false, reason, message);

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::kind::Removal;
 use crate::kind::table::{Table, condition, forbidden, invalid, repository, unavailable};
-use crate::queue::Turn;
+use crate::queue::{Turn, Waits};
 use crate::runs::finished::Finished;
 use crate::world::{
     Access, AppPodView, AppVolume, Backing, ClaimView, JobEnd, JobView, PodView, Termination,
@@ -219,21 +219,31 @@ fn parked(uid: &str) -> JobWithPods {
 #[test]
 fn a_parked_run_is_opened_when_its_turn_comes_and_shows_its_place_until_then() {
     let table = table(json!({}));
-    let words = runs::Words {
-        reason: "Parked".to_owned(),
-        text: "3rd of 7".to_owned(),
+    let waits = Waits {
+        words: runs::Words {
+            reason: "Parked".to_owned(),
+            text: "waiting for nas".to_owned(),
+        },
+        place: Some(3),
     };
     let with = |turn: Turn| Observed {
         runs: vec![parked("1")],
         turns: [("1".to_owned(), turn)].into(),
         ..ready()
     };
-    let waits = table.plan(&with(Turn::Waits(words)));
+    let waits = table.plan(&with(Turn::Waits(waits)));
     assert!(waits.children.openings.is_empty());
     let (waiting, text) = condition(&waits.status.conditions, "Waiting");
-    assert_eq!((waiting.as_str(), text.as_str()), ("True/Parked", "3rd of 7"));
+    assert_eq!(
+        (waiting.as_str(), text.as_str()),
+        ("True/Parked", "waiting for nas")
+    );
+    assert_eq!(waits.status.queue_place, Some(3));
+    assert_eq!(waits.next, table.plan(&ready()).next, "its place is not polled");
     assert!(waits.status.active.is_empty(), "maintenance does not wait for it");
-    let begins = table.plan(&with(Turn::Begins)).children;
+    let begins = table.plan(&with(Turn::Begins));
+    assert_eq!(begins.status.queue_place, None);
+    let begins = begins.children;
     assert_eq!((begins.openings.len(), begins.opens), (1, Some(true)));
 }
 
@@ -313,7 +323,7 @@ fn no_run_begins_while_the_storage_does_not_serve_and_then_they_go_on() {
     let (reason, text) = condition(&settled.status.conditions, "Ready");
     assert_eq!(reason, "False/RepositoryNotReady");
     assert!(
-        text.contains("since 2025-12-29T00:30:00Z no run begins: 3 were due"),
+        text.contains("since 2025-12-29T00:31:30Z no run begins: 3 were due"),
         "{text}"
     );
     assert_eq!(settled.status.next_backup, None);

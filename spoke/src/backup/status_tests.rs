@@ -63,7 +63,7 @@ fn run(n: u8, ended: Option<i64>, pods: Vec<Arc<PodView>>) -> JobWithPods {
 }
 
 const NONE_PARKED: Parked<'static> = Parked {
-    turns: &BTreeMap::new(),
+    turns: &Turns::new(),
     opens: true,
 };
 

@@ -348,9 +348,13 @@ fn policy_failed(change: &Change<GlobalRetentionPolicy>) -> bool {
 fn queues_otherwise(change: &Change<ResticBackup>) -> bool {
     match (&change.old, &change.new) {
         (Some(old), Some(new)) => {
-            old.spec.suspend != new.spec.suspend || old.spec.repository_ref != new.spec.repository_ref
+            let read = |backup: &ResticBackup| {
+                let deleting = backup.metadata.deletion_timestamp.is_some();
+                (backup.spec.suspend, deleting, backup.spec.repository_ref.clone())
+            };
+            read(old) != read(new)
         }
-        _ => false,
+        _ => true,
     }
 }
 
@@ -359,13 +363,12 @@ fn limits_otherwise(change: &Change<ResticRepository>) -> bool {
     change.old.as_deref().and_then(limit) != change.new.as_deref().and_then(limit)
 }
 
-/// A run of a backup has ended, went, or left the queue.
+/// A run of a backup is parked now, was opened, has ended, or went. Nothing follows from one that begins at once.
 fn moves_queue(change: &Change<JobView>) -> bool {
     let is_run = |job: &JobView| job.type_.is_none() && job.end.is_none();
-    let place = |job: Option<&JobView>| job.filter(|job| is_run(job)).map(queue::is_parked);
-    let (old, new) = (place(change.old.as_deref()), place(change.new.as_deref()));
-    // One that comes is behind all others.
-    old.is_some() && old != new
+    let parked = |job: Option<&JobView>| job.filter(|job| is_run(job)).map(queue::is_parked);
+    let (old, new) = (parked(change.old.as_deref()), parked(change.new.as_deref()));
+    old != new && (old, new) != (None, Some(false))
 }
 
 fn labels(change: &Change<NamespaceView>) -> bool {

@@ -34,10 +34,12 @@ pub use literal::{literal, literal_container};
 pub use security::{USER, runs_as_root};
 pub use volumes::{claim, empty_dir, entrypoint, mount};
 
-/// Seconds for which a start of a CronJob can be made up for. Whatever was missed while the control plane was away, the
+/// Seconds for which the start of a backup can be made up for. Whatever was missed while the control plane was away, the
 /// repository could not be reached or runs were held, Kubernetes starts the last of it, once; what is older than this waits
 /// for the next slot.
-pub const STARTING_DEADLINE: i64 = 7 * 24 * 3600;
+pub const BACKUP_DEADLINE: i64 = 7 * 24 * 3600;
+/// The same of maintenance, which works for hours where backups wait for it: one that was missed waits for its next slot.
+pub const MAINTENANCE_DEADLINE: i64 = 3600;
 /// Where the entrypoint lies in the pod.
 pub const ENTRYPOINT: &str = "/backup-entrypoint.sh";
 /// Key of the entrypoint in the ConfigMap.

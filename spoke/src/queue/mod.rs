@@ -1,15 +1,16 @@
 //! Which backups may run at the same time, and who is next. Where there is a limit, the Jobs of backups are born suspended
 //! with a mark, as those of maintenance are born suspended, and the actor of their backup opens them. What a Job's turn is
 //! follows from the Jobs: first come, first served, also after a restart. A run that may not be opened now takes no place.
-//! Restores are not in the queue. Pure, but for what reads the cache.
+//! Restores are not in the queue. Turns are computed once for each change of the queue, not by each backup. Pure, but for
+//! what reads the cache.
 
 mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crds::ResticRepository;
-use crds::conditions::{self, types};
+use crds::conditions::{self, reasons, types};
+use crds::{ResticBackupStatus, ResticRepository};
 use jiff::Timestamp;
 
 use crate::runs::Words;
@@ -18,10 +19,8 @@ use crate::world::{Index, JobView, Key, World};
 
 pub use places::Places;
 
-/// Reason of condition Waiting.
-const PARKED: &str = "Parked";
-/// Places after this one are not told apart: a long queue would rewrite each status of it with each run that ends.
-const PLACES_MAX: usize = 20;
+/// Later places are not shown: a long queue would rewrite each status of it with each run that ends.
+const PLACES_MAX: i32 = 20;
 
 /// A run of a backup that has not ended.
 #[derive(Clone, Debug)]
@@ -58,8 +57,20 @@ enum Pool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Turn {
     Begins,
-    Waits(Words),
+    Waits(Waits),
 }
+
+/// What a parked run waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// They do not change while the place does.
+    pub words: Words,
+    /// Among those that wait for the same, from 1 to 20. `None` where it is farther, or the run is not in the queue.
+    pub place: Option<i32>,
+}
+
+/// By the uids of the Jobs of all parked runs.
+pub type Turns = BTreeMap<String, Turn>;
 
 /// Runs that have not ended, and limits.
 #[derive(Default)]
@@ -76,8 +87,13 @@ pub fn is_limited(limits: Limits, repository: &ResticRepository) -> bool {
 }
 
 fn of_repository(repository: &ResticRepository) -> Option<usize> {
-    let limit = repository.spec.max_concurrent_backups?;
-    usize::try_from(limit).ok().filter(|limit| *limit > 0)
+    limit(repository.spec.max_concurrent_backups?)
+}
+
+/// A limit as it is written in a spec or an option, where 0 stands for none.
+#[must_use]
+pub fn limit(given: impl TryInto<usize>) -> Option<usize> {
+    given.try_into().ok().filter(|limit| *limit > 0)
 }
 
 /// A run of a backup that was not opened yet.
@@ -100,15 +116,17 @@ pub fn not_ready(job: &str) -> Words {
 
 fn parked(job: &str, text: &str) -> Words {
     Words {
-        reason: PARKED.to_owned(),
+        reason: reasons::PARKED.to_owned(),
         text: format!("{job}: {text}"),
     }
 }
 
-/// Backups whose turn has come for a parked run, or whose status shows another place than that of now.
+/// Computes the turns of all parked runs anew, for the backups to read. Returns the backups that have to act on them: those
+/// with a run whose turn has come, and those whose status shows something else.
 #[must_use]
 pub fn moved(world: &World, places: &Places, limits: Limits) -> Vec<Key> {
-    let turns = Queue::of(world, places, limits).turns();
+    let turns = Arc::new(Queue::of(world, places, limits).turns());
+    places.publish(turns.clone());
     let mut of_backups: BTreeMap<Key, Vec<&Turn>> = BTreeMap::new();
     for (_, job) in world.jobs.filter(|_, job| is_parked(job)) {
         let backup = job
@@ -119,18 +137,24 @@ pub fn moved(world: &World, places: &Places, limits: Limits) -> Vec<Key> {
             of_backups.entry(backup).or_default().push(turn);
         }
     }
-    let looks = |(key, turns): &(Key, Vec<&Turn>)| {
+    let acts = |(key, turns): &(Key, Vec<&Turn>)| {
         let backup = world.backups.get(key);
         let status = backup.as_ref().and_then(|backup| backup.status.as_ref());
-        let shown = status.and_then(|status| conditions::get(&status.conditions, types::WAITING));
-        let shows = |turn: &&Turn| match turn {
-            Turn::Begins => false,
-            Turn::Waits(words) => shown.is_some_and(|shown| shown.message == words.text),
-        };
-        // Of several runs of one backup, the condition shows one.
-        turns.contains(&&Turn::Begins) || !turns.iter().any(shows)
+        // Of several runs of one backup, the status shows one.
+        turns.contains(&&Turn::Begins)
+            || !status.is_some_and(|status| turns.iter().any(|turn| shows(status, turn)))
     };
-    of_backups.into_iter().filter(looks).map(|(key, _)| key).collect()
+    of_backups.into_iter().filter(acts).map(|(key, _)| key).collect()
+}
+
+fn shows(status: &ResticBackupStatus, turn: &Turn) -> bool {
+    let shown = conditions::get(&status.conditions, types::WAITING);
+    match turn {
+        Turn::Begins => false,
+        Turn::Waits(waits) => {
+            status.queue_place == waits.place && shown.is_some_and(|shown| shown.message == waits.words.text)
+        }
+    }
 }
 
 impl Queue {
@@ -156,9 +180,9 @@ impl Queue {
         }
     }
 
-    /// The turns of all parked runs, by the uids of their Jobs.
+    /// The turns of all parked runs.
     #[must_use]
-    pub fn turns(mut self) -> BTreeMap<String, Turn> {
+    pub fn turns(mut self) -> Turns {
         let age = |entry: &Entry| (entry.created, entry.job.clone());
         self.entries.sort_by_key(age);
         let mut taken: BTreeMap<Pool, usize> = BTreeMap::new();
@@ -181,7 +205,7 @@ impl Queue {
             .filter(|entry| entry.standing != Standing::Runs)
         {
             if let Some(words) = kept_parked(entry) {
-                turns.insert(entry.uid.to_string(), Turn::Waits(words));
+                turns.insert(entry.uid.to_string(), Turn::Waits(Waits { words, place: None }));
                 continue;
             }
             let pools = pools(entry);
@@ -202,15 +226,15 @@ impl Queue {
                 }
             }
         }
-        let (mut all, mut before): (BTreeMap<&Pool, usize>, BTreeMap<&Pool, usize>) = Default::default();
-        for (_, pool) in &waiting {
-            *all.entry(pool).or_default() += 1;
-        }
+        let mut before: BTreeMap<&Pool, i32> = BTreeMap::new();
         for (entry, pool) in &waiting {
             let place = before.entry(pool).or_default();
-            *place += 1;
-            let words = self.words(entry, pool, *place, all.get(pool).copied().unwrap_or_default());
-            turns.insert(entry.uid.to_string(), Turn::Waits(words));
+            *place = place.saturating_add(1);
+            let waits = Waits {
+                words: self.words(entry, pool),
+                place: Some(*place).filter(|place| *place <= PLACES_MAX),
+            };
+            turns.insert(entry.uid.to_string(), Turn::Waits(waits));
         }
         turns
     }
@@ -227,21 +251,14 @@ impl Queue {
         }
     }
 
-    fn words(&self, entry: &Entry, pool: &Pool, place: usize, of: usize) -> Words {
+    fn words(&self, entry: &Entry, pool: &Pool) -> Words {
         let whose = match pool {
             Pool::Repository(key) => format!("repository {} (spec.maxConcurrentBackups", key.name),
             Pool::Node(name) => format!("node {name} (--max-backups-per-node"),
             Pool::Cluster => "the cluster (--max-backups".to_owned(),
         };
         let limit = self.limit(pool).unwrap_or_default();
-        let place = if place > PLACES_MAX {
-            format!("behind {PLACES_MAX} or more")
-        } else if of > PLACES_MAX {
-            format!("{} of more than {PLACES_MAX}", ordinal(place))
-        } else {
-            format!("{} of {of}", ordinal(place))
-        };
-        parked(&entry.job.name, &format!("{place} waiting for {whose}: {limit})"))
+        parked(&entry.job.name, &format!("waiting for {whose}: {limit})"))
     }
 }
 
@@ -257,17 +274,23 @@ fn kept_parked(entry: &Entry) -> Option<Words> {
     }
 }
 
-/// `None` for what is no run of a backup that is there.
+/// `None` for what is no run of a backup that is there, and for what will never run.
 fn entry(world: &World, closed: &BTreeSet<Key>, job: Key, view: &Arc<JobView>) -> Option<Entry> {
-    let owner = view.meta.owner_name.as_ref();
-    owner.filter(|(kind, _)| **kind == *"CronJob")?;
+    let (kind, cron_job) = view.meta.owner_name.as_ref()?;
+    let waits = view.parked && view.suspended;
+    // Nobody opens the Job of a deleted namesake, or one that goes.
+    let cron_job = || world.cron_jobs.get(&job.sibling(cron_job));
+    let is_own = || cron_job().is_some_and(|cron_job| view.meta.owner.as_ref() == Some(&cron_job.meta.uid));
+    if **kind != *"CronJob" || waits && (view.meta.deleting || !is_own()) {
+        return None;
+    }
     let backup = world.backups.find(Index::Label, view.of.as_ref()?).pop()?;
     let resource = world.backups.get(&backup)?;
     let spec = &resource.spec;
     let at = spec.repository_ref.namespace_or(&backup.namespace);
     let standing = match () {
         () if !is_parked(view) => Standing::Runs,
-        () if closed.contains(&backup) => Standing::Closed,
+        () if closed.contains(&backup) || resource.metadata.deletion_timestamp.is_some() => Standing::Closed,
         () if spec.suspend && !view.asked => Standing::Suspended,
         () => Standing::Parked,
     };
@@ -295,17 +318,6 @@ fn take(taken: &mut BTreeMap<Pool, usize>, pools: impl IntoIterator<Item = Pool>
     for pool in pools {
         *taken.entry(pool).or_default() += 1;
     }
-}
-
-fn ordinal(n: usize) -> String {
-    let ending = match (n % 10, n % 100) {
-        (_, 11..=13) => "th",
-        (1, _) => "st",
-        (2, _) => "nd",
-        (3, _) => "rd",
-        _ => "th",
-    };
-    format!("{n}{ending}")
 }
 
 #[cfg(test)]

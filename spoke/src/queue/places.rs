@@ -1,10 +1,11 @@
-//! What the actors of backups let each other know of the queue.
+//! What the actors of backups share of the queue.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::Turns;
 use crate::world::Key;
 
 /// Shared by the actors of all backups.
@@ -14,6 +15,8 @@ pub struct Places {
     pub opening: tokio::sync::Mutex<()>,
     /// Backups whose parked runs may not be opened now, as found in their last turns.
     closed: Mutex<BTreeSet<Key>>,
+    /// As computed after the last change of the queue.
+    turns: Mutex<Arc<Turns>>,
     moved: Notify,
 }
 
@@ -32,12 +35,12 @@ impl Places {
         }
     }
 
-    /// The places may be others now.
+    /// The queue has changed: turns have to be computed anew.
     pub fn moved(&self) {
         self.moved.notify_one();
     }
 
-    /// Resolves when that was said since the last call.
+    /// Resolves when it has changed since the last call.
     pub async fn wait(&self) {
         self.moved.notified().await;
     }
@@ -48,9 +51,20 @@ impl Places {
         self.lock().clone()
     }
 
+    pub(super) fn publish(&self, turns: Arc<Turns>) {
+        *self.turns.lock().unwrap_or_else(PoisonError::into_inner) = turns;
+    }
+
+    /// The turns of all parked runs. A run that has just come is not among them yet; its backup is woken when it is.
+    #[must_use]
+    pub fn turns(&self) -> Arc<Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Another term begins: each backup takes a turn again.
     pub fn clear(&self) {
         self.lock().clear();
+        self.publish(Arc::default());
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeSet<Key>> {

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::world::CronJobView;
 
 /// A cluster whose repository has one place.
 fn world() -> World {
@@ -19,14 +20,20 @@ fn world() -> World {
     world
 }
 
-/// The backup, and the place that its status shows.
-fn backup(world: &World, name: &str, version: u64, suspend: bool, shown: &str) {
+/// The backup with its CronJob, and what its status shows of its place.
+fn backup(world: &World, name: &str, version: u64, suspend: bool, shown: (&str, Option<i32>)) {
+    let mut cron_job = CronJobView::default();
+    cron_job.meta.uid = format!("cron-{name}").into();
+    world.cron_jobs.put(
+        Key::new("shop", format!("resticbackup-{name}")),
+        Arc::new(cron_job),
+    );
     let backup = json!({
         "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup",
         "metadata": { "name": name, "namespace": "shop", "uid": name, "resourceVersion": version.to_string() },
         "spec": { "repositoryRef": { "name": "nas" }, "schedule": "@daily", "suspend": suspend, "source": {} },
-        "status": { "conditions": [{ "type": "Waiting", "status": "True", "reason": "Parked", "message": shown,
-                                     "lastTransitionTime": "2026-11-23T00:30:00Z" }] },
+        "status": { "conditions": [{ "type": "Waiting", "status": "True", "reason": "Parked", "message": shown.0,
+                                     "lastTransitionTime": "2026-11-23T00:30:00Z" }], "queuePlace": shown.1 },
     });
     let backup: crds::ResticBackup = serde_json::from_value(backup).unwrap();
     assert!(world.backups.put(Key::new("shop", name), Arc::new(backup)));
@@ -40,6 +47,7 @@ fn job(world: &World, of: &str, version: u64, created: i64, view: JobView) {
     };
     job.meta.uid = of.into();
     job.meta.version = version;
+    job.meta.owner = Some(format!("cron-{of}").into());
     job.meta.owner_name = Some(("CronJob".into(), format!("resticbackup-{of}").into()));
     assert!(world.jobs.put(Key::new("shop", format!("{of}-1")), Arc::new(job)));
 }
@@ -52,6 +60,8 @@ fn parked_run() -> JobView {
     }
 }
 
+const NOTHING: (&str, Option<i32>) = ("", None);
+
 fn turns(world: &World, places: &Places) -> BTreeMap<String, Turn> {
     Queue::of(world, places, Limits::default()).turns()
 }
@@ -60,7 +70,7 @@ fn turns(world: &World, places: &Places) -> BTreeMap<String, Turn> {
 fn runs_of_the_cache_wait_for_the_one_that_runs() {
     let (world, places) = (world(), Places::default());
     for name in ["a", "b", "c"] {
-        backup(&world, name, 1, false, "");
+        backup(&world, name, 1, false, NOTHING);
     }
     job(&world, "a", 1, 1, JobView::default());
     job(&world, "b", 1, 2, parked_run());
@@ -91,10 +101,10 @@ fn runs_of_the_cache_wait_for_the_one_that_runs() {
 #[test]
 fn a_run_of_the_schedule_stays_parked_while_its_backup_is_suspended() {
     let (world, places) = (world(), Places::default());
-    backup(&world, "a", 1, true, "");
+    backup(&world, "a", 1, true, NOTHING);
     job(&world, "a", 1, 1, parked_run());
     assert!(
-        matches!(&turns(&world, &places)["a"], Turn::Waits(words) if words.text.contains("spec.suspend"))
+        matches!(&turns(&world, &places)["a"], Turn::Waits(waits) if waits.words.text.contains("spec.suspend"))
     );
     let asked = JobView {
         asked: true,
@@ -102,9 +112,27 @@ fn a_run_of_the_schedule_stays_parked_while_its_backup_is_suspended() {
     };
     job(&world, "a", 2, 1, asked);
     assert_eq!(turns(&world, &places)["a"], Turn::Begins, "it was asked for");
-    backup(&world, "a", 2, false, "");
+    backup(&world, "a", 2, false, NOTHING);
     job(&world, "a", 3, 1, parked_run());
     assert_eq!(turns(&world, &places)["a"], Turn::Begins);
+}
+
+#[test]
+fn a_job_that_will_never_run_takes_no_place() {
+    let (world, places) = (world(), Places::default());
+    for name in ["a", "b"] {
+        backup(&world, name, 1, false, NOTHING);
+    }
+    let begins = |world: &World| turns(world, &places).get("b") == Some(&Turn::Begins);
+    job(&world, "b", 1, 2, parked_run());
+    let mut goes = parked_run();
+    goes.meta.deleting = true;
+    job(&world, "a", 1, 1, goes);
+    assert!(begins(&world), "a parked Job that is being deleted");
+    job(&world, "a", 2, 1, parked_run());
+    assert!(!begins(&world));
+    world.cron_jobs.remove(&Key::new("shop", "resticbackup-a"), None);
+    assert!(begins(&world), "the Job of a deleted namesake");
 }
 
 #[test]
@@ -121,15 +149,16 @@ fn only_those_look_whose_turn_it_is_or_whose_place_is_another() {
         } else {
             parked_run()
         };
-        backup(&world, name, 1, false, "");
+        backup(&world, name, 1, false, NOTHING);
         job(&world, name, 1, created, view);
     }
     assert_eq!(look(&world), names[1..], "nothing is shown yet");
     for (uid, turn) in turns(&world, &places) {
-        let Turn::Waits(words) = turn else { panic!("{uid}") };
-        backup(&world, &uid, 2, false, &words.text);
+        let Turn::Waits(waits) = turn else { panic!("{uid}") };
+        backup(&world, &uid, 2, false, (&waits.words.text, waits.place));
     }
     assert_eq!(look(&world), [""; 0]);
     world.jobs.remove(&Key::new("shop", "b10-1"), None);
     assert_eq!(look(&world), names[1..22], "the next one, and twenty places");
+    assert_eq!(places.turns().len(), 39, "backups read what was computed");
 }

@@ -211,3 +211,7 @@ fn view(meta: &ObjectMeta) -> Arc<MetaView> {
 pub(in crate::kind) fn key_of<T: Resource>(object: &T) -> Key {
     Key::new(object.namespace().unwrap_or_default(), object.name_any())
 }
+
+#[cfg(test)]
+#[path = "open_tests.rs"]
+mod tests;
