@@ -205,6 +205,9 @@ pub struct ResticBackupStatus {
     /// Jobs that run now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub active: Vec<String>,
+    /// Place of its parked run among those that wait for the same limit, from 1 on. Not set beyond the 20th place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_place: Option<i32>,
     /// Runs whose hooks may not have all ended: what makes a postBackup hook run after every preBackup hook that began.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub open_hooks: Vec<OpenHooks>,

@@ -81,6 +81,7 @@ pub mod reasons {
     pub const BACKUP_PARTIALLY_FAILED: &str = "BackupPartiallyFailed";
     pub const BACKUP_FAILED: &str = "BackupFailed";
     pub const BACKUP_STARTING: &str = "BackupStarting";
+    pub const PARKED: &str = "Parked";
     pub const BACKUP_RUNNING: &str = "BackupRunning";
     pub const PRE_HOOK_FAILED: &str = "PreHookFailed";
     pub const POST_HOOK_FAILED: &str = "PostHookFailed";

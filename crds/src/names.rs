@@ -68,6 +68,8 @@ pub const ANNOTATION_FOLLOWS: &str = "backup.resticbackup.io/follows";
 pub const ANNOTATION_HOOKS: &str = "backup.resticbackup.io/hooks";
 /// On the Job of a backup that waits for its turn: it was made suspended for that, and is opened with the mark taken off.
 pub const ANNOTATION_PARKED: &str = "backup.resticbackup.io/parked";
+/// What kubectl writes on a Job that it makes from a CronJob, and the operator on one that was asked for.
+pub const ANNOTATION_INSTANTIATE: &str = "cronjob.kubernetes.io/instantiate";
 /// ConfigMap with the entrypoint, one in each namespace that has backups.
 pub const SCRIPTS: &str = "restic-operator-scripts";
 

@@ -66,8 +66,8 @@ another one. Put a server in front of the folder's volume (rest-server or SFTP),
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::duration")]
     pub refresh_interval: Option<String>,
-    /// Most backups into it that run at the same time in this cluster. Others wait, first come, first served, with their
-    /// place in condition Waiting; restores never do. No limit unless given.
+    /// Most backups into it that run at the same time in this cluster. Others wait, first come, first served, with
+    /// reason Parked in condition Waiting; restores never do. No limit unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_concurrent_backups: Option<i32>,
@@ -134,7 +134,7 @@ pub enum NamespacesFrom {
 }
 
 /// Reasons of a repository whose data are not what they should be.
-const DAMAGE: [&str; 3] = [
+pub const DAMAGE: [&str; 3] = [
     reasons::REPOSITORY_DAMAGED,
     reasons::REPOSITORY_MISSING,
     reasons::REPOSITORY_CHANGED,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::images::AllowedImages;
+use crate::queue;
 use crate::site::{Limits, Site};
 
 /// Flags of the operator.
@@ -227,16 +228,11 @@ impl Config {
             images: self.allowed_images.clone().and(&self.image),
             image: self.image.clone(),
             limits: Limits {
-                cluster: limit(self.max_backups),
-                node: limit(self.max_backups_per_node),
+                cluster: queue::limit(self.max_backups),
+                node: queue::limit(self.max_backups_per_node),
             },
         }
     }
-}
-
-/// 0 is no limit.
-fn limit(given: u32) -> Option<usize> {
-    usize::try_from(given).ok().filter(|limit| *limit > 0)
 }
 
 /// A name that no other cluster has. A constant would make one group of the snapshots of all clusters that share a

@@ -13,6 +13,7 @@ use crate::exchange::{Board, CertificateName, Creations, Leases, Outbox};
 use crate::leader::LeaderGate;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
+use crate::queue::Places;
 use crate::sharing::Shared;
 use crate::site::Site;
 #[cfg(test)]
@@ -43,8 +44,8 @@ pub struct Context {
     pub operations: Board,
     /// Name of this cluster in the fleet.
     pub cluster: String,
-    /// Held while a parked run is opened.
-    pub places: tokio::sync::Mutex<()>,
+    /// The queue of backups.
+    pub places: Arc<Places>,
     /// What specs are checked against.
     pub site: Site,
     /// Which repositories are shared through a hub.
@@ -115,7 +116,7 @@ pub fn test_context_on(client: kube::Client) -> Arc<Context> {
         operations: Board::default(),
         shared: Shared::new(None, true, "system"),
         certificate: CertificateName::new("a", true),
-        places: tokio::sync::Mutex::default(),
+        places: Arc::default(),
         site: Site::of_tests(),
         cluster: "a".to_owned(),
     })

@@ -131,7 +131,11 @@ pub(crate) async fn assemble(
     let scripts = Arc::new(Scripts::default());
     let parts = Parts {
         client: outside.client,
-        routes: Arc::new(Routes::new(kinds.clone(), scripts.clone())),
+        routes: Arc::new(Routes::new(
+            kinds.clone(),
+            scripts.clone(),
+            context.places.clone(),
+        )),
         scripts,
         context: context.clone(),
         publisher,
@@ -182,7 +186,7 @@ fn context(config: &Config, outside: &Outside, leader: LeaderGate) -> (Arc<Conte
         turns: Semaphore::new(TURNS),
         outbox,
         creations: Creations::new(config.hub_url().is_some()),
-        places: tokio::sync::Mutex::default(),
+        places: Arc::default(),
         certificate: CertificateName::new(&site.cluster, config.hub_url().is_some()),
         cluster: site.cluster.clone(),
         shared: Shared::new(config.hub_url(), config.standalone, &config.lease_namespace),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crds::conditions::types;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Duration, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -19,11 +20,13 @@ use crate::maintenance::{Local, LocalGrantor};
 use crate::metrics::Metrics;
 use crate::notify::Sender;
 use crate::possession::{self, Possession};
+use crate::queue;
 use crate::restic::Restic;
 use crate::scripts::Scripts;
 use crate::service::{Health, Service, Stage};
 use crate::{admin, possession::Questions};
 
+const QUEUE_SETTLE: Duration = Duration::from_millis(100);
 const PANIC: &str = "the log line \"panicked at\" before names the place; report it, and use another version of the operator meanwhile";
 
 /// What the services are made of.
@@ -52,6 +55,7 @@ pub fn all(config: &Config, parts: Parts) -> Vec<Service> {
     let (context, routes) = (parts.context, parts.routes);
     services.push(terms(&context, &routes, &synced));
     services.push(scripts(&context, parts.scripts, &synced));
+    services.push(queue(&context, &routes, &synced));
     services.push(events(config, parts.client, &context, parts.publisher));
     services.push(notifier(parts.sender));
     services.extend(parts.election.map(election));
@@ -119,9 +123,11 @@ async fn follow_leadership(
             routes.follow().await;
             context.leases.reset();
             context.operations.clear();
+            context.places.clear();
             let term = leader.wait_until_leader().await;
             context.metrics.leads(true);
             routes.lead();
+            context.places.moved();
             leader.wait_until_lost(term).await;
         }
     };
@@ -139,6 +145,37 @@ fn scripts(context: &Arc<Context>, scripts: Arc<Scripts>, synced: &watch::Receiv
         parts,
         |(context, scripts, synced), stop| scripts.run(context, synced, stop),
     )
+}
+
+fn queue(context: &Arc<Context>, routes: &Arc<Routes>, synced: &watch::Receiver<bool>) -> Service {
+    let parts = (context.clone(), routes.clone(), synced.clone());
+    service(
+        "queue",
+        Stage::Edge,
+        parts,
+        |(context, routes, synced), stop| async move {
+            tokio::select! {
+                () = move_queue(&context, &routes, synced) => {}
+                () = stop.cancelled() => {}
+            }
+        },
+    )
+}
+
+/// Wakes the backups whose places in the queue have changed. Changes that come together are looked at together.
+async fn move_queue(context: &Context, routes: &Routes, mut synced: watch::Receiver<bool>) {
+    if synced.wait_for(|synced| *synced).await.is_err() {
+        return;
+    }
+    // A change may have been lost with an earlier start.
+    context.places.moved();
+    loop {
+        context.places.wait().await;
+        sleep(QUEUE_SETTLE).await;
+        if context.leader.is_leader() {
+            routes.backups(queue::moved(&context.world, &context.places, context.site.limits));
+        }
+    }
 }
 
 fn events(config: &Config, client: Client, context: &Arc<Context>, publisher: Publisher) -> Service {

@@ -59,7 +59,8 @@ fn field(bounds: &Bounds) -> String {
     if !bounds.names.is_empty() {
         value = format!("({value}|(?i:{}))", bounds.names.join("|"));
     }
-    let step = "(/[+]?0*[1-9][0-9]{0,17})?";
-    let item = format!("([*?](-[^,/ \\\\t]*)?|{spread}|{value}(-{value})?){step}");
+    let step = |sign: &str| format!("(/{sign}0*[1-9][0-9]{{0,17}})?");
+    let (signed, unsigned) = (step("[+]?"), step(""));
+    let item = format!("(([*?](-[^,/ \\\\t]*)?|{value}(-{value})?){signed}|{spread}{unsigned})");
     format!("(,*{item}(,+{item})*,*|,+)")
 }

@@ -3,30 +3,33 @@
 
 use crds::ResticRepository;
 use crds::conditions::{self, reasons, types};
-use jiff::Timestamp;
+use crds::repository::DAMAGE;
+use jiff::{SignedDuration, Timestamp};
 
 use super::validate::Valid;
 
-/// Why a repository is not ready, where each run would fail or end up elsewhere. Not among them is what only the manager
-/// cannot do, or what is wrong with the resource: pods then have what they had before.
-const DOWN: [&str; 6] = [
+/// Why a repository is not ready, where each run would fail, as it would for [`DAMAGE`]. Not among them is what only the
+/// manager cannot do, or what is wrong with the resource: pods then have what they had before.
+const NO_ACCESS: [&str; 3] = [
     reasons::REPOSITORY_UNREACHABLE,
     reasons::REPOSITORY_FORBIDDEN,
     reasons::WRONG_PASSWORD,
-    reasons::REPOSITORY_DAMAGED,
-    reasons::REPOSITORY_MISSING,
-    reasons::REPOSITORY_CHANGED,
 ];
+/// One look that fails holds nothing: a storage that restarts is back before the next slot.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(90);
 /// More are not counted.
 const SLOTS_MAX: usize = 100;
 
-/// Since when the storage of a repository does not serve; `None` while it does, or nothing is known.
+/// From when on no run of the repository begins: its storage has not served for 90 seconds then. May lie ahead. `None`
+/// while the storage serves, or nothing is known.
 #[must_use]
-pub fn down_since(repository: &ResticRepository) -> Option<Timestamp> {
+pub fn opens_at(repository: &ResticRepository) -> Option<Timestamp> {
     let status = repository.status.as_ref()?;
     let ready = conditions::get(&status.conditions, types::READY)?;
-    let down = ready.status == "False" && DOWN.contains(&ready.reason.as_str());
-    down.then_some(ready.last_transition_time.0)
+    let reason = ready.reason.as_str();
+    let down = ready.status == "False" && (NO_ACCESS.contains(&reason) || DAMAGE.contains(&reason));
+    let since = ready.last_transition_time.0;
+    down.then(|| since.saturating_add(PATIENCE).unwrap_or(since))
 }
 
 /// What became of the schedule meanwhile.
@@ -91,10 +94,10 @@ mod tests {
 
     #[test]
     fn only_what_makes_each_run_fail_holds_them() {
-        for reason in DOWN {
-            let since = down_since(&repository("False", reason));
-            assert_eq!(since, Some(at("2026-11-23T00:30:00Z")), "{reason}");
-            assert_eq!(down_since(&repository("Unknown", reason)), None);
+        for reason in NO_ACCESS.into_iter().chain(DAMAGE) {
+            let opens = opens_at(&repository("False", reason));
+            assert_eq!(opens, Some(at("2026-11-23T00:31:30Z")), "{reason}");
+            assert_eq!(opens_at(&repository("Unknown", reason)), None);
         }
         for reason in [
             reasons::CHECKING,
@@ -104,7 +107,7 @@ mod tests {
             reasons::REPOSITORY_LOCKED,
             reasons::INITIALIZATION_FAILED,
         ] {
-            assert_eq!(down_since(&repository("False", reason)), None, "{reason}");
+            assert_eq!(opens_at(&repository("False", reason)), None, "{reason}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crds::common::ConcurrencyPolicy;
 use crds::{ResticBackup, ResticRepository, names};
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec};
 use k8s_openapi::api::core::v1::{PodTemplateSpec, ServiceAccount, Volume, VolumeMount};
@@ -67,9 +68,9 @@ pub fn build(
         spec: CronJobSpec {
             schedule: valid.cron.clone(),
             time_zone: Some(valid.timezone.clone()),
-            concurrency_policy: Some(job.concurrency.as_str().to_owned()),
+            concurrency_policy: Some(concurrency(job.concurrency, limited).as_str().to_owned()),
             suspend: Some(valid.suspend),
-            starting_deadline_seconds: Some(pod::STARTING_DEADLINE),
+            starting_deadline_seconds: Some(pod::BACKUP_DEADLINE),
             successful_jobs_history_limit: Some(job.successful_history),
             failed_jobs_history_limit: Some(job.failed_history),
             job_template: JobTemplateSpec {
@@ -94,6 +95,14 @@ pub fn build(
         grant,
         credentials,
         cron_job: hashed(cron_job),
+    }
+}
+
+/// Where runs wait for their turn, the next slot must not end the run that is under way for one that only waits.
+fn concurrency(given: ConcurrencyPolicy, limited: bool) -> ConcurrencyPolicy {
+    match given {
+        ConcurrencyPolicy::Replace if limited => ConcurrencyPolicy::Forbid,
+        given => given,
     }
 }
 

@@ -196,6 +196,19 @@ fn jobs_are_born_suspended_where_there_is_a_limit() {
 }
 
 #[test]
+fn a_run_that_only_waits_replaces_none() {
+    let policy = |given: &str, repository: Value| {
+        let config = json!({ "jobConfig": { "concurrencyPolicy": given } });
+        let objects = built("orders", config, &self::repository(repository));
+        objects.cron_job.spec.concurrency_policy.unwrap()
+    };
+    let limited = || json!({ "maxConcurrentBackups": 2 });
+    assert_eq!(policy("Replace", limited()), "Forbid");
+    assert_eq!(policy("Allow", limited()), "Allow");
+    assert_eq!(policy("Replace", json!({})), "Replace");
+}
+
+#[test]
 fn the_cache_lies_where_the_repository_says() {
     let cache_of = |spec: Value| {
         let objects = built("orders", json!({}), &repository(json!({ "cache": spec })));

@@ -34,7 +34,7 @@ use crate::kind::{
     Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable,
     observed_generation,
 };
-use crate::queue::{self, Queue, Turn};
+use crate::queue::{self, Places, Turns};
 use crate::runs::{self, JobWithPods, Words};
 use crate::secrets::Credentials;
 use crate::site::Site;
@@ -53,21 +53,14 @@ impl BackupController {
     pub fn new(site: &Site) -> BackupController {
         BackupController { site: site.clone() }
     }
+}
 
-    /// Most backups have no parked run: the queue is not made for them.
-    fn turns(&self, world: &World, runs: &[JobWithPods]) -> BTreeMap<String, Turn> {
-        let parked: Vec<&str> = runs
-            .iter()
-            .filter(|run| queue::is_parked(&run.job))
-            .map(|run| &*run.job.meta.uid)
-            .collect();
-        if parked.is_empty() {
-            return BTreeMap::new();
-        }
-        let mut turns = Queue::of(world, self.site.limits).turns();
-        turns.retain(|uid, _| parked.contains(&uid.as_str()));
-        turns
-    }
+/// Of its parked runs.
+fn turns(places: &Places, runs: &[JobWithPods]) -> Turns {
+    let all = places.turns();
+    let parked = runs.iter().filter(|run| queue::is_parked(&run.job));
+    let own = parked.filter_map(|run| all.get_key_value(&*run.job.meta.uid));
+    own.map(|(uid, turn)| (uid.clone(), turn.clone())).collect()
 }
 
 /// What a backup depends on.
@@ -85,7 +78,7 @@ pub struct Observed {
     gone: Vec<JobWithPods>,
     made: Vec<JobWithPods>,
     /// By uid of its parked Jobs: whether they may begin.
-    turns: BTreeMap<String, Turn>,
+    turns: Turns,
     /// Why the CronJob makes no Job, if that is so.
     refused: Option<Words>,
     /// Maintenance of the repository is about to begin: no run starts for so long.
@@ -135,7 +128,7 @@ impl Controller for BackupController {
             made: follow::made(world, &key.namespace, &prefix, open),
             labels: labels.map(|n| n.labels.clone()),
             source: source.unwrap_or_default(),
-            turns: self.turns(world, &runs),
+            turns: turns(cache.places, &runs),
             refused: cron_job
                 .as_deref()
                 .and_then(|cron_job| refused(world, key, cron_job, &runs)),

@@ -12,20 +12,17 @@ use super::build::{self, Objects};
 use super::locate::Located;
 use super::moved;
 use super::readiness::{self, Readiness, Surroundings};
-use super::validate::Valid;
+use super::validate::{Invalid, Valid};
 use super::{BackupController, Observed, hooks, retention, stale, status};
 use crate::hooks::{Needs, Plan as HookPlan};
 use crate::kind::{
     self, Applied, Children, Credentials, Input, Opening, Plan, Removal, Run, Settled, failed_as,
 };
-use crate::queue::Turn;
+use crate::queue::{self, Turn};
 use crate::runs::finished::{self, Ended, Finished};
 use crate::runs::{self, JobWithPods};
 use crate::site::Site;
 use crate::world::Key;
-
-/// How often a backup whose run is parked looks at its place, beside being woken when one may be free.
-const QUEUE_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 
 /// Plans.
 pub(super) fn plan(
@@ -35,11 +32,17 @@ pub(super) fn plan(
 ) -> Plan<BackupController> {
     let (generation, now) = (input.generation(), input.now.wall);
     let refused = observed.refused.clone();
+    let readiness = input.valid.map(|valid| readiness_of(input, observed, valid));
+    let opens = may_open(observed, &readiness);
+    let parked = status::Parked {
+        turns: &observed.turns,
+        opens,
+    };
     let (mut status, again) = status::with_runs(
         &input.status(),
         input.resource,
         &observed.runs,
-        (&observed.turns, refused),
+        (parked, refused),
         now,
     );
     let followed = hooks::follow(&mut status, site, input, observed);
@@ -52,27 +55,31 @@ pub(super) fn plan(
         let (schedule, suspend) = (&valid.schedule, valid.suspend);
         stale::set(&mut status, schedule, suspend, generation, now)
     });
+    let owes = followed.job.is_some() || observed.made.iter().any(|made| made.job.end.is_none());
     let mut conditions = Conditions::at(&mut status.conditions, generation, now);
-    match input.valid {
-        Err(invalid) => {
+    match (input.valid, readiness) {
+        (Err(invalid), _) | (_, Err(invalid)) => {
             conditions.set(types::READY, false, invalid.reason(), invalid.to_string());
             if invalid.is_unsafe() || observed.consent_ended {
                 children.removals = withdrawal(input.key, &status.open_hooks);
             }
         }
-        Ok(valid) => {
-            let readiness = readiness_of(input, observed, valid);
-            if let Readiness::Down { again, .. } = &readiness {
+        (Ok(valid), Ok(readiness)) => {
+            if let Readiness::Down { again, .. } | Readiness::Waiting { again, .. } = &readiness {
                 slot = *again;
             }
             set_readiness(&mut conditions, &readiness);
             let hooks = Hooked {
-                owes: followed.job.is_some() || observed.made.iter().any(|made| made.job.end.is_none()),
+                owes,
                 open: &status.open_hooks,
             };
             let by = (valid, readiness);
             children = wanted(site, input, observed, by, &hooks, &mut status.active);
         }
+    }
+    if observed.runs.iter().any(|run| queue::is_parked(&run.job)) {
+        children.opens = Some(opens && !owes);
+        children.openings = openings(observed, &children);
     }
     children.policy = retention::plan(site, input, observed, &mut status);
     let released = release(input, observed, &status);
@@ -80,10 +87,9 @@ pub(super) fn plan(
     let lingering = runs::lingering(&observed.runs, now);
     children.lingering = lingering.0;
     children.job = followed.job;
-    let queued = (!observed.turns.is_empty()).then(|| now.saturating_add(QUEUE_INTERVAL).unwrap_or(now));
     Plan {
         children,
-        next: earliest([again, released.1, lingering.1, followed.next, stale, slot, queued]),
+        next: earliest([again, released.1, lingering.1, followed.next, stale, slot]),
         ..Plan::status(status, ())
     }
 }
@@ -110,7 +116,6 @@ fn wanted(
             if !to.held {
                 let again = make_anew((input.key, input.now.wall), observed, &located, &mut children);
                 active.retain(|job| !again.contains(job));
-                children.openings = openings(observed, &again);
             }
         }
         (Readiness::Refused { .. }, _) => children.removals = withdrawal(input.key, hooks.open),
@@ -125,11 +130,28 @@ fn wanted(
     children
 }
 
+/// Whether a parked run may begin when its turn comes: wherever the CronJob would start one if there were no limit.
+fn may_open(observed: &Observed, readiness: &Result<Readiness, &Invalid>) -> bool {
+    let starts = match readiness {
+        Ok(Readiness::Ready(_) | Readiness::Waiting { .. }) => true,
+        Ok(Readiness::Down { .. } | Readiness::Held { .. } | Readiness::Refused { .. }) => false,
+        Err(invalid) => !invalid.is_unsafe(),
+    };
+    starts && !observed.consent_ended && observed.held.is_none()
+}
+
 /// Parked runs whose turn it is. Those that are made anew are not opened.
-fn openings(observed: &Observed, again: &[String]) -> Vec<Opening> {
+fn openings(observed: &Observed, children: &Children) -> Vec<Opening> {
+    if children.opens != Some(true) {
+        return Vec::new();
+    }
+    let goes = |run: &JobWithPods| {
+        let mut removals = children.removals.iter();
+        removals.any(|removal| matches!(removal, Removal::Job { uid, .. } if **uid == *run.job.meta.uid))
+    };
     let begins = |run: &&JobWithPods| {
         let turn = observed.turns.get(&*run.job.meta.uid);
-        turn == Some(&Turn::Begins) && !again.iter().any(|job| **job == *run.key.name)
+        turn == Some(&Turn::Begins) && !goes(run)
     };
     let runs = observed.runs.iter().filter(begins);
     runs.map(|run| Opening {
@@ -210,7 +232,7 @@ fn set_readiness(conditions: &mut Conditions<'_>, readiness: &Readiness) {
                 .set(types::REPOSITORY_READY, false, reason, message)
                 .set(types::READY, false, reason, message);
         }
-        Readiness::Waiting { reason, message } => {
+        Readiness::Waiting { reason, message, .. } => {
             conditions
                 .set(types::REPOSITORY_READY, false, reason, message)
                 .set(types::READY, false, reason, message);

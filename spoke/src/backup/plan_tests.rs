@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::kind::Removal;
 use crate::kind::table::{Table, condition, forbidden, invalid, repository, unavailable};
-use crate::queue::Turn;
+use crate::queue::{Turn, Waits};
 use crate::runs::finished::Finished;
 use crate::world::{
     Access, AppPodView, AppVolume, Backing, ClaimView, JobEnd, JobView, PodView, Termination,
@@ -219,34 +219,92 @@ fn parked(uid: &str) -> JobWithPods {
 #[test]
 fn a_parked_run_is_opened_when_its_turn_comes_and_shows_its_place_until_then() {
     let table = table(json!({}));
-    let words = runs::Words {
-        reason: "Parked".to_owned(),
-        text: "3rd of 7".to_owned(),
+    let waits = Waits {
+        words: runs::Words {
+            reason: "Parked".to_owned(),
+            text: "waiting for nas".to_owned(),
+        },
+        place: Some(3),
     };
     let with = |turn: Turn| Observed {
         runs: vec![parked("1")],
         turns: [("1".to_owned(), turn)].into(),
         ..ready()
     };
-    let waits = table.plan(&with(Turn::Waits(words)));
+    let waits = table.plan(&with(Turn::Waits(waits)));
     assert!(waits.children.openings.is_empty());
     let (waiting, text) = condition(&waits.status.conditions, "Waiting");
-    assert_eq!((waiting.as_str(), text.as_str()), ("True/Parked", "3rd of 7"));
+    assert_eq!(
+        (waiting.as_str(), text.as_str()),
+        ("True/Parked", "waiting for nas")
+    );
+    assert_eq!(waits.status.queue_place, Some(3));
+    assert_eq!(waits.next, table.plan(&ready()).next, "its place is not polled");
     assert!(waits.status.active.is_empty(), "maintenance does not wait for it");
-    let begins = table.plan(&with(Turn::Begins)).children.openings;
-    assert_eq!(begins.len(), 1);
-    for stopped in [
-        Observed {
-            held: Some(Duration::from_secs(5)),
-            ..with(Turn::Begins)
-        },
-        Observed {
-            repository: not_ready("RepositoryUnreachable"),
-            ..with(Turn::Begins)
-        },
-    ] {
-        assert!(table.plan(&stopped).children.openings.is_empty());
+    let begins = table.plan(&with(Turn::Begins));
+    assert_eq!(begins.status.queue_place, None);
+    let begins = begins.children;
+    assert_eq!((begins.openings.len(), begins.opens), (1, Some(true)));
+}
+
+/// A backup whose parked run has its turn.
+fn turned() -> Observed {
+    Observed {
+        runs: vec![parked("1")],
+        turns: [("1".to_owned(), Turn::Begins)].into(),
+        ..ready()
     }
+}
+
+#[test]
+fn a_run_whose_backup_may_not_run_takes_no_place() {
+    let table = table(json!({}));
+    let held = Observed {
+        held: Some(Duration::from_secs(5)),
+        ..turned()
+    };
+    let down = Observed {
+        repository: not_ready("RepositoryUnreachable"),
+        ..turned()
+    };
+    let no_claim = Observed {
+        source: locate::Surroundings::default(),
+        ..turned()
+    };
+    let no_consent = Observed {
+        consent_ended: true,
+        ..turned()
+    };
+    for stopped in [held, down, no_claim, no_consent] {
+        let plan = table.plan(&stopped);
+        assert_eq!(
+            (plan.children.openings.len(), plan.children.opens),
+            (0, Some(false))
+        );
+        let (_, text) = condition(&plan.status.conditions, "Waiting");
+        assert_eq!(
+            text,
+            "resticbackup-orders-1: it is opened when the backup is ready"
+        );
+    }
+    assert_eq!(table.plan(&ready()).children.opens, None, "no run is parked");
+}
+
+#[test]
+fn what_would_not_stop_the_cron_job_does_not_keep_a_run_parked() {
+    let mut table = table(json!({}));
+    for reason in ["ResticFailed", "RepositoryLocked", "CredentialsInvalid"] {
+        let waiting = Observed {
+            repository: not_ready(reason),
+            ..turned()
+        };
+        assert_eq!(table.plan(&waiting).children.openings.len(), 1, "{reason}");
+    }
+    table.resource.spec.schedule = "61 * * * *".to_owned();
+    assert_eq!(table.plan(&turned()).children.openings.len(), 1, "a typing error");
+    table.resource.spec.restic = serde_json::from_value(json!({ "tags": ["fleet.cluster=b"] })).unwrap();
+    table.resource.spec.schedule = "0 3 * * *".to_owned();
+    assert!(table.plan(&turned()).children.openings.is_empty(), "unsafe");
 }
 
 #[test]
@@ -265,7 +323,7 @@ fn no_run_begins_while_the_storage_does_not_serve_and_then_they_go_on() {
     let (reason, text) = condition(&settled.status.conditions, "Ready");
     assert_eq!(reason, "False/RepositoryNotReady");
     assert!(
-        text.contains("since 2025-12-29T00:30:00Z no run begins: 3 were due"),
+        text.contains("since 2025-12-29T00:31:30Z no run begins: 3 were due"),
         "{text}"
     );
     assert_eq!(settled.status.next_backup, None);

@@ -27,7 +27,12 @@ pub enum Readiness {
     /// Make, or keep, what the backup needs. With the place of its data.
     Ready(Located),
     /// Leave what is there as it is; say what is waited for.
-    Waiting { reason: &'static str, message: String },
+    /// `again`: when it becomes `Down`, unless something changes.
+    Waiting {
+        reason: &'static str,
+        message: String,
+        again: Option<Timestamp>,
+    },
     /// The storage does not serve: no run may begin, that of the schedule neither. `again`: when the message changes.
     Down {
         message: String,
@@ -50,16 +55,20 @@ pub fn readiness(key: &Key, valid: &Valid, observed: &Surroundings<'_>) -> Readi
     );
     match blocked {
         Err(Blocked::Wait { reason, message }) => {
-            let since = observed.repository.and_then(breaker::down_since);
-            return match since {
-                Some(since) => {
+            let opens = observed.repository.and_then(breaker::opens_at);
+            return match opens {
+                Some(since) if since <= observed.now => {
                     let held = breaker::held(valid, since, observed.now);
                     Readiness::Down {
                         message: format!("{message}; {}", held.text),
                         again: held.again,
                     }
                 }
-                None => Readiness::Waiting { reason, message },
+                again => Readiness::Waiting {
+                    reason,
+                    message,
+                    again,
+                },
             };
         }
         Err(Blocked::Refused { message }) => return Readiness::Refused { message },
@@ -107,6 +116,15 @@ mod tests {
         namespace: &str,
         claim: Option<&ClaimView>,
     ) -> Readiness {
+        decide_at("2026-11-23T12:00:00Z", repository, namespace, claim)
+    }
+
+    fn decide_at(
+        now: &str,
+        repository: Option<&ResticRepository>,
+        namespace: &str,
+        claim: Option<&ClaimView>,
+    ) -> Readiness {
         let backup = serde_json::from_value(json!({
             "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup", "metadata": { "name": "b" },
             "spec": { "repositoryRef": { "name": "nas", "namespace": "storage" }, "schedule": "@daily",
@@ -122,7 +140,7 @@ mod tests {
             &Surroundings {
                 repository,
                 labels: Some(&labels),
-                now: "2026-11-23T12:00:00Z".parse().unwrap(),
+                now: now.parse().unwrap(),
                 source: &locate::Surroundings {
                     claims: claim
                         .map(|claim| ("data".to_owned(), Arc::new(claim.clone())))
@@ -165,6 +183,18 @@ mod tests {
             reason(decide(Some(&repository("True", Value::Null)), "storage", true)),
             "open"
         );
+    }
+
+    #[test]
+    fn a_storage_that_is_down_for_a_moment_holds_nothing() {
+        let down = repository("False", Value::Null);
+        let at = |now| decide_at(now, Some(&down), "storage", Some(&bound()));
+        let opens = "2026-11-23T00:01:30Z";
+        let Readiness::Waiting { again, .. } = at("2026-11-23T00:01:29Z") else {
+            panic!()
+        };
+        assert_eq!(again, opens.parse().ok());
+        assert_eq!(reason(at(opens)), "down");
     }
 
     #[test]

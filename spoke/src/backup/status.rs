@@ -1,6 +1,6 @@
 //! The status that follows from runs and decisions. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crds::backup::{BackupResult, BackupRun};
 use crds::common::ConcurrencyPolicy;
@@ -11,7 +11,7 @@ use kube::ResourceExt as _;
 
 use super::{hooks, options, result, suspicion};
 use crate::pod::message::Message;
-use crate::queue::{self, Turn};
+use crate::queue::{self, Turn, Turns, Waits};
 use crate::runs::{self, Ended, Ending, JobWithPods, State, Words, finished};
 use crate::units;
 use crate::world::JobEnd;
@@ -25,11 +25,23 @@ struct UnderWay {
     waiting: Option<Words>,
 }
 
-/// What a run that was not opened yet waits for.
-fn parked(job: &str, turn: Option<&Turn>) -> Words {
-    match turn {
-        Some(Turn::Waits(words)) => words.clone(),
-        _ => queue::begins(job),
+/// What parked runs wait for.
+#[derive(Clone, Copy)]
+pub struct Parked<'a> {
+    /// By uid of their Jobs.
+    pub turns: &'a Turns,
+    /// Whether the backup may run now.
+    pub opens: bool,
+}
+
+impl Parked<'_> {
+    fn waits(&self, job: &str, uid: &str) -> Waits {
+        let words = match self.turns.get(uid) {
+            _ if !self.opens => queue::not_ready(job),
+            Some(Turn::Waits(waits)) => return waits.clone(),
+            _ => queue::begins(job),
+        };
+        Waits { words, place: None }
     }
 }
 
@@ -40,7 +52,7 @@ pub fn with_runs(
     old: &ResticBackupStatus,
     backup: &ResticBackup,
     jobs: &[JobWithPods],
-    (turns, refused): (&BTreeMap<String, Turn>, Option<Words>),
+    (parked, refused): (Parked<'_>, Option<Words>),
     now: Timestamp,
 ) -> (ResticBackupStatus, Option<Timestamp>) {
     let mut status = old.clone();
@@ -53,6 +65,7 @@ pub fn with_runs(
         .map(|(name, end)| (name, end, None))
         .collect();
     let mut under_way = UnderWay::default();
+    status.queue_place = None;
     for run in jobs {
         let (name, uid) = (run.key.name.to_string(), run.job.meta.uid.to_string());
         if old.counted_jobs.contains(&uid) {
@@ -61,7 +74,11 @@ pub fn with_runs(
         }
         // It is not under way: maintenance does not wait for it, and its deletion is no failed run.
         if queue::is_parked(&run.job) {
-            under_way.waiting = under_way.waiting.or_else(|| Some(parked(&name, turns.get(&uid))));
+            if under_way.waiting.is_none() {
+                let waits = parked.waits(&name, &uid);
+                status.queue_place = waits.place;
+                under_way.waiting = Some(waits.words);
+            }
             continue;
         }
         match runs::state(run, now) {
@@ -117,7 +134,10 @@ fn deleted(
         .as_ref()
         .map(|config| config.concurrency_policy);
     // The controller of CronJobs deletes the one that still runs when the next one is due.
-    let replaced = policy == Some(ConcurrencyPolicy::Replace) && jobs.iter().any(|run| run.job.end.is_none());
+    let replaced = policy == Some(ConcurrencyPolicy::Replace)
+        && jobs
+            .iter()
+            .any(|run| run.job.end.is_none() && !queue::is_parked(&run.job));
     let gone = old
         .active
         .iter()

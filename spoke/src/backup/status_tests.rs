@@ -62,8 +62,13 @@ fn run(n: u8, ended: Option<i64>, pods: Vec<Arc<PodView>>) -> JobWithPods {
     }
 }
 
+const NONE_PARKED: Parked<'static> = Parked {
+    turns: &Turns::new(),
+    opens: true,
+};
+
 fn look(old: &ResticBackupStatus, runs: &[JobWithPods], now: i64) -> (ResticBackupStatus, Option<Timestamp>) {
-    with_runs(old, &backup(), runs, (&BTreeMap::new(), None), at(now))
+    with_runs(old, &backup(), runs, (NONE_PARKED, None), at(now))
 }
 
 fn reason(status: &ResticBackupStatus, type_: &str) -> (String, String) {
@@ -124,7 +129,7 @@ fn a_cron_job_that_makes_no_job_is_told() {
         &ResticBackupStatus::default(),
         &backup(),
         &[],
-        (&BTreeMap::new(), words),
+        (NONE_PARKED, words),
         at(10),
     );
     assert_eq!(reason(&status, types::WAITING).1, "FailedCreate");
@@ -153,7 +158,7 @@ fn a_job_that_was_deleted_on_its_way_is_counted_once_as_failed() {
         &status,
         &replacing,
         &[run(2, None, vec![])],
-        (&BTreeMap::new(), None),
+        (NONE_PARKED, None),
         at(50),
     );
     assert_eq!(status.last_backup.unwrap().reason.as_deref(), Some("Replaced"));

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Plan;
+use crate::queue;
 use crate::runs::hooks::{HookReport, outcome};
 use crate::runs::{self, JobWithPods, State, hooks};
 use crate::world::{Key, World};
@@ -137,7 +138,13 @@ fn entries(old: &[OpenHooks], runs: &Runs<'_>) -> Vec<OpenHooks> {
     let known = |uid: &str| old.iter().any(|entry| entry.uid == uid);
     // A Job that is both counted and not in the list has no hooks open any more: its entry went.
     let counted = |uid: &str| runs.before.iter().any(|counted| counted == uid);
-    let new = runs.present.iter().filter(|run| run.job.hooks.is_some());
+    // A Job that waits for its turn has begun nothing, and owes nothing if it goes.
+    let parked = |uid: &str| {
+        let mut present = runs.present.iter();
+        present.any(|run| *run.job.meta.uid == *uid && queue::is_parked(&run.job))
+    };
+    let begun = |run: &&JobWithPods| run.job.hooks.is_some() && !queue::is_parked(&run.job);
+    let new = runs.present.iter().filter(begun);
     let new = new
         .filter(|run| !known(&run.job.meta.uid) && !counted(&run.job.meta.uid))
         .map(|run| OpenHooks {
@@ -145,7 +152,8 @@ fn entries(old: &[OpenHooks], runs: &Runs<'_>) -> Vec<OpenHooks> {
             uid: run.job.meta.uid.to_string(),
             ..OpenHooks::default()
         });
-    old.iter().cloned().chain(new).collect()
+    let old = old.iter().filter(|entry| !parked(&entry.uid));
+    old.cloned().chain(new).collect()
 }
 
 /// The hooks that the run was given; those of the spec where that is not known.

@@ -106,6 +106,17 @@ fn turn_with(old: &[OpenHooks], present: &[JobWithPods], counted: &[&str], made:
 }
 
 #[test]
+fn a_run_that_waits_for_its_turn_is_not_entered() {
+    let mut waits = run("a", None);
+    let job = Arc::make_mut(&mut waits.job);
+    (job.parked, job.suspended) = (true, true);
+    waits.pods.clear();
+    assert!(turn(&[], &[waits.clone()], &[]).open.is_empty());
+    let entered = turn(&[], &[run("a", None)], &[]).open;
+    assert!(turn(&entered, &[waits], &[]).open.is_empty());
+}
+
+#[test]
 fn a_run_is_entered_when_it_is_first_seen_and_leaves_when_its_hooks_have_ended_well() {
     let first = turn(&[], &[run("a", None)], &[]);
     assert_eq!(

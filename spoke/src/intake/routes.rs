@@ -10,6 +10,7 @@ use super::relist::Change;
 use super::table::{self, Reader, Row};
 use crate::kind::Kinds;
 use crate::kind::{Cause, KindHandle};
+use crate::queue::Places;
 use crate::scripts::Scripts;
 use crate::world::{Index, Key, Stored, World};
 
@@ -17,6 +18,7 @@ use crate::world::{Index, Key, Stored, World};
 pub struct Routes {
     kinds: Kinds,
     scripts: Arc<Scripts>,
+    queue: Arc<Places>,
     /// Closed until every type has been listed: a turn on half a world would draw wrong conclusions.
     open: AtomicBool,
 }
@@ -24,10 +26,11 @@ pub struct Routes {
 impl Routes {
     /// Routes, still closed.
     #[must_use]
-    pub fn new(kinds: Kinds, scripts: Arc<Scripts>) -> Routes {
+    pub fn new(kinds: Kinds, scripts: Arc<Scripts>, queue: Arc<Places>) -> Routes {
         Routes {
             kinds,
             scripts,
+            queue,
             open: AtomicBool::new(false),
         }
     }
@@ -116,8 +119,14 @@ impl Routes {
     fn poke(&self, reader: Reader, key: Key) {
         match self.kind(reader) {
             Some(kind) => kind.poke(key, Cause::Related),
+            None if reader == Reader::Queue => self.queue.moved(),
             None => self.scripts.poke(),
         }
+    }
+
+    /// Wakes backups.
+    pub fn backups(&self, keys: Vec<Key>) {
+        keys.into_iter().for_each(|key| self.poke(Reader::Backups, key));
     }
 
     fn kind(&self, reader: Reader) -> Option<&KindHandle> {
@@ -127,7 +136,7 @@ impl Routes {
             Reader::Restores => &self.kinds.restores,
             Reader::Policies => &self.kinds.policies,
             Reader::Operations => &self.kinds.operations,
-            Reader::Scripts => return None,
+            Reader::Scripts | Reader::Queue => return None,
         })
     }
 

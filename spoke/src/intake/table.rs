@@ -24,6 +24,8 @@ pub enum Reader {
     Operations,
     /// The part that keeps the scripts' ConfigMaps: one, whatever the key.
     Scripts,
+    /// The part that wakes backups whose places in the queue have changed: one, whatever the key.
+    Queue,
 }
 
 /// From a key to the readers that an index has under it.
@@ -73,7 +75,7 @@ fn find(world: &World, Step(reader, index): Step, key: &Key) -> Vec<Key> {
         Reader::Backups => world.backups.find(index, key),
         Reader::Restores => world.restores.find(index, key),
         Reader::Policies => world.policies.find(index, key),
-        Reader::Operations | Reader::Scripts => vec![key.clone()],
+        Reader::Operations | Reader::Scripts | Reader::Queue => vec![key.clone()],
     }
 }
 
@@ -91,6 +93,7 @@ pub const REPOSITORY: &[Row<ResticRepository>] = &[
     row!(usability, own => Policies by Group),
     row!(usability, own => Restores by Repository),
     row!(usability, own => Backups by Group, Restores by Backup),
+    row!(limits_otherwise, own => Queue by Key),
 ];
 
 pub const BACKUP: &[Row<ResticBackup>] = &[
@@ -98,6 +101,7 @@ pub const BACKUP: &[Row<ResticBackup>] = &[
     row!(backup_failed, |_, key, backup| Some(repository(key, &backup.spec.repository_ref)) => Repositories by Key),
     row!(origin, own => Restores by Backup),
     row!(|change| presence(change, deleted), own => Scripts by Key),
+    row!(queues_otherwise, own => Queue by Key),
 ];
 
 pub const RESTORE: &[Row<ResticRestore>] = &[row!(|change| presence(change, deleted), own => Scripts by Key)];
@@ -122,7 +126,7 @@ pub const JOB: &[Row<JobView>] = &[
     row!(any, |_, _, job| made_for(&job.meta, job.of.as_ref()) => Backups by Label),
     row!(any, |_, _, job| made_for(&job.meta, job.of.as_ref()) => Policies by Label),
     // A place is free, or the queue has moved on.
-    row!(moves_queue, each |world, _| queue::waiting(world) => Backups by Key),
+    row!(moves_queue, own => Queue by Key),
 ];
 
 /// Pods are owned by a Job, and that by what they were made for.
@@ -340,13 +344,31 @@ fn policy_failed(change: &Change<GlobalRetentionPolicy>) -> bool {
     new.is_some() && new != old
 }
 
-/// A run of a backup has ended, went, or left the queue.
+/// Its parked runs may be opened now, or not any more, or need other places.
+fn queues_otherwise(change: &Change<ResticBackup>) -> bool {
+    match (&change.old, &change.new) {
+        (Some(old), Some(new)) => {
+            let read = |backup: &ResticBackup| {
+                let deleting = backup.metadata.deletion_timestamp.is_some();
+                (backup.spec.suspend, deleting, backup.spec.repository_ref.clone())
+            };
+            read(old) != read(new)
+        }
+        _ => true,
+    }
+}
+
+fn limits_otherwise(change: &Change<ResticRepository>) -> bool {
+    let limit = |repository: &ResticRepository| repository.spec.max_concurrent_backups;
+    change.old.as_deref().and_then(limit) != change.new.as_deref().and_then(limit)
+}
+
+/// A run of a backup is parked now, was opened, has ended, or went. Nothing follows from one that begins at once.
 fn moves_queue(change: &Change<JobView>) -> bool {
     let is_run = |job: &JobView| job.type_.is_none() && job.end.is_none();
-    let place = |job: Option<&JobView>| job.filter(|job| is_run(job)).map(queue::is_parked);
-    let (old, new) = (place(change.old.as_deref()), place(change.new.as_deref()));
-    // One that comes is behind all others.
-    old.is_some() && old != new
+    let parked = |job: Option<&JobView>| job.filter(|job| is_run(job)).map(queue::is_parked);
+    let (old, new) = (parked(change.old.as_deref()), parked(change.new.as_deref()));
+    old != new && (old, new) != (None, Some(false))
 }
 
 fn labels(change: &Change<NamespaceView>) -> bool {

@@ -10,29 +10,19 @@ use super::*;
 use crate::world::Stored as _;
 
 #[test]
-fn a_run_that_ends_wakes_the_backups_whose_runs_are_parked() {
+fn a_run_that_ends_moves_the_queue() {
     let world = World::default();
-    let backup = |name: &str| {
-        let key = Key::new("a", name);
-        let spec = json!({ "repositoryRef": { "name": "nas" }, "schedule": "@daily", "source": {} });
-        world
-            .backups
-            .put(key.clone(), object("ResticBackup", &key, 1, &spec, &Value::Null));
-    };
-    backup("one");
-    backup("two");
     let job = |of: &str, parked: bool| JobView {
         of: Some(Key::new("a", of)),
         parked,
         suspended: parked,
         ..JobView::default()
     };
-    world.jobs.put(Key::new("a", "two-1"), Arc::new(job("two", true)));
     let woken = |old: JobView, new: Option<JobView>| {
         let mut change = Change::touched(Key::new("a", "one-1"), Arc::new(old));
         change.new = new.map(Arc::new);
         let woken = wakes(&world, JOB, &change);
-        woken.contains(&(Reader::Backups, Key::new("a", "two")))
+        woken.iter().any(|(reader, _)| *reader == Reader::Queue)
     };
     let ended = JobView {
         end: Some((None, crate::world::JobEnd::Complete)),
@@ -188,7 +178,9 @@ fn table<V>(world: &World, rows: &[Row<V>], key: &Key, value: Arc<V>) -> Woken {
         echo: false,
     };
     let woken = wakes(world, rows, &change).into_iter();
-    woken.filter(|(reader, _)| *reader != Reader::Scripts).collect()
+    woken
+        .filter(|(reader, _)| !matches!(reader, Reader::Scripts | Reader::Queue))
+        .collect()
 }
 
 /// The same by looking at every object of the world.

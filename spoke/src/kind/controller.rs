@@ -22,6 +22,7 @@ use crate::events::Severity;
 use crate::exchange::{Board, CertificateName, Creations, Leases};
 use crate::metrics::Measured;
 use crate::notify::Notifying;
+use crate::queue::Places;
 use crate::secrets::{Credentials, SecretError};
 use crate::world::{Key, Store, Stored, World};
 
@@ -32,6 +33,7 @@ pub struct Cache<'a> {
     pub leases: &'a Leases,
     pub operations: &'a Board,
     pub certificate: &'a CertificateName,
+    pub places: &'a Places,
 }
 
 /// A moment on two clocks.

@@ -313,6 +313,7 @@ impl<C: Controller> Driver<C> {
             leases: &context.leases,
             operations: &context.operations,
             certificate: &context.certificate,
+            places: &context.places,
         }
     }
 

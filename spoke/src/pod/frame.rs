@@ -193,7 +193,8 @@ fn own_over(given: &BTreeMap<String, String>, own: BTreeMap<String, String>) -> 
     given.clone().into_iter().chain(own).collect()
 }
 
-/// Whole processors of a Kubernetes quantity such as 500m, 2 or 1.5, rounded up. What is not understood is left out.
+/// Whole processors of a Kubernetes quantity such as 500m, 2 or 1.5, rounded up. `None` for 0, which is no limit, and for
+/// other notations.
 fn processors(quantity: &str) -> Option<u32> {
     let milli = match quantity.strip_suffix('m') {
         Some(milli) => milli.parse::<u32>().ok()?,
@@ -207,11 +208,11 @@ fn processors(quantity: &str) -> Option<u32> {
             whole.parse::<u32>().ok()?.checked_add(more)?.checked_mul(1000)?
         }
     };
-    Some(milli.div_ceil(1000).max(1))
+    Some(milli.div_ceil(1000)).filter(|count| *count > 0)
 }
 
-/// Bytes of a Kubernetes quantity such as 512Mi or 1G. Go ends a process whose limit it cannot read, so what is not
-/// understood is left out.
+/// Bytes of a Kubernetes quantity such as 512Mi or 1G. `None` for 0, which is no limit, and for other notations. Go ends a
+/// process whose limit is not a signed integer of 64 bits: `None` for more, too.
 fn memory_bytes(quantity: &str) -> Option<u64> {
     let digits = quantity
         .find(|c: char| !c.is_ascii_digit())
@@ -228,7 +229,8 @@ fn memory_bytes(quantity: &str) -> Option<u64> {
         "Ti" => 1 << 40,
         _ => return None,
     };
-    count.checked_mul(unit)
+    let bytes = count.checked_mul(unit)?;
+    (bytes > 0 && i64::try_from(bytes).is_ok()).then_some(bytes)
 }
 
 /// Root is an explicit choice in `jobConfig.securityContext`, and then it may read what it does not own.
@@ -258,7 +260,8 @@ mod tests {
             ("0.5", Some(1)),
             ("1.5", Some(2)),
             ("2.0", Some(2)),
-            ("0", Some(1)),
+            ("0", None),
+            ("0m", None),
             ("many", None),
             ("1k", None),
             ("", None),
@@ -273,5 +276,12 @@ mod tests {
         assert_eq!(memory_bytes("1G"), Some(1_000_000_000));
         assert_eq!(memory_bytes("1.5Gi"), None);
         assert_eq!(memory_bytes("many"), None);
+        assert_eq!(memory_bytes("0"), None, "no limit");
+        assert_eq!(memory_bytes("8388607Ti"), Some(8_388_607 << 40));
+        assert_eq!(
+            memory_bytes("8388608Ti"),
+            None,
+            "Go does not start with more than 64 bits"
+        );
     }
 }

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{
-    Frame, JOB_UID, JobSettings, STARTING_DEADLINE, Source, hashed, identity, lease, repository_flags,
+    Frame, JOB_UID, JobSettings, MAINTENANCE_DEADLINE, Source, hashed, identity, lease, repository_flags,
 };
 
 /// Kubernetes makes one in each namespace. It is for pods without a token, which do not use it.
@@ -86,7 +86,7 @@ pub fn cron_job(metadata: ObjectMeta, slots: &Slots<'_>, settings: &JobSettings,
             time_zone: Some(slots.timezone.to_owned()),
             concurrency_policy: Some("Forbid".to_owned()),
             suspend: Some(slots.suspend),
-            starting_deadline_seconds: Some(STARTING_DEADLINE),
+            starting_deadline_seconds: Some(MAINTENANCE_DEADLINE),
             successful_jobs_history_limit: Some(settings.successful_history),
             failed_jobs_history_limit: Some(settings.failed_history),
             job_template: JobTemplateSpec {

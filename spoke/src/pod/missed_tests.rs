@@ -1,14 +1,14 @@
-//! What Kubernetes makes of slots that were missed, with the deadline that every CronJob of ours has.
+//! What Kubernetes makes of slots that were missed, with the deadline of backups.
 
 use crds::schedule::Schedule;
 use jiff::{SignedDuration, Timestamp};
 
-use super::STARTING_DEADLINE;
+use super::BACKUP_DEADLINE;
 
 /// As k8s.io/kubernetes/pkg/controller/cronjob, `mostRecentScheduleTime`: the last slot since the last start, unless it is
 /// older than the deadline. More than a hundred missed slots make a warning and no difference.
 fn due(schedule: &Schedule, last: Timestamp, now: Timestamp) -> Option<Timestamp> {
-    let oldest = now - SignedDuration::from_secs(STARTING_DEADLINE);
+    let oldest = now - SignedDuration::from_secs(BACKUP_DEADLINE);
     let slots = std::iter::successors(schedule.next_after(last.max(oldest)), |slot| {
         schedule.next_after(*slot)
     });

@@ -34,16 +34,16 @@ pub use literal::{literal, literal_container};
 pub use security::{USER, runs_as_root};
 pub use volumes::{claim, empty_dir, entrypoint, mount};
 
-/// Seconds for which a start of a CronJob can be made up for. Whatever was missed while the control plane was away, the
+/// Seconds for which the start of a backup can be made up for. Whatever was missed while the control plane was away, the
 /// repository could not be reached or runs were held, Kubernetes starts the last of it, once; what is older than this waits
 /// for the next slot.
-pub const STARTING_DEADLINE: i64 = 7 * 24 * 3600;
+pub const BACKUP_DEADLINE: i64 = 7 * 24 * 3600;
+/// The same of maintenance, which works for hours where backups wait for it: one that was missed waits for its next slot.
+pub const MAINTENANCE_DEADLINE: i64 = 3600;
 /// Where the entrypoint lies in the pod.
 pub const ENTRYPOINT: &str = "/backup-entrypoint.sh";
 /// Key of the entrypoint in the ConfigMap.
 pub const ENTRYPOINT_KEY: &str = "entrypoint.sh";
-/// What kubectl writes on a Job that it makes from a CronJob.
-const MANUAL: &str = "cronjob.kubernetes.io/instantiate";
 /// Variable that names the folder which a backup must not leave by a link.
 pub const SOURCE_VARIABLE: &str = "FLEET_SOURCE_DIR";
 /// Name of the cluster, and uid of the pod or of its Job: what runs restic puts both into `USER`, so that restic's locks
@@ -173,7 +173,7 @@ pub fn manual_job(cron_job: &CronJob, owner_uid: &str, name: String) -> Job {
         .map(|m| (m.labels, m.annotations))
         .unwrap_or_default();
     let mut annotations = annotations.unwrap_or_default();
-    annotations.insert(MANUAL.to_owned(), "manual".to_owned());
+    annotations.insert(names::ANNOTATION_INSTANTIATE.to_owned(), "manual".to_owned());
     Job {
         metadata: ObjectMeta {
             name: Some(name),

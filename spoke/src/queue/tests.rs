@@ -9,7 +9,7 @@ fn entry(n: usize, repository: &str, node: Option<&str>, parked: bool) -> Entry 
         created: Timestamp::from_second(i64::try_from(n).unwrap()).unwrap(),
         repository: Key::new("shop", repository),
         nodes: node.into_iter().map(Into::into).collect(),
-        parked,
+        standing: if parked { Standing::Parked } else { Standing::Runs },
     }
 }
 
@@ -31,9 +31,9 @@ fn begin(queue: Queue) -> Vec<String> {
         .collect()
 }
 
-fn words(queue: Queue, uid: &str) -> String {
+fn waits(queue: Queue, uid: &str) -> (Option<i32>, String) {
     match &queue.turns()[uid] {
-        Turn::Waits(words) => words.text.clone(),
+        Turn::Waits(waits) => (waits.place, waits.words.text.clone()),
         Turn::Begins => panic!("{uid} begins"),
     }
 }
@@ -50,8 +50,11 @@ fn who_came_first_begins_first_and_each_knows_its_place() {
         "another repository has its own places"
     );
     assert_eq!(
-        words(with(2), "u4"),
-        "job-4: 3rd of 7 waiting for repository nas (spec.maxConcurrentBackups: 2)"
+        waits(with(2), "u4"),
+        (
+            Some(3),
+            "job-4: waiting for repository nas (spec.maxConcurrentBackups: 2)".to_owned()
+        )
     );
     assert_eq!(begin(with(1)), ["u9"]);
     assert_eq!(
@@ -71,11 +74,28 @@ fn limits_of_cluster_and_node_count_too() {
     ];
     let with = |cluster, node| queue(&entries, &[], cluster, node);
     assert_eq!(begin(with(None, Some(1))), ["u2", "u3"]);
-    assert!(
-        words(with(None, Some(1)), "u1").contains("1st of 1 waiting for node n1 (--max-backups-per-node: 1)")
-    );
+    let (place, text) = waits(with(None, Some(1)), "u1");
+    assert!(place == Some(1) && text.contains("waiting for node n1 (--max-backups-per-node: 1)"));
     assert_eq!(begin(with(Some(2), None)), ["u1"]);
-    assert!(words(with(Some(2), None), "u3").contains("2nd of 2 waiting for the cluster (--max-backups: 2)"));
+    let (place, text) = waits(with(Some(2), None), "u3");
+    assert!(place == Some(2) && text.contains("waiting for the cluster (--max-backups: 2)"));
+}
+
+#[test]
+fn a_run_that_may_not_be_opened_takes_no_place_and_no_rank() {
+    for (standing, text) in [
+        (Standing::Closed, "job-1: it is opened when the backup is ready"),
+        (Standing::Suspended, "spec.suspend"),
+    ] {
+        let mut entries = vec![entry(1, "nas", Some("n1"), true)];
+        entries.extend((2..5).map(|n| entry(n, "nas", None, true)));
+        entries[0].standing = standing;
+        let with = || queue(&entries, &[("nas", 1)], None, Some(1));
+        assert_eq!(begin(with()), ["u2"]);
+        assert_eq!(waits(with(), "u3").0, Some(1));
+        let (place, found) = waits(with(), "u1");
+        assert!(place.is_none() && found.contains(text), "{found}");
+    }
 }
 
 #[test]
@@ -91,16 +111,22 @@ fn a_run_that_needs_two_places_is_not_passed_for_ever() {
 }
 
 #[test]
-fn a_long_queue_does_not_tell_far_places_apart() {
+fn words_do_not_change_with_the_place_and_far_places_are_not_shown() {
     let entries: Vec<Entry> = (0..60).map(|n| entry(n, "nas", None, n > 0)).collect();
-    let with = || queue(&entries, &[("nas", 1)], None, None);
-    assert!(words(with(), "u5").contains("5th of more than 20 "));
-    let far = |uid: &str| words(with(), uid).split_once(": ").unwrap().1.to_owned();
-    assert!(far("u40") == far("u50") && far("u40").contains("behind 20 or more"));
+    let of = |uid: &str| waits(queue(&entries, &[("nas", 1)], None, None), uid);
+    let places = ["u1", "u5", "u20", "u21", "u50"].map(|uid| of(uid).0);
+    assert_eq!(places, [Some(1), Some(5), Some(20), None, None]);
+    let text = |uid: &str| of(uid).1.split_once(": ").unwrap().1.to_owned();
     assert_eq!(
-        [1, 2, 3, 4, 11, 12, 13, 21].map(ordinal),
-        ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st"]
+        text("u1"),
+        "waiting for repository nas (spec.maxConcurrentBackups: 1)"
     );
+    assert!(text("u1") == text("u20") && text("u1") == text("u50"));
+}
+
+#[test]
+fn a_limit_of_zero_is_none() {
+    assert_eq!((limit(0u32), limit(-1i32), limit(2u32)), (None, None, Some(2)));
 }
 
 fn entries() -> impl Strategy<Value = Vec<Entry>> {
@@ -116,8 +142,8 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
 }
 
 proptest! {
-    /// Turn by turn, one run ending at a time: no limit is ever exceeded, each run begins, whoever looks comes to the same
-    /// turns, and of two alike the older one begins first.
+    /// Turn by turn, one run ending at a time: no limit is ever exceeded, each run begins, the order of the list does
+    /// not matter, and of two alike the older one begins first.
     #[test]
     fn all_begin_within_the_limits_and_in_order(
         mut entries in entries(), repository in 1..4usize, cluster in 1..5usize, node in 1..3usize, seed in any::<u64>(),
@@ -131,11 +157,11 @@ proptest! {
             prop_assert_eq!(&turns, &queue(&shuffled, &limits, Some(cluster), Some(node)).turns());
             for entry in &mut entries {
                 if turns.get(&*entry.uid) == Some(&Turn::Begins) {
-                    entry.parked = false;
+                    entry.standing = Standing::Runs;
                     begun.push(entry.clone());
                 }
             }
-            let running: Vec<usize> = (0..entries.len()).filter(|n| !entries[*n].parked).collect();
+            let running: Vec<usize> = (0..entries.len()).filter(|n| entries[*n].standing == Standing::Runs).collect();
             let count = |is: &dyn Fn(&Entry) -> bool| running.iter().filter(|n| is(&entries[**n])).count();
             prop_assert!(running.len() <= cluster);
             prop_assert!(count(&|e| *e.repository.name == *"r0") <= repository);

@@ -19,7 +19,8 @@ fn time(run: &Value, field: &str) -> jiff::Timestamp {
 #[ignore = "needs clusters: make test"]
 fn with_one_place_the_second_run_is_parked_and_begins_when_the_first_is_over() {
     let place = Place::new("a", "parked");
-    place.write("slow.bin", &noise(4 << 20));
+    // 30 seconds for the first run: the second has to come while it is there.
+    place.write("slow.bin", &noise(12 << 20));
     let mut repository = place.repository("nas", &s3(0, "parked"));
     repository["spec"]["maxConcurrentBackups"] = json!(1);
     let slow = json!({ "jobConfig": { "limitUpload": 400 } });
@@ -38,9 +39,10 @@ fn with_one_place_the_second_run_is_parked_and_begins_when_the_first_is_over() {
     });
     let message = condition(&parked, "Waiting")["message"].to_string();
     assert!(
-        message.contains("1st of 1 waiting for repository nas (spec.maxConcurrentBackups: 1)"),
+        message.contains("waiting for repository nas (spec.maxConcurrentBackups: 1)"),
         "{message}"
     );
+    assert_eq!(parked["status"]["queuePlace"], 1, "{parked:#}");
 
     let done = |o: &Value| o["status"]["lastBackup"]["result"] == "Succeeded";
     let first = place.until("resticbackup/first", "success", done)["status"]["lastBackup"].clone();
@@ -63,7 +65,9 @@ fn no_run_begins_while_the_repository_cannot_be_opened_and_then_they_go_on() {
     ]);
     place.until_ready("resticbackup/orders");
     let suspended = |wanted: bool| {
-        place.until("cronjob/resticbackup-orders", "its suspension", |o| {
+        // Runs are held when the storage has been down for 90 seconds.
+        let limit = std::time::Duration::from_secs(240);
+        place.until_within(limit, "cronjob/resticbackup-orders", "its suspension", |o| {
             o["spec"]["suspend"].as_bool().unwrap_or_default() == wanted
         });
     };

@@ -22,8 +22,11 @@ impl Children {
         contest: &mut Contest,
     ) -> Applied {
         let mut applied = Applied::default();
-        let policy = self.policy.take();
+        let (policy, opens) = (self.policy.take(), self.opens);
         let refused = self.apply_into(context, key, contest, &mut applied).await.err();
+        if let Some(opens) = opens {
+            context.places.report(key, opens && refused.is_none());
+        }
         let of_policy = match policy {
             Some(change) => policy::change(context, change).await.err(),
             None => None,
@@ -52,6 +55,7 @@ impl Children {
             claim,
             cron_job,
             openings,
+            opens: _,
             runs,
             job,
             finished,
@@ -195,6 +199,7 @@ async fn remove(context: &Context, removal: Removal, contest: &mut Contest) -> R
             let deleted = context.applier.delete::<Job>(&at, &uid).await;
             deleted.map_err(|error| Refused::write::<Job>(&*at.name, error))?;
             world.jobs.remove(&at, Some(&uid));
+            context.places.moved();
         }
         Removal::Credentials(copy) => delete_marked::<Secret>(context, &world.secrets, &copy).await?,
         Removal::Grant(at) => {

@@ -44,6 +44,8 @@ pub struct Children {
     pub cron_job: Option<(CronJob, Option<i64>)>,
     /// Parked runs to open, unless others took their places meanwhile.
     pub openings: Vec<Opening>,
+    /// Whether parked runs may be opened when their turn comes. Only where there are some.
+    pub opens: Option<bool>,
     /// Jobs of the CronJob, now.
     pub runs: Vec<Run>,
     /// A Job of its own. A maintenance operation starts with it.

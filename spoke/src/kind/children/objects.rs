@@ -143,8 +143,8 @@ pub(super) async fn start(
 /// Opens a parked run, one after the other in this cluster: between the look at the places and the write no other run takes
 /// one. A run that lost its place is woken when the next one is free.
 pub(super) async fn open(context: &Context, opening: &Opening) -> Result<(), Refused> {
-    let _alone = context.places.lock().await;
-    let turns = Queue::of(&context.world, context.site.limits).turns();
+    let _alone = context.places.opening.lock().await;
+    let turns = Queue::of(&context.world, &context.places, context.site.limits).turns();
     if turns.get(&opening.uid) != Some(&Turn::Begins) {
         return Ok(());
     }
@@ -157,6 +157,8 @@ pub(super) async fn open(context: &Context, opening: &Opening) -> Result<(), Ref
             info!(job = %opening.at, "a run begins that was parked");
             let view = Arc::new(JobView::of(&written));
             context.world.jobs.put(opening.at.clone(), view);
+            // The watch delivers this state as one that is known.
+            context.places.moved();
             Ok(())
         }
         // Its end is on its way through the watch; a conflict means another Job under the name.
@@ -244,3 +246,7 @@ pub(in crate::kind) fn key_of<T: Resource>(object: &T) -> Key {
 #[cfg(test)]
 #[path = "objects_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "open_tests.rs"]
+mod open_tests;

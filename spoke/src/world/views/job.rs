@@ -57,6 +57,8 @@ pub struct JobView {
     pub released: Option<u64>,
     /// It was made suspended until its turn comes (`names::ANNOTATION_PARKED`).
     pub parked: bool,
+    /// It was asked for, and not made by a schedule (`names::ANNOTATION_INSTANTIATE`).
+    pub by_request: bool,
     /// Hooks of the run (`names::ANNOTATION_HOOKS`).
     pub hooks: Option<Box<str>>,
     /// The original operator made it: its pods report nothing beside an exit code.
@@ -158,6 +160,7 @@ impl JobView {
             }),
             released: number(names::ANNOTATION_RELEASED),
             parked: annotation(&object.metadata, names::ANNOTATION_PARKED).is_some(),
+            by_request: annotation(&object.metadata, names::ANNOTATION_INSTANTIATE).is_some(),
             hooks: annotation(&object.metadata, names::ANNOTATION_HOOKS).map(Into::into),
             original: is_original(&object.metadata),
             tried: status.is_some_and(|s| s.failed.unwrap_or_default() + s.succeeded.unwrap_or_default() > 0),
