@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod admission;
+mod alerts;
 mod api;
 mod backups;
 mod conditions;

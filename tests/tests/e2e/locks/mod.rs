@@ -60,10 +60,10 @@ fn two(name: &str, urls: [String; 2]) -> (Place, Place) {
 }
 
 /// Holds restic's shared lock, so that a run under the maintenance lock waits in the middle of its work.
-struct Blocker(Child);
+pub struct Blocker(Child);
 
 impl Blocker {
-    fn new(url: &str) -> Blocker {
+    pub fn new(url: &str) -> Blocker {
         let mut command = restic_command(url, &["backup", "--stdin", "--host", "blocker", "-q"]);
         let child = command
             .stdin(Stdio::piped())

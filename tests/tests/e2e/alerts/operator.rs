@@ -1,0 +1,50 @@
+//! Alerts of the operator itself: these stop it or its hub, so the test runs alone.
+
+use serde_json::json;
+use tests::fleet::{self, SYSTEM};
+
+use super::prometheus::Prometheus;
+use crate::support::bed;
+
+pub const ALERTS: &[&str] = &["FleetNoLeader", "FleetHubDisconnected", "FleetClusterNameDiffers"];
+
+#[test]
+#[ignore = "needs clusters: make faults"]
+fn alerts_of_the_operator_come_with_their_cause_and_end_with_its_mend() {
+    let cluster = bed().cluster("b").unwrap();
+    let prometheus = Prometheus::start(cluster.clone(), 19_193);
+    for alert in ALERTS {
+        prometheus.until_ended(alert, "", "");
+    }
+
+    bed().stop_hub().unwrap();
+    prometheus.until_raised("FleetHubDisconnected", "", "");
+    bed().start_hub().unwrap();
+    prometheus.until_ended("FleetHubDisconnected", "", "");
+
+    cluster.scale("fleet-spoke", 0).unwrap();
+    prometheus.until_raised("FleetNoLeader", "", "");
+    cluster.scale("fleet-spoke", 2).unwrap();
+    prometheus.until_ended("FleetNoLeader", "", "");
+
+    let rename = |name: &str| {
+        let patch = json!({ "data": { "cluster": name } }).to_string();
+        let patch = [
+            "patch",
+            "-n",
+            SYSTEM,
+            "configmap/fleet-spoke",
+            "--type=merge",
+            "-p",
+            &patch,
+        ];
+        cluster.kubectl(&patch).unwrap();
+        let restart = ["rollout", "restart", "-n", SYSTEM, "deployment/fleet-spoke"];
+        cluster.kubectl(&restart).unwrap();
+        fleet::rollout(&cluster, "fleet-spoke").unwrap();
+    };
+    rename("another");
+    prometheus.until_raised("FleetClusterNameDiffers", "", "");
+    rename("b");
+    prometheus.until_ended("FleetClusterNameDiffers", "", "");
+}
