@@ -15,7 +15,7 @@ trap finish EXIT
 case $FLEET_SUITE in
 test)
   cargo test -p tests --test e2e -- --ignored --test-threads 3 \
-    --skip locks:: --skip api::afterwards:: --skip hooks::kills:: --skip upgrade::
+    --skip locks:: --skip api::afterwards:: --skip hooks::kills:: --skip upgrade:: --skip alerts::operator::
   # These stop or kill the hub or the operator, or hold locks, so they run alone, one after the other. Of the faults in the
   # middle of deleting that of every day is tried here, a hub and operators that are killed; of what can be killed around a
   # hook restic, and the operator with the pod.
@@ -26,13 +26,13 @@ test)
   ;;
 rights)
   cargo test -p tests --test e2e -- --ignored --test-threads 3 \
-    --skip locks:: --skip api::afterwards:: --skip hooks::kills:: --skip upgrade::
+    --skip locks:: --skip api::afterwards:: --skip hooks::kills:: --skip upgrade:: --skip alerts::operator::
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 locks::operations::
   # What all of these have left in logs and in the audit log of the API servers.
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 api::afterwards::
   ;;
 faults)
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 \
-    locks::faults:: locks::long:: locks::failover:: locks::many:: locks::operations:: hooks::kills::
+    locks::faults:: locks::long:: locks::failover:: locks::many:: locks::operations:: hooks::kills:: alerts::operator::
   ;;
 esac

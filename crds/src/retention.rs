@@ -74,7 +74,9 @@ pub struct GlobalRetentionPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_config: Option<JobConfiguration>,
     /// true stops the schedule.
+    // What is not written is not owned: a person may set it where the operator applies the rest.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(extend("default" = false))]
     pub suspend: bool,
 }
 

@@ -7,8 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::images::AllowedImages;
-use crate::queue;
-use crate::site::{Limits, Site};
+use crate::site::{Limits, Site, limit};
 
 /// Flags of the operator.
 #[derive(Clone, Debug, Args)]
@@ -228,8 +227,8 @@ impl Config {
             images: self.allowed_images.clone().and(&self.image),
             image: self.image.clone(),
             limits: Limits {
-                cluster: queue::limit(self.max_backups),
-                node: queue::limit(self.max_backups_per_node),
+                cluster: limit(self.max_backups),
+                node: limit(self.max_backups_per_node),
             },
         }
     }

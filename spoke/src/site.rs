@@ -23,6 +23,12 @@ pub struct Limits {
     pub node: Option<usize>,
 }
 
+/// A limit as it is written in a spec or an option, where 0 stands for none.
+#[must_use]
+pub fn limit(given: impl TryInto<usize>) -> Option<usize> {
+    given.try_into().ok().filter(|limit| *limit > 0)
+}
+
 #[cfg(test)]
 impl Site {
     /// Cluster a, with the default images.

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 
 /// Modules by layer, from the lowest: a module uses lower layers, and its own one. A new module has to be added.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("values", &["clock", "images", "schedule", "site", "units"]),
+    (
+        "values",
+        &["clock", "images", "paths", "schedule", "site", "units"],
+    ),
     ("settings", &["backoff", "config"]),
     ("cache", &["metrics", "world"]),
     (

@@ -14,7 +14,7 @@ use crds::{ResticBackupStatus, ResticRepository};
 use jiff::Timestamp;
 
 use crate::runs::Words;
-use crate::site::Limits;
+use crate::site::{self, Limits};
 use crate::world::{Index, JobView, Key, World};
 
 pub use places::Places;
@@ -87,13 +87,7 @@ pub fn is_limited(limits: Limits, repository: &ResticRepository) -> bool {
 }
 
 fn of_repository(repository: &ResticRepository) -> Option<usize> {
-    limit(repository.spec.max_concurrent_backups?)
-}
-
-/// A limit as it is written in a spec or an option, where 0 stands for none.
-#[must_use]
-pub fn limit(given: impl TryInto<usize>) -> Option<usize> {
-    given.try_into().ok().filter(|limit| *limit > 0)
+    site::limit(repository.spec.max_concurrent_backups?)
 }
 
 /// A run of a backup that was not opened yet.

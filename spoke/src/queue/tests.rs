@@ -126,7 +126,10 @@ fn words_do_not_change_with_the_place_and_far_places_are_not_shown() {
 
 #[test]
 fn a_limit_of_zero_is_none() {
-    assert_eq!((limit(0u32), limit(-1i32), limit(2u32)), (None, None, Some(2)));
+    assert_eq!(
+        (site::limit(0u32), site::limit(-1i32), site::limit(2u32)),
+        (None, None, Some(2))
+    );
 }
 
 fn entries() -> impl Strategy<Value = Vec<Entry>> {
