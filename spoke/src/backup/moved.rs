@@ -5,7 +5,7 @@ use crds::names;
 use jiff::Timestamp;
 
 use super::locate::Located;
-use crate::kind::{Removal, Run};
+use crate::kind::{Earlier, Removal, Run};
 use crate::runs::{self, JobWithPods};
 
 /// What takes the place of a run.
@@ -33,6 +33,10 @@ pub fn moved(runs: &[JobWithPods], located: &Located, cron_job: &str, now: Times
                 run: Run {
                     name: names::bounded(cron_job, &format!("-{suffix}"), names::LABEL_MAX),
                     approves: None,
+                    instead_of: Some(Earlier {
+                        by_request: run.job.by_request,
+                        since: run.job.parked_since.or(run.job.created),
+                    }),
                 },
             }
         })

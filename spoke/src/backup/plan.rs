@@ -310,6 +310,7 @@ fn objects(
         Run {
             name: names::bounded(&cron_job.name_any(), &format!("-{suffix}"), names::LABEL_MAX),
             approves: None,
+            instead_of: None,
         }
     });
     let copy = Key::new(&key.namespace, names::backup_credentials(&key.name));

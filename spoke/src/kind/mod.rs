@@ -35,8 +35,8 @@ use crate::world::Key;
 pub use actor::ActorMessage;
 pub use children::end_lingering;
 pub use children::{
-    Applied, Cause as RefusedBecause, Children, Credentials, Opening, Permission, PolicyChange, Refused,
-    Removal, Run, is_as,
+    Applied, Cause as RefusedBecause, Children, Credentials, Earlier, Opening, Permission, PolicyChange,
+    Refused, Removal, Run, is_as,
 };
 pub use controller::{
     Announcement, Cache, Controller, Input, Mailbox, Moment, Plan, Settled, Task, Tools, Unreadable,

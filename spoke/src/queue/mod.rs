@@ -291,7 +291,7 @@ fn entry(world: &World, closed: &BTreeSet<Key>, job: Key, view: &Arc<JobView>) -
     Some(Entry {
         uid: view.meta.uid.clone(),
         job,
-        created: view.created.unwrap_or(Timestamp::MAX),
+        created: view.parked_since.or(view.created).unwrap_or(Timestamp::MAX),
         repository: Key::new(at, &spec.repository_ref.name),
         nodes: view.nodes.clone(),
         standing,

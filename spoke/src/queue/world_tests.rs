@@ -118,6 +118,21 @@ fn a_run_of_the_schedule_stays_parked_while_its_backup_is_suspended() {
 }
 
 #[test]
+fn a_run_that_is_made_anew_keeps_its_rank() {
+    let (world, places) = (world(), Places::default());
+    for name in ["a", "b"] {
+        backup(&world, name, 1, false, NOTHING);
+    }
+    job(&world, "a", 1, 2, parked_run());
+    let anew = JobView {
+        parked_since: Timestamp::from_second(1).ok(),
+        ..parked_run()
+    };
+    job(&world, "b", 1, 3, anew);
+    assert_eq!(turns(&world, &places)["b"], Turn::Begins);
+}
+
+#[test]
 fn a_job_that_will_never_run_takes_no_place() {
     let (world, places) = (world(), Places::default());
     for name in ["a", "b"] {

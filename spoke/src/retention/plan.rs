@@ -236,6 +236,7 @@ fn approved_runs(
         Run {
             name: names::bounded(&cron_job, &suffix, names::LABEL_MAX),
             approves: Some(hash),
+            instead_of: None,
         }
     };
     hashes

@@ -35,14 +35,13 @@ fn with_one_place_the_second_run_is_parked_and_begins_when_the_first_is_over() {
     });
     ask(&place, "second");
     let parked = place.until("resticbackup/second", "its place", |o| {
-        condition(o, "Waiting")["reason"] == "Parked"
+        condition(o, "Waiting")["reason"] == "Parked" && o["status"]["queuePlace"] == 1
     });
     let message = condition(&parked, "Waiting")["message"].to_string();
     assert!(
         message.contains("waiting for repository nas (spec.maxConcurrentBackups: 1)"),
         "{message}"
     );
-    assert_eq!(parked["status"]["queuePlace"], 1, "{parked:#}");
 
     let done = |o: &Value| o["status"]["lastBackup"]["result"] == "Succeeded";
     let first = place.until("resticbackup/first", "success", done)["status"]["lastBackup"].clone();

@@ -25,7 +25,9 @@ impl Children {
         let (policy, opens) = (self.policy.take(), self.opens);
         let refused = self.apply_into(context, key, contest, &mut applied).await.err();
         if let Some(opens) = opens {
-            context.places.report(key, opens && refused.is_none());
+            // An opening that was refused keeps its place, and is tried again with the actor's pauses.
+            let stopped = refused.is_some() && !applied.prepared;
+            context.places.report(key, opens && !stopped);
         }
         let of_policy = match policy {
             Some(change) => policy::change(context, change).await.err(),
@@ -90,6 +92,7 @@ impl Children {
                     .push(objects::start(context, &wanted, &view, run).await?);
             }
         }
+        applied.prepared = true;
         for opening in openings {
             objects::open(context, &opening).await?;
         }

@@ -9,6 +9,7 @@ mod refused;
 use std::sync::Arc;
 
 use crds::{GlobalRetentionPolicy, ResticRepository};
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -82,6 +83,8 @@ pub struct Applied {
     /// Jobs made from the CronJob.
     pub runs: Vec<Key>,
     pub job: Option<(Key, Arc<JobView>)>,
+    /// All is there that a run needs.
+    pub prepared: bool,
     /// The first object that was not applied. Those after it were not tried, a retention policy excepted.
     pub refused: Option<Refused>,
 }
@@ -137,9 +140,20 @@ pub struct Opening {
 }
 
 /// A Job made from the CronJob's template. The name follows from what it was asked with, so that asking twice makes one.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Run {
     pub name: String,
     /// Hash of the plan that it may carry out.
     pub approves: Option<String>,
+    /// A run that never began, whose place it takes.
+    pub instead_of: Option<Earlier>,
+}
+
+/// What a run keeps that is made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// It was asked for, and not made by a schedule.
+    pub by_request: bool,
+    /// Since when it waits for its turn.
+    pub since: Option<Timestamp>,
 }

@@ -10,7 +10,7 @@ use kube::{Resource, ResourceExt as _};
 use serde_json::json;
 use tracing::info;
 
-use super::{Cause, Contest, Credentials, Opening, Refused, Run};
+use super::{Cause, Contest, Credentials, Earlier, Opening, Refused, Run};
 use crate::apply::{self, ApplyError, Object};
 use crate::context::Context;
 use crate::credentials;
@@ -130,6 +130,9 @@ pub(super) async fn start(
         let annotations = job.metadata.annotations.get_or_insert_default();
         annotations.insert(names::ANNOTATION_APPROVE.to_owned(), hash);
     }
+    if let Some(earlier) = run.instead_of {
+        takes_the_place_of(&mut job, earlier);
+    }
     let at = key_of(&job);
     match context.applier.create(&job).await {
         Ok(_) => info!(job = %at, "a run was asked for"),
@@ -138,6 +141,17 @@ pub(super) async fn start(
         Err(error) => return Err(Refused::write::<Job>(&*at.name, error)),
     }
     Ok(at)
+}
+
+/// It is the same run to schedule and queue.
+fn takes_the_place_of(job: &mut Job, earlier: Earlier) {
+    let annotations = job.metadata.annotations.get_or_insert_default();
+    if !earlier.by_request {
+        annotations.remove(names::ANNOTATION_INSTANTIATE);
+    }
+    if let (Some(parked), Some(since)) = (annotations.get_mut(names::ANNOTATION_PARKED), earlier.since) {
+        *parked = since.to_string();
+    }
 }
 
 /// Opens a parked run, one after the other in this cluster: between the look at the places and the write no other run takes

@@ -5,7 +5,9 @@ use serde_json::Value;
 use super::*;
 use crate::context::test_context_on;
 use crate::queue::is_parked;
-use crate::testing::ApiServer;
+use crate::testing::{Action, ApiServer, Fault};
+
+use super::super::{Children, Run};
 
 const API: &str = "backup.resticbackup.io/v1alpha1";
 
@@ -76,4 +78,57 @@ async fn of_two_runs_that_are_opened_at_once_the_place_is_for_one() {
     context.world.jobs.remove(&first.at, None);
     assert!(open(&context, &second).await.is_ok());
     assert_eq!(suspended(&server, &second), json!(false));
+}
+
+#[tokio::test]
+async fn a_run_whose_opening_is_refused_keeps_its_place() {
+    let server = ApiServer::new();
+    let context = test_context_on(server.client());
+    server.namespace("shop");
+    let opening = parked(&server, &context, "a");
+    server.fault(Fault::new(Action::Refuse(403, "no".to_owned())).on("patch", "jobs"));
+    let children = Children {
+        openings: vec![opening],
+        opens: Some(true),
+        ..Children::default()
+    };
+    let key = Key::new("shop", "a");
+    let applied = children.apply(&context, &key, &mut Contest::default()).await;
+    assert!(applied.refused.is_some());
+    assert!(
+        context.places.closed().is_empty(),
+        "it is tried again with pauses, not whenever the queue moves"
+    );
+}
+
+#[tokio::test]
+async fn a_run_that_is_made_anew_is_the_same_to_schedule_and_queue() {
+    let server = ApiServer::new();
+    let context = test_context_on(server.client());
+    server.namespace("shop");
+    let marks = json!({ names::ANNOTATION_PARKED: "true" });
+    let stored = server.put(&json!({ "apiVersion": "batch/v1", "kind": "CronJob", "metadata": { "name": "c", "namespace": "shop" },
+        "spec": { "schedule": "@daily", "jobTemplate": { "metadata": { "annotations": marks },
+            "spec": { "suspend": true, "template": { "spec": { "restartPolicy": "Never", "containers": [{ "name": "restic" }] } } } } } }));
+    let cron_job: CronJob = serde_json::from_value(stored).unwrap();
+    let since: jiff::Timestamp = "2026-11-26T00:00:00Z".parse().unwrap();
+    for (name, by_request) in [("c-1", false), ("c-2", true)] {
+        let run = Run {
+            name: name.to_owned(),
+            instead_of: Some(Earlier {
+                by_request,
+                since: Some(since),
+            }),
+            ..Run::default()
+        };
+        let made = start(&context, &cron_job, &CronJobView::of(&cron_job), run).await;
+        let Ok(at) = made else {
+            panic!("{name} was refused")
+        };
+        let view = JobView::of(&serde_json::from_value(server.json::<Job>("shop", &at.name)).unwrap());
+        assert_eq!(
+            (view.by_request, view.parked, view.parked_since),
+            (by_request, true, Some(since))
+        );
+    }
 }

@@ -57,6 +57,8 @@ pub struct JobView {
     pub released: Option<u64>,
     /// It was made suspended until its turn comes (`names::ANNOTATION_PARKED`).
     pub parked: bool,
+    /// Since when, where that was before it was created: it was made anew.
+    pub parked_since: Option<Timestamp>,
     /// It was asked for, and not made by a schedule (`names::ANNOTATION_INSTANTIATE`).
     pub by_request: bool,
     /// Hooks of the run (`names::ANNOTATION_HOOKS`).
@@ -160,6 +162,8 @@ impl JobView {
             }),
             released: number(names::ANNOTATION_RELEASED),
             parked: annotation(&object.metadata, names::ANNOTATION_PARKED).is_some(),
+            parked_since: annotation(&object.metadata, names::ANNOTATION_PARKED)
+                .and_then(|since| since.parse().ok()),
             by_request: annotation(&object.metadata, names::ANNOTATION_INSTANTIATE).is_some(),
             hooks: annotation(&object.metadata, names::ANNOTATION_HOOKS).map(Into::into),
             original: is_original(&object.metadata),
