@@ -4,6 +4,7 @@
 mod arguments;
 mod breaker;
 pub mod build;
+mod children;
 mod events;
 mod hooks;
 mod locate;

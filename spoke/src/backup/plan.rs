@@ -1,28 +1,18 @@
 //! What a turn of a backup does. Pure.
 
-use std::sync::Arc;
-
 use crds::conditions::{Conditions, reasons, types};
-use crds::hooks::OpenHooks;
-use crds::{ResticBackupStatus, ResticRepository, names};
+use crds::{ResticBackupStatus, names};
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt as _;
 
-use super::build::{self, Objects};
-use super::locate::Located;
-use super::moved;
+use super::children::{self, Hooked};
 use super::readiness::{self, Readiness, Surroundings};
 use super::validate::{Invalid, Valid};
 use super::{BackupController, Observed, hooks, retention, stale, status};
-use crate::hooks::{Needs, Plan as HookPlan};
-use crate::kind::{
-    self, Applied, Children, Credentials, Input, Opening, Plan, Removal, Run, Settled, failed_as,
-};
+use crate::kind::{self, Applied, Children, Input, Opening, Plan, Removal, Settled, failed_as};
 use crate::queue::{self, Turn};
 use crate::runs::finished::{self, Ended, Finished};
 use crate::runs::{self, JobWithPods};
 use crate::site::Site;
-use crate::world::Key;
 
 /// Plans.
 pub(super) fn plan(
@@ -50,33 +40,12 @@ pub(super) fn plan(
     status::degraded(&mut status, owing, generation, now);
     // Shown again by `conclude`, where a run can begin.
     status.next_backup = None;
-    let (mut children, mut slot) = (Children::default(), None);
     let stale = input.valid.ok().and_then(|valid| {
         let (schedule, suspend) = (&valid.schedule, valid.suspend);
         stale::set(&mut status, schedule, suspend, generation, now)
     });
     let owes = followed.job.is_some() || observed.made.iter().any(|made| made.job.end.is_none());
-    let mut conditions = Conditions::at(&mut status.conditions, generation, now);
-    match (input.valid, readiness) {
-        (Err(invalid), _) | (_, Err(invalid)) => {
-            conditions.set(types::READY, false, invalid.reason(), invalid.to_string());
-            if invalid.is_unsafe() || observed.consent_ended {
-                children.removals = withdrawal(input.key, &status.open_hooks);
-            }
-        }
-        (Ok(valid), Ok(readiness)) => {
-            if let Readiness::Down { again, .. } | Readiness::Waiting { again, .. } = &readiness {
-                slot = *again;
-            }
-            set_readiness(&mut conditions, &readiness);
-            let hooks = Hooked {
-                owes,
-                open: &status.open_hooks,
-            };
-            let by = (valid, readiness);
-            children = wanted(site, input, observed, by, &hooks, &mut status.active);
-        }
-    }
+    let (mut children, slot) = by_readiness(site, input, observed, readiness, owes, &mut status);
     if observed.runs.iter().any(|run| queue::is_parked(&run.job)) {
         children.opens = Some(opens && !owes);
         children.openings = openings(observed, &children);
@@ -94,40 +63,40 @@ pub(super) fn plan(
     }
 }
 
-/// What a valid backup has: its objects where it can run, and their end where it may not.
-fn wanted(
+/// Shows whether the backup may run. What follows for its objects, and when it may be different although nothing changes.
+fn by_readiness(
     site: &Site,
     input: &Input<'_, BackupController>,
     observed: &Observed,
-    (valid, readiness): (&Valid, Readiness),
-    hooks: &Hooked<'_>,
-    active: &mut Vec<String>,
-) -> Children {
-    let mut children = Children::default();
-    match (readiness, &observed.repository) {
-        (Readiness::Ready(located), Some(repository)) => {
-            let to = Destination {
-                repository,
-                // What an earlier run owes would undo what the hook before the next one does.
-                held: observed.held.is_some() || hooks.owes,
-                kept: kept(hooks.open, observed),
-            };
-            children = objects(site, input, valid, &located, &to);
-            if !to.held {
-                let again = make_anew((input.key, input.now.wall), observed, &located, &mut children);
-                active.retain(|job| !again.contains(job));
+    readiness: Result<Readiness, &Invalid>,
+    owes: bool,
+    status: &mut ResticBackupStatus,
+) -> (Children, Option<Timestamp>) {
+    let mut conditions = Conditions::at(&mut status.conditions, input.generation(), input.now.wall);
+    match (input.valid, readiness) {
+        (Err(invalid), _) | (_, Err(invalid)) => {
+            conditions.set(types::READY, false, invalid.reason(), invalid.to_string());
+            let mut children = Children::default();
+            if invalid.is_unsafe() || observed.consent_ended {
+                children.removals = children::withdrawal(input.key, &status.open_hooks);
             }
+            (children, None)
         }
-        (Readiness::Refused { .. }, _) => children.removals = withdrawal(input.key, hooks.open),
-        // A run would hang, or bind the claim; or each would fail.
-        (Readiness::Held { .. } | Readiness::Down { .. }, _) => {
-            let cron_job = Key::new(&input.key.namespace, names::backup_cron_job(&input.key.name));
-            children.removals = vec![Removal::Schedule(cron_job)];
+        (Ok(valid), Ok(readiness)) => {
+            let again = match &readiness {
+                Readiness::Down { again, .. } | Readiness::Waiting { again, .. } => *again,
+                _ => None,
+            };
+            readiness.show(&mut conditions);
+            let hooks = Hooked {
+                owes,
+                open: &status.open_hooks,
+            };
+            let by = (valid, readiness);
+            let children = children::wanted(site, input, observed, by, &hooks, &mut status.active);
+            (children, again)
         }
-        _ if observed.consent_ended => children.removals = withdrawal(input.key, hooks.open),
-        _ => {}
     }
-    children
 }
 
 /// Whether a parked run may begin when its turn comes: wherever the CronJob would start one if there were no limit.
@@ -161,23 +130,6 @@ fn openings(observed: &Observed, children: &Children) -> Vec<Opening> {
     .collect()
 }
 
-/// Runs for a node where the data is not any more are replaced. The Jobs that go.
-fn make_anew(
-    (key, now): (&Key, Timestamp),
-    observed: &Observed,
-    located: &Located,
-    children: &mut Children,
-) -> Vec<String> {
-    let cron_job = names::backup_cron_job(&key.name);
-    let mut gone = Vec::new();
-    for moved in moved::moved(&observed.runs, located, &cron_job, now) {
-        children.removals.push(moved.removal);
-        children.runs.push(moved.run);
-        gone.push(moved.job);
-    }
-    gone
-}
-
 /// Finished pods that go, and when to look again. Only those whose result is in the status already: a pod that was deleted
 /// before would take it along.
 fn release(
@@ -208,141 +160,6 @@ fn readiness_of(input: &Input<'_, BackupController>, observed: &Observed, valid:
     readiness::readiness(input.key, valid, &surroundings)
 }
 
-/// Whether the backup may run, as conditions. `conclude` sets Ready where objects are made.
-fn set_readiness(conditions: &mut Conditions<'_>, readiness: &Readiness) {
-    let well = (true, reasons::REPOSITORY_READY, "the repository is ready");
-    match readiness {
-        Readiness::Ready(_) => {
-            conditions.set(types::REPOSITORY_READY, well.0, well.1, well.2);
-        }
-        Readiness::Refused { message } => {
-            let reason = reasons::NAMESPACE_NOT_ALLOWED;
-            conditions
-                .set(types::REPOSITORY_READY, false, reason, message)
-                .set(types::READY, false, reason, message);
-        }
-        Readiness::Held { reason, message } => {
-            conditions
-                .set(types::REPOSITORY_READY, well.0, well.1, well.2)
-                .set(types::READY, false, reason, message);
-        }
-        Readiness::Down { message, .. } => {
-            let reason = reasons::REPOSITORY_NOT_READY;
-            conditions
-                .set(types::REPOSITORY_READY, false, reason, message)
-                .set(types::READY, false, reason, message);
-        }
-        Readiness::Waiting { reason, message, .. } => {
-            conditions
-                .set(types::REPOSITORY_READY, false, reason, message)
-                .set(types::READY, false, reason, message);
-        }
-    }
-}
-
-/// Hooks of runs.
-struct Hooked<'a> {
-    /// Some are run by a Job of their own now.
-    owes: bool,
-    /// Runs whose hooks are not known to have ended well.
-    open: &'a [OpenHooks],
-}
-
-/// What was made ends: the copy of the credentials, what its pods may do, and the schedule.
-fn withdrawal(key: &Key, open: &[OpenHooks]) -> Vec<Removal> {
-    let mut removals = Removal::withdrawal(
-        &key.namespace,
-        names::backup_credentials(&key.name),
-        names::backup_cron_job(&key.name),
-    );
-    removals.extend(rights(key, open));
-    removals
-}
-
-/// What its pods may do in the API server ends, unless hooks of a run need it.
-fn rights(key: &Key, open: &[OpenHooks]) -> Option<Removal> {
-    let own = key.sibling(names::backup_service_account(&key.name));
-    open.is_empty().then_some(Removal::Grant(own))
-}
-
-/// What the hooks of open runs need, whatever the spec says now. Those of a run whose Job is gone are not known.
-fn kept(open: &[OpenHooks], observed: &Observed) -> Needs {
-    let of = |entry: &OpenHooks| {
-        let run = observed.runs.iter().find(|run| *run.job.meta.uid == *entry.uid);
-        let plan = run.and_then(|run| HookPlan::parse(run.job.hooks.as_deref()?));
-        plan.map_or(Needs::ALL, |plan| Needs::of(Some(&plan)))
-    };
-    open.iter().map(of).fold(Needs::default(), Needs::and)
-}
-
-/// Where a backup goes.
-struct Destination<'a> {
-    repository: &'a Arc<ResticRepository>,
-    /// No run may begin now: maintenance of it is about to begin, or what an earlier run owes is run.
-    held: bool,
-    /// Rights that runs under way have.
-    kept: Needs,
-}
-
-/// Everything that a backup needs.
-fn objects(
-    site: &Site,
-    input: &Input<'_, BackupController>,
-    valid: &Valid,
-    located: &Located,
-    to: &Destination<'_>,
-) -> Children {
-    let (key, backup) = (input.key, input.resource);
-    let (repository, held) = (to.repository, to.held);
-    // A start that falls into the time for which runs are held is made up for when it is over.
-    let mut wanted = valid.clone();
-    wanted.suspend |= held;
-    let Objects {
-        service_account,
-        grant,
-        credentials,
-        cron_job,
-    } = build::build(key, site, backup, &wanted, located, (repository, to.kept));
-    let recorded = backup.status.as_ref().and_then(|s| s.cron_job_ref.as_ref());
-    // Asked for again when the hold is over.
-    let request = request(input).filter(|_| !held).map(|request| {
-        let suffix = names::short_hash(format!("{}/{request}", input.uid()).as_bytes());
-        Run {
-            name: names::bounded(&cron_job.name_any(), &format!("-{suffix}"), names::LABEL_MAX),
-            approves: None,
-            instead_of: None,
-        }
-    });
-    let copy = Key::new(&key.namespace, names::backup_credentials(&key.name));
-    let unwanted = [
-        credentials.is_none().then_some(Removal::Credentials(copy)),
-        grant
-            .is_none()
-            .then(|| Removal::Grant(key.sibling(names::backup_service_account(&key.name)))),
-    ];
-    Children {
-        removals: unwanted.into_iter().flatten().collect(),
-        account: service_account,
-        grant,
-        credentials: credentials.map(|metadata| Credentials {
-            metadata,
-            at: valid.repository.clone(),
-            repository: repository.clone(),
-        }),
-        cron_job: Some((cron_job, recorded.and_then(|r| r.generation))),
-        runs: request.into_iter().collect(),
-        ..Children::default()
-    }
-}
-
-/// A new value of the annotation asks for one run.
-fn request<'a>(input: &Input<'a, BackupController>) -> Option<&'a str> {
-    let asked = input.resource.annotations().get(names::ANNOTATION_RUN)?;
-    let status = input.resource.status.as_ref();
-    let done = status.and_then(|s| s.last_run_request.as_ref());
-    (!asked.is_empty() && done != Some(asked)).then_some(asked.as_str())
-}
-
 /// Adds what follows from the objects.
 pub(super) fn conclude(
     input: &Input<'_, BackupController>,
@@ -367,7 +184,8 @@ pub(super) fn conclude(
     if let Some(reference) = kind::reference(applied) {
         status.cron_job_ref = Some(reference);
         // Runs that were made anew were not asked for.
-        if let Some(request) = request(input).filter(|_| !applied.runs.is_empty() && held.is_none()) {
+        if let Some(request) = children::request(input).filter(|_| !applied.runs.is_empty() && held.is_none())
+        {
             status.last_run_request = Some(request.to_owned());
         }
     }

@@ -218,11 +218,11 @@ fn parked(uid: &str) -> JobWithPods {
 
 #[test]
 fn a_parked_run_is_opened_when_its_turn_comes_and_shows_its_place_until_then() {
-    let table = table(json!({}));
+    let mut table = table(json!({}));
     let waits = Waits {
         words: runs::Words {
             reason: "Parked".to_owned(),
-            text: "waiting for nas".to_owned(),
+            text: "resticbackup-orders-1: waiting for nas".to_owned(),
         },
         place: Some(3),
     };
@@ -236,7 +236,7 @@ fn a_parked_run_is_opened_when_its_turn_comes_and_shows_its_place_until_then() {
     let (waiting, text) = condition(&waits.status.conditions, "Waiting");
     assert_eq!(
         (waiting.as_str(), text.as_str()),
-        ("True/Parked", "waiting for nas")
+        ("True/Parked", "resticbackup-orders-1: waiting for nas")
     );
     assert_eq!(waits.status.queue_place, Some(3));
     assert_eq!(waits.next, table.plan(&ready()).next, "its place is not polled");
@@ -245,6 +245,19 @@ fn a_parked_run_is_opened_when_its_turn_comes_and_shows_its_place_until_then() {
     assert_eq!(begins.status.queue_place, None);
     let begins = begins.children;
     assert_eq!((begins.openings.len(), begins.opens), (1, Some(true)));
+
+    // Before turns are computed, as after a change of leader.
+    table.resource.status = Some(waits.status.clone());
+    let unknown = Observed {
+        runs: vec![parked("1")],
+        ..ready()
+    };
+    let unknown = table.plan(&unknown).status;
+    assert_eq!(unknown.queue_place, Some(3));
+    assert_eq!(
+        condition(&unknown.conditions, "Waiting"),
+        condition(&waits.status.conditions, "Waiting")
+    );
 }
 
 /// A backup whose parked run has its turn.

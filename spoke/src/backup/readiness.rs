@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crds::ResticRepository;
+use crds::conditions::{Conditions, reasons, types};
 use jiff::Timestamp;
 
 use super::breaker;
@@ -42,6 +43,40 @@ pub enum Readiness {
     Held { reason: &'static str, message: String },
     /// The repository's owner does not, or no longer, consent: stop what is there.
     Refused { message: String },
+}
+
+impl Readiness {
+    /// Whether the backup may run, as conditions. Ready is left as it is where objects are made: that follows from them.
+    pub(super) fn show(&self, conditions: &mut Conditions<'_>) {
+        let well = (true, reasons::REPOSITORY_READY, "the repository is ready");
+        match self {
+            Readiness::Ready(_) => {
+                conditions.set(types::REPOSITORY_READY, well.0, well.1, well.2);
+            }
+            Readiness::Refused { message } => {
+                let reason = reasons::NAMESPACE_NOT_ALLOWED;
+                conditions
+                    .set(types::REPOSITORY_READY, false, reason, message)
+                    .set(types::READY, false, reason, message);
+            }
+            Readiness::Held { reason, message } => {
+                conditions
+                    .set(types::REPOSITORY_READY, well.0, well.1, well.2)
+                    .set(types::READY, false, reason, message);
+            }
+            Readiness::Down { message, .. } => {
+                let reason = reasons::REPOSITORY_NOT_READY;
+                conditions
+                    .set(types::REPOSITORY_READY, false, reason, message)
+                    .set(types::READY, false, reason, message);
+            }
+            Readiness::Waiting { reason, message, .. } => {
+                conditions
+                    .set(types::REPOSITORY_READY, false, reason, message)
+                    .set(types::READY, false, reason, message);
+            }
+        }
+    }
 }
 
 /// Decides.

@@ -234,16 +234,8 @@ pub(super) fn plan(
             }),
             _,
         ) => {
-            let text = match own {
-                Some(_) => {
-                    format!("{bad}. GlobalRetentionPolicy {at} stays as it is until this is corrected")
-                }
-                None => format!("{bad}. Nothing is removed for it until this is corrected"),
-            };
-            (
-                own.and_then(|child| suspension(&at, input.resource, child)),
-                Some((Status::False, reasons::INVALID_SPEC.to_owned(), text)),
-            )
+            let change = own.and_then(|child| suspension(&at, input.resource, child));
+            (change, Some(refused(&at, own.is_some(), bad)))
         }
     };
     shown(input, own, status, (change, Some(condition)))
@@ -324,6 +316,15 @@ fn foreign(at: &Key) -> Condition {
          spec.retention; rename or delete it"
     );
     (Status::False, reasons::RETENTION_POLICY_EXISTS.to_owned(), text)
+}
+
+fn refused(at: &Key, is_there: bool, bad: &BadRetention) -> Condition {
+    let text = if is_there {
+        format!("{bad}. GlobalRetentionPolicy {at} stays as it is until this is corrected")
+    } else {
+        format!("{bad}. Nothing is removed for it until this is corrected")
+    };
+    (Status::False, reasons::INVALID_SPEC.to_owned(), text)
 }
 
 fn starting(at: &Key) -> Condition {

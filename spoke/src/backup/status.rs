@@ -35,15 +35,21 @@ pub struct Parked<'a> {
 }
 
 impl Parked<'_> {
-    fn waits(&self, job: &str, uid: &str) -> Waits {
+    /// `old` is shown until turns are computed, as after a change of leader.
+    fn waits(&self, job: &str, uid: &str, old: &ResticBackupStatus) -> Waits {
+        let shown = || queue::shown(old).filter(|shown| shown.words.text.starts_with(&format!("{job}: ")));
         let words = match self.turns.get(uid) {
             _ if !self.opens => queue::not_ready(job),
             Some(Turn::Waits(waits)) => return waits.clone(),
-            _ => queue::begins(job),
+            Some(Turn::Begins) => queue::begins(job),
+            None => return shown().unwrap_or_else(|| Waits::of(queue::begins(job))),
         };
-        Waits { words, place: None }
+        Waits::of(words)
     }
 }
+
+/// A run that is counted now: its Job's name, how it ended, and its Job and pods where they are still there.
+type EndedRun<'a> = (String, Ended<Message<result::Summary>>, Option<&'a JobWithPods>);
 
 /// Takes Jobs that have ended into the counters, each once, and says when to look again although nothing changes.
 /// `refused` is why no Job can be made, if that is so.
@@ -60,7 +66,7 @@ pub fn with_runs(
     let mut soon = |at: Option<Timestamp>| look_again = look_again.into_iter().chain(at).min();
     // Jobs that were deleted need no memory: nothing can count them again.
     let mut counted: Vec<String> = Vec::new();
-    let mut ended: Vec<_> = deleted(old, backup, jobs, now)
+    let mut ended: Vec<EndedRun<'_>> = deleted(old, backup, jobs, now)
         .into_iter()
         .map(|(name, end)| (name, end, None))
         .collect();
@@ -75,7 +81,7 @@ pub fn with_runs(
         // It is not under way: maintenance does not wait for it, and its deletion is no failed run.
         if queue::is_parked(&run.job) {
             if under_way.waiting.is_none() {
-                let waits = parked.waits(&name, &uid);
+                let waits = parked.waits(&name, &uid, old);
                 status.queue_place = waits.place;
                 under_way.waiting = Some(waits.words);
             }
@@ -100,14 +106,7 @@ pub fn with_runs(
             }
         }
     }
-    ended.sort_by_key(|(_, end, _)| end.finished);
-    for (name, end, of) in ended {
-        let mut run = result::run(&name, end, skips_unchanged(backup));
-        of.into_iter().for_each(|of| hooks::settle(&mut run, of));
-        count(&mut status, run);
-    }
-    let accepted = backup.annotations().get(names::ANNOTATION_ACCEPT);
-    suspicion::accept(&mut status, accepted.map(String::as_str));
+    count_all(&mut status, backup, ended);
     counted.sort();
     status.counted_jobs = counted;
     status.active = under_way.running.union(&under_way.starting).cloned().collect();
@@ -171,6 +170,18 @@ pub fn ended(status: &ResticBackupStatus, runs: &[JobWithPods]) -> Vec<finished:
         })
     };
     runs.iter().filter(counted).filter_map(ended).collect()
+}
+
+/// Takes ended runs into the counters in the order of their ends, and what a person has accepted since.
+fn count_all(status: &mut ResticBackupStatus, backup: &ResticBackup, mut ended: Vec<EndedRun<'_>>) {
+    ended.sort_by_key(|(_, end, _)| end.finished);
+    for (name, end, of) in ended {
+        let mut run = result::run(&name, end, skips_unchanged(backup));
+        of.into_iter().for_each(|of| hooks::settle(&mut run, of));
+        count(status, run);
+    }
+    let accepted = backup.annotations().get(names::ANNOTATION_ACCEPT);
+    suspicion::accept(status, accepted.map(String::as_str));
 }
 
 fn count(status: &mut ResticBackupStatus, run: BackupRun) {

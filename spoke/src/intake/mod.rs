@@ -1,6 +1,7 @@
 //! Watches -> stores -> wake-ups. One watch per type, each a service of its own; a broken watch is started again with
 //! back-off, and what was deleted while it was broken is found by comparing the new list with the store.
 
+mod changes;
 mod guard;
 mod notices;
 mod pauses;

@@ -13,8 +13,9 @@ use kube::Resource as _;
 use kube::core::object::HasStatus;
 
 use super::WorkHandle;
+use super::actor_state::Delivery;
 use super::children::{Applied, Cause, Children, Refused};
-use super::driver::{Delivery, ResourceStatus};
+use super::driver::ResourceStatus;
 use crate::apply::{ApplyError, Object};
 use crate::clock::Clock;
 use crate::context::Context;

@@ -1,6 +1,5 @@
 //! The driver of all kinds: the only code of a turn that has a client.
 
-use std::mem::discriminant;
 use std::sync::Arc;
 
 use crds::conditions::{Conditions, reasons, types};
@@ -12,11 +11,10 @@ use kube::core::object::HasStatus as _;
 use kube::{Resource as _, ResourceExt as _};
 use serde::Serialize;
 use serde_json::json;
-use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
+use super::actor_state::{ActorState, Delivery};
 use super::announce;
-use super::children::Contest;
 use super::controller::{Cache, Controller, Input, Mailbox, Moment, Plan, Settled, Task, Tools, Unreadable};
 use super::{Kind, Requeue, Turn, WorkHandle};
 use crate::apply::ApplyError;
@@ -55,70 +53,6 @@ statuses!(
 pub struct Driver<C> {
     controller: Arc<C>,
     context: Arc<Context>,
-}
-
-/// What an actor is given beside wake-ups.
-pub enum Delivery<F> {
-    /// What a task found, by its number.
-    Work(u64, F),
-    Found(F),
-    /// A maintenance operation of the resource has moved.
-    Operation,
-}
-
-/// What an actor remembers between turns.
-pub struct ActorState<C: Controller> {
-    state: C::State,
-    subscribed: bool,
-    /// Not in a written status yet.
-    found: Vec<C::Found>,
-    running: Vec<Running>,
-    /// Work under way, in the order of `running`.
-    work: Vec<C::Work>,
-    /// See [`Driver::write`].
-    unannounced: Option<C::Status>,
-    /// Number of the task that was started last.
-    last: u64,
-    /// Over the CronJob.
-    contest: Contest,
-}
-
-/// A task under way. Dropping it ends it.
-struct Running {
-    number: u64,
-    _task: AbortOnDropHandle<()>,
-}
-
-impl<C: Controller> Default for ActorState<C> {
-    fn default() -> Self {
-        ActorState {
-            state: C::State::default(),
-            subscribed: false,
-            found: Vec::new(),
-            running: Vec::new(),
-            work: Vec::new(),
-            unannounced: None,
-            last: 0,
-            contest: Contest::default(),
-        }
-    }
-}
-
-impl<C: Controller> ActorState<C> {
-    fn receive(&mut self, delivery: Delivery<C::Found>) {
-        match delivery {
-            Delivery::Work(number, found) => {
-                // The result of a task that was replaced meanwhile is about something else.
-                if let Some(at) = self.running.iter().position(|r| r.number == number) {
-                    self.running.remove(at);
-                    self.work.remove(at);
-                    self.found.push(found);
-                }
-            }
-            Delivery::Found(found) => self.found.push(found),
-            Delivery::Operation => {}
-        }
-    }
 }
 
 impl<C: Controller> Driver<C> {
@@ -190,21 +124,12 @@ impl<C: Controller> Driver<C> {
         actor: &mut ActorState<C>,
     ) {
         for task in tasks {
-            let same = |work: &C::Work| discriminant(work) == discriminant(&task.work);
-            if let Some(at) = actor.work.iter().position(same) {
-                actor.work.remove(at);
-                actor.running.remove(at);
-            }
-            actor.last += 1;
-            let number = actor.last;
-            actor.work.push(task.work.clone());
+            let number = actor.make_room(&task.work);
+            let work = task.work.clone();
             let panicked = Delivery::Work(number, C::panicked(&task.work));
             let found = self.perform(task);
-            let work = async move { Delivery::Work(number, found.await) };
-            actor.running.push(Running {
-                number,
-                _task: handle.work(work, panicked),
-            });
+            let result = async move { Delivery::Work(number, found.await) };
+            actor.started(number, work, handle.work(result, panicked));
         }
     }
 

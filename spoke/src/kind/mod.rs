@@ -10,6 +10,7 @@
 //! status in `driver::statuses!`. The driver is the only code of a turn that has a client.
 
 mod actor;
+mod actor_state;
 mod announce;
 mod children;
 mod controller;

@@ -69,6 +69,27 @@ pub struct Waits {
     pub place: Option<i32>,
 }
 
+impl Waits {
+    /// Without a place.
+    #[must_use]
+    pub fn of(words: Words) -> Waits {
+        Waits { words, place: None }
+    }
+}
+
+/// What a status shows of a parked run.
+#[must_use]
+pub fn shown(status: &ResticBackupStatus) -> Option<Waits> {
+    let shown = conditions::get(&status.conditions, types::WAITING)?;
+    (shown.reason == reasons::PARKED).then(|| Waits {
+        words: Words {
+            reason: shown.reason.clone(),
+            text: shown.message.clone(),
+        },
+        place: status.queue_place,
+    })
+}
+
 /// By the uids of the Jobs of all parked runs.
 pub type Turns = BTreeMap<String, Turn>;
 
@@ -142,12 +163,9 @@ pub fn moved(world: &World, places: &Places, limits: Limits) -> Vec<Key> {
 }
 
 fn shows(status: &ResticBackupStatus, turn: &Turn) -> bool {
-    let shown = conditions::get(&status.conditions, types::WAITING);
     match turn {
         Turn::Begins => false,
-        Turn::Waits(waits) => {
-            status.queue_place == waits.place && shown.is_some_and(|shown| shown.message == waits.words.text)
-        }
+        Turn::Waits(waits) => shown(status).is_some_and(|shown| shown == *waits),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a turn of a repository does. Pure.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crds::conditions::{self, Conditions, reasons, types};
 use crds::repository::Initialize;
@@ -42,21 +43,7 @@ pub(super) fn plan(
         secret: observed.secret.clone(),
     };
     let mut status = take(planning, input, &inputs, recorded, &mut state);
-    let (mut work, mut next) = (None, None);
-    // The cheap look after a run that failed has failed too.
-    let doubtful = input
-        .found
-        .iter()
-        .any(|found| matches!(found, Found::Locks(None)))
-        && conditions::is_true(&status.conditions, types::READY);
-    match answer::step(&status, &inputs, &state.attempts, valid.interval, input.now.wall) {
-        Step::Wait(until) if !doubtful => next = until,
-        Step::Ask | Step::Wait(_) => {
-            let asked = Some(inputs).filter(|inputs| !is_asked(input, inputs));
-            work = asked.map(|inputs| look(inputs, input.resource, &status, &state));
-            status = status::checking(&status, generation, input.now.wall);
-        }
-    }
+    let (mut work, mut next) = ask(input, inputs, &mut status, &state, valid.interval);
     let tended = unlock::tend(planning, input, observed, &mut state.locks, &mut status);
     // A look reads the locks too.
     if work.is_none() && input.running.is_empty() {
@@ -86,6 +73,32 @@ pub(super) fn plan(
         work: work.into_iter().collect(),
         state,
         next,
+    }
+}
+
+/// The look that is due now, or when the next one is. Shows in the status that it is under way.
+fn ask(
+    input: &Input<'_, RepositoryController>,
+    inputs: Inputs,
+    status: &mut ResticRepositoryStatus,
+    state: &State,
+    interval: Duration,
+) -> (Option<Work>, Option<Timestamp>) {
+    // The cheap look after a run that failed has failed too.
+    let doubtful = input
+        .found
+        .iter()
+        .any(|found| matches!(found, Found::Locks(None)))
+        && conditions::is_true(&status.conditions, types::READY);
+    match answer::step(status, &inputs, &state.attempts, interval, input.now.wall) {
+        Step::Wait(until) if !doubtful => (None, until),
+        Step::Ask | Step::Wait(_) => {
+            let generation = inputs.generation;
+            let asked = Some(inputs).filter(|inputs| !is_asked(input, inputs));
+            let work = asked.map(|inputs| look(inputs, input.resource, status, state));
+            *status = status::checking(status, generation, input.now.wall);
+            (work, None)
+        }
     }
 }
 

@@ -98,7 +98,7 @@ pub fn make(
     plan.document.unmatched = unmatched(run, &voters, snapshots);
     plan.stopped_by = stopped_by(&plan.document.faults, &voters, run);
     let mut keepers: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut out_of_reach: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let mut unreached: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     let (mut now, mut shown) = (Vec::new(), Vec::new());
     for snapshot in snapshots {
         let fate = fate(run, &voters, snapshot);
@@ -118,25 +118,12 @@ pub fn make(
             shown.push((snapshot, fate.shown));
         } else {
             for owner in owners(run, snapshot) {
-                *out_of_reach.entry(owner).or_default() += 1;
+                *unreached.entry(owner).or_default() += 1;
             }
         }
     }
-    plan.document.keepers = keepers
-        .into_iter()
-        .map(|(source, snapshots)| Keeper {
-            source: source.to_owned(),
-            snapshots,
-        })
-        .collect();
-    plan.document.out_of_reach = out_of_reach
-        .into_iter()
-        .map(|((cluster, uid), snapshots)| OutOfReach {
-            cluster: cluster.to_owned(),
-            uid: uid.to_owned(),
-            snapshots,
-        })
-        .collect();
+    plan.document.keepers = keepers.into_iter().map(keeper).collect();
+    plan.document.out_of_reach = unreached.into_iter().map(out_of_reach).collect();
     decide(run, snapshots, &mut plan, now, shown);
     let going: HashSet<&str> = plan.document.remove.iter().map(|r| r.id.as_str()).collect();
     plan.matched = run
@@ -145,6 +132,23 @@ pub fn make(
         .map(|policy| matched(policy, snapshots, &going))
         .collect();
     Ok(plan)
+}
+
+/// A policy that keeps snapshots which others would remove, and how many.
+fn keeper((source, snapshots): (&str, usize)) -> Keeper {
+    Keeper {
+        source: source.to_owned(),
+        snapshots,
+    }
+}
+
+/// A cluster (name and uid) whose snapshots no policy of the run may remove, and how many.
+fn out_of_reach(((cluster, uid), snapshots): ((&str, &str), usize)) -> OutOfReach {
+    OutOfReach {
+        cluster: cluster.to_owned(),
+        uid: uid.to_owned(),
+        snapshots,
+    }
 }
 
 fn matched(policy: &RetentionPolicySpec, snapshots: &[Snapshot], going: &HashSet<&str>) -> Matched {

@@ -1,7 +1,7 @@
 //! Applies the objects of a plan: the order, permission, removals, and the ends of pods.
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use serde_json::json;
 use tracing::warn;
@@ -9,6 +9,7 @@ use tracing::warn;
 use super::{Applied, Cause, Children, Contest, Permission, Refused, Removal, objects, policy};
 use crate::apply::{Applier, ApplyError, Object};
 use crate::context::Context;
+use crate::hooks::Grant;
 use crate::runs::Lingering;
 use crate::runs::finished::Finished;
 use crate::world::{Key, MetaView, Store, Stored as _};
@@ -70,13 +71,7 @@ impl Children {
         for removal in removals {
             remove(context, removal, contest).await?;
         }
-        if let Some(account) = account {
-            objects::apply_marked(context, &context.world.service_accounts, &account).await?;
-        }
-        if let Some((role, binding)) = grant {
-            objects::apply_marked(context, &context.world.roles, &role).await?;
-            objects::apply_marked(context, &context.world.role_bindings, &binding).await?;
-        }
+        apply_account(context, account, grant).await?;
         for copy in credentials.into_iter().chain(location) {
             objects::apply_credentials(context, key, copy).await?;
         }
@@ -99,20 +94,45 @@ impl Children {
         if let Some(job) = job {
             applied.job = Some(objects::create_job(context, &job).await?);
         }
-        for pod in finished {
-            delete_finished(context, &pod).await?;
-        }
-        for pod in lingering {
-            let ended = end_lingering(&context.applier, &pod).await;
-            // The result is recorded without it.
-            only_not_leader(
-                &pod.pod,
-                ended,
-                "a pod that another container keeps alive could not be ended",
-            )?;
-        }
-        Ok(())
+        end_pods(context, finished, lingering).await
     }
+}
+
+/// Applies the account of the pods, and what it may do in the API server.
+async fn apply_account(
+    context: &Context,
+    account: Option<ServiceAccount>,
+    grant: Option<Grant>,
+) -> Result<(), Refused> {
+    if let Some(account) = account {
+        objects::apply_marked(context, &context.world.service_accounts, &account).await?;
+    }
+    if let Some((role, binding)) = grant {
+        objects::apply_marked(context, &context.world.roles, &role).await?;
+        objects::apply_marked(context, &context.world.role_bindings, &binding).await?;
+    }
+    Ok(())
+}
+
+/// Deletes pods that are finished, and ends those that another container keeps alive.
+async fn end_pods(
+    context: &Context,
+    finished: Vec<Finished>,
+    lingering: Vec<Lingering>,
+) -> Result<(), Refused> {
+    for pod in finished {
+        delete_finished(context, &pod).await?;
+    }
+    for pod in lingering {
+        let ended = end_lingering(&context.applier, &pod).await;
+        // The result is recorded without it.
+        only_not_leader(
+            &pod.pod,
+            ended,
+            "a pod that another container keeps alive could not be ended",
+        )?;
+    }
+    Ok(())
 }
 
 async fn delete_finished(context: &Context, pod: &Finished) -> Result<(), Refused> {
