@@ -1,13 +1,11 @@
 //! The status that follows from runs. Pure.
 
-use std::collections::HashSet;
-
 use crds::conditions::{Conditions, reasons, types, whole_seconds};
 use crds::retention::SnapshotsLeft;
 use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use proto::plan::{cut, is_cut};
+use proto::plan::cut;
 use proto::v1::{Baseline, OperationOutcome};
 
 use crate::units;
@@ -42,7 +40,7 @@ pub fn count(
     }
     let result = outcome.result.as_str();
     if ["Applied", "NothingToRemove"].contains(&result) && !outcome.left.is_empty() {
-        status.left = left(std::mem::take(&mut status.left), &outcome.left);
+        status.left = left(&outcome.left);
     }
     let hint = format!(
         "{}; look at it with `fleet plan show {plan}`, and approve it with `fleet plan approve`, or with annotation {}={plan}",
@@ -66,19 +64,10 @@ pub fn count(
     }
 }
 
-/// What the run left. Of what a list that was cut lacks, the last known figures stay.
-fn left(before: Vec<SnapshotsLeft>, now: &[Baseline]) -> Vec<SnapshotsLeft> {
+/// What the run left. Figures of earlier runs do not fill in what a list that was cut lacks: the same keys are cut off each
+/// time, and a figure that is too low would hide a loss.
+fn left(now: &[Baseline]) -> Vec<SnapshotsLeft> {
     let mut list = now.to_vec();
-    if is_cut(now) {
-        let known: HashSet<&str> = now.iter().map(|entry| entry.key.as_str()).collect();
-        let others = before
-            .into_iter()
-            .filter(|entry| !known.contains(entry.key.as_str()));
-        list.extend(others.map(|entry| Baseline {
-            left: u32::try_from(entry.snapshots).unwrap_or_default(),
-            key: entry.key,
-        }));
-    }
     // With the mark.
     cut(&mut list, LEFT_MAX - 1);
     let left = |entry: Baseline| SnapshotsLeft {
@@ -205,12 +194,18 @@ pub mod tests {
     }
 
     pub fn counted(outcome: &OperationOutcome) -> GlobalRetentionPolicyStatus {
+        recounted(GlobalRetentionPolicyStatus::default(), outcome)
+    }
+
+    fn recounted(
+        mut status: GlobalRetentionPolicyStatus,
+        outcome: &OperationOutcome,
+    ) -> GlobalRetentionPolicyStatus {
         let policy: GlobalRetentionPolicy = serde_json::from_value(json!({
             "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "GlobalRetentionPolicy", "metadata": { "name": "p", "generation": 1 },
             "spec": { "repositoryRef": { "name": "nas" }, "schedule": "@daily", "policies": [] },
         }))
         .unwrap();
-        let mut status = GlobalRetentionPolicyStatus::default();
         let run = Run {
             source: "a/ns/p",
             outcome,
@@ -336,29 +331,24 @@ pub mod tests {
     }
 
     #[test]
-    fn what_a_list_that_was_cut_lacks_stays_known() {
+    fn what_a_list_that_was_cut_lacks_is_not_known() {
         let entry = |at: usize, left| Baseline {
             key: format!("group/{at:03}"),
             left,
         };
-        let mut short: Vec<Baseline> = (0..30).map(|at| entry(at, 1)).collect();
-        cut(&mut short, 24);
-        let before = |n| {
-            let known = (0..n).map(|at| entry(at, 9));
-            let known = known.map(|entry| SnapshotsLeft {
-                key: entry.key,
-                snapshots: 9,
-            });
-            known.collect::<Vec<_>>()
-        };
-        let list = left(before(30), &short);
+        let mut outcome = outcome("Applied");
+        outcome.left = proto::plan::whole((0..30).map(|at| entry(at, 3)).collect());
+        let before = counted(&outcome);
+        outcome.left = (0..30).map(|at| entry(at, 1)).collect();
+        cut(&mut outcome.left, 24);
+        let list = recounted(before, &outcome).left;
         let of = |at: usize| list.iter().find(|l| l.key == format!("group/{at:03}"));
-        assert_eq!(list[0].key, "cut");
-        assert_eq!((of(0).unwrap().snapshots, of(29).unwrap().snapshots), (1, 9));
-        let list = left(before(400), &short);
+        assert_eq!((list[0].key.as_str(), list.len()), ("cut", 25));
+        assert_eq!((of(0).unwrap().snapshots, of(29)), (1, None));
+        // The schema has a bound as well.
+        outcome.left = proto::plan::whole((0..400).map(|at| entry(at, 1)).collect());
+        let list = counted(&outcome).left;
         assert_eq!((list.len(), list[0].key.as_str()), (LEFT_MAX, "cut"));
-        let all = proto::plan::whole(vec![entry(0, 1)]);
-        assert_eq!(left(before(30), &all).len(), 2, "a whole list is all there is");
     }
 
     #[test]
