@@ -218,6 +218,12 @@ pub fn cut(list: &mut Vec<Baseline>, most: usize) {
     list.insert(0, mark(key));
 }
 
+/// Gives a list the mark that it may lack some.
+pub fn mark_cut(list: &mut Vec<Baseline>) {
+    list.retain(|entry| !is_mark(&entry.key));
+    list.insert(0, mark(CUT));
+}
+
 /// Whether a list lacks clusters or groups, or may lack some: then it says nothing about one that is not in it.
 #[must_use]
 pub fn is_cut(list: &[Baseline]) -> bool {

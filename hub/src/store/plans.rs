@@ -2,7 +2,6 @@
 
 use futures::TryStreamExt as _;
 use prost::Message as _;
-use proto::plan::{WHOLE, is_cut};
 use proto::v1::{Baseline, OperationOutcome};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite as Database, Transaction};
@@ -377,14 +376,10 @@ async fn put_history(
     if baseline.is_empty() {
         return Ok(());
     }
-    // A list that lacks some takes the place of nothing: what is known of the others stays.
-    let query = "DELETE FROM baseline WHERE restic_id = ? AND (NOT ? OR key = ?)";
-    sqlx::query(query)
-        .bind(restic_id)
-        .bind(is_cut(&baseline))
-        .bind(WHOLE)
-        .execute(&mut **transaction)
-        .await?;
+    // For a list that lacks some as well: the same keys are cut off each time, and a figure that stayed would be too low
+    // one day, and hide a loss.
+    let query = sqlx::query("DELETE FROM baseline WHERE restic_id = ?").bind(restic_id);
+    query.execute(&mut **transaction).await?;
     for Baseline { key, left } in baseline {
         let query = "INSERT INTO baseline (restic_id, key, remaining) VALUES (?, ?, ?) \
              ON CONFLICT DO UPDATE SET remaining = excluded.remaining";

@@ -209,7 +209,7 @@ impl<C: Controller> Driver<C> {
         if let Some(removable) = removable {
             context.operations.offer(turn.uid, removable);
         }
-        let applied = children.apply(context, key, &mut actor.contest).await;
+        let applied = children.apply(context, key, turn.uid, &mut actor.contest).await;
         if let Some(refused) = &applied.refused {
             if refused.is_not_leader() {
                 return Requeue::retry();

@@ -1,6 +1,7 @@
 //! The plan of a retention run, as its pod has logged it. It goes to the hub before the release of the lease.
 
-use serde_json::Value;
+use proto::plan::{CUT, is_mark};
+use serde_json::{Value, json};
 use tracing::warn;
 
 use super::actor::{Operations, Report};
@@ -85,8 +86,16 @@ fn bounded(line: &str) -> Vec<u8> {
         return Vec::new();
     };
     if let Some(plan) = document["plan"].as_object_mut() {
-        for list in plan.values_mut().filter_map(Value::as_array_mut) {
+        for (name, list) in plan.iter_mut() {
+            let Some(list) = list.as_array_mut().filter(|list| list.len() > LIST_MAX) else {
+                continue;
+            };
             list.truncate(LIST_MAX);
+            if name == "left" {
+                // The guard would take what is missing for what was not there.
+                list.retain(|entry| !entry["key"].as_str().is_some_and(is_mark));
+                list.insert(0, json!({ "key": CUT, "left": 0 }));
+            }
         }
         plan.insert("truncated".to_owned(), Value::Bool(true));
     }
@@ -95,8 +104,6 @@ fn bounded(line: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -121,6 +128,20 @@ mod tests {
         for list in ["remove", "previewed"] {
             assert_eq!(short["plan"][list].as_array().unwrap().len(), LIST_MAX);
         }
+        let left = |n: usize| json!({ "key": if n == 0 { "whole".to_owned() } else { format!("group/{n}") }, "left": 1 });
+        let removed: Vec<Value> = (0..15_000).map(removal).collect();
+        let cut = |count: usize| {
+            let left: Vec<Value> = (0..count).map(left).collect();
+            let plan =
+                json!({ "plan": { "hash": "h", "remove": removed, "previewed": removed, "left": left } });
+            let bytes = bounded(&plan.to_string());
+            let line: proto::plan::PlanLine = serde_json::from_slice(&bytes).unwrap();
+            (line.plan.left.len(), proto::plan::is_cut(&line.plan.left))
+        };
+        assert_eq!(
+            (cut(LIST_MAX), cut(LIST_MAX + 1)),
+            ((LIST_MAX, false), (LIST_MAX, true))
+        );
         assert_eq!(
             (&short["plan"]["hash"], &short["plan"]["groups"][0]["remove"]),
             (&json!("h"), &json!(15_000))

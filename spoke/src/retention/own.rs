@@ -2,8 +2,11 @@
 
 use std::collections::HashSet;
 
+use crds::GlobalRetentionPolicyStatus;
+use crds::retention::SnapshotsLeft;
 use crds::rules::PLAIN_VERSION;
 use proto::hold::{SUSPICIOUS, hold};
+use proto::plan::mark_cut;
 use proto::v1::{Baseline, RetentionPolicySpec};
 
 use super::damage;
@@ -89,14 +92,27 @@ pub(super) fn baseline(world: &World, cluster: &str, restic_id: &str) -> Vec<Bas
         .filter(|(_, policy)| own.contains(policy.uid()))
         .filter_map(|(_, policy)| policy.status.clone())
         .filter(|status| !status.left.is_empty())
-        .max_by_key(|status| status.last_run.as_ref().map(|time| time.0));
-    let left = newest.map(|status| status.left).unwrap_or_default();
-    left.into_iter()
-        .map(|left| Baseline {
-            key: left.key,
-            left: u32::try_from(left.snapshots).unwrap_or_default(),
-        })
-        .collect()
+        .map(|status| (leaves(&status), status))
+        .max_by_key(|(exact, status)| (*exact, status.last_run.as_ref().map(|time| time.0)));
+    let Some((exact, status)) = newest else {
+        return Vec::new();
+    };
+    let figure = |left: SnapshotsLeft| Baseline {
+        key: left.key,
+        left: u32::try_from(left.snapshots).unwrap_or_default(),
+    };
+    let mut list: Vec<Baseline> = status.left.into_iter().map(figure).collect();
+    if !exact {
+        mark_cut(&mut list);
+    }
+    list
+}
+
+/// Whether `left` is of the policy's last run. Only an applied run sets it: beside a later run of another result it is older
+/// than `last_run`.
+fn leaves(status: &GlobalRetentionPolicyStatus) -> bool {
+    let result = status.last_run_result.as_deref();
+    result.is_some_and(|result| ["Applied", "NothingToRemove"].contains(&result))
 }
 
 #[cfg(test)]
@@ -150,6 +166,27 @@ mod tests {
         specs
             .map(|spec| (spec.source, !spec.unclear.is_empty()))
             .collect()
+    }
+
+    #[test]
+    fn the_guard_takes_the_figures_of_the_last_run_that_was_carried_out() {
+        let world = World::default();
+        repository(&world, "nas", Some("id"));
+        let status = |result: &str, second: u32, left: u32| {
+            json!({ "lastRun": format!("2026-01-01T00:00:{second:02}Z"), "lastRunResult": result,
+                    "left": [{ "key": "whole", "snapshots": 0 }, { "key": "cluster/c", "snapshots": left }] })
+        };
+        let of = |world: &World| {
+            let list = baseline(world, "c", "id");
+            let left = list.iter().find(|entry| entry.key == "cluster/c").unwrap().left;
+            (left, proto::plan::is_cut(&list))
+        };
+        policy(&world, "failed", "nas", &status("Failed", 9, 3));
+        assert_eq!(of(&world), (3, true), "older than its last run");
+        policy(&world, "applied", "nas", &status("Applied", 5, 100));
+        assert_eq!(of(&world), (100, false));
+        policy(&world, "nothing", "nas", &status("NothingToRemove", 7, 90));
+        assert_eq!(of(&world), (90, false));
     }
 
     #[test]

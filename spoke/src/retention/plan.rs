@@ -107,6 +107,10 @@ fn recorded(
     let repository = observed.repository.as_deref();
     damage::show(&mut status, repository, input.generation(), input.now.wall);
     // The last known one stays while the repository is deleted or was not opened yet.
+    if bound.is_some() && status.repository_id.is_some() && bound != status.repository_id {
+        // Figures of another repository.
+        status.left.clear();
+    }
     status.repository_id = bound.or(status.repository_id);
     status
 }

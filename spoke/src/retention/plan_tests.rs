@@ -228,6 +228,21 @@ fn the_last_known_repository_stays_while_it_is_deleted() {
 }
 
 #[test]
+fn figures_of_another_repository_are_forgotten() {
+    let mut table = table();
+    let mut status = table.settle(&ready(), None).status;
+    status.left = vec![crds::retention::SnapshotsLeft {
+        key: "cluster/c".to_owned(),
+        snapshots: 3,
+    }];
+    table.resource.status = Some(status.clone());
+    assert_eq!(table.plan(&ready()).status.left.len(), 1);
+    status.repository_id = Some("other".to_owned());
+    table.resource.status = Some(status);
+    assert!(table.plan(&ready()).status.left.is_empty());
+}
+
+#[test]
 fn a_name_that_differs_from_the_certificates_stops_maintenance_and_names_both() {
     let text = "FLEET_CLUSTER is \"a\" and the certificate names \"b\"".to_owned();
     let differs = Observed {

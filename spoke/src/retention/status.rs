@@ -1,13 +1,11 @@
 //! The status that follows from runs. Pure.
 
-use std::collections::HashSet;
-
 use crds::conditions::{Conditions, reasons, types, whole_seconds};
 use crds::retention::SnapshotsLeft;
 use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use proto::plan::{cut, is_cut};
+use proto::plan::cut;
 use proto::v1::{Baseline, OperationOutcome};
 
 use crate::units;
@@ -42,7 +40,7 @@ pub fn count(
     }
     let result = outcome.result.as_str();
     if ["Applied", "NothingToRemove"].contains(&result) && !outcome.left.is_empty() {
-        status.left = left(std::mem::take(&mut status.left), &outcome.left);
+        status.left = left(&outcome.left);
     }
     let hint = format!(
         "{}; look at it with `fleet plan show {plan}`, and approve it with `fleet plan approve`, or with annotation {}={plan}",
@@ -66,19 +64,10 @@ pub fn count(
     }
 }
 
-/// What the run left. Of what a list that was cut lacks, the last known figures stay.
-fn left(before: Vec<SnapshotsLeft>, now: &[Baseline]) -> Vec<SnapshotsLeft> {
+/// What the run left. Figures of earlier runs do not fill in what a list that was cut lacks: the same keys are cut off each
+/// time, and a figure that is too low would hide a loss.
+fn left(now: &[Baseline]) -> Vec<SnapshotsLeft> {
     let mut list = now.to_vec();
-    if is_cut(now) {
-        let known: HashSet<&str> = now.iter().map(|entry| entry.key.as_str()).collect();
-        let others = before
-            .into_iter()
-            .filter(|entry| !known.contains(entry.key.as_str()));
-        list.extend(others.map(|entry| Baseline {
-            left: u32::try_from(entry.snapshots).unwrap_or_default(),
-            key: entry.key,
-        }));
-    }
     // With the mark.
     cut(&mut list, LEFT_MAX - 1);
     let left = |entry: Baseline| SnapshotsLeft {

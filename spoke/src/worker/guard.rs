@@ -62,6 +62,17 @@ struct Part {
     allowed: u32,
 }
 
+/// What is known of the snapshots that the last applied run left of a cluster or a group.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Base {
+    /// This many.
+    Left(usize),
+    /// Its list was cut, and lacks the figure: it may have been there.
+    CutOff,
+    /// Nothing is known.
+    Unknown,
+}
+
 /// The snapshots by cluster and by group.
 pub struct Parts(BTreeMap<String, Part>);
 
@@ -110,20 +121,22 @@ impl Parts {
         let loses = || self.0.iter().filter(|(_, part)| part.removed > 0);
         let emptied = loses().filter(|(_, part)| part.within.is_some() && part.removed == part.present);
         let emptied = emptied.map(|(_, part)| Guard::LastOfGroup(part.name.clone()));
-        let left_before = |key: &str, part: &Part| {
+        let base = |key: &str, part: &Part| {
             // A run that knew the cluster, and not this group, left nothing of it: it did not exist. A list that was cut
             // does not say so: what there is now counts instead.
-            let known = || {
-                let within = part.within.as_deref().filter(|_| !cut);
-                within.filter(|cluster| before.contains_key(cluster))
-            };
-            before.get(key).copied().or_else(|| known().map(|_| 0))
+            let known = |cluster: &str| before.contains_key(cluster);
+            match before.get(key) {
+                Some(left) => Base::Left(*left as usize),
+                None if cut => Base::CutOff,
+                None if part.within.as_deref().is_some_and(known) => Base::Left(0),
+                None => Base::Unknown,
+            }
         };
-        let over = loses().filter_map(|(key, part)| too_much(part, left_before(key, part)));
+        let over = loses().filter_map(|(key, part)| too_much(part, base(key, part)));
         // Keys of clusters sort before those of groups.
         let mut guards: Vec<Guard> = emptied.chain(over).collect();
         // Before the first applied run no cluster is newer than another.
-        if loses().next().is_some() && !run.new_clusters.is_empty() && !before.is_empty() {
+        if loses().next().is_some() && !run.new_clusters.is_empty() && (cut || !before.is_empty()) {
             guards.push(Guard::NewCluster(run.new_clusters.join(", ")));
         }
         guards
@@ -166,13 +179,15 @@ fn group_name(snapshot: &Snapshot) -> String {
     )
 }
 
-/// `left_before` is what the last applied run left, if one is known.
-fn too_much(part: &Part, left_before: Option<u32>) -> Option<Guard> {
-    let base = left_before.map_or(part.present, |left| left as usize);
+fn too_much(part: &Part, before: Base) -> Option<Guard> {
+    let (base, than) = match before {
+        Base::Left(left) => (left, "the last applied run left"),
+        Base::CutOff | Base::Unknown => (part.present, "there are now"),
+    };
     let left = part.present - part.removed;
     let lost = part.removed.min(base.saturating_sub(left));
     // Rules by hour, day and week keep one snapshot more or less from day to day, which is much of a small group.
-    let drift = left_before.is_some() && lost == 1 && part.allowed > 0;
+    let drift = before != Base::Unknown && lost == 1 && part.allowed > 0;
     if lost == 0 || drift {
         return None;
     }
@@ -183,11 +198,7 @@ fn too_much(part: &Part, left_before: Option<u32>) -> Option<Guard> {
         removed: part.removed,
         present: part.present,
         percent,
-        than: if left_before.is_some() {
-            "the last applied run left"
-        } else {
-            "there are now"
-        },
+        than,
         allowed: part.allowed,
     })
 }

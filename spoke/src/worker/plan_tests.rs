@@ -540,6 +540,39 @@ fn a_group_that_was_cut_off_from_the_list_is_guarded_by_what_there_is_now() {
 }
 
 #[test]
+fn a_group_that_was_cut_off_from_the_list_may_lose_one_snapshot() {
+    let mut run = run(vec![policy("a/ns/p", &[])]);
+    run.policies[0].max_removed_percent = 30;
+    let mark = |key: &str| Baseline {
+        key: key.to_owned(),
+        left: 0,
+    };
+    // 2 are kept of 3 each day: that is a third.
+    let steady = decided(&[2, 3], &[1]);
+    run.baseline = vec![mark("cut")];
+    let plan_of =
+        |run: &RetentionRun, decision: &RuleVerdict| plan(run, &of_a(3), std::slice::from_ref(decision));
+    assert_eq!(plan_of(&run, &steady).action(""), Action::Apply);
+    let two = decided(&[3], &[1, 2]);
+    assert_eq!(plan_of(&run, &two).action(""), Action::Wait);
+    // Before the first applied run nothing is exempt.
+    run.baseline.clear();
+    assert_eq!(plan_of(&run, &steady).action(""), Action::Wait);
+}
+
+#[test]
+fn a_new_cluster_makes_the_plan_wait_also_when_no_figure_is_left_of_the_list() {
+    let mut run = run(vec![policy("a/ns/p", &[])]);
+    run.new_clusters = vec!["b".to_owned()];
+    run.baseline = vec![Baseline {
+        key: "cut".to_owned(),
+        left: 0,
+    }];
+    let waits = plan(&run, &of_a(3), &[decided(&[2, 3], &[1])]);
+    assert!(waits.guards.iter().any(|guard| guard.reason() == "NewCluster"));
+}
+
+#[test]
 fn a_cluster_that_is_new_to_the_repository_makes_the_plan_wait_once() {
     let mut run = run(vec![policy("a/ns/p", &[])]);
     run.new_clusters = vec!["a".to_owned(), "b".to_owned()];

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use proto::plan::is_cut;
-use proto::v1::{RetentionPolicySpec, RetentionRun};
+use proto::v1::{Baseline, RetentionPolicySpec, RetentionRun};
 
 use super::child::{Restic, Stopped};
 use super::forget::{check, decision, dry_run, is_refusal, list_names, names};
@@ -59,14 +59,7 @@ impl Halt {
 /// Which read failed or was not complete.
 pub async fn plan(run: &RetentionRun, restic: &Restic) -> Result<Plan, Halt> {
     let snapshots = listing(restic).await?;
-    let before = run.baseline.iter().filter(|b| b.key.starts_with("cluster/"));
-    let before: u64 = before.map(|b| u64::from(b.left)).sum();
-    if snapshots.is_empty() && before == 0 && is_cut(&run.baseline) {
-        let text = "the storage lists no snapshot at all, and it is not known how many the last run left";
-        return Err(Halt::incomplete(text.to_owned()));
-    }
-    if snapshots.is_empty() && before > 0 {
-        let text = format!("the storage lists no snapshot at all, and the last run left {before}");
+    if let Some(text) = emptied(&run.baseline).filter(|_| snapshots.is_empty()) {
         return Err(Halt::incomplete(text));
     }
     let verdicts = verdicts(run, &snapshots, restic).await?;
@@ -80,6 +73,19 @@ pub async fn plan(run: &RetentionRun, restic: &Restic) -> Result<Plan, Halt> {
         return Err(Halt::incomplete(text));
     }
     plan::make(run, &snapshots, &verdicts).map_err(|broken| Halt::incomplete(broken.to_string()))
+}
+
+/// Why an empty listing is not believed. `baseline` is what the last applied run left.
+fn emptied(baseline: &[Baseline]) -> Option<String> {
+    let nothing = "the storage lists no snapshot at all, and";
+    let of_clusters = baseline.iter().filter(|entry| entry.key.starts_with("cluster/"));
+    let before: u64 = of_clusters.map(|entry| u64::from(entry.left)).sum();
+    if before > 0 {
+        return Some(format!("{nothing} the last run left {before}"));
+    }
+    // Clusters stand before groups: a list that was cut, and has a group, has all of them.
+    let has_all = !is_cut(baseline) || baseline.iter().any(|entry| entry.key.starts_with("group/"));
+    (!has_all).then(|| format!("{nothing} it is not known how many the last run left"))
 }
 
 /// All snapshots: as many as there are files.
@@ -242,4 +248,29 @@ async fn ask(command: Vec<String>, source: &str, restic: &Restic) -> Result<Rule
         failed(&what, Failure::Other(text).into())
     })?;
     Ok(RuleVerdict::Decided(decision))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_listing_is_believed_when_the_last_run_left_nothing() {
+        let refused = |list: &[(&str, u32)]| {
+            let entry = |&(key, left): &(&str, u32)| Baseline {
+                key: key.to_owned(),
+                left,
+            };
+            emptied(&list.iter().map(entry).collect::<Vec<_>>()).is_some()
+        };
+        assert!(!refused(&[]) && !refused(&[("whole", 0)]));
+        assert!(!refused(&[("cut", 0), ("cluster/a", 0), ("group/1", 0)]));
+        assert!(refused(&[("cut", 0), ("cluster/a", 0), ("cluster/b", 1)]));
+        assert!(refused(&[("whole", 0), ("cluster/a", 1)]));
+        assert!(refused(&[("cut", 0)]), "not known");
+        assert!(
+            refused(&[("cut", 0), ("cluster/a", 0)]),
+            "other clusters may be cut off"
+        );
+    }
 }

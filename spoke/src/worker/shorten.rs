@@ -1,7 +1,7 @@
 //! An outcome as it fits into a termination message, which holds 4096 bytes in all. Pure.
 
 use proto::plan::cut;
-use proto::v1::OperationOutcome;
+use proto::v1::{Baseline, OperationOutcome};
 
 /// Longest text in a message.
 const TEXT_MAX: usize = 1500;
@@ -9,6 +9,8 @@ const TEXT_MAX: usize = 1500;
 const ENTRY_MAX: usize = 120;
 /// Longest message as JSON, in bytes.
 const MESSAGE_MAX: usize = 4000;
+/// Most figures of clusters and groups in it. Of the shortest more do not fit either.
+const LEFT_MAX: usize = 128;
 /// Entries of a list in it, as far as they fit.
 const LISTS: [usize; 6] = [8, 6, 4, 2, 1, 0];
 
@@ -24,11 +26,33 @@ pub fn bounded(mut outcome: OperationOutcome) -> OperationOutcome {
     let mut last = OperationOutcome::default();
     for one in fitting {
         if fits(&one) {
-            return one;
+            return filled(one, &outcome.left, fits);
         }
         last = one;
     }
     last
+}
+
+/// The outcome with as many of the figures in `left` as there is room for: the next run's guard needs them.
+fn filled(
+    mut outcome: OperationOutcome,
+    left: &[Baseline],
+    fits: impl Fn(&OperationOutcome) -> bool,
+) -> OperationOutcome {
+    let most = left.len().min(LEFT_MAX);
+    for most in (outcome.left.len()..=most).rev() {
+        let mut more = left.to_vec();
+        cut(&mut more, most);
+        let more = OperationOutcome {
+            left: more,
+            ..outcome.clone()
+        };
+        if fits(&more) {
+            outcome = more;
+            break;
+        }
+    }
+    outcome
 }
 
 /// The outcome with at most `most` entries in its lists.
@@ -51,18 +75,18 @@ fn shortened(outcome: &OperationOutcome, most: usize) -> OperationOutcome {
     }
     // What is missing here is shown, or counted, by a later run.
     outcome.faults.truncate(most);
-    outcome.shown.truncate(most);
     if !outcome.left.is_empty() {
         cut(&mut outcome.left, 3 * most);
     }
     // The first one is that of the Job's own policy.
+    outcome.shown.truncate(most.max(1));
     outcome.matched.truncate(most.max(1));
     outcome
 }
 
 #[cfg(test)]
 mod tests {
-    use proto::v1::{Baseline, PolicyFault};
+    use proto::v1::PolicyFault;
 
     use super::super::failed;
     use super::*;
@@ -93,6 +117,55 @@ mod tests {
             ("a/ns/p9#print", "a/ns/p9@1")
         );
         assert_eq!(short.matched[0].key, own);
+    }
+
+    #[test]
+    fn the_figures_of_groups_fill_what_is_free() {
+        let left = |count: usize| {
+            let entry = |at: usize| Baseline {
+                key: format!("group/{at:016}"),
+                left: 100,
+            };
+            let outcome = OperationOutcome {
+                left: proto::plan::whole((0..count).map(entry).collect()),
+                ..failed("Reason", String::new())
+            };
+            let short = bounded(outcome);
+            assert!(serde_json::to_string(&short).unwrap().len() <= MESSAGE_MAX);
+            short.left
+        };
+        assert_eq!((left(60).len(), proto::plan::is_cut(&left(60))), (61, false));
+        assert!(left(500).len() > 60 && proto::plan::is_cut(&left(500)));
+    }
+
+    #[test]
+    fn the_jobs_own_policy_counts_as_previewed_in_the_shortest_message() {
+        let outcome = OperationOutcome {
+            message: "ü\"".repeat(5000),
+            faults: vec![
+                PolicyFault {
+                    source: "a/ns/p".repeat(60),
+                    text: "bad".to_owned(),
+                };
+                20
+            ],
+            unmatched: vec!["ü\"".repeat(60); 20],
+            policies: vec!["ü\"".repeat(60); 20],
+            removed_locks: vec!["ü\"".repeat(60); 20],
+            broken_packs: vec!["ü\"".repeat(60); 20],
+            shown: vec![format!("{}#print", "n".repeat(380)); 3],
+            matched: vec![
+                Baseline {
+                    key: "n".repeat(380),
+                    left: 1
+                };
+                3
+            ],
+            ..failed("Reason", String::new())
+        };
+        let short = bounded(outcome);
+        assert!(short.faults.is_empty(), "nothing longer fits");
+        assert_eq!(short.shown.len(), 1);
     }
 
     #[test]

@@ -15,16 +15,21 @@ use crate::runs::finished::Finished;
 use crate::world::{Key, MetaView, Store, Stored as _};
 
 impl Children {
-    /// Applies everything, up to the first object that is refused; the retention policy in any case.
+    /// Applies everything, up to the first object that is refused; the retention policy in any case. `uid` is that of the
+    /// resource.
     pub(in crate::kind) async fn apply(
         mut self,
         context: &Context,
         key: &Key,
+        uid: &str,
         contest: &mut Contest,
     ) -> Applied {
         let mut applied = Applied::default();
         let (policy, opens) = (self.policy.take(), self.opens);
-        let refused = self.apply_into(context, key, contest, &mut applied).await.err();
+        let refused = self
+            .apply_into(context, key, uid, contest, &mut applied)
+            .await
+            .err();
         if let Some(opens) = opens {
             // An opening that was refused keeps its place, and is tried again with the actor's pauses.
             let stopped = refused.is_some() && !applied.prepared;
@@ -44,6 +49,7 @@ impl Children {
         self,
         context: &Context,
         key: &Key,
+        uid: &str,
         contest: &mut Contest,
         applied: &mut Applied,
     ) -> Result<(), Refused> {
@@ -66,10 +72,10 @@ impl Children {
             policy: _,
         } = self;
         if let Some(permission) = permission {
-            permit(context, permission, contest).await?;
+            permit(context, permission, uid, contest).await?;
         }
         for removal in removals {
-            remove(context, removal, contest).await?;
+            remove(context, removal, uid, contest).await?;
         }
         apply_account(context, account, grant).await?;
         for copy in credentials.into_iter().chain(location) {
@@ -177,7 +183,12 @@ pub async fn end_lingering(applier: &Applier, pod: &Lingering) -> Result<(), App
     written.map(drop).or_else(gone_is_fine)
 }
 
-async fn permit(context: &Context, permission: Permission, contest: &mut Contest) -> Result<(), Refused> {
+async fn permit(
+    context: &Context,
+    permission: Permission,
+    owner: &str,
+    contest: &mut Contest,
+) -> Result<(), Refused> {
     let lease = |cause| Refused {
         kind: "Lease",
         name: "fleet-shared".to_owned(),
@@ -194,7 +205,7 @@ async fn permit(context: &Context, permission: Permission, contest: &mut Contest
     match allowed {
         Ok(()) => Ok(()),
         Err(text) => {
-            objects::suspend(context, &permission.otherwise_suspend, contest).await?;
+            objects::suspend(context, &permission.otherwise_suspend, owner, contest).await?;
             Err(lease(Cause::NotAllowed(text)))
         }
     }
@@ -215,7 +226,12 @@ where
     Ok(())
 }
 
-async fn remove(context: &Context, removal: Removal, contest: &mut Contest) -> Result<(), Refused> {
+async fn remove(
+    context: &Context,
+    removal: Removal,
+    owner: &str,
+    contest: &mut Contest,
+) -> Result<(), Refused> {
     let world = &context.world;
     match removal {
         Removal::Job { at, uid } => {
@@ -229,7 +245,7 @@ async fn remove(context: &Context, removal: Removal, contest: &mut Contest) -> R
             delete_marked::<RoleBinding>(context, &world.role_bindings, &at).await?;
             delete_marked::<Role>(context, &world.roles, &at).await?;
         }
-        Removal::Schedule(at) => objects::suspend(context, &at, contest).await?,
+        Removal::Schedule(at) => objects::suspend(context, &at, owner, contest).await?,
     }
     Ok(())
 }

@@ -89,13 +89,20 @@ pub(super) async fn apply_cron_job(
     Ok((at, view))
 }
 
-/// Suspends a CronJob. Its mark is removed too, so that the next apply makes it right again.
-pub(super) async fn suspend(context: &Context, at: &Key, contest: &mut Contest) -> Result<(), Refused> {
+/// Suspends a CronJob, unless it is another resource's than the one with uid `owner`. Its mark is removed too, so that the
+/// next apply makes it right again.
+pub(super) async fn suspend(
+    context: &Context,
+    at: &Key,
+    owner: &str,
+    contest: &mut Contest,
+) -> Result<(), Refused> {
     let cron_jobs = &context.world.cron_jobs;
     let refused = |error| Refused::write::<CronJob>(&*at.name, error);
-    if cron_jobs.get(at).is_none_or(|present| present.suspend) {
+    let present = cron_jobs.get(at);
+    let Some(present) = present.filter(|present| !present.suspend && present.meta.is_for(Some(owner))) else {
         return Ok(());
-    }
+    };
     // Who resumes it is asked only when it was suspended several times: a plan may suspend it again itself.
     if !contest.puts_right(context.clock.since_boot()) {
         let found = context.applier.get::<CronJob>(at).await.map_err(refused)?;
@@ -103,7 +110,8 @@ pub(super) async fn suspend(context: &Context, at: &Key, contest: &mut Contest) 
             return Err(contested(at, by));
         }
     }
-    let patch = json!({ "metadata": { "annotations": { names::ANNOTATION_APPLIED: null } }, "spec": { "suspend": true } });
+    let patch = json!({ "metadata": { "uid": present.meta.uid, "annotations": { names::ANNOTATION_APPLIED: null } },
+                        "spec": { "suspend": true } });
     let written = context.applier.merge::<CronJob>(at, &patch).await;
     let view = CronJobView::of(&written.map_err(refused)?);
     cron_jobs.put(at.clone(), Arc::new(view));

@@ -179,13 +179,41 @@ async fn another_program_that_changes_it_each_time_is_named_and_not_answered_eac
 }
 
 #[tokio::test]
+async fn a_cron_job_of_another_resource_is_not_suspended() {
+    let mut bed = Bed::new();
+    let of_other = bed.written("other", &[]);
+    suspend(&bed.context, &key_of(&of_other), "o", &mut bed.contest)
+        .await
+        .unwrap();
+    assert_eq!(bed.verbs(), [] as [&str; 0]);
+    suspend(&bed.context, &key_of(&of_other), "other", &mut bed.contest)
+        .await
+        .unwrap();
+    assert_eq!(bed.verbs(), ["patch"]);
+    // The cache does not have the one that has taken its name yet.
+    let mut bed = Bed::new();
+    let ours = bed.written("o", &[]);
+    bed.server.delete::<CronJob>("default", "c");
+    bed.written("other", &[]);
+    bed.context.world.cron_jobs.remove(&key_of(&ours), None);
+    bed.seen(&ours);
+    assert!(
+        suspend(&bed.context, &key_of(&ours), "o", &mut bed.contest)
+            .await
+            .is_err()
+    );
+    let stored = bed.server.get::<CronJob>("default", "c").unwrap();
+    assert_ne!(stored.spec.suspend, Some(true));
+}
+
+#[tokio::test]
 async fn another_program_that_resumes_it_each_time_is_named_and_not_answered_each_time() {
     let mut bed = Bed::new();
     let mut suspensions = async |by: &str| {
         let mut done = 0;
         for _ in 0..20 {
             let stored = bed.written("o", &[entry(by, "Update", json!({ "f:suspend": {} }))]);
-            match suspend(&bed.context, &key_of(&stored), &mut bed.contest).await {
+            match suspend(&bed.context, &key_of(&stored), "o", &mut bed.contest).await {
                 Ok(()) => done += 1,
                 Err(refused) => {
                     let text = refused.to_string();

@@ -93,7 +93,7 @@ async fn a_run_whose_opening_is_refused_keeps_its_place() {
         ..Children::default()
     };
     let key = Key::new("shop", "a");
-    let applied = children.apply(&context, &key, &mut Contest::default()).await;
+    let applied = children.apply(&context, &key, "b", &mut Contest::default()).await;
     assert!(applied.refused.is_some());
     assert!(
         context.places.closed().is_empty(),

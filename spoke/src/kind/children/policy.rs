@@ -91,8 +91,11 @@ async fn write(
             return Ok(());
         };
         if !is_suspended_by_others(now.metadata.managed_fields.as_deref()) {
+            // With the rules that are wanted, in one write: under the old ones it must not run for a moment.
+            let mut spec = additions(&value(&now.spec), &value(&wanted.spec)).unwrap_or_else(|| json!({}));
+            spec["suspend"] = Value::Null;
             let patch = json!({ "metadata": { "uid": present.metadata.uid, "resourceVersion": now.metadata.resource_version },
-                                "spec": { "suspend": null } });
+                                "spec": spec });
             applier.merge::<GlobalRetentionPolicy>(at, &patch).await?;
         }
     }
@@ -163,6 +166,35 @@ fn additions(present: &Value, wanted: &Value) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::test_context_on;
+    use crate::testing::{Action, ApiServer, Fault};
+
+    #[tokio::test]
+    async fn a_suspension_is_not_lifted_before_the_wanted_rules_are_in() {
+        let server = ApiServer::new();
+        let context = test_context_on(server.client());
+        let policy = |daily: u32, suspend: bool| {
+            json!({
+                "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "GlobalRetentionPolicy",
+                "metadata": { "name": "p", "namespace": "default" },
+                "spec": { "repositoryRef": { "name": "nas" }, "schedule": "@daily", "suspend": suspend,
+                          "policies": [{ "selector": {}, "retention": { "keepDaily": daily } }] },
+            })
+        };
+        let mut object = policy(1, true);
+        object["metadata"]["managedFields"] = json!([{ "manager": MANAGER, "operation": "Apply",
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "fieldsType": "FieldsV1",
+            "fieldsV1": { "f:spec": { "f:suspend": {} } } }]);
+        let present: GlobalRetentionPolicy = serde_json::from_value(server.put(&object)).unwrap();
+        let wanted: GlobalRetentionPolicy = serde_json::from_value(policy(7, false)).unwrap();
+        server
+            .fault(Fault::new(Action::Refuse(500, "down".to_owned())).on("apply", "globalretentionpolicies"));
+        let written = write(&context.applier, &key_of(&wanted), &wanted, &present, true).await;
+        assert!(written.is_err());
+        let stored: GlobalRetentionPolicy = server.get("default", "p").unwrap();
+        assert!(!stored.spec.suspend);
+        assert_eq!(stored.spec, wanted.spec);
+    }
 
     #[test]
     fn a_suspension_that_only_the_operator_has_set_is_its_own() {
