@@ -219,6 +219,7 @@ mod tests {
         Ready {
             at,
             repository: std::sync::Arc::new(repository),
+            backup: None,
             image: crds::RESTIC_IMAGE.to_owned(),
             identity: None,
             security: None,
@@ -230,6 +231,8 @@ mod tests {
             id: "ab".repeat(32),
             folder,
             paths: vec!["/backup".to_owned()],
+            excludes: Vec::new(),
+            of_backup: false,
             files: None,
             bytes: None,
         }
