@@ -29,9 +29,9 @@ use crate::notifications::Notifications;
         .message("options.delete needs target.pvc: a new claim holds nothing to delete"),
     validation = Rule::new("!has(self.spec.options) || !has(self.spec.options.delete) || !self.spec.options.delete || !has(self.spec.includePaths) || size(self.spec.includePaths) == 0")
         .message("options.delete and includePaths exclude each other: a path that is missing in the snapshot would only be deleted; use excludePaths, or snapshotPath with target.pvc.path"),
-    validation = Rule::new(r"!has(self.spec.options) || !has(self.spec.options.delete) || !self.spec.options.delete || !has(self.spec.snapshotPath) || self.spec.snapshotPath.matches('^/*([.]/+)*[.]?$') || !has(self.spec.target.pvc) || (has(self.spec.target.pvc.path) && !self.spec.target.pvc.path.matches('^/*([.]/+)*[.]?$'))")
+    validation = Rule::new(r"(has(self.status) && has(self.status.phase)) || !has(self.spec.options) || !has(self.spec.options.delete) || !self.spec.options.delete || !has(self.spec.snapshotPath) || self.spec.snapshotPath.matches('^/*([.]/+)*[.]?$') || !has(self.spec.target.pvc) || (has(self.spec.target.pvc.path) && !self.spec.target.pvc.path.matches('^/*([.]/+)*[.]?$'))")
         .message("options.delete with snapshotPath needs target.pvc.path: the content of one folder would take the place of the whole volume; write the folder there"),
-    validation = Rule::new(r"!has(self.spec.options) || !has(self.spec.options.delete) || !self.spec.options.delete || !has(self.spec.excludePaths) || self.spec.excludePaths.all(path, path != '/.' && (has(self.spec.options.pathMatching) && self.spec.options.pathMatching == 'Literal' ? path.matches('^/[^/]+$') : path.matches('^/[^/*?\\[\\]\\\\]+$')))")
+    validation = Rule::new(r"(has(self.status) && has(self.status.phase)) || !has(self.spec.options) || !has(self.spec.options.delete) || !self.spec.options.delete || !has(self.spec.excludePaths) || self.spec.excludePaths.all(path, path != '/.' && (has(self.spec.options.pathMatching) && self.spec.options.pathMatching == 'Literal' ? path.matches('^/[^/]+$') : path.matches('^/[^/*?\\[\\]\\\\]+$')))")
         .message("options.delete takes only names at the top of the target as excludePaths, as /cache, without pattern characters: anything deeper would be deleted with the folder that it is in; restore folder by folder with snapshotPath and target.pvc.path"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || !(oldSelf.status.phase in ['Completed', 'Failed']) || self.spec == oldSelf.spec")
         .message("this restore is over (Completed or Failed) and is not run again: create another ResticRestore instead"),
@@ -212,7 +212,7 @@ pub struct RestoreOptions {
     pub sparse: Option<bool>,
     /// true deletes what is in the target folder and not in the snapshot, so that the folder becomes as it was. Only in a
     /// claim that target.pvc names, without includePaths, with snapshotPath only into a target.pvc.path, and only from a
-    /// snapshot of the whole folder. excludePaths may only be names at the top of the target, as /cache, without pattern
+    /// snapshot that is known to hold all of the folder. With repositoryRef it needs a target.pvc.path. excludePaths may only be names at the top of the target, as /cache, without pattern
     /// characters: these stay, and so does lost+found at the root of the volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delete: Option<bool>,
@@ -333,7 +333,37 @@ pub struct RestorePreview {
 
 #[cfg(test)]
 mod tests {
+    use kube::CustomResourceExt as _;
+    use kube::core::cel::Validator;
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn rules_on_deletions_leave_restores_from_before_them_writable() {
+        let crd = serde_json::to_value(ResticRestore::crd()).unwrap();
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let whole = json!({ "snapshotPath": "/a" });
+        let deep = json!({ "excludePaths": ["/a/b"] });
+        for part in [whole, deep] {
+            let mut restore = json!({ "metadata": { "name": "r" }, "spec": {
+                "backupRef": { "name": "b" }, "target": { "pvc": { "claimName": "c" } }, "options": { "delete": true } } });
+            for (name, value) in part.as_object().unwrap() {
+                restore["spec"][name] = value.clone();
+            }
+            let taken = |new: &serde_json::Value, old: Option<&serde_json::Value>| {
+                Validator::new().validate(schema, new, old).is_ok()
+            };
+            assert!(!taken(&restore, None), "{part}");
+            for phase in ["Pending", "InProgress", "Completed"] {
+                let mut begun = restore.clone();
+                begun["status"] = json!({ "phase": phase });
+                let mut later = begun.clone();
+                later["status"]["duration"] = json!("1s");
+                assert!(taken(&later, Some(&begun)), "{part} {phase}");
+            }
+        }
+    }
 
     #[test]
     fn each_field_but_the_life_of_the_job_is_frozen() {

@@ -348,6 +348,36 @@ fn a_signal_reaches_restic_and_its_end_is_waited_for() {
 }
 
 #[test]
+fn a_signal_as_a_preview_ends_well_is_no_success() {
+    for shell in SHELLS {
+        let bench = Bench::new();
+        // The first run is the preview. It does not see the signal, and ends well after it was sent.
+        bench.fake(
+            r#"trap '' TERM; echo "$*" >>"$RESTIC_CACHE_DIR.runs"; while [ ! -e "$RESTIC_CACHE_DIR.sent" ]; do sleep 0.05; done"#,
+        );
+        let child = bench.command(shell, &["restore", "--delete"]).spawn().unwrap();
+        let until = Instant::now() + Duration::from_secs(10);
+        while !bench.path("cache.runs").exists() {
+            assert!(Instant::now() < until);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Command::new("kill")
+            .args(["-TERM", &child.id().to_string()])
+            .status()
+            .unwrap();
+        std::fs::write(bench.path("cache.sent"), "").unwrap();
+        let output = child.wait_with_output().unwrap();
+        let message = bench.message();
+        assert_eq!(
+            (output.status.code(), &message["exitCode"], &message["untouched"]),
+            (Some(130), &130.into(), &true.into())
+        );
+        let runs = std::fs::read_to_string(bench.path("cache.runs")).unwrap();
+        assert_eq!(runs, "restore --delete --verify=false --dry-run\n");
+    }
+}
+
+#[test]
 fn what_cannot_be_read_is_counted_once() {
     for shell in SHELLS {
         let bench = Bench::new();

@@ -167,6 +167,8 @@ untouched=false
 if deletes "$@"; then
   echo "previewing the restore: it deletes, so nothing is written unless all folders of the snapshot can be read" >&2
   run "$@" --verify=false --dry-run >/dev/null
+  # The preview may have ended well just as the signal came: nothing was done, which is no success.
+  if [ "$code" = 0 ] && [ -n "$stopped" ]; then code=130; fi
   if [ "$code" != 0 ] || [ -n "$stopped" ]; then untouched=true; fi
 fi
 if [ "$untouched" = false ]; then run "$@" >&3; fi

@@ -9,7 +9,7 @@ mod events;
 mod hooks;
 mod locate;
 mod moved;
-mod options;
+pub(crate) mod options;
 mod plan;
 mod readiness;
 mod result;

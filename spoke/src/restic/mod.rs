@@ -118,6 +118,9 @@ pub struct Snapshot {
     pub tags: Vec<String>,
     #[serde(default)]
     pub paths: Vec<String>,
+    /// Patterns of `--exclude` alone: not of `--iexclude`, `--exclude-caches` and the like, nor of files of patterns.
+    #[serde(default)]
+    pub excludes: Vec<String>,
     /// Written by restic 0.17 and later.
     #[serde(default)]
     pub summary: Option<SnapshotSummary>,

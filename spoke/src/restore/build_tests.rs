@@ -15,6 +15,7 @@ fn ready(at: Key, repository: ResticRepository) -> Ready {
     Ready {
         at,
         repository: std::sync::Arc::new(repository),
+        backup: None,
         image: crds::RESTIC_IMAGE.to_owned(),
         identity: None,
         security: None,
@@ -26,6 +27,8 @@ fn chosen(folder: &'static str) -> Chosen {
         id: "ab".repeat(32),
         folder,
         paths: vec!["/backup".to_owned()],
+        excludes: Vec::new(),
+        of_backup: false,
         files: None,
         bytes: None,
     }

@@ -14,6 +14,7 @@ mod surroundings;
 mod target;
 mod user;
 mod validate;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -58,11 +58,13 @@ fn an_empty_snapshot_deletes_nothing() {
         (Some(1), true, false),
         (None, true, false),
     ] {
-        let mut table = existing();
+        let mut table = table(json!({ "pvc": { "claimName": "data", "path": "in" } }));
         let chosen = Chosen {
             id: "ab".repeat(32),
             folder: "",
             paths: vec!["/".to_owned()],
+            excludes: Vec::new(),
+            of_backup: false,
             files,
             bytes: None,
         };
@@ -83,11 +85,13 @@ fn a_snapshot_of_parts_deletes_nothing_else() {
         (&[], true, true),
         (&["/backup"], true, false),
     ] {
-        let mut table = existing();
+        let mut table = table(json!({ "pvc": { "claimName": "data", "path": "in" } }));
         table.found = answered(Answer::Chosen(Ok(Chosen {
             id: "ab".repeat(32),
             folder: "/backup",
             paths: paths.iter().map(|&path| path.to_owned()).collect(),
+            excludes: Vec::new(),
+            of_backup: false,
             files: Some(1),
             bytes: None,
         })));
@@ -96,6 +100,52 @@ fn a_snapshot_of_parts_deletes_nothing_else() {
         assert_eq!(plan.children.job.is_none(), refused, "{paths:?}");
         let failed = condition(&plan.status.conditions, "Ready").0 == "False/SnapshotPartial";
         assert_eq!(failed, refused, "{paths:?}");
+    }
+}
+
+#[test]
+fn what_is_known_of_the_backup_refuses_a_deletion() {
+    let pvc = json!({ "pvc": { "claimName": "d" } });
+    let pod = json!({ "podVolumeBackup": { "selector": {}, "volumeName": "v", "container": "c" } });
+    for (source, extra, excludes, refused) in [
+        (&pvc, None, None, false),
+        (&pvc, None, Some("*.log"), true),
+        (&pvc, Some("--exclude-caches"), None, true),
+        (&pod, None, None, true),
+    ] {
+        let mut table = existing();
+        table.resource.spec = serde_json::from_value(json!({
+            "backupRef": { "name": "orders" }, "snapshotID": "abcd", "options": { "delete": true },
+            "target": { "pvc": { "claimName": "data" } },
+        }))
+        .unwrap();
+        let extra: Vec<&str> = extra.into_iter().collect();
+        let backup = json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup", "metadata": { "name": "orders" },
+            "spec": { "repositoryRef": { "name": "nas" }, "schedule": "@daily", "source": source,
+                      "restic": { "extraArgs": extra } },
+        });
+        let observed = Observed {
+            backup: Some(Arc::new(serde_json::from_value(backup).unwrap())),
+            ..observed()
+        };
+        let Work::Select(asked) = table.plan(&observed).work[0].work.clone();
+        let answer = Answer::Chosen(Ok(Chosen {
+            id: "ab".repeat(32),
+            folder: "/backup",
+            paths: vec!["/backup".to_owned()],
+            excludes: excludes.into_iter().map(str::to_owned).collect(),
+            of_backup: true,
+            files: Some(1),
+            bytes: None,
+        }));
+        table.found = vec![Found { asked, answer }];
+        let plan = table.plan(&observed);
+        assert_eq!(plan.children.job.is_none(), refused, "{source} {extra:?}");
+        let failed = condition(&plan.status.conditions, "Ready").0 == "False/SnapshotPartial";
+        assert_eq!(failed, refused, "{source} {extra:?}");
+        table.resource.spec.options = None;
+        assert!(table.plan(&observed).children.job.is_some(), "nothing is deleted");
     }
 }
 
@@ -181,7 +231,7 @@ fn nothing_is_deleted_by_a_repository_with_damage() {
         (json!({ "delete": true, "dryRun": true }), false),
         (json!({}), false),
     ] {
-        let mut table = existing();
+        let mut table = table(json!({ "pvc": { "claimName": "data", "path": "in" } }));
         table.found = chosen();
         table.resource.spec.options = serde_json::from_value(options.clone()).unwrap();
         let mut damaged = repository().as_ref().clone();
@@ -213,6 +263,8 @@ fn a_claim_without_a_size_waits_where_that_of_the_snapshot_is_not_known() {
             id: "ab".repeat(32),
             folder: "",
             paths: vec!["/".to_owned()],
+            excludes: Vec::new(),
+            of_backup: false,
             files: bytes,
             bytes,
         })))

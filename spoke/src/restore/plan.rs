@@ -11,7 +11,9 @@ use super::status::{fail, over, running, started, starting, waiting};
 use super::surroundings::{self, Ready};
 use super::target::{self, Claim};
 use super::validate::{Target, Valid};
-use super::{Answer, Observed, Planning, RestoreController, Selection, Wait, Work, build, hooks, size};
+use super::{
+    Answer, Observed, Planning, RestoreController, Selection, Wait, Work, build, hooks, size, whole,
+};
 use crate::kind::{Applied, Children, Credentials, Input, Plan, RefusedBecause, Removal, Settled, Task};
 use crate::runs::finished::{self, Ended};
 use crate::runs::{self, JobWithPods};
@@ -122,6 +124,12 @@ fn advance(
         follow(input, observed, run, &mut plan);
         return plan;
     }
+    // Before the spec is looked at: an invalid one would never let it end.
+    if plan.status.phase == Some(RestorePhase::InProgress) {
+        let text = "the restore's Job was deleted before it had ended; what it had written is in the target: create the restore anew";
+        fail(&mut plan.status, restore, reasons::JOB_NOT_FOUND, text, now);
+        return plan;
+    }
     let valid = match input.valid {
         Ok(valid) => valid,
         Err(invalid) => {
@@ -130,11 +138,6 @@ fn advance(
             return plan;
         }
     };
-    if plan.status.phase == Some(RestorePhase::InProgress) {
-        let text = "the restore's Job was deleted before it had ended; what it had written is in the target: create the restore anew";
-        fail(&mut plan.status, restore, reasons::JOB_NOT_FOUND, text, now);
-        return plan;
-    }
     match surroundings::find(&planning.site, input, observed, valid) {
         Ok(ready) => begin(planning, input, valid, &ready, &mut plan),
         Err(Wait { reason, message }) => waiting(&mut plan.status, restore, reason, &message, now),
@@ -214,13 +217,18 @@ fn begin(
             let text = "the snapshot holds no file: spec.options.delete would only empty the target; choose another snapshot, or remove the option";
             fail(status, restore, reasons::SNAPSHOT_EMPTY, text, now);
         }
-        (Some(Answer::Chosen(Ok(chosen))), _) if valid.delete && !chosen.has_all_of(&valid.path) => {
-            fail(status, restore, reasons::SNAPSHOT_PARTIAL, &partial(chosen), now);
+        (Some(Answer::Chosen(Ok(chosen))), _) => {
+            let kept = &restore.spec.exclude_paths;
+            let refusal = || whole::refusal(ready.backup.as_deref(), valid, chosen, kept);
+            if let Some(why) = valid.delete.then(refusal).flatten() {
+                fail(status, restore, reasons::SNAPSHOT_PARTIAL, &why, now);
+                return;
+            }
+            match objects(&planning.site, input, valid, ready, chosen) {
+                Ok(children) => plan.children = children,
+                Err(Wait { reason, message }) => waiting(status, restore, reason, &message, now),
+            }
         }
-        (Some(Answer::Chosen(Ok(chosen))), _) => match objects(&planning.site, input, valid, ready, chosen) {
-            Ok(children) => plan.children = children,
-            Err(Wait { reason, message }) => waiting(status, restore, reason, &message, now),
-        },
         (Some(Answer::Chosen(Err(error))), _) => {
             let reason = match error {
                 NotChosen::Ambiguous(..) | NotChosen::SeveralBackups(_) => reasons::SNAPSHOT_AMBIGUOUS,
@@ -246,18 +254,6 @@ fn begin(
             waiting(status, restore, reasons::SELECTING_SNAPSHOT, text, now);
         }
     }
-}
-
-/// Why a snapshot of parts deletes nothing.
-fn partial(chosen: &Chosen) -> String {
-    let paths = if chosen.paths.is_empty() {
-        "parts that are not known".to_owned()
-    } else {
-        chosen.paths.join(", ")
-    };
-    format!(
-        "spec.options.delete would delete what was never backed up: the snapshot is one of {paths} and not of the whole folder; set spec.snapshotPath to one of its folders with spec.target.pvc.path, or remove the option"
-    )
 }
 
 /// Everything that the restore needs.

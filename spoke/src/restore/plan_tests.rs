@@ -44,6 +44,8 @@ pub(super) fn chosen() -> Vec<Found> {
         id,
         folder: "",
         paths: vec!["/".to_owned()],
+        excludes: Vec::new(),
+        of_backup: false,
         files: None,
         bytes: None,
     };
@@ -314,6 +316,15 @@ fn a_job_that_was_deleted_ends_the_restore_and_its_copy_goes() {
         table.plan(&working).children.removals.is_empty(),
         "its pod needs it"
     );
+}
+
+#[test]
+fn a_job_that_was_deleted_ends_a_restore_whose_spec_is_invalid_by_now() {
+    let mut table = started(existing());
+    table.resource.spec.snapshot_id = Some("xyz".to_owned());
+    let status = table.plan(&observed()).status;
+    assert_eq!(condition(&status.conditions, "Ready").0, "False/JobNotFound");
+    assert_eq!(status.phase, Some(RestorePhase::Failed));
 }
 
 #[test]

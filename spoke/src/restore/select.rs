@@ -31,6 +31,10 @@ pub struct Chosen {
     pub folder: &'static str,
     /// What was backed up, as absolute paths; empty where that is not known.
     pub paths: Vec<String>,
+    /// Patterns of `--exclude` that left something out. Of other excludes restic keeps no record.
+    pub excludes: Vec<String>,
+    /// It is one of the backup that the restore names.
+    pub of_backup: bool,
     /// Files in it, if restic has counted them.
     pub files: Option<u64>,
     /// Bytes of these files, if restic has counted them.
@@ -176,6 +180,8 @@ pub fn choose(
         id: chosen.id.clone(),
         folder,
         paths: chosen.paths.clone(),
+        excludes: chosen.excludes.clone(),
+        of_backup: identity.is_some_and(|identity| identity.owns(chosen)),
         files: summary.and_then(|summary| summary.total_files_processed),
         bytes: summary.and_then(|summary| summary.total_bytes_processed),
     })
@@ -223,6 +229,7 @@ mod tests {
             hostname: host.to_owned(),
             tags,
             paths: paths.iter().map(|&p| p.to_owned()).collect(),
+            excludes: Vec::new(),
         }
     }
 
@@ -339,6 +346,20 @@ mod tests {
         );
         assert_eq!(id("abcd"), Err(NotChosen::Ambiguous("abcd".to_owned(), 2)));
         assert_eq!(id("ffff"), Err(NotChosen::NoSuchId("ffff".to_owned(), 2)));
+    }
+
+    #[test]
+    fn a_choice_knows_what_was_left_out_and_whether_it_is_the_backups() {
+        let mut all = [
+            snapshot("aaaa", 1, Some("a"), "orders", &["/backup"]),
+            snapshot("bbbb", 9, Some("b"), "orders", &["/backup"]),
+        ];
+        all[0].excludes = vec!["*.log".to_owned()];
+        let of = |id: &str, identity| choose(&Wanted::Id(id.to_owned()), identity, &all).unwrap();
+        let own = identity("a");
+        let chosen = of("aaaa", Some(&own));
+        assert!(chosen.of_backup && chosen.excludes == ["*.log"]);
+        assert!(!of("bbbb", Some(&own)).of_backup && !of("aaaa", None).of_backup);
     }
 
     #[test]

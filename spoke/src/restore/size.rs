@@ -47,6 +47,8 @@ mod tests {
             id: "ab".repeat(32),
             folder: "",
             paths: vec!["/".to_owned()],
+            excludes: Vec::new(),
+            of_backup: false,
             files,
             bytes,
         };

@@ -20,6 +20,8 @@ use crate::world::Key;
 pub(super) struct Ready {
     pub at: Key,
     pub repository: Arc<ResticRepository>,
+    /// The backup that is referred to.
+    pub backup: Option<Arc<ResticBackup>>,
     /// Image of the backup that is referred to, or the default.
     pub image: String,
     pub identity: Option<Identity>,
@@ -74,6 +76,7 @@ pub(super) fn find(
         identity: from.zip(backup).map(|(from, b)| Identity::of(site, from, b)),
         at,
         repository,
+        backup: observed.backup.clone(),
     })
 }
 

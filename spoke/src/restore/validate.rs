@@ -222,6 +222,15 @@ fn deletable(spec: &ResticRestoreSpec, target: &Target) -> Result<(), Invalid> {
         {
             "with spec.snapshotPath needs spec.target.pvc.path: the content of one folder would take the place of the whole volume; write the folder there"
         }
+        _ if spec.backup_ref.is_none()
+            && spec
+                .target
+                .pvc
+                .as_ref()
+                .is_none_or(|pvc| folder_of(pvc.path.as_deref()).is_empty()) =>
+        {
+            "with spec.repositoryRef needs spec.target.pvc.path: a snapshot does not show whether it is of a whole volume or of a folder of one; write the folder there, name a ResticBackup of a pvc in spec.backupRef, or restore into a new claim with spec.target.newPVC, without the option"
+        }
         _ if !spec.exclude_paths.iter().all(|path| is_kept(matching, path)) => {
             "takes only names at the top of the target as spec.excludePaths, as /cache, without pattern characters: anything deeper would be deleted with the folder that it is in; restore folder by folder with snapshotPath and target.pvc.path"
         }

@@ -112,6 +112,18 @@ fn one_folder_does_not_take_the_place_of_a_volume() {
 }
 
 #[test]
+fn a_deletion_in_a_whole_volume_needs_a_backup() {
+    let of = |path: &str| {
+        check(
+            json!({ "backupRef": null, "repositoryRef": { "name": "nas" }, "snapshotID": "abcd",
+                      "target": { "pvc": { "claimName": "back", "path": path } }, "options": { "delete": true } }),
+        )
+    };
+    assert!(of("/./").unwrap_err().contains("with spec.repositoryRef"));
+    assert!(of("/a").is_ok());
+}
+
+#[test]
 fn a_dry_run_has_no_hooks_and_they_are_checked_all_the_same() {
     let hook = |command: Value| {
         json!({ "preRestore": { "exec": {

@@ -10,6 +10,7 @@ fn tagged(n: u8, tags: &[&str]) -> Snapshot {
         hostname: "orders".to_owned(),
         tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
         paths: vec!["/backup".to_owned()],
+        excludes: Vec::new(),
     }
 }
 
