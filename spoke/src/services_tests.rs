@@ -109,7 +109,14 @@ async fn break_all(api: &ApiServer, spoke: &Spoke, others: &[&str]) {
 
 /// What each service is for.
 async fn works(api: &ApiServer, spoke: Spoke) {
-    assert!(get(spoke.admin, "/readyz").await.ends_with("ok\n"));
+    // Of the services that were restarted some are of use only when others are.
+    let ready = async {
+        while !get(spoke.admin, "/readyz").await.ends_with("ok\n") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let ready = tokio::time::timeout(Duration::from_secs(20), ready).await;
+    assert!(ready.is_ok(), "{}", get(spoke.admin, "/readyz").await);
     until("it leads again", || spoke.context.metrics.leader.get() == 1).await;
     let key = Key::new(SHOP, "orders");
     let events = &spoke.context.events;
