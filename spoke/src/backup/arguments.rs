@@ -2,10 +2,10 @@
 
 use crds::backup::{PvcSource, ResticConfig};
 
-use super::options::{self, BadOption};
 use super::source::Wanted;
 use super::validate::Invalid;
 use crate::pod::{SOURCE_DIR, stream};
+use crate::restic::options::{self, BadOption};
 use crate::site::Site;
 use crate::world::Key;
 

@@ -9,7 +9,6 @@ mod events;
 mod hooks;
 mod locate;
 mod moved;
-pub(crate) mod options;
 mod plan;
 mod readiness;
 mod result;

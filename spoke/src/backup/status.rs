@@ -9,9 +9,10 @@ use crds::{ResticBackup, ResticBackupStatus, names};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use super::{hooks, options, result, suspicion};
+use super::{hooks, result, suspicion};
 use crate::pod::message::Message;
 use crate::queue::{self, Turn, Turns, Waits};
+use crate::restic::options;
 use crate::runs::{self, Ended, Ending, JobWithPods, State, Words, finished};
 use crate::units;
 use crate::world::JobEnd;

@@ -7,12 +7,12 @@ use crds::schedule::{Schedule, ScheduleError, resolve, seed};
 use crds::{ResticBackup, names};
 
 use super::arguments::arguments;
-use super::options::{self, BadOption};
 use super::retention::{BadRetention, Retention};
 use super::source::Wanted;
 use crate::hooks::{self, BadHook, Subject};
 use crate::pod::guest::{BadTemplate, Guest};
 use crate::pod::{JobSettings, job_settings};
+use crate::restic::options::{self, BadOption};
 use crate::site::Site;
 use crate::world::Key;
 

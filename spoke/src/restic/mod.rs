@@ -3,6 +3,7 @@
 mod classify;
 mod executor;
 pub mod locks;
+pub mod options;
 pub mod output;
 mod streams;
 

@@ -7,8 +7,8 @@ use crds::backup::BackupResult;
 use super::arguments::LOST_AND_FOUND;
 use super::select::Chosen;
 use super::validate::Valid;
-use crate::backup::options;
 use crate::pod::SOURCE_DIR;
+use crate::restic::options;
 
 /// What helps whatever the snapshot lacks.
 const OTHERWISE: &str = "restore into a new claim with spec.target.newPVC, or remove the option";
