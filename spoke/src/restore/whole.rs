@@ -3,6 +3,7 @@
 
 use crds::ResticBackup;
 use crds::backup::BackupResult;
+use crds::conditions::reasons;
 
 use super::arguments::LOST_AND_FOUND;
 use super::select::Chosen;
@@ -113,10 +114,13 @@ fn incomplete(backup: &ResticBackup, chosen: &Chosen) -> Option<String> {
     }
     let last = backup.status.as_ref()?.last_backup.as_ref()?;
     let is_it = last.snapshot_id.as_deref() == Some(chosen.id.as_str());
-    (is_it && last.result != BackupResult::Succeeded).then(|| {
+    // The hook after it changes no snapshot.
+    let is_whole =
+        last.result == BackupResult::Succeeded || last.reason.as_deref() == Some(reasons::POST_HOOK_FAILED);
+    (is_it && !is_whole).then(|| {
+        let (result, reason) = (last.result.as_str(), last.reason.as_deref().unwrap_or_default());
         format!(
-            "the run that made the snapshot ended as {}, so files that it could not read are missing; choose a snapshot of a run that succeeded, or {OTHERWISE}",
-            last.result.as_str()
+            "the run that made the snapshot ended as {result} ({reason}), so files may be missing in it; choose a snapshot of a run that succeeded, or {OTHERWISE}"
         )
     })
 }
@@ -254,6 +258,13 @@ mod tests {
         assert!(of("ab", "Failed").is_some());
         assert_eq!(of("ab", "Succeeded"), None);
         assert_eq!(of("cd", "PartiallyFailed"), None, "another snapshot");
+        let hook = json!({ "lastBackup": { "snapshotID": "ab".repeat(32), "result": "PartiallyFailed", "reason": "PostHookFailed" } });
+        let hook = backup(json!({ "pvc": { "claimName": "d" } }), &[], hook);
+        assert_eq!(
+            why(&hook, &chosen(&[]), &json!({})),
+            None,
+            "the snapshot is whole"
+        );
     }
 
     #[test]

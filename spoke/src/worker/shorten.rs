@@ -39,6 +39,10 @@ fn filled(
     left: &[Baseline],
     fits: impl Fn(&OperationOutcome) -> bool,
 ) -> OperationOutcome {
+    // An operation that counted nothing says nothing of figures: a mark alone would take the place of those before.
+    if left.is_empty() {
+        return outcome;
+    }
     let most = left.len().min(LEFT_MAX);
     for most in (outcome.left.len()..=most).rev() {
         let mut more = left.to_vec();
@@ -136,6 +140,16 @@ mod tests {
         };
         assert_eq!((left(60).len(), proto::plan::is_cut(&left(60))), (61, false));
         assert!(left(500).len() > 60 && proto::plan::is_cut(&left(500)));
+    }
+
+    #[test]
+    fn an_operation_without_figures_says_nothing_of_them() {
+        let unlocked = OperationOutcome {
+            result: "Applied".to_owned(),
+            removed_locks: vec!["ab".repeat(32)],
+            ..OperationOutcome::default()
+        };
+        assert!(bounded(unlocked).left.is_empty());
     }
 
     #[test]
