@@ -209,8 +209,12 @@ pub fn whole(mut list: Vec<Baseline>) -> Vec<Baseline> {
     list
 }
 
-/// Cuts a list to `most` entries besides its mark.
+/// Cuts a list to `most` entries besides its mark. A list without an entry says nothing, and gets no mark that would say that
+/// nothing was left.
 pub fn cut(list: &mut Vec<Baseline>, most: usize) {
+    if list.is_empty() {
+        return;
+    }
     let known = is_cut(list);
     list.retain(|entry| !is_mark(&entry.key));
     let key = if known || list.len() > most { CUT } else { WHOLE };
@@ -301,6 +305,9 @@ mod tests {
         assert!(is_cut(&long) && long.len() == 25);
         cut(&mut long, 0);
         assert!(is_cut(&long) && long.len() == 1);
+        let mut nothing = Vec::new();
+        cut(&mut nothing, 24);
+        assert!(nothing.is_empty(), "it is not known what was left");
         // Lists of versions without the mark.
         assert!(is_cut(&list(24)) && is_cut(&list(6)) && !is_cut(&list(7)) && !is_cut(&[]));
         assert!(!is_cut(&whole(list(24))));

@@ -140,9 +140,7 @@ impl Keeper {
         let mut left = plan
             .as_ref()
             .map_or_else(|| outcome.left.clone(), |plan| plan.left.clone());
-        if !left.is_empty() {
-            cut(&mut left, BASELINE);
-        }
+        cut(&mut left, BASELINE);
         let end = StoredEnd {
             restic_id: id.to_string(),
             token: grant.token,

@@ -149,6 +149,9 @@ fn what_a_run_left_is_kept_for_the_guard() {
     assert_eq!((left[1].key.as_str(), left[1].snapshots), ("cluster/a", 7));
     outcome.result = "ApprovalRequired".to_owned();
     assert!(counted(&outcome).left.is_empty());
+    // A message that had no room for any.
+    (outcome.result, outcome.left) = ("Applied".to_owned(), Vec::new());
+    assert!(counted(&outcome).left.is_empty(), "not known is not nothing");
 }
 
 #[test]

@@ -39,10 +39,6 @@ fn filled(
     left: &[Baseline],
     fits: impl Fn(&OperationOutcome) -> bool,
 ) -> OperationOutcome {
-    // An operation that counted nothing says nothing of figures: a mark alone would take the place of those before.
-    if left.is_empty() {
-        return outcome;
-    }
     let most = left.len().min(LEFT_MAX);
     for most in (outcome.left.len()..=most).rev() {
         let mut more = left.to_vec();
@@ -79,9 +75,7 @@ fn shortened(outcome: &OperationOutcome, most: usize) -> OperationOutcome {
     }
     // What is missing here is shown, or counted, by a later run.
     outcome.faults.truncate(most);
-    if !outcome.left.is_empty() {
-        cut(&mut outcome.left, 3 * most);
-    }
+    cut(&mut outcome.left, 3 * most);
     // The first one is that of the Job's own policy.
     outcome.shown.truncate(most.max(1));
     outcome.matched.truncate(most.max(1));
