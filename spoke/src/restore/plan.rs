@@ -213,22 +213,7 @@ fn begin(
     };
     let found = input.found.iter().rev().find(|found| found.asked == selection);
     match (found.map(|found| &found.answer), wait_until) {
-        (Some(Answer::Chosen(Ok(chosen))), _) if valid.delete && chosen.files == Some(0) => {
-            let text = "the snapshot holds no file: spec.options.delete would only empty the target; choose another snapshot, or remove the option";
-            fail(status, restore, reasons::SNAPSHOT_EMPTY, text, now);
-        }
-        (Some(Answer::Chosen(Ok(chosen))), _) => {
-            let kept = &restore.spec.exclude_paths;
-            let refusal = || whole::refusal(ready.backup.as_deref(), valid, chosen, kept);
-            if let Some(why) = valid.delete.then(refusal).flatten() {
-                fail(status, restore, reasons::SNAPSHOT_PARTIAL, &why, now);
-                return;
-            }
-            match objects(&planning.site, input, valid, ready, chosen) {
-                Ok(children) => plan.children = children,
-                Err(Wait { reason, message }) => waiting(status, restore, reason, &message, now),
-            }
-        }
+        (Some(Answer::Chosen(Ok(chosen))), _) => make(planning, input, valid, (ready, chosen), plan),
         (Some(Answer::Chosen(Err(error))), _) => {
             let reason = match error {
                 NotChosen::Ambiguous(..) | NotChosen::SeveralBackups(_) => reasons::SNAPSHOT_AMBIGUOUS,
@@ -253,6 +238,34 @@ fn begin(
             let text = "reading the list of snapshots";
             waiting(status, restore, reasons::SELECTING_SNAPSHOT, text, now);
         }
+    }
+}
+
+/// The snapshot is known: the objects are made, unless a deletion could go too far.
+fn make(
+    planning: &Planning,
+    input: &Input<'_, RestoreController>,
+    valid: &Valid,
+    (ready, chosen): (&Ready, &Chosen),
+    plan: &mut Plan<RestoreController>,
+) {
+    let (restore, now) = (input.resource, input.now.wall);
+    let status = &mut plan.status;
+    if valid.delete {
+        if chosen.files == Some(0) {
+            let text = "the snapshot holds no file: spec.options.delete would only empty the target; choose another snapshot, or remove the option";
+            fail(status, restore, reasons::SNAPSHOT_EMPTY, text, now);
+            return;
+        }
+        let kept = &restore.spec.exclude_paths;
+        if let Some(why) = whole::refusal(ready.backup.as_deref(), valid, chosen, kept) {
+            fail(status, restore, reasons::SNAPSHOT_PARTIAL, &why, now);
+            return;
+        }
+    }
+    match objects(&planning.site, input, valid, ready, chosen) {
+        Ok(children) => plan.children = children,
+        Err(Wait { reason, message }) => waiting(status, restore, reason, &message, now),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crds::names;
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -117,32 +117,33 @@ impl JobLease {
     }
 }
 
+/// How and when it ended.
+fn end(status: &JobStatus) -> Option<(Option<Timestamp>, JobEnd)> {
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let is = |type_: &str| conditions.iter().find(|c| c.type_ == type_ && c.status == "True");
+    let Some(failed) = is("Failed") else {
+        let completion = status.completion_time.as_ref().map(|t| t.0);
+        return is("Complete").map(|_| (completion, JobEnd::Complete));
+    };
+    let at = failed.last_transition_time.as_ref().map(|t| t.0);
+    let text = |t: &Option<String>| t.as_deref().unwrap_or_default().into();
+    let end = JobEnd::Failed {
+        reason: text(&failed.reason),
+        message: text(&failed.message),
+    };
+    Some((at, end))
+}
+
 impl JobView {
     #[must_use]
     pub fn of(object: &Job) -> JobView {
         let (status, spec) = (object.status.as_ref(), object.spec.as_ref());
-        let conditions = status.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
         let number = |name| annotation(&object.metadata, name).and_then(|n| n.parse::<u64>().ok());
-        let is = |type_: &str| conditions.iter().find(|c| c.type_ == type_ && c.status == "True");
-        let completion = status.and_then(|s| s.completion_time.as_ref()).map(|t| t.0);
-        let end = if let Some(failed) = is("Failed") {
-            let at = failed.last_transition_time.as_ref().map(|t| t.0);
-            let text = |t: &Option<String>| t.as_deref().unwrap_or_default().into();
-            Some((
-                at,
-                JobEnd::Failed {
-                    reason: text(&failed.reason),
-                    message: text(&failed.message),
-                },
-            ))
-        } else {
-            is("Complete").map(|_| (completion, JobEnd::Complete))
-        };
         JobView {
             meta: Meta::of(&object.metadata),
             of: resource_of(&object.metadata),
             start: status.and_then(|s| s.start_time.as_ref()).map(|t| t.0),
-            end,
+            end: status.and_then(end),
             created: object.metadata.creation_timestamp.as_ref().map(|t| t.0),
             snapshot: annotation(&object.metadata, names::ANNOTATION_SNAPSHOT).map(Into::into),
             asked: annotation(&object.metadata, names::ANNOTATION_ASKED).map(Into::into),
