@@ -65,7 +65,8 @@ fn until_removed(id: &str, removed: &[String]) -> Value {
 #[ignore = "needs clusters: make test"]
 fn locks_of_a_killed_backup_and_a_killed_prune_go_without_a_person() {
     let (place, url) = (Place::new("a", "left"), s3(0, "left"));
-    place.write("slow.bin", &noise(6 << 20));
+    // 30 seconds, of which the run has those until it is killed.
+    place.write("slow.bin", &noise(12 << 20));
     let slow = json!({ "restic": { "extraArgs": ["--limit-upload=400"] } });
     let more = json!({ "initialRun": "Apply", "prune": true, "guard": { "maxRemovedPercent": 100 } });
     let keep = json!([{ "selector": {}, "retention": { "keepLast": 1 } }]);
@@ -81,7 +82,10 @@ fn locks_of_a_killed_backup_and_a_killed_prune_go_without_a_person() {
     place
         .kubectl(&["annotate", "resticbackup/orders", "backup.resticbackup.io/run=1"])
         .unwrap();
-    until("the backup holds its lock", || locks(&url).len() == 1);
+    // The kubelet reports a pod as running after restic in it has begun.
+    until("the backup holds its lock, in a pod that runs", || {
+        locks(&url).len() == 1 && pod(&place, "backup").is_some()
+    });
     let left = locks(&url);
     kill(&place, &pod(&place, "backup").unwrap());
     place.until("resticbackup/orders", "the failed run", |o| {
