@@ -23,6 +23,7 @@ pub mod link;
 pub mod lock;
 pub mod metrics;
 pub mod outbound;
+pub mod people;
 pub mod query;
 pub mod rows;
 pub mod run;
