@@ -246,7 +246,7 @@ mod tests {
         };
         assert_eq!(
             described(&answer, Timestamp::UNIX_EPOCH),
-            "ann[2J by token, until -\n\
+            "ann?[2J by token, until -\n\
              may     see, approve in cluster prod-*; namespace shop\n\
              may     see, approve in everything\n"
         );

@@ -121,6 +121,7 @@ fn verdict(rule: &Rule, answer: &Result<(), Status>) -> Answer {
         Code::Unauthenticated if rule.need == Need::Anyone && text.contains("login token") => Answer::Allowed,
         Code::PermissionDenied | Code::Unauthenticated => Answer::Refused,
         // A hub that wants a certificate cuts the connection at the first request.
+        Code::Cancelled => Answer::Refused,
         Code::Unknown | Code::Unavailable if text.contains("transport") || text.contains("h2") => {
             Answer::Refused
         }

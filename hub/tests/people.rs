@@ -109,7 +109,7 @@ fn backup(namespace: &str, name: &str, restic_id: &str) -> ObjectState {
 
 /// Clusters a and b share a repository; b has another one besides.
 async fn two(fleet: &Fleet) -> (Spoke, Spoke) {
-    let mut a = member(fleet).await;
+    let a = member(fleet).await;
     a.tell(vec![
         repository(ID),
         policy(keep_last(3)),
