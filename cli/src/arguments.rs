@@ -68,7 +68,7 @@ pub enum Command {
     Plan(Plan),
     /// Who ran what on which repository, and what people did, newest first.
     Audit(Audit),
-    /// Logs in with a login token, and keeps the session.
+    /// Logs in with a login token or at the issuer that the hub trusts, and keeps the session.
     Login(Login),
     /// Ends the session, and forgets it.
     Logout,
@@ -89,8 +89,11 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Login {
     /// What `fleet people invite` printed; "-" reads it from standard input, where no other program of the machine sees it.
-    #[arg(long)]
-    pub token: String,
+    #[arg(long, required_unless_present = "oidc")]
+    pub token: Option<String>,
+    /// By the issuer that the hub trusts: you confirm the login in a browser, on any machine.
+    #[arg(long, conflicts_with = "token")]
+    pub oidc: bool,
     /// Name of the context; the hub's host unless given.
     #[arg(long)]
     pub name: Option<String>,

@@ -8,12 +8,12 @@ use prost_types::Timestamp;
 use proto::v1::fleet_admin_client::FleetAdminClient;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::{
-    AcceptClusterRequest, AuditRequest, AuditResponse, BindRequest, DecideBindingRequest, DecidePlanRequest,
-    ForgetClusterRequest, ForgetClusterResponse, InviteRequest, InviteResponse, ListBindingsRequest,
-    ListBindingsResponse, ListRequest, LocksRequest, LocksResponse, LoginRequest, LoginResponse,
-    LogoutRequest, PlansRequest, PlansResponse, ReleaseLockRequest, RevokeRequest, Row, StatusRequest,
-    StatusResponse, UnbindRequest, VerifyAuditRequest, VerifyAuditResponse, WatchEvent, WatchRequest,
-    WhoAmIRequest, WhoAmIResponse,
+    AcceptClusterRequest, AuditRequest, AuditResponse, BeginLoginRequest, BeginLoginResponse, BindRequest,
+    DecideBindingRequest, DecidePlanRequest, ForgetClusterRequest, ForgetClusterResponse, InviteRequest,
+    InviteResponse, ListBindingsRequest, ListBindingsResponse, ListRequest, LocksRequest, LocksResponse,
+    LoginRequest, LoginResponse, LogoutRequest, PlansRequest, PlansResponse, ReleaseLockRequest,
+    RevokeRequest, Row, StatusRequest, StatusResponse, UnbindRequest, VerifyAuditRequest,
+    VerifyAuditResponse, WatchEvent, WatchRequest, WhoAmIRequest, WhoAmIResponse,
 };
 use tokio::time::timeout;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -255,7 +255,13 @@ impl Client {
         Ok(answer.effect)
     }
 
-    /// Exchanges a login token for a session.
+    /// Begins a login at the issuer that the hub trusts.
+    pub async fn begin_login(&mut self) -> Result<BeginLoginResponse, Failure> {
+        let mut admin = self.admin.clone();
+        self.answer(admin.begin_login(BeginLoginRequest {})).await
+    }
+
+    /// Exchanges a login token, or a login that was confirmed, for a session.
     pub async fn login(&mut self, request: LoginRequest) -> Result<LoginResponse, Failure> {
         let mut admin = self.admin.clone();
         self.answer(admin.login(request)).await

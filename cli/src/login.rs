@@ -1,10 +1,11 @@
 //! `fleet login`, `logout`, `whoami` and `contexts`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use proto::text::cleaned;
-use proto::v1::{LoginRequest, Scope, WhoAmIResponse};
+use proto::v1::{LoginRequest, LoginResponse, Scope, WhoAmIResponse};
 use serde_json::{Value, json};
 
 use crate::arguments::{ContextsCommand, Format, HubArguments, Login};
@@ -17,19 +18,12 @@ use crate::render::align;
 use crate::run::yaml;
 use crate::text::{rfc3339, time};
 
-/// Exchanges a login token for a session, and keeps that.
+/// Opens a session, and keeps it.
 pub async fn login(arguments: &HubArguments, login: &Login) -> Result<u8, Failure> {
     let hub = arguments.hub.clone();
     let hub = hub.ok_or(Failure::NotConfigured("FLEET_HUB", "hub"))?;
     let ca = arguments.ca.as_deref();
     let ca = read(ca.ok_or(Failure::NotConfigured("FLEET_CA", "ca"))?)?;
-    let token = match login.token.as_str() {
-        "-" => std::io::read_to_string(std::io::stdin()).map_err(|error| Failure::File {
-            path: "standard input".to_owned(),
-            error,
-        })?,
-        token => token.to_owned(),
-    };
     // Before the token is used up.
     let path = contexts::path()?;
     let mut all = contexts::load(&path)?;
@@ -40,10 +34,10 @@ pub async fn login(arguments: &HubArguments, login: &Login) -> Result<u8, Failur
         proof: Proof::None,
     };
     let mut client = Client::open(connection, arguments.timeout).await?;
-    let request = LoginRequest {
-        token: token.trim().to_owned(),
+    let answer = match &login.token {
+        Some(token) => client.login(by_token(token)?).await?,
+        None => at_issuer(&mut client).await?,
     };
-    let answer = client.login(request).await?;
     let name = login.name.clone().unwrap_or_else(|| host(&hub));
     let context = Context {
         name: name.clone(),
@@ -62,6 +56,48 @@ pub async fn login(arguments: &HubArguments, login: &Login) -> Result<u8, Failur
         cleaned(&answer.name)
     ));
     Ok(0)
+}
+
+fn by_token(token: &str) -> Result<LoginRequest, Failure> {
+    let read = || {
+        std::io::read_to_string(std::io::stdin()).map_err(|error| Failure::File {
+            path: "standard input".to_owned(),
+            error,
+        })
+    };
+    let token = if token == "-" { read()? } else { token.to_owned() };
+    Ok(LoginRequest {
+        token: token.trim().to_owned(),
+        ..LoginRequest::default()
+    })
+}
+
+/// Has the person confirm in a browser, and waits for it.
+async fn at_issuer(client: &mut Client) -> Result<LoginResponse, Failure> {
+    let begun = client.begin_login().await?;
+    let address = match begun.whole_address.as_str() {
+        "" => &begun.address,
+        address => address,
+    };
+    note(&format!(
+        "open {} in a browser, and confirm the code {}; it is good until {}",
+        cleaned(address),
+        cleaned(&begun.code),
+        rfc3339(begun.expires.as_ref()).unwrap_or_default()
+    ));
+    let mut wait = begun.wait_ms;
+    loop {
+        tokio::time::sleep(Duration::from_millis(wait.into())).await;
+        let request = LoginRequest {
+            login: begun.login.clone(),
+            ..LoginRequest::default()
+        };
+        let answer = client.login(request).await?;
+        if answer.wait_ms == 0 {
+            return Ok(answer);
+        }
+        wait = answer.wait_ms;
+    }
 }
 
 /// Host of an address, for a context without a name.

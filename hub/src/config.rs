@@ -98,6 +98,39 @@ pub struct Config {
     #[arg(long, env = "FLEET_HUB_SESSION_LIFETIME", default_value = "12h")]
     pub session_lifetime: Span,
 
+    /// OpenID Connect issuer by which people log in (device flow), exactly as it calls itself; no such login unless given.
+    #[arg(long, env = "FLEET_HUB_OIDC_ISSUER")]
+    pub oidc_issuer: Option<String>,
+
+    /// Name of the hub at the issuer.
+    #[arg(long, env = "FLEET_HUB_OIDC_CLIENT_ID")]
+    pub oidc_client_id: Option<String>,
+
+    /// File with the client's secret, for an issuer that wants one.
+    #[arg(long, env = "FLEET_HUB_OIDC_CLIENT_SECRET_FILE")]
+    pub oidc_client_secret_file: Option<PathBuf>,
+
+    /// Authorities that sign the issuer's certificate, PEM; those of the machine unless given.
+    #[arg(long, env = "FLEET_HUB_OIDC_CA")]
+    pub oidc_ca: Option<PathBuf>,
+
+    /// Scopes that are asked for.
+    #[arg(long, env = "FLEET_HUB_OIDC_SCOPES", default_value = "openid profile email")]
+    pub oidc_scopes: String,
+
+    /// Claim of the ID token that names the person. It must be one that people cannot choose for themselves.
+    #[arg(long, env = "FLEET_HUB_OIDC_USER_CLAIM", default_value = "email")]
+    pub oidc_user_claim: String,
+
+    /// Claim of the ID token with the groups, a list of names.
+    #[arg(long, env = "FLEET_HUB_OIDC_GROUPS_CLAIM", default_value = "groups")]
+    pub oidc_groups_claim: String,
+
+    /// Stands before the names of people and groups of the issuer, so that they are never those of certificates and login
+    /// tokens.
+    #[arg(long, env = "FLEET_HUB_OIDC_PREFIX", default_value = "oidc:")]
+    pub oidc_prefix: String,
+
     /// How long the audit, the plans of all runs and people's decisions are kept.
     #[arg(long, env = "FLEET_HUB_AUDIT_RETENTION", default_value = "400d")]
     pub audit_retention: Span,

@@ -22,6 +22,7 @@ pub mod inventory;
 pub mod link;
 pub mod lock;
 pub mod metrics;
+pub mod oidc;
 pub mod outbound;
 pub mod people;
 pub mod query;

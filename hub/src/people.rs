@@ -7,9 +7,10 @@ use std::time::Duration;
 use proto::time::from_unix_millis;
 use proto::v1::fleet_admin_server::FleetAdmin;
 use proto::v1::{
-    BindRequest, BindResponse, InviteRequest, InviteResponse, ListBindingsRequest, ListBindingsResponse,
-    LoginRequest, LoginResponse, LogoutRequest, LogoutResponse, PersonSession, RevokeRequest, RevokeResponse,
-    UnbindRequest, UnbindResponse, VerifyAuditRequest, VerifyAuditResponse, WhoAmIRequest, WhoAmIResponse,
+    BeginLoginRequest, BeginLoginResponse, BindRequest, BindResponse, InviteRequest, InviteResponse,
+    ListBindingsRequest, ListBindingsResponse, LoginRequest, LoginResponse, LogoutRequest, LogoutResponse,
+    PersonSession, RevokeRequest, RevokeResponse, UnbindRequest, UnbindResponse, VerifyAuditRequest,
+    VerifyAuditResponse, WhoAmIRequest, WhoAmIResponse,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tonic::{Request, Response, Status};
@@ -22,6 +23,7 @@ use crate::access::scope::{Patterns, Scope};
 use crate::access::{self, Method, Person, Verb, Verbs, out_of_scope};
 use crate::hub::{Hub, millis};
 use crate::lock::people::unavailable;
+use crate::oidc::{Oidc, Step};
 use crate::store::StoredDecision;
 use crate::{Millis, now};
 
@@ -35,17 +37,19 @@ pub struct PeopleService {
     hub: Arc<Hub>,
     /// How long a session lasts.
     lifetime: Millis,
+    oidc: Option<Oidc>,
     /// One change at a time, so that memory has the order of the store.
     changing: tokio::sync::Mutex<()>,
 }
 
 impl PeopleService {
-    /// A service on a hub, with the length of sessions.
+    /// A service on a hub, with the length of sessions and the issuer by which people log in.
     #[must_use]
-    pub fn new(hub: Arc<Hub>, lifetime: Duration) -> PeopleService {
+    pub fn new(hub: Arc<Hub>, lifetime: Duration, oidc: Option<Oidc>) -> PeopleService {
         PeopleService {
             hub,
             lifetime: millis(lifetime),
+            oidc,
             changing: tokio::sync::Mutex::default(),
         }
     }
@@ -82,7 +86,25 @@ impl PeopleService {
             name,
             session: token,
             expires,
+            wait_ms: 0,
         })
+    }
+
+    fn issuer(&self) -> Result<&Oidc, Status> {
+        let text = "this hub trusts no issuer (--oidc-issuer): log in with a token of `fleet people invite`";
+        self.oidc
+            .as_ref()
+            .ok_or_else(|| Status::failed_precondition(text))
+    }
+
+    async fn by_issuer(&self, login: &str) -> Result<LoginResponse, Status> {
+        match self.issuer()?.step(hash(login), now()).await? {
+            Step::Waits(left) => Ok(LoginResponse {
+                wait_ms: u32::try_from(left).unwrap_or(u32::MAX).max(1),
+                ..LoginResponse::default()
+            }),
+            Step::Named(named) => self.open(named.name, named.groups, "oidc", None).await,
+        }
     }
 }
 
@@ -216,8 +238,29 @@ fn session_row(session: &Session) -> PersonSession {
 
 #[tonic::async_trait]
 impl FleetAdmin for PeopleService {
+    async fn begin_login(
+        &self,
+        _: Request<BeginLoginRequest>,
+    ) -> Result<Response<BeginLoginResponse>, Status> {
+        let issuer = self.issuer()?;
+        let login = random("")?;
+        let begun = issuer.begin(hash(&login), now()).await?;
+        Ok(Response::new(BeginLoginResponse {
+            login,
+            address: begun.address,
+            whole_address: begun.whole_address,
+            code: begun.code,
+            wait_ms: u32::try_from(begun.interval).unwrap_or(u32::MAX),
+            expires: Some(from_unix_millis(begun.expires)),
+        }))
+    }
+
     async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
-        let hash = hash(&request.into_inner().token);
+        let LoginRequest { token, login } = request.into_inner();
+        if !login.is_empty() {
+            return self.by_issuer(&login).await.map(Response::new);
+        }
+        let hash = hash(&token);
         let invited = self.hub.store().invited(hash, now()).await;
         let invite = invited.map_err(|e| unavailable(&e))?.ok_or_else(no_token)?;
         let opened = self.open(invite.name, invite.groups, "token", Some(hash)).await?;

@@ -24,6 +24,7 @@ use crate::hub::Hub;
 use crate::link::LinkService;
 use crate::lock::{Keeper, Locks, Settings};
 use crate::metrics::Metrics;
+use crate::oidc::Oidc;
 use crate::people::PeopleService;
 use crate::store::held::{self, Hold};
 use crate::store::{HubStore, Sqlite};
@@ -156,7 +157,7 @@ async fn servers(
         .serve_with_incoming_shutdown(incoming(link), stop.clone().cancelled_owned());
     let view_service =
         FleetViewServer::new(ViewService::new(hub.clone())).max_decoding_message_size(proto::MESSAGE_MAX);
-    let people = PeopleService::new(hub.clone(), config.session_lifetime.0);
+    let people = PeopleService::new(hub.clone(), config.session_lifetime.0, Oidc::of(config)?);
     let view_server = server(config, Certificates::Optional)?
         .layer(access)
         .add_service(view_service)

@@ -163,7 +163,13 @@ async fn scoped(fleet: &Fleet, rights: &str) -> String {
     let token = admin.invite(invite).await.unwrap().into_inner().token;
     let port = fleet.running.view.port();
     let mut nobody = FleetAdminClient::new(fleet.connect(port, None).await.unwrap());
-    let opened = nobody.login(LoginRequest { token }).await.unwrap();
+    let opened = nobody
+        .login(LoginRequest {
+            token,
+            ..LoginRequest::default()
+        })
+        .await
+        .unwrap();
     opened.into_inner().session
 }
 

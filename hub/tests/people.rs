@@ -69,7 +69,14 @@ async fn session(fleet: &Fleet, name: &str, groups: &[&str]) -> String {
         .unwrap()
         .into_inner()
         .token;
-    let opened = nobody(fleet).await.login(LoginRequest { token }).await.unwrap();
+    let opened = nobody(fleet)
+        .await
+        .login(LoginRequest {
+            token,
+            ..LoginRequest::default()
+        })
+        .await
+        .unwrap();
     opened.into_inner().session
 }
 

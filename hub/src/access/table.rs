@@ -67,6 +67,7 @@ const WHAT_GOES: Reach = Reach::Covered("every snapshot that the plan removes");
 /// Every RPC of every listener of the hub.
 pub const RULES: &[Rule] = &[
     rule("/fleet.v1.FleetLink/Link", Need::Spoke, Reach::Own),
+    rule("/fleet.v1.FleetAdmin/BeginLogin", Need::Anyone, Reach::Own),
     rule("/fleet.v1.FleetAdmin/Login", Need::Anyone, Reach::Own),
     rule("/fleet.v1.FleetAdmin/Logout", Need::Person, Reach::Own),
     rule("/fleet.v1.FleetAdmin/WhoAmI", Need::Person, Reach::Own),
@@ -202,7 +203,7 @@ pub fn page() -> String {
     for rule in RULES {
         let needs = match rule.need {
             Need::Spoke => "a spoke's certificate".to_owned(),
-            Need::Anyone => "the token in the request".to_owned(),
+            Need::Anyone => "nothing: it is how one logs in".to_owned(),
             Need::Person => "a person".to_owned(),
             Need::Verb(verb) => format!("`{verb}`"),
         };

@@ -37,7 +37,7 @@ pub struct Fleet {
     pub dir: tempfile::TempDir,
     issuer: Issuer<'static, KeyPair>,
     stop: CancellationToken,
-    more: &'static [&'static str],
+    more: Vec<String>,
     pub running: Running,
 }
 
@@ -79,7 +79,7 @@ impl Fleet {
     }
 
     /// With more arguments of the hub.
-    pub async fn with(more: &'static [&'static str]) -> Fleet {
+    pub async fn with(more: &[&str]) -> Fleet {
         rustls::crypto::ring::default_provider().install_default().ok();
         let dir = tempfile::tempdir().unwrap();
         let key = KeyPair::generate().unwrap();
@@ -97,7 +97,7 @@ impl Fleet {
             dir,
             issuer,
             stop,
-            more,
+            more: more.iter().map(|text| (*text).to_owned()).collect(),
             running,
         }
     }
@@ -112,7 +112,8 @@ impl Fleet {
         self.running.ended().await.unwrap();
         tokio::time::sleep(age).await;
         let stop = CancellationToken::new();
-        let running = start(&config(self.dir.path(), self.more), stop.clone())
+        let more: Vec<&str> = self.more.iter().map(String::as_str).collect();
+        let running = start(&config(self.dir.path(), &more), stop.clone())
             .await
             .unwrap();
         Fleet {
