@@ -170,7 +170,10 @@ async fn a_login_token_is_good_once_and_a_session_until_it_is_revoked() {
         .unwrap()
         .into_inner()
         .token;
-    let request = || LoginRequest { token: token.clone() };
+    let request = || LoginRequest {
+        token: token.clone(),
+        ..LoginRequest::default()
+    };
     let opened = nobody(&fleet).await.login(request()).await.unwrap().into_inner();
     let again = nobody(&fleet).await.login(request()).await.unwrap_err();
     assert_eq!(again.code(), Code::Unauthenticated);
