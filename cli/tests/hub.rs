@@ -3,6 +3,8 @@
 
 #[path = "../../hub/tests/harness/mod.rs"]
 mod harness;
+#[path = "../../hub/tests/issuer/mod.rs"]
+mod issuer;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -182,6 +184,43 @@ async fn a_person_logs_in_with_a_token_does_what_is_bound_and_logs_out() {
     let changed = head.replace(|c: char| c.is_ascii_digit(), "0");
     let (code, text) = person.run(&["audit", "verify", "--known", changed.trim()]).await;
     assert_eq!(code, 1, "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_logs_in_at_the_issuer_that_the_hub_trusts() {
+    let issuer = issuer::issuer().await;
+    let fleet = Fleet::with(&["--oidc-issuer", &issuer.url, "--oidc-client-id", "fleet"]).await;
+    let person = Person::new(&fleet);
+    let ca = person.dir.path().join("ca");
+    let login = [
+        "login",
+        "--hub",
+        &person.hub,
+        "--ca",
+        ca.to_str().unwrap(),
+        "--oidc",
+    ];
+    let mut command = person.by_login(&login);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+    let first = tokio::task::spawn_blocking(move || (lines.next().unwrap().unwrap(), lines));
+    let (text, mut lines) = first.await.unwrap();
+    assert!(
+        text.contains("open http://x/device in a browser, and confirm the code AB-CD"),
+        "{text}"
+    );
+    issuer.now.lock().unwrap().error = "";
+    let rest = tokio::task::spawn_blocking(move || {
+        let last = lines.next().unwrap().unwrap();
+        (child.wait().unwrap().code(), last)
+    });
+    let (code, text) = rest.await.unwrap();
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("logged in as oidc:ann@example.org until"), "{text}");
+    let text = data(person.by_login(&["whoami"])).await;
+    assert!(text.contains("by oidc") && text.contains("no rights"), "{text}");
+    let names = data(person.by_login(&["contexts", "list", "-o", "name"])).await;
+    assert_eq!(names, "127.0.0.1\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
