@@ -5,16 +5,17 @@ mod harness;
 
 use std::time::Duration;
 
-use harness::plan::{ends, hash};
+use harness::plan::{ends, ends_with, hash};
 use harness::{Fleet, ID, OTHER, Spoke, keep_last, member, object, policy, repository};
 use proto::v1::fleet_admin_client::FleetAdminClient;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::object_state::Body as Object;
 use proto::v1::watch_event::Body as Event;
 use proto::v1::{
-    AuditRequest, BackupState, BindRequest, Collection, DecidePlanRequest, Filter, InviteRequest,
-    ListRequest, LocksRequest, LoginRequest, ObjectState, PlansRequest, ReleaseLockRequest, RevokeRequest,
-    Scope, StatusRequest, UnbindRequest, VerifyAuditRequest, WatchRequest, WhoAmIRequest,
+    AcceptClusterRequest, AuditRequest, BackupState, BindRequest, Collection, DecidePlanRequest, Filter,
+    ForgetClusterRequest, InviteRequest, ListRequest, LocksRequest, LoginRequest, ObjectState, PlansRequest,
+    ReleaseLockRequest, RevokeRequest, Scope, StatusRequest, UnbindRequest, VerifyAuditRequest, WatchRequest,
+    WhoAmIRequest,
 };
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
@@ -345,6 +346,98 @@ async fn a_lock_and_a_plan_are_decided_only_by_who_may_do_so_for_all_of_it() {
     assert_eq!(refused.code(), Code::PermissionDenied);
     bind(&fleet, "ann", "approve", &[], &[]).await;
     ann.view.decide_plan(decide).await.unwrap();
+}
+
+/// By the tags of the snapshot that goes: of cluster a, namespace ns.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_is_seen_and_approved_in_the_scope_of_what_it_removes() {
+    let fleet = Fleet::new().await;
+    let (mut a, _b) = two(&fleet).await;
+    bind(&fleet, "ann", "operator", &["a"], &["ns"]).await;
+    bind(&fleet, "bob", "operator", &["b"], &[]).await;
+    bind(&fleet, "cat", "operator", &["a"], &["shop"]).await;
+    // What may be approved is narrower than what is seen.
+    bind(&fleet, "dan", "viewer", &["a"], &[]).await;
+    bind(&fleet, "dan", "approve", &["b"], &[]).await;
+    let mut ann = login(&fleet, "ann", &[]).await;
+    a.ask("job").await;
+    let token = a.granted().await.token;
+    let tags = ["fleet.cluster=a", "fleet.backup=ns/one"];
+    ends_with(&mut a, token, "ApprovalRequired", &tags).await;
+    let all = PlansRequest::default();
+    let found = ann.view.plans(all.clone()).await.unwrap().into_inner().plans;
+    let [plan] = found.as_slice() else {
+        panic!("{found:?}")
+    };
+    let one = PlansRequest {
+        plan: plan.id.clone(),
+        ..PlansRequest::default()
+    };
+    let shown = ann.view.plans(one).await.unwrap().into_inner();
+    let document = &shown.plans[0].document;
+    assert!(
+        document.contains("a/ns/p") && !document.contains("b/ns/secret"),
+        "{document}"
+    );
+    assert!(
+        document.contains(&harness::plan::snapshot()),
+        "what goes is whole"
+    );
+    let decide = DecidePlanRequest {
+        plan: plan.id.clone(),
+        hash: hash(),
+        approve: true,
+    };
+    for (name, code) in [
+        ("bob", Code::NotFound),
+        ("cat", Code::NotFound),
+        ("dan", Code::PermissionDenied),
+    ] {
+        let mut person = login(&fleet, name, &[]).await;
+        let refused = person.view.decide_plan(decide.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{name}: {}", refused.message());
+    }
+    ann.view.decide_plan(decide).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_forgotten_or_accepted_is_in_the_audit() {
+    let fleet = Fleet::new().await;
+    drop(fleet.spoke("gone").await);
+    let mut view = fleet.operator().await;
+    fleet
+        .until("the end of the session", async |fleet| {
+            fleet.running.hub.read(|inventory| {
+                inventory
+                    .member("gone")
+                    .is_some_and(|member| member.live.is_none())
+            })
+        })
+        .await;
+    let accept = AcceptClusterRequest {
+        cluster: "gone".to_owned(),
+        cluster_uid: "uid".to_owned(),
+    };
+    view.accept_cluster(accept).await.unwrap();
+    let forget = ForgetClusterRequest {
+        cluster: "gone".to_owned(),
+        confirm: true,
+    };
+    view.forget_cluster(forget).await.unwrap();
+    // Nobody had bound it to a repository: it is one entry for each decision.
+    let audit = view.audit(AuditRequest::default()).await.unwrap().into_inner();
+    let whats: Vec<&str> = audit
+        .decisions
+        .iter()
+        .map(|decision| decision.what.as_str())
+        .collect();
+    assert_eq!(whats, ["forget-cluster", "accept-cluster"]);
+    assert!(
+        audit
+            .decisions
+            .iter()
+            .all(|decision| decision.cluster == "gone" && decision.who == "ann")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
