@@ -121,6 +121,12 @@ pub fn backup_credentials(name: &str) -> String {
     bounded("resticbackup-", &format!("{name}-credentials"), LABEL_MAX)
 }
 
+/// Claim for the cache of a ResticBackup's pods.
+#[must_use]
+pub fn backup_cache(name: &str) -> String {
+    bounded("resticbackup-", &format!("{name}-cache"), LABEL_MAX)
+}
+
 /// Job that runs hooks which a run of a ResticBackup or a ResticRestore owes. `prefix` is the name of its account.
 #[must_use]
 pub fn hook_job(prefix: &str, run_uid: &str) -> String {

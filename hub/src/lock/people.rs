@@ -63,8 +63,10 @@ impl Keeper {
                         reason: answer.reason.clone(),
                     });
                     lock.waiters.extend(outside);
-                    self.hub
-                        .read(|inventory| super::restic::add(&mut lock, inventory));
+                    self.hub.read(|inventory| {
+                        super::restic::add(&mut lock, inventory);
+                        super::restic::progress(&mut lock, inventory);
+                    });
                     lock
                 })
             });

@@ -29,7 +29,7 @@ use crate::secrets::{Backend, CREDENTIALS_DIR, Projection, SSH_DIR};
 use crate::world::{Key, Meta};
 
 pub use frame::Frame;
-pub use job::{JobSettings, job_settings};
+pub use job::{JobSettings, job_settings, uncached_settings};
 pub use literal::{literal, literal_container};
 pub use security::{USER, runs_as_root};
 pub use volumes::{claim, empty_dir, entrypoint, mount};
@@ -97,7 +97,11 @@ pub fn repository_flags(repository: &ResticRepository, job: &JobSettings) -> Vec
         .cache
         .as_ref()
         .is_none_or(|c| c.enabled != Some(false));
-    flags.extend((!cached).then(|| "--no-cache".to_owned()));
+    // One that is asked for by the resource itself wins. Nothing else would ever remove what is not used any more.
+    flags.extend(match &job.cache {
+        Some(_) => Some("--cleanup-cache".to_owned()),
+        None => (!cached).then(|| "--no-cache".to_owned()),
+    });
     flags.extend(job.limits.iter().cloned());
     flags
 }

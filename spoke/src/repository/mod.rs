@@ -24,13 +24,14 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::config::Config;
-use crate::exchange::Operation;
+use crate::exchange::{Operation, running};
 use crate::kind::{
     Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable, announce,
     ready_changed,
 };
 use crate::restic::locks::LockFile;
 use crate::restic::{Failure, Restic};
+use crate::runs::progress::{self, Running};
 use crate::secrets::Credentials;
 use crate::site::Site;
 use crate::world::{CronJobView, Index, JobView, Key, Store, World};
@@ -119,6 +120,8 @@ pub struct Observed {
     /// The lock is shared with other clusters.
     shared: bool,
     operations: Vec<Operation>,
+    /// How far the Jobs of those that run have come.
+    works: BTreeMap<Key, Running>,
     /// The CronJob of integrity checks.
     check_cron_job: Option<Arc<CronJobView>>,
     /// The Job that removes locks.
@@ -201,10 +204,12 @@ impl Controller for RepositoryController {
                 life::life(world, &self.plans.cluster, lock, input.now.wall),
             )
         };
+        let operations = cache.operations.of(input.uid());
         Observed {
             secret: secret.map(|s| s.meta.version.to_string()),
             shared: cache.leases.is_shared(),
-            operations: cache.operations.of(input.uid()),
+            works: progress::of_jobs(world, running(&operations)),
+            operations,
             job: job.map(|job| (at, job)),
             check_cron_job: check::cron_job(world, key, input.uid()),
             is_preceded: same.any(|(at, repository)| at < *key && is_ready(&repository)),

@@ -5,6 +5,7 @@ mod executor;
 pub mod locks;
 pub mod options;
 pub mod output;
+pub mod progress;
 mod streams;
 
 use std::time::Duration;

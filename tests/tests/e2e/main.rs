@@ -13,6 +13,7 @@ mod many;
 mod notify;
 mod own_retention;
 mod postgresql;
+mod progress;
 mod restores;
 mod restores_options;
 mod retention;
