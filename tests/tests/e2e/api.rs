@@ -123,7 +123,9 @@ fn a_restore_that_is_over_ends_a_wait_and_takes_no_change() {
     };
     let refused = patch(json!({ "target": { "pvc": { "path": "elsewhere" } } })).unwrap_err();
     assert!(
-        refused.to_string().contains("this restore has begun (InProgress)"),
+        refused
+            .to_string()
+            .contains("this restore has begun (InProgress)"),
         "{refused:#}"
     );
     patch(json!({ "ttlSecondsAfterFinished": 60 })).unwrap();
