@@ -29,7 +29,8 @@ pub const ANNOTATION_ACCEPT: &str = "backup.resticbackup.io/accept-suspicious";
 /// Set to a new value on a ResticRepository, it asks for the key of the new password to be added (see
 /// [`crate::rotation`]).
 pub const ANNOTATION_ROTATE: &str = "backup.resticbackup.io/rotate-password";
-/// On the same: id of the key of restic that is removed after the password was changed, or its first 8 digits.
+/// On the same: id of the key of restic that is removed after the password was changed, or its first 8 digits. On the Job
+/// that does it: the whole id.
 pub const ANNOTATION_REMOVE_KEY: &str = "backup.resticbackup.io/remove-key";
 /// On the Job of a ResticRestore: full id of the snapshot that it restores.
 pub const ANNOTATION_SNAPSHOT: &str = "backup.resticbackup.io/snapshot";

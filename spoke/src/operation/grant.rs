@@ -175,7 +175,7 @@ impl Operations {
             age_ms: self.context.clock.since_boot().saturating_sub(record.seen),
             seen_token: record.seen_token,
             kind: owner.kind().into(),
-            removes_key: owner.removes_key(&record.pinned),
+            removes_key: job.removes_key.as_deref().unwrap_or_default().to_owned(),
         });
     }
 

@@ -78,12 +78,6 @@ pub trait Owner: Send + Sync + 'static {
     /// Why the lease cannot be used, in a sentence.
     fn order(&self, pinned: &Pinned, job: &JobView, run: Option<RetentionRun>) -> Result<Order, String>;
 
-    /// Id of the key of restic that the operation removes; empty for all others.
-    fn removes_key(&self, pinned: &Pinned) -> String {
-        let _ = pinned;
-        String::new()
-    }
-
     /// Whether the order is made anew at each renewal that brings no run: without a hub nothing else shows that policies
     /// have changed since the grant.
     fn is_recomposed(&self) -> bool {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crds::{ResticRepository, names};
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{KeyToPath, SecretVolumeSource, Volume};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::KEY;
 use crate::pod::maintenance::{DEFAULT_ACCOUNT, Maintenance, suspended_job};
@@ -18,7 +19,7 @@ const DEADLINE_SECONDS: i64 = 4 * 3600;
 const KEPT_SECONDS: i32 = 24 * 3600;
 const VOLUME: &str = "new-password";
 
-/// The Job, born suspended. What it does is in its order.
+/// The Job, born suspended. `removes` is the key that it removes; without one it adds that of the new password.
 #[must_use]
 pub fn key_job(
     key: &Key,
@@ -26,6 +27,7 @@ pub fn key_job(
     repository: &ResticRepository,
     settings: &JobSettings,
     image: &str,
+    removes: Option<&str>,
 ) -> Job {
     let source = Source::own(&key.name);
     let mut template = Maintenance {
@@ -46,7 +48,10 @@ pub fn key_job(
         }
     }
     Job {
-        metadata: pod::controlled(repository, key, names::key_job(&key.name), labels(key, true)),
+        metadata: ObjectMeta {
+            annotations: removes.map(|id| [(names::ANNOTATION_REMOVE_KEY.to_owned(), id.to_owned())].into()),
+            ..pod::controlled(repository, key, names::key_job(&key.name), labels(key, true))
+        },
         spec: Some(JobSpec {
             ttl_seconds_after_finished: Some(KEPT_SECONDS),
             ..suspended_job(DEADLINE_SECONDS, template)
@@ -96,8 +101,11 @@ mod tests {
         .unwrap();
         let settings = pod::job_settings(None).unwrap();
         let key = Key::new("shop", "nas");
-        let job = key_job(&key, "prod-eu", &repository, &settings, "spoke:1");
+        let job = key_job(&key, "prod-eu", &repository, &settings, "spoke:1", Some("id"));
+        assert_eq!(JobView::of(&job).removes_key.as_deref(), Some("id"));
+        let job = key_job(&key, "prod-eu", &repository, &settings, "spoke:1", None);
         let view = JobView::of(&job);
+        assert_eq!(view.removes_key, None);
         assert!(view.suspended && view.type_.as_deref() == Some(KEY));
         let spec = job.spec.unwrap().template.spec.unwrap();
         let text = serde_json::to_string(&spec.containers).unwrap();

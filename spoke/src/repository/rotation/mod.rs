@@ -183,7 +183,9 @@ pub(super) fn tend(
         None if wanted => {
             let (cluster, image) = (&planning.cluster, &planning.image);
             let settings = pod::job_settings(None).ok();
-            tended.job = settings.map(|s| build::key_job(input.key, cluster, input.resource, &s, image));
+            let removes = status.password_rotation.as_ref().and_then(step::removes);
+            let job = |s| build::key_job(input.key, cluster, input.resource, &s, image, removes);
+            tended.job = settings.map(job);
         }
         None => {}
     }

@@ -56,18 +56,15 @@ impl Owner for KeyOwner {
         format!("key {}", pinned.owner)
     }
 
-    fn removes_key(&self, pinned: &Pinned) -> String {
-        let run = self
-            .repository(pinned)
-            .and_then(|repository| step::order(&repository, &pinned.restic_id));
-        run.map(|run| run.remove).unwrap_or_default()
-    }
-
-    fn order(&self, pinned: &Pinned, _: &JobView, run: Option<RetentionRun>) -> Result<Order, String> {
+    fn order(&self, pinned: &Pinned, job: &JobView, run: Option<RetentionRun>) -> Result<Order, String> {
         let repository = self.repository(pinned);
         let repository = repository.ok_or("the ResticRepository does not exist any more")?;
         let key = step::order(&repository, &pinned.restic_id)
             .ok_or("no change of the password is under way any more")?;
+        // The grantor was asked about what the Job names, and about nothing else.
+        if job.removes_key.as_deref().unwrap_or_default() != key.remove {
+            return Err("the Job is for another step of the change of the password".to_owned());
+        }
         // One that does not know this operation takes it for retention, and has not compared the keys of the clusters.
         if run.is_some() && !key.remove.is_empty() {
             return Err(

@@ -91,12 +91,21 @@ pub fn order(repository: &ResticRepository, restic_id: &str) -> Option<KeyRun> {
     match rotation.step {
         RotationStep::Adding => Some(run),
         RotationStep::Removing => Some(KeyRun {
-            remove: target(rotation, rotation.removal.as_deref()?)?.to_owned(),
+            remove: removes(rotation)?.to_owned(),
             keep: status.key_id.clone()?,
             ..run
         }),
         RotationStep::Added | RotationStep::Done | RotationStep::Failed => None,
     }
+}
+
+/// The key that a Job of this step removes.
+#[must_use]
+pub fn removes(rotation: &PasswordRotation) -> Option<&str> {
+    let removing = rotation.step == RotationStep::Removing;
+    removing
+        .then(|| target(rotation, rotation.removal.as_deref()?))
+        .flatten()
 }
 
 /// The key of a rotation that is to be removed.
