@@ -52,7 +52,7 @@ impl Operations {
                 None
             }
             Event::Covered { by, token, outcome } => {
-                self.take_covered(record, by, token, outcome);
+                self.take_covered(record, by, token, *outcome);
                 None
             }
             Event::Approved { .. } => None,
