@@ -19,6 +19,7 @@ pub mod repository;
 pub mod restore;
 pub mod retention;
 pub mod rights;
+pub mod rotation;
 pub mod rules;
 pub mod schedule;
 pub mod schema;

@@ -156,8 +156,16 @@ pub fn repository_state(repository: &ResticRepository) -> ObjectState {
         last_check: status.last_integrity_check.as_ref().map(time),
         last_check_result: status.last_integrity_check_result.clone().unwrap_or_default(),
         progress: check.and_then(|check| check.progress.as_ref()).map(progress),
+        key_id: key_in_use(repository, &status),
     };
     object(&repository.metadata, &status.conditions, Body::Repository(body))
+}
+
+/// The key that the repository was last opened with; empty while it does not open.
+fn key_in_use(repository: &ResticRepository, status: &crds::ResticRepositoryStatus) -> String {
+    let is_new = status.observed_generation == repository.metadata.generation;
+    let key = status.key_id.clone().filter(|_| is_new && status.is_open());
+    key.unwrap_or_default()
 }
 
 fn restic_lock(lock: &crds::repository::ResticLock) -> v1::ResticLock {

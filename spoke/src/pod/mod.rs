@@ -25,7 +25,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::Resource;
 use serde::Serialize;
 
-use crate::secrets::{Backend, CREDENTIALS_DIR, Projection, SSH_DIR};
+use crate::secrets::{Backend, CREDENTIALS_DIR, Projection, SSH_DIR, backend_flags};
 use crate::world::{Key, Meta};
 
 pub use frame::Frame;
@@ -92,6 +92,7 @@ pub fn repository_flags(repository: &ResticRepository, job: &JobSettings) -> Vec
     let mut flags = backend
         .map(|b| b.options(CREDENTIALS_DIR, SSH_DIR))
         .unwrap_or_default();
+    flags.extend(backend_flags(repository));
     let cached = repository
         .spec
         .cache

@@ -156,6 +156,13 @@ pub trait Restic: Send + Sync {
         ))))
     }
 
+    /// `key list --no-lock`: id of the key that the password opens.
+    fn key_id<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<String, Failure>> {
+        Box::pin(std::future::ready(Err(Failure::Other(
+            "the keys cannot be listed here".to_owned(),
+        ))))
+    }
+
     /// As [`Restic::init`], but only if it begins before a time: later the permission to create is somebody else's.
     fn init_before<'a>(
         &'a self,

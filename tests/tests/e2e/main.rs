@@ -4,6 +4,7 @@
 mod admission;
 mod alerts;
 mod api;
+mod backends;
 mod backups;
 mod conditions;
 mod faults;
@@ -18,6 +19,7 @@ mod restores;
 mod restores_options;
 mod retention;
 mod rights;
+mod rotation;
 mod source;
 mod support;
 mod upgrade;
