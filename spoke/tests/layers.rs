@@ -41,6 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "intake",
             "link",
             "possession",
+            "progress",
             "stream",
             "worker",
         ],
@@ -72,6 +73,11 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "link",
         &["intake"],
         "the link wakes through a function that it is given",
+    ),
+    (
+        "progress",
+        &["intake", "kind"],
+        "what reads logs wakes through a function that it is given",
     ),
     ("maintenance", &["kind"], "the lock knows no actors"),
     (

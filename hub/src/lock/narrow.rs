@@ -19,6 +19,7 @@ pub fn lock(lock: &mut Lock, seen: Seen<'_>) {
     if !holder && !lock.subject.is_empty() {
         lock.cluster.clear();
         ANOTHER.clone_into(&mut lock.subject);
+        lock.progress = None;
     }
     lock.waiters
         .retain(|waiter| seen.operation(&key, &waiter.cluster, &waiter.subject));

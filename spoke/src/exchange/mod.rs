@@ -7,7 +7,7 @@ mod leases;
 mod name;
 pub mod outbox;
 
-pub use board::{Board, Finished, Operation, Pinned, Progress};
+pub use board::{Board, Finished, Operation, Pinned, Progress, running};
 pub use creations::Creations;
 pub use leases::{Event, Leases, Question};
 pub use name::{CertificateName, mark as mark_name};

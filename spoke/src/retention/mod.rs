@@ -25,12 +25,12 @@ use proto::v1::RetentionPolicySpec;
 use crate::config::Config;
 use crate::consent;
 use crate::context::Context;
-use crate::exchange::Event;
-use crate::exchange::Operation;
+use crate::exchange::{Event, Operation, running};
 use crate::kind::{
     Announcement, Applied, Cache, Controller, Input, Mailbox, Plan, Settled, Task, Tools, Unreadable,
     announce, observed_generation, ready_changed,
 };
+use crate::runs::progress::{self, Running};
 use crate::secrets::Credentials;
 use crate::site::Site;
 use crate::world::{CronJobView, JobView, Key, Store, World};
@@ -77,6 +77,8 @@ pub struct Observed {
     /// Jobs of the policy, those of a deleted namesake excepted.
     jobs: Vec<Arc<JobView>>,
     operations: Vec<Operation>,
+    /// How far the Jobs of those that run have come.
+    works: BTreeMap<Key, Running>,
     /// The other policies of the repository.
     others: Vec<(Key, Arc<GlobalRetentionPolicy>)>,
     /// The lock is shared with other clusters.
@@ -144,6 +146,7 @@ impl Controller for RetentionController {
         let jobs = jobs.into_iter().map(|(_, job)| job);
         let labels = world.namespaces.get(&Key::new("", &key.namespace));
         let others = world.policies.group(&at);
+        let operations = cache.operations.of(input.uid());
         Observed {
             repository: world.repositories.get(&at),
             labels: labels.map(|n| n.labels.clone()),
@@ -151,7 +154,8 @@ impl Controller for RetentionController {
                 .filter(|job| owner.is_some() && job.meta.owner.as_ref() == owner)
                 .collect(),
             cron_job: cron_job.clone(),
-            operations: cache.operations.of(input.uid()),
+            works: progress::of_jobs(world, running(&operations)),
+            operations,
             others: others.into_iter().filter(|(other, _)| other != key).collect(),
             shared: cache.leases.is_shared(),
             consent_ended: consent::ended(world, key, reference),
