@@ -114,10 +114,13 @@ fn silent(member: &Member) -> Attention {
     Attention {
         state: Health::Stale.as_str().to_owned(),
         subject: member.name.to_string(),
-        detail: format!(
-            "{} backups, silent; what is shown is the last that is known",
-            member.backups
-        ),
+        detail: match member.trouble() {
+            Some((_, reason)) => reason.to_owned(),
+            None => format!(
+                "{} backups, silent; what is shown is the last that is known",
+                member.backups
+            ),
+        },
         count: member.backups,
         next: format!("fleet clusters {}", member.name),
     }
