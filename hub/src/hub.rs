@@ -10,6 +10,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::access::Authority;
+use crate::access::people::People;
 use crate::config::Config;
 use crate::creation::{Creations, Ticket};
 use crate::inventory::{Held, Inventory, Limits, Member, Unsaved};
@@ -48,6 +50,8 @@ pub struct Hub {
     creating: watch::Sender<Option<Ticket>>,
     /// Which clusters are in the fleet.
     pub membership: Membership,
+    /// Who may do what.
+    pub authority: Arc<Authority>,
     /// The maintenance locks.
     pub locks: Locks,
     pub heartbeat: Duration,
@@ -82,6 +86,8 @@ impl Hub {
         for ban in membership.banned() {
             inventory.ban(&ban.cluster, Some(ban.text()));
         }
+        let (roles, sessions) = store.people(Moment::now().wall).await?;
+        let authority = Authority::new(membership.domain.clone(), People::new(roles, sessions));
         let mut creations = Creations::new(config.creation_hold.millis());
         // A store that was never used before has granted no creation.
         if epoch > 1 {
@@ -102,6 +108,7 @@ impl Hub {
             creations: Mutex::new(creations),
             creating: watch::channel(None).0,
             membership,
+            authority: Arc::new(authority),
             locks,
             heartbeat: config.heartbeat_interval.0,
             watch_heartbeat: config.watch_heartbeat.0,

@@ -1,8 +1,8 @@
 //! Who a peer is: the URI SAN of its client certificate, and nothing in its messages.
 //!
-//! `spiffe://<trust domain>/spoke/<cluster>` may report as that cluster; `spiffe://<trust domain>/viewer/<name>` may read
-//! the fleet, `spiffe://<trust domain>/operator/<name>` may also decide. The trust domain has to be the fleet's own: an
-//! authority may sign for others, too.
+//! `spiffe://<trust domain>/spoke/<cluster>` may report as that cluster; `/viewer/<name>`, `/operator/<name>` and
+//! `/admin/<name>` give a person that role over the whole fleet, `/person/<name>` only what is bound to the name. The trust
+//! domain has to be the fleet's own: an authority may sign for others, too.
 
 use std::sync::Arc;
 
@@ -24,8 +24,18 @@ pub enum Identity {
         /// Name of the person or program.
         name: Arc<str>,
     },
-    /// Reads the fleet, approves plans and takes locks back.
+    /// Reads the fleet, and runs and decides things in it.
     Operator {
+        /// Name of the person or program.
+        name: Arc<str>,
+    },
+    /// May do everything.
+    Admin {
+        /// Name of the person or program.
+        name: Arc<str>,
+    },
+    /// May do what is bound to the name.
+    Person {
         /// Name of the person or program.
         name: Arc<str>,
     },
@@ -35,7 +45,7 @@ pub enum Identity {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum IdentityError {
     /// The peer sent no certificate.
-    #[error("no client certificate: the hub speaks to peers with a certificate of its own authority only")]
+    #[error("no client certificate of an authority that the hub trusts")]
     NoCertificate,
     /// The certificate does not parse.
     #[error("the client certificate cannot be read")]
@@ -48,7 +58,8 @@ pub enum IdentityError {
     NotOneUri(usize),
     /// The URI is of another shape.
     #[error(
-        "the URI SAN {0:?} is neither spiffe://<trust domain>/spoke/<cluster> nor spiffe://<trust domain>/viewer/<name> or /operator/<name>"
+        "the URI SAN {0:?} is neither spiffe://<trust domain>/spoke/<cluster> nor one of /viewer/<name>, /operator/<name>, /admin/<name> and \
+         /person/<name>"
     )]
     UnknownRole(String),
     /// The URI is of another fleet.
@@ -63,10 +74,6 @@ pub enum IdentityError {
 
 /// Longest name of a cluster: a DNS subdomain, as Kubernetes has it.
 const NAME_LIMIT: usize = 253;
-
-/// The trust domain of the fleet, as each request carries it.
-#[derive(Clone, Debug)]
-pub struct TrustDomain(pub Arc<str>);
 
 /// What the leaf of a certificate chain entitles to in the fleet of a trust domain.
 ///
@@ -89,6 +96,13 @@ pub fn identify(leaf: &[u8], domain: &str) -> Result<Identity, IdentityError> {
         [uri] => parse(uri, domain),
         others => Err(IdentityError::NotOneUri(others.len())),
     }
+}
+
+/// When a certificate ends, in milliseconds since 1970; `None` when it cannot be read.
+#[must_use]
+pub fn valid_until(leaf: &[u8]) -> Option<crate::Millis> {
+    let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
+    certificate.validity().not_after.timestamp().checked_mul(1000)
 }
 
 fn parse(uri: &str, own: &str) -> Result<Identity, IdentityError> {
@@ -117,6 +131,8 @@ fn parse(uri: &str, own: &str) -> Result<Identity, IdentityError> {
         }),
         "viewer" => Ok(Identity::Viewer { name: proper(name)? }),
         "operator" => Ok(Identity::Operator { name: proper(name)? }),
+        "admin" => Ok(Identity::Admin { name: proper(name)? }),
+        "person" => Ok(Identity::Person { name: proper(name)? }),
         _ => Err(unknown()),
     }
 }
@@ -133,20 +149,6 @@ pub fn proper_name(name: &str) -> bool {
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
 }
 
-/// Who sends a request.
-///
-/// # Errors
-/// Unauthenticated without a certificate, PermissionDenied when it names nobody.
-pub fn of_request<T>(request: &Request<T>) -> Result<Identity, Status> {
-    let leaf = leaf(request)?;
-    let Some(TrustDomain(domain)) = request.extensions().get() else {
-        return Err(Status::internal(
-            "the trust domain of the fleet is not known here",
-        ));
-    };
-    identify(&leaf, domain).map_err(|error| Status::permission_denied(error.to_string()))
-}
-
 /// The certificate of who sends a request.
 ///
 /// # Errors
@@ -157,57 +159,12 @@ pub fn leaf<T>(request: &Request<T>) -> Result<CertificateDer<'static>, Status> 
     leaf.ok_or_else(|| Status::unauthenticated(IdentityError::NoCertificate.to_string()))
 }
 
-/// The cluster whose spoke sends this request.
-///
-/// # Errors
-/// PermissionDenied for anyone else.
-pub fn spoke<T>(request: &Request<T>) -> Result<Arc<str>, Status> {
-    match of_request(request)? {
-        Identity::Spoke { cluster } => Ok(cluster),
-        Identity::Viewer { name } | Identity::Operator { name } => Err(Status::permission_denied(format!(
-            "viewer {name} may read the fleet and not report to it: connect with a certificate for \
-             spiffe://<trust domain>/spoke/<cluster>"
-        ))),
-    }
-}
-
-/// The viewer that sends this request.
-///
-/// # Errors
-/// PermissionDenied for anyone else.
-pub fn viewer<T>(request: &Request<T>) -> Result<Arc<str>, Status> {
-    match of_request(request)? {
-        Identity::Viewer { name } | Identity::Operator { name } => Ok(name),
-        Identity::Spoke { cluster } => Err(Status::permission_denied(format!(
-            "the spoke of cluster {cluster} may report and not read the fleet: connect with a certificate for \
-             spiffe://<trust domain>/viewer/<name>"
-        ))),
-    }
-}
-
-/// The operator that sends this request.
-///
-/// # Errors
-/// PermissionDenied for anyone else.
-pub fn operator<T>(request: &Request<T>) -> Result<Arc<str>, Status> {
-    match of_request(request)? {
-        Identity::Operator { name } => Ok(name),
-        Identity::Viewer { name } => Err(Status::permission_denied(format!(
-            "viewer {name} has read-only access: use an operator certificate, \
-             spiffe://<trust domain>/operator/<name>"
-        ))),
-        Identity::Spoke { cluster } => Err(Status::permission_denied(format!(
-            "the spoke of cluster {cluster} may report and decide nothing"
-        ))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn three_roles() {
+    fn roles() {
         assert_eq!(
             parse("spiffe://fleet/spoke/prod-eu", "fleet"),
             Ok(Identity::Spoke {
@@ -222,12 +179,20 @@ mod tests {
             parse("spiffe://a.b/operator/ann", "a.b"),
             Ok(Identity::Operator { name: "ann".into() })
         );
+        assert_eq!(
+            parse("spiffe://a.b/admin/ann", "a.b"),
+            Ok(Identity::Admin { name: "ann".into() })
+        );
+        assert_eq!(
+            parse("spiffe://a.b/person/ann", "a.b"),
+            Ok(Identity::Person { name: "ann".into() })
+        );
     }
 
     #[test]
     fn anything_else_is_nobody() {
         for uri in [
-            "spiffe://fleet/admin/x",
+            "spiffe://fleet/root/x",
             "spiffe://fleet/spoke",
             "spiffe://fleet/spoke/a/b",
             "spiffe:///spoke/a",

@@ -2,12 +2,14 @@
 //!
 //! The way of one message: [`link`] (stream and certificate) → [`session`] (what the message means, pure) →
 //! [`inventory`] (latest state, revision, indexes) → [`store`] (written behind in batches), and from the inventory
-//! [`rows`], [`query`] and [`status`] (what viewers read, pure) → [`view`] (list, watch, status).
+//! [`rows`], [`query`] and [`status`] (what viewers read, pure) → [`view`] (list, watch, status). Before every request stands [`access`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod access;
 pub mod admin;
 pub mod arguments;
+pub mod audit;
 pub mod authority;
 pub mod authorize;
 pub mod bans;
@@ -26,10 +28,12 @@ pub mod lock;
 pub mod membership;
 pub mod metrics;
 pub mod outbound;
+pub mod people;
 pub mod query;
 pub mod rows;
 pub mod run;
 pub mod schedule;
+pub mod seen;
 pub mod servers;
 pub mod session;
 pub mod status;

@@ -24,7 +24,7 @@ use crate::membership::Renewals;
 use crate::metrics::Open;
 use crate::outbound::{Outgoing, lanes};
 use crate::session::{self, Broken, Session};
-use crate::{Moment, clean, identity};
+use crate::{Moment, access, clean, identity};
 
 /// A stream without a Hello is nobody's.
 const HELLO: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ impl FleetLink for LinkService {
         &self,
         request: Request<Streaming<SpokeMessage>>,
     ) -> Result<Response<Self::LinkStream>, Status> {
-        let cluster = identity::spoke(&request)?;
+        let cluster = access::spoke(&request)?;
         let certificate = certificate::read(&identity::leaf(&request)?);
         let certificate = certificate.map_err(|error| Status::permission_denied(error.to_string()))?;
         // Before a session is begun: it would end the one of a cluster that has the name again.

@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use hub::access::Role;
 use hub::arguments::{Arguments, Command};
 use hub::config::{Config, LogFormat, Span};
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,7 +30,9 @@ async fn main() -> ExitCode {
         LogFormat::Json => builder.json().init(),
     }
     let done = match command {
-        Some(Command::OperatorCertificate { name, valid }) => operator_certificate(&config, &name, valid),
+        Some(Command::OperatorCertificate { name, role, valid }) => {
+            operator_certificate(&config, &name, role, valid)
+        }
         None => run(config).await,
     };
     match done {
@@ -42,9 +45,9 @@ async fn main() -> ExitCode {
 }
 
 /// Written to standard output: the hub's image has no shell and no writable folder but the store's.
-fn operator_certificate(config: &Config, name: &str, valid: Span) -> anyhow::Result<()> {
+fn operator_certificate(config: &Config, name: &str, role: Role, valid: Span) -> anyhow::Result<()> {
     use std::io::Write as _;
-    let pem = hub::membership::operator_certificate(config, name, valid)?;
+    let pem = hub::membership::operator_certificate(config, name, role, valid)?;
     Ok(std::io::stdout().write_all(pem.as_bytes())?)
 }
 

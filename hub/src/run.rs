@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::access::refusals::{self, Refusals};
 use crate::admin::{self, Admin};
 use crate::config::Config;
 use crate::hub::Hub;
@@ -73,9 +74,10 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
     let (locks, commands) = Locks::new();
     let hub = Hub::start(config, store.clone(), locks, metrics).await?;
     let keeper = Keeper::start(hub.clone(), store.clone(), Settings::of(config)).await?;
-    let servers = servers::start(config, &hub, &stop).await?;
+    let (refusals, refused) = Refusals::new();
+    let servers = servers::start(config, &hub, refusals, &stop).await?;
     // An error means that it is set already.
-    let _ = ready.set(store);
+    let _ = ready.set(store.clone());
     info!(link = %servers.link, view = %servers.view, enrol = ?servers.enrol, "serving");
     let mut tasks = servers.tasks;
     tasks.extend([
@@ -83,6 +85,10 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
         tokio::spawn({
             let (hub, stop) = (hub.clone(), stop.clone());
             async move { Ok(hub.keep(stop).await?) }
+        }),
+        tokio::spawn({
+            let stop = stop.clone();
+            async move { Ok(refusals::record(store, refused, stop).await?) }
         }),
         tokio::spawn(async move { Ok(keeper.keep(commands, stop).await?) }),
     ]);

@@ -6,23 +6,23 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::{FutureExt as _, TryFutureExt as _};
+use proto::v1::fleet_admin_server::FleetAdminServer;
 use proto::v1::fleet_clusters_server::FleetClustersServer;
 use proto::v1::fleet_enrol_server::FleetEnrolServer;
 use proto::v1::fleet_link_server::FleetLinkServer;
 use proto::v1::fleet_view_server::FleetViewServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Interceptor;
-use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
-use tonic::{Request, Status};
 
+use crate::access::AccessLayer;
+use crate::access::refusals::Refusals;
 use crate::config::Config;
 use crate::enrol::{self, EnrolService};
 use crate::hub::Hub;
-use crate::identity::TrustDomain;
 use crate::link::LinkService;
 use crate::membership::ClustersService;
+use crate::people::PeopleService;
 use crate::tls::{Bounds, Keys, accept};
 use crate::view::ViewService;
 
@@ -51,7 +51,12 @@ pub struct Servers {
 ///
 /// # Errors
 /// When an address or a certificate cannot be used.
-pub async fn start(config: &Config, hub: &Arc<Hub>, stop: &CancellationToken) -> anyhow::Result<Servers> {
+pub async fn start(
+    config: &Config,
+    hub: &Arc<Hub>,
+    refusals: Refusals,
+    stop: &CancellationToken,
+) -> anyhow::Result<Servers> {
     let authority = hub.membership.authority.clone();
     let enrolling = authority.is_some();
     let (keys, listeners) = Keys::new(config, authority)?;
@@ -62,26 +67,24 @@ pub async fn start(config: &Config, hub: &Arc<Hub>, stop: &CancellationToken) ->
         handshakes: HANDSHAKES,
         until_expiry,
     };
-    let domain = Domain(TrustDomain(hub.membership.domain.clone()));
+    let access = AccessLayer::new(hub.authority.clone(), refusals);
     let links = FleetLinkServer::new(LinkService::new(hub.clone()));
     // A session of a spoke lives on with its next certificate, so it ends itself.
     let link_server = server()
-        .add_service(InterceptedService::new(
-            links.max_decoding_message_size(proto::MESSAGE_MAX),
-            domain.clone(),
-        ))
+        .layer(access.clone())
+        .add_service(links.max_decoding_message_size(proto::MESSAGE_MAX))
         .serve_with_incoming_shutdown(
             accept(link, listeners.link, bounds(false), stop.clone()),
             stop.clone().cancelled_owned(),
         );
     let views = FleetViewServer::new(ViewService::new(hub.clone()));
     let clusters = FleetClustersServer::new(ClustersService::new(hub.clone()));
+    let people = PeopleService::new(hub.clone(), config.session_lifetime.0);
     let view_server = server()
-        .add_service(InterceptedService::new(
-            views.max_decoding_message_size(proto::MESSAGE_MAX),
-            domain.clone(),
-        ))
-        .add_service(InterceptedService::new(clusters, domain))
+        .layer(access.clone())
+        .add_service(views.max_decoding_message_size(proto::MESSAGE_MAX))
+        .add_service(clusters)
+        .add_service(FleetAdminServer::new(people))
         .serve_with_incoming_shutdown(
             accept(view, listeners.view, bounds(true), stop.clone()),
             stop.clone().cancelled_owned(),
@@ -109,6 +112,7 @@ pub async fn start(config: &Config, hub: &Arc<Hub>, stop: &CancellationToken) ->
             .initial_stream_window_size(64 << 10)
             .initial_connection_window_size(64 << 10)
             .max_concurrent_streams(4)
+            .layer(access)
             .add_service(service.max_decoding_message_size(enrol::REQUEST_MAX))
             .serve_with_incoming_shutdown(
                 accept(listener, listeners.enrol, ENROLLING, stop.clone()),
@@ -142,17 +146,6 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address}"))
-}
-
-/// Puts the trust domain into each request.
-#[derive(Clone)]
-struct Domain(TrustDomain);
-
-impl Interceptor for Domain {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.extensions_mut().insert(self.0.clone());
-        Ok(request)
-    }
 }
 
 fn server() -> Server {

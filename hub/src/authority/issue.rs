@@ -121,19 +121,19 @@ pub fn server(
     Ok((certificate.der().clone(), key.into()))
 }
 
-/// A certificate of a person with its key, PEM.
+/// A certificate of a person with a role, and its key, PEM.
 ///
 /// # Errors
 /// When it cannot be signed.
-pub fn operator(
+pub fn person(
     issuer: &Issuer<'_, KeyPair>,
     domain: &str,
-    name: &str,
+    (role, name): (&str, &str),
     life: Millis,
     now: Millis,
 ) -> Result<(String, String), IssueError> {
     let mut parameters = leaf(now, life, name, Use::Client)?;
-    uri(&mut parameters, domain, "operator", name)?;
+    uri(&mut parameters, domain, role, name)?;
     let key = KeyPair::generate().map_err(authority)?;
     let certificate = parameters.signed_by(&key, issuer).map_err(authority)?;
     Ok((certificate.pem(), key.serialize_pem()))

@@ -199,13 +199,13 @@ impl Authority {
         Ok((vec![certificate, signer.certificate.clone()], key))
     }
 
-    /// Certificate and key of an operator, and what to trust: PEM.
+    /// Certificate and key of a person with a role, and what to trust: PEM.
     ///
     /// # Errors
     /// When it cannot be signed.
-    pub fn operator(&self, name: &str, life: Millis, now: Millis) -> Result<String, IssueError> {
+    pub fn person(&self, role: &str, name: &str, life: Millis, now: Millis) -> Result<String, IssueError> {
         let signer = self.signer();
-        let (certificate, key) = issue::operator(&signer.issuer, &self.domain, name, life, now)?;
+        let (certificate, key) = issue::person(&signer.issuer, &self.domain, (role, name), life, now)?;
         Ok(format!("{certificate}{key}{}", self.bundle_pem()))
     }
 

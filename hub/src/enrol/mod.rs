@@ -81,6 +81,7 @@ impl EnrolService {
             who: token.map(|token| token.who).unwrap_or_default(),
             what: "enrol".to_owned(),
             subject: request.cluster.clone(),
+            cluster: request.cluster.clone(),
             after: format!(
                 "certificate {} for the cluster with uid {}",
                 certificate.serial, request.cluster_uid
@@ -137,7 +138,8 @@ impl EnrolService {
                 at: now(),
                 who: token.who,
                 what: "enrol-refused".to_owned(),
-                subject: token.cluster,
+                subject: token.cluster.clone(),
+                cluster: token.cluster,
                 after: text.clone(),
                 ..StoredDecision::default()
             };

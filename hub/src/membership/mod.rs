@@ -13,6 +13,7 @@ use proto::v1::TrustBundle;
 
 pub use self::renew::Renewals;
 pub use self::service::ClustersService;
+use crate::access::Role;
 use crate::authority::{Authority, IssueError, Signed};
 use crate::bans::{Ban, Bans};
 use crate::config::{Config, Span};
@@ -159,11 +160,11 @@ pub fn authority_folder(config: &Config) -> Option<PathBuf> {
     config.authority_dir.clone().or(own)
 }
 
-/// Certificate and key of an operator, and the authorities to trust, PEM.
+/// Certificate and key of a person with a role in the whole fleet, and the authorities to trust, PEM.
 ///
 /// # Errors
 /// When the name is none, or there is no authority to sign with.
-pub fn operator_certificate(config: &Config, name: &str, valid: Span) -> anyhow::Result<String> {
+pub fn operator_certificate(config: &Config, name: &str, role: Role, valid: Span) -> anyhow::Result<String> {
     anyhow::ensure!(
         identity::proper_name(name),
         "{name:?} is no name: 1 to 253 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit"
@@ -173,5 +174,5 @@ pub fn operator_certificate(config: &Config, name: &str, valid: Span) -> anyhow:
         anyhow::anyhow!("the hub trusts a given authority only (--tls-ca): have that one sign a certificate")
     })?;
     let authority = Authority::open(&folder, &config.trust_domain, config.certificate_life.millis())?;
-    Ok(authority.operator(name, valid.millis(), now())?)
+    Ok(authority.person(role.as_str(), name, valid.millis(), now())?)
 }

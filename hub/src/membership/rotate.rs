@@ -9,6 +9,7 @@ use tonic::Status;
 use tracing::info;
 
 use super::Membership;
+use crate::access::{Person, Verb, out_of_scope};
 use crate::authority::{Authority, Rotation};
 use crate::hub::Hub;
 use crate::now;
@@ -75,8 +76,16 @@ impl Membership {
 pub(super) async fn rotate(
     hub: &Hub,
     request: RotateAuthorityRequest,
-    who: &str,
+    person: &Person,
 ) -> Result<RotateAuthorityResponse, Status> {
+    if !person.sight(Verb::Administer).is_everything() {
+        return Err(out_of_scope(
+            person,
+            Verb::Administer,
+            "the authority of the fleet",
+        ));
+    }
+    let who = &*person.name;
     let membership = &hub.membership;
     let authority = membership.authority.as_ref().ok_or_else(|| {
         Status::failed_precondition(

@@ -12,12 +12,13 @@ use tonic::{Request, Response, Status};
 use tracing::info;
 
 use super::rotate;
+use crate::access::{Person, Verb, out_of_scope};
 use crate::authority::random;
 use crate::bans::Ban;
 use crate::enrol::tokens;
 use crate::hub::Hub;
 use crate::store::{StoreError, StoredDecision, StoredToken};
-use crate::{identity, now};
+use crate::{access, identity, now};
 
 /// Longest reason that is kept.
 const REASON: usize = 500;
@@ -41,8 +42,8 @@ impl FleetClusters for ClustersService {
         &self,
         request: Request<CreateJoinTokenRequest>,
     ) -> Result<Response<CreateJoinTokenResponse>, Status> {
-        let who = identity::operator(&request)?;
-        create(&self.hub, request.into_inner(), &who)
+        let person = access::person(&request)?;
+        create(&self.hub, request.into_inner(), &person)
             .await
             .map(Response::new)
     }
@@ -51,8 +52,8 @@ impl FleetClusters for ClustersService {
         &self,
         request: Request<BanClusterRequest>,
     ) -> Result<Response<BanClusterResponse>, Status> {
-        let who = identity::operator(&request)?;
-        ban(&self.hub, request.into_inner(), &who)
+        let person = access::person(&request)?;
+        ban(&self.hub, request.into_inner(), &person)
             .await
             .map(Response::new)
     }
@@ -61,8 +62,8 @@ impl FleetClusters for ClustersService {
         &self,
         request: Request<UnbanClusterRequest>,
     ) -> Result<Response<UnbanClusterResponse>, Status> {
-        let who = identity::operator(&request)?;
-        unban(&self.hub, request.into_inner(), &who)
+        let person = access::person(&request)?;
+        unban(&self.hub, request.into_inner(), &person)
             .await
             .map(Response::new)
     }
@@ -71,8 +72,8 @@ impl FleetClusters for ClustersService {
         &self,
         request: Request<RotateAuthorityRequest>,
     ) -> Result<Response<RotateAuthorityResponse>, Status> {
-        let who = identity::operator(&request)?;
-        rotate::rotate(&self.hub, request.into_inner(), &who)
+        let person = access::person(&request)?;
+        rotate::rotate(&self.hub, request.into_inner(), &person)
             .await
             .map(Response::new)
     }
@@ -81,7 +82,7 @@ impl FleetClusters for ClustersService {
 async fn create(
     hub: &Hub,
     request: CreateJoinTokenRequest,
-    who: &str,
+    person: &Person,
 ) -> Result<CreateJoinTokenResponse, Status> {
     let membership = &hub.membership;
     let authority = membership.authority.as_ref().ok_or_else(|| {
@@ -90,7 +91,8 @@ async fn create(
              certificate by hand",
         )
     })?;
-    let cluster = proper(&request.cluster)?;
+    let cluster = may(person, Verb::Enrol, &request.cluster)?;
+    let who = &*person.name;
     let life = tokens::life(request.valid_ms)
         .ok_or_else(|| Status::invalid_argument("a join token is valid for 1 minute to 24 hours"))?;
     if let Some(ban) = membership.ban(cluster) {
@@ -134,8 +136,9 @@ async fn create(
     })
 }
 
-async fn ban(hub: &Hub, request: BanClusterRequest, who: &str) -> Result<BanClusterResponse, Status> {
-    let cluster = proper(&request.cluster)?;
+async fn ban(hub: &Hub, request: BanClusterRequest, person: &Person) -> Result<BanClusterResponse, Status> {
+    let cluster = may(person, Verb::Ban, &request.cluster)?;
+    let who = &*person.name;
     let reason: String = request
         .reason
         .chars()
@@ -171,8 +174,13 @@ async fn ban(hub: &Hub, request: BanClusterRequest, who: &str) -> Result<BanClus
     Ok(BanClusterResponse { was_connected })
 }
 
-async fn unban(hub: &Hub, request: UnbanClusterRequest, who: &str) -> Result<UnbanClusterResponse, Status> {
-    let cluster = proper(&request.cluster)?;
+async fn unban(
+    hub: &Hub,
+    request: UnbanClusterRequest,
+    person: &Person,
+) -> Result<UnbanClusterResponse, Status> {
+    let cluster = may(person, Verb::Ban, &request.cluster)?;
+    let who = &*person.name;
     let Some(present) = hub.membership.ban(cluster) else {
         return Err(Status::not_found(format!("cluster {cluster:?} is not banned")));
     };
@@ -197,6 +205,14 @@ async fn unban(hub: &Hub, request: UnbanClusterRequest, who: &str) -> Result<Unb
     Ok(UnbanClusterResponse {})
 }
 
+/// A cluster that a person may do something to, all of it.
+fn may<'a>(person: &Person, verb: Verb, cluster: &'a str) -> Result<&'a str, Status> {
+    if !person.sight(verb).takes_cluster(cluster) {
+        return Err(out_of_scope(person, verb, "this cluster"));
+    }
+    proper(cluster)
+}
+
 fn proper(name: &str) -> Result<&str, Status> {
     let text = || {
         format!(
@@ -215,6 +231,7 @@ fn decision(who: &str, what: &str, subject: &str, before: &str, after: &str) -> 
         who: who.to_owned(),
         what: what.to_owned(),
         subject: subject.to_owned(),
+        cluster: subject.to_owned(),
         before: before.to_owned(),
         after: after.to_owned(),
         ..StoredDecision::default()

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use proto::{certificate, renewal};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{ClientCertVerifierBuilder, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -157,9 +157,9 @@ impl Keys {
             view,
         } = &material;
         let configs = [
-            config(presented, Some(link))?,
-            config(presented, Some(view))?,
-            config(own.as_ref().unwrap_or(presented), None)?,
+            config(presented, Clients::Demanded(link))?,
+            config(presented, Clients::Optional(view))?,
+            config(own.as_ref().unwrap_or(presented), Clients::Without)?,
         ];
         for (out, config) in self.out.iter().zip(configs) {
             out.send_replace(Arc::new(config));
@@ -238,23 +238,38 @@ pub fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>>
     Ok(found)
 }
 
-/// With client certificates of `roots`, or without any.
-fn config(presented: &Presented, roots: Option<&[CertificateDer<'static>]>) -> anyhow::Result<ServerConfig> {
+/// Client certificates of a listener. One that is shown is always of one of these authorities.
+#[derive(Clone, Copy)]
+enum Clients<'a> {
+    /// A peer without one does not get as far as a request.
+    Demanded(&'a [CertificateDer<'static>]),
+    /// People may come with a session instead.
+    Optional(&'a [CertificateDer<'static>]),
+    /// None is asked for.
+    Without,
+}
+
+fn config(presented: &Presented, clients: Clients<'_>) -> anyhow::Result<ServerConfig> {
     let builder = ServerConfig::builder();
-    let builder = match roots {
-        Some(roots) => {
-            let mut store = RootCertStore::empty();
-            for root in roots {
-                store.add(root.clone()).context("an authority cannot be used")?;
-            }
-            builder.with_client_cert_verifier(WebPkiClientVerifier::builder(store.into()).build()?)
+    let builder = match clients {
+        Clients::Demanded(roots) => builder.with_client_cert_verifier(verifier(roots)?.build()?),
+        Clients::Optional(roots) => {
+            builder.with_client_cert_verifier(verifier(roots)?.allow_unauthenticated().build()?)
         }
-        None => builder.with_no_client_auth(),
+        Clients::Without => builder.with_no_client_auth(),
     };
     let config = builder.with_single_cert(presented.chain.clone(), presented.key.clone_key());
     Ok(served(config.context(
         "the hub's certificate and key cannot be used together",
     )?))
+}
+
+fn verifier(roots: &[CertificateDer<'static>]) -> anyhow::Result<ClientCertVerifierBuilder> {
+    let mut store = RootCertStore::empty();
+    for root in roots {
+        store.add(root.clone()).context("an authority cannot be used")?;
+    }
+    Ok(WebPkiClientVerifier::builder(store.into()))
 }
 
 fn served(mut config: ServerConfig) -> ServerConfig {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Parser as _;
+use hub::access::Role;
 use hub::config::{Config, Span};
 use hub::run::{Running, start};
 use proto::v1::fleet_clusters_client::FleetClustersClient;
@@ -116,7 +117,7 @@ impl Own {
     pub async fn operator_for(&self, valid: &str) -> Channel {
         let config = config(self.dir.path(), self.more);
         let valid: Span = valid.parse().unwrap();
-        let file = hub::membership::operator_certificate(&config, "ann", valid).unwrap();
+        let file = hub::membership::operator_certificate(&config, "ann", Role::Admin, valid).unwrap();
         let identity = Identity::from_pem(&file, &file);
         self.dial(self.running.view.port(), Some(identity)).await.unwrap()
     }
