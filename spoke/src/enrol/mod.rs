@@ -267,3 +267,6 @@ pub async fn invited(client: &Client, namespace: &str) -> Membership {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ mod alerts;
 mod api;
 mod backups;
 mod conditions;
+mod enrolment;
 mod faults;
 mod hooks;
 mod locks;
