@@ -10,7 +10,7 @@ use ractor::{Actor, ActorCell};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::admin;
 use crate::apply::Applier;
@@ -68,7 +68,7 @@ async fn start(config: &Config, fatal: &Fatal) -> anyhow::Result<Tree> {
         .apiserver_version()
         .await
         .context("the API server does not answer")?;
-    let config = &joined(config, &client).await;
+    let config = &joined(config, &client).await?;
     let site = config.site(&cluster_uid(&client).await?);
     let restic = restic::Executor::start(config, &site.cluster, metrics.clone())
         .await
@@ -271,24 +271,21 @@ fn driver<C: Controller>(context: &Arc<Context>, controller: C) -> Arc<Driver<C>
 
 /// uid of namespace kube-system, which identifies a cluster for its whole life.
 /// The configuration with the hub and the name that this cluster has joined with, where nothing else is configured.
-async fn joined(config: &Config, client: &Client) -> Config {
+async fn joined(config: &Config, client: &Client) -> anyhow::Result<Config> {
     let mut config = config.clone();
     if config.hub_url().is_some() {
-        return config;
+        return Ok(config);
     }
-    match enrol::membership(client, &config.lease_namespace).await {
-        Ok(Some(enrol::Membership { cluster, hub })) => {
-            config.hub = Some(HubAddress(Some(hub)));
-            config.cluster = config
-                .cluster
-                .filter(|name| !name.trim().is_empty())
-                .or(Some(cluster));
-        }
-        Ok(None) => {}
-        // Backups go on without a hub; whether there is one is asked again and again.
-        Err(error) => warn!("whether there is a hub to join is not known: {error:#}"),
+    // An answer that does not come is not "no hub": then this start fails.
+    let joined = enrol::membership(client, &config.lease_namespace).await?;
+    if let Some(enrol::Membership { cluster, hub }) = joined {
+        config.hub = Some(HubAddress(Some(hub)));
+        config.cluster = config
+            .cluster
+            .filter(|name| !name.trim().is_empty())
+            .or(Some(cluster));
     }
-    config
+    Ok(config)
 }
 
 async fn cluster_uid(client: &Client) -> anyhow::Result<String> {

@@ -49,7 +49,14 @@ pub async fn certificate(place: &Place, context: &Context) -> anyhow::Result<Hel
         .get::<Secret>(&Key::new(place.namespace.as_str(), JOIN))
         .await;
     let join = join.with_context(|| format!("cannot read Secret {JOIN}"))?;
-    let join = join.as_ref().map(Join::parse).transpose()?;
+    let join = match (join.as_ref().map(Join::parse).transpose(), &identity.held) {
+        (Ok(join), _) => join,
+        (Err(error), None) => return Err(error),
+        (Err(error), Some(_)) => {
+            warn!("{error:#}; the certificate that is there is used");
+            None
+        }
+    };
     let now = context.clock.now();
     let step = decide(cluster, identity.held.as_ref(), join.as_ref(), now);
     let join = match (step, join) {
@@ -231,7 +238,7 @@ pub struct Membership {
 /// Which fleet this cluster has joined, or is to join. What is to be joined counts before what was.
 ///
 /// # Errors
-/// When the API server does not answer, or what is there to join with cannot be used.
+/// When the API server does not answer.
 pub async fn membership(client: &Client, namespace: &str) -> anyhow::Result<Option<Membership>> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let get = async |name: &str| {
@@ -239,12 +246,14 @@ pub async fn membership(client: &Client, namespace: &str) -> anyhow::Result<Opti
         let secret = secret.with_context(|| format!("no answer about Secret {name}"))?;
         secret.with_context(|| format!("cannot read Secret {name}"))
     };
-    if let Some(secret) = get(JOIN).await? {
-        let join = Join::parse(&secret)?;
-        return Ok(Some(Membership {
-            cluster: join.cluster,
-            hub: join.hub,
-        }));
+    let join = get(JOIN).await?.as_ref().map(Join::parse).transpose();
+    // What cannot be used does not take a cluster out of its fleet.
+    let join = join.unwrap_or_else(|error| {
+        warn!("{error:#}");
+        None
+    });
+    if let Some(Join { cluster, hub, .. }) = join {
+        return Ok(Some(Membership { cluster, hub }));
     }
     let held = get(IDENTITY)
         .await?

@@ -136,6 +136,13 @@ async fn a_cluster_joins_once_and_every_replica_has_the_certificate() {
     );
     let again = scene.certificate().await.unwrap();
     assert!(again == held && scene.asked().len() == 1, "read from the Secret");
+    scene.api.put(&json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": JOIN, "namespace": "system" }, "data": {} }));
+    assert!(
+        scene.certificate().await.unwrap() == held,
+        "what cannot be used takes nothing away"
+    );
+    let joined = membership(&scene.api.client(), "system").await.unwrap();
+    assert!(joined.is_some());
     scene.api.delete::<Secret>("system", JOIN);
     assert!(
         scene.certificate().await.unwrap() == held,
