@@ -24,22 +24,25 @@ struct Hub {
     fails: Mutex<Vec<Status>>,
 }
 
+/// The hub as the server has it.
+struct Served(Arc<Hub>);
+
 #[tonic::async_trait]
-impl FleetEnrol for Arc<Hub> {
+impl FleetEnrol for Served {
     async fn enrol(&self, request: Request<EnrolRequest>) -> Result<Response<EnrolResponse>, Status> {
         let request = request.into_inner();
         assert!(
             request.token.starts_with("token") && request.cluster == "a" && request.cluster_uid == "uid-of-a"
         );
-        self.asked.lock().unwrap().push(request.csr.clone());
-        if let Some(status) = self.fails.lock().unwrap().pop() {
+        self.0.asked.lock().unwrap().push(request.csr.clone());
+        if let Some(status) = self.0.fails.lock().unwrap().pop() {
             return Err(status);
         }
         let csr = CertificateSigningRequestParams::from_der(&request.csr.as_slice().into()).unwrap();
-        let leaf = csr.signed_by(&self.issuer).unwrap().der().to_vec();
+        let leaf = csr.signed_by(&self.0.issuer).unwrap().der().to_vec();
         let certificate = IssuedCertificate {
-            chain: vec![leaf, self.authority.clone()],
-            authorities: vec![self.authority.clone()],
+            chain: vec![leaf, self.0.authority.clone()],
+            authorities: vec![self.0.authority.clone()],
         };
         Ok(Response::new(EnrolResponse {
             certificate: Some(certificate),
@@ -78,7 +81,7 @@ impl Scene {
         let server = Server::builder()
             .tls_config(ServerTlsConfig::new().identity(identity))
             .unwrap()
-            .add_service(FleetEnrolServer::new(hub.clone()));
+            .add_service(FleetEnrolServer::new(Served(hub.clone())));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         let api = ApiServer::new();
         api.namespace("system");
