@@ -3,6 +3,8 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "fleet/v1/admin.proto",
+        "fleet/v1/clusters.proto",
+        "fleet/v1/enrol.proto",
         "fleet/v1/link.proto",
         "fleet/v1/lease.proto",
         "fleet/v1/retention.proto",

@@ -194,6 +194,26 @@ pub enum ClustersCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Prints the one command that makes a cluster join, with a token that is good once.
+    Join(Join),
+    /// Ends a cluster's session at once and refuses new ones, until it is lifted.
+    Ban {
+        /// Name of the cluster.
+        cluster: String,
+        /// Why, for the audit and for who looks at the cluster.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Lifts a ban.
+    Unban {
+        /// Name of the cluster.
+        cluster: String,
+        /// Certificates of before stay refused, as after a theft: the cluster has to join again.
+        #[arg(long)]
+        rejoin: bool,
+    },
+    /// Replaces the hub's authority step by step, without a restart.
+    RotateAuthority(Rotate),
     /// Decides which of two clusters that report under one name is the right one.
     Accept {
         /// Name of the cluster.
@@ -202,6 +222,50 @@ pub enum ClustersCommand {
         #[arg(long)]
         uid: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct Join {
+    /// Name of the cluster: a-z, 0-9, '-' and '.'.
+    pub cluster: String,
+    /// How long the token in it may be used, such as 15m or 12h; one hour unless given, a day at most.
+    #[arg(long, value_parser = duration)]
+    pub valid: Option<Duration>,
+    /// Where spokes connect, in place of what the hub was told (--link-url of the hub).
+    #[arg(long)]
+    pub link_url: Option<String>,
+    /// Where they enrol, in place of what the hub was told (--enrol-url of the hub).
+    #[arg(long)]
+    pub enrol_url: Option<String>,
+    /// command, or yaml: the manifest alone, to be kept with others.
+    #[arg(short, long, value_enum, default_value_t = JoinFormat::Command)]
+    pub output: JoinFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum JoinFormat {
+    Command,
+    Yaml,
+}
+
+#[derive(Debug, Args)]
+pub struct Rotate {
+    /// What is done; without it, only shows where the rotation is.
+    #[arg(value_enum)]
+    pub step: Option<RotateStep>,
+    /// Goes on although some clusters are locked out by it and have to join again.
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RotateStep {
+    /// Makes the next authority, and announces it to all clusters.
+    Begin,
+    /// The next authority signs from now on; both are trusted.
+    Activate,
+    /// The old authority is no longer trusted.
+    Retire,
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use prost_types::Timestamp;
 use proto::v1::fleet_admin_client::FleetAdminClient;
+use proto::v1::fleet_clusters_client::FleetClustersClient;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::{
     AcceptClusterRequest, AuditRequest, AuditResponse, BeginLoginRequest, BeginLoginResponse, BindRequest,
@@ -32,15 +33,16 @@ pub struct Client {
     limit: Duration,
     view: FleetViewClient<Authorized>,
     admin: FleetAdminClient<Authorized>,
+    pub(crate) clusters: FleetClustersClient<Authorized>,
     /// The hub has answered a request on this connection, so it trusts the certificate.
     answered: AtomicBool,
 }
 
-type Authorized = InterceptedService<Channel, Session>;
+pub(crate) type Authorized = InterceptedService<Channel, Session>;
 
 /// Adds the session to each request.
 #[derive(Clone)]
-struct Session(Option<MetadataValue<Ascii>>);
+pub(crate) struct Session(Option<MetadataValue<Ascii>>);
 
 impl Interceptor for Session {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -160,9 +162,17 @@ impl Client {
             hub,
             limit,
             view: FleetViewClient::with_interceptor(channel.clone(), session.clone()),
-            admin: FleetAdminClient::with_interceptor(channel, session),
+            admin: FleetAdminClient::with_interceptor(channel.clone(), session.clone()),
+            clusters: FleetClustersClient::with_interceptor(channel, session),
             answered: AtomicBool::new(false),
         })
+    }
+
+    /// Host of the hub, as it is reached.
+    pub fn host(&self) -> String {
+        let uri = self.hub.parse::<tonic::transport::Uri>().ok();
+        let host = uri.as_ref().and_then(|uri| uri.host());
+        host.unwrap_or_default().to_owned()
     }
 
     /// Every row that a request takes.
@@ -192,7 +202,7 @@ impl Client {
     }
 
     /// The answer to a question.
-    async fn answer<T>(
+    pub(crate) async fn answer<T>(
         &self,
         question: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, Failure> {

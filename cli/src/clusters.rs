@@ -7,12 +7,17 @@ use proto::v1::{AcceptClusterRequest, ForgetClusterRequest, ForgetClusterRespons
 use crate::arguments::{ClustersCommand, HubArguments};
 use crate::client::Client;
 use crate::failure::{Failure, code};
+use crate::membership;
 use crate::output::{note, print};
 
 /// Carries a decision out.
 pub async fn decide(hub: &HubArguments, command: &ClustersCommand) -> Result<u8, Failure> {
     let mut client = Client::connect(hub).await?;
     match command {
+        ClustersCommand::Join(join) => membership::join(&mut client, join).await,
+        ClustersCommand::Ban { cluster, reason } => membership::ban(&mut client, cluster, reason).await,
+        ClustersCommand::Unban { cluster, rejoin } => membership::unban(&mut client, cluster, *rejoin).await,
+        ClustersCommand::RotateAuthority(rotate) => membership::rotate(&mut client, rotate).await,
         ClustersCommand::Accept { cluster, uid } => {
             let request = AcceptClusterRequest {
                 cluster: cluster.clone(),

@@ -9,6 +9,7 @@ mod document;
 mod failure;
 mod login;
 mod maintenance;
+mod membership;
 mod output;
 mod people;
 mod render;

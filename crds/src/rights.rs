@@ -122,7 +122,7 @@ pub const CLUSTER: &[Right] = &[
         &["secrets"],
         &["get", "list", "watch", "create", "patch", "delete"],
         "Watched by metadata only, read one by one when a repository is opened; written: the location and credentials of a repository as its pods get them, and \
-         what a resource gets of a repository that allows its namespace.",
+         what a resource gets of a repository that allows its namespace; in the operator's own namespace, key and certificate of the cluster.",
     ),
     right(
         "",

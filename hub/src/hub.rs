@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::creation::{Creations, Ticket};
 use crate::inventory::{Held, Inventory, Limits, Member, Unsaved};
 use crate::lock::Locks;
+use crate::membership::Membership;
 use crate::metrics::Metrics;
 use crate::store::{Batch, HubStore, Kept, Start, StoreError, StoredObject};
 use crate::{Millis, Moment};
@@ -47,6 +48,8 @@ pub struct Hub {
     creations: Mutex<Creations>,
     /// Who may create a repository now; each session looks for its own tickets.
     creating: watch::Sender<Option<Ticket>>,
+    /// Which clusters are in the fleet.
+    pub membership: Membership,
     /// Who may do what.
     pub authority: Arc<Authority>,
     /// The maintenance locks.
@@ -73,14 +76,18 @@ impl Hub {
             objects: config.max_objects,
             bytes: config.max_bytes,
         };
+        let membership = Membership::start(config, &*store).await?;
         let kept = store.load().await?;
         info!(epoch, clusters = kept.0.len(), objects = kept.1.len(), "starting");
         let mut inventory = restored(limits, epoch, kept, Moment::now());
         let (bindings, keys) = store.bindings().await?;
         inventory.bind(bindings, keys);
         inventory.restore_vanished(store.vanished().await?);
+        for ban in membership.banned() {
+            inventory.ban(&ban.cluster, Some(ban.text()));
+        }
         let (roles, sessions) = store.people(Moment::now().wall).await?;
-        let authority = Authority::new(People::new(roles, sessions));
+        let authority = Authority::new(membership.domain.clone(), People::new(roles, sessions));
         let mut creations = Creations::new(config.creation_hold.millis());
         // A store that was never used before has granted no creation.
         if epoch > 1 {
@@ -100,6 +107,7 @@ impl Hub {
             max_bytes: config.max_bytes,
             creations: Mutex::new(creations),
             creating: watch::channel(None).0,
+            membership,
             authority: Arc::new(authority),
             locks,
             heartbeat: config.heartbeat_interval.0,

@@ -8,19 +8,24 @@
 
 pub mod access;
 pub mod admin;
+pub mod arguments;
 pub mod audit;
+pub mod authority;
 pub mod authorize;
+pub mod bans;
 pub mod bindings;
 pub mod clean;
 pub mod clusters;
 pub mod config;
 pub mod creation;
+pub mod enrol;
 pub mod health;
 pub mod hub;
 pub mod identity;
 pub mod inventory;
 pub mod link;
 pub mod lock;
+pub mod membership;
 pub mod metrics;
 pub mod oidc;
 pub mod outbound;
@@ -30,9 +35,11 @@ pub mod rows;
 pub mod run;
 pub mod schedule;
 pub mod seen;
+pub mod servers;
 pub mod session;
 pub mod status;
 pub mod store;
+pub mod tls;
 pub mod view;
 pub mod waits;
 

@@ -4,7 +4,9 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use hub::config::{Config, LogFormat};
+use hub::access::Role;
+use hub::arguments::{Arguments, Command};
+use hub::config::{Config, LogFormat, Span};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -17,7 +19,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 async fn main() -> ExitCode {
     // tonic and rustls ask for a process-wide provider.
     rustls::crypto::ring::default_provider().install_default().ok();
-    let config = Config::parse();
+    let Arguments { command, config } = Arguments::parse();
     let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -27,13 +29,26 @@ async fn main() -> ExitCode {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
     }
-    match run(config).await {
+    let done = match command {
+        Some(Command::OperatorCertificate { name, role, valid }) => {
+            operator_certificate(&config, &name, role, valid)
+        }
+        None => run(config).await,
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Written to standard output: the hub's image has no shell and no writable folder but the store's.
+fn operator_certificate(config: &Config, name: &str, role: Role, valid: Span) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let pem = hub::membership::operator_certificate(config, name, role, valid)?;
+    Ok(std::io::stdout().write_all(pem.as_bytes())?)
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {

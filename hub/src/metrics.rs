@@ -24,6 +24,8 @@ pub struct Metrics {
     pub store_failures: IntCounter,
     /// Messages of spokes that were refused, by what they were about and why.
     pub refused: IntCounterVec,
+    /// Attempts to join, by outcome.
+    pub enrolments: IntCounterVec,
 }
 
 impl Metrics {
@@ -58,6 +60,11 @@ impl Metrics {
             &["message", "reason"],
         )?;
         registry.register(Box::new(refused.clone()))?;
+        let enrolments = IntCounterVec::new(
+            Opts::new("fleet_hub_enrolments_total", "Attempts to join with a token"),
+            &["outcome"],
+        )?;
+        registry.register(Box::new(enrolments.clone()))?;
         Ok(Metrics {
             sessions: gauge("fleet_hub_sessions", "Sessions of spokes that are open")?,
             objects: gauge("fleet_hub_objects", "Resources of all clusters")?,
@@ -66,6 +73,7 @@ impl Metrics {
             messages,
             store_failures,
             refused,
+            enrolments,
             commit_seconds,
             registry,
         })

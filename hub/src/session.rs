@@ -137,7 +137,9 @@ impl Session {
                 | Body::LeaseRenew(_)
                 | Body::LeaseRelease(_)
                 | Body::PossessionProof(_)
-                | Body::PlanPart(_),
+                | Body::PlanPart(_)
+                | Body::CertificateRequest(_)
+                | Body::TrustStored(_),
             ) => Effect::default(),
         })
     }

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::{BEDS, CLUSTERS, Plan};
 use crate::cluster::Cluster;
-use crate::pki::{Authority, Names};
 use crate::process::Daemon;
 use crate::servers::Servers;
 use crate::tools::Workspace;
@@ -20,6 +19,7 @@ const REGISTER: &str = "/run/restic-fleet-testbed";
 /// Port of the hub's Services on every node.
 pub const HUB_LINK_PORT: u16 = 30443;
 pub const HUB_VIEW_PORT: u16 = 30444;
+pub const HUB_ENROL_PORT: u16 = 30445;
 /// Password of the demo's repository.
 pub const RESTIC_PASSWORD: &str = "demo-password";
 
@@ -117,7 +117,6 @@ impl Bed {
         fs::create_dir_all(bed.dir())?;
         network::remove(bed.plan());
         network::create_bridge(bed.plan())?;
-        bed.write_link_pki()?;
         progress(&format!(
             "starting {} clusters and the storage servers",
             options.clusters.len()
@@ -204,11 +203,6 @@ impl Bed {
     }
 
     #[must_use]
-    pub fn pki(&self) -> PathBuf {
-        self.dir().join("pki")
-    }
-
-    #[must_use]
     pub fn servers(&self) -> Servers {
         Servers::new(self.plan(), &self.dir(), &self.workspace)
     }
@@ -271,48 +265,19 @@ impl Bed {
         format!("https://{}:{port}", self.plan().node(0))
     }
 
-    fn write_link_pki(&self) -> anyhow::Result<()> {
-        let authority = Authority::create(&self.pki(), "ca")?;
-        let addresses = vec!["127.0.0.1".to_owned(), self.plan().node(0)];
-        let dns = vec!["hub".to_owned(), "localhost".to_owned()];
-        authority.issue(
-            "hub",
-            Names {
-                common_name: "hub".into(),
-                dns,
-                addresses,
-                ..Names::default()
-            },
-        )?;
-        for cluster in &self.entry.clusters {
-            let uri = Some(format!("spiffe://restic-fleet/spoke/{cluster}"));
-            authority.issue(
-                &format!("spoke-{cluster}"),
-                Names {
-                    common_name: cluster.clone(),
-                    uri,
-                    ..Names::default()
-                },
-            )?;
-        }
-        let uri = Some("spiffe://restic-fleet/operator/admin".to_owned());
-        authority.issue(
-            "viewer",
-            Names {
-                common_name: "admin".into(),
-                uri,
-                ..Names::default()
-            },
-        )
+    /// Certificate, key and authority of the bed's admin: got from the hub when it is installed.
+    #[must_use]
+    pub fn admin_file(&self) -> PathBuf {
+        self.dir().join("admin.pem")
     }
 
     /// Variables for a shell: `source .testbed/env`.
     #[must_use]
     pub fn environment(&self) -> Vec<(String, String)> {
-        let (servers, pki) = (self.servers(), self.pki());
+        let (servers, admin) = (self.servers(), self.admin_file());
         let (key, secret) = servers.s3_credentials();
         let [one, two] = servers.s3_urls();
-        let file = |name: &str| pki.join(name).to_string_lossy().into_owned();
+        let admin = admin.to_string_lossy().into_owned();
         let products = self.workspace.product(&self.entry.profile, "fleet");
         let products = products
             .parent()
@@ -325,9 +290,9 @@ impl Bed {
                 format!("{}:{products}:$PATH", self.workspace.bin().display()),
             ),
             ("FLEET_HUB".to_owned(), self.hub_address(HUB_VIEW_PORT)),
-            ("FLEET_CA".to_owned(), file("ca.crt")),
-            ("FLEET_CERT".to_owned(), file("viewer.crt")),
-            ("FLEET_KEY".to_owned(), file("viewer.key")),
+            ("FLEET_CA".to_owned(), admin.clone()),
+            ("FLEET_CERT".to_owned(), admin.clone()),
+            ("FLEET_KEY".to_owned(), admin),
             ("RESTIC_REPOSITORY".to_owned(), format!("s3:{one}/shared")),
             ("RESTIC_PASSWORD".to_owned(), RESTIC_PASSWORD.to_owned()),
             ("AWS_ACCESS_KEY_ID".to_owned(), key.to_owned()),

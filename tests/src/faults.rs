@@ -156,8 +156,17 @@ impl Bed {
             uri: Some(format!("spiffe://restic-fleet/spoke/{cluster}")),
             ..Names::default()
         };
-        Authority::load(&self.pki(), "ca")?.issue(file, names)?;
-        Ok(["crt", "key"].map(|ending| self.pki().join(format!("{file}.{ending}"))))
+        let dir = self.dir().join("issued");
+        fs::create_dir_all(&dir)?;
+        // Whoever can read the hub's volume can do this.
+        let cluster = self.hub_cluster()?;
+        let volume = PathBuf::from(volume_path(&cluster, SYSTEM, "fleet-hub")?);
+        let signer = fs::read_to_string(volume.join("authority/active.pem"))?;
+        let key = signer.find("-----BEGIN PRIVATE KEY").context("no key")?;
+        fs::write(dir.join("ca.crt"), &signer[..key])?;
+        fs::write(dir.join("ca.key"), &signer[key..])?;
+        Authority::load(&dir, "ca")?.issue(file, names)?;
+        Ok(["crt", "key"].map(|ending| dir.join(format!("{file}.{ending}"))))
     }
 
     fn hub_cluster(&self) -> anyhow::Result<Cluster> {
@@ -213,10 +222,15 @@ impl Bed {
     pub fn put_store_back(&self, from: &Path) -> anyhow::Result<()> {
         let cluster = self.hub_cluster()?;
         let store = PathBuf::from(volume_path(&cluster, SYSTEM, "fleet-hub")?);
-        for file in fs::read_dir(&store)?.flatten() {
+        // The authority stays: a copy of the store is restored without it.
+        let files = |dir: &Path| -> anyhow::Result<Vec<fs::DirEntry>> {
+            let all = fs::read_dir(dir)?.flatten();
+            Ok(all.filter(|file| file.path().is_file()).collect())
+        };
+        for file in files(&store)? {
             fs::remove_file(file.path())?;
         }
-        for file in fs::read_dir(from)?.flatten() {
+        for file in files(from)? {
             let to = store.join(file.file_name());
             run(
                 "cp",

@@ -1,13 +1,15 @@
 //! The product in a bed's clusters: CRDs, hub and spokes from the manifests in deploy/, as anybody would install them.
 
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use crate::bed::{Bed, HUB_LINK_PORT};
+use crate::bed::{Bed, HUB_ENROL_PORT, HUB_LINK_PORT};
 use crate::cluster::Cluster;
 use crate::process::run;
 use crate::progress;
@@ -29,18 +31,39 @@ pub fn install(bed: &Bed, settings: &[(&str, &str)], hub: &[(&str, &str)]) -> an
         "-f",
         &deploy.join("hub/10-namespace.yaml").to_string_lossy(),
     ])?;
-    tls_secret(bed, first, "fleet-hub-tls", "hub")?;
     prepare_hub_volume(first)?;
-    first.apply(&config_map("fleet-hub-settings", hub))?;
+    let urls = [
+        ("FLEET_HUB_LINK_URL", bed.hub_address(HUB_LINK_PORT)),
+        ("FLEET_HUB_ENROL_URL", bed.hub_address(HUB_ENROL_PORT)),
+        ("FLEET_HUB_SERVER_NAME", bed.plan().node(0)),
+    ];
+    let urls = urls.iter().map(|(name, value)| (*name, value.as_str()));
+    let hub: Vec<(&str, &str)> = hub.iter().copied().chain(urls).collect();
+    first.apply(&config_map("fleet-hub-settings", &hub))?;
     first.kubectl(&["apply", "-f", &deploy.join("hub").to_string_lossy()])?;
-    for cluster in &clusters {
-        progress(&format!("installing the spoke of cluster {}", cluster.name));
-        install_spoke(bed, cluster, &cluster.name, settings)?;
-    }
     rollout(first, "fleet-hub")?;
+    log_in(bed, first)?;
+    for cluster in &clusters {
+        progress(&format!("cluster {} joins", cluster.name));
+        install_spoke(bed, cluster, settings)?;
+    }
     clusters
         .iter()
         .try_for_each(|cluster| rollout(cluster, "fleet-spoke"))
+}
+
+/// The first certificate of a person, as anybody gets it who may run a command in the hub's pod.
+fn log_in(bed: &Bed, first: &Cluster) -> anyhow::Result<()> {
+    let inside = ["exec", "-n", SYSTEM, "deploy/fleet-hub", "--", "fleet-hub"];
+    let pem = first.kubectl(&[&inside[..], &["operator-certificate", "admin", "--valid", "30d"]].concat())?;
+    let file = bed.admin_file();
+    let _ = fs::remove_file(&file);
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)?;
+    Ok(file.write_all(pem.as_bytes())?)
 }
 
 /// The kinds.
@@ -133,28 +156,30 @@ pub fn local_volume(cluster: &Cluster, namespace: &str, claim: &str) -> anyhow::
     Ok(folder)
 }
 
-/// A spoke that calls itself `name`.
-pub fn install_spoke(
-    bed: &Bed,
-    cluster: &Cluster,
-    name: &str,
-    settings: &[(&str, &str)],
-) -> anyhow::Result<()> {
+/// A spoke that joins the hub, with the two commands of the README.
+pub fn install_spoke(bed: &Bed, cluster: &Cluster, settings: &[(&str, &str)]) -> anyhow::Result<()> {
     let deploy = bed.workspace.root.join("deploy/spoke");
     cluster.kubectl(&["apply", "-f", &deploy.join("10-namespace.yaml").to_string_lossy()])?;
-    tls_secret(
-        bed,
-        cluster,
-        "fleet-spoke-tls",
-        &format!("spoke-{}", cluster.name),
-    )?;
     cluster.apply(&config_map("fleet-spoke-settings", settings))?;
-    let hub = bed.hub_address(HUB_LINK_PORT);
-    cluster.apply(&config_map("fleet-spoke", &[("cluster", name), ("hub", &hub)]))?;
+    join(bed, cluster)?;
     cluster.kubectl(&["apply", "-f", &deploy.to_string_lossy()])?;
     // Settings are read at the start.
     cluster
         .kubectl(&["rollout", "restart", "-n", SYSTEM, "deployment/fleet-spoke"])
+        .map(drop)
+}
+
+/// Makes a cluster join the hub.
+pub fn join(bed: &Bed, cluster: &Cluster) -> anyhow::Result<()> {
+    let join = shell_ok(bed, "fleet", &["clusters", "join", &cluster.name, "-o", "yaml"])?;
+    cluster.apply(&join).map(drop)
+}
+
+/// Takes the hub from a cluster: its spoke works alone from its next start on.
+pub fn leave(cluster: &Cluster) -> anyhow::Result<()> {
+    let secrets = ["secret/fleet-spoke-join", "secret/fleet-spoke-identity"];
+    cluster
+        .kubectl(&[&["delete", "-n", SYSTEM, "--ignore-not-found"][..], &secrets].concat())
         .map(drop)
 }
 
@@ -164,13 +189,6 @@ fn config_map(name: &str, data: &[(&str, &str)]) -> String {
     let metadata = serde_json::json!({ "name": name, "namespace": SYSTEM });
     serde_json::json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data })
         .to_string()
-}
-
-fn tls_secret(bed: &Bed, cluster: &Cluster, name: &str, file: &str) -> anyhow::Result<()> {
-    let read = |file: &str| fs::read_to_string(bed.pki().join(file)).with_context(|| format!("no {file}"));
-    let data = serde_json::json!({ "ca.crt": read("ca.crt")?, "tls.crt": read(&format!("{file}.crt"))?, "tls.key": read(&format!("{file}.key"))? });
-    let metadata = serde_json::json!({ "name": name, "namespace": SYSTEM });
-    cluster.apply(&serde_json::json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data }).to_string()).map(drop)
 }
 
 /// Waits for a Deployment.

@@ -3,6 +3,7 @@
 mod bindings;
 mod clusters;
 mod decisions;
+mod enrolment;
 pub mod held;
 mod locks;
 mod people;
@@ -16,6 +17,7 @@ use crate::Millis;
 use crate::bindings::{Binding, Key};
 
 pub use decisions::{DecisionQuery, DecisionStore, Entry, StoredDecision, Verified};
+pub use enrolment::{EnrolmentStore, StoredCertificate, StoredToken, TokenUse};
 pub use people::PeopleStore;
 pub use plans::{CheckedDamage, StoredEnd, StoredPlan};
 pub use records::{
@@ -43,7 +45,7 @@ impl StoreError {
 }
 
 /// A durable store. `Ok` means on disk. Every write fails with [`StoreError::Fenced`] when a later epoch has begun.
-pub trait HubStore: DecisionStore + PeopleStore {
+pub trait HubStore: DecisionStore + EnrolmentStore + PeopleStore {
     /// Begins the epoch of this start.
     fn begin(&self) -> BoxFuture<'_, Result<Start, StoreError>>;
     /// Whether the epoch is still this process's. Cheap: asked between writes, so that nobody renews out of a memory

@@ -7,6 +7,7 @@ mod api;
 mod backends;
 mod backups;
 mod conditions;
+mod enrolment;
 mod faults;
 mod hooks;
 mod locks;

@@ -48,6 +48,7 @@ impl Hub {
             .arg(path("hub.key"))
             .arg("--tls-ca")
             .arg(path("ca.crt"))
+            .args(["--trust-domain", "fleet"])
             .arg("--store")
             .arg(path("fleet.db"))
             .stdin(Stdio::null())

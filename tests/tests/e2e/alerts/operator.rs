@@ -28,17 +28,9 @@ fn alerts_of_the_operator_come_with_their_cause_and_end_with_its_mend() {
     prometheus.until_ended("FleetNoLeader", "", "");
 
     let rename = |name: &str| {
-        let patch = json!({ "data": { "cluster": name } }).to_string();
-        let patch = [
-            "patch",
-            "-n",
-            SYSTEM,
-            "configmap/fleet-spoke",
-            "--type=merge",
-            "-p",
-            &patch,
-        ];
-        cluster.kubectl(&patch).unwrap();
+        let named = json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": { "cluster": name },
+                            "metadata": { "name": "fleet-spoke", "namespace": SYSTEM } });
+        cluster.apply(&named.to_string()).unwrap();
         let restart = ["rollout", "restart", "-n", SYSTEM, "deployment/fleet-spoke"];
         cluster.kubectl(&restart).unwrap();
         fleet::rollout(&cluster, "fleet-spoke").unwrap();

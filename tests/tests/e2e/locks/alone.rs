@@ -1,6 +1,7 @@
 //! A hub that is away, no hub at all, and backups that are asked to hold.
 
 use serde_json::{Value, json};
+use tests::cluster::Cluster;
 use tests::fleet::{self, SYSTEM};
 
 use super::{Blocker, lock, until_at_work, without_coalescing};
@@ -64,16 +65,12 @@ struct Alone(Place);
 
 impl Alone {
     fn new(place: Place) -> Alone {
-        Alone::set(&place, "");
+        fleet::leave(&place.cluster).unwrap();
+        Alone::restart(&place.cluster);
         Alone(place)
     }
 
-    fn set(place: &Place, hub: &str) {
-        let patch = json!({ "data": { "hub": hub } }).to_string();
-        let cluster = &place.cluster;
-        cluster
-            .kubectl(&["patch", "-n", SYSTEM, "configmap", "fleet-spoke", "-p", &patch])
-            .unwrap();
+    fn restart(cluster: &Cluster) {
         cluster
             .kubectl(&["rollout", "restart", "-n", SYSTEM, "deployment/fleet-spoke"])
             .unwrap();
@@ -83,7 +80,9 @@ impl Alone {
 
 impl Drop for Alone {
     fn drop(&mut self) {
-        Alone::set(&self.0, &bed().hub_address(tests::bed::HUB_LINK_PORT));
+        let Place { cluster, .. } = &self.0;
+        fleet::join(bed(), cluster).unwrap();
+        Alone::restart(cluster);
     }
 }
 
