@@ -2,6 +2,8 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
+        "fleet/v1/command.proto",
+        "fleet/v1/control.proto",
         "fleet/v1/link.proto",
         "fleet/v1/lease.proto",
         "fleet/v1/retention.proto",

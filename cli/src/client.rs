@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prost_types::Timestamp;
+use proto::v1::fleet_control_client::FleetControlClient;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::{
     AcceptClusterRequest, AuditRequest, AuditResponse, DecideBindingRequest, DecidePlanRequest,
@@ -23,6 +24,7 @@ pub struct Client {
     hub: String,
     limit: Duration,
     view: FleetViewClient<Channel>,
+    control: FleetControlClient<Channel>,
     /// The hub has answered a request on this connection, so it trusts the certificate.
     answered: AtomicBool,
 }
@@ -68,7 +70,8 @@ impl Client {
         Ok(Client {
             hub,
             limit: arguments.timeout,
-            view: FleetViewClient::new(channel),
+            view: FleetViewClient::new(channel.clone()),
+            control: FleetControlClient::new(channel),
             answered: AtomicBool::new(false),
         })
     }
@@ -99,8 +102,13 @@ impl Client {
         self.answer(view.status(StatusRequest {})).await
     }
 
+    /// What makes clusters do something.
+    pub fn control(&self) -> FleetControlClient<Channel> {
+        self.control.clone()
+    }
+
     /// The answer to a question.
-    async fn answer<T>(
+    pub async fn answer<T>(
         &self,
         question: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, Failure> {

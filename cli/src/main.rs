@@ -6,6 +6,7 @@ mod clusters;
 mod document;
 mod failure;
 mod maintenance;
+mod operations;
 mod output;
 mod render;
 mod run;

@@ -10,6 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::commands::Commands;
 use crate::config::Config;
 use crate::creation::{Creations, Ticket};
 use crate::inventory::{Held, Inventory, Limits, Member, Unsaved};
@@ -47,6 +48,8 @@ pub struct Hub {
     creating: watch::Sender<Option<Ticket>>,
     /// The maintenance locks.
     pub locks: Locks,
+    /// What people make clusters do.
+    pub commands: Commands,
     pub heartbeat: Duration,
     pub watch_heartbeat: Duration,
 }
@@ -81,6 +84,7 @@ impl Hub {
             creations.pause(Moment::now().steady);
         }
         let (revision, _) = watch::channel(inventory.revision());
+        let commands = Commands::load(store.clone()).await?;
         Ok(Arc::new(Hub {
             inventory: Mutex::new(inventory),
             revision,
@@ -95,6 +99,7 @@ impl Hub {
             creations: Mutex::new(creations),
             creating: watch::channel(None).0,
             locks,
+            commands,
             heartbeat: config.heartbeat_interval.0,
             watch_heartbeat: config.watch_heartbeat.0,
         }))

@@ -101,6 +101,7 @@ async fn serve(
         seen,
     };
     hub.locks.tell(attach).await;
+    hub.commands.attach(cluster, number, outgoing.clone()).await;
     let mut conversation = Conversation {
         hub,
         cluster,
@@ -118,6 +119,7 @@ async fn serve(
         session: number,
     };
     hub.locks.tell(detach).await;
+    hub.commands.detach(cluster, number).await;
     hub.close(cluster, number);
     hub.change(|inventory| inventory.detach(cluster, number, Moment::now()));
     result

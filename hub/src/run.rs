@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::{FutureExt as _, TryFutureExt as _};
+use proto::v1::fleet_control_server::FleetControlServer;
 use proto::v1::fleet_link_server::FleetLinkServer;
 use proto::v1::fleet_view_server::FleetViewServer;
 use tokio::net::TcpListener;
@@ -17,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
 use crate::config::Config;
+use crate::control::ControlService;
 use crate::hub::Hub;
 use crate::link::LinkService;
 use crate::lock::{Keeper, Locks, Settings};
@@ -92,6 +94,10 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
             let (hub, stop) = (hub.clone(), stop.clone());
             async move { Ok(hub.keep(stop).await?) }
         }),
+        tokio::spawn({
+            let (hub, stop) = (hub.clone(), stop.clone());
+            async move { Ok(hub.commands.keep(stop).await?) }
+        }),
         tokio::spawn(async move { Ok(keeper.keep(commands, stop).await?) }),
     ]);
     Ok(Running {
@@ -142,6 +148,7 @@ async fn servers(config: &Config, hub: &Arc<Hub>, stop: &CancellationToken) -> a
         .add_service(
             FleetViewServer::new(ViewService::new(hub.clone())).max_decoding_message_size(proto::MESSAGE_MAX),
         )
+        .add_service(FleetControlServer::new(ControlService::new(hub.clone())))
         .serve_with_incoming_shutdown(incoming(view), stop.clone().cancelled_owned());
     // Streams are open for ever: a stop does not wait for them.
     let link_server = bounded(link_server.map_err(anyhow::Error::from).boxed(), stop.clone());

@@ -9,11 +9,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::command::{self, Subject, Tools};
 use crate::config::Config;
 use crate::context::Context;
 use crate::events::Publisher;
 use crate::exchange::Question;
-use crate::intake::{self, Routes};
+use crate::intake::{self, Reader, Routes};
 use crate::leader::Election;
 use crate::link::{self, LinkConfig};
 use crate::maintenance::{Local, LocalGrantor};
@@ -64,6 +65,7 @@ pub fn all(config: &Config, parts: Parts) -> Vec<Service> {
         let (possession, questions) = Possession::new();
         let link = LinkConfig::new(url, config, &parts.kubernetes, possession.clone());
         services.push(hub(link, &context, &routes, &synced));
+        services.push(commands(config, &context, &routes, parts.restic.clone()));
         services.push(proofs(possession, questions, &context, parts.restic));
         services.push(shared(&context));
     } else {
@@ -122,6 +124,7 @@ async fn follow_leadership(
             context.metrics.leads(false);
             routes.follow().await;
             context.leases.reset();
+            context.commands.clear();
             context.operations.clear();
             context.places.clear();
             let term = leader.wait_until_leader().await;
@@ -239,6 +242,32 @@ fn hub(
         parts,
         |(config, context, wake, synced), stop| link::run(config, context, wake, synced, stop),
     )
+}
+
+fn commands(
+    config: &Config,
+    context: &Arc<Context>,
+    routes: &Arc<Routes>,
+    restic: Arc<dyn Restic>,
+) -> Service {
+    let routes = routes.clone();
+    let wake: command::Wake = Arc::new(move |subject, key| {
+        let reader = match subject {
+            Subject::Backup => Reader::Backups,
+            Subject::Policy => Reader::Policies,
+            Subject::Repository => Reader::Repositories,
+        };
+        routes.asked(reader, key);
+    });
+    let tools = Tools {
+        context: context.clone(),
+        restic,
+        wake,
+    };
+    let parts = (tools, config.lease_namespace.clone());
+    service("commands", Stage::Edge, parts, |(tools, namespace), stop| {
+        command::run(tools, namespace, stop)
+    })
 }
 
 fn proofs(

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     (
         "values",
-        &["clock", "images", "paths", "schedule", "site", "units"],
+        &["allow", "clock", "images", "paths", "schedule", "site", "units"],
     ),
     ("settings", &["backoff", "config"]),
     ("cache", &["metrics", "world"]),
@@ -37,6 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "edges",
         &[
             "admin",
+            "command",
             "hook",
             "intake",
             "link",

@@ -100,6 +100,10 @@ impl Conversation<'_> {
                 // A holder that asks again has lost the answer.
                 self.grant(creating, Some(id))
             }
+            Some(Body::CommandReport(report)) => {
+                hub.commands.report(cluster, number, report).await;
+                Ok(())
+            }
             Some(Body::CreationDone(CreationDone { id })) => {
                 self.create(id, |creations, ticket| creations.done(&ticket));
                 Ok(())
@@ -277,6 +281,7 @@ fn kind(body: Option<&Body>) -> &'static str {
             | Body::PlanPart(_),
         ) => "lease",
         Some(Body::PossessionProof(_)) => "possession",
+        Some(Body::CommandReport(_)) => "command",
         None => "unknown",
     }
 }

@@ -2,6 +2,7 @@
 
 mod bindings;
 mod clusters;
+mod commands;
 pub mod held;
 mod locks;
 mod plans;
@@ -13,6 +14,7 @@ use futures::future::BoxFuture;
 use crate::Millis;
 use crate::bindings::{Binding, Key};
 
+pub use commands::{CommandCursor, CommandStore};
 pub use plans::{CheckedDamage, StoredDecision, StoredEnd, StoredPlan};
 pub use records::{
     Age, AuditCursor, Batch, History, Kept, KeptBindings, PlanCursor, Start, StoredAudit, StoredCluster,
@@ -39,7 +41,7 @@ impl StoreError {
 }
 
 /// A durable store. `Ok` means on disk. Every write fails with [`StoreError::Fenced`] when a later epoch has begun.
-pub trait HubStore: Send + Sync {
+pub trait HubStore: CommandStore + Send + Sync {
     /// Begins the epoch of this start.
     fn begin(&self) -> BoxFuture<'_, Result<Start, StoreError>>;
     /// Whether the epoch is still this process's. Cheap: asked between writes, so that nobody renews out of a memory

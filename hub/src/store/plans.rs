@@ -297,6 +297,7 @@ impl Sqlite {
             "DELETE FROM audit WHERE granted < ? AND ended IS NOT NULL",
             "DELETE FROM plan WHERE made < ? AND state NOT IN ('waiting', 'approved', 'granted')",
             "DELETE FROM decision WHERE at < ?",
+            "DELETE FROM command WHERE created < ? AND ended IS NOT NULL",
         ] {
             sqlx::query(query).bind(before).execute(&mut *transaction).await?;
         }

@@ -18,6 +18,7 @@ use super::lanes::{Lanes, Waiting, lanes};
 use super::seen::{self, SeenHub};
 use super::session::Session;
 use crate::context::Context;
+use crate::exchange::Arrived;
 use crate::world::Key;
 
 /// Changes within this time travel together.
@@ -123,6 +124,9 @@ impl Conversation<'_> {
                 () = context.creations.changed(), if *welcome => {
                     context.creations.take().into_iter().for_each(|body| waiting.push(body));
                 }
+                () = context.commands.reported(), if *welcome => {
+                    context.commands.take_reports().into_iter().for_each(|body| waiting.push(body));
+                }
                 () = possession.changed() => {
                     possession.take().into_iter().for_each(|body| waiting.push(body));
                 }
@@ -137,6 +141,16 @@ impl Conversation<'_> {
             hub_message::Body::PossessionChallenge(challenge) => {
                 count(context, "in", "possession");
                 self.config.possession.asked(challenge);
+            }
+            hub_message::Body::Command(command) => {
+                count(context, "in", "command");
+                let left = context.clock.since_boot().saturating_add(command.begin_within_ms);
+                context
+                    .commands
+                    .deliver(Arrived::Command(Box::new(command), left));
+            }
+            hub_message::Body::CommandSettled(settled) => {
+                context.commands.deliver(Arrived::Settled(settled.id));
             }
             hub_message::Body::CreationGrant(grant) => context.creations.granted(grant.id, grant.hold_ms),
             hub_message::Body::Resync(resync) => {
@@ -183,6 +197,7 @@ impl Conversation<'_> {
         // What was marked before the Hello counts as well: its wake-up may have been for an earlier session.
         self.collect = Some(Instant::now());
         context.creations.restart();
+        context.commands.restart();
         context.leases.connected(true);
         context.shared.welcomed();
         Ok(())
@@ -262,6 +277,7 @@ fn kind(message: &SpokeMessage) -> &'static str {
         Some(Body::Heartbeat(_)) => "heartbeat",
         Some(Body::CreationRequest(_) | Body::CreationDone(_)) => "creation",
         Some(Body::PossessionProof(_)) => "possession",
+        Some(Body::CommandReport(_)) => "command",
         Some(_) => "lease",
         None => "unknown",
     }

@@ -24,7 +24,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::config::Config;
-use crate::exchange::Operation;
+use crate::exchange::{CommandedRun, Operation};
 use crate::kind::{
     Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable, announce,
     ready_changed,
@@ -119,6 +119,10 @@ pub struct Observed {
     /// The lock is shared with other clusters.
     shared: bool,
     operations: Vec<Operation>,
+    /// Checks that the hub's commands ask for.
+    commands: Vec<CommandedRun>,
+    /// Since when a command of the hub asks for the removal of left-over locks.
+    unlocking: Option<u64>,
     /// The CronJob of integrity checks.
     check_cron_job: Option<Arc<CronJobView>>,
     /// The Job that removes locks.
@@ -205,6 +209,8 @@ impl Controller for RepositoryController {
             secret: secret.map(|s| s.meta.version.to_string()),
             shared: cache.leases.is_shared(),
             operations: cache.operations.of(input.uid()),
+            commands: cache.commands.wanted(input.uid()),
+            unlocking: cache.commands.unlocking(input.uid()).map(|asked| asked.since),
             job: job.map(|job| (at, job)),
             check_cron_job: check::cron_job(world, key, input.uid()),
             is_preceded: same.any(|(at, repository)| at < *key && is_ready(&repository)),

@@ -66,6 +66,7 @@ pub(super) fn plan(
             location: Some(location),
             removals: tended.removals.into_iter().chain(checks.removals).collect(),
             cron_job: checks.cron_job,
+            runs: checks.runs,
             job: tended.job,
             ..Children::default()
         },

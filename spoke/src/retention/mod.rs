@@ -25,8 +25,7 @@ use proto::v1::RetentionPolicySpec;
 use crate::config::Config;
 use crate::consent;
 use crate::context::Context;
-use crate::exchange::Event;
-use crate::exchange::Operation;
+use crate::exchange::{CommandedRun, Event, Operation};
 use crate::kind::{
     Announcement, Applied, Cache, Controller, Input, Mailbox, Plan, Settled, Task, Tools, Unreadable,
     announce, observed_generation, ready_changed,
@@ -77,6 +76,8 @@ pub struct Observed {
     /// Jobs of the policy, those of a deleted namesake excepted.
     jobs: Vec<Arc<JobView>>,
     operations: Vec<Operation>,
+    /// Runs that the hub's commands ask for.
+    commands: Vec<CommandedRun>,
     /// The other policies of the repository.
     others: Vec<(Key, Arc<GlobalRetentionPolicy>)>,
     /// The lock is shared with other clusters.
@@ -152,6 +153,7 @@ impl Controller for RetentionController {
                 .collect(),
             cron_job: cron_job.clone(),
             operations: cache.operations.of(input.uid()),
+            commands: cache.commands.wanted(input.uid()),
             others: others.into_iter().filter(|(other, _)| other != key).collect(),
             shared: cache.leases.is_shared(),
             consent_ended: consent::ended(world, key, reference),
