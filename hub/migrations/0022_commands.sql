@@ -15,7 +15,10 @@ CREATE TABLE command (
     object TEXT NOT NULL,
     changed INTEGER NOT NULL,
     ended INTEGER,
-    cancelled_by TEXT NOT NULL
+    cancelled_by TEXT NOT NULL,
+    -- Repository of the resource, for the scopes of people: its id, and the name of its ResticRepository.
+    restic_id TEXT NOT NULL,
+    repository TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX command_by_time ON command (created, id);

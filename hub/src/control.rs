@@ -20,9 +20,11 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use crate::access::{self, Person, Sight, Verb};
 use crate::commands::{self, Record, State};
 use crate::hub::Hub;
-use crate::{Millis, identity, now};
+use crate::seen::repository_of;
+use crate::{Millis, now};
 
 /// How long a command may wait to begin unless it says so.
 const BEGIN_WITHIN: Millis = 3_600_000;
@@ -30,6 +32,8 @@ const BEGIN_WITHIN: Millis = 3_600_000;
 const BEGIN_WITHIN_MAX: Millis = 24 * 3_600_000;
 /// Operations of one page.
 const PAGE: u32 = 200;
+/// Pages of the store that are read at most for one page of what a person sees.
+const PAGES: usize = 50;
 /// Longest id that a client may choose.
 const REQUEST_ID_MAX: usize = 128;
 /// Largest encoded command.
@@ -50,43 +54,61 @@ impl ControlService {
     /// Takes a command in.
     async fn command(
         &self,
-        who: Arc<str>,
+        person: &Person,
+        verb: Verb,
         options: Option<CommandOptions>,
         what: Option<What>,
     ) -> Result<Response<Operation>, Status> {
         let options = options.unwrap_or_default();
-        let record = self.record(&who, &options, CommandBody { what })?;
+        let record = self.record(person, verb, &options, CommandBody { what })?;
         let record = self.hub.commands.submit(record).await?;
         self.answer(&record).await
     }
 
     /// A new command, checked against what the hub knows.
-    fn record(&self, who: &str, options: &CommandOptions, body: CommandBody) -> Result<Record, Status> {
+    fn record(
+        &self,
+        person: &Person,
+        verb: Verb,
+        options: &CommandOptions,
+        body: CommandBody,
+    ) -> Result<Record, Status> {
+        let who = &*person.name;
         let about = commands::about(&body)
             .ok_or_else(|| Status::invalid_argument("name the resource: cluster, namespace and name"))?;
         let cluster = options.cluster.as_str();
-        let (known, has, whole) = self.hub.read(|inventory| {
+        let subject = format!("{}/{}", about.name.namespace, about.name.name);
+        let (known, found, whole) = self.hub.read(|inventory| {
             let member = inventory.member(cluster);
-            let has = commands::find(inventory, cluster, &about).is_some();
+            let found = commands::find(inventory, cluster, &about).map(|held| {
+                let (id, name) = repository_of(held);
+                (id.to_owned(), name.to_owned())
+            });
             (
                 member.is_some(),
-                has,
+                found,
                 member.is_some_and(|member| member.complete()),
             )
         });
+        let names = found.as_ref().map(|(id, name)| [id.as_str(), name.as_str()]);
+        let names = names.as_ref().map_or(&[][..], |names| &names[..]);
+        if !person.sight(verb).takes(cluster, &about.name.namespace, names) {
+            let what = format!("{cluster}/{subject}");
+            return Err(access::out_of_scope(person, verb, &what));
+        }
         if !known {
             return Err(Status::not_found(format!(
                 "there is no cluster {cluster:?}; `fleet clusters` lists them"
             )));
         }
-        let subject = format!("{}/{}", about.name.namespace, about.name.name);
         // What the hub does not know may have been made a moment ago only where its picture has gaps.
-        if !has && whole {
+        if found.is_none() && whole {
             return Err(Status::not_found(format!(
                 "cluster {cluster} has no {} {subject}",
                 about.kind.as_str()
             )));
         }
+        let (restic_id, repository) = found.unwrap_or_default();
         let within = match Millis::try_from(options.begin_within_ms).unwrap_or(Millis::MAX) {
             0 => BEGIN_WITHIN,
             within if within <= BEGIN_WITHIN_MAX => within,
@@ -118,6 +140,8 @@ impl ControlService {
             expires: created.saturating_add(within),
             changed: created,
             body: encoded,
+            restic_id,
+            repository,
             ..Record::default()
         })
     }
@@ -128,9 +152,11 @@ impl ControlService {
     }
 
     /// The one operation that is meant.
-    async fn find(&self, id: &str) -> Result<Record, Status> {
+    async fn find(&self, id: &str, person: &Person) -> Result<Record, Status> {
         let found = self.hub.store().commands_named(id).await;
         let mut found = found.map_err(|error| Status::unavailable(error.to_string()))?;
+        let sight = person.sight(Verb::See);
+        found.retain(|record| sees(&sight, record));
         let exact = found.iter().position(|record| record.id == id);
         match (exact, found.len()) {
             (Some(at), _) => Ok(found.swap_remove(at)),
@@ -142,6 +168,20 @@ impl ControlService {
                 "several operations fit {id:?}; write more of the id"
             ))),
         }
+    }
+}
+
+/// Whether an operation is in a scope.
+fn sees(sight: &Sight, record: &Record) -> bool {
+    let names = [record.restic_id.as_str(), record.repository.as_str()];
+    sight.takes(&record.cluster, record.namespace(), &names)
+}
+
+/// The right that an operation needs.
+fn verb_of(record: &Record) -> Verb {
+    match record.what.as_str() {
+        "create restore" => Verb::Restore,
+        _ => Verb::Run,
     }
 }
 
@@ -212,7 +252,7 @@ fn cursor(text: &str) -> Result<Option<(Millis, String)>, Status> {
 
 /// The RPCs that command: their requests, and the case of the body that each carries.
 macro_rules! commands {
-    ($($rpc:ident $request:ident $what:ident),+ $(,)?) => {$(
+    ($($rpc:ident $request:ident $what:ident $verb:ident),+ $(,)?) => {$(
         fn $rpc<'s, 'f>(
             &'s self,
             request: Request<$request>,
@@ -222,9 +262,9 @@ macro_rules! commands {
             Self: 'f,
         {
             Box::pin(async move {
-                let who = identity::operator(&request)?;
+                let person = access::person(&request)?;
                 let $request { options, command } = request.into_inner();
-                self.command(who, options, command.map(What::$what)).await
+                self.command(&person, Verb::$verb, options, command.map(What::$what)).await
             })
         }
     )+};
@@ -235,21 +275,21 @@ impl FleetControl for ControlService {
     type WatchOperationStream = Pin<Box<dyn Stream<Item = Result<Operation, Status>> + Send>>;
 
     commands! {
-        run_backup RunBackupRequest RunBackup,
-        run_retention RunRetentionRequest RunRetention,
-        preview_retention PreviewRetentionRequest PreviewRetention,
-        run_check RunCheckRequest RunCheck,
-        unlock UnlockRequest Unlock,
-        suspend SuspendRequest Suspend,
-        resume ResumeRequest Resume,
-        create_restore CreateRestoreRequest CreateRestore,
+        run_backup RunBackupRequest RunBackup Run,
+        run_retention RunRetentionRequest RunRetention Run,
+        preview_retention PreviewRetentionRequest PreviewRetention Run,
+        run_check RunCheckRequest RunCheck Run,
+        unlock UnlockRequest Unlock Run,
+        suspend SuspendRequest Suspend Run,
+        resume ResumeRequest Resume Run,
+        create_restore CreateRestoreRequest CreateRestore Restore,
     }
 
     async fn list_operations(
         &self,
         request: Request<ListOperationsRequest>,
     ) -> Result<Response<ListOperationsResponse>, Status> {
-        identity::viewer(&request)?;
+        let sight = access::person(&request)?.sight(Verb::See);
         let ListOperationsRequest {
             clusters,
             open,
@@ -257,19 +297,31 @@ impl FleetControl for ControlService {
             before,
         } = request.into_inner();
         let limit = if limit == 0 { PAGE } else { limit.min(PAGE) };
-        let found = self
-            .hub
-            .store()
-            .commands(clusters, open, limit, cursor(&before)?)
-            .await;
-        let found = found.map_err(|error| Status::unavailable(error.to_string()))?;
+        let (mut before, mut seen, mut more) = (cursor(&before)?, Vec::new(), true);
+        for _ in 0..PAGES {
+            let room = limit.saturating_sub(u32::try_from(seen.len()).unwrap_or(limit));
+            if room == 0 || !more {
+                break;
+            }
+            let found = self
+                .hub
+                .store()
+                .commands(clusters.clone(), open, room, before.clone())
+                .await;
+            let found = found.map_err(|error| Status::unavailable(error.to_string()))?;
+            more = u32::try_from(found.len()).is_ok_and(|count| count == room);
+            before = found
+                .last()
+                .map(|last| (last.created, last.id.clone()))
+                .or(before);
+            seen.extend(found.into_iter().filter(|record| sees(&sight, record)));
+        }
         let connected = self.hub.commands.connected().await;
-        let full = u32::try_from(found.len()).is_ok_and(|count| count == limit);
-        let last = found.last().filter(|_| full);
+        let next = before.filter(|_| more);
         Ok(Response::new(ListOperationsResponse {
             as_of: Some(from_unix_millis(now())),
-            next_page: last.map_or_else(String::new, |last| format!("{}.{}", last.created, last.id)),
-            operations: found.iter().map(|record| operation(record, &connected)).collect(),
+            next_page: next.map_or_else(String::new, |(created, id)| format!("{created}.{id}")),
+            operations: seen.iter().map(|record| operation(record, &connected)).collect(),
         }))
     }
 
@@ -277,8 +329,8 @@ impl FleetControl for ControlService {
         &self,
         request: Request<GetOperationRequest>,
     ) -> Result<Response<Operation>, Status> {
-        identity::viewer(&request)?;
-        let record = self.find(&request.get_ref().id).await?;
+        let person = access::person(&request)?;
+        let record = self.find(&request.get_ref().id, &person).await?;
         self.answer(&record).await
     }
 
@@ -286,9 +338,14 @@ impl FleetControl for ControlService {
         &self,
         request: Request<CancelOperationRequest>,
     ) -> Result<Response<Operation>, Status> {
-        let who = identity::operator(&request)?;
-        let record = self.find(&request.get_ref().id).await?;
-        let record = self.hub.commands.cancel(&record.id, &who).await?;
+        let person = access::person(&request)?;
+        let record = self.find(&request.get_ref().id, &person).await?;
+        let verb = verb_of(&record);
+        if !sees(&person.sight(verb), &record) {
+            let what = format!("{}/{}", record.cluster, record.subject);
+            return Err(access::out_of_scope(&person, verb, &what));
+        }
+        let record = self.hub.commands.cancel(&record.id, &person.name).await?;
         self.answer(&record).await
     }
 
@@ -296,8 +353,8 @@ impl FleetControl for ControlService {
         &self,
         request: Request<WatchOperationRequest>,
     ) -> Result<Response<Self::WatchOperationStream>, Status> {
-        identity::viewer(&request)?;
-        let id = self.find(&request.get_ref().id).await?.id;
+        let person = access::person(&request)?;
+        let id = self.find(&request.get_ref().id, &person).await?.id;
         let (sender, stream) = mpsc::channel(4);
         let hub = self.hub.clone();
         tokio::spawn(async move {

@@ -10,6 +10,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::access::Authority;
+use crate::access::people::People;
 use crate::commands::Commands;
 use crate::config::Config;
 use crate::creation::{Creations, Ticket};
@@ -46,6 +48,8 @@ pub struct Hub {
     creations: Mutex<Creations>,
     /// Who may create a repository now; each session looks for its own tickets.
     creating: watch::Sender<Option<Ticket>>,
+    /// Who may do what.
+    pub authority: Arc<Authority>,
     /// The maintenance locks.
     pub locks: Locks,
     /// What people make clusters do.
@@ -78,6 +82,8 @@ impl Hub {
         let (bindings, keys) = store.bindings().await?;
         inventory.bind(bindings, keys);
         inventory.restore_vanished(store.vanished().await?);
+        let (roles, sessions) = store.people(Moment::now().wall).await?;
+        let authority = Authority::new(People::new(roles, sessions));
         let mut creations = Creations::new(config.creation_hold.millis());
         // A store that was never used before has granted no creation.
         if epoch > 1 {
@@ -98,6 +104,7 @@ impl Hub {
             max_bytes: config.max_bytes,
             creations: Mutex::new(creations),
             creating: watch::channel(None).0,
+            authority: Arc::new(authority),
             locks,
             commands,
             heartbeat: config.heartbeat_interval.0,

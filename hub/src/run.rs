@@ -16,6 +16,8 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tracing::{info, warn};
 
+use crate::access::AccessLayer;
+use crate::access::refusals::{self, Refusals};
 use crate::admin::{self, Admin};
 use crate::config::Config;
 use crate::control::ControlService;
@@ -83,9 +85,10 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
     let (locks, commands) = Locks::new();
     let hub = Hub::start(config, store.clone(), locks, metrics).await?;
     let keeper = Keeper::start(hub.clone(), store.clone(), Settings::of(config)).await?;
-    let servers = servers(config, &hub, &stop).await?;
+    let (refusals, refused) = Refusals::new();
+    let servers = servers(config, &hub, refusals, &stop).await?;
     // An error means that it is set already.
-    let _ = ready.set(store);
+    let _ = ready.set(store.clone());
     info!(link = %servers.link, view = %servers.view, "serving");
     let mut tasks = servers.tasks;
     tasks.extend([
@@ -97,6 +100,10 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
         tokio::spawn({
             let (hub, stop) = (hub.clone(), stop.clone());
             async move { Ok(hub.commands.keep(stop).await?) }
+        }),
+        tokio::spawn({
+            let stop = stop.clone();
+            async move { Ok(refusals::record(store, refused, stop).await?) }
         }),
         tokio::spawn(async move { Ok(keeper.keep(commands, stop).await?) }),
     ]);
@@ -136,15 +143,23 @@ struct Servers {
 }
 
 /// Binds both addresses, and serves on them until `stop`.
-async fn servers(config: &Config, hub: &Arc<Hub>, stop: &CancellationToken) -> anyhow::Result<Servers> {
+async fn servers(
+    config: &Config,
+    hub: &Arc<Hub>,
+    refusals: Refusals,
+    stop: &CancellationToken,
+) -> anyhow::Result<Servers> {
     let (link, view) = (bind(config.link_address).await?, bind(config.view_address).await?);
     let (link_address, view_address) = (link.local_addr()?, view.local_addr()?);
+    let access = AccessLayer::new(hub.authority.clone(), refusals);
     let link_server = server(config)?
+        .layer(access.clone())
         .add_service(
             FleetLinkServer::new(LinkService::new(hub.clone())).max_decoding_message_size(proto::MESSAGE_MAX),
         )
         .serve_with_incoming_shutdown(incoming(link), stop.clone().cancelled_owned());
     let view_server = server(config)?
+        .layer(access)
         .add_service(
             FleetViewServer::new(ViewService::new(hub.clone())).max_decoding_message_size(proto::MESSAGE_MAX),
         )

@@ -90,9 +90,20 @@ pub struct Record {
     pub ended: Option<Millis>,
     /// Who has taken it back; empty for nobody.
     pub cancelled_by: String,
+    /// Repository of the resource: its restic id, and the name of its ResticRepository; empty where that is not known.
+    pub restic_id: String,
+    pub repository: String,
 }
 
 impl Record {
+    /// Namespace of the resource.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.subject
+            .split_once('/')
+            .map_or("", |(namespace, _)| namespace)
+    }
+
     /// How long it may still wait to begin.
     #[must_use]
     pub fn left(&self, now: Millis) -> u64 {

@@ -419,6 +419,9 @@ fn decision(record: &Record, who: &str, what: &str) -> StoredDecision {
             "{} {}/{} ({})",
             record.what, record.cluster, record.subject, record.id
         ),
+        restic_id: record.restic_id.clone(),
+        cluster: record.cluster.clone(),
+        namespace: record.namespace().to_owned(),
         ..StoredDecision::default()
     }
 }

@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use super::plans::put_decision;
+use super::decisions::put_decision;
 use super::{Sqlite, StoreError, StoredDecision};
 use crate::Millis;
 use crate::commands::{Record, State};
@@ -40,7 +40,7 @@ pub trait CommandStore: Send + Sync {
 }
 
 const COLUMNS: &str = "id, cluster, body, what, subject, who, request, created, expires, state, text, object, changed, ended, \
-     cancelled_by";
+     cancelled_by, restic_id, repository";
 
 fn record(row: &SqliteRow) -> Result<Record, StoreError> {
     let state: &str = row.try_get(9)?;
@@ -61,6 +61,8 @@ fn record(row: &SqliteRow) -> Result<Record, StoreError> {
         changed: row.try_get(12)?,
         ended: row.try_get(13)?,
         cancelled_by: row.try_get(14)?,
+        restic_id: row.try_get(15)?,
+        repository: row.try_get(16)?,
     })
 }
 
@@ -86,8 +88,9 @@ impl Sqlite {
 
     async fn insert_command(&self, record: Record, decision: StoredDecision) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
-        let query =
-            format!("INSERT INTO command ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+        let query = format!(
+            "INSERT INTO command ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        );
         let query = sqlx::query(sqlx::AssertSqlSafe(query))
             .bind(record.id)
             .bind(record.cluster)
@@ -104,7 +107,9 @@ impl Sqlite {
             .bind(record.object)
             .bind(record.changed)
             .bind(record.ended)
-            .bind(record.cancelled_by);
+            .bind(record.cancelled_by)
+            .bind(record.restic_id)
+            .bind(record.repository);
         query.execute(&mut *transaction).await?;
         put_decision(&mut transaction, decision).await?;
         transaction.commit().await?;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Parser as _;
+use hub::access::Sight;
 use hub::config::Config;
 use hub::lock::Command;
 use hub::run::{Running, start};
@@ -207,7 +208,7 @@ impl Fleet {
 
     pub async fn locks(&self) -> LocksResponse {
         let locks = &self.running.hub.locks;
-        let ask = locks.ask(|reply| Command::Locks(LocksRequest::default(), reply));
+        let ask = locks.ask(|reply| Command::Locks(LocksRequest::default(), Sight::EVERYTHING, reply));
         ask.await.unwrap()
     }
 
