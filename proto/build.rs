@@ -7,6 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "fleet/v1/link.proto",
         "fleet/v1/lease.proto",
         "fleet/v1/retention.proto",
+        "fleet/v1/snapshot.proto",
         "fleet/v1/state.proto",
         "fleet/v1/view.proto",
     ];

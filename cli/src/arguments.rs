@@ -54,6 +54,9 @@ pub enum Command {
     /// Brings files back.
     #[command(subcommand)]
     Restore(RestoreCommand),
+    /// Snapshots, and the files in them, read through a cluster.
+    #[command(subcommand)]
+    Snapshots(SnapshotsCommand),
     /// What clusters were asked to do, and what came of it.
     #[command(subcommand)]
     Operations(OperationsCommand),
@@ -112,6 +115,64 @@ pub enum RetentionCommand {
 pub enum RestoreCommand {
     /// Creates a ResticRestore in the namespace of a backup, and waits for its end.
     Create(Restore),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SnapshotsCommand {
+    /// Snapshots of a repository, newest first.
+    List {
+        /// CLUSTER/NAMESPACE/NAME of a ResticRepository.
+        repository: String,
+        /// Only those of this host.
+        #[arg(long, default_value = "")]
+        host: String,
+        /// Only those with all of these tags.
+        #[arg(long)]
+        tag: Vec<String>,
+        /// Most snapshots, up to 1000.
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        /// table, wide, json, yaml or name.
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// What is in a folder of a snapshot.
+    Ls {
+        /// CLUSTER/NAMESPACE/NAME of a ResticRepository.
+        repository: String,
+        /// Id, at least 8 digits of it.
+        snapshot: String,
+        /// Folder, as in the snapshot.
+        #[arg(default_value = "/")]
+        path: String,
+        /// table, wide, json, yaml or name.
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Files and folders of a snapshot by their names.
+    Find {
+        /// CLUSTER/NAMESPACE/NAME of a ResticRepository.
+        repository: String,
+        /// Id, at least 8 digits of it.
+        snapshot: String,
+        /// Name, with * and ?.
+        pattern: String,
+        /// table, wide, json, yaml or name.
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Content of one file, up to 1 GiB, to a file or to stdout.
+    Get {
+        /// CLUSTER/NAMESPACE/NAME of a ResticRepository.
+        repository: String,
+        /// Id, at least 8 digits of it.
+        snapshot: String,
+        /// The file, as in the snapshot.
+        path: String,
+        /// File to write, which must not exist; stdout unless given.
+        #[arg(long)]
+        to: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

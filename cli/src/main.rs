@@ -10,6 +10,7 @@ mod operations;
 mod output;
 mod render;
 mod run;
+mod snapshots;
 mod text;
 
 use std::process::ExitCode;

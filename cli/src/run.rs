@@ -18,7 +18,7 @@ use crate::arguments::{
 use crate::client::Client;
 use crate::failure::{Failure, code};
 use crate::output::{line, note, print};
-use crate::{document, maintenance, operations, render};
+use crate::{document, maintenance, operations, render, snapshots};
 
 /// The hub sends a heartbeat every 10 s: three missed, and nothing on the screen can be trusted.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -46,6 +46,7 @@ pub async fn main(arguments: Arguments) -> ExitCode {
             },
             Command::Retention(command) => operations::retention(&hub, &command).await,
             Command::Restore(RestoreCommand::Create(restore)) => operations::restore(&hub, &restore).await,
+            Command::Snapshots(command) => snapshots::snapshots(&hub, &command).await,
             Command::Operations(command) => operations::operations(&hub, &command).await,
             Command::Locks(locks) => maintenance::locks(&hub, &locks).await,
             Command::WhyLocked(why) => maintenance::why_locked(&hub, &why).await,

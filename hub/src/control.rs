@@ -10,10 +10,11 @@ use proto::time::from_unix_millis;
 use proto::v1::command_body::What;
 use proto::v1::fleet_control_server::FleetControl;
 use proto::v1::{
-    CancelOperationRequest, CommandBody, CommandOptions, CommandState, CreateRestoreRequest,
-    GetOperationRequest, ListOperationsRequest, ListOperationsResponse, Operation, PreviewRetentionRequest,
+    AnswerPart, CancelOperationRequest, CommandBody, CommandOptions, CommandState, CreateRestoreRequest,
+    FetchFileRequest, FindFilesRequest, GetOperationRequest, ListFolderRequest, ListOperationsRequest,
+    ListOperationsResponse, ListSnapshotsRequest, Operation, PreviewRetentionRequest, Question, ReadOptions,
     ResumeRequest, RunBackupRequest, RunCheckRequest, RunRetentionRequest, SuspendRequest, UnlockRequest,
-    WatchOperationRequest,
+    WatchOperationRequest, question,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::mpsc;
@@ -21,9 +22,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::access::{self, Person, Sight, Verb};
+use crate::browse;
 use crate::commands::{self, Record, State};
 use crate::hub::Hub;
 use crate::seen::repository_of;
+use crate::store::StoredDecision;
 use crate::{Millis, now};
 
 /// How long a command may wait to begin unless it says so.
@@ -151,6 +154,59 @@ impl ControlService {
         Ok(Response::new(operation(record, &connected)))
     }
 
+    /// Asks a cluster about its snapshots, once that is in the audit.
+    async fn read(
+        &self,
+        person: Arc<Person>,
+        options: ReadOptions,
+        what: Option<question::What>,
+    ) -> Result<Response<Parts>, Status> {
+        let cluster = options.cluster;
+        let question = Question {
+            repository: options.repository,
+            what,
+        };
+        let name = question.repository.clone().unwrap_or_default();
+        let subject = format!("{cluster}/{}/{}", name.namespace, name.name);
+        let found = self.hub.read(|inventory| {
+            let held = inventory.index().binding(&subject)?;
+            let (id, name) = repository_of(held);
+            Some([id.to_owned(), name.to_owned()])
+        });
+        let names: Vec<&str> = found.iter().flatten().map(String::as_str).collect();
+        let sight = person.sight(Verb::Browse);
+        if !sight.takes(&cluster, &name.namespace, &names) {
+            return Err(access::out_of_scope(&person, Verb::Browse, &subject));
+        }
+        let Some([restic_id, _]) = &found else {
+            return Err(Status::not_found(format!(
+                "the hub knows no ResticRepository {subject:?}; `fleet repos -o wide` shows them"
+            )));
+        };
+        let decision = StoredDecision {
+            at: now(),
+            who: person.name.to_string(),
+            what: "browse".to_owned(),
+            subject: format!("{} {subject}", browse::words(&question)),
+            restic_id: restic_id.clone(),
+            cluster: cluster.clone(),
+            namespace: name.namespace,
+            ..StoredDecision::default()
+        };
+        let written = self.hub.store().decide(decision).await;
+        written.map_err(|error| Status::unavailable(error.to_string()))?;
+        let (sender, stream) = mpsc::channel(1);
+        let (hub, names) = (self.hub.clone(), names.into_iter().map(str::to_owned).collect());
+        tokio::spawn(async move {
+            let answered = answer(&hub, &cluster, question, &person, names, &sender).await;
+            if let Err(status) = answered {
+                // An error means that the reader has gone.
+                let _ = sender.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
     /// The one operation that is meant.
     async fn find(&self, id: &str, person: &Person) -> Result<Record, Status> {
         let found = self.hub.store().commands_named(id).await;
@@ -270,9 +326,41 @@ macro_rules! commands {
     )+};
 }
 
+/// The RPCs that read: their requests, and the case of the question that each carries.
+macro_rules! reads {
+    ($($rpc:ident $request:ident $what:ident),+ $(,)?) => {$(
+        fn $rpc<'s, 'f>(
+            &'s self,
+            request: Request<$request>,
+        ) -> Pin<Box<dyn Future<Output = Result<Response<Parts>, Status>> + Send + 'f>>
+        where
+            's: 'f,
+            Self: 'f,
+        {
+            Box::pin(async move {
+                let person = access::person(&request)?;
+                let $request { options, question } = request.into_inner();
+                let what = question.map(question::What::$what);
+                self.read(person, options.unwrap_or_default(), what).await
+            })
+        }
+    )+};
+}
+
 #[tonic::async_trait]
 impl FleetControl for ControlService {
     type WatchOperationStream = Pin<Box<dyn Stream<Item = Result<Operation, Status>> + Send>>;
+    type ListSnapshotsStream = Parts;
+    type ListFolderStream = Parts;
+    type FindFilesStream = Parts;
+    type FetchFileStream = Parts;
+
+    reads! {
+        list_snapshots ListSnapshotsRequest ListSnapshots,
+        list_folder ListFolderRequest ListFolder,
+        find_files FindFilesRequest FindFiles,
+        fetch_file FetchFileRequest FetchFile,
+    }
 
     commands! {
         run_backup RunBackupRequest RunBackup Run,
@@ -363,6 +451,39 @@ impl FleetControl for ControlService {
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
+}
+
+type Parts = Pin<Box<dyn Stream<Item = Result<AnswerPart, Status>> + Send>>;
+
+/// Passes an answer on, part by part, as far as the person may read it.
+async fn answer(
+    hub: &Hub,
+    cluster: &str,
+    question: Question,
+    person: &Person,
+    names: Vec<String>,
+    sender: &mpsc::Sender<Result<AnswerPart, Status>>,
+) -> Result<(), Status> {
+    let sight = person.sight(Verb::Browse);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let list = matches!(question.what, Some(question::What::ListSnapshots(_)));
+    let mut answer = hub.browsing.ask(cluster, question, &person.name)?;
+    let mut known = list;
+    while let Some(mut part) = answer.next().await? {
+        let before = part.snapshots.len();
+        part.snapshots
+            .retain(|snapshot| browse::reads(&sight, snapshot, &names));
+        // Of every other answer the first part says which snapshot it is about.
+        known |= !part.snapshots.is_empty();
+        if !known || (!list && part.snapshots.len() < before) {
+            return Err(access::out_of_scope(person, Verb::Browse, "this snapshot"));
+        }
+        if sender.send(Ok(part)).await.is_err() {
+            return Ok(());
+        }
+        answer.read();
+    }
+    Ok(())
 }
 
 type Shown = mpsc::Sender<Result<Operation, Status>>;

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use crate::access::Authority;
 use crate::access::people::People;
+use crate::browse::Browsing;
 use crate::commands::Commands;
 use crate::config::Config;
 use crate::creation::{Creations, Ticket};
@@ -54,6 +55,8 @@ pub struct Hub {
     pub locks: Locks,
     /// What people make clusters do.
     pub commands: Commands,
+    /// What people read through clusters.
+    pub browsing: Browsing,
     pub heartbeat: Duration,
     pub watch_heartbeat: Duration,
 }
@@ -107,6 +110,7 @@ impl Hub {
             authority: Arc::new(authority),
             locks,
             commands,
+            browsing: Browsing::default(),
             heartbeat: config.heartbeat_interval.0,
             watch_heartbeat: config.watch_heartbeat.0,
         }))

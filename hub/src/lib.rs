@@ -11,6 +11,7 @@ pub mod admin;
 pub mod audit;
 pub mod authorize;
 pub mod bindings;
+pub mod browse;
 pub mod clean;
 pub mod clusters;
 pub mod commands;

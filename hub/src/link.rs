@@ -102,6 +102,7 @@ async fn serve(
     };
     hub.locks.tell(attach).await;
     hub.commands.attach(cluster, number, outgoing.clone()).await;
+    hub.browsing.attach(cluster, number, outgoing.clone());
     let mut conversation = Conversation {
         hub,
         cluster,
@@ -120,6 +121,7 @@ async fn serve(
     };
     hub.locks.tell(detach).await;
     hub.commands.detach(cluster, number).await;
+    hub.browsing.detach(cluster, number);
     hub.close(cluster, number);
     hub.change(|inventory| inventory.detach(cluster, number, Moment::now()));
     result

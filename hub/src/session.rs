@@ -138,7 +138,8 @@ impl Session {
                 | Body::LeaseRelease(_)
                 | Body::PossessionProof(_)
                 | Body::PlanPart(_)
-                | Body::CommandReport(_),
+                | Body::CommandReport(_)
+                | Body::BrowsePart(_),
             ) => Effect::default(),
         })
     }

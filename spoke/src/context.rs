@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use crate::apply::{Applier, ApplyError, Object};
 use crate::clock::{Clock, Random};
 use crate::events::Events;
-use crate::exchange::{Board, CertificateName, Commands, Creations, Leases, Outbox};
+use crate::exchange::{Board, Browsing, CertificateName, Commands, Creations, Leases, Outbox};
 use crate::leader::LeaderGate;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
@@ -38,6 +38,8 @@ pub struct Context {
     pub outbox: Arc<Outbox>,
     /// What the hub asks this cluster to do.
     pub commands: Commands,
+    /// What people ask about snapshots.
+    pub browsing: Browsing,
     /// Permission to create repositories.
     pub creations: Creations,
     /// The way to the maintenance lock.
@@ -114,6 +116,7 @@ pub fn test_context_on(client: kube::Client) -> Arc<Context> {
         turns: Semaphore::new(TURNS),
         outbox: Arc::default(),
         commands: Commands::default(),
+        browsing: Browsing::default(),
         creations: Creations::new(false),
         leases: Leases::new(true).0,
         operations: Board::default(),

@@ -15,6 +15,7 @@ pub mod apply;
 pub mod arguments;
 pub mod backoff;
 pub mod backup;
+pub mod browse;
 pub mod clock;
 pub mod command;
 pub mod config;

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::browse;
 use crate::command::{self, Subject, Tools};
 use crate::config::Config;
 use crate::context::Context;
@@ -66,6 +67,7 @@ pub fn all(config: &Config, parts: Parts) -> Vec<Service> {
         let link = LinkConfig::new(url, config, &parts.kubernetes, possession.clone());
         services.push(hub(link, &context, &routes, &synced));
         services.push(commands(config, &context, &routes, parts.restic.clone()));
+        services.push(browsing(&context, parts.restic.clone()));
         services.push(proofs(possession, questions, &context, parts.restic));
         services.push(shared(&context));
     } else {
@@ -267,6 +269,13 @@ fn commands(
     let parts = (tools, config.lease_namespace.clone());
     service("commands", Stage::Edge, parts, |(tools, namespace), stop| {
         command::run(tools, namespace, stop)
+    })
+}
+
+fn browsing(context: &Arc<Context>, restic: Arc<dyn Restic>) -> Service {
+    let parts = (context.clone(), restic);
+    service("browse", Stage::Edge, parts, |(context, restic), stop| {
+        browse::run(context, restic, stop)
     })
 }
 

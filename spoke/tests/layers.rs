@@ -37,6 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "edges",
         &[
             "admin",
+            "browse",
             "command",
             "hook",
             "intake",

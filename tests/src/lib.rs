@@ -9,6 +9,7 @@ pub mod database;
 pub mod faults;
 pub mod fleet;
 pub mod images;
+pub mod link;
 pub mod network;
 pub mod pki;
 pub mod process;

@@ -192,6 +192,7 @@ pub async fn audit(hub: &HubArguments, arguments: &arguments::Audit) -> Result<u
         repository: arguments.repository.clone().unwrap_or_default(),
         limit: arguments.limit,
         before: arguments.before.clone(),
+        ..AuditRequest::default()
     };
     let answer = client.audit(request).await?;
     if answer.entries.is_empty()

@@ -24,13 +24,14 @@ use crate::run::yaml;
 
 /// A resource of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Target {
-    cluster: String,
-    name: ObjectName,
+pub struct Target {
+    pub cluster: String,
+    pub name: ObjectName,
 }
 
 impl Target {
-    fn parse(text: &str) -> Result<Target, Failure> {
+    /// Out of CLUSTER/NAMESPACE/NAME.
+    pub fn parse(text: &str) -> Result<Target, Failure> {
         let parts: Vec<&str> = text.split('/').collect();
         match parts.as_slice() {
             [cluster, namespace, name] if parts.iter().all(|part| !part.is_empty()) => Ok(Target {

@@ -30,6 +30,7 @@ const fn rule(path: &'static str, need: Need, scope: &'static str) -> Rule {
     Rule { path, need, scope }
 }
 
+const SNAPSHOT: &str = "the ResticRepository, and what has made the snapshot";
 const RESOURCE: &str = "the resource that it is about";
 const SEES: &str = "only what is in the scope is listed and counted";
 
@@ -85,6 +86,26 @@ pub const RULES: &[Rule] = &[
         "/fleet.v1.FleetControl/CancelOperation",
         Need::Verb(Verb::See),
         "the verb that the operation itself needs, for its resource",
+    ),
+    rule(
+        "/fleet.v1.FleetControl/ListSnapshots",
+        Need::Verb(Verb::Browse),
+        SNAPSHOT,
+    ),
+    rule(
+        "/fleet.v1.FleetControl/ListFolder",
+        Need::Verb(Verb::Browse),
+        SNAPSHOT,
+    ),
+    rule(
+        "/fleet.v1.FleetControl/FindFiles",
+        Need::Verb(Verb::Browse),
+        SNAPSHOT,
+    ),
+    rule(
+        "/fleet.v1.FleetControl/FetchFile",
+        Need::Verb(Verb::Browse),
+        SNAPSHOT,
     ),
     rule(
         "/fleet.v1.FleetView/ReleaseLock",

@@ -104,6 +104,10 @@ impl Conversation<'_> {
                 hub.commands.report(cluster, number, report).await;
                 Ok(())
             }
+            Some(Body::BrowsePart(part)) => {
+                hub.browsing.part(cluster, number, part);
+                Ok(())
+            }
             Some(Body::CreationDone(CreationDone { id })) => {
                 self.create(id, |creations, ticket| creations.done(&ticket));
                 Ok(())
@@ -282,6 +286,7 @@ fn kind(body: Option<&Body>) -> &'static str {
         ) => "lease",
         Some(Body::PossessionProof(_)) => "possession",
         Some(Body::CommandReport(_)) => "command",
+        Some(Body::BrowsePart(_)) => "browse",
         None => "unknown",
     }
 }

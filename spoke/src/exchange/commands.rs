@@ -189,9 +189,11 @@ impl Commands {
         self.lock().unlocking.remove(repository);
     }
 
-    /// A new term of leadership begins with nothing remembered.
+    /// A new term of leadership: actors are asked anew. What has arrived stays.
     pub(crate) fn clear(&self) {
-        *self.lock() = Inner::default();
+        let mut inner = self.lock();
+        inner.wanted.clear();
+        inner.unlocking.clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -2,6 +2,7 @@
 //! Nothing here is needed after a restart.
 
 pub mod board;
+mod browsing;
 mod commands;
 mod creations;
 mod leases;
@@ -9,6 +10,7 @@ mod name;
 pub mod outbox;
 
 pub use board::{Board, Finished, Operation, Pinned, Progress};
+pub use browsing::Browsing;
 pub use commands::{Arrived, CommandedRun, Commands, Unlocking};
 pub use creations::Creations;
 pub use leases::{Event, Leases, Question};

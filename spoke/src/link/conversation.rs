@@ -127,6 +127,9 @@ impl Conversation<'_> {
                 () = context.commands.reported(), if *welcome => {
                     context.commands.take_reports().into_iter().for_each(|body| waiting.push(body));
                 }
+                () = context.browsing.answered(), if *welcome => {
+                    context.browsing.take().into_iter().for_each(|body| waiting.push(body));
+                }
                 () = possession.changed() => {
                     possession.take().into_iter().for_each(|body| waiting.push(body));
                 }
@@ -149,6 +152,11 @@ impl Conversation<'_> {
                     .commands
                     .deliver(Arrived::Command(Box::new(command), left));
             }
+            hub_message::Body::Browse(question) => {
+                count(context, "in", "browse");
+                context.browsing.ask(question);
+            }
+            hub_message::Body::BrowseMore(more) => context.browsing.more(more.id, more.parts),
             hub_message::Body::CommandSettled(settled) => {
                 context.commands.deliver(Arrived::Settled(settled.id));
             }
@@ -198,6 +206,7 @@ impl Conversation<'_> {
         self.collect = Some(Instant::now());
         context.creations.restart();
         context.commands.restart();
+        context.browsing.restart();
         context.leases.connected(true);
         context.shared.welcomed();
         Ok(())
@@ -278,6 +287,7 @@ fn kind(message: &SpokeMessage) -> &'static str {
         Some(Body::CreationRequest(_) | Body::CreationDone(_)) => "creation",
         Some(Body::PossessionProof(_)) => "possession",
         Some(Body::CommandReport(_)) => "command",
+        Some(Body::BrowsePart(_)) => "browse",
         Some(_) => "lease",
         None => "unknown",
     }

@@ -5,6 +5,7 @@ mod admission;
 mod alerts;
 mod api;
 mod backups;
+mod commands;
 mod conditions;
 mod faults;
 mod hooks;
