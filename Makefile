@@ -45,6 +45,10 @@ faults: bootstrap binaries ## every fault in the middle of deleting, judged by t
 rights: bootstrap binaries ## that the operator uses each of its rights and no other, and that no secret shows in any log or object
 	tests/run.sh rights
 
+.PHONY: backends
+backends: bootstrap binaries ## Azure by Azurite (needs npm) and Google's storage by fake-gcs-server, on real pods
+	tests/run.sh backends
+
 .PHONY: test-fast
 test-fast: restic ## what runs without clusters
 	PATH="$(CURDIR)/.testbed/bin:$$PATH" cargo test --workspace

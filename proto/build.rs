@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "PolicyFault",
         "UnlockRun",
         "CheckRun",
+        "KeyRun",
     ] {
         let derive =
             "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default, rename_all = \"camelCase\")]";

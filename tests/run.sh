@@ -1,10 +1,13 @@
 #!/bin/bash
 # End-to-end tests on a bed of their own. What was there before is removed first, and everything afterwards.
-# Usage: tests/run.sh [test|faults|rights]
+# Usage: tests/run.sh [test|faults|rights|backends]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export FLEET_SUITE=${1:-test}
-case $FLEET_SUITE in test | faults | rights) ;; *) echo "usage: tests/run.sh [test|faults|rights]" >&2; exit 2 ;; esac
+case $FLEET_SUITE in
+test | faults | rights | backends) ;;
+*) echo "usage: tests/run.sh [test|faults|rights|backends]" >&2; exit 2 ;;
+esac
 target=${CARGO_BUILD_TARGET:-$(rustc -vV | sed -n 's/^host: //p')}
 testbed=target/$target/debug/testbed
 
@@ -15,7 +18,7 @@ trap finish EXIT
 case $FLEET_SUITE in
 test)
   cargo test -p tests --test e2e -- --ignored --test-threads 3 \
-    --skip locks:: --skip commands::cut:: --skip api::afterwards:: --skip hooks::kills:: --skip upgrade:: --skip alerts::operator::
+    --skip locks:: --skip commands::cut:: --skip backends:: --skip api::afterwards:: --skip hooks::kills:: --skip upgrade:: --skip alerts::operator::
   # These stop or kill the hub or the operator, cut it off, or hold locks, so they run alone, one after the other. Of the faults in the
   # middle of deleting that of every day is tried here, a hub and operators that are killed; of what can be killed around a
   # hook restic, and the operator with the pod.
@@ -26,10 +29,14 @@ test)
   ;;
 rights)
   cargo test -p tests --test e2e -- --ignored --test-threads 3 \
-    --skip locks:: --skip commands::cut:: --skip api::afterwards:: --skip hooks::kills:: --skip upgrade:: --skip alerts::operator::
+    --skip locks:: --skip commands::cut:: --skip backends:: --skip api::afterwards:: --skip hooks::kills:: --skip upgrade:: --skip alerts::operator::
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 locks::operations::
   # What all of these have left in logs and in the audit log of the API servers.
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 api::afterwards::
+  ;;
+backends)
+  # Azurite is a program of Node.js, and fake-gcs-server is built for these alone.
+  cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 2 backends::
   ;;
 faults)
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 \

@@ -2,7 +2,8 @@
 
 use prost_types::Timestamp;
 use proto::v1::{
-    BackupResult, BackupRow, BackupRun, ClusterRow, Freshness, RepositoryRow, Row, StatusResponse, row::Body,
+    BackupResult, BackupRow, BackupRun, ClusterRow, Freshness, RepositoryRow, Row, RunProgress,
+    StatusResponse, row::Body,
 };
 use serde_json::{Value, json};
 
@@ -105,7 +106,17 @@ fn backup_row(row: &BackupRow) -> Value {
         "source": backup.source, "schedule": backup.schedule, "timezone": backup.timezone, "suspended": backup.suspended,
         "running": backup.running, "lastSuccess": rfc3339(backup.last_success.as_ref()), "nextRun": rfc3339(backup.next_run.as_ref()),
         "runs": { "total": backup.runs_total, "succeeded": backup.runs_succeeded, "failed": backup.runs_failed },
-        "lastRun": backup.last_run.as_ref().map(run),
+        "lastRun": backup.last_run.as_ref().map(run), "progress": backup.progress.as_ref().map(progress),
+    })
+}
+
+/// How far a run has come.
+pub fn progress(progress: &RunProgress) -> Value {
+    json!({
+        "job": progress.job, "asOf": rfc3339(progress.as_of.as_ref()), "percent": progress.percent,
+        "bytesDone": progress.bytes_done, "bytesTotal": progress.bytes_total,
+        "filesDone": progress.files_done, "filesTotal": progress.files_total, "step": text(&progress.step),
+        "estimatedCompletion": rfc3339(progress.estimated_completion.as_ref()),
     })
 }
 

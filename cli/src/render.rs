@@ -7,7 +7,7 @@ use proto::text::cleaned;
 use proto::v1::{BackupRow, ClusterRow, Freshness, RepositoryRow, Row, StatusResponse, row::Body};
 
 use crate::document::result;
-use crate::text::{ago, bytes, counted, short, until};
+use crate::text::{ago, bytes, counted, progress, short, until};
 
 /// Columns and cells of a table.
 #[must_use]
@@ -173,8 +173,9 @@ fn backup_cells(row: &BackupRow, wide: bool, now: Timestamp) -> Cells {
         backup.repository_name.clone(),
     ];
     if wide {
-        header.extend(["SOURCE", "SCHEDULE", "SNAPSHOT", "RUNS"]);
+        header.extend(["PROGRESS", "SOURCE", "SCHEDULE", "SNAPSHOT", "RUNS"]);
         cells.extend([
+            progress(backup.progress.as_ref(), now),
             backup.source.clone(),
             format!("{} {}", backup.schedule, backup.timezone),
             short(run.map_or("", |r| &r.snapshot_id)).to_owned(),

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use prost_types::Timestamp as WireTime;
+use proto::v1::RunProgress;
 
 /// `1 cluster`, `2 clusters`.
 #[must_use]
@@ -86,9 +87,56 @@ pub fn short(id: &str) -> &str {
     }
 }
 
+/// `42%, 1.2 GiB of 3.0 GiB, ends in 5m`; of a check or a prune `70%, 7 / 10 packs`. `-` when nothing runs.
+#[must_use]
+pub fn progress(progress: Option<&RunProgress>, now: Timestamp) -> String {
+    let Some(progress) = progress else {
+        return "-".to_owned();
+    };
+    let percent = progress.percent.map(|percent| format!("{percent}%"));
+    let read = match (progress.bytes_done, progress.bytes_total) {
+        (Some(done), Some(total)) => Some(format!("{} of {}", bytes(done), bytes(total))),
+        (Some(done), None) => Some(bytes(done)),
+        (None, _) => None,
+    };
+    let step = Some(progress.step.clone()).filter(|step| !step.is_empty());
+    let end = progress.estimated_completion.as_ref();
+    let end = end.map(|end| match until(Some(end), now).as_str() {
+        "due" => "ends soon".to_owned(),
+        left => format!("ends {left}"),
+    });
+    let parts: Vec<String> = [percent, read, step, end].into_iter().flatten().collect();
+    parts.join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn progress_shows_what_is_known() {
+        let now = Timestamp::from_second(1_000_000).unwrap_or_default();
+        let mut run = RunProgress {
+            percent: Some(42),
+            bytes_done: Some(1 << 30),
+            bytes_total: Some(3 << 30),
+            estimated_completion: Some(WireTime {
+                seconds: 1_000_300,
+                nanos: 0,
+            }),
+            ..RunProgress::default()
+        };
+        assert_eq!(progress(Some(&run), now), "42%, 1.0 GiB of 3.0 GiB, ends in 5m");
+        run.estimated_completion = Some(WireTime { seconds: 1, nanos: 0 });
+        assert_eq!(progress(Some(&run), now), "42%, 1.0 GiB of 3.0 GiB, ends soon");
+        let prune = RunProgress {
+            percent: Some(70),
+            step: "7 / 10 packs".to_owned(),
+            ..RunProgress::default()
+        };
+        assert_eq!(progress(Some(&prune), now), "70%, 7 / 10 packs");
+        assert_eq!(progress(None, now), "-");
+    }
 
     #[test]
     fn ages_read_well() {

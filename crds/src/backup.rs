@@ -14,6 +14,7 @@ pub use crate::source::{
 };
 
 use crate::hooks::{HookRun, OpenHooks};
+use crate::progress::RunProgress;
 use crate::schedule::schema::{BAD_SCHEDULE, BAD_TIMEZONE, schedule_rule, timezone_rule};
 use crate::{rules, schema};
 
@@ -36,6 +37,7 @@ use crate::{rules, schema};
     printcolumn = r#"{"name":"Last Result","type":"string","jsonPath":".status.lastBackup.result"}"#,
     printcolumn = r#"{"name":"Last Success","type":"date","jsonPath":".status.lastSuccessfulBackup"}"#,
     printcolumn = r#"{"name":"Failure","type":"string","jsonPath":".status.lastBackup.reason"}"#,
+    printcolumn = r#"{"name":"Percent","type":"integer","jsonPath":".status.progress.percent","priority":1}"#,
     printcolumn = r#"{"name":"Next Run","type":"string","jsonPath":".status.nextBackup","priority":1}"#,
     printcolumn = r#"{"name":"Repository","type":"string","jsonPath":".spec.repositoryRef.name","priority":1}"#,
     printcolumn = r#"{"name":"Suspended","type":"boolean","jsonPath":".spec.suspend","priority":1}"#,
@@ -205,6 +207,9 @@ pub struct ResticBackupStatus {
     /// Jobs that run now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub active: Vec<String>,
+    /// How far the run that began last and is under way has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<RunProgress>,
     /// Place of its parked run among those that wait for the same limit, from 1 on. Not set beyond the 20th place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_place: Option<i32>,

@@ -27,6 +27,8 @@ pub mod types {
     pub const STALE: &str = "Stale";
     /// spec.retention of a backup does what it asks for.
     pub const RETENTION_READY: &str = "RetentionReady";
+    /// A change of the repository's password is under way: its message has the next step.
+    pub const PASSWORD_ROTATION: &str = "PasswordRotation";
     /// A person has to approve before the resource goes on.
     pub const APPROVAL_REQUIRED: &str = "ApprovalRequired";
 }
@@ -58,6 +60,12 @@ pub mod reasons {
     pub const CHECKING: &str = "Checking";
     pub const REPOSITORY_UNLOCKED: &str = "RepositoryUnlocked";
     pub const UNLOCK_FAILED: &str = "UnlockFailed";
+    pub const KEY_ADDING: &str = "KeyAdding";
+    pub const SWITCH_SECRET: &str = "SwitchSecret";
+    pub const OLD_KEY_STAYS: &str = "OldKeyStays";
+    pub const KEY_REMOVING: &str = "KeyRemoving";
+    pub const ROTATION_FAILED: &str = "PasswordRotationFailed";
+    pub const PASSWORD_ROTATED: &str = "PasswordRotated";
     pub const CHECK_RUNNING: &str = "IntegrityCheckRunning";
     pub const CHECK_PASSED: &str = "IntegrityCheckPassed";
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ResticRepository;
 use crate::common::ObjectReference;
+use crate::progress::RunProgress;
 use crate::schedule::schema::{BAD_SCHEDULE, schedule_rule};
 
 /// Schedule of checks that are switched on without one.
@@ -122,6 +123,9 @@ pub struct IntegrityCheckStatus {
     /// When the next check is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_run: Option<Time>,
+    /// How far the check that is under way has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<RunProgress>,
     /// Jobs of checks that are under way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub active: Vec<String>,

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::cache::{JobCache, ONLY_BACKUPS};
 use crate::common::ConcurrencyPolicy;
 use crate::schema;
 
@@ -85,6 +86,9 @@ pub struct JobConfiguration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub limit_download: Option<i32>,
+    /// Where restic's cache stays between the runs of a ResticBackup; it lasts as long as a pod unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<JobCache>,
 }
 
 /// A variable of restic's container.
@@ -202,6 +206,7 @@ impl Default for JobConfiguration {
             env: Vec::new(),
             limit_upload: None,
             limit_download: None,
+            cache: None,
         }
     }
 }
@@ -219,6 +224,8 @@ pub enum BadPart {
     Reserved { field: &'static str, key: String },
     #[error("spec.jobConfig.env: {name:?} cannot be set: {why}")]
     Variable { name: String, why: String },
+    #[error("spec.{0}")]
+    Cache(&'static str),
 }
 
 impl JobConfiguration {
@@ -245,6 +252,17 @@ impl JobConfiguration {
             }
         }
         Ok(())
+    }
+
+    /// Checks that no cache is asked for, where the kind has none.
+    ///
+    /// # Errors
+    /// There is one.
+    pub fn check_without_cache(&self) -> Result<(), BadPart> {
+        match &self.cache {
+            Some(_) => Err(BadPart::Cache(ONLY_BACKUPS)),
+            None => Ok(()),
+        }
     }
 
     /// `securityContext` as the type it must be.

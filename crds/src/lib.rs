@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod backup;
+pub mod cache;
 pub mod common;
 pub mod conditions;
 pub mod effect;
@@ -13,10 +14,12 @@ pub mod integrity;
 pub mod job;
 pub mod names;
 pub mod notifications;
+pub mod progress;
 pub mod repository;
 pub mod restore;
 pub mod retention;
 pub mod rights;
+pub mod rotation;
 pub mod rules;
 pub mod schedule;
 pub mod schema;

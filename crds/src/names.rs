@@ -10,7 +10,7 @@ pub const LABEL_RESTORE: &str = "backup.resticbackup.io/restore";
 pub const LABEL_RETENTION: &str = "backup.resticbackup.io/retentionpolicy";
 /// Label on everything made for a ResticRepository: its name.
 pub const LABEL_REPOSITORY: &str = "backup.resticbackup.io/repository";
-/// What a pod does: `backup`, `restore`, `retention`, `unlock`, `check` or `hook`.
+/// What a pod does: `backup`, `restore`, `retention`, `unlock`, `check`, `key` or `hook`.
 pub const LABEL_TYPE: &str = "backup.resticbackup.io/type";
 /// Recommended labels of Kubernetes.
 pub const LABEL_APP: &str = "app.kubernetes.io/name";
@@ -26,6 +26,12 @@ pub const ANNOTATION_RUN: &str = "backup.resticbackup.io/run";
 /// On a ResticBackup: id of the snapshot, or its first 8 digits, with which condition Suspicious began and which is as it
 /// should be.
 pub const ANNOTATION_ACCEPT: &str = "backup.resticbackup.io/accept-suspicious";
+/// Set to a new value on a ResticRepository, it asks for the key of the new password to be added (see
+/// [`crate::rotation`]).
+pub const ANNOTATION_ROTATE: &str = "backup.resticbackup.io/rotate-password";
+/// On the same: id of the key of restic that is removed after the password was changed, or its first 8 digits. On the Job
+/// that does it: the whole id.
+pub const ANNOTATION_REMOVE_KEY: &str = "backup.resticbackup.io/remove-key";
 /// On the Job of a ResticRestore: full id of the snapshot that it restores.
 pub const ANNOTATION_SNAPSHOT: &str = "backup.resticbackup.io/snapshot";
 /// On the same: files in that snapshot, if restic has counted them.
@@ -43,7 +49,7 @@ pub const ANNOTATION_LEASE_TTL: &str = "backup.resticbackup.io/lease-ttl";
 pub const ANNOTATION_LEASE_RENEW: &str = "backup.resticbackup.io/lease-renew";
 /// On the same: how often the lease was renewed. The pod ends itself when it does not move for the life of the lease.
 pub const ANNOTATION_RENEWALS: &str = "backup.resticbackup.io/renewals";
-/// On the same: what to do, fleet.v1.RetentionRun, UnlockRun or CheckRun as JSON.
+/// On the same: what to do, fleet.v1.RetentionRun, UnlockRun, CheckRun or KeyRun as JSON.
 pub const ANNOTATION_ORDER: &str = "backup.resticbackup.io/order";
 /// On the same: proto::digest::run_hash of the run in the order, as hex digits.
 pub const ANNOTATION_ORDER_HASH: &str = "backup.resticbackup.io/order-hash";
@@ -139,6 +145,12 @@ pub fn backup_credentials(name: &str) -> String {
     bounded("resticbackup-", &format!("{name}-credentials"), LABEL_MAX)
 }
 
+/// Claim for the cache of a ResticBackup's pods.
+#[must_use]
+pub fn backup_cache(name: &str) -> String {
+    bounded("resticbackup-", &format!("{name}-cache"), LABEL_MAX)
+}
+
 /// Job that runs hooks which a run of a ResticBackup or a ResticRestore owes. `prefix` is the name of its account.
 #[must_use]
 pub fn hook_job(prefix: &str, run_uid: &str) -> String {
@@ -189,6 +201,12 @@ pub fn unlock_job(name: &str) -> String {
     bounded("resticunlock-", name, LABEL_MAX)
 }
 
+/// Job that adds or removes a key of a ResticRepository.
+#[must_use]
+pub fn key_job(name: &str) -> String {
+    bounded("resticrotate-", name, LABEL_MAX)
+}
+
 /// CronJob of a ResticRepository's integrity checks.
 #[must_use]
 pub fn check_cron_job(name: &str) -> String {
@@ -209,6 +227,7 @@ pub fn is_of_a_run(name: &str) -> bool {
         "resticrestore-",
         "globalretention-",
         "resticunlock-",
+        "resticrotate-",
         "integritycheck-",
     ]
     .iter()
@@ -239,6 +258,7 @@ mod tests {
             restore_job("a"),
             retention_cron_job("a"),
             unlock_job("a"),
+            key_job("a"),
             check_cron_job("a"),
         ];
         assert!(all.iter().all(|name| is_of_a_run(name)) && !is_of_a_run("app"));

@@ -1,5 +1,7 @@
 //! ResticRepository: one restic repository, where it lies and with which credentials it opens.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -9,6 +11,7 @@ use crate::common::SecretKeySelector;
 use crate::conditions::{self, reasons, types};
 use crate::integrity::{IntegrityCheck, IntegrityCheckStatus};
 use crate::notifications::Notifications;
+use crate::rotation::PasswordRotation;
 use crate::schema;
 
 /// A restic repository.
@@ -59,6 +62,11 @@ another one. Put a server in front of the folder's volume (rest-server or SFTP),
     /// Cache of the pods that use the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheConfig>,
+    /// Options of the back end as restic calls them, such as `s3.storage-class: STANDARD_IA`. docs/backends.md lists those
+    /// that may be set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub backend_options: Option<BTreeMap<String, String>>,
     /// Who may use the repository from other namespaces. Nobody unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_namespaces: Option<AllowedNamespaces>,
@@ -155,6 +163,12 @@ pub struct ResticRepositoryStatus {
     /// resourceVersion of the Secret that the last answer of the repository was got with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_version: Option<String>,
+    /// Id of the key of restic (64 hex digits) that the password in the Secret opens.
+    #[serde(rename = "keyID", default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
+    /// The last change of the password that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_rotation: Option<PasswordRotation>,
     /// restic's own locks as of the last look, the oldest 20. Empty while nobody works on the repository.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub locks: Vec<ResticLock>,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::common::{CrossNamespaceObjectReference, Hook, JobConfiguration, ObjectReference};
 use crate::hooks::{HookRun, OpenHooks};
 use crate::notifications::Notifications;
+use crate::progress::RunProgress;
 
 /// A restore.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -41,6 +42,7 @@ use crate::notifications::Notifications;
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
     printcolumn = r#"{"name":"Snapshot","type":"string","jsonPath":".status.snapshot"}"#,
     printcolumn = r#"{"name":"Size","type":"string","jsonPath":".status.restoredSize"}"#,
+    printcolumn = r#"{"name":"Percent","type":"integer","jsonPath":".status.progress.percent","priority":1}"#,
     printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
@@ -85,6 +87,7 @@ pub struct ResticRestoreSpec {
     /// How the pod runs. Unless it names a securityContext, that of the backup is used, except for root and for an fsGroup on
     /// an existing claim: both have to be asked for here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("!has(self.cache)").message(crate::cache::ONLY_BACKUPS))]
     pub job_config: Option<JobConfiguration>,
     /// Seconds after the end at which the Job is deleted, and with it its pod. It stays until the restore is deleted unless
     /// given. The restore, its status and the restored data stay in any case.
@@ -275,6 +278,9 @@ pub struct ResticRestoreStatus {
     pub start_time: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
+    /// How far it has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<RunProgress>,
     /// First 8 digits of the snapshot that is restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::{CrossNamespaceObjectReference, JobConfiguration, ObjectReference, RetentionPolicy};
 use crate::notifications::Notifications;
+use crate::progress::RunProgress;
 use crate::rules;
 use crate::schedule::schema::{BAD_SCHEDULE, BAD_TIMEZONE, schedule_rule, timezone_rule};
 
@@ -72,6 +73,7 @@ pub struct GlobalRetentionPolicySpec {
     pub notifications: Option<Notifications>,
     /// How the pods are run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("!has(self.cache)").message(crate::cache::ONLY_BACKUPS))]
     pub job_config: Option<JobConfiguration>,
     /// true stops the schedule.
     // What is not written is not owned: a person may set it where the operator applies the rest.
@@ -215,6 +217,9 @@ pub struct GlobalRetentionPolicyStatus {
     /// Jobs that run or wait for the lock.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub active: Vec<String>,
+    /// How far a prune that is under way has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<RunProgress>,
     /// uids of finished Jobs that are in the figures above.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counted_jobs: Vec<String>,

@@ -141,7 +141,8 @@ pub const CLUSTER: &[Right] = &[
         "",
         &["persistentvolumeclaims"],
         &["create"],
-        "The claim that a restore asks for (spec.target.newPVC). Never changed, never deleted.",
+        "The claim that a restore asks for (spec.target.newPVC), and that of a backup's cache (spec.jobConfig.cache). Never changed, \
+         never deleted.",
     ),
     right(
         "",
@@ -156,7 +157,12 @@ pub const CLUSTER: &[Right] = &[
         &["list", "watch"],
         "Why a pod of ours is not created or not started; asked for by kind and reason.",
     ),
-    right("", &["pods/log"], &["get"], "The plan of a retention run."),
+    right(
+        "",
+        &["pods/log"],
+        &["get"],
+        "The plan of a retention run, and the last lines of a pod that runs: how far it has come.",
+    ),
     right("events.k8s.io", &["events"], &["create", "patch"], "Events."),
 ];
 

@@ -4,7 +4,7 @@ use proto::text::{LONGEST, clean};
 use proto::v1::object_state::Body;
 use proto::v1::{
     BackupState, Condition, Hello, LeaseAsk, ObjectState, OperationOutcome, PolicyState, RepositoryState,
-    ResticLock, RestoreState, RetentionPolicySpec,
+    ResticLock, RestoreState, RetentionPolicySpec, RunProgress,
 };
 
 /// Longest name: Kubernetes' own bound on names.
@@ -36,7 +36,14 @@ fn all<const N: usize>(texts: [&mut String; N], longest: usize) {
     texts.into_iter().for_each(|text| clean(text, longest));
 }
 
+fn progress(progress: Option<&mut RunProgress>) {
+    if let Some(RunProgress { job, step, .. }) = progress {
+        all([job, step], NAME);
+    }
+}
+
 fn repository(repository: &mut RepositoryState) {
+    progress(repository.progress.as_mut());
     clean(&mut repository.url, LONGEST);
     clean(&mut repository.damage, 2 * LONGEST);
     clean(&mut repository.last_check_result, NAME);
@@ -58,6 +65,7 @@ fn repository(repository: &mut RepositoryState) {
 }
 
 fn backup(backup: &mut BackupState) {
+    progress(backup.progress.as_mut());
     let texts = [
         &mut backup.repository_namespace,
         &mut backup.repository_name,
@@ -73,6 +81,7 @@ fn backup(backup: &mut BackupState) {
 }
 
 fn policy(policy: &mut PolicyState) {
+    progress(policy.progress.as_mut());
     let texts = [
         &mut policy.repository_namespace,
         &mut policy.repository_name,
@@ -86,6 +95,7 @@ fn policy(policy: &mut PolicyState) {
 }
 
 fn restore(restore: &mut RestoreState) {
+    progress(restore.progress.as_mut());
     let texts = [
         &mut restore.repository_namespace,
         &mut restore.repository_name,
@@ -156,6 +166,10 @@ mod tests {
         };
         let body = RepositoryState {
             url: evil.to_owned(),
+            progress: Some(RunProgress {
+                step: evil.to_owned(),
+                ..RunProgress::default()
+            }),
             ..RepositoryState::default()
         };
         let mut state = ObjectState {

@@ -52,4 +52,6 @@ pub enum Maintenance {
     Unlock(WorkerConfig),
     /// Checks the integrity of the repository.
     Check(WorkerConfig),
+    /// Adds the key of a new password, or removes a key.
+    Key(WorkerConfig),
 }

@@ -14,12 +14,13 @@ use crate::apply::ApplyError;
 use crate::context::Context;
 use crate::notify::{self, Unread};
 use crate::secrets::{
-    self, Credentials, PASSWORD_VARIABLE, Projection, REPOSITORY_VARIABLE, SecretError, normalised,
+    self, Credentials, NEW_PASSWORD_KEY, PASSWORD_VARIABLE, Projection, REPOSITORY_VARIABLE, SecretError,
+    normalised,
 };
 use crate::world::{Index, Key};
 
 /// Part of every mark. Another one makes each copy anew: for when the same Secret is to be read in another way.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 /// Data for the Secret `name` of a consumer: location, password, and what is on the allow-list, as restic takes them;
 /// `None` if the Secret is up to date. Of credentials that cannot be used only the location is left: no pod starts then.
@@ -49,10 +50,15 @@ pub async fn projection(
         return Ok(None);
     }
     let secret: Option<Secret> = context.applier.get(&source).await?;
-    let data = normalised(repository, secret.as_ref()).unwrap_or_else(|_| {
+    let mut data = normalised(repository, secret.as_ref()).unwrap_or_else(|_| {
         let location = ByteString(url.clone().into_bytes());
         BTreeMap::from([(REPOSITORY_VARIABLE.to_owned(), location)])
     });
+    // The pod that adds its key runs beside the repository; copies for other namespaces hold the present password alone.
+    if name == names::repository_location(&at.name) && consumer.namespace == at.namespace {
+        let new = secret.as_ref().and_then(secrets::new_password);
+        data.extend(new.map(|password| (NEW_PASSWORD_KEY.to_owned(), password)));
+    }
     Ok(Some((mark, data)))
 }
 

@@ -39,6 +39,7 @@ pub mod operation;
 pub mod paths;
 pub mod pod;
 pub mod possession;
+pub mod progress;
 pub mod queue;
 pub mod repository;
 pub mod restic;

@@ -30,6 +30,7 @@ async fn main() -> ExitCode {
         Some(Command::Maintenance(Maintenance::Check(worker))) => {
             return spoke::worker::check(worker).await;
         }
+        Some(Command::Maintenance(Maintenance::Key(worker))) => return spoke::worker::key(worker).await,
         Some(Command::Stream(stream)) => return spoke::stream::run(stream).await,
         None => {}
     }

@@ -28,7 +28,7 @@ use crate::leader::{Election, LeaderGate};
 use crate::metrics::{Metrics, OPERATIONS, Sample};
 use crate::notify::{self, Addresses, Notifier, Queue, Sender};
 use crate::operation::Operations;
-use crate::repository::{CheckOwner, RepositoryController, UnlockOwner};
+use crate::repository::{CheckOwner, KeyOwner, RepositoryController, UnlockOwner};
 use crate::restic::{self, Restic};
 use crate::restore::RestoreController;
 use crate::retention::{RetentionController, RetentionOwner};
@@ -252,6 +252,7 @@ async fn kinds(
             Arc::new(RetentionOwner::new(context.clone())),
             Arc::new(UnlockOwner::new(context.clone())),
             Arc::new(CheckOwner::new(context.clone())),
+            Arc::new(KeyOwner::new(context.clone())),
         ],
     );
     let operations = operations.with_lock_pause(config.unlock_after_end() + config.lock_interval);

@@ -22,6 +22,7 @@ use crate::maintenance::{Local, LocalGrantor};
 use crate::metrics::Metrics;
 use crate::notify::Sender;
 use crate::possession::{self, Possession};
+use crate::progress;
 use crate::queue;
 use crate::restic::Restic;
 use crate::scripts::Scripts;
@@ -59,6 +60,7 @@ pub fn all(config: &Config, parts: Parts) -> Vec<Service> {
     services.push(scripts(&context, parts.scripts, &synced));
     services.push(queue(&context, &routes, &synced));
     services.push(events(config, parts.client, &context, parts.publisher));
+    services.push(progress(&context, &routes));
     services.push(notifier(parts.sender));
     services.extend(parts.election.map(election));
     services.push(serving(context.metrics.clone(), parts.health, parts.listener));
@@ -198,6 +200,20 @@ fn events(config: &Config, client: Client, context: &Arc<Context>, publisher: Pu
             publisher.run(client, leader, identity, stop).await;
         },
     )
+}
+
+fn progress(context: &Arc<Context>, routes: &Arc<Routes>) -> Service {
+    let (world, routes) = (context.clone(), routes.clone());
+    let wake: progress::Wake = Arc::new(move |key, pod| {
+        routes.progressed(&world.world, key);
+        if let Some((_, job)) = &pod.meta.owner_name {
+            world.operations.moved(&key.sibling(job));
+        }
+    });
+    let parts = (context.clone(), wake);
+    service("progress", Stage::Edge, parts, |(context, wake), stop| {
+        progress::run(context, wake, stop)
+    })
 }
 
 fn notifier(sender: Arc<Sender>) -> Service {

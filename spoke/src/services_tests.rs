@@ -134,7 +134,7 @@ async fn a_panic_in_each_service_is_survived_without_a_hub() {
     furnish(&api);
     let spoke = spoke(&api, &[]).await;
     let others = [
-        "admin", "election", "events", "grantor", "notifier", "queue", "scripts", "terms",
+        "admin", "election", "events", "grantor", "notifier", "progress", "queue", "scripts", "terms",
     ];
     break_all(&api, &spoke, &others).await;
     until("it leads again", || spoke.context.metrics.leader.get() == 1).await;
@@ -181,6 +181,7 @@ async fn a_panic_in_each_service_is_survived_with_a_hub() {
         "link",
         "notifier",
         "possession",
+        "progress",
         "queue",
         "scripts",
         "shared",

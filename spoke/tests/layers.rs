@@ -43,6 +43,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "intake",
             "link",
             "possession",
+            "progress",
             "stream",
             "worker",
         ],
@@ -74,6 +75,11 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "link",
         &["intake"],
         "the link wakes through a function that it is given",
+    ),
+    (
+        "progress",
+        &["intake", "kind"],
+        "what reads logs wakes through a function that it is given",
     ),
     ("maintenance", &["kind"], "the lock knows no actors"),
     (

@@ -6,6 +6,7 @@ pub mod address;
 pub mod bed;
 pub mod cluster;
 pub mod database;
+pub mod emulators;
 pub mod faults;
 pub mod fleet;
 pub mod images;

@@ -118,6 +118,15 @@ impl Workspace {
         Ok(())
     }
 
+    /// Builds the emulator of Google's storage, which only its own tests need.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub fn build_fake_gcs(&self) -> anyhow::Result<()> {
+        let (name, package) = ("fake-gcs-server", "github.com/fsouza/fake-gcs-server");
+        self.build_tool(name, name, package, "-s -w", "about 2 minutes the first time")
+    }
+
     /// Builds `package` of the module in `tests/tools/MODULE`.
     fn build_tool(
         &self,

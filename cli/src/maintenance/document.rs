@@ -6,7 +6,7 @@ use proto::v1::{
 };
 use serde_json::{Value, json};
 
-use crate::document::API_VERSION;
+use crate::document::{API_VERSION, progress};
 use crate::text::rfc3339;
 
 fn text(text: &str) -> Value {
@@ -36,7 +36,7 @@ fn lock(lock: &Lock) -> Value {
         "resticID": lock.restic_id, "repository": text(&lock.repository), "state": lock.state, "token": lock.token,
         "cluster": text(&lock.cluster), "subject": text(&lock.subject), "heldMilliseconds": lock.held_ms,
         "renewedMillisecondsAgo": lock.renewed_ms, "endsInMilliseconds": lock.ends_ms, "revoked": lock.revoked, "waiters": waiters,
-        "resticLocks": restic,
+        "resticLocks": restic, "progress": lock.progress.as_ref().map(progress),
     })
 }
 

@@ -64,7 +64,7 @@ pub async fn locks(hub: &HubArguments, arguments: &arguments::Locks) -> Result<u
     }
     let names = answer.locks.iter().map(|lock| lock.restic_id.clone());
     print(arguments.output, &document::locks(&answer), names, || {
-        render::locks(&answer.locks)
+        render::locks(&answer.locks, Timestamp::now())
     });
     Ok(0)
 }

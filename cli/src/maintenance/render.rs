@@ -7,7 +7,7 @@ use proto::text::cleaned;
 use proto::v1::{AuditEntry, AuditResponse, Lock, OperationOutcome, Plan};
 
 use crate::render::align;
-use crate::text::{ago, bytes, millis, short};
+use crate::text::{ago, bytes, millis, progress, short};
 
 pub(super) fn heading(names: &[&str]) -> Vec<String> {
     names.iter().map(|&n| n.to_owned()).collect()
@@ -23,7 +23,7 @@ pub(super) fn name(repository: &str, id: &str) -> String {
 
 /// `fleet locks`
 #[must_use]
-pub fn locks(locks: &[Lock]) -> String {
+pub fn locks(locks: &[Lock], now: Timestamp) -> String {
     let mut lines = vec![heading(&[
         "REPOSITORY",
         "ID",
@@ -33,6 +33,7 @@ pub fn locks(locks: &[Lock]) -> String {
         "SINCE",
         "RENEWED",
         "WAITING",
+        "PROGRESS",
     ])];
     for lock in locks {
         let held = lock.state == "held";
@@ -56,6 +57,7 @@ pub fn locks(locks: &[Lock]) -> String {
             since(lock.held_ms),
             since(lock.renewed_ms),
             lock.waiters.len().to_string(),
+            progress(lock.progress.as_ref(), now),
         ]);
     }
     align(&lines)

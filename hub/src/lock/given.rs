@@ -12,6 +12,7 @@ use tracing::warn;
 use super::asks::Asker;
 use super::grantor::{Effect, Grant, Operation};
 use super::keeper::Keeper;
+use super::keys;
 use super::run;
 use crate::now as wall_clock;
 use crate::store::{StoredAudit, StoredGrant};
@@ -23,11 +24,14 @@ pub(super) enum Withheld {
     Unknown(&'static str),
     /// The run does not fit into a pod.
     TooLong(String),
+    /// Clusters open the repository with the key that is to go, or may.
+    KeyInUse(String),
 }
 
 impl fmt::Display for Withheld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Withheld::KeyInUse(text) => write!(f, "{text}; it is looked at again within a minute"),
             Withheld::Unknown(what) => write!(f, "{what}; it is tried again within a minute"),
             Withheld::TooLong(text) => f.write_str(text),
         }
@@ -36,6 +40,7 @@ impl fmt::Display for Withheld {
 
 impl Keeper {
     /// What an operation is to do as of now; `None` for one that is no retention run, and when its pod has it already.
+    /// A key that some cluster may need is not removed.
     /// `has` is the hash of what its pod has, empty for nothing.
     pub(super) async fn given(
         &mut self,
@@ -46,6 +51,13 @@ impl Keeper {
         let Some(asked) = self.asks.about(key, id) else {
             return Err(Withheld::Unknown("what the operation is to do is not known"));
         };
+        if has.is_empty() && !asked.ask.removes_key.is_empty() {
+            let key = asked.ask.removes_key.clone();
+            let needed = self.hub.read(|inventory| keys::needed(inventory, id, &key));
+            if let Some(text) = needed {
+                return Err(Withheld::KeyInUse(text));
+            }
+        }
         if ![OperationKind::Retention, OperationKind::Unspecified].contains(&asked.ask.kind()) {
             return Ok(None);
         }

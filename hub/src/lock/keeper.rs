@@ -280,10 +280,14 @@ impl Keeper {
             let Some(repository) = self.repositories.get_mut(&id) else {
                 continue;
             };
-            // A check takes none of restic's locks: backups need not be held for it.
+            // A check takes none of restic's locks, and a key is added beside backups: they need not be held for it.
             let checks = |operation: &Operation| {
                 let asked = asks.get(&(operation.cluster.clone(), operation.id.clone()));
-                asked.is_some_and(|asked| asked.ask.kind() == OperationKind::Check)
+                asked.is_some_and(|asked| match asked.ask.kind() {
+                    OperationKind::Check => true,
+                    OperationKind::Key => asked.ask.removes_key.is_empty(),
+                    _ => false,
+                })
             };
             let upcoming = repository
                 .grantor

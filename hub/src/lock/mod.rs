@@ -1,9 +1,9 @@
 //! The maintenance lock of every physical repository. [`grantor`] decides (pure), [`keeper`] owns everything in one task,
 //! so that no two decisions meet, [`messages`] checks what spokes send and does it, [`carry`] carries out and [`waiting`]
 //! informs those who wait. [`asks`] keeps the questions (pure), [`given`] composes what an operation is to do by [`run`]
-//! (pure), [`parts`] gathers plans (pure), [`ends`] takes outcomes in, [`bind`] keeps the table of bindings, [`people`]
-//! answers persons, as [`describe`] (pure) puts it and [`narrow`] (pure) leaves out what they may not see, and
-//! [`decisions`] does what they decide.
+//! (pure), [`keys`] knows who opens a repository with which key (pure), [`parts`] gathers plans (pure), [`ends`] takes
+//! outcomes in, [`bind`] keeps the table of bindings, [`people`] answers persons, as [`describe`] (pure) puts it and
+//! [`narrow`] (pure) leaves out what they may not see, and [`decisions`] does what they decide.
 
 mod asks;
 mod bind;
@@ -14,6 +14,7 @@ mod ends;
 mod given;
 pub mod grantor;
 mod keeper;
+mod keys;
 mod lease;
 mod messages;
 pub mod narrow;

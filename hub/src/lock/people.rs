@@ -69,6 +69,7 @@ impl Keeper {
                     lock.waiters.extend(outside);
                     self.hub.read(|inventory| {
                         super::restic::add(&mut lock, inventory);
+                        super::restic::progress(&mut lock, inventory);
                         narrow::lock(&mut lock, Seen::new(inventory, sight));
                     });
                     lock

@@ -36,6 +36,35 @@ pub fn add(lock: &mut Lock, inventory: &Inventory) {
     lock.restic_locks = all;
 }
 
+/// Adds how far the holder's prune or check has come, unless its spoke is silent.
+pub fn progress(lock: &mut Lock, inventory: &Inventory) {
+    let fresh = inventory
+        .member(&lock.cluster)
+        .is_some_and(|member| !member.stale);
+    let Some((kind, at)) = lock
+        .subject
+        .split_once(' ')
+        .filter(|_| fresh && lock.state == "held")
+    else {
+        return;
+    };
+    let place = format!("{}/{at}", lock.cluster);
+    let id = &lock.restic_id;
+    lock.progress = match kind {
+        "retention" => {
+            let mut policies = inventory.policies_of(id);
+            let policy = policies.find(|held| *held.place == *place);
+            policy.and_then(|held| held.policy()?.progress.clone())
+        }
+        "check" => {
+            let mut bindings = inventory.index().bindings(id);
+            let repository = bindings.find(|held| *held.place == *place);
+            repository.and_then(|held| held.repository()?.progress.clone())
+        }
+        _ => None,
+    };
+}
+
 fn since(lock: &ResticLock) -> (i64, i32) {
     lock.unchanged_since
         .as_ref()

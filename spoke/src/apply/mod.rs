@@ -26,6 +26,9 @@ const LOG_MAX: i64 = 9 << 20;
 /// A single write; includes the client's own retries.
 const DEADLINE: Duration = Duration::from_secs(15);
 
+/// The end of a log; others wait for it.
+const LOG_END_DEADLINE: Duration = Duration::from_secs(5);
+
 /// What became of a write.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
@@ -277,6 +280,28 @@ impl Applier {
         match timeout(DEADLINE, api.logs(&pod.name, &parameters)).await {
             Ok(result) => Ok(result?),
             Err(_) => Err(ApplyError::Unavailable(format!("no answer within {DEADLINE:?}"))),
+        }
+    }
+
+    /// The end of what a container of a running pod has logged: so many lines, and of these so many bytes at most.
+    pub async fn log_end(
+        &self,
+        pod: &Key,
+        container: &str,
+        (lines, bytes): (i64, i64),
+    ) -> Result<String, ApplyError> {
+        let api = self.api::<k8s_openapi::api::core::v1::Pod>(Some(&pod.namespace));
+        let parameters = kube::api::LogParams {
+            container: Some(container.to_owned()),
+            tail_lines: Some(lines),
+            limit_bytes: Some(bytes),
+            ..kube::api::LogParams::default()
+        };
+        match timeout(LOG_END_DEADLINE, api.logs(&pod.name, &parameters)).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(ApplyError::Unavailable(format!(
+                "no answer within {LOG_END_DEADLINE:?}"
+            ))),
         }
     }
 

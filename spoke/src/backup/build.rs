@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use crds::common::ConcurrencyPolicy;
 use crds::{ResticBackup, ResticRepository, names};
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec};
-use k8s_openapi::api::core::v1::{PodTemplateSpec, ServiceAccount, Volume, VolumeMount};
+use k8s_openapi::api::core::v1::{
+    PersistentVolumeClaim, PodTemplateSpec, ServiceAccount, Volume, VolumeMount,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::locate::Located;
@@ -25,6 +27,8 @@ pub struct Objects {
     pub grant: Option<Grant>,
     /// Metadata of the copy of the credentials. Only where the repository lies in another namespace.
     pub credentials: Option<ObjectMeta>,
+    /// The claim of the cache, where one is made.
+    pub cache: Option<PersistentVolumeClaim>,
     pub cron_job: CronJob,
 }
 
@@ -90,10 +94,12 @@ pub fn build(
         },
         ..CronJob::default()
     };
+    let cache = valid.cache.as_ref();
     Objects {
         service_account,
         grant,
         credentials,
+        cache: cache.and_then(|cache| cache.made(|name| meta(name.to_owned()))),
         cron_job: hashed(cron_job),
     }
 }
@@ -155,6 +161,7 @@ fn pod_template(
             .into_iter()
             .chain(pod::identity(&site.cluster, pod::POD_UID))
             .collect(),
+        cache: valid.cache.as_ref().map(|cache| cache.claim.clone()),
         // Root may read what it does not own, and write nothing.
         root_capabilities: &["DAC_READ_SEARCH"],
         own_volumes: !writes_to_a_claim(valid),

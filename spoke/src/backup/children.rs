@@ -105,6 +105,7 @@ fn objects(
         service_account,
         grant,
         credentials,
+        cache,
         cron_job,
     } = build::build(key, site, backup, &wanted, located, (repository, to.kept));
     let recorded = backup.status.as_ref().and_then(|s| s.cron_job_ref.as_ref());
@@ -139,6 +140,7 @@ fn objects(
             at: valid.repository.clone(),
             repository: repository.clone(),
         }),
+        cache,
         cron_job: Some((cron_job, recorded.and_then(|r| r.generation))),
         runs,
         ..Children::default()

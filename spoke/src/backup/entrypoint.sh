@@ -189,8 +189,24 @@ for counts in "$groups/memory.events" "$groups/memory/memory.oom_control"; do
   if [ -r "$counts" ] && awk '$1 == "oom_kill" && $2 > 0 { found = 1 } END { exit !found }' "$counts"; then memory=true; fi
 done
 
-piece() { if [ -s "$work/$1" ]; then cat "$work/$1"; else printf '%s' "$2"; fi; }
-printf '{"exitCode":%d,"summary":%s,"fatal":%s,"ssh":%s,"source":%s,"errors":%s,"lockLost":%s,"outOfMemory":%s,"items":%s,"unset":%s,"untouched":%s,"actions":%s}\n' \
-  "$code" "$(piece summary null)" "$(piece fatal null)" "$(piece ssh null)" "$(piece source null)" "$(piece errors 0)" "$(piece lock false)" "$memory" "$(piece items '[]')" "$(piece unset null)" "$untouched" "$(piece actions null)" >"$log"
+# What the readers have left, each one line: read without a process of its own.
+piece() {
+  piece=
+  if [ -s "$work/$1" ]; then IFS= read -r piece <"$work/$1" || true; fi
+  printf '"%s":%s,' "$2" "${piece:-$3}"
+}
+{
+  printf '{"exitCode":%d,"outOfMemory":%s,' "$code" "$memory"
+  piece summary summary null
+  piece fatal fatal null
+  piece ssh ssh null
+  piece source source null
+  piece errors errors 0
+  piece lock lockLost false
+  piece items items '[]'
+  piece unset unset null
+  piece actions actions null
+  printf '"untouched":%s}\n' "$untouched"
+} >"$log"
 rm -rf "$work"
 exit "$code"

@@ -7,7 +7,9 @@ use crds::backup::PodVolumeSource;
 use crds::conditions::reasons;
 use crds::names;
 
+use super::cache;
 use super::source::Wanted;
+use super::validate::Valid;
 use crate::consent;
 use crate::hooks::Plan;
 use crate::pod::guest::Guest;
@@ -22,6 +24,8 @@ pub struct Surroundings {
     pub claims: BTreeMap<String, Arc<ClaimView>>,
     /// Pods that match the selector, and those that mount one of the claims.
     pub pods: BTreeMap<Key, Arc<AppPodView>>,
+    /// Pods that mount the claim of the cache.
+    pub beside: BTreeMap<Key, Arc<AppPodView>>,
     /// Secrets of the templates, in the source and in hooks, that hold the credentials of repositories.
     pub credentials: BTreeSet<String>,
 }
@@ -37,7 +41,20 @@ pub struct Located {
 impl Surroundings {
     /// Looks them up for a backup in `namespace`.
     #[must_use]
-    pub fn of(world: &World, key: &Key, wanted: &Wanted, hooks: Option<&Plan>) -> Surroundings {
+    pub fn of(world: &World, key: &Key, valid: &Valid) -> Surroundings {
+        let mut found = Surroundings::of_source(world, key, &valid.source, valid.hooks.as_ref());
+        if let Some(cache) = &valid.cache {
+            let at = key.sibling(&cache.claim);
+            found.beside.extend(world.app_pods.by(Index::Claim, &at));
+            let claim = world.claims.get(&at);
+            found
+                .claims
+                .extend(claim.map(|claim| (cache.claim.clone(), claim)));
+        }
+        found
+    }
+
+    fn of_source(world: &World, key: &Key, wanted: &Wanted, hooks: Option<&Plan>) -> Surroundings {
         let mut found = Surroundings::default();
         let selector = match wanted {
             Wanted::PodVolume(volume) => Some(&volume.selector),
@@ -91,7 +108,8 @@ impl Surroundings {
     }
 
     fn users<'a>(&'a self, claim: &'a str) -> impl Iterator<Item = (&'a Key, &'a AppPodView)> {
-        let pods = self.pods.iter().map(|(key, pod)| (key, pod.as_ref()));
+        let pods = self.pods.iter().chain(&self.beside);
+        let pods = pods.map(|(key, pod)| (key, pod.as_ref()));
         pods.filter(move |(_, pod)| pod.claims().any(|name| name == claim))
     }
 
@@ -129,11 +147,25 @@ impl Surroundings {
     }
 }
 
-/// Finds the data.
+/// Finds the data, and the claim of the cache.
 ///
 /// # Errors
 /// What is waited for, or has to change.
-pub fn locate(wanted: &Wanted, hooks: Option<&Plan>, found: &Surroundings) -> Result<Located, Unusable> {
+pub fn locate(valid: &Valid, found: &Surroundings) -> Result<Located, Unusable> {
+    let located = data(&valid.source, valid.hooks.as_ref(), found)?;
+    let Some(cache) = &valid.cache else {
+        return Ok(located);
+    };
+    cache.usable(located.claim.as_ref().map(|(claim, _)| claim.as_str()), found)?;
+    let more = found.placement(&cache.claim, cache::FIELD)?;
+    Ok(Located {
+        placement: both(located.placement, more),
+        ..located
+    })
+}
+
+/// Finds the data.
+fn data(wanted: &Wanted, hooks: Option<&Plan>, found: &Surroundings) -> Result<Located, Unusable> {
     let mut secrets = hooks.into_iter().flat_map(Plan::secrets);
     if let Some(secret) = secrets.find(|name| found.credentials.contains(*name)) {
         return Err(with_keys("a template of spec.hooks", secret));

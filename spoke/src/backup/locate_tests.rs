@@ -64,8 +64,8 @@ fn look_beside(
     hooks: Option<&Plan>,
 ) -> Result<Located, (&'static str, String)> {
     let wanted = wanted(source);
-    let found = Surroundings::of(world, &Key::new("shop", "orders"), &wanted, hooks);
-    locate(&wanted, hooks, &found).map_err(|unusable| (unusable.reason, unusable.message))
+    let found = Surroundings::of_source(world, &Key::new("shop", "orders"), &wanted, hooks);
+    data(&wanted, hooks, &found).map_err(|unusable| (unusable.reason, unusable.message))
 }
 
 fn pvc() -> Value {

@@ -4,6 +4,7 @@
 mod arguments;
 mod breaker;
 pub mod build;
+mod cache;
 mod children;
 mod events;
 mod hooks;
@@ -118,8 +119,7 @@ impl Controller for BackupController {
             .and_then(|r| r.status.as_ref()?.repository_id.clone());
         let cron_job = Key::new(&key.namespace, names::backup_cron_job(&key.name));
         let cron_job = world.cron_jobs.get(&cron_job);
-        let source =
-            valid.map(|valid| locate::Surroundings::of(world, key, &valid.source, valid.hooks.as_ref()));
+        let source = valid.map(|valid| locate::Surroundings::of(world, key, valid));
         let labels = world.namespaces.get(&Key::new("", &key.namespace));
         let last_words =
             conditions::get(&input.status().conditions, types::WAITING).map(|c| c.message.clone());

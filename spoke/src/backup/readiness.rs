@@ -109,7 +109,7 @@ pub fn readiness(key: &Key, valid: &Valid, observed: &Surroundings<'_>) -> Readi
         Err(Blocked::Refused { message }) => return Readiness::Refused { message },
         Ok(_) => {}
     }
-    match locate::locate(&valid.source, valid.hooks.as_ref(), observed.source) {
+    match locate::locate(valid, observed.source) {
         Ok(located) => Readiness::Ready(located),
         Err(Unusable { reason, message }) => Readiness::Held { reason, message },
     }

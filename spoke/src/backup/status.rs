@@ -13,6 +13,7 @@ use super::{hooks, result, suspicion};
 use crate::pod::message::Message;
 use crate::queue::{self, Turn, Turns, Waits};
 use crate::restic::options;
+use crate::runs::progress::Running;
 use crate::runs::{self, Ended, Ending, JobWithPods, State, Words, finished};
 use crate::units;
 use crate::world::JobEnd;
@@ -23,6 +24,8 @@ struct UnderWay {
     running: BTreeSet<String>,
     /// Jobs none of whose pods runs.
     starting: BTreeSet<String>,
+    /// The ones that run, each with when it was made.
+    works: Vec<(Option<Timestamp>, Running)>,
     waiting: Option<Words>,
 }
 
@@ -98,6 +101,7 @@ pub fn with_runs(
                 soon(Some(again));
             }
             State::Running => {
+                under_way.works.push((run.job.created, Running::of(run)));
                 under_way.running.insert(name);
             }
             State::Waiting { words, again } => {
@@ -112,6 +116,9 @@ pub fn with_runs(
     status.counted_jobs = counted;
     status.active = under_way.running.union(&under_way.starting).cloned().collect();
     under_way.waiting = under_way.waiting.or(refused);
+    under_way.works.sort_by_key(|(created, _)| *created);
+    let works: Vec<Running> = under_way.works.drain(..).map(|(_, run)| run).collect();
+    status.progress = runs::progress::shown(&works, old.progress.as_ref());
     progress(&mut status, &under_way, backup.metadata.generation, now);
     (status, look_again)
 }

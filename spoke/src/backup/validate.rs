@@ -7,6 +7,7 @@ use crds::schedule::{Schedule, ScheduleError, resolve, seed};
 use crds::{ResticBackup, names};
 
 use super::arguments::arguments;
+use super::cache::CacheClaim;
 use super::retention::{BadRetention, Retention};
 use super::source::Wanted;
 use crate::hooks::{self, BadHook, Subject};
@@ -31,6 +32,8 @@ pub struct Valid {
     pub image: String,
     pub job: JobSettings,
     pub hooks: Option<hooks::Plan>,
+    /// Where restic's cache stays between runs.
+    pub cache: Option<CacheClaim>,
     /// A mistake in it does not keep the backup from running.
     pub(super) retention: Result<Option<Retention>, BadRetention>,
 }
@@ -62,6 +65,8 @@ pub enum Invalid {
     Part(#[from] BadPart),
     #[error(transparent)]
     Hook(#[from] BadHook),
+    #[error("spec.jobConfig.cache{0}")]
+    Cache(String),
     #[error(
         "spec.jobConfig.serviceAccountName: {0:?} would get the right to run commands in pods, and with it every pod that has \
          this account, those with the repository's keys in reach; remove it: hooks and spec.source.stdin.exec have an account of \
@@ -90,6 +95,7 @@ impl Invalid {
             | Invalid::Tag(_)
             | Invalid::Part(_)
             | Invalid::Hook(_)
+            | Invalid::Cache(_)
             | Invalid::Account(_)
             | Invalid::Token => reasons::INVALID_SPEC,
         }
@@ -136,7 +142,9 @@ pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, 
         spec.repository_ref.namespace_or(&key.namespace),
         &spec.repository_ref.name,
     );
+    let cache = CacheClaim::parse(key, &job, &source)?;
     Ok(Valid {
+        cache,
         retention: Retention::parse(&repository, backup, &timezone),
         repository,
         schedule,

@@ -67,6 +67,12 @@ pub struct Operation {
     pub finished: Option<Finished>,
 }
 
+/// The Jobs of those that run.
+pub fn running(operations: &[Operation]) -> impl Iterator<Item = &Key> {
+    let running = operations.iter().filter(|o| o.progress == Progress::Running);
+    running.map(|operation| &operation.job)
+}
+
 /// Operations under way.
 #[derive(Default)]
 pub struct Board {
@@ -230,6 +236,18 @@ impl Board {
             entry.finished = finished.cloned();
             let owner = entry.owner().map(str::to_owned);
             owner.and_then(|owner| inner.owners.get(&owner).cloned())
+        };
+        if let Some(wake) = wake {
+            wake();
+        }
+    }
+
+    /// Wakes the owner of an operation: more is known of it than what was published.
+    pub fn moved(&self, job: &Key) {
+        let wake = {
+            let inner = self.lock();
+            let owner = inner.entries.get(job).and_then(Entry::owner);
+            owner.and_then(|owner| inner.owners.get(owner).cloned())
         };
         if let Some(wake) = wake {
             wake();

@@ -56,7 +56,7 @@ pub enum Event {
     Covered {
         by: String,
         token: u64,
-        outcome: OperationOutcome,
+        outcome: Box<OperationOutcome>,
     },
     /// A person has approved a plan of the policy. Sent in each session until a run under the approval was granted.
     Approved {
@@ -357,7 +357,7 @@ fn event_of(body: hub_message::Body) -> Option<(String, String, Event)> {
             let event = Event::Covered {
                 by: m.by,
                 token: m.token,
-                outcome: m.outcome.unwrap_or_default(),
+                outcome: Box::new(m.outcome.unwrap_or_default()),
             };
             (m.operation, m.restic_id, event)
         }

@@ -9,7 +9,7 @@ mod leases;
 mod name;
 pub mod outbox;
 
-pub use board::{Board, Finished, Operation, Pinned, Progress};
+pub use board::{Board, Finished, Operation, Pinned, Progress, running};
 pub use browsing::Browsing;
 pub use commands::{Arrived, CommandedRun, Commands, Unlocking};
 pub use creations::Creations;

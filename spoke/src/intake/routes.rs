@@ -80,6 +80,11 @@ impl Routes {
         }
     }
 
+    /// Wakes those whose status shows how far a pod has come.
+    pub fn progressed(&self, world: &World, pod: &Key) {
+        self.touched(world, table::PROGRESS, pod, world.pods.get(pod));
+    }
+
     fn touched<V>(&self, world: &World, rows: &[Row<V>], key: &Key, state: Option<Arc<V>>) {
         if let Some(state) = state {
             let change = Change::touched(key.clone(), state);

@@ -139,6 +139,12 @@ pub const POD: &[Row<PodView>] = &[
     row!(any, pod_made_for => Policies by Label),
 ];
 
+/// Pods whose log shows that they have come further. Maintenance is found by its Job.
+pub const PROGRESS: &[Row<PodView>] = &[
+    row!(any, |world, key, pod| owner(key, &job(world, key, pod)?.meta, "ResticRestore") => Restores by Key),
+    row!(any, backed_up => Backups by Label),
+];
+
 /// Pods of applications: they tell where a claim is in use, and what is behind a selector.
 pub const APP_POD: &[Row<AppPodView>] = &[
     row!(seen, each |_, change| claims(change) => Backups by Claim),
@@ -245,6 +251,13 @@ fn pod_made_for(world: &World, key: &Key, pod: &PodView) -> Option<Key> {
         .map(|job| job.meta.clone())
         .unwrap_or_default();
     made_for(&meta, pod.of.as_ref())
+}
+
+/// The backup of a pod that runs one.
+fn backed_up(world: &World, key: &Key, pod: &PodView) -> Option<Key> {
+    let made_for = pod_made_for(world, key, pod)?;
+    let maintains = job(world, key, pod).is_some_and(|job| job.type_.is_some());
+    (!maintains).then_some(made_for)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use crds::backup::{BackupResult, BackupRun, BackupSource};
 use crds::conditions::{self, types};
 use crds::integrity::damage_of;
+use crds::progress::RunProgress;
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
@@ -145,6 +146,7 @@ pub fn repository_state(repository: &ResticRepository) -> ObjectState {
                 })
                 .collect(),
         });
+    let check = status.integrity_check.as_ref();
     let body = v1::RepositoryState {
         url: redact(&repository.spec.repository_url),
         restic_id: status.repository_id.clone().unwrap_or_default(),
@@ -153,8 +155,17 @@ pub fn repository_state(repository: &ResticRepository) -> ObjectState {
         damage: damage_of(repository).unwrap_or_default(),
         last_check: status.last_integrity_check.as_ref().map(time),
         last_check_result: status.last_integrity_check_result.clone().unwrap_or_default(),
+        progress: check.and_then(|check| check.progress.as_ref()).map(progress),
+        key_id: key_in_use(repository, &status),
     };
     object(&repository.metadata, &status.conditions, Body::Repository(body))
+}
+
+/// The key that the repository was last opened with; empty while it does not open.
+fn key_in_use(repository: &ResticRepository, status: &crds::ResticRepositoryStatus) -> String {
+    let is_new = status.observed_generation == repository.metadata.generation;
+    let key = status.key_id.clone().filter(|_| is_new && status.is_open());
+    key.unwrap_or_default()
 }
 
 fn restic_lock(lock: &crds::repository::ResticLock) -> v1::ResticLock {
@@ -208,6 +219,7 @@ pub fn backup_state(backup: &ResticBackup, restic_id: Option<String>) -> ObjectS
         running: conditions::is_true(&status.conditions, types::PROGRESSING),
         under_way: !status.active.is_empty(),
         source,
+        progress: status.progress.as_ref().map(progress),
     };
     object(&backup.metadata, &status.conditions, Body::Backup(body))
 }
@@ -227,6 +239,7 @@ pub fn policy_state(key: &Key, policy: &GlobalRetentionPolicy, restic_id: String
         suspended: policy.spec.suspend,
         last_run: status.last_run.as_ref().map(time),
         last_result: status.last_run_result.clone().unwrap_or_default(),
+        progress: status.progress.as_ref().map(progress),
     };
     object(&policy.metadata, &status.conditions, Body::Policy(body))
 }
@@ -327,6 +340,7 @@ pub fn restore_state(restore: &ResticRestore, at: Option<Key>, restic_id: Option
         files: unsigned(status.restored_files),
         bytes: unsigned(status.restored_size_bytes),
         target: claim.map(|claim| format!("pvc/{claim}")).unwrap_or_default(),
+        progress: status.progress.as_ref().map(progress),
     };
     object(&restore.metadata, &status.conditions, Body::Restore(body))
 }
@@ -347,6 +361,22 @@ fn run(run: &BackupRun) -> v1::BackupRun {
         bytes_added: unsigned(run.bytes_added),
         bytes_processed: unsigned(run.bytes_processed),
         files_processed: unsigned(run.files_processed),
+    }
+}
+
+/// How far a run has come.
+fn progress(progress: &RunProgress) -> v1::RunProgress {
+    let unsigned = |count: Option<i64>| count.and_then(|c| u64::try_from(c).ok());
+    v1::RunProgress {
+        job: progress.job.clone(),
+        as_of: Some(time(&progress.as_of)),
+        percent: progress.percent.and_then(|percent| u32::try_from(percent).ok()),
+        bytes_done: unsigned(progress.bytes_done),
+        bytes_total: unsigned(progress.bytes_total),
+        files_done: unsigned(progress.files_done),
+        files_total: unsigned(progress.files_total),
+        step: progress.step.clone().unwrap_or_default(),
+        estimated_completion: progress.estimated_completion.as_ref().map(time),
     }
 }
 

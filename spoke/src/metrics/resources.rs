@@ -44,7 +44,7 @@ pub trait Measured {
 /// Operations of the maintenance lock, by type of their Job and by state.
 pub const OPERATIONS: Definition = Definition::gauge(
     "fleet_operations",
-    "Maintenance operations of this cluster by type of their Job (retention, unlock, check, or unknown) and state (waiting, running, ended)",
+    "Maintenance operations of this cluster by type of their Job (retention, unlock, check, key, or unknown) and state (waiting, running, ended)",
     &["type", "state"],
 );
 

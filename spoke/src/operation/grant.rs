@@ -52,7 +52,7 @@ impl Operations {
                 None
             }
             Event::Covered { by, token, outcome } => {
-                self.take_covered(record, by, token, outcome);
+                self.take_covered(record, by, token, *outcome);
                 None
             }
             Event::Approved { .. } => None,
@@ -175,6 +175,7 @@ impl Operations {
             age_ms: self.context.clock.since_boot().saturating_sub(record.seen),
             seen_token: record.seen_token,
             kind: owner.kind().into(),
+            removes_key: job.removes_key.as_deref().unwrap_or_default().to_owned(),
         });
     }
 

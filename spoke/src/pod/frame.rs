@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::security::{self, runs_as_root};
-use super::volumes::{credentials_volume, empty_dir, ephemeral, in_memory, mount};
+use super::volumes::{self, credentials_volume, empty_dir, ephemeral, in_memory, mount};
 use super::{JobSettings, Source, literal, user, variable};
 use crate::secrets::{
     Backend, CREDENTIALS_DIR, FILES_VARIABLE, PASSWORD_VARIABLE, PRIVATE_FILES_VARIABLE, REPOSITORY_VARIABLE,
@@ -39,6 +39,8 @@ pub struct Frame<'a> {
     pub environment: Vec<EnvVar>,
     /// What root may do, where it is asked for.
     pub root_capabilities: &'static [&'static str],
+    /// Claim on which restic's cache stays.
+    pub cache: Option<String>,
     /// The kubelet may give the volumes to the pod's group. Never where one of them holds an application's files and
     /// is mounted to be written: it would change group and mode of all of them.
     pub own_volumes: bool,
@@ -79,6 +81,11 @@ impl Frame<'_> {
     fn work_space(&mut self) {
         self.mounts.push(mount("tmp", TMP_DIR, false));
         self.volumes.push(empty_dir("tmp", None));
+        if let Some(claim) = &self.cache {
+            self.mounts.push(mount("cache", CACHE_DIR, false));
+            self.volumes.push(volumes::claim("cache", claim, false));
+            return;
+        }
         let cache = self.repository.spec.cache.clone().unwrap_or_default();
         if cache.enabled == Some(false) {
             return;

@@ -1,5 +1,6 @@
 //! How the pods of a resource are run.
 
+use crds::cache::{Cache, JobCache};
 use crds::common::{BadPart, ConcurrencyPolicy, JobConfiguration};
 use std::collections::BTreeMap;
 
@@ -31,6 +32,8 @@ pub struct JobSettings {
     pub environment: Vec<EnvVar>,
     /// restic's flags for what is sent and received.
     pub limits: Vec<String>,
+    /// Where the cache stays between runs.
+    pub cache: Option<Cache>,
 }
 
 /// Parses `spec.jobConfig`.
@@ -41,6 +44,7 @@ pub fn job_settings(config: Option<&JobConfiguration>) -> Result<JobSettings, Ba
     let empty = JobConfiguration::default();
     let config = config.unwrap_or(&empty);
     config.check_names()?;
+    let cache = config.cache.as_ref().map(JobCache::parse);
     Ok(JobSettings {
         concurrency: config.concurrency_policy,
         // The result is read from the finished Job, so at least one must stay.
@@ -63,7 +67,19 @@ pub fn job_settings(config: Option<&JobConfiguration>) -> Result<JobSettings, Ba
         pull_secrets: config.image_pull_secrets.clone(),
         environment: config.env.iter().map(|v| variable(&v.name, &v.value)).collect(),
         limits: limits(config),
+        cache: cache.transpose().map_err(BadPart::Cache)?,
     })
+}
+
+/// The same for a kind whose cache lasts as long as a pod.
+///
+/// # Errors
+/// As of [`job_settings`], and where a cache is given.
+pub fn uncached_settings(config: Option<&JobConfiguration>) -> Result<JobSettings, BadPart> {
+    if let Some(config) = config {
+        config.check_without_cache()?;
+    }
+    job_settings(config)
 }
 
 fn limits(config: &JobConfiguration) -> Vec<String> {

@@ -48,6 +48,7 @@ impl Maintenance<'_> {
                 .into_iter()
                 .chain(identity(self.cluster, JOB_UID))
                 .collect(),
+            cache: None,
             root_capabilities: &[],
             own_volumes: true,
         }

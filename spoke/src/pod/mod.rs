@@ -25,11 +25,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::Resource;
 use serde::Serialize;
 
-use crate::secrets::{Backend, CREDENTIALS_DIR, Projection, SSH_DIR};
+use crate::secrets::{Backend, CREDENTIALS_DIR, Projection, SSH_DIR, backend_flags};
 use crate::world::{Key, Meta};
 
 pub use frame::Frame;
-pub use job::{JobSettings, job_settings};
+pub use job::{JobSettings, job_settings, uncached_settings};
 pub use literal::{literal, literal_container};
 pub use security::{USER, runs_as_root};
 pub use volumes::{claim, empty_dir, entrypoint, mount};
@@ -92,12 +92,17 @@ pub fn repository_flags(repository: &ResticRepository, job: &JobSettings) -> Vec
     let mut flags = backend
         .map(|b| b.options(CREDENTIALS_DIR, SSH_DIR))
         .unwrap_or_default();
+    flags.extend(backend_flags(repository));
     let cached = repository
         .spec
         .cache
         .as_ref()
         .is_none_or(|c| c.enabled != Some(false));
-    flags.extend((!cached).then(|| "--no-cache".to_owned()));
+    // One that is asked for by the resource itself wins. Nothing else would ever remove what is not used any more.
+    flags.extend(match &job.cache {
+        Some(_) => Some("--cleanup-cache".to_owned()),
+        None => (!cached).then(|| "--no-cache".to_owned()),
+    });
     flags.extend(job.limits.iter().cloned());
     flags
 }

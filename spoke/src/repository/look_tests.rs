@@ -60,6 +60,7 @@ fn credentials(url: &str, password: &str) -> Credentials {
         password: password.to_owned(),
         variables: BTreeMap::new(),
         files: BTreeMap::new(),
+        options: Vec::new(),
         file_variables: BTreeMap::new(),
     }
 }
@@ -303,4 +304,38 @@ async fn an_unreachable_server_is_found_out_quickly() {
 fn make_writable(path: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[tokio::test]
+async fn with_never_an_empty_place_stays_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cache, place) = (dir.path().join("cache"), dir.path().join("mistyped"));
+    std::fs::create_dir(&place).unwrap();
+    let restic = executor(&cache).await;
+    let good = credentials(&format!("local:{}", place.display()), "right horse");
+    let answer = look(&restic, &good, Expected::Any, &Creations::new(false)).await;
+    assert_eq!(answer, Answer::Absent);
+    let (reason, text) = answer.reason();
+    assert_eq!(reason, "RepositoryMissing");
+    assert!(text.contains("spec.initialize: Never"), "{text}");
+    assert!(tree(dir.path().join("mistyped").as_path()).is_empty());
+}
+
+#[tokio::test]
+async fn the_key_that_is_hinted_at_is_tried_before_all_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cache, place) = (dir.path().join("cache"), dir.path().join("repository"));
+    let restic = executor(&cache).await;
+    let mut good = credentials(&format!("local:{}", place.display()), "right horse");
+    restic.init(&good).await.unwrap();
+    let key = restic.key_id(&good).await.unwrap();
+    assert_eq!(key.len(), 64);
+    // restic tries 20 keys at most, and these come first by their names.
+    for other in 0..25 {
+        std::fs::write(place.join("keys").join(format!("{other:064}")), "{").unwrap();
+    }
+    assert!(restic.id(&good).await.is_err());
+    good.variables.insert("RESTIC_KEY_HINT".to_owned(), key.clone());
+    assert!(restic.id(&good).await.is_ok());
+    assert_eq!(restic.key_id(&good).await, Ok(key));
 }

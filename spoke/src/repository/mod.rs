@@ -8,6 +8,7 @@ mod life;
 mod locks;
 mod owner;
 mod plan;
+mod rotation;
 mod status;
 mod unlock;
 mod validate;
@@ -24,13 +25,14 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::config::Config;
-use crate::exchange::{CommandedRun, Operation};
+use crate::exchange::{CommandedRun, Operation, running};
 use crate::kind::{
     Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable, announce,
     ready_changed,
 };
 use crate::restic::locks::LockFile;
 use crate::restic::{Failure, Restic};
+use crate::runs::progress::{self, Running};
 use crate::secrets::Credentials;
 use crate::site::Site;
 use crate::world::{CronJobView, Index, JobView, Key, Store, World};
@@ -42,6 +44,7 @@ use validate::{Invalid, Valid};
 
 pub use check::CheckOwner;
 pub use owner::UnlockOwner;
+pub use rotation::KeyOwner;
 
 /// The kind: its settings, and restic.
 pub struct RepositoryController {
@@ -90,6 +93,8 @@ pub enum Work {
         expected: Expected,
         /// Locks that need not be read.
         known_locks: BTreeSet<String>,
+        /// Which key the password opens is known.
+        key_known: bool,
     },
     /// Looks at the locks alone.
     Locks { known: BTreeSet<String> },
@@ -109,6 +114,8 @@ pub struct Reply {
     answer: Answer,
     /// The locks, where they could be listed.
     locks: Option<Looked>,
+    /// Id of the key that the password opens, where it was asked for.
+    key: Option<String>,
 }
 
 /// What a repository depends on.
@@ -123,8 +130,12 @@ pub struct Observed {
     commands: Vec<CommandedRun>,
     /// Since when a command of the hub asks for the removal of left-over locks.
     unlocking: Option<u64>,
+    /// How far the Jobs of those that run have come.
+    works: BTreeMap<Key, Running>,
     /// The CronJob of integrity checks.
     check_cron_job: Option<Arc<CronJobView>>,
+    /// What a change of the password depends on.
+    rotation: rotation::Seen,
     /// The Job that removes locks.
     job: Option<(Key, Arc<JobView>)>,
     /// Another ready resource for the same physical repository comes before this one by its name: the first removes
@@ -205,14 +216,17 @@ impl Controller for RepositoryController {
                 life::life(world, &self.plans.cluster, lock, input.now.wall),
             )
         };
+        let operations = cache.operations.of(input.uid());
         Observed {
             secret: secret.map(|s| s.meta.version.to_string()),
             shared: cache.leases.is_shared(),
-            operations: cache.operations.of(input.uid()),
+            works: progress::of_jobs(world, running(&operations)),
+            operations,
             commands: cache.commands.wanted(input.uid()),
             unlocking: cache.commands.unlocking(input.uid()).map(|asked| asked.since),
             job: job.map(|job| (at, job)),
             check_cron_job: check::cron_job(world, key, input.uid()),
+            rotation: rotation::see(world, input),
             is_preceded: same.any(|(at, repository)| at < *key && is_ready(&repository)),
             failed: life::last_failure(world, key),
             lives: life::files(&input.state.locks, input.found).map(life).collect(),
@@ -266,6 +280,7 @@ impl Controller for RepositoryController {
                     inputs: inputs.clone(),
                     answer: Answer::Failed(Failure::Other(text)),
                     locks: None,
+                    key: None,
                 }))
             }
             Work::Locks { .. } => Found::Locks(None),
@@ -273,7 +288,7 @@ impl Controller for RepositoryController {
     }
 }
 
-/// Transitions: what became of locks, and Ready. Looking is none, and neither is the step from created to accessible.
+/// Transitions: what became of locks, steps of a change of the password, and Ready. Looking is none, and neither is the step from created to accessible.
 fn events(old: &ResticRepositoryStatus, new: &ResticRepositoryStatus) -> Vec<Announcement> {
     let unlocked = |status: &ResticRepositoryStatus| status.last_unlock.clone().map(|last| last.job_uid);
     let degraded = |status: &ResticRepositoryStatus| {
@@ -283,6 +298,14 @@ fn events(old: &ResticRepositoryStatus, new: &ResticRepositoryStatus) -> Vec<Ann
     let changed = (unlocked(old), degraded(old)) != (unlocked(new), degraded(new));
     let locks = conditions::get(&new.conditions, types::DEGRADED).filter(|_| changed);
     let locks = locks.map(|condition| announce(condition, condition.status != "True"));
+    let step = |status: &ResticRepositoryStatus| {
+        let shown = conditions::get(&status.conditions, types::PASSWORD_ROTATION);
+        shown.map(|condition| condition.reason.clone())
+    };
+    let rotation =
+        conditions::get(&new.conditions, types::PASSWORD_ROTATION).filter(|_| step(old) != step(new));
+    let rotation =
+        rotation.map(|condition| announce(condition, condition.reason != reasons::ROTATION_FAILED));
     let before = conditions::get(&old.conditions, types::READY).map(|c| c.reason.as_str());
     let created = before == Some(reasons::REPOSITORY_INITIALIZED);
     let quiet = |event: &Announcement| {
@@ -290,7 +313,7 @@ fn events(old: &ResticRepositoryStatus, new: &ResticRepositoryStatus) -> Vec<Ann
         event.reason == reasons::CHECKING || (created && well)
     };
     let ready = ready_changed(&old.conditions, &new.conditions).filter(|event| !quiet(event));
-    locks.into_iter().chain(ready).collect()
+    locks.into_iter().chain(rotation).chain(ready).collect()
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ use kube::Resource as _;
 
 use super::answer::{self, Answer, Attempts, Inputs, Step};
 use super::{
-    Expected, Found, Observed, Planning, Reply, RepositoryController, State, Work, check, status, unlock,
+    Expected, Found, Observed, Planning, Reply, RepositoryController, State, Work, check, rotation, status,
+    unlock,
 };
 use crate::exchange::mark_name;
 use crate::kind::{Children, Credentials, Input, Plan, Refused, RefusedBecause, Settled, Task, failed_as};
@@ -30,6 +31,7 @@ pub(super) fn plan(
     let mut recorded = input.status();
     unlock::take_results(planning, input, observed, &mut state.locks, &mut recorded);
     check::take_results(observed, &mut recorded, input.now.wall);
+    rotation::take_results(observed, &mut recorded);
     let valid = match input.valid {
         Ok(valid) => valid,
         Err(invalid) => {
@@ -54,20 +56,24 @@ pub(super) fn plan(
             next = next.into_iter().chain(due).min();
         }
     }
+    let keys = rotation::tend(planning, input, observed, &mut status);
+    next = next.into_iter().chain(keys.next).min();
     let checks = check::tend(planning, input, observed, valid.check.as_ref(), &mut status);
     let differs = observed.name_differs.as_deref();
     mark_name(&mut status.conditions, differs, Some(generation), input.now.wall);
     let repository = Arc::new(input.resource.clone());
     let location = location(input.key, &repository);
     let work = work.map(|work| Task { repository, work });
+    let removals = tended.removals.into_iter().chain(keys.removals);
     Plan {
         status,
         children: Children {
             location: Some(location),
-            removals: tended.removals.into_iter().chain(checks.removals).collect(),
+            removals: removals.chain(checks.removals).collect(),
             cron_job: checks.cron_job,
             runs: checks.runs,
-            job: tended.job,
+            // One at a time: the turn after the Job was made plans the other one.
+            job: tended.job.or(keys.job),
             ..Children::default()
         },
         removable: Some(tended.removable),
@@ -118,10 +124,16 @@ fn look(
         (None, Initialize::Never) => Expected::Any,
     };
     Work::Look {
+        key_known: status.key_id.is_some() && is_known(status, &inputs),
         inputs,
         expected,
         known_locks: state.locks.known(),
     }
+}
+
+/// The last look had these inputs.
+fn is_known(status: &ResticRepositoryStatus, inputs: &Inputs) -> bool {
+    status.credentials_version == inputs.secret && status.observed_generation == Some(inputs.generation)
 }
 
 /// A look with these inputs is under way.
@@ -149,7 +161,10 @@ fn take(
         let Some(reply) = reply.filter(|reply| reply.inputs == *inputs) else {
             continue;
         };
+        let same = is_known(&status, inputs);
         status = status::after(&status, &reply.answer, inputs, input.now.wall);
+        // Another Secret may have another password.
+        status.key_id = reply.key.clone().or(status.key_id.filter(|_| same));
         state.attempts = attempts_after(planning, &input.state.attempts, reply, input.now.wall);
     }
     status
@@ -225,12 +240,15 @@ pub(super) fn conclude(
             let pause = SignedDuration::try_from(planning.retry).unwrap_or(SignedDuration::from_secs(30));
             let again = input.now.wall.checked_add(pause).ok();
             settled.next = settled.next.into_iter().chain(again).min();
-            Conditions::at(&mut settled.status.conditions, input.generation(), input.now.wall).set(
-                types::DEGRADED,
-                true,
-                reasons::UNLOCK_FAILED,
-                format!("restic's locks that are left over cannot be removed: {refused}"),
-            );
+            let mut conditions =
+                Conditions::at(&mut settled.status.conditions, input.generation(), input.now.wall);
+            if refused.name == names::key_job(&input.key.name) {
+                let text = format!("the next step of the change of the password does not start: {refused}");
+                conditions.set(types::PASSWORD_ROTATION, true, reasons::KEY_ADDING, text);
+            } else {
+                let text = format!("restic's locks that are left over cannot be removed: {refused}");
+                conditions.set(types::DEGRADED, true, reasons::UNLOCK_FAILED, text);
+            }
         }
         _ => failed_as(
             &mut settled.status.conditions,

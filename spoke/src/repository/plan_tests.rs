@@ -34,6 +34,7 @@ fn answer(answer: Answer, secret: &str, locks: Option<Looked>) -> Found {
         },
         answer,
         locks,
+        key: None,
     }))
 }
 

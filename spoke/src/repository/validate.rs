@@ -1,12 +1,13 @@
 //! A spec as it may be worked with. What comes after reads only this.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crds::ResticRepository;
 use crds::integrity::Subset;
 use crds::schedule::{Schedule, ScheduleError, parse_duration, resolve, seed};
 
-use crate::secrets::Backend;
+use crate::secrets::{Backend, OptionError, check_options};
 
 /// Shortest interval of statistics: reading them more often costs more than it is worth.
 const INTERVAL_MIN: Duration = Duration::from_secs(60);
@@ -62,6 +63,8 @@ pub enum Invalid {
     Local(String),
     #[error("spec.refreshInterval {0:?} is not a duration of at least one minute; write 1h or 15m")]
     Interval(String),
+    #[error("spec.backendOptions: {0}")]
+    Option(#[from] OptionError),
     #[error("spec.integrityCheck: {0}")]
     Check(#[from] ScheduleError),
     #[error(
@@ -73,7 +76,8 @@ pub enum Invalid {
 /// Checks what the schema cannot, and what it checks again: an object may be older than the schema.
 pub fn validate(repository: &ResticRepository, default_interval: Duration) -> Result<Valid, Invalid> {
     let spec = &repository.spec;
-    Backend::of(&spec.repository_url).ok_or(Invalid::Backend)?;
+    let backend = Backend::of(&spec.repository_url).ok_or(Invalid::Backend)?;
+    check_options(backend, spec.backend_options.as_ref().unwrap_or(&BTreeMap::new()))?;
     if is_local(&spec.repository_url) {
         return Err(Invalid::Local(spec.repository_url.clone()));
     }

@@ -26,13 +26,14 @@ pub(super) async fn perform(
             inputs,
             expected,
             known_locks,
+            key_known,
         } => {
             let answer = ask(
                 (restic, tools.clock()),
                 tools.creations(),
                 inputs,
                 expected,
-                &known_locks,
+                (&known_locks, key_known),
                 credentials,
             )
             .await;
@@ -58,15 +59,18 @@ async fn ask(
     creations: &Creations,
     inputs: Inputs,
     expected: Expected,
-    known_locks: &BTreeSet<String>,
+    (known_locks, key_known): (&BTreeSet<String>, bool),
     credentials: Result<Credentials, Unreadable>,
 ) -> Reply {
-    let mut seen = None;
+    let (mut seen, mut key) = (None, None);
     let answer = match credentials {
         Ok(credentials) => {
             let answer = look(restic, &credentials, expected, creations).await;
             if matches!(answer, Answer::Open { .. }) {
                 seen = locks((restic, clock), &credentials, known_locks).await.ok();
+                if !key_known {
+                    key = key_in_use(restic, &credentials).await;
+                }
             }
             answer
         }
@@ -78,7 +82,15 @@ async fn ask(
         inputs,
         answer,
         locks: seen,
+        key,
     }
+}
+
+/// Id of the key that the password opens; asked for again by the next look if it could not be read.
+async fn key_in_use(restic: &dyn Restic, credentials: &Credentials) -> Option<String> {
+    let read = restic.key_id(credentials).await;
+    read.inspect_err(|failure| warn!(%failure, "the keys of a repository could not be listed"))
+        .ok()
 }
 
 /// Turns that a creation takes before it is left to the next look.

@@ -233,6 +233,7 @@ impl Executor {
         command
             .args(arguments)
             .args(credentials.backend.options(&dir, &dir))
+            .args(&credentials.options)
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .env(REPOSITORY_VARIABLE, &credentials.url)
@@ -304,6 +305,15 @@ impl Restic for Executor {
             let arguments = ["cat", "masterkey", "--no-lock"];
             let read = self.run("cat", &arguments, credentials, self.probe_deadline);
             output::master_key(&read.await?)
+        }
+        .boxed()
+    }
+
+    fn key_id<'a>(&'a self, credentials: &'a Credentials) -> BoxFuture<'a, Result<String, Failure>> {
+        async move {
+            let list = ["key", "list", "--no-lock", "--json"];
+            let printed = self.run("key", &list, credentials, self.probe_deadline).await?;
+            output::key_in_use(&output::keys(&printed)?)
         }
         .boxed()
     }

@@ -5,6 +5,7 @@ mod executor;
 pub mod locks;
 pub mod options;
 pub mod output;
+pub mod progress;
 mod streams;
 
 use std::time::Duration;
@@ -172,6 +173,13 @@ pub trait Restic: Send + Sync {
     ) -> BoxFuture<'a, Result<proto::possession::MasterKey, Failure>> {
         Box::pin(std::future::ready(Err(Failure::Other(
             "the master key cannot be read here".to_owned(),
+        ))))
+    }
+
+    /// `key list --no-lock`: id of the key that the password opens.
+    fn key_id<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<String, Failure>> {
+        Box::pin(std::future::ready(Err(Failure::Other(
+            "the keys cannot be listed here".to_owned(),
         ))))
     }
 

@@ -55,6 +55,35 @@ pub fn initialized_id(stdout: &[u8]) -> Result<String, Failure> {
     parse::<Initialized>(stdout, "init").and_then(|done| checked(done.id))
 }
 
+/// One element of `key list --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Key {
+    id: String,
+    /// The password that was given opens it.
+    #[serde(default)]
+    current: bool,
+}
+
+impl Key {
+    /// Whether it has this id.
+    #[must_use]
+    pub fn is(&self, id: &str) -> bool {
+        self.id == id
+    }
+}
+
+/// The keys of a repository.
+pub fn keys(stdout: &[u8]) -> Result<Vec<Key>, Failure> {
+    parse::<Vec<Key>>(stdout, "key list")
+}
+
+/// Id of the key that the repository was opened with, 64 hex digits.
+pub fn key_in_use(keys: &[Key]) -> Result<String, Failure> {
+    let present = keys.iter().find(|key| key.current);
+    let present = present.ok_or_else(|| Failure::Other("restic key list names no key in use".to_owned()));
+    checked(present?.id.clone())
+}
+
 /// All snapshots. Tags and paths may be null.
 pub fn snapshots(stdout: &[u8]) -> Result<Vec<super::Snapshot>, Failure> {
     Ok(parse::<Option<Vec<super::Snapshot>>>(stdout, "snapshots")?.unwrap_or_default())

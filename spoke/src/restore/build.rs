@@ -102,6 +102,7 @@ pub(super) fn job(
         volumes: vec![target(valid), script_volume],
         environment: pod::identity(&site.cluster, pod::POD_UID).into(),
         // Root gives files back to their owners.
+        cache: None,
         root_capabilities: &["CHOWN", "DAC_OVERRIDE", "FOWNER", "MKNOD", "SETFCAP"],
         own_volumes: matches!(valid.target, Target::New(_)),
     }

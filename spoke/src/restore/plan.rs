@@ -16,6 +16,7 @@ use super::{
 };
 use crate::kind::{Applied, Children, Credentials, Input, Plan, RefusedBecause, Removal, Settled, Task};
 use crate::runs::finished::{self, Ended};
+use crate::runs::progress::Running;
 use crate::runs::{self, JobWithPods};
 use crate::site::Site;
 use crate::world::{ClaimView, Key, Meta};
@@ -108,6 +109,8 @@ fn begun(input: &Input<'_, RestoreController>) -> ResticRestoreStatus {
     let mut status = input.status();
     status.observed_generation = input.generation();
     status.phase = status.phase.or(Some(RestorePhase::Pending));
+    // Shown again while it runs.
+    status.progress = None;
     status
 }
 
@@ -173,7 +176,11 @@ fn follow(
     }
     started(status, restore, at, job, now);
     match outcome::progress(run, outcome::Asked::of(job, input.valid.ok()), now) {
-        Progress::Running => running(status, restore, at, now),
+        Progress::Running => {
+            let before = input.status().progress;
+            status.progress = runs::progress::shown(&[Running::of(run)], before.as_ref());
+            running(status, restore, at, now);
+        }
         Progress::Waiting { words, again } => {
             starting(status, restore, at, words.as_ref(), now);
             plan.next = again;

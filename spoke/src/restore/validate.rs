@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::arguments::{LOST_AND_FOUND, arguments};
 use crate::hooks::{self, BadHook, Subject};
 use crate::paths;
-use crate::pod::{JobSettings, job_settings};
+use crate::pod::{JobSettings, uncached_settings};
 use crate::world::Key;
 
 /// Where the target is mounted.
@@ -132,7 +132,7 @@ pub fn validate(key: &Key, restore: &ResticRestore) -> Result<Valid, Invalid> {
     let origin = origin(key, spec)?;
     let snapshot = wanted(restore, &origin)?;
     let (target, folder) = target(spec)?;
-    let job = job_settings(spec.job_config.as_ref())?;
+    let job = uncached_settings(spec.job_config.as_ref())?;
     let options = spec.options.clone().unwrap_or_default();
     let (delete, dry_run) = (options.delete == Some(true), options.dry_run == Some(true));
     if delete {

@@ -25,11 +25,12 @@ use proto::v1::RetentionPolicySpec;
 use crate::config::Config;
 use crate::consent;
 use crate::context::Context;
-use crate::exchange::{CommandedRun, Event, Operation};
+use crate::exchange::{CommandedRun, Event, Operation, running};
 use crate::kind::{
     Announcement, Applied, Cache, Controller, Input, Mailbox, Plan, Settled, Task, Tools, Unreadable,
     announce, observed_generation, ready_changed,
 };
+use crate::runs::progress::{self, Running};
 use crate::secrets::Credentials;
 use crate::site::Site;
 use crate::world::{CronJobView, JobView, Key, Store, World};
@@ -78,6 +79,8 @@ pub struct Observed {
     operations: Vec<Operation>,
     /// Runs that the hub's commands ask for.
     commands: Vec<CommandedRun>,
+    /// How far the Jobs of those that run have come.
+    works: BTreeMap<Key, Running>,
     /// The other policies of the repository.
     others: Vec<(Key, Arc<GlobalRetentionPolicy>)>,
     /// The lock is shared with other clusters.
@@ -145,6 +148,7 @@ impl Controller for RetentionController {
         let jobs = jobs.into_iter().map(|(_, job)| job);
         let labels = world.namespaces.get(&Key::new("", &key.namespace));
         let others = world.policies.group(&at);
+        let operations = cache.operations.of(input.uid());
         Observed {
             repository: world.repositories.get(&at),
             labels: labels.map(|n| n.labels.clone()),
@@ -152,7 +156,8 @@ impl Controller for RetentionController {
                 .filter(|job| owner.is_some() && job.meta.owner.as_ref() == owner)
                 .collect(),
             cron_job: cron_job.clone(),
-            operations: cache.operations.of(input.uid()),
+            works: progress::of_jobs(world, running(&operations)),
+            operations,
             commands: cache.commands.wanted(input.uid()),
             others: others.into_iter().filter(|(other, _)| other != key).collect(),
             shared: cache.leases.is_shared(),

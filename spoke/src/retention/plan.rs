@@ -96,7 +96,7 @@ fn recorded(
     runs::record(
         &mut status,
         policy,
-        &observed.operations,
+        (&observed.operations, &observed.works),
         &present,
         &format!("{}/{key}", planning.cluster),
         input.now.wall,

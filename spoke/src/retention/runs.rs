@@ -1,19 +1,21 @@
 //! The runs of a policy under way and finished, taken from the board of operations into its status. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus};
 use jiff::Timestamp;
 
 use super::status::{self, Run};
 use crate::exchange::{Operation, Progress};
+use crate::runs::progress::{self, Running};
+use crate::world::Key;
 
 /// Records results, once each, and what is under way. `present` are the uids of the policy's Jobs, `source` its name in the
 /// fleet.
 pub(super) fn record(
     status: &mut GlobalRetentionPolicyStatus,
     policy: &GlobalRetentionPolicy,
-    operations: &[Operation],
+    (operations, works): (&[Operation], &BTreeMap<Key, Running>),
     present: &BTreeSet<String>,
     source: &str,
     now: Timestamp,
@@ -51,6 +53,8 @@ pub(super) fn record(
     // A Job that was deleted, and whose operation is over, can be recorded by nobody again.
     status.counted_jobs.retain(known);
     under_way(status, policy, operations, now);
+    let works: Vec<Running> = works.values().cloned().collect();
+    status.progress = progress::shown(&works, status.progress.as_ref());
 }
 
 fn under_way(
@@ -117,7 +121,7 @@ mod tests {
         record(
             status,
             &policy(),
-            operations,
+            (operations, &BTreeMap::new()),
             &present,
             "a/ns/p",
             Timestamp::from_second(60).unwrap(),

@@ -6,7 +6,7 @@ use crds::conditions::reasons;
 use crds::rules::{BadRule, Rule};
 use crds::schedule::{Schedule, ScheduleError, resolve, seed};
 
-use crate::pod::{JobSettings, job_settings};
+use crate::pod::{JobSettings, uncached_settings};
 use crate::world::Key;
 
 /// A valid spec.
@@ -74,7 +74,7 @@ pub fn validate(key: &Key, policy: &GlobalRetentionPolicy) -> Result<Valid, Inva
         cron: cron.trim().to_owned(),
         timezone,
         suspend: spec.suspend,
-        job: job_settings(spec.job_config.as_ref())?,
+        job: uncached_settings(spec.job_config.as_ref())?,
     })
 }
 

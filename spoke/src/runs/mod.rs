@@ -7,10 +7,12 @@ mod ending;
 mod explanation;
 pub mod finished;
 pub mod hooks;
+pub mod progress;
 mod waiting;
 
 use std::sync::Arc;
 
+use crds::progress::RunProgress;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::world::{Delivery, JobView, Key, Notice, PodView, World};
@@ -36,6 +38,8 @@ pub struct JobWithPods {
     pub pods: Vec<(Key, Arc<PodView>)>,
     /// Pods that were deleted before the Job's result was recorded, as they were last seen.
     pub deleted: Vec<(Key, Arc<PodView>)>,
+    /// How far it has come.
+    pub report: Option<Arc<RunProgress>>,
     /// By uid of the Job or of a pod.
     pub notices: Vec<(Box<str>, Arc<Notice>)>,
     /// Message of condition Waiting as it was last written: it outlives a restart.
@@ -56,6 +60,7 @@ impl JobWithPods {
             .filter_map(|uid| Some((uid.clone(), world.notices.get(uid)?)))
             .collect();
         JobWithPods {
+            report: progress::newest(world, pods.iter().map(|(_, pod)| pod)),
             key,
             job,
             pods,

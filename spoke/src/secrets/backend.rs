@@ -16,6 +16,12 @@ pub const REPOSITORY_VARIABLE: &str = "RESTIC_REPOSITORY";
 /// Variable, and default key, of the repository's password.
 pub const PASSWORD_VARIABLE: &str = "RESTIC_PASSWORD";
 
+/// Key of the password that is to take the place of the present one. It reaches the pod that adds its key and no other.
+pub const NEW_PASSWORD_KEY: &str = "RESTIC_PASSWORD_NEW";
+/// Folder in which that pod finds it, and the name of the file.
+pub const NEW_PASSWORD_DIR: &str = "/new-password";
+pub const NEW_PASSWORD_FILE: &str = "password";
+
 /// Storage that holds a repository, by the scheme of its URL (restic's documentation, "Preparing a new repository").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
@@ -125,7 +131,12 @@ impl Backend {
                 "AZURE_TENANT_ID",
                 "AZURE_CLIENT_SECRET",
             ],
-            Backend::Gs => &["GOOGLE_PROJECT_ID", "GOOGLE_ACCESS_TOKEN"],
+            Backend::Gs => &[
+                "GOOGLE_PROJECT_ID",
+                "GOOGLE_ACCESS_TOKEN",
+                // Google's library takes another address of the storage from nowhere else.
+                "STORAGE_EMULATOR_HOST",
+            ],
             Backend::B2 => &["B2_ACCOUNT_ID", "B2_ACCOUNT_KEY"],
             Backend::Swift => &[
                 "ST_AUTH",
@@ -267,6 +278,63 @@ mod tests {
         fn no_password_survives(password in "[!-~&&[^@]]{8,40}") {
             let url = format!("rest:https://user:{password}@host/path");
             prop_assert!(!redact(&url).contains(&password));
+        }
+    }
+
+    /// Of restic's documentation ("Environment Variables"), and what its libraries read beside that.
+    #[test]
+    fn each_back_end_gets_the_variables_that_restic_documents_for_it() {
+        let all = |names: &str| names.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let common = "RESTIC_KEY_HINT RESTIC_COMPRESSION RESTIC_PACK_SIZE RESTIC_READ_CONCURRENCY";
+        for (url, documented) in [
+            (
+                "s3:h/b",
+                "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_DEFAULT_REGION RESTIC_CACERT \
+                 RESTIC_TLS_CLIENT_CERT RESTIC_AWS_ASSUME_ROLE_ARN RESTIC_AWS_ASSUME_ROLE_EXTERNAL_ID \
+                 RESTIC_AWS_ASSUME_ROLE_POLICY RESTIC_AWS_ASSUME_ROLE_REGION RESTIC_AWS_ASSUME_ROLE_SESSION_NAME \
+                 RESTIC_AWS_ASSUME_ROLE_STS_ENDPOINT",
+            ),
+            (
+                "rest:https://h/",
+                "RESTIC_REST_USERNAME RESTIC_REST_PASSWORD RESTIC_CACERT RESTIC_TLS_CLIENT_CERT",
+            ),
+            (
+                "azure:c:/",
+                "AZURE_ACCOUNT_NAME AZURE_ACCOUNT_KEY AZURE_ACCOUNT_SAS AZURE_ENDPOINT_SUFFIX AZURE_CLIENT_ID \
+                 AZURE_TENANT_ID AZURE_CLIENT_SECRET RESTIC_CACERT",
+            ),
+            (
+                "gs:b:/",
+                "GOOGLE_PROJECT_ID GOOGLE_APPLICATION_CREDENTIALS GOOGLE_ACCESS_TOKEN STORAGE_EMULATOR_HOST RESTIC_CACERT",
+            ),
+            ("b2:b:x", "B2_ACCOUNT_ID B2_ACCOUNT_KEY RESTIC_CACERT"),
+            (
+                "swift:c:/",
+                "ST_AUTH ST_USER ST_KEY OS_AUTH_URL OS_REGION_NAME OS_USERNAME OS_USER_ID OS_PASSWORD OS_TENANT_ID \
+                 OS_TENANT_NAME OS_USER_DOMAIN_NAME OS_USER_DOMAIN_ID OS_PROJECT_NAME OS_PROJECT_DOMAIN_NAME \
+                 OS_PROJECT_DOMAIN_ID OS_TRUST_ID OS_APPLICATION_CREDENTIAL_ID OS_APPLICATION_CREDENTIAL_NAME \
+                 OS_APPLICATION_CREDENTIAL_SECRET OS_STORAGE_URL OS_AUTH_TOKEN SWIFT_DEFAULT_CONTAINER_POLICY RESTIC_CACERT",
+            ),
+            (
+                "rclone:box:x",
+                "RCLONE_BWLIMIT RCLONE_CONFIG RCLONE_CONFIG_PASS RESTIC_CACERT",
+            ),
+            ("sftp:u@h:/x", "SSH_PRIVATE_KEY SSH_KNOWN_HOSTS"),
+        ] {
+            let backend = Backend::of(url).unwrap();
+            let mut given: Vec<String> = backend.variables().map(str::to_owned).collect();
+            given.extend(backend.files().iter().map(|file| file.key.to_owned()));
+            for variable in all(documented).iter().chain(&all(common)) {
+                assert!(given.contains(variable), "{url}: {variable}");
+            }
+            // A profile of a file that is not there, and a program that the images do not have.
+            for variable in [
+                "AWS_PROFILE",
+                "AWS_SHARED_CREDENTIALS_FILE",
+                "AZURE_FORCE_CLI_CREDENTIAL",
+            ] {
+                assert!(!given.contains(&variable.to_owned()), "{url}: {variable}");
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod backend;
 mod normal;
+mod options;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,10 +12,11 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
 pub use backend::{
-    Backend, CREDENTIALS_DIR, FILES_VARIABLE, FileKey, PASSWORD_VARIABLE, PRIVATE_FILES_VARIABLE,
-    REPOSITORY_VARIABLE, SSH_DIR, redact,
+    Backend, CREDENTIALS_DIR, FILES_VARIABLE, FileKey, NEW_PASSWORD_DIR, NEW_PASSWORD_FILE, NEW_PASSWORD_KEY,
+    PASSWORD_VARIABLE, PRIVATE_FILES_VARIABLE, REPOSITORY_VARIABLE, SSH_DIR, redact,
 };
-pub use normal::normalised;
+pub use normal::{new_password, normalised};
+pub use options::{OptionError, backend_flags, check_options};
 
 /// A mark that tells which state of the source it was taken from, and the data.
 pub type Projection = (String, BTreeMap<String, ByteString>);
@@ -68,6 +70,8 @@ pub struct Credentials {
     pub variables: BTreeMap<String, String>,
     /// File name below the credentials folder -> content.
     pub files: BTreeMap<&'static str, Vec<u8>>,
+    /// `spec.backendOptions` as flags.
+    pub options: Vec<String>,
     /// Variable -> file name below the credentials folder.
     pub file_variables: BTreeMap<&'static str, &'static str>,
 }
@@ -165,6 +169,7 @@ pub fn credentials(
         password,
         variables,
         files,
+        options: backend_flags(repository),
         file_variables,
     })
 }

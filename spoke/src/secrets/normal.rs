@@ -8,7 +8,9 @@ use crds::ResticRepository;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
-use super::{Backend, FileKey, PASSWORD_VARIABLE, REPOSITORY_VARIABLE, SecretError, password_key};
+use super::{
+    Backend, FileKey, NEW_PASSWORD_KEY, PASSWORD_VARIABLE, REPOSITORY_VARIABLE, SecretError, password_key,
+};
 
 /// A byte order mark, as editors on Windows put before text.
 const MARK: &[u8] = b"\xef\xbb\xbf";
@@ -97,6 +99,14 @@ pub fn normalised(
         }
     }
     Ok(data)
+}
+
+/// The password that is to take the place of the present one, if there is one that restic can be given.
+#[must_use]
+pub fn new_password(secret: &Secret) -> Option<ByteString> {
+    let ByteString(bytes) = secret.data.as_ref()?.get(NEW_PASSWORD_KEY)?;
+    let text = variable("", NEW_PASSWORD_KEY, bytes, Form::RepositoryPassword).ok()?;
+    (!text.is_empty()).then(|| ByteString(text.into_bytes()))
 }
 
 /// The text of a variable.

@@ -21,6 +21,8 @@ mod intake_tests;
 #[cfg(test)]
 mod notify_tests;
 mod objects;
+#[cfg(test)]
+mod progress_tests;
 pub mod restic;
 #[cfg(test)]
 mod retention_tests;

@@ -190,7 +190,7 @@ impl Restic {
         };
         let (moved, moves) = watch::channel(0);
         let (raised, mut raise) = watch::channel(None);
-        let out = tokio::spawn(collect(stdout, alarm, raised, moved));
+        let out = tokio::spawn(collect(stdout, self.echo, alarm, raised, moved));
         let err = tokio::spawn(pass_on(stderr, self.echo, keep));
         let attended = attend(&mut child, leave, exceeded(limit, moves), &mut raise).await;
         let End {

@@ -3,7 +3,7 @@
 //! limits cover its HTTP back ends only, not sftp or rclone.
 //!
 //! A step whose length follows from its input has a limit as a whole. `prune` has none that would fit all repositories; it
-//! reports its counts each minute, and is ended when they have stood still for too long.
+//! reports its counts twice a minute, and is ended when they have stood still for too long.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ const RETRY_LOCK: Duration = Duration::from_secs(30 * 60);
 pub const CHECK: Duration = Duration::from_secs(20 * 3600);
 /// restic counts the snapshots that it has checked; the first one may take as long as all others.
 const CHECK_SILENCE: Duration = Duration::from_secs(3 * 3600);
-/// restic prints its counts so often without a terminal: once in a minute.
-pub const PROGRESS: (&str, &str) = ("RESTIC_PROGRESS_FPS", "0.016666");
+/// restic prints its counts so often without a terminal: twice in a minute.
+pub const PROGRESS: (&str, &str) = ("RESTIC_PROGRESS_FPS", "0.033333");
 
 /// When a step is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,14 +88,17 @@ impl Progress {
     /// Whether a line shows that restic has come further. It prints its counts on a timer, with the time that has passed
     /// in front of them: only the rest counts.
     pub fn is_news(&mut self, line: &str) -> bool {
-        let counts = match line.trim_start().split_once("] ") {
-            Some((time, counts)) if time.starts_with('[') => counts,
-            _ => line,
-        };
+        let counts = counts(line).unwrap_or(line);
         let news = counts != self.last;
         counts.clone_into(&mut self.last);
         news
     }
+}
+
+/// What a line counts, without the time in front of it; `None` for a line of another kind.
+pub fn counts(line: &str) -> Option<&str> {
+    let (time, counts) = line.trim_start().split_once("] ")?;
+    time.starts_with('[').then_some(counts)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What runs in a maintenance pod: `fleet-spoke maintenance retention`, `unlock` or `check`. It begins only when it has seen
+//! What runs in a maintenance pod: `fleet-spoke maintenance retention`, `unlock`, `check` or
+//! `key`. It begins only when it has seen
 //! a renewal of its lease, ends itself when no more come, and writes its result into the termination message.
 
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod files;
 mod findings;
 pub mod forget;
 mod guard;
+mod key;
 mod limits;
 pub mod order;
 mod outcome;
@@ -25,14 +27,14 @@ mod unlock;
 mod votes;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use proto::v1::{CheckRun, OperationOutcome, UnlockRun};
+use proto::v1::{CheckRun, KeyRun, OperationOutcome, UnlockRun};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -40,7 +42,7 @@ use crate::clock::since_boot;
 use crate::config::RETRY_LOCK;
 use crate::pod::{CLUSTER_VARIABLE, OPERATION_VARIABLE};
 use crate::restic::locks::LockOwner;
-use crate::secrets::{FILES_VARIABLE, PRIVATE_FILES_VARIABLE};
+use crate::secrets::{FILES_VARIABLE, NEW_PASSWORD_DIR, NEW_PASSWORD_FILE, PRIVATE_FILES_VARIABLE};
 use child::{Leave, Restic, Why};
 use contend::Lease;
 use order::Order;
@@ -157,6 +159,24 @@ pub async fn check(config: WorkerConfig) -> ExitCode {
         Ok((run, restic)) => {
             log(&format!("a check of repository {}", run.restic_id));
             check::run(&run, restic).await
+        }
+        Err(unready) => unready.into(),
+    };
+    report(&config, outcome)
+}
+
+/// Adds or removes a key of the repository, and reports the outcome.
+pub async fn key(config: WorkerConfig) -> ExitCode {
+    let ready = prepare(&config).and_then(|(order, restic)| {
+        let run = order.parse::<KeyRun>();
+        Ok((run.map_err(|text| Unready::new("NoOrder", text))?, restic))
+    });
+    let outcome = match ready {
+        Ok((run, restic)) => {
+            log(&format!("a key of repository {}", run.restic_id));
+            let left = restic.lock_left.clone();
+            let new = Path::new(NEW_PASSWORD_DIR).join(NEW_PASSWORD_FILE);
+            left_behind(key::run(&run, restic, &new).await, &left)
         }
         Err(unready) => unready.into(),
     };

@@ -5,13 +5,15 @@ use tokio::process::{ChildStderr, ChildStdout};
 use tokio::sync::watch;
 
 use super::child::Alarm;
-use super::limits::Progress;
+use super::limits::{Progress, counts};
 use super::switch::Instant;
 use crate::clock::since_boot;
 
-/// Reads stdout to its end, raises the alarm, and notes when a line shows progress.
+/// Reads stdout to its end, raises the alarm, and notes when a line shows progress. With `echo`, counts go to the pod's log,
+/// where the operator finds them.
 pub async fn collect(
     mut stdout: ChildStdout,
+    echo: bool,
     alarm: Option<Alarm>,
     raised: watch::Sender<Option<String>>,
     moved: watch::Sender<Instant>,
@@ -27,6 +29,9 @@ pub async fn collect(
             let line = String::from_utf8_lossy(&bytes[seen..seen + length]);
             if progress.is_news(&line) {
                 moved.send_replace(since_boot());
+                if echo && counts(&line).is_some() {
+                    super::log(&line);
+                }
             }
             if let Some(why) = alarm(&line) {
                 raised.send_if_modified(|first| first.is_none() && first.replace(why).is_none());

@@ -7,6 +7,7 @@ mod hooks;
 mod key;
 mod last_seen;
 mod notices;
+mod reports;
 mod resources;
 mod store;
 mod undecodable;
@@ -18,6 +19,7 @@ pub use hooks::{AFTER, BEFORE, HOOK_CONTAINER, HookContainer, HookContainers};
 pub use key::Key;
 pub use last_seen::LastSeen;
 pub use notices::{Notice, Notices};
+pub use reports::Reports;
 pub use resources::slim;
 pub use store::{Index, Put, Store, Stored};
 pub use undecodable::Undecodable;
@@ -60,6 +62,8 @@ pub struct World {
     pub notices: Arc<Notices>,
     /// Pods that were deleted before the result of their Job was recorded, by its uid.
     pub last_seen: Arc<LastSeen>,
+    /// How far the runs of our pods have come.
+    pub reports: Reports,
 }
 
 impl World {

@@ -86,6 +86,9 @@ stored! {
         indexed.extend(claim.map(|pvc| (Index::Claim, key.sibling(&pvc.claim_name))));
         let source = &backup.spec.source;
         indexed.extend(claims(source).map(|name| (Index::Claim, key.sibling(name))));
+        let cache = backup.spec.job_config.as_ref().and_then(|job| job.cache.as_ref());
+        let cache = cache.map(|cache| cache.claim_name.clone().unwrap_or_else(|| names::backup_cache(&key.name)));
+        indexed.extend(cache.map(|name| (Index::Claim, key.sibling(&name))));
         let selects = source.pod_volume_backup.is_some() || source.stdin.as_ref().is_some_and(|s| s.exec.is_some());
         indexed.push((Index::Policy, key.sibling(names::backup_retention(&key.name))));
         indexed.extend(selects.then(|| (Index::Pods, key.namespace_key())));

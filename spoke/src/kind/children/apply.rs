@@ -62,6 +62,7 @@ impl Children {
             credentials,
             location,
             claim,
+            cache,
             cron_job,
             openings,
             opens: _,
@@ -83,6 +84,9 @@ impl Children {
         }
         if let Some(claim) = claim {
             objects::create_claim(context, &claim).await?;
+        }
+        if let Some(cache) = cache {
+            objects::create_owned_claim(context, &cache).await?;
         }
         if let Some((wanted, recorded)) = cron_job {
             let (at, view) = objects::apply_cron_job(context, &wanted, recorded, contest).await?;

@@ -42,6 +42,8 @@ pub struct Children {
     pub location: Option<Credentials>,
     /// A claim that is written to only with the mark of the restore that made it (`names::ANNOTATION_RESTORE_UID`).
     pub claim: Option<PersistentVolumeClaim>,
+    /// A claim that belongs to the resource, and is deleted with it. It is made once, and never changed.
+    pub cache: Option<PersistentVolumeClaim>,
     /// With its generation after the spoke's last write: another generation was made by somebody else.
     pub cron_job: Option<(CronJob, Option<i64>)>,
     /// Parked runs to open, unless others took their places meanwhile.

@@ -282,6 +282,45 @@ pub(super) async fn create_claim(context: &Context, wanted: &PersistentVolumeCla
     Ok(())
 }
 
+/// Creates a claim that belongs to a resource, unless the cache has it. One of somebody else is never used.
+pub(super) async fn create_owned_claim(
+    context: &Context,
+    wanted: &PersistentVolumeClaim,
+) -> Result<(), Refused> {
+    let (applier, at) = (&context.applier, key_of(wanted));
+    let refused = |error| Refused::write::<PersistentVolumeClaim>(&*at.name, error);
+    let owner = Meta::of(&wanted.metadata).owner;
+    let present = match context.world.claims.get(&at) {
+        Some(present) => present.meta.clone(),
+        None => {
+            let written: PersistentVolumeClaim = match applier.create(wanted).await {
+                Ok(written) => written,
+                Err(ApplyError::Conflict(text)) => {
+                    let present = applier.get(&at).await.map_err(refused)?;
+                    present.ok_or_else(|| refused(ApplyError::Unavailable(text)))?
+                }
+                Err(error) => return Err(refused(error)),
+            };
+            info!(claim = %at, "a claim for a cache was created");
+            let meta = Meta::of(&written.metadata);
+            let view = Arc::new(ClaimView::of(&written));
+            context.world.claims.put(at.clone(), view);
+            meta
+        }
+    };
+    if present.owner == owner && !present.deleting {
+        return Ok(());
+    }
+    Err(Refused {
+        kind: "PersistentVolumeClaim",
+        name: at.name.to_string(),
+        cause: Cause::Occupied {
+            meta: Box::new(present),
+            text: "it exists already, and is not this backup's, or is being deleted: delete it, or name it as spec.jobConfig.cache.claimName".to_owned(),
+        },
+    })
+}
+
 fn view(meta: &ObjectMeta) -> Arc<MetaView> {
     Arc::new(MetaView { meta: Meta::of(meta) })
 }

@@ -121,6 +121,32 @@ async fn what_has_changed_since_it_was_read_is_not_taken_over() {
 }
 
 #[tokio::test]
+async fn a_claim_of_a_cache_is_made_once_and_one_of_somebody_else_is_not_used() {
+    let bed = Bed::new();
+    let claim = |owner: &str| -> PersistentVolumeClaim {
+        serde_json::from_value(json!({ "metadata": { "name": "cache", "namespace": "default", "ownerReferences": [{
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup", "name": "b", "uid": owner,
+            "controller": true }] }, "spec": { "accessModes": ["ReadWriteOnce"] } }))
+        .unwrap()
+    };
+    create_owned_claim(&bed.context, &claim("o")).await.unwrap();
+    assert_eq!(bed.verbs(), ["create"]);
+    create_owned_claim(&bed.context, &claim("o")).await.unwrap();
+    assert_eq!(bed.verbs(), [] as [&str; 0], "it is known");
+    let refused = create_owned_claim(&bed.context, &claim("other"))
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("claimName"), "{refused}");
+    // The cache does not have it yet.
+    bed.context
+        .world
+        .claims
+        .remove(&Key::new("default", "cache"), None);
+    assert!(create_owned_claim(&bed.context, &claim("other")).await.is_err());
+    create_owned_claim(&bed.context, &claim("o")).await.unwrap();
+}
+
+#[tokio::test]
 async fn whose_a_cron_job_is_shows_the_one_that_is_taken_over() {
     let mut bed = Bed::new();
     let others = [entry("manager", "Update", json!({ "f:schedule": {} }))];

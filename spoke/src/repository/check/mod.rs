@@ -17,6 +17,7 @@ use super::{Observed, Planning, RepositoryController};
 use crate::exchange::{CommandedRun, Operation, Progress};
 use crate::kind::{self, Applied, Input, Refused, Removal, Run, Settled};
 use crate::pod;
+use crate::runs::progress::{self as reports, Running};
 use crate::world::{CronJobView, Key, World};
 
 pub use owner::{CHECK, CheckOwner};
@@ -45,7 +46,10 @@ pub(super) fn show(
         return;
     }
     let (generation, now) = (input.generation(), input.now.wall);
-    progress(status, &operations(observed), wanted, generation, now);
+    let running = operations(observed);
+    let jobs = running.iter().filter(|o| o.progress == Progress::Running);
+    let works: Vec<Running> = jobs.filter_map(|o| observed.works.get(&o.job).cloned()).collect();
+    progress(status, (&running, &works), wanted, generation, now);
     let degraded = conditions::get(&input.status().conditions, types::DEGRADED).cloned();
     results::degrade(status, degraded, generation, now);
 }
@@ -109,7 +113,7 @@ fn commanded(key: &Key, command: &CommandedRun) -> Run {
 /// Condition Progressing, and the Jobs that are under way.
 fn progress(
     status: &mut ResticRepositoryStatus,
-    operations: &[&Operation],
+    (operations, works): (&[&Operation], &[Running]),
     wanted: bool,
     generation: Option<i64>,
     now: Timestamp,
@@ -137,7 +141,9 @@ fn progress(
             conditions.remove(types::PROGRESSING);
         }
     }
-    status.integrity_check.get_or_insert_default().active = active;
+    let known = status.integrity_check.get_or_insert_default();
+    known.active = active;
+    known.progress = reports::shown(works, known.progress.as_ref());
 }
 
 /// What follows from the CronJob.

@@ -63,6 +63,13 @@ impl<'a> Containers<'a> {
         state.is_some_and(|s| s.running.is_some())
     }
 
+    /// Since when container `restic` runs, where there is one of that name.
+    pub fn restic_since(&self) -> Option<Timestamp> {
+        let restic = self.main.iter().find(|c| c.name == RESTIC_CONTAINER)?;
+        let running = restic.state.as_ref()?.running.as_ref()?;
+        running.started_at.as_ref().map(|t| t.0)
+    }
+
     /// How container `restic` ended.
     pub fn restic_ended(&self) -> Option<Termination> {
         let terminated = self.restic()?.state.as_ref()?.terminated.as_ref()?;

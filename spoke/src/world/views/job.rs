@@ -76,6 +76,8 @@ pub struct JobView {
     pub not_before: Option<Timestamp>,
     /// Why the Job that it follows did not do its work.
     pub follows: Option<Box<str>>,
+    /// Key of restic that it removes (`names::ANNOTATION_REMOVE_KEY`).
+    pub removes_key: Option<Box<str>>,
     /// Nodes that its pods have to run on, by their names; empty where any will do.
     pub nodes: Vec<Box<str>>,
 }
@@ -186,6 +188,7 @@ impl JobView {
                 .map(|s| required_nodes(&s.template))
                 .unwrap_or_default(),
             follows: annotation(&object.metadata, names::ANNOTATION_FOLLOWS).map(Into::into),
+            removes_key: annotation(&object.metadata, names::ANNOTATION_REMOVE_KEY).map(Into::into),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Pods of our Jobs.
 
 use crds::names;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::super::hooks::HookContainers;
@@ -22,6 +23,8 @@ pub struct PodView {
     pub message: Box<str>,
     /// Container `restic` has been started.
     pub started: bool,
+    /// Since when it runs; `None` for a pod that runs a hook alone.
+    pub since: Option<Timestamp>,
     /// A container that has to end before `restic` starts runs.
     pub preparing: bool,
     /// One of these has failed: its name and its end.
@@ -115,6 +118,7 @@ impl PodView {
             reason: text(status.and_then(|s| s.reason.as_ref())),
             message: text(status.and_then(|s| s.message.as_ref())),
             started: containers.restic_runs(),
+            since: containers.restic_since(),
             preparing: containers.first_runs(spec),
             unprepared: containers.first_failed(spec),
             token: number(names::ANNOTATION_TOKEN),

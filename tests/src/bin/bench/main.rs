@@ -60,7 +60,7 @@ struct Settings {
 enum Part {
     /// 1,000 backups.
     Controller,
-    /// What the entrypoint adds to restic.
+    /// What the entrypoint adds to restic, in backups and restores.
     Entrypoint,
     /// Grants of the maintenance lock.
     Lease,

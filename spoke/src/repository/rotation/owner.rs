@@ -1,0 +1,88 @@
+//! ResticRepositories as owners of changes of their keys.
+
+use std::sync::Arc;
+
+use crds::ResticRepository;
+use proto::v1::{OperationKind, RetentionRun};
+
+use super::{KEY, step};
+use crate::context::Context;
+use crate::exchange::Pinned;
+use crate::operation::{Assignment, Order, Owner, order};
+use crate::world::{JobView, Key, Stored as _};
+
+/// Repositories as owners.
+pub struct KeyOwner {
+    context: Arc<Context>,
+}
+
+impl KeyOwner {
+    /// The repositories of this cluster.
+    #[must_use]
+    pub fn new(context: Arc<Context>) -> KeyOwner {
+        KeyOwner { context }
+    }
+
+    fn repository(&self, pinned: &Pinned) -> Option<Arc<ResticRepository>> {
+        let repository = self.context.world.repositories.get(&pinned.owner)?;
+        (repository.uid() == pinned.owner_uid).then_some(repository)
+    }
+}
+
+impl Owner for KeyOwner {
+    fn job_type(&self) -> &'static str {
+        KEY
+    }
+
+    fn kind(&self) -> OperationKind {
+        OperationKind::Key
+    }
+
+    fn assignment(&self, at: &Key, job: &JobView) -> Option<Assignment> {
+        let (kind, name) = job.meta.owner_name.as_ref()?;
+        let owner = Key::new(&at.namespace, name);
+        let repository = self.context.world.repositories.get(&owner);
+        let repository = repository.filter(|r| Some(r.uid()) == job.meta.owner.as_deref())?;
+        (&**kind == "ResticRepository").then(|| Assignment {
+            owner_uid: repository.uid().to_owned(),
+            repository: owner.clone(),
+            owner,
+            exists: true,
+            restic_id: repository.status.as_ref().and_then(|s| s.repository_id.clone()),
+        })
+    }
+
+    fn subject(&self, pinned: &Pinned) -> String {
+        format!("key {}", pinned.owner)
+    }
+
+    fn order(&self, pinned: &Pinned, job: &JobView, run: Option<RetentionRun>) -> Result<Order, String> {
+        let repository = self.repository(pinned);
+        let repository = repository.ok_or("the ResticRepository does not exist any more")?;
+        let key = step::order(&repository, &pinned.restic_id)
+            .ok_or("no change of the password is under way any more")?;
+        // The grantor was asked about what the Job names, and about nothing else.
+        if job.removes_key.as_deref().unwrap_or_default() != key.remove {
+            return Err("the Job is for another step of the change of the password".to_owned());
+        }
+        // One that does not know this operation takes it for retention, and has not compared the keys of the clusters.
+        if run.is_some() && !key.remove.is_empty() {
+            return Err(
+                "the hub is older than this operator and does not know which cluster uses which key: upgrade it"
+                    .to_owned(),
+            );
+        }
+        order(&key, Vec::new(), "one key")
+    }
+
+    fn is_recorded(&self, pinned: &Pinned) -> bool {
+        let Some(repository) = self.repository(pinned) else {
+            return true;
+        };
+        let rotation = repository
+            .status
+            .as_ref()
+            .and_then(|s| s.password_rotation.as_ref());
+        rotation.is_none_or(|rotation| rotation.job_uid.as_deref() == Some(&pinned.operation))
+    }
+}
