@@ -23,6 +23,8 @@ need curl curl
 need strip binutils
 need cc gcc
 need pgrep procps
+need node nodejs
+need npm npm
 need ssh openssh-client
 need /usr/sbin/sshd openssh-server
 need promtool prometheus

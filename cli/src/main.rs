@@ -1,13 +1,17 @@
 //! fleet: the fleet from a terminal.
 
 mod arguments;
+mod audit;
 mod client;
 mod clusters;
+mod contexts;
 mod document;
 mod failure;
+mod login;
 mod maintenance;
 mod operations;
 mod output;
+mod people;
 mod render;
 mod run;
 mod snapshots;

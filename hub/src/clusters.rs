@@ -51,7 +51,16 @@ pub async fn forget(
         return Err(busy());
     }
     let _writing = hub.writing.lock().await;
-    let written = hub.store().forget(&name).await;
+    let decision = StoredDecision {
+        before: format!(
+            "{} repositories, {} backups, {} policies",
+            answer.repositories,
+            answer.backups,
+            answer.policies.len()
+        ),
+        ..decision(person, "forget-cluster", &name, &name)
+    };
+    let written = hub.store().forget(&name, decision).await;
     hub.change(|inventory| inventory.end_forget(&name, written.is_ok()));
     written.map_err(|error| Status::unavailable(error.to_string()))?;
     let bindings = hub
@@ -65,6 +74,17 @@ pub async fn forget(
     info!(cluster = %name, %who, bindings, policies = answer.policies.len(), "a cluster was forgotten");
     answer.forgotten = true;
     Ok(answer)
+}
+
+fn decision(person: &Person, what: &str, subject: &str, cluster: &str) -> StoredDecision {
+    StoredDecision {
+        at: now(),
+        who: person.name.to_string(),
+        what: what.to_owned(),
+        subject: subject.to_owned(),
+        cluster: cluster.to_owned(),
+        ..StoredDecision::default()
+    }
 }
 
 fn may_enrol(person: &Person, cluster: &str) -> Result<(), Status> {
@@ -102,21 +122,13 @@ pub async fn accept(hub: &Hub, cluster: &str, uid: &str, person: &Person) -> Res
         ));
     }
     let name: Arc<str> = cluster.into();
-    if !hub.change(|inventory: &mut Inventory| inventory.accept(&name, uid)) {
+    let decision = decision(person, "accept-cluster", &format!("{cluster} {uid}"), cluster);
+    // Written with the cluster.
+    if !hub.change(|inventory: &mut Inventory| inventory.accept(&name, uid, decision)) {
         let text = format!("there is no cluster {cluster:?}; `fleet clusters` lists them");
         return Err(Status::not_found(text));
     }
     hub.end(cluster);
-    let decision = StoredDecision {
-        at: now(),
-        who: person.name.to_string(),
-        what: "accept-cluster".to_owned(),
-        subject: format!("{cluster} {uid}"),
-        cluster: cluster.to_owned(),
-        ..StoredDecision::default()
-    };
-    let written = hub.store().decide(decision).await;
-    written.map_err(|error| Status::unavailable(error.to_string()))?;
     hub.flush()
         .await
         .map_err(|error| Status::unavailable(error.to_string()))?;

@@ -15,7 +15,7 @@ pub struct Config {
     #[arg(long, env = "FLEET_HUB_LINK_ADDRESS", default_value = "0.0.0.0:8443")]
     pub link_address: SocketAddr,
 
-    /// Where the CLI and the dashboard connect (gRPC, mTLS).
+    /// Where the CLI and the dashboard connect (gRPC, TLS; people come with a certificate or a session).
     #[arg(long, env = "FLEET_HUB_VIEW_ADDRESS", default_value = "0.0.0.0:8444")]
     pub view_address: SocketAddr,
 
@@ -93,6 +93,43 @@ pub struct Config {
     /// Nothing is created for as long after a start.
     #[arg(long, env = "FLEET_HUB_CREATION_HOLD", default_value = "240s")]
     pub creation_hold: Span,
+
+    /// How long a person stays logged in.
+    #[arg(long, env = "FLEET_HUB_SESSION_LIFETIME", default_value = "12h")]
+    pub session_lifetime: Span,
+
+    /// OpenID Connect issuer by which people log in (device flow), exactly as it calls itself; no such login unless given.
+    #[arg(long, env = "FLEET_HUB_OIDC_ISSUER")]
+    pub oidc_issuer: Option<String>,
+
+    /// Name of the hub at the issuer.
+    #[arg(long, env = "FLEET_HUB_OIDC_CLIENT_ID")]
+    pub oidc_client_id: Option<String>,
+
+    /// File with the client's secret, for an issuer that wants one.
+    #[arg(long, env = "FLEET_HUB_OIDC_CLIENT_SECRET_FILE")]
+    pub oidc_client_secret_file: Option<PathBuf>,
+
+    /// Authorities that sign the issuer's certificate, PEM; those of the machine unless given.
+    #[arg(long, env = "FLEET_HUB_OIDC_CA")]
+    pub oidc_ca: Option<PathBuf>,
+
+    /// Scopes that are asked for.
+    #[arg(long, env = "FLEET_HUB_OIDC_SCOPES", default_value = "openid profile email")]
+    pub oidc_scopes: String,
+
+    /// Claim of the ID token that names the person. It must be one that people cannot choose for themselves.
+    #[arg(long, env = "FLEET_HUB_OIDC_USER_CLAIM", default_value = "email")]
+    pub oidc_user_claim: String,
+
+    /// Claim of the ID token with the groups, a list of names.
+    #[arg(long, env = "FLEET_HUB_OIDC_GROUPS_CLAIM", default_value = "groups")]
+    pub oidc_groups_claim: String,
+
+    /// Stands before the names of people and groups of the issuer, so that they are never those of certificates and login
+    /// tokens.
+    #[arg(long, env = "FLEET_HUB_OIDC_PREFIX", default_value = "oidc:")]
+    pub oidc_prefix: String,
 
     /// How long the audit, the plans of all runs and people's decisions are kept.
     #[arg(long, env = "FLEET_HUB_AUDIT_RETENTION", default_value = "400d")]

@@ -292,6 +292,7 @@ pub fn batch_of(inventory: &Inventory, unsaved: &Unsaved) -> Batch {
     let mut batch = Batch {
         clusters: members.map(Member::stored).collect(),
         vanished: unsaved.vanished.then(|| inventory.stored_vanished()),
+        decisions: unsaved.decisions.clone(),
         ..Batch::default()
     };
     for ((cluster, uid), unwritten) in &unsaved.objects {

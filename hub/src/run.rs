@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::{FutureExt as _, TryFutureExt as _};
+use proto::v1::fleet_admin_server::FleetAdminServer;
 use proto::v1::fleet_control_server::FleetControlServer;
 use proto::v1::fleet_link_server::FleetLinkServer;
 use proto::v1::fleet_view_server::FleetViewServer;
@@ -25,6 +26,8 @@ use crate::hub::Hub;
 use crate::link::LinkService;
 use crate::lock::{Keeper, Locks, Settings};
 use crate::metrics::Metrics;
+use crate::oidc::Oidc;
+use crate::people::PeopleService;
 use crate::store::held::{self, Hold};
 use crate::store::{HubStore, Sqlite};
 use crate::view::ViewService;
@@ -152,17 +155,19 @@ async fn servers(
     let (link, view) = (bind(config.link_address).await?, bind(config.view_address).await?);
     let (link_address, view_address) = (link.local_addr()?, view.local_addr()?);
     let access = AccessLayer::new(hub.authority.clone(), refusals);
-    let link_server = server(config)?
+    let link_service =
+        FleetLinkServer::new(LinkService::new(hub.clone())).max_decoding_message_size(proto::MESSAGE_MAX);
+    let link_server = server(config, Certificates::Demanded)?
         .layer(access.clone())
-        .add_service(
-            FleetLinkServer::new(LinkService::new(hub.clone())).max_decoding_message_size(proto::MESSAGE_MAX),
-        )
+        .add_service(link_service)
         .serve_with_incoming_shutdown(incoming(link), stop.clone().cancelled_owned());
-    let view_server = server(config)?
+    let view_service =
+        FleetViewServer::new(ViewService::new(hub.clone())).max_decoding_message_size(proto::MESSAGE_MAX);
+    let people = PeopleService::new(hub.clone(), config.session_lifetime.0, Oidc::of(config)?);
+    let view_server = server(config, Certificates::Optional)?
         .layer(access)
-        .add_service(
-            FleetViewServer::new(ViewService::new(hub.clone())).max_decoding_message_size(proto::MESSAGE_MAX),
-        )
+        .add_service(view_service)
+        .add_service(FleetAdminServer::new(people))
         .add_service(FleetControlServer::new(ControlService::new(hub.clone())))
         .serve_with_incoming_shutdown(incoming(view), stop.clone().cancelled_owned());
     // Streams are open for ever: a stop does not wait for them.
@@ -216,15 +221,24 @@ fn incoming(listener: TcpListener) -> TcpIncoming {
     TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
-/// mTLS only: a peer without a certificate of our authority does not get as far as a request.
-fn server(config: &Config) -> anyhow::Result<Server> {
+/// Client certificates of a listener. One that is shown must always be of our authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Certificates {
+    /// A peer without one does not get as far as a request.
+    Demanded,
+    /// People may come with a session instead.
+    Optional,
+}
+
+fn server(config: &Config, certificates: Certificates) -> anyhow::Result<Server> {
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let tls = ServerTlsConfig::new()
         .identity(Identity::from_pem(
             read(&config.tls_cert)?,
             read(&config.tls_key)?,
         ))
-        .client_ca_root(Certificate::from_pem(read(&config.tls_ca)?));
+        .client_ca_root(Certificate::from_pem(read(&config.tls_ca)?))
+        .client_auth_optional(certificates == Certificates::Optional);
     Ok(Server::builder()
         .tls_config(tls)?
         .http2_keepalive_interval(Some(Duration::from_secs(20)))

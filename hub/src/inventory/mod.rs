@@ -30,7 +30,7 @@ pub use self::sessions::Introduction;
 use self::vanished::Vanished;
 use crate::bindings::Bindings;
 use crate::health::Fresh;
-use crate::store::StoredCluster;
+use crate::store::{StoredCluster, StoredDecision};
 use crate::{Millis, Moment};
 
 /// Why a message was not taken.
@@ -84,6 +84,8 @@ pub struct Unsaved {
     pub objects: HashMap<Place, Option<Unwritten>>,
     /// Policies have vanished, or one that had is settled.
     pub vanished: bool,
+    /// What people decided about clusters: written with what it changes.
+    pub decisions: Vec<StoredDecision>,
 }
 
 /// A state that has not been stored yet.
@@ -282,6 +284,8 @@ impl Inventory {
             self.unsaved.objects.entry(key).or_insert(state);
         }
         self.unsaved.vanished |= unsaved.vanished;
+        let newer = std::mem::replace(&mut self.unsaved.decisions, unsaved.decisions);
+        self.unsaved.decisions.extend(newer);
     }
 
     /// Has every cluster's time of last hearing stored with the next batch.

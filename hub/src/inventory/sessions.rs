@@ -7,6 +7,7 @@ use proto::v1::Collection;
 use super::conflict::{Conflict, QUIET};
 use super::{Facts, Inventory, Live, Member, Refused};
 use crate::Moment;
+use crate::store::StoredDecision;
 
 /// What a spoke reports when it connects.
 #[derive(Clone, Debug, Default)]
@@ -128,7 +129,7 @@ impl Inventory {
     }
 
     /// An operator has decided which cluster has the name. Whether the cluster is known.
-    pub fn accept(&mut self, name: &Arc<str>, uid: &str) -> bool {
+    pub fn accept(&mut self, name: &Arc<str>, uid: &str, decision: StoredDecision) -> bool {
         let Some(member) = self.members.get_mut(name) else {
             return false;
         };
@@ -142,6 +143,7 @@ impl Inventory {
         member.conflict = None;
         self.changes.touch(Collection::Clusters, name);
         self.unsaved.members.insert(name.clone());
+        self.unsaved.decisions.push(decision);
         self.changes.publish();
         true
     }

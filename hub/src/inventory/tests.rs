@@ -367,7 +367,7 @@ fn a_second_cluster_under_the_name_of_a_fresh_one_is_a_conflict_until_somebody_d
             .is_err(),
         "also after a restart"
     );
-    assert!(inventory.accept(&a, "new"));
+    assert!(inventory.accept(&a, "new", StoredDecision::default()));
     assert!(
         inventory
             .attach(&a, 5, introduction("old", "x"), 5.into())
@@ -386,7 +386,7 @@ fn a_decision_of_an_operator_outlives_a_restart_and_ends_with_a_long_silence() {
     inventory
         .attach(&a, 1, introduction("old", "x"), 0.into())
         .unwrap();
-    assert!(inventory.accept(&a, "old"));
+    assert!(inventory.accept(&a, "old", StoredDecision::default()));
     let stored = inventory.member("a").unwrap().stored();
     let mut restarted = Inventory::new(LIMITS, 0, 7.into());
     restarted.restore(&stored, Vec::new());

@@ -3,7 +3,8 @@
 use futures::TryStreamExt as _;
 use sqlx::Row as _;
 
-use super::{Batch, Kept, Sqlite, StoreError, StoredCluster, StoredObject, StoredVanished};
+use super::decisions::put_decision;
+use super::{Batch, Kept, Sqlite, StoreError, StoredCluster, StoredDecision, StoredObject, StoredVanished};
 use crate::inventory::Facts;
 
 const CLUSTERS: &str = "SELECT name, cluster_uid, version, kubernetes_version, last_heard, complete, digest, objects, conflict, \
@@ -86,6 +87,9 @@ impl Sqlite {
                 query.execute(&mut *transaction).await?;
             }
         }
+        for decision in batch.decisions {
+            put_decision(&mut transaction, decision).await?;
+        }
         transaction.commit().await?;
         Ok(())
     }
@@ -105,7 +109,11 @@ impl Sqlite {
         Ok(vanished)
     }
 
-    pub(super) async fn remove_cluster(&self, cluster: String) -> Result<(), StoreError> {
+    pub(super) async fn remove_cluster(
+        &self,
+        cluster: String,
+        decision: StoredDecision,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
         for query in [
             "DELETE FROM object WHERE cluster = ?",
@@ -118,6 +126,7 @@ impl Sqlite {
                 .execute(&mut *transaction)
                 .await?;
         }
+        put_decision(&mut transaction, decision).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -155,7 +164,7 @@ mod tests {
             ..Batch::default()
         };
         store.save(batch).await.unwrap();
-        store.forget("a").await.unwrap();
+        store.forget("a", StoredDecision::default()).await.unwrap();
         drop(store);
         let store = Sqlite::open(&path).await.unwrap();
         assert_eq!(

@@ -168,7 +168,7 @@ async fn a_writer_of_an_earlier_epoch_is_fenced_in_every_write() {
         old.decide(decided()).await,
         old.save_binding(None, None, None).await,
         old.save(super::super::Batch::default()).await,
-        old.forget("a").await,
+        old.forget("a", StoredDecision::default()).await,
         old.prune(0, 0).await,
         old.raise_epoch(9).await,
         old.verify().await,
@@ -373,7 +373,7 @@ async fn damage_is_kept_for_each_resource_until_its_check_passes_or_its_cluster_
     assert!(store.history("s").await.unwrap().damage.is_empty());
     checked("a", "one", None).await;
     assert_eq!(kept().await, ["two", "b"]);
-    store.forget("a").await.unwrap();
+    store.forget("a", StoredDecision::default()).await.unwrap();
     assert_eq!(kept().await, ["b"]);
 }
 

@@ -65,8 +65,8 @@ pub trait HubStore: CommandStore + DecisionStore + PeopleStore {
     fn vanished(&self) -> BoxFuture<'_, Result<Vec<StoredVanished>, StoreError>>;
     /// Keeps a batch, all of it or nothing.
     fn save(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>>;
-    /// Removes a cluster and its objects, all or nothing.
-    fn forget(&self, cluster: &str) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Removes a cluster and its objects with a person's decision, all or nothing.
+    fn forget(&self, cluster: &str, decision: StoredDecision) -> BoxFuture<'_, Result<(), StoreError>>;
     /// All locks that were ever used.
     fn locks(&self) -> BoxFuture<'_, Result<Vec<StoredLock>, StoreError>>;
     /// Keeps a lock, with a grant its entry in the audit, with a person's decision: all or nothing.

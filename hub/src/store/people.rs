@@ -10,10 +10,13 @@ use super::{Sqlite, StoreError, StoredDecision};
 use crate::Millis;
 use crate::access::people::{Invite, RoleBinding, Session, Subject};
 
+/// Bindings, and sessions.
+pub type KeptPeople = (Vec<RoleBinding>, Vec<Session>);
+
 /// What is kept of people.
 pub trait PeopleStore: Send + Sync {
     /// All bindings, and all sessions that have not ended.
-    fn people(&self, now: Millis) -> BoxFuture<'_, Result<(Vec<RoleBinding>, Vec<Session>), StoreError>>;
+    fn people(&self, now: Millis) -> BoxFuture<'_, Result<KeptPeople, StoreError>>;
     /// Keeps a new binding; the answer is its id.
     fn bind_role(
         &self,
@@ -81,7 +84,7 @@ fn binding(row: &SqliteRow) -> Result<Option<RoleBinding>, StoreError> {
 }
 
 impl Sqlite {
-    async fn read_people(&self, now: Millis) -> Result<(Vec<RoleBinding>, Vec<Session>), StoreError> {
+    async fn read_people(&self, now: Millis) -> Result<KeptPeople, StoreError> {
         let query = "SELECT id, kind, name, rights, scope, created, created_by FROM role_binding ORDER BY id";
         let rows = sqlx::query(query).fetch_all(&self.pool).await?;
         let mut bindings = Vec::new();
@@ -206,7 +209,7 @@ impl Sqlite {
 }
 
 impl PeopleStore for Sqlite {
-    fn people(&self, now: Millis) -> BoxFuture<'_, Result<(Vec<RoleBinding>, Vec<Session>), StoreError>> {
+    fn people(&self, now: Millis) -> BoxFuture<'_, Result<KeptPeople, StoreError>> {
         Box::pin(self.read_people(now))
     }
 

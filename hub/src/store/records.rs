@@ -1,5 +1,6 @@
 //! What is kept, as the store takes and gives it.
 
+use super::StoredDecision;
 use crate::Millis;
 use crate::bindings::{Binding, Key};
 use crate::inventory::Facts;
@@ -140,13 +141,19 @@ pub struct Batch {
     pub gone: Vec<(String, String)>,
     /// All policies that vanished, in place of those that are kept; `None` when nothing of it has changed.
     pub vanished: Option<Vec<StoredVanished>>,
+    /// What people decided about the clusters.
+    pub decisions: Vec<StoredDecision>,
 }
 
 impl Batch {
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.clusters.is_empty() && self.objects.is_empty() && self.gone.is_empty() && self.vanished.is_none()
+        self.clusters.is_empty()
+            && self.objects.is_empty()
+            && self.gone.is_empty()
+            && self.vanished.is_none()
+            && self.decisions.is_empty()
     }
 }
 

@@ -170,8 +170,9 @@ impl HubStore for Sqlite {
         self.noted(self.write_inventory(batch)).boxed()
     }
 
-    fn forget(&self, cluster: &str) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.noted(self.remove_cluster(cluster.to_owned())).boxed()
+    fn forget(&self, cluster: &str, decision: StoredDecision) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.noted(self.remove_cluster(cluster.to_owned(), decision))
+            .boxed()
     }
 
     fn locks(&self) -> BoxFuture<'_, Result<Vec<StoredLock>, StoreError>> {

@@ -38,7 +38,7 @@ pub struct Fleet {
     pub dir: tempfile::TempDir,
     issuer: Issuer<'static, KeyPair>,
     stop: CancellationToken,
-    more: &'static [&'static str],
+    more: Vec<String>,
     pub running: Running,
 }
 
@@ -80,7 +80,7 @@ impl Fleet {
     }
 
     /// With more arguments of the hub.
-    pub async fn with(more: &'static [&'static str]) -> Fleet {
+    pub async fn with(more: &[&str]) -> Fleet {
         rustls::crypto::ring::default_provider().install_default().ok();
         let dir = tempfile::tempdir().unwrap();
         let key = KeyPair::generate().unwrap();
@@ -98,7 +98,7 @@ impl Fleet {
             dir,
             issuer,
             stop,
-            more,
+            more: more.iter().map(|text| (*text).to_owned()).collect(),
             running,
         }
     }
@@ -113,7 +113,8 @@ impl Fleet {
         self.running.ended().await.unwrap();
         tokio::time::sleep(age).await;
         let stop = CancellationToken::new();
-        let running = start(&config(self.dir.path(), self.more), stop.clone())
+        let more: Vec<&str> = self.more.iter().map(String::as_str).collect();
+        let running = start(&config(self.dir.path(), &more), stop.clone())
             .await
             .unwrap();
         Fleet {
@@ -138,14 +139,43 @@ impl Fleet {
     }
 
     async fn dial(&self, port: u16, uri: &str) -> Channel {
+        let identity = issue(&self.issuer, "peer", Some(uri));
+        self.connect(port, Some(identity)).await.unwrap()
+    }
+
+    /// With a certificate and its key, PEM, or without.
+    pub async fn connect(
+        &self,
+        port: u16,
+        identity: Option<(String, String)>,
+    ) -> Result<Channel, tonic::transport::Error> {
         let ca = std::fs::read(self.dir.path().join("ca.crt")).unwrap();
-        let (cert, key) = issue(&self.issuer, "peer", Some(uri));
-        let tls = ClientTlsConfig::new()
+        let mut tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(ca))
-            .domain_name("hub")
-            .identity(Identity::from_pem(cert, key));
+            .domain_name("hub");
+        if let Some((cert, key)) = identity {
+            tls = tls.identity(Identity::from_pem(cert, key));
+        }
         let endpoint = Endpoint::from_shared(format!("https://127.0.0.1:{port}")).unwrap();
-        endpoint.tls_config(tls).unwrap().connect().await.unwrap()
+        endpoint.tls_config(tls)?.connect().await
+    }
+
+    /// A connection of a person to the view, such as `person/ann`.
+    pub async fn view_as(&self, who: &str) -> Channel {
+        let uri = format!("spiffe://fleet/{who}");
+        self.dial(self.running.view.port(), &uri).await
+    }
+
+    /// A certificate that has ended, and its key, PEM.
+    pub fn expired(&self, uri: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut parameters = CertificateParams::new(vec!["peer".to_owned()]).unwrap();
+        parameters.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        parameters
+            .subject_alt_names
+            .push(SanType::URI(uri.try_into().unwrap()));
+        let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
     }
 
     pub async fn operator(&self) -> FleetViewClient<Channel> {

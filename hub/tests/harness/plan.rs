@@ -19,8 +19,15 @@ pub fn hash() -> String {
 
 /// The run of operation "job" ends with a plan of one snapshot, which is sent in two parts.
 pub async fn ends(spoke: &mut Spoke, token: u64, result: &str) {
+    ends_with(spoke, token, result, &[]).await;
+}
+
+/// The same, of a snapshot with tags. Policies of clusters a and b took part.
+pub async fn ends_with(spoke: &mut Spoke, token: u64, result: &str, tags: &[&str]) {
+    let policy = |source: &str| serde_json::json!({ "source": source, "generation": 1 });
     let document = serde_json::json!({ "plan": {
-        "resticId": ID, "hash": hash(), "snapshots": 9, "remove": [{ "id": snapshot() }],
+        "resticId": ID, "hash": hash(), "snapshots": 9, "remove": [{ "id": snapshot(), "tags": tags }],
+        "policies": [policy("a/ns/p"), policy("b/ns/secret")],
         "left": [{ "key": "cluster/a", "left": 8 }],
     } });
     let data = document.to_string().into_bytes();
