@@ -68,7 +68,12 @@ pub fn all(config: &Config, parts: Parts) -> Vec<Service> {
         let (possession, questions) = Possession::new();
         let link = LinkConfig::new(url, config, &parts.kubernetes, possession.clone());
         services.push(hub(link, &context, &routes, &synced));
-        services.push(commands(config, &context, &routes, parts.restic.clone()));
+        services.push(commands(
+            config,
+            &context,
+            &routes,
+            (parts.restic.clone(), &synced),
+        ));
         services.push(browsing(&context, parts.restic.clone()));
         services.push(proofs(possession, questions, &context, parts.restic));
         services.push(shared(&context));
@@ -266,7 +271,7 @@ fn commands(
     config: &Config,
     context: &Arc<Context>,
     routes: &Arc<Routes>,
-    restic: Arc<dyn Restic>,
+    (restic, synced): (Arc<dyn Restic>, &watch::Receiver<bool>),
 ) -> Service {
     let routes = routes.clone();
     let wake: command::Wake = Arc::new(move |subject, key| {
@@ -282,10 +287,13 @@ fn commands(
         restic,
         wake,
     };
-    let parts = (tools, config.lease_namespace.clone());
-    service("commands", Stage::Edge, parts, |(tools, namespace), stop| {
-        command::run(tools, namespace, stop)
-    })
+    let parts = (tools, config.lease_namespace.clone(), synced.clone());
+    service(
+        "commands",
+        Stage::Edge,
+        parts,
+        |(tools, namespace, synced), stop| command::run(tools, namespace, synced, stop),
+    )
 }
 
 fn browsing(context: &Arc<Context>, restic: Arc<dyn Restic>) -> Service {

@@ -159,6 +159,21 @@ impl Desk {
             let step = item.handler.advance(&self.tools, &item.order).await;
             let step = match step {
                 Step::Waits(text) => self.waits(&id, text, now).await,
+                // Its Job waits for its turn, or for the lock.
+                Step::Runs {
+                    begun: false,
+                    object,
+                    uid,
+                    text,
+                } => match self.waits(&id, text.clone(), now).await {
+                    Step::Ends(end) => Step::Ends(end),
+                    _ => Step::Runs {
+                        begun: false,
+                        object,
+                        uid,
+                        text,
+                    },
+                },
                 step => step,
             };
             self.record(&id, step);
@@ -201,14 +216,23 @@ impl Desk {
                 text,
                 object: String::new(),
             },
-            Step::Runs { object, uid, text } => {
+            Step::Runs {
+                begun,
+                object,
+                uid,
+                text,
+            } => {
                 if let Some(uid) = uid {
                     self.dirty |= self.ledger.made(id, &uid);
                     item.order.made.get_or_insert(uid);
                 }
                 CommandReport {
                     id: id.to_owned(),
-                    state: CommandState::Running.into(),
+                    state: if begun {
+                        CommandState::Running.into()
+                    } else {
+                        CommandState::Accepted.into()
+                    },
                     text,
                     object,
                 }

@@ -51,8 +51,9 @@ pub struct Tools {
 pub enum Step {
     /// It has not begun. Why, in a sentence.
     Waits(String),
-    /// It has begun: what was made (kind and name), its uid, and what it does.
+    /// Something was made for it: kind and name, uid, and what it does. `begun`: it cannot be taken back any more.
     Runs {
+        begun: bool,
         object: String,
         uid: Option<String>,
         text: String,

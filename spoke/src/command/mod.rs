@@ -17,6 +17,7 @@ mod unlock;
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -30,8 +31,17 @@ const TICK: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Carries commands out while this replica leads, until `stop`. `namespace` is where Leases are kept.
-pub async fn run(tools: Tools, namespace: String, stop: CancellationToken) {
+pub async fn run(
+    tools: Tools,
+    namespace: String,
+    mut synced: watch::Receiver<bool>,
+    stop: CancellationToken,
+) {
     let work = async {
+        // Before that nothing is known to be gone.
+        if synced.wait_for(|synced| *synced).await.is_err() {
+            return;
+        }
         let mut leader = tools.context.leader.clone();
         loop {
             let term = leader.wait_until_leader().await;

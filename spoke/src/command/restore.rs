@@ -85,12 +85,14 @@ impl Restore {
         let object = format!("ResticRestore {at}");
         match context.applier.create(&self.manifest(id)).await {
             Ok(made) => Step::Runs {
+                begun: true,
                 object,
                 uid: made.metadata.uid,
                 text: "it was created".to_owned(),
             },
             // Made before; nobody recorded it. The watch brings it.
             Err(ApplyError::Conflict(_)) => Step::Runs {
+                begun: true,
                 object,
                 uid: None,
                 text: "it was created".to_owned(),
@@ -113,6 +115,7 @@ impl Restore {
             Some(RestorePhase::Completed) => Step::Ends(End::new(CommandState::Done, words).of(object)),
             Some(RestorePhase::Failed) => Step::Ends(End::new(CommandState::Failed, words).of(object)),
             _ => Step::Runs {
+                begun: true,
                 object,
                 uid: Some(restore.uid().to_owned()),
                 text: words,
@@ -153,6 +156,7 @@ impl Handler for Restore {
                         Step::Ends(End::new(CommandState::Failed, text).of(format!("ResticRestore {at}")))
                     }
                     Err(error) => Step::Runs {
+                        begun: true,
                         object: format!("ResticRestore {at}"),
                         uid: None,
                         text: error.to_string(),

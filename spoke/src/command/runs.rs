@@ -135,6 +135,7 @@ impl Run {
             self.doing(context, at, job)
         };
         Step::Runs {
+            begun: !is_unbegun(job),
             object,
             uid: Some(job.meta.uid.to_string()),
             text,

@@ -278,7 +278,13 @@ async fn a_run_that_waits_for_its_turn_is_taken_back_and_one_that_runs_is_not() 
     }
     bench.send("c2", 120_000, run_backup());
     bench.send("c3", HOUR, run_backup());
-    bench.until("c3", CommandState::Running).await;
+    bench
+        .api
+        .until("c3 is parked", |api| {
+            api.get::<Job>(SHOP, "resticbackup-orders-c3").map(drop)
+        })
+        .await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
     bench.deliver("c1", HOUR, run_backup(), true);
     bench.deliver("c3", HOUR, run_backup(), true);
     bench.until("c3", CommandState::Cancelled).await;
