@@ -5,9 +5,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "fleet/v1/admin.proto",
         "fleet/v1/clusters.proto",
         "fleet/v1/enrol.proto",
+        "fleet/v1/command.proto",
+        "fleet/v1/control.proto",
         "fleet/v1/link.proto",
         "fleet/v1/lease.proto",
         "fleet/v1/retention.proto",
+        "fleet/v1/snapshot.proto",
         "fleet/v1/state.proto",
         "fleet/v1/view.proto",
     ];

@@ -7,6 +7,7 @@ use std::time::Duration;
 use prost_types::Timestamp;
 use proto::v1::fleet_admin_client::FleetAdminClient;
 use proto::v1::fleet_clusters_client::FleetClustersClient;
+use proto::v1::fleet_control_client::FleetControlClient;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::{
     AcceptClusterRequest, AuditRequest, AuditResponse, BeginLoginRequest, BeginLoginResponse, BindRequest,
@@ -34,6 +35,7 @@ pub struct Client {
     view: FleetViewClient<Authorized>,
     admin: FleetAdminClient<Authorized>,
     pub(crate) clusters: FleetClustersClient<Authorized>,
+    control: FleetControlClient<Authorized>,
     /// The hub has answered a request on this connection, so it trusts the certificate.
     answered: AtomicBool,
 }
@@ -163,7 +165,8 @@ impl Client {
             limit,
             view: FleetViewClient::with_interceptor(channel.clone(), session.clone()),
             admin: FleetAdminClient::with_interceptor(channel.clone(), session.clone()),
-            clusters: FleetClustersClient::with_interceptor(channel, session),
+            clusters: FleetClustersClient::with_interceptor(channel.clone(), session.clone()),
+            control: FleetControlClient::with_interceptor(channel, session),
             answered: AtomicBool::new(false),
         })
     }
@@ -199,6 +202,11 @@ impl Client {
     pub async fn status(&mut self) -> Result<StatusResponse, Failure> {
         let mut view = self.view.clone();
         self.answer(view.status(StatusRequest {})).await
+    }
+
+    /// What makes clusters do something.
+    pub(crate) fn control(&self) -> FleetControlClient<Authorized> {
+        self.control.clone()
     }
 
     /// The answer to a question.

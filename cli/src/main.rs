@@ -10,10 +10,12 @@ mod failure;
 mod login;
 mod maintenance;
 mod membership;
+mod operations;
 mod output;
 mod people;
 mod render;
 mod run;
+mod snapshots;
 mod text;
 
 use std::process::ExitCode;

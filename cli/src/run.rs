@@ -12,11 +12,13 @@ use proto::v1::{
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::arguments::{Arguments, Command, Format, HubArguments, List, Output, Repos};
+use crate::arguments::{
+    Arguments, Command, Format, HubArguments, List, Output, Repos, ReposCommand, RestoreCommand,
+};
 use crate::client::Client;
 use crate::failure::{Failure, code};
 use crate::output::{line, note, print};
-use crate::{document, maintenance, render};
+use crate::{document, maintenance, operations, render, snapshots};
 
 /// The hub sends a heartbeat every 10 s: three missed, and nothing on the screen can be trusted.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -31,14 +33,21 @@ pub async fn main(arguments: Arguments) -> ExitCode {
                 Some(command) => crate::clusters::decide(&hub, command).await,
                 None => collection(&hub, &clusters.list, Collection::Clusters, "ClusterList").await,
             },
-            Command::Repos(Repos {
-                command: Some(command),
-                ..
-            }) => maintenance::bind(&hub, &command).await,
-            Command::Repos(Repos { list, .. }) => {
-                collection(&hub, &list, Collection::Repositories, "RepositoryList").await
-            }
-            Command::Backups(list) => collection(&hub, &list, Collection::Backups, "BackupList").await,
+            Command::Repos(Repos { command, list }) => match &command {
+                Some(ReposCommand::Accept(binding)) => maintenance::bind(&hub, binding, true).await,
+                Some(ReposCommand::Unbind(binding)) => maintenance::bind(&hub, binding, false).await,
+                Some(ReposCommand::Check(targets)) => operations::check(&hub, targets).await,
+                Some(ReposCommand::Unlock(targets)) => operations::unlock(&hub, targets).await,
+                None => collection(&hub, &list, Collection::Repositories, "RepositoryList").await,
+            },
+            Command::Backups(backups) => match &backups.command {
+                Some(command) => operations::backups(&hub, command).await,
+                None => collection(&hub, &backups.list, Collection::Backups, "BackupList").await,
+            },
+            Command::Retention(command) => operations::retention(&hub, &command).await,
+            Command::Restore(RestoreCommand::Create(restore)) => operations::restore(&hub, &restore).await,
+            Command::Snapshots(command) => snapshots::snapshots(&hub, &command).await,
+            Command::Operations(command) => operations::operations(&hub, &command).await,
             Command::Locks(locks) => maintenance::locks(&hub, &locks).await,
             Command::WhyLocked(why) => maintenance::why_locked(&hub, &why).await,
             Command::Plan(plan) => maintenance::plan(&hub, &plan).await,

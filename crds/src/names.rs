@@ -74,6 +74,10 @@ pub const ANNOTATION_FOLLOWS: &str = "backup.resticbackup.io/follows";
 pub const ANNOTATION_HOOKS: &str = "backup.resticbackup.io/hooks";
 /// On the Job of a backup that waits for its turn: it was made suspended for that, and is opened with the mark taken off.
 pub const ANNOTATION_PARKED: &str = "backup.resticbackup.io/parked";
+/// On a Job or a ResticRestore that was made for a command of the hub: id of the command.
+pub const ANNOTATION_COMMAND: &str = "backup.resticbackup.io/command";
+/// On the Job of a retention run: it shows what would be removed, and removes nothing.
+pub const ANNOTATION_PREVIEW: &str = "backup.resticbackup.io/preview";
 /// What kubectl writes on a Job that it makes from a CronJob, and the operator on one that was asked for.
 pub const ANNOTATION_INSTANTIATE: &str = "cronjob.kubernetes.io/instantiate";
 /// ConfigMap with the entrypoint, one in each namespace that has backups.
@@ -101,6 +105,20 @@ pub fn bounded(prefix: &str, name: &str, max: usize) -> String {
 #[must_use]
 pub fn short_hash(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes)).chars().take(8).collect()
+}
+
+/// Job that a CronJob's template makes for a command of the hub. The id is always whole: one command makes one Job.
+#[must_use]
+pub fn command_job(cron_job: &str, id: &str) -> String {
+    let suffix = format!("-{id}");
+    let room = LABEL_MAX.saturating_sub(suffix.len());
+    format!("{}{suffix}", bounded("", cron_job, room))
+}
+
+/// ResticRestore that a command of the hub makes.
+#[must_use]
+pub fn command_restore(id: &str) -> String {
+    format!("restore-{id}")
 }
 
 /// CronJob of a ResticBackup.

@@ -65,13 +65,20 @@ pub const CLUSTER: &[Right] = &[
         GROUP,
         KINDS,
         &["list", "watch", "patch"],
-        "Read; patched only to take a finalizer of the original operator off.",
+        "Read; patched only to take a finalizer of the original operator off, and to set spec.suspend when the hub is told to \
+         (--allow=suspend).",
     ),
     right(
         GROUP,
         &["globalretentionpolicies"],
         &["create", "patch", "delete"],
-        "The policy of a backup with spec.retention. Others are never changed.",
+        "The policy of a backup with spec.retention. Of others nothing is changed but spec.suspend, when the hub is told to.",
+    ),
+    right(
+        GROUP,
+        &["resticrestores"],
+        &["create"],
+        "Restores that a person asks the hub for. The operator creates none without --allow=restore.",
     ),
     right(GROUP, STATUSES, &["patch"], "What is observed."),
     right(

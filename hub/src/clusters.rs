@@ -67,6 +67,10 @@ pub async fn forget(
         .locks
         .ask(|reply| Command::Forget(name.clone(), who.clone(), reply));
     let bindings = bindings.await??;
+    hub.commands
+        .forget(&name)
+        .await
+        .map_err(|error| Status::unavailable(error.to_string()))?;
     info!(cluster = %name, %who, bindings, policies = answer.policies.len(), "a cluster was forgotten");
     answer.forgotten = true;
     Ok(answer)

@@ -12,6 +12,8 @@ use tracing::{info, warn};
 
 use crate::access::Authority;
 use crate::access::people::People;
+use crate::browse::Browsing;
+use crate::commands::Commands;
 use crate::config::Config;
 use crate::creation::{Creations, Ticket};
 use crate::inventory::{Held, Inventory, Limits, Member, Unsaved};
@@ -54,6 +56,10 @@ pub struct Hub {
     pub authority: Arc<Authority>,
     /// The maintenance locks.
     pub locks: Locks,
+    /// What people make clusters do.
+    pub commands: Commands,
+    /// What people read through clusters.
+    pub browsing: Browsing,
     pub heartbeat: Duration,
     pub watch_heartbeat: Duration,
 }
@@ -94,6 +100,7 @@ impl Hub {
             creations.pause(Moment::now().steady);
         }
         let (revision, _) = watch::channel(inventory.revision());
+        let commands = Commands::load(store.clone()).await?;
         Ok(Arc::new(Hub {
             inventory: Mutex::new(inventory),
             revision,
@@ -110,6 +117,8 @@ impl Hub {
             membership,
             authority: Arc::new(authority),
             locks,
+            commands,
+            browsing: Browsing::default(),
             heartbeat: config.heartbeat_interval.0,
             watch_heartbeat: config.watch_heartbeat.0,
         }))

@@ -108,6 +108,8 @@ async fn serve(
         seen,
     };
     hub.locks.tell(attach).await;
+    hub.commands.attach(cluster, number, outgoing.clone()).await;
+    hub.browsing.attach(cluster, number, outgoing.clone());
     let mut conversation = Conversation {
         hub,
         cluster,
@@ -128,6 +130,8 @@ async fn serve(
         session: number,
     };
     hub.locks.tell(detach).await;
+    hub.commands.detach(cluster, number).await;
+    hub.browsing.detach(cluster, number);
     hub.close(cluster, number);
     hub.change(|inventory| inventory.detach(cluster, number, Moment::now()));
     result

@@ -87,6 +87,10 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
             async move { Ok(hub.keep(stop).await?) }
         }),
         tokio::spawn({
+            let (hub, stop) = (hub.clone(), stop.clone());
+            async move { Ok(hub.commands.keep(stop).await?) }
+        }),
+        tokio::spawn({
             let stop = stop.clone();
             async move { Ok(refusals::record(store, refused, stop).await?) }
         }),

@@ -151,7 +151,7 @@ pub fn namespace_of(subject: &str) -> &str {
 }
 
 /// Id and name of the repository that a resource is or uses.
-fn repository_of(held: &Held) -> (&str, &str) {
+pub(crate) fn repository_of(held: &Held) -> (&str, &str) {
     if let Some(repository) = held.repository() {
         return (&repository.restic_id, &held.object.name);
     }

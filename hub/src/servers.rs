@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use futures::{FutureExt as _, TryFutureExt as _};
 use proto::v1::fleet_admin_server::FleetAdminServer;
 use proto::v1::fleet_clusters_server::FleetClustersServer;
+use proto::v1::fleet_control_server::FleetControlServer;
 use proto::v1::fleet_enrol_server::FleetEnrolServer;
 use proto::v1::fleet_link_server::FleetLinkServer;
 use proto::v1::fleet_view_server::FleetViewServer;
@@ -18,6 +19,7 @@ use tonic::transport::Server;
 use crate::access::AccessLayer;
 use crate::access::refusals::Refusals;
 use crate::config::Config;
+use crate::control::ControlService;
 use crate::enrol::{self, EnrolService};
 use crate::hub::Hub;
 use crate::link::LinkService;
@@ -86,6 +88,7 @@ pub async fn start(
         .add_service(views.max_decoding_message_size(proto::MESSAGE_MAX))
         .add_service(clusters)
         .add_service(FleetAdminServer::new(people))
+        .add_service(FleetControlServer::new(ControlService::new(hub.clone())))
         .serve_with_incoming_shutdown(
             accept(view, listeners.view, bounds(true), stop.clone()),
             stop.clone().cancelled_owned(),

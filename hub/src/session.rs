@@ -139,7 +139,9 @@ impl Session {
                 | Body::PossessionProof(_)
                 | Body::PlanPart(_)
                 | Body::CertificateRequest(_)
-                | Body::TrustStored(_),
+                | Body::TrustStored(_)
+                | Body::CommandReport(_)
+                | Body::BrowsePart(_),
             ) => Effect::default(),
         })
     }

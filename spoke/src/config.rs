@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::allow::Allowed;
 use crate::images::AllowedImages;
 use crate::site::{Limits, Site, limit};
 
@@ -128,6 +129,11 @@ pub struct Config {
     #[arg(long, env = "FLEET_NOTIFY_LOOPBACK", default_value_t = false, action = clap::ArgAction::Set)]
     pub notify_loopback: bool,
 
+    /// What people may make this cluster do through its hub, with commas: read (list snapshots and files), run (backups,
+    /// retention and checks that are configured), suspend (and resume), restore, unlock; none for nothing.
+    #[arg(long, env = "FLEET_ALLOW", default_value = "read,run,suspend", value_parser = Allowed::parse)]
+    pub allow: Allowed,
+
     /// text or json.
     #[arg(long, env = "FLEET_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -230,6 +236,7 @@ impl Config {
                 cluster: limit(self.max_backups),
                 node: limit(self.max_backups_per_node),
             },
+            allowed: self.allow,
         }
     }
 }

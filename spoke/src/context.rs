@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use crate::apply::{Applier, ApplyError, Object};
 use crate::clock::{Clock, Random};
 use crate::events::Events;
-use crate::exchange::{Board, CertificateName, Creations, Leases, Outbox};
+use crate::exchange::{Board, Browsing, CertificateName, Commands, Creations, Leases, Outbox};
 use crate::leader::LeaderGate;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
@@ -36,6 +36,10 @@ pub struct Context {
     pub turns: Semaphore,
     /// What changed since it was last sent to the hub.
     pub outbox: Arc<Outbox>,
+    /// What the hub asks this cluster to do.
+    pub commands: Commands,
+    /// What people ask about snapshots.
+    pub browsing: Browsing,
     /// Permission to create repositories.
     pub creations: Creations,
     /// The way to the maintenance lock.
@@ -111,6 +115,8 @@ pub fn test_context_on(client: kube::Client) -> Arc<Context> {
         random: Arc::new(crate::clock::SystemRandom),
         turns: Semaphore::new(TURNS),
         outbox: Arc::default(),
+        commands: Commands::default(),
+        browsing: Browsing::default(),
         creations: Creations::new(false),
         leases: Leases::new(true).0,
         operations: Board::default(),

@@ -10,11 +10,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod admin;
+pub mod allow;
 pub mod apply;
 pub mod arguments;
 pub mod backoff;
 pub mod backup;
+pub mod browse;
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod consent;
 pub mod context;

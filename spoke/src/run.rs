@@ -21,7 +21,7 @@ use crate::context::{Context, TURNS};
 use crate::credentials::NotificationSecrets;
 use crate::enrol;
 use crate::events::{Events, Publisher};
-use crate::exchange::{Board, CertificateName, Creations, Leases, Outbox, Question};
+use crate::exchange::{Board, Browsing, CertificateName, Commands, Creations, Leases, Outbox, Question};
 use crate::intake::Routes;
 use crate::kind::Kinds;
 use crate::kind::{Controller, Driver};
@@ -188,6 +188,8 @@ fn context(config: &Config, outside: &Outside, leader: LeaderGate) -> (Arc<Conte
         random: outside.random.clone(),
         turns: Semaphore::new(TURNS),
         outbox,
+        commands: Commands::default(),
+        browsing: Browsing::default(),
         creations: Creations::new(config.hub_url().is_some()),
         places: Arc::default(),
         certificate: CertificateName::new(&site.cluster, config.hub_url().is_some()),

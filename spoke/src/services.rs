@@ -9,12 +9,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::browse;
+use crate::command::{self, Subject, Tools};
 use crate::config::Config;
 use crate::context::Context;
 use crate::enrol;
 use crate::events::Publisher;
 use crate::exchange::Question;
-use crate::intake::{self, Routes};
+use crate::intake::{self, Reader, Routes};
 use crate::leader::Election;
 use crate::link::{self, LinkConfig};
 use crate::maintenance::{Local, LocalGrantor};
@@ -68,6 +70,13 @@ pub fn all(config: &Config, parts: Parts) -> Vec<Service> {
         let (possession, questions) = Possession::new();
         let link = LinkConfig::new(url, config, &parts.kubernetes, possession.clone());
         services.push(hub(link, &context, &routes, &synced));
+        services.push(commands(
+            config,
+            &context,
+            &routes,
+            (parts.restic.clone(), &synced),
+        ));
+        services.push(browsing(&context, parts.restic.clone()));
         services.push(proofs(possession, questions, &context, parts.restic));
         services.push(shared(&context));
     } else {
@@ -127,6 +136,7 @@ async fn follow_leadership(
             context.metrics.leads(false);
             routes.follow().await;
             context.leases.reset();
+            context.commands.clear();
             context.operations.clear();
             context.places.clear();
             let term = leader.wait_until_leader().await;
@@ -258,6 +268,42 @@ fn hub(
         parts,
         |(config, context, wake, synced), stop| link::run(config, context, wake, synced, stop),
     )
+}
+
+fn commands(
+    config: &Config,
+    context: &Arc<Context>,
+    routes: &Arc<Routes>,
+    (restic, synced): (Arc<dyn Restic>, &watch::Receiver<bool>),
+) -> Service {
+    let routes = routes.clone();
+    let wake: command::Wake = Arc::new(move |subject, key| {
+        let reader = match subject {
+            Subject::Backup => Reader::Backups,
+            Subject::Policy => Reader::Policies,
+            Subject::Repository => Reader::Repositories,
+        };
+        routes.asked(reader, key);
+    });
+    let tools = Tools {
+        context: context.clone(),
+        restic,
+        wake,
+    };
+    let parts = (tools, config.lease_namespace.clone(), synced.clone());
+    service(
+        "commands",
+        Stage::Edge,
+        parts,
+        |(tools, namespace, synced), stop| command::run(tools, namespace, synced, stop),
+    )
+}
+
+fn browsing(context: &Arc<Context>, restic: Arc<dyn Restic>) -> Service {
+    let parts = (context.clone(), restic);
+    service("browse", Stage::Edge, parts, |(context, restic), stop| {
+        browse::run(context, restic, stop)
+    })
 }
 
 fn proofs(

@@ -1,5 +1,6 @@
 //! What an installation is called, and what it allows.
 
+use crate::allow::Allowed;
 use crate::images::AllowedImages;
 
 /// What this installation is called, and what it allows.
@@ -13,6 +14,8 @@ pub struct Site {
     /// Image of this program.
     pub image: String,
     pub limits: Limits,
+    /// What the hub may make this cluster do.
+    pub allowed: Allowed,
 }
 
 /// Most backups that run at the same time; no limit unless given.
@@ -39,6 +42,7 @@ impl Site {
             images: AllowedImages::default(),
             image: "spoke:1".to_owned(),
             limits: Limits::default(),
+            allowed: Allowed::default(),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     (
         "values",
-        &["clock", "images", "paths", "schedule", "site", "units"],
+        &["allow", "clock", "images", "paths", "schedule", "site", "units"],
     ),
     ("settings", &["backoff", "config"]),
     ("cache", &["metrics", "world"]),
@@ -38,6 +38,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "admin",
             "enrol",
+            "browse",
+            "command",
             "hook",
             "intake",
             "link",

@@ -19,6 +19,16 @@ pub const SYSTEM: &str = "restic-fleet-system";
 
 /// Hub in the first cluster, a spoke in each. `settings` are more variables of the spokes, `hub` of the hub.
 pub fn install(bed: &Bed, settings: &[(&str, &str)], hub: &[(&str, &str)]) -> anyhow::Result<()> {
+    install_with(bed, settings, &[], hub)
+}
+
+/// The same; `own` are more variables of single spokes, by the names of their clusters.
+pub fn install_with(
+    bed: &Bed,
+    settings: &[(&str, &str)],
+    own: &[(&str, (&str, &str))],
+    hub: &[(&str, &str)],
+) -> anyhow::Result<()> {
     let clusters = bed.clusters();
     let first = clusters.first().context("a bed without clusters")?;
     for cluster in &clusters {
@@ -45,7 +55,9 @@ pub fn install(bed: &Bed, settings: &[(&str, &str)], hub: &[(&str, &str)]) -> an
     log_in(bed, first)?;
     for cluster in &clusters {
         progress(&format!("cluster {} joins", cluster.name));
-        install_spoke(bed, cluster, settings)?;
+        let own = own.iter().filter(|(name, _)| *name == cluster.name);
+        let settings: Vec<(&str, &str)> = settings.iter().copied().chain(own.map(|(_, s)| *s)).collect();
+        install_spoke(bed, cluster, &settings)?;
     }
     clusters
         .iter()

@@ -10,6 +10,7 @@ pub mod emulators;
 pub mod faults;
 pub mod fleet;
 pub mod images;
+pub mod link;
 pub mod network;
 pub mod pki;
 pub mod process;

@@ -9,7 +9,7 @@ use proto::text::cleaned;
 use proto::v1::{DecideBindingRequest, DecidePlanRequest, LocksRequest, PlansRequest, ReleaseLockRequest};
 use serde_json::Value;
 
-use crate::arguments::{self, Format, HubArguments, LocksCommand, ReposCommand};
+use crate::arguments::{self, Binding, Format, HubArguments, LocksCommand};
 use crate::client::Client;
 use crate::failure::{Failure, code};
 use crate::output::{self, note};
@@ -162,12 +162,8 @@ pub fn more(format: Format, next: &str) {
     }
 }
 
-pub async fn bind(hub: &HubArguments, command: &ReposCommand) -> Result<u8, Failure> {
+pub async fn bind(hub: &HubArguments, binding: &Binding, accept: bool) -> Result<u8, Failure> {
     let mut client = Client::connect(hub).await?;
-    let (binding, accept) = match command {
-        ReposCommand::Accept(binding) => (binding, true),
-        ReposCommand::Unbind(binding) => (binding, false),
-    };
     let request = DecideBindingRequest {
         repository: binding.repository.clone(),
         cluster: binding.cluster.clone(),

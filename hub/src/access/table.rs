@@ -63,6 +63,8 @@ const fn verb(path: &'static str, verb: Verb, reach: Reach) -> Rule {
 
 const WHOLE_CLUSTER: Reach = Reach::Covered("all of the cluster");
 const WHAT_GOES: Reach = Reach::Covered("every snapshot that the plan removes");
+const RESOURCE: Reach = Reach::Covered("the resource that it is about");
+const SNAPSHOT: Reach = Reach::Covered("the ResticRepository, and what has made the snapshot");
 
 /// Every RPC of every listener of the hub.
 pub const RULES: &[Rule] = &[
@@ -100,6 +102,26 @@ pub const RULES: &[Rule] = &[
     verb("/fleet.v1.FleetView/Locks", Verb::See, Reach::Seen),
     verb("/fleet.v1.FleetView/Plans", Verb::See, WHAT_GOES),
     verb("/fleet.v1.FleetView/Audit", Verb::See, Reach::Seen),
+    verb("/fleet.v1.FleetControl/RunBackup", Verb::Run, RESOURCE),
+    verb("/fleet.v1.FleetControl/RunRetention", Verb::Run, RESOURCE),
+    verb("/fleet.v1.FleetControl/PreviewRetention", Verb::Run, RESOURCE),
+    verb("/fleet.v1.FleetControl/RunCheck", Verb::Run, RESOURCE),
+    verb("/fleet.v1.FleetControl/Unlock", Verb::Run, RESOURCE),
+    verb("/fleet.v1.FleetControl/Suspend", Verb::Run, RESOURCE),
+    verb("/fleet.v1.FleetControl/Resume", Verb::Run, RESOURCE),
+    verb("/fleet.v1.FleetControl/CreateRestore", Verb::Restore, RESOURCE),
+    verb("/fleet.v1.FleetControl/ListOperations", Verb::See, Reach::Seen),
+    verb("/fleet.v1.FleetControl/GetOperation", Verb::See, Reach::Seen),
+    verb("/fleet.v1.FleetControl/WatchOperation", Verb::See, Reach::Seen),
+    verb(
+        "/fleet.v1.FleetControl/CancelOperation",
+        Verb::See,
+        Reach::Covered("the resource of the operation, by the verb that it needs itself"),
+    ),
+    verb("/fleet.v1.FleetControl/ListSnapshots", Verb::Browse, SNAPSHOT),
+    verb("/fleet.v1.FleetControl/ListFolder", Verb::Browse, SNAPSHOT),
+    verb("/fleet.v1.FleetControl/FindFiles", Verb::Browse, SNAPSHOT),
+    verb("/fleet.v1.FleetControl/FetchFile", Verb::Browse, SNAPSHOT),
     verb(
         "/fleet.v1.FleetView/ReleaseLock",
         Verb::Run,

@@ -125,6 +125,14 @@ impl Conversation<'_> {
                 hub.membership.trusts(cluster, stored.keys);
                 Ok(())
             }
+            Some(Body::CommandReport(report)) => {
+                hub.commands.report(cluster, number, report).await;
+                Ok(())
+            }
+            Some(Body::BrowsePart(part)) => {
+                hub.browsing.part(cluster, number, part);
+                Ok(())
+            }
             Some(Body::CreationDone(CreationDone { id })) => {
                 self.create(id, |creations, ticket| creations.done(&ticket));
                 Ok(())
@@ -340,6 +348,8 @@ fn kind(body: Option<&Body>) -> &'static str {
         ) => "lease",
         Some(Body::PossessionProof(_)) => "possession",
         Some(Body::CertificateRequest(_) | Body::TrustStored(_)) => "certificate",
+        Some(Body::CommandReport(_)) => "command",
+        Some(Body::BrowsePart(_)) => "browse",
         None => "unknown",
     }
 }

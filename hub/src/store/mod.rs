@@ -2,6 +2,7 @@
 
 mod bindings;
 mod clusters;
+mod commands;
 mod decisions;
 mod enrolment;
 pub mod held;
@@ -16,6 +17,7 @@ use futures::future::BoxFuture;
 use crate::Millis;
 use crate::bindings::{Binding, Key};
 
+pub use commands::{CommandCursor, CommandStore};
 pub use decisions::{DecisionQuery, DecisionStore, Entry, StoredDecision, Verified};
 pub use enrolment::{EnrolmentStore, StoredCertificate, StoredToken, TokenUse};
 pub use people::PeopleStore;
@@ -45,7 +47,7 @@ impl StoreError {
 }
 
 /// A durable store. `Ok` means on disk. Every write fails with [`StoreError::Fenced`] when a later epoch has begun.
-pub trait HubStore: DecisionStore + EnrolmentStore + PeopleStore {
+pub trait HubStore: CommandStore + DecisionStore + EnrolmentStore + PeopleStore {
     /// Begins the epoch of this start.
     fn begin(&self) -> BoxFuture<'_, Result<Start, StoreError>>;
     /// Whether the epoch is still this process's. Cheap: asked between writes, so that nobody renews out of a memory

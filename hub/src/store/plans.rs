@@ -241,6 +241,7 @@ impl Sqlite {
              (SELECT restic_id, token FROM audit WHERE granted < ? AND ended IS NOT NULL)",
             "DELETE FROM audit WHERE granted < ? AND ended IS NOT NULL",
             "DELETE FROM plan WHERE made < ? AND state NOT IN ('waiting', 'approved', 'granted')",
+            "DELETE FROM command WHERE created < ? AND ended IS NOT NULL",
         ] {
             sqlx::query(query).bind(before).execute(&mut *transaction).await?;
         }

@@ -14,6 +14,7 @@ use hub::lock::Command;
 use hub::run::{Running, start};
 use prost::Message as _;
 use proto::possession::{MasterKey, prove};
+use proto::v1::fleet_control_client::FleetControlClient;
 use proto::v1::fleet_link_client::FleetLinkClient;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::hub_message::Body as Told;
@@ -194,6 +195,12 @@ impl Fleet {
             .dial(self.running.view.port(), "spiffe://fleet/operator/ann")
             .await;
         FleetViewClient::new(channel)
+    }
+
+    /// What a person makes clusters do, as `spiffe://fleet/<role>`.
+    pub async fn control(&self, role: &str) -> FleetControlClient<Channel> {
+        let uri = format!("spiffe://fleet/{role}");
+        FleetControlClient::new(self.dial(self.running.view.port(), &uri).await)
     }
 
     pub async fn spoke(&self, cluster: &str) -> Spoke {

@@ -177,6 +177,27 @@ impl Applier {
         .await
     }
 
+    /// Sets parts of a resource's spec as a manager of their own, beside the others and against none: a field that another
+    /// manager has set otherwise is a [`ApplyError::Conflict`], and what this one names no more is given up.
+    pub async fn share<T: Object>(
+        &self,
+        key: &Key,
+        uid: &str,
+        manager: &str,
+        spec: &Value,
+    ) -> Result<T, ApplyError> {
+        let api = self.api::<T>(Some(&key.namespace));
+        let body = Patch::Apply(json!({
+            "apiVersion": T::api_version(&()),
+            "kind": T::kind(&()),
+            "metadata": { "name": &*key.name, "namespace": &*key.namespace, "uid": uid },
+            "spec": spec,
+        }));
+        let parameters = PatchParams::apply(manager);
+        self.write("apply", &T::kind(&()), api.patch(&key.name, &parameters, &body))
+            .await
+    }
+
     /// Creates an object; one of the same name is a [`ApplyError::Conflict`].
     pub async fn create<T: Object>(&self, manifest: &T) -> Result<T, ApplyError> {
         let api = self.api::<T>(manifest.namespace().as_deref());
@@ -216,6 +237,25 @@ impl Applier {
             .await
         {
             Ok(_) | Err(ApplyError::Gone(_) | ApplyError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes one very object unless it has changed since it was read.
+    ///
+    /// # Errors
+    /// [`ApplyError::Conflict`] when it has.
+    pub async fn delete_as_it_is<T: Object>(&self, key: &Key, present: &T) -> Result<(), ApplyError> {
+        let api = self.api::<T>(Some(&key.namespace));
+        let preconditions = Preconditions {
+            uid: present.uid(),
+            resource_version: present.resource_version(),
+        };
+        let parameters = DeleteParams::background().preconditions(preconditions);
+        let kind = T::kind(&());
+        let deleted = self.write("delete", &kind, api.delete(&key.name, &parameters));
+        match deleted.await {
+            Ok(_) | Err(ApplyError::Gone(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }

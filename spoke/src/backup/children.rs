@@ -43,7 +43,7 @@ pub(super) fn wanted(
                 held: observed.held.is_some() || hooks.owes,
                 kept: kept(hooks.open, observed),
             };
-            children = objects(site, input, valid, &located, &to);
+            children = objects(site, input, valid, &located, &to, observed);
             if !to.held {
                 let again = make_anew((input.key, input.now.wall), observed, &located, &mut children);
                 active.retain(|job| !again.contains(job));
@@ -94,6 +94,7 @@ fn objects(
     valid: &Valid,
     located: &Located,
     to: &Destination<'_>,
+    observed: &Observed,
 ) -> Children {
     let (key, backup) = (input.key, input.resource);
     let (repository, held) = (to.repository, to.held);
@@ -113,10 +114,16 @@ fn objects(
         let suffix = names::short_hash(format!("{}/{request}", input.uid()).as_bytes());
         Run {
             name: names::bounded(&cron_job.name_any(), &format!("-{suffix}"), names::LABEL_MAX),
-            approves: None,
-            instead_of: None,
+            ..Run::default()
         }
     });
+    // Behind the one above, whose request is recorded if any Job was made.
+    let commanded = observed.commands.iter().filter(|_| !held).map(|command| Run {
+        name: names::command_job(&cron_job.name_any(), &command.id),
+        command: Some(command.clone()),
+        ..Run::default()
+    });
+    let runs = request.into_iter().chain(commanded).collect();
     let copy = Key::new(&key.namespace, names::backup_credentials(&key.name));
     let unwanted = [
         credentials.is_none().then_some(Removal::Credentials(copy)),
@@ -135,7 +142,7 @@ fn objects(
         }),
         cache,
         cron_job: Some((cron_job, recorded.and_then(|r| r.generation))),
-        runs: request.into_iter().collect(),
+        runs,
         ..Children::default()
     }
 }

@@ -30,6 +30,7 @@ use crds::{GlobalRetentionPolicy, ResticBackup, ResticBackupStatus, ResticReposi
 use futures::future::BoxFuture;
 
 use crate::consent;
+use crate::exchange::CommandedRun;
 use crate::hooks::follow;
 use crate::kind::{
     Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable,
@@ -82,6 +83,8 @@ pub struct Observed {
     turns: Turns,
     /// Why the CronJob makes no Job, if that is so.
     refused: Option<Words>,
+    /// Runs that the hub's commands ask for.
+    commands: Vec<CommandedRun>,
     /// Maintenance of the repository is about to begin: no run starts for so long.
     held: Option<Duration>,
     /// The repository's owner does not consent any more, or the repository was deleted.
@@ -137,6 +140,7 @@ impl Controller for BackupController {
             policy: world
                 .policies
                 .get(&key.sibling(names::backup_retention(&key.name))),
+            commands: cache.commands.wanted(input.uid()),
             held: id.and_then(|id| cache.leases.drain_left(&id)),
             consent_ended: consent::ended(world, key, &input.resource.spec.repository_ref),
             repository,

@@ -32,11 +32,12 @@ pub fn moved(runs: &[JobWithPods], located: &Located, cron_job: &str, now: Times
                 },
                 run: Run {
                     name: names::bounded(cron_job, &format!("-{suffix}"), names::LABEL_MAX),
-                    approves: None,
                     instead_of: Some(Earlier {
                         by_request: run.job.by_request,
                         since: run.job.parked_since.or(run.job.created),
+                        command: run.job.command.as_deref().map(str::to_owned),
                     }),
+                    ..Run::default()
                 },
             }
         })

@@ -2,12 +2,16 @@
 //! Nothing here is needed after a restart.
 
 pub mod board;
+mod browsing;
+mod commands;
 mod creations;
 mod leases;
 mod name;
 pub mod outbox;
 
 pub use board::{Board, Finished, Operation, Pinned, Progress, running};
+pub use browsing::Browsing;
+pub use commands::{Arrived, CommandedRun, Commands, Unlocking};
 pub use creations::Creations;
 pub use leases::{Event, Leases, Question};
 pub use name::{CertificateName, mark as mark_name};

@@ -44,7 +44,8 @@ use relist::{Change, Relist};
 use requests::Step;
 pub use routes::Routes;
 use selection::{APP_PODS, everything, of_applications, ours};
-use table::{Reader, Row};
+pub use table::Reader;
+use table::Row;
 
 /// Events after which a watch lets the other tasks of its thread run: a long list comes out of memory, page by page.
 const YIELD: usize = 64;

@@ -134,6 +134,13 @@ impl Routes {
         keys.into_iter().for_each(|key| self.poke(Reader::Backups, key));
     }
 
+    /// Wakes the actor of a resource that a command of the hub is about.
+    pub fn asked(&self, reader: Reader, key: Key) {
+        if self.is_open() {
+            self.poke(reader, key);
+        }
+    }
+
     fn kind(&self, reader: Reader) -> Option<&KindHandle> {
         Some(match reader {
             Reader::Repositories => &self.kinds.repositories,

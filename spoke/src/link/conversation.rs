@@ -19,6 +19,7 @@ use super::renewal::Renewal;
 use super::seen::{self, SeenHub};
 use super::session::Session;
 use crate::context::Context;
+use crate::exchange::Arrived;
 use crate::world::Key;
 
 /// Changes within this time travel together.
@@ -128,6 +129,12 @@ impl Conversation<'_> {
                 () = context.creations.changed(), if *welcome => {
                     context.creations.take().into_iter().for_each(|body| waiting.push(body));
                 }
+                () = context.commands.reported(), if *welcome => {
+                    context.commands.take_reports().into_iter().for_each(|body| waiting.push(body));
+                }
+                () = context.browsing.answered(), if *welcome => {
+                    context.browsing.take().into_iter().for_each(|body| waiting.push(body));
+                }
                 () = possession.changed() => {
                     possession.take().into_iter().for_each(|body| waiting.push(body));
                 }
@@ -142,6 +149,21 @@ impl Conversation<'_> {
             hub_message::Body::PossessionChallenge(challenge) => {
                 count(context, "in", "possession");
                 self.config.possession.asked(challenge);
+            }
+            hub_message::Body::Command(command) => {
+                count(context, "in", "command");
+                let left = context.clock.since_boot().saturating_add(command.begin_within_ms);
+                context
+                    .commands
+                    .deliver(Arrived::Command(Box::new(command), left));
+            }
+            hub_message::Body::Browse(question) => {
+                count(context, "in", "browse");
+                context.browsing.ask(question);
+            }
+            hub_message::Body::BrowseMore(more) => context.browsing.more(more.id, more.parts),
+            hub_message::Body::CommandSettled(settled) => {
+                context.commands.deliver(Arrived::Settled(settled.id));
             }
             hub_message::Body::CreationGrant(grant) => context.creations.granted(grant.id, grant.hold_ms),
             hub_message::Body::Resync(resync) => {
@@ -206,6 +228,8 @@ impl Conversation<'_> {
         // What was marked before the Hello counts as well: its wake-up may have been for an earlier session.
         self.collect = Some(Instant::now());
         context.creations.restart();
+        context.commands.restart();
+        context.browsing.restart();
         context.leases.connected(true);
         context.shared.welcomed();
         Ok(())
@@ -295,6 +319,8 @@ fn kind(message: &SpokeMessage) -> &'static str {
         Some(Body::CreationRequest(_) | Body::CreationDone(_)) => "creation",
         Some(Body::PossessionProof(_)) => "possession",
         Some(Body::CertificateRequest(_) | Body::TrustStored(_)) => "certificate",
+        Some(Body::CommandReport(_)) => "command",
+        Some(Body::BrowsePart(_)) => "browse",
         Some(_) => "lease",
         None => "unknown",
     }

@@ -38,6 +38,8 @@ pub struct Waiting {
     short: VecDeque<Body>,
     /// Plans and the releases that follow them, in order.
     plans: VecDeque<Body>,
+    /// Answers to people's questions.
+    answers: VecDeque<Body>,
 }
 
 impl Waiting {
@@ -47,18 +49,20 @@ impl Waiting {
         let Some(body) = bounded(body) else { return };
         match body {
             Body::PlanPart(_) | Body::LeaseRelease(_) => self.plans.push_back(body),
+            Body::BrowsePart(_) => self.answers.push_back(body),
             body => self.short.push_back(body),
         }
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.short.is_empty() && self.plans.is_empty()
+        self.short.is_empty() && self.plans.is_empty() && self.answers.is_empty()
     }
 
     /// What is sent next.
     pub fn pop(&mut self) -> Option<SpokeMessage> {
-        let body = self.short.pop_front().or_else(|| self.plans.pop_front())?;
+        let body = self.short.pop_front().or_else(|| self.plans.pop_front());
+        let body = body.or_else(|| self.answers.pop_front())?;
         Some(SpokeMessage { body: Some(body) })
     }
 }

@@ -25,7 +25,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::config::Config;
-use crate::exchange::{Operation, running};
+use crate::exchange::{CommandedRun, Operation, running};
 use crate::kind::{
     Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable, announce,
     ready_changed,
@@ -126,6 +126,10 @@ pub struct Observed {
     /// The lock is shared with other clusters.
     shared: bool,
     operations: Vec<Operation>,
+    /// Checks that the hub's commands ask for.
+    commands: Vec<CommandedRun>,
+    /// Since when a command of the hub asks for the removal of left-over locks.
+    unlocking: Option<u64>,
     /// How far the Jobs of those that run have come.
     works: BTreeMap<Key, Running>,
     /// The CronJob of integrity checks.
@@ -218,6 +222,8 @@ impl Controller for RepositoryController {
             shared: cache.leases.is_shared(),
             works: progress::of_jobs(world, running(&operations)),
             operations,
+            commands: cache.commands.wanted(input.uid()),
+            unlocking: cache.commands.unlocking(input.uid()).map(|asked| asked.since),
             job: job.map(|job| (at, job)),
             check_cron_job: check::cron_job(world, key, input.uid()),
             rotation: rotation::see(world, input),

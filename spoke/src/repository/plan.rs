@@ -71,6 +71,7 @@ pub(super) fn plan(
             location: Some(location),
             removals: removals.chain(checks.removals).collect(),
             cron_job: checks.cron_job,
+            runs: checks.runs,
             // One at a time: the turn after the Job was made plans the other one.
             job: tended.job.or(keys.job),
             ..Children::default()

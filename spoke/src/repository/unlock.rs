@@ -138,6 +138,9 @@ pub(super) fn look_due(
         None if !status.locks.is_empty() => boot,
         _ if observed.failed.is_some_and(|failed| failed > since) => boot,
         Some(last) if last.boot < locks.look_after => boot,
+        // A person asks; the pause below bounds that too.
+        Some(last) if observed.unlocking.is_some_and(|since| last.boot < since) => boot,
+        None if observed.unlocking.is_some() => boot,
         Some(last) if !watch.is_empty() => {
             let next = last.boot.saturating_add(interval);
             let judged = judge(planning, observed, watch, boot);
@@ -235,7 +238,7 @@ pub(super) fn tend(
             uid: job.meta.uid.to_string(),
         }),
         Some(_) => {}
-        None if acts && now.boot >= locks.not_before => {
+        None if acts && (now.boot >= locks.not_before || observed.unlocking.is_some()) => {
             let settings = pod::job_settings(None).ok();
             let job = |settings: pod::JobSettings| {
                 let (cluster, image) = (&planning.cluster, &planning.image);

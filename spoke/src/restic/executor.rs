@@ -11,15 +11,16 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
 use super::classify::{classify, scrub};
 use super::locks::{self, LockFile, LockOwner};
-use super::streams::read_both;
-use super::{Failure, Restic, Snapshot, Statistics, output};
+use super::streams::{read_both, watch};
+use super::{Failure, FileNode, Restic, Snapshot, Statistics, output};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::secrets::{Credentials, PASSWORD_VARIABLE, REPOSITORY_VARIABLE};
@@ -28,6 +29,11 @@ use crate::secrets::{Credentials, PASSWORD_VARIABLE, REPOSITORY_VARIABLE};
 const GRACE: Duration = Duration::from_secs(5);
 /// Statistics of a large repository without a cache take a while.
 const STATISTICS_DEADLINE: Duration = Duration::from_secs(15 * 60);
+
+/// A folder, or the files of a name in a snapshot, without a cache.
+const BROWSE_DEADLINE: Duration = Duration::from_secs(5 * 60);
+/// Bytes of a file that are passed on at once.
+const PIECE: usize = 64 << 10;
 
 /// restic as child processes.
 pub struct Executor {
@@ -152,6 +158,63 @@ impl Executor {
                     Err(safe(classify(code, &stderr)))
                 }
             }
+        }
+    }
+
+    /// Runs one command, and passes on what it prints on stdout as it comes. Ends it when nobody takes that any more.
+    async fn pass(
+        &self,
+        arguments: &[&str],
+        credentials: &Credentials,
+        sink: mpsc::Sender<Vec<u8>>,
+    ) -> Result<(), Failure> {
+        let broken = |e: std::io::Error| Failure::Other(format!("restic could not be run: {e}"));
+        let private = tempfile::Builder::new()
+            .prefix("run-")
+            .tempdir_in(&self.cache)
+            .map_err(broken)?;
+        let command = self.command(arguments, credentials, private.path());
+        let mut child = command.map_err(broken)?.spawn().map_err(broken)?;
+        let (Some(mut stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err(Failure::Other("restic's output could not be read".to_owned()));
+        };
+        let copy = async move {
+            loop {
+                let mut piece = vec![0; PIECE];
+                match stdout.read(&mut piece).await {
+                    Ok(0) => return Ok(true),
+                    Ok(length) => piece.truncate(length),
+                    Err(error) => return Err(broken(error)),
+                }
+                if sink.send(piece).await.is_err() {
+                    return Ok(false);
+                }
+            }
+        };
+        let safe = |failure: Failure| scrubbed(failure, credentials);
+        let (mut copy, mut watch) = (std::pin::pin!(copy), std::pin::pin!(watch(stderr).fuse()));
+        let mut errors = None;
+        let copied = loop {
+            tokio::select! {
+                copied = &mut copy => break copied,
+                lines = &mut watch, if errors.is_none() => match lines {
+                    Ok(text) => errors = Some(text),
+                    Err(certain) => break Err(safe(certain)),
+                },
+            }
+        };
+        if !matches!(copied, Ok(true)) {
+            end(&mut child).await;
+            return copied.map(drop);
+        }
+        let text = match errors {
+            Some(text) => text,
+            None => watch.await.map_err(safe)?,
+        };
+        let status = timeout(GRACE, child.wait()).await;
+        match status.ok().and_then(Result::ok).and_then(|s| s.code()) {
+            Some(0) => Ok(()),
+            code => Err(safe(classify(code, &text))),
         }
     }
 
@@ -284,6 +347,55 @@ impl Restic for Executor {
         async move {
             let cat = ["cat", "lock", id, "--no-lock"];
             locks::lock_file(&self.run("cat", &cat, credentials, self.probe_deadline).await?)
+        }
+        .boxed()
+    }
+
+    fn folder<'a>(
+        &'a self,
+        credentials: &'a Credentials,
+        snapshot: &'a str,
+        path: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<FileNode>, Failure>> {
+        async move {
+            let list = ["ls", "--json", "--no-lock", "--", snapshot, path];
+            let printed = self.process(&list, credentials, BROWSE_DEADLINE).await?;
+            Ok(output::folder(&printed))
+        }
+        .boxed()
+    }
+
+    fn find<'a>(
+        &'a self,
+        credentials: &'a Credentials,
+        snapshot: &'a str,
+        pattern: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<FileNode>, Failure>> {
+        async move {
+            let find = [
+                "find",
+                "--json",
+                "--no-lock",
+                "--snapshot",
+                snapshot,
+                "--",
+                pattern,
+            ];
+            output::found(&self.process(&find, credentials, BROWSE_DEADLINE).await?)
+        }
+        .boxed()
+    }
+
+    fn dump<'a>(
+        &'a self,
+        credentials: &'a Credentials,
+        snapshot: &'a str,
+        path: &'a str,
+        sink: mpsc::Sender<Vec<u8>>,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        async move {
+            let dump = ["dump", "--no-lock", "--", snapshot, path];
+            self.pass(&dump, credentials, sink).await
         }
         .boxed()
     }

@@ -12,11 +12,18 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 
 use crate::secrets::Credentials;
 
 pub use classify::{SSH, cause_of, class_of, classify};
 pub use executor::Executor;
+
+fn unread<T: Send + 'static>() -> BoxFuture<'static, Result<T, Failure>> {
+    Box::pin(std::future::ready(Err(Failure::Other(
+        "files cannot be read here".to_owned(),
+    ))))
+}
 
 /// SIGTERM to a child that has not been waited for: its id is still its own. Needs no `kill` in the image.
 pub fn terminate(child: &tokio::process::Child) {
@@ -135,6 +142,19 @@ pub struct SnapshotSummary {
     pub total_bytes_processed: Option<u64>,
 }
 
+/// A file or folder in a snapshot, as `ls` and `find` print it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+pub struct FileNode {
+    pub path: String,
+    /// "file", "dir" and the like.
+    #[serde(rename = "type", default)]
+    pub kind: String,
+    #[serde(default)]
+    pub size: u64,
+    #[serde(default)]
+    pub mtime: Option<Timestamp>,
+}
+
 /// Questions to a repository. A trait, so that tests decide what storage does.
 pub trait Restic: Send + Sync {
     /// `cat config --no-lock`: the repository's id, 64 hex digits.
@@ -180,6 +200,37 @@ pub trait Restic: Send + Sync {
         credentials: &'a Credentials,
         id: &'a str,
     ) -> BoxFuture<'a, Result<locks::LockFile, Failure>>;
+
+    /// `ls --no-lock`: what is in one folder of a snapshot, which is named by its full id.
+    fn folder<'a>(
+        &'a self,
+        _: &'a Credentials,
+        _: &'a str,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<FileNode>, Failure>> {
+        unread()
+    }
+
+    /// `find --no-lock`: what has a name in a snapshot.
+    fn find<'a>(
+        &'a self,
+        _: &'a Credentials,
+        _: &'a str,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<FileNode>, Failure>> {
+        unread()
+    }
+
+    /// `dump --no-lock`: the content of a file, in pieces. Ends early when nobody takes them any more.
+    fn dump<'a>(
+        &'a self,
+        _: &'a Credentials,
+        _: &'a str,
+        _: &'a str,
+        _: mpsc::Sender<Vec<u8>>,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        unread()
+    }
 
     /// `snapshots --no-lock`: all there are.
     fn snapshots<'a>(&'a self, credentials: &'a Credentials)

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use serde::Deserialize;
 
-use super::{Failure, Statistics};
+use super::{Failure, FileNode, Statistics};
 
 /// `cat config`.
 #[derive(Deserialize)]
@@ -87,6 +87,32 @@ pub fn key_in_use(keys: &[Key]) -> Result<String, Failure> {
 /// All snapshots. Tags and paths may be null.
 pub fn snapshots(stdout: &[u8]) -> Result<Vec<super::Snapshot>, Failure> {
     Ok(parse::<Option<Vec<super::Snapshot>>>(stdout, "snapshots")?.unwrap_or_default())
+}
+
+/// `ls --json`: a line for each file, and others. A list that was cut off in the middle of a line is taken as far as it goes.
+#[must_use]
+pub fn folder(stdout: &[u8]) -> Vec<FileNode> {
+    let lines = stdout.split(|byte| *byte == b'\n');
+    lines
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect()
+}
+
+/// `find --json`: what was found in each snapshot.
+pub fn found(stdout: &[u8]) -> Result<Vec<FileNode>, Failure> {
+    #[derive(Deserialize)]
+    struct Found {
+        #[serde(default)]
+        matches: Option<Vec<FileNode>>,
+    }
+    if stdout.trim_ascii().is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = parse::<Option<Vec<Found>>>(stdout, "find")?.unwrap_or_default();
+    Ok(found
+        .into_iter()
+        .flat_map(|found| found.matches.unwrap_or_default())
+        .collect())
 }
 
 /// `cat masterkey`.
@@ -190,6 +216,25 @@ mod tests {
         let got = statistics(br#"[{"time":"2026-11-23T01:00:00Z","hostname":"a"}]"#, b"{}").unwrap();
         assert_eq!(got.files, None);
         assert_eq!(statistics(b"null", b"{}").unwrap().snapshots, 0);
+    }
+
+    #[test]
+    fn files_are_read_as_restic_prints_them() {
+        let printed = br#"{"time":"2026-11-26T13:00:00Z","paths":["/backup"],"id":"5f","message_type":"snapshot","struct_type":"snapshot"}
+{"name":"a.txt","type":"file","path":"/backup/a.txt","uid":0,"size":5,"mtime":"2026-11-26T12:00:00.5+01:00","message_type":"node","struct_type":"node"}
+{"name":"small","type":"dir","path":"/backup/small","mtime":"2026-11-26T12:00:00Z","message_type":"node"}
+{"name":"cut","type":"fi"#;
+        let files = folder(printed);
+        let all: Vec<_> = files
+            .iter()
+            .map(|f| (f.path.as_str(), f.kind.as_str(), f.size))
+            .collect();
+        assert_eq!(all, [("/backup/a.txt", "file", 5), ("/backup/small", "dir", 0)]);
+        assert_eq!(files[0].mtime.unwrap().to_string(), "2026-11-26T11:00:00.5Z");
+        let printed = br#"[{"matches":[{"path":"/backup/a.txt","type":"file","size":5,"permissions":"-rw"}],"hits":1,"snapshot":"5f"}]"#;
+        assert_eq!(found(printed).unwrap()[0].path, "/backup/a.txt");
+        assert_eq!(found(b"[]\n").unwrap(), []);
+        assert_eq!(found(b"").unwrap(), []);
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub(super) async fn read_both(
 }
 
 /// Reads stderr as it comes. `Err` as soon as it is certain that restic retries in vain.
-async fn watch(stderr: impl AsyncRead + Unpin) -> Result<String, Failure> {
+pub(super) async fn watch(stderr: impl AsyncRead + Unpin) -> Result<String, Failure> {
     let mut lines = BufReader::new(stderr).split(b'\n');
     let (mut text, mut seen) = (String::new(), 0);
     while let Ok(Some(line)) = lines.next_segment().await {

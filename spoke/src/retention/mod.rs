@@ -25,7 +25,7 @@ use proto::v1::RetentionPolicySpec;
 use crate::config::Config;
 use crate::consent;
 use crate::context::Context;
-use crate::exchange::{Event, Operation, running};
+use crate::exchange::{CommandedRun, Event, Operation, running};
 use crate::kind::{
     Announcement, Applied, Cache, Controller, Input, Mailbox, Plan, Settled, Task, Tools, Unreadable,
     announce, observed_generation, ready_changed,
@@ -77,6 +77,8 @@ pub struct Observed {
     /// Jobs of the policy, those of a deleted namesake excepted.
     jobs: Vec<Arc<JobView>>,
     operations: Vec<Operation>,
+    /// Runs that the hub's commands ask for.
+    commands: Vec<CommandedRun>,
     /// How far the Jobs of those that run have come.
     works: BTreeMap<Key, Running>,
     /// The other policies of the repository.
@@ -156,6 +158,7 @@ impl Controller for RetentionController {
             cron_job: cron_job.clone(),
             works: progress::of_jobs(world, running(&operations)),
             operations,
+            commands: cache.commands.wanted(input.uid()),
             others: others.into_iter().filter(|(other, _)| other != key).collect(),
             shared: cache.leases.is_shared(),
             consent_ended: consent::ended(world, key, reference),

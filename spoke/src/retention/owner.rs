@@ -70,6 +70,12 @@ impl RetentionOwner {
     }
 }
 
+/// Nothing is removed, whatever was approved: every policy shows what it would remove.
+fn shows_only(run: &mut RetentionRun) {
+    run.approved.clear();
+    run.policies.iter_mut().for_each(|policy| policy.preview = true);
+}
+
 impl Owner for RetentionOwner {
     fn job_type(&self) -> &'static str {
         "retention"
@@ -124,6 +130,9 @@ impl Owner for RetentionOwner {
             if run.policies.iter().all(|policy| policy.uid != hold.uid) {
                 run.policies.push(hold);
             }
+        }
+        if job.preview {
+            shows_only(&mut run);
         }
         order(&run, hash, &what)
     }

@@ -67,7 +67,7 @@ pub(super) fn plan(
                 permission.denied.clone_from(&observed.name_differs);
             }
             let hashes = approvals(input, &state, repository, &mut status);
-            children.runs = approved_runs(input, observed, &status, hashes);
+            children.runs = asked_runs(input, observed, &status, hashes);
         }
     }
     Plan {
@@ -221,9 +221,9 @@ fn approvals(
     approval.into_iter().chain(at_hub).collect()
 }
 
-/// A run of its own for each approved plan that no run carries out yet. The name follows from the plan and from the run
+/// A run for each command of the hub, and one for each approved plan that no run carries out yet. The name follows from the plan and from the run
 /// before, so that neither a crash nor a second approval starts another.
-fn approved_runs(
+fn asked_runs(
     input: &Input<'_, RetentionController>,
     observed: &Observed,
     status: &GlobalRetentionPolicyStatus,
@@ -240,14 +240,16 @@ fn approved_runs(
         Run {
             name: names::bounded(&cron_job, &suffix, names::LABEL_MAX),
             approves: Some(hash),
-            instead_of: None,
+            ..Run::default()
         }
     };
-    hashes
-        .into_iter()
-        .filter(|hash| !under_way(hash))
-        .map(run)
-        .collect()
+    let commanded = observed.commands.iter().map(|command| Run {
+        name: names::command_job(&cron_job, &command.id),
+        command: Some(command.clone()),
+        ..Run::default()
+    });
+    let approved = hashes.into_iter().filter(|hash| !under_way(hash)).map(run);
+    approved.chain(commanded).collect()
 }
 
 /// Adds what follows from the objects.

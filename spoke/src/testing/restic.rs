@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use crate::restic::locks::LockFile;
-use crate::restic::{Failure, Restic, Snapshot, Statistics};
+use crate::restic::{Failure, FileNode, Restic, Snapshot, Statistics};
 use crate::secrets::Credentials;
 
 /// One repository behind every URL, which opens at once.
@@ -18,6 +18,7 @@ pub struct MemoryRestic(Mutex<State>);
 struct State {
     questions: Vec<&'static str>,
     snapshots: Vec<Snapshot>,
+    files: Vec<FileNode>,
     delay: Duration,
     panics: u32,
     failure: Option<Failure>,
@@ -51,6 +52,11 @@ impl MemoryRestic {
     /// What is in the repository.
     pub fn hold(&self, snapshots: Vec<Snapshot>) {
         self.state(|state| state.snapshots = snapshots);
+    }
+
+    /// Files and folders of every folder.
+    pub fn hold_files(&self, files: Vec<FileNode>) {
+        self.state(|state| state.files = files);
     }
 
     fn state<T>(&self, with: impl FnOnce(&mut State) -> T) -> T {
@@ -104,6 +110,15 @@ impl Restic for MemoryRestic {
     fn lock<'a>(&'a self, _: &'a Credentials, id: &'a str) -> BoxFuture<'a, Result<LockFile, Failure>> {
         let failure = Failure::Other(format!("no lock {id}"));
         std::future::ready(Err(failure)).boxed()
+    }
+
+    fn folder<'a>(
+        &'a self,
+        _: &'a Credentials,
+        _: &'a str,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<FileNode>, Failure>> {
+        self.answer("folder", |state| state.files.clone())
     }
 
     fn snapshots<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<Vec<Snapshot>, Failure>> {

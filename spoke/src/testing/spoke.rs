@@ -69,7 +69,11 @@ impl Spoke {
         let outside = Outside {
             client: api.client_of(name),
             kubernetes: "v1.34.0".to_owned(),
-            site: Site::of_tests(),
+            site: Site {
+                allowed: config.allow,
+                limits: config.site("").limits,
+                ..Site::of_tests()
+            },
             restic: restic.clone(),
             clock: Arc::new(api.clock()),
             random: Arc::new(Longest),

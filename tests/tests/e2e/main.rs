@@ -6,6 +6,7 @@ mod alerts;
 mod api;
 mod backends;
 mod backups;
+mod commands;
 mod conditions;
 mod enrolment;
 mod faults;

@@ -92,9 +92,8 @@ impl Children {
             let (at, view) = objects::apply_cron_job(context, &wanted, recorded, contest).await?;
             applied.cron_job = Some((at, view.clone()));
             for run in runs {
-                applied
-                    .runs
-                    .push(objects::start(context, &wanted, &view, run).await?);
+                let made = objects::start(context, &wanted, &view, run).await?;
+                applied.runs.extend(made);
             }
         }
         applied.prepared = true;

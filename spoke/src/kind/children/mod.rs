@@ -14,6 +14,7 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::exchange::CommandedRun;
 use crate::hooks::Grant;
 use crate::runs::Lingering;
 use crate::runs::finished::Finished;
@@ -149,13 +150,17 @@ pub struct Run {
     pub approves: Option<String>,
     /// A run that never began, whose place it takes.
     pub instead_of: Option<Earlier>,
+    /// The command of the hub that asks for it: the Job is made in its time, or not at all.
+    pub command: Option<CommandedRun>,
 }
 
 /// What a run keeps that is made anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Earlier {
     /// It was asked for, and not made by a schedule.
     pub by_request: bool,
     /// Since when it waits for its turn.
     pub since: Option<Timestamp>,
+    /// Id of the hub's command that it was made for.
+    pub command: Option<String>,
 }

@@ -14,6 +14,7 @@ use super::{Cause, Contest, Credentials, Earlier, Opening, Refused, Run};
 use crate::apply::{self, ApplyError, Object};
 use crate::context::Context;
 use crate::credentials;
+use crate::exchange::CommandedRun;
 use crate::pod::{self, stale};
 use crate::queue::{Queue, Turn};
 use crate::world::{ClaimView, CronJobView, JobView, Key, Meta, MetaView, Store};
@@ -132,8 +133,18 @@ pub(super) async fn start(
     of: &CronJob,
     view: &CronJobView,
     run: Run,
-) -> Result<Key, Refused> {
+) -> Result<Option<Key>, Refused> {
     let mut job = pod::manual_job(of, &view.meta.uid, run.name);
+    let claim = match &run.command {
+        Some(command) => {
+            mark(&mut job, command);
+            let Some(claim) = context.commands.claim(command, context.clock.since_boot()) else {
+                return Ok(None);
+            };
+            Some(claim)
+        }
+        None => None,
+    };
     if let Some(hash) = run.approves {
         let annotations = job.metadata.annotations.get_or_insert_default();
         annotations.insert(names::ANNOTATION_APPROVE.to_owned(), hash);
@@ -142,18 +153,32 @@ pub(super) async fn start(
         takes_the_place_of(&mut job, earlier);
     }
     let at = key_of(&job);
-    match context.applier.create(&job).await {
+    let created = context.applier.create(&job).await;
+    drop(claim);
+    match created {
         Ok(_) => info!(job = %at, "a run was asked for"),
         // Made before; nobody recorded it.
         Err(ApplyError::Conflict(_)) => {}
         Err(error) => return Err(Refused::write::<Job>(&*at.name, error)),
     }
-    Ok(at)
+    Ok(Some(at))
+}
+
+/// A Job that a command of the hub has asked for.
+fn mark(job: &mut Job, command: &CommandedRun) {
+    let annotations = job.metadata.annotations.get_or_insert_default();
+    annotations.insert(names::ANNOTATION_COMMAND.to_owned(), command.id.clone());
+    if command.preview {
+        annotations.insert(names::ANNOTATION_PREVIEW.to_owned(), "true".to_owned());
+    }
 }
 
 /// It is the same run to schedule and queue.
 fn takes_the_place_of(job: &mut Job, earlier: Earlier) {
     let annotations = job.metadata.annotations.get_or_insert_default();
+    if let Some(command) = earlier.command {
+        annotations.insert(names::ANNOTATION_COMMAND.to_owned(), command);
+    }
     if !earlier.by_request {
         annotations.remove(names::ANNOTATION_INSTANTIATE);
     }

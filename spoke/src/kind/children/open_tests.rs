@@ -118,6 +118,7 @@ async fn a_run_that_is_made_anew_is_the_same_to_schedule_and_queue() {
             instead_of: Some(Earlier {
                 by_request,
                 since: Some(since),
+                command: None,
             }),
             ..Run::default()
         };
@@ -125,7 +126,9 @@ async fn a_run_that_is_made_anew_is_the_same_to_schedule_and_queue() {
         let Ok(at) = made else {
             panic!("{name} was refused")
         };
-        let view = JobView::of(&serde_json::from_value(server.json::<Job>("shop", &at.name)).unwrap());
+        let view = JobView::of(
+            &serde_json::from_value(server.json::<Job>("shop", &at.as_ref().unwrap().name)).unwrap(),
+        );
         assert_eq!(
             (view.by_request, view.parked, view.parked_since),
             (by_request, true, Some(since))

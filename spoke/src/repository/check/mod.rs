@@ -14,8 +14,8 @@ use k8s_openapi::api::batch::v1::CronJob;
 
 use super::validate::Check;
 use super::{Observed, Planning, RepositoryController};
-use crate::exchange::{Operation, Progress};
-use crate::kind::{self, Applied, Input, Refused, Removal, Settled};
+use crate::exchange::{CommandedRun, Operation, Progress};
+use crate::kind::{self, Applied, Input, Refused, Removal, Run, Settled};
 use crate::pod;
 use crate::runs::progress::{self as reports, Running};
 use crate::world::{CronJobView, Key, World};
@@ -27,6 +27,7 @@ pub use owner::{CHECK, CheckOwner};
 pub(super) struct Tended {
     pub cron_job: Option<(CronJob, Option<i64>)>,
     pub removals: Vec<Removal>,
+    pub runs: Vec<Run>,
 }
 
 /// Takes results into the status, once each.
@@ -91,7 +92,21 @@ pub(super) fn tend(
     let cron_job = build::cron_job(input.key, cluster, input.resource, &settings, check, image);
     Tended {
         cron_job: Some((cron_job, recorded)),
+        runs: observed
+            .commands
+            .iter()
+            .map(|command| commanded(input.key, command))
+            .collect(),
         ..Tended::default()
+    }
+}
+
+/// A check that a command of the hub asks for.
+fn commanded(key: &Key, command: &CommandedRun) -> Run {
+    Run {
+        name: names::command_job(&names::check_cron_job(&key.name), &command.id),
+        command: Some(command.clone()),
+        ..Run::default()
     }
 }
 

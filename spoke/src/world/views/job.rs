@@ -61,6 +61,10 @@ pub struct JobView {
     pub parked_since: Option<Timestamp>,
     /// It was asked for, and not made by a schedule (`names::ANNOTATION_INSTANTIATE`).
     pub by_request: bool,
+    /// Id of the hub's command that it was made for (`names::ANNOTATION_COMMAND`).
+    pub command: Option<Box<str>>,
+    /// It shows what it would do, and does nothing (`names::ANNOTATION_PREVIEW`).
+    pub preview: bool,
     /// Hooks of the run (`names::ANNOTATION_HOOKS`).
     pub hooks: Option<Box<str>>,
     /// The original operator made it: its pods report nothing beside an exit code.
@@ -168,6 +172,8 @@ impl JobView {
             parked_since: annotation(&object.metadata, names::ANNOTATION_PARKED)
                 .and_then(|since| since.parse().ok()),
             by_request: annotation(&object.metadata, names::ANNOTATION_INSTANTIATE).is_some(),
+            command: annotation(&object.metadata, names::ANNOTATION_COMMAND).map(Into::into),
+            preview: annotation(&object.metadata, names::ANNOTATION_PREVIEW).is_some(),
             hooks: annotation(&object.metadata, names::ANNOTATION_HOOKS).map(Into::into),
             original: is_original(&object.metadata),
             tried: status.is_some_and(|s| s.failed.unwrap_or_default() + s.succeeded.unwrap_or_default() > 0),

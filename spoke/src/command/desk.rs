@@ -1,0 +1,310 @@
+//! The commands of one term of leadership.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::SignedDuration;
+use prost::Message as _;
+use proto::v1::{Command, CommandBody, CommandReport, CommandState};
+use tracing::{info, warn};
+
+use super::handler::{Handler, Order, Step, Tools, handler};
+use super::ledger::{self, End, Entry, Known, Ledger};
+use crate::clock::BootMillis;
+use crate::exchange::Arrived;
+
+/// A command that has not ended.
+struct Item {
+    handler: Box<dyn Handler>,
+    order: Order,
+    cancelled: bool,
+    /// The last report of this session.
+    told: Option<CommandReport>,
+    /// The hub has sent it in this session.
+    asked: bool,
+}
+
+/// The commands that have not ended, and the ledger.
+pub(super) struct Desk {
+    tools: Tools,
+    namespace: String,
+    ledger: Ledger,
+    items: BTreeMap<String, Item>,
+    /// What is in the ledger is not written yet.
+    dirty: bool,
+    /// Ends that are reported once they are written.
+    ends: BTreeSet<String>,
+}
+
+impl Desk {
+    /// A term begins with what is in the ledger.
+    pub(super) fn new(tools: Tools, namespace: &str, ledger: Ledger) -> Desk {
+        let mut items = BTreeMap::new();
+        for (id, entry) in ledger.unended() {
+            match decoded(&entry.body).and_then(|body| handler(&body)) {
+                Ok(handler) => {
+                    items.insert(id.clone(), item(handler, id, None, entry.made.clone()));
+                }
+                Err(error) => warn!(id, error, "a command in the ledger cannot be read"),
+            }
+        }
+        Desk {
+            tools,
+            namespace: namespace.to_owned(),
+            ledger,
+            items,
+            dirty: false,
+            ends: BTreeSet::new(),
+        }
+    }
+
+    /// Whether there is anything to look at.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.items.is_empty() || self.dirty || !self.ends.is_empty()
+    }
+
+    /// Takes what has arrived.
+    pub(super) async fn receive(&mut self) {
+        for arrived in self.tools.context.commands.take_arrived() {
+            match arrived {
+                Arrived::Command(command, before) => self.take(*command, before).await,
+                Arrived::Settled(id) => {
+                    let now = self.tools.context.clock.now();
+                    self.dirty |= self.ledger.settle(&id, now);
+                }
+            }
+        }
+        self.advance().await;
+    }
+
+    async fn take(&mut self, command: Command, before: BootMillis) {
+        let id = command.id.clone();
+        if let Some(item) = self.items.get_mut(&id) {
+            item.order.before = Some(before);
+            item.cancelled |= command.cancel;
+            item.told = None;
+            item.asked = true;
+            return;
+        }
+        let end = match self.ledger.known(&id) {
+            Known::Open(Entry { end: Some(_), .. }) => {
+                self.ends.insert(id);
+                return;
+            }
+            // It could not be read.
+            Known::Open(_) => End::new(
+                CommandState::Failed,
+                "another version of the operator has begun it",
+            ),
+            Known::Settled(state) => End::new(state, "it was reported to the hub before"),
+            Known::Nothing => match self.accept(command, before).await {
+                Ok(()) => return,
+                Err(end) => end,
+            },
+        };
+        self.tools.context.commands.report(report(&id, &end));
+    }
+
+    /// Notes a new command, or ends it at once.
+    async fn accept(&mut self, command: Command, before: BootMillis) -> Result<(), End> {
+        let context = self.tools.context.clone();
+        let refused = |text: String| End::new(CommandState::Refused, text);
+        let body = command.body.unwrap_or_default();
+        let handler = handler(&body).map_err(refused)?;
+        context.site.allowed.check(handler.allow()).map_err(refused)?;
+        if command.cancel {
+            return Err(End::new(CommandState::Cancelled, "it had not begun"));
+        }
+        if context.clock.since_boot() >= before {
+            return Err(End::new(CommandState::Expired, "it arrived too late"));
+        }
+        handler.check(&context).map_err(refused)?;
+        let (now, left) = (context.clock.now(), i64::try_from(command.begin_within_ms));
+        let until = now
+            .checked_add(SignedDuration::from_millis(left.unwrap_or(i64::MAX)))
+            .unwrap_or(now);
+        let entry = Entry {
+            body: STANDARD.encode(body.encode_to_vec()),
+            who: command.who.clone(),
+            until,
+            made: None,
+            end: None,
+        };
+        let mut ledger = self.ledger.clone();
+        ledger.accept(&command.id, entry, now).map_err(refused)?;
+        if let Err(error) = ledger::write(&context.applier, &self.namespace, &ledger).await {
+            // Without an answer the hub sends it again.
+            warn!(id = command.id, %error, "a command cannot be noted, and is not carried out now");
+            return Ok(());
+        }
+        self.ledger = ledger;
+        info!(
+            id = command.id,
+            who = command.who,
+            "a command of the hub was accepted"
+        );
+        let mut item = item(handler, &command.id, Some(before), None);
+        item.asked = true;
+        self.items.insert(command.id, item);
+        Ok(())
+    }
+
+    /// Moves every command on, and reports what is new.
+    pub(super) async fn advance(&mut self) {
+        let now = self.tools.context.clock.since_boot();
+        let ids: Vec<String> = self.items.keys().cloned().collect();
+        for id in ids {
+            let Some(item) = self.items.get(&id) else { continue };
+            let step = item.handler.advance(&self.tools, &item.order).await;
+            let step = match step {
+                Step::Waits(text) => self.waits(&id, text, now).await,
+                // Its Job waits for its turn, or for the lock.
+                Step::Runs {
+                    begun: false,
+                    object,
+                    uid,
+                    text,
+                } => match self.waits(&id, text.clone(), now).await {
+                    Step::Ends(end) => Step::Ends(end),
+                    _ => Step::Runs {
+                        begun: false,
+                        object,
+                        uid,
+                        text,
+                    },
+                },
+                step => step,
+            };
+            self.record(&id, step);
+        }
+        if self.dirty {
+            self.write().await;
+        }
+        self.tell();
+    }
+
+    /// What has not begun ends when its time is over, or when a person has taken it back.
+    async fn waits(&self, id: &str, text: String, now: BootMillis) -> Step {
+        let Some(item) = self.items.get(id) else {
+            return Step::Waits(text);
+        };
+        let expired = item.order.before.is_some_and(|before| now >= before);
+        if !expired && !item.cancelled {
+            return Step::Waits(text);
+        }
+        if !item.handler.withdraw(&self.tools, &item.order).await {
+            return Step::Waits(text);
+        }
+        Step::Ends(match item.cancelled {
+            true => End::new(CommandState::Cancelled, "it had not begun"),
+            false => End::new(
+                CommandState::Expired,
+                format!("it could not begin in time: {text}"),
+            ),
+        })
+    }
+
+    fn record(&mut self, id: &str, step: Step) {
+        let Some(item) = self.items.get_mut(id) else {
+            return;
+        };
+        let told = match step {
+            Step::Waits(text) => CommandReport {
+                id: id.to_owned(),
+                state: CommandState::Accepted.into(),
+                text,
+                object: String::new(),
+            },
+            Step::Runs {
+                begun,
+                object,
+                uid,
+                text,
+            } => {
+                if let Some(uid) = uid {
+                    self.dirty |= self.ledger.made(id, &uid);
+                    item.order.made.get_or_insert(uid);
+                }
+                CommandReport {
+                    id: id.to_owned(),
+                    state: if begun {
+                        CommandState::Running.into()
+                    } else {
+                        CommandState::Accepted.into()
+                    },
+                    text,
+                    object,
+                }
+            }
+            Step::Ends(end) => {
+                info!(
+                    id,
+                    state = end.state.as_str_name(),
+                    text = end.text,
+                    "a command of the hub has ended"
+                );
+                self.ledger.end(id, end);
+                self.dirty = true;
+                self.ends.insert(id.to_owned());
+                self.items.remove(id);
+                return;
+            }
+        };
+        if item.told.as_ref() != Some(&told) {
+            item.told = Some(told.clone());
+            if item.asked {
+                self.tools.context.commands.report(told);
+            }
+        }
+    }
+
+    /// Makes the ledger durable; only then are ends reported.
+    async fn write(&mut self) {
+        let written = ledger::write(&self.tools.context.applier, &self.namespace, &self.ledger).await;
+        match written {
+            Ok(()) => self.dirty = false,
+            Err(error) => warn!(%error, "what was done of the hub's commands cannot be noted; tried again"),
+        }
+    }
+
+    /// Reports ends.
+    fn tell(&mut self) {
+        if self.dirty {
+            return;
+        }
+        for id in std::mem::take(&mut self.ends) {
+            if let Known::Open(Entry { end: Some(end), .. }) = self.ledger.known(&id) {
+                self.tools.context.commands.report(report(&id, end));
+            }
+        }
+    }
+}
+
+fn item(handler: Box<dyn Handler>, id: &str, before: Option<BootMillis>, made: Option<String>) -> Item {
+    Item {
+        handler,
+        order: Order {
+            id: id.to_owned(),
+            before,
+            made,
+        },
+        cancelled: false,
+        told: None,
+        asked: false,
+    }
+}
+
+fn decoded(body: &str) -> Result<CommandBody, String> {
+    let bytes = STANDARD.decode(body).map_err(|error| error.to_string())?;
+    CommandBody::decode(bytes.as_slice()).map_err(|error| error.to_string())
+}
+
+fn report(id: &str, end: &End) -> CommandReport {
+    CommandReport {
+        id: id.to_owned(),
+        state: end.state.into(),
+        text: end.text.clone(),
+        object: end.object.clone(),
+    }
+}

@@ -1,0 +1,410 @@
+//! Runs of backups, retention policies and checks: a Job from the CronJob's template, made by the actor of the resource,
+//! with the id of the command in its name. It waits for the queue and for the maintenance lock like any other.
+
+use std::sync::Arc;
+
+use crds::backup::BackupResult;
+use crds::conditions::{self, types};
+use crds::integrity::IntegrityCheck;
+use crds::names;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use jiff::SignedDuration;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use proto::v1::{CommandState, OperationOutcome};
+
+use super::handler::{Handler, Order, Step, Subject, Tools};
+use super::ledger::End;
+use crate::allow::Allow;
+use crate::context::Context;
+use crate::exchange::{CommandedRun, Progress};
+use crate::queue;
+use crate::world::{JobEnd, JobView, Key, Stored as _, World};
+
+/// What is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    Backup,
+    Retention,
+    /// Of a retention policy: shows what a run would remove.
+    Preview,
+    Check,
+}
+
+/// A run of a resource.
+pub struct Run {
+    pub sort: Sort,
+    pub key: Key,
+}
+
+/// A Job that has ended counts by its own end when its resource has not recorded it in this time.
+const RECORD_LIMIT: SignedDuration = SignedDuration::from_secs(90);
+
+impl Run {
+    fn kind(&self) -> &'static str {
+        match self.sort {
+            Sort::Backup => "ResticBackup",
+            Sort::Retention | Sort::Preview => "GlobalRetentionPolicy",
+            Sort::Check => "ResticRepository",
+        }
+    }
+
+    fn subject(&self) -> Subject {
+        match self.sort {
+            Sort::Backup => Subject::Backup,
+            Sort::Retention | Sort::Preview => Subject::Policy,
+            Sort::Check => Subject::Repository,
+        }
+    }
+
+    fn job(&self, id: &str) -> Key {
+        let cron_job = match self.sort {
+            Sort::Backup => names::backup_cron_job(&self.key.name),
+            Sort::Retention | Sort::Preview => names::retention_cron_job(&self.key.name),
+            Sort::Check => names::check_cron_job(&self.key.name),
+        };
+        self.key.sibling(names::command_job(&cron_job, id))
+    }
+
+    /// uid of the resource, and its conditions.
+    fn resource(&self, world: &World) -> Option<(String, Vec<Condition>)> {
+        match self.sort {
+            Sort::Backup => {
+                let it = world.backups.get(&self.key)?;
+                let conditions = it.status.as_ref().map(|s| s.conditions.clone());
+                Some((it.uid().to_owned(), conditions.unwrap_or_default()))
+            }
+            Sort::Retention | Sort::Preview => {
+                let it = world.policies.get(&self.key)?;
+                let conditions = it.status.as_ref().map(|s| s.conditions.clone());
+                Some((it.uid().to_owned(), conditions.unwrap_or_default()))
+            }
+            Sort::Check => {
+                let it = world.repositories.get(&self.key)?;
+                let conditions = it.status.as_ref().map(|s| s.conditions.clone());
+                Some((it.uid().to_owned(), conditions.unwrap_or_default()))
+            }
+        }
+    }
+
+    /// What the actor is to make.
+    fn wanted(&self, of: String, id: &str) -> CommandedRun {
+        CommandedRun {
+            of,
+            id: id.to_owned(),
+            preview: self.sort == Sort::Preview,
+        }
+    }
+
+    /// Asks the actor for the Job, while there is time.
+    fn ask(&self, tools: &Tools, order: &Order) -> Step {
+        let context = &tools.context;
+        let Some((uid, conditions)) = self.resource(&context.world) else {
+            return Step::Waits(format!("{} {} is not there any more", self.kind(), self.key));
+        };
+        let Some(before) = order.before else {
+            return Step::Waits(
+                "the operator was started anew; the hub is asked how much time is left".to_owned(),
+            );
+        };
+        context.commands.want(&self.wanted(uid, &order.id), before);
+        (tools.wake)(self.subject(), self.key.clone());
+        let ready = conditions::get(&conditions, types::READY);
+        Step::Waits(match ready.filter(|ready| ready.status != "True") {
+            Some(ready) => format!("{} {} is not ready: {}", self.kind(), self.key, ready.message),
+            None => "its Job is about to be made".to_owned(),
+        })
+    }
+
+    /// Where a Job stands that is there.
+    fn follow(&self, context: &Context, at: &Key, job: &JobView) -> Step {
+        let object = format!("Job {at}");
+        let ended = self.ended(context, at, job);
+        if let Some(end) = ended {
+            return Step::Ends(end.of(object));
+        }
+        let text = if let Some((_, end)) = &job.end {
+            let past = job.end.as_ref().and_then(|(at, _)| *at);
+            let limit = past.and_then(|past| past.checked_add(RECORD_LIMIT).ok());
+            if limit.is_some_and(|limit| limit < context.clock.now()) {
+                return Step::Ends(by_itself(end).of(object));
+            }
+            "it has ended, and its result is being recorded".to_owned()
+        } else {
+            self.doing(context, at, job)
+        };
+        Step::Runs {
+            begun: !is_unbegun(job),
+            object,
+            uid: Some(job.meta.uid.to_string()),
+            text,
+        }
+    }
+
+    fn doing(&self, context: &Context, at: &Key, job: &JobView) -> String {
+        let world = &context.world;
+        let resource = self.resource(world);
+        if self.sort == Sort::Backup {
+            let waits = resource
+                .as_ref()
+                .and_then(|(_, c)| conditions::get(c, types::WAITING));
+            return match waits.filter(|c| c.status == "True" && c.message.contains(&*at.name)) {
+                Some(waits) => waits.message.clone(),
+                None if queue::is_parked(job) => "it waits for its turn".to_owned(),
+                None => "the backup is running".to_owned(),
+            };
+        }
+        let operations = resource
+            .map(|(uid, _)| context.operations.of(&uid))
+            .unwrap_or_default();
+        let progress = operations.into_iter().find(|o| o.job == *at).map(|o| o.progress);
+        match progress {
+            Some(Progress::Waiting { message, .. }) => message,
+            _ if job.suspended => "it waits for the maintenance lock".to_owned(),
+            _ => "it is running".to_owned(),
+        }
+    }
+
+    /// The result that the resource has recorded.
+    fn ended(&self, context: &Context, at: &Key, job: &JobView) -> Option<End> {
+        let world = &context.world;
+        match self.sort {
+            Sort::Backup => {
+                let backup = world.backups.get(&self.key)?;
+                let status = backup.status.as_ref()?;
+                let run = status.last_backup.as_ref();
+                if let Some(run) = run.filter(|run| run.job.as_deref() == Some(&*at.name)) {
+                    return Some(backup_end(run));
+                }
+                // A later run was recorded with it.
+                let counted = status.counted_jobs.iter().any(|uid| **uid == *job.meta.uid);
+                let end = job.end.as_ref().filter(|_| counted);
+                end.map(|(_, end)| by_itself(end))
+            }
+            Sort::Retention | Sort::Preview | Sort::Check => {
+                let (uid, _) = self.resource(world)?;
+                let operations = context.operations.of(&uid);
+                let finished = operations.into_iter().find(|o| o.job == *at)?.finished?;
+                Some(outcome_end(&finished.outcome, finished.by.as_deref()))
+            }
+        }
+    }
+
+    /// What is known of a Job that was made and is gone.
+    fn gone(&self, world: &World, job: &str) -> End {
+        let known = match self.sort {
+            Sort::Backup => {
+                let backup = world.backups.get(&self.key);
+                let run = backup.and_then(|b| b.status.as_ref()?.last_backup.clone());
+                run.filter(|run| run.job.as_deref() == Some(job))
+                    .map(|run| backup_end(&run))
+            }
+            _ => None,
+        };
+        known.unwrap_or_else(|| {
+            let text = format!(
+                "its Job is gone, and what came of it is not known here: look at the status of {} {}",
+                self.kind(),
+                self.key
+            );
+            End::new(CommandState::Failed, text)
+        })
+    }
+}
+
+fn backup_end(run: &crds::backup::BackupRun) -> End {
+    let snapshot = run.snapshot_id.as_deref().unwrap_or_default();
+    let snapshot = snapshot.get(..8).unwrap_or(snapshot);
+    let state = match run.result {
+        BackupResult::Succeeded => CommandState::Done,
+        BackupResult::PartiallyFailed | BackupResult::Failed => CommandState::Failed,
+    };
+    let why = [run.reason.as_deref(), run.message.as_deref()];
+    let why: Vec<&str> = why
+        .into_iter()
+        .flatten()
+        .filter(|text| !text.is_empty())
+        .collect();
+    let mut text = match (run.result, snapshot) {
+        (BackupResult::Succeeded, "") => "the backup has succeeded".to_owned(),
+        (_, "") => run.result.as_str().to_owned(),
+        (BackupResult::Succeeded, snapshot) => format!("snapshot {snapshot}"),
+        (_, snapshot) => format!("{}, snapshot {snapshot}", run.result.as_str()),
+    };
+    if state == CommandState::Failed && !why.is_empty() {
+        text = format!("{text}: {}", why.join(": "));
+    }
+    End::new(state, text)
+}
+
+fn outcome_end(outcome: &OperationOutcome, by: Option<&str>) -> End {
+    let well = ["Applied", "NothingToRemove", "Preview", "Passed"];
+    let state = if well.contains(&outcome.result.as_str()) {
+        CommandState::Done
+    } else {
+        CommandState::Failed
+    };
+    let mut text = outcome.result.clone();
+    for part in [&outcome.reason, &outcome.message] {
+        if !part.is_empty() {
+            text = format!("{text}: {part}");
+        }
+    }
+    if outcome.result == "ApprovalRequired" {
+        text.push_str("; `fleet plan list` shows the plan that waits");
+    }
+    if let Some(by) = by {
+        text.push_str(&format!(" (done by the run of {by})"));
+    }
+    End::new(state, text)
+}
+
+fn by_itself(end: &JobEnd) -> End {
+    match end {
+        JobEnd::Complete => End::new(CommandState::Done, "its Job is complete"),
+        JobEnd::Failed { reason, message } => End::new(
+            CommandState::Failed,
+            format!("its Job has failed: {reason}: {message}"),
+        ),
+    }
+}
+
+/// Whether no pod of a Job was ever started, so that its deletion takes it back.
+fn is_unbegun(job: &JobView) -> bool {
+    job.suspended && job.start.is_none() && !job.is_spent() && job.end.is_none()
+}
+
+impl Handler for Run {
+    fn allow(&self) -> Allow {
+        Allow::Run
+    }
+
+    fn check(&self, context: &Context) -> Result<(), String> {
+        let world = &context.world;
+        if self.resource(world).is_none() {
+            return Err(format!(
+                "there is no {} {} in this cluster",
+                self.kind(),
+                self.key
+            ));
+        }
+        match self.sort {
+            Sort::Backup => Ok(()),
+            Sort::Retention | Sort::Preview => {
+                let suspended = world
+                    .policies
+                    .get(&self.key)
+                    .is_some_and(|policy| policy.spec.suspend);
+                let text = "the policy is suspended: resume it first (`fleet retention resume`)";
+                if suspended { Err(text.to_owned()) } else { Ok(()) }
+            }
+            Sort::Check => {
+                let repository = world.repositories.get(&self.key);
+                let wanted = repository
+                    .as_ref()
+                    .and_then(|repository| repository.spec.integrity_check.as_ref())
+                    .is_some_and(IntegrityCheck::is_wanted);
+                let text = format!(
+                    "ResticRepository {} has no integrity check: set spec.integrityCheck",
+                    self.key
+                );
+                if wanted { Ok(()) } else { Err(text) }
+            }
+        }
+    }
+
+    fn advance<'a>(&'a self, tools: &'a Tools, order: &'a Order) -> BoxFuture<'a, Step> {
+        let step = {
+            let (at, world) = (self.job(&order.id), &tools.context.world);
+            let job: Option<Arc<JobView>> = world.jobs.get(&at);
+            match (job, &order.made) {
+                (Some(job), made) if made.as_deref().is_none_or(|made| *made == *job.meta.uid) => {
+                    if let Some((uid, _)) = self.resource(world) {
+                        tools.context.commands.withdraw(&uid, &order.id);
+                    }
+                    self.follow(&tools.context, &at, &job)
+                }
+                (_, Some(_)) => Step::Ends(self.gone(world, &at.name).of(format!("Job {at}"))),
+                _ => self.ask(tools, order),
+            }
+        };
+        std::future::ready(step).boxed()
+    }
+
+    fn withdraw<'a>(&'a self, tools: &'a Tools, order: &'a Order) -> BoxFuture<'a, bool> {
+        async move {
+            let context = &tools.context;
+            let uid = self.resource(&context.world).map(|(uid, _)| uid);
+            if uid.is_some_and(|uid| !context.commands.withdraw(&uid, &order.id)) {
+                return false;
+            }
+            let at = self.job(&order.id);
+            // The cache may be behind.
+            match context.applier.get::<Job>(&at).await {
+                Ok(None) => order.made.is_none(),
+                Ok(Some(job)) if is_unbegun(&JobView::of(&job)) => {
+                    context.applier.delete_as_it_is(&at, &job).await.is_ok()
+                }
+                Ok(Some(_)) | Err(_) => false,
+            }
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_maintenance_run_follows_from_its_result() {
+        let end = |result: &str, by| {
+            let outcome = OperationOutcome {
+                result: result.to_owned(),
+                message: "m".to_owned(),
+                ..OperationOutcome::default()
+            };
+            outcome_end(&outcome, by)
+        };
+        for (result, state) in [
+            ("Applied", CommandState::Done),
+            ("NothingToRemove", CommandState::Done),
+            ("Preview", CommandState::Done),
+            ("Passed", CommandState::Done),
+            ("Damaged", CommandState::Failed),
+            ("Interrupted", CommandState::Failed),
+            ("ApprovalRequired", CommandState::Failed),
+        ] {
+            assert_eq!(end(result, None).state, state, "{result}");
+        }
+        assert!(end("ApprovalRequired", None).text.contains("fleet plan list"));
+        assert!(
+            end("Applied", Some("b/shop/nightly"))
+                .text
+                .contains("b/shop/nightly")
+        );
+    }
+
+    #[test]
+    fn one_command_has_one_job_whatever_the_length_of_a_name() {
+        let job = |sort, name: &str, id: &str| {
+            Run {
+                sort,
+                key: Key::new("shop", name),
+            }
+            .job(id)
+            .name
+            .to_string()
+        };
+        let id = "01kaxyz012345678";
+        assert_eq!(
+            job(Sort::Backup, "orders", id),
+            format!("resticbackup-orders-{id}")
+        );
+        assert_eq!(job(Sort::Preview, "p", id), job(Sort::Retention, "p", id));
+        let long = job(Sort::Check, &"x".repeat(200), id);
+        assert!(long.len() <= 63 && long.ends_with(id), "{long}");
+        assert_ne!(long, job(Sort::Check, &"x".repeat(201), id));
+    }
+}
