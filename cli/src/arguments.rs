@@ -57,6 +57,9 @@ pub enum Command {
     Plan(Plan),
     /// Who ran what on which repository, newest first.
     Audit(Audit),
+    /// The hub itself.
+    #[command(subcommand)]
+    Hub(HubCommand),
 }
 
 #[derive(Debug, Args)]
@@ -103,6 +106,15 @@ pub enum ReposCommand {
     Accept(Binding),
     /// Ends a cluster's part in a repository: its policies keep and remove nothing there any more.
     Unbind(Binding),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum HubCommand {
+    /// Writes a backup of the hub's store to a file. `fleet-hub restore` puts it back.
+    Backup {
+        /// A file that does not exist yet. Keep it as safe as the hub's volume.
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prost_types::Timestamp;
+use proto::v1::fleet_hub_client::FleetHubClient;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::{
     AcceptClusterRequest, AuditRequest, AuditResponse, DecideBindingRequest, DecidePlanRequest,
-    ForgetClusterRequest, ForgetClusterResponse, ListRequest, LocksRequest, LocksResponse, PlansRequest,
-    PlansResponse, ReleaseLockRequest, Row, StatusRequest, StatusResponse, WatchEvent, WatchRequest,
+    ForgetClusterRequest, ForgetClusterResponse, HubBackupPart, HubBackupRequest, ListRequest, LocksRequest,
+    LocksResponse, PlansRequest, PlansResponse, ReleaseLockRequest, Row, StatusRequest, StatusResponse,
+    WatchEvent, WatchRequest,
 };
 use tokio::time::timeout;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -23,6 +25,7 @@ pub struct Client {
     hub: String,
     limit: Duration,
     view: FleetViewClient<Channel>,
+    own: FleetHubClient<Channel>,
     /// The hub has answered a request on this connection, so it trusts the certificate.
     answered: AtomicBool,
 }
@@ -68,7 +71,8 @@ impl Client {
         Ok(Client {
             hub,
             limit: arguments.timeout,
-            view: FleetViewClient::new(channel),
+            view: FleetViewClient::new(channel.clone()),
+            own: FleetHubClient::new(channel),
             answered: AtomicBool::new(false),
         })
     }
@@ -161,6 +165,21 @@ impl Client {
         let mut view = self.view.clone();
         let answer = self.answer(view.decide_binding(request)).await?;
         Ok(answer.effect)
+    }
+
+    /// A backup of the hub's store. The hub makes it before it answers, so the usual limit does not hold.
+    pub async fn backup(&mut self) -> Result<Streaming<HubBackupPart>, Failure> {
+        let answer = self.own.backup(HubBackupRequest {}).await;
+        let answer = answer.map_err(|status| self.broken(&status))?;
+        self.answered.store(true, Ordering::Relaxed);
+        Ok(answer.into_inner())
+    }
+
+    /// The next message of a stream that may stand still for no longer than an answer may take.
+    pub async fn next<T>(&self, stream: &mut Streaming<T>) -> Result<Option<T>, Failure> {
+        let next = timeout(self.limit, stream.message()).await;
+        let next = next.map_err(|_| Failure::Timeout(self.hub.clone()))?;
+        next.map_err(|status| self.broken(&status))
     }
 
     /// A watch.

@@ -43,6 +43,7 @@ pub async fn main(arguments: Arguments) -> ExitCode {
             Command::WhyLocked(why) => maintenance::why_locked(&hub, &why).await,
             Command::Plan(plan) => maintenance::plan(&hub, &plan).await,
             Command::Audit(audit) => maintenance::audit(&hub, &audit).await,
+            Command::Hub(command) => crate::hub::run(&hub, &command).await,
         }
     };
     let result = tokio::select! {

@@ -5,7 +5,44 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Where the store is unless given.
+const STORE: &str = "/var/lib/fleet-hub/fleet.db";
+
+/// What fleet-hub is asked to do: to serve, unless a command is given.
+#[derive(Debug, Parser)]
+#[command(name = "fleet-hub", version, about, args_conflicts_with_subcommands = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub config: Config,
+}
+
+/// What is done instead of serving.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Writes a backup of the store to a file, also while a hub works on it.
+    Backup {
+        /// A file that does not exist yet. Keep it as safe as the store.
+        file: PathBuf,
+        /// The store.
+        #[arg(long, env = "FLEET_HUB_STORE", default_value = STORE)]
+        store: PathBuf,
+    },
+    /// Puts a backup in the place of the store, while no hub works on it.
+    Restore {
+        /// A file that `backup` has written.
+        file: PathBuf,
+        /// The store.
+        #[arg(long, env = "FLEET_HUB_STORE", default_value = STORE)]
+        store: PathBuf,
+        /// Replaces a store that exists. It is kept beside, with the suffix .replaced.
+        #[arg(long)]
+        replace: bool,
+    },
+}
 
 /// Sees every physical repository of a fleet once.
 #[derive(Clone, Debug, Parser)]
@@ -40,7 +77,7 @@ pub struct Config {
     pub tls_ca: PathBuf,
 
     /// SQLite file with the last known state of the fleet.
-    #[arg(long, env = "FLEET_HUB_STORE", default_value = "/var/lib/fleet-hub/fleet.db")]
+    #[arg(long, env = "FLEET_HUB_STORE", default_value = STORE)]
     pub store: PathBuf,
 
     /// How often each spoke is asked to send a heartbeat, such as 10s or 500ms.

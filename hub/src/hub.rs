@@ -1,6 +1,7 @@
 //! What the parts of a hub share: the inventory, the news of its revisions, and the store behind it.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::creation::{Creations, Ticket};
 use crate::inventory::{Held, Inventory, Limits, Member, Unsaved};
 use crate::lock::Locks;
 use crate::metrics::Metrics;
+use crate::store::copy::{Copied, CopyError};
 use crate::store::{Batch, HubStore, Kept, Start, StoreError, StoredObject};
 use crate::{Millis, Moment};
 
@@ -35,6 +37,8 @@ pub struct Hub {
     pub epoch: u64,
     /// Random, made with the store.
     pub incarnation: String,
+    /// Grants have tokens above this one.
+    pub token_floor: u64,
     sessions: AtomicU64,
     /// The present session of each cluster, and what ends it.
     open: Mutex<HashMap<Arc<str>, (u64, CancellationToken)>>,
@@ -62,7 +66,11 @@ impl Hub {
         locks: Locks,
         metrics: Metrics,
     ) -> anyhow::Result<Arc<Hub>> {
-        let Start { epoch, incarnation } = store.begin().await?;
+        let Start {
+            epoch,
+            incarnation,
+            token_floor,
+        } = store.begin().await?;
         let limits = Limits {
             stale_after: config.stale_after.millis(),
             grace: config.disconnect_grace.millis(),
@@ -88,6 +96,7 @@ impl Hub {
             metrics,
             epoch,
             incarnation,
+            token_floor,
             sessions: AtomicU64::new(epoch << 32),
             open: Mutex::default(),
             writing: tokio::sync::Mutex::new(()),
@@ -241,6 +250,17 @@ impl Hub {
         }
         timer.observe_duration();
         result
+    }
+
+    /// Writes a backup of the store to a file that must not exist yet.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or the file cannot be written.
+    pub async fn backup_to(&self, file: PathBuf) -> Result<Copied, CopyError> {
+        // What spokes reported is written behind: a backup holds what was known when it was asked for. If that cannot be
+        // written, the backup has what is.
+        let _ = self.flush().await;
+        self.store.copy(file, crate::now()).await
     }
 
     /// The store.

@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod authorize;
+pub mod backup;
 pub mod bindings;
 pub mod clean;
 pub mod clusters;

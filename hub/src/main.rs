@@ -4,7 +4,8 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use hub::config::{Config, LogFormat};
+use hub::config::{Arguments, Command, Config, LogFormat};
+use hub::store::copy;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -17,7 +18,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 async fn main() -> ExitCode {
     // tonic and rustls ask for a process-wide provider.
     rustls::crypto::ring::default_provider().install_default().ok();
-    let config = Config::parse();
+    let Arguments { command, config } = Arguments::parse();
     let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -27,13 +28,35 @@ async fn main() -> ExitCode {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
     }
-    match run(config).await {
+    let done = match command {
+        None => run(config).await,
+        Some(command) => carry_out(command).await,
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+async fn carry_out(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Backup { file, store } => {
+            let copied = copy::backup(&store, &file, hub::now()).await?;
+            tracing::info!(file = %file.display(), bytes = copied.bytes, epoch = copied.epoch, "the backup is written");
+        }
+        Command::Restore { file, store, replace } => {
+            let copied = copy::restore(&file, &store, replace, hub::now()).await?;
+            tracing::info!(
+                store = %store.display(),
+                made = %proto::time::from_unix_millis(copied.made),
+                "the backup is in place; a hub that starts on it grants nothing until every lease that it may have lost has run out"
+            );
+        }
+    }
+    Ok(())
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {

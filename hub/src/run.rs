@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::{FutureExt as _, TryFutureExt as _};
+use proto::v1::fleet_hub_server::FleetHubServer;
 use proto::v1::fleet_link_server::FleetLinkServer;
 use proto::v1::fleet_view_server::FleetViewServer;
 use tokio::net::TcpListener;
@@ -16,11 +17,12 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
+use crate::backup::BackupService;
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::link::LinkService;
 use crate::lock::{Keeper, Locks, Settings};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Scrape};
 use crate::store::held::{self, Hold};
 use crate::store::{HubStore, Sqlite};
 use crate::view::ViewService;
@@ -71,9 +73,11 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
     make_folder(config)?;
     let metrics = Metrics::new()?;
     let ready: Arc<OnceLock<Arc<dyn HubStore>>> = Arc::new(OnceLock::new());
+    let scrape = Arc::new(OnceLock::new());
     let admin = Admin {
         metrics: metrics.clone(),
         store: ready.clone(),
+        scrape: scrape.clone(),
     };
     let admin = tokio::spawn(admin::serve(config.admin_address, admin, stop.clone()));
     let hold = hold(config, &stop).await?;
@@ -84,6 +88,7 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
     let servers = servers(config, &hub, &stop).await?;
     // An error means that it is set already.
     let _ = ready.set(store);
+    let _ = scrape.set(Scrape::new(hub.clone(), config));
     info!(link = %servers.link, view = %servers.view, "serving");
     let mut tasks = servers.tasks;
     tasks.extend([
@@ -142,6 +147,10 @@ async fn servers(config: &Config, hub: &Arc<Hub>, stop: &CancellationToken) -> a
         .add_service(
             FleetViewServer::new(ViewService::new(hub.clone())).max_decoding_message_size(proto::MESSAGE_MAX),
         )
+        .add_service(FleetHubServer::new(BackupService::new(
+            hub.clone(),
+            &config.store,
+        )))
         .serve_with_incoming_shutdown(incoming(view), stop.clone().cancelled_owned());
     // Streams are open for ever: a stop does not wait for them.
     let link_server = bounded(link_server.map_err(anyhow::Error::from).boxed(), stop.clone());

@@ -23,7 +23,7 @@ pub(crate) const RESTORE_FAILED: &str = "restore-failed";
 pub(crate) const POLICY_FAILED: &str = "policy-failed";
 pub(crate) const WAITING: &str = "waiting";
 /// In the order in which they are shown.
-const STATES: [&str; 5] = [DAMAGED, UNREADY, RESTORE_FAILED, POLICY_FAILED, WAITING];
+pub const STATES: [&str; 5] = [DAMAGED, UNREADY, RESTORE_FAILED, POLICY_FAILED, WAITING];
 /// Results of a retention run that did not do what it was to do.
 const FAILURES: [&str; 2] = ["Failed", "Interrupted"];
 

@@ -107,9 +107,14 @@ impl Fleet {
 
     /// Starts the hub again when its store is older.
     pub async fn restart_after(self, age: std::time::Duration) -> Fleet {
+        self.restart_on(async |_| tokio::time::sleep(age).await).await
+    }
+
+    /// Starts the hub again after a change to the folder of its store.
+    pub async fn restart_on(self, change: impl AsyncFnOnce(&Path)) -> Fleet {
         self.stop.cancel();
         self.running.ended().await.unwrap();
-        tokio::time::sleep(age).await;
+        change(self.dir.path()).await;
         let stop = CancellationToken::new();
         let running = start(&config(self.dir.path(), self.more), stop.clone())
             .await
