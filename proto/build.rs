@@ -2,6 +2,7 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
+        "fleet/v1/collect.proto",
         "fleet/v1/hub.proto",
         "fleet/v1/link.proto",
         "fleet/v1/lease.proto",

@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::collect::Collectors;
 use crate::config::Config;
 use crate::creation::{Creations, Ticket};
 use crate::inventory::{Held, Inventory, Limits, Member, Unsaved};
@@ -51,6 +52,8 @@ pub struct Hub {
     creating: watch::Sender<Option<Ticket>>,
     /// The maintenance locks.
     pub locks: Locks,
+    /// Who collects the figures of repositories.
+    pub collectors: Collectors,
     pub heartbeat: Duration,
     pub watch_heartbeat: Duration,
 }
@@ -63,7 +66,7 @@ impl Hub {
     pub async fn start(
         config: &Config,
         store: Arc<dyn HubStore>,
-        locks: Locks,
+        (locks, collectors): (Locks, Collectors),
         metrics: Metrics,
     ) -> anyhow::Result<Arc<Hub>> {
         let Start {
@@ -104,6 +107,7 @@ impl Hub {
             creations: Mutex::new(creations),
             creating: watch::channel(None).0,
             locks,
+            collectors,
             heartbeat: config.heartbeat_interval.0,
             watch_heartbeat: config.watch_heartbeat.0,
         }))

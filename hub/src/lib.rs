@@ -12,6 +12,7 @@ pub mod backup;
 pub mod bindings;
 pub mod clean;
 pub mod clusters;
+pub mod collect;
 pub mod config;
 pub mod creation;
 pub mod health;

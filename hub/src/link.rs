@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::info;
 
 use self::conversation::Conversation;
+use crate::collect;
 use crate::hub::Hub;
 use crate::inventory::{Facts, Introduction, Refused};
 use crate::lock::Command;
@@ -79,6 +80,7 @@ async fn serve(
     clean::hello(&mut hello);
     let seen = (hello.hub_incarnation.clone(), hello.hub_epoch);
     let incarnation: Arc<str> = hello.incarnation.as_str().into();
+    let collects = hello.collects;
     let number = hub.next_session();
     let up_to_date = attach(hub, cluster, number, hello).map_err(refused)?;
     hub.open(cluster, number, end);
@@ -92,6 +94,7 @@ async fn serve(
         cluster: cluster.to_string(),
         hub_incarnation: hub.incarnation.clone(),
         up_to_date,
+        appoints_collectors: true,
     };
     let sent = send(hub, outgoing, hub_message::Body::Welcome(welcome), "welcome");
     let attach = Command::Attach {
@@ -101,6 +104,13 @@ async fn serve(
         seen,
     };
     hub.locks.tell(attach).await;
+    let attach = collect::Command::Attach {
+        cluster: cluster.clone(),
+        session: number,
+        outgoing: outgoing.clone(),
+        collects,
+    };
+    hub.collectors.tell(attach).await;
     let mut conversation = Conversation {
         hub,
         cluster,
@@ -118,6 +128,11 @@ async fn serve(
         session: number,
     };
     hub.locks.tell(detach).await;
+    let detach = collect::Command::Detach {
+        cluster: cluster.clone(),
+        session: number,
+    };
+    hub.collectors.tell(detach).await;
     hub.close(cluster, number);
     hub.change(|inventory| inventory.detach(cluster, number, Moment::now()));
     result

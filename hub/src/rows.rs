@@ -108,7 +108,8 @@ pub fn repository(inventory: &Inventory, key: &str) -> Option<Row> {
     let held: Vec<&Arc<Held>> = inventory.index().bindings(key).collect();
     let restic_id = held.first()?.repository().map(|r| r.restic_id.clone());
     let bindings: Vec<RepositoryBinding> = held.iter().map(|held| binding(inventory, held)).collect();
-    let newest = newest_figures(inventory, key, &held);
+    let collected = inventory.collected(key).cloned().unwrap_or_default();
+    let newest = figures(inventory, key, &held);
     let mut clusters: Vec<String> = bindings.iter().map(|b| b.cluster.clone()).collect();
     clusters.sort();
     clusters.dedup();
@@ -122,9 +123,11 @@ pub fn repository(inventory: &Inventory, key: &str) -> Option<Row> {
         clusters,
         statistics_from: newest
             .as_ref()
-            .map(|(held, _)| held.cluster.to_string())
+            .map(|(cluster, _)| cluster.clone())
             .unwrap_or_default(),
         statistics: newest.map(|(_, statistics)| statistics),
+        collector: collected.collector,
+        collector_epoch: collected.epoch,
         freshness: Some(newest_freshness(&bindings)),
         backups: writers.sum(),
         bindings,
@@ -166,6 +169,17 @@ fn alarm(inventory: &Inventory, key: &str) -> String {
     };
     let rival = rival.filter(|rival| !rival.is_empty());
     rival.or_else(damage).unwrap_or_default()
+}
+
+/// The figures of a repository, and the cluster that read them: what its collector reported, or where none did yet, the
+/// newest that a bound cluster has for itself.
+fn figures(inventory: &Inventory, key: &str, held: &[&Arc<Held>]) -> Option<(String, RepositoryStatistics)> {
+    let collected = inventory.collected(key).and_then(|c| c.latest.as_ref());
+    let collected = collected.and_then(|l| Some((l.cluster.clone(), l.report.statistics.clone()?)));
+    collected.or_else(|| {
+        let (held, statistics) = newest_figures(inventory, key, held)?;
+        Some((held.cluster.to_string(), statistics))
+    })
 }
 
 /// The newest figures of bound clusters, and who reported them. No honest figures are of tomorrow.

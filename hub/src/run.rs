@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
 use crate::backup::BackupService;
+use crate::collect::{Appointer, Collectors};
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::link::LinkService;
@@ -83,7 +84,9 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
     let hold = hold(config, &stop).await?;
     let store = open(config).await?;
     let (locks, commands) = Locks::new();
-    let hub = Hub::start(config, store.clone(), locks, metrics).await?;
+    let (collectors, reports) = Collectors::new();
+    let hub = Hub::start(config, store.clone(), (locks, collectors), metrics).await?;
+    let appointer = Appointer::start(hub.clone(), store.clone()).await?;
     let keeper = Keeper::start(hub.clone(), store.clone(), Settings::of(config)).await?;
     let servers = servers(config, &hub, &stop).await?;
     // An error means that it is set already.
@@ -96,6 +99,10 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
         tokio::spawn({
             let (hub, stop) = (hub.clone(), stop.clone());
             async move { Ok(hub.keep(stop).await?) }
+        }),
+        tokio::spawn({
+            let stop = stop.clone();
+            async move { Ok(appointer.keep(reports, stop).await?) }
         }),
         tokio::spawn(async move { Ok(keeper.keep(commands, stop).await?) }),
     ]);

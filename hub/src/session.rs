@@ -137,7 +137,8 @@ impl Session {
                 | Body::LeaseRenew(_)
                 | Body::LeaseRelease(_)
                 | Body::PossessionProof(_)
-                | Body::PlanPart(_),
+                | Body::PlanPart(_)
+                | Body::CollectorReport(_),
             ) => Effect::default(),
         })
     }

@@ -12,15 +12,16 @@ use proto::v1::watch_event::Body;
 use proto::v1::{
     AcceptClusterRequest, AcceptClusterResponse, AuditRequest, AuditResponse, Bookmark, Collection,
     DecideBindingRequest, DecideBindingResponse, DecidePlanRequest, DecidePlanResponse, Filter,
-    ForgetClusterRequest, ForgetClusterResponse, ListRequest, ListResponse, LocksRequest, LocksResponse,
-    PlansRequest, PlansResponse, ReleaseLockRequest, ReleaseLockResponse, Row, StatusRequest, StatusResponse,
-    WatchEvent, WatchHeartbeat, WatchRequest,
+    ForgetClusterRequest, ForgetClusterResponse, HistoryRequest, HistoryResponse, ListRequest, ListResponse,
+    LocksRequest, LocksResponse, PlansRequest, PlansResponse, ReleaseLockRequest, ReleaseLockResponse, Row,
+    StatusRequest, StatusResponse, WatchEvent, WatchHeartbeat, WatchRequest,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Duration, interval, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use crate::collect::history::history;
 use crate::hub::Hub;
 use crate::inventory::Inventory;
 use crate::lock::Command;
@@ -152,6 +153,11 @@ impl FleetView for ViewService {
         let AcceptClusterRequest { cluster, cluster_uid } = request.into_inner();
         clusters::accept(&self.hub, &cluster, &cluster_uid, &who).await?;
         Ok(Response::new(AcceptClusterResponse {}))
+    }
+
+    async fn history(&self, request: Request<HistoryRequest>) -> Result<Response<HistoryResponse>, Status> {
+        identity::viewer(&request)?;
+        history(&self.hub, request.get_ref()).await.map(Response::new)
     }
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use crate::apply::{Applier, ApplyError, Object};
 use crate::clock::{Clock, Random};
 use crate::events::Events;
-use crate::exchange::{Board, CertificateName, Creations, Leases, Outbox};
+use crate::exchange::{Board, CertificateName, Collectors, Creations, Leases, Outbox};
 use crate::leader::LeaderGate;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
@@ -38,6 +38,8 @@ pub struct Context {
     pub outbox: Arc<Outbox>,
     /// Permission to create repositories.
     pub creations: Creations,
+    /// Who collects the figures of which repository.
+    pub collectors: Collectors,
     /// The way to the maintenance lock.
     pub leases: Leases,
     /// Maintenance operations under way, and what their owners still have to record.
@@ -112,6 +114,7 @@ pub fn test_context_on(client: kube::Client) -> Arc<Context> {
         turns: Semaphore::new(TURNS),
         outbox: Arc::default(),
         creations: Creations::new(false),
+        collectors: Collectors::new(false, 0),
         leases: Leases::new(true).0,
         operations: Board::default(),
         shared: Shared::new(None, true, "system"),

@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::context::{Context, TURNS};
 use crate::credentials::NotificationSecrets;
 use crate::events::{Events, Publisher};
-use crate::exchange::{Board, CertificateName, Creations, Leases, Outbox, Question};
+use crate::exchange::{Board, CertificateName, Collectors, Creations, Leases, Outbox, Question};
 use crate::intake::Routes;
 use crate::kind::Kinds;
 use crate::kind::{Controller, Driver};
@@ -186,6 +186,7 @@ fn context(config: &Config, outside: &Outside, leader: LeaderGate) -> (Arc<Conte
         turns: Semaphore::new(TURNS),
         outbox,
         creations: Creations::new(config.hub_url().is_some()),
+        collectors: Collectors::new(config.hub_url().is_some(), outside.clock.since_boot()),
         places: Arc::default(),
         certificate: CertificateName::new(&site.cluster, config.hub_url().is_some()),
         cluster: site.cluster.clone(),

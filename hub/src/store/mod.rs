@@ -2,6 +2,7 @@
 
 mod bindings;
 mod clusters;
+pub mod collect;
 pub mod copy;
 pub mod held;
 mod locks;
@@ -40,7 +41,7 @@ impl StoreError {
 }
 
 /// A durable store. `Ok` means on disk. Every write fails with [`StoreError::Fenced`] when a later epoch has begun.
-pub trait HubStore: copy::CopyStore + Send + Sync {
+pub trait HubStore: collect::CollectStore + copy::CopyStore + Send + Sync {
     /// Begins the epoch of this start.
     fn begin(&self) -> BoxFuture<'_, Result<Start, StoreError>>;
     /// Whether the epoch is still this process's. Cheap: asked between writes, so that nobody renews out of a memory

@@ -71,7 +71,10 @@ impl Sqlite {
     }
 
     /// Notes whether a write was kept.
-    async fn noted<T>(&self, write: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    pub(super) async fn noted<T>(
+        &self,
+        write: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let result = write.await;
         self.failed.store(result.is_err(), Ordering::Release);
         result

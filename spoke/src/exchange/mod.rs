@@ -2,12 +2,14 @@
 //! Nothing here is needed after a restart.
 
 pub mod board;
+mod collectors;
 mod creations;
 mod leases;
 mod name;
 pub mod outbox;
 
 pub use board::{Board, Finished, Operation, Pinned, Progress};
+pub use collectors::{Collection, Collectors};
 pub use creations::Creations;
 pub use leases::{Event, Leases, Question};
 pub use name::{CertificateName, mark as mark_name};

@@ -123,6 +123,10 @@ impl Conversation<'_> {
                 () = context.creations.changed(), if *welcome => {
                     context.creations.take().into_iter().for_each(|body| waiting.push(body));
                 }
+                () = context.collectors.changed(), if *welcome => {
+                    let reports = context.collectors.take(context.clock.since_boot());
+                    reports.into_iter().for_each(|body| waiting.push(body));
+                }
                 () = possession.changed() => {
                     possession.take().into_iter().for_each(|body| waiting.push(body));
                 }
@@ -137,6 +141,12 @@ impl Conversation<'_> {
             hub_message::Body::PossessionChallenge(challenge) => {
                 count(context, "in", "possession");
                 self.config.possession.asked(challenge);
+            }
+            hub_message::Body::CollectorAssignment(assignment) => {
+                count(context, "in", "collector");
+                let restic_id = assignment.restic_id.clone();
+                context.collectors.assigned(assignment);
+                (self.wake)(News::Collected(&restic_id));
             }
             hub_message::Body::CreationGrant(grant) => context.creations.granted(grant.id, grant.hold_ms),
             hub_message::Body::Resync(resync) => {
@@ -183,6 +193,9 @@ impl Conversation<'_> {
         // What was marked before the Hello counts as well: its wake-up may have been for an earlier session.
         self.collect = Some(Instant::now());
         context.creations.restart();
+        context
+            .collectors
+            .connected(&welcome.cluster, welcome.appoints_collectors);
         context.leases.connected(true);
         context.shared.welcomed();
         Ok(())
@@ -213,6 +226,7 @@ fn hello(config: &LinkConfig, context: &Context, seen: &SeenHub, session: &mut S
         objects,
         hub_incarnation: seen.incarnation.clone(),
         hub_epoch: seen.epoch,
+        collects: true,
     };
     SpokeMessage {
         body: Some(Body::Hello(hello)),
@@ -262,6 +276,7 @@ fn kind(message: &SpokeMessage) -> &'static str {
         Some(Body::Heartbeat(_)) => "heartbeat",
         Some(Body::CreationRequest(_) | Body::CreationDone(_)) => "creation",
         Some(Body::PossessionProof(_)) => "possession",
+        Some(Body::CollectorReport(_)) => "collector",
         Some(_) => "lease",
         None => "unknown",
     }

@@ -144,6 +144,9 @@ pub fn repository_state(repository: &ResticRepository) -> ObjectState {
                     latest: host.latest_snapshot.as_ref().map(time),
                 })
                 .collect(),
+            files: figures
+                .total_file_count
+                .and_then(|files| u64::try_from(files).ok()),
         });
     let body = v1::RepositoryState {
         url: redact(&repository.spec.repository_url),
@@ -153,8 +156,17 @@ pub fn repository_state(repository: &ResticRepository) -> ObjectState {
         damage: damage_of(repository).unwrap_or_default(),
         last_check: status.last_integrity_check.as_ref().map(time),
         last_check_result: status.last_integrity_check_result.clone().unwrap_or_default(),
+        refresh_ms: refresh(repository),
     };
     object(&repository.metadata, &status.conditions, Body::Repository(body))
+}
+
+/// Time between two readings of figures in milliseconds, where the resource sets one.
+fn refresh(repository: &ResticRepository) -> u64 {
+    let set = repository.spec.refresh_interval.as_deref();
+    let set = set.and_then(crds::schedule::parse_duration);
+    set.and_then(|set| u64::try_from(set.as_millis()).ok())
+        .unwrap_or(0)
 }
 
 fn restic_lock(lock: &crds::repository::ResticLock) -> v1::ResticLock {

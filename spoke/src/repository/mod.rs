@@ -4,6 +4,7 @@
 mod answer;
 mod build;
 mod check;
+mod collect;
 mod life;
 mod locks;
 mod owner;
@@ -24,7 +25,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::config::Config;
-use crate::exchange::Operation;
+use crate::exchange::{Collection, Operation};
 use crate::kind::{
     Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable, announce,
     ready_changed,
@@ -36,6 +37,7 @@ use crate::site::Site;
 use crate::world::{CronJobView, Index, JobView, Key, Store, World};
 
 use answer::{Answer, Attempts, Inputs};
+use collect::Collect;
 use locks::Life;
 use unlock::{Locks, Looked, Settings};
 use validate::{Invalid, Valid};
@@ -84,12 +86,14 @@ pub enum Expected {
 /// What takes long.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
-    /// Opens the repository and reads its figures.
+    /// Opens the repository, and reads its figures where this cluster does.
     Look {
         inputs: Inputs,
         expected: Expected,
         /// Locks that need not be read.
         known_locks: BTreeSet<String>,
+        /// Figures are read too; `None` where another cluster collects them.
+        collect: Option<Collect>,
     },
     /// Looks at the locks alone.
     Locks { known: BTreeSet<String> },
@@ -118,6 +122,8 @@ pub struct Observed {
     secret: Option<String>,
     /// The lock is shared with other clusters.
     shared: bool,
+    /// Who collects its figures.
+    collection: Collection,
     operations: Vec<Operation>,
     /// The CronJob of integrity checks.
     check_cron_job: Option<Arc<CronJobView>>,
@@ -204,6 +210,9 @@ impl Controller for RepositoryController {
         Observed {
             secret: secret.map(|s| s.meta.version.to_string()),
             shared: cache.leases.is_shared(),
+            collection: cache
+                .collectors
+                .of(input.status().repository_id.as_deref(), input.now.boot),
             operations: cache.operations.of(input.uid()),
             job: job.map(|job| (at, job)),
             check_cron_job: check::cron_job(world, key, input.uid()),
