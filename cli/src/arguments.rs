@@ -60,6 +60,14 @@ pub enum Command {
     /// The hub itself.
     #[command(subcommand)]
     Hub(HubCommand),
+    /// Pauses all maintenance: no operation begins. Backups, restores and what is under way go on.
+    Pause {
+        /// Shown to everybody, and to those who wait.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Ends the pause.
+    Resume,
 }
 
 #[derive(Debug, Args)]
@@ -106,6 +114,8 @@ pub enum ReposCommand {
     Accept(Binding),
     /// Ends a cluster's part in a repository: its policies keep and remove nothing there any more.
     Unbind(Binding),
+    /// Size and snapshots over time: by the hour for up to 7 days, by the day for more.
+    History(History),
 }
 
 #[derive(Debug, Subcommand)]
@@ -115,6 +125,18 @@ pub enum HubCommand {
         /// A file that does not exist yet. Keep it as safe as the hub's volume.
         file: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct History {
+    /// Name or id of the repository.
+    pub repository: String,
+    /// Days back from now, up to 732.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=732))]
+    pub days: u32,
+    /// table, wide, json, yaml or name.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
 }
 
 #[derive(Debug, Args)]

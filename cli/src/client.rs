@@ -9,7 +9,7 @@ use proto::v1::fleet_hub_client::FleetHubClient;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::{
     AcceptClusterRequest, AuditRequest, AuditResponse, DecideBindingRequest, DecidePlanRequest,
-    ForgetClusterRequest, ForgetClusterResponse, HubBackupPart, HubBackupRequest, ListRequest, LocksRequest,
+    ForgetClusterRequest, ForgetClusterResponse, HubBackupPart, HubBackupRequest, HistoryRequest, HistoryResponse, PauseRequest, ResumeRequest, ListRequest, LocksRequest,
     LocksResponse, PlansRequest, PlansResponse, ReleaseLockRequest, Row, StatusRequest, StatusResponse,
     WatchEvent, WatchRequest,
 };
@@ -173,6 +173,24 @@ impl Client {
         let answer = answer.map_err(|status| self.broken(&status))?;
         self.answered.store(true, Ordering::Relaxed);
         Ok(answer.into_inner())
+    }
+
+    /// Pauses all maintenance.
+    pub async fn pause(&mut self, reason: String) -> Result<(), Failure> {
+        let mut own = self.own.clone();
+        self.answer(own.pause(PauseRequest { reason })).await.map(drop)
+    }
+
+    /// Ends the pause.
+    pub async fn resume(&mut self) -> Result<(), Failure> {
+        let mut own = self.own.clone();
+        self.answer(own.resume(ResumeRequest {})).await.map(drop)
+    }
+
+    /// Figures of a repository over time.
+    pub async fn history(&mut self, request: HistoryRequest) -> Result<HistoryResponse, Failure> {
+        let mut view = self.view.clone();
+        self.answer(view.history(request)).await
     }
 
     /// The next message of a stream that may stand still for no longer than an answer may take.

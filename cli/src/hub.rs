@@ -1,4 +1,4 @@
-//! The hub itself: its backup.
+//! The hub itself: its backup, and the pause of all maintenance.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -29,6 +29,22 @@ pub async fn run(hub: &HubArguments, command: &HubCommand) -> Result<u8, Failure
             Ok(0)
         }
     }
+}
+
+/// Pauses for a reason, or resumes.
+pub async fn pause(hub: &HubArguments, reason: Option<String>) -> Result<u8, Failure> {
+    let mut client = Client::connect(hub).await?;
+    match reason {
+        Some(reason) => {
+            client.pause(reason).await?;
+            note("maintenance is paused; what is under way goes on, and so do backups: fleet locks, fleet resume");
+        }
+        None => {
+            client.resume().await?;
+            note("maintenance goes on: fleet locks");
+        }
+    }
+    Ok(0)
 }
 
 /// The file appears when all of it has arrived.

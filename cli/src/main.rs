@@ -5,6 +5,7 @@ mod client;
 mod clusters;
 mod document;
 mod failure;
+mod history;
 mod hub;
 mod maintenance;
 mod output;

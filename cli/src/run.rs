@@ -44,6 +44,8 @@ pub async fn main(arguments: Arguments) -> ExitCode {
             Command::Plan(plan) => maintenance::plan(&hub, &plan).await,
             Command::Audit(audit) => maintenance::audit(&hub, &audit).await,
             Command::Hub(command) => crate::hub::run(&hub, &command).await,
+            Command::Pause { reason } => crate::hub::pause(&hub, Some(reason)).await,
+            Command::Resume => crate::hub::pause(&hub, None).await,
         }
     };
     let result = tokio::select! {

@@ -1,11 +1,13 @@
-//! FleetHub: the backup of the hub's own store, for a person who cannot reach its volume.
+//! FleetHub: the backup of the hub's own store, for a person who cannot reach its volume, and the pause of all maintenance.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proto::v1::fleet_hub_server::FleetHub;
 use proto::v1::hub_backup_part::Body;
-use proto::v1::{HubBackupPart, HubBackupRequest, HubBackupSummary};
+use proto::v1::{
+    HubBackupPart, HubBackupRequest, HubBackupSummary, PauseRequest, PauseResponse, ResumeRequest, ResumeResponse,
+};
 use sha2::{Digest as _, Sha256};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
@@ -15,6 +17,7 @@ use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
 use crate::hub::Hub;
+use crate::lock::Command;
 use crate::identity;
 use crate::store::copy::Copied;
 
@@ -85,6 +88,23 @@ impl FleetHub for BackupService {
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {
+        let who = identity::operator(&request)?;
+        let reason = request.into_inner().reason;
+        let ask = |reply| Command::Pause(Some(reason), who, reply);
+        self.hub.locks.ask(ask).await??;
+        Ok(Response::new(PauseResponse {}))
+    }
+
+    async fn resume(&self, request: Request<ResumeRequest>) -> Result<Response<ResumeResponse>, Status> {
+        let who = identity::operator(&request)?;
+        self.hub
+            .locks
+            .ask(|reply| Command::Pause(None, who, reply))
+            .await??;
+        Ok(Response::new(ResumeResponse {}))
     }
 }
 

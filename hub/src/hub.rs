@@ -18,6 +18,7 @@ use crate::inventory::{Held, Inventory, Limits, Member, Unsaved};
 use crate::lock::Locks;
 use crate::metrics::Metrics;
 use crate::store::copy::{Copied, CopyError};
+use crate::store::pause::Pause;
 use crate::store::{Batch, HubStore, Kept, Start, StoreError, StoredObject};
 use crate::{Millis, Moment};
 
@@ -50,6 +51,8 @@ pub struct Hub {
     creations: Mutex<Creations>,
     /// Who may create a repository now; each session looks for its own tickets.
     creating: watch::Sender<Option<Ticket>>,
+    /// Maintenance of the whole fleet is paused.
+    paused: Mutex<Option<Pause>>,
     /// The maintenance locks.
     pub locks: Locks,
     /// Who collects the figures of repositories.
@@ -92,6 +95,7 @@ impl Hub {
             creations.pause(Moment::now().steady);
         }
         let (revision, _) = watch::channel(inventory.revision());
+        let paused = store.pause().await?;
         Ok(Arc::new(Hub {
             inventory: Mutex::new(inventory),
             revision,
@@ -106,6 +110,7 @@ impl Hub {
             max_bytes: config.max_bytes,
             creations: Mutex::new(creations),
             creating: watch::channel(None).0,
+            paused: Mutex::new(paused),
             locks,
             collectors,
             heartbeat: config.heartbeat_interval.0,
@@ -162,6 +167,15 @@ impl Hub {
             .revision
             .set(i64::try_from(revision & u64::from(u32::MAX)).unwrap_or_default());
         result
+    }
+
+    /// Whether maintenance of the whole fleet is paused.
+    pub fn paused(&self) -> Option<Pause> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_paused(&self, pause: Option<Pause>) {
+        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = pause;
     }
 
     /// News of revisions.

@@ -59,6 +59,7 @@ struct State {
     certificates: IntGaugeVec,
     store_bytes: IntGauge,
     store_backup: IntGaugeVec,
+    paused: IntGaugeVec,
 }
 
 impl State {
@@ -124,6 +125,11 @@ impl State {
             store_backup: series.gauges(
                 "fleet_hub_store_backup_timestamp_seconds",
                 "Unix time of the last backup of the store; absent before the first",
+                &[],
+            )?,
+            paused: series.gauges(
+                "fleet_hub_paused_timestamp_seconds",
+                "Unix time since which maintenance of the fleet is paused; absent while it is not",
                 &[],
             )?,
         })

@@ -41,6 +41,7 @@ pub fn status(inventory: &Inventory) -> StatusResponse {
         matters,
         others: other_count,
         rest_next: commands(&rest),
+        pause: None,
     }
 }
 

@@ -11,7 +11,7 @@ use proto::v1::fleet_view_server::FleetView;
 use proto::v1::watch_event::Body;
 use proto::v1::{
     AcceptClusterRequest, AcceptClusterResponse, AuditRequest, AuditResponse, Bookmark, Collection,
-    DecideBindingRequest, DecideBindingResponse, DecidePlanRequest, DecidePlanResponse, Filter,
+    DecideBindingRequest, DecideBindingResponse, DecidePlanRequest, DecidePlanResponse, Filter, FleetPause,
     ForgetClusterRequest, ForgetClusterResponse, HistoryRequest, HistoryResponse, ListRequest, ListResponse,
     LocksRequest, LocksResponse, PlansRequest, PlansResponse, ReleaseLockRequest, ReleaseLockResponse, Row,
     StatusRequest, StatusResponse, WatchEvent, WatchHeartbeat, WatchRequest,
@@ -62,7 +62,13 @@ impl FleetView for ViewService {
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         identity::viewer(&request)?;
-        Ok(Response::new(self.hub.read(status::status)))
+        let mut status = self.hub.read(status::status);
+        status.pause = self.hub.paused().map(|pause| FleetPause {
+            since: Some(from_unix_millis(pause.since)),
+            who: pause.who,
+            reason: pause.reason,
+        });
+        Ok(Response::new(status))
     }
 
     async fn locks(&self, request: Request<LocksRequest>) -> Result<Response<LocksResponse>, Status> {

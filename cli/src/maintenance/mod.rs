@@ -162,6 +162,7 @@ pub async fn bind(hub: &HubArguments, command: &ReposCommand) -> Result<u8, Fail
     let (binding, accept) = match command {
         ReposCommand::Accept(binding) => (binding, true),
         ReposCommand::Unbind(binding) => (binding, false),
+        ReposCommand::History(history) => return crate::history::show(hub, history).await,
     };
     let request = DecideBindingRequest {
         repository: binding.repository.clone(),

@@ -23,13 +23,15 @@ pub(super) enum Withheld {
     Unknown(&'static str),
     /// The run does not fit into a pod.
     TooLong(String),
+    /// A person has paused all maintenance.
+    Paused(String),
 }
 
 impl fmt::Display for Withheld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Withheld::Unknown(what) => write!(f, "{what}; it is tried again within a minute"),
-            Withheld::TooLong(text) => f.write_str(text),
+            Withheld::TooLong(text) | Withheld::Paused(text) => f.write_str(text),
         }
     }
 }
@@ -43,6 +45,13 @@ impl Keeper {
         key: &Asker,
         has: &[u8],
     ) -> Result<Option<RetentionRun>, Withheld> {
+        // Who holds the lock goes on.
+        if let Some(pause) = self.hub.paused().filter(|_| has.is_empty()) {
+            return Err(Withheld::Paused(format!(
+                "maintenance of the fleet is paused by {}: {}; `fleet resume` ends that",
+                pause.who, pause.reason
+            )));
+        }
         let Some(asked) = self.asks.about(key, id) else {
             return Err(Withheld::Unknown("what the operation is to do is not known"));
         };

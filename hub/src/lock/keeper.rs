@@ -242,6 +242,9 @@ impl Keeper {
             Command::Bind(request, who, reply) => {
                 let _ = reply.send(self.decide_binding(&request, &who).await);
             }
+            Command::Pause(reason, who, reply) => {
+                let _ = reply.send(self.pause(reason, &who).await);
+            }
             Command::Forget(cluster, who, reply) => {
                 let _ = reply.send(self.forget(&cluster, &who).await);
             }

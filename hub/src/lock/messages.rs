@@ -234,7 +234,7 @@ impl Keeper {
                     self.refuse(cluster, "renew", Refusal::TooMany("policies"));
                     self.revoke_lease(cluster, renew, reason);
                 }
-                Err(Withheld::Unknown(_)) => {}
+                Err(Withheld::Unknown(_) | Withheld::Paused(_)) => {}
             }
         }
         self.carry_out(&id, effects, reply).await;

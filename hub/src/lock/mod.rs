@@ -16,6 +16,7 @@ mod keeper;
 mod lease;
 mod messages;
 mod parts;
+mod pause;
 mod people;
 mod repository;
 mod restic;
@@ -124,6 +125,8 @@ pub enum Command {
         Arc<str>,
         oneshot::Sender<Result<String, Status>>,
     ),
+    /// A person pauses all maintenance for a reason, or resumes it.
+    Pause(Option<String>, Arc<str>, oneshot::Sender<Result<(), Status>>),
     /// A person has given a cluster up: its bindings end. The answer is how many did.
     Forget(Arc<str>, Arc<str>, oneshot::Sender<Result<usize, Status>>),
 }

@@ -65,6 +65,10 @@ impl Scrape {
         if let Ok(Some(at)) = self.hub.store().last_copy().await {
             state.store_backup.with_label_values::<&str>(&[]).set(at / 1000);
         }
+        state.paused.reset();
+        if let Some(pause) = self.hub.paused() {
+            state.paused.with_label_values::<&str>(&[]).set(pause.since / 1000);
+        }
         self.hub.metrics.render()
     }
 

@@ -6,6 +6,7 @@ pub mod collect;
 pub mod copy;
 pub mod held;
 mod locks;
+pub mod pause;
 mod plans;
 mod records;
 mod sqlite;
@@ -41,7 +42,7 @@ impl StoreError {
 }
 
 /// A durable store. `Ok` means on disk. Every write fails with [`StoreError::Fenced`] when a later epoch has begun.
-pub trait HubStore: collect::CollectStore + copy::CopyStore + Send + Sync {
+pub trait HubStore: collect::CollectStore + copy::CopyStore + pause::PauseStore + Send + Sync {
     /// Begins the epoch of this start.
     fn begin(&self) -> BoxFuture<'_, Result<Start, StoreError>>;
     /// Whether the epoch is still this process's. Cheap: asked between writes, so that nobody renews out of a memory

@@ -151,11 +151,13 @@ impl Fleet {
         endpoint.tls_config(tls).unwrap().connect().await.unwrap()
     }
 
+    /// A connection to the hub's view.
+    pub async fn channel(&self, uri: &str) -> Channel {
+        self.dial(self.running.view.port(), uri).await
+    }
+
     pub async fn operator(&self) -> FleetViewClient<Channel> {
-        let channel = self
-            .dial(self.running.view.port(), "spiffe://fleet/operator/ann")
-            .await;
-        FleetViewClient::new(channel)
+        FleetViewClient::new(self.channel("spiffe://fleet/operator/ann").await)
     }
 
     pub async fn spoke(&self, cluster: &str) -> Spoke {
