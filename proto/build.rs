@@ -2,6 +2,7 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
+        "fleet/v1/admin.proto",
         "fleet/v1/collect.proto",
         "fleet/v1/hub.proto",
         "fleet/v1/link.proto",
@@ -12,6 +13,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     ];
     println!("cargo:rerun-if-changed=fleet");
     let descriptors = protox::compile(files, ["."])?;
+    let folder = std::env::var("OUT_DIR")?;
+    let encoded = prost::Message::encode_to_vec(&descriptors);
+    std::fs::write(std::path::Path::new(&folder).join("descriptors.bin"), encoded)?;
     // Written for pods and stores to read, so JSON as well.
     let mut builder = tonic_prost_build::configure();
     for message in [

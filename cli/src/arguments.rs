@@ -30,12 +30,23 @@ pub struct HubArguments {
     /// Its key, PEM.
     #[arg(long, env = "FLEET_KEY", global = true)]
     pub key: Option<PathBuf>,
-    /// Name in the hub's certificate.
-    #[arg(long, env = "FLEET_SERVER_NAME", default_value = "hub", global = true)]
-    pub server_name: String,
+    /// Name in the hub's certificate; "hub" unless given.
+    #[arg(long, env = "FLEET_SERVER_NAME", global = true)]
+    pub server_name: Option<String>,
+    /// A login of `fleet login`, in place of the one that `fleet contexts use` chose.
+    #[arg(long, env = "FLEET_CONTEXT", global = true, conflicts_with = "hub")]
+    pub context: Option<String>,
     /// How long to wait for an answer, such as 10s. Does not end a --watch.
     #[arg(long, default_value = "10s", value_parser = duration, global = true)]
     pub timeout: Duration,
+}
+
+impl HubArguments {
+    /// Name in the hub's certificate.
+    #[must_use]
+    pub fn server_name(&self) -> String {
+        self.server_name.clone().unwrap_or_else(|| "hub".to_owned())
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -55,7 +66,7 @@ pub enum Command {
     /// Retention plans that wait for a person.
     #[command(subcommand)]
     Plan(Plan),
-    /// Who ran what on which repository, newest first.
+    /// Who ran what on which repository, and what people did, newest first.
     Audit(Audit),
     /// The hub itself.
     #[command(subcommand)]
@@ -68,6 +79,99 @@ pub enum Command {
     },
     /// Ends the pause.
     Resume,
+    /// Logs in with a login token, and keeps the session.
+    Login(Login),
+    /// Ends the session, and forgets it.
+    Logout,
+    /// Who the hub takes you for, and what you may do.
+    Whoami {
+        /// table, wide, json, yaml or name.
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Logins on this machine.
+    #[command(subcommand)]
+    Contexts(ContextsCommand),
+    /// Rights of people and groups.
+    #[command(subcommand)]
+    People(PeopleCommand),
+}
+
+#[derive(Debug, Args)]
+pub struct Login {
+    /// What `fleet people invite` printed; "-" reads it from standard input, where no other program of the machine sees it.
+    #[arg(long)]
+    pub token: String,
+    /// Name of the context; the hub's host unless given.
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ContextsCommand {
+    /// Logins, and which one is used.
+    List {
+        /// table, wide, json, yaml or name.
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Uses another login from now on.
+    Use {
+        /// Its name.
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PeopleCommand {
+    /// Rights that are bound, and who is logged in.
+    List {
+        /// table, wide, json, yaml or name.
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Gives rights to a person or a group.
+    Bind(Bind),
+    /// Takes rights away.
+    Unbind {
+        /// As `fleet people list` shows it.
+        id: u64,
+    },
+    /// Makes a login token: good once, for 15 minutes.
+    Invite {
+        /// Name of the person.
+        name: String,
+        /// Groups that the session is in.
+        #[arg(long, value_delimiter = ',')]
+        group: Vec<String>,
+    },
+    /// Ends all sessions of a person, and its login tokens.
+    Revoke {
+        /// Name of the person.
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Bind {
+    /// Name of a person: of its login token or its certificate.
+    #[arg(long, required_unless_present = "group", conflicts_with = "group")]
+    pub user: Option<String>,
+    /// Name of a group.
+    #[arg(long)]
+    pub group: Option<String>,
+    /// viewer, operator or admin; or verbs: see, browse, run, restore, approve, hold, enrol, ban, administer.
+    #[arg(long, visible_alias = "role")]
+    pub rights: String,
+    /// Only these clusters; * stands for any characters.
+    #[arg(short, long, value_delimiter = ',')]
+    pub cluster: Vec<String>,
+    /// Only these namespaces.
+    #[arg(short, long, value_delimiter = ',')]
+    pub namespace: Vec<String>,
+    /// Only these repositories, by the names of their ResticRepositories or by restic id.
+    #[arg(short, long, value_delimiter = ',')]
+    pub repository: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -217,10 +321,41 @@ pub struct Decision {
     pub hash: String,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Looks for entries of what people did that were removed or changed.
+    Verify {
+        /// An entry and its hash, as an earlier verification printed them: whether it is still the same.
+        #[arg(long, value_name = "ID:HASH")]
+        known: Option<String>,
+        /// table, wide, json, yaml or name.
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+}
+
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Audit {
+    #[command(subcommand)]
+    pub command: Option<AuditCommand>,
     /// Name or id of a repository; all of them unless given.
     pub repository: Option<String>,
+    /// Only what this person did.
+    #[arg(long, default_value = "")]
+    pub who: String,
+    /// Only what people did of this kind, such as approve-plan, login or refused.
+    #[arg(long, default_value = "")]
+    pub what: String,
+    /// Only what is about this cluster.
+    #[arg(short, long, default_value = "")]
+    pub cluster: String,
+    /// Only what is not older, such as 24h or 2026-11-01T00:00:00Z.
+    #[arg(long, value_parser = since)]
+    pub since: Option<jiff::Timestamp>,
+    /// Goes on with what people do from now on.
+    #[arg(short, long, conflicts_with = "before")]
+    pub watch: bool,
     /// Most entries, up to 200.
     #[arg(long, default_value_t = 50)]
     pub limit: u32,
@@ -271,6 +406,22 @@ pub enum Format {
     Json,
     Yaml,
     Name,
+}
+
+/// A time, or how long ago it is.
+fn since(text: &str) -> Result<jiff::Timestamp, String> {
+    if let Ok(at) = text.parse() {
+        return Ok(at);
+    }
+    let wrong = || "write a time such as 2026-11-01T00:00:00Z, or a number and s, m, h or d".to_owned();
+    let (text, days) = match text.strip_suffix('d') {
+        Some(days) => (format!("{days}h"), 24),
+        None => (text.to_owned(), 1),
+    };
+    let ago = duration(&text).map_err(|_| wrong())?.as_secs();
+    let seconds = i64::try_from(ago.saturating_mul(days)).map_err(|_| wrong())?;
+    let ago = jiff::SignedDuration::from_secs(seconds);
+    jiff::Timestamp::now().checked_sub(ago).map_err(|_| wrong())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

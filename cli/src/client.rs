@@ -5,29 +5,112 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prost_types::Timestamp;
+use proto::v1::fleet_admin_client::FleetAdminClient;
 use proto::v1::fleet_hub_client::FleetHubClient;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::{
-    AcceptClusterRequest, AuditRequest, AuditResponse, DecideBindingRequest, DecidePlanRequest,
-    ForgetClusterRequest, ForgetClusterResponse, HubBackupPart, HubBackupRequest, HistoryRequest, HistoryResponse, PauseRequest, ResumeRequest, ListRequest, LocksRequest,
-    LocksResponse, PlansRequest, PlansResponse, ReleaseLockRequest, Row, StatusRequest, StatusResponse,
-    WatchEvent, WatchRequest,
+    AcceptClusterRequest, AuditRequest, AuditResponse, BindRequest, DecideBindingRequest, DecidePlanRequest,
+    ForgetClusterRequest, ForgetClusterResponse, HistoryRequest, HistoryResponse, HubBackupPart,
+    HubBackupRequest, InviteRequest, InviteResponse, ListBindingsRequest, ListBindingsResponse, ListRequest,
+    LocksRequest, LocksResponse, LoginRequest, LoginResponse, LogoutRequest, PauseRequest, PlansRequest,
+    PlansResponse, ReleaseLockRequest, ResumeRequest, RevokeRequest, Row, StatusRequest, StatusResponse,
+    UnbindRequest, VerifyAuditRequest, VerifyAuditResponse, WatchEvent, WatchRequest, WhoAmIRequest,
+    WhoAmIResponse,
 };
 use tokio::time::timeout;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::arguments::HubArguments;
+use crate::contexts::{self, Context};
 use crate::failure::Failure;
 
 /// A connection to the hub.
 pub struct Client {
     hub: String,
     limit: Duration,
-    view: FleetViewClient<Channel>,
-    own: FleetHubClient<Channel>,
+    view: FleetViewClient<Authorized>,
+    own: FleetHubClient<Authorized>,
+    admin: FleetAdminClient<Authorized>,
     /// The hub has answered a request on this connection, so it trusts the certificate.
     answered: AtomicBool,
+}
+
+type Authorized = InterceptedService<Channel, Session>;
+
+/// Adds the session to each request.
+#[derive(Clone)]
+struct Session(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Session {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// How the hub is reached, and how one shows who one is.
+pub struct Connection {
+    pub hub: String,
+    pub server_name: String,
+    /// PEM.
+    pub ca: Vec<u8>,
+    pub proof: Proof,
+}
+
+/// What shows who one is.
+pub enum Proof {
+    /// For a login.
+    None,
+    /// Certificate and key, PEM.
+    Certificate(Vec<u8>, Vec<u8>),
+    Session(String),
+}
+
+impl Connection {
+    /// By flags and variables if they name a hub, else by a login.
+    fn chosen(arguments: &HubArguments) -> Result<Connection, Failure> {
+        if let Some(hub) = &arguments.hub {
+            let file = |path: &Option<PathBuf>, variable, flag| {
+                let path = path.as_deref().ok_or(Failure::NotConfigured(variable, flag))?;
+                read(path)
+            };
+            return Ok(Connection {
+                hub: hub.clone(),
+                server_name: arguments.server_name(),
+                ca: file(&arguments.ca, "FLEET_CA", "ca")?,
+                proof: Proof::Certificate(
+                    file(&arguments.cert, "FLEET_CERT", "cert")?,
+                    file(&arguments.key, "FLEET_KEY", "key")?,
+                ),
+            });
+        }
+        let all = contexts::load(&contexts::path()?)?;
+        match (all.find(arguments.context.as_deref()), &arguments.context) {
+            (Some(context), _) => Ok(Connection::of(context)),
+            (None, Some(name)) => {
+                let text = format!("there is no context {name:?}; fleet contexts list");
+                Err(Failure::Usage(text))
+            }
+            (None, None) => Err(Failure::NotConfigured("FLEET_HUB", "hub")),
+        }
+    }
+
+    /// By a login.
+    #[must_use]
+    pub fn of(context: &Context) -> Connection {
+        Connection {
+            hub: context.hub.clone(),
+            server_name: context.server_name.clone(),
+            ca: context.ca.clone().into_bytes(),
+            proof: Proof::Session(context.session.clone()),
+        }
+    }
 }
 
 /// All pages of a list.
@@ -40,39 +123,48 @@ pub struct Listing {
 impl Client {
     /// Connects within the time given.
     pub async fn connect(arguments: &HubArguments) -> Result<Client, Failure> {
-        let hub = arguments
-            .hub
-            .clone()
-            .ok_or(Failure::NotConfigured("FLEET_HUB", "hub"))?;
-        let file = |path: &Option<PathBuf>, variable, flag| {
-            let path = path.as_deref().ok_or(Failure::NotConfigured(variable, flag))?;
-            read(path)
-        };
-        let tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(file(&arguments.ca, "FLEET_CA", "ca")?))
-            .identity(Identity::from_pem(
-                file(&arguments.cert, "FLEET_CERT", "cert")?,
-                file(&arguments.key, "FLEET_KEY", "key")?,
-            ))
-            .domain_name(&arguments.server_name);
+        Client::open(Connection::chosen(arguments)?, arguments.timeout).await
+    }
+
+    /// Connects within the time given.
+    pub async fn open(connection: Connection, limit: Duration) -> Result<Client, Failure> {
+        let hub = connection.hub;
+        let mut tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(connection.ca))
+            .domain_name(connection.server_name);
+        let mut session = Session(None);
+        match connection.proof {
+            Proof::None => {}
+            Proof::Certificate(cert, key) => tls = tls.identity(Identity::from_pem(cert, key)),
+            Proof::Session(token) => {
+                let bearer = format!("Bearer {token}").parse::<MetadataValue<Ascii>>();
+                let bad = |_| {
+                    Failure::Usage("the session in the file of logins is damaged: log in again".to_owned())
+                };
+                let mut bearer = bearer.map_err(bad)?;
+                bearer.set_sensitive(true);
+                session = Session(Some(bearer));
+            }
+        }
         let endpoint = Endpoint::from_shared(hub.clone())
             .ok()
             .filter(|_| hub.starts_with("https://"))
             .and_then(|endpoint| endpoint.tls_config(tls).ok())
             .ok_or_else(|| Failure::Address(hub.clone()))?;
         let endpoint = endpoint
-            .connect_timeout(arguments.timeout)
+            .connect_timeout(limit)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
-        let channel = timeout(arguments.timeout, endpoint.connect())
+        let channel = timeout(limit, endpoint.connect())
             .await
             .map_err(|_| Failure::Timeout(hub.clone()))?;
         let channel = channel.map_err(|error| Failure::connecting(&error, &hub))?;
         Ok(Client {
             hub,
-            limit: arguments.timeout,
-            view: FleetViewClient::new(channel.clone()),
-            own: FleetHubClient::new(channel),
+            limit,
+            view: FleetViewClient::with_interceptor(channel.clone(), session.clone()),
+            own: FleetHubClient::with_interceptor(channel.clone(), session.clone()),
+            admin: FleetAdminClient::with_interceptor(channel, session),
             answered: AtomicBool::new(false),
         })
     }
@@ -200,6 +292,65 @@ impl Client {
         next.map_err(|status| self.broken(&status))
     }
 
+    /// Exchanges a login token for a session.
+    pub async fn login(&mut self, request: LoginRequest) -> Result<LoginResponse, Failure> {
+        let mut admin = self.admin.clone();
+        self.answer(admin.login(request)).await
+    }
+
+    /// Ends the session.
+    pub async fn logout(&mut self) -> Result<(), Failure> {
+        let mut admin = self.admin.clone();
+        self.answer(admin.logout(LogoutRequest {})).await.map(drop)
+    }
+
+    /// Who the hub takes this client for.
+    pub async fn who_am_i(&mut self) -> Result<WhoAmIResponse, Failure> {
+        let mut admin = self.admin.clone();
+        self.answer(admin.who_am_i(WhoAmIRequest {})).await
+    }
+
+    /// Makes a login token.
+    pub async fn invite(&mut self, request: InviteRequest) -> Result<InviteResponse, Failure> {
+        let mut admin = self.admin.clone();
+        self.answer(admin.invite(request)).await
+    }
+
+    /// Rights that are bound, and sessions.
+    pub async fn bindings(&mut self) -> Result<ListBindingsResponse, Failure> {
+        let mut admin = self.admin.clone();
+        self.answer(admin.list_bindings(ListBindingsRequest {})).await
+    }
+
+    /// Gives rights; the answer is the id of the binding.
+    pub async fn bind(&mut self, request: BindRequest) -> Result<u64, Failure> {
+        let mut admin = self.admin.clone();
+        let answer = self.answer(admin.bind(request)).await?;
+        Ok(answer.id)
+    }
+
+    /// Takes rights away.
+    pub async fn unbind(&mut self, request: UnbindRequest) -> Result<(), Failure> {
+        let mut admin = self.admin.clone();
+        self.answer(admin.unbind(request)).await.map(drop)
+    }
+
+    /// Ends the sessions of a person; the answer is how many there were.
+    pub async fn revoke(&mut self, request: RevokeRequest) -> Result<u64, Failure> {
+        let mut admin = self.admin.clone();
+        let answer = self.answer(admin.revoke(request)).await?;
+        Ok(answer.sessions)
+    }
+
+    /// Looks through the whole audit.
+    pub async fn verify_audit(
+        &mut self,
+        request: VerifyAuditRequest,
+    ) -> Result<VerifyAuditResponse, Failure> {
+        let mut admin = self.admin.clone();
+        self.answer(admin.verify_audit(request)).await
+    }
+
     /// A watch.
     pub async fn watch(&mut self, request: WatchRequest) -> Result<Streaming<WatchEvent>, Failure> {
         let mut view = self.view.clone();
@@ -212,7 +363,8 @@ impl Client {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+/// A file.
+pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|error| Failure::File {
         path: path.display().to_string(),
         error,

@@ -2,8 +2,8 @@
 
 use prost_types::Timestamp;
 use proto::v1::{
-    BackupResult, BackupRow, BackupRun, ClusterRow, Freshness, HistoryPoint, HistoryResponse, RepositoryRow, Row,
-    SourceCount, StatusResponse, row::Body,
+    BackupResult, BackupRow, BackupRun, ClusterRow, Freshness, HistoryPoint, HistoryResponse, RepositoryRow,
+    Row, SourceCount, StatusResponse, row::Body,
 };
 use serde_json::{Value, json};
 
@@ -28,7 +28,8 @@ pub fn status(status: &StatusResponse) -> Value {
         .map(|a| json!({ "state": a.state, "subject": a.subject, "detail": a.detail, "count": a.count, "next": a.next }))
         .collect();
     let pause = status.pause.as_ref();
-    let pause = pause.map(|p| json!({ "since": rfc3339(p.since.as_ref()), "who": p.who, "reason": p.reason }));
+    let pause =
+        pause.map(|p| json!({ "since": rfc3339(p.since.as_ref()), "who": p.who, "reason": p.reason }));
     let by_state: std::collections::BTreeMap<_, _> = status.backups_by_state.iter().collect();
     json!({
         "apiVersion": API_VERSION, "kind": "Status", "asOf": rfc3339(status.as_of.as_ref()), "revision": status.revision,
@@ -42,7 +43,8 @@ pub fn status(status: &StatusResponse) -> Value {
 /// Figures of a repository over time.
 #[must_use]
 pub fn history(answer: &HistoryResponse) -> Value {
-    let source = |s: &SourceCount| json!({ "cluster": text(&s.cluster), "host": s.host, "snapshots": s.snapshots });
+    let source =
+        |s: &SourceCount| json!({ "cluster": text(&s.cluster), "host": s.host, "snapshots": s.snapshots });
     let point = |point: &HistoryPoint| {
         let sources: Vec<Value> = point.sources.iter().map(source).collect();
         json!({

@@ -26,7 +26,7 @@ const REFUSED: &str =
 
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    #[error("{0} is not set; set it in the environment or with --{1}")]
+    #[error("{0} is not set; set it in the environment or with --{1}, or log in: fleet login --help")]
     NotConfigured(&'static str, &'static str),
     #[error("cannot read {path}: {error}")]
     File { path: String, error: std::io::Error },

@@ -46,7 +46,10 @@ fn table(answer: &HistoryResponse, wide: bool) -> String {
         lines.push(vec![
             rfc3339(point.at.as_ref()).unwrap_or_default(),
             bytes(point.stored_bytes),
-            before.map_or_else(|| "-".to_owned(), |before| growth(before.stored_bytes, point.stored_bytes)),
+            before.map_or_else(
+                || "-".to_owned(),
+                |before| growth(before.stored_bytes, point.stored_bytes),
+            ),
             point.snapshots.to_string(),
             sources(point, wide),
         ]);
@@ -112,7 +115,10 @@ mod tests {
         };
         let text = table(&answer, false);
         assert!(text.contains("+2.0 KiB") && text.contains("-3.0 KiB"), "{text}");
-        assert!(text.contains("a/x 2, laptop") && text.contains("1 more"), "{text}");
+        assert!(
+            text.contains("a/x 2, laptop") && text.contains("1 more"),
+            "{text}"
+        );
         assert!(!text.contains('\u{1b}'), "{text}");
         assert!(table(&answer, true).contains("a/z 2"));
     }

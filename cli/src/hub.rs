@@ -37,7 +37,9 @@ pub async fn pause(hub: &HubArguments, reason: Option<String>) -> Result<u8, Fai
     match reason {
         Some(reason) => {
             client.pause(reason).await?;
-            note("maintenance is paused; what is under way goes on, and so do backups: fleet locks, fleet resume");
+            note(
+                "maintenance is paused; what is under way goes on, and so do backups: fleet locks, fleet resume",
+            );
         }
         None => {
             client.resume().await?;

@@ -1,14 +1,18 @@
 //! fleet: the fleet from a terminal.
 
 mod arguments;
+mod audit;
 mod client;
 mod clusters;
+mod contexts;
 mod document;
 mod failure;
 mod history;
 mod hub;
+mod login;
 mod maintenance;
 mod output;
+mod people;
 mod render;
 mod run;
 mod text;

@@ -211,7 +211,10 @@ pub fn status(status: &StatusResponse, now: Timestamp) -> String {
     if let Some(pause) = &status.pause {
         let since = ago(pause.since.as_ref(), now);
         let (who, reason) = (cleaned(&pause.who), cleaned(&pause.reason));
-        let _ = writeln!(text, "maintenance is PAUSED by {who}, {since}: {reason}; fleet resume");
+        let _ = writeln!(
+            text,
+            "maintenance is PAUSED by {who}, {since}: {reason}; fleet resume"
+        );
     }
     let lines = status.needs_you.iter().map(|a| {
         let (state, subject) = (a.state.to_uppercase(), a.subject.clone());

@@ -42,10 +42,15 @@ pub async fn main(arguments: Arguments) -> ExitCode {
             Command::Locks(locks) => maintenance::locks(&hub, &locks).await,
             Command::WhyLocked(why) => maintenance::why_locked(&hub, &why).await,
             Command::Plan(plan) => maintenance::plan(&hub, &plan).await,
-            Command::Audit(audit) => maintenance::audit(&hub, &audit).await,
             Command::Hub(command) => crate::hub::run(&hub, &command).await,
             Command::Pause { reason } => crate::hub::pause(&hub, Some(reason)).await,
             Command::Resume => crate::hub::pause(&hub, None).await,
+            Command::Audit(audit) => crate::audit::audit(&hub, &audit).await,
+            Command::Login(login) => crate::login::login(&hub, &login).await,
+            Command::Logout => crate::login::logout(&hub).await,
+            Command::Whoami { output } => crate::login::whoami(&hub, output).await,
+            Command::Contexts(command) => crate::login::list(&command),
+            Command::People(command) => crate::people::people(&hub, command).await,
         }
     };
     let result = tokio::select! {

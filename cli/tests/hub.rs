@@ -29,11 +29,32 @@ impl Person {
         Person { dir, hub }
     }
 
+    /// Without certificate and hub: by a login, if there is one.
+    fn by_login(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fleet"));
+        command
+            .args(arguments)
+            .env("XDG_CONFIG_HOME", self.dir.path().join("settings"));
+        for variable in [
+            "FLEET_HUB",
+            "FLEET_CA",
+            "FLEET_CERT",
+            "FLEET_KEY",
+            "FLEET_SERVER_NAME",
+            "FLEET_CONTEXT",
+            "FLEET_CONTEXTS",
+        ] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fleet"));
         let file = |name: &str| -> PathBuf { self.dir.path().join(name) };
         command
             .args(arguments)
+            .env_remove("FLEET_CONTEXT")
             .env("FLEET_HUB", &self.hub)
             .env("FLEET_CA", file("ca"))
             .env("FLEET_CERT", file("cert"))
@@ -54,6 +75,138 @@ async fn outcome(mut command: Command) -> (i32, String) {
         .unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+}
+
+/// Only what was printed as data.
+async fn data(mut command: Command) -> String {
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_logs_in_with_a_token_does_what_is_bound_and_logs_out() {
+    let fleet = Fleet::new().await;
+    let spokes = (fleet.spoke("a").await, fleet.spoke("b").await);
+    spokes.0.tell(vec![backup("one")]).await;
+    spokes.1.tell(vec![backup("two")]).await;
+    let person = Person::new(&fleet);
+    let (cert, key) = fleet.certificate("spiffe://fleet/admin/root");
+    std::fs::write(person.dir.path().join("cert"), cert).unwrap();
+    std::fs::write(person.dir.path().join("key"), key).unwrap();
+    let (code, text) = outcome(person.by_login(&["status"])).await;
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("fleet login"), "{text}");
+    let (code, text) = person
+        .run(&[
+            "people",
+            "bind",
+            "--group",
+            "ops",
+            "--rights",
+            "viewer",
+            "--cluster",
+            "a",
+        ])
+        .await;
+    assert_eq!((code, text.contains("binding 1;")), (0, true), "{text}");
+    let token = data(person.command(&["people", "invite", "ann", "--group", "ops"])).await;
+    let ca = person.dir.path().join("ca");
+    let hub = person.hub.clone();
+    let log_in = [
+        "login",
+        "--hub",
+        &hub,
+        "--ca",
+        ca.to_str().unwrap(),
+        "--name",
+        "test",
+        "--token",
+    ];
+    let login = [&log_in[..], &[token.trim()]].concat();
+    let (code, text) = outcome(person.by_login(&login)).await;
+    assert_eq!((code, text.contains("logged in as ann")), (0, true), "{text}");
+    assert!(!text.contains("fleet-session-"), "{text}");
+    let (code, text) = outcome(person.by_login(&login)).await;
+    assert_eq!((code, text.contains("was used already")), (4, true), "{text}");
+    let names = data(person.by_login(&["backups", "-o", "name"])).await;
+    assert_eq!(names, "a/ns/one\n");
+    let text = data(person.by_login(&["whoami"])).await;
+    assert!(
+        text.starts_with("ann by token, until ") && text.contains("see in cluster a\n"),
+        "{text}"
+    );
+    let text = data(person.by_login(&["contexts", "list"])).await;
+    assert!(text.contains("*  test") && text.contains(" ann "), "{text}");
+    let document = data(person.by_login(&["contexts", "list", "-o", "json"])).await;
+    assert!(!document.contains("fleet-session-"), "{document}");
+    let (code, text) = outcome(person.by_login(&["people", "list"])).await;
+    assert_eq!(code, 4, "{text}");
+    // Others could read the session.
+    let file = person.dir.path().join("settings/fleet/contexts.json");
+    let lax = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(&file, lax).unwrap();
+    let (code, text) = outcome(person.by_login(&["whoami"])).await;
+    assert_eq!((code, text.contains("chmod 600")), (2, true), "{text}");
+    let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&file, own).unwrap();
+    let kept = std::fs::read_to_string(&file).unwrap();
+    let (code, text) = outcome(person.by_login(&["logout"])).await;
+    assert_eq!(code, 0, "{text}");
+    let (code, _) = outcome(person.by_login(&["whoami"])).await;
+    assert_eq!(code, 2);
+    // The session itself is over, not only forgotten.
+    std::fs::write(&file, kept).unwrap();
+    let (code, text) = outcome(person.by_login(&["whoami"])).await;
+    assert_eq!((code, text.contains("log in again")), (4, true), "{text}");
+    let text = data(person.command(&["audit", "--who", "ann", "-o", "json"])).await;
+    let audit: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let whats: Vec<&str> = audit["decisions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|decision| decision["what"].as_str().unwrap())
+        .collect();
+    assert!(whats.contains(&"login") && whats.contains(&"logout"), "{text}");
+    let text = data(person.command(&["audit", "verify"])).await;
+    assert!(text.starts_with("AS WRITTEN"), "{text}");
+    let head = data(person.command(&["audit", "verify", "-o", "name"])).await;
+    let known = ["audit", "verify", "--known", head.trim()];
+    assert_eq!(person.run(&known).await.0, 0);
+    let changed = head.replace(|c: char| c.is_ascii_digit(), "0");
+    let (code, text) = person.run(&["audit", "verify", "--known", changed.trim()]).await;
+    assert_eq!(code, 1, "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_is_followed() {
+    let fleet = Fleet::new().await;
+    let person = Person::new(&fleet);
+    let (cert, key) = fleet.certificate("spiffe://fleet/admin/root");
+    std::fs::write(person.dir.path().join("cert"), cert).unwrap();
+    std::fs::write(person.dir.path().join("key"), key).unwrap();
+    let mut command = person.command(&["audit", "-w"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let lines = tokio::task::spawn_blocking(move || std::io::BufRead::lines(out).next().unwrap().unwrap());
+    // Before it is asked for, or after: it is shown in both cases.
+    person
+        .run(&["people", "bind", "--user", "ann", "--role", "viewer"])
+        .await;
+    let line = tokio::time::timeout(std::time::Duration::from_secs(20), lines).await;
+    let line = line.unwrap().unwrap();
+    assert!(
+        line.ends_with("root  bind  user ann  viewer everywhere"),
+        "{line}"
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 fn condition(kind: &str, status: &str, reason: &str, message: &str) -> Condition {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use proto::v1::fleet_hub_server::FleetHub;
 use proto::v1::hub_backup_part::Body;
 use proto::v1::{
-    HubBackupPart, HubBackupRequest, HubBackupSummary, PauseRequest, PauseResponse, ResumeRequest, ResumeResponse,
+    HubBackupPart, HubBackupRequest, HubBackupSummary, PauseRequest, PauseResponse, ResumeRequest,
+    ResumeResponse,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::fs::File;
@@ -16,9 +17,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
+use crate::access::{self, Verb, out_of_scope};
 use crate::hub::Hub;
 use crate::lock::Command;
-use crate::identity;
 use crate::store::copy::Copied;
 
 /// Bytes of one part.
@@ -74,7 +75,7 @@ impl FleetHub for BackupService {
         &self,
         request: Request<HubBackupRequest>,
     ) -> Result<Response<Self::BackupStream>, Status> {
-        let who = identity::operator(&request)?;
+        let who = everywhere(&request, Verb::Administer, "the store of the hub")?;
         let turn = self.turn.clone().try_acquire_owned();
         let turn =
             turn.map_err(|_| Status::unavailable("another backup is being made; try again when it is done"))?;
@@ -91,7 +92,7 @@ impl FleetHub for BackupService {
     }
 
     async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {
-        let who = identity::operator(&request)?;
+        let who = everywhere(&request, Verb::Run, "maintenance of the fleet")?;
         let reason = request.into_inner().reason;
         let ask = |reply| Command::Pause(Some(reason), who, reply);
         self.hub.locks.ask(ask).await??;
@@ -99,12 +100,22 @@ impl FleetHub for BackupService {
     }
 
     async fn resume(&self, request: Request<ResumeRequest>) -> Result<Response<ResumeResponse>, Status> {
-        let who = identity::operator(&request)?;
+        let who = everywhere(&request, Verb::Run, "maintenance of the fleet")?;
         self.hub
             .locks
             .ask(|reply| Command::Pause(None, who, reply))
             .await??;
         Ok(Response::new(ResumeResponse {}))
+    }
+}
+
+/// Who sends a request that is about the whole fleet.
+fn everywhere<T>(request: &Request<T>, verb: Verb, what: &str) -> Result<Arc<str>, Status> {
+    let person = access::person(request)?;
+    if person.sight(verb).is_everything() {
+        Ok(person.name.clone())
+    } else {
+        Err(out_of_scope(&person, verb, what))
     }
 }
 

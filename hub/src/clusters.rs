@@ -7,10 +7,12 @@ use proto::v1::ForgetClusterResponse;
 use tonic::Status;
 use tracing::info;
 
+use crate::access::{Person, Verb, out_of_scope};
 use crate::hub::Hub;
 use crate::inventory::{Inventory, Member};
 use crate::lock::Command;
 use crate::now;
+use crate::seen::Seen;
 use crate::store::StoredDecision;
 
 /// Removes a cluster, or only answers what that would remove.
@@ -21,17 +23,19 @@ pub async fn forget(
     hub: &Hub,
     cluster: &str,
     confirm: bool,
-    who: &str,
+    person: &Person,
 ) -> Result<ForgetClusterResponse, Status> {
+    let who = &person.name;
+    let sight = person.sight(Verb::Enrol);
     let found = hub.read(|inventory| {
-        inventory
-            .member(cluster)
-            .map(|m| (m.name.clone(), describe(m), m.live.is_some()))
+        let member = Seen::new(inventory, &sight).member(cluster);
+        member.map(|m| (m.name.clone(), describe(m), m.live.is_some()))
     });
     let Some((name, mut answer, connected)) = found else {
         let text = format!("there is no cluster {cluster:?}; `fleet clusters` lists them");
         return Err(Status::not_found(text));
     };
+    may_enrol(person, cluster)?;
     let busy = || {
         let text =
             format!("cluster {name} is connected: stop its spoke first, or it reports everything again");
@@ -50,14 +54,21 @@ pub async fn forget(
     let written = hub.store().forget(&name).await;
     hub.change(|inventory| inventory.end_forget(&name, written.is_ok()));
     written.map_err(|error| Status::unavailable(error.to_string()))?;
-    let person: Arc<str> = who.into();
     let bindings = hub
         .locks
-        .ask(|reply| Command::Forget(name.clone(), person, reply));
+        .ask(|reply| Command::Forget(name.clone(), who.clone(), reply));
     let bindings = bindings.await??;
-    info!(cluster = %name, who, bindings, policies = answer.policies.len(), "a cluster was forgotten");
+    info!(cluster = %name, %who, bindings, policies = answer.policies.len(), "a cluster was forgotten");
     answer.forgotten = true;
     Ok(answer)
+}
+
+fn may_enrol(person: &Person, cluster: &str) -> Result<(), Status> {
+    if person.sight(Verb::Enrol).takes_cluster(cluster) {
+        Ok(())
+    } else {
+        Err(out_of_scope(person, Verb::Enrol, "this cluster"))
+    }
 }
 
 fn describe(member: &Member) -> ForgetClusterResponse {
@@ -79,7 +90,8 @@ fn describe(member: &Member) -> ForgetClusterResponse {
 ///
 /// # Errors
 /// NotFound, InvalidArgument without a uid, Unavailable when the store fails.
-pub async fn accept(hub: &Hub, cluster: &str, uid: &str, who: &str) -> Result<(), Status> {
+pub async fn accept(hub: &Hub, cluster: &str, uid: &str, person: &Person) -> Result<(), Status> {
+    may_enrol(person, cluster)?;
     if uid.is_empty() {
         return Err(Status::invalid_argument(
             "name the uid of the cluster's namespace kube-system",
@@ -93,9 +105,10 @@ pub async fn accept(hub: &Hub, cluster: &str, uid: &str, who: &str) -> Result<()
     hub.end(cluster);
     let decision = StoredDecision {
         at: now(),
-        who: who.to_owned(),
+        who: person.name.to_string(),
         what: "accept-cluster".to_owned(),
         subject: format!("{cluster} {uid}"),
+        cluster: cluster.to_owned(),
         ..StoredDecision::default()
     };
     let written = hub.store().decide(decision).await;
@@ -103,6 +116,6 @@ pub async fn accept(hub: &Hub, cluster: &str, uid: &str, who: &str) -> Result<()
     hub.flush()
         .await
         .map_err(|error| Status::unavailable(error.to_string()))?;
-    info!(cluster, uid, who, "a cluster was accepted");
+    info!(cluster, uid, who = %person.name, "a cluster was accepted");
     Ok(())
 }

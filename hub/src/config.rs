@@ -52,7 +52,7 @@ pub struct Config {
     #[arg(long, env = "FLEET_HUB_LINK_ADDRESS", default_value = "0.0.0.0:8443")]
     pub link_address: SocketAddr,
 
-    /// Where the CLI and the dashboard connect (gRPC, mTLS).
+    /// Where the CLI and the dashboard connect (gRPC, TLS; people come with a certificate or a session).
     #[arg(long, env = "FLEET_HUB_VIEW_ADDRESS", default_value = "0.0.0.0:8444")]
     pub view_address: SocketAddr,
 
@@ -130,6 +130,10 @@ pub struct Config {
     /// Nothing is created for as long after a start.
     #[arg(long, env = "FLEET_HUB_CREATION_HOLD", default_value = "240s")]
     pub creation_hold: Span,
+
+    /// How long a person stays logged in.
+    #[arg(long, env = "FLEET_HUB_SESSION_LIFETIME", default_value = "12h")]
+    pub session_lifetime: Span,
 
     /// How long the audit, the plans of all runs and people's decisions are kept.
     #[arg(long, env = "FLEET_HUB_AUDIT_RETENTION", default_value = "400d")]

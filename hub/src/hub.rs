@@ -11,6 +11,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::access::Authority;
+use crate::access::people::People;
 use crate::collect::Collectors;
 use crate::config::Config;
 use crate::creation::{Creations, Ticket};
@@ -53,6 +55,8 @@ pub struct Hub {
     creating: watch::Sender<Option<Ticket>>,
     /// Maintenance of the whole fleet is paused.
     paused: Mutex<Option<Pause>>,
+    /// Who may do what.
+    pub authority: Arc<Authority>,
     /// The maintenance locks.
     pub locks: Locks,
     /// Who collects the figures of repositories.
@@ -89,6 +93,8 @@ impl Hub {
         let (bindings, keys) = store.bindings().await?;
         inventory.bind(bindings, keys);
         inventory.restore_vanished(store.vanished().await?);
+        let (roles, sessions) = store.people(Moment::now().wall).await?;
+        let authority = Authority::new(People::new(roles, sessions));
         let mut creations = Creations::new(config.creation_hold.millis());
         // A store that was never used before has granted no creation.
         if epoch > 1 {
@@ -111,6 +117,7 @@ impl Hub {
             creations: Mutex::new(creations),
             creating: watch::channel(None).0,
             paused: Mutex::new(paused),
+            authority: Arc::new(authority),
             locks,
             collectors,
             heartbeat: config.heartbeat_interval.0,

@@ -1,12 +1,11 @@
 //! Who a peer is: the URI SAN of its client certificate, and nothing in its messages.
 //!
-//! `spiffe://<trust domain>/spoke/<cluster>` may report as that cluster; `spiffe://<trust domain>/viewer/<name>` may read
-//! the fleet, `spiffe://<trust domain>/operator/<name>` may also decide. The trust domain is not looked at: the authority that the hub was given decides who is in.
+//! `spiffe://<trust domain>/spoke/<cluster>` may report as that cluster; `/viewer/<name>`, `/operator/<name>` and
+//! `/admin/<name>` give a person that role over the whole fleet, `/person/<name>` only what is bound to the name. The trust
+//! domain is not looked at: the authority that the hub was given decides who is in.
 
 use std::sync::Arc;
 
-use tonic::transport::CertificateDer;
-use tonic::{Request, Status};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -23,8 +22,18 @@ pub enum Identity {
         /// Name of the person or program.
         name: Arc<str>,
     },
-    /// Reads the fleet, approves plans and takes locks back.
+    /// Reads the fleet, and runs and decides things in it.
     Operator {
+        /// Name of the person or program.
+        name: Arc<str>,
+    },
+    /// May do everything.
+    Admin {
+        /// Name of the person or program.
+        name: Arc<str>,
+    },
+    /// May do what is bound to the name.
+    Person {
         /// Name of the person or program.
         name: Arc<str>,
     },
@@ -34,7 +43,7 @@ pub enum Identity {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum IdentityError {
     /// The peer sent no certificate.
-    #[error("no client certificate: the hub speaks to peers with a certificate of its own authority only")]
+    #[error("no client certificate of an authority that the hub trusts")]
     NoCertificate,
     /// The certificate does not parse.
     #[error("the client certificate cannot be read")]
@@ -47,7 +56,8 @@ pub enum IdentityError {
     NotOneUri(usize),
     /// The URI is of another shape.
     #[error(
-        "the URI SAN {0:?} is neither spiffe://<trust domain>/spoke/<cluster> nor spiffe://<trust domain>/viewer/<name> or /operator/<name>"
+        "the URI SAN {0:?} is neither spiffe://<trust domain>/spoke/<cluster> nor one of /viewer/<name>, /operator/<name>, /admin/<name> and \
+         /person/<name>"
     )]
     UnknownRole(String),
     /// The name would not do as a part of a row's key.
@@ -83,6 +93,13 @@ pub fn identify(leaf: &[u8]) -> Result<Identity, IdentityError> {
     }
 }
 
+/// When a certificate ends, in milliseconds since 1970; `None` when it cannot be read.
+#[must_use]
+pub fn valid_until(leaf: &[u8]) -> Option<crate::Millis> {
+    let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
+    certificate.validity().not_after.timestamp().checked_mul(1000)
+}
+
 fn parse(uri: &str) -> Result<Identity, IdentityError> {
     let unknown = || IdentityError::UnknownRole(uri.to_owned());
     let rest = uri.strip_prefix("spiffe://").ok_or_else(unknown)?;
@@ -106,6 +123,8 @@ fn parse(uri: &str) -> Result<Identity, IdentityError> {
         }),
         "viewer" => Ok(Identity::Viewer { name: proper(name)? }),
         "operator" => Ok(Identity::Operator { name: proper(name)? }),
+        "admin" => Ok(Identity::Admin { name: proper(name)? }),
+        "person" => Ok(Identity::Person { name: proper(name)? }),
         _ => Err(unknown()),
     }
 }
@@ -120,70 +139,12 @@ fn proper_name(name: &str) -> bool {
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
 }
 
-/// Who sends a request.
-///
-/// # Errors
-/// Unauthenticated without a certificate, PermissionDenied when it names nobody.
-pub fn of_request<T>(request: &Request<T>) -> Result<Identity, Status> {
-    let certificates: Option<Arc<Vec<CertificateDer<'static>>>> = request.peer_certs();
-    let leaf = certificates.as_ref().and_then(|chain| chain.first());
-    let Some(leaf) = leaf else {
-        return Err(Status::unauthenticated(IdentityError::NoCertificate.to_string()));
-    };
-    identify(leaf).map_err(|error| Status::permission_denied(error.to_string()))
-}
-
-/// The cluster whose spoke sends this request.
-///
-/// # Errors
-/// PermissionDenied for anyone else.
-pub fn spoke<T>(request: &Request<T>) -> Result<Arc<str>, Status> {
-    match of_request(request)? {
-        Identity::Spoke { cluster } => Ok(cluster),
-        Identity::Viewer { name } | Identity::Operator { name } => Err(Status::permission_denied(format!(
-            "viewer {name} may read the fleet and not report to it: connect with a certificate for \
-             spiffe://<trust domain>/spoke/<cluster>"
-        ))),
-    }
-}
-
-/// The viewer that sends this request.
-///
-/// # Errors
-/// PermissionDenied for anyone else.
-pub fn viewer<T>(request: &Request<T>) -> Result<Arc<str>, Status> {
-    match of_request(request)? {
-        Identity::Viewer { name } | Identity::Operator { name } => Ok(name),
-        Identity::Spoke { cluster } => Err(Status::permission_denied(format!(
-            "the spoke of cluster {cluster} may report and not read the fleet: connect with a certificate for \
-             spiffe://<trust domain>/viewer/<name>"
-        ))),
-    }
-}
-
-/// The operator that sends this request.
-///
-/// # Errors
-/// PermissionDenied for anyone else.
-pub fn operator<T>(request: &Request<T>) -> Result<Arc<str>, Status> {
-    match of_request(request)? {
-        Identity::Operator { name } => Ok(name),
-        Identity::Viewer { name } => Err(Status::permission_denied(format!(
-            "viewer {name} has read-only access: use an operator certificate, \
-             spiffe://<trust domain>/operator/<name>"
-        ))),
-        Identity::Spoke { cluster } => Err(Status::permission_denied(format!(
-            "the spoke of cluster {cluster} may report and decide nothing"
-        ))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn three_roles() {
+    fn roles() {
         assert_eq!(
             parse("spiffe://fleet/spoke/prod-eu"),
             Ok(Identity::Spoke {
@@ -198,12 +159,20 @@ mod tests {
             parse("spiffe://a.b/operator/ann"),
             Ok(Identity::Operator { name: "ann".into() })
         );
+        assert_eq!(
+            parse("spiffe://a.b/admin/ann"),
+            Ok(Identity::Admin { name: "ann".into() })
+        );
+        assert_eq!(
+            parse("spiffe://a.b/person/ann"),
+            Ok(Identity::Person { name: "ann".into() })
+        );
     }
 
     #[test]
     fn anything_else_is_nobody() {
         for uri in [
-            "spiffe://fleet/admin/x",
+            "spiffe://fleet/root/x",
             "spiffe://fleet/spoke",
             "spiffe://fleet/spoke/a/b",
             "spiffe:///spoke/a",

@@ -2,11 +2,13 @@
 //!
 //! The way of one message: [`link`] (stream and certificate) → [`session`] (what the message means, pure) →
 //! [`inventory`] (latest state, revision, indexes) → [`store`] (written behind in batches), and from the inventory
-//! [`rows`], [`query`] and [`status`] (what viewers read, pure) → [`view`] (list, watch, status).
+//! [`rows`], [`query`] and [`status`] (what viewers read, pure) → [`view`] (list, watch, status). Before every request stands [`access`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod access;
 pub mod admin;
+pub mod audit;
 pub mod authorize;
 pub mod backup;
 pub mod bindings;
@@ -23,10 +25,12 @@ pub mod link;
 pub mod lock;
 pub mod metrics;
 pub mod outbound;
+pub mod people;
 pub mod query;
 pub mod rows;
 pub mod run;
 pub mod schedule;
+pub mod seen;
 pub mod session;
 pub mod status;
 pub mod store;

@@ -23,7 +23,7 @@ use crate::lock::Command;
 use crate::metrics::Open;
 use crate::outbound::{Outgoing, lanes};
 use crate::session::{self, Broken, Session};
-use crate::{Moment, clean, identity};
+use crate::{Moment, access, clean};
 
 /// A stream without a Hello is nobody's.
 const HELLO: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ impl FleetLink for LinkService {
         &self,
         request: Request<Streaming<SpokeMessage>>,
     ) -> Result<Response<Self::LinkStream>, Status> {
-        let cluster = identity::spoke(&request)?;
+        let cluster = access::spoke(&request)?;
         let mut incoming = request.into_inner();
         let end = CancellationToken::new();
         let (outgoing, stream) = lanes(end.clone());

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::health::Health;
 use crate::inventory::{Held, Inventory};
 use crate::rows;
+use crate::seen::Seen;
 
 /// Most rows of a page, and the default.
 pub const PAGE_MAX: usize = 200;
@@ -55,9 +56,10 @@ const BACKUP_COLUMNS: &str = "state, name, cluster, namespace, last, next, size"
 ///
 /// # Errors
 /// When the question cannot be answered as it was put.
-pub fn list(inventory: &Inventory, request: &ListRequest) -> Result<ListResponse, QueryError> {
+pub fn list(seen: Seen<'_>, request: &ListRequest) -> Result<ListResponse, QueryError> {
+    let inventory = seen.inventory;
     let filter = request.filter.clone().unwrap_or_default();
-    check_filter(inventory, request.collection(), &filter)?;
+    check_filter(seen, request.collection(), &filter)?;
     let (column, descending) = match request.sort.strip_prefix('-') {
         Some(column) => (column, true),
         None => (request.sort.as_str(), false),
@@ -71,7 +73,7 @@ pub fn list(inventory: &Inventory, request: &ListRequest) -> Result<ListResponse
         ),
     };
     let mut places: Vec<(Sort, Found<'_>)> = Vec::new();
-    for found in candidates(inventory, request.collection(), &filter)? {
+    for found in candidates(seen, request.collection(), &filter)? {
         places.push((found.sort(inventory, column)?, found));
     }
     // A column is checked even when no row is there to be sorted by it.
@@ -142,20 +144,13 @@ fn check(collection: Collection, column: &str) -> Result<(), QueryError> {
 ///
 /// # Errors
 /// When a state of the filter is not one of the collection, or a cluster is not known.
-pub fn check_filter(
-    inventory: &Inventory,
-    collection: Collection,
-    filter: &Filter,
-) -> Result<(), QueryError> {
+pub fn check_filter(seen: Seen<'_>, collection: Collection, filter: &Filter) -> Result<(), QueryError> {
     check_states(collection, filter)?;
-    let unknown = filter
-        .clusters
-        .iter()
-        .find(|name| inventory.member(name).is_none());
+    let unknown = filter.clusters.iter().find(|name| seen.member(name).is_none());
     let Some(cluster) = unknown else {
         return Ok(());
     };
-    let mut known: Vec<&str> = inventory.members().map(|member| &*member.name).collect();
+    let mut known: Vec<&str> = seen.members().map(|member| &*member.name).collect();
     let more = known.len().saturating_sub(NAMED);
     known.truncate(NAMED);
     let known = match (known.as_slice(), more) {
@@ -292,33 +287,30 @@ fn backup_sort(inventory: &Inventory, held: &Held, column: &str) -> Result<Sort,
 }
 
 fn candidates<'a>(
-    inventory: &'a Inventory,
+    seen: Seen<'a>,
     collection: Collection,
     filter: &'a Filter,
 ) -> Result<Box<dyn Iterator<Item = Found<'a>> + 'a>, QueryError> {
     Ok(match collection {
         Collection::Unspecified => return Err(QueryError::Collection),
         Collection::Clusters => Box::new(
-            inventory
-                .members()
-                .map(|m| rows::cluster(inventory, m))
+            seen.members()
+                .map(move |m| rows::cluster(seen, m))
                 .filter(|row| takes(filter, row))
                 .map(|row| Found::Row(Box::new(row))),
         ),
         Collection::Repositories => {
-            let all = inventory
-                .index()
-                .repositories()
-                .filter_map(|key| rows::repository(inventory, key));
+            let keys = seen.inventory.index().repositories();
+            let all = keys.filter_map(move |key| rows::repository(seen, key));
             Box::new(
                 all.filter(|row| takes(filter, row))
                     .map(|row| Found::Row(Box::new(row))),
             )
         }
         Collection::Backups => {
-            let all = inventory.index().backups(&filter.clusters).map(AsRef::as_ref);
+            let all = seen.backups(&filter.clusters).map(AsRef::as_ref);
             Box::new(
-                all.filter(move |held| takes_backup(inventory, filter, held))
+                all.filter(move |held| takes_backup(seen.inventory, filter, held))
                     .map(Found::Backup),
             )
         }

@@ -11,6 +11,7 @@ use proto::v1::{
 use crate::Millis;
 use crate::health::{Evidence, Fresh, Health, is_ready, ready_condition};
 use crate::inventory::{Held, Inventory, Member};
+use crate::seen::Seen;
 
 /// Clocks of two machines may differ by this much.
 const CLOCKS: Millis = 10 * 60_000;
@@ -58,15 +59,12 @@ pub fn backup(inventory: &Inventory, held: &Held) -> Row {
     }
 }
 
-/// A cluster's row.
+/// A cluster's row, with the counts of what is seen.
 #[must_use]
-pub fn cluster(inventory: &Inventory, member: &Member) -> Row {
+pub fn cluster(seen: Seen<'_>, member: &Member) -> Row {
     let of_cluster = [member.name.to_string()];
-    let unwell = inventory
-        .index()
-        .backups(&of_cluster)
-        .filter(|held| health(inventory, held).0.is_unwell())
-        .count();
+    let unwell = unwell(seen, &of_cluster);
+    let (repositories, backups) = seen.counts(member);
     let known = if member.stale { "stale" } else { "connected" };
     let (state, reason) = member.trouble().unwrap_or((known, ""));
     let row = ClusterRow {
@@ -78,9 +76,9 @@ pub fn cluster(inventory: &Inventory, member: &Member) -> Row {
         version: member.facts.version.clone(),
         kubernetes_version: member.facts.kubernetes_version.clone(),
         connected_since: member.live.map(|live| from_unix_millis(live.since)),
-        repositories: member.repositories,
-        backups: member.backups,
-        backups_unwell: unwell as u64,
+        repositories,
+        backups,
+        backups_unwell: unwell,
         cluster_uid: member.facts.cluster_uid.clone(),
     };
     Row {
@@ -89,11 +87,22 @@ pub fn cluster(inventory: &Inventory, member: &Member) -> Row {
     }
 }
 
-/// Name that most bindings of a physical repository use.
+fn unwell<'a>(seen: Seen<'a>, clusters: &'a [String]) -> u64 {
+    let backups = seen.backups(clusters);
+    let unwell = backups.filter(|held| health(seen.inventory, held).0.is_unwell());
+    unwell.count() as u64
+}
+
+/// Name that most bindings of a physical repository use, of those that are seen.
 #[must_use]
-pub fn repository_name(inventory: &Inventory, key: &str) -> String {
+pub fn repository_name(seen: Seen<'_>, key: &str) -> String {
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
-    for held in inventory.index().bindings(key) {
+    for held in seen
+        .inventory
+        .index()
+        .bindings(key)
+        .filter(|held| seen.held(held))
+    {
         *names.entry(&held.object.name).or_default() += 1;
     }
     let most = names
@@ -102,32 +111,38 @@ pub fn repository_name(inventory: &Inventory, key: &str) -> String {
     most.map(|(name, _)| (*name).to_owned()).unwrap_or_default()
 }
 
-/// A physical repository's row; `None` when nothing binds it any more.
+/// A physical repository's row, as far as it is seen; `None` when nothing that is seen binds it.
 #[must_use]
-pub fn repository(inventory: &Inventory, key: &str) -> Option<Row> {
-    let held: Vec<&Arc<Held>> = inventory.index().bindings(key).collect();
+pub fn repository(seen: Seen<'_>, key: &str) -> Option<Row> {
+    let inventory = seen.inventory;
+    let all = inventory.index().bindings(key);
+    let held: Vec<&Arc<Held>> = all.filter(|held| seen.held(held)).collect();
+    let whole = seen.whole_repository(key);
     let restic_id = held.first()?.repository().map(|r| r.restic_id.clone());
     let bindings: Vec<RepositoryBinding> = held.iter().map(|held| binding(inventory, held)).collect();
-    let collected = inventory.collected(key).cloned().unwrap_or_default();
     let newest = figures(inventory, key, &held);
     let mut clusters: Vec<String> = bindings.iter().map(|b| b.cluster.clone()).collect();
     clusters.sort();
     clusters.dedup();
-    let writers = held.iter().map(|held| inventory.index().writers(&held.place));
+    let writers = held.iter().map(|held| writers(seen, held));
+    let collected = inventory.collected(key);
+    // Another cluster is named only to who sees it.
+    let shown = |cluster: &str| whole || clusters.iter().any(|seen| seen == cluster);
+    let collector = collected.map_or("", |collected| &collected.collector);
+    let collector = Some(collector).filter(|c| shown(c)).unwrap_or_default();
+    let from = newest.as_ref().map(|(cluster, _)| cluster.clone());
+    let statistics_from = from.filter(|cluster| shown(cluster)).unwrap_or_default();
     let row = RepositoryRow {
         restic_id: restic_id.unwrap_or_default(),
-        name: repository_name(inventory, key),
-        policies: inventory.policies_of(key).count() as u64,
-        alarm: alarm(inventory, key),
+        name: repository_name(seen, key),
+        policies: inventory.policies_of(key).filter(|held| seen.held(held)).count() as u64,
+        alarm: alarm(inventory, key, whole),
         state: repository_state(&bindings).to_owned(),
         clusters,
-        statistics_from: newest
-            .as_ref()
-            .map(|(cluster, _)| cluster.clone())
-            .unwrap_or_default(),
-        statistics: newest.map(|(_, statistics)| statistics),
-        collector: collected.collector,
-        collector_epoch: collected.epoch,
+        statistics_from,
+        statistics: newest.map(|(_, statistics)| narrowed(statistics, whole)),
+        collector: collector.to_owned(),
+        collector_epoch: collected.map_or(0, |collected| collected.epoch),
         freshness: Some(newest_freshness(&bindings)),
         backups: writers.sum(),
         bindings,
@@ -149,6 +164,25 @@ fn repository_state(bindings: &[RepositoryBinding]) -> &'static str {
     }
 }
 
+/// Backups that write to a repository resource and are seen.
+fn writers(seen: Seen<'_>, repository: &Held) -> u64 {
+    if seen.is_everything() {
+        return seen.inventory.index().writers(&repository.place);
+    }
+    let of_cluster = [repository.cluster.to_string()];
+    let backups = seen.backups(&of_cluster);
+    let writes = |held: &&Arc<Held>| held.writes_to().is_some_and(|place| place == repository.place);
+    backups.filter(writes).count() as u64
+}
+
+/// Hosts are those of all clusters: shown only with all of the repository.
+fn narrowed(mut statistics: RepositoryStatistics, whole: bool) -> RepositoryStatistics {
+    if !whole {
+        statistics.hosts.clear();
+    }
+    statistics
+}
+
 /// As fresh as the freshest of its clusters.
 fn newest_freshness(bindings: &[RepositoryBinding]) -> Freshness {
     Freshness {
@@ -161,13 +195,18 @@ fn newest_freshness(bindings: &[RepositoryBinding]) -> Freshness {
 }
 
 /// What a person has to look at; empty for nothing.
-fn alarm(inventory: &Inventory, key: &str) -> String {
+fn alarm(inventory: &Inventory, key: &str, whole: bool) -> String {
     let rival = inventory.bindings().key(key).map(|known| known.rival.clone());
     let damage = || {
         let (place, text) = inventory.damage_of(key)?;
         Some(format!("{place}: {text}"))
     };
     let rival = rival.filter(|rival| !rival.is_empty());
+    if !whole {
+        let rival = rival.map(|_| "two clusters have shown different keys for it");
+        let damage = || damage().map(|_| "a check has found damage");
+        return rival.or_else(damage).unwrap_or_default().to_owned();
+    }
     rival.or_else(damage).unwrap_or_default()
 }
 

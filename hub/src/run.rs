@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::{FutureExt as _, TryFutureExt as _};
+use proto::v1::fleet_admin_server::FleetAdminServer;
 use proto::v1::fleet_hub_server::FleetHubServer;
 use proto::v1::fleet_link_server::FleetLinkServer;
 use proto::v1::fleet_view_server::FleetViewServer;
@@ -16,6 +17,8 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tracing::{info, warn};
 
+use crate::access::AccessLayer;
+use crate::access::refusals::{self, Refusals};
 use crate::admin::{self, Admin};
 use crate::backup::BackupService;
 use crate::collect::{Appointer, Collectors};
@@ -24,6 +27,7 @@ use crate::hub::Hub;
 use crate::link::LinkService;
 use crate::lock::{Keeper, Locks, Settings};
 use crate::metrics::{Metrics, Scrape};
+use crate::people::PeopleService;
 use crate::store::held::{self, Hold};
 use crate::store::{HubStore, Sqlite};
 use crate::view::ViewService;
@@ -88,9 +92,10 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
     let hub = Hub::start(config, store.clone(), (locks, collectors), metrics).await?;
     let appointer = Appointer::start(hub.clone(), store.clone()).await?;
     let keeper = Keeper::start(hub.clone(), store.clone(), Settings::of(config)).await?;
-    let servers = servers(config, &hub, &stop).await?;
+    let (refusals, refused) = Refusals::new();
+    let servers = servers(config, &hub, refusals, &stop).await?;
     // An error means that it is set already.
-    let _ = ready.set(store);
+    let _ = ready.set(store.clone());
     let _ = scrape.set(Scrape::new(hub.clone(), config));
     info!(link = %servers.link, view = %servers.view, "serving");
     let mut tasks = servers.tasks;
@@ -103,6 +108,10 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
         tokio::spawn({
             let stop = stop.clone();
             async move { Ok(appointer.keep(reports, stop).await?) }
+        }),
+        tokio::spawn({
+            let stop = stop.clone();
+            async move { Ok(refusals::record(store, refused, stop).await?) }
         }),
         tokio::spawn(async move { Ok(keeper.keep(commands, stop).await?) }),
     ]);
@@ -142,22 +151,30 @@ struct Servers {
 }
 
 /// Binds both addresses, and serves on them until `stop`.
-async fn servers(config: &Config, hub: &Arc<Hub>, stop: &CancellationToken) -> anyhow::Result<Servers> {
+async fn servers(
+    config: &Config,
+    hub: &Arc<Hub>,
+    refusals: Refusals,
+    stop: &CancellationToken,
+) -> anyhow::Result<Servers> {
     let (link, view) = (bind(config.link_address).await?, bind(config.view_address).await?);
     let (link_address, view_address) = (link.local_addr()?, view.local_addr()?);
-    let link_server = server(config)?
-        .add_service(
-            FleetLinkServer::new(LinkService::new(hub.clone())).max_decoding_message_size(proto::MESSAGE_MAX),
-        )
+    let access = AccessLayer::new(hub.authority.clone(), refusals);
+    let link_service =
+        FleetLinkServer::new(LinkService::new(hub.clone())).max_decoding_message_size(proto::MESSAGE_MAX);
+    let link_server = server(config, Certificates::Demanded)?
+        .layer(access.clone())
+        .add_service(link_service)
         .serve_with_incoming_shutdown(incoming(link), stop.clone().cancelled_owned());
-    let view_server = server(config)?
-        .add_service(
-            FleetViewServer::new(ViewService::new(hub.clone())).max_decoding_message_size(proto::MESSAGE_MAX),
-        )
-        .add_service(FleetHubServer::new(BackupService::new(
-            hub.clone(),
-            &config.store,
-        )))
+    let view_service =
+        FleetViewServer::new(ViewService::new(hub.clone())).max_decoding_message_size(proto::MESSAGE_MAX);
+    let people = PeopleService::new(hub.clone(), config.session_lifetime.0);
+    let own = BackupService::new(hub.clone(), &config.store);
+    let view_server = server(config, Certificates::Optional)?
+        .layer(access)
+        .add_service(view_service)
+        .add_service(FleetHubServer::new(own))
+        .add_service(FleetAdminServer::new(people))
         .serve_with_incoming_shutdown(incoming(view), stop.clone().cancelled_owned());
     // Streams are open for ever: a stop does not wait for them.
     let link_server = bounded(link_server.map_err(anyhow::Error::from).boxed(), stop.clone());
@@ -210,15 +227,24 @@ fn incoming(listener: TcpListener) -> TcpIncoming {
     TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
-/// mTLS only: a peer without a certificate of our authority does not get as far as a request.
-fn server(config: &Config) -> anyhow::Result<Server> {
+/// Client certificates of a listener. One that is shown must always be of our authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Certificates {
+    /// A peer without one does not get as far as a request.
+    Demanded,
+    /// People may come with a session instead.
+    Optional,
+}
+
+fn server(config: &Config, certificates: Certificates) -> anyhow::Result<Server> {
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let tls = ServerTlsConfig::new()
         .identity(Identity::from_pem(
             read(&config.tls_cert)?,
             read(&config.tls_key)?,
         ))
-        .client_ca_root(Certificate::from_pem(read(&config.tls_ca)?));
+        .client_ca_root(Certificate::from_pem(read(&config.tls_ca)?))
+        .client_auth_optional(certificates == Certificates::Optional);
     Ok(Server::builder()
         .tls_config(tls)?
         .http2_keepalive_interval(Some(Duration::from_secs(20)))

@@ -6,35 +6,38 @@ use proto::time::from_unix_millis;
 use proto::v1::{Attention, StatusResponse, row::Body};
 
 use crate::health::Health;
-use crate::inventory::{Inventory, Member};
+use crate::inventory::Member;
+use crate::seen::Seen;
 use crate::{rows, waits};
 
 /// More than this nobody reads at night.
 const ATTENTION_MAX: usize = 20;
 
-/// The answer as of the inventory's revision.
+/// The answer as of the inventory's revision, of what is seen.
 #[must_use]
-pub fn status(inventory: &Inventory) -> StatusResponse {
-    let tally = Tally::of(inventory);
-    let stale: Vec<&Member> = inventory.members().filter(|member| member.stale).collect();
+pub fn status(seen: Seen<'_>) -> StatusResponse {
+    let inventory = seen.inventory;
+    let tally = Tally::of(seen);
+    let members: Vec<&Member> = seen.members().collect();
+    let stale: Vec<&Member> = members.iter().filter(|member| member.stale).copied().collect();
     let verdict = tally.verdict(!stale.is_empty());
-    let (repositories, stored_bytes) = repositories(inventory);
-    let others = waits::all(inventory);
+    let (repositories, stored_bytes) = repositories(seen);
+    let others = waits::all(seen);
     // Totals are of everything, whatever is cut off below.
     let other_count = others.iter().map(|other| other.count).sum();
     let mut needs_you: Vec<Attention> = tally.causes.into_iter().map(attention).collect();
     needs_you.extend(others);
-    needs_you.extend(stale.iter().map(|member| silent(member)));
+    needs_you.extend(stale.iter().map(|member| silent(seen, member)));
     let matters = needs_you.len() as u64;
     let rest = needs_you.split_off(needs_you.len().min(ATTENTION_MAX));
     StatusResponse {
         revision: inventory.revision(),
         as_of: Some(from_unix_millis(inventory.now())),
         verdict: verdict.to_owned(),
-        clusters: inventory.members().count() as u64,
+        clusters: members.len() as u64,
         clusters_stale: stale.len() as u64,
         repositories,
-        backups: inventory.index().backup_count() as u64,
+        backups: tally.backups,
         backups_by_state: tally.by_state,
         stored_bytes,
         needs_you,
@@ -51,15 +54,17 @@ struct Tally {
     by_state: HashMap<String, u64>,
     /// Backups with the same state for the same reason are one matter: the first of them, and how many.
     causes: BTreeMap<(Health, String), (String, u64)>,
+    backups: u64,
     bad: bool,
     unknown: bool,
 }
 
 impl Tally {
-    fn of(inventory: &Inventory) -> Tally {
+    fn of(seen: Seen<'_>) -> Tally {
         let mut tally = Tally::default();
-        for held in inventory.index().backups(&[]) {
-            let (health, reason) = rows::health(inventory, held);
+        for held in seen.backups(&[]) {
+            let (health, reason) = rows::health(seen.inventory, held);
+            tally.backups += 1;
             *tally.by_state.entry(health.as_str().to_owned()).or_default() += 1;
             tally.bad |= health.is_unsafe();
             tally.unknown |= health.is_unknown();
@@ -81,9 +86,9 @@ impl Tally {
 }
 
 /// Number of physical repositories, and the bytes that are stored in them.
-fn repositories(inventory: &Inventory) -> (u64, u64) {
-    let keys = inventory.index().repositories();
-    let rows = keys.filter_map(|key| rows::repository(inventory, key));
+fn repositories(seen: Seen<'_>) -> (u64, u64) {
+    let keys = seen.inventory.index().repositories();
+    let rows = keys.filter_map(|key| rows::repository(seen, key));
     rows.fold((0, 0), |(count, stored), row| {
         let bytes = match &row.body {
             Some(Body::Repository(repository)) => repository.statistics.as_ref().map(|s| s.stored_bytes),
@@ -111,15 +116,13 @@ fn attention(((health, reason), (first, count)): ((Health, String), (String, u64
     }
 }
 
-fn silent(member: &Member) -> Attention {
+fn silent(seen: Seen<'_>, member: &Member) -> Attention {
+    let (_, backups) = seen.counts(member);
     Attention {
         state: Health::Stale.as_str().to_owned(),
         subject: member.name.to_string(),
-        detail: format!(
-            "{} backups, silent; what is shown is the last that is known",
-            member.backups
-        ),
-        count: member.backups,
+        detail: format!("{backups} backups, silent; what is shown is the last that is known"),
+        count: backups,
         next: format!("fleet clusters {}", member.name),
     }
 }

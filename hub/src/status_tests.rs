@@ -6,6 +6,7 @@ use proto::v1::{BackupResult, BackupRun, BackupState, Condition, ObjectState, Po
 
 use super::*;
 use crate::Moment;
+use crate::inventory::Inventory;
 use crate::inventory::{Arrived, Change, Held, Introduction, Limits};
 
 fn object(uid: &str, ready: (&str, &str), body: Object) -> ObjectState {
@@ -23,6 +24,10 @@ fn object(uid: &str, ready: (&str, &str), body: Object) -> ObjectState {
         body: Some(body),
         ..ObjectState::default()
     }
+}
+
+fn whole(inventory: &Inventory) -> StatusResponse {
+    status(Seen::whole(inventory))
 }
 
 /// A backup whose last run failed with this text.
@@ -85,20 +90,20 @@ fn totals_are_of_everything_and_what_was_cut_off_is_said() {
         let body = Object::Repository(RepositoryState::default());
         objects.push(object(&format!("r{n}"), ("False", &message), body));
     }
-    let answer = status(&inventory(objects));
+    let answer = whole(&inventory(objects));
     assert_eq!(
         (answer.needs_you.len(), answer.matters, answer.others),
         (20, 33, 3)
     );
     assert_eq!(answer.rest_next, "fleet backups, fleet repos");
-    let few = status(&inventory(vec![failed("b", "cause")]));
+    let few = whole(&inventory(vec![failed("b", "cause")]));
     assert_eq!((few.matters, few.others, few.rest_next.as_str()), (1, 0, ""));
 }
 
 #[test]
 fn a_retention_run_that_was_interrupted_needs_a_person_as_one_that_failed() {
     let of = |result: &str| {
-        let answer = status(&inventory(vec![policy("p", result)]));
+        let answer = whole(&inventory(vec![policy("p", result)]));
         let needs = answer.needs_you.into_iter().map(|needs| needs.state);
         needs.collect::<Vec<_>>()
     };
@@ -117,7 +122,7 @@ fn a_damaged_repository_needs_a_person_though_it_is_ready() {
         object("nas", ("True", ""), Object::Repository(body))
     };
     let of = |damage: &str| {
-        let needs = status(&inventory(vec![repository(damage)])).needs_you.into_iter();
+        let needs = whole(&inventory(vec![repository(damage)])).needs_you.into_iter();
         needs.map(|needs| (needs.state, needs.detail)).collect::<Vec<_>>()
     };
     assert_eq!(of(""), []);

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use proto::v1::Attention;
 
 use crate::health::{is_ready, ready_condition};
-use crate::inventory::{Held, Inventory};
+use crate::inventory::Held;
+use crate::seen::Seen;
 
 /// Those of one state with one cause.
 struct Group {
@@ -29,11 +30,11 @@ const FAILURES: [&str; 2] = ["Failed", "Interrupted"];
 
 /// Grouped by cause. What a silent cluster reported last counts: nothing shows that it is over.
 #[must_use]
-pub fn all(inventory: &Inventory) -> Vec<Attention> {
+pub fn all(seen: Seen<'_>) -> Vec<Attention> {
     let mut groups = Groups::new();
-    repositories(inventory, &mut groups);
-    restores(inventory, &mut groups);
-    policies(inventory, &mut groups);
+    repositories(seen, &mut groups);
+    restores(seen, &mut groups);
+    policies(seen, &mut groups);
     groups
         .into_iter()
         .map(|((state, detail), group)| Attention {
@@ -49,9 +50,9 @@ pub fn all(inventory: &Inventory) -> Vec<Attention> {
         .collect()
 }
 
-fn repositories(inventory: &Inventory, groups: &mut Groups) {
-    let index = inventory.index();
-    for held in index.repositories().flat_map(|key| index.bindings(key)) {
+fn repositories(seen: Seen<'_>, groups: &mut Groups) {
+    let keys = seen.inventory.index().repositories();
+    for held in keys.flat_map(|key| seen.bindings(key)) {
         let next = || format!("fleet repos {}", held.object.name);
         let damage = held.repository().map(|repository| &repository.damage);
         if let Some(damage) = damage.filter(|damage| !damage.is_empty()) {
@@ -66,8 +67,9 @@ fn repositories(inventory: &Inventory, groups: &mut Groups) {
     }
 }
 
-fn restores(inventory: &Inventory, groups: &mut Groups) {
-    for held in inventory.index().restores() {
+fn restores(seen: Seen<'_>, groups: &mut Groups) {
+    let restores = seen.inventory.index().restores();
+    for held in restores.filter(|held| seen.held(held)) {
         if held.restore().is_some_and(|restore| restore.phase == "Failed") {
             let ready = ready_condition(&held.object);
             let why = ready.map_or_else(String::new, |c| explained(&c.reason, &c.message));
@@ -76,8 +78,9 @@ fn restores(inventory: &Inventory, groups: &mut Groups) {
     }
 }
 
-fn policies(inventory: &Inventory, groups: &mut Groups) {
-    for held in inventory.index().all_policies() {
+fn policies(seen: Seen<'_>, groups: &mut Groups) {
+    let policies = seen.inventory.index().all_policies();
+    for held in policies.filter(|held| seen.held(held)) {
         let condition = |kind: &str| {
             let mut all = held.object.conditions.iter();
             all.find(|c| c.r#type == kind && c.status == "True")

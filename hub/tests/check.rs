@@ -188,7 +188,10 @@ async fn a_check_is_granted_beside_a_running_backup_and_its_damage_is_in_the_run
     spoke.tell(vec![damaged(), policy(keep_last(3))]).await;
     let known = async |fleet: &Fleet| fleet.running.hub.read(|i| i.damage_of(ID).is_some());
     fleet.until("the damage", known).await;
-    let row = fleet.running.hub.read(|i| hub::rows::repository(i, ID));
+    let row = fleet
+        .running
+        .hub
+        .read(|i| hub::rows::repository(hub::seen::Seen::whole(i), ID));
     let Some(Shown::Repository(row)) = row.unwrap().body else {
         panic!("no repository")
     };

@@ -55,7 +55,9 @@ async fn a_pause_grants_nothing_lets_a_holder_go_on_and_survives_a_restart() {
     };
     spoke.say(Body::LeaseRenew(renew)).await;
     spoke
-        .until("a renewal", |told| matches!(told, Told::LeaseRenewed(r) if r.token == token).then_some(()))
+        .until("a renewal", |told| {
+            matches!(told, Told::LeaseRenewed(r) if r.token == token).then_some(())
+        })
         .await;
     let release = LeaseRelease {
         operation: "job".to_owned(),
@@ -75,8 +77,15 @@ async fn a_pause_grants_nothing_lets_a_holder_go_on_and_survives_a_restart() {
     let mut view = fleet.operator().await;
     let status = view.status(StatusRequest {}).await.unwrap().into_inner();
     let shown = status.pause.unwrap();
-    assert_eq!((shown.who.as_str(), shown.reason.as_str()), ("ann", "the storage moves"));
-    let again = hub(&fleet).await.pause(PauseRequest::default()).await.unwrap_err();
+    assert_eq!(
+        (shown.who.as_str(), shown.reason.as_str()),
+        ("ann", "the storage moves")
+    );
+    let again = hub(&fleet)
+        .await
+        .pause(PauseRequest::default())
+        .await
+        .unwrap_err();
     assert_eq!(again.code(), tonic::Code::InvalidArgument);
 
     let fleet = fleet.restart().await;

@@ -18,6 +18,9 @@ pub mod v1 {
     tonic::include_proto!("fleet.v1");
 }
 
+/// google.protobuf.FileDescriptorSet of all files of the contract.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 /// Oldest protocol version of this build.
 pub const PROTOCOL_MIN: u32 = 2;
 /// Newest protocol version of this build.

@@ -77,16 +77,20 @@ pub fn audit(answer: &AuditResponse) -> Value {
         })
     };
     let items: Vec<Value> = answer.entries.iter().map(entry).collect();
-    let decision = |d: &Decision| {
-        json!({
-            "at": rfc3339(d.at.as_ref()), "who": d.who, "what": d.what, "subject": d.subject, "resticID": text(&d.restic_id),
-            "before": text(&d.before), "after": text(&d.after),
-        })
-    };
     let decisions: Vec<Value> = answer.decisions.iter().map(decision).collect();
     json!({
         "apiVersion": API_VERSION, "kind": "AuditList", "asOf": rfc3339(answer.as_of.as_ref()),
         "nextBefore": text(&answer.next_before), "items": items, "decisions": decisions,
+    })
+}
+
+/// What a person did.
+#[must_use]
+pub fn decision(d: &Decision) -> Value {
+    json!({
+        "id": d.id, "at": rfc3339(d.at.as_ref()), "who": d.who, "what": d.what, "subject": d.subject,
+        "cluster": text(&d.cluster), "namespace": text(&d.namespace), "resticID": text(&d.restic_id),
+        "before": text(&d.before), "after": text(&d.after), "hash": hex::encode(&d.hash),
     })
 }
 

@@ -1,14 +1,12 @@
-//! Locks, plans and the audit.
+//! Locks and plans.
 
-mod document;
+pub mod document;
 mod plan;
-mod render;
+pub mod render;
 
 use jiff::Timestamp;
 use proto::text::cleaned;
-use proto::v1::{
-    AuditRequest, DecideBindingRequest, DecidePlanRequest, LocksRequest, PlansRequest, ReleaseLockRequest,
-};
+use proto::v1::{DecideBindingRequest, DecidePlanRequest, LocksRequest, PlansRequest, ReleaseLockRequest};
 use serde_json::Value;
 
 use crate::arguments::{self, Format, HubArguments, LocksCommand, ReposCommand};
@@ -18,7 +16,7 @@ use crate::output::{self, note};
 use crate::run::yaml;
 
 /// Prints an answer: a document, names, or text.
-fn print(
+pub fn print(
     format: Format,
     document: &Value,
     names: impl Iterator<Item = String>,
@@ -135,6 +133,13 @@ pub async fn plan(hub: &HubArguments, plan: &arguments::Plan) -> Result<u8, Fail
                 };
                 return Err(Failure::Usage(text));
             };
+            if !plan::has_its_hash(found) {
+                let text = format!(
+                    "what the hub shows of plan {} does not have the hash {} that an approval would name: do not approve it",
+                    found.id, found.hash
+                );
+                return Err(Failure::Changed(text));
+            }
             let names = std::iter::once(found.id.clone());
             print(*output, &document::plan(found), names, || {
                 plan::show(found, *output == Format::Wide, Timestamp::now())
@@ -151,7 +156,7 @@ pub async fn plan(hub: &HubArguments, plan: &arguments::Plan) -> Result<u8, Fail
 }
 
 /// Where the next page begins.
-fn more(format: Format, next: &str) {
+pub fn more(format: Format, next: &str) {
     if !next.is_empty() && matches!(format, Format::Table | Format::Wide) {
         note(&format!("there is more: --before {next}"));
     }
@@ -188,31 +193,5 @@ async fn decide(client: &mut Client, decision: &arguments::Decision, approve: bo
     } else {
         note("rejected; the next run makes a plan of its own");
     }
-    Ok(0)
-}
-
-pub async fn audit(hub: &HubArguments, arguments: &arguments::Audit) -> Result<u8, Failure> {
-    let mut client = Client::connect(hub).await?;
-    let request = AuditRequest {
-        repository: arguments.repository.clone().unwrap_or_default(),
-        limit: arguments.limit,
-        before: arguments.before.clone(),
-    };
-    let answer = client.audit(request).await?;
-    if answer.entries.is_empty()
-        && answer.decisions.is_empty()
-        && matches!(arguments.output, Format::Table | Format::Wide)
-    {
-        note("nothing has run under the maintenance lock yet");
-        return Ok(0);
-    }
-    let names = answer
-        .entries
-        .iter()
-        .map(|e| format!("{}/{}", e.restic_id, e.token));
-    print(arguments.output, &document::audit(&answer), names, || {
-        render::audit(&answer, Timestamp::now())
-    });
-    more(arguments.output, &answer.next_before);
     Ok(0)
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use proto::plan::{Group, PlanDocument, PlanLine, Removal};
+use proto::plan::{Group, PlanDocument, PlanLine, Removal, plan_hash};
 use proto::text::cleaned;
 use proto::v1::{OperationOutcome, Plan, PolicyFault};
 
@@ -38,6 +38,19 @@ pub fn show(plan: &Plan, wide: bool, now: Timestamp) -> String {
     }
     // Line breaks are ours; nothing else may move the cursor.
     text.lines().map(|line| cleaned(line) + "\n").collect()
+}
+
+/// Whether the snapshots of a plan's document give the hash that an approval names. One without a document shows none.
+#[must_use]
+pub fn has_its_hash(plan: &Plan) -> bool {
+    if plan.document.is_empty() {
+        return true;
+    }
+    let document = serde_json::from_str::<PlanLine>(&plan.document).ok();
+    document.is_some_and(|PlanLine { plan: document }| {
+        let removed = document.remove.iter().map(|removal| removal.id.as_str());
+        document.restic_id == plan.restic_id && plan_hash(&plan.restic_id, removed) == plan.hash
+    })
 }
 
 fn head(plan: &Plan, outcome: &OperationOutcome, now: Timestamp) -> String {

@@ -168,3 +168,37 @@ fn text_of_clusters_moves_no_cursor_and_adds_no_line() {
     assert_eq!(text.lines().filter(|line| line.starts_with("removes")).count(), 1);
     assert!(!text.lines().any(|line| line == "NOTHING"));
 }
+
+#[test]
+fn a_document_that_does_not_have_the_hash_of_its_plan_is_noticed() {
+    let mut document = PlanDocument {
+        restic_id: "r".to_owned(),
+        ..document()
+    };
+    let ids: Vec<String> = document.remove.iter().map(|removal| removal.id.clone()).collect();
+    let hash = plan_hash("r", ids.iter().map(String::as_str));
+    let plan = |document: &PlanDocument| Plan {
+        restic_id: "r".to_owned(),
+        hash: hash.clone(),
+        document: serde_json::to_string(&PlanLine {
+            plan: document.clone(),
+        })
+        .unwrap(),
+        ..Plan::default()
+    };
+    assert!(has_its_hash(&plan(&document)));
+    document.remove.pop();
+    // Its own word about its hash does not count.
+    document.hash.clone_from(&hash);
+    assert!(!has_its_hash(&plan(&document)));
+    let none = Plan {
+        document: String::new(),
+        ..plan(&document)
+    };
+    assert!(has_its_hash(&none));
+    let unreadable = Plan {
+        document: "{".to_owned(),
+        ..plan(&document)
+    };
+    assert!(!has_its_hash(&unreadable));
+}

@@ -6,9 +6,10 @@ use proto::time::from_unix_millis;
 use proto::v1::{HistoryPoint, HistoryRequest, HistoryResponse, SourceCount};
 use tonic::Status;
 
+use crate::access::{Person, Verb, out_of_scope};
 use crate::hub::Hub;
-use crate::inventory::Inventory;
 use crate::rows;
+use crate::seen::Seen;
 use crate::store::collect::{DAY, HOUR, StoredPoint};
 
 /// Longest time that a series covers by the hour.
@@ -20,8 +21,18 @@ const LONGEST: u32 = 732;
 ///
 /// # Errors
 /// When the text names no repository, or several, or the store cannot be read.
-pub async fn history(hub: &Hub, request: &HistoryRequest) -> Result<HistoryResponse, Status> {
-    let (id, name) = hub.read(|inventory| one(inventory, &request.repository))?;
+pub async fn history(
+    hub: &Hub,
+    person: &Person,
+    request: &HistoryRequest,
+) -> Result<HistoryResponse, Status> {
+    let sight = person.sight(Verb::See);
+    let found = hub.read(|inventory| one(Seen::new(inventory, &sight), &request.repository));
+    let (id, name, whole) = found?;
+    // Its figures are those of every cluster.
+    if !whole {
+        return Err(out_of_scope(person, Verb::See, "all of the repository"));
+    }
     let days = match request.days {
         0 => BY_THE_HOUR,
         days => days.min(LONGEST),
@@ -55,15 +66,16 @@ fn point(point: StoredPoint) -> HistoryPoint {
     }
 }
 
-/// The one repository that a text means: a name, an id, or the beginning of an id.
-fn one(inventory: &Inventory, text: &str) -> Result<(Arc<str>, String), Status> {
-    let named = inventory.index().repositories().filter_map(|id| {
-        let name = rows::repository_name(inventory, id);
+/// The one repository that a text means, of those that are seen: a name, an id, or the beginning of an id. With its name,
+/// and whether all of it is seen.
+fn one(seen: Seen<'_>, text: &str) -> Result<(Arc<str>, String, bool), Status> {
+    let named = seen.repositories().filter_map(|id| {
+        let name = rows::repository_name(seen, id);
         let meant = name == text || (text.len() >= 4 && id.starts_with(text));
-        meant.then(|| (id.clone(), name))
+        meant.then(|| (id.clone(), name, seen.whole_repository(id)))
     });
     let found: Vec<_> = named.collect();
-    match <[(Arc<str>, String); 1]>::try_from(found) {
+    match <[(Arc<str>, String, bool); 1]>::try_from(found) {
         Ok([one]) => Ok(one),
         Err(found) => Err(Status::not_found(format!(
             "{text:?} names {} repositories; `fleet repos` lists them",

@@ -4,6 +4,7 @@ use proto::v1::{BackupState, ObjectState, RepositoryState, RepositoryStatistics,
 
 use super::*;
 use crate::rows;
+use crate::seen::Seen;
 
 const LIMITS: Limits = Limits {
     stale_after: 30,
@@ -135,7 +136,8 @@ fn one_repository_under_two_urls_is_one_row_with_the_newest_figures() {
     assert_eq!(inventory.index().repository_count(), 2);
     let both = ["a", "b"].map(|cluster| bound(cluster, &id));
     inventory.bind(both.to_vec(), Vec::new());
-    let Some(row::Body::Repository(row)) = rows::repository(&inventory, &id).unwrap().body else {
+    let Some(row::Body::Repository(row)) = rows::repository(Seen::whole(&inventory), &id).unwrap().body
+    else {
         panic!()
     };
     assert_eq!(row.clusters, ["a", "b"]);
@@ -145,7 +147,7 @@ fn one_repository_under_two_urls_is_one_row_with_the_newest_figures() {
     );
     assert_eq!((row.backups, row.state.as_str()), (1, "ready"));
     assert!(
-        rows::repository(&inventory, "unknown/b/ns/new").is_some(),
+        rows::repository(Seen::whole(&inventory), "unknown/b/ns/new").is_some(),
         "a row of its own until its id is known"
     );
 }
@@ -244,7 +246,7 @@ fn a_cluster_that_reports_too_much_is_refused_whole_and_shown() {
     inventory.refuse(&name("a"), 1, &refused.to_string(), 0.into());
     let member = inventory.member("a").unwrap();
     assert!(!member.complete());
-    let Some(row::Body::Cluster(row)) = rows::cluster(&inventory, member).body else {
+    let Some(row::Body::Cluster(row)) = rows::cluster(Seen::whole(&inventory), member).body else {
         panic!()
     };
     assert_eq!(row.state, "refused");

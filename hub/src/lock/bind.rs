@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use super::grantor::Instant;
 use super::keeper::Keeper;
 use super::people::unavailable;
+use crate::access::{Person, Verb, out_of_scope};
 use crate::authorize::Refusal;
 use crate::bindings::{Binding, Key, Proof, State};
 use crate::now as wall_clock;
@@ -211,9 +212,13 @@ impl Keeper {
     pub(super) async fn decide_binding(
         &mut self,
         request: &DecideBindingRequest,
-        who: &str,
+        person: &Person,
     ) -> Result<String, Status> {
-        let id = self.one(&request.repository)?;
+        let who = &*person.name;
+        let id = self.one(&request.repository, person)?;
+        if !person.sight(Verb::Enrol).takes_cluster(&request.cluster) {
+            return Err(out_of_scope(person, Verb::Enrol, "this cluster"));
+        }
         let now = wall_clock();
         let decided = self.hub.read(|inventory| {
             inventory
@@ -232,8 +237,10 @@ impl Keeper {
             .to_owned(),
             subject: format!("{} {}", request.repository, request.cluster),
             restic_id: id.to_string(),
+            cluster: request.cluster.clone(),
             before: before.as_str().to_owned(),
             after: binding.state.as_str().to_owned(),
+            ..StoredDecision::default()
         };
         self.save_decided(binding, decision).await?;
         info!(repository = %id, cluster = request.cluster, by = who, accept = request.accept, "a binding was decided");
@@ -289,8 +296,10 @@ impl Keeper {
                 what: "forget-cluster".to_owned(),
                 subject: cluster.to_string(),
                 restic_id: id.to_string(),
+                cluster: cluster.to_string(),
                 before: before.as_str().to_owned(),
                 after: binding.state.as_str().to_owned(),
+                ..StoredDecision::default()
             };
             self.save_decided(binding, decision).await?;
             // Read again when it is needed next: without what the cluster has reported.

@@ -8,13 +8,22 @@ use tonic::Status;
 use tracing::info;
 
 use super::keeper::{Keeper, Reply};
+use super::narrow;
 use super::people::unavailable;
+use crate::access::{Person, Verb, out_of_scope};
 use crate::now as wall_clock;
+use crate::seen::{Seen, namespace_of};
 use crate::store::{StoredDecision, StoredPlan};
 
 impl Keeper {
-    pub(super) async fn revoke(&mut self, request: &ReleaseLockRequest, who: &str) -> Result<(), Status> {
-        let id = self.one(&request.repository)?;
+    pub(super) async fn revoke(
+        &mut self,
+        request: &ReleaseLockRequest,
+        person: &Person,
+    ) -> Result<(), Status> {
+        let id = self.one(&request.repository, person)?;
+        let (cluster, subject) = self.may_take_back(&id, person)?;
+        let who = &person.name;
         let repository = self
             .repositories
             .get_mut(&id)
@@ -32,14 +41,16 @@ impl Keeper {
         let effects = effects.map_err(Status::failed_precondition)?;
         self.deciding = Some(StoredDecision {
             at: wall_clock(),
-            who: who.to_owned(),
+            who: who.to_string(),
             what: what.to_owned(),
             subject: format!("{} token {}", request.repository, request.token),
             restic_id: id.to_string(),
+            namespace: namespace_of(&subject).to_owned(),
+            cluster,
             before: before.to_owned(),
             after: if request.checked { "free" } else { "taken back" }.to_owned(),
         });
-        info!(repository = %id, token = request.token, by = who, what, "a lock was taken back");
+        info!(repository = %id, token = request.token, by = %who, what, "a lock was taken back");
         self.carry_out(&id, effects, Reply::default()).await;
         // It is written with the record; when that failed, the grantor repeats the record and this is lost.
         match self.deciding.take() {
@@ -48,15 +59,51 @@ impl Keeper {
         }
     }
 
-    pub(super) async fn decide(&mut self, request: &DecidePlanRequest, who: &str) -> Result<(), Status> {
-        let stored = self.store.plans_named(&request.plan).await;
-        let stored = stored.map_err(|e| unavailable(&e))?;
+    /// Cluster and subject of who holds a lock, if the person may take it back.
+    fn may_take_back(&self, id: &Arc<str>, person: &Person) -> Result<(String, String), Status> {
+        let holder = self.repositories.get(id).and_then(|r| r.holder());
+        let (cluster, subject) = holder.map_or_else(Default::default, |operation| {
+            (operation.cluster.to_string(), operation.subject.to_string())
+        });
+        let sight = person.sight(Verb::Run);
+        let may = self.hub.read(|inventory| {
+            let seen = Seen::new(inventory, &sight);
+            // Of a holder that is not known, it could be any of the repository.
+            if cluster.is_empty() {
+                seen.whole_repository(id)
+            } else {
+                seen.operation(id, &cluster, &subject)
+            }
+        });
+        if may {
+            Ok((cluster, subject))
+        } else {
+            Err(out_of_scope(person, Verb::Run, "what holds this lock"))
+        }
+    }
+
+    pub(super) async fn decide(
+        &mut self,
+        request: &DecidePlanRequest,
+        person: &Person,
+    ) -> Result<(), Status> {
+        let who = &person.name;
+        let stored = self.plans_named(&request.plan, &person.sight(Verb::See)).await?;
         let Some(plan) = stored.iter().find(|p| p.id == request.plan) else {
             return Err(Status::not_found(format!(
                 "there is no plan {:?}; `fleet plan list` shows them",
                 request.plan
             )));
         };
+        let sight = person.sight(Verb::Approve);
+        let covers = |inventory: &_| narrow::covers(plan, Seen::new(inventory, &sight));
+        if !self.hub.read(covers) {
+            return Err(out_of_scope(
+                person,
+                Verb::Approve,
+                "the removal of these snapshots",
+            ));
+        }
         let state = if request.approve { "approved" } else { "rejected" };
         decidable(plan, request)?;
         if request.approve
@@ -69,7 +116,7 @@ impl Keeper {
         }
         let decision = StoredDecision {
             at: wall_clock(),
-            who: who.to_owned(),
+            who: who.to_string(),
             what: if request.approve {
                 "approve-plan"
             } else {
@@ -78,6 +125,8 @@ impl Keeper {
             .to_owned(),
             subject: plan.id.clone(),
             restic_id: plan.restic_id.clone(),
+            cluster: plan.cluster.clone(),
+            namespace: namespace_of(&plan.subject).to_owned(),
             before: plan.state.clone(),
             after: state.to_owned(),
         };
@@ -86,7 +135,7 @@ impl Keeper {
             self.failed(error, "a decision could not be kept");
             return Err(status);
         }
-        info!(plan = plan.id, state, by = who, "a plan was decided");
+        info!(plan = plan.id, state, by = %who, "a plan was decided");
         if let Some(repository) = self.repositories.get_mut(plan.restic_id.as_str()) {
             // Read again when it is needed next: with what was decided.
             repository.history = None;

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::asks::Asker;
 use super::grantor::{Grant, Operation};
 use super::keeper::{Keeper, Recent, Reply, operation};
-use super::run;
+use super::{narrow, run};
 use crate::authorize::Refusal;
 use crate::clean;
 use crate::now as wall_clock;
@@ -147,7 +147,9 @@ impl Keeper {
             }
         };
         let fits = document.is_empty() || plan.is_some();
+        let goes = plan.as_ref().map(narrow::goes);
         let told = told_plan(id, grant, release, &outcome).filter(|_| fits);
+        let told = told.map(|told| StoredPlan { goes, ..told });
         let carried_out = ["Applied", "NothingToRemove"].contains(&outcome.result.as_str());
         let mut left = plan
             .as_ref()
@@ -278,6 +280,7 @@ fn told_plan(
         outcome: outcome.encode_to_vec(),
         decided_by: String::new(),
         decided: None,
+        goes: None,
     })
 }
 

@@ -224,20 +224,17 @@ impl Keeper {
                 session,
                 message,
             } => self.receive(cluster, session, *message).await,
-            Command::Locks(request, reply) => {
-                let _ = reply.send(self.locks(&request));
+            Command::Locks(request, sight, reply) => {
+                let _ = reply.send(self.locks(&request, &sight));
             }
             Command::Revoke(request, who, reply) => {
                 let _ = reply.send(self.revoke(&request, &who).await);
             }
-            Command::Plans(request, reply) => {
-                let _ = reply.send(self.plans(&request).await);
+            Command::Plans(request, sight, reply) => {
+                let _ = reply.send(self.plans(&request, &sight).await);
             }
             Command::Decide(request, who, reply) => {
                 let _ = reply.send(self.decide(&request, &who).await);
-            }
-            Command::Audit(request, reply) => {
-                let _ = reply.send(self.audit(&request).await);
             }
             Command::Bind(request, who, reply) => {
                 let _ = reply.send(self.decide_binding(&request, &who).await);

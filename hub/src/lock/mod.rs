@@ -2,7 +2,8 @@
 //! so that no two decisions meet, [`messages`] checks what spokes send and does it, [`carry`] carries out and [`waiting`]
 //! informs those who wait. [`asks`] keeps the questions (pure), [`given`] composes what an operation is to do by [`run`]
 //! (pure), [`parts`] gathers plans (pure), [`ends`] takes outcomes in, [`bind`] keeps the table of bindings, [`people`]
-//! answers persons, as [`describe`] (pure) puts it, and [`decisions`] does what they decide.
+//! answers persons, as [`describe`] (pure) puts it and [`narrow`] (pure) leaves out what they may not see, and
+//! [`decisions`] does what they decide.
 
 mod asks;
 mod bind;
@@ -15,9 +16,10 @@ pub mod grantor;
 mod keeper;
 mod lease;
 mod messages;
+pub mod narrow;
 mod parts;
 mod pause;
-mod people;
+pub(crate) mod people;
 mod repository;
 mod restic;
 mod restored;
@@ -28,14 +30,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::{
-    AuditRequest, AuditResponse, DecideBindingRequest, DecidePlanRequest, LeaseAsk, LeaseRelease, LeaseRenew,
-    LeaseWithdraw, LocksRequest, LocksResponse, PlanPart, PlansRequest, PlansResponse, PossessionProof,
-    ReleaseLockRequest,
+    DecideBindingRequest, DecidePlanRequest, LeaseAsk, LeaseRelease, LeaseRenew, LeaseWithdraw, LocksRequest,
+    LocksResponse, PlanPart, PlansRequest, PlansResponse, PossessionProof, ReleaseLockRequest,
 };
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
 use crate::Millis;
+use crate::access::{Person, Sight};
 use crate::config::Config;
 use grantor::Terms;
 
@@ -114,15 +116,26 @@ pub enum Command {
         session: u64,
         message: Box<Message>,
     },
-    Locks(LocksRequest, oneshot::Sender<LocksResponse>),
-    Revoke(ReleaseLockRequest, Arc<str>, oneshot::Sender<Result<(), Status>>),
-    Plans(PlansRequest, oneshot::Sender<Result<PlansResponse, Status>>),
-    Decide(DecidePlanRequest, Arc<str>, oneshot::Sender<Result<(), Status>>),
-    Audit(AuditRequest, oneshot::Sender<Result<AuditResponse, Status>>),
+    Locks(LocksRequest, Sight, oneshot::Sender<LocksResponse>),
+    Revoke(
+        ReleaseLockRequest,
+        Arc<Person>,
+        oneshot::Sender<Result<(), Status>>,
+    ),
+    Plans(
+        PlansRequest,
+        Sight,
+        oneshot::Sender<Result<PlansResponse, Status>>,
+    ),
+    Decide(
+        DecidePlanRequest,
+        Arc<Person>,
+        oneshot::Sender<Result<(), Status>>,
+    ),
     /// The answer is what the decision means.
     Bind(
         DecideBindingRequest,
-        Arc<str>,
+        Arc<Person>,
         oneshot::Sender<Result<String, Status>>,
     ),
     /// A person pauses all maintenance for a reason, or resumes it.

@@ -20,7 +20,9 @@ impl Keeper {
             Some(mut reason) => {
                 clean(&mut reason, LONGEST);
                 if reason.trim().is_empty() {
-                    return Err(Status::invalid_argument("a pause needs a reason: those who wait are shown it"));
+                    return Err(Status::invalid_argument(
+                        "a pause needs a reason: those who wait are shown it",
+                    ));
                 }
                 Some(Pause {
                     // Paused again: for as long as before, with the new reason.
@@ -40,9 +42,9 @@ impl Keeper {
             who: who.to_string(),
             what: if pause.is_some() { "pause" } else { "resume" }.to_owned(),
             subject: "maintenance of the fleet".to_owned(),
-            restic_id: String::new(),
             before: shown(&before),
             after: shown(&pause),
+            ..StoredDecision::default()
         };
         if let Err(error) = self.store.save_pause(pause.clone(), decision).await {
             let status = unavailable(&error);

@@ -34,15 +34,19 @@ impl Repository {
         self.find(operation).is_some()
     }
 
-    fn find(&self, operation: &Operation) -> Option<&Operation> {
-        let same = |other: &&Operation| other.cluster == operation.cluster && other.id == operation.id;
-        let held = match self.grantor.phase() {
+    /// Who holds the lock, held it last, or is about to.
+    pub fn holder(&self) -> Option<&Operation> {
+        match self.grantor.phase() {
             Phase::Held { grant, .. } | Phase::Granting { grant, .. } => Some(&grant.operation),
             Phase::Delay { holder, .. } => holder.operation(),
             Phase::Draining { first, .. } => Some(&first.operation),
             Phase::Free => None,
-        };
+        }
+    }
+
+    fn find(&self, operation: &Operation) -> Option<&Operation> {
+        let same = |other: &&Operation| other.cluster == operation.cluster && other.id == operation.id;
         let waiting = self.grantor.waiting().iter().map(|w| &w.operation);
-        held.into_iter().chain(waiting).find(same)
+        self.holder().into_iter().chain(waiting).find(same)
     }
 }

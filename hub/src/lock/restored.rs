@@ -63,9 +63,8 @@ impl Keeper {
             who: "fleet-hub restore".to_owned(),
             what: "restore-store".to_owned(),
             subject: "store of the hub".to_owned(),
-            restic_id: String::new(),
-            before: String::new(),
             after: format!("as of {made}"),
+            ..StoredDecision::default()
         };
         if let Err(error) = self.store.note_put_back(decision).await {
             self.failed(error, "the audit misses that the store was put back");

@@ -8,6 +8,7 @@ use proto::v1::row::Body;
 use crate::health::Health;
 use crate::inventory::Inventory;
 use crate::rows::{self, CLUSTER_STATES, REPOSITORY_STATES};
+use crate::seen::Seen;
 use crate::{status, waits};
 
 /// All verdicts.
@@ -49,7 +50,8 @@ fn count(counts: &mut Counts, state: &str, number: u64) {
 /// The numbers as of the inventory's revision.
 #[must_use]
 pub fn figures(inventory: &Inventory, locks: &LocksResponse) -> Figures {
-    let status = status::status(inventory);
+    let seen = Seen::whole(inventory);
+    let status = status::status(seen);
     let mut figures = Figures {
         verdicts: counts(&VERDICTS),
         clusters: counts(&CLUSTER_STATES),
@@ -64,17 +66,17 @@ pub fn figures(inventory: &Inventory, locks: &LocksResponse) -> Figures {
     for (state, number) in &status.backups_by_state {
         count(&mut figures.backups, state, *number);
     }
-    for matter in waits::all(inventory) {
+    for matter in waits::all(seen) {
         count(&mut figures.attention, &matter.state, matter.count);
     }
     for member in inventory.members() {
-        if let Some(Body::Cluster(row)) = rows::cluster(inventory, member).body {
+        if let Some(Body::Cluster(row)) = rows::cluster(seen, member).body {
             count(&mut figures.clusters, &row.state, 1);
         }
         figures.stale.push((member.name.to_string(), member.stale));
     }
     let repositories = inventory.index().repositories();
-    for row in repositories.filter_map(|key| rows::repository(inventory, key)) {
+    for row in repositories.filter_map(|key| rows::repository(seen, key)) {
         if let Some(Body::Repository(row)) = row.body {
             count(&mut figures.repositories, &row.state, 1);
         }

@@ -12,6 +12,7 @@ use x509_parser::pem::Pem;
 
 use super::figures::{Counts, Figures, figures};
 use super::{Metrics, State};
+use crate::access::Sight;
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::lock::Command;
@@ -47,7 +48,7 @@ impl Scrape {
     /// Text exposition format, as of now.
     pub async fn render(&self) -> String {
         let _turn = self.turn.lock().await;
-        let ask = |reply| Command::Locks(LocksRequest::default(), reply);
+        let ask = |reply| Command::Locks(LocksRequest::default(), Sight::EVERYTHING, reply);
         let locks = timeout(PATIENCE, self.hub.locks.ask(ask)).await;
         let locks = locks.ok().and_then(Result::ok).unwrap_or_default();
         let figures = self.hub.read(|inventory| figures(inventory, &locks));
@@ -67,7 +68,10 @@ impl Scrape {
         }
         state.paused.reset();
         if let Some(pause) = self.hub.paused() {
-            state.paused.with_label_values::<&str>(&[]).set(pause.since / 1000);
+            state
+                .paused
+                .with_label_values::<&str>(&[])
+                .set(pause.since / 1000);
         }
         self.hub.metrics.render()
     }

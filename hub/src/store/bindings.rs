@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::TryStreamExt as _;
 use sqlx::Row as _;
 
-use super::plans::put_decision;
+use super::decisions::put_decision;
 use super::{Sqlite, StoreError, StoredDecision};
 use crate::bindings::{Binding, Key, State};
 

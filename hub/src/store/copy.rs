@@ -16,8 +16,8 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 use tracing::warn;
 
+use super::decisions::put_decision;
 use super::locks::signed;
-use super::plans::put_decision;
 use super::{Sqlite, StoreError, StoredAudit, StoredDecision, held};
 use crate::Millis;
 

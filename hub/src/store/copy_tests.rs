@@ -42,7 +42,7 @@ fn entry(token: u64) -> StoredAudit {
 }
 
 async fn tokens(store: &Sqlite) -> Vec<u64> {
-    let audit = store.audit(10, None, None).await.unwrap();
+    let audit = store.audit(crate::store::AuditQuery::default()).await.unwrap();
     audit.iter().map(|entry| entry.token).collect()
 }
 
@@ -96,10 +96,7 @@ async fn a_store_that_was_put_back_is_ahead_of_all_that_the_lost_one_gave_out() 
             at: NOW,
             who: "w".to_owned(),
             what: "restore-store".to_owned(),
-            subject: String::new(),
-            restic_id: String::new(),
-            before: String::new(),
-            after: String::new(),
+            ..StoredDecision::default()
         };
         restored.note_put_back(note).await.unwrap();
         assert_eq!(restored.put_back().await.unwrap(), None);

@@ -4,8 +4,8 @@ use futures::TryStreamExt as _;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite as Database, Transaction};
 
-use super::plans::put_decision;
-use super::{AuditCursor, Sqlite, StoreError, StoredAudit, StoredDecision, StoredGrant, StoredLock};
+use super::decisions::put_decision;
+use super::{AuditQuery, Sqlite, StoreError, StoredAudit, StoredDecision, StoredGrant, StoredLock};
 
 pub(super) fn number(row: &SqliteRow, column: usize) -> Result<u64, StoreError> {
     Ok(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or_default())
@@ -159,18 +159,13 @@ impl Sqlite {
         Ok(())
     }
 
-    pub(super) async fn read_audit(
-        &self,
-        limit: u32,
-        before: Option<AuditCursor>,
-        of: Option<Vec<String>>,
-    ) -> Result<Vec<StoredAudit>, StoreError> {
+    pub(super) async fn read_audit(&self, asked: AuditQuery) -> Result<Vec<StoredAudit>, StoreError> {
         let query = "SELECT restic_id, token, cluster, operation, subject, granted, ended, policies, covered, outcome, clusters, plan \
              FROM audit WHERE (granted, restic_id, token) < (?, ?, ?) \
              AND (? IS NULL OR restic_id IN (SELECT value FROM json_each(?))) \
-             ORDER BY granted DESC, restic_id DESC, token DESC LIMIT ?";
-        let of = of.map(|of| json(&of));
-        let (granted, restic_id, token) = before.unwrap_or((i64::MAX, String::new(), 0));
+             AND (? = '' OR cluster = ?) AND granted >= ? ORDER BY granted DESC, restic_id DESC, token DESC LIMIT ?";
+        let of = asked.of.map(|of| json(&of));
+        let (granted, restic_id, token) = asked.before.unwrap_or((i64::MAX, String::new(), 0));
         let query = sqlx::query(query)
             .bind(granted)
             .bind(restic_id)
@@ -178,7 +173,10 @@ impl Sqlite {
         let mut rows = query
             .bind(of.clone())
             .bind(of)
-            .bind(i64::from(limit))
+            .bind(asked.cluster.clone())
+            .bind(asked.cluster)
+            .bind(asked.since)
+            .bind(i64::from(asked.limit))
             .fetch(&self.pool);
         let mut entries = Vec::new();
         while let Some(row) = rows.try_next().await? {

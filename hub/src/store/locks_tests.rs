@@ -1,8 +1,17 @@
 use proto::plan::{cut, whole};
 use proto::v1::{Baseline, OperationOutcome};
 
-use super::super::{CheckedDamage, HubStore as _, StoredEnd, StoredPlan};
+use super::super::{
+    AuditQuery, CheckedDamage, DecisionQuery, DecisionStore as _, HubStore as _, StoredEnd, StoredPlan,
+};
 use super::*;
+
+fn of(repositories: Vec<String>) -> AuditQuery {
+    AuditQuery {
+        of: Some(repositories),
+        ..AuditQuery::default()
+    }
+}
 
 fn granted(token: u64) -> (StoredLock, StoredGrant) {
     let lock = StoredLock {
@@ -120,7 +129,7 @@ async fn grants_and_ends_survive_a_restart() {
     drop(store);
     let store = open(&dir).await;
     assert_eq!(store.locks().await.unwrap(), [lock]);
-    let entries = store.audit(10, None, Some(vec!["r".to_owned()])).await.unwrap();
+    let entries = store.audit(of(vec!["r".to_owned()])).await.unwrap();
     assert_eq!((entries[0].ended, entries[0].covered.len()), (Some(9), 1));
     assert!(
         entries[0].outcome.as_ref().is_some_and(|o| !o.is_empty()),
@@ -135,7 +144,7 @@ async fn grants_and_ends_survive_a_restart() {
         history.baseline,
         [("cluster/a".to_owned(), 7), ("whole".to_owned(), 0)]
     );
-    assert!(store.audit(10, None, Some(Vec::new())).await.unwrap().is_empty());
+    assert!(store.audit(of(Vec::new())).await.unwrap().is_empty());
     let lower = StoredLock {
         token: 3,
         ..granted(3).0
@@ -242,7 +251,17 @@ async fn an_approval_stays_until_a_run_under_it_and_comes_back_when_that_fails()
         .await
         .unwrap();
     assert_eq!(states(&store).await, ["p-1=applied"]);
-    assert_eq!(store.decisions(0, 100, 10).await.unwrap().len(), 3);
+    assert_eq!(
+        store
+            .decisions(DecisionQuery {
+                limit: 10,
+                ..DecisionQuery::default()
+            })
+            .await
+            .unwrap()
+            .len(),
+        3
+    );
 }
 
 #[tokio::test]
@@ -302,7 +321,12 @@ async fn pages_of_the_audit_and_what_is_forgotten() {
         store.finish(big).await.unwrap();
     }
     let tokens = async |before| {
-        let page = store.audit(2, before, None).await.unwrap();
+        let page = AuditQuery {
+            before,
+            limit: 2,
+            ..AuditQuery::default()
+        };
+        let page = store.audit(page).await.unwrap();
         page.into_iter().map(|e| e.token).collect::<Vec<_>>()
     };
     assert_eq!(tokens(None).await, [5, 4]);

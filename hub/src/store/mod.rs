@@ -4,9 +4,11 @@ mod bindings;
 mod clusters;
 pub mod collect;
 pub mod copy;
+mod decisions;
 pub mod held;
 mod locks;
 pub mod pause;
+mod people;
 mod plans;
 mod records;
 mod sqlite;
@@ -16,10 +18,12 @@ use futures::future::BoxFuture;
 use crate::Millis;
 use crate::bindings::{Binding, Key};
 
-pub use plans::{CheckedDamage, StoredDecision, StoredEnd, StoredPlan};
+pub use decisions::{DecisionQuery, DecisionStore, Entry, StoredDecision, Verified};
+pub use people::PeopleStore;
+pub use plans::{CheckedDamage, StoredEnd, StoredPlan};
 pub use records::{
-    Age, AuditCursor, Batch, History, Kept, KeptBindings, PlanCursor, Start, StoredAudit, StoredCluster,
-    StoredGrant, StoredLock, StoredObject, StoredVanished,
+    Age, AuditCursor, AuditQuery, Batch, History, Kept, KeptBindings, PlanCursor, Start, StoredAudit,
+    StoredCluster, StoredGrant, StoredLock, StoredObject, StoredVanished,
 };
 pub use sqlite::Sqlite;
 
@@ -42,7 +46,9 @@ impl StoreError {
 }
 
 /// A durable store. `Ok` means on disk. Every write fails with [`StoreError::Fenced`] when a later epoch has begun.
-pub trait HubStore: collect::CollectStore + copy::CopyStore + pause::PauseStore + Send + Sync {
+pub trait HubStore:
+    collect::CollectStore + copy::CopyStore + pause::PauseStore + DecisionStore + PeopleStore
+{
     /// Begins the epoch of this start.
     fn begin(&self) -> BoxFuture<'_, Result<Start, StoreError>>;
     /// Whether the epoch is still this process's. Cheap: asked between writes, so that nobody renews out of a memory
@@ -79,13 +85,8 @@ pub trait HubStore: collect::CollectStore + copy::CopyStore + pause::PauseStore 
     fn finish(&self, end: StoredEnd) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Records that an operation needed no run because of a grant.
     fn cover(&self, restic_id: &str, token: u64, operation: String) -> BoxFuture<'_, Result<(), StoreError>>;
-    /// Newest first; of these repositories, or of all.
-    fn audit(
-        &self,
-        limit: u32,
-        before: Option<AuditCursor>,
-        of: Option<Vec<String>>,
-    ) -> BoxFuture<'_, Result<Vec<StoredAudit>, StoreError>>;
+    /// Runs, newest first.
+    fn audit(&self, query: AuditQuery) -> BoxFuture<'_, Result<Vec<StoredAudit>, StoreError>>;
     /// Clusters that took part in an applied run of a repository, what the last one left, and rejected plans.
     fn history(&self, restic_id: &str) -> BoxFuture<'_, Result<History, StoreError>>;
     /// Plans without their documents, newest first.
@@ -107,15 +108,6 @@ pub trait HubStore: collect::CollectStore + copy::CopyStore + pause::PauseStore 
         state: &str,
         decision: StoredDecision,
     ) -> BoxFuture<'_, Result<(), StoreError>>;
-    /// Records what a person did.
-    fn decide(&self, decision: StoredDecision) -> BoxFuture<'_, Result<(), StoreError>>;
-    /// What people did between two times, newest first; at most `limit`.
-    fn decisions(
-        &self,
-        from: Millis,
-        until: Millis,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<StoredDecision>, StoreError>>;
     /// All bindings, and the keys of repositories.
     fn bindings(&self) -> BoxFuture<'_, Result<KeptBindings, StoreError>>;
     /// Keeps a binding, with its key and a person's decision.

@@ -4,7 +4,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use sqlx::Row as _;
 
-use super::plans::put_decision;
+use super::decisions::put_decision;
 use super::{Sqlite, StoreError, StoredDecision};
 use crate::Millis;
 

@@ -1,4 +1,4 @@
-//! Ends of runs, plans and decisions in SQLite. Documents stand apart from the rows: a list never reads them.
+//! Ends of runs, and plans, in SQLite. Documents stand apart from the rows: a list never reads them.
 
 use futures::TryStreamExt as _;
 use prost::Message as _;
@@ -6,8 +6,9 @@ use proto::v1::{Baseline, OperationOutcome};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite as Database, Transaction};
 
+use super::decisions::{prune_decisions, put_decision};
 use super::locks::{number, signed};
-use super::{History, PlanCursor, Sqlite, StoreError};
+use super::{History, PlanCursor, Sqlite, StoreError, StoredDecision};
 use crate::Millis;
 
 /// A plan that a run made.
@@ -29,18 +30,9 @@ pub struct StoredPlan {
     pub outcome: Vec<u8>,
     pub decided_by: String,
     pub decided: Option<Millis>,
-}
-
-/// What a person did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StoredDecision {
-    pub at: Millis,
-    pub who: String,
-    pub what: String,
-    pub subject: String,
-    pub restic_id: String,
-    pub before: String,
-    pub after: String,
+    /// Clusters and namespaces whose snapshots it removes, both empty for a snapshot without tags; `None` when that is not
+    /// known.
+    pub goes: Option<Vec<(String, String)>>,
 }
 
 /// The end of a grant, with all that it left.
@@ -72,7 +64,7 @@ pub struct CheckedDamage {
 }
 
 const COLUMNS: &str =
-    "id, restic_id, hash, state, made, cluster, policy, subject, token, outcome, decided_by, decided";
+    "id, restic_id, hash, state, made, cluster, policy, subject, token, outcome, decided_by, decided, goes";
 
 fn plan(row: &SqliteRow) -> Result<StoredPlan, StoreError> {
     Ok(StoredPlan {
@@ -88,26 +80,10 @@ fn plan(row: &SqliteRow) -> Result<StoredPlan, StoreError> {
         outcome: row.try_get(9)?,
         decided_by: row.try_get(10)?,
         decided: row.try_get(11)?,
+        goes: row
+            .try_get::<Option<&str>, _>(12)?
+            .and_then(|goes| serde_json::from_str(goes).ok()),
     })
-}
-
-/// Writes a decision with what it changes.
-pub(super) async fn put_decision(
-    transaction: &mut Transaction<'static, Database>,
-    decision: StoredDecision,
-) -> Result<(), StoreError> {
-    let query = "INSERT INTO decision (at, who, what, subject, restic_id, before, after) VALUES (?, ?, ?, ?, ?, ?, ?)";
-    let query = sqlx::query(query)
-        .bind(decision.at)
-        .bind(decision.who)
-        .bind(decision.what)
-        .bind(decision.subject);
-    let query = query
-        .bind(decision.restic_id)
-        .bind(decision.before)
-        .bind(decision.after);
-    query.execute(&mut **transaction).await?;
-    Ok(())
 }
 
 impl Sqlite {
@@ -258,37 +234,6 @@ impl Sqlite {
         Ok(())
     }
 
-    pub(super) async fn write_decision(&self, decision: StoredDecision) -> Result<(), StoreError> {
-        let mut transaction = self.write().await?;
-        put_decision(&mut transaction, decision).await?;
-        transaction.commit().await?;
-        Ok(())
-    }
-
-    pub(super) async fn read_decisions(
-        &self,
-        from: Millis,
-        until: Millis,
-        limit: u32,
-    ) -> Result<Vec<StoredDecision>, StoreError> {
-        let query = "SELECT at, who, what, subject, restic_id, before, after FROM decision \
-             WHERE at >= ? AND at < ? ORDER BY at DESC, id DESC LIMIT ?";
-        let query = sqlx::query(query).bind(from).bind(until).bind(i64::from(limit));
-        let rows = query.fetch_all(&self.pool).await?;
-        let decision = |row: &SqliteRow| -> Result<StoredDecision, StoreError> {
-            Ok(StoredDecision {
-                at: row.try_get(0)?,
-                who: row.try_get(1)?,
-                what: row.try_get(2)?,
-                subject: row.try_get(3)?,
-                restic_id: row.try_get(4)?,
-                before: row.try_get(5)?,
-                after: row.try_get(6)?,
-            })
-        };
-        rows.iter().map(decision).collect()
-    }
-
     pub(super) async fn remove_old(&self, before: Millis, documents: u64) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
         for query in [
@@ -296,10 +241,10 @@ impl Sqlite {
              (SELECT restic_id, token FROM audit WHERE granted < ? AND ended IS NOT NULL)",
             "DELETE FROM audit WHERE granted < ? AND ended IS NOT NULL",
             "DELETE FROM plan WHERE made < ? AND state NOT IN ('waiting', 'approved', 'granted')",
-            "DELETE FROM decision WHERE at < ?",
         ] {
             sqlx::query(query).bind(before).execute(&mut *transaction).await?;
         }
+        prune_decisions(&mut transaction, before).await?;
         // The newest documents that fit stay; those of plans that wait for a person stay in any case.
         let query = "DELETE FROM plan_document WHERE rowid IN (SELECT id FROM (SELECT rowid AS id, restic_id, token, \
              sum(length(document)) OVER (ORDER BY made DESC, rowid DESC) AS total FROM plan_document) AS d WHERE total > ? \
@@ -319,12 +264,12 @@ async fn put_plan(
     plan: StoredPlan,
 ) -> Result<(), StoreError> {
     // The same plan again keeps what was decided about it, and the receiver of an approval.
-    let query = "INSERT INTO plan (id, restic_id, hash, state, made, cluster, policy, subject, token, outcome, decided_by) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '') ON CONFLICT (id) DO UPDATE SET made = excluded.made, token = excluded.token, \
+    let query = "INSERT INTO plan (id, restic_id, hash, state, made, cluster, policy, subject, token, outcome, decided_by, goes) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?) ON CONFLICT (id) DO UPDATE SET made = excluded.made, token = excluded.token, \
          cluster = CASE plan.state WHEN 'approved' THEN plan.cluster ELSE excluded.cluster END, \
          policy = CASE plan.state WHEN 'approved' THEN plan.policy ELSE excluded.policy END, \
          subject = CASE plan.state WHEN 'approved' THEN plan.subject ELSE excluded.subject END, \
-         outcome = excluded.outcome, \
+         outcome = excluded.outcome, goes = coalesce(excluded.goes, plan.goes), \
          state = CASE WHEN excluded.state <> 'applied' AND plan.state IN ('approved', 'rejected') THEN plan.state \
          ELSE excluded.state END";
     let query = sqlx::query(query)
@@ -338,7 +283,8 @@ async fn put_plan(
         .bind(plan.policy)
         .bind(plan.subject)
         .bind(signed(plan.token))
-        .bind(plan.outcome);
+        .bind(plan.outcome)
+        .bind(plan.goes.and_then(|goes| serde_json::to_string(&goes).ok()));
     query.execute(&mut **transaction).await?;
     Ok(())
 }

@@ -104,6 +104,30 @@ pub struct StoredGrant {
     pub ask: Vec<u8>,
 }
 
+/// Which runs, newest first. An empty cluster takes all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditQuery {
+    pub before: Option<AuditCursor>,
+    /// Of these repositories, or of all.
+    pub of: Option<Vec<String>>,
+    pub cluster: String,
+    pub since: Millis,
+    pub limit: u32,
+}
+
+impl Default for AuditQuery {
+    /// The newest of all.
+    fn default() -> AuditQuery {
+        AuditQuery {
+            before: None,
+            of: None,
+            cluster: String::new(),
+            since: Millis::MIN,
+            limit: 200,
+        }
+    }
+}
+
 /// Where a page of the audit begins: the time of a grant, its repository and token.
 pub type AuditCursor = (Millis, String, u64);
 /// Where a page of plans begins: its time and id.

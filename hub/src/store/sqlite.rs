@@ -11,9 +11,10 @@ use sqlx::sqlite::{
 };
 use sqlx::{Row as _, Sqlite as Database, Transaction};
 
+use super::decisions::begin_chain;
 use super::locks::number;
 use super::{
-    Age, AuditCursor, Batch, History, HubStore, Kept, KeptBindings, PlanCursor, Start, StoreError,
+    Age, AuditQuery, Batch, History, HubStore, Kept, KeptBindings, PlanCursor, Start, StoreError,
     StoredAudit, StoredDecision, StoredEnd, StoredGrant, StoredLock, StoredPlan, StoredVanished,
 };
 use crate::Millis;
@@ -42,6 +43,7 @@ impl Sqlite {
             .connect_with(options)
             .await?;
         sqlx::migrate!("./migrations").run(&pool).await?;
+        begin_chain(&pool).await?;
         Ok(Sqlite {
             pool,
             path: path.to_owned(),
@@ -205,13 +207,8 @@ impl HubStore for Sqlite {
         self.noted(self.write_cover(restic_id, token, operation)).boxed()
     }
 
-    fn audit(
-        &self,
-        limit: u32,
-        before: Option<AuditCursor>,
-        of: Option<Vec<String>>,
-    ) -> BoxFuture<'_, Result<Vec<StoredAudit>, StoreError>> {
-        self.read_audit(limit, before, of).boxed()
+    fn audit(&self, query: AuditQuery) -> BoxFuture<'_, Result<Vec<StoredAudit>, StoreError>> {
+        self.read_audit(query).boxed()
     }
 
     fn history(&self, restic_id: &str) -> BoxFuture<'_, Result<History, StoreError>> {
@@ -246,19 +243,6 @@ impl HubStore for Sqlite {
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         let (id, state) = (id.to_owned(), state.to_owned());
         self.noted(self.write_plan_decision(id, state, decision)).boxed()
-    }
-
-    fn decide(&self, decision: StoredDecision) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.noted(self.write_decision(decision)).boxed()
-    }
-
-    fn decisions(
-        &self,
-        from: Millis,
-        until: Millis,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<StoredDecision>, StoreError>> {
-        self.read_decisions(from, until, limit).boxed()
     }
 
     fn bindings(&self) -> BoxFuture<'_, Result<KeptBindings, StoreError>> {

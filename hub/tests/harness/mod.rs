@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Parser as _;
+use hub::access::Sight;
 use hub::config::Config;
 use hub::lock::Command;
 use hub::run::{Running, start};
@@ -141,14 +142,43 @@ impl Fleet {
     }
 
     async fn dial(&self, port: u16, uri: &str) -> Channel {
+        let identity = issue(&self.issuer, "peer", Some(uri));
+        self.connect(port, Some(identity)).await.unwrap()
+    }
+
+    /// With a certificate and its key, PEM, or without.
+    pub async fn connect(
+        &self,
+        port: u16,
+        identity: Option<(String, String)>,
+    ) -> Result<Channel, tonic::transport::Error> {
         let ca = std::fs::read(self.dir.path().join("ca.crt")).unwrap();
-        let (cert, key) = issue(&self.issuer, "peer", Some(uri));
-        let tls = ClientTlsConfig::new()
+        let mut tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(ca))
-            .domain_name("hub")
-            .identity(Identity::from_pem(cert, key));
+            .domain_name("hub");
+        if let Some((cert, key)) = identity {
+            tls = tls.identity(Identity::from_pem(cert, key));
+        }
         let endpoint = Endpoint::from_shared(format!("https://127.0.0.1:{port}")).unwrap();
-        endpoint.tls_config(tls).unwrap().connect().await.unwrap()
+        endpoint.tls_config(tls)?.connect().await
+    }
+
+    /// A connection of a person to the view, such as `person/ann`.
+    pub async fn view_as(&self, who: &str) -> Channel {
+        let uri = format!("spiffe://fleet/{who}");
+        self.dial(self.running.view.port(), &uri).await
+    }
+
+    /// A certificate that has ended, and its key, PEM.
+    pub fn expired(&self, uri: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut parameters = CertificateParams::new(vec!["peer".to_owned()]).unwrap();
+        parameters.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        parameters
+            .subject_alt_names
+            .push(SanType::URI(uri.try_into().unwrap()));
+        let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
     }
 
     /// A connection to the hub's view.
@@ -207,7 +237,7 @@ impl Fleet {
 
     pub async fn locks(&self) -> LocksResponse {
         let locks = &self.running.hub.locks;
-        let ask = locks.ask(|reply| Command::Locks(LocksRequest::default(), reply));
+        let ask = locks.ask(|reply| Command::Locks(LocksRequest::default(), Sight::EVERYTHING, reply));
         ask.await.unwrap()
     }
 

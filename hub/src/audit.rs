@@ -1,0 +1,339 @@
+//! What ran and what people did, for those who may see it: in pages, filtered, or followed.
+
+use std::collections::VecDeque;
+
+use prost::Message as _;
+use proto::time::{from_unix_millis, to_unix_millis};
+use proto::v1::{AuditEntry, AuditRequest, AuditResponse, Decision, OperationOutcome};
+use tonic::Status;
+
+use crate::access::{Person, Verb};
+use crate::hub::Hub;
+use crate::lock::narrow;
+use crate::lock::people::{PAGE, SCANS, bad_cursor, page, unavailable};
+use crate::seen::Seen;
+use crate::store::{AuditCursor, AuditQuery, DecisionQuery, Entry, StoredAudit};
+use crate::{Millis, now, rows};
+
+/// Where a page begins: after this run, and before this decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Cursor {
+    run: AuditCursor,
+    decision: u64,
+}
+
+impl Cursor {
+    fn parse(text: &str) -> Result<Cursor, Status> {
+        if text.is_empty() {
+            return Ok(Cursor {
+                run: (Millis::MAX, String::new(), 0),
+                decision: u64::MAX,
+            });
+        }
+        let parts: Vec<&str> = text.split('/').collect();
+        let [granted, restic_id, token, decision] = parts.as_slice() else {
+            return Err(bad_cursor());
+        };
+        let parse = || {
+            Some(Cursor {
+                run: (
+                    granted.parse().ok()?,
+                    (*restic_id).to_owned(),
+                    token.parse().ok()?,
+                ),
+                decision: decision.parse().ok()?,
+            })
+        };
+        parse().ok_or_else(bad_cursor)
+    }
+
+    fn text(&self) -> String {
+        let (granted, restic_id, token) = &self.run;
+        format!("{granted}/{restic_id}/{token}/{}", self.decision)
+    }
+}
+
+/// The answer for a person.
+///
+/// # Errors
+/// NotFound for a repository that there is none of, InvalidArgument for a cursor of another page, Unavailable when the store
+/// fails.
+pub async fn audit(hub: &Hub, request: &AuditRequest, person: &Person) -> Result<AuditResponse, Status> {
+    let of = repositories(hub, &request.repository, person).await?;
+    let since = request.since.as_ref().map_or(Millis::MIN, to_unix_millis);
+    let asked = DecisionQuery {
+        since,
+        who: request.who.clone(),
+        what: request.what.clone(),
+        cluster: request.cluster.clone(),
+        of: of.clone(),
+        limit: PAGE,
+        ..DecisionQuery::default()
+    };
+    if let Some(after) = request.after {
+        return follow(hub, asked, after, person).await;
+    }
+    let limit = page(request.limit) as usize;
+    let cursor = Cursor::parse(&request.before)?;
+    let newest = hub.store().newest_decision().await;
+    let newest = newest.map_err(|e| unavailable(&e))?;
+    let runs = if request.who.is_empty() && request.what.is_empty() {
+        let asked = AuditQuery {
+            before: Some(cursor.run.clone()),
+            of,
+            cluster: request.cluster.clone(),
+            since,
+            limit: PAGE,
+        };
+        runs(hub, asked, limit, person).await?
+    } else {
+        Found::default()
+    };
+    let decisions = decisions(hub, asked, cursor.decision, limit, person).await?;
+    Ok(merged(hub, cursor, runs, decisions, limit, person, newest))
+}
+
+/// Some that are seen, and whether there may be more.
+struct Found<T> {
+    items: VecDeque<T>,
+    more: bool,
+}
+
+impl<T> Default for Found<T> {
+    fn default() -> Self {
+        Found {
+            items: VecDeque::new(),
+            more: false,
+        }
+    }
+}
+
+async fn runs(
+    hub: &Hub,
+    mut asked: AuditQuery,
+    limit: usize,
+    person: &Person,
+) -> Result<Found<StoredAudit>, Status> {
+    let sight = person.sight(Verb::See);
+    let mut items = VecDeque::new();
+    for _ in 0..SCANS {
+        let page = hub.store().audit(asked.clone()).await;
+        let page = page.map_err(|e| unavailable(&e))?;
+        let full = page.len() == PAGE as usize;
+        let last = page.last();
+        asked.before = last.map(|run| (run.granted, run.restic_id.clone(), run.token));
+        let seen = hub.read(|inventory| {
+            let seen = Seen::new(inventory, &sight);
+            let visible = |run: &StoredAudit| {
+                seen.repository(&run.restic_id) && seen.operation(&run.restic_id, &run.cluster, &run.subject)
+            };
+            page.into_iter().filter(visible).collect::<Vec<_>>()
+        });
+        items.extend(seen);
+        if items.len() > limit || !full {
+            return Ok(Found { more: full, items });
+        }
+    }
+    Ok(Found { more: true, items })
+}
+
+async fn decisions(
+    hub: &Hub,
+    mut asked: DecisionQuery,
+    before: u64,
+    limit: usize,
+    person: &Person,
+) -> Result<Found<Entry>, Status> {
+    let mut items = VecDeque::new();
+    asked.before = Some(before);
+    for _ in 0..SCANS {
+        let page = hub.store().decisions(asked.clone()).await;
+        let page = page.map_err(|e| unavailable(&e))?;
+        let full = page.len() == PAGE as usize;
+        asked.before = page.last().map(|entry| entry.id);
+        items.extend(visible(hub, page, person));
+        if items.len() > limit || !full {
+            return Ok(Found { more: full, items });
+        }
+    }
+    Ok(Found { more: true, items })
+}
+
+/// Decisions that a person sees: its own, and those about what is in its scope. What is about no cluster and no repository
+/// is about the whole fleet.
+fn visible(hub: &Hub, mut entries: Vec<Entry>, person: &Person) -> Vec<Entry> {
+    let sight = person.sight(Verb::See);
+    hub.read(|inventory| {
+        let seen = Seen::new(inventory, &sight);
+        entries.retain(|Entry { decision, .. }| {
+            let about = (decision.cluster.as_str(), decision.restic_id.as_str());
+            sight.is_everything()
+                || *decision.who == *person.name
+                || match about {
+                    ("", "") => false,
+                    ("", repository) => seen.whole_repository(repository),
+                    (cluster, "") => sight.takes_cluster(cluster),
+                    (cluster, repository) => seen.part(repository, cluster, &decision.namespace),
+                }
+        });
+    });
+    entries
+}
+
+/// The newest of both, and where the next page begins.
+fn merged(
+    hub: &Hub,
+    mut cursor: Cursor,
+    mut runs: Found<StoredAudit>,
+    mut decisions: Found<Entry>,
+    limit: usize,
+    person: &Person,
+    newest: u64,
+) -> AuditResponse {
+    let mut answer = AuditResponse {
+        as_of: Some(from_unix_millis(now())),
+        last: newest,
+        ..AuditResponse::default()
+    };
+    for _ in 0..limit {
+        let run = runs.items.front().map(|run| run.granted);
+        let decision = decisions.items.front().map(|entry| entry.decision.at);
+        if run.is_none() && decision.is_none() {
+            break;
+        }
+        if run >= decision {
+            if let Some(run) = runs.items.pop_front() {
+                cursor.run = (run.granted, run.restic_id.clone(), run.token);
+                answer.entries.push(row(hub, run, person));
+            }
+        } else if let Some(entry) = decisions.items.pop_front() {
+            cursor.decision = entry.id;
+            answer.decisions.push(decision_row(entry));
+        }
+    }
+    let left = !runs.items.is_empty() || !decisions.items.is_empty();
+    if left || runs.more || decisions.more {
+        answer.next_before = cursor.text();
+    }
+    answer
+}
+
+/// Decisions after one, oldest first.
+async fn follow(
+    hub: &Hub,
+    mut asked: DecisionQuery,
+    after: u64,
+    person: &Person,
+) -> Result<AuditResponse, Status> {
+    asked.after = Some(after);
+    // Asked for first: what is written between the two questions is in the next answer.
+    let newest = hub.store().newest_decision().await;
+    let newest = newest.map_err(|e| unavailable(&e))?;
+    let found = hub.store().decisions(asked).await;
+    let found = found.map_err(|e| unavailable(&e))?;
+    let last = match found.last() {
+        Some(entry) if found.len() == PAGE as usize => entry.id,
+        Some(entry) => entry.id.max(newest),
+        None => newest.max(after),
+    };
+    Ok(AuditResponse {
+        as_of: Some(from_unix_millis(now())),
+        decisions: visible(hub, found, person)
+            .into_iter()
+            .map(decision_row)
+            .collect(),
+        last,
+        ..AuditResponse::default()
+    })
+}
+
+/// Repositories that a text means to a person; `None` means all. One that is gone is known by its id, as long as something
+/// is noted about it.
+async fn repositories(hub: &Hub, text: &str, person: &Person) -> Result<Option<Vec<String>>, Status> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let sight = person.sight(Verb::See);
+    let found: Vec<String> = hub.read(|inventory| {
+        let seen = Seen::new(inventory, &sight);
+        let named =
+            |id: &str| rows::repository_name(seen, id) == text || (text.len() >= 4 && id.starts_with(text));
+        let keys = seen.repositories().filter(|key| named(key));
+        keys.map(|key| key.to_string()).collect()
+    });
+    if !found.is_empty() {
+        return Ok(Some(found));
+    }
+    let gone = AuditQuery {
+        of: Some(vec![text.to_owned()]),
+        limit: 1,
+        ..AuditQuery::default()
+    };
+    let noted = hub.store().audit(gone).await;
+    let noted = noted.map_err(|e| unavailable(&e))?;
+    if noted.is_empty() || !sight.is_everything() {
+        return Err(Status::not_found(format!(
+            "there is no repository {text:?}; `fleet repos` lists them"
+        )));
+    }
+    Ok(Some(vec![text.to_owned()]))
+}
+
+fn row(hub: &Hub, run: StoredAudit, person: &Person) -> AuditEntry {
+    let sight = person.sight(Verb::See);
+    hub.read(|inventory| {
+        let seen = Seen::new(inventory, &sight);
+        let mut row = AuditEntry {
+            token: run.token,
+            repository: rows::repository_name(seen, &run.restic_id),
+            restic_id: run.restic_id,
+            cluster: run.cluster,
+            subject: run.subject,
+            granted: Some(from_unix_millis(run.granted)),
+            ended: run.ended.map(from_unix_millis),
+            outcome: run
+                .outcome
+                .and_then(|bytes| OperationOutcome::decode(bytes.as_slice()).ok()),
+            policies: run.policies,
+            covered: run.covered,
+            plan: run.plan,
+        };
+        narrow::entry(&mut row, seen);
+        row
+    })
+}
+
+fn decision_row(Entry { id, decision, hash }: Entry) -> Decision {
+    Decision {
+        at: Some(from_unix_millis(decision.at)),
+        who: decision.who,
+        what: decision.what,
+        subject: decision.subject,
+        restic_id: decision.restic_id,
+        before: decision.before,
+        after: decision.after,
+        id,
+        cluster: decision.cluster,
+        namespace: decision.namespace,
+        hash,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written() {
+        let cursor = Cursor {
+            run: (5, "ab".to_owned(), 7),
+            decision: 9,
+        };
+        assert_eq!(Cursor::parse(&cursor.text()).unwrap(), cursor);
+        let first = Cursor::parse("").unwrap();
+        assert_eq!(Cursor::parse(&first.text()).unwrap(), first);
+        for wrong in ["x", "1/a/2", "1/a/2/x", "1/a/2/3/4"] {
+            assert!(Cursor::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! FleetAdmin: logins, rights of people, and the check of the audit. Everything is written to the store with its entry in
+//! the audit before it counts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::time::from_unix_millis;
+use proto::v1::fleet_admin_server::FleetAdmin;
+use proto::v1::{
+    BindRequest, BindResponse, InviteRequest, InviteResponse, ListBindingsRequest, ListBindingsResponse,
+    LoginRequest, LoginResponse, LogoutRequest, LogoutResponse, PersonSession, RevokeRequest, RevokeResponse,
+    UnbindRequest, UnbindResponse, VerifyAuditRequest, VerifyAuditResponse, WhoAmIRequest, WhoAmIResponse,
+};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tonic::{Request, Response, Status};
+use tracing::info;
+
+use crate::access::people::{
+    Invite, LOGIN_PREFIX, RoleBinding, SESSION_PREFIX, Session, Subject, hash, is_name,
+};
+use crate::access::scope::{Patterns, Scope};
+use crate::access::{self, Method, Person, Verb, Verbs, out_of_scope};
+use crate::hub::{Hub, millis};
+use crate::lock::people::unavailable;
+use crate::store::StoredDecision;
+use crate::{Millis, now};
+
+/// How long a login token is good.
+const INVITED: Duration = Duration::from_secs(15 * 60);
+/// Most groups of a person.
+const GROUPS: usize = 200;
+
+/// The service.
+pub struct PeopleService {
+    hub: Arc<Hub>,
+    /// How long a session lasts.
+    lifetime: Millis,
+    /// One change at a time, so that memory has the order of the store.
+    changing: tokio::sync::Mutex<()>,
+}
+
+impl PeopleService {
+    /// A service on a hub, with the length of sessions.
+    #[must_use]
+    pub fn new(hub: Arc<Hub>, lifetime: Duration) -> PeopleService {
+        PeopleService {
+            hub,
+            lifetime: millis(lifetime),
+            changing: tokio::sync::Mutex::default(),
+        }
+    }
+
+    async fn open(
+        &self,
+        name: String,
+        groups: Vec<String>,
+        how: &str,
+        invite: Option<[u8; 32]>,
+    ) -> Result<LoginResponse, Status> {
+        let _changing = self.changing.lock().await;
+        let (now, token) = (now(), random(SESSION_PREFIX)?);
+        let session = Session {
+            hash: hash(&token),
+            name: name.clone(),
+            groups: groups.clone(),
+            how: how.to_owned(),
+            created: now,
+            expires: now.saturating_add(self.lifetime),
+        };
+        let decision = StoredDecision {
+            after: format!("session by {how}, groups {}", listed(&groups)),
+            ..decision(&name, "login", &name)
+        };
+        let opened = self.hub.store().open_session(session.clone(), invite, decision);
+        if !opened.await.map_err(|e| unavailable(&e))? {
+            return Err(no_token());
+        }
+        let expires = Some(from_unix_millis(session.expires));
+        self.hub.authority.change(|people| people.open(session, now));
+        info!(name, how, "a person logged in");
+        Ok(LoginResponse {
+            name,
+            session: token,
+            expires,
+        })
+    }
+}
+
+fn decision(who: &str, what: &str, subject: &str) -> StoredDecision {
+    StoredDecision {
+        at: now(),
+        who: who.to_owned(),
+        what: what.to_owned(),
+        subject: subject.to_owned(),
+        ..StoredDecision::default()
+    }
+}
+
+fn no_token() -> Status {
+    Status::unauthenticated(
+        "this login token is not known, was used already, or is older than 15 minutes: ask an admin for another one, \
+         `fleet people invite NAME`",
+    )
+}
+
+/// 256 random bits.
+fn random(prefix: &str) -> Result<String, Status> {
+    let mut bytes = [0; 32];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| Status::internal("this machine has no random numbers"))?;
+    Ok(format!("{prefix}{}", hex::encode(bytes)))
+}
+
+fn listed(list: &[String]) -> String {
+    if list.is_empty() {
+        "-".to_owned()
+    } else {
+        list.join(",")
+    }
+}
+
+fn named(what: &str, name: &str) -> Result<(), Status> {
+    if is_name(name) {
+        Ok(())
+    } else {
+        Err(Status::invalid_argument(format!(
+            "the {what} {name:?} must be 1 to 253 visible ASCII characters without a comma"
+        )))
+    }
+}
+
+/// Who gives or takes rights: only a person that may do so everywhere.
+fn admin<T>(request: &Request<T>) -> Result<Arc<Person>, Status> {
+    let person = access::person(request)?;
+    if person.sight(Verb::Administer).is_everything() {
+        Ok(person)
+    } else {
+        Err(out_of_scope(&person, Verb::Administer, "the rights of people"))
+    }
+}
+
+fn subject(user: String, group: String) -> Result<Subject, Status> {
+    let subject = match (user.as_str(), group.as_str()) {
+        ("", "") => return Err(Status::invalid_argument("name a user or a group")),
+        (_, "") => Subject::User(user),
+        ("", _) => Subject::Group(group),
+        _ => return Err(Status::invalid_argument("name a user or a group, not both")),
+    };
+    let (what, name) = subject.parts();
+    named(what, name)?;
+    Ok(subject)
+}
+
+fn scope(scope: Option<proto::v1::Scope>) -> Result<Scope, Status> {
+    let scope = scope.unwrap_or_default();
+    let patterns =
+        |list: &[String]| Patterns::new(list).map_err(|error| Status::invalid_argument(error.to_string()));
+    Ok(Scope {
+        clusters: patterns(&scope.clusters)?,
+        namespaces: patterns(&scope.namespaces)?,
+        repositories: patterns(&scope.repositories)?,
+    })
+}
+
+fn wire(scope: &Scope) -> proto::v1::Scope {
+    proto::v1::Scope {
+        clusters: scope.clusters.as_slice().to_vec(),
+        namespaces: scope.namespaces.as_slice().to_vec(),
+        repositories: scope.repositories.as_slice().to_vec(),
+    }
+}
+
+/// Rights as the audit has them.
+fn described(rights: &str, scope: &Scope) -> String {
+    let lists = [
+        ("clusters", &scope.clusters),
+        ("namespaces", &scope.namespaces),
+        ("repositories", &scope.repositories),
+    ];
+    let narrowed = lists.iter().filter(|(_, patterns)| !patterns.is_everything());
+    let parts: Vec<String> = narrowed
+        .map(|(what, patterns)| format!("{what} {}", listed(patterns.as_slice())))
+        .collect();
+    if parts.is_empty() {
+        format!("{rights} everywhere")
+    } else {
+        format!("{rights} in {}", parts.join("; "))
+    }
+}
+
+fn binding_row(binding: &RoleBinding) -> proto::v1::RoleBinding {
+    let (user, group) = match &binding.subject {
+        Subject::User(name) => (name.clone(), String::new()),
+        Subject::Group(name) => (String::new(), name.clone()),
+    };
+    proto::v1::RoleBinding {
+        id: binding.id,
+        user,
+        group,
+        rights: binding.rights.clone(),
+        scope: Some(wire(&binding.scope)),
+        created: Some(from_unix_millis(binding.created)),
+        created_by: binding.created_by.clone(),
+    }
+}
+
+fn session_row(session: &Session) -> PersonSession {
+    PersonSession {
+        name: session.name.clone(),
+        groups: session.groups.clone(),
+        method: session.how.clone(),
+        created: Some(from_unix_millis(session.created)),
+        expires: Some(from_unix_millis(session.expires)),
+    }
+}
+
+#[tonic::async_trait]
+impl FleetAdmin for PeopleService {
+    async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
+        let hash = hash(&request.into_inner().token);
+        let invited = self.hub.store().invited(hash, now()).await;
+        let invite = invited.map_err(|e| unavailable(&e))?.ok_or_else(no_token)?;
+        let opened = self.open(invite.name, invite.groups, "token", Some(hash)).await?;
+        Ok(Response::new(opened))
+    }
+
+    async fn logout(&self, request: Request<LogoutRequest>) -> Result<Response<LogoutResponse>, Status> {
+        let person = access::person(&request)?;
+        let Method::Session { hash, .. } = person.method else {
+            return Err(Status::failed_precondition(
+                "a certificate has no session that could be ended",
+            ));
+        };
+        let _changing = self.changing.lock().await;
+        let decision = decision(&person.name, "logout", &person.name);
+        let closed = self.hub.store().close_session(hash, decision).await;
+        closed.map_err(|e| unavailable(&e))?;
+        self.hub.authority.change(|people| people.close(&hash));
+        Ok(Response::new(LogoutResponse {}))
+    }
+
+    async fn who_am_i(&self, request: Request<WhoAmIRequest>) -> Result<Response<WhoAmIResponse>, Status> {
+        let person = access::person(&request)?;
+        let grant = |grant: &access::Grant| proto::v1::Grant {
+            verbs: grant.verbs.iter().map(|verb| verb.to_string()).collect(),
+            scope: Some(wire(&grant.scope)),
+        };
+        Ok(Response::new(WhoAmIResponse {
+            name: person.name.to_string(),
+            groups: person.groups.clone(),
+            method: person.method.as_str().to_owned(),
+            expires: person.until.map(from_unix_millis),
+            grants: person.grants().iter().map(grant).collect(),
+        }))
+    }
+
+    async fn invite(&self, request: Request<InviteRequest>) -> Result<Response<InviteResponse>, Status> {
+        let person = admin(&request)?;
+        let InviteRequest { name, groups } = request.into_inner();
+        named("name", &name)?;
+        if groups.len() > GROUPS {
+            return Err(Status::invalid_argument(format!("at most {GROUPS} groups")));
+        }
+        groups.iter().try_for_each(|group| named("group", group))?;
+        let token = random(LOGIN_PREFIX)?;
+        let decision = StoredDecision {
+            after: format!("groups {}", listed(&groups)),
+            ..decision(&person.name, "invite", &name)
+        };
+        let expires = decision.at.saturating_add(millis(INVITED));
+        let invite = Invite {
+            hash: hash(&token),
+            name,
+            groups,
+            expires,
+        };
+        let kept = self.hub.store().invite(invite, decision).await;
+        kept.map_err(|e| unavailable(&e))?;
+        Ok(Response::new(InviteResponse {
+            token,
+            expires: Some(from_unix_millis(expires)),
+        }))
+    }
+
+    async fn list_bindings(
+        &self,
+        request: Request<ListBindingsRequest>,
+    ) -> Result<Response<ListBindingsResponse>, Status> {
+        admin(&request)?;
+        let now = now();
+        let (bindings, mut sessions) = self.hub.authority.read(|people| {
+            let bindings = people.bindings().iter().map(binding_row);
+            let sessions = people.sessions(now).map(session_row);
+            (bindings.collect(), sessions.collect::<Vec<_>>())
+        });
+        let order = |session: &PersonSession| {
+            let created = session.created.as_ref().map(|at| (at.seconds, at.nanos));
+            (session.name.clone(), created)
+        };
+        sessions.sort_by_key(order);
+        Ok(Response::new(ListBindingsResponse {
+            as_of: Some(from_unix_millis(now)),
+            bindings,
+            sessions,
+        }))
+    }
+
+    async fn bind(&self, request: Request<BindRequest>) -> Result<Response<BindResponse>, Status> {
+        let person = admin(&request)?;
+        let request = request.into_inner();
+        let subject = subject(request.user, request.group)?;
+        let scope = scope(request.scope)?;
+        let verbs: Result<Verbs, _> = request.rights.parse();
+        let verbs = verbs.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        if verbs.has(Verb::Administer) && !scope.is_everything() {
+            let text = "who may administer people may give itself every right: that has no scope";
+            return Err(Status::invalid_argument(text));
+        }
+        let _changing = self.changing.lock().await;
+        let (kind, name) = subject.parts();
+        let decision = StoredDecision {
+            after: described(&request.rights, &scope),
+            ..decision(&person.name, "bind", &format!("{kind} {name}"))
+        };
+        let mut binding = RoleBinding {
+            id: 0,
+            subject,
+            rights: request.rights,
+            verbs,
+            scope,
+            created: decision.at,
+            created_by: person.name.to_string(),
+        };
+        let kept = self.hub.store().bind_role(binding.clone(), decision).await;
+        binding.id = kept.map_err(|e| unavailable(&e))?;
+        let id = binding.id;
+        self.hub.authority.change(|people| people.bind(binding));
+        Ok(Response::new(BindResponse { id }))
+    }
+
+    async fn unbind(&self, request: Request<UnbindRequest>) -> Result<Response<UnbindResponse>, Status> {
+        let person = admin(&request)?;
+        let UnbindRequest { id } = request.into_inner();
+        let _changing = self.changing.lock().await;
+        let found = self.hub.authority.read(|people| {
+            let mut bindings = people.bindings().iter();
+            bindings.find(|binding| binding.id == id).cloned()
+        });
+        let none = || {
+            Status::not_found(format!(
+                "there is no binding {id}; `fleet people list` shows them"
+            ))
+        };
+        let binding = found.ok_or_else(none)?;
+        let (kind, name) = binding.subject.parts();
+        let decision = StoredDecision {
+            before: described(&binding.rights, &binding.scope),
+            ..decision(&person.name, "unbind", &format!("{kind} {name}"))
+        };
+        let removed = self.hub.store().unbind_role(id, decision).await;
+        if !removed.map_err(|e| unavailable(&e))? {
+            return Err(none());
+        }
+        self.hub.authority.change(|people| people.unbind(id));
+        Ok(Response::new(UnbindResponse {}))
+    }
+
+    async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
+        let person = admin(&request)?;
+        let RevokeRequest { name } = request.into_inner();
+        named("name", &name)?;
+        let _changing = self.changing.lock().await;
+        let now = now();
+        let count = |people: &access::people::People| {
+            people
+                .sessions(now)
+                .filter(|session| session.name == name)
+                .count()
+        };
+        let sessions = self.hub.authority.read(count);
+        let decision = StoredDecision {
+            before: format!("{sessions} sessions"),
+            after: "0 sessions".to_owned(),
+            ..decision(&person.name, "revoke", &name)
+        };
+        let revoked = self.hub.store().revoke(&name, decision).await;
+        revoked.map_err(|e| unavailable(&e))?;
+        self.hub.authority.change(|people| people.revoke(&name));
+        Ok(Response::new(RevokeResponse {
+            sessions: sessions as u64,
+        }))
+    }
+
+    async fn verify_audit(
+        &self,
+        request: Request<VerifyAuditRequest>,
+    ) -> Result<Response<VerifyAuditResponse>, Status> {
+        let person = access::person(&request)?;
+        // Its answer counts the entries of all.
+        if !person.sight(Verb::See).is_everything() {
+            return Err(out_of_scope(&person, Verb::See, "the whole audit"));
+        }
+        let VerifyAuditRequest { known } = request.into_inner();
+        let found = self.hub.store().verify_decisions(Some(known)).await;
+        let found = found.map_err(|e| unavailable(&e))?;
+        let (fault_id, fault) = found.fault.unwrap_or_default();
+        Ok(Response::new(VerifyAuditResponse {
+            as_of: Some(from_unix_millis(now())),
+            entries: found.entries,
+            anchor: found.anchor,
+            head: found.head,
+            hash: found.hash,
+            fault_id,
+            fault,
+            known_hash: found.known.unwrap_or_default(),
+        }))
+    }
+}
