@@ -17,6 +17,7 @@ pub mod clusters;
 pub mod collect;
 pub mod config;
 pub mod creation;
+pub mod evidence;
 pub mod health;
 pub mod hub;
 pub mod identity;

@@ -4,9 +4,9 @@
 //! begins with an epoch and with tokens above all that the lost store can have given out, and with an age that makes the
 //! hub wait for holders that it does not know.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,6 +27,11 @@ const EPOCHS: i64 = 1_000;
 /// A store that was put back grants tokens so far above those of its backup: more than a repository has maintenance runs
 /// between two backups, and few enough for clusters to be believed that have seen more.
 const TOKENS: i64 = 1 << 16;
+
+/// The hub's own authority, beside its store: without its keys every cluster would have to join again.
+const AUTHORITY: &str = "authority";
+/// Files of it are not larger.
+const FILE: u64 = 1 << 20;
 
 /// Why a store was not copied or put back. The text is what a person reads.
 #[derive(Debug, thiserror::Error)]
@@ -214,6 +219,7 @@ async fn fill(store: &Path, partial: &Path, now: Millis) -> Result<Copied, CopyE
         .await
         .map_err(sql)?;
     connection.close().await.map_err(sql)?;
+    let files = authority(&store.with_file_name(AUTHORITY))?;
     // Without an age: a hub that begins on a backup, put back by whatever means, waits for the holders that it forgot.
     let mut connection = connect(partial).await.map_err(sql)?;
     sqlx::query("UPDATE hub SET alive = 0, copied = ? WHERE id = 1")
@@ -221,6 +227,14 @@ async fn fill(store: &Path, partial: &Path, now: Millis) -> Result<Copied, CopyE
         .execute(&mut connection)
         .await
         .map_err(sql)?;
+    for (name, content) in files {
+        sqlx::query("INSERT INTO copied_file (name, content) VALUES (?, ?)")
+            .bind(name)
+            .bind(content)
+            .execute(&mut connection)
+            .await
+            .map_err(sql)?;
+    }
     connection.close().await.map_err(sql)?;
     let copied = look(partial, store).await?;
     let bytes = std::fs::metadata(partial).map_err(|error| CopyError::File(partial.to_owned(), error))?;
@@ -228,6 +242,28 @@ async fn fill(store: &Path, partial: &Path, now: Millis) -> Result<Copied, CopyE
         bytes: bytes.len(),
         ..copied
     })
+}
+
+/// Names and contents of the files of a folder; none where there is no folder.
+fn authority(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, CopyError> {
+    let failed = |error| CopyError::File(folder.to_owned(), error);
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        let metadata = entry.metadata().map_err(failed)?;
+        if let Ok(name) = entry.file_name().into_string()
+            && metadata.is_file()
+            && metadata.len() <= FILE
+        {
+            files.push((name, std::fs::read(entry.path()).map_err(failed)?));
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Puts a backup in the place of a store on which no hub works. What was there is kept beside, with the suffix
@@ -250,7 +286,9 @@ pub async fn restore(file: &Path, store: &Path, replace: bool, now: Millis) -> R
     }
     let prepared = prepare(file, &partial, now).await;
     let placed = match prepared {
-        Ok(copied) => set_aside(store)
+        // The keys first: a hub that begins without them would make others.
+        Ok((copied, files)) => put_authority(&store.with_file_name(AUTHORITY), &files)
+            .and_then(|()| set_aside(store))
             .and_then(|()| place(&partial, store))
             .map(|()| copied),
         Err(error) => Err(error),
@@ -264,7 +302,11 @@ pub async fn restore(file: &Path, store: &Path, replace: bool, now: Millis) -> R
 }
 
 /// A copy of the backup that a hub can begin with.
-async fn prepare(file: &Path, partial: &Path, now: Millis) -> Result<Copied, CopyError> {
+async fn prepare(
+    file: &Path,
+    partial: &Path,
+    now: Millis,
+) -> Result<(Copied, Vec<(String, Vec<u8>)>), CopyError> {
     let io = |error| CopyError::File(file.to_owned(), error);
     let mut from = File::open(file).map_err(io)?;
     let mut to = create(partial).map_err(|error| CopyError::File(partial.to_owned(), error))?;
@@ -284,8 +326,20 @@ async fn prepare(file: &Path, partial: &Path, now: Millis) -> Result<Copied, Cop
         .execute(&opened.pool)
         .await
         .map_err(sql)?;
+    let rows = sqlx::query("SELECT name, content FROM copied_file ORDER BY name")
+        .fetch_all(&opened.pool)
+        .await
+        .map_err(sql)?;
+    let read = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    let files = read
+        .collect::<Result<Vec<(String, Vec<u8>)>, sqlx::Error>>()
+        .map_err(sql)?;
+    // Overwritten, not only marked as free.
+    for query in ["PRAGMA secure_delete = ON", "DELETE FROM copied_file"] {
+        sqlx::query(query).execute(&opened.pool).await.map_err(sql)?;
+    }
     opened.pool.close().await;
-    Ok(Copied { bytes, ..copied })
+    Ok((Copied { bytes, ..copied }, files))
 }
 
 /// Whether a file is a whole store, and of when. `of` is its name in errors.
@@ -343,6 +397,30 @@ fn place(partial: &Path, file: &Path) -> Result<(), CopyError> {
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     };
     placed().map_err(|error| CopyError::File(file.to_owned(), error))
+}
+
+/// Writes the hub's authority. One that was there and is another is kept beside, with the suffix `.replaced`.
+fn put_authority(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<(), CopyError> {
+    if files.is_empty() || authority(folder)? == files {
+        return Ok(());
+    }
+    let put = || -> io::Result<()> {
+        let aside = with_suffix(folder, ".replaced");
+        if folder.exists() {
+            if aside.exists() {
+                std::fs::remove_dir_all(&aside)?;
+            }
+            std::fs::rename(folder, &aside)?;
+        }
+        DirBuilder::new().mode(0o700).create(folder)?;
+        for (name, content) in files {
+            let mut file = create(&folder.join(name))?;
+            file.write_all(content)?;
+            file.sync_all()?;
+        }
+        File::open(folder)?.sync_all()
+    };
+    put().map_err(|error| CopyError::File(folder.to_owned(), error))
 }
 
 /// Renames a store with what SQLite has beside it: a journal of another file must never meet the new one.

@@ -195,3 +195,34 @@ async fn a_forgotten_grant_is_entered_once_and_only_for_its_own_operation() {
     assert!(!store.note_forgotten(other).await.unwrap());
     assert_eq!(tokens(&store).await, [9, 7]);
 }
+
+#[tokio::test]
+async fn the_keys_of_the_hubs_authority_go_with_its_store_and_are_not_left_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = used(dir.path()).await;
+    let folder = dir.path().join(AUTHORITY);
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("active.pem"), "the secret key").unwrap();
+    std::fs::write(folder.join("old.crt"), "a certificate").unwrap();
+    let file = dir.path().join("backup");
+    store.copy(file.clone(), NOW).await.unwrap();
+
+    let fresh = dir.path().join("fresh/fleet.db");
+    restore(&file, &fresh, false, NOW).await.unwrap();
+    let restored = fresh.with_file_name(AUTHORITY);
+    assert_eq!(authority(&restored).unwrap(), authority(&folder).unwrap());
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(
+        (mode(&restored), mode(&restored.join("active.pem"))),
+        (0o700, 0o600)
+    );
+    let bytes = std::fs::read(&fresh).unwrap();
+    assert!(!bytes.windows(14).any(|window| window == b"the secret key"));
+
+    // In the place of another one.
+    std::fs::write(restored.join("active.pem"), "a new key").unwrap();
+    restore(&file, &fresh, true, NOW).await.unwrap();
+    assert_eq!(authority(&restored).unwrap(), authority(&folder).unwrap());
+    let aside = std::fs::read(fresh.with_file_name("authority.replaced").join("active.pem")).unwrap();
+    assert_eq!(aside, b"a new key");
+}
