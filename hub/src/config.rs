@@ -5,44 +5,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, ValueEnum};
 
 /// Where the store is unless given.
 const STORE: &str = "/var/lib/fleet-hub/fleet.db";
-
-/// What fleet-hub is asked to do: to serve, unless a command is given.
-#[derive(Debug, Parser)]
-#[command(name = "fleet-hub", version, about, args_conflicts_with_subcommands = true)]
-pub struct Arguments {
-    #[command(subcommand)]
-    pub command: Option<Command>,
-    #[command(flatten)]
-    pub config: Config,
-}
-
-/// What is done instead of serving.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Writes a backup of the store to a file, also while a hub works on it.
-    Backup {
-        /// A file that does not exist yet. Keep it as safe as the store.
-        file: PathBuf,
-        /// The store.
-        #[arg(long, env = "FLEET_HUB_STORE", default_value = STORE)]
-        store: PathBuf,
-    },
-    /// Puts a backup in the place of the store, while no hub works on it.
-    Restore {
-        /// A file that `backup` has written.
-        file: PathBuf,
-        /// The store.
-        #[arg(long, env = "FLEET_HUB_STORE", default_value = STORE)]
-        store: PathBuf,
-        /// Replaces a store that exists. It is kept beside, with the suffix .replaced.
-        #[arg(long)]
-        replace: bool,
-    },
-}
 
 /// Sees every physical repository of a fleet once.
 #[derive(Clone, Debug, Parser)]
@@ -60,21 +26,59 @@ pub struct Config {
     #[arg(long, env = "FLEET_HUB_ADMIN_ADDRESS", default_value = "0.0.0.0:8080")]
     pub admin_address: SocketAddr,
 
-    /// Certificate chain of the hub, PEM.
-    #[arg(
-        long,
-        env = "FLEET_HUB_TLS_CERT",
-        default_value = "/etc/fleet-hub/tls/tls.crt"
-    )]
-    pub tls_cert: PathBuf,
+    /// Where clusters enrol with a join token (gRPC, TLS without client certificates). Served only where the hub has an
+    /// authority of its own.
+    #[arg(long, env = "FLEET_HUB_ENROL_ADDRESS", default_value = "0.0.0.0:8445")]
+    pub enrol_address: SocketAddr,
 
-    /// Private key of the hub, PEM.
-    #[arg(long, env = "FLEET_HUB_TLS_KEY", default_value = "/etc/fleet-hub/tls/tls.key")]
-    pub tls_key: PathBuf,
+    /// Where spokes reach the link address from outside, such as https://hub.example.org:8443. `fleet clusters join` prints
+    /// it; without it, it takes the host of the view and port 8443.
+    #[arg(long, env = "FLEET_HUB_LINK_URL", default_value = "")]
+    pub link_url: String,
 
-    /// Authority that signs the certificates of spokes and viewers, PEM.
-    #[arg(long, env = "FLEET_HUB_TLS_CA", default_value = "/etc/fleet-hub/tls/ca.crt")]
-    pub tls_ca: PathBuf,
+    /// Where they reach the enrolment address, such as https://hub.example.org:8445.
+    #[arg(long, env = "FLEET_HUB_ENROL_URL", default_value = "")]
+    pub enrol_url: String,
+
+    /// Folder of the hub's own authority, which signs the certificates of spokes and of the hub. Made at the first start.
+    /// A given authority is put there as `active.pem`: its certificate and its key, PEM. Unless given: `authority` beside the
+    /// store, or none at all with --tls-ca.
+    #[arg(long, env = "FLEET_HUB_AUTHORITY_DIR")]
+    pub authority_dir: Option<PathBuf>,
+
+    /// Trust domain of the fleet: certificates with spiffe:// URIs of another one are refused.
+    #[arg(long, env = "FLEET_HUB_TRUST_DOMAIN", default_value = "restic-fleet", value_parser = trust_domain)]
+    pub trust_domain: String,
+
+    /// Life of the certificates that the hub's authority signs. Each is renewed half-way.
+    #[arg(long, env = "FLEET_HUB_CERTIFICATE_LIFE", default_value = "24h")]
+    pub certificate_life: Span,
+
+    /// Further names and addresses in the certificate that the hub makes for itself, with commas. It always has `hub`, which
+    /// spokes and the CLI look for unless they are told otherwise.
+    #[arg(long, env = "FLEET_HUB_SERVER_NAME", value_delimiter = ',')]
+    pub server_name: Vec<String>,
+
+    /// Certificate chain of the hub, PEM, in place of one that its authority makes. Read again when it changes.
+    #[arg(long, env = "FLEET_HUB_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Its private key, PEM.
+    #[arg(long, env = "FLEET_HUB_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+
+    /// A given authority that signs the certificates of spokes and viewers, PEM. Trusted in place of an authority of the
+    /// hub's own, or besides it with --authority-dir. Read again when it changes.
+    #[arg(long, env = "FLEET_HUB_TLS_CA")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// The authority of people's certificates, PEM, in place of the one that signs those of spokes.
+    #[arg(long, env = "FLEET_HUB_VIEW_CA")]
+    pub view_ca: Option<PathBuf>,
+
+    /// Most connections of spokes, and of people, at the same time.
+    #[arg(long, env = "FLEET_HUB_MAX_CONNECTIONS", default_value_t = 20_000)]
+    pub max_connections: usize,
 
     /// SQLite file with the last known state of the fleet.
     #[arg(long, env = "FLEET_HUB_STORE", default_value = STORE)]
@@ -182,6 +186,13 @@ impl Config {
 
 /// Shortest life of a lease outside of tests.
 const SHORTEST_TTL: Duration = Duration::from_secs(120);
+
+fn trust_domain(text: &str) -> Result<String, String> {
+    match crate::identity::proper_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("write 1 to 253 of a-z, 0-9, '-' and '.'".to_owned()),
+    }
+}
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

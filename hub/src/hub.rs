@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::creation::{Creations, Ticket};
 use crate::inventory::{Held, Inventory, Limits, Member, Unsaved};
 use crate::lock::Locks;
+use crate::membership::Membership;
 use crate::metrics::Metrics;
 use crate::store::copy::{Copied, CopyError};
 use crate::store::pause::Pause;
@@ -55,6 +56,8 @@ pub struct Hub {
     creating: watch::Sender<Option<Ticket>>,
     /// Maintenance of the whole fleet is paused.
     paused: Mutex<Option<Pause>>,
+    /// Which clusters are in the fleet.
+    pub membership: Membership,
     /// Who may do what.
     pub authority: Arc<Authority>,
     /// The maintenance locks.
@@ -87,14 +90,18 @@ impl Hub {
             objects: config.max_objects,
             bytes: config.max_bytes,
         };
+        let membership = Membership::start(config, &*store).await?;
         let kept = store.load().await?;
         info!(epoch, clusters = kept.0.len(), objects = kept.1.len(), "starting");
         let mut inventory = restored(limits, epoch, kept, Moment::now());
         let (bindings, keys) = store.bindings().await?;
         inventory.bind(bindings, keys);
         inventory.restore_vanished(store.vanished().await?);
+        for ban in membership.banned() {
+            inventory.ban(&ban.cluster, Some(ban.text()));
+        }
         let (roles, sessions) = store.people(Moment::now().wall).await?;
-        let authority = Authority::new(People::new(roles, sessions));
+        let authority = Authority::new(membership.domain.clone(), People::new(roles, sessions));
         let mut creations = Creations::new(config.creation_hold.millis());
         // A store that was never used before has granted no creation.
         if epoch > 1 {
@@ -117,6 +124,7 @@ impl Hub {
             creations: Mutex::new(creations),
             creating: watch::channel(None).0,
             paused: Mutex::new(paused),
+            membership,
             authority: Arc::new(authority),
             locks,
             collectors,

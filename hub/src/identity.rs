@@ -2,10 +2,12 @@
 //!
 //! `spiffe://<trust domain>/spoke/<cluster>` may report as that cluster; `/viewer/<name>`, `/operator/<name>` and
 //! `/admin/<name>` give a person that role over the whole fleet, `/person/<name>` only what is bound to the name. The trust
-//! domain is not looked at: the authority that the hub was given decides who is in.
+//! domain has to be the fleet's own: an authority may sign for others, too.
 
 use std::sync::Arc;
 
+use tonic::transport::CertificateDer;
+use tonic::{Request, Status};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -60,6 +62,9 @@ pub enum IdentityError {
          /person/<name>"
     )]
     UnknownRole(String),
+    /// The URI is of another fleet.
+    #[error("the certificate is of trust domain {0:?}, and this fleet is {1:?} (--trust-domain of the hub)")]
+    ForeignDomain(String, String),
     /// The name would not do as a part of a row's key.
     #[error(
         "the name {0:?} in the URI SAN must be 1 to 253 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit"
@@ -70,11 +75,11 @@ pub enum IdentityError {
 /// Longest name of a cluster: a DNS subdomain, as Kubernetes has it.
 const NAME_LIMIT: usize = 253;
 
-/// What the leaf of a certificate chain entitles to.
+/// What the leaf of a certificate chain entitles to in the fleet of a trust domain.
 ///
 /// # Errors
-/// When the certificate does not name exactly one spoke or viewer.
-pub fn identify(leaf: &[u8]) -> Result<Identity, IdentityError> {
+/// When the certificate does not name exactly one spoke or viewer of this fleet.
+pub fn identify(leaf: &[u8], domain: &str) -> Result<Identity, IdentityError> {
     let (_, certificate) = X509Certificate::from_der(leaf).map_err(|_| IdentityError::Unreadable)?;
     let names = certificate
         .subject_alternative_name()
@@ -88,7 +93,7 @@ pub fn identify(leaf: &[u8]) -> Result<Identity, IdentityError> {
         })
         .collect();
     match uris.as_slice() {
-        [uri] => parse(uri),
+        [uri] => parse(uri, domain),
         others => Err(IdentityError::NotOneUri(others.len())),
     }
 }
@@ -100,7 +105,7 @@ pub fn valid_until(leaf: &[u8]) -> Option<crate::Millis> {
     certificate.validity().not_after.timestamp().checked_mul(1000)
 }
 
-fn parse(uri: &str) -> Result<Identity, IdentityError> {
+fn parse(uri: &str, own: &str) -> Result<Identity, IdentityError> {
     let unknown = || IdentityError::UnknownRole(uri.to_owned());
     let rest = uri.strip_prefix("spiffe://").ok_or_else(unknown)?;
     let parts: Vec<&str> = rest.split('/').collect();
@@ -109,6 +114,9 @@ fn parse(uri: &str) -> Result<Identity, IdentityError> {
     };
     if domain.is_empty() {
         return Err(unknown());
+    }
+    if *domain != own {
+        return Err(IdentityError::ForeignDomain((*domain).to_owned(), own.to_owned()));
     }
     let proper = |name: &str| {
         if proper_name(name) {
@@ -129,7 +137,9 @@ fn parse(uri: &str) -> Result<Identity, IdentityError> {
     }
 }
 
-fn proper_name(name: &str) -> bool {
+/// Whether a name may be a cluster's or a person's.
+#[must_use]
+pub fn proper_name(name: &str) -> bool {
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     name.len() <= NAME_LIMIT
         && edge(name.chars().next())
@@ -139,6 +149,16 @@ fn proper_name(name: &str) -> bool {
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
 }
 
+/// The certificate of who sends a request.
+///
+/// # Errors
+/// Unauthenticated without one.
+pub fn leaf<T>(request: &Request<T>) -> Result<CertificateDer<'static>, Status> {
+    let certificates: Option<Arc<Vec<CertificateDer<'static>>>> = request.peer_certs();
+    let leaf = certificates.as_ref().and_then(|chain| chain.first().cloned());
+    leaf.ok_or_else(|| Status::unauthenticated(IdentityError::NoCertificate.to_string()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,25 +166,25 @@ mod tests {
     #[test]
     fn roles() {
         assert_eq!(
-            parse("spiffe://fleet/spoke/prod-eu"),
+            parse("spiffe://fleet/spoke/prod-eu", "fleet"),
             Ok(Identity::Spoke {
                 cluster: "prod-eu".into()
             })
         );
         assert_eq!(
-            parse("spiffe://a.b/viewer/ann"),
+            parse("spiffe://a.b/viewer/ann", "a.b"),
             Ok(Identity::Viewer { name: "ann".into() })
         );
         assert_eq!(
-            parse("spiffe://a.b/operator/ann"),
+            parse("spiffe://a.b/operator/ann", "a.b"),
             Ok(Identity::Operator { name: "ann".into() })
         );
         assert_eq!(
-            parse("spiffe://a.b/admin/ann"),
+            parse("spiffe://a.b/admin/ann", "a.b"),
             Ok(Identity::Admin { name: "ann".into() })
         );
         assert_eq!(
-            parse("spiffe://a.b/person/ann"),
+            parse("spiffe://a.b/person/ann", "a.b"),
             Ok(Identity::Person { name: "ann".into() })
         );
     }
@@ -179,12 +199,27 @@ mod tests {
             "spiffe://fleet/Spoke/a",
             "https://fleet/spoke/a",
         ] {
-            assert!(matches!(parse(uri), Err(IdentityError::UnknownRole(_))), "{uri}");
+            assert!(
+                matches!(parse(uri, "fleet"), Err(IdentityError::UnknownRole(_))),
+                "{uri}"
+            );
         }
         for name in ["", "A", "a_b", "-a", "a-", "a b", "ä", &"a".repeat(254)] {
             assert_eq!(
-                parse(&format!("spiffe://fleet/spoke/{name}")),
+                parse(&format!("spiffe://fleet/spoke/{name}"), "fleet"),
                 Err(IdentityError::BadName(name.to_owned()))
+            );
+        }
+    }
+
+    #[test]
+    fn another_trust_domain_is_refused_by_name() {
+        for role in ["spoke", "viewer", "operator"] {
+            let refused = parse(&format!("spiffe://elsewhere/{role}/a"), "fleet").unwrap_err();
+            let text = refused.to_string();
+            assert!(
+                text.contains("\"elsewhere\"") && text.contains("\"fleet\""),
+                "{text}"
             );
         }
     }
@@ -199,7 +234,7 @@ mod tests {
                     .subject_alt_names
                     .push(rcgen::SanType::URI((*uri).try_into().unwrap()));
             }
-            identify(params.self_signed(&key).unwrap().der())
+            identify(params.self_signed(&key).unwrap().der(), "fleet")
         };
         assert_eq!(
             with(&["spiffe://fleet/spoke/a"]),
@@ -211,9 +246,9 @@ mod tests {
         );
         assert_eq!(with(&[]), Err(IdentityError::NotOneUri(0)));
         assert_eq!(
-            with(&["spiffe://f/spoke/a", "spiffe://f/viewer/b"]),
+            with(&["spiffe://fleet/spoke/a", "spiffe://fleet/viewer/b"]),
             Err(IdentityError::NotOneUri(2))
         );
-        assert_eq!(identify(b"junk"), Err(IdentityError::Unreadable));
+        assert_eq!(identify(b"junk", "fleet"), Err(IdentityError::Unreadable));
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
+use proto::certificate;
 use proto::v1::fleet_link_server::FleetLink;
 use proto::v1::spoke_message::Body;
 use proto::v1::{Hello, HubMessage, SpokeMessage, Welcome, hub_message};
@@ -20,10 +21,11 @@ use crate::collect;
 use crate::hub::Hub;
 use crate::inventory::{Facts, Introduction, Refused};
 use crate::lock::Command;
+use crate::membership::Renewals;
 use crate::metrics::Open;
 use crate::outbound::{Outgoing, lanes};
 use crate::session::{self, Broken, Session};
-use crate::{Moment, access, clean};
+use crate::{Moment, access, clean, identity};
 
 /// A stream without a Hello is nobody's.
 const HELLO: Duration = Duration::from_secs(10);
@@ -50,12 +52,16 @@ impl FleetLink for LinkService {
         request: Request<Streaming<SpokeMessage>>,
     ) -> Result<Response<Self::LinkStream>, Status> {
         let cluster = access::spoke(&request)?;
+        let certificate = certificate::read(&identity::leaf(&request)?);
+        let certificate = certificate.map_err(|error| Status::permission_denied(error.to_string()))?;
+        // Before a session is begun: it would end the one of a cluster that has the name again.
+        admit(&self.hub, &cluster, &certificate)?;
         let mut incoming = request.into_inner();
         let end = CancellationToken::new();
         let (outgoing, stream) = lanes(end.clone());
         let hub = self.hub.clone();
         tokio::spawn(async move {
-            let ended = serve(&hub, &cluster, &mut incoming, &outgoing, &end).await;
+            let ended = serve(&hub, &cluster, &certificate, &mut incoming, &outgoing, &end).await;
             if let Err(status) = ended {
                 info!(%cluster, reason = status.message(), "a session ended");
                 // An error means that the spoke is gone already.
@@ -70,6 +76,7 @@ impl FleetLink for LinkService {
 async fn serve(
     hub: &Hub,
     cluster: &Arc<str>,
+    certificate: &certificate::Facts,
     incoming: &mut Streaming<SpokeMessage>,
     outgoing: &Outgoing,
     end: &CancellationToken,
@@ -118,8 +125,11 @@ async fn serve(
         incarnation: &incarnation,
         outgoing,
         session: Session::new(up_to_date, hub.max_bytes),
+        expires: certificate.expires,
+        renewals: Renewals::default(),
     };
-    let result = match sent {
+    // A ban that came meanwhile has not found this session.
+    let result = match sent.and_then(|()| admit(hub, cluster, certificate)) {
         Ok(()) => conversation.run(incoming, end).await,
         Err(status) => Err(status),
     };
@@ -136,6 +146,21 @@ async fn serve(
     hub.close(cluster, number);
     hub.change(|inventory| inventory.detach(cluster, number, Moment::now()));
     result
+}
+
+/// Whether a cluster may connect with a certificate.
+fn admit(hub: &Hub, cluster: &str, certificate: &certificate::Facts) -> Result<(), Status> {
+    // TLS takes a certificate to the end of its last second.
+    if certificate.expires <= crate::now() {
+        return Err(conversation::expired(cluster));
+    }
+    match hub.membership.refuses(cluster, certificate) {
+        Some(reason) => {
+            hub.metrics.refused.with_label_values(&["hello", "banned"]).inc();
+            Err(Status::permission_denied(reason))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The Hello of a stream.

@@ -1,10 +1,13 @@
 //! The hub of a fleet.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use hub::config::{Arguments, Command, Config, LogFormat};
+use hub::access::Role;
+use hub::arguments::{Arguments, Command};
+use hub::config::{Config, LogFormat, Span};
 use hub::store::copy;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -29,8 +32,12 @@ async fn main() -> ExitCode {
         LogFormat::Json => builder.json().init(),
     }
     let done = match command {
+        Some(Command::OperatorCertificate { name, role, valid }) => {
+            operator_certificate(&config, &name, role, valid)
+        }
+        Some(Command::Backup { file }) => backup(&config, &file).await,
+        Some(Command::Restore { file, replace }) => restore(&config, &file, replace).await,
         None => run(config).await,
-        Some(command) => carry_out(command).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -41,22 +48,27 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn carry_out(command: Command) -> anyhow::Result<()> {
-    match command {
-        Command::Backup { file, store } => {
-            let copied = copy::backup(&store, &file, hub::now()).await?;
-            tracing::info!(file = %file.display(), bytes = copied.bytes, epoch = copied.epoch, "the backup is written");
-        }
-        Command::Restore { file, store, replace } => {
-            let copied = copy::restore(&file, &store, replace, hub::now()).await?;
-            tracing::info!(
-                store = %store.display(),
-                made = %proto::time::from_unix_millis(copied.made),
-                "the backup is in place; a hub that starts on it grants nothing until every lease that it may have lost has run out"
-            );
-        }
-    }
+async fn backup(config: &Config, file: &Path) -> anyhow::Result<()> {
+    let copied = copy::backup(&config.store, file, hub::now()).await?;
+    tracing::info!(file = %file.display(), bytes = copied.bytes, epoch = copied.epoch, "the backup is written");
     Ok(())
+}
+
+async fn restore(config: &Config, file: &Path, replace: bool) -> anyhow::Result<()> {
+    let copied = copy::restore(file, &config.store, replace, hub::now()).await?;
+    tracing::info!(
+        store = %config.store.display(),
+        made = %proto::time::from_unix_millis(copied.made),
+        "the backup is in place; a hub that starts on it grants nothing until every lease that it may have lost has run out"
+    );
+    Ok(())
+}
+
+/// Written to standard output: the hub's image has no shell and no writable folder but the store's.
+fn operator_certificate(config: &Config, name: &str, role: Role, valid: Span) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let pem = hub::membership::operator_certificate(config, name, role, valid)?;
+    Ok(std::io::stdout().write_all(pem.as_bytes())?)
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {

@@ -39,6 +39,8 @@ pub struct Metrics {
     pub refused: IntCounterVec,
     /// 1 while nothing is granted because the store is an older one.
     pub restored: IntGauge,
+    /// Attempts to join, by outcome.
+    pub enrolments: IntCounterVec,
     state: State,
 }
 
@@ -115,7 +117,7 @@ impl State {
             )?,
             certificates: series.gauges(
                 "fleet_hub_certificate_expiry_timestamp_seconds",
-                "Unix time at which the certificate of the hub, or of the authority of its clients, expires",
+                "Unix time at which a certificate expires: a given one of the hub (hub), that of a given authority of its clients (clients), or that of its own authority (authority)",
                 &["certificate"],
             )?,
             store_bytes: series.gauge(
@@ -174,6 +176,11 @@ impl Metrics {
             restored: series.gauge(
                 "fleet_hub_store_restored",
                 "1 while no lock is granted because the store was put back from a backup, or no hub had worked on it",
+            )?,
+            enrolments: series.counters(
+                "fleet_hub_enrolments_total",
+                "Attempts to join with a token",
+                &["outcome"],
             )?,
             state: State::new(&series)?,
             definitions: Arc::default(),

@@ -17,7 +17,7 @@ use crate::seen::Seen;
 const CLOCKS: Millis = 10 * 60_000;
 
 /// States of a cluster, worst first.
-pub const CLUSTER_STATES: [&str; 4] = ["conflict", "refused", "stale", "connected"];
+pub const CLUSTER_STATES: [&str; 5] = ["banned", "conflict", "refused", "stale", "connected"];
 /// States of a physical repository, worst first.
 pub const REPOSITORY_STATES: [&str; 4] = ["unready", "stale", "degraded", "ready"];
 

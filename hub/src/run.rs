@@ -1,41 +1,26 @@
 //! Starts everything, and stops it in order.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures::{FutureExt as _, TryFutureExt as _};
-use proto::v1::fleet_admin_server::FleetAdminServer;
-use proto::v1::fleet_hub_server::FleetHubServer;
-use proto::v1::fleet_link_server::FleetLinkServer;
-use proto::v1::fleet_view_server::FleetViewServer;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tracing::{info, warn};
 
-use crate::access::AccessLayer;
 use crate::access::refusals::{self, Refusals};
 use crate::admin::{self, Admin};
-use crate::backup::BackupService;
 use crate::collect::{Appointer, Collectors};
 use crate::config::Config;
 use crate::hub::Hub;
-use crate::link::LinkService;
 use crate::lock::{Keeper, Locks, Settings};
 use crate::metrics::{Metrics, Scrape};
-use crate::people::PeopleService;
+use crate::servers::{self, Task};
 use crate::store::held::{self, Hold};
 use crate::store::{HubStore, Sqlite};
-use crate::view::ViewService;
 
 /// How often a second process looks whether the store is free.
 const RETRY: Duration = Duration::from_secs(1);
-
-type Task = tokio::task::JoinHandle<anyhow::Result<()>>;
 
 /// A hub that serves.
 pub struct Running {
@@ -43,6 +28,8 @@ pub struct Running {
     /// Addresses as bound: ports may have been chosen by the system.
     pub link: SocketAddr,
     pub view: SocketAddr,
+    /// Where the hub has an authority of its own.
+    pub enrol: Option<SocketAddr>,
     tasks: Vec<Task>,
     /// The store is this process's own until everything has ended.
     _hold: Hold,
@@ -93,11 +80,11 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
     let appointer = Appointer::start(hub.clone(), store.clone()).await?;
     let keeper = Keeper::start(hub.clone(), store.clone(), Settings::of(config)).await?;
     let (refusals, refused) = Refusals::new();
-    let servers = servers(config, &hub, refusals, &stop).await?;
+    let servers = servers::start(config, &hub, refusals, &stop).await?;
     // An error means that it is set already.
     let _ = ready.set(store.clone());
     let _ = scrape.set(Scrape::new(hub.clone(), config));
-    info!(link = %servers.link, view = %servers.view, "serving");
+    info!(link = %servers.link, view = %servers.view, enrol = ?servers.enrol, "serving");
     let mut tasks = servers.tasks;
     tasks.extend([
         tokio::spawn(async move { admin.await?.context("cannot serve the admin address") }),
@@ -119,6 +106,7 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
         hub,
         link: servers.link,
         view: servers.view,
+        enrol: servers.enrol,
         tasks,
         _hold: hold,
     })
@@ -143,49 +131,6 @@ async fn open(config: &Config) -> anyhow::Result<Arc<dyn HubStore>> {
     Ok(Arc::new(store))
 }
 
-/// What answers spokes and people.
-struct Servers {
-    link: SocketAddr,
-    view: SocketAddr,
-    tasks: Vec<Task>,
-}
-
-/// Binds both addresses, and serves on them until `stop`.
-async fn servers(
-    config: &Config,
-    hub: &Arc<Hub>,
-    refusals: Refusals,
-    stop: &CancellationToken,
-) -> anyhow::Result<Servers> {
-    let (link, view) = (bind(config.link_address).await?, bind(config.view_address).await?);
-    let (link_address, view_address) = (link.local_addr()?, view.local_addr()?);
-    let access = AccessLayer::new(hub.authority.clone(), refusals);
-    let link_service =
-        FleetLinkServer::new(LinkService::new(hub.clone())).max_decoding_message_size(proto::MESSAGE_MAX);
-    let link_server = server(config, Certificates::Demanded)?
-        .layer(access.clone())
-        .add_service(link_service)
-        .serve_with_incoming_shutdown(incoming(link), stop.clone().cancelled_owned());
-    let view_service =
-        FleetViewServer::new(ViewService::new(hub.clone())).max_decoding_message_size(proto::MESSAGE_MAX);
-    let people = PeopleService::new(hub.clone(), config.session_lifetime.0);
-    let own = BackupService::new(hub.clone(), &config.store);
-    let view_server = server(config, Certificates::Optional)?
-        .layer(access)
-        .add_service(view_service)
-        .add_service(FleetHubServer::new(own))
-        .add_service(FleetAdminServer::new(people))
-        .serve_with_incoming_shutdown(incoming(view), stop.clone().cancelled_owned());
-    // Streams are open for ever: a stop does not wait for them.
-    let link_server = bounded(link_server.map_err(anyhow::Error::from).boxed(), stop.clone());
-    let view_server = bounded(view_server.map_err(anyhow::Error::from).boxed(), stop.clone());
-    Ok(Servers {
-        link: link_address,
-        view: view_address,
-        tasks: vec![tokio::spawn(link_server), tokio::spawn(view_server)],
-    })
-}
-
 /// Waits until no other process has the store.
 async fn hold(config: &Config, stop: &CancellationToken) -> anyhow::Result<Hold> {
     let mut told = false;
@@ -204,52 +149,4 @@ async fn hold(config: &Config, stop: &CancellationToken) -> anyhow::Result<Hold>
             () = stop.cancelled() => anyhow::bail!("stopped while another hub had the store"),
         }
     }
-}
-
-async fn bounded(
-    server: futures::future::BoxFuture<'static, anyhow::Result<()>>,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    tokio::select! {
-        result = server => result,
-        () = async { stop.cancelled().await; tokio::time::sleep(Duration::from_millis(500)).await } => Ok(()),
-    }
-}
-
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}"))
-}
-
-/// A short answer is sent at once: held back until the last one is acknowledged, each would take 40 ms.
-fn incoming(listener: TcpListener) -> TcpIncoming {
-    TcpIncoming::from(listener).with_nodelay(Some(true))
-}
-
-/// Client certificates of a listener. One that is shown must always be of our authority.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Certificates {
-    /// A peer without one does not get as far as a request.
-    Demanded,
-    /// People may come with a session instead.
-    Optional,
-}
-
-fn server(config: &Config, certificates: Certificates) -> anyhow::Result<Server> {
-    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    let tls = ServerTlsConfig::new()
-        .identity(Identity::from_pem(
-            read(&config.tls_cert)?,
-            read(&config.tls_key)?,
-        ))
-        .client_ca_root(Certificate::from_pem(read(&config.tls_ca)?))
-        .client_auth_optional(certificates == Certificates::Optional);
-    Ok(Server::builder()
-        .tls_config(tls)?
-        .http2_keepalive_interval(Some(Duration::from_secs(20)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .initial_stream_window_size(64 << 10)
-        .initial_connection_window_size(128 << 10)
-        .max_concurrent_streams(64))
 }

@@ -138,7 +138,9 @@ impl Session {
                 | Body::LeaseRelease(_)
                 | Body::PossessionProof(_)
                 | Body::PlanPart(_)
-                | Body::CollectorReport(_),
+                | Body::CollectorReport(_)
+                | Body::CertificateRequest(_)
+                | Body::TrustStored(_),
             ) => Effect::default(),
         })
     }

@@ -121,7 +121,10 @@ fn silent(seen: Seen<'_>, member: &Member) -> Attention {
     Attention {
         state: Health::Stale.as_str().to_owned(),
         subject: member.name.to_string(),
-        detail: format!("{backups} backups, silent; what is shown is the last that is known"),
+        detail: match member.trouble() {
+            Some((_, reason)) => reason.to_owned(),
+            None => format!("{backups} backups, silent; what is shown is the last that is known"),
+        },
         count: backups,
         next: format!("fleet clusters {}", member.name),
     }

@@ -85,9 +85,13 @@ enum Proof {
 
 /// One call with an empty message; the first answer.
 async fn call(fleet: &Fleet, path: &'static str, proof: Proof) -> Result<(), Status> {
-    let link = path.starts_with("/fleet.v1.FleetLink/");
     let addresses = &fleet.running;
-    let port = if link { addresses.link } else { addresses.view }.port();
+    let address = match path.split('/').nth(1) {
+        Some("fleet.v1.FleetLink") => addresses.link,
+        Some("fleet.v1.FleetEnrol") => addresses.enrol.unwrap(),
+        _ => addresses.view,
+    };
+    let port = address.port();
     let (identity, session) = match proof {
         Proof::None => (None, None),
         Proof::Certificate(cert, key) => (Some((cert, key)), None),

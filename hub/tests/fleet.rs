@@ -49,6 +49,8 @@ fn config(dir: &Path) -> Config {
         &key,
         "--tls-ca",
         &ca,
+        "--trust-domain",
+        "fleet",
         "--store",
         &store,
         "--heartbeat-interval",

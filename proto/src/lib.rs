@@ -3,11 +3,13 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod certificate;
 pub mod digest;
 pub mod hold;
 pub mod order;
 pub mod plan;
 pub mod possession;
+pub mod renewal;
 mod rule;
 pub mod text;
 pub mod time;

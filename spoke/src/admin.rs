@@ -9,13 +9,13 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
+use crate::context::Context;
 use crate::service::Health;
 
 /// What the endpoints report.
 #[derive(Clone)]
 struct Admin {
-    metrics: Arc<Metrics>,
+    context: Arc<Context>,
     health: Health,
 }
 
@@ -32,7 +32,7 @@ pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// Serves until shutdown.
 pub async fn serve(
     listener: &TcpListener,
-    metrics: Arc<Metrics>,
+    context: Arc<Context>,
     health: Health,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
@@ -40,7 +40,7 @@ pub async fn serve(
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(render))
-        .with_state(Admin { metrics, health });
+        .with_state(Admin { context, health });
     let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
     let stop = shutdown.clone();
     tokio::select! {
@@ -56,14 +56,13 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
     if !unwell.is_empty() {
         return (StatusCode::SERVICE_UNAVAILABLE, unwell.join("\n") + "\n");
     }
-    let text = if admin.metrics.link_name_differs.get() == 0 {
-        "ok\n"
-    } else {
-        "ok, but not linked: FLEET_CLUSTER is not the name in the certificate\n"
+    let text = match admin.context.certificate.trouble() {
+        trouble if trouble.is_empty() => "ok\n".to_owned(),
+        trouble => format!("ok, but not linked: {trouble}\n"),
     };
-    (StatusCode::OK, text.to_owned())
+    (StatusCode::OK, text)
 }
 
 async fn render(State(admin): State<Admin>) -> String {
-    admin.metrics.render()
+    admin.context.metrics.render()
 }

@@ -19,6 +19,7 @@ pub mod config;
 pub mod consent;
 pub mod context;
 pub mod credentials;
+pub mod enrol;
 pub mod events;
 pub mod exchange;
 pub mod exec;

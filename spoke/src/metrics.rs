@@ -49,6 +49,9 @@ pub struct Metrics {
     pub link_connected: IntGauge,
     /// The hub knows this cluster by another name than the configured one.
     pub link_name_differs: IntGauge,
+    /// End of the cluster's certificate, and how often it could not be renewed.
+    pub link_certificate_expiry: Gauge,
+    pub link_certificate_failures: IntCounterVec,
     /// Messages sent to the hub and received from it.
     pub link_messages: IntCounterVec,
     /// Unix time of the last connection to the hub.
@@ -102,6 +105,15 @@ impl Metrics {
             link_since: series.gauge(
                 "fleet_link_connected_timestamp_seconds",
                 "Unix time of the last connection to the hub",
+            )?,
+            link_certificate_expiry: series.gauge(
+                "fleet_link_certificate_expiry_timestamp_seconds",
+                "Unix time at which the certificate of this cluster ends; it is renewed half-way through its life",
+            )?,
+            link_certificate_failures: series.counters(
+                "fleet_link_certificate_failures_total",
+                "Certificates that the hub did not issue (refused), and what it sent that could not be kept (lost)",
+                &["outcome"],
             )?,
             definitions: Vec::new(),
             registry: registry.clone(),

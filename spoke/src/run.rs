@@ -10,15 +10,16 @@ use ractor::{Actor, ActorCell};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::admin;
 use crate::apply::Applier;
 use crate::backup::BackupController;
 use crate::clock::{Clock, Random, SystemClock, SystemRandom};
-use crate::config::Config;
+use crate::config::{Config, HubAddress};
 use crate::context::{Context, TURNS};
 use crate::credentials::NotificationSecrets;
+use crate::enrol;
 use crate::events::{Events, Publisher};
 use crate::exchange::{Board, CertificateName, Collectors, Creations, Leases, Outbox, Question};
 use crate::intake::Routes;
@@ -67,6 +68,7 @@ async fn start(config: &Config, fatal: &Fatal) -> anyhow::Result<Tree> {
         .apiserver_version()
         .await
         .context("the API server does not answer")?;
+    let config = &joined(config, &client).await;
     let site = config.site(&cluster_uid(&client).await?);
     let restic = restic::Executor::start(config, &site.cluster, metrics.clone())
         .await
@@ -146,6 +148,7 @@ pub(crate) async fn assemble(
         listener: outside.listener,
         health: supervisor.health.clone(),
         kubernetes: outside.kubernetes,
+        fatal: supervisor.fatal.clone(),
     };
     let services = wrap(services::all(config, parts));
     let services = ServicesHandle::start(root.get_cell(), supervisor, services).await?;
@@ -268,6 +271,27 @@ fn driver<C: Controller>(context: &Arc<Context>, controller: C) -> Arc<Driver<C>
 }
 
 /// uid of namespace kube-system, which identifies a cluster for its whole life.
+/// The configuration with the hub and the name that this cluster has joined with, where nothing else is configured.
+async fn joined(config: &Config, client: &Client) -> Config {
+    let mut config = config.clone();
+    if config.hub_url().is_some() {
+        return config;
+    }
+    match enrol::membership(client, &config.lease_namespace).await {
+        Ok(Some(enrol::Membership { cluster, hub })) => {
+            config.hub = Some(HubAddress(Some(hub)));
+            config.cluster = config
+                .cluster
+                .filter(|name| !name.trim().is_empty())
+                .or(Some(cluster));
+        }
+        Ok(None) => {}
+        // Backups go on without a hub; whether there is one is asked again and again.
+        Err(error) => warn!("whether there is a hub to join is not known: {error:#}"),
+    }
+    config
+}
+
 async fn cluster_uid(client: &Client) -> anyhow::Result<String> {
     let system = Api::<Namespace>::all(client.clone()).get("kube-system").await;
     let uid = system

@@ -11,19 +11,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::context::Context;
+use crate::enrol;
 use crate::events::Publisher;
 use crate::exchange::Question;
 use crate::intake::{self, Routes};
 use crate::leader::Election;
 use crate::link::{self, LinkConfig};
 use crate::maintenance::{Local, LocalGrantor};
-use crate::metrics::Metrics;
 use crate::notify::Sender;
 use crate::possession::{self, Possession};
 use crate::queue;
 use crate::restic::Restic;
 use crate::scripts::Scripts;
-use crate::service::{Health, Service, Stage};
+use crate::service::{Fatal, Health, Service, Stage};
 use crate::{admin, possession::Questions};
 
 const QUEUE_SETTLE: Duration = Duration::from_millis(100);
@@ -46,6 +46,8 @@ pub struct Parts {
     pub health: Health,
     /// Version of the API server.
     pub kubernetes: String,
+    /// Ends the process.
+    pub fatal: Fatal,
 }
 
 /// Every service of this configuration.
@@ -56,10 +58,10 @@ pub fn all(config: &Config, parts: Parts) -> Vec<Service> {
     services.push(terms(&context, &routes, &synced));
     services.push(scripts(&context, parts.scripts, &synced));
     services.push(queue(&context, &routes, &synced));
-    services.push(events(config, parts.client, &context, parts.publisher));
+    services.push(events(config, parts.client.clone(), &context, parts.publisher));
     services.push(notifier(parts.sender));
     services.extend(parts.election.map(election));
-    services.push(serving(context.metrics.clone(), parts.health, parts.listener));
+    services.push(serving(context.clone(), parts.health, parts.listener));
     if let Some(url) = config.hub_url() {
         let (possession, questions) = Possession::new();
         let link = LinkConfig::new(url, config, &parts.kubernetes, possession.clone());
@@ -67,6 +69,7 @@ pub fn all(config: &Config, parts: Parts) -> Vec<Service> {
         services.push(proofs(possession, questions, &context, parts.restic));
         services.push(shared(&context));
     } else {
+        services.push(invitation(config, parts.client, parts.fatal));
         let (ttl, delay) = (config.lease_ttl, config.lock_delay);
         let local = Local::new(context, &config.lease_namespace, ttl, delay);
         services.push(grantor(LocalGrantor::new(local, parts.questions)));
@@ -210,11 +213,11 @@ fn election(election: Election) -> Service {
     )
 }
 
-fn serving(metrics: Arc<Metrics>, health: Health, listener: TcpListener) -> Service {
+fn serving(context: Arc<Context>, health: Health, listener: TcpListener) -> Service {
     let listener = Arc::new(listener);
     Service::new("admin", Stage::Admin, PANIC, move |running| {
-        let (listener, metrics, health) = (listener.clone(), metrics.clone(), health.clone());
-        async move { Ok(admin::serve(&listener, metrics, health, running.stop).await?) }
+        let (listener, context, health) = (listener.clone(), context.clone(), health.clone());
+        async move { Ok(admin::serve(&listener, context, health, running.stop).await?) }
     })
 }
 
@@ -255,6 +258,25 @@ fn proofs(
         parts,
         |(possession, questions, context, restic), stop| {
             possession::run(possession, questions, context, restic, stop)
+        },
+    )
+}
+
+/// A hub decides about locks, so a spoke that begins to have one starts anew.
+fn invitation(config: &Config, client: Client, fatal: Fatal) -> Service {
+    let parts = (client, config.lease_namespace.clone(), fatal);
+    service(
+        "invitation",
+        Stage::Edge,
+        parts,
+        |(client, namespace, fatal), stop| async move {
+            tokio::select! {
+                joining = enrol::invited(&client, &namespace) => {
+                    fatal.fail(format!("there is a hub to join ({}); starting again with it", joining.hub));
+                    stop.cancelled().await;
+                }
+                () = stop.cancelled() => {}
+            }
         },
     )
 }

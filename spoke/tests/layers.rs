@@ -37,6 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "edges",
         &[
             "admin",
+            "enrol",
             "hook",
             "intake",
             "link",

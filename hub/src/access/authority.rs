@@ -43,16 +43,19 @@ impl Evidence {
 /// Knows people, and what they may do.
 #[derive(Debug)]
 pub struct Authority {
+    /// Trust domain of the fleet.
+    domain: Arc<str>,
     people: Mutex<People>,
     /// Rises with each change of rights and sessions.
     changed: watch::Sender<u64>,
 }
 
 impl Authority {
-    /// An authority that knows these people.
+    /// An authority for a trust domain, which knows these people.
     #[must_use]
-    pub fn new(people: People) -> Authority {
+    pub fn new(domain: Arc<str>, people: People) -> Authority {
         Authority {
+            domain,
             people: Mutex::new(people),
             changed: watch::channel(0).0,
         }
@@ -113,7 +116,8 @@ impl Authority {
         let Some(leaf) = &evidence.certificate else {
             return Err(Status::unauthenticated(IdentityError::NoCertificate.to_string()));
         };
-        let identity = identify(leaf).map_err(|error| Status::permission_denied(error.to_string()))?;
+        let identity =
+            identify(leaf, &self.domain).map_err(|error| Status::permission_denied(error.to_string()))?;
         let Some((name, role)) = by_certificate(&identity) else {
             let Identity::Spoke { cluster } = identity else {
                 return Err(Status::internal("a certificate of no kind"));
@@ -217,7 +221,7 @@ mod tests {
 
     #[test]
     fn who_is_not_known_gets_nowhere() {
-        let authority = Authority::new(People::default());
+        let authority = Authority::new("fleet".into(), People::default());
         let code = |path: &str, evidence: &Evidence| authority.admit(path, evidence, 0).unwrap_err().1.code();
         assert_eq!(code(LIST, &Evidence::default()), tonic::Code::Unauthenticated);
         assert_eq!(code(LIST, &token("x")), tonic::Code::Unauthenticated);
@@ -238,7 +242,7 @@ mod tests {
             created: 0,
             expires: 10,
         };
-        let authority = Authority::new(People::new(Vec::new(), vec![session]));
+        let authority = Authority::new("fleet".into(), People::new(Vec::new(), vec![session]));
         let refused = authority.admit(LIST, &token("t"), 1).unwrap_err();
         assert_eq!(refused.1.code(), tonic::Code::PermissionDenied);
         let Principal::Person(ann) = refused.0 else {

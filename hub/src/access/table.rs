@@ -67,6 +67,19 @@ const WHAT_GOES: Reach = Reach::Covered("every snapshot that the plan removes");
 /// Every RPC of every listener of the hub.
 pub const RULES: &[Rule] = &[
     rule("/fleet.v1.FleetLink/Link", Need::Spoke, Reach::Own),
+    rule("/fleet.v1.FleetEnrol/Enrol", Need::Anyone, Reach::Own),
+    verb(
+        "/fleet.v1.FleetClusters/CreateJoinToken",
+        Verb::Enrol,
+        WHOLE_CLUSTER,
+    ),
+    verb("/fleet.v1.FleetClusters/BanCluster", Verb::Ban, WHOLE_CLUSTER),
+    verb("/fleet.v1.FleetClusters/UnbanCluster", Verb::Ban, WHOLE_CLUSTER),
+    verb(
+        "/fleet.v1.FleetClusters/RotateAuthority",
+        Verb::Administer,
+        Reach::Everywhere,
+    ),
     rule("/fleet.v1.FleetAdmin/Login", Need::Anyone, Reach::Own),
     rule("/fleet.v1.FleetAdmin/Logout", Need::Person, Reach::Own),
     rule("/fleet.v1.FleetAdmin/WhoAmI", Need::Person, Reach::Own),

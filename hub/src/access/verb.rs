@@ -94,7 +94,7 @@ impl FromIterator<Verb> for Verbs {
 }
 
 /// A bundle of verbs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Role {
     Viewer,
     Operator,

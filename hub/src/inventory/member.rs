@@ -69,6 +69,8 @@ pub struct Member {
     pub(super) bytes: usize,
     /// Why its last report was not taken.
     pub(super) refused: Option<String>,
+    /// Who has banned it, and why.
+    pub(super) banned: Option<String>,
     /// Two clusters report under this name.
     pub(super) conflict: Option<Conflict>,
     pub(super) takeovers: Takeovers,
@@ -102,6 +104,7 @@ impl Member {
             unreadable: 0,
             bytes: 0,
             refused: None,
+            banned: None,
             conflict: None,
             takeovers: Takeovers::default(),
             accepted: None,
@@ -138,8 +141,10 @@ impl Member {
     /// Why nothing is taken from it, if so.
     #[must_use]
     pub fn trouble(&self) -> Option<(&'static str, &str)> {
+        let banned = self.banned.as_deref().map(|text| ("banned", text));
         let conflict = self.conflict.as_ref().map(|c| ("conflict", c.reason.as_str()));
-        conflict.or_else(|| Some(("refused", self.refused.as_deref()?)))
+        let refused = self.refused.as_deref().map(|text| ("refused", text));
+        banned.or(conflict).or(refused)
     }
 
     /// By the steady clock, whether nothing confirms what is held: the spoke has been silent for too long, or no stream has reported

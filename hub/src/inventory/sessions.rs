@@ -146,6 +146,19 @@ impl Inventory {
         true
     }
 
+    /// Shows a cluster as banned, or no longer. Whether a session of it is open.
+    pub fn ban(&mut self, name: &str, reason: Option<String>) -> bool {
+        let Some(member) = self.members.get_mut(name) else {
+            return false;
+        };
+        member.banned = reason;
+        let name = member.name.clone();
+        let connected = member.live.is_some();
+        self.changes.touch(Collection::Clusters, &name);
+        self.changes.publish();
+        connected
+    }
+
     /// Begins to remove a cluster: from now on it cannot connect. Whether it may be removed, because it is not connected.
     pub fn begin_forget(&mut self, name: &Arc<str>) -> bool {
         let connected = self.members.get(name).is_some_and(|member| member.live.is_some());

@@ -18,9 +18,10 @@ use crate::creation::{Creations, Ticket};
 use crate::hub::Hub;
 use crate::inventory::{Arrived, Change, Held, Inventory, Refused};
 use crate::lock::{Command, Message};
+use crate::membership::Renewals;
 use crate::outbound::Outgoing;
 use crate::session::{Broken, Effect, Session, Update};
-use crate::{Moment, now};
+use crate::{Millis, Moment, now};
 
 /// An attached session.
 pub(super) struct Conversation<'a> {
@@ -31,6 +32,9 @@ pub(super) struct Conversation<'a> {
     pub incarnation: &'a Arc<str>,
     pub outgoing: &'a Outgoing,
     pub session: Session,
+    /// When its certificate ends, in milliseconds since 1970: that of the newest that was issued on this session.
+    pub expires: Millis,
+    pub renewals: Renewals,
 }
 
 impl Conversation<'_> {
@@ -47,10 +51,23 @@ impl Conversation<'_> {
         // A silent peer is found by HTTP/2 pings long before this.
         let silence = hub.heartbeat.saturating_mul(6).max(Duration::from_secs(5));
         let mut creating = hub.creating();
+        let mut trust = hub
+            .membership
+            .authority
+            .as_ref()
+            .map(|authority| authority.changes());
+        self.announce()?;
         loop {
+            let left = self.expires.saturating_sub(now());
+            let left = Duration::from_millis(u64::try_from(left).unwrap_or_default());
             let message = tokio::select! {
                 biased;
                 () = end.cancelled() => return Err(self.ended()),
+                () = tokio::time::sleep(left) => return Err(expired(self.cluster)),
+                () = changed(&mut trust) => {
+                    self.announce()?;
+                    continue;
+                }
                 message = timeout(silence, incoming.next()) => message.map_err(|_| Status::deadline_exceeded("no heartbeat came"))?,
                 _ = creating.changed() => {
                     self.grant(&mut creating, None)?;
@@ -64,6 +81,9 @@ impl Conversation<'_> {
 
     /// Why the session was ended from outside.
     fn ended(&self) -> Status {
+        if let Some(ban) = self.hub.membership.ban(self.cluster) {
+            return Status::permission_denied(ban.text());
+        }
         match self
             .hub
             .read(|inventory| inventory.is_present(self.cluster, self.number))
@@ -110,6 +130,11 @@ impl Conversation<'_> {
                 hub.collectors.tell(command).await;
                 Ok(())
             }
+            Some(Body::CertificateRequest(request)) => self.renew(&request.csr).await,
+            Some(Body::TrustStored(stored)) => {
+                hub.membership.trusts(cluster, stored.keys);
+                Ok(())
+            }
             Some(Body::CreationDone(CreationDone { id })) => {
                 self.create(id, |creations, ticket| creations.done(&ticket));
                 Ok(())
@@ -122,6 +147,26 @@ impl Conversation<'_> {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// Answers a request for the next certificate. The session then counts as long as that one.
+    async fn renew(&mut self, request: &[u8]) -> Result<(), Status> {
+        let (answer, expires) = self.renewals.answer(self.hub, self.cluster, request).await;
+        self.expires = expires.unwrap_or(self.expires);
+        send(self.hub, self.outgoing, answer, "certificate")
+    }
+
+    /// Sends the authorities that the spoke has to trust.
+    fn announce(&self) -> Result<(), Status> {
+        match self.hub.membership.bundle() {
+            Some(bundle) => send(
+                self.hub,
+                self.outgoing,
+                hub_message::Body::TrustBundle(bundle),
+                "trust",
+            ),
+            None => Ok(()),
         }
     }
 
@@ -258,6 +303,23 @@ impl Conversation<'_> {
     }
 }
 
+async fn changed(trust: &mut Option<watch::Receiver<u64>>) {
+    if let Some(trust) = trust
+        && trust.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+/// Why a session ends, or does not begin, after the end of a certificate.
+pub(super) fn expired(cluster: &str) -> Status {
+    Status::unauthenticated(format!(
+        "the certificate of cluster {cluster} has expired; if its spoke cannot renew it, join again with `fleet clusters join \
+         {cluster}`"
+    ))
+}
+
 /// What is for the keeper of locks; the rest comes back.
 #[allow(clippy::result_large_err, reason = "what comes back is no error")]
 fn lock_message(body: Option<Body>) -> Result<Message, Option<Body>> {
@@ -288,6 +350,7 @@ fn kind(body: Option<&Body>) -> &'static str {
         ) => "lease",
         Some(Body::PossessionProof(_)) => "possession",
         Some(Body::CollectorReport(_)) => "collector",
+        Some(Body::CertificateRequest(_) | Body::TrustStored(_)) => "certificate",
         None => "unknown",
     }
 }

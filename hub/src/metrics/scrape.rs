@@ -16,6 +16,7 @@ use crate::access::Sight;
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::lock::Command;
+use crate::membership;
 
 /// A hub that stops does not answer about its locks.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,12 +35,16 @@ impl Scrape {
     /// Of a hub that serves.
     #[must_use]
     pub fn new(hub: Arc<Hub>, config: &Config) -> Scrape {
+        // What the hub's own authority signs is renewed in time.
+        let given = [
+            ("hub", config.tls_cert.clone()),
+            ("clients", config.tls_ca.clone()),
+        ];
+        let own = membership::authority_folder(config).map(|folder| folder.join("active.pem"));
+        let files = given.into_iter().chain([("authority", own)]);
         Scrape {
             hub,
-            certificates: vec![
-                ("hub", config.tls_cert.clone()),
-                ("clients", config.tls_ca.clone()),
-            ],
+            certificates: files.filter_map(|(name, file)| Some((name, file?))).collect(),
             store: config.store.clone(),
             turn: tokio::sync::Mutex::default(),
         }

@@ -5,6 +5,7 @@ mod clusters;
 pub mod collect;
 pub mod copy;
 mod decisions;
+mod enrolment;
 pub mod held;
 mod locks;
 pub mod pause;
@@ -19,6 +20,7 @@ use crate::Millis;
 use crate::bindings::{Binding, Key};
 
 pub use decisions::{DecisionQuery, DecisionStore, Entry, StoredDecision, Verified};
+pub use enrolment::{EnrolmentStore, StoredCertificate, StoredToken, TokenUse};
 pub use people::PeopleStore;
 pub use plans::{CheckedDamage, StoredEnd, StoredPlan};
 pub use records::{
@@ -47,7 +49,7 @@ impl StoreError {
 
 /// A durable store. `Ok` means on disk. Every write fails with [`StoreError::Fenced`] when a later epoch has begun.
 pub trait HubStore:
-    collect::CollectStore + copy::CopyStore + pause::PauseStore + DecisionStore + PeopleStore
+    collect::CollectStore + copy::CopyStore + pause::PauseStore + DecisionStore + EnrolmentStore + PeopleStore
 {
     /// Begins the epoch of this start.
     fn begin(&self) -> BoxFuture<'_, Result<Start, StoreError>>;

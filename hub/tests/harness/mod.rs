@@ -1,6 +1,7 @@
 //! A hub over real mTLS sockets, and clients that hold a spoke's certificate and send what they like.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
+pub mod own;
 pub mod plan;
 
 use std::path::Path;
@@ -47,11 +48,13 @@ pub fn config(dir: &Path, more: &[&str]) -> Config {
         ("--tls-cert", path("hub.crt")),
         ("--tls-key", path("hub.key")),
         ("--tls-ca", path("ca.crt")),
+        ("--authority-dir", path("authority")),
         ("--store", path("fleet.db")),
+        ("--trust-domain", "fleet".to_owned()),
     ];
     let mut arguments: Vec<String> = vec!["fleet-hub".to_owned()];
     arguments.extend(files.into_iter().flat_map(|(flag, path)| [flag.to_owned(), path]));
-    let short = "--link-address 127.0.0.1:0 --view-address 127.0.0.1:0 --heartbeat-interval 10s --drain-limit 1s \
+    let short = "--link-address 127.0.0.1:0 --enrol-address 127.0.0.1:0 --view-address 127.0.0.1:0 --heartbeat-interval 10s --drain-limit 1s \
                  --unsafe-short-leases";
     arguments.extend(short.split_whitespace().map(str::to_owned));
     if !more.contains(&"--lease-ttl") {
@@ -152,7 +155,16 @@ impl Fleet {
         port: u16,
         identity: Option<(String, String)>,
     ) -> Result<Channel, tonic::transport::Error> {
-        let ca = std::fs::read(self.dir.path().join("ca.crt")).unwrap();
+        let given = std::fs::read_to_string(self.dir.path().join("ca.crt")).unwrap();
+        let own = self
+            .running
+            .hub
+            .membership
+            .authority
+            .as_ref()
+            .unwrap()
+            .bundle_pem();
+        let ca = given + &own;
         let mut tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(ca))
             .domain_name("hub");
@@ -197,42 +209,7 @@ impl Fleet {
     pub async fn spoke_that_says(&self, cluster: &str, hello: Hello) -> Spoke {
         let uri = format!("spiffe://fleet/spoke/{cluster}");
         let channel = self.dial(self.running.link.port(), &uri).await;
-        let (out, stream) = mpsc::channel(256);
-        let hello = Hello {
-            protocol_min: proto::PROTOCOL_MIN,
-            protocol_max: proto::PROTOCOL_MAX,
-            incarnation: if hello.incarnation.is_empty() {
-                "one".to_owned()
-            } else {
-                hello.incarnation
-            },
-            ..hello
-        };
-        let spoke = Spoke {
-            cluster: cluster.to_owned(),
-            out,
-            told: Vec::new(),
-            answers: None,
-            welcome: Welcome::default(),
-        };
-        spoke.say(Body::Hello(hello)).await;
-        let mut client = FleetLinkClient::new(channel);
-        let answers = client
-            .link(ReceiverStream::new(stream))
-            .await
-            .unwrap()
-            .into_inner();
-        let mut spoke = Spoke {
-            answers: Some(answers),
-            ..spoke
-        };
-        spoke.welcome = spoke
-            .until("a welcome", |told| match told {
-                Told::Welcome(welcome) => Some(welcome.clone()),
-                _ => None,
-            })
-            .await;
-        spoke
+        open_session(channel, cluster, hello).await.unwrap()
     }
 
     pub async fn locks(&self) -> LocksResponse {
@@ -278,6 +255,38 @@ impl Fleet {
         })
         .await;
     }
+}
+
+/// A session of a spoke, up to its welcome.
+pub async fn open_session(channel: Channel, cluster: &str, hello: Hello) -> Result<Spoke, tonic::Status> {
+    let (out, stream) = mpsc::channel(256);
+    let hello = Hello {
+        protocol_min: proto::PROTOCOL_MIN,
+        protocol_max: proto::PROTOCOL_MAX,
+        incarnation: if hello.incarnation.is_empty() {
+            "one".to_owned()
+        } else {
+            hello.incarnation
+        },
+        ..hello
+    };
+    let mut spoke = Spoke {
+        cluster: cluster.to_owned(),
+        out,
+        told: Vec::new(),
+        answers: None,
+        welcome: Welcome::default(),
+    };
+    spoke.say(Body::Hello(hello)).await;
+    let mut client = FleetLinkClient::new(channel);
+    let answers = client.link(ReceiverStream::new(stream)).await?;
+    spoke.answers = Some(answers.into_inner());
+    let first = spoke.next().await?.and_then(|message| message.body);
+    match first {
+        Some(Told::Welcome(welcome)) => spoke.welcome = welcome,
+        other => panic!("{cluster}: {other:?} is no welcome"),
+    }
+    Ok(spoke)
 }
 
 pub struct Spoke {

@@ -16,6 +16,8 @@ pub struct CertificateName {
     /// Without a hub no certificate names this cluster.
     linked: bool,
     certificate: Mutex<String>,
+    /// Why there is no connection to the hub; empty while there is one.
+    trouble: Mutex<String>,
 }
 
 impl CertificateName {
@@ -26,7 +28,21 @@ impl CertificateName {
             configured: configured.to_owned(),
             linked,
             certificate: Mutex::default(),
+            trouble: Mutex::default(),
         }
+    }
+
+    /// Why there is no connection to the hub; empty while there is one, or none is to be.
+    #[must_use]
+    pub fn trouble(&self) -> String {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.clone()
+    }
+
+    /// Says why there is no connection to the hub; empty when there is one.
+    pub fn set_trouble(&self, text: &str) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        text.clone_into(&mut trouble);
     }
 
     /// The hub says the certificate's name. Returns whether that is news.
@@ -72,7 +88,7 @@ fn beginning(configured: &str) -> String {
 #[must_use]
 pub fn sentence(configured: &str, certificate: &str) -> String {
     format!(
-        "{}and the certificate in Secret fleet-spoke-tls names this cluster {certificate:?}: no maintenance is done. Set FLEET_CLUSTER to {certificate:?} and restart the operator, or install a certificate for {configured:?}",
+        "{}and the certificate of this cluster names it {certificate:?}: no maintenance is done. Set FLEET_CLUSTER to {certificate:?} and restart the operator, or join as {configured:?} with `fleet clusters join`",
         beginning(configured)
     )
 }

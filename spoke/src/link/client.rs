@@ -65,6 +65,7 @@ pub async fn run(
             let superseded = ended.as_ref().is_err_and(is_superseded);
             if let Err(error) = ended {
                 let text = format!("{error:#}");
+                context.certificate.set_trouble(&text);
                 // The same cause again is not news.
                 if text != logged {
                     warn!(

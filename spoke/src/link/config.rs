@@ -9,6 +9,8 @@ use rand::Rng as _;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use crate::config::Config;
+use crate::context::Context;
+use crate::enrol::{self, Held};
 use crate::possession::Possession;
 
 /// Time for a connection, and for the first answer on it.
@@ -18,7 +20,8 @@ pub(super) const CONNECT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct LinkConfig {
     pub(super) url: String,
-    server_name: String,
+    /// Where this cluster's certificate is kept, if it is not in files.
+    pub(super) place: enrol::Place,
     tls: PathBuf,
     pub(super) kubernetes: String,
     pub(super) incarnation: String,
@@ -34,7 +37,10 @@ impl LinkConfig {
         let incarnation: u128 = rand::rng().random();
         LinkConfig {
             url: url.to_owned(),
-            server_name: config.hub_server_name.clone(),
+            place: enrol::Place {
+                namespace: config.lease_namespace.clone(),
+                server_name: config.hub_server_name.clone(),
+            },
             tls: config.tls_dir.clone(),
             kubernetes: kubernetes.to_owned(),
             incarnation: format!("{incarnation:032x}"),
@@ -43,18 +49,40 @@ impl LinkConfig {
         }
     }
 
-    /// The files are read at each dial: a rotated certificate needs no restart.
-    pub(super) fn endpoint(&self) -> anyhow::Result<Endpoint> {
+    /// How the hub is dialled now, and with which certificate if it is one that this spoke keeps itself. Read at each dial: a
+    /// rotated certificate needs no restart. Files that a person has installed come first.
+    ///
+    /// # Errors
+    /// When there is no certificate, with what to do.
+    pub(super) async fn endpoint(&self, context: &Context) -> anyhow::Result<(Endpoint, Option<Held>)> {
+        if self.tls.join("tls.crt").exists() {
+            return Ok((self.by_files()?, None));
+        }
+        let held = enrol::certificate(&self.place, context).await?;
+        let (authorities, chain, key) = (&held.authorities, &held.chain, &held.key);
+        Ok((self.dial(authorities, chain, key)?, Some(held)))
+    }
+
+    fn by_files(&self) -> anyhow::Result<Endpoint> {
         let read = |name: &str| {
             let path = self.tls.join(name);
             std::fs::read(&path).with_context(|| {
                 format!("cannot read {}; the link needs ca.crt, tls.crt and tls.key there (Secret fleet-spoke-tls)", path.display())
             })
         };
+        self.dial(read("ca.crt")?, read("tls.crt")?, read("tls.key")?)
+    }
+
+    fn dial(
+        &self,
+        authorities: impl AsRef<[u8]>,
+        chain: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+    ) -> anyhow::Result<Endpoint> {
         let tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(read("ca.crt")?))
-            .identity(Identity::from_pem(read("tls.crt")?, read("tls.key")?))
-            .domain_name(&self.server_name);
+            .ca_certificate(Certificate::from_pem(authorities))
+            .identity(Identity::from_pem(chain, key))
+            .domain_name(&self.place.server_name);
         Ok(Endpoint::from_shared(self.url.clone())?
             .tls_config(tls)?
             .connect_timeout(CONNECT)

@@ -15,6 +15,7 @@ use tracing::info;
 use super::client::{News, Wake};
 use super::config::{CONNECT, LinkConfig};
 use super::lanes::{Lanes, Waiting, lanes};
+use super::renewal::Renewal;
 use super::seen::{self, SeenHub};
 use super::session::Session;
 use crate::context::Context;
@@ -28,7 +29,8 @@ const CLOSED: &str = "the stream to the hub is closed";
 
 /// Opens a session and keeps it until its stream ends.
 pub(super) async fn session(config: &LinkConfig, context: &Context, wake: &Wake) -> anyhow::Result<()> {
-    let channel: Channel = timeout(CONNECT, config.endpoint()?.connect())
+    let (endpoint, held) = config.endpoint(context).await?;
+    let channel: Channel = timeout(CONNECT, endpoint.connect())
         .await
         .context("no answer in time")??;
     let mut session = Session::default();
@@ -45,9 +47,7 @@ pub(super) async fn session(config: &LinkConfig, context: &Context, wake: &Wake)
         .await
         .context("no answer in time")?;
     // With TLS 1.3 a refused certificate shows only here.
-    let answers = opened
-        .context("the hub does not take this spoke; check its certificate in Secret fleet-spoke-tls")?
-        .into_inner();
+    let answers = opened.context("the hub does not take this spoke")?.into_inner();
     let conversation = Conversation {
         config,
         context,
@@ -58,6 +58,7 @@ pub(super) async fn session(config: &LinkConfig, context: &Context, wake: &Wake)
         collect: None,
         beat: every(HEARTBEAT),
         welcome: false,
+        renewal: Renewal::new(held, context),
     };
     conversation.run(&lanes, answers).await
 }
@@ -76,6 +77,7 @@ struct Conversation<'a> {
     beat: Interval,
     /// The hub has answered the Hello.
     welcome: bool,
+    renewal: Renewal,
 }
 
 impl Conversation<'_> {
@@ -89,6 +91,7 @@ impl Conversation<'_> {
                 collect,
                 beat,
                 welcome,
+                renewal,
                 ..
             } = &mut self;
             tokio::select! {
@@ -104,6 +107,7 @@ impl Conversation<'_> {
                 }
                 answer = answers.message() => match read(answer?)? {
                     Some(hub_message::Body::Welcome(welcome)) => self.welcomed(&welcome).await?,
+                    Some(body) if is_identity(&body) => self.identity(body).await,
                     Some(body) => self.received(body),
                     // A message of a newer hub.
                     None => {}
@@ -115,6 +119,7 @@ impl Conversation<'_> {
                         permit.send(message);
                     }
                 }
+                () = at(renewal.at), if *welcome => renewal.ask(context).into_iter().for_each(|body| waiting.push(body)),
                 () = at(*collect), if *welcome && !session.is_busy() => {
                     *collect = None;
                     session.changes(&context.world, &context.outbox);
@@ -162,6 +167,23 @@ impl Conversation<'_> {
         }
     }
 
+    /// About the certificate of this cluster, and whom it trusts.
+    async fn identity(&mut self, body: hub_message::Body) {
+        let (config, context) = (self.config, self.context);
+        count(context, "in", "certificate");
+        match body {
+            hub_message::Body::CertificateIssued(issued) => {
+                self.renewal.issued(config, context, issued).await
+            }
+            hub_message::Body::CertificateRefused(refused) => self.renewal.refused(context, &refused.reason),
+            hub_message::Body::TrustBundle(bundle) => {
+                let stored = self.renewal.trust(config, context, &bundle).await;
+                stored.into_iter().for_each(|body| self.waiting.push(body));
+            }
+            _ => {}
+        }
+    }
+
     /// The hub has answered the Hello.
     async fn welcomed(&mut self, welcome: &Welcome) -> anyhow::Result<()> {
         let context = self.context;
@@ -186,6 +208,7 @@ impl Conversation<'_> {
         self.beat = every(interval.max(Duration::from_millis(100)));
         self.welcome = true;
         context.metrics.link_connected.set(1);
+        context.certificate.set_trouble("");
         context.metrics.link_since.set(unix(context));
         if !welcome.up_to_date {
             self.session.inventory(&context.world, &context.outbox);
@@ -200,6 +223,15 @@ impl Conversation<'_> {
         context.shared.welcomed();
         Ok(())
     }
+}
+
+fn is_identity(body: &hub_message::Body) -> bool {
+    matches!(
+        body,
+        hub_message::Body::CertificateIssued(_)
+            | hub_message::Body::CertificateRefused(_)
+            | hub_message::Body::TrustBundle(_)
+    )
 }
 
 /// The body of a message. One that this version does not know is ignored; the end of the stream is the end of the session.
@@ -277,6 +309,7 @@ fn kind(message: &SpokeMessage) -> &'static str {
         Some(Body::CreationRequest(_) | Body::CreationDone(_)) => "creation",
         Some(Body::PossessionProof(_)) => "possession",
         Some(Body::CollectorReport(_)) => "collector",
+        Some(Body::CertificateRequest(_) | Body::TrustStored(_)) => "certificate",
         Some(_) => "lease",
         None => "unknown",
     }

@@ -6,6 +6,7 @@ mod config;
 mod conversation;
 pub mod convert;
 mod lanes;
+mod renewal;
 mod seen;
 pub mod session;
 

@@ -109,6 +109,26 @@ fn a_restore_that_is_over_ends_a_wait_and_takes_no_change() {
         // Labels are no part of it.
         place.kubectl(&["label", &object, "seen=yes"]).unwrap();
     }
+    // No node has this label, so the pod of this one never runs.
+    restore(
+        "begun",
+        json!({ "jobConfig": { "nodeSelector": { "none": "such" } } }),
+    );
+    place.until("resticrestore/begun", "InProgress", |it| {
+        it["status"]["phase"] == "InProgress"
+    });
+    let patch = |spec: Value| {
+        let change = json!({ "spec": spec }).to_string();
+        place.kubectl(&["patch", "resticrestore/begun", "--type=merge", "-p", &change])
+    };
+    let refused = patch(json!({ "target": { "pvc": { "path": "elsewhere" } } })).unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("this restore has begun (InProgress)"),
+        "{refused:#}"
+    );
+    patch(json!({ "ttlSecondsAfterFinished": 60 })).unwrap();
     let table = place.kubectl(&["get", "rres"]).unwrap();
     let id = run["snapshotID"].as_str().unwrap();
     assert!(table.contains(&id[..8]) && !table.contains(&id[..9]), "{table}");

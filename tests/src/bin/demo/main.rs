@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use tests::bed::RESTIC_PASSWORD;
-use tests::{Bed, Cluster, fleet, progress};
+use tests::{Bed, Cluster, Options, fleet, progress};
 
 use receiver::Receiver;
 
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
-    let bed = Bed::attach("demo")?;
+    let bed = unused(Bed::attach("demo")?)?;
     // A hub grants nothing for one life of a lease after its start; the demo does not wait for the usual five minutes.
     let hub = [
         ("FLEET_HUB_LEASE_TTL", "20s"),
@@ -91,6 +91,21 @@ fn run() -> anyhow::Result<()> {
     // Nothing changes the repository any more; its statistics were read meanwhile.
     check(&bed)?;
     show(&bed)
+}
+
+/// The bed, made anew where an earlier demo has used it: what that has counted and pruned would be counted again.
+fn unused(bed: Bed) -> anyhow::Result<Bed> {
+    let namespace = ["get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "name"];
+    let mut used = false;
+    for cluster in bed.clusters() {
+        used |= !cluster.kubectl(&namespace)?.trim().is_empty();
+    }
+    if !used {
+        return Ok(bed);
+    }
+    progress("the clusters of the demo before this one are removed");
+    bed.down();
+    Bed::up(&Options::new("demo"))
 }
 
 /// Waits until repository and backup of both clusters are as they should be.

@@ -1,0 +1,49 @@
+//! The command line of fleet-hub: a hub, or what the first operator needs of one.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::access::Role;
+
+use crate::config::{Config, Span};
+
+/// Sees every physical repository of a fleet once.
+#[derive(Debug, Parser)]
+#[command(name = "fleet-hub", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub config: Config,
+}
+
+/// What else the program does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Prints a certificate of a person, its key and the authority to trust: one PEM file for FLEET_CERT, FLEET_KEY and
+    /// FLEET_CA. Reads the authority's folder, so whoever may run this in the hub's pod can do everything.
+    OperatorCertificate {
+        /// Name of the person, which the audit shows.
+        name: String,
+        /// What the person may do in the whole fleet.
+        #[arg(long, value_enum, default_value_t = Role::Admin)]
+        role: Role,
+        /// How long it is valid, such as 12h or 30d.
+        #[arg(long, default_value = "24h")]
+        valid: Span,
+    },
+    /// Writes a backup of the store to a file, also while a hub works on it.
+    Backup {
+        /// A file that does not exist yet. Keep it as safe as the store.
+        file: PathBuf,
+    },
+    /// Puts a backup in the place of the store, while no hub works on it.
+    Restore {
+        /// A file that `backup` has written.
+        file: PathBuf,
+        /// Replaces a store that exists. It is kept beside, with the suffix .replaced.
+        #[arg(long)]
+        replace: bool,
+    },
+}

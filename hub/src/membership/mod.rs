@@ -1,0 +1,178 @@
+//! Which clusters are in the fleet: the authority that certifies them, who is banned, and who trusts what.
+
+mod renew;
+mod rotate;
+mod service;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use proto::certificate::{Facts, KeyHash};
+use proto::v1::TrustBundle;
+
+pub use self::renew::Renewals;
+pub use self::service::ClustersService;
+use crate::access::Role;
+use crate::authority::{Authority, IssueError, Signed};
+use crate::bans::{Ban, Bans};
+use crate::config::{Config, Span};
+use crate::store::{HubStore, StoredCertificate};
+use crate::tls::certificates;
+use crate::{identity, now};
+
+/// Who is in the fleet.
+pub struct Membership {
+    /// The hub's own authority; `None` when only a given one is trusted, and nobody can enrol.
+    pub authority: Option<Arc<Authority>>,
+    /// Trust domain of the fleet.
+    pub domain: Arc<str>,
+    /// What spokes are told about where they enrol and connect; empty for nothing.
+    pub enrol_url: String,
+    pub link_url: String,
+    /// Given authorities: one of them may have signed the hub's certificate.
+    given: Vec<Vec<u8>>,
+    bans: RwLock<Bans>,
+    /// Keys of the authorities that each cluster has kept, as it reported in this run of the hub.
+    trusted: Mutex<BTreeMap<Arc<str>, BTreeSet<KeyHash>>>,
+}
+
+impl Membership {
+    /// As configured and as the store has kept it.
+    ///
+    /// # Errors
+    /// When the authority or the store cannot be used.
+    pub async fn start(config: &Config, store: &dyn HubStore) -> anyhow::Result<Membership> {
+        let authority = match authority_folder(config) {
+            Some(folder) => {
+                let (domain, life) = (&config.trust_domain, config.certificate_life.millis());
+                Some(Arc::new(Authority::open_or_create(&folder, domain, life, now())?))
+            }
+            None => None,
+        };
+        let mut bans = Bans::default();
+        store.bans().await?.into_iter().for_each(|ban| bans.put(ban));
+        for certificate in store.certificates(now()).await? {
+            bans.issued(&certificate.cluster, &certificate.serial, certificate.issued);
+        }
+        let given = config.tls_ca.as_deref().map(certificates).transpose()?;
+        Ok(Membership {
+            given: given.unwrap_or_default().iter().map(|der| der.to_vec()).collect(),
+            authority,
+            domain: config.trust_domain.as_str().into(),
+            enrol_url: config.enrol_url.clone(),
+            link_url: config.link_url.clone(),
+            bans: RwLock::new(bans),
+            trusted: Mutex::default(),
+        })
+    }
+
+    /// Why a cluster with a certificate may not connect, if so.
+    #[must_use]
+    pub fn refuses(&self, cluster: &str, certificate: &Facts) -> Option<String> {
+        self.with_bans(|bans| bans.refuses(cluster, certificate))
+    }
+
+    /// The ban of a cluster that may not connect now.
+    #[must_use]
+    pub fn ban(&self, cluster: &str) -> Option<Ban> {
+        self.with_bans(|bans| bans.present(cluster).cloned())
+    }
+
+    /// All bans that are not lifted.
+    #[must_use]
+    pub fn banned(&self) -> Vec<Ban> {
+        self.with_bans(|bans| bans.all().cloned().collect())
+    }
+
+    /// A certificate was issued, and is kept.
+    pub fn issued(&self, certificate: &StoredCertificate) {
+        let mut bans = self.bans.write().unwrap_or_else(PoisonError::into_inner);
+        bans.issued(&certificate.cluster, &certificate.serial, certificate.issued);
+    }
+
+    /// What a spoke is told to trust; `None` without an own authority.
+    #[must_use]
+    pub fn bundle(&self) -> Option<TrustBundle> {
+        let authority = self.authority.as_ref()?;
+        Some(TrustBundle {
+            authorities: self.authorities(),
+            active: authority.active().to_vec(),
+        })
+    }
+
+    /// The authorities that spokes have to trust, DER.
+    #[must_use]
+    pub fn authorities(&self) -> Vec<Vec<u8>> {
+        let own = self.authority.as_ref().map_or_else(Vec::new, |a| a.bundle());
+        own.iter()
+            .map(|der| der.to_vec())
+            .chain(self.given.clone())
+            .collect()
+    }
+
+    /// A certificate for a cluster's spoke, with the authorities that it has to trust.
+    ///
+    /// # Errors
+    /// When there is no authority, or the request cannot be used.
+    pub fn sign(&self, cluster: &str, request: &[u8]) -> Result<Signed, IssueError> {
+        let authority = self.authority.as_ref().ok_or(IssueError::None)?;
+        let mut signed = authority.spoke(cluster, request, now())?;
+        signed.certificate.authorities = self.authorities();
+        Ok(signed)
+    }
+
+    /// A cluster has kept a bundle.
+    pub fn trusts(&self, cluster: &Arc<str>, keys: Vec<Vec<u8>>) {
+        let keys = keys.into_iter().filter_map(|key| KeyHash::try_from(key).ok());
+        let mut trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
+        // A bundle has three at most.
+        trusted.insert(cluster.clone(), keys.take(8).collect());
+    }
+
+    fn put_ban(&self, ban: Ban) {
+        let mut bans = self.bans.write().unwrap_or_else(PoisonError::into_inner);
+        bans.put(ban);
+    }
+
+    fn with_bans<R>(&self, f: impl FnOnce(&Bans) -> R) -> R {
+        f(&self.bans.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A certificate that was signed for a cluster, as it is kept.
+#[must_use]
+pub fn stored(cluster: &str, signed: &Signed) -> StoredCertificate {
+    StoredCertificate {
+        serial: signed.facts.serial.clone(),
+        cluster: cluster.to_owned(),
+        issued: now(),
+        expires: signed.facts.expires,
+        authority: signed.authority.to_vec(),
+    }
+}
+
+/// Folder of the hub's own authority: beside the store, unless only a given authority is to be trusted.
+#[must_use]
+pub fn authority_folder(config: &Config) -> Option<PathBuf> {
+    let beside = || config.store.with_file_name("authority");
+    let own = config.tls_ca.is_none().then(beside);
+    config.authority_dir.clone().or(own)
+}
+
+/// Certificate and key of a person with a role in the whole fleet, and the authorities to trust, PEM.
+///
+/// # Errors
+/// When the name is none, or there is no authority to sign with.
+pub fn operator_certificate(config: &Config, name: &str, role: Role, valid: Span) -> anyhow::Result<String> {
+    anyhow::ensure!(
+        identity::proper_name(name),
+        "{name:?} is no name: 1 to 253 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit"
+    );
+    let folder = authority_folder(config);
+    let folder = folder.ok_or_else(|| {
+        anyhow::anyhow!("the hub trusts a given authority only (--tls-ca): have that one sign a certificate")
+    })?;
+    let authority = Authority::open(&folder, &config.trust_domain, config.certificate_life.millis())?;
+    Ok(authority.person(role.as_str(), name, valid.millis(), now())?)
+}

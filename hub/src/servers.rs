@@ -1,0 +1,164 @@
+//! The hub's gRPC listeners: link, view, and enrolment where the hub has an authority of its own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::{FutureExt as _, TryFutureExt as _};
+use proto::v1::fleet_admin_server::FleetAdminServer;
+use proto::v1::fleet_clusters_server::FleetClustersServer;
+use proto::v1::fleet_enrol_server::FleetEnrolServer;
+use proto::v1::fleet_hub_server::FleetHubServer;
+use proto::v1::fleet_link_server::FleetLinkServer;
+use proto::v1::fleet_view_server::FleetViewServer;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::access::AccessLayer;
+use crate::access::refusals::Refusals;
+use crate::backup::BackupService;
+use crate::config::Config;
+use crate::enrol::{self, EnrolService};
+use crate::hub::Hub;
+use crate::link::LinkService;
+use crate::membership::ClustersService;
+use crate::people::PeopleService;
+use crate::tls::{Bounds, Keys, accept};
+use crate::view::ViewService;
+
+pub(crate) type Task = tokio::task::JoinHandle<anyhow::Result<()>>;
+
+/// Handshakes at the same time on the listeners of spokes and people.
+const HANDSHAKES: usize = 512;
+/// Who enrols has no certificate yet: few are connected, and not for long.
+const ENROLLING: Bounds = Bounds {
+    connections: 64,
+    handshakes: 32,
+    until_expiry: false,
+};
+const ENROLLING_AGE: Duration = Duration::from_secs(20);
+
+/// What answers spokes and people.
+pub struct Servers {
+    /// Addresses as bound: ports may have been chosen by the system.
+    pub link: SocketAddr,
+    pub view: SocketAddr,
+    pub enrol: Option<SocketAddr>,
+    pub(crate) tasks: Vec<Task>,
+}
+
+/// Binds all addresses, and serves on them until `stop`.
+///
+/// # Errors
+/// When an address or a certificate cannot be used.
+pub async fn start(
+    config: &Config,
+    hub: &Arc<Hub>,
+    refusals: Refusals,
+    stop: &CancellationToken,
+) -> anyhow::Result<Servers> {
+    let authority = hub.membership.authority.clone();
+    let enrolling = authority.is_some();
+    let (keys, listeners) = Keys::new(config, authority)?;
+    let (link, view) = (bind(config.link_address).await?, bind(config.view_address).await?);
+    let (link_address, view_address) = (link.local_addr()?, view.local_addr()?);
+    let bounds = |until_expiry| Bounds {
+        connections: config.max_connections,
+        handshakes: HANDSHAKES,
+        until_expiry,
+    };
+    let access = AccessLayer::new(hub.authority.clone(), refusals);
+    let links = FleetLinkServer::new(LinkService::new(hub.clone()));
+    // A session of a spoke lives on with its next certificate, so it ends itself.
+    let link_server = server()
+        .layer(access.clone())
+        .add_service(links.max_decoding_message_size(proto::MESSAGE_MAX))
+        .serve_with_incoming_shutdown(
+            accept(link, listeners.link, bounds(false), stop.clone()),
+            stop.clone().cancelled_owned(),
+        );
+    let views = FleetViewServer::new(ViewService::new(hub.clone()));
+    let clusters = FleetClustersServer::new(ClustersService::new(hub.clone()));
+    let people = PeopleService::new(hub.clone(), config.session_lifetime.0);
+    let view_server = server()
+        .layer(access.clone())
+        .add_service(views.max_decoding_message_size(proto::MESSAGE_MAX))
+        .add_service(clusters)
+        .add_service(FleetHubServer::new(BackupService::new(
+            hub.clone(),
+            &config.store,
+        )))
+        .add_service(FleetAdminServer::new(people))
+        .serve_with_incoming_shutdown(
+            accept(view, listeners.view, bounds(true), stop.clone()),
+            stop.clone().cancelled_owned(),
+        );
+    let mut tasks = vec![
+        tokio::spawn(bounded(
+            link_server.map_err(anyhow::Error::from).boxed(),
+            stop.clone(),
+        )),
+        tokio::spawn(bounded(
+            view_server.map_err(anyhow::Error::from).boxed(),
+            stop.clone(),
+        )),
+        tokio::spawn(keys.keep(stop.clone()).map(Ok)),
+    ];
+    let mut enrol = None;
+    if enrolling {
+        let listener = bind(config.enrol_address).await?;
+        enrol = Some(listener.local_addr()?);
+        let service = FleetEnrolServer::new(EnrolService::new(hub.clone()));
+        let server = Server::builder()
+            .timeout(Duration::from_secs(10))
+            .max_connection_age(ENROLLING_AGE)
+            .max_connection_age_grace(Duration::from_secs(5))
+            .initial_stream_window_size(64 << 10)
+            .initial_connection_window_size(64 << 10)
+            .max_concurrent_streams(4)
+            .layer(access)
+            .add_service(service.max_decoding_message_size(enrol::REQUEST_MAX))
+            .serve_with_incoming_shutdown(
+                accept(listener, listeners.enrol, ENROLLING, stop.clone()),
+                stop.clone().cancelled_owned(),
+            );
+        tasks.push(tokio::spawn(bounded(
+            server.map_err(anyhow::Error::from).boxed(),
+            stop.clone(),
+        )));
+    }
+    Ok(Servers {
+        link: link_address,
+        view: view_address,
+        enrol,
+        tasks,
+    })
+}
+
+/// Streams are open for ever: a stop does not wait for them.
+async fn bounded(
+    server: futures::future::BoxFuture<'static, anyhow::Result<()>>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        result = server => result,
+        () = async { stop.cancelled().await; tokio::time::sleep(Duration::from_millis(500)).await } => Ok(()),
+    }
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))
+}
+
+fn server() -> Server {
+    Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .initial_stream_window_size(64 << 10)
+        .initial_connection_window_size(128 << 10)
+        .max_concurrent_streams(64)
+}

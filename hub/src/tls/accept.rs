@@ -1,0 +1,165 @@
+//! Connections of one listener: each gets a time for its handshake, and there are only so many.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::{Sleep, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
+use tracing::{debug, warn};
+
+/// A handshake that is not over by then is given up.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// After a failed accept: usually there are no file descriptors left.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How many may be connected, and how many in a handshake, at the same time.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    pub connections: usize,
+    pub handshakes: usize,
+    /// Whether a connection ends when its client's certificate expires.
+    pub until_expiry: bool,
+}
+
+/// A connection whose handshake is over. It counts until it is dropped.
+pub struct Accepted {
+    stream: TlsStream<TcpStream>,
+    /// When it ends, whatever is open on it.
+    end: Option<Pin<Box<Sleep>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Accepts connections until `stop`, with the configuration of the moment.
+#[must_use]
+pub fn accept(
+    listener: TcpListener,
+    config: watch::Receiver<Arc<ServerConfig>>,
+    bounds: Bounds,
+    stop: CancellationToken,
+) -> ReceiverStream<io::Result<Accepted>> {
+    let (out, accepted) = mpsc::channel(16);
+    tokio::spawn(async move {
+        tokio::select! {
+            () = run(listener, config, bounds, out) => {}
+            () = stop.cancelled() => {}
+        }
+    });
+    ReceiverStream::new(accepted)
+}
+
+async fn run(
+    listener: TcpListener,
+    config: watch::Receiver<Arc<ServerConfig>>,
+    bounds: Bounds,
+    out: mpsc::Sender<io::Result<Accepted>>,
+) {
+    let connections = Arc::new(Semaphore::new(bounds.connections));
+    let handshakes = Arc::new(Semaphore::new(bounds.handshakes));
+    loop {
+        // Who comes while all are busy waits in the kernel's queue.
+        let Ok(handshake) = handshakes.clone().acquire_owned().await else {
+            return;
+        };
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = connections.clone().try_acquire_owned() else {
+            warn!(%peer, limit = bounds.connections, "too many connections; one was closed");
+            continue;
+        };
+        let (acceptor, out) = (TlsAcceptor::from(config.borrow().clone()), out.clone());
+        tokio::spawn(async move {
+            let _handshake = handshake;
+            // A short answer is sent at once: held back until the last one is acknowledged, each would take 40 ms.
+            let _ = stream.set_nodelay(true);
+            match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => {
+                    let end = bounds.until_expiry.then(|| expiry(&stream)).flatten();
+                    let accepted = Accepted {
+                        stream,
+                        end,
+                        _permit: permit,
+                    };
+                    // An error means that the server has ended.
+                    let _ = out.send(Ok(accepted)).await;
+                }
+                Ok(Err(error)) => debug!(%peer, %error, "a handshake failed"),
+                Err(_) => debug!(%peer, "a handshake took too long"),
+            }
+        });
+    }
+}
+
+/// The end of a client's certificate.
+fn expiry(stream: &TlsStream<TcpStream>) -> Option<Pin<Box<Sleep>>> {
+    let leaf = stream.get_ref().1.peer_certificates()?.first()?;
+    let expires = proto::certificate::read(leaf).ok()?.expires;
+    let left = u64::try_from(expires.saturating_sub(crate::now())).unwrap_or_default();
+    Some(Box::pin(sleep(Duration::from_millis(left))))
+}
+
+impl Connected for Accepted {
+    type ConnectInfo = TlsConnectInfo<TcpConnectInfo>;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+impl AsyncRead for Accepted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(end) = &mut self.end
+            && end.as_mut().poll(cx).is_ready()
+        {
+            let text = "the client's certificate has expired";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Accepted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
