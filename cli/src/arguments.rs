@@ -80,6 +80,17 @@ pub enum Command {
     Plan(Plan),
     /// Who ran what on which repository, and what people did, newest first.
     Audit(Audit),
+    /// The hub itself.
+    #[command(subcommand)]
+    Hub(HubCommand),
+    /// Pauses all maintenance: no operation begins. Backups, restores and what is under way go on.
+    Pause {
+        /// Shown to everybody, and to those who wait.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Ends the pause.
+    Resume,
     /// Logs in with a login token or at the issuer that the hub trusts, and keeps the session.
     Login(Login),
     /// Ends the session, and forgets it.
@@ -484,6 +495,29 @@ pub enum ReposCommand {
     Check(Targets),
     /// Removes the locks that dead processes have left.
     Unlock(Targets),
+    /// Size and snapshots over time: by the hour for up to 7 days, by the day for more.
+    History(History),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum HubCommand {
+    /// Writes a backup of the hub's store to a file. `fleet-hub restore` puts it back.
+    Backup {
+        /// A file that does not exist yet. Keep it as safe as the hub's volume.
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct History {
+    /// Name or id of the repository.
+    pub repository: String,
+    /// Days back from now, up to 732.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=732))]
+    pub days: u32,
+    /// table, wide, json, yaml or name.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
 }
 
 #[derive(Debug, Args)]

@@ -8,12 +8,14 @@ use prost_types::Timestamp;
 use proto::v1::fleet_admin_client::FleetAdminClient;
 use proto::v1::fleet_clusters_client::FleetClustersClient;
 use proto::v1::fleet_control_client::FleetControlClient;
+use proto::v1::fleet_hub_client::FleetHubClient;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::{
     AcceptClusterRequest, AuditRequest, AuditResponse, BeginLoginRequest, BeginLoginResponse, BindRequest,
-    DecideBindingRequest, DecidePlanRequest, ForgetClusterRequest, ForgetClusterResponse, InviteRequest,
-    InviteResponse, ListBindingsRequest, ListBindingsResponse, ListRequest, LocksRequest, LocksResponse,
-    LoginRequest, LoginResponse, LogoutRequest, PlansRequest, PlansResponse, ReleaseLockRequest,
+    DecideBindingRequest, DecidePlanRequest, ForgetClusterRequest, ForgetClusterResponse, HistoryRequest,
+    HistoryResponse, HubBackupPart, HubBackupRequest, InviteRequest, InviteResponse, ListBindingsRequest,
+    ListBindingsResponse, ListRequest, LocksRequest, LocksResponse, LoginRequest, LoginResponse,
+    LogoutRequest, PauseRequest, PlansRequest, PlansResponse, ReleaseLockRequest, ResumeRequest,
     RevokeRequest, Row, StatusRequest, StatusResponse, UnbindRequest, VerifyAuditRequest,
     VerifyAuditResponse, WatchEvent, WatchRequest, WhoAmIRequest, WhoAmIResponse,
 };
@@ -33,6 +35,7 @@ pub struct Client {
     hub: String,
     limit: Duration,
     view: FleetViewClient<Authorized>,
+    own: FleetHubClient<Authorized>,
     admin: FleetAdminClient<Authorized>,
     pub(crate) clusters: FleetClustersClient<Authorized>,
     control: FleetControlClient<Authorized>,
@@ -164,6 +167,7 @@ impl Client {
             hub,
             limit,
             view: FleetViewClient::with_interceptor(channel.clone(), session.clone()),
+            own: FleetHubClient::with_interceptor(channel.clone(), session.clone()),
             admin: FleetAdminClient::with_interceptor(channel.clone(), session.clone()),
             clusters: FleetClustersClient::with_interceptor(channel.clone(), session.clone()),
             control: FleetControlClient::with_interceptor(channel, session),
@@ -271,6 +275,39 @@ impl Client {
         let mut view = self.view.clone();
         let answer = self.answer(view.decide_binding(request)).await?;
         Ok(answer.effect)
+    }
+
+    /// A backup of the hub's store. The hub makes it before it answers, so the usual limit does not hold.
+    pub async fn backup(&mut self) -> Result<Streaming<HubBackupPart>, Failure> {
+        let answer = self.own.backup(HubBackupRequest {}).await;
+        let answer = answer.map_err(|status| self.broken(&status))?;
+        self.answered.store(true, Ordering::Relaxed);
+        Ok(answer.into_inner())
+    }
+
+    /// Pauses all maintenance.
+    pub async fn pause(&mut self, reason: String) -> Result<(), Failure> {
+        let mut own = self.own.clone();
+        self.answer(own.pause(PauseRequest { reason })).await.map(drop)
+    }
+
+    /// Ends the pause.
+    pub async fn resume(&mut self) -> Result<(), Failure> {
+        let mut own = self.own.clone();
+        self.answer(own.resume(ResumeRequest {})).await.map(drop)
+    }
+
+    /// Figures of a repository over time.
+    pub async fn history(&mut self, request: HistoryRequest) -> Result<HistoryResponse, Failure> {
+        let mut view = self.view.clone();
+        self.answer(view.history(request)).await
+    }
+
+    /// The next message of a stream that may stand still for no longer than an answer may take.
+    pub async fn next<T>(&self, stream: &mut Streaming<T>) -> Result<Option<T>, Failure> {
+        let next = timeout(self.limit, stream.message()).await;
+        let next = next.map_err(|_| Failure::Timeout(self.hub.clone()))?;
+        next.map_err(|status| self.broken(&status))
     }
 
     /// Begins a login at the issuer that the hub trusts.

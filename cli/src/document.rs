@@ -2,8 +2,8 @@
 
 use prost_types::Timestamp;
 use proto::v1::{
-    BackupResult, BackupRow, BackupRun, ClusterRow, Freshness, RepositoryRow, Row, RunProgress,
-    StatusResponse, row::Body,
+    BackupResult, BackupRow, BackupRun, ClusterRow, Freshness, HistoryPoint, HistoryResponse, RepositoryRow,
+    Row, RunProgress, SourceCount, StatusResponse, row::Body,
 };
 use serde_json::{Value, json};
 
@@ -27,13 +27,35 @@ pub fn status(status: &StatusResponse) -> Value {
         .iter()
         .map(|a| json!({ "state": a.state, "subject": a.subject, "detail": a.detail, "count": a.count, "next": a.next }))
         .collect();
+    let pause = status.pause.as_ref();
+    let pause =
+        pause.map(|p| json!({ "since": rfc3339(p.since.as_ref()), "who": p.who, "reason": p.reason }));
     let by_state: std::collections::BTreeMap<_, _> = status.backups_by_state.iter().collect();
     json!({
         "apiVersion": API_VERSION, "kind": "Status", "asOf": rfc3339(status.as_of.as_ref()), "revision": status.revision,
         "verdict": status.verdict, "clusters": status.clusters, "clustersStale": status.clusters_stale,
         "repositories": status.repositories, "backups": status.backups, "backupsByState": by_state,
         "storedBytes": status.stored_bytes, "needsYou": needs_you,
-        "needsYouTotal": status.matters.max(status.needs_you.len() as u64),
+        "needsYouTotal": status.matters.max(status.needs_you.len() as u64), "pause": pause,
+    })
+}
+
+/// Figures of a repository over time.
+#[must_use]
+pub fn history(answer: &HistoryResponse) -> Value {
+    let source =
+        |s: &SourceCount| json!({ "cluster": text(&s.cluster), "host": s.host, "snapshots": s.snapshots });
+    let point = |point: &HistoryPoint| {
+        let sources: Vec<Value> = point.sources.iter().map(source).collect();
+        json!({
+            "at": rfc3339(point.at.as_ref()), "storedBytes": point.stored_bytes, "uncompressedBytes": point.uncompressed_bytes,
+            "snapshots": point.snapshots, "files": point.files, "sources": sources,
+        })
+    };
+    let items: Vec<Value> = answer.points.iter().map(point).collect();
+    json!({
+        "apiVersion": API_VERSION, "kind": "RepositoryHistory", "asOf": rfc3339(answer.as_of.as_ref()),
+        "resticID": answer.restic_id, "name": answer.repository, "stepSeconds": answer.step_seconds, "items": items,
     })
 }
 
@@ -76,7 +98,7 @@ fn repository_row(row: &Row, repository: &RepositoryRow) -> Value {
             .collect();
         json!({
             "asOf": rfc3339(s.as_of.as_ref()), "from": text(&repository.statistics_from), "storedBytes": s.stored_bytes,
-            "uncompressedBytes": s.uncompressed_bytes, "snapshots": s.snapshots, "hosts": hosts,
+            "uncompressedBytes": s.uncompressed_bytes, "snapshots": s.snapshots, "files": s.files, "hosts": hosts,
         })
     });
     let bindings: Vec<Value> = repository
@@ -93,7 +115,7 @@ fn repository_row(row: &Row, repository: &RepositoryRow) -> Value {
         "key": row.key, "resticID": text(&repository.restic_id), "name": repository.name, "state": repository.state,
         "clusters": repository.clusters, "alarm": text(&repository.alarm), "bindings": bindings, "statistics": statistics,
         "freshness": freshness(repository.freshness.as_ref()), "backups": repository.backups,
-        "policies": repository.policies,
+        "policies": repository.policies, "collector": text(&repository.collector),
     })
 }
 

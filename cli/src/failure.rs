@@ -30,6 +30,8 @@ pub enum Failure {
     NotConfigured(&'static str, &'static str),
     #[error("cannot read {path}: {error}")]
     File { path: String, error: std::io::Error },
+    #[error("cannot write {path}: {error}")]
+    Output { path: String, error: std::io::Error },
     #[error("{0:?} is not the address of a hub; write https://host:port")]
     Address(String),
     #[error("the hub at {hub} cannot be reached: {cause}; is it running, and is this its view's port?")]
@@ -59,9 +61,11 @@ impl Failure {
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {
-            Failure::NotConfigured(..) | Failure::File { .. } | Failure::Address(_) | Failure::Usage(_) => {
-                code::USAGE
-            }
+            Failure::NotConfigured(..)
+            | Failure::File { .. }
+            | Failure::Output { .. }
+            | Failure::Address(_)
+            | Failure::Usage(_) => code::USAGE,
             Failure::Unreachable { .. } | Failure::Hub(_) => code::UNKNOWN,
             Failure::Forbidden(_) | Failure::Untrusted { .. } | Failure::Refused { .. } => code::FORBIDDEN,
             Failure::Timeout(_) => code::TIMEOUT,

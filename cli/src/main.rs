@@ -7,6 +7,8 @@ mod clusters;
 mod contexts;
 mod document;
 mod failure;
+mod history;
+mod hub;
 mod login;
 mod maintenance;
 mod membership;

@@ -115,6 +115,8 @@ fn repository_cells(row: &RepositoryRow, wide: bool, now: Timestamp) -> Cells {
         },
     ];
     if wide {
+        header.push("COLLECTOR");
+        cells.push(row.collector.clone());
         header.push("URLS");
         let mut urls: Vec<&str> = row.bindings.iter().map(|b| b.url.as_str()).collect();
         urls.sort_unstable();
@@ -207,6 +209,14 @@ pub fn others(status: &StatusResponse) -> u64 {
 #[must_use]
 pub fn status(status: &StatusResponse, now: Timestamp) -> String {
     let mut text = headline(status, now);
+    if let Some(pause) = &status.pause {
+        let since = ago(pause.since.as_ref(), now);
+        let (who, reason) = (cleaned(&pause.who), cleaned(&pause.reason));
+        let _ = writeln!(
+            text,
+            "maintenance is PAUSED by {who}, {since}: {reason}; fleet resume"
+        );
+    }
     let lines = status.needs_you.iter().map(|a| {
         let (state, subject) = (a.state.to_uppercase(), a.subject.clone());
         vec![state, subject, a.detail.clone(), a.next.clone()]

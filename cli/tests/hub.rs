@@ -560,3 +560,53 @@ async fn status_shows_what_waits_for_a_person() {
         .until("all well again", async |_| person.run(&["status"]).await.0 == 0)
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_the_hub_is_whole_and_only_its_owner_reads_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let fleet = Fleet::new().await;
+    let spoke = fleet.spoke("a").await;
+    // More than one part.
+    let many = (0..2000).map(|n| backup(&format!("backup-with-a-long-name-{n:04}")));
+    spoke.tell(many.collect()).await;
+    let person = Person::new(&fleet);
+    fleet
+        .until("2000 backups", async |_| {
+            person.run(&["backups", "-o", "name"]).await.1.lines().count() == 2000
+        })
+        .await;
+    let file = person.dir.path().join("hub.backup");
+    let name = file.to_str().unwrap();
+    let (code, said) = person.run(&["hub", "backup", name]).await;
+    assert_eq!(code, 0, "{said}");
+    let metadata = std::fs::metadata(&file).unwrap();
+    assert!(said.contains(&format!("{} bytes", metadata.len())), "{said}");
+    assert!(metadata.len() > 300_000, "{said}");
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    let (code, said) = person.run(&["hub", "backup", name]).await;
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("exists; choose another name"), "{said}");
+
+    let store = person.dir.path().join("fleet.db");
+    hub::store::copy::restore(&file, &store, false, 1).await.unwrap();
+    let restored = hub::store::Sqlite::open(&store).await.unwrap();
+    let (_, objects) = hub::store::HubStore::load(&restored).await.unwrap();
+    assert_eq!(objects.len(), 2000);
+    let left = std::fs::read_dir(fleet.dir.path()).unwrap();
+    let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let left: Vec<String> = left.filter(|name| name.contains(".sent")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_gets_no_backup_of_the_hub() {
+    let fleet = Fleet::new().await;
+    let person = Person::new(&fleet);
+    let (cert, key) = fleet.certificate("spiffe://fleet/viewer/eve");
+    std::fs::write(person.dir.path().join("cert"), cert).unwrap();
+    std::fs::write(person.dir.path().join("key"), key).unwrap();
+    let file = person.dir.path().join("hub.backup");
+    let (code, said) = person.run(&["hub", "backup", file.to_str().unwrap()]).await;
+    assert_eq!(code, 4, "{said}");
+    assert!(!file.exists());
+}

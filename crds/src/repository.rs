@@ -279,6 +279,9 @@ pub struct RepositoryStatistics {
     /// When these figures were read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_of: Option<Time>,
+    /// Cluster that read them, where the hub has appointed another one; absent where this cluster did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collected_by: Option<String>,
 }
 
 /// Snapshots of one host.

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Scrape};
 use crate::store::HubStore;
 
 /// What the endpoints answer from.
@@ -18,6 +18,8 @@ pub struct Admin {
     pub metrics: Metrics,
     /// The store, once this process has it and has read it.
     pub store: Arc<OnceLock<Arc<dyn HubStore>>>,
+    /// What is measured when metrics are asked for, once the hub serves.
+    pub scrape: Arc<OnceLock<Scrape>>,
 }
 
 /// Serves until `stop`.
@@ -30,7 +32,12 @@ pub async fn serve(address: SocketAddr, admin: Admin, stop: CancellationToken) -
         .route("/readyz", get(ready))
         .route(
             "/metrics",
-            get(|State(admin): State<Admin>| async move { admin.metrics.render() }),
+            get(|State(admin): State<Admin>| async move {
+                match admin.scrape.get() {
+                    Some(scrape) => scrape.render().await,
+                    None => admin.metrics.render(),
+                }
+            }),
         )
         .with_state(admin);
     let listener = tokio::net::TcpListener::bind(address).await?;

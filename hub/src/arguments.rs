@@ -1,5 +1,7 @@
 //! The command line of fleet-hub: a hub, or what the first operator needs of one.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 
 use crate::access::Role;
@@ -30,5 +32,18 @@ pub enum Command {
         /// How long it is valid, such as 12h or 30d.
         #[arg(long, default_value = "24h")]
         valid: Span,
+    },
+    /// Writes a backup of the store to a file, also while a hub works on it.
+    Backup {
+        /// A file that does not exist yet. Keep it as safe as the store.
+        file: PathBuf,
+    },
+    /// Puts a backup in the place of the store, while no hub works on it.
+    Restore {
+        /// A file that `backup` has written.
+        file: PathBuf,
+        /// Replaces a store that exists. It is kept beside, with the suffix .replaced.
+        #[arg(long)]
+        replace: bool,
     },
 }

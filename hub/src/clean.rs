@@ -3,12 +3,15 @@
 use proto::text::{LONGEST, clean};
 use proto::v1::object_state::Body;
 use proto::v1::{
-    BackupState, Condition, Hello, LeaseAsk, ObjectState, OperationOutcome, PolicyState, RepositoryState,
-    ResticLock, RestoreState, RetentionPolicySpec, RunProgress,
+    BackupState, CollectorReport, Condition, Hello, LeaseAsk, ObjectState, OperationOutcome, PolicyState,
+    RepositoryState, ResticLock, RestoreState, RetentionPolicySpec, RunProgress,
 };
 
 /// Longest name: Kubernetes' own bound on names.
 pub const NAME: usize = 253;
+/// Most hosts in the figures of a repository, and most sources of its snapshots.
+const HOSTS: usize = 100;
+const SOURCES: usize = 2_000;
 
 /// A resource. Selectors and keep rules are left as they are: the rules' own parser judges them.
 pub fn object(object: &mut ObjectState) {
@@ -104,6 +107,21 @@ fn restore(restore: &mut RestoreState) {
         &mut restore.target,
     ];
     all(texts, NAME);
+}
+
+/// What a collector reports of a repository.
+pub fn report(report: &mut CollectorReport) {
+    if let Some(statistics) = &mut report.statistics {
+        statistics.hosts.truncate(HOSTS);
+        for host in &mut statistics.hosts {
+            clean(&mut host.host, NAME);
+        }
+    }
+    report.sources.truncate(SOURCES);
+    for source in &mut report.sources {
+        all([&mut source.cluster, &mut source.host], NAME);
+        clean(&mut source.backup, 2 * NAME);
+    }
 }
 
 /// What a spoke reports about itself.

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+/// Where the store is unless given.
+const STORE: &str = "/var/lib/fleet-hub/fleet.db";
+
 /// Sees every physical repository of a fleet once.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "fleet-hub", version)]
@@ -78,7 +81,7 @@ pub struct Config {
     pub max_connections: usize,
 
     /// SQLite file with the last known state of the fleet.
-    #[arg(long, env = "FLEET_HUB_STORE", default_value = "/var/lib/fleet-hub/fleet.db")]
+    #[arg(long, env = "FLEET_HUB_STORE", default_value = STORE)]
     pub store: PathBuf,
 
     /// How often each spoke is asked to send a heartbeat, such as 10s or 500ms.

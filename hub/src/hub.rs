@@ -1,6 +1,7 @@
 //! What the parts of a hub share: the inventory, the news of its revisions, and the store behind it.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tracing::{info, warn};
 use crate::access::Authority;
 use crate::access::people::People;
 use crate::browse::Browsing;
+use crate::collect::Collectors;
 use crate::commands::Commands;
 use crate::config::Config;
 use crate::creation::{Creations, Ticket};
@@ -20,6 +22,8 @@ use crate::inventory::{Held, Inventory, Limits, Member, Unsaved};
 use crate::lock::Locks;
 use crate::membership::Membership;
 use crate::metrics::Metrics;
+use crate::store::copy::{Copied, CopyError};
+use crate::store::pause::Pause;
 use crate::store::{Batch, HubStore, Kept, Start, StoreError, StoredObject};
 use crate::{Millis, Moment};
 
@@ -40,6 +44,8 @@ pub struct Hub {
     pub epoch: u64,
     /// Random, made with the store.
     pub incarnation: String,
+    /// Grants have tokens above this one.
+    pub token_floor: u64,
     sessions: AtomicU64,
     /// The present session of each cluster, and what ends it.
     open: Mutex<HashMap<Arc<str>, (u64, CancellationToken)>>,
@@ -50,6 +56,8 @@ pub struct Hub {
     creations: Mutex<Creations>,
     /// Who may create a repository now; each session looks for its own tickets.
     creating: watch::Sender<Option<Ticket>>,
+    /// Maintenance of the whole fleet is paused.
+    paused: Mutex<Option<Pause>>,
     /// Which clusters are in the fleet.
     pub membership: Membership,
     /// Who may do what.
@@ -60,6 +68,8 @@ pub struct Hub {
     pub commands: Commands,
     /// What people read through clusters.
     pub browsing: Browsing,
+    /// Who collects the figures of repositories.
+    pub collectors: Collectors,
     pub heartbeat: Duration,
     pub watch_heartbeat: Duration,
 }
@@ -72,10 +82,14 @@ impl Hub {
     pub async fn start(
         config: &Config,
         store: Arc<dyn HubStore>,
-        locks: Locks,
+        (locks, collectors): (Locks, Collectors),
         metrics: Metrics,
     ) -> anyhow::Result<Arc<Hub>> {
-        let Start { epoch, incarnation } = store.begin().await?;
+        let Start {
+            epoch,
+            incarnation,
+            token_floor,
+        } = store.begin().await?;
         let limits = Limits {
             stale_after: config.stale_after.millis(),
             grace: config.disconnect_grace.millis(),
@@ -101,6 +115,7 @@ impl Hub {
         }
         let (revision, _) = watch::channel(inventory.revision());
         let commands = Commands::load(store.clone()).await?;
+        let paused = store.pause().await?;
         Ok(Arc::new(Hub {
             inventory: Mutex::new(inventory),
             revision,
@@ -108,17 +123,20 @@ impl Hub {
             metrics,
             epoch,
             incarnation,
+            token_floor,
             sessions: AtomicU64::new(epoch << 32),
             open: Mutex::default(),
             writing: tokio::sync::Mutex::new(()),
             max_bytes: config.max_bytes,
             creations: Mutex::new(creations),
             creating: watch::channel(None).0,
+            paused: Mutex::new(paused),
             membership,
             authority: Arc::new(authority),
             locks,
             commands,
             browsing: Browsing::default(),
+            collectors,
             heartbeat: config.heartbeat_interval.0,
             watch_heartbeat: config.watch_heartbeat.0,
         }))
@@ -173,6 +191,15 @@ impl Hub {
             .revision
             .set(i64::try_from(revision & u64::from(u32::MAX)).unwrap_or_default());
         result
+    }
+
+    /// Whether maintenance of the whole fleet is paused.
+    pub fn paused(&self) -> Option<Pause> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_paused(&self, pause: Option<Pause>) {
+        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = pause;
     }
 
     /// News of revisions.
@@ -265,6 +292,17 @@ impl Hub {
         }
         timer.observe_duration();
         result
+    }
+
+    /// Writes a backup of the store to a file that must not exist yet.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or the file cannot be written.
+    pub async fn backup_to(&self, file: PathBuf) -> Result<Copied, CopyError> {
+        // What spokes reported is written behind: a backup holds what was known when it was asked for. If that cannot be
+        // written, the backup has what is.
+        let _ = self.flush().await;
+        self.store.copy(file, crate::now()).await
     }
 
     /// The store.

@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::info;
 
 use self::conversation::Conversation;
+use crate::collect;
 use crate::hub::Hub;
 use crate::inventory::{Facts, Introduction, Refused};
 use crate::lock::Command;
@@ -86,6 +87,7 @@ async fn serve(
     clean::hello(&mut hello);
     let seen = (hello.hub_incarnation.clone(), hello.hub_epoch);
     let incarnation: Arc<str> = hello.incarnation.as_str().into();
+    let collects = hello.collects;
     let number = hub.next_session();
     let up_to_date = attach(hub, cluster, number, hello).map_err(refused)?;
     hub.open(cluster, number, end);
@@ -99,6 +101,7 @@ async fn serve(
         cluster: cluster.to_string(),
         hub_incarnation: hub.incarnation.clone(),
         up_to_date,
+        appoints_collectors: true,
     };
     let sent = send(hub, outgoing, hub_message::Body::Welcome(welcome), "welcome");
     let attach = Command::Attach {
@@ -110,6 +113,13 @@ async fn serve(
     hub.locks.tell(attach).await;
     hub.commands.attach(cluster, number, outgoing.clone()).await;
     hub.browsing.attach(cluster, number, outgoing.clone());
+    let attach = collect::Command::Attach {
+        cluster: cluster.clone(),
+        session: number,
+        outgoing: outgoing.clone(),
+        collects,
+    };
+    hub.collectors.tell(attach).await;
     let mut conversation = Conversation {
         hub,
         cluster,
@@ -132,6 +142,11 @@ async fn serve(
     hub.locks.tell(detach).await;
     hub.commands.detach(cluster, number).await;
     hub.browsing.detach(cluster, number);
+    let detach = collect::Command::Detach {
+        cluster: cluster.clone(),
+        session: number,
+    };
+    hub.collectors.tell(detach).await;
     hub.close(cluster, number);
     hub.change(|inventory| inventory.detach(cluster, number, Moment::now()));
     result

@@ -1,12 +1,14 @@
 //! The hub of a fleet.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use hub::access::Role;
 use hub::arguments::{Arguments, Command};
 use hub::config::{Config, LogFormat, Span};
+use hub::store::copy;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -33,6 +35,8 @@ async fn main() -> ExitCode {
         Some(Command::OperatorCertificate { name, role, valid }) => {
             operator_certificate(&config, &name, role, valid)
         }
+        Some(Command::Backup { file }) => backup(&config, &file).await,
+        Some(Command::Restore { file, replace }) => restore(&config, &file, replace).await,
         None => run(config).await,
     };
     match done {
@@ -42,6 +46,22 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn backup(config: &Config, file: &Path) -> anyhow::Result<()> {
+    let copied = copy::backup(&config.store, file, hub::now()).await?;
+    tracing::info!(file = %file.display(), bytes = copied.bytes, epoch = copied.epoch, "the backup is written");
+    Ok(())
+}
+
+async fn restore(config: &Config, file: &Path, replace: bool) -> anyhow::Result<()> {
+    let copied = copy::restore(file, &config.store, replace, hub::now()).await?;
+    tracing::info!(
+        store = %config.store.display(),
+        made = %proto::time::from_unix_millis(copied.made),
+        "the backup is in place; a hub that starts on it grants nothing until every lease that it may have lost has run out"
+    );
+    Ok(())
 }
 
 /// Written to standard output: the hub's image has no shell and no writable folder but the store's.

@@ -50,6 +50,12 @@ impl Outgoing {
         self.put(&self.slow, Ok(message))
     }
 
+    /// Whether the slow lane is less than half full: what can wait does not let a spoke go that reads slowly.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.slow.capacity() > LANE / 2
+    }
+
     fn put(&self, lane: &mpsc::Sender<Item>, item: Item) -> Result<(), Status> {
         if let Ok(message) = &item {
             let length = message.encoded_len();

@@ -120,11 +120,18 @@ pub fn repository(seen: Seen<'_>, key: &str) -> Option<Row> {
     let whole = seen.whole_repository(key);
     let restic_id = held.first()?.repository().map(|r| r.restic_id.clone());
     let bindings: Vec<RepositoryBinding> = held.iter().map(|held| binding(inventory, held)).collect();
-    let newest = newest_figures(inventory, key, &held);
+    let newest = figures(inventory, key, &held);
     let mut clusters: Vec<String> = bindings.iter().map(|b| b.cluster.clone()).collect();
     clusters.sort();
     clusters.dedup();
     let writers = held.iter().map(|held| writers(seen, held));
+    let collected = inventory.collected(key);
+    // Another cluster is named only to who sees it.
+    let shown = |cluster: &str| whole || clusters.iter().any(|seen| seen == cluster);
+    let collector = collected.map_or("", |collected| &collected.collector);
+    let collector = Some(collector).filter(|c| shown(c)).unwrap_or_default();
+    let from = newest.as_ref().map(|(cluster, _)| cluster.clone());
+    let statistics_from = from.filter(|cluster| shown(cluster)).unwrap_or_default();
     let row = RepositoryRow {
         restic_id: restic_id.unwrap_or_default(),
         name: repository_name(seen, key),
@@ -132,11 +139,10 @@ pub fn repository(seen: Seen<'_>, key: &str) -> Option<Row> {
         alarm: alarm(inventory, key, whole),
         state: repository_state(&bindings).to_owned(),
         clusters,
-        statistics_from: newest
-            .as_ref()
-            .map(|(held, _)| held.cluster.to_string())
-            .unwrap_or_default(),
+        statistics_from,
         statistics: newest.map(|(_, statistics)| narrowed(statistics, whole)),
+        collector: collector.to_owned(),
+        collector_epoch: collected.map_or(0, |collected| collected.epoch),
         freshness: Some(newest_freshness(&bindings)),
         backups: writers.sum(),
         bindings,
@@ -202,6 +208,17 @@ fn alarm(inventory: &Inventory, key: &str, whole: bool) -> String {
         return rival.or_else(damage).unwrap_or_default().to_owned();
     }
     rival.or_else(damage).unwrap_or_default()
+}
+
+/// The figures of a repository, and the cluster that read them: what its collector reported, or where none did yet, the
+/// newest that a bound cluster has for itself.
+fn figures(inventory: &Inventory, key: &str, held: &[&Arc<Held>]) -> Option<(String, RepositoryStatistics)> {
+    let collected = inventory.collected(key).and_then(|c| c.latest.as_ref());
+    let collected = collected.and_then(|l| Some((l.cluster.clone(), l.report.statistics.clone()?)));
+    collected.or_else(|| {
+        let (held, statistics) = newest_figures(inventory, key, held)?;
+        Some((held.cluster.to_string(), statistics))
+    })
 }
 
 /// The newest figures of bound clusters, and who reported them. No honest figures are of tomorrow.

@@ -10,10 +10,11 @@ use tracing::{info, warn};
 
 use crate::access::refusals::{self, Refusals};
 use crate::admin::{self, Admin};
+use crate::collect::{Appointer, Collectors};
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::lock::{Keeper, Locks, Settings};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Scrape};
 use crate::servers::{self, Task};
 use crate::store::held::{self, Hold};
 use crate::store::{HubStore, Sqlite};
@@ -64,20 +65,25 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
     make_folder(config)?;
     let metrics = Metrics::new()?;
     let ready: Arc<OnceLock<Arc<dyn HubStore>>> = Arc::new(OnceLock::new());
+    let scrape = Arc::new(OnceLock::new());
     let admin = Admin {
         metrics: metrics.clone(),
         store: ready.clone(),
+        scrape: scrape.clone(),
     };
     let admin = tokio::spawn(admin::serve(config.admin_address, admin, stop.clone()));
     let hold = hold(config, &stop).await?;
     let store = open(config).await?;
     let (locks, commands) = Locks::new();
-    let hub = Hub::start(config, store.clone(), locks, metrics).await?;
+    let (collectors, reports) = Collectors::new();
+    let hub = Hub::start(config, store.clone(), (locks, collectors), metrics).await?;
+    let appointer = Appointer::start(hub.clone(), store.clone()).await?;
     let keeper = Keeper::start(hub.clone(), store.clone(), Settings::of(config)).await?;
     let (refusals, refused) = Refusals::new();
     let servers = servers::start(config, &hub, refusals, &stop).await?;
     // An error means that it is set already.
     let _ = ready.set(store.clone());
+    let _ = scrape.set(Scrape::new(hub.clone(), config));
     info!(link = %servers.link, view = %servers.view, enrol = ?servers.enrol, "serving");
     let mut tasks = servers.tasks;
     tasks.extend([
@@ -89,6 +95,10 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
         tokio::spawn({
             let (hub, stop) = (hub.clone(), stop.clone());
             async move { Ok(hub.commands.keep(stop).await?) }
+        }),
+        tokio::spawn({
+            let stop = stop.clone();
+            async move { Ok(appointer.keep(reports, stop).await?) }
         }),
         tokio::spawn({
             let stop = stop.clone();

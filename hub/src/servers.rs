@@ -10,6 +10,7 @@ use proto::v1::fleet_admin_server::FleetAdminServer;
 use proto::v1::fleet_clusters_server::FleetClustersServer;
 use proto::v1::fleet_control_server::FleetControlServer;
 use proto::v1::fleet_enrol_server::FleetEnrolServer;
+use proto::v1::fleet_hub_server::FleetHubServer;
 use proto::v1::fleet_link_server::FleetLinkServer;
 use proto::v1::fleet_view_server::FleetViewServer;
 use tokio::net::TcpListener;
@@ -18,6 +19,7 @@ use tonic::transport::Server;
 
 use crate::access::AccessLayer;
 use crate::access::refusals::Refusals;
+use crate::backup::BackupService;
 use crate::config::Config;
 use crate::control::ControlService;
 use crate::enrol::{self, EnrolService};
@@ -87,6 +89,10 @@ pub async fn start(
         .layer(access.clone())
         .add_service(views.max_decoding_message_size(proto::MESSAGE_MAX))
         .add_service(clusters)
+        .add_service(FleetHubServer::new(BackupService::new(
+            hub.clone(),
+            &config.store,
+        )))
         .add_service(FleetAdminServer::new(people))
         .add_service(FleetControlServer::new(ControlService::new(hub.clone())))
         .serve_with_incoming_shutdown(

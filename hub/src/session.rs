@@ -138,6 +138,7 @@ impl Session {
                 | Body::LeaseRelease(_)
                 | Body::PossessionProof(_)
                 | Body::PlanPart(_)
+                | Body::CollectorReport(_)
                 | Body::CertificateRequest(_)
                 | Body::TrustStored(_)
                 | Body::CommandReport(_)

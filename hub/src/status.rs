@@ -44,6 +44,7 @@ pub fn status(seen: Seen<'_>) -> StatusResponse {
         matters,
         others: other_count,
         rest_next: commands(&rest),
+        pause: None,
     }
 }
 

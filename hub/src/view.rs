@@ -11,10 +11,10 @@ use proto::v1::fleet_view_server::FleetView;
 use proto::v1::watch_event::Body;
 use proto::v1::{
     AcceptClusterRequest, AcceptClusterResponse, AuditRequest, AuditResponse, Bookmark, Collection,
-    DecideBindingRequest, DecideBindingResponse, DecidePlanRequest, DecidePlanResponse, Filter,
-    ForgetClusterRequest, ForgetClusterResponse, ListRequest, ListResponse, LocksRequest, LocksResponse,
-    PlansRequest, PlansResponse, ReleaseLockRequest, ReleaseLockResponse, Row, StatusRequest, StatusResponse,
-    WatchEvent, WatchHeartbeat, WatchRequest,
+    DecideBindingRequest, DecideBindingResponse, DecidePlanRequest, DecidePlanResponse, Filter, FleetPause,
+    ForgetClusterRequest, ForgetClusterResponse, HistoryRequest, HistoryResponse, ListRequest, ListResponse,
+    LocksRequest, LocksResponse, PlansRequest, PlansResponse, ReleaseLockRequest, ReleaseLockResponse, Row,
+    StatusRequest, StatusResponse, WatchEvent, WatchHeartbeat, WatchRequest,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Duration, interval, sleep};
@@ -22,6 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::access::{self, Need, Person, Principal, Sight, Verb};
+use crate::collect::history::history;
 use crate::hub::Hub;
 use crate::inventory::Inventory;
 use crate::lock::Command;
@@ -64,7 +65,13 @@ impl FleetView for ViewService {
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let sight = access::person(&request)?.sight(Verb::See);
         let answer = |inventory: &Inventory| status::status(Seen::new(inventory, &sight));
-        Ok(Response::new(self.hub.read(answer)))
+        let mut status = self.hub.read(answer);
+        status.pause = self.hub.paused().map(|pause| FleetPause {
+            since: Some(from_unix_millis(pause.since)),
+            who: pause.who,
+            reason: pause.reason,
+        });
+        Ok(Response::new(status))
     }
 
     async fn locks(&self, request: Request<LocksRequest>) -> Result<Response<LocksResponse>, Status> {
@@ -144,6 +151,13 @@ impl FleetView for ViewService {
         let AcceptClusterRequest { cluster, cluster_uid } = request.into_inner();
         clusters::accept(&self.hub, &cluster, &cluster_uid, &person).await?;
         Ok(Response::new(AcceptClusterResponse {}))
+    }
+
+    async fn history(&self, request: Request<HistoryRequest>) -> Result<Response<HistoryResponse>, Status> {
+        let person = access::person(&request)?;
+        history(&self.hub, &person, request.get_ref())
+            .await
+            .map(Response::new)
     }
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use proto::v1::Attention;
 
+use crate::evidence::{Unproven, unproven};
 use crate::health::{is_ready, ready_condition};
 use crate::inventory::Held;
 use crate::seen::Seen;
@@ -23,8 +24,9 @@ pub(crate) const UNREADY: &str = "unready";
 pub(crate) const RESTORE_FAILED: &str = "restore-failed";
 pub(crate) const POLICY_FAILED: &str = "policy-failed";
 pub(crate) const WAITING: &str = "waiting";
+pub(crate) const UNPROVEN: &str = "unproven";
 /// In the order in which they are shown.
-const STATES: [&str; 5] = [DAMAGED, UNREADY, RESTORE_FAILED, POLICY_FAILED, WAITING];
+pub const STATES: [&str; 6] = [DAMAGED, UNPROVEN, UNREADY, RESTORE_FAILED, POLICY_FAILED, WAITING];
 /// Results of a retention run that did not do what it was to do.
 const FAILURES: [&str; 2] = ["Failed", "Interrupted"];
 
@@ -33,6 +35,7 @@ const FAILURES: [&str; 2] = ["Failed", "Interrupted"];
 pub fn all(seen: Seen<'_>) -> Vec<Attention> {
     let mut groups = Groups::new();
     repositories(seen, &mut groups);
+    backups(seen, &mut groups);
     restores(seen, &mut groups);
     policies(seen, &mut groups);
     groups
@@ -48,6 +51,18 @@ pub fn all(seen: Seen<'_>) -> Vec<Attention> {
             next: group.next,
         })
         .collect()
+}
+
+fn backups(seen: Seen<'_>, groups: &mut Groups) {
+    for Unproven { held, reason } in unproven(seen) {
+        add(
+            groups,
+            UNPROVEN,
+            held,
+            reason,
+            format!("fleet backups {}", held.place),
+        );
+    }
 }
 
 fn repositories(seen: Seen<'_>, groups: &mut Groups) {

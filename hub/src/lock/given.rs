@@ -26,6 +26,8 @@ pub(super) enum Withheld {
     TooLong(String),
     /// Clusters open the repository with the key that is to go, or may.
     KeyInUse(String),
+    /// A person has paused all maintenance.
+    Paused(String),
 }
 
 impl fmt::Display for Withheld {
@@ -33,7 +35,7 @@ impl fmt::Display for Withheld {
         match self {
             Withheld::KeyInUse(text) => write!(f, "{text}; it is looked at again within a minute"),
             Withheld::Unknown(what) => write!(f, "{what}; it is tried again within a minute"),
-            Withheld::TooLong(text) => f.write_str(text),
+            Withheld::TooLong(text) | Withheld::Paused(text) => f.write_str(text),
         }
     }
 }
@@ -48,6 +50,13 @@ impl Keeper {
         key: &Asker,
         has: &[u8],
     ) -> Result<Option<RetentionRun>, Withheld> {
+        // Who holds the lock goes on.
+        if let Some(pause) = self.hub.paused().filter(|_| has.is_empty()) {
+            return Err(Withheld::Paused(format!(
+                "maintenance of the fleet is paused by {}: {}; `fleet resume` ends that",
+                pause.who, pause.reason
+            )));
+        }
         let Some(asked) = self.asks.about(key, id) else {
             return Err(Withheld::Unknown("what the operation is to do is not known"));
         };

@@ -51,6 +51,13 @@ impl Grantor {
         }
     }
 
+    /// The same lock, whose next grant is above a token.
+    #[must_use]
+    pub fn above(mut self, token: u64) -> Grantor {
+        self.floor = self.floor.max(token);
+        self
+    }
+
     /// The hub's store was restored from a backup: grants were made that it does not know. Who held or waited for the
     /// lock by its record still may; beside that somebody unknown is waited for, for a lease's life and the delay, and
     /// only in that time may a holder show a higher token. Called for each repository, also for one that is met later
@@ -267,7 +274,8 @@ impl Grantor {
 
     /// Whether a token was granted by a hub whose grants this store has lost. A higher one than any other that shows
     /// itself is the latest.
-    fn is_forgotten(&self, token: u64, now: Instant) -> bool {
+    #[must_use]
+    pub fn is_forgotten(&self, token: u64, now: Instant) -> bool {
         now < self.believes_until && token > self.token && token <= BELIEVED
     }
 

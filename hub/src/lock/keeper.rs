@@ -95,7 +95,7 @@ impl Keeper {
         for lock in store.locks().await? {
             let record = recorded(&lock);
             let repository = Repository {
-                grantor: Grantor::restored(record, 0, &settings.terms),
+                grantor: Grantor::restored(record, 0, &settings.terms).above(hub.token_floor),
                 ..Repository::default()
             };
             repositories.insert(lock.restic_id.into(), repository);
@@ -186,8 +186,9 @@ impl Keeper {
     /// The lock of a repository, which may be met for the first time.
     pub(super) fn repository(&mut self, id: &Arc<str>) -> &mut Repository {
         let (not_before, restored, terms) = (self.not_before, self.restored, self.settings.terms);
+        let floor = self.hub.token_floor;
         self.repositories.entry(id.clone()).or_insert_with(|| {
-            let mut grantor = Grantor::fresh(not_before);
+            let mut grantor = Grantor::fresh(not_before).above(floor);
             if let Some(at) = restored {
                 // Nothing is known of it that would have to be written.
                 let _ = grantor.store_restored(at, &terms);
@@ -237,6 +238,9 @@ impl Keeper {
             }
             Command::Bind(request, who, reply) => {
                 let _ = reply.send(self.decide_binding(&request, &who).await);
+            }
+            Command::Pause(reason, who, reply) => {
+                let _ = reply.send(self.pause(reason, &who).await);
             }
             Command::Forget(cluster, who, reply) => {
                 let _ = reply.send(self.forget(&cluster, &who).await);

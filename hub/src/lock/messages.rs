@@ -156,9 +156,10 @@ impl Keeper {
             None => {}
         }
         let (seen, subject) = (ask.seen_token, ask.subject.clone());
+        let floor = self.hub.token_floor;
         let repository = self.repository(&id);
         let operation = repository.known(&operation(&cluster, &ask.operation, &subject));
-        let known = repository.grantor.token();
+        let known = repository.grantor.token().max(floor);
         if seen > known.saturating_add(AHEAD) {
             return self.refuse(&cluster, "ask", Refusal::Token);
         }
@@ -206,6 +207,13 @@ impl Keeper {
         let id: Arc<str> = renew.restic_id.as_str().into();
         let repository = self.repository(&id);
         let known = repository.known(&asked);
+        if repository.grantor.is_forgotten(renew.token, now)
+            && !self.note_forgotten(&id, &known, renew.token).await
+        {
+            // No answer: the holder renews again.
+            return;
+        }
+        let repository = self.repository(&id);
         let mut effects = repository.grantor.renew(&known, renew.token, now, &terms);
         let holds = repository.grantor.held_by(&known, renew.token).is_some();
         let mut reply = Reply {
@@ -226,7 +234,7 @@ impl Keeper {
                     self.refuse(cluster, "renew", Refusal::TooMany("policies"));
                     self.revoke_lease(cluster, renew, reason);
                 }
-                Err(Withheld::Unknown(_) | Withheld::KeyInUse(_)) => {}
+                Err(Withheld::Unknown(_) | Withheld::KeyInUse(_) | Withheld::Paused(_)) => {}
             }
         }
         self.carry_out(&id, effects, reply).await;

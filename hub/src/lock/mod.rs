@@ -19,6 +19,7 @@ mod lease;
 mod messages;
 pub mod narrow;
 mod parts;
+mod pause;
 pub(crate) mod people;
 mod repository;
 mod restic;
@@ -138,6 +139,8 @@ pub enum Command {
         Arc<Person>,
         oneshot::Sender<Result<String, Status>>,
     ),
+    /// A person pauses all maintenance for a reason, or resumes it.
+    Pause(Option<String>, Arc<str>, oneshot::Sender<Result<(), Status>>),
     /// A person has given a cluster up: its bindings end. The answer is how many did.
     Forget(Arc<str>, Arc<str>, oneshot::Sender<Result<usize, Status>>),
 }

@@ -3,10 +3,13 @@
 mod bindings;
 mod clusters;
 mod commands;
+pub mod collect;
+pub mod copy;
 mod decisions;
 mod enrolment;
 pub mod held;
 mod locks;
+pub mod pause;
 mod people;
 mod plans;
 mod records;
@@ -47,7 +50,15 @@ impl StoreError {
 }
 
 /// A durable store. `Ok` means on disk. Every write fails with [`StoreError::Fenced`] when a later epoch has begun.
-pub trait HubStore: CommandStore + DecisionStore + EnrolmentStore + PeopleStore {
+pub trait HubStore:
+    collect::CollectStore
+    + copy::CopyStore
+    + pause::PauseStore
+    + CommandStore
+    + DecisionStore
+    + EnrolmentStore
+    + PeopleStore
+{
     /// Begins the epoch of this start.
     fn begin(&self) -> BoxFuture<'_, Result<Start, StoreError>>;
     /// Whether the epoch is still this process's. Cheap: asked between writes, so that nobody renews out of a memory

@@ -12,6 +12,8 @@ pub struct Start {
     pub epoch: u64,
     /// Random, made with the store: 32 hex digits.
     pub incarnation: String,
+    /// Grants have tokens above this one.
+    pub token_floor: u64,
 }
 
 /// Times by the wall clock, in milliseconds since 1970; 0 for never.
@@ -74,7 +76,7 @@ pub struct StoredLock {
 }
 
 /// A grant, and what became of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredAudit {
     pub restic_id: String,
     pub token: u64,

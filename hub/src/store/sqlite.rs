@@ -1,6 +1,6 @@
 //! The store in SQLite: the file, its epoch, and the way to what the other files of this folder read and write.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use sqlx::sqlite::{
 use sqlx::{Row as _, Sqlite as Database, Transaction};
 
 use super::decisions::begin_chain;
+use super::locks::number;
 use super::{
     Age, AuditQuery, Batch, History, HubStore, Kept, KeptBindings, PlanCursor, Start, StoreError,
     StoredAudit, StoredDecision, StoredEnd, StoredGrant, StoredLock, StoredPlan, StoredVanished,
@@ -22,6 +23,7 @@ use crate::bindings::{Binding, Key};
 /// SQLite in a file, in WAL mode; a commit is on disk when it returns.
 pub struct Sqlite {
     pub(super) pool: SqlitePool,
+    pub(super) path: PathBuf,
     epoch: AtomicU64,
     failed: AtomicBool,
 }
@@ -44,6 +46,7 @@ impl Sqlite {
         begin_chain(&pool).await?;
         Ok(Sqlite {
             pool,
+            path: path.to_owned(),
             epoch: AtomicU64::new(0),
             failed: AtomicBool::new(false),
         })
@@ -82,13 +85,14 @@ impl Sqlite {
     async fn begin_epoch(&self) -> Result<Start, StoreError> {
         let query = "UPDATE hub SET epoch = epoch + 1, \
              incarnation = CASE incarnation WHEN '' THEN lower(hex(randomblob(16))) ELSE incarnation END \
-             WHERE id = 1 RETURNING epoch, incarnation";
+             WHERE id = 1 RETURNING epoch, incarnation, token_floor";
         let row = sqlx::query(query).fetch_one(&self.pool).await?;
         let epoch = u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or_default();
         self.epoch.store(epoch, Ordering::Release);
         Ok(Start {
             epoch,
             incarnation: row.try_get(1)?,
+            token_floor: number(&row, 2)?,
         })
     }
 
@@ -122,6 +126,9 @@ impl Sqlite {
 
     async fn begin_epoch_above(&self, above: u64) -> Result<(), StoreError> {
         let epoch = above.saturating_add(1);
+        if epoch <= self.epoch.load(Ordering::Acquire) {
+            return self.verify_epoch().await;
+        }
         let mut transaction = self.write().await?;
         sqlx::query("UPDATE hub SET epoch = ? WHERE id = 1")
             .bind(i64::try_from(epoch).unwrap_or(i64::MAX))

@@ -112,9 +112,14 @@ impl Fleet {
 
     /// Starts the hub again when its store is older.
     pub async fn restart_after(self, age: std::time::Duration) -> Fleet {
+        self.restart_on(async |_| tokio::time::sleep(age).await).await
+    }
+
+    /// Starts the hub again after a change to the folder of its store.
+    pub async fn restart_on(self, change: impl AsyncFnOnce(&Path)) -> Fleet {
         self.stop.cancel();
         self.running.ended().await.unwrap();
-        tokio::time::sleep(age).await;
+        change(self.dir.path()).await;
         let stop = CancellationToken::new();
         let more: Vec<&str> = self.more.iter().map(String::as_str).collect();
         let running = start(&config(self.dir.path(), &more), stop.clone())
@@ -190,11 +195,13 @@ impl Fleet {
         (certificate.pem(), key.serialize_pem())
     }
 
+    /// A connection to the hub's view.
+    pub async fn channel(&self, uri: &str) -> Channel {
+        self.dial(self.running.view.port(), uri).await
+    }
+
     pub async fn operator(&self) -> FleetViewClient<Channel> {
-        let channel = self
-            .dial(self.running.view.port(), "spiffe://fleet/operator/ann")
-            .await;
-        FleetViewClient::new(channel)
+        FleetViewClient::new(self.channel("spiffe://fleet/operator/ann").await)
     }
 
     /// What a person makes clusters do, as `spiffe://fleet/<role>`.

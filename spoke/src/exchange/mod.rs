@@ -4,6 +4,7 @@
 pub mod board;
 mod browsing;
 mod commands;
+mod collectors;
 mod creations;
 mod leases;
 mod name;
@@ -12,6 +13,7 @@ pub mod outbox;
 pub use board::{Board, Finished, Operation, Pinned, Progress, running};
 pub use browsing::Browsing;
 pub use commands::{Arrived, CommandedRun, Commands, Unlocking};
+pub use collectors::{Collection, Collectors};
 pub use creations::Creations;
 pub use leases::{Event, Leases, Question};
 pub use name::{CertificateName, mark as mark_name};

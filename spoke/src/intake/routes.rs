@@ -121,6 +121,13 @@ impl Routes {
         }
     }
 
+    /// Who collects the figures of a physical repository, or what was collected, has changed.
+    pub fn collected(&self, world: &World, restic_id: &str) {
+        for repository in world.repositories.find(Index::ResticId, &Key::new("", restic_id)) {
+            self.poke(Reader::Repositories, repository);
+        }
+    }
+
     fn poke(&self, reader: Reader, key: Key) {
         match self.kind(reader) {
             Some(kind) => kind.poke(key, Cause::Related),

@@ -20,7 +20,7 @@ use crate::apply::{ApplyError, Object};
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::events::Severity;
-use crate::exchange::{Board, CertificateName, Commands, Creations, Leases};
+use crate::exchange::{Board, CertificateName, Collectors, Commands, Creations, Leases};
 use crate::metrics::Measured;
 use crate::notify::Notifying;
 use crate::queue::Places;
@@ -34,6 +34,7 @@ pub struct Cache<'a> {
     pub leases: &'a Leases,
     pub operations: &'a Board,
     pub certificate: &'a CertificateName,
+    pub collectors: &'a Collectors,
     pub places: &'a Places,
     pub commands: &'a Commands,
 }
@@ -152,6 +153,12 @@ impl Tools {
     #[must_use]
     pub fn creations(&self) -> &Creations {
         &self.context.creations
+    }
+
+    /// Who collects the figures of which repository.
+    #[must_use]
+    pub fn collectors(&self) -> &Collectors {
+        &self.context.collectors
     }
 
     /// The spoke's clocks.

@@ -238,6 +238,7 @@ impl<C: Controller> Driver<C> {
             leases: &context.leases,
             operations: &context.operations,
             certificate: &context.certificate,
+            collectors: &context.collectors,
             places: &context.places,
             commands: &context.commands,
         }

@@ -27,6 +27,8 @@ const STABLE: Duration = Duration::from_secs(30);
 pub enum News<'a> {
     /// Backups of the repository with this restic id are to be held, or may go on.
     Drained(&'a str),
+    /// Who collects the figures of the repository with this restic id, or what was collected.
+    Collected(&'a str),
     /// The name of this cluster in its certificate, unless it is the one of the session before.
     Named,
 }
@@ -99,6 +101,7 @@ fn is_superseded(error: &anyhow::Error) -> bool {
 fn disconnected(context: &Context) {
     context.metrics.link_connected.set(0);
     context.leases.connected(false);
+    context.collectors.disconnected(context.clock.since_boot());
 }
 
 #[cfg(test)]

@@ -135,6 +135,10 @@ impl Conversation<'_> {
                 () = context.browsing.answered(), if *welcome => {
                     context.browsing.take().into_iter().for_each(|body| waiting.push(body));
                 }
+                () = context.collectors.changed(), if *welcome => {
+                    let reports = context.collectors.take(context.clock.since_boot());
+                    reports.into_iter().for_each(|body| waiting.push(body));
+                }
                 () = possession.changed() => {
                     possession.take().into_iter().for_each(|body| waiting.push(body));
                 }
@@ -164,6 +168,12 @@ impl Conversation<'_> {
             hub_message::Body::BrowseMore(more) => context.browsing.more(more.id, more.parts),
             hub_message::Body::CommandSettled(settled) => {
                 context.commands.deliver(Arrived::Settled(settled.id));
+            }
+            hub_message::Body::CollectorAssignment(assignment) => {
+                count(context, "in", "collector");
+                let restic_id = assignment.restic_id.clone();
+                context.collectors.assigned(assignment);
+                (self.wake)(News::Collected(&restic_id));
             }
             hub_message::Body::CreationGrant(grant) => context.creations.granted(grant.id, grant.hold_ms),
             hub_message::Body::Resync(resync) => {
@@ -230,6 +240,9 @@ impl Conversation<'_> {
         context.creations.restart();
         context.commands.restart();
         context.browsing.restart();
+        context
+            .collectors
+            .connected(&welcome.cluster, welcome.appoints_collectors);
         context.leases.connected(true);
         context.shared.welcomed();
         Ok(())
@@ -269,6 +282,7 @@ fn hello(config: &LinkConfig, context: &Context, seen: &SeenHub, session: &mut S
         objects,
         hub_incarnation: seen.incarnation.clone(),
         hub_epoch: seen.epoch,
+        collects: true,
     };
     SpokeMessage {
         body: Some(Body::Hello(hello)),
@@ -318,6 +332,7 @@ fn kind(message: &SpokeMessage) -> &'static str {
         Some(Body::Heartbeat(_)) => "heartbeat",
         Some(Body::CreationRequest(_) | Body::CreationDone(_)) => "creation",
         Some(Body::PossessionProof(_)) => "possession",
+        Some(Body::CollectorReport(_)) => "collector",
         Some(Body::CertificateRequest(_) | Body::TrustStored(_)) => "certificate",
         Some(Body::CommandReport(_)) => "command",
         Some(Body::BrowsePart(_)) => "browse",

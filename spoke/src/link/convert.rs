@@ -145,6 +145,9 @@ pub fn repository_state(repository: &ResticRepository) -> ObjectState {
                     latest: host.latest_snapshot.as_ref().map(time),
                 })
                 .collect(),
+            files: figures
+                .total_file_count
+                .and_then(|files| u64::try_from(files).ok()),
         });
     let check = status.integrity_check.as_ref();
     let body = v1::RepositoryState {
@@ -157,6 +160,7 @@ pub fn repository_state(repository: &ResticRepository) -> ObjectState {
         last_check_result: status.last_integrity_check_result.clone().unwrap_or_default(),
         progress: check.and_then(|check| check.progress.as_ref()).map(progress),
         key_id: key_in_use(repository, &status),
+        refresh_ms: refresh(repository),
     };
     object(&repository.metadata, &status.conditions, Body::Repository(body))
 }
@@ -166,6 +170,14 @@ fn key_in_use(repository: &ResticRepository, status: &crds::ResticRepositoryStat
     let is_new = status.observed_generation == repository.metadata.generation;
     let key = status.key_id.clone().filter(|_| is_new && status.is_open());
     key.unwrap_or_default()
+}
+
+/// Time between two readings of figures in milliseconds, where the resource sets one.
+fn refresh(repository: &ResticRepository) -> u64 {
+    let set = repository.spec.refresh_interval.as_deref();
+    let set = set.and_then(crds::schedule::parse_duration);
+    set.and_then(|set| u64::try_from(set.as_millis()).ok())
+        .unwrap_or(0)
 }
 
 fn restic_lock(lock: &crds::repository::ResticLock) -> v1::ResticLock {

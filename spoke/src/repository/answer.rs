@@ -27,6 +27,8 @@ pub struct Attempts {
     pub failures: u32,
     /// When the next one is due.
     pub next: Option<Timestamp>,
+    /// When the repository last opened.
+    pub opened: Option<Timestamp>,
 }
 
 /// What to do now.
@@ -38,13 +40,17 @@ pub enum Step {
     Wait(Option<Timestamp>),
 }
 
-/// Whether the repository has to be asked now.
+/// The clocks of two clusters may differ by this much; figures of a later time were not read yet.
+const CLOCKS: SignedDuration = SignedDuration::from_mins(10);
+
+/// Whether the repository has to be asked now. `collects`: its figures are read with each look. Otherwise the look is a
+/// cheap one, and their age does not matter.
 #[must_use]
 pub fn step(
     status: &ResticRepositoryStatus,
     inputs: &Inputs,
     attempts: &Attempts,
-    interval: Duration,
+    (interval, collects): (Duration, bool),
     now: Timestamp,
 ) -> Step {
     let due = |at: Timestamp| {
@@ -64,10 +70,16 @@ pub fn step(
         .statistics
         .as_ref()
         .and_then(|s| s.as_of.as_ref())
-        .map(|t| t.0);
-    match as_of {
+        .map(|t| t.0)
+        .filter(|as_of| as_of.duration_since(now) <= CLOCKS);
+    let last = if collects {
+        as_of
+    } else {
+        attempts.opened.or(as_of)
+    };
+    match last {
         // Also after a restart: the status still holds, and nothing is asked before it is due.
-        Some(as_of) if unchanged && conditions::is_true(&status.conditions, types::READY) => due(as_of
+        Some(last) if unchanged && conditions::is_true(&status.conditions, types::READY) => due(last
             .checked_add(SignedDuration::try_from(interval).unwrap_or_default())
             .unwrap_or(now)),
         _ => Step::Ask,
@@ -81,8 +93,9 @@ pub enum Answer {
     Open {
         id: String,
         initialized: bool,
-        /// Statistics are extra: without them the repository is as ready as with them.
-        statistics: Result<Statistics, Failure>,
+        /// Statistics are extra: without them the repository is as ready as with them. `None` where another cluster
+        /// collects them.
+        statistics: Option<Result<Statistics, Failure>>,
     },
     /// The credentials are not usable.
     Credentials(SecretError),
@@ -117,8 +130,8 @@ impl Answer {
             ),
             Answer::Open { statistics, .. } => {
                 let tail = match statistics {
-                    Ok(_) => String::new(),
-                    Err(failure) => format!("; its statistics could not be read: {failure}"),
+                    None | Some(Ok(_)) => String::new(),
+                    Some(Err(failure)) => format!("; its statistics could not be read: {failure}"),
                 };
                 (
                     reasons::REPOSITORY_ACCESSIBLE,
@@ -265,9 +278,51 @@ mod tests {
 
     #[test]
     fn a_restart_asks_nothing_before_it_is_due() {
-        let step = |now| step(&ready(1000), &inputs(), &Attempts::default(), HOUR, at(now));
+        let step = |now| {
+            step(
+                &ready(1000),
+                &inputs(),
+                &Attempts::default(),
+                (HOUR, true),
+                at(now),
+            )
+        };
         assert_eq!(step(1001), Step::Wait(Some(at(4600))));
         assert_eq!(step(4600), Step::Ask);
+    }
+
+    #[test]
+    fn who_does_not_collect_looks_at_the_interval_and_who_is_appointed_reads_what_is_old() {
+        let opened = |at_second| Attempts {
+            opened: Some(at(at_second)),
+            inputs: Some(inputs()),
+            ..Attempts::default()
+        };
+        let step = |status: &ResticRepositoryStatus, attempts: &Attempts, collects, now| {
+            step(status, &inputs(), attempts, (HOUR, collects), at(now))
+        };
+        // Figures of another cluster, one look of its own since.
+        assert_eq!(
+            step(&ready(1000), &opened(4000), false, 4700),
+            Step::Wait(Some(at(7600)))
+        );
+        assert_eq!(step(&ready(1000), &opened(4000), false, 7600), Step::Ask);
+        // Appointed: the figures are too old, and then they are not.
+        assert_eq!(step(&ready(1000), &opened(4000), true, 4700), Step::Ask);
+        assert_eq!(
+            step(&ready(4700), &opened(4000), true, 4800),
+            Step::Wait(Some(at(8300)))
+        );
+        // No figures yet: looks are enough while another one collects.
+        let mut without = ready(1000);
+        without.statistics = None;
+        assert_eq!(
+            step(&without, &opened(4000), false, 4001),
+            Step::Wait(Some(at(7600)))
+        );
+        assert_eq!(step(&without, &opened(4000), true, 4001), Step::Ask);
+        // Figures of tomorrow were read by a cluster whose clock is wrong.
+        assert_eq!(step(&ready(90_000), &opened(4000), true, 4001), Step::Ask);
     }
 
     #[test]
@@ -290,8 +345,12 @@ mod tests {
                 inputs: Some(inputs()),
                 failures: 3,
                 next: Some(at(9999)),
+                opened: None,
             };
-            assert_eq!(step(&ready(1000), &changed, &failed, HOUR, at(1001)), Step::Ask);
+            assert_eq!(
+                step(&ready(1000), &changed, &failed, (HOUR, true), at(1001)),
+                Step::Ask
+            );
         }
     }
 
@@ -301,18 +360,19 @@ mod tests {
             inputs: Some(inputs()),
             failures: 1,
             next,
+            opened: None,
         };
         let status = ResticRepositoryStatus::default();
         assert_eq!(
-            step(&status, &inputs(), &attempts(Some(at(50))), HOUR, at(49)),
+            step(&status, &inputs(), &attempts(Some(at(50))), (HOUR, true), at(49)),
             Step::Wait(Some(at(50)))
         );
         assert_eq!(
-            step(&status, &inputs(), &attempts(Some(at(50))), HOUR, at(50)),
+            step(&status, &inputs(), &attempts(Some(at(50))), (HOUR, true), at(50)),
             Step::Ask
         );
         assert_eq!(
-            step(&status, &inputs(), &attempts(None), HOUR, at(50)),
+            step(&status, &inputs(), &attempts(None), (HOUR, true), at(50)),
             Step::Wait(None)
         );
     }

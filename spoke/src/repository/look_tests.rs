@@ -89,7 +89,7 @@ async fn no_failure_but_a_missing_repository_leads_to_init() {
             look(
                 &restic,
                 &credentials("local:/x", "p"),
-                Expected::AnyOrNew,
+                (Expected::AnyOrNew, true),
                 &Creations::new(false)
             )
             .await,
@@ -106,7 +106,7 @@ async fn no_failure_but_a_missing_repository_leads_to_init() {
         look(
             &restic,
             &credentials("local:/x", "p"),
-            Expected::Known(text()),
+            (Expected::Known(text()), true),
             &Creations::new(false)
         )
         .await,
@@ -118,7 +118,7 @@ async fn no_failure_but_a_missing_repository_leads_to_init() {
         "a repository that was there before is not created anew"
     );
     let (none, creations) = (credentials("local:/x", "p"), Creations::new(false));
-    let answer = look(&restic, &none, Expected::Any, &creations).await;
+    let answer = look(&restic, &none, (Expected::Any, true), &creations).await;
     assert_eq!(answer, Answer::Absent);
     assert_eq!(*restic.calls.lock().unwrap(), ["id", "id"], "initialize: Never");
 }
@@ -169,7 +169,7 @@ async fn a_creation_that_was_not_begun_in_time_takes_another_turn() {
             busy: Mutex::new(busy),
         };
         let good = credentials("local:/x", "x");
-        let answer = look(&restic, &good, Expected::AnyOrNew, &Creations::new(false)).await;
+        let answer = look(&restic, &good, (Expected::AnyOrNew, true), &Creations::new(false)).await;
         let made = matches!(
             answer,
             Answer::Open {
@@ -200,8 +200,8 @@ async fn a_real_repository_is_created_once_and_never_over_a_failure() {
     let Answer::Open {
         id,
         initialized: true,
-        statistics: Ok(figures),
-    } = look(&restic, &good, Expected::AnyOrNew, &Creations::new(false)).await
+        statistics: Some(Ok(figures)),
+    } = look(&restic, &good, (Expected::AnyOrNew, true), &Creations::new(false)).await
     else {
         panic!("an empty place becomes a repository");
     };
@@ -211,7 +211,7 @@ async fn a_real_repository_is_created_once_and_never_over_a_failure() {
         look(
             &restic,
             &good,
-            Expected::Known(id.clone()),
+            (Expected::Known(id.clone()), true),
             &Creations::new(false)
         )
         .await,
@@ -225,7 +225,7 @@ async fn a_real_repository_is_created_once_and_never_over_a_failure() {
         look(
             &restic,
             &credentials(&url, "wrong"),
-            Expected::AnyOrNew,
+            (Expected::AnyOrNew, true),
             &Creations::new(false)
         )
         .await,
@@ -240,7 +240,7 @@ async fn a_real_repository_is_created_once_and_never_over_a_failure() {
     make_writable(&config);
     std::fs::write(&config, &bytes).unwrap();
     let damaged = tree(&place);
-    let answer = look(&restic, &good, Expected::AnyOrNew, &Creations::new(false)).await;
+    let answer = look(&restic, &good, (Expected::AnyOrNew, true), &Creations::new(false)).await;
     assert!(
         matches!(answer, Answer::Failed(Failure::Damaged(_))),
         "{answer:?}"
@@ -252,7 +252,7 @@ async fn a_real_repository_is_created_once_and_never_over_a_failure() {
         look(
             &restic,
             &good,
-            Expected::Known(id.clone()),
+            (Expected::Known(id.clone()), true),
             &Creations::new(false)
         )
         .await,
@@ -267,7 +267,7 @@ async fn a_real_repository_is_created_once_and_never_over_a_failure() {
         look(
             &restic,
             &good,
-            Expected::Known(id.clone()),
+            (Expected::Known(id.clone()), true),
             &Creations::new(false)
         )
         .await,
@@ -284,7 +284,7 @@ async fn an_unreachable_server_is_found_out_quickly() {
     let answer = look(
         &restic,
         &credentials("rest:http://user:hidden-word@127.0.0.1:9/x", "pw"),
-        Expected::AnyOrNew,
+        (Expected::AnyOrNew, true),
         &Creations::new(false),
     )
     .await;

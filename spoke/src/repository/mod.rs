@@ -4,6 +4,7 @@
 mod answer;
 mod build;
 mod check;
+mod collect;
 mod life;
 mod locks;
 mod owner;
@@ -25,7 +26,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::config::Config;
-use crate::exchange::{CommandedRun, Operation, running};
+use crate::exchange::{Collection, CommandedRun, Operation, running};
 use crate::kind::{
     Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable, announce,
     ready_changed,
@@ -38,6 +39,7 @@ use crate::site::Site;
 use crate::world::{CronJobView, Index, JobView, Key, Store, World};
 
 use answer::{Answer, Attempts, Inputs};
+use collect::Collect;
 use locks::Life;
 use unlock::{Locks, Looked, Settings};
 use validate::{Invalid, Valid};
@@ -87,7 +89,7 @@ pub enum Expected {
 /// What takes long.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
-    /// Opens the repository and reads its figures.
+    /// Opens the repository, and reads its figures where this cluster does.
     Look {
         inputs: Inputs,
         expected: Expected,
@@ -95,6 +97,8 @@ pub enum Work {
         known_locks: BTreeSet<String>,
         /// Which key the password opens is known.
         key_known: bool,
+        /// Figures are read too; `None` where another cluster collects them.
+        collect: Option<Collect>,
     },
     /// Looks at the locks alone.
     Locks { known: BTreeSet<String> },
@@ -125,6 +129,8 @@ pub struct Observed {
     secret: Option<String>,
     /// The lock is shared with other clusters.
     shared: bool,
+    /// Who collects its figures.
+    collection: Collection,
     operations: Vec<Operation>,
     /// Checks that the hub's commands ask for.
     commands: Vec<CommandedRun>,
@@ -224,6 +230,9 @@ impl Controller for RepositoryController {
             operations,
             commands: cache.commands.wanted(input.uid()),
             unlocking: cache.commands.unlocking(input.uid()).map(|asked| asked.since),
+            collection: cache
+                .collectors
+                .of(input.status().repository_id.as_deref(), input.now.boot),
             job: job.map(|job| (at, job)),
             check_cron_job: check::cron_job(world, key, input.uid()),
             rotation: rotation::see(world, input),

@@ -11,11 +11,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource as _;
 
 use super::answer::{self, Answer, Attempts, Inputs, Step};
+use super::collect::{self, Collect};
 use super::{
     Expected, Found, Observed, Planning, Reply, RepositoryController, State, Work, check, rotation, status,
     unlock,
 };
-use crate::exchange::mark_name;
+use crate::exchange::{Collection, mark_name};
 use crate::kind::{Children, Credentials, Input, Plan, Refused, RefusedBecause, Settled, Task, failed_as};
 use crate::world::Key;
 
@@ -45,7 +46,9 @@ pub(super) fn plan(
         secret: observed.secret.clone(),
     };
     let mut status = take(planning, input, &inputs, recorded, &mut state);
-    let (mut work, mut next) = ask(input, inputs, &mut status, &state, valid.interval);
+    collect::show(&observed.collection, &mut status);
+    let reads = (valid.interval, &observed.collection);
+    let (mut work, mut next) = ask(input, inputs, &mut status, &state, reads);
     let tended = unlock::tend(planning, input, observed, &mut state.locks, &mut status);
     // A look reads the locks too.
     if work.is_none() && input.running.is_empty() {
@@ -89,7 +92,7 @@ fn ask(
     inputs: Inputs,
     status: &mut ResticRepositoryStatus,
     state: &State,
-    interval: Duration,
+    (interval, collection): (Duration, &Collection),
 ) -> (Option<Work>, Option<Timestamp>) {
     // The cheap look after a run that failed has failed too.
     let doubtful = input
@@ -97,12 +100,22 @@ fn ask(
         .iter()
         .any(|found| matches!(found, Found::Locks(None)))
         && conditions::is_true(&status.conditions, types::READY);
-    match answer::step(status, &inputs, &state.attempts, interval, input.now.wall) {
+    match answer::step(
+        status,
+        &inputs,
+        &state.attempts,
+        (interval, collection.is_here()),
+        input.now.wall,
+    ) {
         Step::Wait(until) if !doubtful => (None, until),
         Step::Ask | Step::Wait(_) => {
             let generation = inputs.generation;
             let asked = Some(inputs).filter(|inputs| !is_asked(input, inputs));
-            let work = asked.map(|inputs| look(inputs, input.resource, status, state));
+            let collect = collection.is_here().then(|| Collect {
+                interval: super::millis(interval),
+                epoch: collection.epoch(),
+            });
+            let work = asked.map(|inputs| look(inputs, collect, input.resource, status, state));
             *status = status::checking(status, generation, input.now.wall);
             (work, None)
         }
@@ -111,6 +124,7 @@ fn ask(
 
 fn look(
     inputs: Inputs,
+    collect: Option<Collect>,
     repository: &ResticRepository,
     status: &ResticRepositoryStatus,
     state: &State,
@@ -128,6 +142,7 @@ fn look(
         inputs,
         expected,
         known_locks: state.locks.known(),
+        collect,
     }
 }
 
@@ -175,16 +190,18 @@ fn attempts_after(planning: &Planning, before: &Attempts, reply: &Reply, now: Ti
     let good = matches!(
         &reply.answer,
         Answer::Open {
-            statistics: Ok(_),
+            statistics: None | Some(Ok(_)),
             ..
         }
     );
     let inputs = Some(reply.inputs.clone());
+    let opened = matches!(reply.answer, Answer::Open { .. }).then_some(now);
     if good {
         return Attempts {
             inputs,
             failures: 0,
             next: None,
+            opened,
         };
     }
     let failures = if before.inputs == inputs {
@@ -198,6 +215,7 @@ fn attempts_after(planning: &Planning, before: &Attempts, reply: &Reply, now: Ti
         inputs,
         failures,
         next,
+        opened,
     }
 }
 

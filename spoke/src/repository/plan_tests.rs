@@ -42,7 +42,7 @@ fn open() -> Answer {
     Answer::Open {
         id: "id".to_owned(),
         initialized: false,
-        statistics: Ok(Statistics::default()),
+        statistics: Some(Ok(Statistics::default())),
     }
 }
 

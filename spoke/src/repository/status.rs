@@ -12,7 +12,7 @@ use crate::restic::Statistics;
 use crate::units;
 
 /// Hosts listed in a status; a repository of a thousand clusters must still fit an object.
-const HOSTS_MAX: usize = 100;
+pub(super) const HOSTS_MAX: usize = 100;
 /// Locks listed in a status.
 const LOCKS_MAX: usize = 20;
 
@@ -34,7 +34,7 @@ pub fn after(
     status.credentials_version.clone_from(&inputs.secret);
     if let Answer::Open { id, statistics, .. } = answer {
         status.repository_id = Some(id.clone());
-        if let Ok(statistics) = statistics {
+        if let Some(Ok(statistics)) = statistics {
             status.statistics = Some(figures(statistics, now));
         }
     }
@@ -143,10 +143,6 @@ pub fn locks(watch: &Watch, judged: &[(&str, Verdict)]) -> Vec<ResticLock> {
 }
 
 fn figures(statistics: &Statistics, now: Timestamp) -> RepositoryStatistics {
-    let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    let small = |count: u64| i32::try_from(count).unwrap_or(i32::MAX);
-    #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
-    let ratio = (statistics.stored > 0).then(|| statistics.uncompressed as f64 / statistics.stored as f64);
     let hosts = statistics
         .hosts
         .iter()
@@ -160,12 +156,29 @@ fn figures(statistics: &Statistics, now: Timestamp) -> RepositoryStatistics {
         total_size: Some(units::bytes(statistics.stored)),
         total_size_bytes: Some(signed(statistics.stored)),
         uncompressed_size_bytes: Some(signed(statistics.uncompressed)),
-        compression_ratio: ratio.map(|ratio| format!("{ratio:.2}")),
+        compression_ratio: ratio(statistics.stored, statistics.uncompressed),
         total_file_count: statistics.files.map(signed),
         snapshot_count: Some(small(statistics.snapshots)),
         hosts: hosts.collect(),
         as_of: Some(Time(whole_seconds(now))),
+        collected_by: None,
     }
+}
+
+/// A count as Kubernetes stores it.
+pub(super) fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// The same in 32 bits.
+pub(super) fn small(count: u64) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// Uncompressed by stored size, such as "2.41".
+#[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
+pub(super) fn ratio(stored: u64, uncompressed: u64) -> Option<String> {
+    (stored > 0).then(|| format!("{:.2}", uncompressed as f64 / stored as f64))
 }
 
 #[cfg(test)]
@@ -186,12 +199,12 @@ mod tests {
 
     #[test]
     fn a_repository_out_of_reach_keeps_what_was_known() {
-        let statistics = Ok(Statistics {
+        let statistics = Some(Ok(Statistics {
             stored: 100,
             uncompressed: 250,
             snapshots: 2,
             ..Statistics::default()
-        });
+        }));
         let open = Answer::Open {
             id: "f".repeat(64),
             initialized: false,
@@ -221,7 +234,7 @@ mod tests {
         let open = Answer::Open {
             id: "f".repeat(64),
             initialized: true,
-            statistics: Ok(Statistics::default()),
+            statistics: Some(Ok(Statistics::default())),
         };
         let status = after(&ResticRepositoryStatus::default(), &open, &inputs(), at(10));
         assert_eq!(checking(&status, 2, at(20)), status);
@@ -254,13 +267,14 @@ mod tests {
 
     #[test]
     fn figures_are_those_that_were_read() {
-        let statistics = Ok(Statistics {
+        let statistics = Some(Ok(Statistics {
             stored: 2 << 20,
             uncompressed: 3 << 20,
             snapshots: 5,
             files: Some(12),
             hosts: vec![("orders".to_owned(), 5, Some(at(7)))],
-        });
+            ..Statistics::default()
+        }));
         let open = Answer::Open {
             id: "f".repeat(64),
             initialized: false,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use tracing::warn;
 
 use super::answer::{Answer, Inputs};
+use super::collect::{Collect, report};
 use super::locks::{Content, READS};
 use super::unlock::{Looked, moment};
 use super::{Expected, Found, Reply, Work};
@@ -27,16 +28,19 @@ pub(super) async fn perform(
             expected,
             known_locks,
             key_known,
+            collect,
         } => {
             let answer = ask(
                 (restic, tools.clock()),
                 tools.creations(),
-                inputs,
-                expected,
+                (inputs, expected, collect.is_some()),
                 (&known_locks, key_known),
                 credentials,
             )
             .await;
+            if let Some(collect) = collect {
+                share(tools, &collect, &answer.answer);
+            }
             Found::Answer(Box::new(answer))
         }
         Work::Locks { known } => {
@@ -53,19 +57,35 @@ pub(super) async fn perform(
     }
 }
 
+/// Reports figures to the hub where it has appointed this cluster.
+fn share(tools: &Tools, collect: &Collect, answer: &Answer) {
+    let Answer::Open {
+        id,
+        statistics: Some(Ok(statistics)),
+        ..
+    } = answer
+    else {
+        return;
+    };
+    if let Some(epoch) = collect.epoch {
+        let clock = tools.clock();
+        let report = report(id, epoch, collect.interval, statistics, clock.now());
+        tools.collectors().report(report, clock.since_boot());
+    }
+}
+
 /// A look at the repository, and at its locks if it opens.
 async fn ask(
     (restic, clock): (&dyn Restic, &dyn Clock),
     creations: &Creations,
-    inputs: Inputs,
-    expected: Expected,
+    (inputs, expected, collects): (Inputs, Expected, bool),
     (known_locks, key_known): (&BTreeSet<String>, bool),
     credentials: Result<Credentials, Unreadable>,
 ) -> Reply {
     let (mut seen, mut key) = (None, None);
     let answer = match credentials {
         Ok(credentials) => {
-            let answer = look(restic, &credentials, expected, creations).await;
+            let answer = look(restic, &credentials, (expected, collects), creations).await;
             if matches!(answer, Answer::Open { .. }) {
                 seen = locks((restic, clock), &credentials, known_locks).await.ok();
                 if !key_known {
@@ -101,7 +121,7 @@ const TURNS: usize = 3;
 async fn look(
     restic: &dyn Restic,
     credentials: &Credentials,
-    expected: Expected,
+    (expected, collects): (Expected, bool),
     creations: &Creations,
 ) -> Answer {
     let (id, initialized) = match (restic.id(credentials).await, expected) {
@@ -117,7 +137,10 @@ async fn look(
         }
         (Err(failure), _) => return Answer::Failed(failure),
     };
-    let statistics = restic.statistics(credentials).await;
+    let statistics = match collects {
+        true => Some(restic.statistics(credentials).await),
+        false => None,
+    };
     Answer::Open {
         id,
         initialized,

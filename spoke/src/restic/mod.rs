@@ -113,6 +113,19 @@ pub struct Statistics {
     pub files: Option<u64>,
     /// Host name, snapshots, newest; most snapshots first.
     pub hosts: Vec<(String, u64, Option<Timestamp>)>,
+    /// Who has made the snapshots; most snapshots first, 2,000 at most.
+    pub sources: Vec<Source>,
+}
+
+/// Snapshots of one source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Tags `fleet.cluster` and `fleet.backup`; empty where a snapshot has none.
+    pub cluster: String,
+    pub backup: String,
+    pub host: String,
+    pub snapshots: u64,
+    pub newest: Timestamp,
 }
 
 /// A snapshot, as `snapshots --json` prints it.

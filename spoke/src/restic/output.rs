@@ -1,12 +1,15 @@
 //! restic's JSON, as far as it is read here. Unknown fields are ignored, missing ones tolerated.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use serde::Deserialize;
 
-use super::{Failure, FileNode, Statistics};
+use super::{Failure, FileNode, Source, Statistics};
+
+/// Most sources of one repository.
+const SOURCES: usize = 2_000;
 
 /// `cat config`.
 #[derive(Deserialize)]
@@ -20,6 +23,8 @@ struct Snapshot {
     time: Timestamp,
     #[serde(default)]
     hostname: String,
+    /// May be null.
+    tags: Option<Vec<String>>,
     summary: Option<Summary>,
 }
 
@@ -170,7 +175,41 @@ pub fn statistics(snapshots: &[u8], raw: &[u8]) -> Result<Statistics, Failure> {
         snapshots: snapshots.len() as u64,
         files,
         hosts,
+        sources: sources(&snapshots),
     })
+}
+
+/// Who has made the snapshots, most first.
+fn sources(snapshots: &[Snapshot]) -> Vec<Source> {
+    let mut all: BTreeMap<(&str, &str, &str), (u64, Timestamp)> = BTreeMap::new();
+    for snapshot in snapshots {
+        let tags = snapshot.tags.iter().flatten();
+        let mark = |name: &str| {
+            tags.clone()
+                .find_map(|tag| tag.strip_prefix(name))
+                .unwrap_or_default()
+        };
+        let key = (
+            mark("fleet.cluster="),
+            mark("fleet.backup="),
+            snapshot.hostname.as_str(),
+        );
+        let (count, newest) = all.entry(key).or_insert((0, snapshot.time));
+        *count += 1;
+        *newest = (*newest).max(snapshot.time);
+    }
+    let source =
+        |((cluster, backup, host), (count, newest)): ((&str, &str, &str), (u64, Timestamp))| Source {
+            cluster: cluster.to_owned(),
+            backup: backup.to_owned(),
+            host: host.to_owned(),
+            snapshots: count,
+            newest,
+        };
+    let mut sources: Vec<Source> = all.into_iter().map(source).collect();
+    sources.sort_by_key(|source| std::cmp::Reverse(source.snapshots));
+    sources.truncate(SOURCES);
+    sources
 }
 
 fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], command: &str) -> Result<T, Failure> {
@@ -212,9 +251,43 @@ mod tests {
     }
 
     #[test]
+    fn sources_are_told_apart_by_cluster_backup_and_host() {
+        let snapshots = br#"[
+            {"time":"2026-11-23T01:00:00Z","hostname":"h","tags":["fleet.cluster=a","fleet.backup=ns/x"]},
+            {"time":"2026-11-24T01:00:00Z","hostname":"h","tags":["x","fleet.backup=ns/x","fleet.cluster=a"]},
+            {"time":"2026-11-22T01:00:00Z","hostname":"h","tags":["fleet.cluster=b","fleet.backup=ns/x"]},
+            {"time":"2026-11-21T01:00:00Z","hostname":"laptop","tags":null}]"#;
+        let got = statistics(snapshots, b"{}").unwrap().sources;
+        let seen: Vec<_> = got
+            .iter()
+            .map(|s| {
+                (
+                    s.cluster.as_str(),
+                    s.backup.as_str(),
+                    s.host.as_str(),
+                    s.snapshots,
+                )
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("a", "ns/x", "h", 2),
+                ("", "", "laptop", 1),
+                ("b", "ns/x", "h", 1)
+            ]
+        );
+        assert_eq!(got[0].newest.to_string(), "2026-11-24T01:00:00Z");
+    }
+
+    #[test]
     fn snapshots_of_old_versions_have_no_file_count() {
         let got = statistics(br#"[{"time":"2026-11-23T01:00:00Z","hostname":"a"}]"#, b"{}").unwrap();
         assert_eq!(got.files, None);
+        assert_eq!(
+            (got.sources[0].cluster.as_str(), got.sources[0].snapshots),
+            ("", 1)
+        );
         assert_eq!(statistics(b"null", b"{}").unwrap().snapshots, 0);
     }
 

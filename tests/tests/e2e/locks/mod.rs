@@ -3,6 +3,7 @@
 
 mod alone;
 mod check;
+mod collector;
 mod deleting;
 mod failover;
 mod faults;

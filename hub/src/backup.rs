@@ -1,0 +1,153 @@
+//! FleetHub: the backup of the hub's own store, for a person who cannot reach its volume, and the pause of all maintenance.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use proto::v1::fleet_hub_server::FleetHub;
+use proto::v1::hub_backup_part::Body;
+use proto::v1::{
+    HubBackupPart, HubBackupRequest, HubBackupSummary, PauseRequest, PauseResponse, ResumeRequest,
+    ResumeResponse,
+};
+use sha2::{Digest as _, Sha256};
+use tokio::fs::File;
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use tracing::{info, warn};
+
+use crate::access::{self, Verb, out_of_scope};
+use crate::hub::Hub;
+use crate::lock::Command;
+use crate::store::copy::Copied;
+
+/// Bytes of one part.
+const PART: usize = 256 << 10;
+/// Parts on their way to the reader.
+const BUFFER: usize = 4;
+
+type Parts = mpsc::Sender<Result<HubBackupPart, Status>>;
+
+/// The service.
+pub struct BackupService {
+    hub: Arc<Hub>,
+    /// The file in the making is beside it: a hub may write nowhere else.
+    store: PathBuf,
+    /// One at a time: it takes as much of the volume as the store.
+    turn: Arc<Semaphore>,
+}
+
+impl BackupService {
+    /// A service on a hub whose store is this file.
+    #[must_use]
+    pub fn new(hub: Arc<Hub>, store: &Path) -> BackupService {
+        BackupService {
+            hub,
+            store: store.to_owned(),
+            turn: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// A backup as an open file that has no name any more, so that nothing is left of it.
+    async fn make(&self) -> Result<(File, Copied), Status> {
+        let failed =
+            |error: &dyn std::fmt::Display| Status::unavailable(format!("no backup was made: {error}"));
+        let mut name = self.store.as_os_str().to_owned();
+        name.push(".sent");
+        let name = PathBuf::from(name);
+        // Of a hub that was killed meanwhile.
+        let _ = tokio::fs::remove_file(&name).await;
+        let copied = self.hub.backup_to(name.clone()).await;
+        let copied = copied.map_err(|error| failed(&error))?;
+        let opened = File::open(&name).await;
+        let removed = tokio::fs::remove_file(&name).await;
+        let file = opened.and_then(|file| removed.map(|()| file));
+        Ok((file.map_err(|error| failed(&error))?, copied))
+    }
+}
+
+#[tonic::async_trait]
+impl FleetHub for BackupService {
+    type BackupStream = ReceiverStream<Result<HubBackupPart, Status>>;
+
+    async fn backup(
+        &self,
+        request: Request<HubBackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        let who = everywhere(&request, Verb::Administer, "the store of the hub")?;
+        let turn = self.turn.clone().try_acquire_owned();
+        let turn =
+            turn.map_err(|_| Status::unavailable("another backup is being made; try again when it is done"))?;
+        let (file, copied) = self.make().await?;
+        info!(%who, bytes = copied.bytes, "a backup of the store is sent");
+        let (parts, stream) = mpsc::channel(BUFFER);
+        tokio::spawn(async move {
+            if let Err(error) = send(file, copied, &parts, turn).await {
+                warn!(%who, %error, "a backup of the store was not sent to its end");
+                let _ = parts.send(Err(Status::unavailable(error.to_string()))).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {
+        let who = everywhere(&request, Verb::Run, "maintenance of the fleet")?;
+        let reason = request.into_inner().reason;
+        let ask = |reply| Command::Pause(Some(reason), who, reply);
+        self.hub.locks.ask(ask).await??;
+        Ok(Response::new(PauseResponse {}))
+    }
+
+    async fn resume(&self, request: Request<ResumeRequest>) -> Result<Response<ResumeResponse>, Status> {
+        let who = everywhere(&request, Verb::Run, "maintenance of the fleet")?;
+        self.hub
+            .locks
+            .ask(|reply| Command::Pause(None, who, reply))
+            .await??;
+        Ok(Response::new(ResumeResponse {}))
+    }
+}
+
+/// Who sends a request that is about the whole fleet.
+fn everywhere<T>(request: &Request<T>, verb: Verb, what: &str) -> Result<Arc<str>, Status> {
+    let person = access::person(request)?;
+    if person.sight(verb).is_everything() {
+        Ok(person.name.clone())
+    } else {
+        Err(out_of_scope(&person, verb, what))
+    }
+}
+
+async fn send(
+    mut file: File,
+    copied: Copied,
+    parts: &Parts,
+    _turn: OwnedSemaphorePermit,
+) -> anyhow::Result<()> {
+    let mut digest = Sha256::new();
+    let mut bytes = 0;
+    let mut buffer = vec![0; PART];
+    loop {
+        let read = file.read(&mut buffer).await?;
+        let data = buffer.get(..read).unwrap_or_default().to_vec();
+        if data.is_empty() {
+            break;
+        }
+        digest.update(&data);
+        bytes += data.len() as u64;
+        parts.send(Ok(part(Body::Data(data)))).await?;
+    }
+    let summary = HubBackupSummary {
+        bytes,
+        sha256: digest.finalize().to_vec(),
+        made_ms: copied.made,
+        epoch: copied.epoch,
+    };
+    parts.send(Ok(part(Body::Summary(summary)))).await?;
+    Ok(())
+}
+
+fn part(body: Body) -> HubBackupPart {
+    HubBackupPart { body: Some(body) }
+}

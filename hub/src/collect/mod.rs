@@ -1,0 +1,407 @@
+//! One cluster collects the figures of each repository. [`decide`] chooses it (pure), this owns the choice in one task:
+//! keeps it before it is told, tells each cluster who collects, and takes reports of the present one alone.
+
+pub mod decide;
+pub mod history;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::time::from_unix_millis;
+use proto::v1::hub_message::Body;
+use proto::v1::{CollectorAssignment, CollectorReport, HubMessage};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::decide::{Candidate, Standing, appoint};
+use crate::health::is_ready;
+use crate::hub::Hub;
+use crate::inventory::Inventory;
+use crate::inventory::figures::Latest;
+use crate::outbound::Outgoing;
+use crate::store::collect::{HOUR, StoredFigures};
+use crate::store::{HubStore, StoreError};
+use crate::{Millis, Moment, clean};
+
+/// Commands on their way.
+const COMMANDS: usize = 1024;
+/// Assignments are looked at this often.
+const TICK: Duration = Duration::from_millis(500);
+/// Old points of series are removed once in so many looks.
+const PRUNE: u64 = 7200;
+/// Bounds of the time between two readings that a cluster may name.
+const INTERVALS: (Millis, Millis) = (1_000, 7 * 24 * HOUR);
+/// No honest report waits longer.
+const AGE: Millis = 24 * HOUR;
+
+/// What the task has to do.
+pub enum Command {
+    Attach {
+        cluster: Arc<str>,
+        session: u64,
+        outgoing: Outgoing,
+        /// The spoke collects only when it is appointed.
+        collects: bool,
+    },
+    Detach {
+        cluster: Arc<str>,
+        session: u64,
+    },
+    Report {
+        cluster: Arc<str>,
+        session: u64,
+        report: Box<CollectorReport>,
+    },
+}
+
+/// The way to the task.
+#[derive(Clone)]
+pub struct Collectors {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Collectors {
+    /// A way, and its other end.
+    #[must_use]
+    pub fn new() -> (Collectors, mpsc::Receiver<Command>) {
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        (Collectors { commands }, receiver)
+    }
+
+    /// Sends a command.
+    pub async fn tell(&self, command: Command) {
+        // An error means that the hub is stopping.
+        let _ = self.commands.send(command).await;
+    }
+}
+
+/// A spoke's present session.
+struct Session {
+    number: u64,
+    outgoing: Outgoing,
+    collects: bool,
+    /// What it was sent last, by repository.
+    told: HashMap<Arc<str>, Told>,
+}
+
+/// An assignment as it was sent: cluster, epoch, and when the figures in it were read.
+type Told = (String, u64, Option<Millis>);
+
+/// A repository as clusters report it.
+#[derive(Debug, Default)]
+struct Reported {
+    candidates: Vec<Candidate>,
+    /// Clusters that report it and are not bound.
+    others: Vec<Arc<str>>,
+    /// Time between two readings as the resources set it.
+    interval: Option<Millis>,
+    /// When figures were last read.
+    latest: Option<Millis>,
+}
+
+/// All collectors.
+pub struct Appointer {
+    hub: Arc<Hub>,
+    store: Arc<dyn HubStore>,
+    standing: BTreeMap<Arc<str>, Standing>,
+    /// Time between two readings as the collector names it.
+    intervals: HashMap<Arc<str>, Millis>,
+    sessions: HashMap<Arc<str>, Session>,
+}
+
+impl Appointer {
+    /// As it was kept. Who collects has three readings from now on to report.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn start(hub: Arc<Hub>, store: Arc<dyn HubStore>) -> anyhow::Result<Appointer> {
+        let now = Moment::now().steady;
+        let mut standing = BTreeMap::new();
+        let mut intervals = HashMap::new();
+        for kept in store.collectors().await? {
+            let id: Arc<str> = kept.restic_id.as_str().into();
+            hub.change(|inventory| inventory.appointed(&id, &kept.cluster, kept.epoch));
+            let cluster = kept.cluster.as_str().into();
+            let of = Standing {
+                cluster,
+                epoch: kept.epoch,
+                heard: now,
+            };
+            standing.insert(id, of);
+        }
+        for StoredFigures {
+            restic_id,
+            cluster,
+            at,
+            report,
+        } in store.collected().await?
+        {
+            let id: Arc<str> = restic_id.as_str().into();
+            intervals.insert(id.clone(), between(&report));
+            let latest = Latest { cluster, at, report };
+            hub.change(|inventory| inventory.collect(&id, latest));
+        }
+        Ok(Appointer {
+            hub,
+            store,
+            standing,
+            intervals,
+            sessions: HashMap::new(),
+        })
+    }
+
+    /// Works until `stop`.
+    ///
+    /// # Errors
+    /// When another process has taken the store over.
+    pub async fn keep(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        stop: CancellationToken,
+    ) -> Result<(), StoreError> {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut rounds = 0u64;
+        loop {
+            let done = tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.take(command).await,
+                    None => return Ok(()),
+                },
+                _ = tick.tick() => {
+                    rounds = rounds.wrapping_add(1);
+                    self.look(rounds.is_multiple_of(PRUNE)).await
+                }
+                () = stop.cancelled() => return Ok(()),
+            };
+            match done {
+                Err(fenced) if fenced.is_fenced() => return Err(fenced),
+                Err(error) => {
+                    warn!(%error, "a collector or its figures could not be kept; it is tried again");
+                    self.hub.metrics.store_failures.inc();
+                }
+                Ok(()) => {}
+            }
+        }
+    }
+
+    async fn take(&mut self, command: Command) -> Result<(), StoreError> {
+        match command {
+            Command::Attach {
+                cluster,
+                session,
+                outgoing,
+                collects,
+            } => {
+                let newer = |present: &Session| present.number > session;
+                if !self.sessions.get(&cluster).is_some_and(newer) {
+                    let present = Session {
+                        number: session,
+                        outgoing,
+                        collects,
+                        told: HashMap::new(),
+                    };
+                    self.sessions.insert(cluster, present);
+                }
+                Ok(())
+            }
+            Command::Detach { cluster, session } => {
+                if self.is_present(&cluster, session) {
+                    self.sessions.remove(&cluster);
+                }
+                Ok(())
+            }
+            Command::Report {
+                cluster,
+                session,
+                report,
+            } => {
+                if self.is_present(&cluster, session) {
+                    self.report(&cluster, *report).await
+                } else {
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    fn is_present(&self, cluster: &Arc<str>, session: u64) -> bool {
+        self.sessions
+            .get(cluster)
+            .is_some_and(|present| present.number == session)
+    }
+
+    /// Takes what was collected, if it is the present collector's.
+    async fn report(&mut self, cluster: &Arc<str>, mut report: CollectorReport) -> Result<(), StoreError> {
+        let id: Arc<str> = report.restic_id.as_str().into();
+        let bound = self
+            .hub
+            .read(|inventory| inventory.bindings().is_bound(cluster, &id));
+        let standing = self.standing.get_mut(&id);
+        let present = standing.filter(|s| s.cluster == *cluster && s.epoch == report.epoch && bound);
+        let Some(standing) = present else {
+            self.hub
+                .metrics
+                .refused
+                .with_label_values(&["report", "collector"])
+                .inc();
+            // It is told again who collects.
+            if let Some(session) = self.sessions.get_mut(cluster) {
+                session.told.remove(&id);
+            }
+            return Ok(());
+        };
+        clean::report(&mut report);
+        let moment = Moment::now();
+        standing.heard = moment.steady;
+        let age = Millis::try_from(report.age_ms).unwrap_or(Millis::MAX).min(AGE);
+        let at = moment.wall - age;
+        let statistics = report.statistics.get_or_insert_default();
+        statistics.as_of = Some(from_unix_millis(at));
+        self.intervals.insert(id.clone(), between(&report));
+        let figures = StoredFigures {
+            restic_id: id.to_string(),
+            cluster: cluster.to_string(),
+            at,
+            report: report.clone(),
+        };
+        self.store.collect(figures).await?;
+        let latest = Latest {
+            cluster: cluster.to_string(),
+            at,
+            report,
+        };
+        self.hub.change(|inventory| inventory.collect(&id, latest));
+        Ok(())
+    }
+
+    /// Appoints where it is due, and tells clusters what has changed.
+    async fn look(&mut self, prune: bool) -> Result<(), StoreError> {
+        let collects = |cluster: &Arc<str>| self.sessions.get(cluster).is_some_and(|s| s.collects);
+        let reported = self.hub.read(|inventory| reported(inventory, collects));
+        let now = Moment::now().steady;
+        for (id, of) in &reported {
+            let interval = self.interval(id, of);
+            let chosen = appoint(id, self.standing.get(id), &of.candidates, interval, now);
+            let Some(cluster) = chosen else { continue };
+            // Durable before it is told: of two epochs that are equal neither would be the later one.
+            let epoch = self.store.appoint(id, &cluster).await?;
+            info!(repository = %id, %cluster, epoch, "collects the figures of the repository");
+            self.hub
+                .change(|inventory| inventory.appointed(id, &cluster, epoch));
+            let standing = Standing {
+                cluster,
+                epoch,
+                heard: now,
+            };
+            self.standing.insert(id.clone(), standing);
+        }
+        for (id, of) in &reported {
+            self.tell(id, of);
+        }
+        if prune {
+            self.store.prune_points(Moment::now().wall).await?;
+        }
+        Ok(())
+    }
+
+    fn interval(&self, id: &Arc<str>, of: &Reported) -> Millis {
+        let named = self.intervals.get(id).copied();
+        let interval = named.or(of.interval).unwrap_or(HOUR);
+        interval.clamp(INTERVALS.0, INTERVALS.1)
+    }
+
+    /// Sends every cluster that reports a repository who collects it, when that has changed.
+    fn tell(&mut self, id: &Arc<str>, of: &Reported) {
+        for cluster in &of.others {
+            self.send(cluster, id, (String::new(), 0, None));
+        }
+        // Where none is appointed yet, nobody can be told.
+        let Some(Standing { cluster, epoch, .. }) = self.standing.get(id) else {
+            return;
+        };
+        let (collector, epoch) = (cluster.to_string(), *epoch);
+        for Candidate { cluster, .. } in &of.candidates {
+            let latest = of.latest.filter(|_| **cluster != *collector);
+            self.send(cluster, id, (collector.clone(), epoch, latest));
+        }
+    }
+
+    fn send(&mut self, cluster: &Arc<str>, id: &Arc<str>, told: Told) {
+        let Some(session) = self.sessions.get_mut(cluster).filter(|s| s.collects) else {
+            return;
+        };
+        // The rest is sent with the next look.
+        if session.told.get(id) == Some(&told) || !session.outgoing.has_room() {
+            return;
+        }
+        let statistics = told.2.and_then(|_| {
+            self.hub.read(|inventory| {
+                let latest = inventory.collected(id)?.latest.as_ref()?;
+                latest.report.statistics.clone()
+            })
+        });
+        let assignment = CollectorAssignment {
+            restic_id: id.to_string(),
+            cluster: told.0.clone(),
+            epoch: told.1,
+            statistics,
+        };
+        let message = HubMessage {
+            body: Some(Body::CollectorAssignment(assignment)),
+        };
+        // A spoke that does not read its stream is let go, and is told again when it is back.
+        if session.outgoing.send(message).is_ok() {
+            session.told.insert(id.clone(), told);
+            self.hub
+                .metrics
+                .messages
+                .with_label_values(&["out", "collector"])
+                .inc();
+        }
+    }
+}
+
+/// Time between two readings.
+fn between(report: &CollectorReport) -> Millis {
+    Millis::try_from(report.interval_ms).unwrap_or(HOUR)
+}
+
+/// All repositories whose id is known, with the clusters that report them.
+fn reported(inventory: &Inventory, collects: impl Fn(&Arc<str>) -> bool) -> BTreeMap<Arc<str>, Reported> {
+    let mut all = BTreeMap::new();
+    for id in inventory.index().repositories() {
+        let latest = inventory.collected(id).and_then(|c| c.latest.as_ref());
+        let mut of = Reported {
+            latest: latest.map(|latest| latest.at),
+            ..Reported::default()
+        };
+        for held in inventory.index().bindings(id) {
+            let Some(repository) = held.repository().filter(|r| !r.restic_id.is_empty()) else {
+                continue;
+            };
+            let cluster = &held.cluster;
+            if !inventory.bindings().is_bound(cluster, id) {
+                of.others.push(cluster.clone());
+                continue;
+            }
+            let set = Millis::try_from(repository.refresh_ms).ok().filter(|ms| *ms > 0);
+            of.interval = of.interval.into_iter().chain(set).min();
+            let healthy = collects(cluster) && !inventory.fresh(cluster).stale && is_ready(&held.object);
+            match of.candidates.iter_mut().find(|c| c.cluster == *cluster) {
+                Some(known) => known.healthy |= healthy,
+                None => of.candidates.push(Candidate {
+                    cluster: cluster.clone(),
+                    healthy,
+                }),
+            }
+        }
+        if !of.candidates.is_empty() || !of.others.is_empty() {
+            all.insert(id.clone(), of);
+        }
+    }
+    all
+}

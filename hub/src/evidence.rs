@@ -1,0 +1,147 @@
+//! Whether repositories hold what spokes report: a backup whose status tells of a success has a snapshot in the listing of
+//! the collector, which may be another cluster. Pure.
+
+use std::collections::HashMap;
+
+use proto::time::{from_unix_millis, to_unix_millis};
+use proto::v1::{BackupResult, BackupState, SnapshotSource};
+
+use crate::Millis;
+use crate::inventory::Held;
+use crate::seen::Seen;
+
+/// Clocks of two clusters may differ by this much, and storage may show a snapshot later.
+const CLOCKS: Millis = 60 * 60_000;
+/// A listing of so many sources may lack some.
+const WHOLE: usize = 2_000;
+
+/// A backup whose snapshot is missing, with the reason.
+pub struct Unproven<'a> {
+    pub held: &'a Held,
+    pub reason: String,
+}
+
+/// Newest snapshot by cluster and backup.
+type Newest<'a> = HashMap<(&'a str, &'a str), Millis>;
+
+/// Backups that are seen, whose repository does not hold what their status reports.
+pub fn unproven(seen: Seen<'_>) -> impl Iterator<Item = Unproven<'_>> {
+    let mut listings: HashMap<&str, Option<(Millis, Newest<'_>)>> = HashMap::new();
+    seen.backups(&[]).filter_map(move |held| {
+        let backup = held.backup()?;
+        let listing = listings.entry(&backup.restic_id).or_insert_with(|| {
+            let latest = seen.inventory.collected(&backup.restic_id)?.latest.as_ref()?;
+            let sources = &latest.report.sources;
+            // One that may have been left out is not missing.
+            (sources.len() < WHOLE).then(|| (latest.at, newest(sources)))
+        });
+        let (at, newest) = listing.as_ref()?;
+        let name = format!("{}/{}", held.object.namespace, held.object.name);
+        let of = newest.get(&(&*held.cluster, name.as_str())).copied();
+        let reason = missing(backup, of, *at)?;
+        Some(Unproven { held, reason })
+    })
+}
+
+fn newest(sources: &[SnapshotSource]) -> Newest<'_> {
+    let mut newest = Newest::new();
+    for source in sources {
+        let time = source.newest.as_ref().map_or(Millis::MIN, to_unix_millis);
+        let of = newest
+            .entry((source.cluster.as_str(), source.backup.as_str()))
+            .or_insert(time);
+        *of = time.max(*of);
+    }
+    newest
+}
+
+/// Why a success is not proven by a listing that was read `at`, and shows `newest`. A snapshot has the time at which its
+/// run began. A run without a snapshot id has left none on purpose.
+fn missing(backup: &BackupState, newest: Option<Millis>, at: Millis) -> Option<String> {
+    let run = backup.last_run.as_ref()?;
+    let left = [BackupResult::Succeeded, BackupResult::PartiallyFailed].contains(&run.result());
+    if !left || run.snapshot_id.is_empty() {
+        return None;
+    }
+    let began = to_unix_millis(run.started.as_ref()?);
+    let ended = to_unix_millis(run.finished.as_ref()?);
+    // The listing is older than the snapshot.
+    if at < ended.saturating_add(CLOCKS) {
+        return None;
+    }
+    if newest.is_some_and(|newest| newest >= began.saturating_sub(CLOCKS)) {
+        return None;
+    }
+    let holds = match newest {
+        Some(newest) => format!(
+            "its newest one in the repository is of {}",
+            from_unix_millis(newest)
+        ),
+        None => "the repository holds none of it".to_owned(),
+    };
+    Some(format!(
+        "the status reports a snapshot of {}, and {holds}",
+        from_unix_millis(began)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::v1::BackupRun;
+
+    use super::*;
+
+    const HOUR: Millis = 3_600_000;
+
+    fn backup(result: BackupResult, began: Millis, snapshot: &str) -> BackupState {
+        BackupState {
+            last_run: Some(BackupRun {
+                started: Some(from_unix_millis(began)),
+                finished: Some(from_unix_millis(began + HOUR)),
+                result: result.into(),
+                snapshot_id: snapshot.to_owned(),
+                ..BackupRun::default()
+            }),
+            ..BackupState::default()
+        }
+    }
+
+    #[test]
+    fn a_success_is_proven_by_its_snapshot_once_the_listing_is_newer() {
+        let good = backup(BackupResult::Succeeded, 100 * HOUR, "abc");
+        let began = 100 * HOUR;
+        for (newest, at, proven) in [
+            (Some(began), 110 * HOUR, true),
+            // Clocks differ.
+            (Some(began - HOUR / 2), 110 * HOUR, true),
+            // A later snapshot proves more.
+            (Some(began + 5 * HOUR), 110 * HOUR, true),
+            (Some(began - 24 * HOUR), 110 * HOUR, false),
+            (None, 110 * HOUR, false),
+            // The listing was read before, or too soon after.
+            (None, 90 * HOUR, true),
+            (None, 101 * HOUR + HOUR / 2, true),
+        ] {
+            let reason = missing(&good, newest, at);
+            assert_eq!(reason.is_none(), proven, "{newest:?} {at}: {reason:?}");
+        }
+        let partial = backup(BackupResult::PartiallyFailed, began, "abc");
+        assert!(
+            missing(&partial, None, 110 * HOUR)
+                .unwrap()
+                .contains("holds none of it")
+        );
+    }
+
+    #[test]
+    fn what_has_left_no_snapshot_needs_no_proof() {
+        for none in [
+            backup(BackupResult::Failed, 100 * HOUR, ""),
+            // Nothing had changed.
+            backup(BackupResult::Succeeded, 100 * HOUR, ""),
+            BackupState::default(),
+        ] {
+            assert_eq!(missing(&none, None, 200 * HOUR), None);
+        }
+    }
+}
