@@ -15,7 +15,7 @@ use proto::v1::{
     DecideBindingRequest, DecidePlanRequest, ForgetClusterRequest, ForgetClusterResponse, HistoryRequest,
     HistoryResponse, HubBackupPart, HubBackupRequest, InviteRequest, InviteResponse, ListBindingsRequest,
     ListBindingsResponse, ListRequest, LocksRequest, LocksResponse, LoginRequest, LoginResponse,
-    LogoutRequest, PauseRequest, PlansRequest, PlansResponse, ReleaseLockRequest, ResumeRequest,
+    LogoutRequest, PauseFleetRequest, PlansRequest, PlansResponse, ReleaseLockRequest, ResumeFleetRequest,
     RevokeRequest, Row, StatusRequest, StatusResponse, UnbindRequest, VerifyAuditRequest,
     VerifyAuditResponse, WatchEvent, WatchRequest, WhoAmIRequest, WhoAmIResponse,
 };
@@ -288,13 +288,13 @@ impl Client {
     /// Pauses all maintenance.
     pub async fn pause(&mut self, reason: String) -> Result<(), Failure> {
         let mut own = self.own.clone();
-        self.answer(own.pause(PauseRequest { reason })).await.map(drop)
+        self.answer(own.pause(PauseFleetRequest { reason })).await.map(drop)
     }
 
     /// Ends the pause.
     pub async fn resume(&mut self) -> Result<(), Failure> {
         let mut own = self.own.clone();
-        self.answer(own.resume(ResumeRequest {})).await.map(drop)
+        self.answer(own.resume(ResumeFleetRequest {})).await.map(drop)
     }
 
     /// Figures of a repository over time.

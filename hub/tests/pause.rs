@@ -8,7 +8,7 @@ use proto::v1::fleet_hub_client::FleetHubClient;
 use proto::v1::hub_message::Body as Told;
 use proto::v1::spoke_message::Body;
 use proto::v1::{
-    AuditRequest, LeaseRelease, LeaseRenew, LeaseWaiting, PauseRequest, ResumeRequest, StatusRequest,
+    AuditRequest, LeaseRelease, LeaseRenew, LeaseWaiting, PauseFleetRequest, ResumeFleetRequest, StatusRequest,
 };
 
 async fn hub(fleet: &Fleet) -> FleetHubClient<tonic::transport::Channel> {
@@ -16,7 +16,7 @@ async fn hub(fleet: &Fleet) -> FleetHubClient<tonic::transport::Channel> {
 }
 
 async fn pause(fleet: &Fleet, reason: &str) {
-    let request = PauseRequest {
+    let request = PauseFleetRequest {
         reason: reason.to_owned(),
     };
     hub(fleet).await.pause(request).await.unwrap();
@@ -83,7 +83,7 @@ async fn a_pause_grants_nothing_lets_a_holder_go_on_and_survives_a_restart() {
     );
     let again = hub(&fleet)
         .await
-        .pause(PauseRequest::default())
+        .pause(PauseFleetRequest::default())
         .await
         .unwrap_err();
     assert_eq!(again.code(), tonic::Code::InvalidArgument);
@@ -94,7 +94,7 @@ async fn a_pause_grants_nothing_lets_a_holder_go_on_and_survives_a_restart() {
     spoke.ask("later").await;
     let reason = waits(&mut spoke, "later").await.reason;
     assert!(reason.contains("the storage moves"), "{reason}");
-    hub(&fleet).await.resume(ResumeRequest {}).await.unwrap();
+    hub(&fleet).await.resume(ResumeFleetRequest {}).await.unwrap();
     spoke.granted().await;
     let mut view = fleet.operator().await;
     let status = view.status(StatusRequest {}).await.unwrap().into_inner();
@@ -102,6 +102,6 @@ async fn a_pause_grants_nothing_lets_a_holder_go_on_and_survives_a_restart() {
     let audit = view.audit(AuditRequest::default()).await.unwrap().into_inner();
     let what: Vec<&str> = audit.decisions.iter().map(|d| d.what.as_str()).collect();
     assert_eq!(what, ["resume", "pause"]);
-    let twice = hub(&fleet).await.resume(ResumeRequest {}).await.unwrap_err();
+    let twice = hub(&fleet).await.resume(ResumeFleetRequest {}).await.unwrap_err();
     assert_eq!(twice.code(), tonic::Code::FailedPrecondition);
 }
