@@ -288,7 +288,9 @@ impl Client {
     /// Pauses all maintenance.
     pub async fn pause(&mut self, reason: String) -> Result<(), Failure> {
         let mut own = self.own.clone();
-        self.answer(own.pause(PauseFleetRequest { reason })).await.map(drop)
+        self.answer(own.pause(PauseFleetRequest { reason }))
+            .await
+            .map(drop)
     }
 
     /// Ends the pause.

@@ -85,7 +85,7 @@ async fn receive(client: &mut Client, partial: &Path) -> Result<HubBackupSummary
             None => return Err(Failure::Hub("it ended the backup before it was whole".to_owned())),
         }
     };
-    if summary.bytes != bytes || summary.sha256 != digest.finalize().as_slice() {
+    if summary.bytes != bytes || summary.sha256 != digest.finalize().to_vec() {
         return Err(Failure::Hub(
             "the backup was damaged on its way; try again".to_owned(),
         ));

@@ -36,7 +36,7 @@ pub async fn main(arguments: Arguments) -> ExitCode {
             Command::Repos(Repos { command, list }) => match &command {
                 Some(ReposCommand::Accept(binding)) => maintenance::bind(&hub, binding, true).await,
                 Some(ReposCommand::Unbind(binding)) => maintenance::bind(&hub, binding, false).await,
-                Some(ReposCommand::History(of)) => history::show(&hub, of).await,
+                Some(ReposCommand::History(of)) => crate::history::show(&hub, of).await,
                 Some(ReposCommand::Check(targets)) => operations::check(&hub, targets).await,
                 Some(ReposCommand::Unlock(targets)) => operations::unlock(&hub, targets).await,
                 None => collection(&hub, &list, Collection::Repositories, "RepositoryList").await,

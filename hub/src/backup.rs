@@ -6,8 +6,8 @@ use std::sync::Arc;
 use proto::v1::fleet_hub_server::FleetHub;
 use proto::v1::hub_backup_part::Body;
 use proto::v1::{
-    HubBackupPart, HubBackupRequest, HubBackupSummary, PauseFleetRequest, PauseFleetResponse, ResumeFleetRequest,
-    ResumeFleetResponse,
+    HubBackupPart, HubBackupRequest, HubBackupSummary, PauseFleetRequest, PauseFleetResponse,
+    ResumeFleetRequest, ResumeFleetResponse,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::fs::File;
@@ -91,7 +91,10 @@ impl FleetHub for BackupService {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
-    async fn pause(&self, request: Request<PauseFleetRequest>) -> Result<Response<PauseFleetResponse>, Status> {
+    async fn pause(
+        &self,
+        request: Request<PauseFleetRequest>,
+    ) -> Result<Response<PauseFleetResponse>, Status> {
         let who = everywhere(&request, Verb::Run, "maintenance of the fleet")?;
         let reason = request.into_inner().reason;
         let ask = |reply| Command::Pause(Some(reason), who, reply);
@@ -99,7 +102,10 @@ impl FleetHub for BackupService {
         Ok(Response::new(PauseFleetResponse {}))
     }
 
-    async fn resume(&self, request: Request<ResumeFleetRequest>) -> Result<Response<ResumeFleetResponse>, Status> {
+    async fn resume(
+        &self,
+        request: Request<ResumeFleetRequest>,
+    ) -> Result<Response<ResumeFleetResponse>, Status> {
         let who = everywhere(&request, Verb::Run, "maintenance of the fleet")?;
         self.hub
             .locks

@@ -390,13 +390,13 @@ async fn a_cluster_gets_no_more_commands_at_once_than_it_has_answered() {
             .filter(|told| matches!(told, Told::Command(_)))
             .count()
     };
-    for n in 0..16 {
-        assert_eq!(received(&mut spoke).await.id, ids[n]);
+    for id in &ids[..16] {
+        assert_eq!(received(&mut spoke).await.id, *id);
     }
     until(&fleet, &ids[16], CommandState::Waiting).await;
-    for n in 0..40 {
-        report(&spoke, &ids[n], CommandState::Done, "").await;
-        settled(&mut spoke, &ids[n]).await;
+    for id in &ids {
+        report(&spoke, id, CommandState::Done, "").await;
+        settled(&mut spoke, id).await;
     }
     for id in &ids {
         until(&fleet, id, CommandState::Done).await;

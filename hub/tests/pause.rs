@@ -8,7 +8,8 @@ use proto::v1::fleet_hub_client::FleetHubClient;
 use proto::v1::hub_message::Body as Told;
 use proto::v1::spoke_message::Body;
 use proto::v1::{
-    AuditRequest, LeaseRelease, LeaseRenew, LeaseWaiting, PauseFleetRequest, ResumeFleetRequest, StatusRequest,
+    AuditRequest, LeaseRelease, LeaseRenew, LeaseWaiting, PauseFleetRequest, ResumeFleetRequest,
+    StatusRequest,
 };
 
 async fn hub(fleet: &Fleet) -> FleetHubClient<tonic::transport::Channel> {

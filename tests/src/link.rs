@@ -112,6 +112,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests {
     use super::*;
 

@@ -289,6 +289,7 @@ pub async fn operations(hub: &HubArguments, command: &OperationsCommand) -> Resu
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -2,8 +2,8 @@
 
 mod bindings;
 mod clusters;
-mod commands;
 pub mod collect;
+mod commands;
 pub mod copy;
 mod decisions;
 mod enrolment;

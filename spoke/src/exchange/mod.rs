@@ -3,8 +3,8 @@
 
 pub mod board;
 mod browsing;
-mod commands;
 mod collectors;
+mod commands;
 mod creations;
 mod leases;
 mod name;
@@ -12,8 +12,8 @@ pub mod outbox;
 
 pub use board::{Board, Finished, Operation, Pinned, Progress, running};
 pub use browsing::Browsing;
-pub use commands::{Arrived, CommandedRun, Commands, Unlocking};
 pub use collectors::{Collection, Collectors};
+pub use commands::{Arrived, CommandedRun, Commands, Unlocking};
 pub use creations::Creations;
 pub use leases::{Event, Leases, Question};
 pub use name::{CertificateName, mark as mark_name};

@@ -313,7 +313,7 @@ async fn with_never_an_empty_place_stays_empty() {
     std::fs::create_dir(&place).unwrap();
     let restic = executor(&cache).await;
     let good = credentials(&format!("local:{}", place.display()), "right horse");
-    let answer = look(&restic, &good, Expected::Any, &Creations::new(false)).await;
+    let answer = look(&restic, &good, (Expected::Any, true), &Creations::new(false)).await;
     assert_eq!(answer, Answer::Absent);
     let (reason, text) = answer.reason();
     assert_eq!(reason, "RepositoryMissing");

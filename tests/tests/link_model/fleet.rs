@@ -323,6 +323,7 @@ impl Fleet {
             cluster: "a".to_owned(),
             hub_incarnation: "6f1ddd756d6e4f3c9d3e8a5e2d0a7a11".to_owned(),
             up_to_date,
+            appoints_collectors: true,
         };
         line.to_spoke.push_back(HubMessage {
             body: Some(hub_message::Body::Welcome(welcome)),
