@@ -18,7 +18,7 @@ trap finish EXIT
 case $FLEET_SUITE in
 test)
   # Logins at a real issuer.
-  cargo test -p hub --test oidc -- --ignored
+  cargo test --workspace --test oidc -- --ignored
   cargo test -p tests --test e2e -- --ignored --test-threads 3 \
     --skip locks:: --skip commands::cut:: --skip backends:: --skip api::afterwards:: --skip hooks::kills:: --skip upgrade:: --skip alerts::operator::
   # These stop or kill the hub or the operator, cut it off, or hold locks, so they run alone, one after the other. Of the faults in the

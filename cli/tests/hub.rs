@@ -22,8 +22,13 @@ struct Person {
 
 impl Person {
     fn new(fleet: &Fleet) -> Person {
+        Person::with(fleet, "operator")
+    }
+
+    /// One whose certificate gives this role.
+    fn with(fleet: &Fleet, role: &str) -> Person {
         let dir = tempfile::tempdir().unwrap();
-        let (cert, key) = fleet.certificate("spiffe://fleet/operator/eve");
+        let (cert, key) = fleet.certificate(&format!("spiffe://fleet/{role}/eve"));
         std::fs::write(dir.path().join("cert"), cert).unwrap();
         std::fs::write(dir.path().join("key"), key).unwrap();
         std::fs::copy(fleet.dir.path().join("ca.crt"), dir.path().join("ca")).unwrap();
@@ -569,7 +574,7 @@ async fn a_backup_of_the_hub_is_whole_and_only_its_owner_reads_it() {
     // More than one part.
     let many = (0..2000).map(|n| backup(&format!("backup-with-a-long-name-{n:04}")));
     spoke.tell(many.collect()).await;
-    let person = Person::new(&fleet);
+    let person = Person::with(&fleet, "admin");
     fleet
         .until("2000 backups", async |_| {
             person.run(&["backups", "-o", "name"]).await.1.lines().count() == 2000

@@ -80,7 +80,7 @@ pub fn all(config: &Config, parts: Parts) -> Vec<Service> {
         services.push(proofs(possession, questions, &context, parts.restic));
         services.push(shared(&context));
     } else {
-        services.push(invitation(config, parts.client, parts.fatal));
+        services.push(invitation(config, &context, parts.client, parts.fatal));
         let (ttl, delay) = (config.lease_ttl, config.lock_delay);
         let local = Local::new(context, &config.lease_namespace, ttl, delay);
         services.push(grantor(LocalGrantor::new(local, parts.questions)));
@@ -325,15 +325,17 @@ fn proofs(
 }
 
 /// A hub decides about locks, so a spoke that begins to have one starts anew.
-fn invitation(config: &Config, client: Client, fatal: Fatal) -> Service {
-    let parts = (client, config.lease_namespace.clone(), fatal);
+fn invitation(config: &Config, context: &Context, client: Client, fatal: Fatal) -> Service {
+    let namespace = config.lease_namespace.clone();
+    let news = enrol::invitations(&context.world, &namespace);
+    let parts = (client, namespace, news, fatal);
     service(
         "invitation",
         Stage::Edge,
         parts,
-        |(client, namespace, fatal), stop| async move {
+        |(client, namespace, news, fatal), stop| async move {
             tokio::select! {
-                joining = enrol::invited(&client, &namespace) => {
+                joining = enrol::invited(&client, &namespace, &news) => {
                     fatal.fail(format!("there is a hub to join ({}); starting again with it", joining.hub));
                     stop.cancelled().await;
                 }

@@ -134,7 +134,16 @@ async fn a_panic_in_each_service_is_survived_without_a_hub() {
     furnish(&api);
     let spoke = spoke(&api, &[]).await;
     let others = [
-        "admin", "election", "events", "grantor", "notifier", "progress", "queue", "scripts", "terms",
+        "admin",
+        "election",
+        "events",
+        "grantor",
+        "invitation",
+        "notifier",
+        "progress",
+        "queue",
+        "scripts",
+        "terms",
     ];
     break_all(&api, &spoke, &others).await;
     until("it leads again", || spoke.context.metrics.leader.get() == 1).await;
@@ -176,6 +185,8 @@ async fn a_panic_in_each_service_is_survived_with_a_hub() {
     let spoke = spoke(&api, &["--hub", "https://127.0.0.1:1", "--tls-dir", "/nowhere"]).await;
     let others = [
         "admin",
+        "browse",
+        "commands",
         "election",
         "events",
         "link",

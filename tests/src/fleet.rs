@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
@@ -181,9 +181,15 @@ pub fn install_spoke(bed: &Bed, cluster: &Cluster, settings: &[(&str, &str)]) ->
         .map(drop)
 }
 
-/// Makes a cluster join the hub.
+/// Makes a cluster join the hub. A hub that was rolled out is there, but the ports of its node may not lead to it yet.
 pub fn join(bed: &Bed, cluster: &Cluster) -> anyhow::Result<()> {
-    let join = shell_ok(bed, "fleet", &["clusters", "join", &cluster.name, "-o", "yaml"])?;
+    let until = Instant::now() + Duration::from_secs(60);
+    let join = loop {
+        match shell_ok(bed, "fleet", &["clusters", "join", &cluster.name, "-o", "yaml"]) {
+            Err(_) if Instant::now() < until => std::thread::sleep(Duration::from_millis(300)),
+            joined => break joined?,
+        }
+    };
     cluster.apply(&join).map(drop)
 }
 

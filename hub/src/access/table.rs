@@ -246,7 +246,7 @@ pub fn page() -> String {
     for rule in RULES {
         let needs = match rule.need {
             Need::Spoke => "a spoke's certificate".to_owned(),
-            Need::Anyone => "nothing: it is how one logs in".to_owned(),
+            Need::Anyone => "nothing: it is how one gets in".to_owned(),
             Need::Person => "a person".to_owned(),
             Need::Verb(verb) => format!("`{verb}`"),
         };

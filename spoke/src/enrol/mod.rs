@@ -5,6 +5,7 @@ mod decide;
 mod pin;
 mod secret;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,6 +15,7 @@ use proto::certificate::KeyHash;
 use proto::v1::fleet_enrol_client::FleetEnrolClient;
 use proto::v1::{EnrolRequest, IssuedCertificate};
 use rcgen::{CertificateParams, KeyPair};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tonic::transport::{ClientTlsConfig, Endpoint};
 use tracing::{info, warn};
@@ -24,12 +26,12 @@ pub use self::secret::{Held, Join};
 use self::secret::{IDENTITY, Identity, JOIN, Prepared};
 use crate::apply::Applier;
 use crate::context::Context;
-use crate::world::Key;
+use crate::world::{Key, World};
 
 /// Time for the connection to the hub, and for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often a spoke without a hub looks whether it is to join one.
-pub const LOOK: Duration = Duration::from_secs(15);
+/// Pause after a join Secret that could not be read.
+const LOOK: Duration = Duration::from_secs(15);
 
 /// Where Secrets are, and what the hub's certificate has to name.
 #[derive(Clone, Debug)]
@@ -126,7 +128,7 @@ async fn ask(place: &Place, join: &Join, request: EnrolRequest) -> anyhow::Resul
     );
     let tls = ClientTlsConfig::new().domain_name(&place.server_name);
     let endpoint = Endpoint::from_shared(join.enrol.clone())?
-        .tls_config_with_verifier(tls, std::sync::Arc::new(Pinned::new(join.pin)))?
+        .tls_config_with_verifier(tls, Arc::new(Pinned::new(join.pin)))?
         .connect_timeout(PATIENCE);
     let channel = timeout(PATIENCE, endpoint.connect()).await;
     let channel = channel.with_context(|| format!("no answer from {} in time", join.enrol))?;
@@ -265,14 +267,31 @@ pub async fn membership(client: &Client, namespace: &str) -> anyhow::Result<Opti
     }))
 }
 
+/// Notified whenever the join Secret is seen to be there, for as long as the cache lives.
+#[must_use]
+pub fn invitations(world: &World, namespace: &str) -> Arc<Notify> {
+    let (news, join) = (Arc::new(Notify::new()), Key::new(namespace, JOIN));
+    let told = news.clone();
+    world.secrets.observe(move |key, _, new| {
+        if *key == join && new.is_some() {
+            told.notify_one();
+        }
+    });
+    news
+}
+
 /// Waits until there is a hub to join, in a spoke that began without one.
-pub async fn invited(client: &Client, namespace: &str) -> Membership {
+pub async fn invited(client: &Client, namespace: &str, news: &Notify) -> Membership {
     loop {
-        tokio::time::sleep(LOOK).await;
+        news.notified().await;
         match membership(client, namespace).await {
             Ok(Some(membership)) => return membership,
             Ok(None) => {}
-            Err(error) => warn!("whether there is a hub to join is not known: {error:#}"),
+            Err(error) => {
+                warn!("whether there is a hub to join is not known: {error:#}");
+                tokio::time::sleep(LOOK).await;
+                news.notify_one();
+            }
         }
     }
 }

@@ -9,6 +9,21 @@ mod repositories;
 /// their counters rise, those of the rules that the alerts follow.
 const OF_PANICS: [&str; 2] = ["FleetServiceFailing", "FleetActorCrashing"];
 
+/// Alerts of the hub's own series. That a hub at work shows these series, and that each rule follows them, is tested with the
+/// hub (`hub/tests/observability.rs`) and by promtool.
+const OF_THE_HUB: [&str; 10] = [
+    "FleetNotSafe",
+    "FleetClusterStale",
+    "FleetClusterRefused",
+    "FleetMaintenanceWaits",
+    "FleetHubStoreFailing",
+    "FleetHubBackupOld",
+    "FleetHubStoreRestored",
+    "FleetHubCertificateExpires",
+    "FleetHubRefuses",
+    "FleetMaintenancePaused",
+];
+
 #[test]
 #[ignore = "needs clusters: make test"]
 fn each_alert_has_a_cause_here() {
@@ -17,6 +32,7 @@ fn each_alert_has_a_cause_here() {
         repositories::ALERTS,
         operator::ALERTS,
         &OF_PANICS,
+        &OF_THE_HUB,
     ]
     .concat();
     caused.sort_unstable();
