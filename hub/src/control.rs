@@ -63,7 +63,9 @@ impl ControlService {
         what: Option<What>,
     ) -> Result<Response<Operation>, Status> {
         let options = options.unwrap_or_default();
-        let record = self.record(person, verb, &options, CommandBody { what })?;
+        let body = CommandBody { what };
+        within_backup(person, verb, &body)?;
+        let record = self.record(person, verb, &options, body)?;
         let record = self.hub.commands.submit(record).await?;
         self.answer(&record).await
     }
@@ -239,6 +241,17 @@ fn verb_of(record: &Record) -> Verb {
         "create restore" => Verb::Restore,
         _ => Verb::Run,
     }
+}
+
+/// Which snapshots are the backup's only its cluster knows: a right in a scope is one to restore the latest of them.
+fn within_backup(person: &Person, verb: Verb, body: &CommandBody) -> Result<(), Status> {
+    if !commands::names_snapshot(body) || person.sight(verb).is_everything() {
+        return Ok(());
+    }
+    Err(Status::permission_denied(format!(
+        "a snapshot by its id may be one of another backup: leave the snapshot out, and the latest of the backup is \
+         restored, or have the right {verb} over the whole fleet"
+    )))
 }
 
 fn random() -> Result<u32, Status> {
