@@ -27,6 +27,7 @@ use crate::commands::{self, Record, State};
 use crate::hub::Hub;
 use crate::seen::repository_of;
 use crate::store::StoredDecision;
+use crate::view::ended;
 use crate::{Millis, now};
 
 /// How long a command may wait to begin unless it says so.
@@ -460,7 +461,7 @@ impl FleetControl for ControlService {
         let hub = self.hub.clone();
         tokio::spawn(async move {
             // An error means that the reader has gone.
-            let _ = watch(&hub, &id, &sender).await;
+            let _ = watch(&hub, &id, &person, &sender).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
@@ -501,24 +502,36 @@ async fn answer(
 
 type Shown = mpsc::Sender<Result<Operation, Status>>;
 
-/// Sends an operation when it looks different, until it has ended or its reader has gone.
+/// The operation, if the person may still see it.
+async fn visible(hub: &Hub, id: &str, person: &Person) -> Result<Record, Status> {
+    let found = hub.store().command(id).await;
+    let found = found.map_err(|error| Status::unavailable(error.to_string()))?;
+    let record = found.ok_or_else(|| Status::not_found("the operation was removed"))?;
+    let person = hub.authority.again(person, now())?;
+    if sees(&person.sight(Verb::See), &record) {
+        Ok(record)
+    } else {
+        let what = format!("{}/{}", record.cluster, record.subject);
+        Err(access::out_of_scope(&person, Verb::See, &what))
+    }
+}
+
+/// Sends an operation when it looks different, until it has ended, its reader has gone, or may not see it any more.
 async fn watch(
     hub: &Hub,
     id: &str,
+    person: &Person,
     sender: &Shown,
 ) -> Result<(), mpsc::error::SendError<Result<Operation, Status>>> {
     let mut changes = hub.commands.changes();
+    let mut rights = hub.authority.changes();
     let mut shown = None;
     loop {
         changes.mark_unchanged();
-        let found = match hub.store().commands_named(id).await {
-            Ok(found) => found.into_iter().find(|record| record.id == id),
-            Err(error) => return sender.send(Err(Status::unavailable(error.to_string()))).await,
-        };
-        let Some(record) = found else {
-            return sender
-                .send(Err(Status::not_found("the operation was removed")))
-                .await;
+        rights.mark_unchanged();
+        let record = match visible(hub, id, person).await {
+            Ok(record) => record,
+            Err(status) => return sender.send(Err(status)).await,
         };
         let seen = operation(&record, &hub.commands.connected().await);
         if shown.as_ref() != Some(&seen) {
@@ -530,6 +543,8 @@ async fn watch(
         }
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return Ok(()) },
+            changed = rights.changed() => if changed.is_err() { return Ok(()) },
+            () = ended(person.until.map(|until| until.saturating_sub(now()))) => {}
             () = sender.closed() => return Ok(()),
         }
     }
