@@ -151,7 +151,7 @@ async fn ban(hub: &Hub, request: BanClusterRequest, person: &Person) -> Result<B
         who: who.to_owned(),
         reason,
         lifted: None,
-        rejoin: false,
+        refused_before: None,
     };
     let before = hub.membership.ban(cluster).map_or("", |_| "banned");
     let decision = decision(
@@ -184,12 +184,17 @@ async fn unban(
     let Some(present) = hub.membership.ban(cluster) else {
         return Err(Status::not_found(format!("cluster {cluster:?} is not banned")));
     };
+    let lifted = now();
     let ban = Ban {
-        lifted: Some(now()),
-        rejoin: request.rejoin,
+        lifted: Some(lifted),
+        refused_before: if request.rejoin {
+            Some(lifted)
+        } else {
+            present.refused_before
+        },
         ..present
     };
-    let after = if ban.rejoin {
+    let after = if request.rejoin {
         "lifted, has to join again"
     } else {
         "lifted"
