@@ -95,6 +95,8 @@ async fn create(
     let who = &*person.name;
     let life = tokens::life(request.valid_ms)
         .ok_or_else(|| Status::invalid_argument("a join token is valid for 1 minute to 24 hours"))?;
+    // A ban ends the tokens of before: none is made beside it.
+    let _deciding = membership.deciding.lock().await;
     if let Some(ban) = membership.ban(cluster) {
         return Err(Status::failed_precondition(ban.text()));
     }
@@ -153,6 +155,8 @@ async fn ban(hub: &Hub, request: BanClusterRequest, person: &Person) -> Result<B
         lifted: None,
         refused_before: None,
     };
+    // From here to the end nobody else decides: what is kept and what is in force would differ.
+    let _deciding = hub.membership.deciding.lock().await;
     let before = hub.membership.ban(cluster).map_or("", |_| "banned");
     let decision = decision(
         who,
@@ -181,6 +185,7 @@ async fn unban(
 ) -> Result<UnbanClusterResponse, Status> {
     let cluster = may(person, Verb::Ban, &request.cluster)?;
     let who = &*person.name;
+    let _deciding = hub.membership.deciding.lock().await;
     let Some(present) = hub.membership.ban(cluster) else {
         return Err(Status::not_found(format!("cluster {cluster:?} is not banned")));
     };
