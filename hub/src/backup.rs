@@ -20,7 +20,9 @@ use tracing::{info, warn};
 use crate::access::{self, Verb, out_of_scope};
 use crate::hub::Hub;
 use crate::lock::Command;
+use crate::store::StoredDecision;
 use crate::store::copy::Copied;
+use crate::{Millis, now};
 
 /// Bytes of one part.
 const PART: usize = 256 << 10;
@@ -79,6 +81,8 @@ impl FleetHub for BackupService {
         let turn = self.turn.clone().try_acquire_owned();
         let turn =
             turn.map_err(|_| Status::unavailable("another backup is being made; try again when it is done"))?;
+        let written = self.hub.store().decide(decision(&who, now())).await;
+        written.map_err(|error| Status::unavailable(error.to_string()))?;
         let (file, copied) = self.make().await?;
         info!(%who, bytes = copied.bytes, "a backup of the store is sent");
         let (parts, stream) = mpsc::channel(BUFFER);
@@ -122,6 +126,17 @@ fn everywhere<T>(request: &Request<T>, verb: Verb, what: &str) -> Result<Arc<str
         Ok(person.name.clone())
     } else {
         Err(out_of_scope(&person, verb, what))
+    }
+}
+
+/// The entry in the audit. It is written first, and so the backup has it too.
+fn decision(who: &str, at: Millis) -> StoredDecision {
+    StoredDecision {
+        at,
+        who: who.to_owned(),
+        what: "hub-backup".to_owned(),
+        subject: "the store of the hub".to_owned(),
+        ..StoredDecision::default()
     }
 }
 

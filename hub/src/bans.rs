@@ -15,8 +15,8 @@ pub struct Ban {
     pub reason: String,
     /// Since when the cluster may connect again.
     pub lifted: Option<Millis>,
-    /// Certificates that were issued until it was lifted stay refused.
-    pub rejoin: bool,
+    /// Certificates that were issued before it stay refused, also when this or a later ban is lifted. It only rises.
+    pub refused_before: Option<Millis>,
 }
 
 impl Ban {
@@ -55,20 +55,20 @@ impl Bans {
         self.bans.values().filter(|ban| ban.lifted.is_none())
     }
 
-    /// Keeps a ban in place of that of before.
-    pub fn put(&mut self, ban: Ban) {
-        self.rejoined.remove(&ban.cluster);
+    /// Keeps a ban in place of that of before. What that one refuses for ever stays refused.
+    pub fn put(&mut self, mut ban: Ban) {
+        let before = self.bans.get(&ban.cluster).and_then(|ban| ban.refused_before);
+        ban.refused_before = ban.refused_before.max(before);
+        if ban.refused_before != before {
+            self.rejoined.remove(&ban.cluster);
+        }
         self.bans.insert(ban.cluster.clone(), ban);
     }
 
     /// A certificate was issued at a time.
     pub fn issued(&mut self, cluster: &str, serial: &str, at: Millis) {
-        let lifted = self
-            .bans
-            .get(cluster)
-            .filter(|ban| ban.rejoin)
-            .and_then(|ban| ban.lifted);
-        if lifted.is_some_and(|lifted| at >= lifted) {
+        let before = self.bans.get(cluster).and_then(|ban| ban.refused_before);
+        if before.is_some_and(|before| at >= before) {
             let serials = self.rejoined.entry(cluster.to_owned()).or_default();
             serials.insert(serial.to_owned());
         }
@@ -78,15 +78,16 @@ impl Bans {
     #[must_use]
     pub fn refuses(&self, cluster: &str, certificate: &Facts) -> Option<String> {
         let ban = self.bans.get(cluster)?;
-        let Some(lifted) = ban.lifted else {
+        if ban.lifted.is_none() {
             return Some(ban.text());
-        };
+        }
+        let before = ban.refused_before?;
         let again = self
             .rejoined
             .get(cluster)
             .is_some_and(|s| s.contains(&certificate.serial));
         // Those of the hub's own authority are known by serial: their validity begins before they are issued.
-        (ban.rejoin && !again && certificate.begins < lifted).then(|| {
+        (!again && certificate.begins < before).then(|| {
             format!(
                 "certificate {} of cluster {cluster} was issued before the cluster was banned, and stays refused: join again \
                  with `fleet clusters join {cluster}`",
@@ -116,7 +117,7 @@ mod tests {
             who: "ann".to_owned(),
             reason: "stolen".to_owned(),
             lifted,
-            rejoin,
+            refused_before: lifted.filter(|_| rejoin),
         }
     }
 
@@ -156,6 +157,20 @@ mod tests {
         }
         assert_eq!(bans.refuses("a", &certificate("of-a-given-authority", 200)), None);
         bans.put(ban(None, false));
+        assert!(bans.refuses("a", &certificate("new", 150)).is_some());
+    }
+
+    #[test]
+    fn a_second_ban_makes_no_stolen_key_good_again() {
+        let mut bans = Bans::default();
+        bans.put(ban(Some(200), true));
+        bans.issued("a", "new", 201);
+        bans.put(ban(None, false));
+        bans.put(ban(Some(400), false));
+        assert!(bans.refuses("a", &certificate("stolen", 150)).is_some());
+        assert_eq!(bans.refuses("a", &certificate("new", 150)), None);
+        bans.put(ban(None, false));
+        bans.put(ban(Some(600), true));
         assert!(bans.refuses("a", &certificate("new", 150)).is_some());
     }
 }

@@ -27,7 +27,6 @@ const OPEN_MAX: usize = 5;
 type Parts = mpsc::Sender<BrowsePart>;
 
 /// Open questions, and the sessions that they went out on.
-#[derive(Default)]
 pub struct Browsing {
     inner: Mutex<Inner>,
     last: AtomicU64,
@@ -54,6 +53,15 @@ pub struct Answer<'a> {
 }
 
 impl Browsing {
+    /// None open. Ids begin above those of every earlier start of the hub: a spoke may still work on a question of one.
+    #[must_use]
+    pub fn new(epoch: u64) -> Browsing {
+        Browsing {
+            inner: Mutex::default(),
+            last: AtomicU64::new(epoch << 32),
+        }
+    }
+
     /// A session has begun.
     pub fn attach(&self, cluster: &Arc<str>, number: u64, outgoing: Outgoing) {
         let mut inner = self.lock();

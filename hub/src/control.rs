@@ -27,6 +27,7 @@ use crate::commands::{self, Record, State};
 use crate::hub::Hub;
 use crate::seen::repository_of;
 use crate::store::StoredDecision;
+use crate::view::ended;
 use crate::{Millis, now};
 
 /// How long a command may wait to begin unless it says so.
@@ -63,7 +64,9 @@ impl ControlService {
         what: Option<What>,
     ) -> Result<Response<Operation>, Status> {
         let options = options.unwrap_or_default();
-        let record = self.record(person, verb, &options, CommandBody { what })?;
+        let body = CommandBody { what };
+        within_backup(person, verb, &body)?;
+        let record = self.record(person, verb, &options, body)?;
         let record = self.hub.commands.submit(record).await?;
         self.answer(&record).await
     }
@@ -239,6 +242,17 @@ fn verb_of(record: &Record) -> Verb {
         "create restore" => Verb::Restore,
         _ => Verb::Run,
     }
+}
+
+/// Which snapshots are the backup's only its cluster knows: a right in a scope is one to restore the latest of them.
+fn within_backup(person: &Person, verb: Verb, body: &CommandBody) -> Result<(), Status> {
+    if !commands::names_snapshot(body) || person.sight(verb).is_everything() {
+        return Ok(());
+    }
+    Err(Status::permission_denied(format!(
+        "a snapshot by its id may be one of another backup: leave the snapshot out, and the latest of the backup is \
+         restored, or have the right {verb} over the whole fleet"
+    )))
 }
 
 fn random() -> Result<u32, Status> {
@@ -447,7 +461,7 @@ impl FleetControl for ControlService {
         let hub = self.hub.clone();
         tokio::spawn(async move {
             // An error means that the reader has gone.
-            let _ = watch(&hub, &id, &sender).await;
+            let _ = watch(&hub, &id, &person, &sender).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
@@ -488,24 +502,36 @@ async fn answer(
 
 type Shown = mpsc::Sender<Result<Operation, Status>>;
 
-/// Sends an operation when it looks different, until it has ended or its reader has gone.
+/// The operation, if the person may still see it.
+async fn visible(hub: &Hub, id: &str, person: &Person) -> Result<Record, Status> {
+    let found = hub.store().command(id).await;
+    let found = found.map_err(|error| Status::unavailable(error.to_string()))?;
+    let record = found.ok_or_else(|| Status::not_found("the operation was removed"))?;
+    let person = hub.authority.again(person, now())?;
+    if sees(&person.sight(Verb::See), &record) {
+        Ok(record)
+    } else {
+        let what = format!("{}/{}", record.cluster, record.subject);
+        Err(access::out_of_scope(&person, Verb::See, &what))
+    }
+}
+
+/// Sends an operation when it looks different, until it has ended, its reader has gone, or may not see it any more.
 async fn watch(
     hub: &Hub,
     id: &str,
+    person: &Person,
     sender: &Shown,
 ) -> Result<(), mpsc::error::SendError<Result<Operation, Status>>> {
     let mut changes = hub.commands.changes();
+    let mut rights = hub.authority.changes();
     let mut shown = None;
     loop {
         changes.mark_unchanged();
-        let found = match hub.store().commands_named(id).await {
-            Ok(found) => found.into_iter().find(|record| record.id == id),
-            Err(error) => return sender.send(Err(Status::unavailable(error.to_string()))).await,
-        };
-        let Some(record) = found else {
-            return sender
-                .send(Err(Status::not_found("the operation was removed")))
-                .await;
+        rights.mark_unchanged();
+        let record = match visible(hub, id, person).await {
+            Ok(record) => record,
+            Err(status) => return sender.send(Err(status)).await,
         };
         let seen = operation(&record, &hub.commands.connected().await);
         if shown.as_ref() != Some(&seen) {
@@ -517,6 +543,8 @@ async fn watch(
         }
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return Ok(()) },
+            changed = rights.changed() => if changed.is_err() { return Ok(()) },
+            () = ended(person.until.map(|until| until.saturating_sub(now()))) => {}
             () = sender.closed() => return Ok(()),
         }
     }

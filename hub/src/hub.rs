@@ -135,7 +135,7 @@ impl Hub {
             authority: Arc::new(authority),
             locks,
             commands,
-            browsing: Browsing::default(),
+            browsing: Browsing::new(epoch),
             collectors,
             heartbeat: config.heartbeat_interval.0,
             watch_heartbeat: config.watch_heartbeat.0,

@@ -61,6 +61,10 @@ async fn restore(config: &Config, file: &Path, replace: bool) -> anyhow::Result<
         made = %proto::time::from_unix_millis(copied.made),
         "the backup is in place; a hub that starts on it grants nothing until every lease that it may have lost has run out"
     );
+    tracing::warn!(
+        "what people did since the backup is not in it: repeat bans, cancellations of operations, changes of rights and a \
+         pause that were made since. All people have to log in again, and login and join tokens that were not used are gone"
+    );
     Ok(())
 }
 

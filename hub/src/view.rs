@@ -288,7 +288,7 @@ impl Watch {
 }
 
 /// After so many milliseconds; never for a certificate or session whose end is not known.
-async fn ended(left: Option<Millis>) {
+pub(crate) async fn ended(left: Option<Millis>) {
     match left {
         Some(left) => sleep(Duration::from_millis(u64::try_from(left).unwrap_or_default())).await,
         None => std::future::pending().await,

@@ -64,6 +64,9 @@ const fn verb(path: &'static str, verb: Verb, reach: Reach) -> Rule {
 const WHOLE_CLUSTER: Reach = Reach::Covered("all of the cluster");
 const WHAT_GOES: Reach = Reach::Covered("every snapshot that the plan removes");
 const RESOURCE: Reach = Reach::Covered("the resource that it is about");
+const RESTORED: Reach = Reach::Covered(
+    "the backup, of which the latest snapshot is restored; one that is named by its id needs the whole fleet",
+);
 const SNAPSHOT: Reach = Reach::Covered("the ResticRepository, and what has made the snapshot");
 
 /// Every RPC of every listener of the hub.
@@ -117,7 +120,7 @@ pub const RULES: &[Rule] = &[
     verb("/fleet.v1.FleetControl/Unlock", Verb::Run, RESOURCE),
     verb("/fleet.v1.FleetControl/Suspend", Verb::Run, RESOURCE),
     verb("/fleet.v1.FleetControl/Resume", Verb::Run, RESOURCE),
-    verb("/fleet.v1.FleetControl/CreateRestore", Verb::Restore, RESOURCE),
+    verb("/fleet.v1.FleetControl/CreateRestore", Verb::Restore, RESTORED),
     verb("/fleet.v1.FleetControl/ListOperations", Verb::See, Reach::Seen),
     verb("/fleet.v1.FleetControl/GetOperation", Verb::See, Reach::Seen),
     verb("/fleet.v1.FleetControl/WatchOperation", Verb::See, Reach::Seen),

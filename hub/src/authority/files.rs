@@ -137,6 +137,12 @@ impl Folder {
     /// # Errors
     /// As above.
     pub fn activate(&self, active: &Signer) -> anyhow::Result<()> {
+        // Without it the active one may be the next one already, and the old one would be lost.
+        anyhow::ensure!(
+            self.next()?.is_some(),
+            "there is no next authority in {}",
+            self.0.display()
+        );
         // Written first: cut off after it, the active one is named twice, which changes nothing.
         self.write(OLD, &active.certificate_pem)?;
         let (from, to) = (self.path(NEXT), self.path(ACTIVE));

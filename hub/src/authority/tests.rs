@@ -86,6 +86,20 @@ fn a_rotation_announces_before_it_signs_and_survives_restarts() {
 }
 
 #[test]
+fn a_second_activation_leaves_the_old_authority_trusted() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path());
+    first.begin(NOW).unwrap();
+    // Both believe that the next one was announced.
+    let second = open(dir.path());
+    first.activate().unwrap();
+    let old = std::fs::read(dir.path().join("old.crt")).unwrap();
+    assert!(second.activate().is_err());
+    assert_eq!(std::fs::read(dir.path().join("old.crt")).unwrap(), old);
+    assert_eq!(open(dir.path()).rotation(), Rotation::Activated);
+}
+
+#[test]
 fn an_activation_that_was_cut_off_is_none() {
     let dir = tempfile::tempdir().unwrap();
     let authority = open(dir.path());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::Millis;
+use crate::{Millis, Moment};
 
 /// A collector that missed so many readings is replaced.
 const MISSED: Millis = 3;
@@ -52,6 +52,14 @@ pub fn appoint(
         return None;
     }
     best(Some(&standing.cluster))
+}
+
+/// When a collector was heard whose figures are from `at` of the wall clock, for a hub that has just begun. One more reading
+/// is waited for in any case.
+#[must_use]
+pub fn heard(now: Moment, interval: Millis, at: Millis) -> Millis {
+    let age = now.wall.saturating_sub(at).max(0);
+    now.steady - age.min(interval.saturating_mul(MISSED - 1))
 }
 
 /// Rendezvous hash: of the same clusters every hub chooses the same one, and repositories are spread over them.
@@ -141,5 +149,16 @@ mod tests {
             counts.len() == 3 && counts.values().all(|count| *count > 60),
             "{counts:?}"
         );
+    }
+
+    #[test]
+    fn a_start_of_the_hub_forgives_no_more_than_one_reading() {
+        let now = Moment {
+            wall: 1_000_000,
+            steady: 5,
+        };
+        assert_eq!(heard(now, 100, 1_000_000 - 150), 5 - 150);
+        assert_eq!(heard(now, 100, 0), 5 - 200, "it has one interval left");
+        assert_eq!(heard(now, 100, 2_000_000), 5, "a clock that was set back");
     }
 }

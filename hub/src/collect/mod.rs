@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::decide::{Candidate, Standing, appoint};
+use self::decide::{Candidate, Standing, appoint, heard};
 use crate::health::is_ready;
 use crate::hub::Hub;
 use crate::inventory::Inventory;
@@ -113,13 +113,14 @@ pub struct Appointer {
 }
 
 impl Appointer {
-    /// As it was kept. Who collects has three readings from now on to report.
+    /// As it was kept. Who collects keeps the age of its figures, and has one more reading at least to report: a hub that
+    /// starts often would otherwise wait for ever for a collector that is away.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn start(hub: Arc<Hub>, store: Arc<dyn HubStore>) -> anyhow::Result<Appointer> {
-        let now = Moment::now().steady;
-        let mut standing = BTreeMap::new();
+        let now = Moment::now();
+        let mut standing: BTreeMap<Arc<str>, Standing> = BTreeMap::new();
         let mut intervals = HashMap::new();
         for kept in store.collectors().await? {
             let id: Arc<str> = kept.restic_id.as_str().into();
@@ -128,7 +129,7 @@ impl Appointer {
             let of = Standing {
                 cluster,
                 epoch: kept.epoch,
-                heard: now,
+                heard: now.steady,
             };
             standing.insert(id, of);
         }
@@ -140,7 +141,11 @@ impl Appointer {
         } in store.collected().await?
         {
             let id: Arc<str> = restic_id.as_str().into();
-            intervals.insert(id.clone(), between(&report));
+            let between = between(&report);
+            intervals.insert(id.clone(), between);
+            if let Some(of) = standing.get_mut(&id).filter(|of| *of.cluster == *cluster) {
+                of.heard = heard(now, between.clamp(INTERVALS.0, INTERVALS.1), at);
+            }
             let latest = Latest { cluster, at, report };
             hub.change(|inventory| inventory.collect(&id, latest));
         }

@@ -59,6 +59,16 @@ pub fn about(body: &CommandBody) -> Option<About<'_>> {
     Some(About { what, kind, name })
 }
 
+/// Whether a command names a snapshot of its own choice: in a shared repository that may be one of anybody's, whatever the
+/// backup is that it names.
+#[must_use]
+pub fn names_snapshot(body: &CommandBody) -> bool {
+    let Some(What::CreateRestore(restore)) = &body.what else {
+        return false;
+    };
+    !["", "latest"].contains(&restore.snapshot.as_str())
+}
+
 /// The resource that a command names, as the hub holds it.
 #[must_use]
 pub fn find<'a>(inventory: &'a Inventory, cluster: &str, about: &About<'_>) -> Option<&'a Held> {
@@ -77,7 +87,7 @@ pub fn find<'a>(inventory: &'a Inventory, cluster: &str, about: &About<'_>) -> O
 
 #[cfg(test)]
 mod tests {
-    use proto::v1::{RunBackup, SuspendResource};
+    use proto::v1::{CreateRestore, RunBackup, SuspendResource};
 
     use super::*;
 
@@ -102,5 +112,18 @@ mod tests {
             (found.what, found.kind, found.name),
             ("run backup", Kind::Backup, &named("shop"))
         );
+    }
+    #[test]
+    fn only_a_restore_of_the_latest_stays_with_its_backup() {
+        let restore = |snapshot: &str| CommandBody {
+            what: Some(What::CreateRestore(CreateRestore {
+                snapshot: snapshot.to_owned(),
+                ..CreateRestore::default()
+            })),
+        };
+        assert!(!names_snapshot(&restore("")) && !names_snapshot(&restore("latest")));
+        assert!(names_snapshot(&restore("5f3a9c01")) && names_snapshot(&restore("Latest")));
+        let run = What::RunBackup(RunBackup::default());
+        assert!(!names_snapshot(&CommandBody { what: Some(run) }));
     }
 }

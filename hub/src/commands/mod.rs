@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tracing::{info, warn};
 
-pub use describe::{About, Kind, about, find};
+pub use describe::{About, Kind, about, find, names_snapshot};
 pub use machine::{Event, LOST, Record, STATES, State, next};
 
 use crate::outbound::Outgoing;

@@ -30,7 +30,12 @@ impl Keeper {
         let asked = self.asks.get(key)?;
         let recent = self.repositories.get(&asked.restic_id)?.recent.as_ref()?;
         let own = recent.policy == asked.ask.policy;
-        if own || !asked.ask.approved.is_empty() || asked.since.saturating_sub(recent.started) > window {
+        // A commanded preview shows what its person asked for.
+        if own
+            || asked.ask.preview
+            || !asked.ask.approved.is_empty()
+            || asked.since.saturating_sub(recent.started) > window
+        {
             return None;
         }
         let spared = self.hub.read(|inventory| {
@@ -116,7 +121,7 @@ impl Keeper {
                 // The spoke releases again: nothing is answered, nothing changes.
                 return;
             }
-            self.conclude(&id, &grant, &release, shows).await;
+            self.conclude(&id, &grant, &release, shows, ask.preview).await;
         }
         let repository = self.repository(&id);
         let effects = repository.grantor.release(&known, release.token);
@@ -178,13 +183,14 @@ impl Keeper {
         }
     }
 
-    /// Takes the outcome of a run in: operations that need no run of their own now.
+    /// Takes the outcome of a run in: operations that need no run of their own now. After a commanded preview all do.
     async fn conclude(
         &mut self,
         id: &Arc<str>,
         grant: &Grant,
         release: &LeaseRelease,
         shows: Option<BTreeSet<String>>,
+        preview: bool,
     ) {
         let Some(outcome) = release.outcome.clone() else {
             return;
@@ -196,7 +202,7 @@ impl Keeper {
         let Some(run) = run.and_then(|(_, run)| run) else {
             return;
         };
-        if !run::is_conclusive(&outcome.result) {
+        if preview || !run::is_conclusive(&outcome.result) {
             return;
         }
         repository.recent = Some(Recent {

@@ -26,7 +26,7 @@ pub(super) enum Withheld {
     TooLong(String),
     /// Clusters open the repository with the key that is to go, or may.
     KeyInUse(String),
-    /// A person has paused all maintenance.
+    /// A person has paused all maintenance but the removal of left-over locks.
     Paused(String),
 }
 
@@ -40,6 +40,12 @@ impl fmt::Display for Withheld {
     }
 }
 
+/// Whether operations of a kind wait while maintenance is paused. Removals of left-over locks do not: backups go on, and fail
+/// on such a lock.
+fn pauses(kind: OperationKind) -> bool {
+    kind != OperationKind::Unlock
+}
+
 impl Keeper {
     /// What an operation is to do as of now; `None` for one that is no retention run, and when its pod has it already.
     /// A key that some cluster may need is not removed.
@@ -50,16 +56,20 @@ impl Keeper {
         key: &Asker,
         has: &[u8],
     ) -> Result<Option<RetentionRun>, Withheld> {
+        let Some(asked) = self.asks.about(key, id) else {
+            return Err(Withheld::Unknown("what the operation is to do is not known"));
+        };
         // Who holds the lock goes on.
-        if let Some(pause) = self.hub.paused().filter(|_| has.is_empty()) {
+        let pause = self
+            .hub
+            .paused()
+            .filter(|_| has.is_empty() && pauses(asked.ask.kind()));
+        if let Some(pause) = pause {
             return Err(Withheld::Paused(format!(
                 "maintenance of the fleet is paused by {}: {}; `fleet resume` ends that",
                 pause.who, pause.reason
             )));
         }
-        let Some(asked) = self.asks.about(key, id) else {
-            return Err(Withheld::Unknown("what the operation is to do is not known"));
-        };
         if has.is_empty() && !asked.ask.removes_key.is_empty() {
             let key = asked.ask.removes_key.clone();
             let needed = self.hub.read(|inventory| keys::needed(inventory, id, &key));
@@ -195,6 +205,24 @@ impl Keeper {
                 Some(asked) if self.sessions.contains_key(&key.0) => self.ask(key.0, asked.ask).await,
                 _ => self.asks.remove(&key),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_leaves_the_removal_of_locks_to_the_backups() {
+        assert!(!pauses(OperationKind::Unlock));
+        for kind in [
+            OperationKind::Retention,
+            OperationKind::Check,
+            OperationKind::Key,
+            OperationKind::Unspecified,
+        ] {
+            assert!(pauses(kind), "{kind:?}");
         }
     }
 }

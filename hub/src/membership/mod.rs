@@ -33,6 +33,8 @@ pub struct Membership {
     /// Given authorities: one of them may have signed the hub's certificate.
     given: Vec<Vec<u8>>,
     bans: RwLock<Bans>,
+    /// Held by a decision about bans or the authority, from what it looks at to what it puts in force.
+    deciding: tokio::sync::Mutex<()>,
     /// Keys of the authorities that each cluster has kept, as it reported in this run of the hub.
     trusted: Mutex<BTreeMap<Arc<str>, BTreeSet<KeyHash>>>,
 }
@@ -63,6 +65,7 @@ impl Membership {
             enrol_url: config.enrol_url.clone(),
             link_url: config.link_url.clone(),
             bans: RwLock::new(bans),
+            deciding: tokio::sync::Mutex::default(),
             trusted: Mutex::default(),
         })
     }

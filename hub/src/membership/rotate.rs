@@ -96,6 +96,7 @@ pub(super) async fn rotate(
     if step == RotationStep::Unspecified {
         return membership.rotation(hub, authority).await;
     }
+    let _deciding = membership.deciding.lock().await;
     let before = authority.rotation();
     if step != RotationStep::Begin && !request.force {
         let behind = membership.behind(hub, authority).await?;

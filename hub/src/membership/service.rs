@@ -95,6 +95,8 @@ async fn create(
     let who = &*person.name;
     let life = tokens::life(request.valid_ms)
         .ok_or_else(|| Status::invalid_argument("a join token is valid for 1 minute to 24 hours"))?;
+    // A ban ends the tokens of before: none is made beside it.
+    let _deciding = membership.deciding.lock().await;
     if let Some(ban) = membership.ban(cluster) {
         return Err(Status::failed_precondition(ban.text()));
     }
@@ -151,8 +153,10 @@ async fn ban(hub: &Hub, request: BanClusterRequest, person: &Person) -> Result<B
         who: who.to_owned(),
         reason,
         lifted: None,
-        rejoin: false,
+        refused_before: None,
     };
+    // From here to the end nobody else decides: what is kept and what is in force would differ.
+    let _deciding = hub.membership.deciding.lock().await;
     let before = hub.membership.ban(cluster).map_or("", |_| "banned");
     let decision = decision(
         who,
@@ -181,15 +185,21 @@ async fn unban(
 ) -> Result<UnbanClusterResponse, Status> {
     let cluster = may(person, Verb::Ban, &request.cluster)?;
     let who = &*person.name;
+    let _deciding = hub.membership.deciding.lock().await;
     let Some(present) = hub.membership.ban(cluster) else {
         return Err(Status::not_found(format!("cluster {cluster:?} is not banned")));
     };
+    let lifted = now();
     let ban = Ban {
-        lifted: Some(now()),
-        rejoin: request.rejoin,
+        lifted: Some(lifted),
+        refused_before: if request.rejoin {
+            Some(lifted)
+        } else {
+            present.refused_before
+        },
         ..present
     };
-    let after = if ban.rejoin {
+    let after = if request.rejoin {
         "lifted, has to join again"
     } else {
         "lifted"

@@ -35,6 +35,8 @@ pub trait CommandStore: Send + Sync {
         limit: u32,
         before: Option<CommandCursor>,
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
+    /// The command of an id.
+    fn command(&self, id: &str) -> BoxFuture<'_, Result<Option<Record>, StoreError>>;
     /// Commands whose id begins or ends so, at most two.
     fn commands_named(&self, id: &str) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
 }
@@ -163,6 +165,13 @@ impl Sqlite {
         rows.iter().map(record).collect()
     }
 
+    async fn read_command(&self, id: String) -> Result<Option<Record>, StoreError> {
+        let query = format!("SELECT {COLUMNS} FROM command WHERE id = ?");
+        let query = sqlx::query(sqlx::AssertSqlSafe(query)).bind(id);
+        let row = query.fetch_optional(&self.pool).await?;
+        row.as_ref().map(record).transpose()
+    }
+
     async fn read_commands_named(&self, id: String) -> Result<Vec<Record>, StoreError> {
         let query = format!(
             "SELECT {COLUMNS} FROM command WHERE id = ?1 OR (length(?1) >= 6 AND (substr(id, 1, length(?1)) = ?1 \
@@ -203,6 +212,10 @@ impl CommandStore for Sqlite {
         before: Option<CommandCursor>,
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         self.read_commands(clusters, open, limit, before).boxed()
+    }
+
+    fn command(&self, id: &str) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        self.read_command(id.to_owned()).boxed()
     }
 
     fn commands_named(&self, id: &str) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
@@ -272,6 +285,9 @@ mod tests {
             store.command_of("ann aaaaaa3333333333").await.unwrap(),
             Some(done)
         );
+        let one = store.command("aaaaaa2222222222").await.unwrap();
+        assert_eq!(one.as_ref(), Some(&all[1]));
+        assert_eq!(store.command("aaaaaa").await.unwrap(), None, "no part of an id");
         let page = store
             .commands(vec!["a".to_owned()], false, 2, None)
             .await

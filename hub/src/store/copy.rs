@@ -20,6 +20,7 @@ use super::decisions::put_decision;
 use super::locks::signed;
 use super::{Sqlite, StoreError, StoredAudit, StoredDecision, held};
 use crate::Millis;
+use crate::commands::State;
 
 /// A store that was put back is so many epochs ahead of its backup: more than a hub has starts between two backups, and
 /// few enough for clusters to be believed that have seen more.
@@ -32,6 +33,9 @@ const TOKENS: i64 = 1 << 16;
 const AUTHORITY: &str = "authority";
 /// Files of it are not larger.
 const FILE: u64 = 1 << 20;
+
+/// How commands end that had not ended when the backup was made.
+const FORGOTTEN: &str = "the hub was put back from a backup; it may have been carried out";
 
 /// Why a store was not copied or put back. The text is what a person reads.
 #[derive(Debug, thiserror::Error)]
@@ -326,6 +330,7 @@ async fn prepare(
         .execute(&opened.pool)
         .await
         .map_err(sql)?;
+    forget(&opened, now).await.map_err(sql)?;
     let rows = sqlx::query("SELECT name, content FROM copied_file ORDER BY name")
         .fetch_all(&opened.pool)
         .await
@@ -340,6 +345,23 @@ async fn prepare(
     }
     opened.pool.close().await;
     Ok((Copied { bytes, ..copied }, files))
+}
+
+/// What must not come back to life: sessions that may have been revoked since, login and join tokens that may have been used
+/// since, and commands that may have been carried out or cancelled since.
+async fn forget(store: &Sqlite, now: Millis) -> Result<(), sqlx::Error> {
+    for query in [
+        "PRAGMA secure_delete = ON",
+        "DELETE FROM person_session",
+        "DELETE FROM invite",
+        "DELETE FROM join_token WHERE public_key IS NULL",
+    ] {
+        sqlx::query(query).execute(&store.pool).await?;
+    }
+    let query = "UPDATE command SET state = ?, text = ?, changed = ?, ended = ? WHERE ended IS NULL";
+    let query = sqlx::query(query).bind(State::Failed.as_str()).bind(FORGOTTEN);
+    query.bind(now).bind(now).execute(&store.pool).await?;
+    Ok(())
 }
 
 /// Whether a file is a whole store, and of when. `of` is its name in errors.

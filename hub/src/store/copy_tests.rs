@@ -226,3 +226,40 @@ async fn the_keys_of_the_hubs_authority_go_with_its_store_and_are_not_left_in_it
     let aside = std::fs::read(fresh.with_file_name("authority.replaced").join("active.pem")).unwrap();
     assert_eq!(aside, b"a new key");
 }
+
+async fn count(store: &Sqlite, query: &'static str) -> i64 {
+    let row = sqlx::query(query).fetch_one(&store.pool).await.unwrap();
+    row.try_get(0).unwrap()
+}
+
+#[tokio::test]
+async fn what_may_have_ended_since_a_backup_does_not_come_back_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = used(dir.path()).await;
+    for query in [
+        "INSERT INTO person_session VALUES (x'01', 'ann', '[]', 'token', 1, 9)",
+        "INSERT INTO invite VALUES (x'02', 'bob', '[]', 9, 'ann')",
+        "INSERT INTO join_token VALUES (x'03', 'a', 1, 9, 'ann', NULL, NULL)",
+        "INSERT INTO join_token VALUES (x'04', 'a', 1, 9, 'ann', x'05', x'06')",
+        "INSERT INTO command VALUES ('open', 'a', x'', 'w', 's', 'ann', NULL, 1, 9, 'waiting', '', '', 1, NULL, '', '', '')",
+        "INSERT INTO command VALUES ('over', 'a', x'', 'w', 's', 'ann', NULL, 1, 9, 'done', 'ok', '', 1, 2, '', '', '')",
+    ] {
+        sqlx::query(query).execute(&store.pool).await.unwrap();
+    }
+    let file = dir.path().join("backup");
+    store.copy(file.clone(), NOW).await.unwrap();
+    let path = dir.path().join("other.db");
+    restore(&file, &path, false, NOW + 5).await.unwrap();
+    let restored = Sqlite::open(&path).await.unwrap();
+    assert_eq!(count(&restored, "SELECT count(*) FROM person_session").await, 0);
+    assert_eq!(count(&restored, "SELECT count(*) FROM invite").await, 0);
+    let used = "SELECT count(*) FROM join_token WHERE hash = x'04'";
+    assert_eq!(count(&restored, used).await, 1, "its answer is still needed");
+    assert_eq!(count(&restored, "SELECT count(*) FROM join_token").await, 1);
+    let ended = "SELECT count(*) FROM command WHERE id = 'open' AND state = 'failed' AND ended = changed \
+         AND text LIKE '%may have been carried out'";
+    assert_eq!(count(&restored, ended).await, 1);
+    let kept = "SELECT count(*) FROM command WHERE id = 'over' AND state = 'done' AND text = 'ok'";
+    assert_eq!(count(&restored, kept).await, 1);
+    assert_eq!(count(&store, "SELECT count(*) FROM person_session").await, 1);
+}

@@ -110,6 +110,11 @@ impl Sqlite {
         let query = sqlx::query("DELETE FROM join_token WHERE expires < ?");
         let query = query.bind(token.created.saturating_sub(TOKENS));
         query.execute(&mut *transaction).await?;
+        // One that was lost, or that another person still has: only the newest one is good.
+        let query =
+            "UPDATE join_token SET expires = min(expires, ?) WHERE cluster = ? AND public_key IS NULL";
+        let query = sqlx::query(query).bind(token.created).bind(&token.cluster);
+        query.execute(&mut *transaction).await?;
         let query = "INSERT INTO join_token (hash, cluster, created, expires, who) VALUES (?, ?, ?, ?, ?)";
         let query = sqlx::query(query).bind(token.hash).bind(token.cluster);
         let query = query.bind(token.created).bind(token.expires).bind(token.who);
@@ -176,7 +181,7 @@ impl Sqlite {
     }
 
     async fn read_bans(&self) -> Result<Vec<Ban>, StoreError> {
-        let query = "SELECT cluster, since, who, reason, lifted, rejoin FROM ban";
+        let query = "SELECT cluster, since, who, reason, lifted, refused_before FROM ban";
         let rows = sqlx::query(query).fetch_all(&self.pool).await?;
         let ban = |row: &SqliteRow| -> Result<Ban, StoreError> {
             Ok(Ban {
@@ -185,7 +190,7 @@ impl Sqlite {
                 who: row.try_get(2)?,
                 reason: row.try_get(3)?,
                 lifted: row.try_get(4)?,
-                rejoin: row.try_get::<i64, _>(5)? != 0,
+                refused_before: row.try_get(5)?,
             })
         };
         rows.iter().map(ban).collect()
@@ -193,14 +198,18 @@ impl Sqlite {
 
     async fn write_ban(&self, ban: Ban, decision: StoredDecision) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
-        let query = "INSERT INTO ban (cluster, since, who, reason, lifted, rejoin) VALUES (?, ?, ?, ?, ?, ?) \
+        if ban.lifted.is_none() {
+            let query = "DELETE FROM join_token WHERE cluster = ? AND public_key IS NULL";
+            let query = sqlx::query(query).bind(&ban.cluster);
+            query.execute(&mut *transaction).await?;
+        }
+        let query = "INSERT INTO ban (cluster, since, who, reason, lifted, refused_before) VALUES (?, ?, ?, ?, ?, ?) \
              ON CONFLICT (cluster) DO UPDATE SET since = excluded.since, who = excluded.who, \
-             reason = excluded.reason, lifted = excluded.lifted, rejoin = excluded.rejoin";
+             reason = excluded.reason, lifted = excluded.lifted, \
+             refused_before = max(coalesce(excluded.refused_before, refused_before), \
+             coalesce(refused_before, excluded.refused_before))";
         let query = sqlx::query(query).bind(ban.cluster).bind(ban.since).bind(ban.who);
-        let query = query
-            .bind(ban.reason)
-            .bind(ban.lifted)
-            .bind(i64::from(ban.rejoin));
+        let query = query.bind(ban.reason).bind(ban.lifted).bind(ban.refused_before);
         query.execute(&mut *transaction).await?;
         put_decision(&mut transaction, decision).await?;
         transaction.commit().await?;
@@ -280,20 +289,57 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Sqlite::open(&dir.path().join("fleet.db")).await.unwrap();
         store.begin().await.unwrap();
-        let ban = |lifted| Ban {
+        let ban = |lifted, refused_before| Ban {
             cluster: "a".to_owned(),
             since: 5,
             who: "ann".to_owned(),
             reason: "stolen".to_owned(),
             lifted,
-            rejoin: true,
+            refused_before,
         };
-        for lifted in [None, Some(9)] {
+        for (lifted, before, kept) in [
+            (None, None, None),
+            (Some(9), Some(9), Some(9)),
+            (None, None, Some(9)),
+            (Some(20), None, Some(9)),
+            (Some(30), Some(30), Some(30)),
+        ] {
             store
-                .save_ban(ban(lifted), StoredDecision::default())
+                .save_ban(ban(lifted, before), StoredDecision::default())
                 .await
                 .unwrap();
-            assert_eq!(store.bans().await.unwrap(), [ban(lifted)]);
+            assert_eq!(store.bans().await.unwrap(), [ban(lifted, kept)]);
         }
+    }
+
+    #[tokio::test]
+    async fn a_new_token_and_a_ban_end_those_that_were_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&dir.path().join("fleet.db")).await.unwrap();
+        store.begin().await.unwrap();
+        let newer = StoredToken {
+            hash: vec![2; 32],
+            created: 15,
+            expires: 30,
+            ..token()
+        };
+        let other = StoredToken {
+            hash: vec![3; 32],
+            cluster: "b".to_owned(),
+            ..token()
+        };
+        for one in [token(), other.clone(), newer.clone()] {
+            store.add_token(one, StoredDecision::default()).await.unwrap();
+        }
+        let first = store.token(vec![1; 32]).await.unwrap().unwrap();
+        assert_eq!(first.expires, 15, "when the newer one was made");
+        assert_eq!(store.token(vec![2; 32]).await.unwrap(), Some(newer));
+        let ban = Ban {
+            cluster: "a".to_owned(),
+            ..Ban::default()
+        };
+        store.save_ban(ban, StoredDecision::default()).await.unwrap();
+        assert_eq!(store.token(vec![2; 32]).await.unwrap(), None);
+        assert_eq!(store.token(vec![3; 32]).await.unwrap(), Some(other));
     }
 }

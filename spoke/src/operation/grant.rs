@@ -176,6 +176,7 @@ impl Operations {
             seen_token: record.seen_token,
             kind: owner.kind().into(),
             removes_key: job.removes_key.as_deref().unwrap_or_default().to_owned(),
+            preview: job.preview,
         });
     }
 
