@@ -593,7 +593,9 @@ async fn a_backup_of_the_hub_is_whole_and_only_its_owner_reads_it() {
     assert!(said.contains("exists; choose another name"), "{said}");
 
     let store = person.dir.path().join("fleet.db");
-    hub::store::copy::restore(&file, &store, false, 1).await.unwrap();
+    hub::store::copy::restore(&file, &store, None, false, 1)
+        .await
+        .unwrap();
     let restored = hub::store::Sqlite::open(&store).await.unwrap();
     let (_, objects) = hub::store::HubStore::load(&restored).await.unwrap();
     assert_eq!(objects.len(), 2000);

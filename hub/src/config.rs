@@ -46,6 +46,10 @@ pub struct Config {
     #[arg(long, env = "FLEET_HUB_AUTHORITY_DIR")]
     pub authority_dir: Option<PathBuf>,
 
+    /// Makes a new authority although clusters have joined by one that is gone: every one of them has to join again.
+    #[arg(long, env = "FLEET_HUB_NEW_AUTHORITY")]
+    pub new_authority: bool,
+
     /// Trust domain of the fleet: certificates with spiffe:// URIs of another one are refused.
     #[arg(long, env = "FLEET_HUB_TRUST_DOMAIN", default_value = "restic-fleet", value_parser = trust_domain)]
     pub trust_domain: String,

@@ -302,7 +302,12 @@ impl Hub {
         // What spokes reported is written behind: a backup holds what was known when it was asked for. If that cannot be
         // written, the backup has what is.
         let _ = self.flush().await;
-        self.store.copy(file, crate::now()).await
+        let authority = self
+            .membership
+            .authority
+            .as_ref()
+            .map(|authority| authority.folder());
+        self.store.copy(file, authority, crate::now()).await
     }
 
     /// The store.

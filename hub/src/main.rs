@@ -49,13 +49,15 @@ async fn main() -> ExitCode {
 }
 
 async fn backup(config: &Config, file: &Path) -> anyhow::Result<()> {
-    let copied = copy::backup(&config.store, file, hub::now()).await?;
+    let folder = hub::membership::authority_folder(config);
+    let copied = copy::backup(&config.store, folder.as_deref(), file, hub::now()).await?;
     tracing::info!(file = %file.display(), bytes = copied.bytes, epoch = copied.epoch, "the backup is written");
     Ok(())
 }
 
 async fn restore(config: &Config, file: &Path, replace: bool) -> anyhow::Result<()> {
-    let copied = copy::restore(file, &config.store, replace, hub::now()).await?;
+    let folder = hub::membership::authority_folder(config);
+    let copied = copy::restore(file, &config.store, folder.as_deref(), replace, hub::now()).await?;
     tracing::info!(
         store = %config.store.display(),
         made = %proto::time::from_unix_millis(copied.made),

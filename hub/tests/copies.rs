@@ -28,7 +28,7 @@ async fn lost(fleet: Fleet) -> Fleet {
             for file in ["fleet.db", "fleet.db-wal", "fleet.db-shm"] {
                 let _ = std::fs::remove_file(dir.join(file));
             }
-            copy::restore(&dir.join("backup"), &store, false, hub::now())
+            copy::restore(&dir.join("backup"), &store, None, false, hub::now())
                 .await
                 .unwrap();
         })

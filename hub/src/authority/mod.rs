@@ -67,18 +67,27 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// The authority in a folder; made if there is none. `life` is that of the certificates it signs.
+    /// The authority in a folder; made if there is none, unless the fleet has one already: `joined` by clusters. `life` is
+    /// that of the certificates it signs.
     ///
     /// # Errors
-    /// When the folder cannot be read or written.
+    /// When the folder cannot be read or written, or the fleet's authority is not in it.
     pub fn open_or_create(
         folder: &Path,
         domain: &str,
         life: Millis,
+        joined: bool,
         now: Millis,
     ) -> anyhow::Result<Authority> {
         let files = Folder::new(folder);
         if files.active()?.is_none() {
+            anyhow::ensure!(
+                !joined,
+                "there is no authority in {}, and clusters have joined by one: mount its folder (--authority-dir), or put a \
+                 backup of the hub back, which has it. If it is lost, start once with --new-authority; every cluster then has \
+                 to join again",
+                folder.display()
+            );
             let (certificate, key) = issue::new_authority(domain, now)?;
             files.create(&certificate, &key)?;
             tracing::info!(folder = %folder.display(), domain, "made an authority for the fleet");
@@ -112,6 +121,12 @@ impl Authority {
             life,
             changed: watch::channel(0).0,
         })
+    }
+
+    /// Where it is kept.
+    #[must_use]
+    pub fn folder(&self) -> std::path::PathBuf {
+        self.folder.to_path()
     }
 
     /// Trust domain of everything that it signs.

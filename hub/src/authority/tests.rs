@@ -6,7 +6,7 @@ const NOW: Millis = 1_795_000_000_000;
 const DAY: Millis = 86_400_000;
 
 fn open(dir: &Path) -> Authority {
-    Authority::open_or_create(dir, "fleet", DAY, NOW).unwrap()
+    Authority::open_or_create(dir, "fleet", DAY, false, NOW).unwrap()
 }
 
 fn request() -> Vec<u8> {
@@ -23,7 +23,13 @@ fn an_authority_is_made_once_and_only_the_hub_reads_it() {
         Authority::open(&folder, "fleet", DAY).is_err(),
         "nothing is made by a reader"
     );
+    let refused = Authority::open_or_create(&folder, "fleet", DAY, true, NOW)
+        .err()
+        .unwrap();
+    let text = format!("{refused:#}");
+    assert!(text.contains("--new-authority") && !folder.exists(), "{text}");
     let first = open(&folder);
+    assert!(Authority::open_or_create(&folder, "fleet", DAY, true, NOW).is_ok());
     assert_eq!(first.active(), open(&folder).active());
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&folder), 0o700);
@@ -42,7 +48,7 @@ fn a_given_authority_signs_and_a_foreign_key_is_refused() {
     std::fs::write(&file, format!("{}{}", one.1, one.0)).unwrap();
     assert!(open(dir.path()).spoke("a", &request(), NOW).is_ok());
     std::fs::write(&file, format!("{}{}", one.0, two.1)).unwrap();
-    let refused = Authority::open_or_create(dir.path(), "fleet", DAY, NOW)
+    let refused = Authority::open_or_create(dir.path(), "fleet", DAY, false, NOW)
         .err()
         .unwrap();
     assert!(

@@ -48,7 +48,9 @@ impl Membership {
         let authority = match authority_folder(config) {
             Some(folder) => {
                 let (domain, life) = (&config.trust_domain, config.certificate_life.millis());
-                Some(Arc::new(Authority::open_or_create(&folder, domain, life, now())?))
+                let joined = !config.new_authority && store.has_enrolled().await?;
+                let authority = Authority::open_or_create(&folder, domain, life, joined, now())?;
+                Some(Arc::new(authority))
             }
             None => None,
         };

@@ -29,9 +29,7 @@ const EPOCHS: i64 = 1_000;
 /// between two backups, and few enough for clusters to be believed that have seen more.
 const TOKENS: i64 = 1 << 16;
 
-/// The hub's own authority, beside its store: without its keys every cluster would have to join again.
-const AUTHORITY: &str = "authority";
-/// Files of it are not larger.
+/// Files of the hub's own authority are not larger. Without its keys every cluster would have to join again.
 const FILE: u64 = 1 << 20;
 
 /// How commands end that had not ended when the backup was made.
@@ -85,8 +83,14 @@ pub struct PutBack {
 
 /// Backups of a store that a hub works on.
 pub trait CopyStore: Send + Sync {
-    /// Writes a backup to a file that must not exist yet, mode 0600. Writers go on meanwhile.
-    fn copy(&self, file: PathBuf, now: Millis) -> BoxFuture<'_, Result<Copied, CopyError>>;
+    /// Writes a backup to a file that must not exist yet, mode 0600, with the hub's authority in a folder. Writers go on
+    /// meanwhile.
+    fn copy(
+        &self,
+        file: PathBuf,
+        authority: Option<PathBuf>,
+        now: Millis,
+    ) -> BoxFuture<'_, Result<Copied, CopyError>>;
     /// When a backup was last made, milliseconds since 1970.
     fn last_copy(&self) -> BoxFuture<'_, Result<Option<Millis>, StoreError>>;
     /// Whether this store was put back from a backup and has not been noted as such.
@@ -99,8 +103,13 @@ pub trait CopyStore: Send + Sync {
 }
 
 impl CopyStore for Sqlite {
-    fn copy(&self, file: PathBuf, now: Millis) -> BoxFuture<'_, Result<Copied, CopyError>> {
-        async move { backup(&self.path, &file, now).await }.boxed()
+    fn copy(
+        &self,
+        file: PathBuf,
+        authority: Option<PathBuf>,
+        now: Millis,
+    ) -> BoxFuture<'_, Result<Copied, CopyError>> {
+        async move { backup(&self.path, authority.as_deref(), &file, now).await }.boxed()
     }
 
     fn last_copy(&self) -> BoxFuture<'_, Result<Option<Millis>, StoreError>> {
@@ -165,12 +174,17 @@ impl Sqlite {
     }
 }
 
-/// Copies a store to a file that must not exist yet. A hub may work on the store meanwhile: what it writes after this has
+/// Copies a store, with the folder of the hub's own authority, to a file that must not exist yet. A hub may work on the store meanwhile: what it writes after this has
 /// begun is not in the copy. The file appears when it is complete.
 ///
 /// # Errors
 /// When the store cannot be read, or the file cannot be written.
-pub async fn backup(store: &Path, file: &Path, now: Millis) -> Result<Copied, CopyError> {
+pub async fn backup(
+    store: &Path,
+    folder: Option<&Path>,
+    file: &Path,
+    now: Millis,
+) -> Result<Copied, CopyError> {
     if !store.exists() {
         return Err(CopyError::NoStore(store.to_owned()));
     }
@@ -181,7 +195,7 @@ pub async fn backup(store: &Path, file: &Path, now: Millis) -> Result<Copied, Co
     let _ = std::fs::remove_file(&partial);
     // SQLite writes into an empty file, and so it is nobody else's to read from its first byte on.
     create(&partial).map_err(|error| CopyError::File(partial.clone(), error))?;
-    let written = fill(store, &partial, now).await;
+    let written = fill(store, folder, &partial, now).await;
     let placed = match written {
         Ok(copied) => place(&partial, file).map(|()| copied),
         Err(error) => Err(error),
@@ -210,7 +224,7 @@ async fn note(store: &Path, made: Millis) {
     }
 }
 
-async fn fill(store: &Path, partial: &Path, now: Millis) -> Result<Copied, CopyError> {
+async fn fill(store: &Path, folder: Option<&Path>, partial: &Path, now: Millis) -> Result<Copied, CopyError> {
     let sql = |error| CopyError::Sql(store.to_owned(), error);
     // A connection of its own: a reader of WAL keeps no writer waiting.
     let mut connection = connect(store).await.map_err(sql)?;
@@ -223,7 +237,7 @@ async fn fill(store: &Path, partial: &Path, now: Millis) -> Result<Copied, CopyE
         .await
         .map_err(sql)?;
     connection.close().await.map_err(sql)?;
-    let files = authority(&store.with_file_name(AUTHORITY))?;
+    let files = folder.map(authority).transpose()?.unwrap_or_default();
     // Without an age: a hub that begins on a backup, put back by whatever means, waits for the holders that it forgot.
     let mut connection = connect(partial).await.map_err(sql)?;
     sqlx::query("UPDATE hub SET alive = 0, copied = ? WHERE id = 1")
@@ -271,11 +285,17 @@ fn authority(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, CopyError> {
 }
 
 /// Puts a backup in the place of a store on which no hub works. What was there is kept beside, with the suffix
-/// `.replaced`, and only if `replace` is set.
+/// `.replaced`, and only if `replace` is set. The hub's authority goes into its folder; nowhere if it has none.
 ///
 /// # Errors
 /// When a hub works on the store, or the file is no backup of one that this version can use. The store is then as it was.
-pub async fn restore(file: &Path, store: &Path, replace: bool, now: Millis) -> Result<Copied, CopyError> {
+pub async fn restore(
+    file: &Path,
+    store: &Path,
+    folder: Option<&Path>,
+    replace: bool,
+    now: Millis,
+) -> Result<Copied, CopyError> {
     if let Some(folder) = store.parent() {
         std::fs::create_dir_all(folder).map_err(|error| CopyError::File(folder.to_owned(), error))?;
     }
@@ -291,7 +311,8 @@ pub async fn restore(file: &Path, store: &Path, replace: bool, now: Millis) -> R
     let prepared = prepare(file, &partial, now).await;
     let placed = match prepared {
         // The keys first: a hub that begins without them would make others.
-        Ok((copied, files)) => put_authority(&store.with_file_name(AUTHORITY), &files)
+        Ok((copied, files)) => folder
+            .map_or(Ok(()), |folder| put_authority(folder, &files))
             .and_then(|()| set_aside(store))
             .and_then(|()| place(&partial, store))
             .map(|()| copied),
@@ -421,20 +442,18 @@ fn place(partial: &Path, file: &Path) -> Result<(), CopyError> {
     placed().map_err(|error| CopyError::File(file.to_owned(), error))
 }
 
-/// Writes the hub's authority. One that was there and is another is kept beside, with the suffix `.replaced`.
+/// Writes the hub's authority. One that was there and is another is kept beside, with the suffix `.replaced`, or within if the
+/// folder is a mount.
 fn put_authority(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<(), CopyError> {
-    if files.is_empty() || authority(folder)? == files {
+    let present = authority(folder)?;
+    if files.is_empty() || present == files {
         return Ok(());
     }
     let put = || -> io::Result<()> {
-        let aside = with_suffix(folder, ".replaced");
-        if folder.exists() {
-            if aside.exists() {
-                std::fs::remove_dir_all(&aside)?;
-            }
-            std::fs::rename(folder, &aside)?;
+        if !present.is_empty() {
+            set_keys_aside(folder, &present)?;
         }
-        DirBuilder::new().mode(0o700).create(folder)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         for (name, content) in files {
             let mut file = create(&folder.join(name))?;
             file.write_all(content)?;
@@ -443,6 +462,25 @@ fn put_authority(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<(), CopyE
         File::open(folder)?.sync_all()
     };
     put().map_err(|error| CopyError::File(folder.to_owned(), error))
+}
+
+fn set_keys_aside(folder: &Path, present: &[(String, Vec<u8>)]) -> io::Result<()> {
+    let aside = with_suffix(folder, ".replaced");
+    if aside.exists() {
+        std::fs::remove_dir_all(&aside)?;
+    }
+    if std::fs::rename(folder, &aside).is_ok() {
+        return Ok(());
+    }
+    let within = folder.join(".replaced");
+    if within.exists() {
+        std::fs::remove_dir_all(&within)?;
+    }
+    DirBuilder::new().mode(0o700).create(&within)?;
+    for (name, _) in present {
+        std::fs::rename(folder.join(name), within.join(name))?;
+    }
+    Ok(())
 }
 
 /// Renames a store with what SQLite has beside it: a journal of another file must never meet the new one.

@@ -51,14 +51,14 @@ async fn a_backup_holds_what_was_written_before_it_and_only_its_owner_reads_it()
     let dir = tempfile::tempdir().unwrap();
     let store = used(dir.path()).await;
     let file = dir.path().join("backup");
-    let copied = store.copy(file.clone(), NOW).await.unwrap();
+    let copied = store.copy(file.clone(), None, NOW).await.unwrap();
     // The store goes on, and the backup does not.
     grant(&store, 8).await;
     let mode = std::fs::metadata(&file).unwrap();
     assert_eq!(mode.permissions().mode() & 0o777, 0o600);
     assert_eq!((copied.made, copied.epoch, copied.bytes), (NOW, 1, mode.len()));
     let restored = dir.path().join("other/fleet.db");
-    let again = restore(&file, &restored, false, NOW + 5).await.unwrap();
+    let again = restore(&file, &restored, None, false, NOW + 5).await.unwrap();
     assert_eq!(again, copied);
     assert_eq!(tokens(&Sqlite::open(&restored).await.unwrap()).await, [7]);
     assert_eq!(tokens(&store).await, [8, 7]);
@@ -73,10 +73,10 @@ async fn a_store_that_was_put_back_is_ahead_of_all_that_the_lost_one_gave_out() 
     let store = used(dir.path()).await;
     let incarnation = store.begin().await.unwrap().incarnation;
     let file = dir.path().join("backup");
-    store.copy(file.clone(), NOW).await.unwrap();
+    store.copy(file.clone(), None, NOW).await.unwrap();
     let path = dir.path().join("other.db");
     for round in 1..=3 {
-        restore(&file, &path, true, NOW + round).await.unwrap();
+        restore(&file, &path, None, true, NOW + round).await.unwrap();
         let restored = Sqlite::open(&path).await.unwrap();
         let start = restored.begin().await.unwrap();
         let floor = 7 + u64::try_from(round * TOKENS).unwrap();
@@ -102,7 +102,7 @@ async fn a_store_that_was_put_back_is_ahead_of_all_that_the_lost_one_gave_out() 
         assert_eq!(restored.put_back().await.unwrap(), None);
         // A backup of the restored store is above it again.
         std::fs::remove_file(&file).unwrap();
-        restored.copy(file.clone(), NOW).await.unwrap();
+        restored.copy(file.clone(), None, NOW).await.unwrap();
     }
 }
 
@@ -119,7 +119,7 @@ async fn a_backup_that_is_put_in_place_by_hand_is_an_old_one() {
         .await
         .unwrap();
     let file = dir.path().join("backup");
-    store.copy(file.clone(), now).await.unwrap();
+    store.copy(file.clone(), None, now).await.unwrap();
     let by_hand = Sqlite::open(&file).await.unwrap();
     assert_eq!(by_hand.age().await.unwrap().alive, 0);
     assert_eq!(
@@ -135,8 +135,8 @@ async fn what_cannot_be_put_back_leaves_the_store_as_it_was() {
     let store = used(dir.path()).await;
     let path = dir.path().join("fleet.db");
     let file = dir.path().join("backup");
-    store.copy(file.clone(), NOW).await.unwrap();
-    let refused = store.copy(file.clone(), NOW).await;
+    store.copy(file.clone(), None, NOW).await.unwrap();
+    let refused = store.copy(file.clone(), None, NOW).await;
     assert!(matches!(refused, Err(CopyError::Exists(_))), "{refused:?}");
 
     let text = dir.path().join("text");
@@ -148,19 +148,19 @@ async fn what_cannot_be_put_back_leaves_the_store_as_it_was() {
     std::fs::write(&torn, whole.get(..whole.len() / 2).unwrap()).unwrap();
     let missing = dir.path().join("missing");
     for wrong in [&text, &empty, &torn, &missing] {
-        let refused = restore(wrong, &path, true, NOW).await;
+        let refused = restore(wrong, &path, None, true, NOW).await;
         assert!(refused.is_err(), "{}: {refused:?}", wrong.display());
     }
-    let refused = restore(&file, &path, false, NOW).await;
+    let refused = restore(&file, &path, None, false, NOW).await;
     assert!(matches!(refused, Err(CopyError::StoreExists(_))), "{refused:?}");
     let hold = held::take(&path).unwrap().unwrap();
-    let refused = restore(&file, &path, true, NOW).await;
+    let refused = restore(&file, &path, None, true, NOW).await;
     assert!(matches!(refused, Err(CopyError::InUse(_))), "{refused:?}");
     drop(hold);
     assert_eq!(tokens(&store).await, [7]);
 
     store.pool.close().await;
-    restore(&file, &path, true, NOW).await.unwrap();
+    restore(&file, &path, None, true, NOW).await.unwrap();
     let replaced = Sqlite::open(&dir.path().join("fleet.db.replaced")).await.unwrap();
     assert_eq!(tokens(&replaced).await, [7]);
     assert!(!dir.path().join("fleet.db.partial").exists());
@@ -171,13 +171,13 @@ async fn a_backup_of_a_later_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = used(dir.path()).await;
     let file = dir.path().join("backup");
-    store.copy(file.clone(), NOW).await.unwrap();
+    store.copy(file.clone(), None, NOW).await.unwrap();
     let later = Sqlite::open(&file).await.unwrap();
     let query = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
          VALUES (99999, 'later', 1, x'00', 0)";
     sqlx::query(query).execute(&later.pool).await.unwrap();
     later.pool.close().await;
-    let refused = restore(&file, &dir.path().join("new.db"), false, NOW).await;
+    let refused = restore(&file, &dir.path().join("new.db"), None, false, NOW).await;
     assert!(matches!(refused, Err(CopyError::Version(..))), "{refused:?}");
     assert!(!dir.path().join("new.db").exists());
 }
@@ -200,16 +200,16 @@ async fn a_forgotten_grant_is_entered_once_and_only_for_its_own_operation() {
 async fn the_keys_of_the_hubs_authority_go_with_its_store_and_are_not_left_in_it() {
     let dir = tempfile::tempdir().unwrap();
     let store = used(dir.path()).await;
-    let folder = dir.path().join(AUTHORITY);
+    let folder = dir.path().join("keys");
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("active.pem"), "the secret key").unwrap();
     std::fs::write(folder.join("old.crt"), "a certificate").unwrap();
     let file = dir.path().join("backup");
-    store.copy(file.clone(), NOW).await.unwrap();
+    store.copy(file.clone(), Some(folder.clone()), NOW).await.unwrap();
 
     let fresh = dir.path().join("fresh/fleet.db");
-    restore(&file, &fresh, false, NOW).await.unwrap();
-    let restored = fresh.with_file_name(AUTHORITY);
+    let restored = dir.path().join("put/keys");
+    restore(&file, &fresh, Some(&restored), false, NOW).await.unwrap();
     assert_eq!(authority(&restored).unwrap(), authority(&folder).unwrap());
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(
@@ -221,9 +221,9 @@ async fn the_keys_of_the_hubs_authority_go_with_its_store_and_are_not_left_in_it
 
     // In the place of another one.
     std::fs::write(restored.join("active.pem"), "a new key").unwrap();
-    restore(&file, &fresh, true, NOW).await.unwrap();
+    restore(&file, &fresh, Some(&restored), true, NOW).await.unwrap();
     assert_eq!(authority(&restored).unwrap(), authority(&folder).unwrap());
-    let aside = std::fs::read(fresh.with_file_name("authority.replaced").join("active.pem")).unwrap();
+    let aside = std::fs::read(dir.path().join("put/keys.replaced").join("active.pem")).unwrap();
     assert_eq!(aside, b"a new key");
 }
 
@@ -247,9 +247,9 @@ async fn what_may_have_ended_since_a_backup_does_not_come_back_with_it() {
         sqlx::query(query).execute(&store.pool).await.unwrap();
     }
     let file = dir.path().join("backup");
-    store.copy(file.clone(), NOW).await.unwrap();
+    store.copy(file.clone(), None, NOW).await.unwrap();
     let path = dir.path().join("other.db");
-    restore(&file, &path, false, NOW + 5).await.unwrap();
+    restore(&file, &path, None, false, NOW + 5).await.unwrap();
     let restored = Sqlite::open(&path).await.unwrap();
     assert_eq!(count(&restored, "SELECT count(*) FROM person_session").await, 0);
     assert_eq!(count(&restored, "SELECT count(*) FROM invite").await, 0);

@@ -62,6 +62,8 @@ pub trait EnrolmentStore: Send + Sync {
     fn use_token(&self, used: TokenUse) -> BoxFuture<'_, Result<bool, StoreError>>;
     /// Keeps a certificate that was renewed.
     fn add_certificate(&self, certificate: StoredCertificate) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Whether a cluster has ever joined, or a token for that was made, as far as it is remembered.
+    fn has_enrolled(&self) -> BoxFuture<'_, Result<bool, StoreError>>;
     /// Certificates that have not expired at a time, by cluster, newest first.
     fn certificates(&self, now: Millis) -> BoxFuture<'_, Result<Vec<StoredCertificate>, StoreError>>;
     /// Bans, lifted ones included.
@@ -89,6 +91,10 @@ impl EnrolmentStore for Sqlite {
 
     fn add_certificate(&self, certificate: StoredCertificate) -> BoxFuture<'_, Result<(), StoreError>> {
         self.noted(self.write_certificate(certificate)).boxed()
+    }
+
+    fn has_enrolled(&self) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.read_enrolled().boxed()
     }
 
     fn certificates(&self, now: Millis) -> BoxFuture<'_, Result<Vec<StoredCertificate>, StoreError>> {
@@ -162,6 +168,12 @@ impl Sqlite {
         put_certificate(&mut transaction, certificate).await?;
         transaction.commit().await?;
         Ok(())
+    }
+
+    async fn read_enrolled(&self) -> Result<bool, StoreError> {
+        let query = "SELECT EXISTS (SELECT 1 FROM certificate) OR EXISTS (SELECT 1 FROM join_token)";
+        let row = sqlx::query(query).fetch_one(&self.pool).await?;
+        Ok(row.try_get::<i64, _>(0)? != 0)
     }
 
     async fn read_certificates(&self, now: Millis) -> Result<Vec<StoredCertificate>, StoreError> {
@@ -271,7 +283,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Sqlite::open(&dir.path().join("fleet.db")).await.unwrap();
         store.begin().await.unwrap();
+        assert!(!store.has_enrolled().await.unwrap());
         store.add_token(token(), StoredDecision::default()).await.unwrap();
+        assert!(store.has_enrolled().await.unwrap());
         assert_eq!(store.token(vec![1; 32]).await.unwrap(), Some(token()));
         assert_eq!(store.token(vec![2; 32]).await.unwrap(), None);
         assert!(store.use_token(used(7)).await.unwrap());
