@@ -128,7 +128,7 @@ impl Run {
             let past = job.end.as_ref().and_then(|(at, _)| *at);
             let limit = past.and_then(|past| past.checked_add(RECORD_LIMIT).ok());
             if limit.is_some_and(|limit| limit < context.clock.now()) {
-                return Step::Ends(by_itself(end).of(object));
+                return Step::Ends(self.by_itself(end).of(object));
             }
             "it has ended, and its result is being recorded".to_owned()
         } else {
@@ -180,19 +180,37 @@ impl Run {
                 // A later run was recorded with it.
                 let counted = status.counted_jobs.iter().any(|uid| **uid == *job.meta.uid);
                 let end = job.end.as_ref().filter(|_| counted);
-                end.map(|(_, end)| by_itself(end))
+                end.map(|(_, end)| self.by_itself(end))
             }
             Sort::Retention | Sort::Preview | Sort::Check => {
-                let (uid, _) = self.resource(world)?;
-                let operations = context.operations.of(&uid);
-                let finished = operations.into_iter().find(|o| o.job == *at)?.finished?;
+                let finished = context.operations.result(&job.meta.uid)?;
                 Some(outcome_end(&finished.outcome, finished.by.as_deref()))
             }
         }
     }
 
+    /// What the end of a Job says, where its result is not known.
+    fn by_itself(&self, end: &JobEnd) -> End {
+        match end {
+            // One that has found damage is complete, and so is a backup that could not read everything.
+            JobEnd::Complete => {
+                let text = format!(
+                    "its Job is complete, its result is not known here: look at the status of {} {}",
+                    self.kind(),
+                    self.key
+                );
+                End::new(CommandState::Failed, text)
+            }
+            JobEnd::Failed { reason, message } => End::new(
+                CommandState::Failed,
+                format!("its Job has failed: {reason}: {message}"),
+            ),
+        }
+    }
+
     /// What is known of a Job that was made and is gone.
-    fn gone(&self, world: &World, job: &str) -> End {
+    fn gone(&self, context: &Context, job: &str, made: &str) -> End {
+        let world = &context.world;
         let known = match self.sort {
             Sort::Backup => {
                 let backup = world.backups.get(&self.key);
@@ -200,7 +218,10 @@ impl Run {
                 run.filter(|run| run.job.as_deref() == Some(job))
                     .map(|run| backup_end(&run))
             }
-            _ => None,
+            _ => context
+                .operations
+                .result(made)
+                .map(|finished| outcome_end(&finished.outcome, finished.by.as_deref())),
         };
         known.unwrap_or_else(|| {
             let text = format!(
@@ -260,16 +281,6 @@ fn outcome_end(outcome: &OperationOutcome, by: Option<&str>) -> End {
     End::new(state, text)
 }
 
-fn by_itself(end: &JobEnd) -> End {
-    match end {
-        JobEnd::Complete => End::new(CommandState::Done, "its Job is complete"),
-        JobEnd::Failed { reason, message } => End::new(
-            CommandState::Failed,
-            format!("its Job has failed: {reason}: {message}"),
-        ),
-    }
-}
-
 /// Whether no pod of a Job was ever started, so that its deletion takes it back.
 fn is_unbegun(job: &JobView) -> bool {
     job.suspended && job.start.is_none() && !job.is_spent() && job.end.is_none()
@@ -325,7 +336,10 @@ impl Handler for Run {
                     }
                     self.follow(&tools.context, &at, &job)
                 }
-                (_, Some(_)) => Step::Ends(self.gone(world, &at.name).of(format!("Job {at}"))),
+                (_, Some(made)) => {
+                    let end = self.gone(&tools.context, &at.name, made);
+                    Step::Ends(end.of(format!("Job {at}")))
+                }
                 _ => self.ask(tools, order),
             }
         };
@@ -384,6 +398,16 @@ mod tests {
                 .text
                 .contains("b/shop/nightly")
         );
+    }
+
+    #[test]
+    fn a_job_that_is_complete_does_not_say_that_all_is_well() {
+        for sort in [Sort::Backup, Sort::Retention, Sort::Preview, Sort::Check] {
+            let key = Key::new("shop", "nas");
+            let end = Run { sort, key }.by_itself(&JobEnd::Complete);
+            assert_eq!(end.state, CommandState::Failed, "{sort:?}");
+            assert!(end.text.contains("not known here"), "{}", end.text);
+        }
     }
 
     #[test]
