@@ -51,6 +51,8 @@ pub struct Tools {
 pub enum Step {
     /// It has not begun. Why, in a sentence.
     Waits(String),
+    /// It has not begun, since something cannot be asked now. It is tried again after a pause.
+    Unavailable(String),
     /// Something was made for it: kind and name, uid, and what it does. `begun`: it cannot be taken back any more.
     Runs {
         begun: bool,
