@@ -274,9 +274,7 @@ impl Board {
         let wake = {
             let mut inner = self.lock();
             let entry = inner.entries.remove(job);
-            let owner = entry
-                .as_ref()
-                .and_then(|entry| entry.owner().map(str::to_owned));
+            let owner = entry.as_ref().and_then(|entry| entry.owner().map(str::to_owned));
             if let Some(finished) = entry.and_then(|entry| entry.finished) {
                 inner.past.push_back(finished);
                 if inner.past.len() > PAST_MAX {
