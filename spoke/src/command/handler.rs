@@ -92,7 +92,7 @@ pub fn handler(body: &CommandBody) -> Result<Box<dyn Handler>, String> {
     let unknown = || "this version of the operator does not know the command: update it".to_owned();
     let run = |sort, name: &Option<ObjectName>| -> Result<Box<dyn Handler>, String> {
         let key = named(name.as_ref())?;
-        Ok(Box::new(Run { sort, key }))
+        Ok(Box::new(Run::new(sort, key)))
     };
     let suspend = |target: fn(Key) -> Target, name, suspend| -> Result<Box<dyn Handler>, String> {
         let target = target(named(Some(name))?);

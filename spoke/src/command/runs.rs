@@ -2,6 +2,7 @@
 //! with the id of the command in its name. It waits for the queue and for the maintenance lock like any other.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crds::backup::BackupResult;
 use crds::conditions::{self, types};
@@ -36,12 +37,25 @@ pub enum Sort {
 pub struct Run {
     pub sort: Sort,
     pub key: Key,
+    /// Since when its Job is not there; 0 while it is.
+    missing_since: AtomicU64,
 }
+
+/// A Job that is removed from one node is made anew for another in this time (milliseconds).
+const MISSING_LIMIT: u64 = 30_000;
 
 /// A Job that has ended counts by its own end when its resource has not recorded it in this time.
 const RECORD_LIMIT: SignedDuration = SignedDuration::from_secs(90);
 
 impl Run {
+    pub fn new(sort: Sort, key: Key) -> Run {
+        Run {
+            sort,
+            key,
+            missing_since: AtomicU64::new(0),
+        }
+    }
+
     fn kind(&self) -> &'static str {
         match self.sort {
             Sort::Backup => "ResticBackup",
@@ -189,6 +203,45 @@ impl Run {
         }
     }
 
+    /// Where a Job stands that was made for a command and is not there any more: it was made anew for another node, or is
+    /// about to be, or is gone for good.
+    fn missing(&self, tools: &Tools, order: &Order, at: &Key, made: &str) -> Step {
+        let context = &tools.context;
+        if self.sort == Sort::Backup {
+            let now = context.clock.since_boot();
+            let its = |job: &Key, view: &JobView| {
+                job.namespace == at.namespace && view.command.as_deref() == Some(&*order.id)
+            };
+            if let Some((at, job)) = context.world.jobs.filter(its).first() {
+                self.missing_since.store(0, Ordering::Relaxed);
+                return self.follow(context, at, job);
+            }
+            let known = self.recorded(&context.world, &at.name, made).is_some();
+            let since =
+                self.missing_since
+                    .compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed);
+            let since = since.map_or_else(|since| since, |_| now);
+            if !known && now.saturating_sub(since) < MISSING_LIMIT {
+                return Step::Runs {
+                    begun: true,
+                    object: format!("Job {at}"),
+                    uid: None,
+                    text: "its Job is gone; whether another one takes its place is waited for".to_owned(),
+                };
+            }
+        }
+        Step::Ends(self.gone(context, &at.name, made).of(format!("Job {at}")))
+    }
+
+    /// The end of the backup whose Job had this name, or was made anew in its place.
+    fn recorded(&self, world: &World, job: &str, made: &str) -> Option<End> {
+        let backup = world.backups.get(&self.key)?;
+        let run = backup.status.as_ref()?.last_backup.clone()?;
+        let anew = crate::backup::anew(&names::backup_cron_job(&self.key.name), made);
+        let its = [job, &anew].contains(&run.job.as_deref()?);
+        its.then(|| backup_end(&run))
+    }
+
     /// What the end of a Job says, where its result is not known.
     fn by_itself(&self, end: &JobEnd) -> End {
         match end {
@@ -210,14 +263,8 @@ impl Run {
 
     /// What is known of a Job that was made and is gone.
     fn gone(&self, context: &Context, job: &str, made: &str) -> End {
-        let world = &context.world;
         let known = match self.sort {
-            Sort::Backup => {
-                let backup = world.backups.get(&self.key);
-                let run = backup.and_then(|b| b.status.as_ref()?.last_backup.clone());
-                run.filter(|run| run.job.as_deref() == Some(job))
-                    .map(|run| backup_end(&run))
-            }
+            Sort::Backup => self.recorded(&context.world, job, made),
             _ => context
                 .operations
                 .result(made)
@@ -336,10 +383,7 @@ impl Handler for Run {
                     }
                     self.follow(&tools.context, &at, &job)
                 }
-                (_, Some(made)) => {
-                    let end = self.gone(&tools.context, &at.name, made);
-                    Step::Ends(end.of(format!("Job {at}")))
-                }
+                (_, Some(made)) => self.missing(tools, order, &at, made),
                 _ => self.ask(tools, order),
             }
         };
@@ -404,7 +448,7 @@ mod tests {
     fn a_job_that_is_complete_does_not_say_that_all_is_well() {
         for sort in [Sort::Backup, Sort::Retention, Sort::Preview, Sort::Check] {
             let key = Key::new("shop", "nas");
-            let end = Run { sort, key }.by_itself(&JobEnd::Complete);
+            let end = Run::new(sort, key).by_itself(&JobEnd::Complete);
             assert_eq!(end.state, CommandState::Failed, "{sort:?}");
             assert!(end.text.contains("not known here"), "{}", end.text);
         }
@@ -413,13 +457,8 @@ mod tests {
     #[test]
     fn one_command_has_one_job_whatever_the_length_of_a_name() {
         let job = |sort, name: &str, id: &str| {
-            Run {
-                sort,
-                key: Key::new("shop", name),
-            }
-            .job(id)
-            .name
-            .to_string()
+            let run = Run::new(sort, Key::new("shop", name));
+            run.job(id).name.to_string()
         };
         let id = "01kaxyz012345678";
         assert_eq!(
