@@ -41,7 +41,7 @@ const PAGES: usize = 50;
 /// Longest id that a client may choose.
 const REQUEST_ID_MAX: usize = 128;
 /// Largest encoded command.
-const BODY_MAX: usize = 256 << 10;
+const BODY_MAX: usize = 32 << 10;
 
 /// The service.
 pub struct ControlService {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message;
 use proto::time::from_unix_millis;
 use proto::v1::question::What;
 use proto::v1::{AnswerPart, Browse, FileRow, ListSnapshots, Question, SnapshotRow};
@@ -23,6 +24,11 @@ use crate::world::Key;
 const TIME: Duration = Duration::from_secs(15 * 60);
 /// Rows of one part.
 const ROWS: usize = 200;
+/// A part that is larger takes no more rows.
+const PART_BYTES: usize = 256 << 10;
+/// Paths of a snapshot that are shown, and its tags: count and bytes.
+const LIST_MAX: usize = 64;
+const LIST_BYTES: usize = 64 << 10;
 /// Files and folders of one answer.
 const FILES_MAX: usize = 10_000;
 /// Snapshots of one answer, unless the question says so, and at most.
@@ -153,8 +159,7 @@ impl Reader<'_> {
         all.sort_by(|a, b| b.time.cmp(&a.time).then_with(|| a.id.cmp(&b.id)));
         let cut = all.len() > limit;
         all.truncate(limit);
-        for rows in all.chunks(ROWS) {
-            let snapshots = rows.iter().map(row).collect();
+        for snapshots in parts(all.iter().map(row)) {
             self.send(AnswerPart {
                 snapshots,
                 ..AnswerPart::default()
@@ -189,8 +194,7 @@ impl Reader<'_> {
     async fn files(&self, mut files: Vec<FileNode>) -> Result<(), Wrong> {
         let cut = files.len() > FILES_MAX;
         files.truncate(FILES_MAX);
-        for rows in files.chunks(ROWS) {
-            let files = rows.iter().map(file).collect();
+        for files in parts(files.iter().map(file)) {
             self.send(AnswerPart {
                 files,
                 ..AnswerPart::default()
@@ -250,14 +254,46 @@ fn absolute(path: &str) -> Result<&str, String> {
     }
 }
 
+/// Rows in parts that are bounded in count and, but for a row that is larger by itself, in size.
+fn parts<T: Message>(rows: impl Iterator<Item = T>) -> Vec<Vec<T>> {
+    let (mut parts, mut part, mut size) = (Vec::new(), Vec::new(), 0);
+    for row in rows {
+        let of_row = row.encoded_len();
+        if part.len() >= ROWS || (!part.is_empty() && size + of_row > PART_BYTES) {
+            parts.push(std::mem::take(&mut part));
+            size = 0;
+        }
+        size += of_row;
+        part.push(row);
+    }
+    if !part.is_empty() {
+        parts.push(part);
+    }
+    parts
+}
+
+/// The first of a snapshot's paths or tags. What is left out is counted in a last line.
+fn shortened(list: &[String]) -> Vec<String> {
+    let mut bytes = 0;
+    let fits = list.iter().take(LIST_MAX).take_while(|text| {
+        bytes += text.len();
+        bytes <= LIST_BYTES
+    });
+    let mut short: Vec<String> = fits.cloned().collect();
+    if short.len() < list.len() {
+        short.push(format!("… and {} more", list.len() - short.len()));
+    }
+    short
+}
+
 fn row(snapshot: &Snapshot) -> SnapshotRow {
     let summary = snapshot.summary.clone().unwrap_or_default();
     SnapshotRow {
         id: snapshot.id.clone(),
         time: Some(from_unix_millis(snapshot.time.as_millisecond())),
         host: snapshot.hostname.clone(),
-        tags: snapshot.tags.clone(),
-        paths: snapshot.paths.clone(),
+        tags: shortened(&snapshot.tags),
+        paths: shortened(&snapshot.paths),
         bytes: summary.total_bytes_processed.unwrap_or_default(),
         files: summary.total_files_processed.unwrap_or_default(),
     }
@@ -282,6 +318,24 @@ mod tests {
     use crate::testing::ApiServer;
     use crate::testing::restic::MemoryRestic;
     use crate::testing::spoke::{SHOP, Spoke, furnish};
+
+    #[test]
+    fn a_part_of_an_answer_is_bounded_whatever_a_snapshot_holds() {
+        let few = vec!["a".to_owned(), "b".to_owned()];
+        assert_eq!(shortened(&few), few);
+        let many: Vec<String> = (0..1000).map(|n| format!("/{n}")).collect();
+        let short = shortened(&many);
+        assert_eq!((short.len(), short[64].as_str()), (65, "… and 936 more"));
+        let long = vec!["x".repeat(60_000); 3];
+        assert_eq!(shortened(&long)[1..], ["… and 2 more"]);
+        let row = SnapshotRow {
+            paths: shortened(&long),
+            tags: shortened(&long),
+            ..SnapshotRow::default()
+        };
+        let parts = parts(std::iter::repeat_n(row, 5));
+        assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
+    }
 
     fn question(name: &str, what: What) -> Question {
         let repository = Some(ObjectName {

@@ -42,6 +42,7 @@ use crate::secrets::Credentials;
 use crate::site::Site;
 use crate::world::{CronJobView, Key, Store, World};
 
+pub use moved::anew;
 use validate::{Invalid, Valid};
 
 /// The kind: what it knows of this installation.

@@ -23,7 +23,7 @@ pub fn moved(runs: &[JobWithPods], located: &Located, cron_job: &str, now: Times
         .filter(|run| is_astray(run, located, now))
         .map(|run| {
             let uid = run.job.meta.uid.to_string();
-            let suffix = names::short_hash(format!("moved/{uid}").as_bytes());
+            let name = anew(cron_job, &uid);
             Moved {
                 job: run.key.name.to_string(),
                 removal: Removal::Job {
@@ -31,7 +31,7 @@ pub fn moved(runs: &[JobWithPods], located: &Located, cron_job: &str, now: Times
                     uid,
                 },
                 run: Run {
-                    name: names::bounded(cron_job, &format!("-{suffix}"), names::LABEL_MAX),
+                    name,
                     instead_of: Some(Earlier {
                         by_request: run.job.by_request,
                         since: run.job.parked_since.or(run.job.created),
@@ -42,6 +42,13 @@ pub fn moved(runs: &[JobWithPods], located: &Located, cron_job: &str, now: Times
             }
         })
         .collect()
+}
+
+/// Name of the Job that takes the place of one with this uid.
+#[must_use]
+pub fn anew(cron_job: &str, uid: &str) -> String {
+    let suffix = names::short_hash(format!("moved/{uid}").as_bytes());
+    names::bounded(cron_job, &format!("-{suffix}"), names::LABEL_MAX)
 }
 
 /// It waits for a node where its data is not, and nothing of it has begun.

@@ -23,7 +23,15 @@ struct Item {
     told: Option<CommandReport>,
     /// The hub has sent it in this session.
     asked: bool,
+    /// What was not available is asked for again then.
+    next_try: BootMillis,
+    /// Pause after the next failure.
+    pause: BootMillis,
 }
+
+/// Pauses before what is not available is asked for again.
+const PAUSE_MIN: BootMillis = 5_000;
+const PAUSE_MAX: BootMillis = 60_000;
 
 /// The commands that have not ended, and the ledger.
 pub(super) struct Desk {
@@ -40,22 +48,30 @@ pub(super) struct Desk {
 impl Desk {
     /// A term begins with what is in the ledger.
     pub(super) fn new(tools: Tools, namespace: &str, ledger: Ledger) -> Desk {
-        let mut items = BTreeMap::new();
+        let (mut items, mut unread) = (BTreeMap::new(), Vec::new());
         for (id, entry) in ledger.unended() {
             match decoded(&entry.body).and_then(|body| handler(&body)) {
                 Ok(handler) => {
                     items.insert(id.clone(), item(handler, id, None, entry.made.clone()));
                 }
-                Err(error) => warn!(id, error, "a command in the ledger cannot be read"),
+                Err(error) => {
+                    warn!(id, error, "a command in the ledger cannot be read");
+                    unread.push(id.clone());
+                }
             }
+        }
+        let mut ledger = ledger;
+        for id in &unread {
+            let text = "another version of the operator has begun it";
+            ledger.end(id, End::new(CommandState::Failed, text));
         }
         Desk {
             tools,
             namespace: namespace.to_owned(),
             ledger,
             items,
-            dirty: false,
-            ends: BTreeSet::new(),
+            dirty: !unread.is_empty(),
+            ends: unread.into_iter().collect(),
         }
     }
 
@@ -156,8 +172,11 @@ impl Desk {
         let ids: Vec<String> = self.items.keys().cloned().collect();
         for id in ids {
             let Some(item) = self.items.get(&id) else { continue };
-            let step = item.handler.advance(&self.tools, &item.order).await;
-            let step = match step {
+            let step = match item.told.as_ref().filter(|_| now < item.next_try) {
+                Some(told) => Step::Waits(told.text.clone()),
+                None => item.handler.advance(&self.tools, &item.order).await,
+            };
+            let step = match self.paused(&id, step) {
                 Step::Waits(text) => self.waits(&id, text, now).await,
                 // Its Job waits for its turn, or for the lock.
                 Step::Runs {
@@ -184,12 +203,34 @@ impl Desk {
         self.tell();
     }
 
+    /// Something that cannot be asked now is asked again after a pause that grows.
+    fn paused(&mut self, id: &str, step: Step) -> Step {
+        let now = self.tools.context.clock.since_boot();
+        match (step, self.items.get_mut(id)) {
+            (Step::Unavailable(text), Some(item)) => {
+                item.next_try = now.saturating_add(item.pause);
+                item.pause = item.pause.saturating_mul(2).min(PAUSE_MAX);
+                Step::Waits(text)
+            }
+            (step, Some(item)) if now >= item.next_try => {
+                item.pause = PAUSE_MIN;
+                step
+            }
+            (step, _) => step,
+        }
+    }
+
     /// What has not begun ends when its time is over, or when a person has taken it back.
     async fn waits(&self, id: &str, text: String, now: BootMillis) -> Step {
         let Some(item) = self.items.get(id) else {
             return Step::Waits(text);
         };
-        let expired = item.order.before.is_some_and(|before| now >= before);
+        let forgotten = item.order.before.is_none() && item.order.made.is_none();
+        let expired = match item.order.before {
+            Some(before) => now >= before,
+            // After a restart, and the hub says nothing of it any more.
+            None => forgotten && self.ledger.is_over(id, self.tools.context.clock.now()),
+        };
         if !expired && !item.cancelled {
             return Step::Waits(text);
         }
@@ -210,7 +251,7 @@ impl Desk {
             return;
         };
         let told = match step {
-            Step::Waits(text) => CommandReport {
+            Step::Waits(text) | Step::Unavailable(text) => CommandReport {
                 id: id.to_owned(),
                 state: CommandState::Accepted.into(),
                 text,
@@ -292,6 +333,8 @@ fn item(handler: Box<dyn Handler>, id: &str, before: Option<BootMillis>, made: O
         cancelled: false,
         told: None,
         asked: false,
+        next_try: 0,
+        pause: PAUSE_MIN,
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Tools {
 pub enum Step {
     /// It has not begun. Why, in a sentence.
     Waits(String),
+    /// It has not begun, since something cannot be asked now. It is tried again after a pause.
+    Unavailable(String),
     /// Something was made for it: kind and name, uid, and what it does. `begun`: it cannot be taken back any more.
     Runs {
         begun: bool,
@@ -90,7 +92,7 @@ pub fn handler(body: &CommandBody) -> Result<Box<dyn Handler>, String> {
     let unknown = || "this version of the operator does not know the command: update it".to_owned();
     let run = |sort, name: &Option<ObjectName>| -> Result<Box<dyn Handler>, String> {
         let key = named(name.as_ref())?;
-        Ok(Box::new(Run { sort, key }))
+        Ok(Box::new(Run::new(sort, key)))
     };
     let suspend = |target: fn(Key) -> Target, name, suspend| -> Result<Box<dyn Handler>, String> {
         let target = target(named(Some(name))?);

@@ -18,7 +18,9 @@ const ANNOTATION: &str = "backup.resticbackup.io/commands";
 /// Commands that are under way or whose end the hub does not know.
 const OPEN_MAX: usize = 200;
 /// Ends that are remembered, so that nothing is done again for a hub whose store is older.
-const SETTLED_MAX: usize = 3000;
+const SETTLED_MAX: usize = 1000;
+/// Largest ledger that takes another command. The annotations of an object hold 256 KiB, and ends are still to be noted.
+const SIZE_MAX: usize = 200_000;
 /// Ends are remembered for this long after the time in which the command could have begun.
 const KEPT: SignedDuration = SignedDuration::from_hours(1);
 /// Longest text of an end: all of it has to fit into an annotation.
@@ -147,7 +149,22 @@ impl Ledger {
             ));
         }
         self.open.insert(id.to_owned(), entry);
+        let size = serde_json::to_string(self).map_or(usize::MAX, |text| text.len());
+        if size > SIZE_MAX {
+            self.open.remove(id);
+            return Err(format!(
+                "what this cluster has to remember of its commands would take {size} bytes, and {SIZE_MAX} fit; ask again \
+                 later, or for less at once"
+            ));
+        }
         Ok(())
+    }
+
+    /// Whether the time of a command is over by so much that its hub will not send it again.
+    #[must_use]
+    pub fn is_over(&self, id: &str, now: Timestamp) -> bool {
+        let until = self.open.get(id).map(|entry| entry.until);
+        until.is_some_and(|until| until.checked_add(KEPT).is_ok_and(|end| end < now))
     }
 
     /// Notes the object that was made. Whether that is new.
@@ -254,6 +271,7 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.accept("1", entry(100), at(0)).unwrap();
         assert!(!ledger.settle("1", at(1)), "it has not ended");
+        assert!(!ledger.is_over("1", at(100 + 3600)) && ledger.is_over("1", at(100 + 3601)));
         assert!(ledger.made("1", "u") && !ledger.made("1", "v"));
         ledger.end("1", End::new(CommandState::Done, "well"));
         ledger.end("1", End::new(CommandState::Failed, "late"));
@@ -284,6 +302,10 @@ mod tests {
             "id-1",
             End::new(CommandState::Refused, "ä".repeat(10_000)).of("Job a/b"),
         );
+        let mut large = entry(100);
+        large.body = "x".repeat(SIZE_MAX);
+        let refused = Ledger::default().accept("large", large, at(0)).unwrap_err();
+        assert!(refused.contains("bytes"), "{refused}");
         let text = serde_json::to_string(&ledger).unwrap();
         assert!(text.len() < 100_000, "{}", text.len());
         assert_eq!(serde_json::from_str::<Ledger>(&text).unwrap(), ledger);

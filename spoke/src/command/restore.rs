@@ -101,7 +101,7 @@ impl Restore {
                 Step::Ends(End::new(CommandState::Refused, text))
             }
             Err(error @ (ApplyError::Unavailable(_) | ApplyError::NotLeader)) => {
-                Step::Waits(error.to_string())
+                Step::Unavailable(error.to_string())
             }
         }
     }

@@ -2,6 +2,7 @@
 //! with the id of the command in its name. It waits for the queue and for the maintenance lock like any other.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crds::backup::BackupResult;
 use crds::conditions::{self, types};
@@ -36,12 +37,25 @@ pub enum Sort {
 pub struct Run {
     pub sort: Sort,
     pub key: Key,
+    /// Since when its Job is not there; 0 while it is.
+    missing_since: AtomicU64,
 }
+
+/// A Job that is removed from one node is made anew for another in this time (milliseconds).
+const MISSING_LIMIT: u64 = 30_000;
 
 /// A Job that has ended counts by its own end when its resource has not recorded it in this time.
 const RECORD_LIMIT: SignedDuration = SignedDuration::from_secs(90);
 
 impl Run {
+    pub fn new(sort: Sort, key: Key) -> Run {
+        Run {
+            sort,
+            key,
+            missing_since: AtomicU64::new(0),
+        }
+    }
+
     fn kind(&self) -> &'static str {
         match self.sort {
             Sort::Backup => "ResticBackup",
@@ -128,7 +142,7 @@ impl Run {
             let past = job.end.as_ref().and_then(|(at, _)| *at);
             let limit = past.and_then(|past| past.checked_add(RECORD_LIMIT).ok());
             if limit.is_some_and(|limit| limit < context.clock.now()) {
-                return Step::Ends(by_itself(end).of(object));
+                return Step::Ends(self.by_itself(end).of(object));
             }
             "it has ended, and its result is being recorded".to_owned()
         } else {
@@ -180,27 +194,81 @@ impl Run {
                 // A later run was recorded with it.
                 let counted = status.counted_jobs.iter().any(|uid| **uid == *job.meta.uid);
                 let end = job.end.as_ref().filter(|_| counted);
-                end.map(|(_, end)| by_itself(end))
+                end.map(|(_, end)| self.by_itself(end))
             }
             Sort::Retention | Sort::Preview | Sort::Check => {
-                let (uid, _) = self.resource(world)?;
-                let operations = context.operations.of(&uid);
-                let finished = operations.into_iter().find(|o| o.job == *at)?.finished?;
+                let finished = context.operations.result(&job.meta.uid)?;
                 Some(outcome_end(&finished.outcome, finished.by.as_deref()))
             }
         }
     }
 
-    /// What is known of a Job that was made and is gone.
-    fn gone(&self, world: &World, job: &str) -> End {
-        let known = match self.sort {
-            Sort::Backup => {
-                let backup = world.backups.get(&self.key);
-                let run = backup.and_then(|b| b.status.as_ref()?.last_backup.clone());
-                run.filter(|run| run.job.as_deref() == Some(job))
-                    .map(|run| backup_end(&run))
+    /// Where a Job stands that was made for a command and is not there any more: it was made anew for another node, or is
+    /// about to be, or is gone for good.
+    fn missing(&self, tools: &Tools, order: &Order, at: &Key, made: &str) -> Step {
+        let context = &tools.context;
+        if self.sort == Sort::Backup {
+            let now = context.clock.since_boot();
+            let its = |job: &Key, view: &JobView| {
+                job.namespace == at.namespace && view.command.as_deref() == Some(&*order.id)
+            };
+            if let Some((at, job)) = context.world.jobs.filter(its).first() {
+                self.missing_since.store(0, Ordering::Relaxed);
+                return self.follow(context, at, job);
             }
-            _ => None,
+            let known = self.recorded(&context.world, &at.name, made).is_some();
+            let since =
+                self.missing_since
+                    .compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed);
+            let since = since.map_or_else(|since| since, |_| now);
+            if !known && now.saturating_sub(since) < MISSING_LIMIT {
+                return Step::Runs {
+                    begun: true,
+                    object: format!("Job {at}"),
+                    uid: None,
+                    text: "its Job is gone; whether another one takes its place is waited for".to_owned(),
+                };
+            }
+        }
+        Step::Ends(self.gone(context, &at.name, made).of(format!("Job {at}")))
+    }
+
+    /// The end of the backup whose Job had this name, or was made anew in its place.
+    fn recorded(&self, world: &World, job: &str, made: &str) -> Option<End> {
+        let backup = world.backups.get(&self.key)?;
+        let run = backup.status.as_ref()?.last_backup.clone()?;
+        let anew = crate::backup::anew(&names::backup_cron_job(&self.key.name), made);
+        let its = [job, &anew].contains(&run.job.as_deref()?);
+        its.then(|| backup_end(&run))
+    }
+
+    /// What the end of a Job says, where its result is not known.
+    fn by_itself(&self, end: &JobEnd) -> End {
+        match end {
+            // One that has found damage is complete, and so is a backup that could not read everything.
+            JobEnd::Complete => {
+                let text = format!(
+                    "its Job is complete, its result is not known here: look at the status of {} {}",
+                    self.kind(),
+                    self.key
+                );
+                End::new(CommandState::Failed, text)
+            }
+            JobEnd::Failed { reason, message } => End::new(
+                CommandState::Failed,
+                format!("its Job has failed: {reason}: {message}"),
+            ),
+        }
+    }
+
+    /// What is known of a Job that was made and is gone.
+    fn gone(&self, context: &Context, job: &str, made: &str) -> End {
+        let known = match self.sort {
+            Sort::Backup => self.recorded(&context.world, job, made),
+            _ => context
+                .operations
+                .result(made)
+                .map(|finished| outcome_end(&finished.outcome, finished.by.as_deref())),
         };
         known.unwrap_or_else(|| {
             let text = format!(
@@ -260,16 +328,6 @@ fn outcome_end(outcome: &OperationOutcome, by: Option<&str>) -> End {
     End::new(state, text)
 }
 
-fn by_itself(end: &JobEnd) -> End {
-    match end {
-        JobEnd::Complete => End::new(CommandState::Done, "its Job is complete"),
-        JobEnd::Failed { reason, message } => End::new(
-            CommandState::Failed,
-            format!("its Job has failed: {reason}: {message}"),
-        ),
-    }
-}
-
 /// Whether no pod of a Job was ever started, so that its deletion takes it back.
 fn is_unbegun(job: &JobView) -> bool {
     job.suspended && job.start.is_none() && !job.is_spent() && job.end.is_none()
@@ -325,7 +383,7 @@ impl Handler for Run {
                     }
                     self.follow(&tools.context, &at, &job)
                 }
-                (_, Some(_)) => Step::Ends(self.gone(world, &at.name).of(format!("Job {at}"))),
+                (_, Some(made)) => self.missing(tools, order, &at, made),
                 _ => self.ask(tools, order),
             }
         };
@@ -387,15 +445,20 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_is_complete_does_not_say_that_all_is_well() {
+        for sort in [Sort::Backup, Sort::Retention, Sort::Preview, Sort::Check] {
+            let key = Key::new("shop", "nas");
+            let end = Run::new(sort, key).by_itself(&JobEnd::Complete);
+            assert_eq!(end.state, CommandState::Failed, "{sort:?}");
+            assert!(end.text.contains("not known here"), "{}", end.text);
+        }
+    }
+
+    #[test]
     fn one_command_has_one_job_whatever_the_length_of_a_name() {
         let job = |sort, name: &str, id: &str| {
-            Run {
-                sort,
-                key: Key::new("shop", name),
-            }
-            .job(id)
-            .name
-            .to_string()
+            let run = Run::new(sort, Key::new("shop", name));
+            run.job(id).name.to_string()
         };
         let id = "01kaxyz012345678";
         assert_eq!(

@@ -105,7 +105,7 @@ impl Suspend {
             }
             // Nothing may have been written, or all of it: the same write again is no other.
             Err(error @ (ApplyError::Unavailable(_) | ApplyError::NotLeader)) => {
-                Step::Waits(error.to_string())
+                Step::Unavailable(error.to_string())
             }
         }
     }

@@ -1,10 +1,13 @@
 //! Removes the locks that dead processes have left: the operation that the operator also begins by itself, without the pauses
 //! between its attempts. A lock whose process may live stays, and the result says why.
 
+use std::time::Duration;
+
 use crds::ResticRepository;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use proto::v1::CommandState;
+use tokio::time::timeout;
 
 use super::handler::{Handler, Order, Step, Subject, Tools};
 use super::ledger::End;
@@ -21,6 +24,8 @@ pub struct Unlock {
 
 /// After this the locks are listed anew: they may have gone by themselves.
 const LIST_AGAIN: u64 = 60_000;
+/// Time to list them: other commands wait for it.
+const LIST_TIME: Duration = Duration::from_secs(30);
 
 impl Unlock {
     fn object(&self) -> String {
@@ -32,10 +37,13 @@ impl Unlock {
         let context = &tools.context;
         let credentials = match credentials::read(context, repository).await {
             Ok(Ok(credentials)) => credentials,
-            Ok(Err(error)) => return Step::Waits(error.to_string()),
-            Err(error) => return Step::Waits(error.to_string()),
+            Ok(Err(error)) => return Step::Unavailable(error.to_string()),
+            Err(error) => return Step::Unavailable(error.to_string()),
         };
-        match tools.restic.locks(&credentials).await {
+        let Ok(listed) = timeout(LIST_TIME, tools.restic.locks(&credentials)).await else {
+            return Step::Unavailable(format!("the locks could not be listed in {LIST_TIME:?}"));
+        };
+        match listed {
             Ok(locks) if locks.is_empty() => {
                 let text = "there is no lock in the repository";
                 Step::Ends(End::new(CommandState::Done, text).of(self.object()))
@@ -51,7 +59,7 @@ impl Unlock {
                 (tools.wake)(Subject::Repository, self.key.clone());
                 Step::Waits("the locks of the repository are being looked at".to_owned())
             }
-            Err(failure) => Step::Waits(format!("the locks cannot be listed: {failure}")),
+            Err(failure) => Step::Unavailable(format!("the locks cannot be listed: {failure}")),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What operations and their owners know of each other: progress and results one way, "it is recorded" the other. Holds
 //! one entry per Job under way. Nothing here is needed after a restart: Jobs, pods and statuses say it all again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -87,7 +87,12 @@ struct Inner {
     owners: HashMap<String, Wake>,
     /// Locks that the next operation of an owner may remove, by uid of the owner.
     offered: HashMap<String, Vec<String>>,
+    /// Results of operations that are over, the latest last.
+    past: VecDeque<Finished>,
 }
+
+/// Results of operations that are over, and are still known.
+const PAST_MAX: usize = 256;
 
 struct Entry {
     uid: String,
@@ -166,6 +171,16 @@ impl Board {
             .collect();
         operations.sort_by(|a, b| a.job.cmp(&b.job));
         operations
+    }
+
+    /// The result of an operation, also for a time after it is over. `operation` is the uid of its Job.
+    #[must_use]
+    pub fn result(&self, operation: &str) -> Option<Finished> {
+        let inner = self.lock();
+        let entry = inner.entries.values().find(|entry| entry.uid == operation);
+        let present = entry.and_then(|entry| entry.finished.as_ref());
+        let past = || inner.past.iter().rfind(|past| past.operation == operation);
+        present.or_else(past).cloned()
     }
 
     /// Wakes the operations of an owner: its status, or what it refers to, has changed.
@@ -258,10 +273,14 @@ impl Board {
     pub(crate) fn leave(&self, job: &Key) {
         let wake = {
             let mut inner = self.lock();
-            let owner = inner
-                .entries
-                .remove(job)
-                .and_then(|entry| entry.owner().map(str::to_owned));
+            let entry = inner.entries.remove(job);
+            let owner = entry.as_ref().and_then(|entry| entry.owner().map(str::to_owned));
+            if let Some(finished) = entry.and_then(|entry| entry.finished) {
+                inner.past.push_back(finished);
+                if inner.past.len() > PAST_MAX {
+                    inner.past.pop_front();
+                }
+            }
             owner.and_then(|owner| inner.owners.get(&owner).cloned())
         };
         if let Some(wake) = wake {
@@ -325,6 +344,26 @@ mod tests {
         assert_eq!(woken.load(Ordering::Relaxed), 1);
         assert_eq!(board.of("p")[0].progress, waiting());
         assert!(board.of("other").is_empty());
+        // Its result is known after its end, for a while.
+        let finish = |uid: &str| Finished {
+            operation: uid.to_owned(),
+            outcome: OperationOutcome::default(),
+            started: None,
+            finished: None,
+            token: None,
+            by: None,
+            approved: None,
+        };
+        let others: Vec<String> = (0..=PAST_MAX).map(|n| format!("other-{n}")).collect();
+        for uid in &others {
+            let other = Key::new("ns", uid);
+            board.enter(&other, uid);
+            board.publish(&other, Progress::Ended, Some(&finish(uid)));
+            assert!(board.result(uid).is_some());
+            board.leave(&other);
+        }
+        assert!(board.result(&others[0]).is_none() && board.result(&others[1]).is_some());
+        assert!(board.result(&others[PAST_MAX]).is_some());
         // A panic of the actor leaves this.
         board.granted(&job, 7);
         assert_eq!(board.known(&job), (Some(pinned), Some(7)));

@@ -64,6 +64,7 @@ impl Operations {
     async fn succeed(&self, record: &Record, job: &JobView) -> Result<(), ApplyError> {
         let pinned = &record.pinned;
         let again = record.ending.as_ref().is_none_or(|ending| ending.again) && !record.covered;
+        let again = again && is_repeated(job);
         let wanted = again && self.owner(job).is_some_and(|owner| owner.is_repeated(pinned));
         let next = next_attempt(job, why(record), self.lock_pause, self.context.clock.now());
         if let Some(next) = next.filter(|_| wanted) {
@@ -110,6 +111,12 @@ impl Operations {
     }
 }
 
+/// Whether a Job that did not do its work is made again. A person who asked for one run is told what came of it, and repeats
+/// it; what only shows a plan is no reason for a run that carries one out.
+fn is_repeated(job: &JobView) -> bool {
+    !job.preview && job.command.is_none()
+}
+
 /// Whether another Job is to finish what this one has begun: it met a lock that is removed first, or it was interrupted. One
 /// that reached its own deadline would reach it again.
 fn is_unfinished(finished: &Finished, job: &JobView) -> bool {
@@ -152,6 +159,21 @@ fn successor(cron_job: &CronJob, before: &JobView, next: &Attempt) -> Job {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_person_asked_for_once_and_what_only_shows_a_plan_has_no_successor() {
+        let scheduled = JobView::default();
+        assert!(is_repeated(&scheduled));
+        let preview = JobView {
+            preview: true,
+            ..JobView::default()
+        };
+        let commanded = JobView {
+            command: Some("c1".into()),
+            ..JobView::default()
+        };
+        assert!(!is_repeated(&preview) && !is_repeated(&commanded));
+    }
 
     #[test]
     fn a_successor_is_one_job_however_often_it_is_made() {

@@ -66,6 +66,11 @@ pub fn step(
     }
     let unchanged =
         status.observed_generation == Some(inputs.generation) && status.credentials_version == inputs.secret;
+    // That another cluster has read figures does not say that the repository opens from here.
+    let its_own = status
+        .statistics
+        .as_ref()
+        .is_some_and(|s| s.collected_by.is_none());
     let as_of = status
         .statistics
         .as_ref()
@@ -75,7 +80,7 @@ pub fn step(
     let last = if collects {
         as_of
     } else {
-        attempts.opened.or(as_of)
+        attempts.opened.or(as_of.filter(|_| its_own))
     };
     match last {
         // Also after a restart: the status still holds, and nothing is asked before it is due.
@@ -321,6 +326,17 @@ mod tests {
             Step::Wait(Some(at(7600)))
         );
         assert_eq!(step(&without, &opened(4000), true, 4001), Step::Ask);
+        // After a restart figures of its own stand for a look; those of another cluster do not.
+        let mut elsewhere = ready(4000);
+        if let Some(statistics) = elsewhere.statistics.as_mut() {
+            statistics.collected_by = Some("other".to_owned());
+        }
+        let restarted = Attempts::default();
+        assert_eq!(
+            step(&ready(4000), &restarted, false, 4001),
+            Step::Wait(Some(at(7600)))
+        );
+        assert_eq!(step(&elsewhere, &restarted, false, 4001), Step::Ask);
         // Figures of tomorrow were read by a cluster whose clock is wrong.
         assert_eq!(step(&ready(90_000), &opened(4000), true, 4001), Step::Ask);
     }

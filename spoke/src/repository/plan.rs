@@ -110,12 +110,18 @@ fn ask(
         Step::Wait(until) if !doubtful => (None, until),
         Step::Ask | Step::Wait(_) => {
             let generation = inputs.generation;
+            let inputs_secret = inputs.secret.clone();
             let asked = Some(inputs).filter(|inputs| !is_asked(input, inputs));
             let collect = collection.is_here().then(|| Collect {
                 interval: super::millis(interval),
                 epoch: collection.epoch(),
             });
+            let other = status.credentials_version != inputs_secret;
             let work = asked.map(|inputs| look(inputs, collect, input.resource, status, state));
+            if other {
+                // Which key the new password belongs to is known when it has opened the repository.
+                status.key_id = None;
+            }
             *status = status::checking(status, generation, input.now.wall);
             (work, None)
         }
