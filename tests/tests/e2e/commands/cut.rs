@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tests::Cluster;
 use tests::bed::HUB_LINK_PORT;
 use tests::fleet::{self, SYSTEM};
 use tests::link::Link;
@@ -35,16 +36,24 @@ impl Chance {
     }
 }
 
-fn hub_of(place: &Place, address: &str) {
-    let patch = json!({ "data": { "hub": address } }).to_string();
-    let system = |arguments: &[&str]| {
-        place
-            .cluster
-            .kubectl(&[&["-n", SYSTEM], arguments].concat())
-            .unwrap()
+/// Makes the spoke dial this address, which counts before that of its join; `None` undoes it.
+fn hub_of(cluster: &Cluster, address: Option<&str>) -> anyhow::Result<()> {
+    match address {
+        Some(address) => cluster.apply(
+            &json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": { "hub": address },
+                     "metadata": { "name": "fleet-spoke", "namespace": SYSTEM } })
+            .to_string(),
+        )?,
+        None => cluster.kubectl(&[
+            "delete",
+            "-n",
+            SYSTEM,
+            "--ignore-not-found",
+            "configmap/fleet-spoke",
+        ])?,
     };
-    system(&["patch", "configmap", "fleet-spoke", "--type=merge", "-p", &patch]);
-    system(&["rollout", "restart", "deployment/fleet-spoke"]);
+    let restart = ["rollout", "restart", "-n", SYSTEM, "deployment/fleet-spoke"];
+    cluster.kubectl(&restart).map(drop)
 }
 
 impl Side {
@@ -65,7 +74,7 @@ impl Side {
             .unwrap();
         let listen = format!("{}:0", bed().plan().wan(1)).parse().unwrap();
         let link = Link::start(listen, hub).unwrap();
-        hub_of(&place, &format!("https://{}", link.address));
+        hub_of(&place.cluster, Some(&format!("https://{}", link.address))).unwrap();
         let generation = place.get("resticbackup/stops")["metadata"]["generation"]
             .as_i64()
             .unwrap();
@@ -84,7 +93,7 @@ impl Side {
 
 impl Drop for Side {
     fn drop(&mut self) {
-        hub_of(&self.place, &bed().hub_address(HUB_LINK_PORT));
+        hub_of(&self.place.cluster, None).ok();
         fleet::rollout(&self.place.cluster, "fleet-spoke").ok();
     }
 }

@@ -114,8 +114,11 @@ fn without_a_hub_a_lease_of_the_cluster_is_the_lock_and_status_says_so() {
             "-n",
             SYSTEM,
             "configmap/fleet-spoke",
+            "secret/fleet-spoke-join",
+            "secret/fleet-spoke-identity",
+            "--ignore-not-found",
             "-o",
-            "jsonpath={.data}",
+            "name",
         ])
     };
     let before = config().unwrap();
