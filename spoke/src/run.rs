@@ -275,17 +275,22 @@ fn driver<C: Controller>(context: &Arc<Context>, controller: C) -> Arc<Driver<C>
     Arc::new(Driver::new(context.clone(), controller))
 }
 
-/// uid of namespace kube-system, which identifies a cluster for its whole life.
-/// The configuration with the hub and the name that this cluster has joined with, where nothing else is configured.
+/// The configuration with the hub and the name that this cluster has joined with, each where nothing else is configured.
 async fn joined(config: &Config, client: &Client) -> anyhow::Result<Config> {
     let mut config = config.clone();
-    if config.hub_url().is_some() {
+    let is_named = config
+        .cluster
+        .as_ref()
+        .is_some_and(|name| !name.trim().is_empty());
+    if config.hub_url().is_some() && is_named {
         return Ok(config);
     }
     // An answer that does not come is not "no hub": then this start fails.
     let joined = enrol::membership(client, &config.lease_namespace).await?;
     if let Some(enrol::Membership { cluster, hub }) = joined {
-        config.hub = Some(HubAddress(Some(hub)));
+        if config.hub_url().is_none() {
+            config.hub = Some(HubAddress(Some(hub)));
+        }
         config.cluster = config
             .cluster
             .filter(|name| !name.trim().is_empty())
@@ -294,6 +299,7 @@ async fn joined(config: &Config, client: &Client) -> anyhow::Result<Config> {
     Ok(config)
 }
 
+/// uid of namespace kube-system, which identifies a cluster for its whole life.
 async fn cluster_uid(client: &Client) -> anyhow::Result<String> {
     let system = Api::<Namespace>::all(client.clone()).get("kube-system").await;
     let uid = system
