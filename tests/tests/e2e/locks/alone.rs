@@ -66,6 +66,10 @@ struct Alone(Place);
 impl Alone {
     fn new(place: Place) -> Alone {
         fleet::leave(&place.cluster).unwrap();
+        // Its name came with its join; its snapshots have it.
+        let named = json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": { "cluster": place.cluster.name },
+                            "metadata": { "name": "fleet-spoke", "namespace": SYSTEM } });
+        place.cluster.apply(&named.to_string()).unwrap();
         Alone::restart(&place.cluster);
         Alone(place)
     }
@@ -81,6 +85,8 @@ impl Alone {
 impl Drop for Alone {
     fn drop(&mut self) {
         let Place { cluster, .. } = &self.0;
+        let named = ["delete", "-n", SYSTEM, "configmap/fleet-spoke"];
+        cluster.kubectl(&named).ok();
         fleet::join(bed(), cluster).unwrap();
         Alone::restart(cluster);
     }
