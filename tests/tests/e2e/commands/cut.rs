@@ -129,6 +129,12 @@ fn send(sides: &[Side; 2], n: usize) -> String {
     text.lines().next().unwrap().to_owned()
 }
 
+/// A run of which the status tells no more, because a later one has ended, was carried out too.
+fn carried_out(operation: &Value) -> bool {
+    let text = operation["text"].as_str().unwrap_or_default();
+    operation["state"] == "done" || text.starts_with("its Job is complete, its result is not known here")
+}
+
 /// The operations, once all have ended.
 fn ended(ids: &[String]) -> BTreeMap<String, Value> {
     let end = Instant::now() + LIMIT;
@@ -193,7 +199,7 @@ fn fifty_commands_over_links_that_are_cut_are_each_done_once_or_expired() {
     assert_eq!(operations.len(), 50);
     assert_eq!(operations[&late]["state"], "expired", "{:#}", operations[&late]);
     for operation in operations.values().filter(|o| o["id"] != late.as_str()) {
-        assert_eq!(operation["state"], "done", "{operation:#}");
+        assert!(carried_out(operation), "{operation:#}");
     }
     for side in &sides {
         let name = &side.place.cluster.name;
@@ -201,7 +207,7 @@ fn fifty_commands_over_links_that_are_cut_are_each_done_once_or_expired() {
             let all = operations.values();
             let its =
                 all.filter(|o| o["cluster"] == name.as_str() && o["what"].as_str().unwrap().contains(what));
-            its.filter(|o| o["state"] == "done").count()
+            its.filter(|o| carried_out(o)).count()
         };
         // Each run has made one snapshot, and one Job.
         let list: Value = serde_json::from_str(&restic(&side.url, &["snapshots", "--json"])).unwrap();
