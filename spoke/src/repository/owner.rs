@@ -8,7 +8,7 @@ use proto::v1::{OperationKind, RetentionRun, UnlockRun};
 use crate::context::Context;
 use crate::exchange::Pinned;
 use crate::operation::{Assignment, Order, Owner, order};
-use crate::world::{JobView, Key, Stored as _};
+use crate::world::{JobView, Key, Stored as _, World};
 
 /// Type of the Jobs.
 pub const UNLOCK: &str = "unlock";
@@ -24,10 +24,31 @@ impl UnlockOwner {
     pub fn new(context: Arc<Context>) -> UnlockOwner {
         UnlockOwner { context }
     }
+}
 
-    fn repository(&self, pinned: &Pinned) -> Option<Arc<ResticRepository>> {
-        let repository = self.context.world.repositories.get(&pinned.owner)?;
-        (repository.uid() == pinned.owner_uid).then_some(repository)
+/// The repository that an operation was pinned to, if it is still that very one.
+pub(super) fn pinned_to(world: &World, pinned: &Pinned) -> Option<Arc<ResticRepository>> {
+    let repository = world.repositories.get(&pinned.owner)?;
+    (repository.uid() == pinned.owner_uid).then_some(repository)
+}
+
+/// The repository that a Job is for, by its owner reference.
+pub(super) fn assigned_by_owner(world: &World, at: &Key, job: &JobView) -> Option<Assignment> {
+    let (kind, name) = job.meta.owner_name.as_ref()?;
+    let owner = Key::new(&at.namespace, name);
+    let repository = world.repositories.get(&owner);
+    let repository = repository.filter(|r| Some(r.uid()) == job.meta.owner.as_deref())?;
+    (&**kind == "ResticRepository").then(|| assigned(owner, &repository))
+}
+
+/// An operation on a repository, for itself.
+pub(super) fn assigned(owner: Key, repository: &ResticRepository) -> Assignment {
+    Assignment {
+        owner_uid: repository.uid().to_owned(),
+        repository: owner.clone(),
+        owner,
+        exists: true,
+        restic_id: repository.status.as_ref().and_then(|s| s.repository_id.clone()),
     }
 }
 
@@ -41,17 +62,7 @@ impl Owner for UnlockOwner {
     }
 
     fn assignment(&self, at: &Key, job: &JobView) -> Option<Assignment> {
-        let (kind, name) = job.meta.owner_name.as_ref()?;
-        let owner = Key::new(&at.namespace, name);
-        let repository = self.context.world.repositories.get(&owner);
-        let repository = repository.filter(|r| Some(r.uid()) == job.meta.owner.as_deref())?;
-        (&**kind == "ResticRepository").then(|| Assignment {
-            owner_uid: repository.uid().to_owned(),
-            repository: owner.clone(),
-            owner,
-            exists: true,
-            restic_id: repository.status.as_ref().and_then(|s| s.repository_id.clone()),
-        })
+        assigned_by_owner(&self.context.world, at, job)
     }
 
     fn subject(&self, pinned: &Pinned) -> String {
@@ -73,7 +84,7 @@ impl Owner for UnlockOwner {
     }
 
     fn is_recorded(&self, pinned: &Pinned) -> bool {
-        let Some(repository) = self.repository(pinned) else {
+        let Some(repository) = pinned_to(&self.context.world, pinned) else {
             return true;
         };
         let last = repository.status.as_ref().and_then(|s| s.last_unlock.as_ref());

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crds::ResticRepository;
 use crds::integrity::IntegrityCheck;
 use proto::v1::{OperationKind, RetentionRun};
 
+use super::super::owner::{assigned, pinned_to};
 use super::results;
 use crate::context::Context;
 use crate::exchange::Pinned;
@@ -25,11 +25,6 @@ impl CheckOwner {
     #[must_use]
     pub fn new(context: Arc<Context>) -> CheckOwner {
         CheckOwner { context }
-    }
-
-    fn repository(&self, pinned: &Pinned) -> Option<Arc<ResticRepository>> {
-        let repository = self.context.world.repositories.get(&pinned.owner)?;
-        (repository.uid() == pinned.owner_uid).then_some(repository)
     }
 }
 
@@ -53,13 +48,7 @@ impl Owner for CheckOwner {
         let repository = world.repositories.get(&owner)?;
         let its = cron_job.meta.owner.as_deref() == Some(repository.uid())
             && job.meta.owner.as_ref() == Some(&cron_job.meta.uid);
-        its.then(|| Assignment {
-            owner_uid: repository.uid().to_owned(),
-            repository: owner.clone(),
-            owner,
-            exists: true,
-            restic_id: repository.status.as_ref().and_then(|s| s.repository_id.clone()),
-        })
+        its.then(|| assigned(owner, &repository))
     }
 
     fn subject(&self, pinned: &Pinned) -> String {
@@ -67,19 +56,19 @@ impl Owner for CheckOwner {
     }
 
     fn order(&self, pinned: &Pinned, _: &JobView, _: Option<RetentionRun>) -> Result<Order, String> {
-        let repository = self.repository(pinned);
+        let repository = pinned_to(&self.context.world, pinned);
         let repository = repository.ok_or("the ResticRepository does not exist any more")?;
         let run = results::order(&repository, &pinned.restic_id);
         order(&run, Vec::new(), "many parts")
     }
 
     fn is_recorded(&self, pinned: &Pinned) -> bool {
-        self.repository(pinned)
+        pinned_to(&self.context.world, pinned)
             .is_none_or(|repository| super::known(&repository).counted_jobs.contains(&pinned.operation))
     }
 
     fn is_repeated(&self, pinned: &Pinned) -> bool {
-        self.repository(pinned).is_some_and(|repository| {
+        pinned_to(&self.context.world, pinned).is_some_and(|repository| {
             let check = repository.spec.integrity_check.as_ref();
             repository.metadata.deletion_timestamp.is_none() && check.is_some_and(IntegrityCheck::is_wanted)
         })

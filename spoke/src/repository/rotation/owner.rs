@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use crds::ResticRepository;
 use proto::v1::{OperationKind, RetentionRun};
 
+use super::super::owner::{assigned_by_owner, pinned_to};
 use super::{KEY, step};
 use crate::context::Context;
 use crate::exchange::Pinned;
 use crate::operation::{Assignment, Order, Owner, order};
-use crate::world::{JobView, Key, Stored as _};
+use crate::world::{JobView, Key};
 
 /// Repositories as owners.
 pub struct KeyOwner {
@@ -21,11 +21,6 @@ impl KeyOwner {
     #[must_use]
     pub fn new(context: Arc<Context>) -> KeyOwner {
         KeyOwner { context }
-    }
-
-    fn repository(&self, pinned: &Pinned) -> Option<Arc<ResticRepository>> {
-        let repository = self.context.world.repositories.get(&pinned.owner)?;
-        (repository.uid() == pinned.owner_uid).then_some(repository)
     }
 }
 
@@ -39,17 +34,7 @@ impl Owner for KeyOwner {
     }
 
     fn assignment(&self, at: &Key, job: &JobView) -> Option<Assignment> {
-        let (kind, name) = job.meta.owner_name.as_ref()?;
-        let owner = Key::new(&at.namespace, name);
-        let repository = self.context.world.repositories.get(&owner);
-        let repository = repository.filter(|r| Some(r.uid()) == job.meta.owner.as_deref())?;
-        (&**kind == "ResticRepository").then(|| Assignment {
-            owner_uid: repository.uid().to_owned(),
-            repository: owner.clone(),
-            owner,
-            exists: true,
-            restic_id: repository.status.as_ref().and_then(|s| s.repository_id.clone()),
-        })
+        assigned_by_owner(&self.context.world, at, job)
     }
 
     fn subject(&self, pinned: &Pinned) -> String {
@@ -57,7 +42,7 @@ impl Owner for KeyOwner {
     }
 
     fn order(&self, pinned: &Pinned, job: &JobView, run: Option<RetentionRun>) -> Result<Order, String> {
-        let repository = self.repository(pinned);
+        let repository = pinned_to(&self.context.world, pinned);
         let repository = repository.ok_or("the ResticRepository does not exist any more")?;
         let key = step::order(&repository, &pinned.restic_id)
             .ok_or("no change of the password is under way any more")?;
@@ -76,7 +61,7 @@ impl Owner for KeyOwner {
     }
 
     fn is_recorded(&self, pinned: &Pinned) -> bool {
-        let Some(repository) = self.repository(pinned) else {
+        let Some(repository) = pinned_to(&self.context.world, pinned) else {
             return true;
         };
         let rotation = repository
