@@ -58,10 +58,42 @@ struct State {
     locks: IntGaugeVec,
     waiters: IntGauge,
     longest_wait: prometheus::Gauge,
+    own: Own,
+}
+
+/// Those of the hub itself.
+#[derive(Clone)]
+struct Own {
     certificates: IntGaugeVec,
     store_bytes: IntGauge,
     store_backup: IntGaugeVec,
     paused: IntGaugeVec,
+}
+
+impl Own {
+    fn new(series: &Series<'_>) -> Result<Own, prometheus::Error> {
+        Ok(Own {
+            certificates: series.gauges(
+                "fleet_hub_certificate_expiry_timestamp_seconds",
+                "Unix time at which a certificate expires: a given one of the hub (hub), that of a given authority of its clients (clients), or that of its own authority (authority)",
+                &["certificate"],
+            )?,
+            store_bytes: series.gauge(
+                "fleet_hub_store_bytes",
+                "Bytes of the store and its journal on disk",
+            )?,
+            store_backup: series.gauges(
+                "fleet_hub_store_backup_timestamp_seconds",
+                "Unix time of the last backup of the store; absent before the first",
+                &[],
+            )?,
+            paused: series.gauges(
+                "fleet_hub_paused_timestamp_seconds",
+                "Unix time since which maintenance of the fleet is paused; absent while it is not",
+                &[],
+            )?,
+        })
+    }
 }
 
 impl State {
@@ -115,25 +147,7 @@ impl State {
                 "fleet_hub_lock_longest_wait_seconds",
                 "Time for which the operation that waits longest has waited; 0 while none waits",
             )?,
-            certificates: series.gauges(
-                "fleet_hub_certificate_expiry_timestamp_seconds",
-                "Unix time at which a certificate expires: a given one of the hub (hub), that of a given authority of its clients (clients), or that of its own authority (authority)",
-                &["certificate"],
-            )?,
-            store_bytes: series.gauge(
-                "fleet_hub_store_bytes",
-                "Bytes of the store and its journal on disk",
-            )?,
-            store_backup: series.gauges(
-                "fleet_hub_store_backup_timestamp_seconds",
-                "Unix time of the last backup of the store; absent before the first",
-                &[],
-            )?,
-            paused: series.gauges(
-                "fleet_hub_paused_timestamp_seconds",
-                "Unix time since which maintenance of the fleet is paused; absent while it is not",
-                &[],
-            )?,
+            own: Own::new(series)?,
         })
     }
 }

@@ -16,6 +16,8 @@ use proto::v1::fleet_view_server::FleetViewServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tonic::transport::server::Router;
+use tower::layer::util::{Identity, Stack};
 
 use crate::access::AccessLayer;
 use crate::access::refusals::Refusals;
@@ -82,56 +84,24 @@ pub async fn start(
             accept(link, listeners.link, bounds(false), stop.clone()),
             stop.clone().cancelled_owned(),
         );
-    let views = FleetViewServer::new(ViewService::new(hub.clone()));
-    let clusters = FleetClustersServer::new(ClustersService::new(hub.clone()));
-    let people = PeopleService::new(hub.clone(), config.session_lifetime.0, Oidc::of(config)?);
-    let view_server = server()
-        .layer(access.clone())
-        .add_service(views.max_decoding_message_size(proto::MESSAGE_MAX))
-        .add_service(clusters)
-        .add_service(FleetHubServer::new(BackupService::new(
-            hub.clone(),
-            &config.store,
-        )))
-        .add_service(FleetAdminServer::new(people))
-        .add_service(FleetControlServer::new(ControlService::new(hub.clone())))
-        .serve_with_incoming_shutdown(
-            accept(view, listeners.view, bounds(true), stop.clone()),
-            stop.clone().cancelled_owned(),
-        );
+    let view_server = view_router(config, hub, access.clone())?.serve_with_incoming_shutdown(
+        accept(view, listeners.view, bounds(true), stop.clone()),
+        stop.clone().cancelled_owned(),
+    );
     let mut tasks = vec![
-        tokio::spawn(bounded(
-            link_server.map_err(anyhow::Error::from).boxed(),
-            stop.clone(),
-        )),
-        tokio::spawn(bounded(
-            view_server.map_err(anyhow::Error::from).boxed(),
-            stop.clone(),
-        )),
+        spawn(link_server, stop),
+        spawn(view_server, stop),
         tokio::spawn(keys.keep(stop.clone()).map(Ok)),
     ];
     let mut enrol = None;
     if enrolling {
         let listener = bind(config.enrol_address).await?;
         enrol = Some(listener.local_addr()?);
-        let service = FleetEnrolServer::new(EnrolService::new(hub.clone()));
-        let server = Server::builder()
-            .timeout(Duration::from_secs(10))
-            .max_connection_age(ENROLLING_AGE)
-            .max_connection_age_grace(Duration::from_secs(5))
-            .initial_stream_window_size(64 << 10)
-            .initial_connection_window_size(64 << 10)
-            .max_concurrent_streams(4)
-            .layer(access)
-            .add_service(service.max_decoding_message_size(enrol::REQUEST_MAX))
-            .serve_with_incoming_shutdown(
-                accept(listener, listeners.enrol, ENROLLING, stop.clone()),
-                stop.clone().cancelled_owned(),
-            );
-        tasks.push(tokio::spawn(bounded(
-            server.map_err(anyhow::Error::from).boxed(),
-            stop.clone(),
-        )));
+        let server = enrol_router(hub, access).serve_with_incoming_shutdown(
+            accept(listener, listeners.enrol, ENROLLING, stop.clone()),
+            stop.clone().cancelled_owned(),
+        );
+        tasks.push(spawn(server, stop));
     }
     Ok(Servers {
         link: link_address,
@@ -139,6 +109,45 @@ pub async fn start(
         enrol,
         tasks,
     })
+}
+
+type Checked = Router<Stack<AccessLayer, Identity>>;
+
+/// What people ask.
+fn view_router(config: &Config, hub: &Arc<Hub>, access: AccessLayer) -> anyhow::Result<Checked> {
+    let views = FleetViewServer::new(ViewService::new(hub.clone()));
+    let people = PeopleService::new(hub.clone(), config.session_lifetime.0, Oidc::of(config)?);
+    Ok(server()
+        .layer(access)
+        .add_service(views.max_decoding_message_size(proto::MESSAGE_MAX))
+        .add_service(FleetClustersServer::new(ClustersService::new(hub.clone())))
+        .add_service(FleetHubServer::new(BackupService::new(
+            hub.clone(),
+            &config.store,
+        )))
+        .add_service(FleetAdminServer::new(people))
+        .add_service(FleetControlServer::new(ControlService::new(hub.clone()))))
+}
+
+/// What a spoke asks before it has a certificate.
+fn enrol_router(hub: &Arc<Hub>, access: AccessLayer) -> Checked {
+    let service = FleetEnrolServer::new(EnrolService::new(hub.clone()));
+    Server::builder()
+        .timeout(Duration::from_secs(10))
+        .max_connection_age(ENROLLING_AGE)
+        .max_connection_age_grace(Duration::from_secs(5))
+        .initial_stream_window_size(64 << 10)
+        .initial_connection_window_size(64 << 10)
+        .max_concurrent_streams(4)
+        .layer(access)
+        .add_service(service.max_decoding_message_size(enrol::REQUEST_MAX))
+}
+
+fn spawn(
+    server: impl Future<Output = Result<(), tonic::transport::Error>> + Send + 'static,
+    stop: &CancellationToken,
+) -> Task {
+    tokio::spawn(bounded(server.map_err(anyhow::Error::from).boxed(), stop.clone()))
 }
 
 /// Streams are open for ever: a stop does not wait for them.

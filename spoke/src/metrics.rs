@@ -49,13 +49,34 @@ pub struct Metrics {
     pub link_connected: IntGauge,
     /// The hub knows this cluster by another name than the configured one.
     pub link_name_differs: IntGauge,
-    /// End of the cluster's certificate, and how often it could not be renewed.
-    pub link_certificate_expiry: Gauge,
-    pub link_certificate_failures: IntCounterVec,
+    /// The certificate of this cluster.
+    pub certificate: Certificate,
     /// Messages sent to the hub and received from it.
     pub link_messages: IntCounterVec,
     /// Unix time of the last connection to the hub.
     pub link_since: Gauge,
+}
+
+/// When the certificate of this cluster ends, and how often it could not be renewed.
+pub struct Certificate {
+    pub expiry: Gauge,
+    pub failures: IntCounterVec,
+}
+
+impl Certificate {
+    fn new(series: Series<'_>) -> Result<Certificate, prometheus::Error> {
+        Ok(Certificate {
+            expiry: series.gauge(
+                "fleet_link_certificate_expiry_timestamp_seconds",
+                "Unix time at which the certificate of this cluster ends; it is renewed half-way through its life",
+            )?,
+            failures: series.counters(
+                "fleet_link_certificate_failures_total",
+                "Certificates that the hub did not issue (refused), and what it sent that could not be kept (lost)",
+                &["outcome"],
+            )?,
+        })
+    }
 }
 
 impl Metrics {
@@ -106,15 +127,7 @@ impl Metrics {
                 "fleet_link_connected_timestamp_seconds",
                 "Unix time of the last connection to the hub",
             )?,
-            link_certificate_expiry: series.gauge(
-                "fleet_link_certificate_expiry_timestamp_seconds",
-                "Unix time at which the certificate of this cluster ends; it is renewed half-way through its life",
-            )?,
-            link_certificate_failures: series.counters(
-                "fleet_link_certificate_failures_total",
-                "Certificates that the hub did not issue (refused), and what it sent that could not be kept (lost)",
-                &["outcome"],
-            )?,
+            certificate: Certificate::new(series)?,
             definitions: Vec::new(),
             registry: registry.clone(),
         };

@@ -121,14 +121,25 @@ impl Bed {
             "starting {} clusters and the storage servers",
             options.clusters.len()
         ));
+        bed.start(&archives, options.fsync, start)?;
+        bed.write_env()?;
+        progress(&format!(
+            "test bed {} is up after {:.1?}",
+            options.name,
+            start.elapsed()
+        ));
+        Ok(bed)
+    }
+
+    /// Starts clusters and servers side by side.
+    fn start(&self, archives: &[PathBuf], fsync: bool, start: Instant) -> anyhow::Result<()> {
         std::thread::scope(|scope| {
-            let mut parts: Vec<_> = bed
+            let mut parts: Vec<_> = self
                 .clusters()
                 .into_iter()
                 .map(|cluster| {
-                    let archives = &archives;
                     scope.spawn(move || {
-                        cluster.up(archives, options.fsync)?;
+                        cluster.up(archives, fsync)?;
                         progress(&format!(
                             "cluster {} is ready after {:.1?}",
                             cluster.name,
@@ -138,21 +149,14 @@ impl Bed {
                     })
                 })
                 .collect();
-            let servers = bed.servers();
+            let servers = self.servers();
             parts.push(scope.spawn(move || servers.up()));
             for part in parts {
                 part.join()
                     .map_err(|_| anyhow!("starting a part of the test bed panicked"))??;
             }
-            Ok::<(), anyhow::Error>(())
-        })?;
-        bed.write_env()?;
-        progress(&format!(
-            "test bed {} is up after {:.1?}",
-            options.name,
-            start.elapsed()
-        ));
-        Ok(bed)
+            Ok(())
+        })
     }
 
     /// Loads images made from the present binaries into the running clusters.

@@ -59,21 +59,26 @@ impl Scrape {
         let figures = self.hub.read(|inventory| figures(inventory, &locks));
         let Metrics { state, .. } = &self.hub.metrics;
         state.show(&figures);
-        state.certificates.reset();
+        state.own.certificates.reset();
         for (name, file) in &self.certificates {
             match expiry(file) {
-                Some(seconds) => state.certificates.with_label_values(&[name]).set(seconds),
+                Some(seconds) => state.own.certificates.with_label_values(&[name]).set(seconds),
                 None => debug!(file = %file.display(), "a certificate cannot be read"),
             }
         }
-        state.store_bytes.set(self.store_bytes());
-        state.store_backup.reset();
+        state.own.store_bytes.set(self.store_bytes());
+        state.own.store_backup.reset();
         if let Ok(Some(at)) = self.hub.store().last_copy().await {
-            state.store_backup.with_label_values::<&str>(&[]).set(at / 1000);
+            state
+                .own
+                .store_backup
+                .with_label_values::<&str>(&[])
+                .set(at / 1000);
         }
-        state.paused.reset();
+        state.own.paused.reset();
         if let Some(pause) = self.hub.paused() {
             state
+                .own
                 .paused
                 .with_label_values::<&str>(&[])
                 .set(pause.since / 1000);

@@ -20,6 +20,8 @@ use crate::{Millis, now};
 
 /// How often given files and the hub's own certificate are looked at, at most.
 const LOOK: Duration = Duration::from_secs(30);
+/// Shortest pause between two looks.
+const SOON: Duration = Duration::from_millis(100);
 /// Names that the hub's own certificate always has: clients look for `hub` unless they are told otherwise.
 const NAMES: [&str; 3] = ["hub", "localhost", "127.0.0.1"];
 
@@ -122,6 +124,7 @@ impl Keys {
     /// Looks again and again, until `stop`.
     pub async fn keep(mut self, stop: CancellationToken) {
         let mut changes = self.authority.as_ref().map(|authority| authority.changes());
+        let mut least = SOON;
         loop {
             let left = self.due.map_or(Millis::MAX, |due| due.saturating_sub(now()));
             let left = Duration::from_millis(u64::try_from(left).unwrap_or_default());
@@ -134,9 +137,12 @@ impl Keys {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = changed => {}
-                () = tokio::time::sleep(LOOK.min(left).max(Duration::from_millis(100))) => {}
+                () = tokio::time::sleep(LOOK.min(left).max(least)) => {}
             }
-            match self.refresh(now()) {
+            let refreshed = self.refresh(now());
+            // What is overdue and cannot be had is tried at intervals too.
+            least = if refreshed.is_ok() { SOON } else { LOOK };
+            match refreshed {
                 Ok(true) => info!("certificates of the hub were replaced; new connections use them"),
                 Ok(false) => {}
                 Err(error) => warn!("the present certificates of the hub stay in use: {error:#}"),

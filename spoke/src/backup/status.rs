@@ -29,6 +29,14 @@ struct UnderWay {
     waiting: Option<Words>,
 }
 
+impl UnderWay {
+    /// The ones that run, the one that began first before the others.
+    fn in_order(&mut self) -> Vec<Running> {
+        self.works.sort_by_key(|(created, _)| *created);
+        self.works.drain(..).map(|(_, run)| run).collect()
+    }
+}
+
 /// What parked runs wait for.
 #[derive(Clone, Copy)]
 pub struct Parked<'a> {
@@ -116,9 +124,7 @@ pub fn with_runs(
     status.counted_jobs = counted;
     status.active = under_way.running.union(&under_way.starting).cloned().collect();
     under_way.waiting = under_way.waiting.or(refused);
-    under_way.works.sort_by_key(|(created, _)| *created);
-    let works: Vec<Running> = under_way.works.drain(..).map(|(_, run)| run).collect();
-    status.progress = runs::progress::shown(&works, old.progress.as_ref());
+    status.progress = runs::progress::shown(&under_way.in_order(), old.progress.as_ref());
     progress(&mut status, &under_way, backup.metadata.generation, now);
     (status, look_again)
 }

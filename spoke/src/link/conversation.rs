@@ -98,7 +98,7 @@ impl Conversation<'_> {
             tokio::select! {
                 // Messages about leases overtake the rest.
                 biased;
-                () = context.leases.changed() => context.leases.take().into_iter().for_each(|body| waiting.push(body)),
+                () = context.leases.changed() => waiting.extend(context.leases.take()),
                 permit = lanes.fast.reserve(), if !waiting.is_empty() => {
                     let permit = permit.context(CLOSED)?;
                     if let Some(message) = waiting.pop() {
@@ -120,28 +120,19 @@ impl Conversation<'_> {
                         permit.send(message);
                     }
                 }
-                () = at(renewal.at), if *welcome => renewal.ask(context).into_iter().for_each(|body| waiting.push(body)),
+                () = at(renewal.at), if *welcome => waiting.extend(renewal.ask(context)),
                 () = at(*collect), if *welcome && !session.is_busy() => {
                     *collect = None;
                     session.changes(&context.world, &context.outbox);
                 }
                 () = context.outbox.changed() => *collect = collect.or(Some(Instant::now() + COALESCE)),
-                () = context.creations.changed(), if *welcome => {
-                    context.creations.take().into_iter().for_each(|body| waiting.push(body));
-                }
-                () = context.commands.reported(), if *welcome => {
-                    context.commands.take_reports().into_iter().for_each(|body| waiting.push(body));
-                }
-                () = context.browsing.answered(), if *welcome => {
-                    context.browsing.take().into_iter().for_each(|body| waiting.push(body));
-                }
+                () = context.creations.changed(), if *welcome => waiting.extend(context.creations.take()),
+                () = context.commands.reported(), if *welcome => waiting.extend(context.commands.take_reports()),
+                () = context.browsing.answered(), if *welcome => waiting.extend(context.browsing.take()),
                 () = context.collectors.changed(), if *welcome => {
-                    let reports = context.collectors.take(context.clock.since_boot());
-                    reports.into_iter().for_each(|body| waiting.push(body));
+                    waiting.extend(context.collectors.take(context.clock.since_boot()));
                 }
-                () = possession.changed() => {
-                    possession.take().into_iter().for_each(|body| waiting.push(body));
-                }
+                () = possession.changed() => waiting.extend(possession.take()),
                 _ = beat.tick() => session.beat(),
             }
         }

@@ -42,6 +42,12 @@ pub struct Waiting {
     answers: VecDeque<Body>,
 }
 
+impl Extend<Body> for Waiting {
+    fn extend<T: IntoIterator<Item = Body>>(&mut self, bodies: T) {
+        bodies.into_iter().for_each(|body| self.push(body));
+    }
+}
+
 impl Waiting {
     /// Takes a message in. One that no receiver would take is cut or dropped here, because the receiver could only end the
     /// session, and the same message would be sent in the next one.

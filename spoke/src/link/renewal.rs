@@ -44,7 +44,7 @@ impl Renewal {
     fn plan(&mut self, context: &Context) {
         let Some(held) = &self.held else { return };
         let expires = held.facts.expires;
-        context.metrics.link_certificate_expiry.set(seconds(expires));
+        context.metrics.certificate.expiry.set(seconds(expires));
         let due = due(held.facts.begins, expires, context.random.unit());
         self.at = Some(Instant::now() + until(due, context));
     }
@@ -129,7 +129,7 @@ impl Renewal {
 }
 
 fn failed(context: &Context, outcome: &str) {
-    let failures = &context.metrics.link_certificate_failures;
+    let failures = &context.metrics.certificate.failures;
     failures.with_label_values(&[outcome]).inc();
 }
 

@@ -28,11 +28,7 @@ pub(super) fn plan(
 ) -> Plan<RepositoryController> {
     let generation = input.generation().unwrap_or_default();
     let mut state = input.state.clone();
-    // What operations have found counts whatever the spec is now: they are forgotten once they are deleted.
-    let mut recorded = input.status();
-    unlock::take_results(planning, input, observed, &mut state.locks, &mut recorded);
-    check::take_results(observed, &mut recorded, input.now.wall);
-    rotation::take_results(observed, &mut recorded);
+    let recorded = results(planning, input, observed, &mut state);
     let valid = match input.valid {
         Ok(valid) => valid,
         Err(invalid) => {
@@ -84,6 +80,20 @@ pub(super) fn plan(
         state,
         next,
     }
+}
+
+/// The status with what operations have found. It counts whatever the spec is now: they are forgotten once they are deleted.
+fn results(
+    planning: &Planning,
+    input: &Input<'_, RepositoryController>,
+    observed: &Observed,
+    state: &mut State,
+) -> ResticRepositoryStatus {
+    let mut recorded = input.status();
+    unlock::take_results(planning, input, observed, &mut state.locks, &mut recorded);
+    check::take_results(observed, &mut recorded, input.now.wall);
+    rotation::take_results(observed, &mut recorded);
+    recorded
 }
 
 /// The look that is due now, or when the next one is. Shows in the status that it is under way.

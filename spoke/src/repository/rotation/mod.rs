@@ -179,17 +179,29 @@ pub(super) fn tend(
             at: at.clone(),
             uid: job.meta.uid.to_string(),
         }),
-        Some(_) => {}
-        None if wanted => {
-            let (cluster, image) = (&planning.cluster, &planning.image);
-            let settings = pod::job_settings(None).ok();
-            let removes = status.password_rotation.as_ref().and_then(step::removes);
-            let job = |s| build::key_job(input.key, cluster, input.resource, &s, image, removes);
-            tended.job = settings.map(job);
-        }
-        None => {}
+        None if wanted => tended.job = key_job(planning, input, status),
+        Some(_) | None => {}
     }
     tended
+}
+
+/// The Job of the step that the change has come to.
+fn key_job(
+    planning: &Planning,
+    input: &Input<'_, RepositoryController>,
+    status: &ResticRepositoryStatus,
+) -> Option<Job> {
+    let (cluster, image) = (&planning.cluster, &planning.image);
+    let settings = pod::job_settings(None).ok()?;
+    let removes = status.password_rotation.as_ref().and_then(step::removes);
+    Some(build::key_job(
+        input.key,
+        cluster,
+        input.resource,
+        &settings,
+        image,
+        removes,
+    ))
 }
 
 /// A Job that waits although no step needs one, or one whose result is recorded while another is needed.
