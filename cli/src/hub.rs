@@ -1,9 +1,6 @@
 //! The hub itself: its backup, and the pause of all maintenance.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use proto::time::from_unix_millis;
 use proto::v1::HubBackupSummary;
@@ -11,6 +8,7 @@ use proto::v1::hub_backup_part::Body;
 use sha2::{Digest as _, Sha256};
 
 use crate::arguments::{HubArguments, HubCommand};
+use crate::arriving::{self, Arriving};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::note;
@@ -51,27 +49,11 @@ pub async fn pause(hub: &HubArguments, reason: Option<String>) -> Result<u8, Fai
 
 /// The file appears when all of it has arrived.
 async fn backup(hub: &HubArguments, file: &Path) -> Result<HubBackupSummary, Failure> {
-    if file.exists() {
-        let text = format!("{} exists; choose another name", file.display());
-        return Err(Failure::Usage(text));
-    }
+    arriving::free(file)?;
     let mut client = Client::connect(hub).await?;
-    let partial = with_suffix(file, ".partial");
-    let received = receive(&mut client, &partial).await;
-    let placed = received.and_then(|summary| {
-        std::fs::rename(&partial, file).map_err(|error| failed(file, error))?;
-        Ok(summary)
-    });
-    if placed.is_err() {
-        let _ = std::fs::remove_file(&partial);
-    }
-    placed
-}
-
-async fn receive(client: &mut Client, partial: &Path) -> Result<HubBackupSummary, Failure> {
     // A hub that refuses leaves no file.
     let mut parts = client.backup().await?;
-    let mut out = create(partial).map_err(|error| failed(partial, error))?;
+    let mut arriving = Arriving::begin(file)?;
     let (mut bytes, mut digest) = (0, Sha256::new());
     let summary = loop {
         let part = client.next(&mut parts).await?;
@@ -79,7 +61,7 @@ async fn receive(client: &mut Client, partial: &Path) -> Result<HubBackupSummary
             Some(Body::Data(data)) => {
                 bytes += data.len() as u64;
                 digest.update(&data);
-                out.write_all(&data).map_err(|error| failed(partial, error))?;
+                arriving.write(&data)?;
             }
             Some(Body::Summary(summary)) => break summary,
             None => return Err(Failure::Hub("it ended the backup before it was whole".to_owned())),
@@ -90,30 +72,6 @@ async fn receive(client: &mut Client, partial: &Path) -> Result<HubBackupSummary
             "the backup was damaged on its way; try again".to_owned(),
         ));
     }
-    out.sync_all().map_err(|error| failed(partial, error))?;
+    arriving.finish()?;
     Ok(summary)
-}
-
-/// Nobody else's to read from its first byte on.
-fn create(partial: &Path) -> io::Result<File> {
-    // Of an attempt that was killed.
-    let _ = std::fs::remove_file(partial);
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(partial)
-}
-
-fn failed(path: &Path, error: io::Error) -> Failure {
-    Failure::Output {
-        path: path.display().to_string(),
-        error,
-    }
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }

@@ -1,6 +1,7 @@
 //! fleet: the fleet from a terminal.
 
 mod arguments;
+mod arriving;
 mod audit;
 mod client;
 mod clusters;

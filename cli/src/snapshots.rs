@@ -1,7 +1,7 @@
 //! Snapshots, and the files in them, read through a cluster.
 
-use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::path::Path;
 
 use jiff::Timestamp;
 use proto::v1::{
@@ -11,7 +11,8 @@ use proto::v1::{
 use serde_json::{Value, json};
 use tonic::Streaming;
 
-use crate::arguments::{Format, HubArguments, SnapshotsCommand};
+use crate::arguments::{Format, HubArguments, SnapshotList, SnapshotsCommand};
+use crate::arriving::{self, Arriving};
 use crate::client::Client;
 use crate::document::API_VERSION;
 use crate::failure::{Failure, code};
@@ -43,43 +44,10 @@ async fn rows(
     Ok((snapshots, files, cut))
 }
 
+/// Carries a command out.
 pub async fn snapshots(hub: &HubArguments, command: &SnapshotsCommand) -> Result<u8, Failure> {
-    let client = Client::connect(hub).await?;
-    let mut control = client.control();
     match command {
-        SnapshotsCommand::List {
-            repository,
-            host,
-            tag,
-            limit,
-            output,
-        } => {
-            let request = ListSnapshotsRequest {
-                options: options(repository)?,
-                question: Some(ListSnapshots {
-                    host: host.clone(),
-                    tags: tag.clone(),
-                    limit: *limit,
-                }),
-            };
-            let answer = client.answer(control.list_snapshots(request)).await?;
-            let (snapshots, _, cut) = rows(&client, answer).await?;
-            let items: Vec<Value> = snapshots.iter().map(snapshot_document).collect();
-            match output {
-                Format::Json => line(&format!("{:#}", document("SnapshotList", &items, cut))),
-                Format::Yaml => print(&yaml(&document("SnapshotList", &items, cut))),
-                Format::Name => snapshots.iter().for_each(|snapshot| line(&snapshot.id)),
-                Format::Table | Format::Wide if snapshots.is_empty() => note("no snapshot matches"),
-                format @ (Format::Table | Format::Wide) => {
-                    print(&snapshot_table(
-                        &snapshots,
-                        *format == Format::Wide,
-                        Timestamp::now(),
-                    ));
-                }
-            }
-            Ok(told(cut))
-        }
+        SnapshotsCommand::List(asked) => list(hub, asked).await,
         SnapshotsCommand::Ls {
             repository,
             snapshot,
@@ -93,9 +61,9 @@ pub async fn snapshots(hub: &HubArguments, command: &SnapshotsCommand) -> Result
                     path: path.clone(),
                 }),
             };
-            let answer = client.answer(control.list_folder(request)).await?;
-            let (_, files, cut) = rows(&client, answer).await?;
-            Ok(show(&files, cut, *output))
+            let client = Client::connect(hub).await?;
+            let answer = client.answer(client.control().list_folder(request)).await?;
+            files(&client, answer, *output).await
         }
         SnapshotsCommand::Find {
             repository,
@@ -110,9 +78,9 @@ pub async fn snapshots(hub: &HubArguments, command: &SnapshotsCommand) -> Result
                     pattern: pattern.clone(),
                 }),
             };
-            let answer = client.answer(control.find_files(request)).await?;
-            let (_, files, cut) = rows(&client, answer).await?;
-            Ok(show(&files, cut, *output))
+            let client = Client::connect(hub).await?;
+            let answer = client.answer(client.control().find_files(request)).await?;
+            files(&client, answer, *output).await
         }
         SnapshotsCommand::Get {
             repository,
@@ -127,26 +95,67 @@ pub async fn snapshots(hub: &HubArguments, command: &SnapshotsCommand) -> Result
                     path: path.clone(),
                 }),
             };
-            let broken =
-                |name: &str, error: std::io::Error| Failure::Usage(format!("cannot write {name}: {error}"));
-            let name = to
-                .as_ref()
-                .map_or_else(|| "stdout".to_owned(), |to| to.display().to_string());
-            let mut answer = client.answer(control.fetch_file(request)).await?;
-            let mut file: Box<dyn std::io::Write> = match to {
-                Some(to) => {
-                    let file = OpenOptions::new().write(true).create_new(true).open(to);
-                    Box::new(file.map_err(|error| broken(&name, error))?)
-                }
-                None => Box::new(std::io::stdout()),
-            };
-            while let Some(part) = answer.message().await.map_err(|status| client.broken(&status))? {
-                file.write_all(&part.data).map_err(|error| broken(&name, error))?;
-            }
-            file.flush().map_err(|error| broken(&name, error))?;
-            Ok(0)
+            get(hub, request, to.as_deref()).await
         }
     }
+}
+
+async fn list(hub: &HubArguments, asked: &SnapshotList) -> Result<u8, Failure> {
+    let request = ListSnapshotsRequest {
+        options: options(&asked.repository)?,
+        question: Some(ListSnapshots {
+            host: asked.host.clone(),
+            tags: asked.tag.clone(),
+            limit: asked.limit,
+        }),
+    };
+    let client = Client::connect(hub).await?;
+    let answer = client.answer(client.control().list_snapshots(request)).await?;
+    let (snapshots, _, cut) = rows(&client, answer).await?;
+    let items: Vec<Value> = snapshots.iter().map(snapshot_document).collect();
+    match asked.output {
+        Format::Json => line(&format!("{:#}", document("SnapshotList", &items, cut))),
+        Format::Yaml => print(&yaml(&document("SnapshotList", &items, cut))),
+        Format::Name => snapshots.iter().for_each(|snapshot| line(&snapshot.id)),
+        Format::Table | Format::Wide if snapshots.is_empty() => note("no snapshot matches"),
+        format @ (Format::Table | Format::Wide) => {
+            print(&snapshot_table(
+                &snapshots,
+                format == Format::Wide,
+                Timestamp::now(),
+            ));
+        }
+    }
+    Ok(told(cut))
+}
+
+async fn files(client: &Client, answer: Streaming<AnswerPart>, output: Format) -> Result<u8, Failure> {
+    let (_, files, cut) = rows(client, answer).await?;
+    Ok(show(&files, cut, output))
+}
+
+/// A file that was cut off on its way is none: it would look like the one that was backed up.
+async fn get(hub: &HubArguments, request: FetchFileRequest, to: Option<&Path>) -> Result<u8, Failure> {
+    to.map_or(Ok(()), arriving::free)?;
+    let client = Client::connect(hub).await?;
+    let mut answer = client.answer(client.control().fetch_file(request)).await?;
+    let mut arriving = to.map(Arriving::begin).transpose()?;
+    let mut out = std::io::stdout();
+    let stdout = |error| Failure::Output {
+        path: "stdout".to_owned(),
+        error,
+    };
+    while let Some(part) = answer.message().await.map_err(|status| client.broken(&status))? {
+        match &mut arriving {
+            Some(arriving) => arriving.write(&part.data)?,
+            None => out.write_all(&part.data).map_err(stdout)?,
+        }
+    }
+    match arriving {
+        Some(arriving) => arriving.finish()?,
+        None => out.flush().map_err(stdout)?,
+    }
+    Ok(0)
 }
 
 /// Says that there is more.

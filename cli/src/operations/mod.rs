@@ -15,7 +15,8 @@ use proto::v1::{
 };
 
 use crate::arguments::{
-    BackupsCommand, Format, HubArguments, OperationsCommand, Restore, RetentionCommand, Targets, Wait,
+    BackupsCommand, Format, HubArguments, OperationList, OperationsCommand, Restore, RetentionCommand,
+    Targets, Wait,
 };
 use crate::client::Client;
 use crate::failure::Failure;
@@ -213,52 +214,13 @@ pub async fn restore(hub: &HubArguments, restore: &Restore) -> Result<u8, Failur
     wait::ends(hub, client, vec![operation], &restore.wait).await
 }
 
+/// Carries a command out.
 pub async fn operations(hub: &HubArguments, command: &OperationsCommand) -> Result<u8, Failure> {
     let client = Client::connect(hub).await?;
-    let mut control = client.control();
     match command {
-        OperationsCommand::List {
-            cluster,
-            open,
-            limit,
-            before,
-            output,
-        } => {
-            let request = ListOperationsRequest {
-                clusters: cluster.clone(),
-                open: *open,
-                limit: *limit,
-                before: before.clone(),
-            };
-            let answer = client.answer(control.list_operations(request)).await?;
-            match output {
-                Format::Json => line(&format!("{:#}", show::list(&answer))),
-                Format::Yaml => print(&yaml(&show::list(&answer))),
-                Format::Name => answer.operations.iter().for_each(|operation| line(&operation.id)),
-                Format::Table | Format::Wide if answer.operations.is_empty() => {
-                    note("no operation matches; `fleet backups run` begins one");
-                }
-                format @ (Format::Table | Format::Wide) => {
-                    print(&show::table(
-                        &answer.operations,
-                        *format == Format::Wide,
-                        Timestamp::now(),
-                    ));
-                }
-            }
-            if !answer.next_page.is_empty() {
-                note(&format!(
-                    "older ones: fleet operations list --before {}",
-                    answer.next_page
-                ));
-            }
-            Ok(0)
-        }
+        OperationsCommand::List(asked) => list(&client, asked).await,
         OperationsCommand::Show { operation, output } => {
-            let request = GetOperationRequest {
-                id: operation.clone(),
-            };
-            let operation = client.answer(control.get_operation(request)).await?;
+            let operation = get(&client, operation).await?;
             match output {
                 Format::Json => line(&format!("{:#}", show::document(&operation))),
                 Format::Yaml => print(&yaml(&show::document(&operation))),
@@ -268,17 +230,14 @@ pub async fn operations(hub: &HubArguments, command: &OperationsCommand) -> Resu
             Ok(0)
         }
         OperationsCommand::Wait { operation } => {
-            let request = GetOperationRequest {
-                id: operation.clone(),
-            };
-            let operation = client.answer(control.get_operation(request)).await?;
+            let operation = get(&client, operation).await?;
             wait::end(hub, client, operation).await
         }
         OperationsCommand::Cancel { operation, no_wait } => {
             let request = CancelOperationRequest {
                 id: operation.clone(),
             };
-            let operation = client.answer(control.cancel_operation(request)).await?;
+            let operation = client.answer(client.control().cancel_operation(request)).await?;
             if *no_wait {
                 note(&show::state_line(&operation));
                 return Ok(0);
@@ -286,6 +245,43 @@ pub async fn operations(hub: &HubArguments, command: &OperationsCommand) -> Resu
             wait::cancelled(hub, client, operation).await
         }
     }
+}
+
+async fn get(client: &Client, id: &str) -> Result<Operation, Failure> {
+    let request = GetOperationRequest { id: id.to_owned() };
+    client.answer(client.control().get_operation(request)).await
+}
+
+async fn list(client: &Client, asked: &OperationList) -> Result<u8, Failure> {
+    let request = ListOperationsRequest {
+        clusters: asked.cluster.clone(),
+        open: asked.open,
+        limit: asked.limit,
+        before: asked.before.clone(),
+    };
+    let answer = client.answer(client.control().list_operations(request)).await?;
+    match asked.output {
+        Format::Json => line(&format!("{:#}", show::list(&answer))),
+        Format::Yaml => print(&yaml(&show::list(&answer))),
+        Format::Name => answer.operations.iter().for_each(|operation| line(&operation.id)),
+        Format::Table | Format::Wide if answer.operations.is_empty() => {
+            note("no operation matches; `fleet backups run` begins one");
+        }
+        format @ (Format::Table | Format::Wide) => {
+            print(&show::table(
+                &answer.operations,
+                format == Format::Wide,
+                Timestamp::now(),
+            ));
+        }
+    }
+    if !answer.next_page.is_empty() {
+        note(&format!(
+            "older ones: fleet operations list --before {}",
+            answer.next_page
+        ));
+    }
+    Ok(0)
 }
 
 #[cfg(test)]
