@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "fleet/v1/enrol.proto",
         "fleet/v1/command.proto",
         "fleet/v1/control.proto",
+        "fleet/v1/copy.proto",
         "fleet/v1/hub.proto",
         "fleet/v1/link.proto",
         "fleet/v1/lease.proto",

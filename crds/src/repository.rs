@@ -158,6 +158,11 @@ pub struct ResticRepositoryStatus {
     /// restic's own id of the repository (64 hex digits): the same however it is reached.
     #[serde(rename = "repositoryID", default, skip_serializing_if = "Option::is_none")]
     pub repository_id: Option<String>,
+    /// restic id of another repository that was found at the location, in the place of repositoryID. No retention run of
+    /// either begins until a person accepts it with the annotation backup.resticbackup.io/accept-repository, or the known
+    /// one is found again.
+    #[serde(rename = "changedID", default, skip_serializing_if = "Option::is_none")]
+    pub changed_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statistics: Option<RepositoryStatistics>,
     /// resourceVersion of the Secret that the last answer of the repository was got with.

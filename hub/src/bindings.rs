@@ -138,6 +138,35 @@ impl Bindings {
         of.insert(binding.cluster.clone(), binding);
     }
 
+    /// The binding of a cluster is to another store of the same restic id, which has the same key of restic. Made durable
+    /// before.
+    pub fn move_to(&mut self, cluster: &str, from: &str, to: &Arc<str>) {
+        if let Some(key) = self.keys.get(from).filter(|_| !self.keys.contains_key(to)) {
+            let key = Key {
+                restic_id: to.clone(),
+                ..key.clone()
+            };
+            self.keys.insert(to.clone(), key);
+        }
+        let binding = self.repositories.get_mut(from).and_then(|of| of.remove(cluster));
+        if let Some(ids) = self.clusters.get_mut(cluster) {
+            ids.remove(from);
+        }
+        if let Some(binding) = binding {
+            self.put(Binding {
+                restic_id: to.clone(),
+                ..binding
+            });
+        }
+    }
+
+    /// Repositories to which more than one cluster is bound.
+    pub fn shared(&self) -> impl Iterator<Item = &Arc<str>> {
+        let bound = |of: &BTreeMap<Arc<str>, Binding>| of.values().filter(|b| b.state == State::Bound).count();
+        let shared = self.repositories.iter().filter(move |(_, of)| of.len() > 1 && bound(of) > 1);
+        shared.map(|(id, _)| id)
+    }
+
     /// Takes a key in that was made durable.
     pub fn put_key(&mut self, key: Key) {
         self.keys.insert(key.restic_id.clone(), key);

@@ -2,16 +2,19 @@
 //! the collector, which may be another cluster. Pure.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use proto::time::{from_unix_millis, to_unix_millis};
 use proto::v1::{BackupResult, BackupState, SnapshotSource};
 
 use crate::Millis;
-use crate::inventory::Held;
+use crate::inventory::{Held, Inventory};
 use crate::seen::Seen;
 
 /// Clocks of two clusters may differ by this much, and storage may show a snapshot later.
 const CLOCKS: Millis = 60 * 60_000;
+/// Times in a status are of whole seconds.
+const ROUNDED: Millis = 1_000;
 /// A listing of so many sources may lack some.
 const WHOLE: usize = 2_000;
 
@@ -40,6 +43,30 @@ pub fn unproven(seen: Seen<'_>) -> impl Iterator<Item = Unproven<'_>> {
         let of = newest.get(&(&*held.cluster, name.as_str())).copied();
         let reason = missing(backup, of, *at)?;
         Some(Unproven { held, reason })
+    })
+}
+
+/// Snapshots of a repository that clusters other than its collector report and that its listing lacks, by cluster. The
+/// listing may be older by the difference of two clocks, or the snapshot forgotten: this is a suspicion and no proof.
+#[must_use]
+pub fn lacking(inventory: &Inventory, key: &str) -> Option<(Arc<str>, String)> {
+    let latest = inventory.collected(key)?.latest.as_ref()?;
+    if latest.report.sources.len() >= WHOLE {
+        return None;
+    }
+    let newest = newest(&latest.report.sources);
+    let mut clusters = inventory.bindings().bound(key).filter(|c| ***c != *latest.cluster);
+    clusters.find_map(|cluster| {
+        let of_cluster = [cluster.to_string()];
+        let backups = inventory.index().backups(&of_cluster);
+        let mut of_store = backups.filter_map(|held| Some((held, held.backup().filter(|b| b.restic_id == key)?)));
+        of_store.find_map(|(held, backup)| {
+            let run = backup.last_run.as_ref().filter(|run| !run.snapshot_id.is_empty())?;
+            let (began, ended) = (to_unix_millis(run.started.as_ref()?), to_unix_millis(run.finished.as_ref()?));
+            let name = format!("{}/{}", held.object.namespace, held.object.name);
+            let listed = newest.get(&(&**cluster, name.as_str())).is_some_and(|newest| *newest >= began - ROUNDED);
+            (!listed && latest.at > ended).then(|| (cluster.clone(), run.snapshot_id.clone()))
+        })
     })
 }
 

@@ -142,7 +142,8 @@ impl Session {
                 | Body::CertificateRequest(_)
                 | Body::TrustStored(_)
                 | Body::CommandReport(_)
-                | Body::BrowsePart(_),
+                | Body::BrowsePart(_)
+                | Body::StoreProbeAnswer(_),
             ) => Effect::default(),
         })
     }

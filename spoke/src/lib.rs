@@ -40,6 +40,7 @@ pub mod operation;
 pub mod paths;
 pub mod pod;
 pub mod possession;
+pub mod probe;
 pub mod progress;
 pub mod queue;
 pub mod repository;

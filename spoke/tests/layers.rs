@@ -44,6 +44,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "intake",
             "link",
             "possession",
+            "probe",
             "progress",
             "stream",
             "worker",

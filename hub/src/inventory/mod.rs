@@ -30,6 +30,7 @@ pub use self::member::{Facts, Limits, Live, Member};
 pub use self::sessions::Introduction;
 use self::vanished::Vanished;
 use crate::bindings::Bindings;
+use crate::copies::Places;
 use crate::health::Fresh;
 use crate::store::{StoredCluster, StoredDecision};
 use crate::{Millis, Moment};
@@ -112,6 +113,7 @@ pub struct Inventory {
     /// Clusters that are being removed from the store.
     forgetting: HashSet<Arc<str>>,
     bindings: Bindings,
+    places: Places,
     vanished: Vanished,
     /// Repositories that were reported and are not in the table of bindings.
     reported: BTreeMap<Arc<str>, BTreeSet<String>>,
@@ -134,6 +136,7 @@ impl Inventory {
             objects: 0,
             forgetting: HashSet::new(),
             bindings: Bindings::default(),
+            places: Places::default(),
             vanished: Vanished::default(),
             reported: BTreeMap::new(),
             collected: HashMap::new(),
@@ -246,7 +249,7 @@ impl Inventory {
         self.members.insert(name.clone(), member);
         self.changes.touch(Collection::Clusters, &name);
         for held in objects {
-            self.insert(Arc::new(held), None);
+            self.insert(held, None);
         }
         if let Some(member) = self.members.get_mut(&name) {
             let agrees =

@@ -7,6 +7,7 @@ use prost::Message as _;
 
 use super::{Held, Inventory};
 use crate::Millis;
+use crate::copies::Places;
 use crate::store::StoredVanished;
 
 /// A policy that was missing from a whole inventory, without a tombstone, keeps what it kept for so long.
@@ -40,6 +41,13 @@ impl Vanished {
         let before = self.0.len();
         self.0.retain(|(of, _), _| of != cluster);
         self.0.len() != before
+    }
+
+    /// Names the stores anew.
+    pub fn place(&mut self, places: &Places) {
+        for (held, _) in self.0.values_mut() {
+            Arc::make_mut(held).place(places);
+        }
     }
 
     /// Those that count at a time.
@@ -77,8 +85,9 @@ impl Inventory {
         } in kept
         {
             let cluster: Arc<str> = cluster.as_str().into();
-            let held = Arc::new(Held::restored(&cluster, &uid, &state, 0));
-            self.vanished.0.insert((cluster, uid), (held, since));
+            let mut held = Held::restored(&cluster, &uid, &state, 0);
+            held.place(&self.places);
+            self.vanished.0.insert((cluster, uid), (Arc::new(held), since));
         }
     }
 }

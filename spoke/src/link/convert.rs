@@ -161,6 +161,7 @@ pub fn repository_state(repository: &ResticRepository) -> ObjectState {
         progress: check.and_then(|check| check.progress.as_ref()).map(progress),
         key_id: key_in_use(repository, &status),
         refresh_ms: refresh(repository),
+        changed_id: status.changed_id.clone().unwrap_or_default(),
     };
     object(&repository.metadata, &status.conditions, Body::Repository(body))
 }
@@ -313,6 +314,7 @@ fn unclear_repository(broken: &Undecodable) -> ObjectState {
         url: redact(&text("/spec/repositoryURL")),
         restic_id: text("/status/repositoryID"),
         damage: damage::of_undecodable(broken).unwrap_or_default(),
+        changed_id: text("/status/changedID"),
         last_check_result: text("/status/lastIntegrityCheckResult"),
         ..Default::default()
     };

@@ -261,3 +261,76 @@ fn a_cheap_look_that_fails_after_a_run_failed_is_followed_by_a_whole_one() {
     table.found = vec![Found::Locks(None)];
     assert!(table.plan(&failed).work.is_empty(), "its back-off counts");
 }
+
+fn changed(is: &str) -> Answer {
+    Answer::Changed {
+        was: "id".to_owned(),
+        is: is.to_owned(),
+    }
+}
+
+/// The table after an answer.
+fn after(mut table: Table<RepositoryController>, given: Answer) -> Table<RepositoryController> {
+    table.found = vec![answer(given, "7", None)];
+    let settled = table.settle(&observed(), None);
+    (table.resource.status, table.state) = (Some(settled.status), settled.state);
+    table.found.clear();
+    table
+}
+
+fn annotate(table: &mut Table<RepositoryController>, accepted: &str) {
+    let annotations = table.resource.metadata.annotations.get_or_insert_default();
+    annotations.insert(names::ANNOTATION_ACCEPT_REPOSITORY.to_owned(), accepted.to_owned());
+}
+
+fn status(table: &Table<RepositoryController>) -> crds::ResticRepositoryStatus {
+    table.resource.status.clone().unwrap()
+}
+
+#[test]
+fn a_look_that_fails_is_no_change_of_the_repository_and_takes_none_back() {
+    let away = || Answer::Failed(crate::restic::Failure::Unreachable("no route".to_owned()));
+    let table = after(ready(&[]), away());
+    assert_eq!(status(&table).changed_id, None);
+    assert_eq!(status(&table).repository_id.as_deref(), Some("id"));
+    let table = after(after(table, changed(&"e".repeat(64))), away());
+    assert_eq!(
+        status(&table).changed_id,
+        Some("e".repeat(64)),
+        "nothing is known anew of what lies there"
+    );
+    let table = after(table, open());
+    assert_eq!(status(&table).changed_id, None, "the known one is back");
+}
+
+#[test]
+fn another_repository_in_the_place_of_the_known_one_is_an_alarm_until_a_person_accepts_it() {
+    let other = "e".repeat(64);
+    let mut table = after(ready(&[]), changed(&other));
+    let found = status(&table);
+    let (reason, text) = condition(&found.conditions, "Ready");
+    assert_eq!(reason, "False/RepositoryChanged");
+    assert!(text.contains("backup.resticbackup.io/accept-repository=eeeeeeee"), "{text}");
+    assert_eq!(found.repository_id.as_deref(), Some("id"), "the known one stays known");
+    let before = ResticRepositoryStatus::default();
+    let warned = RepositoryController::events(&before, &found);
+    assert_eq!((warned.len(), warned[0].reason.as_str()), (1, "RepositoryChanged"));
+
+    for wrong in ["", "eeee", "id", &"f".repeat(64)] {
+        annotate(&mut table, wrong);
+        assert_eq!(table.plan(&observed()).status.changed_id, Some(other.clone()), "{wrong}");
+    }
+    annotate(&mut table, "eeeeeeee");
+    let mut plan = table.plan(&observed());
+    let status = &plan.status;
+    assert_eq!((status.repository_id.as_ref(), &status.changed_id), (Some(&other), &None));
+    assert_eq!((&status.statistics, &status.key_id), (&None, &None), "of the former one");
+    assert_eq!(condition(&status.conditions, "Ready").0, "Unknown/RepositoryAccepted");
+    let Work::Look { expected, .. } = plan.work.remove(0).work else { panic!("no look") };
+    assert_eq!(expected, Expected::Known(other.clone()));
+
+    // A look that was begun before it was accepted compares with the former one.
+    (table.resource.status, table.state) = (Some(plan.status), plan.state);
+    let table = after(table, changed(&other));
+    assert_eq!(self::status(&table).changed_id, None);
+}

@@ -339,6 +339,17 @@ impl Restic for Executor {
         .boxed()
     }
 
+    fn snapshot_ids<'a>(
+        &'a self,
+        credentials: &'a Credentials,
+    ) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
+        async move {
+            let list = ["list", "snapshots", "--no-lock"];
+            locks::ids(&self.run("list", &list, credentials, self.probe_deadline).await?)
+        }
+        .boxed()
+    }
+
     fn lock<'a>(
         &'a self,
         credentials: &'a Credentials,

@@ -207,6 +207,11 @@ pub trait Restic: Send + Sync {
     /// `list locks --no-lock`: ids of all locks.
     fn locks<'a>(&'a self, credentials: &'a Credentials) -> BoxFuture<'a, Result<Vec<String>, Failure>>;
 
+    /// `list snapshots --no-lock`: ids of all snapshots, none of which is read.
+    fn snapshot_ids<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
+        unread()
+    }
+
     /// `cat lock --no-lock`.
     fn lock<'a>(
         &'a self,

@@ -104,6 +104,9 @@ impl Owner for RetentionOwner {
     }
 
     fn order(&self, pinned: &Pinned, job: &JobView, run: Option<RetentionRun>) -> Result<Order, String> {
+        if let Some(text) = own::changed(&self.context.world, &pinned.restic_id) {
+            return Err(text);
+        }
         let mut run = match run {
             Some(run) => run,
             // The policies of other clusters are known to the hub alone.
@@ -285,6 +288,32 @@ mod tests {
             ..of_hub
         };
         assert_eq!(damage(&shared, Some(told)).0, "of another cluster");
+    }
+
+    #[tokio::test]
+    async fn neither_a_repository_that_another_one_took_the_place_of_nor_that_one_is_given_an_order() {
+        for (known, other) in [("id", "other"), ("another", "id")] {
+            for shared in [false, true] {
+                let owner = owner(shared);
+                let of_hub = RetentionRun {
+                    restic_id: "id".to_owned(),
+                    ..RetentionRun::default()
+                };
+                let run = shared.then_some(of_hub);
+                assert!(order_of(&owner, run.clone()).is_ok());
+                let at = Key::new("shop", "swapped");
+                let repository = json!({
+                    "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
+                    "metadata": { "name": "swapped", "namespace": "shop", "uid": "s", "resourceVersion": "1" },
+                    "spec": { "repositoryURL": "s3:h/c", "credentialsSecretRef": { "name": "nas" } },
+                    "status": { "repositoryID": known, "changedID": other },
+                });
+                let repository = Arc::new(serde_json::from_value(repository).unwrap());
+                owner.context.world.repositories.put(at, repository);
+                let refused = order_of(&owner, run).unwrap_err();
+                assert!(refused.contains("shop/swapped"), "{refused}");
+            }
+        }
     }
 
     #[tokio::test]

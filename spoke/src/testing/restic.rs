@@ -88,6 +88,12 @@ impl MemoryRestic {
 }
 
 impl Restic for MemoryRestic {
+    fn snapshot_ids<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
+        self.answer("list snapshots", |state| {
+            state.snapshots.iter().map(|snapshot| snapshot.id.clone()).collect()
+        })
+    }
+
     fn id<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<String, Failure>> {
         self.answer("id", |_| REPOSITORY_ID.to_owned())
     }
