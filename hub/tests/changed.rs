@@ -9,7 +9,7 @@ use proto::v1::hub_message::Body as Told;
 use proto::v1::object_state::Body as Object;
 use proto::v1::row::Body as Shown;
 use proto::v1::spoke_message::Body;
-use proto::v1::{LeaseAsk, LeaseRenew, ObjectState, RepositoryState};
+use proto::v1::{LeaseAsk, LeaseRenew, ObjectState, OperationKind, RepositoryState};
 
 /// Repository `known`, at whose location `other` lies now.
 fn changed(known: &str, other: &str) -> ObjectState {
@@ -102,4 +102,29 @@ async fn a_holder_is_not_renewed_while_another_repository_lies_there() {
         _ => None,
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_repository_that_one_cluster_makes_read_only_is_kept_by_none() {
+    let fleet = Fleet::new().await;
+    let mut a = member(&fleet).await;
+    let body = RepositoryState {
+        url: "s3:http://one/bucket".to_owned(),
+        restic_id: ID.to_owned(),
+        read_only: true,
+        ..RepositoryState::default()
+    };
+    let mut b = fleet.spoke("b").await;
+    b.tell(vec![object("nas", Object::Repository(body))]).await;
+    b.prove(ID, 1).await;
+    fleet.until_binding("b", ID, "bound").await;
+    a.ask("retention").await;
+    let reason = waits(&mut a, "retention").await;
+    assert!(reason.contains("b/ns/nas makes the repository read-only"), "{reason}");
+    let check = LeaseAsk {
+        kind: OperationKind::Check.into(),
+        ..ask("check")
+    };
+    a.say(Body::LeaseAsk(check)).await;
+    assert_eq!(a.granted().await.operation, "check", "it only reads");
 }

@@ -11,7 +11,7 @@ use proto::v1::row::Body as Shown;
 use proto::v1::spoke_message::Body;
 use proto::v1::{
     BackupRun, BackupState, CollectorReport, Hello, LeaseGrant, ObjectState, RepositoryCopies,
-    RepositoryState, RepositoryStatistics, StoreProbeAnswer,
+    RepositoryState, RepositoryStatistics, StoreProbe, StoreProbeAnswer,
 };
 
 const ONE: &str = "s3:http://one/bucket";
@@ -73,23 +73,43 @@ async fn joins(fleet: &Fleet, cluster: &str, objects: Vec<ObjectState>) -> Spoke
     spoke
 }
 
-/// Answers the next question for a snapshot.
-async fn answers(spoke: &mut Spoke, made: char, listed: bool) {
-    let asked = spoke
-        .until("a question for a snapshot", |told| match told {
+const LOCK: &str = "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
+
+async fn asked(spoke: &mut Spoke) -> StoreProbe {
+    spoke
+        .until("a question about the store", |told| match told {
+            // The end of another probe.
+            Told::StoreProbe(asked) if asked.hold_ms == 0 && asked.lock.is_empty() => None,
             Told::StoreProbe(asked) => Some(asked.clone()),
             _ => None,
         })
-        .await;
-    assert_eq!((asked.snapshot, asked.restic_id.as_str()), (snapshot(made), ID));
+        .await
+}
+
+async fn answer(spoke: &Spoke, asked: &StoreProbe, listed: bool) {
+    assert_eq!(asked.restic_id, ID);
     let answer = StoreProbeAnswer {
         probe: asked.probe,
         restic_id: ID.to_owned(),
         listed,
-        snapshots: 5,
+        lock: if asked.hold_ms > 0 { LOCK } else { "" }.to_owned(),
         error: String::new(),
     };
     spoke.say(Body::StoreProbeAnswer(answer)).await;
+}
+
+/// The cluster is asked to hold a lock, and does.
+async fn holds(spoke: &mut Spoke) {
+    let asked = asked(spoke).await;
+    assert!(asked.hold_ms > 0, "{asked:?}");
+    answer(spoke, &asked, true).await;
+}
+
+/// The cluster is asked whether it lists the lock.
+async fn lists(spoke: &mut Spoke, listed: bool) {
+    let asked = asked(spoke).await;
+    assert_eq!(asked.lock, LOCK);
+    answer(spoke, &asked, listed).await;
 }
 
 async fn told(spoke: &mut Spoke, what: &str, is: impl Fn(&RepositoryCopies) -> bool) {
@@ -135,21 +155,16 @@ fn row(fleet: &Fleet, key: &str) -> Option<(Vec<String>, String)> {
     }
 }
 
-/// Clusters a and b, whose repositories were found to lie in two stores by a snapshot of a.
+/// Clusters a and b, whose repositories were found to lie in two stores.
 async fn apart(fleet: &Fleet) -> (Spoke, Spoke) {
-    let mut a = joins(fleet, "a", with(ONE, 'a')).await;
+    let mut a = joins(fleet, "a", of(ONE)).await;
     let mut b = joins(fleet, "b", of(TWO)).await;
-    // The copy has what was there before.
-    answers(&mut a, 'a', true).await;
     told(&mut a, "that it is unclear", |copies| !copies.unclear.is_empty()).await;
-    told(&mut b, "that it is unclear", |copies| !copies.unclear.is_empty()).await;
-    answers(&mut b, 'a', true).await;
     let reason = withheld(&mut a, "too-early").await;
     assert!(reason.contains("cluster b has the repository at s3:http://two/bucket"), "{reason}");
-    a.tell(with(ONE, 'c')).await;
-    answers(&mut a, 'c', true).await;
-    answers(&mut b, 'c', false).await;
-    answers(&mut a, 'c', true).await;
+    holds(&mut b).await;
+    lists(&mut a, false).await;
+    lists(&mut b, true).await;
     let second = second();
     fleet.until("two rows", async |fleet: &Fleet| row(fleet, &second).is_some()).await;
     // Its session has ended: it asks anew for what it waits for.
@@ -183,7 +198,7 @@ async fn each_has_its_own_runs(a: &mut Spoke, b: &mut Spoke) {
 }
 
 #[tokio::test]
-async fn a_copy_is_found_by_a_snapshot_that_it_lacks_and_each_store_has_its_own_row_and_runs() {
+async fn a_copy_is_found_by_a_lock_that_it_lacks_and_each_store_has_its_own_row_and_runs() {
     let fleet = Fleet::new().await;
     let (mut a, mut b) = apart(&fleet).await;
     told(&mut a, "of the copy", |copies| copies.copies.contains("b at s3:http://two/bucket")).await;
@@ -202,7 +217,7 @@ async fn stores_that_were_told_apart_stay_so_when_the_hub_restarts() {
     let (a, b) = apart(&fleet).await;
     drop((a, b));
     let fleet = fleet.restart().await;
-    let mut a = joins_again(&fleet, "a", with(ONE, 'c')).await;
+    let mut a = joins_again(&fleet, "a", of(ONE)).await;
     let mut b = joins_again(&fleet, "b", of(TWO)).await;
     told(&mut b, "of the copy", |copies| !copies.copies.is_empty()).await;
     each_has_its_own_runs(&mut a, &mut b).await;
@@ -232,19 +247,37 @@ async fn the_alarm_ends_when_a_copy_is_not_used_any_more_and_a_cluster_that_move
 }
 
 #[tokio::test]
-async fn two_locations_of_one_store_are_one_once_a_new_snapshot_is_listed_at_both() {
+async fn two_locations_of_one_store_are_one_once_a_lock_is_listed_at_both() {
     let fleet = Fleet::new().await;
     let mut a = joins(&fleet, "a", of(ONE)).await;
     let mut b = joins(&fleet, "b", of(TWO)).await;
-    told(&mut b, "that it is unclear", |copies| !copies.unclear.is_empty()).await;
-    withheld(&mut b, "waits").await;
-    a.tell(with(ONE, 'c')).await;
-    answers(&mut a, 'c', true).await;
-    answers(&mut b, 'c', true).await;
+    told(&mut a, "that it is unclear", |copies| !copies.unclear.is_empty()).await;
+    withheld(&mut a, "waits").await;
+    holds(&mut b).await;
+    lists(&mut a, true).await;
     told(&mut b, "that it is clear", |copies| copies.unclear.is_empty()).await;
     assert_eq!(row(&fleet, ID).unwrap().0, ["a", "b"]);
     b.ask("now").await;
     assert_eq!(granted(&mut b, "now").await.run.unwrap().clusters, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_cluster_that_cannot_hold_a_lock_is_followed_by_another_and_retention_waits() {
+    let fleet = Fleet::new().await;
+    let mut a = joins(&fleet, "a", of(ONE)).await;
+    let mut b = joins(&fleet, "b", of(TWO)).await;
+    let held = asked(&mut b).await;
+    let refused = StoreProbeAnswer {
+        probe: held.probe,
+        restic_id: ID.to_owned(),
+        error: "the storage is read-only".to_owned(),
+        ..StoreProbeAnswer::default()
+    };
+    b.say(Body::StoreProbeAnswer(refused)).await;
+    holds(&mut a).await;
+    withheld(&mut a, "waits").await;
+    lists(&mut b, true).await;
+    told(&mut a, "that it is clear", |copies| copies.unclear.is_empty()).await;
 }
 
 /// What the collector lists: nothing of b.
@@ -278,9 +311,9 @@ async fn a_copy_behind_one_location_is_found_by_what_the_collector_does_not_list
     let (mut a, mut b) = suspected(&fleet).await;
     told(&mut a, "the suspicion", |copies| !copies.unclear.is_empty()).await;
     withheld(&mut a, "meanwhile").await;
-    answers(&mut b, 'b', true).await;
-    answers(&mut a, 'b', false).await;
-    answers(&mut b, 'b', true).await;
+    holds(&mut b).await;
+    lists(&mut a, false).await;
+    lists(&mut b, true).await;
     fleet.until("two rows", async |fleet: &Fleet| row(fleet, &second()).is_some()).await;
     drop(b);
     let mut b = joins_again(&fleet, "b", with(ONE, 'b')).await;
@@ -288,12 +321,11 @@ async fn a_copy_behind_one_location_is_found_by_what_the_collector_does_not_list
 }
 
 #[tokio::test]
-async fn a_snapshot_that_was_forgotten_meanwhile_is_no_sign_of_a_copy() {
+async fn a_snapshot_that_was_forgotten_is_no_sign_of_a_copy() {
     let fleet = Fleet::new().await;
     let (mut a, mut b) = suspected(&fleet).await;
-    answers(&mut b, 'b', true).await;
-    answers(&mut a, 'b', false).await;
-    answers(&mut b, 'b', false).await;
+    holds(&mut b).await;
+    lists(&mut a, true).await;
     told(&mut a, "that it is clear", |copies| copies.unclear.is_empty()).await;
     a.ask("now").await;
     assert_eq!(granted(&mut a, "now").await.run.unwrap().clusters, ["a", "b"]);

@@ -18,6 +18,7 @@ pub mod backup;
 pub mod browse;
 pub mod clock;
 pub mod command;
+pub mod closed;
 pub mod config;
 pub mod consent;
 pub mod context;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::context::Context;
-use crate::probe;
+use crate::probe::{self, Held};
 use crate::restic::Restic;
 use crate::world::{Index, Key};
 
@@ -24,7 +24,7 @@ const WAITING: usize = 64;
 pub enum Question {
     /// For proof that this cluster can open it.
     Possession(PossessionChallenge),
-    /// Whether a snapshot is in it.
+    /// In which store it lies.
     Probe(StoreProbe),
 }
 
@@ -87,12 +87,15 @@ pub async fn run(
 ) {
     let work = async {
         let mut questions = questions.lock().await;
+        let mut held = Held::default();
         while let Some(question) = questions.recv().await {
             let challenge = match question {
                 Question::Possession(challenge) => challenge,
                 Question::Probe(asked) => {
-                    let answer = probe::answer(&context, restic.as_ref(), asked).await;
-                    possession.put(Body::StoreProbeAnswer(answer));
+                    let answer = probe::answer((&context, &restic), &mut held, asked).await;
+                    if let Some(answer) = answer {
+                        possession.put(Body::StoreProbeAnswer(answer));
+                    }
                     continue;
                 }
             };

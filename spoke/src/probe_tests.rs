@@ -1,51 +1,67 @@
-//! Questions whether a snapshot is in a repository.
-
-use std::sync::Arc;
-
-use serde_json::json;
+//! Questions about the store of a repository.
 
 use super::*;
 use crate::testing::ApiServer;
 use crate::testing::restic::{MemoryRestic, REPOSITORY_ID};
 use crate::testing::spoke::{SHOP, Spoke, furnish};
 
-fn asked(snapshot: &str) -> StoreProbe {
+fn asked(probe: u64) -> StoreProbe {
     StoreProbe {
-        probe: 7,
+        probe,
         restic_id: REPOSITORY_ID.to_owned(),
-        snapshot: snapshot.to_owned(),
+        ..StoreProbe::default()
+    }
+}
+
+fn hold(probe: u64) -> StoreProbe {
+    StoreProbe {
+        hold_ms: 60_000,
+        ..asked(probe)
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_snapshot_is_looked_for_in_a_listing_of_names_and_a_failure_says_nothing() {
-    let (api, restic) = (ApiServer::new(), Arc::new(MemoryRestic::default()));
+async fn a_lock_is_held_until_it_is_given_up_and_another_one_is_looked_for_meanwhile() {
+    let (api, memory) = (ApiServer::new(), Arc::new(MemoryRestic::default()));
     furnish(&api);
     let arguments = ["--leader-elect", "false", "--hub", "https://127.0.0.1:1"];
-    let spoke = Spoke::start_as("", &api, &restic, &arguments).await;
+    let spoke = Spoke::start_as("", &api, &memory, &arguments).await;
     let at = Key::new(SHOP, "nas");
     api.until("the repository", |_| {
         let known = spoke.context.world.repositories.get(&at)?;
         known.status.as_ref()?.repository_id.as_ref().map(drop)
     })
     .await;
-    let snapshot = |id: &str| serde_json::from_value(json!({ "id": id, "time": "2026-11-26T00:00:00Z" })).unwrap();
-    let (here, other) = ("a".repeat(64), "b".repeat(64));
-    restic.hold(vec![snapshot(&here), snapshot(&"c".repeat(64))]);
-    let context = &spoke.context;
-    let of = async |snapshot: &str| answer(context, restic.as_ref(), asked(snapshot)).await;
-    for (snapshot, listed) in [(&here, true), (&other, false)] {
-        let answer = of(snapshot).await;
-        assert_eq!((answer.probe, answer.listed, answer.snapshots), (7, listed, 2));
-        assert_eq!((answer.error.as_str(), answer.restic_id.as_str()), ("", REPOSITORY_ID));
+    let restic: Arc<dyn Restic> = memory.clone();
+    let parts = (&spoke.context, &restic);
+    let mut held = Held::default();
+    let first = answer(parts, &mut held, hold(7)).await.unwrap();
+    assert_eq!((first.probe, first.listed, first.error.as_str()), (7, true, ""));
+    assert_eq!(memory.held(), [first.lock.clone()]);
+    for (lock, listed) in [(first.lock.clone(), true), ("b".repeat(64), false)] {
+        let look = StoreProbe { lock, ..asked(7) };
+        let found = answer(parts, &mut held, look).await.unwrap();
+        assert_eq!((found.listed, found.error.as_str()), (listed, ""));
     }
-    assert!(!of("aa").await.error.is_empty(), "no id of a snapshot");
-    assert!(
-        !restic.questions().contains(&"snapshots"),
-        "what restic has in its cache is not asked"
-    );
-    restic.fail(Some(crate::restic::Failure::WrongPassword));
-    let failed = of(&here).await;
-    assert!(failed.error.contains("shop/nas") && !failed.listed, "{failed:?}");
+    assert_eq!(answer(parts, &mut held, asked(7)).await, None);
+    while !memory.held().is_empty() {
+        tokio::task::yield_now().await;
+    }
+
+    // A hub that forgets it, and one that asks for too many.
+    for probe in 10..14 {
+        assert!(answer(parts, &mut held, hold(probe)).await.unwrap().listed);
+    }
+    let many = answer(parts, &mut held, hold(14)).await.unwrap();
+    assert!(many.error.contains("other probes"), "{many:?}");
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    while !memory.held().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    memory.fail(Some(crate::restic::Failure::WrongPassword));
+    for question in [hold(20), StoreProbe { lock: "b".repeat(64), ..asked(20) }] {
+        let failed = answer(parts, &mut held, question).await.unwrap();
+        assert!(failed.error.contains("shop/nas") && !failed.listed, "{failed:?}");
+    }
     spoke.stop().await;
 }

@@ -26,6 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "kinds and operations",
         &[
             "backup",
+            "closed",
             "operation",
             "repository",
             "restore",

@@ -1,7 +1,7 @@
 //! In which store the repository of each cluster lies: what is known, and what a probe adds to it. Pure.
 //!
 //! One location is taken for one store until something speaks against it; another location is not known to be the same store
-//! before a snapshot that was made through the one is listed through the other.
+//! before a lock of restic that is held through the one is listed through the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -105,20 +105,17 @@ fn eldest<'a>(members: impl Iterator<Item = &'a Member>) -> Option<&'a Member> {
 /// Stores that each cluster is known not to use.
 pub type Excluded = BTreeMap<Arc<str>, BTreeSet<Arc<str>>>;
 
-/// The places that follow from a finding; none where it shows nothing. `fresh` are the clusters for which the snapshot was
-/// made after their present location was first seen: that an older one is listed there proves nothing, as it may have been
-/// copied.
+/// The places that follow from a finding; none where it shows nothing.
 #[must_use]
 pub fn conclude(
     restic_id: &str,
     (members, places): (&[Member], &Places),
     finding: &Finding,
-    fresh: &BTreeSet<Arc<str>>,
     excluded: &mut Excluded,
 ) -> BTreeMap<Arc<str>, Arc<str>> {
     let known = standing(restic_id, members, places).placed;
     let witness = &finding.witness;
-    let mut group: BTreeSet<Arc<str>> = finding.present.intersection(fresh).cloned().collect();
+    let mut group = finding.present.clone();
     group.insert(witness.clone());
     let mut numbers = Numbers::new(restic_id, members, places);
     let mut placed: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
@@ -169,7 +166,7 @@ pub fn conclude(
     // What was taken for granted is kept with it, unless the finding speaks against it: then only those count that were asked.
     for (cluster, store) in known {
         let asked = finding.present.contains(&cluster) || finding.absent.contains(&cluster);
-        if !contradicted || (asked && fresh.contains(&cluster)) {
+        if !contradicted || asked {
             placed.entry(cluster).or_insert(store);
         }
     }

@@ -44,9 +44,9 @@ fn found(witness: &str, present: &[&str], absent: &[&str]) -> Finding {
 }
 
 /// Cluster and number of its store.
-fn concluded(members: &[Member], places: &Places, finding: &Finding, fresh: &[&str]) -> Vec<(String, u32)> {
+fn concluded(members: &[Member], places: &Places, finding: &Finding) -> Vec<(String, u32)> {
     let mut excluded = Excluded::new();
-    let placed = conclude(ID, (members, places), finding, &set(fresh), &mut excluded);
+    let placed = conclude(ID, (members, places), finding, &mut excluded);
     placed.into_iter().map(|(c, store)| (c.to_string(), number(&store))).collect()
 }
 
@@ -76,24 +76,22 @@ fn one_location_is_one_store_and_another_one_is_not_known_to_be() {
 }
 
 #[test]
-fn a_new_snapshot_that_another_location_lists_shows_one_store_and_an_old_one_shows_nothing() {
+fn a_lock_that_another_location_lists_shows_one_store() {
     let two = [member("a", "u", 1), member("b", "v", 2)];
     let none = Places::default();
     let one = expected(&[("a", 1), ("b", 1)]);
-    assert_eq!(concluded(&two, &none, &found("a", &["b"], &[]), &["a", "b"]), one);
-    assert_eq!(concluded(&two, &none, &found("b", &["a"], &[]), &["a", "b"]), one);
-    // It may have been copied with the rest.
-    assert_eq!(concluded(&two, &none, &found("a", &["b"], &[]), &["a"]), expected(&[("a", 1)]));
+    assert_eq!(concluded(&two, &none, &found("a", &["b"], &[])), one);
+    assert_eq!(concluded(&two, &none, &found("b", &["a"], &[])), one);
 }
 
 #[test]
-fn a_snapshot_that_is_missing_makes_two_stores_and_the_first_cluster_keeps_its_own() {
+fn a_lock_that_is_missing_makes_two_stores_and_the_first_cluster_keeps_its_own() {
     let two = [member("a", "u", 1), member("b", "v", 2)];
     let none = Places::default();
     let split = expected(&[("a", 1), ("b", 2)]);
     for (witness, absent) in [("a", "b"), ("b", "a")] {
         assert_eq!(
-            concluded(&two, &none, &found(witness, &[], &[absent]), &["a", "b"]),
+            concluded(&two, &none, &found(witness, &[], &[absent])),
             split,
             "{witness}"
         );
@@ -102,14 +100,14 @@ fn a_snapshot_that_is_missing_makes_two_stores_and_the_first_cluster_keeps_its_o
     let alike = [member("a", "u", 1), member("b", "u", 2)];
     for (witness, absent) in [("a", "b"), ("b", "a")] {
         assert_eq!(
-            concluded(&alike, &none, &found(witness, &[], &[absent]), &["a", "b"]),
+            concluded(&alike, &none, &found(witness, &[], &[absent])),
             split,
             "{witness}"
         );
     }
     // Who was not asked is not known then.
     let three = [member("a", "u", 1), member("b", "u", 2), member("c", "u", 3)];
-    assert_eq!(concluded(&three, &none, &found("b", &[], &["a"]), &["a", "b"]), split);
+    assert_eq!(concluded(&three, &none, &found("b", &[], &["a"])), split);
 }
 
 #[test]
@@ -117,18 +115,16 @@ fn a_third_cluster_finds_its_store_or_gets_one() {
     let known = places(&[("a", ID, "u"), ("b", &second(), "v")]);
     let mut three = [member("a", "u", 1), member("b", "v", 2), member("c", "w", 3)];
     three[1].store = second();
-    let all = ["a", "b", "c"];
-    let of = |finding: Finding| concluded(&three, &known, &finding, &all);
+    let of = |finding: Finding| concluded(&three, &known, &finding);
     assert_eq!(of(found("b", &["c"], &["a"])), expected(&[("a", 1), ("b", 2), ("c", 2)]));
     assert_eq!(of(found("c", &["b"], &["a"])), expected(&[("a", 1), ("b", 2), ("c", 2)]));
     assert_eq!(of(found("c", &[], &["a", "b"])), expected(&[("a", 1), ("b", 2), ("c", 3)]));
     assert_eq!(of(found("c", &[], &["a"])), expected(&[]), "it may lie where b's does");
     // Not here and not there, in two findings.
     let mut excluded = Excluded::new();
-    let fresh = set(&all);
     for (witness, count) in [("a", 2), ("b", 3)] {
         let finding = found(witness, &[], &["c"]);
-        let placed = conclude(ID, (&three, &known), &finding, &fresh, &mut excluded);
+        let placed = conclude(ID, (&three, &known), &finding, &mut excluded);
         assert_eq!(placed.len(), count, "{witness}");
     }
     // A cluster whose location was changed to that of the others is with them.

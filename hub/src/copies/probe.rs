@@ -1,8 +1,8 @@
-//! A probe: whether clusters list a snapshot that one of them made. Pure.
+//! A probe: whether clusters list a lock of restic that one of them holds. Pure.
 //!
-//! What looks like a missing snapshot and is none: one that was forgotten, tagged anew or rewritten; one that could not be
-//! read; a storage that shows it later. So the cluster that made it has to list it before the others are asked and again
-//! after one did not, the others are asked some time after it was first named, and an empty or failed listing says nothing.
+//! What looks like a missing lock and is none: one that was given up or removed; a listing that could not be read; a storage
+//! that shows it later. So the cluster that holds it has to list it again after another one did not, the others are asked
+//! some time after it is held, and a failed listing says nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,14 +18,14 @@ const PATIENCE: Instant = 2 * 60_000;
 pub enum Answer {
     Listed,
     Missing,
-    /// It could not be listed, or the listing was empty.
+    /// It could not be held or listed.
     Unknown,
 }
 
 /// What a probe shows for sure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Finding {
-    /// The cluster that made the snapshot.
+    /// The cluster that held the lock.
     pub witness: Arc<str>,
     /// Others that list it.
     pub present: BTreeSet<Arc<str>>,
@@ -45,7 +45,7 @@ pub enum Step {
 #[derive(Clone, Debug)]
 enum Phase {
     First,
-    /// The witness lists it; the others are asked from then on.
+    /// The witness holds it; the others are asked from then on.
     Pause(Instant),
     Others {
         open: BTreeSet<Arc<str>>,
@@ -57,8 +57,8 @@ enum Phase {
 #[derive(Clone, Debug)]
 pub struct Probe {
     pub witness: Arc<str>,
-    /// Full id.
-    pub snapshot: String,
+    /// Id of the lock; empty before it is held.
+    pub lock: String,
     others: Vec<Arc<str>>,
     phase: Phase,
     since: Instant,
@@ -67,18 +67,17 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// A probe, and the first question. The others are asked `margin` milliseconds after the witness has answered.
+    /// A probe, and the first question: the witness is to hold a lock. The others are asked `margin` milliseconds after it does.
     #[must_use]
     pub fn begin(
         witness: Arc<str>,
-        snapshot: String,
         others: Vec<Arc<str>>,
         (now, margin): (Instant, Instant),
     ) -> (Probe, Step) {
         let first = Step::Ask(vec![witness.clone()]);
         let probe = Probe {
             witness,
-            snapshot,
+            lock: String::new(),
             others,
             phase: Phase::First,
             since: now,
@@ -154,7 +153,7 @@ mod tests {
     }
 
     fn probe() -> Probe {
-        let (mut probe, first) = Probe::begin("a".into(), "s".to_owned(), names(&["b", "c"]), (0, 100));
+        let (mut probe, first) = Probe::begin("a".into(), names(&["b", "c"]), (0, 100));
         assert_eq!(first, Step::Ask(names(&["a"])));
         assert_eq!(probe.answered(&"a".into(), Answer::Listed, 10), Step::Wait);
         assert_eq!(probe.advance(109), Step::Wait, "storage may show it later");
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_that_is_missing_between_two_listings_of_its_maker_shows_another_store() {
+    fn a_lock_that_is_missing_while_its_holder_lists_it_shows_another_store() {
         let mut probe = probe();
         assert_eq!(probe.answered(&"b".into(), Answer::Missing, 120), Step::Wait);
         let last = probe.answered(&"c".into(), Answer::Listed, 130);
@@ -176,13 +175,13 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_forgotten_meanwhile_or_could_not_be_listed_shows_nothing() {
+    fn one_that_was_given_up_meanwhile_or_could_not_be_listed_shows_nothing() {
         for end in [Answer::Missing, Answer::Unknown] {
-            let mut forgotten = probe();
-            forgotten.answered(&"b".into(), Answer::Missing, 120);
-            forgotten.answered(&"c".into(), Answer::Missing, 130);
-            assert_eq!(forgotten.answered(&"a".into(), end, 140), Step::End(None), "{end:?}");
-            let (mut before, _) = Probe::begin("a".into(), "s".to_owned(), names(&["b"]), (0, 100));
+            let mut given_up = probe();
+            given_up.answered(&"b".into(), Answer::Missing, 120);
+            given_up.answered(&"c".into(), Answer::Missing, 130);
+            assert_eq!(given_up.answered(&"a".into(), end, 140), Step::End(None), "{end:?}");
+            let (mut before, _) = Probe::begin("a".into(), names(&["b"]), (0, 100));
             assert_eq!(before.answered(&"a".into(), end, 10), Step::End(None), "{end:?}");
         }
         let mut unknown = probe();
@@ -199,7 +198,7 @@ mod tests {
             panic!("no finding")
         };
         assert_eq!((found.present.len(), found.absent.len()), (1, 0));
-        let (mut silent, _) = Probe::begin("a".into(), "s".to_owned(), names(&["b"]), (0, 100));
+        let (mut silent, _) = Probe::begin("a".into(), names(&["b"]), (0, 100));
         assert_eq!(silent.advance(PATIENCE), Step::End(None));
     }
 }

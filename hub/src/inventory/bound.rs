@@ -148,6 +148,16 @@ impl Inventory {
         damaged.find(|(_, damage)| !damage.is_empty())
     }
 
+    /// The resource of a bound cluster that makes a store read-only: its place.
+    #[must_use]
+    pub fn read_only(&self, restic_id: &str) -> Option<&Arc<str>> {
+        let mut resources = self.index.bindings(restic_id);
+        let read_only = |held: &&Arc<Held>| {
+            held.repository().is_some_and(|r| r.read_only) && self.bindings.is_bound(&held.cluster, restic_id)
+        };
+        resources.find(read_only).map(|held| &held.place)
+    }
+
     /// The resource of a bound cluster at whose location another repository lies than the one that is known, where this is one
     /// of the two: its place, and the known and the other id. A person has to accept it.
     #[must_use]

@@ -1,17 +1,16 @@
-//! Tells the stores of copied repositories apart: asks clusters whether they list a snapshot, keeps what that shows, and
-//! separates the locks. See [`crate::copies`].
+//! Tells the stores of copied repositories apart: asks clusters whether they list a lock of restic that one of them holds, keeps
+//! what that shows, and separates the maintenance locks. See [`crate::copies`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use proto::time::to_unix_millis;
+use proto::plan::is_id;
 use proto::v1::hub_message::Body;
 use proto::v1::{RepositoryCopies, StoreProbe, StoreProbeAnswer};
 use tracing::{info, warn};
 
 use super::grantor::{Grantor, Record};
 use super::keeper::Keeper;
-use crate::Millis;
 use crate::copies::place::{Excluded, Member, Standing, conclude, members, standing};
 use crate::copies::probe::{Answer, Finding, Instant, Probe, Step};
 use crate::copies::{self, Place};
@@ -20,8 +19,10 @@ use crate::now as wall_clock;
 use crate::store::StoredDecision;
 use crate::store::copies::Moved;
 
-/// A snapshot that showed nothing is asked about again after this time.
+/// A cluster whose lock showed nothing holds another one after this time.
 const AGAIN: Instant = 10 * 60_000;
+/// Longest time that a lock is held: a probe ends much earlier.
+const HOLD: Instant = 5 * 60_000;
 
 /// A snapshot that a cluster reports and that another one's listing lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,13 +35,13 @@ pub struct Suspect {
 /// What is known of one restic id beside what is kept.
 #[derive(Default)]
 struct Known {
-    /// Locations of each cluster, and since when they are seen.
-    seen: HashMap<Arc<str>, (String, Millis)>,
+    /// Locations of each cluster as they were at the last look.
+    seen: HashMap<Arc<str>, String>,
     probe: Option<(u64, Probe)>,
     excluded: Excluded,
     suspect: Option<Suspect>,
-    /// When snapshots were last asked about.
-    tried: HashMap<String, Instant>,
+    /// When clusters last held a lock.
+    tried: HashMap<Arc<str>, Instant>,
     /// Places that are found and not in force yet: a lock is in use.
     due: BTreeMap<Arc<str>, Arc<str>>,
     /// What each cluster was sent last.
@@ -59,6 +60,7 @@ impl Copies {
     pub fn attached(&mut self, cluster: &Arc<str>) {
         self.known.values_mut().for_each(|known| {
             known.told.remove(cluster);
+            known.tried.clear();
         });
     }
 
@@ -74,49 +76,16 @@ impl Copies {
     }
 }
 
-/// A snapshot that may be asked about.
-struct Made {
-    cluster: Arc<str>,
-    snapshot: String,
-    /// By the clock of its cluster.
-    began: Millis,
-}
-
 /// What the inventory shows of a restic id.
 struct Scene {
     members: Vec<Member>,
     standing: Standing,
-    /// Newest first.
-    made: Vec<Made>,
 }
 
 fn scene(inventory: &Inventory, id: &str) -> Scene {
     let members = members(inventory, id);
     let standing = standing(id, &members, inventory.places());
-    let mut made = Vec::new();
-    let clusters: Vec<String> = members.iter().map(|m| m.cluster.to_string()).collect();
-    // Without other members there is nobody to compare with.
-    if members.len() > 1 {
-        for held in inventory.index().backups(&clusters) {
-            let Some(backup) = held.backup().filter(|b| copies::restic_id(&b.restic_id) == id) else {
-                continue;
-            };
-            let run = backup.last_run.as_ref().filter(|run| !run.snapshot_id.is_empty());
-            if let Some(run) = run {
-                made.push(Made {
-                    cluster: held.cluster.clone(),
-                    snapshot: run.snapshot_id.clone(),
-                    began: run.started.as_ref().map_or(Millis::MIN, to_unix_millis),
-                });
-            }
-        }
-    }
-    made.sort_by_key(|made| std::cmp::Reverse(made.began));
-    Scene {
-        members,
-        standing,
-        made,
-    }
+    Scene { members, standing }
 }
 
 /// Why it is not known which clusters use a store; `None` if it is. `asker` is the cluster that asks for a lock.
@@ -133,8 +102,7 @@ pub(super) fn unclear(inventory: &Inventory, key: &str, asker: Option<&str>) -> 
     let mut concerned = members.iter().filter(concerns);
     let open = concerned.find(|m| standing.unplaced.contains(&m.cluster) || moved(m))?;
     Some(format!(
-        "cluster {} has the repository at {}, and it is not known whether that is the store of the others; the next backup that \
-         one of them makes shows it",
+        "cluster {} has the repository at {}, and it is not known yet whether that is the store of the others",
         open.cluster, open.urls
     ))
 }
@@ -189,7 +157,7 @@ impl Keeper {
         let known = self.copies.known.entry(copies::restic_id(key).into()).or_default();
         if known.suspect.as_ref() != Some(&suspect) {
             warn!(repository = key, cluster = %suspect.cluster, snapshot = suspect.snapshot, "a snapshot is missing from a later listing");
-            known.tried.remove(&suspect.snapshot);
+            known.tried.clear();
         }
         known.suspect = Some(suspect);
     }
@@ -215,17 +183,15 @@ impl Keeper {
 
     async fn look_at(&mut self, id: &Arc<str>) {
         let scene = self.hub.read(|inventory| scene(inventory, id));
-        let now = wall_clock();
         let known = self.copies.known.entry(id.clone()).or_default();
-        known.seen.retain(|cluster, _| scene.members.iter().any(|m| m.cluster == *cluster));
+        known
+            .seen
+            .retain(|cluster, _| scene.members.iter().any(|m| m.cluster == *cluster));
         for member in &scene.members {
-            let (urls, since) = known
-                .seen
-                .entry(member.cluster.clone())
-                .or_insert_with(|| (member.urls.clone(), now));
-            if *urls != member.urls {
-                (*urls, *since) = (member.urls.clone(), now);
+            let before = known.seen.insert(member.cluster.clone(), member.urls.clone());
+            if before.is_some_and(|before| before != member.urls) {
                 known.excluded.remove(&member.cluster);
+                known.tried.clear();
             }
         }
         // Another location that is known to lead to another store than before.
@@ -248,32 +214,33 @@ impl Keeper {
         self.tell_copies(id);
     }
 
-    /// Begins a probe where something is in question and there is a snapshot to ask about.
+    /// Begins a probe where something is in question. The cluster in question holds the lock; where it cannot, or that showed
+    /// nothing, another one does.
     async fn begin_probe(&mut self, id: &Arc<str>, scene: &Scene) {
         let now = self.now();
-        let connected = |cluster: &Arc<str>| self.sessions.contains_key(cluster);
         let Some(known) = self.copies.known.get(id) else { return };
         if scene.members.len() < 2 || (scene.standing.unplaced.is_empty() && known.suspect.is_none()) {
             return;
         }
-        let tried = |snapshot: &str| known.tried.get(snapshot).is_some_and(|at| now.saturating_sub(*at) < AGAIN);
-        let suspect = known.suspect.clone().map(|s| (s.cluster, s.snapshot));
-        let made = scene.made.iter().map(|m| (m.cluster.clone(), m.snapshot.clone()));
-        let mut candidates = suspect.into_iter().chain(made);
-        let chosen = candidates.find(|(cluster, snapshot)| connected(cluster) && !tried(snapshot));
-        let Some((witness, snapshot)) = chosen else { return };
+        let connected = |cluster: &&Arc<str>| self.sessions.contains_key(*cluster);
+        let tried = |cluster: &Arc<str>| known.tried.get(cluster).is_some_and(|at| now.saturating_sub(*at) < AGAIN);
+        let suspect = known.suspect.as_ref().map(|suspect| &suspect.cluster);
+        let placed = scene.standing.placed.keys();
+        let mut candidates = suspect.into_iter().chain(&scene.standing.unplaced).chain(placed);
+        let Some(witness) = candidates.find(|c| connected(c) && !tried(c)).cloned() else {
+            return;
+        };
         let others = scene.members.iter().map(|m| &m.cluster);
-        let others = others.filter(|c| **c != witness && connected(c)).cloned().collect::<Vec<_>>();
+        let others: Vec<Arc<str>> = others.filter(|c| **c != witness && connected(c)).cloned().collect();
         if others.is_empty() {
             return;
         }
         let margin = (self.settings.terms.ttl / 10).min(30_000);
-        let (probe, step) = Probe::begin(witness, snapshot.clone(), others, (now, margin));
+        let (probe, step) = Probe::begin(witness.clone(), others, (now, margin));
         self.copies.last += 1;
         let number = (self.hub.epoch << 32) + self.copies.last;
         let Some(known) = self.copies.known.get_mut(id) else { return };
-        known.tried.retain(|_, at| now.saturating_sub(*at) < AGAIN);
-        known.tried.insert(snapshot, now);
+        known.tried.insert(witness, now);
         known.probe = Some((number, probe));
         self.step(id, step).await;
     }
@@ -281,17 +248,21 @@ impl Keeper {
     /// A cluster has answered.
     pub(super) async fn probed(&mut self, cluster: &Arc<str>, answer: StoreProbeAnswer) {
         let id: Arc<str> = copies::restic_id(&answer.restic_id).into();
-        let known = self.copies.known.get(&id);
-        let present = known.and_then(|known| known.probe.as_ref());
-        if present.is_none_or(|(number, _)| *number != answer.probe) {
+        let known = self.copies.known.get_mut(&id);
+        let present = known.and_then(|known| known.probe.as_mut());
+        let Some((_, probe)) = present.filter(|(number, _)| *number == answer.probe) else {
             return;
+        };
+        let held = probe.lock.is_empty() && *cluster == probe.witness;
+        if held && is_id(&answer.lock) {
+            probe.lock.clone_from(&answer.lock);
         }
         let found = match &answer {
-            answer if !answer.error.is_empty() || answer.snapshots == 0 => Answer::Unknown,
+            answer if !answer.error.is_empty() || probe.lock.is_empty() => Answer::Unknown,
             answer if answer.listed => Answer::Listed,
             _ => Answer::Missing,
         };
-        info!(repository = %id, %cluster, ?found, error = answer.error, "asked for a snapshot");
+        info!(repository = %id, %cluster, ?found, error = answer.error, "probe of a store");
         self.advance_probe(&id, Some((cluster.clone(), found))).await;
     }
 
@@ -319,7 +290,8 @@ impl Keeper {
                 let question = StoreProbe {
                     probe: *number,
                     restic_id: id.to_string(),
-                    snapshot: probe.snapshot.clone(),
+                    hold_ms: if probe.lock.is_empty() { HOLD } else { 0 },
+                    lock: probe.lock.clone(),
                 };
                 for cluster in clusters {
                     self.send(&cluster, Body::StoreProbe(question.clone()));
@@ -333,30 +305,26 @@ impl Keeper {
     async fn ended(&mut self, id: &Arc<str>, found: Option<Finding>) {
         let scene = self.hub.read(|inventory| scene(inventory, id));
         let Some(known) = self.copies.known.get_mut(id) else { return };
-        let Some((_, probe)) = known.probe.take() else { return };
-        let suspected = known.suspect.as_ref().is_some_and(|s| s.snapshot == probe.snapshot);
-        let Some(found) = found else {
-            // Forgotten meanwhile, or nobody could say: the next listing of the collector suspects it again.
+        let Some((number, probe)) = known.probe.take() else { return };
+        let suspected = known.suspect.as_ref().is_some_and(|s| s.cluster == probe.witness);
+        if let Some(found) = &found {
+            let excluded = &mut known.excluded;
+            known.due = self
+                .hub
+                .read(|inventory| conclude(id, (&scene.members, inventory.places()), found, excluded));
             if suspected {
                 known.suspect = None;
             }
-            return;
-        };
-        let began = scene.made.iter().find(|m| m.snapshot == probe.snapshot).map(|m| m.began);
-        let since = |cluster: &Arc<str>| known.seen.get(cluster).map_or(Millis::MAX, |(_, since)| *since);
-        // What its cluster does not report any more was not made just now.
-        let fresh = scene.members.iter().map(|m| m.cluster.clone());
-        let absent = |c: &Arc<str>| found.absent.contains(c);
-        let fresh = fresh.filter(|c| absent(c) || began.is_some_and(|began| began > since(c)));
-        let fresh: BTreeSet<Arc<str>> = fresh.collect();
-        let excluded = &mut known.excluded;
-        known.due = self.hub.read(|inventory| {
-            conclude(id, (&scene.members, inventory.places()), &found, &fresh, excluded)
-        });
-        if suspected {
-            known.suspect = None;
         }
-        self.place(id, &scene.members).await;
+        let give_up = StoreProbe {
+            probe: number,
+            restic_id: id.to_string(),
+            ..StoreProbe::default()
+        };
+        self.send(&probe.witness, Body::StoreProbe(give_up));
+        if found.is_some() {
+            self.place(id, &scene.members).await;
+        }
     }
 
     /// Puts the places in force that are due, once no lock that they change is in use.
@@ -401,6 +369,8 @@ impl Keeper {
             warn!(cluster = %moved.cluster, from = %moved.from, to = %moved.to, "a cluster uses another store of the repository");
             self.separate(&moved);
         }
+        // What waited for this is granted now.
+        self.retry_blocked().await;
     }
 
     /// The lock of the other store begins above all tokens that the cluster may have seen. The cluster connects again, and asks

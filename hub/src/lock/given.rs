@@ -29,6 +29,8 @@ pub(super) enum Withheld {
     KeyInUse(String),
     /// Another repository lies where this one was, or this one lies where another was.
     Changed(String),
+    /// A resource of a cluster makes the store read-only.
+    ReadOnly(String),
     /// It is not known which clusters use the store.
     Unclear(String),
     /// A person has paused all maintenance but the removal of left-over locks.
@@ -38,7 +40,10 @@ pub(super) enum Withheld {
 impl fmt::Display for Withheld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Withheld::KeyInUse(text) | Withheld::Changed(text) | Withheld::Unclear(text) => write!(f, "{text}; it is looked at again within a minute"),
+            Withheld::KeyInUse(text)
+            | Withheld::Changed(text)
+            | Withheld::ReadOnly(text)
+            | Withheld::Unclear(text) => write!(f, "{text}; it is looked at again within a minute"),
             Withheld::Unknown(what) => write!(f, "{what}; it is tried again within a minute"),
             Withheld::TooLong(text) | Withheld::Paused(text) => f.write_str(text),
         }
@@ -89,6 +94,15 @@ impl Keeper {
             && let Some(text) = self.place_unclear(id, &key.0)
         {
             return Err(Withheld::Unclear(text));
+        }
+        let read_only = self
+            .hub
+            .read(|inventory| inventory.read_only(id).cloned())
+            .filter(|_| asked.ask.kind() != OperationKind::Check);
+        if let Some(place) = read_only {
+            return Err(Withheld::ReadOnly(format!(
+                "ResticRepository {place} makes the repository read-only (spec.readOnly)"
+            )));
         }
         if has.is_empty() && !asked.ask.removes_key.is_empty() {
             let key = asked.ask.removes_key.clone();

@@ -242,6 +242,7 @@ impl Keeper {
                     Withheld::Unknown(_)
                     | Withheld::KeyInUse(_)
                     | Withheld::Changed(_)
+                    | Withheld::ReadOnly(_)
                     | Withheld::Unclear(_)
                     | Withheld::Paused(_),
                 ) => {}

@@ -162,6 +162,7 @@ pub fn repository_state(repository: &ResticRepository) -> ObjectState {
         key_id: key_in_use(repository, &status),
         refresh_ms: refresh(repository),
         changed_id: status.changed_id.clone().unwrap_or_default(),
+        read_only: repository.spec.read_only,
     };
     object(&repository.metadata, &status.conditions, Body::Repository(body))
 }
@@ -315,6 +316,7 @@ fn unclear_repository(broken: &Undecodable) -> ObjectState {
         restic_id: text("/status/repositoryID"),
         damage: damage::of_undecodable(broken).unwrap_or_default(),
         changed_id: text("/status/changedID"),
+        read_only: broken.raw.pointer("/spec/readOnly").and_then(|read_only| read_only.as_bool()).unwrap_or_default(),
         last_check_result: text("/status/lastIntegrityCheckResult"),
         ..Default::default()
     };

@@ -11,6 +11,7 @@ mod life;
 mod locks;
 mod owner;
 mod plan;
+mod read_only;
 mod rotation;
 mod status;
 mod unlock;

@@ -13,7 +13,7 @@ use kube::Resource as _;
 use super::answer::{self, Answer, Attempts, Inputs, Step};
 use super::collect::{self, Collect};
 use super::{
-    Expected, Found, Observed, Planning, Reply, RepositoryController, State, Work, changed, check, copied,
+    Expected, Found, Observed, Planning, Reply, RepositoryController, State, Work, changed, check, copied, read_only,
     rotation, status, unlock,
 };
 use crate::exchange::{Collection, mark_name};
@@ -61,6 +61,7 @@ pub(super) fn plan(
     next = next.into_iter().chain(keys.next).min();
     let checks = check::tend(planning, input, observed, valid.check.as_ref(), &mut status);
     let differs = observed.name_differs.as_deref();
+    read_only::show(input.resource, &mut status, Some(generation), input.now.wall);
     mark_name(&mut status.conditions, differs, Some(generation), input.now.wall);
     let repository = Arc::new(input.resource.clone());
     let location = location(input.key, &repository);
@@ -74,7 +75,7 @@ pub(super) fn plan(
             cron_job: checks.cron_job,
             runs: checks.runs,
             // One at a time: the turn after the Job was made plans the other one.
-            job: tended.job.or(keys.job),
+            job: tended.job.or(keys.job).filter(|_| !input.resource.spec.read_only),
             ..Children::default()
         },
         removable: Some(tended.removable),
@@ -152,8 +153,8 @@ fn look(
         repository.spec.initialize.unwrap_or_default(),
     ) {
         (Some(id), _) => Expected::Known(id.clone()),
-        (None, Initialize::IfMissing) => Expected::AnyOrNew,
-        (None, Initialize::Never) => Expected::Any,
+        (None, Initialize::IfMissing) if !repository.spec.read_only => Expected::AnyOrNew,
+        (None, _) => Expected::Any,
     };
     Work::Look {
         key_known: status.key_id.is_some() && is_known(status, &inputs),

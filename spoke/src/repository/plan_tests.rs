@@ -146,23 +146,31 @@ fn a_location_that_cannot_be_written_is_said_and_loses_no_answer() {
     assert!(settled.failed);
 }
 
-#[test]
-fn locks_that_are_left_over_are_removed_by_one_job() {
-    let mut table = ready(&["lock"]);
-    let ended = Observed {
+fn ended() -> Observed {
+    Observed {
         lives: [(("fleet:a:pod:0".to_owned(), "h".to_owned()), Life::Ended)].into(),
         ..observed()
-    };
-    let plan = table.plan(&ended);
-    assert_eq!(plan.removable, Some(Vec::new()), "too early");
-    assert!(plan.children.job.is_none());
-    // The lock did not change for longer than a live restic could leave it.
+    }
+}
+
+/// A lock that did not change for longer than a live restic could leave it.
+fn left_over() -> (Table<RepositoryController>, Observed) {
+    let mut table = ready(&["lock"]);
     table.now = at(table.now.wall.as_second() + 50 * 60);
     let known = Looked {
         read: Vec::new(),
         ..looked(table.now, &["lock"])
     };
     table.found = vec![Found::Locks(Some(known))];
+    (table, ended())
+}
+
+#[test]
+fn locks_that_are_left_over_are_removed_by_one_job() {
+    let plan = ready(&["lock"]).plan(&ended());
+    assert_eq!(plan.removable, Some(Vec::new()), "too early");
+    assert!(plan.children.job.is_none());
+    let (table, ended) = left_over();
     let plan = table.plan(&ended);
     assert_eq!(plan.removable, Some(vec!["lock".to_owned()]));
     assert!(plan.children.job.is_some());
@@ -333,4 +341,21 @@ fn another_repository_in_the_place_of_the_known_one_is_an_alarm_until_a_person_a
     (table.resource.status, table.state) = (Some(plan.status), plan.state);
     let table = after(table, changed(&other));
     assert_eq!(self::status(&table).changed_id, None);
+}
+
+#[test]
+fn a_read_only_repository_is_opened_and_neither_created_nor_unlocked() {
+    let mut table = table();
+    table.resource.spec.read_only = true;
+    let plan = table.plan(&observed());
+    let Work::Look { expected, .. } = &plan.work[0].work else { panic!("no look") };
+    assert_eq!(*expected, Expected::Any);
+    assert_eq!(condition(&plan.status.conditions, "ReadOnly").0, "True/RepositoryReadOnly");
+    let mut left = left_over();
+    assert!(left.0.plan(&left.1).children.job.is_some(), "the lock is removed");
+    left.0.resource.spec.read_only = true;
+    assert!(left.0.plan(&left.1).children.job.is_none());
+    (table.resource.status, table.resource.spec.read_only) = (Some(plan.status), false);
+    let plan = table.plan(&observed());
+    assert_eq!(condition(&plan.status.conditions, "ReadOnly").0, "False/RepositoryWritable");
 }

@@ -13,11 +13,12 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
 use super::classify::{classify, scrub};
+use super::hold;
 use super::locks::{self, LockFile, LockOwner};
 use super::streams::{read_both, watch};
 use super::{Failure, FileNode, Restic, Snapshot, Statistics, output};
@@ -38,10 +39,10 @@ const PIECE: usize = 64 << 10;
 /// restic as child processes.
 pub struct Executor {
     program: PathBuf,
-    cache: PathBuf,
+    pub(super) cache: PathBuf,
     probe_deadline: Duration,
     /// User name in the locks that restic writes.
-    user: String,
+    pub(super) user: String,
     processes: Semaphore,
     /// One process per repository at a time.
     repositories: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -219,7 +220,7 @@ impl Executor {
     }
 
     /// A command with nothing of our environment but the search path. Credential files go into `private`.
-    fn command(
+    pub(super) fn command(
         &self,
         arguments: &[&str],
         credentials: &Credentials,
@@ -339,15 +340,13 @@ impl Restic for Executor {
         .boxed()
     }
 
-    fn snapshot_ids<'a>(
+    fn hold<'a>(
         &'a self,
         credentials: &'a Credentials,
-    ) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
-        async move {
-            let list = ["list", "snapshots", "--no-lock"];
-            locks::ids(&self.run("list", &list, credentials, self.probe_deadline).await?)
-        }
-        .boxed()
+        held: oneshot::Sender<String>,
+        end: oneshot::Receiver<()>,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        hold::hold(self, credentials, held, end).boxed()
     }
 
     fn lock<'a>(
@@ -434,7 +433,7 @@ async fn end(child: &mut Child) {
     }
 }
 
-fn scrubbed(failure: Failure, credentials: &Credentials) -> Failure {
+pub(super) fn scrubbed(failure: Failure, credentials: &Credentials) -> Failure {
     let clean = |text: String| scrub(&text, credentials.values());
     match failure {
         Failure::Locked(text) => Failure::Locked(clean(text)),

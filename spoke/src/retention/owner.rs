@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use crds::{GlobalRetentionPolicy, names};
+use jiff::Timestamp;
 use proto::digest::run_hash;
 use proto::v1::{ClusterUid, OperationKind, RetentionRun};
 
 use super::own;
+use crate::closed;
 use crate::context::Context;
 use crate::exchange::Pinned;
-use crate::operation::{Assignment, Order, Owner, order};
+use crate::operation::{Assignment, Closed, Order, Owner, order};
 use crate::world::{JobView, Key, Stored as _};
 
 /// Policies as owners.
@@ -138,6 +140,17 @@ impl Owner for RetentionOwner {
             shows_only(&mut run);
         }
         order(&run, hash, &what)
+    }
+
+    fn closed(&self, pinned: &Pinned, now: Timestamp) -> Option<Closed> {
+        let at = &pinned.repository;
+        let repository = self.context.world.repositories.get(at);
+        let policy = self.policy(pinned);
+        let of_repository = repository.and_then(|repository| {
+            let closed = closed::read_only(at, &repository, now);
+            closed.or_else(|| closed::of_repository(at, &repository, now))
+        });
+        of_repository.or_else(|| closed::of_policy(&pinned.owner, &*policy?, now))
     }
 
     fn is_recomposed(&self) -> bool {
