@@ -94,9 +94,9 @@ pub async fn audit(hub: &Hub, request: &AuditRequest, person: &Person) -> Result
 }
 
 /// Some that are seen, and whether there may be more.
-struct Found<T> {
-    items: VecDeque<T>,
-    more: bool,
+pub(crate) struct Found<T> {
+    pub items: VecDeque<T>,
+    pub more: bool,
 }
 
 impl<T> Default for Found<T> {
@@ -108,7 +108,8 @@ impl<T> Default for Found<T> {
     }
 }
 
-async fn runs(
+/// Runs that a person sees.
+pub(crate) async fn runs(
     hub: &Hub,
     mut asked: AuditQuery,
     limit: usize,
@@ -137,7 +138,8 @@ async fn runs(
     Ok(Found { more: true, items })
 }
 
-async fn decisions(
+/// Decisions that a person sees.
+pub(crate) async fn decisions(
     hub: &Hub,
     mut asked: DecisionQuery,
     before: u64,
@@ -279,7 +281,8 @@ async fn repositories(hub: &Hub, text: &str, person: &Person) -> Result<Option<V
     Ok(Some(vec![text.to_owned()]))
 }
 
-fn row(hub: &Hub, run: StoredAudit, person: &Person) -> AuditEntry {
+/// A run as a person sees it.
+pub(crate) fn row(hub: &Hub, run: StoredAudit, person: &Person) -> AuditEntry {
     let sight = person.sight(Verb::See);
     hub.read(|inventory| {
         let seen = Seen::new(inventory, &sight);

@@ -13,6 +13,7 @@ pub mod pause;
 mod people;
 mod plans;
 mod records;
+pub mod runs;
 mod sqlite;
 
 use futures::future::BoxFuture;
@@ -58,6 +59,7 @@ pub trait HubStore:
     + DecisionStore
     + EnrolmentStore
     + PeopleStore
+    + runs::RunStore
 {
     /// Begins the epoch of this start.
     fn begin(&self) -> BoxFuture<'_, Result<Start, StoreError>>;
