@@ -87,7 +87,7 @@ async fn a_person_that_the_issuer_names_has_what_is_bound_to_its_groups() {
         login: begun.login.clone(),
         ..LoginRequest::default()
     };
-    // Whoever asks too often does not reach the issuer.
+    // A client that asks too often does not reach the issuer.
     for _ in 0..3 {
         assert!(client.login(request()).await.unwrap().into_inner().wait_ms > 0);
     }

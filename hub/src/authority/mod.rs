@@ -214,14 +214,22 @@ impl Authority {
         Ok((vec![certificate, signer.certificate.clone()], key))
     }
 
-    /// Certificate and key of a person with a role, and what to trust: PEM.
+    /// Certificate and key of a person with a role, and what to trust: PEM. It does not begin before `begins`.
     ///
     /// # Errors
     /// When it cannot be signed.
-    pub fn person(&self, role: &str, name: &str, life: Millis, now: Millis) -> Result<String, IssueError> {
+    pub fn person(
+        &self,
+        person: (&str, &str),
+        begins: Millis,
+        life: Millis,
+        now: Millis,
+    ) -> Result<(String, Facts), IssueError> {
         let signer = self.signer();
-        let (certificate, key) = issue::person(&signer.issuer, &self.domain, (role, name), life, now)?;
-        Ok(format!("{certificate}{key}{}", self.bundle_pem()))
+        let (certificate, key) = issue::person(&signer.issuer, &self.domain, person, begins, life, now)?;
+        let facts = read(certificate.der()).map_err(|error| IssueError::Authority(error.to_string()))?;
+        let pem = format!("{}{key}{}", certificate.pem(), self.bundle_pem());
+        Ok((pem, facts))
     }
 
     /// Where a rotation is.

@@ -167,6 +167,12 @@ impl Oidc {
         Ok(begun)
     }
 
+    /// Whether a login was begun under this key and is not over.
+    pub async fn waits(&self, key: [u8; 32], now: Millis) -> bool {
+        let pending = self.pending.lock().await;
+        pending.logins.get(&key).is_some_and(|login| login.expires > now)
+    }
+
     /// Asks the issuer once whether the person has confirmed.
     ///
     /// # Errors
