@@ -238,6 +238,9 @@ pub enum HubCommand {
         /// A file that does not exist yet. Keep it as safe as the hub's volume.
         file: PathBuf,
     },
+    /// Prints the authorities that certificates of the hub are of, PEM, with what will sign next during a rotation: for
+    /// FLEET_CA. A login keeps them by itself.
+    Authorities,
 }
 
 #[derive(Debug, Args)]

@@ -275,10 +275,23 @@ impl FleetAdmin for PeopleService {
         &self,
         request: Request<BeginLoginRequest>,
     ) -> Result<Response<BeginLoginResponse>, Status> {
-        self.attempt(request.remote_addr())?;
+        let source = request.remote_addr();
+        self.attempt(source)?;
+        let source = source.map(|source| source.ip());
         let issuer = self.issuer()?;
         let login = random("")?;
-        let begun = issuer.begin(hash(&login), now()).await?;
+        let BeginLoginRequest { redirect } = request.into_inner();
+        if !redirect.is_empty() {
+            let sent = issuer.send(hash(&login), redirect, source, now()).await?;
+            return Ok(Response::new(BeginLoginResponse {
+                login,
+                address: sent.address,
+                state: sent.state,
+                expires: Some(from_unix_millis(sent.expires)),
+                ..BeginLoginResponse::default()
+            }));
+        }
+        let begun = issuer.begin(hash(&login), source, now()).await?;
         Ok(Response::new(BeginLoginResponse {
             login,
             address: begun.address,
@@ -286,6 +299,7 @@ impl FleetAdmin for PeopleService {
             code: begun.code,
             wait_ms: u32::try_from(begun.interval).unwrap_or(u32::MAX),
             expires: Some(from_unix_millis(begun.expires)),
+            state: String::new(),
         }))
     }
 
@@ -295,6 +309,7 @@ impl FleetAdmin for PeopleService {
             token,
             login,
             trusts,
+            code,
         } = request.into_inner();
         let trusts = certificates::keys(trusts);
         if !login.is_empty() {
@@ -302,7 +317,14 @@ impl FleetAdmin for PeopleService {
             if !self.issuer()?.waits(hash(&login), now()).await {
                 self.attempt(source)?;
             }
-            return self.by_issuer(&login, trusts).await.map(Response::new);
+            let opened = match code.as_str() {
+                "" => self.by_issuer(&login, trusts).await,
+                code => {
+                    let named = self.issuer()?.exchange(hash(&login), code, now()).await?;
+                    self.open(named.name, named.groups, ("oidc", trusts), None).await
+                }
+            };
+            return opened.map(Response::new);
         }
         self.attempt(source)?;
         let hash = hash(&token);
@@ -368,6 +390,7 @@ impl FleetAdmin for PeopleService {
         Ok(Response::new(InviteResponse {
             token,
             expires: Some(from_unix_millis(expires)),
+            pin: self.hub.membership.pin().unwrap_or_default(),
         }))
     }
 

@@ -56,7 +56,7 @@ async fn attempts_to_log_in_are_bounded_before_anything_is_looked_up() {
     assert!(looked_at >= 60 && throttled >= 20 && looked_at + throttled == 100, "{looked_at}");
     let last = codes.last().unwrap().message();
     assert!(last.contains("from this address") && last.contains("in a minute"), "{last}");
-    let begin = nobody.begin_login(BeginLoginRequest {}).await.unwrap_err();
+    let begin = nobody.begin_login(BeginLoginRequest::default()).await.unwrap_err();
     assert_eq!(begin.code(), Code::ResourceExhausted);
     // People who are logged in are not held up.
     let mut root = admin(&fleet).await;

@@ -34,6 +34,8 @@ pub struct Membership {
     /// What spokes are told about where they enrol and connect; empty for nothing.
     pub enrol_url: String,
     pub link_url: String,
+    /// A given certificate is presented to spokes and people, in place of one of the own authority.
+    presents_given: bool,
     /// Given authorities, DER: one of them may have signed the hub's certificate.
     given: Mutex<Vec<Vec<u8>>>,
     /// All authorities that clients of the hub have to trust.
@@ -76,6 +78,7 @@ impl Membership {
             domain: config.trust_domain.as_str().into(),
             enrol_url: config.enrol_url.clone(),
             link_url: config.link_url.clone(),
+            presents_given: config.tls_cert.is_some(),
             bans: RwLock::new(bans),
             deciding: tokio::sync::Mutex::default(),
             trusted: Mutex::default(),
@@ -111,6 +114,13 @@ impl Membership {
     #[must_use]
     pub fn authorities(&self) -> Vec<Vec<u8>> {
         self.trust.now().authorities.clone()
+    }
+
+    /// Key of the authority that the hub presents to people, hex digits; `None` where it presents a given certificate.
+    #[must_use]
+    pub fn pin(&self) -> Option<String> {
+        let authority = self.authority.as_ref().filter(|_| !self.presents_given)?;
+        Some(hex::encode(authority.active()))
     }
 
     /// Takes the given authorities up as their file has them now, DER.
