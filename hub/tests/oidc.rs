@@ -166,10 +166,15 @@ async fn browse(address: &str) -> (String, String) {
     stream.read_to_string(&mut answer).await.unwrap();
     let mut lines = answer.lines();
     let back = lines.find_map(|line| line.strip_prefix("location: ")).unwrap();
+    brought(back)
+}
+
+/// Code and state of the address that a browser is sent back to.
+fn brought(back: &str) -> (String, String) {
     assert!(back.starts_with("http://127.0.0.1:9/callback?"), "{back}");
     let value = |name: &str| {
         let part = back.split(['?', '&']).find_map(|part| part.strip_prefix(name));
-        part.unwrap().replace("%2B", "+")
+        part.unwrap().trim().replace("%2B", "+")
     };
     (value("code="), value("state="))
 }
@@ -247,11 +252,14 @@ fn real() -> (Process, String, std::path::PathBuf) {
         )
         .unwrap();
     }
+    static INSTALL: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let installing = INSTALL.lock().unwrap();
     if !folder.join("node_modules/oidc-provider").exists() {
         let mut npm = Command::new("npm");
         npm.args(["ci", "--no-audit", "--no-fund"]).current_dir(&folder);
         assert!(npm.status().unwrap().success());
     }
+    drop(installing);
     let mut node = Command::new("node");
     node.arg("issuer.mjs").current_dir(&folder).stderr(Stdio::null());
     let mut child = node.stdout(Stdio::piped()).spawn().unwrap();
@@ -293,4 +301,56 @@ async fn a_real_issuer_names_a_person_that_confirms_in_its_pages() {
         ("oidc:ann@example.org", vec!["oidc:ops".to_owned()])
     );
     assert_eq!(verbs, ["see"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs node and npm"]
+async fn a_real_issuer_sends_a_browser_back_with_a_code_for_the_hub() {
+    let (_process, url, folder) = tokio::task::spawn_blocking(real).await.unwrap();
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "kept-at-the-hub\n").unwrap();
+    let fleet = Fleet::with(&[
+        "--oidc-issuer",
+        &url,
+        "--oidc-client-id",
+        "fleet-browser",
+        "--oidc-client-secret-file",
+        secret.path().to_str().unwrap(),
+    ])
+    .await;
+    bind_ops(&fleet).await;
+    let mut client = nobody(&fleet).await;
+    let request = || BeginLoginRequest {
+        redirect: BACK.to_owned(),
+    };
+    let begun = client.begin_login(request()).await.unwrap().into_inner();
+    let other = client.begin_login(request()).await.unwrap().into_inner();
+    let confirm = async |address: String| {
+        let folder = folder.clone();
+        let confirmed = tokio::task::spawn_blocking(move || {
+            let mut node = Command::new("node");
+            node.args(["confirm.mjs", &address, "ann", BACK]).current_dir(folder);
+            let output = node.output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        });
+        brought(&confirmed.await.unwrap())
+    };
+    let (code, state) = confirm(begun.address.clone()).await;
+    assert_eq!(state, begun.state);
+    let login = |begun: &BeginLoginResponse, code: &str| LoginRequest {
+        login: begun.login.clone(),
+        code: code.to_owned(),
+        ..LoginRequest::default()
+    };
+    let opened = client.login(login(&begun, &code)).await.unwrap().into_inner();
+    let (name, groups, verbs) = me(&fleet, &opened.session).await;
+    assert_eq!(
+        (name.as_str(), groups),
+        ("oidc:ann@example.org", vec!["oidc:ops".to_owned()])
+    );
+    assert_eq!(verbs, ["see"]);
+    let (code, _) = confirm(begun.address).await;
+    let stolen = client.login(login(&other, &code)).await.unwrap_err();
+    assert!(stolen.message().contains("invalid_grant"), "{stolen}");
 }
