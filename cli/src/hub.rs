@@ -17,6 +17,7 @@ use crate::output::{note, print};
 /// Carries a command out.
 pub async fn run(hub: &HubArguments, command: &HubCommand) -> Result<u8, Failure> {
     match command {
+        HubCommand::Init(init) => crate::init::init(hub, init).await,
         HubCommand::Backup { file } => {
             let summary = backup(hub, file).await?;
             note(&format!(

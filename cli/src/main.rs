@@ -11,6 +11,7 @@ mod document;
 mod failure;
 mod history;
 mod hub;
+mod init;
 mod login;
 mod loopback;
 mod maintenance;

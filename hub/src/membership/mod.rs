@@ -17,7 +17,7 @@ pub use self::renew::Renewals;
 pub use self::service::ClustersService;
 pub use self::trust::{Trust, Trusted};
 use crate::access::Role;
-use crate::authority::{Authority, IssueError, Signed};
+use crate::authority::{Authority, Begin, IssueError, Signed};
 use crate::bans::{Ban, Bans};
 use crate::config::{Config, Span};
 use crate::store::beside::Beside;
@@ -59,7 +59,11 @@ impl Membership {
             Some(folder) => {
                 let (domain, life) = (&config.trust_domain, config.certificate_life.millis());
                 let joined = !config.new_authority && store.has_enrolled().await?;
-                let authority = Authority::open_or_create(&folder, domain, life, joined, now())?;
+                let begin = Begin {
+                    joined,
+                    from: config.authority_from.as_deref(),
+                };
+                let authority = Authority::open_or_create(&folder, domain, life, begin, now())?;
                 Some(Arc::new(authority))
             }
             None => None,
