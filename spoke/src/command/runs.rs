@@ -15,7 +15,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use proto::v1::{CommandState, OperationOutcome};
 
-use super::handler::{Handler, Order, Step, Subject, Tools};
+use super::handler::{Handler, Lane, Order, Step, Subject, Tools};
 use super::ledger::End;
 use crate::allow::Allow;
 use crate::context::Context;
@@ -336,6 +336,13 @@ fn is_unbegun(job: &JobView) -> bool {
 impl Handler for Run {
     fn allow(&self) -> Allow {
         Allow::Run
+    }
+
+    fn lane(&self) -> Lane {
+        Lane {
+            subject: self.subject(),
+            key: self.key.clone(),
+        }
     }
 
     fn check(&self, context: &Context) -> Result<(), String> {
