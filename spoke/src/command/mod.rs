@@ -8,6 +8,7 @@
 //!    an API server that does not answer holds up no other command.
 
 mod desk;
+mod ends;
 mod flight;
 mod handler;
 mod ledger;

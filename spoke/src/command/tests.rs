@@ -188,6 +188,48 @@ async fn a_backup_is_run_once_whatever_is_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_that_a_later_one_has_overtaken_has_its_own_result() {
+    let (first, second) = ("c1", "c2");
+    let bench = Bench::new(&["--max-backups", "1"]).await;
+    bench.send(first, HOUR, run_backup());
+    bench.until(first, CommandState::Running).await;
+    bench.send(second, HOUR, run_backup());
+    let parked = |api: &ApiServer| api.get::<Job>(SHOP, "resticbackup-orders-c2").map(drop);
+    bench.api.until("the second Job is made", parked).await;
+    bench.spoke.stop().await;
+    // Both end before anything is recorded.
+    bench.api.edit::<Job>(SHOP, "resticbackup-orders-c2", |job| {
+        job["spec"]["suspend"] = json!(false)
+    });
+    for (namespace, pod) in bench.api.settle_jobs() {
+        bench.api.run_pod(&namespace, &pod);
+    }
+    let other = STORED.replace("abcdef0123", "1234567890");
+    for (job, stored) in [
+        ("resticbackup-orders-c1", STORED),
+        ("resticbackup-orders-c2", &other),
+    ] {
+        for pod in bench.api.pods_of(SHOP, job) {
+            bench.api.end_pod(SHOP, &pod.name_any(), &End::success(stored));
+        }
+    }
+    bench.api.settle_jobs();
+    let bench = Bench::on(bench.api, bench.restic, &[]).await;
+    let both = |api: &ApiServer| {
+        let backup = api.json::<ResticBackup>(SHOP, "orders");
+        (backup["status"]["statistics"]["totalBackups"] == 2).then_some(())
+    };
+    bench.api.until("both are counted", both).await;
+    bench.send(first, HOUR, run_backup());
+    let done = bench.until(first, CommandState::Done).await;
+    assert_eq!(done.text, "snapshot abcdef01");
+    bench.send(second, HOUR, run_backup());
+    let done = bench.until(second, CommandState::Done).await;
+    assert_eq!(done.text, "snapshot 12345678");
+    bench.spoke.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_that_fails_says_why() {
     let bench = Bench::new(&[]).await;
     bench.send("c1", HOUR, run_backup());
