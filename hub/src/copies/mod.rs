@@ -7,9 +7,9 @@ pub mod place;
 pub mod probe;
 pub mod wire;
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use proto::plan::is_id;
 
 /// Between a restic id and the number of a further store.
@@ -48,9 +48,9 @@ pub struct Place {
 }
 
 /// All places that are known. Empty for a repository of which no cluster has shown another location than the others.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Places {
-    of: HashMap<Arc<str>, BTreeMap<Arc<str>, Place>>,
+    of: OrdMap<Arc<str>, OrdMap<Arc<str>, Place>>,
 }
 
 impl Places {
@@ -71,7 +71,7 @@ impl Places {
 
     /// All places of a restic id, by cluster.
     pub fn of(&self, restic_id: &str) -> impl Iterator<Item = &Place> {
-        self.of.get(restic_id).into_iter().flat_map(BTreeMap::values)
+        self.of.get(restic_id).into_iter().flat_map(OrdMap::values)
     }
 
     /// Takes a place in that was made durable.

@@ -27,6 +27,7 @@ pub fn incoming(body: &mut spoke_message::Body, cluster: &str, places: &Places) 
         | Body::CreationDone(_)
         | Body::CertificateRequest(_)
         | Body::TrustStored(_)
+        | Body::CertificateStored(_)
         | Body::CommandReport(_)
         | Body::BrowsePart(_) => return,
     };

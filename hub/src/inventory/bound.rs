@@ -57,19 +57,23 @@ impl Inventory {
             let placed = Arc::new(placed);
             self.touch(&held);
             self.index.remove(&held);
-            self.index.add(&placed);
-            self.touch(&placed);
-            if let Some(member) = self.members.get_mut(cluster) {
-                member.objects.insert(uid, placed);
+            self.unsettle(&held);
+            if let Some(member) = self.member_mut(cluster) {
+                member.objects.insert(uid, placed.clone());
             }
+            self.index.add(&placed);
+            self.settle(&placed);
+            self.touch(&placed);
         }
     }
 
     /// Takes bindings and keys in that were made durable.
     pub fn bind(&mut self, bindings: Vec<Binding>, keys: Vec<Key>) {
         for binding in bindings {
-            self.changes.touch(Collection::Repositories, &binding.restic_id);
+            let id = binding.restic_id.clone();
+            self.changes.touch(Collection::Repositories, &id);
             self.bindings.put(binding);
+            self.measure(&id);
         }
         for key in keys {
             self.changes.touch(Collection::Repositories, &key.restic_id);

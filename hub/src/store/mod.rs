@@ -1,5 +1,6 @@
 //! What survives a restart of the hub. Behind a trait, so that another database can take the place of SQLite.
 
+pub mod beside;
 mod bindings;
 mod clusters;
 pub mod collect;
@@ -14,6 +15,7 @@ pub mod pause;
 mod people;
 mod plans;
 mod records;
+pub mod runs;
 mod sqlite;
 
 use futures::future::BoxFuture;
@@ -60,6 +62,7 @@ pub trait HubStore:
     + DecisionStore
     + EnrolmentStore
     + PeopleStore
+    + runs::RunStore
 {
     /// Begins the epoch of this start.
     fn begin(&self) -> BoxFuture<'_, Result<Start, StoreError>>;

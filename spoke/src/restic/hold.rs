@@ -5,7 +5,6 @@
 //! empty snapshot.
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
@@ -14,7 +13,8 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use super::classify::classify;
-use super::executor::{Executor, scrubbed};
+use super::executor::Executor;
+use super::process::scrubbed;
 use super::{Failure, Restic as _};
 use crate::secrets::Credentials;
 
@@ -44,22 +44,11 @@ pub(super) async fn hold(
     held: oneshot::Sender<String>,
     end: oneshot::Receiver<()>,
 ) -> Result<(), Failure> {
-    let broken = |e: std::io::Error| Failure::Other(format!("restic could not be run: {e}"));
-    let private = tempfile::Builder::new()
-        .prefix("run-")
-        .tempdir_in(&executor.cache)
-        .map_err(broken)?;
     // One that an earlier process has left may have the same number.
     let before = executor.locks(credentials).await?;
-    let command = executor.command(&ARGUMENTS, credentials, private.path());
-    let mut command = command.map_err(broken)?;
     // Dropped after the process, which is killed when it is dropped.
     let stdin;
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .map_err(broken)?;
+    let (mut child, _private) = executor.program.silent(&ARGUMENTS, credentials)?;
     stdin = child.stdin.take();
     let mut told = Told::new(child.stderr.take());
     let pid = child.id().map(i64::from);
@@ -114,7 +103,7 @@ async fn own_lock(
                     continue;
                 }
                 match executor.lock(credentials, &id).await {
-                    Ok(file) if Some(file.pid) == pid && file.user == executor.user => return Ok(id),
+                    Ok(file) if Some(file.pid) == pid && file.user == executor.program.user => return Ok(id),
                     // That of another, or one that is gone already.
                     _ => {}
                 }

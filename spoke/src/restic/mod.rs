@@ -6,6 +6,7 @@ mod hold;
 pub mod locks;
 pub mod options;
 pub mod output;
+mod process;
 pub mod progress;
 mod streams;
 
