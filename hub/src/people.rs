@@ -11,10 +11,11 @@ use proto::certificate::KeyHash;
 use proto::time::from_unix_millis;
 use proto::v1::fleet_admin_server::FleetAdmin;
 use proto::v1::{
-    AuthoritiesRequest, AuthoritiesResponse, BeginLoginRequest, BeginLoginResponse, BindRequest, BindResponse, InviteRequest, InviteResponse,
-    ListBindingsRequest, ListBindingsResponse, LoginRequest, LoginResponse, LogoutRequest, LogoutResponse,
-    PersonSession, RevokeCertificateRequest, RevokeCertificateResponse, RevokeRequest, RevokeResponse, UnbindRequest, UnbindResponse, VerifyAuditRequest,
-    VerifyAuditResponse, WhoAmIRequest, WhoAmIResponse,
+    AuthoritiesRequest, AuthoritiesResponse, BeginLoginRequest, BeginLoginResponse, BindRequest,
+    BindResponse, InviteRequest, InviteResponse, ListBindingsRequest, ListBindingsResponse, LoginRequest,
+    LoginResponse, LogoutRequest, LogoutResponse, PersonSession, RevokeCertificateRequest,
+    RevokeCertificateResponse, RevokeRequest, RevokeResponse, UnbindRequest, UnbindResponse,
+    VerifyAuditRequest, VerifyAuditResponse, WhoAmIRequest, WhoAmIResponse,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tonic::{Request, Response, Status};
@@ -134,9 +135,7 @@ impl PeopleService {
                 wait_ms: u32::try_from(left).unwrap_or(u32::MAX).max(1),
                 ..LoginResponse::default()
             }),
-            Step::Named(named) => {
-                self.open(named.name, named.groups, ("oidc", trusts), None).await
-            },
+            Step::Named(named) => self.open(named.name, named.groups, ("oidc", trusts), None).await,
         }
     }
 }
