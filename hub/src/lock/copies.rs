@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proto::plan::is_id;
 use proto::v1::hub_message::Body;
-use proto::v1::{RepositoryCopies, StoreProbe, StoreProbeAnswer};
+use proto::v1::{HubMessage, RepositoryCopies, StoreProbe, StoreProbeAnswer};
 use tracing::{info, warn};
 
 use super::keeper::Keeper;
@@ -323,18 +323,24 @@ impl Keeper {
             members.map(message).collect()
         });
         for (cluster, mut message) in news {
-            if !self.sessions.contains_key(&cluster) {
+            // The rest is sent with the next look: a spoke with many repositories is not overrun.
+            let Some(session) = self.sessions.get(&cluster).filter(|s| s.outgoing.has_room()) else {
                 continue;
-            }
+            };
             if let Some(text) = self.copies.in_question(id) {
                 text.clone_into(&mut message.unclear);
             }
             let Some(known) = self.copies.known.get_mut(id) else {
                 return;
             };
-            if known.told.get(&cluster) != Some(&message) {
-                known.told.insert(cluster.clone(), message.clone());
-                self.send(&cluster, Body::RepositoryCopies(message));
+            if known.told.get(&cluster) == Some(&message) {
+                continue;
+            }
+            let sent = HubMessage {
+                body: Some(Body::RepositoryCopies(message.clone())),
+            };
+            if session.outgoing.send(sent).is_ok() {
+                known.told.insert(cluster, message);
             }
         }
     }
