@@ -1,6 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
-use super::files::*;
+use super::keys::authority;
 use super::put::TOKENS;
 use super::*;
 use crate::store::{HubStore as _, StoredGrant, StoredLock};
@@ -155,7 +156,7 @@ async fn what_cannot_be_put_back_leaves_the_store_as_it_was() {
     }
     let refused = restore(&file, &path, None, false, NOW).await;
     assert!(matches!(refused, Err(CopyError::StoreExists(_))), "{refused:?}");
-    let hold = held::take(&path).unwrap().unwrap();
+    let hold = crate::store::held::take(&path).unwrap().unwrap();
     let refused = restore(&file, &path, None, true, NOW).await;
     assert!(matches!(refused, Err(CopyError::InUse(_))), "{refused:?}");
     drop(hold);
