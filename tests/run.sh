@@ -24,18 +24,18 @@ test)
     echo "the issuer needs Node.js 20 or later: logins at a real issuer are not tested (those at the tests' own are)"
   fi
   cargo test -p tests --test e2e -- --ignored --test-threads 3 \
-    --skip locks:: --skip commands::cut:: --skip backends:: --skip api::afterwards:: --skip hooks::kills:: --skip upgrade:: --skip alerts::operator::
+    --skip locks:: --skip commands::cut:: --skip backends:: --skip api::afterwards:: --skip hooks::kills:: --skip upgrade:: --skip alerts::operator:: --skip authority::
   # These stop or kill the hub or the operator, or hold locks, so they run alone, one after the other. Of the faults in the
   # middle of deleting that of every day is tried here, a hub and operators that are killed; of what can be killed around a
   # hook restic, and the operator with the pod.
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 \
-    locks:: upgrade:: hooks::kills::restic_killed hooks::kills::operator_and_pod_killed \
+    locks:: upgrade:: authority:: hooks::kills::restic_killed hooks::kills::operator_and_pod_killed \
     --skip locks::long:: --skip locks::failover:: \
     --skip a_cluster_that_is_cut_off --skip a_job_that_is_deleted_without_its_pods --skip a_pod_that_was_paused
   ;;
 rights)
   cargo test -p tests --test e2e -- --ignored --test-threads 3 \
-    --skip locks:: --skip commands::cut:: --skip backends:: --skip api::afterwards:: --skip hooks::kills:: --skip upgrade:: --skip alerts::operator::
+    --skip locks:: --skip commands::cut:: --skip backends:: --skip api::afterwards:: --skip hooks::kills:: --skip upgrade:: --skip alerts::operator:: --skip authority::
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 locks::operations::
   # What all of these have left in logs and in the audit log of the API servers.
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 api::afterwards::

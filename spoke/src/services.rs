@@ -258,8 +258,8 @@ fn hub(
         link::News::Drained(restic_id) => routes.drained(&world.world, restic_id),
         link::News::Collected(restic_id) => routes.collected(&world.world, restic_id),
         link::News::Named => {
-            let differs = world.certificate.differs(&[], types::READY).is_some();
-            routes.named(&world.world, differs);
+            let waits = world.certificate.waits(&[], types::READY).is_some();
+            routes.named(&world.world, waits);
         }
     });
     let parts = (Arc::new(config), context.clone(), wake, synced.clone());

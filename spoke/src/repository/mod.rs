@@ -26,7 +26,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::config::Config;
-use crate::exchange::{Collection, CommandedRun, Operation, running};
+use crate::exchange::{Collection, CommandedRun, Operation, Waits, running};
 use crate::kind::{
     Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable, announce,
     ready_changed,
@@ -151,8 +151,8 @@ pub struct Observed {
     failed: Option<Timestamp>,
     /// What the cluster knows of the processes that hold locks, by their user and host.
     lives: BTreeMap<(String, String), Life>,
-    /// Why maintenance waits: this cluster has another name in its certificate.
-    name_differs: Option<String>,
+    /// Why all maintenance waits for a person: this cluster has no certificate, or one of another name.
+    waits: Option<Waits>,
 }
 
 impl RepositoryController {
@@ -239,9 +239,9 @@ impl Controller for RepositoryController {
             is_preceded: same.any(|(at, repository)| at < *key && is_ready(&repository)),
             failed: life::last_failure(world, key),
             lives: life::files(&input.state.locks, input.found).map(life).collect(),
-            name_differs: cache
+            waits: cache
                 .certificate
-                .differs(&input.status().conditions, types::WAITING),
+                .waits(&input.status().conditions, types::WAITING),
         }
     }
 
