@@ -268,11 +268,20 @@ mod tests {
         };
         let mut people = People::default();
         people.refuse(revoke("", "a1", 50));
-        assert!(people.refuses("ann", &certificate("a1", 60)).unwrap().contains("a1 of ann"));
+        assert!(
+            people
+                .refuses("ann", &certificate("a1", 60))
+                .unwrap()
+                .contains("a1 of ann")
+        );
         assert_eq!(people.refuses("ann", &certificate("a2", 10)), None);
         people.refuse(revoke("ann", "", 50));
         assert!(people.refuses("ann", &certificate("a2", 49)).is_some());
-        assert_eq!(people.refuses("ann", &certificate("a3", 50)), None, "it was made later");
+        assert_eq!(
+            people.refuses("ann", &certificate("a3", 50)),
+            None,
+            "it was made later"
+        );
         assert_eq!(people.refuses("bob", &certificate("b1", 10)), None);
         people.refuse(revoke("ann", "", 70));
         assert_eq!(people.revoked().len(), 2);

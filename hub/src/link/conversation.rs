@@ -356,7 +356,9 @@ fn kind(body: Option<&Body>) -> &'static str {
         ) => "lease",
         Some(Body::PossessionProof(_)) => "possession",
         Some(Body::CollectorReport(_)) => "collector",
-        Some(Body::CertificateRequest(_) | Body::CertificateStored(_) | Body::TrustStored(_)) => "certificate",
+        Some(Body::CertificateRequest(_) | Body::CertificateStored(_) | Body::TrustStored(_)) => {
+            "certificate"
+        }
         Some(Body::CommandReport(_)) => "command",
         Some(Body::BrowsePart(_)) => "browse",
         None => "unknown",

@@ -49,7 +49,11 @@ fn behind(rotation: Rotation, active: &KeyHash, next: Option<&KeyHash>, known: &
         Rotation::Announced => next.is_none_or(|next| !trusts(cluster, next)),
         Rotation::Activated => !has_of(cluster, active),
     };
-    let clusters: BTreeSet<&str> = known.certificates.iter().map(|one| one.cluster.as_str()).collect();
+    let clusters: BTreeSet<&str> = known
+        .certificates
+        .iter()
+        .map(|one| one.cluster.as_str())
+        .collect();
     let behind = clusters.into_iter().filter(|cluster| locked_out(cluster));
     behind.map(str::to_owned).collect()
 }

@@ -106,7 +106,8 @@ impl Sqlite {
         for row in &rows {
             bindings.extend(binding(row)?);
         }
-        let query = "SELECT hash, name, groups, how, created, expires, trusts FROM person_session WHERE expires > ?";
+        let query =
+            "SELECT hash, name, groups, how, created, expires, trusts FROM person_session WHERE expires > ?";
         let rows = sqlx::query(query).bind(now).fetch_all(&self.pool).await?;
         let session = |row: &SqliteRow| -> Result<Session, StoreError> {
             Ok(Session {

@@ -45,7 +45,11 @@ impl Served {
     ) -> anyhow::Result<Served> {
         let trusted = |roots: &[CertificateDer<'static>], optional: bool| {
             let builder = builder(roots)?;
-            let builder = if optional { builder.allow_unauthenticated() } else { builder };
+            let builder = if optional {
+                builder.allow_unauthenticated()
+            } else {
+                builder
+            };
             anyhow::Ok(Trusted {
                 roots: roots.to_vec(),
                 verifier: builder.build()?,
