@@ -37,6 +37,10 @@ demo-down: ## removes the demo and all that it started
 test: bootstrap binaries lint test-fast ## formatting, lints, generated files, all tests without clusters, and most of those with
 	tests/run.sh
 
+.PHONY: long
+long: bootstrap binaries ## tests on clusters that take more than a minute and a half each: alerts, left-over locks, upgrade (half an hour)
+	tests/run.sh long
+
 .PHONY: faults
 faults: bootstrap binaries ## every fault in the middle of deleting, judged by the storage's log, and every kill around a hook (over an hour)
 	tests/run.sh faults

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use proto::certificate::Facts;
+
 use super::scope::Scope;
 use super::verb::{Role, Verb, Verbs};
 use crate::identity::Identity;
@@ -52,6 +54,8 @@ pub struct Person {
     pub method: Method,
     /// When the certificate or the session ends, in milliseconds since 1970.
     pub until: Option<crate::Millis>,
+    /// What a certificate is known by: one that is revoked ends what is open.
+    pub certificate: Option<Facts>,
     grants: Vec<Grant>,
 }
 
@@ -75,6 +79,7 @@ impl Person {
             groups,
             method,
             until: None,
+            certificate: None,
             grants,
         }
     }
@@ -83,6 +88,16 @@ impl Person {
     #[must_use]
     pub fn valid_until(self, until: Option<crate::Millis>) -> Person {
         Person { until, ..self }
+    }
+
+    /// The same by a certificate, as long as that is valid.
+    #[must_use]
+    pub fn certified(self, certificate: Facts) -> Person {
+        Person {
+            until: Some(certificate.expires),
+            certificate: Some(certificate),
+            ..self
+        }
     }
 
     /// What it may do, and where.
