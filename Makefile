@@ -74,6 +74,12 @@ bench: bootstrap restic ## figures against goals, written to docs/benchmarks.md 
 	cargo build --release -p spoke -p hub -p cli
 	cargo run -q -p tests --bin bench -- $(PARTS)
 
+SPOKES ?= 1000
+.PHONY: bench-fleet
+bench-fleet: ## a hub with SPOKES simulated clusters of 100 resources (5 minutes; with 1000 it is written to docs/benchmarks.md)
+	cargo build --release -p spoke -p hub -p cli
+	cargo run -q -p tests --bin bench -- fleet --spokes $(SPOKES)
+
 .PHONY: gen
 gen: ## generated files
 	cargo run -q -p crds --bin crdgen -- deploy
