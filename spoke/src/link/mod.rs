@@ -6,9 +6,14 @@ mod config;
 mod conversation;
 pub mod convert;
 mod lanes;
+#[cfg(test)]
+#[path = "../../../proto/recorded/mod.rs"]
+mod recorded;
 mod renewal;
 mod seen;
 pub mod session;
+#[cfg(test)]
+mod versions_tests;
 
 pub use client::{News, Wake, run};
 pub use config::LinkConfig;
