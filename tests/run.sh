@@ -24,7 +24,7 @@ test)
     echo "the issuer needs Node.js 20 or later: logins at a real issuer are not tested (those at the tests' own are)"
   fi
   cargo test -p tests --test e2e -- --ignored --test-threads 3 \
-    --skip locks:: --skip commands::cut:: --skip backends:: --skip api::afterwards:: --skip hooks::kills:: --skip upgrade:: --skip alerts::operator::
+    --skip locks:: --skip commands::cut:: --skip backends:: --skip api::afterwards:: --skip hooks::kills:: --skip upgrade:: --skip alerts::operator:: --skip alerts::hub::
   # These stop or kill the hub or the operator, or hold locks, so they run alone, one after the other. Of the faults in the
   # middle of deleting that of every day is tried here, a hub and operators that are killed; of what can be killed around a
   # hook restic, and the operator with the pod.
@@ -35,7 +35,7 @@ test)
   ;;
 rights)
   cargo test -p tests --test e2e -- --ignored --test-threads 3 \
-    --skip locks:: --skip commands::cut:: --skip backends:: --skip api::afterwards:: --skip hooks::kills:: --skip upgrade:: --skip alerts::operator::
+    --skip locks:: --skip commands::cut:: --skip backends:: --skip api::afterwards:: --skip hooks::kills:: --skip upgrade:: --skip alerts::operator:: --skip alerts::hub::
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 locks::operations::
   # What all of these have left in logs and in the audit log of the API servers.
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 api::afterwards::
@@ -46,6 +46,6 @@ backends)
   ;;
 faults)
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 \
-    locks::faults:: locks::long:: locks::failover:: locks::many:: locks::operations:: hooks::kills:: alerts::operator:: commands::cut::
+    locks::faults:: locks::long:: locks::failover:: locks::many:: locks::operations:: hooks::kills:: alerts::operator:: alerts::hub:: commands::cut::
   ;;
 esac

@@ -130,7 +130,7 @@ impl Routes {
 
     /// Nobody is appointed to read figures of repositories: each may be due here.
     pub fn unappointed(&self, world: &World) {
-        for (repository, _) in world.repositories.filter(|_, _| true) {
+        for repository in world.repositories.keys() {
             self.poke(Reader::Repositories, repository);
         }
     }
