@@ -21,7 +21,7 @@ pub struct Held {
     pub place: Arc<str>,
     /// The resource, as far as this version knows its fields.
     pub object: ObjectState,
-    /// Whether the bytes could be decoded. If not, `object` has only its uid.
+    /// Whether the bytes could be decoded and are of a kind that this version knows. If not, nobody knows what it keeps.
     pub readable: bool,
     /// Hash of the bytes as the spoke sent them, for the cluster's digest.
     pub hash: ObjectHash,
@@ -144,7 +144,8 @@ impl Held {
 /// which it was sent.
 fn decode(uid: &str, state: &[u8]) -> (ObjectState, bool) {
     let decoded = ObjectState::decode(state);
-    let readable = decoded.is_ok();
+    // A kind of a newer spoke has no body here. It may be one that keeps snapshots.
+    let readable = decoded.as_ref().is_ok_and(|object| object.body.is_some());
     let mut object = ObjectState {
         uid: uid.to_owned(),
         ..decoded.unwrap_or_default()

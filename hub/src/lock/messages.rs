@@ -234,7 +234,12 @@ impl Keeper {
                     self.refuse(cluster, "renew", Refusal::TooMany("policies"));
                     self.revoke_lease(cluster, renew, reason);
                 }
-                Err(Withheld::Unknown(_) | Withheld::KeyInUse(_) | Withheld::Paused(_)) => {}
+                Err(
+                    Withheld::Unknown(_)
+                    | Withheld::KeyInUse(_)
+                    | Withheld::Paused(_)
+                    | Withheld::NewerKind(_),
+                ) => {}
             }
         }
         self.carry_out(&id, effects, reply).await;

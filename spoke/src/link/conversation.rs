@@ -236,6 +236,9 @@ impl Conversation<'_> {
         context
             .collectors
             .connected(&welcome.cluster, welcome.appoints_collectors);
+        if !welcome.appoints_collectors {
+            (self.wake)(News::Unappointed);
+        }
         context.leases.connected(true);
         context.shared.welcomed();
         Ok(())
