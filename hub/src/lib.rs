@@ -23,6 +23,7 @@ pub mod collect;
 pub mod commands;
 pub mod config;
 pub mod control;
+pub mod copies;
 pub mod creation;
 pub mod enrol;
 pub mod evidence;

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use proto::digest::{ObjectHash, object_hash};
+use proto::plan::is_id;
 use proto::v1::object_state::Body;
 use proto::v1::{BackupState, ObjectState, PolicyState, RepositoryState, RestoreState};
 
 use crate::Millis;
 use crate::clean;
+use crate::copies::{Places, restic_id};
 use crate::health::due;
 use crate::schedule::Deadline;
 
@@ -73,6 +75,26 @@ impl Held {
             row,
             baseline,
             object,
+        }
+    }
+
+    /// Puts the key of the store in which its cluster's repository lies in the place of the restic id.
+    pub(super) fn place(&mut self, places: &Places) {
+        let id = match self.object.body.as_mut() {
+            Some(Body::Repository(body)) => &mut body.restic_id,
+            Some(Body::Backup(body)) => &mut body.restic_id,
+            Some(Body::Policy(body)) => &mut body.restic_id,
+            Some(Body::Restore(body)) => &mut body.restic_id,
+            None => return,
+        };
+        let plain = restic_id(id);
+        if !is_id(plain) {
+            return;
+        }
+        let key = places.key(&self.cluster, plain);
+        *id = key.to_string();
+        if self.repository().is_some() {
+            self.row = key;
         }
     }
 
@@ -175,7 +197,7 @@ fn planned_alike(new: &BackupState, old: &BackupState) -> bool {
 /// The restic id where it is known and looks like one, else the place.
 fn repository_row(repository: &RepositoryState, place: &str) -> Arc<str> {
     let id = repository.restic_id.as_str();
-    if proto::plan::is_id(id) {
+    if is_id(id) {
         id.into()
     } else {
         format!("unknown/{place}").into()

@@ -4,6 +4,7 @@
 pub mod board;
 mod browsing;
 mod collectors;
+mod copies;
 mod commands;
 mod creations;
 mod leases;
@@ -13,6 +14,7 @@ pub mod outbox;
 pub use board::{Board, Finished, Operation, Pinned, Progress, running};
 pub use browsing::Browsing;
 pub use collectors::{Collection, Collectors};
+pub use copies::Copies;
 pub use commands::{Arrived, CommandedRun, Commands, Unlocking};
 pub use creations::Creations;
 pub use leases::{Event, Leases, Question};
