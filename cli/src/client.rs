@@ -12,12 +12,12 @@ use proto::v1::fleet_hub_client::FleetHubClient;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::{
     AcceptClusterRequest, AuditRequest, AuditResponse, BeginLoginRequest, BeginLoginResponse, BindRequest,
-    DecideBindingRequest, DecidePlanRequest, ForgetClusterRequest, ForgetClusterResponse, HistoryRequest,
-    HistoryResponse, HubBackupPart, HubBackupRequest, InviteRequest, InviteResponse, ListBindingsRequest,
-    ListBindingsResponse, ListRequest, LocksRequest, LocksResponse, LoginRequest, LoginResponse,
-    LogoutRequest, PauseFleetRequest, PlansRequest, PlansResponse, ReleaseLockRequest, ResumeFleetRequest,
-    RevokeRequest, Row, StatusRequest, StatusResponse, UnbindRequest, VerifyAuditRequest,
-    VerifyAuditResponse, WatchEvent, WatchRequest, WhoAmIRequest, WhoAmIResponse,
+    CreateLoginRequest, CreateLoginResponse, DecideBindingRequest, DecidePlanRequest, ForgetClusterRequest,
+    ForgetClusterResponse, HistoryRequest, HistoryResponse, HubBackupPart, HubBackupRequest, InviteRequest,
+    InviteResponse, ListBindingsRequest, ListBindingsResponse, ListRequest, LocksRequest, LocksResponse,
+    LoginRequest, LoginResponse, LogoutRequest, PauseFleetRequest, PlansRequest, PlansResponse,
+    ReleaseLockRequest, ResumeFleetRequest, RevokeRequest, Row, StatusRequest, StatusResponse, UnbindRequest,
+    VerifyAuditRequest, VerifyAuditResponse, WatchEvent, WatchRequest, WhoAmIRequest, WhoAmIResponse,
 };
 use tokio::time::timeout;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -182,6 +182,11 @@ impl Client {
         host.unwrap_or_default().to_owned()
     }
 
+    /// Address of the hub's view, as it is reached.
+    pub fn address(&self) -> &str {
+        &self.hub
+    }
+
     /// Every row that a request takes.
     pub async fn list(&mut self, mut request: ListRequest) -> Result<Listing, Failure> {
         let mut listing = Listing {
@@ -340,6 +345,12 @@ impl Client {
     pub async fn invite(&mut self, request: InviteRequest) -> Result<InviteResponse, Failure> {
         let mut admin = self.admin.clone();
         self.answer(admin.invite(request)).await
+    }
+
+    /// Makes a login token for the person itself.
+    pub async fn create_login(&mut self) -> Result<CreateLoginResponse, Failure> {
+        let mut admin = self.admin.clone();
+        self.answer(admin.create_login(CreateLoginRequest {})).await
     }
 
     /// Rights that are bound, and sessions.

@@ -6,6 +6,7 @@ mod audit;
 mod client;
 mod clusters;
 mod contexts;
+mod dashboard;
 mod document;
 mod failure;
 mod history;

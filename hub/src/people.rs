@@ -7,10 +7,10 @@ use std::time::Duration;
 use proto::time::from_unix_millis;
 use proto::v1::fleet_admin_server::FleetAdmin;
 use proto::v1::{
-    BeginLoginRequest, BeginLoginResponse, BindRequest, BindResponse, InviteRequest, InviteResponse,
-    ListBindingsRequest, ListBindingsResponse, LoginRequest, LoginResponse, LogoutRequest, LogoutResponse,
-    PersonSession, RevokeRequest, RevokeResponse, UnbindRequest, UnbindResponse, VerifyAuditRequest,
-    VerifyAuditResponse, WhoAmIRequest, WhoAmIResponse,
+    BeginLoginRequest, BeginLoginResponse, BindRequest, BindResponse, CreateLoginRequest,
+    CreateLoginResponse, InviteRequest, InviteResponse, ListBindingsRequest, ListBindingsResponse,
+    LoginRequest, LoginResponse, LogoutRequest, LogoutResponse, PersonSession, RevokeRequest, RevokeResponse,
+    UnbindRequest, UnbindResponse, VerifyAuditRequest, VerifyAuditResponse, WhoAmIRequest, WhoAmIResponse,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tonic::{Request, Response, Status};
@@ -23,12 +23,14 @@ use crate::access::scope::{Patterns, Scope};
 use crate::access::{self, Method, Person, Verb, Verbs, out_of_scope};
 use crate::hub::{Hub, millis};
 use crate::lock::people::unavailable;
-use crate::oidc::{Oidc, Step};
+use crate::oidc::{Named, Oidc, Step};
 use crate::store::StoredDecision;
 use crate::{Millis, now};
 
 /// How long a login token is good.
 const INVITED: Duration = Duration::from_secs(15 * 60);
+/// How long a login token is good that a person makes for itself.
+const OWN: Duration = Duration::from_secs(5 * 60);
 /// Most groups of a person.
 const GROUPS: usize = 200;
 
@@ -54,28 +56,27 @@ impl PeopleService {
         }
     }
 
-    async fn open(
-        &self,
-        name: String,
-        groups: Vec<String>,
-        how: &str,
-        invite: Option<[u8; 32]>,
-    ) -> Result<LoginResponse, Status> {
+    async fn open(&self, named: Named, invite: Option<&Invite>) -> Result<LoginResponse, Status> {
         let _changing = self.changing.lock().await;
         let (now, token) = (now(), random(SESSION_PREFIX)?);
+        let Named { name, groups } = named;
+        let how = if invite.is_some() { "token" } else { "oidc" };
+        let until = invite.and_then(|invite| invite.until).unwrap_or(Millis::MAX);
         let session = Session {
             hash: hash(&token),
             name: name.clone(),
             groups: groups.clone(),
             how: how.to_owned(),
+            role: invite.and_then(|invite| invite.role),
             created: now,
-            expires: now.saturating_add(self.lifetime),
+            expires: now.saturating_add(self.lifetime).min(until),
         };
         let decision = StoredDecision {
             after: format!("session by {how}, groups {}", listed(&groups)),
             ..decision(&name, "login", &name)
         };
-        let opened = self.hub.store().open_session(session.clone(), invite, decision);
+        let used = invite.map(|invite| invite.hash);
+        let opened = self.hub.store().open_session(session.clone(), used, decision);
         if !opened.await.map_err(|e| unavailable(&e))? {
             return Err(no_token());
         }
@@ -88,6 +89,59 @@ impl PeopleService {
             expires,
             wait_ms: 0,
         })
+    }
+
+    /// Whether people can log in at an issuer.
+    #[must_use]
+    pub fn has_issuer(&self) -> bool {
+        self.oidc.is_some()
+    }
+
+    /// Opens a session for a login token, or for a login that its person has confirmed at the issuer.
+    ///
+    /// # Errors
+    /// Unauthenticated for a token that is not good, and what the issuer refuses.
+    pub async fn log_in(&self, request: LoginRequest) -> Result<LoginResponse, Status> {
+        let LoginRequest { token, login } = request;
+        if !login.is_empty() {
+            return self.by_issuer(&login).await;
+        }
+        let hash = hash(&token);
+        let invited = self.hub.store().invited(hash, now()).await;
+        let invite = invited.map_err(|e| unavailable(&e))?.ok_or_else(no_token)?;
+        let named = Named {
+            name: invite.name.clone(),
+            groups: invite.groups.clone(),
+        };
+        self.open(named, Some(&invite)).await
+    }
+
+    /// Ends the session of a token, if it has not ended.
+    ///
+    /// # Errors
+    /// Unavailable when that cannot be written.
+    pub async fn log_out(&self, token: &str) -> Result<(), Status> {
+        let hash = hash(token);
+        let found = self
+            .hub
+            .authority
+            .read(|people| people.session(&hash, now()).cloned());
+        match found {
+            Some(session) => self.close(hash, &session.name).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn close(&self, hash: [u8; 32], name: &str) -> Result<(), Status> {
+        let _changing = self.changing.lock().await;
+        let closed = self
+            .hub
+            .store()
+            .close_session(hash, decision(name, "logout", name))
+            .await;
+        closed.map_err(|e| unavailable(&e))?;
+        self.hub.authority.change(|people| people.close(&hash));
+        Ok(())
     }
 
     fn issuer(&self) -> Result<&Oidc, Status> {
@@ -103,7 +157,7 @@ impl PeopleService {
                 wait_ms: u32::try_from(left).unwrap_or(u32::MAX).max(1),
                 ..LoginResponse::default()
             }),
-            Step::Named(named) => self.open(named.name, named.groups, "oidc", None).await,
+            Step::Named(named) => self.open(named, None).await,
         }
     }
 }
@@ -256,15 +310,7 @@ impl FleetAdmin for PeopleService {
     }
 
     async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
-        let LoginRequest { token, login } = request.into_inner();
-        if !login.is_empty() {
-            return self.by_issuer(&login).await.map(Response::new);
-        }
-        let hash = hash(&token);
-        let invited = self.hub.store().invited(hash, now()).await;
-        let invite = invited.map_err(|e| unavailable(&e))?.ok_or_else(no_token)?;
-        let opened = self.open(invite.name, invite.groups, "token", Some(hash)).await?;
-        Ok(Response::new(opened))
+        self.log_in(request.into_inner()).await.map(Response::new)
     }
 
     async fn logout(&self, request: Request<LogoutRequest>) -> Result<Response<LogoutResponse>, Status> {
@@ -274,11 +320,7 @@ impl FleetAdmin for PeopleService {
                 "a certificate has no session that could be ended",
             ));
         };
-        let _changing = self.changing.lock().await;
-        let decision = decision(&person.name, "logout", &person.name);
-        let closed = self.hub.store().close_session(hash, decision).await;
-        closed.map_err(|e| unavailable(&e))?;
-        self.hub.authority.change(|people| people.close(&hash));
+        self.close(hash, &person.name).await?;
         Ok(Response::new(LogoutResponse {}))
     }
 
@@ -316,10 +358,39 @@ impl FleetAdmin for PeopleService {
             name,
             groups,
             expires,
+            role: None,
+            until: None,
         };
         let kept = self.hub.store().invite(invite, decision).await;
         kept.map_err(|e| unavailable(&e))?;
         Ok(Response::new(InviteResponse {
+            token,
+            expires: Some(from_unix_millis(expires)),
+        }))
+    }
+
+    async fn create_login(
+        &self,
+        request: Request<CreateLoginRequest>,
+    ) -> Result<Response<CreateLoginResponse>, Status> {
+        let person = access::person(&request)?;
+        let token = random(LOGIN_PREFIX)?;
+        let decision = StoredDecision {
+            after: "login token for itself".to_owned(),
+            ..decision(&person.name, "invite", &person.name)
+        };
+        let expires = decision.at.saturating_add(millis(OWN));
+        let invite = Invite {
+            hash: hash(&token),
+            name: person.name.to_string(),
+            groups: person.groups.clone(),
+            expires,
+            role: person.own_role(),
+            until: person.until,
+        };
+        let kept = self.hub.store().invite(invite, decision).await;
+        kept.map_err(|e| unavailable(&e))?;
+        Ok(Response::new(CreateLoginResponse {
             token,
             expires: Some(from_unix_millis(expires)),
         }))

@@ -11,6 +11,7 @@ use super::people::{People, hash};
 use super::principal::{Grant, Method, Person, Principal, by_certificate};
 use super::table::{self, Need};
 use crate::Millis;
+use crate::dashboard::cookie::CookieSession;
 use crate::identity::{Identity, IdentityError, identify, valid_until};
 
 /// What a request brings along.
@@ -18,14 +19,18 @@ use crate::identity::{Identity, IdentityError, identify, valid_until};
 pub struct Evidence {
     /// Leaf of the client certificate, DER.
     pub certificate: Option<Vec<u8>>,
-    /// Token of the header "authorization: Bearer"; it counts before the certificate.
+    /// Token of the header "authorization: Bearer", or of a page's cookie; it counts before the certificate.
     pub token: Option<String>,
 }
 
 impl Evidence {
-    /// What the certificates of a connection and the header of a request show.
+    /// What the certificates of a connection, and the header or else the cookie of a request show.
     #[must_use]
-    pub fn of(chain: Option<&[CertificateDer<'static>]>, authorization: Option<&str>) -> Evidence {
+    pub fn of(
+        chain: Option<&[CertificateDer<'static>]>,
+        authorization: Option<&str>,
+        cookie: Option<&CookieSession>,
+    ) -> Evidence {
         let leaf = chain.and_then(<[_]>::first);
         let token = authorization.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
@@ -35,7 +40,7 @@ impl Evidence {
         });
         Evidence {
             certificate: leaf.map(|leaf| leaf.to_vec()),
-            token,
+            token: token.or_else(|| cookie.map(|cookie| cookie.0.clone())),
         }
     }
 }
@@ -140,6 +145,7 @@ impl Authority {
         let method = Method::Session {
             hash,
             how: session.how,
+            role: session.role,
         };
         Ok(self.person(
             session.name.as_str().into(),
@@ -157,8 +163,9 @@ impl Authority {
         until: Option<Millis>,
     ) -> Arc<Person> {
         let mut grants = self.read(|people| people.grants(&name, &groups));
-        if let Method::Certificate(Some(own)) = &method {
-            grants.push(own.clone());
+        match &method {
+            Method::Certificate(own) => grants.extend(own.clone()),
+            Method::Session { role, .. } => grants.extend(role.map(Grant::everywhere)),
         }
         Arc::new(Person::new(name, groups, method, grants).valid_until(until))
     }
@@ -216,7 +223,7 @@ mod tests {
     const LIST: &str = "/fleet.v1.FleetView/List";
 
     fn token(token: &str) -> Evidence {
-        Evidence::of(None, Some(&format!("bearer {token}")))
+        Evidence::of(None, Some(&format!("bearer {token}")), None)
     }
 
     #[test]
@@ -229,7 +236,7 @@ mod tests {
             code("/fleet.v1.FleetView/Unlisted", &Evidence::default()),
             tonic::Code::Unimplemented
         );
-        assert_eq!(Evidence::of(None, Some("Basic x")).token, None);
+        assert_eq!(Evidence::of(None, Some("Basic x"), None).token, None);
     }
 
     #[test]
@@ -239,6 +246,7 @@ mod tests {
             name: "ann".to_owned(),
             groups: vec!["ops".to_owned()],
             how: "token".to_owned(),
+            role: None,
             created: 0,
             expires: 10,
         };

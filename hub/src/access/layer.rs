@@ -15,6 +15,7 @@ use tower::{Layer, Service};
 
 use super::authority::{Authority, Evidence};
 use super::refusals::{Refusal, Refusals, name};
+use crate::dashboard::cookie::CookieSession;
 use crate::now;
 
 /// Puts a [`super::Principal`] into each request, or answers with the refusal.
@@ -72,6 +73,7 @@ where
         let evidence = Evidence::of(
             chain.as_ref().map(|chain| chain.as_slice()),
             header.and_then(|value| value.to_str().ok()),
+            request.extensions().get::<CookieSession>(),
         );
         let refusals = self.access.refusals.clone();
         let note = move |who: String, path: String, why: &Status| {

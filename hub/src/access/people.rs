@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::principal::Grant;
 use super::scope::Scope;
-use super::verb::Verbs;
+use super::verb::{Role, Verbs};
 use crate::Millis;
 
 /// Whom rights are bound to.
@@ -50,6 +50,10 @@ pub struct Invite {
     pub name: String,
     pub groups: Vec<String>,
     pub expires: Millis,
+    /// Of the certificate of a person that has made it for itself.
+    pub role: Option<Role>,
+    /// Its session ends then, if not before.
+    pub until: Option<Millis>,
 }
 
 /// A person who has logged in.
@@ -61,6 +65,8 @@ pub struct Session {
     pub groups: Vec<String>,
     /// "token" or "oidc".
     pub how: String,
+    /// What it gives a right to by itself.
+    pub role: Option<Role>,
     pub created: Millis,
     pub expires: Millis,
 }
@@ -203,6 +209,7 @@ mod tests {
             name: name.to_owned(),
             groups: Vec::new(),
             how: "token".to_owned(),
+            role: None,
             created: 0,
             expires,
         };

@@ -29,8 +29,13 @@ impl Grant {
 pub enum Method {
     /// A certificate, with what it gives a right to by itself.
     Certificate(Option<Grant>),
-    /// A session, by the hash of its token; `how` it was opened: "token" or "oidc".
-    Session { hash: [u8; 32], how: String },
+    /// A session, by the hash of its token; `how` it was opened: "token" or "oidc"; and the role of the certificate by which
+    /// its person has made the token for itself.
+    Session {
+        hash: [u8; 32],
+        how: String,
+        role: Option<Role>,
+    },
 }
 
 impl Method {
@@ -89,6 +94,22 @@ impl Person {
     #[must_use]
     pub fn grants(&self) -> &[Grant] {
         &self.grants
+    }
+
+    /// The role that its certificate, or the session, gives it by itself.
+    #[must_use]
+    pub fn own_role(&self) -> Option<Role> {
+        match &self.method {
+            Method::Session { role, .. } => *role,
+            Method::Certificate(own) => {
+                let of = |own: &Grant| {
+                    Role::ALL
+                        .into_iter()
+                        .find(|role| *own == Grant::everywhere(*role))
+                };
+                own.as_ref().and_then(of)
+            }
+        }
     }
 
     /// Whether it may do something somewhere.

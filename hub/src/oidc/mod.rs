@@ -16,7 +16,8 @@ use tokio::sync::Mutex;
 use tonic::Status;
 use tracing::warn;
 
-use self::claims::{Expected, Named, Rejected};
+pub use self::claims::Named;
+use self::claims::{Expected, Rejected};
 use self::http::Http;
 use crate::Millis;
 use crate::config::Config;

@@ -8,6 +8,7 @@ use super::decisions::put_decision;
 use super::locks::{number, signed};
 use super::{Sqlite, StoreError, StoredDecision};
 use crate::Millis;
+use crate::access::Role;
 use crate::access::people::{Invite, RoleBinding, Session, Subject};
 
 /// Bindings, and sessions.
@@ -91,7 +92,8 @@ impl Sqlite {
         for row in &rows {
             bindings.extend(binding(row)?);
         }
-        let query = "SELECT hash, name, groups, how, created, expires FROM person_session WHERE expires > ?";
+        let query =
+            "SELECT hash, name, groups, how, created, expires, role FROM person_session WHERE expires > ?";
         let rows = sqlx::query(query).bind(now).fetch_all(&self.pool).await?;
         let session = |row: &SqliteRow| -> Result<Session, StoreError> {
             Ok(Session {
@@ -101,6 +103,8 @@ impl Sqlite {
                 how: row.try_get(3)?,
                 created: row.try_get(4)?,
                 expires: row.try_get(5)?,
+                // One that this version does not know gives no right.
+                role: Role::of(row.try_get(6)?),
             })
         };
         let sessions: Result<Vec<Session>, StoreError> = rows.iter().map(session).collect();
@@ -135,10 +139,13 @@ impl Sqlite {
         let mut transaction = self.write().await?;
         let query = sqlx::query("DELETE FROM invite WHERE expires <= ?").bind(decision.at);
         query.execute(&mut *transaction).await?;
-        let query = "INSERT INTO invite (hash, name, groups, expires, created_by) VALUES (?, ?, ?, ?, ?)";
+        let query = "INSERT INTO invite (hash, name, groups, expires, created_by, role, until) VALUES (?, ?, ?, ?, ?, ?, ?)";
         let query = sqlx::query(query).bind(invite.hash.to_vec()).bind(invite.name);
         let query = query.bind(json(&invite.groups)).bind(invite.expires);
         let query = query.bind(&decision.who);
+        let query = query
+            .bind(invite.role.map_or("", Role::as_str))
+            .bind(invite.until);
         query.execute(&mut *transaction).await?;
         put_decision(&mut transaction, decision).await?;
         transaction.commit().await?;
@@ -146,7 +153,7 @@ impl Sqlite {
     }
 
     async fn read_invite(&self, of: [u8; 32], now: Millis) -> Result<Option<Invite>, StoreError> {
-        let query = "SELECT name, groups, expires FROM invite WHERE hash = ? AND expires > ?";
+        let query = "SELECT name, groups, expires, role, until FROM invite WHERE hash = ? AND expires > ?";
         let query = sqlx::query(query).bind(of.to_vec()).bind(now);
         let row = query.fetch_optional(&self.pool).await?;
         row.map(|row| {
@@ -155,6 +162,8 @@ impl Sqlite {
                 name: row.try_get(0)?,
                 groups: list(row.try_get(1)?),
                 expires: row.try_get(2)?,
+                role: Role::of(row.try_get(3)?),
+                until: row.try_get(4)?,
             })
         })
         .transpose()
@@ -175,10 +184,11 @@ impl Sqlite {
         }
         let query = sqlx::query("DELETE FROM person_session WHERE expires <= ?").bind(decision.at);
         query.execute(&mut *transaction).await?;
-        let query = "INSERT INTO person_session (hash, name, groups, how, created, expires) VALUES (?, ?, ?, ?, ?, ?)";
+        let query = "INSERT INTO person_session (hash, name, groups, how, created, expires, role) VALUES (?, ?, ?, ?, ?, ?, ?)";
         let query = sqlx::query(query).bind(session.hash.to_vec()).bind(session.name);
         let query = query.bind(json(&session.groups)).bind(session.how);
         let query = query.bind(session.created).bind(session.expires);
+        let query = query.bind(session.role.map_or("", Role::as_str));
         query.execute(&mut *transaction).await?;
         put_decision(&mut transaction, decision).await?;
         transaction.commit().await?;

@@ -164,7 +164,7 @@ impl Keys {
         } = &material;
         let configs = [
             config(presented, Clients::Demanded(link))?,
-            config(presented, Clients::Optional(view))?,
+            browsable(config(presented, Clients::Optional(view))?),
             config(own.as_ref().unwrap_or(presented), Clients::Without)?,
         ];
         for (out, config) in self.out.iter().zip(configs) {
@@ -283,6 +283,12 @@ fn served(mut config: ServerConfig) -> ServerConfig {
     // A resumed session would not be asked for its certificate again.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    config
+}
+
+/// For browsers too: behind a proxy they may come with HTTP/1.1. Who offers HTTP/2 gets it.
+fn browsable(mut config: ServerConfig) -> ServerConfig {
+    config.alpn_protocols.push(b"http/1.1".to_vec());
     config
 }
 
