@@ -1,6 +1,7 @@
 //! What is asked for.
 
 mod acts;
+mod init;
 mod people;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::acts::*;
+pub use self::init::*;
 pub use self::people::*;
 
 /// Is everything backed up, and how do you know?
@@ -235,11 +237,17 @@ pub enum ReposCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum HubCommand {
+    /// Makes a hub in the cluster of your kubectl, waits until it serves, and logs you in as its first admin. Run again, it
+    /// changes what is different and logs you in anew.
+    Init(Init),
     /// Writes a backup of the hub's store to a file. `fleet-hub restore` puts it back.
     Backup {
         /// A file that does not exist yet. Keep it as safe as the hub's volume.
         file: PathBuf,
     },
+    /// Prints the authorities that certificates of the hub are of, PEM, with what will sign next during a rotation: for
+    /// FLEET_CA. A login keeps them by itself.
+    Authorities,
 }
 
 #[derive(Debug, Args)]

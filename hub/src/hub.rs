@@ -22,6 +22,7 @@ use crate::inventory::{Held, Inventory, Limits, Member, Unsaved};
 use crate::lock::Locks;
 use crate::membership::Membership;
 use crate::metrics::Metrics;
+use crate::seal::Seal;
 use crate::store::copy::{Copied, CopyError};
 use crate::store::pause::Pause;
 use crate::store::{Batch, HubStore, Kept, Start, StoreError, StoredObject};
@@ -62,6 +63,8 @@ pub struct Hub {
     pub membership: Membership,
     /// Who may do what.
     pub authority: Arc<Authority>,
+    /// Seals cursors.
+    pub seal: Seal,
     /// The maintenance locks.
     pub locks: Locks,
     /// What people make clusters do.
@@ -107,7 +110,8 @@ impl Hub {
             inventory.ban(&ban.cluster, Some(ban.text()));
         }
         let (roles, sessions) = store.people(Moment::now().wall).await?;
-        let authority = Authority::new(membership.domain.clone(), People::new(roles, sessions));
+        let people = People::new(roles, sessions, store.revoked().await?);
+        let authority = Authority::new(membership.domain.clone(), people);
         let mut creations = Creations::new(config.creation_hold.millis());
         // A store that was never used before has granted no creation.
         if epoch > 1 {
@@ -133,6 +137,7 @@ impl Hub {
             paused: Mutex::new(paused),
             membership,
             authority: Arc::new(authority),
+            seal: Seal::new()?,
             locks,
             commands,
             browsing: Browsing::new(epoch),

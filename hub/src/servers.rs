@@ -66,9 +66,8 @@ pub async fn start(
     refusals: Refusals,
     stop: &CancellationToken,
 ) -> anyhow::Result<Servers> {
-    let authority = hub.membership.authority.clone();
-    let enrolling = authority.is_some();
-    let (keys, listeners) = Keys::new(config, authority)?;
+    let enrolling = hub.membership.authority.is_some();
+    let (keys, listeners) = Keys::new(config, hub.clone())?;
     let (link, view) = (bind(config.link_address).await?, bind(config.view_address).await?);
     let (link_address, view_address) = (link.local_addr()?, view.local_addr()?);
     let bounds = |until_expiry| Bounds {
@@ -76,7 +75,7 @@ pub async fn start(
         handshakes: HANDSHAKES,
         until_expiry,
     };
-    let access = AccessLayer::new(hub.authority.clone(), refusals.clone());
+    let access = AccessLayer::new(hub.clone(), refusals.clone());
     let links = FleetLinkServer::new(LinkService::new(hub.clone()));
     // A session of a spoke lives on with its next certificate, so it ends itself.
     let link_server = server()

@@ -140,6 +140,7 @@ impl Session {
                 | Body::PlanPart(_)
                 | Body::CollectorReport(_)
                 | Body::CertificateRequest(_)
+                | Body::CertificateStored(_)
                 | Body::TrustStored(_)
                 | Body::CommandReport(_)
                 | Body::BrowsePart(_),

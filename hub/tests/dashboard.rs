@@ -15,8 +15,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message as _;
 use proto::v1::fleet_admin_client::FleetAdminClient;
 use proto::v1::{
-    CreateLoginRequest, InviteRequest, LogoutRequest, RevokeRequest, StatusResponse, WhoAmIRequest,
-    WhoAmIResponse,
+    CreateLoginRequest, InviteRequest, LogoutRequest, RevokeCertificateRequest, RevokeRequest,
+    StatusResponse, WhoAmIRequest, WhoAmIResponse,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -237,7 +237,7 @@ async fn a_login_ends_in_a_cookie_that_counts_beside_grpc_web_of_an_own_page_alo
         let (status, message) = browser.call("FleetAdmin/WhoAmI", &cookie, &[]).await.grpc();
         assert_eq!(status, 0);
         let who = WhoAmIResponse::decode(message).unwrap();
-        assert_eq!((who.name.as_str(), who.method.as_str()), ("ann", "token"));
+        assert_eq!((who.name.as_str(), who.method.as_str()), ("ann", "browser"));
         let (status, message) = browser.call("FleetView/Status", &cookie, &[]).await.grpc();
         assert_eq!(
             (status, StatusResponse::decode(message).unwrap().verdict.as_str()),
@@ -370,6 +370,27 @@ async fn a_login_for_oneself_has_the_rights_of_its_maker_and_ends_with_its_sessi
     let fleet = fleet.restart().await;
     let browser = Browser::new(&fleet, &["h2"]);
     assert_eq!(verbs(&browser, &viewer).await, ["see"]);
+}
+
+/// A certificate that is revoked ends what it has made: sessions, and login tokens that were not used yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_ends_with_the_certificate_that_has_made_its_login() {
+    let fleet = Fleet::new().await;
+    let browser = Browser::new(&fleet, &["h2"]);
+    let before = browser.log_in(&own_login(&fleet, "operator/olga").await).await;
+    let unused = own_login(&fleet, "operator/olga").await;
+    assert_eq!(browser.call("FleetView/Status", &before, &[]).await.grpc().0, 0);
+    let mut root = FleetAdminClient::new(fleet.view_as("admin/root").await);
+    let revoke = RevokeCertificateRequest {
+        name: "olga".to_owned(),
+        ..RevokeCertificateRequest::default()
+    };
+    root.revoke_certificate(revoke).await.unwrap();
+    let ended = browser.call("FleetView/Status", &before, &[]).await;
+    assert_eq!(ended.grpc().0, Code::Unauthenticated as i32);
+    let later = browser.log_in(&unused).await;
+    let refused = browser.call("FleetView/Status", &later, &[]).await;
+    assert_eq!(refused.grpc().0, Code::Unauthenticated as i32);
 }
 
 /// What the CLI uses is as it was: gRPC over HTTP/2 with a certificate or a bearer, and no cookie.

@@ -38,7 +38,8 @@ async fn every_screen_in_a_browser() {
     .await;
     stage::set(&fleet).await;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("ui");
-    let command = std::env::var("FLEET_UI_COMMAND").unwrap_or_else(|_| "node --test test/".to_owned());
+    let command = std::env::var("FLEET_UI_COMMAND")
+        .unwrap_or_else(|_| "node --test test/unit.test.mjs test/pages.test.mjs".to_owned());
     let mut child = tokio::process::Command::new("sh");
     child
         .args(["-c", &command])

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use proto::certificate::Facts;
+
+use super::people::Maker;
 use super::scope::Scope;
 use super::verb::{Role, Verb, Verbs};
 use crate::identity::Identity;
@@ -29,12 +32,12 @@ impl Grant {
 pub enum Method {
     /// A certificate, with what it gives a right to by itself.
     Certificate(Option<Grant>),
-    /// A session, by the hash of its token; `how` it was opened: "token" or "oidc"; and the role of the certificate by which
-    /// its person has made the token for itself.
+    /// A session, by the hash of its token; `how` it was opened: "token", "oidc" or "browser"; and the certificate by which
+    /// its person has made the login token for itself.
     Session {
         hash: [u8; 32],
         how: String,
-        role: Option<Role>,
+        maker: Option<Maker>,
     },
 }
 
@@ -57,6 +60,8 @@ pub struct Person {
     pub method: Method,
     /// When the certificate or the session ends, in milliseconds since 1970.
     pub until: Option<crate::Millis>,
+    /// What a certificate is known by: one that is revoked ends what is open.
+    pub certificate: Option<Facts>,
     grants: Vec<Grant>,
 }
 
@@ -80,6 +85,7 @@ impl Person {
             groups,
             method,
             until: None,
+            certificate: None,
             grants,
         }
     }
@@ -90,25 +96,36 @@ impl Person {
         Person { until, ..self }
     }
 
+    /// The same by a certificate, as long as that is valid.
+    #[must_use]
+    pub fn certified(self, certificate: Facts) -> Person {
+        Person {
+            until: Some(certificate.expires),
+            certificate: Some(certificate),
+            ..self
+        }
+    }
+
     /// What it may do, and where.
     #[must_use]
     pub fn grants(&self) -> &[Grant] {
         &self.grants
     }
 
-    /// The role that its certificate, or the session, gives it by itself.
+    /// The certificate that a login token of this person for itself is made by; that of its session where it has one.
     #[must_use]
-    pub fn own_role(&self) -> Option<Role> {
-        match &self.method {
-            Method::Session { role, .. } => *role,
-            Method::Certificate(own) => {
-                let of = |own: &Grant| {
-                    Role::ALL
-                        .into_iter()
-                        .find(|role| *own == Grant::everywhere(*role))
-                };
-                own.as_ref().and_then(of)
+    pub fn maker(&self) -> Option<Maker> {
+        match (&self.method, &self.certificate) {
+            (Method::Session { maker, .. }, _) => maker.clone(),
+            (Method::Certificate(own), Some(facts)) => {
+                let is = |role: &Role| own.as_ref() == Some(&Grant::everywhere(*role));
+                Some(Maker {
+                    role: Role::ALL.into_iter().find(is).map_or("", Role::as_str).to_owned(),
+                    serial: facts.serial.clone(),
+                    begins: facts.begins,
+                })
             }
+            (Method::Certificate(_), None) => None,
         }
     }
 

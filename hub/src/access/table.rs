@@ -99,6 +99,12 @@ pub const RULES: &[Rule] = &[
     verb("/fleet.v1.FleetAdmin/Bind", Verb::Administer, Reach::Everywhere),
     verb("/fleet.v1.FleetAdmin/Unbind", Verb::Administer, Reach::Everywhere),
     verb("/fleet.v1.FleetAdmin/Revoke", Verb::Administer, Reach::Everywhere),
+    verb(
+        "/fleet.v1.FleetAdmin/RevokeCertificate",
+        Verb::Administer,
+        Reach::Everywhere,
+    ),
+    rule("/fleet.v1.FleetAdmin/Authorities", Need::Person, Reach::Own),
     verb("/fleet.v1.FleetAdmin/VerifyAudit", Verb::See, Reach::Everywhere),
     verb("/fleet.v1.FleetHub/Backup", Verb::Administer, Reach::Everywhere),
     verb("/fleet.v1.FleetHub/Pause", Verb::Run, Reach::Everywhere),

@@ -1,6 +1,7 @@
 //! Login and logout of browsers. A login token is exchanged for a session as by [`crate::people`], but the session goes
 //! into a cookie and never to a script.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::http::header::SET_COOKIE;
@@ -11,6 +12,7 @@ use proto::v1::LoginRequest;
 use serde::Deserialize;
 use serde_json::json;
 use tonic::body::Body;
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Code, Status};
 
 use super::{cookie, files, json as answer, origin, text};
@@ -34,15 +36,27 @@ struct Given {
     login: String,
 }
 
+/// Address of the browser, or of a proxy before it.
+fn peer(request: &Request<Body>) -> Option<SocketAddr> {
+    let connection = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
+    connection.and_then(|tls| tls.get_ref().remote_addr())
+}
+
 impl Login {
     pub fn new(people: Arc<PeopleService>, refusals: Refusals) -> Login {
         Login { people, refusals }
     }
 
-    /// What a page has to know before anybody has logged in.
-    pub fn about(&self) -> Response<Body> {
+    /// What a page has to know before it asks who is logged in: that question would be a refusal in the audit each time
+    /// that somebody opens the page without a session.
+    pub fn about(&self, request: &Request<Body>) -> Response<Body> {
+        let connection = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
+        let certificate =
+            connection.is_some_and(|tls| tls.peer_certs().is_some_and(|chain| !chain.is_empty()));
+        let session = cookie::session(request.headers()).is_some_and(|token| self.people.has_session(&token));
         let about = json!({
             "version": env!("CARGO_PKG_VERSION"), "issuer": self.people.has_issuer(), "dashboard": files::present(),
+            "person": certificate || session,
         });
         answer(StatusCode::OK, &about)
     }
@@ -56,6 +70,7 @@ impl Login {
                 "this request does not come from a page of this hub",
             );
         }
+        let source = peer(&request);
         let body = Limited::new(request.into_body(), BODY_MAX).collect().await;
         let given = body
             .ok()
@@ -63,7 +78,12 @@ impl Login {
         let Some(Given { token, login }) = given else {
             return text(StatusCode::BAD_REQUEST, "a login is JSON with a token or a login");
         };
-        let opened = self.people.log_in(LoginRequest { token, login }).await;
+        let given = LoginRequest {
+            token,
+            login,
+            ..LoginRequest::default()
+        };
+        let opened = self.people.log_in(given, source, true).await;
         let opened = match opened {
             Ok(opened) => opened,
             Err(status) => return self.refused(&status),
@@ -99,6 +119,7 @@ impl Login {
             Code::Unauthenticated => StatusCode::UNAUTHORIZED,
             Code::PermissionDenied => StatusCode::FORBIDDEN,
             Code::FailedPrecondition | Code::InvalidArgument => StatusCode::BAD_REQUEST,
+            Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         answer(http, &json!({ "error": status.message() }))

@@ -111,7 +111,7 @@ async fn page(login: Arc<login::Login>, request: Request<Body>) -> Response<Body
     let mut answer = match (request.method(), path.as_str()) {
         (&Method::POST, "/login") => login.log_in(request).await,
         (&Method::POST, "/logout") => login.log_out(request).await,
-        (&Method::GET | &Method::HEAD, "/about.json") => login.about(),
+        (&Method::GET | &Method::HEAD, "/about.json") => login.about(&request),
         (&Method::GET | &Method::HEAD, path) => files::answer(path, request.headers()),
         _ => text(StatusCode::METHOD_NOT_ALLOWED, "this path takes GET"),
     };

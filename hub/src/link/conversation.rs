@@ -32,7 +32,7 @@ pub(super) struct Conversation<'a> {
     pub incarnation: &'a Arc<str>,
     pub outgoing: &'a Outgoing,
     pub session: Session,
-    /// When its certificate ends, in milliseconds since 1970: that of the newest that was issued on this session.
+    /// When its certificate ends, in milliseconds since 1970: that of the newest that the spoke has kept.
     pub expires: Millis,
     pub renewals: Renewals,
 }
@@ -51,11 +51,7 @@ impl Conversation<'_> {
         // A silent peer is found by HTTP/2 pings long before this.
         let silence = hub.heartbeat.saturating_mul(6).max(Duration::from_secs(5));
         let mut creating = hub.creating();
-        let mut trust = hub
-            .membership
-            .authority
-            .as_ref()
-            .map(|authority| authority.changes());
+        let mut trust = hub.membership.trust.changes();
         self.announce()?;
         loop {
             let left = self.expires.saturating_sub(now());
@@ -64,7 +60,7 @@ impl Conversation<'_> {
                 biased;
                 () = end.cancelled() => return Err(self.ended()),
                 () = tokio::time::sleep(left) => return Err(expired(self.cluster)),
-                () = changed(&mut trust) => {
+                _ = trust.changed() => {
                     self.announce()?;
                     continue;
                 }
@@ -131,6 +127,10 @@ impl Conversation<'_> {
                 Ok(())
             }
             Some(Body::CertificateRequest(request)) => self.renew(&request.csr).await,
+            Some(Body::CertificateStored(stored)) => {
+                self.kept(&stored.serial);
+                Ok(())
+            }
             Some(Body::TrustStored(stored)) => {
                 hub.membership.trusts(cluster, stored.keys);
                 Ok(())
@@ -158,16 +158,23 @@ impl Conversation<'_> {
         }
     }
 
-    /// Answers a request for the next certificate. The session then counts as long as that one.
+    /// Answers a request for the next certificate.
     async fn renew(&mut self, request: &[u8]) -> Result<(), Status> {
-        let (answer, expires) = self.renewals.answer(self.hub, self.cluster, request).await;
-        self.expires = expires.unwrap_or(self.expires);
+        let answer = self.renewals.answer(self.hub, self.cluster, request).await;
         send(self.hub, self.outgoing, answer, "certificate")
+    }
+
+    /// The spoke has kept a certificate: the session counts as long as that one.
+    fn kept(&mut self, serial: &str) {
+        if let Some(expires) = self.renewals.kept(serial) {
+            self.expires = expires;
+            self.hub.membership.has(self.cluster, serial);
+        }
     }
 
     /// Sends the authorities that the spoke has to trust.
     fn announce(&self) -> Result<(), Status> {
-        match self.hub.membership.bundle() {
+        match self.hub.membership.trust.now().bundle() {
             Some(bundle) => send(
                 self.hub,
                 self.outgoing,
@@ -311,15 +318,6 @@ impl Conversation<'_> {
     }
 }
 
-async fn changed(trust: &mut Option<watch::Receiver<u64>>) {
-    if let Some(trust) = trust
-        && trust.changed().await.is_ok()
-    {
-        return;
-    }
-    std::future::pending().await
-}
-
 /// Why a session ends, or does not begin, after the end of a certificate.
 pub(super) fn expired(cluster: &str) -> Status {
     Status::unauthenticated(format!(
@@ -358,7 +356,9 @@ fn kind(body: Option<&Body>) -> &'static str {
         ) => "lease",
         Some(Body::PossessionProof(_)) => "possession",
         Some(Body::CollectorReport(_)) => "collector",
-        Some(Body::CertificateRequest(_) | Body::TrustStored(_)) => "certificate",
+        Some(Body::CertificateRequest(_) | Body::CertificateStored(_) | Body::TrustStored(_)) => {
+            "certificate"
+        }
         Some(Body::CommandReport(_)) => "command",
         Some(Body::BrowsePart(_)) => "browse",
         None => "unknown",

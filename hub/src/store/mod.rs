@@ -1,5 +1,6 @@
 //! What survives a restart of the hub. Behind a trait, so that another database can take the place of SQLite.
 
+pub mod beside;
 mod bindings;
 mod clusters;
 pub mod collect;

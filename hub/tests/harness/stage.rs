@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hub::store::collect::{DAY, HOUR};
+use prost::Message as _;
 use proto::plan::plan_hash;
 use proto::time::from_unix_millis;
 use proto::v1::hub_message::Body as Told;
@@ -11,9 +12,9 @@ use proto::v1::question::What;
 use proto::v1::spoke_message::Body;
 use proto::v1::{
     AnswerPart, BackupResult, BackupRun, BackupState, Browse, BrowsePart, Command, CommandReport,
-    CommandState, Condition, FileRow, Hello, HostStatistics, LeaseAsk, LeaseRelease, LeaseRenew, ObjectState,
-    OperationKind, OperationOutcome, PlanPart, PolicyState, RepositoryState, RepositoryStatistics,
-    ResticLock, RestoreState, RetentionPolicySpec, RunProgress, SnapshotRow,
+    CommandState, Condition, FileRow, Heartbeat, Hello, HostStatistics, LeaseAsk, LeaseRelease, LeaseRenew,
+    ObjectState, OperationKind, OperationOutcome, PlanPart, PolicyState, RepositoryState,
+    RepositoryStatistics, ResticLock, RestoreState, RetentionPolicySpec, RunProgress, SnapshotRow,
 };
 
 use super::{Fleet, ID, OTHER, Spoke, keep_last};
@@ -269,11 +270,13 @@ pub async fn set(fleet: &Fleet) {
         ..Hello::default()
     };
     let mut eu = fleet.spoke_that_says("prod-eu", hello("6d0c")).await;
-    eu.tell(prod_eu()).await;
+    let prod_eu = prod_eu();
+    eu.tell(prod_eu.clone()).await;
     fleet.until_binding("prod-eu", ID, "bound").await;
     eu.prove(ID, 1).await;
     let mut us = fleet.spoke_that_says("prod-us", hello("b71f")).await;
-    us.tell(prod_us()).await;
+    let prod_us = prod_us();
+    us.tell(prod_us.clone()).await;
     us.prove(ID, 1).await;
     fleet.until_binding("prod-us", ID, "bound").await;
     let gone = fleet.spoke_that_says("edge-7", hello("03aa")).await;
@@ -290,8 +293,8 @@ pub async fn set(fleet: &Fleet) {
     history(fleet).await;
     plan(&mut eu).await;
     let held = hold(&eu, &mut us).await;
-    tokio::spawn(answers(eu, 0));
-    tokio::spawn(answers(us, held));
+    tokio::spawn(answers(eu, 0, heartbeat(&prod_eu)));
+    tokio::spawn(answers(us, held, heartbeat(&prod_us)));
 }
 
 /// Sixty days of figures. They come from the past, so they are put into the store beside the hub.
@@ -408,8 +411,20 @@ async fn hold(eu: &Spoke, us: &mut Spoke) -> u64 {
     token
 }
 
+/// What a spoke with these objects sends to show that it is there.
+fn heartbeat(objects: &[ObjectState]) -> Heartbeat {
+    let mut digest = proto::digest::Digest::default();
+    for object in objects {
+        digest.add(&proto::digest::object_hash(&object.uid, &object.encode_to_vec()));
+    }
+    Heartbeat {
+        digest: digest.to_bytes(),
+        objects: objects.len() as u64,
+    }
+}
+
 /// Carries commands out, answers questions, and renews the lease that it holds, as a spoke does.
-async fn answers(mut spoke: Spoke, token: u64) {
+async fn answers(mut spoke: Spoke, token: u64, heartbeat: Heartbeat) {
     let mut beat = tokio::time::interval(Duration::from_millis(500));
     let mut seq = 0;
     loop {
@@ -417,6 +432,9 @@ async fn answers(mut spoke: Spoke, token: u64) {
             message = spoke.next() => message,
             _ = beat.tick() => {
                 seq += 1;
+                if seq % 10 == 0 {
+                    spoke.say(Body::Heartbeat(heartbeat.clone())).await;
+                }
                 let renew = LeaseRenew {
                     operation: "run-2".to_owned(),
                     restic_id: ID.to_owned(),

@@ -186,7 +186,8 @@ impl Conversation<'_> {
         count(context, "in", "certificate");
         match body {
             hub_message::Body::CertificateIssued(issued) => {
-                self.renewal.issued(config, context, issued).await
+                let stored = self.renewal.issued(config, context, issued).await;
+                stored.into_iter().for_each(|body| self.waiting.push(body));
             }
             hub_message::Body::CertificateRefused(refused) => self.renewal.refused(context, &refused.reason),
             hub_message::Body::TrustBundle(bundle) => {
@@ -324,7 +325,9 @@ fn kind(message: &SpokeMessage) -> &'static str {
         Some(Body::CreationRequest(_) | Body::CreationDone(_)) => "creation",
         Some(Body::PossessionProof(_)) => "possession",
         Some(Body::CollectorReport(_)) => "collector",
-        Some(Body::CertificateRequest(_) | Body::TrustStored(_)) => "certificate",
+        Some(Body::CertificateRequest(_) | Body::CertificateStored(_) | Body::TrustStored(_)) => {
+            "certificate"
+        }
         Some(Body::CommandReport(_)) => "command",
         Some(Body::BrowsePart(_)) => "browse",
         Some(_) => "lease",

@@ -57,9 +57,9 @@ export function Listing<R>({ collection, noun, words, counts, columns, pick, id,
           if (rows.length === 0) return filtered ? <NoMatch noun={noun[1]} /> : empty
           return (
             <>
-              <p class="total small muted" role="status">
+              <p class="total small muted" role="status" title={`revision ${page.revision}`}>
                 {count(page.total, ...noun)}
-                {filtered ? ' match' : ''}, revision {page.revision}
+                {filtered ? (page.total === 1 ? ' matches' : ' match') : ''}
               </p>
               <Table caption={noun[1]} columns={columns} rows={rows} id={id} stale={stale} sorting={{ by: sort, set: (by) => go(withQuery({ sort: by, after: '' }), true) }} />
               <div class="under">

@@ -8,6 +8,8 @@ import { bytes, number } from '../format'
 import { theme, zone } from '../state/prefs'
 
 const HEIGHT = 220
+/** Steps of the axis of sizes: 1, 2, 4, … of each unit. */
+const STEPS = Array.from({ length: 52 }, (_, n) => 2 ** n)
 
 /** Colours of the theme of now. */
 function colour(of: Element, name: string): string {
@@ -16,7 +18,7 @@ function colour(of: Element, name: string): string {
 
 function options(node: HTMLElement, width: number): uPlot.Options {
   const probe = (name: string) => resolved(node, name)
-  const [text, line, size, count] = [probe('--muted'), probe('--line'), probe('--accent'), probe('--run')]
+  const [text, line, size, count] = [probe('--muted'), probe('--line'), probe('--accent'), probe('--warn')]
   const axis = { stroke: text, grid: { stroke: line, width: 1 }, ticks: { stroke: line } }
   return {
     width,
@@ -25,13 +27,13 @@ function options(node: HTMLElement, width: number): uPlot.Options {
     scales: { bytes: { range: (_, __, max) => [0, Math.max(max * 1.1, 1024)] }, count: { range: (_, __, max) => [0, Math.max(max * 1.1, 10)] } },
     axes: [
       { ...axis, values: '{YYYY}-{MM}-{DD}', space: 90 },
-      { ...axis, scale: 'bytes', size: 74, values: (_, values) => values.map((value) => bytes(value)) },
+      { ...axis, scale: 'bytes', size: 74, incrs: STEPS, values: (_, values) => values.map((value) => bytes(value)) },
       { ...axis, scale: 'count', side: 1, size: 54, grid: { show: false }, values: (_, values) => values.map((value) => number(value)) },
     ],
     series: [
       { value: '{YYYY}-{MM}-{DD} {HH}:{mm}' },
-      { label: 'Stored', scale: 'bytes', stroke: size, width: 2, value: (_, value) => bytes(value ?? undefined) },
-      { label: 'Snapshots', scale: 'count', stroke: count, width: 1.5, dash: [5, 4], value: (_, value) => number(value ?? undefined) },
+      { label: 'Stored', scale: 'bytes', stroke: size, width: 2, points: { show: false }, value: (_, value) => bytes(value ?? undefined) },
+      { label: 'Snapshots', scale: 'count', stroke: count, width: 1.5, dash: [5, 4], points: { show: false }, value: (_, value) => number(value ?? undefined) },
     ],
   }
 }

@@ -122,7 +122,7 @@ const RUNS: Column<AuditEntry>[] = [
     ),
     text: (run) => run.outcome?.result ?? '',
   },
-  { name: 'Plan', wide: true, cell: (run) => run.plan && <a href={to('plans', run.plan)}>{run.plan}</a>, text: (run) => run.plan },
+  { name: 'Plan', wide: true, cell: (run) => run.plan && <a data-id href={to('plans', run.plan)}>{run.plan}</a>, text: (run) => run.plan },
   { name: 'Began', cell: (run) => <Ago at={run.granted} />, text: (run) => moment(run.granted) },
   { name: 'Took', figures: true, wide: true, cell: (run) => (run.granted === undefined ? '–' : span((run.ended ?? now.value) - run.granted)), text: (run) => (run.granted !== undefined && run.ended !== undefined ? Math.round((run.ended - run.granted) / 1000) : '') },
 ]

@@ -16,9 +16,9 @@ const EVERY = 10_000
 
 const COLUMNS: Column<Decision>[] = [
   { name: 'Entry', figures: true, cell: (of) => (String(of.id) === query('entry') ? <mark>{of.id}</mark> : of.id), text: (of) => of.id },
-  { name: 'When', cell: (of) => <><Ago at={of.at} /> <span class="small muted">{moment(of.at, true)}</span></>, text: (of) => moment(of.at, true) },
-  { name: 'Who', cell: (of) => <a href={withQuery({ who: of.who, after: '' })}>{of.who}</a>, text: (of) => of.who },
-  { name: 'What', cell: (of) => <a href={withQuery({ what: of.what, after: '' })}>{of.what}</a>, text: (of) => of.what },
+  { name: 'When', cell: (of) => <><Ago at={of.at} /> <span class="small muted of">{moment(of.at, true)}</span></>, text: (of) => moment(of.at, true) },
+  { name: 'Who', cell: (of) => <a data-id href={withQuery({ who: of.who, after: '' })}>{of.who}</a>, text: (of) => of.who },
+  { name: 'What', cell: (of) => <a data-id href={withQuery({ what: of.what, after: '' })}>{of.what}</a>, text: (of) => of.what },
   { name: 'About', cell: (of) => of.subject, text: (of) => of.subject },
   { name: 'Before', wide: true, cell: (of) => of.before, text: (of) => of.before },
   { name: 'After', wide: true, cell: (of) => of.after, text: (of) => of.after },

@@ -43,7 +43,7 @@ function Details({ row }: { row: BackupRow }) {
   const run = backup?.lastRun
   const stale = row.freshness?.stale ?? false
   return (
-    <div class={stale ? 'old' : undefined}>
+    <div class={stale ? 'stack old' : 'stack'}>
       <div class="headline">
         <State of={word(BACKUP, row.state)} stale={stale} />
         {row.reason && <p>{row.reason}</p>}

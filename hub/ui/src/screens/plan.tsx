@@ -20,7 +20,7 @@ import { hash, read, tagged, type Group, type PlanDocument, type Removal } from 
 import { EVERY } from './plans'
 
 /** Snapshots that are shown at first. */
-const SHOWN = 200
+const SHOWN = 50
 
 async function ask(id: string, stop: AbortSignal): Promise<{ asOf: number | undefined; plan: Plan }> {
   const { asOf, plans } = await FleetView.plans({ plan: id }, stop)

@@ -17,7 +17,7 @@ const PAGE = 50
 export const EVERY = 10_000
 
 const COLUMNS: Column<Plan>[] = [
-  { name: 'Plan', cell: (plan) => <a data-main href={to('plans', plan.id)}>{plan.id}</a>, text: (plan) => plan.id },
+  { name: 'Plan', cell: (plan) => <a data-main data-id href={to('plans', plan.id)}>{plan.id}</a>, text: (plan) => plan.id },
   { name: 'State', cell: (plan) => <State of={word(PLAN, plan.state)} />, text: (plan) => plan.state },
   { name: 'Repository', cell: (plan) => <a href={to('repositories', plan.resticId)}>{plan.repository || short(plan.resticId)}</a>, text: (plan) => plan.repository },
   {

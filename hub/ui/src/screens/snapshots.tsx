@@ -1,5 +1,5 @@
 // From a repository and a day to the snapshots, and to a file by its name.
-import { FleetView, type SnapshotRow } from '../wire/contract'
+import { FleetView, type RepositoryBinding, type SnapshotRow } from '../wire/contract'
 import { bytes, moment, number, shell, short } from '../format'
 import { go, path, query, to, withQuery } from '../route'
 import { useAsk } from '../state/ask'
@@ -41,7 +41,8 @@ function Choose() {
         if (rows.length === 0) return <Empty title="No cluster reports a repository." />
         return (
           <>
-            <p class="lead">Snapshots are read through a cluster, which has the key. Choose one:</p>
+            <p class="lead">Snapshots are read through a cluster, which has the key.</p>
+            <FindIn places={rows.flatMap((row) => row.bindings.filter((binding) => !binding.freshness?.stale))} />
             <ul class="cards">
               {rows.map((row) => (
                 <li key={row.key}>
@@ -66,6 +67,42 @@ function Choose() {
         )
       }}
     </Panel>
+  )
+}
+
+/** A file as it was on some day, from here. */
+function FindIn({ places }: { places: RepositoryBinding[] }) {
+  const submit = (event: SubmitEvent) => {
+    event.preventDefault()
+    const form = new FormData(event.currentTarget as HTMLFormElement)
+    const value = (name: string) => String(form.get(name) ?? '').trim()
+    const wanted = new URLSearchParams({ find: value('find'), day: value('day') })
+    go(`${to('snapshots', ...value('place').split('/'))}?${wanted}`)
+  }
+  return (
+    <form class="search" role="search" onSubmit={submit}>
+      <label class="field">
+        File or folder
+        <input name="find" data-filter required placeholder="orders.db or *.pdf" />
+      </label>
+      <label class="field">
+        As it was on
+        <input name="day" type="date" />
+      </label>
+      <label class="field">
+        In
+        <select name="place">
+          {places.map(({ cluster, namespace, name }) => (
+            <option key={to(cluster, namespace, name)} value={`${cluster}/${namespace}/${name}`}>
+              {cluster}/{namespace}/{name}
+            </option>
+          ))}
+        </select>
+      </label>
+      <button type="submit" class="primary">
+        Find
+      </button>
+    </form>
   )
 }
 

@@ -17,11 +17,15 @@ export function may(verb: string): boolean {
 
 export async function recognise(): Promise<void> {
   try {
+    if (!(await about()).person) {
+      person.value = null
+      return
+    }
     person.value = await FleetAdmin.whoAmI({})
     trouble.value = undefined
   } catch (error) {
     lost(error)
-    if (person.value === undefined) trouble.value = error as Refused
+    if (person.value === undefined) trouble.value = error instanceof Refused ? error : new Refused('unavailable', 'the hub cannot be reached')
   }
 }
 
@@ -38,6 +42,8 @@ const OWN = { 'x-fleet-dashboard': '1', 'content-type': 'application/json' }
 export interface About {
   version: string
   issuer: boolean
+  /** The browser has a session, or a certificate. */
+  person: boolean
 }
 
 export async function about(): Promise<About> {

@@ -56,6 +56,7 @@ export interface AuditRequest {
   cluster: string
   since?: number
   after?: number
+  follow: string
 }
 
 export interface AuditResponse {
@@ -64,6 +65,15 @@ export interface AuditResponse {
   decisions: Decision[]
   nextBefore: string
   last: number
+  follow: string
+}
+
+export interface AuthoritiesRequest {
+  kept: Uint8Array[]
+}
+
+export interface AuthoritiesResponse {
+  authorities: Uint8Array[]
 }
 
 export interface BackupRow {
@@ -124,6 +134,7 @@ export interface Baseline {
 }
 
 export interface BeginLoginRequest {
+  redirect: string
 }
 
 export interface BeginLoginResponse {
@@ -133,6 +144,7 @@ export interface BeginLoginResponse {
   code: string
   waitMs: number
   expires?: number
+  state: string
 }
 
 export interface BindRequest {
@@ -350,6 +362,7 @@ export interface InviteRequest {
 export interface InviteResponse {
   token: string
   expires?: number
+  pin: string
 }
 
 export interface ListBindingsRequest {
@@ -359,6 +372,7 @@ export interface ListBindingsResponse {
   asOf?: number
   bindings: RoleBinding[]
   sessions: PersonSession[]
+  revoked: RevokedCertificate[]
 }
 
 export interface ListFolder {
@@ -447,6 +461,8 @@ export interface LocksResponse {
 export interface LoginRequest {
   token: string
   login: string
+  trusts: Uint8Array[]
+  code: string
 }
 
 export interface LoginResponse {
@@ -510,6 +526,11 @@ export interface OperationOutcome {
   matched: Baseline[]
   oldKey: string
   newKey: string
+}
+
+export interface PersonBehind {
+  name: string
+  expires?: number
 }
 
 export interface PersonSession {
@@ -635,12 +656,27 @@ export interface ResumeResource {
   policy?: ObjectName
 }
 
+export interface RevokeCertificateRequest {
+  name: string
+  serial: string
+}
+
+export interface RevokeCertificateResponse {
+}
+
 export interface RevokeRequest {
   name: string
 }
 
 export interface RevokeResponse {
   sessions: number
+}
+
+export interface RevokedCertificate {
+  name: string
+  serial: string
+  at?: number
+  by: string
 }
 
 export interface RoleBinding {
@@ -662,6 +698,7 @@ export interface RotateAuthorityResponse {
   state: string
   behind: string[]
   authorities: string[]
+  people: PersonBehind[]
 }
 
 export interface Row {
@@ -844,16 +881,18 @@ export const tables: Record<string, string> = {
   AnswerPart: '1snapshots*SnapshotRow 2files*FileRow 3data:y 4cut:b',
   Attention: '1state:s 2subject:s 3detail:s 4count:n 5next:s',
   AuditEntry: '1token:n 2resticId:s 3repository:s 4cluster:s 5subject:s 6granted?t 7ended?t 8outcome?OperationOutcome 9policies*s 10covered*s 11plan:s',
-  AuditRequest: '1repository:s 2limit:n 3before:s 4who:s 5what:s 6cluster:s 7since?t 8after?n',
-  AuditResponse: '1asOf?t 2entries*AuditEntry 3decisions*Decision 4nextBefore:s 5last:n',
+  AuditRequest: '1repository:s 2limit:n 3before:s 4who:s 5what:s 6cluster:s 7since?t 8after?n 9follow:s',
+  AuditResponse: '1asOf?t 2entries*AuditEntry 3decisions*Decision 4nextBefore:s 5last:n 6follow:s',
+  AuthoritiesRequest: '1kept*y',
+  AuthoritiesResponse: '1authorities*y',
   BackupRow: '1cluster:s 2namespace:s 3name:s 4state:s 5reason:s 6backup?BackupState 7ready:b 8freshness?Freshness 9due?t',
   BackupRun: '1started?t 2finished?t 3result:BackupResult 4reason:s 5message:s 6snapshotId:s 7bytesAdded:n 8bytesProcessed:n 9filesProcessed:n',
   BackupState: '1repositoryNamespace:s 2repositoryName:s 3resticId:s 4schedule:s 5timezone:s 6suspended:b 7lastRun?BackupRun 8lastSuccess?t 9nextRun?t 10runsTotal:n 11runsSucceeded:n 12runsFailed:n 13running:b 14source:s 15underWay:b 50progress?RunProgress',
   BanClusterRequest: '1cluster:s 2reason:s',
   BanClusterResponse: '1wasConnected:b',
   Baseline: '1key:s 2left:n',
-  BeginLoginRequest: '',
-  BeginLoginResponse: '1login:s 2address:s 3wholeAddress:s 4code:s 5waitMs:n 6expires?t',
+  BeginLoginRequest: '1redirect:s',
+  BeginLoginResponse: '1login:s 2address:s 3wholeAddress:s 4code:s 5waitMs:n 6expires?t 7state:s',
   BindRequest: '1user:s 2group:s 3rights:s 4scope?Scope',
   BindResponse: '1id:n',
   Bookmark: '',
@@ -888,9 +927,9 @@ export const tables: Record<string, string> = {
   HistoryResponse: '1asOf?t 2resticId:s 3repository:s 4stepSeconds:n 5points*HistoryPoint',
   HostStatistics: '1host:s 2snapshots:n 3latest?t',
   InviteRequest: '1name:s 2groups*s',
-  InviteResponse: '1token:s 2expires?t',
+  InviteResponse: '1token:s 2expires?t 3pin:s',
   ListBindingsRequest: '',
-  ListBindingsResponse: '1asOf?t 2bindings*RoleBinding 3sessions*PersonSession',
+  ListBindingsResponse: '1asOf?t 2bindings*RoleBinding 3sessions*PersonSession 4revoked*RevokedCertificate',
   ListFolder: '1snapshot:s 2path:s',
   ListFolderRequest: '1options?ReadOptions 2question?ListFolder',
   ListOperationsRequest: '1clusters*s 2open:b 3limit:n 4before:s',
@@ -903,13 +942,14 @@ export const tables: Record<string, string> = {
   LockWaiter: '1cluster:s 2subject:s 3waitedMs:n 4reason:s',
   LocksRequest: '1repository:s',
   LocksResponse: '1asOf?t 2locks*Lock',
-  LoginRequest: '1token:s 2login:s',
+  LoginRequest: '1token:s 2login:s 3trusts*y 4code:s',
   LoginResponse: '1name:s 2session:s 3expires?t 4waitMs:n',
   LogoutRequest: '',
   LogoutResponse: '',
   ObjectName: '1namespace:s 2name:s',
   Operation: '1id:s 2cluster:s 3what:s 4subject:s 5who:s 6created?t 7expires?t 8state:CommandState 9text:s 10object:s 11changed?t 12ended?t 13cancelledBy:s 14connected:b',
   OperationOutcome: '1result:s 2reason:s 3message:s 4plan:s 5snapshots:n 6planned:n 7removed:n 8keptByOthers:n 9bytesBefore:n 10bytesAfter:n 11pruned:b 12unmatched*s 13policies*s 14previewed:n 15faults*PolicyFault 16removedLocks*s 17shown*s 18left*Baseline 20lockLeft:b 21checked*n 22checkedOf:n 23brokenPacks*s 24matched*Baseline 40oldKey:s 41newKey:s',
+  PersonBehind: '1name:s 2expires?t',
   PersonSession: '1name:s 2groups*s 3method:s 4created?t 5expires?t',
   Plan: '1id:s 2resticId:s 3repository:s 4hash:s 5state:s 6made?t 7cluster:s 8subject:s 9token:n 10outcome?OperationOutcome 11document:s 12decidedBy:s 13decided?t 14documentMissing:s',
   PlansRequest: '1plan:s 2limit:n 3before:s',
@@ -926,11 +966,14 @@ export const tables: Record<string, string> = {
   ResticLock: '1id:s 2exclusive:b 3user:s 4host:s 5created?t 7keptBecause:s 8unchangedSince?t',
   ResumeRequest: '1options?CommandOptions 2command?ResumeResource',
   ResumeResource: '1backup?ObjectName 2policy?ObjectName',
+  RevokeCertificateRequest: '1name:s 2serial:s',
+  RevokeCertificateResponse: '',
   RevokeRequest: '1name:s',
   RevokeResponse: '1sessions:n',
+  RevokedCertificate: '1name:s 2serial:s 3at?t 4by:s',
   RoleBinding: '1id:n 2user:s 3group:s 4rights:s 5scope?Scope 6created?t 7createdBy:s',
   RotateAuthorityRequest: '1step:RotationStep 2force:b',
-  RotateAuthorityResponse: '1state:s 2behind*s 3authorities*s',
+  RotateAuthorityResponse: '1state:s 2behind*s 3authorities*s 4people*PersonBehind',
   Row: '1key:s 2cluster?ClusterRow 3repository?RepositoryRow 4backup?BackupRow',
   RunBackup: '1backup?ObjectName',
   RunBackupRequest: '1options?CommandOptions 2command?RunBackup',
@@ -1007,6 +1050,8 @@ export const FleetAdmin = {
   bind: method<BindRequest, BindResponse>('FleetAdmin/Bind', 'BindRequest', 'BindResponse'),
   unbind: method<UnbindRequest, UnbindResponse>('FleetAdmin/Unbind', 'UnbindRequest', 'UnbindResponse'),
   revoke: method<RevokeRequest, RevokeResponse>('FleetAdmin/Revoke', 'RevokeRequest', 'RevokeResponse'),
+  revokeCertificate: method<RevokeCertificateRequest, RevokeCertificateResponse>('FleetAdmin/RevokeCertificate', 'RevokeCertificateRequest', 'RevokeCertificateResponse'),
+  authorities: method<AuthoritiesRequest, AuthoritiesResponse>('FleetAdmin/Authorities', 'AuthoritiesRequest', 'AuthoritiesResponse'),
   verifyAudit: method<VerifyAuditRequest, VerifyAuditResponse>('FleetAdmin/VerifyAudit', 'VerifyAuditRequest', 'VerifyAuditResponse'),
 }
 
