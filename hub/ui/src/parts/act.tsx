@@ -35,9 +35,8 @@ interface Props {
   title: string
   /** What it will do. */
   children: ComponentChildren
-  /** Does it; the answer is shown as `done` makes it, or leads to the operation. */
-  run: () => Promise<unknown>
-  done?: (answer: unknown) => ComponentChildren
+  /** Does it; an operation that it answers with is shown then. */
+  run: () => Promise<Operation | void>
   /** What has to be typed before. */
   typed?: string
   danger?: boolean
@@ -73,41 +72,27 @@ export function Act(props: Props) {
   )
 }
 
-function Confirm({ title, label, children, run, done, typed, danger, close }: Props & { close: () => void }) {
+function Confirm({ title, label, children, run, typed, danger, close }: Props & { close: () => void }) {
   const [text, setText] = useState('')
   const [busy, setBusy] = useState(false)
   const [failed, setFailed] = useState('')
-  const [answer, setAnswer] = useState<ComponentChildren>(undefined)
   const submit = async (event: Event) => {
     event.preventDefault()
     if (busy || (typed !== undefined && text !== typed)) return
     setBusy(true)
     setFailed('')
     try {
-      const result = await run()
-      if (done) setAnswer(done(result))
-      else {
-        close()
-        go(to('operations', (result as Operation).id))
-      }
+      const operation = await run()
+      close()
+      if (operation) go(to('operations', operation.id))
     } catch (error) {
       setFailed((error as Error).message)
+      setBusy(false)
     }
-    setBusy(false)
   }
   return (
     <Dialog title={title} close={close}>
-      {answer !== undefined ? (
-        <>
-          {answer}
-          <p class="buttons">
-            <button type="button" class="primary" onClick={close}>
-              Close
-            </button>
-          </p>
-        </>
-      ) : (
-        <form onSubmit={submit}>
+      <form onSubmit={submit}>
           {children}
           {typed !== undefined && (
             <label class="field">
@@ -124,8 +109,7 @@ function Confirm({ title, label, children, run, done, typed, danger, close }: Pr
               {busy ? 'Sending…' : label}
             </button>
           </p>
-        </form>
-      )}
+      </form>
     </Dialog>
   )
 }

@@ -1,4 +1,5 @@
 // Who holds a repository for maintenance, who waits, and why.
+import { useState } from 'preact/hooks'
 import { FleetView, type Lock } from '../wire/contract'
 import { short, span } from '../format'
 import { to } from '../route'
@@ -101,25 +102,36 @@ function ResticLocks({ lock }: { lock: Lock }) {
 }
 
 function Release({ lock }: { lock: Lock }) {
+  const [said, setSaid] = useState('')
   const name = lock.repository || short(lock.resticId)
   const command = `fleet locks release ${name} --token ${lock.token}`
-  if (lock.state === 'held' && !lock.revoked) {
-    return (
-      <Act label="Take the lock back" verb="run" danger typed={name} title={`Take the lock of ${name} back`} run={() => FleetView.releaseLock({ repository: lock.resticId, token: lock.token })} done={() => <p>The holder ends its pod and releases; this takes some seconds.</p>}>
-        <p>
-          Ends {lock.cluster} {lock.subject} in the middle of its work. restic leaves the repository consistent; what it had not finished is done by the next run.
-        </p>
-        <Command text={command} />
-      </Act>
-    )
+  const release = (checked: boolean, text: string) => async () => {
+    await FleetView.releaseLock({ repository: lock.resticId, token: lock.token, checked })
+    setSaid(text)
   }
-  if (lock.state !== 'delayed') return null
   return (
-    <Act label="End the delay" verb="run" danger typed={name} title={`End the delay of ${name}`} run={() => FleetView.releaseLock({ repository: lock.resticId, token: lock.token, checked: true })} done={() => <p>The delay has ended; the next in line gets the lock.</p>}>
-      <p>
-        Only when you have made certain that no pod of {lock.subject} runs in cluster {lock.cluster} any more. Two runs of maintenance at once can damage the repository.
-      </p>
-      <Command text={`${command} --checked`} />
-    </Act>
+    <>
+      {said && (
+        <div role="status">
+          <Notice tone="ok">{said}</Notice>
+        </div>
+      )}
+      {lock.state === 'held' && !lock.revoked && (
+        <Act label="Take the lock back" verb="run" danger typed={name} title={`Take the lock of ${name} back`} run={release(false, 'The holder ends its pod and releases; this takes some seconds.')}>
+          <p>
+            Ends {lock.cluster} {lock.subject} in the middle of its work. restic leaves the repository consistent; what it had not finished is done by the next run.
+          </p>
+          <Command text={command} />
+        </Act>
+      )}
+      {lock.state === 'delayed' && (
+        <Act label="End the delay" verb="run" danger typed={name} title={`End the delay of ${name}`} run={release(true, 'The delay has ended; the next in line gets the lock.')}>
+          <p>
+            Only when you have made certain that no pod of {lock.subject} runs in cluster {lock.cluster} any more. Two runs of maintenance at once can damage the repository.
+          </p>
+          <Command text={`${command} --i-checked`} />
+        </Act>
+      )}
+    </>
   )
 }

@@ -83,7 +83,7 @@ export function Details({ of }: { of: Operation }) {
         ]}
       />
       {['waiting', 'sent', 'accepted'].includes(of.state) && (
-        <Act label="Cancel" verb="see" title="Cancel this operation" run={() => FleetControl.cancelOperation({ id: of.id })} done={() => <p>It is cancelled unless it has begun meanwhile.</p>}>
+        <Act label="Cancel" verb="see" title="Cancel this operation" run={async () => void (await FleetControl.cancelOperation({ id: of.id }))}>
           <p>It does not begin any more. One that has begun goes on.</p>
           <Command text={`fleet operations cancel ${of.id}`} />
         </Act>

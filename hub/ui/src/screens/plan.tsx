@@ -90,6 +90,7 @@ function useFits(plan: Plan, document: PlanDocument | undefined): boolean | unde
   return fits
 }
 
+/** Decides; the answer is the number of the entry in the audit. */
 async function decide(plan: Plan, approve: boolean): Promise<number | undefined> {
   await FleetView.decidePlan({ plan: plan.id, hash: plan.hash, approve })
   void refresh(`plan ${plan.id}`, (stop) => ask(plan.id, stop))
@@ -97,31 +98,57 @@ async function decide(plan: Plan, approve: boolean): Promise<number | undefined>
   return audit.decisions.find((decision) => decision.subject.includes(plan.id))?.id
 }
 
+interface Receipt {
+  text: string
+  entry: number | undefined
+}
+
+const APPROVED = 'Approved. A run starts when the lock is free, plans again, and removes nothing if a listed snapshot has changed.'
+const REJECTED = 'Rejected. Nothing is removed.'
+
 function Decision({ plan, document, fits }: { plan: Plan; document: PlanDocument | undefined; fits: boolean | undefined }) {
-  if (!['waiting', 'preview', 'rejected'].includes(plan.state)) return null
+  const [receipt, setReceipt] = useState<Receipt>()
+  const run = (approve: boolean) => async () => setReceipt({ text: approve ? APPROVED : REJECTED, entry: await decide(plan, approve) })
+  return (
+    <>
+      {receipt && (
+        <div role="status">
+          <Notice tone="ok">
+            <strong>{receipt.text}</strong>
+            {receipt.entry !== undefined && (
+              <p>
+                Receipt: entry <a href={`/audit?entry=${receipt.entry}`}>{receipt.entry}</a> of the audit
+              </p>
+            )}
+          </Notice>
+        </div>
+      )}
+      {['waiting', 'preview', 'rejected'].includes(plan.state) && <Choice plan={plan} document={document} fits={fits} run={run} />}
+    </>
+  )
+}
+
+interface ChoiceProps {
+  plan: Plan
+  document: PlanDocument | undefined
+  fits: boolean | undefined
+  run: (approve: boolean) => () => Promise<void>
+}
+
+function Choice({ plan, document, fits, run }: ChoiceProps) {
   const name = plan.repository || short(plan.resticId)
   const removed = document ? count(document.remove.length, 'snapshot') : `${number(plan.outcome?.planned)} snapshots`
   const off = document && fits ? undefined : 'The list of snapshots is not known, or does not fit the hash'
-  const receipt = (what: string) => (id: unknown) => (
-    <Notice tone="ok">
-      <strong>{what}</strong>
-      {id !== undefined && (
-        <p>
-          Receipt: entry <a href={`/audit?entry=${id}`}>{String(id)}</a> of the audit
-        </p>
-      )}
-    </Notice>
-  )
   return (
     <p class="buttons">
-      <Act label="Approve" verb="approve" danger typed={name} off={off} title={`Approve ${plan.id}`} run={() => decide(plan, true)} done={receipt('Approved. A run starts when the lock is free, plans again, and removes nothing if a listed snapshot has changed.')}>
+      <Act label="Approve" verb="approve" danger typed={name} off={off} title={`Approve ${plan.id}`} run={run(true)}>
         <p>
           <strong>{removed}</strong> of {name} {document?.remove.length === 1 ? 'is' : 'are'} removed for good.
         </p>
         <Command text={`fleet plan approve ${plan.id} --hash ${plan.hash.slice(0, 12)}`} />
       </Act>
       {plan.state !== 'rejected' && (
-        <Act label="Reject" verb="approve" title={`Reject ${plan.id}`} run={() => decide(plan, false)} done={receipt('Rejected. Nothing is removed.')}>
+        <Act label="Reject" verb="approve" title={`Reject ${plan.id}`} run={run(false)}>
           <p>Nothing is removed. The next run makes another plan.</p>
           <Command text={`fleet plan reject ${plan.id}`} />
         </Act>

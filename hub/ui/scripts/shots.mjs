@@ -1,13 +1,13 @@
-// Pictures of every screen, in both themes and at 320 px: node test/shots.mjs FOLDER [part of a name].
+// Pictures of every screen, in both themes and at 320 px: node scripts/shots.mjs FOLDER [part of a name].
 import { mkdirSync } from 'node:fs'
-import { launch, logIn, open, settled } from './lib/browser.mjs'
-import { screens } from './lib/screens.mjs'
+import { launch, logIn, open, settled } from '../test/lib/browser.mjs'
+import { screens } from '../test/lib/screens.mjs'
 
 const [folder = 'dist/shots', only = ''] = process.argv.slice(2)
 mkdirSync(folder, { recursive: true })
 const browser = await launch()
 const first = await open(browser)
-await logIn(first.page, 'OPERATOR')
+await logIn(first.page, 'ADMIN')
 const state = await first.context.storageState()
 const all = await screens(first.page)
 for (const [theme, width] of [['light', 1280], ['dark', 1280], ['light', 320], ['dark', 320]]) {
