@@ -53,6 +53,10 @@ demo-down: ## removes the demo and all that it started
 test: bootstrap binaries lint test-fast ## formatting, lints, generated files, all tests without clusters, and most of those with
 	tests/run.sh
 
+.PHONY: long
+long: bootstrap binaries ## tests on clusters that take more than a minute and a half each: alerts, left-over locks, upgrade (half an hour)
+	tests/run.sh long
+
 .PHONY: faults
 faults: bootstrap binaries ## every fault in the middle of deleting, judged by the storage's log, and every kill around a hook (over an hour)
 	tests/run.sh faults
@@ -85,6 +89,12 @@ lint: ## formatting, clippy, licences, generated files
 bench: bootstrap restic ## figures against goals, written to docs/benchmarks.md (about an hour; PARTS="lease link" measures these)
 	cargo build --release -p spoke -p hub -p cli
 	cargo run -q -p tests --bin bench -- $(PARTS)
+
+SPOKES ?= 1000
+.PHONY: bench-fleet
+bench-fleet: ## a hub with SPOKES simulated clusters of 100 resources (5 minutes; with 1000 it is written to docs/benchmarks.md)
+	cargo build --release -p spoke -p hub -p cli
+	cargo run -q -p tests --bin bench -- fleet --spokes $(SPOKES)
 
 .PHONY: gen
 gen: ## generated files

@@ -67,6 +67,10 @@ pub enum Command {
     Repos(Repos),
     /// Backups and their last results.
     Backups(Backups),
+    /// Retention policies, when they run next and how they ended last.
+    Policies(List),
+    /// Restores and how far they have come.
+    Restores(List),
     /// Runs, previews, suspends and resumes retention policies.
     #[command(subcommand)]
     Retention(RetentionCommand),

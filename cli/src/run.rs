@@ -45,6 +45,8 @@ pub async fn main(arguments: Arguments) -> ExitCode {
                 Some(command) => operations::backups(&hub, command).await,
                 None => collection(&hub, &backups.list, Collection::Backups, "BackupList").await,
             },
+            Command::Policies(list) => collection(&hub, &list, Collection::Policies, "PolicyList").await,
+            Command::Restores(list) => collection(&hub, &list, Collection::Restores, "RestoreList").await,
             Command::Retention(command) => operations::retention(&hub, &command).await,
             Command::Restore(RestoreCommand::Create(restore)) => operations::restore(&hub, &restore).await,
             Command::Snapshots(command) => snapshots::snapshots(&hub, &command).await,

@@ -219,6 +219,11 @@ pub struct ResticBackupStatus {
     /// uids of finished Jobs that are in the counters and still exist: what makes each run count once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counted_jobs: Vec<String>,
+    /// The last 20 ended runs that commands of the hub asked for, the newest at the end: a hub that asks late what became of
+    /// a command is answered although other runs have ended since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub commanded_runs: Vec<CommandedRun>,
     /// Last value of the annotation backup.resticbackup.io/run that was acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run_request: Option<String>,
@@ -288,6 +293,23 @@ pub struct BackupRun {
     /// Its hooks, in the order in which they ran.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<HookRun>,
+}
+
+/// How a run has ended that a command of the hub asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CommandedRun {
+    /// Id of the command.
+    pub id: String,
+    pub result: BackupResult,
+    /// Full id of the snapshot, 64 hex digits.
+    #[serde(rename = "snapshotID", default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_id: Option<String>,
+    /// Why the result is not Succeeded: one word, and the beginning of a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// A run that stored far less than those before it.

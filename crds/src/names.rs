@@ -115,6 +115,17 @@ pub fn command_job(cron_job: &str, id: &str) -> String {
     format!("{}{suffix}", bounded("", cron_job, room))
 }
 
+/// Id of the command that the Job of this name was made for, if it was made for one: 16 of 0-9 and a-v.
+#[must_use]
+pub fn command_of_job<'a>(cron_job: &str, job: &'a str) -> Option<&'a str> {
+    let (_, id) = job.rsplit_once('-')?;
+    let is = id.len() == 16
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'v').contains(&b));
+    (is && command_job(cron_job, id) == job).then_some(id)
+}
+
 /// ResticRestore that a command of the hub makes.
 #[must_use]
 pub fn command_restore(id: &str) -> String {

@@ -74,9 +74,9 @@ pub async fn audit(hub: &Hub, request: &AuditRequest, person: &Person) -> Result
 }
 
 /// Some that are seen, whether there may be more, and how far it was looked.
-struct Found<T, C> {
-    items: VecDeque<T>,
-    more: bool,
+pub(crate) struct Found<T, C> {
+    pub items: VecDeque<T>,
+    pub more: bool,
     end: C,
 }
 
@@ -87,7 +87,8 @@ impl<T, C> Found<T, C> {
     }
 }
 
-async fn runs(
+/// Runs that a person sees.
+pub(crate) async fn runs(
     hub: &Hub,
     mut asked: AuditQuery,
     limit: usize,
@@ -124,7 +125,8 @@ async fn runs(
     Ok(Found { more, items, end })
 }
 
-async fn decisions(
+/// Decisions that a person sees.
+pub(crate) async fn decisions(
     hub: &Hub,
     mut asked: DecisionQuery,
     before: u64,
@@ -286,7 +288,8 @@ async fn repositories(hub: &Hub, text: &str, person: &Person) -> Result<Option<V
     Ok(Some(vec![text.to_owned()]))
 }
 
-fn row(hub: &Hub, run: StoredAudit, person: &Person) -> AuditEntry {
+/// A run as a person sees it.
+pub(crate) fn row(hub: &Hub, run: StoredAudit, person: &Person) -> AuditEntry {
     let sight = person.sight(Verb::See);
     hub.read(|inventory| {
         let seen = Seen::new(inventory, &sight);

@@ -27,7 +27,7 @@ use crate::commands::{self, Record, State};
 use crate::hub::Hub;
 use crate::seen::repository_of;
 use crate::store::StoredDecision;
-use crate::view::ended;
+use crate::watch::ended;
 use crate::{Millis, now};
 
 /// How long a command may wait to begin unless it says so.

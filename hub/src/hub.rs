@@ -18,6 +18,7 @@ use crate::collect::Collectors;
 use crate::commands::Commands;
 use crate::config::Config;
 use crate::creation::{Creations, Ticket};
+use crate::files::Files;
 use crate::inventory::{Held, Inventory, Limits, Member, Unsaved};
 use crate::lock::Locks;
 use crate::membership::Membership;
@@ -75,6 +76,8 @@ pub struct Hub {
     pub collectors: Collectors,
     pub heartbeat: Duration,
     pub watch_heartbeat: Duration,
+    /// Its own files.
+    pub files: Files,
 }
 
 impl Hub {
@@ -144,6 +147,7 @@ impl Hub {
             collectors,
             heartbeat: config.heartbeat_interval.0,
             watch_heartbeat: config.watch_heartbeat.0,
+            files: Files::of(config),
         }))
     }
 
@@ -179,7 +183,12 @@ impl Hub {
         }
     }
 
-    /// Reads the inventory.
+    /// A copy of the inventory as of now, for what looks through more than a few of its rows: nobody waits for its reader.
+    pub fn snapshot(&self) -> Inventory {
+        self.lock().frozen()
+    }
+
+    /// Reads the inventory. Writers wait meanwhile, so it is for single rows.
     pub fn read<R>(&self, f: impl FnOnce(&Inventory) -> R) -> R {
         f(&self.lock())
     }
@@ -253,7 +262,9 @@ impl Hub {
         loop {
             tokio::select! {
                 _ = tick.tick() => {
-                    self.change(|inventory| inventory.advance(Moment::now()));
+                    while self.change(|inventory| inventory.step(Moment::now())) {
+                        tokio::task::yield_now().await;
+                    }
                     self.creations(|_, _| {});
                 }
                 _ = write.tick() => {
@@ -349,6 +360,7 @@ pub fn batch_of(inventory: &Inventory, unsaved: &Unsaved) -> Batch {
         clusters: members.map(Member::stored).collect(),
         vanished: unsaved.vanished.then(|| inventory.stored_vanished()),
         decisions: unsaved.decisions.clone(),
+        runs: unsaved.runs.clone(),
         ..Batch::default()
     };
     for ((cluster, uid), unwritten) in &unsaved.objects {

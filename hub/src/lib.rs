@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod access;
+pub mod activity;
 pub mod admin;
 pub mod arguments;
 pub mod audit;
@@ -27,6 +28,8 @@ pub mod creation;
 pub mod dashboard;
 pub mod enrol;
 pub mod evidence;
+pub mod files;
+pub mod get;
 pub mod health;
 pub mod hub;
 pub mod identity;
@@ -38,7 +41,9 @@ pub mod metrics;
 pub mod oidc;
 pub mod outbound;
 pub mod people;
+pub mod policies;
 pub mod query;
+pub mod restores;
 pub mod rate;
 pub mod rows;
 pub mod run;
@@ -50,8 +55,11 @@ pub mod session;
 pub mod status;
 pub mod store;
 pub mod tls;
+pub mod verdict;
 pub mod view;
 pub mod waits;
+pub mod watch;
+pub mod watcher;
 
 /// Milliseconds since the Unix epoch, by the clock of the hub's machine.
 pub type Millis = i64;

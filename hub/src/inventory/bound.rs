@@ -19,8 +19,10 @@ impl Inventory {
     /// Takes bindings and keys in that were made durable.
     pub fn bind(&mut self, bindings: Vec<Binding>, keys: Vec<Key>) {
         for binding in bindings {
-            self.changes.touch(Collection::Repositories, &binding.restic_id);
+            let id = binding.restic_id.clone();
+            self.changes.touch(Collection::Repositories, &id);
             self.bindings.put(binding);
+            self.measure(&id);
         }
         for key in keys {
             self.changes.touch(Collection::Repositories, &key.restic_id);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proto::v1::Collection;
 
-use super::{Held, Inventory, Limits, Member, Refused, Unwritten};
+use super::{Held, Inventory, Limits, Member, Refused, Unwritten, runs};
 use crate::Moment;
 
 /// A resource that arrives: what is held of it, and its bytes for the store.
@@ -77,11 +77,12 @@ impl Inventory {
         let Some(member) = self.members.get(&held.cluster) else {
             return;
         };
-        let uid: Arc<str> = match member.objects.get_key_value(held.object.uid.as_str()) {
+        let known = member.objects.get_key_value(held.object.uid.as_str());
+        let (uid, before): (Arc<str>, _) = match known {
             // The same state again: nothing happened.
             Some((_, known)) if known.hash == held.hash => return,
-            Some((uid, _)) => uid.clone(),
-            None => held.object.uid.as_str().into(),
+            Some((uid, known)) => (uid.clone(), Some(known.clone())),
+            None => (held.object.uid.as_str().into(), None),
         };
         // A resource that was deleted and made again under its name has a new uid: one name is one row, and what a spoke
         // sends last is what it has.
@@ -89,7 +90,7 @@ impl Inventory {
             self.remove(&held.cluster, &rival.object.uid);
         }
         self.forget(&held.cluster, &uid);
-        if let Some(member) = self.members.get_mut(&held.cluster) {
+        if let Some(member) = self.member_mut(&held.cluster) {
             member.digest.add(&held.hash);
             member.bytes += held.size;
             member.unreadable += usize::from(!held.readable);
@@ -99,10 +100,13 @@ impl Inventory {
         }
         self.objects += 1;
         self.index.add(&held);
+        self.settle(&held);
         self.unsaved.vanished |= self.vanished.settle(&held.cluster, &uid);
         self.note_reported(&held);
         self.touch(&held);
         if let Some(state) = state {
+            let ended = runs::ended(&held, before.as_deref(), self.now);
+            self.unsaved.runs.extend(ended);
             let unwritten = Unwritten {
                 baseline: held.baseline,
                 state: Arc::new(state),
@@ -121,16 +125,19 @@ impl Inventory {
 
     /// Takes a resource out of memory.
     pub(super) fn forget(&mut self, cluster: &Arc<str>, uid: &str) -> Option<Arc<str>> {
-        let member = self.members.get_mut(cluster)?;
-        let (uid, held) = member.objects.remove_entry(uid)?;
+        // Nothing is copied for one that is not there.
+        self.members.get(cluster)?.objects.get(uid)?;
+        let member = self.member_mut(cluster)?;
+        let (uid, held) = member.objects.remove_with_key(uid)?;
         member.digest.remove(&held.hash);
         member.bytes -= held.size;
         member.unreadable -= usize::from(!held.readable);
-        self.objects -= 1;
         member.backups -= u64::from(held.backup().is_some());
         member.repositories -= u64::from(held.repository().is_some());
+        self.objects -= 1;
         self.touch(&held);
         self.index.remove(&held);
+        self.unsettle(&held);
         Some(uid)
     }
 
@@ -141,8 +148,12 @@ impl Inventory {
             self.changes.touch(Collection::Repositories, &held.row);
         }
         if let Some(policy) = held.policy() {
+            self.changes.touch(Collection::Policies, &held.place);
             self.changes
                 .touch(Collection::Repositories, &policy.restic_id.as_str().into());
+        }
+        if held.restore().is_some() {
+            self.changes.touch(Collection::Restores, &held.place);
         }
         if held.backup().is_some() {
             self.changes.touch(Collection::Backups, &held.place);

@@ -117,6 +117,17 @@ impl Held {
         Some(format!("{}/{namespace}/{}", self.cluster, backup.repository_name).into())
     }
 
+    /// Place of the repository that a restore reads from.
+    #[must_use]
+    pub fn restores_from(&self) -> Option<Arc<str>> {
+        let restore = self.restore()?;
+        let namespace = match restore.repository_namespace.as_str() {
+            "" => &self.object.namespace,
+            namespace => namespace,
+        };
+        Some(format!("{}/{namespace}/{}", self.cluster, restore.repository_name).into())
+    }
+
     /// Place of the repository that a policy is for.
     #[must_use]
     pub fn refers_to(&self) -> Option<Arc<str>> {

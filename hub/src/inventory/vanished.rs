@@ -1,8 +1,8 @@
 //! Policies that vanished without a tombstone.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use prost::Message as _;
 
 use super::{Held, Inventory};
@@ -14,14 +14,14 @@ const KEEPS: Millis = 60 * 60_000;
 
 /// Policies that vanished without a tombstone, by cluster and uid, with the time of the wall clock: it has to hold over a
 /// restart.
-#[derive(Debug, Default)]
-pub(super) struct Vanished(BTreeMap<(Arc<str>, String), (Arc<Held>, Millis)>);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Vanished(OrdMap<(Arc<str>, String), (Arc<Held>, Millis)>);
 
 impl Vanished {
     /// Takes policies in, and leaves out those that vanished long ago. Returns whether something changed.
     pub fn note(&mut self, policies: Vec<Arc<Held>>, now: Millis) -> bool {
         let before = self.0.len();
-        self.0.retain(|_, (_, since)| counts(*since, now));
+        self.retain(|_, since| counts(since, now));
         let changed = self.0.len() != before || !policies.is_empty();
         for held in policies {
             let key = (held.cluster.clone(), held.object.uid.clone());
@@ -38,8 +38,18 @@ impl Vanished {
     /// A person has given the cluster up. Returns whether it had any.
     pub fn drop_cluster(&mut self, cluster: &Arc<str>) -> bool {
         let before = self.0.len();
-        self.0.retain(|(of, _), _| of != cluster);
+        self.retain(|of, _| of != cluster);
         self.0.len() != before
+    }
+
+    /// Keeps those that fit, by cluster and time.
+    fn retain(&mut self, fits: impl Fn(&Arc<str>, Millis) -> bool) {
+        let all = self.0.iter();
+        let other = all.filter(|((cluster, _), (_, since))| !fits(cluster, *since));
+        let other: Vec<_> = other.map(|(key, _)| key.clone()).collect();
+        for key in other {
+            self.0.remove(&key);
+        }
     }
 
     /// Those that count at a time.

@@ -14,6 +14,7 @@ pub mod pause;
 mod people;
 mod plans;
 mod records;
+pub mod runs;
 mod sqlite;
 
 use futures::future::BoxFuture;
@@ -59,6 +60,7 @@ pub trait HubStore:
     + DecisionStore
     + EnrolmentStore
     + PeopleStore
+    + runs::RunStore
 {
     /// Begins the epoch of this start.
     fn begin(&self) -> BoxFuture<'_, Result<Start, StoreError>>;

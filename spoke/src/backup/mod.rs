@@ -6,6 +6,7 @@ mod breaker;
 pub mod build;
 mod cache;
 mod children;
+mod commanded;
 mod events;
 mod hooks;
 mod locate;
@@ -42,7 +43,6 @@ use crate::secrets::Credentials;
 use crate::site::Site;
 use crate::world::{CronJobView, Key, Store, World};
 
-pub use moved::anew;
 use validate::{Invalid, Valid};
 
 /// The kind: what it knows of this installation.

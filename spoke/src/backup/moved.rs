@@ -46,7 +46,7 @@ pub fn moved(runs: &[JobWithPods], located: &Located, cron_job: &str, now: Times
 
 /// Name of the Job that takes the place of one with this uid.
 #[must_use]
-pub fn anew(cron_job: &str, uid: &str) -> String {
+fn anew(cron_job: &str, uid: &str) -> String {
     let suffix = names::short_hash(format!("moved/{uid}").as_bytes());
     names::bounded(cron_job, &format!("-{suffix}"), names::LABEL_MAX)
 }

@@ -9,7 +9,7 @@ use crds::{ResticBackup, ResticBackupStatus, names};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use super::{hooks, result, suspicion};
+use super::{commanded, hooks, result, suspicion};
 use crate::pod::message::Message;
 use crate::queue::{self, Turn, Turns, Waits};
 use crate::restic::options;
@@ -92,10 +92,12 @@ pub fn with_runs(
         }
         // It is not under way: maintenance does not wait for it, and its deletion is no failed run.
         if queue::is_parked(&run.job) {
-            if under_way.waiting.is_none() {
-                let waits = parked.waits(&name, &uid, old);
-                status.queue_place = waits.place;
-                under_way.waiting = Some(waits.words);
+            let first = under_way
+                .waiting
+                .is_none()
+                .then(|| parked.waits(&name, &uid, old));
+            if let Some(waits) = first {
+                (status.queue_place, under_way.waiting) = (waits.place, Some(waits.words));
             }
             continue;
         }
@@ -189,9 +191,13 @@ pub fn ended(status: &ResticBackupStatus, runs: &[JobWithPods]) -> Vec<finished:
 /// Takes ended runs into the counters in the order of their ends, and what a person has accepted since.
 fn count_all(status: &mut ResticBackupStatus, backup: &ResticBackup, mut ended: Vec<EndedRun<'_>>) {
     ended.sort_by_key(|(_, end, _)| end.finished);
+    let cron_job = names::backup_cron_job(&backup.name_any());
     for (name, end, of) in ended {
         let mut run = result::run(&name, end, skips_unchanged(backup));
         of.into_iter().for_each(|of| hooks::settle(&mut run, of));
+        let by_name = || names::command_of_job(&cron_job, &name);
+        let command = of.map_or_else(by_name, |of| of.job.command.as_deref());
+        commanded::remember(status, command, &run);
         count(status, run);
     }
     let accepted = backup.annotations().get(names::ANNOTATION_ACCEPT);

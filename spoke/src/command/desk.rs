@@ -1,22 +1,28 @@
 //! The commands of one term of leadership.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use jiff::SignedDuration;
 use prost::Message as _;
 use proto::v1::{Command, CommandBody, CommandReport, CommandState};
 use tracing::{info, warn};
 
-use super::handler::{Handler, Order, Step, Tools, handler};
+use super::flight::{Flight, Landed};
+use super::handler::{Handler, Lane, Order, Step, Tools, handler};
 use super::ledger::{self, End, Entry, Known, Ledger};
 use crate::clock::BootMillis;
 use crate::exchange::Arrived;
 
 /// A command that has not ended.
 struct Item {
-    handler: Box<dyn Handler>,
+    handler: Arc<dyn Handler>,
     order: Order,
     cancelled: bool,
     /// The last report of this session.
@@ -27,11 +33,17 @@ struct Item {
     next_try: BootMillis,
     /// Pause after the next failure.
     pause: BootMillis,
+    /// It is to be looked at.
+    due: bool,
+    /// A step of it is under way.
+    flies: bool,
 }
 
 /// Pauses before what is not available is asked for again.
 const PAUSE_MIN: BootMillis = 5_000;
 const PAUSE_MAX: BootMillis = 60_000;
+/// Steps that are under way at the same time.
+const AT_ONCE: usize = 16;
 
 /// The commands that have not ended, and the ledger.
 pub(super) struct Desk {
@@ -43,6 +55,11 @@ pub(super) struct Desk {
     dirty: bool,
     /// Ends that are reported once they are written.
     ends: BTreeSet<String>,
+    /// Ids of those that are to be looked at, in the order in which they came due.
+    due: VecDeque<String>,
+    /// Steps under way, and the resources that they are about.
+    flights: FuturesUnordered<BoxFuture<'static, Landed>>,
+    lanes: BTreeSet<Lane>,
 }
 
 impl Desk {
@@ -72,6 +89,9 @@ impl Desk {
             items,
             dirty: !unread.is_empty(),
             ends: unread.into_iter().collect(),
+            due: VecDeque::new(),
+            flights: FuturesUnordered::new(),
+            lanes: BTreeSet::new(),
         }
     }
 
@@ -166,36 +186,39 @@ impl Desk {
         Ok(())
     }
 
-    /// Moves every command on, and reports what is new.
+    /// Looks at every command that is not being looked at.
     pub(super) async fn advance(&mut self) {
-        let now = self.tools.context.clock.since_boot();
-        let ids: Vec<String> = self.items.keys().cloned().collect();
-        for id in ids {
-            let Some(item) = self.items.get(&id) else { continue };
-            let step = match item.told.as_ref().filter(|_| now < item.next_try) {
-                Some(told) => Step::Waits(told.text.clone()),
-                None => item.handler.advance(&self.tools, &item.order).await,
-            };
-            let step = match self.paused(&id, step) {
-                Step::Waits(text) => self.waits(&id, text, now).await,
-                // Its Job waits for its turn, or for the lock.
-                Step::Runs {
-                    begun: false,
-                    object,
-                    uid,
-                    text,
-                } => match self.waits(&id, text.clone(), now).await {
-                    Step::Ends(end) => Step::Ends(end),
-                    _ => Step::Runs {
-                        begun: false,
-                        object,
-                        uid,
-                        text,
-                    },
-                },
-                step => step,
-            };
-            self.record(&id, step);
+        for (id, item) in &mut self.items {
+            if !item.flies && !item.due {
+                item.due = true;
+                self.due.push_back(id.clone());
+            }
+        }
+        self.settle().await;
+    }
+
+    /// Resolves when a step has come to its end.
+    pub(super) async fn landing(&mut self) -> Landed {
+        match self.flights.next().await {
+            Some(landed) => landed,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes a step that has come to its end.
+    pub(super) async fn landed(&mut self, landed: Landed) {
+        self.take_in(landed);
+        self.settle().await;
+    }
+
+    /// Begins what there is room for, takes what ends at once, and reports what is new.
+    async fn settle(&mut self) {
+        loop {
+            self.begin();
+            match self.flights.next().now_or_never().flatten() {
+                Some(landed) => self.take_in(landed),
+                None => break,
+            }
         }
         if self.dirty {
             self.write().await;
@@ -203,47 +226,67 @@ impl Desk {
         self.tell();
     }
 
-    /// Something that cannot be asked now is asked again after a pause that grows.
-    fn paused(&mut self, id: &str, step: Step) -> Step {
-        let now = self.tools.context.clock.since_boot();
-        match (step, self.items.get_mut(id)) {
-            (Step::Unavailable(text), Some(item)) => {
-                item.next_try = now.saturating_add(item.pause);
-                item.pause = item.pause.saturating_mul(2).min(PAUSE_MAX);
-                Step::Waits(text)
+    /// Begins steps in the order in which they came due: one for each resource, and [`AT_ONCE`] in all.
+    fn begin(&mut self) {
+        let mut later = VecDeque::new();
+        while self.flights.len() < AT_ONCE
+            && let Some(id) = self.due.pop_front()
+        {
+            let Some(lane) = self.items.get(&id).map(|item| item.handler.lane()) else {
+                continue;
+            };
+            if !self.lanes.insert(lane) {
+                later.push_back(id);
+                continue;
             }
-            (step, Some(item)) if now >= item.next_try => {
-                item.pause = PAUSE_MIN;
-                step
-            }
-            (step, _) => step,
+            let earlier = self.earlier(&id);
+            let over = self.ledger.is_over(&id, self.tools.context.clock.now());
+            let Some(item) = self.items.get_mut(&id) else {
+                continue;
+            };
+            (item.due, item.flies) = (false, true);
+            let now = self.tools.context.clock.since_boot();
+            let paused = item.told.as_ref().filter(|_| now < item.next_try);
+            let flight = Flight {
+                tools: self.tools.clone(),
+                handler: item.handler.clone(),
+                order: item.order.clone(),
+                cancelled: item.cancelled,
+                forgotten: over && item.order.made.is_none(),
+                held: earlier.or_else(|| paused.map(|told| told.text.clone())),
+            };
+            self.flights.push(flight.run().boxed());
         }
+        later.append(&mut self.due);
+        self.due = later;
     }
 
-    /// What has not begun ends when its time is over, or when a person has taken it back.
-    async fn waits(&self, id: &str, text: String, now: BootMillis) -> Step {
-        let Some(item) = self.items.get(id) else {
-            return Step::Waits(text);
-        };
-        let forgotten = item.order.before.is_none() && item.order.made.is_none();
-        let expired = match item.order.before {
-            Some(before) => now >= before,
-            // After a restart, and the hub says nothing of it any more.
-            None => forgotten && self.ledger.is_over(id, self.tools.context.clock.now()),
-        };
-        if !expired && !item.cancelled {
-            return Step::Waits(text);
+    /// What a command in turn waits for.
+    fn earlier(&self, id: &str) -> Option<String> {
+        let item = self.items.get(id).filter(|item| item.handler.in_turn())?;
+        let lane = item.handler.lane();
+        let mut before = self
+            .items
+            .range::<str, _>((Bound::Unbounded, Bound::Excluded(id)));
+        // One of which the hub says nothing, as after its store was put back, holds up no other.
+        let counts = |other: &Item| other.handler.in_turn() && other.order.before.is_some();
+        let (first, _) = before.find(|(_, other)| counts(other) && other.handler.lane() == lane)?;
+        Some(format!("it waits for {first}, which was given before it, to end"))
+    }
+
+    fn take_in(&mut self, landed: Landed) {
+        self.lanes.remove(&landed.lane);
+        let now = self.tools.context.clock.since_boot();
+        if let Some(item) = self.items.get_mut(&landed.id) {
+            item.flies = false;
+            if landed.unavailable {
+                item.next_try = now.saturating_add(item.pause);
+                item.pause = item.pause.saturating_mul(2).min(PAUSE_MAX);
+            } else if !landed.held {
+                item.pause = PAUSE_MIN;
+            }
         }
-        if !item.handler.withdraw(&self.tools, &item.order).await {
-            return Step::Waits(text);
-        }
-        Step::Ends(match item.cancelled {
-            true => End::new(CommandState::Cancelled, "it had not begun"),
-            false => End::new(
-                CommandState::Expired,
-                format!("it could not begin in time: {text}"),
-            ),
-        })
+        self.record(&landed.id, landed.step);
     }
 
     fn record(&mut self, id: &str, step: Step) {
@@ -322,7 +365,7 @@ impl Desk {
     }
 }
 
-fn item(handler: Box<dyn Handler>, id: &str, before: Option<BootMillis>, made: Option<String>) -> Item {
+fn item(handler: Arc<dyn Handler>, id: &str, before: Option<BootMillis>, made: Option<String>) -> Item {
     Item {
         handler,
         order: Order {
@@ -335,6 +378,8 @@ fn item(handler: Box<dyn Handler>, id: &str, before: Option<BootMillis>, made: O
         asked: false,
         next_try: 0,
         pause: PAUSE_MIN,
+        due: false,
+        flies: false,
     }
 }
 

@@ -21,11 +21,18 @@ use crate::world::Key;
 pub type Wake = Arc<dyn Fn(Subject, Key) + Send + Sync>;
 
 /// Kind of a resource whose actor is woken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     Backup,
     Policy,
     Repository,
+}
+
+/// Commands that are about one resource.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lane {
+    pub subject: Subject,
+    pub key: Key,
 }
 
 /// A command that was accepted, as its handler sees it.
@@ -68,6 +75,14 @@ pub trait Handler: Send + Sync {
     /// What has to be allowed.
     fn allow(&self) -> Allow;
 
+    /// The resource that it is about. Of its commands one is worked on at a time.
+    fn lane(&self) -> Lane;
+
+    /// Whether it has to wait until the commands of its lane that were given before it and are in turn too have ended.
+    fn in_turn(&self) -> bool {
+        false
+    }
+
     /// Whether it can be done at all, by what is known.
     ///
     /// # Errors
@@ -86,17 +101,17 @@ pub trait Handler: Send + Sync {
 ///
 /// # Errors
 /// When this version knows no such command, or it names no resource.
-pub fn handler(body: &CommandBody) -> Result<Box<dyn Handler>, String> {
+pub fn handler(body: &CommandBody) -> Result<Arc<dyn Handler>, String> {
     use resume_resource::Resource as Resumed;
     use suspend_resource::Resource as Suspended;
     let unknown = || "this version of the operator does not know the command: update it".to_owned();
-    let run = |sort, name: &Option<ObjectName>| -> Result<Box<dyn Handler>, String> {
+    let run = |sort, name: &Option<ObjectName>| -> Result<Arc<dyn Handler>, String> {
         let key = named(name.as_ref())?;
-        Ok(Box::new(Run::new(sort, key)))
+        Ok(Arc::new(Run::new(sort, key)))
     };
-    let suspend = |target: fn(Key) -> Target, name, suspend| -> Result<Box<dyn Handler>, String> {
+    let suspend = |target: fn(Key) -> Target, name, suspend| -> Result<Arc<dyn Handler>, String> {
         let target = target(named(Some(name))?);
-        Ok(Box::new(Suspend { target, suspend }))
+        Ok(Arc::new(Suspend { target, suspend }))
     };
     match body.what.as_ref().ok_or_else(unknown)? {
         What::RunBackup(asked) => run(Sort::Backup, &asked.backup),
@@ -105,11 +120,11 @@ pub fn handler(body: &CommandBody) -> Result<Box<dyn Handler>, String> {
         What::RunCheck(asked) => run(Sort::Check, &asked.repository),
         What::Unlock(asked) => {
             let key = named(asked.repository.as_ref())?;
-            Ok(Box::new(Unlock { key }))
+            Ok(Arc::new(Unlock { key }))
         }
         What::CreateRestore(asked) => {
             let backup = named(asked.backup.as_ref())?;
-            Ok(Box::new(Restore {
+            Ok(Arc::new(Restore {
                 backup,
                 asked: asked.clone(),
             }))

@@ -1,5 +1,5 @@
 //! What this cluster has done of its hub's commands, kept in a Kubernetes Lease beside the tokens: what makes a command
-//! happen at most once, whatever is sent again and whoever leads. A command is written here before anything is done for it.
+//! happen at most once, whatever is sent again and whichever replica leads. A command is written here before anything is done for it.
 
 use std::collections::BTreeMap;
 

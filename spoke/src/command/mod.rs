@@ -1,11 +1,15 @@
 //! Carries out what people ask for through the hub. A command is noted in the [`ledger`] before anything is done for it, and
-//! its end before it is reported: it is done at most once, whatever is sent again and whoever leads. The hub says how much
-//! time is left with each sending, and nothing begins later by this cluster's own clock.
+//! its end before it is reported: it is done at most once, whatever is sent again and whichever replica leads. The hub sends how
+//! much time is left each time, and nothing begins later by this cluster's own clock.
 //!
 //! 1. [`handler`]: what is different about each command; one message of `command.proto`, one handler.
 //! 2. [`desk`](Desk): the commands of this term of leadership, from their arrival to the report of their end.
+//! 3. [`flight`]: one step of one command. Those of several resources are under way at the same time, so that a storage or
+//!    an API server that does not answer holds up no other command.
 
 mod desk;
+mod ends;
+mod flight;
 mod handler;
 mod ledger;
 mod restore;
@@ -76,6 +80,7 @@ async fn lead(tools: &Tools, namespace: &str) {
     loop {
         tokio::select! {
             () = context.commands.arrived() => desk.receive().await,
+            landed = desk.landing() => desk.landed(landed).await,
             _ = tick.tick(), if desk.is_busy() => desk.advance().await,
         }
     }

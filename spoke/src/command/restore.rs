@@ -10,7 +10,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use proto::v1::{CommandState, CreateRestore};
 
-use super::handler::{Handler, Order, Step, Tools};
+use super::handler::{Handler, Lane, Order, Step, Subject, Tools};
 use super::ledger::End;
 use crate::allow::Allow;
 use crate::apply::ApplyError;
@@ -127,6 +127,13 @@ impl Restore {
 impl Handler for Restore {
     fn allow(&self) -> Allow {
         Allow::Restore
+    }
+
+    fn lane(&self) -> Lane {
+        Lane {
+            subject: Subject::Backup,
+            key: self.backup.clone(),
+        }
     }
 
     fn check(&self, context: &Context) -> Result<(), String> {

@@ -4,7 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crds::backup::BackupResult;
+use super::handler::{Handler, Lane, Order, Step, Subject, Tools};
+use crate::allow::Allow;
+use crate::context::Context;
+use crate::exchange::{CommandedRun, Progress};
+use crate::queue;
+use crate::world::{JobView, Key, Stored as _, World};
 use crds::conditions::{self, types};
 use crds::integrity::IntegrityCheck;
 use crds::names;
@@ -13,15 +18,6 @@ use futures::future::BoxFuture;
 use jiff::SignedDuration;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use proto::v1::{CommandState, OperationOutcome};
-
-use super::handler::{Handler, Order, Step, Subject, Tools};
-use super::ledger::End;
-use crate::allow::Allow;
-use crate::context::Context;
-use crate::exchange::{CommandedRun, Progress};
-use crate::queue;
-use crate::world::{JobEnd, JobView, Key, Stored as _, World};
 
 /// What is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +52,7 @@ impl Run {
         }
     }
 
-    fn kind(&self) -> &'static str {
+    pub(super) fn kind(&self) -> &'static str {
         match self.sort {
             Sort::Backup => "ResticBackup",
             Sort::Retention | Sort::Preview => "GlobalRetentionPolicy",
@@ -132,9 +128,9 @@ impl Run {
     }
 
     /// Where a Job stands that is there.
-    fn follow(&self, context: &Context, at: &Key, job: &JobView) -> Step {
+    fn follow(&self, context: &Context, id: &str, at: &Key, job: &JobView) -> Step {
         let object = format!("Job {at}");
-        let ended = self.ended(context, at, job);
+        let ended = self.ended(context, id, at, job);
         if let Some(end) = ended {
             return Step::Ends(end.of(object));
         }
@@ -180,29 +176,6 @@ impl Run {
         }
     }
 
-    /// The result that the resource has recorded.
-    fn ended(&self, context: &Context, at: &Key, job: &JobView) -> Option<End> {
-        let world = &context.world;
-        match self.sort {
-            Sort::Backup => {
-                let backup = world.backups.get(&self.key)?;
-                let status = backup.status.as_ref()?;
-                let run = status.last_backup.as_ref();
-                if let Some(run) = run.filter(|run| run.job.as_deref() == Some(&*at.name)) {
-                    return Some(backup_end(run));
-                }
-                // A later run was recorded with it.
-                let counted = status.counted_jobs.iter().any(|uid| **uid == *job.meta.uid);
-                let end = job.end.as_ref().filter(|_| counted);
-                end.map(|(_, end)| self.by_itself(end))
-            }
-            Sort::Retention | Sort::Preview | Sort::Check => {
-                let finished = context.operations.result(&job.meta.uid)?;
-                Some(outcome_end(&finished.outcome, finished.by.as_deref()))
-            }
-        }
-    }
-
     /// Where a Job stands that was made for a command and is not there any more: it was made anew for another node, or is
     /// about to be, or is gone for good.
     fn missing(&self, tools: &Tools, order: &Order, at: &Key, made: &str) -> Step {
@@ -214,9 +187,9 @@ impl Run {
             };
             if let Some((at, job)) = context.world.jobs.filter(its).first() {
                 self.missing_since.store(0, Ordering::Relaxed);
-                return self.follow(context, at, job);
+                return self.follow(context, &order.id, at, job);
             }
-            let known = self.recorded(&context.world, &at.name, made).is_some();
+            let known = self.recorded(&context.world, &order.id, &at.name).is_some();
             let since =
                 self.missing_since
                     .compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed);
@@ -230,102 +203,9 @@ impl Run {
                 };
             }
         }
-        Step::Ends(self.gone(context, &at.name, made).of(format!("Job {at}")))
+        let end = self.gone(context, &order.id, &at.name, made);
+        Step::Ends(end.of(format!("Job {at}")))
     }
-
-    /// The end of the backup whose Job had this name, or was made anew in its place.
-    fn recorded(&self, world: &World, job: &str, made: &str) -> Option<End> {
-        let backup = world.backups.get(&self.key)?;
-        let run = backup.status.as_ref()?.last_backup.clone()?;
-        let anew = crate::backup::anew(&names::backup_cron_job(&self.key.name), made);
-        let its = [job, &anew].contains(&run.job.as_deref()?);
-        its.then(|| backup_end(&run))
-    }
-
-    /// What the end of a Job says, where its result is not known.
-    fn by_itself(&self, end: &JobEnd) -> End {
-        match end {
-            // One that has found damage is complete, and so is a backup that could not read everything.
-            JobEnd::Complete => {
-                let text = format!(
-                    "its Job is complete, its result is not known here: look at the status of {} {}",
-                    self.kind(),
-                    self.key
-                );
-                End::new(CommandState::Failed, text)
-            }
-            JobEnd::Failed { reason, message } => End::new(
-                CommandState::Failed,
-                format!("its Job has failed: {reason}: {message}"),
-            ),
-        }
-    }
-
-    /// What is known of a Job that was made and is gone.
-    fn gone(&self, context: &Context, job: &str, made: &str) -> End {
-        let known = match self.sort {
-            Sort::Backup => self.recorded(&context.world, job, made),
-            _ => context
-                .operations
-                .result(made)
-                .map(|finished| outcome_end(&finished.outcome, finished.by.as_deref())),
-        };
-        known.unwrap_or_else(|| {
-            let text = format!(
-                "its Job is gone, and what came of it is not known here: look at the status of {} {}",
-                self.kind(),
-                self.key
-            );
-            End::new(CommandState::Failed, text)
-        })
-    }
-}
-
-fn backup_end(run: &crds::backup::BackupRun) -> End {
-    let snapshot = run.snapshot_id.as_deref().unwrap_or_default();
-    let snapshot = snapshot.get(..8).unwrap_or(snapshot);
-    let state = match run.result {
-        BackupResult::Succeeded => CommandState::Done,
-        BackupResult::PartiallyFailed | BackupResult::Failed => CommandState::Failed,
-    };
-    let why = [run.reason.as_deref(), run.message.as_deref()];
-    let why: Vec<&str> = why
-        .into_iter()
-        .flatten()
-        .filter(|text| !text.is_empty())
-        .collect();
-    let mut text = match (run.result, snapshot) {
-        (BackupResult::Succeeded, "") => "the backup has succeeded".to_owned(),
-        (_, "") => run.result.as_str().to_owned(),
-        (BackupResult::Succeeded, snapshot) => format!("snapshot {snapshot}"),
-        (_, snapshot) => format!("{}, snapshot {snapshot}", run.result.as_str()),
-    };
-    if state == CommandState::Failed && !why.is_empty() {
-        text = format!("{text}: {}", why.join(": "));
-    }
-    End::new(state, text)
-}
-
-fn outcome_end(outcome: &OperationOutcome, by: Option<&str>) -> End {
-    let well = ["Applied", "NothingToRemove", "Preview", "Passed"];
-    let state = if well.contains(&outcome.result.as_str()) {
-        CommandState::Done
-    } else {
-        CommandState::Failed
-    };
-    let mut text = outcome.result.clone();
-    for part in [&outcome.reason, &outcome.message] {
-        if !part.is_empty() {
-            text = format!("{text}: {part}");
-        }
-    }
-    if outcome.result == "ApprovalRequired" {
-        text.push_str("; `fleet plan list` shows the plan that waits");
-    }
-    if let Some(by) = by {
-        text.push_str(&format!(" (done by the run of {by})"));
-    }
-    End::new(state, text)
 }
 
 /// Whether no pod of a Job was ever started, so that its deletion takes it back.
@@ -336,6 +216,13 @@ fn is_unbegun(job: &JobView) -> bool {
 impl Handler for Run {
     fn allow(&self) -> Allow {
         Allow::Run
+    }
+
+    fn lane(&self) -> Lane {
+        Lane {
+            subject: self.subject(),
+            key: self.key.clone(),
+        }
     }
 
     fn check(&self, context: &Context) -> Result<(), String> {
@@ -381,7 +268,7 @@ impl Handler for Run {
                     if let Some((uid, _)) = self.resource(world) {
                         tools.context.commands.withdraw(&uid, &order.id);
                     }
-                    self.follow(&tools.context, &at, &job)
+                    self.follow(&tools.context, &order.id, &at, &job)
                 }
                 (_, Some(made)) => self.missing(tools, order, &at, made),
                 _ => self.ask(tools, order),
@@ -414,45 +301,6 @@ impl Handler for Run {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_end_of_a_maintenance_run_follows_from_its_result() {
-        let end = |result: &str, by| {
-            let outcome = OperationOutcome {
-                result: result.to_owned(),
-                message: "m".to_owned(),
-                ..OperationOutcome::default()
-            };
-            outcome_end(&outcome, by)
-        };
-        for (result, state) in [
-            ("Applied", CommandState::Done),
-            ("NothingToRemove", CommandState::Done),
-            ("Preview", CommandState::Done),
-            ("Passed", CommandState::Done),
-            ("Damaged", CommandState::Failed),
-            ("Interrupted", CommandState::Failed),
-            ("ApprovalRequired", CommandState::Failed),
-        ] {
-            assert_eq!(end(result, None).state, state, "{result}");
-        }
-        assert!(end("ApprovalRequired", None).text.contains("fleet plan list"));
-        assert!(
-            end("Applied", Some("b/shop/nightly"))
-                .text
-                .contains("b/shop/nightly")
-        );
-    }
-
-    #[test]
-    fn a_job_that_is_complete_does_not_say_that_all_is_well() {
-        for sort in [Sort::Backup, Sort::Retention, Sort::Preview, Sort::Check] {
-            let key = Key::new("shop", "nas");
-            let end = Run::new(sort, key).by_itself(&JobEnd::Complete);
-            assert_eq!(end.state, CommandState::Failed, "{sort:?}");
-            assert!(end.text.contains("not known here"), "{}", end.text);
-        }
-    }
 
     #[test]
     fn one_command_has_one_job_whatever_the_length_of_a_name() {

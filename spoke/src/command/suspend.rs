@@ -10,7 +10,7 @@ use kube::ResourceExt as _;
 use proto::v1::CommandState;
 use serde_json::{Value, json};
 
-use super::handler::{Handler, Order, Step, Tools};
+use super::handler::{Handler, Lane, Order, Step, Subject, Tools};
 use super::ledger::End;
 use crate::allow::Allow;
 use crate::apply::{ApplyError, Object};
@@ -133,6 +133,19 @@ fn owner<T: Object>(it: &T) -> Option<String> {
 impl Handler for Suspend {
     fn allow(&self) -> Allow {
         Allow::Suspend
+    }
+
+    fn lane(&self) -> Lane {
+        let (subject, key) = match &self.target {
+            Target::Backup(key) => (Subject::Backup, key.clone()),
+            Target::Policy(key) => (Subject::Policy, key.clone()),
+        };
+        Lane { subject, key }
+    }
+
+    /// What was asked for last is what stays.
+    fn in_turn(&self) -> bool {
+        true
     }
 
     fn check(&self, context: &Context) -> Result<(), String> {

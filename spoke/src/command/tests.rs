@@ -10,14 +10,14 @@ use proto::v1::command_body::What;
 use proto::v1::spoke_message::Body;
 use proto::v1::{
     Command, CommandBody, CommandReport, CommandState, CreateRestore, ObjectName, ResumeResource, RunBackup,
-    RunCheck, RunRetention, SuspendResource, resume_resource, suspend_resource,
+    RunCheck, RunRetention, SuspendResource, UnlockRepository, resume_resource, suspend_resource,
 };
 use serde_json::json;
 
 use crate::exchange::Arrived;
 use crate::testing::restic::MemoryRestic;
 use crate::testing::spoke::{SHOP, Spoke, backup, furnish, policy};
-use crate::testing::{Action, ApiServer, End, Fault};
+use crate::testing::{Action, ApiServer, End, Fault, Request};
 
 const STORED: &str = r#"{"exitCode":0,"summary":{"message_type":"summary","files_new":2,"data_added":100,"total_files_processed":5,"total_bytes_processed":900,"snapshot_id":"abcdef0123"}}"#;
 const HOUR: u64 = 3_600_000;
@@ -184,6 +184,48 @@ async fn a_backup_is_run_once_whatever_is_sent_again() {
     bench.send("c1", HOUR, run_backup());
     bench.until("c1", CommandState::Done).await;
     assert_eq!(bench.jobs(), [] as [&str; 0]);
+    bench.spoke.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_a_later_one_has_overtaken_has_its_own_result() {
+    let (first, second) = ("c1", "c2");
+    let bench = Bench::new(&["--max-backups", "1"]).await;
+    bench.send(first, HOUR, run_backup());
+    bench.until(first, CommandState::Running).await;
+    bench.send(second, HOUR, run_backup());
+    let parked = |api: &ApiServer| api.get::<Job>(SHOP, "resticbackup-orders-c2").map(drop);
+    bench.api.until("the second Job is made", parked).await;
+    bench.spoke.stop().await;
+    // Both end before anything is recorded.
+    bench.api.edit::<Job>(SHOP, "resticbackup-orders-c2", |job| {
+        job["spec"]["suspend"] = json!(false)
+    });
+    for (namespace, pod) in bench.api.settle_jobs() {
+        bench.api.run_pod(&namespace, &pod);
+    }
+    let other = STORED.replace("abcdef0123", "1234567890");
+    for (job, stored) in [
+        ("resticbackup-orders-c1", STORED),
+        ("resticbackup-orders-c2", &other),
+    ] {
+        for pod in bench.api.pods_of(SHOP, job) {
+            bench.api.end_pod(SHOP, &pod.name_any(), &End::success(stored));
+        }
+    }
+    bench.api.settle_jobs();
+    let bench = Bench::on(bench.api, bench.restic, &[]).await;
+    let both = |api: &ApiServer| {
+        let backup = api.json::<ResticBackup>(SHOP, "orders");
+        (backup["status"]["statistics"]["totalBackups"] == 2).then_some(())
+    };
+    bench.api.until("both are counted", both).await;
+    bench.send(first, HOUR, run_backup());
+    let done = bench.until(first, CommandState::Done).await;
+    assert_eq!(done.text, "snapshot abcdef01");
+    bench.send(second, HOUR, run_backup());
+    let done = bench.until(second, CommandState::Done).await;
+    assert_eq!(done.text, "snapshot 12345678");
     bench.spoke.stop().await;
 }
 
@@ -435,5 +477,80 @@ async fn the_field_of_another_owner_is_left_alone_and_the_result_names_it() {
             .spec
             .suspend
     );
+    bench.spoke.stop().await;
+}
+
+fn unlock(repository: &str) -> What {
+    What::Unlock(UnlockRepository {
+        repository: named(repository),
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storage_that_does_not_answer_holds_up_no_other_command() {
+    let bench = Bench::new(&["--allow", "run,unlock"]).await;
+    let names: Vec<String> = (0..30).map(|n| format!("nas-{n}")).collect();
+    for name in &names {
+        bench.api.put(&json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
+            "metadata": { "name": name, "namespace": SHOP },
+            "spec": { "repositoryURL": "rest:http://nas/", "credentialsSecretRef": { "name": "nas" } },
+        }));
+    }
+    let world = &bench.spoke.context.world;
+    let present = |_: &ApiServer| (world.repositories.len() == 31).then_some(());
+    bench.api.until("the repositories are known", present).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let asked = || {
+        let questions = bench.restic.questions();
+        questions.iter().filter(|question| **question == "locks").count()
+    };
+    let before = asked();
+    bench.restic.slow(Duration::from_secs(3600));
+    bench.send("c00", HOUR, unlock("nas"));
+    bench.send("c01", HOUR, unlock("nas"));
+    bench.send("c02", HOUR, run_backup());
+    let sent = tokio::time::Instant::now();
+    bench.until("c02", CommandState::Running).await;
+    assert!(sent.elapsed() < Duration::from_secs(5), "{:?}", sent.elapsed());
+    assert_eq!(asked() - before, 1, "one at a time asks a repository");
+    for (n, name) in names.iter().enumerate() {
+        bench.send(&format!("d{n:02}"), HOUR, unlock(name));
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(asked() - before, 16, "the whole is bounded");
+    bench.restic.slow(Duration::ZERO);
+    let mut done = std::collections::BTreeSet::new();
+    let all = |_: &ApiServer| {
+        for body in bench.spoke.context.commands.take_reports() {
+            if let Body::CommandReport(report) = body
+                && report.state() == CommandState::Done
+            {
+                done.insert(report.id);
+            }
+        }
+        (done.len() == 32).then_some(())
+    };
+    bench.api.until("all have ended", all).await;
+    bench.spoke.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_for_last_stays_although_the_write_before_it_had_to_be_tried_again() {
+    let bench = Bench::new(&[]).await;
+    let away = Fault::new(Action::Refuse(503, "away".to_owned())).on("apply", "resticbackups");
+    bench.api.fault(away.times(1));
+    bench.send("c1", HOUR, suspend(false));
+    bench.send("c2", HOUR, suspend(true));
+    let waits = bench.until("c2", CommandState::Accepted).await;
+    assert!(waits.text.contains("waits for c1"), "{}", waits.text);
+    bench.until("c2", CommandState::Done).await;
+    let applied = |request: &Request| {
+        request.verb == "apply" && request.resource == "resticbackups" && request.code == Some(200)
+    };
+    let writes = bench.api.requests().into_iter().filter(applied).count();
+    assert_eq!(writes, 2, "each was written once");
+    let backup = bench.api.get::<ResticBackup>(SHOP, "orders").unwrap();
+    assert!(!backup.spec.suspend);
     bench.spoke.stop().await;
 }

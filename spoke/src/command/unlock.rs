@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use proto::v1::CommandState;
 use tokio::time::timeout;
 
-use super::handler::{Handler, Order, Step, Subject, Tools};
+use super::handler::{Handler, Lane, Order, Step, Subject, Tools};
 use super::ledger::End;
 use crate::allow::Allow;
 use crate::context::Context;
@@ -24,7 +24,7 @@ pub struct Unlock {
 
 /// After this the locks are listed anew: they may have gone by themselves.
 const LIST_AGAIN: u64 = 60_000;
-/// Time to list them: other commands wait for it.
+/// Time to list them: other commands about the repository wait for it.
 const LIST_TIME: Duration = Duration::from_secs(30);
 
 impl Unlock {
@@ -92,6 +92,13 @@ impl Unlock {
 impl Handler for Unlock {
     fn allow(&self) -> Allow {
         Allow::Unlock
+    }
+
+    fn lane(&self) -> Lane {
+        Lane {
+            subject: Subject::Repository,
+            key: self.key.clone(),
+        }
     }
 
     fn check(&self, context: &Context) -> Result<(), String> {

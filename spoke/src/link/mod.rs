@@ -9,6 +9,7 @@ mod lanes;
 mod renewal;
 mod seen;
 pub mod session;
+mod unclear;
 
 pub use client::{News, Wake, run};
 pub use config::LinkConfig;

@@ -5,6 +5,7 @@ mod executor;
 pub mod locks;
 pub mod options;
 pub mod output;
+mod process;
 pub mod progress;
 mod streams;
 
