@@ -31,7 +31,9 @@ const SCREENS: Record<string, [ComponentType, ComponentType?]> = {
   audit: [lazy(() => import('./screens/audit'))],
   operations: [lazy(() => import('./screens/activity')), lazy(() => import('./screens/operation'))],
   restore: [lazy(() => import('./screens/restore'))],
-  restores: [lazy(() => import('./screens/restores'))],
+  restores: [lazy(() => import('./screens/restores')), lazy(() => import('./screens/restored'))],
+  policies: [lazy(() => import('./screens/policies')), lazy(() => import('./screens/policy'))],
+  health: [lazy(() => import('./screens/health'))],
   snapshots: [lazy(() => import('./screens/snapshots')), lazy(() => import('./screens/snapshots'))],
 }
 const Browse = lazy(() => import('./screens/browse'))

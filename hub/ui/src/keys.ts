@@ -11,10 +11,12 @@ export const GO: Record<string, [string, string]> = {
   c: ['/clusters', 'Clusters'],
   s: ['/snapshots', 'Snapshots'],
   e: ['/restores', 'Restores'],
+  t: ['/policies', 'Retention'],
   p: ['/plans', 'Plans'],
   l: ['/locks', 'Locks'],
   a: ['/activity', 'Activity'],
   u: ['/audit', 'Audit'],
+  h: ['/health', 'Hub'],
 }
 
 /** The list of keys is shown. */

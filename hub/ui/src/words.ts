@@ -86,12 +86,32 @@ export const RESULT: Words = {
   succeeded: ['ok', 'Succeeded'],
 }
 
-/** Phases of a restore. */
-export const RESTORE: Words = {
-  Failed: ['bad', 'Failed'],
-  Pending: ['idle', 'Pending'],
-  InProgress: ['run', 'Restoring'],
-  Completed: ['ok', 'Completed'],
+/** Rows of restores. */
+export const RESTORE_ROW: Words = {
+  failed: ['bad', 'Failed'],
+  stale: ['unknown', 'Stale'],
+  pending: ['idle', 'Pending'],
+  running: ['run', 'Restoring'],
+  done: ['ok', 'Done'],
+}
+
+export const POLICY: Words = {
+  failed: ['bad', 'Failed'],
+  waiting: ['warn', 'Needs approval'],
+  notready: ['warn', 'Not ready'],
+  stale: ['unknown', 'Stale'],
+  running: ['run', 'Running'],
+  never: ['unknown', 'Never ran'],
+  suspended: ['idle', 'Suspended'],
+  ok: ['ok', 'OK'],
+}
+
+/** How what happened has ended. */
+export const ACTIVITY: Words = {
+  failed: ['bad', 'Failed'],
+  partial: ['warn', 'Partial'],
+  open: ['run', 'Open'],
+  done: ['ok', 'Done'],
 }
 
 /** What needs a person. */

@@ -88,7 +88,9 @@ const QUESTIONS = [
   ['what runs, how long still?', ['nav:Activity'], 'ends in'],
   ['what changed, who did it?', ['nav:Audit'], 'olga'],
   ['which backup never ran?', ['link:Never ran'], 'crm/exports'],
-  ['is the watcher well?', [], 'hub heard'],
+  ['is the watcher well?', ['nav:Hub'], 'Spokes connected'],
+  ['which policies wait?', ['nav:Retention'], 'Needs approval'],
+  ['what became of a restore?', ['nav:Restores', 'row'], 'orders-check'],
 ]
 for (const [question, clicks, answer] of QUESTIONS) {
   test(`${question} in ${clicks.length} clicks`, async () => {
@@ -124,7 +126,7 @@ test('a file of some day in two clicks, read and prepared for a restore', async 
     await page.getByRole('dialog').getByRole('button', { name: 'Restore', exact: true }).click()
     await page.getByRole('heading', { name: 'Create restore' }).waitFor()
     await page.locator('.headline').getByText('Done').waitFor()
-    await page.goto('/restores')
+    await page.goto('/activity?kind=operation')
     await page.getByRole('link', { name: 'create restore' }).first().waitFor()
   })
 })

@@ -60,7 +60,7 @@ test('an enum value of a later hub is the unknown one', async () => {
 
 test('every state that is not known is unknown, and no unknown one is good', async () => {
   const words = await load('/src/words.ts')
-  for (const name of ['BACKUP', 'CLUSTER', 'REPOSITORY', 'PLAN', 'LOCK', 'OPERATION', 'BINDING', 'OUTCOME', 'RESULT', 'RESTORE', 'ATTENTION']) {
+  for (const name of ['BACKUP', 'CLUSTER', 'REPOSITORY', 'PLAN', 'LOCK', 'OPERATION', 'BINDING', 'OUTCOME', 'RESULT', 'RESTORE_ROW', 'POLICY', 'ACTIVITY', 'ATTENTION']) {
     for (const state of ['', 'unspecified', 'something-new']) assert.equal(words.word(words[name], state)[0], 'unknown', name)
   }
 })

@@ -1,11 +1,12 @@
 // What runs, how long still, and what ran last.
-import { FleetControl, FleetView, type AuditEntry, type BackupRow, type Operation } from '../wire/contract'
-import { bytes, moment, number, short, span } from '../format'
-import { to } from '../route'
+import { FleetControl, FleetView, type ActivityKind, type BackupRow, type Operation } from '../wire/contract'
+import { moment, short } from '../format'
+import { go, query, to, withQuery } from '../route'
 import { useAsk } from '../state/ask'
-import { now } from '../state/clock'
-import { BACKUP, OPERATION, OUTCOME, word } from '../words'
+import { BACKUP, OPERATION, word } from '../words'
 import { Command } from '../parts/command'
+import { Export } from '../parts/export'
+import { Pages } from '../parts/listing'
 import { Empty, Panel } from '../parts/panel'
 import { Progress } from '../parts/progress'
 import { Screen, Section } from '../parts/screen'
@@ -13,16 +14,17 @@ import { State } from '../parts/state'
 import { Table, type Column } from '../parts/table'
 import { Ago } from '../parts/time'
 import { EVERY, LockDetails } from './lock'
+import { ACTIVITY_COLUMNS, eventKey } from './object'
 
-const LAST = 25
+const PAGE = 50
 
 export default function Activity() {
   return (
     <Screen title="Activity">
       <Running />
       <Maintenance />
-      <Operations />
-      <Runs />
+      <Open />
+      <Happened />
       <Command text="fleet operations list" />
     </Screen>
   )
@@ -90,56 +92,57 @@ export const OPERATIONS: Column<Operation>[] = [
   { name: 'Asked', cell: (of) => <Ago at={of.created} />, text: (of) => moment(of.created) },
 ]
 
-function Operations() {
-  const asked = useAsk('operations', (stop) => FleetControl.listOperations({ limit: LAST }, stop), { every: EVERY })
+/** What people asked for and what has not ended. */
+function Open() {
+  const asked = useAsk('operations open', (stop) => FleetControl.listOperations({ open: true, limit: PAGE }, stop), { every: EVERY })
   return (
-    <Section title="What people asked for">
-      <Panel asked={asked}>
-        {({ operations }) =>
-          operations.length === 0 ? (
-            <Empty title="Nobody has asked for anything yet.">
-              <p>Runs, previews and restores that are started here or with fleet are listed here until their end.</p>
-            </Empty>
-          ) : (
-            <Table caption="Operations, newest first" columns={OPERATIONS} rows={operations} id={(of) => of.id} />
-          )
-        }
-      </Panel>
+    <Section title="Operations that are open">
+      <Panel asked={asked} rows={2}>{({ operations }) => (operations.length === 0 ? <p class="muted">None.</p> : <Table caption="Operations, newest first" columns={OPERATIONS} rows={operations} id={(of) => of.id} />)}</Panel>
     </Section>
   )
 }
 
-const RUNS: Column<AuditEntry>[] = [
-  { name: 'Run', cell: (run) => <>{run.subject} <span class="muted">in {run.cluster}</span></>, text: (run) => `${run.cluster} ${run.subject}` },
-  { name: 'Repository', cell: (run) => <a href={to('repositories', run.resticId)}>{run.repository || short(run.resticId)}</a>, text: (run) => run.repository },
-  {
-    name: 'Result',
-    cell: (run) => (
-      <>
-        {run.outcome ? <State of={word(OUTCOME, run.outcome.result)} /> : run.ended ? <State of={['unknown', 'Not reported']} /> : <State of={['run', 'In progress or unknown']} />}
-        {run.outcome && <p class="reason muted">{said(run)}</p>}
-      </>
-    ),
-    text: (run) => run.outcome?.result ?? '',
-  },
-  { name: 'Plan', wide: true, cell: (run) => run.plan && <a data-id href={to('plans', run.plan)}>{run.plan}</a>, text: (run) => run.plan },
-  { name: 'Began', cell: (run) => <Ago at={run.granted} />, text: (run) => moment(run.granted) },
-  { name: 'Took', figures: true, wide: true, cell: (run) => (run.granted === undefined ? '–' : span((run.ended ?? now.value) - run.granted)), text: (run) => (run.granted !== undefined && run.ended !== undefined ? Math.round((run.ended - run.granted) / 1000) : '') },
+const KINDS: [ActivityKind, string][] = [
+  ['backup', 'Backups'],
+  ['restore', 'Restores'],
+  ['maintenance', 'Maintenance'],
+  ['operation', 'Operations'],
+  ['decision', 'Decisions'],
 ]
 
-function said({ outcome }: AuditEntry): string {
-  if (!outcome) return ''
-  if (outcome.message) return outcome.message
-  const freed = outcome.bytesBefore - outcome.bytesAfter
-  const parts = [outcome.removed > 0 && `${number(outcome.removed)} of ${number(outcome.snapshots)} snapshots removed`, outcome.pruned && freed > 0 && `${bytes(freed)} freed`]
-  return parts.filter(Boolean).join(', ')
-}
-
-function Runs() {
-  const asked = useAsk('runs', (stop) => FleetView.audit({ limit: 100 }, stop), { every: 15_000 })
+/** What happened, by kind; kind and page are in the address. */
+function Happened() {
+  const kinds = query('kind').split(',').filter((kind) => KINDS.some(([known]) => known === kind)) as ActivityKind[]
+  const request = { kinds, clusters: query('cluster').split(',').filter(Boolean), before: query('after'), limit: PAGE }
+  const asked = useAsk(`activity ${JSON.stringify(request)}`, (stop) => FleetView.activity(request, stop), { every: request.before ? undefined : 15_000, cluster: request.before ? undefined : '' })
+  const toggle = (kind: ActivityKind) => {
+    const next = kinds.includes(kind) ? kinds.filter((other) => other !== kind) : [...kinds, kind]
+    go(withQuery({ kind: next.join(','), after: '' }), true)
+  }
   return (
-    <Section title="Maintenance that ran" aside={<a href="/audit">Audit</a>}>
-      <Panel asked={asked}>{({ entries }) => (entries.length === 0 ? <Empty title="No maintenance has run yet." /> : <Table caption="Runs, newest first" columns={RUNS} rows={entries.slice(0, LAST)} id={(run) => `${run.resticId} ${run.token}`} />)}</Panel>
+    <Section title="What happened" aside={<a href="/audit">Audit</a>}>
+      <div class="chips" role="group" aria-label="Kinds">
+        {KINDS.map(([kind, name]) => (
+          <button type="button" key={kind} class="chip" aria-pressed={kinds.includes(kind)} onClick={() => toggle(kind)}>
+            {name}
+          </button>
+        ))}
+      </div>
+      <Panel asked={asked}>
+        {({ entries, nextBefore }) =>
+          entries.length === 0 ? (
+            <Empty title="Nothing of this kind has happened yet." />
+          ) : (
+            <>
+              <Table caption="What happened, newest first" columns={ACTIVITY_COLUMNS} rows={entries} id={eventKey} />
+              <div class="under">
+                <Pages next={nextBefore} />
+                <Export name="activity" columns={ACTIVITY_COLUMNS} all={async () => entries} />
+              </div>
+            </>
+          )
+        }
+      </Panel>
     </Section>
   )
 }

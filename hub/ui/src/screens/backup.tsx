@@ -1,8 +1,7 @@
 // One backup: is it good, why not, and what can be done.
-import { FleetControl, FleetView, type BackupRow } from '../wire/contract'
+import { FleetControl, type BackupRow, type GetResponse } from '../wire/contract'
 import { bytes, number, short } from '../format'
 import { path, to } from '../route'
-import { useAsk } from '../state/ask'
 import { BACKUP, RESULT, word } from '../words'
 import { Act, requestId } from '../parts/act'
 import { Command } from '../parts/command'
@@ -12,33 +11,24 @@ import { Progress } from '../parts/progress'
 import { Screen, Section } from '../parts/screen'
 import { State } from '../parts/state'
 import { Ago, At } from '../parts/time'
-import { Refused } from '../wire/grpc'
+import { Strip } from '../parts/strip'
+import { Object, useObject } from './object'
 
 export default function Backup() {
   const [, cluster = '', namespace = '', name = ''] = path.value
   const place = `${cluster}/${namespace}/${name}`
-  const request = { collection: 'backups' as const, filter: { clusters: [cluster], namespaces: [namespace], text: name } }
-  const asked = useAsk(
-    `backup ${place}`,
-    async (stop) => {
-      const page = await FleetView.list(request, stop)
-      const row = page.rows.find((row) => row.key === place)?.backup
-      if (!row) throw new Refused('not-found', `cluster ${cluster} reports no ResticBackup ${namespace}/${name}`)
-      return { asOf: page.asOf, row }
-    },
-    { cluster },
-  )
-  const row = asked.data?.row
+  const asked = useObject('backups', place, cluster)
+  const row = asked.data?.row?.backup
   return (
     <Screen title={`${namespace}/${name}`} up={[`Backups of ${cluster}`, `/backups?cluster=${encodeURIComponent(cluster)}`]} actions={row && <Actions row={row} />}>
       {asked.error && <Failed error={asked.error} since={asked.at} />}
-      {row ? <Details row={row} /> : !asked.error && <Skeleton rows={6} />}
+      {row && asked.data ? <Details row={row} of={asked.data} /> : !asked.error && <Skeleton rows={6} />}
       <Command text={`fleet backups ${place}`} />
     </Screen>
   )
 }
 
-function Details({ row }: { row: BackupRow }) {
+function Details({ row, of }: { row: BackupRow; of: GetResponse }) {
   const backup = row.backup
   const run = backup?.lastRun
   const stale = row.freshness?.stale ?? false
@@ -47,6 +37,7 @@ function Details({ row }: { row: BackupRow }) {
       <div class="headline">
         <State of={word(BACKUP, row.state)} stale={stale} />
         {row.reason && <p>{row.reason}</p>}
+        {row.since !== undefined && row.state !== 'ok' && <p class="muted">since <At at={row.since} /></p>}
       </div>
       {stale && (
         <Notice tone="unknown">
@@ -54,6 +45,7 @@ function Details({ row }: { row: BackupRow }) {
         </Notice>
       )}
       {backup?.running && <Progress of={backup.progress} what="Progress of the backup" />}
+      <Strip days={of.days} />
       <Facts
         of={[
           ['Last success', <At at={backup?.lastSuccess} never="never" />],
@@ -62,6 +54,7 @@ function Details({ row }: { row: BackupRow }) {
           ['Schedule', backup?.schedule && `${backup.schedule}${backup.timezone ? ` (${backup.timezone})` : ''}`],
           ['Source', backup?.source],
           ['Runs', backup && `${number(backup.runsSucceeded)} of ${number(backup.runsTotal)} good`],
+          ['Snapshots', backup && <a href={snapshots(row)}>of this backup</a>],
           ['Known as of', <At at={row.freshness?.lastHeard} />],
         ]}
       />
@@ -81,34 +74,13 @@ function Details({ row }: { row: BackupRow }) {
           />
         </Section>
       )}
-      <Related row={row} />
+      <Object of={of} />
     </div>
   )
 }
 
-function Related({ row }: { row: BackupRow }) {
-  const backup = row.backup
-  const snapshots = backup && `${to('snapshots', row.cluster, backup.repositoryNamespace, backup.repositoryName)}?backup=${encodeURIComponent(`${row.namespace}/${row.name}`)}`
-  return (
-    <Section title="Belongs to">
-      <ul class="tree">
-        <li>
-          Cluster <a href={to('clusters', row.cluster)}>{row.cluster}</a>
-        </li>
-        <li>
-          Repository {backup?.resticId ? <a href={to('repositories', backup.resticId)}>{backup.repositoryName}</a> : backup?.repositoryName}
-          <ul>
-            <li>
-              <a href={snapshots}>Snapshots of this backup</a>
-            </li>
-            <li>
-              <a href={`/locks?repository=${encodeURIComponent(backup?.resticId ?? '')}`}>Lock</a>
-            </li>
-          </ul>
-        </li>
-      </ul>
-    </Section>
-  )
+function snapshots({ cluster, namespace, name, backup }: BackupRow): string {
+  return `${to('snapshots', cluster, backup?.repositoryNamespace ?? '', backup?.repositoryName ?? '')}?backup=${encodeURIComponent(`${namespace}/${name}`)}`
 }
 
 function Actions({ row }: { row: BackupRow }) {

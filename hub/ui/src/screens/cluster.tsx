@@ -12,28 +12,20 @@ import { Screen, Section } from '../parts/screen'
 import { State } from '../parts/state'
 import { Table } from '../parts/table'
 import { Ago, At } from '../parts/time'
-import { Refused } from '../wire/grpc'
+import { Object, useObject } from './object'
 
 const WORST = 20
 
 export default function Cluster() {
   const [, name = ''] = path.value
-  const asked = useAsk(
-    `cluster ${name}`,
-    async (stop) => {
-      const page = await FleetView.list({ collection: 'clusters', filter: { clusters: [name] } }, stop)
-      const row = page.rows[0]?.cluster
-      if (!row) throw new Refused('not-found', `no cluster ${name} has connected`)
-      return { asOf: page.asOf, row }
-    },
-    { cluster: name },
-  )
-  const row = asked.data?.row
+  const asked = useObject('clusters', name, name)
+  const row = asked.data?.row?.cluster
   return (
     <Screen title={name} up={['Clusters', '/clusters']}>
       {asked.error && <Failed error={asked.error} since={asked.at} />}
       {row ? <Details row={row} /> : !asked.error && <Skeleton rows={6} />}
       {row && <Backups cluster={name} />}
+      {asked.data && <Object of={asked.data} />}
       <Command text={`fleet clusters ${name}`} />
     </Screen>
   )

@@ -1,7 +1,7 @@
 // Every physical repository once, however many clusters share it.
 import type { RepositoryRow } from '../wire/contract'
+import { address } from './object'
 import { bytes, moment, number } from '../format'
-import { to } from '../route'
 import { now } from '../state/clock'
 import { REPOSITORY, word } from '../words'
 import { Command } from '../parts/command'
@@ -28,7 +28,7 @@ export function key(row: RepositoryRow): string {
 }
 
 const COLUMNS: Column<RepositoryRow>[] = [
-  { name: 'Repository', sort: 'name', cell: (row) => <a data-main href={to('repositories', key(row))}>{row.name || row.resticId.slice(0, 8)}</a>, text: (row) => row.name },
+  { name: 'Repository', sort: 'name', cell: (row) => <a data-main href={address('repositories', key(row))}>{row.name || row.resticId.slice(0, 8)}</a>, text: (row) => row.name },
   {
     name: 'State',
     sort: 'state',

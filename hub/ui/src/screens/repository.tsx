@@ -1,9 +1,7 @@
 // One physical repository: its figures over time, who uses it, and who holds it.
-import { FleetControl, FleetView, type RepositoryBinding, type RepositoryRow } from '../wire/contract'
-import { Refused } from '../wire/grpc'
+import { FleetControl, type RepositoryBinding, type RepositoryRow } from '../wire/contract'
 import { bytes, number, shell, short } from '../format'
 import { path, to } from '../route'
-import { useAsk } from '../state/ask'
 import { BINDING, REPOSITORY, word } from '../words'
 import { Act, requestId } from '../parts/act'
 import { Command } from '../parts/command'
@@ -15,27 +13,18 @@ import { Table, type Column } from '../parts/table'
 import { Ago, At } from '../parts/time'
 import { Growth } from './growth'
 import { LockOf } from './lock'
+import { Object, useObject } from './object'
 import { figuresOld, key } from './repositories'
 
 export default function Repository() {
   const wanted = path.value.slice(1).join('/')
-  const asked = useAsk(
-    `repository ${wanted}`,
-    async (stop) => {
-      // One without an id is found by its name, and told from others of that name by its key.
-      const text = wanted.startsWith('unknown/') ? (wanted.split('/').at(-1) ?? '') : wanted
-      const page = await FleetView.list({ collection: 'repositories', filter: { text } }, stop)
-      const row = page.rows.find((row) => row.key === wanted)?.repository
-      if (!row) throw new Refused('not-found', `no cluster reports the repository ${wanted}`)
-      return { asOf: page.asOf, row }
-    },
-    { cluster: '' },
-  )
-  const row = asked.data?.row
+  const asked = useObject('repositories', wanted, '')
+  const row = asked.data?.row?.repository
   return (
     <Screen title={row?.name || short(wanted)} up={['Repositories', '/repositories']} actions={row && <Actions row={row} />}>
       {asked.error && <Failed error={asked.error} since={asked.at} />}
       {row ? <Details row={row} /> : !asked.error && <Skeleton rows={6} />}
+      {asked.data && <Object of={asked.data} />}
       {row && <Command text={`fleet repos ${shell(row.resticId ? short(row.resticId) : row.name)} -o wide`} />}
     </Screen>
   )

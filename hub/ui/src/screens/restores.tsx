@@ -1,34 +1,75 @@
-// Restores that people have asked for, and what became of them.
-import { FleetControl } from '../wire/contract'
-import { useAsk } from '../state/ask'
+// Every ResticRestore of the fleet, worst first.
+import type { RestoreRow } from '../wire/contract'
+import { bytes, moment, number } from '../format'
+import { to } from '../route'
+import { RESTORE_ROW, word } from '../words'
 import { Command } from '../parts/command'
-import { Empty, Panel } from '../parts/panel'
+import { Listing } from '../parts/listing'
+import { Empty } from '../parts/panel'
+import { Progress } from '../parts/progress'
 import { Screen } from '../parts/screen'
-import { Table } from '../parts/table'
-import { OPERATIONS } from './activity'
-import { EVERY } from './lock'
+import { State } from '../parts/state'
+import type { Column } from '../parts/table'
+import { Ago } from '../parts/time'
+
+const COLUMNS: Column<RestoreRow>[] = [
+  {
+    name: 'Restore',
+    sort: 'name',
+    cell: (row) => (
+      <>
+        <a data-main href={to('restores', row.cluster, row.namespace, row.name)}>
+          {row.namespace}/{row.name}
+        </a>
+        <span class="of muted"> in {row.cluster}</span>
+      </>
+    ),
+    text: (row) => `${row.cluster}/${row.namespace}/${row.name}`,
+  },
+  {
+    name: 'State',
+    sort: 'state',
+    cell: (row) => (
+      <>
+        <State of={word(RESTORE_ROW, row.state)} stale={row.freshness?.stale} />
+        {row.reason && <p class="reason muted">{row.reason}</p>}
+        {row.state === 'running' && <Progress of={row.restore?.progress} what={`Progress of ${row.name}`} />}
+      </>
+    ),
+    text: (row) => row.state + (row.reason && `: ${row.reason}`),
+  },
+  { name: 'Target', cell: (row) => row.restore?.target, text: (row) => row.restore?.target ?? '' },
+  { name: 'Restored', figures: true, wide: true, cell: (row) => (row.restore?.files ? `${bytes(row.restore.bytes)} in ${number(row.restore.files)} files` : '–'), text: (row) => row.restore?.bytes ?? '' },
+  { name: 'Began', sort: 'started', cell: (row) => <Ago at={row.restore?.started} never="not yet" />, text: (row) => moment(row.restore?.started) },
+]
 
 export default function Restores() {
-  const asked = useAsk('restores', (stop) => FleetControl.listOperations({ limit: 200 }, stop), { every: EVERY })
   return (
-    <Screen title="Restores" actions={<a class="button primary" href="/restore">New restore</a>}>
-      <Panel asked={asked}>
-        {({ operations }) => {
-          const restores = operations.filter((of) => of.what === 'create restore')
-          if (restores.length === 0) {
-            return (
-              <Empty title="Nobody has asked for a restore yet.">
-                <p>Begin with a backup, or find a file first:</p>
-                <p>
-                  <a href="/snapshots">Browse snapshots</a>
-                </p>
-              </Empty>
-            )
-          }
-          return <Table caption="Restores, newest first" columns={OPERATIONS} rows={restores} id={(of) => of.id} />
-        }}
-      </Panel>
-      <Command text="fleet operations list" />
+    <Screen
+      title="Restores"
+      actions={
+        <a class="button primary" href="/restore">
+          New restore
+        </a>
+      }
+    >
+      <Listing
+        collection="restores"
+        noun={['restore', 'restores']}
+        words={RESTORE_ROW}
+        columns={COLUMNS}
+        pick={(row) => row.restore}
+        id={(row) => `${row.cluster}/${row.namespace}/${row.name}`}
+        stale={(row) => row.freshness?.stale ?? false}
+        empty={
+          <Empty title="No cluster reports a restore.">
+            <p>
+              Begin with a backup, or <a href="/snapshots">find a file</a> first.
+            </p>
+          </Empty>
+        }
+      />
+      <Command text="kubectl get rres -A" label="In each cluster" />
     </Screen>
   )
 }

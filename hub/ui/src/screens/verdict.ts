@@ -18,7 +18,13 @@ function bad(status: StatusResponse): string {
   return parts.join(', ')
 }
 
+/** The hub's own reason goes before what is counted here: it knows why, such as that it has just started. */
 export function verdict(status: StatusResponse): Verdict {
+  const own = counted(status)
+  return status.reason && own.tone !== 'ok' ? { ...own, sentence: `${status.reason[0]?.toUpperCase()}${status.reason.slice(1)}` } : own
+}
+
+function counted(status: StatusResponse): Verdict {
   const all = `${count(status.backups, 'backup')} in ${count(status.clusters, 'cluster')}`
   const stale = status.clustersStale > 0 ? ` ${count(status.clustersStale, 'cluster')} silent.` : ''
   if (status.verdict === 'not-safe') return { tone: 'bad', word: 'Not safe', sentence: `${bad(status)} of ${all}.${stale}` }

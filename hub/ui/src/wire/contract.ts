@@ -2,9 +2,13 @@
 // Times are milliseconds since 1970. What is not there is undefined: messages, times, optional and oneof fields.
 import { method, stream } from './grpc'
 
+export type ActivityKind = 'unspecified' | 'backup' | 'restore' | 'maintenance' | 'operation' | 'decision'
+
+export type ActivityResult = 'unspecified' | 'failed' | 'partial' | 'open' | 'done'
+
 export type BackupResult = 'unspecified' | 'succeeded' | 'partially-failed' | 'failed'
 
-export type Collection = 'unspecified' | 'clusters' | 'repositories' | 'backups'
+export type Collection = 'unspecified' | 'clusters' | 'repositories' | 'backups' | 'policies' | 'restores'
 
 export type CommandState = 'unspecified' | 'waiting' | 'sent' | 'accepted' | 'running' | 'done' | 'failed' | 'refused' | 'expired' | 'cancelled'
 
@@ -16,6 +20,36 @@ export interface AcceptClusterRequest {
 }
 
 export interface AcceptClusterResponse {
+}
+
+export interface ActivityEntry {
+  kind: ActivityKind
+  at?: number
+  began?: number
+  ended?: number
+  cluster: string
+  subject: string
+  what: string
+  result: ActivityResult
+  text: string
+  who: string
+  resticId: string
+  id: string
+  bytesAdded: number
+}
+
+export interface ActivityRequest {
+  clusters: string[]
+  kinds: ActivityKind[]
+  since?: number
+  limit: number
+  before: string
+}
+
+export interface ActivityResponse {
+  asOf?: number
+  entries: ActivityEntry[]
+  nextBefore: string
 }
 
 export interface AnswerPart {
@@ -86,6 +120,7 @@ export interface BackupRow {
   ready: boolean
   freshness?: Freshness
   due?: number
+  since?: number
 }
 
 export interface BackupRun {
@@ -165,6 +200,11 @@ export interface CancelOperationRequest {
   id: string
 }
 
+export interface CertificateEnd {
+  name: string
+  ends?: number
+}
+
 export interface ClusterRow {
   name: string
   state: string
@@ -184,6 +224,14 @@ export interface CommandOptions {
   cluster: string
   requestId: string
   beginWithinMs: number
+}
+
+export interface Condition {
+  type: string
+  status: string
+  reason: string
+  message: string
+  lastTransition?: number
 }
 
 export interface CreateJoinTokenRequest {
@@ -321,9 +369,43 @@ export interface GetOperationRequest {
   id: string
 }
 
+export interface GetRequest {
+  collection: Collection
+  key: string
+}
+
+export interface GetResponse {
+  revision: number
+  asOf?: number
+  row?: Row
+  resources: Resource[]
+  relations: Relation[]
+  related: number
+  days: RunDay[]
+  events: ActivityEntry[]
+}
+
 export interface Grant {
   verbs: string[]
   scope?: Scope
+}
+
+export interface HealthRequest {
+}
+
+export interface HealthResponse {
+  asOf?: number
+  version: string
+  started?: number
+  epoch: number
+  troubles: Trouble[]
+  storeWell: boolean
+  storeBytes: number
+  storeCopied?: number
+  sessions: number
+  watches: number
+  versions: VersionCount[]
+  certificates: CertificateEnd[]
 }
 
 export interface HistoryPoint {
@@ -575,6 +657,30 @@ export interface PolicyFault {
   text: string
 }
 
+export interface PolicyRow {
+  cluster: string
+  namespace: string
+  name: string
+  state: string
+  reason: string
+  policy?: PolicyState
+  ready: boolean
+  freshness?: Freshness
+  nextRun?: number
+}
+
+export interface PolicyState {
+  repositoryNamespace: string
+  repositoryName: string
+  resticId: string
+  spec?: RetentionPolicySpec
+  schedule: string
+  suspended: boolean
+  lastRun?: number
+  lastResult: string
+  progress?: RunProgress
+}
+
 export interface PreviewRetention {
   policy?: ObjectName
 }
@@ -587,6 +693,14 @@ export interface PreviewRetentionRequest {
 export interface ReadOptions {
   cluster: string
   repository?: ObjectName
+}
+
+export interface Relation {
+  what: string
+  collection: Collection
+  key: string
+  name: string
+  state: string
 }
 
 export interface ReleaseLockRequest {
@@ -636,6 +750,14 @@ export interface RepositoryStatistics {
   files?: number
 }
 
+export interface Resource {
+  place: string
+  uid: string
+  generation: number
+  created?: number
+  conditions: Condition[]
+}
+
 export interface ResticLock {
   id: string
   exclusive: boolean
@@ -646,6 +768,31 @@ export interface ResticLock {
   unchangedSince?: number
 }
 
+export interface RestoreRow {
+  cluster: string
+  namespace: string
+  name: string
+  state: string
+  reason: string
+  restore?: RestoreState
+  freshness?: Freshness
+  created?: number
+}
+
+export interface RestoreState {
+  repositoryNamespace: string
+  repositoryName: string
+  resticId: string
+  phase: string
+  snapshotId: string
+  started?: number
+  finished?: number
+  files: number
+  bytes: number
+  target: string
+  progress?: RunProgress
+}
+
 export interface ResumeRequest {
   options?: CommandOptions
   command?: ResumeResource
@@ -654,6 +801,40 @@ export interface ResumeRequest {
 export interface ResumeResource {
   backup?: ObjectName
   policy?: ObjectName
+}
+
+export interface RetentionPolicySpec {
+  source: string
+  generation: number
+  preview: boolean
+  rules: RetentionRule[]
+  prune: boolean
+  maxRemovedPercent: number
+  rulesVersion: number
+  ownClusterOnly: boolean
+  unclear: string
+  suspended: boolean
+  uid: string
+  fingerprint: string
+}
+
+export interface RetentionRule {
+  tags: string[]
+  hostname: string
+  keepLast: number
+  keepHourly: number
+  keepDaily: number
+  keepWeekly: number
+  keepMonthly: number
+  keepYearly: number
+  keepWithin: string
+  keepWithinHourly: string
+  keepWithinDaily: string
+  keepWithinWeekly: string
+  keepWithinMonthly: string
+  keepWithinYearly: string
+  keepTags: string[]
+  groupBy: string[]
 }
 
 export interface RevokeCertificateRequest {
@@ -706,6 +887,8 @@ export interface Row {
   cluster?: ClusterRow
   repository?: RepositoryRow
   backup?: BackupRow
+  policy?: PolicyRow
+  restore?: RestoreRow
 }
 
 export interface RunBackup {
@@ -724,6 +907,14 @@ export interface RunCheck {
 export interface RunCheckRequest {
   options?: CommandOptions
   command?: RunCheck
+}
+
+export interface RunDay {
+  day?: number
+  succeeded: number
+  partial: number
+  failed: number
+  bytesAdded: number
 }
 
 export interface RunProgress {
@@ -787,6 +978,7 @@ export interface StatusResponse {
   others: number
   restNext: string
   pause?: FleetPause
+  reason: string
 }
 
 export interface SuspendRequest {
@@ -797,6 +989,12 @@ export interface SuspendRequest {
 export interface SuspendResource {
   backup?: ObjectName
   policy?: ObjectName
+}
+
+export interface Trouble {
+  what: string
+  text: string
+  next: string
 }
 
 export interface UnbanClusterRequest {
@@ -838,6 +1036,11 @@ export interface VerifyAuditResponse {
   knownHash: Uint8Array
 }
 
+export interface VersionCount {
+  version: string
+  clusters: number
+}
+
 export interface WatchEvent {
   revision: number
   asOf?: number
@@ -872,12 +1075,17 @@ export interface WhoAmIResponse {
 
 /** Fields of messages as "<number><name><sort><kind>": `:` always there, `?` perhaps, `*` a list, `%` a map. */
 export const tables: Record<string, string> = {
+  ActivityKind: '=0unspecified 1backup 2restore 3maintenance 4operation 5decision',
+  ActivityResult: '=0unspecified 1failed 2partial 3open 4done',
   BackupResult: '=0unspecified 1succeeded 2partially-failed 3failed',
-  Collection: '=0unspecified 1clusters 2repositories 3backups',
+  Collection: '=0unspecified 1clusters 2repositories 3backups 4policies 5restores',
   CommandState: '=0unspecified 1waiting 2sent 3accepted 4running 5done 6failed 7refused 8expired 9cancelled',
   RotationStep: '=0unspecified 1begin 2activate 3retire',
   AcceptClusterRequest: '1cluster:s 2clusterUid:s',
   AcceptClusterResponse: '',
+  ActivityEntry: '1kind:ActivityKind 2at?t 3began?t 4ended?t 5cluster:s 6subject:s 7what:s 8result:ActivityResult 9text:s 10who:s 11resticId:s 12id:s 13bytesAdded:n',
+  ActivityRequest: '1clusters*s 2kinds*ActivityKind 3since?t 4limit:n 5before:s',
+  ActivityResponse: '1asOf?t 2entries*ActivityEntry 3nextBefore:s',
   AnswerPart: '1snapshots*SnapshotRow 2files*FileRow 3data:y 4cut:b',
   Attention: '1state:s 2subject:s 3detail:s 4count:n 5next:s',
   AuditEntry: '1token:n 2resticId:s 3repository:s 4cluster:s 5subject:s 6granted?t 7ended?t 8outcome?OperationOutcome 9policies*s 10covered*s 11plan:s',
@@ -885,7 +1093,7 @@ export const tables: Record<string, string> = {
   AuditResponse: '1asOf?t 2entries*AuditEntry 3decisions*Decision 4nextBefore:s 5last:n 6follow:s',
   AuthoritiesRequest: '1kept*y',
   AuthoritiesResponse: '1authorities*y',
-  BackupRow: '1cluster:s 2namespace:s 3name:s 4state:s 5reason:s 6backup?BackupState 7ready:b 8freshness?Freshness 9due?t',
+  BackupRow: '1cluster:s 2namespace:s 3name:s 4state:s 5reason:s 6backup?BackupState 7ready:b 8freshness?Freshness 9due?t 90since?t',
   BackupRun: '1started?t 2finished?t 3result:BackupResult 4reason:s 5message:s 6snapshotId:s 7bytesAdded:n 8bytesProcessed:n 9filesProcessed:n',
   BackupState: '1repositoryNamespace:s 2repositoryName:s 3resticId:s 4schedule:s 5timezone:s 6suspended:b 7lastRun?BackupRun 8lastSuccess?t 9nextRun?t 10runsTotal:n 11runsSucceeded:n 12runsFailed:n 13running:b 14source:s 15underWay:b 50progress?RunProgress',
   BanClusterRequest: '1cluster:s 2reason:s',
@@ -897,8 +1105,10 @@ export const tables: Record<string, string> = {
   BindResponse: '1id:n',
   Bookmark: '',
   CancelOperationRequest: '1id:s',
+  CertificateEnd: '1name:s 2ends?t',
   ClusterRow: '1name:s 2state:s 3freshness?Freshness 4version:s 5kubernetesVersion:s 6connectedSince?t 7repositories:n 8backups:n 9backupsUnwell:n 10clusterUid:s 11reason:s 12complete:b',
   CommandOptions: '1cluster:s 2requestId:s 3beginWithinMs:n',
+  Condition: '1type:s 2status:s 3reason:s 4message:s 5lastTransition?t',
   CreateJoinTokenRequest: '1cluster:s 2validMs:n',
   CreateJoinTokenResponse: '1token:s 2expires?t 3pin:s 4enrolUrl:s 5linkUrl:s 6knownUid:s',
   CreateLoginRequest: '',
@@ -921,7 +1131,11 @@ export const tables: Record<string, string> = {
   ForgetClusterResponse: '1policies*s 2repositories:n 3backups:n 4lastHeard?t 5forgotten:b',
   Freshness: '1stale:b 2lastHeard?t',
   GetOperationRequest: '1id:s',
+  GetRequest: '1collection:Collection 2key:s',
+  GetResponse: '1revision:n 2asOf?t 3row?Row 4resources*Resource 5relations*Relation 6related:n 7days*RunDay 8events*ActivityEntry',
   Grant: '1verbs*s 2scope?Scope',
+  HealthRequest: '',
+  HealthResponse: '1asOf?t 2version:s 3started?t 4epoch:n 5troubles*Trouble 6storeWell:b 7storeBytes:n 8storeCopied?t 9sessions:n 10watches:n 11versions*VersionCount 12certificates*CertificateEnd',
   HistoryPoint: '1at?t 2storedBytes:n 3uncompressedBytes:n 4snapshots:n 5files?n 6sources*SourceCount',
   HistoryRequest: '1repository:s 2days:n',
   HistoryResponse: '1asOf?t 2resticId:s 3repository:s 4stepSeconds:n 5points*HistoryPoint',
@@ -955,17 +1169,25 @@ export const tables: Record<string, string> = {
   PlansRequest: '1plan:s 2limit:n 3before:s',
   PlansResponse: '1asOf?t 2plans*Plan 3nextBefore:s',
   PolicyFault: '1source:s 2text:s',
+  PolicyRow: '1cluster:s 2namespace:s 3name:s 4state:s 5reason:s 6policy?PolicyState 7ready:b 8freshness?Freshness 9nextRun?t',
+  PolicyState: '1repositoryNamespace:s 2repositoryName:s 3resticId:s 4spec?RetentionPolicySpec 5schedule:s 6suspended:b 7lastRun?t 8lastResult:s 50progress?RunProgress',
   PreviewRetention: '1policy?ObjectName',
   PreviewRetentionRequest: '1options?CommandOptions 2command?PreviewRetention',
   ReadOptions: '1cluster:s 2repository?ObjectName',
+  Relation: '1what:s 2collection:Collection 3key:s 4name:s 5state:s',
   ReleaseLockRequest: '1repository:s 2token:n 3checked:b',
   ReleaseLockResponse: '',
   RepositoryBinding: '1cluster:s 2namespace:s 3name:s 4url:s 5ready:b 6reason:s 7message:s 8freshness?Freshness 9binding:s 10bindingReason:s',
   RepositoryRow: '1resticId:s 2name:s 3state:s 4bindings*RepositoryBinding 5clusters*s 6statistics?RepositoryStatistics 7statisticsFrom:s 8freshness?Freshness 9backups:n 10policies:n 11alarm:s 40collector:s 41collectorEpoch:n',
   RepositoryStatistics: '1asOf?t 2storedBytes:n 3uncompressedBytes:n 4snapshots:n 5hosts*HostStatistics 6files?n',
+  Resource: '1place:s 2uid:s 3generation:n 4created?t 5conditions*Condition',
   ResticLock: '1id:s 2exclusive:b 3user:s 4host:s 5created?t 7keptBecause:s 8unchangedSince?t',
+  RestoreRow: '1cluster:s 2namespace:s 3name:s 4state:s 5reason:s 6restore?RestoreState 7freshness?Freshness 8created?t',
+  RestoreState: '1repositoryNamespace:s 2repositoryName:s 3resticId:s 4phase:s 5snapshotId:s 6started?t 7finished?t 8files:n 9bytes:n 10target:s 50progress?RunProgress',
   ResumeRequest: '1options?CommandOptions 2command?ResumeResource',
   ResumeResource: '1backup?ObjectName 2policy?ObjectName',
+  RetentionPolicySpec: '1source:s 2generation:n 3preview:b 4rules*RetentionRule 5prune:b 6maxRemovedPercent:n 7rulesVersion:n 8ownClusterOnly:b 9unclear:s 10suspended:b 11uid:s 12fingerprint:s',
+  RetentionRule: '1tags*s 2hostname:s 3keepLast:n 4keepHourly:n 5keepDaily:n 6keepWeekly:n 7keepMonthly:n 8keepYearly:n 9keepWithin:s 10keepWithinHourly:s 11keepWithinDaily:s 12keepWithinWeekly:s 13keepWithinMonthly:s 14keepWithinYearly:s 15keepTags*s 16groupBy*s',
   RevokeCertificateRequest: '1name:s 2serial:s',
   RevokeCertificateResponse: '',
   RevokeRequest: '1name:s',
@@ -974,11 +1196,12 @@ export const tables: Record<string, string> = {
   RoleBinding: '1id:n 2user:s 3group:s 4rights:s 5scope?Scope 6created?t 7createdBy:s',
   RotateAuthorityRequest: '1step:RotationStep 2force:b',
   RotateAuthorityResponse: '1state:s 2behind*s 3authorities*s 4people*PersonBehind',
-  Row: '1key:s 2cluster?ClusterRow 3repository?RepositoryRow 4backup?BackupRow',
+  Row: '1key:s 2cluster?ClusterRow 3repository?RepositoryRow 4backup?BackupRow 90policy?PolicyRow 91restore?RestoreRow',
   RunBackup: '1backup?ObjectName',
   RunBackupRequest: '1options?CommandOptions 2command?RunBackup',
   RunCheck: '1repository?ObjectName',
   RunCheckRequest: '1options?CommandOptions 2command?RunCheck',
+  RunDay: '1day?t 2succeeded:n 3partial:n 4failed:n 5bytesAdded:n',
   RunProgress: '1job:s 2asOf?t 3percent?n 4bytesDone?n 5bytesTotal?n 6filesDone?n 7filesTotal?n 8step:s 9estimatedCompletion?t',
   RunRetention: '1policy?ObjectName',
   RunRetentionRequest: '1options?CommandOptions 2command?RunRetention',
@@ -986,9 +1209,10 @@ export const tables: Record<string, string> = {
   SnapshotRow: '1id:s 2time?t 3host:s 4tags*s 5paths*s 6bytes:n 7files:n',
   SourceCount: '1cluster:s 2host:s 3snapshots:n',
   StatusRequest: '',
-  StatusResponse: '1revision:n 2asOf?t 3verdict:s 4clusters:n 5clustersStale:n 6repositories:n 7backups:n 8backupsByState%n 9storedBytes:n 10needsYou*Attention 11matters:n 12others:n 13restNext:s 40pause?FleetPause',
+  StatusResponse: '1revision:n 2asOf?t 3verdict:s 4clusters:n 5clustersStale:n 6repositories:n 7backups:n 8backupsByState%n 9storedBytes:n 10needsYou*Attention 11matters:n 12others:n 13restNext:s 40pause?FleetPause 90reason:s',
   SuspendRequest: '1options?CommandOptions 2command?SuspendResource',
   SuspendResource: '1backup?ObjectName 2policy?ObjectName',
+  Trouble: '1what:s 2text:s 3next:s',
   UnbanClusterRequest: '1cluster:s 2rejoin:b',
   UnbanClusterResponse: '',
   UnbindRequest: '1id:n',
@@ -997,6 +1221,7 @@ export const tables: Record<string, string> = {
   UnlockRequest: '1options?CommandOptions 2command?UnlockRepository',
   VerifyAuditRequest: '1known:n',
   VerifyAuditResponse: '1asOf?t 2entries:n 3anchor:n 4head:n 5hash:y 6faultId:n 7fault:s 8knownHash:y',
+  VersionCount: '1version:s 2clusters:n',
   WatchEvent: '1revision:n 2asOf?t 3upsert?Row 4removed?s 5bookmark?Bookmark 6heartbeat?WatchHeartbeat',
   WatchHeartbeat: '',
   WatchOperationRequest: '1id:s',
@@ -1018,6 +1243,9 @@ export const FleetView = {
   forgetCluster: method<ForgetClusterRequest, ForgetClusterResponse>('FleetView/ForgetCluster', 'ForgetClusterRequest', 'ForgetClusterResponse'),
   acceptCluster: method<AcceptClusterRequest, AcceptClusterResponse>('FleetView/AcceptCluster', 'AcceptClusterRequest', 'AcceptClusterResponse'),
   history: method<HistoryRequest, HistoryResponse>('FleetView/History', 'HistoryRequest', 'HistoryResponse'),
+  get: method<GetRequest, GetResponse>('FleetView/Get', 'GetRequest', 'GetResponse'),
+  activity: method<ActivityRequest, ActivityResponse>('FleetView/Activity', 'ActivityRequest', 'ActivityResponse'),
+  health: method<HealthRequest, HealthResponse>('FleetView/Health', 'HealthRequest', 'HealthResponse'),
 }
 
 export const FleetControl = {

@@ -8,6 +8,8 @@ export async function screens(page) {
   const cluster = await first('/clusters', '[data-main]')
   const repository = await first('/repositories?sort=-size', '[data-main]')
   const plan = await first('/plans', '[data-main]')
+  const policy = await first('/policies', '[data-main]')
+  const restored = await first('/restores', '[data-main]')
   const snapshots = await first('/snapshots', '.cards a')
   const snapshot = await first(snapshots, '[data-main]')
   return {
@@ -20,6 +22,8 @@ export async function screens(page) {
     repository,
     clusters: '/clusters',
     cluster,
+    policies: '/policies',
+    policy,
     plans: '/plans',
     plan,
     locks: '/locks',
@@ -30,6 +34,8 @@ export async function screens(page) {
     find: `${snapshots}?find=orders.db`,
     browse: `${snapshot}?path=%2Fbackup`,
     restores: '/restores',
+    restored,
+    health: '/health',
     restore: `/restore?backup=${encodeURIComponent(decodeURIComponent(backup).replace('/backups/', ''))}&snapshot=latest&path=%2Forders.db`,
     missing: '/nothing',
   }
