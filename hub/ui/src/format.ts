@@ -17,10 +17,14 @@ export function span(millis: number): string {
   return '0 s'
 }
 
+/** Times that are ahead by less than this are of now. */
+const JITTER = 10_000
+
 export function age(at: number | undefined, now: number): string {
   if (at === undefined) return 'never'
   const passed = now - at
-  return passed < 0 ? `in ${span(-passed)}` : `${span(passed)} ago`
+  // The page's idea of the hub's time is as old as the last answer.
+  return passed < -JITTER ? `in ${span(-passed)}` : `${span(passed)} ago`
 }
 
 const pad = (n: number) => String(n).padStart(2, '0')

@@ -8,6 +8,8 @@ export interface Column<R> {
   sort?: string
   /** Aligned to the right, with figures of one width. */
   figures?: boolean
+  /** Of one word, which is not broken. */
+  short?: boolean
   /** Left out on screens of middle width. */
   wide?: boolean
   cell: (row: R) => ComponentChildren
@@ -66,7 +68,7 @@ export function Table<R>({ caption, columns, rows, id, sorting, stale }: Props<R
 }
 
 function classes<R>(column: Column<R>): string | undefined {
-  const names = [column.figures && 'figures', column.wide && 'wide'].filter(Boolean)
+  const names = [column.figures && 'figures', column.wide && 'wide', column.short && 'short'].filter(Boolean)
   return names.length ? names.join(' ') : undefined
 }
 

@@ -5,7 +5,7 @@ import { now } from '../state/clock'
 export function Ago({ at, never = 'never' }: { at: number | undefined; never?: string }) {
   if (at === undefined) return <span class="muted">{never}</span>
   return (
-    <time dateTime={new Date(at).toISOString()} title={moment(at, true)}>
+    <time class="ago" dateTime={new Date(at).toISOString()} title={moment(at, true)}>
       {age(at, now.value)}
     </time>
   )

@@ -73,7 +73,7 @@ function Counts({ status }: { status: StatusResponse }) {
           </li>
         )
       })}
-      <Tile href="/clusters" figure={number(status.clusters)} label={status.clustersStale ? `Clusters (${status.clustersStale} stale)` : 'Clusters'} />
+      <Tile href="/clusters" figure={status.clustersStale ? `${status.clusters - status.clustersStale} of ${status.clusters}` : number(status.clusters)} label={status.clustersStale ? 'Clusters heard' : 'Clusters'} />
       <Tile href="/repositories" figure={number(status.repositories)} label="Repositories" />
       <Tile href="/repositories?sort=-size" figure={bytes(status.storedBytes)} label="Stored" />
     </ul>

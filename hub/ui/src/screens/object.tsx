@@ -39,7 +39,7 @@ function Relations({ of, all }: { of: Relation[]; all: number }) {
       <ul class="lines">
         {of.map((relation) => (
           <li key={`${relation.collection} ${relation.key}`} data-row>
-            <span class="sort muted">{relation.what}</span>
+            <span class="kind muted">{relation.what}</span>
             <a href={address(relation.collection, relation.key)}>{relation.name}</a>
             <State of={word(WORDS[relation.collection], relation.state)} />
           </li>
@@ -50,7 +50,7 @@ function Relations({ of, all }: { of: Relation[]; all: number }) {
 }
 
 const EVENTS: Column<ActivityEntry>[] = [
-  { name: 'What', cell: (of) => <Entry of={of} />, text: (of) => of.what },
+  { name: 'What', short: true, cell: (of) => <Entry of={of} />, text: (of) => of.what },
   {
     name: 'Result',
     cell: (of) => (
@@ -61,7 +61,7 @@ const EVENTS: Column<ActivityEntry>[] = [
     ),
     text: (of) => `${of.result}: ${of.text}`,
   },
-  { name: 'By', wide: true, cell: (of) => of.who, text: (of) => of.who },
+  { name: 'By', short: true, wide: true, cell: (of) => of.who, text: (of) => of.who },
   { name: 'Added', figures: true, wide: true, cell: (of) => (of.bytesAdded > 0 ? bytes(of.bytesAdded) : ''), text: (of) => of.bytesAdded },
   { name: 'When', cell: (of) => <Ago at={of.at} />, text: (of) => moment(of.at, true) },
 ]
