@@ -363,7 +363,9 @@ fn kind(body: Option<&Body>) -> &'static str {
         Some(Body::PossessionProof(_)) => "possession",
         Some(Body::StoreProbeAnswer(_)) => "copies",
         Some(Body::CollectorReport(_)) => "collector",
-        Some(Body::CertificateRequest(_) | Body::CertificateStored(_) | Body::TrustStored(_)) => "certificate",
+        Some(Body::CertificateRequest(_) | Body::CertificateStored(_) | Body::TrustStored(_)) => {
+            "certificate"
+        }
         Some(Body::CommandReport(_)) => "command",
         Some(Body::BrowsePart(_)) => "browse",
         None => "unknown",

@@ -370,7 +370,7 @@ fn kind(message: &SpokeMessage) -> &'static str {
         Some(Body::CollectorReport(_)) => "collector",
         Some(Body::CertificateRequest(_) | Body::CertificateStored(_) | Body::TrustStored(_)) => {
             "certificate"
-        },
+        }
         Some(Body::CommandReport(_)) => "command",
         Some(Body::BrowsePart(_)) => "browse",
         Some(_) => "lease",
