@@ -18,11 +18,11 @@ long=(
   rights::a_backup_reads_only_what_changed
 )
 long_alone=(
-  alerts::operator:: locks::check::a_damaged_pack locks::collector:: locks::left::locks_of_a_killed locks::many::
+  alerts::hub:: alerts::operator:: locks::check::a_damaged_pack locks::collector:: locks::left::locks_of_a_killed locks::many::
   locks::alone::while_the_hub_is_away hooks::kills::restic_killed upgrade::
 )
 # Neither beside others nor in a suite of `make test`.
-apart=(locks:: authority:: commands::cut:: backends:: api::afterwards:: hooks::kills:: upgrade:: alerts::operator::)
+apart=(locks:: authority:: commands::cut:: backends:: api::afterwards:: hooks::kills:: upgrade:: alerts::operator:: alerts::hub::)
 
 together() { cargo test -p tests --test e2e -- --ignored --test-threads 3 "$@"; }
 alone() { cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 "$@"; }

@@ -11,13 +11,13 @@ use proto::v1::fleet_hub_client::FleetHubClient;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::{
     AcceptClusterRequest, AuditRequest, AuditResponse, AuthoritiesRequest, BeginLoginRequest,
-    BeginLoginResponse, BindRequest, DecideBindingRequest, DecidePlanRequest, ForgetClusterRequest,
-    ForgetClusterResponse, HistoryRequest, HistoryResponse, HubBackupPart, HubBackupRequest, InviteRequest,
-    InviteResponse, ListBindingsRequest, ListBindingsResponse, ListRequest, LocksRequest, LocksResponse,
-    LoginRequest, LoginResponse, LogoutRequest, PauseFleetRequest, PlansRequest, PlansResponse,
-    ReleaseLockRequest, ResumeFleetRequest, RevokeCertificateRequest, RevokeRequest, Row, StatusRequest,
-    StatusResponse, UnbindRequest, VerifyAuditRequest, VerifyAuditResponse, WatchEvent, WatchRequest,
-    WhoAmIRequest, WhoAmIResponse,
+    BeginLoginResponse, BindRequest, CreateLoginRequest, CreateLoginResponse, DecideBindingRequest,
+    DecidePlanRequest, ForgetClusterRequest, ForgetClusterResponse, HistoryRequest, HistoryResponse,
+    HubBackupPart, HubBackupRequest, InviteRequest, InviteResponse, ListBindingsRequest,
+    ListBindingsResponse, ListRequest, LocksRequest, LocksResponse, LoginRequest, LoginResponse,
+    LogoutRequest, PauseFleetRequest, PlansRequest, PlansResponse, ReleaseLockRequest, ResumeFleetRequest,
+    RevokeCertificateRequest, RevokeRequest, Row, StatusRequest, StatusResponse, UnbindRequest,
+    VerifyAuditRequest, VerifyAuditResponse, WatchEvent, WatchRequest, WhoAmIRequest, WhoAmIResponse,
 };
 use tokio::time::timeout;
 use tonic::{Response, Status, Streaming};
@@ -263,6 +263,12 @@ impl Client {
     pub async fn invite(&mut self, request: InviteRequest) -> Result<InviteResponse, Failure> {
         let mut admin = self.admin.clone();
         self.answer(admin.invite(request)).await
+    }
+
+    /// Makes a login token for the person itself.
+    pub async fn create_login(&mut self) -> Result<CreateLoginResponse, Failure> {
+        let mut admin = self.admin.clone();
+        self.answer(admin.create_login(CreateLoginRequest {})).await
     }
 
     /// Rights that are bound, and sessions.

@@ -8,6 +8,7 @@ mod client;
 mod clusters;
 mod connection;
 mod contexts;
+mod dashboard;
 mod document;
 mod failure;
 mod history;

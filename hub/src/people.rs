@@ -11,10 +11,10 @@ use proto::time::from_unix_millis;
 use proto::v1::fleet_admin_server::FleetAdmin;
 use proto::v1::{
     AuthoritiesRequest, AuthoritiesResponse, BeginLoginRequest, BeginLoginResponse, BindRequest,
-    BindResponse, InviteRequest, InviteResponse, ListBindingsRequest, ListBindingsResponse, LoginRequest,
-    LoginResponse, LogoutRequest, LogoutResponse, PersonSession, RevokeCertificateRequest,
-    RevokeCertificateResponse, RevokeRequest, RevokeResponse, UnbindRequest, UnbindResponse,
-    VerifyAuditRequest, VerifyAuditResponse, WhoAmIRequest, WhoAmIResponse,
+    BindResponse, CreateLoginRequest, CreateLoginResponse, InviteRequest, InviteResponse,
+    ListBindingsRequest, ListBindingsResponse, LoginRequest, LoginResponse, LogoutRequest, LogoutResponse,
+    PersonSession, RevokeCertificateRequest, RevokeCertificateResponse, RevokeRequest, RevokeResponse,
+    UnbindRequest, UnbindResponse, VerifyAuditRequest, VerifyAuditResponse, WhoAmIRequest, WhoAmIResponse,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tonic::{Request, Response, Status};
@@ -31,6 +31,8 @@ use crate::{Millis, Moment, now};
 
 /// How long a login token is good.
 const INVITED: Duration = Duration::from_secs(15 * 60);
+/// How long a login token is good that a person makes for itself.
+const OWN: Duration = Duration::from_secs(5 * 60);
 /// Most groups of a person.
 const GROUPS: usize = 200;
 
@@ -188,14 +190,37 @@ impl FleetAdmin for PeopleService {
         request: Request<BeginLoginRequest>,
     ) -> Result<Response<BeginLoginResponse>, Status> {
         let source = request.remote_addr();
-        let begun = self.begin(request.into_inner(), source).await?;
-        Ok(Response::new(begun))
+        self.attempt(source)?;
+        let source = source.map(|source| source.ip());
+        let issuer = self.issuer()?;
+        let login = random("")?;
+        let BeginLoginRequest { redirect } = request.into_inner();
+        if !redirect.is_empty() {
+            let sent = issuer.send(hash(&login), redirect, source, now()).await?;
+            return Ok(Response::new(BeginLoginResponse {
+                login,
+                address: sent.address,
+                state: sent.state,
+                expires: Some(from_unix_millis(sent.expires)),
+                ..BeginLoginResponse::default()
+            }));
+        }
+        let begun = issuer.begin(hash(&login), source, now()).await?;
+        Ok(Response::new(BeginLoginResponse {
+            login,
+            address: begun.address,
+            whole_address: begun.whole_address,
+            code: begun.code,
+            wait_ms: u32::try_from(begun.interval).unwrap_or(u32::MAX),
+            expires: Some(from_unix_millis(begun.expires)),
+            state: String::new(),
+        }))
     }
 
     async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
         let source = request.remote_addr();
-        let opened = self.enter(request.into_inner(), source).await?;
-        Ok(Response::new(opened))
+        let opened = self.log_in(request.into_inner(), source, false);
+        opened.await.map(Response::new)
     }
 
     async fn logout(&self, request: Request<LogoutRequest>) -> Result<Response<LogoutResponse>, Status> {
@@ -205,11 +230,7 @@ impl FleetAdmin for PeopleService {
                 "a certificate has no session that could be ended",
             ));
         };
-        let _changing = self.changing.lock().await;
-        let decision = decision(&person.name, "logout", &person.name);
-        let closed = self.hub.store().close_session(hash, decision).await;
-        closed.map_err(|e| unavailable(&e))?;
-        self.hub.authority.change(|people| people.close(&hash));
+        self.close(hash, &person.name).await?;
         Ok(Response::new(LogoutResponse {}))
     }
 
@@ -247,6 +268,8 @@ impl FleetAdmin for PeopleService {
             name,
             groups,
             expires,
+            maker: None,
+            until: None,
         };
         let kept = self.hub.store().invite(invite, decision).await;
         kept.map_err(|e| unavailable(&e))?;
@@ -254,6 +277,33 @@ impl FleetAdmin for PeopleService {
             token,
             expires: Some(from_unix_millis(expires)),
             pin: self.hub.membership.pin().unwrap_or_default(),
+        }))
+    }
+
+    async fn create_login(
+        &self,
+        request: Request<CreateLoginRequest>,
+    ) -> Result<Response<CreateLoginResponse>, Status> {
+        let person = access::person(&request)?;
+        let token = random(LOGIN_PREFIX)?;
+        let decision = StoredDecision {
+            after: "login token for itself".to_owned(),
+            ..decision(&person.name, "invite", &person.name)
+        };
+        let expires = decision.at.saturating_add(millis(OWN));
+        let invite = Invite {
+            hash: hash(&token),
+            name: person.name.to_string(),
+            groups: person.groups.clone(),
+            expires,
+            maker: person.maker(),
+            until: person.until,
+        };
+        let kept = self.hub.store().invite(invite, decision).await;
+        kept.map_err(|e| unavailable(&e))?;
+        Ok(Response::new(CreateLoginResponse {
+            token,
+            expires: Some(from_unix_millis(expires)),
         }))
     }
 

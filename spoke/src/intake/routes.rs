@@ -128,6 +128,13 @@ impl Routes {
         }
     }
 
+    /// Nobody is appointed to read figures of repositories: each may be due here.
+    pub fn unappointed(&self, world: &World) {
+        for repository in world.repositories.keys() {
+            self.poke(Reader::Repositories, repository);
+        }
+    }
+
     fn poke(&self, reader: Reader, key: Key) {
         match self.kind(reader) {
             Some(kind) => kind.poke(key, Cause::Related),

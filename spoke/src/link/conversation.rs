@@ -21,6 +21,7 @@ use super::session::Session;
 use crate::context::Context;
 use crate::enrol::Held;
 use crate::exchange::{Arrived, Uncertified};
+use crate::possession::Question;
 use crate::world::Key;
 
 /// Changes within this time travel together.
@@ -144,7 +145,7 @@ impl Conversation<'_> {
         match body {
             hub_message::Body::PossessionChallenge(challenge) => {
                 count(context, "in", "possession");
-                self.config.possession.asked(challenge);
+                self.config.possession.asked(Question::Possession(challenge));
             }
             hub_message::Body::Command(command) => {
                 count(context, "in", "command");
@@ -165,6 +166,16 @@ impl Conversation<'_> {
                 count(context, "in", "collector");
                 let restic_id = assignment.restic_id.clone();
                 context.collectors.assigned(assignment);
+                (self.wake)(News::Collected(&restic_id));
+            }
+            hub_message::Body::StoreProbe(asked) => {
+                count(context, "in", "copies");
+                self.config.possession.asked(Question::Probe(asked));
+            }
+            hub_message::Body::RepositoryCopies(copies) => {
+                count(context, "in", "copies");
+                let restic_id = copies.restic_id.clone();
+                context.copies.told(copies);
                 (self.wake)(News::Collected(&restic_id));
             }
             hub_message::Body::CreationGrant(grant) => context.creations.granted(grant.id, grant.hold_ms),
@@ -236,6 +247,9 @@ impl Conversation<'_> {
         context
             .collectors
             .connected(&welcome.cluster, welcome.appoints_collectors);
+        if !welcome.appoints_collectors {
+            (self.wake)(News::Unappointed);
+        }
         context.leases.connected(true);
         context.shared.welcomed();
         Ok(())
@@ -351,6 +365,7 @@ fn kind(message: &SpokeMessage) -> &'static str {
         Some(Body::Heartbeat(_)) => "heartbeat",
         Some(Body::CreationRequest(_) | Body::CreationDone(_)) => "creation",
         Some(Body::PossessionProof(_)) => "possession",
+        Some(Body::StoreProbeAnswer(_)) => "copies",
         Some(Body::CollectorReport(_)) => "collector",
         Some(Body::CertificateRequest(_) | Body::CertificateStored(_) | Body::TrustStored(_)) => {
             "certificate"

@@ -3,12 +3,15 @@
 
 mod answer;
 mod build;
+mod changed;
 mod check;
 mod collect;
+mod copied;
 mod life;
 mod locks;
 mod owner;
 mod plan;
+mod read_only;
 mod rotation;
 mod status;
 mod unlock;
@@ -24,6 +27,7 @@ use crds::{ResticRepository, ResticRepositoryStatus, names};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use proto::v1::RepositoryCopies;
 
 use crate::config::Config;
 use crate::exchange::{Collection, CommandedRun, Operation, Waits, running};
@@ -131,6 +135,8 @@ pub struct Observed {
     shared: bool,
     /// Who collects its figures.
     collection: Collection,
+    /// What the hub has found out about other stores with its id; `None` for nothing yet.
+    copies: Option<RepositoryCopies>,
     operations: Vec<Operation>,
     /// Checks that the hub's commands ask for.
     commands: Vec<CommandedRun>,
@@ -230,6 +236,7 @@ impl Controller for RepositoryController {
             operations,
             commands: cache.commands.wanted(input.uid()),
             unlocking: cache.commands.unlocking(input.uid()).map(|asked| asked.since),
+            copies: cache.copies.of(input.status().repository_id.as_deref()),
             collection: cache
                 .collectors
                 .of(input.status().repository_id.as_deref(), input.now.boot),
@@ -322,6 +329,7 @@ fn events(old: &ResticRepositoryStatus, new: &ResticRepositoryStatus) -> Vec<Ann
         event.reason == reasons::CHECKING || (created && well)
     };
     let ready = ready_changed(&old.conditions, &new.conditions).filter(|event| !quiet(event));
+    let ready = copied::changed(old, new).into_iter().chain(ready);
     locks.into_iter().chain(rotation).chain(ready).collect()
 }
 
