@@ -5,6 +5,7 @@
 
 pub mod place;
 pub mod probe;
+pub mod shown;
 pub mod wire;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
+use super::files::*;
+use super::put::TOKENS;
 use super::*;
 use crate::store::{HubStore as _, StoredGrant, StoredLock};
 
