@@ -2,15 +2,21 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
+        "fleet/v1/activity.proto",
         "fleet/v1/admin.proto",
         "fleet/v1/clusters.proto",
         "fleet/v1/collect.proto",
         "fleet/v1/enrol.proto",
         "fleet/v1/command.proto",
         "fleet/v1/control.proto",
+        "fleet/v1/copy.proto",
+        "fleet/v1/freshness.proto",
+        "fleet/v1/health.proto",
         "fleet/v1/hub.proto",
         "fleet/v1/link.proto",
         "fleet/v1/lease.proto",
+        "fleet/v1/policy.proto",
+        "fleet/v1/restore.proto",
         "fleet/v1/retention.proto",
         "fleet/v1/snapshot.proto",
         "fleet/v1/state.proto",

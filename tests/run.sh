@@ -1,15 +1,33 @@
 #!/bin/bash
 # End-to-end tests on a bed of their own. What was there before is removed first, and everything afterwards.
-# Usage: tests/run.sh [test|faults|rights|backends]
+# Usage: tests/run.sh [test|long|faults|rights|backends]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export FLEET_SUITE=${1:-test}
 case $FLEET_SUITE in
-test | faults | rights | backends) ;;
-*) echo "usage: tests/run.sh [test|faults|rights|backends]" >&2; exit 2 ;;
+test | long | faults | rights | backends) ;;
+*) echo "usage: tests/run.sh [test|long|faults|rights|backends]" >&2; exit 2 ;;
 esac
 target=${CARGO_BUILD_TARGET:-$(rustc -vV | sed -n 's/^host: //p')}
 testbed=target/$target/debug/testbed
+
+# Each of these takes more than a minute and a half, mostly of waiting, and what they are about has a shorter test beside.
+# They stand in `make long`, so that `make test` stays quick. The first run beside others, the second alone.
+long=(
+  alerts::backups:: alerts::repositories:: many::no_run_begins progress::a_long_backup
+  rights::a_backup_reads_only_what_changed
+)
+long_alone=(
+  alerts::hub:: alerts::operator:: locks::check::a_damaged_pack locks::collector:: locks::left::locks_of_a_killed locks::many::
+  locks::alone::while_the_hub_is_away hooks::kills::restic_killed upgrade::
+)
+# Neither beside others nor in a suite of `make test`.
+apart=(locks:: authority:: commands::cut:: backends:: api::afterwards:: hooks::kills:: upgrade:: alerts::operator:: alerts::hub::)
+
+together() { cargo test -p tests --test e2e -- --ignored --test-threads 3 "$@"; }
+alone() { cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 "$@"; }
+# --skip before each argument.
+without() { printf -- '--skip\n%s\n' "$@"; }
 
 finish() { "$testbed" down --name "$FLEET_SUITE"; }
 trap finish EXIT
@@ -23,29 +41,31 @@ test)
   else
     echo "the issuer needs Node.js 20 or later: logins at a real issuer are not tested (those at the tests' own are)"
   fi
-  cargo test -p tests --test e2e -- --ignored --test-threads 3 \
-    --skip locks:: --skip commands::cut:: --skip backends:: --skip api::afterwards:: --skip hooks::kills:: --skip upgrade:: --skip alerts::operator:: --skip alerts::hub::
-  # These stop or kill the hub or the operator, or hold locks, so they run alone, one after the other. Of the faults in the
+  mapfile -t skipped < <(without "${apart[@]}" "${long[@]}")
+  together "${skipped[@]}"
+  # These stop or kill the hub or the operator, replace its authority, or hold locks, so they run alone, one after the other. Of the faults in the
   # middle of deleting that of every day is tried here, a hub and operators that are killed; of what can be killed around a
-  # hook restic, and the operator with the pod.
-  cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 \
-    locks:: upgrade:: hooks::kills::restic_killed hooks::kills::operator_and_pod_killed \
-    --skip locks::long:: --skip locks::failover:: \
-    --skip a_cluster_that_is_cut_off --skip a_job_that_is_deleted_without_its_pods --skip a_pod_that_was_paused
+  # hook the operator with the pod.
+  mapfile -t skipped < <(without locks::long:: locks::failover:: a_cluster_that_is_cut_off \
+    a_job_that_is_deleted_without_its_pods a_pod_that_was_paused "${long_alone[@]}")
+  alone locks:: authority:: hooks::kills::operator_and_pod_killed "${skipped[@]}"
+  ;;
+long)
+  together "${long[@]}"
+  alone "${long_alone[@]}"
   ;;
 rights)
-  cargo test -p tests --test e2e -- --ignored --test-threads 3 \
-    --skip locks:: --skip commands::cut:: --skip backends:: --skip api::afterwards:: --skip hooks::kills:: --skip upgrade:: --skip alerts::operator:: --skip alerts::hub::
-  cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 locks::operations::
+  mapfile -t skipped < <(without "${apart[@]}")
+  together "${skipped[@]}"
+  alone locks::operations::
   # What all of these have left in logs and in the audit log of the API servers.
-  cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 api::afterwards::
+  alone api::afterwards::
   ;;
 backends)
   # Azurite is a program of Node.js, and fake-gcs-server is built for these alone.
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 2 backends::
   ;;
 faults)
-  cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 \
-    locks::faults:: locks::long:: locks::failover:: locks::many:: locks::operations:: hooks::kills:: alerts::operator:: alerts::hub:: commands::cut::
+  alone locks::faults:: locks::long:: locks::failover:: locks::many:: locks::operations:: hooks::kills:: commands::cut::
   ;;
 esac

@@ -1,6 +1,7 @@
 //! What is asked for.
 
 mod acts;
+mod init;
 mod people;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::acts::*;
+pub use self::init::*;
 pub use self::people::*;
 
 /// Is everything backed up, and how do you know?
@@ -65,6 +67,10 @@ pub enum Command {
     Repos(Repos),
     /// Backups and their last results.
     Backups(Backups),
+    /// Retention policies, when they run next and how they ended last.
+    Policies(List),
+    /// Restores and how far they have come.
+    Restores(List),
     /// Runs, previews, suspends and resumes retention policies.
     #[command(subcommand)]
     Retention(RetentionCommand),
@@ -99,6 +105,8 @@ pub enum Command {
     Resume,
     /// Logs in with a login token or at the issuer that the hub trusts, and keeps the session.
     Login(Login),
+    /// The dashboard's address, and a login token for it that is good once. Opens the browser on a terminal with a screen.
+    Dashboard(Dashboard),
     /// Ends the session, and forgets it.
     Logout,
     /// Who the hub takes you for, and what you may do.
@@ -233,11 +241,17 @@ pub enum ReposCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum HubCommand {
+    /// Makes a hub in the cluster of your kubectl, waits until it serves, and logs you in as its first admin. Run again, it
+    /// changes what is different and logs you in anew.
+    Init(Init),
     /// Writes a backup of the hub's store to a file. `fleet-hub restore` puts it back.
     Backup {
         /// A file that does not exist yet. Keep it as safe as the hub's volume.
         file: PathBuf,
     },
+    /// Prints the authorities that certificates of the hub are of, PEM, with what will sign next during a rotation: for
+    /// FLEET_CA. A login keeps them by itself.
+    Authorities,
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proto::text::cleaned;
 use proto::time::from_unix_millis;
-use proto::v1::{AuditRequest, Decision, VerifyAuditRequest, VerifyAuditResponse};
+use proto::v1::{AuditRequest, AuditResponse, Decision, VerifyAuditRequest, VerifyAuditResponse};
 use serde_json::{Value, json};
 
 use crate::arguments::{Audit, AuditCommand, Format, HubArguments};
@@ -19,6 +19,9 @@ use crate::text::{counted, rfc3339};
 
 /// How often what follows is asked for.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// Pages that are asked for before a person is asked to go on.
+const PAGES: usize = 20;
 
 /// Carries a command out.
 pub async fn audit(hub: &HubArguments, arguments: &Audit) -> Result<u8, Failure> {
@@ -35,12 +38,13 @@ pub async fn audit(hub: &HubArguments, arguments: &Audit) -> Result<u8, Failure>
         cluster: arguments.cluster.clone(),
         since: arguments.since.map(|at| from_unix_millis(at.as_millisecond())),
         after: None,
+        follow: String::new(),
     };
-    let answer = client.audit(request.clone()).await?;
+    let answer = found(&mut client, request.clone()).await?;
     if arguments.watch {
         let shown = answer.decisions.iter().rev();
         shown.for_each(|decision| line(&followed(arguments.output, decision)));
-        return follow(&mut client, arguments.output, request, answer.last).await;
+        return follow(&mut client, arguments.output, request, answer.follow).await;
     }
     if answer.entries.is_empty()
         && answer.decisions.is_empty()
@@ -61,20 +65,33 @@ pub async fn audit(hub: &HubArguments, arguments: &Audit) -> Result<u8, Failure>
     Ok(0)
 }
 
+/// The first page on which there is anything: in a small scope the hub may have looked through many entries for none.
+async fn found(client: &mut Client, mut request: AuditRequest) -> Result<AuditResponse, Failure> {
+    for _ in 1..PAGES {
+        let answer = client.audit(request.clone()).await?;
+        let empty = answer.entries.is_empty() && answer.decisions.is_empty();
+        if !empty || answer.next_before.is_empty() {
+            return Ok(answer);
+        }
+        request.before = answer.next_before;
+    }
+    client.audit(request).await
+}
+
 /// Prints what people do, one line each, until it is interrupted.
 async fn follow(
     client: &mut Client,
     output: Format,
     mut request: AuditRequest,
-    mut last: u64,
+    mut last: String,
 ) -> Result<u8, Failure> {
     loop {
         tokio::time::sleep(AGAIN).await;
-        request.after = Some(last);
+        request.follow = last;
         let answer = client.audit(request.clone()).await?;
         let new = answer.decisions.iter();
         new.for_each(|decision| line(&followed(output, decision)));
-        last = answer.last;
+        last = answer.follow;
     }
 }
 
@@ -82,6 +99,7 @@ async fn follow(
 fn followed(output: Format, decision: &Decision) -> String {
     match output {
         Format::Json | Format::Yaml => document::decision(decision).to_string(),
+        Format::Name if decision.id == 0 => rfc3339(decision.at.as_ref()).unwrap_or_default(),
         Format::Name => decision.id.to_string(),
         Format::Table | Format::Wide => {
             let at = rfc3339(decision.at.as_ref()).unwrap_or_default();

@@ -11,13 +11,14 @@ use proto::v1::fleet_control_client::FleetControlClient;
 use proto::v1::fleet_hub_client::FleetHubClient;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::{
-    AcceptClusterRequest, AuditRequest, AuditResponse, BeginLoginRequest, BeginLoginResponse, BindRequest,
-    DecideBindingRequest, DecidePlanRequest, ForgetClusterRequest, ForgetClusterResponse, HistoryRequest,
-    HistoryResponse, HubBackupPart, HubBackupRequest, InviteRequest, InviteResponse, ListBindingsRequest,
+    AcceptClusterRequest, AuditRequest, AuditResponse, AuthoritiesRequest, BeginLoginRequest,
+    BeginLoginResponse, BindRequest, CreateLoginRequest, CreateLoginResponse, DecideBindingRequest,
+    DecidePlanRequest, ForgetClusterRequest, ForgetClusterResponse, HistoryRequest, HistoryResponse,
+    HubBackupPart, HubBackupRequest, InviteRequest, InviteResponse, ListBindingsRequest,
     ListBindingsResponse, ListRequest, LocksRequest, LocksResponse, LoginRequest, LoginResponse,
     LogoutRequest, PauseFleetRequest, PlansRequest, PlansResponse, ReleaseLockRequest, ResumeFleetRequest,
-    RevokeRequest, Row, StatusRequest, StatusResponse, UnbindRequest, VerifyAuditRequest,
-    VerifyAuditResponse, WatchEvent, WatchRequest, WhoAmIRequest, WhoAmIResponse,
+    RevokeCertificateRequest, RevokeRequest, Row, StatusRequest, StatusResponse, UnbindRequest,
+    VerifyAuditRequest, VerifyAuditResponse, WatchEvent, WatchRequest, WhoAmIRequest, WhoAmIResponse,
 };
 use tokio::time::timeout;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -27,6 +28,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::arguments::HubArguments;
+use crate::authorities::Trusted;
 use crate::contexts::{self, Context};
 use crate::failure::Failure;
 
@@ -39,6 +41,7 @@ pub struct Client {
     admin: FleetAdminClient<Authorized>,
     pub(crate) clusters: FleetClustersClient<Authorized>,
     control: FleetControlClient<Authorized>,
+    trusted: Trusted,
     /// The hub has answered a request on this connection, so it trusts the certificate.
     answered: AtomicBool,
 }
@@ -65,6 +68,8 @@ pub struct Connection {
     /// PEM.
     pub ca: Vec<u8>,
     pub proof: Proof,
+    /// The login that it is of.
+    pub context: Option<Context>,
 }
 
 /// What shows who one is.
@@ -92,6 +97,7 @@ impl Connection {
                     file(&arguments.cert, "FLEET_CERT", "cert")?,
                     file(&arguments.key, "FLEET_KEY", "key")?,
                 ),
+                context: None,
             });
         }
         let all = contexts::load(&contexts::path()?)?;
@@ -113,8 +119,44 @@ impl Connection {
             server_name: context.server_name.clone(),
             ca: context.ca.clone().into_bytes(),
             proof: Proof::Session(context.session.clone()),
+            context: Some(context.clone()),
         }
     }
+}
+
+/// Connects within the time given.
+pub(crate) async fn connect(connection: Connection, limit: Duration) -> Result<(Channel, Session), Failure> {
+    let hub = connection.hub;
+    let mut tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(connection.ca))
+        .domain_name(connection.server_name);
+    let mut session = Session(None);
+    match connection.proof {
+        Proof::None => {}
+        Proof::Certificate(cert, key) => tls = tls.identity(Identity::from_pem(cert, key)),
+        Proof::Session(token) => {
+            let bearer = format!("Bearer {token}").parse::<MetadataValue<Ascii>>();
+            let bad =
+                |_| Failure::Usage("the session in the file of logins is damaged: log in again".to_owned());
+            let mut bearer = bearer.map_err(bad)?;
+            bearer.set_sensitive(true);
+            session = Session(Some(bearer));
+        }
+    }
+    let endpoint = Endpoint::from_shared(hub.clone())
+        .ok()
+        .filter(|_| hub.starts_with("https://"))
+        .and_then(|endpoint| endpoint.tls_config(tls).ok())
+        .ok_or_else(|| Failure::Address(hub.clone()))?;
+    let endpoint = endpoint
+        .connect_timeout(limit)
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10));
+    let channel = timeout(limit, endpoint.connect())
+        .await
+        .map_err(|_| Failure::Timeout(hub.clone()))?;
+    let channel = channel.map_err(|error| Failure::connecting(&error, &hub))?;
+    Ok((channel, session))
 }
 
 /// All pages of a list.
@@ -132,37 +174,8 @@ impl Client {
 
     /// Connects within the time given.
     pub async fn open(connection: Connection, limit: Duration) -> Result<Client, Failure> {
-        let hub = connection.hub;
-        let mut tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(connection.ca))
-            .domain_name(connection.server_name);
-        let mut session = Session(None);
-        match connection.proof {
-            Proof::None => {}
-            Proof::Certificate(cert, key) => tls = tls.identity(Identity::from_pem(cert, key)),
-            Proof::Session(token) => {
-                let bearer = format!("Bearer {token}").parse::<MetadataValue<Ascii>>();
-                let bad = |_| {
-                    Failure::Usage("the session in the file of logins is damaged: log in again".to_owned())
-                };
-                let mut bearer = bearer.map_err(bad)?;
-                bearer.set_sensitive(true);
-                session = Session(Some(bearer));
-            }
-        }
-        let endpoint = Endpoint::from_shared(hub.clone())
-            .ok()
-            .filter(|_| hub.starts_with("https://"))
-            .and_then(|endpoint| endpoint.tls_config(tls).ok())
-            .ok_or_else(|| Failure::Address(hub.clone()))?;
-        let endpoint = endpoint
-            .connect_timeout(limit)
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_timeout(Duration::from_secs(10));
-        let channel = timeout(limit, endpoint.connect())
-            .await
-            .map_err(|_| Failure::Timeout(hub.clone()))?;
-        let channel = channel.map_err(|error| Failure::connecting(&error, &hub))?;
+        let (hub, trusted) = (connection.hub.clone(), Trusted::of(&connection));
+        let (channel, session) = connect(connection, limit).await?;
         Ok(Client {
             hub,
             limit,
@@ -171,8 +184,14 @@ impl Client {
             admin: FleetAdminClient::with_interceptor(channel.clone(), session.clone()),
             clusters: FleetClustersClient::with_interceptor(channel.clone(), session.clone()),
             control: FleetControlClient::with_interceptor(channel, session),
+            trusted,
             answered: AtomicBool::new(false),
         })
+    }
+
+    /// Address of the hub, as it is reached.
+    pub fn address(&self) -> &str {
+        &self.hub
     }
 
     /// Host of the hub, as it is reached.
@@ -222,6 +241,10 @@ impl Client {
         let answer = answer.map_err(|_| Failure::Timeout(self.hub.clone()))?;
         let answer = answer.map_err(|status| self.broken(&status))?;
         self.answered.store(true, Ordering::Relaxed);
+        let heeded = self
+            .trusted
+            .heed(answer.metadata(), &self.admin, &self.hub, self.limit);
+        heeded.await;
         Ok(answer.into_inner())
     }
 
@@ -312,10 +335,28 @@ impl Client {
         next.map_err(|status| self.broken(&status))
     }
 
-    /// Begins a login at the issuer that the hub trusts.
-    pub async fn begin_login(&mut self) -> Result<BeginLoginResponse, Failure> {
+    /// Begins a login at the issuer that the hub trusts: in a browser that comes back to `redirect`, or by the device flow
+    /// without.
+    pub async fn begin_login(&mut self, redirect: &str) -> Result<BeginLoginResponse, Failure> {
         let mut admin = self.admin.clone();
-        self.answer(admin.begin_login(BeginLoginRequest {})).await
+        let redirect = redirect.to_owned();
+        self.answer(admin.begin_login(BeginLoginRequest { redirect }))
+            .await
+    }
+
+    /// The authorities that certificates of the hub are of, DER.
+    pub async fn authorities(&mut self) -> Result<Vec<Vec<u8>>, Failure> {
+        let mut admin = self.admin.clone();
+        let answer = self
+            .answer(admin.authorities(AuthoritiesRequest::default()))
+            .await?;
+        Ok(answer.authorities)
+    }
+
+    /// Refuses certificates of a person.
+    pub async fn revoke_certificate(&mut self, request: RevokeCertificateRequest) -> Result<(), Failure> {
+        let mut admin = self.admin.clone();
+        self.answer(admin.revoke_certificate(request)).await.map(drop)
     }
 
     /// Exchanges a login token, or a login that was confirmed, for a session.
@@ -340,6 +381,12 @@ impl Client {
     pub async fn invite(&mut self, request: InviteRequest) -> Result<InviteResponse, Failure> {
         let mut admin = self.admin.clone();
         self.answer(admin.invite(request)).await
+    }
+
+    /// Makes a login token for the person itself.
+    pub async fn create_login(&mut self) -> Result<CreateLoginResponse, Failure> {
+        let mut admin = self.admin.clone();
+        self.answer(admin.create_login(CreateLoginRequest {})).await
     }
 
     /// Rights that are bound, and sessions.

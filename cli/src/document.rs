@@ -33,7 +33,7 @@ pub fn status(status: &StatusResponse) -> Value {
     let by_state: std::collections::BTreeMap<_, _> = status.backups_by_state.iter().collect();
     json!({
         "apiVersion": API_VERSION, "kind": "Status", "asOf": rfc3339(status.as_of.as_ref()), "revision": status.revision,
-        "verdict": status.verdict, "clusters": status.clusters, "clustersStale": status.clusters_stale,
+        "verdict": status.verdict, "reason": text(&status.reason), "clusters": status.clusters, "clustersStale": status.clusters_stale,
         "repositories": status.repositories, "backups": status.backups, "backupsByState": by_state,
         "storedBytes": status.stored_bytes, "needsYou": needs_you,
         "needsYouTotal": status.matters.max(status.needs_you.len() as u64), "pause": pause,
@@ -66,17 +66,19 @@ pub fn row(row: &Row) -> Value {
         Some(Body::Cluster(cluster)) => cluster_row(cluster),
         Some(Body::Repository(repository)) => repository_row(row, repository),
         Some(Body::Backup(backup)) => backup_row(backup),
+        Some(Body::Policy(policy)) => crate::policies::document(policy),
+        Some(Body::Restore(restore)) => crate::restores::document(restore),
         None => Value::Null,
     }
 }
 
-fn freshness(freshness: Option<&Freshness>) -> Value {
+pub fn freshness(freshness: Option<&Freshness>) -> Value {
     // Nothing known counts as stale.
     let stale = freshness.is_none_or(|f| f.stale);
     json!({ "stale": stale, "lastHeard": freshness.and_then(|f| rfc3339(f.last_heard.as_ref())) })
 }
 
-fn text(text: &str) -> Value {
+pub fn text(text: &str) -> Value {
     if text.is_empty() { Value::Null } else { json!(text) }
 }
 
@@ -123,7 +125,8 @@ fn backup_row(row: &BackupRow) -> Value {
     let backup = row.backup.clone().unwrap_or_default();
     json!({
         "cluster": row.cluster, "namespace": row.namespace, "name": row.name, "state": row.state, "reason": text(&row.reason),
-        "ready": row.ready, "freshness": freshness(row.freshness.as_ref()), "due": rfc3339(row.due.as_ref()),
+        "since": rfc3339(row.since.as_ref()), "ready": row.ready, "freshness": freshness(row.freshness.as_ref()),
+        "due": rfc3339(row.due.as_ref()),
         "repository": { "namespace": backup.repository_namespace, "name": backup.repository_name, "resticID": text(&backup.restic_id) },
         "source": backup.source, "schedule": backup.schedule, "timezone": backup.timezone, "suspended": backup.suspended,
         "running": backup.running, "lastSuccess": rfc3339(backup.last_success.as_ref()), "nextRun": rfc3339(backup.next_run.as_ref()),

@@ -46,6 +46,8 @@ pub enum Failure {
     Refused { hub: String, cause: String },
     #[error("the hub at {0} did not answer in time; try again, or raise --timeout")]
     Timeout(String),
+    #[error("kubectl failed: {0}")]
+    Kubectl(String),
     #[error("{0}")]
     Usage(String),
     #[error("permission denied: {0}")]
@@ -66,7 +68,7 @@ impl Failure {
             | Failure::Output { .. }
             | Failure::Address(_)
             | Failure::Usage(_) => code::USAGE,
-            Failure::Unreachable { .. } | Failure::Hub(_) => code::UNKNOWN,
+            Failure::Unreachable { .. } | Failure::Hub(_) | Failure::Kubectl(_) => code::UNKNOWN,
             Failure::Forbidden(_) | Failure::Untrusted { .. } | Failure::Refused { .. } => code::FORBIDDEN,
             Failure::Timeout(_) => code::TIMEOUT,
             Failure::Changed(_) => code::APPROVAL,

@@ -9,13 +9,15 @@ use sha2::{Digest as _, Sha256};
 
 use crate::arguments::{HubArguments, HubCommand};
 use crate::arriving::{self, Arriving};
+use crate::authorities;
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::output::note;
+use crate::output::{note, print};
 
 /// Carries a command out.
 pub async fn run(hub: &HubArguments, command: &HubCommand) -> Result<u8, Failure> {
     match command {
+        HubCommand::Init(init) => crate::init::init(hub, init).await,
         HubCommand::Backup { file } => {
             let summary = backup(hub, file).await?;
             note(&format!(
@@ -24,6 +26,12 @@ pub async fn run(hub: &HubArguments, command: &HubCommand) -> Result<u8, Failure
                 summary.bytes,
                 from_unix_millis(summary.made_ms)
             ));
+            Ok(0)
+        }
+        HubCommand::Authorities => {
+            let mut client = Client::connect(hub).await?;
+            let found = client.authorities().await?;
+            print(&authorities::pem(found.iter().map(Vec::as_slice)));
             Ok(0)
         }
     }

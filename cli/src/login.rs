@@ -1,19 +1,23 @@
 //! `fleet login`, `logout`, `whoami` and `contexts`.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use proto::text::cleaned;
-use proto::v1::{LoginRequest, LoginResponse, Scope, WhoAmIResponse};
+use proto::v1::{BeginLoginResponse, LoginRequest, LoginResponse, Scope, WhoAmIResponse};
 use serde_json::{Value, json};
 
 use crate::arguments::{ContextsCommand, Format, HubArguments, Login};
+use crate::authorities;
 use crate::client::{Client, Connection, Proof, read};
 use crate::contexts::{self, Context};
 use crate::document::API_VERSION;
 use crate::failure::Failure;
+use crate::loopback::Loopback;
 use crate::output::{line, note, print};
+use crate::pin::{self, Pin};
 use crate::render::align;
 use crate::run::yaml;
 use crate::text::{rfc3339, time};
@@ -22,35 +26,40 @@ use crate::text::{rfc3339, time};
 pub async fn login(arguments: &HubArguments, login: &Login) -> Result<u8, Failure> {
     let hub = arguments.hub.clone();
     let hub = hub.ok_or(Failure::NotConfigured("FLEET_HUB", "hub"))?;
-    let ca = arguments.ca.as_deref();
-    let ca = read(ca.ok_or(Failure::NotConfigured("FLEET_CA", "ca"))?)?;
+    let ca = authority(arguments, &hub, login.pin).await?;
     // Before the token is used up.
     let path = contexts::path()?;
     let mut all = contexts::load(&path)?;
     let connection = Connection {
         hub: hub.clone(),
         server_name: arguments.server_name(),
-        ca: ca.clone(),
+        ca: ca.clone().into_bytes(),
         proof: Proof::None,
+        context: None,
     };
     let mut client = Client::open(connection, arguments.timeout).await?;
+    let trusts = authorities::wire(&authorities::keys(ca.as_bytes()));
     let answer = match &login.token {
-        Some(token) => client.login(by_token(token)?).await?,
-        None => at_issuer(&mut client).await?,
+        Some(token) => client.login(by_token(token, trusts)?).await?,
+        None => at_issuer(&mut client, login, trusts).await?,
     };
     let name = login.name.clone().unwrap_or_else(|| host(&hub));
     let context = Context {
         name: name.clone(),
         hub,
         server_name: arguments.server_name(),
-        ca: String::from_utf8_lossy(&ca).into_owned(),
+        ca,
         person: answer.name.clone(),
         session: answer.session,
         expires: rfc3339(answer.expires.as_ref()).unwrap_or_default(),
     };
     let until = context.expires.clone();
+    let connection = Connection::of(&context);
     all.put(context);
     contexts::save(&path, &all)?;
+    // Its answer has the authorities that the hub announces: they are kept from now on.
+    let mut client = Client::open(connection, arguments.timeout).await?;
+    client.who_am_i().await?;
     note(&format!(
         "logged in as {} until {until}, context {name}; next: fleet whoami",
         cleaned(&answer.name)
@@ -58,7 +67,24 @@ pub async fn login(arguments: &HubArguments, login: &Login) -> Result<u8, Failur
     Ok(0)
 }
 
-fn by_token(token: &str) -> Result<LoginRequest, Failure> {
+/// The authority that the hub is trusted by, PEM: of a file, or the one that a pin names.
+async fn authority(arguments: &HubArguments, hub: &str, pin: Option<Pin>) -> Result<String, Failure> {
+    if let Some(pin) = pin {
+        return pin::authority(hub, &arguments.server_name(), pin, arguments.timeout).await;
+    }
+    let missing =
+        || Failure::Usage("write --pin sha256:… or --ca FILE: what the hub is trusted by".to_owned());
+    let file = arguments.ca.as_deref().ok_or_else(missing)?;
+    let certificates = authorities::certificates(&read(file)?);
+    if certificates.is_empty() {
+        let text = format!("there is no certificate in {}", file.display());
+        return Err(Failure::Usage(text));
+    }
+    // A file may hold a key besides.
+    Ok(authorities::pem(certificates.iter().map(AsRef::as_ref)))
+}
+
+fn by_token(token: &str, trusts: Vec<Vec<u8>>) -> Result<LoginRequest, Failure> {
     let read = || {
         std::io::read_to_string(std::io::stdin()).map_err(|error| Failure::File {
             path: "standard input".to_owned(),
@@ -68,13 +94,89 @@ fn by_token(token: &str) -> Result<LoginRequest, Failure> {
     let token = if token == "-" { read()? } else { token.to_owned() };
     Ok(LoginRequest {
         token: token.trim().to_owned(),
+        trusts,
         ..LoginRequest::default()
     })
 }
 
-/// Has the person confirm in a browser, and waits for it.
-async fn at_issuer(client: &mut Client) -> Result<LoginResponse, Failure> {
-    let begun = client.begin_login().await?;
+/// Has the person confirm at the issuer: in a browser of this machine if one can be opened, else on any machine.
+async fn at_issuer(
+    client: &mut Client,
+    login: &Login,
+    trusts: Vec<Vec<u8>>,
+) -> Result<LoginResponse, Failure> {
+    let opener = opener();
+    if login.device || (opener.is_none() && !login.browser) {
+        let begun = client.begin_login("").await?;
+        return by_code(client, begun, trusts).await;
+    }
+    let loopback = Loopback::bind().await?;
+    let begun = client.begin_login(loopback.redirect()).await?;
+    if begun.state.is_empty() {
+        // An earlier hub knows only the device flow.
+        return by_code(client, begun, trusts).await;
+    }
+    in_browser(client, opener, loopback, begun, trusts).await
+}
+
+/// The program that opens addresses in a browser, if there is one.
+fn opener() -> Option<String> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    if let Some(browsers) = variable("BROWSER") {
+        return browsers.split(':').next().map(str::to_owned);
+    }
+    if cfg!(target_os = "macos") {
+        return Some("open".to_owned());
+    }
+    let screen = variable("DISPLAY").or_else(|| variable("WAYLAND_DISPLAY"));
+    screen.map(|_| "xdg-open".to_owned())
+}
+
+async fn in_browser(
+    client: &mut Client,
+    opener: Option<String>,
+    loopback: Loopback,
+    begun: BeginLoginResponse,
+    trusts: Vec<Vec<u8>>,
+) -> Result<LoginResponse, Failure> {
+    let address = cleaned(&begun.address);
+    if !address.starts_with("https://") && !address.starts_with("http://") {
+        return Err(Failure::Hub(format!("{address:?} is no page to log in at")));
+    }
+    let opened = opener.is_some_and(|program| {
+        let mut browser = std::process::Command::new(program);
+        let browser = browser.arg(&address).stdin(Stdio::null());
+        browser
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .is_ok()
+    });
+    note(&match opened {
+        true => {
+            format!("confirm the login in the browser; if none has opened, open {address} on this machine")
+        }
+        false => format!("open {address} in a browser on this machine, and confirm the login"),
+    });
+    let now = Timestamp::now();
+    let left = time(begun.expires.as_ref()).map_or(0, |at| at.duration_since(now).as_secs());
+    let left = Duration::from_secs(u64::try_from(left).unwrap_or_default());
+    let code = loopback.code(&begun.state, left).await?;
+    let request = LoginRequest {
+        login: begun.login,
+        code,
+        trusts,
+        ..LoginRequest::default()
+    };
+    client.login(request).await
+}
+
+/// Has the person confirm a code in a browser, on any machine, and waits for it.
+async fn by_code(
+    client: &mut Client,
+    begun: BeginLoginResponse,
+    trusts: Vec<Vec<u8>>,
+) -> Result<LoginResponse, Failure> {
     let address = match begun.whole_address.as_str() {
         "" => &begun.address,
         address => address,
@@ -90,6 +192,7 @@ async fn at_issuer(client: &mut Client) -> Result<LoginResponse, Failure> {
         tokio::time::sleep(Duration::from_millis(wait.into())).await;
         let request = LoginRequest {
             login: begun.login.clone(),
+            trusts: trusts.clone(),
             ..LoginRequest::default()
         };
         let answer = client.login(request).await?;
@@ -139,7 +242,7 @@ pub fn list(command: &ContextsCommand) -> Result<u8, Failure> {
                 Format::Yaml => print(&yaml(&document(&all))),
                 Format::Name => all.contexts.iter().for_each(|context| line(&context.name)),
                 Format::Table | Format::Wide if all.contexts.is_empty() => {
-                    note("no logins; next: fleet login --hub URL --ca FILE --token TOKEN");
+                    note("no logins; next: fleet login --hub URL --pin sha256:… --token -");
                 }
                 Format::Table | Format::Wide => print(&table(&all)),
             }

@@ -1,5 +1,7 @@
 //! Which clusters are in the fleet: joining, bans, and the authority that certifies them.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use proto::text::cleaned;
 use proto::v1::{
@@ -129,7 +131,8 @@ pub async fn rotate(client: &mut Client, rotate: &Rotate) -> Result<u8, Failure>
     let mut clusters = client.clusters.clone();
     let answer = client.answer(clusters.rotate_authority(request)).await?;
     print(&rotation(&answer));
-    let waits = rotate.step.is_none() && !answer.behind.is_empty();
+    let behind = !answer.behind.is_empty() || !answer.people.is_empty();
+    let waits = rotate.step.is_none() && behind;
     Ok(if waits { code::FINDING } else { 0 })
 }
 
@@ -147,7 +150,15 @@ fn rotation(answer: &RotateAuthorityResponse) -> String {
     if !answer.behind.is_empty() {
         text.push_str(&format!(
             "not ready for the next step: {}\n",
-            cleaned(&cleaned(&answer.behind.join(", ")))
+            cleaned(&answer.behind.join(", "))
+        ));
+    }
+    if !answer.people.is_empty() {
+        let names = answer.people.iter().map(|person| person.name.as_str());
+        let names: BTreeSet<&str> = names.collect();
+        text.push_str(&format!(
+            "people whose CLI has not fetched the next authority, which it does with their next command: {}\n",
+            cleaned(&names.into_iter().collect::<Vec<_>>().join(", "))
         ));
     }
     format!("{text}{next}\n")

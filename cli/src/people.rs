@@ -2,7 +2,10 @@
 
 use jiff::Timestamp;
 use proto::text::cleaned;
-use proto::v1::{BindRequest, InviteRequest, ListBindingsResponse, RevokeRequest, Scope, UnbindRequest};
+use proto::v1::{
+    BindRequest, InviteRequest, ListBindingsResponse, RevokeCertificateRequest, RevokeRequest, Scope,
+    UnbindRequest,
+};
 use serde_json::{Value, json};
 
 use crate::arguments::{Bind, Format, HubArguments, PeopleCommand};
@@ -43,9 +46,14 @@ pub async fn people(arguments: &HubArguments, command: PeopleCommand) -> Result<
             let request = InviteRequest { name, groups: group };
             let answer = client.invite(request).await?;
             line(&cleaned(&answer.token));
+            let trust = match answer.pin.as_str() {
+                "" => "--ca FILE".to_owned(),
+                pin => format!("--pin sha256:{}", cleaned(pin)),
+            };
             note(&format!(
-                "good once, {}; next: fleet login --hub URL --ca FILE --token -",
-                until(answer.expires.as_ref(), Timestamp::now())
+                "good once, {}; next: fleet login --hub {} {trust} --token -",
+                until(answer.expires.as_ref(), Timestamp::now()),
+                client.address(),
             ));
         }
         PeopleCommand::Revoke { name } => {
@@ -53,8 +61,16 @@ pub async fn people(arguments: &HubArguments, command: PeopleCommand) -> Result<
             let sessions = client.revoke(request).await?;
             note(&format!(
                 "{sessions} sessions of {name} were ended, and its login tokens are void; its rights stay bound (fleet \
-                 people unbind), and a certificate of that name still opens the hub"
+                 people unbind), and a certificate of that name still opens the hub (fleet people revoke-certificate)"
             ));
+        }
+        PeopleCommand::RevokeCertificate { name, serial } => {
+            let request = RevokeCertificateRequest {
+                name: name.unwrap_or_default(),
+                serial: serial.unwrap_or_default(),
+            };
+            client.revoke_certificate(request).await?;
+            note("refused from now on; what was open by it has ended");
         }
     }
     Ok(0)
@@ -106,6 +122,18 @@ fn table(answer: &ListBindingsResponse, now: Timestamp) -> String {
         text.push('\n');
         text.push_str(&align(&lines));
     }
+    if !answer.revoked.is_empty() {
+        let mut lines: Vec<Vec<String>> = vec![heading(&["REFUSED CERTIFICATES", "SINCE", "BY"])];
+        lines.extend(answer.revoked.iter().map(|revoked| {
+            let which = match revoked.serial.as_str() {
+                "" => format!("of {}, made before", revoked.name),
+                serial => serial.to_owned(),
+            };
+            vec![which, ago(revoked.at.as_ref(), now), revoked.by.clone()]
+        }));
+        text.push('\n');
+        text.push_str(&align(&lines));
+    }
     text
 }
 
@@ -132,8 +160,17 @@ fn document(answer: &ListBindingsResponse) -> Value {
             })
         })
         .collect();
+    let revoked: Vec<Value> = answer
+        .revoked
+        .iter()
+        .map(|one| {
+            json!({
+                "name": text(&one.name), "serial": text(&one.serial), "at": rfc3339(one.at.as_ref()), "by": one.by,
+            })
+        })
+        .collect();
     json!({
         "apiVersion": API_VERSION, "kind": "BindingList", "asOf": rfc3339(answer.as_of.as_ref()), "items": items,
-        "sessions": sessions,
+        "sessions": sessions, "revokedCertificates": revoked,
     })
 }

@@ -18,6 +18,8 @@ pub fn table(rows: &[Row], wide: bool, now: Timestamp) -> String {
             Some(Body::Cluster(cluster)) => cluster_cells(cluster, wide, now),
             Some(Body::Repository(repository)) => repository_cells(repository, wide, now),
             Some(Body::Backup(backup)) => backup_cells(backup, wide, now),
+            Some(Body::Policy(policy)) => crate::policies::cells(policy, wide, now),
+            Some(Body::Restore(restore)) => crate::restores::cells(restore, wide, now),
             None => continue,
         };
         if lines.is_empty() {
@@ -55,7 +57,7 @@ pub fn align(lines: &[Vec<String>]) -> String {
     text
 }
 
-fn stale(freshness: Option<&Freshness>, now: Timestamp) -> String {
+pub fn stale(freshness: Option<&Freshness>, now: Timestamp) -> String {
     match freshness {
         Some(f) if !f.stale => ago(f.last_heard.as_ref(), now),
         Some(f) if f.last_heard.is_some() => format!("STALE {}", ago(f.last_heard.as_ref(), now)),
@@ -63,7 +65,7 @@ fn stale(freshness: Option<&Freshness>, now: Timestamp) -> String {
     }
 }
 
-type Cells = (Vec<&'static str>, Vec<String>);
+pub type Cells = (Vec<&'static str>, Vec<String>);
 
 fn cluster_cells(row: &ClusterRow, wide: bool, now: Timestamp) -> Cells {
     let mut header = vec!["CLUSTER", "STATE", "HEARD", "REPOS", "BACKUPS", "UNWELL"];
@@ -209,6 +211,10 @@ pub fn others(status: &StatusResponse) -> u64 {
 #[must_use]
 pub fn status(status: &StatusResponse, now: Timestamp) -> String {
     let mut text = headline(status, now);
+    // A hub of an earlier version does not say why.
+    if !status.reason.is_empty() && status.verdict != "safe" {
+        let _ = writeln!(text, "{}", cleaned(&status.reason));
+    }
     if let Some(pause) = &status.pause {
         let since = ago(pause.since.as_ref(), now);
         let (who, reason) = (cleaned(&pause.who), cleaned(&pause.reason));

@@ -204,6 +204,7 @@ async fn a_person_logs_in_at_the_issuer_that_the_hub_trusts() {
         "--ca",
         ca.to_str().unwrap(),
         "--oidc",
+        "--device",
     ];
     let mut command = person.by_login(&login);
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();

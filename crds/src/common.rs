@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use crate::job::{BadPart, DEFAULT_DEADLINE_SECONDS, JobConfiguration, Variable};
+pub use crate::job::{BadPart, DEFAULT_DEADLINE_SECONDS, JobConfiguration};
+pub use crate::variable::Variable;
 use crate::{rules, schema};
 
 /// A Secret, and a key in it where a single value is meant.

@@ -22,7 +22,8 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Prints a certificate of a person, its key and the authority to trust: one PEM file for FLEET_CERT, FLEET_KEY and
-    /// FLEET_CA. Reads the authority's folder, so whoever may run this in the hub's pod can do everything.
+    /// FLEET_CA. Reads the authority's folder, so anyone who may run this in the hub's pod can do everything. The audit has an
+    /// entry of it.
     OperatorCertificate {
         /// Name of the person, which the audit shows.
         name: String,

@@ -1,5 +1,7 @@
 //! What ran and what people did, for those who may see it: in pages, filtered, or followed.
 
+mod cursor;
+
 use std::collections::VecDeque;
 
 use prost::Message as _;
@@ -7,51 +9,14 @@ use proto::time::{from_unix_millis, to_unix_millis};
 use proto::v1::{AuditEntry, AuditRequest, AuditResponse, Decision, OperationOutcome};
 use tonic::Status;
 
+use self::cursor::Cursor;
 use crate::access::{Person, Verb};
 use crate::hub::Hub;
 use crate::lock::narrow;
-use crate::lock::people::{PAGE, SCANS, bad_cursor, page, unavailable};
+use crate::lock::people::{PAGE, SCANS, page, unavailable};
 use crate::seen::Seen;
 use crate::store::{AuditCursor, AuditQuery, DecisionQuery, Entry, StoredAudit};
 use crate::{Millis, now, rows};
-
-/// Where a page begins: after this run, and before this decision.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Cursor {
-    run: AuditCursor,
-    decision: u64,
-}
-
-impl Cursor {
-    fn parse(text: &str) -> Result<Cursor, Status> {
-        if text.is_empty() {
-            return Ok(Cursor {
-                run: (Millis::MAX, String::new(), 0),
-                decision: u64::MAX,
-            });
-        }
-        let parts: Vec<&str> = text.split('/').collect();
-        let [granted, restic_id, token, decision] = parts.as_slice() else {
-            return Err(bad_cursor());
-        };
-        let parse = || {
-            Some(Cursor {
-                run: (
-                    granted.parse().ok()?,
-                    (*restic_id).to_owned(),
-                    token.parse().ok()?,
-                ),
-                decision: decision.parse().ok()?,
-            })
-        };
-        parse().ok_or_else(bad_cursor)
-    }
-
-    fn text(&self) -> String {
-        let (granted, restic_id, token) = &self.run;
-        format!("{granted}/{restic_id}/{token}/{}", self.decision)
-    }
-}
 
 /// The answer for a person.
 ///
@@ -70,11 +35,19 @@ pub async fn audit(hub: &Hub, request: &AuditRequest, person: &Person) -> Result
         limit: PAGE,
         ..DecisionQuery::default()
     };
+    if !request.follow.is_empty() {
+        let after = cursor::followed(hub, &request.follow)?;
+        return follow(hub, asked, after, person).await;
+    }
     if let Some(after) = request.after {
+        if !person.sight(Verb::See).is_everything() {
+            let text = "ids count what is outside of your scope: a newer CLI follows without them";
+            return Err(Status::invalid_argument(text));
+        }
         return follow(hub, asked, after, person).await;
     }
     let limit = page(request.limit) as usize;
-    let cursor = Cursor::parse(&request.before)?;
+    let cursor = Cursor::open(hub, &request.before)?;
     let newest = hub.store().newest_decision().await;
     let newest = newest.map_err(|e| unavailable(&e))?;
     let runs = if request.who.is_empty() && request.what.is_empty() {
@@ -87,41 +60,51 @@ pub async fn audit(hub: &Hub, request: &AuditRequest, person: &Person) -> Result
         };
         runs(hub, asked, limit, person).await?
     } else {
-        Found::default()
-    };
-    let decisions = decisions(hub, asked, cursor.decision, limit, person).await?;
-    Ok(merged(hub, cursor, runs, decisions, limit, person, newest))
-}
-
-/// Some that are seen, and whether there may be more.
-struct Found<T> {
-    items: VecDeque<T>,
-    more: bool,
-}
-
-impl<T> Default for Found<T> {
-    fn default() -> Self {
         Found {
             items: VecDeque::new(),
             more: false,
+            end: cursor.run.clone(),
         }
+    };
+    let decisions = decisions(hub, asked, cursor.decision, limit, person).await?;
+    let (mut answer, cursor) = merged(hub, cursor, runs, decisions, limit, person);
+    answer.next_before = cursor.map_or(Ok(String::new()), |cursor| cursor.close(hub))?;
+    go_on(hub, &mut answer, newest, person)?;
+    Ok(answer)
+}
+
+/// Some that are seen, whether there may be more, and how far it was looked.
+pub(crate) struct Found<T, C> {
+    pub items: VecDeque<T>,
+    pub more: bool,
+    end: C,
+}
+
+impl<T, C> Found<T, C> {
+    /// Whether the next one is not known: what was looked through is answered, and there may be more.
+    fn is_open(&self) -> bool {
+        self.items.is_empty() && self.more
     }
 }
 
-async fn runs(
+/// Runs that a person sees.
+pub(crate) async fn runs(
     hub: &Hub,
     mut asked: AuditQuery,
     limit: usize,
     person: &Person,
-) -> Result<Found<StoredAudit>, Status> {
+) -> Result<Found<StoredAudit, AuditCursor>, Status> {
     let sight = person.sight(Verb::See);
     let mut items = VecDeque::new();
+    let mut end = asked.before.clone().unwrap_or((Millis::MAX, String::new(), 0));
     for _ in 0..SCANS {
         let page = hub.store().audit(asked.clone()).await;
         let page = page.map_err(|e| unavailable(&e))?;
         let full = page.len() == PAGE as usize;
-        let last = page.last();
-        asked.before = last.map(|run| (run.granted, run.restic_id.clone(), run.token));
+        if let Some(run) = page.last() {
+            end = (run.granted, run.restic_id.clone(), run.token);
+        }
+        asked.before = Some(end.clone());
         let seen = hub.read(|inventory| {
             let seen = Seen::new(inventory, &sight);
             let visible = |run: &StoredAudit| {
@@ -131,32 +114,43 @@ async fn runs(
         });
         items.extend(seen);
         if items.len() > limit || !full {
-            return Ok(Found { more: full, items });
+            return Ok(Found {
+                more: full,
+                items,
+                end,
+            });
         }
     }
-    Ok(Found { more: true, items })
+    let more = true;
+    Ok(Found { more, items, end })
 }
 
-async fn decisions(
+/// Decisions that a person sees.
+pub(crate) async fn decisions(
     hub: &Hub,
     mut asked: DecisionQuery,
     before: u64,
     limit: usize,
     person: &Person,
-) -> Result<Found<Entry>, Status> {
-    let mut items = VecDeque::new();
-    asked.before = Some(before);
+) -> Result<Found<Entry, u64>, Status> {
+    let (mut items, mut end) = (VecDeque::new(), before);
     for _ in 0..SCANS {
+        asked.before = Some(end);
         let page = hub.store().decisions(asked.clone()).await;
         let page = page.map_err(|e| unavailable(&e))?;
         let full = page.len() == PAGE as usize;
-        asked.before = page.last().map(|entry| entry.id);
+        end = page.last().map_or(end, |entry| entry.id);
         items.extend(visible(hub, page, person));
         if items.len() > limit || !full {
-            return Ok(Found { more: full, items });
+            return Ok(Found {
+                more: full,
+                items,
+                end,
+            });
         }
     }
-    Ok(Found { more: true, items })
+    let more = true;
+    Ok(Found { more, items, end })
 }
 
 /// Decisions that a person sees: its own, and those about what is in its scope. What is about no cluster and no repository
@@ -180,22 +174,25 @@ fn visible(hub: &Hub, mut entries: Vec<Entry>, person: &Person) -> Vec<Entry> {
     entries
 }
 
-/// The newest of both, and where the next page begins.
+/// The newest of both, and where the next page begins; `None` after the last one. A page may be empty and not the last: so
+/// much is looked through for each, and the next one goes on from there.
 fn merged(
     hub: &Hub,
     mut cursor: Cursor,
-    mut runs: Found<StoredAudit>,
-    mut decisions: Found<Entry>,
+    mut runs: Found<StoredAudit, AuditCursor>,
+    mut decisions: Found<Entry, u64>,
     limit: usize,
     person: &Person,
-    newest: u64,
-) -> AuditResponse {
+) -> (AuditResponse, Option<Cursor>) {
     let mut answer = AuditResponse {
         as_of: Some(from_unix_millis(now())),
-        last: newest,
         ..AuditResponse::default()
     };
     for _ in 0..limit {
+        // What is not known yet may be newer than what is.
+        if runs.is_open() || decisions.is_open() {
+            break;
+        }
         let run = runs.items.front().map(|run| run.granted);
         let decision = decisions.items.front().map(|entry| entry.decision.at);
         if run.is_none() && decision.is_none() {
@@ -208,14 +205,27 @@ fn merged(
             }
         } else if let Some(entry) = decisions.items.pop_front() {
             cursor.decision = entry.id;
-            answer.decisions.push(decision_row(entry));
+            answer.decisions.push(decision_row(entry, person));
         }
     }
-    let left = !runs.items.is_empty() || !decisions.items.is_empty();
-    if left || runs.more || decisions.more {
-        answer.next_before = cursor.text();
+    if runs.items.is_empty() {
+        cursor.run = runs.end;
     }
-    answer
+    if decisions.items.is_empty() {
+        cursor.decision = decisions.end;
+    }
+    let left = !runs.items.is_empty() || !decisions.items.is_empty();
+    let more = left || runs.more || decisions.more;
+    (answer, more.then_some(cursor))
+}
+
+/// Where an answer is followed from.
+fn go_on(hub: &Hub, answer: &mut AuditResponse, after: u64, person: &Person) -> Result<(), Status> {
+    answer.follow = cursor::follow(hub, after)?;
+    if person.sight(Verb::See).is_everything() {
+        answer.last = after;
+    }
+    Ok(())
 }
 
 /// Decisions after one, oldest first.
@@ -236,15 +246,14 @@ async fn follow(
         Some(entry) => entry.id.max(newest),
         None => newest.max(after),
     };
-    Ok(AuditResponse {
+    let seen = visible(hub, found, person).into_iter();
+    let mut answer = AuditResponse {
         as_of: Some(from_unix_millis(now())),
-        decisions: visible(hub, found, person)
-            .into_iter()
-            .map(decision_row)
-            .collect(),
-        last,
+        decisions: seen.map(|entry| decision_row(entry, person)).collect(),
         ..AuditResponse::default()
-    })
+    };
+    go_on(hub, &mut answer, last, person)?;
+    Ok(answer)
 }
 
 /// Repositories that a text means to a person; `None` means all. One that is gone is known by its id, as long as something
@@ -279,7 +288,8 @@ async fn repositories(hub: &Hub, text: &str, person: &Person) -> Result<Option<V
     Ok(Some(vec![text.to_owned()]))
 }
 
-fn row(hub: &Hub, run: StoredAudit, person: &Person) -> AuditEntry {
+/// A run as a person sees it.
+pub(crate) fn row(hub: &Hub, run: StoredAudit, person: &Person) -> AuditEntry {
     let sight = person.sight(Verb::See);
     hub.read(|inventory| {
         let seen = Seen::new(inventory, &sight);
@@ -303,7 +313,12 @@ fn row(hub: &Hub, run: StoredAudit, person: &Person) -> AuditEntry {
     })
 }
 
-fn decision_row(Entry { id, decision, hash }: Entry) -> Decision {
+fn decision_row(Entry { id, decision, hash }: Entry, person: &Person) -> Decision {
+    // Ids count everything, and a chain is only seen whole.
+    let (id, hash) = match person.sight(Verb::See).is_everything() {
+        true => (id, hash),
+        false => (0, Vec::new()),
+    };
     Decision {
         at: Some(from_unix_millis(decision.at)),
         who: decision.who,
@@ -316,24 +331,5 @@ fn decision_row(Entry { id, decision, hash }: Entry) -> Decision {
         cluster: decision.cluster,
         namespace: decision.namespace,
         hash,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_is_read_as_it_was_written() {
-        let cursor = Cursor {
-            run: (5, "ab".to_owned(), 7),
-            decision: 9,
-        };
-        assert_eq!(Cursor::parse(&cursor.text()).unwrap(), cursor);
-        let first = Cursor::parse("").unwrap();
-        assert_eq!(Cursor::parse(&first.text()).unwrap(), first);
-        for wrong in ["x", "1/a/2", "1/a/2/x", "1/a/2/3/4"] {
-            assert!(Cursor::parse(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -20,7 +20,7 @@ pub struct Ban {
 }
 
 impl Ban {
-    /// What the cluster, and whoever asks about it, reads.
+    /// What the cluster reads, and anyone who asks about it.
     #[must_use]
     pub fn text(&self) -> String {
         let Ban {

@@ -3,8 +3,9 @@
 //! The first cluster that reports a repository is bound to it. Every other one is pending until it has shown the key that
 //! only who can open the repository has, or until a person accepts it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
 
 use crate::Millis;
 use crate::authorize::Refusal;
@@ -81,20 +82,20 @@ pub enum Proof {
     Rival(Key),
 }
 
-/// All bindings.
-#[derive(Debug, Default)]
+/// All bindings. A copy shares them.
+#[derive(Clone, Debug, Default)]
 pub struct Bindings {
-    repositories: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Binding>>,
-    keys: HashMap<Arc<str>, Key>,
+    repositories: OrdMap<Arc<str>, OrdMap<Arc<str>, Arc<Binding>>>,
+    keys: OrdMap<Arc<str>, Arc<Key>>,
     /// Repositories of each cluster.
-    clusters: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
+    clusters: OrdMap<Arc<str>, OrdSet<Arc<str>>>,
 }
 
 impl Bindings {
     /// The binding of a cluster to a repository.
     #[must_use]
     pub fn get(&self, cluster: &str, restic_id: &str) -> Option<&Binding> {
-        self.repositories.get(restic_id)?.get(cluster)
+        self.repositories.get(restic_id)?.get(cluster).map(AsRef::as_ref)
     }
 
     /// Whether a cluster is bound to a repository.
@@ -109,7 +110,8 @@ impl Bindings {
         self.repositories
             .get(restic_id)
             .into_iter()
-            .flat_map(BTreeMap::values)
+            .flat_map(OrdMap::values)
+            .map(AsRef::as_ref)
     }
 
     /// Clusters that are bound to a repository.
@@ -127,7 +129,7 @@ impl Bindings {
     /// The key of a repository.
     #[must_use]
     pub fn key(&self, restic_id: &str) -> Option<&Key> {
-        self.keys.get(restic_id)
+        self.keys.get(restic_id).map(AsRef::as_ref)
     }
 
     /// Takes a binding in that was made durable.
@@ -135,12 +137,44 @@ impl Bindings {
         let ids = self.clusters.entry(binding.cluster.clone()).or_default();
         ids.insert(binding.restic_id.clone());
         let of = self.repositories.entry(binding.restic_id.clone()).or_default();
-        of.insert(binding.cluster.clone(), binding);
+        of.insert(binding.cluster.clone(), Arc::new(binding));
+    }
+
+    /// The binding of a cluster is to another store of the same restic id, which has the same key of restic. Made durable
+    /// before.
+    pub fn move_to(&mut self, cluster: &str, from: &str, to: &Arc<str>) {
+        let known = self.keys.get(from).filter(|_| !self.keys.contains_key(to)).cloned();
+        if let Some(key) = known {
+            self.put_key(Key {
+                restic_id: to.clone(),
+                ..(*key).clone()
+            });
+        }
+        let binding = self.repositories.get_mut(from).and_then(|of| of.remove(cluster));
+        if let Some(ids) = self.clusters.get_mut(cluster) {
+            ids.remove(from);
+        }
+        if let Some(binding) = binding {
+            self.put(Binding {
+                restic_id: to.clone(),
+                ..(*binding).clone()
+            });
+        }
+    }
+
+    /// Repositories to which more than one cluster is bound.
+    pub fn shared(&self) -> impl Iterator<Item = &Arc<str>> {
+        let all = self.repositories.iter();
+        let shared = all.filter(|(_, of)| {
+            let bound = of.values().filter(|binding| binding.state == State::Bound);
+            bound.take(2).count() > 1
+        });
+        shared.map(|(id, _)| id)
     }
 
     /// Takes a key in that was made durable.
     pub fn put_key(&mut self, key: Key) {
-        self.keys.insert(key.restic_id.clone(), key);
+        self.keys.insert(key.restic_id.clone(), Arc::new(key));
     }
 
     /// A cluster reports that it uses a repository: the binding to keep, if it is a new one.

@@ -46,6 +46,11 @@ pub struct Config {
     #[arg(long, env = "FLEET_HUB_AUTHORITY_DIR")]
     pub authority_dir: Option<PathBuf>,
 
+    /// File with the certificate and the key of an authority, PEM, which the folder is begun with in place of one that is made.
+    /// Read only while there is none in the folder.
+    #[arg(long, env = "FLEET_HUB_AUTHORITY_FROM")]
+    pub authority_from: Option<PathBuf>,
+
     /// Makes a new authority although clusters have joined by one that is gone: every one of them has to join again.
     #[arg(long, env = "FLEET_HUB_NEW_AUTHORITY")]
     pub new_authority: bool,

@@ -2,57 +2,87 @@
 //! the collector, which may be another cluster. Pure.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use proto::time::{from_unix_millis, to_unix_millis};
-use proto::v1::{BackupResult, BackupState, SnapshotSource};
+use proto::v1::{BackupResult, BackupState};
 
 use crate::Millis;
-use crate::inventory::Held;
-use crate::seen::Seen;
+use crate::inventory::figures::Latest;
+use crate::inventory::{Held, Inventory};
 
 /// Clocks of two clusters may differ by this much, and storage may show a snapshot later.
 const CLOCKS: Millis = 60 * 60_000;
+/// Times in a status are of whole seconds.
+const ROUNDED: Millis = 1_000;
 /// A listing of so many sources may lack some.
 const WHOLE: usize = 2_000;
 
-/// A backup whose snapshot is missing, with the reason.
-pub struct Unproven<'a> {
-    pub held: &'a Held,
-    pub reason: String,
+/// The newest snapshot of each backup in a listing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// When it was read, by the hub's clock.
+    at: Millis,
+    /// By cluster, and by "<namespace>/<name>".
+    newest: HashMap<String, HashMap<String, Millis>>,
 }
 
-/// Newest snapshot by cluster and backup.
-type Newest<'a> = HashMap<(&'a str, &'a str), Millis>;
-
-/// Backups that are seen, whose repository does not hold what their status reports.
-pub fn unproven(seen: Seen<'_>) -> impl Iterator<Item = Unproven<'_>> {
-    let mut listings: HashMap<&str, Option<(Millis, Newest<'_>)>> = HashMap::new();
-    seen.backups(&[]).filter_map(move |held| {
-        let backup = held.backup()?;
-        let listing = listings.entry(&backup.restic_id).or_insert_with(|| {
-            let latest = seen.inventory.collected(&backup.restic_id)?.latest.as_ref()?;
-            let sources = &latest.report.sources;
-            // One that may have been left out is not missing.
-            (sources.len() < WHOLE).then(|| (latest.at, newest(sources)))
-        });
-        let (at, newest) = listing.as_ref()?;
-        let name = format!("{}/{}", held.object.namespace, held.object.name);
-        let of = newest.get(&(&*held.cluster, name.as_str())).copied();
-        let reason = missing(backup, of, *at)?;
-        Some(Unproven { held, reason })
+/// What a collector has listed, unless some of it may have been left out: that would not be missing.
+#[must_use]
+pub fn listing(latest: &Latest) -> Option<Listing> {
+    let sources = &latest.report.sources;
+    if sources.len() >= WHOLE {
+        return None;
+    }
+    let mut newest: HashMap<String, HashMap<String, Millis>> = HashMap::new();
+    for source in sources {
+        let time = source.newest.as_ref().map_or(Millis::MIN, to_unix_millis);
+        let of_cluster = newest.entry(source.cluster.clone()).or_default();
+        let of = of_cluster.entry(source.backup.clone()).or_insert(time);
+        *of = time.max(*of);
+    }
+    Some(Listing {
+        at: latest.at,
+        newest,
     })
 }
 
-fn newest(sources: &[SnapshotSource]) -> Newest<'_> {
-    let mut newest = Newest::new();
-    for source in sources {
-        let time = source.newest.as_ref().map_or(Millis::MIN, to_unix_millis);
-        let of = newest
-            .entry((source.cluster.as_str(), source.backup.as_str()))
-            .or_insert(time);
-        *of = time.max(*of);
-    }
-    newest
+/// Why the repository of a backup does not hold what its status reports; `None` when it does, or when that is not known.
+#[must_use]
+pub fn unproven(held: &Held, listing: &Listing) -> Option<String> {
+    let backup = held.backup()?;
+    let name = format!("{}/{}", held.object.namespace, held.object.name);
+    let of_cluster = listing.newest.get(&*held.cluster);
+    let newest = of_cluster.and_then(|of_cluster| of_cluster.get(&name)).copied();
+    missing(backup, newest, listing.at)
+}
+
+/// Snapshots of a repository that clusters other than its collector report and that its listing lacks, by cluster. The
+/// listing may be older by the difference of two clocks, or the snapshot forgotten: this is a suspicion and no proof.
+#[must_use]
+pub fn lacking(inventory: &Inventory, key: &str) -> Option<(Arc<str>, String)> {
+    let latest = inventory.collected(key)?.latest.as_ref()?;
+    let listing = listing(latest)?;
+    let mut clusters = inventory
+        .bindings()
+        .bound(key)
+        .filter(|c| ***c != *latest.cluster);
+    clusters.find_map(|cluster| {
+        let of_cluster = [cluster.to_string()];
+        let listed = listing.newest.get(&**cluster);
+        let mut backups = inventory.index().backups(&of_cluster);
+        backups.find_map(|held| {
+            let backup = held.backup().filter(|backup| backup.restic_id == key)?;
+            let run = backup.last_run.as_ref()?;
+            let began = to_unix_millis(run.started.as_ref()?);
+            let ended = to_unix_millis(run.finished.as_ref()?);
+            let name = format!("{}/{}", held.object.namespace, held.object.name);
+            let newest = listed.and_then(|listed| listed.get(&name));
+            let there = newest.is_some_and(|newest| *newest >= began - ROUNDED);
+            let lacks = !run.snapshot_id.is_empty() && !there && listing.at > ended;
+            lacks.then(|| (cluster.clone(), run.snapshot_id.clone()))
+        })
+    })
 }
 
 /// Why a success is not proven by a listing that was read `at`, and shows `newest`. A snapshot has the time at which its

@@ -81,16 +81,16 @@ impl Health {
         }
     }
 
-    /// Data is in danger now: a person has to act.
+    /// Data is in danger now: a person has to act. The one definition of unwell, on every screen.
     #[must_use]
     pub const fn is_unsafe(self) -> bool {
         matches!(self, Self::Failed | Self::Late | Self::Partial | Self::NotReady)
     }
 
-    /// Counted by a cluster as unwell.
+    /// Shown among what needs a person.
     #[must_use]
-    pub const fn is_unwell(self) -> bool {
-        self.is_unsafe()
+    pub const fn needs_person(self) -> bool {
+        self.is_unsafe() || matches!(self, Self::Never)
     }
 
     /// Nobody can say that the data is safe.
@@ -161,6 +161,19 @@ pub fn due(object: &ObjectState, backup: &BackupState, baseline: Millis) -> Opti
     })
 }
 
+/// The condition that says what a run waits for.
+fn waiting(object: &ObjectState) -> Option<&proto::v1::Condition> {
+    let mut conditions = object.conditions.iter();
+    conditions.find(|c| c.r#type == "Waiting" && c.status == "True")
+}
+
+/// From when on a run has waited for so long that it may well not start by itself; `None` when none waits.
+#[must_use]
+pub fn waits_too_long(object: &ObjectState) -> Option<Millis> {
+    let since = waiting(object)?.last_transition.as_ref()?;
+    Some(to_unix_millis(since) + WAITS)
+}
+
 /// What a backup is judged by.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
@@ -221,8 +234,7 @@ impl Evidence<'_> {
 
     /// What its run waits for.
     fn waiting(&self) -> Option<&proto::v1::Condition> {
-        let mut conditions = self.object.conditions.iter();
-        conditions.find(|c| c.r#type == "Waiting" && c.status == "True")
+        waiting(self.object)
     }
 
     fn waiting_words(&self) -> Option<String> {
@@ -232,8 +244,7 @@ impl Evidence<'_> {
 
     /// Its run has waited for so long that it may well not start by itself.
     fn waits(&self, now: Millis) -> bool {
-        let since = self.waiting().and_then(|c| c.last_transition.as_ref());
-        since.is_some_and(|since| now >= to_unix_millis(since) + WAITS)
+        waits_too_long(self.object).is_some_and(|from| now >= from)
     }
 
     /// Why the resource cannot be called ready.
@@ -268,6 +279,29 @@ impl Evidence<'_> {
             .as_ref()
             .is_some_and(|run| run.result() == BackupResult::Unspecified);
         (unclear && !self.backup.running).then(|| "the result of its last run is not known".to_owned())
+    }
+
+    /// Since when a state holds, as far as that is known.
+    #[must_use]
+    pub fn since(&self, health: Health) -> Option<Millis> {
+        let backup = self.backup;
+        let run = backup.last_run.as_ref();
+        let time = |time: Option<&prost_types::Timestamp>| time.map(to_unix_millis);
+        match health {
+            Health::Failed | Health::Partial => time(run?.finished.as_ref()),
+            Health::Late => self.deadline.map(|deadline| match backup.running {
+                true => deadline.late_though_running,
+                false => deadline.late,
+            }),
+            Health::NotReady => match ready_condition(self.object) {
+                Some(ready) if ready.status != "True" => time(ready.last_transition.as_ref()),
+                _ => time(self.waiting()?.last_transition.as_ref()),
+            },
+            Health::Stale => self.fresh.last_heard,
+            Health::Never => time(self.object.created.as_ref()),
+            Health::Ok => time(backup.last_success.as_ref()),
+            Health::Running | Health::Suspended => None,
+        }
     }
 
     /// Why the state is not ok, in one sentence without times; empty when it is.

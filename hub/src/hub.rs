@@ -17,11 +17,14 @@ use crate::browse::Browsing;
 use crate::collect::Collectors;
 use crate::commands::Commands;
 use crate::config::Config;
+use crate::copies::Place;
 use crate::creation::{Creations, Ticket};
+use crate::files::Files;
 use crate::inventory::{Held, Inventory, Limits, Member, Unsaved};
 use crate::lock::Locks;
 use crate::membership::Membership;
 use crate::metrics::Metrics;
+use crate::seal::Seal;
 use crate::store::copy::{Copied, CopyError};
 use crate::store::pause::Pause;
 use crate::store::{Batch, HubStore, Kept, Start, StoreError, StoredObject};
@@ -62,6 +65,8 @@ pub struct Hub {
     pub membership: Membership,
     /// Who may do what.
     pub authority: Arc<Authority>,
+    /// Seals cursors.
+    pub seal: Seal,
     /// The maintenance locks.
     pub locks: Locks,
     /// What people make clusters do.
@@ -72,6 +77,8 @@ pub struct Hub {
     pub collectors: Collectors,
     pub heartbeat: Duration,
     pub watch_heartbeat: Duration,
+    /// Its own files.
+    pub files: Files,
 }
 
 impl Hub {
@@ -99,7 +106,8 @@ impl Hub {
         let membership = Membership::start(config, &*store).await?;
         let kept = store.load().await?;
         info!(epoch, clusters = kept.0.len(), objects = kept.1.len(), "starting");
-        let mut inventory = restored(limits, epoch, kept, Moment::now());
+        let places = store.places().await?;
+        let mut inventory = restored(limits, epoch, (kept, places), Moment::now());
         let (bindings, keys) = store.bindings().await?;
         inventory.bind(bindings, keys);
         inventory.restore_vanished(store.vanished().await?);
@@ -107,7 +115,8 @@ impl Hub {
             inventory.ban(&ban.cluster, Some(ban.text()));
         }
         let (roles, sessions) = store.people(Moment::now().wall).await?;
-        let authority = Authority::new(membership.domain.clone(), People::new(roles, sessions));
+        let people = People::new(roles, sessions, store.revoked().await?);
+        let authority = Authority::new(membership.domain.clone(), people);
         let mut creations = Creations::new(config.creation_hold.millis());
         // A store that was never used before has granted no creation.
         if epoch > 1 {
@@ -133,12 +142,14 @@ impl Hub {
             paused: Mutex::new(paused),
             membership,
             authority: Arc::new(authority),
+            seal: Seal::new()?,
             locks,
             commands,
             browsing: Browsing::new(epoch),
             collectors,
             heartbeat: config.heartbeat_interval.0,
             watch_heartbeat: config.watch_heartbeat.0,
+            files: Files::of(config),
         }))
     }
 
@@ -174,7 +185,12 @@ impl Hub {
         }
     }
 
-    /// Reads the inventory.
+    /// A copy of the inventory as of now, for what looks through more than a few of its rows: nobody waits for its reader.
+    pub fn snapshot(&self) -> Inventory {
+        self.lock().frozen()
+    }
+
+    /// Reads the inventory. Writers wait meanwhile, so it is for single rows.
     pub fn read<R>(&self, f: impl FnOnce(&Inventory) -> R) -> R {
         f(&self.lock())
     }
@@ -248,7 +264,9 @@ impl Hub {
         loop {
             tokio::select! {
                 _ = tick.tick() => {
-                    self.change(|inventory| inventory.advance(Moment::now()));
+                    while self.change(|inventory| inventory.step(Moment::now())) {
+                        tokio::task::yield_now().await;
+                    }
                     self.creations(|_, _| {});
                 }
                 _ = write.tick() => {
@@ -318,9 +336,16 @@ impl Hub {
 
 /// The inventory of a new start, as a store has kept it.
 #[must_use]
-pub fn restored(limits: Limits, epoch: u64, (clusters, objects): Kept, now: Moment) -> Inventory {
+pub fn restored(
+    limits: Limits,
+    epoch: u64,
+    ((clusters, objects), places): (Kept, Vec<Place>),
+    now: Moment,
+) -> Inventory {
     // Revisions of one start never meet those of another, so that a page token of before is known for what it is.
     let mut inventory = Inventory::new(limits, epoch << 32, now);
+    // Before what they are needed for.
+    inventory.place(places);
     let mut by_cluster: HashMap<String, Vec<StoredObject>> = HashMap::new();
     for object in objects {
         by_cluster.entry(object.cluster.clone()).or_default().push(object);
@@ -344,6 +369,7 @@ pub fn batch_of(inventory: &Inventory, unsaved: &Unsaved) -> Batch {
         clusters: members.map(Member::stored).collect(),
         vanished: unsaved.vanished.then(|| inventory.stored_vanished()),
         decisions: unsaved.decisions.clone(),
+        runs: unsaved.runs.clone(),
         ..Batch::default()
     };
     for ((cluster, uid), unwritten) in &unsaved.objects {

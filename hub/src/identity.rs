@@ -98,13 +98,6 @@ pub fn identify(leaf: &[u8], domain: &str) -> Result<Identity, IdentityError> {
     }
 }
 
-/// When a certificate ends, in milliseconds since 1970; `None` when it cannot be read.
-#[must_use]
-pub fn valid_until(leaf: &[u8]) -> Option<crate::Millis> {
-    let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
-    certificate.validity().not_after.timestamp().checked_mul(1000)
-}
-
 fn parse(uri: &str, own: &str) -> Result<Identity, IdentityError> {
     let unknown = || IdentityError::UnknownRole(uri.to_owned());
     let rest = uri.strip_prefix("spiffe://").ok_or_else(unknown)?;

@@ -2,11 +2,13 @@
 //!
 //! The way of one message: [`link`] (stream and certificate) → [`session`] (what the message means, pure) →
 //! [`inventory`] (latest state, revision, indexes) → [`store`] (written behind in batches), and from the inventory
-//! [`rows`], [`query`] and [`status`] (what viewers read, pure) → [`view`] (list, watch, status). Before every request stands [`access`].
+//! [`rows`], [`query`] and [`status`] (what viewers read, pure) → [`view`] (list, watch, status). Before every request stands
+//! [`access`], and before that, on the view, [`dashboard`] (pages and gRPC-Web of browsers).
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod access;
+pub mod activity;
 pub mod admin;
 pub mod arguments;
 pub mod audit;
@@ -22,9 +24,13 @@ pub mod collect;
 pub mod commands;
 pub mod config;
 pub mod control;
+pub mod copies;
 pub mod creation;
+pub mod dashboard;
 pub mod enrol;
 pub mod evidence;
+pub mod files;
+pub mod get;
 pub mod health;
 pub mod hub;
 pub mod identity;
@@ -36,18 +42,25 @@ pub mod metrics;
 pub mod oidc;
 pub mod outbound;
 pub mod people;
+pub mod policies;
 pub mod query;
+pub mod restores;
+pub mod rate;
 pub mod rows;
 pub mod run;
 pub mod schedule;
+pub mod seal;
 pub mod seen;
 pub mod servers;
 pub mod session;
 pub mod status;
 pub mod store;
 pub mod tls;
+pub mod verdict;
 pub mod view;
 pub mod waits;
+pub mod watch;
+pub mod watcher;
 
 /// Milliseconds since the Unix epoch, by the clock of the hub's machine.
 pub type Millis = i64;

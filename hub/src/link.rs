@@ -130,6 +130,7 @@ async fn serve(
         expires: certificate.expires,
         renewals: Renewals::default(),
     };
+    hub.membership.has(cluster, &certificate.serial);
     // A ban that came meanwhile has not found this session.
     let result = match sent.and_then(|()| admit(hub, cluster, certificate)) {
         Ok(()) => conversation.run(incoming, end).await,

@@ -33,7 +33,7 @@ async fn main() -> ExitCode {
     }
     let done = match command {
         Some(Command::OperatorCertificate { name, role, valid }) => {
-            operator_certificate(&config, &name, role, valid)
+            operator_certificate(&config, &name, role, valid).await
         }
         Some(Command::Backup { file }) => backup(&config, &file).await,
         Some(Command::Restore { file, replace }) => restore(&config, &file, replace).await,
@@ -71,9 +71,9 @@ async fn restore(config: &Config, file: &Path, replace: bool) -> anyhow::Result<
 }
 
 /// Written to standard output: the hub's image has no shell and no writable folder but the store's.
-fn operator_certificate(config: &Config, name: &str, role: Role, valid: Span) -> anyhow::Result<()> {
+async fn operator_certificate(config: &Config, name: &str, role: Role, valid: Span) -> anyhow::Result<()> {
     use std::io::Write as _;
-    let pem = hub::membership::operator_certificate(config, name, role, valid)?;
+    let pem = hub::membership::operator_certificate(config, name, role, valid).await?;
     Ok(std::io::stdout().write_all(pem.as_bytes())?)
 }
 

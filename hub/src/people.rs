@@ -1,36 +1,62 @@
 //! FleetAdmin: logins, rights of people, and the check of the audit. Everything is written to the store with its entry in
 //! the audit before it counts.
 
-use std::sync::Arc;
+mod certificates;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use proto::certificate::KeyHash;
 use proto::time::from_unix_millis;
 use proto::v1::fleet_admin_server::FleetAdmin;
 use proto::v1::{
-    BeginLoginRequest, BeginLoginResponse, BindRequest, BindResponse, InviteRequest, InviteResponse,
+    AuthoritiesRequest, AuthoritiesResponse, BeginLoginRequest, BeginLoginResponse, BindRequest,
+    BindResponse, CreateLoginRequest, CreateLoginResponse, InviteRequest, InviteResponse,
     ListBindingsRequest, ListBindingsResponse, LoginRequest, LoginResponse, LogoutRequest, LogoutResponse,
-    PersonSession, RevokeRequest, RevokeResponse, UnbindRequest, UnbindResponse, VerifyAuditRequest,
-    VerifyAuditResponse, WhoAmIRequest, WhoAmIResponse,
+    PersonSession, RevokeCertificateRequest, RevokeCertificateResponse, RevokeRequest, RevokeResponse,
+    UnbindRequest, UnbindResponse, VerifyAuditRequest, VerifyAuditResponse, WhoAmIRequest, WhoAmIResponse,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tonic::{Request, Response, Status};
 use tracing::info;
 
 use crate::access::people::{
-    Invite, LOGIN_PREFIX, RoleBinding, SESSION_PREFIX, Session, Subject, hash, is_name,
+    BROWSER, Invite, LOGIN_PREFIX, RoleBinding, SESSION_PREFIX, Session, Subject, hash, is_name,
 };
 use crate::access::scope::{Patterns, Scope};
 use crate::access::{self, Method, Person, Verb, Verbs, out_of_scope};
 use crate::hub::{Hub, millis};
 use crate::lock::people::unavailable;
-use crate::oidc::{Oidc, Step};
+use crate::oidc::{Named, Oidc, Step};
+use crate::rate::{Attempts, Limit, TooMany};
 use crate::store::StoredDecision;
-use crate::{Millis, now};
+use crate::{Millis, Moment, now};
 
 /// How long a login token is good.
 const INVITED: Duration = Duration::from_secs(15 * 60);
+/// How long a login token is good that a person makes for itself.
+const OWN: Duration = Duration::from_secs(5 * 60);
+/// Attempts to log in from one address: many people may share one behind a proxy.
+const EACH: Limit = Limit {
+    burst: 60,
+    per_second: 2,
+};
+/// And of all together.
+const ALL: Limit = Limit {
+    burst: 300,
+    per_second: 20,
+};
 /// Most groups of a person.
 const GROUPS: usize = 200;
+
+/// Where a session is opened.
+struct Way {
+    /// At the dashboard.
+    browser: bool,
+    /// Authorities that the CLI trusts the hub by.
+    trusts: Vec<KeyHash>,
+}
 
 /// The service.
 pub struct PeopleService {
@@ -38,6 +64,8 @@ pub struct PeopleService {
     /// How long a session lasts.
     lifetime: Millis,
     oidc: Option<Oidc>,
+    /// Attempts to log in: anyone may make one.
+    attempts: Mutex<Attempts>,
     /// One change at a time, so that memory has the order of the store.
     changing: tokio::sync::Mutex<()>,
 }
@@ -50,32 +78,37 @@ impl PeopleService {
             hub,
             lifetime: millis(lifetime),
             oidc,
+            attempts: Mutex::new(Attempts::new(EACH, ALL, Moment::now().steady)),
             changing: tokio::sync::Mutex::default(),
         }
     }
 
-    async fn open(
-        &self,
-        name: String,
-        groups: Vec<String>,
-        how: &str,
-        invite: Option<[u8; 32]>,
-    ) -> Result<LoginResponse, Status> {
+    async fn open(&self, named: Named, way: Way, invite: Option<&Invite>) -> Result<LoginResponse, Status> {
         let _changing = self.changing.lock().await;
         let (now, token) = (now(), random(SESSION_PREFIX)?);
+        let Named { name, groups } = named;
+        let how = match (way.browser, invite) {
+            (true, _) => BROWSER,
+            (false, Some(_)) => "token",
+            (false, None) => "oidc",
+        };
+        let until = invite.and_then(|invite| invite.until).unwrap_or(Millis::MAX);
         let session = Session {
             hash: hash(&token),
             name: name.clone(),
             groups: groups.clone(),
             how: how.to_owned(),
+            maker: invite.and_then(|invite| invite.maker.clone()),
             created: now,
-            expires: now.saturating_add(self.lifetime),
+            expires: now.saturating_add(self.lifetime).min(until),
+            trusts: way.trusts,
         };
         let decision = StoredDecision {
             after: format!("session by {how}, groups {}", listed(&groups)),
             ..decision(&name, "login", &name)
         };
-        let opened = self.hub.store().open_session(session.clone(), invite, decision);
+        let used = invite.map(|invite| invite.hash);
+        let opened = self.hub.store().open_session(session.clone(), used, decision);
         if !opened.await.map_err(|e| unavailable(&e))? {
             return Err(no_token());
         }
@@ -90,6 +123,92 @@ impl PeopleService {
         })
     }
 
+    /// Whether people can log in at an issuer.
+    #[must_use]
+    pub fn has_issuer(&self) -> bool {
+        self.oidc.is_some()
+    }
+
+    /// Whether a session token is good.
+    #[must_use]
+    pub fn has_session(&self, token: &str) -> bool {
+        let hash = hash(token);
+        self.hub
+            .authority
+            .read(|people| people.session(&hash, now()).is_some())
+    }
+
+    /// Opens a session for a login token, or for a login that its person has confirmed at the issuer.
+    ///
+    /// # Errors
+    /// Unauthenticated for a token that is not good, and what the issuer refuses.
+    /// ResourceExhausted after too many attempts.
+    pub async fn log_in(
+        &self,
+        request: LoginRequest,
+        source: Option<SocketAddr>,
+        browser: bool,
+    ) -> Result<LoginResponse, Status> {
+        let LoginRequest {
+            token,
+            login,
+            trusts,
+            code,
+        } = request;
+        let trusts = certificates::keys(trusts);
+        let way = Way { browser, trusts };
+        if !login.is_empty() {
+            // A login that was begun is asked for again and again, and was counted when it began.
+            if !self.issuer()?.waits(hash(&login), now()).await {
+                self.attempt(source)?;
+            }
+            return match code.as_str() {
+                "" => self.by_issuer(&login, way).await,
+                code => {
+                    let named = self.issuer()?.exchange(hash(&login), code, now()).await?;
+                    self.open(named, way, None).await
+                }
+            };
+        }
+        self.attempt(source)?;
+        let hash = hash(&token);
+        let invited = self.hub.store().invited(hash, now()).await;
+        let invite = invited.map_err(|e| unavailable(&e))?.ok_or_else(no_token)?;
+        let named = Named {
+            name: invite.name.clone(),
+            groups: invite.groups.clone(),
+        };
+        self.open(named, way, Some(&invite)).await
+    }
+
+    /// Ends the session of a token, if it has not ended.
+    ///
+    /// # Errors
+    /// Unavailable when that cannot be written.
+    pub async fn log_out(&self, token: &str) -> Result<(), Status> {
+        let hash = hash(token);
+        let found = self
+            .hub
+            .authority
+            .read(|people| people.session(&hash, now()).cloned());
+        match found {
+            Some(session) => self.close(hash, &session.name).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn close(&self, hash: [u8; 32], name: &str) -> Result<(), Status> {
+        let _changing = self.changing.lock().await;
+        let closed = self
+            .hub
+            .store()
+            .close_session(hash, decision(name, "logout", name))
+            .await;
+        closed.map_err(|e| unavailable(&e))?;
+        self.hub.authority.change(|people| people.close(&hash));
+        Ok(())
+    }
+
     fn issuer(&self) -> Result<&Oidc, Status> {
         let text = "this hub trusts no issuer (--oidc-issuer): log in with a token of `fleet people invite`";
         self.oidc
@@ -97,13 +216,25 @@ impl PeopleService {
             .ok_or_else(|| Status::failed_precondition(text))
     }
 
-    async fn by_issuer(&self, login: &str) -> Result<LoginResponse, Status> {
+    /// Whether one more attempt is looked at. It costs neither the store nor the issuer anything until then.
+    fn attempt(&self, source: Option<SocketAddr>) -> Result<(), Status> {
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = attempts.take(source.map(|source| source.ip()), Moment::now().steady);
+        taken.map_err(|too_many| {
+            Status::resource_exhausted(match too_many {
+                TooMany::FromThere => "too many attempts to log in from this address; try again in a minute",
+                TooMany::InAll => "too many attempts to log in; try again in a minute",
+            })
+        })
+    }
+
+    async fn by_issuer(&self, login: &str, way: Way) -> Result<LoginResponse, Status> {
         match self.issuer()?.step(hash(login), now()).await? {
             Step::Waits(left) => Ok(LoginResponse {
                 wait_ms: u32::try_from(left).unwrap_or(u32::MAX).max(1),
                 ..LoginResponse::default()
             }),
-            Step::Named(named) => self.open(named.name, named.groups, "oidc", None).await,
+            Step::Named(named) => self.open(named, way, None).await,
         }
     }
 }
@@ -240,11 +371,25 @@ fn session_row(session: &Session) -> PersonSession {
 impl FleetAdmin for PeopleService {
     async fn begin_login(
         &self,
-        _: Request<BeginLoginRequest>,
+        request: Request<BeginLoginRequest>,
     ) -> Result<Response<BeginLoginResponse>, Status> {
+        let source = request.remote_addr();
+        self.attempt(source)?;
+        let source = source.map(|source| source.ip());
         let issuer = self.issuer()?;
         let login = random("")?;
-        let begun = issuer.begin(hash(&login), now()).await?;
+        let BeginLoginRequest { redirect } = request.into_inner();
+        if !redirect.is_empty() {
+            let sent = issuer.send(hash(&login), redirect, source, now()).await?;
+            return Ok(Response::new(BeginLoginResponse {
+                login,
+                address: sent.address,
+                state: sent.state,
+                expires: Some(from_unix_millis(sent.expires)),
+                ..BeginLoginResponse::default()
+            }));
+        }
+        let begun = issuer.begin(hash(&login), source, now()).await?;
         Ok(Response::new(BeginLoginResponse {
             login,
             address: begun.address,
@@ -252,19 +397,14 @@ impl FleetAdmin for PeopleService {
             code: begun.code,
             wait_ms: u32::try_from(begun.interval).unwrap_or(u32::MAX),
             expires: Some(from_unix_millis(begun.expires)),
+            state: String::new(),
         }))
     }
 
     async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
-        let LoginRequest { token, login } = request.into_inner();
-        if !login.is_empty() {
-            return self.by_issuer(&login).await.map(Response::new);
-        }
-        let hash = hash(&token);
-        let invited = self.hub.store().invited(hash, now()).await;
-        let invite = invited.map_err(|e| unavailable(&e))?.ok_or_else(no_token)?;
-        let opened = self.open(invite.name, invite.groups, "token", Some(hash)).await?;
-        Ok(Response::new(opened))
+        let source = request.remote_addr();
+        let opened = self.log_in(request.into_inner(), source, false);
+        opened.await.map(Response::new)
     }
 
     async fn logout(&self, request: Request<LogoutRequest>) -> Result<Response<LogoutResponse>, Status> {
@@ -274,11 +414,7 @@ impl FleetAdmin for PeopleService {
                 "a certificate has no session that could be ended",
             ));
         };
-        let _changing = self.changing.lock().await;
-        let decision = decision(&person.name, "logout", &person.name);
-        let closed = self.hub.store().close_session(hash, decision).await;
-        closed.map_err(|e| unavailable(&e))?;
-        self.hub.authority.change(|people| people.close(&hash));
+        self.close(hash, &person.name).await?;
         Ok(Response::new(LogoutResponse {}))
     }
 
@@ -316,10 +452,40 @@ impl FleetAdmin for PeopleService {
             name,
             groups,
             expires,
+            maker: None,
+            until: None,
         };
         let kept = self.hub.store().invite(invite, decision).await;
         kept.map_err(|e| unavailable(&e))?;
         Ok(Response::new(InviteResponse {
+            token,
+            expires: Some(from_unix_millis(expires)),
+            pin: self.hub.membership.pin().unwrap_or_default(),
+        }))
+    }
+
+    async fn create_login(
+        &self,
+        request: Request<CreateLoginRequest>,
+    ) -> Result<Response<CreateLoginResponse>, Status> {
+        let person = access::person(&request)?;
+        let token = random(LOGIN_PREFIX)?;
+        let decision = StoredDecision {
+            after: "login token for itself".to_owned(),
+            ..decision(&person.name, "invite", &person.name)
+        };
+        let expires = decision.at.saturating_add(millis(OWN));
+        let invite = Invite {
+            hash: hash(&token),
+            name: person.name.to_string(),
+            groups: person.groups.clone(),
+            expires,
+            maker: person.maker(),
+            until: person.until,
+        };
+        let kept = self.hub.store().invite(invite, decision).await;
+        kept.map_err(|e| unavailable(&e))?;
+        Ok(Response::new(CreateLoginResponse {
             token,
             expires: Some(from_unix_millis(expires)),
         }))
@@ -331,10 +497,15 @@ impl FleetAdmin for PeopleService {
     ) -> Result<Response<ListBindingsResponse>, Status> {
         admin(&request)?;
         let now = now();
-        let (bindings, mut sessions) = self.hub.authority.read(|people| {
+        let (bindings, mut sessions, revoked) = self.hub.authority.read(|people| {
             let bindings = people.bindings().iter().map(binding_row);
             let sessions = people.sessions(now).map(session_row);
-            (bindings.collect(), sessions.collect::<Vec<_>>())
+            let revoked = people.revoked().iter().map(certificates::row);
+            (
+                bindings.collect(),
+                sessions.collect::<Vec<_>>(),
+                revoked.collect(),
+            )
         });
         let order = |session: &PersonSession| {
             let created = session.created.as_ref().map(|at| (at.seconds, at.nanos));
@@ -345,6 +516,7 @@ impl FleetAdmin for PeopleService {
             as_of: Some(from_unix_millis(now)),
             bindings,
             sessions,
+            revoked,
         }))
     }
 
@@ -356,7 +528,7 @@ impl FleetAdmin for PeopleService {
         let verbs: Result<Verbs, _> = request.rights.parse();
         let verbs = verbs.map_err(|error| Status::invalid_argument(error.to_string()))?;
         if verbs.has(Verb::Administer) && !scope.is_everything() {
-            let text = "who may administer people may give itself every right: that has no scope";
+            let text = "a person who may administer people may take every right: that has no scope";
             return Err(Status::invalid_argument(text));
         }
         let _changing = self.changing.lock().await;
@@ -432,6 +604,23 @@ impl FleetAdmin for PeopleService {
         Ok(Response::new(RevokeResponse {
             sessions: sessions as u64,
         }))
+    }
+
+    async fn revoke_certificate(
+        &self,
+        request: Request<RevokeCertificateRequest>,
+    ) -> Result<Response<RevokeCertificateResponse>, Status> {
+        let person = admin(&request)?;
+        self.refuse_certificate(&person, request.into_inner()).await?;
+        Ok(Response::new(RevokeCertificateResponse {}))
+    }
+
+    async fn authorities(
+        &self,
+        request: Request<AuthoritiesRequest>,
+    ) -> Result<Response<AuthoritiesResponse>, Status> {
+        let person = access::person(&request)?;
+        self.trust(&person, request.into_inner()).await.map(Response::new)
     }
 
     async fn verify_audit(

@@ -1,17 +1,18 @@
 //! Filter, sort and page. A page begins after the last row of the one before, by its place in the order, so that
 //! changes in between neither repeat rows nor lose any.
 
-use std::cmp::Ordering;
+mod worst;
 
-use proto::v1::{
-    BackupRow, ClusterRow, Collection, Filter, ListRequest, ListResponse, RepositoryRow, Row, row::Body,
-};
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use proto::v1::{ClusterRow, Collection, Filter, ListRequest, ListResponse, RepositoryRow, Row, row::Body};
 use serde::{Deserialize, Serialize};
 
 use crate::health::Health;
 use crate::inventory::{Held, Inventory};
-use crate::rows;
-use crate::seen::Seen;
+use crate::seen::{Seen, repository_of};
+use crate::{policies, restores, rows};
 
 /// Most rows of a page, and the default.
 pub const PAGE_MAX: usize = 200;
@@ -21,7 +22,7 @@ const NAMED: usize = 20;
 /// What is wrong with a question.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum QueryError {
-    #[error("name the collection: clusters, repositories or backups")]
+    #[error("name the collection: clusters, repositories, backups, policies or restores")]
     Collection,
     #[error("there is no column {column:?} to sort by; columns are {known}")]
     Sort { column: String, known: &'static str },
@@ -51,19 +52,22 @@ struct Token {
 const CLUSTER_COLUMNS: &str = "state, name, backups, repositories, unwell, heard";
 const REPOSITORY_COLUMNS: &str = "state, name, size, snapshots, backups";
 const BACKUP_COLUMNS: &str = "state, name, cluster, namespace, last, next, size";
+const POLICY_COLUMNS: &str = "state, name, cluster, namespace, last";
+const RESTORE_COLUMNS: &str = "state, name, cluster, namespace, started, finished";
 
 /// Answers a question as of the inventory's revision.
 ///
 /// # Errors
 /// When the question cannot be answered as it was put.
 pub fn list(seen: Seen<'_>, request: &ListRequest) -> Result<ListResponse, QueryError> {
-    let inventory = seen.inventory;
-    let filter = request.filter.clone().unwrap_or_default();
-    check_filter(seen, request.collection(), &filter)?;
+    let collection = request.collection();
+    let filter = Wanted::new(request.filter.clone().unwrap_or_default());
+    check_filter(seen, collection, &filter.of)?;
     let (column, descending) = match request.sort.strip_prefix('-') {
         Some(column) => (column, true),
         None => (request.sort.as_str(), false),
     };
+    check(collection, column)?;
     let after = match request.page_token.as_str() {
         "" => None,
         token => Some(
@@ -72,45 +76,86 @@ pub fn list(seen: Seen<'_>, request: &ListRequest) -> Result<ListResponse, Query
                 .ok_or(QueryError::Token)?,
         ),
     };
-    let mut places: Vec<(Sort, Found<'_>)> = Vec::new();
-    for found in candidates(seen, request.collection(), &filter)? {
-        places.push((found.sort(inventory, column)?, found));
-    }
-    // A column is checked even when no row is there to be sorted by it.
-    check(request.collection(), column)?;
-    let order = |a: &(Sort, Found<'_>), b: &(Sort, Found<'_>)| {
-        direction(a.0.cmp(&b.0), descending).then_with(|| a.1.key().cmp(b.1.key()))
-    };
-    places.sort_by(order);
-    let total = places.len() as u64;
     let size = match request.page_size as usize {
         0 => PAGE_MAX,
         size => size.min(PAGE_MAX),
     };
-    let rest = places.into_iter().filter(|(sort, found)| {
-        after.as_ref().is_none_or(|token| {
+    let worst_first = collection == Collection::Backups && matches!(column, "" | "state") && !descending;
+    // One cluster is looked through sooner than the order of the whole fleet.
+    let page = if worst_first && filter.of.clusters.is_empty() {
+        worst::page(seen, &filter, after, size)
+    } else {
+        sorted(seen, collection, &filter, (column, descending), after, size)?
+    };
+    Ok(answer(seen.inventory, request, page))
+}
+
+/// A page of what was found.
+struct Page<'a> {
+    rows: Vec<(Sort, Found<'a>)>,
+    /// There is another page.
+    more: bool,
+    total: u64,
+}
+
+/// All that match, sorted.
+fn sorted<'a>(
+    seen: Seen<'a>,
+    collection: Collection,
+    filter: &'a Wanted,
+    (column, descending): (&str, bool),
+    after: Option<Token>,
+    size: usize,
+) -> Result<Page<'a>, QueryError> {
+    let mut places: Vec<(Sort, Found<'_>)> = Vec::new();
+    let mut total = 0;
+    for found in candidates(seen, collection, filter)? {
+        total += 1;
+        let sort = found.sort(seen.inventory, column)?;
+        let of_page = after.as_ref().is_none_or(|token| {
             direction(sort.cmp(&token.at), descending).then_with(|| found.key().cmp(&token.key))
                 == Ordering::Greater
-        })
-    });
-    let mut page: Vec<(Sort, Found<'_>)> = rest.take(size + 1).collect();
-    let more = page.len() > size;
-    page.truncate(size);
-    let next = page.last().filter(|_| more).map(|(at, found)| Token {
+        });
+        if of_page {
+            places.push((sort, found));
+        }
+    }
+    let order = |a: &(Sort, Found<'_>), b: &(Sort, Found<'_>)| {
+        direction(a.0.cmp(&b.0), descending).then_with(|| a.1.key().cmp(b.1.key()))
+    };
+    let more = places.len() > size;
+    if more {
+        places.select_nth_unstable_by(size, order);
+        places.truncate(size);
+    }
+    places.sort_by(order);
+    Ok(Page {
+        rows: places,
+        more,
+        total,
+    })
+}
+
+fn answer(inventory: &Inventory, request: &ListRequest, page: Page<'_>) -> ListResponse {
+    let next = page.rows.last().filter(|_| page.more).map(|(at, found)| Token {
         by: request.sort.clone(),
         at: at.clone(),
         key: found.key().to_owned(),
     });
-    Ok(ListResponse {
+    ListResponse {
         revision: inventory.revision(),
         as_of: Some(proto::time::from_unix_millis(inventory.now())),
-        rows: page.into_iter().map(|(_, found)| found.row(inventory)).collect(),
-        total,
+        rows: page
+            .rows
+            .into_iter()
+            .map(|(_, found)| found.row(inventory))
+            .collect(),
+        total: page.total,
         next_page_token: next
             .and_then(|token| serde_json::to_vec(&token).ok())
             .map(hex::encode)
             .unwrap_or_default(),
-    })
+    }
 }
 
 fn parse(token: &str) -> Option<Token> {
@@ -126,6 +171,8 @@ fn check(collection: Collection, column: &str) -> Result<(), QueryError> {
         Collection::Clusters => CLUSTER_COLUMNS,
         Collection::Repositories => REPOSITORY_COLUMNS,
         Collection::Backups => BACKUP_COLUMNS,
+        Collection::Policies => POLICY_COLUMNS,
+        Collection::Restores => RESTORE_COLUMNS,
         Collection::Unspecified => return Err(QueryError::Collection),
     };
     let there = column.is_empty() || known.split(", ").any(|name| name == column);
@@ -172,6 +219,8 @@ fn check_states(collection: Collection, filter: &Filter) -> Result<(), QueryErro
         Collection::Clusters => rows::CLUSTER_STATES.to_vec(),
         Collection::Repositories => rows::REPOSITORY_STATES.to_vec(),
         Collection::Backups => Health::ALL.iter().map(|health| health.as_str()).collect(),
+        Collection::Policies => policies::STATES.to_vec(),
+        Collection::Restores => restores::STATES.to_vec(),
         Collection::Unspecified => return Err(QueryError::Collection),
     };
     match filter
@@ -187,30 +236,38 @@ fn check_states(collection: Collection, filter: &Filter) -> Result<(), QueryErro
     }
 }
 
-/// A row that the filter takes. Backups are made into rows only when they are on the page: there may be a million.
+/// A row that the filter takes. Most are made into rows only when they are on the page: there may be a million.
 enum Found<'a> {
-    Backup(&'a Held),
+    Held(Collection, &'a Held),
     Row(Box<Row>),
 }
 
 impl Found<'_> {
     fn key(&self) -> &str {
         match self {
-            Found::Backup(held) => &held.place,
+            Found::Held(_, held) => &held.place,
             Found::Row(row) => &row.key,
         }
     }
 
     fn row(self, inventory: &Inventory) -> Row {
         match self {
-            Found::Backup(held) => rows::backup(inventory, held),
+            Found::Held(Collection::Policies, held) => policies::row(inventory, held),
+            Found::Held(Collection::Restores, held) => restores::row(inventory, held),
+            Found::Held(_, held) => rows::backup(inventory, held),
             Found::Row(row) => *row,
         }
     }
 
     fn sort(&self, inventory: &Inventory, column: &str) -> Result<Sort, QueryError> {
         match self {
-            Found::Backup(held) => backup_sort(inventory, held, column),
+            Found::Held(of, held) => match column {
+                "" | "state" => Ok(number(place_of(state(inventory, *of, held), *of))),
+                "name" => Ok(Sort::Text(held.object.name.clone())),
+                "cluster" => Ok(Sort::Text(held.cluster.to_string())),
+                "namespace" => Ok(Sort::Text(held.object.namespace.clone())),
+                _ => held_sort(held, *of, column),
+            },
             Found::Row(row) => match &row.body {
                 Some(Body::Cluster(cluster)) => cluster_sort(row, cluster, column),
                 Some(Body::Repository(repository)) => repository_sort(row, repository, column),
@@ -218,6 +275,25 @@ impl Found<'_> {
             },
         }
     }
+}
+
+/// State of the row of a resource.
+fn state(inventory: &Inventory, of: Collection, held: &Held) -> &'static str {
+    match of {
+        Collection::Policies => policies::state(inventory, held).0,
+        Collection::Restores => restores::state(inventory, held).0,
+        _ => rows::state(inventory, held).as_str(),
+    }
+}
+
+/// How bad a state is: smaller is worse.
+fn place_of(state: &str, of: Collection) -> u64 {
+    let at = match of {
+        Collection::Policies => policies::STATES.iter().position(|s| *s == state),
+        Collection::Restores => restores::STATES.iter().position(|s| *s == state),
+        _ => Health::ALL.iter().position(|health| health.as_str() == state),
+    };
+    at.unwrap_or_default() as u64
 }
 
 fn number(count: u64) -> Sort {
@@ -264,111 +340,172 @@ fn repository_sort(row: &Row, repository: &RepositoryRow, column: &str) -> Resul
     })
 }
 
-fn backup_sort(inventory: &Inventory, held: &Held, column: &str) -> Result<Sort, QueryError> {
-    let backup = held.backup().cloned().unwrap_or_default();
-    Ok(match column {
-        "" | "state" => {
-            let state = rows::health(inventory, held).0;
-            number(Health::ALL.iter().position(|h| *h == state).unwrap_or_default() as u64)
-        }
-        "name" => Sort::Text(held.object.name.clone()),
-        "cluster" => Sort::Text(held.cluster.to_string()),
-        "namespace" => Sort::Text(held.object.namespace.clone()),
-        "last" => Sort::Number(rows::time(backup.last_success.as_ref())),
-        "next" => Sort::Number(rows::time(backup.next_run.as_ref())),
-        "size" => number(backup.last_run.map_or(0, |run| run.bytes_processed)),
-        _ => {
-            return Err(QueryError::Sort {
-                column: column.to_owned(),
-                known: BACKUP_COLUMNS,
-            });
-        }
+fn held_sort(held: &Held, of: Collection, column: &str) -> Result<Sort, QueryError> {
+    let time = |time: Option<&prost_types::Timestamp>| Some(Sort::Number(rows::time(time)));
+    let (backup, policy, restore) = (held.backup(), held.policy(), held.restore());
+    let run = backup.and_then(|backup| backup.last_run.as_ref());
+    let (sort, known) = match of {
+        Collection::Policies => match column {
+            "last" => (time(policy.and_then(|p| p.last_run.as_ref())), POLICY_COLUMNS),
+            _ => (None, POLICY_COLUMNS),
+        },
+        Collection::Restores => match column {
+            "started" => (time(restore.and_then(|r| r.started.as_ref())), RESTORE_COLUMNS),
+            "finished" => (time(restore.and_then(|r| r.finished.as_ref())), RESTORE_COLUMNS),
+            _ => (None, RESTORE_COLUMNS),
+        },
+        _ => match column {
+            "last" => (time(backup.and_then(|b| b.last_success.as_ref())), BACKUP_COLUMNS),
+            "next" => (time(backup.and_then(|b| b.next_run.as_ref())), BACKUP_COLUMNS),
+            "size" => (
+                Some(number(run.map_or(0, |run| run.bytes_processed))),
+                BACKUP_COLUMNS,
+            ),
+            _ => (None, BACKUP_COLUMNS),
+        },
+    };
+    sort.ok_or_else(|| QueryError::Sort {
+        column: column.to_owned(),
+        known,
     })
 }
 
 fn candidates<'a>(
     seen: Seen<'a>,
     collection: Collection,
-    filter: &'a Filter,
+    filter: &'a Wanted,
 ) -> Result<Box<dyn Iterator<Item = Found<'a>> + 'a>, QueryError> {
+    let index = seen.inventory.index();
+    let held = move |of: Collection, all: Box<dyn Iterator<Item = &'a Arc<Held>> + 'a>| {
+        let taken = all.filter(move |held| seen.held(held) && filter.takes_held(seen.inventory, of, held));
+        taken.map(move |held| Found::Held(of, held))
+    };
     Ok(match collection {
         Collection::Unspecified => return Err(QueryError::Collection),
         Collection::Clusters => Box::new(
             seen.members()
                 .map(move |m| rows::cluster(seen, m))
-                .filter(|row| takes(filter, row))
+                .filter(|row| filter.takes(row))
                 .map(|row| Found::Row(Box::new(row))),
         ),
         Collection::Repositories => {
-            let keys = seen.inventory.index().repositories();
-            let all = keys.filter_map(move |key| rows::repository(seen, key));
+            let all = index
+                .repositories()
+                .filter_map(move |key| rows::repository(seen, key));
             Box::new(
-                all.filter(|row| takes(filter, row))
+                all.filter(|row| filter.takes(row))
                     .map(|row| Found::Row(Box::new(row))),
             )
         }
-        Collection::Backups => {
-            let all = seen.backups(&filter.clusters).map(AsRef::as_ref);
-            Box::new(
-                all.filter(move |held| takes_backup(seen.inventory, filter, held))
-                    .map(Found::Backup),
-            )
-        }
+        Collection::Backups => Box::new(held(collection, index.backups(&filter.of.clusters))),
+        Collection::Policies => Box::new(held(collection, Box::new(index.all_policies()))),
+        Collection::Restores => Box::new(held(collection, Box::new(index.restores()))),
     })
 }
 
-fn takes_backup(inventory: &Inventory, filter: &Filter, held: &Held) -> bool {
-    let repository = held.backup().map(|b| b.restic_id.clone()).unwrap_or_default();
-    any(&filter.clusters, &held.cluster)
-        && any(&filter.namespaces, &held.object.namespace)
-        && (filter.states.is_empty() || any(&filter.states, rows::health(inventory, held).0.as_str()))
-        && contains(filter, [&*held.place, &repository].into_iter())
+/// A filter, with its text as it is compared.
+pub struct Wanted {
+    of: Filter,
+    text: String,
 }
 
-/// Whether a filter takes a row.
-#[must_use]
-pub fn takes(filter: &Filter, row: &Row) -> bool {
-    match &row.body {
-        Some(Body::Cluster(cluster)) => {
-            any(&filter.clusters, &cluster.name)
-                && any(&filter.states, &cluster.state)
-                && contains(filter, std::iter::once(cluster.name.as_str()))
+impl Wanted {
+    /// A filter that was checked.
+    #[must_use]
+    pub fn new(of: Filter) -> Wanted {
+        Wanted {
+            text: of.text.to_lowercase(),
+            of,
         }
-        Some(Body::Repository(repository)) => {
-            let clusters = &repository.clusters;
-            let namespaces = || repository.bindings.iter().map(|b| &b.namespace);
-            (filter.clusters.is_empty() || clusters.iter().any(|c| filter.clusters.contains(c)))
-                && (filter.namespaces.is_empty() || namespaces().any(|n| filter.namespaces.contains(n)))
-                && any(&filter.states, &repository.state)
-                && contains(
-                    filter,
-                    [repository.name.as_str(), &row.key]
-                        .into_iter()
-                        .chain(repository.bindings.iter().map(|b| b.url.as_str())),
-                )
-        }
-        Some(Body::Backup(backup)) => takes_backup_row(filter, row, backup),
-        None => false,
     }
-}
 
-fn takes_backup_row(filter: &Filter, row: &Row, backup: &BackupRow) -> bool {
-    let repository = backup
-        .backup
-        .as_ref()
-        .map(|b| b.restic_id.as_str())
-        .unwrap_or_default();
-    any(&filter.clusters, &backup.cluster)
-        && any(&filter.namespaces, &backup.namespace)
-        && any(&filter.states, &backup.state)
-        && contains(filter, [row.key.as_str(), repository].into_iter())
+    /// Whether it takes everything.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.is_by_state() && self.of.states.is_empty()
+    }
+
+    /// Whether it takes by state alone.
+    fn is_by_state(&self) -> bool {
+        let Filter {
+            clusters, namespaces, ..
+        } = &self.of;
+        clusters.is_empty() && namespaces.is_empty() && self.text.is_empty()
+    }
+
+    /// Whether it takes a backup, policy or restore.
+    fn takes_held(&self, inventory: &Inventory, of: Collection, held: &Held) -> bool {
+        let Filter {
+            clusters,
+            namespaces,
+            states,
+            ..
+        } = &self.of;
+        any(clusters, &held.cluster)
+            && any(namespaces, &held.object.namespace)
+            && self.contains([&*held.place, repository_of(held).0].into_iter())
+            && (states.is_empty() || any(states, state(inventory, of, held)))
+    }
+
+    /// Whether it takes a row.
+    #[must_use]
+    pub fn takes(&self, row: &Row) -> bool {
+        let Filter {
+            clusters,
+            namespaces,
+            states,
+            ..
+        } = &self.of;
+        match &row.body {
+            Some(Body::Cluster(cluster)) => {
+                any(clusters, &cluster.name)
+                    && any(states, &cluster.state)
+                    && self.contains(std::iter::once(cluster.name.as_str()))
+            }
+            Some(Body::Repository(repository)) => {
+                let spaces = || repository.bindings.iter().map(|b| &b.namespace);
+                let urls = repository.bindings.iter().map(|b| b.url.as_str());
+                (clusters.is_empty() || repository.clusters.iter().any(|c| clusters.contains(c)))
+                    && (namespaces.is_empty() || spaces().any(|n| namespaces.contains(n)))
+                    && any(states, &repository.state)
+                    && self.contains([repository.name.as_str(), &row.key].into_iter().chain(urls))
+            }
+            Some(Body::Backup(of)) => {
+                let id = of.backup.as_ref().map_or("", |backup| &backup.restic_id);
+                self.takes_of((&of.cluster, &of.namespace, &of.state), [&row.key, id])
+            }
+            Some(Body::Policy(of)) => {
+                let id = of.policy.as_ref().map_or("", |policy| &policy.restic_id);
+                self.takes_of((&of.cluster, &of.namespace, &of.state), [&row.key, id])
+            }
+            Some(Body::Restore(of)) => {
+                let id = of.restore.as_ref().map_or("", |restore| &restore.restic_id);
+                self.takes_of((&of.cluster, &of.namespace, &of.state), [&row.key, id])
+            }
+            None => false,
+        }
+    }
+
+    fn takes_of(&self, (cluster, namespace, state): (&str, &str, &str), texts: [&str; 2]) -> bool {
+        any(&self.of.clusters, cluster)
+            && any(&self.of.namespaces, namespace)
+            && any(&self.of.states, state)
+            && self.contains(texts.into_iter())
+    }
+
+    fn contains<'a>(&self, mut texts: impl Iterator<Item = &'a str>) -> bool {
+        let has = |text: &str| match text
+            .bytes()
+            .any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii())
+        {
+            true => text.to_lowercase().contains(&self.text),
+            // Names and ids, nearly always: nothing is copied.
+            false => text.contains(&self.text),
+        };
+        self.text.is_empty() || texts.any(has)
+    }
 }
 
 fn any(wanted: &[String], value: &str) -> bool {
     wanted.is_empty() || wanted.iter().any(|w| w == value)
-}
-
-fn contains<'a>(filter: &Filter, mut texts: impl Iterator<Item = &'a str>) -> bool {
-    let wanted = filter.text.to_lowercase();
-    wanted.is_empty() || texts.any(|text| text.to_lowercase().contains(&wanted))
 }

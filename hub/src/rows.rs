@@ -11,6 +11,7 @@ use proto::v1::{
 use crate::Millis;
 use crate::health::{Evidence, Fresh, Health, is_ready, ready_condition};
 use crate::inventory::{Held, Inventory, Member};
+use crate::lock;
 use crate::seen::Seen;
 
 /// Clocks of two machines may differ by this much.
@@ -24,24 +25,41 @@ pub const REPOSITORY_STATES: [&str; 4] = ["unready", "stale", "degraded", "ready
 /// How a backup is.
 #[must_use]
 pub fn health(inventory: &Inventory, held: &Held) -> (Health, String) {
-    let Some(backup) = held.backup() else {
-        return (Health::NotReady, String::new());
-    };
-    let fresh = inventory.fresh(&held.cluster);
+    judged(inventory, held).map_or((Health::NotReady, String::new()), |(health, evidence)| {
+        (health, evidence.reason(health))
+    })
+}
+
+/// State of a backup.
+#[must_use]
+pub fn state(inventory: &Inventory, held: &Held) -> Health {
+    let known = inventory.index().judged().health(&held.place);
+    known.unwrap_or_else(|| health(inventory, held).0)
+}
+
+/// What was made of a backup, and what of.
+fn judged<'a>(inventory: &Inventory, held: &'a Held) -> Option<(Health, Evidence<'a>)> {
     let evidence = Evidence {
         object: &held.object,
-        backup,
+        backup: held.backup()?,
         deadline: held.deadline,
-        fresh,
+        fresh: inventory.fresh(&held.cluster),
     };
-    let health = evidence.health(inventory.now());
-    (health, evidence.reason(health))
+    let known = inventory.index().judged().health(&held.place);
+    let health = known.unwrap_or_else(|| evidence.health(inventory.now()));
+    Some((health, evidence))
 }
 
 /// A backup's row.
 #[must_use]
 pub fn backup(inventory: &Inventory, held: &Held) -> Row {
-    let (state, reason) = health(inventory, held);
+    let judged = judged(inventory, held);
+    let since = judged
+        .as_ref()
+        .and_then(|(health, evidence)| evidence.since(*health));
+    let (state, reason) = judged.map_or((Health::NotReady, String::new()), |(health, evidence)| {
+        (health, evidence.reason(health))
+    });
     let row = BackupRow {
         cluster: held.cluster.to_string(),
         namespace: held.object.namespace.clone(),
@@ -52,6 +70,7 @@ pub fn backup(inventory: &Inventory, held: &Held) -> Row {
         ready: is_ready(&held.object),
         freshness: Some(freshness(inventory.fresh(&held.cluster))),
         due: held.deadline.map(|deadline| from_unix_millis(deadline.due)),
+        since: since.map(from_unix_millis),
     };
     Row {
         key: held.place.to_string(),
@@ -62,8 +81,7 @@ pub fn backup(inventory: &Inventory, held: &Held) -> Row {
 /// A cluster's row, with the counts of what is seen.
 #[must_use]
 pub fn cluster(seen: Seen<'_>, member: &Member) -> Row {
-    let of_cluster = [member.name.to_string()];
-    let unwell = unwell(seen, &of_cluster);
+    let unwell = seen.tally_of(member).fitting(Health::is_unsafe);
     let (repositories, backups) = seen.counts(member);
     let known = if member.stale { "stale" } else { "connected" };
     let (state, reason) = member.trouble().unwrap_or((known, ""));
@@ -89,12 +107,6 @@ pub fn cluster(seen: Seen<'_>, member: &Member) -> Row {
         key: member.name.to_string(),
         body: Some(Body::Cluster(row)),
     }
-}
-
-fn unwell<'a>(seen: Seen<'a>, clusters: &'a [String]) -> u64 {
-    let backups = seen.backups(clusters);
-    let unwell = backups.filter(|held| health(seen.inventory, held).0.is_unwell());
-    unwell.count() as u64
 }
 
 /// Name that most bindings of a physical repository use, of those that are seen.
@@ -206,6 +218,17 @@ fn alarm(inventory: &Inventory, key: &str, whole: bool) -> String {
         Some(format!("{place}: {text}"))
     };
     let rival = rival.filter(|rival| !rival.is_empty());
+    if let Some((place, known, other)) = inventory.changed_of(key) {
+        return match whole {
+            true => format!("{place}: repository {other} lies where {known} was, and nobody has accepted it"),
+            false => "another repository lies where it was, or it lies where another was".to_owned(),
+        };
+    }
+    let copies = lock::copies::others(inventory, key);
+    if !copies.is_empty() {
+        let narrow = "a copy of the repository with the same id is used by another cluster".to_owned();
+        return if whole { copies } else { narrow };
+    }
     if !whole {
         let rival = rival.map(|_| "two clusters have shown different keys for it");
         let damage = || damage().map(|_| "a check has found damage");
@@ -214,9 +237,23 @@ fn alarm(inventory: &Inventory, key: &str, whole: bool) -> String {
     rival.or_else(damage).unwrap_or_default()
 }
 
+/// Bytes that are stored in a physical repository; `None` when nothing that is seen binds it.
+#[must_use]
+pub fn stored_bytes(seen: Seen<'_>, key: &str) -> Option<u64> {
+    let held: Vec<&Arc<Held>> = seen.bindings(key).collect();
+    held.first()?;
+    let figures = figures(seen.inventory, key, &held);
+    Some(figures.map_or(0, |(_, statistics)| statistics.stored_bytes))
+}
+
 /// The figures of a repository, and the cluster that read them: what its collector reported, or where none did yet, the
 /// newest that a bound cluster has for itself.
-fn figures(inventory: &Inventory, key: &str, held: &[&Arc<Held>]) -> Option<(String, RepositoryStatistics)> {
+#[must_use]
+pub fn figures(
+    inventory: &Inventory,
+    key: &str,
+    held: &[&Arc<Held>],
+) -> Option<(String, RepositoryStatistics)> {
     let collected = inventory.collected(key).and_then(|c| c.latest.as_ref());
     let collected = collected.and_then(|l| Some((l.cluster.clone(), l.report.statistics.clone()?)));
     collected.or_else(|| {
@@ -260,7 +297,7 @@ fn is_stale(binding: &RepositoryBinding) -> bool {
     binding.freshness.as_ref().is_none_or(|f| f.stale)
 }
 
-fn freshness(fresh: Fresh) -> Freshness {
+pub(crate) fn freshness(fresh: Fresh) -> Freshness {
     Freshness {
         stale: fresh.stale,
         last_heard: fresh.last_heard.map(from_unix_millis),
@@ -276,11 +313,8 @@ pub fn rank(row: &Row) -> usize {
             .iter()
             .position(|s| *s == row.state)
             .unwrap_or(0),
-        Some(Body::Backup(row)) => Health::ALL
-            .iter()
-            .position(|h| h.as_str() == row.state)
-            .unwrap_or(0),
-        None => 0,
+        // Their order is kept, or worked out without their rows.
+        Some(Body::Backup(_) | Body::Policy(_) | Body::Restore(_)) | None => 0,
     }
 }
 

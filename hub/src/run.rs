@@ -83,7 +83,7 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
     let servers = servers::start(config, &hub, refusals, &stop).await?;
     // An error means that it is set already.
     let _ = ready.set(store.clone());
-    let _ = scrape.set(Scrape::new(hub.clone(), config));
+    let _ = scrape.set(Scrape::new(hub.clone()));
     info!(link = %servers.link, view = %servers.view, enrol = ?servers.enrol, "serving");
     let mut tasks = servers.tasks;
     tasks.extend([

@@ -53,6 +53,15 @@ pub fn deadline(schedule: &str, timezone: &str, since: Millis) -> Option<Deadlin
     Some(Deadline::between(millis(due), next))
 }
 
+/// When a schedule without a zone comes due next after a time; `None` when it cannot be read or never does.
+#[must_use]
+pub fn next_run(schedule: &str, after: Millis) -> Option<Millis> {
+    let schedule = Schedule::parse(schedule, "").ok()?;
+    schedule
+        .next_after(Timestamp::from_millisecond(after).ok()?)
+        .map(millis)
+}
+
 /// The deadline when only the spoke's own forecast is known.
 #[must_use]
 pub fn deadline_by_forecast(next_run: Millis) -> Deadline {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::access::Sight;
-use crate::inventory::{Held, Inventory, Member};
+use crate::health::Health;
+use crate::inventory::{Counts, Held, Inventory, Member};
 
 /// An inventory through the eyes of a person.
 #[derive(Clone, Copy)]
@@ -46,6 +47,50 @@ impl<'a> Seen<'a> {
     /// Backups of these clusters, or of all, that are seen.
     pub fn backups(self, clusters: &'a [String]) -> impl Iterator<Item = &'a Arc<Held>> {
         let all = self.inventory.index().backups(clusters);
+        all.filter(move |held| self.held(held))
+    }
+
+    /// How many backups that are seen are in which state.
+    #[must_use]
+    pub fn tally(self) -> Counts {
+        if self.is_everything() {
+            return self.inventory.index().judged().total();
+        }
+        let mut counts = Counts::default();
+        for member in self.inventory.members() {
+            if self.sight.reaches_cluster(&member.name) {
+                counts.merge(&self.tally_of(member));
+            }
+        }
+        counts
+    }
+
+    /// The same of one cluster.
+    #[must_use]
+    pub fn tally_of(self, member: &Member) -> Counts {
+        let judged = self.inventory.index().judged();
+        if self.sight.takes_cluster(&member.name) {
+            return judged.of_cluster(&member.name);
+        }
+        let mut counts = Counts::default();
+        let of_cluster = [member.name.to_string()];
+        for held in self.inventory.index().backups(&of_cluster) {
+            if let Some(health) = judged.health(&held.place).filter(|_| self.held(held)) {
+                counts.add(health);
+            }
+        }
+        counts
+    }
+
+    /// Backups that are seen in a state, by place, after one if it is given.
+    pub fn in_state(
+        self,
+        health: Health,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = &'a Arc<Held>> + use<'a> {
+        let index = self.inventory.index();
+        let places = index.judged().in_state(health, after);
+        let all = places.filter_map(move |place| index.backup(place));
         all.filter(move |held| self.held(held))
     }
 
@@ -99,7 +144,7 @@ impl<'a> Seen<'a> {
     /// Repositories and backups of a cluster that are seen.
     #[must_use]
     pub fn counts(&self, member: &Member) -> (u64, u64) {
-        if self.is_everything() {
+        if self.sight.takes_cluster(&member.name) {
             return (member.repositories, member.backups);
         }
         let seen = member.objects.values().filter(|held| self.held(held));

@@ -140,9 +140,11 @@ impl Session {
                 | Body::PlanPart(_)
                 | Body::CollectorReport(_)
                 | Body::CertificateRequest(_)
+                | Body::CertificateStored(_)
                 | Body::TrustStored(_)
                 | Body::CommandReport(_)
-                | Body::BrowsePart(_),
+                | Body::BrowsePart(_)
+                | Body::StoreProbeAnswer(_),
             ) => Effect::default(),
         })
     }

@@ -2,6 +2,7 @@
 
 mod accept;
 mod keys;
+mod served;
 
 pub use self::accept::{Accepted, Bounds, accept};
 pub use self::keys::{Keys, Listeners, certificates};

@@ -1,40 +1,31 @@
-//! FleetView: what viewers ask. Answers count from one revision; watches coalesce by row, so a slow reader costs a set
-//! of keys and nothing more.
+//! FleetView: what viewers ask. Answers count from one revision, and are read from a copy of the inventory.
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
 use proto::time::from_unix_millis;
 use proto::v1::fleet_view_server::FleetView;
-use proto::v1::watch_event::Body;
 use proto::v1::{
-    AcceptClusterRequest, AcceptClusterResponse, AuditRequest, AuditResponse, Bookmark, Collection,
-    DecideBindingRequest, DecideBindingResponse, DecidePlanRequest, DecidePlanResponse, Filter, FleetPause,
-    ForgetClusterRequest, ForgetClusterResponse, HistoryRequest, HistoryResponse, ListRequest, ListResponse,
-    LocksRequest, LocksResponse, PlansRequest, PlansResponse, ReleaseLockRequest, ReleaseLockResponse, Row,
-    StatusRequest, StatusResponse, WatchEvent, WatchHeartbeat, WatchRequest,
+    AcceptClusterRequest, AcceptClusterResponse, ActivityRequest, ActivityResponse, AuditRequest,
+    AuditResponse, Collection, DecideBindingRequest, DecideBindingResponse, DecidePlanRequest,
+    DecidePlanResponse, FleetPause, ForgetClusterRequest, ForgetClusterResponse, GetRequest, GetResponse,
+    HealthRequest, HealthResponse, HistoryRequest, HistoryResponse, ListRequest, ListResponse, LocksRequest,
+    LocksResponse, PlansRequest, PlansResponse, ReleaseLockRequest, ReleaseLockResponse, StatusRequest,
+    StatusResponse, WatchEvent, WatchRequest,
 };
 use tokio::sync::mpsc;
-use tokio::time::{Duration, interval, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use crate::access::{self, Need, Person, Principal, Sight, Verb};
+use crate::access::{self, Verb};
 use crate::collect::history::history;
 use crate::hub::Hub;
-use crate::inventory::Inventory;
 use crate::lock::Command;
-use crate::metrics::Open;
-use crate::query::{self, QueryError};
+use crate::query::{self, QueryError, Wanted};
 use crate::seen::Seen;
-use crate::{Millis, audit, clusters, now, rows, status};
-
-/// Events on their way to one viewer; the rest waits as keys.
-const BUFFER: usize = 64;
-/// Changes within this time are one answer: nobody reads faster.
-const COALESCE: Duration = Duration::from_millis(100);
+use crate::watch::{BUFFER, Watch};
+use crate::{activity, audit, clusters, get, status, watcher};
 
 /// The service.
 pub struct ViewService {
@@ -56,16 +47,16 @@ impl FleetView for ViewService {
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
         let sight = access::person(&request)?.sight(Verb::See);
         let request = request.into_inner();
-        self.hub
-            .read(|inventory| query::list(Seen::new(inventory, &sight), &request))
+        let inventory = self.hub.snapshot();
+        query::list(Seen::new(&inventory, &sight), &request)
             .map(Response::new)
             .map_err(refused)
     }
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let sight = access::person(&request)?.sight(Verb::See);
-        let answer = |inventory: &Inventory| status::status(Seen::new(inventory, &sight));
-        let mut status = self.hub.read(answer);
+        let inventory = self.hub.snapshot();
+        let mut status = status::status(Seen::new(&inventory, &sight));
         status.pause = self.hub.paused().map(|pause| FleetPause {
             since: Some(from_unix_millis(pause.since)),
             who: pause.who,
@@ -160,6 +151,28 @@ impl FleetView for ViewService {
             .map(Response::new)
     }
 
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let person = access::person(&request)?;
+        get::get(&self.hub, &person, request.get_ref())
+            .await
+            .map(Response::new)
+    }
+
+    async fn activity(
+        &self,
+        request: Request<ActivityRequest>,
+    ) -> Result<Response<ActivityResponse>, Status> {
+        let person = access::person(&request)?;
+        activity::activity(&self.hub, &person, request.get_ref())
+            .await
+            .map(Response::new)
+    }
+
+    async fn health(&self, request: Request<HealthRequest>) -> Result<Response<HealthResponse>, Status> {
+        let person = access::person(&request)?;
+        Ok(Response::new(watcher::health(&self.hub, &person).await))
+    }
+
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let person = access::person(&request)?;
         let WatchRequest { filter, .. } = request.get_ref().clone();
@@ -169,16 +182,16 @@ impl FleetView for ViewService {
         }
         let filter = filter.unwrap_or_default();
         let sight = person.sight(Verb::See);
-        self.hub
-            .read(|inventory| query::check_filter(Seen::new(inventory, &sight), collection, &filter))
-            .map_err(refused)?;
+        let inventory = self.hub.snapshot();
+        query::check_filter(Seen::new(&inventory, &sight), collection, &filter).map_err(refused)?;
+        drop(inventory);
         let (events, stream) = mpsc::channel(BUFFER);
         let hub = self.hub.clone();
         let watch = Watch {
             hub,
             person,
             collection,
-            filter,
+            filter: Wanted::new(filter),
             events,
         };
         tokio::spawn(async move {
@@ -186,171 +199,6 @@ impl FleetView for ViewService {
             let _ = watch.run().await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
-    }
-}
-
-type Events = mpsc::Sender<Result<WatchEvent, Status>>;
-
-/// One watch.
-struct Watch {
-    hub: Arc<Hub>,
-    person: Arc<Person>,
-    collection: Collection,
-    filter: Filter,
-    events: Events,
-}
-
-type Gone = mpsc::error::SendError<Result<WatchEvent, Status>>;
-
-impl Watch {
-    /// Until its viewer goes, or may not see anything any more.
-    async fn run(self) -> Result<(), Gone> {
-        let _open = Open::count(&self.hub.metrics.watches);
-        let mut revisions = self.hub.revisions();
-        let mut rights = self.hub.authority.changes();
-        let mut beat = interval(self.hub.watch_heartbeat);
-        beat.reset();
-        let mut sight = self.person.sight(Verb::See);
-        // What the viewer has been shown, by key.
-        let mut shown: BTreeMap<String, Row> = BTreeMap::new();
-        let (mut revision, mut first) = (0, true);
-        loop {
-            revisions.mark_unchanged();
-            revision = self.send(&sight, revision, &mut shown).await?;
-            if std::mem::take(&mut first) {
-                self.tell(revision, Body::Bookmark(Bookmark {})).await?;
-            }
-            loop {
-                let ends = self.person.until.map(|until| until.saturating_sub(now()));
-                tokio::select! {
-                    _ = beat.tick() => self.tell(revision, Body::Heartbeat(WatchHeartbeat {})).await?,
-                    changed = revisions.changed() => {
-                        if changed.is_err() {
-                            return Ok(());
-                        }
-                        sleep(COALESCE).await;
-                        break;
-                    }
-                    _ = rights.changed() => match self.rights() {
-                        Err(status) => return self.events.send(Err(status)).await,
-                        Ok(now) if now != sight => {
-                            // Everything is compared with what was shown.
-                            (sight, revision) = (now, 0);
-                            break;
-                        }
-                        Ok(_) => {}
-                    },
-                    () = ended(ends) => {
-                        let status = Status::unauthenticated("the certificate or session has ended");
-                        return self.events.send(Err(status)).await;
-                    }
-                    () = self.events.closed() => return Ok(()),
-                }
-            }
-        }
-    }
-
-    /// What the viewer may see by the rights of now.
-    fn rights(&self) -> Result<Sight, Status> {
-        let person = self.hub.authority.again(&self.person, now())?;
-        access::allowed(&Principal::Person(person.clone()), Need::Verb(Verb::See))?;
-        Ok(person.sight(Verb::See))
-    }
-
-    /// Sends what has changed since a revision; the answer is the present one.
-    async fn send(&self, sight: &Sight, since: u64, shown: &mut BTreeMap<String, Row>) -> Result<u64, Gone> {
-        let (revision, changes) = self.hub.read(|inventory| {
-            let seen = Seen::new(inventory, sight);
-            (
-                inventory.revision(),
-                difference(seen, self.collection, &self.filter, since, shown),
-            )
-        });
-        for (key, row) in changes {
-            let body = match row {
-                Some(row) => {
-                    shown.insert(key, row.clone());
-                    Body::Upsert(row)
-                }
-                None => {
-                    shown.remove(&key);
-                    Body::Removed(key)
-                }
-            };
-            self.tell(revision, body).await?;
-        }
-        Ok(revision)
-    }
-
-    async fn tell(&self, revision: u64, body: Body) -> Result<(), Gone> {
-        self.events.send(Ok(event(revision, body))).await
-    }
-}
-
-/// After so many milliseconds; never for a certificate or session whose end is not known.
-pub(crate) async fn ended(left: Option<Millis>) {
-    match left {
-        Some(left) => sleep(Duration::from_millis(u64::try_from(left).unwrap_or_default())).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Rows that look different from what was shown at `since`; `None` for those that are no longer to be shown.
-fn difference(
-    seen: Seen<'_>,
-    collection: Collection,
-    filter: &Filter,
-    since: u64,
-    shown: &BTreeMap<String, Row>,
-) -> Vec<(String, Option<Row>)> {
-    let touched: Vec<String> = match seen.inventory.changes().since(since, collection) {
-        Some(keys) => keys.iter().map(|key| key.to_string()).collect(),
-        // Too long ago, or never: everything there is, and everything that was shown.
-        None => all(seen, collection)
-            .into_iter()
-            .chain(shown.keys().cloned())
-            .collect(),
-    };
-    let mut changes = Vec::new();
-    for key in touched {
-        let row = row(seen, collection, &key).filter(|row| query::takes(filter, row));
-        match (row, shown.get(&key)) {
-            (Some(row), before) if before != Some(&row) => changes.push((key, Some(row))),
-            (None, Some(_)) => changes.push((key, None)),
-            _ => {}
-        }
-    }
-    changes
-}
-
-fn all(seen: Seen<'_>, collection: Collection) -> Vec<String> {
-    match collection {
-        Collection::Clusters => seen.members().map(|member| member.name.to_string()).collect(),
-        Collection::Repositories => seen.repositories().map(|key| key.to_string()).collect(),
-        Collection::Backups => seen.backups(&[]).map(|held| held.place.to_string()).collect(),
-        Collection::Unspecified => Vec::new(),
-    }
-}
-
-fn row(seen: Seen<'_>, collection: Collection, key: &str) -> Option<Row> {
-    match collection {
-        Collection::Clusters => seen.member(key).map(|member| rows::cluster(seen, member)),
-        Collection::Repositories => rows::repository(seen, key),
-        Collection::Backups => seen
-            .inventory
-            .index()
-            .backup(key)
-            .filter(|held| seen.held(held))
-            .map(|held| rows::backup(seen.inventory, held)),
-        Collection::Unspecified => None,
-    }
-}
-
-fn event(revision: u64, body: Body) -> WatchEvent {
-    WatchEvent {
-        revision,
-        as_of: Some(from_unix_millis(now())),
-        body: Some(body),
     }
 }
 

@@ -5,134 +5,198 @@ use std::collections::BTreeMap;
 
 use proto::v1::Attention;
 
-use crate::evidence::{Unproven, unproven};
+use crate::evidence;
 use crate::health::{is_ready, ready_condition};
 use crate::inventory::Held;
 use crate::seen::Seen;
 
-/// Those of one state with one cause.
-struct Group {
-    first: String,
-    count: u64,
-    next: String,
+/// What can be wrong, in the order in which it is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Matter {
+    /// A check has found damage in a repository.
+    Damaged,
+    /// A repository does not hold what a backup's status reports.
+    Unproven,
+    /// A repository cannot be used.
+    Unready,
+    RestoreFailed,
+    PolicyFailed,
+    /// A plan waits for approval.
+    Waiting,
 }
 
-type Groups = BTreeMap<(usize, String), Group>;
+impl Matter {
+    /// All of them.
+    pub const ALL: [Matter; 6] = [
+        Matter::Damaged,
+        Matter::Unproven,
+        Matter::Unready,
+        Matter::RestoreFailed,
+        Matter::PolicyFailed,
+        Matter::Waiting,
+    ];
 
-pub(crate) const DAMAGED: &str = "damaged";
-pub(crate) const UNREADY: &str = "unready";
-pub(crate) const RESTORE_FAILED: &str = "restore-failed";
-pub(crate) const POLICY_FAILED: &str = "policy-failed";
-pub(crate) const WAITING: &str = "waiting";
-pub(crate) const UNPROVEN: &str = "unproven";
-/// In the order in which they are shown.
-pub const STATES: [&str; 6] = [DAMAGED, UNPROVEN, UNREADY, RESTORE_FAILED, POLICY_FAILED, WAITING];
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Matter::Damaged => "damaged",
+            Matter::Unproven => "unproven",
+            Matter::Unready => "unready",
+            Matter::RestoreFailed => "restore-failed",
+            Matter::PolicyFailed => "policy-failed",
+            Matter::Waiting => "waiting",
+        }
+    }
+
+    /// A snapshot that counts as a backup may not be there, or may not be readable.
+    #[must_use]
+    pub const fn is_unsafe(self) -> bool {
+        matches!(self, Matter::Damaged | Matter::Unproven)
+    }
+
+    /// Command that lists all of them.
+    #[must_use]
+    pub const fn lists(self) -> &'static str {
+        match self {
+            Matter::Damaged | Matter::Unready => "fleet repos",
+            Matter::Unproven => "fleet backups",
+            Matter::RestoreFailed => "fleet restores",
+            Matter::PolicyFailed => "fleet policies",
+            Matter::Waiting => "fleet plan list",
+        }
+    }
+}
+
+/// States in the order in which they are shown.
+pub const STATES: [&str; 6] = {
+    let mut states = [""; 6];
+    let mut n = 0;
+    while n < states.len() {
+        states[n] = Matter::ALL[n].as_str();
+        n += 1;
+    }
+    states
+};
 /// Results of a retention run that did not do what it was to do.
 const FAILURES: [&str; 2] = ["Failed", "Interrupted"];
 
-/// Grouped by cause. What a silent cluster reported last counts: nothing shows that it is over.
-#[must_use]
-pub fn all(seen: Seen<'_>) -> Vec<Attention> {
-    let mut groups = Groups::new();
-    repositories(seen, &mut groups);
-    backups(seen, &mut groups);
-    restores(seen, &mut groups);
-    policies(seen, &mut groups);
-    groups
-        .into_iter()
-        .map(|((state, detail), group)| Attention {
-            state: STATES.get(state).copied().unwrap_or_default().to_owned(),
-            subject: match group.count {
-                1 => group.first,
-                count => format!("{} and {} more", group.first, count - 1),
-            },
-            detail,
-            count: group.count,
-            next: group.next,
-        })
-        .collect()
+/// Those with one cause: the first of them, and how many.
+pub struct Group<'a> {
+    pub first: &'a Held,
+    pub count: u64,
 }
 
-fn backups(seen: Seen<'_>, groups: &mut Groups) {
-    for Unproven { held, reason } in unproven(seen) {
+/// Everything that is seen, grouped by cause, for a person who does not see the whole fleet. What a silent cluster reported
+/// last counts: nothing shows that it is over.
+#[must_use]
+pub fn narrow(seen: Seen<'_>) -> BTreeMap<(Matter, String), Group<'_>> {
+    let mut groups: BTreeMap<(Matter, String), Group<'_>> = BTreeMap::new();
+    let mut add = |held, wrong: Vec<(Matter, String)>| {
+        for key in wrong {
+            groups
+                .entry(key)
+                .or_insert(Group {
+                    first: held,
+                    count: 0,
+                })
+                .count += 1;
+        }
+    };
+    let index = seen.inventory.index();
+    for held in index.repositories().flat_map(|key| seen.bindings(key)) {
+        add(held, of(held));
+    }
+    for held in seen.backups(&[]) {
+        let id = held.backup().map_or("", |backup| &backup.restic_id);
+        let listing = seen.inventory.collected(id).and_then(|c| c.listing.as_deref());
+        let reason = listing.and_then(|listing| evidence::unproven(held, listing));
         add(
-            groups,
-            UNPROVEN,
             held,
-            reason,
-            format!("fleet backups {}", held.place),
+            reason.into_iter().map(|why| (Matter::Unproven, why)).collect(),
         );
+    }
+    let others = index.restores().chain(index.all_policies());
+    for held in others.filter(|held| seen.held(held)) {
+        add(held, of(held));
+    }
+    groups
+}
+
+/// A group as it is shown.
+#[must_use]
+pub fn attention(matter: Matter, detail: &str, first: &Held, count: u64) -> Attention {
+    Attention {
+        state: matter.as_str().to_owned(),
+        subject: match count {
+            1 => first.place.to_string(),
+            count => format!("{} and {} more", first.place, count - 1),
+        },
+        detail: detail.to_owned(),
+        count,
+        next: next(matter, first),
     }
 }
 
-fn repositories(seen: Seen<'_>, groups: &mut Groups) {
-    let keys = seen.inventory.index().repositories();
-    for held in keys.flat_map(|key| seen.bindings(key)) {
-        let next = || format!("fleet repos {}", held.object.name);
-        let damage = held.repository().map(|repository| &repository.damage);
-        if let Some(damage) = damage.filter(|damage| !damage.is_empty()) {
-            add(groups, DAMAGED, held, damage.clone(), next());
+/// Command that shows more of one of them.
+fn next(matter: Matter, held: &Held) -> String {
+    let object = &held.object;
+    let describe = |kind| format!("kubectl describe {kind} -n {} {}", object.namespace, object.name);
+    match matter {
+        Matter::Damaged | Matter::Unready => format!("fleet repos {}", object.name),
+        Matter::Unproven => format!("fleet backups {}", held.place),
+        Matter::RestoreFailed => describe("rres"),
+        Matter::PolicyFailed => describe("grp"),
+        Matter::Waiting => "fleet plan list".to_owned(),
+    }
+}
+
+/// What is wrong with a resource, by its own status. Pure.
+#[must_use]
+pub fn of(held: &Held) -> Vec<(Matter, String)> {
+    let mut wrong = Vec::new();
+    if let Some(repository) = held.repository() {
+        if !repository.damage.is_empty() {
+            wrong.push((Matter::Damaged, repository.damage.clone()));
         }
         // Unknown means that it is being checked.
         let condition = ready_condition(&held.object).filter(|ready| ready.status == "False");
-        if let Some(condition) = condition {
-            let why = explained(&condition.reason, &condition.message);
-            add(groups, UNREADY, held, why, next());
-        }
+        wrong.extend(condition.map(|c| (Matter::Unready, explained(&c.reason, &c.message))));
+    } else if held.restore().is_some_and(|restore| restore.phase == "Failed") {
+        let ready = ready_condition(&held.object);
+        let why = ready.map_or_else(String::new, |c| explained(&c.reason, &c.message));
+        wrong.push((Matter::RestoreFailed, why));
+    } else if held.policy().is_some() {
+        wrong.extend(policy(held));
     }
+    wrong
 }
 
-fn restores(seen: Seen<'_>, groups: &mut Groups) {
-    let restores = seen.inventory.index().restores();
-    for held in restores.filter(|held| seen.held(held)) {
-        if held.restore().is_some_and(|restore| restore.phase == "Failed") {
-            let ready = ready_condition(&held.object);
-            let why = ready.map_or_else(String::new, |c| explained(&c.reason, &c.message));
-            add(groups, RESTORE_FAILED, held, why, describe("rres", held));
-        }
+fn policy(held: &Held) -> Option<(Matter, String)> {
+    let condition = |kind: &str| {
+        let mut all = held.object.conditions.iter();
+        all.find(|c| c.r#type == kind && c.status == "True")
+    };
+    if let Some(approval) = condition("ApprovalRequired") {
+        return Some((Matter::Waiting, explained(&approval.reason, &approval.message)));
     }
-}
-
-fn policies(seen: Seen<'_>, groups: &mut Groups) {
-    let policies = seen.inventory.index().all_policies();
-    for held in policies.filter(|held| seen.held(held)) {
-        let condition = |kind: &str| {
-            let mut all = held.object.conditions.iter();
-            all.find(|c| c.r#type == kind && c.status == "True")
-        };
-        if let Some(approval) = condition("ApprovalRequired") {
-            let why = explained(&approval.reason, &approval.message);
-            add(groups, WAITING, held, why, "fleet plan list".to_owned());
-            continue;
-        }
-        let result = held.policy().map_or("", |policy| policy.last_result.as_str());
-        let failed = FAILURES.contains(&result);
-        if failed || !is_ready(&held.object) {
-            let unready = || ready_condition(&held.object).filter(|c| c.status == "False");
-            let why = condition("Degraded").or_else(unready);
-            let why = why.map(|why| explained(&why.reason, &why.message));
-            // Its operator has not reported yet why the run did not end well.
-            let why = why.or_else(|| failed.then(|| format!("the last run: {result}")));
-            if let Some(why) = why {
-                add(groups, POLICY_FAILED, held, why, describe("grp", held));
-            }
-        }
+    let result = held.policy().map_or("", |policy| policy.last_result.as_str());
+    let failed = FAILURES.contains(&result);
+    if !failed && is_ready(&held.object) {
+        return None;
     }
+    let unready = || ready_condition(&held.object).filter(|c| c.status == "False");
+    let why = condition("Degraded").or_else(unready);
+    let why = why.map(|why| explained(&why.reason, &why.message));
+    // Its operator has not reported yet why the run did not end well.
+    let why = why.or_else(|| failed.then(|| format!("the last run: {result}")));
+    why.map(|why| (Matter::PolicyFailed, why))
 }
 
-fn add(groups: &mut Groups, state: &str, held: &Held, why: String, next: String) {
-    let rank = STATES.iter().position(|s| *s == state).unwrap_or_default();
-    let group = groups.entry((rank, why)).or_insert_with(|| Group {
-        first: held.place.to_string(),
-        count: 0,
-        next,
-    });
-    group.count += 1;
-}
-
-fn describe(kind: &str, held: &Held) -> String {
-    let object = &held.object;
-    format!("kubectl describe {kind} -n {} {}", object.namespace, object.name)
+/// Whether the last run of a policy did not do what it was to do.
+#[must_use]
+pub fn last_run_failed(result: &str) -> bool {
+    FAILURES.contains(&result)
 }
 
 fn explained(reason: &str, message: &str) -> String {

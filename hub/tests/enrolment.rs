@@ -5,14 +5,13 @@ mod harness;
 
 use std::time::Duration;
 
-use harness::own::{Holder, Own, request};
+use harness::own::{Holder, Own, end, keep, renew, request};
 use harness::{ID, Spoke, keep_last, policy, repository};
 use proto::v1::hub_message::Body as Told;
 use proto::v1::spoke_message::Body;
 use proto::v1::{
     AcceptClusterRequest, BanClusterRequest, CertificateRequest, Collection, EnrolRequest, IssuedCertificate,
-    ListRequest, RotateAuthorityRequest, RotateAuthorityResponse, RotationStep, TrustStored,
-    UnbanClusterRequest, WatchRequest, row,
+    ListRequest, UnbanClusterRequest, WatchRequest, row,
 };
 use tonic::Code;
 
@@ -49,37 +48,6 @@ async fn unban(own: &Own, cluster: &str, rejoin: bool) {
         rejoin,
     };
     own.clusters().await.unban_cluster(request).await.unwrap();
-}
-
-/// How a session ends.
-async fn end(spoke: &mut Spoke) -> tonic::Status {
-    let read = async {
-        loop {
-            match spoke.next().await {
-                Ok(Some(_)) => {}
-                Ok(None) => panic!("it ended without a reason"),
-                Err(status) => return status,
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), read)
-        .await
-        .expect("an end")
-}
-
-async fn renew(spoke: &mut Spoke) -> Holder {
-    let (key, csr) = request();
-    spoke
-        .say(Body::CertificateRequest(CertificateRequest { csr }))
-        .await;
-    let certificate = spoke
-        .until("a certificate", |told| match told {
-            Told::CertificateIssued(issued) => issued.certificate.clone(),
-            Told::CertificateRefused(refused) => panic!("{}", refused.reason),
-            _ => None,
-        })
-        .await;
-    Holder { key, certificate }
 }
 
 fn expires(certificate: &IssuedCertificate) -> i64 {
@@ -333,6 +301,7 @@ async fn a_session_ends_with_its_certificate_and_lives_on_with_the_next() {
     // Half-way, as a spoke does.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let next = renew(&mut spoke).await;
+    keep(&spoke, &next).await;
     let ended = end(&mut left_alone).await;
     assert_eq!(ended.code(), Code::Unauthenticated);
     assert!(ended.message().contains("fleet clusters join a"), "{ended}");
@@ -397,85 +366,4 @@ async fn another_trust_domain_is_refused() {
         "{refused}"
     );
     assert!(own.connect("a", &holder).await.is_ok());
-}
-
-async fn rotate(
-    own: &Own,
-    step: RotationStep,
-    force: bool,
-) -> Result<RotateAuthorityResponse, tonic::Status> {
-    let request = RotateAuthorityRequest {
-        step: step.into(),
-        force,
-    };
-    Ok(own.clusters().await.rotate_authority(request).await?.into_inner())
-}
-
-async fn bundle(spoke: &mut Spoke, authorities: usize) -> proto::v1::TrustBundle {
-    spoke
-        .until("a bundle", |told| match told {
-            Told::TrustBundle(bundle) if bundle.authorities.len() == authorities => Some(bundle.clone()),
-            _ => None,
-        })
-        .await
-}
-
-#[tokio::test]
-async fn an_authority_is_replaced_under_open_sessions() {
-    let own = Own::new().await;
-    let old = own.join("a").await;
-    let mut spoke = own.connect("a", &old).await.unwrap();
-    bundle(&mut spoke, 1).await;
-    rotate(&own, RotationStep::Begin, false).await.unwrap();
-    let announced = bundle(&mut spoke, 2).await;
-    let refused = rotate(&own, RotationStep::Activate, false).await.unwrap_err();
-    assert!(
-        refused.message().contains("locked out") && refused.message().contains(": a."),
-        "{refused}"
-    );
-    let keys = announced
-        .authorities
-        .iter()
-        .map(|der| proto::certificate::read(der).unwrap().key.to_vec());
-    spoke
-        .say(Body::TrustStored(TrustStored { keys: keys.collect() }))
-        .await;
-    own.until("a cluster that is ready", async || {
-        rotate(&own, RotationStep::Unspecified, false)
-            .await
-            .unwrap()
-            .behind
-            .is_empty()
-    })
-    .await;
-    rotate(&own, RotationStep::Activate, false).await.unwrap();
-    let activated = spoke
-        .until("the next authority", |told| match told {
-            Told::TrustBundle(bundle) if bundle.active != announced.active => Some(bundle.clone()),
-            _ => None,
-        })
-        .await;
-    let behind = rotate(&own, RotationStep::Retire, false).await.unwrap_err();
-    assert!(behind.message().contains("locked out"), "{behind}");
-    assert!(own.connect("a", &old).await.is_ok(), "both are trusted");
-    let mut spoke = own.connect("a", &old).await.unwrap();
-    let fresh = renew(&mut spoke).await;
-    let signer = proto::certificate::read(&fresh.certificate.chain[1]).unwrap().key;
-    assert_eq!(activated.active, signer);
-    let steady = rotate(&own, RotationStep::Retire, false).await.unwrap();
-    assert_eq!((steady.state.as_str(), steady.authorities.len()), ("steady", 1));
-    bundle(&mut spoke, 1).await;
-    own.until("the old certificate to be refused", async || {
-        own.connect("a", &old).await.is_err()
-    })
-    .await;
-    assert!(own.connect("a", &fresh).await.is_ok());
-    let own = own.restart().await;
-    assert!(own.connect("a", &fresh).await.is_ok() && own.connect("a", &old).await.is_err());
-    let steps = own
-        .decisions()
-        .await
-        .into_iter()
-        .filter(|(what, _)| what == "rotate-authority");
-    assert_eq!(steps.count(), 3);
 }

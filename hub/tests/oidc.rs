@@ -27,7 +27,7 @@ async fn nobody(fleet: &Fleet) -> FleetAdminClient<Channel> {
 
 async fn begin(client: &mut FleetAdminClient<Channel>) -> BeginLoginResponse {
     client
-        .begin_login(BeginLoginRequest {})
+        .begin_login(BeginLoginRequest::default())
         .await
         .unwrap()
         .into_inner()
@@ -87,7 +87,7 @@ async fn a_person_that_the_issuer_names_has_what_is_bound_to_its_groups() {
         login: begun.login.clone(),
         ..LoginRequest::default()
     };
-    // Whoever asks too often does not reach the issuer.
+    // A client that asks too often does not reach the issuer.
     for _ in 0..3 {
         assert!(client.login(request()).await.unwrap().into_inner().wait_ms > 0);
     }
@@ -155,6 +155,85 @@ async fn a_token_for_another_client_or_with_another_key_opens_nothing() {
     assert_eq!(refused.code(), Code::Unauthenticated);
 }
 
+/// Goes where a browser is sent, and gives back the code and the state that it would bring to the CLI.
+async fn browse(address: &str) -> (String, String) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (host, path) = address.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let mut stream = tokio::net::TcpStream::connect(host).await.unwrap();
+    let request = format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let mut lines = answer.lines();
+    let back = lines.find_map(|line| line.strip_prefix("location: ")).unwrap();
+    brought(back)
+}
+
+/// Code and state of the address that a browser is sent back to.
+fn brought(back: &str) -> (String, String) {
+    assert!(back.starts_with("http://127.0.0.1:9/callback?"), "{back}");
+    let value = |name: &str| {
+        let part = back.split(['?', '&']).find_map(|part| part.strip_prefix(name));
+        part.unwrap().trim().replace("%2B", "+")
+    };
+    (value("code="), value("state="))
+}
+
+const BACK: &str = "http://127.0.0.1:9/callback";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_that_a_browser_brings_opens_one_session_for_who_began_the_login() {
+    let issuer = issuer().await;
+    issuer.now.lock().unwrap().error = "";
+    let fleet = fleet(&issuer.url).await;
+    bind_ops(&fleet).await;
+    let mut client = nobody(&fleet).await;
+    let begin = async |redirect: &str| {
+        let request = BeginLoginRequest {
+            redirect: redirect.to_owned(),
+        };
+        nobody(&fleet).await.begin_login(request).await
+    };
+    let refused = begin("https://evil.example/callback").await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let login = |begun: &BeginLoginResponse, code: &str| LoginRequest {
+        login: begun.login.clone(),
+        code: code.to_owned(),
+        ..LoginRequest::default()
+    };
+    let (mine, other) = (
+        begin(BACK).await.unwrap().into_inner(),
+        begin(BACK).await.unwrap().into_inner(),
+    );
+    let (code, state) = browse(&mine.address).await;
+    assert_eq!(state, mine.state);
+    // A code that was caught is for one login: the verifier of another does not fit it.
+    let stolen = client.login(login(&other, &code)).await.unwrap_err();
+    assert!(stolen.message().contains("invalid_grant"), "{stolen}");
+    let (code, _) = browse(&mine.address).await;
+    let opened = client.login(login(&mine, &code)).await.unwrap().into_inner();
+    let (name, groups, verbs) = me(&fleet, &opened.session).await;
+    assert_eq!(
+        (name.as_str(), groups),
+        ("oidc:ann@example.org", vec!["oidc:ops".to_owned()])
+    );
+    assert_eq!(verbs, ["see"]);
+    let again = client.login(login(&mine, &code)).await.unwrap_err();
+    assert_eq!(again.code(), Code::Unauthenticated, "a login opens one session");
+    let begun = begin(BACK).await.unwrap().into_inner();
+    let asked = login(&begun, "");
+    let refused = client.login(asked).await.unwrap_err();
+    assert_eq!(
+        refused.code(),
+        Code::Unauthenticated,
+        "without a code there is nothing to ask for"
+    );
+    issuer.now.lock().unwrap().nonce = Some("of another login");
+    let (code, _) = browse(&begun.address).await;
+    let refused = client.login(login(&begun, &code)).await.unwrap_err();
+    assert!(refused.message().contains("another login"), "{refused}");
+}
+
 /// An issuer's process that ends with the test.
 struct Process(Child);
 
@@ -177,11 +256,14 @@ fn real() -> (Process, String, std::path::PathBuf) {
         )
         .unwrap();
     }
+    static INSTALL: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let installing = INSTALL.lock().unwrap();
     if !folder.join("node_modules/oidc-provider").exists() {
         let mut npm = Command::new("npm");
         npm.args(["ci", "--no-audit", "--no-fund"]).current_dir(&folder);
         assert!(npm.status().unwrap().success());
     }
+    drop(installing);
     let mut node = Command::new("node");
     node.arg("issuer.mjs").current_dir(&folder).stderr(Stdio::null());
     let mut child = node.stdout(Stdio::piped()).spawn().unwrap();
@@ -223,4 +305,61 @@ async fn a_real_issuer_names_a_person_that_confirms_in_its_pages() {
         ("oidc:ann@example.org", vec!["oidc:ops".to_owned()])
     );
     assert_eq!(verbs, ["see"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs node and npm"]
+async fn a_real_issuer_sends_a_browser_back_with_a_code_for_the_hub() {
+    let (_process, url, folder) = tokio::task::spawn_blocking(real).await.unwrap();
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "kept-at-the-hub\n").unwrap();
+    let fleet = Fleet::with(&[
+        "--oidc-issuer",
+        &url,
+        "--oidc-client-id",
+        "fleet-browser",
+        "--oidc-client-secret-file",
+        secret.path().to_str().unwrap(),
+    ])
+    .await;
+    bind_ops(&fleet).await;
+    let mut client = nobody(&fleet).await;
+    let request = || BeginLoginRequest {
+        redirect: BACK.to_owned(),
+    };
+    let begun = client.begin_login(request()).await.unwrap().into_inner();
+    let other = client.begin_login(request()).await.unwrap().into_inner();
+    let confirm = async |address: String| {
+        let folder = folder.clone();
+        let confirmed = tokio::task::spawn_blocking(move || {
+            let mut node = Command::new("node");
+            node.args(["confirm.mjs", &address, "ann", BACK])
+                .current_dir(folder);
+            let output = node.output().unwrap();
+            assert!(
+                output.status.success(),
+                "{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            String::from_utf8(output.stdout).unwrap()
+        });
+        brought(&confirmed.await.unwrap())
+    };
+    let (code, state) = confirm(begun.address.clone()).await;
+    assert_eq!(state, begun.state);
+    let login = |begun: &BeginLoginResponse, code: &str| LoginRequest {
+        login: begun.login.clone(),
+        code: code.to_owned(),
+        ..LoginRequest::default()
+    };
+    let opened = client.login(login(&begun, &code)).await.unwrap().into_inner();
+    let (name, groups, verbs) = me(&fleet, &opened.session).await;
+    assert_eq!(
+        (name.as_str(), groups),
+        ("oidc:ann@example.org", vec!["oidc:ops".to_owned()])
+    );
+    assert_eq!(verbs, ["see"]);
+    let (code, _) = confirm(begun.address).await;
+    let stolen = client.login(login(&other, &code)).await.unwrap_err();
+    assert!(stolen.message().contains("invalid_grant"), "{stolen}");
 }

@@ -44,6 +44,46 @@ pub fn key_hash(public_key_info: &[u8]) -> KeyHash {
     Sha256::digest(public_key_info).into()
 }
 
+/// Header of the hub's answers to people: [`announcement`] of the authorities that its certificates are of.
+pub const AUTHORITIES_HEADER: &str = "fleet-authorities";
+
+/// An authority that the hub announces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announced {
+    pub key: KeyHash,
+    /// It will sign next, and does not yet.
+    pub next: bool,
+}
+
+/// Authorities as a header has them: hex digits of their keys with commas between them, and "+" before what signs next.
+#[must_use]
+pub fn announcement(authorities: &[Announced]) -> String {
+    let text = |one: &Announced| {
+        let digits = one.key.iter().map(|byte| format!("{byte:02x}"));
+        format!(
+            "{}{}",
+            if one.next { "+" } else { "" },
+            digits.collect::<String>()
+        )
+    };
+    authorities.iter().map(text).collect::<Vec<String>>().join(",")
+}
+
+/// The authorities of such a header; `None` when it cannot be read.
+#[must_use]
+pub fn announced(text: &str) -> Option<Vec<Announced>> {
+    let byte = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+    let one = |text: &str| {
+        let digits = text.strip_prefix('+').unwrap_or(text);
+        let bytes: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(byte).collect();
+        Some(Announced {
+            key: bytes?.try_into().ok()?,
+            next: digits.len() < text.len(),
+        })
+    };
+    text.split(',').map(one).collect()
+}
+
 /// The certificate among `presented` (DER) whose key a pin names.
 #[must_use]
 pub fn pinned<'a>(presented: impl IntoIterator<Item = &'a [u8]>, pin: &KeyHash) -> Option<&'a [u8]> {
@@ -71,6 +111,21 @@ mod tests {
         assert_eq!(facts.serial, "abc");
         assert_eq!(facts.expires - facts.begins, 86_400_000);
         assert_eq!(read(b"junk"), Err(Unreadable));
+    }
+
+    #[test]
+    fn an_announcement_is_read_as_it_was_written() {
+        let one = |byte, next| Announced {
+            key: [byte; 32],
+            next,
+        };
+        let all = [one(0xab, false), one(1, true)];
+        let text = announcement(&all);
+        assert!(text.starts_with("abab") && text.contains(",+0101"), "{text}");
+        assert_eq!(announced(&text).unwrap(), all);
+        for wrong in ["", "ab", "+", &text[1..], &format!("{text},")] {
+            assert_eq!(announced(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

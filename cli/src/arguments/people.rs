@@ -3,18 +3,39 @@
 use clap::{Args, Subcommand};
 
 use super::Format;
+use crate::pin::Pin;
 
 #[derive(Debug, Args)]
 pub struct Login {
     /// What `fleet people invite` printed; "-" reads it from standard input, where no other program of the machine sees it.
     #[arg(long, required_unless_present = "oidc")]
     pub token: Option<String>,
-    /// By the issuer that the hub trusts: you confirm the login in a browser, on any machine.
+    /// By the issuer that the hub trusts: you confirm the login in a browser, which is opened if that is possible.
     #[arg(long, conflicts_with = "token")]
     pub oidc: bool,
+    /// In a browser on this machine, also if none can be opened: its address is printed.
+    #[arg(long, requires = "oidc", conflicts_with = "device")]
+    pub browser: bool,
+    /// In a browser on any machine, with a code that is printed.
+    #[arg(long, requires = "oidc")]
+    pub device: bool,
+    /// The hub's authority by the hash of its key, as `fleet people invite` prints it: sha256: and 64 hex digits. In place of
+    /// --ca; the hub presents the authority, and it is compared before anything is sent.
+    #[arg(long)]
+    pub pin: Option<Pin>,
     /// Name of the context; the hub's host unless given.
     #[arg(long)]
     pub name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Dashboard {
+    /// Opens no browser.
+    #[arg(long)]
+    pub no_open: bool,
+    /// table, json, yaml, or name for the address alone.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
 }
 
 #[derive(Debug, Subcommand)]
@@ -59,6 +80,15 @@ pub enum PeopleCommand {
     Revoke {
         /// Name of the person.
         name: String,
+    },
+    /// Refuses certificates of a person from now on, and ends what is open by them.
+    RevokeCertificate {
+        /// Name of the person: all of its certificates that were made until now.
+        #[arg(required_unless_present = "serial", conflicts_with = "serial")]
+        name: Option<String>,
+        /// Only the one with this serial, in hex digits, as the audit shows it.
+        #[arg(long)]
+        serial: Option<String>,
     },
 }
 

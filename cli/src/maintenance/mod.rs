@@ -6,7 +6,9 @@ pub mod render;
 
 use jiff::Timestamp;
 use proto::text::cleaned;
-use proto::v1::{DecideBindingRequest, DecidePlanRequest, LocksRequest, PlansRequest, ReleaseLockRequest};
+use proto::v1::{
+    DecideBindingRequest, DecidePlanRequest, LocksRequest, PlansRequest, PlansResponse, ReleaseLockRequest,
+};
 use serde_json::Value;
 
 use crate::arguments::{self, Binding, Format, HubArguments, LocksCommand};
@@ -105,54 +107,56 @@ pub async fn plan(hub: &HubArguments, plan: &arguments::Plan) -> Result<u8, Fail
                 limit: *limit,
                 before: before.clone(),
             };
-            let answer = client.plans(request).await?;
-            if answer.plans.is_empty() && matches!(output, Format::Table | Format::Wide) {
-                note("no plans");
-                return Ok(0);
-            }
-            let names = answer.plans.iter().map(|plan| plan.id.clone());
-            print(*output, &document::plans(&answer), names, || {
-                render::plans(&answer.plans, Timestamp::now())
-            });
-            more(*output, &answer.next_before);
-            let waits = answer.plans.iter().any(|plan| plan.state == "waiting");
-            Ok(if waits { code::APPROVAL } else { 0 })
+            list_plans(&client.plans(request).await?, *output)
         }
         arguments::Plan::Show { plan, output } => {
             let request = PlansRequest {
                 plan: plan.clone(),
                 ..PlansRequest::default()
             };
-            let answer = client.plans(request).await?;
-            let [found] = answer.plans.as_slice() else {
-                let text = match answer.plans.len() {
-                    0 => format!("no plan is called {plan:?}; run fleet plan list"),
-                    count => {
-                        format!("{plan:?} is ambiguous: {count} plans begin with it; run fleet plan list")
-                    }
-                };
-                return Err(Failure::Usage(text));
-            };
-            if !plan::has_its_hash(found) {
-                let text = format!(
-                    "what the hub shows of plan {} does not have the hash {} that an approval would name: do not approve it",
-                    found.id, found.hash
-                );
-                return Err(Failure::Changed(text));
-            }
-            let names = std::iter::once(found.id.clone());
-            print(*output, &document::plan(found), names, || {
-                plan::show(found, *output == Format::Wide, Timestamp::now())
-            });
-            Ok(if found.state == "waiting" {
-                code::APPROVAL
-            } else {
-                0
-            })
+            show_plan(&client.plans(request).await?, plan, *output)
         }
         arguments::Plan::Approve(decision) => decide(&mut client, decision, true).await,
         arguments::Plan::Reject(decision) => decide(&mut client, decision, false).await,
     }
+}
+
+fn list_plans(answer: &PlansResponse, output: Format) -> Result<u8, Failure> {
+    if answer.plans.is_empty() && matches!(output, Format::Table | Format::Wide) {
+        note("no plans");
+        return Ok(0);
+    }
+    let names = answer.plans.iter().map(|plan| plan.id.clone());
+    print(output, &document::plans(answer), names, || {
+        render::plans(&answer.plans, Timestamp::now())
+    });
+    more(output, &answer.next_before);
+    let waits = answer.plans.iter().any(|plan| plan.state == "waiting");
+    Ok(if waits { code::APPROVAL } else { 0 })
+}
+
+/// The one plan whose id begins with `plan`, unless what is shown would not be what is approved.
+fn show_plan(answer: &PlansResponse, plan: &str, output: Format) -> Result<u8, Failure> {
+    let [found] = answer.plans.as_slice() else {
+        let text = match answer.plans.len() {
+            0 => format!("no plan is called {plan:?}; run fleet plan list"),
+            count => format!("{plan:?} is ambiguous: {count} plans begin with it; run fleet plan list"),
+        };
+        return Err(Failure::Usage(text));
+    };
+    if !plan::has_its_hash(found) {
+        let text = format!(
+            "what the hub shows of plan {} does not have the hash {} that an approval would name: do not approve it",
+            found.id, found.hash
+        );
+        return Err(Failure::Changed(text));
+    }
+    let names = std::iter::once(found.id.clone());
+    print(output, &document::plan(found), names, || {
+        plan::show(found, output == Format::Wide, Timestamp::now())
+    });
+    let waits = found.state == "waiting";
+    Ok(if waits { code::APPROVAL } else { 0 })
 }
 
 /// Where the next page begins.

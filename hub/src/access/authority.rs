@@ -3,29 +3,35 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use proto::certificate::{self, Facts};
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::transport::CertificateDer;
 
-use super::people::{People, hash};
+use super::people::{Maker, People, hash};
 use super::principal::{Grant, Method, Person, Principal, by_certificate};
 use super::table::{self, Need};
 use crate::Millis;
-use crate::identity::{Identity, IdentityError, identify, valid_until};
+use crate::dashboard::cookie::CookieSession;
+use crate::identity::{Identity, IdentityError, identify};
 
 /// What a request brings along.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
     /// Leaf of the client certificate, DER.
     pub certificate: Option<Vec<u8>>,
-    /// Token of the header "authorization: Bearer"; it counts before the certificate.
+    /// Token of the header "authorization: Bearer", or of a page's cookie; it counts before the certificate.
     pub token: Option<String>,
 }
 
 impl Evidence {
-    /// What the certificates of a connection and the header of a request show.
+    /// What the certificates of a connection, and the header or else the cookie of a request show.
     #[must_use]
-    pub fn of(chain: Option<&[CertificateDer<'static>]>, authorization: Option<&str>) -> Evidence {
+    pub fn of(
+        chain: Option<&[CertificateDer<'static>]>,
+        authorization: Option<&str>,
+        cookie: Option<&CookieSession>,
+    ) -> Evidence {
         let leaf = chain.and_then(<[_]>::first);
         let token = authorization.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
@@ -35,7 +41,7 @@ impl Evidence {
         });
         Evidence {
             certificate: leaf.map(|leaf| leaf.to_vec()),
-            token,
+            token: token.or_else(|| cookie.map(|cookie| cookie.0.clone())),
         }
     }
 }
@@ -124,10 +130,22 @@ impl Authority {
             };
             return Ok(Principal::Spoke { cluster });
         };
-        let until = valid_until(leaf);
+        let facts = certificate::read(leaf).map_err(|error| Status::permission_denied(error.to_string()))?;
         let own = role.map(Grant::everywhere);
-        let person = self.person(name, Vec::new(), Method::Certificate(own), until);
-        Ok(Principal::Person(person))
+        self.by_certificate(name, own, facts).map(Principal::Person)
+    }
+
+    fn by_certificate(
+        &self,
+        name: Arc<str>,
+        own: Option<Grant>,
+        facts: Facts,
+    ) -> Result<Arc<Person>, Status> {
+        if let Some(reason) = self.read(|people| people.refuses(&name, &facts)) {
+            return Err(Status::unauthenticated(reason));
+        }
+        let person = self.person(name, Vec::new(), Method::Certificate(own));
+        Ok(Arc::new(person.certified(facts)))
     }
 
     fn by_session(&self, hash: [u8; 32], now: Millis) -> Result<Arc<Person>, Status> {
@@ -137,45 +155,42 @@ impl Authority {
                 "the session has ended or was revoked: log in again with `fleet login`",
             ));
         };
+        let revoked = |maker: &Maker| self.read(|people| people.refuses(&session.name, &maker.facts()));
+        if let Some(reason) = session.maker.as_ref().and_then(revoked) {
+            return Err(Status::unauthenticated(reason));
+        }
         let method = Method::Session {
             hash,
             how: session.how,
+            maker: session.maker,
         };
-        Ok(self.person(
-            session.name.as_str().into(),
-            session.groups,
-            method,
-            Some(session.expires),
-        ))
+        let person = self.person(session.name.as_str().into(), session.groups, method);
+        Ok(Arc::new(person.valid_until(Some(session.expires))))
     }
 
-    fn person(
-        &self,
-        name: Arc<str>,
-        groups: Vec<String>,
-        method: Method,
-        until: Option<Millis>,
-    ) -> Arc<Person> {
+    fn person(&self, name: Arc<str>, groups: Vec<String>, method: Method) -> Person {
         let mut grants = self.read(|people| people.grants(&name, &groups));
-        if let Method::Certificate(Some(own)) = &method {
-            grants.push(own.clone());
+        match &method {
+            Method::Certificate(own) => grants.extend(own.clone()),
+            Method::Session { maker, .. } => grants.extend(maker.as_ref().and_then(Maker::grant)),
         }
-        Arc::new(Person::new(name, groups, method, grants).valid_until(until))
+        Person::new(name, groups, method, grants)
     }
 
     /// The same person with the rights of now: for what takes longer than one answer.
     ///
     /// # Errors
-    /// Unauthenticated once its certificate or session has ended, or the session was revoked.
+    /// Unauthenticated once its certificate or session has ended or was revoked.
     pub fn again(&self, person: &Person, now: Millis) -> Result<Arc<Person>, Status> {
         if person.until.is_some_and(|until| until <= now) {
             return Err(Status::unauthenticated("the certificate or session has ended"));
         }
-        match &person.method {
-            Method::Session { hash, .. } => self.by_session(*hash, now),
-            method @ Method::Certificate(_) => {
-                Ok(self.person(person.name.clone(), Vec::new(), method.clone(), person.until))
+        match (&person.method, &person.certificate) {
+            (Method::Session { hash, .. }, _) => self.by_session(*hash, now),
+            (Method::Certificate(own), Some(facts)) => {
+                self.by_certificate(person.name.clone(), own.clone(), facts.clone())
             }
+            (Method::Certificate(_), None) => Err(Status::internal("a certificate that was not read")),
         }
     }
 }
@@ -216,7 +231,7 @@ mod tests {
     const LIST: &str = "/fleet.v1.FleetView/List";
 
     fn token(token: &str) -> Evidence {
-        Evidence::of(None, Some(&format!("bearer {token}")))
+        Evidence::of(None, Some(&format!("bearer {token}")), None)
     }
 
     #[test]
@@ -229,7 +244,7 @@ mod tests {
             code("/fleet.v1.FleetView/Unlisted", &Evidence::default()),
             tonic::Code::Unimplemented
         );
-        assert_eq!(Evidence::of(None, Some("Basic x")).token, None);
+        assert_eq!(Evidence::of(None, Some("Basic x"), None).token, None);
     }
 
     #[test]
@@ -239,10 +254,13 @@ mod tests {
             name: "ann".to_owned(),
             groups: vec!["ops".to_owned()],
             how: "token".to_owned(),
+            maker: None,
             created: 0,
             expires: 10,
+            trusts: Vec::new(),
         };
-        let authority = Authority::new("fleet".into(), People::new(Vec::new(), vec![session]));
+        let people = People::new(Vec::new(), vec![session], Vec::new());
+        let authority = Authority::new("fleet".into(), people);
         let refused = authority.admit(LIST, &token("t"), 1).unwrap_err();
         assert_eq!(refused.1.code(), tonic::Code::PermissionDenied);
         let Principal::Person(ann) = refused.0 else {

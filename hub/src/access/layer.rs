@@ -8,27 +8,31 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, Request, Response};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use proto::certificate::AUTHORITIES_HEADER;
 use tonic::body::Body;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::authority::{Authority, Evidence};
+use super::authority::Evidence;
+use super::principal::Principal;
 use super::refusals::{Refusal, Refusals, name};
+use crate::dashboard::cookie::CookieSession;
+use crate::hub::Hub;
 use crate::now;
 
 /// Puts a [`super::Principal`] into each request, or answers with the refusal.
 #[derive(Clone)]
 pub struct AccessLayer {
-    authority: Arc<Authority>,
+    hub: Arc<Hub>,
     refusals: Refusals,
 }
 
 impl AccessLayer {
-    /// A layer that asks this authority, and has refusals recorded.
+    /// A layer that asks this hub who may do what, and has refusals recorded.
     #[must_use]
-    pub fn new(authority: Arc<Authority>, refusals: Refusals) -> AccessLayer {
-        AccessLayer { authority, refusals }
+    pub fn new(hub: Arc<Hub>, refusals: Refusals) -> AccessLayer {
+        AccessLayer { hub, refusals }
     }
 }
 
@@ -72,6 +76,7 @@ where
         let evidence = Evidence::of(
             chain.as_ref().map(|chain| chain.as_slice()),
             header.and_then(|value| value.to_str().ok()),
+            request.extensions().get::<CookieSession>(),
         );
         let refusals = self.access.refusals.clone();
         let note = move |who: String, path: String, why: &Status| {
@@ -85,17 +90,22 @@ where
                 });
             }
         };
-        match self.access.authority.admit(&path, &evidence, now()) {
+        match self.access.hub.authority.admit(&path, &evidence, now()) {
             Ok(principal) => {
                 let who = name(&principal);
+                let is_person = matches!(principal, Principal::Person(_));
                 request.extensions_mut().insert(principal);
-                let answer = self.inner.call(request);
+                let (answer, hub) = (self.inner.call(request), self.access.hub.clone());
                 let watched = async move {
-                    let answer = answer.await;
-                    if let Ok(answer) = &answer
-                        && let Some(status) = refused(answer.headers())
-                    {
-                        note(who, path, &status);
+                    let mut answer = answer.await;
+                    if let Ok(answer) = &mut answer {
+                        if let Some(status) = refused(answer.headers()) {
+                            note(who, path, &status);
+                        }
+                        if is_person {
+                            let trusted = hub.membership.trust.now().header.clone();
+                            answer.headers_mut().insert(AUTHORITIES_HEADER, trusted);
+                        }
                     }
                     answer
                 };

@@ -116,12 +116,12 @@ impl Folder {
         Ok(Some(certificate.into_owned()))
     }
 
-    /// Makes the first signer.
+    /// Makes the first signer, of its certificate and its key, PEM.
     ///
     /// # Errors
     /// When the folder cannot be written.
-    pub fn create(&self, certificate: &str, key: &str) -> anyhow::Result<()> {
-        self.write(ACTIVE, &format!("{certificate}{key}"))
+    pub fn create(&self, pem: &str) -> anyhow::Result<()> {
+        self.write(ACTIVE, pem)
     }
 
     /// Makes the next signer.

@@ -121,7 +121,7 @@ pub fn server(
     Ok((certificate.der().clone(), key.into()))
 }
 
-/// A certificate of a person with a role, and its key, PEM.
+/// A certificate of a person with a role, which does not begin before a time, and its key, PEM.
 ///
 /// # Errors
 /// When it cannot be signed.
@@ -129,14 +129,16 @@ pub fn person(
     issuer: &Issuer<'_, KeyPair>,
     domain: &str,
     (role, name): (&str, &str),
+    begins: Millis,
     life: Millis,
     now: Millis,
-) -> Result<(String, String), IssueError> {
+) -> Result<(rcgen::Certificate, String), IssueError> {
     let mut parameters = leaf(now, life, name, Use::Client)?;
+    parameters.not_before = parameters.not_before.max(date(begins.max(0))?);
     uri(&mut parameters, domain, role, name)?;
     let key = KeyPair::generate().map_err(authority)?;
     let certificate = parameters.signed_by(&key, issuer).map_err(authority)?;
-    Ok((certificate.pem(), key.serialize_pem()))
+    Ok((certificate, key.serialize_pem()))
 }
 
 fn uri(parameters: &mut CertificateParams, domain: &str, role: &str, name: &str) -> Result<(), IssueError> {

@@ -9,6 +9,7 @@ mod issue;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use anyhow::Context as _;
 use proto::certificate::{Facts, KeyHash, read};
 use proto::v1::IssuedCertificate;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -67,30 +68,37 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// The authority in a folder; made if there is none, unless the fleet has one already: `joined` by clusters. `life` is
-    /// that of the certificates it signs.
+    /// The authority in a folder, which is begun if there is none. `life` is that of the certificates it signs.
     ///
     /// # Errors
-    /// When the folder cannot be read or written, or the fleet's authority is not in it.
+    /// When the folder cannot be read or written, the fleet's authority is not in it, or the given one cannot be used.
     pub fn open_or_create(
         folder: &Path,
         domain: &str,
         life: Millis,
-        joined: bool,
+        begin: Begin<'_>,
         now: Millis,
     ) -> anyhow::Result<Authority> {
         let files = Folder::new(folder);
         if files.active()?.is_none() {
             anyhow::ensure!(
-                !joined,
+                !begin.joined,
                 "there is no authority in {}, and clusters have joined by one: mount its folder (--authority-dir), or put a \
                  backup of the hub back, which has it. If it is lost, start once with --new-authority; every cluster then has \
                  to join again",
                 folder.display()
             );
-            let (certificate, key) = issue::new_authority(domain, now)?;
-            files.create(&certificate, &key)?;
-            tracing::info!(folder = %folder.display(), domain, "made an authority for the fleet");
+            match begin.from {
+                Some(file) => {
+                    files.create(&given(file)?)?;
+                    tracing::info!(folder = %folder.display(), from = %file.display(), "took the given authority over");
+                }
+                None => {
+                    let (certificate, key) = issue::new_authority(domain, now)?;
+                    files.create(&format!("{certificate}{key}"))?;
+                    tracing::info!(folder = %folder.display(), domain, "made an authority for the fleet");
+                }
+            }
         }
         Authority::open(folder, domain, life)
     }
@@ -214,14 +222,22 @@ impl Authority {
         Ok((vec![certificate, signer.certificate.clone()], key))
     }
 
-    /// Certificate and key of a person with a role, and what to trust: PEM.
+    /// Certificate and key of a person with a role, and what to trust: PEM. It does not begin before `begins`.
     ///
     /// # Errors
     /// When it cannot be signed.
-    pub fn person(&self, role: &str, name: &str, life: Millis, now: Millis) -> Result<String, IssueError> {
+    pub fn person(
+        &self,
+        person: (&str, &str),
+        begins: Millis,
+        life: Millis,
+        now: Millis,
+    ) -> Result<(String, Facts), IssueError> {
         let signer = self.signer();
-        let (certificate, key) = issue::person(&signer.issuer, &self.domain, (role, name), life, now)?;
-        Ok(format!("{certificate}{key}{}", self.bundle_pem()))
+        let (certificate, key) = issue::person(&signer.issuer, &self.domain, person, begins, life, now)?;
+        let facts = read(certificate.der()).map_err(|error| IssueError::Authority(error.to_string()))?;
+        let pem = format!("{}{key}{}", certificate.pem(), self.bundle_pem());
+        Ok((pem, facts))
     }
 
     /// Where a rotation is.
@@ -290,6 +306,23 @@ impl Authority {
     fn read<R>(&self, f: impl FnOnce(&Signers) -> R) -> R {
         f(&self.signers.read().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// How a folder is begun that has no authority.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Begin<'a> {
+    /// Clusters have joined by an authority that is gone: nothing is begun.
+    pub joined: bool,
+    /// A given one: a file with its certificate and its key, PEM. One is made without.
+    pub from: Option<&'a Path>,
+}
+
+/// A given authority, if it can be used.
+fn given(file: &Path) -> anyhow::Result<String> {
+    let hint = || format!("cannot use {} (--authority-from)", file.display());
+    let text = std::fs::read_to_string(file).with_context(hint)?;
+    Signer::parse(&text).with_context(hint)?;
+    Ok(text)
 }
 
 #[cfg(test)]

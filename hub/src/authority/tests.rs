@@ -6,7 +6,7 @@ const NOW: Millis = 1_795_000_000_000;
 const DAY: Millis = 86_400_000;
 
 fn open(dir: &Path) -> Authority {
-    Authority::open_or_create(dir, "fleet", DAY, false, NOW).unwrap()
+    Authority::open_or_create(dir, "fleet", DAY, Begin::default(), NOW).unwrap()
 }
 
 fn request() -> Vec<u8> {
@@ -23,13 +23,17 @@ fn an_authority_is_made_once_and_only_the_hub_reads_it() {
         Authority::open(&folder, "fleet", DAY).is_err(),
         "nothing is made by a reader"
     );
-    let refused = Authority::open_or_create(&folder, "fleet", DAY, true, NOW)
+    let joined = Begin {
+        joined: true,
+        from: None,
+    };
+    let refused = Authority::open_or_create(&folder, "fleet", DAY, joined, NOW)
         .err()
         .unwrap();
     let text = format!("{refused:#}");
     assert!(text.contains("--new-authority") && !folder.exists(), "{text}");
     let first = open(&folder);
-    assert!(Authority::open_or_create(&folder, "fleet", DAY, true, NOW).is_ok());
+    assert!(Authority::open_or_create(&folder, "fleet", DAY, joined, NOW).is_ok());
     assert_eq!(first.active(), open(&folder).active());
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&folder), 0o700);
@@ -48,7 +52,7 @@ fn a_given_authority_signs_and_a_foreign_key_is_refused() {
     std::fs::write(&file, format!("{}{}", one.1, one.0)).unwrap();
     assert!(open(dir.path()).spoke("a", &request(), NOW).is_ok());
     std::fs::write(&file, format!("{}{}", one.0, two.1)).unwrap();
-    let refused = Authority::open_or_create(dir.path(), "fleet", DAY, false, NOW)
+    let refused = Authority::open_or_create(dir.path(), "fleet", DAY, Begin::default(), NOW)
         .err()
         .unwrap();
     assert!(
@@ -115,4 +119,29 @@ fn an_activation_that_was_cut_off_is_none() {
     let authority = open(dir.path());
     assert_eq!(authority.rotation(), Rotation::Announced);
     assert_eq!(authority.bundle().len(), 2);
+}
+
+#[test]
+fn a_folder_is_begun_with_a_given_authority_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, folder) = (dir.path().join("given.pem"), dir.path().join("authority"));
+    let begin = Begin {
+        joined: false,
+        from: Some(&file),
+    };
+    let open = || Authority::open_or_create(&folder, "fleet", DAY, begin, NOW);
+    std::fs::write(&file, "nothing").unwrap();
+    let refused = format!("{:#}", open().err().unwrap());
+    assert!(
+        refused.contains("--authority-from") && !folder.exists(),
+        "{refused}"
+    );
+    let (certificate, key) = issue::new_authority("x", NOW).unwrap();
+    std::fs::write(&file, format!("{certificate}{key}")).unwrap();
+    let given = Signer::parse(&format!("{certificate}{key}")).unwrap().key;
+    assert_eq!(open().unwrap().active(), given);
+    // It was rotated since: the file is no longer what counts.
+    open().unwrap().begin(NOW).unwrap();
+    open().unwrap().activate().unwrap();
+    assert_ne!(open().unwrap().active(), given);
 }

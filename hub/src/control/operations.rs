@@ -11,7 +11,7 @@ use tonic::Status;
 use crate::access::{self, Person, Sight, Verb};
 use crate::commands::{Record, State};
 use crate::hub::Hub;
-use crate::view::ended;
+use crate::watch::ended;
 use crate::{Millis, now};
 
 /// Operations of one page.

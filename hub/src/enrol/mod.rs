@@ -1,6 +1,5 @@
 //! FleetEnrol: a certificate for a join token, on a listener without client certificates.
 
-mod rate;
 pub mod tokens;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,15 +11,20 @@ use proto::v1::{EnrolRequest, EnrolResponse, IssuedCertificate};
 use tonic::{Code, Request, Response, Status};
 use tracing::{info, warn};
 
-use self::rate::Rate;
 use self::tokens::{Refusal, Shown, Step};
 use crate::authority::requested_key;
 use crate::hub::Hub;
+use crate::rate::{Limit, Rate};
 use crate::store::{StoredDecision, StoredToken, TokenUse};
 use crate::{Moment, identity, membership, now};
 
 /// Most bytes of a request: a signing request of P-256 has a few hundred.
 pub const REQUEST_MAX: usize = 8 << 10;
+/// Attempts to enrol of all together.
+const ATTEMPTS: Limit = Limit {
+    burst: 100,
+    per_second: 20,
+};
 /// Longest uid.
 const UID: usize = 128;
 
@@ -36,7 +40,7 @@ impl EnrolService {
     pub fn new(hub: Arc<Hub>) -> EnrolService {
         EnrolService {
             hub,
-            rate: Mutex::new(Rate::new(Moment::now().steady)),
+            rate: Mutex::new(Rate::new(ATTEMPTS, Moment::now().steady)),
         }
     }
 

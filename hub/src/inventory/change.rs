@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proto::v1::Collection;
 
-use super::{Held, Inventory, Limits, Member, Refused, Unwritten};
+use super::{Held, Inventory, Limits, Member, Refused, Unwritten, runs};
 use crate::Moment;
 
 /// A resource that arrives: what is held of it, and its bytes for the store.
@@ -62,7 +62,7 @@ impl Inventory {
         }
         self.unsaved.vanished |= self.vanished.note(lost, self.now);
         for arrived in upserts {
-            self.insert(Arc::new(arrived.held), Some(arrived.state));
+            self.insert(arrived.held, Some(arrived.state));
         }
         // The cluster's digest is stored with its objects.
         self.unsaved.members.insert(name.clone());
@@ -73,15 +73,20 @@ impl Inventory {
         Ok(())
     }
 
-    pub(super) fn insert(&mut self, held: Arc<Held>, state: Option<Vec<u8>>) {
+    pub(super) fn insert(&mut self, mut held: Held, state: Option<Vec<u8>>) {
+        if !self.places.is_empty() {
+            held.place(&self.places);
+        }
+        let held = Arc::new(held);
         let Some(member) = self.members.get(&held.cluster) else {
             return;
         };
-        let uid: Arc<str> = match member.objects.get_key_value(held.object.uid.as_str()) {
+        let known = member.objects.get_key_value(held.object.uid.as_str());
+        let (uid, before): (Arc<str>, _) = match known {
             // The same state again: nothing happened.
             Some((_, known)) if known.hash == held.hash => return,
-            Some((uid, _)) => uid.clone(),
-            None => held.object.uid.as_str().into(),
+            Some((uid, known)) => (uid.clone(), Some(known.clone())),
+            None => (held.object.uid.as_str().into(), None),
         };
         // A resource that was deleted and made again under its name has a new uid: one name is one row, and what a spoke
         // sends last is what it has.
@@ -89,7 +94,7 @@ impl Inventory {
             self.remove(&held.cluster, &rival.object.uid);
         }
         self.forget(&held.cluster, &uid);
-        if let Some(member) = self.members.get_mut(&held.cluster) {
+        if let Some(member) = self.member_mut(&held.cluster) {
             member.digest.add(&held.hash);
             member.bytes += held.size;
             member.unreadable += usize::from(!held.readable);
@@ -99,10 +104,13 @@ impl Inventory {
         }
         self.objects += 1;
         self.index.add(&held);
+        self.settle(&held);
         self.unsaved.vanished |= self.vanished.settle(&held.cluster, &uid);
         self.note_reported(&held);
         self.touch(&held);
         if let Some(state) = state {
+            let ended = runs::ended(&held, before.as_deref(), self.now);
+            self.unsaved.runs.extend(ended);
             let unwritten = Unwritten {
                 baseline: held.baseline,
                 state: Arc::new(state),
@@ -121,16 +129,19 @@ impl Inventory {
 
     /// Takes a resource out of memory.
     pub(super) fn forget(&mut self, cluster: &Arc<str>, uid: &str) -> Option<Arc<str>> {
-        let member = self.members.get_mut(cluster)?;
-        let (uid, held) = member.objects.remove_entry(uid)?;
+        // Nothing is copied for one that is not there.
+        self.members.get(cluster)?.objects.get(uid)?;
+        let member = self.member_mut(cluster)?;
+        let (uid, held) = member.objects.remove_with_key(uid)?;
         member.digest.remove(&held.hash);
         member.bytes -= held.size;
         member.unreadable -= usize::from(!held.readable);
-        self.objects -= 1;
         member.backups -= u64::from(held.backup().is_some());
         member.repositories -= u64::from(held.repository().is_some());
+        self.objects -= 1;
         self.touch(&held);
         self.index.remove(&held);
+        self.unsettle(&held);
         Some(uid)
     }
 
@@ -140,9 +151,17 @@ impl Inventory {
         if held.repository().is_some() {
             self.changes.touch(Collection::Repositories, &held.row);
         }
+        if let Some(repository) = held.repository().filter(|r| !r.changed_id.is_empty()) {
+            let other = repository.changed_id.as_str().into();
+            self.changes.touch(Collection::Repositories, &other);
+        }
         if let Some(policy) = held.policy() {
+            self.changes.touch(Collection::Policies, &held.place);
             self.changes
                 .touch(Collection::Repositories, &policy.restic_id.as_str().into());
+        }
+        if held.restore().is_some() {
+            self.changes.touch(Collection::Restores, &held.place);
         }
         if held.backup().is_some() {
             self.changes.touch(Collection::Backups, &held.place);

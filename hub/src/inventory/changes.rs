@@ -1,20 +1,27 @@
 //! What changed lately: the rows that each revision touched. Bounded; who fell too far behind compares everything.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use proto::v1::Collection;
 
 /// Rows remembered. Twice a hundred thousand rows would cost more than comparing everything once.
 const CAPACITY: usize = 65_536;
 
-/// A log of touched rows.
-#[derive(Debug)]
+/// Rows that one revision touched.
+type Touched = Arc<[(Collection, Arc<str>)]>;
+
+/// A log of touched rows. A copy shares it.
+#[derive(Clone, Debug)]
 pub struct Changes {
     revision: u64,
     /// Changes up to this revision have been forgotten.
     forgotten: u64,
-    log: VecDeque<(u64, Collection, Arc<str>)>,
+    log: OrdMap<u64, Touched>,
+    /// Rows in it.
+    rows: usize,
     pending: BTreeSet<(i32, Arc<str>)>,
     capacity: usize,
 }
@@ -26,7 +33,8 @@ impl Changes {
         Self {
             revision,
             forgotten: revision,
-            log: VecDeque::new(),
+            log: OrdMap::new(),
+            rows: 0,
             pending: BTreeSet::new(),
             capacity: CAPACITY,
         }
@@ -49,14 +57,18 @@ impl Changes {
             return;
         }
         self.revision += 1;
-        for (collection, key) in std::mem::take(&mut self.pending) {
-            let collection = Collection::try_from(collection).unwrap_or_default();
-            self.log.push_back((self.revision, collection, key));
-        }
-        while self.log.len() > self.capacity {
-            if let Some((revision, ..)) = self.log.pop_front() {
-                self.forgotten = revision;
-            }
+        let touched = std::mem::take(&mut self.pending).into_iter();
+        let touched = touched.map(|(of, key)| (Collection::try_from(of).unwrap_or_default(), key));
+        let touched: Touched = touched.collect();
+        self.rows += touched.len();
+        self.log.insert(self.revision, touched);
+        while self.rows > self.capacity {
+            let Some((revision, touched)) = self.log.get_min().cloned() else {
+                return;
+            };
+            self.log.remove(&revision);
+            self.rows -= touched.len();
+            self.forgotten = revision;
         }
     }
 
@@ -66,15 +78,10 @@ impl Changes {
         if revision < self.forgotten {
             return None;
         }
-        let first = self.log.partition_point(|(at, ..)| *at <= revision);
-        let of_collection = |entry: &&(u64, Collection, Arc<str>)| entry.1 == collection;
-        Some(
-            self.log
-                .range(first..)
-                .filter(of_collection)
-                .map(|(.., key)| key.clone())
-                .collect(),
-        )
+        let newer = self.log.range((Bound::Excluded(revision), Bound::Unbounded));
+        let touched = newer.flat_map(|(_, touched)| touched.iter());
+        let touched = touched.filter(|(of, _)| *of == collection);
+        Some(touched.map(|(_, key)| key.clone()).collect())
     }
 }
 

@@ -18,7 +18,7 @@ pub const QUIET: Millis = 60 * 60_000;
 const CLAIMANTS: usize = 16;
 
 /// Who reports under a name, lately.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Takeovers {
     present: String,
     superseded: String,

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use proto::digest::{ObjectHash, object_hash};
+use proto::plan::is_id;
 use proto::v1::object_state::Body;
 use proto::v1::{BackupState, ObjectState, PolicyState, RepositoryState, RestoreState};
 
 use crate::Millis;
 use crate::clean;
+use crate::copies::{Places, restic_id};
 use crate::health::due;
 use crate::schedule::Deadline;
 
@@ -76,6 +78,26 @@ impl Held {
         }
     }
 
+    /// Puts the key of the store in which its cluster's repository lies in the place of the restic id.
+    pub(super) fn place(&mut self, places: &Places) {
+        let id = match self.object.body.as_mut() {
+            Some(Body::Repository(body)) => &mut body.restic_id,
+            Some(Body::Backup(body)) => &mut body.restic_id,
+            Some(Body::Policy(body)) => &mut body.restic_id,
+            Some(Body::Restore(body)) => &mut body.restic_id,
+            None => return,
+        };
+        let plain = restic_id(id);
+        if !is_id(plain) {
+            return;
+        }
+        let key = places.key(&self.cluster, plain);
+        *id = key.to_string();
+        if self.repository().is_some() {
+            self.row = key;
+        }
+    }
+
     /// The body, when this is a backup.
     #[must_use]
     pub fn backup(&self) -> Option<&BackupState> {
@@ -115,6 +137,17 @@ impl Held {
             namespace => namespace,
         };
         Some(format!("{}/{namespace}/{}", self.cluster, backup.repository_name).into())
+    }
+
+    /// Place of the repository that a restore reads from.
+    #[must_use]
+    pub fn restores_from(&self) -> Option<Arc<str>> {
+        let restore = self.restore()?;
+        let namespace = match restore.repository_namespace.as_str() {
+            "" => &self.object.namespace,
+            namespace => namespace,
+        };
+        Some(format!("{}/{namespace}/{}", self.cluster, restore.repository_name).into())
     }
 
     /// Place of the repository that a policy is for.
@@ -164,7 +197,7 @@ fn planned_alike(new: &BackupState, old: &BackupState) -> bool {
 /// The restic id where it is known and looks like one, else the place.
 fn repository_row(repository: &RepositoryState, place: &str) -> Arc<str> {
     let id = repository.restic_id.as_str();
-    if proto::plan::is_id(id) {
+    if is_id(id) {
         id.into()
     } else {
         format!("unknown/{place}").into()

@@ -1,30 +1,43 @@
-//! The ways into the inventory: by name, by physical repository, by who writes where, and by when something is due.
+//! The ways into the inventory: by name, by physical repository, by who writes where, and by how bad it is.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::held::Held;
-use crate::Millis;
+use imbl::{OrdMap, OrdSet};
 
-/// Rows and what they are made of. Kept up to date with each change, never rebuilt.
-#[derive(Debug, Default)]
+use super::held::Held;
+use super::judged::Judged;
+use super::matters::Matters;
+use crate::Millis;
+use crate::health::waits_too_long;
+use crate::waits::Matter;
+
+/// Resources by place.
+type ByPlace = OrdMap<Arc<str>, Arc<Held>>;
+
+/// Rows and what they are made of. Kept up to date with each change, never rebuilt. A copy shares all that has not changed.
+#[derive(Clone, Debug, Default)]
 pub struct Index {
-    backups: BTreeMap<Arc<str>, Arc<Held>>,
-    bindings: BTreeMap<Arc<str>, Arc<Held>>,
+    backups: ByPlace,
+    /// What was made of the backups.
+    pub(super) judged: Judged,
+    /// What else needs a person.
+    pub(super) matters: Matters,
+    bindings: ByPlace,
     /// Row key of a physical repository -> places of the resources that bind it.
-    physical: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+    physical: OrdMap<Arc<str>, OrdSet<Arc<str>>>,
     /// Place of a repository -> backups that write to it.
-    writers: HashMap<Arc<str>, u64>,
-    deadlines: BTreeSet<(Millis, Arc<str>)>,
-    /// restic id -> policies that are bound to it, by place.
-    policies: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Arc<Held>>>,
-    /// Restores by place.
-    restores: BTreeMap<Arc<str>, Arc<Held>>,
+    writers: OrdMap<Arc<str>, u64>,
+    policies: ByPlace,
+    /// restic id -> policies that are bound to it.
+    bound: OrdMap<Arc<str>, ByPlace>,
+    restores: ByPlace,
     /// restic id -> backups that run into it now, by place.
-    running: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
-    /// Cluster -> backups whose source is suddenly far smaller than before, by place.
-    suspicious: HashMap<Arc<str>, BTreeMap<Arc<str>, Arc<Held>>>,
+    running: OrdMap<Arc<str>, OrdSet<Arc<str>>>,
+    /// Cluster -> backups whose source is suddenly far smaller than before.
+    suspicious: OrdMap<Arc<str>, ByPlace>,
+    /// Repository resources at whose location another repository lies than the one that is known.
+    changed: ByPlace,
 }
 
 impl Index {
@@ -37,7 +50,7 @@ impl Index {
             // '0' comes right after '/'.
             let (first, end) = (format!("{cluster}/"), format!("{cluster}0"));
             self.backups
-                .range::<str, _>((Bound::Included(first.as_str()), Bound::Excluded(end.as_str())))
+                .range::<_, str>((Bound::Included(first.as_str()), Bound::Excluded(end.as_str())))
                 .map(|(_, held)| held)
         }))
     }
@@ -56,15 +69,12 @@ impl Index {
 
     /// Retention policies of all clusters that are bound to a physical repository.
     pub fn policies(&self, restic_id: &str) -> impl Iterator<Item = &Arc<Held>> {
-        self.policies
-            .get(restic_id)
-            .into_iter()
-            .flat_map(BTreeMap::values)
+        self.bound.get(restic_id).into_iter().flat_map(OrdMap::values)
     }
 
     /// Retention policies of all clusters, whatever they are bound to.
     pub fn all_policies(&self) -> impl Iterator<Item = &Arc<Held>> {
-        self.policies.values().flat_map(BTreeMap::values)
+        self.policies.values()
     }
 
     /// All restores, by place.
@@ -80,7 +90,12 @@ impl Index {
     /// Backups of a cluster with the condition Suspicious, by place.
     pub fn suspicious(&self, cluster: &str) -> impl Iterator<Item = &Arc<Held>> {
         let of_cluster = self.suspicious.get(cluster);
-        of_cluster.into_iter().flat_map(BTreeMap::values)
+        of_cluster.into_iter().flat_map(OrdMap::values)
+    }
+
+    /// Repository resources at whose location another repository lies than the one that is known.
+    pub fn changed(&self) -> impl Iterator<Item = &Arc<Held>> {
+        self.changed.values()
     }
 
     /// Keys of all physical repositories.
@@ -103,6 +118,42 @@ impl Index {
         self.writers.get(place).copied().unwrap_or(0)
     }
 
+    /// One policy by its place.
+    #[must_use]
+    pub fn policy(&self, place: &str) -> Option<&Arc<Held>> {
+        self.policies.get(place)
+    }
+
+    /// One restore by its place.
+    #[must_use]
+    pub fn restore(&self, place: &str) -> Option<&Arc<Held>> {
+        self.restores.get(place)
+    }
+
+    /// The resource at a place that something is wrong with.
+    #[must_use]
+    pub fn about(&self, matter: Matter, place: &str) -> Option<&Held> {
+        let held = match matter {
+            Matter::Damaged | Matter::Unready => self.binding(place),
+            Matter::Unproven => self.backup(place),
+            Matter::RestoreFailed => self.restore(place),
+            Matter::PolicyFailed | Matter::Waiting => self.policy(place),
+        };
+        held.map(AsRef::as_ref)
+    }
+
+    /// What was made of the backups.
+    #[must_use]
+    pub fn judged(&self) -> &Judged {
+        &self.judged
+    }
+
+    /// What else needs a person.
+    #[must_use]
+    pub fn matters(&self) -> &Matters {
+        &self.matters
+    }
+
     /// Number of physical repositories.
     #[must_use]
     pub fn repository_count(&self) -> usize {
@@ -123,7 +174,7 @@ impl Index {
             self.bindings.get(&held.place)
         } else if let Some(policy) = held.policy() {
             // One that was bound elsewhere before is gone by its uid.
-            let bound = self.policies.get(policy.restic_id.as_str());
+            let bound = self.bound.get(policy.restic_id.as_str());
             bound.and_then(|policies| policies.get(&held.place))
         } else if held.restore().is_some() {
             self.restores.get(&held.place)
@@ -133,25 +184,9 @@ impl Index {
         named.filter(|named| named.object.uid != held.object.uid).cloned()
     }
 
-    /// Backups that may have turned late by now. Each is given once.
-    pub(super) fn overdue(&mut self, now: Millis) -> Vec<Arc<Held>> {
-        let mut overdue = Vec::new();
-        while self.deadlines.first().is_some_and(|(at, _)| *at <= now) {
-            let held = self
-                .deadlines
-                .pop_first()
-                .and_then(|(_, place)| self.backups.get(&place).cloned());
-            overdue.extend(held);
-        }
-        overdue
-    }
-
     pub(super) fn add(&mut self, held: &Arc<Held>) {
         if held.backup().is_some() {
             self.backups.insert(held.place.clone(), held.clone());
-            for at in moments(held) {
-                self.deadlines.insert((at, held.place.clone()));
-            }
             if let Some(id) = runs_into(held) {
                 self.running.entry(id).or_default().insert(held.place.clone());
             }
@@ -162,15 +197,19 @@ impl Index {
             if let Some(repository) = held.writes_to() {
                 *self.writers.entry(repository).or_insert(0) += 1;
             }
-        } else if held.repository().is_some() {
+        } else if let Some(repository) = held.repository() {
+            if !repository.changed_id.is_empty() {
+                self.changed.insert(held.place.clone(), held.clone());
+            }
             self.bindings.insert(held.place.clone(), held.clone());
             self.physical
                 .entry(held.row.clone())
                 .or_default()
                 .insert(held.place.clone());
         } else if let Some(policy) = held.policy() {
-            let bound = self.policies.entry(policy.restic_id.as_str().into()).or_default();
+            let bound = self.bound.entry(policy.restic_id.as_str().into()).or_default();
             bound.insert(held.place.clone(), held.clone());
+            self.policies.insert(held.place.clone(), held.clone());
         } else if held.restore().is_some() {
             self.restores.insert(held.place.clone(), held.clone());
         }
@@ -179,9 +218,7 @@ impl Index {
     pub(super) fn remove(&mut self, held: &Held) {
         if held.backup().is_some() {
             self.backups.remove(&held.place);
-            for at in moments(held) {
-                self.deadlines.remove(&(at, held.place.clone()));
-            }
+            self.judged.remove(&held.cluster, &held.place);
             if let Some(id) = runs_into(held)
                 && let Some(places) = self.running.get_mut(&id)
             {
@@ -205,6 +242,7 @@ impl Index {
                 }
             }
         } else if held.repository().is_some() {
+            self.changed.remove(&held.place);
             self.bindings.remove(&held.place);
             if let Some(places) = self.physical.get_mut(&held.row) {
                 places.remove(&held.place);
@@ -212,12 +250,17 @@ impl Index {
                     self.physical.remove(&held.row);
                 }
             }
-        } else if let Some(policy) = held.policy()
-            && let Some(bound) = self.policies.get_mut(policy.restic_id.as_str())
-        {
-            bound.remove(&held.place);
-            if bound.is_empty() {
-                self.policies.remove(policy.restic_id.as_str());
+        } else if let Some(policy) = held.policy() {
+            // Another one may have taken its place under another repository.
+            let named = self.policies.get(&held.place);
+            if named.is_some_and(|named| named.object.uid == held.object.uid) {
+                self.policies.remove(&held.place);
+            }
+            if let Some(bound) = self.bound.get_mut(policy.restic_id.as_str()) {
+                bound.remove(&held.place);
+                if bound.is_empty() {
+                    self.bound.remove(policy.restic_id.as_str());
+                }
             }
         } else if held.restore().is_some() {
             self.restores.remove(&held.place);
@@ -239,8 +282,8 @@ fn is_suspicious(held: &Held) -> bool {
 }
 
 /// When the state of a backup may change by itself.
-fn moments(held: &Held) -> impl Iterator<Item = Millis> {
-    held.deadline
-        .into_iter()
-        .flat_map(|deadline| [deadline.late, deadline.late_though_running])
+pub(super) fn moments(held: &Held) -> impl Iterator<Item = Millis> {
+    let deadlines = held.deadline.into_iter();
+    let deadlines = deadlines.flat_map(|deadline| [deadline.late, deadline.late_though_running]);
+    deadlines.chain(waits_too_long(&held.object))
 }

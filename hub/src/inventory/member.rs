@@ -1,8 +1,8 @@
 //! One cluster: who reports it, since when, and what it holds.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use proto::digest::Digest;
 
 use super::conflict::{Conflict, Takeovers};
@@ -44,8 +44,8 @@ pub struct Live {
     pub since: Millis,
 }
 
-/// One cluster.
-#[derive(Debug)]
+/// One cluster. A copy shares its resources.
+#[derive(Clone, Debug)]
 pub struct Member {
     /// Name of the cluster, from its certificate.
     pub name: Arc<str>,
@@ -79,13 +79,15 @@ pub struct Member {
     /// When this hub began to wait for it, by the steady clock: its silence before that is not known.
     pub(super) awaited: Millis,
     /// Everything that it reported, by uid.
-    pub objects: HashMap<Arc<str>, Arc<Held>>,
+    pub objects: OrdMap<Arc<str>, Arc<Held>>,
     /// Digest of `objects`.
     pub digest: Digest,
     /// Rows by kind, for the cluster's own row.
     pub repositories: u64,
     /// Number of backups.
     pub backups: u64,
+    /// By the steady clock: when it is looked at next, whether it has turned stale.
+    pub(super) looked_at: Option<Millis>,
 }
 
 impl Member {
@@ -109,10 +111,11 @@ impl Member {
             takeovers: Takeovers::default(),
             accepted: None,
             awaited: 0,
-            objects: HashMap::new(),
+            objects: OrdMap::new(),
             digest: Digest::default(),
             repositories: 0,
             backups: 0,
+            looked_at: None,
         }
     }
 
@@ -163,10 +166,19 @@ impl Member {
     /// everything for longer than the grace.
     #[must_use]
     pub fn is_stale(&self, limits: &Limits, now: Millis) -> bool {
-        let older =
-            |time: Option<Millis>, limit: Millis| time.is_none_or(|time| time.saturating_add(limit) <= now);
-        older(self.heard, limits.stale_after)
-            || (self.unconfirmed.is_some() && older(self.unconfirmed, limits.grace))
+        self.stale_at(limits) <= now
+    }
+
+    /// By the steady clock, when it turns stale if nothing more comes.
+    #[must_use]
+    pub fn stale_at(&self, limits: &Limits) -> Millis {
+        let add =
+            |time: Option<Millis>, limit: Millis| time.map_or(Millis::MIN, |time| time.saturating_add(limit));
+        let silent = add(self.heard, limits.stale_after);
+        match self.unconfirmed {
+            Some(since) => silent.min(since.saturating_add(limits.grace)),
+            None => silent,
+        }
     }
 
     /// How fresh its rows are.

@@ -38,10 +38,14 @@ impl Inventory {
             });
         }
         let stale_after = self.limits.stale_after;
-        let member = self
-            .members
-            .entry(name.clone())
-            .or_insert_with(|| Member::new(name.clone()));
+        if !self.members.contains_key(name) {
+            let new = Member::new(name.clone());
+            self.members.insert(name.clone(), Arc::new(new));
+            self.stale.insert(name.clone());
+        }
+        let Some(member) = self.members.get_mut(name).map(Arc::make_mut) else {
+            return Ok(false);
+        };
         if member.live.is_some_and(|live| live.session > session) {
             return Err(Refused::Superseded {
                 cluster: name.clone(),
@@ -68,6 +72,8 @@ impl Inventory {
         member.unconfirmed.get_or_insert(now.steady);
         if agrees {
             self.confirm(name, now);
+        } else {
+            self.look(name, now);
         }
         self.changes.publish();
         Ok(agrees)
@@ -82,8 +88,15 @@ impl Inventory {
         member.unconfirmed.get_or_insert(now.steady);
         self.changes.touch(Collection::Clusters, name);
         self.unsaved.members.insert(name.clone());
-        self.refresh_staleness(name);
+        self.look(name, now);
         self.changes.publish();
+    }
+
+    /// Looks whether a cluster is stale as of a time.
+    fn look(&mut self, name: &Arc<str>, now: Moment) {
+        self.now = self.now.max(now.wall);
+        self.steady = self.steady.max(now.steady);
+        self.refresh_staleness(name);
     }
 
     /// A message has come. Whether it still counts.
@@ -100,7 +113,7 @@ impl Inventory {
     /// Whether a session is the present one of its cluster.
     #[must_use]
     pub fn is_present(&self, name: &str, session: u64) -> bool {
-        let live = self.members.get(name).and_then(|member| member.live);
+        let live = self.member(name).and_then(|member| member.live);
         live.is_some_and(|live| live.session == session)
     }
 
@@ -114,6 +127,7 @@ impl Inventory {
         member.unconfirmed.get_or_insert(now.steady);
         self.changes.touch(Collection::Clusters, name);
         self.unsaved.members.insert(name.clone());
+        self.look(name, now);
         self.changes.publish();
         Ok(())
     }
@@ -123,14 +137,14 @@ impl Inventory {
         if self.doubt(name, session, now).is_err() {
             return;
         }
-        if let Some(member) = self.members.get_mut(name) {
+        if let Some(member) = self.member_mut(name) {
             member.refused = Some(reason.to_owned());
         }
     }
 
     /// An operator has decided which cluster has the name. Whether the cluster is known.
     pub fn accept(&mut self, name: &Arc<str>, uid: &str, decision: StoredDecision) -> bool {
-        let Some(member) = self.members.get_mut(name) else {
+        let Some(member) = self.member_mut(name) else {
             return false;
         };
         if member.facts.cluster_uid != uid {
@@ -150,7 +164,7 @@ impl Inventory {
 
     /// Shows a cluster as banned, or no longer. Whether a session of it is open.
     pub fn ban(&mut self, name: &str, reason: Option<String>) -> bool {
-        let Some(member) = self.members.get_mut(name) else {
+        let Some(member) = self.member_mut(name) else {
             return false;
         };
         member.banned = reason;
@@ -176,17 +190,17 @@ impl Inventory {
     }
 
     pub(super) fn current(&mut self, name: &Arc<str>, session: u64) -> Result<&mut Member, Refused> {
-        self.members
-            .get_mut(name)
-            .filter(|member| member.live.is_some_and(|live| live.session == session))
-            .ok_or_else(|| Refused::Superseded {
-                cluster: name.clone(),
-            })
+        // Nothing is copied for a session that does not count.
+        let present = self.is_present(name, session);
+        let member = if present { self.member_mut(name) } else { None };
+        member.ok_or_else(|| Refused::Superseded {
+            cluster: name.clone(),
+        })
     }
 
     /// The session and the hub hold the same: what is held is the present state of the cluster.
     pub(super) fn confirm(&mut self, name: &Arc<str>, now: Moment) {
-        let Some(member) = self.members.get_mut(name) else {
+        let Some(member) = self.member_mut(name) else {
             return;
         };
         member.whole = true;

@@ -1,12 +1,13 @@
 //! Policies that vanished without a tombstone.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use prost::Message as _;
 
 use super::{Held, Inventory};
 use crate::Millis;
+use crate::copies::Places;
 use crate::store::StoredVanished;
 
 /// A policy that was missing from a whole inventory, without a tombstone, keeps what it kept for so long.
@@ -14,14 +15,14 @@ const KEEPS: Millis = 60 * 60_000;
 
 /// Policies that vanished without a tombstone, by cluster and uid, with the time of the wall clock: it has to hold over a
 /// restart.
-#[derive(Debug, Default)]
-pub(super) struct Vanished(BTreeMap<(Arc<str>, String), (Arc<Held>, Millis)>);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Vanished(OrdMap<(Arc<str>, String), (Arc<Held>, Millis)>);
 
 impl Vanished {
     /// Takes policies in, and leaves out those that vanished long ago. Returns whether something changed.
     pub fn note(&mut self, policies: Vec<Arc<Held>>, now: Millis) -> bool {
         let before = self.0.len();
-        self.0.retain(|_, (_, since)| counts(*since, now));
+        self.retain(|_, since| counts(since, now));
         let changed = self.0.len() != before || !policies.is_empty();
         for held in policies {
             let key = (held.cluster.clone(), held.object.uid.clone());
@@ -38,8 +39,27 @@ impl Vanished {
     /// A person has given the cluster up. Returns whether it had any.
     pub fn drop_cluster(&mut self, cluster: &Arc<str>) -> bool {
         let before = self.0.len();
-        self.0.retain(|(of, _), _| of != cluster);
+        self.retain(|of, _| of != cluster);
         self.0.len() != before
+    }
+
+    /// Names the stores anew.
+    pub fn place(&mut self, places: &Places) {
+        let all: Vec<_> = self.0.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        for (key, (mut held, since)) in all {
+            Arc::make_mut(&mut held).place(places);
+            self.0.insert(key, (held, since));
+        }
+    }
+
+    /// Keeps those that fit, by cluster and time.
+    fn retain(&mut self, fits: impl Fn(&Arc<str>, Millis) -> bool) {
+        let all = self.0.iter();
+        let other = all.filter(|((cluster, _), (_, since))| !fits(cluster, *since));
+        let other: Vec<_> = other.map(|(key, _)| key.clone()).collect();
+        for key in other {
+            self.0.remove(&key);
+        }
     }
 
     /// Those that count at a time.
@@ -77,8 +97,9 @@ impl Inventory {
         } in kept
         {
             let cluster: Arc<str> = cluster.as_str().into();
-            let held = Arc::new(Held::restored(&cluster, &uid, &state, 0));
-            self.vanished.0.insert((cluster, uid), (held, since));
+            let mut held = Held::restored(&cluster, &uid, &state, 0);
+            held.place(&self.places);
+            self.vanished.0.insert((cluster, uid), (Arc::new(held), since));
         }
     }
 }

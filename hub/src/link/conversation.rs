@@ -14,6 +14,7 @@ use tonic::{Status, Streaming};
 use super::{refused, send};
 use crate::authorize::{Claim, Speaker, authorize};
 use crate::collect;
+use crate::copies::wire;
 use crate::creation::{Creations, Ticket};
 use crate::hub::Hub;
 use crate::inventory::{Arrived, Change, Held, Inventory, Refused};
@@ -32,7 +33,7 @@ pub(super) struct Conversation<'a> {
     pub incarnation: &'a Arc<str>,
     pub outgoing: &'a Outgoing,
     pub session: Session,
-    /// When its certificate ends, in milliseconds since 1970: that of the newest that was issued on this session.
+    /// When its certificate ends, in milliseconds since 1970: that of the newest that the spoke has kept.
     pub expires: Millis,
     pub renewals: Renewals,
 }
@@ -51,11 +52,7 @@ impl Conversation<'_> {
         // A silent peer is found by HTTP/2 pings long before this.
         let silence = hub.heartbeat.saturating_mul(6).max(Duration::from_secs(5));
         let mut creating = hub.creating();
-        let mut trust = hub
-            .membership
-            .authority
-            .as_ref()
-            .map(|authority| authority.changes());
+        let mut trust = hub.membership.trust.changes();
         self.announce()?;
         loop {
             let left = self.expires.saturating_sub(now());
@@ -64,7 +61,7 @@ impl Conversation<'_> {
                 biased;
                 () = end.cancelled() => return Err(self.ended()),
                 () = tokio::time::sleep(left) => return Err(expired(self.cluster)),
-                () = changed(&mut trust) => {
+                _ = trust.changed() => {
                     self.announce()?;
                     continue;
                 }
@@ -108,6 +105,10 @@ impl Conversation<'_> {
             .messages
             .with_label_values(&["in", kind(body.as_ref())])
             .inc();
+        let body = body.map(|mut body| {
+            hub.read(|inventory| wire::incoming(&mut body, cluster, inventory.places()));
+            body
+        });
         let body = match lock_message(body) {
             Ok(message) => {
                 self.tell(message).await;
@@ -131,6 +132,10 @@ impl Conversation<'_> {
                 Ok(())
             }
             Some(Body::CertificateRequest(request)) => self.renew(&request.csr).await,
+            Some(Body::CertificateStored(stored)) => {
+                self.kept(&stored.serial);
+                Ok(())
+            }
             Some(Body::TrustStored(stored)) => {
                 hub.membership.trusts(cluster, stored.keys);
                 Ok(())
@@ -158,16 +163,23 @@ impl Conversation<'_> {
         }
     }
 
-    /// Answers a request for the next certificate. The session then counts as long as that one.
+    /// Answers a request for the next certificate.
     async fn renew(&mut self, request: &[u8]) -> Result<(), Status> {
-        let (answer, expires) = self.renewals.answer(self.hub, self.cluster, request).await;
-        self.expires = expires.unwrap_or(self.expires);
+        let answer = self.renewals.answer(self.hub, self.cluster, request).await;
         send(self.hub, self.outgoing, answer, "certificate")
+    }
+
+    /// The spoke has kept a certificate: the session counts as long as that one.
+    fn kept(&mut self, serial: &str) {
+        if let Some(expires) = self.renewals.kept(serial) {
+            self.expires = expires;
+            self.hub.membership.has(self.cluster, serial);
+        }
     }
 
     /// Sends the authorities that the spoke has to trust.
     fn announce(&self) -> Result<(), Status> {
-        match self.hub.membership.bundle() {
+        match self.hub.membership.trust.now().bundle() {
             Some(bundle) => send(
                 self.hub,
                 self.outgoing,
@@ -311,15 +323,6 @@ impl Conversation<'_> {
     }
 }
 
-async fn changed(trust: &mut Option<watch::Receiver<u64>>) {
-    if let Some(trust) = trust
-        && trust.changed().await.is_ok()
-    {
-        return;
-    }
-    std::future::pending().await
-}
-
 /// Why a session ends, or does not begin, after the end of a certificate.
 pub(super) fn expired(cluster: &str) -> Status {
     Status::unauthenticated(format!(
@@ -338,6 +341,7 @@ fn lock_message(body: Option<Body>) -> Result<Message, Option<Body>> {
         Some(Body::LeaseRelease(release)) => Message::Release(Box::new(release)),
         Some(Body::PlanPart(part)) => Message::Part(part),
         Some(Body::PossessionProof(proof)) => Message::Proof(proof),
+        Some(Body::StoreProbeAnswer(answer)) => Message::Probed(answer),
         other => return Err(other),
     })
 }
@@ -357,8 +361,11 @@ fn kind(body: Option<&Body>) -> &'static str {
             | Body::PlanPart(_),
         ) => "lease",
         Some(Body::PossessionProof(_)) => "possession",
+        Some(Body::StoreProbeAnswer(_)) => "copies",
         Some(Body::CollectorReport(_)) => "collector",
-        Some(Body::CertificateRequest(_) | Body::TrustStored(_)) => "certificate",
+        Some(Body::CertificateRequest(_) | Body::CertificateStored(_) | Body::TrustStored(_)) => {
+            "certificate"
+        }
         Some(Body::CommandReport(_)) => "command",
         Some(Body::BrowsePart(_)) => "browse",
         None => "unknown",

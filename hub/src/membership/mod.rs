@@ -3,23 +3,27 @@
 mod renew;
 mod rotate;
 mod service;
+mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use anyhow::Context as _;
 use proto::certificate::{Facts, KeyHash};
-use proto::v1::TrustBundle;
+use proto::time::from_unix_millis;
 
 pub use self::renew::Renewals;
 pub use self::service::ClustersService;
+pub use self::trust::{Trust, Trusted};
 use crate::access::Role;
-use crate::authority::{Authority, IssueError, Signed};
+use crate::authority::{Authority, Begin, IssueError, Signed};
 use crate::bans::{Ban, Bans};
 use crate::config::{Config, Span};
-use crate::store::{HubStore, StoredCertificate};
+use crate::store::beside::Beside;
+use crate::store::{HubStore, StoredCertificate, StoredDecision};
 use crate::tls::certificates;
-use crate::{identity, now};
+use crate::{Millis, identity, now};
 
 /// Who is in the fleet.
 pub struct Membership {
@@ -30,13 +34,19 @@ pub struct Membership {
     /// What spokes are told about where they enrol and connect; empty for nothing.
     pub enrol_url: String,
     pub link_url: String,
-    /// Given authorities: one of them may have signed the hub's certificate.
-    given: Vec<Vec<u8>>,
+    /// A given certificate is presented to spokes and people, in place of one of the own authority.
+    presents_given: bool,
+    /// Given authorities, DER: one of them may have signed the hub's certificate.
+    given: Mutex<Vec<Vec<u8>>>,
+    /// All authorities that clients of the hub have to trust.
+    pub trust: Trusted,
     bans: RwLock<Bans>,
     /// Held by a decision about bans or the authority, from what it looks at to what it puts in force.
     deciding: tokio::sync::Mutex<()>,
     /// Keys of the authorities that each cluster has kept, as it reported in this run of the hub.
     trusted: Mutex<BTreeMap<Arc<str>, BTreeSet<KeyHash>>>,
+    /// Serial of the newest certificate that each cluster is known to have, as above. One that was issued may be lost.
+    shown: Mutex<BTreeMap<Arc<str>, String>>,
 }
 
 impl Membership {
@@ -49,7 +59,11 @@ impl Membership {
             Some(folder) => {
                 let (domain, life) = (&config.trust_domain, config.certificate_life.millis());
                 let joined = !config.new_authority && store.has_enrolled().await?;
-                let authority = Authority::open_or_create(&folder, domain, life, joined, now())?;
+                let begin = Begin {
+                    joined,
+                    from: config.authority_from.as_deref(),
+                };
+                let authority = Authority::open_or_create(&folder, domain, life, begin, now())?;
                 Some(Arc::new(authority))
             }
             None => None,
@@ -60,15 +74,19 @@ impl Membership {
             bans.issued(&certificate.cluster, &certificate.serial, certificate.issued);
         }
         let given = config.tls_ca.as_deref().map(certificates).transpose()?;
+        let given: Vec<Vec<u8>> = given.unwrap_or_default().iter().map(|der| der.to_vec()).collect();
         Ok(Membership {
-            given: given.unwrap_or_default().iter().map(|der| der.to_vec()).collect(),
+            trust: Trusted::new(authority.as_deref(), &given),
+            given: Mutex::new(given),
             authority,
             domain: config.trust_domain.as_str().into(),
             enrol_url: config.enrol_url.clone(),
             link_url: config.link_url.clone(),
+            presents_given: config.tls_cert.is_some(),
             bans: RwLock::new(bans),
             deciding: tokio::sync::Mutex::default(),
             trusted: Mutex::default(),
+            shown: Mutex::default(),
         })
     }
 
@@ -96,24 +114,30 @@ impl Membership {
         bans.issued(&certificate.cluster, &certificate.serial, certificate.issued);
     }
 
-    /// What a spoke is told to trust; `None` without an own authority.
-    #[must_use]
-    pub fn bundle(&self) -> Option<TrustBundle> {
-        let authority = self.authority.as_ref()?;
-        Some(TrustBundle {
-            authorities: self.authorities(),
-            active: authority.active().to_vec(),
-        })
-    }
-
-    /// The authorities that spokes have to trust, DER.
+    /// The authorities that clients have to trust, DER.
     #[must_use]
     pub fn authorities(&self) -> Vec<Vec<u8>> {
-        let own = self.authority.as_ref().map_or_else(Vec::new, |a| a.bundle());
-        own.iter()
-            .map(|der| der.to_vec())
-            .chain(self.given.clone())
-            .collect()
+        self.trust.now().authorities.clone()
+    }
+
+    /// Key of the authority that the hub presents to people, hex digits; `None` where it presents a given certificate.
+    #[must_use]
+    pub fn pin(&self) -> Option<String> {
+        let authority = self.authority.as_ref().filter(|_| !self.presents_given)?;
+        Some(hex::encode(authority.active()))
+    }
+
+    /// Takes the given authorities up as their file has them now, DER.
+    pub fn give(&self, given: Vec<Vec<u8>>) {
+        *self.given.lock().unwrap_or_else(PoisonError::into_inner) = given;
+        self.refresh();
+    }
+
+    /// Announces the authorities of now, if they are others.
+    fn refresh(&self) {
+        // Held until they are announced: an earlier state must not come last.
+        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        self.trust.refresh(self.authority.as_deref(), &given);
     }
 
     /// A certificate for a cluster's spoke, with the authorities that it has to trust.
@@ -133,6 +157,12 @@ impl Membership {
         let mut trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
         // A bundle has three at most.
         trusted.insert(cluster.clone(), keys.take(8).collect());
+    }
+
+    /// A cluster has connected with a certificate, or has kept it for its next connection.
+    pub fn has(&self, cluster: &Arc<str>, serial: &str) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.insert(cluster.clone(), serial.to_owned());
     }
 
     fn put_ban(&self, ban: Ban) {
@@ -165,11 +195,17 @@ pub fn authority_folder(config: &Config) -> Option<PathBuf> {
     config.authority_dir.clone().or(own)
 }
 
-/// Certificate and key of a person with a role in the whole fleet, and the authorities to trust, PEM.
+/// Certificate and key of a person with a role in the whole fleet, and the authorities to trust, PEM. It is in the audit
+/// before it is given out, also while the hub runs.
 ///
 /// # Errors
-/// When the name is none, or there is no authority to sign with.
-pub fn operator_certificate(config: &Config, name: &str, role: Role, valid: Span) -> anyhow::Result<String> {
+/// When the name is none, there is no authority to sign with, or the entry cannot be written.
+pub async fn operator_certificate(
+    config: &Config,
+    name: &str,
+    role: Role,
+    valid: Span,
+) -> anyhow::Result<String> {
     anyhow::ensure!(
         identity::proper_name(name),
         "{name:?} is no name: 1 to 253 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit"
@@ -179,5 +215,25 @@ pub fn operator_certificate(config: &Config, name: &str, role: Role, valid: Span
         anyhow::anyhow!("the hub trusts a given authority only (--tls-ca): have that one sign a certificate")
     })?;
     let authority = Authority::open(&folder, &config.trust_domain, config.certificate_life.millis())?;
-    Ok(authority.person(role.as_str(), name, valid.millis(), now())?)
+    let store = Beside::open(&config.store).await?;
+    let now = now();
+    // Those of before a revocation stay refused: this one has to begin after it.
+    let begins = store.revoked(name).await?.unwrap_or(Millis::MIN);
+    let (pem, facts) = authority.person((role.as_str(), name), begins, valid.millis(), now)?;
+    let decision = StoredDecision {
+        at: now,
+        who: "fleet-hub".to_owned(),
+        what: "operator-certificate".to_owned(),
+        subject: name.to_owned(),
+        after: format!(
+            "certificate {}, {} in the whole fleet, until {}",
+            facts.serial,
+            role.as_str(),
+            from_unix_millis(facts.expires)
+        ),
+        ..StoredDecision::default()
+    };
+    let kept = store.decide(decision).await;
+    kept.context("no certificate is given out without its entry in the audit")?;
+    Ok(pem)
 }

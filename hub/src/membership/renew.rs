@@ -14,6 +14,8 @@ use crate::{Millis, Moment};
 #[derive(Debug, Default)]
 pub struct Renewals {
     last: Option<Millis>,
+    /// Serial and end of the newest one, until the spoke has kept it.
+    issued: Option<(String, Millis)>,
 }
 
 /// Shortest time between two certificates of one session, at most.
@@ -30,15 +32,22 @@ impl Renewals {
         !soon
     }
 
-    /// Answers a request, and says until when the session counts if a certificate was issued.
-    pub async fn answer(&mut self, hub: &Hub, cluster: &Arc<str>, request: &[u8]) -> (Body, Option<Millis>) {
+    /// Answers a request.
+    pub async fn answer(&mut self, hub: &Hub, cluster: &Arc<str>, request: &[u8]) -> Body {
         match self.issue(hub, cluster, request).await {
-            Ok((issued, expires)) => (Body::CertificateIssued(issued), Some(expires)),
+            Ok(issued) => Body::CertificateIssued(issued),
             Err(reason) => {
                 warn!(%cluster, reason, "no certificate was issued");
-                (Body::CertificateRefused(CertificateRefused { reason }), None)
+                Body::CertificateRefused(CertificateRefused { reason })
             }
         }
+    }
+
+    /// The spoke has kept a certificate. When it ends, if it is the newest that was issued on this session.
+    pub fn kept(&mut self, serial: &str) -> Option<Millis> {
+        self.issued
+            .take_if(|(issued, _)| issued == serial)
+            .map(|(_, expires)| expires)
     }
 
     async fn issue(
@@ -46,7 +55,7 @@ impl Renewals {
         hub: &Hub,
         cluster: &Arc<str>,
         request: &[u8],
-    ) -> Result<(CertificateIssued, Millis), String> {
+    ) -> Result<CertificateIssued, String> {
         let life = hub
             .membership
             .authority
@@ -62,16 +71,27 @@ impl Renewals {
         kept.map_err(|error| error.to_string())?;
         hub.membership.issued(&certificate);
         info!(%cluster, serial = signed.facts.serial, "a certificate was renewed");
-        let issued = CertificateIssued {
+        self.issued = Some((signed.facts.serial, signed.facts.expires));
+        Ok(CertificateIssued {
             certificate: Some(signed.certificate),
-        };
-        Ok((issued, signed.facts.expires))
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_counts_as_that_of_a_certificate_which_the_spoke_has_kept() {
+        let mut renewals = Renewals {
+            issued: Some(("ab".to_owned(), 7)),
+            ..Renewals::default()
+        };
+        assert_eq!(renewals.kept("cd"), None, "it was never issued here");
+        assert_eq!(renewals.kept("ab"), Some(7));
+        assert_eq!(renewals.kept("ab"), None);
+    }
 
     #[test]
     fn a_session_gets_no_flood_of_certificates() {

@@ -4,59 +4,94 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
 use proto::certificate::KeyHash;
-use proto::v1::{RotateAuthorityRequest, RotateAuthorityResponse, RotationStep};
+use proto::time::{from_unix_millis, to_unix_millis};
+use proto::v1::{PersonBehind, RotateAuthorityRequest, RotateAuthorityResponse, RotationStep};
 use tonic::Status;
 use tracing::info;
 
 use super::Membership;
+use crate::access::people::{BROWSER, Session};
 use crate::access::{Person, Verb, out_of_scope};
 use crate::authority::{Authority, Rotation};
 use crate::hub::Hub;
 use crate::now;
 use crate::store::{StoredCertificate, StoredDecision};
 
-/// Clusters that the next step would lock out, given the newest certificate of each that has not expired.
+/// What is known of clusters in this run of the hub.
+struct Known<'a> {
+    /// Certificates that have not expired.
+    certificates: &'a [StoredCertificate],
+    /// Keys of the authorities that each has kept.
+    trusted: &'a BTreeMap<Arc<str>, BTreeSet<KeyHash>>,
+    /// Serial of the newest certificate that each is known to have.
+    shown: &'a BTreeMap<Arc<str>, String>,
+}
+
+/// Clusters that the next step would lock out, of those with a certificate that has not expired.
 ///
-/// An activation locks out who does not trust the next authority yet: its next dial would refuse the hub. The end of the
-/// old one locks out who has no certificate of the next one.
+/// An activation locks out a cluster that does not trust the next authority yet: its next dial would refuse the hub. The
+/// end of the old one locks out a cluster that does not have a certificate of the next one: one that was only issued may
+/// not have arrived.
 #[must_use]
-fn behind(
-    rotation: Rotation,
-    active: &KeyHash,
-    next: Option<&KeyHash>,
-    newest: &BTreeMap<&str, &StoredCertificate>,
-    trusted: &BTreeMap<Arc<str>, BTreeSet<KeyHash>>,
-) -> Vec<String> {
-    let trusts = |cluster: &str, key: &KeyHash| trusted.get(cluster).is_some_and(|keys| keys.contains(key));
-    let locked_out = |cluster: &str, certificate: &StoredCertificate| match rotation {
+fn behind(rotation: Rotation, active: &KeyHash, next: Option<&KeyHash>, known: &Known<'_>) -> Vec<String> {
+    let trusts = |cluster: &str, key: &KeyHash| {
+        let keys = known.trusted.get(cluster);
+        keys.is_some_and(|keys| keys.contains(key))
+    };
+    let has_of = |cluster: &str, key: &KeyHash| {
+        let shown = known.shown.get(cluster);
+        let mut certificates = known.certificates.iter();
+        let one = certificates.find(|one| one.cluster == cluster && Some(&one.serial) == shown);
+        one.is_some_and(|one| one.authority == key)
+    };
+    let locked_out = |cluster: &str| match rotation {
         Rotation::Steady => false,
         Rotation::Announced => next.is_none_or(|next| !trusts(cluster, next)),
-        Rotation::Activated => certificate.authority != active,
+        Rotation::Activated => !has_of(cluster, active),
     };
-    let of = newest
+    let clusters: BTreeSet<&str> = known
+        .certificates
         .iter()
-        .filter(|(cluster, certificate)| locked_out(cluster, certificate));
-    of.map(|(cluster, _)| (*cluster).to_owned()).collect()
+        .map(|one| one.cluster.as_str())
+        .collect();
+    let behind = clusters.into_iter().filter(|cluster| locked_out(cluster));
+    behind.map(str::to_owned).collect()
 }
 
 impl Membership {
     async fn behind(&self, hub: &Hub, authority: &Authority) -> Result<Vec<String>, Status> {
         let certificates = hub.store().certificates(now()).await;
         let certificates = certificates.map_err(|error| Status::unavailable(error.to_string()))?;
-        let mut newest = BTreeMap::new();
-        for certificate in &certificates {
-            // Newest first.
-            newest.entry(certificate.cluster.as_str()).or_insert(certificate);
-        }
         let next = authority.announced();
-        let trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = Known {
+            certificates: &certificates,
+            trusted: &self.trusted.lock().unwrap_or_else(PoisonError::into_inner),
+            shown: &self.shown.lock().unwrap_or_else(PoisonError::into_inner),
+        };
         Ok(behind(
             authority.rotation(),
             &authority.active(),
             next.as_ref(),
-            &newest,
-            &trusted,
+            &known,
         ))
+    }
+
+    /// Sessions of people that an activation would lock out: those whose CLI does not trust the next authority yet.
+    fn people_behind(hub: &Hub, authority: &Authority) -> Vec<PersonBehind> {
+        let (Rotation::Announced, Some(next)) = (authority.rotation(), authority.announced()) else {
+            return Vec::new();
+        };
+        // A browser has authorities of its own.
+        let behind = |session: &&Session| session.how != BROWSER && !session.trusts.contains(&next);
+        let row = |session: &Session| PersonBehind {
+            name: session.name.clone(),
+            expires: Some(from_unix_millis(session.expires)),
+        };
+        let mut behind: Vec<PersonBehind> = hub
+            .authority
+            .read(|people| people.sessions(now()).filter(behind).map(row).collect());
+        behind.sort_by(|a, b| a.name.cmp(&b.name));
+        behind
     }
 
     async fn rotation(&self, hub: &Hub, authority: &Authority) -> Result<RotateAuthorityResponse, Status> {
@@ -64,6 +99,7 @@ impl Membership {
             state: authority.rotation().as_str().to_owned(),
             behind: self.behind(hub, authority).await?,
             authorities: authority.keys().iter().map(hex::encode).collect(),
+            people: Membership::people_behind(hub, authority),
         })
     }
 }
@@ -108,6 +144,10 @@ pub(super) async fn rotate(
             );
             return Err(Status::failed_precondition(text));
         }
+        let people = Membership::people_behind(hub, authority);
+        if step == RotationStep::Activate && !people.is_empty() {
+            return Err(Status::failed_precondition(people_text(&people)));
+        }
     }
     let done = match step {
         RotationStep::Begin => authority.begin(now()),
@@ -115,6 +155,7 @@ pub(super) async fn rotate(
         RotationStep::Retire | RotationStep::Unspecified => authority.retire(),
     };
     done.map_err(|error| Status::failed_precondition(format!("{error:#}")))?;
+    membership.refresh();
     let decision = StoredDecision {
         at: now(),
         who: who.to_owned(),
@@ -134,32 +175,68 @@ pub(super) async fn rotate(
     membership.rotation(hub, authority).await
 }
 
+/// Why an activation has to wait for people.
+fn people_text(people: &[PersonBehind]) -> String {
+    let until = |person: &PersonBehind| person.expires.as_ref().map_or(0, to_unix_millis);
+    let last = people.iter().map(until).max().unwrap_or_default();
+    let names: BTreeSet<&str> = people.iter().map(|person| person.name.as_str()).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    format!(
+        "people would be locked out and have to log in again: {}. The CLI of each fetches the next authority with its next \
+         command; the last of these sessions ends in {} min. --force goes on without them",
+        names.join(", "),
+        last.saturating_sub(now()).max(0) / 60_000 + 1,
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn who_would_be_locked_out_is_behind() {
+    fn a_cluster_that_would_be_locked_out_is_behind() {
         let (old, new) = ([1; 32], [2; 32]);
-        let certificate = |authority: KeyHash| StoredCertificate {
+        let certificate = |cluster: &str, serial: &str, authority: KeyHash| StoredCertificate {
+            cluster: cluster.to_owned(),
+            serial: serial.to_owned(),
             authority: authority.to_vec(),
             ..StoredCertificate::default()
         };
-        let (of_old, of_new) = (certificate(old), certificate(new));
-        let newest = BTreeMap::from([("ready", &of_new), ("slow", &of_old)]);
+        // Of the next authority each was issued one, and it has not arrived at "slow".
+        let certificates = [
+            certificate("ready", "1", old),
+            certificate("ready", "2", new),
+            certificate("slow", "3", old),
+            certificate("slow", "4", new),
+        ];
         let trusted = BTreeMap::from([
             (Arc::from("ready"), BTreeSet::from([old, new])),
             (Arc::from("slow"), BTreeSet::from([old])),
         ]);
-        let ask = |rotation, active, next| behind(rotation, active, next, &newest, &trusted);
-        assert!(ask(Rotation::Steady, &old, None).is_empty());
-        assert_eq!(ask(Rotation::Announced, &old, Some(&new)), ["slow"]);
-        assert_eq!(ask(Rotation::Activated, &new, None), ["slow"]);
-        let nobody = BTreeMap::new();
-        assert_eq!(
-            behind(Rotation::Announced, &old, Some(&new), &newest, &nobody),
-            ["ready", "slow"],
-            "who was not heard of is not ready"
-        );
+        let shown = BTreeMap::from([
+            (Arc::from("ready"), "2".to_owned()),
+            (Arc::from("slow"), "3".to_owned()),
+        ]);
+        let known = Known {
+            certificates: &certificates,
+            trusted: &trusted,
+            shown: &shown,
+        };
+        assert!(behind(Rotation::Steady, &old, None, &known).is_empty());
+        assert_eq!(behind(Rotation::Announced, &old, Some(&new), &known), ["slow"]);
+        assert_eq!(behind(Rotation::Activated, &new, None, &known), ["slow"]);
+        let (trusted, shown) = (BTreeMap::new(), BTreeMap::new());
+        let nothing = Known {
+            trusted: &trusted,
+            shown: &shown,
+            ..known
+        };
+        for rotation in [Rotation::Announced, Rotation::Activated] {
+            assert_eq!(
+                behind(rotation, &new, Some(&new), &nothing),
+                ["ready", "slow"],
+                "one that was not heard of is not ready"
+            );
+        }
     }
 }

@@ -66,8 +66,8 @@ pub fn figures(inventory: &Inventory, locks: &LocksResponse) -> Figures {
     for (state, number) in &status.backups_by_state {
         count(&mut figures.backups, state, *number);
     }
-    for matter in waits::all(seen) {
-        count(&mut figures.attention, &matter.state, matter.count);
+    for ((matter, _), places) in inventory.index().matters().groups() {
+        count(&mut figures.attention, matter.as_str(), places.len() as u64);
     }
     for member in inventory.members() {
         if let Some(Body::Cluster(row)) = rows::cluster(seen, member).body {

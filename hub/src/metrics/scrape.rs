@@ -1,22 +1,17 @@
 //! Measures the state of the fleet and of the hub's own files each time its metrics are asked for.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::IntGaugeVec;
 use proto::v1::LocksRequest;
 use tokio::time::timeout;
-use tracing::debug;
-use x509_parser::pem::Pem;
 
 use super::figures::{Counts, Figures, figures};
 use super::{Metrics, State};
 use crate::access::Sight;
-use crate::config::Config;
 use crate::hub::Hub;
 use crate::lock::Command;
-use crate::membership;
 
 /// A hub that stops does not answer about its locks.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,9 +19,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What is measured.
 pub struct Scrape {
     hub: Arc<Hub>,
-    /// Name and file of each certificate whose end is watched.
-    certificates: Vec<(&'static str, PathBuf)>,
-    store: PathBuf,
     /// Series are set anew, so two readers take turns.
     turn: tokio::sync::Mutex<()>,
 }
@@ -34,18 +26,9 @@ pub struct Scrape {
 impl Scrape {
     /// Of a hub that serves.
     #[must_use]
-    pub fn new(hub: Arc<Hub>, config: &Config) -> Scrape {
-        // What the hub's own authority signs is renewed in time.
-        let given = [
-            ("hub", config.tls_cert.clone()),
-            ("clients", config.tls_ca.clone()),
-        ];
-        let own = membership::authority_folder(config).map(|folder| folder.join("active.pem"));
-        let files = given.into_iter().chain([("authority", own)]);
+    pub fn new(hub: Arc<Hub>) -> Scrape {
         Scrape {
             hub,
-            certificates: files.filter_map(|(name, file)| Some((name, file?))).collect(),
-            store: config.store.clone(),
             turn: tokio::sync::Mutex::default(),
         }
     }
@@ -56,17 +39,14 @@ impl Scrape {
         let ask = |reply| Command::Locks(LocksRequest::default(), Sight::EVERYTHING, reply);
         let locks = timeout(PATIENCE, self.hub.locks.ask(ask)).await;
         let locks = locks.ok().and_then(Result::ok).unwrap_or_default();
-        let figures = self.hub.read(|inventory| figures(inventory, &locks));
+        let figures = figures(&self.hub.snapshot(), &locks);
         let Metrics { state, .. } = &self.hub.metrics;
         state.show(&figures);
         state.own.certificates.reset();
-        for (name, file) in &self.certificates {
-            match expiry(file) {
-                Some(seconds) => state.own.certificates.with_label_values(&[name]).set(seconds),
-                None => debug!(file = %file.display(), "a certificate cannot be read"),
-            }
+        for (name, ends) in self.hub.files.certificates() {
+            state.own.certificates.with_label_values(&[name]).set(ends / 1000);
         }
-        state.own.store_bytes.set(self.store_bytes());
+        state.own.store_bytes.set(signed(self.hub.files.store_bytes()));
         state.own.store_backup.reset();
         if let Ok(Some(at)) = self.hub.store().last_copy().await {
             state
@@ -84,15 +64,6 @@ impl Scrape {
                 .set(pause.since / 1000);
         }
         self.hub.metrics.render()
-    }
-
-    fn store_bytes(&self) -> i64 {
-        let of = |suffix: &str| {
-            let mut name = self.store.as_os_str().to_owned();
-            name.push(suffix);
-            std::fs::metadata(PathBuf::from(name)).map_or(0, |metadata| metadata.len())
-        };
-        signed(of("") + of("-wal"))
     }
 }
 
@@ -128,15 +99,4 @@ fn set(series: &IntGaugeVec, counts: &Counts) {
 
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// When the first certificate of a file expires, in seconds since 1970.
-fn expiry(file: &Path) -> Option<i64> {
-    let bytes = std::fs::read(file).ok()?;
-    let ends = Pem::iter_from_buffer(&bytes).filter_map(|pem| {
-        let pem = pem.ok()?;
-        let certificate = pem.parse_x509().ok()?;
-        Some(certificate.validity().not_after.timestamp())
-    });
-    ends.min()
 }

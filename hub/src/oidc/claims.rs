@@ -63,11 +63,17 @@ pub enum Rejected {
 }
 
 impl Expected {
-    /// Who a token names.
+    /// Who a token names. `nonce`: of the login that it was asked for, where that sent one.
     ///
     /// # Errors
-    /// When its signature, issuer, audience or time are not as expected, or it names nobody.
-    pub fn verify(&self, token: &str, keys: &JwkSet, now: Millis) -> Result<Named, Rejected> {
+    /// When its signature, issuer, audience, time or nonce are not as expected, or it names nobody.
+    pub fn verify(
+        &self,
+        token: &str,
+        keys: &JwkSet,
+        nonce: Option<&str>,
+        now: Millis,
+    ) -> Result<Named, Rejected> {
         let header = decode_header(token).map_err(|_| Rejected::Unreadable)?;
         if !SIGNATURES.contains(&header.alg) {
             return Err(Rejected::Signature(header.alg));
@@ -84,6 +90,9 @@ impl Expected {
         let claims = decode::<Map<String, Value>>(token, &key, &validation);
         let claims = claims.map_err(invalid)?.claims;
         in_time(&claims, now)?;
+        if nonce.is_some_and(|nonce| claims.get("nonce").and_then(Value::as_str) != Some(nonce)) {
+            return Err(Rejected::Invalid("it was made for another login".to_owned()));
+        }
         self.party(&claims)?;
         self.named(&claims)
     }

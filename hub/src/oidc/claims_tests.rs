@@ -68,7 +68,7 @@ fn claims() -> Value {
 fn a_token_of_the_issuer_names_a_person_with_its_groups() {
     let key = Key::new();
     let token = key.sign(&header(), &claims());
-    let named = expected().verify(&token, &key.set("one"), NOW).unwrap();
+    let named = expected().verify(&token, &key.set("one"), None, NOW).unwrap();
     assert_eq!(named.name, "oidc:ann@example.org");
     assert_eq!(named.groups, ["oidc:ops"]);
 }
@@ -76,7 +76,7 @@ fn a_token_of_the_issuer_names_a_person_with_its_groups() {
 #[test]
 fn a_claim_that_is_not_as_expected_is_refused() {
     let key = Key::new();
-    let verify = |claims: &Value| expected().verify(&key.sign(&header(), claims), &key.set("one"), NOW);
+    let verify = |claims: &Value| expected().verify(&key.sign(&header(), claims), &key.set("one"), None, NOW);
     for (claim, value) in [
         ("iss", json!("https://other")),
         ("aud", json!("other")),
@@ -112,14 +112,14 @@ fn a_claim_that_is_not_as_expected_is_refused() {
 #[test]
 fn a_signature_that_is_not_the_issuers_is_refused() {
     let (key, other) = (Key::new(), Key::new());
-    let verify = |token: &str| expected().verify(token, &key.set("one"), NOW);
+    let verify = |token: &str| expected().verify(token, &key.set("one"), None, NOW);
     assert!(matches!(
         verify(&other.sign(&header(), &claims())),
         Err(Rejected::Invalid(_))
     ));
     let token = key.sign(&header(), &claims());
     assert_eq!(
-        expected().verify(&token, &key.set("two"), NOW),
+        expected().verify(&token, &key.set("two"), None, NOW),
         Err(Rejected::UnknownKey)
     );
     // The published key as the secret of a symmetric signature.
@@ -139,4 +139,19 @@ fn a_signature_that_is_not_the_issuers_is_refused() {
     ] {
         assert!(verify(&unsigned).is_err(), "{unsigned}");
     }
+}
+
+#[test]
+fn a_token_of_another_login_is_refused() {
+    let key = Key::new();
+    let mut claims = claims();
+    let verify = |claims: &Value, nonce: Option<&str>| {
+        let token = key.sign(&header(), claims);
+        expected().verify(&token, &key.set("one"), nonce, NOW)
+    };
+    assert!(verify(&claims, Some("mine")).is_err(), "it has none");
+    claims["nonce"] = json!("other");
+    assert!(verify(&claims, Some("mine")).is_err());
+    claims["nonce"] = json!("mine");
+    assert!(verify(&claims, Some("mine")).is_ok() && verify(&claims, None).is_ok());
 }

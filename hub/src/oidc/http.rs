@@ -81,10 +81,7 @@ impl Http {
     /// # Errors
     /// As above.
     pub async fn post(&self, url: &str, form: &[(&str, &str)]) -> anyhow::Result<Answer> {
-        let pairs = form
-            .iter()
-            .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
-        let body = pairs.collect::<Vec<_>>().join("&");
+        let body = query(form);
         let request = Request::builder()
             .method(Method::POST)
             .uri(url)
@@ -113,6 +110,15 @@ impl Http {
             .flatten();
         answer.with_context(|| format!("the issuer at {url} failed"))
     }
+}
+
+/// Fields as a form or the query of an address has them.
+#[must_use]
+pub fn query(fields: &[(&str, &str)]) -> String {
+    let pairs = fields
+        .iter()
+        .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+    pairs.collect::<Vec<_>>().join("&")
 }
 
 /// As a form has it.

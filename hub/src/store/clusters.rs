@@ -4,6 +4,7 @@ use futures::TryStreamExt as _;
 use sqlx::Row as _;
 
 use super::decisions::put_decision;
+use super::runs::put_runs;
 use super::{Batch, Kept, Sqlite, StoreError, StoredCluster, StoredDecision, StoredObject, StoredVanished};
 use crate::inventory::Facts;
 
@@ -90,6 +91,7 @@ impl Sqlite {
         for decision in batch.decisions {
             put_decision(&mut transaction, decision).await?;
         }
+        put_runs(&mut transaction, batch.runs).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -119,6 +121,8 @@ impl Sqlite {
             "DELETE FROM object WHERE cluster = ?",
             "DELETE FROM vanished WHERE cluster = ?",
             "DELETE FROM damage WHERE cluster = ?",
+            "DELETE FROM run WHERE cluster = ?",
+            "DELETE FROM run_day WHERE cluster = ?",
             "DELETE FROM cluster WHERE name = ?",
         ] {
             sqlx::query(query)

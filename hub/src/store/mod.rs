@@ -1,9 +1,11 @@
 //! What survives a restart of the hub. Behind a trait, so that another database can take the place of SQLite.
 
+pub mod beside;
 mod bindings;
 mod clusters;
 pub mod collect;
 mod commands;
+pub mod copies;
 pub mod copy;
 mod decisions;
 mod enrolment;
@@ -13,6 +15,7 @@ pub mod pause;
 mod people;
 mod plans;
 mod records;
+pub mod runs;
 mod sqlite;
 
 use futures::future::BoxFuture;
@@ -53,11 +56,13 @@ impl StoreError {
 pub trait HubStore:
     collect::CollectStore
     + copy::CopyStore
+    + copies::PlaceStore
     + pause::PauseStore
     + CommandStore
     + DecisionStore
     + EnrolmentStore
     + PeopleStore
+    + runs::RunStore
 {
     /// Begins the epoch of this start.
     fn begin(&self) -> BoxFuture<'_, Result<Start, StoreError>>;

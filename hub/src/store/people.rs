@@ -1,6 +1,7 @@
 //! Rights of people, their login tokens and their sessions, in SQLite.
 
 use futures::future::BoxFuture;
+use proto::certificate::KeyHash;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
@@ -8,7 +9,7 @@ use super::decisions::put_decision;
 use super::locks::{number, signed};
 use super::{Sqlite, StoreError, StoredDecision};
 use crate::Millis;
-use crate::access::people::{Invite, RoleBinding, Session, Subject};
+use crate::access::people::{Invite, Maker, Revocation, RoleBinding, Session, Subject};
 
 /// Bindings, and sessions.
 pub type KeptPeople = (Vec<RoleBinding>, Vec<Session>);
@@ -44,6 +45,16 @@ pub trait PeopleStore: Send + Sync {
     ) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Ends all sessions of a person, and forgets its login tokens.
     fn revoke(&self, name: &str, decision: StoredDecision) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Certificates of people that are refused.
+    fn revoked(&self) -> BoxFuture<'_, Result<Vec<Revocation>, StoreError>>;
+    /// Refuses certificates, in place of an earlier revocation of the same.
+    fn revoke_certificate(
+        &self,
+        revocation: Revocation,
+        decision: StoredDecision,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Keeps which authorities a person's CLI trusts the hub by.
+    fn keep_trust(&self, hash: [u8; 32], keys: Vec<KeyHash>) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
 fn list(text: &str) -> Vec<String> {
@@ -52,6 +63,20 @@ fn list(text: &str) -> Vec<String> {
 
 fn json(list: &[String]) -> String {
     serde_json::to_string(list).unwrap_or_default()
+}
+
+fn keys(bytes: &[u8]) -> Vec<KeyHash> {
+    bytes.as_chunks().0.to_vec()
+}
+
+fn made_by(maker: Option<&Maker>) -> String {
+    maker
+        .and_then(|maker| serde_json::to_string(maker).ok())
+        .unwrap_or_default()
+}
+
+fn maker(row: &SqliteRow, column: usize) -> Result<Option<Maker>, StoreError> {
+    Ok(serde_json::from_str(row.try_get(column)?).ok())
 }
 
 fn hash(row: &SqliteRow, column: usize) -> Result<[u8; 32], StoreError> {
@@ -91,7 +116,7 @@ impl Sqlite {
         for row in &rows {
             bindings.extend(binding(row)?);
         }
-        let query = "SELECT hash, name, groups, how, created, expires FROM person_session WHERE expires > ?";
+        let query = "SELECT hash, name, groups, how, created, expires, trusts, maker FROM person_session WHERE expires > ?";
         let rows = sqlx::query(query).bind(now).fetch_all(&self.pool).await?;
         let session = |row: &SqliteRow| -> Result<Session, StoreError> {
             Ok(Session {
@@ -101,6 +126,8 @@ impl Sqlite {
                 how: row.try_get(3)?,
                 created: row.try_get(4)?,
                 expires: row.try_get(5)?,
+                trusts: keys(row.try_get(6)?),
+                maker: maker(row, 7)?,
             })
         };
         let sessions: Result<Vec<Session>, StoreError> = rows.iter().map(session).collect();
@@ -135,10 +162,11 @@ impl Sqlite {
         let mut transaction = self.write().await?;
         let query = sqlx::query("DELETE FROM invite WHERE expires <= ?").bind(decision.at);
         query.execute(&mut *transaction).await?;
-        let query = "INSERT INTO invite (hash, name, groups, expires, created_by) VALUES (?, ?, ?, ?, ?)";
+        let query = "INSERT INTO invite (hash, name, groups, expires, created_by, maker, until) VALUES (?, ?, ?, ?, ?, ?, ?)";
         let query = sqlx::query(query).bind(invite.hash.to_vec()).bind(invite.name);
         let query = query.bind(json(&invite.groups)).bind(invite.expires);
         let query = query.bind(&decision.who);
+        let query = query.bind(made_by(invite.maker.as_ref())).bind(invite.until);
         query.execute(&mut *transaction).await?;
         put_decision(&mut transaction, decision).await?;
         transaction.commit().await?;
@@ -146,7 +174,7 @@ impl Sqlite {
     }
 
     async fn read_invite(&self, of: [u8; 32], now: Millis) -> Result<Option<Invite>, StoreError> {
-        let query = "SELECT name, groups, expires FROM invite WHERE hash = ? AND expires > ?";
+        let query = "SELECT name, groups, expires, maker, until FROM invite WHERE hash = ? AND expires > ?";
         let query = sqlx::query(query).bind(of.to_vec()).bind(now);
         let row = query.fetch_optional(&self.pool).await?;
         row.map(|row| {
@@ -155,6 +183,8 @@ impl Sqlite {
                 name: row.try_get(0)?,
                 groups: list(row.try_get(1)?),
                 expires: row.try_get(2)?,
+                maker: maker(&row, 3)?,
+                until: row.try_get(4)?,
             })
         })
         .transpose()
@@ -175,10 +205,14 @@ impl Sqlite {
         }
         let query = sqlx::query("DELETE FROM person_session WHERE expires <= ?").bind(decision.at);
         query.execute(&mut *transaction).await?;
-        let query = "INSERT INTO person_session (hash, name, groups, how, created, expires) VALUES (?, ?, ?, ?, ?, ?)";
+        let query = "INSERT INTO person_session (hash, name, groups, how, created, expires, trusts, maker) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
         let query = sqlx::query(query).bind(session.hash.to_vec()).bind(session.name);
         let query = query.bind(json(&session.groups)).bind(session.how);
         let query = query.bind(session.created).bind(session.expires);
+        let query = query
+            .bind(session.trusts.concat())
+            .bind(made_by(session.maker.as_ref()));
         query.execute(&mut *transaction).await?;
         put_decision(&mut transaction, decision).await?;
         transaction.commit().await?;
@@ -203,6 +237,46 @@ impl Sqlite {
             sqlx::query(query).bind(&name).execute(&mut *transaction).await?;
         }
         put_decision(&mut transaction, decision).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+impl Sqlite {
+    async fn read_revoked(&self) -> Result<Vec<Revocation>, StoreError> {
+        let query = "SELECT name, serial, at, who FROM revoked_certificate ORDER BY at";
+        let rows = sqlx::query(query).fetch_all(&self.pool).await?;
+        let revocation = |row: &SqliteRow| -> Result<Revocation, StoreError> {
+            Ok(Revocation {
+                name: row.try_get(0)?,
+                serial: row.try_get(1)?,
+                at: row.try_get(2)?,
+                by: row.try_get(3)?,
+            })
+        };
+        rows.iter().map(revocation).collect()
+    }
+
+    async fn write_revocation(
+        &self,
+        revocation: Revocation,
+        decision: StoredDecision,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        let query = "INSERT OR REPLACE INTO revoked_certificate (name, serial, at, who) VALUES (?, ?, ?, ?)";
+        let query = sqlx::query(query).bind(revocation.name).bind(revocation.serial);
+        let query = query.bind(revocation.at).bind(revocation.by);
+        query.execute(&mut *transaction).await?;
+        put_decision(&mut transaction, decision).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    async fn write_trust(&self, of: [u8; 32], keys: Vec<KeyHash>) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        let query = sqlx::query("UPDATE person_session SET trusts = ? WHERE hash = ?");
+        let query = query.bind(keys.concat()).bind(of.to_vec());
+        query.execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -252,5 +326,21 @@ impl PeopleStore for Sqlite {
 
     fn revoke(&self, name: &str, decision: StoredDecision) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.noted(self.remove_person(name.to_owned(), decision)))
+    }
+
+    fn revoked(&self) -> BoxFuture<'_, Result<Vec<Revocation>, StoreError>> {
+        Box::pin(self.read_revoked())
+    }
+
+    fn revoke_certificate(
+        &self,
+        revocation: Revocation,
+        decision: StoredDecision,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.noted(self.write_revocation(revocation, decision)))
+    }
+
+    fn keep_trust(&self, hash: [u8; 32], keys: Vec<KeyHash>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.noted(self.write_trust(hash, keys)))
     }
 }

@@ -1,6 +1,7 @@
 //! What is kept, as the store takes and gives it.
 
 use super::StoredDecision;
+use super::runs::StoredRun;
 use crate::Millis;
 use crate::bindings::{Binding, Key};
 use crate::inventory::Facts;
@@ -145,6 +146,8 @@ pub struct Batch {
     pub vanished: Option<Vec<StoredVanished>>,
     /// What people decided about the clusters.
     pub decisions: Vec<StoredDecision>,
+    /// Runs that have ended.
+    pub runs: Vec<StoredRun>,
 }
 
 impl Batch {
@@ -156,6 +159,7 @@ impl Batch {
             && self.gone.is_empty()
             && self.vanished.is_none()
             && self.decisions.is_empty()
+            && self.runs.is_empty()
     }
 }
 

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustls::ServerConfig;
+use futures::future::BoxFuture;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -18,10 +19,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
 use tracing::{debug, warn};
 
+use super::served::Served;
+
 /// A handshake that is not over by then is given up.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// After a failed accept: usually there are no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection whose certificate is not trusted any more is open for this much longer.
+const PARTING: Duration = Duration::from_secs(2);
 
 /// How many may be connected, and how many in a handshake, at the same time.
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +41,8 @@ pub struct Bounds {
 /// A connection whose handshake is over. It counts until it is dropped.
 pub struct Accepted {
     stream: TlsStream<TcpStream>,
-    /// When it ends, whatever is open on it.
-    end: Option<Pin<Box<Sleep>>>,
+    /// Why it ends, whatever is open on it; `None` for a client without a certificate.
+    end: Option<BoxFuture<'static, &'static str>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -44,7 +50,7 @@ pub struct Accepted {
 #[must_use]
 pub fn accept(
     listener: TcpListener,
-    config: watch::Receiver<Arc<ServerConfig>>,
+    config: watch::Receiver<Arc<Served>>,
     bounds: Bounds,
     stop: CancellationToken,
 ) -> ReceiverStream<io::Result<Accepted>> {
@@ -60,7 +66,7 @@ pub fn accept(
 
 async fn run(
     listener: TcpListener,
-    config: watch::Receiver<Arc<ServerConfig>>,
+    config: watch::Receiver<Arc<Served>>,
     bounds: Bounds,
     out: mpsc::Sender<io::Result<Accepted>>,
 ) {
@@ -83,14 +89,16 @@ async fn run(
             warn!(%peer, limit = bounds.connections, "too many connections; one was closed");
             continue;
         };
-        let (acceptor, out) = (TlsAcceptor::from(config.borrow().clone()), out.clone());
+        let (config, out) = (config.clone(), out.clone());
         tokio::spawn(async move {
+            let served = config.borrow().clone();
+            let acceptor = TlsAcceptor::from(served.config());
             let _handshake = handshake;
             // A short answer is sent at once: held back until the last one is acknowledged, each would take 40 ms.
             let _ = stream.set_nodelay(true);
             match timeout(HANDSHAKE, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => {
-                    let end = bounds.until_expiry.then(|| expiry(&stream)).flatten();
+                    let end = end(&stream, bounds, served, config);
                     let accepted = Accepted {
                         stream,
                         end,
@@ -106,12 +114,54 @@ async fn run(
     }
 }
 
-/// The end of a client's certificate.
-fn expiry(stream: &TlsStream<TcpStream>) -> Option<Pin<Box<Sleep>>> {
-    let leaf = stream.get_ref().1.peer_certificates()?.first()?;
-    let expires = proto::certificate::read(leaf).ok()?.expires;
+/// When a connection ends because of its client's certificate.
+fn end(
+    stream: &TlsStream<TcpStream>,
+    bounds: Bounds,
+    served: Arc<Served>,
+    config: watch::Receiver<Arc<Served>>,
+) -> Option<BoxFuture<'static, &'static str>> {
+    let chain = stream.get_ref().1.peer_certificates()?;
+    let chain: Vec<CertificateDer<'static>> = chain.iter().map(|der| der.clone().into_owned()).collect();
+    let expired = bounds.until_expiry.then(|| expiry(&chain)).flatten();
+    Some(Box::pin(async move {
+        let expired = async {
+            match expired {
+                Some(left) => sleep(left).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = expired => "the client's certificate has expired",
+            () = distrusted(&chain, served, config) => "the authority of the client's certificate is not trusted any more",
+        }
+    }))
+}
+
+/// How long a client's certificate is valid.
+fn expiry(chain: &[CertificateDer<'static>]) -> Option<Duration> {
+    let expires = proto::certificate::read(chain.first()?).ok()?.expires;
     let left = u64::try_from(expires.saturating_sub(crate::now())).unwrap_or_default();
-    Some(Box::pin(sleep(Duration::from_millis(left))))
+    Some(Duration::from_millis(left))
+}
+
+/// Returns when the listener takes a chain no more that it has taken: its authority was retired.
+async fn distrusted(
+    chain: &[CertificateDer<'static>],
+    mut served: Arc<Served>,
+    mut config: watch::Receiver<Arc<Served>>,
+) {
+    loop {
+        let present = config.borrow_and_update().clone();
+        if !present.trusts_as(&served) && !present.takes(chain) {
+            // The person who has retired it may be waiting for the answer on this very connection.
+            return sleep(PARTING).await;
+        }
+        served = present;
+        if config.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
 }
 
 impl Connected for Accepted {
@@ -129,9 +179,8 @@ impl AsyncRead for Accepted {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if let Some(end) = &mut self.end
-            && end.as_mut().poll(cx).is_ready()
+            && let Poll::Ready(text) = end.as_mut().poll(cx)
         {
-            let text = "the client's certificate has expired";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)));
         }
         Pin::new(&mut self.stream).poll_read(cx, buf)

@@ -8,14 +8,14 @@ use anyhow::Context as _;
 use proto::{certificate, renewal};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientCertVerifierBuilder, NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::served::{Clients, Served, is_verified};
 use crate::authority::Authority;
 use crate::config::Config;
+use crate::hub::Hub;
 use crate::{Millis, now};
 
 /// How often given files and the hub's own certificate are looked at, at most.
@@ -27,9 +27,9 @@ const NAMES: [&str; 3] = ["hub", "localhost", "127.0.0.1"];
 
 /// The configuration of the moment of each listener.
 pub struct Listeners {
-    pub link: watch::Receiver<Arc<ServerConfig>>,
-    pub view: watch::Receiver<Arc<ServerConfig>>,
-    pub enrol: watch::Receiver<Arc<ServerConfig>>,
+    pub link: watch::Receiver<Arc<Served>>,
+    pub view: watch::Receiver<Arc<Served>>,
+    pub enrol: watch::Receiver<Arc<Served>>,
 }
 
 /// A certificate chain of the hub and its key.
@@ -46,6 +46,10 @@ impl Presented {
             key: self.key.clone_key(),
         }
     }
+
+    fn served(&self, clients: Clients<'_>) -> anyhow::Result<Served> {
+        Served::new(&self.chain, &self.key, clients)
+    }
 }
 
 /// What configurations are made of. Two of these that are equal make the same.
@@ -54,6 +58,8 @@ struct Material {
     presented: Presented,
     /// The certificate that the authority makes: who enrols compares a pin with what signed it.
     own: Option<Presented>,
+    /// Authorities in a file, which clients have to trust as well.
+    given: Vec<CertificateDer<'static>>,
     link: Vec<CertificateDer<'static>>,
     view: Vec<CertificateDer<'static>>,
 }
@@ -67,6 +73,8 @@ struct Given {
 /// Keeps the configurations up to date.
 pub struct Keys {
     given: Option<Given>,
+    /// Where clients learn which authorities to trust.
+    hub: Arc<Hub>,
     authority: Option<Arc<Authority>>,
     /// Authorities in a file, trusted besides the hub's own.
     link_file: Option<PathBuf>,
@@ -76,15 +84,17 @@ pub struct Keys {
     material: Option<Material>,
     /// When the hub's own certificate is renewed.
     due: Option<Millis>,
-    out: [watch::Sender<Arc<ServerConfig>>; 3],
+    out: [watch::Sender<Arc<Served>>; 3],
 }
 
 impl Keys {
     /// Reads and makes all that is needed to serve.
     ///
     /// # Errors
-    /// When a file cannot be read, or there is neither a certificate nor an authority that could sign one.
-    pub fn new(config: &Config, authority: Option<Arc<Authority>>) -> anyhow::Result<(Keys, Listeners)> {
+    /// When a file cannot be read, there is neither a certificate nor an authority that could sign one, or clients would
+    /// refuse the given certificate.
+    pub fn new(config: &Config, hub: Arc<Hub>) -> anyhow::Result<(Keys, Listeners)> {
+        let authority = hub.membership.authority.clone();
         let given = match (&config.tls_cert, &config.tls_key) {
             (Some(certificate), Some(key)) => Some(Given {
                 certificate: certificate.clone(),
@@ -101,13 +111,14 @@ impl Keys {
         let names = names.chain(config.server_name.iter().cloned()).collect();
         let mut keys = Keys {
             given,
+            hub,
             authority,
             link_file: config.tls_ca.clone(),
             view_file: config.view_ca.clone(),
             names,
             material: None,
             due: None,
-            out: std::array::from_fn(|_| watch::channel(Arc::new(nothing())).0),
+            out: std::array::from_fn(|_| watch::channel(Arc::new(Served::nothing())).0),
         };
         keys.refresh(now())?;
         let listeners = {
@@ -159,17 +170,20 @@ impl Keys {
         let Material {
             presented,
             own,
+            given,
             link,
             view,
         } = &material;
         let configs = [
-            config(presented, Clients::Demanded(link))?,
-            config(presented, Clients::Optional(view))?,
-            config(own.as_ref().unwrap_or(presented), Clients::Without)?,
+            presented.served(Clients::Demanded(link))?,
+            presented.served(Clients::Optional(view))?.browsable(),
+            own.as_ref().unwrap_or(presented).served(Clients::Without)?,
         ];
         for (out, config) in self.out.iter().zip(configs) {
             out.send_replace(Arc::new(config));
         }
+        let given = given.iter().map(|der| der.to_vec());
+        self.hub.membership.give(given.collect());
         self.material = Some(material);
         self.due = due;
         Ok(true)
@@ -177,9 +191,9 @@ impl Keys {
 
     fn read(&self, now: Millis) -> anyhow::Result<(Material, Option<Millis>)> {
         let mut link = self.authority.as_ref().map_or_else(Vec::new, |a| a.bundle());
-        if let Some(file) = &self.link_file {
-            link.extend(certificates(file)?);
-        }
+        let given = self.link_file.as_deref().map(certificates).transpose()?;
+        let given = given.unwrap_or_default();
+        link.extend(given.iter().cloned());
         let view = match &self.view_file {
             Some(file) => certificates(file)?,
             None => link.clone(),
@@ -192,13 +206,14 @@ impl Keys {
             None => (None, None),
         };
         let presented = match (&self.given, &own) {
-            (Some(given), _) => given.read()?,
+            (Some(given), _) => given.read(&link)?,
             (None, Some(own)) => own.again(),
             (None, None) => anyhow::bail!("there is no certificate of the hub"),
         };
         let material = Material {
             presented,
             own,
+            given,
             link,
             view,
         };
@@ -221,13 +236,19 @@ impl Keys {
 }
 
 impl Given {
-    fn read(&self) -> anyhow::Result<Presented> {
+    /// What clients that trust these authorities would take.
+    fn read(&self, authorities: &[CertificateDer<'static>]) -> anyhow::Result<Presented> {
         let key = PrivateKeyDer::from_pem_file(&self.key);
         let key = key.map_err(|error| anyhow::anyhow!("cannot use {}: {error}", self.key.display()))?;
-        Ok(Presented {
-            chain: certificates(&self.certificate)?,
-            key,
-        })
+        let chain = certificates(&self.certificate)?;
+        is_verified(&chain, authorities).with_context(|| {
+            format!(
+                "spokes and people would refuse {} (--tls-cert): they trust what the hub announces, its own authority and \
+                 --tls-ca, and none of these verifies it; add its authority to --tls-ca",
+                self.certificate.display()
+            )
+        })?;
+        Ok(Presented { chain, key })
     }
 }
 
@@ -242,52 +263,4 @@ pub fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>>
     let found = read().map_err(|error| anyhow::anyhow!("cannot read {}: {error}", file.display()))?;
     anyhow::ensure!(!found.is_empty(), "there is no certificate in {}", file.display());
     Ok(found)
-}
-
-/// Client certificates of a listener. One that is shown is always of one of these authorities.
-#[derive(Clone, Copy)]
-enum Clients<'a> {
-    /// A peer without one does not get as far as a request.
-    Demanded(&'a [CertificateDer<'static>]),
-    /// People may come with a session instead.
-    Optional(&'a [CertificateDer<'static>]),
-    /// None is asked for.
-    Without,
-}
-
-fn config(presented: &Presented, clients: Clients<'_>) -> anyhow::Result<ServerConfig> {
-    let builder = ServerConfig::builder();
-    let builder = match clients {
-        Clients::Demanded(roots) => builder.with_client_cert_verifier(verifier(roots)?.build()?),
-        Clients::Optional(roots) => {
-            builder.with_client_cert_verifier(verifier(roots)?.allow_unauthenticated().build()?)
-        }
-        Clients::Without => builder.with_no_client_auth(),
-    };
-    let config = builder.with_single_cert(presented.chain.clone(), presented.key.clone_key());
-    Ok(served(config.context(
-        "the hub's certificate and key cannot be used together",
-    )?))
-}
-
-fn verifier(roots: &[CertificateDer<'static>]) -> anyhow::Result<ClientCertVerifierBuilder> {
-    let mut store = RootCertStore::empty();
-    for root in roots {
-        store.add(root.clone()).context("an authority cannot be used")?;
-    }
-    Ok(WebPkiClientVerifier::builder(store.into()))
-}
-
-fn served(mut config: ServerConfig) -> ServerConfig {
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    // A resumed session would not be asked for its certificate again.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    config
-}
-
-/// A configuration that no handshake succeeds with: in place until the first one is made.
-fn nothing() -> ServerConfig {
-    let builder = ServerConfig::builder().with_no_client_auth();
-    served(builder.with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new())))
 }

@@ -10,9 +10,11 @@ use hub::run::{Running, start};
 use proto::v1::fleet_clusters_client::FleetClustersClient;
 use proto::v1::fleet_enrol_client::FleetEnrolClient;
 use proto::v1::fleet_view_client::FleetViewClient;
+use proto::v1::hub_message::Body as Told;
+use proto::v1::spoke_message::Body;
 use proto::v1::{
-    CreateJoinTokenRequest, CreateJoinTokenResponse, EnrolRequest, Hello, IssuedCertificate, LocksRequest,
-    LocksResponse,
+    CertificateRequest, CertificateStored, CreateJoinTokenRequest, CreateJoinTokenResponse, EnrolRequest,
+    Hello, IssuedCertificate, LocksRequest, LocksResponse,
 };
 use rcgen::{CertificateParams, KeyPair};
 use tokio_util::sync::CancellationToken;
@@ -117,7 +119,9 @@ impl Own {
     pub async fn operator_for(&self, valid: &str) -> Channel {
         let config = config(self.dir.path(), self.more);
         let valid: Span = valid.parse().unwrap();
-        let file = hub::membership::operator_certificate(&config, "ann", Role::Admin, valid).unwrap();
+        let file = hub::membership::operator_certificate(&config, "ann", Role::Admin, valid)
+            .await
+            .unwrap();
         let identity = Identity::from_pem(&file, &file);
         self.dial(self.running.view.port(), Some(identity)).await.unwrap()
     }
@@ -204,4 +208,46 @@ impl Own {
         let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
         waited.unwrap_or_else(|_| panic!("{what} did not come"));
     }
+}
+
+/// How a session ends.
+pub async fn end(spoke: &mut Spoke) -> tonic::Status {
+    let read = async {
+        loop {
+            match spoke.next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("it ended without a reason"),
+                Err(status) => return status,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), read)
+        .await
+        .expect("an end")
+}
+
+/// A certificate for a new key, which the spoke has not kept yet.
+pub async fn renew(spoke: &mut Spoke) -> Holder {
+    let (key, csr) = request();
+    spoke
+        .say(Body::CertificateRequest(CertificateRequest { csr }))
+        .await;
+    let certificate = spoke
+        .until("a certificate", |told| match told {
+            Told::CertificateIssued(issued) => issued.certificate.clone(),
+            Told::CertificateRefused(refused) => panic!("{}", refused.reason),
+            _ => None,
+        })
+        .await;
+    Holder { key, certificate }
+}
+
+/// The spoke has kept a certificate.
+pub async fn keep(spoke: &Spoke, holder: &Holder) {
+    let serial = proto::certificate::read(&holder.certificate.chain[0])
+        .unwrap()
+        .serial;
+    spoke
+        .say(Body::CertificateStored(CertificateStored { serial }))
+        .await;
 }

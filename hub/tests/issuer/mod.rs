@@ -1,14 +1,17 @@
-//! An OpenID Connect issuer with a device flow, which answers as a test wants.
+//! An OpenID Connect issuer with a device flow and a login in a browser, which answers as a test wants.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use axum::response::Redirect;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::{KeyPair, PublicKeyData as _};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 /// An issuer on loopback.
 pub struct Issuer {
@@ -29,6 +32,10 @@ pub struct Now {
     pub audience: &'static str,
     /// How often the token endpoint was asked.
     pub asked: usize,
+    /// What a browser brought, until its code is used.
+    pub sent: HashMap<String, String>,
+    /// Nonce of its tokens, in place of the one that was sent.
+    pub nonce: Option<&'static str>,
 }
 
 fn base64_url(bytes: &[u8]) -> String {
@@ -59,6 +66,7 @@ pub async fn issuer() -> Arc<Issuer> {
     let router = Router::new()
         .route("/.well-known/openid-configuration", get(describes))
         .route("/keys", get(keys))
+        .route("/authorize", get(authorize))
         .route("/device", post(device))
         .route("/token", post(token))
         .with_state(issuer.clone());
@@ -71,6 +79,7 @@ async fn describes(State(issuer): State<Arc<Issuer>>) -> Json<Value> {
     Json(json!({
         "issuer": url, "jwks_uri": format!("{url}/keys"), "token_endpoint": format!("{url}/token"),
         "device_authorization_endpoint": format!("{url}/device"),
+        "authorization_endpoint": format!("{url}/authorize"),
     }))
 }
 
@@ -96,13 +105,42 @@ async fn device(body: String) -> Json<Value> {
     }))
 }
 
+/// A person who confirms at once.
+async fn authorize(
+    State(issuer): State<Arc<Issuer>>,
+    Query(asked): Query<HashMap<String, String>>,
+) -> Redirect {
+    for (name, value) in [
+        ("response_type", "code"),
+        ("client_id", "fleet"),
+        ("scope", "openid profile email"),
+        ("code_challenge_method", "S256"),
+    ] {
+        assert_eq!(asked[name], value, "{asked:?}");
+    }
+    let back = format!("{}?code=c%2B1&state={}", asked["redirect_uri"], asked["state"]);
+    issuer.now.lock().unwrap().sent = asked;
+    Redirect::to(&back)
+}
+
 async fn token(State(issuer): State<Arc<Issuer>>, body: String) -> (StatusCode, Json<Value>) {
-    assert!(
-        body.contains("device_code=d") && body.contains("client_id=fleet"),
-        "{body}"
-    );
+    let form = format!("/?{body}").parse().unwrap();
+    let Query(form) = Query::<HashMap<String, String>>::try_from_uri(&form).unwrap();
+    assert_eq!(form["client_id"], "fleet");
     let mut now = issuer.now.lock().unwrap();
     now.asked += 1;
+    let sent = std::mem::take(&mut now.sent);
+    if form["grant_type"] == "authorization_code" {
+        let challenge = base64_url(&Sha256::digest(&form["code_verifier"]));
+        let fits = sent.get("code_challenge") == Some(&challenge)
+            && sent.get("redirect_uri") == form.get("redirect_uri")
+            && form["code"] == "c+1";
+        if !fits {
+            return (StatusCode::BAD_REQUEST, Json(json!({ "error": "invalid_grant" })));
+        }
+    } else {
+        assert_eq!(form["device_code"], "d");
+    }
     if !now.error.is_empty() {
         return (StatusCode::BAD_REQUEST, Json(json!({ "error": now.error })));
     }
@@ -113,6 +151,7 @@ async fn token(State(issuer): State<Arc<Issuer>>, body: String) -> (StatusCode, 
     let ends = hub::now() / 1000 + 60;
     let claims = json!({
         "iss": issuer.url, "aud": now.audience, "sub": "1", "exp": ends, "email": "ann@example.org", "groups": ["ops"],
+        "nonce": now.nonce.map(str::to_owned).or(sent.get("nonce").cloned()),
     });
     let key = EncodingKey::from_ec_der(&issuer.keys[now.signs].serialize_der());
     let token = encode(&header, &claims, &key).unwrap();

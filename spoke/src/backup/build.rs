@@ -77,20 +77,7 @@ pub fn build(
             starting_deadline_seconds: Some(pod::BACKUP_DEADLINE),
             successful_jobs_history_limit: Some(job.successful_history),
             failed_jobs_history_limit: Some(job.failed_history),
-            job_template: JobTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(labels(&key.name, false)),
-                    annotations: marks(limited, hooks),
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(JobSpec {
-                    suspend: limited.then_some(true),
-                    backoff_limit: Some(job.backoff_limit),
-                    active_deadline_seconds: Some(job.deadline),
-                    template,
-                    ..JobSpec::default()
-                }),
-            },
+            job_template: job_template(key, valid, limited, template),
         },
         ..CronJob::default()
     };
@@ -101,6 +88,24 @@ pub fn build(
         credentials,
         cache: cache.and_then(|cache| cache.made(|name| meta(name.to_owned()))),
         cron_job: hashed(cron_job),
+    }
+}
+
+/// What the Job of each run is made from. Where runs are limited it begins suspended, until it has a place.
+fn job_template(key: &Key, valid: &Valid, limited: bool, template: PodTemplateSpec) -> JobTemplateSpec {
+    JobTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels(&key.name, false)),
+            annotations: marks(limited, valid.hooks.as_ref()),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(JobSpec {
+            suspend: limited.then_some(true),
+            backoff_limit: Some(valid.job.backoff_limit),
+            active_deadline_seconds: Some(valid.job.deadline),
+            template,
+            ..JobSpec::default()
+        }),
     }
 }
 

@@ -92,10 +92,12 @@ pub fn with_runs(
         }
         // It is not under way: maintenance does not wait for it, and its deletion is no failed run.
         if queue::is_parked(&run.job) {
-            if under_way.waiting.is_none() {
-                let waits = parked.waits(&name, &uid, old);
-                status.queue_place = waits.place;
-                under_way.waiting = Some(waits.words);
+            let first = under_way
+                .waiting
+                .is_none()
+                .then(|| parked.waits(&name, &uid, old));
+            if let Some(waits) = first {
+                (status.queue_place, under_way.waiting) = (waits.place, Some(waits.words));
             }
             continue;
         }

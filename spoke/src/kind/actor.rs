@@ -100,7 +100,11 @@ impl<K: Kind> Actor for ResourceActor<K> {
         if !self.context.leader.is_leader() {
             return Ok(());
         }
-        // Boxed: a turn is tens of kilobytes of manifests, and an actor would hold that memory between turns too.
+        // In this order: a turn is tens of kilobytes of manifests, which an actor that waits for its place has not taken
+        // yet, and boxed, so that none holds them between turns.
+        let Ok(_permit) = self.kind.permits(&self.context).acquire().await else {
+            return Ok(());
+        };
         Box::pin(self.turn(&myself, cause, result, state)).await;
         Ok(())
     }
@@ -114,9 +118,6 @@ impl<K: Kind> ResourceActor<K> {
         result: Option<K::WorkResult>,
         state: &mut ActorState<K>,
     ) {
-        let Ok(_permit) = self.kind.permits(&self.context).acquire().await else {
-            return;
-        };
         let measure = self.context.metrics.turn(K::NAME);
         let turn = Turn {
             key: &self.key,

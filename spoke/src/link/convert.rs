@@ -12,10 +12,11 @@ use prost::Message as _;
 use proto::time::from_unix_millis;
 use proto::v1::{self, ObjectState, object_state::Body};
 
+use super::unclear;
 use crate::exchange::outbox::{Kind, Outbox, Place};
-use crate::retention::{damage, policies};
+use crate::retention::policies;
 use crate::secrets::redact;
-use crate::world::{Key, Undecodable, World};
+use crate::world::{Key, World};
 
 /// Most bytes of one state; a message has room for it and for what is around it.
 const STATE_MAX: usize = proto::MESSAGE_MAX / 2;
@@ -25,12 +26,12 @@ pub fn state(world: &World, outbox: &Outbox, (kind, key): &Place) -> Option<Obje
     let id_at = |at: &Key| policies::restic_id(world, at);
     match kind {
         Kind::Repository => match world.repositories.undecodable(key) {
-            Some(broken) => Some(unclear_repository(&broken)),
+            Some(broken) => Some(unclear::repository(&broken)),
             None => world.repositories.get(key).map(|r| repository_state(&r)),
         },
         Kind::Backup => {
             if let Some(broken) = world.backups.undecodable(key) {
-                return Some(unclear_backup(&broken, key, id_at));
+                return Some(unclear::backup(&broken, key, id_at));
             }
             let backup = world.backups.get(key)?;
             let reference = &backup.spec.repository_ref;
@@ -39,7 +40,7 @@ pub fn state(world: &World, outbox: &Outbox, (kind, key): &Place) -> Option<Obje
         }
         Kind::Policy => {
             if let Some(broken) = world.policies.undecodable(key) {
-                return Some(unclear_policy(&broken, key, id_at, outbox));
+                return Some(unclear::policy(&broken, key, id_at, outbox));
             }
             let policy = world.policies.get(key)?;
             let reference = &policy.spec.repository_ref;
@@ -102,7 +103,13 @@ fn cut(text: &str) -> String {
 }
 
 /// The restic id that a policy is bound to: that of its repository, or while that has none the last known one.
-fn binding(outbox: &Outbox, uid: &str, at: &Key, present: Option<String>, kept: Option<&str>) -> String {
+pub(super) fn binding(
+    outbox: &Outbox,
+    uid: &str,
+    at: &Key,
+    present: Option<String>,
+    kept: Option<&str>,
+) -> String {
     match present.filter(|id| !id.is_empty()) {
         Some(id) => {
             outbox.bound(uid, &id);
@@ -161,6 +168,8 @@ pub fn repository_state(repository: &ResticRepository) -> ObjectState {
         progress: check.and_then(|check| check.progress.as_ref()).map(progress),
         key_id: key_in_use(repository, &status),
         refresh_ms: refresh(repository),
+        changed_id: status.changed_id.clone().unwrap_or_default(),
+        read_only: repository.spec.read_only,
     };
     object(&repository.metadata, &status.conditions, Body::Repository(body))
 }
@@ -262,71 +271,6 @@ fn resolved(kind: &str, metadata: &ObjectMeta, schedule: &str) -> String {
     crds::schedule::resolve(schedule, &own).unwrap_or_else(|_| schedule.to_owned())
 }
 
-/// A policy that this version cannot decode: what it could match has to be kept, so the hub must know that it exists.
-fn unclear_policy(
-    broken: &Undecodable,
-    key: &Key,
-    id_at: impl Fn(&Key) -> Option<String>,
-    outbox: &Outbox,
-) -> ObjectState {
-    let at = policies::repository_of(key, broken);
-    // The hub sets its name in the fleet.
-    let spec = v1::RetentionPolicySpec {
-        source: String::new(),
-        ..policies::unreadable(key, broken, "")
-    };
-    let kept = broken.text("/status/repositoryID");
-    let restic_id = binding(outbox, &spec.uid, &at, id_at(&at), kept);
-    let body = v1::PolicyState {
-        repository_namespace: at.namespace.to_string(),
-        repository_name: at.name.to_string(),
-        restic_id,
-        spec: Some(spec),
-        ..Default::default()
-    };
-    object(&broken.meta, &[], Body::Policy(body))
-}
-
-/// A backup that this version cannot decode: it exists, and its conditions hold, of which the hub reads whether its
-/// snapshots have to be kept.
-fn unclear_backup(broken: &Undecodable, key: &Key, id_at: impl Fn(&Key) -> Option<String>) -> ObjectState {
-    let at = policies::repository_of(key, broken);
-    let active = broken
-        .raw
-        .pointer("/status/active")
-        .and_then(|list| list.as_array());
-    let body = v1::BackupState {
-        restic_id: id_at(&at).unwrap_or_default(),
-        repository_namespace: at.namespace.to_string(),
-        repository_name: at.name.to_string(),
-        schedule: broken.text("/spec/schedule").unwrap_or_default().to_owned(),
-        under_way: active.is_some_and(|active| !active.is_empty()),
-        ..Default::default()
-    };
-    object(&broken.meta, &conditions_of(broken), Body::Backup(body))
-}
-
-/// A repository that this version cannot decode: its status counts all the same, and the hub has to know of damage.
-fn unclear_repository(broken: &Undecodable) -> ObjectState {
-    let text = |pointer: &str| broken.text(pointer).unwrap_or_default().to_owned();
-    let body = v1::RepositoryState {
-        url: redact(&text("/spec/repositoryURL")),
-        restic_id: text("/status/repositoryID"),
-        damage: damage::of_undecodable(broken).unwrap_or_default(),
-        last_check_result: text("/status/lastIntegrityCheckResult"),
-        ..Default::default()
-    };
-    object(&broken.meta, &conditions_of(broken), Body::Repository(body))
-}
-
-/// Conditions of an object that cannot be decoded, those that can be read.
-fn conditions_of(broken: &Undecodable) -> Vec<Condition> {
-    let list = broken.raw.pointer("/status/conditions");
-    let list = list.and_then(|list| list.as_array()).into_iter().flatten();
-    list.filter_map(|condition| serde_json::from_value(condition.clone()).ok())
-        .collect()
-}
-
 /// A restore's state. `at` is the repository that it reads, as far as that is known.
 #[must_use]
 pub fn restore_state(restore: &ResticRestore, at: Option<Key>, restic_id: Option<String>) -> ObjectState {
@@ -392,7 +336,7 @@ fn progress(progress: &RunProgress) -> v1::RunProgress {
     }
 }
 
-fn object(meta: &ObjectMeta, conditions: &[Condition], body: Body) -> ObjectState {
+pub(super) fn object(meta: &ObjectMeta, conditions: &[Condition], body: Body) -> ObjectState {
     ObjectState {
         uid: meta.uid.clone().unwrap_or_default(),
         namespace: meta.namespace.clone().unwrap_or_default(),

@@ -12,6 +12,7 @@ mod recorded;
 mod renewal;
 mod seen;
 pub mod session;
+mod unclear;
 #[cfg(test)]
 mod versions_tests;
 

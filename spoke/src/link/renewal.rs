@@ -5,7 +5,7 @@ use std::time::Duration;
 use proto::certificate::KeyHash;
 use proto::renewal::due;
 use proto::v1::spoke_message::Body;
-use proto::v1::{CertificateIssued, CertificateRequest, TrustBundle, TrustStored};
+use proto::v1::{CertificateIssued, CertificateRequest, CertificateStored, TrustBundle, TrustStored};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -73,24 +73,30 @@ impl Renewal {
         }
     }
 
-    /// Keeps what was issued. Until it is kept the certificate of before is used, and asked for again.
-    pub async fn issued(&mut self, config: &LinkConfig, context: &Context, issued: CertificateIssued) {
-        let (Some(held), Some(key), Some(certificate)) = (&self.held, self.asked.take(), issued.certificate)
-        else {
-            return;
-        };
+    /// Keeps what was issued. Until it is kept the certificate of before is used, and asked for again. The answer names what
+    /// was kept.
+    pub async fn issued(
+        &mut self,
+        config: &LinkConfig,
+        context: &Context,
+        issued: CertificateIssued,
+    ) -> Option<Body> {
+        let (held, key, certificate) = (self.held.as_ref()?, self.asked.take()?, issued.certificate?);
         match enrol::renewed(&config.place, &context.applier, held, &certificate, &key).await {
             Ok(held) => {
                 info!(
                     serial = held.facts.serial,
                     "the certificate of this cluster was renewed"
                 );
+                let serial = held.facts.serial.clone();
                 self.held = Some(held);
                 self.plan(context);
+                Some(Body::CertificateStored(CertificateStored { serial }))
             }
             Err(error) => {
                 warn!("the next certificate could not be kept: {error:#}");
                 failed(context, "lost");
+                None
             }
         }
     }

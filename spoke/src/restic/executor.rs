@@ -1,47 +1,35 @@
-//! Runs restic as a child process: a bounded pool, one process per repository, a deadline per command, an environment
-//! of its own, and an early end as soon as the storage has made clear that it will not answer.
+//! Which commands of restic the spoke runs, and how many at a time: a bounded pool, one process per repository, a deadline
+//! per command.
 
 use std::collections::HashMap;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use tokio::io::AsyncReadExt as _;
-use tokio::process::{Child, Command};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Instant, timeout};
+use tokio::process::Command;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::{debug, info};
 
-use super::classify::{classify, scrub};
+use super::hold;
 use super::locks::{self, LockFile, LockOwner};
-use super::streams::{read_both, watch};
+use super::process::Program;
 use super::{Failure, FileNode, Restic, Snapshot, Statistics, output};
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::secrets::{Credentials, PASSWORD_VARIABLE, REPOSITORY_VARIABLE};
+use crate::secrets::Credentials;
 
-/// Between SIGTERM and SIGKILL. A reader holds no lock, so nothing stays behind.
-const GRACE: Duration = Duration::from_secs(5);
 /// Statistics of a large repository without a cache take a while.
 const STATISTICS_DEADLINE: Duration = Duration::from_secs(15 * 60);
-
 /// A folder, or the files of a name in a snapshot, without a cache.
 const BROWSE_DEADLINE: Duration = Duration::from_secs(5 * 60);
-/// Bytes of a file that are passed on at once.
-const PIECE: usize = 64 << 10;
 
 /// restic as child processes.
 pub struct Executor {
-    program: PathBuf,
-    cache: PathBuf,
+    pub(super) program: Program,
     probe_deadline: Duration,
-    /// User name in the locks that restic writes.
-    user: String,
     processes: Semaphore,
     /// One process per repository at a time.
     repositories: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -69,10 +57,12 @@ impl Executor {
             ),
         }
         Ok(Executor {
-            program: config.restic.clone(),
-            cache: config.cache_dir.clone(),
+            program: Program {
+                path: config.restic.clone(),
+                cache: config.cache_dir.clone(),
+                user: LockOwner::user(cluster, "operator", "0"),
+            },
             probe_deadline: config.probe_deadline,
-            user: LockOwner::user(cluster, "operator", "0"),
             processes: Semaphore::new(config.restic_processes as usize),
             repositories: Mutex::default(),
             metrics,
@@ -115,145 +105,12 @@ impl Executor {
         if before.is_some_and(|before| start + deadline > before) {
             return Err(Failure::NotBegun);
         }
-        let result = self.process(arguments, credentials, deadline).await;
+        let result = self.program.output(arguments, credentials, deadline).await;
         let outcome = result.as_ref().err().map_or("ok", Failure::label);
         self.metrics
             .restic_run(command, outcome, start.elapsed().as_secs_f64());
         debug!(command, outcome, repository = ?credentials, "restic ended");
         result
-    }
-
-    async fn process(
-        &self,
-        arguments: &[&str],
-        credentials: &Credentials,
-        deadline: Duration,
-    ) -> Result<Vec<u8>, Failure> {
-        let broken = |e: std::io::Error| Failure::Other(format!("restic could not be run: {e}"));
-        let private = tempfile::Builder::new()
-            .prefix("run-")
-            .tempdir_in(&self.cache)
-            .map_err(broken)?;
-        let command = self.command(arguments, credentials, private.path());
-        let mut child = command.map_err(broken)?.spawn().map_err(broken)?;
-        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err(Failure::Other("restic's output could not be read".to_owned()));
-        };
-        let safe = |failure: Failure| scrubbed(failure, credentials);
-        match timeout(deadline, read_both(stdout, stderr)).await {
-            Err(_) => {
-                end(&mut child).await;
-                Err(Failure::DeadlineExceeded(deadline))
-            }
-            Ok(Err(certain)) => {
-                end(&mut child).await;
-                Err(safe(certain))
-            }
-            Ok(Ok((bytes, stderr))) => {
-                let status = timeout(GRACE, child.wait()).await;
-                let code = status.ok().and_then(Result::ok).and_then(|s| s.code());
-                if code == Some(0) {
-                    bytes.map_err(broken)
-                } else {
-                    Err(safe(classify(code, &stderr)))
-                }
-            }
-        }
-    }
-
-    /// Runs one command, and passes on what it prints on stdout as it comes. Ends it when nobody takes that any more.
-    async fn pass(
-        &self,
-        arguments: &[&str],
-        credentials: &Credentials,
-        sink: mpsc::Sender<Vec<u8>>,
-    ) -> Result<(), Failure> {
-        let broken = |e: std::io::Error| Failure::Other(format!("restic could not be run: {e}"));
-        let private = tempfile::Builder::new()
-            .prefix("run-")
-            .tempdir_in(&self.cache)
-            .map_err(broken)?;
-        let command = self.command(arguments, credentials, private.path());
-        let mut child = command.map_err(broken)?.spawn().map_err(broken)?;
-        let (Some(mut stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err(Failure::Other("restic's output could not be read".to_owned()));
-        };
-        let copy = async move {
-            loop {
-                let mut piece = vec![0; PIECE];
-                match stdout.read(&mut piece).await {
-                    Ok(0) => return Ok(true),
-                    Ok(length) => piece.truncate(length),
-                    Err(error) => return Err(broken(error)),
-                }
-                if sink.send(piece).await.is_err() {
-                    return Ok(false);
-                }
-            }
-        };
-        let safe = |failure: Failure| scrubbed(failure, credentials);
-        let (mut copy, mut watch) = (std::pin::pin!(copy), std::pin::pin!(watch(stderr).fuse()));
-        let mut errors = None;
-        let copied = loop {
-            tokio::select! {
-                copied = &mut copy => break copied,
-                lines = &mut watch, if errors.is_none() => match lines {
-                    Ok(text) => errors = Some(text),
-                    Err(certain) => break Err(safe(certain)),
-                },
-            }
-        };
-        if !matches!(copied, Ok(true)) {
-            end(&mut child).await;
-            return copied.map(drop);
-        }
-        let text = match errors {
-            Some(text) => text,
-            None => watch.await.map_err(safe)?,
-        };
-        let status = timeout(GRACE, child.wait()).await;
-        match status.ok().and_then(Result::ok).and_then(|s| s.code()) {
-            Some(0) => Ok(()),
-            code => Err(safe(classify(code, &text))),
-        }
-    }
-
-    /// A command with nothing of our environment but the search path. Credential files go into `private`.
-    fn command(
-        &self,
-        arguments: &[&str],
-        credentials: &Credentials,
-        private: &Path,
-    ) -> std::io::Result<Command> {
-        for (name, content) in &credentials.files {
-            write_private(&private.join(name), content)?;
-        }
-        let mut command = Command::new(&self.program);
-        let dir = private.to_string_lossy();
-        command
-            .args(arguments)
-            .args(credentials.backend.options(&dir, &dir))
-            .args(&credentials.options)
-            .env_clear()
-            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-            .env(REPOSITORY_VARIABLE, &credentials.url)
-            .env(PASSWORD_VARIABLE, &credentials.password)
-            .envs(&credentials.variables)
-            .env("RESTIC_CACHE_DIR", self.cache.join("restic"))
-            .env("TMPDIR", private)
-            .env("HOME", private)
-            .env("USER", &self.user)
-            .env("TZ", "UTC")
-            .env("RESTIC_PROGRESS_FPS", "0.01")
-            .env("GOMAXPROCS", "2");
-        let files = credentials.file_variables.iter();
-        command
-            .envs(files.map(|(variable, file)| (variable, private.join(file))))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        Ok(command)
     }
 }
 
@@ -339,6 +196,15 @@ impl Restic for Executor {
         .boxed()
     }
 
+    fn hold<'a>(
+        &'a self,
+        credentials: &'a Credentials,
+        held: oneshot::Sender<String>,
+        end: oneshot::Receiver<()>,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        hold::hold(self, credentials, held, end).boxed()
+    }
+
     fn lock<'a>(
         &'a self,
         credentials: &'a Credentials,
@@ -359,7 +225,7 @@ impl Restic for Executor {
     ) -> BoxFuture<'a, Result<Vec<FileNode>, Failure>> {
         async move {
             let list = ["ls", "--json", "--no-lock", "--", snapshot, path];
-            let printed = self.process(&list, credentials, BROWSE_DEADLINE).await?;
+            let printed = self.program.output(&list, credentials, BROWSE_DEADLINE).await?;
             Ok(output::folder(&printed))
         }
         .boxed()
@@ -381,7 +247,7 @@ impl Restic for Executor {
                 "--",
                 pattern,
             ];
-            output::found(&self.process(&find, credentials, BROWSE_DEADLINE).await?)
+            output::found(&self.program.output(&find, credentials, BROWSE_DEADLINE).await?)
         }
         .boxed()
     }
@@ -395,7 +261,7 @@ impl Restic for Executor {
     ) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
             let dump = ["dump", "--no-lock", "--", snapshot, path];
-            self.pass(&dump, credentials, sink).await
+            self.program.pass(&dump, credentials, sink).await
         }
         .boxed()
     }
@@ -413,43 +279,6 @@ impl Restic for Executor {
         }
         .boxed()
     }
-}
-
-/// SIGTERM lets restic clean up; a deadline on that too.
-async fn end(child: &mut Child) {
-    super::terminate(child);
-    if timeout(GRACE, child.wait()).await.is_err() {
-        let _ = child.kill().await;
-    }
-}
-
-fn scrubbed(failure: Failure, credentials: &Credentials) -> Failure {
-    let clean = |text: String| scrub(&text, credentials.values());
-    match failure {
-        Failure::Locked(text) => Failure::Locked(clean(text)),
-        Failure::Unreachable(text) => Failure::Unreachable(clean(text)),
-        Failure::Forbidden(text) => Failure::Forbidden(clean(text)),
-        Failure::Damaged(text) => Failure::Damaged(clean(text)),
-        Failure::FileUnreadable(text) => Failure::FileUnreadable(clean(text)),
-        Failure::Other(text) => Failure::Other(clean(text)),
-        other => other,
-    }
-}
-
-fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    use std::io::Write as _;
-    if let Some(parent) = path.parent() {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(parent)?;
-    }
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?
-        .write_all(content)
 }
 
 /// `restic 0.18.1 compiled with …` -> (0, 18).

@@ -64,6 +64,21 @@ const fn file(key: &'static str, variable: Option<&'static str>, file: &'static 
     }
 }
 
+/// What restic reads for S3.
+const S3: &[&str] = &[
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_DEFAULT_REGION",
+    "AWS_REGION",
+    "RESTIC_AWS_ASSUME_ROLE_ARN",
+    "RESTIC_AWS_ASSUME_ROLE_SESSION_NAME",
+    "RESTIC_AWS_ASSUME_ROLE_EXTERNAL_ID",
+    "RESTIC_AWS_ASSUME_ROLE_POLICY",
+    "RESTIC_AWS_ASSUME_ROLE_REGION",
+    "RESTIC_AWS_ASSUME_ROLE_STS_ENDPOINT",
+];
+
 /// Variables that every back end takes.
 const COMMON: &[&str] = &[
     "RESTIC_KEY_HINT",
@@ -108,19 +123,7 @@ impl Backend {
     /// Variables taken out of the Secret, beside location and password.
     pub fn variables(self) -> impl Iterator<Item = &'static str> {
         let own: &[&str] = match self {
-            Backend::S3 => &[
-                "AWS_ACCESS_KEY_ID",
-                "AWS_SECRET_ACCESS_KEY",
-                "AWS_SESSION_TOKEN",
-                "AWS_DEFAULT_REGION",
-                "AWS_REGION",
-                "RESTIC_AWS_ASSUME_ROLE_ARN",
-                "RESTIC_AWS_ASSUME_ROLE_SESSION_NAME",
-                "RESTIC_AWS_ASSUME_ROLE_EXTERNAL_ID",
-                "RESTIC_AWS_ASSUME_ROLE_POLICY",
-                "RESTIC_AWS_ASSUME_ROLE_REGION",
-                "RESTIC_AWS_ASSUME_ROLE_STS_ENDPOINT",
-            ],
+            Backend::S3 => S3,
             Backend::Rest => &["RESTIC_REST_USERNAME", "RESTIC_REST_PASSWORD"],
             Backend::Azure => &[
                 "AZURE_ACCOUNT_NAME",

@@ -1,5 +1,6 @@
-// Confirms a device login as a person with a browser would: node confirm.mjs ADDRESS LOGIN.
-const [address, login] = process.argv.slice(2);
+// Confirms a login as a person with a browser would: node confirm.mjs ADDRESS LOGIN [BACK]. Prints the address that it is
+// sent back to, if that begins with BACK.
+const [address, login, back] = process.argv.slice(2);
 const cookies = new Map();
 
 async function load(url, fields) {
@@ -15,6 +16,10 @@ async function load(url, fields) {
       return { url, text: await response.text() };
     }
     url = new URL(response.headers.get('location'), url).href;
+    if (back && url.startsWith(back)) {
+      console.log(url);
+      process.exit(0);
+    }
   }
 }
 

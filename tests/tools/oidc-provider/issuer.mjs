@@ -1,4 +1,4 @@
-// An issuer on loopback for tests: node issuer.mjs. Prints its address. Whoever logs in is <login>@example.org in group ops.
+// An issuer on loopback for tests: node issuer.mjs. Prints its address. A person who logs in is <login>@example.org in group ops.
 import { createServer } from 'node:http';
 import Provider from 'oidc-provider';
 
@@ -13,7 +13,17 @@ server.listen(0, '127.0.0.1', () => {
       grant_types: ['urn:ietf:params:oauth:grant-type:device_code'],
       redirect_uris: [],
       response_types: [],
+    }, {
+      client_id: 'fleet-browser',
+      client_secret: 'kept-at-the-hub',
+      application_type: 'native',
+      token_endpoint_auth_method: 'client_secret_post',
+      grant_types: ['authorization_code'],
+      // Of a native client the port of a loopback address is its own choice (RFC 8252).
+      redirect_uris: ['http://127.0.0.1/callback'],
+      response_types: ['code'],
     }],
+    pkce: { required: () => true },
     features: { deviceFlow: { enabled: true }, devInteractions: { enabled: true } },
     conformIdTokenClaims: false,
     claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['groups'] },

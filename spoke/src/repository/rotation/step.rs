@@ -171,7 +171,7 @@ fn begun(before: Option<&PasswordRotation>, facts: &Facts<'_>) -> Option<Passwor
     match (before, request) {
         (Some(before), _) if facts.under_way => Some(before.clone()),
         (Some(before), Some(request)) if before.request == request => Some(before.clone()),
-        // The key that an unfinished one has added is still known to whoever looks at the repository.
+        // The key that an unfinished one has added can still be seen in the repository.
         (before, Some(request)) => Some(PasswordRotation {
             request: request.to_owned(),
             job_uid: before.and_then(|before| before.job_uid.clone()),

@@ -1,0 +1,89 @@
+//! Rows of GlobalRetentionPolicies. Pure.
+
+use proto::time::from_unix_millis;
+use proto::v1::{PolicyRow, Row, row::Body};
+
+use crate::health::{is_ready, ready_condition};
+use crate::inventory::{Held, Inventory};
+use crate::rows::freshness;
+use crate::schedule;
+use crate::waits::{self, Matter};
+
+/// States of a policy, worst first.
+pub const STATES: [&str; 8] = [
+    "failed",
+    "waiting",
+    "notready",
+    "stale",
+    "running",
+    "never",
+    "suspended",
+    "ok",
+];
+
+/// The state of a policy, and why it is not "ok" in one sentence. What its spoke reported last counts while that is silent:
+/// nothing shows that it is over.
+#[must_use]
+pub fn state(inventory: &Inventory, held: &Held) -> (&'static str, String) {
+    let Some(policy) = held.policy() else {
+        return ("notready", String::new());
+    };
+    let unready = || {
+        let why = ready_condition(&held.object).map(|ready| match ready.message.as_str() {
+            "" => ready.reason.clone(),
+            message => message.to_owned(),
+        });
+        why.unwrap_or_else(|| "its operator has not reported a Ready condition yet".to_owned())
+    };
+    match waits::of(held).pop() {
+        Some((Matter::Waiting, why)) => return ("waiting", why),
+        Some((_, why)) if waits::last_run_failed(&policy.last_result) => return ("failed", why),
+        Some((_, why)) => return ("notready", why),
+        None if !is_ready(&held.object) => return ("notready", unready()),
+        None => {}
+    }
+    if inventory.fresh(&held.cluster).stale {
+        return (
+            "stale",
+            "its spoke is silent; this is the last that is known".to_owned(),
+        );
+    }
+    match (
+        policy.progress.is_some(),
+        policy.suspended,
+        policy.last_run.is_some(),
+    ) {
+        (true, ..) => ("running", "a run is under way".to_owned()),
+        (_, true, _) => (
+            "suspended",
+            "it is suspended: it removes nothing, and what it keeps stays kept".to_owned(),
+        ),
+        (_, _, false) => ("never", "it has not run yet".to_owned()),
+        _ => ("ok", String::new()),
+    }
+}
+
+/// A policy's row.
+#[must_use]
+pub fn row(inventory: &Inventory, held: &Held) -> Row {
+    let (state, reason) = state(inventory, held);
+    let policy = held.policy();
+    let next = policy
+        .filter(|policy| !policy.suspended)
+        .and_then(|policy| schedule::next_run(&policy.schedule, inventory.now()));
+    let row = PolicyRow {
+        cluster: held.cluster.to_string(),
+        namespace: held.object.namespace.clone(),
+        name: held.object.name.clone(),
+        state: state.to_owned(),
+        reason,
+        policy: policy.cloned(),
+        ready: is_ready(&held.object),
+        freshness: Some(freshness(inventory.fresh(&held.cluster))),
+        next_run: next.map(from_unix_millis),
+    };
+    Row {
+        key: held.place.to_string(),
+        body: Some(Body::Policy(row)),
+    }
+}

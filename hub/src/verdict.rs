@@ -1,0 +1,415 @@
+//! Is everything backed up? One word and one sentence. Pure, and truthful in every state: what nobody can know is not called
+//! well, and half a fleet that falls silent at once is one matter and not as many as it has clusters.
+
+use crate::Millis;
+use crate::health::Health;
+use crate::inventory::Counts;
+
+/// Fewer silent clusters are never the whole fleet's matter.
+const FEW: u64 = 3;
+
+/// What the verdict is about: what a person sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    pub clusters: u64,
+    /// Those that are silent.
+    pub stale: u64,
+    /// Of these, those that have not reported since this start of the hub.
+    pub unheard: u64,
+    /// Of these, those whose last messages came within two minutes.
+    pub at_once: u64,
+    /// Since the start of the hub.
+    pub running: Millis,
+    /// How long clusters have to come back after a start.
+    pub patience: Millis,
+    pub backups: Counts,
+    /// Damaged repositories, and backups whose snapshot is not where it should be.
+    pub unsafe_matters: u64,
+}
+
+/// How silent clusters are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// Each on its own.
+    Each,
+    /// The hub has only just started.
+    Starting,
+    /// It is rather the hub that is cut off.
+    Fleet,
+}
+
+/// The verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// "safe", "not-safe" or "unknown".
+    pub word: &'static str,
+    /// Why, in one sentence.
+    pub reason: String,
+    pub silence: Silence,
+}
+
+/// Judges the fleet.
+#[must_use]
+pub fn verdict(facts: &Facts) -> Verdict {
+    let silence = silence(facts);
+    let (word, reason) = match trouble(facts) {
+        Some(trouble) => ("not-safe", trouble),
+        None => match doubt(facts, silence) {
+            Some(doubt) => ("unknown", doubt),
+            None => match (facts.backups.all(), facts.backups.of(Health::Suspended)) {
+                (all, suspended) if all == suspended => (
+                    "not-safe",
+                    format!("{}: nothing is backed up any more", are(all, all, "suspended")),
+                ),
+                (all, 0) => ("safe", are(all, all, "well")),
+                (all, suspended) => (
+                    "safe",
+                    format!("{}, and {suspended} suspended", are(all - suspended, all, "well")),
+                ),
+            },
+        },
+    };
+    Verdict {
+        word,
+        reason,
+        silence,
+    }
+}
+
+/// What shows that something is not backed up.
+fn trouble(facts: &Facts) -> Option<String> {
+    let states = Health::ALL.into_iter().filter(|health| health.is_unsafe());
+    let counts = states.map(|health| (facts.backups.of(health), health));
+    let mut parts: Vec<String> = counts
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, health)| format!("{count} {}", words(health)))
+        .collect();
+    let all = facts.backups.all();
+    match (parts.is_empty(), facts.unsafe_matters) {
+        (true, 0) => return None,
+        (true, 1) => {
+            return Some("a repository is damaged, or lacks a snapshot that was reported".to_owned());
+        }
+        (true, count) => {
+            return Some(format!(
+                "{count} repositories or backups: damage, or snapshots that are missing"
+            ));
+        }
+        (false, 0) => {}
+        (false, count) => parts.push(format!("{count} with damage or missing snapshots")),
+    }
+    Some(format!(
+        "of {all} {}: {}",
+        plural(all, "backup"),
+        parts.join(", ")
+    ))
+}
+
+/// What nobody can know.
+fn doubt(facts: &Facts, silence: Silence) -> Option<String> {
+    let Facts { clusters, stale, .. } = *facts;
+    if clusters == 0 {
+        return Some("no cluster has connected yet".to_owned());
+    }
+    if stale > 0 {
+        return Some(match silence {
+            Silence::Starting => starting(facts),
+            Silence::Fleet => cut_off(facts),
+            Silence::Each if stale == clusters => {
+                format!("none of {clusters} {} reports", plural(clusters, "cluster"))
+            }
+            Silence::Each => format!("{stale} of {clusters} clusters are silent"),
+        });
+    }
+    let backups = &facts.backups;
+    if backups.all() == 0 {
+        return Some(format!(
+            "{clusters} {} connected, and no backup",
+            plural(clusters, "cluster")
+        ));
+    }
+    let unknown = backups.fitting(Health::is_unknown);
+    (unknown > 0).then(|| are(unknown, backups.all(), "without a first success"))
+}
+
+/// In one sentence.
+#[must_use]
+pub fn starting(facts: &Facts) -> String {
+    let Facts {
+        unheard,
+        clusters,
+        running,
+        ..
+    } = facts;
+    format!(
+        "the hub started {} s ago, and {unheard} of {clusters} {} not reported since",
+        running / 1000,
+        if *clusters == 1 {
+            "cluster has"
+        } else {
+            "clusters have"
+        },
+    )
+}
+
+/// In one sentence.
+#[must_use]
+pub fn cut_off(facts: &Facts) -> String {
+    let Facts {
+        at_once, clusters, ..
+    } = facts;
+    format!(
+        "{at_once} of {clusters} clusters fell silent at once: look at the hub's own network, name and certificate first"
+    )
+}
+
+fn silence(facts: &Facts) -> Silence {
+    let Facts {
+        clusters,
+        stale,
+        unheard,
+        at_once,
+        ..
+    } = *facts;
+    if unheard > 0 && facts.running < facts.patience {
+        Silence::Starting
+    } else if at_once >= FEW && at_once * 2 >= clusters && stale > 0 {
+        Silence::Fleet
+    } else {
+        Silence::Each
+    }
+}
+
+fn words(health: Health) -> &'static str {
+    match health {
+        Health::Partial => "incomplete",
+        Health::NotReady => "not ready",
+        other => other.as_str(),
+    }
+}
+
+fn are(count: u64, all: u64, how: &str) -> String {
+    match (count == all, all) {
+        (true, 1) => format!("the one backup is {how}"),
+        (true, _) => format!("all {all} backups are {how}"),
+        (false, _) => format!(
+            "{count} of {all} backups {} {how}",
+            if count == 1 { "is" } else { "are" }
+        ),
+    }
+}
+
+fn plural(count: u64, noun: &str) -> String {
+    match count {
+        1 => noun.to_owned(),
+        _ => format!("{noun}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(states: &[(Health, u64)]) -> Counts {
+        let mut counts = Counts::default();
+        for (health, count) in states {
+            (0..*count).for_each(|_| counts.add(*health));
+        }
+        counts
+    }
+
+    /// Ten clusters that report, a hub that has run for an hour.
+    fn fleet(states: &[(Health, u64)]) -> Facts {
+        Facts {
+            clusters: 10,
+            running: 3_600_000,
+            patience: 45_000,
+            backups: counts(states),
+            ..Facts::default()
+        }
+    }
+
+    #[test]
+    fn every_state_of_a_fleet_has_its_truth() {
+        use Health::{Failed, Late, Never, NotReady, Ok, Partial, Running, Stale, Suspended};
+        let well = fleet(&[(Ok, 17)]);
+        let table: Vec<(&str, Facts, &str, &str, Silence)> = vec![
+            ("all well", well, "safe", "all 17 backups are well", Silence::Each),
+            (
+                "one alone",
+                fleet(&[(Ok, 1)]),
+                "safe",
+                "the one backup is well",
+                Silence::Each,
+            ),
+            (
+                "some run",
+                fleet(&[(Ok, 5), (Running, 1)]),
+                "safe",
+                "all 6 backups are well",
+                Silence::Each,
+            ),
+            (
+                "some are suspended",
+                fleet(&[(Ok, 5), (Suspended, 2)]),
+                "safe",
+                "5 of 7 backups are well, and 2 suspended",
+                Silence::Each,
+            ),
+            (
+                "all are suspended",
+                fleet(&[(Suspended, 17)]),
+                "not-safe",
+                "all 17 backups are suspended: nothing is backed up any more",
+                Silence::Each,
+            ),
+            (
+                "each kind of trouble",
+                fleet(&[(Ok, 5), (Failed, 1), (Late, 2), (Partial, 3), (NotReady, 4)]),
+                "not-safe",
+                "of 15 backups: 1 failed, 2 late, 3 incomplete, 4 not ready",
+                Silence::Each,
+            ),
+            (
+                "damage, though all runs are well",
+                Facts {
+                    unsafe_matters: 1,
+                    ..well
+                },
+                "not-safe",
+                "a repository is damaged, or lacks a snapshot that was reported",
+                Silence::Each,
+            ),
+            (
+                "never ran",
+                fleet(&[(Ok, 5), (Never, 1)]),
+                "unknown",
+                "1 of 6 backups is without a first success",
+                Silence::Each,
+            ),
+            (
+                "no backup",
+                fleet(&[]),
+                "unknown",
+                "10 clusters connected, and no backup",
+                Silence::Each,
+            ),
+            (
+                "nothing ever connected",
+                Facts {
+                    clusters: 0,
+                    ..fleet(&[])
+                },
+                "unknown",
+                "no cluster has connected yet",
+                Silence::Each,
+            ),
+            (
+                "one is silent",
+                Facts {
+                    stale: 1,
+                    at_once: 1,
+                    ..fleet(&[(Ok, 5), (Stale, 1)])
+                },
+                "unknown",
+                "1 of 10 clusters are silent",
+                Silence::Each,
+            ),
+            (
+                "only stale ones",
+                Facts {
+                    clusters: 2,
+                    stale: 2,
+                    at_once: 2,
+                    ..fleet(&[(Stale, 17)])
+                },
+                "unknown",
+                "none of 2 clusters reports",
+                Silence::Each,
+            ),
+            (
+                "half of them at once",
+                Facts {
+                    stale: 5,
+                    at_once: 5,
+                    ..fleet(&[(Ok, 5), (Stale, 5)])
+                },
+                "unknown",
+                "5 of 10 clusters fell silent at once: look at the hub's own network, name and certificate first",
+                Silence::Fleet,
+            ),
+            (
+                "half of them, one after the other",
+                Facts {
+                    stale: 5,
+                    at_once: 2,
+                    ..fleet(&[(Ok, 5), (Stale, 5)])
+                },
+                "unknown",
+                "5 of 10 clusters are silent",
+                Silence::Each,
+            ),
+            (
+                "half at once beside a failure",
+                Facts {
+                    stale: 5,
+                    at_once: 5,
+                    ..fleet(&[(Failed, 1), (Stale, 5)])
+                },
+                "not-safe",
+                "of 6 backups: 1 failed",
+                Silence::Fleet,
+            ),
+            (
+                "just started",
+                Facts {
+                    stale: 9,
+                    unheard: 9,
+                    at_once: 9,
+                    running: 12_345,
+                    ..fleet(&[(Ok, 1), (Stale, 9)])
+                },
+                "unknown",
+                "the hub started 12 s ago, and 9 of 10 clusters have not reported since",
+                Silence::Starting,
+            ),
+            (
+                "just started, and something had failed before",
+                Facts {
+                    stale: 9,
+                    unheard: 9,
+                    running: 12_345,
+                    ..fleet(&[(Failed, 1), (Stale, 9)])
+                },
+                "not-safe",
+                "of 10 backups: 1 failed",
+                Silence::Starting,
+            ),
+            (
+                "started a while ago, and they have not come back",
+                Facts {
+                    stale: 9,
+                    unheard: 9,
+                    at_once: 9,
+                    running: 45_000,
+                    ..fleet(&[(Stale, 9)])
+                },
+                "unknown",
+                "9 of 10 clusters fell silent at once: look at the hub's own network, name and certificate first",
+                Silence::Fleet,
+            ),
+        ];
+        for (name, facts, word, reason, silence) in table {
+            let reason = reason.to_owned();
+            assert_eq!(
+                verdict(&facts),
+                Verdict {
+                    word,
+                    reason,
+                    silence
+                },
+                "{name}"
+            );
+        }
+    }
+}

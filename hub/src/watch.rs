@@ -1,0 +1,206 @@
+//! One watch: a collection as it is, and then what changes. A watch keeps no rows: what its viewer was shown is worked out
+//! of a copy of the inventory, which shares all that has not changed since.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::time::from_unix_millis;
+use proto::v1::watch_event::Body;
+use proto::v1::{Bookmark, Collection, Row, WatchEvent, WatchHeartbeat};
+use tokio::sync::mpsc;
+use tokio::time::{interval, sleep, timeout};
+use tonic::Status;
+
+use crate::access::{self, Need, Person, Principal, Sight, Verb};
+use crate::hub::Hub;
+use crate::inventory::Inventory;
+use crate::metrics::Open;
+use crate::query::Wanted;
+use crate::seen::Seen;
+use crate::{Millis, now, policies, restores, rows};
+
+/// Events on their way to one viewer.
+pub const BUFFER: usize = 64;
+/// Changes within this time are one answer: nobody reads faster.
+const COALESCE: Duration = Duration::from_millis(100);
+/// A viewer that reads nothing for this long is let go: its copy of the inventory would keep everything as it was.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+type Events = mpsc::Sender<Result<WatchEvent, Status>>;
+
+/// One watch.
+pub struct Watch {
+    pub hub: Arc<Hub>,
+    pub person: Arc<Person>,
+    pub collection: Collection,
+    pub filter: Wanted,
+    pub events: Events,
+}
+
+/// The viewer has gone, or does not read.
+#[derive(Debug)]
+pub struct Gone;
+
+/// What a viewer was shown last.
+struct Shown {
+    inventory: Inventory,
+    sight: Sight,
+}
+
+impl Watch {
+    /// Until its viewer goes, or may not see anything any more.
+    ///
+    /// # Errors
+    /// When the viewer has gone.
+    pub async fn run(self) -> Result<(), Gone> {
+        let _open = Open::count(&self.hub.metrics.watches);
+        let mut revisions = self.hub.revisions();
+        let mut rights = self.hub.authority.changes();
+        let mut beat = interval(self.hub.watch_heartbeat);
+        beat.reset();
+        let mut sight = self.person.sight(Verb::See);
+        let mut shown: Option<Shown> = None;
+        loop {
+            revisions.mark_unchanged();
+            let first = shown.is_none();
+            let next = self.send(&sight, shown.take()).await?;
+            let revision = next.inventory.revision();
+            shown = Some(next);
+            if first {
+                self.tell(revision, Body::Bookmark(Bookmark {})).await?;
+            }
+            loop {
+                let ends = self.person.until.map(|until| until.saturating_sub(now()));
+                tokio::select! {
+                    _ = beat.tick() => self.tell(revision, Body::Heartbeat(WatchHeartbeat {})).await?,
+                    changed = revisions.changed() => {
+                        if changed.is_err() {
+                            return Ok(());
+                        }
+                        sleep(COALESCE).await;
+                        break;
+                    }
+                    _ = rights.changed() => match self.rights() {
+                        Err(status) => return self.end(status).await,
+                        Ok(now) if now != sight => {
+                            sight = now;
+                            break;
+                        }
+                        Ok(_) => {}
+                    },
+                    () = ended(ends) => {
+                        return self.end(Status::unauthenticated("the certificate or session has ended")).await;
+                    }
+                    () = self.events.closed() => return Ok(()),
+                }
+            }
+        }
+    }
+
+    /// What the viewer may see by the rights of now.
+    fn rights(&self) -> Result<Sight, Status> {
+        let person = self.hub.authority.again(&self.person, now())?;
+        access::allowed(&Principal::Person(person.clone()), Need::Verb(Verb::See))?;
+        Ok(person.sight(Verb::See))
+    }
+
+    /// Sends what looks different from what was shown.
+    async fn send(&self, sight: &Sight, shown: Option<Shown>) -> Result<Shown, Gone> {
+        let next = Shown {
+            inventory: self.hub.snapshot(),
+            sight: sight.clone(),
+        };
+        let revision = next.inventory.revision();
+        for key in touched(self.collection, &next, shown.as_ref()) {
+            let of = |shown: &Shown| {
+                let row = row(Seen::new(&shown.inventory, &shown.sight), self.collection, &key);
+                row.filter(|row| self.filter.takes(row))
+            };
+            let body = match (of(&next), shown.as_ref().and_then(of)) {
+                (Some(row), before) if before.as_ref() != Some(&row) => Body::Upsert(row),
+                (None, Some(_)) => Body::Removed(key.to_string()),
+                _ => continue,
+            };
+            self.tell(revision, body).await?;
+        }
+        Ok(next)
+    }
+
+    async fn tell(&self, revision: u64, body: Body) -> Result<(), Gone> {
+        self.put(Ok(event(revision, body))).await
+    }
+
+    async fn end(&self, status: Status) -> Result<(), Gone> {
+        self.put(Err(status)).await
+    }
+
+    async fn put(&self, event: Result<WatchEvent, Status>) -> Result<(), Gone> {
+        let sent = timeout(PATIENCE, self.events.send(event)).await;
+        sent.map_err(|_| Gone)?.map_err(|_| Gone)
+    }
+}
+
+/// After so many milliseconds; never for a certificate or session whose end is not known.
+pub(crate) async fn ended(left: Option<Millis>) {
+    match left {
+        Some(left) => sleep(Duration::from_millis(u64::try_from(left).unwrap_or_default())).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Keys of the rows that may look different.
+fn touched(collection: Collection, next: &Shown, shown: Option<&Shown>) -> BTreeSet<Arc<str>> {
+    let known = shown.filter(|shown| shown.sight == next.sight);
+    let changes = next.inventory.changes();
+    let since = known.and_then(|known| changes.since(known.inventory.revision(), collection));
+    // Too long ago, never, or by other rights: everything there is, and everything that was shown.
+    since.unwrap_or_else(|| {
+        let all = std::iter::once(next).chain(shown);
+        all.flat_map(|shown| keys(Seen::new(&shown.inventory, &shown.sight), collection))
+            .collect()
+    })
+}
+
+fn keys(seen: Seen<'_>, collection: Collection) -> Vec<Arc<str>> {
+    let index = seen.inventory.index();
+    match collection {
+        Collection::Clusters => seen.members().map(|member| member.name.clone()).collect(),
+        Collection::Repositories => seen.repositories().cloned().collect(),
+        Collection::Backups => seen.backups(&[]).map(|held| held.place.clone()).collect(),
+        Collection::Policies => index.all_policies().map(|held| held.place.clone()).collect(),
+        Collection::Restores => index.restores().map(|held| held.place.clone()).collect(),
+        Collection::Unspecified => Vec::new(),
+    }
+}
+
+/// The row of a key, if it is seen.
+#[must_use]
+pub fn row(seen: Seen<'_>, collection: Collection, key: &str) -> Option<Row> {
+    let (inventory, index) = (seen.inventory, seen.inventory.index());
+    match collection {
+        Collection::Clusters => seen.member(key).map(|member| rows::cluster(seen, member)),
+        Collection::Repositories => rows::repository(seen, key),
+        Collection::Backups => {
+            let held = index.backup(key).filter(|held| seen.held(held));
+            held.map(|held| rows::backup(inventory, held))
+        }
+        Collection::Policies => {
+            let held = index.policy(key).filter(|held| seen.held(held));
+            held.map(|held| policies::row(inventory, held))
+        }
+        Collection::Restores => {
+            let held = index.restore(key).filter(|held| seen.held(held));
+            held.map(|held| restores::row(inventory, held))
+        }
+        Collection::Unspecified => None,
+    }
+}
+
+fn event(revision: u64, body: Body) -> WatchEvent {
+    WatchEvent {
+        revision,
+        as_of: Some(from_unix_millis(now())),
+        body: Some(body),
+    }
+}
