@@ -21,7 +21,6 @@ use super::session::Session;
 use crate::context::Context;
 use crate::enrol::Held;
 use crate::exchange::{Arrived, Uncertified};
-use crate::exchange::Arrived;
 use crate::possession::Question;
 use crate::world::Key;
 
