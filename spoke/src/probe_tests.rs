@@ -59,7 +59,13 @@ async fn a_lock_is_held_until_it_is_given_up_and_another_one_is_looked_for_meanw
         tokio::task::yield_now().await;
     }
     memory.fail(Some(crate::restic::Failure::WrongPassword));
-    for question in [hold(20), StoreProbe { lock: "b".repeat(64), ..asked(20) }] {
+    for question in [
+        hold(20),
+        StoreProbe {
+            lock: "b".repeat(64),
+            ..asked(20)
+        },
+    ] {
         let failed = answer(parts, &mut held, question).await.unwrap();
         assert!(failed.error.contains("shop/nas") && !failed.listed, "{failed:?}");
     }

@@ -98,7 +98,12 @@ pub(super) fn unclear(inventory: &Inventory, key: &str, asker: Option<&str>) -> 
     }
     let standing = standing(id, &members, inventory.places());
     let concerns = |m: &&Member| *m.store == *key || asker.is_some_and(|asker| *m.cluster == *asker);
-    let moved = |m: &Member| standing.placed.get(&m.cluster).is_some_and(|store| *store != m.store);
+    let moved = |m: &Member| {
+        standing
+            .placed
+            .get(&m.cluster)
+            .is_some_and(|store| *store != m.store)
+    };
     let mut concerned = members.iter().filter(concerns);
     let open = concerned.find(|m| standing.unplaced.contains(&m.cluster) || moved(m))?;
     Some(format!(
@@ -154,7 +159,11 @@ impl Keeper {
 
     /// A listing lacks what a cluster reports.
     pub(super) fn suspect(&mut self, key: &str, suspect: Suspect) {
-        let known = self.copies.known.entry(copies::restic_id(key).into()).or_default();
+        let known = self
+            .copies
+            .known
+            .entry(copies::restic_id(key).into())
+            .or_default();
         if known.suspect.as_ref() != Some(&suspect) {
             warn!(repository = key, cluster = %suspect.cluster, snapshot = suspect.snapshot, "a snapshot is missing from a later listing");
             known.tried.clear();
@@ -165,7 +174,10 @@ impl Keeper {
     /// Goes on with what is in question.
     pub(super) async fn look_at_copies(&mut self) {
         let mut ids: BTreeSet<Arc<str>> = self.hub.read(|inventory| {
-            let shared = inventory.bindings().shared().map(|key| copies::restic_id(key).into());
+            let shared = inventory
+                .bindings()
+                .shared()
+                .map(|key| copies::restic_id(key).into());
             shared.chain(inventory.places().ids().cloned()).collect()
         });
         ids.extend(self.copies.known.keys().cloned());
@@ -176,7 +188,10 @@ impl Keeper {
             }
         }
         self.copies.known.retain(|_, known| {
-            let told = known.told.values().any(|told| !told.copies.is_empty() || !told.unclear.is_empty());
+            let told = known
+                .told
+                .values()
+                .any(|told| !told.copies.is_empty() || !told.unclear.is_empty());
             told || known.probe.is_some() || known.suspect.is_some() || !known.seen.is_empty()
         });
     }
@@ -218,12 +233,19 @@ impl Keeper {
     /// nothing, another one does.
     async fn begin_probe(&mut self, id: &Arc<str>, scene: &Scene) {
         let now = self.now();
-        let Some(known) = self.copies.known.get(id) else { return };
+        let Some(known) = self.copies.known.get(id) else {
+            return;
+        };
         if scene.members.len() < 2 || (scene.standing.unplaced.is_empty() && known.suspect.is_none()) {
             return;
         }
         let connected = |cluster: &&Arc<str>| self.sessions.contains_key(*cluster);
-        let tried = |cluster: &Arc<str>| known.tried.get(cluster).is_some_and(|at| now.saturating_sub(*at) < AGAIN);
+        let tried = |cluster: &Arc<str>| {
+            known
+                .tried
+                .get(cluster)
+                .is_some_and(|at| now.saturating_sub(*at) < AGAIN)
+        };
         let suspect = known.suspect.as_ref().map(|suspect| &suspect.cluster);
         let placed = scene.standing.placed.keys();
         let mut candidates = suspect.into_iter().chain(&scene.standing.unplaced).chain(placed);
@@ -231,7 +253,10 @@ impl Keeper {
             return;
         };
         let others = scene.members.iter().map(|m| &m.cluster);
-        let others: Vec<Arc<str>> = others.filter(|c| **c != witness && connected(c)).cloned().collect();
+        let others: Vec<Arc<str>> = others
+            .filter(|c| **c != witness && connected(c))
+            .cloned()
+            .collect();
         if others.is_empty() {
             return;
         }
@@ -239,7 +264,9 @@ impl Keeper {
         let (probe, step) = Probe::begin(witness.clone(), others, (now, margin));
         self.copies.last += 1;
         let number = (self.hub.epoch << 32) + self.copies.last;
-        let Some(known) = self.copies.known.get_mut(id) else { return };
+        let Some(known) = self.copies.known.get_mut(id) else {
+            return;
+        };
         known.tried.insert(witness, now);
         known.probe = Some((number, probe));
         self.step(id, step).await;
@@ -304,8 +331,12 @@ impl Keeper {
     /// A probe is over.
     async fn ended(&mut self, id: &Arc<str>, found: Option<Finding>) {
         let scene = self.hub.read(|inventory| scene(inventory, id));
-        let Some(known) = self.copies.known.get_mut(id) else { return };
-        let Some((number, probe)) = known.probe.take() else { return };
+        let Some(known) = self.copies.known.get_mut(id) else {
+            return;
+        };
+        let Some((number, probe)) = known.probe.take() else {
+            return;
+        };
         let suspected = known.suspect.as_ref().is_some_and(|s| s.cluster == probe.witness);
         if let Some(found) = &found {
             let excluded = &mut known.excluded;
@@ -329,7 +360,9 @@ impl Keeper {
 
     /// Puts the places in force that are due, once no lock that they change is in use.
     async fn place(&mut self, id: &Arc<str>, members: &[Member]) {
-        let Some(known) = self.copies.known.get(id) else { return };
+        let Some(known) = self.copies.known.get(id) else {
+            return;
+        };
         let due = known.due.clone();
         let of = |cluster: &Arc<str>| members.iter().find(|m| m.cluster == *cluster);
         let moved: Vec<Moved> = due
@@ -357,9 +390,15 @@ impl Keeper {
         });
         let places: Vec<Place> = places.collect();
         let decision = (!moved.is_empty()).then(|| decision(id, &moved));
-        let saved = self.store.save_places(places.clone(), moved.clone(), decision).await;
+        let saved = self
+            .store
+            .save_places(places.clone(), moved.clone(), decision)
+            .await;
         if let Err(error) = saved {
-            return self.failed(error, "the stores of a repository could not be told apart durably");
+            return self.failed(
+                error,
+                "the stores of a repository could not be told apart durably",
+            );
         }
         if let Some(known) = self.copies.known.get_mut(id) {
             known.due.clear();
@@ -416,7 +455,9 @@ impl Keeper {
             if let Some(text) = self.copies.in_question(id) {
                 text.clone_into(&mut message.unclear);
             }
-            let Some(known) = self.copies.known.get_mut(id) else { return };
+            let Some(known) = self.copies.known.get_mut(id) else {
+                return;
+            };
             if known.told.get(&cluster) != Some(&message) {
                 known.told.insert(cluster.clone(), message.clone());
                 self.send(&cluster, Body::RepositoryCopies(message));
@@ -427,7 +468,9 @@ impl Keeper {
 
 fn decision(id: &Arc<str>, moved: &[Moved]) -> StoredDecision {
     let list = |of: fn(&Moved) -> &Arc<str>| {
-        let each = moved.iter().map(|moved| format!("{}: {}", moved.cluster, of(moved)));
+        let each = moved
+            .iter()
+            .map(|moved| format!("{}: {}", moved.cluster, of(moved)));
         each.collect::<Vec<_>>().join(", ")
     };
     StoredDecision {

@@ -137,7 +137,8 @@ impl Told {
         while !self.text.contains(what) {
             match from.read(&mut piece).await {
                 Ok(length) if length > 0 => {
-                    self.text.push_str(&String::from_utf8_lossy(piece.get(..length).unwrap_or_default()));
+                    self.text
+                        .push_str(&String::from_utf8_lossy(piece.get(..length).unwrap_or_default()));
                 }
                 _ => return,
             }
