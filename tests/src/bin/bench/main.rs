@@ -38,6 +38,8 @@ const MANY: usize = 10_000;
 /// Clusters and resources of the simulated fleet.
 const SPOKES: usize = 1_000;
 const RESOURCES: usize = 100;
+/// Figures of an earlier hub, which stay on the page for comparison.
+const BEFORE: &str = "1,000 clusters of 100 resources, when readers held writers up";
 /// Seconds of the longer idle time.
 const IDLE: u64 = 300;
 
@@ -164,7 +166,8 @@ fn run(runtime: &Runtime, settings: &Settings) -> anyhow::Result<bool> {
     let workspace = Workspace::here();
     let page = workspace.root.join("docs/benchmarks.md");
     let page = settings.is_for_the_page().then_some(page);
-    let all = Part::value_variants().iter().map(|part| part.title()).collect();
+    let titles = Part::value_variants().iter().map(|part| part.title());
+    let all = titles.chain([BEFORE]).collect();
     let mut report = Report::new(page, all)?;
     for part in parts {
         progress(&format!("part: {}", part.title()));
