@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use proto::v1::watch_event::Body;
 use proto::v1::{Collection, Filter};
-use tests::tools::Workspace;
 use tests::load::{Fleet, Hub, Probe, Shape, Viewer, percentile, viewer};
 use tests::progress;
+use tests::tools::Workspace;
 
 use crate::Settings;
 use crate::report::{Figure, Goal, Report};
