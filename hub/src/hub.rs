@@ -17,6 +17,7 @@ use crate::browse::Browsing;
 use crate::collect::Collectors;
 use crate::commands::Commands;
 use crate::config::Config;
+use crate::copies::Place;
 use crate::creation::{Creations, Ticket};
 use crate::files::Files;
 use crate::inventory::{Held, Inventory, Limits, Member, Unsaved};
@@ -105,7 +106,8 @@ impl Hub {
         let membership = Membership::start(config, &*store).await?;
         let kept = store.load().await?;
         info!(epoch, clusters = kept.0.len(), objects = kept.1.len(), "starting");
-        let mut inventory = restored(limits, epoch, kept, Moment::now());
+        let places = store.places().await?;
+        let mut inventory = restored(limits, epoch, (kept, places), Moment::now());
         let (bindings, keys) = store.bindings().await?;
         inventory.bind(bindings, keys);
         inventory.restore_vanished(store.vanished().await?);
@@ -334,9 +336,16 @@ impl Hub {
 
 /// The inventory of a new start, as a store has kept it.
 #[must_use]
-pub fn restored(limits: Limits, epoch: u64, (clusters, objects): Kept, now: Moment) -> Inventory {
+pub fn restored(
+    limits: Limits,
+    epoch: u64,
+    ((clusters, objects), places): (Kept, Vec<Place>),
+    now: Moment,
+) -> Inventory {
     // Revisions of one start never meet those of another, so that a page token of before is known for what it is.
     let mut inventory = Inventory::new(limits, epoch << 32, now);
+    // Before what they are needed for.
+    inventory.place(places);
     let mut by_cluster: HashMap<String, Vec<StoredObject>> = HashMap::new();
     for object in objects {
         by_cluster.entry(object.cluster.clone()).or_default().push(object);

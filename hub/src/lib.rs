@@ -24,6 +24,7 @@ pub mod collect;
 pub mod commands;
 pub mod config;
 pub mod control;
+pub mod copies;
 pub mod creation;
 pub mod dashboard;
 pub mod enrol;
