@@ -121,7 +121,7 @@ async fn at_issuer(
 }
 
 /// The program that opens addresses in a browser, if there is one.
-fn opener() -> Option<String> {
+pub fn opener() -> Option<String> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     if let Some(browsers) = variable("BROWSER") {
         return browsers.split(':').next().map(str::to_owned);

@@ -17,7 +17,7 @@ use proto::v1::{
     RepositoryStatistics, ResticLock, RestoreState, RetentionPolicySpec, RunProgress, SnapshotRow,
 };
 
-use super::{Fleet, ID, OTHER, Spoke, keep_last};
+use super::harness::{Fleet, ID, OTHER, Spoke, keep_last};
 
 const MINUTE: i64 = 60_000;
 
