@@ -19,7 +19,6 @@ use crate::browse::Browsing;
 use crate::collect::Collectors;
 use crate::commands::Commands;
 use crate::config::Config;
-use crate::copies::Place;
 use crate::creation::{Creations, Ticket};
 use crate::files::Files;
 use crate::inventory::{Held, Inventory, Limits, Member, Unsaved};

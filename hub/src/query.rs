@@ -508,7 +508,10 @@ impl Wanted {
         let Some(wanted) = &self.text else {
             return true;
         };
-        let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+        let plain = |text: &str| {
+            text.bytes()
+                .all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase())
+        };
         texts.any(|text| {
             // Names and ids, nearly always: nothing is copied.
             let found = match plain(text) {
