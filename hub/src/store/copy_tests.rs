@@ -1,9 +1,10 @@
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
-use super::files::*;
+use super::keys::authority;
 use super::put::TOKENS;
 use super::*;
-use crate::store::{HubStore as _, StoredGrant, StoredLock};
+use crate::store::{HubStore as _, StoredGrant, StoredLock, held};
 
 const NOW: Millis = 1_795_000_000_000;
 
