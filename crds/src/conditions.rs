@@ -125,6 +125,8 @@ pub mod reasons {
     pub const HUB_AWAY: &str = "HubAway";
     pub const HUB_REQUIRED: &str = "HubRequired";
     pub const CLUSTER_NAME_DIFFERS: &str = "ClusterNameDiffers";
+    pub const CLUSTER_NOT_JOINED: &str = "ClusterNotJoined";
+    pub const CLUSTER_CERTIFICATE_EXPIRED: &str = "ClusterCertificateExpired";
     pub const MAINTENANCE_CLOSED: &str = "MaintenanceClosed";
     pub const MAINTENANCE_FORBIDDEN: &str = "MaintenanceForbidden";
     pub const TAKEN_BACK: &str = "TakenBack";

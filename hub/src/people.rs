@@ -2,49 +2,37 @@
 //! the audit before it counts.
 
 mod certificates;
+mod login;
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use proto::certificate::KeyHash;
 use proto::time::from_unix_millis;
 use proto::v1::fleet_admin_server::FleetAdmin;
 use proto::v1::{
     AuthoritiesRequest, AuthoritiesResponse, BeginLoginRequest, BeginLoginResponse, BindRequest,
-    BindResponse, InviteRequest, InviteResponse, ListBindingsRequest, ListBindingsResponse, LoginRequest,
-    LoginResponse, LogoutRequest, LogoutResponse, PersonSession, RevokeCertificateRequest,
-    RevokeCertificateResponse, RevokeRequest, RevokeResponse, UnbindRequest, UnbindResponse,
-    VerifyAuditRequest, VerifyAuditResponse, WhoAmIRequest, WhoAmIResponse,
+    BindResponse, CreateLoginRequest, CreateLoginResponse, InviteRequest, InviteResponse,
+    ListBindingsRequest, ListBindingsResponse, LoginRequest, LoginResponse, LogoutRequest, LogoutResponse,
+    PersonSession, RevokeCertificateRequest, RevokeCertificateResponse, RevokeRequest, RevokeResponse,
+    UnbindRequest, UnbindResponse, VerifyAuditRequest, VerifyAuditResponse, WhoAmIRequest, WhoAmIResponse,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tonic::{Request, Response, Status};
-use tracing::info;
 
-use crate::access::people::{
-    Invite, LOGIN_PREFIX, RoleBinding, SESSION_PREFIX, Session, Subject, hash, is_name,
-};
+use crate::access::people::{Invite, LOGIN_PREFIX, RoleBinding, Session, Subject, hash, is_name};
 use crate::access::scope::{Patterns, Scope};
 use crate::access::{self, Method, Person, Verb, Verbs, out_of_scope};
 use crate::hub::{Hub, millis};
 use crate::lock::people::unavailable;
-use crate::oidc::{Oidc, Step};
-use crate::rate::{Attempts, Limit, TooMany};
+use crate::oidc::Oidc;
+use crate::rate::Attempts;
 use crate::store::StoredDecision;
 use crate::{Millis, Moment, now};
 
 /// How long a login token is good.
 const INVITED: Duration = Duration::from_secs(15 * 60);
-/// Attempts to log in from one address: many people may share one behind a proxy.
-const EACH: Limit = Limit {
-    burst: 60,
-    per_second: 2,
-};
-/// And of all together.
-const ALL: Limit = Limit {
-    burst: 300,
-    per_second: 20,
-};
+/// How long a login token is good that a person makes for itself.
+const OWN: Duration = Duration::from_secs(5 * 60);
 /// Most groups of a person.
 const GROUPS: usize = 200;
 
@@ -68,74 +56,8 @@ impl PeopleService {
             hub,
             lifetime: millis(lifetime),
             oidc,
-            attempts: Mutex::new(Attempts::new(EACH, ALL, Moment::now().steady)),
+            attempts: Mutex::new(Attempts::new(login::EACH, login::ALL, Moment::now().steady)),
             changing: tokio::sync::Mutex::default(),
-        }
-    }
-
-    async fn open(
-        &self,
-        name: String,
-        groups: Vec<String>,
-        (how, trusts): (&str, Vec<KeyHash>),
-        invite: Option<[u8; 32]>,
-    ) -> Result<LoginResponse, Status> {
-        let _changing = self.changing.lock().await;
-        let (now, token) = (now(), random(SESSION_PREFIX)?);
-        let session = Session {
-            hash: hash(&token),
-            name: name.clone(),
-            groups: groups.clone(),
-            how: how.to_owned(),
-            created: now,
-            expires: now.saturating_add(self.lifetime),
-            trusts,
-        };
-        let decision = StoredDecision {
-            after: format!("session by {how}, groups {}", listed(&groups)),
-            ..decision(&name, "login", &name)
-        };
-        let opened = self.hub.store().open_session(session.clone(), invite, decision);
-        if !opened.await.map_err(|e| unavailable(&e))? {
-            return Err(no_token());
-        }
-        let expires = Some(from_unix_millis(session.expires));
-        self.hub.authority.change(|people| people.open(session, now));
-        info!(name, how, "a person logged in");
-        Ok(LoginResponse {
-            name,
-            session: token,
-            expires,
-            wait_ms: 0,
-        })
-    }
-
-    fn issuer(&self) -> Result<&Oidc, Status> {
-        let text = "this hub trusts no issuer (--oidc-issuer): log in with a token of `fleet people invite`";
-        self.oidc
-            .as_ref()
-            .ok_or_else(|| Status::failed_precondition(text))
-    }
-
-    /// Whether one more attempt is looked at. It costs neither the store nor the issuer anything until then.
-    fn attempt(&self, source: Option<SocketAddr>) -> Result<(), Status> {
-        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = attempts.take(source.map(|source| source.ip()), Moment::now().steady);
-        taken.map_err(|too_many| {
-            Status::resource_exhausted(match too_many {
-                TooMany::FromThere => "too many attempts to log in from this address; try again in a minute",
-                TooMany::InAll => "too many attempts to log in; try again in a minute",
-            })
-        })
-    }
-
-    async fn by_issuer(&self, login: &str, trusts: Vec<KeyHash>) -> Result<LoginResponse, Status> {
-        match self.issuer()?.step(hash(login), now()).await? {
-            Step::Waits(left) => Ok(LoginResponse {
-                wait_ms: u32::try_from(left).unwrap_or(u32::MAX).max(1),
-                ..LoginResponse::default()
-            }),
-            Step::Named(named) => self.open(named.name, named.groups, ("oidc", trusts), None).await,
         }
     }
 }
@@ -148,13 +70,6 @@ fn decision(who: &str, what: &str, subject: &str) -> StoredDecision {
         subject: subject.to_owned(),
         ..StoredDecision::default()
     }
-}
-
-fn no_token() -> Status {
-    Status::unauthenticated(
-        "this login token is not known, was used already, or is older than 15 minutes: ask an admin for another one, \
-         `fleet people invite NAME`",
-    )
 }
 
 /// 256 random bits.
@@ -304,34 +219,8 @@ impl FleetAdmin for PeopleService {
 
     async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
         let source = request.remote_addr();
-        let LoginRequest {
-            token,
-            login,
-            trusts,
-            code,
-        } = request.into_inner();
-        let trusts = certificates::keys(trusts);
-        if !login.is_empty() {
-            // A login that was begun is asked for again and again, and was counted when it began.
-            if !self.issuer()?.waits(hash(&login), now()).await {
-                self.attempt(source)?;
-            }
-            let opened = match code.as_str() {
-                "" => self.by_issuer(&login, trusts).await,
-                code => {
-                    let named = self.issuer()?.exchange(hash(&login), code, now()).await?;
-                    self.open(named.name, named.groups, ("oidc", trusts), None).await
-                }
-            };
-            return opened.map(Response::new);
-        }
-        self.attempt(source)?;
-        let hash = hash(&token);
-        let invited = self.hub.store().invited(hash, now()).await;
-        let invite = invited.map_err(|e| unavailable(&e))?.ok_or_else(no_token)?;
-        let opened = self.open(invite.name, invite.groups, ("token", trusts), Some(hash));
-        let opened = opened.await?;
-        Ok(Response::new(opened))
+        let opened = self.log_in(request.into_inner(), source, false);
+        opened.await.map(Response::new)
     }
 
     async fn logout(&self, request: Request<LogoutRequest>) -> Result<Response<LogoutResponse>, Status> {
@@ -341,11 +230,7 @@ impl FleetAdmin for PeopleService {
                 "a certificate has no session that could be ended",
             ));
         };
-        let _changing = self.changing.lock().await;
-        let decision = decision(&person.name, "logout", &person.name);
-        let closed = self.hub.store().close_session(hash, decision).await;
-        closed.map_err(|e| unavailable(&e))?;
-        self.hub.authority.change(|people| people.close(&hash));
+        self.close(hash, &person.name).await?;
         Ok(Response::new(LogoutResponse {}))
     }
 
@@ -383,6 +268,8 @@ impl FleetAdmin for PeopleService {
             name,
             groups,
             expires,
+            maker: None,
+            until: None,
         };
         let kept = self.hub.store().invite(invite, decision).await;
         kept.map_err(|e| unavailable(&e))?;
@@ -390,6 +277,33 @@ impl FleetAdmin for PeopleService {
             token,
             expires: Some(from_unix_millis(expires)),
             pin: self.hub.membership.pin().unwrap_or_default(),
+        }))
+    }
+
+    async fn create_login(
+        &self,
+        request: Request<CreateLoginRequest>,
+    ) -> Result<Response<CreateLoginResponse>, Status> {
+        let person = access::person(&request)?;
+        let token = random(LOGIN_PREFIX)?;
+        let decision = StoredDecision {
+            after: "login token for itself".to_owned(),
+            ..decision(&person.name, "invite", &person.name)
+        };
+        let expires = decision.at.saturating_add(millis(OWN));
+        let invite = Invite {
+            hash: hash(&token),
+            name: person.name.to_string(),
+            groups: person.groups.clone(),
+            expires,
+            maker: person.maker(),
+            until: person.until,
+        };
+        let kept = self.hub.store().invite(invite, decision).await;
+        kept.map_err(|e| unavailable(&e))?;
+        Ok(Response::new(CreateLoginResponse {
+            token,
+            expires: Some(from_unix_millis(expires)),
         }))
     }
 

@@ -88,7 +88,11 @@ pub fn cluster(seen: Seen<'_>, member: &Member) -> Row {
     let row = ClusterRow {
         name: member.name.to_string(),
         state: state.to_owned(),
-        reason: reason.to_owned(),
+        reason: if reason.is_empty() {
+            member.unread()
+        } else {
+            reason.to_owned()
+        },
         complete: member.complete(),
         freshness: Some(freshness(member.fresh())),
         version: member.facts.version.clone(),

@@ -11,6 +11,7 @@ pub mod faults;
 pub mod fleet;
 pub mod images;
 pub mod link;
+pub mod load;
 pub mod network;
 pub mod pki;
 pub mod process;

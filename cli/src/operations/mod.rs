@@ -78,15 +78,30 @@ async fn each(
 ) -> Result<u8, Failure> {
     let parsed: Result<Vec<Target>, Failure> =
         targets.targets.iter().map(|text| Target::parse(text)).collect();
-    let client = Client::connect(hub).await?;
+    let (parsed, client) = (parsed?, Client::connect(hub).await?);
     let mut operations = Vec::new();
-    for target in parsed? {
+    for (n, target) in parsed.iter().enumerate() {
         let asking = Asking {
             client: &client,
-            options: options(&target, &targets.wait),
-            name: target.name,
+            options: options(target, &targets.wait),
+            name: target.name.clone(),
         };
-        operations.push(ask(asking).await?);
+        match ask(asking).await {
+            Ok(operation) => {
+                // At once: the ids are known also when a later one cannot be sent.
+                line(&operation.id);
+                operations.push(operation);
+            }
+            Err(failure) => {
+                let unsent = targets.targets.get(n..).unwrap_or_default().join(", ");
+                if n > 0 {
+                    note(&format!(
+                        "not sent: {unsent}; the operations whose ids are shown go on"
+                    ));
+                }
+                return Err(failure);
+            }
+        }
     }
     wait::ends(hub, client, operations, &targets.wait).await
 }
@@ -211,6 +226,7 @@ pub async fn restore(hub: &HubArguments, restore: &Restore) -> Result<u8, Failur
     };
     let mut control = client.control();
     let operation = client.answer(control.create_restore(request)).await?;
+    line(&operation.id);
     wait::ends(hub, client, vec![operation], &restore.wait).await
 }
 
@@ -234,9 +250,11 @@ pub async fn operations(hub: &HubArguments, command: &OperationsCommand) -> Resu
             wait::end(hub, client, operation).await
         }
         OperationsCommand::Cancel { operation, no_wait } => {
-            let request = CancelOperationRequest {
-                id: operation.clone(),
-            };
+            let present = get(&client, operation).await?;
+            if show::is_over(&present) {
+                return Ok(wait::too_late(&present));
+            }
+            let request = CancelOperationRequest { id: present.id };
             let operation = client.answer(client.control().cancel_operation(request)).await?;
             if *no_wait {
                 note(&show::state_line(&operation));

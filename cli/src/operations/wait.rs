@@ -9,22 +9,19 @@ use super::show::{is_over, state, state_line};
 use crate::arguments::{HubArguments, Wait};
 use crate::client::Client;
 use crate::failure::{Failure, code};
-use crate::output::{line, note};
+use crate::output::note;
 
 /// A hub that is away for longer than this is told as a failure.
 const PATIENCE: Duration = Duration::from_secs(120);
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Prints the ids, and waits for all ends unless that is not wanted. The worst end is the exit code.
+/// Waits for all ends unless that is not wanted. The worst end is the exit code.
 pub async fn ends(
     hub: &HubArguments,
     client: Client,
     operations: Vec<Operation>,
     wait: &Wait,
 ) -> Result<u8, Failure> {
-    for operation in &operations {
-        line(&operation.id);
-    }
     if wait.no_wait {
         for operation in &operations {
             note(&state_line(operation));
@@ -61,6 +58,18 @@ pub async fn cancelled(hub: &HubArguments, mut client: Client, operation: Operat
         CommandState::Cancelled => 0,
         _ => code::FINDING,
     })
+}
+
+/// Exit code of taking back what has ended, which is shown.
+pub fn too_late(operation: &Operation) -> u8 {
+    note(&state_line(operation));
+    match operation.state() {
+        CommandState::Cancelled => 0,
+        _ => {
+            note("it has ended: there is nothing to take back");
+            code::FINDING
+        }
+    }
 }
 
 /// Exit code of an end.
@@ -126,6 +135,18 @@ async fn follow(hub: &HubArguments, client: &mut Client, operation: Operation) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_ended_is_not_taken_back_again() {
+        let ended = |state: CommandState| {
+            too_late(&Operation {
+                state: state.into(),
+                ..Operation::default()
+            })
+        };
+        assert_eq!(ended(CommandState::Cancelled), 0);
+        assert_eq!(ended(CommandState::Done), code::FINDING);
+    }
 
     #[test]
     fn the_exit_code_follows_from_the_end() {

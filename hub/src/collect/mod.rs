@@ -285,7 +285,7 @@ impl Appointer {
     /// Appoints where it is due, and tells clusters what has changed.
     async fn look(&mut self, prune: bool) -> Result<(), StoreError> {
         let collects = |cluster: &Arc<str>| self.sessions.get(cluster).is_some_and(|s| s.collects);
-        let reported = self.hub.read(|inventory| reported(inventory, collects));
+        let reported = reported(&self.hub.snapshot(), collects);
         let now = Moment::now().steady;
         for (id, of) in &reported {
             let interval = self.interval(id, of);

@@ -35,6 +35,8 @@ pub(super) enum Withheld {
     Unclear(String),
     /// A person has paused all maintenance but the removal of left-over locks.
     Paused(String),
+    /// The spoke is newer than this hub: what the operation does to the repository is not known here.
+    NewerKind(i32),
 }
 
 impl fmt::Display for Withheld {
@@ -46,6 +48,10 @@ impl fmt::Display for Withheld {
             | Withheld::Unclear(text) => write!(f, "{text}; it is looked at again within a minute"),
             Withheld::Unknown(what) => write!(f, "{what}; it is tried again within a minute"),
             Withheld::TooLong(text) | Withheld::Paused(text) => f.write_str(text),
+            Withheld::NewerKind(kind) => write!(
+                f,
+                "this hub is older than the cluster's operator and does not know operations of kind {kind}: update fleet-hub"
+            ),
         }
     }
 }
@@ -79,6 +85,10 @@ impl Keeper {
         let Some(asked) = self.asks.about(key, id) else {
             return Err(Withheld::Unknown("what the operation is to do is not known"));
         };
+        // Read as a number: an unknown kind would pass for that of early spokes, which is retention.
+        if has.is_empty() && OperationKind::try_from(asked.ask.kind).is_err() {
+            return Err(Withheld::NewerKind(asked.ask.kind));
+        }
         // Who holds the lock goes on.
         let pause = self
             .hub

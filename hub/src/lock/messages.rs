@@ -244,7 +244,8 @@ impl Keeper {
                     | Withheld::Changed(_)
                     | Withheld::ReadOnly(_)
                     | Withheld::Unclear(_)
-                    | Withheld::Paused(_),
+                    | Withheld::Paused(_)
+                    | Withheld::NewerKind(_),
                 ) => {}
             }
         }

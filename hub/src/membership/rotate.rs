@@ -10,7 +10,7 @@ use tonic::Status;
 use tracing::info;
 
 use super::Membership;
-use crate::access::people::Session;
+use crate::access::people::{BROWSER, Session};
 use crate::access::{Person, Verb, out_of_scope};
 use crate::authority::{Authority, Rotation};
 use crate::hub::Hub;
@@ -81,7 +81,8 @@ impl Membership {
         let (Rotation::Announced, Some(next)) = (authority.rotation(), authority.announced()) else {
             return Vec::new();
         };
-        let behind = |session: &&Session| !session.trusts.contains(&next);
+        // A browser has authorities of its own.
+        let behind = |session: &&Session| session.how != BROWSER && !session.trusts.contains(&next);
         let row = |session: &Session| PersonBehind {
             name: session.name.clone(),
             expires: Some(from_unix_millis(session.expires)),

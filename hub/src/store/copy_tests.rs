@@ -4,7 +4,7 @@ use std::path::Path;
 use super::keys::authority;
 use super::put::TOKENS;
 use super::*;
-use crate::store::{HubStore as _, StoredGrant, StoredLock};
+use crate::store::{HubStore as _, StoredGrant, StoredLock, held};
 
 const NOW: Millis = 1_795_000_000_000;
 
@@ -240,8 +240,8 @@ async fn what_may_have_ended_since_a_backup_does_not_come_back_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let store = used(dir.path()).await;
     for query in [
-        "INSERT INTO person_session VALUES (x'01', 'ann', '[]', 'token', 1, 9)",
-        "INSERT INTO invite VALUES (x'02', 'bob', '[]', 9, 'ann')",
+        "INSERT INTO person_session (hash, name, groups, how, created, expires) VALUES (x'01', 'ann', '[]', 'token', 1, 9)",
+        "INSERT INTO invite (hash, name, groups, expires, created_by) VALUES (x'02', 'bob', '[]', 9, 'ann')",
         "INSERT INTO join_token VALUES (x'03', 'a', 1, 9, 'ann', NULL, NULL)",
         "INSERT INTO join_token VALUES (x'04', 'a', 1, 9, 'ann', x'05', x'06')",
         "INSERT INTO command VALUES ('open', 'a', x'', 'w', 's', 'ann', NULL, 1, 9, 'waiting', '', '', 1, NULL, '', '', '')",

@@ -90,6 +90,17 @@ impl Served {
         self.config.clone()
     }
 
+    /// For browsers too: behind a proxy they may come with HTTP/1.1. Who offers HTTP/2 gets it.
+    #[must_use]
+    pub fn browsable(self) -> Served {
+        let mut config = (*self.config).clone();
+        config.alpn_protocols.push(b"http/1.1".to_vec());
+        Served {
+            config: Arc::new(config),
+            ..self
+        }
+    }
+
     /// Whether both take the certificates of the same authorities.
     #[must_use]
     pub fn trusts_as(&self, other: &Served) -> bool {

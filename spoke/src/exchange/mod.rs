@@ -18,5 +18,5 @@ pub use commands::{Arrived, CommandedRun, Commands, Unlocking};
 pub use copies::Copies;
 pub use creations::Creations;
 pub use leases::{Event, Leases, Question};
-pub use name::{CertificateName, mark as mark_name};
+pub use name::{CertificateName, Uncertified, Waits, mark as mark_waiting, says_so as says_it_waits};
 pub use outbox::Outbox;

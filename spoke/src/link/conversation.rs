@@ -9,7 +9,7 @@ use proto::v1::spoke_message::Body;
 use proto::v1::{Hello, HubMessage, SpokeMessage, Welcome, hub_message};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
 use tonic::Streaming;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tracing::info;
 
 use super::client::{News, Wake};
@@ -19,7 +19,8 @@ use super::renewal::Renewal;
 use super::seen::{self, SeenHub};
 use super::session::Session;
 use crate::context::Context;
-use crate::exchange::Arrived;
+use crate::enrol::Held;
+use crate::exchange::{Arrived, Uncertified};
 use crate::possession::Question;
 use crate::world::Key;
 
@@ -31,7 +32,7 @@ const CLOSED: &str = "the stream to the hub is closed";
 
 /// Opens a session and keeps it until its stream ends.
 pub(super) async fn session(config: &LinkConfig, context: &Context, wake: &Wake) -> anyhow::Result<()> {
-    let (endpoint, held) = config.endpoint(context).await?;
+    let (endpoint, held) = look(config, context, wake).await?;
     let channel: Channel = timeout(CONNECT, endpoint.connect())
         .await
         .context("no answer in time")??;
@@ -246,6 +247,9 @@ impl Conversation<'_> {
         context
             .collectors
             .connected(&welcome.cluster, welcome.appoints_collectors);
+        if !welcome.appoints_collectors {
+            (self.wake)(News::Unappointed);
+        }
         context.leases.connected(true);
         context.shared.welcomed();
         Ok(())
@@ -290,6 +294,32 @@ fn hello(config: &LinkConfig, context: &Context, seen: &SeenHub, session: &mut S
     SpokeMessage {
         body: Some(Body::Hello(hello)),
     }
+}
+
+/// How the hub is dialled now. The resources say so if there is no certificate to do it with.
+async fn look(
+    config: &LinkConfig,
+    context: &Context,
+    wake: &Wake,
+) -> anyhow::Result<(Endpoint, Option<Held>)> {
+    let found = config.endpoint(context).await;
+    let looked = match &found {
+        Ok(_) => Ok(()),
+        Err(error) => match error.downcast_ref::<Uncertified>() {
+            Some(uncertified) => Err(Uncertified {
+                text: format!("{error:#}"),
+                ..uncertified.clone()
+            }),
+            // A Secret that cannot be read is not one that is missing.
+            None => return found,
+        },
+    };
+    let missing = &context.metrics.certificate.missing;
+    missing.set(i64::from(looked.is_err()));
+    if context.certificate.looked(looked) {
+        wake(News::Named);
+    }
+    found
 }
 
 /// Snapshots are tagged with the configured name, and the hub knows the cluster by its certificate's.

@@ -30,7 +30,7 @@ use jiff::Timestamp;
 use proto::v1::RepositoryCopies;
 
 use crate::config::Config;
-use crate::exchange::{Collection, CommandedRun, Operation, running};
+use crate::exchange::{Collection, CommandedRun, Operation, Waits, running};
 use crate::kind::{
     Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable, announce,
     ready_changed,
@@ -157,8 +157,8 @@ pub struct Observed {
     failed: Option<Timestamp>,
     /// What the cluster knows of the processes that hold locks, by their user and host.
     lives: BTreeMap<(String, String), Life>,
-    /// Why maintenance waits: this cluster has another name in its certificate.
-    name_differs: Option<String>,
+    /// Why all maintenance waits for a person: this cluster has no certificate, or one of another name.
+    waits: Option<Waits>,
 }
 
 impl RepositoryController {
@@ -246,9 +246,9 @@ impl Controller for RepositoryController {
             is_preceded: same.any(|(at, repository)| at < *key && is_ready(&repository)),
             failed: life::last_failure(world, key),
             lives: life::files(&input.state.locks, input.found).map(life).collect(),
-            name_differs: cache
+            waits: cache
                 .certificate
-                .differs(&input.status().conditions, types::WAITING),
+                .waits(&input.status().conditions, types::WAITING),
         }
     }
 

@@ -16,7 +16,7 @@ use super::{
     Expected, Found, Observed, Planning, Reply, RepositoryController, State, Work, changed, check, copied,
     read_only, rotation, status, unlock,
 };
-use crate::exchange::{Collection, mark_name};
+use crate::exchange::{Collection, mark_waiting};
 use crate::kind::{Children, Credentials, Input, Plan, Refused, RefusedBecause, Settled, Task, failed_as};
 use crate::world::Key;
 
@@ -65,9 +65,9 @@ pub(super) fn plan(
     let keys = rotation::tend(planning, input, observed, &mut status);
     next = next.into_iter().chain(keys.next).min();
     let checks = check::tend(planning, input, observed, valid.check.as_ref(), &mut status);
-    let differs = observed.name_differs.as_deref();
     read_only::show(input.resource, &mut status, Some(generation), input.now.wall);
-    mark_name(&mut status.conditions, differs, Some(generation), input.now.wall);
+    let waits = observed.waits.as_ref();
+    mark_waiting(&mut status.conditions, waits, Some(generation), input.now.wall);
     let repository = Arc::new(input.resource.clone());
     let location = location(input.key, &repository);
     let work = work.map(|work| Task { repository, work });

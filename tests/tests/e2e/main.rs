@@ -4,10 +4,12 @@
 mod admission;
 mod alerts;
 mod api;
+mod authority;
 mod backends;
 mod backups;
 mod commands;
 mod conditions;
+mod dashboard;
 mod enrolment;
 mod faults;
 mod hooks;

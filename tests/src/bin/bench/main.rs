@@ -9,8 +9,10 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
 
 mod audit;
+mod collector;
 mod controller;
 mod entrypoint;
+mod fleet;
 mod lease;
 mod link;
 mod load;
@@ -24,6 +26,7 @@ mod spoke;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
+use tests::tools::Workspace;
 use tests::{Bed, Options, progress};
 use tokio::runtime::Runtime;
 
@@ -32,6 +35,11 @@ use report::Report;
 /// Backups of the two measurements that the goals are about.
 const BACKUPS: usize = 1_000;
 const MANY: usize = 10_000;
+/// Clusters and resources of the simulated fleet.
+const SPOKES: usize = 1_000;
+const RESOURCES: usize = 100;
+/// Figures of an earlier hub, which stay on the page for comparison.
+const BEFORE: &str = "1,000 clusters of 100 resources, when readers held writers up";
 /// Seconds of the longer idle time.
 const IDLE: u64 = 300;
 
@@ -53,6 +61,14 @@ struct Settings {
     /// Seconds for which part `scale` watches an idle spoke.
     #[arg(long, default_value_t = IDLE)]
     idle: u64,
+    /// Clusters of part `fleet`, and resources of each.
+    #[arg(long, default_value_t = SPOKES)]
+    spokes: usize,
+    #[arg(long, default_value_t = RESOURCES)]
+    resources: usize,
+    /// Another hub for part `fleet`, whose figures are only printed.
+    #[arg(long)]
+    hub: Option<std::path::PathBuf>,
 }
 
 /// In this order, those that take long at the end: a run that is interrupted has the others.
@@ -66,10 +82,14 @@ enum Part {
     Lease,
     /// Bytes of a reconnect.
     Link,
+    /// A hub with simulated clusters and its viewers.
+    Fleet,
     /// A retention run of ten policies.
     Retention,
     /// 10,000 backups that have run once. About half an hour.
     Scale,
+    /// Requests to a storage for figures that stay fresh. On a bed of its own, so it is the last.
+    Collector,
 }
 
 impl Part {
@@ -79,8 +99,10 @@ impl Part {
             Part::Entrypoint => "Entrypoint of a backup",
             Part::Lease => "Grants of the maintenance lock",
             Part::Link => "Link to the hub",
+            Part::Fleet => "1,000 clusters of 100 resources",
             Part::Retention => "Retention",
             Part::Scale => "10,000 backups that have run once",
+            Part::Collector => "Figures of a repository",
         }
     }
 }
@@ -95,7 +117,8 @@ impl Settings {
     /// What the goals are about, and not a trial.
     fn is_for_the_page(&self) -> bool {
         let numbers = (self.profile.as_str(), self.backups, self.many, self.idle);
-        numbers == ("release", BACKUPS, MANY, IDLE)
+        let fleet = (self.spokes, self.resources, self.hub.is_none());
+        numbers == ("release", BACKUPS, MANY, IDLE) && fleet == (SPOKES, RESOURCES, true)
     }
 }
 
@@ -134,15 +157,26 @@ fn fresh(bed: &Bed) -> anyhow::Result<Bed> {
 /// Whether every part could be measured to its end. A missed goal is a result, not a failure.
 fn run(runtime: &Runtime, settings: &Settings) -> anyhow::Result<bool> {
     let parts = settings.wanted();
-    let bed = Bed::up(&options())?;
-    let page = bed.workspace.root.join("docs/benchmarks.md");
+    // A simulated fleet needs no cluster.
+    let bed = parts
+        .iter()
+        .any(|part| *part != Part::Fleet)
+        .then(|| Bed::up(&options()));
+    let bed = bed.transpose()?;
+    let workspace = Workspace::here();
+    let page = workspace.root.join("docs/benchmarks.md");
     let page = settings.is_for_the_page().then_some(page);
-    let all = Part::value_variants().iter().map(|part| part.title()).collect();
+    let titles = Part::value_variants().iter().map(|part| part.title());
+    let all = titles.chain([BEFORE]).collect();
     let mut report = Report::new(page, all)?;
     for part in parts {
         progress(&format!("part: {}", part.title()));
         report.begin(part.title());
-        let result = measure(runtime, &bed, settings, part, &mut report);
+        let result = match (part, &bed) {
+            (Part::Fleet, _) => runtime.block_on(fleet::fleet(&workspace, settings, &mut report)),
+            (part, Some(bed)) => measure(runtime, bed, settings, part, &mut report),
+            (_, None) => Ok(()),
+        };
         if let Err(error) = &result {
             eprintln!("bench: {}: {error:#}", part.title());
             show_log();
@@ -178,8 +212,11 @@ fn measure(
         Part::Entrypoint => report.add(entrypoint::entrypoint(bed)?),
         Part::Lease => report.add(runtime.block_on(lease::lease(bed, profile))?),
         Part::Link => report.add(runtime.block_on(link::link(bed, profile))?),
+        // It was measured without a bed.
+        Part::Fleet => Ok(()),
         Part::Retention => report.add(retention::retention(bed, profile)?),
         Part::Scale => runtime.block_on(scale::scale(bed, settings, report)),
+        Part::Collector => report.add(collector::collector(bed, profile)?),
     }
 }
 

@@ -284,6 +284,7 @@ before it is answered. `disk_sync_…`: 4 KiB written and synced on the same dis
 - `reconnect_1000_objects_unchanged`: bytes of all messages of both directions, without TLS and HTTP/2, from the Hello to \
 the first heartbeat when the spoke's digest agrees with what the hub holds; `connect_1000_objects_first`: the same for a \
 cluster that the hub does not know.
+- `fleet_…`: a hub with 1,000 simulated spokes of 100 resources, each with a connection, a certificate and a handshake of its own, on the same cores (`tests/src/load`); one viewer on one connection asks one thing after the other, and its times hold its own decoding. `…_cold`: with dial and handshake. `…_change_on_screen`: from the send of one changed resource until the event of a watch of all backups is decoded. `…_viewer_memory`: what a watch of all backups adds to the hub's resident memory. `…_spoke_answer_…`: a spoke's question that is answered out of memory, while a viewer asks for verdicts and pages without a pause. `…_restart_…`: from the start of the process until the first verdict is answered, until the last spoke is back and agrees, and the bytes that spokes send for it, handshakes included.
 - `retention_run_ratio_to_ten_dry_runs`: median of three runs of `fleet-spoke maintenance retention`, from its start to its \
 result with 10 policies over 10,240 snapshots and without prune, by ten calls of `restic forget --dry-run` one after the \
 other; the run lists, decides, forgets and looks again.
