@@ -20,12 +20,28 @@ help: ## what can be made
 bootstrap: ## packages that the test bed needs
 	@tests/bootstrap.sh
 
+.PHONY: ui
+ui: ## the dashboard, which the hub's binary holds when it is built afterwards (needs Node 20 and npm)
+	cd hub/ui && npm ci --no-audit --no-fund && npm run build
+
+# A hub without its dashboard says so on its page, so a machine without Node builds one.
+.PHONY: ui-if-node
+ui-if-node:
+	@if [ "$$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0)" -ge 20 ]; then $(MAKE) --no-print-directory ui; \
+	 else echo "Node.js 20 or later is not installed: the hub is built without its dashboard"; fi
+
+.PHONY: ui-test
+ui-test: ui ## the dashboard in Chromium (installed if missing): every screen in both themes, with keys alone, by axe
+	@command -v chromium >/dev/null || apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null
+	cargo test --workspace --test dashboard_contract
+	cargo test --workspace --test dashboard_pages -- --ignored --nocapture
+
 .PHONY: binaries
 binaries: ## fleet-spoke, fleet-hub, fleet and testbed
 	cargo build --workspace --bins
 
 .PHONY: demo
-demo: bootstrap binaries ## two clusters back up into one repository, one of them a PostgreSQL that is written to
+demo: bootstrap ui-if-node binaries ## two clusters back up into one repository, one of them a PostgreSQL that is written to
 	$(TESTBED) up --name demo --clusters a,b
 	$(BIN)/debug/demo
 
@@ -83,4 +99,5 @@ bench-fleet: ## a hub with SPOKES simulated clusters of 100 resources (5 minutes
 .PHONY: gen
 gen: ## generated files
 	cargo run -q -p crds --bin crdgen -- deploy
+	FLEET_WRITE_DOCS=1 cargo test -q --workspace --test dashboard_contract
 	FLEET_WRITE_DOCS=1 cargo test -q -p spoke --test observability

@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "fleet/v1/enrol.proto",
         "fleet/v1/command.proto",
         "fleet/v1/control.proto",
+        "fleet/v1/copy.proto",
         "fleet/v1/freshness.proto",
         "fleet/v1/health.proto",
         "fleet/v1/hub.proto",

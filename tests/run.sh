@@ -18,11 +18,11 @@ long=(
   rights::a_backup_reads_only_what_changed
 )
 long_alone=(
-  alerts::operator:: locks::check::a_damaged_pack locks::collector:: locks::left::locks_of_a_killed locks::many::
+  alerts::hub:: alerts::operator:: locks::check::a_damaged_pack locks::collector:: locks::left::locks_of_a_killed locks::many::
   locks::alone::while_the_hub_is_away hooks::kills::restic_killed upgrade::
 )
 # Neither beside others nor in a suite of `make test`.
-apart=(locks:: commands::cut:: backends:: api::afterwards:: hooks::kills:: upgrade:: alerts::operator::)
+apart=(locks:: authority:: commands::cut:: backends:: api::afterwards:: hooks::kills:: upgrade:: alerts::operator:: alerts::hub::)
 
 together() { cargo test -p tests --test e2e -- --ignored --test-threads 3 "$@"; }
 alone() { cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 "$@"; }
@@ -43,12 +43,12 @@ test)
   fi
   mapfile -t skipped < <(without "${apart[@]}" "${long[@]}")
   together "${skipped[@]}"
-  # These stop or kill the hub or the operator, or hold locks, so they run alone, one after the other. Of the faults in the
+  # These stop or kill the hub or the operator, replace its authority, or hold locks, so they run alone, one after the other. Of the faults in the
   # middle of deleting that of every day is tried here, a hub and operators that are killed; of what can be killed around a
   # hook the operator with the pod.
   mapfile -t skipped < <(without locks::long:: locks::failover:: a_cluster_that_is_cut_off \
     a_job_that_is_deleted_without_its_pods a_pod_that_was_paused "${long_alone[@]}")
-  alone locks:: hooks::kills::operator_and_pod_killed "${skipped[@]}"
+  alone locks:: authority:: hooks::kills::operator_and_pod_killed "${skipped[@]}"
   ;;
 long)
   together "${long[@]}"

@@ -105,6 +105,8 @@ pub enum Command {
     Resume,
     /// Logs in with a login token or at the issuer that the hub trusts, and keeps the session.
     Login(Login),
+    /// The dashboard's address, and a login token for it that is good once. Opens the browser on a terminal with a screen.
+    Dashboard(Dashboard),
     /// Ends the session, and forgets it.
     Logout,
     /// Who the hub takes you for, and what you may do.

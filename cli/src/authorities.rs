@@ -66,7 +66,10 @@ fn news(trusted: &BTreeSet<KeyHash>, announced: &[Announced], by_login: bool) ->
     if by_login {
         return if keys == *trusted { News::None } else { News::Fetch };
     }
-    match announced.iter().any(|one| one.next && !trusted.contains(&one.key)) {
+    match announced
+        .iter()
+        .any(|one| one.next && !trusted.contains(&one.key))
+    {
         true => News::ByHand,
         false => News::None,
     }
@@ -100,7 +103,9 @@ impl Trusted {
         hub: &str,
         limit: Duration,
     ) {
-        let header = headers.get(AUTHORITIES_HEADER).and_then(|value| value.to_str().ok());
+        let header = headers
+            .get(AUTHORITIES_HEADER)
+            .and_then(|value| value.to_str().ok());
         let Some(announced) = header.and_then(announced) else {
             return;
         };
@@ -146,7 +151,10 @@ async fn fetch(
         kept: wire(&keys(fresh.ca.as_bytes())),
     };
     let mut admin = FleetAdminClient::with_interceptor(channel, session);
-    timeout(limit, admin.authorities(kept)).await.map_err(late)?.map_err(failed)?;
+    timeout(limit, admin.authorities(kept))
+        .await
+        .map_err(late)?
+        .map_err(failed)?;
     Ok(())
 }
 
@@ -183,7 +191,11 @@ mod tests {
         assert_eq!(news(&trusted, &soon, true), News::Fetch);
         assert_eq!(news(&trusted, &[one(2, false)], true), News::Fetch);
         assert_eq!(news(&trusted, &soon, false), News::ByHand);
-        assert_eq!(news(&trusted, &other, false), News::None, "it signs nothing of the hub's");
+        assert_eq!(
+            news(&trusted, &other, false),
+            News::None,
+            "it signs nothing of the hub's"
+        );
         assert_eq!(
             news(&BTreeSet::from([[1; 32], [2; 32], [9; 32]]), &soon, false),
             News::None

@@ -11,13 +11,14 @@ use proto::v1::fleet_control_client::FleetControlClient;
 use proto::v1::fleet_hub_client::FleetHubClient;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::{
-    AcceptClusterRequest, AuditRequest, AuditResponse, AuthoritiesRequest, BeginLoginRequest, BeginLoginResponse, BindRequest,
-    DecideBindingRequest, DecidePlanRequest, ForgetClusterRequest, ForgetClusterResponse, HistoryRequest,
-    HistoryResponse, HubBackupPart, HubBackupRequest, InviteRequest, InviteResponse, ListBindingsRequest,
+    AcceptClusterRequest, AuditRequest, AuditResponse, AuthoritiesRequest, BeginLoginRequest,
+    BeginLoginResponse, BindRequest, CreateLoginRequest, CreateLoginResponse, DecideBindingRequest,
+    DecidePlanRequest, ForgetClusterRequest, ForgetClusterResponse, HistoryRequest, HistoryResponse,
+    HubBackupPart, HubBackupRequest, InviteRequest, InviteResponse, ListBindingsRequest,
     ListBindingsResponse, ListRequest, LocksRequest, LocksResponse, LoginRequest, LoginResponse,
     LogoutRequest, PauseFleetRequest, PlansRequest, PlansResponse, ReleaseLockRequest, ResumeFleetRequest,
-    RevokeCertificateRequest, RevokeRequest, Row, StatusRequest, StatusResponse, UnbindRequest, VerifyAuditRequest,
-    VerifyAuditResponse, WatchEvent, WatchRequest, WhoAmIRequest, WhoAmIResponse,
+    RevokeCertificateRequest, RevokeRequest, Row, StatusRequest, StatusResponse, UnbindRequest,
+    VerifyAuditRequest, VerifyAuditResponse, WatchEvent, WatchRequest, WhoAmIRequest, WhoAmIResponse,
 };
 use tokio::time::timeout;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -124,10 +125,7 @@ impl Connection {
 }
 
 /// Connects within the time given.
-pub(crate) async fn connect(
-    connection: Connection,
-    limit: Duration,
-) -> Result<(Channel, Session), Failure> {
+pub(crate) async fn connect(connection: Connection, limit: Duration) -> Result<(Channel, Session), Failure> {
     let hub = connection.hub;
     let mut tls = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(connection.ca))
@@ -138,9 +136,8 @@ pub(crate) async fn connect(
         Proof::Certificate(cert, key) => tls = tls.identity(Identity::from_pem(cert, key)),
         Proof::Session(token) => {
             let bearer = format!("Bearer {token}").parse::<MetadataValue<Ascii>>();
-            let bad = |_| {
-                Failure::Usage("the session in the file of logins is damaged: log in again".to_owned())
-            };
+            let bad =
+                |_| Failure::Usage("the session in the file of logins is damaged: log in again".to_owned());
             let mut bearer = bearer.map_err(bad)?;
             bearer.set_sensitive(true);
             session = Session(Some(bearer));
@@ -244,7 +241,9 @@ impl Client {
         let answer = answer.map_err(|_| Failure::Timeout(self.hub.clone()))?;
         let answer = answer.map_err(|status| self.broken(&status))?;
         self.answered.store(true, Ordering::Relaxed);
-        let heeded = self.trusted.heed(answer.metadata(), &self.admin, &self.hub, self.limit);
+        let heeded = self
+            .trusted
+            .heed(answer.metadata(), &self.admin, &self.hub, self.limit);
         heeded.await;
         Ok(answer.into_inner())
     }
@@ -341,13 +340,16 @@ impl Client {
     pub async fn begin_login(&mut self, redirect: &str) -> Result<BeginLoginResponse, Failure> {
         let mut admin = self.admin.clone();
         let redirect = redirect.to_owned();
-        self.answer(admin.begin_login(BeginLoginRequest { redirect })).await
+        self.answer(admin.begin_login(BeginLoginRequest { redirect }))
+            .await
     }
 
     /// The authorities that certificates of the hub are of, DER.
     pub async fn authorities(&mut self) -> Result<Vec<Vec<u8>>, Failure> {
         let mut admin = self.admin.clone();
-        let answer = self.answer(admin.authorities(AuthoritiesRequest::default())).await?;
+        let answer = self
+            .answer(admin.authorities(AuthoritiesRequest::default()))
+            .await?;
         Ok(answer.authorities)
     }
 
@@ -379,6 +381,12 @@ impl Client {
     pub async fn invite(&mut self, request: InviteRequest) -> Result<InviteResponse, Failure> {
         let mut admin = self.admin.clone();
         self.answer(admin.invite(request)).await
+    }
+
+    /// Makes a login token for the person itself.
+    pub async fn create_login(&mut self) -> Result<CreateLoginResponse, Failure> {
+        let mut admin = self.admin.clone();
+        self.answer(admin.create_login(CreateLoginRequest {})).await
     }
 
     /// Rights that are bound, and sessions.

@@ -9,8 +9,8 @@ use proto::text::cleaned;
 use proto::v1::{BeginLoginResponse, LoginRequest, LoginResponse, Scope, WhoAmIResponse};
 use serde_json::{Value, json};
 
-use crate::authorities;
 use crate::arguments::{ContextsCommand, Format, HubArguments, Login};
+use crate::authorities;
 use crate::client::{Client, Connection, Proof, read};
 use crate::contexts::{self, Context};
 use crate::document::API_VERSION;
@@ -72,7 +72,8 @@ async fn authority(arguments: &HubArguments, hub: &str, pin: Option<Pin>) -> Res
     if let Some(pin) = pin {
         return pin::authority(hub, &arguments.server_name(), pin, arguments.timeout).await;
     }
-    let missing = || Failure::Usage("write --pin sha256:… or --ca FILE: what the hub is trusted by".to_owned());
+    let missing =
+        || Failure::Usage("write --pin sha256:… or --ca FILE: what the hub is trusted by".to_owned());
     let file = arguments.ca.as_deref().ok_or_else(missing)?;
     let certificates = authorities::certificates(&read(file)?);
     if certificates.is_empty() {
@@ -145,10 +146,16 @@ async fn in_browser(
     let opened = opener.is_some_and(|program| {
         let mut browser = std::process::Command::new(program);
         let browser = browser.arg(&address).stdin(Stdio::null());
-        browser.stdout(Stdio::null()).stderr(Stdio::null()).spawn().is_ok()
+        browser
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .is_ok()
     });
     note(&match opened {
-        true => format!("confirm the login in the browser; if none has opened, open {address} on this machine"),
+        true => {
+            format!("confirm the login in the browser; if none has opened, open {address} on this machine")
+        }
         false => format!("open {address} in a browser on this machine, and confirm the login"),
     });
     let now = Timestamp::now();

@@ -32,13 +32,17 @@ enum Brought {
 fn brought(line: &str, state: &str) -> Brought {
     let mut words = line.split(' ');
     let (method, target) = (words.next(), words.next().unwrap_or_default());
-    let query = target.strip_prefix("/callback?").filter(|_| method == Some("GET"));
+    let query = target
+        .strip_prefix("/callback?")
+        .filter(|_| method == Some("GET"));
     let Some(query) = query else {
         return Brought::Other;
     };
     let value = |name: &str| {
         let mut pairs = form_urlencoded::parse(query.as_bytes());
-        pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+        pairs
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
     };
     if value("state").as_deref() != Some(state) {
         return Brought::Foreign;
@@ -126,9 +130,15 @@ async fn serve(mut stream: TcpStream, state: &str) -> Option<Result<String, Fail
     let request = String::from_utf8_lossy(&request);
     let found = brought(request.lines().next().unwrap_or_default(), state);
     let (status, text) = match &found {
-        Brought::Code(_) => ("200 OK", "The terminal goes on with your login. You may close this page."),
+        Brought::Code(_) => (
+            "200 OK",
+            "The terminal goes on with your login. You may close this page.",
+        ),
         Brought::Declined(_) => ("200 OK", "The login was declined. You may close this page."),
-        Brought::Foreign => ("400 Bad Request", "This is not the login that the terminal waits for."),
+        Brought::Foreign => (
+            "400 Bad Request",
+            "This is not the login that the terminal waits for.",
+        ),
         Brought::Other => ("404 Not Found", "There is nothing here."),
     };
     let answer = format!(
@@ -157,25 +167,38 @@ mod tests {
     #[test]
     fn only_an_answer_to_this_login_counts() {
         let ask = |target: &str| brought(&format!("GET {target} HTTP/1.1"), "s1");
-        assert_eq!(ask("/callback?code=a%2Bb&state=s1"), Brought::Code("a+b".to_owned()));
+        assert_eq!(
+            ask("/callback?code=a%2Bb&state=s1"),
+            Brought::Code("a+b".to_owned())
+        );
         assert_eq!(
             ask("/callback?error=access_denied&state=s1"),
             Brought::Declined("access_denied".to_owned())
         );
-        for foreign in ["/callback?code=a&state=s2", "/callback?code=a", "/callback?error=x"] {
+        for foreign in [
+            "/callback?code=a&state=s2",
+            "/callback?code=a",
+            "/callback?error=x",
+        ] {
             assert_eq!(ask(foreign), Brought::Foreign, "{foreign}");
         }
         for other in ["/favicon.ico", "/callback", "/", "/x/callback?code=a&state=s1"] {
             assert_eq!(ask(other), Brought::Other, "{other}");
         }
-        assert_eq!(brought("POST /callback?code=a&state=s1 HTTP/1.1", "s1"), Brought::Other);
+        assert_eq!(
+            brought("POST /callback?code=a&state=s1 HTTP/1.1", "s1"),
+            Brought::Other
+        );
         assert!(matches!(ask("/callback?code=&state=s1"), Brought::Declined(_)));
     }
 
     #[tokio::test]
     async fn idle_connections_and_foreign_pages_hold_nobody_up() {
         let loopback = Loopback::bind().await.unwrap();
-        let address = loopback.redirect().replace("http://", "").replace("/callback", "");
+        let address = loopback
+            .redirect()
+            .replace("http://", "")
+            .replace("/callback", "");
         let mut idle = Vec::new();
         for _ in 0..5 {
             idle.push(TcpStream::connect(&address).await.unwrap());
@@ -189,9 +212,17 @@ mod tests {
             answer
         };
         let (found, ()) = tokio::join!(loopback.code("s1", Duration::from_secs(20)), async {
-            assert!(send("/callback?code=evil&state=no").await.starts_with("HTTP/1.1 400"));
+            assert!(
+                send("/callback?code=evil&state=no")
+                    .await
+                    .starts_with("HTTP/1.1 400")
+            );
             assert!(send("/favicon.ico").await.starts_with("HTTP/1.1 404"));
-            assert!(send("/callback?code=good&state=s1").await.contains("close this page"));
+            assert!(
+                send("/callback?code=good&state=s1")
+                    .await
+                    .contains("close this page")
+            );
         });
         assert_eq!(found.unwrap(), "good");
     }

@@ -7,6 +7,7 @@ mod authorities;
 mod client;
 mod clusters;
 mod contexts;
+mod dashboard;
 mod document;
 mod failure;
 mod history;

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use proto::text::cleaned;
 use proto::v1::{
-    BindRequest, InviteRequest, ListBindingsResponse, RevokeCertificateRequest, RevokeRequest, Scope, UnbindRequest,
+    BindRequest, InviteRequest, ListBindingsResponse, RevokeCertificateRequest, RevokeRequest, Scope,
+    UnbindRequest,
 };
 use serde_json::{Value, json};
 

@@ -84,12 +84,7 @@ impl ServerCertVerifier for Look {
 ///
 /// # Errors
 /// When the hub cannot be reached, or does not present it.
-pub async fn authority(
-    hub: &str,
-    server_name: &str,
-    pin: Pin,
-    limit: Duration,
-) -> Result<String, Failure> {
+pub async fn authority(hub: &str, server_name: &str, pin: Pin, limit: Duration) -> Result<String, Failure> {
     let presented = timeout(limit, look(hub, server_name)).await;
     let presented = presented.map_err(|_| Failure::Timeout(hub.to_owned()))??;
     let found = pinned(presented.iter().map(Vec::as_slice), &pin.0);

@@ -59,6 +59,7 @@ pub async fn main(arguments: Arguments) -> ExitCode {
             Command::Resume => crate::hub::pause(&hub, None).await,
             Command::Audit(audit) => crate::audit::audit(&hub, &audit).await,
             Command::Login(login) => crate::login::login(&hub, &login).await,
+            Command::Dashboard(dashboard) => crate::dashboard::dashboard(&hub, &dashboard).await,
             Command::Logout => crate::login::logout(&hub).await,
             Command::Whoami { output } => crate::login::whoami(&hub, output).await,
             Command::Contexts(command) => crate::login::list(&command),

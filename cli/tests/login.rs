@@ -47,7 +47,9 @@ impl Machine {
     /// Exit code, and everything that was printed.
     async fn run(&self, arguments: &[&str]) -> (i32, String) {
         let mut command = self.command(arguments);
-        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+            .await
+            .unwrap();
         let text = [output.stdout, output.stderr].concat();
         (output.status.code().unwrap(), String::from_utf8(text).unwrap())
     }
@@ -130,7 +132,10 @@ async fn a_login_works_all_through_a_rotation_of_the_authority() {
     assert!(refused.message().contains(": ann."), "{refused}");
     let (code, text) = machine.run(&["clusters", "rotate-authority"]).await;
     assert_eq!(code, 1, "{text}");
-    assert!(text.contains("not fetched the next authority") && text.contains(": ann"), "{text}");
+    assert!(
+        text.contains("not fetched the next authority") && text.contains(": ann"),
+        "{text}"
+    );
     assert_eq!(machine.authorities(), 2, "the command has fetched it");
     let (code, text) = machine.run(&["clusters", "rotate-authority", "activate"]).await;
     assert_eq!(code, 0, "{text}");
@@ -148,7 +153,11 @@ fn browse(address: &str) -> String {
     use std::io::{Read as _, Write as _};
     let (host, path) = address.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut stream = std::net::TcpStream::connect(host).unwrap();
-    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+    write!(
+        stream,
+        "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     match answer.lines().find_map(|line| line.strip_prefix("location: ")) {

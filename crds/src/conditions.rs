@@ -29,6 +29,10 @@ pub mod types {
     pub const RETENTION_READY: &str = "RetentionReady";
     /// A change of the repository's password is under way: its message has the next step.
     pub const PASSWORD_ROTATION: &str = "PasswordRotation";
+    /// Nothing writes into the repository, by its spec.
+    pub const READ_ONLY: &str = "ReadOnly";
+    /// Another store holds a repository with the same id.
+    pub const COPIED: &str = "Copied";
     /// A person has to approve before the resource goes on.
     pub const APPROVAL_REQUIRED: &str = "ApprovalRequired";
 }
@@ -53,6 +57,12 @@ pub mod reasons {
     pub const REPOSITORY_FORBIDDEN: &str = "RepositoryForbidden";
     pub const REPOSITORY_MISSING: &str = "RepositoryMissing";
     pub const REPOSITORY_CHANGED: &str = "RepositoryChanged";
+    pub const REPOSITORY_ACCEPTED: &str = "RepositoryAccepted";
+    pub const REPOSITORY_READ_ONLY: &str = "RepositoryReadOnly";
+    pub const REPOSITORY_WRITABLE: &str = "RepositoryWritable";
+    pub const COPY_FOUND: &str = "CopyFound";
+    pub const STORE_UNCLEAR: &str = "StoreUnclear";
+    pub const ONE_STORE: &str = "OneStore";
     pub const RESTIC_FAILED: &str = "ResticFailed";
     pub const INITIALIZATION_FAILED: &str = "InitializationFailed";
     pub const REPOSITORY_INITIALIZED: &str = "RepositoryInitialized";
@@ -115,6 +125,9 @@ pub mod reasons {
     pub const HUB_AWAY: &str = "HubAway";
     pub const HUB_REQUIRED: &str = "HubRequired";
     pub const CLUSTER_NAME_DIFFERS: &str = "ClusterNameDiffers";
+    pub const CLUSTER_NOT_JOINED: &str = "ClusterNotJoined";
+    pub const CLUSTER_CERTIFICATE_EXPIRED: &str = "ClusterCertificateExpired";
+    pub const MAINTENANCE_CLOSED: &str = "MaintenanceClosed";
     pub const MAINTENANCE_FORBIDDEN: &str = "MaintenanceForbidden";
     pub const TAKEN_BACK: &str = "TakenBack";
     pub const UNKNOWN_PLAN: &str = "UnknownPlan";

@@ -25,6 +25,7 @@ pub mod schedule;
 pub mod schema;
 pub mod source;
 mod variable;
+pub mod window;
 
 pub use backup::{ResticBackup, ResticBackupSpec, ResticBackupStatus};
 pub use repository::{ResticRepository, ResticRepositorySpec, ResticRepositoryStatus};

@@ -32,6 +32,9 @@ pub const ANNOTATION_ROTATE: &str = "backup.resticbackup.io/rotate-password";
 /// On the same: id of the key of restic that is removed after the password was changed, or its first 8 digits. On the Job
 /// that does it: the whole id.
 pub const ANNOTATION_REMOVE_KEY: &str = "backup.resticbackup.io/remove-key";
+/// On a ResticRepository: restic id, or its first 8 digits at least, of the repository that lies at the location now and is
+/// meant (status.changedID). Until then no maintenance of either repository begins.
+pub const ANNOTATION_ACCEPT_REPOSITORY: &str = "backup.resticbackup.io/accept-repository";
 /// On the Job of a ResticRestore: full id of the snapshot that it restores.
 pub const ANNOTATION_SNAPSHOT: &str = "backup.resticbackup.io/snapshot";
 /// On the same: files in that snapshot, if restic has counted them.

@@ -13,6 +13,7 @@ use crate::integrity::{IntegrityCheck, IntegrityCheckStatus};
 use crate::notifications::Notifications;
 use crate::rotation::PasswordRotation;
 use crate::schema;
+use crate::window::AllowedWindow;
 
 /// A restic repository.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -79,6 +80,13 @@ another one. Put a server in front of the folder's volume (rest-server or SFTP),
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_concurrent_backups: Option<i32>,
+    /// true stops everything that writes: no backup and no maintenance begins, no repository is created, and left-over locks
+    /// stay. Restores, checks and browsing go on, and write no lock. With a hub no cluster removes snapshots meanwhile.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
+    /// When retention runs and integrity checks of this cluster may begin on the repository; at any time unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_window: Option<AllowedWindow>,
     /// Who is told of damage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<Notifications>,
@@ -158,6 +166,11 @@ pub struct ResticRepositoryStatus {
     /// restic's own id of the repository (64 hex digits): the same however it is reached.
     #[serde(rename = "repositoryID", default, skip_serializing_if = "Option::is_none")]
     pub repository_id: Option<String>,
+    /// restic id of another repository that was found at the location, in the place of repositoryID. No retention run of
+    /// either begins until a person accepts it with the annotation backup.resticbackup.io/accept-repository, or the known
+    /// one is found again.
+    #[serde(rename = "changedID", default, skip_serializing_if = "Option::is_none")]
+    pub changed_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statistics: Option<RepositoryStatistics>,
     /// resourceVersion of the Secret that the last answer of the repository was got with.

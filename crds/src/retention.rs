@@ -9,6 +9,7 @@ use crate::common::{CrossNamespaceObjectReference, JobConfiguration, ObjectRefer
 use crate::notifications::Notifications;
 use crate::progress::RunProgress;
 use crate::rules;
+use crate::window::AllowedWindow;
 use crate::schedule::schema::{BAD_SCHEDULE, BAD_TIMEZONE, schedule_rule, timezone_rule};
 
 /// A retention policy of a whole repository.
@@ -48,6 +49,10 @@ pub struct GlobalRetentionPolicySpec {
     #[schemars(length(max = 64))]
     #[x_kube(validation = Rule::new(timezone_rule()).message(BAD_TIMEZONE))]
     pub timezone: Option<String>,
+    /// When its runs may begin; at any time unless given. A run that is due outside of it waits until it opens. A run of another
+    /// policy carries out the rules of this one at its own time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_window: Option<AllowedWindow>,
     /// What is kept of which snapshots. A snapshot is removed only if every rule that selects it, of all policies of all
     /// clusters bound to the repository, would remove it. Each run of any of these policies carries out the rules of
     /// all of them, whatever their own schedules.

@@ -114,7 +114,11 @@ pub(crate) async fn runs(
         });
         items.extend(seen);
         if items.len() > limit || !full {
-            return Ok(Found { more: full, items, end });
+            return Ok(Found {
+                more: full,
+                items,
+                end,
+            });
         }
     }
     let more = true;
@@ -138,7 +142,11 @@ pub(crate) async fn decisions(
         end = page.last().map_or(end, |entry| entry.id);
         items.extend(visible(hub, page, person));
         if items.len() > limit || !full {
-            return Ok(Found { more: full, items, end });
+            return Ok(Found {
+                more: full,
+                items,
+                end,
+            });
         }
     }
     let more = true;

@@ -1,8 +1,8 @@
 //! What a spoke may do: one pure question, asked wherever a message could change what belongs to others.
 
-use proto::plan::is_id;
 
 use crate::bindings::{Bindings, State};
+use crate::copies::is_key;
 
 /// Sender of a message.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +87,7 @@ pub fn authorize(speaker: Speaker<'_>, claim: Claim<'_>, bindings: &Bindings) ->
     let (Claim::Lease(id) | Claim::End(id) | Claim::Share(id) | Claim::Proof(id)) = claim else {
         return Ok(());
     };
-    if !is_id(id) {
+    if !is_key(id) {
         return Err(Refusal::Id);
     }
     let binding = bindings.get(speaker.cluster, id).ok_or(Refusal::NotBound)?;

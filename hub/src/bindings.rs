@@ -140,6 +140,38 @@ impl Bindings {
         of.insert(binding.cluster.clone(), Arc::new(binding));
     }
 
+    /// The binding of a cluster is to another store of the same restic id, which has the same key of restic. Made durable
+    /// before.
+    pub fn move_to(&mut self, cluster: &str, from: &str, to: &Arc<str>) {
+        let known = self.keys.get(from).filter(|_| !self.keys.contains_key(to)).cloned();
+        if let Some(key) = known {
+            self.put_key(Key {
+                restic_id: to.clone(),
+                ..(*key).clone()
+            });
+        }
+        let binding = self.repositories.get_mut(from).and_then(|of| of.remove(cluster));
+        if let Some(ids) = self.clusters.get_mut(cluster) {
+            ids.remove(from);
+        }
+        if let Some(binding) = binding {
+            self.put(Binding {
+                restic_id: to.clone(),
+                ..(*binding).clone()
+            });
+        }
+    }
+
+    /// Repositories to which more than one cluster is bound.
+    pub fn shared(&self) -> impl Iterator<Item = &Arc<str>> {
+        let all = self.repositories.iter();
+        let shared = all.filter(|(_, of)| {
+            let bound = of.values().filter(|binding| binding.state == State::Bound);
+            bound.take(2).count() > 1
+        });
+        shared.map(|(id, _)| id)
+    }
+
     /// Takes a key in that was made durable.
     pub fn put_key(&mut self, key: Key) {
         self.keys.insert(key.restic_id.clone(), Arc::new(key));

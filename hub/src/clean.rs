@@ -1,5 +1,6 @@
 //! Text of spokes as it enters the hub: no control characters, bounded. Terminals, logs and pages show it.
 
+use proto::plan::is_id;
 use proto::text::{LONGEST, clean};
 use proto::v1::object_state::Body;
 use proto::v1::{
@@ -49,6 +50,9 @@ fn repository(repository: &mut RepositoryState) {
     progress(repository.progress.as_mut());
     clean(&mut repository.url, LONGEST);
     clean(&mut repository.damage, 2 * LONGEST);
+    if !is_id(&repository.changed_id) {
+        repository.changed_id.clear();
+    }
     clean(&mut repository.last_check_result, NAME);
     if let Some(statistics) = &mut repository.statistics {
         for host in &mut statistics.hosts {

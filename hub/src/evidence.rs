@@ -2,16 +2,19 @@
 //! the collector, which may be another cluster. Pure.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use proto::time::{from_unix_millis, to_unix_millis};
 use proto::v1::{BackupResult, BackupState};
 
 use crate::Millis;
-use crate::inventory::Held;
 use crate::inventory::figures::Latest;
+use crate::inventory::{Held, Inventory};
 
 /// Clocks of two clusters may differ by this much, and storage may show a snapshot later.
 const CLOCKS: Millis = 60 * 60_000;
+/// Times in a status are of whole seconds.
+const ROUNDED: Millis = 1_000;
 /// A listing of so many sources may lack some.
 const WHOLE: usize = 2_000;
 
@@ -52,6 +55,34 @@ pub fn unproven(held: &Held, listing: &Listing) -> Option<String> {
     let of_cluster = listing.newest.get(&*held.cluster);
     let newest = of_cluster.and_then(|of_cluster| of_cluster.get(&name)).copied();
     missing(backup, newest, listing.at)
+}
+
+/// Snapshots of a repository that clusters other than its collector report and that its listing lacks, by cluster. The
+/// listing may be older by the difference of two clocks, or the snapshot forgotten: this is a suspicion and no proof.
+#[must_use]
+pub fn lacking(inventory: &Inventory, key: &str) -> Option<(Arc<str>, String)> {
+    let latest = inventory.collected(key)?.latest.as_ref()?;
+    let listing = listing(latest)?;
+    let mut clusters = inventory
+        .bindings()
+        .bound(key)
+        .filter(|c| ***c != *latest.cluster);
+    clusters.find_map(|cluster| {
+        let of_cluster = [cluster.to_string()];
+        let listed = listing.newest.get(&**cluster);
+        let mut backups = inventory.index().backups(&of_cluster);
+        backups.find_map(|held| {
+            let backup = held.backup().filter(|backup| backup.restic_id == key)?;
+            let run = backup.last_run.as_ref()?;
+            let began = to_unix_millis(run.started.as_ref()?);
+            let ended = to_unix_millis(run.finished.as_ref()?);
+            let name = format!("{}/{}", held.object.namespace, held.object.name);
+            let newest = listed.and_then(|listed| listed.get(&name));
+            let there = newest.is_some_and(|newest| *newest >= began - ROUNDED);
+            let lacks = !run.snapshot_id.is_empty() && !there && listing.at > ended;
+            lacks.then(|| (cluster.clone(), run.snapshot_id.clone()))
+        })
+    })
 }
 
 /// Why a success is not proven by a listing that was read `at`, and shows `newest`. A snapshot has the time at which its

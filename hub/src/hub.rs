@@ -19,6 +19,7 @@ use crate::browse::Browsing;
 use crate::collect::Collectors;
 use crate::commands::Commands;
 use crate::config::Config;
+use crate::copies::Place;
 use crate::creation::{Creations, Ticket};
 use crate::files::Files;
 use crate::inventory::{Held, Inventory, Limits, Member, Unsaved};
@@ -113,7 +114,7 @@ impl Hub {
             bytes: config.max_bytes,
         };
         let membership = Membership::start(config, &*store).await?;
-        let inventory = restored(limits, epoch, Kept::default(), Moment::now());
+        let inventory = restored(limits, epoch, (Kept::default(), Vec::new()), Moment::now());
         let (roles, sessions) = store.people(Moment::now().wall).await?;
         let people = People::new(roles, sessions, store.revoked().await?);
         let authority = Authority::new(membership.domain.clone(), people);
@@ -162,7 +163,12 @@ impl Hub {
     /// When the store cannot be read.
     pub async fn load(&self) -> anyhow::Result<()> {
         let (bindings, keys) = self.store.bindings().await?;
-        self.change(|inventory| inventory.bind(bindings, keys));
+        let places = self.store.places().await?;
+        self.change(|inventory| {
+            // Before what they are needed for.
+            inventory.place(places);
+            inventory.bind(bindings, keys);
+        });
         let kept = self.store.load().await?;
         info!(
             epoch = self.epoch,
@@ -412,9 +418,16 @@ impl Hub {
 
 /// The inventory of a new start, as a store has kept it.
 #[must_use]
-pub fn restored(limits: Limits, epoch: u64, kept: Kept, now: Moment) -> Inventory {
+pub fn restored(
+    limits: Limits,
+    epoch: u64,
+    (kept, places): (Kept, Vec<Place>),
+    now: Moment,
+) -> Inventory {
     // Revisions of one start never meet those of another, so that a page token of before is known for what it is.
     let mut inventory = Inventory::new(limits, epoch << 32, now);
+    // Before what they are needed for.
+    inventory.place(places);
     for (cluster, held) in decoded(kept) {
         inventory.restore(&cluster, held);
     }

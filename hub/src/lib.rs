@@ -2,7 +2,8 @@
 //!
 //! The way of one message: [`link`] (stream and certificate) → [`session`] (what the message means, pure) →
 //! [`inventory`] (latest state, revision, indexes) → [`store`] (written behind in batches), and from the inventory
-//! [`rows`], [`query`] and [`status`] (what viewers read, pure) → [`view`] (list, watch, status). Before every request stands [`access`].
+//! [`rows`], [`query`] and [`status`] (what viewers read, pure) → [`view`] (list, watch, status). Before every request stands
+//! [`access`], and before that, on the view, [`dashboard`] (pages and gRPC-Web of browsers).
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
@@ -23,7 +24,9 @@ pub mod collect;
 pub mod commands;
 pub mod config;
 pub mod control;
+pub mod copies;
 pub mod creation;
+pub mod dashboard;
 pub mod delays;
 pub mod enrol;
 pub mod evidence;

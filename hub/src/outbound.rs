@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tracing::error;
 
+use crate::copies::wire;
+
 /// Messages on each lane. A spoke that does not read its stream is let go.
 const LANE: usize = 64;
 
@@ -56,8 +58,9 @@ impl Outgoing {
         self.slow.capacity() > LANE / 2
     }
 
-    fn put(&self, lane: &mpsc::Sender<Item>, item: Item) -> Result<(), Status> {
-        if let Ok(message) = &item {
+    fn put(&self, lane: &mpsc::Sender<Item>, mut item: Item) -> Result<(), Status> {
+        if let Ok(message) = &mut item {
+            wire::outgoing(message);
             let length = message.encoded_len();
             if length > proto::MESSAGE_MAX {
                 error!(

@@ -11,29 +11,32 @@ use proto::certificate::KeyHash;
 use proto::time::from_unix_millis;
 use proto::v1::fleet_admin_server::FleetAdmin;
 use proto::v1::{
-    AuthoritiesRequest, AuthoritiesResponse, BeginLoginRequest, BeginLoginResponse, BindRequest, BindResponse, InviteRequest, InviteResponse,
+    AuthoritiesRequest, AuthoritiesResponse, BeginLoginRequest, BeginLoginResponse, BindRequest,
+    BindResponse, CreateLoginRequest, CreateLoginResponse, InviteRequest, InviteResponse,
     ListBindingsRequest, ListBindingsResponse, LoginRequest, LoginResponse, LogoutRequest, LogoutResponse,
-    PersonSession, RevokeCertificateRequest, RevokeCertificateResponse, RevokeRequest, RevokeResponse, UnbindRequest, UnbindResponse, VerifyAuditRequest,
-    VerifyAuditResponse, WhoAmIRequest, WhoAmIResponse,
+    PersonSession, RevokeCertificateRequest, RevokeCertificateResponse, RevokeRequest, RevokeResponse,
+    UnbindRequest, UnbindResponse, VerifyAuditRequest, VerifyAuditResponse, WhoAmIRequest, WhoAmIResponse,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tonic::{Request, Response, Status};
 use tracing::info;
 
 use crate::access::people::{
-    Invite, LOGIN_PREFIX, RoleBinding, SESSION_PREFIX, Session, Subject, hash, is_name,
+    BROWSER, Invite, LOGIN_PREFIX, RoleBinding, SESSION_PREFIX, Session, Subject, hash, is_name,
 };
 use crate::access::scope::{Patterns, Scope};
 use crate::access::{self, Method, Person, Verb, Verbs, out_of_scope};
 use crate::hub::{Hub, millis};
 use crate::lock::people::unavailable;
-use crate::oidc::{Oidc, Step};
+use crate::oidc::{Named, Oidc, Step};
 use crate::rate::{Attempts, Limit, TooMany};
 use crate::store::StoredDecision;
 use crate::{Millis, Moment, now};
 
 /// How long a login token is good.
 const INVITED: Duration = Duration::from_secs(15 * 60);
+/// How long a login token is good that a person makes for itself.
+const OWN: Duration = Duration::from_secs(5 * 60);
 /// Attempts to log in from one address: many people may share one behind a proxy.
 const EACH: Limit = Limit {
     burst: 60,
@@ -46,6 +49,14 @@ const ALL: Limit = Limit {
 };
 /// Most groups of a person.
 const GROUPS: usize = 200;
+
+/// Where a session is opened.
+struct Way {
+    /// At the dashboard.
+    browser: bool,
+    /// Authorities that the CLI trusts the hub by.
+    trusts: Vec<KeyHash>,
+}
 
 /// The service.
 pub struct PeopleService {
@@ -72,29 +83,32 @@ impl PeopleService {
         }
     }
 
-    async fn open(
-        &self,
-        name: String,
-        groups: Vec<String>,
-        (how, trusts): (&str, Vec<KeyHash>),
-        invite: Option<[u8; 32]>,
-    ) -> Result<LoginResponse, Status> {
+    async fn open(&self, named: Named, way: Way, invite: Option<&Invite>) -> Result<LoginResponse, Status> {
         let _changing = self.changing.lock().await;
         let (now, token) = (now(), random(SESSION_PREFIX)?);
+        let Named { name, groups } = named;
+        let how = match (way.browser, invite) {
+            (true, _) => BROWSER,
+            (false, Some(_)) => "token",
+            (false, None) => "oidc",
+        };
+        let until = invite.and_then(|invite| invite.until).unwrap_or(Millis::MAX);
         let session = Session {
             hash: hash(&token),
             name: name.clone(),
             groups: groups.clone(),
             how: how.to_owned(),
+            maker: invite.and_then(|invite| invite.maker.clone()),
             created: now,
-            expires: now.saturating_add(self.lifetime),
-            trusts,
+            expires: now.saturating_add(self.lifetime).min(until),
+            trusts: way.trusts,
         };
         let decision = StoredDecision {
             after: format!("session by {how}, groups {}", listed(&groups)),
             ..decision(&name, "login", &name)
         };
-        let opened = self.hub.store().open_session(session.clone(), invite, decision);
+        let used = invite.map(|invite| invite.hash);
+        let opened = self.hub.store().open_session(session.clone(), used, decision);
         if !opened.await.map_err(|e| unavailable(&e))? {
             return Err(no_token());
         }
@@ -107,6 +121,92 @@ impl PeopleService {
             expires,
             wait_ms: 0,
         })
+    }
+
+    /// Whether people can log in at an issuer.
+    #[must_use]
+    pub fn has_issuer(&self) -> bool {
+        self.oidc.is_some()
+    }
+
+    /// Whether a session token is good.
+    #[must_use]
+    pub fn has_session(&self, token: &str) -> bool {
+        let hash = hash(token);
+        self.hub
+            .authority
+            .read(|people| people.session(&hash, now()).is_some())
+    }
+
+    /// Opens a session for a login token, or for a login that its person has confirmed at the issuer.
+    ///
+    /// # Errors
+    /// Unauthenticated for a token that is not good, and what the issuer refuses.
+    /// ResourceExhausted after too many attempts.
+    pub async fn log_in(
+        &self,
+        request: LoginRequest,
+        source: Option<SocketAddr>,
+        browser: bool,
+    ) -> Result<LoginResponse, Status> {
+        let LoginRequest {
+            token,
+            login,
+            trusts,
+            code,
+        } = request;
+        let trusts = certificates::keys(trusts);
+        let way = Way { browser, trusts };
+        if !login.is_empty() {
+            // A login that was begun is asked for again and again, and was counted when it began.
+            if !self.issuer()?.waits(hash(&login), now()).await {
+                self.attempt(source)?;
+            }
+            return match code.as_str() {
+                "" => self.by_issuer(&login, way).await,
+                code => {
+                    let named = self.issuer()?.exchange(hash(&login), code, now()).await?;
+                    self.open(named, way, None).await
+                }
+            };
+        }
+        self.attempt(source)?;
+        let hash = hash(&token);
+        let invited = self.hub.store().invited(hash, now()).await;
+        let invite = invited.map_err(|e| unavailable(&e))?.ok_or_else(no_token)?;
+        let named = Named {
+            name: invite.name.clone(),
+            groups: invite.groups.clone(),
+        };
+        self.open(named, way, Some(&invite)).await
+    }
+
+    /// Ends the session of a token, if it has not ended.
+    ///
+    /// # Errors
+    /// Unavailable when that cannot be written.
+    pub async fn log_out(&self, token: &str) -> Result<(), Status> {
+        let hash = hash(token);
+        let found = self
+            .hub
+            .authority
+            .read(|people| people.session(&hash, now()).cloned());
+        match found {
+            Some(session) => self.close(hash, &session.name).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn close(&self, hash: [u8; 32], name: &str) -> Result<(), Status> {
+        let _changing = self.changing.lock().await;
+        let closed = self
+            .hub
+            .store()
+            .close_session(hash, decision(name, "logout", name))
+            .await;
+        closed.map_err(|e| unavailable(&e))?;
+        self.hub.authority.change(|people| people.close(&hash));
+        Ok(())
     }
 
     fn issuer(&self) -> Result<&Oidc, Status> {
@@ -128,15 +228,13 @@ impl PeopleService {
         })
     }
 
-    async fn by_issuer(&self, login: &str, trusts: Vec<KeyHash>) -> Result<LoginResponse, Status> {
+    async fn by_issuer(&self, login: &str, way: Way) -> Result<LoginResponse, Status> {
         match self.issuer()?.step(hash(login), now()).await? {
             Step::Waits(left) => Ok(LoginResponse {
                 wait_ms: u32::try_from(left).unwrap_or(u32::MAX).max(1),
                 ..LoginResponse::default()
             }),
-            Step::Named(named) => {
-                self.open(named.name, named.groups, ("oidc", trusts), None).await
-            },
+            Step::Named(named) => self.open(named, way, None).await,
         }
     }
 }
@@ -305,34 +403,8 @@ impl FleetAdmin for PeopleService {
 
     async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
         let source = request.remote_addr();
-        let LoginRequest {
-            token,
-            login,
-            trusts,
-            code,
-        } = request.into_inner();
-        let trusts = certificates::keys(trusts);
-        if !login.is_empty() {
-            // A login that was begun is asked for again and again, and was counted when it began.
-            if !self.issuer()?.waits(hash(&login), now()).await {
-                self.attempt(source)?;
-            }
-            let opened = match code.as_str() {
-                "" => self.by_issuer(&login, trusts).await,
-                code => {
-                    let named = self.issuer()?.exchange(hash(&login), code, now()).await?;
-                    self.open(named.name, named.groups, ("oidc", trusts), None).await
-                }
-            };
-            return opened.map(Response::new);
-        }
-        self.attempt(source)?;
-        let hash = hash(&token);
-        let invited = self.hub.store().invited(hash, now()).await;
-        let invite = invited.map_err(|e| unavailable(&e))?.ok_or_else(no_token)?;
-        let opened = self.open(invite.name, invite.groups, ("token", trusts), Some(hash));
-        let opened = opened.await?;
-        Ok(Response::new(opened))
+        let opened = self.log_in(request.into_inner(), source, false);
+        opened.await.map(Response::new)
     }
 
     async fn logout(&self, request: Request<LogoutRequest>) -> Result<Response<LogoutResponse>, Status> {
@@ -342,11 +414,7 @@ impl FleetAdmin for PeopleService {
                 "a certificate has no session that could be ended",
             ));
         };
-        let _changing = self.changing.lock().await;
-        let decision = decision(&person.name, "logout", &person.name);
-        let closed = self.hub.store().close_session(hash, decision).await;
-        closed.map_err(|e| unavailable(&e))?;
-        self.hub.authority.change(|people| people.close(&hash));
+        self.close(hash, &person.name).await?;
         Ok(Response::new(LogoutResponse {}))
     }
 
@@ -384,6 +452,8 @@ impl FleetAdmin for PeopleService {
             name,
             groups,
             expires,
+            maker: None,
+            until: None,
         };
         let kept = self.hub.store().invite(invite, decision).await;
         kept.map_err(|e| unavailable(&e))?;
@@ -391,6 +461,33 @@ impl FleetAdmin for PeopleService {
             token,
             expires: Some(from_unix_millis(expires)),
             pin: self.hub.membership.pin().unwrap_or_default(),
+        }))
+    }
+
+    async fn create_login(
+        &self,
+        request: Request<CreateLoginRequest>,
+    ) -> Result<Response<CreateLoginResponse>, Status> {
+        let person = access::person(&request)?;
+        let token = random(LOGIN_PREFIX)?;
+        let decision = StoredDecision {
+            after: "login token for itself".to_owned(),
+            ..decision(&person.name, "invite", &person.name)
+        };
+        let expires = decision.at.saturating_add(millis(OWN));
+        let invite = Invite {
+            hash: hash(&token),
+            name: person.name.to_string(),
+            groups: person.groups.clone(),
+            expires,
+            maker: person.maker(),
+            until: person.until,
+        };
+        let kept = self.hub.store().invite(invite, decision).await;
+        kept.map_err(|e| unavailable(&e))?;
+        Ok(Response::new(CreateLoginResponse {
+            token,
+            expires: Some(from_unix_millis(expires)),
         }))
     }
 

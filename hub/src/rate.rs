@@ -148,10 +148,18 @@ mod tests {
             tries.count()
         };
         assert_eq!(taken(&mut attempts, "10.0.0.1"), 10);
-        assert_eq!(taken(&mut attempts, "::ffff:10.0.0.1"), 0, "it is the same machine");
+        assert_eq!(
+            taken(&mut attempts, "::ffff:10.0.0.1"),
+            0,
+            "it is the same machine"
+        );
         assert_eq!(attempts.take(source("10.0.0.1"), 0), Err(TooMany::FromThere));
         assert_eq!(taken(&mut attempts, "2001:db8::1"), 10);
-        assert_eq!(taken(&mut attempts, "2001:db8::2"), 0, "one network has one bound");
+        assert_eq!(
+            taken(&mut attempts, "2001:db8::2"),
+            0,
+            "one network has one bound"
+        );
         let more = (2..50).map(|n| taken(&mut attempts, &format!("10.0.0.{n}")));
         assert_eq!(more.sum::<usize>(), 80, "all together have one, too");
         assert_eq!(attempts.take(source("10.0.1.1"), 0), Err(TooMany::InAll));

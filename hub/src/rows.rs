@@ -11,6 +11,7 @@ use proto::v1::{
 use crate::Millis;
 use crate::health::{Evidence, Fresh, Health, is_ready, ready_condition};
 use crate::inventory::{Held, Inventory, Member};
+use crate::lock;
 use crate::seen::Seen;
 
 /// Clocks of two machines may differ by this much.
@@ -87,7 +88,11 @@ pub fn cluster(seen: Seen<'_>, member: &Member) -> Row {
     let row = ClusterRow {
         name: member.name.to_string(),
         state: state.to_owned(),
-        reason: reason.to_owned(),
+        reason: if reason.is_empty() {
+            member.unread()
+        } else {
+            reason.to_owned()
+        },
         complete: member.complete(),
         freshness: Some(freshness(member.fresh())),
         version: member.facts.version.clone(),
@@ -213,6 +218,17 @@ fn alarm(inventory: &Inventory, key: &str, whole: bool) -> String {
         Some(format!("{place}: {text}"))
     };
     let rival = rival.filter(|rival| !rival.is_empty());
+    if let Some((place, known, other)) = inventory.changed_of(key) {
+        return match whole {
+            true => format!("{place}: repository {other} lies where {known} was, and nobody has accepted it"),
+            false => "another repository lies where it was, or it lies where another was".to_owned(),
+        };
+    }
+    let copies = lock::copies::others(inventory, key);
+    if !copies.is_empty() {
+        let narrow = "a copy of the repository with the same id is used by another cluster".to_owned();
+        return if whole { copies } else { narrow };
+    }
     if !whole {
         let rival = rival.map(|_| "two clusters have shown different keys for it");
         let damage = || damage().map(|_| "a check has found damage");

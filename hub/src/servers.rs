@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
+use tonic_web::GrpcWebLayer;
 use tower::layer::util::{Identity, Stack};
 
 use crate::access::AccessLayer;
@@ -24,6 +25,7 @@ use crate::access::refusals::Refusals;
 use crate::backup::BackupService;
 use crate::config::Config;
 use crate::control::ControlService;
+use crate::dashboard::DashboardLayer;
 use crate::enrol::{self, EnrolService};
 use crate::hub::Hub;
 use crate::link::LinkService;
@@ -73,7 +75,7 @@ pub async fn start(
         handshakes: HANDSHAKES,
         until_expiry,
     };
-    let access = AccessLayer::new(hub.clone(), refusals);
+    let access = AccessLayer::new(hub.clone(), refusals.clone());
     let links = FleetLinkServer::new(LinkService::new(hub.clone()));
     // A session of a spoke lives on with its next certificate, so it ends itself.
     let link_server = server()
@@ -83,7 +85,7 @@ pub async fn start(
             accept(link, listeners.link, bounds(false), stop.clone()),
             stop.clone().cancelled_owned(),
         );
-    let view_server = view_router(config, hub, access.clone())?.serve_with_incoming_shutdown(
+    let view_server = view_router(config, hub, access.clone(), refusals)?.serve_with_incoming_shutdown(
         accept(view, listeners.view, bounds(true), stop.clone()),
         stop.clone().cancelled_owned(),
     );
@@ -112,11 +114,23 @@ pub async fn start(
 
 type Checked = Router<Stack<AccessLayer, Identity>>;
 
-/// What people ask.
-fn view_router(config: &Config, hub: &Arc<Hub>, access: AccessLayer) -> anyhow::Result<Checked> {
+/// Pages and gRPC-Web of browsers come first, then who it is: a refusal is translated for a browser as well.
+type Browsed = Router<Stack<AccessLayer, Stack<GrpcWebLayer, Stack<DashboardLayer, Identity>>>>;
+
+/// What people ask, with the CLI or in a browser.
+fn view_router(
+    config: &Config,
+    hub: &Arc<Hub>,
+    access: AccessLayer,
+    refusals: Refusals,
+) -> anyhow::Result<Browsed> {
     let views = FleetViewServer::new(ViewService::new(hub.clone()));
     let people = PeopleService::new(hub.clone(), config.session_lifetime.0, Oidc::of(config)?);
+    let people = Arc::new(people);
     Ok(server()
+        .accept_http1(true)
+        .layer(DashboardLayer::new(people.clone(), refusals))
+        .layer(GrpcWebLayer::new())
         .layer(access)
         .add_service(views.max_decoding_message_size(proto::MESSAGE_MAX))
         .add_service(FleetClustersServer::new(ClustersService::new(hub.clone())))
@@ -124,7 +138,7 @@ fn view_router(config: &Config, hub: &Arc<Hub>, access: AccessLayer) -> anyhow::
             hub.clone(),
             &config.store,
         )))
-        .add_service(FleetAdminServer::new(people))
+        .add_service(FleetAdminServer::from_arc(people))
         .add_service(FleetControlServer::new(ControlService::new(hub.clone()))))
 }
 

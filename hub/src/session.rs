@@ -143,7 +143,8 @@ impl Session {
                 | Body::CertificateStored(_)
                 | Body::TrustStored(_)
                 | Body::CommandReport(_)
-                | Body::BrowsePart(_),
+                | Body::BrowsePart(_)
+                | Body::StoreProbeAnswer(_),
             ) => Effect::default(),
         })
     }

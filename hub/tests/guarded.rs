@@ -11,8 +11,8 @@ use harness::own::Own;
 use proto::v1::fleet_admin_client::FleetAdminClient;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::{
-    AuditRequest, BeginLoginRequest, BindRequest, Collection, InviteRequest, ListBindingsRequest, LoginRequest,
-    RevokeCertificateRequest, Scope, StatusRequest, VerifyAuditRequest, WatchRequest,
+    AuditRequest, BeginLoginRequest, BindRequest, Collection, InviteRequest, ListBindingsRequest,
+    LoginRequest, RevokeCertificateRequest, Scope, StatusRequest, VerifyAuditRequest, WatchRequest,
 };
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
@@ -27,7 +27,13 @@ async fn login(fleet: &Fleet, name: &str) -> MetadataValue<Ascii> {
         name: name.to_owned(),
         ..InviteRequest::default()
     };
-    let token = admin(fleet).await.invite(invite).await.unwrap().into_inner().token;
+    let token = admin(fleet)
+        .await
+        .invite(invite)
+        .await
+        .unwrap()
+        .into_inner()
+        .token;
     let channel = fleet.connect(fleet.running.view.port(), None).await.unwrap();
     let request = LoginRequest {
         token,
@@ -53,10 +59,19 @@ async fn attempts_to_log_in_are_bounded_before_anything_is_looked_up() {
     let count = |code: Code| codes.iter().filter(|status| status.code() == code).count();
     assert_eq!(codes[0].code(), Code::Unauthenticated);
     let (looked_at, throttled) = (count(Code::Unauthenticated), count(Code::ResourceExhausted));
-    assert!(looked_at >= 60 && throttled >= 20 && looked_at + throttled == 100, "{looked_at}");
+    assert!(
+        looked_at >= 60 && throttled >= 20 && looked_at + throttled == 100,
+        "{looked_at}"
+    );
     let last = codes.last().unwrap().message();
-    assert!(last.contains("from this address") && last.contains("in a minute"), "{last}");
-    let begin = nobody.begin_login(BeginLoginRequest::default()).await.unwrap_err();
+    assert!(
+        last.contains("from this address") && last.contains("in a minute"),
+        "{last}"
+    );
+    let begin = nobody
+        .begin_login(BeginLoginRequest::default())
+        .await
+        .unwrap_err();
     assert_eq!(begin.code(), Code::ResourceExhausted);
     // People who are logged in are not held up.
     let mut root = admin(&fleet).await;
@@ -94,10 +109,22 @@ async fn a_certificate_of_a_person_is_revoked_and_what_is_open_by_it_ends() {
     let serials: Vec<&str> = made
         .iter()
         .filter(|(what, _)| what == "operator-certificate")
-        .map(|(_, after)| after.split_once("certificate ").unwrap().1.split_once(',').unwrap().0)
+        .map(|(_, after)| {
+            after
+                .split_once("certificate ")
+                .unwrap()
+                .1
+                .split_once(',')
+                .unwrap()
+                .0
+        })
         .collect();
     // The newest is the one by which the audit was read.
-    assert_eq!(serials.len(), 3, "each is in the audit, although the hub runs: {made:?}");
+    assert_eq!(
+        serials.len(),
+        3,
+        "each is in the audit, although the hub runs: {made:?}"
+    );
     let by_lost = watch(lost.clone()).await;
     let mut root = FleetAdminClient::new(kept.clone());
     let revoke = |name: &str, serial: &str| RevokeCertificateRequest {
@@ -110,9 +137,16 @@ async fn a_certificate_of_a_person_is_revoked_and_what_is_open_by_it_ends() {
     }
     root.revoke_certificate(revoke("", serials[2])).await.unwrap();
     assert_eq!(by_lost.await, Code::Unauthenticated);
-    let refused = FleetViewClient::new(lost).status(StatusRequest {}).await.unwrap_err();
+    let refused = FleetViewClient::new(lost)
+        .status(StatusRequest {})
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated);
-    assert!(refused.message().contains("revoked by ann"), "{}", refused.message());
+    assert!(
+        refused.message().contains("revoked by ann"),
+        "{}",
+        refused.message()
+    );
     let own = own.restart().await;
     let all = FleetAdminClient::new(own.operator().await);
     let by_all = watch(own.operator().await).await;
@@ -122,7 +156,11 @@ async fn a_certificate_of_a_person_is_revoked_and_what_is_open_by_it_ends() {
     assert!(root.list_bindings(ListBindingsRequest {}).await.is_err());
     // One that is made later is good, although certificates begin a little before they are made.
     let mut later = FleetAdminClient::new(own.operator().await);
-    let listed = later.list_bindings(ListBindingsRequest {}).await.unwrap().into_inner();
+    let listed = later
+        .list_bindings(ListBindingsRequest {})
+        .await
+        .unwrap()
+        .into_inner();
     let listed: Vec<(&str, &str)> = listed
         .revoked
         .iter()
@@ -175,7 +213,11 @@ async fn pages_of_the_audit_move_on_over_what_a_person_may_not_see_and_do_not_co
         pages += 1;
         assert!(pages < 10, "the pages move on");
         assert_eq!(page.last, 0, "the newest id counts what ann may not see");
-        assert!(page.decisions.iter().all(|one| one.id == 0 && one.hash.is_empty()));
+        assert!(
+            page.decisions
+                .iter()
+                .all(|one| one.id == 0 && one.hash.is_empty())
+        );
         seen.extend(page.decisions.into_iter().map(|one| one.what));
         if page.next_before.is_empty() {
             break;
@@ -187,13 +229,21 @@ async fn pages_of_the_audit_move_on_over_what_a_person_may_not_see_and_do_not_co
     assert!(pages >= 3);
     let lengths: Vec<usize> = cursors.iter().map(String::len).collect();
     assert!(lengths.iter().all(|length| *length == lengths[0]));
-    assert!(cursors.iter().all(|cursor| !cursor.contains('/') && cursor.len() > 200));
+    assert!(
+        cursors
+            .iter()
+            .all(|cursor| !cursor.contains('/') && cursor.len() > 200)
+    );
     for wrong in ["9000/x/1/2", "00ff", &cursors[0][2..]] {
         let request = AuditRequest {
             before: wrong.to_owned(),
             ..AuditRequest::default()
         };
-        assert_eq!(ask(request).await.unwrap_err().code(), Code::InvalidArgument, "{wrong}");
+        assert_eq!(
+            ask(request).await.unwrap_err().code(),
+            Code::InvalidArgument,
+            "{wrong}"
+        );
     }
     let by_id = AuditRequest {
         after: Some(3),

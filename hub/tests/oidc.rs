@@ -223,7 +223,11 @@ async fn a_code_that_a_browser_brings_opens_one_session_for_who_began_the_login(
     let begun = begin(BACK).await.unwrap().into_inner();
     let asked = login(&begun, "");
     let refused = client.login(asked).await.unwrap_err();
-    assert_eq!(refused.code(), Code::Unauthenticated, "without a code there is nothing to ask for");
+    assert_eq!(
+        refused.code(),
+        Code::Unauthenticated,
+        "without a code there is nothing to ask for"
+    );
     issuer.now.lock().unwrap().nonce = Some("of another login");
     let (code, _) = browse(&begun.address).await;
     let refused = client.login(login(&begun, &code)).await.unwrap_err();
@@ -329,9 +333,14 @@ async fn a_real_issuer_sends_a_browser_back_with_a_code_for_the_hub() {
         let folder = folder.clone();
         let confirmed = tokio::task::spawn_blocking(move || {
             let mut node = Command::new("node");
-            node.args(["confirm.mjs", &address, "ann", BACK]).current_dir(folder);
+            node.args(["confirm.mjs", &address, "ann", BACK])
+                .current_dir(folder);
             let output = node.output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert!(
+                output.status.success(),
+                "{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
             String::from_utf8(output.stdout).unwrap()
         });
         brought(&confirmed.await.unwrap())

@@ -74,7 +74,8 @@ async fn an_authority_is_replaced_under_open_sessions() {
     spoke
         .say(Body::TrustStored(TrustStored { keys: keys.collect() }))
         .await;
-    own.until("a cluster that is ready", async || ready(&own).await).await;
+    own.until("a cluster that is ready", async || ready(&own).await)
+        .await;
     rotate(&own, RotationStep::Activate, false).await.unwrap();
     let activated = spoke
         .until("the next authority", |told| match told {

@@ -60,7 +60,11 @@ pub struct Announced {
 pub fn announcement(authorities: &[Announced]) -> String {
     let text = |one: &Announced| {
         let digits = one.key.iter().map(|byte| format!("{byte:02x}"));
-        format!("{}{}", if one.next { "+" } else { "" }, digits.collect::<String>())
+        format!(
+            "{}{}",
+            if one.next { "+" } else { "" },
+            digits.collect::<String>()
+        )
     };
     authorities.iter().map(text).collect::<Vec<String>>().join(",")
 }

@@ -89,6 +89,14 @@ pub fn usable<'a, R: Borrow<ResticRepository>>(
     Ok(found)
 }
 
+/// Why nothing that writes into a repository begins, if its spec says so.
+#[must_use]
+pub fn read_only(at: &Key, repository: &ResticRepository) -> Option<String> {
+    repository.spec.read_only.then(|| {
+        format!("ResticRepository {at} is read-only: nothing that writes into it begins while its spec.readOnly is true")
+    })
+}
+
 /// Whether a resource refers to a repository in another namespace that does not exist, or does not allow this namespace
 /// any more: a copy of its credentials must not stay, whatever else is wrong with the resource.
 #[must_use]

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use crate::apply::{Applier, ApplyError, Object};
 use crate::clock::{Clock, Random};
 use crate::events::Events;
-use crate::exchange::{Board, Browsing, CertificateName, Collectors, Commands, Creations, Leases, Outbox};
+use crate::exchange::{Board, Browsing, CertificateName, Collectors, Commands, Copies, Creations, Leases, Outbox};
 use crate::leader::LeaderGate;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
@@ -44,6 +44,8 @@ pub struct Context {
     pub creations: Creations,
     /// Who collects the figures of which repository.
     pub collectors: Collectors,
+    /// Other stores with the id of a repository.
+    pub copies: Copies,
     /// The way to the maintenance lock.
     pub leases: Leases,
     /// Maintenance operations under way, and what their owners still have to record.
@@ -121,6 +123,7 @@ pub fn test_context_on(client: kube::Client) -> Arc<Context> {
         browsing: Browsing::default(),
         creations: Creations::new(false),
         collectors: Collectors::new(false, 0),
+        copies: Copies::default(),
         leases: Leases::new(true).0,
         operations: Board::default(),
         shared: Shared::new(None, true, "system"),

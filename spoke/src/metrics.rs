@@ -60,6 +60,8 @@ pub struct Metrics {
 /// When the certificate of this cluster ends, and how often it could not be renewed.
 pub struct Certificate {
     pub expiry: Gauge,
+    /// There is none to connect with, and a person has to do something about it.
+    pub missing: IntGauge,
     pub failures: IntCounterVec,
 }
 
@@ -69,6 +71,10 @@ impl Certificate {
             expiry: series.gauge(
                 "fleet_link_certificate_expiry_timestamp_seconds",
                 "Unix time at which the certificate of this cluster ends; it is renewed half-way through its life",
+            )?,
+            missing: series.switch(
+                "fleet_link_certificate_missing",
+                "1 while this cluster has no certificate with which it could connect to its hub, and gets none without a person",
             )?,
             failures: series.counters(
                 "fleet_link_certificate_failures_total",

@@ -6,28 +6,38 @@ use std::sync::{Arc, Mutex, PoisonError};
 use proto::plan::is_id;
 use proto::possession::{NONCE, prove};
 use proto::v1::spoke_message::Body;
-use proto::v1::{PossessionChallenge, PossessionProof};
+use proto::v1::{PossessionChallenge, PossessionProof, StoreProbe};
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::context::Context;
+use crate::probe::{self, Held};
 use crate::restic::Restic;
 use crate::world::{Index, Key};
 
 /// Questions that wait. The hub has fewer open at a time, and asks again.
 const WAITING: usize = 64;
 
+/// What the hub asks about a repository, which is opened for it.
+#[derive(Debug)]
+pub enum Question {
+    /// For proof that this cluster can open it.
+    Possession(PossessionChallenge),
+    /// In which store it lies.
+    Probe(StoreProbe),
+}
+
 /// The hub's questions, and our answers.
 #[derive(Debug)]
 pub struct Possession {
-    questions: mpsc::Sender<PossessionChallenge>,
+    questions: mpsc::Sender<Question>,
     answers: Mutex<Vec<Body>>,
     changed: Notify,
 }
 
 /// The other end of the questions. Shared by all starts of the part that answers.
-pub type Questions = AsyncMutex<mpsc::Receiver<PossessionChallenge>>;
+pub type Questions = AsyncMutex<mpsc::Receiver<Question>>;
 
 impl Possession {
     /// Nothing asked yet.
@@ -43,9 +53,9 @@ impl Possession {
     }
 
     /// The hub asks.
-    pub fn asked(&self, challenge: PossessionChallenge) {
+    pub fn asked(&self, question: Question) {
         // One that is dropped is asked again.
-        let _ = self.questions.try_send(challenge);
+        let _ = self.questions.try_send(question);
     }
 
     /// Resolves when there is an answer.
@@ -58,10 +68,10 @@ impl Possession {
         std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn put(&self, proof: PossessionProof) {
+    fn put(&self, answer: Body) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers.truncate(WAITING);
-        answers.push(Body::PossessionProof(proof));
+        answers.push(answer);
         drop(answers);
         self.changed.notify_one();
     }
@@ -77,7 +87,18 @@ pub async fn run(
 ) {
     let work = async {
         let mut questions = questions.lock().await;
-        while let Some(challenge) = questions.recv().await {
+        let mut held = Held::default();
+        while let Some(question) = questions.recv().await {
+            let challenge = match question {
+                Question::Possession(challenge) => challenge,
+                Question::Probe(asked) => {
+                    let answer = probe::answer((&context, &restic), &mut held, asked).await;
+                    if let Some(answer) = answer {
+                        possession.put(Body::StoreProbeAnswer(answer));
+                    }
+                    continue;
+                }
+            };
             let proof = match answer(&context, restic.as_ref(), &challenge).await {
                 Ok(proof) => proof,
                 Err(error) => {
@@ -90,7 +111,7 @@ pub async fn run(
                     }
                 }
             };
-            possession.put(proof);
+            possession.put(Body::PossessionProof(proof));
         }
     };
     tokio::select! {

@@ -22,7 +22,7 @@ use crate::credentials::NotificationSecrets;
 use crate::enrol;
 use crate::events::{Events, Publisher};
 use crate::exchange::{
-    Board, Browsing, CertificateName, Collectors, Commands, Creations, Leases, Outbox, Question,
+    Board, Browsing, CertificateName, Collectors, Copies, Commands, Creations, Leases, Outbox, Question,
 };
 use crate::intake::Routes;
 use crate::kind::Kinds;
@@ -193,6 +193,7 @@ fn context(config: &Config, outside: &Outside, leader: LeaderGate) -> (Arc<Conte
         commands: Commands::default(),
         browsing: Browsing::default(),
         creations: Creations::new(config.hub_url().is_some()),
+        copies: Copies::default(),
         collectors: Collectors::new(config.hub_url().is_some(), outside.clock.since_boot()),
         places: Arc::default(),
         certificate: CertificateName::new(&site.cluster, config.hub_url().is_some()),

@@ -257,9 +257,10 @@ fn hub(
     let wake: link::Wake = Arc::new(move |news| match news {
         link::News::Drained(restic_id) => routes.drained(&world.world, restic_id),
         link::News::Collected(restic_id) => routes.collected(&world.world, restic_id),
+        link::News::Unappointed => routes.unappointed(&world.world),
         link::News::Named => {
-            let differs = world.certificate.differs(&[], types::READY).is_some();
-            routes.named(&world.world, differs);
+            let waits = world.certificate.waits(&[], types::READY).is_some();
+            routes.named(&world.world, waits);
         }
     });
     let parts = (Arc::new(config), context.clone(), wake, synced.clone());

@@ -26,6 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "kinds and operations",
         &[
             "backup",
+            "closed",
             "operation",
             "repository",
             "restore",
@@ -44,6 +45,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "intake",
             "link",
             "possession",
+            "probe",
             "progress",
             "stream",
             "worker",

@@ -65,7 +65,7 @@ pub fn install_with(
 }
 
 /// The first certificate of a person, as anybody gets it who may run a command in the hub's pod.
-fn log_in(bed: &Bed, first: &Cluster) -> anyhow::Result<()> {
+pub fn log_in(bed: &Bed, first: &Cluster) -> anyhow::Result<()> {
     let inside = ["exec", "-n", SYSTEM, "deploy/fleet-hub", "--", "fleet-hub"];
     let pem = first.kubectl(&[&inside[..], &["operator-certificate", "admin", "--valid", "30d"]].concat())?;
     let file = bed.admin_file();
@@ -100,7 +100,7 @@ pub fn install_crds(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 /// The host-path provisioner makes volumes that only root may write, and does not know fsGroup.
-fn prepare_hub_volume(cluster: &Cluster) -> anyhow::Result<()> {
+pub fn prepare_hub_volume(cluster: &Cluster) -> anyhow::Result<()> {
     let claim = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: fleet-hub, namespace: restic-fleet-system}\n\
                  spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n";
     cluster.apply(claim)?;

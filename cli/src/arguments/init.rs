@@ -54,7 +54,10 @@ pub enum Exposure {
 fn setting(text: &str) -> Result<(String, String), String> {
     let proper = |name: &str| {
         let rest = name.strip_prefix("FLEET_HUB_").unwrap_or_default();
-        !rest.is_empty() && rest.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+        !rest.is_empty()
+            && rest
+                .chars()
+                .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
     };
     match text.split_once('=').filter(|(name, _)| proper(name)) {
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),

@@ -28,6 +28,16 @@ pub struct Login {
     pub name: Option<String>,
 }
 
+#[derive(Debug, Args)]
+pub struct Dashboard {
+    /// Opens no browser.
+    #[arg(long)]
+    pub no_open: bool,
+    /// table, json, yaml, or name for the address alone.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum ContextsCommand {
     /// Logins, and which one is used.

@@ -42,7 +42,11 @@ impl Kubectl {
         let failed = |error: std::io::Error| Failure::Kubectl(format!("it cannot be run: {error}"));
         let mut command = Command::new("kubectl");
         let command = command.args(&self.context).args(arguments).kill_on_drop(true);
-        let stdin = if text.is_some() { Stdio::piped() } else { Stdio::null() };
+        let stdin = if text.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        };
         let command = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(failed)?;
         if let (Some(text), Some(mut stdin)) = (text, child.stdin.take()) {

@@ -67,7 +67,8 @@ pub fn settings(init: &Init, present: &BTreeMap<String, String>) -> BTreeMap<Str
 #[must_use]
 pub fn all(init: &Init, settings: &BTreeMap<String, String>, authority: Option<&str>) -> String {
     let metadata = |name: &str| json!({ "name": name, "namespace": SYSTEM });
-    let config = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata(SETTINGS), "data": settings });
+    let config =
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata(SETTINGS), "data": settings });
     let mut documents = vec![NAMESPACE.to_owned(), yaml(&config)];
     documents.extend(authority.map(|pem| {
         yaml(&json!({
@@ -100,7 +101,15 @@ mod tests {
     use crate::arguments::{Arguments, Command, HubCommand};
 
     fn init(more: &[&str]) -> Init {
-        let arguments = ["fleet", "hub", "init", "--admin", "ann", "--address", "hub.example.org"];
+        let arguments = [
+            "fleet",
+            "hub",
+            "init",
+            "--admin",
+            "ann",
+            "--address",
+            "hub.example.org",
+        ];
         match Arguments::parse_from([&arguments[..], more].concat()).command {
             Command::Hub(HubCommand::Init(init)) => init,
             other => panic!("{other:?}"),
@@ -109,11 +118,16 @@ mod tests {
 
     fn documents(text: &str) -> Vec<Value> {
         let documents = text.split("\n---\n");
-        documents.map(|text| serde_saphyr::from_str(text).unwrap()).collect()
+        documents
+            .map(|text| serde_saphyr::from_str(text).unwrap())
+            .collect()
     }
 
     fn of<'a>(documents: &'a [Value], kind: &str) -> Vec<&'a Value> {
-        documents.iter().filter(|document| document["kind"] == kind).collect()
+        documents
+            .iter()
+            .filter(|document| document["kind"] == kind)
+            .collect()
     }
 
     #[test]
@@ -154,7 +168,11 @@ mod tests {
         assert_eq!(pod["containers"][0]["image"], "registry/hub:1");
         assert_eq!(of(&objects, "Secret")[0]["stringData"]["authority.pem"], "PEM");
         let mounts = pod["volumes"].as_array().unwrap();
-        assert!(mounts.iter().any(|volume| volume["secret"]["secretName"] == SECRET));
+        assert!(
+            mounts
+                .iter()
+                .any(|volume| volume["secret"]["secretName"] == SECRET)
+        );
     }
 
     #[test]
@@ -173,7 +191,17 @@ mod tests {
     #[test]
     fn only_settings_of_the_hub_are_taken() {
         for wrong in ["PATH=/x", "FLEET_HUB_LOG", "FLEET_HUB_=x", "FLEET_HUB_a=x"] {
-            let arguments = ["fleet", "hub", "init", "--admin", "a", "--address", "h", "--set", wrong];
+            let arguments = [
+                "fleet",
+                "hub",
+                "init",
+                "--admin",
+                "a",
+                "--address",
+                "h",
+                "--set",
+                wrong,
+            ];
             assert!(Arguments::try_parse_from(arguments).is_err(), "{wrong}");
         }
     }

@@ -40,7 +40,9 @@ pub async fn init(arguments: &HubArguments, init: &Init) -> Result<u8, Failure> 
     apply(&kubectl, init, authority.as_deref()).await?;
     note("waiting until the hub serves");
     let wait = format!("--timeout={}s", init.wait.as_secs().max(1));
-    kubectl.run(&["rollout", "status", "-n", SYSTEM, DEPLOYMENT, &wait]).await?;
+    kubectl
+        .run(&["rollout", "status", "-n", SYSTEM, DEPLOYMENT, &wait])
+        .await?;
     let hub = manifests::view_url(init);
     let context = log_in(arguments, init, &kubectl, &hub).await?;
     let (name, until) = (context.name.clone(), context.expires.clone());
@@ -58,15 +60,21 @@ pub async fn init(arguments: &HubArguments, init: &Init) -> Result<u8, Failure> 
 /// Applies the manifests. A hub that runs with other settings is started again: it reads them at its start.
 async fn apply(kubectl: &Kubectl, init: &Init, authority: Option<&str>) -> Result<(), Failure> {
     let get = ["get", "-n", SYSTEM, "--ignore-not-found", "-o", "json"];
-    let present = kubectl.run(&[&get[..], &["configmap", SETTINGS]].concat()).await?;
+    let present = kubectl
+        .run(&[&get[..], &["configmap", SETTINGS]].concat())
+        .await?;
     let present = data(&present)?;
-    let runs = kubectl.run(&[&get[..], &["deployment", "fleet-hub"]].concat()).await?;
+    let runs = kubectl
+        .run(&[&get[..], &["deployment", "fleet-hub"]].concat())
+        .await?;
     let settings = manifests::settings(init, &present);
     let objects = manifests::all(init, &settings, authority);
     note("applying the manifests of the hub");
     kubectl.give(&["apply", "-f", "-"], &objects).await?;
     if !runs.trim().is_empty() && settings != present {
-        kubectl.run(&["rollout", "restart", "-n", SYSTEM, DEPLOYMENT]).await?;
+        kubectl
+            .run(&["rollout", "restart", "-n", SYSTEM, DEPLOYMENT])
+            .await?;
     }
     Ok(())
 }
@@ -91,11 +99,22 @@ async fn log_in(
     kubectl: &Kubectl,
     hub: &str,
 ) -> Result<Context, Failure> {
-    let made = ["exec", "-n", SYSTEM, "deploy/fleet-hub", "--", "fleet-hub", "operator-certificate"];
+    let made = [
+        "exec",
+        "-n",
+        SYSTEM,
+        "deploy/fleet-hub",
+        "--",
+        "fleet-hub",
+        "operator-certificate",
+    ];
     let certificate = [&init.admin, "--role", "admin", "--valid", FIRST];
     let pem = kubectl.run(&[&made[..], &certificate[..]].concat()).await?;
     // The first certificate is the person's own; the authorities come after the key.
-    let trusted: Vec<_> = authorities::certificates(pem.as_bytes()).into_iter().skip(1).collect();
+    let trusted: Vec<_> = authorities::certificates(pem.as_bytes())
+        .into_iter()
+        .skip(1)
+        .collect();
     let ca = authorities::pem(trusted.iter().map(AsRef::as_ref));
     let trusts = authorities::wire(&authorities::keys(ca.as_bytes()));
     let connection = |proof| Connection {
@@ -105,7 +124,12 @@ async fn log_in(
         proof,
         context: None,
     };
-    let by_certificate = || connection(Proof::Certificate(pem.clone().into_bytes(), pem.clone().into_bytes()));
+    let by_certificate = || {
+        connection(Proof::Certificate(
+            pem.clone().into_bytes(),
+            pem.clone().into_bytes(),
+        ))
+    };
     let mut admin = reach(by_certificate, arguments.timeout, init.wait).await?;
     make_admin(&mut admin, &init.admin).await?;
     let invite = InviteRequest {

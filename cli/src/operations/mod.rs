@@ -78,15 +78,31 @@ async fn each(
 ) -> Result<u8, Failure> {
     let parsed: Result<Vec<Target>, Failure> =
         targets.targets.iter().map(|text| Target::parse(text)).collect();
-    let client = Client::connect(hub).await?;
+    let (parsed, client) = (parsed?, Client::connect(hub).await?);
     let mut operations = Vec::new();
-    for target in parsed? {
+    for (n, target) in parsed.iter().enumerate() {
         let asking = Asking {
             client: &client,
-            options: options(&target, &targets.wait),
-            name: target.name,
+            options: options(target, &targets.wait),
+            name: target.name.clone(),
         };
-        operations.push(ask(asking).await?);
+        match ask(asking).await {
+            Ok(operation) => {
+                // At once: the ids are known also when a later one cannot be sent.
+                line(&operation.id);
+                operations.push(operation);
+            }
+            Err(failure) => {
+                if parsed.len() > 1 {
+                    note(&format!(
+                        "{} was not sent, nor were the {} after it; those whose ids are shown go on",
+                        targets.targets.get(n).map_or("", String::as_str),
+                        parsed.len() - n - 1
+                    ));
+                }
+                return Err(failure);
+            }
+        }
     }
     wait::ends(hub, client, operations, &targets.wait).await
 }
@@ -211,6 +227,7 @@ pub async fn restore(hub: &HubArguments, restore: &Restore) -> Result<u8, Failur
     };
     let mut control = client.control();
     let operation = client.answer(control.create_restore(request)).await?;
+    line(&operation.id);
     wait::ends(hub, client, vec![operation], &restore.wait).await
 }
 

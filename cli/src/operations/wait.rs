@@ -9,22 +9,19 @@ use super::show::{is_over, state, state_line};
 use crate::arguments::{HubArguments, Wait};
 use crate::client::Client;
 use crate::failure::{Failure, code};
-use crate::output::{line, note};
+use crate::output::note;
 
 /// A hub that is away for longer than this is told as a failure.
 const PATIENCE: Duration = Duration::from_secs(120);
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Prints the ids, and waits for all ends unless that is not wanted. The worst end is the exit code.
+/// Waits for all ends unless that is not wanted. The worst end is the exit code.
 pub async fn ends(
     hub: &HubArguments,
     client: Client,
     operations: Vec<Operation>,
     wait: &Wait,
 ) -> Result<u8, Failure> {
-    for operation in &operations {
-        line(&operation.id);
-    }
     if wait.no_wait {
         for operation in &operations {
             note(&state_line(operation));

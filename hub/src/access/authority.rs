@@ -8,10 +8,11 @@ use tokio::sync::watch;
 use tonic::Status;
 use tonic::transport::CertificateDer;
 
-use super::people::{People, hash};
+use super::people::{Maker, People, hash};
 use super::principal::{Grant, Method, Person, Principal, by_certificate};
 use super::table::{self, Need};
 use crate::Millis;
+use crate::dashboard::cookie::CookieSession;
 use crate::identity::{Identity, IdentityError, identify};
 
 /// What a request brings along.
@@ -19,14 +20,18 @@ use crate::identity::{Identity, IdentityError, identify};
 pub struct Evidence {
     /// Leaf of the client certificate, DER.
     pub certificate: Option<Vec<u8>>,
-    /// Token of the header "authorization: Bearer"; it counts before the certificate.
+    /// Token of the header "authorization: Bearer", or of a page's cookie; it counts before the certificate.
     pub token: Option<String>,
 }
 
 impl Evidence {
-    /// What the certificates of a connection and the header of a request show.
+    /// What the certificates of a connection, and the header or else the cookie of a request show.
     #[must_use]
-    pub fn of(chain: Option<&[CertificateDer<'static>]>, authorization: Option<&str>) -> Evidence {
+    pub fn of(
+        chain: Option<&[CertificateDer<'static>]>,
+        authorization: Option<&str>,
+        cookie: Option<&CookieSession>,
+    ) -> Evidence {
         let leaf = chain.and_then(<[_]>::first);
         let token = authorization.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
@@ -36,7 +41,7 @@ impl Evidence {
         });
         Evidence {
             certificate: leaf.map(|leaf| leaf.to_vec()),
-            token,
+            token: token.or_else(|| cookie.map(|cookie| cookie.0.clone())),
         }
     }
 }
@@ -150,9 +155,14 @@ impl Authority {
                 "the session has ended or was revoked: log in again with `fleet login`",
             ));
         };
+        let revoked = |maker: &Maker| self.read(|people| people.refuses(&session.name, &maker.facts()));
+        if let Some(reason) = session.maker.as_ref().and_then(revoked) {
+            return Err(Status::unauthenticated(reason));
+        }
         let method = Method::Session {
             hash,
             how: session.how,
+            maker: session.maker,
         };
         let person = self.person(session.name.as_str().into(), session.groups, method);
         Ok(Arc::new(person.valid_until(Some(session.expires))))
@@ -160,8 +170,9 @@ impl Authority {
 
     fn person(&self, name: Arc<str>, groups: Vec<String>, method: Method) -> Person {
         let mut grants = self.read(|people| people.grants(&name, &groups));
-        if let Method::Certificate(Some(own)) = &method {
-            grants.push(own.clone());
+        match &method {
+            Method::Certificate(own) => grants.extend(own.clone()),
+            Method::Session { maker, .. } => grants.extend(maker.as_ref().and_then(Maker::grant)),
         }
         Person::new(name, groups, method, grants)
     }
@@ -220,7 +231,7 @@ mod tests {
     const LIST: &str = "/fleet.v1.FleetView/List";
 
     fn token(token: &str) -> Evidence {
-        Evidence::of(None, Some(&format!("bearer {token}")))
+        Evidence::of(None, Some(&format!("bearer {token}")), None)
     }
 
     #[test]
@@ -233,7 +244,7 @@ mod tests {
             code("/fleet.v1.FleetView/Unlisted", &Evidence::default()),
             tonic::Code::Unimplemented
         );
-        assert_eq!(Evidence::of(None, Some("Basic x")).token, None);
+        assert_eq!(Evidence::of(None, Some("Basic x"), None).token, None);
     }
 
     #[test]
@@ -243,6 +254,7 @@ mod tests {
             name: "ann".to_owned(),
             groups: vec!["ops".to_owned()],
             how: "token".to_owned(),
+            maker: None,
             created: 0,
             expires: 10,
             trusts: Vec::new(),

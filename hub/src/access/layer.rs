@@ -17,6 +17,7 @@ use tower::{Layer, Service};
 use super::authority::Evidence;
 use super::principal::Principal;
 use super::refusals::{Refusal, Refusals, name};
+use crate::dashboard::cookie::CookieSession;
 use crate::hub::Hub;
 use crate::now;
 
@@ -79,6 +80,7 @@ where
         let evidence = Evidence::of(
             chain.as_ref().map(|chain| chain.as_slice()),
             header.and_then(|value| value.to_str().ok()),
+            request.extensions().get::<CookieSession>(),
         );
         let refusals = self.access.refusals.clone();
         let note = move |who: String, path: String, why: &Status| {

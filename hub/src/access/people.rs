@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use proto::certificate::{Facts, KeyHash};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::principal::Grant;
 use super::scope::Scope;
-use super::verb::Verbs;
+use super::verb::{Role, Verbs};
 use crate::Millis;
 
 /// Whom rights are bound to.
@@ -51,7 +52,42 @@ pub struct Invite {
     pub name: String,
     pub groups: Vec<String>,
     pub expires: Millis,
+    /// Of a person that has made it for itself by a certificate.
+    pub maker: Option<Maker>,
+    /// Its session ends then, if not before.
+    pub until: Option<Millis>,
 }
+
+/// A certificate by which a person has made a login token for itself: the session has its role, and ends with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maker {
+    /// "viewer", "operator" or "admin"; empty for a certificate without a role.
+    pub role: String,
+    pub serial: String,
+    pub begins: Millis,
+}
+
+impl Maker {
+    /// What the certificate gives a right to by itself. A role that this version does not know gives none.
+    #[must_use]
+    pub fn grant(&self) -> Option<Grant> {
+        Role::of(&self.role).map(Grant::everywhere)
+    }
+
+    /// As far as a revocation looks at it.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        Facts {
+            serial: self.serial.clone(),
+            begins: self.begins,
+            expires: Millis::MAX,
+            key: KeyHash::default(),
+        }
+    }
+}
+
+/// How a session of the dashboard was opened: there is no CLI behind it.
+pub const BROWSER: &str = "browser";
 
 /// A person who has logged in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +96,10 @@ pub struct Session {
     pub hash: [u8; 32],
     pub name: String,
     pub groups: Vec<String>,
-    /// "token" or "oidc".
+    /// "token", "oidc" or [`BROWSER`].
     pub how: String,
+    /// The certificate by which its person has made the login token for itself.
+    pub maker: Option<Maker>,
     pub created: Millis,
     pub expires: Millis,
     /// Keys of the authorities that the person's CLI trusts the hub by, as far as it has told.
@@ -268,11 +306,20 @@ mod tests {
         };
         let mut people = People::default();
         people.refuse(revoke("", "a1", 50));
-        assert!(people.refuses("ann", &certificate("a1", 60)).unwrap().contains("a1 of ann"));
+        assert!(
+            people
+                .refuses("ann", &certificate("a1", 60))
+                .unwrap()
+                .contains("a1 of ann")
+        );
         assert_eq!(people.refuses("ann", &certificate("a2", 10)), None);
         people.refuse(revoke("ann", "", 50));
         assert!(people.refuses("ann", &certificate("a2", 49)).is_some());
-        assert_eq!(people.refuses("ann", &certificate("a3", 50)), None, "it was made later");
+        assert_eq!(
+            people.refuses("ann", &certificate("a3", 50)),
+            None,
+            "it was made later"
+        );
         assert_eq!(people.refuses("bob", &certificate("b1", 10)), None);
         people.refuse(revoke("ann", "", 70));
         assert_eq!(people.revoked().len(), 2);
@@ -286,6 +333,7 @@ mod tests {
             name: name.to_owned(),
             groups: Vec::new(),
             how: "token".to_owned(),
+            maker: None,
             created: 0,
             expires,
             trusts: Vec::new(),

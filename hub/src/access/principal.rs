@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use proto::certificate::Facts;
 
+use super::people::Maker;
 use super::scope::Scope;
 use super::verb::{Role, Verb, Verbs};
 use crate::identity::Identity;
@@ -31,8 +32,13 @@ impl Grant {
 pub enum Method {
     /// A certificate, with what it gives a right to by itself.
     Certificate(Option<Grant>),
-    /// A session, by the hash of its token; `how` it was opened: "token" or "oidc".
-    Session { hash: [u8; 32], how: String },
+    /// A session, by the hash of its token; `how` it was opened: "token", "oidc" or "browser"; and the certificate by which
+    /// its person has made the login token for itself.
+    Session {
+        hash: [u8; 32],
+        how: String,
+        maker: Option<Maker>,
+    },
 }
 
 impl Method {
@@ -104,6 +110,23 @@ impl Person {
     #[must_use]
     pub fn grants(&self) -> &[Grant] {
         &self.grants
+    }
+
+    /// The certificate that a login token of this person for itself is made by; that of its session where it has one.
+    #[must_use]
+    pub fn maker(&self) -> Option<Maker> {
+        match (&self.method, &self.certificate) {
+            (Method::Session { maker, .. }, _) => maker.clone(),
+            (Method::Certificate(own), Some(facts)) => {
+                let is = |role: &Role| own.as_ref() == Some(&Grant::everywhere(*role));
+                Some(Maker {
+                    role: Role::ALL.into_iter().find(is).map_or("", Role::as_str).to_owned(),
+                    serial: facts.serial.clone(),
+                    begins: facts.begins,
+                })
+            }
+            (Method::Certificate(_), None) => None,
+        }
     }
 
     /// Whether it may do something somewhere.

@@ -89,6 +89,7 @@ pub const RULES: &[Rule] = &[
     rule("/fleet.v1.FleetAdmin/Login", Need::Anyone, Reach::Own),
     rule("/fleet.v1.FleetAdmin/Logout", Need::Person, Reach::Own),
     rule("/fleet.v1.FleetAdmin/WhoAmI", Need::Person, Reach::Own),
+    rule("/fleet.v1.FleetAdmin/CreateLogin", Need::Person, Reach::Own),
     verb("/fleet.v1.FleetAdmin/Invite", Verb::Administer, Reach::Everywhere),
     verb(
         "/fleet.v1.FleetAdmin/ListBindings",

@@ -115,6 +115,12 @@ impl Role {
         }
     }
 
+    /// The role that is written so.
+    #[must_use]
+    pub fn of(text: &str) -> Option<Role> {
+        Role::ALL.into_iter().find(|role| role.as_str() == text)
+    }
+
     /// What it may do.
     #[must_use]
     pub fn verbs(self) -> Verbs {
@@ -142,7 +148,7 @@ impl FromStr for Verbs {
 
     /// A role, or verbs with commas between them.
     fn from_str(text: &str) -> Result<Verbs, NoVerb> {
-        if let Some(role) = Role::ALL.into_iter().find(|role| role.as_str() == text) {
+        if let Some(role) = Role::of(text) {
             return Ok(role.verbs());
         }
         let verbs = text.split(',').map(|word| {

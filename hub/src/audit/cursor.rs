@@ -3,10 +3,10 @@
 
 use tonic::Status;
 
+use crate::Millis;
 use crate::hub::Hub;
 use crate::lock::people::bad_cursor;
 use crate::store::AuditCursor;
-use crate::Millis;
 
 const PAGES: &str = "audit";
 const FOLLOWED: &str = "audit-followed";

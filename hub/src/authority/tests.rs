@@ -132,7 +132,10 @@ fn a_folder_is_begun_with_a_given_authority_once() {
     let open = || Authority::open_or_create(&folder, "fleet", DAY, begin, NOW);
     std::fs::write(&file, "nothing").unwrap();
     let refused = format!("{:#}", open().err().unwrap());
-    assert!(refused.contains("--authority-from") && !folder.exists(), "{refused}");
+    assert!(
+        refused.contains("--authority-from") && !folder.exists(),
+        "{refused}"
+    );
     let (certificate, key) = issue::new_authority("x", NOW).unwrap();
     std::fs::write(&file, format!("{certificate}{key}")).unwrap();
     let given = Signer::parse(&format!("{certificate}{key}")).unwrap().key;

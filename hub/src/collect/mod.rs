@@ -21,10 +21,11 @@ use crate::health::is_ready;
 use crate::hub::Hub;
 use crate::inventory::Inventory;
 use crate::inventory::figures::Latest;
+use crate::lock::copies::Suspect;
 use crate::outbound::Outgoing;
 use crate::store::collect::{HOUR, StoredFigures};
 use crate::store::{HubStore, StoreError};
-use crate::{Millis, Moment, clean};
+use crate::{Millis, Moment, clean, evidence, lock};
 
 /// Commands on their way.
 const COMMANDS: usize = 1024;
@@ -280,7 +281,17 @@ impl Appointer {
             report,
         };
         self.hub.change(|inventory| inventory.collect(&id, latest));
+        self.compare(&id).await;
         Ok(())
+    }
+
+    /// Whether the listing has what other clusters report; if not, the repository may be in two stores.
+    async fn compare(&self, id: &Arc<str>) {
+        let lacking = self.hub.read(|inventory| evidence::lacking(inventory, id));
+        if let Some((cluster, snapshot)) = lacking {
+            let command = lock::Command::Suspect(id.clone(), Suspect { cluster, snapshot });
+            self.hub.locks.tell(command).await;
+        }
     }
 
     /// Appoints where it is due, and tells clusters what has changed.

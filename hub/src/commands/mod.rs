@@ -2,16 +2,17 @@
 //! has an effect: before a person is answered, before a command is sent, and before a spoke may forget its end.
 
 mod describe;
+mod id;
 mod machine;
+mod wire;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost::Message as _;
 use proto::text::{LONGEST, clean};
 use proto::v1::hub_message::Body;
-use proto::v1::{Command, CommandBody, CommandReport, CommandSettled, CommandState, HubMessage};
+use proto::v1::{CommandReport, CommandSettled};
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -19,8 +20,10 @@ use tonic::Status;
 use tracing::{info, warn};
 
 pub use describe::{About, Kind, about, find, names_snapshot};
+pub use id::id;
 pub use machine::{Event, LOST, Record, STATES, State, next};
 
+use self::wire::{command, message, reported};
 use crate::outbound::Outgoing;
 use crate::store::{HubStore, StoreError, StoredDecision};
 use crate::{Millis, now};
@@ -380,36 +383,6 @@ impl Commands {
     }
 }
 
-fn message(body: Body) -> HubMessage {
-    HubMessage { body: Some(body) }
-}
-
-/// A command as its spoke gets it.
-fn command(record: &Record, now: Millis) -> Command {
-    Command {
-        id: record.id.clone(),
-        begin_within_ms: record.left(now),
-        // What was kept was encoded here.
-        body: CommandBody::decode(record.body.as_slice()).ok(),
-        who: record.who.clone(),
-        cancel: !record.cancelled_by.is_empty(),
-    }
-}
-
-/// A state as spokes report it; `None` for what only the hub decides, and for one of a later version.
-fn reported(state: CommandState) -> Option<State> {
-    Some(match state {
-        CommandState::Accepted => State::Accepted,
-        CommandState::Running => State::Running,
-        CommandState::Done => State::Done,
-        CommandState::Failed => State::Failed,
-        CommandState::Refused => State::Refused,
-        CommandState::Expired => State::Expired,
-        CommandState::Cancelled => State::Cancelled,
-        CommandState::Unspecified | CommandState::Waiting | CommandState::Sent => return None,
-    })
-}
-
 fn decision(record: &Record, who: &str, what: &str) -> StoredDecision {
     StoredDecision {
         at: now(),
@@ -428,41 +401,4 @@ fn decision(record: &Record, who: &str, what: &str) -> StoredDecision {
 
 fn unavailable(error: StoreError) -> Status {
     Status::unavailable(error.to_string())
-}
-
-/// Alphabet of ids, in the order of ASCII.
-const ALPHABET: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
-
-/// An id: 48 bits of time and 32 random ones as 16 of 0-9 and a-v, so that ids sort by time and fit into names of objects.
-#[must_use]
-pub fn id(now: Millis, random: u32) -> String {
-    let bits = (u128::from(now.max(0).unsigned_abs()) & 0xffff_ffff_ffff) << 32 | u128::from(random);
-    let digit = |place: u32| {
-        let digit = usize::try_from((bits >> (5 * place)) & 31).unwrap_or_default();
-        char::from(ALPHABET.get(digit).copied().unwrap_or(b'0'))
-    };
-    (0..16).rev().map(digit).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_sort_by_time_and_fit_into_names() {
-        let ids = [
-            id(1, u32::MAX),
-            id(2, 0),
-            id(1_790_000_000_000, 7),
-            id(1_790_000_000_001, 0),
-        ];
-        assert!(ids.is_sorted(), "{ids:?}");
-        for id in ids {
-            assert_eq!(id.len(), 16);
-            assert!(
-                id.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase()),
-                "{id}"
-            );
-        }
-    }
 }

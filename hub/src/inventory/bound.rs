@@ -3,17 +3,68 @@
 
 use std::sync::Arc;
 
-use proto::plan::is_id;
 use proto::v1::Collection;
 
 use super::{Held, Inventory, Member};
 use crate::bindings::{Binding, Bindings, Key};
+use crate::copies::{Place, Places, is_key};
 
 impl Inventory {
     /// Which cluster is bound to which repository.
     #[must_use]
     pub fn bindings(&self) -> &Bindings {
         &self.bindings
+    }
+
+    /// In which store the repository of each cluster lies.
+    #[must_use]
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Takes places in that were made durable: what their clusters report is of these stores from now on, and the bindings
+    /// are moved with it.
+    pub fn place(&mut self, places: Vec<Place>) {
+        for place in places {
+            let before = self.places.key(&place.cluster, &place.restic_id);
+            let (cluster, store) = (place.cluster.clone(), place.store.clone());
+            self.places.put(place);
+            if before == store {
+                continue;
+            }
+            for key in [&before, &store] {
+                self.changes.touch(Collection::Repositories, key);
+            }
+            self.bindings.move_to(&cluster, &before, &store);
+            self.place_objects(&cluster);
+        }
+        self.vanished.place(&self.places);
+        self.changes.publish();
+    }
+
+    fn place_objects(&mut self, cluster: &Arc<str>) {
+        let member = self.members.get(cluster);
+        let held: Vec<(Arc<str>, Arc<Held>)> = member.map_or_else(Vec::new, |member| {
+            let all = member.objects.iter();
+            all.map(|(uid, held)| (uid.clone(), held.clone())).collect()
+        });
+        for (uid, held) in held {
+            let mut placed = (*held).clone();
+            placed.place(&self.places);
+            if placed.object == held.object {
+                continue;
+            }
+            let placed = Arc::new(placed);
+            self.touch(&held);
+            self.index.remove(&held);
+            self.unsettle(&held);
+            if let Some(member) = self.member_mut(cluster) {
+                member.objects.insert(uid, placed.clone());
+            }
+            self.index.add(&placed);
+            self.settle(&placed);
+            self.touch(&placed);
+        }
     }
 
     /// Takes bindings and keys in that were made durable.
@@ -101,6 +152,31 @@ impl Inventory {
         damaged.find(|(_, damage)| !damage.is_empty())
     }
 
+    /// The resource of a bound cluster that makes a store read-only: its place.
+    #[must_use]
+    pub fn read_only(&self, restic_id: &str) -> Option<&Arc<str>> {
+        let mut resources = self.index.bindings(restic_id);
+        let read_only = |held: &&Arc<Held>| {
+            held.repository().is_some_and(|r| r.read_only) && self.bindings.is_bound(&held.cluster, restic_id)
+        };
+        resources.find(read_only).map(|held| &held.place)
+    }
+
+    /// The resource of a bound cluster at whose location another repository lies than the one that is known, where this is one
+    /// of the two: its place, and the known and the other id. A person has to accept it.
+    #[must_use]
+    pub fn changed_of(&self, restic_id: &str) -> Option<(&Arc<str>, &str, &str)> {
+        let mut changed = self.index.changed().filter_map(|held| {
+            let repository = held.repository()?;
+            let (known, other) = (repository.restic_id.as_str(), repository.changed_id.as_str());
+            let counts = known == restic_id || other == restic_id;
+            let bound = || self.bindings.is_bound(&held.cluster, &held.row);
+            let banned = || self.member(&held.cluster).is_some_and(|member| member.banned.is_some());
+            (counts && bound() && !banned()).then_some((&held.place, known, other))
+        });
+        changed.next()
+    }
+
     /// A repository that the table of bindings does not have yet.
     pub(super) fn note_reported(&mut self, held: &Held) {
         let Some(repository) = held.repository() else {
@@ -128,7 +204,7 @@ impl Inventory {
         };
         let ids = member.objects.values().filter_map(|held| {
             let id = &held.repository()?.restic_id;
-            (is_id(id) && self.bindings.get(cluster, id).is_none()).then(|| id.clone())
+            (is_key(id) && self.bindings.get(cluster, id).is_none()).then(|| id.clone())
         });
         let ids: std::collections::BTreeSet<String> = ids.collect();
         ids.into_iter().collect()

@@ -62,7 +62,7 @@ impl Inventory {
         }
         self.unsaved.vanished |= self.vanished.note(lost, self.now);
         for arrived in upserts {
-            self.insert(Arc::new(arrived.held), Some(arrived.state));
+            self.insert(arrived.held, Some(arrived.state));
         }
         // The cluster's digest is stored with its objects.
         self.unsaved.members.insert(name.clone());
@@ -73,7 +73,11 @@ impl Inventory {
         Ok(())
     }
 
-    pub(super) fn insert(&mut self, held: Arc<Held>, state: Option<Vec<u8>>) {
+    pub(super) fn insert(&mut self, mut held: Held, state: Option<Vec<u8>>) {
+        if !self.places.is_empty() {
+            held.place(&self.places);
+        }
+        let held = Arc::new(held);
         let Some(member) = self.members.get(&held.cluster) else {
             return;
         };
@@ -146,6 +150,10 @@ impl Inventory {
         self.changes.touch(Collection::Clusters, &held.cluster);
         if held.repository().is_some() {
             self.changes.touch(Collection::Repositories, &held.row);
+        }
+        if let Some(repository) = held.repository().filter(|r| !r.changed_id.is_empty()) {
+            let other = repository.changed_id.as_str().into();
+            self.changes.touch(Collection::Repositories, &other);
         }
         if let Some(policy) = held.policy() {
             self.changes.touch(Collection::Policies, &held.place);

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use proto::digest::{ObjectHash, object_hash};
+use proto::plan::is_id;
 use proto::v1::object_state::Body;
 use proto::v1::{BackupState, ObjectState, PolicyState, RepositoryState, RestoreState};
 
 use crate::Millis;
 use crate::clean;
+use crate::copies::{Places, restic_id};
 use crate::health::due;
 use crate::schedule::Deadline;
 
@@ -21,7 +23,7 @@ pub struct Held {
     pub place: Arc<str>,
     /// The resource, as far as this version knows its fields. Of a backup's conditions only those that it is judged by.
     pub object: ObjectState,
-    /// Whether the bytes could be decoded. If not, `object` has only its uid.
+    /// Whether the bytes could be decoded and are of a kind that this version knows. If not, nobody knows what it keeps.
     pub readable: bool,
     /// Hash of the bytes as the spoke sent them, for the cluster's digest.
     pub hash: ObjectHash,
@@ -73,6 +75,26 @@ impl Held {
             row,
             baseline,
             object,
+        }
+    }
+
+    /// Puts the key of the store in which its cluster's repository lies in the place of the restic id.
+    pub(super) fn place(&mut self, places: &Places) {
+        let id = match self.object.body.as_mut() {
+            Some(Body::Repository(body)) => &mut body.restic_id,
+            Some(Body::Backup(body)) => &mut body.restic_id,
+            Some(Body::Policy(body)) => &mut body.restic_id,
+            Some(Body::Restore(body)) => &mut body.restic_id,
+            None => return,
+        };
+        let plain = restic_id(id);
+        if !is_id(plain) {
+            return;
+        }
+        let key = places.key(&self.cluster, plain);
+        *id = key.to_string();
+        if self.repository().is_some() {
+            self.row = key;
         }
     }
 
@@ -144,7 +166,8 @@ impl Held {
 /// which it was sent.
 fn decode(uid: &str, state: &[u8]) -> (ObjectState, bool) {
     let decoded = ObjectState::decode(state);
-    let readable = decoded.is_ok();
+    // A kind of a newer spoke has no body here. It may be one that keeps snapshots.
+    let readable = decoded.as_ref().is_ok_and(|object| object.body.is_some());
     let mut object = ObjectState {
         uid: uid.to_owned(),
         ..decoded.unwrap_or_default()
@@ -195,7 +218,7 @@ fn planned_alike(new: &BackupState, old: &BackupState) -> bool {
 /// The restic id where it is known and looks like one, else the place.
 fn repository_row(repository: &RepositoryState, place: &str) -> Arc<str> {
     let id = repository.restic_id.as_str();
-    if proto::plan::is_id(id) {
+    if is_id(id) {
         id.into()
     } else {
         format!("unknown/{place}").into()

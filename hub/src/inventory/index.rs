@@ -36,6 +36,8 @@ pub struct Index {
     running: OrdMap<Arc<str>, OrdSet<Arc<str>>>,
     /// Cluster -> backups whose source is suddenly far smaller than before.
     suspicious: OrdMap<Arc<str>, ByPlace>,
+    /// Repository resources at whose location another repository lies than the one that is known.
+    changed: ByPlace,
 }
 
 impl Index {
@@ -89,6 +91,11 @@ impl Index {
     pub fn suspicious(&self, cluster: &str) -> impl Iterator<Item = &Arc<Held>> {
         let of_cluster = self.suspicious.get(cluster);
         of_cluster.into_iter().flat_map(OrdMap::values)
+    }
+
+    /// Repository resources at whose location another repository lies than the one that is known.
+    pub fn changed(&self) -> impl Iterator<Item = &Arc<Held>> {
+        self.changed.values()
     }
 
     /// Keys of all physical repositories.
@@ -190,7 +197,10 @@ impl Index {
             if let Some(repository) = held.writes_to() {
                 *self.writers.entry(repository).or_insert(0) += 1;
             }
-        } else if held.repository().is_some() {
+        } else if let Some(repository) = held.repository() {
+            if !repository.changed_id.is_empty() {
+                self.changed.insert(held.place.clone(), held.clone());
+            }
             self.bindings.insert(held.place.clone(), held.clone());
             self.physical
                 .entry(held.row.clone())
@@ -232,6 +242,7 @@ impl Index {
                 }
             }
         } else if held.repository().is_some() {
+            self.changed.remove(&held.place);
             self.bindings.remove(&held.place);
             if let Some(places) = self.physical.get_mut(&held.row) {
                 places.remove(&held.place);

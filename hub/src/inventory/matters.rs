@@ -9,12 +9,15 @@ use crate::waits::Matter;
 /// Resources that need a person for one reason, by place.
 pub type Groups = OrdMap<(Matter, Arc<str>), OrdSet<Arc<str>>>;
 
+/// Reasons for which a resource needs a person.
+type Reasons = Arc<[(Matter, Arc<str>)]>;
+
 /// All of them.
 #[derive(Clone, Debug, Default)]
 pub struct Matters {
     groups: Groups,
     /// What is wrong with a resource, by kind and place.
-    of: OrdMap<(u8, Arc<str>), Arc<[(Matter, Arc<str>)]>>,
+    of: OrdMap<(u8, Arc<str>), Reasons>,
     /// Sum of all groups.
     total: u64,
 }

@@ -126,6 +126,18 @@ impl Member {
         self.whole && self.unreadable == 0 && self.conflict.is_none()
     }
 
+    /// Why its snapshots stay although it reports, for people; empty if everything that it reports can be read.
+    #[must_use]
+    pub fn unread(&self) -> String {
+        match self.unreadable {
+            0 => String::new(),
+            count => format!(
+                "{count} of its resources are of a kind or a version that this hub cannot read, so no snapshot of it is removed: \
+                 update fleet-hub"
+            ),
+        }
+    }
+
     /// As it is kept, together with its objects.
     #[must_use]
     pub fn stored(&self) -> StoredCluster {

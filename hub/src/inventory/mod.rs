@@ -42,6 +42,7 @@ pub use self::sessions::Introduction;
 use self::timers::Timers;
 use self::vanished::Vanished;
 use crate::bindings::Bindings;
+use crate::copies::Places;
 use crate::health::Fresh;
 use crate::store::runs::StoredRun;
 use crate::store::{StoredCluster, StoredDecision};
@@ -126,6 +127,7 @@ pub struct Inventory {
     /// Resources of all clusters.
     objects: usize,
     bindings: Bindings,
+    places: Places,
     vanished: Vanished,
     /// restic id -> what is collected of it.
     collected: OrdMap<Arc<str>, Arc<figures::Collected>>,
@@ -158,6 +160,7 @@ impl Inventory {
             changes: Changes::new(revision),
             objects: 0,
             bindings: Bindings::default(),
+            places: Places::default(),
             vanished: Vanished::default(),
             collected: OrdMap::new(),
             stored: OrdMap::new(),
@@ -180,6 +183,7 @@ impl Inventory {
             changes: self.changes.clone(),
             objects: self.objects,
             bindings: self.bindings.clone(),
+            places: self.places.clone(),
             vanished: self.vanished.clone(),
             collected: self.collected.clone(),
             stored: self.stored.clone(),
@@ -311,7 +315,7 @@ impl Inventory {
         self.stale.insert(name.clone());
         self.changes.touch(Collection::Clusters, &name);
         for held in objects {
-            self.insert(Arc::new(held), None);
+            self.insert(held, None);
         }
         if let Some(member) = self.member_mut(&name) {
             let agrees =

@@ -7,6 +7,7 @@ use prost::Message as _;
 
 use super::{Held, Inventory};
 use crate::Millis;
+use crate::copies::Places;
 use crate::store::StoredVanished;
 
 /// A policy that was missing from a whole inventory, without a tombstone, keeps what it kept for so long.
@@ -40,6 +41,15 @@ impl Vanished {
         let before = self.0.len();
         self.retain(|of, _| of != cluster);
         self.0.len() != before
+    }
+
+    /// Names the stores anew.
+    pub fn place(&mut self, places: &Places) {
+        let all: Vec<_> = self.0.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        for (key, (mut held, since)) in all {
+            Arc::make_mut(&mut held).place(places);
+            self.0.insert(key, (held, since));
+        }
     }
 
     /// Keeps those that fit, by cluster and time.
@@ -87,8 +97,9 @@ impl Inventory {
         } in kept
         {
             let cluster: Arc<str> = cluster.as_str().into();
-            let held = Arc::new(Held::restored(&cluster, &uid, &state, 0));
-            self.vanished.0.insert((cluster, uid), (held, since));
+            let mut held = Held::restored(&cluster, &uid, &state, 0);
+            held.place(&self.places);
+            self.vanished.0.insert((cluster, uid), (Arc::new(held), since));
         }
     }
 }

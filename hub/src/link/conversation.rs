@@ -14,6 +14,7 @@ use tonic::{Status, Streaming};
 use super::{refused, send};
 use crate::authorize::{Claim, Speaker, authorize};
 use crate::collect;
+use crate::copies::wire;
 use crate::creation::{Creations, Ticket};
 use crate::hub::Hub;
 use crate::inventory::{Arrived, Change, Held, Inventory, Refused};
@@ -104,6 +105,10 @@ impl Conversation<'_> {
             .messages
             .with_label_values(&["in", kind(body.as_ref())])
             .inc();
+        let body = body.map(|mut body| {
+            hub.read(|inventory| wire::incoming(&mut body, cluster, inventory.places()));
+            body
+        });
         let body = match lock_message(body) {
             Ok(message) => {
                 self.tell(message).await;
@@ -336,6 +341,7 @@ fn lock_message(body: Option<Body>) -> Result<Message, Option<Body>> {
         Some(Body::LeaseRelease(release)) => Message::Release(Box::new(release)),
         Some(Body::PlanPart(part)) => Message::Part(part),
         Some(Body::PossessionProof(proof)) => Message::Proof(proof),
+        Some(Body::StoreProbeAnswer(answer)) => Message::Probed(answer),
         other => return Err(other),
     })
 }
@@ -355,8 +361,11 @@ fn kind(body: Option<&Body>) -> &'static str {
             | Body::PlanPart(_),
         ) => "lease",
         Some(Body::PossessionProof(_)) => "possession",
+        Some(Body::StoreProbeAnswer(_)) => "copies",
         Some(Body::CollectorReport(_)) => "collector",
-        Some(Body::CertificateRequest(_) | Body::CertificateStored(_) | Body::TrustStored(_)) => "certificate",
+        Some(Body::CertificateRequest(_) | Body::CertificateStored(_) | Body::TrustStored(_)) => {
+            "certificate"
+        }
         Some(Body::CommandReport(_)) => "command",
         Some(Body::BrowsePart(_)) => "browse",
         None => "unknown",

@@ -67,6 +67,20 @@ impl Asks {
         self.blocked.remove(asker);
     }
 
+    /// All that a cluster asks about a repository is asked anew.
+    pub fn remove_of(&mut self, cluster: &Arc<str>, restic_id: &str) {
+        let gone = |asker: &Asker, asked: &Asked| asker.0 == *cluster && *asked.restic_id == *restic_id;
+        let askers: Vec<Asker> = self
+            .asked
+            .iter()
+            .filter(|(asker, asked)| gone(asker, asked))
+            .map(|(asker, _)| asker.clone())
+            .collect();
+        for asker in askers {
+            self.remove(&asker);
+        }
+    }
+
     /// Removes questions that are not needed; those that wait outside of the queue are.
     pub fn retain(&mut self, needed: impl Fn(&Asker, &str) -> bool) {
         let blocked = &self.blocked;

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use proto::plan::is_id;
 use proto::possession::{NONCE, verify};
 use proto::v1::hub_message::Body;
 use proto::v1::{DecideBindingRequest, PossessionChallenge, PossessionProof};
@@ -17,6 +16,7 @@ use super::people::unavailable;
 use crate::access::{Person, Verb, out_of_scope};
 use crate::authorize::Refusal;
 use crate::bindings::{Binding, Key, Proof, State};
+use crate::copies::{is_key, restic_id};
 use crate::now as wall_clock;
 use crate::store::StoredDecision;
 
@@ -45,7 +45,7 @@ impl Keeper {
     /// A cluster's inventory names repositories.
     pub(super) async fn uses(&mut self, cluster: &Arc<str>, ids: Vec<String>) {
         for id in ids {
-            if !is_id(&id) {
+            if !is_key(&id) {
                 self.refuse(cluster, "binding", Refusal::Id);
                 continue;
             }
@@ -169,6 +169,8 @@ impl Keeper {
         let Some((nonce, _)) = session.questions.open.remove(&id) else {
             return self.refuse(cluster, "proof", Refusal::Proof);
         };
+        // Signed under the id that the cluster knows.
+        proof.restic_id = restic_id(&id).to_owned();
         if verify(&proof, cluster, &nonce).is_err() {
             return self.refuse(cluster, "proof", Refusal::Proof);
         }

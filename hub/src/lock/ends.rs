@@ -17,6 +17,7 @@ use super::keeper::{Keeper, Recent, Reply, operation};
 use super::{narrow, run};
 use crate::authorize::Refusal;
 use crate::clean;
+use crate::copies;
 use crate::now as wall_clock;
 use crate::store::{CheckedDamage, StoredEnd, StoredPlan};
 
@@ -256,6 +257,7 @@ fn found(ask: &LeaseAsk, grant: &Grant, release: &LeaseRelease) -> Option<Checke
 /// The plan in a document, if it is one of this repository and its ids give its hash.
 pub(super) fn document_of(restic_id: &str, document: &[u8]) -> Option<PlanDocument> {
     let PlanLine { plan } = serde_json::from_slice(document).ok()?;
+    let restic_id = copies::restic_id(restic_id);
     let hash = plan_hash(restic_id, plan.remove.iter().map(|removal| removal.id.as_str()));
     (plan.restic_id == restic_id && plan.hash == hash).then_some(plan)
 }

@@ -14,6 +14,7 @@ use super::grantor::{Effect, Grant, Operation};
 use super::keeper::Keeper;
 use super::keys;
 use super::run;
+use crate::inventory::Inventory;
 use crate::now as wall_clock;
 use crate::store::{StoredAudit, StoredGrant};
 
@@ -26,16 +27,31 @@ pub(super) enum Withheld {
     TooLong(String),
     /// Clusters open the repository with the key that is to go, or may.
     KeyInUse(String),
+    /// Another repository lies where this one was, or this one lies where another was.
+    Changed(String),
+    /// A resource of a cluster makes the store read-only.
+    ReadOnly(String),
+    /// It is not known which clusters use the store.
+    Unclear(String),
     /// A person has paused all maintenance but the removal of left-over locks.
     Paused(String),
+    /// The spoke is newer than this hub: what the operation does to the repository is not known here.
+    NewerKind(i32),
 }
 
 impl fmt::Display for Withheld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Withheld::KeyInUse(text) => write!(f, "{text}; it is looked at again within a minute"),
+            Withheld::KeyInUse(text)
+            | Withheld::Changed(text)
+            | Withheld::ReadOnly(text)
+            | Withheld::Unclear(text) => write!(f, "{text}; it is looked at again within a minute"),
             Withheld::Unknown(what) => write!(f, "{what}; it is tried again within a minute"),
             Withheld::TooLong(text) | Withheld::Paused(text) => f.write_str(text),
+            Withheld::NewerKind(kind) => write!(
+                f,
+                "this hub is older than the cluster's operator and does not know operations of kind {kind}: update fleet-hub"
+            ),
         }
     }
 }
@@ -44,6 +60,16 @@ impl fmt::Display for Withheld {
 /// on such a lock.
 fn pauses(kind: OperationKind) -> bool {
     kind != OperationKind::Unlock
+}
+
+/// Why nothing may be removed from a repository that another one lies in the place of, or that lies in the place of another.
+#[must_use]
+pub(super) fn changed(inventory: &Inventory, restic_id: &str) -> Option<String> {
+    let (place, known, other) = inventory.changed_of(restic_id)?;
+    Some(format!(
+        "repository {other} lies at the location of {place} in the place of {known}; nothing is removed from either until a person \
+         accepts it there"
+    ))
 }
 
 impl Keeper {
@@ -59,6 +85,10 @@ impl Keeper {
         let Some(asked) = self.asks.about(key, id) else {
             return Err(Withheld::Unknown("what the operation is to do is not known"));
         };
+        // Read as a number: an unknown kind would pass for that of early spokes, which is retention.
+        if has.is_empty() && OperationKind::try_from(asked.ask.kind).is_err() {
+            return Err(Withheld::NewerKind(asked.ask.kind));
+        }
         // Who holds the lock goes on.
         let pause = self
             .hub
@@ -68,6 +98,20 @@ impl Keeper {
             return Err(Withheld::Paused(format!(
                 "maintenance of the fleet is paused by {}: {}; `fleet resume` ends that",
                 pause.who, pause.reason
+            )));
+        }
+        if has.is_empty()
+            && let Some(text) = self.place_unclear(id, &key.0)
+        {
+            return Err(Withheld::Unclear(text));
+        }
+        let read_only = self
+            .hub
+            .read(|inventory| inventory.read_only(id).cloned())
+            .filter(|_| asked.ask.kind() != OperationKind::Check);
+        if let Some(place) = read_only {
+            return Err(Withheld::ReadOnly(format!(
+                "ResticRepository {place} makes the repository read-only (spec.readOnly)"
             )));
         }
         if has.is_empty() && !asked.ask.removes_key.is_empty() {
@@ -81,6 +125,12 @@ impl Keeper {
             return Ok(None);
         }
         let approved = asked.ask.approved.clone();
+        if let Some(text) = self.hub.read(|inventory| changed(inventory, id)) {
+            return Err(Withheld::Changed(text));
+        }
+        if let Some(text) = self.store_unclear(id) {
+            return Err(Withheld::Unclear(text));
+        }
         let known = self.learn_history(id).await;
         // Without the history new clusters and rejected plans are not known.
         let repository = self.repositories.get(id);

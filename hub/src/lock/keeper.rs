@@ -12,6 +12,7 @@ use tracing::error;
 
 use super::asks::Asks;
 use super::bind::Questions;
+use super::copies::Copies;
 use super::grantor::{Grantor, Holder, Instant, Operation, Phase, Record};
 use super::messages::Refusals;
 use super::parts::Parts;
@@ -71,6 +72,8 @@ pub struct Keeper {
     /// Plans that are arriving, one per cluster.
     pub(super) parts: HashMap<Arc<str>, Parts>,
     pub(super) refusals: Refusals,
+    /// Stores of copied repositories.
+    pub(super) copies: Copies,
     /// A person's decision that is written with the next record.
     pub(super) deciding: Option<StoredDecision>,
     /// Why the process has to end.
@@ -112,6 +115,7 @@ impl Keeper {
             sessions: HashMap::new(),
             parts: HashMap::new(),
             refusals: Refusals::default(),
+            copies: Copies::default(),
             deciding: None,
             fenced: None,
             signed: 0,
@@ -154,7 +158,10 @@ impl Keeper {
                     None => return Ok(()),
                 },
                 () = tick => {}
-                _ = looks.tick() => self.look().await,
+                _ = looks.tick() => {
+                    self.look().await;
+                    self.look_at_copies().await;
+                }
                 _ = housekeeping.tick() => {
                     self.tidy(rounds.is_multiple_of(PRUNE)).await;
                     rounds = rounds.wrapping_add(1);
@@ -239,6 +246,7 @@ impl Keeper {
             Command::Bind(request, who, reply) => {
                 let _ = reply.send(self.decide_binding(&request, &who).await);
             }
+            Command::Suspect(key, suspect) => self.suspect(&key, suspect),
             Command::Pause(reason, who, reply) => {
                 let _ = reply.send(self.pause(reason, &who).await);
             }
@@ -264,6 +272,7 @@ impl Keeper {
         };
         self.sessions.insert(cluster.clone(), present);
         self.parts.remove(&cluster);
+        self.copies.attached(&cluster);
         self.compare(&cluster, seen).await;
         self.tell_drains(&cluster);
         self.tell_approvals(&cluster).await;

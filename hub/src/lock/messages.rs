@@ -36,6 +36,7 @@ impl Message {
             Message::Release(_) => "release",
             Message::Part(_) => "plan",
             Message::Proof(_) => "proof",
+            Message::Probed(_) => "copies",
             Message::Uses(_) => "binding",
         }
     }
@@ -48,6 +49,7 @@ impl Message {
             Message::Release(release) => Claim::End(&release.restic_id),
             Message::Part(part) => Claim::End(&part.restic_id),
             Message::Proof(proof) => Claim::Proof(&proof.restic_id),
+            Message::Probed(answer) => Claim::Share(&answer.restic_id),
             // Whether a report makes a binding is the table's own question.
             Message::Uses(_) => Claim::Report,
         }
@@ -63,6 +65,7 @@ impl Message {
             Message::Renew(renew) => short(&renew.operation) && renew.run_hash.len() <= LONGEST,
             Message::Release(release) => short(&release.operation) && release.policy.len() <= LONGEST,
             Message::Part(part) => short(&part.operation),
+            Message::Probed(answer) => answer.error.len() <= 16 * LONGEST,
             Message::Proof(_) | Message::Uses(_) => true,
         }
     }
@@ -105,6 +108,7 @@ impl Keeper {
                 }
             }
             Message::Proof(proof) => self.proof(&cluster, proof).await,
+            Message::Probed(answer) => self.probed(&cluster, answer).await,
             Message::Uses(ids) => self.uses(&cluster, ids).await,
         }
     }
@@ -234,7 +238,15 @@ impl Keeper {
                     self.refuse(cluster, "renew", Refusal::TooMany("policies"));
                     self.revoke_lease(cluster, renew, reason);
                 }
-                Err(Withheld::Unknown(_) | Withheld::KeyInUse(_) | Withheld::Paused(_)) => {}
+                Err(
+                    Withheld::Unknown(_)
+                    | Withheld::KeyInUse(_)
+                    | Withheld::Changed(_)
+                    | Withheld::ReadOnly(_)
+                    | Withheld::Unclear(_)
+                    | Withheld::Paused(_)
+                    | Withheld::NewerKind(_),
+                ) => {}
             }
         }
         self.carry_out(&id, effects, reply).await;

@@ -8,6 +8,7 @@
 mod asks;
 mod bind;
 mod carry;
+pub(crate) mod copies;
 mod decisions;
 mod describe;
 mod ends;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use proto::v1::{
     DecideBindingRequest, DecidePlanRequest, LeaseAsk, LeaseRelease, LeaseRenew, LeaseWithdraw, LocksRequest,
     LocksResponse, PlanPart, PlansRequest, PlansResponse, PossessionProof, ReleaseLockRequest,
+    StoreProbeAnswer,
 };
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
@@ -95,6 +97,8 @@ pub enum Message {
     Release(Box<LeaseRelease>),
     Part(PlanPart),
     Proof(PossessionProof),
+    /// Whether a cluster lists a snapshot.
+    Probed(StoreProbeAnswer),
     /// Repositories that its inventory names and the table of bindings does not.
     Uses(Vec<String>),
 }
@@ -139,6 +143,8 @@ pub enum Command {
         Arc<Person>,
         oneshot::Sender<Result<String, Status>>,
     ),
+    /// The listing of the collector of a store lacks what a cluster reports.
+    Suspect(Arc<str>, copies::Suspect),
     /// A person pauses all maintenance for a reason, or resumes it.
     Pause(Option<String>, Arc<str>, oneshot::Sender<Result<(), Status>>),
     /// A person has given a cluster up: its bindings end. The answer is how many did.

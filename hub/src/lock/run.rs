@@ -8,6 +8,7 @@ use proto::order::{RUN_MAX, order_text};
 use proto::plan::PlanDocument;
 use proto::v1::{Baseline, ClusterUid, RetentionPolicySpec, RetentionRule, RetentionRun};
 
+use crate::copies;
 use crate::health::ready_condition;
 use crate::inventory::{Held, Inventory, Member};
 use crate::store::History;
@@ -43,7 +44,8 @@ pub fn compose(inventory: &Inventory, history: &History, restic_id: &str, approv
         !history.participants.is_empty() && !history.participants.contains(cluster.as_str())
     });
     RetentionRun {
-        restic_id: restic_id.to_owned(),
+        // As its pod knows it.
+        restic_id: copies::restic_id(restic_id).to_owned(),
         policies,
         damage: damage(inventory, history, restic_id),
         // A successor of a run that failed still asks for what a person has rejected meanwhile.

@@ -10,7 +10,7 @@ use tonic::Status;
 use tracing::info;
 
 use super::Membership;
-use crate::access::people::Session;
+use crate::access::people::{BROWSER, Session};
 use crate::access::{Person, Verb, out_of_scope};
 use crate::authority::{Authority, Rotation};
 use crate::hub::Hub;
@@ -49,7 +49,11 @@ fn behind(rotation: Rotation, active: &KeyHash, next: Option<&KeyHash>, known: &
         Rotation::Announced => next.is_none_or(|next| !trusts(cluster, next)),
         Rotation::Activated => !has_of(cluster, active),
     };
-    let clusters: BTreeSet<&str> = known.certificates.iter().map(|one| one.cluster.as_str()).collect();
+    let clusters: BTreeSet<&str> = known
+        .certificates
+        .iter()
+        .map(|one| one.cluster.as_str())
+        .collect();
     let behind = clusters.into_iter().filter(|cluster| locked_out(cluster));
     behind.map(str::to_owned).collect()
 }
@@ -77,7 +81,8 @@ impl Membership {
         let (Rotation::Announced, Some(next)) = (authority.rotation(), authority.announced()) else {
             return Vec::new();
         };
-        let behind = |session: &&Session| !session.trusts.contains(&next);
+        // A browser has authorities of its own.
+        let behind = |session: &&Session| session.how != BROWSER && !session.trusts.contains(&next);
         let row = |session: &Session| PersonBehind {
             name: session.name.clone(),
             expires: Some(from_unix_millis(session.expires)),

@@ -53,7 +53,9 @@ impl Oidc {
         self.pending.lock().await.admit(source, now)?;
         let known = self.known(now, false).await.map_err(|error| failed(&error))?;
         let authorize = known.authorize.as_ref().ok_or_else(|| {
-            Status::failed_precondition("this issuer has no login in a browser: `fleet login --oidc --device`")
+            Status::failed_precondition(
+                "this issuer has no login in a browser: `fleet login --oidc --device`",
+            )
         })?;
         let (verifier, nonce, state) = (text()?, text()?, text()?);
         let challenge = challenge(&verifier);
@@ -110,7 +112,8 @@ impl Oidc {
             let refused = format!("the issuer ended this login: {}", text("error"));
             return Err(Status::unauthenticated(refused));
         }
-        self.named(text("id_token"), Some(&login.nonce), &known, now).await
+        self.named(text("id_token"), Some(&login.nonce), &known, now)
+            .await
     }
 }
 

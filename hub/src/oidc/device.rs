@@ -37,12 +37,7 @@ impl Oidc {
     ///
     /// # Errors
     /// ResourceExhausted when too many wait, Unavailable when the issuer fails.
-    pub async fn begin(
-        &self,
-        key: [u8; 32],
-        source: Option<IpAddr>,
-        now: Millis,
-    ) -> Result<Begun, Status> {
+    pub async fn begin(&self, key: [u8; 32], source: Option<IpAddr>, now: Millis) -> Result<Begun, Status> {
         self.pending.lock().await.admit(source, now)?;
         let known = self.known(now, false).await.map_err(|error| failed(&error))?;
         let device = known.device.as_ref().ok_or_else(|| {

@@ -18,7 +18,8 @@ use tokio::sync::Mutex;
 use tonic::Status;
 use tracing::warn;
 
-use self::claims::{Expected, Named, Rejected};
+pub use self::claims::Named;
+use self::claims::{Expected, Rejected};
 pub use self::device::{Begun, Step};
 use self::http::Http;
 use self::pending::Pending;

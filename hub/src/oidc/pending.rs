@@ -74,7 +74,9 @@ impl Pending {
         let begun_there = self.begun.iter().filter(|(_, from)| *from == source);
         let too_many = |text: &str| Err(Status::resource_exhausted(text));
         if there.count() >= FROM_THERE || begun_there.count() >= BEGUN_THERE {
-            return too_many("too many logins from this address wait for their persons; try again in a minute");
+            return too_many(
+                "too many logins from this address wait for their persons; try again in a minute",
+            );
         }
         if self.logins.len() >= IN_ALL || self.begun.len() >= BEGUN {
             return too_many("too many logins wait for their persons; try again in a minute");

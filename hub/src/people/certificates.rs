@@ -75,7 +75,11 @@ impl PeopleService {
             at: decision.at.div_euclid(1000) * 1000,
             by: by.name.to_string(),
         };
-        let kept = self.hub.store().revoke_certificate(revocation.clone(), decision).await;
+        let kept = self
+            .hub
+            .store()
+            .revoke_certificate(revocation.clone(), decision)
+            .await;
         kept.map_err(|error| unavailable(&error))?;
         self.hub.authority.change(|people| people.refuse(revocation));
         info!(subject, by = &*by.name, "certificates of a person were revoked");

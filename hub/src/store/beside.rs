@@ -27,7 +27,10 @@ impl Beside {
             .filename(path)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(10));
-        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options)
+            .await;
         let pool = pool.with_context(|| {
             format!(
                 "cannot open the store {}: the hub makes it at its first start; set --store as the hub has it",

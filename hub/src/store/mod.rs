@@ -5,6 +5,7 @@ mod bindings;
 mod clusters;
 pub mod collect;
 mod commands;
+pub mod copies;
 pub mod copy;
 mod decisions;
 mod enrolment;
@@ -55,6 +56,7 @@ impl StoreError {
 pub trait HubStore:
     collect::CollectStore
     + copy::CopyStore
+    + copies::PlaceStore
     + pause::PauseStore
     + CommandStore
     + DecisionStore

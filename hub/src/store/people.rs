@@ -9,7 +9,7 @@ use super::decisions::put_decision;
 use super::locks::{number, signed};
 use super::{Sqlite, StoreError, StoredDecision};
 use crate::Millis;
-use crate::access::people::{Invite, Revocation, RoleBinding, Session, Subject};
+use crate::access::people::{Invite, Maker, Revocation, RoleBinding, Session, Subject};
 
 /// Bindings, and sessions.
 pub type KeptPeople = (Vec<RoleBinding>, Vec<Session>);
@@ -69,6 +69,16 @@ fn keys(bytes: &[u8]) -> Vec<KeyHash> {
     bytes.as_chunks().0.to_vec()
 }
 
+fn made_by(maker: Option<&Maker>) -> String {
+    maker
+        .and_then(|maker| serde_json::to_string(maker).ok())
+        .unwrap_or_default()
+}
+
+fn maker(row: &SqliteRow, column: usize) -> Result<Option<Maker>, StoreError> {
+    Ok(serde_json::from_str(row.try_get(column)?).ok())
+}
+
 fn hash(row: &SqliteRow, column: usize) -> Result<[u8; 32], StoreError> {
     let bytes: Vec<u8> = row.try_get(column)?;
     // One of another length matches no token.
@@ -106,7 +116,7 @@ impl Sqlite {
         for row in &rows {
             bindings.extend(binding(row)?);
         }
-        let query = "SELECT hash, name, groups, how, created, expires, trusts FROM person_session WHERE expires > ?";
+        let query = "SELECT hash, name, groups, how, created, expires, trusts, maker FROM person_session WHERE expires > ?";
         let rows = sqlx::query(query).bind(now).fetch_all(&self.pool).await?;
         let session = |row: &SqliteRow| -> Result<Session, StoreError> {
             Ok(Session {
@@ -117,6 +127,7 @@ impl Sqlite {
                 created: row.try_get(4)?,
                 expires: row.try_get(5)?,
                 trusts: keys(row.try_get(6)?),
+                maker: maker(row, 7)?,
             })
         };
         let sessions: Result<Vec<Session>, StoreError> = rows.iter().map(session).collect();
@@ -151,10 +162,11 @@ impl Sqlite {
         let mut transaction = self.write().await?;
         let query = sqlx::query("DELETE FROM invite WHERE expires <= ?").bind(decision.at);
         query.execute(&mut *transaction).await?;
-        let query = "INSERT INTO invite (hash, name, groups, expires, created_by) VALUES (?, ?, ?, ?, ?)";
+        let query = "INSERT INTO invite (hash, name, groups, expires, created_by, maker, until) VALUES (?, ?, ?, ?, ?, ?, ?)";
         let query = sqlx::query(query).bind(invite.hash.to_vec()).bind(invite.name);
         let query = query.bind(json(&invite.groups)).bind(invite.expires);
         let query = query.bind(&decision.who);
+        let query = query.bind(made_by(invite.maker.as_ref())).bind(invite.until);
         query.execute(&mut *transaction).await?;
         put_decision(&mut transaction, decision).await?;
         transaction.commit().await?;
@@ -162,7 +174,7 @@ impl Sqlite {
     }
 
     async fn read_invite(&self, of: [u8; 32], now: Millis) -> Result<Option<Invite>, StoreError> {
-        let query = "SELECT name, groups, expires FROM invite WHERE hash = ? AND expires > ?";
+        let query = "SELECT name, groups, expires, maker, until FROM invite WHERE hash = ? AND expires > ?";
         let query = sqlx::query(query).bind(of.to_vec()).bind(now);
         let row = query.fetch_optional(&self.pool).await?;
         row.map(|row| {
@@ -171,6 +183,8 @@ impl Sqlite {
                 name: row.try_get(0)?,
                 groups: list(row.try_get(1)?),
                 expires: row.try_get(2)?,
+                maker: maker(&row, 3)?,
+                until: row.try_get(4)?,
             })
         })
         .transpose()
@@ -191,12 +205,14 @@ impl Sqlite {
         }
         let query = sqlx::query("DELETE FROM person_session WHERE expires <= ?").bind(decision.at);
         query.execute(&mut *transaction).await?;
-        let query = "INSERT INTO person_session (hash, name, groups, how, created, expires, trusts) \
-             VALUES (?, ?, ?, ?, ?, ?, ?)";
+        let query = "INSERT INTO person_session (hash, name, groups, how, created, expires, trusts, maker) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
         let query = sqlx::query(query).bind(session.hash.to_vec()).bind(session.name);
         let query = query.bind(json(&session.groups)).bind(session.how);
         let query = query.bind(session.created).bind(session.expires);
-        let query = query.bind(session.trusts.concat());
+        let query = query
+            .bind(session.trusts.concat())
+            .bind(made_by(session.maker.as_ref()));
         query.execute(&mut *transaction).await?;
         put_decision(&mut transaction, decision).await?;
         transaction.commit().await?;

@@ -176,7 +176,7 @@ impl Keys {
         } = &material;
         let configs = [
             presented.served(Clients::Demanded(link))?,
-            presented.served(Clients::Optional(view))?,
+            presented.served(Clients::Optional(view))?.browsable(),
             own.as_ref().unwrap_or(presented).served(Clients::Without)?,
         ];
         for (out, config) in self.out.iter().zip(configs) {

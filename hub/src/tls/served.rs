@@ -45,7 +45,11 @@ impl Served {
     ) -> anyhow::Result<Served> {
         let trusted = |roots: &[CertificateDer<'static>], optional: bool| {
             let builder = builder(roots)?;
-            let builder = if optional { builder.allow_unauthenticated() } else { builder };
+            let builder = if optional {
+                builder.allow_unauthenticated()
+            } else {
+                builder
+            };
             anyhow::Ok(Trusted {
                 roots: roots.to_vec(),
                 verifier: builder.build()?,
@@ -84,6 +88,17 @@ impl Served {
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
         self.config.clone()
+    }
+
+    /// For browsers too: behind a proxy they may come with HTTP/1.1. Who offers HTTP/2 gets it.
+    #[must_use]
+    pub fn browsable(self) -> Served {
+        let mut config = (*self.config).clone();
+        config.alpn_protocols.push(b"http/1.1".to_vec());
+        Served {
+            config: Arc::new(config),
+            ..self
+        }
     }
 
     /// Whether both take the certificates of the same authorities.

@@ -3,6 +3,7 @@
 
 pub mod own;
 pub mod plan;
+pub mod stage;
 
 use std::path::Path;
 use std::time::Duration;

@@ -13,8 +13,8 @@ use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::hub_message::Body as Told;
 use proto::v1::spoke_message::Body;
 use proto::v1::{
-    CertificateRequest, CertificateStored, CreateJoinTokenRequest, CreateJoinTokenResponse, EnrolRequest, Hello, IssuedCertificate, LocksRequest,
-    LocksResponse,
+    CertificateRequest, CertificateStored, CreateJoinTokenRequest, CreateJoinTokenResponse, EnrolRequest,
+    Hello, IssuedCertificate, LocksRequest, LocksResponse,
 };
 use rcgen::{CertificateParams, KeyPair};
 use tokio_util::sync::CancellationToken;
@@ -119,7 +119,9 @@ impl Own {
     pub async fn operator_for(&self, valid: &str) -> Channel {
         let config = config(self.dir.path(), self.more);
         let valid: Span = valid.parse().unwrap();
-        let file = hub::membership::operator_certificate(&config, "ann", Role::Admin, valid).await.unwrap();
+        let file = hub::membership::operator_certificate(&config, "ann", Role::Admin, valid)
+            .await
+            .unwrap();
         let identity = Identity::from_pem(&file, &file);
         self.dial(self.running.view.port(), Some(identity)).await.unwrap()
     }
@@ -242,6 +244,10 @@ pub async fn renew(spoke: &mut Spoke) -> Holder {
 
 /// The spoke has kept a certificate.
 pub async fn keep(spoke: &Spoke, holder: &Holder) {
-    let serial = proto::certificate::read(&holder.certificate.chain[0]).unwrap().serial;
-    spoke.say(Body::CertificateStored(CertificateStored { serial })).await;
+    let serial = proto::certificate::read(&holder.certificate.chain[0])
+        .unwrap()
+        .serial;
+    spoke
+        .say(Body::CertificateStored(CertificateStored { serial }))
+        .await;
 }

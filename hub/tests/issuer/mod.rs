@@ -106,7 +106,10 @@ async fn device(body: String) -> Json<Value> {
 }
 
 /// A person who confirms at once.
-async fn authorize(State(issuer): State<Arc<Issuer>>, Query(asked): Query<HashMap<String, String>>) -> Redirect {
+async fn authorize(
+    State(issuer): State<Arc<Issuer>>,
+    Query(asked): Query<HashMap<String, String>>,
+) -> Redirect {
     for (name, value) in [
         ("response_type", "code"),
         ("client_id", "fleet"),

@@ -107,7 +107,12 @@ pub fn readiness(key: &Key, valid: &Valid, observed: &Surroundings<'_>) -> Readi
             };
         }
         Err(Blocked::Refused { message }) => return Readiness::Refused { message },
-        Ok(_) => {}
+        Ok(repository) => {
+            if let Some(message) = consent::read_only(&valid.repository, repository) {
+                let reason = reasons::REPOSITORY_READ_ONLY;
+                return Readiness::Held { reason, message };
+            }
+        }
     }
     match locate::locate(valid, observed.source) {
         Ok(located) => Readiness::Ready(located),
@@ -279,6 +284,16 @@ mod tests {
                 "{allowed}"
             );
         }
+    }
+
+    #[test]
+    fn no_run_begins_while_the_repository_is_read_only() {
+        let mut repository = repository("True", json!({ "from": "All" }));
+        assert!(matches!(decide(Some(&repository), "shop", true), Readiness::Ready(_)));
+        repository.spec.read_only = true;
+        let held = decide(Some(&repository), "shop", true);
+        assert!(matches!(held, Readiness::Held { .. }), "{held:?}");
+        assert_eq!(reason(held), "RepositoryReadOnly");
     }
 
     #[test]

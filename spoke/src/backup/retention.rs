@@ -124,6 +124,7 @@ pub(super) fn policy(
         group_by: retention.group_by.clone(),
     };
     let spec = GlobalRetentionPolicySpec {
+        allowed_window: None,
         repository_ref: crds::common::CrossNamespaceObjectReference {
             name: valid.repository.name.to_string(),
             namespace: Some(valid.repository.namespace.to_string()),

@@ -1,8 +1,10 @@
 //! Whether the certificate of this cluster is used, or a new one is asked for with a join token. Pure.
 
+use crds::conditions::reasons;
 use jiff::Timestamp;
 
 use super::secret::{Held, Join};
+use crate::exchange::Uncertified;
 
 /// What the next dial does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +14,7 @@ pub enum Step {
     /// Joins first. With a certificate that is still good, that one is used if the token is refused.
     Enrol,
     /// Waits for a person, who reads this.
-    Blocked(String),
+    Blocked(Uncertified),
 }
 
 /// What the next dial does at a time.
@@ -25,15 +27,21 @@ pub fn decide(cluster: &str, held: Option<&Held>, join: Option<&Join>, now: Time
     }
     match held {
         Some(held) if now.as_millisecond() < held.facts.expires => Step::Use,
-        Some(held) => Step::Blocked(format!(
-            "the certificate of this cluster has expired at {} and could not be renewed; join again: run `fleet clusters join \
-             {cluster}` and apply what it prints",
-            timestamp(held.facts.expires)
-        )),
-        None => Step::Blocked(format!(
-            "this cluster has no certificate of the hub: run `fleet clusters join {cluster}` and apply what it prints, or install \
-             one by hand as Secret fleet-spoke-tls"
-        )),
+        Some(held) => Step::Blocked(Uncertified {
+            reason: reasons::CLUSTER_CERTIFICATE_EXPIRED,
+            text: format!(
+                "the certificate of this cluster has expired at {} and could not be renewed; join again: run `fleet clusters \
+                 join {cluster}` and apply what it prints",
+                timestamp(held.facts.expires)
+            ),
+        }),
+        None => Step::Blocked(Uncertified {
+            reason: reasons::CLUSTER_NOT_JOINED,
+            text: format!(
+                "this cluster has no certificate of the hub: run `fleet clusters join {cluster}` and apply what it prints, or \
+                 install one by hand as Secret fleet-spoke-tls"
+            ),
+        }),
     }
 }
 
@@ -81,10 +89,12 @@ mod tests {
     #[test]
     fn what_is_missing_is_said_with_what_to_do() {
         for (held, join) in [(None, None), (Some(held("one")), Some(join("one")))] {
-            let Step::Blocked(text) = at(1_000, held.as_ref(), join.as_ref()) else {
+            let Step::Blocked(blocked) = at(1_000, held.as_ref(), join.as_ref()) else {
                 panic!("it goes on")
             };
-            assert!(text.contains("fleet clusters join a"), "{text}");
+            assert!(blocked.text.contains("fleet clusters join a"), "{blocked}");
+            let expired = blocked.reason == reasons::CLUSTER_CERTIFICATE_EXPIRED;
+            assert_eq!(expired, held.is_some());
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use crds::conditions::reasons;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use proto::certificate::KeyHash;
@@ -17,6 +18,7 @@ use proto::v1::{EnrolRequest, IssuedCertificate};
 use rcgen::{CertificateParams, KeyPair};
 use tokio::sync::Notify;
 use tokio::time::timeout;
+use tonic::Code;
 use tonic::transport::{ClientTlsConfig, Endpoint};
 use tracing::{info, warn};
 
@@ -26,6 +28,7 @@ pub use self::secret::{Held, Join};
 use self::secret::{IDENTITY, Identity, JOIN, Prepared};
 use crate::apply::Applier;
 use crate::context::Context;
+use crate::exchange::Uncertified;
 use crate::world::{Key, World};
 
 /// Time for the connection to the hub, and for its answer.
@@ -63,7 +66,7 @@ pub async fn certificate(place: &Place, context: &Context) -> anyhow::Result<Hel
     let step = decide(cluster, identity.held.as_ref(), join.as_ref(), now);
     let join = match (step, join) {
         (Step::Enrol, Some(join)) => join,
-        (Step::Blocked(text), _) => anyhow::bail!(text),
+        (Step::Blocked(blocked), _) => return Err(blocked.into()),
         _ => return identity.held.context("there is no certificate"),
     };
     match enrol(place, context, &join, &mut identity).await {
@@ -135,11 +138,24 @@ async fn ask(place: &Place, join: &Join, request: EnrolRequest) -> anyhow::Resul
     let channel = channel.with_context(|| format!("no connection to {}", join.enrol))?;
     let answer = timeout(PATIENCE, FleetEnrolClient::new(channel).enrol(request)).await;
     let answer = answer.context("no answer in time")?;
-    let answer = answer.map_err(|status| anyhow::anyhow!("{}", status.message()))?;
+    let answer = answer.map_err(|status| refused(&status))?;
     answer
         .into_inner()
         .certificate
         .context("the hub's answer has no certificate")
+}
+
+/// A refusal of the hub needs a person; anything else is tried again.
+fn refused(status: &tonic::Status) -> anyhow::Error {
+    let text = status.message().to_owned();
+    match status.code() {
+        Code::PermissionDenied | Code::FailedPrecondition | Code::InvalidArgument => Uncertified {
+            reason: reasons::CLUSTER_NOT_JOINED,
+            text,
+        }
+        .into(),
+        _ => anyhow::anyhow!(text),
+    }
 }
 
 /// A key for the next certificate, PEM.

@@ -4,6 +4,7 @@
 pub mod board;
 mod browsing;
 mod collectors;
+mod copies;
 mod commands;
 mod creations;
 mod leases;
@@ -13,8 +14,9 @@ pub mod outbox;
 pub use board::{Board, Finished, Operation, Pinned, Progress, running};
 pub use browsing::Browsing;
 pub use collectors::{Collection, Collectors};
+pub use copies::Copies;
 pub use commands::{Arrived, CommandedRun, Commands, Unlocking};
 pub use creations::Creations;
 pub use leases::{Event, Leases, Question};
-pub use name::{CertificateName, mark as mark_name};
+pub use name::{CertificateName, Uncertified, Waits, mark as mark_waiting, says_so as says_it_waits};
 pub use outbox::Outbox;

@@ -1,6 +1,6 @@
-//! The name of this cluster in its certificate, as the hub has read it. Snapshots are tagged with the configured name and
-//! the hub knows the cluster by its certificate's, so a difference ends the session: no maintenance is done, and the
-//! resources say why.
+//! The certificate of this cluster: whether there is one, and its name as the hub has read it. Snapshots are tagged with the
+//! configured name and the hub knows the cluster by its certificate's, so a difference ends the session: no maintenance is
+//! done, and the resources say why.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -18,7 +18,32 @@ pub struct CertificateName {
     certificate: Mutex<String>,
     /// Why there is no connection to the hub; empty while there is one.
     trouble: Mutex<String>,
+    /// Whether there is a certificate to connect with; `None` until that was looked at.
+    held: Mutex<Option<Result<(), Uncertified>>>,
 }
+
+/// This cluster has no certificate to connect with, and gets none without a person.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Uncertified {
+    /// Of the condition that says so.
+    pub reason: &'static str,
+    pub text: String,
+}
+
+/// What the resources say of all maintenance that waits for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waits {
+    pub reason: String,
+    pub text: String,
+}
+
+/// Reasons of that.
+const REASONS: [&str; 3] = [
+    reasons::CLUSTER_NAME_DIFFERS,
+    reasons::CLUSTER_NOT_JOINED,
+    reasons::CLUSTER_CERTIFICATE_EXPIRED,
+];
 
 impl CertificateName {
     /// Nothing is known of the certificate yet. `linked`: whether there is a hub.
@@ -29,6 +54,7 @@ impl CertificateName {
             linked,
             certificate: Mutex::default(),
             trouble: Mutex::default(),
+            held: Mutex::default(),
         }
     }
 
@@ -71,12 +97,56 @@ impl CertificateName {
     }
 }
 
-/// Condition Waiting of a repository: present as long as the names differ, with the sentence that says so.
-pub fn mark(conditions: &mut Vec<Condition>, differs: Option<&str>, generation: Option<i64>, now: Timestamp) {
-    let (type_, reason) = (types::WAITING, reasons::CLUSTER_NAME_DIFFERS);
-    match differs {
-        Some(text) => conditions::set(conditions, type_, Status::True, reason, text, generation, now),
-        None => conditions.retain(|c| c.type_ != type_ || c.reason != reason),
+impl CertificateName {
+    /// It was looked at whether there is a certificate to connect with. Returns whether that is news.
+    pub fn looked(&self, held: Result<(), Uncertified>) -> bool {
+        let mut known = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        known.replace(held.clone()) != Some(held)
+    }
+
+    /// Why all maintenance waits for a person, if it does. Until the certificate was looked at, what the resource says
+    /// itself counts.
+    #[must_use]
+    pub fn waits(&self, said: &[Condition], type_: &str) -> Option<Waits> {
+        if let Some(text) = self.differs(said, type_) {
+            let reason = reasons::CLUSTER_NAME_DIFFERS.to_owned();
+            return Some(Waits { reason, text });
+        }
+        if !self.linked {
+            return None;
+        }
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match held {
+            Some(Err(Uncertified { reason, text })) => Some(Waits {
+                reason: reason.to_owned(),
+                text,
+            }),
+            Some(Ok(())) => None,
+            None => conditions::get(said, type_)
+                .filter(|said| REASONS[1..].contains(&said.reason.as_str()))
+                .map(|said| Waits {
+                    reason: said.reason.clone(),
+                    text: said.message.clone(),
+                }),
+        }
+    }
+}
+
+/// Whether a condition says that all maintenance waits for a person.
+#[must_use]
+pub fn says_so(condition: &Condition) -> bool {
+    REASONS.contains(&condition.reason.as_str())
+}
+
+/// Condition Waiting of a repository: present as long as all maintenance waits for a person, with the sentence that says
+/// why.
+pub fn mark(conditions: &mut Vec<Condition>, waits: Option<&Waits>, generation: Option<i64>, now: Timestamp) {
+    let type_ = types::WAITING;
+    match waits {
+        Some(Waits { reason, text }) => {
+            conditions::set(conditions, type_, Status::True, reason, text, generation, now);
+        }
+        None => conditions.retain(|c| c.type_ != type_ || !says_so(c)),
     }
 }
 
@@ -136,8 +206,8 @@ mod tests {
     fn a_repository_says_it_as_long_as_it_is_so() {
         let name = CertificateName::new("a", true);
         let say = |list: &mut Vec<Condition>, name: &CertificateName| {
-            let differs = name.differs(list, types::WAITING);
-            mark(list, differs.as_deref(), Some(1), Timestamp::UNIX_EPOCH);
+            let waits = name.waits(list, types::WAITING);
+            mark(list, waits.as_ref(), Some(1), Timestamp::UNIX_EPOCH);
         };
         let mut list = saying(reasons::REPOSITORY_ACCESSIBLE, "");
         say(&mut list, &name);
@@ -153,5 +223,33 @@ mod tests {
         name.welcomed("a");
         say(&mut list, &name);
         assert_eq!(list.len(), 1);
+    }
+
+    #[test]
+    fn a_certificate_that_is_missing_is_told_until_there_is_one() {
+        let name = CertificateName::new("a", true);
+        let say = |list: &mut Vec<Condition>, name: &CertificateName| {
+            let waits = name.waits(list, types::WAITING);
+            mark(list, waits.as_ref(), Some(1), Timestamp::UNIX_EPOCH);
+            let said = conditions::get(list, types::WAITING);
+            said.map(|said| (said.reason.clone(), said.message.clone()))
+        };
+        let mut list = Vec::new();
+        assert_eq!(say(&mut list, &name), None);
+        let expired = || Uncertified {
+            reason: reasons::CLUSTER_CERTIFICATE_EXPIRED,
+            text: "join again".to_owned(),
+        };
+        assert!(name.looked(Err(expired())) && !name.looked(Err(expired())));
+        let said = say(&mut list, &name).unwrap();
+        assert_eq!(said, ("ClusterCertificateExpired".to_owned(), "join again".to_owned()));
+        // After a restart nothing is known yet, which takes nothing back.
+        let again = CertificateName::new("a", true);
+        assert_eq!(say(&mut list, &again), Some(said));
+        assert!(again.looked(Ok(())));
+        assert_eq!(say(&mut list, &again), None);
+        name.looked(Err(expired()));
+        say(&mut list, &name);
+        assert_eq!(say(&mut list, &CertificateName::new("a", false)), None, "the hub was removed");
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crds::conditions::reasons;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::relist::Change;
 use super::table::{self, Reader, Row};
+use crate::exchange::says_it_waits;
 use crate::kind::Kinds;
 use crate::kind::{Cause, KindHandle};
 use crate::queue::Places;
@@ -102,12 +102,12 @@ impl Routes {
         }
     }
 
-    /// The name of this cluster in its certificate was read. `differs`: it is not the configured one.
-    pub fn named(&self, world: &World, differs: bool) {
+    /// The certificate of this cluster or its name was read. `waits`: there is none, or it is not the configured one.
+    pub fn named(&self, world: &World, waits: bool) {
         if !self.is_open() {
             return;
         }
-        for (reader, key) in readers_of_name(world, differs) {
+        for (reader, key) in readers_of_name(world, waits) {
             self.poke(reader, key);
         }
     }
@@ -124,6 +124,13 @@ impl Routes {
     /// Who collects the figures of a physical repository, or what was collected, has changed.
     pub fn collected(&self, world: &World, restic_id: &str) {
         for repository in world.repositories.find(Index::ResticId, &Key::new("", restic_id)) {
+            self.poke(Reader::Repositories, repository);
+        }
+    }
+
+    /// Nobody is appointed to read figures of repositories: each may be due here.
+    pub fn unappointed(&self, world: &World) {
+        for repository in world.repositories.keys() {
             self.poke(Reader::Repositories, repository);
         }
     }
@@ -164,11 +171,11 @@ impl Routes {
     }
 }
 
-/// What maintenance is done for shows that the names differ: all of it while they do, and else what shows it still.
-fn readers_of_name(world: &World, differs: bool) -> Vec<(Reader, Key)> {
+/// What maintenance is done for shows that it waits for a person: all of it while it does, and else what shows it still.
+fn readers_of_name(world: &World, waits: bool) -> Vec<(Reader, Key)> {
     let shows = |conditions: Option<&Vec<Condition>>| {
         let mut conditions = conditions.into_iter().flatten();
-        differs || conditions.any(|c| c.reason == reasons::CLUSTER_NAME_DIFFERS)
+        waits || conditions.any(says_it_waits)
     };
     let repositories = world
         .repositories
@@ -185,6 +192,7 @@ fn readers_of_name(world: &World, differs: bool) -> Vec<(Reader, Key)> {
 
 #[cfg(test)]
 mod tests {
+    use crds::conditions::reasons;
     use crds::{GlobalRetentionPolicy, ResticRepository};
     use serde_json::json;
 

@@ -20,7 +20,7 @@ use crate::apply::{ApplyError, Object};
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::events::Severity;
-use crate::exchange::{Board, CertificateName, Collectors, Commands, Creations, Leases};
+use crate::exchange::{Board, CertificateName, Collectors, Commands, Copies, Creations, Leases};
 use crate::metrics::Measured;
 use crate::notify::Notifying;
 use crate::queue::Places;
@@ -35,6 +35,8 @@ pub struct Cache<'a> {
     pub operations: &'a Board,
     pub certificate: &'a CertificateName,
     pub collectors: &'a Collectors,
+    /// Other stores with the id of a repository.
+    pub copies: &'a Copies,
     pub places: &'a Places,
     pub commands: &'a Commands,
 }

@@ -239,6 +239,7 @@ impl<C: Controller> Driver<C> {
             operations: &context.operations,
             certificate: &context.certificate,
             collectors: &context.collectors,
+            copies: &context.copies,
             places: &context.places,
             commands: &context.commands,
         }

@@ -29,6 +29,8 @@ pub enum News<'a> {
     Drained(&'a str),
     /// Who collects the figures of the repository with this restic id, or what was collected.
     Collected(&'a str),
+    /// The hub is of a version that appoints no collectors: each cluster reads figures for itself.
+    Unappointed,
     /// The name of this cluster in its certificate, unless it is the one of the session before.
     Named,
 }

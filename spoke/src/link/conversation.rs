@@ -9,7 +9,7 @@ use proto::v1::spoke_message::Body;
 use proto::v1::{Hello, HubMessage, SpokeMessage, Welcome, hub_message};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
 use tonic::Streaming;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tracing::info;
 
 use super::client::{News, Wake};
@@ -19,7 +19,9 @@ use super::renewal::Renewal;
 use super::seen::{self, SeenHub};
 use super::session::Session;
 use crate::context::Context;
-use crate::exchange::Arrived;
+use crate::enrol::Held;
+use crate::exchange::{Arrived, Uncertified};
+use crate::possession::Question;
 use crate::world::Key;
 
 /// Changes within this time travel together.
@@ -30,7 +32,7 @@ const CLOSED: &str = "the stream to the hub is closed";
 
 /// Opens a session and keeps it until its stream ends.
 pub(super) async fn session(config: &LinkConfig, context: &Context, wake: &Wake) -> anyhow::Result<()> {
-    let (endpoint, held) = config.endpoint(context).await?;
+    let (endpoint, held) = look(config, context, wake).await?;
     let channel: Channel = timeout(CONNECT, endpoint.connect())
         .await
         .context("no answer in time")??;
@@ -143,7 +145,7 @@ impl Conversation<'_> {
         match body {
             hub_message::Body::PossessionChallenge(challenge) => {
                 count(context, "in", "possession");
-                self.config.possession.asked(challenge);
+                self.config.possession.asked(Question::Possession(challenge));
             }
             hub_message::Body::Command(command) => {
                 count(context, "in", "command");
@@ -164,6 +166,16 @@ impl Conversation<'_> {
                 count(context, "in", "collector");
                 let restic_id = assignment.restic_id.clone();
                 context.collectors.assigned(assignment);
+                (self.wake)(News::Collected(&restic_id));
+            }
+            hub_message::Body::StoreProbe(asked) => {
+                count(context, "in", "copies");
+                self.config.possession.asked(Question::Probe(asked));
+            }
+            hub_message::Body::RepositoryCopies(copies) => {
+                count(context, "in", "copies");
+                let restic_id = copies.restic_id.clone();
+                context.copies.told(copies);
                 (self.wake)(News::Collected(&restic_id));
             }
             hub_message::Body::CreationGrant(grant) => context.creations.granted(grant.id, grant.hold_ms),
@@ -235,6 +247,9 @@ impl Conversation<'_> {
         context
             .collectors
             .connected(&welcome.cluster, welcome.appoints_collectors);
+        if !welcome.appoints_collectors {
+            (self.wake)(News::Unappointed);
+        }
         context.leases.connected(true);
         context.shared.welcomed();
         Ok(())
@@ -281,6 +296,32 @@ fn hello(config: &LinkConfig, context: &Context, seen: &SeenHub, session: &mut S
     }
 }
 
+/// How the hub is dialled now. The resources say so if there is no certificate to do it with.
+async fn look(
+    config: &LinkConfig,
+    context: &Context,
+    wake: &Wake,
+) -> anyhow::Result<(Endpoint, Option<Held>)> {
+    let found = config.endpoint(context).await;
+    let looked = match &found {
+        Ok(_) => Ok(()),
+        Err(error) => match error.downcast_ref::<Uncertified>() {
+            Some(uncertified) => Err(Uncertified {
+                text: format!("{error:#}"),
+                ..uncertified.clone()
+            }),
+            // A Secret that cannot be read is not one that is missing.
+            None => return found,
+        },
+    };
+    let missing = &context.metrics.certificate.missing;
+    missing.set(i64::from(looked.is_err()));
+    if context.certificate.looked(looked) {
+        wake(News::Named);
+    }
+    found
+}
+
 /// Snapshots are tagged with the configured name, and the hub knows the cluster by its certificate's.
 fn check_name(context: &Context) -> anyhow::Result<()> {
     let differs = context.certificate.differs(&[], types::READY);
@@ -324,10 +365,11 @@ fn kind(message: &SpokeMessage) -> &'static str {
         Some(Body::Heartbeat(_)) => "heartbeat",
         Some(Body::CreationRequest(_) | Body::CreationDone(_)) => "creation",
         Some(Body::PossessionProof(_)) => "possession",
+        Some(Body::StoreProbeAnswer(_)) => "copies",
         Some(Body::CollectorReport(_)) => "collector",
         Some(Body::CertificateRequest(_) | Body::CertificateStored(_) | Body::TrustStored(_)) => {
             "certificate"
-        },
+        }
         Some(Body::CommandReport(_)) => "command",
         Some(Body::BrowsePart(_)) => "browse",
         Some(_) => "lease",

@@ -168,6 +168,8 @@ pub fn repository_state(repository: &ResticRepository) -> ObjectState {
         progress: check.and_then(|check| check.progress.as_ref()).map(progress),
         key_id: key_in_use(repository, &status),
         refresh_ms: refresh(repository),
+        changed_id: status.changed_id.clone().unwrap_or_default(),
+        read_only: repository.spec.read_only,
     };
     object(&repository.metadata, &status.conditions, Body::Repository(body))
 }

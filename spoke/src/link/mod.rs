@@ -6,10 +6,15 @@ mod config;
 mod conversation;
 pub mod convert;
 mod lanes;
+#[cfg(test)]
+#[path = "../../../proto/recorded/mod.rs"]
+mod recorded;
 mod renewal;
 mod seen;
 pub mod session;
 mod unclear;
+#[cfg(test)]
+mod versions_tests;
 
 pub use client::{News, Wake, run};
 pub use config::LinkConfig;

@@ -60,11 +60,19 @@ pub fn repository(broken: &Undecodable) -> ObjectState {
     let body = v1::RepositoryState {
         url: redact(&text("/spec/repositoryURL")),
         restic_id: text("/status/repositoryID"),
+        changed_id: text("/status/changedID"),
+        read_only: is_read_only(broken),
         damage: damage::of_undecodable(broken).unwrap_or_default(),
         last_check_result: text("/status/lastIntegrityCheckResult"),
         ..Default::default()
     };
     object(&broken.meta, &conditions_of(broken), Body::Repository(body))
+}
+
+/// Whether its spec asks for that, as far as it can be read.
+fn is_read_only(broken: &Undecodable) -> bool {
+    let read_only = broken.raw.pointer("/spec/readOnly");
+    read_only.and_then(|read_only| read_only.as_bool()).unwrap_or_default()
 }
 
 /// Conditions of an object that cannot be decoded, those that can be read.

@@ -13,7 +13,7 @@ use tracing::warn;
 use super::adopt::NotYet;
 use super::life::{self, Pods};
 use super::record::{LOCK_PAUSE, Plan, Record, ending};
-use super::{Owner, maintenance_allowed};
+use super::{Closed, Owner, maintenance_allowed};
 use crate::apply::ApplyError;
 use crate::context::Context;
 use crate::exchange::{Event, Pinned};
@@ -223,8 +223,13 @@ impl Operations {
     /// Feeds what has happened into the holder.
     async fn advance(&self, record: &mut Record, event: Option<Event>) -> Result<(), ApplyError> {
         self.check_meaning(record);
-        // It asks for nothing, so that no message can be about it.
-        if record.covered || self.is_early(record) {
+        // It asks for nothing, so that no message can be about it; but for a question of the leader before this one.
+        let granted = matches!(event, Some(Event::Granted { .. }));
+        if record.covered || (self.is_early(record) && !granted) {
+            return Ok(());
+        }
+        if let Some(closed) = self.closed(record).filter(|_| !granted) {
+            record.waiting = Some(closed.text);
             return Ok(());
         }
         if let Some(event) = event
@@ -266,6 +271,16 @@ impl Operations {
         waits && record.ending.is_none() && not_before.is_some_and(|at| self.context.clock.now() < at)
     }
 
+    /// Why a Job that has not asked for the lock yet may not ask now.
+    pub(super) fn closed(&self, record: &Record) -> Option<Closed> {
+        let waits = matches!(record.holder.phase(), Phase::Waiting { .. });
+        if !waits || record.asked || record.ending.is_some() {
+            return None;
+        }
+        let job = self.job(&record.pinned.job, &record.pinned.operation)?;
+        self.owner(&job)?.closed(&record.pinned, self.context.clock.now())
+    }
+
     async fn feed(&self, record: &mut Record, input: Input) -> Result<(), ApplyError> {
         let mut input = Some(input);
         while let Some(next) = input.take() {
@@ -291,6 +306,7 @@ impl Operations {
                 let allowed = maintenance_allowed(&self.context, &record.pinned.restic_id).await?;
                 record.forbidden = allowed.err();
                 if record.forbidden.is_none() {
+                    record.asked = true;
                     self.ask(record);
                 }
             }
@@ -355,7 +371,12 @@ impl Operations {
             },
             (None, None) => None,
         };
-        let due = if self.is_early(record) { early } else { holder };
+        let closed = self.closed(record).map(|closed| closed.again);
+        let due = match closed {
+            _ if self.is_early(record) => early,
+            None => holder,
+            closed => closed,
+        };
         // That they are watched again wakes nothing if no pod has changed.
         let unknown = (!self.knows_pods())
             .then(|| now.checked_add(UNKNOWN_PODS).ok())

@@ -133,6 +133,7 @@ struct Someone {
     poison: AtomicBool,
     /// Without a hub: the run as its policies make it now.
     own: Mutex<Option<RetentionRun>>,
+    closed: Mutex<Option<Closed>>,
 }
 
 impl Owner for Someone {
@@ -164,6 +165,10 @@ impl Owner for Someone {
             .or_else(|| self.own.lock().unwrap().clone())
             .unwrap_or_default();
         order(&run, run_hash(&run), &format!("{} policies", run.policies.len()))
+    }
+
+    fn closed(&self, _: &Pinned, _: jiff::Timestamp) -> Option<Closed> {
+        self.closed.lock().unwrap().clone()
     }
 
     fn is_recomposed(&self) -> bool {
@@ -213,6 +218,7 @@ impl Bench {
             recorded: AtomicBool::new(false),
             poison: AtomicBool::new(false),
             own: Mutex::default(),
+            closed: Mutex::default(),
         });
         let operations = Operations::new(context.clone(), "system", vec![owner.clone()]);
         let supervisor = Supervisor {
@@ -911,4 +917,64 @@ async fn a_job_that_fails_after_its_pod_was_lost_gives_nothing_back_however_ofte
         })
         .await;
     assert!(bench.released().is_none(), "its lease runs out at the grantor");
+}
+
+fn closed() -> Closed {
+    Closed {
+        text: "outside of the window, which opens tomorrow".to_owned(),
+        again: jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24),
+    }
+}
+
+fn waits_for(b: &Bench, reason: &str) -> Option<String> {
+    match b.context.operations.of("p").pop()?.progress {
+        Progress::Waiting {
+            reason: told,
+            message,
+        } => (told == reason).then_some(message),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn outside_of_its_window_a_job_asks_for_nothing_and_says_until_when() {
+    let mut bench = Bench::following().await;
+    *bench.owner.closed.lock().unwrap() = Some(closed());
+    bench.handle.lead();
+    bench.watch();
+    let message = bench.until("the reason", |b| waits_for(b, "MaintenanceClosed")).await;
+    assert!(message.contains("opens tomorrow"), "{message}");
+    for _ in 0..20 {
+        bench.watch();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    bench.said.extend(bench.context.leases.take());
+    let asked = |b: &Bench| b.said.iter().any(|body| matches!(body, Body::LeaseAsk(_)));
+    assert!(!asked(&bench), "{:?}", bench.said);
+    *bench.owner.closed.lock().unwrap() = None;
+    bench.watch();
+    bench.open().await;
+    // What has begun goes on after the window.
+    *bench.owner.closed.lock().unwrap() = Some(closed());
+    bench.watch();
+    let renew = bench.renewal().await;
+    bench.answer(&renew, None);
+    assert_eq!(bench.api.get(JOB).unwrap()["spec"]["suspend"], false);
+}
+
+#[tokio::test]
+async fn a_grant_that_comes_after_the_window_is_given_back() {
+    let mut bench = Bench::new().await;
+    bench
+        .until("the question", |b| {
+            b.said.iter().any(|body| matches!(body, Body::LeaseAsk(_))).then_some(())
+        })
+        .await;
+    *bench.owner.closed.lock().unwrap() = Some(closed());
+    bench.grant(run("a"));
+    let release = bench.until("the release", |b| b.released()).await;
+    assert_eq!(release.token, 5);
+    bench.give_back();
+    bench.until("the reason", |b| waits_for(b, "MaintenanceClosed")).await;
+    assert_eq!(bench.api.get(JOB).unwrap()["spec"]["suspend"], true);
 }

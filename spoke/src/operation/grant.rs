@@ -108,6 +108,11 @@ impl Operations {
         let Some(owner) = self.owner(&job) else {
             return Ok(false);
         };
+        if let Some(closed) = owner.closed(&record.pinned, self.context.clock.now()) {
+            record.waiting = Some(closed.text);
+            record.asked = false;
+            return Ok(false);
+        }
         let order = match owner.order(&record.pinned, &job, run) {
             Ok(order) => order,
             Err(text) => {

@@ -36,6 +36,7 @@ mod progress;
 mod record;
 pub mod result;
 
+use jiff::Timestamp;
 use proto::v1::{OperationKind, RetentionRun};
 
 use crate::apply::ApplyError;
@@ -56,6 +57,15 @@ pub struct Assignment {
     pub restic_id: Option<String>,
     /// The ResticRepository exists.
     pub exists: bool,
+}
+
+/// An operation may not ask for the lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// Why, and until when, in a sentence.
+    pub text: String,
+    /// When to look again; a change of its resources is seen before.
+    pub again: Timestamp,
 }
 
 /// The resources of one kind, as owners of operations.
@@ -82,6 +92,12 @@ pub trait Owner: Send + Sync + 'static {
     /// have changed since the grant.
     fn is_recomposed(&self) -> bool {
         false
+    }
+
+    /// Why the operation may not ask for the lock now: by a person's settings. `None` where it may.
+    fn closed(&self, pinned: &Pinned, now: Timestamp) -> Option<Closed> {
+        let _ = (pinned, now);
+        None
     }
 
     /// Whether the result of a Job is in its owner's status. Also true if there is no owner any more.

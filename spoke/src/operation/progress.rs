@@ -32,6 +32,10 @@ impl Operations {
         }
         match record.holder.phase() {
             Phase::Waiting { .. } if self.is_early(record) => self.later(record),
+            Phase::Waiting { .. } if let Some(closed) = self.closed(record) => Progress::Waiting {
+                reason: reasons::MAINTENANCE_CLOSED,
+                message: format!("{name} waits: {}", closed.text),
+            },
             Phase::Waiting { .. } if !self.context.leases.is_connected() => Progress::Waiting {
                 reason: reasons::HUB_AWAY,
                 message: format!(

@@ -52,6 +52,8 @@ pub(super) struct Record {
     pub covered: bool,
     /// Why it may not ask at all.
     pub forbidden: Option<String>,
+    /// It has asked for the lock, and waits for the answer.
+    pub asked: bool,
 }
 
 /// The plan in the pod's log.
@@ -87,6 +89,7 @@ impl Record {
             ending: None,
             covered: false,
             forbidden: None,
+            asked: false,
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crds::ResticRepositoryStatus;
 use crds::conditions::{self, reasons, types};
+use crds::{ResticRepositoryStatus, names};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::backoff::{Backoff, Jitter};
@@ -151,9 +151,12 @@ impl Answer {
             Answer::Changed { was, is } => (
                 reasons::REPOSITORY_CHANGED,
                 format!(
-                    "another repository ({}) lies where {} was; if that is meant, delete this ResticRepository and create it again",
-                    short(is),
-                    short(was)
+                    "another repository ({is}) lies where {} was: the storage was emptied and initialised again, or it is another storage. \
+                     No backup runs, and no retention run of either begins. Bring the known one back, or accept the other one, with all that it \
+                     holds: kubectl annotate --overwrite resticrepository NAME {}={}",
+                    short(was),
+                    names::ANNOTATION_ACCEPT_REPOSITORY,
+                    short(is)
                 ),
             ),
             Answer::Absent => (

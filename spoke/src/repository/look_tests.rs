@@ -339,3 +339,36 @@ async fn the_key_that_is_hinted_at_is_tried_before_all_others() {
     assert!(restic.id(&good).await.is_ok());
     assert_eq!(restic.key_id(&good).await, Ok(key));
 }
+
+#[tokio::test]
+async fn a_lock_that_is_held_for_a_probe_shows_to_others_and_leaves_neither_lock_nor_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("repository");
+    let (restic, other) = (
+        Arc::new(executor(&dir.path().join("cache")).await),
+        executor(&dir.path().join("other-cache")).await,
+    );
+    let credentials = credentials(&format!("local:{}", place.display()), "right horse");
+    restic.init(&credentials).await.unwrap();
+    let (held, shows) = tokio::sync::oneshot::channel();
+    let (end, ended) = tokio::sync::oneshot::channel();
+    let work = {
+        let (restic, credentials) = (restic.clone(), credentials.clone());
+        tokio::spawn(async move { restic.hold(&credentials, held, ended).await })
+    };
+    let id = shows.await.unwrap();
+    assert_eq!(other.locks(&credentials).await.unwrap(), [id.clone()]);
+    let file = other.lock(&credentials, &id).await.unwrap();
+    assert!(!file.exclusive && file.user == "fleet:a:operator:0", "{file:?}");
+    end.send(()).unwrap();
+    assert_eq!(work.await.unwrap(), Ok(()));
+    assert_eq!(other.locks(&credentials).await.unwrap(), [""; 0]);
+    assert_eq!(other.snapshots(&credentials).await.unwrap(), []);
+
+    // One that cannot be held says why.
+    let (held, shows) = tokio::sync::oneshot::channel();
+    let (_end, ended) = tokio::sync::oneshot::channel();
+    let nowhere = self::credentials(&format!("local:{}", dir.path().join("none").display()), "x");
+    assert!(restic.hold(&nowhere, held, ended).await.is_err());
+    assert!(shows.await.is_err());
+}

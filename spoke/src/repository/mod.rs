@@ -3,12 +3,15 @@
 
 mod answer;
 mod build;
+mod changed;
 mod check;
 mod collect;
+mod copied;
 mod life;
 mod locks;
 mod owner;
 mod plan;
+mod read_only;
 mod rotation;
 mod status;
 mod unlock;
@@ -24,9 +27,10 @@ use crds::{ResticRepository, ResticRepositoryStatus, names};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use proto::v1::RepositoryCopies;
 
 use crate::config::Config;
-use crate::exchange::{Collection, CommandedRun, Operation, running};
+use crate::exchange::{Collection, CommandedRun, Operation, Waits, running};
 use crate::kind::{
     Announcement, Applied, Cache, Controller, Input, Plan, Settled, Task, Tools, Unreadable, announce,
     ready_changed,
@@ -131,6 +135,8 @@ pub struct Observed {
     shared: bool,
     /// Who collects its figures.
     collection: Collection,
+    /// What the hub has found out about other stores with its id; `None` for nothing yet.
+    copies: Option<RepositoryCopies>,
     operations: Vec<Operation>,
     /// Checks that the hub's commands ask for.
     commands: Vec<CommandedRun>,
@@ -151,8 +157,8 @@ pub struct Observed {
     failed: Option<Timestamp>,
     /// What the cluster knows of the processes that hold locks, by their user and host.
     lives: BTreeMap<(String, String), Life>,
-    /// Why maintenance waits: this cluster has another name in its certificate.
-    name_differs: Option<String>,
+    /// Why all maintenance waits for a person: this cluster has no certificate, or one of another name.
+    waits: Option<Waits>,
 }
 
 impl RepositoryController {
@@ -230,6 +236,7 @@ impl Controller for RepositoryController {
             operations,
             commands: cache.commands.wanted(input.uid()),
             unlocking: cache.commands.unlocking(input.uid()).map(|asked| asked.since),
+            copies: cache.copies.of(input.status().repository_id.as_deref()),
             collection: cache
                 .collectors
                 .of(input.status().repository_id.as_deref(), input.now.boot),
@@ -239,9 +246,9 @@ impl Controller for RepositoryController {
             is_preceded: same.any(|(at, repository)| at < *key && is_ready(&repository)),
             failed: life::last_failure(world, key),
             lives: life::files(&input.state.locks, input.found).map(life).collect(),
-            name_differs: cache
+            waits: cache
                 .certificate
-                .differs(&input.status().conditions, types::WAITING),
+                .waits(&input.status().conditions, types::WAITING),
         }
     }
 
@@ -322,6 +329,7 @@ fn events(old: &ResticRepositoryStatus, new: &ResticRepositoryStatus) -> Vec<Ann
         event.reason == reasons::CHECKING || (created && well)
     };
     let ready = ready_changed(&old.conditions, &new.conditions).filter(|event| !quiet(event));
+    let ready = copied::changed(old, new).into_iter().chain(ready);
     locks.into_iter().chain(rotation).chain(ready).collect()
 }
 

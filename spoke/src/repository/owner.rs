@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use crds::ResticRepository;
+use jiff::Timestamp;
 use proto::v1::{OperationKind, RetentionRun, UnlockRun};
 
+use crate::closed;
 use crate::context::Context;
 use crate::exchange::Pinned;
-use crate::operation::{Assignment, Order, Owner, order};
+use crate::operation::{Assignment, Closed, Order, Owner, order};
 use crate::world::{JobView, Key, Stored as _, World};
 
 /// Type of the Jobs.
@@ -81,6 +83,11 @@ impl Owner for UnlockOwner {
             made_ms: self.context.clock.now().as_millisecond(),
         };
         order(&run, Vec::new(), "many locks")
+    }
+
+    fn closed(&self, pinned: &Pinned, now: Timestamp) -> Option<Closed> {
+        let repository = pinned_to(&self.context.world, pinned)?;
+        closed::read_only(&pinned.repository, &repository, now)
     }
 
     fn is_recorded(&self, pinned: &Pinned) -> bool {

@@ -13,10 +13,10 @@ use kube::Resource as _;
 use super::answer::{self, Answer, Attempts, Inputs, Step};
 use super::collect::{self, Collect};
 use super::{
-    Expected, Found, Observed, Planning, Reply, RepositoryController, State, Work, check, rotation, status,
-    unlock,
+    Expected, Found, Observed, Planning, Reply, RepositoryController, State, Work, changed, check, copied, read_only,
+    rotation, status, unlock,
 };
-use crate::exchange::{Collection, mark_name};
+use crate::exchange::{Collection, mark_waiting};
 use crate::kind::{Children, Credentials, Input, Plan, Refused, RefusedBecause, Settled, Task, failed_as};
 use crate::world::Key;
 
@@ -42,7 +42,9 @@ pub(super) fn plan(
         secret: observed.secret.clone(),
     };
     let mut status = take(planning, input, &inputs, recorded, &mut state);
+    changed::accept(input.resource, &mut status, &mut state, input.now.wall);
     collect::show(&observed.collection, &mut status);
+    copied::show(observed.copies.as_ref(), &mut status, Some(generation), input.now.wall);
     let reads = (valid.interval, &observed.collection);
     let (mut work, mut next) = ask(input, inputs, &mut status, &state, reads);
     let tended = unlock::tend(planning, input, observed, &mut state.locks, &mut status);
@@ -58,8 +60,9 @@ pub(super) fn plan(
     let keys = rotation::tend(planning, input, observed, &mut status);
     next = next.into_iter().chain(keys.next).min();
     let checks = check::tend(planning, input, observed, valid.check.as_ref(), &mut status);
-    let differs = observed.name_differs.as_deref();
-    mark_name(&mut status.conditions, differs, Some(generation), input.now.wall);
+    read_only::show(input.resource, &mut status, Some(generation), input.now.wall);
+    let waits = observed.waits.as_ref();
+    mark_waiting(&mut status.conditions, waits, Some(generation), input.now.wall);
     let repository = Arc::new(input.resource.clone());
     let location = location(input.key, &repository);
     let work = work.map(|work| Task { repository, work });
@@ -72,7 +75,7 @@ pub(super) fn plan(
             cron_job: checks.cron_job,
             runs: checks.runs,
             // One at a time: the turn after the Job was made plans the other one.
-            job: tended.job.or(keys.job),
+            job: tended.job.or(keys.job).filter(|_| !input.resource.spec.read_only),
             ..Children::default()
         },
         removable: Some(tended.removable),
@@ -150,8 +153,8 @@ fn look(
         repository.spec.initialize.unwrap_or_default(),
     ) {
         (Some(id), _) => Expected::Known(id.clone()),
-        (None, Initialize::IfMissing) => Expected::AnyOrNew,
-        (None, Initialize::Never) => Expected::Any,
+        (None, Initialize::IfMissing) if !repository.spec.read_only => Expected::AnyOrNew,
+        (None, _) => Expected::Any,
     };
     Work::Look {
         key_known: status.key_id.is_some() && is_known(status, &inputs),
@@ -192,6 +195,9 @@ fn take(
         let Some(reply) = reply.filter(|reply| reply.inputs == *inputs) else {
             continue;
         };
+        if !changed::is_present(&reply.answer, &status) {
+            continue;
+        }
         let same = is_known(&status, inputs);
         status = status::after(&status, &reply.answer, inputs, input.now.wall);
         // Another Secret may have another password.

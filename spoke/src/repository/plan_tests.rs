@@ -146,23 +146,31 @@ fn a_location_that_cannot_be_written_is_said_and_loses_no_answer() {
     assert!(settled.failed);
 }
 
-#[test]
-fn locks_that_are_left_over_are_removed_by_one_job() {
-    let mut table = ready(&["lock"]);
-    let ended = Observed {
+fn ended() -> Observed {
+    Observed {
         lives: [(("fleet:a:pod:0".to_owned(), "h".to_owned()), Life::Ended)].into(),
         ..observed()
-    };
-    let plan = table.plan(&ended);
-    assert_eq!(plan.removable, Some(Vec::new()), "too early");
-    assert!(plan.children.job.is_none());
-    // The lock did not change for longer than a live restic could leave it.
+    }
+}
+
+/// A lock that did not change for longer than a live restic could leave it.
+fn left_over() -> (Table<RepositoryController>, Observed) {
+    let mut table = ready(&["lock"]);
     table.now = at(table.now.wall.as_second() + 50 * 60);
     let known = Looked {
         read: Vec::new(),
         ..looked(table.now, &["lock"])
     };
     table.found = vec![Found::Locks(Some(known))];
+    (table, ended())
+}
+
+#[test]
+fn locks_that_are_left_over_are_removed_by_one_job() {
+    let plan = ready(&["lock"]).plan(&ended());
+    assert_eq!(plan.removable, Some(Vec::new()), "too early");
+    assert!(plan.children.job.is_none());
+    let (table, ended) = left_over();
     let plan = table.plan(&ended);
     assert_eq!(plan.removable, Some(vec!["lock".to_owned()]));
     assert!(plan.children.job.is_some());
@@ -260,4 +268,94 @@ fn a_cheap_look_that_fails_after_a_run_failed_is_followed_by_a_whole_one() {
     (table.resource.status, table.state) = (Some(settled.status), settled.state);
     table.found = vec![Found::Locks(None)];
     assert!(table.plan(&failed).work.is_empty(), "its back-off counts");
+}
+
+fn changed(is: &str) -> Answer {
+    Answer::Changed {
+        was: "id".to_owned(),
+        is: is.to_owned(),
+    }
+}
+
+/// The table after an answer.
+fn after(mut table: Table<RepositoryController>, given: Answer) -> Table<RepositoryController> {
+    table.found = vec![answer(given, "7", None)];
+    let settled = table.settle(&observed(), None);
+    (table.resource.status, table.state) = (Some(settled.status), settled.state);
+    table.found.clear();
+    table
+}
+
+fn annotate(table: &mut Table<RepositoryController>, accepted: &str) {
+    let annotations = table.resource.metadata.annotations.get_or_insert_default();
+    annotations.insert(names::ANNOTATION_ACCEPT_REPOSITORY.to_owned(), accepted.to_owned());
+}
+
+fn status(table: &Table<RepositoryController>) -> crds::ResticRepositoryStatus {
+    table.resource.status.clone().unwrap()
+}
+
+#[test]
+fn a_look_that_fails_is_no_change_of_the_repository_and_takes_none_back() {
+    let away = || Answer::Failed(crate::restic::Failure::Unreachable("no route".to_owned()));
+    let table = after(ready(&[]), away());
+    assert_eq!(status(&table).changed_id, None);
+    assert_eq!(status(&table).repository_id.as_deref(), Some("id"));
+    let table = after(after(table, changed(&"e".repeat(64))), away());
+    assert_eq!(
+        status(&table).changed_id,
+        Some("e".repeat(64)),
+        "nothing is known anew of what lies there"
+    );
+    let table = after(table, open());
+    assert_eq!(status(&table).changed_id, None, "the known one is back");
+}
+
+#[test]
+fn another_repository_in_the_place_of_the_known_one_is_an_alarm_until_a_person_accepts_it() {
+    let other = "e".repeat(64);
+    let mut table = after(ready(&[]), changed(&other));
+    let found = status(&table);
+    let (reason, text) = condition(&found.conditions, "Ready");
+    assert_eq!(reason, "False/RepositoryChanged");
+    assert!(text.contains("backup.resticbackup.io/accept-repository=eeeeeeee"), "{text}");
+    assert_eq!(found.repository_id.as_deref(), Some("id"), "the known one stays known");
+    let before = ResticRepositoryStatus::default();
+    let warned = RepositoryController::events(&before, &found);
+    assert_eq!((warned.len(), warned[0].reason.as_str()), (1, "RepositoryChanged"));
+
+    for wrong in ["", "eeee", "id", &"f".repeat(64)] {
+        annotate(&mut table, wrong);
+        assert_eq!(table.plan(&observed()).status.changed_id, Some(other.clone()), "{wrong}");
+    }
+    annotate(&mut table, "eeeeeeee");
+    let mut plan = table.plan(&observed());
+    let status = &plan.status;
+    assert_eq!((status.repository_id.as_ref(), &status.changed_id), (Some(&other), &None));
+    assert_eq!((&status.statistics, &status.key_id), (&None, &None), "of the former one");
+    assert_eq!(condition(&status.conditions, "Ready").0, "Unknown/RepositoryAccepted");
+    let Work::Look { expected, .. } = plan.work.remove(0).work else { panic!("no look") };
+    assert_eq!(expected, Expected::Known(other.clone()));
+
+    // A look that was begun before it was accepted compares with the former one.
+    (table.resource.status, table.state) = (Some(plan.status), plan.state);
+    let table = after(table, changed(&other));
+    assert_eq!(self::status(&table).changed_id, None);
+}
+
+#[test]
+fn a_read_only_repository_is_opened_and_neither_created_nor_unlocked() {
+    let mut table = table();
+    table.resource.spec.read_only = true;
+    let plan = table.plan(&observed());
+    let Work::Look { expected, .. } = &plan.work[0].work else { panic!("no look") };
+    assert_eq!(*expected, Expected::Any);
+    assert_eq!(condition(&plan.status.conditions, "ReadOnly").0, "True/RepositoryReadOnly");
+    let mut left = left_over();
+    assert!(left.0.plan(&left.1).children.job.is_some(), "the lock is removed");
+    left.0.resource.spec.read_only = true;
+    assert!(left.0.plan(&left.1).children.job.is_none());
+    (table.resource.status, table.resource.spec.read_only) = (Some(plan.status), false);
+    let plan = table.plan(&observed());
+    assert_eq!(condition(&plan.status.conditions, "ReadOnly").0, "False/RepositoryWritable");
 }

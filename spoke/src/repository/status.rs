@@ -34,9 +34,14 @@ pub fn after(
     status.credentials_version.clone_from(&inputs.secret);
     if let Answer::Open { id, statistics, .. } = answer {
         status.repository_id = Some(id.clone());
+        status.changed_id = None;
         if let Some(Ok(statistics)) = statistics {
             status.statistics = Some(figures(statistics, now));
         }
+    }
+    // A look that fails afterwards says nothing of what lies there: the other id stays.
+    if let Answer::Changed { is, .. } = answer {
+        status.changed_id = Some(is.clone());
     }
     let ready = matches!(answer, Answer::Open { .. });
     // Created once, accessible from the next look on: no transition of its own.

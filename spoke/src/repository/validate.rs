@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crds::ResticRepository;
 use crds::integrity::Subset;
+use crds::window::BadWindow;
 use crds::schedule::{Schedule, ScheduleError, parse_duration, resolve, seed};
 
 use crate::secrets::{Backend, OptionError, check_options};
@@ -65,6 +66,8 @@ pub enum Invalid {
     Interval(String),
     #[error("spec.backendOptions: {0}")]
     Option(#[from] OptionError),
+    #[error("spec.{0}")]
+    Window(#[from] BadWindow),
     #[error("spec.integrityCheck: {0}")]
     Check(#[from] ScheduleError),
     #[error(
@@ -89,6 +92,9 @@ pub fn validate(repository: &ResticRepository, default_interval: Duration) -> Re
             .ok_or_else(|| Invalid::Interval(text.clone()))?,
     };
     let check = Check::of(repository)?;
+    if let Some(window) = &spec.allowed_window {
+        window.parse("ResticRepository", &repository.metadata)?;
+    }
     Ok(Valid { interval, check })
 }
 

@@ -9,10 +9,11 @@ use anyhow::{Context as _, bail};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::process::Command;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
+use super::hold;
 use super::locks::{self, LockFile, LockOwner};
 use super::process::Program;
 use super::{Failure, FileNode, Restic, Snapshot, Statistics, output};
@@ -27,7 +28,7 @@ const BROWSE_DEADLINE: Duration = Duration::from_secs(5 * 60);
 
 /// restic as child processes.
 pub struct Executor {
-    program: Program,
+    pub(super) program: Program,
     probe_deadline: Duration,
     processes: Semaphore,
     /// One process per repository at a time.
@@ -193,6 +194,15 @@ impl Restic for Executor {
             locks::ids(&self.run("list", &list, credentials, self.probe_deadline).await?)
         }
         .boxed()
+    }
+
+    fn hold<'a>(
+        &'a self,
+        credentials: &'a Credentials,
+        held: oneshot::Sender<String>,
+        end: oneshot::Receiver<()>,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        hold::hold(self, credentials, held, end).boxed()
     }
 
     fn lock<'a>(

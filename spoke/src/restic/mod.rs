@@ -2,6 +2,7 @@
 
 mod classify;
 mod executor;
+mod hold;
 pub mod locks;
 pub mod options;
 pub mod output;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::secrets::Credentials;
 
@@ -207,6 +208,16 @@ pub trait Restic: Send + Sync {
     }
     /// `list locks --no-lock`: ids of all locks.
     fn locks<'a>(&'a self, credentials: &'a Credentials) -> BoxFuture<'a, Result<Vec<String>, Failure>>;
+
+    /// Holds a shared lock, whose id is sent to `held`, until `end`. Nothing else is written.
+    fn hold<'a>(
+        &'a self,
+        _: &'a Credentials,
+        _held: oneshot::Sender<String>,
+        _end: oneshot::Receiver<()>,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        unread()
+    }
 
     /// `cat lock --no-lock`.
     fn lock<'a>(

@@ -128,6 +128,18 @@ impl Program {
         Ok((child, private))
     }
 
+    /// A process whose input stays silent, and whose output is not read.
+    pub fn silent(&self, arguments: &[&str], credentials: &Credentials) -> Result<(Child, TempDir), Failure> {
+        let private = tempfile::Builder::new()
+            .prefix("run-")
+            .tempdir_in(&self.cache)
+            .map_err(broken)?;
+        let command = self.command(arguments, credentials, private.path());
+        let mut command = command.map_err(broken)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        Ok((command.spawn().map_err(broken)?, private))
+    }
+
     /// A command with nothing of our environment but the search path. Credential files go into `private`.
     fn command(
         &self,
@@ -179,7 +191,7 @@ async fn end(child: &mut Child) {
     }
 }
 
-fn scrubbed(failure: Failure, credentials: &Credentials) -> Failure {
+pub(super) fn scrubbed(failure: Failure, credentials: &Credentials) -> Failure {
     let clean = |text: String| scrub(&text, credentials.values());
     match failure {
         Failure::Locked(text) => Failure::Locked(clean(text)),

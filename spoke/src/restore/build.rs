@@ -177,6 +177,7 @@ fn arguments(valid: &Valid, repository: &ResticRepository, chosen: &Chosen, as_r
     fixed
         .chain(labels.into_iter().flatten().map(str::to_owned))
         .chain(pod::repository_flags(repository, &valid.job))
+        .chain(repository.spec.read_only.then(|| "--no-lock".to_owned()))
         .chain(valid.arguments.iter().cloned())
         .collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crds::GlobalRetentionPolicyStatus;
+use crds::{GlobalRetentionPolicyStatus, ResticRepository};
 use crds::retention::SnapshotsLeft;
 use crds::rules::PLAIN_VERSION;
 use proto::hold::{SUSPICIOUS, hold};
@@ -62,6 +62,26 @@ pub(super) fn damage(world: &World, restic_id: &str) -> String {
     found.map_or_else(String::new, |(key, damage)| {
         format!("ResticRepository {key}: {damage}")
     })
+}
+
+/// The resource at whose location another repository lies than the one that is known, where this is one of the two, in words;
+/// `None` if there is none, or a person has accepted it.
+pub(super) fn changed(world: &World, restic_id: &str) -> Option<String> {
+    let is_one = |repository: &ResticRepository| {
+        let status = repository.status.as_ref();
+        status.is_some_and(|s| {
+            let known = s.repository_id.as_deref() == Some(restic_id);
+            s.changed_id
+                .as_deref()
+                .is_some_and(|other| known || other == restic_id)
+        })
+    };
+    let found = world.repositories.filter(|_, repository| is_one(repository));
+    let (key, _) = found.into_iter().next()?;
+    Some(format!(
+        "another repository lies at the location of ResticRepository {key} than the one that was known, and this is one of the \
+         two; nothing is removed from either until a person has accepted it"
+    ))
 }
 
 /// Snapshots of suspicious backups stay, in whatever repository they are: a spec that names another one now says nothing of

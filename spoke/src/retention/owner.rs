@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use crds::{GlobalRetentionPolicy, names};
+use jiff::Timestamp;
 use proto::digest::run_hash;
 use proto::v1::{ClusterUid, OperationKind, RetentionRun};
 
 use super::own;
+use crate::closed;
 use crate::context::Context;
 use crate::exchange::Pinned;
-use crate::operation::{Assignment, Order, Owner, order};
+use crate::operation::{Assignment, Closed, Order, Owner, order};
 use crate::world::{JobView, Key, Stored as _};
 
 /// Policies as owners.
@@ -104,6 +106,9 @@ impl Owner for RetentionOwner {
     }
 
     fn order(&self, pinned: &Pinned, job: &JobView, run: Option<RetentionRun>) -> Result<Order, String> {
+        if let Some(text) = own::changed(&self.context.world, &pinned.restic_id) {
+            return Err(text);
+        }
         let mut run = match run {
             Some(run) => run,
             // The policies of other clusters are known to the hub alone.
@@ -135,6 +140,17 @@ impl Owner for RetentionOwner {
             shows_only(&mut run);
         }
         order(&run, hash, &what)
+    }
+
+    fn closed(&self, pinned: &Pinned, now: Timestamp) -> Option<Closed> {
+        let at = &pinned.repository;
+        let repository = self.context.world.repositories.get(at);
+        let policy = self.policy(pinned);
+        let of_repository = repository.and_then(|repository| {
+            let closed = closed::read_only(at, &repository, now);
+            closed.or_else(|| closed::of_repository(at, &repository, now))
+        });
+        of_repository.or_else(|| closed::of_policy(&pinned.owner, &*policy?, now))
     }
 
     fn is_recomposed(&self) -> bool {
@@ -285,6 +301,32 @@ mod tests {
             ..of_hub
         };
         assert_eq!(damage(&shared, Some(told)).0, "of another cluster");
+    }
+
+    #[tokio::test]
+    async fn neither_a_repository_that_another_one_took_the_place_of_nor_that_one_is_given_an_order() {
+        for (known, other) in [("id", "other"), ("another", "id")] {
+            for shared in [false, true] {
+                let owner = owner(shared);
+                let of_hub = RetentionRun {
+                    restic_id: "id".to_owned(),
+                    ..RetentionRun::default()
+                };
+                let run = shared.then_some(of_hub);
+                assert!(order_of(&owner, run.clone()).is_ok());
+                let at = Key::new("shop", "swapped");
+                let repository = json!({
+                    "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
+                    "metadata": { "name": "swapped", "namespace": "shop", "uid": "s", "resourceVersion": "1" },
+                    "spec": { "repositoryURL": "s3:h/c", "credentialsSecretRef": { "name": "nas" } },
+                    "status": { "repositoryID": known, "changedID": other },
+                });
+                let repository = Arc::new(serde_json::from_value(repository).unwrap());
+                owner.context.world.repositories.put(at, repository);
+                let refused = order_of(&owner, run).unwrap_err();
+                assert!(refused.contains("shop/swapped"), "{refused}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -280,9 +280,14 @@ pub(super) fn conclude(
             }
         }
         Some(refused) => failed_as(&mut status.conditions, refused, generation, now),
-        None if usable.is_ok() => {
-            let text = scheduled(valid, observed.shared);
-            conditions.set(types::READY, true, reasons::RETENTION_CONFIGURED, text);
+        None if let Ok(repository) = &usable => {
+            match consent::read_only(&valid.repository, repository) {
+                Some(text) => conditions.set(types::READY, false, reasons::REPOSITORY_READ_ONLY, text),
+                None => {
+                    let text = scheduled(valid, observed.shared);
+                    conditions.set(types::READY, true, reasons::RETENTION_CONFIGURED, text)
+                }
+            };
             // The hub sends one again in its next session if no run under it was granted by then.
             settled.state.approvals.clear();
         }

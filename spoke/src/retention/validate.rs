@@ -4,6 +4,7 @@ use crds::GlobalRetentionPolicy;
 use crds::common::BadPart;
 use crds::conditions::reasons;
 use crds::rules::{BadRule, Rule};
+use crds::window::BadWindow;
 use crds::schedule::{Schedule, ScheduleError, resolve, seed};
 
 use crate::pod::{JobSettings, uncached_settings};
@@ -26,6 +27,8 @@ pub struct Valid {
 pub enum Invalid {
     #[error("spec.{0}")]
     Schedule(#[from] ScheduleError),
+    #[error("spec.{0}")]
+    Window(#[from] BadWindow),
     #[error("spec.policies is empty: it needs a rule, such as retention: {{keepDaily: 7}}")]
     Empty,
     #[error(
@@ -58,6 +61,9 @@ pub fn validate(key: &Key, policy: &GlobalRetentionPolicy) -> Result<Valid, Inva
     let own = seed("GlobalRetentionPolicy", &policy.metadata);
     let cron = resolve(&spec.schedule, &own)?;
     let schedule = Schedule::parse(&cron, &timezone)?;
+    if let Some(window) = &spec.allowed_window {
+        window.parse("GlobalRetentionPolicy", &policy.metadata)?;
+    }
     if spec.policies.is_empty() {
         return Err(Invalid::Empty);
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use tokio::sync::oneshot;
 
 use crate::restic::locks::LockFile;
 use crate::restic::{Failure, FileNode, Restic, Snapshot, Statistics};
@@ -22,6 +23,9 @@ struct State {
     delay: Duration,
     panics: u32,
     failure: Option<Failure>,
+    /// Locks that are held, and how many were.
+    held: Vec<String>,
+    holds: u64,
 }
 
 /// Id of the repository.
@@ -32,6 +36,12 @@ impl MemoryRestic {
     #[must_use]
     pub fn questions(&self) -> Vec<&'static str> {
         self.state(|state| state.questions.clone())
+    }
+
+    /// Locks that are held now.
+    #[must_use]
+    pub fn held(&self) -> Vec<String> {
+        self.state(|state| state.held.clone())
     }
 
     /// Each answer takes a time.
@@ -88,6 +98,29 @@ impl MemoryRestic {
 }
 
 impl Restic for MemoryRestic {
+    fn hold<'a>(
+        &'a self,
+        _: &'a Credentials,
+        held: oneshot::Sender<String>,
+        end: oneshot::Receiver<()>,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        async move {
+            let id = self
+                .answer("backup", |state| {
+                    state.holds += 1;
+                    let id = format!("{:064x}", state.holds);
+                    state.held.push(id.clone());
+                    id
+                })
+                .await?;
+            let _ = held.send(id.clone());
+            let _ = end.await;
+            self.state(|state| state.held.retain(|held| *held != id));
+            Ok(())
+        }
+        .boxed()
+    }
+
     fn id<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<String, Failure>> {
         self.answer("id", |_| REPOSITORY_ID.to_owned())
     }
@@ -104,7 +137,7 @@ impl Restic for MemoryRestic {
     }
 
     fn locks<'a>(&'a self, _: &'a Credentials) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
-        self.answer("locks", |_| Vec::new())
+        self.answer("locks", |state| state.held.clone())
     }
 
     fn lock<'a>(&'a self, _: &'a Credentials, id: &'a str) -> BoxFuture<'a, Result<LockFile, Failure>> {

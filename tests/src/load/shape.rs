@@ -105,8 +105,8 @@ impl Shape {
             _ => ("", String::new()),
         };
         let body = BackupState {
-            repository_name: if backup % 2 == 0 { "nas" } else { "own" }.to_owned(),
-            restic_id: if backup % 2 == 0 {
+            repository_name: if backup.is_multiple_of(2) { "nas" } else { "own" }.to_owned(),
+            restic_id: if backup.is_multiple_of(2) {
                 shared_id(cluster)
             } else {
                 own_id(cluster)

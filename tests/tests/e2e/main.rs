@@ -4,6 +4,7 @@
 mod admission;
 mod alerts;
 mod api;
+mod authority;
 mod backends;
 mod backups;
 mod commands;

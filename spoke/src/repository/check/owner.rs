@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use crds::integrity::IntegrityCheck;
+use jiff::Timestamp;
 use proto::v1::{OperationKind, RetentionRun};
 
 use super::super::owner::{assigned, pinned_to};
 use super::results;
+use crate::closed;
 use crate::context::Context;
 use crate::exchange::Pinned;
-use crate::operation::{Assignment, Order, Owner, order};
+use crate::operation::{Assignment, Closed, Order, Owner, order};
 use crate::world::{JobView, Key, Meta, Stored as _};
 
 /// Type of the Jobs.
@@ -60,6 +62,12 @@ impl Owner for CheckOwner {
         let repository = repository.ok_or("the ResticRepository does not exist any more")?;
         let run = results::order(&repository, &pinned.restic_id);
         order(&run, Vec::new(), "many parts")
+    }
+
+    // A check only reads.
+    fn closed(&self, pinned: &Pinned, now: Timestamp) -> Option<Closed> {
+        let repository = pinned_to(&self.context.world, pinned)?;
+        closed::of_repository(&pinned.repository, &repository, now)
     }
 
     fn is_recorded(&self, pinned: &Pinned) -> bool {

@@ -25,7 +25,7 @@ const NAMESPACE: &str = "shop";
 fn main() -> ExitCode {
     let start = Instant::now();
     match run() {
-        Ok(()) => {
+        Ok(login) => {
             println!("\nDone in {:.0?}. Look around:\n", start.elapsed());
             println!("  source .testbed/env; a=\"kubectl --kubeconfig $KUBECONFIG_A -n shop\"");
             println!("  fleet status                       # is everything backed up?");
@@ -42,7 +42,11 @@ fn main() -> ExitCode {
                 "  tail .testbed/beds/demo/notifications.log                 # what a webhook has received"
             );
             println!("  target/*/debug/testbed partition b # and watch `fleet clusters`; heal b mends it");
-            println!("\n`make demo-down` removes everything.");
+            println!(
+                "\nThe dashboard, whose certificate is of the demo's own authority; the login is good once:\n"
+            );
+            print!("{login}");
+            println!("\n`make demo-down` removes everything. `fleet dashboard` prints another login.");
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -55,7 +59,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> anyhow::Result<()> {
+/// Returns where the dashboard is, and a login for it.
+fn run() -> anyhow::Result<String> {
     let bed = unused(Bed::attach("demo")?)?;
     // A hub grants nothing for one life of a lease after its start; the demo does not wait for the usual five minutes.
     let hub = [
@@ -90,7 +95,8 @@ fn run() -> anyhow::Result<()> {
     database::bring_back(&bed, &database, before)?;
     // Nothing changes the repository any more; its statistics were read meanwhile.
     check(&bed)?;
-    show(&bed)
+    show(&bed)?;
+    fleet::shell_ok(&bed, "fleet", &["dashboard", "--no-open"])
 }
 
 /// The bed, made anew where an earlier demo has used it: what that has counted and pruned would be counted again.

@@ -6,7 +6,12 @@ use tests::fleet::{self, SYSTEM};
 use super::prometheus::Prometheus;
 use crate::support::bed;
 
-pub const ALERTS: &[&str] = &["FleetNoLeader", "FleetHubDisconnected", "FleetClusterNameDiffers"];
+pub const ALERTS: &[&str] = &[
+    "FleetNoLeader",
+    "FleetHubDisconnected",
+    "FleetClusterNameDiffers",
+    "FleetCertificateMissing",
+];
 
 #[test]
 #[ignore = "needs clusters: make faults"]
@@ -26,6 +31,15 @@ fn alerts_of_the_operator_come_with_their_cause_and_end_with_its_mend() {
     prometheus.until_raised("FleetNoLeader", "", "");
     cluster.scale("fleet-spoke", 2).unwrap();
     prometheus.until_ended("FleetNoLeader", "", "");
+
+    // Its token was used for the key that is gone with it.
+    let identity = ["delete", "secret", "-n", SYSTEM, "fleet-spoke-identity"];
+    cluster.kubectl(&identity).unwrap();
+    cluster.scale("fleet-spoke", 0).unwrap();
+    cluster.scale("fleet-spoke", 2).unwrap();
+    prometheus.until_raised("FleetCertificateMissing", "", "");
+    fleet::join(bed(), &cluster).unwrap();
+    prometheus.until_ended("FleetCertificateMissing", "", "");
 
     let rename = |name: &str| {
         let named = json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": { "cluster": name },

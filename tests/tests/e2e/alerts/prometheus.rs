@@ -9,7 +9,15 @@ use tests::Cluster;
 use crate::support::{SOON, bed, keep_logs};
 
 /// What the rules wait for or look back on, and what they do here: nothing else of them is changed.
-const SHORTER: [(&str, &str); 3] = [("[1h]", "[20s]"), ("[15m]", "[20s]"), ("> 7200", "> 15")];
+const SHORTER: [(&str, &str); 6] = [
+    ("[1h]", "[20s]"),
+    ("[15m]", "[20s]"),
+    ("> 7200", "> 15"),
+    // Of the hub: a wait for the lock, the age of its backup, and a pause.
+    ("> 21600", "> 5"),
+    ("> 172800", "> 15"),
+    ("> 86400", "> 5"),
+];
 
 /// Rules as they are shipped, with short times.
 pub fn rules() -> String {
@@ -39,12 +47,23 @@ pub struct Prometheus {
     server: Child,
     url: String,
     cluster: Cluster,
+    /// Where the hub runs, if it is read too.
+    hub: Option<Cluster>,
     dir: tempfile::TempDir,
 }
 
 impl Prometheus {
     /// Begins to read the operators of a cluster. Each test has a port of its own.
     pub fn start(cluster: Cluster, port: u16) -> Prometheus {
+        Prometheus::reading(cluster, None, port)
+    }
+
+    /// The same, and the hub.
+    pub fn with_hub(cluster: Cluster, hub: Cluster, port: u16) -> Prometheus {
+        Prometheus::reading(cluster, Some(hub), port)
+    }
+
+    fn reading(cluster: Cluster, hub: Option<Cluster>, port: u16) -> Prometheus {
         let dir = tempfile::tempdir().unwrap();
         // JSON is YAML.
         let config = json!({
@@ -70,6 +89,7 @@ impl Prometheus {
             server,
             url: format!("http://{address}"),
             cluster,
+            hub,
             dir,
         };
         this.until("the operator's series", || {
@@ -82,11 +102,17 @@ impl Prometheus {
         this
     }
 
-    /// The operators that run now.
+    /// The operators and hubs that run now.
     fn discover(&self) {
-        let Ok(pods) = self.cluster.pods_of("fleet-spoke") else {
+        let Ok(mut pods) = self.cluster.pods_of("fleet-spoke") else {
             return;
         };
+        if let Some(hub) = &self.hub {
+            let Ok(hubs) = hub.pods_of("fleet-hub") else {
+                return;
+            };
+            pods.extend(hubs);
+        }
         let addresses = pods.iter().filter_map(|pod| pod["status"]["podIP"].as_str());
         let targets: Vec<String> = addresses.map(|address| format!("{address}:8080")).collect();
         let (file, new) = (self.dir.path().join("targets.json"), self.dir.path().join("new"));

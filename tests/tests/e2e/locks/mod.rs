@@ -4,6 +4,7 @@
 mod alone;
 mod check;
 mod collector;
+mod copied;
 mod deleting;
 mod failover;
 mod faults;
@@ -11,6 +12,7 @@ mod left;
 mod long;
 mod many;
 mod operations;
+mod restored;
 
 use std::process::{Child, Stdio};
 

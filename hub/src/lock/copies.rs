@@ -1,0 +1,443 @@
+//! Tells the stores of copied repositories apart: asks clusters whether they list a lock of restic that one of them holds, keeps
+//! what that shows, and separates the maintenance locks. See [`crate::copies`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use proto::plan::is_id;
+use proto::v1::hub_message::Body;
+use proto::v1::{RepositoryCopies, StoreProbe, StoreProbeAnswer};
+use tracing::{info, warn};
+
+use super::grantor::{Grantor, Record};
+use super::keeper::Keeper;
+use crate::copies::place::{Excluded, Member, Standing, conclude, members, standing};
+use crate::copies::probe::{Answer, Finding, Instant, Probe, Step};
+use crate::copies::{self, Place};
+use crate::inventory::Inventory;
+use crate::now as wall_clock;
+use crate::store::StoredDecision;
+use crate::store::copies::Moved;
+
+/// A cluster whose lock showed nothing holds another one after this time.
+const AGAIN: Instant = 10 * 60_000;
+/// Longest time that a lock is held: a probe ends much earlier.
+const HOLD: Instant = 5 * 60_000;
+
+/// A snapshot that a cluster reports and that another one's listing lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    pub cluster: Arc<str>,
+    /// Full id.
+    pub snapshot: String,
+}
+
+/// What is known of one restic id beside what is kept.
+#[derive(Default)]
+struct Known {
+    /// Locations of each cluster as they were at the last look.
+    seen: HashMap<Arc<str>, String>,
+    probe: Option<(u64, Probe)>,
+    excluded: Excluded,
+    suspect: Option<Suspect>,
+    /// When clusters last held a lock.
+    tried: HashMap<Arc<str>, Instant>,
+    /// Places that are found and not in force yet: a lock is in use.
+    due: BTreeMap<Arc<str>, Arc<str>>,
+    /// What each cluster was sent last.
+    told: HashMap<Arc<str>, RepositoryCopies>,
+}
+
+/// All restic ids of which the store is in question.
+#[derive(Default)]
+pub(super) struct Copies {
+    known: BTreeMap<Arc<str>, Known>,
+    last: u64,
+}
+
+impl Copies {
+    /// A session begins: its cluster is sent everything anew.
+    pub fn attached(&mut self, cluster: &Arc<str>) {
+        self.known.values_mut().for_each(|known| {
+            known.told.remove(cluster);
+            known.tried.clear();
+        });
+    }
+
+    /// Why the store of a key is in question beyond what the inventory shows.
+    fn in_question(&self, restic_id: &str) -> Option<&'static str> {
+        let known = self.known.get(restic_id)?;
+        if !known.due.is_empty() {
+            return Some("the locks of its stores are being separated");
+        }
+        known.suspect.as_ref().map(|_| {
+            "a snapshot that one cluster reports is missing from what another one lists, so it may be in two stores"
+        })
+    }
+}
+
+/// What the inventory shows of a restic id.
+struct Scene {
+    members: Vec<Member>,
+    standing: Standing,
+}
+
+fn scene(inventory: &Inventory, id: &str) -> Scene {
+    let members = members(inventory, id);
+    let standing = standing(id, &members, inventory.places());
+    Scene { members, standing }
+}
+
+/// Why it is not known which clusters use a store; `None` if it is. `asker` is the cluster that asks for a lock.
+#[must_use]
+pub(super) fn unclear(inventory: &Inventory, key: &str, asker: Option<&str>) -> Option<String> {
+    let id = copies::restic_id(key);
+    let members = members(inventory, id);
+    if members.len() < 2 && inventory.places().of(id).next().is_none() {
+        return None;
+    }
+    let standing = standing(id, &members, inventory.places());
+    let concerns = |m: &&Member| *m.store == *key || asker.is_some_and(|asker| *m.cluster == *asker);
+    let moved = |m: &Member| standing.placed.get(&m.cluster).is_some_and(|store| *store != m.store);
+    let mut concerned = members.iter().filter(concerns);
+    let open = concerned.find(|m| standing.unplaced.contains(&m.cluster) || moved(m))?;
+    Some(format!(
+        "cluster {} has the repository at {}, and it is not known yet whether that is the store of the others",
+        open.cluster, open.urls
+    ))
+}
+
+/// Other stores with the id of a store, in words; empty for none.
+#[must_use]
+pub fn others(inventory: &Inventory, key: &str) -> String {
+    let id = copies::restic_id(key);
+    if inventory.places().of(id).next().is_none() {
+        return String::new();
+    }
+    let members = members(inventory, id);
+    let others: Vec<String> = members
+        .iter()
+        .filter(|m| *m.store != *key)
+        .map(|m| format!("{} at {}", m.cluster, m.urls))
+        .collect();
+    if others.is_empty() || !members.iter().any(|m| *m.store == *key) {
+        return String::new();
+    }
+    format!(
+        "a copy of the repository with the same id is used by cluster {}; each store has its own lock and is kept by the runs of \
+         its own clusters",
+        others.join(", ")
+    )
+}
+
+impl Keeper {
+    /// Why nothing may be removed from a store because it is not known who uses it.
+    pub(super) fn store_unclear(&self, key: &str) -> Option<String> {
+        let id = copies::restic_id(key);
+        let question = self.copies.in_question(id).map(str::to_owned);
+        question.or_else(|| self.hub.read(|inventory| unclear(inventory, key, None)))
+    }
+
+    /// Why an operation of a cluster waits, whatever it is: the lock that it asks for may not be that of its store.
+    pub(super) fn place_unclear(&self, key: &str, cluster: &str) -> Option<String> {
+        let id = copies::restic_id(key);
+        let known = self.copies.known.get(id);
+        if known.is_some_and(|known| !known.due.is_empty()) {
+            return self.copies.in_question(id).map(str::to_owned);
+        }
+        self.hub.read(|inventory| {
+            let apart = inventory.places().of(id).any(|place| *place.store != *key);
+            let unclear = || unclear(inventory, key, Some(cluster));
+            apart.then(unclear).flatten()
+        })
+    }
+
+    /// A listing lacks what a cluster reports.
+    pub(super) fn suspect(&mut self, key: &str, suspect: Suspect) {
+        let known = self.copies.known.entry(copies::restic_id(key).into()).or_default();
+        if known.suspect.as_ref() != Some(&suspect) {
+            warn!(repository = key, cluster = %suspect.cluster, snapshot = suspect.snapshot, "a snapshot is missing from a later listing");
+            known.tried.clear();
+        }
+        known.suspect = Some(suspect);
+    }
+
+    /// Goes on with what is in question.
+    pub(super) async fn look_at_copies(&mut self) {
+        let mut ids: BTreeSet<Arc<str>> = self.hub.read(|inventory| {
+            let shared = inventory.bindings().shared().map(|key| copies::restic_id(key).into());
+            shared.chain(inventory.places().ids().cloned()).collect()
+        });
+        ids.extend(self.copies.known.keys().cloned());
+        for id in ids {
+            self.look_at(&id).await;
+            if self.fenced.is_some() {
+                return;
+            }
+        }
+        self.copies.known.retain(|_, known| {
+            let told = known.told.values().any(|told| !told.copies.is_empty() || !told.unclear.is_empty());
+            told || known.probe.is_some() || known.suspect.is_some() || !known.seen.is_empty()
+        });
+    }
+
+    async fn look_at(&mut self, id: &Arc<str>) {
+        let scene = self.hub.read(|inventory| scene(inventory, id));
+        let known = self.copies.known.entry(id.clone()).or_default();
+        known
+            .seen
+            .retain(|cluster, _| scene.members.iter().any(|m| m.cluster == *cluster));
+        for member in &scene.members {
+            let before = known.seen.insert(member.cluster.clone(), member.urls.clone());
+            if before.is_some_and(|before| before != member.urls) {
+                known.excluded.remove(&member.cluster);
+                known.tried.clear();
+            }
+        }
+        // Another location that is known to lead to another store than before.
+        let moved = scene.members.iter().filter(|m| {
+            let placed = scene.standing.placed.get(&m.cluster);
+            placed.is_some_and(|store| *store != m.store)
+        });
+        let moved: Vec<Arc<str>> = moved.map(|m| m.cluster.clone()).collect();
+        if known.due.is_empty() && !moved.is_empty() {
+            let placed = |c: Arc<str>| Some((c.clone(), scene.standing.placed.get(&c)?.clone()));
+            known.due = moved.into_iter().filter_map(placed).collect();
+        }
+        if !known.due.is_empty() {
+            self.place(id, &scene.members).await;
+        } else if known.probe.is_some() {
+            self.advance_probe(id, None).await;
+        } else {
+            self.begin_probe(id, &scene).await;
+        }
+        self.tell_copies(id);
+    }
+
+    /// Begins a probe where something is in question. The cluster in question holds the lock; where it cannot, or that showed
+    /// nothing, another one does.
+    async fn begin_probe(&mut self, id: &Arc<str>, scene: &Scene) {
+        let now = self.now();
+        let Some(known) = self.copies.known.get(id) else { return };
+        if scene.members.len() < 2 || (scene.standing.unplaced.is_empty() && known.suspect.is_none()) {
+            return;
+        }
+        let connected = |cluster: &&Arc<str>| self.sessions.contains_key(*cluster);
+        let tried = |cluster: &Arc<str>| known.tried.get(cluster).is_some_and(|at| now.saturating_sub(*at) < AGAIN);
+        let suspect = known.suspect.as_ref().map(|suspect| &suspect.cluster);
+        let placed = scene.standing.placed.keys();
+        let mut candidates = suspect.into_iter().chain(&scene.standing.unplaced).chain(placed);
+        let Some(witness) = candidates.find(|c| connected(c) && !tried(c)).cloned() else {
+            return;
+        };
+        let others = scene.members.iter().map(|m| &m.cluster);
+        let others: Vec<Arc<str>> = others.filter(|c| **c != witness && connected(c)).cloned().collect();
+        if others.is_empty() {
+            return;
+        }
+        let margin = (self.settings.terms.ttl / 10).min(30_000);
+        let (probe, step) = Probe::begin(witness.clone(), others, (now, margin));
+        self.copies.last += 1;
+        let number = (self.hub.epoch << 32) + self.copies.last;
+        let Some(known) = self.copies.known.get_mut(id) else { return };
+        known.tried.insert(witness, now);
+        known.probe = Some((number, probe));
+        self.step(id, step).await;
+    }
+
+    /// A cluster has answered.
+    pub(super) async fn probed(&mut self, cluster: &Arc<str>, answer: StoreProbeAnswer) {
+        let id: Arc<str> = copies::restic_id(&answer.restic_id).into();
+        let known = self.copies.known.get_mut(&id);
+        let present = known.and_then(|known| known.probe.as_mut());
+        let Some((_, probe)) = present.filter(|(number, _)| *number == answer.probe) else {
+            return;
+        };
+        let held = probe.lock.is_empty() && *cluster == probe.witness;
+        if held && is_id(&answer.lock) {
+            probe.lock.clone_from(&answer.lock);
+        }
+        let found = match &answer {
+            answer if !answer.error.is_empty() || probe.lock.is_empty() => Answer::Unknown,
+            answer if answer.listed => Answer::Listed,
+            _ => Answer::Missing,
+        };
+        info!(repository = %id, %cluster, ?found, error = answer.error, "probe of a store");
+        self.advance_probe(&id, Some((cluster.clone(), found))).await;
+    }
+
+    async fn advance_probe(&mut self, id: &Arc<str>, answer: Option<(Arc<str>, Answer)>) {
+        let now = self.now();
+        let known = self.copies.known.get_mut(id);
+        let Some((_, probe)) = known.and_then(|known| known.probe.as_mut()) else {
+            return;
+        };
+        let step = match answer {
+            Some((cluster, answer)) => probe.answered(&cluster, answer, now),
+            None => probe.advance(now),
+        };
+        self.step(id, step).await;
+    }
+
+    async fn step(&mut self, id: &Arc<str>, step: Step) {
+        match step {
+            Step::Wait => {}
+            Step::Ask(clusters) => {
+                let known = self.copies.known.get(id);
+                let Some((number, probe)) = known.and_then(|known| known.probe.as_ref()) else {
+                    return;
+                };
+                let question = StoreProbe {
+                    probe: *number,
+                    restic_id: id.to_string(),
+                    hold_ms: if probe.lock.is_empty() { HOLD } else { 0 },
+                    lock: probe.lock.clone(),
+                };
+                for cluster in clusters {
+                    self.send(&cluster, Body::StoreProbe(question.clone()));
+                }
+            }
+            Step::End(found) => self.ended(id, found).await,
+        }
+    }
+
+    /// A probe is over.
+    async fn ended(&mut self, id: &Arc<str>, found: Option<Finding>) {
+        let scene = self.hub.read(|inventory| scene(inventory, id));
+        let Some(known) = self.copies.known.get_mut(id) else { return };
+        let Some((number, probe)) = known.probe.take() else { return };
+        let suspected = known.suspect.as_ref().is_some_and(|s| s.cluster == probe.witness);
+        if let Some(found) = &found {
+            let excluded = &mut known.excluded;
+            known.due = self
+                .hub
+                .read(|inventory| conclude(id, (&scene.members, inventory.places()), found, excluded));
+            if suspected {
+                known.suspect = None;
+            }
+        }
+        let give_up = StoreProbe {
+            probe: number,
+            restic_id: id.to_string(),
+            ..StoreProbe::default()
+        };
+        self.send(&probe.witness, Body::StoreProbe(give_up));
+        if found.is_some() {
+            self.place(id, &scene.members).await;
+        }
+    }
+
+    /// Puts the places in force that are due, once no lock that they change is in use.
+    async fn place(&mut self, id: &Arc<str>, members: &[Member]) {
+        let Some(known) = self.copies.known.get(id) else { return };
+        let due = known.due.clone();
+        let of = |cluster: &Arc<str>| members.iter().find(|m| m.cluster == *cluster);
+        let moved: Vec<Moved> = due
+            .iter()
+            .filter_map(|(cluster, to)| {
+                let from = of(cluster)?.store.clone();
+                let (cluster, to) = (cluster.clone(), to.clone());
+                (from != to).then_some(Moved { cluster, from, to })
+            })
+            .collect();
+        let in_use = |key: &Arc<str>| {
+            let lock = self.repositories.get(key);
+            lock.is_some_and(|lock| lock.draining || !lock.grantor.is_idle())
+        };
+        if moved.iter().any(|moved| in_use(&moved.from) || in_use(&moved.to)) {
+            return;
+        }
+        let places = due.iter().filter_map(|(cluster, store)| {
+            Some(Place {
+                restic_id: id.clone(),
+                cluster: cluster.clone(),
+                store: store.clone(),
+                urls: of(cluster)?.urls.clone(),
+            })
+        });
+        let places: Vec<Place> = places.collect();
+        let decision = (!moved.is_empty()).then(|| decision(id, &moved));
+        let saved = self.store.save_places(places.clone(), moved.clone(), decision).await;
+        if let Err(error) = saved {
+            return self.failed(error, "the stores of a repository could not be told apart durably");
+        }
+        if let Some(known) = self.copies.known.get_mut(id) {
+            known.due.clear();
+        }
+        self.hub.change(|inventory| inventory.place(places));
+        for moved in moved {
+            warn!(cluster = %moved.cluster, from = %moved.from, to = %moved.to, "a cluster uses another store of the repository");
+            self.separate(&moved);
+        }
+        // What waited for this is granted now.
+        self.retry_blocked().await;
+    }
+
+    /// The lock of the other store begins above all tokens that the cluster may have seen. The cluster connects again, and asks
+    /// anew for what it waits for.
+    fn separate(&mut self, moved: &Moved) {
+        let token = |keeper: &mut Keeper, key: &Arc<str>| keeper.repository(key).grantor.token();
+        let token = token(self, &moved.from).max(token(self, &moved.to));
+        let record = Record {
+            token,
+            ..Record::default()
+        };
+        let floor = self.hub.token_floor;
+        let (now, terms) = (self.now(), self.settings.terms);
+        let lock = self.repository(&moved.to);
+        if lock.grantor.token() < token {
+            lock.grantor = Grantor::restored(record, now, &terms).above(floor);
+        }
+        for key in [&moved.from, &moved.to] {
+            self.repository(key).history = None;
+        }
+        self.asks.remove_of(&moved.cluster, &moved.from);
+        self.hub.end(&moved.cluster);
+    }
+
+    /// Sends each cluster what it has to know of other stores, when that has changed.
+    fn tell_copies(&mut self, id: &Arc<str>) {
+        let news: Vec<(Arc<str>, RepositoryCopies)> = self.hub.read(|inventory| {
+            let members = members(inventory, id).into_iter();
+            let message = |member: Member| {
+                let message = RepositoryCopies {
+                    restic_id: member.store.to_string(),
+                    copies: others(inventory, &member.store),
+                    unclear: unclear(inventory, &member.store, Some(&member.cluster)).unwrap_or_default(),
+                };
+                (member.cluster, message)
+            };
+            members.map(message).collect()
+        });
+        for (cluster, mut message) in news {
+            if !self.sessions.contains_key(&cluster) {
+                continue;
+            }
+            if let Some(text) = self.copies.in_question(id) {
+                text.clone_into(&mut message.unclear);
+            }
+            let Some(known) = self.copies.known.get_mut(id) else { return };
+            if known.told.get(&cluster) != Some(&message) {
+                known.told.insert(cluster.clone(), message.clone());
+                self.send(&cluster, Body::RepositoryCopies(message));
+            }
+        }
+    }
+}
+
+fn decision(id: &Arc<str>, moved: &[Moved]) -> StoredDecision {
+    let list = |of: fn(&Moved) -> &Arc<str>| {
+        let each = moved.iter().map(|moved| format!("{}: {}", moved.cluster, of(moved)));
+        each.collect::<Vec<_>>().join(", ")
+    };
+    StoredDecision {
+        at: wall_clock(),
+        who: "hub".to_owned(),
+        what: "place-repository".to_owned(),
+        subject: id.to_string(),
+        restic_id: id.to_string(),
+        before: list(|moved| &moved.from),
+        after: list(|moved| &moved.to),
+        ..StoredDecision::default()
+    }
+}

@@ -1,0 +1,78 @@
+// One cluster: whether it reports, and what it has.
+import { FleetView, type ClusterRow } from '../wire/contract'
+import { number } from '../format'
+import { path, to } from '../route'
+import { useAsk } from '../state/ask'
+import { CLUSTER, word } from '../words'
+import { COLUMNS } from './backups'
+import { Command } from '../parts/command'
+import { Facts } from '../parts/facts'
+import { Empty, Failed, Notice, Panel, Skeleton } from '../parts/panel'
+import { Screen, Section } from '../parts/screen'
+import { State } from '../parts/state'
+import { Table } from '../parts/table'
+import { Ago, At } from '../parts/time'
+import { Object, useObject } from './object'
+
+const WORST = 20
+
+export default function Cluster() {
+  const [, name = ''] = path.value
+  const asked = useObject('clusters', name, name)
+  const row = asked.data?.row?.cluster
+  return (
+    <Screen title={name} up={['Clusters', '/clusters']}>
+      {asked.error && <Failed error={asked.error} since={asked.at} />}
+      {row ? <Details row={row} /> : !asked.error && <Skeleton rows={6} />}
+      {row && <Backups cluster={name} />}
+      {asked.data && <Object of={asked.data} />}
+      <Command text={`fleet clusters ${name}`} />
+    </Screen>
+  )
+}
+
+function Details({ row }: { row: ClusterRow }) {
+  return (
+    <>
+      <div class="headline">
+        <State of={word(CLUSTER, row.state)} />
+        {row.reason && <p>{row.reason}</p>}
+      </div>
+      {row.freshness?.stale && (
+        <Notice tone="unknown">
+          Silent since <Ago at={row.freshness.lastHeard} />. Everything of this cluster is what was known then. Check that its pod fleet-spoke runs and reaches the hub: <code>kubectl -n restic-fleet logs deploy/fleet-spoke</code>
+        </Notice>
+      )}
+      {!row.complete && <Notice tone="warn">The hub has not received everything from this cluster yet; none of its snapshots is removed before.</Notice>}
+      <Facts
+        of={[
+          ['Heard', <At at={row.freshness?.lastHeard} />],
+          ['Connected since', row.connectedSince !== undefined && <At at={row.connectedSince} />],
+          ['Backups', <a href={`/backups?cluster=${encodeURIComponent(row.name)}`}>{number(row.backups)}</a>],
+          ['Unwell', number(row.backupsUnwell)],
+          ['Repositories', <a href={`/repositories?cluster=${encodeURIComponent(row.name)}`}>{number(row.repositories)}</a>],
+          ['Operator', row.version],
+          ['Kubernetes', row.kubernetesVersion],
+          ['Cluster uid', row.clusterUid],
+        ]}
+      />
+    </>
+  )
+}
+
+function Backups({ cluster }: { cluster: string }) {
+  const asked = useAsk(`cluster backups ${cluster}`, (stop) => FleetView.list({ collection: 'backups', filter: { clusters: [cluster] }, pageSize: WORST }, stop), { cluster })
+  return (
+    <Section title="Backups, worst first" aside={<a href={`/backups?cluster=${encodeURIComponent(cluster)}`}>All</a>}>
+      <Panel asked={asked}>
+        {(page) =>
+          page.rows.length === 0 ? (
+            <Empty title="This cluster has no backup." />
+          ) : (
+            <Table caption={`Backups of ${cluster}`} columns={COLUMNS} rows={page.rows.flatMap((row) => row.backup ?? [])} id={(row) => to(row.namespace, row.name)} stale={(row) => row.freshness?.stale ?? false} />
+          )
+        }
+      </Panel>
+    </Section>
+  )
+}

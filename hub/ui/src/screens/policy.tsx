@@ -1,0 +1,117 @@
+// One retention policy: what it keeps, how its last run went, and what can be done.
+import { FleetControl, type GetResponse, type PolicyRow, type RetentionRule } from '../wire/contract'
+import { path, to } from '../route'
+import { OUTCOME, POLICY, word } from '../words'
+import { Act, requestId } from '../parts/act'
+import { Command } from '../parts/command'
+import { Facts } from '../parts/facts'
+import { Failed, Notice, Skeleton } from '../parts/panel'
+import { Progress } from '../parts/progress'
+import { Screen, Section } from '../parts/screen'
+import { State } from '../parts/state'
+import { Ago, At } from '../parts/time'
+import { Object, useObject } from './object'
+
+export default function Policy() {
+  const [, cluster = '', namespace = '', name = ''] = path.value
+  const place = `${cluster}/${namespace}/${name}`
+  const asked = useObject('policies', place, cluster)
+  const row = asked.data?.row?.policy
+  return (
+    <Screen title={`${namespace}/${name}`} up={['Retention', '/policies']} actions={row && <Actions row={row} />}>
+      {asked.error && <Failed error={asked.error} since={asked.at} />}
+      {row && asked.data ? <Details row={row} of={asked.data} /> : !asked.error && <Skeleton rows={6} />}
+      <Command text={`kubectl -n ${namespace} describe grp ${name}`} label={`In cluster ${cluster}`} />
+    </Screen>
+  )
+}
+
+const KEEPS: [keyof RetentionRule, string][] = [
+  ['keepLast', 'the last'],
+  ['keepHourly', 'hourly'],
+  ['keepDaily', 'daily'],
+  ['keepWeekly', 'weekly'],
+  ['keepMonthly', 'monthly'],
+  ['keepYearly', 'yearly'],
+  ['keepWithin', 'all within'],
+]
+
+function keeps(rule: RetentionRule): string {
+  const parts = KEEPS.flatMap(([field, word]) => (rule[field] ? [`${word} ${String(rule[field])}`] : []))
+  if (rule.keepTags.length > 0) parts.push(`those tagged ${rule.keepTags.join(', ')}`)
+  return parts.length > 0 ? `keeps ${parts.join(', ')}` : 'keeps nothing by a count'
+}
+
+function Details({ row, of }: { row: PolicyRow; of: GetResponse }) {
+  const policy = row.policy
+  const stale = row.freshness?.stale ?? false
+  const rules = policy?.spec?.rules ?? []
+  return (
+    <div class={stale ? 'stack old' : 'stack'}>
+      <div class="headline">
+        <State of={word(POLICY, row.state)} stale={stale} />
+        {row.reason && <p>{row.reason}</p>}
+      </div>
+      {row.state === 'waiting' && (
+        <Notice tone="warn">
+          <a href="/plans">Read the plan, and approve or reject it</a>
+        </Notice>
+      )}
+      {stale && (
+        <Notice tone="unknown">
+          Cluster {row.cluster} is silent since <Ago at={row.freshness?.lastHeard} />: this is what was known last.
+        </Notice>
+      )}
+      <Progress of={policy?.progress} what="Progress of the run" />
+      <Facts
+        of={[
+          ['Last run', <At at={policy?.lastRun} never="never" />],
+          ['Result', policy?.lastResult && <State of={word(OUTCOME, policy.lastResult)} stale={stale} />],
+          ['Next run', policy?.suspended ? 'suspended' : row.nextRun !== undefined && <At at={row.nextRun} />],
+          ['Schedule', policy?.schedule],
+          ['Repository', policy?.resticId ? <a href={to('repositories', policy.resticId)}>{policy.repositoryName}</a> : policy?.repositoryName],
+          ['Known as of', <At at={row.freshness?.lastHeard} />],
+        ]}
+      />
+      {rules.length > 0 && (
+        <Section title="Rules">
+          <ol class="lines">
+            {rules.map((rule, n) => (
+              <li key={n}>{keeps(rule)}</li>
+            ))}
+          </ol>
+        </Section>
+      )}
+      <Object of={of} />
+    </div>
+  )
+}
+
+function Actions({ row }: { row: PolicyRow }) {
+  const policy = { namespace: row.namespace, name: row.name }
+  const options = () => ({ cluster: row.cluster, requestId: requestId() })
+  const what = `${row.cluster}/${row.namespace}/${row.name}`
+  return (
+    <>
+      <Act label="Preview" primary verb="run" title={`Preview ${what}`} run={() => FleetControl.previewRetention({ options: options(), command: { policy } })}>
+        <p>Shows which snapshots a run would remove now, as a plan. Nothing is removed.</p>
+        <Command text={`fleet retention preview ${what}`} />
+      </Act>
+      <Act label="Run now" verb="run" danger typed={row.name} title={`Run ${what} now`} run={() => FleetControl.runRetention({ options: options(), command: { policy } })}>
+        <p>Removes the snapshots that no policy keeps, under the maintenance lock. A plan over the guard waits for approval instead.</p>
+        <Command text={`fleet retention run ${what}`} />
+      </Act>
+      {row.policy?.suspended ? (
+        <Act label="Resume" verb="run" title={`Resume ${what}`} run={() => FleetControl.resume({ options: options(), command: { policy } })}>
+          <p>The schedule {row.policy.schedule} starts runs again.</p>
+          <Command text={`fleet retention resume ${what}`} />
+        </Act>
+      ) : (
+        <Act label="Suspend" verb="run" title={`Suspend ${what}`} run={() => FleetControl.suspend({ options: options(), command: { policy } })}>
+          <p>No more runs begin by schedule. What this policy keeps stays kept.</p>
+          <Command text={`fleet retention suspend ${what}`} />
+        </Act>
+      )}
+    </>
+  )
+}

@@ -1,0 +1,97 @@
+// What needs no browser: the wire format, words, and what is written for people.
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { createServer } from 'vite'
+
+let server
+const load = (path) => server.ssrLoadModule(path)
+before(async () => {
+  globalThis.localStorage = { getItem: () => null, setItem: () => {} }
+  server = await createServer({ server: { middlewareMode: true, ws: false }, appType: 'custom', logLevel: 'error', optimizeDeps: { noDiscovery: true } })
+})
+after(() => server.close())
+
+async function codec() {
+  const { use, encode, decode } = await load('/src/wire/codec.ts')
+  use((await load('/src/wire/contract.ts')).tables)
+  return { encode, decode }
+}
+
+const hex = (text) => Uint8Array.from(text.match(/../g) ?? [], (byte) => Number.parseInt(byte, 16))
+
+test('requests are bytes of Protocol Buffers, without what has its initial value', async () => {
+  const { encode } = await codec()
+  assert.deepEqual(encode('ListRequest', { collection: 'backups', filter: { states: ['late', 'ok'] }, pageSize: 300, sort: '' }), hex('0803' + '120a' + '1a046c617465' + '1a026f6b' + '20ac02'))
+  assert.deepEqual(encode('DecidePlanRequest', { plan: 'p', approve: true, hash: '' }), hex('0a0170' + '1801'))
+  assert.equal(encode('StatusRequest', {}).length, 0)
+})
+
+test('answers are read with initial values, maps, times, and fields that are not known left out', async () => {
+  const { decode } = await codec()
+  const bytes = hex('0807' + '120608d0a8cdc906' + '1a0473616665' + '42080a046c617465' + '1002' + 'f80301')
+  const status = decode('StatusResponse', bytes)
+  assert.equal(status.revision, 7)
+  assert.equal(status.asOf, 1764971600_000)
+  assert.equal(status.verdict, 'safe')
+  assert.deepEqual({ ...status.backupsByState }, { late: 2 })
+  assert.deepEqual(status.needsYou, [])
+  assert.equal(status.pause, undefined)
+  assert.throws(() => decode('StatusResponse', hex('1aff')), /ends too early/)
+})
+
+test('sizes above 2^32 and times before 1970 are exact', async () => {
+  const { encode, decode } = await codec()
+  const point = { at: -1500, storedBytes: 9_007_199_254_740_000, uncompressedBytes: 2 ** 40 + 1, snapshots: 3, files: 0, sources: [] }
+  const bytes = encode('HistoryPoint', { ...point, at: 1_764_971_600_123 })
+  const read = decode('HistoryPoint', bytes)
+  assert.equal(read.storedBytes, point.storedBytes)
+  assert.equal(read.uncompressedBytes, point.uncompressedBytes)
+  assert.equal(read.at, 1_764_971_600_123)
+  assert.equal(read.files, 0, 'an optional field that is set is there')
+  // -2 s and 500 ms, as the hub writes it.
+  assert.equal(decode('HistoryPoint', hex('0a11' + '08feffffffffffffffff01' + '1080cab5ee01')).at, -1500)
+})
+
+test('an enum value of a later hub is the unknown one', async () => {
+  const { decode } = await codec()
+  assert.equal(decode('Operation', hex('4063')).state, 'unspecified')
+  assert.equal(decode('Operation', hex('4005')).state, 'done')
+})
+
+test('every state that is not known is unknown, and no unknown one is good', async () => {
+  const words = await load('/src/words.ts')
+  for (const name of ['BACKUP', 'CLUSTER', 'REPOSITORY', 'PLAN', 'LOCK', 'OPERATION', 'BINDING', 'OUTCOME', 'RESULT', 'RESTORE_ROW', 'POLICY', 'ACTIVITY', 'ATTENTION']) {
+    for (const state of ['', 'unspecified', 'something-new']) assert.equal(words.word(words[name], state)[0], 'unknown', name)
+  }
+})
+
+test('the verdict is never good while something is not known', async () => {
+  const { verdict } = await load('/src/screens/verdict.ts')
+  const status = (change) => ({ verdict: 'safe', clusters: 2, clustersStale: 0, backups: 3, backupsByState: { ok: 3 }, others: 0, matters: 0, ...change })
+  assert.deepEqual([verdict(status({})).tone, verdict(status({})).word], ['ok', 'Safe'])
+  assert.equal(verdict(status({ verdict: 'not-safe', backupsByState: { late: 1, ok: 2 } })).tone, 'bad')
+  assert.match(verdict(status({ verdict: 'not-safe', backupsByState: { late: 1, failed: 1, ok: 1 } })).sentence, /^1 failed, 1 late of 3 backups in 2 clusters/)
+  for (const change of [{ verdict: 'unknown', clustersStale: 1 }, { verdict: '' }, { verdict: 'unknown', clusters: 0, backups: 0, backupsByState: {} }, { backupsByState: { suspended: 3 } }]) {
+    assert.equal(verdict(status(change)).tone, 'unknown', JSON.stringify(change))
+  }
+  assert.equal(verdict(status({ others: 1 })).tone, 'warn')
+})
+
+test('CSV runs nothing in a spreadsheet', async () => {
+  const { csv } = await load('/src/parts/export.tsx')
+  const columns = [{ name: 'a', text: (row) => row[0], cell: () => null }, { name: 'b', text: (row) => row[1], cell: () => null }]
+  assert.equal(csv(columns, [['=1+1', 5], ['x,"y"', 'two\nlines']]), 'a,b\r\n\'=1+1,5\r\n"x,""y""","two\nlines"\r\n')
+})
+
+test('the hash of a plan is that of the hub', async () => {
+  const { hash } = await load('/src/screens/plan-document.ts')
+  // sha256("r\na\nb")
+  assert.equal(await hash({ resticId: 'r', remove: [{ id: 'b' }, { id: 'a' }] }), '7fd4c45dacc7ff307b14ed0c3dcb83a763edc85f572548f119cf3e21ace06422')
+})
+
+test('sizes, ages and words for a shell', async () => {
+  const { bytes, span, shell } = await load('/src/format.ts')
+  assert.deepEqual([bytes(0), bytes(1023), bytes(1536), bytes(1.93e12), bytes(undefined)], ['0 B', '1023 B', '1.5 KiB', '1.8 TiB', '–'])
+  assert.deepEqual([span(0), span(59_000), span(119_000), span(120_000), span(90 * 60_000), span(47 * 3_600_000), span(48 * 3_600_000)], ['0 s', '59 s', '119 s', '2 min', '90 min', '47 h', '2 d'])
+  assert.deepEqual([shell('a/b-c'), shell("it's; rm")], ['a/b-c', "'it'\\''s; rm'"])
+})

@@ -1,0 +1,67 @@
+//! Questions about the store of a repository.
+
+use super::*;
+use crate::testing::ApiServer;
+use crate::testing::restic::{MemoryRestic, REPOSITORY_ID};
+use crate::testing::spoke::{SHOP, Spoke, furnish};
+
+fn asked(probe: u64) -> StoreProbe {
+    StoreProbe {
+        probe,
+        restic_id: REPOSITORY_ID.to_owned(),
+        ..StoreProbe::default()
+    }
+}
+
+fn hold(probe: u64) -> StoreProbe {
+    StoreProbe {
+        hold_ms: 60_000,
+        ..asked(probe)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_is_held_until_it_is_given_up_and_another_one_is_looked_for_meanwhile() {
+    let (api, memory) = (ApiServer::new(), Arc::new(MemoryRestic::default()));
+    furnish(&api);
+    let arguments = ["--leader-elect", "false", "--hub", "https://127.0.0.1:1"];
+    let spoke = Spoke::start_as("", &api, &memory, &arguments).await;
+    let at = Key::new(SHOP, "nas");
+    api.until("the repository", |_| {
+        let known = spoke.context.world.repositories.get(&at)?;
+        known.status.as_ref()?.repository_id.as_ref().map(drop)
+    })
+    .await;
+    let restic: Arc<dyn Restic> = memory.clone();
+    let parts = (&spoke.context, &restic);
+    let mut held = Held::default();
+    let first = answer(parts, &mut held, hold(7)).await.unwrap();
+    assert_eq!((first.probe, first.listed, first.error.as_str()), (7, true, ""));
+    assert_eq!(memory.held(), [first.lock.clone()]);
+    for (lock, listed) in [(first.lock.clone(), true), ("b".repeat(64), false)] {
+        let look = StoreProbe { lock, ..asked(7) };
+        let found = answer(parts, &mut held, look).await.unwrap();
+        assert_eq!((found.listed, found.error.as_str()), (listed, ""));
+    }
+    assert_eq!(answer(parts, &mut held, asked(7)).await, None);
+    while !memory.held().is_empty() {
+        tokio::task::yield_now().await;
+    }
+
+    // A hub that forgets it, and one that asks for too many.
+    for probe in 10..14 {
+        assert!(answer(parts, &mut held, hold(probe)).await.unwrap().listed);
+    }
+    let many = answer(parts, &mut held, hold(14)).await.unwrap();
+    assert!(many.error.contains("other probes"), "{many:?}");
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    while !memory.held().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    memory.fail(Some(crate::restic::Failure::WrongPassword));
+    for question in [hold(20), StoreProbe { lock: "b".repeat(64), ..asked(20) }] {
+        let failed = answer(parts, &mut held, question).await.unwrap();
+        assert!(failed.error.contains("shop/nas") && !failed.listed, "{failed:?}");
+    }
+    spoke.stop().await;
+}
