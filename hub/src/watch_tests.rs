@@ -45,7 +45,11 @@ fn object(uid: u8, how: u8) -> ObjectState {
     let body = match uid {
         0 => State::Repository(RepositoryState {
             restic_id: "a".repeat(64),
-            damage: if how == 1 { "pack".to_owned() } else { String::new() },
+            damage: if how == 1 {
+                "pack".to_owned()
+            } else {
+                String::new()
+            },
             ..RepositoryState::default()
         }),
         1 => State::Policy(PolicyState {
@@ -99,11 +103,23 @@ fn apply(inventory: &mut Inventory, step: &Step, now: &mut Millis) {
             let state = object.encode_to_vec();
             let held = Held::new(&name(*cluster), &object.uid, &state, None, *now);
             let upserts = vec![Arrived { held, state }];
-            (*cluster, Change { upserts, ..Change::default() })
+            (
+                *cluster,
+                Change {
+                    upserts,
+                    ..Change::default()
+                },
+            )
         }
         Step::Gone(cluster, uid) => {
             let gone = vec![format!("u{uid}")];
-            (*cluster, Change { gone, ..Change::default() })
+            (
+                *cluster,
+                Change {
+                    gone,
+                    ..Change::default()
+                },
+            )
         }
         Step::Wait(minutes, heard) => {
             *now += Millis::from(*minutes) * 60_000;
@@ -117,8 +133,13 @@ fn apply(inventory: &mut Inventory, step: &Step, now: &mut Millis) {
     };
     let cluster = name(cluster);
     if inventory.member(&cluster).is_none() {
-        inventory.attach(&cluster, 1, Introduction::default(), (*now).into()).unwrap();
-        let whole = Change { whole: true, ..Change::default() };
+        inventory
+            .attach(&cluster, 1, Introduction::default(), (*now).into())
+            .unwrap();
+        let whole = Change {
+            whole: true,
+            ..Change::default()
+        };
         inventory.apply(&cluster, 1, whole, (*now).into()).unwrap();
     }
     inventory.apply(&cluster, 1, change, (*now).into()).unwrap();
@@ -133,7 +154,11 @@ fn listed(inventory: &Inventory, collection: Collection, filter: &Filter) -> BTr
     };
     let answer = query::list(Seen::whole(inventory), &request).unwrap();
     assert_eq!(answer.total, answer.rows.len() as u64);
-    answer.rows.into_iter().map(|row| (row.key.clone(), row)).collect()
+    answer
+        .rows
+        .into_iter()
+        .map(|row| (row.key.clone(), row))
+        .collect()
 }
 
 proptest! {
