@@ -51,7 +51,11 @@ pub async fn dashboard(arguments: &HubArguments, dashboard: &Dashboard) -> Resul
 fn open(address: &str) {
     let Some(program) = opener() else { return };
     let mut command = Command::new(program);
-    command.arg(address).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .arg(address)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     if command.spawn().is_err() {
         note("no browser could be opened on this machine: open the address in one");
     }

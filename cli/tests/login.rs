@@ -217,7 +217,9 @@ async fn the_dashboard_has_a_login_for_who_is_logged_in() {
     let (machine, hub) = (Machine::new(), hub(&own));
     let InviteResponse { token, pin, .. } = invite(&own, "ann").await;
     let pin = format!("sha256:{pin}");
-    let (code, text) = machine.run(&["login", "--hub", &hub, "--pin", &pin, "--token", &token]).await;
+    let (code, text) = machine
+        .run(&["login", "--hub", &hub, "--pin", &pin, "--token", &token])
+        .await;
     assert_eq!(code, 0, "{text}");
     let (code, text) = machine.run(&["dashboard"]).await;
     assert_eq!(code, 0, "{text}");
@@ -227,10 +229,17 @@ async fn the_dashboard_has_a_login_for_who_is_logged_in() {
     let printed: serde_json::Value = serde_json::from_str(&text).unwrap();
     let token = printed["token"].as_str().unwrap();
     let second = Machine::new();
-    let (code, text) = second.run(&["login", "--hub", &hub, "--pin", &pin, "--token", token]).await;
+    let (code, text) = second
+        .run(&["login", "--hub", &hub, "--pin", &pin, "--token", token])
+        .await;
     assert_eq!(code, 0, "{text}");
     let (_, text) = second.run(&["whoami"]).await;
-    assert!(text.starts_with("ann by token") && text.contains("administer"), "{text}");
-    let (code, _) = second.run(&["login", "--hub", &hub, "--pin", &pin, "--token", token]).await;
+    assert!(
+        text.starts_with("ann by token") && text.contains("administer"),
+        "{text}"
+    );
+    let (code, _) = second
+        .run(&["login", "--hub", &hub, "--pin", &pin, "--token", token])
+        .await;
     assert_eq!(code, 4, "it is good once");
 }
