@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::arguments::{ContextsCommand, Format, HubArguments, Login};
 use crate::authorities;
-use crate::client::{Client, Connection, Proof, read};
+use crate::client::Client;
+use crate::connection::{Connection, Proof, read};
 use crate::contexts::{self, Context};
 use crate::document::API_VERSION;
 use crate::failure::Failure;

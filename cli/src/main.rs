@@ -6,6 +6,7 @@ mod audit;
 mod authorities;
 mod client;
 mod clusters;
+mod connection;
 mod contexts;
 mod dashboard;
 mod document;

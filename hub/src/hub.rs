@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use proto::v1::Lock;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use tracing::{info, warn};
 
 use crate::access::Authority;
@@ -17,7 +19,6 @@ use crate::browse::Browsing;
 use crate::collect::Collectors;
 use crate::commands::Commands;
 use crate::config::Config;
-use crate::copies::Place;
 use crate::creation::{Creations, Ticket};
 use crate::files::Files;
 use crate::inventory::{Held, Inventory, Limits, Member, Unsaved};
@@ -27,13 +28,15 @@ use crate::metrics::Metrics;
 use crate::seal::Seal;
 use crate::store::copy::{Copied, CopyError};
 use crate::store::pause::Pause;
-use crate::store::{Batch, HubStore, Kept, Start, StoreError, StoredObject};
+use crate::store::{Batch, HubStore, Kept, Start, StoreError, StoredCluster, StoredObject};
 use crate::{Millis, Moment};
 
 /// Time moves on this often: what went silent turns stale, what came due turns late.
 const TICK: Duration = Duration::from_millis(500);
 /// Inventory is a cache of what spokes hold: written behind, in batches.
 const WRITE_BEHIND: Duration = Duration::from_secs(1);
+/// Looks through the whole inventory at the same time.
+const LOOKS: usize = 2;
 /// Times of last hearing are kept this often.
 const KEEP_TIMES: u32 = 60;
 
@@ -79,6 +82,12 @@ pub struct Hub {
     pub watch_heartbeat: Duration,
     /// Its own files.
     pub files: Files,
+    /// All that the store has kept is there.
+    loaded: watch::Sender<bool>,
+    /// Looks through the whole inventory at the same time.
+    looks: Semaphore,
+    /// Maintenance locks whose holder fell silent.
+    delayed: Mutex<Arc<[Lock]>>,
 }
 
 impl Hub {
@@ -104,16 +113,7 @@ impl Hub {
             bytes: config.max_bytes,
         };
         let membership = Membership::start(config, &*store).await?;
-        let kept = store.load().await?;
-        info!(epoch, clusters = kept.0.len(), objects = kept.1.len(), "starting");
-        let places = store.places().await?;
-        let mut inventory = restored(limits, epoch, (kept, places), Moment::now());
-        let (bindings, keys) = store.bindings().await?;
-        inventory.bind(bindings, keys);
-        inventory.restore_vanished(store.vanished().await?);
-        for ban in membership.banned() {
-            inventory.ban(&ban.cluster, Some(ban.text()));
-        }
+        let inventory = restored(limits, epoch, Kept::default(), Moment::now());
         let (roles, sessions) = store.people(Moment::now().wall).await?;
         let people = People::new(roles, sessions, store.revoked().await?);
         let authority = Authority::new(membership.domain.clone(), people);
@@ -150,7 +150,68 @@ impl Hub {
             heartbeat: config.heartbeat_interval.0,
             watch_heartbeat: config.watch_heartbeat.0,
             files: Files::of(config),
+            loaded: watch::channel(false).0,
+            looks: Semaphore::new(LOOKS),
+            delayed: Mutex::new(Arc::from([])),
         }))
+    }
+
+    /// Takes back what the store has kept. The hub serves meanwhile: requests wait, and the verdict is not known.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn load(&self) -> anyhow::Result<()> {
+        // Before what they are needed for.
+        let places = self.store.places().await?;
+        let (bindings, keys) = self.store.bindings().await?;
+        self.change(|inventory| {
+            inventory.place(places);
+            inventory.bind(bindings, keys);
+        });
+        let kept = self.store.load().await?;
+        info!(
+            epoch = self.epoch,
+            clusters = kept.0.len(),
+            objects = kept.1.len(),
+            "starting"
+        );
+        for (cluster, held) in tokio::task::spawn_blocking(|| decoded(kept)).await? {
+            self.change(|inventory| inventory.restore(&cluster, held));
+            // Who asks for the verdict is answered.
+            tokio::task::yield_now().await;
+        }
+        let vanished = self.store.vanished().await?;
+        self.change(|inventory| {
+            inventory.restore_vanished(vanished);
+            for ban in self.membership.banned() {
+                inventory.ban(&ban.cluster, Some(ban.text()));
+            }
+        });
+        self.loaded.send_replace(true);
+        Ok(())
+    }
+
+    /// Maintenance locks whose holder fell silent, as of the last look.
+    pub fn delayed(&self) -> Arc<[Lock]> {
+        self.delayed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn set_delayed(&self, locks: Vec<Lock>) {
+        *self.delayed.lock().unwrap_or_else(PoisonError::into_inner) = locks.into();
+    }
+
+    /// Whether all that the store has kept is there.
+    pub fn is_loaded(&self) -> bool {
+        *self.loaded.borrow()
+    }
+
+    /// Waits until it is.
+    pub async fn loaded(&self) {
+        // The sender lives as long as the hub.
+        let _ = self.loaded.subscribe().wait_for(|loaded| *loaded).await;
     }
 
     /// A session number that was never given out before.
@@ -183,6 +244,26 @@ impl Hub {
         if open.get(cluster).is_some_and(|(present, _)| *present == session) {
             open.remove(cluster);
         }
+    }
+
+    /// Looks through a copy of the inventory on a thread of its own, few at the same time: what takes milliseconds must not
+    /// hold up the tasks of spokes.
+    ///
+    /// # Errors
+    /// Internal when it panics.
+    pub async fn look<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&Inventory) -> R + Send + 'static,
+    ) -> Result<R, Status> {
+        // The semaphore is never closed.
+        let _room = self
+            .looks
+            .acquire()
+            .await
+            .map_err(|_| Status::unavailable("the hub ends"))?;
+        let inventory = self.snapshot();
+        let looked = tokio::task::spawn_blocking(move || f(&inventory)).await;
+        looked.map_err(|error| Status::internal(error.to_string()))
     }
 
     /// A copy of the inventory as of now, for what looks through more than a few of its rows: nobody waits for its reader.
@@ -329,36 +410,55 @@ impl Hub {
     }
 
     /// The store.
-    pub(crate) fn store(&self) -> &dyn HubStore {
+    pub fn store(&self) -> &dyn HubStore {
         &*self.store
     }
 }
 
 /// The inventory of a new start, as a store has kept it.
 #[must_use]
-pub fn restored(
-    limits: Limits,
-    epoch: u64,
-    ((clusters, objects), places): (Kept, Vec<Place>),
-    now: Moment,
-) -> Inventory {
+pub fn restored(limits: Limits, epoch: u64, kept: Kept, now: Moment) -> Inventory {
     // Revisions of one start never meet those of another, so that a page token of before is known for what it is.
     let mut inventory = Inventory::new(limits, epoch << 32, now);
-    // Before what they are needed for.
-    inventory.place(places);
+    for (cluster, held) in decoded(kept) {
+        inventory.restore(&cluster, held);
+    }
+    inventory
+}
+
+/// What a store has kept, by cluster. Every resource is decoded, and its schedule read, on all cores.
+fn decoded((clusters, objects): Kept) -> Vec<(StoredCluster, Vec<Held>)> {
     let mut by_cluster: HashMap<String, Vec<StoredObject>> = HashMap::new();
     for object in objects {
         by_cluster.entry(object.cluster.clone()).or_default().push(object);
     }
-    for cluster in clusters {
+    let kept: Vec<(StoredCluster, Vec<StoredObject>)> = clusters
+        .into_iter()
+        .map(|cluster| {
+            let objects = by_cluster.remove(&cluster.name).unwrap_or_default();
+            (cluster, objects)
+        })
+        .collect();
+    let one = |(cluster, objects): &(StoredCluster, Vec<StoredObject>)| {
         let name: Arc<str> = cluster.name.as_str().into();
-        let kept = by_cluster.remove(&cluster.name).unwrap_or_default();
-        let held = kept
+        let held = objects
             .iter()
             .map(|object| Held::restored(&name, &object.uid, &object.state, object.baseline));
-        inventory.restore(&cluster, held.collect());
-    }
-    inventory
+        (cluster.clone(), held.collect())
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let part = kept.len().div_ceil(cores).max(1);
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = kept
+            .chunks(part)
+            .map(|part| scope.spawn(move || part.iter().map(one).collect::<Vec<_>>()))
+            .collect();
+        let parts = parts.into_iter().flat_map(|part| match part.join() {
+            Ok(part) => part,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        parts.collect()
+    })
 }
 
 /// A batch as of one moment: a cluster's row holds whether the objects that are stored with it are complete.

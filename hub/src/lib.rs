@@ -27,6 +27,7 @@ pub mod control;
 pub mod copies;
 pub mod creation;
 pub mod dashboard;
+pub mod delays;
 pub mod enrol;
 pub mod evidence;
 pub mod files;

@@ -6,6 +6,7 @@ mod worst;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use memchr::memmem::Finder;
 use proto::v1::{ClusterRow, Collection, Filter, ListRequest, ListResponse, RepositoryRow, Row, row::Body};
 use serde::{Deserialize, Serialize};
 
@@ -81,8 +82,8 @@ pub fn list(seen: Seen<'_>, request: &ListRequest) -> Result<ListResponse, Query
         size => size.min(PAGE_MAX),
     };
     let worst_first = collection == Collection::Backups && matches!(column, "" | "state") && !descending;
-    // One cluster is looked through sooner than the order of the whole fleet.
-    let page = if worst_first && filter.of.clusters.is_empty() {
+    // What only few match is sorted sooner than found in the order of the whole fleet.
+    let page = if worst_first && filter.is_by_state() {
         worst::page(seen, &filter, after, size)
     } else {
         sorted(seen, collection, &filter, (column, descending), after, size)?
@@ -406,15 +407,20 @@ fn candidates<'a>(
 /// A filter, with its text as it is compared.
 pub struct Wanted {
     of: Filter,
-    text: String,
+    /// `None` takes every text.
+    text: Option<Finder<'static>>,
+    /// The text may be a part of an id.
+    is_hex: bool,
 }
 
 impl Wanted {
     /// A filter that was checked.
     #[must_use]
     pub fn new(of: Filter) -> Wanted {
+        let text = of.text.to_lowercase();
         Wanted {
-            text: of.text.to_lowercase(),
+            text: (!text.is_empty()).then(|| Finder::new(&text).into_owned()),
+            is_hex: text.bytes().all(|byte| byte.is_ascii_hexdigit()),
             of,
         }
     }
@@ -430,7 +436,7 @@ impl Wanted {
         let Filter {
             clusters, namespaces, ..
         } = &self.of;
-        clusters.is_empty() && namespaces.is_empty() && self.text.is_empty()
+        clusters.is_empty() && namespaces.is_empty() && self.text.is_none()
     }
 
     /// Whether it takes a backup, policy or restore.
@@ -443,7 +449,7 @@ impl Wanted {
         } = &self.of;
         any(clusters, &held.cluster)
             && any(namespaces, &held.object.namespace)
-            && self.contains([&*held.place, repository_of(held).0].into_iter())
+            && self.names(&held.place, repository_of(held).0)
             && (states.is_empty() || any(states, state(inventory, of, held)))
     }
 
@@ -486,23 +492,34 @@ impl Wanted {
         }
     }
 
-    fn takes_of(&self, (cluster, namespace, state): (&str, &str, &str), texts: [&str; 2]) -> bool {
+    fn takes_of(&self, (cluster, namespace, state): (&str, &str, &str), [key, id]: [&str; 2]) -> bool {
         any(&self.of.clusters, cluster)
             && any(&self.of.namespaces, namespace)
             && any(&self.of.states, state)
-            && self.contains(texts.into_iter())
+            && self.names(key, id)
+    }
+
+    /// Whether the text is a part of a key, or of an id.
+    fn names(&self, key: &str, id: &str) -> bool {
+        self.contains([key, if self.is_hex { id } else { "" }].into_iter())
     }
 
     fn contains<'a>(&self, mut texts: impl Iterator<Item = &'a str>) -> bool {
-        let has = |text: &str| match text
-            .bytes()
-            .any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii())
-        {
-            true => text.to_lowercase().contains(&self.text),
-            // Names and ids, nearly always: nothing is copied.
-            false => text.contains(&self.text),
+        let Some(wanted) = &self.text else {
+            return true;
         };
-        self.text.is_empty() || texts.any(has)
+        let plain = |text: &str| {
+            text.bytes()
+                .all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase())
+        };
+        texts.any(|text| {
+            // Names and ids, nearly always: nothing is copied.
+            let found = match plain(text) {
+                true => wanted.find(text.as_bytes()),
+                false => wanted.find(text.to_lowercase().as_bytes()),
+            };
+            found.is_some()
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -12,6 +13,7 @@ use crate::access::refusals::{self, Refusals};
 use crate::admin::{self, Admin};
 use crate::collect::{Appointer, Collectors};
 use crate::config::Config;
+use crate::delays;
 use crate::hub::Hub;
 use crate::lock::{Keeper, Locks, Settings};
 use crate::metrics::{Metrics, Scrape};
@@ -77,10 +79,12 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
     let (locks, commands) = Locks::new();
     let (collectors, reports) = Collectors::new();
     let hub = Hub::start(config, store.clone(), (locks, collectors), metrics).await?;
-    let appointer = Appointer::start(hub.clone(), store.clone()).await?;
-    let keeper = Keeper::start(hub.clone(), store.clone(), Settings::of(config)).await?;
     let (refusals, refused) = Refusals::new();
     let servers = servers::start(config, &hub, refusals, &stop).await?;
+    // Requests wait until this is done.
+    hub.load().await?;
+    let appointer = Appointer::start(hub.clone(), store.clone()).await?;
+    let keeper = Keeper::start(hub.clone(), store.clone(), Settings::of(config)).await?;
     // An error means that it is set already.
     let _ = ready.set(store.clone());
     let _ = scrape.set(Scrape::new(hub.clone()));
@@ -104,6 +108,7 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
             let stop = stop.clone();
             async move { Ok(refusals::record(store, refused, stop).await?) }
         }),
+        tokio::spawn(delays::keep(hub.clone(), stop.clone()).map(Ok)),
         tokio::spawn(async move { Ok(keeper.keep(commands, stop).await?) }),
     ]);
     Ok(Running {

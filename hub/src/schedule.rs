@@ -3,6 +3,10 @@
 //! A spoke's `next_run` does not show that a run was missed, since it moves on whether the run came or not.
 //! So the hub asks the schedule itself: the first run that was planned after the last success is the one that is due.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
 use crds::schedule::Schedule;
 use jiff::Timestamp;
 
@@ -10,6 +14,9 @@ use crate::Millis;
 
 /// A run may be this late without being called late: Kubernetes needs time to start pods.
 const SLACK_LEAST: Millis = 10 * 60 * 1000;
+
+/// Schedules that are kept parsed.
+const SCHEDULES: usize = 4_096;
 
 /// And this part of the interval: a weekly backup is not late after ten minutes.
 const SLACK_DIVISOR: Millis = 10;
@@ -38,12 +45,30 @@ impl Deadline {
     }
 }
 
+/// A schedule, parsed once on each thread: a fleet has far fewer schedules than backups, and parsing costs most.
+fn parsed(schedule: &str, timezone: &str) -> Option<Rc<Schedule>> {
+    type Parsed = HashMap<(String, String), Option<Rc<Schedule>>>;
+    thread_local! {
+        static PARSED: RefCell<Parsed> = RefCell::default();
+    }
+    PARSED.with_borrow_mut(|known| {
+        // A cluster that reports ever new schedules only loses the advantage.
+        if known.len() >= SCHEDULES {
+            known.clear();
+        }
+        let key = (schedule.to_owned(), timezone.to_owned());
+        let entry = known.entry(key);
+        let entry = entry.or_insert_with(|| Schedule::parse(schedule, timezone).ok().map(Rc::new));
+        entry.clone()
+    })
+}
+
 /// The deadline that follows from a schedule when the last success was at `since`.
 ///
 /// `None` when the schedule or the zone cannot be read, or when it never comes due.
 #[must_use]
 pub fn deadline(schedule: &str, timezone: &str, since: Millis) -> Option<Deadline> {
-    let schedule = Schedule::parse(schedule, timezone).ok()?;
+    let schedule = parsed(schedule, timezone)?;
     let since = Timestamp::from_millisecond(since).ok()?;
     let due = schedule.next_after(since)?;
     // A schedule that comes due once and never again has no interval; a day is as good a guess as any.

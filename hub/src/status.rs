@@ -4,30 +4,34 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::time::from_unix_millis;
-use proto::v1::{Attention, StatusResponse};
+use proto::v1::{Attention, Lock, StatusResponse};
 
 use crate::Millis;
 use crate::health::Health;
 use crate::inventory::Member;
-use crate::rows;
 use crate::seen::Seen;
 use crate::verdict::{self, Facts, Silence, verdict};
 use crate::waits::{self, Matter};
+use crate::{delays, rows};
 
 /// More than this nobody reads at night.
 const ATTENTION_MAX: usize = 20;
 /// Clusters whose last messages came within this time fell silent at once.
 const AT_ONCE: Millis = 120_000;
 
-/// The answer as of the inventory's revision, of what is seen.
+/// The answer as of the inventory's revision, of what is seen. `delayed` are maintenance locks whose holder fell silent.
 #[must_use]
-pub fn status(seen: Seen<'_>) -> StatusResponse {
+pub fn status(seen: Seen<'_>, delayed: &[Lock]) -> StatusResponse {
     let inventory = seen.inventory;
     let (clusters, stale) = members(seen);
     let mut needs = Needs::default();
     let mut facts = facts(seen, clusters, &stale);
     causes(seen, &mut needs);
-    let matters = matters(seen, &mut needs);
+    let mut matters = matters(seen, &mut needs);
+    for lock in delayed.iter().filter_map(|lock| delays::attention(seen, lock)) {
+        matters.all += 1;
+        needs.add("fleet locks", || lock);
+    }
     facts.unsafe_matters = matters.not_safe;
     let verdict = verdict(&facts);
     silent(seen, &stale, &facts, verdict.silence, &mut needs);

@@ -27,7 +27,7 @@ fn object(uid: &str, ready: (&str, &str), body: Object) -> ObjectState {
 }
 
 fn whole(inventory: &Inventory) -> StatusResponse {
-    status(Seen::whole(inventory))
+    status(Seen::whole(inventory), &[])
 }
 
 /// A backup whose last run failed with this text.
@@ -128,4 +128,67 @@ fn a_damaged_repository_needs_a_person_though_it_is_ready() {
     assert_eq!(of(""), []);
     let text = "pack 1 does not exist";
     assert_eq!(of(text), [("damaged".to_owned(), text.to_owned())]);
+}
+
+#[test]
+fn a_lock_whose_holder_fell_silent_needs_a_person() {
+    let id = "a".repeat(64);
+    let body = Object::Repository(RepositoryState {
+        restic_id: id.clone(),
+        ..RepositoryState::default()
+    });
+    let inventory = inventory(vec![object("nas", ("True", ""), body)]);
+    let lock = Lock {
+        restic_id: id,
+        repository: "nas".to_owned(),
+        state: "delayed".to_owned(),
+        cluster: "b".to_owned(),
+        subject: "retention ops/nightly".to_owned(),
+        ends_ms: 90_000,
+        ..Lock::default()
+    };
+    let answer = status(Seen::whole(&inventory), std::slice::from_ref(&lock));
+    assert_eq!((answer.others, answer.matters), (1, 1));
+    let needs = &answer.needs_you[0];
+    assert_eq!(
+        (needs.state.as_str(), needs.next.as_str()),
+        ("delayed", "fleet why-locked nas")
+    );
+    assert!(
+        needs.detail.starts_with("b (retention ops/nightly) fell silent"),
+        "{}",
+        needs.detail
+    );
+}
+
+#[test]
+fn half_a_fleet_that_falls_silent_at_once_is_one_matter() {
+    let limits = Limits {
+        stale_after: 30_000,
+        grace: 15_000,
+        objects: 1000,
+        bytes: 1 << 24,
+    };
+    let mut inventory = Inventory::new(limits, 0, Moment::from(1));
+    for n in 0..10 {
+        let name: Arc<str> = format!("c{n}").into();
+        inventory
+            .attach(&name, 1, Introduction::default(), Moment::from(1))
+            .unwrap();
+        let change = Change {
+            whole: true,
+            ..Change::default()
+        };
+        inventory.apply(&name, 1, change, Moment::from(1)).unwrap();
+    }
+    let late = Moment::from(3_600_000);
+    for n in 0..4 {
+        inventory.hear(&format!("c{n}").into(), 1, late).unwrap();
+    }
+    inventory.advance(late);
+    let answer = whole(&inventory);
+    assert_eq!((answer.clusters, answer.clusters_stale), (10, 6));
+    assert_eq!((answer.verdict.as_str(), answer.matters), ("unknown", 1));
+    let text = &answer.needs_you[0].detail;
+    assert!(text.starts_with("6 of 10 clusters fell silent at once"), "{text}");
 }

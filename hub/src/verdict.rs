@@ -48,6 +48,9 @@ pub struct Verdict {
     pub silence: Silence,
 }
 
+/// Word and reason while the hub still reads its store.
+pub const LOADING: (&str, &str) = ("unknown", "the hub has just started and is reading what it knew");
+
 /// Judges the fleet.
 #[must_use]
 pub fn verdict(facts: &Facts) -> Verdict {

@@ -21,11 +21,12 @@ use tonic::{Request, Response, Status};
 use crate::access::{self, Verb};
 use crate::collect::history::history;
 use crate::hub::Hub;
+use crate::inventory::Inventory;
 use crate::lock::Command;
 use crate::query::{self, QueryError, Wanted};
 use crate::seen::Seen;
 use crate::watch::{BUFFER, Watch};
-use crate::{activity, audit, clusters, get, status, watcher};
+use crate::{activity, audit, clusters, get, status, verdict, watcher};
 
 /// The service.
 pub struct ViewService {
@@ -47,16 +48,25 @@ impl FleetView for ViewService {
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
         let sight = access::person(&request)?.sight(Verb::See);
         let request = request.into_inner();
-        let inventory = self.hub.snapshot();
-        query::list(Seen::new(&inventory, &sight), &request)
-            .map(Response::new)
-            .map_err(refused)
+        let list = move |inventory: &Inventory| query::list(Seen::new(inventory, &sight), &request);
+        self.hub.look(list).await?.map(Response::new).map_err(refused)
     }
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let sight = access::person(&request)?.sight(Verb::See);
-        let inventory = self.hub.snapshot();
-        let mut status = status::status(Seen::new(&inventory, &sight));
+        // All that it takes is kept.
+        let everything = sight.is_everything();
+        let delayed = self.hub.delayed();
+        let answer = move |inventory: &Inventory| status::status(Seen::new(inventory, &sight), &delayed);
+        let mut status = if everything {
+            answer(&self.hub.snapshot())
+        } else {
+            self.hub.look(answer).await?
+        };
+        if !self.hub.is_loaded() {
+            verdict::LOADING.0.clone_into(&mut status.verdict);
+            verdict::LOADING.1.clone_into(&mut status.reason);
+        }
         status.pause = self.hub.paused().map(|pause| FleetPause {
             since: Some(from_unix_millis(pause.since)),
             who: pause.who,

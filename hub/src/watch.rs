@@ -113,16 +113,9 @@ impl Watch {
         };
         let revision = next.inventory.revision();
         for key in touched(self.collection, &next, shown.as_ref()) {
-            let of = |shown: &Shown| {
-                let row = row(Seen::new(&shown.inventory, &shown.sight), self.collection, &key);
-                row.filter(|row| self.filter.takes(row))
-            };
-            let body = match (of(&next), shown.as_ref().and_then(of)) {
-                (Some(row), before) if before.as_ref() != Some(&row) => Body::Upsert(row),
-                (None, Some(_)) => Body::Removed(key.to_string()),
-                _ => continue,
-            };
-            self.tell(revision, body).await?;
+            if let Some(body) = change(self.collection, &self.filter, &key, &next, shown.as_ref()) {
+                self.tell(revision, body).await?;
+            }
         }
         Ok(next)
     }
@@ -146,6 +139,25 @@ pub(crate) async fn ended(left: Option<Millis>) {
     match left {
         Some(left) => sleep(Duration::from_millis(u64::try_from(left).unwrap_or_default())).await,
         None => std::future::pending().await,
+    }
+}
+
+/// What a viewer has to be sent about a row; `None` when it looks as it did.
+fn change(
+    collection: Collection,
+    filter: &Wanted,
+    key: &Arc<str>,
+    next: &Shown,
+    shown: Option<&Shown>,
+) -> Option<Body> {
+    let of = |shown: &Shown| {
+        let row = row(Seen::new(&shown.inventory, &shown.sight), collection, key);
+        row.filter(|row| filter.takes(row))
+    };
+    match (of(next), shown.and_then(of)) {
+        (Some(row), before) if before.as_ref() != Some(&row) => Some(Body::Upsert(row)),
+        (None, Some(_)) => Some(Body::Removed(key.to_string())),
+        _ => None,
     }
 }
 
@@ -204,3 +216,7 @@ fn event(revision: u64, body: Body) -> WatchEvent {
         body: Some(body),
     }
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;

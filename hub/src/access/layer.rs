@@ -21,6 +21,9 @@ use crate::dashboard::cookie::CookieSession;
 use crate::hub::Hub;
 use crate::now;
 
+/// What is answered while a hub that has just started still reads its store.
+const WHILE_LOADING: [&str; 2] = ["/fleet.v1.FleetView/Status", "/fleet.v1.FleetAdmin/WhoAmI"];
+
 /// Puts a [`super::Principal`] into each request, or answers with the refusal.
 #[derive(Clone)]
 pub struct AccessLayer {
@@ -56,7 +59,8 @@ pub struct Guarded<S> {
 
 impl<S, B> Service<Request<B>> for Guarded<S>
 where
-    S: Service<Request<B>, Response = Response<Body>>,
+    B: Send + 'static,
+    S: Service<Request<B>, Response = Response<Body>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
 {
@@ -95,9 +99,14 @@ where
                 let who = name(&principal);
                 let is_person = matches!(principal, Principal::Person(_));
                 request.extensions_mut().insert(principal);
-                let (answer, hub) = (self.inner.call(request), self.access.hub.clone());
+                let (mut inner, hub) = (self.inner.clone(), self.access.hub.clone());
+                // The one that is ready is used, and its copy is the next.
+                std::mem::swap(&mut inner, &mut self.inner);
                 let watched = async move {
-                    let mut answer = answer.await;
+                    if !WHILE_LOADING.contains(&path.as_str()) {
+                        hub.loaded().await;
+                    }
+                    let mut answer = inner.call(request).await;
                     if let Ok(answer) = &mut answer {
                         if let Some(status) = refused(answer.headers()) {
                             note(who, path, &status);

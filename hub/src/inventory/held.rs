@@ -21,7 +21,7 @@ pub struct Held {
     pub cluster: Arc<str>,
     /// `<cluster>/<namespace>/<name>`: unique per kind, and the key of a backup's row.
     pub place: Arc<str>,
-    /// The resource, as far as this version knows its fields.
+    /// The resource, as far as this version knows its fields. Of a backup's conditions only those that it is judged by.
     pub object: ObjectState,
     /// Whether the bytes could be decoded and are of a kind that this version knows. If not, nobody knows what it keeps.
     pub readable: bool,
@@ -173,7 +173,28 @@ fn decode(uid: &str, state: &[u8]) -> (ObjectState, bool) {
         ..decoded.unwrap_or_default()
     };
     clean::object(&mut object);
+    if let Some(Body::Backup(_)) = &object.body {
+        trim(&mut object);
+    }
     (object, readable)
+}
+
+/// Conditions by which the hub judges a backup.
+const JUDGED_BY: [&str; 3] = ["Ready", "Suspicious", "Waiting"];
+
+/// Leaves out what nobody reads but who looks at a single backup, who reads it from the store: there may be a million.
+fn trim(object: &mut ObjectState) {
+    object
+        .conditions
+        .retain(|condition| JUDGED_BY.contains(&condition.r#type.as_str()));
+    object.conditions.shrink_to_fit();
+    for condition in &mut object.conditions {
+        // Why something is as it should be.
+        if condition.r#type == "Ready" && condition.status == "True" {
+            condition.message = String::new();
+            condition.reason = String::new();
+        }
+    }
 }
 
 fn backup_of(object: &ObjectState) -> Option<&BackupState> {

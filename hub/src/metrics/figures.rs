@@ -51,7 +51,7 @@ fn count(counts: &mut Counts, state: &str, number: u64) {
 #[must_use]
 pub fn figures(inventory: &Inventory, locks: &LocksResponse) -> Figures {
     let seen = Seen::whole(inventory);
-    let status = status::status(seen);
+    let status = status::status(seen, &[]);
     let mut figures = Figures {
         verdicts: counts(&VERDICTS),
         clusters: counts(&CLUSTER_STATES),

@@ -341,6 +341,10 @@ impl Bench<'_> {
             bytes as f64 / MIB,
             "MiB",
             Goal::AtMost(2.0),
-        )
+        )?;
+        // Without what the first connect has left behind.
+        tokio::time::sleep(DECAY * 2).await;
+        let memory = self.hub.memory()?;
+        self.add("fleet_restart_memory", memory, "MiB", Goal::Open)
     }
 }

@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
 
 mod audit;
+mod collector;
 mod controller;
 mod entrypoint;
 mod fleet;
@@ -37,6 +38,8 @@ const MANY: usize = 10_000;
 /// Clusters and resources of the simulated fleet.
 const SPOKES: usize = 1_000;
 const RESOURCES: usize = 100;
+/// Figures of an earlier hub, which stay on the page for comparison.
+const BEFORE: &str = "1,000 clusters of 100 resources, when readers held writers up";
 /// Seconds of the longer idle time.
 const IDLE: u64 = 300;
 
@@ -85,6 +88,8 @@ enum Part {
     Retention,
     /// 10,000 backups that have run once. About half an hour.
     Scale,
+    /// Requests to a storage for figures that stay fresh. On a bed of its own, so it is the last.
+    Collector,
 }
 
 impl Part {
@@ -97,6 +102,7 @@ impl Part {
             Part::Fleet => "1,000 clusters of 100 resources",
             Part::Retention => "Retention",
             Part::Scale => "10,000 backups that have run once",
+            Part::Collector => "Figures of a repository",
         }
     }
 }
@@ -160,7 +166,8 @@ fn run(runtime: &Runtime, settings: &Settings) -> anyhow::Result<bool> {
     let workspace = Workspace::here();
     let page = workspace.root.join("docs/benchmarks.md");
     let page = settings.is_for_the_page().then_some(page);
-    let all = Part::value_variants().iter().map(|part| part.title()).collect();
+    let titles = Part::value_variants().iter().map(|part| part.title());
+    let all = titles.chain([BEFORE]).collect();
     let mut report = Report::new(page, all)?;
     for part in parts {
         progress(&format!("part: {}", part.title()));
@@ -209,6 +216,7 @@ fn measure(
         Part::Fleet => Ok(()),
         Part::Retention => report.add(retention::retention(bed, profile)?),
         Part::Scale => runtime.block_on(scale::scale(bed, settings, report)),
+        Part::Collector => report.add(collector::collector(bed, profile)?),
     }
 }
 
