@@ -50,7 +50,7 @@ demo-down: ## removes the demo and all that it started
 	@if [ -x $(TESTBED) ]; then $(TESTBED) down --name demo; else echo "nothing to remove"; fi
 
 .PHONY: test
-test: bootstrap binaries lint test-fast ## formatting, lints, generated files, all tests without clusters, and most of those with
+test: bootstrap ui-if-node binaries lint test-fast ## formatting, lints, generated files, all tests without clusters, and most of those with
 	tests/run.sh
 
 .PHONY: long

@@ -22,7 +22,7 @@ long_alone=(
   locks::alone::while_the_hub_is_away hooks::kills::restic_killed upgrade::
 )
 # Neither beside others nor in a suite of `make test`.
-apart=(locks:: authority:: commands::cut:: backends:: api::afterwards:: hooks::kills:: upgrade:: alerts::operator:: alerts::hub::)
+apart=(dashboard:: locks:: authority:: commands::cut:: backends:: api::afterwards:: hooks::kills:: upgrade:: alerts::operator:: alerts::hub::)
 
 together() { cargo test -p tests --test e2e -- --ignored --test-threads 3 "$@"; }
 alone() { cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 "$@"; }
@@ -43,6 +43,11 @@ test)
   fi
   mapfile -t skipped < <(without "${apart[@]}" "${long[@]}")
   together "${skipped[@]}"
+  if [ -e hub/ui/dist/site/index.html ] && command -v chromium >/dev/null; then
+    alone dashboard::
+  else
+    echo "the dashboard was not built or Chromium is not installed: it is not tested on clusters (make ui, apt-get install chromium)"
+  fi
   # These stop or kill the hub or the operator, replace its authority, or hold locks, so they run alone, one after the other. Of the faults in the
   # middle of deleting that of every day is tried here, a hub and operators that are killed; of what can be killed around a
   # hook the operator with the pod.

@@ -14,7 +14,7 @@ use rustls::pki_types::pem::PemObject as _;
 use tokio::time::timeout;
 use tonic::metadata::MetadataMap;
 
-use crate::client::{Authorized, Connection, connect};
+use crate::connection::{Authorized, Connection, connect};
 use crate::contexts::{self, Context};
 use crate::failure::Failure;
 use crate::output::note;

@@ -12,6 +12,7 @@ use crate::arguments::{Dashboard, Format, HubArguments};
 use crate::client::Client;
 use crate::document::API_VERSION;
 use crate::failure::Failure;
+use crate::login::opener;
 use crate::output::{line, note, print};
 use crate::run::yaml;
 use crate::text::{rfc3339, until};
@@ -46,27 +47,16 @@ pub async fn dashboard(arguments: &HubArguments, dashboard: &Dashboard) -> Resul
     Ok(0)
 }
 
-/// Opens an address in the browser of this machine, if it has one.
+/// Opens an address in the browser of this machine, if it has one. Without one the address stands above.
 fn open(address: &str) {
-    let program = if cfg!(target_os = "macos") {
-        "open"
-    } else {
-        "xdg-open"
-    };
-    let screen = ["DISPLAY", "WAYLAND_DISPLAY"]
-        .iter()
-        .any(|name| std::env::var_os(name).is_some());
-    if !cfg!(target_os = "macos") && !screen {
-        return;
-    }
+    let Some(program) = opener() else { return };
     let mut command = Command::new(program);
     command
         .arg(address)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    // Without one the address stands above.
     if command.spawn().is_err() {
-        note("no browser was found on this machine: open the address in one");
+        note("no browser could be opened on this machine: open the address in one");
     }
 }

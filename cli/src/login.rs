@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::arguments::{ContextsCommand, Format, HubArguments, Login};
 use crate::authorities;
-use crate::client::{Client, Connection, Proof, read};
+use crate::client::Client;
+use crate::connection::{Connection, Proof, read};
 use crate::contexts::{self, Context};
 use crate::document::API_VERSION;
 use crate::failure::Failure;
@@ -120,7 +121,7 @@ async fn at_issuer(
 }
 
 /// The program that opens addresses in a browser, if there is one.
-fn opener() -> Option<String> {
+pub fn opener() -> Option<String> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     if let Some(browsers) = variable("BROWSER") {
         return browsers.split(':').next().map(str::to_owned);

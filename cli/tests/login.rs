@@ -209,3 +209,37 @@ async fn a_person_logs_in_in_a_browser_that_comes_back() {
     });
     assert_eq!(code.await.unwrap(), Some(0));
 }
+
+/// A browser takes the token that `fleet dashboard` prints, and the address is that of the page.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboard_has_a_login_for_who_is_logged_in() {
+    let own = Own::new().await;
+    let (machine, hub) = (Machine::new(), hub(&own));
+    let InviteResponse { token, pin, .. } = invite(&own, "ann").await;
+    let pin = format!("sha256:{pin}");
+    let (code, text) = machine
+        .run(&["login", "--hub", &hub, "--pin", &pin, "--token", &token])
+        .await;
+    assert_eq!(code, 0, "{text}");
+    let (code, text) = machine.run(&["dashboard"]).await;
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains(&format!("address  {hub}/\n")), "{text}");
+    let (code, text) = machine.run(&["dashboard", "-o", "json"]).await;
+    assert_eq!(code, 0, "{text}");
+    let printed: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let token = printed["token"].as_str().unwrap();
+    let second = Machine::new();
+    let (code, text) = second
+        .run(&["login", "--hub", &hub, "--pin", &pin, "--token", token])
+        .await;
+    assert_eq!(code, 0, "{text}");
+    let (_, text) = second.run(&["whoami"]).await;
+    assert!(
+        text.starts_with("ann by token") && text.contains("administer"),
+        "{text}"
+    );
+    let (code, _) = second
+        .run(&["login", "--hub", &hub, "--pin", &pin, "--token", token])
+        .await;
+    assert_eq!(code, 4, "it is good once");
+}

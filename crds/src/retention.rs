@@ -9,8 +9,8 @@ use crate::common::{CrossNamespaceObjectReference, JobConfiguration, ObjectRefer
 use crate::notifications::Notifications;
 use crate::progress::RunProgress;
 use crate::rules;
-use crate::window::AllowedWindow;
 use crate::schedule::schema::{BAD_SCHEDULE, BAD_TIMEZONE, schedule_rule, timezone_rule};
+use crate::window::AllowedWindow;
 
 /// A retention policy of a whole repository.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]

@@ -38,7 +38,9 @@ pub struct AllowedWindow {
 pub enum BadWindow {
     #[error("allowedWindow.{0}")]
     Schedule(#[from] ScheduleError),
-    #[error("allowedWindow.schedule {0:?}: a window begins at times of the clock; write \"0 22 * * *\" or @daily")]
+    #[error(
+        "allowedWindow.schedule {0:?}: a window begins at times of the clock; write \"0 22 * * *\" or @daily"
+    )]
     Every(String),
     #[error("allowedWindow.duration {0:?} is not between one minute and 31 days; write 6h or 30m")]
     Duration(String),

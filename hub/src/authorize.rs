@@ -1,6 +1,5 @@
 //! What a spoke may do: one pure question, asked wherever a message could change what belongs to others.
 
-
 use crate::bindings::{Bindings, State};
 use crate::copies::is_key;
 

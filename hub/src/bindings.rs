@@ -143,7 +143,11 @@ impl Bindings {
     /// The binding of a cluster is to another store of the same restic id, which has the same key of restic. Made durable
     /// before.
     pub fn move_to(&mut self, cluster: &str, from: &str, to: &Arc<str>) {
-        let known = self.keys.get(from).filter(|_| !self.keys.contains_key(to)).cloned();
+        let known = self
+            .keys
+            .get(from)
+            .filter(|_| !self.keys.contains_key(to))
+            .cloned();
         if let Some(key) = known {
             self.put_key(Key {
                 restic_id: to.clone(),

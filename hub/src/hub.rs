@@ -116,7 +116,7 @@ impl Hub {
             bytes: config.max_bytes,
         };
         let membership = Membership::start(config, &*store).await?;
-        let inventory = restored(limits, epoch, (Kept::default(), Vec::new()), Moment::now());
+        let inventory = restored(limits, epoch, Kept::default(), Moment::now());
         let (roles, sessions) = store.people(Moment::now().wall).await?;
         let people = People::new(roles, sessions, store.revoked().await?);
         let authority = Authority::new(membership.domain.clone(), people);

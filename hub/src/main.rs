@@ -64,7 +64,7 @@ async fn restore(config: &Config, file: &Path, replace: bool) -> anyhow::Result<
         "the backup is in place; a hub that starts on it grants nothing until every lease that it may have lost has run out"
     );
     tracing::warn!(
-        "what people did since the backup is not in it: repeat bans, cancellations of operations, changes of rights and a \
+        "what people did since the backup is not in it: repeat bans, revocations of certificates, cancellations of operations, changes of rights and a \
          pause that were made since. All people have to log in again, and login and join tokens that were not used are gone"
     );
     Ok(())

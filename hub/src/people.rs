@@ -2,12 +2,11 @@
 //! the audit before it counts.
 
 mod certificates;
+mod login;
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use proto::certificate::KeyHash;
 use proto::time::from_unix_millis;
 use proto::v1::fleet_admin_server::FleetAdmin;
 use proto::v1::{
@@ -19,17 +18,14 @@ use proto::v1::{
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tonic::{Request, Response, Status};
-use tracing::info;
 
-use crate::access::people::{
-    BROWSER, Invite, LOGIN_PREFIX, RoleBinding, SESSION_PREFIX, Session, Subject, hash, is_name,
-};
+use crate::access::people::{Invite, LOGIN_PREFIX, RoleBinding, Session, Subject, hash, is_name};
 use crate::access::scope::{Patterns, Scope};
 use crate::access::{self, Method, Person, Verb, Verbs, out_of_scope};
 use crate::hub::{Hub, millis};
 use crate::lock::people::unavailable;
-use crate::oidc::{Named, Oidc, Step};
-use crate::rate::{Attempts, Limit, TooMany};
+use crate::oidc::Oidc;
+use crate::rate::Attempts;
 use crate::store::StoredDecision;
 use crate::{Millis, Moment, now};
 
@@ -37,26 +33,8 @@ use crate::{Millis, Moment, now};
 const INVITED: Duration = Duration::from_secs(15 * 60);
 /// How long a login token is good that a person makes for itself.
 const OWN: Duration = Duration::from_secs(5 * 60);
-/// Attempts to log in from one address: many people may share one behind a proxy.
-const EACH: Limit = Limit {
-    burst: 60,
-    per_second: 2,
-};
-/// And of all together.
-const ALL: Limit = Limit {
-    burst: 300,
-    per_second: 20,
-};
 /// Most groups of a person.
 const GROUPS: usize = 200;
-
-/// Where a session is opened.
-struct Way {
-    /// At the dashboard.
-    browser: bool,
-    /// Authorities that the CLI trusts the hub by.
-    trusts: Vec<KeyHash>,
-}
 
 /// The service.
 pub struct PeopleService {
@@ -78,163 +56,8 @@ impl PeopleService {
             hub,
             lifetime: millis(lifetime),
             oidc,
-            attempts: Mutex::new(Attempts::new(EACH, ALL, Moment::now().steady)),
+            attempts: Mutex::new(Attempts::new(login::EACH, login::ALL, Moment::now().steady)),
             changing: tokio::sync::Mutex::default(),
-        }
-    }
-
-    async fn open(&self, named: Named, way: Way, invite: Option<&Invite>) -> Result<LoginResponse, Status> {
-        let _changing = self.changing.lock().await;
-        let (now, token) = (now(), random(SESSION_PREFIX)?);
-        let Named { name, groups } = named;
-        let how = match (way.browser, invite) {
-            (true, _) => BROWSER,
-            (false, Some(_)) => "token",
-            (false, None) => "oidc",
-        };
-        let until = invite.and_then(|invite| invite.until).unwrap_or(Millis::MAX);
-        let session = Session {
-            hash: hash(&token),
-            name: name.clone(),
-            groups: groups.clone(),
-            how: how.to_owned(),
-            maker: invite.and_then(|invite| invite.maker.clone()),
-            created: now,
-            expires: now.saturating_add(self.lifetime).min(until),
-            trusts: way.trusts,
-        };
-        let decision = StoredDecision {
-            after: format!("session by {how}, groups {}", listed(&groups)),
-            ..decision(&name, "login", &name)
-        };
-        let used = invite.map(|invite| invite.hash);
-        let opened = self.hub.store().open_session(session.clone(), used, decision);
-        if !opened.await.map_err(|e| unavailable(&e))? {
-            return Err(no_token());
-        }
-        let expires = Some(from_unix_millis(session.expires));
-        self.hub.authority.change(|people| people.open(session, now));
-        info!(name, how, "a person logged in");
-        Ok(LoginResponse {
-            name,
-            session: token,
-            expires,
-            wait_ms: 0,
-        })
-    }
-
-    /// Whether people can log in at an issuer.
-    #[must_use]
-    pub fn has_issuer(&self) -> bool {
-        self.oidc.is_some()
-    }
-
-    /// Whether a session token is good.
-    #[must_use]
-    pub fn has_session(&self, token: &str) -> bool {
-        let hash = hash(token);
-        self.hub
-            .authority
-            .read(|people| people.session(&hash, now()).is_some())
-    }
-
-    /// Opens a session for a login token, or for a login that its person has confirmed at the issuer.
-    ///
-    /// # Errors
-    /// Unauthenticated for a token that is not good, and what the issuer refuses.
-    /// ResourceExhausted after too many attempts.
-    pub async fn log_in(
-        &self,
-        request: LoginRequest,
-        source: Option<SocketAddr>,
-        browser: bool,
-    ) -> Result<LoginResponse, Status> {
-        let LoginRequest {
-            token,
-            login,
-            trusts,
-            code,
-        } = request;
-        let trusts = certificates::keys(trusts);
-        let way = Way { browser, trusts };
-        if !login.is_empty() {
-            // A login that was begun is asked for again and again, and was counted when it began.
-            if !self.issuer()?.waits(hash(&login), now()).await {
-                self.attempt(source)?;
-            }
-            return match code.as_str() {
-                "" => self.by_issuer(&login, way).await,
-                code => {
-                    let named = self.issuer()?.exchange(hash(&login), code, now()).await?;
-                    self.open(named, way, None).await
-                }
-            };
-        }
-        self.attempt(source)?;
-        let hash = hash(&token);
-        let invited = self.hub.store().invited(hash, now()).await;
-        let invite = invited.map_err(|e| unavailable(&e))?.ok_or_else(no_token)?;
-        let named = Named {
-            name: invite.name.clone(),
-            groups: invite.groups.clone(),
-        };
-        self.open(named, way, Some(&invite)).await
-    }
-
-    /// Ends the session of a token, if it has not ended.
-    ///
-    /// # Errors
-    /// Unavailable when that cannot be written.
-    pub async fn log_out(&self, token: &str) -> Result<(), Status> {
-        let hash = hash(token);
-        let found = self
-            .hub
-            .authority
-            .read(|people| people.session(&hash, now()).cloned());
-        match found {
-            Some(session) => self.close(hash, &session.name).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn close(&self, hash: [u8; 32], name: &str) -> Result<(), Status> {
-        let _changing = self.changing.lock().await;
-        let closed = self
-            .hub
-            .store()
-            .close_session(hash, decision(name, "logout", name))
-            .await;
-        closed.map_err(|e| unavailable(&e))?;
-        self.hub.authority.change(|people| people.close(&hash));
-        Ok(())
-    }
-
-    fn issuer(&self) -> Result<&Oidc, Status> {
-        let text = "this hub trusts no issuer (--oidc-issuer): log in with a token of `fleet people invite`";
-        self.oidc
-            .as_ref()
-            .ok_or_else(|| Status::failed_precondition(text))
-    }
-
-    /// Whether one more attempt is looked at. It costs neither the store nor the issuer anything until then.
-    fn attempt(&self, source: Option<SocketAddr>) -> Result<(), Status> {
-        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = attempts.take(source.map(|source| source.ip()), Moment::now().steady);
-        taken.map_err(|too_many| {
-            Status::resource_exhausted(match too_many {
-                TooMany::FromThere => "too many attempts to log in from this address; try again in a minute",
-                TooMany::InAll => "too many attempts to log in; try again in a minute",
-            })
-        })
-    }
-
-    async fn by_issuer(&self, login: &str, way: Way) -> Result<LoginResponse, Status> {
-        match self.issuer()?.step(hash(login), now()).await? {
-            Step::Waits(left) => Ok(LoginResponse {
-                wait_ms: u32::try_from(left).unwrap_or(u32::MAX).max(1),
-                ..LoginResponse::default()
-            }),
-            Step::Named(named) => self.open(named, way, None).await,
         }
     }
 }
@@ -247,13 +70,6 @@ fn decision(who: &str, what: &str, subject: &str) -> StoredDecision {
         subject: subject.to_owned(),
         ..StoredDecision::default()
     }
-}
-
-fn no_token() -> Status {
-    Status::unauthenticated(
-        "this login token is not known, was used already, or is older than 15 minutes: ask an admin for another one, \
-         `fleet people invite NAME`",
-    )
 }
 
 /// 256 random bits.

@@ -9,9 +9,9 @@ use proto::v1::{
 };
 
 use crate::Millis;
+use crate::copies::shown;
 use crate::health::{Evidence, Fresh, Health, is_ready, ready_condition};
 use crate::inventory::{Held, Inventory, Member};
-use crate::lock;
 use crate::seen::Seen;
 
 /// Clocks of two machines may differ by this much.
@@ -224,7 +224,7 @@ fn alarm(inventory: &Inventory, key: &str, whole: bool) -> String {
             false => "another repository lies where it was, or it lies where another was".to_owned(),
         };
     }
-    let copies = lock::copies::others(inventory, key);
+    let copies = shown::others(inventory, key);
     if !copies.is_empty() {
         let narrow = "a copy of the repository with the same id is used by another cluster".to_owned();
         return if whole { copies } else { narrow };

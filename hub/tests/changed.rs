@@ -58,12 +58,19 @@ async fn neither_the_known_repository_nor_the_other_one_is_kept_until_it_is_acce
     b.tell(vec![changed(OTHER, ID)]).await;
     let alarmed = async |fleet: &Fleet| {
         let rows = [ID, OTHER].map(|id| alarm(fleet, id));
-        rows.iter().flatten().filter(|alarm| alarm.starts_with("b/ns/nas: ")).count() == 2
+        rows.iter()
+            .flatten()
+            .filter(|alarm| alarm.starts_with("b/ns/nas: "))
+            .count()
+            == 2
     };
     fleet.until("the alarm in both rows", alarmed).await;
     a.ask("retention").await;
     let reason = waits(&mut a, "retention").await;
-    assert!(reason.contains("location of b/ns/nas") && reason.contains("until a person accepts"), "{reason}");
+    assert!(
+        reason.contains("location of b/ns/nas") && reason.contains("until a person accepts"),
+        "{reason}"
+    );
     let own = LeaseAsk {
         restic_id: OTHER.to_owned(),
         ..ask("its-own")
@@ -73,7 +80,11 @@ async fn neither_the_known_repository_nor_the_other_one_is_kept_until_it_is_acce
 
     // A person has accepted it: b uses the repository of a from now on.
     b.tell(vec![repository(ID)]).await;
-    fleet.until("no alarm", async |fleet: &Fleet| alarm(fleet, ID).is_some_and(|a| a.is_empty())).await;
+    fleet
+        .until("no alarm", async |fleet: &Fleet| {
+            alarm(fleet, ID).is_some_and(|a| a.is_empty())
+        })
+        .await;
     a.ask("retention-again").await;
     assert_eq!(a.granted().await.operation, "retention-again");
 }
@@ -85,7 +96,11 @@ async fn a_holder_is_not_renewed_while_another_repository_lies_there() {
     a.ask("retention").await;
     let grant = a.granted().await;
     a.tell(vec![changed(ID, OTHER), policy(keep_last(3))]).await;
-    fleet.until("the alarm", async |fleet: &Fleet| alarm(fleet, ID).is_some_and(|a| !a.is_empty())).await;
+    fleet
+        .until("the alarm", async |fleet: &Fleet| {
+            alarm(fleet, ID).is_some_and(|a| !a.is_empty())
+        })
+        .await;
     let renew = LeaseRenew {
         operation: "retention".to_owned(),
         restic_id: ID.to_owned(),
@@ -120,7 +135,10 @@ async fn a_repository_that_one_cluster_makes_read_only_is_kept_by_none() {
     fleet.until_binding("b", ID, "bound").await;
     a.ask("retention").await;
     let reason = waits(&mut a, "retention").await;
-    assert!(reason.contains("b/ns/nas makes the repository read-only"), "{reason}");
+    assert!(
+        reason.contains("b/ns/nas makes the repository read-only"),
+        "{reason}"
+    );
     let check = LeaseAsk {
         kind: OperationKind::Check.into(),
         ..ask("check")

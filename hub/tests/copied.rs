@@ -161,12 +161,17 @@ async fn apart(fleet: &Fleet) -> (Spoke, Spoke) {
     let mut b = joins(fleet, "b", of(TWO)).await;
     told(&mut a, "that it is unclear", |copies| !copies.unclear.is_empty()).await;
     let reason = withheld(&mut a, "too-early").await;
-    assert!(reason.contains("cluster b has the repository at s3:http://two/bucket"), "{reason}");
+    assert!(
+        reason.contains("cluster b has the repository at s3:http://two/bucket"),
+        "{reason}"
+    );
     holds(&mut b).await;
     lists(&mut a, false).await;
     lists(&mut b, true).await;
     let second = second();
-    fleet.until("two rows", async |fleet: &Fleet| row(fleet, &second).is_some()).await;
+    fleet
+        .until("two rows", async |fleet: &Fleet| row(fleet, &second).is_some())
+        .await;
     // Its session has ended: it asks anew for what it waits for.
     drop(b);
     let b = joins_again(fleet, "b", of(TWO)).await;
@@ -201,12 +206,21 @@ async fn each_has_its_own_runs(a: &mut Spoke, b: &mut Spoke) {
 async fn a_copy_is_found_by_a_lock_that_it_lacks_and_each_store_has_its_own_row_and_runs() {
     let fleet = Fleet::new().await;
     let (mut a, mut b) = apart(&fleet).await;
-    told(&mut a, "of the copy", |copies| copies.copies.contains("b at s3:http://two/bucket")).await;
-    told(&mut b, "of the copy", |copies| copies.copies.contains("a at s3:http://one/bucket")).await;
+    told(&mut a, "of the copy", |copies| {
+        copies.copies.contains("b at s3:http://two/bucket")
+    })
+    .await;
+    told(&mut b, "of the copy", |copies| {
+        copies.copies.contains("a at s3:http://one/bucket")
+    })
+    .await;
     for (key, cluster) in [(ID.to_owned(), "a"), (second(), "b")] {
         let (clusters, alarm) = row(&fleet, &key).unwrap();
         assert_eq!(clusters, [cluster]);
-        assert!(alarm.contains("copy of the repository with the same id"), "{alarm}");
+        assert!(
+            alarm.contains("copy of the repository with the same id"),
+            "{alarm}"
+        );
     }
     each_has_its_own_runs(&mut a, &mut b).await;
 }
@@ -228,7 +242,10 @@ async fn the_alarm_ends_when_a_copy_is_not_used_any_more_and_a_cluster_that_move
     let fleet = Fleet::new().await;
     let (mut a, b) = apart(&fleet).await;
     b.tell(vec![policy(keep_last(3))]).await;
-    told(&mut a, "the end", |copies| copies.copies.is_empty() && copies.unclear.is_empty()).await;
+    told(&mut a, "the end", |copies| {
+        copies.copies.is_empty() && copies.unclear.is_empty()
+    })
+    .await;
     assert_eq!(row(&fleet, ID).unwrap().1, "");
     assert_eq!(row(&fleet, &second()), None);
     // Back at the location of a.
@@ -240,7 +257,10 @@ async fn the_alarm_ends_when_a_copy_is_not_used_any_more_and_a_cluster_that_move
         .await;
     drop(b);
     let mut b = joins_again(&fleet, "b", of(ONE)).await;
-    told(&mut b, "the end", |copies| copies.copies.is_empty() && copies.unclear.is_empty()).await;
+    told(&mut b, "the end", |copies| {
+        copies.copies.is_empty() && copies.unclear.is_empty()
+    })
+    .await;
     b.ask("of-both").await;
     let run = granted(&mut b, "of-both").await.run.unwrap();
     assert_eq!(run.clusters, ["a", "b"]);
@@ -314,7 +334,9 @@ async fn a_copy_behind_one_location_is_found_by_what_the_collector_does_not_list
     holds(&mut b).await;
     lists(&mut a, false).await;
     lists(&mut b, true).await;
-    fleet.until("two rows", async |fleet: &Fleet| row(fleet, &second()).is_some()).await;
+    fleet
+        .until("two rows", async |fleet: &Fleet| row(fleet, &second()).is_some())
+        .await;
     drop(b);
     let mut b = joins_again(&fleet, "b", with(ONE, 'b')).await;
     each_has_its_own_runs(&mut a, &mut b).await;

@@ -43,7 +43,7 @@ impl Contract {
 
     fn services(&self) -> impl Iterator<Item = &ServiceDescriptorProto> {
         let named = |name: &&str| self.services.iter().find(|service| service.name() == *name);
-        SERVICES.iter().filter_map(move |name| named(&name))
+        SERVICES.iter().filter_map(named)
     }
 
     /// Messages and enums that the services need.

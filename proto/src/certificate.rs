@@ -75,7 +75,8 @@ pub fn announced(text: &str) -> Option<Vec<Announced>> {
     let byte = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
     let one = |text: &str| {
         let digits = text.strip_prefix('+').unwrap_or(text);
-        let bytes: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(byte).collect();
+        let pairs = digits.as_bytes().chunks(2).filter(|_| digits.len() == 64);
+        let bytes: Option<Vec<u8>> = pairs.map(byte).collect();
         Some(Announced {
             key: bytes?.try_into().ok()?,
             next: digits.len() < text.len(),

@@ -67,7 +67,9 @@ mod tests {
         let now: Timestamp = "2026-11-26T12:00:00Z".parse().unwrap();
         let repository = |spec: serde_json::Value| -> ResticRepository {
             let mut full = json!({ "repositoryURL": "s3:h/b", "credentialsSecretRef": { "name": "nas" } });
-            full.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+            full.as_object_mut()
+                .unwrap()
+                .extend(spec.as_object().unwrap().clone());
             serde_json::from_value(json!({
                 "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRepository",
                 "metadata": { "name": "nas", "namespace": "shop" }, "spec": full,
@@ -75,17 +77,28 @@ mod tests {
             .unwrap()
         };
         let plain = repository(json!({}));
-        assert_eq!((read_only(&at, &plain, now), of_repository(&at, &plain, now)), (None, None));
+        assert_eq!(
+            (read_only(&at, &plain, now), of_repository(&at, &plain, now)),
+            (None, None)
+        );
         let closed = read_only(&at, &repository(json!({ "readOnly": true })), now).unwrap();
         assert!(closed.text.contains("shop/nas is read-only"), "{}", closed.text);
         let night = json!({ "allowedWindow": { "schedule": "0 22 * * *", "duration": "6h" } });
         let closed = of_repository(&at, &repository(night.clone()), now).unwrap();
         assert_eq!(closed.again, "2026-11-26T22:00:00Z".parse().unwrap());
-        assert!(closed.text.ends_with("opens at 2026-11-26T22:00:00Z"), "{}", closed.text);
+        assert!(
+            closed.text.ends_with("opens at 2026-11-26T22:00:00Z"),
+            "{}",
+            closed.text
+        );
         let open = "2026-11-26T23:00:00Z".parse().unwrap();
         assert_eq!(of_repository(&at, &repository(night), open), None);
         let wrong = json!({ "allowedWindow": { "schedule": "0 22 * * *", "duration": "6 h" } });
         let closed = of_repository(&at, &repository(wrong), now).unwrap();
-        assert!(closed.text.contains("spec.allowedWindow.duration"), "{}", closed.text);
+        assert!(
+            closed.text.contains("spec.allowedWindow.duration"),
+            "{}",
+            closed.text
+        );
     }
 }

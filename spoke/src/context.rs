@@ -9,7 +9,9 @@ use tokio::sync::Semaphore;
 use crate::apply::{Applier, ApplyError, Object};
 use crate::clock::{Clock, Random};
 use crate::events::Events;
-use crate::exchange::{Board, Browsing, CertificateName, Collectors, Commands, Copies, Creations, Leases, Outbox};
+use crate::exchange::{
+    Board, Browsing, CertificateName, Collectors, Commands, Copies, Creations, Leases, Outbox,
+};
 use crate::leader::LeaderGate;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;

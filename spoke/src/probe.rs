@@ -43,7 +43,10 @@ impl Held {
             return Err("other probes are under way".to_owned());
         }
         let (_, credentials) = opened(context, restic.as_ref(), asked).await?.remove(0);
-        let same = context.world.repositories.by(Index::ResticId, &Key::new("", &asked.restic_id));
+        let same = context
+            .world
+            .repositories
+            .by(Index::ResticId, &Key::new("", &asked.restic_id));
         if let Some(text) = same.iter().find_map(|(at, repository)| read_only(at, repository)) {
             return Err(text);
         }
@@ -73,7 +76,9 @@ impl Held {
         self.ends.insert(asked.probe, end);
         match shows.await {
             Ok(id) => Ok(id),
-            Err(_) => Err(failure.await.unwrap_or_else(|_| "the lock could not be held".to_owned())),
+            Err(_) => Err(failure
+                .await
+                .unwrap_or_else(|_| "the lock could not be held".to_owned())),
         }
     }
 }
@@ -115,7 +120,10 @@ async fn listed((context, restic): (&Context, &dyn Restic), asked: &StoreProbe) 
     }
     let mut found = None;
     for (key, credentials) in opened(context, restic, asked).await? {
-        let locks = restic.locks(&credentials).await.map_err(|e| format!("{key}: {e}"))?;
+        let locks = restic
+            .locks(&credentials)
+            .await
+            .map_err(|e| format!("{key}: {e}"))?;
         let listed = locks.contains(&asked.lock);
         if found.replace(listed).is_some_and(|before| before != listed) {
             return Err("resources of this cluster with this id lead to different stores".to_owned());

@@ -37,7 +37,7 @@ async fn a_lock_is_held_until_it_is_given_up_and_another_one_is_looked_for_meanw
     let mut held = Held::default();
     let first = answer(parts, &mut held, hold(7)).await.unwrap();
     assert_eq!((first.probe, first.listed, first.error.as_str()), (7, true, ""));
-    assert_eq!(memory.held(), [first.lock.clone()]);
+    assert_eq!(memory.held(), std::slice::from_ref(&first.lock));
     for (lock, listed) in [(first.lock.clone(), true), ("b".repeat(64), false)] {
         let look = StoreProbe { lock, ..asked(7) };
         let found = answer(parts, &mut held, look).await.unwrap();
@@ -59,7 +59,13 @@ async fn a_lock_is_held_until_it_is_given_up_and_another_one_is_looked_for_meanw
         tokio::task::yield_now().await;
     }
     memory.fail(Some(crate::restic::Failure::WrongPassword));
-    for question in [hold(20), StoreProbe { lock: "b".repeat(64), ..asked(20) }] {
+    for question in [
+        hold(20),
+        StoreProbe {
+            lock: "b".repeat(64),
+            ..asked(20)
+        },
+    ] {
         let failed = answer(parts, &mut held, question).await.unwrap();
         assert!(failed.error.contains("shop/nas") && !failed.listed, "{failed:?}");
     }

@@ -22,7 +22,7 @@ use crate::credentials::NotificationSecrets;
 use crate::enrol;
 use crate::events::{Events, Publisher};
 use crate::exchange::{
-    Board, Browsing, CertificateName, Collectors, Copies, Commands, Creations, Leases, Outbox, Question,
+    Board, Browsing, CertificateName, Collectors, Commands, Copies, Creations, Leases, Outbox, Question,
 };
 use crate::intake::Routes;
 use crate::kind::Kinds;

@@ -165,7 +165,7 @@ pub struct Targets {
 #[derive(Debug, Args)]
 pub struct Wait {
     /// Does not begin later than this, such as 30m, up to 24h: an operation waits for a cluster that is away.
-    #[arg(long, default_value = "1h", value_parser = duration)]
+    #[arg(long, default_value = "1h", value_parser = within)]
     pub within: Duration,
     /// Prints the id, and does not wait for the end.
     #[arg(long)]
@@ -205,4 +205,28 @@ pub struct Restore {
     pub exclude: Vec<String>,
     #[command(flatten)]
     pub wait: Wait,
+}
+
+/// A time that the hub takes.
+fn within(text: &str) -> Result<Duration, String> {
+    let within = duration(text)?;
+    match within.as_secs() {
+        0 => Err("nothing can begin in no time: write 1s or more".to_owned()),
+        1..=86_400 => Ok(within),
+        _ => Err("an operation waits for 24 hours at most to begin".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_to_begin_is_between_a_second_and_a_day() {
+        assert_eq!(within("1s"), Ok(Duration::from_secs(1)));
+        assert_eq!(within("24h"), Ok(Duration::from_secs(86_400)));
+        for wrong in ["0s", "0", "25h", "x"] {
+            assert!(within(wrong).is_err(), "{wrong}");
+        }
+    }
 }

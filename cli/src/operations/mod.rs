@@ -93,11 +93,10 @@ async fn each(
                 operations.push(operation);
             }
             Err(failure) => {
-                if parsed.len() > 1 {
+                let unsent = targets.targets.get(n..).unwrap_or_default().join(", ");
+                if n > 0 {
                     note(&format!(
-                        "{} was not sent, nor were the {} after it; those whose ids are shown go on",
-                        targets.targets.get(n).map_or("", String::as_str),
-                        parsed.len() - n - 1
+                        "not sent: {unsent}; the operations whose ids are shown go on"
                     ));
                 }
                 return Err(failure);
@@ -251,9 +250,11 @@ pub async fn operations(hub: &HubArguments, command: &OperationsCommand) -> Resu
             wait::end(hub, client, operation).await
         }
         OperationsCommand::Cancel { operation, no_wait } => {
-            let request = CancelOperationRequest {
-                id: operation.clone(),
-            };
+            let present = get(&client, operation).await?;
+            if show::is_over(&present) {
+                return Ok(wait::too_late(&present));
+            }
+            let request = CancelOperationRequest { id: present.id };
             let operation = client.answer(client.control().cancel_operation(request)).await?;
             if *no_wait {
                 note(&show::state_line(&operation));

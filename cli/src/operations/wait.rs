@@ -60,6 +60,18 @@ pub async fn cancelled(hub: &HubArguments, mut client: Client, operation: Operat
     })
 }
 
+/// Exit code of taking back what has ended, which is shown.
+pub fn too_late(operation: &Operation) -> u8 {
+    note(&state_line(operation));
+    match operation.state() {
+        CommandState::Cancelled => 0,
+        _ => {
+            note("it has ended: there is nothing to take back");
+            code::FINDING
+        }
+    }
+}
+
 /// Exit code of an end.
 fn exit(operation: &Operation) -> u8 {
     match operation.state() {
@@ -123,6 +135,18 @@ async fn follow(hub: &HubArguments, client: &mut Client, operation: Operation) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_ended_is_not_taken_back_again() {
+        let ended = |state: CommandState| {
+            too_late(&Operation {
+                state: state.into(),
+                ..Operation::default()
+            })
+        };
+        assert_eq!(ended(CommandState::Cancelled), 0);
+        assert_eq!(ended(CommandState::Done), code::FINDING);
+    }
 
     #[test]
     fn the_exit_code_follows_from_the_end() {

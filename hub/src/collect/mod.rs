@@ -3,6 +3,7 @@
 
 pub mod decide;
 pub mod history;
+mod reported;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,9 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::decide::{Candidate, Standing, appoint, heard};
-use crate::health::is_ready;
+use self::reported::{Reported, reported};
 use crate::hub::Hub;
-use crate::inventory::Inventory;
 use crate::inventory::figures::Latest;
 use crate::lock::copies::Suspect;
 use crate::outbound::Outgoing;
@@ -90,18 +90,6 @@ struct Session {
 
 /// An assignment as it was sent: cluster, epoch, and when the figures in it were read.
 type Told = (String, u64, Option<Millis>);
-
-/// A repository as clusters report it.
-#[derive(Debug, Default)]
-struct Reported {
-    candidates: Vec<Candidate>,
-    /// Clusters that report it and are not bound.
-    others: Vec<Arc<str>>,
-    /// Time between two readings as the resources set it.
-    interval: Option<Millis>,
-    /// When figures were last read.
-    latest: Option<Millis>,
-}
 
 /// All collectors.
 pub struct Appointer {
@@ -384,40 +372,4 @@ impl Appointer {
 /// Time between two readings.
 fn between(report: &CollectorReport) -> Millis {
     Millis::try_from(report.interval_ms).unwrap_or(HOUR)
-}
-
-/// All repositories whose id is known, with the clusters that report them.
-fn reported(inventory: &Inventory, collects: impl Fn(&Arc<str>) -> bool) -> BTreeMap<Arc<str>, Reported> {
-    let mut all = BTreeMap::new();
-    for id in inventory.index().repositories() {
-        let latest = inventory.collected(id).and_then(|c| c.latest.as_ref());
-        let mut of = Reported {
-            latest: latest.map(|latest| latest.at),
-            ..Reported::default()
-        };
-        for held in inventory.index().bindings(id) {
-            let Some(repository) = held.repository().filter(|r| !r.restic_id.is_empty()) else {
-                continue;
-            };
-            let cluster = &held.cluster;
-            if !inventory.bindings().is_bound(cluster, id) {
-                of.others.push(cluster.clone());
-                continue;
-            }
-            let set = Millis::try_from(repository.refresh_ms).ok().filter(|ms| *ms > 0);
-            of.interval = of.interval.into_iter().chain(set).min();
-            let healthy = collects(cluster) && !inventory.fresh(cluster).stale && is_ready(&held.object);
-            match of.candidates.iter_mut().find(|c| c.cluster == *cluster) {
-                Some(known) => known.healthy |= healthy,
-                None => of.candidates.push(Candidate {
-                    cluster: cluster.clone(),
-                    healthy,
-                }),
-            }
-        }
-        if !of.candidates.is_empty() || !of.others.is_empty() {
-            all.insert(id.clone(), of);
-        }
-    }
-    all
 }

@@ -74,6 +74,16 @@ pub(super) async fn page(
             .or(before);
         seen.extend(found.into_iter().filter(|record| sees(sight, record)));
     }
+    let known = |cluster: &str| {
+        sight.reaches_cluster(cluster) && hub.read(|inventory| inventory.member(cluster).is_some())
+    };
+    if seen.is_empty()
+        && let Some(wrong) = clusters.iter().find(|cluster| !known(cluster))
+    {
+        return Err(Status::not_found(format!(
+            "there is no cluster {wrong:?}; `fleet clusters` lists them"
+        )));
+    }
     let connected = hub.commands.connected().await;
     let next = before.filter(|_| more);
     Ok(ListOperationsResponse {

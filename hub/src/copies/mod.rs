@@ -5,6 +5,7 @@
 
 pub mod place;
 pub mod probe;
+pub mod shown;
 pub mod wire;
 
 use std::sync::Arc;
@@ -26,7 +27,12 @@ pub fn restic_id(key: &str) -> &str {
 pub fn is_key(text: &str) -> bool {
     match text.split_once(MARK) {
         None => is_id(text),
-        Some((id, number)) => is_id(id) && number.parse::<u32>().is_ok_and(|n| n > 1 && n.to_string() == number),
+        Some((id, number)) => {
+            is_id(id)
+                && number
+                    .parse::<u32>()
+                    .is_ok_and(|n| n > 1 && n.to_string() == number)
+        }
     }
 }
 
@@ -111,7 +117,10 @@ mod tests {
         ] {
             assert_eq!(is_key(&text), key, "{text}");
         }
-        assert_eq!((restic_id(&format!("{id}@2")), number(&format!("{id}@2"))), (id.as_str(), 2));
+        assert_eq!(
+            (restic_id(&format!("{id}@2")), number(&format!("{id}@2"))),
+            (id.as_str(), 2)
+        );
         assert_eq!((restic_id(&id), number(&id)), (id.as_str(), 1));
     }
 }

@@ -120,10 +120,13 @@ pub fn conclude(
     let mut numbers = Numbers::new(restic_id, members, places);
     let mut placed: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
     let mut contradicted = false;
-    let own = known.get(witness).or_else(|| group.iter().find_map(|c| known.get(c)));
+    let own = known
+        .get(witness)
+        .or_else(|| group.iter().find_map(|c| known.get(c)));
     let store = match own.cloned() {
         Some(store) => {
-            let lacking = |m: &&Member| finding.absent.contains(&m.cluster) && known.get(&m.cluster) == Some(&store);
+            let lacking =
+                |m: &&Member| finding.absent.contains(&m.cluster) && known.get(&m.cluster) == Some(&store);
             let evicted: Vec<&Member> = members.iter().filter(lacking).collect();
             contradicted = !evicted.is_empty();
             let of_store = members.iter().filter(|m| known.get(&m.cluster) == Some(&store));
@@ -143,10 +146,16 @@ pub fn conclude(
             let not = finding.absent.iter().filter_map(|c| known.get(c)).cloned();
             let not: BTreeSet<Arc<str>> = not.collect();
             for cluster in &group {
-                excluded.entry(cluster.clone()).or_default().extend(not.iter().cloned());
+                excluded
+                    .entry(cluster.clone())
+                    .or_default()
+                    .extend(not.iter().cloned());
             }
             let excluded = excluded.get(witness);
-            if !known.values().all(|store| excluded.is_some_and(|not| not.contains(store))) {
+            if !known
+                .values()
+                .all(|store| excluded.is_some_and(|not| not.contains(store)))
+            {
                 return BTreeMap::new();
             }
             numbers.next()

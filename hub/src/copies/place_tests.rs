@@ -47,11 +47,16 @@ fn found(witness: &str, present: &[&str], absent: &[&str]) -> Finding {
 fn concluded(members: &[Member], places: &Places, finding: &Finding) -> Vec<(String, u32)> {
     let mut excluded = Excluded::new();
     let placed = conclude(ID, (members, places), finding, &mut excluded);
-    placed.into_iter().map(|(c, store)| (c.to_string(), number(&store))).collect()
+    placed
+        .into_iter()
+        .map(|(c, store)| (c.to_string(), number(&store)))
+        .collect()
 }
 
 fn expected(of: &[(&str, u32)]) -> Vec<(String, u32)> {
-    of.iter().map(|(cluster, number)| ((*cluster).to_owned(), *number)).collect()
+    of.iter()
+        .map(|(cluster, number)| ((*cluster).to_owned(), *number))
+        .collect()
 }
 
 #[test]
@@ -66,7 +71,11 @@ fn one_location_is_one_store_and_another_one_is_not_known_to_be() {
     assert_eq!(standing(ID, &later, &Places::default()).unplaced, set(&["a"]));
     // Once it is known it stays so while the location does.
     let known = places(&[("a", ID, "u"), ("b", ID, "v")]);
-    assert_eq!(standing(ID, &two, &known).unplaced, set(&[]), "c has the location of a");
+    assert_eq!(
+        standing(ID, &two, &known).unplaced,
+        set(&[]),
+        "c has the location of a"
+    );
     let moved = [member("a", "u", 1), member("b", "w", 2)];
     assert_eq!(standing(ID, &moved, &known).unplaced, set(&["b"]));
     // One location that leads to two stores says nothing of a third cluster.
@@ -116,10 +125,23 @@ fn a_third_cluster_finds_its_store_or_gets_one() {
     let mut three = [member("a", "u", 1), member("b", "v", 2), member("c", "w", 3)];
     three[1].store = second();
     let of = |finding: Finding| concluded(&three, &known, &finding);
-    assert_eq!(of(found("b", &["c"], &["a"])), expected(&[("a", 1), ("b", 2), ("c", 2)]));
-    assert_eq!(of(found("c", &["b"], &["a"])), expected(&[("a", 1), ("b", 2), ("c", 2)]));
-    assert_eq!(of(found("c", &[], &["a", "b"])), expected(&[("a", 1), ("b", 2), ("c", 3)]));
-    assert_eq!(of(found("c", &[], &["a"])), expected(&[]), "it may lie where b's does");
+    assert_eq!(
+        of(found("b", &["c"], &["a"])),
+        expected(&[("a", 1), ("b", 2), ("c", 2)])
+    );
+    assert_eq!(
+        of(found("c", &["b"], &["a"])),
+        expected(&[("a", 1), ("b", 2), ("c", 2)])
+    );
+    assert_eq!(
+        of(found("c", &[], &["a", "b"])),
+        expected(&[("a", 1), ("b", 2), ("c", 3)])
+    );
+    assert_eq!(
+        of(found("c", &[], &["a"])),
+        expected(&[]),
+        "it may lie where b's does"
+    );
     // Not here and not there, in two findings.
     let mut excluded = Excluded::new();
     for (witness, count) in [("a", 2), ("b", 3)] {

@@ -180,20 +180,31 @@ mod tests {
             let mut given_up = probe();
             given_up.answered(&"b".into(), Answer::Missing, 120);
             given_up.answered(&"c".into(), Answer::Missing, 130);
-            assert_eq!(given_up.answered(&"a".into(), end, 140), Step::End(None), "{end:?}");
+            assert_eq!(
+                given_up.answered(&"a".into(), end, 140),
+                Step::End(None),
+                "{end:?}"
+            );
             let (mut before, _) = Probe::begin("a".into(), names(&["b"]), (0, 100));
             assert_eq!(before.answered(&"a".into(), end, 10), Step::End(None), "{end:?}");
         }
         let mut unknown = probe();
         unknown.answered(&"b".into(), Answer::Unknown, 120);
-        assert_eq!(unknown.answered(&"c".into(), Answer::Unknown, 130), Step::End(None));
+        assert_eq!(
+            unknown.answered(&"c".into(), Answer::Unknown, 130),
+            Step::End(None)
+        );
     }
 
     #[test]
     fn who_does_not_answer_is_left_out() {
         let mut quiet = probe();
         assert_eq!(quiet.answered(&"b".into(), Answer::Listed, 120), Step::Wait);
-        assert_eq!(quiet.answered(&"x".into(), Answer::Missing, 120), Step::Wait, "was not asked");
+        assert_eq!(
+            quiet.answered(&"x".into(), Answer::Missing, 120),
+            Step::Wait,
+            "was not asked"
+        );
         let Step::End(Some(found)) = quiet.advance(110 + PATIENCE) else {
             panic!("no finding")
         };

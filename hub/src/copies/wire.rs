@@ -109,7 +109,10 @@ mod tests {
         };
         assert_eq!(said("a", &id), id);
         assert_eq!(said("b", &id), format!("{id}@2"));
-        assert!(!super::super::is_key(&said("a", &format!("{id}@2"))), "no cluster names a store");
+        assert!(
+            !super::super::is_key(&said("a", &format!("{id}@2"))),
+            "no cluster names a store"
+        );
         let grant = LeaseGrant {
             restic_id: format!("{id}@2"),
             run: Some(RetentionRun {

@@ -7,7 +7,6 @@ use tracing::info;
 
 use super::Hub;
 use crate::Moment;
-use crate::copies::Place;
 use crate::inventory::{Held, Inventory, Limits};
 use crate::store::{Kept, StoredCluster, StoredObject};
 
@@ -50,11 +49,9 @@ impl Hub {
 
 /// The inventory of a new start, as a store has kept it.
 #[must_use]
-pub fn restored(limits: Limits, epoch: u64, (kept, places): (Kept, Vec<Place>), now: Moment) -> Inventory {
+pub fn restored(limits: Limits, epoch: u64, kept: Kept, now: Moment) -> Inventory {
     // Revisions of one start never meet those of another, so that a page token of before is known for what it is.
     let mut inventory = Inventory::new(limits, epoch << 32, now);
-    // Before what they are needed for.
-    inventory.place(places);
     for (cluster, held) in decoded(kept) {
         inventory.restore(&cluster, held);
     }

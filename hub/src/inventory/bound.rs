@@ -171,7 +171,10 @@ impl Inventory {
             let (known, other) = (repository.restic_id.as_str(), repository.changed_id.as_str());
             let counts = known == restic_id || other == restic_id;
             let bound = || self.bindings.is_bound(&held.cluster, &held.row);
-            let banned = || self.member(&held.cluster).is_some_and(|member| member.banned.is_some());
+            let banned = || {
+                self.member(&held.cluster)
+                    .is_some_and(|member| member.banned.is_some())
+            };
             (counts && bound() && !banned()).then_some((&held.place, known, other))
         });
         changed.next()

@@ -45,7 +45,11 @@ impl Vanished {
 
     /// Names the stores anew.
     pub fn place(&mut self, places: &Places) {
-        let all: Vec<_> = self.0.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        let all: Vec<_> = self
+            .0
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
         for (key, (mut held, since)) in all {
             Arc::make_mut(&mut held).place(places);
             self.0.insert(key, (held, since));

@@ -6,18 +6,15 @@ use std::sync::Arc;
 
 use proto::plan::is_id;
 use proto::v1::hub_message::Body;
-use proto::v1::{RepositoryCopies, StoreProbe, StoreProbeAnswer};
+use proto::v1::{HubMessage, RepositoryCopies, StoreProbe, StoreProbeAnswer};
 use tracing::{info, warn};
 
-use super::grantor::{Grantor, Record};
 use super::keeper::Keeper;
+use crate::copies;
 use crate::copies::place::{Excluded, Member, Standing, conclude, members, standing};
 use crate::copies::probe::{Answer, Finding, Instant, Probe, Step};
-use crate::copies::{self, Place};
+use crate::copies::shown::{others, unclear};
 use crate::inventory::Inventory;
-use crate::now as wall_clock;
-use crate::store::StoredDecision;
-use crate::store::copies::Moved;
 
 /// A cluster whose lock showed nothing holds another one after this time.
 const AGAIN: Instant = 10 * 60_000;
@@ -34,7 +31,7 @@ pub struct Suspect {
 
 /// What is known of one restic id beside what is kept.
 #[derive(Default)]
-struct Known {
+pub(super) struct Known {
     /// Locations of each cluster as they were at the last look.
     seen: HashMap<Arc<str>, String>,
     probe: Option<(u64, Probe)>,
@@ -43,7 +40,7 @@ struct Known {
     /// When clusters last held a lock.
     tried: HashMap<Arc<str>, Instant>,
     /// Places that are found and not in force yet: a lock is in use.
-    due: BTreeMap<Arc<str>, Arc<str>>,
+    pub(super) due: BTreeMap<Arc<str>, Arc<str>>,
     /// What each cluster was sent last.
     told: HashMap<Arc<str>, RepositoryCopies>,
 }
@@ -51,7 +48,7 @@ struct Known {
 /// All restic ids of which the store is in question.
 #[derive(Default)]
 pub(super) struct Copies {
-    known: BTreeMap<Arc<str>, Known>,
+    pub(super) known: BTreeMap<Arc<str>, Known>,
     last: u64,
 }
 
@@ -88,48 +85,6 @@ fn scene(inventory: &Inventory, id: &str) -> Scene {
     Scene { members, standing }
 }
 
-/// Why it is not known which clusters use a store; `None` if it is. `asker` is the cluster that asks for a lock.
-#[must_use]
-pub(super) fn unclear(inventory: &Inventory, key: &str, asker: Option<&str>) -> Option<String> {
-    let id = copies::restic_id(key);
-    let members = members(inventory, id);
-    if members.len() < 2 && inventory.places().of(id).next().is_none() {
-        return None;
-    }
-    let standing = standing(id, &members, inventory.places());
-    let concerns = |m: &&Member| *m.store == *key || asker.is_some_and(|asker| *m.cluster == *asker);
-    let moved = |m: &Member| standing.placed.get(&m.cluster).is_some_and(|store| *store != m.store);
-    let mut concerned = members.iter().filter(concerns);
-    let open = concerned.find(|m| standing.unplaced.contains(&m.cluster) || moved(m))?;
-    Some(format!(
-        "cluster {} has the repository at {}, and it is not known yet whether that is the store of the others",
-        open.cluster, open.urls
-    ))
-}
-
-/// Other stores with the id of a store, in words; empty for none.
-#[must_use]
-pub fn others(inventory: &Inventory, key: &str) -> String {
-    let id = copies::restic_id(key);
-    if inventory.places().of(id).next().is_none() {
-        return String::new();
-    }
-    let members = members(inventory, id);
-    let others: Vec<String> = members
-        .iter()
-        .filter(|m| *m.store != *key)
-        .map(|m| format!("{} at {}", m.cluster, m.urls))
-        .collect();
-    if others.is_empty() || !members.iter().any(|m| *m.store == *key) {
-        return String::new();
-    }
-    format!(
-        "a copy of the repository with the same id is used by cluster {}; each store has its own lock and is kept by the runs of \
-         its own clusters",
-        others.join(", ")
-    )
-}
-
 impl Keeper {
     /// Why nothing may be removed from a store because it is not known who uses it.
     pub(super) fn store_unclear(&self, key: &str) -> Option<String> {
@@ -154,7 +109,11 @@ impl Keeper {
 
     /// A listing lacks what a cluster reports.
     pub(super) fn suspect(&mut self, key: &str, suspect: Suspect) {
-        let known = self.copies.known.entry(copies::restic_id(key).into()).or_default();
+        let known = self
+            .copies
+            .known
+            .entry(copies::restic_id(key).into())
+            .or_default();
         if known.suspect.as_ref() != Some(&suspect) {
             warn!(repository = key, cluster = %suspect.cluster, snapshot = suspect.snapshot, "a snapshot is missing from a later listing");
             known.tried.clear();
@@ -165,7 +124,10 @@ impl Keeper {
     /// Goes on with what is in question.
     pub(super) async fn look_at_copies(&mut self) {
         let mut ids: BTreeSet<Arc<str>> = self.hub.read(|inventory| {
-            let shared = inventory.bindings().shared().map(|key| copies::restic_id(key).into());
+            let shared = inventory
+                .bindings()
+                .shared()
+                .map(|key| copies::restic_id(key).into());
             shared.chain(inventory.places().ids().cloned()).collect()
         });
         ids.extend(self.copies.known.keys().cloned());
@@ -176,7 +138,10 @@ impl Keeper {
             }
         }
         self.copies.known.retain(|_, known| {
-            let told = known.told.values().any(|told| !told.copies.is_empty() || !told.unclear.is_empty());
+            let told = known
+                .told
+                .values()
+                .any(|told| !told.copies.is_empty() || !told.unclear.is_empty());
             told || known.probe.is_some() || known.suspect.is_some() || !known.seen.is_empty()
         });
     }
@@ -218,12 +183,19 @@ impl Keeper {
     /// nothing, another one does.
     async fn begin_probe(&mut self, id: &Arc<str>, scene: &Scene) {
         let now = self.now();
-        let Some(known) = self.copies.known.get(id) else { return };
+        let Some(known) = self.copies.known.get(id) else {
+            return;
+        };
         if scene.members.len() < 2 || (scene.standing.unplaced.is_empty() && known.suspect.is_none()) {
             return;
         }
         let connected = |cluster: &&Arc<str>| self.sessions.contains_key(*cluster);
-        let tried = |cluster: &Arc<str>| known.tried.get(cluster).is_some_and(|at| now.saturating_sub(*at) < AGAIN);
+        let tried = |cluster: &Arc<str>| {
+            known
+                .tried
+                .get(cluster)
+                .is_some_and(|at| now.saturating_sub(*at) < AGAIN)
+        };
         let suspect = known.suspect.as_ref().map(|suspect| &suspect.cluster);
         let placed = scene.standing.placed.keys();
         let mut candidates = suspect.into_iter().chain(&scene.standing.unplaced).chain(placed);
@@ -231,7 +203,10 @@ impl Keeper {
             return;
         };
         let others = scene.members.iter().map(|m| &m.cluster);
-        let others: Vec<Arc<str>> = others.filter(|c| **c != witness && connected(c)).cloned().collect();
+        let others: Vec<Arc<str>> = others
+            .filter(|c| **c != witness && connected(c))
+            .cloned()
+            .collect();
         if others.is_empty() {
             return;
         }
@@ -239,7 +214,9 @@ impl Keeper {
         let (probe, step) = Probe::begin(witness.clone(), others, (now, margin));
         self.copies.last += 1;
         let number = (self.hub.epoch << 32) + self.copies.last;
-        let Some(known) = self.copies.known.get_mut(id) else { return };
+        let Some(known) = self.copies.known.get_mut(id) else {
+            return;
+        };
         known.tried.insert(witness, now);
         known.probe = Some((number, probe));
         self.step(id, step).await;
@@ -304,8 +281,12 @@ impl Keeper {
     /// A probe is over.
     async fn ended(&mut self, id: &Arc<str>, found: Option<Finding>) {
         let scene = self.hub.read(|inventory| scene(inventory, id));
-        let Some(known) = self.copies.known.get_mut(id) else { return };
-        let Some((number, probe)) = known.probe.take() else { return };
+        let Some(known) = self.copies.known.get_mut(id) else {
+            return;
+        };
+        let Some((number, probe)) = known.probe.take() else {
+            return;
+        };
         let suspected = known.suspect.as_ref().is_some_and(|s| s.cluster == probe.witness);
         if let Some(found) = &found {
             let excluded = &mut known.excluded;
@@ -327,74 +308,6 @@ impl Keeper {
         }
     }
 
-    /// Puts the places in force that are due, once no lock that they change is in use.
-    async fn place(&mut self, id: &Arc<str>, members: &[Member]) {
-        let Some(known) = self.copies.known.get(id) else { return };
-        let due = known.due.clone();
-        let of = |cluster: &Arc<str>| members.iter().find(|m| m.cluster == *cluster);
-        let moved: Vec<Moved> = due
-            .iter()
-            .filter_map(|(cluster, to)| {
-                let from = of(cluster)?.store.clone();
-                let (cluster, to) = (cluster.clone(), to.clone());
-                (from != to).then_some(Moved { cluster, from, to })
-            })
-            .collect();
-        let in_use = |key: &Arc<str>| {
-            let lock = self.repositories.get(key);
-            lock.is_some_and(|lock| lock.draining || !lock.grantor.is_idle())
-        };
-        if moved.iter().any(|moved| in_use(&moved.from) || in_use(&moved.to)) {
-            return;
-        }
-        let places = due.iter().filter_map(|(cluster, store)| {
-            Some(Place {
-                restic_id: id.clone(),
-                cluster: cluster.clone(),
-                store: store.clone(),
-                urls: of(cluster)?.urls.clone(),
-            })
-        });
-        let places: Vec<Place> = places.collect();
-        let decision = (!moved.is_empty()).then(|| decision(id, &moved));
-        let saved = self.store.save_places(places.clone(), moved.clone(), decision).await;
-        if let Err(error) = saved {
-            return self.failed(error, "the stores of a repository could not be told apart durably");
-        }
-        if let Some(known) = self.copies.known.get_mut(id) {
-            known.due.clear();
-        }
-        self.hub.change(|inventory| inventory.place(places));
-        for moved in moved {
-            warn!(cluster = %moved.cluster, from = %moved.from, to = %moved.to, "a cluster uses another store of the repository");
-            self.separate(&moved);
-        }
-        // What waited for this is granted now.
-        self.retry_blocked().await;
-    }
-
-    /// The lock of the other store begins above all tokens that the cluster may have seen. The cluster connects again, and asks
-    /// anew for what it waits for.
-    fn separate(&mut self, moved: &Moved) {
-        let token = |keeper: &mut Keeper, key: &Arc<str>| keeper.repository(key).grantor.token();
-        let token = token(self, &moved.from).max(token(self, &moved.to));
-        let record = Record {
-            token,
-            ..Record::default()
-        };
-        let floor = self.hub.token_floor;
-        let (now, terms) = (self.now(), self.settings.terms);
-        let lock = self.repository(&moved.to);
-        if lock.grantor.token() < token {
-            lock.grantor = Grantor::restored(record, now, &terms).above(floor);
-        }
-        for key in [&moved.from, &moved.to] {
-            self.repository(key).history = None;
-        }
-        self.asks.remove_of(&moved.cluster, &moved.from);
-        self.hub.end(&moved.cluster);
-    }
-
     /// Sends each cluster what it has to know of other stores, when that has changed.
     fn tell_copies(&mut self, id: &Arc<str>) {
         let news: Vec<(Arc<str>, RepositoryCopies)> = self.hub.read(|inventory| {
@@ -410,34 +323,25 @@ impl Keeper {
             members.map(message).collect()
         });
         for (cluster, mut message) in news {
-            if !self.sessions.contains_key(&cluster) {
+            // The rest is sent with the next look: a spoke with many repositories is not overrun.
+            let Some(session) = self.sessions.get(&cluster).filter(|s| s.outgoing.has_room()) else {
                 continue;
-            }
+            };
             if let Some(text) = self.copies.in_question(id) {
                 text.clone_into(&mut message.unclear);
             }
-            let Some(known) = self.copies.known.get_mut(id) else { return };
-            if known.told.get(&cluster) != Some(&message) {
-                known.told.insert(cluster.clone(), message.clone());
-                self.send(&cluster, Body::RepositoryCopies(message));
+            let Some(known) = self.copies.known.get_mut(id) else {
+                return;
+            };
+            if known.told.get(&cluster) == Some(&message) {
+                continue;
+            }
+            let sent = HubMessage {
+                body: Some(Body::RepositoryCopies(message.clone())),
+            };
+            if session.outgoing.send(sent).is_ok() {
+                known.told.insert(cluster, message);
             }
         }
-    }
-}
-
-fn decision(id: &Arc<str>, moved: &[Moved]) -> StoredDecision {
-    let list = |of: fn(&Moved) -> &Arc<str>| {
-        let each = moved.iter().map(|moved| format!("{}: {}", moved.cluster, of(moved)));
-        each.collect::<Vec<_>>().join(", ")
-    };
-    StoredDecision {
-        at: wall_clock(),
-        who: "hub".to_owned(),
-        what: "place-repository".to_owned(),
-        subject: id.to_string(),
-        restic_id: id.to_string(),
-        before: list(|moved| &moved.from),
-        after: list(|moved| &moved.to),
-        ..StoredDecision::default()
     }
 }

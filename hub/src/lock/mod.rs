@@ -22,6 +22,7 @@ pub mod narrow;
 mod parts;
 mod pause;
 pub(crate) mod people;
+mod places;
 mod repository;
 mod restic;
 mod restored;

@@ -42,6 +42,10 @@ impl Keeper {
                 all.entry(id.clone()).or_default();
             }
         }
+        // A whole id names one store, although those of its copies begin with it.
+        if let Some((id, name)) = all.get_key_value(text) {
+            return vec![(id.clone(), name.clone())];
+        }
         all.into_iter()
             .filter(|(id, name)| text.is_empty() || name == text || (text.len() >= 4 && id.starts_with(text)))
             .collect()

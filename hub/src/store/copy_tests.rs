@@ -1,7 +1,10 @@
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
+use super::keys::authority;
+use super::put::TOKENS;
 use super::*;
-use crate::store::{HubStore as _, StoredGrant, StoredLock};
+use crate::store::{HubStore as _, StoredGrant, StoredLock, held};
 
 const NOW: Millis = 1_795_000_000_000;
 
@@ -153,7 +156,7 @@ async fn what_cannot_be_put_back_leaves_the_store_as_it_was() {
     }
     let refused = restore(&file, &path, None, false, NOW).await;
     assert!(matches!(refused, Err(CopyError::StoreExists(_))), "{refused:?}");
-    let hold = held::take(&path).unwrap().unwrap();
+    let hold = crate::store::held::take(&path).unwrap().unwrap();
     let refused = restore(&file, &path, None, true, NOW).await;
     assert!(matches!(refused, Err(CopyError::InUse(_))), "{refused:?}");
     drop(hold);
@@ -237,8 +240,8 @@ async fn what_may_have_ended_since_a_backup_does_not_come_back_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let store = used(dir.path()).await;
     for query in [
-        "INSERT INTO person_session VALUES (x'01', 'ann', '[]', 'token', 1, 9)",
-        "INSERT INTO invite VALUES (x'02', 'bob', '[]', 9, 'ann')",
+        "INSERT INTO person_session (hash, name, groups, how, created, expires) VALUES (x'01', 'ann', '[]', 'token', 1, 9)",
+        "INSERT INTO invite (hash, name, groups, expires, created_by) VALUES (x'02', 'bob', '[]', 9, 'ann')",
         "INSERT INTO join_token VALUES (x'03', 'a', 1, 9, 'ann', NULL, NULL)",
         "INSERT INTO join_token VALUES (x'04', 'a', 1, 9, 'ann', x'05', x'06')",
         "INSERT INTO command VALUES ('open', 'a', x'', 'w', 's', 'ann', NULL, 1, 9, 'waiting', '', '', 1, NULL, '', '', '')",

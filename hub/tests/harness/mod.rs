@@ -3,7 +3,6 @@
 
 pub mod own;
 pub mod plan;
-pub mod stage;
 
 use std::path::Path;
 use std::time::Duration;

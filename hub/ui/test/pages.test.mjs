@@ -1,4 +1,4 @@
-// The dashboard at a hub whose clusters are played (hub/tests/harness/stage.rs): every screen in both themes and at 320 px,
+// The dashboard at a hub whose clusters are played (hub/tests/dashboard_pages/stage.rs): every screen in both themes and at 320 px,
 // the questions of someone on call, and everything that can be done, with the mouse and with keys alone.
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'

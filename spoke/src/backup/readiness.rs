@@ -289,7 +289,10 @@ mod tests {
     #[test]
     fn no_run_begins_while_the_repository_is_read_only() {
         let mut repository = repository("True", json!({ "from": "All" }));
-        assert!(matches!(decide(Some(&repository), "shop", true), Readiness::Ready(_)));
+        assert!(matches!(
+            decide(Some(&repository), "shop", true),
+            Readiness::Ready(_)
+        ));
         repository.spec.read_only = true;
         let held = decide(Some(&repository), "shop", true);
         assert!(matches!(held, Readiness::Held { .. }), "{held:?}");

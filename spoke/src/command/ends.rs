@@ -129,8 +129,10 @@ fn outcome_end(outcome: &OperationOutcome, by: Option<&str>) -> End {
             text = format!("{text}: {part}");
         }
     }
-    if outcome.result == "ApprovalRequired" {
-        text.push_str("; `fleet plan list` shows the plan that waits");
+    match outcome.result.as_str() {
+        "ApprovalRequired" => text.push_str("; `fleet plan list` shows the plan that waits"),
+        "Preview" if outcome.planned > 0 => text.push_str("; `fleet plan list` shows the plan"),
+        _ => {}
     }
     if let Some(by) = by {
         text.push_str(&format!(" (done by the run of {by})"));

@@ -242,7 +242,10 @@ mod tests {
         };
         assert!(name.looked(Err(expired())) && !name.looked(Err(expired())));
         let said = say(&mut list, &name).unwrap();
-        assert_eq!(said, ("ClusterCertificateExpired".to_owned(), "join again".to_owned()));
+        assert_eq!(
+            said,
+            ("ClusterCertificateExpired".to_owned(), "join again".to_owned())
+        );
         // After a restart nothing is known yet, which takes nothing back.
         let again = CertificateName::new("a", true);
         assert_eq!(say(&mut list, &again), Some(said));
@@ -250,6 +253,10 @@ mod tests {
         assert_eq!(say(&mut list, &again), None);
         name.looked(Err(expired()));
         say(&mut list, &name);
-        assert_eq!(say(&mut list, &CertificateName::new("a", false)), None, "the hub was removed");
+        assert_eq!(
+            say(&mut list, &CertificateName::new("a", false)),
+            None,
+            "the hub was removed"
+        );
     }
 }

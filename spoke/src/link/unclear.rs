@@ -72,7 +72,9 @@ pub fn repository(broken: &Undecodable) -> ObjectState {
 /// Whether its spec asks for that, as far as it can be read.
 fn is_read_only(broken: &Undecodable) -> bool {
     let read_only = broken.raw.pointer("/spec/readOnly");
-    read_only.and_then(|read_only| read_only.as_bool()).unwrap_or_default()
+    read_only
+        .and_then(|read_only| read_only.as_bool())
+        .unwrap_or_default()
 }
 
 /// Conditions of an object that cannot be decoded, those that can be read.

@@ -942,7 +942,9 @@ async fn outside_of_its_window_a_job_asks_for_nothing_and_says_until_when() {
     *bench.owner.closed.lock().unwrap() = Some(closed());
     bench.handle.lead();
     bench.watch();
-    let message = bench.until("the reason", |b| waits_for(b, "MaintenanceClosed")).await;
+    let message = bench
+        .until("the reason", |b| waits_for(b, "MaintenanceClosed"))
+        .await;
     assert!(message.contains("opens tomorrow"), "{message}");
     for _ in 0..20 {
         bench.watch();
@@ -967,7 +969,10 @@ async fn a_grant_that_comes_after_the_window_is_given_back() {
     let mut bench = Bench::new().await;
     bench
         .until("the question", |b| {
-            b.said.iter().any(|body| matches!(body, Body::LeaseAsk(_))).then_some(())
+            b.said
+                .iter()
+                .any(|body| matches!(body, Body::LeaseAsk(_)))
+                .then_some(())
         })
         .await;
     *bench.owner.closed.lock().unwrap() = Some(closed());
@@ -975,6 +980,8 @@ async fn a_grant_that_comes_after_the_window_is_given_back() {
     let release = bench.until("the release", |b| b.released()).await;
     assert_eq!(release.token, 5);
     bench.give_back();
-    bench.until("the reason", |b| waits_for(b, "MaintenanceClosed")).await;
+    bench
+        .until("the reason", |b| waits_for(b, "MaintenanceClosed"))
+        .await;
     assert_eq!(bench.api.get(JOB).unwrap()["spec"]["suspend"], true);
 }

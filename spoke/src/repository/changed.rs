@@ -35,7 +35,9 @@ pub(super) fn accept(
         ..ResticRepositoryStatus::default()
     };
     *state = State::default();
-    status.conditions.retain(|condition| condition.type_ == types::READY);
+    status
+        .conditions
+        .retain(|condition| condition.type_ == types::READY);
     let text = format!("repository {is} was accepted in the place of {was}; it is opened now");
     let generation = resource.metadata.generation;
     let mut conditions = Conditions::at(&mut status.conditions, generation, now);
@@ -47,7 +49,9 @@ pub(super) fn accept(
 /// compares with the former.
 pub(super) fn is_present(answer: &Answer, status: &ResticRepositoryStatus) -> bool {
     match answer {
-        Answer::Changed { was, .. } | Answer::Missing { id: was } => status.repository_id.as_ref() == Some(was),
+        Answer::Changed { was, .. } | Answer::Missing { id: was } => {
+            status.repository_id.as_ref() == Some(was)
+        }
         Answer::Open { id, .. } => status.repository_id.as_ref().is_none_or(|known| known == id),
         _ => true,
     }

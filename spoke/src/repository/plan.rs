@@ -13,8 +13,8 @@ use kube::Resource as _;
 use super::answer::{self, Answer, Attempts, Inputs, Step};
 use super::collect::{self, Collect};
 use super::{
-    Expected, Found, Observed, Planning, Reply, RepositoryController, State, Work, changed, check, copied, read_only,
-    rotation, status, unlock,
+    Expected, Found, Observed, Planning, Reply, RepositoryController, State, Work, changed, check, copied,
+    read_only, rotation, status, unlock,
 };
 use crate::exchange::{Collection, mark_waiting};
 use crate::kind::{Children, Credentials, Input, Plan, Refused, RefusedBecause, Settled, Task, failed_as};
@@ -44,7 +44,12 @@ pub(super) fn plan(
     let mut status = take(planning, input, &inputs, recorded, &mut state);
     changed::accept(input.resource, &mut status, &mut state, input.now.wall);
     collect::show(&observed.collection, &mut status);
-    copied::show(observed.copies.as_ref(), &mut status, Some(generation), input.now.wall);
+    copied::show(
+        observed.copies.as_ref(),
+        &mut status,
+        Some(generation),
+        input.now.wall,
+    );
     let reads = (valid.interval, &observed.collection);
     let (mut work, mut next) = ask(input, inputs, &mut status, &state, reads);
     let tended = unlock::tend(planning, input, observed, &mut state.locks, &mut status);

@@ -288,7 +288,10 @@ fn after(mut table: Table<RepositoryController>, given: Answer) -> Table<Reposit
 
 fn annotate(table: &mut Table<RepositoryController>, accepted: &str) {
     let annotations = table.resource.metadata.annotations.get_or_insert_default();
-    annotations.insert(names::ANNOTATION_ACCEPT_REPOSITORY.to_owned(), accepted.to_owned());
+    annotations.insert(
+        names::ANNOTATION_ACCEPT_REPOSITORY.to_owned(),
+        accepted.to_owned(),
+    );
 }
 
 fn status(table: &Table<RepositoryController>) -> crds::ResticRepositoryStatus {
@@ -318,23 +321,49 @@ fn another_repository_in_the_place_of_the_known_one_is_an_alarm_until_a_person_a
     let found = status(&table);
     let (reason, text) = condition(&found.conditions, "Ready");
     assert_eq!(reason, "False/RepositoryChanged");
-    assert!(text.contains("backup.resticbackup.io/accept-repository=eeeeeeee"), "{text}");
-    assert_eq!(found.repository_id.as_deref(), Some("id"), "the known one stays known");
+    assert!(
+        text.contains("backup.resticbackup.io/accept-repository=eeeeeeee"),
+        "{text}"
+    );
+    assert_eq!(
+        found.repository_id.as_deref(),
+        Some("id"),
+        "the known one stays known"
+    );
     let before = ResticRepositoryStatus::default();
     let warned = RepositoryController::events(&before, &found);
-    assert_eq!((warned.len(), warned[0].reason.as_str()), (1, "RepositoryChanged"));
+    assert_eq!(
+        (warned.len(), warned[0].reason.as_str()),
+        (1, "RepositoryChanged")
+    );
 
     for wrong in ["", "eeee", "id", &"f".repeat(64)] {
         annotate(&mut table, wrong);
-        assert_eq!(table.plan(&observed()).status.changed_id, Some(other.clone()), "{wrong}");
+        assert_eq!(
+            table.plan(&observed()).status.changed_id,
+            Some(other.clone()),
+            "{wrong}"
+        );
     }
     annotate(&mut table, "eeeeeeee");
     let mut plan = table.plan(&observed());
     let status = &plan.status;
-    assert_eq!((status.repository_id.as_ref(), &status.changed_id), (Some(&other), &None));
-    assert_eq!((&status.statistics, &status.key_id), (&None, &None), "of the former one");
-    assert_eq!(condition(&status.conditions, "Ready").0, "Unknown/RepositoryAccepted");
-    let Work::Look { expected, .. } = plan.work.remove(0).work else { panic!("no look") };
+    assert_eq!(
+        (status.repository_id.as_ref(), &status.changed_id),
+        (Some(&other), &None)
+    );
+    assert_eq!(
+        (&status.statistics, &status.key_id),
+        (&None, &None),
+        "of the former one"
+    );
+    assert_eq!(
+        condition(&status.conditions, "Ready").0,
+        "Unknown/RepositoryAccepted"
+    );
+    let Work::Look { expected, .. } = plan.work.remove(0).work else {
+        panic!("no look")
+    };
     assert_eq!(expected, Expected::Known(other.clone()));
 
     // A look that was begun before it was accepted compares with the former one.
@@ -348,14 +377,22 @@ fn a_read_only_repository_is_opened_and_neither_created_nor_unlocked() {
     let mut table = table();
     table.resource.spec.read_only = true;
     let plan = table.plan(&observed());
-    let Work::Look { expected, .. } = &plan.work[0].work else { panic!("no look") };
+    let Work::Look { expected, .. } = &plan.work[0].work else {
+        panic!("no look")
+    };
     assert_eq!(*expected, Expected::Any);
-    assert_eq!(condition(&plan.status.conditions, "ReadOnly").0, "True/RepositoryReadOnly");
+    assert_eq!(
+        condition(&plan.status.conditions, "ReadOnly").0,
+        "True/RepositoryReadOnly"
+    );
     let mut left = left_over();
     assert!(left.0.plan(&left.1).children.job.is_some(), "the lock is removed");
     left.0.resource.spec.read_only = true;
     assert!(left.0.plan(&left.1).children.job.is_none());
     (table.resource.status, table.resource.spec.read_only) = (Some(plan.status), false);
     let plan = table.plan(&observed());
-    assert_eq!(condition(&plan.status.conditions, "ReadOnly").0, "False/RepositoryWritable");
+    assert_eq!(
+        condition(&plan.status.conditions, "ReadOnly").0,
+        "False/RepositoryWritable"
+    );
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crds::ResticRepository;
 use crds::integrity::Subset;
-use crds::window::BadWindow;
 use crds::schedule::{Schedule, ScheduleError, parse_duration, resolve, seed};
+use crds::window::BadWindow;
 
 use crate::secrets::{Backend, OptionError, check_options};
 

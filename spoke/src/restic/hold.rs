@@ -95,6 +95,9 @@ async fn own_lock(
     credentials: &Credentials,
     (before, pid): (Vec<String>, Option<i64>),
 ) -> Result<String, Failure> {
+    // Processes of two machines may have one number.
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let host = host.map(|host| host.trim().to_owned());
     let look = async {
         let mut others: BTreeSet<String> = before.into_iter().collect();
         loop {
@@ -103,7 +106,11 @@ async fn own_lock(
                     continue;
                 }
                 match executor.lock(credentials, &id).await {
-                    Ok(file) if Some(file.pid) == pid && file.user == executor.program.user => return Ok(id),
+                    Ok(file)
+                        if Some(file.pid) == pid && host.as_ref().is_none_or(|host| *host == file.host) =>
+                    {
+                        return Ok(id);
+                    }
                     // That of another, or one that is gone already.
                     _ => {}
                 }
@@ -137,7 +144,8 @@ impl Told {
         while !self.text.contains(what) {
             match from.read(&mut piece).await {
                 Ok(length) if length > 0 => {
-                    self.text.push_str(&String::from_utf8_lossy(piece.get(..length).unwrap_or_default()));
+                    self.text
+                        .push_str(&String::from_utf8_lossy(piece.get(..length).unwrap_or_default()));
                 }
                 _ => return,
             }

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use crds::{GlobalRetentionPolicyStatus, ResticRepository};
 use crds::retention::SnapshotsLeft;
 use crds::rules::PLAIN_VERSION;
+use crds::{GlobalRetentionPolicyStatus, ResticRepository};
 use proto::hold::{SUSPICIOUS, hold};
 use proto::plan::mark_cut;
 use proto::v1::{Baseline, RetentionPolicySpec};

@@ -4,8 +4,8 @@ use crds::GlobalRetentionPolicy;
 use crds::common::BadPart;
 use crds::conditions::reasons;
 use crds::rules::{BadRule, Rule};
-use crds::window::BadWindow;
 use crds::schedule::{Schedule, ScheduleError, resolve, seed};
+use crds::window::BadWindow;
 
 use crate::pod::{JobSettings, uncached_settings};
 use crate::world::Key;

@@ -381,7 +381,7 @@ impl Fleet {
             Some((_, store)) => store.load().await.unwrap(),
             None => Default::default(),
         };
-        self.inventory = restored(LIMITS, self.epoch, (kept, Vec::new()), self.now());
+        self.inventory = restored(LIMITS, self.epoch, kept, self.now());
     }
 
     pub fn is_complete(&self) -> bool {

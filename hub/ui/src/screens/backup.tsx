@@ -12,7 +12,7 @@ import { Screen, Section } from '../parts/screen'
 import { State } from '../parts/state'
 import { Ago, At } from '../parts/time'
 import { Strip } from '../parts/strip'
-import { Object, useObject } from './object'
+import { Around, useObject } from './object'
 
 export default function Backup() {
   const [, cluster = '', namespace = '', name = ''] = path.value
@@ -74,7 +74,7 @@ function Details({ row, of }: { row: BackupRow; of: GetResponse }) {
           />
         </Section>
       )}
-      <Object of={of} />
+      <Around of={of} />
     </div>
   )
 }

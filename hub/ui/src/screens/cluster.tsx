@@ -12,7 +12,7 @@ import { Screen, Section } from '../parts/screen'
 import { State } from '../parts/state'
 import { Table } from '../parts/table'
 import { Ago, At } from '../parts/time'
-import { Object, useObject } from './object'
+import { Around, useObject } from './object'
 
 const WORST = 20
 
@@ -25,7 +25,7 @@ export default function Cluster() {
       {asked.error && <Failed error={asked.error} since={asked.at} />}
       {row ? <Details row={row} /> : !asked.error && <Skeleton rows={6} />}
       {row && <Backups cluster={name} />}
-      {asked.data && <Object of={asked.data} />}
+      {asked.data && <Around of={asked.data} />}
       <Command text={`fleet clusters ${name}`} />
     </Screen>
   )

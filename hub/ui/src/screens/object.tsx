@@ -22,7 +22,7 @@ export function address(collection: Collection, key: string): string {
   return to(collection, ...key.split('/'))
 }
 
-export function Object({ of }: { of: GetResponse }) {
+export function Around({ of }: { of: GetResponse }) {
   return (
     <>
       <Relations of={of.relations} all={of.related} />

@@ -10,7 +10,7 @@ import { Progress } from '../parts/progress'
 import { Screen, Section } from '../parts/screen'
 import { State } from '../parts/state'
 import { Ago, At } from '../parts/time'
-import { Object, useObject } from './object'
+import { Around, useObject } from './object'
 
 export default function Policy() {
   const [, cluster = '', namespace = '', name = ''] = path.value
@@ -82,7 +82,7 @@ function Details({ row, of }: { row: PolicyRow; of: GetResponse }) {
           </ol>
         </Section>
       )}
-      <Object of={of} />
+      <Around of={of} />
     </div>
   )
 }

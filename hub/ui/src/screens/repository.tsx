@@ -13,7 +13,7 @@ import { Table, type Column } from '../parts/table'
 import { Ago, At } from '../parts/time'
 import { Growth } from './growth'
 import { LockOf } from './lock'
-import { Object, useObject } from './object'
+import { Around, useObject } from './object'
 import { figuresOld, key } from './repositories'
 
 export default function Repository() {
@@ -24,7 +24,7 @@ export default function Repository() {
     <Screen title={row?.name || short(wanted)} up={['Repositories', '/repositories']} actions={row && <Actions row={row} />}>
       {asked.error && <Failed error={asked.error} since={asked.at} />}
       {row ? <Details row={row} /> : !asked.error && <Skeleton rows={6} />}
-      {asked.data && <Object of={asked.data} />}
+      {asked.data && <Around of={asked.data} />}
       {row && <Command text={`fleet repos ${shell(row.resticId ? short(row.resticId) : row.name)} -o wide`} />}
     </Screen>
   )

@@ -10,7 +10,7 @@ import { Progress } from '../parts/progress'
 import { Screen } from '../parts/screen'
 import { State } from '../parts/state'
 import { Ago, At } from '../parts/time'
-import { Object, useObject } from './object'
+import { Around, useObject } from './object'
 
 export default function Restored() {
   const [, cluster = '', namespace = '', name = ''] = path.value
@@ -51,7 +51,7 @@ function Details({ row, of }: { row: RestoreRow; of: GetResponse }) {
           ['Known as of', <At at={row.freshness?.lastHeard} />],
         ]}
       />
-      <Object of={of} />
+      <Around of={of} />
     </div>
   )
 }

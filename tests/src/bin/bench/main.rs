@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
 
 mod audit;
+mod collector;
 mod controller;
 mod entrypoint;
 mod fleet;
@@ -87,6 +88,8 @@ enum Part {
     Retention,
     /// 10,000 backups that have run once. About half an hour.
     Scale,
+    /// Requests to a storage for figures that stay fresh. On a bed of its own, so it is the last.
+    Collector,
 }
 
 impl Part {
@@ -99,6 +102,7 @@ impl Part {
             Part::Fleet => "1,000 clusters of 100 resources",
             Part::Retention => "Retention",
             Part::Scale => "10,000 backups that have run once",
+            Part::Collector => "Figures of a repository",
         }
     }
 }
@@ -212,6 +216,7 @@ fn measure(
         Part::Fleet => Ok(()),
         Part::Retention => report.add(retention::retention(bed, profile)?),
         Part::Scale => runtime.block_on(scale::scale(bed, settings, report)),
+        Part::Collector => report.add(collector::collector(bed, profile)?),
     }
 }
 

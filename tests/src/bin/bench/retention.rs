@@ -14,13 +14,13 @@ use crate::report::{Figure, Goal};
 
 /// Snapshots before each run: `SEED` are backed up, and each turn of `restic rewrite` doubles them. Far quicker than
 /// ten thousand backups.
-const SNAPSHOTS: usize = SEED << DOUBLED;
+pub const SNAPSHOTS: usize = SEED << DOUBLED;
 const SEED: usize = 80;
 const DOUBLED: usize = 7;
 const POLICIES: u32 = 10;
 const ROUNDS: usize = 3;
 /// The key is derived as often as restic is called.
-const PASSWORD: &str = "bench";
+pub const PASSWORD: &str = "bench";
 
 struct Tools<'a> {
     bed: &'a Bed,
@@ -199,6 +199,11 @@ fn order(restic_id: &str) -> RetentionRun {
         clusters: vec!["bench".to_owned()],
         ..RetentionRun::default()
     }
+}
+
+/// A repository of [`SNAPSHOTS`] snapshots below a folder.
+pub fn fill(bed: &Bed, dir: &Path, profile: &str) -> anyhow::Result<PathBuf> {
+    Tools { bed, dir, profile }.fill()
 }
 
 /// What a run costs.

@@ -24,7 +24,10 @@ impl HubLost {
 }
 
 fn grants() -> Vec<Value> {
-    fleet_json(&["audit", "--limit", "200"])["items"].as_array().unwrap().clone()
+    fleet_json(&["audit", "--limit", "200"])["items"]
+        .as_array()
+        .unwrap()
+        .clone()
 }
 
 impl Fault for HubLost {
@@ -56,7 +59,11 @@ impl Fault for HubLost {
         assert!(scene.grants().iter().any(|grant| grant.token == scene.token));
         // The gap shows, and the chain holds.
         let acts = fleet_json(&["audit", "--what", "restore-store"]);
-        assert_eq!(acts["decisions"][0]["who"], json!("fleet-hub restore"), "{acts:#}");
+        assert_eq!(
+            acts["decisions"][0]["who"],
+            json!("fleet-hub restore"),
+            "{acts:#}"
+        );
         fleet::shell_ok(bed(), "fleet", &["audit", "verify"]).unwrap();
         for cluster in ["a", "b"] {
             let row = fleet_json(&["clusters", cluster])["items"][0].clone();

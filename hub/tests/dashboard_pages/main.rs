@@ -2,12 +2,14 @@
 //! dashboard, so it runs only when it is asked for.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../harness/mod.rs"]
 mod harness;
+mod stage;
 
 use std::path::Path;
 use std::process::Stdio;
 
-use harness::{Fleet, stage};
+use harness::Fleet;
 use proto::v1::CreateLoginRequest;
 use proto::v1::fleet_admin_client::FleetAdminClient;
 

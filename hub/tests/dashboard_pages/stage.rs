@@ -17,7 +17,7 @@ use proto::v1::{
     RepositoryStatistics, ResticLock, RestoreState, RetentionPolicySpec, RunProgress, SnapshotRow,
 };
 
-use super::{Fleet, ID, OTHER, Spoke, keep_last};
+use super::harness::{Fleet, ID, OTHER, Spoke, keep_last};
 
 const MINUTE: i64 = 60_000;
 
@@ -117,7 +117,7 @@ impl Sketch<'_> {
             restic_id: id.to_owned(),
             schedule: "0 */6 * * *".to_owned(),
             timezone: "UTC".to_owned(),
-            last_success: run.finished.clone(),
+            last_success: run.finished,
             last_run: Some(run),
             next_run: ago(-3 * HOUR),
             runs_total: 412,
@@ -142,7 +142,7 @@ fn sketch<'a>(namespace: &'a str, name: &'a str) -> Sketch<'a> {
 fn fresh(state: &mut BackupState) {
     if let Some(run) = &mut state.last_run {
         run.finished = ago(8 * MINUTE);
-        state.last_success = run.finished.clone();
+        state.last_success = run.finished;
     }
 }
 
