@@ -27,7 +27,9 @@ ui: ## the dashboard, which the hub's binary holds when it is built afterwards (
 # A hub without its dashboard says so on its page, so a machine without Node builds one.
 .PHONY: ui-if-node
 ui-if-node:
-	@if [ "$$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0)" -ge 20 ]; then $(MAKE) --no-print-directory ui; \
+	@if [ "$$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0)" -ge 20 ]; then \
+	   if (cd hub/ui && npm ci --no-audit --no-fund); then cd hub/ui && npm run build; \
+	   else echo "the packages of the dashboard cannot be had: the hub is built without it"; fi; \
 	 else echo "Node.js 20 or later is not installed: the hub is built without its dashboard"; fi
 
 .PHONY: ui-test
