@@ -187,8 +187,12 @@ impl Hub {
                 inventory.ban(&ban.cluster, Some(ban.text()));
             }
         });
-        self.loaded.send_replace(true);
         Ok(())
+    }
+
+    /// What the store has kept is in force: requests are answered from now on.
+    pub fn set_loaded(&self) {
+        self.loaded.send_replace(true);
     }
 
     /// Maintenance locks whose holder fell silent, as of the last look.

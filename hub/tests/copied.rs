@@ -238,9 +238,10 @@ async fn stores_that_were_told_apart_stay_so_when_the_hub_restarts() {
 }
 
 #[tokio::test]
-async fn the_alarm_ends_when_a_copy_is_not_used_any_more_and_a_cluster_that_moves_back_shares_the_lock() {
+async fn the_alarm_ends_when_a_copy_is_not_used_any_more_and_a_cluster_that_moves_back_shares_the_lock_once_it_lists_one_of_the_others()
+ {
     let fleet = Fleet::new().await;
-    let (mut a, b) = apart(&fleet).await;
+    let (mut a, mut b) = apart(&fleet).await;
     b.tell(vec![policy(keep_last(3))]).await;
     told(&mut a, "the end", |copies| {
         copies.copies.is_empty() && copies.unclear.is_empty()
@@ -250,6 +251,8 @@ async fn the_alarm_ends_when_a_copy_is_not_used_any_more_and_a_cluster_that_move
     assert_eq!(row(&fleet, &second()), None);
     // Back at the location of a.
     b.tell(of(ONE)).await;
+    holds(&mut b).await;
+    lists(&mut a, true).await;
     fleet
         .until("one row", async |fleet: &Fleet| {
             row(fleet, ID).is_some_and(|(clusters, alarm)| clusters == ["a", "b"] && alarm.is_empty())
