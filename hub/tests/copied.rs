@@ -270,6 +270,33 @@ async fn the_alarm_ends_when_a_copy_is_not_used_any_more_and_a_cluster_that_move
 }
 
 #[tokio::test]
+async fn a_location_that_changes_under_a_probe_is_asked_anew() {
+    let fleet = Fleet::new().await;
+    let mut a = joins(&fleet, "a", of(ONE)).await;
+    let mut b = joins(&fleet, "b", of(TWO)).await;
+    let first = asked(&mut b).await;
+    assert!(first.hold_ms > 0, "{first:?}");
+    answer(&b, &first, true).await;
+    b.tell(of("s3:http://three/bucket")).await;
+    let again = asked(&mut b).await;
+    assert!(again.hold_ms > 0 && again.probe != first.probe, "{again:?}");
+    answer(&b, &again, true).await;
+    loop {
+        let question = asked(&mut a).await;
+        answer(&a, &question, false).await;
+        if question.probe == again.probe {
+            break;
+        }
+    }
+    lists(&mut b, true).await;
+    fleet
+        .until("two rows", async |fleet: &Fleet| {
+            row(fleet, &second()).is_some_and(|(clusters, _)| clusters == ["b"])
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn two_locations_of_one_store_are_one_once_a_lock_is_listed_at_both() {
     let fleet = Fleet::new().await;
     let mut a = joins(&fleet, "a", of(ONE)).await;
