@@ -268,13 +268,13 @@ fn backup(name: &str) -> ObjectState {
     let body = BackupState {
         repository_namespace: "ns".to_owned(),
         repository_name: "nas".to_owned(),
-        suspended: true,
+        schedule: "@yearly".to_owned(),
         last_run: Some(BackupRun {
             result: BackupResult::Succeeded.into(),
-            finished: Some(proto::time::from_unix(1_795_000_000)),
+            finished: Some(proto::time::from_unix_millis(hub::now())),
             ..BackupRun::default()
         }),
-        last_success: Some(proto::time::from_unix(1_795_000_000)),
+        last_success: Some(proto::time::from_unix_millis(hub::now())),
         ..BackupState::default()
     };
     object(name, Object::Backup(body))

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::ensure;
 use proto::v1::fleet_hub_server::FleetHub;
 use proto::v1::hub_backup_part::Body;
 use proto::v1::{
@@ -17,9 +18,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
-use crate::access::{self, Verb, out_of_scope};
+use crate::access::{self, Person, Verb, out_of_scope};
 use crate::hub::Hub;
 use crate::lock::Command;
+use crate::parts::{end, pass};
 use crate::store::StoredDecision;
 use crate::store::copy::Copied;
 use crate::{Millis, now};
@@ -28,6 +30,7 @@ use crate::{Millis, now};
 const PART: usize = 256 << 10;
 /// Parts on their way to the reader.
 const BUFFER: usize = 4;
+const NOT_READ: &str = "nobody reads it";
 
 type Parts = mpsc::Sender<Result<HubBackupPart, Status>>;
 
@@ -77,6 +80,7 @@ impl FleetHub for BackupService {
         &self,
         request: Request<HubBackupRequest>,
     ) -> Result<Response<Self::BackupStream>, Status> {
+        let person = access::person(&request)?;
         let who = everywhere(&request, Verb::Administer, "the store of the hub")?;
         let turn = self.turn.clone().try_acquire_owned();
         let turn =
@@ -86,10 +90,11 @@ impl FleetHub for BackupService {
         let (file, copied) = self.make().await?;
         info!(%who, bytes = copied.bytes, "a backup of the store is sent");
         let (parts, stream) = mpsc::channel(BUFFER);
+        let hub = self.hub.clone();
         tokio::spawn(async move {
-            if let Err(error) = send(file, copied, &parts, turn).await {
+            if let Err(error) = send(file, copied, (&hub, &person, &parts), turn).await {
                 warn!(%who, %error, "a backup of the store was not sent to its end");
-                let _ = parts.send(Err(Status::unavailable(error.to_string()))).await;
+                end(&parts, Status::unavailable(error.to_string())).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
@@ -143,7 +148,7 @@ fn decision(who: &str, at: Millis) -> StoredDecision {
 async fn send(
     mut file: File,
     copied: Copied,
-    parts: &Parts,
+    (hub, person, parts): (&Hub, &Person, &Parts),
     _turn: OwnedSemaphorePermit,
 ) -> anyhow::Result<()> {
     let mut digest = Sha256::new();
@@ -157,7 +162,7 @@ async fn send(
         }
         digest.update(&data);
         bytes += data.len() as u64;
-        parts.send(Ok(part(Body::Data(data)))).await?;
+        ensure!(pass(hub, person, parts, part(Body::Data(data))).await?, NOT_READ);
     }
     let summary = HubBackupSummary {
         bytes,
@@ -165,7 +170,10 @@ async fn send(
         made_ms: copied.made,
         epoch: copied.epoch,
     };
-    parts.send(Ok(part(Body::Summary(summary)))).await?;
+    ensure!(
+        pass(hub, person, parts, part(Body::Summary(summary))).await?,
+        NOT_READ
+    );
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! What the parts of a hub share: the inventory, the news of its revisions, and the store behind it.
 
+mod load;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,8 +13,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use tracing::{info, warn};
+use tracing::warn;
 
+pub use self::load::restored;
 use crate::access::Authority;
 use crate::access::people::People;
 use crate::browse::Browsing;
@@ -21,14 +24,14 @@ use crate::commands::Commands;
 use crate::config::Config;
 use crate::creation::{Creations, Ticket};
 use crate::files::Files;
-use crate::inventory::{Held, Inventory, Limits, Member, Unsaved};
+use crate::inventory::{Inventory, Limits, Member, Unsaved};
 use crate::lock::Locks;
 use crate::membership::Membership;
 use crate::metrics::Metrics;
 use crate::seal::Seal;
 use crate::store::copy::{Copied, CopyError};
 use crate::store::pause::Pause;
-use crate::store::{Batch, HubStore, Kept, Start, StoreError, StoredCluster, StoredObject};
+use crate::store::{Batch, HubStore, Kept, Start, StoreError, StoredObject};
 use crate::{Millis, Moment};
 
 /// Time moves on this often: what went silent turns stale, what came due turns late.
@@ -154,40 +157,6 @@ impl Hub {
             looks: Semaphore::new(LOOKS),
             delayed: Mutex::new(Arc::from([])),
         }))
-    }
-
-    /// Takes back what the store has kept. The hub serves meanwhile: requests wait, and the verdict is not known.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn load(&self) -> anyhow::Result<()> {
-        // Before what they are needed for.
-        let places = self.store.places().await?;
-        let (bindings, keys) = self.store.bindings().await?;
-        self.change(|inventory| {
-            inventory.place(places);
-            inventory.bind(bindings, keys);
-        });
-        let kept = self.store.load().await?;
-        info!(
-            epoch = self.epoch,
-            clusters = kept.0.len(),
-            objects = kept.1.len(),
-            "starting"
-        );
-        for (cluster, held) in tokio::task::spawn_blocking(|| decoded(kept)).await? {
-            self.change(|inventory| inventory.restore(&cluster, held));
-            // Who asks for the verdict is answered.
-            tokio::task::yield_now().await;
-        }
-        let vanished = self.store.vanished().await?;
-        self.change(|inventory| {
-            inventory.restore_vanished(vanished);
-            for ban in self.membership.banned() {
-                inventory.ban(&ban.cluster, Some(ban.text()));
-            }
-        });
-        Ok(())
     }
 
     /// What the store has kept is in force: requests are answered from now on.
@@ -417,52 +386,6 @@ impl Hub {
     pub fn store(&self) -> &dyn HubStore {
         &*self.store
     }
-}
-
-/// The inventory of a new start, as a store has kept it.
-#[must_use]
-pub fn restored(limits: Limits, epoch: u64, kept: Kept, now: Moment) -> Inventory {
-    // Revisions of one start never meet those of another, so that a page token of before is known for what it is.
-    let mut inventory = Inventory::new(limits, epoch << 32, now);
-    for (cluster, held) in decoded(kept) {
-        inventory.restore(&cluster, held);
-    }
-    inventory
-}
-
-/// What a store has kept, by cluster. Every resource is decoded, and its schedule read, on all cores.
-fn decoded((clusters, objects): Kept) -> Vec<(StoredCluster, Vec<Held>)> {
-    let mut by_cluster: HashMap<String, Vec<StoredObject>> = HashMap::new();
-    for object in objects {
-        by_cluster.entry(object.cluster.clone()).or_default().push(object);
-    }
-    let kept: Vec<(StoredCluster, Vec<StoredObject>)> = clusters
-        .into_iter()
-        .map(|cluster| {
-            let objects = by_cluster.remove(&cluster.name).unwrap_or_default();
-            (cluster, objects)
-        })
-        .collect();
-    let one = |(cluster, objects): &(StoredCluster, Vec<StoredObject>)| {
-        let name: Arc<str> = cluster.name.as_str().into();
-        let held = objects
-            .iter()
-            .map(|object| Held::restored(&name, &object.uid, &object.state, object.baseline));
-        (cluster.clone(), held.collect())
-    };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let part = kept.len().div_ceil(cores).max(1);
-    std::thread::scope(|scope| {
-        let parts: Vec<_> = kept
-            .chunks(part)
-            .map(|part| scope.spawn(move || part.iter().map(one).collect::<Vec<_>>()))
-            .collect();
-        let parts = parts.into_iter().flat_map(|part| match part.join() {
-            Ok(part) => part,
-            Err(panic) => std::panic::resume_unwind(panic),
-        });
-        parts.collect()
-    })
 }
 
 /// A batch as of one moment: a cluster's row holds whether the objects that are stored with it are complete.

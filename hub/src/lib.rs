@@ -42,6 +42,7 @@ pub mod membership;
 pub mod metrics;
 pub mod oidc;
 pub mod outbound;
+mod parts;
 pub mod people;
 pub mod policies;
 pub mod query;

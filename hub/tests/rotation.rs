@@ -13,8 +13,8 @@ use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::hub_message::Body as Told;
 use proto::v1::spoke_message::Body;
 use proto::v1::{
-    AuthoritiesRequest, Collection, InviteRequest, LoginRequest, RotateAuthorityRequest,
-    RotateAuthorityResponse, RotationStep, TrustStored, WatchRequest,
+    AuthoritiesRequest, Collection, CreateLoginRequest, InviteRequest, LoginRequest, RotateAuthorityRequest,
+    RotateAuthorityResponse, RotationStep, TrustStored, WatchRequest, WhoAmIRequest,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use tokio_util::sync::CancellationToken;
@@ -156,6 +156,47 @@ async fn the_person_who_retires_an_authority_by_its_certificate_gets_the_answer(
         };
         clusters.rotate_authority(request).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_session_that_a_certificate_has_made_ends_with_its_authority() {
+    let own = Own::new().await;
+    let mut admin = FleetAdminClient::new(own.operator().await);
+    let mut own_token = async || {
+        let made = admin.create_login(CreateLoginRequest {}).await.unwrap();
+        made.into_inner().token
+    };
+    let (used, unused) = (own_token().await, own_token().await);
+    let invite = InviteRequest {
+        name: "ann".to_owned(),
+        ..InviteRequest::default()
+    };
+    let invited = admin.invite(invite).await.unwrap().into_inner().token;
+    let log_in = async |token: String| {
+        let channel = own.dial(own.running.view.port(), None).await.unwrap();
+        let login = LoginRequest {
+            token,
+            ..LoginRequest::default()
+        };
+        let opened = FleetAdminClient::new(channel).login(login).await?;
+        Ok::<_, tonic::Status>(opened.into_inner().session)
+    };
+    let (made, invited) = (log_in(used).await.unwrap(), log_in(invited).await.unwrap());
+    let who = async |session: &str| {
+        let channel = own.dial(own.running.view.port(), None).await.unwrap();
+        let mut request = Request::new(WhoAmIRequest::default());
+        let bearer = format!("Bearer {session}").parse().unwrap();
+        request.metadata_mut().insert("authorization", bearer);
+        FleetAdminClient::new(channel).who_am_i(request).await
+    };
+    for step in [RotationStep::Begin, RotationStep::Activate] {
+        rotate(&own, step, true).await.unwrap();
+    }
+    assert!(who(&made).await.is_ok());
+    rotate(&own, RotationStep::Retire, true).await.unwrap();
+    assert_eq!(who(&made).await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(log_in(unused).await.unwrap_err().code(), Code::Unauthenticated);
+    assert!(who(&invited).await.is_ok());
 }
 
 #[tokio::test]

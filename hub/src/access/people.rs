@@ -221,6 +221,11 @@ impl People {
         self.sessions.remove(hash);
     }
 
+    /// Ends all sessions that were made by a certificate.
+    pub fn end_made(&mut self) {
+        self.sessions.retain(|_, session| session.maker.is_none());
+    }
+
     /// Certificates that are refused.
     #[must_use]
     pub fn revoked(&self) -> &[Revocation] {

@@ -1,7 +1,7 @@
 //! Where activity comes from: the store, and of restores the inventory.
 
 use proto::time::{from_unix_millis, to_unix_millis};
-use proto::v1::{ActivityEntry, ActivityKind, ActivityResult, BackupResult, OperationOutcome};
+use proto::v1::{ActivityEntry, ActivityKind, ActivityResult, BackupResult, OperationOutcome, RestoreState};
 use tonic::Status;
 
 use super::merge::{Cursor, Found, Item, Place};
@@ -11,7 +11,7 @@ use crate::access::{Person, Sight};
 use crate::audit;
 use crate::commands::{Record, State};
 use crate::hub::Hub;
-use crate::inventory::Held;
+use crate::inventory::{Held, Inventory};
 use crate::lock::people::{PAGE, SCANS, unavailable};
 use crate::restores;
 use crate::seen::Seen;
@@ -110,33 +110,7 @@ pub(super) fn restores(hub: &Hub, sight: &Sight, asked: &Asked, cursor: &Cursor)
             let at = to_unix_millis(began);
             let place = (at, held.place.to_string());
             let older = cursor.restore.as_ref().is_none_or(|before| place < *before);
-            (older && at >= asked.since).then(|| {
-                let (state, text) = restores::state(&inventory, held);
-                let result = match state {
-                    "failed" => ActivityResult::Failed,
-                    "done" => ActivityResult::Done,
-                    "stale" => ActivityResult::Unspecified,
-                    _ => ActivityResult::Open,
-                };
-                Item {
-                    at,
-                    place: Place::Restore(place.0, place.1),
-                    entry: ActivityEntry {
-                        kind: ActivityKind::Restore.into(),
-                        at: Some(from_unix_millis(at)),
-                        began: restore.started,
-                        ended: restore.finished,
-                        cluster: held.cluster.to_string(),
-                        subject: format!("{}/{}", held.object.namespace, held.object.name),
-                        what: "restore".to_owned(),
-                        result: result.into(),
-                        text,
-                        restic_id: restore.restic_id.clone(),
-                        id: restore.snapshot_id.clone(),
-                        ..ActivityEntry::default()
-                    },
-                }
-            })
+            (older && at >= asked.since).then(|| item_of_restore(&inventory, held, restore, at))
         })
         .collect();
     let key = |item: &Item| match &item.place {
@@ -150,6 +124,34 @@ pub(super) fn restores(hub: &Hub, sight: &Sight, asked: &Asked, cursor: &Cursor)
         items: items.into(),
         more,
         looked: None,
+    }
+}
+
+fn item_of_restore(inventory: &Inventory, held: &Held, restore: &RestoreState, at: Millis) -> Item {
+    let (state, text) = restores::state(inventory, held);
+    let result = match state {
+        "failed" => ActivityResult::Failed,
+        "done" => ActivityResult::Done,
+        "stale" => ActivityResult::Unspecified,
+        _ => ActivityResult::Open,
+    };
+    Item {
+        at,
+        place: Place::Restore(at, held.place.to_string()),
+        entry: ActivityEntry {
+            kind: ActivityKind::Restore.into(),
+            at: Some(from_unix_millis(at)),
+            began: restore.started,
+            ended: restore.finished,
+            cluster: held.cluster.to_string(),
+            subject: format!("{}/{}", held.object.namespace, held.object.name),
+            what: "restore".to_owned(),
+            result: result.into(),
+            text,
+            restic_id: restore.restic_id.clone(),
+            id: restore.snapshot_id.clone(),
+            ..ActivityEntry::default()
+        },
     }
 }
 

@@ -27,6 +27,7 @@ use crate::browse;
 use crate::commands::Record;
 use crate::hub::Hub;
 use crate::now;
+use crate::parts;
 use crate::seen::repository_of;
 use crate::store::StoredDecision;
 
@@ -109,8 +110,7 @@ impl ControlService {
         tokio::spawn(async move {
             let answered = reading::answer(&hub, &cluster, question, &person, names, &sender).await;
             if let Err(status) = answered {
-                // An error means that the reader has gone.
-                let _ = sender.send(Err(status)).await;
+                parts::end(&sender, status).await;
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))

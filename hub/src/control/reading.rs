@@ -5,8 +5,8 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::access::{self, Person, Verb};
-use crate::browse;
 use crate::hub::Hub;
+use crate::{browse, parts};
 
 /// Passes an answer on, part by part, as far as the person may read it.
 pub(super) async fn answer(
@@ -31,7 +31,7 @@ pub(super) async fn answer(
         if !known || (!list && part.snapshots.len() < before) {
             return Err(access::out_of_scope(person, Verb::Browse, "this snapshot"));
         }
-        if sender.send(Ok(part)).await.is_err() {
+        if !parts::pass(hub, person, sender, part).await? {
             return Ok(());
         }
         answer.read();

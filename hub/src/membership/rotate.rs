@@ -165,8 +165,16 @@ pub(super) async fn rotate(
         after: authority.rotation().as_str().to_owned(),
         ..StoredDecision::default()
     };
-    let written = hub.store().decide(decision).await;
+    // A session that a certificate of the retired authority has made would outlive it.
+    let written = if step == RotationStep::Retire {
+        hub.store().end_made(decision).await
+    } else {
+        hub.store().decide(decision).await
+    };
     written.map_err(|error| Status::unavailable(error.to_string()))?;
+    if step == RotationStep::Retire {
+        hub.authority.change(|people| people.end_made());
+    }
     info!(
         who,
         state = authority.rotation().as_str(),

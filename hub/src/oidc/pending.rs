@@ -7,6 +7,7 @@ use tonic::Status;
 
 use super::over;
 use crate::Millis;
+use crate::rate::network;
 
 /// Logins that wait, of one address and in all.
 const FROM_THERE: usize = 50;
@@ -68,18 +69,26 @@ impl Pending {
     /// # Errors
     /// ResourceExhausted when too many wait or were begun.
     pub fn admit(&mut self, source: Option<IpAddr>, now: Millis) -> Result<(), Status> {
+        let source = source.map(network);
         self.logins.retain(|_, login| login.expires > now);
         self.begun.retain(|(at, _)| now.saturating_sub(*at) < 60_000);
-        let there = self.logins.values().filter(|login| login.source == source);
+        let there = self
+            .logins
+            .values()
+            .filter(|login| login.source.map(network) == source);
         let begun_there = self.begun.iter().filter(|(_, from)| *from == source);
-        let too_many = |text: &str| Err(Status::resource_exhausted(text));
+        let first = self.logins.values().map(|login| login.expires).min();
+        let wait = first.map_or(0, |first| first.saturating_sub(now)) / 60_000 + 1;
+        let too_many = |text: &str| {
+            let text =
+                format!("{text}; try again in {wait} min, or log in with a token of `fleet people invite`");
+            Err(Status::resource_exhausted(text))
+        };
         if there.count() >= FROM_THERE || begun_there.count() >= BEGUN_THERE {
-            return too_many(
-                "too many logins from this address wait for their persons; try again in a minute",
-            );
+            return too_many("too many logins from this address wait for their persons");
         }
         if self.logins.len() >= IN_ALL || self.begun.len() >= BEGUN {
-            return too_many("too many logins wait for their persons; try again in a minute");
+            return too_many("too many logins wait for their persons");
         }
         self.begun.push((now, source));
         Ok(())

@@ -194,7 +194,7 @@ impl PeopleService {
 
 fn no_token() -> Status {
     Status::unauthenticated(
-        "this login token is not known, was used already, or is older than 15 minutes: ask an admin for another one, \
-         `fleet people invite NAME`",
+        "this login token is not known, was used already, or is too old: run `fleet dashboard` again, or ask an admin for \
+         another one, `fleet people invite NAME`",
     )
 }

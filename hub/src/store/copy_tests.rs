@@ -4,7 +4,7 @@ use std::path::Path;
 use super::keys::authority;
 use super::put::TOKENS;
 use super::*;
-use crate::store::{HubStore as _, StoredGrant, StoredLock, held};
+use crate::store::{HubStore as _, StoredGrant, StoredLock};
 
 const NOW: Millis = 1_795_000_000_000;
 

@@ -45,6 +45,8 @@ pub trait PeopleStore: Send + Sync {
     ) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Ends all sessions of a person, and forgets its login tokens.
     fn revoke(&self, name: &str, decision: StoredDecision) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Ends the sessions and login tokens that people have made for themselves by a certificate.
+    fn end_made(&self, decision: StoredDecision) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Certificates of people that are refused.
     fn revoked(&self) -> BoxFuture<'_, Result<Vec<Revocation>, StoreError>>;
     /// Refuses certificates, in place of an earlier revocation of the same.
@@ -221,8 +223,26 @@ impl Sqlite {
 
     async fn remove_session(&self, of: [u8; 32], decision: StoredDecision) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
+        // Login tokens that its person has made for itself and not used yet go with it.
+        let query = "DELETE FROM invite WHERE name = created_by \
+             AND name = (SELECT name FROM person_session WHERE hash = ?)";
+        let query = sqlx::query(query).bind(of.to_vec());
+        query.execute(&mut *transaction).await?;
         let query = sqlx::query("DELETE FROM person_session WHERE hash = ?").bind(of.to_vec());
         query.execute(&mut *transaction).await?;
+        put_decision(&mut transaction, decision).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    async fn remove_made(&self, decision: StoredDecision) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        for query in [
+            "DELETE FROM person_session WHERE maker != ''",
+            "DELETE FROM invite WHERE maker != ''",
+        ] {
+            sqlx::query(query).execute(&mut *transaction).await?;
+        }
         put_decision(&mut transaction, decision).await?;
         transaction.commit().await?;
         Ok(())
@@ -326,6 +346,10 @@ impl PeopleStore for Sqlite {
 
     fn revoke(&self, name: &str, decision: StoredDecision) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.noted(self.remove_person(name.to_owned(), decision)))
+    }
+
+    fn end_made(&self, decision: StoredDecision) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.remove_made(decision))
     }
 
     fn revoked(&self) -> BoxFuture<'_, Result<Vec<Revocation>, StoreError>> {

@@ -206,7 +206,7 @@ impl Keys {
             None => (None, None),
         };
         let presented = match (&self.given, &own) {
-            (Some(given), _) => given.read(&link)?,
+            (Some(given), _) => self.presented(given, &link)?,
             (None, Some(own)) => own.again(),
             (None, None) => anyhow::bail!("there is no certificate of the hub"),
         };
@@ -218,6 +218,19 @@ impl Keys {
             view,
         };
         Ok((material, due))
+    }
+
+    /// The given certificate. One that cannot be used keeps the one before in use: whom the listeners trust must follow all
+    /// the same, or a rotation of the authority would go on without them.
+    fn presented(&self, given: &Given, link: &[CertificateDer<'static>]) -> anyhow::Result<Presented> {
+        match (given.read(link), &self.material) {
+            (Ok(presented), _) => Ok(presented),
+            (Err(error), Some(present)) => {
+                warn!("the present certificate of the hub stays in use: {error:#}");
+                Ok(present.presented.again())
+            }
+            (Err(error), None) => Err(error),
+        }
     }
 
     /// The hub's own certificate: the present one, until half of its life is over or another authority signs.

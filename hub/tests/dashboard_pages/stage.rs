@@ -240,7 +240,7 @@ fn prod_us() -> Vec<ObjectState> {
     });
     never.created = ago(MINUTE);
     vec![
-        repository("crm", "nas-main", ID, "s3:https://nas.us.example.org/backups"),
+        repository("crm", "nas-main", ID, "s3:https://nas.example.org/backups"),
         offsite,
         of("customers").backup(fresh),
         of("tickets").backup(|state| {

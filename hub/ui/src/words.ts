@@ -123,6 +123,7 @@ export const ATTENTION: Words = {
   'restore-failed': ['bad', 'Restore failed'],
   'policy-failed': ['bad', 'Retention failed'],
   waiting: ['warn', 'Needs approval'],
+  delayed: ['warn', 'Lock delayed'],
 }
 
 export function word(words: Words, state: string): readonly [Tone, string] {

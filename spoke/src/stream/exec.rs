@@ -13,12 +13,15 @@ use tokio::time::{Instant, sleep};
 use super::At;
 use super::offer::{Running, Source};
 use super::tail;
+use super::whole::Mark;
 use crate::exec::{self, Call};
 use crate::pod::stream::Exec as Wanted;
 
 /// A pod that is just being replaced is waited for.
 const PATIENCE: Duration = Duration::from_mins(2);
 const AGAIN: Duration = Duration::from_secs(1);
+/// Bytes of output on their way to restic.
+const ROOM: usize = 64 << 10;
 
 /// A command in another pod of this pod's namespace.
 #[derive(Clone, Debug, Args)]
@@ -105,43 +108,64 @@ fn oldest_ready(pods: Vec<Pod>) -> Option<Pod> {
 async fn execute(pods: &Api<Pod>, pod: &Pod, wanted: Wanted) -> Result<Running, String> {
     let name = pod.name_any();
     let container = exec::container(pod, wanted.container.as_deref());
-    let call = Call {
+    let place = format!("pod {name}, container {container}");
+    let mark = Mark::new();
+    let marked = mark.marked(&wanted.command);
+    let call = |command| Call {
         pod: &name,
         container: &container,
-        command: &wanted.command,
+        command,
     };
-    let refused = |error| format!("the command cannot be run in pod {name}, container {container}: {error}");
-    let mut process = exec::start(pods, call).await.map_err(refused)?;
+    let refused = |error| format!("the command cannot be run in {place}: {error}");
+    let mut process = exec::start(pods, call(&marked)).await.map_err(refused)?;
     let (Some(output), Some(words), Some(status)) =
         (process.stdout(), process.stderr(), process.take_status())
     else {
         return Err("the API server opened no streams".to_owned());
     };
     let words = tokio::spawn(tail::pass_on(words));
-    let place = format!("pod {name}, container {container}");
+    let (near, far) = tokio::io::duplex(ROOM);
+    let passed = tokio::spawn(async move { mark.pass(output, near).await });
     let end = async move {
         let status = status.await;
         let words = words.await.unwrap_or_default();
+        let whole = matches!(passed.await, Ok(Ok(true)));
         // Until here: it is what reads the connection.
         drop(process);
-        ended(&place, status, &words)
+        ended(&place, status, whole, &words)
     };
     Ok(Running {
-        output: Box::new(output),
+        output: Box::new(far),
         end: Box::pin(end),
     })
 }
 
-/// What the kubelet's last word means. Without one the connection was cut, and nothing is known of the command.
-fn ended(place: &str, status: Option<Status>, words: &str) -> Result<(), String> {
+/// What the kubelet's last word means. Without one the connection was cut, and nothing is known of the command; and a
+/// success counts only where all of the output has arrived.
+fn ended(place: &str, status: Option<Status>, whole: bool, words: &str) -> Result<(), String> {
     let Some(status) = status else {
         return Err(format!("the connection to {place} ended before the command did"));
     };
-    if status.status.as_deref() == Some("Success") {
+    if status.status.as_deref() != Some("Success") {
+        let message = status.message.unwrap_or_default();
+        // runc's words for a program that is not there.
+        let shell = message.contains("unable to start container process") && message.contains("\"sh\"");
+        let hint = if shell {
+            ": the container needs a shell (sh), which shows that all of the output has arrived; use source.stdin.pod \
+             with an image that has one"
+        } else {
+            ""
+        };
+        return Err(format!("in {place}: {message}{hint}: {words}"));
+    }
+    if whole {
         return Ok(());
     }
-    let message = status.message.unwrap_or_default();
-    Err(format!("in {place}: {message}: {words}"))
+    Err(format!(
+        "in {place}: the command succeeded, and the end of its output was lost on the way, which happens when the node is \
+         overloaded or the storage is slower than the command; let it write to a file of a volume that is backed up, or run \
+         it in a pod of its own (source.stdin.pod)"
+    ))
 }
 
 #[cfg(test)]
@@ -153,12 +177,22 @@ mod tests {
     #[test]
     fn only_the_kubelets_word_is_a_success() {
         let status = |value: Value| Some(serde_json::from_value(value).unwrap());
-        assert_eq!(ended("pod a", status(json!({ "status": "Success" })), ""), Ok(()));
-        assert!(ended("pod a", None, "").unwrap_err().contains("ended before"));
+        let success = || status(json!({ "status": "Success" }));
+        assert_eq!(ended("pod a", success(), true, ""), Ok(()));
+        assert!(
+            ended("pod a", None, true, "")
+                .unwrap_err()
+                .contains("ended before")
+        );
+        assert!(
+            ended("pod a", success(), false, "")
+                .unwrap_err()
+                .contains("was lost")
+        );
         let failed = status(
             json!({ "status": "Failure", "message": "command terminated with non-zero exit code: 7" }),
         );
-        let text = ended("pod a", failed, "no such table").unwrap_err();
+        let text = ended("pod a", failed, false, "no such table").unwrap_err();
         assert!(
             text.contains("exit code: 7") && text.contains("no such table"),
             "{text}"

@@ -10,6 +10,7 @@ mod frame;
 mod offer;
 mod receive;
 mod tail;
+mod whole;
 
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;

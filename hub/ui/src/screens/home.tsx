@@ -117,6 +117,9 @@ function NeedsYou({ status }: { status: StatusResponse }) {
 function target(needs: Attention): string {
   const first = needs.subject.replace(/ and \d+ more$/, '')
   const parts = first.split('/')
+  if (needs.state === 'delayed') return '/locks'
+  // Many at once are one matter, without the name of one.
+  if (needs.state === 'stale' && first.includes(' ')) return '/clusters?state=stale'
   if (needs.state === 'waiting') return /^p-\w+$/.test(first) ? to('plans', first) : '/plans'
   if (needs.state in CLUSTER && parts.length === 1) return to('clusters', first)
   if (needs.state === 'damaged' || needs.state === 'unready') return `/repositories?q=${encodeURIComponent(parts.at(-1) ?? '')}`

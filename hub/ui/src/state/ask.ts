@@ -25,6 +25,9 @@ const KEPT_MAX = 60
 const kept = new Map<string, Kept>()
 /** At least so long between two questions because of changes. */
 const PAUSE = 1000
+/** A hub that did not answer is asked again after this time, doubled each time. */
+const FIRST_WAIT = 1000
+const LONGEST_WAIT = 30_000
 
 function entry(key: string): Kept {
   const known = kept.get(key)
@@ -40,21 +43,24 @@ export function forget(): void {
   kept.clear()
 }
 
-async function run<T>(key: string, ask: (signal: AbortSignal) => Promise<T>, stop: AbortSignal): Promise<void> {
+/** Asks; whether it is to be asked again soon. */
+async function run<T>(key: string, ask: (signal: AbortSignal) => Promise<T>, stop: AbortSignal): Promise<boolean> {
   const of = entry(key)
   const generation = ++of.generation
   of.asked.value = { ...of.asked.peek(), busy: true }
   try {
     const data = await ask(stop)
-    if (generation !== of.generation) return
+    if (generation !== of.generation) return false
     const asOf = (data as { asOf?: number } | undefined)?.asOf
     heard(asOf)
     of.asked.value = { data, at: asOf ?? hubNow(), busy: false }
+    return false
   } catch (error) {
-    if (stop.aborted || generation !== of.generation) return
+    if (stop.aborted || generation !== of.generation) return false
     lost(error)
     const refused = error instanceof Refused ? error : new Refused('internal', String(error))
     of.asked.value = { ...of.asked.peek(), error: refused, busy: false }
+    return refused.code === 'unavailable' || refused.code === 'deadline-exceeded'
   }
 }
 
@@ -75,11 +81,15 @@ export function useAsk<T>(key: string, ask: (signal: AbortSignal) => Promise<T>,
     const stop = new AbortController()
     let timer: ReturnType<typeof setTimeout> | undefined
     let last = 0
+    let wait = FIRST_WAIT
     const again = () => {
       clearTimeout(timer)
       timer = undefined
       last = Date.now()
-      void run(key, ask, stop.signal)
+      void run(key, ask, stop.signal).then((failed) => {
+        wait = failed ? Math.min(wait * 2, LONGEST_WAIT) : FIRST_WAIT
+        if (failed && !stop.signal.aborted) timer ??= setTimeout(again, wait)
+      })
     }
     again()
     let seen = pulse.peek().count
@@ -103,6 +113,6 @@ export function useAsk<T>(key: string, ask: (signal: AbortSignal) => Promise<T>,
 }
 
 /** Asks again now. */
-export function refresh<T>(key: string, ask: (signal: AbortSignal) => Promise<T>): Promise<void> {
-  return run(key, ask, new AbortController().signal)
+export async function refresh<T>(key: string, ask: (signal: AbortSignal) => Promise<T>): Promise<void> {
+  await run(key, ask, new AbortController().signal)
 }

@@ -15,6 +15,9 @@ export function may(verb: string): boolean {
   return verbs.value.has(verb)
 }
 
+const AGAIN = 2000
+
+/** Asks until the hub has answered: a page without that shows nothing. */
 export async function recognise(): Promise<void> {
   try {
     if (!(await about()).person) {
@@ -25,7 +28,10 @@ export async function recognise(): Promise<void> {
     trouble.value = undefined
   } catch (error) {
     lost(error)
-    if (person.value === undefined) trouble.value = error instanceof Refused ? error : new Refused('unavailable', 'the hub cannot be reached')
+    if (person.value === null) return
+    trouble.value = error instanceof Refused ? error : new Refused('unavailable', 'the hub cannot be reached')
+    await new Promise((done) => setTimeout(done, AGAIN))
+    await recognise()
   }
 }
 
@@ -65,6 +71,7 @@ export async function logIn(given: { token: string } | { login: string }): Promi
     }
     throw new Error(why)
   }
+  person.value = undefined
   await recognise()
   return 0
 }

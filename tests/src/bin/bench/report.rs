@@ -51,7 +51,9 @@ impl Figure {
 
     fn number(&self) -> String {
         if self.value.is_finite() {
-            format!("{:.2} {}", self.value.abs(), self.unit)
+            // Nothing is not less than nothing.
+            let value = (self.value * 100.0).round() / 100.0 + 0.0;
+            format!("{value:.2} {}", self.unit)
         } else {
             "not measured".to_owned()
         }
