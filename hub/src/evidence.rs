@@ -2,7 +2,6 @@
 //! the collector, which may be another cluster. Pure.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use proto::time::{from_unix_millis, to_unix_millis};
 use proto::v1::{BackupResult, BackupState};
@@ -10,6 +9,7 @@ use proto::v1::{BackupResult, BackupState};
 use crate::Millis;
 use crate::inventory::figures::Latest;
 use crate::inventory::{Held, Inventory};
+use crate::lock::copies::Suspect;
 
 /// Clocks of two clusters may differ by this much, and storage may show a snapshot later.
 const CLOCKS: Millis = 60 * 60_000;
@@ -60,7 +60,7 @@ pub fn unproven(held: &Held, listing: &Listing) -> Option<String> {
 /// Snapshots of a repository that clusters other than its collector report and that its listing lacks, by cluster. The
 /// listing may be older by the difference of two clocks, or the snapshot forgotten: this is a suspicion and no proof.
 #[must_use]
-pub fn lacking(inventory: &Inventory, key: &str) -> Option<(Arc<str>, String)> {
+pub fn lacking(inventory: &Inventory, key: &str) -> Option<Suspect> {
     let latest = inventory.collected(key)?.latest.as_ref()?;
     let listing = listing(latest)?;
     let mut clusters = inventory
@@ -80,7 +80,11 @@ pub fn lacking(inventory: &Inventory, key: &str) -> Option<(Arc<str>, String)> {
             let newest = listed.and_then(|listed| listed.get(&name));
             let there = newest.is_some_and(|newest| *newest >= began - ROUNDED);
             let lacks = !run.snapshot_id.is_empty() && !there && listing.at > ended;
-            lacks.then(|| (cluster.clone(), run.snapshot_id.clone()))
+            lacks.then(|| Suspect {
+                cluster: cluster.clone(),
+                snapshot: run.snapshot_id.clone(),
+                by: latest.cluster.as_str().into(),
+            })
         })
     })
 }

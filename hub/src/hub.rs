@@ -159,6 +159,11 @@ impl Hub {
         }))
     }
 
+    /// What the store has kept is in force: requests are answered from now on.
+    pub fn set_loaded(&self) {
+        self.loaded.send_replace(true);
+    }
+
     /// Maintenance locks whose holder fell silent, as of the last look.
     pub fn delayed(&self) -> Arc<[Lock]> {
         self.delayed

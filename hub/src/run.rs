@@ -81,10 +81,11 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
     let hub = Hub::start(config, store.clone(), (locks, collectors), metrics).await?;
     let (refusals, refused) = Refusals::new();
     let servers = servers::start(config, &hub, refusals, &stop).await?;
-    // Requests wait until this is done.
     hub.load().await?;
     let appointer = Appointer::start(hub.clone(), store.clone()).await?;
     let keeper = Keeper::start(hub.clone(), store.clone(), Settings::of(config)).await?;
+    // Requests wait until all of this is done.
+    hub.set_loaded();
     // An error means that it is set already.
     let _ = ready.set(store.clone());
     let _ = scrape.set(Scrape::new(hub.clone()));

@@ -54,6 +54,8 @@ impl FleetView for ViewService {
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let sight = access::person(&request)?.sight(Verb::See);
+        // Before the inventory is read: what is loaded afterwards is not in the answer.
+        let loaded = self.hub.is_loaded();
         // All that it takes is kept.
         let everything = sight.is_everything();
         let delayed = self.hub.delayed();
@@ -63,7 +65,7 @@ impl FleetView for ViewService {
         } else {
             self.hub.look(answer).await?
         };
-        if !self.hub.is_loaded() {
+        if !loaded {
             verdict::LOADING.0.clone_into(&mut status.verdict);
             verdict::LOADING.1.clone_into(&mut status.reason);
         }

@@ -238,9 +238,10 @@ async fn stores_that_were_told_apart_stay_so_when_the_hub_restarts() {
 }
 
 #[tokio::test]
-async fn the_alarm_ends_when_a_copy_is_not_used_any_more_and_a_cluster_that_moves_back_shares_the_lock() {
+async fn the_alarm_ends_when_a_copy_is_not_used_any_more_and_a_cluster_that_moves_back_shares_the_lock_once_it_lists_one_of_the_others()
+ {
     let fleet = Fleet::new().await;
-    let (mut a, b) = apart(&fleet).await;
+    let (mut a, mut b) = apart(&fleet).await;
     b.tell(vec![policy(keep_last(3))]).await;
     told(&mut a, "the end", |copies| {
         copies.copies.is_empty() && copies.unclear.is_empty()
@@ -250,6 +251,8 @@ async fn the_alarm_ends_when_a_copy_is_not_used_any_more_and_a_cluster_that_move
     assert_eq!(row(&fleet, &second()), None);
     // Back at the location of a.
     b.tell(of(ONE)).await;
+    holds(&mut b).await;
+    lists(&mut a, true).await;
     fleet
         .until("one row", async |fleet: &Fleet| {
             row(fleet, ID).is_some_and(|(clusters, alarm)| clusters == ["a", "b"] && alarm.is_empty())
@@ -264,6 +267,33 @@ async fn the_alarm_ends_when_a_copy_is_not_used_any_more_and_a_cluster_that_move
     b.ask("of-both").await;
     let run = granted(&mut b, "of-both").await.run.unwrap();
     assert_eq!(run.clusters, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_location_that_changes_under_a_probe_is_asked_anew() {
+    let fleet = Fleet::new().await;
+    let mut a = joins(&fleet, "a", of(ONE)).await;
+    let mut b = joins(&fleet, "b", of(TWO)).await;
+    let first = asked(&mut b).await;
+    assert!(first.hold_ms > 0, "{first:?}");
+    answer(&b, &first, true).await;
+    b.tell(of("s3:http://three/bucket")).await;
+    let again = asked(&mut b).await;
+    assert!(again.hold_ms > 0 && again.probe != first.probe, "{again:?}");
+    answer(&b, &again, true).await;
+    loop {
+        let question = asked(&mut a).await;
+        answer(&a, &question, false).await;
+        if question.probe == again.probe {
+            break;
+        }
+    }
+    lists(&mut b, true).await;
+    fleet
+        .until("two rows", async |fleet: &Fleet| {
+            row(fleet, &second()).is_some_and(|(clusters, _)| clusters == ["b"])
+        })
+        .await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use proto::plan::is_id;
 use proto::v1::{StoreProbe, StoreProbeAnswer};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::consent::read_only;
 use crate::context::Context;
@@ -21,6 +21,10 @@ use crate::world::{Index, Key};
 const LONGEST: Duration = Duration::from_secs(5 * 60);
 /// Locks that are held at a time.
 const HELD: usize = 4;
+/// How often a lock that is held is looked for at another location, and the time between two looks.
+const LOOKS: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(2);
+const APART: &str = "resources of this cluster with this id lead to different stores";
 
 /// Locks that are held for the hub. Dropped, they are given up.
 #[derive(Default)]
@@ -42,7 +46,9 @@ impl Held {
         if self.tasks.len() >= HELD {
             return Err("other probes are under way".to_owned());
         }
-        let (_, credentials) = opened(context, restic.as_ref(), asked).await?.remove(0);
+        let mut resources = opened(context, restic.as_ref(), asked).await?;
+        let (_, credentials) = resources.remove(0);
+        let looking = restic.clone();
         let same = context
             .world
             .repositories
@@ -75,7 +81,13 @@ impl Held {
         });
         self.ends.insert(asked.probe, end);
         match shows.await {
-            Ok(id) => Ok(id),
+            Ok(id) => {
+                let agreed = agree(looking.as_ref(), resources, &id).await;
+                if agreed.is_err() {
+                    self.ends.remove(&asked.probe);
+                }
+                agreed.map(|()| id)
+            }
             Err(_) => Err(failure
                 .await
                 .unwrap_or_else(|_| "the lock could not be held".to_owned())),
@@ -113,6 +125,29 @@ pub async fn answer(
     })
 }
 
+/// The other resources with an id have to list a lock that is held through one of them. A storage may show it later.
+async fn agree(restic: &dyn Restic, others: Vec<(Key, Credentials)>, lock: &str) -> Result<(), String> {
+    for (key, credentials) in others {
+        let mut tries = 0;
+        loop {
+            let locks = restic.locks(&credentials).await;
+            if locks
+                .map_err(|e| format!("{key}: {e}"))?
+                .iter()
+                .any(|l| l == lock)
+            {
+                break;
+            }
+            tries += 1;
+            if tries == LOOKS {
+                return Err(APART.to_owned());
+            }
+            sleep(PAUSE).await;
+        }
+    }
+    Ok(())
+}
+
 /// Whether a lock is listed. All resources with this id have to agree.
 async fn listed((context, restic): (&Context, &dyn Restic), asked: &StoreProbe) -> Result<bool, String> {
     if !is_id(&asked.lock) {
@@ -126,7 +161,7 @@ async fn listed((context, restic): (&Context, &dyn Restic), asked: &StoreProbe) 
             .map_err(|e| format!("{key}: {e}"))?;
         let listed = locks.contains(&asked.lock);
         if found.replace(listed).is_some_and(|before| before != listed) {
-            return Err("resources of this cluster with this id lead to different stores".to_owned());
+            return Err(APART.to_owned());
         }
     }
     found.ok_or_else(|| "nothing was listed".to_owned())

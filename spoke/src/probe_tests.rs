@@ -1,6 +1,9 @@
 //! Questions about the store of a repository.
 
+use std::collections::BTreeMap;
+
 use super::*;
+use crate::secrets::Backend;
 use crate::testing::ApiServer;
 use crate::testing::restic::{MemoryRestic, REPOSITORY_ID};
 use crate::testing::spoke::{SHOP, Spoke, furnish};
@@ -70,4 +73,37 @@ async fn a_lock_is_held_until_it_is_given_up_and_another_one_is_looked_for_meanw
         assert!(failed.error.contains("shop/nas") && !failed.listed, "{failed:?}");
     }
     spoke.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn resources_that_lead_to_different_stores_show_no_store() {
+    let memory = MemoryRestic::default();
+    let url = "rest:http://nas.lan:8000/shop";
+    let credentials = Credentials {
+        backend: Backend::of(url).unwrap(),
+        url: url.to_owned(),
+        password: "right horse".to_owned(),
+        variables: BTreeMap::new(),
+        files: BTreeMap::new(),
+        options: Vec::new(),
+        file_variables: BTreeMap::new(),
+    };
+    let others = || vec![(Key::new(SHOP, "other"), credentials.clone())];
+    let lock = "b".repeat(64);
+    // No other resource, no question.
+    assert_eq!(agree(&memory, Vec::new(), &lock).await, Ok(()));
+    assert_eq!(agree(&memory, others(), &lock).await, Err(APART.to_owned()));
+    assert_eq!(memory.questions().len(), 3, "a storage may show it later");
+    let (held, shows) = oneshot::channel();
+    let (end, ended) = oneshot::channel();
+    let hold = Restic::hold(&memory, &credentials, held, ended);
+    let look = async {
+        let lock = shows.await.unwrap();
+        assert_eq!(agree(&memory, others(), &lock).await, Ok(()));
+        end.send(()).unwrap();
+    };
+    assert_eq!(tokio::join!(hold, look).0, Ok(()));
+    memory.fail(Some(crate::restic::Failure::WrongPassword));
+    let failed = agree(&memory, others(), &lock).await.unwrap_err();
+    assert!(failed.starts_with("shop/other: "), "{failed}");
 }

@@ -21,7 +21,6 @@ use self::decide::{Candidate, Standing, appoint, heard};
 use self::reported::{Reported, reported};
 use crate::hub::Hub;
 use crate::inventory::figures::Latest;
-use crate::lock::copies::Suspect;
 use crate::outbound::Outgoing;
 use crate::store::collect::{HOUR, StoredFigures};
 use crate::store::{HubStore, StoreError};
@@ -276,8 +275,8 @@ impl Appointer {
     /// Whether the listing has what other clusters report; if not, the repository may be in two stores.
     async fn compare(&self, id: &Arc<str>) {
         let lacking = self.hub.read(|inventory| evidence::lacking(inventory, id));
-        if let Some((cluster, snapshot)) = lacking {
-            let command = lock::Command::Suspect(id.clone(), Suspect { cluster, snapshot });
+        if let Some(suspect) = lacking {
+            let command = lock::Command::Suspect(id.clone(), suspect);
             self.hub.locks.tell(command).await;
         }
     }

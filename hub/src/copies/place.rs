@@ -67,7 +67,8 @@ pub struct Standing {
 #[must_use]
 pub fn standing(restic_id: &str, members: &[Member], places: &Places) -> Standing {
     let mut standing = Standing::default();
-    let known: Vec<_> = places.of(restic_id).collect();
+    let stores: BTreeSet<&Arc<str>> = places.of(restic_id).map(|p| &p.store).collect();
+    let known: Vec<_> = places.of(restic_id).filter(|p| p.urls != UNKNOWN).collect();
     let first = eldest(members.iter());
     for member in members {
         let own = known
@@ -78,13 +79,14 @@ pub fn standing(restic_id: &str, members: &[Member], places: &Places) -> Standin
             .filter(|p| p.urls == member.urls)
             .map(|p| &p.store)
             .collect();
-        let store = match (own, alike.len()) {
-            (Some(own), _) => Some(own.store.clone()),
-            (None, 1) => alike.into_iter().next().cloned(),
-            (None, _) if known.is_empty() && first.is_some_and(|first| first.urls == member.urls) => {
+        let store = match own {
+            Some(own) => Some(own.store.clone()),
+            // Where there are several stores, one text may lead to another of them from another cluster.
+            None if stores.len() == 1 && alike.len() == 1 => alike.into_iter().next().cloned(),
+            None if stores.is_empty() && first.is_some_and(|first| first.urls == member.urls) => {
                 Some(restic_id.into())
             }
-            (None, _) => None,
+            None => None,
         };
         match store {
             Some(store) => {
@@ -102,24 +104,54 @@ fn eldest<'a>(members: impl Iterator<Item = &'a Member>) -> Option<&'a Member> {
     members.min_by(|a, b| a.since.cmp(&b.since).then_with(|| a.cluster.cmp(&b.cluster)))
 }
 
+/// Locations of a place that matches none: its cluster keeps the key that it has, and is not known to use that store.
+pub const UNKNOWN: &str = "";
+
+/// Where a cluster's repository was found to lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Key of the store.
+    pub store: Arc<str>,
+    /// Locations for which it was found; [`UNKNOWN`] if it is not known any more.
+    pub urls: String,
+}
+
+/// Takes from a finding what does not hold for the locations of now: those of a cluster may have changed while the probe was
+/// under way. `None` if nothing is left.
+#[must_use]
+pub fn as_asked(
+    mut finding: Finding,
+    asked: &BTreeMap<Arc<str>, String>,
+    members: &[Member],
+) -> Option<Finding> {
+    let same = |cluster: &Arc<str>| {
+        let now = members.iter().find(|m| m.cluster == *cluster);
+        now.is_some_and(|now| asked.get(cluster) == Some(&now.urls))
+    };
+    finding.present.retain(same);
+    finding.absent.retain(same);
+    let is_empty = finding.present.is_empty() && finding.absent.is_empty();
+    (same(&finding.witness) && !is_empty).then_some(finding)
+}
+
 /// Stores that each cluster is known not to use.
 pub type Excluded = BTreeMap<Arc<str>, BTreeSet<Arc<str>>>;
 
-/// The places that follow from a finding; none where it shows nothing.
+/// The places that follow from a finding; none where it shows nothing. `suspected`: something else speaks against what is
+/// taken for granted, and the finding does not settle it.
 #[must_use]
 pub fn conclude(
     restic_id: &str,
     (members, places): (&[Member], &Places),
-    finding: &Finding,
+    (finding, suspected): (&Finding, bool),
     excluded: &mut Excluded,
-) -> BTreeMap<Arc<str>, Arc<str>> {
+) -> BTreeMap<Arc<str>, Found> {
     let known = standing(restic_id, members, places).placed;
     let witness = &finding.witness;
     let mut group = finding.present.clone();
     group.insert(witness.clone());
     let mut numbers = Numbers::new(restic_id, members, places);
     let mut placed: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
-    let mut contradicted = false;
     let own = known
         .get(witness)
         .or_else(|| group.iter().find_map(|c| known.get(c)));
@@ -128,7 +160,6 @@ pub fn conclude(
             let lacking =
                 |m: &&Member| finding.absent.contains(&m.cluster) && known.get(&m.cluster) == Some(&store);
             let evicted: Vec<&Member> = members.iter().filter(lacking).collect();
-            contradicted = !evicted.is_empty();
             let of_store = members.iter().filter(|m| known.get(&m.cluster) == Some(&store));
             let eldest = eldest(of_store);
             let stays = |m: &&Member| eldest.is_some_and(|eldest| eldest.cluster == m.cluster);
@@ -136,7 +167,7 @@ pub fn conclude(
                 placed.extend(evicted.iter().map(|m| (m.cluster.clone(), store.clone())));
                 numbers.next()
             } else {
-                let other = contradicted.then(|| numbers.next());
+                let other = (!evicted.is_empty()).then(|| numbers.next());
                 let gone = evicted.iter().map(|m| m.cluster.clone());
                 placed.extend(gone.zip(std::iter::repeat(other.unwrap_or_default())));
                 store
@@ -172,14 +203,37 @@ pub fn conclude(
             placed.insert(member.cluster.clone(), own.clone());
         }
     }
-    // What was taken for granted is kept with it, unless the finding speaks against it: then only those count that were asked.
+    // What was taken for granted is kept with it, unless the finding speaks against it: then it is known of those alone that were
+    // asked, and the places of the others in such a store hold no more.
+    let doubted: BTreeSet<Arc<str>> = known
+        .iter()
+        .filter(|(cluster, store)| placed.get(*cluster).is_some_and(|now| now != *store))
+        .map(|(_, store)| store.clone())
+        .collect();
+    let mut unknown: BTreeSet<Arc<str>> = BTreeSet::new();
     for (cluster, store) in known {
         let asked = finding.present.contains(&cluster) || finding.absent.contains(&cluster);
-        if !contradicted || asked {
+        if asked || !(suspected || doubted.contains(&store)) {
             placed.entry(cluster).or_insert(store);
+        } else if doubted.contains(&store) && !placed.contains_key(&cluster) {
+            unknown.insert(cluster);
         }
     }
-    placed
+    let found = members.iter().filter_map(|m| {
+        let found = match placed.get(&m.cluster) {
+            Some(store) => Found {
+                store: store.clone(),
+                urls: m.urls.clone(),
+            },
+            None if unknown.contains(&m.cluster) => Found {
+                store: m.store.clone(),
+                urls: UNKNOWN.to_owned(),
+            },
+            None => return None,
+        };
+        Some((m.cluster.clone(), found))
+    });
+    found.collect()
 }
 
 /// Keys that no store has yet.

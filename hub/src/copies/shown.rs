@@ -13,7 +13,14 @@ pub fn unclear(inventory: &Inventory, key: &str, asker: Option<&str>) -> Option<
         return None;
     }
     let standing = standing(id, &members, inventory.places());
-    let concerns = |m: &&Member| *m.store == *key || asker.is_some_and(|asker| *m.cluster == *asker);
+    // A cluster of which it is not known may use any store.
+    let concerns = |m: &&Member| {
+        *m.store == *key
+            || match asker {
+                Some(asker) => *m.cluster == *asker,
+                None => standing.unplaced.contains(&m.cluster),
+            }
+    };
     let moved = |m: &Member| {
         standing
             .placed
@@ -50,3 +57,7 @@ pub fn others(inventory: &Inventory, key: &str) -> String {
         others.join(", ")
     )
 }
+
+#[cfg(test)]
+#[path = "shown_tests.rs"]
+mod tests;

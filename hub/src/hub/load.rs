@@ -42,7 +42,6 @@ impl Hub {
                 inventory.ban(&ban.cluster, Some(ban.text()));
             }
         });
-        self.loaded.send_replace(true);
         Ok(())
     }
 }

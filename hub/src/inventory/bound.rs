@@ -7,7 +7,7 @@ use proto::v1::Collection;
 
 use super::{Held, Inventory, Member};
 use crate::bindings::{Binding, Bindings, Key};
-use crate::copies::{Place, Places, is_key};
+use crate::copies::{self, Place, Places, is_key};
 
 impl Inventory {
     /// Which cluster is bound to which repository.
@@ -169,7 +169,8 @@ impl Inventory {
         let mut changed = self.index.changed().filter_map(|held| {
             let repository = held.repository()?;
             let (known, other) = (repository.restic_id.as_str(), repository.changed_id.as_str());
-            let counts = known == restic_id || other == restic_id;
+            // What is known is the key of a store, and what was found at its location a plain id.
+            let counts = known == restic_id || other == copies::restic_id(restic_id);
             let bound = || self.bindings.is_bound(&held.cluster, &held.row);
             let banned = || {
                 self.member(&held.cluster)

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::keeper::Keeper;
 use crate::copies;
-use crate::copies::place::{Excluded, Member, Standing, conclude, members, standing};
+use crate::copies::place::{Excluded, Found, Member, Standing, as_asked, conclude, members, standing};
 use crate::copies::probe::{Answer, Finding, Instant, Probe, Step};
 use crate::copies::shown::{others, unclear};
 use crate::inventory::Inventory;
@@ -27,6 +27,16 @@ pub struct Suspect {
     pub cluster: Arc<str>,
     /// Full id.
     pub snapshot: String,
+    /// The cluster whose listing lacks it.
+    pub by: Arc<str>,
+}
+
+/// A probe that is under way.
+struct Asked {
+    number: u64,
+    probe: Probe,
+    /// Locations of each cluster when it began.
+    urls: BTreeMap<Arc<str>, String>,
 }
 
 /// What is known of one restic id beside what is kept.
@@ -34,13 +44,13 @@ pub struct Suspect {
 pub(super) struct Known {
     /// Locations of each cluster as they were at the last look.
     seen: HashMap<Arc<str>, String>,
-    probe: Option<(u64, Probe)>,
+    probe: Option<Asked>,
     excluded: Excluded,
     suspect: Option<Suspect>,
     /// When clusters last held a lock.
     tried: HashMap<Arc<str>, Instant>,
     /// Places that are found and not in force yet: a lock is in use.
-    pub(super) due: BTreeMap<Arc<str>, Arc<str>>,
+    pub(super) due: BTreeMap<Arc<str>, Found>,
     /// What each cluster was sent last.
     told: HashMap<Arc<str>, RepositoryCopies>,
 }
@@ -152,22 +162,42 @@ impl Keeper {
         known
             .seen
             .retain(|cluster, _| scene.members.iter().any(|m| m.cluster == *cluster));
+        let is_member = |cluster: &Arc<str>| scene.members.iter().any(|m| m.cluster == *cluster);
+        known.excluded.retain(|cluster, _| is_member(cluster));
+        known.tried.retain(|cluster, _| is_member(cluster));
+        let mut changed = false;
         for member in &scene.members {
             let before = known.seen.insert(member.cluster.clone(), member.urls.clone());
             if before.is_some_and(|before| before != member.urls) {
                 known.excluded.remove(&member.cluster);
-                known.tried.clear();
+                changed = true;
             }
         }
+        if changed {
+            // What was found or is being asked may be about another location.
+            known.tried.clear();
+            known.due.clear();
+            if let Some(asked) = known.probe.take() {
+                self.give_up(id, &asked);
+            }
+        }
+        let known = self.copies.known.entry(id.clone()).or_default();
         // Another location that is known to lead to another store than before.
         let moved = scene.members.iter().filter(|m| {
             let placed = scene.standing.placed.get(&m.cluster);
             placed.is_some_and(|store| *store != m.store)
         });
-        let moved: Vec<Arc<str>> = moved.map(|m| m.cluster.clone()).collect();
-        if known.due.is_empty() && !moved.is_empty() {
-            let placed = |c: Arc<str>| Some((c.clone(), scene.standing.placed.get(&c)?.clone()));
-            known.due = moved.into_iter().filter_map(placed).collect();
+        let moved: BTreeMap<Arc<str>, Found> = moved
+            .filter_map(|m| {
+                let found = Found {
+                    store: scene.standing.placed.get(&m.cluster)?.clone(),
+                    urls: m.urls.clone(),
+                };
+                Some((m.cluster.clone(), found))
+            })
+            .collect();
+        if known.due.is_empty() {
+            known.due = moved;
         }
         if !known.due.is_empty() {
             self.place(id, &scene.members).await;
@@ -218,7 +248,12 @@ impl Keeper {
             return;
         };
         known.tried.insert(witness, now);
-        known.probe = Some((number, probe));
+        let urls = scene.members.iter().map(|m| (m.cluster.clone(), m.urls.clone()));
+        known.probe = Some(Asked {
+            number,
+            probe,
+            urls: urls.collect(),
+        });
         self.step(id, step).await;
     }
 
@@ -227,7 +262,7 @@ impl Keeper {
         let id: Arc<str> = copies::restic_id(&answer.restic_id).into();
         let known = self.copies.known.get_mut(&id);
         let present = known.and_then(|known| known.probe.as_mut());
-        let Some((_, probe)) = present.filter(|(number, _)| *number == answer.probe) else {
+        let Some(Asked { probe, .. }) = present.filter(|asked| asked.number == answer.probe) else {
             return;
         };
         let held = probe.lock.is_empty() && *cluster == probe.witness;
@@ -246,7 +281,7 @@ impl Keeper {
     async fn advance_probe(&mut self, id: &Arc<str>, answer: Option<(Arc<str>, Answer)>) {
         let now = self.now();
         let known = self.copies.known.get_mut(id);
-        let Some((_, probe)) = known.and_then(|known| known.probe.as_mut()) else {
+        let Some(Asked { probe, .. }) = known.and_then(|known| known.probe.as_mut()) else {
             return;
         };
         let step = match answer {
@@ -261,7 +296,7 @@ impl Keeper {
             Step::Wait => {}
             Step::Ask(clusters) => {
                 let known = self.copies.known.get(id);
-                let Some((number, probe)) = known.and_then(|known| known.probe.as_ref()) else {
+                let Some(Asked { number, probe, .. }) = known.and_then(|known| known.probe.as_ref()) else {
                     return;
                 };
                 let question = StoreProbe {
@@ -284,28 +319,45 @@ impl Keeper {
         let Some(known) = self.copies.known.get_mut(id) else {
             return;
         };
-        let Some((number, probe)) = known.probe.take() else {
+        let Some(asked) = known.probe.take() else {
             return;
         };
-        let suspected = known.suspect.as_ref().is_some_and(|s| s.cluster == probe.witness);
+        let found = found.and_then(|found| as_asked(found, &asked.urls, &scene.members));
         if let Some(found) = &found {
-            let excluded = &mut known.excluded;
-            known.due = self
-                .hub
-                .read(|inventory| conclude(id, (&scene.members, inventory.places()), found, excluded));
-            if suspected {
+            // A suspicion ends once the two clusters that gave rise to it were compared, or one is gone.
+            let settled = |suspect: &Suspect| {
+                let by = &suspect.by;
+                let compared = found.present.contains(by) || found.absent.contains(by);
+                let gone = !scene.members.iter().any(|m| m.cluster == *by);
+                suspect.cluster == found.witness && (compared || gone)
+            };
+            if known.suspect.as_ref().is_some_and(settled) {
                 known.suspect = None;
             }
+            let (suspected, excluded) = (known.suspect.is_some(), &mut known.excluded);
+            known.due = self.hub.read(|inventory| {
+                conclude(
+                    id,
+                    (&scene.members, inventory.places()),
+                    (found, suspected),
+                    excluded,
+                )
+            });
         }
-        let give_up = StoreProbe {
-            probe: number,
-            restic_id: id.to_string(),
-            ..StoreProbe::default()
-        };
-        self.send(&probe.witness, Body::StoreProbe(give_up));
+        self.give_up(id, &asked);
         if found.is_some() {
             self.place(id, &scene.members).await;
         }
+    }
+
+    /// The witness of a probe needs its lock no more.
+    fn give_up(&mut self, id: &Arc<str>, asked: &Asked) {
+        let give_up = StoreProbe {
+            probe: asked.number,
+            restic_id: id.to_string(),
+            ..StoreProbe::default()
+        };
+        self.send(&asked.probe.witness, Body::StoreProbe(give_up));
     }
 
     /// Sends each cluster what it has to know of other stores, when that has changed.

@@ -116,6 +116,9 @@ impl Keeper {
         }
         if has.is_empty() && !asked.ask.removes_key.is_empty() {
             let key = asked.ask.removes_key.clone();
+            if let Some(text) = self.store_unclear(id) {
+                return Err(Withheld::Unclear(text));
+            }
             let needed = self.hub.read(|inventory| keys::needed(inventory, id, &key));
             if let Some(text) = needed {
                 return Err(Withheld::KeyInUse(text));

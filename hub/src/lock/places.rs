@@ -7,7 +7,7 @@ use tracing::warn;
 use super::grantor::{Grantor, Record};
 use super::keeper::Keeper;
 use crate::copies::Place;
-use crate::copies::place::Member;
+use crate::copies::place::{Found, Member, UNKNOWN};
 use crate::now as wall_clock;
 use crate::store::StoredDecision;
 use crate::store::copies::Moved;
@@ -18,13 +18,17 @@ impl Keeper {
         let Some(known) = self.copies.known.get(id) else {
             return;
         };
-        let due = known.due.clone();
         let of = |cluster: &Arc<str>| members.iter().find(|m| m.cluster == *cluster);
+        let due: Vec<(Arc<str>, Found)> = known
+            .due
+            .iter()
+            .filter_map(|(cluster, found)| Some((cluster.clone(), in_force(found, of(cluster)?)?)))
+            .collect();
         let moved: Vec<Moved> = due
             .iter()
-            .filter_map(|(cluster, to)| {
+            .filter_map(|(cluster, found)| {
                 let from = of(cluster)?.store.clone();
-                let (cluster, to) = (cluster.clone(), to.clone());
+                let (cluster, to) = (cluster.clone(), found.store.clone());
                 (from != to).then_some(Moved { cluster, from, to })
             })
             .collect();
@@ -35,13 +39,11 @@ impl Keeper {
         if moved.iter().any(|moved| in_use(&moved.from) || in_use(&moved.to)) {
             return;
         }
-        let places = due.iter().filter_map(|(cluster, store)| {
-            Some(Place {
-                restic_id: id.clone(),
-                cluster: cluster.clone(),
-                store: store.clone(),
-                urls: of(cluster)?.urls.clone(),
-            })
+        let places = due.into_iter().map(|(cluster, found)| Place {
+            restic_id: id.clone(),
+            cluster,
+            store: found.store,
+            urls: found.urls,
         });
         let places: Vec<Place> = places.collect();
         let decision = (!moved.is_empty()).then(|| decision(id, &moved));
@@ -90,6 +92,17 @@ impl Keeper {
     }
 }
 
+/// What is put in force of what was found for a cluster: nothing once its locations are others. One that is not known any more
+/// keeps the key that it has.
+fn in_force(found: &Found, member: &Member) -> Option<Found> {
+    let mut found = found.clone();
+    if found.urls == UNKNOWN {
+        found.store = member.store.clone();
+        return Some(found);
+    }
+    (found.urls == member.urls).then_some(found)
+}
+
 fn decision(id: &Arc<str>, moved: &[Moved]) -> StoredDecision {
     let list = |of: fn(&Moved) -> &Arc<str>| {
         let each = moved
@@ -106,5 +119,28 @@ fn decision(id: &Arc<str>, moved: &[Moved]) -> StoredDecision {
         before: list(|moved| &moved.from),
         after: list(|moved| &moved.to),
         ..StoredDecision::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_at_other_locations_is_not_put_in_force() {
+        let member = Member {
+            cluster: "b".into(),
+            store: "id".into(),
+            urls: "u".to_owned(),
+            since: 1,
+        };
+        let found = |urls: &str| Found {
+            store: "id@2".into(),
+            urls: urls.to_owned(),
+        };
+        assert_eq!(in_force(&found("u"), &member), Some(found("u")));
+        assert_eq!(in_force(&found("v"), &member), None);
+        let unknown = in_force(&found(UNKNOWN), &member).unwrap();
+        assert_eq!((&*unknown.store, unknown.urls.as_str()), ("id", UNKNOWN));
     }
 }

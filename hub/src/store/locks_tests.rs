@@ -307,6 +307,19 @@ async fn a_new_plan_supersedes_what_waited_and_a_rejected_one_stays_so() {
 }
 
 #[tokio::test]
+async fn a_rejected_plan_stays_so_for_every_store_of_its_repository() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    let made = end(1, "ApprovalRequired", Some(plan("p-1", "waiting", 1)));
+    store.finish(made).await.unwrap();
+    store.decide_plan("p-1", "rejected", decided()).await.unwrap();
+    for (key, count) in [("r", 1), ("r@2", 1), ("rr", 0), ("rr@2", 0)] {
+        let history = store.history(key).await.unwrap();
+        assert_eq!(history.rejected.len(), count, "{key}");
+    }
+}
+
+#[tokio::test]
 async fn pages_of_the_audit_and_what_is_forgotten() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir).await;

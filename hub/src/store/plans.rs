@@ -10,6 +10,7 @@ use super::decisions::{prune_decisions, put_decision};
 use super::locks::{number, signed};
 use super::{History, PlanCursor, Sqlite, StoreError, StoredDecision};
 use crate::Millis;
+use crate::copies;
 
 /// A plan that a run made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -155,8 +156,10 @@ impl Sqlite {
             history.baseline.push((row.try_get(0)?, remaining));
         }
         drop(rows);
-        let mut rows = sqlx::query("SELECT hash FROM plan WHERE restic_id = ? AND state = 'rejected'")
-            .bind(&restic_id)
+        // A cluster takes its plans along when it turns out to use another store.
+        let query = "SELECT hash FROM plan WHERE (restic_id = ?1 OR restic_id LIKE ?1 || '@%') AND state = 'rejected'";
+        let mut rows = sqlx::query(query)
+            .bind(copies::restic_id(&restic_id))
             .fetch(&self.pool);
         while let Some(row) = rows.try_next().await? {
             history.rejected.insert(row.try_get(0)?);

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use proto::v1::{OperationKind, RetentionRun};
 
 use super::super::owner::{assigned_by_owner, pinned_to};
 use super::{KEY, step};
+use crate::closed;
 use crate::context::Context;
 use crate::exchange::Pinned;
-use crate::operation::{Assignment, Order, Owner, order};
+use crate::operation::{Assignment, Closed, Order, Owner, order};
 use crate::world::{JobView, Key};
 
 /// Repositories as owners.
@@ -60,6 +62,11 @@ impl Owner for KeyOwner {
         order(&key, Vec::new(), "one key")
     }
 
+    fn closed(&self, pinned: &Pinned, now: Timestamp) -> Option<Closed> {
+        let repository = pinned_to(&self.context.world, pinned)?;
+        closed::read_only(&pinned.repository, &repository, now)
+    }
+
     fn is_recorded(&self, pinned: &Pinned) -> bool {
         let Some(repository) = pinned_to(&self.context.world, pinned) else {
             return true;
@@ -69,5 +76,44 @@ impl Owner for KeyOwner {
             .as_ref()
             .and_then(|s| s.password_rotation.as_ref());
         rotation.is_none_or(|rotation| rotation.job_uid.as_deref() == Some(&pinned.operation))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::ApiServer;
+    use crate::testing::restic::MemoryRestic;
+    use crate::testing::spoke::{SHOP, Spoke, furnish};
+    use crate::world::Stored as _;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_password_is_changed_of_a_repository_that_is_read_only() {
+        let (api, memory) = (ApiServer::new(), Arc::new(MemoryRestic::default()));
+        furnish(&api);
+        let spoke = Spoke::start(&api, &memory).await;
+        let at = Key::new(SHOP, "nas");
+        let repository = api
+            .until("the repository", |_| spoke.context.world.repositories.get(&at))
+            .await;
+        let pinned = Pinned {
+            operation: "job-uid".to_owned(),
+            job_type: KEY.to_owned(),
+            job: Key::new(SHOP, "key"),
+            owner: at.clone(),
+            owner_uid: repository.uid().to_owned(),
+            repository: at,
+            restic_id: String::new(),
+        };
+        let owner = KeyOwner::new(spoke.context.clone());
+        assert_eq!(owner.closed(&pinned, Timestamp::now()), None);
+        api.edit::<crds::ResticRepository>(SHOP, "nas", |nas| nas["spec"]["readOnly"] = json!(true));
+        let closed = api
+            .until("a reason to wait", |_| owner.closed(&pinned, Timestamp::now()))
+            .await;
+        assert!(closed.text.contains("shop/nas is read-only"), "{}", closed.text);
+        spoke.stop().await;
     }
 }
