@@ -18,7 +18,7 @@ long=(
   rights::a_backup_reads_only_what_changed
 )
 long_alone=(
-  alerts::hub:: alerts::operator:: locks::check::a_damaged_pack locks::collector:: locks::left::locks_of_a_killed locks::many::
+  alerts::hub:: alerts::operator:: locks::check::a_damaged_pack locks::collector:: locks::left::locks_of_a_killed locks::many:: locks::restored::
   locks::alone::while_the_hub_is_away hooks::kills::restic_killed upgrade::
 )
 # Neither beside others nor in a suite of `make test`.
