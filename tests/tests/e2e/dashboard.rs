@@ -36,7 +36,7 @@ fn a_backup_is_run_a_plan_approved_and_a_file_found_and_restored_elsewhere_from_
     a.apply(&[policy]);
     a.until_ready("globalretentionpolicy/nightly");
     a.write("letters/hello.txt", b"what the page has to show");
-    let login: Value = fleet_json(&["dashboard", "--no-open", "-o", "json"]);
+    let login: Value = fleet_json(&["dashboard", "--no-open"]);
     let ui = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../hub/ui");
     let pictures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/e2e-logs/dashboard");
     std::fs::create_dir_all(&pictures).unwrap();
@@ -45,10 +45,10 @@ fn a_backup_is_run_a_plan_approved_and_a_file_found_and_restored_elsewhere_from_
     script.env("FLEET_UI_ADDRESS", login["address"].as_str().unwrap());
     script.env("FLEET_UI_ADMIN", login["token"].as_str().unwrap());
     script.env("FLEET_UI_PICTURES", pictures);
-    script.env(
-        "FLEET_UI_RESTART_HUB",
-        kubectl(a, "rollout restart deployment/fleet-hub"),
-    );
+    let restart = ["restart", "status --timeout=120s"]
+        .map(|what| kubectl(a, &format!("rollout {what} deployment/fleet-hub")))
+        .join(" && ");
+    script.env("FLEET_UI_RESTART_HUB", restart);
     script.env(
         "FLEET_UI_STOP_SPOKE",
         kubectl(b, "scale deployment/fleet-spoke --replicas=0"),
