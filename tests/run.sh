@@ -48,9 +48,9 @@ test)
   else
     echo "the dashboard was not built or Chromium is not installed: it is not tested on clusters (make ui, apt-get install chromium)"
   fi
-  # These stop or kill the hub or the operator, replace its authority, or hold locks, so they run alone, one after the other. Of the faults in the
-  # middle of deleting that of every day is tried here, a hub and operators that are killed; of what can be killed around a
-  # hook the operator with the pod.
+  # These stop or kill the hub or the operator, replace its authority, or hold locks, so they run alone, one after the
+  # other. Of the faults in the middle of deleting that of every day is tried here, a hub and operators that are killed; of
+  # what can be killed around a hook the operator with the pod.
   mapfile -t skipped < <(without locks::long:: locks::failover:: a_cluster_that_is_cut_off \
     a_job_that_is_deleted_without_its_pods a_pod_that_was_paused "${long_alone[@]}")
   alone locks:: authority:: hooks::kills::operator_and_pod_killed "${skipped[@]}"
@@ -71,6 +71,6 @@ backends)
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 2 backends::
   ;;
 faults)
-  alone locks::faults:: locks::long:: locks::failover:: locks::many:: locks::operations:: hooks::kills:: commands::cut::
+  alone locks::faults:: locks::long:: locks::failover:: locks::restored:: locks::many:: locks::operations:: hooks::kills:: commands::cut::
   ;;
 esac

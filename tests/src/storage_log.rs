@@ -53,15 +53,24 @@ fn grant(entry: &Value) -> anyhow::Result<Grant> {
     })
 }
 
+/// Subject of a grant that a hub enters anew because its store has lost it (`hub/src/lock/restored.rs`). It has the time of
+/// that, and not of the grant.
+const FORGOTTEN: &str = "not known: granted before the store was put back";
+
 /// One list out of two that were read at different times: a hub whose store was put back to an older copy has
-/// forgotten grants. What is known of an end is kept. Two grants of one token stay two.
+/// forgotten grants, or entered them anew. What is known of an end is kept. Two grants of one token stay two.
 #[must_use]
 pub fn merge(earlier: &[Grant], later: &[Grant]) -> Vec<Grant> {
     let mut all: Vec<Grant> = later.to_vec();
     for old in earlier {
-        let same = |new: &&mut Grant| (new.token, new.granted) == (old.token, old.granted);
+        let anew = |new: &Grant| new.cluster == old.cluster && new.subject == FORGOTTEN;
+        let same = |new: &&mut Grant| new.token == old.token && (new.granted == old.granted || anew(new));
         match all.iter_mut().find(same) {
-            Some(new) => new.ended = new.ended.or(old.ended),
+            // The earlier time: what was deleted before the entry was made anew belongs to it.
+            Some(new) => {
+                let ended = new.ended.or(old.ended);
+                *new = Grant { ended, ..old.clone() };
+            }
             None => all.push(old.clone()),
         }
     }

@@ -108,3 +108,61 @@ fn each_field_of_a_spec_is_in_conformance() {
         }
     }
 }
+
+/// Path and suite of each test on clusters, as the reason for which it is ignored names it.
+fn on_clusters() -> Vec<(String, String)> {
+    let dir = root().join("tests/tests/e2e");
+    let (mut files, mut found) = (Vec::new(), Vec::new());
+    sources(&dir, &mut files);
+    for file in files {
+        let module = file.strip_prefix(&dir).unwrap().with_extension("");
+        let module = module.to_str().unwrap().replace('/', "::");
+        let module = module.strip_suffix("::mod").unwrap_or(&module);
+        let mut suite = None;
+        for line in std::fs::read_to_string(&file).unwrap().lines() {
+            let line = line.trim_start();
+            if line.starts_with("#[ignore") {
+                let named = line
+                    .split_once(": make ")
+                    .and_then(|(_, rest)| rest.split_once('"'));
+                suite = Some(
+                    named
+                        .unwrap_or_else(|| panic!("{line} names no suite"))
+                        .0
+                        .to_owned(),
+                );
+            } else if let Some((_, rest)) = line.split_once("fn ")
+                && let Some((name, _)) = rest.split_once('(')
+                && let Some(suite) = suite.take()
+            {
+                found.push((format!("{module}::{name}"), suite));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_script_runs_each_test_in_the_suite_that_it_names() {
+    let script = std::fs::read_to_string(root().join("tests/run.sh")).unwrap();
+    let list = |name: &str| {
+        let (_, rest) = script.split_once(&format!("\n{name}=(")).unwrap();
+        let (words, _) = rest.split_once(')').unwrap();
+        words.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let long = [list("long"), list("long_alone")].concat();
+    // Made by a macro, and so not found below.
+    let macros = |entry: &str| entry.starts_with("hooks::kills::");
+    let tests = on_clusters();
+    assert!(tests.len() > 100, "{}", tests.len());
+    for (test, suite) in &tests {
+        let is_long = long.iter().any(|entry| test.contains(entry.as_str()));
+        assert_eq!(is_long, suite == "long", "{test} names make {suite}");
+    }
+    for entry in long.iter().filter(|entry| !macros(entry)) {
+        assert!(
+            tests.iter().any(|(test, _)| test.contains(entry.as_str())),
+            "{entry} is no test"
+        );
+    }
+}

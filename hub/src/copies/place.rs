@@ -3,11 +3,11 @@
 //! One location is taken for one store until something speaks against it; another location is not known to be the same store
 //! before a lock of restic that is held through the one is listed through the other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::probe::Finding;
-use super::{MARK, Places, number};
+use super::{MARK, Place, Places, number};
 use crate::Millis;
 use crate::inventory::Inventory;
 
@@ -70,19 +70,18 @@ pub fn standing(restic_id: &str, members: &[Member], places: &Places) -> Standin
     let stores: BTreeSet<&Arc<str>> = places.of(restic_id).map(|p| &p.store).collect();
     let known: Vec<_> = places.of(restic_id).filter(|p| p.urls != UNKNOWN).collect();
     let first = eldest(members.iter());
+    let own: HashMap<&str, &Place> = known.iter().map(|p| (&*p.cluster, *p)).collect();
+    let mut alike: HashMap<&str, BTreeSet<&Arc<str>>> = HashMap::new();
+    for place in &known {
+        alike.entry(&place.urls).or_default().insert(&place.store);
+    }
     for member in members {
-        let own = known
-            .iter()
-            .find(|p| p.cluster == member.cluster && p.urls == member.urls);
-        let alike: BTreeSet<&Arc<str>> = known
-            .iter()
-            .filter(|p| p.urls == member.urls)
-            .map(|p| &p.store)
-            .collect();
+        let own = own.get(&*member.cluster).filter(|p| p.urls == member.urls);
+        let alike = alike.get(&*member.urls).and_then(|of| of.first());
         let store = match own {
             Some(own) => Some(own.store.clone()),
             // Where there are several stores, one text may lead to another of them from another cluster.
-            None if stores.len() == 1 && alike.len() == 1 => alike.into_iter().next().cloned(),
+            None if stores.len() == 1 && alike.is_some() => alike.map(|store| Arc::clone(store)),
             None if stores.is_empty() && first.is_some_and(|first| first.urls == member.urls) => {
                 Some(restic_id.into())
             }
@@ -146,94 +145,145 @@ pub fn conclude(
     (finding, suspected): (&Finding, bool),
     excluded: &mut Excluded,
 ) -> BTreeMap<Arc<str>, Found> {
-    let known = standing(restic_id, members, places).placed;
-    let witness = &finding.witness;
-    let mut group = finding.present.clone();
-    group.insert(witness.clone());
-    let mut numbers = Numbers::new(restic_id, members, places);
-    let mut placed: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
-    let own = known
-        .get(witness)
-        .or_else(|| group.iter().find_map(|c| known.get(c)));
-    let store = match own.cloned() {
-        Some(store) => {
-            let lacking =
-                |m: &&Member| finding.absent.contains(&m.cluster) && known.get(&m.cluster) == Some(&store);
-            let evicted: Vec<&Member> = members.iter().filter(lacking).collect();
-            let of_store = members.iter().filter(|m| known.get(&m.cluster) == Some(&store));
-            let eldest = eldest(of_store);
-            let stays = |m: &&Member| eldest.is_some_and(|eldest| eldest.cluster == m.cluster);
-            if evicted.iter().any(stays) {
-                placed.extend(evicted.iter().map(|m| (m.cluster.clone(), store.clone())));
-                numbers.next()
-            } else {
-                let other = (!evicted.is_empty()).then(|| numbers.next());
-                let gone = evicted.iter().map(|m| m.cluster.clone());
-                placed.extend(gone.zip(std::iter::repeat(other.unwrap_or_default())));
-                store
-            }
-        }
-        None => {
-            let not = finding.absent.iter().filter_map(|c| known.get(c)).cloned();
-            let not: BTreeSet<Arc<str>> = not.collect();
-            for cluster in &group {
-                excluded
-                    .entry(cluster.clone())
-                    .or_default()
-                    .extend(not.iter().cloned());
-            }
-            let excluded = excluded.get(witness);
-            if !known
-                .values()
-                .all(|store| excluded.is_some_and(|not| not.contains(store)))
-            {
-                return BTreeMap::new();
-            }
-            numbers.next()
-        }
+    let mut conclusion = Conclusion {
+        members,
+        finding,
+        known: standing(restic_id, members, places).placed,
+        numbers: Numbers::new(restic_id, members, places),
+        placed: BTreeMap::new(),
     };
-    placed.extend(group.into_iter().map(|cluster| (cluster, store.clone())));
-    let mut by_urls: BTreeMap<&str, Arc<str>> = BTreeMap::new();
-    let absent = members.iter().filter(|m| finding.absent.contains(&m.cluster));
-    for member in absent.filter(|m| !known.contains_key(&m.cluster)) {
-        let not = excluded.entry(member.cluster.clone()).or_default();
-        not.insert(store.clone());
-        if known.values().all(|store| not.contains(store)) {
-            let own = by_urls.entry(&member.urls).or_insert_with(|| numbers.next());
-            placed.insert(member.cluster.clone(), own.clone());
-        }
-    }
-    // What was taken for granted is kept with it, unless the finding speaks against it: then it is known of those alone that were
-    // asked, and the places of the others in such a store hold no more.
-    let doubted: BTreeSet<Arc<str>> = known
-        .iter()
-        .filter(|(cluster, store)| placed.get(*cluster).is_some_and(|now| now != *store))
-        .map(|(_, store)| store.clone())
-        .collect();
-    let mut unknown: BTreeSet<Arc<str>> = BTreeSet::new();
-    for (cluster, store) in known {
-        let asked = finding.present.contains(&cluster) || finding.absent.contains(&cluster);
-        if asked || !(suspected || doubted.contains(&store)) {
-            placed.entry(cluster).or_insert(store);
-        } else if doubted.contains(&store) && !placed.contains_key(&cluster) {
-            unknown.insert(cluster);
-        }
-    }
-    let found = members.iter().filter_map(|m| {
-        let found = match placed.get(&m.cluster) {
-            Some(store) => Found {
-                store: store.clone(),
-                urls: m.urls.clone(),
-            },
-            None if unknown.contains(&m.cluster) => Found {
-                store: m.store.clone(),
-                urls: UNKNOWN.to_owned(),
-            },
-            None => return None,
+    let Some(store) = conclusion.place_group(excluded) else {
+        return BTreeMap::new();
+    };
+    conclusion.place_absent(&store, excluded);
+    let unknown = conclusion.keep(suspected);
+    conclusion.found(&unknown)
+}
+
+/// A conclusion that is being drawn.
+struct Conclusion<'a> {
+    members: &'a [Member],
+    finding: &'a Finding,
+    /// Store of each cluster of which it was known.
+    known: BTreeMap<Arc<str>, Arc<str>>,
+    numbers: Numbers<'a>,
+    /// Store of each cluster of which it is known now.
+    placed: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+impl Conclusion<'_> {
+    /// The witness and those that list its lock are in one store. `None` where that may be one of the known ones.
+    fn place_group(&mut self, excluded: &mut Excluded) -> Option<Arc<str>> {
+        let witness = &self.finding.witness;
+        let mut group = self.finding.present.clone();
+        group.insert(witness.clone());
+        let own = self.known.get(witness);
+        let own = own.or_else(|| group.iter().find_map(|cluster| self.known.get(cluster)));
+        let store = match own.cloned() {
+            Some(store) => self.evict(store),
+            None => self.new_store(&group, excluded)?,
         };
-        Some((m.cluster.clone(), found))
-    });
-    found.collect()
+        self.placed
+            .extend(group.into_iter().map(|cluster| (cluster, store.clone())));
+        Some(store)
+    }
+
+    /// Those that were taken to use the group's store and do not list its lock are in another one. The store stays with the
+    /// cluster that was bound to it first. Returns the group's.
+    fn evict(&mut self, store: Arc<str>) -> Arc<str> {
+        let uses = |m: &&Member| self.known.get(&m.cluster) == Some(&store);
+        let lacks = |m: &&Member| uses(m) && self.finding.absent.contains(&m.cluster);
+        let evicted: Vec<Arc<str>> = self
+            .members
+            .iter()
+            .filter(lacks)
+            .map(|m| m.cluster.clone())
+            .collect();
+        if evicted.is_empty() {
+            return store;
+        }
+        let eldest = eldest(self.members.iter().filter(uses));
+        let stays = eldest.is_some_and(|eldest| evicted.contains(&eldest.cluster));
+        let other = self.numbers.next();
+        let (theirs, own) = if stays { (store, other) } else { (other, store) };
+        self.placed
+            .extend(evicted.into_iter().map(|cluster| (cluster, theirs.clone())));
+        own
+    }
+
+    /// A store for a group of which none is known, once it is none of the known ones.
+    fn new_store(&mut self, group: &BTreeSet<Arc<str>>, excluded: &mut Excluded) -> Option<Arc<str>> {
+        let absent = self.finding.absent.iter();
+        let not: BTreeSet<Arc<str>> = absent.filter_map(|c| self.known.get(c)).cloned().collect();
+        for cluster in group {
+            excluded
+                .entry(cluster.clone())
+                .or_default()
+                .extend(not.iter().cloned());
+        }
+        let not = excluded.get(&self.finding.witness)?;
+        let new = self.known.values().all(|store| not.contains(store));
+        new.then(|| self.numbers.next())
+    }
+
+    /// Those that do not list the lock are not in the group's store: once they are in none, they get one for each location.
+    fn place_absent(&mut self, store: &Arc<str>, excluded: &mut Excluded) {
+        let mut by_urls: BTreeMap<&str, Arc<str>> = BTreeMap::new();
+        let absent = self
+            .members
+            .iter()
+            .filter(|m| self.finding.absent.contains(&m.cluster));
+        for member in absent.filter(|m| !self.known.contains_key(&m.cluster)) {
+            let not = excluded.entry(member.cluster.clone()).or_default();
+            not.insert(store.clone());
+            if self.known.values().all(|store| not.contains(store)) {
+                let own = by_urls.entry(&member.urls).or_insert_with(|| self.numbers.next());
+                self.placed.insert(member.cluster.clone(), own.clone());
+            }
+        }
+    }
+
+    /// What was taken for granted is kept with it, unless the finding speaks against it: then it is known of those alone that
+    /// were asked, and the places of the others in such a store, which are returned, hold no more.
+    fn keep(&mut self, suspected: bool) -> BTreeSet<Arc<str>> {
+        let moved = |(cluster, store): &(&Arc<str>, &Arc<str>)| {
+            self.placed.get(*cluster).is_some_and(|now| now != *store)
+        };
+        let doubted: BTreeSet<Arc<str>> = self
+            .known
+            .iter()
+            .filter(moved)
+            .map(|(_, store)| store.clone())
+            .collect();
+        let mut unknown = BTreeSet::new();
+        for (cluster, store) in &self.known {
+            let asked = self.finding.present.contains(cluster) || self.finding.absent.contains(cluster);
+            if asked || !(suspected || doubted.contains(store)) {
+                self.placed
+                    .entry(cluster.clone())
+                    .or_insert_with(|| store.clone());
+            } else if doubted.contains(store) && !self.placed.contains_key(cluster) {
+                unknown.insert(cluster.clone());
+            }
+        }
+        unknown
+    }
+
+    fn found(&self, unknown: &BTreeSet<Arc<str>>) -> BTreeMap<Arc<str>, Found> {
+        let of = |m: &Member| {
+            let (store, urls) = match self.placed.get(&m.cluster) {
+                Some(store) => (store, &*m.urls),
+                None if unknown.contains(&m.cluster) => (&m.store, UNKNOWN),
+                None => return None,
+            };
+            let found = Found {
+                store: store.clone(),
+                urls: urls.to_owned(),
+            };
+            Some((m.cluster.clone(), found))
+        };
+        self.members.iter().filter_map(of).collect()
+    }
 }
 
 /// Keys that no store has yet.

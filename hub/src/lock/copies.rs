@@ -11,10 +11,9 @@ use tracing::{info, warn};
 
 use super::keeper::Keeper;
 use crate::copies;
-use crate::copies::place::{Excluded, Found, Member, Standing, as_asked, conclude, members, standing};
+use crate::copies::place::{Excluded, Found, Member, as_asked, conclude};
 use crate::copies::probe::{Answer, Finding, Instant, Probe, Step};
-use crate::copies::shown::{others, unclear};
-use crate::inventory::Inventory;
+use crate::copies::shown::{Scene, unclear};
 
 /// A cluster whose lock showed nothing holds another one after this time.
 const AGAIN: Instant = 10 * 60_000;
@@ -67,7 +66,10 @@ impl Copies {
     pub fn attached(&mut self, cluster: &Arc<str>) {
         self.known.values_mut().for_each(|known| {
             known.told.remove(cluster);
-            known.tried.clear();
+            // Where it is a member it may be what was missing.
+            if known.seen.contains_key(cluster) {
+                known.tried.clear();
+            }
         });
     }
 
@@ -81,18 +83,6 @@ impl Copies {
             "a snapshot that one cluster reports is missing from what another one lists, so it may be in two stores"
         })
     }
-}
-
-/// What the inventory shows of a restic id.
-struct Scene {
-    members: Vec<Member>,
-    standing: Standing,
-}
-
-fn scene(inventory: &Inventory, id: &str) -> Scene {
-    let members = members(inventory, id);
-    let standing = standing(id, &members, inventory.places());
-    Scene { members, standing }
 }
 
 impl Keeper {
@@ -157,7 +147,7 @@ impl Keeper {
     }
 
     async fn look_at(&mut self, id: &Arc<str>) {
-        let scene = self.hub.read(|inventory| scene(inventory, id));
+        let scene = self.hub.read(|inventory| Scene::of(inventory, id));
         let known = self.copies.known.entry(id.clone()).or_default();
         known
             .seen
@@ -315,7 +305,7 @@ impl Keeper {
 
     /// A probe is over.
     async fn ended(&mut self, id: &Arc<str>, found: Option<Finding>) {
-        let scene = self.hub.read(|inventory| scene(inventory, id));
+        let scene = self.hub.read(|inventory| Scene::of(inventory, id));
         let Some(known) = self.copies.known.get_mut(id) else {
             return;
         };
@@ -362,37 +352,31 @@ impl Keeper {
 
     /// Sends each cluster what it has to know of other stores, when that has changed.
     fn tell_copies(&mut self, id: &Arc<str>) {
-        let news: Vec<(Arc<str>, RepositoryCopies)> = self.hub.read(|inventory| {
-            let members = members(inventory, id).into_iter();
-            let message = |member: Member| {
-                let message = RepositoryCopies {
-                    restic_id: member.store.to_string(),
-                    copies: others(inventory, &member.store),
-                    unclear: unclear(inventory, &member.store, Some(&member.cluster)).unwrap_or_default(),
-                };
-                (member.cluster, message)
-            };
-            members.map(message).collect()
-        });
-        for (cluster, mut message) in news {
+        let scene = self.hub.read(|inventory| Scene::of(inventory, id));
+        for Member { cluster, store, .. } in &scene.members {
             // The rest is sent with the next look: a spoke with many repositories is not overrun.
-            let Some(session) = self.sessions.get(&cluster).filter(|s| s.outgoing.has_room()) else {
+            let Some(session) = self.sessions.get(cluster).filter(|s| s.outgoing.has_room()) else {
                 continue;
             };
-            if let Some(text) = self.copies.in_question(id) {
-                text.clone_into(&mut message.unclear);
-            }
+            let question = self.copies.in_question(id).map(str::to_owned);
+            let message = RepositoryCopies {
+                restic_id: store.to_string(),
+                copies: scene.others(store),
+                unclear: question
+                    .or_else(|| scene.unclear(store, Some(cluster)))
+                    .unwrap_or_default(),
+            };
             let Some(known) = self.copies.known.get_mut(id) else {
                 return;
             };
-            if known.told.get(&cluster) == Some(&message) {
+            if known.told.get(cluster) == Some(&message) {
                 continue;
             }
             let sent = HubMessage {
                 body: Some(Body::RepositoryCopies(message.clone())),
             };
             if session.outgoing.send(sent).is_ok() {
-                known.told.insert(cluster, message);
+                known.told.insert(cluster.clone(), message);
             }
         }
     }

@@ -85,44 +85,10 @@ impl Keeper {
         let Some(asked) = self.asks.about(key, id) else {
             return Err(Withheld::Unknown("what the operation is to do is not known"));
         };
-        // Read as a number: an unknown kind would pass for that of early spokes, which is retention.
-        if has.is_empty() && OperationKind::try_from(asked.ask.kind).is_err() {
-            return Err(Withheld::NewerKind(asked.ask.kind));
-        }
-        // Who holds the lock goes on.
-        let pause = self
-            .hub
-            .paused()
-            .filter(|_| has.is_empty() && pauses(asked.ask.kind()));
-        if let Some(pause) = pause {
-            return Err(Withheld::Paused(format!(
-                "maintenance of the fleet is paused by {}: {}; `fleet resume` ends that",
-                pause.who, pause.reason
-            )));
-        }
         if has.is_empty()
-            && let Some(text) = self.place_unclear(id, &key.0)
+            && let Some(withheld) = self.barred(id, &key.0, &asked.ask)
         {
-            return Err(Withheld::Unclear(text));
-        }
-        let read_only = self
-            .hub
-            .read(|inventory| inventory.read_only(id).cloned())
-            .filter(|_| asked.ask.kind() != OperationKind::Check);
-        if let Some(place) = read_only {
-            return Err(Withheld::ReadOnly(format!(
-                "ResticRepository {place} makes the repository read-only (spec.readOnly)"
-            )));
-        }
-        if has.is_empty() && !asked.ask.removes_key.is_empty() {
-            let key = asked.ask.removes_key.clone();
-            if let Some(text) = self.store_unclear(id) {
-                return Err(Withheld::Unclear(text));
-            }
-            let needed = self.hub.read(|inventory| keys::needed(inventory, id, &key));
-            if let Some(text) = needed {
-                return Err(Withheld::KeyInUse(text));
-            }
+            return Err(withheld);
         }
         if ![OperationKind::Retention, OperationKind::Unspecified].contains(&asked.ask.kind()) {
             return Ok(None);
@@ -151,6 +117,39 @@ impl Keeper {
             Some(text) => Err(Withheld::TooLong(text)),
             None => Ok(Some(run)),
         }
+    }
+
+    /// Why an operation may not begin, whatever it is to do. Who holds the lock goes on.
+    fn barred(&self, id: &Arc<str>, cluster: &str, ask: &LeaseAsk) -> Option<Withheld> {
+        // Read as a number: an unknown kind would pass for that of early spokes, which is retention.
+        if OperationKind::try_from(ask.kind).is_err() {
+            return Some(Withheld::NewerKind(ask.kind));
+        }
+        if let Some(pause) = self.hub.paused().filter(|_| pauses(ask.kind())) {
+            return Some(Withheld::Paused(format!(
+                "maintenance of the fleet is paused by {}: {}; `fleet resume` ends that",
+                pause.who, pause.reason
+            )));
+        }
+        if let Some(text) = self.place_unclear(id, cluster) {
+            return Some(Withheld::Unclear(text));
+        }
+        let read_only = self.hub.read(|inventory| inventory.read_only(id).cloned());
+        if let Some(place) = read_only.filter(|_| ask.kind() != OperationKind::Check) {
+            return Some(Withheld::ReadOnly(format!(
+                "ResticRepository {place} makes the repository read-only (spec.readOnly)"
+            )));
+        }
+        if ask.removes_key.is_empty() {
+            return None;
+        }
+        if let Some(text) = self.store_unclear(id) {
+            return Some(Withheld::Unclear(text));
+        }
+        let needed = self
+            .hub
+            .read(|inventory| keys::needed(inventory, id, &ask.removes_key));
+        needed.map(Withheld::KeyInUse)
     }
 
     /// Reads what earlier runs of a repository left, once. Whether it is known.

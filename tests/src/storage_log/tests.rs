@@ -199,3 +199,16 @@ fn an_audit_that_was_forgotten_is_joined_with_the_present_one() {
     );
     assert_eq!(by(&[], &all).violations, ["token 2 was granted twice"]);
 }
+
+#[test]
+fn a_grant_that_was_entered_anew_is_the_one_that_was_forgotten() {
+    let forgotten = |token, cluster| Grant {
+        subject: FORGOTTEN.to_owned(),
+        ..grant(token, cluster, 90, Some(95))
+    };
+    let earlier = [grant(1, "b", 10, None)];
+    let all = merge(&earlier, &[forgotten(1, "b")]);
+    assert_eq!(all, [grant(1, "b", 10, Some(95))]);
+    let other = merge(&earlier, &[forgotten(1, "a")]);
+    assert_eq!(by(&[], &other).violations, ["token 1 was granted twice"]);
+}

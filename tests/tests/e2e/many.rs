@@ -55,7 +55,7 @@ fn with_one_place_the_second_run_is_parked_and_begins_when_the_first_is_over() {
 }
 
 #[test]
-#[ignore = "needs clusters: make test"]
+#[ignore = "needs clusters: make long"]
 fn no_run_begins_while_the_repository_cannot_be_opened_and_then_they_go_on() {
     let place = Place::new("b", "unopened");
     place.apply(&[

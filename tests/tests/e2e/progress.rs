@@ -8,7 +8,7 @@ use tests::fleet;
 use crate::support::{Place, SOON, bed, faulty, fleet_json, noise, rest};
 
 #[test]
-#[ignore = "needs clusters: make test"]
+#[ignore = "needs clusters: make long"]
 fn a_long_backup_shows_how_far_it_has_come_here_and_in_the_fleet() {
     let place = Place::new("a", "progress");
     // More than two minutes at this speed.

@@ -272,7 +272,7 @@ fn a_claim_that_somebody_else_holds_is_said_to_be_in_deletion() {
 }
 
 #[test]
-#[ignore = "needs clusters: make test"]
+#[ignore = "needs clusters: make long"]
 fn a_backup_reads_only_what_changed_although_a_namesake_shares_the_repository() {
     let places = [Place::new("a", "namesake"), Place::new("b", "namesake")];
     for (n, place) in places.iter().enumerate() {

@@ -146,7 +146,7 @@ fn mend(place: &Place) {
 }
 
 #[test]
-#[ignore = "needs clusters: make test"]
+#[ignore = "needs clusters: make long"]
 fn alerts_of_backups_and_restores_come_with_their_cause_and_end_with_its_mend() {
     let place = Place::new("a", NAMESPACE);
     let prometheus = Prometheus::start(place.cluster.clone(), 19_191);

@@ -72,7 +72,7 @@ async fn stranger(uid: &str, asks: usize) -> anyhow::Result<()> {
 }
 
 #[test]
-#[ignore = "needs clusters: make faults"]
+#[ignore = "needs clusters: make long"]
 fn alerts_of_the_hub_come_with_their_cause_and_end_with_its_mend() {
     let (hub, cluster) = (bed().cluster("a").unwrap(), bed().cluster("b").unwrap());
     let prometheus = Prometheus::with_hub(cluster.clone(), hub, 19_194);

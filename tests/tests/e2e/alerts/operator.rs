@@ -14,7 +14,7 @@ pub const ALERTS: &[&str] = &[
 ];
 
 #[test]
-#[ignore = "needs clusters: make faults"]
+#[ignore = "needs clusters: make long"]
 fn alerts_of_the_operator_come_with_their_cause_and_end_with_its_mend() {
     let cluster = bed().cluster("b").unwrap();
     let prometheus = Prometheus::start(cluster.clone(), 19_193);

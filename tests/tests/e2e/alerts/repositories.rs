@@ -79,7 +79,7 @@ fn prepare(place: &Place) {
 }
 
 #[test]
-#[ignore = "needs clusters: make test"]
+#[ignore = "needs clusters: make long"]
 fn alerts_of_repositories_and_retention_come_with_their_cause_and_end_with_its_mend() {
     let place = Place::new("a", NAMESPACE);
     let prometheus = Prometheus::start(place.cluster.clone(), 19_192);

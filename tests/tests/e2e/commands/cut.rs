@@ -159,7 +159,7 @@ fn ended(ids: &[String]) -> BTreeMap<String, Value> {
 }
 
 #[test]
-#[ignore = "needs clusters: make test"]
+#[ignore = "needs clusters: make faults"]
 fn fifty_commands_over_links_that_are_cut_are_each_done_once_or_expired() {
     let sides = [Side::new("a"), Side::new("b")];
     for side in &sides {

@@ -27,7 +27,7 @@ fn waiting(place: &Place, name: &str, reason: &str) -> Value {
 }
 
 #[test]
-#[ignore = "needs clusters: make test"]
+#[ignore = "needs clusters: make long"]
 fn while_the_hub_is_away_maintenance_waits_and_backups_go_on() {
     let place = Place::new("b", "away");
     place.apply(&[

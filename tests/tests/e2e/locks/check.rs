@@ -86,7 +86,7 @@ fn checked_place(name: &str, url: &str, subset: &str) -> Place {
 }
 
 #[test]
-#[ignore = "needs clusters: make test"]
+#[ignore = "needs clusters: make long"]
 fn a_damaged_pack_is_found_within_one_walk_and_stops_retention_until_it_is_mended() {
     let url = rest("damaged");
     let place = checked_place("damaged", &url, "1/4");

@@ -42,7 +42,7 @@ fn three_readings(id: &str) {
 }
 
 #[test]
-#[ignore = "needs clusters: make test"]
+#[ignore = "needs clusters: make long"]
 fn one_cluster_lists_a_repository_and_the_other_takes_over_when_it_is_killed() {
     let (a, b) = (Place::new("a", "collected"), Place::new("b", "collected"));
     for place in [&a, &b] {

@@ -83,7 +83,7 @@ fn until_removed(id: &str, removed: &[String]) -> Value {
 }
 
 #[test]
-#[ignore = "needs clusters: make test"]
+#[ignore = "needs clusters: make long"]
 fn locks_of_a_killed_backup_and_a_killed_prune_go_without_a_person() {
     let (place, url) = (Place::new("a", "left"), s3(0, "left"));
     // 30 seconds, of which the run has those until it is killed.

@@ -11,7 +11,7 @@ use crate::retention::{make_snapshots, repository_id, restic, start};
 use crate::support::{bed, faulty, fleet_json, rest, suite};
 
 #[test]
-#[ignore = "needs clusters: make test"]
+#[ignore = "needs clusters: make long"]
 fn two_clusters_ask_at_once_many_times_and_their_delete_phases_never_overlap() {
     let rounds = suite().rounds;
     let url = rest("twenty");

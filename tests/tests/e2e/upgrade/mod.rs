@@ -201,7 +201,7 @@ fn files_of(place: &Place, claim: &str) -> PathBuf {
 }
 
 #[test]
-#[ignore = "needs clusters: make test"]
+#[ignore = "needs clusters: make long"]
 fn the_original_operator_is_replaced_with_its_resources_cron_jobs_and_jobs_in_place() {
     let place = Place::new("b", "upgrade");
     let url = s3(0, &place.namespace);

@@ -44,7 +44,7 @@ fn application() -> Value {
 }
 
 #[test]
-#[ignore = "needs clusters: make test"]
+#[ignore = "needs clusters: make long"]
 fn the_samples_of_the_original_operator_do_what_they_say() {
     let (system, place) = (Place::new("a", "backup-system"), Place::new("a", "samples"));
     let host = bed().plan().wan(1);
