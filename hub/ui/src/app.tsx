@@ -5,7 +5,6 @@ import { useEffect } from 'preact/hooks'
 import { moment, span } from './format'
 import { help, GO } from './keys'
 import { address, path } from './route'
-import { forget } from './state/ask'
 import { now } from './state/clock'
 import { lastHeard, late, paused } from './state/live'
 import { theme, zone, type Theme } from './state/prefs'
@@ -139,7 +138,7 @@ function Menu() {
         <button type="button" onClick={() => (help.value = true)}>
           Keys
         </button>
-        <button type="button" onClick={() => void logOut().then(forget)}>
+        <button type="button" onClick={() => void logOut()}>
           Log out
         </button>
       </div>

@@ -176,8 +176,8 @@ function Search() {
 }
 
 function Found({ place, snapshot, pattern }: { place: Place; snapshot: SnapshotRow; pattern: string }) {
-  const name = to(place.cluster, place.namespace, place.name)
-  const asked = useAsk(`find ${name} ${snapshot.id} ${pattern}`, (stop) => find(place, snapshot.id, pattern, stop))
+  const name = `${place.cluster}/${place.namespace}/${place.name}`
+  const asked = useAsk(`find ${name} ${snapshot.id} ${pattern}`, (stop) => find(place, snapshot.id, pattern, stop), { once: true })
   return (
     <Section title={`Found in the snapshot of ${moment(snapshot.time)}`}>
       <Panel asked={asked}>{(read) => (read.files.length === 0 ? <Empty title={`Nothing in it is called ${pattern}.`} /> : <Files place={place} snapshot={snapshot} files={read.files} cut={read.cut} whole />)}</Panel>
