@@ -5,8 +5,7 @@ import { go, query, to, withQuery } from '../route'
 import { useAsk } from '../state/ask'
 import { BACKUP, OPERATION, word } from '../words'
 import { Command } from '../parts/command'
-import { Export } from '../parts/export'
-import { Pages } from '../parts/listing'
+import { Log } from '../parts/listing'
 import { Empty, Panel } from '../parts/panel'
 import { Progress } from '../parts/progress'
 import { Screen, Section } from '../parts/screen'
@@ -113,8 +112,7 @@ const KINDS: [ActivityKind, string][] = [
 /** What happened, by kind; kind and page are in the address. */
 function Happened() {
   const kinds = query('kind').split(',').filter((kind) => KINDS.some(([known]) => known === kind)) as ActivityKind[]
-  const request = { kinds, clusters: query('cluster').split(',').filter(Boolean), before: query('after'), limit: PAGE }
-  const asked = useAsk(`activity ${JSON.stringify(request)}`, (stop) => FleetView.activity(request, stop), { every: request.before ? undefined : 15_000, cluster: request.before ? undefined : '' })
+  const request = { kinds, clusters: query('cluster').split(',').filter(Boolean) }
   const toggle = (kind: ActivityKind) => {
     const next = kinds.includes(kind) ? kinds.filter((other) => other !== kind) : [...kinds, kind]
     go(withQuery({ kind: next.join(','), after: '' }), true)
@@ -128,21 +126,21 @@ function Happened() {
           </button>
         ))}
       </div>
-      <Panel asked={asked}>
-        {({ entries, nextBefore }) =>
-          entries.length === 0 ? (
-            <Empty title="Nothing of this kind has happened yet." />
-          ) : (
-            <>
-              <Table caption="What happened, newest first" columns={ACTIVITY_COLUMNS} rows={entries} id={eventKey} />
-              <div class="under">
-                <Pages next={nextBefore} />
-                <Export name="activity" columns={ACTIVITY_COLUMNS} all={async () => entries} />
-              </div>
-            </>
-          )
-        }
-      </Panel>
+      <Log
+        name="activity"
+        caption="What happened, newest first"
+        about={`activity ${JSON.stringify(request)}`}
+        read={async (place, stop) => {
+          const { asOf, entries, nextBefore } = await FleetView.activity({ ...request, ...place }, stop)
+          return { asOf, rows: entries, next: nextBefore }
+        }}
+        every={15_000}
+        watched
+        ended
+        columns={ACTIVITY_COLUMNS}
+        id={eventKey}
+        empty={<Empty title="Nothing of this kind has happened yet." />}
+      />
     </Section>
   )
 }

@@ -1,12 +1,13 @@
 // One cluster: whether it reports, and what it has.
 import { FleetView, type ClusterRow } from '../wire/contract'
 import { number } from '../format'
-import { path, to } from '../route'
+import { path } from '../route'
 import { useAsk } from '../state/ask'
 import { CLUSTER, word } from '../words'
 import { COLUMNS } from './backups'
 import { Command } from '../parts/command'
 import { Facts } from '../parts/facts'
+import { isStale, keyed } from '../parts/listing'
 import { Empty, Failed, Notice, Panel, Skeleton } from '../parts/panel'
 import { Screen, Section } from '../parts/screen'
 import { State } from '../parts/state'
@@ -69,7 +70,7 @@ function Backups({ cluster }: { cluster: string }) {
           page.rows.length === 0 ? (
             <Empty title="This cluster has no backup." />
           ) : (
-            <Table caption={`Backups of ${cluster}`} columns={COLUMNS} rows={page.rows.flatMap((row) => row.backup ?? [])} id={(row) => to(row.namespace, row.name)} stale={(row) => row.freshness?.stale ?? false} />
+            <Table caption={`Backups of ${cluster}`} columns={COLUMNS} rows={keyed(page.rows, (row) => row.backup)} id={(row) => row.key} stale={isStale} />
           )
         }
       </Panel>

@@ -47,8 +47,6 @@ export default function Clusters() {
         words={CLUSTER}
         columns={COLUMNS}
         pick={(row) => row.cluster}
-        id={(row) => row.name}
-        stale={(row) => row.freshness?.stale ?? false}
         empty={
           <Empty title="No cluster has connected yet.">
             <p>A cluster joins with one command, which this prints with its token:</p>

@@ -53,7 +53,7 @@ export function Growth({ repository }: { repository: string }) {
               <details>
                 <summary>The same figures as a table</summary>
                 <Table caption="Figures over time" columns={COLUMNS} rows={[...points].reverse()} id={(point) => String(point.at)} />
-                <Export name="history" columns={COLUMNS} all={async () => points} />
+                <Export name="history" columns={COLUMNS} all={async () => ({ rows: points })} />
               </details>
             </>
           )

@@ -192,7 +192,7 @@ function Removals({ title, of }: { title: string; of: Removal[] }) {
   const [all, setAll] = useState(false)
   const shown = all ? of : of.slice(0, SHOWN)
   return (
-    <Section title={title} aside={of.length > 0 && <Export name="snapshots" columns={REMOVALS} all={async () => of} />}>
+    <Section title={title} aside={of.length > 0 && <Export name="snapshots" columns={REMOVALS} all={async () => ({ rows: of })} />}>
       {of.length === 0 ? <p class="muted">None.</p> : <Table caption={title} columns={REMOVALS} rows={shown} id={(removal) => removal.id} />}
       {shown.length < of.length && (
         <button type="button" onClick={() => setAll(true)}>

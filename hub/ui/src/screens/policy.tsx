@@ -1,8 +1,9 @@
 // One retention policy: what it keeps, how its last run went, and what can be done.
 import { FleetControl, type GetResponse, type PolicyRow, type RetentionRule } from '../wire/contract'
-import { path, to } from '../route'
+import { path } from '../route'
 import { OUTCOME, POLICY, word } from '../words'
 import { Act, requestId } from '../parts/act'
+import { Repository as RepositoryOf } from '../parts/columns'
 import { Command } from '../parts/command'
 import { Facts } from '../parts/facts'
 import { Failed, Notice, Skeleton } from '../parts/panel'
@@ -69,7 +70,7 @@ function Details({ row, of }: { row: PolicyRow; of: GetResponse }) {
           ['Result', policy?.lastResult && <State of={word(OUTCOME, policy.lastResult)} stale={stale} />],
           ['Next run', policy?.suspended ? 'suspended' : row.nextRun !== undefined && <At at={row.nextRun} />],
           ['Schedule', policy?.schedule],
-          ['Repository', policy?.resticId ? <a href={to('repositories', policy.resticId)}>{policy.repositoryName}</a> : policy?.repositoryName],
+          ['Repository', policy?.repositoryName && <RepositoryOf of={policy} />],
           ['Known as of', <At at={row.freshness?.lastHeard} />],
         ]}
       />

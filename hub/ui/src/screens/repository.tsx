@@ -6,6 +6,7 @@ import { BINDING, REPOSITORY, word } from '../words'
 import { Act, requestId } from '../parts/act'
 import { Command } from '../parts/command'
 import { Facts } from '../parts/facts'
+import { isStale } from '../parts/listing'
 import { Failed, Notice, Skeleton } from '../parts/panel'
 import { Screen, Section } from '../parts/screen'
 import { State } from '../parts/state'
@@ -14,7 +15,7 @@ import { Ago, At } from '../parts/time'
 import { Growth } from './growth'
 import { LockOf } from './lock'
 import { Around, useObject } from './object'
-import { figuresOld, key } from './repositories'
+import { figuresOld } from './repositories'
 
 export default function Repository() {
   const wanted = path.value.slice(1).join('/')
@@ -56,7 +57,7 @@ function Details({ row }: { row: RepositoryRow }) {
       {row.resticId && <Growth repository={row.resticId} />}
       {row.resticId && <LockOf repository={row.resticId} />}
       <Section title="Used by">
-        <Table caption={`Clusters that use ${row.name}`} columns={BINDINGS} rows={row.bindings} id={(binding) => to(binding.cluster, binding.namespace, binding.name)} stale={(binding) => binding.freshness?.stale ?? false} />
+        <Table caption={`Clusters that use ${row.name}`} columns={BINDINGS} rows={row.bindings} id={(binding) => to(binding.cluster, binding.namespace, binding.name)} stale={isStale} />
       </Section>
       {figures && figures.hosts.length > 0 && (
         <Section title="Hosts">
@@ -123,11 +124,11 @@ function Actions({ row }: { row: RepositoryRow }) {
       <a class="button" href={to('snapshots', binding.cluster, binding.namespace, binding.name)}>
         Snapshots
       </a>
-      <Act label="Check now" verb="run" title={`Check ${row.name || key(row)}`} run={() => FleetControl.runCheck({ options: options(), command: { repository } })}>
+      <Act label="Check now" verb="run" title={`Check ${row.name || what}`} run={() => FleetControl.runCheck({ options: options(), command: { repository } })}>
         <p>Cluster {binding.cluster} reads the repository and checks its integrity, under the maintenance lock. Nothing is changed; other maintenance waits meanwhile.</p>
         <Command text={`fleet repos check ${what}`} />
       </Act>
-      <Act label="Remove left-over locks" verb="run" title={`Remove left-over locks of ${row.name || key(row)}`} run={() => FleetControl.unlock({ options: options(), command: { repository } })}>
+      <Act label="Remove left-over locks" verb="run" title={`Remove left-over locks of ${row.name || what}`} run={() => FleetControl.unlock({ options: options(), command: { repository } })}>
         <p>Removes locks of restic whose process has ended: unchanged for long enough, and no owner in the fleet is alive. Locks in use stay.</p>
         <Command text={`fleet repos unlock ${what}`} />
       </Act>

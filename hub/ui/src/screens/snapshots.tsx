@@ -8,6 +8,7 @@ import { may } from '../state/session'
 import { count } from '../words'
 import { Command } from '../parts/command'
 import { Export } from '../parts/export'
+import { keyed } from '../parts/listing'
 import { Empty, Notice, Panel } from '../parts/panel'
 import { Screen, Section } from '../parts/screen'
 import { Table, type Column } from '../parts/table'
@@ -37,7 +38,7 @@ function Choose() {
   return (
     <Panel asked={asked}>
       {(page) => {
-        const rows = page.rows.flatMap((row) => (row.repository ? [{ ...row.repository, key: row.key }] : []))
+        const rows = keyed(page.rows, (row) => row.repository)
         if (rows.length === 0) return <Empty title="No cluster reports a repository." />
         return (
           <>
@@ -211,7 +212,7 @@ function List({ place, rows, cut }: { place: Place; rows: SnapshotRow[]; cut: bo
       <Table caption="Snapshots, newest first" columns={columns} rows={rows} id={(row) => row.id} />
       <div class="under">
         <span />
-        <Export name="snapshots" columns={columns} all={async () => rows} />
+        <Export name="snapshots" columns={columns} all={async () => ({ rows, cut })} />
       </div>
     </>
   )
