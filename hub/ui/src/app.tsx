@@ -81,7 +81,7 @@ const open = signal(false)
 function Bar() {
   const asked = useStatus()
   const of = asked.data && verdict(asked.data)
-  const tone = late.value || !of ? 'unknown' : of.tone
+  const tone = late.value || asked.error || !of ? 'unknown' : of.tone
   return (
     <header class="bar">
       <button type="button" class="open-nav quiet" aria-expanded={open.value} aria-controls="screens" onClick={() => (open.value = !open.value)}>

@@ -1,4 +1,5 @@
 // Times, sizes and identifiers as people read them.
+import type { BackupRun } from './wire/contract'
 import { zone } from './state/prefs'
 
 const UNITS: [number, string][] = [
@@ -63,4 +64,9 @@ export function number(n: number | undefined): string {
 /** A value for the command line, quoted where a shell would read more into it. */
 export function shell(text: string): string {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
+}
+
+/** A figure of a run; of one that did not come to its end a zero is not known. */
+export function figure(run: BackupRun | undefined, name: 'bytesAdded' | 'bytesProcessed' | 'filesProcessed'): number | undefined {
+  return run && (run.result === 'succeeded' || run.snapshotId || run[name] > 0) ? run[name] : undefined
 }

@@ -2,7 +2,7 @@
 import type { ComponentChildren } from 'preact'
 import type { Collection, Freshness } from '../wire/contract'
 import { to } from '../route'
-import { word } from '../words'
+import { word, type Words } from '../words'
 import { State } from './state'
 import type { Column } from './table'
 import { Ago } from './time'
@@ -37,7 +37,7 @@ interface Told {
 }
 
 /** The state and its reason; of a silent cluster also how old that is. `more` stands below. */
-export function told<R extends Told>(words: Parameters<typeof word>[0], more?: (row: R) => ComponentChildren): Column<R> {
+export function told<R extends Told>(words: Words, more?: (row: R) => ComponentChildren): Column<R> {
   return {
     name: 'State',
     sort: 'state',

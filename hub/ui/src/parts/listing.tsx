@@ -3,7 +3,7 @@ import type { ComponentChildren } from 'preact'
 import { FleetView, type Collection, type Filter as Wanted, type Freshness, type Row } from '../wire/contract'
 import { go, query, withQuery } from '../route'
 import { useAsk } from '../state/ask'
-import { count, word } from '../words'
+import { count, type Words } from '../words'
 import { Export, type Whole } from './export'
 import { chosen, Filter } from './filter'
 import { Empty, Panel } from './panel'
@@ -81,7 +81,7 @@ export const isStale = (row: { freshness?: Freshness }): boolean => row.freshnes
 interface Props<R> {
   collection: Collection
   noun: [string, string]
-  words: Parameters<typeof word>[0]
+  words: Words
   counts?: Record<string, number>
   columns: Column<Keyed<R>>[]
   pick: (row: Row) => R | undefined

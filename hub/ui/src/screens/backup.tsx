@@ -1,6 +1,6 @@
 // One backup: is it good, why not, and what can be done.
 import { FleetControl, type BackupRow, type GetResponse } from '../wire/contract'
-import { bytes, number, short } from '../format'
+import { bytes, figure, number, short } from '../format'
 import { path, to } from '../route'
 import { BACKUP, RESULT, word } from '../words'
 import { Act, requestId } from '../parts/act'
@@ -45,7 +45,7 @@ function Details({ row, of }: { row: BackupRow; of: GetResponse }) {
         </Notice>
       )}
       {backup?.running && <Progress of={backup.progress} what="Progress of the backup" />}
-      <Strip days={of.days} />
+      <Strip days={of.days} heard={stale ? row.freshness?.lastHeard : undefined} />
       <Facts
         of={[
           ['Last success', <At at={backup?.lastSuccess} never="never" />],
@@ -67,8 +67,8 @@ function Details({ row, of }: { row: BackupRow; of: GetResponse }) {
               ['Message', run.message],
               ['Began', <At at={run.started} />],
               ['Ended', <At at={run.finished} never="not yet" />],
-              ['Added', bytes(run.bytesAdded)],
-              ['Read', `${bytes(run.bytesProcessed)} in ${number(run.filesProcessed)} files`],
+              ['Added', bytes(figure(run, 'bytesAdded'))],
+              ['Read', figure(run, 'filesProcessed') === undefined ? '–' : `${bytes(run.bytesProcessed)} in ${number(run.filesProcessed)} files`],
               ['Snapshot', run.snapshotId && backup && <a href={`${to('snapshots', row.cluster, backup.repositoryNamespace, backup.repositoryName, run.snapshotId)}?backup=${encodeURIComponent(`${row.namespace}/${row.name}`)}`}>{short(run.snapshotId)}</a>],
             ]}
           />

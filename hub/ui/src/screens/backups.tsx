@@ -1,6 +1,6 @@
 // Every backup of the fleet, worst first.
 import type { BackupRow } from '../wire/contract'
-import { bytes, moment, shell } from '../format'
+import { bytes, figure, moment, shell } from '../format'
 import { query } from '../route'
 import { useStatus } from '../state/status'
 import { BACKUP } from '../words'
@@ -23,8 +23,8 @@ export const COLUMNS: Column<BackupRow>[] = [
     sort: 'size',
     figures: true,
     wide: true,
-    cell: (row) => bytes(row.backup?.lastRun?.bytesAdded),
-    text: (row) => row.backup?.lastRun?.bytesAdded ?? '',
+    cell: (row) => bytes(figure(row.backup?.lastRun, 'bytesAdded')),
+    text: (row) => figure(row.backup?.lastRun, 'bytesAdded') ?? '',
   },
   repository((row) => row.backup),
 ]

@@ -5,6 +5,7 @@ import { path } from '../route'
 import { useAsk } from '../state/ask'
 import { CLUSTER, word } from '../words'
 import { COLUMNS } from './backups'
+import { received } from './clusters'
 import { Command } from '../parts/command'
 import { Facts } from '../parts/facts'
 import { isStale, keyed } from '../parts/listing'
@@ -25,7 +26,7 @@ export default function Cluster() {
     <Screen title={name} up={['Clusters', '/clusters']}>
       {asked.error && <Failed error={asked.error} since={asked.at} />}
       {row ? <Details row={row} /> : !asked.error && <Skeleton rows={6} />}
-      {row && <Backups cluster={name} />}
+      {row && <Backups row={row} />}
       {asked.data && <Around of={asked.data} />}
       <Command text={`fleet clusters ${name}`} />
     </Screen>
@@ -49,9 +50,9 @@ function Details({ row }: { row: ClusterRow }) {
         of={[
           ['Heard', <At at={row.freshness?.lastHeard} />],
           ['Connected since', row.connectedSince !== undefined && <At at={row.connectedSince} />],
-          ['Backups', <a href={`/backups?cluster=${encodeURIComponent(row.name)}`}>{number(row.backups)}</a>],
-          ['Unwell', number(row.backupsUnwell)],
-          ['Repositories', <a href={`/repositories?cluster=${encodeURIComponent(row.name)}`}>{number(row.repositories)}</a>],
+          ['Backups', <a href={`/backups?cluster=${encodeURIComponent(row.name)}`}>{number(received(row, row.backups))}</a>],
+          ['Unwell', number(received(row, row.backupsUnwell))],
+          ['Repositories', <a href={`/repositories?cluster=${encodeURIComponent(row.name)}`}>{number(received(row, row.repositories))}</a>],
           ['Operator', row.version],
           ['Kubernetes', row.kubernetesVersion],
           ['Cluster uid', row.clusterUid],
@@ -61,14 +62,14 @@ function Details({ row }: { row: ClusterRow }) {
   )
 }
 
-function Backups({ cluster }: { cluster: string }) {
+function Backups({ row: { name: cluster, complete } }: { row: ClusterRow }) {
   const asked = useAsk(`cluster backups ${cluster}`, (stop) => FleetView.list({ collection: 'backups', filter: { clusters: [cluster] }, pageSize: WORST }, stop), { cluster })
   return (
     <Section title="Backups, worst first" aside={<a href={`/backups?cluster=${encodeURIComponent(cluster)}`}>All</a>}>
       <Panel asked={asked}>
         {(page) =>
           page.rows.length === 0 ? (
-            <Empty title="This cluster has no backup." />
+            <Empty title={complete ? 'This cluster has no backup.' : 'No backup of this cluster is known yet.'} />
           ) : (
             <Table caption={`Backups of ${cluster}`} columns={COLUMNS} rows={keyed(page.rows, (row) => row.backup)} id={(row) => row.key} stale={isStale} />
           )

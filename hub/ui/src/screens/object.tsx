@@ -62,7 +62,7 @@ const EVENTS: Column<ActivityEntry>[] = [
     text: (of) => `${of.result}: ${of.text}`,
   },
   { name: 'By', short: true, wide: true, cell: (of) => of.who, text: (of) => of.who },
-  { name: 'Added', figures: true, wide: true, cell: (of) => (of.bytesAdded > 0 ? bytes(of.bytesAdded) : ''), text: (of) => of.bytesAdded },
+  { name: 'Added', figures: true, wide: true, cell: (of) => (of.bytesAdded > 0 ? bytes(of.bytesAdded) : ''), text: (of) => of.bytesAdded || '' },
   { name: 'When', cell: (of) => <Ago at={of.at} />, text: (of) => moment(of.at, true) },
 ]
 

@@ -15,7 +15,7 @@ const COLUMNS: Column<RestoreRow>[] = [
   named('Restore', 'restores'),
   told(RESTORE_ROW, (row) => row.state === 'running' && <Progress of={row.restore?.progress} what={`Progress of ${row.name}`} />),
   { name: 'Target', cell: (row) => row.restore?.target, text: (row) => row.restore?.target ?? '' },
-  { name: 'Restored', figures: true, wide: true, cell: (row) => (row.restore?.files ? `${bytes(row.restore.bytes)} in ${number(row.restore.files)} files` : '–'), text: (row) => row.restore?.bytes ?? '' },
+  { name: 'Restored', figures: true, wide: true, cell: (row) => (row.restore?.files ? `${bytes(row.restore.bytes)} in ${number(row.restore.files)} files` : '–'), text: (row) => (row.restore?.files ? row.restore.bytes : '') },
   { name: 'Began', sort: 'started', cell: (row) => <Ago at={row.restore?.started} never="not yet" />, text: (row) => moment(row.restore?.started) },
 ]
 

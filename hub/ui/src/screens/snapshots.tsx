@@ -49,7 +49,7 @@ function Choose() {
                 <li key={row.key}>
                   <h2>{row.name || short(row.resticId)}</h2>
                   <p class="muted">
-                    {count(row.statistics?.snapshots ?? 0, 'snapshot')}, {bytes(row.statistics?.storedBytes)}
+                    {row.statistics ? `${count(row.statistics.snapshots, 'snapshot')}, ${bytes(row.statistics.storedBytes)}` : 'its figures are not known yet'}
                   </p>
                   <ul class="lines">
                     {row.bindings.map((binding) => (
@@ -201,8 +201,8 @@ function List({ place, rows, cut }: { place: Place; rows: SnapshotRow[]; cut: bo
     { name: 'Time', cell: (row) => <>{moment(row.time)} <span class="muted small">(<Ago at={row.time} />)</span></>, text: (row) => moment(row.time, true) },
     { name: 'Backup', cell: (row) => tagged(row.tags, 'fleet.backup') ?? row.paths.join(', '), text: (row) => tagged(row.tags, 'fleet.backup') ?? row.paths.join(' ') },
     { name: 'Cluster', cell: (row) => tagged(row.tags, 'fleet.cluster') ?? row.host, text: (row) => tagged(row.tags, 'fleet.cluster') ?? row.host },
-    { name: 'Size', figures: true, cell: (row) => (row.bytes ? bytes(row.bytes) : '–'), text: (row) => row.bytes },
-    { name: 'Files', figures: true, wide: true, cell: (row) => (row.files ? number(row.files) : '–'), text: (row) => row.files },
+    { name: 'Size', figures: true, cell: (row) => (row.bytes ? bytes(row.bytes) : '–'), text: (row) => row.bytes || '' },
+    { name: 'Files', figures: true, wide: true, cell: (row) => (row.files ? number(row.files) : '–'), text: (row) => row.files || '' },
   ]
   return (
     <>
