@@ -6,13 +6,13 @@ import { BACKUP, RESULT, word } from '../words'
 import { Act, requestId } from '../parts/act'
 import { Command } from '../parts/command'
 import { Facts } from '../parts/facts'
-import { Failed, Notice, Skeleton } from '../parts/panel'
+import { Notice, Panel } from '../parts/panel'
 import { Progress } from '../parts/progress'
 import { Screen, Section } from '../parts/screen'
 import { State } from '../parts/state'
-import { Ago, At } from '../parts/time'
+import { At } from '../parts/time'
 import { Strip } from '../parts/strip'
-import { Around, useObject } from './object'
+import { Around, Silent, useObject } from './object'
 
 export default function Backup() {
   const [, cluster = '', namespace = '', name = ''] = path.value
@@ -21,8 +21,7 @@ export default function Backup() {
   const row = asked.data?.row?.backup
   return (
     <Screen title={`${namespace}/${name}`} up={[`Backups of ${cluster}`, `/backups?cluster=${encodeURIComponent(cluster)}`]} actions={row && <Actions row={row} />}>
-      {asked.error && <Failed error={asked.error} since={asked.at} />}
-      {row && asked.data ? <Details row={row} of={asked.data} /> : !asked.error && <Skeleton rows={6} />}
+      <Panel asked={asked} rows={6}>{(of) => row && <Details row={row} of={of} />}</Panel>
       <Command text={`fleet backups ${place}`} />
     </Screen>
   )
@@ -39,11 +38,7 @@ function Details({ row, of }: { row: BackupRow; of: GetResponse }) {
         {row.reason && <p>{row.reason}</p>}
         {row.since !== undefined && row.state !== 'ok' && <p class="muted">since <At at={row.since} /></p>}
       </div>
-      {stale && (
-        <Notice tone="unknown">
-          Cluster {row.cluster} is silent since <Ago at={row.freshness?.lastHeard} />: this is what was known last.
-        </Notice>
-      )}
+      <Silent cluster={row.cluster} freshness={row.freshness} />
       {backup?.running && <Progress of={backup.progress} what="Progress of the backup" />}
       <Strip days={of.days} heard={stale ? row.freshness?.lastHeard : undefined} />
       <Facts

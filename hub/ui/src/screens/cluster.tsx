@@ -9,7 +9,7 @@ import { received } from './clusters'
 import { Command } from '../parts/command'
 import { Facts } from '../parts/facts'
 import { isStale, keyed } from '../parts/listing'
-import { Empty, Failed, Notice, Panel, Skeleton } from '../parts/panel'
+import { Empty, Notice, Panel } from '../parts/panel'
 import { Screen, Section } from '../parts/screen'
 import { State } from '../parts/state'
 import { Table } from '../parts/table'
@@ -24,10 +24,15 @@ export default function Cluster() {
   const row = asked.data?.row?.cluster
   return (
     <Screen title={name} up={['Clusters', '/clusters']}>
-      {asked.error && <Failed error={asked.error} since={asked.at} />}
-      {row ? <Details row={row} /> : !asked.error && <Skeleton rows={6} />}
-      {row && <Backups row={row} />}
-      {asked.data && <Around of={asked.data} />}
+      <Panel asked={asked} rows={6}>
+        {(of) => (
+          <>
+            {row && <Details row={row} />}
+            {row && <Backups row={row} />}
+            <Around of={of} />
+          </>
+        )}
+      </Panel>
       <Command text={`fleet clusters ${name}`} />
     </Screen>
   )

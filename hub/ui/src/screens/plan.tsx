@@ -11,7 +11,7 @@ import { Act } from '../parts/act'
 import { Command } from '../parts/command'
 import { Export } from '../parts/export'
 import { Facts } from '../parts/facts'
-import { Failed, Notice, Skeleton } from '../parts/panel'
+import { Notice, Panel } from '../parts/panel'
 import { Screen, Section } from '../parts/screen'
 import { State } from '../parts/state'
 import { Table, type Column } from '../parts/table'
@@ -32,11 +32,9 @@ async function ask(id: string, stop: AbortSignal): Promise<{ asOf: number | unde
 export default function PlanScreen() {
   const [, id = ''] = path.value
   const asked = useAsk(`plan ${id}`, (stop) => ask(id, stop), { every: EVERY })
-  const plan = asked.data?.plan
   return (
     <Screen title={`Plan ${id}`} up={['Plans', '/plans']}>
-      {asked.error && <Failed error={asked.error} since={asked.at} />}
-      {plan ? <Details plan={plan} /> : !asked.error && <Skeleton rows={8} />}
+      <Panel asked={asked} rows={8}>{({ plan }) => <Details plan={plan} />}</Panel>
       <Command text={`fleet plan show ${shell(id)}`} />
     </Screen>
   )

@@ -6,12 +6,12 @@ import { Act, requestId } from '../parts/act'
 import { Repository as RepositoryOf } from '../parts/columns'
 import { Command } from '../parts/command'
 import { Facts } from '../parts/facts'
-import { Failed, Notice, Skeleton } from '../parts/panel'
+import { Notice, Panel } from '../parts/panel'
 import { Progress } from '../parts/progress'
 import { Screen, Section } from '../parts/screen'
 import { State } from '../parts/state'
-import { Ago, At } from '../parts/time'
-import { Around, useObject } from './object'
+import { At } from '../parts/time'
+import { Around, Silent, useObject } from './object'
 
 export default function Policy() {
   const [, cluster = '', namespace = '', name = ''] = path.value
@@ -20,8 +20,7 @@ export default function Policy() {
   const row = asked.data?.row?.policy
   return (
     <Screen title={`${namespace}/${name}`} up={['Retention', '/policies']} actions={row && <Actions row={row} />}>
-      {asked.error && <Failed error={asked.error} since={asked.at} />}
-      {row && asked.data ? <Details row={row} of={asked.data} /> : !asked.error && <Skeleton rows={6} />}
+      <Panel asked={asked} rows={6}>{(of) => row && <Details row={row} of={of} />}</Panel>
       <Command text={`kubectl -n ${namespace} describe grp ${name}`} label={`In cluster ${cluster}`} />
     </Screen>
   )
@@ -58,11 +57,7 @@ function Details({ row, of }: { row: PolicyRow; of: GetResponse }) {
           <a href="/plans">Read the plan, and approve or reject it</a>
         </Notice>
       )}
-      {stale && (
-        <Notice tone="unknown">
-          Cluster {row.cluster} is silent since <Ago at={row.freshness?.lastHeard} />: this is what was known last.
-        </Notice>
-      )}
+      <Silent cluster={row.cluster} freshness={row.freshness} />
       <Progress of={policy?.progress} what="Progress of the run" />
       <Facts
         of={[

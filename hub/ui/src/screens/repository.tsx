@@ -7,7 +7,7 @@ import { Act, requestId } from '../parts/act'
 import { Command } from '../parts/command'
 import { Facts } from '../parts/facts'
 import { isStale } from '../parts/listing'
-import { Failed, Notice, Skeleton } from '../parts/panel'
+import { Notice, Panel } from '../parts/panel'
 import { Screen, Section } from '../parts/screen'
 import { State } from '../parts/state'
 import { Table, type Column } from '../parts/table'
@@ -23,10 +23,15 @@ export default function Repository() {
   const row = asked.data?.row?.repository
   return (
     <Screen title={row?.name || short(wanted)} up={['Repositories', '/repositories']} actions={row && <Actions row={row} />}>
-      {asked.error && <Failed error={asked.error} since={asked.at} />}
-      {row ? <Details row={row} /> : !asked.error && <Skeleton rows={6} />}
-      {asked.data && <Around of={asked.data} />}
-      {row && <Command text={`fleet repos ${shell(row.resticId ? short(row.resticId) : row.name)} -o wide`} />}
+      <Panel asked={asked} rows={6}>
+        {(of) => (
+          <>
+            {row && <Details row={row} />}
+            <Around of={of} />
+          </>
+        )}
+      </Panel>
+      <Command text={`fleet repos ${shell(row && !row.resticId ? row.name : short(wanted))} -o wide`} />
     </Screen>
   )
 }
