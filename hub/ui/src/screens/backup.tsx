@@ -3,7 +3,7 @@ import { FleetControl, type BackupRow, type GetResponse } from '../wire/contract
 import { bytes, figure, number, short } from '../format'
 import { path, to } from '../route'
 import { BACKUP, RESULT, word } from '../words'
-import { Act, requestId } from '../parts/act'
+import { Act } from '../parts/act'
 import { Command } from '../parts/command'
 import { Facts } from '../parts/facts'
 import { Notice, Panel } from '../parts/panel'
@@ -80,7 +80,7 @@ function snapshots({ cluster, namespace, name, backup }: BackupRow): string {
 
 function Actions({ row }: { row: BackupRow }) {
   const backup = { namespace: row.namespace, name: row.name }
-  const options = () => ({ cluster: row.cluster, requestId: requestId() })
+  const options = (requestId: string) => ({ cluster: row.cluster, requestId })
   const what = `${row.cluster}/${row.namespace}/${row.name}`
   const wait = row.freshness?.stale && <Notice tone="unknown">The cluster is silent: it begins when the cluster is back, within an hour, or not at all.</Notice>
   return (
@@ -90,7 +90,7 @@ function Actions({ row }: { row: BackupRow }) {
         primary
         verb="run"
         title={`Run ${what} now`}
-        run={() => FleetControl.runBackup({ options: options(), command: { backup } })}
+        run={(id) => FleetControl.runBackup({ options: options(id), command: { backup } })}
         off={row.backup?.running ? 'A run is under way' : undefined}
       >
         <p>One backup run begins as soon as the cluster can begin it. Nothing is removed.</p>
@@ -98,13 +98,13 @@ function Actions({ row }: { row: BackupRow }) {
         <Command text={`fleet backups run ${what}`} />
       </Act>
       {row.backup?.suspended ? (
-        <Act label="Resume" verb="run" title={`Resume ${what}`} run={() => FleetControl.resume({ options: options(), command: { backup } })}>
+        <Act label="Resume" verb="run" title={`Resume ${what}`} run={(id) => FleetControl.resume({ options: options(id), command: { backup } })}>
           <p>The schedule {row.backup.schedule} starts runs again.</p>
           {wait}
           <Command text={`fleet backups resume ${what}`} />
         </Act>
       ) : (
-        <Act label="Suspend" verb="run" title={`Suspend ${what}`} run={() => FleetControl.suspend({ options: options(), command: { backup } })}>
+        <Act label="Suspend" verb="run" title={`Suspend ${what}`} run={(id) => FleetControl.suspend({ options: options(id), command: { backup } })}>
           <p>No more runs begin by schedule until somebody resumes it. Snapshots that exist stay. A suspended backup is not late.</p>
           {wait}
           <Command text={`fleet backups suspend ${what}`} />

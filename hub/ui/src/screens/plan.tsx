@@ -80,20 +80,26 @@ function Details({ plan }: { plan: Plan }) {
 
 /** Whether what is shown is what an approval names; undefined while that is not known. */
 function useFits(plan: Plan, document: PlanDocument | undefined): boolean | undefined {
-  const [fits, setFits] = useState<boolean>()
+  const [known, setKnown] = useState<{ text: string; hash: string }>()
   useEffect(() => {
-    setFits(undefined)
-    if (document) void hash(document).then((of) => setFits(of === plan.hash && document.resticId === plan.resticId))
-  }, [plan.hash, plan.document])
-  return fits
+    if (document) void hash(document).then((hash) => setKnown({ text: plan.document, hash }))
+  }, [plan.document])
+  // A hash of another document says nothing of this one.
+  if (!document || known?.text !== plan.document) return undefined
+  return known.hash === plan.hash && document.resticId === plan.resticId
 }
 
 /** Decides; the answer is the number of the entry in the audit. */
 async function decide(plan: Plan, approve: boolean): Promise<number | undefined> {
   await FleetView.decidePlan({ plan: plan.id, hash: plan.hash, approve })
   void refresh(`plan ${plan.id}`, (stop) => ask(plan.id, stop))
-  const audit = await FleetView.audit({ who: person.value?.name ?? '', what: approve ? 'approve-plan' : 'reject-plan', limit: 5 })
-  return audit.decisions.find((decision) => decision.subject.includes(plan.id))?.id
+  try {
+    const audit = await FleetView.audit({ who: person.value?.name ?? '', what: approve ? 'approve-plan' : 'reject-plan', limit: 5 })
+    return audit.decisions.find((decision) => decision.subject.includes(plan.id))?.id
+  } catch {
+    // It is decided all the same.
+    return undefined
+  }
 }
 
 interface Receipt {

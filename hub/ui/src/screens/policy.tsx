@@ -2,7 +2,7 @@
 import { FleetControl, type GetResponse, type PolicyRow, type RetentionRule } from '../wire/contract'
 import { path } from '../route'
 import { OUTCOME, POLICY, word } from '../words'
-import { Act, requestId } from '../parts/act'
+import { Act } from '../parts/act'
 import { Repository as RepositoryOf } from '../parts/columns'
 import { Command } from '../parts/command'
 import { Facts } from '../parts/facts'
@@ -85,25 +85,25 @@ function Details({ row, of }: { row: PolicyRow; of: GetResponse }) {
 
 function Actions({ row }: { row: PolicyRow }) {
   const policy = { namespace: row.namespace, name: row.name }
-  const options = () => ({ cluster: row.cluster, requestId: requestId() })
+  const options = (requestId: string) => ({ cluster: row.cluster, requestId })
   const what = `${row.cluster}/${row.namespace}/${row.name}`
   return (
     <>
-      <Act label="Preview" primary verb="run" title={`Preview ${what}`} run={() => FleetControl.previewRetention({ options: options(), command: { policy } })}>
+      <Act label="Preview" primary verb="run" title={`Preview ${what}`} run={(id) => FleetControl.previewRetention({ options: options(id), command: { policy } })}>
         <p>Shows which snapshots a run would remove now, as a plan. Nothing is removed.</p>
         <Command text={`fleet retention preview ${what}`} />
       </Act>
-      <Act label="Run now" verb="run" danger typed={row.name} title={`Run ${what} now`} run={() => FleetControl.runRetention({ options: options(), command: { policy } })}>
+      <Act label="Run now" verb="run" danger typed={row.name} title={`Run ${what} now`} run={(id) => FleetControl.runRetention({ options: options(id), command: { policy } })}>
         <p>Removes the snapshots that no policy keeps, under the maintenance lock. A plan over the guard waits for approval instead.</p>
         <Command text={`fleet retention run ${what}`} />
       </Act>
       {row.policy?.suspended ? (
-        <Act label="Resume" verb="run" title={`Resume ${what}`} run={() => FleetControl.resume({ options: options(), command: { policy } })}>
+        <Act label="Resume" verb="run" title={`Resume ${what}`} run={(id) => FleetControl.resume({ options: options(id), command: { policy } })}>
           <p>The schedule {row.policy.schedule} starts runs again.</p>
           <Command text={`fleet retention resume ${what}`} />
         </Act>
       ) : (
-        <Act label="Suspend" verb="run" title={`Suspend ${what}`} run={() => FleetControl.suspend({ options: options(), command: { policy } })}>
+        <Act label="Suspend" verb="run" title={`Suspend ${what}`} run={(id) => FleetControl.suspend({ options: options(id), command: { policy } })}>
           <p>No more runs begin by schedule. What this policy keeps stays kept.</p>
           <Command text={`fleet retention suspend ${what}`} />
         </Act>

@@ -3,7 +3,7 @@ import { FleetControl, type RepositoryBinding, type RepositoryRow } from '../wir
 import { bytes, number, shell, short } from '../format'
 import { path, to } from '../route'
 import { BINDING, REPOSITORY, word } from '../words'
-import { Act, requestId } from '../parts/act'
+import { Act } from '../parts/act'
 import { Command } from '../parts/command'
 import { Facts } from '../parts/facts'
 import { isStale } from '../parts/listing'
@@ -122,18 +122,18 @@ function Actions({ row }: { row: RepositoryRow }) {
   const binding = row.bindings.find((binding) => !binding.freshness?.stale) ?? row.bindings[0]
   if (!binding) return null
   const repository = { namespace: binding.namespace, name: binding.name }
-  const options = () => ({ cluster: binding.cluster, requestId: requestId() })
+  const options = (requestId: string) => ({ cluster: binding.cluster, requestId })
   const what = `${binding.cluster}/${binding.namespace}/${binding.name}`
   return (
     <>
       <a class="button" href={to('snapshots', binding.cluster, binding.namespace, binding.name)}>
         Snapshots
       </a>
-      <Act label="Check now" verb="run" title={`Check ${row.name || what}`} run={() => FleetControl.runCheck({ options: options(), command: { repository } })}>
+      <Act label="Check now" verb="run" title={`Check ${row.name || what}`} run={(id) => FleetControl.runCheck({ options: options(id), command: { repository } })}>
         <p>Cluster {binding.cluster} reads the repository and checks its integrity, under the maintenance lock. Nothing is changed; other maintenance waits meanwhile.</p>
         <Command text={`fleet repos check ${what}`} />
       </Act>
-      <Act label="Remove left-over locks" verb="run" title={`Remove left-over locks of ${row.name || what}`} run={() => FleetControl.unlock({ options: options(), command: { repository } })}>
+      <Act label="Remove left-over locks" verb="run" title={`Remove left-over locks of ${row.name || what}`} run={(id) => FleetControl.unlock({ options: options(id), command: { repository } })}>
         <p>Removes locks of restic whose process has ended: unchanged for long enough, and no owner in the fleet is alive. Locks in use stay.</p>
         <Command text={`fleet repos unlock ${what}`} />
       </Act>
