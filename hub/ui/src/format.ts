@@ -41,6 +41,14 @@ export function moment(at: number | undefined, seconds = false): string {
   return `${day} ${time}${seconds ? `:${part(date.getSeconds(), date.getUTCSeconds())}` : ''}${utc ? 'Z' : ''}`
 }
 
+/** When a day such as "2026-11-26" ends in the zone that was chosen; undefined for what is no day. */
+export function endOf(day: string): number | undefined {
+  const date = new Date(`${day}T00:00${zone.value === 'utc' ? 'Z' : ''}`)
+  if (zone.value === 'utc') date.setUTCDate(date.getUTCDate() + 1)
+  else date.setDate(date.getDate() + 1)
+  return Number.isNaN(date.getTime()) ? undefined : date.getTime()
+}
+
 /** "18.4 GiB". */
 export function bytes(size: number | undefined): string {
   if (size === undefined) return '–'

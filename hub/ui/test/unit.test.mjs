@@ -114,8 +114,10 @@ test('the hash of a plan is that of the hub', async () => {
 })
 
 test('sizes, ages and words for a shell', async () => {
-  const { bytes, span, shell } = await load('/src/format.ts')
+  const { bytes, endOf, span, shell } = await load('/src/format.ts')
   assert.deepEqual([bytes(0), bytes(1023), bytes(1536), bytes(1.93e12), bytes(undefined)], ['0 B', '1023 B', '1.5 KiB', '1.8 TiB', '–'])
   assert.deepEqual([span(0), span(59_000), span(119_000), span(120_000), span(90 * 60_000), span(47 * 3_600_000), span(48 * 3_600_000)], ['0 s', '59 s', '119 s', '2 min', '90 min', '47 h', '2 d'])
+  assert.equal(endOf('2026-11-26'), new Date(2026, 10, 27).getTime())
+  assert.equal(endOf('Tuesday'), undefined)
   assert.deepEqual([shell('a/b-c'), shell("it's; rm")], ['a/b-c', "'it'\\''s; rm'"])
 })

@@ -1,6 +1,6 @@
 // What runs, how long still, and what ran last.
 import { FleetControl, FleetView, type ActivityKind, type BackupRow, type Operation } from '../wire/contract'
-import { moment, short } from '../format'
+import { moment, number, short } from '../format'
 import { go, query, to, withQuery } from '../route'
 import { useAsk } from '../state/ask'
 import { BACKUP, OPERATION, word } from '../words'
@@ -33,7 +33,7 @@ function Running() {
   const asked = useAsk('running', (stop) => FleetView.list({ collection: 'backups', filter: { states: ['running'] } }, stop), { cluster: '', every: EVERY })
   return (
     <Section title="Backups that run">
-      <Panel asked={asked} rows={2}>{(page) => (page.rows.length === 0 ? <p class="muted">None.</p> : <ul class="lines">{page.rows.map((row) => row.backup && <Run key={row.key} of={row.backup} />)}</ul>)}</Panel>
+      <Panel asked={asked} rows={2}>{(page) => (page.rows.length === 0 ? <p class="muted">None.</p> : <><ul class="lines">{page.rows.map((row) => row.backup && <Run key={row.key} of={row.backup} />)}</ul>{page.total > page.rows.length && <p class="muted"><a href="/backups?state=running">All {number(page.total)}</a></p>}</>)}</Panel>
     </Section>
   )
 }
@@ -74,7 +74,7 @@ function Maintenance() {
   )
 }
 
-export const OPERATIONS: Column<Operation>[] = [
+const OPERATIONS: Column<Operation>[] = [
   { name: 'Operation', cell: (of) => <a data-main href={to('operations', of.id)}>{of.what}</a>, text: (of) => of.what },
   { name: 'Of', cell: (of) => <>{of.subject} <span class="muted">in {of.cluster}</span></>, text: (of) => `${of.cluster}/${of.subject}` },
   {
@@ -96,7 +96,7 @@ function Open() {
   const asked = useAsk('operations open', (stop) => FleetControl.listOperations({ open: true, limit: PAGE }, stop), { every: EVERY })
   return (
     <Section title="Operations that are open">
-      <Panel asked={asked} rows={2}>{({ operations }) => (operations.length === 0 ? <p class="muted">None.</p> : <Table caption="Operations, newest first" columns={OPERATIONS} rows={operations} id={(of) => of.id} />)}</Panel>
+      <Panel asked={asked} rows={2}>{({ operations, nextPage }) => (operations.length === 0 ? <p class="muted">None.</p> : <><Table caption="Operations, newest first" columns={OPERATIONS} rows={operations} id={(of) => of.id} />{nextPage && <p class="muted">There are more: fleet operations list has them.</p>}</>)}</Panel>
     </Section>
   )
 }

@@ -36,7 +36,7 @@ export default function Policies() {
           </Empty>
         }
       />
-      <Command text="fleet plan list" />
+      <Command text="fleet policies" />
     </Screen>
   )
 }

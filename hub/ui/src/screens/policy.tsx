@@ -34,18 +34,25 @@ const KEEPS: [keyof RetentionRule, string][] = [
   ['keepMonthly', 'monthly'],
   ['keepYearly', 'yearly'],
   ['keepWithin', 'all within'],
+  ['keepWithinHourly', 'hourly within'],
+  ['keepWithinDaily', 'daily within'],
+  ['keepWithinWeekly', 'weekly within'],
+  ['keepWithinMonthly', 'monthly within'],
+  ['keepWithinYearly', 'yearly within'],
 ]
 
 function keeps(rule: RetentionRule): string {
   const parts = KEEPS.flatMap(([field, word]) => (rule[field] ? [`${word} ${String(rule[field])}`] : []))
   if (rule.keepTags.length > 0) parts.push(`those tagged ${rule.keepTags.join(', ')}`)
-  return parts.length > 0 ? `keeps ${parts.join(', ')}` : 'keeps nothing by a count'
+  const of = [rule.tags.length > 0 && `tagged ${rule.tags.join(' and ')}`, rule.hostname && `of host ${rule.hostname}`].filter(Boolean)
+  const which = of.length > 0 ? `of snapshots ${of.join(', ')} ` : ''
+  return parts.length > 0 ? `${which}keeps ${parts.join(', ')}` : `${which}names nothing to keep`
 }
 
 function Details({ row, of }: { row: PolicyRow; of: GetResponse }) {
   const policy = row.policy
   const stale = row.freshness?.stale ?? false
-  const rules = policy?.spec?.rules ?? []
+  const spec = policy?.spec
   return (
     <div class={stale ? 'stack old' : 'stack'}>
       <div class="headline">
@@ -58,6 +65,8 @@ function Details({ row, of }: { row: PolicyRow; of: GetResponse }) {
         </Notice>
       )}
       <Silent cluster={row.cluster} freshness={row.freshness} />
+      {spec?.unclear && <Notice tone="warn">All that it could match is kept: {spec.unclear}</Notice>}
+      {spec?.preview && <Notice tone="run">It is in preview: what it would remove is only shown.</Notice>}
       <Progress of={policy?.progress} what="Progress of the run" />
       <Facts
         of={[
@@ -69,15 +78,17 @@ function Details({ row, of }: { row: PolicyRow; of: GetResponse }) {
           ['Known as of', <At at={row.freshness?.lastHeard} />],
         ]}
       />
-      {rules.length > 0 && (
-        <Section title="Rules">
+      <Section title="Rules">
+        {spec?.rules.length && !spec.unclear ? (
           <ol class="lines">
-            {rules.map((rule, n) => (
+            {spec.rules.map((rule, n) => (
               <li key={n}>{keeps(rule)}</li>
             ))}
           </ol>
-        </Section>
-      )}
+        ) : (
+          <p class="muted">Not known.</p>
+        )}
+      </Section>
       <Around of={of} />
     </div>
   )

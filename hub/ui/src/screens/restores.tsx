@@ -43,7 +43,7 @@ export default function Restores() {
           </Empty>
         }
       />
-      <Command text="kubectl get rres -A" label="In each cluster" />
+      <Command text="fleet restores" />
     </Screen>
   )
 }

@@ -1,6 +1,6 @@
 // From a repository and a day to the snapshots, and to a file by its name.
 import { FleetView, type RepositoryBinding, type SnapshotRow } from '../wire/contract'
-import { bytes, moment, number, shell, short } from '../format'
+import { bytes, endOf, moment, number, shell, short } from '../format'
 import { go, path, query, to, withQuery } from '../route'
 import { useAsk } from '../state/ask'
 import { find, snapshots, type Place } from '../state/reading'
@@ -43,6 +43,11 @@ function Choose() {
         return (
           <>
             <p class="lead">Snapshots are read through a cluster, which has the key.</p>
+            {page.total > rows.length && (
+              <p class="muted">
+                The first {count(rows.length, 'repository', 'repositories')} of {number(page.total)}: the others are reached from <a href="/repositories">their own screens</a>.
+              </p>
+            )}
             <FindIn places={rows.flatMap((row) => row.bindings.filter((binding) => !binding.freshness?.stale))} />
             <ul class="cards">
               {rows.map((row) => (
@@ -64,6 +69,7 @@ function Choose() {
                 </li>
               ))}
             </ul>
+            <Command text="fleet repos" label="The repositories in a terminal" />
           </>
         )
       }}
@@ -107,12 +113,10 @@ function FindIn({ places }: { places: RepositoryBinding[] }) {
   )
 }
 
-const DAY = 86_400_000
-
-/** Those of the backup and the day of the address. */
+/** Those that are not younger than the day of the address. */
 function wanted(rows: SnapshotRow[]): SnapshotRow[] {
   const day = query('day')
-  const end = day ? Date.parse(day) + DAY : Infinity
+  const end = (day && endOf(day)) || Infinity
   return rows.filter((row) => (row.time ?? 0) < end)
 }
 
