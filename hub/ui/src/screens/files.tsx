@@ -22,7 +22,7 @@ interface Props {
 }
 
 /** Path of a file as a restore names it: relative to the data, which snapshots of the fleet have below their one path. */
-export function relative(snapshot: SnapshotRow, path: string): string {
+function relative(snapshot: SnapshotRow, path: string): string {
   const root = snapshot.paths[0]
   const own = tagged(snapshot.tags, 'fleet.backup') !== undefined
   return own && root && path.startsWith(`${root}/`) ? path.slice(root.length) : path

@@ -21,7 +21,7 @@ const COLUMNS: Column<HistoryPoint>[] = [
 ]
 
 /** Bytes a day, over all points; undefined for less than a day. */
-export function perDay(points: HistoryPoint[]): number | undefined {
+function perDay(points: HistoryPoint[]): number | undefined {
   const first = points[0]
   const last = points.at(-1)
   if (!first?.at || !last?.at || last.at - first.at < DAY) return undefined
