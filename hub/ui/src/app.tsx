@@ -1,7 +1,7 @@
 // The frame of all screens: where one is, whether the hub is there, and who one is.
 import type { ComponentType } from 'preact'
 import { signal } from '@preact/signals'
-import { useEffect } from 'preact/hooks'
+import { useEffect, useState } from 'preact/hooks'
 import { moment, span } from './format'
 import { help, GO } from './keys'
 import { address, path } from './route'
@@ -11,7 +11,7 @@ import { theme, zone, type Theme } from './state/prefs'
 import { logOut, person, trouble } from './state/session'
 import { useStatus } from './state/status'
 import { lazy } from './parts/lazy'
-import { Failed, Skeleton } from './parts/panel'
+import { Failed, Notice, Skeleton } from './parts/panel'
 import { Screen } from './parts/screen'
 import { Sign } from './parts/state'
 import { Help } from './screens/help'
@@ -104,6 +104,7 @@ function Bar() {
 
 function Menu() {
   const who = person.value
+  const [failed, setFailed] = useState('')
   return (
     <details class="menu">
       <summary>{who?.name}</summary>
@@ -138,9 +139,10 @@ function Menu() {
         <button type="button" onClick={() => (help.value = true)}>
           Keys
         </button>
-        <button type="button" onClick={() => void logOut()}>
+        <button type="button" onClick={() => void logOut().catch((error: Error) => setFailed(error.message))}>
           Log out
         </button>
+        {failed && <Notice tone="bad">You are still logged in: {failed}</Notice>}
       </div>
     </details>
   )

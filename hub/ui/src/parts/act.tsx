@@ -2,7 +2,7 @@
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import type { Operation } from '../wire/contract'
-import { late } from '../state/live'
+import { late, paused } from '../state/live'
 import { may } from '../state/session'
 import { go, to } from '../route'
 import { Notice } from './panel'
@@ -43,6 +43,7 @@ interface Props {
 /** Why an action is not offered: the hub would refuse it, or nobody knows whether what is shown is still so. */
 function obstacle(verb: string, off: string | undefined): string | undefined {
   if (!may(verb)) return `You have no right to ${verb}: an admin gives it with fleet people bind`
+  if (late.value && paused.value) return 'Updates are paused: what is shown may be old'
   if (late.value) return 'The hub is silent: what is shown may be old'
   return off
 }

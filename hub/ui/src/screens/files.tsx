@@ -83,7 +83,9 @@ export function Files({ place, snapshot, files, cut, whole }: Props) {
     <>
       <div class="under">
         <span class="muted small" role="status">
-          {message || `${count(files.length, 'entry', 'entries')}${cut ? '; more are left out: narrow the name' : ''}`}
+          {count(files.length, 'entry', 'entries')}
+          {cut && '; more are left out: narrow the name'}
+          {message && ` · ${message}`}
         </span>
         <a class="button" href={restore(place, snapshot, chosen)}>
           {chosen.length === 0 ? 'Restore this snapshot' : `Restore ${count(chosen.length, 'entry', 'entries')}`}
