@@ -47,7 +47,7 @@ export function told<R extends Told>(words: Words, more?: (row: R) => ComponentC
         {row.reason && <p class="reason muted">{row.reason}</p>}
         {row.freshness?.stale && (
           <p class="reason muted">
-            known <Ago at={row.freshness.lastHeard} />
+            heard <Ago at={row.freshness.lastHeard} />
           </p>
         )}
         {more?.(row)}
