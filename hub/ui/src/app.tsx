@@ -1,18 +1,17 @@
 // The frame of all screens: where one is, whether the hub is there, and who one is.
 import type { ComponentType } from 'preact'
 import { signal } from '@preact/signals'
-import { useEffect } from 'preact/hooks'
+import { useEffect, useState } from 'preact/hooks'
 import { moment, span } from './format'
 import { help, GO } from './keys'
 import { address, path } from './route'
-import { forget } from './state/ask'
 import { now } from './state/clock'
 import { lastHeard, late, paused } from './state/live'
 import { theme, zone, type Theme } from './state/prefs'
 import { logOut, person, trouble } from './state/session'
 import { useStatus } from './state/status'
 import { lazy } from './parts/lazy'
-import { Failed, Skeleton } from './parts/panel'
+import { Failed, Notice, Skeleton } from './parts/panel'
 import { Screen } from './parts/screen'
 import { Sign } from './parts/state'
 import { Help } from './screens/help'
@@ -82,7 +81,7 @@ const open = signal(false)
 function Bar() {
   const asked = useStatus()
   const of = asked.data && verdict(asked.data)
-  const tone = late.value || !of ? 'unknown' : of.tone
+  const tone = late.value || asked.error || !of ? 'unknown' : of.tone
   return (
     <header class="bar">
       <button type="button" class="open-nav quiet" aria-expanded={open.value} aria-controls="screens" onClick={() => (open.value = !open.value)}>
@@ -105,6 +104,7 @@ function Bar() {
 
 function Menu() {
   const who = person.value
+  const [failed, setFailed] = useState('')
   return (
     <details class="menu">
       <summary>{who?.name}</summary>
@@ -139,9 +139,10 @@ function Menu() {
         <button type="button" onClick={() => (help.value = true)}>
           Keys
         </button>
-        <button type="button" onClick={() => void logOut().then(forget)}>
+        <button type="button" onClick={() => void logOut().catch((error: Error) => setFailed(error.message))}>
           Log out
         </button>
+        {failed && <Notice tone="bad">You are still logged in: {failed}</Notice>}
       </div>
     </details>
   )

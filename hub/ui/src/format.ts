@@ -1,4 +1,5 @@
 // Times, sizes and identifiers as people read them.
+import type { BackupRun } from './wire/contract'
 import { zone } from './state/prefs'
 
 const UNITS: [number, string][] = [
@@ -40,6 +41,14 @@ export function moment(at: number | undefined, seconds = false): string {
   return `${day} ${time}${seconds ? `:${part(date.getSeconds(), date.getUTCSeconds())}` : ''}${utc ? 'Z' : ''}`
 }
 
+/** When a day such as "2026-11-26" ends in the zone that was chosen; undefined for what is no day. */
+export function endOf(day: string): number | undefined {
+  const date = new Date(`${day}T00:00${zone.value === 'utc' ? 'Z' : ''}`)
+  if (zone.value === 'utc') date.setUTCDate(date.getUTCDate() + 1)
+  else date.setDate(date.getDate() + 1)
+  return Number.isNaN(date.getTime()) ? undefined : date.getTime()
+}
+
 /** "18.4 GiB". */
 export function bytes(size: number | undefined): string {
   if (size === undefined) return '–'
@@ -63,4 +72,9 @@ export function number(n: number | undefined): string {
 /** A value for the command line, quoted where a shell would read more into it. */
 export function shell(text: string): string {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
+}
+
+/** A figure of a run; of one that did not come to its end a zero is not known. */
+export function figure(run: BackupRun | undefined, name: 'bytesAdded' | 'bytesProcessed' | 'filesProcessed'): number | undefined {
+  return run && (run.result === 'succeeded' || run.snapshotId || run[name] > 0) ? run[name] : undefined
 }

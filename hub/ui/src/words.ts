@@ -2,7 +2,7 @@
 
 export type Tone = 'bad' | 'warn' | 'unknown' | 'run' | 'idle' | 'ok'
 
-type Words = Record<string, readonly [Tone, string]>
+export type Words = Record<string, readonly [Tone, string]>
 
 export const BACKUP: Words = {
   failed: ['bad', 'Failed'],
@@ -130,9 +130,9 @@ export function word(words: Words, state: string): readonly [Tone, string] {
   return words[state] ?? ['unknown', state === '' || state === 'unspecified' ? 'Unknown' : state]
 }
 
-/** States of a collection, worst first. */
-export function states(words: Words): string[] {
-  return Object.keys(words)
+/** States, worst first; those that are only counted or chosen, which this page does not know, after them. */
+export function states(words: Words, others: Iterable<string>): string[] {
+  return [...new Set([...Object.keys(words), ...others])]
 }
 
 export function count(n: number, one: string, many = `${one}s`): string {

@@ -77,6 +77,30 @@ test('the verdict is never good while something is not known', async () => {
   assert.equal(verdict(status({ others: 1 })).tone, 'warn')
 })
 
+test('a state that is not known is counted in the verdict', async () => {
+  const { verdict } = await load('/src/screens/verdict.ts')
+  const status = { verdict: 'unknown', clusters: 1, clustersStale: 0, backups: 3, backupsByState: { ok: 1, odd: 2 }, others: 0, reason: '' }
+  assert.match(verdict(status).sentence, /^2 odd of 3 backups/)
+})
+
+test('days after a cluster fell silent are not known, nor is a run without a result', async () => {
+  const { cells } = await load('/src/parts/strip.tsx')
+  const day = 86_400_000
+  const run = (n, change) => ({ day: n * day, succeeded: 0, partial: 0, failed: 0, bytesAdded: 0, ...change })
+  const shown = cells([run(98, { succeeded: 1 }), run(97, {})], 100 * day + 5, 98 * day + 5)
+  assert.deepEqual(shown.slice(-5).map((cell) => cell.tone), ['idle', 'unknown', 'ok', 'unknown', 'unknown'])
+  assert.deepEqual(cells([], 100 * day + 5).map((cell) => cell.tone), Array(30).fill('idle'))
+})
+
+test('a zero of a run that did not come to its end is not shown as one', async () => {
+  const { figure } = await load('/src/format.ts')
+  const run = { result: 'failed', snapshotId: '', bytesAdded: 0 }
+  assert.equal(figure(undefined, 'bytesAdded'), undefined)
+  assert.equal(figure(run, 'bytesAdded'), undefined)
+  assert.equal(figure({ ...run, bytesAdded: 5 }, 'bytesAdded'), 5)
+  assert.equal(figure({ ...run, result: 'succeeded' }, 'bytesAdded'), 0)
+})
+
 test('CSV runs nothing in a spreadsheet', async () => {
   const { csv } = await load('/src/parts/export.tsx')
   const columns = [{ name: 'a', text: (row) => row[0], cell: () => null }, { name: 'b', text: (row) => row[1], cell: () => null }]
@@ -90,8 +114,10 @@ test('the hash of a plan is that of the hub', async () => {
 })
 
 test('sizes, ages and words for a shell', async () => {
-  const { bytes, span, shell } = await load('/src/format.ts')
+  const { bytes, endOf, span, shell } = await load('/src/format.ts')
   assert.deepEqual([bytes(0), bytes(1023), bytes(1536), bytes(1.93e12), bytes(undefined)], ['0 B', '1023 B', '1.5 KiB', '1.8 TiB', '–'])
   assert.deepEqual([span(0), span(59_000), span(119_000), span(120_000), span(90 * 60_000), span(47 * 3_600_000), span(48 * 3_600_000)], ['0 s', '59 s', '119 s', '2 min', '90 min', '47 h', '2 d'])
+  assert.equal(endOf('2026-11-26'), new Date(2026, 10, 27).getTime())
+  assert.equal(endOf('Tuesday'), undefined)
   assert.deepEqual([shell('a/b-c'), shell("it's; rm")], ['a/b-c', "'it'\\''s; rm'"])
 })

@@ -2,15 +2,10 @@
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import type { Operation } from '../wire/contract'
-import { late } from '../state/live'
+import { late, paused } from '../state/live'
 import { may } from '../state/session'
 import { go, to } from '../route'
 import { Notice } from './panel'
-
-/** A number that no other request has: sent twice, it is one operation. */
-export function requestId(): string {
-  return crypto.randomUUID()
-}
 
 /** A dialog of the browser's own: it holds the focus, and Escape closes it. */
 export function Dialog({ title, close, children }: { title: string; close: () => void; children: ComponentChildren }) {
@@ -35,8 +30,8 @@ interface Props {
   title: string
   /** What it will do. */
   children: ComponentChildren
-  /** Does it; an operation that it answers with is shown then. */
-  run: () => Promise<Operation | void>
+  /** Does it; an operation that it answers with is shown then. The id is the same when it is tried again: it stays one operation. */
+  run: (requestId: string) => Promise<Operation | void>
   /** What has to be typed before. */
   typed?: string
   danger?: boolean
@@ -48,6 +43,7 @@ interface Props {
 /** Why an action is not offered: the hub would refuse it, or nobody knows whether what is shown is still so. */
 function obstacle(verb: string, off: string | undefined): string | undefined {
   if (!may(verb)) return `You have no right to ${verb}: an admin gives it with fleet people bind`
+  if (late.value && paused.value) return 'Updates are paused: what is shown may be old'
   if (late.value) return 'The hub is silent: what is shown may be old'
   return off
 }
@@ -76,13 +72,14 @@ function Confirm({ title, label, children, run, typed, danger, close }: Props & 
   const [text, setText] = useState('')
   const [busy, setBusy] = useState(false)
   const [failed, setFailed] = useState('')
+  const [id] = useState(() => crypto.randomUUID())
   const submit = async (event: Event) => {
     event.preventDefault()
     if (busy || (typed !== undefined && text !== typed)) return
     setBusy(true)
     setFailed('')
     try {
-      const operation = await run()
+      const operation = await run(id)
       close()
       if (operation) go(to('operations', operation.id))
     } catch (error) {

@@ -1,5 +1,6 @@
 // What is shown, as CSV or on paper: all rows of the filter, not only those of the page.
 import { useState } from 'preact/hooks'
+import { count } from '../words'
 import type { Column } from './table'
 
 function quoted(value: string | number): string {
@@ -22,13 +23,20 @@ export function save(name: string, content: BlobPart[], type: string): void {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000)
 }
 
-export function Export<R>({ name, columns, all }: { name: string; columns: Column<R>[]; all: () => Promise<R[]> }) {
+export interface Whole<R> {
+  rows: R[]
+  /** There are more. */
+  cut?: boolean
+}
+
+export function Export<R>({ name, columns, all }: { name: string; columns: Column<R>[]; all: () => Promise<Whole<R>> }) {
   const [state, setState] = useState('')
   const download = async () => {
     setState('Reading all rows…')
     try {
-      save(`${name}.csv`, [csv(columns, await all())], 'text/csv')
-      setState('')
+      const { rows, cut } = await all()
+      save(`${name}.csv`, [csv(columns, rows)], 'text/csv')
+      setState(cut ? `The file has ${count(rows.length, 'row')}; there are more` : '')
     } catch (error) {
       setState(`Not all rows could be read: ${(error as Error).message}`)
     }

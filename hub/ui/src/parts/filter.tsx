@@ -1,9 +1,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { go, query, withQuery } from '../route'
-import { word } from '../words'
+import { states, word, type Words } from '../words'
 import { State } from './state'
-
-type Words = Parameters<typeof word>[0]
 
 /** Waits so long for the next key before it asks. */
 const TYPING = 200
@@ -14,6 +12,8 @@ export function Filter({ label, words, counts }: { label: string; words?: Words;
   const [text, setText] = useState(given)
   const timer = useRef<ReturnType<typeof setTimeout>>(undefined)
   useEffect(() => setText(given), [given])
+  // What was typed last is of this screen, not of the next one.
+  useEffect(() => () => clearTimeout(timer.current), [])
   const typed = (value: string) => {
     setText(value)
     clearTimeout(timer.current)
@@ -47,7 +47,7 @@ function States({ words, counts }: { words: Words; counts: Record<string, number
     go(withQuery({ state: next.join(','), after: '' }), true)
   }
   // A state that nothing is in is not offered, unless it is chosen.
-  const shown = Object.keys(words).filter((state) => !counts || counts[state] || on.includes(state))
+  const shown = states(words, [...Object.keys(counts ?? {}), ...on]).filter((state) => !counts || counts[state] || on.includes(state))
   return (
     <div class="chips" role="group" aria-label="States">
       {shown.map((state) => (

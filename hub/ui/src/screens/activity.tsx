@@ -1,12 +1,11 @@
 // What runs, how long still, and what ran last.
 import { FleetControl, FleetView, type ActivityKind, type BackupRow, type Operation } from '../wire/contract'
-import { moment, short } from '../format'
+import { moment, number, short } from '../format'
 import { go, query, to, withQuery } from '../route'
 import { useAsk } from '../state/ask'
 import { BACKUP, OPERATION, word } from '../words'
 import { Command } from '../parts/command'
-import { Export } from '../parts/export'
-import { Pages } from '../parts/listing'
+import { Log } from '../parts/listing'
 import { Empty, Panel } from '../parts/panel'
 import { Progress } from '../parts/progress'
 import { Screen, Section } from '../parts/screen'
@@ -34,7 +33,7 @@ function Running() {
   const asked = useAsk('running', (stop) => FleetView.list({ collection: 'backups', filter: { states: ['running'] } }, stop), { cluster: '', every: EVERY })
   return (
     <Section title="Backups that run">
-      <Panel asked={asked} rows={2}>{(page) => (page.rows.length === 0 ? <p class="muted">None.</p> : <ul class="lines">{page.rows.map((row) => row.backup && <Run key={row.key} of={row.backup} />)}</ul>)}</Panel>
+      <Panel asked={asked} rows={2}>{(page) => (page.rows.length === 0 ? <p class="muted">None.</p> : <><ul class="lines">{page.rows.map((row) => row.backup && <Run key={row.key} of={row.backup} />)}</ul>{page.total > page.rows.length && <p class="muted"><a href="/backups?state=running">All {number(page.total)}</a></p>}</>)}</Panel>
     </Section>
   )
 }
@@ -75,7 +74,7 @@ function Maintenance() {
   )
 }
 
-export const OPERATIONS: Column<Operation>[] = [
+const OPERATIONS: Column<Operation>[] = [
   { name: 'Operation', cell: (of) => <a data-main href={to('operations', of.id)}>{of.what}</a>, text: (of) => of.what },
   { name: 'Of', cell: (of) => <>{of.subject} <span class="muted">in {of.cluster}</span></>, text: (of) => `${of.cluster}/${of.subject}` },
   {
@@ -97,7 +96,7 @@ function Open() {
   const asked = useAsk('operations open', (stop) => FleetControl.listOperations({ open: true, limit: PAGE }, stop), { every: EVERY })
   return (
     <Section title="Operations that are open">
-      <Panel asked={asked} rows={2}>{({ operations }) => (operations.length === 0 ? <p class="muted">None.</p> : <Table caption="Operations, newest first" columns={OPERATIONS} rows={operations} id={(of) => of.id} />)}</Panel>
+      <Panel asked={asked} rows={2}>{({ operations, nextPage }) => (operations.length === 0 ? <p class="muted">None.</p> : <><Table caption="Operations, newest first" columns={OPERATIONS} rows={operations} id={(of) => of.id} />{nextPage && <p class="muted">There are more: fleet operations list has them.</p>}</>)}</Panel>
     </Section>
   )
 }
@@ -113,8 +112,7 @@ const KINDS: [ActivityKind, string][] = [
 /** What happened, by kind; kind and page are in the address. */
 function Happened() {
   const kinds = query('kind').split(',').filter((kind) => KINDS.some(([known]) => known === kind)) as ActivityKind[]
-  const request = { kinds, clusters: query('cluster').split(',').filter(Boolean), before: query('after'), limit: PAGE }
-  const asked = useAsk(`activity ${JSON.stringify(request)}`, (stop) => FleetView.activity(request, stop), { every: request.before ? undefined : 15_000, cluster: request.before ? undefined : '' })
+  const request = { kinds, clusters: query('cluster').split(',').filter(Boolean) }
   const toggle = (kind: ActivityKind) => {
     const next = kinds.includes(kind) ? kinds.filter((other) => other !== kind) : [...kinds, kind]
     go(withQuery({ kind: next.join(','), after: '' }), true)
@@ -128,21 +126,21 @@ function Happened() {
           </button>
         ))}
       </div>
-      <Panel asked={asked}>
-        {({ entries, nextBefore }) =>
-          entries.length === 0 ? (
-            <Empty title="Nothing of this kind has happened yet." />
-          ) : (
-            <>
-              <Table caption="What happened, newest first" columns={ACTIVITY_COLUMNS} rows={entries} id={eventKey} />
-              <div class="under">
-                <Pages next={nextBefore} />
-                <Export name="activity" columns={ACTIVITY_COLUMNS} all={async () => entries} />
-              </div>
-            </>
-          )
-        }
-      </Panel>
+      <Log
+        name="activity"
+        caption="What happened, newest first"
+        about={`activity ${JSON.stringify(request)}`}
+        read={async (place, stop) => {
+          const { asOf, entries, nextBefore } = await FleetView.activity({ ...request, ...place }, stop)
+          return { asOf, rows: entries, next: nextBefore }
+        }}
+        every={15_000}
+        watched
+        ended
+        columns={ACTIVITY_COLUMNS}
+        id={eventKey}
+        empty={<Empty title="Nothing of this kind has happened yet." />}
+      />
     </Section>
   )
 }

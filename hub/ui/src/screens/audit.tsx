@@ -2,16 +2,13 @@
 import { FleetView, type Decision } from '../wire/contract'
 import { moment, shell } from '../format'
 import { go, query, withQuery } from '../route'
-import { useAsk } from '../state/ask'
 import { Command } from '../parts/command'
-import { Export } from '../parts/export'
-import { Pages } from '../parts/listing'
-import { Empty, Panel } from '../parts/panel'
+import { Log } from '../parts/listing'
+import { Empty } from '../parts/panel'
 import { Screen } from '../parts/screen'
-import { Table, type Column } from '../parts/table'
+import type { Column } from '../parts/table'
 import { Ago } from '../parts/time'
 
-const PAGE = 100
 const EVERY = 10_000
 
 const COLUMNS: Column<Decision>[] = [
@@ -25,9 +22,8 @@ const COLUMNS: Column<Decision>[] = [
 ]
 
 export default function Audit() {
-  const [who, what, cluster, before] = [query('who'), query('what'), query('cluster'), query('after')]
-  const request = { who, what, cluster, before, limit: PAGE }
-  const asked = useAsk(`audit ${JSON.stringify(request)}`, (stop) => FleetView.audit(request, stop), { every: before ? undefined : EVERY })
+  const [who, what, cluster] = [query('who'), query('what'), query('cluster')]
+  const request = { who, what, cluster }
   const flags = [['who', who], ['what', what], ['cluster', cluster]].filter(([, value]) => value)
   return (
     <Screen title="Audit">
@@ -39,21 +35,20 @@ export default function Audit() {
           </button>
         ))}
       </div>
-      <Panel asked={asked} rows={8}>
-        {({ decisions, nextBefore }) =>
-          decisions.length === 0 ? (
-            <Empty title={flags.length > 0 ? 'No entry matches.' : 'Nobody has decided anything yet.'}>{flags.length > 0 && <a href="/audit">Show all entries</a>}</Empty>
-          ) : (
-            <>
-              <Table caption="What people did, newest first" columns={COLUMNS} rows={decisions} id={(of) => String(of.id)} />
-              <div class="under">
-                <Pages next={nextBefore} />
-                <Export name="audit" columns={COLUMNS} all={async () => decisions} />
-              </div>
-            </>
-          )
-        }
-      </Panel>
+      <Log
+        name="audit"
+        caption="What people did, newest first"
+        about={`audit ${JSON.stringify(request)}`}
+        read={async (place, stop) => {
+          const { asOf, decisions, nextBefore } = await FleetView.audit({ ...request, ...place }, stop)
+          return { asOf, rows: decisions, next: nextBefore }
+        }}
+        every={EVERY}
+        ended
+        columns={COLUMNS}
+        id={(of) => String(of.id)}
+        empty={<Empty title={flags.length > 0 ? 'No entry matches.' : 'Nobody has decided anything yet.'}>{flags.length > 0 && <a href="/audit">Show all entries</a>}</Empty>}
+      />
       <Command text={['fleet audit', ...flags.map(([name, value]) => `--${name} ${shell(value!)}`)].join(' ')} />
     </Screen>
   )

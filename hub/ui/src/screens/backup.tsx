@@ -1,18 +1,18 @@
 // One backup: is it good, why not, and what can be done.
 import { FleetControl, type BackupRow, type GetResponse } from '../wire/contract'
-import { bytes, number, short } from '../format'
+import { bytes, figure, number, short } from '../format'
 import { path, to } from '../route'
 import { BACKUP, RESULT, word } from '../words'
-import { Act, requestId } from '../parts/act'
+import { Act } from '../parts/act'
 import { Command } from '../parts/command'
 import { Facts } from '../parts/facts'
-import { Failed, Notice, Skeleton } from '../parts/panel'
+import { Notice, Panel } from '../parts/panel'
 import { Progress } from '../parts/progress'
 import { Screen, Section } from '../parts/screen'
 import { State } from '../parts/state'
-import { Ago, At } from '../parts/time'
+import { At } from '../parts/time'
 import { Strip } from '../parts/strip'
-import { Around, useObject } from './object'
+import { Around, Silent, useObject } from './object'
 
 export default function Backup() {
   const [, cluster = '', namespace = '', name = ''] = path.value
@@ -21,8 +21,7 @@ export default function Backup() {
   const row = asked.data?.row?.backup
   return (
     <Screen title={`${namespace}/${name}`} up={[`Backups of ${cluster}`, `/backups?cluster=${encodeURIComponent(cluster)}`]} actions={row && <Actions row={row} />}>
-      {asked.error && <Failed error={asked.error} since={asked.at} />}
-      {row && asked.data ? <Details row={row} of={asked.data} /> : !asked.error && <Skeleton rows={6} />}
+      <Panel asked={asked} rows={6}>{(of) => row && <Details row={row} of={of} />}</Panel>
       <Command text={`fleet backups ${place}`} />
     </Screen>
   )
@@ -39,13 +38,9 @@ function Details({ row, of }: { row: BackupRow; of: GetResponse }) {
         {row.reason && <p>{row.reason}</p>}
         {row.since !== undefined && row.state !== 'ok' && <p class="muted">since <At at={row.since} /></p>}
       </div>
-      {stale && (
-        <Notice tone="unknown">
-          Cluster {row.cluster} is silent since <Ago at={row.freshness?.lastHeard} />: this is what was known last.
-        </Notice>
-      )}
+      <Silent cluster={row.cluster} freshness={row.freshness} />
       {backup?.running && <Progress of={backup.progress} what="Progress of the backup" />}
-      <Strip days={of.days} />
+      <Strip days={of.days} heard={stale ? row.freshness?.lastHeard : undefined} />
       <Facts
         of={[
           ['Last success', <At at={backup?.lastSuccess} never="never" />],
@@ -67,8 +62,8 @@ function Details({ row, of }: { row: BackupRow; of: GetResponse }) {
               ['Message', run.message],
               ['Began', <At at={run.started} />],
               ['Ended', <At at={run.finished} never="not yet" />],
-              ['Added', bytes(run.bytesAdded)],
-              ['Read', `${bytes(run.bytesProcessed)} in ${number(run.filesProcessed)} files`],
+              ['Added', bytes(figure(run, 'bytesAdded'))],
+              ['Read', figure(run, 'filesProcessed') === undefined ? '–' : `${bytes(run.bytesProcessed)} in ${number(run.filesProcessed)} files`],
               ['Snapshot', run.snapshotId && backup && <a href={`${to('snapshots', row.cluster, backup.repositoryNamespace, backup.repositoryName, run.snapshotId)}?backup=${encodeURIComponent(`${row.namespace}/${row.name}`)}`}>{short(run.snapshotId)}</a>],
             ]}
           />
@@ -85,7 +80,7 @@ function snapshots({ cluster, namespace, name, backup }: BackupRow): string {
 
 function Actions({ row }: { row: BackupRow }) {
   const backup = { namespace: row.namespace, name: row.name }
-  const options = () => ({ cluster: row.cluster, requestId: requestId() })
+  const options = (requestId: string) => ({ cluster: row.cluster, requestId })
   const what = `${row.cluster}/${row.namespace}/${row.name}`
   const wait = row.freshness?.stale && <Notice tone="unknown">The cluster is silent: it begins when the cluster is back, within an hour, or not at all.</Notice>
   return (
@@ -95,7 +90,7 @@ function Actions({ row }: { row: BackupRow }) {
         primary
         verb="run"
         title={`Run ${what} now`}
-        run={() => FleetControl.runBackup({ options: options(), command: { backup } })}
+        run={(id) => FleetControl.runBackup({ options: options(id), command: { backup } })}
         off={row.backup?.running ? 'A run is under way' : undefined}
       >
         <p>One backup run begins as soon as the cluster can begin it. Nothing is removed.</p>
@@ -103,13 +98,13 @@ function Actions({ row }: { row: BackupRow }) {
         <Command text={`fleet backups run ${what}`} />
       </Act>
       {row.backup?.suspended ? (
-        <Act label="Resume" verb="run" title={`Resume ${what}`} run={() => FleetControl.resume({ options: options(), command: { backup } })}>
+        <Act label="Resume" verb="run" title={`Resume ${what}`} run={(id) => FleetControl.resume({ options: options(id), command: { backup } })}>
           <p>The schedule {row.backup.schedule} starts runs again.</p>
           {wait}
           <Command text={`fleet backups resume ${what}`} />
         </Act>
       ) : (
-        <Act label="Suspend" verb="run" title={`Suspend ${what}`} run={() => FleetControl.suspend({ options: options(), command: { backup } })}>
+        <Act label="Suspend" verb="run" title={`Suspend ${what}`} run={(id) => FleetControl.suspend({ options: options(id), command: { backup } })}>
           <p>No more runs begin by schedule until somebody resumes it. Snapshots that exist stay. A suspended backup is not late.</p>
           {wait}
           <Command text={`fleet backups suspend ${what}`} />

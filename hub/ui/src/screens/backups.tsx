@@ -1,44 +1,21 @@
 // Every backup of the fleet, worst first.
 import type { BackupRow } from '../wire/contract'
-import { bytes, moment } from '../format'
-import { query, to } from '../route'
+import { bytes, figure, moment, shell } from '../format'
+import { query } from '../route'
 import { useStatus } from '../state/status'
-import { BACKUP, word } from '../words'
+import { BACKUP } from '../words'
+import { named, repository, told } from '../parts/columns'
 import { Command } from '../parts/command'
+import { chosen } from '../parts/filter'
 import { Listing } from '../parts/listing'
 import { Empty } from '../parts/panel'
 import { Screen } from '../parts/screen'
-import { State } from '../parts/state'
 import type { Column } from '../parts/table'
 import { Ago } from '../parts/time'
-import { chosen } from '../parts/filter'
-import { shell } from '../format'
 
 export const COLUMNS: Column<BackupRow>[] = [
-  {
-    name: 'Backup',
-    sort: 'name',
-    cell: (row) => (
-      <>
-        <a data-main href={to('backups', row.cluster, row.namespace, row.name)}>
-          {row.namespace}/{row.name}
-        </a>
-        <span class="of muted"> in {row.cluster}</span>
-      </>
-    ),
-    text: (row) => `${row.cluster}/${row.namespace}/${row.name}`,
-  },
-  {
-    name: 'State',
-    sort: 'state',
-    cell: (row) => (
-      <>
-        <State of={word(BACKUP, row.state)} stale={row.freshness?.stale} />
-        {row.reason && <p class="reason muted">{row.reason}</p>}
-      </>
-    ),
-    text: (row) => row.state + (row.reason && `: ${row.reason}`),
-  },
+  named('Backup', 'backups'),
+  told(BACKUP),
   { name: 'Last success', sort: 'last', cell: (row) => <Ago at={row.backup?.lastSuccess} />, text: (row) => moment(row.backup?.lastSuccess) },
   { name: 'Next run', sort: 'next', wide: true, cell: (row) => <Ago at={row.backup?.nextRun} never="–" />, text: (row) => moment(row.backup?.nextRun) },
   {
@@ -46,15 +23,10 @@ export const COLUMNS: Column<BackupRow>[] = [
     sort: 'size',
     figures: true,
     wide: true,
-    cell: (row) => bytes(row.backup?.lastRun?.bytesAdded),
-    text: (row) => row.backup?.lastRun?.bytesAdded ?? '',
+    cell: (row) => bytes(figure(row.backup?.lastRun, 'bytesAdded')),
+    text: (row) => figure(row.backup?.lastRun, 'bytesAdded') ?? '',
   },
-  {
-    name: 'Repository',
-    wide: true,
-    cell: (row) => (row.backup?.resticId ? <a href={to('repositories', row.backup.resticId)}>{row.backup.repositoryName}</a> : row.backup?.repositoryName),
-    text: (row) => row.backup?.repositoryName ?? '',
-  },
+  repository((row) => row.backup),
 ]
 
 const EXAMPLE = `apiVersion: backup.resticbackup.io/v1alpha1
@@ -85,8 +57,6 @@ export default function Backups() {
         counts={narrowed ? undefined : status.data?.backupsByState}
         columns={COLUMNS}
         pick={(row) => row.backup}
-        id={(row) => `${row.cluster}/${row.namespace}/${row.name}`}
-        stale={(row) => row.freshness?.stale ?? false}
         empty={
           <Empty title="No cluster reports a backup.">
             <p>A ResticBackup in a namespace of a connected cluster makes one:</p>

@@ -21,7 +21,7 @@ export default function Browse() {
   const pattern = query('find')
   const where = query('path') || '/'
   // A snapshot never changes: what was read once is not read again.
-  const asked = useAsk(`folder ${name} ${id} ${pattern || where}`, (stop) => (pattern ? find(at, id, pattern, stop) : folder(at, id, where, stop)))
+  const asked = useAsk(pattern ? `find ${name} ${id} ${pattern}` : `folder ${name} ${id} ${where}`, (stop) => (pattern ? find(at, id, pattern, stop) : folder(at, id, where, stop)), { once: true })
   return (
     <Screen title={`Snapshot ${short(id)}`} up={[`Snapshots in ${at.name}`, up]}>
       <Panel asked={asked} rows={8}>{(read) => <Contents read={read} at={at} id={id} where={where} pattern={pattern} />}</Panel>

@@ -1,13 +1,15 @@
 // One cluster: whether it reports, and what it has.
 import { FleetView, type ClusterRow } from '../wire/contract'
 import { number } from '../format'
-import { path, to } from '../route'
+import { path } from '../route'
 import { useAsk } from '../state/ask'
 import { CLUSTER, word } from '../words'
 import { COLUMNS } from './backups'
+import { received } from './clusters'
 import { Command } from '../parts/command'
 import { Facts } from '../parts/facts'
-import { Empty, Failed, Notice, Panel, Skeleton } from '../parts/panel'
+import { isStale, keyed } from '../parts/listing'
+import { Empty, Notice, Panel } from '../parts/panel'
 import { Screen, Section } from '../parts/screen'
 import { State } from '../parts/state'
 import { Table } from '../parts/table'
@@ -22,10 +24,15 @@ export default function Cluster() {
   const row = asked.data?.row?.cluster
   return (
     <Screen title={name} up={['Clusters', '/clusters']}>
-      {asked.error && <Failed error={asked.error} since={asked.at} />}
-      {row ? <Details row={row} /> : !asked.error && <Skeleton rows={6} />}
-      {row && <Backups cluster={name} />}
-      {asked.data && <Around of={asked.data} />}
+      <Panel asked={asked} rows={6}>
+        {(of) => (
+          <>
+            {row && <Details row={row} />}
+            {row && <Backups row={row} />}
+            <Around of={of} />
+          </>
+        )}
+      </Panel>
       <Command text={`fleet clusters ${name}`} />
     </Screen>
   )
@@ -48,9 +55,9 @@ function Details({ row }: { row: ClusterRow }) {
         of={[
           ['Heard', <At at={row.freshness?.lastHeard} />],
           ['Connected since', row.connectedSince !== undefined && <At at={row.connectedSince} />],
-          ['Backups', <a href={`/backups?cluster=${encodeURIComponent(row.name)}`}>{number(row.backups)}</a>],
-          ['Unwell', number(row.backupsUnwell)],
-          ['Repositories', <a href={`/repositories?cluster=${encodeURIComponent(row.name)}`}>{number(row.repositories)}</a>],
+          ['Backups', <a href={`/backups?cluster=${encodeURIComponent(row.name)}`}>{number(received(row, row.backups))}</a>],
+          ['Unwell', number(received(row, row.backupsUnwell))],
+          ['Repositories', <a href={`/repositories?cluster=${encodeURIComponent(row.name)}`}>{number(received(row, row.repositories))}</a>],
           ['Operator', row.version],
           ['Kubernetes', row.kubernetesVersion],
           ['Cluster uid', row.clusterUid],
@@ -60,16 +67,16 @@ function Details({ row }: { row: ClusterRow }) {
   )
 }
 
-function Backups({ cluster }: { cluster: string }) {
+function Backups({ row: { name: cluster, complete } }: { row: ClusterRow }) {
   const asked = useAsk(`cluster backups ${cluster}`, (stop) => FleetView.list({ collection: 'backups', filter: { clusters: [cluster] }, pageSize: WORST }, stop), { cluster })
   return (
     <Section title="Backups, worst first" aside={<a href={`/backups?cluster=${encodeURIComponent(cluster)}`}>All</a>}>
       <Panel asked={asked}>
         {(page) =>
           page.rows.length === 0 ? (
-            <Empty title="This cluster has no backup." />
+            <Empty title={complete ? 'This cluster has no backup.' : 'No backup of this cluster is known yet.'} />
           ) : (
-            <Table caption={`Backups of ${cluster}`} columns={COLUMNS} rows={page.rows.flatMap((row) => row.backup ?? [])} id={(row) => to(row.namespace, row.name)} stale={(row) => row.freshness?.stale ?? false} />
+            <Table caption={`Backups of ${cluster}`} columns={COLUMNS} rows={keyed(page.rows, (row) => row.backup)} id={(row) => row.key} stale={isStale} />
           )
         }
       </Panel>

@@ -11,6 +11,11 @@ import { State } from '../parts/state'
 import type { Column } from '../parts/table'
 import { Ago } from '../parts/time'
 
+/** A count of a cluster: what has not come yet is not zero. */
+export function received(row: ClusterRow, count: number): number | undefined {
+  return count > 0 || row.complete ? count : undefined
+}
+
 const COLUMNS: Column<ClusterRow>[] = [
   { name: 'Cluster', sort: 'name', cell: (row) => <a data-main href={to('clusters', row.name)}>{row.name}</a>, text: (row) => row.name },
   {
@@ -25,15 +30,15 @@ const COLUMNS: Column<ClusterRow>[] = [
     text: (row) => row.state + (row.reason && `: ${row.reason}`),
   },
   { name: 'Heard', sort: 'heard', cell: (row) => <Ago at={row.freshness?.lastHeard} />, text: (row) => moment(row.freshness?.lastHeard) },
-  { name: 'Backups', sort: 'backups', figures: true, cell: (row) => <a href={`/backups?cluster=${encodeURIComponent(row.name)}`}>{number(row.backups)}</a>, text: (row) => row.backups },
+  { name: 'Backups', sort: 'backups', figures: true, cell: (row) => <a href={`/backups?cluster=${encodeURIComponent(row.name)}`}>{number(received(row, row.backups))}</a>, text: (row) => received(row, row.backups) ?? '' },
   {
     name: 'Unwell',
     sort: 'unwell',
     figures: true,
-    cell: (row) => (row.backupsUnwell > 0 ? <a href={`/backups?cluster=${encodeURIComponent(row.name)}&state=failed,partial,late`}>{number(row.backupsUnwell)}</a> : '0'),
-    text: (row) => row.backupsUnwell,
+    cell: (row) => (row.backupsUnwell > 0 ? <a href={`/backups?cluster=${encodeURIComponent(row.name)}&state=failed,partial,late`}>{number(row.backupsUnwell)}</a> : number(received(row, 0))),
+    text: (row) => received(row, row.backupsUnwell) ?? '',
   },
-  { name: 'Repositories', sort: 'repositories', figures: true, wide: true, cell: (row) => number(row.repositories), text: (row) => row.repositories },
+  { name: 'Repositories', sort: 'repositories', figures: true, wide: true, cell: (row) => number(received(row, row.repositories)), text: (row) => received(row, row.repositories) ?? '' },
   { name: 'Kubernetes', wide: true, cell: (row) => row.kubernetesVersion, text: (row) => row.kubernetesVersion },
   { name: 'Operator', wide: true, cell: (row) => row.version, text: (row) => row.version },
 ]
@@ -47,8 +52,6 @@ export default function Clusters() {
         words={CLUSTER}
         columns={COLUMNS}
         pick={(row) => row.cluster}
-        id={(row) => row.name}
-        stale={(row) => row.freshness?.stale ?? false}
         empty={
           <Empty title="No cluster has connected yet.">
             <p>A cluster joins with one command, which this prints with its token:</p>

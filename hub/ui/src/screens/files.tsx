@@ -22,7 +22,7 @@ interface Props {
 }
 
 /** Path of a file as a restore names it: relative to the data, which snapshots of the fleet have below their one path. */
-export function relative(snapshot: SnapshotRow, path: string): string {
+function relative(snapshot: SnapshotRow, path: string): string {
   const root = snapshot.paths[0]
   const own = tagged(snapshot.tags, 'fleet.backup') !== undefined
   return own && root && path.startsWith(`${root}/`) ? path.slice(root.length) : path
@@ -83,7 +83,9 @@ export function Files({ place, snapshot, files, cut, whole }: Props) {
     <>
       <div class="under">
         <span class="muted small" role="status">
-          {message || `${count(files.length, 'entry', 'entries')}${cut ? '; more are left out: narrow the name' : ''}`}
+          {count(files.length, 'entry', 'entries')}
+          {cut && '; more are left out: narrow the name'}
+          {message && ` · ${message}`}
         </span>
         <a class="button" href={restore(place, snapshot, chosen)}>
           {chosen.length === 0 ? 'Restore this snapshot' : `Restore ${count(chosen.length, 'entry', 'entries')}`}

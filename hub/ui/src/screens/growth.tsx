@@ -21,7 +21,7 @@ const COLUMNS: Column<HistoryPoint>[] = [
 ]
 
 /** Bytes a day, over all points; undefined for less than a day. */
-export function perDay(points: HistoryPoint[]): number | undefined {
+function perDay(points: HistoryPoint[]): number | undefined {
   const first = points[0]
   const last = points.at(-1)
   if (!first?.at || !last?.at || last.at - first.at < DAY) return undefined
@@ -53,7 +53,7 @@ export function Growth({ repository }: { repository: string }) {
               <details>
                 <summary>The same figures as a table</summary>
                 <Table caption="Figures over time" columns={COLUMNS} rows={[...points].reverse()} id={(point) => String(point.at)} />
-                <Export name="history" columns={COLUMNS} all={async () => points} />
+                <Export name="history" columns={COLUMNS} all={async () => ({ rows: points })} />
               </details>
             </>
           )

@@ -2,7 +2,7 @@
 import { FleetView, type HealthResponse } from '../wire/contract'
 import { bytes, number } from '../format'
 import { useAsk } from '../state/ask'
-import { lastHeard, late } from '../state/live'
+import { lastHeard, late, paused } from '../state/live'
 import { count } from '../words'
 import { Command } from '../parts/command'
 import { Facts } from '../parts/facts'
@@ -16,20 +16,21 @@ export default function Health() {
   const asked = useAsk('health', (stop) => FleetView.health({}, stop), { every: 10_000 })
   return (
     <Screen title="Hub">
-      <Panel asked={asked}>{(health) => <Details of={health} />}</Panel>
+      <Panel asked={asked}>{(health) => <Details of={health} old={asked.error !== undefined} />}</Panel>
       <Command text="fleet hub backup FILE" label="Copies the hub's store" />
     </Screen>
   )
 }
 
-function Details({ of }: { of: HealthResponse }) {
-  const tone = late.value ? 'unknown' : of.troubles.length > 0 ? 'warn' : 'ok'
+/** `old`: the hub could not say whether it is still so. */
+function Details({ of, old }: { of: HealthResponse; old: boolean }) {
+  const tone = old || late.value ? 'unknown' : of.troubles.length > 0 ? 'warn' : 'ok'
   return (
     <>
       <div class={`verdict ${tone}`}>
         <Sign tone={tone} />
         <div>
-          <p class="word">{late.value ? 'Silent' : of.troubles.length > 0 ? count(of.troubles.length, 'matter') : 'Well'}</p>
+          <p class="word">{old || (late.value && !paused.value) ? 'Silent' : late.value ? 'Not known' : of.troubles.length > 0 ? count(of.troubles.length, 'matter') : 'Well'}</p>
           <p>
             heard <Ago at={lastHeard.value || of.asOf} />
           </p>
@@ -53,7 +54,7 @@ function Details({ of }: { of: HealthResponse }) {
           ['Spokes connected', number(of.sessions)],
           ['Viewers', number(of.watches)],
           ['Store', of.storeWell ? 'writes are kept' : 'the last write was not kept'],
-          ['Size of the store', bytes(of.storeBytes)],
+          ['Size of the store', bytes(of.storeBytes || undefined)],
           ['Store copied', <At at={of.storeCopied} never="never" />],
           ['Start number', number(of.epoch)],
         ]}

@@ -5,7 +5,7 @@ import { to } from '../route'
 import { useAsk } from '../state/ask'
 import { late } from '../state/live'
 import { useStatus } from '../state/status'
-import { ATTENTION, BACKUP, CLUSTER, count, word } from '../words'
+import { ATTENTION, BACKUP, CLUSTER, count, states, word } from '../words'
 import { Command } from '../parts/command'
 import { Empty, Notice, Panel } from '../parts/panel'
 import { Screen, Section } from '../parts/screen'
@@ -20,7 +20,7 @@ export default function Home() {
       <Panel asked={asked} rows={6}>
         {(status) => (
           <>
-            <Verdict status={status} />
+            <Verdict status={status} old={asked.error !== undefined} />
             <Counts status={status} />
             {status.pause && (
               <Notice tone="warn">
@@ -37,9 +37,10 @@ export default function Home() {
   )
 }
 
-function Verdict({ status }: { status: StatusResponse }) {
+/** `old`: the hub could not say whether it is still so. */
+function Verdict({ status, old }: { status: StatusResponse; old: boolean }) {
   const { tone, word, sentence } = verdict(status)
-  const shown = late.value ? 'unknown' : tone
+  const shown = old || late.value ? 'unknown' : tone
   return (
     <div class={`verdict ${shown}`}>
       <Sign tone={shown} />
@@ -56,10 +57,10 @@ function Verdict({ status }: { status: StatusResponse }) {
 
 /** Worst first; each leads to what it counts. */
 function Counts({ status }: { status: StatusResponse }) {
-  const states = Object.keys(BACKUP).filter((state) => status.backupsByState[state])
+  const counted = states(BACKUP, Object.keys(status.backupsByState)).filter((state) => status.backupsByState[state])
   return (
     <ul class="tiles" aria-label="Backups by state">
-      {states.map((state) => {
+      {counted.map((state) => {
         const [tone, text] = word(BACKUP, state)
         return (
           <li key={state}>
@@ -75,7 +76,7 @@ function Counts({ status }: { status: StatusResponse }) {
       })}
       <Tile href="/clusters" figure={status.clustersStale ? `${status.clusters - status.clustersStale} of ${status.clusters}` : number(status.clusters)} label={status.clustersStale ? 'Clusters heard' : 'Clusters'} />
       <Tile href="/repositories" figure={number(status.repositories)} label="Repositories" />
-      <Tile href="/repositories?sort=-size" figure={bytes(status.storedBytes)} label="Stored" />
+      <Tile href="/repositories?sort=-size" figure={bytes(status.storedBytes || undefined)} label="Stored" />
     </ul>
   )
 }
@@ -123,8 +124,8 @@ function target(needs: Attention): string {
   if (needs.state === 'waiting') return /^p-\w+$/.test(first) ? to('plans', first) : '/plans'
   if (needs.state in CLUSTER && parts.length === 1) return to('clusters', first)
   if (needs.state === 'damaged' || needs.state === 'unready') return `/repositories?q=${encodeURIComponent(parts.at(-1) ?? '')}`
-  if (needs.state === 'restore-failed') return '/restores'
-  if (needs.state === 'policy-failed') return '/activity'
+  if (needs.state === 'restore-failed') return needs.count === 1 && parts.length === 3 ? to('restores', ...parts) : '/restores?state=failed'
+  if (needs.state === 'policy-failed') return needs.count === 1 && parts.length === 3 ? to('policies', ...parts) : '/policies?state=failed'
   if (needs.count > 1 && needs.state in BACKUP) return `/backups?state=${needs.state}`
   if (parts.length === 3) return to('backups', ...parts)
   return '/backups'
@@ -164,7 +165,7 @@ function Worst({ collection, title }: { collection: 'backups' | 'clusters'; titl
   const asked = useAsk(`home ${collection}`, (stop) => FleetView.list(request, stop), { cluster: '' })
   return (
     <Section title={title} aside={<a href={`/${collection}`}>All</a>}>
-      <Panel asked={asked}>{(page) => <ul class="lines">{page.rows.map((row) => <Line key={row.key} row={row} />)}</ul>}</Panel>
+      <Panel asked={asked}>{(page) => (page.rows.length === 0 ? <Empty title={`No cluster reports a ${collection === 'backups' ? 'backup' : 'state'}.`} /> : <ul class="lines">{page.rows.map((row) => <Line key={row.key} row={row} />)}</ul>)}</Panel>
     </Section>
   )
 }
@@ -187,7 +188,7 @@ function Line({ row: { key, backup, cluster } }: { row: Row }) {
       <State of={word(CLUSTER, cluster.state)} />
       <a href={to('clusters', cluster.name)}>{cluster.name}</a>
       <span class="muted">
-        {count(cluster.backups, 'backup')}
+        {cluster.complete || cluster.backups > 0 ? count(cluster.backups, 'backup') : 'backups not known yet'}
         {cluster.backupsUnwell > 0 && `, ${cluster.backupsUnwell} unwell`}, heard <Ago at={cluster.freshness?.lastHeard} />
       </span>
     </li>

@@ -60,7 +60,7 @@ export function LockDetails({ lock }: { lock: Lock }) {
       />
       <Waiters lock={lock} />
       <ResticLocks lock={lock} />
-      <Release lock={lock} />
+      <Release key={lock.token} lock={lock} />
     </div>
   )
 }

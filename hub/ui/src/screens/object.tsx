@@ -1,13 +1,14 @@
 // What every object has: conditions, what belongs to it, what happened to it.
-import { FleetView, type ActivityEntry, type Collection, type GetResponse, type Relation, type Resource } from '../wire/contract'
+import { FleetView, type ActivityEntry, type Collection, type Freshness, type GetResponse, type Relation, type Resource } from '../wire/contract'
 import { bytes, moment } from '../format'
 import { to } from '../route'
 import { useAsk } from '../state/ask'
 import { ACTIVITY, BACKUP, CLUSTER, count, POLICY, REPOSITORY, RESTORE_ROW, word } from '../words'
+import { Notice } from '../parts/panel'
 import { Section } from '../parts/screen'
 import { State } from '../parts/state'
 import { Table, type Column } from '../parts/table'
-import { Ago } from '../parts/time'
+import { Ago, At } from '../parts/time'
 
 /** One object by the key of its row. */
 export function useObject(collection: Collection, key: string, cluster: string) {
@@ -20,6 +21,16 @@ const WORDS = { clusters: CLUSTER, repositories: REPOSITORY, backups: BACKUP, po
 export function address(collection: Collection, key: string): string {
   // A repository without an id has a key with slashes, which its screen takes as they are.
   return to(collection, ...key.split('/'))
+}
+
+/** What is shown of a silent cluster is old. */
+export function Silent({ cluster, freshness }: { cluster: string; freshness: Freshness | undefined }) {
+  if (!freshness?.stale) return null
+  return (
+    <Notice tone="unknown">
+      Cluster {cluster} is silent since <At at={freshness.lastHeard} />: this is what was known last.
+    </Notice>
+  )
 }
 
 export function Around({ of }: { of: GetResponse }) {
@@ -62,7 +73,7 @@ const EVENTS: Column<ActivityEntry>[] = [
     text: (of) => `${of.result}: ${of.text}`,
   },
   { name: 'By', short: true, wide: true, cell: (of) => of.who, text: (of) => of.who },
-  { name: 'Added', figures: true, wide: true, cell: (of) => (of.bytesAdded > 0 ? bytes(of.bytesAdded) : ''), text: (of) => of.bytesAdded },
+  { name: 'Added', figures: true, wide: true, cell: (of) => (of.bytesAdded > 0 ? bytes(of.bytesAdded) : ''), text: (of) => of.bytesAdded || '' },
   { name: 'When', cell: (of) => <Ago at={of.at} />, text: (of) => moment(of.at, true) },
 ]
 

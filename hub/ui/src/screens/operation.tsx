@@ -17,7 +17,7 @@ const AGAIN = 2000
 const OVER = ['done', 'failed', 'refused', 'expired', 'cancelled']
 
 /** The operation as it changes, until its end. */
-export function useOperation(id: string): { operation?: Operation; error?: Refused } {
+function useOperation(id: string): { operation?: Operation; error?: Refused } {
   const [state, setState] = useState<{ operation?: Operation; error?: Refused }>({})
   useEffect(() => {
     const stop = new AbortController()
@@ -55,7 +55,7 @@ export default function OperationScreen() {
   )
 }
 
-export function Details({ of }: { of: Operation }) {
+function Details({ of }: { of: Operation }) {
   const [namespace = '', name = ''] = of.subject.split('/')
   const backup = of.what.includes('backup')
   return (

@@ -11,7 +11,7 @@ import { Act } from '../parts/act'
 import { Command } from '../parts/command'
 import { Export } from '../parts/export'
 import { Facts } from '../parts/facts'
-import { Failed, Notice, Skeleton } from '../parts/panel'
+import { Notice, Panel } from '../parts/panel'
 import { Screen, Section } from '../parts/screen'
 import { State } from '../parts/state'
 import { Table, type Column } from '../parts/table'
@@ -32,11 +32,9 @@ async function ask(id: string, stop: AbortSignal): Promise<{ asOf: number | unde
 export default function PlanScreen() {
   const [, id = ''] = path.value
   const asked = useAsk(`plan ${id}`, (stop) => ask(id, stop), { every: EVERY })
-  const plan = asked.data?.plan
   return (
     <Screen title={`Plan ${id}`} up={['Plans', '/plans']}>
-      {asked.error && <Failed error={asked.error} since={asked.at} />}
-      {plan ? <Details plan={plan} /> : !asked.error && <Skeleton rows={8} />}
+      <Panel asked={asked} rows={8}>{({ plan }) => <Details plan={plan} />}</Panel>
       <Command text={`fleet plan show ${shell(id)}`} />
     </Screen>
   )
@@ -82,20 +80,26 @@ function Details({ plan }: { plan: Plan }) {
 
 /** Whether what is shown is what an approval names; undefined while that is not known. */
 function useFits(plan: Plan, document: PlanDocument | undefined): boolean | undefined {
-  const [fits, setFits] = useState<boolean>()
+  const [known, setKnown] = useState<{ text: string; hash: string }>()
   useEffect(() => {
-    setFits(undefined)
-    if (document) void hash(document).then((of) => setFits(of === plan.hash && document.resticId === plan.resticId))
-  }, [plan.hash, plan.document])
-  return fits
+    if (document) void hash(document).then((hash) => setKnown({ text: plan.document, hash }))
+  }, [plan.document])
+  // A hash of another document says nothing of this one.
+  if (!document || known?.text !== plan.document) return undefined
+  return known.hash === plan.hash && document.resticId === plan.resticId
 }
 
 /** Decides; the answer is the number of the entry in the audit. */
 async function decide(plan: Plan, approve: boolean): Promise<number | undefined> {
   await FleetView.decidePlan({ plan: plan.id, hash: plan.hash, approve })
   void refresh(`plan ${plan.id}`, (stop) => ask(plan.id, stop))
-  const audit = await FleetView.audit({ who: person.value?.name ?? '', what: approve ? 'approve-plan' : 'reject-plan', limit: 5 })
-  return audit.decisions.find((decision) => decision.subject.includes(plan.id))?.id
+  try {
+    const audit = await FleetView.audit({ who: person.value?.name ?? '', what: approve ? 'approve-plan' : 'reject-plan', limit: 5 })
+    return audit.decisions.find((decision) => decision.subject.includes(plan.id))?.id
+  } catch {
+    // It is decided all the same.
+    return undefined
+  }
 }
 
 interface Receipt {
@@ -192,7 +196,7 @@ function Removals({ title, of }: { title: string; of: Removal[] }) {
   const [all, setAll] = useState(false)
   const shown = all ? of : of.slice(0, SHOWN)
   return (
-    <Section title={title} aside={of.length > 0 && <Export name="snapshots" columns={REMOVALS} all={async () => of} />}>
+    <Section title={title} aside={of.length > 0 && <Export name="snapshots" columns={REMOVALS} all={async () => ({ rows: of })} />}>
       {of.length === 0 ? <p class="muted">None.</p> : <Table caption={title} columns={REMOVALS} rows={shown} id={(removal) => removal.id} />}
       {shown.length < of.length && (
         <button type="button" onClick={() => setAll(true)}>

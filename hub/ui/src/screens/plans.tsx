@@ -1,19 +1,16 @@
 // Retention plans: what waits for a person, and what was decided.
 import { FleetView, type Plan } from '../wire/contract'
 import { moment, number, short } from '../format'
-import { query, to } from '../route'
-import { useAsk } from '../state/ask'
+import { to } from '../route'
 import { PLAN, word } from '../words'
 import { Command } from '../parts/command'
-import { Export } from '../parts/export'
-import { Pages } from '../parts/listing'
-import { Empty, Panel } from '../parts/panel'
+import { Log } from '../parts/listing'
+import { Empty } from '../parts/panel'
 import { Screen } from '../parts/screen'
 import { State } from '../parts/state'
-import { Table, type Column } from '../parts/table'
+import type { Column } from '../parts/table'
 import { Ago } from '../parts/time'
 
-const PAGE = 50
 export const EVERY = 10_000
 
 const COLUMNS: Column<Plan>[] = [
@@ -37,29 +34,28 @@ const COLUMNS: Column<Plan>[] = [
 ]
 
 export default function Plans() {
-  const before = query('after')
-  const asked = useAsk(`plans ${before}`, (stop) => FleetView.plans({ limit: PAGE, before }, stop), { every: EVERY, cluster: '' })
   return (
     <Screen title="Plans">
       <p class="lead">A plan names every snapshot that a run of retention removes. One that is over the guard waits until a person approves it.</p>
-      <Panel asked={asked}>
-        {({ plans, nextBefore }) =>
-          plans.length === 0 ? (
-            <Empty title="No run of retention has made a plan yet.">
-              <p>A GlobalRetentionPolicy makes one at each run. To see what it would remove: open the repository, or</p>
-              <Command text="fleet retention preview CLUSTER/NAMESPACE/NAME" label="In a terminal" />
-            </Empty>
-          ) : (
-            <>
-              <Table caption="Plans, newest first" columns={COLUMNS} rows={plans} id={(plan) => plan.id} />
-              <div class="under">
-                <Pages next={nextBefore} />
-                <Export name="plans" columns={COLUMNS} all={async () => plans} />
-              </div>
-            </>
-          )
+      <Log
+        name="plans"
+        caption="Plans, newest first"
+        about="plans"
+        read={async (place, stop) => {
+          const { asOf, plans, nextBefore } = await FleetView.plans(place, stop)
+          return { asOf, rows: plans, next: nextBefore }
+        }}
+        every={EVERY}
+        watched
+        columns={COLUMNS}
+        id={(plan) => plan.id}
+        empty={
+          <Empty title="No run of retention has made a plan yet.">
+            <p>A GlobalRetentionPolicy makes one at each run. To see what it would remove: open the policy, or</p>
+            <Command text="fleet retention preview CLUSTER/NAMESPACE/NAME" label="In a terminal" />
+          </Empty>
         }
-      </Panel>
+      />
       <Command text="fleet plan list" />
     </Screen>
   )

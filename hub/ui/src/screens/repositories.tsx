@@ -1,11 +1,11 @@
 // Every physical repository once, however many clusters share it.
 import type { RepositoryRow } from '../wire/contract'
 import { address } from './object'
-import { bytes, moment, number } from '../format'
+import { bytes, moment, number, short } from '../format'
 import { now } from '../state/clock'
 import { REPOSITORY, word } from '../words'
 import { Command } from '../parts/command'
-import { Listing } from '../parts/listing'
+import { Listing, type Keyed } from '../parts/listing'
 import { Empty, Notice } from '../parts/panel'
 import { Screen } from '../parts/screen'
 import { State } from '../parts/state'
@@ -20,15 +20,8 @@ export function figuresOld(row: RepositoryRow): boolean {
   return (row.freshness?.stale ?? false) || (at !== undefined && now.value - at > OLD)
 }
 
-/** Key of a row: a repository whose id is not known yet is named by its binding. */
-export function key(row: RepositoryRow): string {
-  if (row.resticId) return row.resticId
-  const binding = row.bindings[0]
-  return binding ? `unknown/${binding.cluster}/${binding.namespace}/${binding.name}` : row.name
-}
-
-const COLUMNS: Column<RepositoryRow>[] = [
-  { name: 'Repository', sort: 'name', cell: (row) => <a data-main href={address('repositories', key(row))}>{row.name || row.resticId.slice(0, 8)}</a>, text: (row) => row.name },
+const COLUMNS: Column<Keyed<RepositoryRow>>[] = [
+  { name: 'Repository', sort: 'name', cell: (row) => <a data-main href={address('repositories', row.key)}>{row.name || short(row.resticId)}</a>, text: (row) => row.name },
   {
     name: 'State',
     sort: 'state',
@@ -63,8 +56,6 @@ export default function Repositories() {
         words={REPOSITORY}
         columns={COLUMNS}
         pick={(row) => row.repository}
-        id={key}
-        stale={(row) => row.freshness?.stale ?? false}
         empty={
           <Empty title="No cluster reports a repository.">
             <p>A ResticRepository in a connected cluster makes one appear here, once for all clusters that use it.</p>

@@ -3,10 +3,11 @@ import { FleetControl, type RepositoryBinding, type RepositoryRow } from '../wir
 import { bytes, number, shell, short } from '../format'
 import { path, to } from '../route'
 import { BINDING, REPOSITORY, word } from '../words'
-import { Act, requestId } from '../parts/act'
+import { Act } from '../parts/act'
 import { Command } from '../parts/command'
 import { Facts } from '../parts/facts'
-import { Failed, Notice, Skeleton } from '../parts/panel'
+import { isStale } from '../parts/listing'
+import { Notice, Panel } from '../parts/panel'
 import { Screen, Section } from '../parts/screen'
 import { State } from '../parts/state'
 import { Table, type Column } from '../parts/table'
@@ -14,7 +15,7 @@ import { Ago, At } from '../parts/time'
 import { Growth } from './growth'
 import { LockOf } from './lock'
 import { Around, useObject } from './object'
-import { figuresOld, key } from './repositories'
+import { figuresOld } from './repositories'
 
 export default function Repository() {
   const wanted = path.value.slice(1).join('/')
@@ -22,10 +23,15 @@ export default function Repository() {
   const row = asked.data?.row?.repository
   return (
     <Screen title={row?.name || short(wanted)} up={['Repositories', '/repositories']} actions={row && <Actions row={row} />}>
-      {asked.error && <Failed error={asked.error} since={asked.at} />}
-      {row ? <Details row={row} /> : !asked.error && <Skeleton rows={6} />}
-      {asked.data && <Around of={asked.data} />}
-      {row && <Command text={`fleet repos ${shell(row.resticId ? short(row.resticId) : row.name)} -o wide`} />}
+      <Panel asked={asked} rows={6}>
+        {(of) => (
+          <>
+            {row && <Details row={row} />}
+            <Around of={of} />
+          </>
+        )}
+      </Panel>
+      <Command text={`fleet repos ${shell(row && !row.resticId ? row.name : short(wanted))} -o wide`} />
     </Screen>
   )
 }
@@ -56,7 +62,7 @@ function Details({ row }: { row: RepositoryRow }) {
       {row.resticId && <Growth repository={row.resticId} />}
       {row.resticId && <LockOf repository={row.resticId} />}
       <Section title="Used by">
-        <Table caption={`Clusters that use ${row.name}`} columns={BINDINGS} rows={row.bindings} id={(binding) => to(binding.cluster, binding.namespace, binding.name)} stale={(binding) => binding.freshness?.stale ?? false} />
+        <Table caption={`Clusters that use ${row.name}`} columns={BINDINGS} rows={row.bindings} id={(binding) => to(binding.cluster, binding.namespace, binding.name)} stale={isStale} />
       </Section>
       {figures && figures.hosts.length > 0 && (
         <Section title="Hosts">
@@ -116,18 +122,18 @@ function Actions({ row }: { row: RepositoryRow }) {
   const binding = row.bindings.find((binding) => !binding.freshness?.stale) ?? row.bindings[0]
   if (!binding) return null
   const repository = { namespace: binding.namespace, name: binding.name }
-  const options = () => ({ cluster: binding.cluster, requestId: requestId() })
+  const options = (requestId: string) => ({ cluster: binding.cluster, requestId })
   const what = `${binding.cluster}/${binding.namespace}/${binding.name}`
   return (
     <>
       <a class="button" href={to('snapshots', binding.cluster, binding.namespace, binding.name)}>
         Snapshots
       </a>
-      <Act label="Check now" verb="run" title={`Check ${row.name || key(row)}`} run={() => FleetControl.runCheck({ options: options(), command: { repository } })}>
+      <Act label="Check now" verb="run" title={`Check ${row.name || what}`} run={(id) => FleetControl.runCheck({ options: options(id), command: { repository } })}>
         <p>Cluster {binding.cluster} reads the repository and checks its integrity, under the maintenance lock. Nothing is changed; other maintenance waits meanwhile.</p>
         <Command text={`fleet repos check ${what}`} />
       </Act>
-      <Act label="Remove left-over locks" verb="run" title={`Remove left-over locks of ${row.name || key(row)}`} run={() => FleetControl.unlock({ options: options(), command: { repository } })}>
+      <Act label="Remove left-over locks" verb="run" title={`Remove left-over locks of ${row.name || what}`} run={(id) => FleetControl.unlock({ options: options(id), command: { repository } })}>
         <p>Removes locks of restic whose process has ended: unchanged for long enough, and no owner in the fleet is alive. Locks in use stay.</p>
         <Command text={`fleet repos unlock ${what}`} />
       </Act>

@@ -4,7 +4,7 @@ import { FleetControl, FleetView } from '../wire/contract'
 import { shell, short } from '../format'
 import { address, query, to } from '../route'
 import { useAsk } from '../state/ask'
-import { Act, requestId } from '../parts/act'
+import { Act } from '../parts/act'
 import { Command } from '../parts/command'
 import { Notice } from '../parts/panel'
 import { Screen } from '../parts/screen'
@@ -22,12 +22,13 @@ interface Form {
 
 function given(): Form {
   const backup = query('backup')
+  const name = backup.split('/')[2]
   return {
     backup,
     snapshot: query('snapshot') || 'latest',
     paths: address.value.searchParams.getAll('path').join('\n'),
     sort: 'new',
-    claim: backup ? `${backup.split('/')[2]}-restored` : '',
+    claim: name ? `${name}-restored` : '',
     size: '',
     storageClass: '',
     folder: '',
@@ -135,7 +136,7 @@ export default function Restore() {
           <legend>4. Summary</legend>
           {off ? <p class="muted">{off}.</p> : <Summary form={form} />}
           <Command text={command(form)} />
-          <Act label="Restore" primary verb="restore" off={off} title={`Restore ${form.backup}`} run={() => create(form)}>
+          <Act label="Restore" primary verb="restore" off={off} title={`Restore ${form.backup}`} run={(id) => create(form, id)}>
             <Summary form={form} />
           </Act>
         </fieldset>
@@ -157,9 +158,9 @@ function Summary({ form }: { form: Form }) {
   )
 }
 
-function create(form: Form) {
+function create(form: Form, requestId: string) {
   const [cluster = '', namespace = '', name = ''] = form.backup.split('/')
   const target = form.sort === 'new' ? { newClaim: form.claim, size: form.size, storageClass: form.storageClass } : { claim: form.claim, path: form.folder }
   const command = { backup: { namespace, name }, snapshot: form.snapshot === 'latest' ? '' : form.snapshot, includePaths: lines(form.paths), ...target }
-  return FleetControl.createRestore({ options: { cluster, requestId: requestId() }, command })
+  return FleetControl.createRestore({ options: { cluster, requestId }, command })
 }

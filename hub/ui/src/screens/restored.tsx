@@ -5,12 +5,12 @@ import { path, to } from '../route'
 import { RESTORE_ROW, word } from '../words'
 import { Command } from '../parts/command'
 import { Facts } from '../parts/facts'
-import { Failed, Notice, Skeleton } from '../parts/panel'
+import { Panel } from '../parts/panel'
 import { Progress } from '../parts/progress'
 import { Screen } from '../parts/screen'
 import { State } from '../parts/state'
-import { Ago, At } from '../parts/time'
-import { Around, useObject } from './object'
+import { At } from '../parts/time'
+import { Around, Silent, useObject } from './object'
 
 export default function Restored() {
   const [, cluster = '', namespace = '', name = ''] = path.value
@@ -18,8 +18,7 @@ export default function Restored() {
   const row = asked.data?.row?.restore
   return (
     <Screen title={`${namespace}/${name}`} up={['Restores', '/restores']}>
-      {asked.error && <Failed error={asked.error} since={asked.at} />}
-      {row && asked.data ? <Details row={row} of={asked.data} /> : !asked.error && <Skeleton rows={6} />}
+      <Panel asked={asked} rows={6}>{(of) => row && <Details row={row} of={of} />}</Panel>
       <Command text={`kubectl -n ${namespace} describe rres ${name}`} label={`In cluster ${cluster}`} />
     </Screen>
   )
@@ -34,11 +33,7 @@ function Details({ row, of }: { row: RestoreRow; of: GetResponse }) {
         <State of={word(RESTORE_ROW, row.state)} stale={stale} />
         {row.reason && <p>{row.reason}</p>}
       </div>
-      {stale && (
-        <Notice tone="unknown">
-          Cluster {row.cluster} is silent since <Ago at={row.freshness?.lastHeard} />: this is what was known last.
-        </Notice>
-      )}
+      <Silent cluster={row.cluster} freshness={row.freshness} />
       <Progress of={restore?.progress} what="Progress of the restore" />
       <Facts
         of={[

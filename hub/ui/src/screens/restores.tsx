@@ -1,45 +1,21 @@
 // Every ResticRestore of the fleet, worst first.
 import type { RestoreRow } from '../wire/contract'
 import { bytes, moment, number } from '../format'
-import { to } from '../route'
-import { RESTORE_ROW, word } from '../words'
+import { RESTORE_ROW } from '../words'
+import { named, told } from '../parts/columns'
 import { Command } from '../parts/command'
 import { Listing } from '../parts/listing'
 import { Empty } from '../parts/panel'
 import { Progress } from '../parts/progress'
 import { Screen } from '../parts/screen'
-import { State } from '../parts/state'
 import type { Column } from '../parts/table'
 import { Ago } from '../parts/time'
 
 const COLUMNS: Column<RestoreRow>[] = [
-  {
-    name: 'Restore',
-    sort: 'name',
-    cell: (row) => (
-      <>
-        <a data-main href={to('restores', row.cluster, row.namespace, row.name)}>
-          {row.namespace}/{row.name}
-        </a>
-        <span class="of muted"> in {row.cluster}</span>
-      </>
-    ),
-    text: (row) => `${row.cluster}/${row.namespace}/${row.name}`,
-  },
-  {
-    name: 'State',
-    sort: 'state',
-    cell: (row) => (
-      <>
-        <State of={word(RESTORE_ROW, row.state)} stale={row.freshness?.stale} />
-        {row.reason && <p class="reason muted">{row.reason}</p>}
-        {row.state === 'running' && <Progress of={row.restore?.progress} what={`Progress of ${row.name}`} />}
-      </>
-    ),
-    text: (row) => row.state + (row.reason && `: ${row.reason}`),
-  },
+  named('Restore', 'restores'),
+  told(RESTORE_ROW, (row) => row.state === 'running' && <Progress of={row.restore?.progress} what={`Progress of ${row.name}`} />),
   { name: 'Target', cell: (row) => row.restore?.target, text: (row) => row.restore?.target ?? '' },
-  { name: 'Restored', figures: true, wide: true, cell: (row) => (row.restore?.files ? `${bytes(row.restore.bytes)} in ${number(row.restore.files)} files` : '–'), text: (row) => row.restore?.bytes ?? '' },
+  { name: 'Restored', figures: true, wide: true, cell: (row) => (row.restore?.files ? `${bytes(row.restore.bytes)} in ${number(row.restore.files)} files` : '–'), text: (row) => (row.restore?.files ? row.restore.bytes : '') },
   { name: 'Began', sort: 'started', cell: (row) => <Ago at={row.restore?.started} never="not yet" />, text: (row) => moment(row.restore?.started) },
 ]
 
@@ -59,8 +35,6 @@ export default function Restores() {
         words={RESTORE_ROW}
         columns={COLUMNS}
         pick={(row) => row.restore}
-        id={(row) => `${row.cluster}/${row.namespace}/${row.name}`}
-        stale={(row) => row.freshness?.stale ?? false}
         empty={
           <Empty title="No cluster reports a restore.">
             <p>
@@ -69,7 +43,7 @@ export default function Restores() {
           </Empty>
         }
       />
-      <Command text="kubectl get rres -A" label="In each cluster" />
+      <Command text="fleet restores" />
     </Screen>
   )
 }

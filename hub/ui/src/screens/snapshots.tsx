@@ -1,6 +1,6 @@
 // From a repository and a day to the snapshots, and to a file by its name.
 import { FleetView, type RepositoryBinding, type SnapshotRow } from '../wire/contract'
-import { bytes, moment, number, shell, short } from '../format'
+import { bytes, endOf, moment, number, shell, short } from '../format'
 import { go, path, query, to, withQuery } from '../route'
 import { useAsk } from '../state/ask'
 import { find, snapshots, type Place } from '../state/reading'
@@ -8,6 +8,7 @@ import { may } from '../state/session'
 import { count } from '../words'
 import { Command } from '../parts/command'
 import { Export } from '../parts/export'
+import { keyed } from '../parts/listing'
 import { Empty, Notice, Panel } from '../parts/panel'
 import { Screen, Section } from '../parts/screen'
 import { Table, type Column } from '../parts/table'
@@ -37,18 +38,23 @@ function Choose() {
   return (
     <Panel asked={asked}>
       {(page) => {
-        const rows = page.rows.flatMap((row) => (row.repository ? [{ ...row.repository, key: row.key }] : []))
+        const rows = keyed(page.rows, (row) => row.repository)
         if (rows.length === 0) return <Empty title="No cluster reports a repository." />
         return (
           <>
             <p class="lead">Snapshots are read through a cluster, which has the key.</p>
+            {page.total > rows.length && (
+              <p class="muted">
+                The first {count(rows.length, 'repository', 'repositories')} of {number(page.total)}: the others are reached from <a href="/repositories">their own screens</a>.
+              </p>
+            )}
             <FindIn places={rows.flatMap((row) => row.bindings.filter((binding) => !binding.freshness?.stale))} />
             <ul class="cards">
               {rows.map((row) => (
                 <li key={row.key}>
                   <h2>{row.name || short(row.resticId)}</h2>
                   <p class="muted">
-                    {count(row.statistics?.snapshots ?? 0, 'snapshot')}, {bytes(row.statistics?.storedBytes)}
+                    {row.statistics ? `${count(row.statistics.snapshots, 'snapshot')}, ${bytes(row.statistics.storedBytes)}` : 'its figures are not known yet'}
                   </p>
                   <ul class="lines">
                     {row.bindings.map((binding) => (
@@ -63,6 +69,7 @@ function Choose() {
                 </li>
               ))}
             </ul>
+            <Command text="fleet repos" label="The repositories in a terminal" />
           </>
         )
       }}
@@ -106,12 +113,10 @@ function FindIn({ places }: { places: RepositoryBinding[] }) {
   )
 }
 
-const DAY = 86_400_000
-
-/** Those of the backup and the day of the address. */
+/** Those that are not younger than the day of the address. */
 function wanted(rows: SnapshotRow[]): SnapshotRow[] {
   const day = query('day')
-  const end = day ? Date.parse(day) + DAY : Infinity
+  const end = (day && endOf(day)) || Infinity
   return rows.filter((row) => (row.time ?? 0) < end)
 }
 
@@ -176,8 +181,8 @@ function Search() {
 }
 
 function Found({ place, snapshot, pattern }: { place: Place; snapshot: SnapshotRow; pattern: string }) {
-  const name = to(place.cluster, place.namespace, place.name)
-  const asked = useAsk(`find ${name} ${snapshot.id} ${pattern}`, (stop) => find(place, snapshot.id, pattern, stop))
+  const name = `${place.cluster}/${place.namespace}/${place.name}`
+  const asked = useAsk(`find ${name} ${snapshot.id} ${pattern}`, (stop) => find(place, snapshot.id, pattern, stop), { once: true })
   return (
     <Section title={`Found in the snapshot of ${moment(snapshot.time)}`}>
       <Panel asked={asked}>{(read) => (read.files.length === 0 ? <Empty title={`Nothing in it is called ${pattern}.`} /> : <Files place={place} snapshot={snapshot} files={read.files} cut={read.cut} whole />)}</Panel>
@@ -200,8 +205,8 @@ function List({ place, rows, cut }: { place: Place; rows: SnapshotRow[]; cut: bo
     { name: 'Time', cell: (row) => <>{moment(row.time)} <span class="muted small">(<Ago at={row.time} />)</span></>, text: (row) => moment(row.time, true) },
     { name: 'Backup', cell: (row) => tagged(row.tags, 'fleet.backup') ?? row.paths.join(', '), text: (row) => tagged(row.tags, 'fleet.backup') ?? row.paths.join(' ') },
     { name: 'Cluster', cell: (row) => tagged(row.tags, 'fleet.cluster') ?? row.host, text: (row) => tagged(row.tags, 'fleet.cluster') ?? row.host },
-    { name: 'Size', figures: true, cell: (row) => (row.bytes ? bytes(row.bytes) : '–'), text: (row) => row.bytes },
-    { name: 'Files', figures: true, wide: true, cell: (row) => (row.files ? number(row.files) : '–'), text: (row) => row.files },
+    { name: 'Size', figures: true, cell: (row) => (row.bytes ? bytes(row.bytes) : '–'), text: (row) => row.bytes || '' },
+    { name: 'Files', figures: true, wide: true, cell: (row) => (row.files ? number(row.files) : '–'), text: (row) => row.files || '' },
   ]
   return (
     <>
@@ -211,7 +216,7 @@ function List({ place, rows, cut }: { place: Place; rows: SnapshotRow[]; cut: bo
       <Table caption="Snapshots, newest first" columns={columns} rows={rows} id={(row) => row.id} />
       <div class="under">
         <span />
-        <Export name="snapshots" columns={columns} all={async () => rows} />
+        <Export name="snapshots" columns={columns} all={async () => ({ rows, cut })} />
       </div>
     </>
   )

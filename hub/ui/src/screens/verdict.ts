@@ -1,6 +1,6 @@
 // The fleet in one sentence. Pure.
 import type { StatusResponse } from '../wire/contract'
-import { BACKUP, count, word, type Tone } from '../words'
+import { BACKUP, count, states, word, type Tone } from '../words'
 
 export interface Verdict {
   tone: Tone
@@ -10,8 +10,8 @@ export interface Verdict {
 
 /** States that make the fleet unsafe or unknown, with how many backups are in them. */
 function bad(status: StatusResponse): string {
-  const states = Object.keys(BACKUP).filter((state) => !['ok', 'running', 'suspended'].includes(state))
-  const parts = states.flatMap((state) => {
+  const unwell = states(BACKUP, Object.keys(status.backupsByState)).filter((state) => !['ok', 'running', 'suspended'].includes(state))
+  const parts = unwell.flatMap((state) => {
     const n = status.backupsByState[state]
     return n ? [`${n.toLocaleString('en')} ${word(BACKUP, state)[1].toLowerCase()}`] : []
   })

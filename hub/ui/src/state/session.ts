@@ -77,6 +77,7 @@ export async function logIn(given: { token: string } | { login: string }): Promi
 }
 
 export async function logOut(): Promise<void> {
-  await fetch('/logout', { method: 'POST', headers: OWN })
+  const answer = await fetch('/logout', { method: 'POST', headers: OWN })
+  if (!answer.ok && answer.status !== 401) throw new Error(`the hub answered with HTTP ${answer.status}`)
   person.value = null
 }
