@@ -33,17 +33,17 @@ impl Files {
         }
     }
 
-    /// When each certificate ends, in milliseconds since 1970. One that cannot be read is left out.
+    /// When each certificate ends, in milliseconds since 1970; `None` for one that cannot be read.
     #[must_use]
-    pub fn certificates(&self) -> Vec<(&'static str, Millis)> {
-        let ends = self.certificates.iter().filter_map(|(name, file)| {
+    pub fn certificates(&self) -> Vec<(&'static str, Option<Millis>)> {
+        let ends = |(name, file): &(&'static str, PathBuf)| {
             let seconds = expiry(file);
             if seconds.is_none() {
                 debug!(file = %file.display(), "a certificate cannot be read");
             }
-            Some((*name, seconds?.saturating_mul(1000)))
-        });
-        ends.collect()
+            (*name, seconds.map(|seconds| seconds.saturating_mul(1000)))
+        };
+        self.certificates.iter().map(ends).collect()
     }
 
     /// Bytes of the store and its journal on disk.

@@ -17,12 +17,13 @@ const ENDS_SOON: Millis = 14 * DAY;
 const COPIED: Millis = 7 * DAY;
 
 /// What is looked at.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Facts {
     now: Millis,
     store_well: bool,
-    copied: Option<Millis>,
-    certificates: Vec<(&'static str, Millis)>,
+    copied: Result<Option<Millis>, String>,
+    /// When each ends; `None` for one that cannot be read.
+    certificates: Vec<(&'static str, Option<Millis>)>,
     /// Clusters by the version of their spoke.
     versions: BTreeMap<String, u64>,
 }
@@ -41,7 +42,7 @@ pub async fn health(hub: &Hub, person: &Person) -> HealthResponse {
     let facts = Facts {
         now: now(),
         store_well: hub.store().is_well(),
-        copied: hub.store().last_copy().await.ok().flatten(),
+        copied: hub.store().last_copy().await.map_err(|error| error.to_string()),
         certificates: hub.files.certificates(),
         versions,
     };
@@ -54,9 +55,9 @@ pub async fn health(hub: &Hub, person: &Person) -> HealthResponse {
         })
         .collect();
     counts.sort_by_key(|count| std::cmp::Reverse(count.clusters));
-    let ends = |(name, ends): &(&'static str, Millis)| CertificateEnd {
+    let ends = |(name, ends): &(&'static str, Option<Millis>)| CertificateEnd {
         name: (*name).to_owned(),
-        ends: Some(from_unix_millis(*ends)),
+        ends: ends.map(from_unix_millis),
     };
     HealthResponse {
         as_of: Some(from_unix_millis(facts.now)),
@@ -66,7 +67,7 @@ pub async fn health(hub: &Hub, person: &Person) -> HealthResponse {
         troubles: troubles(&facts),
         store_well: facts.store_well,
         store_bytes: hub.files.store_bytes(),
-        store_copied: facts.copied.map(from_unix_millis),
+        store_copied: facts.copied.ok().flatten().map(from_unix_millis),
         sessions: count(hub.metrics.sessions.get()),
         watches: count(hub.metrics.watches.get()),
         versions: counts,
@@ -95,32 +96,35 @@ fn troubles(facts: &Facts) -> Vec<Trouble> {
         ));
     }
     for (name, ends) in &facts.certificates {
-        let left = ends - facts.now;
-        if left < ENDS_SOON {
-            let text = match left {
-                ..=0 => format!("the certificate of {name} has ended"),
-                left => format!("the certificate of {name} ends in {} days", left / DAY),
-            };
-            troubles.push(trouble(
-                "certificate",
-                text,
-                "renew it; fleet clusters rotate for the hub's own authority",
-            ));
-        }
+        let text = match ends.map(|ends| ends - facts.now) {
+            None => format!("the certificate of {name} cannot be read: when it ends is not known"),
+            Some(ENDS_SOON..) => continue,
+            Some(..=0) => format!("the certificate of {name} has ended"),
+            Some(left) => format!("the certificate of {name} ends in {} days", left / DAY),
+        };
+        troubles.push(trouble(
+            "certificate",
+            text,
+            "renew it; fleet clusters rotate-authority for the hub's own authority",
+        ));
     }
     match facts.copied {
-        None => {
+        Err(ref error) => {
+            let text = format!("when the hub's store was last copied cannot be read: {error}");
+            troubles.push(trouble("copy", text, "look at the log and the volume of the hub"));
+        }
+        Ok(None) => {
             let text = "the hub's store was never copied: locks, plans and the audit exist once".to_owned();
             troubles.push(trouble("copy", text, "fleet hub backup"));
         }
-        Some(at) if facts.now - at > COPIED => {
+        Ok(Some(at)) if facts.now - at > COPIED => {
             let text = format!(
                 "the last copy of the hub's store is {} days old",
                 (facts.now - at) / DAY
             );
             troubles.push(trouble("copy", text, "fleet hub backup"));
         }
-        Some(_) => {}
+        Ok(Some(_)) => {}
     }
     let own = env!("CARGO_PKG_VERSION");
     let others: u64 = facts
@@ -145,29 +149,41 @@ mod tests {
         let well = Facts {
             now: 100 * DAY,
             store_well: true,
-            copied: Some(99 * DAY),
-            certificates: vec![("hub", 200 * DAY)],
+            copied: Ok(Some(99 * DAY)),
+            certificates: vec![("hub", Some(200 * DAY))],
             versions: BTreeMap::from([(env!("CARGO_PKG_VERSION").to_owned(), 3)]),
         };
         let named = |facts: &Facts| -> Vec<String> { troubles(facts).into_iter().map(|t| t.what).collect() };
         assert_eq!(named(&well), [""; 0]);
         let old = Facts {
             versions: BTreeMap::from([("0.0.1".to_owned(), 2)]),
-            copied: Some(90 * DAY),
+            copied: Ok(Some(90 * DAY)),
             ..well.clone()
         };
         assert_eq!(named(&old), ["copy", "versions"]);
         let bad = Facts {
             store_well: false,
-            copied: None,
+            copied: Ok(None),
             certificates: vec![
-                ("hub", 113 * DAY),
-                ("clients", 114 * DAY),
-                ("authority", 99 * DAY),
+                ("hub", Some(113 * DAY)),
+                ("clients", Some(114 * DAY)),
+                ("authority", Some(99 * DAY)),
             ],
-            ..well
+            ..well.clone()
         };
         assert_eq!(named(&bad), ["store", "certificate", "certificate", "copy"]);
         assert!(troubles(&bad)[2].text.contains("has ended"));
+        // What could not be read is neither well nor absent.
+        let unknown = Facts {
+            copied: Err("disk I/O error".to_owned()),
+            certificates: vec![("hub", None)],
+            ..well
+        };
+        let texts: Vec<String> = troubles(&unknown).into_iter().map(|t| t.text).collect();
+        assert!(texts[0].contains("hub cannot be read"), "{texts:?}");
+        assert!(
+            texts[1].contains("disk I/O error") && !texts[1].contains("never"),
+            "{texts:?}"
+        );
     }
 }

@@ -120,6 +120,35 @@ async fn a_holder_is_not_renewed_while_another_repository_lies_there() {
 }
 
 #[tokio::test]
+async fn a_run_goes_on_when_its_repository_becomes_read_only() {
+    let fleet = Fleet::with(&["--lease-ttl", "2s", "--lock-delay", "4s"]).await;
+    let mut a = member(&fleet).await;
+    a.ask("retention").await;
+    let grant = a.granted().await;
+    let mut shut = repository(ID);
+    let Some(Object::Repository(body)) = &mut shut.body else {
+        panic!("no repository")
+    };
+    body.read_only = true;
+    a.tell(vec![shut, policy(keep_last(3))]).await;
+    a.ask("next").await;
+    let run_hash = run_hash(&grant.run.unwrap());
+    let renew = |seq| LeaseRenew {
+        operation: "retention".to_owned(),
+        restic_id: ID.to_owned(),
+        token: grant.token,
+        seq,
+        run_hash: run_hash.clone(),
+    };
+    a.say(Body::LeaseRenew(renew(1))).await;
+    a.until("the renewal", |told| match told {
+        Told::LeaseRenewed(renewed) if renewed.seq == 1 => Some(()),
+        _ => None,
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_repository_that_one_cluster_makes_read_only_is_kept_by_none() {
     let fleet = Fleet::new().await;
     let mut a = member(&fleet).await;

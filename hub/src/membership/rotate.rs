@@ -10,7 +10,7 @@ use tonic::Status;
 use tracing::info;
 
 use super::Membership;
-use crate::access::people::{BROWSER, Session};
+use crate::access::people::{BROWSER, People, Session};
 use crate::access::{Person, Verb, out_of_scope};
 use crate::authority::{Authority, Rotation};
 use crate::hub::Hub;
@@ -94,6 +94,29 @@ impl Membership {
         behind
     }
 
+    /// Whether nobody would be locked out by a step.
+    async fn refuse_behind(
+        &self,
+        hub: &Hub,
+        authority: &Authority,
+        step: RotationStep,
+    ) -> Result<(), Status> {
+        let behind = self.behind(hub, authority).await?;
+        if !behind.is_empty() {
+            let text = format!(
+                "clusters would be locked out and have to join again: {}. Each is ready soon after it has connected; \
+                 `fleet clusters rotate-authority` shows who is not. --force goes on without them",
+                behind.join(", ")
+            );
+            return Err(Status::failed_precondition(text));
+        }
+        let people = Membership::people_behind(hub, authority);
+        if step == RotationStep::Activate && !people.is_empty() {
+            return Err(Status::failed_precondition(people_text(&people)));
+        }
+        Ok(())
+    }
+
     async fn rotation(&self, hub: &Hub, authority: &Authority) -> Result<RotateAuthorityResponse, Status> {
         Ok(RotateAuthorityResponse {
             state: authority.rotation().as_str().to_owned(),
@@ -135,19 +158,12 @@ pub(super) async fn rotate(
     let _deciding = membership.deciding.lock().await;
     let before = authority.rotation();
     if step != RotationStep::Begin && !request.force {
-        let behind = membership.behind(hub, authority).await?;
-        if !behind.is_empty() {
-            let text = format!(
-                "clusters would be locked out and have to join again: {}. Each is ready soon after it has connected; \
-                 `fleet clusters rotate-authority` shows who is not. --force goes on without them",
-                behind.join(", ")
-            );
-            return Err(Status::failed_precondition(text));
-        }
-        let people = Membership::people_behind(hub, authority);
-        if step == RotationStep::Activate && !people.is_empty() {
-            return Err(Status::failed_precondition(people_text(&people)));
-        }
+        membership.refuse_behind(hub, authority, step).await?;
+    }
+    // First, so that it can be done again where it fails: a session that a certificate of the retired authority has made would
+    // outlive it.
+    if step == RotationStep::Retire && before == Rotation::Activated {
+        end_made(hub, who).await?;
     }
     let done = match step {
         RotationStep::Begin => authority.begin(now()),
@@ -165,22 +181,30 @@ pub(super) async fn rotate(
         after: authority.rotation().as_str().to_owned(),
         ..StoredDecision::default()
     };
-    // A session that a certificate of the retired authority has made would outlive it.
-    let written = if step == RotationStep::Retire {
-        hub.store().end_made(decision).await
-    } else {
-        hub.store().decide(decision).await
-    };
+    let written = hub.store().decide(decision).await;
     written.map_err(|error| Status::unavailable(error.to_string()))?;
-    if step == RotationStep::Retire {
-        hub.authority.change(|people| people.end_made());
-    }
     info!(
         who,
         state = authority.rotation().as_str(),
         "the authority is being rotated"
     );
     membership.rotation(hub, authority).await
+}
+
+/// Ends the sessions and login tokens that people have made for themselves by certificates.
+async fn end_made(hub: &Hub, who: &str) -> Result<(), Status> {
+    let decision = StoredDecision {
+        at: now(),
+        who: who.to_owned(),
+        what: "revoke".to_owned(),
+        subject: "sessions that certificates have made".to_owned(),
+        after: "an authority is retired".to_owned(),
+        ..StoredDecision::default()
+    };
+    let ended = hub.store().end_made(decision).await;
+    ended.map_err(|error| Status::unavailable(error.to_string()))?;
+    hub.authority.change(People::end_made);
+    Ok(())
 }
 
 /// Why an activation has to wait for people.

@@ -44,7 +44,10 @@ impl Scrape {
         state.show(&figures);
         state.own.certificates.reset();
         for (name, ends) in self.hub.files.certificates() {
-            state.own.certificates.with_label_values(&[name]).set(ends / 1000);
+            // No series for what is not known.
+            if let Some(ends) = ends {
+                state.own.certificates.with_label_values(&[name]).set(ends / 1000);
+            }
         }
         state.own.store_bytes.set(signed(self.hub.files.store_bytes()));
         state.own.store_backup.reset();

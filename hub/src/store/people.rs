@@ -349,7 +349,7 @@ impl PeopleStore for Sqlite {
     }
 
     fn end_made(&self, decision: StoredDecision) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.remove_made(decision))
+        Box::pin(self.noted(self.remove_made(decision)))
     }
 
     fn revoked(&self) -> BoxFuture<'_, Result<Vec<Revocation>, StoreError>> {
