@@ -17,7 +17,7 @@ use crate::contexts::{self, Context};
 use crate::document::API_VERSION;
 use crate::failure::Failure;
 use crate::loopback::Loopback;
-use crate::output::{line, note, print};
+use crate::output::{self, line, note, print};
 use crate::pin::{self, Pin};
 use crate::render::align;
 use crate::run::yaml;
@@ -245,7 +245,9 @@ pub fn list(command: &ContextsCommand) -> Result<u8, Failure> {
                 Format::Table | Format::Wide if all.contexts.is_empty() => {
                     note("no logins; next: fleet login --hub URL --pin sha256:… --token -");
                 }
-                Format::Table | Format::Wide => print(&table(&all)),
+                format @ (Format::Table | Format::Wide) => {
+                    output::table(&table(&all), *format == Format::Wide);
+                }
             }
             Ok(0)
         }
