@@ -30,7 +30,7 @@ fn visible(command: &Command) -> impl Iterator<Item = &Command> {
 fn section(out: &mut String, command: &Command, before: &str, level: usize) {
     let name = format!("{before} {}", command.get_name());
     let about = command.get_long_about().or_else(|| command.get_about());
-    let about = about.map(ToString::to_string).unwrap_or_default();
+    let about = about.map(|about| ended(about.to_string())).unwrap_or_default();
     let _ = writeln!(out, "\n{} {name}\n\n{}", "#".repeat(level), escaped(&about));
     let aliases: Vec<&str> = command.get_all_aliases().collect();
     if !aliases.is_empty() {
@@ -113,7 +113,7 @@ fn flag(arg: &Arg) -> String {
 
 fn says(arg: &Arg) -> String {
     let help = arg.get_long_help().or_else(|| arg.get_help());
-    let mut says = help.map(ToString::to_string).unwrap_or_default();
+    let mut says = help.map(|help| ended(help.to_string())).unwrap_or_default();
     let possible: Vec<String> = arg
         .get_possible_values()
         .iter()
@@ -121,7 +121,9 @@ fn says(arg: &Arg) -> String {
         .map(|value| format!("`{}`", value.get_name()))
         .collect();
     let takes = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
-    if takes && !possible.is_empty() {
+    // Where the sentence names them already, once is enough.
+    let named = possible.iter().all(|value| says.contains(value.trim_matches('`')));
+    if takes && !possible.is_empty() && !named {
         let _ = write!(says, " One of {}.", possible.join(", "));
     }
     let default: Vec<String> = arg
@@ -137,6 +139,14 @@ fn says(arg: &Arg) -> String {
         let _ = write!(says, " Variable `{}`.", variable.to_string_lossy());
     }
     says
+}
+
+/// A sentence: clap takes the last point away.
+fn ended(mut text: String) -> String {
+    if !text.is_empty() && !text.ends_with(['.', ':', '?', ')']) {
+        text.push('.');
+    }
+    text
 }
 
 /// Fit for a cell of a table.
