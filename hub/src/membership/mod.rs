@@ -184,6 +184,7 @@ pub fn stored(cluster: &str, signed: &Signed) -> StoredCertificate {
         issued: now(),
         expires: signed.facts.expires,
         authority: signed.authority.to_vec(),
+        forgotten: false,
     }
 }
 
