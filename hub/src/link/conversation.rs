@@ -134,15 +134,6 @@ impl Conversation<'_> {
                 hub.collectors.tell(command).await;
                 Ok(())
             }
-            Some(Body::CertificateRequest(request)) => self.renew(&request.csr).await,
-            Some(Body::CertificateStored(stored)) => {
-                self.kept(&stored.serial);
-                Ok(())
-            }
-            Some(Body::TrustStored(stored)) => {
-                hub.membership.trusts(cluster, stored.keys);
-                Ok(())
-            }
             Some(Body::CommandReport(report)) => {
                 hub.commands.report(cluster, number, report).await;
                 Ok(())
@@ -153,6 +144,22 @@ impl Conversation<'_> {
             }
             Some(Body::CreationDone(CreationDone { id })) => {
                 self.create(id, |creations, ticket| creations.done(&ticket));
+                Ok(())
+            }
+            body => self.membership(body).await,
+        }
+    }
+
+    /// Certificates and authorities of the cluster.
+    async fn membership(&mut self, body: Option<Body>) -> Result<(), Status> {
+        match body {
+            Some(Body::CertificateRequest(request)) => self.renew(&request.csr).await,
+            Some(Body::CertificateStored(stored)) => {
+                self.kept(&stored.serial);
+                Ok(())
+            }
+            Some(Body::TrustStored(stored)) => {
+                self.hub.membership.trusts(self.cluster, stored.keys);
                 Ok(())
             }
             body => self.state(body).await,
