@@ -17,7 +17,8 @@ use crate::contexts::{self, Context};
 use crate::document::API_VERSION;
 use crate::failure::Failure;
 use crate::loopback::Loopback;
-use crate::output::{self, line, note, print};
+use crate::maintenance;
+use crate::output::{line, note, print};
 use crate::pin::{self, Pin};
 use crate::render::align;
 use crate::run::yaml;
@@ -238,17 +239,12 @@ pub fn list(command: &ContextsCommand) -> Result<u8, Failure> {
     match command {
         ContextsCommand::Use { name } => choose(&path, all, name),
         ContextsCommand::List { output } => {
-            match output {
-                Format::Json => line(&format!("{:#}", document(&all))),
-                Format::Yaml => print(&yaml(&document(&all))),
-                Format::Name => all.contexts.iter().for_each(|context| line(&context.name)),
-                Format::Table | Format::Wide if all.contexts.is_empty() => {
-                    note("no logins; next: fleet login --hub URL --pin sha256:… --token -");
-                }
-                format @ (Format::Table | Format::Wide) => {
-                    output::table(&table(&all), *format == Format::Wide);
-                }
+            if all.contexts.is_empty() && matches!(output, Format::Table | Format::Wide) {
+                note("no logins; next: fleet login --hub URL --pin sha256:… --token -");
+                return Ok(0);
             }
+            let names = all.contexts.iter().map(|context| context.name.clone());
+            maintenance::print(*output, &document(&all), names, || table(&all));
             Ok(0)
         }
     }

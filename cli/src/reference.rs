@@ -122,7 +122,9 @@ fn says(arg: &Arg) -> String {
         .collect();
     let takes = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
     // Where the sentence names them already, once is enough.
-    let named = possible.iter().all(|value| says.contains(value.trim_matches('`')));
+    let named = possible
+        .iter()
+        .all(|value| says.contains(value.trim_matches('`')));
     if takes && !possible.is_empty() && !named {
         let _ = write!(says, " One of {}.", possible.join(", "));
     }

@@ -61,49 +61,17 @@ pub struct Clock {
 pub async fn look(kubectl: &Kubectl, system: &str) -> Facts {
     let of = async |what: &str| ask(kubectl, ["get", what, "-n", system, "-o", "json"]).await;
     let group = format!("/apis/{GROUP}/{VERSION}");
-    let definitions: Vec<String> = KINDS.iter().map(|kind| format!("{kind}.{GROUP}")).collect();
-    let definitions: Vec<&str> = ["get", "crd", "--ignore-not-found", "-o", "json"]
-        .into_iter()
-        .chain(definitions.iter().map(String::as_str))
-        .collect();
     let hooks = "validatingwebhookconfigurations,mutatingwebhookconfigurations";
-    let joined = [
-        "get",
-        "configmap",
-        OPERATOR,
-        "-n",
-        system,
-        "--ignore-not-found",
-        "-o",
-        "json",
-    ];
-    let (
-        version,
-        clock,
-        api,
-        definitions,
-        namespace,
-        deployments,
-        pods,
-        leases,
-        joined,
-        claims,
-        policies,
-        webhooks,
-        rules,
-        secrets,
-        objects,
-        own,
-    ) = tokio::join!(
+    let seen = tokio::join!(
         ask(kubectl, ["version", "-o", "json"]),
         clock(kubectl),
         ask(kubectl, ["get", "--raw", &group]),
-        list(kubectl, &definitions),
+        definitions(kubectl),
         ask(kubectl, ["get", "namespace", system, "-o", "json"]),
         of("deployments"),
         of("pods"),
         of("leases"),
-        optional(kubectl, &joined),
+        joined(kubectl, system),
         of("persistentvolumeclaims"),
         of("networkpolicies"),
         ask(kubectl, ["get", hooks, "-o", "json"]),
@@ -113,22 +81,22 @@ pub async fn look(kubectl: &Kubectl, system: &str) -> Facts {
         own(kubectl),
     );
     Facts {
-        version,
-        clock,
-        api,
-        definitions,
-        system: namespace,
-        deployments,
-        pods,
-        leases,
-        joined,
-        claims,
-        policies,
-        webhooks,
-        rules,
-        secrets,
-        objects,
-        own,
+        version: seen.0,
+        clock: seen.1,
+        api: seen.2,
+        definitions: seen.3,
+        system: seen.4,
+        deployments: seen.5,
+        pods: seen.6,
+        leases: seen.7,
+        joined: seen.8,
+        claims: seen.9,
+        policies: seen.10,
+        webhooks: seen.11,
+        rules: seen.12,
+        secrets: seen.13,
+        objects: seen.14,
+        own: seen.15,
     }
 }
 
@@ -161,9 +129,22 @@ async fn optional(kubectl: &Kubectl, arguments: &[&str]) -> Fact<Value> {
     parse(&text).map_err(words)
 }
 
+/// What a cluster gets when it joins.
+async fn joined(kubectl: &Kubectl, system: &str) -> Fact<Value> {
+    let get = ["get", "configmap", OPERATOR, "-n", system];
+    optional(
+        kubectl,
+        &[&get[..], &["--ignore-not-found", "-o", "json"]].concat(),
+    )
+    .await
+}
+
 /// A list, also where kubectl prints one object or nothing.
-async fn list(kubectl: &Kubectl, arguments: &[&str]) -> Fact<Value> {
-    let one = optional(kubectl, arguments).await?;
+async fn definitions(kubectl: &Kubectl) -> Fact<Value> {
+    let names: Vec<String> = KINDS.iter().map(|kind| format!("{kind}.{GROUP}")).collect();
+    let mut arguments = vec!["get", "crd", "--ignore-not-found", "-o", "json"];
+    arguments.extend(names.iter().map(String::as_str));
+    let one = optional(kubectl, &arguments).await?;
     Ok(match one.get("items") {
         Some(_) => one,
         None if one.is_null() => json!({ "items": [] }),
