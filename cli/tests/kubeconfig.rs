@@ -135,7 +135,10 @@ exit 1
 
     /// A repository and a backup, which ended like this last.
     fn objects(&self, last: Value) {
-        let now = jiff::Timestamp::now().to_string();
+        let succeeded = match last["result"].as_str() {
+            Some("Succeeded") => jiff::Timestamp::now().to_string(),
+            _ => "2026-01-01T00:00:00Z".to_owned(),
+        };
         let conditions =
             json!([{ "type": "Ready", "status": "True" }, { "type": "Stale", "status": "False" }]);
         let repository = json!({
