@@ -76,7 +76,7 @@ async fn follow(
         let changed = match event.body {
             Some(Body::Upsert(row)) => {
                 rows.insert(row.key.clone(), row.clone());
-                Change::Row(row)
+                Change::Row(Box::new(row))
             }
             Some(Body::Removed(key)) => {
                 rows.remove(&key);
@@ -98,7 +98,7 @@ async fn follow(
 /// What has come.
 enum Change {
     All,
-    Row(Row),
+    Row(Box<Row>),
     Removed(String),
 }
 
@@ -109,7 +109,7 @@ fn show(list: &List, rows: &BTreeMap<String, Row>, change: &Change) {
     let now = Timestamp::now();
     let table = matches!(format, Format::Table | Format::Wide);
     let mut changed: Vec<Row> = match change {
-        Change::Row(row) if !(table && std::io::stdout().is_terminal()) => vec![row.clone()],
+        Change::Row(row) if !(table && std::io::stdout().is_terminal()) => vec![(**row).clone()],
         Change::Removed(key) if !(table && std::io::stdout().is_terminal()) => {
             // In JSON it is an event of its own.
             note(&format!("{} was removed", proto::text::cleaned(key)));
