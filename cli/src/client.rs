@@ -109,6 +109,11 @@ impl Client {
         self.answer(view.status(StatusRequest {})).await
     }
 
+    /// What of the fleet is read.
+    pub(crate) fn view(&self) -> FleetViewClient<Authorized> {
+        self.view.clone()
+    }
+
     /// What makes clusters do something.
     pub(crate) fn control(&self) -> FleetControlClient<Authorized> {
         self.control.clone()

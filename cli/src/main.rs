@@ -8,6 +8,7 @@ mod client;
 mod clusters;
 mod connection;
 mod contexts;
+mod coverage;
 mod dashboard;
 mod document;
 mod failure;
@@ -27,6 +28,7 @@ mod render;
 mod restores;
 mod run;
 mod snapshots;
+mod storage;
 mod text;
 
 use std::process::ExitCode;

@@ -47,6 +47,8 @@ pub async fn main(arguments: Arguments) -> ExitCode {
             },
             Command::Policies(list) => collection(&hub, &list, Collection::Policies, "PolicyList").await,
             Command::Restores(list) => collection(&hub, &list, Collection::Restores, "RestoreList").await,
+            Command::Coverage(of) => crate::coverage::show(&hub, &of).await,
+            Command::Storage(of) => crate::storage::show(&hub, &of).await,
             Command::Retention(command) => operations::retention(&hub, &command).await,
             Command::Restore(RestoreCommand::Create(restore)) => operations::restore(&hub, &restore).await,
             Command::Snapshots(command) => snapshots::snapshots(&hub, &command).await,
@@ -161,6 +163,7 @@ async fn watch(
     let request = WatchRequest {
         collection: collection.into(),
         filter: Some(filter),
+        ..WatchRequest::default()
     };
     let mut events = client.watch(request).await?;
     let mut rows: BTreeMap<String, Row> = BTreeMap::new();
@@ -190,6 +193,10 @@ async fn watch(
             Some(Body::Bookmark(_)) => {
                 complete = true;
                 print_rows(output, &rows, None);
+                continue;
+            }
+            Some(Body::Begin(_)) => {
+                rows.clear();
                 continue;
             }
             Some(Body::Heartbeat(_)) | None => continue,
@@ -222,6 +229,7 @@ fn event_line(event: &WatchEvent) -> serde_json::Value {
         Some(Body::Removed(key)) => ("REMOVED", json!({ "key": key })),
         Some(Body::Bookmark(_)) => ("BOOKMARK", serde_json::Value::Null),
         Some(Body::Heartbeat(_)) => ("HEARTBEAT", serde_json::Value::Null),
+        Some(Body::Begin(_)) => ("BEGIN", serde_json::Value::Null),
         None => ("UNKNOWN", serde_json::Value::Null),
     };
     let as_of = crate::text::rfc3339(event.as_of.as_ref());

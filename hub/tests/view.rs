@@ -9,7 +9,7 @@ use proto::v1::object_state::Body as Object;
 use proto::v1::row::Body;
 use proto::v1::{
     ActivityKind, ActivityRequest, ActivityResult, BackupResult, BackupRun, BackupState, Collection,
-    Condition, GetRequest, GetResponse, HealthRequest, ListRequest, ObjectState, RestoreState, Row,
+    Condition, Filter, GetRequest, GetResponse, HealthRequest, ListRequest, ObjectState, RestoreState, Row,
     WatchRequest, watch_event,
 };
 use tonic::Code;
@@ -256,6 +256,7 @@ async fn policies_and_restores_are_collections_that_can_be_watched() {
     let request = WatchRequest {
         collection: Collection::Restores.into(),
         filter: None,
+        ..WatchRequest::default()
     };
     let mut events = fleet.operator().await.watch(request).await.unwrap().into_inner();
     let mut shown = Vec::new();
@@ -279,6 +280,95 @@ async fn policies_and_restores_are_collections_that_can_be_watched() {
             assert_eq!(key, "a/ns/back");
             break;
         }
+    }
+}
+
+/// What a watch sends up to its bookmark, in words, and where it can go on.
+async fn up_to_bookmark(fleet: &Fleet, request: WatchRequest) -> (Vec<String>, WatchRequest) {
+    let mut events = fleet
+        .operator()
+        .await
+        .watch(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    let mut words = Vec::new();
+    loop {
+        let event = events.message().await.unwrap().unwrap();
+        match event.body.unwrap() {
+            watch_event::Body::Upsert(row) => words.push(format!("upsert {}", row.key)),
+            watch_event::Body::Removed(key) => words.push(format!("removed {key}")),
+            watch_event::Body::Begin(_) => words.push("begin".to_owned()),
+            watch_event::Body::Heartbeat(_) => {}
+            watch_event::Body::Bookmark(bookmark) => {
+                let on = WatchRequest {
+                    after: event.revision,
+                    view: bookmark.view,
+                    ..request
+                };
+                return (words, on);
+            }
+        }
+    }
+}
+
+/// Waits until restores look so.
+async fn until(fleet: &Fleet, fits: impl Fn(&[Row]) -> bool) {
+    for _ in 0..500 {
+        if fits(&rows(fleet, Collection::Restores).await) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("it did not come");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_broke_goes_on_where_it_was_or_begins_anew() {
+    let fleet = Fleet::new().await;
+    let spoke = told(
+        &fleet,
+        vec![repository(ID), policy(keep_last(3)), restore("InProgress")],
+    )
+    .await;
+    let request = WatchRequest {
+        collection: Collection::Restores.into(),
+        ..WatchRequest::default()
+    };
+    let (words, on) = up_to_bookmark(&fleet, request).await;
+    assert_eq!(words, ["upsert a/ns/back"]);
+    let (words, on) = up_to_bookmark(&fleet, on).await;
+    assert_eq!(words, [""; 0], "nothing has changed");
+    let done = vec![repository(ID), policy(keep_last(3)), restore("Completed")];
+    spoke.tell(done).await;
+    until(&fleet, |rows| {
+        rows.iter().all(|row| format!("{row:?}").contains("\"done\""))
+    })
+    .await;
+    let (words, _) = up_to_bookmark(&fleet, on.clone()).await;
+    assert_eq!(words, ["upsert a/ns/back"]);
+    spoke.tell(vec![repository(ID), policy(keep_last(3))]).await;
+    until(&fleet, <[Row]>::is_empty).await;
+    let (words, _) = up_to_bookmark(&fleet, on.clone()).await;
+    assert_eq!(words, ["removed a/ns/back"]);
+    // Through another filter, after a revision of another start, and after one that is to come.
+    let other = WatchRequest {
+        filter: Some(Filter {
+            text: "back".to_owned(),
+            ..Filter::default()
+        }),
+        ..on.clone()
+    };
+    let old = WatchRequest {
+        after: 1,
+        ..on.clone()
+    };
+    let future = WatchRequest {
+        after: u64::MAX,
+        ..on
+    };
+    for request in [other, old, future] {
+        assert_eq!(up_to_bookmark(&fleet, request).await.0, ["begin"]);
     }
 }
 
