@@ -9,7 +9,7 @@ use crate::arguments::{Format, HubArguments};
 use crate::client::Client;
 use crate::document::{API_VERSION, freshness, text};
 use crate::failure::Failure;
-use crate::output::{line, note, print};
+use crate::output::{self, line, note, print};
 use crate::render;
 use crate::run::yaml;
 use crate::text::{ago, bytes, counted, rfc3339, until};
@@ -61,7 +61,8 @@ pub async fn show(hub: &HubArguments, of: &Coverage) -> Result<u8, Failure> {
         Format::Name => answer.rows.iter().for_each(|row| line(&row.key)),
         format @ (Format::Table | Format::Wide) => {
             if !answer.rows.is_empty() {
-                print(&table(&answer.rows, format == Format::Wide, Timestamp::now()));
+                let wide = format == Format::Wide;
+                output::table(&table(&answer.rows, wide, Timestamp::now()), wide);
             }
             summary(&answer).iter().for_each(|text| note(text));
         }

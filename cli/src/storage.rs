@@ -9,7 +9,7 @@ use crate::arguments::{Format, HubArguments};
 use crate::client::Client;
 use crate::document::{API_VERSION, text};
 use crate::failure::Failure;
-use crate::output::{line, note, print};
+use crate::output::{self, line, note, print};
 use crate::render;
 use crate::run::yaml;
 use crate::text::{ago, bytes, counted, rfc3339, until};
@@ -42,7 +42,8 @@ pub async fn show(hub: &HubArguments, of: &Storage) -> Result<u8, Failure> {
         format @ (Format::Table | Format::Wide) => {
             let now = Timestamp::now();
             if !answer.rows.is_empty() {
-                print(&table(&answer.rows, format == Format::Wide, now));
+                let wide = format == Format::Wide;
+                output::table(&table(&answer.rows, wide, now), wide);
             }
             let asked = of.capacity.is_some();
             summary(&answer, asked, now).iter().for_each(|text| note(text));

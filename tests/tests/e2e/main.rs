@@ -9,6 +9,7 @@ mod backends;
 mod backups;
 mod commands;
 mod conditions;
+mod console;
 mod dashboard;
 mod enrolment;
 mod faults;
