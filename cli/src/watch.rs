@@ -37,13 +37,15 @@ pub async fn watch(
         ..ListRequest::default()
     };
     client.page(sorted).await?;
-    let request = WatchRequest {
+    let mut request = WatchRequest {
         collection: collection.into(),
         filter: Some(filter),
+        ..WatchRequest::default()
     };
     let mut again = Again::new();
+    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
     loop {
-        let failure = match follow(&mut client, list, request.clone(), &mut again).await {
+        let failure = match follow(&mut client, list, (&mut request, &mut rows), &mut again).await {
             Err(failure) => failure,
             Ok(()) => Failure::Hub("it ended the watch".to_owned()),
         };
@@ -54,15 +56,17 @@ pub async fn watch(
     }
 }
 
-/// One watch, up to its end.
+/// One watch, up to its end. The next one goes on where it ended, if the hub can.
 async fn follow(
     client: &mut Client,
     list: &List,
-    request: WatchRequest,
+    (request, rows): (&mut WatchRequest, &mut BTreeMap<String, Row>),
     again: &mut Again,
 ) -> Result<(), Failure> {
-    let mut events = client.watch(request).await?;
-    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+    if request.after == 0 {
+        rows.clear();
+    }
+    let mut events = client.watch(request.clone()).await?;
     let mut complete = false;
     loop {
         let event = timeout(SILENCE, events.message()).await;
@@ -82,15 +86,27 @@ async fn follow(
                 rows.remove(&key);
                 Change::Removed(key)
             }
-            Some(Body::Bookmark(_)) => {
+            Some(Body::Bookmark(bookmark)) => {
                 complete = true;
+                // A hub of an earlier version has no views, and cannot go on.
+                if !bookmark.view.is_empty() {
+                    (request.after, request.view) = (event.revision, bookmark.view);
+                }
                 again.is_well();
                 Change::All
+            }
+            Some(Body::Begin(_)) => {
+                rows.clear();
+                continue;
+            }
+            Some(Body::Heartbeat(_)) if complete && request.after > 0 => {
+                request.after = event.revision;
+                continue;
             }
             Some(Body::Heartbeat(_)) | None => continue,
         };
         if complete && list.output.output != Format::Json {
-            show(list, &rows, &changed);
+            show(list, rows, &changed);
         }
     }
 }
@@ -144,6 +160,7 @@ fn event_line(event: &WatchEvent) -> serde_json::Value {
         Some(Body::Removed(key)) => ("REMOVED", json!({ "key": key })),
         Some(Body::Bookmark(_)) => ("BOOKMARK", serde_json::Value::Null),
         Some(Body::Heartbeat(_)) => ("HEARTBEAT", serde_json::Value::Null),
+        Some(Body::Begin(_)) => ("BEGIN", serde_json::Value::Null),
         None => ("UNKNOWN", serde_json::Value::Null),
     };
     let as_of = crate::text::rfc3339(event.as_of.as_ref());
