@@ -118,7 +118,7 @@ struct Wiring<V: 'static> {
     rows: &'static [Row<V>],
 }
 
-impl<V> Wiring<V> {
+impl<V: 'static> Wiring<V> {
     fn new(
         kind: String,
         part: &Part,
@@ -174,16 +174,16 @@ impl Intake {
 
     /// Namespaces themselves: of those that are not watched, too.
     fn namespaces(&self) -> Service {
-        let store = |world: &World| &world.namespaces;
+        let store: fn(&World) -> &Store<NamespaceView> = |world| &world.namespaces;
         let api = Api::<PartialObjectMeta<Namespace>>::all(self.noted(store, 0));
-        let decode = |object| Ok((key(&object), NamespaceView::of(&object)));
+        let decode = |object: PartialObjectMeta<Namespace>| Ok((key(&object), NamespaceView::of(&object)));
         let wiring = Wiring::new("Namespace".to_owned(), &Part::whole(), store, table::NAMESPACE);
         self.service(wiring, move || watch(api.clone(), everything()), decode)
     }
 
     /// Pods of applications, by what backups read of them.
     fn app_pods(&self) -> Vec<Service> {
-        let store = |world: &World| &world.app_pods;
+        let store: fn(&World) -> &Store<AppPodView> = |world| &world.app_pods;
         let service = |part: &Part| {
             let api = part.api::<Pod>(self.client.clone());
             let wiring = Wiring::new(APP_PODS.to_owned(), part, store, table::APP_POD);

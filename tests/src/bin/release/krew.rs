@@ -42,6 +42,7 @@ fn manifest(tag: &str, platforms: &[Value]) -> Value {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

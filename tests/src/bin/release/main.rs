@@ -130,6 +130,7 @@ fn printed(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -166,6 +166,7 @@ fn packages(list: &str, arch: &str) -> Vec<Component> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
