@@ -36,9 +36,9 @@ const HUB: &[&str] = &[
      networkPolicy.viewFrom[0].ipBlock.cidr=192.0.2.0/24,metrics.serviceMonitor.enabled=true,metrics.rules.enabled=true",
 ];
 
-/// A cluster with the kinds, and with the namespaces that manifests name, each of which enforces the restricted standard.
+/// A cluster with the kinds and without a hub: what is there already would be judged as a change.
 fn prepared() -> Cluster {
-    let cluster = bare().clusters().into_iter().next().unwrap();
+    let cluster = bare().clusters().into_iter().next_back().unwrap();
     tests::fleet::install_crds(&cluster).unwrap();
     cluster
 }
