@@ -76,6 +76,29 @@ rights: bootstrap binaries ## that the operator uses each of its rights and no o
 backends: bootstrap binaries ## Azure by Azurite (needs npm) and Google's storage by fake-gcs-server, on real pods
 	tests/run.sh backends
 
+.PHONY: charts-test
+charts-test: bootstrap binaries ## the Helm charts: lint, unit tests with every refusal, rules, pods; then on two clusters, README's commands first
+	tests/charts.sh
+	tests/run.sh charts
+
+.PHONY: install-test
+install-test: bootstrap binaries ## the commands of README's "Install with Helm", out of README, on two new clusters, timed
+	tests/run.sh charts install
+
+.PHONY: images
+images: ui-if-node ## images of operator and hub, with SBOM and provenance; REGISTRY=registry.example.org/backup pushes them
+	deploy/images/build.sh
+
+.PHONY: release
+release: bootstrap ui-if-node ## all that a release has, into target/release-files (docs/release.md)
+	cargo run -q -p tests --bin testbed -- build --charts
+	deploy/release.sh
+
+.PHONY: manifests
+manifests: ## deploy/spoke/30-deployment.yaml and deploy/hub/20-hub.yaml out of the charts
+	cargo run -q -p tests --bin testbed -- build --charts
+	deploy/charts/render.sh
+
 .PHONY: test-fast
 test-fast: restic ## what runs without clusters
 	PATH="$(CURDIR)/.testbed/bin:$$PATH" cargo test --workspace

@@ -1,6 +1,9 @@
 //! What is asked for.
 
 mod acts;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod documented_tests;
 mod init;
 mod known;
 mod look;

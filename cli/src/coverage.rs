@@ -150,6 +150,7 @@ fn document(answer: &CoverageResponse) -> Value {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

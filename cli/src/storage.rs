@@ -163,6 +163,7 @@ fn document(answer: &StorageResponse) -> Value {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
