@@ -9,11 +9,14 @@ use crate::output::note;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause between two attempts.
 const LONGEST: Duration = Duration::from_secs(15);
+/// A hub that is ending may cut a new connection off, which looks like a refusal. So often it is taken for that.
+const REFUSED: u8 = 3;
 
 /// How it goes on.
 pub struct Again {
     pause: Duration,
     away: bool,
+    refused: u8,
 }
 
 impl Again {
@@ -22,6 +25,7 @@ impl Again {
         Again {
             pause: PAUSE,
             away: false,
+            refused: 0,
         }
     }
 
@@ -43,7 +47,9 @@ impl Again {
     /// # Errors
     /// When another attempt changes nothing: the failure.
     pub async fn failed(&mut self, failure: Failure) -> Result<(), Failure> {
-        if !passes(&failure) {
+        let refused = matches!(failure, Failure::Refused { .. });
+        self.refused = self.refused.saturating_add(u8::from(refused));
+        if !passes(&failure) && !(refused && self.refused <= REFUSED) {
             return Err(failure);
         }
         if !self.away {
@@ -84,5 +90,13 @@ mod tests {
         assert!(again.failed(away()).await.is_ok());
         assert_eq!(start.elapsed(), PAUSE);
         assert!(again.failed(Failure::Forbidden("no".to_owned())).await.is_err());
+        let refused = || Failure::Refused {
+            hub: "hub".to_owned(),
+            cause: "cut off".to_owned(),
+        };
+        for _ in 0..3 {
+            assert!(again.failed(refused()).await.is_ok());
+        }
+        assert!(again.failed(refused()).await.is_err());
     }
 }

@@ -185,6 +185,9 @@ async fn what_happened_is_listed_in_pages_and_followed_over_a_restart_of_the_hub
     };
     assert!(next().await.contains("user ann"));
     assert!(next().await.contains("user bob"));
+    // Nobody listens there.
+    relay.lead_to(1);
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let fleet = fleet.restart().await;
     relay.lead_to(fleet.running.view.port());
     let (code, text) = person

@@ -148,7 +148,7 @@ exit 1
             "kind": "ResticBackup", "metadata": { "name": "orders", "namespace": "shop" },
             "spec": { "repositoryRef": { "name": "nas" }, "schedule": "@daily",
                       "hooks": { "preBackup": { "exec": { "command": ["dump", SECRET] } } } },
-            "status": { "conditions": conditions, "lastSuccessfulBackup": now, "lastBackup": last },
+            "status": { "conditions": conditions, "lastSuccessfulBackup": succeeded, "lastBackup": last },
         });
         self.answers(
             "get_resticrepositories",
