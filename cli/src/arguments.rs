@@ -1,6 +1,9 @@
 //! What is asked for.
 
 mod acts;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod documented_tests;
 mod init;
 mod known;
 mod look;
@@ -96,6 +99,10 @@ pub enum Command {
     Policies(List),
     /// Restores and how far they have come.
     Restores(List),
+    /// Volumes that no backup covers.
+    Coverage(crate::coverage::Coverage),
+    /// What repositories store, how that grows, and when there is no room any more.
+    Storage(crate::storage::Storage),
     /// Runs, previews, suspends and resumes retention policies.
     #[command(subcommand)]
     Retention(RetentionCommand),

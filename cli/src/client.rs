@@ -115,6 +115,11 @@ impl Client {
         self.answer(view.status(StatusRequest {})).await
     }
 
+    /// What of the fleet is read.
+    pub(crate) fn view(&self) -> FleetViewClient<Authorized> {
+        self.view.clone()
+    }
+
     /// One object with all that is known of it; `None` for what is not there, or not seen.
     pub async fn get(&mut self, collection: Collection, key: &str) -> Result<Option<GetResponse>, Failure> {
         let mut view = self.view.clone();

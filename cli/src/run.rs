@@ -74,6 +74,8 @@ async fn carry_out(
         },
         Command::Policies(list) => collection(hub, &list, Collection::Policies).await,
         Command::Restores(list) => collection(hub, &list, Collection::Restores).await,
+        Command::Coverage(of) => crate::coverage::show(hub, &of).await,
+        Command::Storage(of) => crate::storage::show(hub, &of).await,
         Command::Retention(command) => operations::retention(hub, &command).await,
         Command::Restore(RestoreCommand::Create(restore)) => operations::restore(hub, &restore).await,
         Command::Snapshots(command) => snapshots::snapshots(hub, &command).await,

@@ -37,13 +37,15 @@ pub async fn watch(
         ..ListRequest::default()
     };
     client.page(sorted).await?;
-    let request = WatchRequest {
+    let mut request = WatchRequest {
         collection: collection.into(),
         filter: Some(filter),
+        ..WatchRequest::default()
     };
     let mut again = Again::new();
+    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
     loop {
-        let failure = match follow(&mut client, list, request.clone(), &mut again).await {
+        let failure = match follow(&mut client, list, (&mut request, &mut rows), &mut again).await {
             Err(failure) => failure,
             Ok(()) => Failure::Hub("it ended the watch".to_owned()),
         };
@@ -54,15 +56,17 @@ pub async fn watch(
     }
 }
 
-/// One watch, up to its end.
+/// One watch, up to its end. The next one goes on where it ended, if the hub can.
 async fn follow(
     client: &mut Client,
     list: &List,
-    request: WatchRequest,
+    (request, rows): (&mut WatchRequest, &mut BTreeMap<String, Row>),
     again: &mut Again,
 ) -> Result<(), Failure> {
-    let mut events = client.watch(request).await?;
-    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+    if request.after == 0 {
+        rows.clear();
+    }
+    let mut events = client.watch(request.clone()).await?;
     let mut complete = false;
     loop {
         let event = timeout(SILENCE, events.message()).await;
@@ -76,21 +80,33 @@ async fn follow(
         let changed = match event.body {
             Some(Body::Upsert(row)) => {
                 rows.insert(row.key.clone(), row.clone());
-                Change::Row(row)
+                Change::Row(Box::new(row))
             }
             Some(Body::Removed(key)) => {
                 rows.remove(&key);
                 Change::Removed(key)
             }
-            Some(Body::Bookmark(_)) => {
+            Some(Body::Bookmark(bookmark)) => {
                 complete = true;
+                // A hub of an earlier version has no views, and cannot go on.
+                if !bookmark.view.is_empty() {
+                    (request.after, request.view) = (event.revision, bookmark.view);
+                }
                 again.is_well();
                 Change::All
+            }
+            Some(Body::Begin(_)) => {
+                rows.clear();
+                continue;
+            }
+            Some(Body::Heartbeat(_)) if complete && request.after > 0 => {
+                request.after = event.revision;
+                continue;
             }
             Some(Body::Heartbeat(_)) | None => continue,
         };
         if complete && list.output.output != Format::Json {
-            show(list, &rows, &changed);
+            show(list, rows, &changed);
         }
     }
 }
@@ -98,7 +114,7 @@ async fn follow(
 /// What has come.
 enum Change {
     All,
-    Row(Row),
+    Row(Box<Row>),
     Removed(String),
 }
 
@@ -109,7 +125,7 @@ fn show(list: &List, rows: &BTreeMap<String, Row>, change: &Change) {
     let now = Timestamp::now();
     let table = matches!(format, Format::Table | Format::Wide);
     let mut changed: Vec<Row> = match change {
-        Change::Row(row) if !(table && std::io::stdout().is_terminal()) => vec![row.clone()],
+        Change::Row(row) if !(table && std::io::stdout().is_terminal()) => vec![(**row).clone()],
         Change::Removed(key) if !(table && std::io::stdout().is_terminal()) => {
             // In JSON it is an event of its own.
             note(&format!("{} was removed", proto::text::cleaned(key)));
@@ -144,6 +160,7 @@ fn event_line(event: &WatchEvent) -> serde_json::Value {
         Some(Body::Removed(key)) => ("REMOVED", json!({ "key": key })),
         Some(Body::Bookmark(_)) => ("BOOKMARK", serde_json::Value::Null),
         Some(Body::Heartbeat(_)) => ("HEARTBEAT", serde_json::Value::Null),
+        Some(Body::Begin(_)) => ("BEGIN", serde_json::Value::Null),
         None => ("UNKNOWN", serde_json::Value::Null),
     };
     let as_of = crate::text::rfc3339(event.as_of.as_ref());

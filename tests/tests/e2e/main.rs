@@ -7,6 +7,7 @@ mod api;
 mod authority;
 mod backends;
 mod backups;
+mod charts;
 mod commands;
 mod conditions;
 mod console;
