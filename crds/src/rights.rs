@@ -321,7 +321,10 @@ pub fn templates() -> Vec<(&'static str, Vec<PolicyRule>)> {
     let rules = |rights: &mut dyn Iterator<Item = &'static Right>| rights.map(rule).collect();
     let all = || CLUSTER.iter();
     vec![
-        ("namespaced", rules(&mut all().filter(|r| !of(r, NAMESPACES) && !of(r, EXEC)))),
+        (
+            "namespaced",
+            rules(&mut all().filter(|r| !of(r, NAMESPACES) && !of(r, EXEC))),
+        ),
         ("exec", rules(&mut all().filter(|r| of(r, EXEC)))),
         ("cluster", rules(&mut all().filter(|r| of(r, NAMESPACES)))),
         ("own", rules(&mut OWN.iter())),

@@ -180,7 +180,9 @@ fn namespace(text: &str) -> Result<Namespace, String> {
     let is_label = |text: &str| {
         let ends = text.chars().next().into_iter().chain(text.chars().last());
         text.len() <= 63
-            && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+            && text
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
             && ends.into_iter().all(|c| c != '-')
     };
     match text.trim() {

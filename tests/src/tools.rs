@@ -132,7 +132,10 @@ impl Workspace {
         fs::create_dir_all(self.bin())?;
         let time = "about 3 minutes the first time";
         self.build_tool("helm", "helm", "helm.sh/helm/v3/cmd/helm", HELM_FLAGS, time)?;
-        let (name, package) = ("helm-unittest", "github.com/helm-unittest/helm-unittest/cmd/helm-unittest");
+        let (name, package) = (
+            "helm-unittest",
+            "github.com/helm-unittest/helm-unittest/cmd/helm-unittest",
+        );
         self.build_tool(name, name, package, "-s -w", "about 1 minute the first time")
     }
 

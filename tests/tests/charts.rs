@@ -13,13 +13,23 @@ fn rendered(chart: &str, set: &str) -> Vec<Value> {
     let program = workspace.program("helm");
     let folder = workspace.root.join("deploy/charts").join(chart);
     let mut command = Command::new(&program);
-    command.args(["template", "x", &folder.to_string_lossy(), "--namespace", "restic-fleet-system"]);
+    command.args([
+        "template",
+        "x",
+        &folder.to_string_lossy(),
+        "--namespace",
+        "restic-fleet-system",
+    ]);
     if !set.is_empty() {
         command.args(["--set", set]);
     }
     let output = command.output();
     let output = output.unwrap_or_else(|e| panic!("{}: {e}; tests/charts.sh builds it", program.display()));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let text = String::from_utf8(output.stdout).unwrap();
     let all: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
     all.into_iter().filter(|document| !document.is_null()).collect()
@@ -47,13 +57,19 @@ fn list(value: &Value) -> &[Value] {
 #[ignore = "needs Helm: make charts-test"]
 fn containers_have_no_right_that_they_do_not_need() {
     each(|chart, documents| {
-        let pods: Vec<&Value> = of(documents, "Deployment").map(|d| &d["spec"]["template"]["spec"]).collect();
+        let pods: Vec<&Value> = of(documents, "Deployment")
+            .map(|d| &d["spec"]["template"]["spec"])
+            .collect();
         assert_eq!(pods.len(), 1, "{chart}");
         for pod in pods {
             for host in ["hostNetwork", "hostPID", "hostIPC"] {
                 assert!(pod[host].is_null(), "{chart}: {host}");
             }
-            assert!(list(&pod["volumes"]).iter().all(|volume| volume["hostPath"].is_null()));
+            assert!(
+                list(&pod["volumes"])
+                    .iter()
+                    .all(|volume| volume["hostPath"].is_null())
+            );
             assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
             assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
             assert_eq!(pod["enableServiceLinks"], false);
@@ -65,18 +81,31 @@ fn containers_have_no_right_that_they_do_not_need() {
                 assert!(context["privileged"].is_null());
                 // A limit of CPU would only slow a turn down; memory is what one pod can take from others.
                 for (part, name) in [("requests", "cpu"), ("requests", "memory"), ("limits", "memory")] {
-                    assert!(!container["resources"][part][name].is_null(), "{chart}: {part} {name}");
+                    assert!(
+                        !container["resources"][part][name].is_null(),
+                        "{chart}: {part} {name}"
+                    );
                 }
                 for probe in ["livenessProbe", "readinessProbe"] {
                     let port = &container[probe]["httpGet"]["port"];
-                    assert!(list(&container["ports"]).iter().any(|p| p["name"] == *port), "{chart}: {probe}");
+                    assert!(
+                        list(&container["ports"]).iter().any(|p| p["name"] == *port),
+                        "{chart}: {probe}"
+                    );
                 }
                 let image = container["image"].as_str().unwrap();
-                assert!(!image.ends_with(":latest") && image.rsplit('/').next().unwrap().contains([':', '@']));
+                assert!(
+                    !image.ends_with(":latest") && image.rsplit('/').next().unwrap().contains([':', '@'])
+                );
                 for variable in list(&container["env"]) {
                     let name = variable["name"].as_str().unwrap();
-                    let secret = ["PASSWORD", "SECRET", "TOKEN", "KEY"].iter().any(|word| name.contains(word));
-                    assert!(!secret || variable["value"].is_null(), "{chart}: {name} has its value in the manifest");
+                    let secret = ["PASSWORD", "SECRET", "TOKEN", "KEY"]
+                        .iter()
+                        .any(|word| name.contains(word));
+                    assert!(
+                        !secret || variable["value"].is_null(),
+                        "{chart}: {name} has its value in the manifest"
+                    );
                 }
             }
         }
@@ -92,7 +121,10 @@ fn rights_have_no_wildcard_and_names_that_exist() {
                 for rule in list(&role["rules"]) {
                     assert!(!rule.to_string().contains("\"*\""), "{chart}: {role}");
                     let resources = list(&rule["resources"]);
-                    assert!(!resources.iter().any(|r| r == "nodes" || r == "clusterroles"), "{chart}: {rule}");
+                    assert!(
+                        !resources.iter().any(|r| r == "nodes" || r == "clusterroles"),
+                        "{chart}: {rule}"
+                    );
                 }
             }
         }
@@ -104,14 +136,20 @@ fn rights_have_no_wildcard_and_names_that_exist() {
                         && (*wanted == "ClusterRole"
                             || role["metadata"]["namespace"] == binding["metadata"]["namespace"])
                 };
-                assert!(of(documents, wanted.as_str().unwrap()).any(|role| same(&role)), "{chart}: {binding}");
+                assert!(
+                    of(documents, wanted.as_str().unwrap()).any(|role| same(&role)),
+                    "{chart}: {binding}"
+                );
                 let account = &binding["subjects"][0]["name"];
                 assert!(of(documents, "ServiceAccount").any(|a| a["metadata"]["name"] == *account));
             }
         }
         for deployment in of(documents, "Deployment") {
             let account = &deployment["spec"]["template"]["spec"]["serviceAccountName"];
-            assert!(of(documents, "ServiceAccount").any(|a| a["metadata"]["name"] == *account), "{chart}");
+            assert!(
+                of(documents, "ServiceAccount").any(|a| a["metadata"]["name"] == *account),
+                "{chart}"
+            );
         }
     });
 }
@@ -133,12 +171,22 @@ fn what_selects_pods_finds_them_and_their_ports() {
         let ports = list(&template["spec"]["containers"][0]["ports"]);
         let named = |port: &Value| ports.iter().any(|p| p["name"] == *port);
         for service in of(documents, "Service") {
-            assert!(matches(&service["spec"]["selector"], labels), "{chart}: {service}");
-            assert!(list(&service["spec"]["ports"]).iter().all(|port| named(&port["targetPort"])));
+            assert!(
+                matches(&service["spec"]["selector"], labels),
+                "{chart}: {service}"
+            );
+            assert!(
+                list(&service["spec"]["ports"])
+                    .iter()
+                    .all(|port| named(&port["targetPort"]))
+            );
         }
         let mut guarded = Vec::new();
         for policy in of(documents, "NetworkPolicy") {
-            assert!(matches(&policy["spec"]["podSelector"]["matchLabels"], labels), "{chart}: {policy}");
+            assert!(
+                matches(&policy["spec"]["podSelector"]["matchLabels"], labels),
+                "{chart}: {policy}"
+            );
             for rule in list(&policy["spec"]["ingress"]) {
                 for port in list(&rule["ports"]) {
                     assert!(named(&port["port"]), "{chart}: {port}");
@@ -148,22 +196,37 @@ fn what_selects_pods_finds_them_and_their_ports() {
         }
         // Who is let in nowhere is let in to nothing: each listener but that of metrics is named.
         let open = ports.iter().filter(|p| p["name"] != "admin").map(|p| &p["name"]);
-        assert!(open.clone().all(|name| guarded.contains(name)), "{chart}: {guarded:?}");
+        assert!(
+            open.clone().all(|name| guarded.contains(name)),
+            "{chart}: {guarded:?}"
+        );
         let many = deployment["spec"]["replicas"].as_u64().unwrap() > 1;
-        assert_eq!(of(documents, "PodDisruptionBudget").count(), usize::from(many), "{chart}");
+        assert_eq!(
+            of(documents, "PodDisruptionBudget").count(),
+            usize::from(many),
+            "{chart}"
+        );
         for budget in of(documents, "PodDisruptionBudget") {
             assert!(matches(&budget["spec"]["selector"]["matchLabels"], labels));
         }
         if many {
-            assert!(!list(&template["spec"]["topologySpreadConstraints"]).is_empty(), "{chart}");
+            assert!(
+                !list(&template["spec"]["topologySpreadConstraints"]).is_empty(),
+                "{chart}"
+            );
         }
         for monitor in of(documents, "ServiceMonitor") {
             let wanted = &monitor["spec"]["selector"]["matchLabels"];
-            let found: Vec<_> =
-                of(documents, "Service").filter(|s| matches(wanted, &s["metadata"]["labels"])).collect();
+            let found: Vec<_> = of(documents, "Service")
+                .filter(|s| matches(wanted, &s["metadata"]["labels"]))
+                .collect();
             assert_eq!(found.len(), 1, "{chart}: {monitor}");
             let port = &monitor["spec"]["endpoints"][0]["port"];
-            assert!(list(&found[0]["spec"]["ports"]).iter().any(|p| p["name"] == *port));
+            assert!(
+                list(&found[0]["spec"]["ports"])
+                    .iter()
+                    .any(|p| p["name"] == *port)
+            );
         }
         for rule in of(documents, "PrometheusRule") {
             assert!(!list(&rule["spec"]["groups"]).is_empty());
@@ -175,7 +238,9 @@ fn what_selects_pods_finds_them_and_their_ports() {
 #[ignore = "needs Helm: make charts-test"]
 fn the_rights_of_the_chart_are_those_of_the_list() {
     let rules = |documents: &[Value], kind: &str, name: &str| -> Vec<String> {
-        let role = of(documents, kind).find(|role| role["metadata"]["name"] == name).unwrap();
+        let role = of(documents, kind)
+            .find(|role| role["metadata"]["name"] == name)
+            .unwrap();
         let mut rules: Vec<String> = list(&role["rules"]).iter().map(Value::to_string).collect();
         rules.sort();
         rules
@@ -183,13 +248,23 @@ fn the_rights_of_the_chart_are_those_of_the_list() {
     let plain = std::fs::read_to_string(Workspace::here().root.join("deploy/spoke/20-rbac.yaml")).unwrap();
     let plain: Vec<Value> = serde_saphyr::from_multiple(&plain).unwrap();
     let chart = rendered("spoke", "");
-    assert_eq!(rules(&chart, "ClusterRole", "fleet-spoke"), rules(&plain, "ClusterRole", "fleet-spoke"));
-    assert_eq!(rules(&chart, "Role", "fleet-spoke-leader"), rules(&plain, "Role", "fleet-spoke-leader"));
+    assert_eq!(
+        rules(&chart, "ClusterRole", "fleet-spoke"),
+        rules(&plain, "ClusterRole", "fleet-spoke")
+    );
+    assert_eq!(
+        rules(&chart, "Role", "fleet-spoke-leader"),
+        rules(&plain, "Role", "fleet-spoke-leader")
+    );
     let some = rendered("spoke", "watchNamespaces={shop}");
     let mut parts = rules(&some, "ClusterRole", "fleet-spoke");
     parts.extend(rules(&some, "Role", "fleet-spoke"));
     parts.sort();
-    assert_eq!(parts, rules(&plain, "ClusterRole", "fleet-spoke"), "the same, in two places");
+    assert_eq!(
+        parts,
+        rules(&plain, "ClusterRole", "fleet-spoke"),
+        "the same, in two places"
+    );
     let shipped = crds::schema::definitions().len();
     assert_eq!(of(&chart, "CustomResourceDefinition").count(), shipped);
     for (_, definition) in crds::schema::definitions() {

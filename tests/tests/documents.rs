@@ -8,12 +8,18 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()
+        .unwrap()
 }
 
 /// The pages, with their texts.
 fn pages() -> Vec<(PathBuf, String)> {
-    let docs = std::fs::read_dir(root().join("docs")).unwrap().flatten().map(|entry| entry.path());
+    let docs = std::fs::read_dir(root().join("docs"))
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
     let top = ["README.md", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md"].map(|name| root().join(name));
     let pages = docs.chain(top.into_iter().filter(|path| path.exists()));
     pages
@@ -28,7 +34,13 @@ fn lines(page: &str) -> Vec<(Option<String>, &str)> {
     let mut all = Vec::new();
     for line in page.lines() {
         match line.trim_start().strip_prefix("```") {
-            Some(word) => fence = if fence.is_some() { None } else { Some(word.trim().to_owned()) },
+            Some(word) => {
+                fence = if fence.is_some() {
+                    None
+                } else {
+                    Some(word.trim().to_owned())
+                }
+            }
             None => all.push((fence.clone(), line)),
         }
     }
@@ -43,7 +55,9 @@ fn anchor(heading: &str) -> String {
 }
 
 fn anchors(page: &str) -> BTreeSet<String> {
-    let headings = lines(page).into_iter().filter(|(code, line)| code.is_none() && line.starts_with('#'));
+    let headings = lines(page)
+        .into_iter()
+        .filter(|(code, line)| code.is_none() && line.starts_with('#'));
     headings.map(|(_, line)| anchor(line)).collect()
 }
 
@@ -73,7 +87,11 @@ fn every_relative_link_leads_to_a_file_and_a_heading() {
                 assert!(target.exists(), "{}: {link} leads nowhere", path.display());
                 if !heading.is_empty() {
                     let known = anchors(&std::fs::read_to_string(&target).unwrap());
-                    assert!(known.contains(heading), "{}: {link}: no such heading", path.display());
+                    assert!(
+                        known.contains(heading),
+                        "{}: {link}: no such heading",
+                        path.display()
+                    );
                 }
                 seen += 1;
             }
@@ -86,7 +104,9 @@ fn every_relative_link_leads_to_a_file_and_a_heading() {
 fn every_alert_and_condition_is_linked_to_a_heading_that_exists() {
     let alerts = std::fs::read_to_string(root().join("deploy/alerts.yaml")).unwrap();
     let runbook = anchors(&std::fs::read_to_string(root().join("docs/runbook.md")).unwrap());
-    let urls = alerts.lines().filter_map(|line| line.trim().strip_prefix("runbook_url: "));
+    let urls = alerts
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("runbook_url: "));
     let mut seen = 0;
     for url in urls {
         let (_, heading) = url.split_once("docs/runbook.md#").expect(url);
@@ -126,7 +146,9 @@ fn every_manifest_of_the_documentation_decodes() {
             }
             let spec = &document["spec"];
             let decoded = match document["kind"].as_str().unwrap() {
-                "ResticRepository" => serde_json::from_value::<crds::ResticRepository>(document.clone()).err(),
+                "ResticRepository" => {
+                    serde_json::from_value::<crds::ResticRepository>(document.clone()).err()
+                }
                 "ResticBackup" => serde_json::from_value::<crds::ResticBackup>(document.clone()).err(),
                 "ResticRestore" => serde_json::from_value::<crds::ResticRestore>(document.clone()).err(),
                 "GlobalRetentionPolicy" => {
@@ -162,20 +184,34 @@ fn every_make_target_and_shipped_file_that_is_named_exists() {
                 None => commands.collect(),
             };
             for command in commands {
-                if let Some(target) = command.strip_prefix("make ").and_then(|rest| rest.split_whitespace().next()) {
+                if let Some(target) = command
+                    .strip_prefix("make ")
+                    .and_then(|rest| rest.split_whitespace().next())
+                {
                     let target = target.trim_end_matches([',', ';']);
-                    assert!(targets.contains(target), "{}: make {target} is no target", path.display());
+                    assert!(
+                        targets.contains(target),
+                        "{}: make {target} is no target",
+                        path.display()
+                    );
                     made += 1;
                 }
                 let words = command.split(|c: char| c.is_whitespace() || ",;()\"'".contains(c));
-                for word in words.filter(|word| word.starts_with("deploy/") && !word.contains(['{', '*', '…'])) {
+                for word in
+                    words.filter(|word| word.starts_with("deploy/") && !word.contains(['{', '*', '…']))
+                {
                     // A Deployment of kubectl is written alike.
-                    let deployment = command.contains("kubectl") && !word.ends_with('/') && !word.contains('.');
+                    let deployment =
+                        command.contains("kubectl") && !word.ends_with('/') && !word.contains('.');
                     if deployment && word.matches('/').count() == 1 {
                         continue;
                     }
                     let file = word.trim_end_matches(['.', ':']);
-                    assert!(root().join(file).exists(), "{}: {file} does not exist", path.display());
+                    assert!(
+                        root().join(file).exists(),
+                        "{}: {file} does not exist",
+                        path.display()
+                    );
                     files += 1;
                 }
             }

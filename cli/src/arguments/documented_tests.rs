@@ -73,10 +73,17 @@ fn every_command_of_the_documentation_is_one() {
         if path.ends_with("cli.md") {
             continue;
         }
-        for words in code(&page).iter().flat_map(|line| commands(line)).filter(|words| ours(words)) {
+        for words in code(&page)
+            .iter()
+            .flat_map(|line| commands(line))
+            .filter(|words| ours(words))
+        {
             seen += 1;
             // What a page leaves out of a pin, and what a shell gives by itself.
-            let mut given: Vec<String> = words.iter().map(|word| word.replace('…', &"0".repeat(64))).collect();
+            let mut given: Vec<String> = words
+                .iter()
+                .map(|word| word.replace('…', &"0".repeat(64)))
+                .collect();
             if given[1..].starts_with(&["hub".to_owned(), "init".to_owned()]) {
                 if !given.iter().any(|word| word.starts_with("--admin")) {
                     given.push("--admin=ann".to_owned());
@@ -92,12 +99,18 @@ fn every_command_of_the_documentation_is_one() {
 
 #[test]
 fn the_list_of_commands_names_commands_and_flags_that_exist() {
-    let (_, page) = pages().into_iter().find(|(path, _)| path.ends_with("cli.md")).unwrap();
+    let (_, page) = pages()
+        .into_iter()
+        .find(|(path, _)| path.ends_with("cli.md"))
+        .unwrap();
     let mut seen = 0;
     for line in code(&page).iter().filter(|line| line.starts_with("fleet ")) {
         let mut command = Arguments::command();
         command.build();
-        let first = line.split_whitespace().nth(1).and_then(|name| command.find_subcommand(name));
+        let first = line
+            .split_whitespace()
+            .nth(1)
+            .and_then(|name| command.find_subcommand(name));
         let known = flags(first.unwrap_or_else(|| panic!("no such command: {line}")));
         for word in line.split_whitespace().skip(1) {
             let found = |name: &str| command.find_subcommand(name).cloned();

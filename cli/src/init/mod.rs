@@ -97,8 +97,11 @@ fn release(deployment: &str) -> Option<String> {
     let deployment: serde_json::Value = serde_json::from_str(deployment).ok()?;
     let metadata = deployment.get("metadata")?;
     let text = |part: &str, name: &str| metadata.get(part)?.get(name)?.as_str();
-    (text("labels", "app.kubernetes.io/managed-by")? == "Helm")
-        .then(|| text("annotations", "meta.helm.sh/release-name").unwrap_or("fleet-hub").to_owned())
+    (text("labels", "app.kubernetes.io/managed-by")? == "Helm").then(|| {
+        text("annotations", "meta.helm.sh/release-name")
+            .unwrap_or("fleet-hub")
+            .to_owned()
+    })
 }
 
 /// The data of a ConfigMap, JSON; nothing for one that is not there.

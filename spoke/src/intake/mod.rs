@@ -119,12 +119,7 @@ struct Wiring<V: 'static> {
 }
 
 impl<V: 'static> Wiring<V> {
-    fn new(
-        kind: String,
-        part: &Part,
-        store: fn(&World) -> &Store<V>,
-        rows: &'static [Row<V>],
-    ) -> Wiring<V> {
+    fn new(kind: String, part: &Part, store: fn(&World) -> &Store<V>, rows: &'static [Row<V>]) -> Wiring<V> {
         Wiring {
             kind,
             part: part.clone(),
@@ -214,12 +209,7 @@ impl Intake {
 
     /// One of our own kinds: an object that does not decode is reported and leaves its neighbours alone. The echo of an own
     /// write is new to others: backups wait for the status of their repository.
-    fn guarded<K>(
-        &self,
-        own: Reader,
-        store: fn(&World) -> &Store<K>,
-        rows: &'static [Row<K>],
-    ) -> Vec<Service>
+    fn guarded<K>(&self, own: Reader, store: fn(&World) -> &Store<K>, rows: &'static [Row<K>]) -> Vec<Service>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Stored

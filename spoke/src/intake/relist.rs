@@ -209,7 +209,10 @@ mod tests {
         let list = |relist: &mut Relist<Entry>, keys: &[(&str, &'static str)]| {
             relist.apply(&store, Event::Init);
             for (namespace, name) in keys {
-                relist.apply(&store, Event::InitApply((Key::new(*namespace, *name), Entry(name, 1))));
+                relist.apply(
+                    &store,
+                    Event::InitApply((Key::new(*namespace, *name), Entry(name, 1))),
+                );
             }
             names(relist.apply(&store, Event::InitDone))
         };

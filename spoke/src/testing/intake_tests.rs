@@ -264,10 +264,15 @@ async fn an_operator_of_some_namespaces_asks_for_nothing_outside_of_them() {
     let outside: Vec<_> = api
         .requests()
         .into_iter()
-        .filter(|r| r.resource != "namespaces" && !own.contains(&r.namespace.as_str()) && !r.resource.is_empty())
+        .filter(|r| {
+            r.resource != "namespaces" && !own.contains(&r.namespace.as_str()) && !r.resource.is_empty()
+        })
         .collect();
     assert!(outside.is_empty(), "{outside:#?}");
-    assert_eq!(api.json::<ResticBackup>("elsewhere", "orders")["status"], Value::Null);
+    assert_eq!(
+        api.json::<ResticBackup>("elsewhere", "orders")["status"],
+        Value::Null
+    );
     spoke.stop().await;
 }
 
@@ -276,7 +281,11 @@ async fn a_namespace_that_lists_anew_takes_nothing_from_others() {
     let api = ApiServer::new();
     let spoke = spoke_of(&api, "elsewhere,shop").await;
     settled(&api, "orders").await;
-    api.fault(Fault::new(Action::Delay(60 * MINUTE)).on("list", "resticbackups").times(1));
+    api.fault(
+        Fault::new(Action::Delay(60 * MINUTE))
+            .on("list", "resticbackups")
+            .times(1),
+    );
     expire_watches(&api);
     tokio::time::sleep(MINUTE).await;
     assert_eq!(spoke.context.world.backups.len(), 2);

@@ -56,7 +56,10 @@ mod tests {
         let platforms = made["spec"]["platforms"].as_array().unwrap();
         assert_eq!(platforms.len(), 1);
         assert_eq!(platforms[0]["sha256"], digest(b"archive"));
-        assert_eq!(platforms[0]["uri"], "https://example.org/download/v1.2.3/fleet-linux-amd64.tar.gz");
+        assert_eq!(
+            platforms[0]["uri"],
+            "https://example.org/download/v1.2.3/fleet-linux-amd64.tar.gz"
+        );
         assert!(write(tempfile::tempdir().unwrap().path(), "v1", "u").is_err());
     }
 }

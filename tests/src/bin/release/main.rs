@@ -73,7 +73,10 @@ fn about(out: &Path, tag: &str) -> anyhow::Result<()> {
 fn schemas(out: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(out)?;
     for (_, definition) in crds::schema::definitions() {
-        let kind = definition["spec"]["names"]["kind"].as_str().unwrap_or_default().to_lowercase();
+        let kind = definition["spec"]["names"]["kind"]
+            .as_str()
+            .unwrap_or_default()
+            .to_lowercase();
         for version in definition["spec"]["versions"].as_array().into_iter().flatten() {
             let name = version["name"].as_str().unwrap_or_default();
             let mut schema = version["schema"]["openAPIV3Schema"].clone();

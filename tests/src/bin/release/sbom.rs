@@ -66,7 +66,14 @@ pub fn timestamp() -> anyhow::Result<String> {
 fn crates(root: &str, target: &str) -> anyhow::Result<Vec<Component>> {
     let metadata = printed(
         "cargo",
-        &["metadata", "--format-version", "1", "--locked", "--filter-platform", target],
+        &[
+            "metadata",
+            "--format-version",
+            "1",
+            "--locked",
+            "--filter-platform",
+            target,
+        ],
     )?;
     let metadata: Value = serde_json::from_str(&metadata)?;
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
@@ -75,15 +82,24 @@ fn crates(root: &str, target: &str) -> anyhow::Result<Vec<Component>> {
     let packages: BTreeMap<String, Value> = packages.into_iter().map(|p| (text(&p["id"]), p)).collect();
     let nodes = list(&metadata["resolve"]["nodes"]);
     let nodes: BTreeMap<String, Value> = nodes.into_iter().map(|n| (text(&n["id"]), n)).collect();
-    let first = packages.iter().find(|(_, p)| p["name"] == root && p["source"].is_null());
-    let mut open = vec![first.with_context(|| format!("there is no crate {root}"))?.0.clone()];
+    let first = packages
+        .iter()
+        .find(|(_, p)| p["name"] == root && p["source"].is_null());
+    let mut open = vec![
+        first
+            .with_context(|| format!("there is no crate {root}"))?
+            .0
+            .clone(),
+    ];
     let mut reached = BTreeSet::new();
     while let Some(id) = open.pop() {
         if !reached.insert(id.clone()) {
             continue;
         }
         for dependency in list(&nodes.get(&id).cloned().unwrap_or_default()["deps"]) {
-            let runs = list(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"].is_null());
+            let runs = list(&dependency["dep_kinds"])
+                .iter()
+                .any(|kind| kind["kind"].is_null());
             if runs {
                 open.push(text(&dependency["pkg"]));
             }
@@ -100,7 +116,11 @@ fn crates(root: &str, target: &str) -> anyhow::Result<Vec<Component>> {
             version,
         }
     };
-    Ok(reached.iter().filter_map(|id| packages.get(id)).map(component).collect())
+    Ok(reached
+        .iter()
+        .filter_map(|id| packages.get(id))
+        .map(component)
+        .collect())
 }
 
 /// Checksums of a Cargo.lock, by name and version.
@@ -157,7 +177,10 @@ fn packages(list: &str, arch: &str) -> Vec<Component> {
         Some(Component {
             name: name.to_owned(),
             version: version.to_owned(),
-            purl: format!("pkg:deb/debian/{name}@{}?arch={arch}", version.replace('+', "%2B")),
+            purl: format!(
+                "pkg:deb/debian/{name}@{}?arch={arch}",
+                version.replace('+', "%2B")
+            ),
             license: None,
             sha256: None,
         })

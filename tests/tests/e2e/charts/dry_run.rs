@@ -44,7 +44,9 @@ fn prepared() -> Cluster {
 }
 
 fn namespaces(cluster: &Cluster, documents: &[Value]) {
-    let named = documents.iter().filter_map(|document| document["metadata"]["namespace"].as_str());
+    let named = documents
+        .iter()
+        .filter_map(|document| document["metadata"]["namespace"].as_str());
     for name in named.collect::<BTreeSet<_>>() {
         let namespace = serde_json::json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name,
             "labels": { "pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted" } } });
@@ -53,7 +55,8 @@ fn namespaces(cluster: &Cluster, documents: &[Value]) {
 }
 
 fn documents(text: &str) -> Vec<Value> {
-    let all: Vec<Value> = serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("{error}:\n{text}"));
+    let all: Vec<Value> =
+        serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("{error}:\n{text}"));
     all.into_iter().filter(|document| !document.is_null()).collect()
 }
 
@@ -68,16 +71,29 @@ fn judge(cluster: &Cluster, what: &str, documents: Vec<Value>) -> (usize, BTreeS
     if !judged.is_empty() {
         let output = Command::new(bare().workspace.program("kubectl"))
             .args(["--kubeconfig", &cluster.kubeconfig().to_string_lossy()])
-            .args(["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f"])
+            .args([
+                "apply",
+                "--server-side",
+                "--force-conflicts",
+                "--dry-run=server",
+                "--validate=strict",
+                "-f",
+            ])
             .arg(file.path())
             .output()
             .unwrap();
         let (taken, said) = (text(&output.stdout), text(&output.stderr));
         // A warning is what Pod Security says of a pod that is not restricted.
-        assert!(output.status.success() && said.is_empty(), "{what}: {said}\n{}", text_of.join("\n"));
+        assert!(
+            output.status.success() && said.is_empty(),
+            "{what}: {said}\n{}",
+            text_of.join("\n")
+        );
         assert_eq!(taken.lines().count(), judged.len(), "{what}: {taken}");
     }
-    let kinds = left.iter().map(|document| document["kind"].as_str().unwrap_or_default().to_owned());
+    let kinds = left
+        .iter()
+        .map(|document| document["kind"].as_str().unwrap_or_default().to_owned());
     (judged.len(), kinds.collect())
 }
 
@@ -108,7 +124,10 @@ fn everything_that_the_charts_render_is_taken_and_restricted() {
 }
 
 fn files(folder: &str, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(bare().workspace.root.join(folder)).unwrap().flatten() {
+    for entry in std::fs::read_dir(bare().workspace.root.join(folder))
+        .unwrap()
+        .flatten()
+    {
         let name = entry.file_name().to_string_lossy().into_owned();
         if entry.path().is_dir() {
             files(&format!("{folder}/{name}"), found);
@@ -137,8 +156,12 @@ fn every_shipped_and_documented_manifest_is_taken() {
         for block in blocks(&std::fs::read_to_string(&page).unwrap()) {
             let whole = documents(&block);
             // Others are parts of one.
-            let whole = whole.into_iter().filter(|document| document["apiVersion"].is_string());
-            let whole = whole.filter(|document| !["PodMonitor", "ServiceMonitor"].contains(&document["kind"].as_str().unwrap()));
+            let whole = whole
+                .into_iter()
+                .filter(|document| document["apiVersion"].is_string());
+            let whole = whole.filter(|document| {
+                !["PodMonitor", "ServiceMonitor"].contains(&document["kind"].as_str().unwrap())
+            });
             let (judged, _) = judge(&cluster, &page.display().to_string(), whole.collect());
             seen += judged;
         }
@@ -148,7 +171,10 @@ fn every_shipped_and_documented_manifest_is_taken() {
 
 fn pages() -> Vec<PathBuf> {
     let root = &bare().workspace.root;
-    let docs = std::fs::read_dir(root.join("docs")).unwrap().flatten().map(|entry| entry.path());
+    let docs = std::fs::read_dir(root.join("docs"))
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
     let docs = docs.filter(|path| path.extension().is_some_and(|end| end == "md"));
     docs.chain([root.join("README.md")]).collect()
 }
@@ -156,7 +182,9 @@ fn pages() -> Vec<PathBuf> {
 /// Blocks of YAML of a page.
 fn blocks(page: &str) -> Vec<String> {
     let parts = page.split("\n```yaml\n").skip(1);
-    parts.map(|part| part.split("\n```").next().unwrap_or_default().to_owned()).collect()
+    parts
+        .map(|part| part.split("\n```").next().unwrap_or_default().to_owned())
+        .collect()
 }
 
 #[test]
@@ -166,7 +194,10 @@ fn kustomizations_render_the_same_manifests() {
     for (folder, image) in [("deploy", "spoke"), ("deploy/hub", "hub")] {
         let path = bare().workspace.root.join(folder);
         let rendered = cluster.kubectl(&["kustomize", &path.to_string_lossy()]).unwrap();
-        assert!(rendered.contains(&format!("image: ghcr.io/restic-fleet/{image}:dev")), "{rendered}");
+        assert!(
+            rendered.contains(&format!("image: ghcr.io/restic-fleet/{image}:dev")),
+            "{rendered}"
+        );
         let (judged, _) = judge(&cluster, folder, documents(&rendered));
         assert!(judged >= 5);
     }

@@ -64,7 +64,17 @@ fn pull(cluster: &Cluster) {
         let socket = cluster.socket();
         let wanted = format!("{REGISTRY}/{name}:{tag}");
         let done = Command::new("ctr")
-            .args(["-a", &socket.to_string_lossy(), "-n", "k8s.io", "images", "tag", "--force", made, &wanted])
+            .args([
+                "-a",
+                &socket.to_string_lossy(),
+                "-n",
+                "k8s.io",
+                "images",
+                "tag",
+                "--force",
+                made,
+                &wanted,
+            ])
             .output()
             .unwrap();
         assert!(done.status.success(), "{}", text(&done.stderr));
@@ -150,7 +160,10 @@ fn the_readme_makes_a_fleet_with_a_backup_in_three_minutes() {
     let took = start.elapsed();
     eprintln!("README's commands took {took:.0?}");
     opener.join().unwrap();
-    assert!(took <= GOAL, "{took:.0?} from the first command to the first backup");
+    assert!(
+        took <= GOAL,
+        "{took:.0?} from the first command to the first backup"
+    );
     let items = |what: &str| -> Vec<Value> {
         let whole: Value = serde_json::from_str(&run(&format!("fleet {what} -o json 2>/dev/null"))).unwrap();
         whole["items"].as_array().unwrap().clone()
@@ -176,13 +189,42 @@ fn wait_for(what: &str, holds: impl Fn() -> bool) {
 fn an_upgrade_takes_no_cluster_out(cluster: &Cluster, connected: impl Fn() -> usize) {
     let folder = chart("spoke").to_string_lossy().into_owned();
     let registry = format!("image.registry={REGISTRY}");
-    let arguments = ["upgrade", "fleet-spoke", &folder, "--namespace", SYSTEM, "--set", &registry, "--set", "maxBackups=3", "--wait"];
+    let arguments = [
+        "upgrade",
+        "fleet-spoke",
+        &folder,
+        "--namespace",
+        SYSTEM,
+        "--set",
+        &registry,
+        "--set",
+        "maxBackups=3",
+        "--wait",
+    ];
     helm_ok(cluster, &arguments);
-    let identity = ["get", "secret", "-n", SYSTEM, "fleet-spoke-join", "fleet-spoke-identity", "-o", "name"];
+    let identity = [
+        "get",
+        "secret",
+        "-n",
+        SYSTEM,
+        "fleet-spoke-join",
+        "fleet-spoke-identity",
+        "-o",
+        "name",
+    ];
     assert_eq!(cluster.kubectl(&identity).unwrap().lines().count(), 2);
     wait_for("the clusters after an upgrade", || connected() == 2);
     // What was installed by Helm stays a fleet's when it is uninstalled: kinds and resources are there.
-    helm_ok(cluster, &["uninstall", "fleet-spoke", "--namespace", SYSTEM, "--wait"]);
+    helm_ok(
+        cluster,
+        &["uninstall", "fleet-spoke", "--namespace", SYSTEM, "--wait"],
+    );
     let kinds = cluster.kubectl(&["get", "crd", "-o", "name"]).unwrap();
-    assert_eq!(kinds.lines().filter(|name| name.contains("backup.resticbackup.io")).count(), 4);
+    assert_eq!(
+        kinds
+            .lines()
+            .filter(|name| name.contains("backup.resticbackup.io"))
+            .count(),
+        4
+    );
 }

@@ -41,6 +41,11 @@ fn text(bytes: &[u8]) -> String {
 fn helm_ok(cluster: &Cluster, arguments: &[&str]) -> String {
     let output = helm(cluster, arguments);
     let printed = text(&output.stdout);
-    assert!(output.status.success(), "helm {}: {printed}{}", arguments.join(" "), text(&output.stderr));
+    assert!(
+        output.status.success(),
+        "helm {}: {printed}{}",
+        arguments.join(" "),
+        text(&output.stderr)
+    );
     printed
 }

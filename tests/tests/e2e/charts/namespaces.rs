@@ -46,19 +46,59 @@ fn an_operator_of_one_namespace_needs_no_right_in_others() {
     let set = format!("watchNamespaces={{{OWN}}},image.tag=dev,crds.install=false");
     helm_ok(
         &cluster,
-        &["install", "some", &folder, "--namespace", SYSTEM, "--create-namespace", "--set", &set, "--wait", "--timeout", "2m"],
+        &[
+            "install",
+            "some",
+            &folder,
+            "--namespace",
+            SYSTEM,
+            "--create-namespace",
+            "--set",
+            &set,
+            "--wait",
+            "--timeout",
+            "2m",
+        ],
     );
     let succeeded = "jsonpath={.status.lastBackup.result}=Succeeded";
-    fleet::wait(&cluster, OWN, "resticbackup/receipts", succeeded, Duration::from_secs(120)).unwrap();
-    let status = ["get", "-n", OTHER, "resticbackup/receipts", "-o", "jsonpath={.status}"];
+    fleet::wait(
+        &cluster,
+        OWN,
+        "resticbackup/receipts",
+        succeeded,
+        Duration::from_secs(120),
+    )
+    .unwrap();
+    let status = [
+        "get",
+        "-n",
+        OTHER,
+        "resticbackup/receipts",
+        "-o",
+        "jsonpath={.status}",
+    ];
     assert_eq!(cluster.kubectl(&status).unwrap(), "", "nobody touched it");
     let can = |verb: &str, namespace: &str| {
         let account = format!("system:serviceaccount:{SYSTEM}:fleet-spoke");
-        let answer = cluster.kubectl(&["auth", "can-i", verb, "secrets", "-n", namespace, "--as", &account]);
+        let answer = cluster.kubectl(&[
+            "auth", "can-i", verb, "secrets", "-n", namespace, "--as", &account,
+        ]);
         answer.is_ok_and(|answer| answer.trim() == "yes")
     };
     assert!(can("list", OWN) && !can("list", OTHER) && !can("get", OTHER));
-    let logs = cluster.kubectl(&["logs", "-n", SYSTEM, "-l", "app.kubernetes.io/name=fleet-spoke", "--tail=-1"]).unwrap();
-    assert!(!logs.contains("Forbidden") && !logs.contains("forbidden"), "{logs}");
+    let logs = cluster
+        .kubectl(&[
+            "logs",
+            "-n",
+            SYSTEM,
+            "-l",
+            "app.kubernetes.io/name=fleet-spoke",
+            "--tail=-1",
+        ])
+        .unwrap();
+    assert!(
+        !logs.contains("Forbidden") && !logs.contains("forbidden"),
+        "{logs}"
+    );
     helm_ok(&cluster, &["uninstall", "some", "--namespace", SYSTEM, "--wait"]);
 }
