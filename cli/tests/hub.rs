@@ -491,7 +491,7 @@ async fn a_backup_of_the_hub_is_whole_and_only_its_owner_reads_it() {
         .await
         .unwrap();
     let restored = hub::store::Sqlite::open(&store).await.unwrap();
-    let (_, objects) = hub::store::HubStore::load(&restored).await.unwrap();
+    let (_, objects) = hub::store::everything(&restored).await.unwrap();
     assert_eq!(objects.len(), 2000);
     let left = std::fs::read_dir(fleet.dir.path()).unwrap();
     let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());

@@ -10,7 +10,8 @@ use proto::v1::row::Body;
 use proto::v1::{
     ActivityKind, ActivityRequest, ActivityResult, BackupResult, BackupRun, BackupState, Claim, ClaimsReport,
     Collection, Condition, CoverageRequest, Filter, GetRequest, GetResponse, HealthRequest, ListRequest,
-    NamespaceClaims, ObjectState, RestoreState, Row, StorageRequest, WatchRequest, spoke_message, watch_event,
+    NamespaceClaims, ObjectState, RestoreState, Row, StorageRequest, WatchRequest, spoke_message,
+    watch_event,
 };
 use tonic::Code;
 
@@ -396,7 +397,10 @@ async fn claims_are_those_that_a_spoke_has_reported_last_and_unknown_before() {
     let two = async |fleet: &Fleet| coverage(fleet).await.uncovered == 2;
     fleet.until("two claims are reported", two).await;
     let answer = coverage(&fleet).await;
-    assert_eq!((answer.claims, answer.covered, answer.unknown_clusters), (9, 7, 0));
+    assert_eq!(
+        (answer.claims, answer.covered, answer.unknown_clusters),
+        (9, 7, 0)
+    );
     assert_eq!(answer.rows[0].key, "a/shop/data");
     assert!(!answer.rows[0].reason.contains('\u{1b}'), "{:?}", answer.rows[0]);
     spoke.say(report(&[])).await;
@@ -412,10 +416,26 @@ async fn storage_says_what_is_known_and_what_is_not() {
         capacity_bytes: 1 << 40,
         ..StorageRequest::default()
     };
-    let answer = fleet.operator().await.storage(request).await.unwrap().into_inner();
-    assert_eq!((answer.repositories, answer.unknown, answer.growth_unknown), (1, 1, 1));
-    assert_eq!((answer.full, answer.growth_per_month, answer.rows[0].stored_bytes), (None, None, None));
-    assert!(answer.full_unknown.contains("no repository"), "{}", answer.full_unknown);
+    let answer = fleet
+        .operator()
+        .await
+        .storage(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (answer.repositories, answer.unknown, answer.growth_unknown),
+        (1, 1, 1)
+    );
+    assert_eq!(
+        (answer.full, answer.growth_per_month, answer.rows[0].stored_bytes),
+        (None, None, None)
+    );
+    assert!(
+        answer.full_unknown.contains("no repository"),
+        "{}",
+        answer.full_unknown
+    );
     assert!(!answer.rows[0].growth_unknown.is_empty());
 }
 
