@@ -1,6 +1,6 @@
 //! The maintenance lock of every physical repository. [`grantor`] decides (pure), [`keeper`] owns everything in one task,
 //! so that no two decisions meet, [`messages`] checks what spokes send and does it, [`carry`] carries out and [`waiting`]
-//! informs those who wait. [`asks`] keeps the questions (pure), [`given`] composes what an operation is to do by [`run`]
+//! informs those who wait. [`hosts`] bounds what is at work on one storage (pure). [`asks`] keeps the questions (pure), [`given`] composes what an operation is to do by [`run`]
 //! (pure), [`keys`] knows who opens a repository with which key (pure), [`parts`] gathers plans (pure), [`ends`] takes
 //! outcomes in, [`bind`] keeps the table of bindings, [`people`] answers persons, as [`describe`] (pure) puts it and
 //! [`narrow`] (pure) leaves out what they may not see, and [`decisions`] does what they decide.
@@ -14,6 +14,7 @@ mod describe;
 mod ends;
 mod given;
 pub mod grantor;
+mod hosts;
 mod keeper;
 mod keys;
 mod lease;
@@ -62,6 +63,8 @@ pub struct Settings {
     pub audit: Millis,
     /// Bytes of all plans' documents together.
     pub documents: u64,
+    /// Operations at work on one storage host at most; 0 for any number.
+    pub per_host: usize,
 }
 
 impl Settings {
@@ -80,6 +83,7 @@ impl Settings {
             coalesce: config.coalesce_window.0,
             audit: config.audit_retention.millis(),
             documents: config.audit_plans_mib << 20,
+            per_host: config.per_host,
         }
     }
 }

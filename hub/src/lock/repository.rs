@@ -21,6 +21,8 @@ pub(super) struct Repository {
     /// The last answer to each waiter.
     pub told: HashMap<(Arc<str>, Arc<str>), LeaseWaiting>,
     pub draining: bool,
+    /// Why its operations wait for a place on its storage host.
+    pub crowded: Option<String>,
 }
 
 impl Repository {
