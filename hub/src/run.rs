@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use crate::access::refusals::{self, Refusals};
 use crate::admin::{self, Admin};
+use crate::away::Away;
 use crate::collect::{Appointer, Collectors};
 use crate::config::Config;
 use crate::delays;
@@ -110,6 +111,16 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
             async move { Ok(refusals::record(store, refused, stop).await?) }
         }),
         tokio::spawn(delays::keep(hub.clone(), stop.clone()).map(Ok)),
+        tokio::spawn({
+            let (away, stop) = (config.away_after.0, stop.clone());
+            let away = away.map(|after| Away::new(hub.clone(), after));
+            async move {
+                match away {
+                    Some(away) => Ok(away.keep(stop).await?),
+                    None => Ok(stop.cancelled().await),
+                }
+            }
+        }),
         tokio::spawn(async move { Ok(keeper.keep(commands, stop).await?) }),
     ]);
     Ok(Running {

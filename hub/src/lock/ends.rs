@@ -39,10 +39,15 @@ impl Keeper {
         {
             return None;
         }
+        let retention = asked.ask.kind() == OperationKind::Retention;
         let spared = self.hub.read(|inventory| {
             let held = inventory.held(&key.0, std::slice::from_ref(&asked.ask.policy));
             let held = held.get(&asked.ask.policy);
-            held.is_some_and(|held| run::spares(held, &recent.policies, recent.shows.as_ref()))
+            // One that was asked for in the place of a policy is about all of them.
+            held.is_some_and(|held| {
+                (retention && held.repository().is_some())
+                    || run::spares(held, &recent.policies, recent.shows.as_ref())
+            })
         });
         spared.then(|| LeaseCovered {
             operation: asked.ask.operation.clone(),

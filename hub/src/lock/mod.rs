@@ -33,9 +33,10 @@ mod waiting;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message as _;
 use proto::v1::{
     DecideBindingRequest, DecidePlanRequest, LeaseAsk, LeaseRelease, LeaseRenew, LeaseWithdraw, LocksRequest,
-    LocksResponse, PlanPart, PlansRequest, PlansResponse, PossessionProof, ReleaseLockRequest,
+    LocksResponse, OperationOutcome, PlanPart, PlansRequest, PlansResponse, PossessionProof, ReleaseLockRequest,
     StoreProbeAnswer,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -47,6 +48,13 @@ use crate::config::Config;
 use grantor::Terms;
 
 pub use keeper::Keeper;
+
+/// Whether the outcome of a run that was kept (fleet.v1.OperationOutcome) is one that counts for all policies that took part.
+#[must_use]
+pub fn is_conclusive(outcome: Option<&[u8]>) -> bool {
+    let outcome = outcome.and_then(|bytes| OperationOutcome::decode(bytes).ok());
+    outcome.is_some_and(|outcome| run::is_conclusive(&outcome.result))
+}
 
 /// Commands on their way to the keeper.
 const COMMANDS: usize = 1024;
