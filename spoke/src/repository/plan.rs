@@ -13,8 +13,8 @@ use kube::Resource as _;
 use super::answer::{self, Answer, Attempts, Inputs, Step};
 use super::collect::{self, Collect};
 use super::{
-    Expected, Found, Observed, Planning, Reply, RepositoryController, State, Work, changed, check, copied,
-    read_only, rotation, status, unlock,
+    Expected, Found, Observed, Planning, Reply, RepositoryController, State, Work, behalf, changed, check,
+    copied, read_only, rotation, status, unlock,
 };
 use crate::exchange::{Collection, mark_waiting};
 use crate::kind::{Children, Credentials, Input, Plan, Refused, RefusedBecause, Settled, Task, failed_as};
@@ -71,6 +71,10 @@ pub(super) fn plan(
     let repository = Arc::new(input.resource.clone());
     let location = location(input.key, &repository);
     let work = work.map(|work| Task { repository, work });
+    let commanded = match input.resource.spec.read_only {
+        true => Vec::new(),
+        false => behalf::jobs(planning, input.key, input.resource, observed),
+    };
     let removals = tended.removals.into_iter().chain(keys.removals);
     Plan {
         status,
@@ -79,6 +83,7 @@ pub(super) fn plan(
             removals: removals.chain(checks.removals).collect(),
             cron_job: checks.cron_job,
             runs: checks.runs,
+            commanded,
             // One at a time: the turn after the Job was made plans the other one.
             job: tended.job.or(keys.job).filter(|_| !input.resource.spec.read_only),
             ..Children::default()
@@ -100,6 +105,7 @@ fn results(
     let mut recorded = input.status();
     unlock::take_results(planning, input, observed, &mut state.locks, &mut recorded);
     check::take_results(observed, &mut recorded, input.now.wall);
+    behalf::take_results(observed, &mut recorded, input.now.wall);
     rotation::take_results(observed, &mut recorded);
     recorded
 }
@@ -285,6 +291,10 @@ pub(super) fn conclude(
             let pause = SignedDuration::try_from(planning.retry).unwrap_or(SignedDuration::from_secs(30));
             let again = input.now.wall.checked_add(pause).ok();
             settled.next = settled.next.into_iter().chain(again).min();
+            // The hub is told that the command cannot begin.
+            if refused.name.starts_with(&names::behalf_job(&input.key.name)) {
+                return;
+            }
             let mut conditions =
                 Conditions::at(&mut settled.status.conditions, input.generation(), input.now.wall);
             if refused.name == names::key_job(&input.key.name) {

@@ -68,6 +68,7 @@ impl Children {
             opens: _,
             runs,
             job,
+            commanded,
             finished,
             lingering,
             policy: _,
@@ -102,6 +103,9 @@ impl Children {
         }
         if let Some(job) = job {
             applied.job = Some(objects::create_job(context, &job).await?);
+        }
+        for (job, command) in commanded {
+            objects::create_commanded(context, &job, &command).await?;
         }
         end_pods(context, finished, lingering).await
     }
