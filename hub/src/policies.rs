@@ -1,8 +1,10 @@
 //! Rows of GlobalRetentionPolicies. Pure.
 
+use jiff::Timestamp;
 use proto::time::from_unix_millis;
 use proto::v1::{PolicyRow, Row, row::Body};
 
+use crate::Millis;
 use crate::health::{is_ready, ready_condition};
 use crate::inventory::{Held, Inventory};
 use crate::rows::freshness;
@@ -43,10 +45,12 @@ pub fn state(inventory: &Inventory, held: &Held) -> (&'static str, String) {
         None => {}
     }
     if inventory.fresh(&held.cluster).stale {
-        return (
-            "stale",
-            "its spoke is silent; this is the last that is known".to_owned(),
-        );
+        let text = "its spoke is silent; this is the last that is known".to_owned();
+        // Which cluster it was is not for everybody to see.
+        return match inventory.carried_by_another(held) {
+            Some(carried) => ("stale", format!("{text}; another cluster carried it out at {}", time(carried.at))),
+            None => ("stale", text),
+        };
     }
     match (
         policy.progress.is_some(),
@@ -61,6 +65,12 @@ pub fn state(inventory: &Inventory, held: &Held) -> (&'static str, String) {
         (_, _, false) => ("never", "it has not run yet".to_owned()),
         _ => ("ok", String::new()),
     }
+}
+
+/// A time for people.
+fn time(at: Millis) -> String {
+    let time = Timestamp::from_millisecond(at).unwrap_or_default();
+    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 /// A policy's row.

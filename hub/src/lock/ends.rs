@@ -211,6 +211,7 @@ impl Keeper {
         if preview || !run::is_conclusive(&outcome.result) {
             return;
         }
+        let sources = run.policies.iter().map(|policy| policy.source.clone()).collect();
         repository.recent = Some(Recent {
             started: grant.since,
             token: grant.token,
@@ -220,6 +221,8 @@ impl Keeper {
             shows,
             outcome,
         });
+        self.hub
+            .change(|inventory| inventory.carry(id, (cluster, wall_clock()), sources));
         let waiting = self.repository(id).grantor.waiting().iter();
         let waiting: Vec<Operation> = waiting.map(|w| w.operation.clone()).collect();
         for operation in waiting {
