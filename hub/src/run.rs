@@ -117,7 +117,10 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
             async move {
                 match away {
                     Some(away) => Ok(away.keep(stop).await?),
-                    None => Ok(stop.cancelled().await),
+                    None => {
+                        stop.cancelled().await;
+                        Ok(())
+                    }
                 }
             }
         }),

@@ -92,7 +92,7 @@ pub fn decide(repository: &Repository, ran: Millis, after: Millis, now: Millis) 
     let by = repository
         .candidates
         .iter()
-        .max_by_key(|candidate| (rank(&seed, &candidate.cluster), std::cmp::Reverse(&candidate.name)))?;
+        .max_by_key(|candidate| rank(&seed, &candidate.cluster))?;
     Some(Run {
         repository: repository.id.clone(),
         due,

@@ -56,10 +56,10 @@ pub fn host(url: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
     let name = host.split(':').next().unwrap_or_default();
     let of = |service: &&str| {
-        let rest = name.strip_suffix(**service);
+        let rest = name.strip_suffix(*service);
         rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
-    let proper = !host.is_empty() && host.chars().all(plain) && !SERVICES.iter().any(|service| of(&service));
+    let proper = !host.is_empty() && host.chars().all(plain) && !SERVICES.iter().any(of);
     proper.then_some(host)
 }
 
