@@ -19,7 +19,7 @@ use proto::v1::{
     OperationKind, PauseFleetRequest, PlansRequest, PolicyState, ResumeFleetRequest, RetainRepository,
 };
 
-const AFTER: [&str; 2] = ["--away-after", "1s"];
+const AFTER: [&str; 4] = ["--away-after", "1s", "--coalesce-window", "1s"];
 const MINUTE: i64 = 60_000;
 
 /// The policy of cluster a, which was due two minutes ago and ran before that. It is due again tomorrow.
@@ -138,6 +138,25 @@ async fn a_policy_is_run_by_another_cluster_once_and_does_not_run_again_when_its
         })
         .await;
     assert_eq!(by, "b: retention ns/nas");
+
+    // A hub that has restarted meanwhile has it in its audit, and a Job that was made later has a run of its own.
+    let fleet = fleet.restart().await;
+    let mut a = joins(&fleet, "a", able(), vec![repository(ID), due(|_| ())]).await;
+    for (operation, age_ms) in [("older", 2 * 60_000), ("newer", 0)] {
+        let ask = LeaseAsk {
+            age_ms,
+            kind: OperationKind::Retention.into(),
+            ..ask(operation)
+        };
+        a.say(Body::LeaseAsk(ask)).await;
+    }
+    a.until("that the older one was done", |told| match told {
+        Told::LeaseCovered(covered) if covered.operation == "older" => Some(()),
+        Told::LeaseGrant(grant) if grant.operation == "older" => panic!("{grant:?}"),
+        _ => None,
+    })
+    .await;
+    assert_eq!(a.granted().await.operation, "newer");
 }
 
 #[tokio::test]

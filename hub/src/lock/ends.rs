@@ -11,7 +11,7 @@ use proto::v1::{LeaseAsk, LeaseCovered, LeaseRelease, OperationKind, OperationOu
 use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
-use super::asks::Asker;
+use super::asks::{Asker, signed};
 use super::grantor::{Grant, Operation};
 use super::keeper::{Keeper, Recent, Reply, operation};
 use super::{narrow, run};
@@ -35,7 +35,7 @@ impl Keeper {
         if own
             || asked.ask.preview
             || !asked.ask.approved.is_empty()
-            || asked.since.saturating_sub(recent.started) > window
+            || asked.made.saturating_sub(recent.started) > window
         {
             return None;
         }
@@ -59,8 +59,8 @@ impl Keeper {
     }
 
     /// A policy that took part in a run that began at most so many milliseconds before its question needs no run.
-    fn window(&self) -> Option<u64> {
-        u64::try_from(self.settings.coalesce?.as_millis()).ok()
+    fn window(&self) -> Option<i64> {
+        i64::try_from(self.settings.coalesce?.as_millis()).ok()
     }
 
     pub(super) async fn cover(
@@ -213,7 +213,7 @@ impl Keeper {
         }
         let sources = run.policies.iter().map(|policy| policy.source.clone()).collect();
         repository.recent = Some(Recent {
-            started: grant.since,
+            started: signed(grant.since),
             token: grant.token,
             by: format!("{cluster}: {}", grant.operation.subject),
             policy: release.policy.clone(),

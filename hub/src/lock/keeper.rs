@@ -31,7 +31,8 @@ const PRUNE: u32 = 120;
 
 /// The last run that came to an end.
 pub(super) struct Recent {
-    pub started: Instant,
+    /// By the hub's clock; below 0 for one before its start.
+    pub started: i64,
     pub token: u64,
     pub by: String,
     /// uid of the policy whose Job it was: when that asks again, it means it.

@@ -24,6 +24,7 @@ mod parts;
 mod pause;
 pub(crate) mod people;
 mod places;
+mod recalled;
 mod repository;
 mod restic;
 mod restored;

@@ -16,6 +16,8 @@ pub(super) struct Repository {
     /// Token of the present holder, and what it was given to do; `None` for other operations than retention runs.
     pub run: Option<(u64, Option<RetentionRun>)>,
     pub recent: Option<Recent>,
+    /// The last run before this start of the hub was looked up.
+    pub recalled: bool,
     /// What earlier runs left; read when it is needed.
     pub history: Option<History>,
     /// The last answer to each waiter.
