@@ -48,7 +48,10 @@ pub fn state(inventory: &Inventory, held: &Held) -> (&'static str, String) {
         let text = "its spoke is silent; this is the last that is known".to_owned();
         // Which cluster it was is not for everybody to see.
         return match inventory.carried_by_another(held) {
-            Some(carried) => ("stale", format!("{text}; another cluster carried it out at {}", time(carried.at))),
+            Some(carried) => (
+                "stale",
+                format!("{text}; another cluster carried it out at {}", time(carried.at)),
+            ),
             None => ("stale", text),
         };
     }

@@ -153,7 +153,8 @@ mod tests {
     #[test]
     fn a_window_is_open_for_its_length_and_one_that_cannot_be_read_never() {
         let hours = 3_600_000;
-        let open = |schedule: &str, length: Millis, now: &str| is_open(schedule, "Europe/Berlin", length, at(now));
+        let open =
+            |schedule: &str, length: Millis, now: &str| is_open(schedule, "Europe/Berlin", length, at(now));
         assert!(!open("0 22 * * *", 6 * hours, "2026-11-20T20:59:59Z"));
         assert!(open("0 22 * * *", 6 * hours, "2026-11-20T21:00:00Z"));
         assert!(open("0 22 * * *", 6 * hours, "2026-11-21T02:59:59Z"));

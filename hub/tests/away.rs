@@ -117,9 +117,17 @@ async fn a_policy_is_run_by_another_cluster_once_and_does_not_run_again_when_its
     let audit = view.audit(AuditRequest::default()).await.unwrap().into_inner();
     let command = audit.decisions.iter().find(|d| d.what == "command").unwrap();
     assert_eq!(command.who, "hub");
-    assert!(command.subject.contains("run retention for another cluster b/ns/nas"), "{command:?}");
+    assert!(
+        command
+            .subject
+            .contains("run retention for another cluster b/ns/nas"),
+        "{command:?}"
+    );
     let mut control = FleetControlClient::new(fleet.channel("spiffe://fleet/viewer/vic").await);
-    let listed = control.list_operations(ListOperationsRequest::default()).await.unwrap();
+    let listed = control
+        .list_operations(ListOperationsRequest::default())
+        .await
+        .unwrap();
     assert_eq!(listed.into_inner().operations.len(), 1);
 
     // Its Job of that time was made before, and waits since then.
@@ -164,7 +172,11 @@ async fn a_policy_that_is_not_known_to_be_due_and_a_cluster_that_could_not_are_l
     let cases: [(&str, fn(&mut PolicyState), Hello); 6] = [
         ("suspended", |p| p.suspended = true, able()),
         ("in preview", |p| p.spec.as_mut().unwrap().preview = true, able()),
-        ("unclear", |p| p.spec.as_mut().unwrap().unclear = "x".to_owned(), able()),
+        (
+            "unclear",
+            |p| p.spec.as_mut().unwrap().unclear = "x".to_owned(),
+            able(),
+        ),
         ("of an earlier spoke", |p| p.timezone = None, able()),
         ("not due", |p| p.schedule = "0 0 1 1 *".to_owned(), able()),
         ("no other that could", |_| (), Hello::default()),

@@ -61,7 +61,10 @@ async fn waits_for_a_place(spoke: &mut Spoke, operation: &str) {
         .until("a place to wait for", |told| match told {
             Told::LeaseGrant(grant) if grant.operation == operation => panic!("{grant:?}"),
             Told::LeaseWaiting(w) if w.operation == operation && w.reason.contains("for a place") => {
-                assert!(w.reason.contains("1 operation is at work on host nas:8000"), "{w:?}");
+                assert!(
+                    w.reason.contains("1 operation is at work on host nas:8000"),
+                    "{w:?}"
+                );
                 Some(())
             }
             _ => None,

@@ -182,7 +182,11 @@ mod tests {
             ..berlin.clone()
         };
         let night = repository(vec![night], &["b"]);
-        assert_eq!(decide(&night, 0, AFTER, due + AFTER), None, "its window is closed");
+        assert_eq!(
+            decide(&night, 0, AFTER, due + AFTER),
+            None,
+            "its window is closed"
+        );
         let opens = at("2026-11-21T21:00:00Z");
         assert_eq!(
             decide(&night, 0, AFTER, opens).map(|run| run.due),

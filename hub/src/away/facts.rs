@@ -15,15 +15,17 @@ use crate::inventory::{Held, Inventory, Member};
 #[must_use]
 pub fn repositories(inventory: &Inventory, after: Millis) -> Vec<Repository> {
     let now = inventory.steady();
-    let away = inventory.members().filter_map(|member| Some((member, member.away(now)?)));
+    let away = inventory
+        .members()
+        .filter_map(|member| Some((member, member.away(now)?)));
     let clusters: Vec<(&Member, Millis)> = away.collect();
     if is_cut_off(clusters.len(), inventory.member_count()) {
         return Vec::new();
     }
     let mut found: BTreeMap<Arc<str>, Repository> = BTreeMap::new();
-    let known = clusters.into_iter().filter(|(member, away)| {
-        *away >= after && member.complete() && member.trouble().is_none()
-    });
+    let known = clusters
+        .into_iter()
+        .filter(|(member, away)| *away >= after && member.complete() && member.trouble().is_none());
     for held in known.flat_map(|(member, _)| member.objects.values()) {
         let Some((id, policy)) = policy(inventory, held) else {
             continue;

@@ -136,7 +136,10 @@ impl Away {
               "a policy is due whose cluster is away: another cluster runs it");
         // It is tried again with the next look.
         if let Err(status) = self.hub.commands.submit(record).await {
-            warn!(reason = status.message(), "a run for a cluster that is away could not be asked for");
+            warn!(
+                reason = status.message(),
+                "a run for a cluster that is away could not be asked for"
+            );
         }
         Ok(())
     }

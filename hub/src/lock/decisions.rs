@@ -171,7 +171,9 @@ impl Keeper {
         let cluster: Arc<str> = plan.cluster.as_str().into();
         let of_repository = self.hub.read(|inventory| {
             let held = inventory.held(&cluster, std::slice::from_ref(&plan.policy));
-            let held = held.get(&plan.policy).filter(|held| held.repository().is_some())?;
+            let held = held
+                .get(&plan.policy)
+                .filter(|held| held.repository().is_some())?;
             Some(Candidate::of(held))
         });
         let Some(by) = of_repository else {
@@ -185,7 +187,11 @@ impl Keeper {
         if let Some(record) = record
             && let Err(status) = self.hub.commands.submit(record).await
         {
-            warn!(plan = plan.id, reason = status.message(), "the run of an approved plan could not be asked for");
+            warn!(
+                plan = plan.id,
+                reason = status.message(),
+                "the run of an approved plan could not be asked for"
+            );
         }
     }
 }

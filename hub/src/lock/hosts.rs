@@ -155,10 +155,7 @@ mod tests {
         ];
         assert_eq!(ids(2, &all), ["c"]);
         let text = &crowded(2, &all)["c"];
-        assert_eq!(
-            text,
-            "it waits for a place: 2 operations are at work on host one"
-        );
+        assert_eq!(text, "it waits for a place: 2 operations are at work on host one");
         assert_eq!(ids(3, &all), [""; 0]);
         assert_eq!(ids(0, &all), [""; 0], "not bounded");
         // More than there are places, as after the bound was lowered.

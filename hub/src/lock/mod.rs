@@ -37,8 +37,8 @@ use std::time::Duration;
 use prost::Message as _;
 use proto::v1::{
     DecideBindingRequest, DecidePlanRequest, LeaseAsk, LeaseRelease, LeaseRenew, LeaseWithdraw, LocksRequest,
-    LocksResponse, OperationOutcome, PlanPart, PlansRequest, PlansResponse, PossessionProof, ReleaseLockRequest,
-    StoreProbeAnswer,
+    LocksResponse, OperationOutcome, PlanPart, PlansRequest, PlansResponse, PossessionProof,
+    ReleaseLockRequest, StoreProbeAnswer,
 };
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;

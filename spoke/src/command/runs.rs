@@ -273,11 +273,20 @@ impl Handler for Run {
             }
             Sort::Behalf => {
                 let repository = world.repositories.get(&self.key);
-                let status = repository.as_ref().and_then(|repository| repository.status.as_ref());
+                let status = repository
+                    .as_ref()
+                    .and_then(|repository| repository.status.as_ref());
                 let id = status.and_then(|status| status.repository_id.as_deref());
                 let meant = self.behalf.as_ref().map(|(_, id)| id.as_str());
-                let text = format!("ResticRepository {} is not the repository that is meant", self.key);
-                if id.is_some() && id == meant { Ok(()) } else { Err(text) }
+                let text = format!(
+                    "ResticRepository {} is not the repository that is meant",
+                    self.key
+                );
+                if id.is_some() && id == meant {
+                    Ok(())
+                } else {
+                    Err(text)
+                }
             }
         }
     }

@@ -10,7 +10,8 @@ use proto::v1::command_body::What;
 use proto::v1::spoke_message::Body;
 use proto::v1::{
     Command, CommandBody, CommandReport, CommandState, CreateRestore, ObjectName, ResumeResource,
-    RetainRepository, RunBackup, RunCheck, RunRetention, SuspendResource, UnlockRepository, resume_resource, suspend_resource,
+    RetainRepository, RunBackup, RunCheck, RunRetention, SuspendResource, UnlockRepository, resume_resource,
+    suspend_resource,
 };
 use serde_json::json;
 
@@ -497,7 +498,11 @@ async fn retention_for_a_cluster_that_is_away_is_a_suspended_job_of_the_reposito
     let id = nas["status"]["repositoryID"].as_str().unwrap().to_owned();
     bench.send("c0", HOUR, retain(&"f".repeat(64)));
     let refused = bench.until("c0", CommandState::Refused).await;
-    assert!(refused.text.contains("not the repository that is meant"), "{}", refused.text);
+    assert!(
+        refused.text.contains("not the repository that is meant"),
+        "{}",
+        refused.text
+    );
     for _ in 0..2 {
         bench.send("c1", HOUR, retain(&id));
     }

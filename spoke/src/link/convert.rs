@@ -263,7 +263,11 @@ pub fn policy_state(key: &Key, policy: &GlobalRetentionPolicy, restic_id: String
         last_result: status.last_run_result.clone().unwrap_or_default(),
         progress: status.progress.as_ref().map(progress),
         timezone: Some(policy.spec.timezone.clone().unwrap_or_default()),
-        allowed_window: policy.spec.allowed_window.as_ref().map(|of| window(of, &policy.metadata)),
+        allowed_window: policy
+            .spec
+            .allowed_window
+            .as_ref()
+            .map(|of| window(of, &policy.metadata)),
     };
     object(&policy.metadata, &status.conditions, Body::Policy(body))
 }
@@ -278,7 +282,9 @@ fn window(window: &AllowedWindow, metadata: &ObjectMeta) -> v1::MaintenanceWindo
     v1::MaintenanceWindow {
         schedule: resolved(kind, metadata, &window.schedule),
         timezone: window.timezone.clone().unwrap_or_default(),
-        length_ms: length.and_then(|d| u64::try_from(d.as_millis()).ok()).unwrap_or(0),
+        length_ms: length
+            .and_then(|d| u64::try_from(d.as_millis()).ok())
+            .unwrap_or(0),
     }
 }
 

@@ -143,7 +143,10 @@ fn the_hub_knows_when_a_policy_is_due_and_when_it_may_run() {
     assert_eq!((zone.as_deref(), none), (Some("Europe/Berlin"), None));
     let (_, open) = sent(json!({ "allowedWindow": window("6h") }));
     let open = open.unwrap();
-    assert_eq!((open.schedule.as_str(), open.timezone.as_str()), ("0 22 * * *", "Europe/Berlin"));
+    assert_eq!(
+        (open.schedule.as_str(), open.timezone.as_str()),
+        ("0 22 * * *", "Europe/Berlin")
+    );
     assert_eq!(open.length_ms, 6 * 3_600_000);
     let (_, wrong) = sent(json!({ "allowedWindow": window("6 h") }));
     assert_eq!(wrong.unwrap().length_ms, 0, "it is never open");

@@ -92,7 +92,8 @@ fn labels(key: &Key, top: bool) -> BTreeMap<String, String> {
 pub(super) fn policies(world: &World, operations: &[Operation]) -> BTreeMap<String, String> {
     let of_type = operations.iter().filter(|o| o.job_type == BEHALF);
     let jobs = of_type.filter_map(|operation| world.jobs.get(&operation.job));
-    let policies = jobs.filter_map(|job| Some((job.meta.uid.to_string(), job.on_behalf.as_deref()?.to_owned())));
+    let policies =
+        jobs.filter_map(|job| Some((job.meta.uid.to_string(), job.on_behalf.as_deref()?.to_owned())));
     policies.collect()
 }
 
@@ -138,15 +139,15 @@ fn record(finished: &Finished, policy: Option<String>, now: Timestamp) -> Retent
 }
 
 /// The Event of a run that has ended.
-pub(super) fn announce(
-    old: &ResticRepositoryStatus,
-    new: &ResticRepositoryStatus,
-) -> Option<Announcement> {
+pub(super) fn announce(old: &ResticRepositoryStatus, new: &ResticRepositoryStatus) -> Option<Announcement> {
     let run = |status: &ResticRepositoryStatus| {
         let last = status.last_retention_on_behalf.clone();
         last.map(|last| (last.time, last.result, last.message))
     };
-    let last = new.last_retention_on_behalf.as_ref().filter(|_| run(old) != run(new))?;
+    let last = new
+        .last_retention_on_behalf
+        .as_ref()
+        .filter(|_| run(old) != run(new))?;
     let (severity, reason) = match last.result.as_str() {
         "Applied" | "NothingToRemove" => (Severity::Normal, reasons::RETENTION_SUCCEEDED),
         "Preview" => (Severity::Normal, reasons::RETENTION_PREVIEWED),
@@ -205,11 +206,21 @@ mod tests {
             policy: "a/shop/nightly".to_owned(),
             approved: "hash".to_owned(),
         };
-        let job = |behalf: &Behalf| job(&planning(), &Key::new("shop", "nas"), &repository(), (behalf, ID)).unwrap();
+        let job = |behalf: &Behalf| {
+            job(&planning(), &Key::new("shop", "nas"), &repository(), (behalf, ID)).unwrap()
+        };
         let view = JobView::of(&job(&behalf));
-        assert!(view.suspended && view.type_.as_deref() == Some(BEHALF) && view.meta.owner.as_deref() == Some("u"));
+        assert!(
+            view.suspended
+                && view.type_.as_deref() == Some(BEHALF)
+                && view.meta.owner.as_deref() == Some("u")
+        );
         assert_eq!(
-            (view.command.as_deref(), view.on_behalf.as_deref(), view.approved.as_deref()),
+            (
+                view.command.as_deref(),
+                view.on_behalf.as_deref(),
+                view.approved.as_deref()
+            ),
             (Some(ID), Some("a/shop/nightly"), Some("hash"))
         );
         let plain = JobView::of(&job(&Behalf::default()));
@@ -266,7 +277,10 @@ mod tests {
         take_results(&observed, &mut status, now);
         take_results(&observed, &mut status, now);
         let last = status.last_retention_on_behalf.clone().unwrap();
-        assert_eq!((last.result.as_str(), last.plan.as_deref()), ("ApprovalRequired", Some("p")));
+        assert_eq!(
+            (last.result.as_str(), last.plan.as_deref()),
+            ("ApprovalRequired", Some("p"))
+        );
         assert_eq!(last.counted_jobs, ["one", "two"]);
         assert_eq!(announce(&recorded, &status).unwrap().severity, Severity::Warning);
         // Their Jobs are still there, and each is asked for whether it is recorded.
@@ -276,6 +290,9 @@ mod tests {
         assert_eq!(status, recorded);
         observed.operations = many.map(|n| ended(&n.to_string(), "Applied", n)).collect();
         take_results(&observed, &mut status, now);
-        assert_eq!(status.last_retention_on_behalf.unwrap().counted_jobs.len(), COUNTED_MAX);
+        assert_eq!(
+            status.last_retention_on_behalf.unwrap().counted_jobs.len(),
+            COUNTED_MAX
+        );
     }
 }

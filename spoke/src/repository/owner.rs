@@ -8,8 +8,8 @@ use proto::v1::{OperationKind, RetentionRun, UnlockRun};
 use crate::closed;
 use crate::context::Context;
 use crate::exchange::Pinned;
-pub(super) use crate::operation::{assigned, assigned_by_owner, pinned_to};
 use crate::operation::{Assignment, Closed, Order, Owner, order};
+pub(super) use crate::operation::{assigned, assigned_by_owner, pinned_to};
 use crate::world::{JobView, Key};
 
 /// Type of the Jobs.

@@ -130,7 +130,8 @@ mod tests {
     #[tokio::test]
     async fn the_settings_of_the_repository_in_this_cluster_count() {
         let now: Timestamp = "2026-11-26T12:00:00Z".parse().unwrap();
-        let closed = |spec: serde_json::Value| owner(spec, &[]).closed(&pinned(), now).map(|closed| closed.text);
+        let closed =
+            |spec: serde_json::Value| owner(spec, &[]).closed(&pinned(), now).map(|closed| closed.text);
         assert_eq!(closed(json!({})), None);
         assert!(closed(json!({ "readOnly": true })).unwrap().contains("read-only"));
         let night = json!({ "allowedWindow": { "schedule": "0 22 * * *", "duration": "6h" } });

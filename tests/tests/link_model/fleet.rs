@@ -310,6 +310,7 @@ impl Fleet {
             incarnation: hello.incarnation,
             digest: hello.digest,
             objects: hello.objects,
+            retains: false,
         };
         let Ok(up_to_date) = self.inventory.attach(&name(), number, introduction, now) else {
             return false;

@@ -123,7 +123,10 @@ impl Grantor {
     #[must_use]
     pub fn could_begin(&self, now: Instant, connected: impl Fn(&str) -> bool) -> Option<Instant> {
         let free = self.phase == Phase::Free && now >= self.not_before;
-        let can = self.waiting.iter().filter(|w| free && connected(&w.operation.cluster));
+        let can = self
+            .waiting
+            .iter()
+            .filter(|w| free && connected(&w.operation.cluster));
         can.map(|waiter| waiter.since).min()
     }
 

@@ -20,9 +20,18 @@ impl Quick {
 
     fn set(away_after: &serde_json::Value, coalesce: &serde_json::Value) {
         let hub = bed().cluster("a").unwrap();
-        let data = json!({ "data": { "FLEET_HUB_AWAY_AFTER": away_after, "FLEET_HUB_COALESCE_WINDOW": coalesce } });
+        let data =
+            json!({ "data": { "FLEET_HUB_AWAY_AFTER": away_after, "FLEET_HUB_COALESCE_WINDOW": coalesce } });
         let patch = data.to_string();
-        let names = ["patch", "-n", SYSTEM, "configmap", "fleet-hub-settings", "-p", &patch];
+        let names = [
+            "patch",
+            "-n",
+            SYSTEM,
+            "configmap",
+            "fleet-hub-settings",
+            "-p",
+            &patch,
+        ];
         hub.kubectl(&names).unwrap();
         hub.kubectl(&["rollout", "restart", "-n", SYSTEM, "deployment/fleet-hub"])
             .unwrap();
