@@ -76,6 +76,11 @@ pub struct Config {
     #[arg(long, env = "FLEET_HUB_TLS_KEY")]
     pub tls_key: Option<PathBuf>,
 
+    /// The authority of --tls-cert, PEM, where it signs for nobody in the fleet: clients are told to trust it, and the hub
+    /// takes no client's certificate of it. Read again when it changes.
+    #[arg(long, env = "FLEET_HUB_TLS_CERT_CA", requires = "tls_cert")]
+    pub tls_cert_ca: Option<PathBuf>,
+
     /// A given authority that signs the certificates of spokes and viewers, PEM. Trusted in place of an authority of the
     /// hub's own, or besides it with --authority-dir. Read again when it changes.
     #[arg(long, env = "FLEET_HUB_TLS_CA")]

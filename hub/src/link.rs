@@ -104,22 +104,7 @@ async fn serve(
         appoints_collectors: true,
     };
     let sent = send(hub, outgoing, hub_message::Body::Welcome(welcome), "welcome");
-    let attach = Command::Attach {
-        cluster: cluster.clone(),
-        session: number,
-        outgoing: outgoing.clone(),
-        seen,
-    };
-    hub.locks.tell(attach).await;
-    hub.commands.attach(cluster, number, outgoing.clone()).await;
-    hub.browsing.attach(cluster, number, outgoing.clone());
-    let attach = collect::Command::Attach {
-        cluster: cluster.clone(),
-        session: number,
-        outgoing: outgoing.clone(),
-        collects,
-    };
-    hub.collectors.tell(attach).await;
+    enter(hub, (cluster, number), outgoing, seen, collects).await;
     let mut conversation = Conversation {
         hub,
         cluster,
@@ -136,6 +121,38 @@ async fn serve(
         Ok(()) => conversation.run(incoming, end).await,
         Err(status) => Err(status),
     };
+    leave(hub, cluster, number).await;
+    result
+}
+
+/// Everything that speaks with a cluster knows of its session.
+async fn enter(
+    hub: &Hub,
+    (cluster, number): (&Arc<str>, u64),
+    outgoing: &Outgoing,
+    seen: (String, u64),
+    collects: bool,
+) {
+    let attach = Command::Attach {
+        cluster: cluster.clone(),
+        session: number,
+        outgoing: outgoing.clone(),
+        seen,
+    };
+    hub.locks.tell(attach).await;
+    hub.commands.attach(cluster, number, outgoing.clone()).await;
+    hub.browsing.attach(cluster, number, outgoing.clone());
+    let attach = collect::Command::Attach {
+        cluster: cluster.clone(),
+        session: number,
+        outgoing: outgoing.clone(),
+        collects,
+    };
+    hub.collectors.tell(attach).await;
+}
+
+/// The opposite of [`enter`], and the end of the session itself.
+async fn leave(hub: &Hub, cluster: &Arc<str>, number: u64) {
     let detach = Command::Detach {
         cluster: cluster.clone(),
         session: number,
@@ -150,7 +167,6 @@ async fn serve(
     hub.collectors.tell(detach).await;
     hub.close(cluster, number);
     hub.change(|inventory| inventory.detach(cluster, number, Moment::now()));
-    result
 }
 
 /// Whether a cluster may connect with a certificate.

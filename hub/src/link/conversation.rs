@@ -98,17 +98,20 @@ impl Conversation<'_> {
         creating: &mut watch::Receiver<Option<Ticket>>,
     ) -> Result<(), Status> {
         let (hub, cluster, number) = (self.hub, self.cluster, self.number);
-        // On every lane: a session that is not the present one has no say.
-        hub.change(|inventory| inventory.hear(cluster, number, Moment::now()))
-            .map_err(refused)?;
         hub.metrics
             .messages
             .with_label_values(&["in", kind(body.as_ref())])
             .inc();
-        let body = body.map(|mut body| {
-            hub.read(|inventory| wire::incoming(&mut body, cluster, inventory.places()));
-            body
-        });
+        let mut body = body;
+        // On every lane: a session that is not the present one has no say.
+        hub.change(|inventory| {
+            inventory.hear(cluster, number, Moment::now())?;
+            if let Some(body) = &mut body {
+                wire::incoming(body, cluster, inventory.places());
+            }
+            Ok(())
+        })
+        .map_err(refused)?;
         let body = match lock_message(body) {
             Ok(message) => {
                 self.tell(message).await;
@@ -131,15 +134,6 @@ impl Conversation<'_> {
                 hub.collectors.tell(command).await;
                 Ok(())
             }
-            Some(Body::CertificateRequest(request)) => self.renew(&request.csr).await,
-            Some(Body::CertificateStored(stored)) => {
-                self.kept(&stored.serial);
-                Ok(())
-            }
-            Some(Body::TrustStored(stored)) => {
-                hub.membership.trusts(cluster, stored.keys);
-                Ok(())
-            }
             Some(Body::CommandReport(report)) => {
                 hub.commands.report(cluster, number, report).await;
                 Ok(())
@@ -152,15 +146,35 @@ impl Conversation<'_> {
                 self.create(id, |creations, ticket| creations.done(&ticket));
                 Ok(())
             }
-            body => {
-                self.inventory(body)?;
-                let new = hub.change(|inventory| inventory.take_reported(cluster));
-                if !new.is_empty() {
-                    self.tell(Message::Uses(new)).await;
-                }
+            body => self.membership(body).await,
+        }
+    }
+
+    /// Certificates and authorities of the cluster.
+    async fn membership(&mut self, body: Option<Body>) -> Result<(), Status> {
+        match body {
+            Some(Body::CertificateRequest(request)) => self.renew(&request.csr).await,
+            Some(Body::CertificateStored(stored)) => {
+                self.kept(&stored.serial);
                 Ok(())
             }
+            Some(Body::TrustStored(stored)) => {
+                self.hub.membership.trusts(self.cluster, stored.keys);
+                Ok(())
+            }
+            body => self.state(body).await,
         }
+    }
+
+    /// What there is in the cluster.
+    async fn state(&mut self, body: Option<Body>) -> Result<(), Status> {
+        self.inventory(body)?;
+        let cluster = self.cluster;
+        let new = self.hub.change(|inventory| inventory.take_reported(cluster));
+        if !new.is_empty() {
+            self.tell(Message::Uses(new)).await;
+        }
+        Ok(())
     }
 
     /// Answers a request for the next certificate.

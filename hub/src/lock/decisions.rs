@@ -14,6 +14,7 @@ use crate::Millis;
 use crate::access::{Person, Verb, out_of_scope};
 use crate::away::decide::Candidate;
 use crate::away::order::of_approval;
+use crate::copies;
 use crate::now as wall_clock;
 use crate::seen::{Seen, namespace_of};
 use crate::store::{StoredDecision, StoredPlan};
@@ -107,7 +108,7 @@ impl Keeper {
                 "the removal of these snapshots",
             ));
         }
-        let state = if request.approve { "approved" } else { "rejected" };
+        let state = decided(request.approve);
         decidable(plan, request)?;
         if request.approve
             && let Err(missing) = self.verified(plan).await?
@@ -117,22 +118,7 @@ impl Keeper {
                 plan.id
             )));
         }
-        let decision = StoredDecision {
-            at: wall_clock(),
-            who: who.to_string(),
-            what: if request.approve {
-                "approve-plan"
-            } else {
-                "reject-plan"
-            }
-            .to_owned(),
-            subject: plan.id.clone(),
-            restic_id: plan.restic_id.clone(),
-            cluster: plan.cluster.clone(),
-            namespace: namespace_of(&plan.subject).to_owned(),
-            before: plan.state.clone(),
-            after: state.to_owned(),
-        };
+        let decision = decision(plan, who, request.approve);
         let given = decision.at;
         if let Err(error) = self.store.decide_plan(&plan.id, state, decision).await {
             let status = unavailable(&error);
@@ -140,8 +126,10 @@ impl Keeper {
             return Err(status);
         }
         info!(plan = plan.id, state, by = %who, "a plan was decided");
-        if let Some(repository) = self.repositories.get_mut(plan.restic_id.as_str()) {
-            // Read again when it is needed next: with what was decided.
+        // Read again when it is needed next: with what was decided, which counts for each store of the id.
+        let id = copies::restic_id(&plan.restic_id);
+        let stores = self.repositories.iter_mut();
+        for (_, repository) in stores.filter(|(key, _)| copies::restic_id(key) == id) {
             repository.history = None;
         }
         if request.approve {
@@ -230,4 +218,24 @@ fn hash_matches(hash: &str, given: &str) -> bool {
     let given = given.strip_prefix("sha256:").unwrap_or(given);
     let hash = hash.strip_prefix("sha256:").unwrap_or(hash);
     given.len() >= 8 && hash.starts_with(given)
+}
+
+fn decided(approve: bool) -> &'static str {
+    if approve { "approved" } else { "rejected" }
+}
+
+/// The entry in the audit.
+fn decision(plan: &StoredPlan, who: &str, approve: bool) -> StoredDecision {
+    let what = if approve { "approve-plan" } else { "reject-plan" };
+    StoredDecision {
+        at: wall_clock(),
+        who: who.to_owned(),
+        what: what.to_owned(),
+        subject: plan.id.clone(),
+        restic_id: plan.restic_id.clone(),
+        cluster: plan.cluster.clone(),
+        namespace: namespace_of(&plan.subject).to_owned(),
+        before: plan.state.clone(),
+        after: decided(approve).to_owned(),
+    }
 }

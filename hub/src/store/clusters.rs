@@ -124,6 +124,7 @@ impl Sqlite {
             "DELETE FROM run WHERE cluster = ?",
             "DELETE FROM run_day WHERE cluster = ?",
             "DELETE FROM cluster WHERE name = ?",
+            "UPDATE certificate SET forgotten = 1 WHERE cluster = ?",
         ] {
             sqlx::query(query)
                 .bind(&cluster)
@@ -138,7 +139,7 @@ impl Sqlite {
 
 #[cfg(test)]
 mod tests {
-    use super::super::HubStore as _;
+    use super::super::{EnrolmentStore as _, HubStore as _, StoredCertificate};
     use super::*;
 
     #[tokio::test]
@@ -168,9 +169,21 @@ mod tests {
             ..Batch::default()
         };
         store.save(batch).await.unwrap();
+        for name in ["a", "b"] {
+            let certificate = StoredCertificate {
+                serial: name.to_owned(),
+                cluster: name.to_owned(),
+                expires: 10,
+                ..StoredCertificate::default()
+            };
+            store.add_certificate(certificate).await.unwrap();
+        }
         store.forget("a", StoredDecision::default()).await.unwrap();
         drop(store);
         let store = Sqlite::open(&path).await.unwrap();
+        let certificates = store.certificates(5).await.unwrap();
+        let forgotten: Vec<bool> = certificates.iter().map(|one| one.forgotten).collect();
+        assert_eq!(forgotten, [true, false]);
         assert_eq!(
             store.load().await.unwrap(),
             (vec![cluster("b")], vec![object("b")])

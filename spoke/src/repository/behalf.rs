@@ -32,7 +32,7 @@ pub(super) fn jobs(
     repository: &ResticRepository,
     observed: &Observed,
 ) -> Vec<(Job, CommandedRun)> {
-    let wanted = observed.commands.iter();
+    let wanted = observed.commands.iter().filter(|_| !repository.spec.read_only);
     let jobs = wanted.filter_map(|command| {
         let behalf = command.behalf.as_ref()?;
         let job = job(planning, key, repository, (behalf, &command.id))?;

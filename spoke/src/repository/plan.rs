@@ -37,30 +37,22 @@ pub(super) fn plan(
             return Plan::status(status, state);
         }
     };
-    let inputs = Inputs {
-        generation,
-        secret: observed.secret.clone(),
-    };
+    let secret = observed.secret.clone();
+    let inputs = Inputs { generation, secret };
     let mut status = take(planning, input, &inputs, recorded, &mut state);
     changed::accept(input.resource, &mut status, &mut state, input.now.wall);
     collect::show(&observed.collection, &mut status);
-    copied::show(
-        observed.copies.as_ref(),
-        &mut status,
-        Some(generation),
-        input.now.wall,
-    );
+    let copies = observed.copies.as_ref();
+    copied::show(copies, &mut status, Some(generation), input.now.wall);
     let reads = (valid.interval, &observed.collection);
     let (mut work, mut next) = ask(input, inputs, &mut status, &state, reads);
     let tended = unlock::tend(planning, input, observed, &mut state.locks, &mut status);
     // A look reads the locks too.
     if work.is_none() && input.running.is_empty() {
         let due = unlock::look_due(planning, observed, &status, &state.locks, input.now);
-        if due.is_some_and(|due| due <= input.now.wall) {
-            work = Some(state.locks.look(input.now));
-        } else {
-            next = next.into_iter().chain(due).min();
-        }
+        let is_due = due.is_some_and(|due| due <= input.now.wall);
+        work = is_due.then(|| state.locks.look(input.now));
+        next = next.into_iter().chain(due.filter(|_| !is_due)).min();
     }
     let keys = rotation::tend(planning, input, observed, &mut status);
     next = next.into_iter().chain(keys.next).min();
@@ -71,10 +63,6 @@ pub(super) fn plan(
     let repository = Arc::new(input.resource.clone());
     let location = location(input.key, &repository);
     let work = work.map(|work| Task { repository, work });
-    let commanded = match input.resource.spec.read_only {
-        true => Vec::new(),
-        false => behalf::jobs(planning, input.key, input.resource, observed),
-    };
     let removals = tended.removals.into_iter().chain(keys.removals);
     Plan {
         status,
@@ -83,7 +71,7 @@ pub(super) fn plan(
             removals: removals.chain(checks.removals).collect(),
             cron_job: checks.cron_job,
             runs: checks.runs,
-            commanded,
+            commanded: behalf::jobs(planning, input.key, input.resource, observed),
             // One at a time: the turn after the Job was made plans the other one.
             job: tended.job.or(keys.job).filter(|_| !input.resource.spec.read_only),
             ..Children::default()
