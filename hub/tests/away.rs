@@ -90,6 +90,26 @@ fn asks(operation: &str) -> LeaseAsk {
     }
 }
 
+/// The audit and the list of operations have the run as an act of the hub.
+async fn as_the_hubs_own_act(fleet: &Fleet) {
+    let mut view = fleet.operator().await;
+    let audit = view.audit(AuditRequest::default()).await.unwrap().into_inner();
+    let command = audit.decisions.iter().find(|d| d.what == "command").unwrap();
+    assert_eq!(command.who, "hub");
+    assert!(
+        command
+            .subject
+            .contains("run retention for another cluster b/ns/nas"),
+        "{command:?}"
+    );
+    let mut control = FleetControlClient::new(fleet.channel("spiffe://fleet/viewer/vic").await);
+    let listed = control
+        .list_operations(ListOperationsRequest::default())
+        .await
+        .unwrap();
+    assert_eq!(listed.into_inner().operations.len(), 1);
+}
+
 #[tokio::test]
 async fn a_policy_is_run_by_another_cluster_once_and_does_not_run_again_when_its_own_is_back() {
     let fleet = Fleet::with(&AFTER).await;
@@ -110,25 +130,9 @@ async fn a_policy_is_run_by_another_cluster_once_and_does_not_run_again_when_its
     assert_eq!(run.policies.len(), 1);
     assert_eq!(run.policies[0].source, "a/ns/p");
     ends_of(&mut b, grant.token, "Applied", (&[], "nas")).await;
-    let mut view = fleet.operator().await;
     assert!(told(&mut b).await.is_none(), "it has run for this time");
 
-    // The audit and the list of operations have it as the hub's own act.
-    let audit = view.audit(AuditRequest::default()).await.unwrap().into_inner();
-    let command = audit.decisions.iter().find(|d| d.what == "command").unwrap();
-    assert_eq!(command.who, "hub");
-    assert!(
-        command
-            .subject
-            .contains("run retention for another cluster b/ns/nas"),
-        "{command:?}"
-    );
-    let mut control = FleetControlClient::new(fleet.channel("spiffe://fleet/viewer/vic").await);
-    let listed = control
-        .list_operations(ListOperationsRequest::default())
-        .await
-        .unwrap();
-    assert_eq!(listed.into_inner().operations.len(), 1);
+    as_the_hubs_own_act(&fleet).await;
 
     // Its Job of that time was made before, and waits since then.
     let mut a = joins(&fleet, "a", able(), vec![repository(ID), due(|_| ())]).await;

@@ -62,7 +62,6 @@ pub(super) fn plan(
     mark_waiting(&mut status.conditions, waits, Some(generation), input.now.wall);
     let repository = Arc::new(input.resource.clone());
     let location = location(input.key, &repository);
-    let work = work.map(|work| Task { repository, work });
     let removals = tended.removals.into_iter().chain(keys.removals);
     Plan {
         status,
@@ -77,7 +76,7 @@ pub(super) fn plan(
             ..Children::default()
         },
         removable: Some(tended.removable),
-        work: work.into_iter().collect(),
+        work: work.map(|work| Task { repository, work }).into_iter().collect(),
         state,
         next,
     }
