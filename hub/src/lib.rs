@@ -14,6 +14,7 @@ pub mod arguments;
 pub mod audit;
 pub mod authority;
 pub mod authorize;
+pub mod away;
 pub mod backup;
 pub mod bans;
 pub mod bindings;
