@@ -2,7 +2,9 @@
 
 mod acts;
 mod init;
+mod migrate;
 mod people;
+mod recovery;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +13,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::acts::*;
 pub use self::init::*;
+pub use self::migrate::*;
 pub use self::people::*;
+pub use self::recovery::*;
 
 /// Is everything backed up, and how do you know?
 #[derive(Debug, Parser)]
@@ -121,6 +125,11 @@ pub enum Command {
     /// Rights of people and groups.
     #[command(subcommand)]
     People(PeopleCommand),
+    /// A recovery kit: what to keep outside of the cluster, to read its repositories with nothing but restic.
+    Kit(Kit),
+    /// Moves in from another tool: makes resources of ours of its resources, and keeps its history.
+    #[command(subcommand)]
+    Migrate(MigrateCommand),
 }
 
 #[derive(Debug, Args)]
@@ -171,6 +180,8 @@ pub enum ClustersCommand {
     },
     /// Replaces the hub's authority step by step, without a restart.
     RotateAuthority(Rotate),
+    /// Prints the resources of a cluster, as it reported them last: to make it again when it is lost.
+    Rebuild(Rebuild),
     /// Decides which of two clusters that report under one name is the right one.
     Accept {
         /// Name of the cluster.

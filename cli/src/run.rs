@@ -64,6 +64,8 @@ pub async fn main(arguments: Arguments) -> ExitCode {
             Command::Whoami { output } => crate::login::whoami(&hub, output).await,
             Command::Contexts(command) => crate::login::list(&command),
             Command::People(command) => crate::people::people(&hub, command).await,
+            Command::Kit(kit) => crate::kit::kit(&kit).await,
+            Command::Migrate(command) => crate::migrate::migrate(&command).await,
         }
     };
     let result = tokio::select! {

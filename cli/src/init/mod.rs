@@ -1,6 +1,6 @@
 //! `fleet hub init`: a hub from nothing, with the kubectl of the person who runs it, up to the first login.
 
-mod kubectl;
+pub mod kubectl;
 mod manifests;
 
 use std::collections::BTreeMap;

@@ -172,6 +172,8 @@ fn decode(uid: &str, state: &[u8]) -> (ObjectState, bool) {
         uid: uid.to_owned(),
         ..decoded.unwrap_or_default()
     };
+    // Nobody reads it but who makes a cluster again, who reads it from the store.
+    object.manifest = String::new();
     clean::object(&mut object);
     if let Some(Body::Backup(_)) = &object.body {
         trim(&mut object);
