@@ -179,7 +179,7 @@ async fn decisions(fleet: &Fleet) -> usize {
         ..AuditRequest::default()
     };
     let mut view = fleet.operator().await;
-    view.audit(request).await.unwrap().into_inner().entries.len()
+    view.audit(request).await.unwrap().into_inner().decisions.len()
 }
 
 async fn report(fleet: &Fleet) -> (Spoke, Spoke) {
@@ -236,6 +236,7 @@ async fn a_new_hub_has_all_that_its_clusters_report_and_nothing_that_people_had_
         bindings.unwrap().into_inner().bindings.is_empty(),
         "rights are lost"
     );
+    assert!(decisions(&fleet).await < audited, "and so is the audit");
     let (_, found) = manifests(fleet.view_as("viewer/ann").await, "a").await.unwrap();
     assert_eq!(found.len(), 4, "and what they are made again of");
 }
