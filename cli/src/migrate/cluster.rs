@@ -121,8 +121,11 @@ impl Cluster {
         Ok(found)
     }
 
-    /// Writes an object of ours. One that a person has made under the same name is left alone.
-    pub async fn apply(&self, object: &Value) -> Result<(), Failure> {
+    /// An object of ours as it is to be written: what was resumed since goes on.
+    ///
+    /// # Errors
+    /// When a person has made one under the same name: it is left alone.
+    pub async fn prepared(&self, object: &Value) -> Result<Value, Failure> {
         let (namespace, name) = at(object);
         let kind = text(object, "/kind");
         let mut object = object.clone();
@@ -132,14 +135,18 @@ impl Cluster {
                 .and_then(|labels| labels.get(FROM));
             if of.is_none() {
                 return Err(Failure::Usage(format!(
-                    "{kind} {namespace}/{name} is there already, and no migration has made it: rename or delete it first"
+                    "nothing was written: {kind} {namespace}/{name} is there already, and no migration has made it; rename or delete it first"
                 )));
             }
-            // What was resumed since goes on.
             if let Some(suspend) = present.pointer("/spec/suspend") {
                 object["spec"]["suspend"] = suspend.clone();
             }
         }
+        Ok(object)
+    }
+
+    /// Writes an object that was prepared.
+    pub async fn apply(&self, object: &Value) -> Result<(), Failure> {
         let apply = ["apply", "--server-side", "--force-conflicts", MANAGER, "-f", "-"];
         self.kubectl.give(&apply, &object.to_string()).await.map(drop)
     }

@@ -171,6 +171,7 @@ fn repository(plan: &mut Plan, namespace: &str, url: &str, runs: &[Run<'_>]) {
         );
         return;
     }
+    let url = &secret::without_user(url, &mut entries);
     let mut unknown: Vec<&String> = runs.iter().flat_map(|run| &run.environment.unknown).collect();
     unknown.dedup();
     for name in unknown {
@@ -416,7 +417,9 @@ pub fn of_file(content: &str, namespace: &str, name: &str) -> Result<Plan, Strin
     let entries = known
         .keys()
         .map(|key| (key.clone(), secret::Source::literal(&values[key])));
-    let reference = secret::reference(&mut plan, namespace, name, entries.collect());
+    let mut entries: BTreeMap<_, _> = entries.collect();
+    let url = &secret::without_user(url, &mut entries);
+    let reference = secret::reference(&mut plan, namespace, name, entries);
     let place = Place {
         namespace: namespace.to_owned(),
         name: name.to_owned(),

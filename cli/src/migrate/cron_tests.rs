@@ -163,6 +163,34 @@ fn a_host_that_is_the_pods_name_is_no_series() {
 }
 
 #[test]
+fn a_password_in_the_address_is_neither_printed_nor_written_into_a_resource() {
+    let jobs = [cron_job(
+        "nightly",
+        json!({ "args": ["backup", "/data", "--host", "web"] }),
+    )];
+    let keys = [
+        ("RESTIC_REPOSITORY", "rest:https://u:hidden@host:8000/x"),
+        ("RESTIC_PASSWORD", "p"),
+    ];
+    let plan = plan(&jobs, &secret("shop", "restic", &keys), false);
+    valid(&plan);
+    assert!(
+        !format!("{:?}", plan.objects).contains("hidden"),
+        "{:#?}",
+        plan.objects
+    );
+    let entries = &plan.secrets[0].entries;
+    assert_eq!(entries["RESTIC_REST_PASSWORD"], Source::literal("hidden"));
+    assert_eq!(
+        entries["RESTIC_PASSWORD"],
+        Source::whole("restic", "RESTIC_PASSWORD")
+    );
+    let file = "RESTIC_REPOSITORY=rest:https://u:hidden@host/\nRESTIC_PASSWORD=x";
+    let plan = of_file(file, "shop", "nas").unwrap();
+    assert!(!format!("{:?}", plan.objects).contains("hidden"));
+}
+
+#[test]
 fn a_file_of_variables_becomes_a_repository() {
     let content =
         "# nas\nexport RESTIC_REPOSITORY=sftp:backup@nas:/srv\nRESTIC_PASSWORD='long one'\nHOME=/root\n";

@@ -158,14 +158,17 @@ async fn of_file(cron: &Cron) -> Result<u8, Failure> {
 async fn carry_out(cluster: &Cluster, plan: &Plan, secrets: &Secrets, apply: bool) -> Result<u8, Failure> {
     if !apply {
         print(&render::manifests(plan));
-        note(&render::notes(plan));
         note(&render::next(plan, false));
         return Ok(0);
     }
     // All of them, before anything is written.
     let made: Result<Vec<_>, String> = plan.secrets.iter().map(|new| new.manifest(secrets)).collect();
     let made = made.map_err(|why| Failure::Usage(format!("nothing was written: {why}")))?;
+    let mut prepared = Vec::new();
     for object in made.iter().chain(&plan.objects) {
+        prepared.push(cluster.prepared(object).await?);
+    }
+    for object in &prepared {
         cluster.apply(object).await?;
         note(&format!("wrote {}", render::name(object)));
     }
@@ -173,7 +176,6 @@ async fn carry_out(cluster: &Cluster, plan: &Plan, secrets: &Secrets, apply: boo
         cluster.patch(patch).await?;
         note(&format!("done: {}", patch.what));
     }
-    note(&render::notes(plan));
     note(&render::next(plan, true));
     Ok(0)
 }

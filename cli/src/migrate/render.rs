@@ -39,8 +39,7 @@ pub fn name(object: &Value) -> String {
 }
 
 /// What a person has to know, by what it is about.
-#[must_use]
-pub fn notes(plan: &Plan) -> String {
+fn notes(plan: &Plan) -> String {
     let mut about: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for note in &plan.notes {
         about.entry(&note.about).or_default().push(&note.text);
@@ -58,12 +57,15 @@ pub fn notes(plan: &Plan) -> String {
         .collect()
 }
 
-/// What was done or would be, and what comes next.
+/// The notes, what was done or would be, and what comes next.
 #[must_use]
 pub fn next(plan: &Plan, applied: bool) -> String {
     let tool = plan.tool.as_str();
     let changes = plan.objects.len() + plan.secrets.len() + plan.patches.len();
-    let mut text = String::new();
+    let mut text = notes(plan);
+    if !text.is_empty() {
+        text.push('\n');
+    }
     if !applied {
         for patch in &plan.patches {
             let _ = writeln!(text, "would {}", patch.what);
@@ -111,7 +113,7 @@ mod tests {
         };
         plan.repository(&place, "s3:x/y", &secret, json!({}));
         plan.note("CronJob shop/x", "a\u{1b}[2J");
-        let text = manifests(&plan) + &notes(&plan) + &next(&plan, false);
+        let text = manifests(&plan) + &next(&plan, false);
         assert!(
             !text.contains("right horse") && !text.contains('\u{1b}'),
             "{text}"

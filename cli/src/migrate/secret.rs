@@ -159,6 +159,45 @@ pub fn reference(plan: &mut Plan, namespace: &str, name: &str, entries: BTreeMap
     json!({ "name": name })
 }
 
+/// A URL without user and password: anybody who may read a resource sees it. They become variables, in a Secret that is
+/// made.
+#[must_use]
+pub fn without_user(url: &str, entries: &mut BTreeMap<String, Source>) -> String {
+    let Some((head, rest)) = url.split_once("://").filter(|_| url.starts_with("rest:")) else {
+        return url.to_owned();
+    };
+    // The last @: a password may hold one.
+    let Some((user, host)) = rest.rsplit_once('@') else {
+        return url.to_owned();
+    };
+    let (user, password) = user.split_once(':').unwrap_or((user, ""));
+    for (variable, value) in [("RESTIC_REST_USERNAME", user), ("RESTIC_REST_PASSWORD", password)] {
+        entries.insert(variable.to_owned(), Source::literal(&decoded(value)));
+    }
+    format!("{head}://{host}")
+}
+
+/// Without `%41` and the like.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let byte = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match byte.filter(|_| *first == b'%') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// Variables of ours among the keys of a Secret.
 #[must_use]
 pub fn variables(secret: &str, keys: &BTreeMap<String, String>) -> BTreeMap<String, Source> {
@@ -268,6 +307,24 @@ mod tests {
         new.entries.insert("RESTIC_PASSWORD".to_owned(), gone);
         let missing = new.manifest(&secrets).unwrap_err();
         assert!(missing.contains("velero/velero-repo-credentials"), "{missing}");
+    }
+
+    #[test]
+    fn a_password_in_a_url_becomes_a_variable() {
+        let mut entries = BTreeMap::new();
+        let url = without_user("rest:https://u%40x:a@b%3A@host:8000/p", &mut entries);
+        assert_eq!(url, "rest:https://host:8000/p");
+        assert_eq!(entries["RESTIC_REST_USERNAME"], Source::literal("u@x"));
+        assert_eq!(entries["RESTIC_REST_PASSWORD"], Source::literal("a@b:"));
+        let mut entries = BTreeMap::new();
+        for plain in [
+            "s3:http://minio:9000/b",
+            "sftp:user@host:/srv",
+            "rest:http://host/",
+        ] {
+            assert_eq!(without_user(plain, &mut entries), plain);
+        }
+        assert!(entries.is_empty());
     }
 
     #[test]

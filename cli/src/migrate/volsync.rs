@@ -91,6 +91,7 @@ fn group(plan: &mut Plan, namespace: &str, secret: &str, sources: &[&Value], sec
         return;
     }
     let mut entries = secret::variables(secret, keys);
+    let url = &secret::without_user(url, &mut entries);
     let (ca, key) = (
         text(first, "/spec/restic/customCA/secretName"),
         text(first, "/spec/restic/customCA/key"),
