@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tests::fleet::{self, shell, shell_ok};
 
 use crate::faults::until;
-use crate::restores::{completed, folder};
+use crate::restores::completed;
 use crate::support::{Place, bed, s3, tree};
 
 #[test]
@@ -55,10 +55,10 @@ fn a_lost_namespace_comes_back_from_the_hub_and_from_a_kit_alone_byte_for_byte()
     place.apply(&[place.secret("storage", "right horse")]);
     // The bed's own volumes belong to root.
     let manifests = manifests.replace("name: data\n", "name: data\n      storageClassName: local\n");
-    fleet::volume_for(&place.cluster, "lost", "data").unwrap();
+    let volume = fleet::volume_for(&place.cluster, "lost", "data").unwrap();
     place.cluster.apply(&manifests).unwrap();
     completed(&place, "rebuild-data");
-    assert_eq!(tree(&folder(&place, "data")), wanted, "byte for byte");
+    assert_eq!(tree(&volume), wanted, "byte for byte");
     eprintln!(
         "a namespace was rebuilt in {:.1} s",
         begun.elapsed().as_secs_f32()

@@ -29,7 +29,7 @@ fn volsync_is_moved_in_and_its_snapshots_count_with_ours() {
     kinds::volsync(&place.cluster);
     let before = Before {
         url: s3(0, "from-volsync/data"),
-        password: "volsync's own",
+        password: "volsync-pass-42",
         place,
     };
     let place = &before.place;
@@ -97,7 +97,7 @@ fn k8up_is_moved_in_a_lock_of_its_is_understood_and_its_schedule_can_be_put_back
     kinds::k8up(&place.cluster);
     let before = Before {
         url: s3(0, "from-k8up"),
-        password: "k8up's own",
+        password: "k8up-pass-41",
         place,
     };
     let place = &before.place;
@@ -239,7 +239,7 @@ fn a_cron_job_with_restic_is_moved_in_and_waits_until_ours_is_ready() {
     let place = Place::new("b", "from-cron");
     let before = Before {
         url: s3(0, "from-cron"),
-        password: "cron's own",
+        password: "cron-pass-43",
         place,
     };
     let place = &before.place;
