@@ -40,6 +40,7 @@ pub mod identity;
 pub mod inventory;
 pub mod link;
 pub mod lock;
+pub mod manifests;
 pub mod membership;
 pub mod metrics;
 pub mod oidc;
