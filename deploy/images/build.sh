@@ -80,7 +80,14 @@ ssh_into() {
     { echo openssh-client; { sed 's,^,/usr,' "$out/libraries"; cat "$out/libraries"; } | { xargs dpkg-query -S 2>/dev/null || true; } | cut -d: -f1; } | sort -u |
       xargs dpkg-query -W -f '${Package} ${Version}\n' | sort -u >"$out/debian-$arch.list"
   else
-    for file in "$out/apt-$arch/cache/archives"/*.deb; do dpkg-deb -W --showformat '${Package} ${Version}\n' "$file"; done | sort -u >"$out/debian-$arch.list"
+    # Of the packages that were fetched, those of which something is in the image.
+    local names
+    names=$({ echo ssh; sed 's,.*/,,' "$out/libraries"; } | sed 's,[.+],\\&,g' | sort -u | paste -sd'|')
+    for file in "$out/apt-$arch/cache/archives"/*.deb; do
+      if dpkg-deb -c "$file" | grep -E "/(bin|lib[^ ]*)/($names)( |$)" >/dev/null; then
+        dpkg-deb -W --showformat '${Package} ${Version}\n' "$file"
+      fi
+    done | sort -u >"$out/debian-$arch.list"
   fi
 }
 
