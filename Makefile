@@ -32,9 +32,14 @@ ui-if-node:
 	   else echo "the packages of the dashboard cannot be had: the hub is built without it"; fi; \
 	 else echo "Node.js 20 or later is not installed: the hub is built without its dashboard"; fi
 
+.PHONY: browser
+browser:
+	@command -v chromium >/dev/null || { apt-get update -qq && \
+	   apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \
+	   echo "Chromium cannot be installed: the dashboard is not tried in it"
+
 .PHONY: ui-test
-ui-test: ui ## the dashboard in Chromium (installed if missing): every screen in both themes, with keys alone, by axe
-	@command -v chromium >/dev/null || apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null
+ui-test: ui browser ## the dashboard in Chromium (installed if missing): every screen in both themes, with keys alone, by axe
 	cargo test --workspace --test dashboard_contract
 	cargo test --workspace --test dashboard_pages -- --ignored --nocapture
 
@@ -52,7 +57,7 @@ demo-down: ## removes the demo and all that it started
 	@if [ -x $(TESTBED) ]; then $(TESTBED) down --name demo; else echo "nothing to remove"; fi
 
 .PHONY: test
-test: bootstrap ui-if-node binaries lint test-fast ## formatting, lints, generated files, all tests without clusters, and most of those with
+test: bootstrap ui-if-node browser binaries lint test-fast ## formatting, lints, generated files, all tests without clusters, and most of those with
 	tests/run.sh
 
 .PHONY: long

@@ -186,6 +186,7 @@ mod tests {
             Arc::new(NamespaceView {
                 meta: Meta::default(),
                 labels: Arc::new([label].into()),
+                ..NamespaceView::default()
             }),
         );
         let reference = |namespace: &str| CrossNamespaceObjectReference {

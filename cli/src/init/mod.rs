@@ -1,6 +1,5 @@
 //! `fleet hub init`: a hub from nothing, with the kubectl of the person who runs it, up to the first login.
 
-mod kubectl;
 mod manifests;
 
 use std::collections::BTreeMap;
@@ -8,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use proto::v1::{BindRequest, InviteRequest, LoginRequest, Scope};
 
-use self::kubectl::Kubectl;
 use self::manifests::{SETTINGS, SYSTEM};
-use crate::arguments::{HubArguments, Init};
+use crate::arguments::{HubArguments, Init, KubeArguments};
 use crate::authorities;
 use crate::client::Client;
 use crate::connection::{Connection, Proof, read};
 use crate::contexts::{self, Context};
 use crate::failure::Failure;
+use crate::kubectl::Kubectl;
 use crate::output::{note, print};
 use crate::text::rfc3339;
 
@@ -26,7 +25,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 const DEPLOYMENT: &str = "deployment/fleet-hub";
 
 /// Makes a hub, or prints what it is made of.
-pub async fn init(arguments: &HubArguments, init: &Init) -> Result<u8, Failure> {
+pub async fn init(arguments: &HubArguments, kube: &KubeArguments, init: &Init) -> Result<u8, Failure> {
     let authority = init.authority.as_deref().map(read).transpose()?;
     let authority = authority.map(|pem| String::from_utf8_lossy(&pem).into_owned());
     if init.print {
@@ -37,7 +36,7 @@ pub async fn init(arguments: &HubArguments, init: &Init) -> Result<u8, Failure> 
     // Before anything is made.
     let path = contexts::path()?;
     contexts::load(&path)?;
-    let kubectl = Kubectl::new(init.kube_context.as_deref());
+    let kubectl = Kubectl::new(kube);
     apply(&kubectl, init, authority.as_deref()).await?;
     note("waiting until the hub serves");
     let wait = format!("--timeout={}s", init.wait.as_secs().max(1));

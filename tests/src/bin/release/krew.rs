@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use ::tests::images::digest;
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use tests::images::digest;
 
 /// Writes `fleet.yaml` beside the archives.
 pub fn write(dir: &Path, tag: &str, url: &str) -> anyhow::Result<()> {

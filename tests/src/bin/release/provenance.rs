@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use ::tests::images::digest;
 use serde_json::{Value, json};
-use tests::images::digest;
 
 use super::{printed, sbom};
 

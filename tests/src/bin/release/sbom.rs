@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use ::tests::tools::RESTIC;
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use tests::tools::RESTIC;
 
 use super::{printed, read};
 
