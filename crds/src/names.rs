@@ -81,6 +81,10 @@ pub const ANNOTATION_PARKED: &str = "backup.resticbackup.io/parked";
 pub const ANNOTATION_COMMAND: &str = "backup.resticbackup.io/command";
 /// On the Job of a retention run: it shows what would be removed, and removes nothing.
 pub const ANNOTATION_PREVIEW: &str = "backup.resticbackup.io/preview";
+/// On a PersistentVolumeClaim or a namespace: why nobody backs it up. It is not counted as missing a backup then.
+pub const ANNOTATION_EXCLUDE: &str = "backup.resticbackup.io/exclude";
+/// When that ends: a day such as 2027-03-01, at its begin in UTC, or a time as of RFC 3339.
+pub const ANNOTATION_EXCLUDE_UNTIL: &str = "backup.resticbackup.io/exclude-until";
 /// On the Job of a retention run that the hub asked for: the policy of a cluster that is away in whose place it runs.
 pub const ANNOTATION_ON_BEHALF: &str = "backup.resticbackup.io/on-behalf-of";
 /// What kubectl writes on a Job that it makes from a CronJob, and the operator on one that was asked for.

@@ -1,6 +1,7 @@
 //! FleetLink: one stream per spoke. Who it is comes from its certificate; its messages change only its own cluster.
 
 mod conversation;
+mod frames;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::info;
 
 use self::conversation::Conversation;
+use self::frames::Frames;
+pub use self::frames::LinkServer;
 use crate::collect;
 use crate::hub::Hub;
 use crate::inventory::{Facts, Introduction, Refused};
@@ -56,7 +59,8 @@ impl FleetLink for LinkService {
         let certificate = certificate.map_err(|error| Status::permission_denied(error.to_string()))?;
         // Before a session is begun: it would end the one of a cluster that has the name again.
         admit(&self.hub, &cluster, &certificate)?;
-        let mut incoming = request.into_inner();
+        let mut incoming = Frames::of(&request)?;
+        drop(request);
         let end = CancellationToken::new();
         let (outgoing, stream) = lanes(end.clone());
         let hub = self.hub.clone();
@@ -77,7 +81,7 @@ async fn serve(
     hub: &Hub,
     cluster: &Arc<str>,
     certificate: &certificate::Facts,
-    incoming: &mut Streaming<SpokeMessage>,
+    incoming: &mut Frames,
     outgoing: &Outgoing,
     end: &CancellationToken,
 ) -> Result<(), Status> {
@@ -185,8 +189,8 @@ fn admit(hub: &Hub, cluster: &str, certificate: &certificate::Facts) -> Result<(
 }
 
 /// The Hello of a stream.
-async fn first(incoming: &mut Streaming<SpokeMessage>) -> Result<Hello, Status> {
-    let first = timeout(HELLO, incoming.message())
+async fn first(incoming: &mut Frames) -> Result<Hello, Status> {
+    let first = timeout(HELLO, incoming.next())
         .await
         .map_err(|_| Status::deadline_exceeded("no Hello came"))??;
     match first.and_then(|message| message.body) {

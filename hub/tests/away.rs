@@ -173,7 +173,8 @@ async fn a_policy_is_run_by_another_cluster_once_and_does_not_run_again_when_its
 
 #[tokio::test]
 async fn a_policy_that_is_not_known_to_be_due_and_a_cluster_that_could_not_are_left_alone() {
-    let cases: [(&str, fn(&mut PolicyState), Hello); 6] = [
+    type Change = fn(&mut PolicyState);
+    let cases: [(&str, Change, Hello); 6] = [
         ("suspended", |p| p.suspended = true, able()),
         ("in preview", |p| p.spec.as_mut().unwrap().preview = true, able()),
         (

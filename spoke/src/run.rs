@@ -22,7 +22,8 @@ use crate::credentials::NotificationSecrets;
 use crate::enrol;
 use crate::events::{Events, Publisher};
 use crate::exchange::{
-    Board, Browsing, CertificateName, Collectors, Commands, Copies, Creations, Leases, Outbox, Question,
+    Board, Browsing, CertificateName, Collectors, Commands, Copies, Coverage, Creations, Leases, Outbox,
+    Question,
 };
 use crate::intake::Routes;
 use crate::kind::Kinds;
@@ -177,6 +178,7 @@ fn context(config: &Config, outside: &Outside, leader: LeaderGate) -> (Arc<Conte
     let (leases, questions) = Leases::new(config.hub_url().is_some());
     let world = World::default();
     let outbox = Outbox::attached(&world);
+    let coverage = Coverage::attached(&world);
     let context = Context {
         leases,
         operations: Board::default(),
@@ -190,6 +192,7 @@ fn context(config: &Config, outside: &Outside, leader: LeaderGate) -> (Arc<Conte
         random: outside.random.clone(),
         turns: Semaphore::new(TURNS),
         outbox,
+        coverage,
         commands: Commands::default(),
         browsing: Browsing::default(),
         creations: Creations::new(config.hub_url().is_some()),

@@ -38,8 +38,8 @@ impl Candidate {
     pub fn of(held: &Held) -> Candidate {
         Candidate {
             cluster: held.cluster.clone(),
-            namespace: held.object.namespace.clone(),
-            name: held.object.name.clone(),
+            namespace: held.namespace().to_owned(),
+            name: held.name().to_owned(),
         }
     }
 }

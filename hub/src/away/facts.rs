@@ -7,7 +7,6 @@ use proto::time::to_unix_millis;
 
 use super::decide::{Candidate, Policy, Repository, is_cut_off};
 use crate::Millis;
-use crate::health::is_ready;
 use crate::inventory::{Held, Inventory, Member};
 
 /// Repositories with policies in force whose clusters have been away for so long. Empty while it is not known who is away.
@@ -48,17 +47,18 @@ fn policy(inventory: &Inventory, held: &Held) -> Option<(Arc<str>, Policy)> {
     let in_force = !policy.suspended && !spec.suspended && !spec.preview && spec.unclear.is_empty();
     let id: Arc<str> = policy.restic_id.as_str().into();
     let bound = !id.is_empty() && inventory.bindings().is_bound(&held.cluster, &id);
-    if !in_force || !bound || !is_ready(&held.object) {
+    if !in_force || !bound || !held.is_ready() {
         return None;
     }
-    let since = policy.last_run.as_ref().or(held.object.created.as_ref())?;
+    let since = policy.last_run.as_ref().map(to_unix_millis);
+    let since = since.or_else(|| held.created())?;
     let known = Policy {
         source: held.place.to_string(),
         schedule: policy.schedule.clone(),
         // An earlier spoke says neither zone nor window: when it is due is not known.
         timezone: policy.timezone.clone()?,
         window: policy.allowed_window.clone(),
-        since: to_unix_millis(since),
+        since,
     };
     Some((id, known))
 }
@@ -83,7 +83,7 @@ fn candidates(inventory: &Inventory, id: &str) -> Vec<Candidate> {
         let binding = inventory.bindings().get(&held.cluster, id);
         let proven = binding.is_some_and(|b| b.state == crate::bindings::State::Bound && b.proven);
         let known = candidates.iter().any(|other| other.cluster == held.cluster);
-        if proven && !known && is_ready(&held.object) && able(&held.cluster) {
+        if proven && !known && held.is_ready() && able(&held.cluster) {
             candidates.push(Candidate::of(held));
         }
     }

@@ -47,11 +47,16 @@ pub fn appoint(
         return best(None);
     };
     let bound = candidates.iter().any(|c| c.cluster == standing.cluster);
-    let missed = now.saturating_sub(standing.heard) >= interval.saturating_mul(MISSED);
-    if bound && !missed {
+    if bound && !has_missed(standing, interval, now) {
         return None;
     }
     best(Some(&standing.cluster))
+}
+
+/// Whether a collector has missed so many readings that it is replaced.
+#[must_use]
+pub fn has_missed(standing: &Standing, interval: Millis, now: Millis) -> bool {
+    now.saturating_sub(standing.heard) >= interval.saturating_mul(MISSED)
 }
 
 /// When a collector was heard whose figures are from `at` of the wall clock, for a hub that has just begun. One more reading

@@ -83,8 +83,7 @@ pub fn find<'a>(inventory: &'a Inventory, cluster: &str, about: &About<'_>) -> O
             Kind::Policy => held.policy().is_some(),
             Kind::Repository => held.repository().is_some(),
         };
-        let object = &held.object;
-        kind && object.namespace == about.name.namespace && object.name == about.name.name
+        kind && held.namespace() == about.name.namespace && held.name() == about.name.name
     };
     let member = inventory.member(cluster)?;
     member.objects.values().map(|held| &**held).find(is)

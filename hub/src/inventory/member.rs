@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use proto::digest::Digest;
+use proto::v1::ClaimsReport;
 
 use super::conflict::{Conflict, Takeovers};
 use super::held::Held;
@@ -78,6 +79,8 @@ pub struct Member {
     pub(super) takeovers: Takeovers,
     /// uid of the cluster that an operator has accepted.
     pub(super) accepted: Option<String>,
+    /// Its claims as it reported them last; `None` while that is not known.
+    pub(super) claims: Option<Arc<ClaimsReport>>,
     /// When this hub began to wait for it, by the steady clock: its silence before that is not known.
     pub(super) awaited: Millis,
     /// Everything that it reported, by uid.
@@ -112,6 +115,7 @@ impl Member {
             conflict: None,
             takeovers: Takeovers::default(),
             accepted: None,
+            claims: None,
             awaited: 0,
             objects: OrdMap::new(),
             digest: Digest::default(),
@@ -153,6 +157,12 @@ impl Member {
             conflict: self.conflict.as_ref().map(|conflict| conflict.reason.clone()),
             accepted: self.accepted.clone(),
         }
+    }
+
+    /// Its claims as it reported them last; `None` while that is not known.
+    #[must_use]
+    pub fn claims(&self) -> Option<&ClaimsReport> {
+        self.claims.as_deref()
     }
 
     /// Why nothing is taken from it, if so.

@@ -6,6 +6,7 @@
 //! Readers take a copy ([`Inventory::frozen`]), which shares everything with the present state until that changes: taking
 //! one costs a microsecond, and nothing that a reader does with it holds a writer up.
 
+pub mod backup;
 mod bound;
 mod carried;
 mod change;
@@ -20,6 +21,7 @@ mod matters;
 mod member;
 mod runs;
 mod sessions;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod timers;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::v1::Collection;
+use proto::v1::{ClaimsReport, Collection};
 
 use super::conflict::{Conflict, QUIET};
 use super::{Facts, Inventory, Live, Member, Refused};
@@ -68,6 +68,10 @@ impl Inventory {
             since: now.wall,
             retains: introduction.retains,
         });
+        if member.facts.version != introduction.facts.version {
+            // An older spoke does not report them, and the hub would take what it knows for the present state.
+            member.claims = None;
+        }
         member.facts = introduction.facts;
         member.last_heard = Some(now.wall);
         member.heard = Some(now.steady);
@@ -110,6 +114,20 @@ impl Inventory {
         let member = self.current(name, session)?;
         member.last_heard = Some(now.wall);
         member.heard = Some(now.steady);
+        Ok(())
+    }
+
+    /// A cluster has reported its claims.
+    ///
+    /// # Errors
+    /// When a newer session has taken over.
+    pub fn take_claims(
+        &mut self,
+        name: &Arc<str>,
+        session: u64,
+        claims: ClaimsReport,
+    ) -> Result<(), Refused> {
+        self.current(name, session)?.claims = Some(Arc::new(claims));
         Ok(())
     }
 

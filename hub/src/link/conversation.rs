@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::spoke_message::Body;
-use proto::v1::{CreationDone, CreationGrant, CreationRequest, ResyncRequest, SpokeMessage, hub_message};
+use proto::v1::{CreationDone, CreationGrant, CreationRequest, ResyncRequest, hub_message};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
+use super::frames::Frames;
 use super::{refused, send};
 use crate::authorize::{Claim, Speaker, authorize};
+use crate::clean;
 use crate::collect;
 use crate::copies::wire;
 use crate::creation::{Creations, Ticket};
@@ -43,11 +44,7 @@ impl Conversation<'_> {
     ///
     /// # Errors
     /// Why the session is ended.
-    pub async fn run(
-        &mut self,
-        incoming: &mut Streaming<SpokeMessage>,
-        end: &CancellationToken,
-    ) -> Result<(), Status> {
+    pub async fn run(&mut self, incoming: &mut Frames, end: &CancellationToken) -> Result<(), Status> {
         let hub = self.hub;
         // A silent peer is found by HTTP/2 pings long before this.
         let silence = hub.heartbeat.saturating_mul(6).max(Duration::from_secs(5));
@@ -65,14 +62,14 @@ impl Conversation<'_> {
                     self.announce()?;
                     continue;
                 }
-                message = timeout(silence, incoming.next()) => message.map_err(|_| Status::deadline_exceeded("no heartbeat came"))?,
+                message = timeout(silence, incoming.next()) => message.map_err(|_| Status::deadline_exceeded("no heartbeat came"))??,
                 _ = creating.changed() => {
                     self.grant(&mut creating, None)?;
                     continue;
                 }
             };
             let Some(message) = message else { return Ok(()) };
-            self.take(message?.body, &mut creating).await?;
+            self.take(message.body, &mut creating).await?;
         }
     }
 
@@ -133,6 +130,11 @@ impl Conversation<'_> {
                 };
                 hub.collectors.tell(command).await;
                 Ok(())
+            }
+            Some(Body::ClaimsReport(mut claims)) => {
+                clean::claims(&mut claims);
+                let taken = hub.change(|inventory| inventory.take_claims(cluster, number, claims));
+                taken.map_err(refused)
             }
             Some(Body::CommandReport(report)) => {
                 hub.commands.report(cluster, number, report).await;
@@ -382,6 +384,7 @@ fn kind(body: Option<&Body>) -> &'static str {
         }
         Some(Body::CommandReport(_)) => "command",
         Some(Body::BrowsePart(_)) => "browse",
+        Some(Body::ClaimsReport(_)) => "claims",
         None => "unknown",
     }
 }
